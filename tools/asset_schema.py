@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
-from rankviz.catalog.hardware import ASSUMPTIONS_FILE, GPUS_FILE, in_one_form, read_rows
+from rankviz.catalog.files import read_json, read_rows
+from rankviz.catalog.hardware import ASSUMPTIONS_FILE, GPUS_FILE, in_one_form
 from rankviz.catalog.measurements import shipped_rows
-from rankviz.catalog.models import CHECKPOINTS, ModelRow, read_json
+from rankviz.catalog.models import CHECKPOINTS, ModelRow
 from rankviz.catalog.studies import (
     FOLDER,
     MODELS_FILE,

@@ -15,7 +15,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from rankviz.catalog.models import CHECKPOINTS, every_name, read_json
+from rankviz.catalog.files import read_json
+from rankviz.catalog.models import CHECKPOINTS, every_name
 from rankviz.paths import ASSETS
 
 

@@ -13,33 +13,28 @@ INTRODUCTION = """\
 
 # Code
 
-Imports point down this page, never up, and `lint-imports` checks that (`units`, `errors`, `paths` and `installed` stand
-below all others). Each library has one home: gradio in `rankviz/ui/`, typer in `rankviz/cli/`, plotly in
-`rankviz/figures/`, torch and the trainers in `rankviz/worker/`, which runs in its own process. The core imports the
-standard library only. `tests/` has the folders of `rankviz/`."""
+Imports point down this page, never up, and `lint-imports` checks that. Each library has one home: gradio in
+`rankviz/ui/`, typer in `rankviz/cli/`, plotly in `rankviz/figures/`, torch and the trainers in `rankviz/worker/`, which
+runs in its own process. The core imports the standard library only. `tests/` has the folders of `rankviz/`."""
 
-FLOORS = (
-    "rankviz/ui",
-    "rankviz/cli",
-    "rankviz/api",
-    "rankviz/figures",
-    "rankviz/export",
-    "rankviz/supervisor",
-    "rankviz/store",
-    "rankviz/catalog",
-    "rankviz/hub",
-    "rankviz/trained",
-    "rankviz/verdict",
-    "rankviz",
-    "rankviz/core",
-    "rankviz/worker",
-    "tools",
-    "benchmarks",
-    "tools",
-    "docs/generate",
-    "tests/support",
-)
-"""From the top down, after the files at the root; folders of rankviz/ not named here come before the worker."""
+ROOMS = {
+    "Page and endpoints": ("rankviz/ui", "rankviz/endpoints"),
+    "Command line": ("rankviz/cli",),
+    "Operations": ("rankviz/api",),
+    "Pictures and files of training tools": ("rankviz/figures", "rankviz/export"),
+    "Running": ("rankviz/supervisor", "rankviz/engines", "rankviz/jobs"),
+    "Outside world": (
+        *("rankviz/store", "rankviz/catalog", "rankviz/hub", "rankviz/dataset", "rankviz/trained"),
+        *("rankviz/machine", "rankviz/sinks"),
+    ),
+    "Verdict": ("rankviz/verdict",),
+    "Core": ("rankviz/core",),
+    "Worker": ("rankviz/worker",),
+    "Base": ("rankviz", "rankviz/settings"),
+}
+"""Folders of each table, from the top down."""
+OTHERS = ("tools", "benchmarks", "docs/generate", "tests/support")
+"""Folders that are described by one line each."""
 
 ASSETS = {
     "assumptions.json": "Every constant of the formulas, with its source and date.",
@@ -65,47 +60,44 @@ ASSETS = {
 
 
 def page(root: Path) -> str:
-    """The whole page."""
+    """Make the whole page."""
+    rooms = [root / folder for folders in ROOMS.values() for folder in folders]
+    unnamed = [path for path in (root / "rankviz").iterdir() if path.is_dir() and path not in rooms and _modules(path)]
+    if unnamed:
+        raise ValueError(f"docs/generate/code.py lacks {', '.join(path.name for path in unnamed)}: add it to ROOMS.")
     sections = [INTRODUCTION]
-    sections += [_section(root, folder) for folder in _folders(root)]
+    for title, folders in ROOMS.items():
+        rows = [row for folder in folders for row in _rows(root, root / folder)]
+        sections.append(f"## {title}\n\n{table(['Module', 'Contents'], rows)}")
+    others = [[f"`{name}/`", first_line(root / name / "__init__.py")] for name in OTHERS]
+    sections.append(f"## Beside the package\n\n{table(['Folder', 'Contents'], others)}")
     sections.append(f"## `assets/`\n\n{_assets(root / 'assets')}")
     if (mutants := root / "docs" / "mutants.json").exists():
         sections.append(f"## Mutants\n\n{_mutants(json.loads(mutants.read_text(encoding='utf-8')))}")
     return "\n\n".join(sections) + "\n"
 
 
-def _section(root: Path, folder: Path) -> str:
-    rows = [[f"`{file.name}`", first_line(file)] for file in sorted(folder.glob("*.py")) if file.name != "__init__.py"]
-    package = folder / "__init__.py"
-    parts = [
-        f"## `{folder.relative_to(root).as_posix()}/`" if folder != root else "## Root",
-        first_line(package) if package.exists() else "",
-        table(["File", "Contents"], rows) if rows else "",
-    ]
-    return "\n\n".join(filter(None, parts))
+def _rows(root: Path, folder: Path) -> Iterator[list[str]]:
+    """One row per module of the folder and its subfolders; what lies deeper is one row per folder."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        name = path.relative_to(root / "rankviz").as_posix()
+        if path.is_dir() and _modules(path) and folder != root / "rankviz":
+            if len(path.relative_to(root).parts) < 4:
+                yield from _rows(root, path)
+            else:
+                yield [f"`{name}/`", ", ".join(f"`{file.stem}`" for file in _modules(path))]
+        elif path.suffix == ".py" and path.stem != "__init__":
+            yield [f"`{name}`", first_line(path)]
+
+
+def _modules(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*.py")) if file.stem != "__init__"]
 
 
 def first_line(file: Path) -> str:
     """Of the module's docstring; empty where it has none."""
     docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     return docstring.partition("\n")[0]
-
-
-def _folders(root: Path) -> Iterator[Path]:
-    """The root, then FLOORS with their subfolders, each once."""
-    yield root
-    unnamed = sorted(
-        folder.relative_to(root).as_posix()
-        for folder in (root / "rankviz").iterdir()
-        if folder.is_dir() and any(folder.glob("*.py")) and folder.relative_to(root).as_posix() not in FLOORS
-    )
-    order = list(FLOORS)
-    order[order.index("rankviz/worker") : order.index("rankviz/worker")] = unnamed
-    for name in order:
-        start = root / name
-        yield start
-        if start.is_dir() and name != "rankviz":
-            yield from (folder for folder in sorted(start.rglob("*")) if folder.is_dir() and any(folder.glob("*.py")))
 
 
 def _mutants(counted: Mapping[str, Any]) -> str:

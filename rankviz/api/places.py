@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rankviz.children import ASKING, READING, Bounds, Children, Work
 from rankviz.fair_line import MAX_OF_A_VISITOR, FairLine
-from rankviz.hub.door import Copies, Door, open_door
+from rankviz.hub.door import Copies, HubDoor, open_door
 
 if TYPE_CHECKING:
     from rankviz.settings import Limits
@@ -66,7 +66,7 @@ def _reading(limits: Limits, new_folder: NewFolder, work: Work, waiting: int, *,
     return Children(bounds, folder=new_folder, work=work, line=line)
 
 
-def door(limits: Limits, temp: TempHome, new_folder: NewFolder, *, shared: bool) -> Door:
+def door(limits: Limits, temp: TempHome, new_folder: NewFolder, *, shared: bool) -> HubDoor:
     """To the Hub. On a shared page its adapters are kept among the uploads, counted and removed like them."""
     bounds = Bounds(
         seconds=limits.download_seconds,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rankviz.children import Children
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.fair_line import FairLine
-    from rankviz.hub.door import Door
+    from rankviz.hub.door import HubDoor
     from rankviz.settings import Limits, Settings
     from rankviz.store import RunStore
     from rankviz.store.temp import TempHome
@@ -161,7 +161,7 @@ class Workspace:
         return places.layouts(self.limits, self.work, shared=self.shared)
 
     @cached_property
-    def hub(self) -> Door:
+    def hub(self) -> HubDoor:
         """The door to models and adapters on the Hub."""
         from rankviz.api import places
 

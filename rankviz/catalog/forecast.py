@@ -1,11 +1,11 @@
 """The tabulated forecast, assets/forecast.json, as `make forecast` wrote it."""
 
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rankviz.catalog.files import read_json
 from rankviz.core.forecast.bands import Bands, RankLine, bands_from_json
 from rankviz.errors import AssetError
 
@@ -15,10 +15,7 @@ FILE = "forecast.json"
 @lru_cache(maxsize=4)
 def read_forecast(assets: Path) -> Mapping[str, Any]:
     """Return the file as it is, with the whole validation."""
-    try:
-        return json.loads((assets / FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError) as error:
-        raise AssetError(f"{FILE} cannot be read ({error}): run make forecast.") from None
+    return read_json(assets / FILE, "run make forecast")
 
 
 @lru_cache(maxsize=4)

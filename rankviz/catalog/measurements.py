@@ -1,14 +1,14 @@
-"""Measured rows on disk, in one form for everyone's, and what `make validate` and `make truth` wrote."""
+"""Measured rows on disk, in one form for everyone's, and the results of `make validate` and `make truth`."""
 
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from rankviz.catalog.files import read_json
 from rankviz.core.accuracy.report import AccuracyByKind
 from rankviz.core.from_json import Misfit, build
 from rankviz.errors import AssetError, BadDataError
@@ -17,27 +17,32 @@ if TYPE_CHECKING:
     from rankviz.core.accuracy.predicted import MeasuredRow
     from rankviz.core.accuracy.report import AccuracyReport
 
-
 ROWS_FOLDER = "validation"
 NEEDED = ("model_id", "precision", "framework", "r", "targets", "batch", "seq_len")
 MAX_FILE_BYTES = 20_000_000
+RESULT_FILE, TRUTH_FILE = "validation.json", "truth.json"
+Part = TypeVar("Part")
+
+
+class RangeEvidence(NamedTuple):
+    """The measurements that ranges rest on. made: day, ISO."""
+
+    by_kind: AccuracyByKind
+    made: str
 
 
 def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
-    """The rows of a CSV file in the form of assets/validation/*.csv; BadDataError names what is missing."""
+    """Read a CSV file in the form of assets/validation/*.csv; BadDataError names what is missing."""
     from rankviz.core.accuracy.predicted import parse_row  # estimates read no rows
 
     if not path.is_file():
         raise BadDataError(f"There is no file {str(path)!r}: give a CSV file of measurements.")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise BadDataError(
-            f"{path.name} has {path.stat().st_size:,} bytes, more than the {MAX_FILE_BYTES:,} allowed: split it."
-        )
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        raise BadDataError(f"{path.name} has {size:,} bytes, more than the {MAX_FILE_BYTES:,} allowed: split it.")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
-            if missing:
+            if missing := [name for name in NEEDED if name not in (reader.fieldnames or ())]:
                 raise BadDataError(
                     f"{path.name} has no column {', '.join(missing)}: name the columns as in assets/validation."
                 )
@@ -50,52 +55,35 @@ def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
 
 
 def shipped_rows(assets: Path) -> tuple[MeasuredRow, ...]:
-    """All rows that RankViz ships, published ones and its own probes."""
+    """Return all rows that RankViz ships, published ones and its own probes."""
     return tuple(row for file in sorted((assets / ROWS_FOLDER).glob("*.csv")) for row in read_rows(file))
-
-
-RESULT_FILE = "validation.json"
-TRUTH_FILE = "truth.json"
-"""Results of `make truth`: simulated training steps beside estimates and measured rows."""
-_MADE_BY = {RESULT_FILE: "make validate", TRUTH_FILE: "make truth"}
-Part = TypeVar("Part")
-
-
-class RangeEvidence(NamedTuple):
-    """What ranges rest on."""
-
-    by_kind: AccuracyByKind
-    made: str
-    """Day, ISO."""
 
 
 @lru_cache(maxsize=4)
 def load_range_evidence(assets: Path) -> RangeEvidence:
-    """What the ranges of estimates rest on."""
-    return _read(assets, lambda value: RangeEvidence(build(AccuracyByKind, value["evidence"]), value["made"]))
+    """Return the measurements that the ranges of estimates rest on."""
+    return _part(assets, lambda value: RangeEvidence(build(AccuracyByKind, value["evidence"]), value["made"]))
 
 
 @lru_cache(maxsize=4)
 def load_validation(assets: Path) -> AccuracyReport:
-    """The whole result of `make validate`."""
+    """Return the whole result of `make validate`."""
     from rankviz.core.accuracy.report import AccuracyReport
 
-    return _read(assets, partial(build, AccuracyReport))
+    return _part(assets, partial(build, AccuracyReport))
 
 
 @lru_cache(maxsize=4)
 def load_truth(assets: Path) -> Mapping[str, float]:
-    """mean_error and worst_error of simulated peaks, as shares of measured ones."""
-    return _read(assets, lambda value: {name: value[name] for name in ("mean_error", "worst_error")}, TRUTH_FILE)
+    """Return mean_error and worst_error of simulated peaks (`make truth`), as shares of measured ones."""
+    names = ("mean_error", "worst_error")
+    return _part(assets, lambda value: {name: value[name] for name in names}, TRUTH_FILE, "make truth")
 
 
-def _read(assets: Path, part: Callable[[Mapping[str, Any]], Part], file: str = RESULT_FILE) -> Part:
-    path = assets / file
+def _part(
+    assets: Path, part: Callable[[Mapping[str, Any]], Part], file: str = RESULT_FILE, made_by: str = "make validate"
+) -> Part:
     try:
-        return part(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise AssetError(f"{path.name}: no such file in {path.parent}; run {_MADE_BY[file]}.") from None
-    except json.JSONDecodeError as error:
-        raise AssetError(f"{path.name}: not JSON ({error}); run {_MADE_BY[file]}.") from None
+        return part(read_json(assets / file, f"run {made_by}"))
     except (KeyError, TypeError, Misfit) as error:
-        raise AssetError(f"{path.name}: not a report of this version ({error}); run {_MADE_BY[file]}.") from None
+        raise AssetError(f"{file}: not a report of this version ({error}); run {made_by}.") from None

@@ -1,16 +1,17 @@
 """The model catalogue: an index of all models, one file a model with its layers, and their config.json files."""
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rankviz.catalog.files import read_json
 from rankviz.core.model.spec import WHOLE, ModelSpec, UnslothCheckpoint, model_from_json
-from rankviz.errors import AssetError, UnknownModelError
+from rankviz.errors import UnknownModelError
 
 CHECKPOINTS = "unsloth_4bit.json"
+REMEDY = "run `make assets`, or reinstall RankViz"
 SUGGESTIONS = 3
 SIMILARITY = 0.6
 """From 0 to 1, as difflib measures it: below this a name is no suggestion."""
@@ -37,7 +38,7 @@ class ModelRow:
 @functools.cache
 def load_index(assets: Path) -> tuple[ModelRow, ...]:
     """Every model of the catalogue, in order of family and size."""
-    rows = read_json(assets / "models" / "index.json")["models"]
+    rows = read_json(assets / "models" / "index.json", REMEDY)["models"]
     return tuple(ModelRow(**{**row, "aliases": tuple(row.get("aliases", ()))}) for row in rows)
 
 
@@ -51,7 +52,7 @@ def load_model(assets: Path, ref: str) -> ModelSpec:
 
 @functools.cache
 def _load_row(assets: Path, row: ModelRow) -> ModelSpec:
-    return model_from_json(read_json(assets / "models" / row.file))
+    return model_from_json(read_json(assets / "models" / row.file, REMEDY))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +75,7 @@ class Checkpoints:
 @functools.cache
 def load_checkpoints(assets: Path) -> Checkpoints:
     """The table that `python -m tools.names` writes."""
-    table = read_json(assets / "models" / CHECKPOINTS)
+    table = read_json(assets / "models" / CHECKPOINTS, REMEDY)
     return Checkpoints(
         loaded={name.lower(): repository for repository, names in table["loaded"].items() for name in names},
         sized={
@@ -95,10 +96,9 @@ def every_name(models: Path) -> tuple[str, ...]:
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
     """Find a model by id, alias or, where only one has it, the part after the slash; case does not matter."""
-    exact = _names(tuple(rows)).get(ref.lower().rstrip("/"))
-    if exact is not None:
-        return exact
-    raise UnknownModelError(ref, close_names(rows, ref))
+    if (row := _names(tuple(rows)).get(ref.lower().rstrip("/"))) is None:
+        raise UnknownModelError(ref, close_names(rows, ref))
+    return row
 
 
 def is_known(rows: Sequence[ModelRow], ref: str) -> bool:
@@ -111,9 +111,8 @@ def full_name(rows: Sequence[ModelRow], ref: str) -> str:
     row = find_model(rows, ref)
     names = (row.id, *row.aliases)
     wanted = ref.lower().rstrip("/")
-    exact = (name for name in names if name.lower() == wanted)
-    ending = (name for name in names if name.lower().split("/")[-1] == wanted)
-    return (next(exact, None) or next(ending)).removesuffix(WHOLE)
+    exact = next((name for name in names if name.lower() == wanted), None)
+    return (exact or next(name for name in names if name.lower().endswith(f"/{wanted}"))).removesuffix(WHOLE)
 
 
 def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
@@ -143,29 +142,12 @@ def _names(rows: tuple[ModelRow, ...]) -> Mapping[str, ModelRow]:
     return short | full
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A file of assets/models; AssetError where it is missing or not JSON."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise AssetError(
-            f"{path.name} is missing from {path.parent}: run `make assets`, or reinstall RankViz."
-        ) from None
-    except ValueError as error:
-        raise AssetError(f"{path.name} is not JSON ({error}): run `make assets`, or reinstall RankViz.") from None
-
-
 def load_config(assets: Path, ref: str) -> dict[str, Any]:
-    """The config.json of a catalogue model, with the architecture that its row was built as; UnknownModelError where
-    it is none of the catalogue."""
+    """Return the config.json of a catalogue model, with the architecture that its row was built as; UnknownModelError
+    where it is none of the catalogue."""
     row = find_model(load_index(assets), ref)
-    name = row.file.replace(".whole.json", ".full.json")
-    path = assets / "configs" / name
+    path = assets / "configs" / row.file.replace(".whole.json", ".full.json")
     if not path.is_file():
-        path = path.with_name(name.replace(".json", ".full.json"))
-    try:
-        config = json.loads(path.read_bytes())
-        model = json.loads((assets / "models" / row.file).read_bytes())
-    except FileNotFoundError:
-        raise AssetError(f"configs/{name} is missing from {assets}: reinstall RankViz.") from None
-    return config | {"architectures": [model["architecture"]]}
+        path = path.with_name(path.name.replace(".json", ".full.json"))
+    config = read_json(path, REMEDY)
+    return config | {"architectures": [read_json(assets / "models" / row.file, REMEDY)["architecture"]]}

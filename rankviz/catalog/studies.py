@@ -1,17 +1,13 @@
-"""Published rank studies, read from assets/evidence/: points.csv, studies.json, models.json and learning_rates.csv.
-
-Reading trusts the files: `tools.asset_schema` checks them in the tests. A row that cannot be read at all is still an
-AssetError that names it.
-"""
+"""Published rank studies, from assets/evidence/: points.csv, studies.json, models.json and learning_rates.csv."""
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.hardware import read_rows
+from rankviz.catalog.files import RESTORE, made, read_rows
 from rankviz.core.studies.findings import BestRate
 from rankviz.core.studies.lines import Evidence, QualityPoint, StudiedModel, Study
 from rankviz.errors import AssetError
@@ -34,10 +30,11 @@ READERS: dict[Any, Callable[[str], Any]] = {
 
 @lru_cache(maxsize=8)
 def load_evidence(assets: Path) -> Evidence:
-    """All published studies that RankViz ships, with their base models and points."""
+    """Return all published studies that RankViz ships, with their base models and points."""
     folder = assets / FOLDER
-    studies = [_row(Study, row, STUDIES_FILE, "study_id") for row in read_rows(folder / STUDIES_FILE, "studies")]
-    models = [_row(StudiedModel, row, MODELS_FILE, "base_model") for row in read_rows(folder / MODELS_FILE, "models")]
+    rows = read_rows(folder / STUDIES_FILE, "studies"), read_rows(folder / MODELS_FILE, "models")
+    studies = [made(lambda row: Study(**row), row, STUDIES_FILE, "study_id") for row in rows[0]]
+    models = [made(lambda row: StudiedModel(**row), row, MODELS_FILE, "base_model") for row in rows[1]]
     evidence = Evidence(studies, models, read_points(folder / POINTS_FILE))
     for line, point in enumerate(evidence.points, start=2):
         if point.study_id not in evidence.studies:
@@ -50,45 +47,38 @@ def load_evidence(assets: Path) -> Evidence:
 
 
 def read_points(path: Path) -> list[QualityPoint]:
-    """The rows of points.csv."""
+    """Return the rows of points.csv."""
     return _read_table(QualityPoint, path)
 
 
 def read_learning_rates(assets: Path) -> list[BestRate]:
-    """The rows of learning_rates.csv. Most are of studies in points.csv; the others have no quality by rank."""
+    """Return the rows of learning_rates.csv. Most are of studies in points.csv; the others have no quality by rank."""
     return _read_table(BestRate, assets / FOLDER / RATES_FILE)
 
 
-def _read_table(row: type, path: Path) -> list[Any]:
+def _read_table(kind: type, path: Path) -> list[Any]:
+    readers, rows = {each.name: READERS.get(each.type, str) for each in fields(kind)}, []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader, readers = csv.DictReader(file), {each.name: READERS.get(each.type, str) for each in fields(row)}
-            if tuple(reader.fieldnames or ()) != tuple(readers):
-                raise AssetError(f"{path.name}: the columns must be {', '.join(readers)}, in this order.")
-            return [row(**_cells(cells, readers, line, path.name)) for line, cells in enumerate(reader, start=2)]
+        file = path.open(newline="", encoding="utf-8")
     except FileNotFoundError:
-        raise AssetError(f"{path.name}: no such file in {path.parent}; restore it from the repository.") from None
-
-
-def _cells(cells: dict[str, str], readers: Mapping[str, Callable[[str], Any]], line: int, file: str) -> dict[str, Any]:
-    if cells.keys() != readers.keys() or None in cells.values():
-        raise AssetError(f"{file}: row {line} has more or fewer cells than there are columns; add or remove some.")
-    values: dict[str, Any] = {}
-    for name, text in cells.items():
-        try:
-            values[name] = readers[name](text)
-        except (KeyError, ValueError):
-            raise AssetError(
-                f"{file}: row {line}, {name}: {text!r} is not a value of this column; correct the cell or empty it."
-            ) from None
-    return values
-
-
-def _row(kind: type, row: Any, file: str, key: str) -> Any:
-    try:
-        return kind(**row)
-    except TypeError as error:
-        name = row.get(key, "?") if isinstance(row, dict) else row
-        raise AssetError(
-            f"{file}: row {name!r} cannot be read ({error}); give it the fields that its neighbours have."
-        ) from None
+        raise AssetError(f"{path.name}: no such file in {path.parent}; {RESTORE}.") from None
+    with file:
+        reader = csv.reader(file)
+        if tuple(next(reader, ())) != tuple(readers):
+            raise AssetError(f"{path.name}: the columns must be {', '.join(readers)}, in this order.")
+        for line, cells in enumerate(reader, start=2):
+            if len(cells) != len(readers):
+                raise AssetError(
+                    f"{path.name}: row {line} has more or fewer cells than there are columns; add or remove some."
+                )
+            values = {}
+            for (name, read), text in zip(readers.items(), cells, strict=True):
+                try:
+                    values[name] = read(text)
+                except (KeyError, ValueError):
+                    raise AssetError(
+                        f"{path.name}: row {line}, {name}: {text!r} is not a value of this column; correct the cell or "
+                        "empty it."
+                    ) from None
+            rows.append(kind(**values))
+    return rows

@@ -16,7 +16,7 @@ from rankviz.core.accuracy.report import in_words
 from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.cost.estimate import FIT_WORDS, RankEstimate, tight_meaning
 from rankviz.core.cost.question import Question
-from rankviz.core.lora.experts import experts_at
+from rankviz.core.lora.notes import experts_at
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError

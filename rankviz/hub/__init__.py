@@ -16,11 +16,11 @@ from rankviz.paths import is_hub_id
 
 if TYPE_CHECKING:
     from rankviz.children import Children
-    from rankviz.hub.door import Door
+    from rankviz.hub.door import HubDoor
 
 
 def find_model(
-    ref: str | Path, *, cache: Path, door: Door, suggestions: tuple[str, ...] = (), children: Children | None = None
+    ref: str | Path, *, cache: Path, door: HubDoor, suggestions: tuple[str, ...] = (), children: Children | None = None
 ) -> ModelSpec:
     """Return a model from outside the catalogue.
 
@@ -42,7 +42,7 @@ def find_model(
         return model_from_hub(ref, config, cache=cache, children=children)
 
 
-def find_config(ref: str | Path, *, door: Door) -> dict[str, Any]:
+def find_config(ref: str | Path, *, door: HubDoor) -> dict[str, Any]:
     """Return the config.json of a model outside the catalogue, checked but not laid out; ref as in find_model."""
     if isinstance(ref, str):
         with door.config(ref) as config:
@@ -62,8 +62,8 @@ def read_config(path: Path) -> dict[str, Any]:
     return parse_config(path.read_bytes(), name=path.name)
 
 
-def find_adapter(ref: str, *, door: Door, max_bytes: int, read: Path | None = None) -> Path:
-    """Return the folder of the adapter that has this Hub id, fetched unless it was before. read: as Door.adapter has
+def find_adapter(ref: str, *, door: HubDoor, max_bytes: int, read: Path | None = None) -> Path:
+    """Return the folder of the adapter that has this Hub id, fetched unless it was before. read: as HubDoor.adapter has
     it."""
     if not is_hub_id(ref):
         raise BadAdapterError(

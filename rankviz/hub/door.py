@@ -44,7 +44,7 @@ class Copies(NamedTuple):
     """Called once another has come."""
 
 
-class Door:
+class HubDoor:
     """Everything that one server requests from the Hub while somebody waits.
 
     Args:
@@ -191,10 +191,10 @@ def open_door(
     download_bounds: Bounds,
     folder: Callable[[], AbstractContextManager[str | Path]],
     copies: Copies | None = None,
-) -> Door:
+) -> HubDoor:
     """Return a door for so many look-ups at once, of which `each` may be one visitor's, and for one download.
 
-    download_bounds: of one adapter. folder: as Children has it. copies: as Door has it.
+    download_bounds: of one adapter. folder: as Children has it. copies: as HubDoor has it.
     """
 
     def children(bounds: Bounds, at_once: int) -> Children:
@@ -206,4 +206,4 @@ def open_door(
         return Children(bounds, folder=folder, line=line, failed_seconds=FAILED_SECONDS, variables=ASKING)
 
     lookup_bounds = Bounds(seconds=LOOKUP_SECONDS, memory_bytes=LOOKUP_MEMORY_BYTES)
-    return Door(children(lookup_bounds, at_once), children(download_bounds, 1), copies)
+    return HubDoor(children(lookup_bounds, at_once), children(download_bounds, 1), copies)

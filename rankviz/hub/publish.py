@@ -24,7 +24,7 @@ MAX_HUB_WORDS = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Published:
+class PublishedRepository:
     """A repository as it is after an upload."""
 
     url: str
@@ -43,7 +43,7 @@ def publish(
     token: str | None,
     on_stage: Callable[[str], None] = lambda stage: None,
     api: Any = None,
-) -> Published:
+) -> PublishedRepository:
     """Upload a folder.
 
     Args:
@@ -84,7 +84,7 @@ def publish(
         api.create_commit(repo_id, operations, commit_message=f"RankViz: {made_of}", repo_type=kind, parent_commit=head)
     prefix = "" if kind == "model" else f"{kind}s/"
     private = bool(there.private) if there else not public
-    return Published(url=f"{api.endpoint}/{prefix}{repo_id}", updated=there is not None, private=private)
+    return PublishedRepository(url=f"{api.endpoint}/{prefix}{repo_id}", updated=there is not None, private=private)
 
 
 def is_private_space(repo_id: str, token: str | None, api: Any = None) -> bool | None:

@@ -186,7 +186,7 @@ MAX_NAME = 512
 LARGEST_FP16 = 65504.0
 
 
-class Tensor(NamedTuple):
+class StoredTensor(NamedTuple):
     """One tensor of a file, not read yet."""
 
     dtype: str
@@ -222,7 +222,9 @@ class TensorFile:
         if odd := sorted({entry["dtype"] for entry in header.values()} - WRITTEN_AS.keys()):
             raise BadAdapterError(f"{path.name} holds {' and '.join(odd)}: save the adapter in fp32, bf16 or fp16.")
         self.tensors = {
-            name: Tensor(entry["dtype"], tuple(entry["shape"]), *(8 + length + at for at in entry["data_offsets"]))
+            name: StoredTensor(
+                entry["dtype"], tuple(entry["shape"]), *(8 + length + at for at in entry["data_offsets"])
+            )
             for name, entry in header.items()
         }
         self.file_bytes = path.stat().st_size

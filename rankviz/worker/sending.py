@@ -26,7 +26,7 @@ LOGIN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class Upload:
     """What one process does."""
 
     api: Api
@@ -52,7 +52,7 @@ def published(request: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     """url, updated and private of what is there now."""
     files = folder / "files"
     files.mkdir()
-    job = Job(
+    job = Upload(
         api=Api(home=Path(request["home"]), assets=Path(request["assets"]), shared=request["shared"]),
         destination=Destination(**request["destination"]),
         run_ids=request["run_ids"],
@@ -76,12 +76,12 @@ def given_token() -> str:
     return token
 
 
-def _dataset(job: Job, sweep: SweepFacts, token: str | None) -> Mapping[str, Any]:
+def _dataset(job: Upload, sweep: SweepFacts, token: str | None) -> Mapping[str, Any]:
     write_dataset(sweep, job.folder)
     return _to_hub(job, "dataset", token)
 
 
-def _adapter(job: Job, sweep: SweepFacts, token: str | None) -> Mapping[str, Any]:
+def _adapter(job: Upload, sweep: SweepFacts, token: str | None) -> Mapping[str, Any]:
     (run,) = sweep.runs
     at, store = run.record.adapter_path, job.api.workspace.store
     weights, config = (store.path(run.record.run_id, f"{at}/{name}") for name in (WEIGHTS, CONFIG))
@@ -89,7 +89,7 @@ def _adapter(job: Job, sweep: SweepFacts, token: str | None) -> Mapping[str, Any
     return _to_hub(job, "model", token)
 
 
-def _to_hub(job: Job, kind: hub.Kind, token: str | None) -> Mapping[str, Any]:
+def _to_hub(job: Upload, kind: hub.Kind, token: str | None) -> Mapping[str, Any]:
     place = job.destination
     there = hub.publish(
         job.folder, place.name, kind, made_of=job.name, public=place.public, token=token, on_stage=job.on_stage
@@ -97,7 +97,7 @@ def _to_hub(job: Job, kind: hub.Kind, token: str | None) -> Mapping[str, Any]:
     return {"url": there.url, "updated": there.updated, "private": there.private}
 
 
-def _trackio(job: Job, sweep: SweepFacts, token: str | None) -> Mapping[str, Any]:
+def _trackio(job: Upload, sweep: SweepFacts, token: str | None) -> Mapping[str, Any]:
     """Send each run once: on this machine one that is there is replaced, on a Space it is refused."""
     place = job.destination
     installed.require_trackio()
@@ -144,7 +144,7 @@ def _require_new(sweep: SweepFacts, place: Destination) -> None:
         )
 
 
-SENDERS: Mapping[str, Callable[[Job, SweepFacts, str | None], Mapping[str, Any]]] = {
+SENDERS: Mapping[str, Callable[[Upload, SweepFacts, str | None], Mapping[str, Any]]] = {
     DATASET: _dataset,
     ADAPTER: _adapter,
     TRACKIO: _trackio,

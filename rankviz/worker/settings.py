@@ -22,7 +22,7 @@ other cards or the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class WorkerSettings:
     """One set-up on one device. training: settled, so nothing in it is "auto". model_type: of the base's config.json,
     for TRL and PEFT, which do not look at it by themselves."""
 
@@ -110,7 +110,7 @@ class Settings:
         }
 
 
-def settle(training: TrainingSetup, *, cuda: bool, model_type: str = "") -> Settings:
+def settle(training: TrainingSetup, *, cuda: bool, model_type: str = "") -> WorkerSettings:
     """Return the set-up on this machine; InvalidSettingError where it cannot train so: nothing is replaced in
     silence."""
     settled = training.settle(Device(cuda=cuda, cpu_count=os.cpu_count() or 1))
@@ -119,4 +119,4 @@ def settle(training: TrainingSetup, *, cuda: bool, model_type: str = "") -> Sett
         raise InvalidSettingError(
             "This GPU does not support bf16, which needs compute capability 8.0. Choose precision fp16 or nf4-dq."
         )
-    return Settings(training=settled, cuda=cuda, model_type=model_type)
+    return WorkerSettings(training=settled, cuda=cuda, model_type=model_type)

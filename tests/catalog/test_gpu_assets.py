@@ -17,14 +17,6 @@ def test_the_shipped_files_keep_their_schema():
     check_hardware(ASSETS)
 
 
-def test_twenty_cards_arrive_each_with_source_and_day():
-    assert 20 == len(GPUS)
-    for gpu in GPUS:
-        assert gpu.source and gpu.flops_source and gpu.usable_source
-        assert "2026-11-25" == gpu.checked
-        assert all(price.source and price.provider and price.checked for price in gpu.prices)
-
-
 def test_a_t4_holds_less_than_its_name_says():
     t4 = find_gpu(GPUS, "T4")
 
@@ -36,13 +28,6 @@ def test_a_t4_holds_less_than_its_name_says():
         t4.prices[0].provider,
         t4.prices[0].checked,
     )
-
-
-def test_not_known_is_none_with_a_reason():
-    a40 = find_gpu(GPUS, "A40")
-
-    assert (None, ()) == (a40.usable_bytes, a40.prices)
-    assert "not known: no printed total_memory of this card was found" == a40.usable_source
 
 
 @pytest.mark.parametrize("name", ["a100-80gb-sxm", "A100-80GB (SXM)", "a100 80gb"])
@@ -57,25 +42,6 @@ def test_an_unknown_or_ambiguous_card_names_those_that_are_known(name):
 
 
 @pytest.mark.parametrize(
-    ("device_name", "card"),
-    [
-        ("Tesla T4", "t4"),
-        ("NVIDIA A10G", "a10g"),
-        ("NVIDIA A100-SXM4-80GB", "a100-80gb-sxm"),
-        ("NVIDIA A100-SXM4-40GB", "a100-40gb-sxm"),
-        ("NVIDIA H100 80GB HBM3", "h100-80gb-sxm"),
-        ("NVIDIA H100 PCIe", "h100-pcie"),
-        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
-        ("GeForce RTX 3090", "rtx-3090"),
-        ("NVIDIA H200", "h200-sxm"),
-        ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
-    ],
-)
-def test_a_drivers_name_for_a_card_finds_its_row(device_name, card):
-    assert card == gpu_of_device(GPUS, device_name).id
-
-
-@pytest.mark.parametrize(
     ("device_name", "mebibytes", "card"),
     [
         # memory as nvidia-smi prints it for these cards
@@ -86,40 +52,19 @@ def test_a_drivers_name_for_a_card_finds_its_row(device_name, card):
         ("Tesla V100-SXM2-16GB", 16_384, "v100-16gb-sxm"),
         ("Tesla V100-SXM2-32GB", 32_768, None),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", 16_376, None),
-        ("NVIDIA GeForce RTX 5090 Laptop GPU", 24_463, None),
-        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", 97_887, None),
+        ("NVIDIA GeForce RTX 4090 D", None, None),
+        ("NVIDIA A100 80GB PCIe", None, None),
+        ("GRID T4-16Q", None, None),
+        ("AMD EPYC", None, None),
         ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 97_887, "rtx-pro-6000-blackwell"),
         ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", 9_984, None),
         ("NVIDIA H100 80GB HBM3", 9_984, None),
     ],
 )
 def test_a_card_of_another_size_or_build_than_the_row_has_no_row(device_name, mebibytes, card):
-    found = gpu_of_device(GPUS, device_name, mebibytes * 2**20)
+    found = gpu_of_device(GPUS, device_name, mebibytes and mebibytes * 2**20)
 
     assert card == (found.id if found else None)
-
-
-@pytest.mark.parametrize(
-    ("device_name", "gib"),
-    [
-        ("NVIDIA GeForce RTX 4090 D", 24),
-        ("NVIDIA GeForce RTX 5090 D", 32),
-        ("NVIDIA GeForce RTX 3090 Ti", 24),
-        ("NVIDIA A100 80GB PCIe", 80),
-        ("NVIDIA A100-PCIE-40GB", 40),
-        ("NVIDIA H200 NVL", 141),
-        ("NVIDIA H100 80GB HBM2e", 80),
-        ("NVIDIA A40-48Q", 48),
-        ("NVIDIA A10-24Q", 24),
-        ("GRID T4-16Q", 16),
-        ("GRID A100D-80C", 80),
-        ("NVIDIA L40", 48),
-        ("Quadro RTX 6000", 24),
-    ],
-)
-def test_a_card_with_another_word_in_its_name_is_another_card(device_name, gib):
-    assert gpu_of_device(GPUS, device_name, gib * 10**9) is None
-    assert gpu_of_device(GPUS, device_name) is None
 
 
 def test_each_row_has_a_name_of_its_own_that_finds_it():
@@ -127,25 +72,6 @@ def test_each_row_has_a_name_of_its_own_that_finds_it():
     assert [gpu.id for gpu in GPUS for _ in gpu.device_names] == [
         gpu_of_device(GPUS, name).id for gpu in GPUS for name in gpu.device_names
     ]
-
-
-def test_a_device_that_is_not_in_the_table_is_none():
-    assert gpu_of_device(GPUS, "AMD EPYC") is None
-
-
-def test_every_assumption_arrives_with_unit_meaning_source_and_day():
-    rows = list(load_assumptions(ASSETS))
-
-    assert 50 < len(rows)
-    for row in rows:
-        assert row.unit and row.meaning and row.source and row.checked
-
-
-def test_nf4_takes_half_a_byte_and_its_maxima():
-    assumptions = load_assumptions(ASSETS)
-
-    assert 0.5625 == assumptions.value("weight-bytes-nf4")
-    assert 0.515869140625 == assumptions.value("weight-bytes-nf4-dq")
 
 
 def test_an_assumption_that_isnt_there_is_named():
@@ -170,26 +96,6 @@ def broken(tmp_path, file, change):
     ("file", "change", "sentence"),
     [
         ("gpus.json", lambda rows: rows[0].pop("source"), "gpus.json: row 'a10', source: missing; add it."),
-        (
-            "gpus.json",
-            lambda rows: rows[0].update(vram=24),
-            "gpus.json: row 'a10', vram: not a field of this file; remove or rename it.",
-        ),
-        (
-            "gpus.json",
-            lambda rows: rows[0].update(memory_bytes="https://…"),
-            "gpus.json: row 'a10', memory_bytes: input should be a valid integer; got 'https://…'.",
-        ),
-        (
-            "gpus.json",
-            lambda rows: rows[0]["prices"][0].pop("checked"),
-            "gpus.json: row 'a10', prices.0.checked: missing; add it.",
-        ),
-        (
-            "gpus.json",
-            lambda rows: rows.insert(0, rows.pop()),
-            "gpus.json: row 'a10' is out of order: move it above 'v100-16gb-sxm'.",
-        ),
         ("gpus.json", lambda rows: rows.insert(0, rows[0]), "gpus.json: row 'a10' appears twice: keep one."),
         (
             "assumptions.json",
@@ -202,24 +108,12 @@ def broken(tmp_path, file, change):
             "assumptions.json: row 'adam-8bit-bytes', the row: give either value, or low, expected",
         ),
     ],
-    ids=["missing", "unknown", "wrong type", "missing within", "order", "twice", "falling range", "both forms"],
 )
 def test_a_broken_row_names_file_row_field_and_remedy(tmp_path, file, change, sentence):
     with pytest.raises(AssetError) as error:
         check_hardware(broken(tmp_path, file, change))
 
     assert str(error.value).startswith(sentence)
-
-
-def test_reading_a_broken_file_is_an_asset_error_too(tmp_path):
-    with pytest.raises(AssetError, match="row 'a10' cannot be read"):
-        load_gpus(broken(tmp_path, "gpus.json", lambda rows: rows[0].pop("name")))
-    (tmp_path / "gpus.json").write_text("{")
-    with pytest.raises(AssetError, match="repair or restore it"):
-        check_hardware(tmp_path)
-    (tmp_path / "gpus.json").unlink()
-    with pytest.raises(AssetError, match="no such file"):
-        check_hardware(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +130,3 @@ def test_reading_a_broken_file_is_an_asset_error_too(tmp_path):
 )
 def test_a_model_as_clouds_and_schedulers_name_it_is_each_card_that_it_may_mean(model, cards):
     assert cards == [gpu.id for gpu in gpus_of_model(GPUS, model)]
-
-
-def test_of_a_model_with_known_memory_only_cards_with_that_remain():
-    assert ["a100-80gb-sxm"] == [gpu.id for gpu in gpus_of_model(GPUS, "A100", 80 * 10**9)]

@@ -40,12 +40,3 @@ def test_a_wrong_cell_is_named(assets, old, new, sentence):
 
     with pytest.raises(AssetError, match=rf"validation row .*{sentence}"):
         check_measurements(assets)
-
-
-def test_an_id_stands_once(assets):
-    first = sorted((assets / "validation").glob("*.csv"))[0]
-    lines = first.read_text().splitlines()
-    first.write_text("\n".join([*lines, lines[1]]) + "\n")
-
-    with pytest.raises(AssetError, match="stands twice"):
-        check_measurements(assets)

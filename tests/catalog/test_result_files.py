@@ -88,14 +88,6 @@ def test_a_result_file_becomes_its_last_metrics():
     assert accuracy.standard_error is None
 
 
-def test_full_fine_tuning_has_no_rank_and_forgetting_is_no_quality():
-    metrics = [{"step": 5000, "test accuracy": 0.5, "forgetting": 0.04}]
-    quality, forgotten = read_result(result(run_info__peft_config=None, train_info__metrics=metrics), "a.json")
-
-    assert (None, "full", "all weights") == (quality.rank, quality.method, quality.facet)
-    assert ("forgetting", False) == (forgotten.role, forgotten.higher_is_better)
-
-
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -168,12 +160,6 @@ def test_the_same_file_is_kept_once_and_can_be_removed(tmp_path, files):
     assert not any(study.own for study in api.studies.all().studies.values())
 
 
-@pytest.mark.parametrize("name", ["../request.json", "nothing.json", ""])
-def test_only_what_was_added_can_be_removed(tmp_path, name):
-    with pytest.raises(BadDataError, match="rankviz evidence list"):
-        Api(home=tmp_path).studies.remove(name)
-
-
 def test_there_is_an_end_to_files(tmp_path, files, monkeypatch):
     monkeypatch.setenv("RANKVIZ_MAX_RESULT_FILES", "1")
 
@@ -202,17 +188,6 @@ def test_what_is_kept_of_a_file_says_the_same_in_a_few_bytes(variant):
 
     assert points == read_result(text, "a.json")
     assert 100_000 > len(text.encode())
-
-
-def test_of_large_files_little_is_kept_and_they_are_read_in_a_process_of_their_own(tmp_path):
-    home, file = tmp_path / "home", tmp_path / "large.json"
-    file.write_text(json.dumps({**json.loads(result()), "more": [{}] * 450_000}))
-
-    added = Api(home=home).studies.add([file])
-
-    assert (["large.json"], 2) == (added.files, added.points)
-    assert 3000 > sum(path.stat().st_size for path in (home / "evidence").iterdir())
-    assert [] == list((home / "tmp" / "work").rglob("request.json"))
 
 
 @pytest.mark.parametrize(

@@ -17,23 +17,23 @@ from rankviz.errors import (
     UnknownModelError,
 )
 from rankviz.fair_line import FairLine
-from rankviz.hub.door import Copies, Door
+from rankviz.hub.door import Copies, HubDoor
 from rankviz.hub.remote import CONFIG, WEIGHTS
 from rankviz.visitor import Visitor, acting_as
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.web import played_hub
 
 
-def door(*, seconds: float = 600, at_once: int = 2, copies: Copies | None = None, **line) -> Door:
+def door(*, seconds: float = 600, at_once: int = 2, copies: Copies | None = None, **line) -> HubDoor:
     def children() -> Children:
         places = FairLine(at_once, **{"busy": "Try again in a moment.", "seconds": 600} | line)
         bounds = Bounds(seconds=seconds, memory_bytes=10**9)
         return Children(bounds, line=places, folder=TemporaryDirectory, variables=ASKING)
 
-    return Door(children(), children(), copies)
+    return HubDoor(children(), children(), copies)
 
 
-def config_of(some: Door, repo_id: str):
+def config_of(some: HubDoor, repo_id: str):
     with some.config(repo_id, ("a/close",)) as found:
         return found, found.path.read_text()
 
@@ -90,14 +90,6 @@ def test_after_a_silence_nobody_waits_for_a_while(monkeypatch):
         assert connected == len(connections)
 
 
-def test_an_answer_that_drips_ends_at_the_time_of_the_whole(monkeypatch):
-    began = time.monotonic()
-    with played_hub.silent(monkeypatch, drip_seconds=0.2), pytest.raises(HubSilentError):
-        config_of(door(seconds=6), "someone/slow")
-
-    assert 300 > time.monotonic() - began
-
-
 def test_a_visitor_with_many_look_ups_is_refused_at_once_and_others_are_not(monkeypatch):
     some, go_on, ask = door(each=1), Event(), Children.ask
     monkeypatch.setattr(Children, "ask", lambda *given, **named: go_on.wait(600) and ask(*given, **named))
@@ -126,7 +118,7 @@ def test_offline_nothing_is_asked(monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     nobody = Children(Bounds(seconds=1, memory_bytes=10**9), worker=("no such program",))
-    some = Door(nobody, nobody)
+    some = HubDoor(nobody, nobody)
 
     assert some.reached().offline
     with pytest.raises(HubUnavailableError):

@@ -1,9 +1,15 @@
-"""Whether the Hub answers, asked of a session that answers as the test says."""
+"""Whether the Hub answers, what of a base is still to be fetched, and what goes to make room."""
+
+import json
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from huggingface_hub import file_download
 
-from rankviz.hub.reach import ask_hub
+from rankviz.hub import reach
+from rankviz.hub.reach import MAX_INDEX_BYTES, MAX_TENSORS, ask_hub, has_weights, weight_bytes_to_fetch
+from tests.support.web.hub_cache import put, repositories
 
 
 def session(answer):
@@ -30,12 +36,166 @@ def test_a_failing_server_and_no_route_are_none():
     assert (False, "no route to host") == (ask_hub(session(no_route)).reached, ask_hub(session(no_route)).reason)
 
 
-def test_offline_nothing_is_sent(monkeypatch):
-    from huggingface_hub import constants
+HOUR = 3600
+"""In seconds."""
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    sent = []
 
-    answer = ask_hub(session(lambda request: sent.append(request) or httpx.Response(200)))
+@pytest.fixture(autouse=True)
+def unset(monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", "")
+    monkeypatch.delenv("HF_HUB_CACHE")
 
-    assert ([], True, False) == (sent, answer.offline, answer.reached)
+
+def test_a_place_that_the_owner_gave_stays_and_is_theirs(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "theirs"))
+    put(tmp_path / "theirs", "someone/model", 1000)
+
+    reach.use_own(tmp_path)
+    reach.make_room(tmp_path, (), lambda: False)
+
+    assert not reach.is_own(tmp_path)
+    assert ["someone/model"] == repositories(tmp_path / "theirs")
+
+
+def test_what_was_used_longest_ago_goes_first_with_all_that_was_fetched_of_it(tmp_path):
+    reach.use_own(tmp_path)
+    put(tmp_path / "hub", "a/new", 1000, age=2 * HOUR)
+    old = put(tmp_path / "hub", "b/old", 1000, age=3 * HOUR)
+    put(tmp_path / "hub", "c/older", 1000, age=4 * HOUR)
+    put(tmp_path / "hub", "d/waited-for", 1000, age=5 * HOUR)
+    (old / "blobs" / "half.incomplete").write_bytes(b"x" * 500)
+
+    reach.make_room(tmp_path, {"D/Waited-For"}, lambda: len(repositories(tmp_path / "hub")) <= 2)
+
+    assert ["a/new", "d/waited-for"] == repositories(tmp_path / "hub")
+
+
+def test_what_was_used_in_the_last_hour_stays(tmp_path):
+    reach.use_own(tmp_path)
+    put(tmp_path / "hub", "a/loading", 1000)
+    put(tmp_path / "hub", "b/old", 1000, age=2 * HOUR)
+
+    reach.make_room(tmp_path, (), lambda: False)
+
+    assert ["a/loading"] == repositories(tmp_path / "hub")
+
+
+REPO, COMMIT = "someone/model", "a" * 40
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache; the function that it returns puts files into it."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / file_download.repo_folder_name(repo_id=REPO, repo_type="model")
+
+    def put(**files):
+        (folder / "refs").mkdir(parents=True, exist_ok=True)
+        (folder / "refs" / "main").write_text(COMMIT)
+        snapshot = folder / "snapshots" / COMMIT
+        snapshot.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (snapshot / name).write_text(content)
+
+    return put
+
+
+class Hub:
+    """indices: what those files hold."""
+
+    def __init__(self, error=None, indices=None, **sizes):
+        self.sizes, self.error, self.indices = sizes, error, indices or {}
+
+    def hf_hub_download(self, repo_id, name, *, local_dir):
+        (local_dir / name).write_text(self.indices[name])
+        return str(local_dir / name)
+
+    def model_info(self, repo_id, *, files_metadata, timeout):
+        if self.error:
+            raise self.error
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=n, size=s) for n, s in self.sizes.items()])
+
+
+SHARDS = {f"model-0000{n}-of-00002.safetensors": 10 * n for n in (1, 2)} | {"model.safetensors.index.json": 200}
+INDEX = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}})
+
+
+INDICES = {"model.safetensors.index.json": INDEX}
+
+
+def weight_bytes(tmp_path, hub):
+    return weight_bytes_to_fetch(REPO, tmp_path, hub)
+
+
+def test_only_the_files_that_are_loaded_count_and_safetensors_before_bin(tmp_path, cache):
+    hub = Hub(
+        indices=INDICES,
+        **SHARDS,
+        **{"pytorch_model.bin": 99, "original/consolidated.00.pth": 99, "model.fp16.safetensors": 99, "config.json": 1},
+    )
+
+    assert 30 == weight_bytes(tmp_path, hub)
+    assert 5 == weight_bytes(tmp_path, Hub(indices=INDICES, **SHARDS, **{"model.safetensors": 5}))
+    assert 7 == weight_bytes(tmp_path, Hub(**{"pytorch_model.bin": 7, "training_args.bin": 1}))
+
+
+def test_what_is_in_the_cache_is_not_fetched_again(tmp_path, cache):
+    cache(**{"model-00001-of-00002.safetensors": "x"})
+
+    assert 20 == weight_bytes(tmp_path, Hub(indices=INDICES, **SHARDS))
+
+
+def test_a_base_is_in_the_cache_when_all_its_weights_are_and_not_when_only_its_config_is(cache):
+    cache(**{"config.json": "{}", "model.safetensors.index.json": INDEX, "model-00001-of-00002.safetensors": "x"})
+    assert not has_weights(REPO)
+
+    cache(**{"model-00002-of-00002.safetensors": "x"})
+    assert has_weights(REPO)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["model-00000-of-00002.safetensors", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+        ["model-00000-of-00002.safetensors", "model-00001-of-00002.safetensors"],
+        ["part.a.safetensors", "part.b.safetensors"],
+    ],
+)
+def test_the_index_says_which_files_are_all_however_they_are_numbered(cache, names):
+    """The first are those of openai/gpt-oss-20b."""
+    index = json.dumps({"weight_map": dict(zip("abc", names, strict=False))})
+    cache(**{"model.safetensors.index.json": index}, **dict.fromkeys(names[:-1], "x"))
+    assert not has_weights(REPO)
+
+    cache(**{names[-1]: "x"})
+    assert has_weights(REPO)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "[1, 2]",
+        '{"weight_map": []}',
+        '{"weight_map": {"a": [1]}}',
+        "[" * 5000,
+        "\0",
+        '{"weight_map": {"a": "../../refs/main.safetensors"}}',
+        '"model-00001-of-00002.safetensors"' * (MAX_TENSORS + 1),
+        '"model-00001-of-00002.safetensors"' + " " * MAX_INDEX_BYTES,
+        ("x" * 101 + '.safetensors"') * 3000,
+        '{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "' + "x" * 101 + '.safetensors"}}',
+    ],
+    ids=range(10),
+)
+def test_an_index_that_is_none_names_no_files(cache, index):
+    cache(**{"model.safetensors.index.json": index, **dict.fromkeys(SHARDS, "x")})
+
+    assert not has_weights(REPO)
+
+
+def test_weights_of_any_name_count_as_the_hub_gives_their_size_whatever_the_index_says_of_it(tmp_path, cache):
+    """Small files of the usual names beside them are not loaded."""
+    index = json.dumps({"metadata": {"total_size": 5}, "weight_map": {"a": "sub/large.bin", "b": "other.safetensors"}})
+    sizes = {"sub/large.bin": 48 * 10**9, "other.safetensors": 1, **SHARDS}
+
+    assert 48 * 10**9 + 1 == weight_bytes(tmp_path, Hub(indices={"model.safetensors.index.json": index}, **sizes))

@@ -128,16 +128,6 @@ def test_of_what_the_user_made_visible_a_worker_sees_the_first(visible, one):
     assert {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": one} == environment
 
 
-@pytest.mark.parametrize("environ", [{}, {"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1,0"}])
-def test_in_an_order_of_the_users_own_the_worker_gets_the_card_that_the_page_names(environ):
-    environ = {"CUDA_DEVICE_ORDER": "FASTEST_FIRST", **environ}
-
-    worker = {**environ, **worker_environment(environ, TWO)}
-
-    assert chosen(read_driver(TWO), environ).uuid == worker["CUDA_VISIBLE_DEVICES"]
-    assert chosen(read_driver(TWO), environ) == chosen(read_driver(TWO), worker)
-
-
 def test_a_card_whose_memory_the_driver_does_not_give_is_used_with_its_memory_unknown():
     nvml = Nvml(("NVIDIA GB10", None))
 

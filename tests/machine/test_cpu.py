@@ -21,16 +21,3 @@ def test_whether_a_processor_is_made_for_bf16(monkeypatch, line, flags, known):
     monkeypatch.setattr(machine, "_cpuinfo", lambda name: flags if name == line else "")
 
     assert known is machine.cpu_bf16()
-
-
-def test_the_processor_is_read_from_the_kernels_list(monkeypatch, tmp_path):
-    listed = tmp_path / "cpuinfo"
-    listed.write_text("processor\t: 0\nmodel name\t: One\nflags\t\t: a avx512f\n\nprocessor\t: 1\nmodel name\t: Two\n")
-    monkeypatch.setattr(machine, "CPUINFO", listed)
-
-    assert "One" == machine.cpu_name()
-    assert machine.cpu_bf16()
-
-    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
-    assert machine.cpu_bf16() is None
-    assert machine.cpu_name()

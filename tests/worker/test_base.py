@@ -168,6 +168,19 @@ def test_downloads_of_other_workers_into_the_same_cache_end_no_run(tmp_path, wri
     assert 1 == len(errors)
 
 
+def test_a_repository_counts_while_only_its_lock_is_open(tmp_path, write):
+    errors = []
+    limit = DownloadLimit(tmp_path, 6000, errors.append)
+    lock = tmp_path / ".locks" / "models--a--own" / "x.lock"
+    lock.parent.mkdir(parents=True)
+
+    write("own", "x", 8192)
+    with lock.open("w"):
+        limit.look()
+
+    assert 1 == len(errors)
+
+
 FETCHES = """
 import subprocess, sys, time
 from pathlib import Path

@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.worker.settings import Settings
+from rankviz.worker.settings import WorkerSettings
 
 
-def settings(*, cuda=True, model_type="", **training) -> Settings:
-    return Settings(training=TrainingSetup(**training), cuda=cuda, model_type=model_type)
+def settings(*, cuda=True, model_type="", **training) -> WorkerSettings:
+    return WorkerSettings(training=TrainingSetup(**training), cuda=cuda, model_type=model_type)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from rankviz.core.cost.shapes import heaviest
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.from_json import as_answer
 from rankviz.core.lora.config import Framework, lora_alpha, scale
-from rankviz.core.lora.experts import experts_at
+from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range, RangeJSON, WholeRangeJSON, by_level

@@ -15,7 +15,7 @@ UnslothClass = Literal["FastLanguageModel", "FastModel"]
 
 UNSLOTH_SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PRESETS = ("all-linear", "attention", "mlp", "qv", "unsloth")
-MOE_SCHEMES: tuple[MoeScheme, ...] = ("default", "linear-only", "peft-remap", "unsloth", "target-parameters")
+MOE_SCHEMES: tuple[MoeScheme, ...] = get_args(MoeScheme)
 UNSLOTH_CLASSES: tuple[UnslothClass, ...] = get_args(UnslothClass)
 EXPERT_RANKS = ("r", "r/active", "r/all")
 """The rank of each expert by a rule: r, r divided by the experts active for a token, or by all of them, at least 1."""
@@ -81,7 +81,7 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
-        """What B·A is multiplied by: alpha / r, with rsLoRA alpha / sqrt(r)."""
+        """Factor of B·A: alpha / r, with rsLoRA alpha / sqrt(r)."""
         return scale(self.r, self.lora_alpha, use_rslora=self.use_rslora)
 
     @property
@@ -97,12 +97,7 @@ class LoraConfig:
     @property
     def flags(self) -> tuple[bool | None, ...]:
         """Unsloth's flags, in the order of FLAGS."""
-        return (
-            self.finetune_vision_layers,
-            self.finetune_language_layers,
-            self.finetune_attention_modules,
-            self.finetune_mlp_modules,
-        )
+        return tuple(getattr(self, flag) for flag in FLAGS)
 
     def validate(self) -> None:
         """InvalidSettingError says which value to change, and its limits. Whether the names exist in a model is for
@@ -188,11 +183,8 @@ def settle_rank(question: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -
         if alpha_given and lora_alpha(question.alpha, lora.r) != lora.lora_alpha:
             raise _given_twice("Alpha", f"{lora.lora_alpha:g}", f"{question.alpha} as alpha")
         alpha = question.alpha
-    for name, value in (
-        ("ranks", ranks),
-        ("alpha", alpha),
-        ("lora", replace(lora, r=plain.r, lora_alpha=plain.lora_alpha)),
-    ):
+    lora = replace(lora, r=plain.r, lora_alpha=plain.lora_alpha)
+    for name, value in (("ranks", ranks), ("alpha", alpha), ("lora", lora)):
         object.__setattr__(question, name, value)
 
 

@@ -1,30 +1,14 @@
-"""How fused experts get an adapter, or don't: the schemes, what each makes of targets, and notes on them."""
+"""How fused experts get an adapter, or don't: the schemes, what each makes of targets, and Tinker's scheme."""
 
-import itertools
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from rankviz.core.lora import targets as pattern
-from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, MoeScheme
-from rankviz.core.lora.targets import (
-    ALL_LINEAR,
-    ALL_ON,
-    LINEAR_KINDS,
-    Matcher,
-    PatternMatcher,
-    Route,
-    hit_blocks,
-    listed,
-)
+from rankviz.core.lora.config import MoeScheme
+from rankviz.core.lora.targets import ALL_LINEAR, ALL_ON, LINEAR_KINDS, Matcher, PatternMatcher, Route, hit_blocks
 from rankviz.core.model.spec import LinearLayer, ModelSpec
-from rankviz.core.quantity import Caution
 from rankviz.errors import InvalidSettingError
-
-if TYPE_CHECKING:
-    from rankviz.core.lora.plan import Adapted, AdapterPlan
-
 
 REMAP = {
     "mixtral": {"gate": "gate.weight", "w1": "gate_up_proj", "w3": "gate_up_proj", "w2": "down_proj"},
@@ -67,7 +51,7 @@ def with_unsloths_rewrite(model: ModelSpec) -> ModelSpec:
 
 
 def scheme_of(model: ModelSpec, requested: MoeScheme, route: Route) -> MoeScheme | str:
-    """The scheme that is really in force; "dense" for a model without fused experts."""
+    """The scheme in force; "dense" for a model without fused experts."""
     if not model.has_experts:
         return "dense"
     if requested == "default":
@@ -86,13 +70,12 @@ def without_experts(model: ModelSpec, names: tuple[str, ...] | str, route: Route
         return tuple(name for name in names if name not in pattern.EXPERT_NAMES)
     if route.kind != "model" or route.scoped or names == ALL_LINEAR or not model.peft_remap:
         return names
-    linear = [layer.path for layer in model.layers if layer.kind in LINEAR_KINDS]
-    ends = {path.rsplit(".", 1)[-1]: [] for path in linear}
-    for path in linear:
-        ends[path.rsplit(".", 1)[-1]].append(".".join(path.split(".")[-2:]))
-    rewritten = REMAP[model.peft_remap]
-    each = (ends.get(name, []) if name in rewritten else [name] for name in names)
-    return tuple(dict.fromkeys(itertools.chain.from_iterable(each)))
+    ends: dict[str, list[str]] = {}
+    for layer in model.layers:
+        if layer.kind in LINEAR_KINDS:
+            ends.setdefault(layer.path.rsplit(".", 1)[-1], []).append(".".join(layer.path.split(".")[-2:]))
+    each = (ends.get(name, []) if name in REMAP[model.peft_remap] else [name] for name in names)
+    return tuple(dict.fromkeys(end for some in each for end in some))
 
 
 def expert_rank(model: ModelSpec, rule: int | str, r: int) -> int:
@@ -111,7 +94,7 @@ def expert_names(model: ModelSpec, scheme: str) -> tuple[str, ...]:
 
 
 def apply_scheme(model: ModelSpec, modules: tuple[str, ...] | str, scheme: str, route: Route) -> Targets:
-    """Targets as PEFT matches them once scheme and framework have had their way."""
+    """Targets as PEFT matches them, changed by the scheme and the framework."""
     targets, experts = Targets(modules=modules), modules
     if scheme != "peft-remap" and route.kind == "model":
         if modules == ALL_LINEAR:
@@ -151,10 +134,7 @@ def not_rewritten(model: ModelSpec, names: tuple[str, ...] | str) -> tuple[str, 
 
 def _by_hand(model: ModelSpec, targets: Targets) -> Targets:
     """The experts that Unsloth would name, named to plain PEFT, without the names that it would rewrite."""
-    if targets.modules == ALL_LINEAR:
-        parameters = expert_parameters(model)
-    else:
-        parameters = _unsloth_parameters(model, targets.modules)
+    parameters = _unsloth_parameters(model, targets.modules)
     if not parameters:
         return remap(model, targets)
     return replace(targets, modules=not_rewritten(model, targets.modules), parameters=parameters)
@@ -168,39 +148,27 @@ def remap(model: ModelSpec, targets: Targets) -> Targets:
     """PEFT's silent rewrite; the identity for families it doesn't know."""
     if not model.peft_remap:
         return targets
-    mapping = REMAP[model.peft_remap]
-    modules = targets.modules
+    mapping, fused, modules = REMAP[model.peft_remap], FUSED[model.peft_remap], targets.modules
     if modules == ALL_LINEAR:
         modules = tuple(dict.fromkeys((*_linear_names(model), *mapping)))
-    kept, parameters, seen = [], list(targets.parameters), set()
-    for target in modules:
-        old = target.rsplit(".", 1)[-1]
-        if old not in mapping:
-            kept.append(target)
-            continue
-        parameters.append(mapping[old])
-        seen.add(old)
-    fused = FUSED[model.peft_remap]
-    present = [name for name in fused if name in seen]
-    if 0 < len(present) < len(fused):
-        missing = [name for name in fused if name not in seen]
+    seen = [target.rsplit(".", 1)[-1] for target in modules if target.rsplit(".", 1)[-1] in mapping]
+    present, missing = ([name for name in fused if (name in seen) is there] for there in (True, False))
+    if present and missing:
         raise InvalidSettingError(
             f"PEFT cannot adapt {' and '.join(present)} without {' and '.join(missing)} here: this model fuses them "
             "into its experts' gate_up_proj. Name both, or choose another MoE scheme."
         )
     return Targets(
-        modules=tuple(kept),
-        parameters=tuple(dict.fromkeys(parameters)),
+        modules=tuple(target for target in modules if target.rsplit(".", 1)[-1] not in mapping),
+        parameters=tuple(dict.fromkeys((*targets.parameters, *(mapping[old] for old in seen)))),
         gate_up_doubled=bool(present) or targets.gate_up_doubled,
     )
 
 
 def _as_unsloth(model: ModelSpec, targets: Targets, experts: tuple[str, ...] | str) -> Targets:
     """experts: the names among which Unsloth looks for those of experts."""
-    if experts == ALL_LINEAR:
-        return replace(targets, parameters=expert_parameters(model))
     parameters = _unsloth_parameters(model, experts)
-    if parameters or targets.hits:
+    if experts == ALL_LINEAR or parameters or targets.hits:
         return replace(targets, parameters=parameters)
     bare = tuple(target for target in targets.modules if "." not in target)
     dotted = tuple(target for target in targets.modules if "." in target)
@@ -210,8 +178,10 @@ def _as_unsloth(model: ModelSpec, targets: Targets, experts: tuple[str, ...] | s
     return _restored(model, targets, replace(after, modules=(*after.modules, *dotted)))
 
 
-def _unsloth_parameters(model: ModelSpec, modules: tuple[str, ...]) -> tuple[str, ...]:
-    """Unsloth's get_moe_target_parameters: the experts' share of a list of names."""
+def _unsloth_parameters(model: ModelSpec, modules: tuple[str, ...] | str) -> tuple[str, ...]:
+    """Unsloth's get_moe_target_parameters: the experts' share of a list of names; all of "all-linear"."""
+    if modules == ALL_LINEAR:
+        return expert_parameters(model)
     if not model.num_experts:
         return ()
     wanted = set(pattern.EXPERT_NAMES).intersection(modules)
@@ -231,129 +201,15 @@ def _restored(model: ModelSpec, before: Targets, after: Targets) -> Targets:
     """Linear layers whose names the rewrite took out of target_modules, put back."""
     if after == before:
         return after
-    lost = [name for name in before.modules if name not in after.modules]
     parameters = Matcher(after.parameters)
-    back = [
-        name
-        for name in lost
-        if any(
-            layer.kind in (*LINEAR_KINDS, "lm_head")
-            and hit_blocks(layer.path, layer.blocks, name) is not None
-            and not parameters.hits_path(f"{layer.path}.weight")
-            for layer in model.layers
-        )
+    layers = [
+        layer
+        for layer in model.layers
+        if layer.kind in (*LINEAR_KINDS, "lm_head") and not parameters.hits_path(f"{layer.path}.weight")
     ]
+    lost = [name for name in before.modules if name not in after.modules]
+    back = [n for n in lost if any(hit_blocks(each.path, each.blocks, n) is not None for each in layers)]
     return replace(after, modules=(*after.modules, *back))
-
-
-def moe_notes(
-    model: ModelSpec,
-    requested: tuple[str, ...] | str,
-    adapted: Sequence["Adapted"],
-    scheme: str,
-    expert_rank: int | str,
-    route: Route,
-) -> Iterator[str]:
-    """All that apply. scheme: one of this module's; "dense" of a model without experts."""
-    experts = [a for a in adapted if a.layer.kind == "experts"]
-    if expert_rank != "r" and not experts:
-        why = "this model has no experts" if scheme == "dense" else "these experts carry no LoRA"
-        yield Caution(f"expert_rank has no effect here: {why}.")
-    if scheme == "dense":
-        if model.peft_remap and not route.unsloth_on_gpu:
-            yield (
-                f"PEFT {PEFT_VERSION} rewrites targets that name expert projections in {model.model_type} models. This "
-                "one has no experts, so its dense layers with these names carry no LoRA."
-            )
-        return
-    names = listed(name.rsplit(".", 1)[-1] for name in expert_parameters(model))
-    factor = max((a.rank_factor // a.layer.num_experts for a in experts), default=1)
-    if not experts:
-        why = {
-            "linear-only": f"PEFT {PEFT_VERSION} reaches them only through target_parameters",
-            "peft-remap": "these targets name none of them",
-            "unsloth": "these targets name none of them",
-        }[scheme if scheme in ("linear-only", "peft-remap") else "unsloth"]
-        yield Caution(
-            f"No adapter on the experts: {names} are fused parameters, and {why}. Attention and dense layers only."
-        )
-        if scheme == "linear-only" and model.peft_remap:
-            yield (
-                f"Plain PEFT {PEFT_VERSION} on transformers 5 rewrites targets that name expert projections of this "
-                "family (scheme peft-remap): leaving the experts out takes targets that name none of them."
-            )
-        return
-    reach = listed(dict.fromkeys(a.layer.name for a in experts))
-    rank = _rank_words(model, expert_rank)
-    if factor == 2:
-        yield Caution(
-            f"MoE scheme peft-remap: PEFT {PEFT_VERSION} on transformers 5 silently rewrites these targets. Each "
-            f"expert's {reach} carry LoRA, gate_up_proj at rank {'2r' if rank == 'r' else f'2 · {rank}'}"
-            + (", and so does the router" if any(a.layer.kind == "router" for a in adapted) else "")
-            + ("" if route.unsloth_on_gpu else "; shared experts and dense first layers lose theirs")
-            + "."
-        )
-    elif experts[0].split:
-        yield (
-            f"MoE scheme unsloth: in 4 bit Unsloth {UNSLOTH_VERSION} loads a checkpoint in which each expert's {reach} "
-            f"is a linear layer of its own, at rank {rank}. Counts are those of 16 bit; the file has one pair an "
-            "expert."
-        )
-    elif scheme == "unsloth" and route.unsloth_on_gpu:
-        yield (
-            f"MoE scheme unsloth: Unsloth {UNSLOTH_VERSION} names the experts' {reach} in target_parameters, at rank "
-            f"{rank} an expert, and keeps PEFT {PEFT_VERSION} from rewriting the targets."
-        )
-    else:
-        yield (
-            f"MoE scheme {scheme}: the experts' {reach} carry LoRA at rank {rank} an expert, through target_parameters "
-            f"(PEFT {PEFT_VERSION})."
-        )
-        left = _left_to_experts(model, adapted, requested) if scheme == "unsloth" else ()
-        if left:
-            yield (
-                f"{listed(left)} carry no LoRA outside the experts: PEFT {PEFT_VERSION} takes these names for those of "
-                "experts and would train the experts at rank 2r, so RankViz and its exports leave the names out."
-            )
-    if expert_rank != "r":
-        least = ", at least 1," if rank.startswith("r") else ""
-        yield (
-            f"expert_rank {expert_rank}: the experts have rank {rank}{least} and the alpha / r of the other layers, by "
-            "PEFT's rank_pattern and alpha_pattern. PEFT's docs leave alpha: alpha / r of experts then differs."
-            + ("" if experts[0].split else f" PEFT {PEFT_VERSION} warns that it ignores these patterns, and uses them.")
-        )
-
-
-def experts_at(plan: "AdapterPlan", r: int) -> str:
-    """Describe how experts carry LoRA at one rank, for display beside a count; empty for a model without experts."""
-    if plan.scheme == "dense":
-        return ""
-    experts = [a for a in plan.adapted if a.layer.kind == "experts"]
-    if not experts:
-        return "no LoRA on the experts"
-    rank = plan.expert_rank_at(r)
-    words = f"LoRA per expert at rank {rank}"
-    if any(a.rank_factor > a.layer.num_experts for a in experts):
-        return f"{words}, gate_up_proj at {2 * rank} (PEFT's remap)"
-    if experts[0].split:
-        return f"{words}, in linear layers"
-    return words + (", gate and up fused" if any(a.layer.name == "gate_up_proj" for a in experts) else "")
-
-
-def _rank_words(model: ModelSpec, expert_rank: int | str) -> str:
-    """ "r", "r / 8" or "4"."""
-    divisors = {"r/active": model.num_experts_per_tok, "r/all": model.num_experts}
-    return f"r / {divisors[expert_rank]}" if expert_rank in divisors else str(expert_rank)
-
-
-def _left_to_experts(model, adapted, requested):
-    """Names of linear layers that PEFT takes for those of experts."""
-    names, reached = not_rewritten(model, requested), {a.layer.path for a in adapted}
-    if names == requested or not model.peft_remap:
-        return ()
-    wanted = Matcher(requested if requested != ALL_LINEAR else [layer.name for layer in model.layers])
-    linear = [layer for layer in model.layers if layer.kind in LINEAR_KINDS and layer.path not in reached]
-    return dict.fromkeys(layer.name for layer in linear if layer.name not in names and wanted.hits_path(layer.path))
 
 
 MAPS = {
@@ -364,9 +220,9 @@ MAPS = {
 }
 """How many pairs Tinker counts on a linear layer, by its name: q, k and v apart, no second MLA map, no gates."""
 MAMBA_MAPS = 2
-"""Of a Mamba mixer's in_proj: its two wide outputs, each as wide as what out_proj reads."""
+"""Pairs of a Mamba mixer's in_proj: its two wide outputs, each as wide as what out_proj reads."""
 MOST = 65_536
-"""Ranks that are looked through."""
+"""Ranks that are searched."""
 
 
 def shared_outer_per_rank(model: ModelSpec) -> int | None:
@@ -382,7 +238,7 @@ def shared_outer_per_rank(model: ModelSpec) -> int | None:
         if layer.kind in ("embedding", "lm_head", "router") or layer.part == "vision":
             continue
         if layer.kind == "experts":
-            total += layer.count * _experts(layer, model.hidden_size)
+            total += layer.count * _shared_outer_experts(layer, model.hidden_size)
         elif layer.name == "in_proj":
             total += layer.count * MAMBA_MAPS * (layer.in_features + inner[layer.path.rsplit(".", 1)[0]])
         elif layer.name in MAPS:
@@ -391,6 +247,12 @@ def shared_outer_per_rank(model: ModelSpec) -> int | None:
         else:
             return None
     return total
+
+
+def _shared_outer_experts(layer: LinearLayer, hidden: int) -> int:
+    """gate_up_proj is two maps, whose inner sizes lie side by side."""
+    maps = 2 if layer.name == "gate_up_proj" else 1
+    return maps * hidden + layer.num_experts * (layer.in_features + layer.out_features - hidden)
 
 
 def rank_of_size(parameters: Callable[[int], int], target: float) -> float:
@@ -405,9 +267,3 @@ def rank_of_size(parameters: Callable[[int], int], target: float) -> float:
         return target / parameters(1)
     low = parameters(high - 1)
     return high - 1 + (target - low) / (parameters(high) - low)
-
-
-def _experts(layer: LinearLayer, hidden: int) -> int:
-    """gate_up_proj is two maps, whose inner sizes lie side by side."""
-    maps = 2 if layer.name == "gate_up_proj" else 1
-    return maps * hidden + layer.num_experts * (layer.in_features + layer.out_features - hidden)

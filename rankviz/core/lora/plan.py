@@ -17,7 +17,8 @@ from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec
 
 DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 """In the order in which safetensors sorts them."""
-
+SAFETENSORS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
+PREFIX = "base_model.model."
 _EMPTY_HEADER = len('{"__metadata__":{"format":"pt"}}')
 _ENTRY = len(',"":{"dtype":"","shape":[],"data_offsets":[,]}')
 
@@ -36,7 +37,7 @@ class Group(NamedTuple):
     """Tensors whose names share what precedes the block's number. No prefix: one tensor outside blocks."""
 
     prefix: str
-    tensors: tuple[tuple[tuple[int, ...], Tensor], ...]
+    tensors: list[tuple[tuple[int, ...], Tensor]]
     """Each with the blocks that have it."""
 
 
@@ -54,19 +55,11 @@ def file_bytes(sections: Sequence["Section"], r: int) -> int:
     return 8 + -(-header // 8) * 8 + data
 
 
-def sections(groups: Iterable[Group]) -> tuple["Section", ...]:
-    """The file's sections, one a dtype."""
-    groups = tuple(groups)
-    dtypes = {tensor.dtype for group in groups for _, tensor in group.tensors}
-    return tuple(Section(dtype, groups) for dtype in DTYPE_BYTES if dtype in dtypes)
-
-
 class Section:
     """The tensors of one dtype, block by block in the order of the file."""
 
     def __init__(self, dtype: str, groups: Iterable[Group]):
         self.width = DTYPE_BYTES[dtype]
-        self.count = 0
         self.constant = 0
         """Header bytes that don't depend on the rank."""
         self.rank_factors: Counter[int] = Counter()
@@ -79,11 +72,10 @@ class Section:
         order = sorted(groups, key=lambda group: group.prefix + "0" if group.prefix else group.tensors[0][1].name)
         for group in order:
             self._add(group, dtype)
+        self.count = self._before[-1]
 
     def _add(self, group: Group, dtype: str) -> None:
         tensors = sorted((tensor.name, blocks, tensor) for blocks, tensor in group.tensors if tensor.dtype == dtype)
-        if not tensors:
-            return
         # Which of the different sets of blocks a block is in, as bits: blocks with the same bits hold the same tensors.
         bits = {blocks: 1 << place for place, blocks in enumerate(dict.fromkeys(blocks for _, blocks, _ in tensors))}
         masks: dict[int | str, int] = {}
@@ -100,7 +92,6 @@ class Section:
             kind, size = templates[mask]
             self._kinds.append(kind)
             self._before.append(self._before[-1] + size)
-        self.count = self._before[-1]
         numerals = {blocks: sum(len(str(block)) for block in blocks) for blocks in bits}
         for name, blocks, tensor in tensors:
             copies = len(blocks) or 1
@@ -127,14 +118,8 @@ class Section:
 
 def _elements(tensor: Tensor) -> tuple[int, int]:
     """Elements per unit of rank, and elements that the rank doesn't touch."""
-    size = 1
-    for length in tensor.shape:
-        size *= length
+    size = math.prod(tensor.shape)
     return (size * tensor.rank_factor, 0) if tensor.rank_factor else (0, size)
-
-
-PREFIX = "base_model.model."
-SAFETENSORS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,13 +133,17 @@ class Adapted:
     rank_factor: int = 1
     """The pair's rank over r, of experts over their rank: the number of experts, doubled where PEFT doubles it."""
     turned: bool = False
-    """A reads what the layer puts out: Unsloth tells PEFT that these parameters are stored the other way round."""
+    """A reads what the layer puts out: Unsloth tells PEFT that these parameters are stored transposed."""
     split: bool = False
     """Each expert is a linear layer with a pair of its own: module is their list, its places follow."""
 
     @property
     def count(self) -> int:
         return len(self.blocks) or 1
+
+    @property
+    def is_expert(self) -> bool:
+        return self.layer.kind == "experts"
 
     @property
     def per_rank(self) -> int:
@@ -165,6 +154,27 @@ class Adapted:
     def magnitudes(self) -> int:
         """DoRA's parameters, all copies: one an output of each pair."""
         return self.count * self.layer.out_features * (self.layer.num_experts if self.split else 1)
+
+    def tensors(self, dtype: str, rank: int | None, *, dora: bool) -> Iterator[Tensor]:
+        """Tensors of one copy as PEFT names them, behind `module`. rank: None where it is r."""
+        layer, factor = self.layer, 1 if self.split else self.rank_factor
+        into, out_of, magnitude = (layer.in_features,), (layer.out_features,), (layer.out_features,)
+        if rank is not None:
+            into, out_of, factor = (*into, factor * rank), (*out_of, factor * rank), 0
+        if self.turned:
+            into, out_of = out_of, into
+        names = (".lora_A.weight", ".lora_B.weight")
+        if layer.kind == "embedding":
+            names = (".lora_embedding_A", ".lora_embedding_B")
+        elif layer.kernel:
+            ones = (1,) * len(layer.kernel)
+            into = (layer.in_features // math.prod(layer.kernel), *layer.kernel)
+            out_of, magnitude = (*out_of, *ones), (1, *magnitude, *ones)
+        for place in [f".{expert}" for expert in range(layer.num_experts)] if self.split else [""]:
+            yield Tensor(place + names[0], dtype, into, factor)
+            yield Tensor(place + names[1], dtype, out_of, factor)
+            if dora:
+                yield Tensor(f"{place}.lora_magnitude_vector", "F32", magnitude)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,23 +207,24 @@ class AdapterPlan:
     saved: tuple[SavedModule, ...]
     use_dora: bool
     target_modules: tuple[str, ...] | str
-    """What to write into LoraConfig(target_modules=…)."""
+    """LoraConfig(target_modules=…) of PEFT."""
     target_parameters: tuple[str, ...]
-    """What to write into LoraConfig(target_parameters=…): experts, where the scheme names them by hand."""
+    """LoraConfig(target_parameters=…) of PEFT: experts, where the scheme names them by hand."""
     modules_to_save: tuple[str, ...]
-    target_names: tuple[str, ...]
-    """The modules that carry LoRA, by name, once each."""
     scheme: str
     """The MoE scheme in force; "dense" without fused experts."""
     expert_rank: int | str
     """LoraConfig's; "r" where no experts carry LoRA."""
     route: Route
     """By whose rule the names reach modules."""
-    notes: tuple[str, ...]
-    flag_notes: tuple[str, ...]
-    """Those of them about Unsloth's flags."""
-    fixed: int
-    """Parameters whose number the rank does not change."""
+    notes: tuple[str, ...] = ()
+    flag_notes: tuple[str, ...] = ()
+    """The notes about Unsloth's flags."""
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The modules that carry LoRA, by name, once each."""
+        return tuple(dict.fromkeys(a.layer.name for a in self.adapted))
 
     @property
     def unsloth_class(self) -> str:
@@ -222,27 +233,24 @@ class AdapterPlan:
 
     @property
     def unsloth_flags(self) -> dict[str, bool]:
-        """The flags to pass to its get_peft_model; none where its own defaults do."""
+        """The flags to pass to Unsloth's get_peft_model; none where its own defaults do."""
         if self.route.kind != "model" or self.target_modules == "all-linear":
             return {}
-        if self.model.tower == "whole model" or self.route.flags_given:
-            return dict(zip(FLAGS, self.route.flags, strict=True))
-        return {}
+        needed = self.model.tower == "whole model" or self.route.flags_given
+        return dict(zip(FLAGS, self.route.flags, strict=True)) if needed else {}
 
     def parameters(self, r: int) -> int:
         """Trainable parameters, as PEFT's get_nb_trainable_parameters counts them."""
-        others, experts = self._per_rank
-        return others * r + experts * self.expert_rank_at(r) + self.fixed
+        others, experts, fixed = self._per_rank
+        return others * r + experts * self.expert_rank_at(r) + fixed
 
     @functools.cached_property
-    def _per_rank(self) -> tuple[int, int]:
-        """Parameters per unit of rank: of other layers, of experts."""
-        experts = sum(a.per_rank for a in self.adapted if a.layer.kind == "experts")
-        return sum(a.per_rank for a in self.adapted) - experts, experts
-
-    def rank_of(self, adapted: Adapted, r: int) -> int:
-        """The rank of an adapted layer, of each expert where it has experts."""
-        return self.expert_rank_at(r) if adapted.layer.kind == "experts" else r
+    def _per_rank(self) -> tuple[int, int, int]:
+        """Parameters per unit of rank: of other layers, of experts; and those that the rank does not change."""
+        experts = sum(a.per_rank for a in self.adapted if a.is_expert)
+        magnitudes = sum(a.magnitudes for a in self.adapted) if self.use_dora else 0
+        fixed = magnitudes + sum(module.trained for module in self.saved)
+        return sum(a.per_rank for a in self.adapted) - experts, experts, fixed
 
     def expert_rank_at(self, r: int) -> int:
         """The rank of each expert."""
@@ -262,11 +270,10 @@ class AdapterPlan:
         """
         ranks, alphas = {}, {}
         for each in self.adapted if self.expert_rank != "r" else ():
-            if each.layer.kind == "experts":
-                pairs = each.rank_factor // each.layer.num_experts
+            if each.is_expert:
+                pairs, e = each.rank_factor // each.layer.num_experts, self.expert_rank_at(lora.r)
                 name = each.layer.path.split("{}.")[-1]
                 name = f"{name}s.[0-9]+" if each.split else f"({name})" if pairs > 1 else name
-                e = self.rank_of(each, lora.r)
                 alpha = lora.lora_alpha * pairs * (e / lora.r) ** (0.5 if lora.use_rslora else 1)
                 ranks[name], alphas[name] = e * pairs, int(alpha) if alpha == int(alpha) else alpha
         return {"rank_pattern": ranks, "alpha_pattern": alphas} if ranks else {}
@@ -299,133 +306,86 @@ class AdapterPlan:
         return {}
 
     def _sections(self, dtype_bytes: int, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:
-        """experts: their rank; None where it is r."""
+        """The file's sections, one a dtype. experts: their rank; None where it is r."""
         key = (dtype_bytes, f"{saved} {frozen}" if self.saved else "", experts)
         if key not in self._known_sections:
-            groups = _groups(self, {4: "F32", 2: "BF16"}[dtype_bytes], saved, frozen, experts)
-            self._known_sections[key] = sections(groups)
+            groups = self._groups({4: "F32", 2: "BF16"}[dtype_bytes], saved, frozen, experts)
+            dtypes = {tensor.dtype for group in groups for _, tensor in group.tensors}
+            self._known_sections[key] = tuple(Section(dtype, groups) for dtype in DTYPE_BYTES if dtype in dtypes)
         return self._known_sections[key]
 
-    def by_module(self, r: int) -> tuple[ModuleRow, ...]:
-        """Trainable parameters by module name, in the model's order; the rows add up to parameters(r)."""
-        rows: dict[str, list[int]] = {}
-        parts: dict[str, LayerPart] = {}
-        for name, part, count, parameters in self._contributions(r):
-            row = rows.setdefault(name, [0, 0])
-            row[0] += count
-            row[1] += parameters
-            parts.setdefault(name, part)
-        return tuple(
-            ModuleRow(name=name, part=parts[name], count=count, parameters=parameters)
-            for name, (count, parameters) in rows.items()
-        )
+    def _groups(self, dtype: str, saved: str, frozen: str, experts: int | None) -> list[Group]:
+        """The adapter's tensors as PEFT names them (save_pretrained), ready for the file's layout."""
 
-    def _contributions(self, r: int) -> Iterator[tuple[str, LayerPart, int, int]]:
-        names = self._labels
-        for adapted in self.adapted:
-            dora = adapted.magnitudes if self.use_dora else 0
-            yield (
-                names[adapted.layer.path],
-                adapted.layer.part,
-                adapted.count,
-                adapted.per_rank * self.rank_of(adapted, r) + dora,
-            )
+        def entries() -> Iterator[tuple[str, tuple[int, ...], Iterable[Tensor]]]:
+            for each in self.adapted:
+                rank = experts if each.is_expert else None
+                yield each.module, each.blocks, each.tensors(dtype, rank, dora=self.use_dora)
+            for module in self.saved:
+                kind = frozen if module.frozen_copy else saved
+                tensors = (Tensor(suffix, "F32" if fp32 else kind, shape) for suffix, shape, fp32 in module.tensors)
+                yield module.path, module.blocks, tensors
+
+        inside: dict[str, Group] = {}
+        outside: list[Group] = []
+        for path, blocks, tensors in entries():
+            before, has_number, after = (PREFIX + path).partition("{}")
+            named = (tensor._replace(name=(after if has_number else before) + tensor.name) for tensor in tensors)
+            if has_number:
+                inside.setdefault(before, Group(before, [])).tensors.extend((blocks, tensor) for tensor in named)
+            else:
+                outside.extend(Group("", [((), tensor)]) for tensor in named)
+        return [*inside.values(), *outside]
+
+    def _contributions(self, r: int) -> Iterator[tuple[str, LayerPart, tuple[int, ...], int]]:
+        """Name, part, blocks and trainable parameters of each module, in the model's order."""
+        names, experts = self._labels, self.expert_rank_at(r)
+        for each in self.adapted:
+            dora = each.magnitudes if self.use_dora else 0
+            parameters = each.per_rank * (experts if each.is_expert else r) + dora
+            yield names[each.layer.path], each.layer.part, each.blocks, parameters
         for module in self.saved:
             if module.trained:
-                yield f"{module.name} (in full)", module.part, module.count, module.trained
+                yield f"{module.name} (in full)", module.part, module.blocks, module.trained
 
     @functools.cached_property
     def _labels(self) -> dict[str, str]:
         """A name for each path: the last component, with the one before where different modules share it."""
+
+        def parent(layer: LinearLayer) -> str:
+            parts = layer.path.split(".")[: -1 - layer.name.count(".")]
+            return parts[-1] if parts and parts[-1] != "{}" else ""
+
         parents: dict[str, set[str]] = {}
-        for adapted in self.adapted:
-            parents.setdefault(adapted.layer.name, set()).add(_parent(adapted.layer))
+        for layer in self.layers:
+            parents.setdefault(layer.name, set()).add(parent(layer))
         return {
-            a.layer.path: f"{_parent(a.layer)}.{a.layer.name}".lstrip(".")
-            if len(parents[a.layer.name]) > 1 or a.layer.kind == "experts" or a.layer.name.isdecimal()
-            else a.layer.name
-            for a in self.adapted
+            layer.path: f"{parent(layer)}.{layer.name}".lstrip(".")
+            if len(parents[layer.name]) > 1 or layer.kind == "experts" or layer.name.isdecimal()
+            else layer.name
+            for layer in self.layers
         }
+
+    def by_module(self, r: int) -> tuple[ModuleRow, ...]:
+        """Trainable parameters by module name, in the model's order; the rows add up to parameters(r)."""
+        rows: dict[str, ModuleRow] = {}
+        for name, part, blocks, parameters in self._contributions(r):
+            known = rows.get(name) or ModuleRow(name=name, part=part, count=0, parameters=0)
+            count, total = known.count + (len(blocks) or 1), known.parameters + parameters
+            rows[name] = ModuleRow(name=name, part=known.part, count=count, parameters=total)
+        return tuple(rows.values())
 
     def by_block(self, r: int) -> BlockGrid:
         """Trainable parameters by block and module; all cells add up to parameters(r)."""
-        cells: Counter[tuple[str, str]] = Counter()
-        for adapted in self.adapted:
-            dora = adapted.magnitudes if self.use_dora else 0
-            each = (adapted.per_rank * self.rank_of(adapted, r) + dora) // adapted.count
-            for where in _places(adapted.blocks, adapted.layer.part):
-                cells[where, self._labels[adapted.layer.path]] += each
-        for module in self.saved:
-            if module.trained:
-                for where in _places(module.blocks, module.part):
-                    cells[where, f"{module.name} (in full)"] += module.trained // module.count
-        blocks = tuple(dict.fromkeys(block for block, _ in sorted(cells, key=lambda cell: _block_order(cell[0]))))
+        cells: Counter[tuple[tuple[int, int], str]] = Counter()
+        for name, part, blocks, parameters in self._contributions(r):
+            tower = 1 if part == "vision" else 0
+            for where in [(tower, block) for block in blocks] or [(2, 0)]:
+                cells[where, name] += parameters // (len(blocks) or 1)
+        places = sorted({where for where, _ in cells})
         modules = tuple(row.name for row in self.by_module(r))
         return BlockGrid(
-            blocks=blocks,
+            blocks=tuple("outside" if t == 2 else f"{'vision ' * t}{block}" for t, block in places),
             modules=modules,
-            parameters=tuple(tuple(cells[block, module] for module in modules) for block in blocks),
+            parameters=tuple(tuple(cells[place, module] for module in modules) for place in places),
         )
-
-
-def _parent(layer: LinearLayer) -> str:
-    parts = layer.path.split(".")[: -1 - layer.name.count(".")]
-    return parts[-1] if parts and parts[-1] != "{}" else ""
-
-
-def _places(blocks: tuple[int, ...], part: LayerPart) -> list[str]:
-    """The rows of a BlockGrid."""
-    tower = "vision " if part == "vision" else ""
-    return [f"{tower}{block}" for block in blocks] or ["outside"]
-
-
-def _block_order(block: str) -> tuple[int, str, int]:
-    tower, _, number = block.rpartition(" ")
-    return (2, "", 0) if block == "outside" else (1 if tower else 0, tower, int(number))
-
-
-def _groups(plan: AdapterPlan, dtype: str, saved: str, frozen: str, experts: int | None) -> list[Group]:
-    """The adapter's tensors as PEFT names them (save_pretrained), ready for the file's layout."""
-    inside: dict[str, list[tuple[tuple[int, ...], Tensor]]] = {}
-    outside: list[Group] = []
-    for adapted in plan.adapted:
-        before, has_number, after = (PREFIX + adapted.module).partition("{}")
-        name = after if has_number else before
-        rank = experts if adapted.layer.kind == "experts" else None
-        for tensor in _tensors(adapted, name, dtype, rank, dora=plan.use_dora):
-            if has_number:
-                inside.setdefault(before, []).append((adapted.blocks, tensor))
-            else:
-                outside.append(Group("", (((), tensor),)))
-    for module in plan.saved:
-        before, has_number, after = (PREFIX + module.path).partition("{}")
-        for suffix, shape, fp32 in module.tensors:
-            kind = "F32" if fp32 else frozen if module.frozen_copy else saved
-            tensor = Tensor((after if has_number else before) + suffix, kind, shape)
-            if has_number:
-                inside.setdefault(before, []).append((module.blocks, tensor))
-            else:
-                outside.append(Group("", (((), tensor),)))
-    return [Group(prefix, tuple(tensors)) for prefix, tensors in inside.items()] + outside
-
-
-def _tensors(adapted: Adapted, name: str, dtype: str, rank: int | None, *, dora: bool) -> Iterator[Tensor]:
-    """rank: None where it is r."""
-    layer, factor = adapted.layer, 1 if adapted.split else adapted.rank_factor
-    into, out_of, magnitude = (layer.in_features,), (layer.out_features,), (layer.out_features,)
-    if rank is not None:
-        into, out_of, factor = (*into, factor * rank), (*out_of, factor * rank), 0
-    if adapted.turned:
-        into, out_of = out_of, into
-    names = (".lora_A.weight", ".lora_B.weight")
-    if layer.kind == "embedding":
-        names = (".lora_embedding_A", ".lora_embedding_B")
-    elif layer.kernel:
-        ones = (1,) * len(layer.kernel)
-        into = (layer.in_features // math.prod(layer.kernel), *layer.kernel)
-        out_of, magnitude = (*out_of, *ones), (1, *magnitude, *ones)
-    for module in [f"{name}.{expert}" for expert in range(layer.num_experts)] if adapted.split else [name]:
-        yield Tensor(module + names[0], dtype, into, factor)
-        yield Tensor(module + names[1], dtype, out_of, factor)
-        if dora:
-            yield Tensor(f"{module}.lora_magnitude_vector", "F32", magnitude)

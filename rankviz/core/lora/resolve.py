@@ -3,12 +3,13 @@
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rankviz.core.bounds import one_of
 from rankviz.core.lora import experts as moe
 from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, QUANTIZED, UNSLOTH_VERSION, Framework, LoraConfig
 from rankviz.core.lora.experts import Targets, expert_parameters
-from rankviz.core.lora.notes import flag_notes, notes
+from rankviz.core.lora.notes import flag_notes, idle_expert_rank, notes
 from rankviz.core.lora.plan import Adapted, AdapterPlan
 from rankviz.core.lora.saved import EMBEDDING_NAMES, PARAMETER_KINDS, hits, saved_modules
 from rankviz.core.lora.targets import (
@@ -32,8 +33,8 @@ from rankviz.core.model.towers import as_loaded
 from rankviz.errors import InvalidSettingError
 
 
-def refuse_names(model: ModelSpec, path: str) -> None:
-    """InvalidSettingError for a module that PEFT keeps LoRA off in this family."""
+def _refuse_names(model: ModelSpec, path: str) -> None:
+    """Refuse a module that PEFT keeps LoRA off in this family."""
     name = path.rsplit(".", 1)[-1]
     if name in model.refused_names:
         raise InvalidSettingError(
@@ -42,8 +43,8 @@ def refuse_names(model: ModelSpec, path: str) -> None:
         )
 
 
-def refuse_scheme(scheme: str, route: Route) -> None:
-    """InvalidSettingError for a MoE scheme that Unsloth does not leave to PEFT on a GPU."""
+def _refuse_scheme(scheme: str, route: Route) -> None:
+    """Refuse a MoE scheme that Unsloth does not leave to PEFT on a GPU."""
     if scheme == "peft-remap" and route.unsloth_on_gpu:
         raise InvalidSettingError(
             f"Unsloth {UNSLOTH_VERSION} trains experts in its own way on a GPU, so the MoE scheme peft-remap has no "
@@ -56,25 +57,25 @@ def refuse_scheme(scheme: str, route: Route) -> None:
         )
 
 
-def refuse_split(model: ModelSpec, targets: Targets) -> None:
-    """InvalidSettingError for a name that hits a list of split experts, or one expert of it."""
+def _refuse_split(model: ModelSpec, targets: Targets) -> None:
+    """Refuse a name that hits a list of split experts, or one expert of it."""
     for layer in model.layers:
         if layer.kind != "experts":
             continue
         path = f"{layer.path}s"
         if targets.matcher.hits_path(path):
-            raise InvalidSettingError(not_a_layer(model, path))
+            raise InvalidSettingError(_not_a_layer(model, path))
         if any(targets.matcher.hits_path(f"{path}.{expert}") for expert in range(layer.num_experts)):
             raise InvalidSettingError(
-                f"These target modules hit single experts in {path.replace('{}', 'N')}. RankViz counts all experts or "
-                f"none: name {layer.name} instead."
+                f"These target modules hit single experts in {_shown(path)}. RankViz counts all experts or none: name "
+                f"{layer.name} instead."
             )
 
 
-def refuse_unmatched(
+def _refuse_unmatched(
     model: ModelSpec, targets: str | tuple[str, ...], names: tuple[str, ...] | str, route: Route
 ) -> None:
-    """InvalidSettingError where Unsloth makes a pattern and finds no linear layer for it.
+    """Refuse where Unsloth makes a pattern and finds no linear layer for it.
 
     targets: as chosen, a preset or names. names: what Unsloth is given.
     """
@@ -87,6 +88,7 @@ def refuse_unmatched(
 
 
 def _why(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> str:
+    exist = f"Linear layers here: {', '.join(names_that_exist(model))}."
     if any(layer.kind == "conv1d" for layer in model.layers):
         return (
             f"It looks for linear layers, and those of {model.model_type} are Conv1D. Choose the Unsloth class "
@@ -99,36 +101,31 @@ def _why(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> str:
             "the Unsloth class FastModel."
         )
     if any("." in name for name in names):
-        return f"It takes last names without dots. Linear layers here: {', '.join(names_that_exist(model))}."
+        return f"It takes last names without dots. {exist}"
+    off = listed(flag for flag, on in zip(FLAGS, flags, strict=True) if not on)
     return (
-        f"These names match no linear layer inside attention or MLP with {_scope(flags)}. Choose the Unsloth class "
-        f"FastModel, or other names. Linear layers here: {', '.join(names_that_exist(model))}."
+        f"These names match no linear layer inside attention or MLP with {f'{off} off' if off else 'all flags on'}. "
+        f"Choose the Unsloth class FastModel, or other names. {exist}"
     )
 
 
-def _scope(flags: Flags) -> str:
-    off = [flag for flag, on in zip(FLAGS, flags, strict=True) if not on]
-    return f"{listed(off)} off" if off else "all flags on"
-
-
-def not_a_layer(model: ModelSpec, path: str) -> str:
-    """A name hits a module that PEFT cannot wrap."""
-    name = path.rsplit(".", 1)[-1]
+def _not_a_layer(model: ModelSpec, path: str) -> str:
+    """Why PEFT cannot wrap a module that a name hits."""
     if path in model.clippable_linears:
         return (
-            f"PEFT cannot put LoRA on {path.replace('{}', 'N')}, which wraps its linear layer. Choose the text tower, "
-            f"name {name}.linear with full paths, or train with Unsloth, which reaches the inner layer."
+            f"PEFT cannot put LoRA on {_shown(path)}, which wraps its linear layer. Choose the text tower, name "
+            f"{path.rsplit('.', 1)[-1]}.linear with full paths, or train with Unsloth, which reaches the inner layer."
         )
     return (
-        f"{path.replace('{}', 'N')} is not a linear layer, and PEFT refuses LoRA on it. "
+        f"{_shown(path)} is not a linear layer, and PEFT refuses LoRA on it. "
         f"Linear layers here: {', '.join(names_that_exist(model))}."
     )
 
 
-def nothing_matched(
+def _nothing_matched(
     model: ModelSpec, requested: tuple[str, ...] | str, scheme: str, saved_names: tuple[str, ...]
 ) -> str:
-    """No module and no parameter is hit, those aside that are saved in full."""
+    """That no module and no parameter is hit, those aside that are saved in full."""
     names = (requested,) if isinstance(requested, str) else requested
     verb = "match" if len(names) > 1 else "matches"
     outside = f" outside of modules_to_save ({', '.join(saved_names)})" if saved_names else ""
@@ -147,7 +144,7 @@ LEFT_IN_16_BIT = (
     *("block_sparse_moe.gate", "moe.gate", "mamba", "audio_tower", "vision_tower", "visual", "vision_embedder"),
     *("embed_vision", "embed_audio"),
 )
-"""How paths of linear layers begin or end that Unsloth does not quantize (unsloth_zoo/peft_utils.py,
+"""Beginnings and ends of paths of linear layers that Unsloth does not quantize (unsloth_zoo/peft_utils.py,
 SKIP_QUANTIZATION_MODULES, as transformers' should_convert_module reads it)."""
 PACKED_EXPERTS = {"gate_up_proj", "down_proj"}
 """Names of the two fused parameters that Unsloth packs into 4 bit; experts under other names stay in 16 bit
@@ -160,8 +157,8 @@ ADDED_BY_PEFT = (
 """Modules inside a layer with LoRA (peft tuners/lora/layer.py), there before PEFT looks for modules to save."""
 
 
-def refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, packed: bool) -> None:
-    """InvalidSettingError for modules_to_save that cannot be trained in full, or that RankViz does not count.
+def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, packed: bool) -> None:
+    """Refuse modules_to_save that cannot be trained in full, or that RankViz does not count.
 
     packed: the base's linear layers are in 4 or 8 bit.
     """
@@ -193,8 +190,8 @@ def refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, pack
             )
 
 
-def refuse_saved_with_lora(model: ModelSpec, names: tuple[str, ...], adapted: Sequence[Adapted]) -> None:
-    """InvalidSettingError for a module that would be saved with the LoRA pair that it carries."""
+def _refuse_saved_with_lora(model: ModelSpec, names: tuple[str, ...], adapted: Sequence[Adapted]) -> None:
+    """Refuse a module that would be saved with the LoRA pair that it carries."""
     for hit, each in itertools.product(hits(model, names), adapted):
         inside = f"{each.module}.".startswith(f"{hit.module}.")
         if inside and (not hit.blocks or set(hit.blocks) & set(each.blocks)):
@@ -206,22 +203,20 @@ def refuse_saved_with_lora(model: ModelSpec, names: tuple[str, ...], adapted: Se
 
 def _refuse_foreign(model: ModelSpec, names: tuple[str, ...]) -> None:
     """FastLanguageModel's check for its own families (models/llama.py, _norm_modules_to_save)."""
-    foreign = [
-        name for name in names if name.rsplit(".", 1)[-1] not in EMBEDDING_NAMES and not _hits_norms_only(model, name)
-    ]
+
+    def hits_norms_only(name: str) -> bool:
+        found = tuple(hits(model, (name,)))
+        norms = {hit.module for hit in found if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
+        others = (path for path in model.other_modules if path.endswith(name))
+        return bool(found) and norms.issuperset({hit.module for hit in found}) and norms.issuperset(others)
+
+    foreign = [n for n in names if n.rsplit(".", 1)[-1] not in EMBEDDING_NAMES and not hits_norms_only(n)]
     if foreign:
         raise InvalidSettingError(
             f"modules_to_save names {listed(foreign)}. For {model.model_type} models Unsloth's FastLanguageModel takes "
             f"only {listed((*EMBEDDING_NAMES, 'normalization layers'))} there. Leave it out, or choose the Unsloth "
             "class FastModel."
         )
-
-
-def _hits_norms_only(model: ModelSpec, name: str) -> bool:
-    found = tuple(hits(model, (name,)))
-    norms = {hit.module for hit in found if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
-    others = (path for path in model.other_modules if path.endswith(name))
-    return bool(found) and norms.issuperset({hit.module for hit in found}) and norms.issuperset(others)
 
 
 def _only_one(names: tuple[str, ...], outer: str, inner: str) -> str:
@@ -299,83 +294,62 @@ def _resolve(
 ) -> AdapterPlan:
     one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
     scheme = moe.scheme_of(model, moe_scheme, route)
-    refuse_scheme(scheme, route)
+    _refuse_scheme(scheme, route)
     requested = _requested(model, target_modules, scheme, route)
     names, saved_names = requested, modules_to_save
     if requested != ALL_LINEAR:
         names, saved_names = _embeddings_to_save(requested, modules_to_save, route)
-    refuse_saved(model, saved_names, route, packed=packed)
+    _refuse_saved(model, saved_names, route, packed=packed)
     if scheme == "linear-only":
         names = moe.without_experts(model, names, route)
     targets = moe.apply_scheme(model, _with_fused(model, names, route), scheme, route)
     if targets.hits:
-        refuse_unmatched(model, target_modules, names, route)
+        _refuse_unmatched(model, target_modules, names, route)
     if route.split_experts:
-        refuse_split(model, targets)
-    excluded = frozenset(saved_names)
-    adapted = (
-        *_adapted_modules(model, targets, excluded, reaches_inside=route.unsloth_on_gpu),
-        *_adapted_parameters(model, targets, route),
-    )
+        _refuse_split(model, targets)
+    adapted = _adapted(model, targets, saved_names, route)
     if not adapted:
-        raise InvalidSettingError(nothing_matched(model, requested, scheme, saved_names))
+        raise InvalidSettingError(_nothing_matched(model, requested, scheme, saved_names))
     wrapped = [a for a in adapted if a.layer.kind in ("experts", "router") and not a.split]
     if use_dora and wrapped:
         raise InvalidSettingError(
             f"DoRA does not work on {wrapped[0].layer.name}, a fused parameter of the experts (PEFT: lora.ParamWrapper "
             "does not work with use_dora=True). Turn DoRA off, or choose the MoE scheme linear-only."
         )
-    refuse_saved_with_lora(model, saved_names, adapted)
-    with_experts = any(a.layer.kind == "experts" for a in adapted)
+    _refuse_saved_with_lora(model, saved_names, adapted)
+    with_experts = any(a.is_expert for a in adapted)
     if with_experts and expert_rank == "r/active" and not model.num_experts_per_tok:
         raise InvalidSettingError(
             "expert_rank r/active needs the number of experts active for a token, which this model's config.json does "
             "not say. Give the rank of experts as a number."
         )
-    order = {id(layer): place for place, layer in enumerate(model.layers)}
-    adapted = tuple(sorted(adapted, key=lambda a: order[id(a.layer)]))
-    saved = saved_modules(
-        model,
-        saved_names,
-        target_names=targets.modules if isinstance(targets.modules, tuple) and not targets.hits else (),
-        adapted_paths=frozenset(a.layer.path for a in adapted),
-        unsloth=route.unsloth_on_gpu,
-        frozen_without_weight=route.kind == "model",
-    )
     by_hand = scheme == "target-parameters" or (scheme == "unsloth" and not route.unsloth_on_gpu)
-    target_parameters = _by_hand(model, targets) if by_hand else ()
+    target_parameters = tuple(n for n in moe.expert_parameters(model) if by_hand and n in targets.parameters)
     if scheme == "unsloth" and target_parameters:
         names = moe.not_rewritten(model, names)
-    magnitudes = sum(a.magnitudes for a in adapted) if use_dora else 0
-    about_flags = flag_notes(target_modules, requested, ignored, route)
-    return AdapterPlan(
+    plan = AdapterPlan(
         model=model,
         adapted=adapted,
-        saved=saved,
+        saved=saved_modules(
+            model,
+            saved_names,
+            target_names=targets.modules if isinstance(targets.modules, tuple) and not targets.hits else (),
+            adapted_paths=frozenset(a.layer.path for a in adapted),
+            unsloth=route.unsloth_on_gpu,
+            frozen_without_weight=route.kind == "model",
+        ),
         use_dora=use_dora,
         target_modules=names,
         target_parameters=target_parameters,
         modules_to_save=saved_names,
-        target_names=tuple(dict.fromkeys(a.layer.name for a in adapted)),
         scheme=scheme,
         expert_rank=expert_rank if with_experts else "r",
         route=route,
-        notes=notes(
-            model,
-            preset=target_modules,
-            requested=requested,
-            adapted=adapted,
-            saved=saved,
-            saved_names=saved_names,
-            scheme=scheme,
-            expert_rank=expert_rank,
-            route=route,
-            moved=saved_names[len(modules_to_save) :],
-            about_flags=about_flags,
-        ),
-        flag_notes=about_flags,
-        fixed=magnitudes + sum(module.trained for module in saved),
+        flag_notes=flag_notes(target_modules, requested, ignored, route),
     )
+    moved = saved_names[len(modules_to_save) :]
+    about = notes(plan, preset=target_modules, requested=requested, moved=moved)
+    return replace(plan, notes=(*plan.flag_notes, *idle_expert_rank(plan, expert_rank), *about))
 
 
 def _requested(
@@ -399,10 +373,6 @@ def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) ->
     return tuple(dict.fromkeys((*names, *(name for name in fused if name in leaves))))
 
 
-def _by_hand(model: ModelSpec, targets: moe.Targets) -> tuple[str, ...]:
-    return tuple(name for name in moe.expert_parameters(model) if name in targets.parameters)
-
-
 def _embeddings_to_save(
     names: tuple[str, ...], modules_to_save: tuple[str, ...], route: Route
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -424,33 +394,43 @@ def _embeddings_to_save(
     return rest, (*modules_to_save, *(name for name in moved if name not in modules_to_save))
 
 
+def _adapted(model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], route: Route) -> tuple[Adapted, ...]:
+    """What carries an adapter, in the model's order."""
+    order = {id(layer): place for place, layer in enumerate(model.layers)}
+    modules = _adapted_modules(model, targets, saved_names, reaches_inside=route.unsloth_on_gpu)
+    return tuple(sorted((*modules, *_adapted_parameters(model, targets, route)), key=lambda a: order[id(a.layer)]))
+
+
 def _adapted_modules(
-    model: ModelSpec, targets: moe.Targets, excluded: frozenset[str], *, reaches_inside: bool
+    model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], *, reaches_inside: bool
 ) -> Iterator[Adapted]:
     """Modules that target_modules hits. reaches_inside: Unsloth's patch for Gemma 4's wrapped linear layers."""
-    if targets.modules == ALL_LINEAR and not targets.hits:
-        for layer in model.layers:
-            if layer.kind in LINEAR_KINDS and not _is_saved(layer.path, excluded):
-                refuse_names(model, layer.path)
-                yield Adapted(layer=layer, blocks=layer.blocks, module=layer.path)
-        return
-    matcher = targets.matcher
+
+    def is_saved(path: str) -> bool:
+        """PEFT puts no adapter on or under a module that it saves in full."""
+        return any(f".{name}." in f".{path}." for name in saved_names)
+
+    every = targets.modules == ALL_LINEAR and not targets.hits
     clippable = frozenset(model.clippable_linears) if reaches_inside else frozenset()
-    for path in model.other_modules:
-        if matcher.hits_path(path) and path not in clippable and not _is_saved(path, excluded):
-            raise InvalidSettingError(not_a_layer(model, path))
+    matcher = None if every else targets.matcher
+    for path in () if every else model.other_modules:
+        if matcher.hits_path(path) and path not in clippable and not is_saved(path):
+            raise InvalidSettingError(_not_a_layer(model, path))
     for layer in model.layers:
-        if layer.kind in PARAMETER_KINDS or _is_saved(layer.path, excluded):
+        if layer.kind in PARAMETER_KINDS or is_saved(layer.path):
             continue
-        blocks = matcher.blocks(layer.path, layer.blocks)
-        if blocks is None and clippable and (wrapper := layer.path.rpartition(".")[0]) in clippable:
-            blocks = matcher.blocks(wrapper, layer.blocks)
+        if every:
+            blocks = layer.blocks if layer.kind in LINEAR_KINDS else None
+        else:
+            blocks = matcher.blocks(layer.path, layer.blocks)
+            if blocks is None and clippable and (wrapper := layer.path.rpartition(".")[0]) in clippable:
+                blocks = matcher.blocks(wrapper, layer.blocks)
         if blocks is not None:
-            refuse_names(model, layer.path)
+            _refuse_names(model, layer.path)
             yield Adapted(layer=layer, blocks=blocks, module=layer.path)
 
 
-def _adapted_parameters(model: ModelSpec, targets: moe.Targets, route: Route) -> Iterator[Adapted]:
+def _adapted_parameters(model: ModelSpec, targets: Targets, route: Route) -> Iterator[Adapted]:
     """nn.Parameters that target_parameters hits. Two on one module nest, the later one outside.
 
     Where experts are split, each is a linear layer instead, which nests nothing.
@@ -458,23 +438,16 @@ def _adapted_parameters(model: ModelSpec, targets: moe.Targets, route: Route) ->
     if not targets.parameters:
         return
     matcher = Matcher(targets.parameters)
-    hits = []
-    for layer in model.layers:
-        if layer.kind in PARAMETER_KINDS:
-            blocks = matcher.blocks(layer.path, layer.blocks)
-            if blocks is not None:
-                hits.append((layer, blocks))
-    for place, (layer, blocks) in enumerate(hits):
+    parameters = (layer for layer in model.layers if layer.kind in PARAMETER_KINDS)
+    hit = [(each, blocks) for each in parameters if (blocks := matcher.blocks(each.path, each.blocks)) is not None]
+    for place, (layer, blocks) in enumerate(hit):
         if route.split_experts:
             yield Adapted(
                 layer=layer, blocks=blocks, module=f"{layer.path}s", rank_factor=layer.num_experts, split=True
             )
             continue
         module = layer.path.rpartition(".")[0]
-        later = sum(
-            other.path.rpartition(".")[0] == module and other_blocks == blocks
-            for other, other_blocks in hits[place + 1 :]
-        )
+        later = sum(each.path.rpartition(".")[0] == module and other == blocks for each, other in hit[place + 1 :])
         doubled = targets.gate_up_doubled and layer.name == "gate_up_proj"
         yield Adapted(
             layer=layer,
@@ -483,11 +456,3 @@ def _adapted_parameters(model: ModelSpec, targets: moe.Targets, route: Route) ->
             rank_factor=layer.num_experts * (2 if doubled else 1),
             turned=route.unsloth_on_gpu and model.model_type in TURNED_FAMILIES,
         )
-
-
-def _is_saved(path: str, excluded: frozenset[str]) -> bool:
-    """PEFT puts no adapter on or under a module that it saves in full."""
-    if not excluded:
-        return False
-    dotted = f".{path}."
-    return any(f".{name}." in dotted for name in excluded)

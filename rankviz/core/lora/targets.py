@@ -1,7 +1,7 @@
 """Which modules a target name hits, by PEFT's rule or one of Unsloth's, and what the presets stand for."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -65,19 +65,22 @@ def names_that_exist(model: ModelSpec) -> tuple[str, ...]:
     return tuple(choice.name for choice in module_choices(model) if choice.in_all_linear)
 
 
-def hit_blocks(path: str, blocks: tuple[int, ...], target: str) -> tuple[int, ...] | None:
-    """The blocks in which the target hits this path; None for no hit, () for a hit on a path without blocks."""
-    have, want = path.split("."), target.split(".")
-    if len(want) > len(have):
-        return None
-    block = None
+def _match(path: str, target: str) -> tuple[bool, int | None]:
+    """Whether a target ends this path in whole components, and the block's number that it gives for {}."""
+    have, want, block = path.split("."), target.split("."), None
     for mine, theirs in zip(reversed(have), reversed(want), strict=False):
         if mine == "{}" and theirs.isdecimal():
             block = int(theirs)
         elif mine != theirs:
-            return None
-    if block is None:
-        return blocks
+            return False, None
+    return len(want) <= len(have), block
+
+
+def hit_blocks(path: str, blocks: tuple[int, ...], target: str) -> tuple[int, ...] | None:
+    """The blocks in which the target hits this path; None for no hit, () for a hit on a path without blocks."""
+    hit, block = _match(path, target)
+    if not hit or block is None:
+        return blocks if hit else None
     return (block,) if block in blocks else None
 
 
@@ -105,28 +108,16 @@ class Matcher:
         """Blocks in which any target hits this path; see hit_blocks."""
         if path.rsplit(".", 1)[-1] in self.bare or path in self.paths:
             return blocks
-        if not self.dotted:
-            return None
         hits = [hit for target in self.dotted if (hit := hit_blocks(path, blocks, target)) is not None]
         if not hits:
             return None
-        return (
-            max(hits, key=len) if len(hits) == 1 or blocks in hits else tuple(sorted({b for hit in hits for b in hit}))
-        )
+        return blocks if blocks in hits else tuple(sorted({block for hit in hits for block in hit}))
 
     def hits_path(self, path: str) -> bool:
         """Whether a target hits this path in some block."""
         if path.rsplit(".", 1)[-1] in self.bare:
             return True
-        return any(_shape_hits(path, target) for target in (*self.dotted, *self.numbers))
-
-
-def _shape_hits(path: str, target: str) -> bool:
-    have, want = path.split("."), target.split(".")
-    return len(want) <= len(have) and all(
-        mine == theirs or (mine == "{}" and theirs.isdecimal())
-        for mine, theirs in zip(reversed(have), reversed(want), strict=False)
-    )
+        return any(_match(path, target)[0] for target in (*self.dotted, *self.numbers))
 
 
 def expand(
@@ -146,19 +137,14 @@ def expand(
             return ALL_LINEAR
         case "unsloth":
             return UNSLOTH_SEVEN
-        case "attention":
-            return _last(minimal_names(model, "attention"), bare)
-        case "mlp":
-            return _last((*minimal_names(model, "mlp"), *expert_names), bare)
+        case "attention" | "mlp":
+            names = (*minimal_names(model, targets), *(expert_names if targets == "mlp" else ()))
+            return tuple(dict.fromkeys(name.rsplit(".", 1)[-1] if bare else name for name in names))
         case "qv":
             return query_value_names(model)
     raise InvalidSettingError(
         f"Target modules must be one of {', '.join(PRESETS)}, or a list of module names (got {targets!r})."
     )
-
-
-def _last(names: Iterable[str], bare: bool) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.rsplit(".", 1)[-1] if bare else name for name in names))
 
 
 def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
@@ -167,27 +153,24 @@ def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
     Names can't tell a text tower from a second tower that uses the same ones; those hits are let through (and said,
     notes.py), since whoever types the bare name gets them too.
     """
-    wanted = [layer for layer in model.layers if layer.part == part and layer.kind in LINEAR_KINDS]
-    others = [layer.path for layer in model.layers if layer.part not in (part, "vision") and layer.kind in LINEAR_KINDS]
-    clippable = set(model.clippable_linears)
+    linear, clippable = [layer for layer in model.layers if layer.kind in LINEAR_KINDS], set(model.clippable_linears)
+    others = [layer.path for layer in linear if layer.part not in (part, "vision")]
     others += [path for path in model.other_modules if path not in clippable]
-    return tuple(dict.fromkeys(_shortest_name(layer.path, others) for layer in wanted))
 
+    def shortest(path: str) -> str:
+        """The shortest suffix, without a block number in it, that ends none of the others."""
+        parts = path.split("{}.")[-1].split(".")
+        names = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
+        free = (name for name in names if not any(_match(other, name)[0] for other in others))
+        return next(free, ".".join(parts))
 
-def _shortest_name(path: str, others: Sequence[str]) -> str:
-    """The shortest suffix of path, without a block number in it, that ends none of the others."""
-    parts = path.split("{}.")[-1].split(".")
-    for length in range(1, len(parts) + 1):
-        name = ".".join(parts[-length:])
-        if not any(_shape_hits(other, name) for other in others):
-            return name
-    return ".".join(parts)
+    return tuple(dict.fromkeys(shortest(layer.path) for layer in linear if layer.part == part))
 
 
 def query_value_names(model: ModelSpec) -> tuple[str, ...]:
     """q_proj and v_proj, LoRA's original pair; where a model has no such layers, what holds them."""
-    names = {layer.name for layer in model.layers if layer.kind in LINEAR_KINDS}
-    text = {layer.name for layer in model.layers if layer.kind in LINEAR_KINDS and layer.part != "vision"}
+    linear = [layer for layer in model.layers if layer.kind in LINEAR_KINDS]
+    text = {layer.name for layer in linear if layer.part != "vision"}
     if "kv_b_proj" in text:
         return tuple(name for name in MLA_QKV if name in text)
     if {"q_proj", "v_proj"} <= text:
@@ -195,8 +178,9 @@ def query_value_names(model: ModelSpec) -> tuple[str, ...]:
     for fused in FUSED_QKV:
         if fused in text:
             return (fused,)
+    exist = ", ".join(sorted({layer.name for layer in linear}))
     raise InvalidSettingError(
-        f"This model has neither q_proj and v_proj nor a fused projection of them; it has {', '.join(sorted(names))}."
+        f"This model has neither q_proj and v_proj nor a fused projection of them; it has {exist}."
     )
 
 
@@ -249,7 +233,12 @@ def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precis
     if framework != "unsloth":
         return Route(framework=framework, kind="peft")
     if not cuda:
-        _refuse_on_cpu(lora)
+        if off := flags_not_followed(lora, "unsloth", cuda=False):
+            raise InvalidSettingError(
+                f"{listed(off)} cannot be off here: without a GPU, Unsloth trains all that the target modules name. "
+                f"Leave {'them' if len(off) > 1 else 'it'} out, or choose other target modules, such as attention or "
+                "mlp."
+            )
         return Route(framework=framework, kind="cpu")
     fast = lora.unsloth_class == "FastLanguageModel"
     if fast and model.model_type in OWN_FAMILIES and precision != "int8":
@@ -262,15 +251,18 @@ def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precis
         return Route(framework=framework, kind="own")
     defaults = Flags(vision=not fast)
     flags = Flags(*(own if own is not None else default for own, default in zip(lora.flags, defaults, strict=True)))
-    _refuse_empty(flags)
-    split = has_split_file(model) and precision in ("nf4", "nf4-dq")
+    for pair in (FLAGS[:2], FLAGS[2:]):
+        if not any(on for flag, on in zip(FLAGS, flags, strict=True) if flag in pair):
+            raise InvalidSettingError(
+                f"{' and '.join(pair)} are both off, so nothing would train. Turn one of them on."
+            )
     return Route(
         framework=framework,
         kind="model",
         unsloth_class=lora.unsloth_class,
         flags=flags,
         flags_given=any(flag is not None for flag in lora.flags),
-        split_experts=split,
+        split_experts=has_split_file(model) and precision in ("nf4", "nf4-dq"),
     )
 
 
@@ -291,27 +283,6 @@ def flags_not_followed(lora: LoraConfig, framework: Framework, *, cuda: bool) ->
         return ()
     off = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is False)
     return tuple(flag for flag in off if cuda or flag != "finetune_vision_layers")
-
-
-def _refuse_on_cpu(lora: LoraConfig) -> None:
-    if off := flags_not_followed(lora, "unsloth", cuda=False):
-        raise InvalidSettingError(
-            f"{listed(off)} cannot be off here: without a GPU, Unsloth trains all that the target modules name. "
-            f"Leave {'them' if len(off) > 1 else 'it'} out, or choose other target modules, such as attention or mlp."
-        )
-
-
-def _refuse_empty(flags: Flags) -> None:
-    if not flags.vision and not flags.language:
-        raise InvalidSettingError(
-            "finetune_vision_layers and finetune_language_layers are both off, so nothing would train. "
-            "Turn one of them on."
-        )
-    if not flags.attention and not flags.mlp:
-        raise InvalidSettingError(
-            "finetune_attention_modules and finetune_mlp_modules are both off, so nothing would train. "
-            "Turn one of them on."
-        )
 
 
 VISION = ("vision", "image", "visual", "patch")
@@ -364,11 +335,15 @@ def all_linear(model: ModelSpec) -> Callable[[str], bool]:
     """As matcher, for "all-linear", which turns every flag and the sound tower on."""
     hits, skipped = matcher(model, chosen_names(model), ALL_ON), _router_gates(model)
     # Gemma's embedders exist once each, so they are not among the names, and in the pattern all the same.
+
+    def is_sound(path: str) -> bool:
+        in_tower = "audio_tower." in path and path.rsplit(".", 1)[-1] in _AUDIO
+        return "gemma4" in model.model_type and (in_tower or path.endswith("embed_audio.embedding_projection"))
+
     gemma = frozenset(
         path
         for path in _linear(model)
-        if _is_gemma_embedder(model, path, _EMBEDDERS, ALL_ON)
-        or ("gemma4" in model.model_type and _is_gemma_sound(path.removesuffix(".linear")))
+        if _is_gemma_embedder(model, path, _EMBEDDERS, ALL_ON) or is_sound(path.removesuffix(".linear"))
     )
     return lambda path: path not in skipped and (path in gemma or hits(path))
 
@@ -400,13 +375,9 @@ def names_experts(names: Iterable[str], flags: Flags) -> tuple[str, ...]:
         return ()
     if listed := tuple(name for name in EXPERT_NAMES if name in text):
         return listed
-    return EXPERT_NAMES if flags.mlp or _has_other_projection(text) else ()
-
-
-def _has_other_projection(text: str) -> bool:
-    """A "proj" that ends none of q_, k_, v_, o_, in_ and out_proj."""
-    pieces = text.split("proj")[:-1]
-    return any(not piece.endswith(("q_", "k_", "v_", "o_", "out_", "in_")) for piece in pieces)
+    own = ("q_", "k_", "v_", "o_", "out_", "in_")
+    other_projection = any(not piece.endswith(own) for piece in text.split("proj")[:-1])
+    return EXPERT_NAMES if flags.mlp or other_projection else ()
 
 
 @lru_cache(maxsize=256)
@@ -433,7 +404,8 @@ def _hit(path: str, names: Iterable[str], flags: Flags) -> bool:
         ends = [at + len(tag) for tag in towers if (at := before.find(tag)) >= 0]
         if ends and any(part in before[min(ends) :] for part in components):
             return True
-        in_block = flags.language and before.startswith(BLOCKS) and not _in_one_expert(path)
+        in_one_expert = path.partition(".experts.")[2][:1].isdigit()  # an expert that is a module of its own
+        in_block = flags.language and before.startswith(BLOCKS) and not in_one_expert
         if in_block and any(part in before[len(BLOCKS) :] for part in components):
             return True
     return False
@@ -448,30 +420,15 @@ def _anywhere(path: str, names: tuple[str, ...], flags: Flags) -> bool:
     return False
 
 
-def _in_one_expert(path: str) -> bool:
-    """ "…experts.3.up_proj": an expert that is a module of its own."""
-    _, found, after = path.partition(".experts.")
-    return bool(found) and after[:1].isdigit()
-
-
 def _is_gemma_embedder(model: ModelSpec, path: str, names: Iterable[str], flags: Flags) -> bool:
     if not (flags.vision and flags.mlp) or not ("gemma4" in model.model_type or "gemma3n" in model.model_type):
         return False
     return any(name in names and path.removesuffix(".linear").endswith(end) for name, end in _EMBEDDERS.items())
 
 
-def _is_gemma_sound(path: str) -> bool:
-    if path.endswith("embed_audio.embedding_projection"):
-        return True
-    return "audio_tower." in path and path.rsplit(".", 1)[-1] in _AUDIO
-
-
 def _router_gates(model: ModelSpec) -> frozenset[str]:
     """Linear layers named "gate" beside experts, which Unsloth doesn't train unless they are named."""
-    holders = {path.partition(".experts")[0] for path in _all_paths(model) if ".experts" in path}
+    paths = (*(layer.path for layer in model.layers), *model.other_modules)
+    holders = {path.partition(".experts")[0] for path in paths if ".experts" in path}
     gates = (layer for layer in model.layers if layer.kind == "linear" and layer.name == "gate")
     return frozenset(layer.path for layer in gates if layer.path.rpartition(".")[0] in holders)
-
-
-def _all_paths(model: ModelSpec) -> Iterable[str]:
-    return (*(layer.path for layer in model.layers), *model.other_modules)

@@ -12,7 +12,7 @@ from rankviz.core.cost.stack import stays_16_bit
 from rankviz.core.forecast.bands import UNIT_WORDS, RankForecast
 from rankviz.core.forecast.quick_look import BentRank
 from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
-from rankviz.core.lora.experts import experts_at
+from rankviz.core.lora.notes import experts_at
 from rankviz.core.quantity import Range
 from rankviz.core.runs.metric import METRICS
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span

@@ -1,13 +1,18 @@
-"""The adapter of a run in the arguments of PEFT and Unsloth, from its plan, and its files as PEFT loads them."""
+"""The adapter of a run in the arguments of PEFT and Unsloth, from its plan; its files as PEFT loads them; and the
+adapter truncated in place. Importing this module imports neither torch, PEFT nor Unsloth."""
 
 import json
 import re
 from collections.abc import Sequence
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.spectrum import alpha_for
+from rankviz.errors import InvalidSettingError
+from rankviz.trained import svd
 from rankviz.worker.base import Base
 
 
@@ -70,3 +75,48 @@ def save(adapter: Any, folder: Path, base: Base, **changed: Any) -> int:
         card.write_text(card.read_text(encoding="utf-8").replace(base.name, base.published_as), encoding="utf-8")
     config.write_text(json.dumps(values, indent=2, sort_keys=True), encoding="utf-8")
     return (folder / "adapter_model.safetensors").stat().st_size
+
+
+ADAPTER = "default"
+
+
+class Truncator:
+    """The LoRA pairs of a trained adapter as they were when this was made, to truncate it in place.
+
+    Each module's update B·A is truncated to its first k singular values (trained.svd), and the pair of rank k takes the
+    place of the trained pair in the adapter. PEFT's scale stays what it was, so a few more steps train it at the very
+    scale of the trained one. A lower rank is made of the next higher one as that was trained, so that it has all of
+    their steps.
+    """
+
+    def __init__(self, model: Any):
+        self._model = model
+        layers = {name: layer for name, layer in model.named_modules() if ADAPTER in getattr(layer, "lora_A", {})}
+        if not layers:
+            raise InvalidSettingError("This adapter cannot be truncated: it has no B·A on linear layers.")
+        self._weights = {
+            name: (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight) for name, layer in layers.items()
+        }
+        self._pairs = {
+            # Copies: training on goes through the very tensors.
+            name: tuple(weight.detach().float().cpu().clone().numpy() for weight in pair)
+            for name, pair in self._weights.items()
+        }
+        self._decompositions = svd.decompose(self._pairs)
+
+    def truncate(self, k: int) -> None:
+        """Put the rank-k update into the adapter, as factors of rank k."""
+        import torch
+
+        for name, pair in svd.truncate_all(self._pairs, self._decompositions, k).items():
+            for weight, factor in zip(self._weights[name], pair, strict=True):
+                weight.grad = None
+                weight.data = torch.from_numpy(factor).to(weight)
+
+    def save(self, k: int, folder: Path, base: Base) -> int:
+        """Save the adapter as it now is, truncated to rank k and perhaps trained on, as PEFT loads one of rank k.
+
+        Returns the bytes of its weights."""
+        config = self._model.peft_config[ADAPTER]
+        scale = config.lora_alpha / (sqrt(config.r) if config.use_rslora else config.r)
+        return save(self._model, folder, base, r=k, lora_alpha=alpha_for(scale, k, use_rslora=config.use_rslora))

@@ -44,7 +44,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class HeldOutQuestion:
     """A held-out row as a prompt to be answered, token for token as it was tokenized for training."""
 
     prompt: list[int]
@@ -87,7 +87,7 @@ class SweepData:
         if not self.held_out:
             raise BadDataError(f"No held-out row has a token to learn within {self.max_length}: raise max_length.")
 
-    def questions(self, count: int) -> dict[int, Question]:
+    def questions(self, count: int) -> dict[int, HeldOutQuestion]:
         """Return the first `count` held-out rows that can be answered, by their place among all. A row without a prompt
         cannot, nor one whose answer max_length cuts off."""
         rows = ((place, self.dataset.examples[i]) for place, i in enumerate(self._held_out_rows))
@@ -100,17 +100,19 @@ class SweepData:
             )
         return questions
 
-    def shown_questions(self, count: int) -> dict[int, Question]:
+    def shown_questions(self, count: int) -> dict[int, HeldOutQuestion]:
         """Return the first `count` held-out rows whose prompt is within max_length, by their place among all; none of
         data without prompts."""
-        shown: dict[int, Question] = {}
+        shown: dict[int, HeldOutQuestion] = {}
         for place, i in enumerate(self._held_out_rows):
             if len(shown) == count:
                 break
             example = self.dataset.examples[i]
             question = ask(example, self.tokenizer, self.max_length, may_be_cut=True)
             if question is not None and len(question.prompt) <= self.max_length:
-                shown[place] = Question(question.prompt, question.reference, tuple(map(readable, example.as_pair())))
+                shown[place] = HeldOutQuestion(
+                    question.prompt, question.reference, tuple(map(readable, example.as_pair()))
+                )
         return shown
 
     def in_order(self, seed: int, count: int, *, skip: int = 0, progress: Progress = silent) -> "OrderedRows":
@@ -167,7 +169,7 @@ class OrderedRows:
         return row
 
 
-def ask(example: Example, tokenizer: Any, max_length: int, *, may_be_cut: bool = False) -> Question | None:
+def ask(example: Example, tokenizer: Any, max_length: int, *, may_be_cut: bool = False) -> HeldOutQuestion | None:
     """Return the last text to learn of a row, and the prompt before it; None without a prompt, or where the row is
     longer than max_length unless it may be."""
     whole = _encode(example, tokenizer, max_length, TEMPLATE_SECONDS)
@@ -176,7 +178,7 @@ def ask(example: Example, tokenizer: Any, max_length: int, *, may_be_cut: bool =
     learned = [label != IGNORED for label in whole.labels]
     end = max((i + 1 for i, is_learned in enumerate(learned) if is_learned), default=0)
     start = next((i for i in range(end, 0, -1) if not learned[i - 1]), 0)
-    return Question(whole.input_ids[:start], whole.input_ids[start:end]) if start and end > start else None
+    return HeldOutQuestion(whole.input_ids[:start], whole.input_ids[start:end]) if start and end > start else None
 
 
 def tokenize(

@@ -21,7 +21,7 @@ from rankviz.worker import device
 from rankviz.worker.base import Base, HubDownload
 from rankviz.worker.finetune.adapter import unsloth_arguments
 from rankviz.worker.journal import UNWATCHED, Stages
-from rankviz.worker.settings import Settings
+from rankviz.worker.settings import WorkerSettings
 
 
 @contextmanager
@@ -59,7 +59,7 @@ UNSLOTHS_OWN = LoraConfig()
 
 def load_base(
     base: Base,
-    settings: Settings,
+    settings: WorkerSettings,
     on_resolved: Callable[[str], None] = lambda name: None,
     lora: LoraConfig = UNSLOTHS_OWN,
     stages: Stages = UNWATCHED,
@@ -98,7 +98,7 @@ def load_base(
         raise explained from error
 
 
-def explain_failure(error: Exception, base: Base, settings: Settings) -> Exception | None:
+def explain_failure(error: Exception, base: Base, settings: WorkerSettings) -> Exception | None:
     """Return the error in one sentence, decided by what caused it; None where it needs no other words."""
     from httpx import TransportError
     from huggingface_hub import errors
@@ -132,7 +132,7 @@ def explain_failure(error: Exception, base: Base, settings: Settings) -> Excepti
     return None
 
 
-def _too_large(base: Base, settings: Settings) -> str:
+def _too_large(base: Base, settings: WorkerSettings) -> str:
     free, total = torch.cuda.mem_get_info()
     others = total - free - torch.cuda.memory_reserved()
     used = f"; other programs use {units.memory_size(others)}" if others > units.GIB / 4 else ""
@@ -143,7 +143,9 @@ def _too_large(base: Base, settings: Settings) -> str:
     )
 
 
-def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings, left_out: Sequence[str] = ()) -> Any:
+def attach(
+    model: Any, request: RunRequest, plan: AdapterPlan, settings: WorkerSettings, left_out: Sequence[str] = ()
+) -> Any:
     """Return the base with a fresh adapter, as Unsloth puts it there. left_out: paths of towers without one."""
     lora = request.lora
     return getattr(unsloth, lora.unsloth_class).get_peft_model(

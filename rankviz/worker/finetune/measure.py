@@ -10,9 +10,9 @@ from rankviz.core.runs.events import Answered, Evaluated, GreedyAnswer, answerin
 from rankviz.core.runs.record import readable
 from rankviz.core.runs.sweep_time import SHOWN_SECONDS, SHOWN_TOKENS
 from rankviz.worker.device import ProcessorClock
-from rankviz.worker.finetune.data import IGNORED, Question, SweepData, Tokens
+from rankviz.worker.finetune.data import IGNORED, HeldOutQuestion, SweepData, Tokens
 from rankviz.worker.journal import Progress, Stages, silent
-from rankviz.worker.settings import Settings
+from rankviz.worker.settings import WorkerSettings
 
 MAX_LOGIT_BYTES = 64 * 2**20
 """Rows are batched until their fp32 logits would be larger than this; one row alone may be."""
@@ -111,7 +111,7 @@ def _batches(lengths: Mapping[int, int], size: Callable[[list[int]], int], most:
 def exact_matches(
     model: Any,
     tokenizer: Any,
-    questions: Mapping[int, Question],
+    questions: Mapping[int, HeldOutQuestion],
     *,
     examples: int,
     autocast: str | None = None,
@@ -141,7 +141,7 @@ def exact_matches(
 def shown_answers(
     model: Any,
     tokenizer: Any,
-    shown: Mapping[int, Question],
+    shown: Mapping[int, HeldOutQuestion],
     *,
     autocast: str | None = None,
     cached: bool = True,
@@ -170,7 +170,7 @@ def shown_answers(
 def _answers(
     model: Any,
     tokenizer: Any,
-    questions: Mapping[int, Question],
+    questions: Mapping[int, HeldOutQuestion],
     ends: Collection[int],
     autocast: str | None,
     *,
@@ -206,7 +206,7 @@ def _answers(
             yield from zip(places, rows, strict=True)
 
 
-def end_tokens(model: Any, tokenizer: Any, questions: Collection[Question]) -> set[int]:
+def end_tokens(model: Any, tokenizer: Any, questions: Collection[HeldOutQuestion]) -> set[int]:
     """Return tokenizer's and model's own end tokens, and special tokens in the references, such as the end of a
     turn."""
     own = model.generation_config.eos_token_id
@@ -287,10 +287,10 @@ class HeldOutMeasure:
 
     tokenizer: Any
     data: SweepData
-    settings: Settings
-    questions: Mapping[int, Question]
+    settings: WorkerSettings
+    questions: Mapping[int, HeldOutQuestion]
     """Held-out prompts to be answered, by place; none where exact match was not requested."""
-    shown: Mapping[int, Question]
+    shown: Mapping[int, HeldOutQuestion]
     """Held-out prompts whose answers are kept as text, by place."""
 
     def answer(self, model: Any, evaluation: Evaluated, stages: Stages) -> Answered:

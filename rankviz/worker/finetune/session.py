@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +10,25 @@ from typing import Any
 import unsloth  # noqa: F401
 
 # isort: split
-import torch
-
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import Device
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.core.model.towers import second_towers, text_part
 from rankviz.core.runs import events
 from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
-from rankviz.core.spectrum import alpha_for
 from rankviz.dataset import Dataset
-from rankviz.errors import InvalidSettingError
 from rankviz.machine import load_average
-from rankviz.trained import svd
 from rankviz.worker import device
 from rankviz.worker.base import Base
 from rankviz.worker.device import Memory, ProcessorClock, environment, model_fingerprint
-from rankviz.worker.finetune.adapter import save
+from rankviz.worker.finetune.adapter import Truncator, save
 from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.load import Hooks, attach, detach, load_base
 from rankviz.worker.finetune.measure import HeldOutMeasure
 from rankviz.worker.finetune.training import LR_SCHEDULE, train
 from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.journal import Stages
-from rankviz.worker.settings import Settings, settle
+from rankviz.worker.settings import WorkerSettings, settle
 
 Log = Callable[[events.RunEvent], None]
 
@@ -52,7 +46,7 @@ class Session:
     """Paths of its other towers, where the run leaves them alone."""
     tokenizer: Any
     data: SweepData
-    settings: Settings
+    settings: WorkerSettings
     memory: Memory
     environment: dict[str, Any]
     hooks: Hooks
@@ -209,46 +203,3 @@ class Session:
                     file_bytes=file_bytes,
                 )
             )
-
-
-ADAPTER = "default"
-
-
-class Truncator:
-    """The LoRA pairs of a trained adapter as they were when this was made, to truncate it in place.
-
-    Each module's update B·A is truncated to its first k singular values (trained.svd), and the pair of rank k takes the
-    place of the trained pair in the adapter. PEFT's scale stays what it was, so a few more steps train it at the very
-    scale of the trained one. A lower rank is made of the next higher one as that was trained, so that it has all of
-    their steps.
-    """
-
-    def __init__(self, model: Any):
-        self._model = model
-        layers = {name: layer for name, layer in model.named_modules() if ADAPTER in getattr(layer, "lora_A", {})}
-        if not layers:
-            raise InvalidSettingError("This adapter cannot be truncated: it has no B·A on linear layers.")
-        self._weights = {
-            name: (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight) for name, layer in layers.items()
-        }
-        self._pairs = {
-            # Copies: training on goes through the very tensors.
-            name: tuple(weight.detach().float().cpu().clone().numpy() for weight in pair)
-            for name, pair in self._weights.items()
-        }
-        self._decompositions = svd.decompose(self._pairs)
-
-    def truncate(self, k: int) -> None:
-        """Put the rank-k update into the adapter, as factors of rank k."""
-        for name, pair in svd.truncate_all(self._pairs, self._decompositions, k).items():
-            for weight, factor in zip(self._weights[name], pair, strict=True):
-                weight.grad = None
-                weight.data = torch.from_numpy(factor).to(weight)
-
-    def save(self, k: int, folder: Path, base: Base) -> int:
-        """Save the adapter as it now is, truncated to rank k and perhaps trained on, as PEFT loads one of rank k.
-
-        Returns the bytes of its weights."""
-        config = self._model.peft_config[ADAPTER]
-        scale = config.lora_alpha / (sqrt(config.r) if config.use_rslora else config.r)
-        return save(self._model, folder, base, r=k, lora_alpha=alpha_for(scale, k, use_rslora=config.use_rslora))

@@ -10,7 +10,7 @@ from rankviz.core.runs.events import StepLogged
 from rankviz.core.runs.request import RunRequest
 from rankviz.worker.device import Memory, ProcessorClock
 from rankviz.worker.finetune.data import IGNORED, OrderedRows, Tokens
-from rankviz.worker.settings import Settings
+from rankviz.worker.settings import WorkerSettings
 
 LR_SCHEDULE = "linear"
 READ_SECONDS = 1.0
@@ -23,7 +23,7 @@ def train(
     tokenizer: Any,
     rows: OrderedRows,
     request: RunRequest,
-    settings: Settings,
+    settings: WorkerSettings,
     *,
     memory: Memory,
     log: Callable[[StepLogged], None],
@@ -80,7 +80,7 @@ def build_trainer(
     tokenizer: Any,
     rows: OrderedRows | Sequence[Tokens],
     request: RunRequest,
-    settings: Settings,
+    settings: WorkerSettings,
     scratch: str,
     callbacks: Sequence[Any],
     *,

@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     # Libraries print on standard output; the messages have it to themselves.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    messages = Messages(out)
+    messages = DepthMessages(out)
     store = RunStore(home)
     try:
         config = parse_config((store.run_dir(probe_id) / "config.json").read_bytes())
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-class Messages:
+class DepthMessages:
     """JSON lines to the process that started this one."""
 
     def __init__(self, out: Any):
@@ -83,7 +83,7 @@ class Messages:
 
 
 def measure(
-    request: ProbeRequest, config: dict[str, Any], depth: int, folder: Path, messages: Messages
+    request: ProbeRequest, config: dict[str, Any], depth: int, folder: Path, messages: DepthMessages
 ) -> dict[str, Any]:
     """Return the fields of a DepthMeasured that this process knows."""
     messages.stage("importing")

@@ -13,12 +13,12 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.probe import TIMED_SECONDS
 from rankviz.worker.device import Memory, ProcessorClock
 from rankviz.worker.finetune.adapter import with_peft_adapter
-from rankviz.worker.settings import Settings
+from rankviz.worker.settings import WorkerSettings
 
 MOMENTS = ("forward", "backward", "optimizer")
 
 
-def load_base(folder: str, settings: Settings) -> tuple[Any, Any]:
+def load_base(folder: str, settings: WorkerSettings) -> tuple[Any, Any]:
     """Return the model in the requested precision, and its tokenizer."""
     compute = settings.dtype_name or settings.compute_dtype
     model = AutoModelForCausalLM.from_pretrained(
@@ -44,7 +44,7 @@ def quantization(precision: str, compute: str) -> BitsAndBytesConfig | None:
     )
 
 
-def attach(model: Any, lora: LoraConfig, plan: AdapterPlan, settings: Settings) -> Any:
+def attach(model: Any, lora: LoraConfig, plan: AdapterPlan, settings: WorkerSettings) -> Any:
     """Attach the adapter of the plan. Plain PEFT scripts prepare a quantized base first; TRL's trainer doesn't."""
     if settings.training.framework == "peft" and settings.training.quantized:
         checkpoints = settings.gradient_checkpointing is True
@@ -52,7 +52,7 @@ def attach(model: Any, lora: LoraConfig, plan: AdapterPlan, settings: Settings) 
     return with_peft_adapter(model, lora, plan)
 
 
-def raise_trained(model: Any, settings: Settings) -> None:
+def raise_trained(model: Any, settings: WorkerSettings) -> None:
     """Make trained weights fp32 where nothing computes in bf16, as in the exported scripts: TRL makes the adapter of a
     quantized base bf16, and fp16's gradient scaler refuses all but fp32."""
     if (settings.dtype_name or settings.compute_dtype) != "bfloat16":

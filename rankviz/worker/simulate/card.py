@@ -41,15 +41,15 @@ ROUND_LARGE = 2 * 2**20
 
 
 @dataclass(slots=True)
-class Block:
+class MemoryBlock:
     """A piece of a segment."""
 
     address: int
     size: int
     small: bool
     free: bool = False
-    previous: "Block | None" = field(default=None, repr=False)
-    next: "Block | None" = field(default=None, repr=False)
+    previous: "MemoryBlock | None" = field(default=None, repr=False)
+    next: "MemoryBlock | None" = field(default=None, repr=False)
 
     @property
     def key(self) -> tuple[int, int]:
@@ -70,10 +70,10 @@ class Allocator:
     def __init__(self) -> None:
         self.allocated = self.reserved = self.peak_allocated = self.peak_reserved = 0
         self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
-        self._at: dict[int, Block] = {}
+        self._at: dict[int, MemoryBlock] = {}
         self._next_address = 0
 
-    def allocate(self, size: int) -> Block | None:
+    def allocate(self, size: int) -> MemoryBlock | None:
         """A block of that many bytes; None for none."""
         if size <= 0:
             return None
@@ -81,7 +81,7 @@ class Allocator:
         block = self._best_fit(size) or self._segment(size)
         rest = block.size - size
         if rest >= MIN_BLOCK if block.small else rest > SMALL_SIZE:
-            tail = Block(block.address + size, rest, block.small, previous=block, next=block.next)
+            tail = MemoryBlock(block.address + size, rest, block.small, previous=block, next=block.next)
             if block.next is not None:
                 block.next.previous = tail
             block.next, block.size = tail, size
@@ -90,7 +90,7 @@ class Allocator:
         self.peak_allocated = max(self.peak_allocated, self.allocated)
         return block
 
-    def free(self, block: Block | None) -> None:
+    def free(self, block: MemoryBlock | None) -> None:
         """Give a block back, and join it with free neighbours."""
         if block is None:
             return
@@ -128,7 +128,7 @@ class Allocator:
                     self._take(block)
                     self.reserved -= block.size
 
-    def _best_fit(self, size: int) -> Block | None:
+    def _best_fit(self, size: int) -> MemoryBlock | None:
         pool = self._free[size <= SMALL_SIZE]
         place = bisect_left(pool, (size, -1))
         if place == len(pool):
@@ -137,22 +137,22 @@ class Allocator:
         self._take(block)
         return block
 
-    def _segment(self, size: int) -> Block:
+    def _segment(self, size: int) -> MemoryBlock:
         small = size <= SMALL_SIZE
         length = LARGE_SEGMENT if size < MIN_LARGE else -(-size // ROUND_LARGE) * ROUND_LARGE
         length = SMALL_SEGMENT if small else length
         self.reserved += length
         self.peak_reserved = max(self.peak_reserved, self.reserved)
-        block = Block(self._next_address, length, small)
+        block = MemoryBlock(self._next_address, length, small)
         self._next_address += length
         return block
 
-    def _put(self, block: Block) -> None:
+    def _put(self, block: MemoryBlock) -> None:
         block.free = True
         self._at[block.address] = block
         insort(self._free[block.small], block.key)
 
-    def _take(self, block: Block) -> None:
+    def _take(self, block: MemoryBlock) -> None:
         pool = self._free[block.small]
         del pool[bisect_left(pool, block.key)]
         del self._at[block.address]
@@ -172,7 +172,7 @@ class Stream:
         return lambda *args, **more: self
 
 
-class Card:
+class SimulatedCard:
     """What torch.cuda says of the card, and its memory."""
 
     def __init__(self, gpu: Gpu):
@@ -235,12 +235,12 @@ def _library() -> Path:
     return target
 
 
-def become(gpu: Gpu) -> Card:
+def become(gpu: Gpu) -> SimulatedCard:
     """Return the card that torch sees in this process from now on, empty. Calls `prepare`."""
     prepare()
     import torch
 
-    card = Card(gpu)
+    card = SimulatedCard(gpu)
     allocator = card.allocator
     properties = SimpleNamespace(
         name=f"NVIDIA {card.name}",

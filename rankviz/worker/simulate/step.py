@@ -29,7 +29,7 @@ from rankviz.errors import UserError
 from rankviz.worker.finetune.adapter import with_peft_adapter
 from rankviz.worker.introspect.layers import build, cut_config, layers_of
 from rankviz.worker.probe.steps import quantization
-from rankviz.worker.simulate.card import Card, become
+from rankviz.worker.simulate.card import SimulatedCard, become
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card
 
 MOMENTS = ("forward", "loss backward", "backward of the last blocks", "backward of the first blocks", "optimizer")
@@ -81,7 +81,7 @@ def simulate(
     card = become(gpu)
     program = program or program_of(training)
     as_on_a_card()
-    run = Run(config, lora, training, card, program, depth, split, padded)
+    run = SimulatedRun(config, lora, training, card, program, depth, split, padded)
     model = run.build()
     gc.collect()
     gc.freeze()  # what is imported need not be looked through again
@@ -89,13 +89,13 @@ def simulate(
         return run.run(model)
 
 
-class Run:
+class SimulatedRun:
     def __init__(
         self,
         config: Mapping[str, Any],
         lora: LoraConfig,
         training: TrainingSetup,
-        card: Card,
+        card: SimulatedCard,
         program: Program,
         depth: int,
         split: int,

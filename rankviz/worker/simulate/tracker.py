@@ -24,14 +24,14 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rankviz.worker.simulate.card import Card
+from rankviz.worker.simulate.card import SimulatedCard
 
 Kernel = Literal["flash", "efficient", "math"]
 FLASH_HEAD_DIM = 256
 
 
 def kernel_for(
-    card: Card,
+    card: SimulatedCard,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -68,7 +68,7 @@ class Attention:
     _current: "Attention"
     _library: torch.library.Library | None = None
 
-    def __init__(self, card: Card):
+    def __init__(self, card: SimulatedCard):
         self.card = card
         self.kernels: Counter[Kernel] = Counter()
         self.repeats_keys = False
@@ -180,7 +180,7 @@ REGISTERED = (aten.silu_backward.default,)
 class Tracker(TorchDispatchMode):
     """Enter it inside a FakeTensorMode; what exists already is not seen."""
 
-    def __init__(self, card: Card):
+    def __init__(self, card: SimulatedCard):
         super().__init__()
         self.card, self.allocator = card, card.allocator
         self.attention = Attention(card)

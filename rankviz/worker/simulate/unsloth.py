@@ -37,8 +37,8 @@ from rankviz.errors import UserError
 from rankviz.worker.finetune.adapter import unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.probe.depth import write_tokenizer
-from rankviz.worker.simulate.card import Card, become
-from rankviz.worker.simulate.step import Program, Run, materialize
+from rankviz.worker.simulate.card import SimulatedCard, become
+from rankviz.worker.simulate.step import Program, SimulatedRun, materialize
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card, kernel_for
 from rankviz.worker.simulate.unsloth_import import LAUNCHES, answer_more, count_launches
 
@@ -53,7 +53,7 @@ BACKENDS = {"math": 0, "flash": 1, "efficient": 2}
 class UnslothTracker(Tracker):
     """Also runs the bodies of Unsloth's opaque operators, whose fake answers leave out what they allocate."""
 
-    def __init__(self, card: Card, targets: int):
+    def __init__(self, card: SimulatedCard, targets: int):
         super().__init__(card)
         self._targets = targets
         self._bodies = {name: each._init_fn for name, each in OPDEFS.items() if name.startswith("unsloth")}
@@ -86,7 +86,7 @@ def simulate(
         return run.run()
 
 
-class _UnslothRun(Run):
+class _UnslothRun(SimulatedRun):
     def run(self) -> Simulated:
         _forget(self.compute)
         targets = self.training.tokens_per_micro_step - self.training.per_device_train_batch_size
@@ -167,7 +167,7 @@ class _UnslothRun(Run):
                 raise RuntimeError(f"{sentence} {self._weights} bytes, {run}, {calls}, {LAUNCHES}")
 
 
-def _choice(card: Card) -> Callable[..., int]:
+def _choice(card: SimulatedCard) -> Callable[..., int]:
     """torch._fused_sdp_choice, as the card would answer."""
 
     def choose(

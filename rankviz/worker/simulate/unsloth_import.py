@@ -14,13 +14,13 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
-from rankviz.worker.simulate.card import Card, Stream
+from rankviz.worker.simulate.card import SimulatedCard, Stream
 
 LAUNCHES: Counter[str] = Counter()
 """Triton kernels by name, and how often they were launched."""
 
 
-def import_unsloth(card: Card) -> None:
+def import_unsloth(card: SimulatedCard) -> None:
     """Load the package; RuntimeError where it did not take the card for one."""
     # torch.compile leaves code alone that runs under a tracker, so that compiled blocks would run as they are written.
     os.environ.update(HF_HUB_OFFLINE="1", UNSLOTH_DISABLE_STATISTICS="1", UNSLOTH_BLOCK_COMPILE="0")
@@ -64,7 +64,7 @@ def answer_more() -> None:
     FakeTensor.data_ptr = lambda self: 16 * self.untyped_storage()._cdata + self.storage_offset() * self.element_size()
 
 
-def _stub_triton(card: Card) -> None:
+def _stub_triton(card: SimulatedCard) -> None:
     """A driver for the card."""
     import triton
     from triton.backends.compiler import GPUTarget

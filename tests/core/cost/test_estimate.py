@@ -99,15 +99,6 @@ def test_usable_memory_that_was_never_seen_is_a_range_and_makes_the_verdict_care
     assert "uncertain" == fit(left, usable, ASSUMPTIONS)
 
 
-def test_a_fuller_card_leaves_unsloths_former_loss_less():
-    training = {"max_length": 100_000, "max_steps": 1, "loss_path": "fused-func"}
-    asks = {"training": training, "target_modules": ("q_proj",)}
-
-    (small,), (large,) = ranks(card=gpu(usable_bytes=2**29), **asks), ranks(card=gpu(usable_bytes=2**40), **asks)
-
-    assert small["memory_bytes"]["logits"] < large["memory_bytes"]["logits"]
-
-
 def test_modules_to_save_weigh_in_memory_and_in_the_file():
     asks = {
         "modules_to_save": ("embed_tokens",),
@@ -121,15 +112,6 @@ def test_modules_to_save_weigh_in_memory_and_in_the_file():
     assert 1792 * 4 + 1600 * 2 == row["memory_bytes"]["adapter"]
     header = row["adapter_bytes"] - (1792 * 4 + 1600 * 2)
     assert 0 < header < 2000
-
-
-def test_what_a_setting_comes_to_elsewhere_is_said():
-    notes = estimate(
-        TOY, question(framework="peft", training={"precision": "nf4", "max_steps": 1}), CARD, ASSUMPTIONS
-    ).notes
-
-    assert "Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's." in notes
-    assert any("prepare_model_for_kbit_training" in note for note in notes)
 
 
 @pytest.mark.parametrize("model_id", REAL)
@@ -154,23 +136,6 @@ def test_twice_the_rank_is_twice_the_adapter_and_nothing_falls(model_id, framewo
         assert memory["low"] <= memory["device"] <= memory["high"]
         for range_ in (row["seconds"], row["usd"]):
             assert range_["low"] <= range_["expected"] <= range_["high"]
-
-
-def test_quantizing_the_base_saves_memory_on_a_real_model():
-    llama = load_model(ASSETS, "meta-llama/Llama-3.1-8B")
-
-    held = {
-        precision: ranks(llama, framework="trl", training={"precision": precision, "max_steps": 1})[0]["memory_bytes"][
-            "base_weights"
-        ]
-        for precision in ("fp32", "bf16", "int8", "nf4", "nf4-dq")
-    }
-
-    assert [8_030_261_248 * 4, 8_030_261_248 * 2] == [held["fp32"], held["bf16"]]
-    # 6,979,321,856 weights in linear layers, 1,050,939,392 in embeddings, head and norms
-    assert round(6_979_321_856 * 0.5625) + 2 * 1_050_939_392 == held["nf4"]
-    assert 5.70 == round(held["nf4-dq"] / 1e9, 2)  # the published bnb-4bit download is 5.70 GB
-    assert held["nf4-dq"] < held["nf4"] < held["int8"] < held["bf16"]
 
 
 def test_every_assumption_is_used_by_some_formula():
@@ -222,10 +187,6 @@ def test_weights_gradients_and_states_are_bf16(framework):
     assert ("bf16", 6288, 2 * 6288) == (got.dtype, got.trained_parameters, got.saved_bytes)
     assert (2 * 6288, 0, 2 * 6288) == (got.memory.base_weights, got.memory.adapter, got.memory.gradients)
     assert 2 * 2 * 6288 == got.memory.optimizer
-
-
-def test_a_four_bit_question_still_trains_16_bit_weights():
-    assert full(precision="nf4-dq").memory == full(precision="bf16").memory
 
 
 def test_a_card_without_bf16_and_fp32_train_in_fp32():
@@ -410,13 +371,3 @@ def test_flash_attention_that_is_refused_is_said(model_id, setup, why):
     cautions = [note for note in notes if note.startswith("FlashAttention 2 does not run here: ")]
     assert bool(why) == bool(cautions)
     assert all(why in note and note.endswith("Choose sdpa attention.") for note in cautions)
-
-
-def test_trl_is_said_to_stop_with_a_whole_llama_4_and_mambas_kernels_to_be_assumed():
-    scout = "meta-llama/Llama-4-Scout-17B-16E-Instruct:whole"
-    stops, trains = (on_card(scout, "H100-80GB SXM", framework) for framework in ("trl", "peft"))
-    mamba = on_card("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "H100-80GB SXM", targets="attention")
-
-    cautions = [sum("TRL 1.15 stops in its first step" in note for note in each.notes) for each in (stops, trains)]
-    assert [1, 0] == cautions
-    assert 1 == sum("packages mamba-ssm and causal-conv1d" in note for note in mamba.notes)

@@ -23,12 +23,6 @@ def notes(model=QWEN, name="L4", stored="", **training):
     return card_notes(model, question, card, GPUS, stored)
 
 
-def test_every_card_of_the_table_has_its_compute_capability():
-    """As developer.nvidia.com/cuda-gpus lists them."""
-    assert all(each.compute_capability for each in GPUS)
-    assert [7.0, 7.5, 8.0, 8.6, 8.9, 9.0, 10.0, 12.0] == sorted({each.compute_capability for each in GPUS})
-
-
 def test_a_card_that_can_do_it_all_gets_no_note():
     assert () == notes(attn_implementation="flash")
     assert () == card_notes(QWEN, Question(model_id=QWEN.id), gpu(compute_capability=None), GPUS, "")
@@ -92,17 +86,6 @@ def test_fp8_says_which_cards_must_dequantize_it():
         "Without dequantizing it, FP8 needs compute capability 8.9 or newer; too old: A10, A100-40GB"
     )
     assert "L4" not in note and "RTX 4090" not in note
-
-
-@pytest.mark.parametrize(("framework", "warned"), [("trl", True), ("unsloth", False)])
-def test_an_estimate_warns_of_a_checkpoint_that_is_published_quantized(tmp_path, framework, warned):
-    checkpointing = "hf" if framework == "trl" else "unsloth"
-    training = TrainingSetup(framework=framework, gradient_checkpointing=checkpointing)
-    question = Question(model_id="openai/gpt-oss-20b", training=training)
-
-    warnings, _ = by_level(Api(home=tmp_path).estimates.estimate(question).estimate.notes)
-
-    assert warned == any("is published in MXFP4" in text for text in warnings)
 
 
 def test_forced_fp32_says_what_it_costs_and_that_it_is_in_the_numbers(tmp_path):

@@ -5,13 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz import machine
-from rankviz.api import Api
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.estimate import estimate
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.pace import (
-    LIBRARIES,
     NO_SLOWDOWN,
     UNSURE,
     Calibration,
@@ -24,7 +21,6 @@ from rankviz.core.cost.pace import (
     calibrated_estimate,
     calibrated_memory,
     expected_slowdown,
-    kernels,
     machine_of,
     others,
     paces,
@@ -35,11 +31,9 @@ from rankviz.core.probe import ProbeEstimate, ProbeRecord, applies, calibrate, e
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, paced, workload_of
 from rankviz.core.runs.events import ProbeCompleted, RunStarted
-from rankviz.ui.train.before import before as before_button
 from tests.support.runs import questions
 from tests.support.runs.probes import MIB, measured, request
 from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, gpu
-from tests.support.web.train_form import FORM
 
 HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
 NOISE = ASSUMPTIONS.value("here-time-noise")
@@ -168,12 +162,6 @@ def test_a_machine_that_is_busy_now_is_announced_as_slower():
     assert (2 / IDLE, highest * IDLE) == pytest.approx((busy.range(1.0).low, busy.range(1.0).high))
 
 
-def test_runs_of_which_it_is_not_known_are_left_out_where_others_say_it():
-    pace = training([*slowed((2.0, 1.0)), *timings(9.0, 9.0, 9.0, 9.0)])
-
-    assert (2.0, 1) == (pytest.approx(pace.idle), len(pace.sources))
-
-
 @pytest.mark.parametrize(
     ("finished", "now", "words"),
     [
@@ -220,14 +208,6 @@ def test_another_device_or_version_is_another_machine():
         assert machine_of({**here, **other}) != machine_of(here)
 
 
-def test_kernels_are_what_time_and_memory_are_made_of():
-    setup = TrainingSetup(framework="trl", precision="bf16", gradient_checkpointing="unsloth")
-
-    assert kernels(setup, use_dora=False) == kernels(replace(setup, gradient_checkpointing="hf"), use_dora=False)
-    assert kernels(setup, use_dora=False) != kernels(setup, use_dora=True)
-    assert kernels(setup, use_dora=False) != kernels(replace(setup, precision="fp32"), use_dora=False)
-
-
 @pytest.mark.parametrize(
     ("seconds", "own", "waited", "times"),
     [
@@ -260,11 +240,6 @@ def test_a_run_that_has_just_ended_is_taken_off_the_load_average():
 def test_threads_of_others_get_fair_shares_and_may_become_more_or_fewer():
     assert Range(1.5, 2.0, 3.0) == Others(threads=2.0, cpus=2).slowdown(2, drift=2.0)
     assert Range(1.125, 1.25, 1.5) == Others(threads=2.0, cpus=8).slowdown(8, drift=2.0)
-
-
-def test_one_thread_is_not_slowed_by_what_leaves_a_processor_free():
-    assert Range(1.0, 1.0, 1.0) == Others(threads=1.5, cpus=4).slowdown(1, drift=2.0)
-    assert Range(1.0, 1.5, 2.5) == Others(threads=2.0, cpus=2).slowdown(1, drift=2.0)
 
 
 def test_the_next_run_is_slowed_as_the_last_three_and_as_the_machine_is_now():
@@ -372,29 +347,6 @@ def test_a_runs_estimate_at_the_probes_own_setting_is_what_the_probe_measured():
     assert Difference.TOKENS == pace.training.differs
 
 
-def test_a_probe_in_the_runs_folder_moves_what_a_sweep_here_is_expected_to_take(tmp_path):
-    api = Api(home=tmp_path, assets=ASSETS)
-    sweep = questions.sweep(base="embedded", data="phonemes", ranks=(16,), max_steps=10)
-    before = api.runs.expected(sweep)
-    probe = request(full=True, per_device_train_batch_size=8, max_length=32)
-    api.workspace.store.create_probe(probe, "{}")
-    here = {**machine.here(), "versions": machine.versions(LIBRARIES)}
-    for event in (
-        RunStarted(time=1.0, environment=here),
-        measured(30, forward=1500, steps=(3.0,)),
-        ProbeCompleted(time=2.0),
-    ):
-        api.workspace.store.append(probe.probe_id, event)
-
-    after = api.runs.expected(sweep)
-
-    assert () == before.ranks[16].calibrated_by
-    assert ("probe-1",) == after.ranks[16].calibrated_by
-    assert after.ranks[16].memory_bytes != before.ranks[16].memory_bytes
-    assert ("probe-1",) == after.ranks[16].timed_by
-    assert "Memory is calibrated by pr" in before_button(api, **FORM).breakdown
-
-
 def test_runs_that_finished_on_this_gpu_move_time_and_cost_and_leave_memory():
     asked = questions.question(ranks=(8,), gpu="toy-16", training=TrainingSetup(precision="bf16", max_steps=100))
     plain = estimate(TOY, asked, gpu(), ASSUMPTIONS)
@@ -447,18 +399,3 @@ def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
     assert 2125 == moved.reserved
     assert 2145 == moved.device
     assert 1530 * 1.25 + 10 == pytest.approx(moved.device_band.low)
-
-
-def test_a_calibrated_estimate_compares_memory_with_the_card():
-    small = gpu(usable_bytes=2**29)
-    asked = questions.question(ranks=(8,), gpu="toy-16", training=TrainingSetup(precision="bf16", max_steps=100))
-    plain = estimate(TOY, asked, small, ASSUMPTIONS)
-    measured = MemoryCalibration(
-        probe_ids=("probe-1",), process_bytes=0, working_factor=100.0, memory_width=0.1, reserved_share=None
-    )
-
-    moved = calibrated_estimate(plain, Calibration(memory=measured, paces=paces((), None, ASSUMPTIONS)), ASSUMPTIONS)
-
-    (rank,) = moved.ranks
-    assert plain.ranks[0].spare.expected > rank.spare.expected
-    assert round(rank.spare.expected) == round(2**29 - rank.memory.device_band.expected) == rank.margin_bytes

@@ -19,7 +19,6 @@ from rankviz.core.cost.setup import (
     token_range,
 )
 from rankviz.core.cost.shapes import model_shape
-from rankviz.core.fit.decide import decide
 from rankviz.core.model.spec import ActivationBytes, BlockActivations
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
@@ -77,9 +76,7 @@ def test_what_cannot_be_trained_is_refused_with_the_way_out(changes, device, mes
         ({"ranks": ()}, "No rank is given. Give at least one, such as 16."),
         ({"ranks": (8, 0)}, "Rank must be a whole number from 1 to 1,024 (got 0)."),
         ({"ranks": (1025,)}, "Rank must be a whole number from 1 to 1,024 (got 1,025)."),
-        ({"ranks": (True,)}, "Rank must be a whole number from 1 to 1,024 (got True)."),
         ({"alpha": "3r"}, "Alpha must be r, 2r or a number above 0 and at most 1,000,000 (got '3r')."),
-        ({"alpha": "0"}, "Alpha must be a number above 0 and at most 1,000,000 (got 0)."),
         ({"alpha": "nan"}, "Alpha must be r, 2r or a number above 0 and at most 1,000,000 (got 'nan')."),
         (
             {"target_modules": ()},
@@ -90,32 +87,25 @@ def test_what_cannot_be_trained_is_refused_with_the_way_out(changes, device, mes
             {"moe_scheme": "all"},
             "MoE scheme must be one of default, linear-only, peft-remap, unsloth, target-parameters (got 'all').",
         ),
-        ({"usd_per_hour": -1}, "The price per hour must be a number from 0 to 1,000,000 (got -1)."),
         ({"usd_per_hour": float("nan")}, "The price per hour must be a number from 0 to 1,000,000 (got nan)."),
         ({"precision": "fp8"}, "Precision must be one of auto, bf16, fp16, fp32, nf4, nf4-dq, int8 (got 'fp8')."),
         ({"optim": "lion"}, "Optimizer must be one of auto, adamw_8bit, adamw_torch, paged_adamw_8bit, sgd"),
-        ({"gradient_checkpointing": "yes"}, "Gradient checkpointing must be one of auto, unsloth, hf, none"),
         (
             {"loss_path": "fused-func", "framework": "trl"},
             "Loss path fused-func exists only in Unsloth. Choose fused or full with framework trl.",
         ),
-        ({"loss_path": "liger"}, "Loss path must be one of auto, fused, fused-func, triton, full (got 'liger')."),
-        ({"attn_implementation": "xformers"}, "Attention must be one of sdpa, flash, eager (got 'xformers')."),
         ({"per_device_train_batch_size": 0}, "Batch size must be a whole number from 1 to 4,096 (got 0)."),
-        ({"gradient_accumulation_steps": 10**6}, "Gradient accumulation must be a whole number from 1 to 65,536"),
         ({"max_length": None}, "Maximum length must be a whole number from 1 to 4,194,304 (got nothing)."),
         (
             {"per_device_train_batch_size": 4096, "max_length": 131_072},
             "Batch 4,096 × length 131,072 is 536,870,912 tokens at once; the limit is 67,108,864. "
             "Lower the batch size or the length.",
         ),
-        ({"tokens": 0}, "Tokens must be a whole number from 1 to 100,000,000,000,000 (got 0)."),
         ({"max_steps": 0}, "Steps must be a whole number from 1 to 100,000,000,000,000 (got 0)."),
         ({"max_steps": 5, "tokens": 5}, "Steps and tokens are both given. Give only one of them."),
         ({"data": {"file_name": "../a.csv"}}, "The name of the data's file must be a plain name of at most 200"),
         ({"data": {"examples": 0}}, "Examples must be a whole number from 1 to 1,000,000,000,000 (got 0)."),
         ({"data": {"mean_tokens": 1.5}}, "Tokens per example must be a whole number from 1 to 4,194,304 (got 1.5)."),
-        ({"data": {"longest_tokens": "x"}}, "Longest example must be a whole number from 1 to 4,194,304 (got 'x')."),
         ({"data": {"examples": 5, "epochs": 0}}, "Epochs must be a number above 0 and at most 10,000 (got 0)."),
         ({"data": {"epochs": 2}}, "Epochs need the number of examples. Give examples, or steps."),
         (
@@ -135,14 +125,6 @@ def test_what_cant_be_asked_is_said_with_what_to_change(settings, sentence):
         question(**settings).validate()
 
     assert str(error.value).startswith(sentence)
-
-
-def test_bf16_on_a_card_without_it_names_the_way_out():
-    t4 = gpu(name="T4", supports_bf16=False)
-
-    with pytest.raises(InvalidSettingError, match="T4 does not support bf16"):
-        question(precision="bf16").validate(t4)
-    question(precision="fp16").validate(t4)
 
 
 def test_the_question_becomes_pefts_words():
@@ -193,22 +175,6 @@ def test_padding_costs_nothing_without_it_and_at_most_the_bound_with_it():
         assert (kept, pytest.approx(mean)) == (one.low, one.high)
 
 
-@pytest.mark.parametrize("batch", [2, 16])
-@pytest.mark.parametrize("shape", ["two lengths", "many short"])
-def test_real_batches_stay_below_the_bound_of_padding(batch, shape):
-    chance = random.Random(1)
-    lengths = {
-        "two lengths": [1] * 90 + [1000] * 10,
-        "many short": [min(1000, 1 + round(chance.expovariate(1 / 150))) for _ in range(5000)],
-    }[shape]
-    padded = sum(max(chance.choices(lengths, k=batch)) for _ in range(20_000)) / 20_000
-    mean = sum(lengths) / len(lengths)
-
-    bound = TrainingData(mean_tokens=round(mean), longest_tokens=max(lengths)).computed_tokens(batch, 4096, padded=True)
-
-    assert mean - 1 <= padded <= 1.02 * bound.high
-
-
 def test_unsloth_pads_only_what_it_must():
     assert not pads("unsloth", TOY)
     assert pads("trl", TOY) and pads("peft", TOY)
@@ -243,19 +209,6 @@ def test_the_assumed_length_is_an_epoch_where_the_examples_are_known():
     assert 625 == assumed.training.total_steps
     assert "Time and cost assume 1 epoch: no epochs, steps or tokens were given." == sentence
     assert 1000 == question(data=TrainingData(mean_tokens=400)).with_assumed_length()[0].training.total_steps
-
-
-def test_what_fits_is_priced_for_the_same_examples():
-    long = replace(CHATS, mean_tokens=1000, epochs=1)
-
-    knobs = {knob.label: knob for knob in decide(TOY, question(data=long), gpu(), [gpu()], ASSUMPTIONS).knobs}
-
-    assert not any(label.startswith("twice the length") for label in knobs)  # no example is that long
-    halved = knobs["half the length, 800 tokens per example"]
-    # As many steps, of 800 tokens an example instead of 1,000.
-    before, after = (estimate(TOY, question(data=long, max_length=n), gpu(), ASSUMPTIONS).ranks[0] for n in (2048, 800))
-    assert pytest.approx(625 * (after.duration.step.expected - before.duration.step.expected)) == halved.seconds
-    assert halved.device_bytes < 0
 
 
 @pytest.mark.parametrize("with_lengths", [True, False])
@@ -311,14 +264,6 @@ def test_tokens_are_weighted_characters_within_the_measured_range():
     assert pytest.approx((0.8 * 4.18, 4.18, 1.6 * 4.18)) == (english.low, english.expected, english.high)
     # 2 · 0.88 = 1.76, and 1.1 true tokens for an estimated one
     assert pytest.approx((0.7 * 1.76, 1.1 * 1.76, 2.8 * 1.76)) == (chinese.low, chinese.expected, chinese.high)
-
-
-def test_a_chat_template_adds_tokens_to_each_message_and_once_to_the_chat():
-    """gpt-oss writes a system message of some 74 tokens before each chat."""
-    plain, chat = tokens("abcd"), tokens("abcd", messages=2)
-
-    assert pytest.approx(4 + 2 * 5) == chat.expected - plain.expected
-    assert chat.high - plain.high > 74 + 2 * 6
 
 
 def test_a_llama_block_keeps_2q_2k_3m_elements_a_token():

@@ -149,15 +149,6 @@ def test_the_notes_name_what_is_loaded_and_say_what_was_done_about_its_size(mode
     assert sentences in notes_of(model_id, "A100-80GB (SXM)")
 
 
-def test_a_dynamic_4_bit_repository_is_named_whatever_loads_it():
-    name, larger = "unsloth/Qwen3-8B-unsloth-bnb-4bit", "take about 7 % more than plain NF4 (at most 10 %)"
-    at = {(fw, p): notes_of(name, "L4", framework=fw, precision=p) for fw in ("trl", "peft") for p in ("nf4", "bf16")}
-
-    assert all(f"{name} is dynamic 4-bit: some layers stay in 16 bit." in notes for notes in at.values())
-    assert all((larger in notes) == (precision == "nf4") for (_, precision), notes in at.items())
-    assert "dynamic" not in notes_of("Qwen/Qwen3-8B", "L4", framework="trl")
-
-
 @pytest.mark.parametrize("gpu_name", ["T4", "L4", "A100-80GB (SXM)"])
 def test_memory_of_every_model_grows_up_to_rank_1024_but_where_the_embedding_moves(gpu_name):
     """Where it moves, the expected value and the low end may fall, by no more than it takes."""
@@ -177,35 +168,6 @@ def test_memory_of_every_model_grows_up_to_rank_1024_but_where_the_embedding_mov
             assert lower.low <= higher.low + 1.1 * moved, row.id
             assert moved or lower.low < higher.low, row.id
     assert moves > 10
-
-
-def test_the_low_end_above_the_rank_where_the_embedding_moves_keeps_its_distance_from_the_expected_value():
-    asked = question("Qwen/Qwen3-8B", ranks=(256, 400, 1024), gpu="L4", precision="nf4-dq", max_steps=100)
-    before, after, highest = (rank.memory for rank in API.estimates.estimate(asked).estimate.ranks)
-
-    assert before.base_weights > after.base_weights
-    assert 15 * GIB < after.low < after.device < 17 * GIB
-    assert highest.device - highest.low < 1.5 * GIB
-
-
-def test_an_estimate_follows_the_name_that_was_asked_for():
-    held = [
-        memory_of(f"unsloth/Qwen3-14B{end}", "A100-80GB (SXM)").memory.base_weights
-        for end in ("", "-unsloth-bnb-4bit", "-bnb-4bit")
-    ]
-
-    assert [11_120_000_000, 11_120_000_000] == held[:2]
-    assert held[2] < 0.95 * held[0]
-
-
-def test_the_notes_say_what_a_small_card_without_bf16_changes():
-    asks = {"per_device_train_batch_size": 1, "max_length": 1024, "target_modules": ("q_proj",)}
-    every, some = (notes_of("openai/gpt-oss-20b", "T4", ranks=ranks, **asks) for ranks in ((256,), (8, 256)))
-
-    assert "its numbers overflow in fp16, so Unsloth computes it in fp32" in every
-    assert "The card is short of room, so Unsloth moves the input embedding (1.08 GiB) to host memory." in every
-    assert "short of room at r = 256 and above" in some
-    assert "overflow in fp16" not in notes_of("openai/gpt-oss-20b", "L4", **asks)
 
 
 def parts_of(model_id, *, text_only=False, **setup):
@@ -263,13 +225,6 @@ def test_the_bytes_of_a_base_are_those_of_unsloths_quantizer(model_id, gib):
 )
 def test_towers_stay_in_16_bit_but_llama_4s(model_id, gib):
     assert gib == round(parts_of(model_id)["towers"] / GIB, 2)
-
-
-def test_without_its_towers_a_model_has_no_bytes_of_them():
-    whole, text = (parts_of("google/gemma-4-E2B", text_only=only) for only in (False, True))
-
-    assert 0 == text["towers"]
-    assert whole | {"towers": 0} == text
 
 
 def test_stacks_of_2_to_the_31_weights_lose_double_quantization():

@@ -12,7 +12,8 @@ import pytest
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import FLAGS, UNSLOTH_SEVEN, LoraConfig
-from rankviz.core.lora.experts import experts_at, rank_of_size, shared_outer_per_rank
+from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
+from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import LinearLayer, ModelSpec, OwnTensor, PlainModule, UnslothCheckpoint
@@ -126,29 +127,6 @@ def test_a_target_that_matches_nothing_is_an_error_with_the_names_that_exist():
     )
 
 
-def test_a_target_that_matches_nothing_beside_one_that_does_is_said():
-    plan = plan_of(TOY, ("q_proj", "c_attn"))
-
-    assert 64 == plan.parameters(1)
-    assert (
-        "c_attn matches nothing in this model, which has q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj."
-        in plan.notes
-    )
-
-
-def test_fused_projections_that_the_seven_names_miss_are_said():
-    fused = model(
-        (layer("self_attn.qkv_proj", 16, 32), layer("self_attn.o_proj", 16, 16), layer("mlp.gate_up_proj", 16, 64)),
-        id="toy/fused",
-    )
-    seven, qv = plan_of(fused, "unsloth"), plan_of(fused, "qv")
-
-    assert ("o_proj",) == seven.target_names
-    assert any("qkv_proj and gate_up_proj hold them fused" in note for note in seven.notes)
-    assert ("qkv_proj",) == qv.target_modules
-    assert any("qkv_proj holds queries, keys and values" in note for note in qv.notes)
-
-
 def test_presets_take_the_shortest_names_that_hit_one_part_only():
     gpt2 = model(
         (
@@ -204,15 +182,6 @@ def test_a_convolution_is_a_layer_for_peft_and_no_linear_one():
 
     assert 48 + 8 == plan_of(vision, ("proj",)).parameters(1)
     assert 224 == plan_of(vision, "all-linear").parameters(1)
-
-
-def test_lists_as_peft_has_them_are_taken_and_a_preset_loses_its_spaces():
-    lora = LoraConfig(target_modules=["q_proj", "v_proj"], modules_to_save=["lm_head"])
-
-    lora.validate()
-    assert (("q_proj", "v_proj"), ("lm_head",)) == (lora.target_modules, lora.modules_to_save)
-    assert "mlp" == LoraConfig(target_modules=" mlp").target_modules
-    assert hash(lora) == hash(LoraConfig(target_modules=("q_proj", "v_proj"), modules_to_save=("lm_head",)))
 
 
 def test_experts_multiply_the_pair_by_their_number():
@@ -664,17 +633,6 @@ def test_unsloths_cpu_backend_adds_fused_projections_and_leaves_pefts_rewrite_on
     assert plan_of(REMAPPED).parameters(1) == resolve(REMAPPED, LoraConfig(), "unsloth", cuda=False).parameters(1)
 
 
-def test_flags_that_do_nothing_are_said():
-    for framework, cuda, flag, program in (
-        ("trl", True, {"finetune_mlp_modules": False}, "TRL"),
-        ("unsloth", False, {"finetune_mlp_modules": True}, "Unsloth's CPU backend"),
-        ("unsloth", False, {"finetune_vision_layers": False}, "Unsloth's CPU backend"),
-    ):
-        plan = resolve(TOY, LoraConfig(**flag), framework, cuda=cuda)
-        assert 512 == plan.parameters(1)
-        assert any(f"{program} ignores it" in note for note in plan.notes)
-
-
 @pytest.mark.parametrize(
     ("off", "sentence"),
     [
@@ -748,15 +706,6 @@ def test_a_lora_config_with_a_rank_asks_for_that_rank_and_its_alpha(asking, give
 
 
 @pytest.mark.parametrize("asking", KINDS)
-@pytest.mark.parametrize("given", [{"lora_alpha": 16}, {"r": 16, "lora_alpha": 16}])
-def test_an_alpha_that_is_given_holds_also_where_it_is_the_default(asking, given):
-    asked = asking(lora=LoraConfig(**given), ranks=(8, 16))
-
-    assert [16, 16] == [asked.lora_at(r).lora_alpha for r in asked.ranks]
-    assert [16] == [replace(asked, ranks=(8,)).lora_at(8).lora_alpha]
-
-
-@pytest.mark.parametrize("asking", KINDS)
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -794,14 +743,6 @@ TINKER = {
 @pytest.mark.parametrize("model_id", TINKER)
 def test_tinkers_parameters_follow_from_the_shapes(model_id):
     assert TINKER[model_id] == shared_outer_per_rank(load_model(ASSETS, model_id))
-
-
-def test_tinkers_adapter_of_a_dense_model_is_unsloths_seven_and_the_unembedding():
-    llama = load_model(ASSETS, "meta-llama/Llama-3.1-8B")
-
-    seven = resolve(llama, LoraConfig(), "unsloth").parameters(1)
-
-    assert seven + 128_256 + 4096 == shared_outer_per_rank(llama)
 
 
 @pytest.mark.parametrize(

@@ -128,14 +128,6 @@ def test_what_torch_itself_names_decides_where_a_trial_has_imported_it():
         assert not problems(checks(facts(enough)))
 
 
-def test_of_a_torch_that_pytorch_did_not_build_the_table_is_a_warning_that_names_the_trial():
-    own = replace(INSTALLED, torch="2.10.0a0+git123", torch_cuda=(12, 6))
-    found = checks(gpu(RTX_5090, software=own))
-
-    assert ["generation"] == [check.name for check in warnings(found)]
-    assert not problems(found)
-
-
 def test_a_card_without_figures_for_its_memory_is_used_and_its_memory_is_said_to_be_unknown():
     facts = gpu(replace(RTX_5090, name="NVIDIA GB10", memory_bytes=None, used_bytes=None))
 
@@ -153,14 +145,6 @@ def test_no_compiler_no_headers_and_no_library_of_bitsandbytes_are_a_problem_eac
     assert "apt install gcc" in sentence(facts, "compiler")
     assert "Python.h is not in /usr/include/python3.11" in sentence(facts, "headers")
     assert "built for 12.8, torch for CUDA 13.0" in sentence(facts, "bitsandbytes")
-
-
-def test_bf16_on_a_card_without_it_is_refused_and_other_precisions_are_not():
-    assert "Tesla T4 has no bf16, so training computes in fp16. Choose precision nf4-dq or fp16." == sentence(
-        gpu(T4), "bf16", Wanted(precision="bf16")
-    )
-    assert problems(checks(gpu(T4), Wanted(precision="bf16")))
-    assert not problems(checks(gpu(T4), Wanted(precision="nf4-dq")))
 
 
 def test_a_gpu_that_training_will_not_use_is_a_warning_with_the_reason():
@@ -185,16 +169,6 @@ def test_a_full_disk_is_a_problem_and_one_too_small_for_the_base_a_warning():
     assert ["The disk for models from the Hub has 9.00 GB free; this base may take 16.00 GB."] == [
         check.found for check in warnings(checks(facts, wanted))
     ]
-
-
-def test_a_disk_too_small_for_the_files_that_the_hub_lists_is_a_problem():
-    facts = cpu(disks=(Disk(what=HUB_DISK, path="", free_bytes=20 * GB),))
-    found = problems(checks(facts, Wanted(download_bytes=60 * GB, download_is_certain=True)))
-
-    assert ["The disk for models from the Hub has 20.00 GB free; this base takes 60.00 GB."] == [
-        check.found for check in found
-    ]
-    assert not problems(checks(facts, Wanted(download_bytes=19 * GB, download_is_certain=True)))
 
 
 @pytest.mark.parametrize(

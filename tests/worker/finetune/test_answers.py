@@ -8,7 +8,7 @@ import pytest
 from rankviz.core.runs.sweep_time import SHOWN_TOKENS
 from rankviz.dataset import Example
 from rankviz.store import RunStore
-from rankviz.worker.finetune.data import Question, SweepData, ask
+from rankviz.worker.finetune.data import HeldOutQuestion, SweepData, ask
 from tests.support.models.tiny_llama import generated
 from tests.support.runs.tiny_runs import letters, run_to_the_end
 
@@ -42,8 +42,8 @@ def test_an_answer_is_exact_where_its_text_is_the_references(answering, tokenize
 
     own = {place: generated(answering, prompt, 60) for place, prompt in enumerate(PROMPTS)}
     ending = {place: answer for place, answer in own.items() if answer[-1] == 2 and len(answer) > 1}
-    right = {place: Question(PROMPTS[place], answer) for place, answer in ending.items()}
-    wrong = {place + 20: Question(PROMPTS[place], [100, *answer]) for place, answer in ending.items()}
+    right = {place: HeldOutQuestion(PROMPTS[place], answer) for place, answer in ending.items()}
+    wrong = {place + 20: HeldOutQuestion(PROMPTS[place], [100, *answer]) for place, answer in ending.items()}
 
     matches = exact_matches(answering, tokenizer, right | wrong, examples=30, cached=cached)
 
@@ -57,8 +57,8 @@ def test_answers_end_with_the_models_ends_and_the_special_tokens_of_the_referenc
 
     start_of_turn = tokenizer.convert_tokens_to_ids("<|im_start|>")
 
-    assert {2} == end_tokens(answering, tokenizer, [Question([5], [40, 41])])
-    assert {2, start_of_turn} == end_tokens(answering, tokenizer, [Question([5], [40, start_of_turn])])
+    assert {2} == end_tokens(answering, tokenizer, [HeldOutQuestion([5], [40, 41])])
+    assert {2, start_of_turn} == end_tokens(answering, tokenizer, [HeldOutQuestion([5], [40, start_of_turn])])
 
 
 # What is asked
@@ -96,7 +96,8 @@ def test_the_first_held_out_rows_that_can_be_answered_are_asked_by_their_place(t
 
 def shown(count, reference):
     return {
-        place: Question([10 + 7 * place, 11], [40] * reference, (f"prompt {place}", "((")) for place in range(count)
+        place: HeldOutQuestion([10 + 7 * place, 11], [40] * reference, (f"prompt {place}", "(("))
+        for place in range(count)
     }
 
 

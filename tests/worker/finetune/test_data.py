@@ -38,13 +38,6 @@ def test_of_a_chat_the_assistants_turns_are_learned_as_the_template_writes_them(
     assert tokenizer.decode(tokens.input_ids).startswith("<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nu1")
 
 
-def test_a_row_is_cut_at_max_length(tokenizer):
-    tokens = tokenize(Example(prompt="0123456", completion="789"), tokenizer, 8)
-
-    assert "01234567" == tokenizer.decode(tokens.input_ids)
-    assert 1 == tokens.targets
-
-
 # Split and order
 
 
@@ -215,20 +208,3 @@ def test_a_token_is_correct_where_transformers_gives_it_the_highest_logit(tiny, 
     assert (2, 2, 2, 1) == result.example_correct_tokens
     assert 7 == result.correct_tokens
     assert 0.7 == result.token_accuracy
-
-
-def test_a_peak_is_seen_and_forgotten_after_a_reset():
-    from rankviz.worker.device import Memory
-
-    memory = Memory(cuda=False)
-    memory.reset()
-    before = memory.peak()
-    block = bytearray(200 * 2**20)
-    block[::4096] = b"x" * len(block[::4096])
-    with_block = memory.peak()
-    del block
-    memory.settle()
-    memory.reset()
-
-    assert with_block - before > 190 * 2**20
-    assert memory.peak() - before < 50 * 2**20

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import StageProgressed, stages_of
+from rankviz.core.runs.events import stages_of
 from rankviz.core.runs.record import RunState
 from rankviz.core.runs.run_time import FormulaTimes, timing_of
 from rankviz.engines.process import yield_file
 from rankviz.store import RunStore
 from rankviz.supervisor import WORKER_COMMAND
 from rankviz.trained.read import read_adapter
-from rankviz.worker.journal import Stages
 from tests.support.models.tiny_llama import save_tokenizer, write_tiny_data
 from tests.support.runs import questions
 from tests.support.runs.tiny_runs import letters, run_to_the_end
@@ -118,7 +117,7 @@ def updates(model):
 def test_a_cut_is_the_dense_svds_truncation_whatever_was_cut_before(adapter):
     import torch
 
-    from rankviz.worker.finetune.session import Truncator
+    from rankviz.worker.finetune.adapter import Truncator
 
     whole = updates(adapter)
     truncator = Truncator(adapter)
@@ -137,7 +136,7 @@ def test_a_saved_cut_is_an_adapter_of_its_rank_with_the_same_outputs(adapter, ti
     from transformers import AutoModelForCausalLM
 
     from rankviz.worker.base import Base
-    from rankviz.worker.finetune.session import Truncator
+    from rankviz.worker.finetune.adapter import Truncator
 
     truncator = Truncator(adapter)
     truncator.truncate(2)
@@ -183,23 +182,6 @@ def test_a_saved_adapter_names_its_base_as_others_find_it_and_no_folder_of_this_
     written = [path.read_bytes() for path in tmp_path.iterdir()]
     assert len(written) >= 3
     assert not any(str(tiny).encode() in content for content in written)
-
-
-def test_each_tensor_of_a_base_counts_as_it_is_loaded(tiny):
-    from safetensors import safe_open
-    from transformers import LlamaForCausalLM
-
-    from rankviz.worker.finetune.load import weights_followed
-
-    events = []
-    with weights_followed(Stages(events.append, every_seconds=0.0)):
-        LlamaForCausalLM.from_pretrained(tiny)
-    LlamaForCausalLM.from_pretrained(tiny)  # of this there is no progress
-
-    with safe_open(tiny / "model.safetensors", "numpy") as file:
-        tensors = len(file.keys())
-    progress = [event for event in events if isinstance(event, StageProgressed)]
-    assert [(done, tensors, "tensors") for done in range(tensors)] == [(t.done, t.total, t.unit) for t in progress]
 
 
 ALONE = """

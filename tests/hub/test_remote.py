@@ -1,0 +1,308 @@
+"""Models and adapters from outside the catalogue: laid out by a worker within limits, or refused with one sentence."""
+
+import json
+import shutil
+import struct
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from huggingface_hub import errors
+
+from rankviz import installed
+from rankviz.children import Bounds, Children
+from rankviz.errors import (
+    BadAdapterError,
+    BadConfigError,
+    GatedModelError,
+    HubSilentError,
+    HubUnavailableError,
+    NotInstalledError,
+    UnknownModelError,
+    WorkerError,
+)
+from rankviz.hub.remote import (
+    CONFIG,
+    WEIGHTS,
+    fetch_adapter,
+    fetch_config,
+    introspect_config,
+    model_from_hub,
+    stored_parameters,
+)
+from rankviz.units import GIB
+from rankviz.visitor import Visitor, acting_as
+from tests.hub.layouts import LLAMA, answering, config_file
+from tests.support.models.saved_adapters import two_blocks
+from tests.support.runs.toy import TOY
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    (
+        ("not json", "config.json is not JSON"),
+        ("[1, 2]", "config.json holds a list, not an object"),
+        ("{}", 'config.json has no "model_type"'),
+        ('{"model_type": 3}', 'config.json has no "model_type"'),
+        ("[" * 100_000, "config.json is nested too deep"),
+        (
+            json.dumps(LLAMA | {"num_hidden_layers": 10**9}),
+            "num_hidden_layers is 1,000,000,000; RankViz takes 0 to 400.",
+        ),
+        (json.dumps(LLAMA | {"hidden_size": -16}), "hidden_size is -16"),
+        (json.dumps(LLAMA | {"vocab_size": "many"}), "vocab_size is 'many'; it should be a whole number"),
+        (json.dumps(LLAMA | {"vocab_size": 1e30}), "it should be a whole number"),
+        (json.dumps({"model_type": "qwen3_5", "text_config": {"num_hidden_layers": -1}}), "num_hidden_layers is -1"),
+        (json.dumps(LLAMA | {"layer_types": ["full_attention"] * 20_000}), "layer_types has 20,000 entries"),
+    ),
+)
+def test_an_absurd_config_is_one_sentence_without_starting_a_worker(content, sentence, tmp_path):
+    with pytest.raises(BadConfigError) as caught:
+        introspect_config(config_file(tmp_path, content), children=answering("raise SystemExit('started')"))
+
+    assert sentence in str(caught.value)
+
+
+def test_a_worker_that_dies_without_an_answer_leaves_its_code_and_log(tmp_path):
+    with pytest.raises(WorkerError, match="ended with code 9") as caught:
+        introspect_config(
+            config_file(tmp_path), children=answering("import sys; print('the log', file=sys.stderr); sys.exit(9)")
+        )
+
+    assert 9 == caught.value.exit_code
+    assert "the log" in caught.value.log_tail
+
+
+def test_a_config_is_laid_out_once(tmp_path):
+    path, cache = config_file(tmp_path), tmp_path / "cache"
+    first = introspect_config(path, cache=cache, children=answering("print('{\"total_parameters\": 7}')"))
+
+    again = introspect_config(path, cache=cache, children=answering("raise SystemExit(9)"))
+
+    assert {"total_parameters": 7} == first == again
+    with pytest.raises(WorkerError):
+        introspect_config(
+            config_file(tmp_path, LLAMA | {"vocab_size": 101}), cache=cache, children=answering("raise SystemExit(9)")
+        )
+
+
+@pytest.mark.torch
+def test_a_config_is_laid_out_by_the_real_worker(laid_out):
+    _, _, model = laid_out
+
+    # Embedding 1,600; two blocks of 16·16 + 2·16·8 + 16·16 + 3·16·32 + 2 norms of 16; a norm.
+    assert 1600 + 2 * (256 + 256 + 256 + 1536 + 32) + 16 == model.total_parameters == TOY.total_parameters
+    assert 1600 + 2 * 32 + 16 == model.unquantized_parameters
+    assert [layer.path for layer in model.layers if layer.kind == "linear"] == [
+        layer.path for layer in TOY.layers if layer.kind == "linear"
+    ]
+    assert (0, 1) == model.layers[1].blocks
+    assert "text" == model.tower
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    (
+        (
+            LLAMA | {"model_type": "no_such_model", "auto_map": {"AutoModel": "evil.Evil"}},
+            "has no architecture 'no_such_model'",
+        ),
+        (LLAMA | {"num_attention_heads": 3}, "transformers cannot"),
+        (LLAMA | {"hidden_size": 0}, "transformers cannot"),
+        ({"model_type": "vit"}, "has no model that writes text"),
+    ),
+)
+def test_a_config_that_transformers_cannot_build_is_one_sentence(config, sentence):
+    from rankviz.worker.introspect.layers import introspect
+
+    with pytest.raises(BadConfigError) as caught:
+        introspect(config)
+
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.torch
+def test_a_model_too_large_to_lay_out_ends_within_its_limits(tmp_path):
+    huge = LLAMA | {"model_type": "mixtral", "num_hidden_layers": 400, "hidden_size": 16, "num_local_experts": 8}
+
+    with pytest.raises((BadConfigError, WorkerError)) as caught:
+        introspect_config(config_file(tmp_path, huge), children=Children(Bounds(seconds=2, memory_bytes=16 * GIB)))
+
+    assert "took more than" in str(caught.value)
+
+
+def safetensors_file(path: Path, **shapes: list[int]) -> None:
+    header = json.dumps(
+        {"__metadata__": {"format": "pt"}}
+        | {name: {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    ).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+def test_stored_parameters_come_from_the_headers_alone(tmp_path):
+    safetensors_file(tmp_path / "model-1.safetensors", a=[3, 4], b=[5])
+    safetensors_file(tmp_path / "model-2.safetensors", c=[2, 2, 2])
+
+    assert 12 + 5 + 8 == stored_parameters(tmp_path)
+
+
+def test_what_only_calls_itself_safetensors_is_said(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 64)
+
+    with pytest.raises(BadConfigError, match="is not a safetensors file"):
+        stored_parameters(tmp_path)
+
+
+# On the Hub
+
+
+class Hub:
+    """Answers like HfApi."""
+
+    def __init__(self, path=None, error=None, total=None, size=1000):
+        self.size = size
+        self.path, self.error, self.total = path, error, total
+
+    def model_info(self, repo_id, *, files_metadata, timeout):
+        if self.error:
+            raise self.error
+        return SimpleNamespace(
+            sha="0123456789abcdef",
+            siblings=[SimpleNamespace(rfilename="config.json", size=self.size)],
+            safetensors=SimpleNamespace(total=self.total),
+            gated="manual",
+            card_data={"license": "apache-2.0"},
+        )
+
+    def hf_hub_download(self, repo_id, filename, *, local_dir, etag_timeout):
+        assert "config.json" == filename
+        return str(self.path)
+
+
+def test_a_config_that_is_too_large_is_not_fetched(tmp_path):
+    """The fake has no file to give."""
+    with pytest.raises(BadConfigError, match="RankViz reads at most 1 MB"):
+        fetch_config("a/b", tmp_path, api=Hub(size=10**9))
+
+
+def refused(kind):
+    import httpx
+
+    return kind("no", response=httpx.Response(401, request=httpx.Request("GET", "http://hub.invalid")))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "sentence"),
+    (
+        (refused(errors.GatedRepoError), GatedModelError, "'a/b' is gated or private on the Hub"),
+        (
+            refused(errors.RepositoryNotFoundError),
+            UnknownModelError,
+            "nor on the Hub under this name. Did you mean 'a/c'?",
+        ),
+        (errors.HFValidationError("no"), UnknownModelError, "nor on the Hub"),
+        (errors.OfflineModeIsEnabled("no"), HubUnavailableError, "the Hub cannot be reached"),
+        (errors.LocalEntryNotFoundError("no"), HubUnavailableError, "the Hub cannot be reached"),
+        (refused(errors.RemoteEntryNotFoundError), BadConfigError, "has no config.json on the Hub"),
+        (refused(errors.HfHubHTTPError), HubUnavailableError, "the Hub cannot be reached"),
+        (OSError("no route"), HubSilentError, "The catalogue has 'a/c'."),
+    ),
+)
+def test_each_way_the_hub_fails_is_one_sentence(error, expected, sentence, tmp_path):
+    with pytest.raises(expected) as caught:
+        fetch_config("a/b", tmp_path, suggestions=("a/c",), api=Hub(error=error))
+
+    assert sentence in str(caught.value)
+    assert expected is type(caught.value)
+
+
+@pytest.mark.torch
+def test_a_hub_model_carries_what_the_hub_says_of_it(laid_out):
+    folder, cache, _ = laid_out
+    path = folder / "config.json"
+
+    def model(total):
+        return model_from_hub("a/b", fetch_config("a/b", folder, api=Hub(path, total=total)), cache=cache)
+
+    agreed, differs = model(TOY.total_parameters), model(TOY.total_parameters + 1600)
+
+    assert ("a/b", True, "apache-2.0", True) == (agreed.id, agreed.verified, agreed.licence, agreed.gated)
+    assert "config.json of a/b on the Hub at 0123456789ab" == agreed.source
+    assert "" == agreed.note
+    assert not differs.verified
+    assert f"hold {TOY.total_parameters + 1600:,} numbers" in differs.note
+
+
+def test_who_cannot_install_the_trainer_is_not_told_how(monkeypatch):
+    monkeypatch.setattr("rankviz.installed._has", lambda packages: False)
+
+    with acting_as(Visitor("ann")), pytest.raises(NotInstalledError, match="which this page does not have"):
+        installed.require_trainer("Reading a model that is not in the catalogue")
+    with pytest.raises(NotInstalledError, match="pip install"):
+        installed.require_trainer("Reading a model that is not in the catalogue")
+
+
+class FakeHub:
+    """Answers like HfApi for one repository that lies in a folder."""
+
+    def __init__(self, folder, sizes=None, error=None):
+        self.folder, self.error, self.fetched = folder, error, []
+        self.sizes = sizes if sizes is not None else {path.name: path.stat().st_size for path in folder.iterdir()}
+
+    def model_info(self, repo_id, files_metadata, timeout):
+        if self.error:
+            raise self.error
+        files = [SimpleNamespace(rfilename=name, size=size) for name, size in self.sizes.items()]
+        return SimpleNamespace(sha="abc", siblings=files)
+
+    def hf_hub_download(self, repo_id, file, revision, local_dir, etag_timeout):
+        assert "abc" == revision
+        self.fetched.append(file)
+        if local_dir is None:
+            return str(self.folder / file)
+        local_dir.mkdir(parents=True, exist_ok=True)
+        return str(shutil.copy(self.folder / file, local_dir))
+
+
+def test_config_and_weights_are_fetched_and_nothing_else(tmp_path):
+    folder = two_blocks(tmp_path)
+    (folder / "training_args.bin").write_bytes(b"\x80")
+    api = FakeHub(folder)
+
+    assert folder == fetch_adapter("owner/name", max_bytes=10**6, api=api)
+    assert [CONFIG, WEIGHTS] == api.fetched
+
+
+def test_a_copy_is_made_once_where_it_is_to_be_kept(tmp_path):
+    work, api = tmp_path / "work", FakeHub(two_blocks(tmp_path))
+
+    def fetched() -> Path:
+        return fetch_adapter("owner/name", max_bytes=10**6, copies=str(tmp_path / "kept" / "hub-"), work=work, api=api)
+
+    copy = fetched()
+
+    assert copy == fetched()
+    assert [CONFIG, WEIGHTS] == api.fetched
+    assert (tmp_path / "kept", "name") == (copy.parents[1], copy.name)
+    assert {CONFIG, WEIGHTS} == {path.name for path in copy.iterdir()}
+    assert [copy] == list(copy.parent.iterdir())
+    assert [] == list(work.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({CONFIG: 500, "adapter_model.bin": 9}, "has only adapter_model.bin, and pickle files can run code"),
+        ({"config.json": 500}, "holds no adapter_model.safetensors, so it is not an adapter"),
+        ({WEIGHTS: 500}, "holds no adapter_config.json, which holds r and lora_alpha"),
+        ({CONFIG: 500, WEIGHTS: 5_000_000}, "has 5,000,000 bytes of weights, more than the 1,000,000"),
+    ],
+)
+def test_what_is_no_adapter_or_too_large_is_refused_before_it_is_fetched(tmp_path, sizes, message):
+    api = FakeHub(tmp_path, sizes)
+
+    with pytest.raises(BadAdapterError, match=message):
+        fetch_adapter("owner/name", max_bytes=10**6, api=api)
+    assert [] == api.fetched
