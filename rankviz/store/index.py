@@ -24,7 +24,8 @@ CANCEL = "cancel"
 """The file in a run's folder that asks to cancel it."""
 LOOK_SHARE = 0.05
 """Share of the time in which all folders are looked at for what other processes wrote; a short look is free."""
-FREE_SECONDS = 0.01
+FREE_SECONDS, SLOW_SECONDS = 0.01, 0.25
+"""A look costs its processor time; one that takes longer, as on a network disk, its whole time."""
 MANY = 20
 """Runs that are read at once, from which on others are told how far that is."""
 PATIENCE_SECONDS = 0.05
@@ -262,13 +263,15 @@ class RunIndex:
 
     def _read_new(self) -> None:
         if (began := time.monotonic()) >= self._look_at:
+            used = time.thread_time()
             self._names = self.ids()
             for gone in self._entries.keys() - self._names:
                 self.forget(gone)
             self._due |= self._names - self._entries.keys()
             self._due |= {run_id for run_id, entry in list(self._entries.items()) if self._has_changed(run_id, entry)}
-            took = time.monotonic() - began
-            self._look_at = began + took / LOOK_SHARE if took > FREE_SECONDS else 0.0
+            used, took = time.thread_time() - used, time.monotonic() - began
+            cost = took if took > SLOW_SECONDS else used
+            self._look_at = began + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
         for run_id in {record.run_id for record in self._once("standing", self._standing).at_work} - self._due:
             self._try(run_id, with_files=False)
         due, new = sorted(self._due, reverse=True), len(self._due - self._entries.keys())

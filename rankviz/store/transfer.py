@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from rankviz.core.bounds import name_alone
 from rankviz.core.cells import csv_text
-from rankviz.core.from_json import Misfit, quoted
+from rankviz.core.from_json import Misfit, as_answer, quoted
 from rankviz.core.runs.events import RunEvent, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest
@@ -158,36 +158,23 @@ class SummaryRow(TypedDict):
 
 def summary_row(record: RunRecord) -> SummaryRow:
     """Return the row of a run."""
-    request, completed = record.request, record.completed
-    return {
-        "run_id": record.run_id,
-        "sweep_id": request.sweep_id,
-        "state": record.state.value,
-        "base": request.base,
-        "data": request.data,
-        "r": request.lora.r,
-        "lora_alpha": request.lora.lora_alpha,
-        "learning_rate": request.learning_rate,
-        "seed": request.seed,
-        "max_steps": request.max_steps,
-        "steps_done": record.steps[-1].step if record.steps else 0,
-        "loss_before": record.loss_before and record.loss_before.loss,
-        "loss_after": record.loss_after and record.loss_after.loss,
-        "gain": record.gain,
-        "token_accuracy_before": record.loss_before and record.loss_before.token_accuracy,
-        "token_accuracy_after": record.loss_after and record.loss_after.token_accuracy,
-        "exact_match_before": record.loss_before and record.loss_before.exact_match,
-        "exact_match_after": record.loss_after and record.loss_after.exact_match,
-        "exact_match_examples": (record.loss_after and record.loss_after.answered) or None,
-        "trainable_parameters": record.trainable_parameters,
-        "adapter_bytes": record.adapter_bytes,
-        "peak_memory_bytes": completed and completed.peak_memory_bytes,
-        "peak_memory_kind": completed and completed.peak_memory_kind,
-        "train_seconds": completed and completed.train_seconds,
-        "first_step_seconds": record.first_step_seconds,
-        "step_seconds": record.step_seconds,
-        "device": record.environment.get("device_name"),
-    }
+    request, after = record.request, record.loss_after
+    asked = ("sweep_id", "base", "data", "r", "learning_rate", "seed", "max_steps")
+    others: dict[str, Any] = {name: getattr(request, name) for name in asked}
+    for name in ("peak_memory_bytes", "peak_memory_kind", "train_seconds"):
+        others[name] = getattr(record.completed, name, None)
+    for name in ("loss", "token_accuracy", "exact_match"):
+        others[f"{name}_before"] = getattr(record.loss_before, name, None)
+        others[f"{name}_after"] = getattr(after, name, None)
+    return as_answer(
+        SummaryRow,
+        record,
+        **others,
+        state=record.state.value,
+        lora_alpha=request.lora.lora_alpha,
+        exact_match_examples=(after and after.answered) or None,
+        device=record.environment.get("device_name"),
+    )
 
 
 def loss_rows(record: RunRecord) -> list[dict[str, object]]:
