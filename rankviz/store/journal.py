@@ -261,16 +261,18 @@ def lightened(record: Record, part: Part) -> Record:
     def light(event: HeldOut | Answered | None, *path: str | int) -> HeldOut | Answered | None:
         left = {}
         for name, values in _lists_in(event).items():
-            if len(values) > SHORT:
+            if len(values) > SHORT and not isinstance(values, OnDisk):
                 summary = matches_of(values) if name == "example_exact_matches" else None
                 left[name] = OnDisk(part, (*path, name), len(values), summary)
         return replace(event, **left) if left else event
 
     names = ("loss_before", "loss_after", "answered_before", "answered_after")
     steps = record.steps
+    if steps and not isinstance(steps, OnDisk):
+        steps = OnDisk(part, ("steps",), len(steps), StepSummary.of(steps))
     return replace(
         record,
-        steps=OnDisk(part, ("steps",), len(steps), StepSummary.of(steps)) if steps else steps,
+        steps=steps,
         cuts=tuple(light(cut, "cuts", place) for place, cut in enumerate(record.cuts)),
         **{name: light(getattr(record, name), name) for name in names},
     )

@@ -269,6 +269,18 @@ def test_the_steps_of_an_ended_run_are_read_from_its_journal(store):
     assert [] == opened
 
 
+def test_what_is_appended_to_the_journal_of_an_ended_run_changes_nothing_of_it(store):
+    (run_id,) = queued(store, 4)
+    finish(store, run_id, steps=30)
+    before = store.get(run_id)
+
+    store.append(run_id, LATER)
+    os.truncate(store.run_dir(run_id) / "events.jsonl", 0)  # nothing is read again
+    store.append(run_id, LATER)
+
+    assert (before.state, len(before.steps)) == (store.get(run_id).state, len(store.get(run_id).steps))
+
+
 def test_a_record_has_its_own_steps_after_the_run_was_asked_for_again(store):
     (run_id,) = queued(store, 4)
     for event in (STARTED, step(1), step(2), RunFailed(time=2.0, error="It failed.")):

@@ -24,7 +24,7 @@ class SlowStore(RunStore):
     def being_read(self) -> Iterator[None]:
         """Within it, READ runs have been read, and no more are until `goes_on` is set."""
         self._reader.start()
-        while self._opened < READ or self.reading is None:
+        while self.reading is None or self.reading.done < READ:
             time.sleep(0.001)
         try:
             yield
