@@ -28,7 +28,7 @@ from rankviz.api import Api
 from rankviz.api.runs.stored import listed_run_json
 from rankviz.core.runs.events import RunCompleted
 from rankviz.export.tables import write_table
-from rankviz.supervisor import Supervisor
+from rankviz.jobs.supervisor import Supervisor
 from tests.support.web.ports import free_port
 
 ROOT = Path(__file__).parents[1]

@@ -15,10 +15,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from rankviz.engines import Engine
-from rankviz.engines.local import Local
+from rankviz.jobs import Engine
+from rankviz.jobs.local import Local
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.support.engines.ray_jobs import RayJobs
 from tests.support.engines.slurm_cluster import SlurmCluster
 from tests.support.processes.workers import worker

@@ -21,7 +21,7 @@ from rankviz import machine
 from rankviz.core.cost.pace import LIBRARIES
 from rankviz.core.runs.events import Evaluated, RunEvent, RunStarted, StageReached, StepLogged
 from rankviz.core.runs.request import SHORT_TRAINING, RunRequest, SweepRequest
-from rankviz.engines import Attempt, Engine, Job, Live
+from rankviz.jobs import Attempt, Engine, Job, Live
 from rankviz.paths import ASSETS
 from rankviz.store import RunStore
 from rankviz.store.journal import line_of, request_text

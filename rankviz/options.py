@@ -77,6 +77,7 @@ _FLAG_HELP = "Unsloth's flag for {} of a multimodal model; empty for the class's
 _CLASS_HELP = "Under Unsloth: FastLanguageModel or FastModel. Names reach other layers in each."
 _TOWERS_HELP = "Under Unsloth, load the text model of a multimodal checkpoint alone."
 _EXPERTS_HELP = "Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number."
+_MOE_HELP = "Experts: default, linear-only, peft-remap, unsloth or target-parameters."
 _MODES_HELP = "sweep (each rank), quick (two ranks and a repeat), fast (the highest, truncated) or rate (one rank)."
 _RANKS_HELP = "Ranks; empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 1 to 64 of a fast curve, 16 of a rate."
 _RATES_HELP = "Each rank is trained at each; with rate one, and three times it, unless two are given."
@@ -99,7 +100,14 @@ _LORA = (
     Option("unsloth_class", str, "FastLanguageModel", _CLASS_HELP, choices=UNSLOTH_CLASSES),
     Option("text_only", bool, False, _TOWERS_HELP),
     *(Option(flag, bool | None, None, _FLAG_HELP.format(flag[9:].replace("_", " "))) for flag in FLAGS),
-    Option("moe", str, "default", "", "moe_scheme", choices=MOE_SCHEMES),
+    Option(
+        "moe",
+        str,
+        "default",
+        "Experts: default, linear-only, peft-remap, unsloth or target-parameters.",
+        "moe_scheme",
+        choices=MOE_SCHEMES,
+    ),
 )
 _TRAINING = (
     Option("precision", str, "nf4-dq", "", choices=setup.PRECISIONS),

@@ -22,7 +22,7 @@ ROOMS = {
     "Command line": ("rankviz/cli",),
     "Operations": ("rankviz/api",),
     "Pictures and files of training tools": ("rankviz/figures", "rankviz/export"),
-    "Running": ("rankviz/supervisor", "rankviz/engines", "rankviz/jobs"),
+    "Running": ("rankviz/jobs",),
     "Outside world": (
         *("rankviz/store", "rankviz/catalog", "rankviz/hub", "rankviz/dataset", "rankviz/trained"),
         *("rankviz/machine", "rankviz/sinks"),

@@ -21,6 +21,7 @@ from rankviz.core.forecast.quick_look import APART, PICK_SHARE, SAFE_RANK
 
 SHOWN_RANKS = (0, 2, 4, 6)
 """Places of r = 1, 4, 16 and 64 in a band."""
+SHOWN_PUBLICATIONS = 6
 METRICS = {"score": "scores (points)", "loss": "losses (%)"}
 STATEMENTS = {
     "low_within_point": "r = 16 scored within one point of the best rank",
@@ -42,7 +43,7 @@ no higher than that of "no difference".
 
 {left_out}
 
-By publication, scores first:
+The {worst} left-out publications whose forecast was furthest off by CRPS (`assets/forecast.json` has all):
 
 {by_publication}
 
@@ -74,7 +75,10 @@ def section(forecast: Mapping[str, Any]) -> str:
         points=ENOUGH_POINTS,
         publications=ENOUGH_PUBLICATIONS,
         left_out=left_out(forecast["left_out"]),
-        by_publication=left_out(forecast["by_publication"], whole_kinds=False),
+        worst=SHOWN_PUBLICATIONS,
+        by_publication=left_out(
+            sorted(forecast["by_publication"], key=lambda row: -row["crps"])[:SHOWN_PUBLICATIONS], whole_kinds=False
+        ),
         quick_look=quick_look(forecast["quick_look"]),
     )
 
@@ -190,9 +194,8 @@ def regret(forecast: Mapping[str, Any]) -> str:
 
 
 def quick_look(check: Mapping[str, Any]) -> str:
-    """How the quick look was checked, and a row a kind and a study."""
+    """How the quick look was checked, and a row a kind."""
     rows = [("all losses", check["loss"]), *check["loss_by_kind"].items(), ("all scores", check["score"])]
-    rows += [(f"{row['kind']}, {row['group']}", row) for row in check["groups"]]
     return QUICK_LOOK.format(
         draws=check["draws"],
         share=percent(PICK_SHARE, 2),

@@ -16,10 +16,15 @@ settings measured on a T4, the simulated peak is {mean_error} off on average and
 DRAWN = """
 The estimate is then compared with {drawn} simulated settings, drawn with seed {seed} from the catalogue: a model of
 every family, GPUs, precisions, lengths, batches, checkpointing, target modules and ranks. An error is a share of the
-simulated peak. The mean is {estimate_error}, and {inside} are inside the estimated range.
+simulated peak. The mean is {estimate_error}, and {inside} are inside the estimated range. The {shown} that are furthest
+off (`assets/truth.json` has all):
 
 {table}
 {missing}"""
+
+
+SHOWN = 12
+"""Settings in the table, those with the largest errors."""
 
 
 def simulated_steps(truth: Mapping[str, Any]) -> str:
@@ -40,13 +45,14 @@ def simulated_steps(truth: Mapping[str, Any]) -> str:
             *(f"{row[name] / 2**30:.2f}" for name in ("simulated", "predicted")),
             signed_percent(row["error_share"]),
         ]
-        for row in sorted(settings, key=lambda row: row["setting"])
+        for row in sorted(settings, key=lambda row: -abs(row["error_share"]))[:SHOWN]
     ]
     header = ["Model", "GPU", "Program", "Batch x length x accumulation", "Checkpointing", "Adapter"]
     header += ["Simulated GiB", "Estimated GiB", "Error"]
     why = {row["setting"].split(" | ")[0]: row.get("why_not") or row["error"] for row in missing}
     drawn = DRAWN.format(
         drawn=len(settings),
+        shown=min(SHOWN, len(settings)),
         seed=truth["seed"],
         estimate_error=percent(sum(errors) / len(errors), 1),
         inside=percent(sum(row["inside"] for row in settings) / len(settings), 0),

@@ -21,17 +21,16 @@ if TYPE_CHECKING:
     from rankviz.api.adapters import Adapters
     from rankviz.api.advice import Advice, Exports
     from rankviz.api.data import Data
-    from rankviz.api.engines import Engines
+    from rankviz.api.engines import Engines, Moves
     from rankviz.api.estimates import Estimates
     from rankviz.api.forecasts import Forecasts
     from rankviz.api.jobs import Jobs
     from rankviz.api.probes import Preflight, Probes
+    from rankviz.api.runs.locations import Locations
     from rankviz.api.runs.measured import Measured
-    from rankviz.api.runs.moves import Moves
     from rankviz.api.runs.runs import Runs
     from rankviz.api.runs.spending import Spending
     from rankviz.api.runs.verdicts import Decisions, Verdicts
-    from rankviz.api.runs.whereabouts import Whereabouts
     from rankviz.api.sinks import Sinks
     from rankviz.api.studies import Studies
     from rankviz.api.tradeoffs import OwnSweeps, Tradeoffs
@@ -93,15 +92,15 @@ class Api:
     """Real training runs and sweeps."""
     uploads: Uploads = _Group("visitors.quota.Uploads", "workspace")
     """Files that a visitor has uploaded and that are still here."""
-    spending: Spending = _Group("runs.spending.Spending", "workspace runs whereabouts")
+    spending: Spending = _Group("runs.spending.Spending", "workspace runs locations")
     """Bills: what runs have cost so far."""
-    whereabouts: Whereabouts = _Group("runs.whereabouts.Whereabouts", "workspace")
+    locations: Locations = _Group("runs.locations.Locations", "workspace")
     """Where runs are, are to be, or were."""
     jobs: Jobs = _Group("jobs.Jobs", "workspace runs quota")
     """Runs on machines of Hugging Face, on the account of whoever asks."""
     engines: Engines = _Group("engines.Engines", "workspace runs jobs preflight")
     """Where sweeps may run: here, on rented machines, on what the server's owner has set up."""
-    moves: Moves = _Group("runs.moves.Moves", "workspace runs jobs engines spending")
+    moves: Moves = _Group("engines.Moves", "workspace runs jobs engines spending")
     """Sweeps that go on: again, further, elsewhere."""
     forecasts: Forecasts = _Group("forecasts.Forecasts", "workspace models runs studies")
     """Quality by rank, from published lines and one's own runs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.sweep_time import ExpectedSweep
-    from rankviz.engines.hf_jobs.engine import HfJobs
-    from rankviz.engines.hf_jobs.hub import Hub
-    from rankviz.engines.hf_jobs.papers import Rented
-    from rankviz.engines.hf_jobs.prices import Flavor
+    from rankviz.jobs.hf_jobs import HfJobs
+    from rankviz.jobs.hub import Hub
+    from rankviz.jobs.prices import Flavor
 
 SEARCH_AGAIN_SECONDS = 60.0
 """After a search for jobs that have come back has failed."""
@@ -52,8 +51,6 @@ class Offer:
     """What its earlier jobs have cost, at most."""
     spent_is_whole: bool = True
     """Whether that is what they have cost."""
-    most_usd: float = 0.0
-    """Of the sweep, where a job of it runs that was started with a higher limit."""
     timeout_seconds: int
     """The job's time limit, which the spending limit pays for."""
 
@@ -63,7 +60,7 @@ class Offer:
         return tuple(self._sentences())
 
     def _sentences(self) -> Iterator[str]:
-        from rankviz.engines.hf_jobs.prices import STARTING
+        from rankviz.jobs.prices import STARTING
 
         price = f"{self.flavor.label} ({self.flavor.name}): {units.usd(self.flavor.usd_per_hour)} per hour today"
         yield f"{price}. Cost: {units.money_span(self.usd) if self.usd else 'not known'}."
@@ -76,67 +73,62 @@ class Offer:
             f"{units.duration(self.timeout_seconds)}. Billed by the minute, with starting: assumed "
             f"{units.time_span(STARTING)}, not measured."
         )
-        if self.most_usd > self.limit_usd:
-            most = units.usd(self.most_usd)
-            yield f"A job of this sweep was started with the limit of {most} and keeps it: at most {most} in all."
 
 
 class Jobs:
-    """Of whoever asks: the visitor of a shared page who is logged in, or the owner of this machine."""
+    """Rented machines for whoever asks: the visitor of a shared page who is logged in, or the owner of this machine."""
 
     def __init__(self, workspace: Workspace, runs: Runs, quota: Quota):
         self._workspace, self._runs, self._quota = workspace, runs, quota
         self._not_before: WeakKeyDictionary[Hub, float] = WeakKeyDictionary()
-        """When those are looked through again whose search has failed."""
+        """When accounts are searched again whose search has failed."""
 
     def why_not(self) -> str:
-        """Why they cannot rent a machine, and what to do; empty where they can. A visitor's login, which this request
-        brings, is known from here on, so that what they have running is followed again."""
+        """Return why they cannot rent a machine, and what to do; empty where they can. A visitor's login, which this
+        request brings, is known from here on, so that what they have running is followed again."""
         if self._login() is None:
             return LOG_IN if self._workspace.shared else SET_TOKEN
         return ""
 
     def log_out(self, visitor_id: str) -> None:
-        """They have: what they have running goes on without being followed, and starts nothing."""
+        """Forget a login: what they have running goes on without being followed, and starts nothing."""
         self._engine.logins.forget(visitor_id)
 
     @writes
     def bring_back(self) -> Sequence[str]:
         """Have the runs of one's jobs here again that this page started and does not know: the disk of a Space is
-        emptied by a restart. Returns their ids. Looks once for each login, and again where not all could
-        come."""
+        emptied by a restart. Return their ids. Looks once for each login, and again where not all could come."""
         hub = self._login()
         if hub is None or hub.was_searched or time.monotonic() < self._not_before.get(hub, 0.0):
             return ()
-        owner, brought, refusal, is_whole = self._workspace.rights.somebody().id, [], None, False
         hub.was_searched = True
+        self._not_before[hub] = time.monotonic() + SEARCH_AGAIN_SECONDS
+        owner, brought, refusal = self._workspace.rights.somebody().id, [], None
         try:
             for found in self._engine.returning(owner):
                 try:
                     with self._quota.admitting(new=len(found.requests)):
                         self._engine.take(found, owner)
+                    brought += [request.run_id for request in found.requests]
                 except (LimitError, EngineError, OSError) as error:
                     refusal = error
-                    continue
-                brought += [request.run_id for request in found.requests]
-            is_whole = refusal is None
-        finally:
-            hub.was_searched = is_whole
-            if not is_whole:
-                self._not_before[hub] = time.monotonic() + SEARCH_AGAIN_SECONDS
+            if refusal and not brought:
+                raise refusal
+        except BaseException:
+            hub.was_searched = False
+            raise
+        hub.was_searched = refusal is None
         if brought:
             self._workspace.work_queue()
-        if refusal and not brought:
-            raise refusal
         return brought
 
     def flavors(self) -> Sequence[Flavor]:
-        """Machines with one GPU, with today's prices; the cheapest first."""
-        return [each for each in self._engine.offers.flavors(self._require_login()) if each.gpus == 1]
+        """Return machines with one GPU, with today's prices; the cheapest first."""
+        return [each for each in self._require_login().flavors() if each.gpus == 1]
 
     def options(self, flavor: str = "", spend: float | None = None) -> Mapping[str, str]:
-        """As a run's destination has them; what is empty is as the settings have it. On a shared page who asks pays,
-        whoever made the sweep: in the same browser that may have been somebody who was not logged in."""
+        """Return the options of a run's destination; what is empty is as the settings have it. On a shared page who
+        asks pays, whoever made the sweep: in the same browser that may have been somebody who was not logged in."""
         settings = self._workspace.settings
         return {
             "flavor": flavor or settings.jobs_flavor,
@@ -145,12 +137,13 @@ class Jobs:
         }
 
     def offer(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> Offer:
-        """What a sweep would cost. InvalidSettingError where there is no such machine or the limit is too low."""
+        """Return what a sweep would cost. InvalidSettingError where there is no such machine or the limit is too
+        low."""
         rented, limit = self._terms(flavor, spend)
         return _offer(rented, limit, self._runs.expected(request, self._environment(rented)))
 
     def check(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> Offer:
-        """Whether a sweep could start on such a machine, and what it would cost there."""
+        """Check that a sweep could start on such a machine; return what it would cost there."""
         if self._workspace.references.model(request.base).path:
             raise InvalidSettingError(self._runs.folder_is_not_sent(request, HF_JOBS))
         offer = self.offer(request, flavor, spend)
@@ -159,19 +152,18 @@ class Jobs:
         return offer
 
     def check_runs(self, runs: Sequence[RunRequest], flavor: str = "", spend: float | None = None) -> Offer:
-        """The same of runs of a sweep that is here. The limit is that of the whole sweep: what its jobs have cost is
-        part of it."""
+        """Check the same of runs of a sweep that is here. The limit is that of the whole sweep: what its jobs have cost
+        is part of it."""
         rented, limit = self._terms(flavor, spend)
         self._runs.check_runs(runs, Destination(HF_JOBS), self.device(rented))
-        sweep_id, expected = runs[0].sweep_id, self._runs.expected_of(runs, self._environment(rented))
-        bill = self._engine.bill(sweep_id, self._workspace.payer)
+        expected = self._runs.expected_of(runs, self._environment(rented))
+        bill = self._engine.bill(runs[0].sweep_id)
         offer = _offer(rented, limit, expected, bill.most_usd, is_whole=bill.is_whole)
-        offer = replace(offer, most_usd=limit + self._engine.papers.more_usd(sweep_id, self._workspace.payer, limit))
         self._require_room(runs, offer)
         return offer
 
     def start(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> str:
-        """Queue a sweep for such a machine; returns its id."""
+        """Queue a sweep for such a machine; return its id."""
         offer = self.check(request, flavor, spend)
         there = Destination(HF_JOBS, self.options(flavor, spend))
         sweep_id = self._runs.start(request, there, self.device(offer.flavor))
@@ -180,48 +172,40 @@ class Jobs:
         return sweep_id
 
     def note_limit(self, sweep_id: str, offer: Offer) -> None:
-        """Of a sweep that goes on with this offer: each later job of it is within this limit, also of runs that were
-        queued with another one, and where it moves away and back before its first job. OSError."""
-        self._engine.papers.note_limit(sweep_id, offer.limit_usd, self._workspace.payer)
+        """Keep the limit of a sweep that goes on with this offer, which holds for each later job of it. OSError."""
+        self._engine.ledger.note_limit(sweep_id, offer.limit_usd)
 
     def ends_early(self, sweep: Sweep) -> str:
-        """That the time limit of a sweep's job is shorter than what its runs still take, as a sentence; empty where it
-        is not, and where that is not known."""
+        """Return that the time limit of a sweep's job is shorter than what its runs still take, as a sentence; empty
+        where it is not, and where that is not known."""
         running = sweep.running
-        if running is None or running.engine != HF_JOBS or (rented := self._job_of(sweep)) is None:
+        if running is None or running.engine != HF_JOBS or not self._runs.is_mine(sweep.sweep_id):
             return ""
-        if rented.job_id != running.place.job:
+        submission, terms = self._engine.job_of(sweep.sweep_id) or (None, None)
+        if submission is None or not submission.handle or submission.handle != running.place.job:
             return ""
-        together = [run.started_at for run in sweep.runs if run.place and run.place.job == rented.job_id]
-        so_far = time.time() - min(filter(None, together), default=time.time())
+        started = [run.started_at for run in sweep.runs if run.place and run.place.job == submission.handle]
+        so_far = time.time() - min(filter(None, started), default=time.time())
         left = self._runs.progress(sweep).seconds_left
-        ends_early = left is not None and so_far + left > rented.timeout_seconds
-        return ENDS_EARLY.format(units.duration(rented.timeout_seconds)) if ends_early else ""
+        ends_early = left is not None and so_far + left > terms.timeout_seconds
+        return ENDS_EARLY.format(units.duration(terms.timeout_seconds)) if ends_early else ""
 
     def still_costs(self, sweep: Sweep) -> str:
-        """That the job of a sweep that was cancelled has not ended yet, and what to do, as sentences."""
+        """Return that the job of a sweep that was cancelled has not ended yet, and what to do, as sentences."""
         if not sweep.ended or not any(run.state == "cancelled" and run.engine == HF_JOBS for run in sweep.runs):
             return ""
-        rented = self._job_of(sweep)
-        if rented is None or not rented.is_asked or rented.refusal:
+        submission, terms = (self._runs.is_mine(sweep.sweep_id) and self._engine.job_of(sweep.sweep_id)) or (None, None)
+        if submission is None or not submission.submitted or submission.end:
             return ""
         logins = self._engine.logins
-        return f"{STILL_COSTS} {'' if logins.of(rented.owner) else logins.sentence(rented.owner)}".strip()
-
-    def _job_of(self, sweep: Sweep) -> Rented | None:
-        """That has not been read to its end, of a sweep of whoever asks."""
-        if self._runs.is_mine(sweep.sweep_id):
-            with suppress(EngineError, OSError):  # papers that cannot be read
-                jobs = map(self._engine.papers.read, self._engine.papers.folders())
-                return next((rented for rented in jobs if rented.sweep_id == sweep.sweep_id), None)
-        return None
+        return f"{STILL_COSTS} {'' if logins.of(terms.owner) else logins.sentence(terms.owner)}".strip()
 
     def device(self, flavor: Flavor) -> Device:
-        """What a run finds on such a machine."""
+        """Return what a run finds on such a machine."""
         return self._workspace.device(self._environment(flavor))
 
     def _terms(self, flavor: str, spend: float | None) -> tuple[Flavor, float]:
-        rented, limit = self._engine.offers.terms(self._require_login(), self.options(flavor, spend))
+        rented, limit = self._engine.offer(self._require_login(), self.options(flavor, spend))
         if rented.gpus > 1:
             raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
         return rented, limit
@@ -229,7 +213,7 @@ class Jobs:
     def _require_room(self, runs: Sequence[RunRequest], offer: Offer) -> None:
         """Of the adapters of these runs, and of what they are truncated to, on this server."""
         ranks = offer.expected.ranks
-        self._engine.bounds.require([saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs])
+        self._engine.limits.require([saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs])
 
     @property
     def _engine(self) -> HfJobs:
@@ -265,7 +249,7 @@ class Jobs:
 def _offer(
     flavor: Flavor, limit_usd: float, expected: ExpectedSweep, spent_usd: float = 0.0, *, is_whole: bool = True
 ) -> Offer:
-    from rankviz.engines.hf_jobs.prices import cost_range, seconds_left
+    from rankviz.jobs.prices import cost_range, seconds_left
 
     seconds = expected.seconds
     return Offer(

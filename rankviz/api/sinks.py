@@ -93,7 +93,7 @@ class Sinks:
         """The token of this machine's own login at the Hub; empty where there is none, or it may not be used."""
         if self._workspace.shared:
             return ""
-        from rankviz.engines.hf_jobs.logins import machine_token
+        from rankviz.jobs.hub import machine_token
 
         return machine_token()
 

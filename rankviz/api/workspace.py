@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.fair_line import FairLine
     from rankviz.hub.door import HubDoor
+    from rankviz.jobs.supervisor import Supervisor
     from rankviz.settings import Limits, Settings
     from rankviz.store import RunStore
     from rankviz.store.temp import TempHome
-    from rankviz.supervisor import Supervisor
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
 
@@ -228,15 +228,14 @@ class Workspace:
 
     @cached_property
     def supervisor(self) -> Supervisor:
-        from rankviz.engines.known import engines
-        from rankviz.supervisor import Supervisor
+        from rankviz.jobs.known import engines
+        from rankviz.jobs.supervisor import Supervisor
 
         settings, limits = self.settings, self.limits
         return Supervisor(
             self.store,
             engines=engines(self.store, settings),
             run_minutes=limits.run_minutes,
-            turn_minutes=limits.turn_minutes,
             max_attempts=limits.attempts,
             split_runs=settings.split_runs,
         )

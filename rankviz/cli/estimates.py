@@ -1,29 +1,39 @@
 """`rankviz models`, `estimate`, `fit` and `export`."""
 
 import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.estimates import EstimateAnswer, estimate_json
-from rankviz.cli.shared import Force, Json, Plot, asking, check, plot_estimate, print_json, require_new, table
+from rankviz.cli.shared import (
+    Force,
+    Json,
+    Plot,
+    asks,
+    check_plot,
+    plot_estimate,
+    print_json,
+    print_notes,
+    question_in,
+    require_new,
+    table,
+)
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.cost.estimate import FIT_WORDS, RankEstimate, tight_meaning
-from rankviz.core.cost.question import Question
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
-from rankviz.units import NOT_KNOWN, memory_size, memory_span, money_span, time_span
+from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
-    from rankviz.core.fit.changes import Knob, Limit, Setting
+    from rankviz.core.fit.changes import Knob, Limit
     from rankviz.core.fit.decide import Card, Method
 
 
@@ -40,11 +50,11 @@ def models(as_json: Json = False) -> None:
     )
 
 
-@asking
-def estimate(question: Question, plot: Plot = None, force: Force = False, as_json: Json = False) -> None:
+@asks
+def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **options: Any) -> None:
     """Estimate a fine-tuning run: exact adapter size, and ranges for memory, time and cost."""
-    check(plot, force=force)
-    question, assumed = question.with_assumed_length()
+    check_plot(plot, force=force)
+    question, assumed = question_in(options).with_assumed_length()
     api = Api()
     answer = api.estimates.estimate(question)
     if plot:
@@ -52,75 +62,76 @@ def estimate(question: Question, plot: Plot = None, force: Force = False, as_jso
     if as_json:
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
-    model, gpu = answer.estimate.model, answer.estimate.gpu
-    tight = any(rank.fit == "tight" for rank in answer.estimate.ranks)
-    loading = any(rank.memory.fuller_while_loading for rank in answer.estimate.ranks)
-    heads = ["r", "alpha", "Trainable", "Share", "File", "Memory (nvidia-smi)", "Time", "Cost", "Fit"]
-    experts = {rank.r: experts_at(answer.estimate.plan, rank.r) for rank in answer.estimate.ranks}
-    heads += ["Experts"] if any(experts.values()) else []
-    meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""
+    model, gpu, ranks = answer.estimate.model, answer.estimate.gpu, answer.estimate.ranks
+    meaning = ""
+    if any(rank.fit == "tight" for rank in ranks):
+        meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU."
+    rows = [_row(rank, answer) for rank in ranks]
+    shown = [name for name in rows[0] if any(row[name] for row in rows)]
     table(
         f"{model.id}: {model.total_parameters:,} parameters" + (f", on {gpu.name}" if gpu else ""),
-        [*heads, "While loading"] if loading else heads,
-        [
-            [
-                *_row(rank, answer),
-                *filter(None, [experts[rank.r]]),
-                *([memory_span(rank.memory.loading_band)] if loading else []),
-            ]
-            for rank in answer.estimate.ranks
-        ],
+        shown,
+        [[row[name] for name in shown] for row in rows],
         notes=[in_words(answer.basis), *filter(None, [meaning, assumed]), *answer.estimate.notes],
     )
 
 
-def _row(rank: RankEstimate, answer: EstimateAnswer) -> list[str]:
-    return [
-        str(rank.r),
-        f"{rank.lora_alpha:g}",
-        f"{rank.adapter_parameters:,}",
-        f"{100 * answer.share(rank):.3f} %",
-        units.file_size(rank.adapter_bytes),
-        memory_span(rank.memory),
-        time_span(rank.duration and rank.duration.total),
-        money_span(rank.cost and rank.cost.usd),
-        FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
-    ]
+def _row(rank: RankEstimate, answer: EstimateAnswer) -> dict[str, str]:
+    """Cells by column; a column that is empty at every rank is not shown."""
+    memory = rank.memory
+    return {
+        "r": str(rank.r),
+        "alpha": f"{rank.lora_alpha:g}",
+        "Trainable": f"{rank.adapter_parameters:,}",
+        "Share": f"{100 * answer.share(rank):.3f} %",
+        "File": units.file_size(rank.adapter_bytes),
+        "Memory (nvidia-smi)": memory_span(memory),
+        "Time": time_span(rank.duration and rank.duration.total),
+        "Cost": money_span(rank.cost and rank.cost.usd),
+        "Fit": FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
+        "Experts": experts_at(answer.estimate.plan, rank.r) or "",
+        "While loading": memory_span(memory.loading_band) if memory.fuller_while_loading else "",
+    }
 
 
-LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
-
-
-@asking
+@asks
 def fit(
-    question: Question,
     price: Annotated[
         list[str] | None, typer.Option(help="Your own price as GPU=USD per hour, such as L4=0.75; repeatable.")
     ] = None,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Show what fits, the effect of each change, the smallest change that fits, and the cheapest GPUs."""
     from rankviz.core.fit.changes import RULE
     from rankviz.core.fit.decide import as_json as decisions_json
 
-    if len(question.ranks) != 1:
-        raise InvalidSettingError("fit takes one rank: give -r once.")
-    question, assumed = question.with_assumed_length()
+    question, assumed = question_in(options, "fit").with_assumed_length()
     decisions = Api().estimates.fit(question, question.ranks[0], _prices(price or []))
-    notes = [*filter(None, [assumed]), *by_level(decisions.setting.answer.notes)[0]]
+    setting = decisions.setting
+    notes = [*filter(None, [assumed]), *by_level(setting.answer.notes)[0]]
     if as_json:
         return print_json({**decisions_json(decisions), "notes": notes})
-    name = f"{decisions.setting.model.id}, r = {decisions.setting.r}"
+    name = f"{setting.model.id}, r = {setting.r}"
     if decisions.limits:
+        usable = units.memory_size(setting.answer.usable_bytes.expected)
+        fits = (
+            f"{FIT_WORDS[setting.row.fit]} on {setting.gpu.name}, {units.spare(setting.row.spare)} of {usable} usable"
+        )
+        loading = setting.row.memory.fuller_while_loading and units.memory_size(setting.row.memory.while_loading)
         table(
-            f"{name}: {_verdict(decisions.setting)}",
+            f"{name}: {fits}",
             ["Largest value that fits", "Certain", "Expected", "Note"],
-            [*map(_limit_row, decisions.limits), *_loading_row(decisions.setting)],
+            [
+                *map(_limit_row, decisions.limits),
+                *([["While loading", "", loading, "no rank, batch or length changes it"]] if loading else []),
+            ],
         )
     table(
         f"{name}: effect of one change (same tokens)",
         ["Change", "Option", "Memory", "Time", "Fit"],
-        [_knob_row(knob) for knob in decisions.knobs],
+        map(_knob_row, decisions.knobs),
+        texts=2,
     )
     table(
         "GPUs that fit or may fit, cheapest first",
@@ -130,9 +141,12 @@ def fit(
     table(
         f"{name}: three training methods",
         ["Method", "Precision", "Trained", "Memory (nvidia-smi)", "Time", "Cost", "Saved", "Fit"],
-        [_method_row(method) for method in decisions.methods],
+        map(_method_row, decisions.methods),
         notes=[decisions.sentence, *notes, RULE],
     )
+
+
+LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
 
 
 def _prices(options: list[str]) -> dict[str, float]:
@@ -147,26 +161,9 @@ def _prices(options: list[str]) -> dict[str, float]:
     return prices
 
 
-def _verdict(setting: "Setting") -> str:
-    usable = setting.answer.usable_bytes.expected
-    fit = FIT_WORDS[setting.row.fit]
-    return f"{fit} on {setting.gpu.name}, {units.spare(setting.row.spare)} of {units.memory_size(usable)} usable"
-
-
 def _limit_row(limit: "Limit") -> list[str]:
-    return [LIMITS[limit.option], _value(limit.surely), _value(limit.expected), limit.note]
-
-
-def _loading_row(setting: "Setting") -> list[list[str]]:
-    """What loading takes, where that is more than training."""
-    memory = setting.row.memory
-    if not memory.fuller_while_loading:
-        return []
-    return [["While loading", "", memory_size(memory.while_loading), "no rank, batch or length changes it"]]
-
-
-def _value(value: int | None) -> str:
-    return "none" if value is None else f"{value:,}"
+    values = ("none" if value is None else f"{value:,}" for value in (limit.surely, limit.expected))
+    return [LIMITS[limit.option], *values, limit.note]
 
 
 def _knob_row(knob: "Knob") -> list[str]:
@@ -205,9 +202,8 @@ def _method_row(method: "Method") -> list[str]:
     ]
 
 
-@asking
+@asks
 def export(
-    question: Question,
     format_name: Annotated[
         str | None,
         typer.Option(
@@ -228,40 +224,30 @@ def export(
         Path | None, typer.Option("-o", "--output", help="Write to this file, and what belongs to it beside it.")
     ] = None,
     force: Force = False,
+    **options: Any,
 ) -> None:
     """Write a script, a notebook or a configuration file with these settings, to train elsewhere."""
-    if len(question.ranks) != 1:
-        raise InvalidSettingError("export takes one rank: give -r once.")
+    question = question_in(options, "export")
     if format_name is None:
         format_name = "notebook" if output is not None and output.suffix.lower() == ".ipynb" else "script"
-    written = Api().exports.write(
-        question, question.ranks[0], format_name, lr, Goal(use_case=use_case) if use_case else None
-    )
+    goal = Goal(use_case=use_case) if use_case else None
+    written = Api().exports.write(question, question.ranks[0], format_name, lr, goal)
     if output is None:
         print(written.text, end="")
     else:
+        ending = Path(written.file_name).suffix
+        if output.suffix.lower().replace(".yml", ".yaml") != ending:
+            raise InvalidSettingError(
+                f"The format {format_name} is a {ending} file: choose a name that ends in {ending} (got {output.name})."
+            )
         text = written.text.replace(written.file_name, shlex.quote(output.name))  # in commands that it shows
         files = {output: text} | {output.with_name(name): text for name, text in written.beside}
-        _require_ending(output, Path(written.file_name).suffix, format_name)
         for path, text in files.items():
             require_new(path, force=force, text=text)
         for path, text in files.items():
-            _write(path, text)
-    for note in written.notes:
-        print(f"Note: {note}", file=sys.stderr)
-
-
-def _require_ending(path: Path, ending: str, format_name: str) -> None:
-    """InvalidSettingError where a file's name says that it is of another kind."""
-    if path.suffix.lower().replace(".yml", ".yaml") != ending:
-        raise InvalidSettingError(
-            f"The format {format_name} is a {ending} file: choose a name that ends in {ending} (got {path.name})."
-        )
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InvalidSettingError(f"Cannot write {path}: {error.strerror}. Choose another file.") from error
-    print(path)
+            try:
+                path.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise InvalidSettingError(f"Cannot write {path}: {error.strerror}. Choose another file.") from error
+            print(path)
+    print_notes(f"Note: {note}" for note in written.notes)

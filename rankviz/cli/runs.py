@@ -1,28 +1,104 @@
-"""`rankviz runs ...`."""
+"""`rankviz sweep` and `rankviz runs ...`."""
 
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.runs.stored import listed_run_json, run_json
-from rankviz.cli.output import print_facts, print_sweep, runs_table, sweep_json, terminal_width, watch
-from rankviz.cli.shared import Force, Json, one_line, options_as_typed, print_json, require_new
-from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
+from rankviz.cli.output import print_sweep, runs_table, sweep_json, watch
+from rankviz.cli.shared import (
+    ADAPTER,
+    Force,
+    Ids,
+    Json,
+    Plot,
+    as_flag,
+    check_plot,
+    fail,
+    grid,
+    one_line,
+    plot_sweep,
+    print_json,
+    print_notes,
+    require_new,
+)
+from rankviz.core.runs.metric import LOSS, measured_metrics
+from rankviz.core.runs.request import MODE_RANKS
+from rankviz.errors import InvalidSettingError
+from rankviz.options import TRAIN_OPTIONS, takes
+from rankviz.options import sweep_of as make_sweep
 from rankviz.sinks import KINDS, Destination, Token
 
 if TYPE_CHECKING:
-    from rankviz.api.engines import Plan
     from rankviz.api.runs.stored import RunSummary
     from rankviz.core.runs.events import GreedyAnswer
-    from rankviz.core.runs.record import RunRecord
+
+RANKS_HELP = (
+    "Rank; repeatable. Without it: {sweep}; with --quick {quick}; with --fast {fast}; with --rate-first {rate}."
+).format(**{mode: ", ".join(map(str, ranks)) for mode, ranks in MODE_RANKS.items()})
+QUICK_HELP = "Quick look: train two ranks (4 and 64), the lower one twice, and forecast the ranks between with a band."
+RATE_HELP = "Rate first: train r = 16 at two learning rates, --lr and three times as much."
+FAST_HELP = "Fast curve: train the highest rank and truncate its adapter to the others."
+OPTIONS = TRAIN_OPTIONS | {
+    "ranks": replace(TRAIN_OPTIONS["ranks"], help=RANKS_HELP),
+    "independent": replace(TRAIN_OPTIONS["independent"], flags=("--anchor",)),
+}
+TRAINED = ("model", "data", "ranks", "alpha", *ADAPTER, "steps", "learning_rates", "seeds")
+SETUP = ("independent", "batch", "accumulation", "max_length", "held_out", "precision", "exact_match", "answers")
 
 
+@takes(
+    *(*TRAINED, "quick", "no_repeat", "rate", "fast", *SETUP, "engine", "flavor", "spend"), table=OPTIONS, make=as_flag
+)
+def sweep(
+    *,
+    data: Annotated[str, typer.Option(help=OPTIONS["data"].help)],
+    quick: Annotated[bool, typer.Option("--quick", help=QUICK_HELP)] = False,
+    no_repeat: Annotated[
+        bool, typer.Option("--no-repeat", help="With --quick: two runs only. The noise of a run then stays unknown.")
+    ] = False,
+    rate: Annotated[bool, typer.Option("--rate-first", help=RATE_HELP)] = False,
+    fast: Annotated[bool, typer.Option("--fast", help=FAST_HELP)] = False,
+    plot: Plot = None,
+    force: Force = False,
+    as_json: Json = False,
+    **options: Any,
+) -> None:
+    """Train one adapter per rank on the same data and compare the held-out losses."""
+    check_plot(plot, force=force)
+    if quick + fast + rate > 1:
+        raise InvalidSettingError("--quick, --fast and --rate-first exclude one another: give one of them.")
+    if no_repeat and not quick:
+        raise InvalidSettingError("--no-repeat needs --quick.")
+    api, mode = Api(), "quick" if quick else "fast" if fast else "rate" if rate else "sweep"
+    there = options["engine"] or "", options["flavor"] or "", options["spend"]
+    request = make_sweep({**options, "data": data, "mode": mode, "repeat": not no_repeat})
+    print_notes(api.engines.check(request, *there).sentences)
+    sweep_id = api.engines.start(request, *there)
+    print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
+    watch(api, sweep_id)
+    trained = api.runs.sweep(sweep_id)
+    if plot:
+        result = api.verdicts.of_sweep(sweep_id)
+        plot_sweep(plot, trained, result.verdict if result else None, api.decisions.of(sweep_id))
+    if as_json:
+        print_json(sweep_json(api, sweep_id))
+    else:
+        print_sweep(api, sweep_id)
+    if failed := next((run for run in trained.runs if run.state == "failed"), None):
+        fail(failed.error, 1)
+
+
+runs = typer.Typer(no_args_is_help=True, help="List, show, add, export, import, publish, cancel and delete runs.")
+
+
+@runs.command("publish")
 def runs_publish(
     run_id: Annotated[str, typer.Argument(help="A run or a sweep that has finished.")],
     to: Annotated[str, typer.Option(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
@@ -44,45 +120,40 @@ def runs_publish(
     print_json(asdict(published)) if as_json else print(published.in_words(destination))
 
 
-runs = typer.Typer(no_args_is_help=True, help="List, show, add, export, import, publish, cancel and delete runs.")
-runs.command("publish")(runs_publish)
-
-
 @runs.command("list")
 def runs_list(as_json: Json = False) -> None:
     """List all runs, newest first."""
     api = Api()
     sweeps = api.runs.sweeps()
     if as_json:
-        records = [run for sweep in sweeps for run in sweep.runs]
-        return print_json([*map(listed_run_json, api.runs.summaries(records))])
-    runs_table(api, sweeps)
-    for run_id, reason in api.runs.unreadable().items():
-        print(f"Run {run_id} cannot be read. {reason}", file=sys.stderr)
+        return print_json([*map(listed_run_json, api.runs.summaries([run for each in sweeps for run in each.runs]))])
+    for each in sweeps:
+        runs_table(api, each)
+    print(units.counted(sum(len(each.runs) for each in sweeps), "run"))
+    print_notes(f"Run {run_id} cannot be read. {reason}" for run_id, reason in api.runs.unreadable().items())
 
 
 @runs.command("show")
-def runs_show(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")], as_json: Json = False) -> None:
+def runs_show(run_id: Ids, as_json: Json = False) -> None:
     """Show one run (settings, measurements, and the estimate beside them), or a sweep with its runs and verdict."""
     api = Api()
     if api.runs.is_sweep(run_id):
         return print_json(sweep_json(api, run_id)) if as_json else print_sweep(api, run_id)
     summary = api.runs.summary(run_id)
-    record = summary.record
-    waits = api.runs.why_waits(record)
     if as_json:
-        return print_json(run_json(summary) | {"waits": waits or None})
-    spent = api.spending.of_run(record)
-    of_sweep = api.spending.of_sweep(api.runs.sweep(record.request.sweep_id))
-    rent = of_sweep.in_words if of_sweep.rent else ""
-    standing = {"Waits": waits, spent.called: spent.in_words, "Cost of its sweep so far": rent}
-    place = api.whereabouts.in_words(record)
-    facts = list(_facts(summary, {"Place": place} | standing))
-    print_facts(f"Run {run_id}", facts, terminal_width())
+        return print_json(run_json(summary) | {"waits": api.runs.why_waits(summary.record) or None})
+    print(f"Run {run_id}\n")
+    grid([name, value] for name, value in (*_standing(api, summary), *_facts(summary)) if value)
     for answer in summary.record.answers:
-        print(f"\nPrompt      {one_line(answer.prompt)}\nReference   {one_line(answer.reference)}")
-        for label, given in (("Base", answer.before), ("Trained", answer.after)):
-            print(f"{label:12}{_answer(given)}")
+        print()
+        grid(
+            [
+                ["Prompt", one_line(answer.prompt)],
+                ["Reference", one_line(answer.reference)],
+                ["Base", _answer(answer.before)],
+                ["Trained", _answer(answer.after)],
+            ]
+        )
 
 
 def _answer(given: "GreedyAnswer | None") -> str:
@@ -91,59 +162,58 @@ def _answer(given: "GreedyAnswer | None") -> str:
     return one_line(given.text) + ("" if given.ended else " … (cut off)")
 
 
-def _facts(summary: "RunSummary", standing: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
-    """Settings, measurements, and the estimate beside them, in words. standing: of what is not empty."""
-    run, estimate = summary.record, summary.estimate
-    request, completed = run.request, run.completed
-    yield "Sweep", run.request.sweep_id
-    yield "State", str(run.state)
-    yield from ((name, words) for name, words in (standing or {}).items() if words)
-    if run.error:
-        yield "Error", run.error
+def _standing(api: Api, summary: "RunSummary") -> Iterator[tuple[str, str]]:
+    """Place, cost and error of a run, in words."""
+    record = summary.record
+    spent, of_sweep = (
+        api.spending.of_run(record),
+        api.spending.of_sweep(api.runs.sweep(record.request.sweep_id)),
+    )
+    yield "Sweep", record.request.sweep_id
+    yield "State", str(record.state)
+    yield "Place", api.locations.in_words(record)
+    yield "Waits", api.runs.why_waits(record)
+    yield spent.called, spent.in_words
+    yield "Cost of its sweep so far", of_sweep.in_words if of_sweep.rent else ""
+    yield "Error", record.error
+
+
+def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
+    """Settings, measurements, and the estimate beside them, in words; empty where not known."""
+    run, estimate, completed = summary.record, summary.estimate, summary.record.completed
+    request = run.request
     yield "Base model", request.base
     yield "Data", request.data
     yield "Rank, alpha", f"{request.r}, {request.lora.lora_alpha:g}"
     yield "Learning rate, seed", f"{request.learning_rate:g}, {request.seed}"
     yield "Steps", f"{len(run.steps)} of {request.max_steps}"
-    if run.loss_before:
-        yield "Held-out loss before", f"{run.loss_before.loss:.4f}"
-    if run.loss_after:
-        yield "Held-out loss after", f"{run.loss_after.loss:.4f}"
+    yield "Held-out loss before", f"{run.loss_before.loss:.4f}" if run.loss_before else ""
+    yield "Held-out loss after", f"{run.loss_after.loss:.4f}" if run.loss_after else ""
     for metric in measured_metrics([run]):
         if metric is not LOSS:
-            yield f"{metric.label} before, after", ", ".join(_before_and_after(run, metric))
-    if run.trainable_parameters is not None:
-        yield "Trainable parameters", f"{run.trainable_parameters:,}"
-    if run.adapter_bytes is not None:
-        yield "Adapter file", units.file_size(run.adapter_bytes)
+            values = [metric.of(measured) for measured in (run.loss_before, run.loss_after)]
+            texts = [units.NOT_KNOWN if value is None else metric.text(value) for value in values]
+            yield f"{metric.label} before, after", ", ".join(texts)
+    yield "Trainable parameters", "" if run.trainable_parameters is None else f"{run.trainable_parameters:,}"
+    yield "Adapter file", "" if run.adapter_bytes is None else units.file_size(run.adapter_bytes)
     if completed:
         yield f"Peak memory ({completed.peak_memory_kind})", units.memory_size(completed.peak_memory_bytes)
         yield "Training time", units.duration(completed.train_seconds)
-        if run.step_seconds is not None:
-            yield (
-                "First step, later steps",
-                (f"{units.duration(run.first_step_seconds)}, {units.duration(run.step_seconds)} each"),
-            )
+    if completed and run.step_seconds is not None:
+        first, later = units.duration(run.first_step_seconds), units.duration(run.step_seconds)
+        yield "First step, later steps", f"{first}, {later} each"
     if estimate:
         yield "Estimated adapter", f"{estimate.adapter_parameters:,}, {units.file_size(estimate.adapter_bytes)}"
         yield f"Estimated memory ({estimate.memory_kind})", units.memory_span(estimate.memory_bytes)
         basis = f", {estimate.timed_in_words}" if estimate.timed_in_words else ""
-        yield "Estimated time", units.time_span(estimate.seconds) + basis if estimate.seconds else "not known"
-    if summary.folder:
-        yield "Folder", str(summary.folder)
-    if summary.adapter_folder:
-        yield "Adapter", str(summary.adapter_folder)
-    yield "Device", str(run.environment.get("device_name") or "not known")
-
-
-def _before_and_after(run: "RunRecord", metric: Metric) -> Iterator[str]:
-    for measured in (run.loss_before, run.loss_after):
-        value = metric.of(measured)
-        yield units.NOT_KNOWN if value is None else metric.text(value)
+        yield "Estimated time", units.time_span(estimate.seconds) + basis if estimate.seconds else units.NOT_KNOWN
+    yield "Folder", str(summary.folder or "")
+    yield "Adapter", str(summary.adapter_folder or "")
+    yield "Device", str(run.environment.get("device_name") or units.NOT_KNOWN)
 
 
 @runs.command("watch")
-def runs_watch(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")]) -> None:
+def runs_watch(run_id: Ids) -> None:
     """Follow a sweep with progress bars until it has ended, wherever it was started."""
     api = Api()
     watch(api, run_id if api.runs.is_sweep(run_id) else api.runs.get(run_id).request.sweep_id)
@@ -156,7 +226,7 @@ def runs_add(
 ) -> None:
     """Add one run at another rank to a sweep, or a repeat of a rank, with the same base, data and settings."""
     api = Api()
-    _announce(api.moves.check_added(sweep_id, r))
+    print_notes(api.moves.check_added(sweep_id, r).sentences)
     print(api.moves.add(sweep_id, r))
     watch(api, sweep_id)
 
@@ -179,21 +249,14 @@ def runs_resume(
 ) -> None:
     """Run the failed and cancelled runs of a sweep again, there or elsewhere; completed runs stay."""
     api = Api()
-    with options_as_typed():
-        _announce(api.moves.check(sweep_id, engine, flavor, spend))
+    print_notes(api.moves.check(sweep_id, engine, flavor, spend).sentences)
     api.moves.resume(sweep_id, engine, flavor, spend)
     watch(api, sweep_id)
 
 
-def _announce(plan: "Plan") -> None:
-    """What it will take, and cost, before it is queued."""
-    for sentence in plan.sentences:
-        print(sentence, file=sys.stderr)
-
-
 @runs.command("export")
 def runs_export(
-    run_id: Annotated[str, typer.Argument(help="A run or a sweep.")],
+    run_id: Ids,
     output: Annotated[Path, typer.Option("-o", "--output", help="Path of the zip file.")] = Path("rankviz-runs.zip"),
     force: Force = False,
 ) -> None:
@@ -205,12 +268,11 @@ def runs_export(
 @runs.command("import")
 def runs_import(file: Path) -> None:
     """Import a zip file that `runs export` wrote."""
-    for run_id in Api().runs.import_(file):
-        print(run_id)
+    print(*Api().runs.import_(file), sep="\n")
 
 
 @runs.command("cancel")
-def runs_cancel(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")]) -> None:
+def runs_cancel(run_id: Ids) -> None:
     """Cancel a run or a sweep, and wait until its process has ended."""
     cancelled = Api().runs.cancel(run_id)
     print("\n".join(f"{each} cancelled" for each in cancelled) or "Nothing to cancel: it has ended.")

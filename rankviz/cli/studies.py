@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,10 +10,8 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.advice import advice_json
 from rankviz.catalog.result_files import COLUMNS_HELP, NEEDED
-from rankviz.cli.shared import Json, asking, fail, print_json, table
+from rankviz.cli.shared import MODEL_HELP, Json, Parameters, asks, fail, print_json, question_in, table
 from rankviz.core.advice.use_case import DEFAULT, NAMES, Goal
-from rankviz.core.cost.question import Question
-from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.bands import Forecast
@@ -29,15 +27,14 @@ FILES_HELP = (
 evidence = typer.Typer(no_args_is_help=True, help="List, add and remove rank studies.")
 
 
-@asking
+@asks
 def advise(
-    question: Question,
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)] = "",
     use_case: UseCaseOption = DEFAULT,
     forgetting: Annotated[bool, typer.Option("--forgetting", help="The base model must keep its abilities.")] = False,
-    parameters: Annotated[
-        float | None, typer.Option(help="Parameters of a model that has no name here, such as 125e6.")
-    ] = None,
+    parameters: Parameters = None,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Recommend a rank, alpha, learning rate and targets, with reasons.
 
@@ -46,8 +43,7 @@ def advise(
     from rankviz.core.advice import words
     from rankviz.core.fit.decide import fit_in_words
 
-    if len(question.ranks) != 1:
-        raise InvalidSettingError("advise recommends the rank: give -r at most once.")
+    question = question_in({**options, "model": model}, "advise recommends the rank and")
     answer = Api().advice.advise(question, Goal(use_case=use_case, forgetting=forgetting), parameters)
     if as_json:
         return print_json(advice_json(answer))
@@ -58,12 +54,8 @@ def advise(
     print(" ".join(filter(None, (*words.main_sentences(advice), own))))
     print(" ".join(filter(None, (words.confidence_in_words(advice), words.forecast_sentence(advice, answer.forecast)))))
     print("".join(f"{note}\n" for note in filter(None, (fit, *answer.notes))))
-    print("Reasons")
-    for reason in words.reasons(advice):
-        print(f"- {reason.text} [{reason.source}]")
-    print("\nWhat would change the recommendation")
-    for text in words.would_change(advice):
-        print(f"- {text}")
+    print("Reasons", *(f"- {reason.text} [{reason.source}]" for reason in words.reasons(advice)), sep="\n")
+    print("\nWhat would change the recommendation", *(f"- {text}" for text in words.would_change(advice)), sep="\n")
 
 
 @evidence.command("list")
@@ -78,18 +70,17 @@ def list_studies(
     if as_json:
         rates = [each._asdict() for each in api.studies.rate_by_rank()]
         return print_json({"rows": rows, "added": list(api.studies.added()), "rate_by_rank": rates})
+    studies = units.counted(len({row["study_id"] for row in rows}), "study", "studies")
+    caveats = {row["label"]: f"{row['source'] or row['citation'] + '.'} {row['caveat']}" for row in rows}
     table(
-        f"Published studies nearest to {model}"
-        if model
-        else units.counted(len({row["study_id"] for row in rows}), "study", "studies"),
+        f"Published studies nearest to {model}" if model else studies,
         ["Study", "Base model", "Points", "Why it is near", "Learning rate"],
         [[str(row[name]) for name in ("label", "base_model", "points", "why", "learning_rate")] for row in rows],
         notes=[
-            f"{row['label']}: {row['source'] or row['citation'] + '.'} {row['caveat']}"
-            for row in {row["label"]: row for row in rows}.values()
-        ]
-        + [each.in_words for each in api.studies.rate_by_rank()]
-        + [f"Added here: {name}" for name in api.studies.added()],
+            *(f"{label}: {caveat}" for label, caveat in caveats.items()),
+            *(each.in_words for each in api.studies.rate_by_rank()),
+            *(f"Added here: {name}" for name in api.studies.added()),
+        ],
     )
 
 
@@ -131,26 +122,15 @@ def _near_rows(api: Api, model: str, use_case: str) -> list[dict]:
 
 
 def _row(study: "Study", base: str, points: int, why: str) -> dict:
-    return {
-        "study_id": study.study_id,
-        "label": study.label,
-        "base_model": base,
-        "points": points,
-        "why": why,
-        "learning_rate": study.learning_rate_label,
-        "citation": study.citation,
-        "source": study.source,
-        "caveat": study.caveat,
-        "checked": study.checked,
-    }
+    names = ("study_id", "label", "citation", "source", "caveat", "checked")
+    row = {name: getattr(study, name) for name in names}
+    return {**row, "base_model": base, "points": points, "why": why, "learning_rate": study.learning_rate_label}
 
 
 def forecast(
     model: Annotated[str, typer.Argument(help="Any name, or a model with the sweep of --runs.")] = "",
     use_case: Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")] = DEFAULT,
-    parameters: Annotated[
-        float | None, typer.Option(help="Parameters of a model that has no name here, such as 125e6.")
-    ] = None,
+    parameters: Parameters = None,
     base: Annotated[bool, typer.Option("--base/--instruct", hidden=True)] = False,
     metric: Annotated[str | None, typer.Option(help="score (points, the default) or loss (% of the loss).")] = None,
     runs: Annotated[
@@ -177,48 +157,29 @@ def forecast(
 def _print(answer: "Forecast") -> None:
     from rankviz.core.forecast.bands import UNIT_WORDS
 
-    print(answer.heading)
-    for fact in answer.facts:
-        print(f"- {fact}")
-    if not answer.ranks:
-        return
-    table(
-        f"Shortfall from r = {answer.reference_rank}, {UNIT_WORDS[answer.unit]}",
-        ["Rank", "Median", "50 % band", "80 % band", "Published lines"],
-        [
-            [
-                str(rank.r),
-                _signed(f"{rank.median:.2f}"),
-                _signed(f"{rank.low_50:.2f} to {rank.high_50:.2f}"),
-                _signed(f"{rank.low_80:.2f} to {rank.high_80:.2f}"),
-                "extrapolated" if rank.extrapolated else str(rank.lines_at_rank),
-            ]
-            for rank in answer.ranks
-        ],
-        notes=list(answer.sentences[1 + len(answer.facts) :]),
-    )
+    print(answer.heading, *(f"- {fact}" for fact in answer.facts), sep="\n")
+    if answer.ranks:
+        rows = [
+            [str(each.r), f"{each.median:.2f}".replace("-", "−")]
+            + [f"{low:.2f} to {high:.2f}".replace("-", "−") for low, high in _bands(each)]
+            + ["extrapolated" if each.extrapolated else str(each.lines_at_rank)]
+            for each in answer.ranks
+        ]
+        title = f"Shortfall from r = {answer.reference_rank}, {UNIT_WORDS[answer.unit]}"
+        columns = ["Rank", "Median", "50 % band", "80 % band", "Published lines"]
+        table(title, columns, rows, notes=answer.sentences[1 + len(answer.facts) :])
 
 
-def _signed(numbers: str) -> str:
-    return numbers.replace("-", "−")
+def _bands(rank: Any) -> list[tuple[float | None, float | None]]:
+    return [(rank.low_50, rank.high_50), (rank.low_80, rank.high_80)]
 
 
 def print_bent(bent: "BentForecast") -> None:
-    """The band between a sweep's runs as a table, and what it rests on."""
-    table(
-        f"Sweep {bent.sweep_id}: held-out loss, {bent.unit}",
-        ["Rank", "Measured", "Median", "50 % band", "80 % band"],
-        [
-            [
-                str(rank.r),
-                "" if rank.measured is None else f"{rank.measured:.4f}",
-                f"{rank.median:.4f}",
-                *(
-                    "" if low is None else f"{low:.4f} to {high:.4f}"
-                    for low, high in ((rank.low_50, rank.high_50), (rank.low_80, rank.high_80))
-                ),
-            ]
-            for rank in bent.ranks
-        ],
-        notes=list(bent.sentences),
-    )
+    """Print the band between a sweep's runs as a table, and what it rests on."""
+    rows = [
+        [str(each.r), "" if each.measured is None else f"{each.measured:.4f}", f"{each.median:.4f}"]
+        + ["" if low is None else f"{low:.4f} to {high:.4f}" for low, high in _bands(each)]
+        for each in bent.ranks
+    ]
+    columns = ["Rank", "Measured", "Median", "50 % band", "80 % band"]
+    table(f"Sweep {bent.sweep_id}: held-out loss, {bent.unit}", columns, rows, notes=bent.sentences)

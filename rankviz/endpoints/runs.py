@@ -125,7 +125,7 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
 
 
 def _run_json(api: Api, run: RunRecord, waits: str | None) -> RunStateJSON:
-    place, spent = api.whereabouts.of(run), device_time([run], time.time())
+    place, spent = api.locations.of(run), device_time([run], time.time())
     return RunStateJSON(
         run_id=run.run_id,
         r=run.request.r,

@@ -1,4 +1,4 @@
-"""Pictures: for each figure a small named tuple of what is to be drawn, the function that makes it, and the drawing.
+"""Pictures: for each figure an info (a small named tuple of what is drawn), its maker, and the drawing.
 
     from rankviz import Api, figures
 
@@ -10,11 +10,8 @@ one thing everywhere (style.py); text, grid and hover colours are left to the pa
 follows the light and the dark theme without being drawn again.
 """
 
-from rankviz.figures.accuracy import AccuracyInfo, accuracy_figure, accuracy_info
+from rankviz.figures.accuracy import accuracy_figure, accuracy_info
 from rankviz.figures.adapter import (
-    EnergyInfo,
-    ModulesInfo,
-    SpectrumInfo,
     energy_figure,
     energy_info,
     modules_figure,
@@ -22,41 +19,19 @@ from rankviz.figures.adapter import (
     spectrum_figure,
     spectrum_info,
 )
-from rankviz.figures.cost import (
-    MemoryInfo,
-    ParametersInfo,
-    memory_figure,
-    memory_info,
-    parameters_figure,
-    parameters_info,
-)
-from rankviz.figures.hero.axes import X_LABELS
-from rankviz.figures.hero.chart import HeroInfo, hero_figure, hero_info
-from rankviz.figures.hero.compare import CompareInfo, compare_figure, compare_info
-from rankviz.figures.rank_curve import RankCurveInfo, rank_curve_figure, rank_curve_info
-from rankviz.figures.studies import StudiesInfo, studies_figure, studies_info
+from rankviz.figures.cost import memory_figure, memory_info, parameters_figure, parameters_info
+from rankviz.figures.hero import X_LABELS, compare_figure, compare_info, hero_figure, hero_info
+from rankviz.figures.rank_curve import rank_curve_figure, rank_curve_info
+from rankviz.figures.studies import studies_figure, studies_info
 from rankviz.figures.style import plot_file, write_figure
-from rankviz.figures.sweep_tradeoff import COST_AXES, QUALITY_AXES, TradeoffInfo, tradeoff_figure, tradeoff_info
-from rankviz.figures.training import TrainingInfo, training_figure, training_info
-from rankviz.figures.verdict import VerdictInfo, verdict_figure, verdict_info
+from rankviz.figures.sweep_tradeoff import COST_AXES, QUALITY_AXES, tradeoff_figure, tradeoff_info
+from rankviz.figures.training import training_figure, training_info
+from rankviz.figures.verdict import verdict_figure, verdict_info
 
 __all__ = [
     "COST_AXES",
     "QUALITY_AXES",
     "X_LABELS",
-    "AccuracyInfo",
-    "CompareInfo",
-    "EnergyInfo",
-    "HeroInfo",
-    "MemoryInfo",
-    "ModulesInfo",
-    "ParametersInfo",
-    "RankCurveInfo",
-    "SpectrumInfo",
-    "StudiesInfo",
-    "TradeoffInfo",
-    "TrainingInfo",
-    "VerdictInfo",
     "accuracy_figure",
     "accuracy_info",
     "compare_figure",

@@ -11,7 +11,19 @@ from typing import Any, Literal, NamedTuple
 
 from rankviz import units
 from rankviz.core.accuracy.report import AccuracyReport, ReportRow
-from rankviz.figures.style import ESTIMATED, MEASURED, NEUTRAL, Drawing, draw, figure, rgba
+from rankviz.figures.style import (
+    ESTIMATED,
+    MEASURED,
+    NEUTRAL,
+    ONE_TWO_FIVE,
+    Drawing,
+    bars,
+    draw,
+    figure,
+    rgba,
+    scatter,
+    ticks_at,
+)
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-down", "star", "hexagon", "cross", "pentagon")
 BOUND_SYMBOL = "triangle-up"
@@ -22,33 +34,10 @@ SOURCE = (
 SETTING_WORDS = 4
 """Parts of a setting in one line of the hover."""
 COLUMNS = (
-    "row_id",
-    "group",
-    "origin",
-    "tier",
-    "scored",
-    "bound",
-    "reason",
-    "model_id",
-    "setting",
-    "measured_kind",
-    "measured_bytes",
-    "predicted_bytes",
-    "low",
-    "high",
-    "left_out_bytes",
-    "left_out_low",
-    "left_out_high",
-    "two_depth_bytes",
-    "measured_seconds_per_step",
-    "seconds_low",
-    "seconds_expected",
-    "seconds_high",
-    "left_out_seconds_low",
-    "left_out_seconds_expected",
-    "left_out_seconds_high",
-    "two_depth_seconds",
-    "source",
+    *("row_id", "group", "origin", "tier", "scored", "bound", "reason", "model_id", "setting", "measured_kind"),
+    *("measured_bytes", "predicted_bytes", "low", "high", "left_out_bytes", "left_out_low", "left_out_high"),
+    *("two_depth_bytes", "measured_seconds_per_step", "seconds_low", "seconds_expected", "seconds_high"),
+    *("left_out_seconds_low", "left_out_seconds_expected", "left_out_seconds_high", "two_depth_seconds", "source"),
 )
 
 
@@ -58,12 +47,12 @@ class ComparedPoint(NamedTuple):
 
     group: str
     scored: bool
+    bound: bool
     measured: float
     predicted: float
     low: float
     high: float
     text: str
-    bound: bool = False
 
 
 class AccuracyInfo(NamedTuple):
@@ -98,56 +87,28 @@ def accuracy_info(report: AccuracyReport, quantity: Literal["memory", "time"]) -
 def _memory_point(row: ReportRow) -> ComparedPoint | None:
     if not row.predicted_bytes or not row.measured_bytes:
         return None
-    unseen = row.left_out_bytes is not None
-    predicted, low, high = (
-        (row.left_out_bytes, row.left_out_low, row.left_out_high)
-        if unseen
-        else (row.predicted_bytes, row.low, row.high)
-    )
-    return ComparedPoint(
-        group=row.group,
-        scored=row.scored,
-        measured=row.measured_bytes / units.GIB,
-        predicted=predicted / units.GIB,
-        low=low / units.GIB,
-        high=high / units.GIB,
-        text=_hover(row, row.measured_bytes, predicted, units.memory_size),
-        bound=row.bound,
-    )
+    unseen = row.left_out_bytes, row.left_out_low, row.left_out_high
+    known = (row.predicted_bytes, row.low, row.high) if unseen[0] is None else unseen
+    text = _hover(row, row.measured_bytes, known[0], units.memory_size)
+    places = (value / units.GIB for value in (row.measured_bytes, *known))
+    return ComparedPoint(row.group, row.scored, row.bound, *places, text)
 
 
 def _time_point(row: ReportRow) -> ComparedPoint | None:
     if not row.seconds_expected:
         return None
-    unseen = row.left_out_seconds_expected is not None
-    expected, low, high = (
-        (row.left_out_seconds_expected, row.left_out_seconds_low, row.left_out_seconds_high)
-        if unseen
-        else (row.seconds_expected, row.seconds_low, row.seconds_high)
-    )
-    return ComparedPoint(
-        group=row.group,
-        scored=row.tier in ("A", "B"),
-        measured=row.measured_seconds_per_step,
-        predicted=expected,
-        low=low,
-        high=high,
-        text=_hover(row, row.measured_seconds_per_step, expected, "{:.3g} s".format),
-    )
+    unseen = row.left_out_seconds_expected, row.left_out_seconds_low, row.left_out_seconds_high
+    known = (row.seconds_expected, row.seconds_low, row.seconds_high) if unseen[0] is None else unseen
+    measured = row.measured_seconds_per_step
+    text = _hover(row, measured, known[0], "{:.3g} s".format)
+    return ComparedPoint(row.group, row.tier in ("A", "B"), False, measured, *known, text)
 
 
 def _hover(row: ReportRow, measured: float, predicted: float, text: Callable[[float], str]) -> str:
     words = escape(row.setting).split(", ")
     lines = [", ".join(words[i : i + SETTING_WORDS]) for i in range(0, len(words), SETTING_WORDS)]
-    at_most = "at most as predicted: the length is only a cap" if row.bound else ""
-    return "<br>".join(
-        [
-            f"<b>{escape(row.model_id)}</b>",
-            *lines,
-            f"measured {text(measured)}, predicted {text(predicted)}",
-            *([at_most] if at_most else []),
-        ]
-    )
+    lines = [f"<b>{escape(row.model_id)}</b>", *lines, f"measured {text(measured)}, predicted {text(predicted)}"]
+    return "<br>".join(lines + ["at most as predicted: the length is only a cap"] * row.bound)
 
 
 @figure
@@ -155,13 +116,17 @@ def accuracy_figure(info: AccuracyInfo, *, height: int = 460) -> Drawing:
     """Logarithmic on both axes. A filled marker counts, an open one is shown only: its setting is not fully known. An
     open triangle that points up may lie anywhere above the line, its length being only a cap."""
     groups = sorted({(not point.scored, point.bound, point.group) for point in info.points})
-    traces = [_line(*info.ends)] if info.ends else []
+    low, high = info.ends or (0, 0)
+    line = {"color": NEUTRAL, "width": 1.2, "dash": "dash"}
+    equal = scatter([low, high], [low, high], mode="lines", name="equal", line=line, hoverinfo="skip", showlegend=False)
+    traces = [equal] if info.ends else []
     for number, (shown_only, bound, group) in enumerate(groups):
         members = [p for p in info.points if (p.group, p.bound, not p.scored) == (group, bound, shown_only)]
         name = f"{group}, measured at most" if bound else f"{group}, not counted" if shown_only else group
         symbol = BOUND_SYMBOL if bound else SYMBOLS[number % len(SYMBOLS)]
         traces.append(_group(name, members, symbol, shown_only=shown_only))
-    ticks = _ticks(*info.ends) if info.ends else {}
+    # A logarithmic axis of few decades has too few ticks of its own.
+    ticks = ticks_at([(at, f"{at:g}") for at, _ in ONE_TWO_FIVE if low <= at <= high]) if info.ends else {}
     return draw(
         traces,
         height=height,
@@ -174,45 +139,16 @@ def accuracy_figure(info: AccuracyInfo, *, height: int = 460) -> Drawing:
     )
 
 
-def _line(low: float, high: float) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "x": [low, high],
-        "y": [low, high],
-        "mode": "lines",
-        "name": "equal",
-        "line": {"color": NEUTRAL, "width": 1.2, "dash": "dash"},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
-
-
 def _group(name: str, members: Sequence[ComparedPoint], symbol: str, *, shown_only: bool) -> dict[str, Any]:
-    colour = NEUTRAL if shown_only else MEASURED
-    return {
-        "type": "scatter",
-        "x": [p.measured for p in members],
-        "y": [p.predicted for p in members],
-        "mode": "markers",
-        "name": name,
-        "marker": {"symbol": f"{symbol}-open" if shown_only else symbol, "size": 8, "color": colour}
-        | {"line": {"width": 1.2, "color": colour}},
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [p.high - p.predicted for p in members],
-            "arrayminus": [p.predicted - p.low for p in members],
-            "color": rgba(ESTIMATED, 0.55),
-            "thickness": 1,
-            "width": 0,
-        },
-        "customdata": [p.text for p in members],
-        "hovertemplate": "%{customdata}<extra></extra>",
-    }
-
-
-def _ticks(low: float, high: float) -> dict[str, Any]:
-    """1, 2 and 5 in each decade: a logarithmic axis of few decades has too few ticks of its own."""
-    steps = [base * 10.0**power for power in range(-3, 6) for base in (1, 2, 5)]
-    values = [step for step in steps if low <= step <= high]
-    return {"tickmode": "array", "tickvals": values, "ticktext": [f"{value:g}" for value in values]}
+    colour, ys = NEUTRAL if shown_only else MEASURED, [p.predicted for p in members]
+    marker = {"symbol": f"{symbol}-open" if shown_only else symbol, "size": 8, "color": colour}
+    range_look = {"symmetric": False, "color": rgba(ESTIMATED, 0.55), "thickness": 1, "width": 0}
+    return scatter(
+        [p.measured for p in members],
+        ys,
+        name=name,
+        marker=marker | {"line": {"width": 1.2, "color": colour}},
+        error_y=bars(ys, [(p.low, p.high) for p in members], ESTIMATED, **range_look),
+        customdata=[p.text for p in members],
+        hovertemplate="%{customdata}<extra></extra>",
+    )

@@ -21,7 +21,21 @@ from rankviz.core.spectrum import (
     quantiles,
     spaced,
 )
-from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, SMALL, Drawing, draw, figure, rgba, vertical_line
+from rankviz.figures.style import (
+    CHOSEN,
+    ESTIMATED,
+    MEASURED,
+    SMALL,
+    Drawing,
+    draw,
+    figure,
+    heatmap,
+    level,
+    map_axes,
+    rgba,
+    scatter,
+    vertical_line,
+)
 from rankviz.units import rounded_percent as percent
 
 FEW = 32
@@ -52,19 +66,15 @@ def energy_info(spectrum: Spectrum, *, r: int | None = None) -> EnergyInfo:
     if not spectrum.kept[-1]:
         return EnergyInfo()
     ranks = spaced(spectrum.r, MOST_RANKS, always=[r] if r and r < spectrum.r else ())
-    kept = [spectrum.energy_kept(k) for k in ranks]
-    weakest = [spectrum.weakest(k) for k in ranks]
+    shares = [(k, spectrum.energy_kept(k), spectrum.weakest(k)) for k in ranks]
     return EnergyInfo(
         ranks=ranks,
-        kept=[100 * share for share in kept],
-        weakest=[100 * share for share in weakest],
+        kept=[100 * kept for _, kept, _ in shares],
+        weakest=[100 * weakest for _, _, weakest in shares],
         r=r if r and r < spectrum.r else None,
         left_out=spectrum.r - len(ranks),
         source=f"Spectrum of the adapter {spectrum.name}.",
-        rows=[
-            {"r": k, "energy_kept": share, "weakest_module": least}
-            for k, share, least in zip(ranks, kept, weakest, strict=True)
-        ],
+        rows=[{"r": k, "energy_kept": kept, "weakest_module": weakest} for k, kept, weakest in shares],
     )
 
 
@@ -82,11 +92,15 @@ def energy_figure(info: EnergyInfo, *, height: int = 300) -> Drawing:
     if not info.ranks:
         return draw([], x={}, y={}, message="No module has an update.", **look, **titles)
     label = {"text": percent(NEARLY_ALL, 0), "x": 1, "xref": "paper", "xanchor": "right", "showarrow": False}
+    nearly_all = level(100 * NEARLY_ALL, rgba(MEASURED, 0.5), "dot", 1)
     return draw(
         lines,
         x={"showgrid": False, **_ticks(info.ranks[-1])},
         y={"range": [min(info.weakest) - 3, 101.5], "ticksuffix": " %"},
-        shapes=[_nearly_all(), *([vertical_line(info.r, CHOSEN)] if info.r else [])],
+        shapes=[
+            nearly_all,
+            *([vertical_line(info.r, CHOSEN)] if info.r else []),
+        ],
         annotations=[label | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": SMALL}}],
         showlegend=True,
         **look,
@@ -101,24 +115,17 @@ def _ticks(highest: int) -> dict[str, Any]:
     return {"type": "log", "tickvals": powers, "ticktext": [str(power) for power in powers]}
 
 
-def _nearly_all() -> dict[str, Any]:
-    at = 100 * NEARLY_ALL
-    line = {"color": rgba(MEASURED, 0.5), "width": 1, "dash": "dot"}
-    return {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": at, "y1": at, "line": line, "layer": "below"}
-
-
 def _energy_line(ranks: Sequence[int], shares: Sequence[float], name: str, colour: str, width: float) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "x": list(ranks),
-        "y": list(shares),
-        "customdata": [f"r{k}" for k in ranks],
-        "mode": "lines+markers",
-        "name": name,
-        "line": {"color": colour, "width": width},
-        "marker": {"size": 3 + 2 * width, "color": colour},
-        "hovertemplate": f"r = %{{x}}: {name}: %{{y:.2f}} %<extra></extra>",
-    }
+    return scatter(
+        ranks,
+        shares,
+        customdata=[f"r{k}" for k in ranks],
+        mode="lines+markers",
+        name=name,
+        line={"color": colour, "width": width},
+        marker={"size": 3 + 2 * width, "color": colour},
+        hovertemplate=f"r = %{{x}}: {name}: %{{y:.2f}} %<extra></extra>",
+    )
 
 
 MOST_ROWS = 64
@@ -181,11 +188,13 @@ def modules_info(
         [[each for block in group for each in layout.cells.get((row, block), ())] for group in groups]
         for row in modules
     ]
+    every = [((y, x), layers) for y, row in enumerate(inside) for x, layers in enumerate(row)]
     drawn = [[_standing_out(layers, r, energy) for layers in row] for row in inside]
     cells = [
         [layer and ModuleCell(layer.name, _value(layer, r, energy), _hover(layer, r)) for layer in row] for row in drawn
     ]
     values = [cell.value for row in cells for cell in row if cell and cell.value is not None]
+    listed_layers = spectrum.layers if len(spectrum.layers) <= MOST_POINTS else filter(None, chain(*drawn))
     low, high = (min(values, default=0.0), 100.0) if energy is None else (0.0, max(values, default=1.0))
     return ModulesInfo(
         modules=modules,
@@ -196,21 +205,10 @@ def modules_info(
         low=min(low, high - 1e-6),
         high=high,
         low_stands_out=energy is None,
-        chosen=next(
-            (
-                (y, x)
-                for y, row in enumerate(inside)
-                for x, layers in enumerate(row)
-                if any(layer.name == chosen for layer in layers)
-            ),
-            None,
-        ),
+        chosen=next((place for place, layers in every if any(layer.name == chosen for layer in layers)), None),
         left_out=_left_out(layout, modules, groups),
         source=f"Spectrum of the adapter {spectrum.name}.",
-        rows=[
-            _row(layer, ranks or {})
-            for layer in (spectrum.layers if len(spectrum.layers) <= MOST_POINTS else filter(None, chain(*drawn)))
-        ],
+        rows=[_row(layer, ranks or {}) for layer in listed_layers],
     )
 
 
@@ -227,13 +225,12 @@ def _standing_out_rows(layout: Grid) -> Sequence[str]:
 
 def _left_out(layout: Grid, modules: Sequence[str], groups: Sequence[Sequence[str]]) -> str:
     """What a map of a large adapter does not show, as the end of its axis title."""
-    parts = [
-        f"one column for {len(groups[0])} blocks, with the module that stands out" if len(groups[0]) > 1 else "",
-        f"{len(modules)} of {len(layout.rows):,} modules: those that need the highest ranks"
-        if len(modules) < len(layout.rows)
-        else "",
-    ]
-    return "; ".join(filter(None, parts))
+    parts = []
+    if len(groups[0]) > 1:
+        parts.append(f"one column for {len(groups[0])} blocks, with the module that stands out")
+    if len(modules) < len(layout.rows):
+        parts.append(f"{len(modules)} of {len(layout.rows):,} modules: those that need the highest ranks")
+    return "; ".join(parts)
 
 
 def _standing_out(layers: Sequence[LayerSpectrum], r: int | None, energy: float | None) -> LayerSpectrum | None:
@@ -283,58 +280,40 @@ def _row(layer: LayerSpectrum, ranks: Mapping[str, int]) -> dict[str, object]:
 @figure
 def modules_figure(info: ModulesInfo, *, height: int = 340, empty: str = "No adapter yet.") -> Drawing:
     """One cell per module and block; a cell without an update has a ×."""
-    every = max(1, -(-len(info.blocks) // 8))
+    shapes = []
+    if info.chosen is not None:
+        y, x = info.chosen
+        box = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
+        shapes.append(box | {"line": {"color": CHOSEN, "width": 2}})
     return draw(
         [_heat(info)] if info.modules else [],
         height=height,
         uirevision="heat",
-        x={
-            "showgrid": False,
-            "type": "category",
-            "tickangle": 0,
-            "tickmode": "array",
-            "tickvals": info.blocks[::every],
-        },
-        y={"showgrid": False, "type": "category", "autorange": "reversed"},
+        **map_axes(info.blocks),
         x_title=f"block ({info.left_out})" if info.left_out else "block",
         message="" if info.modules else empty,
-        shapes=_frame(info),
+        shapes=shapes,
     )
 
 
 def _heat(info: ModulesInfo) -> dict[str, Any]:
     faint = info.high if info.low_stands_out else info.low
-    cells = info.cells
-    return {
-        "type": "heatmap",
-        "x": info.blocks,
-        "y": info.modules,
-        # A cell without update is drawn at the faint end, with its ×; a module that the block lacks is no cell.
-        "z": [[None if cell is None else faint if cell.value is None else cell.value for cell in row] for row in cells],
-        "text": [["×" if cell is not None and cell.value is None else "" for cell in row] for row in cells],
+    # A cell without update is drawn at the faint end, with its ×; a module that the block lacks is no cell.
+    values = [[cell and (faint if cell.value is None else cell.value) for cell in row] for row in info.cells]
+    map_of = heatmap(info.blocks, info.modules, values, MEASURED)
+    title = {"text": info.title, "side": "right", "font": {"size": SMALL}}
+    return map_of | {
+        "text": [["×" if cell is not None and cell.value is None else "" for cell in row] for row in info.cells],
         "texttemplate": "%{text}",
         "textfont": {"size": SMALL},
-        "colorscale": [[0, rgba(MEASURED, 0.12)], [1, rgba(MEASURED, 0.95)]],
         "reversescale": info.low_stands_out,
         "zmin": info.low,
         "zmax": info.high,
-        "xgap": 1,
-        "ygap": 1,
-        "customdata": [["" if cell is None else cell.id for cell in row] for row in cells],
-        "hovertext": [["" if cell is None else cell.text for cell in row] for row in cells],
+        "customdata": [["" if cell is None else cell.id for cell in row] for row in info.cells],
+        "hovertext": [["" if cell is None else cell.text for cell in row] for row in info.cells],
         "hovertemplate": "%{hovertext}<extra></extra>",
-        "hoverongaps": False,
-        "colorbar": {"thickness": 8, "outlinewidth": 0, "len": 0.9, "ticksuffix": info.unit}
-        | {"title": {"text": info.title, "side": "right", "font": {"size": SMALL}}},
+        "colorbar": map_of["colorbar"] | {"ticksuffix": info.unit, "title": title},
     }
-
-
-def _frame(info: ModulesInfo) -> list[dict[str, Any]]:
-    if info.chosen is None:
-        return []
-    y, x = info.chosen
-    box = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
-    return [box | {"line": {"color": CHOSEN, "width": 2}}]
 
 
 class SpectrumLine(NamedTuple):
@@ -424,65 +403,35 @@ def _line(name: str, values: Sequence[float]) -> SpectrumLine:
 @figure
 def spectrum_figure(info: SpectrumInfo, *, height: int = 340) -> Drawing:
     """Singular values on a logarithmic axis; those of other blocks are drawn faintly."""
-    traces = []
-    if info.others:
-        traces.append(_faint(info.others, info.others_name))
+    traces, few = [], info.chosen is not None and len(info.chosen.values) <= MOST_TICKS
+    if info.others:  # all in one trace, a gap after each: one trace per line would be slow
+        x = [place for line in info.others for place in (*line.index, None)]
+        y = [value or None for line in info.others for value in (*line.values, None)]
+        look = {"line": {"color": rgba(ESTIMATED, 0.4), "width": 1}, "hoverinfo": "skip"}
+        traces.append(scatter(x, y, mode="lines", name=info.others_name, **look))
     if info.chosen is not None:
-        traces.append(_strong(info.chosen))
+        strong = scatter(
+            info.chosen.index,
+            [value or None for value in info.chosen.values],
+            mode="lines+markers",
+            name=escape(info.chosen.name),
+            line={"color": MEASURED, "width": 2},
+            marker={"size": 5, "color": MEASURED},
+            hovertemplate="σ<sub>%{x}</sub> = %{y:.4g}<extra></extra>",
+        )
+        traces.append(strong)
+    values = [value for line in (*filter(None, [info.chosen]), *info.others) for value in line.values if value > 0]
+    decades = math.log10(max(values) / min(values)) if values else 0.0
     return draw(
         traces,
         height=height,
         uirevision="spectrum",
-        x={"rangemode": "tozero", "showgrid": False, **_whole_steps(info)},
-        y={"type": "log", "exponentformat": "power", "dtick": 1 if _decades(info) >= 2 else "D2"},
+        # A tick for each index where there are few, since there is no index between two.
+        x={"rangemode": "tozero", "showgrid": False, **({"dtick": 1} if few else {})},
+        y={"type": "log", "exponentformat": "power", "dtick": 1 if decades >= 2 else "D2"},
         x_title="index of the singular value",
         y_title="singular value",
         message=info.empty,
         shapes=[vertical_line(info.r + 0.5, CHOSEN)] if info.r else [],
         showlegend=True,
     )
-
-
-def _whole_steps(info: SpectrumInfo) -> dict[str, Any]:
-    """A tick for each index where there are few, since there is no index between two."""
-    few = info.chosen is not None and len(info.chosen.values) <= MOST_TICKS
-    return {"dtick": 1} if few else {}
-
-
-def _decades(info: SpectrumInfo) -> float:
-    """Powers of ten between the smallest and the largest value drawn."""
-    lines = (*filter(None, [info.chosen]), *info.others)
-    drawn = [value for line in lines for value in line.values if value > 0]
-    return math.log10(max(drawn) / min(drawn)) if drawn else 0.0
-
-
-def _strong(line: SpectrumLine) -> dict[str, Any]:
-    drawn = [value or None for value in line.values]
-    return {
-        "type": "scatter",
-        "x": list(line.index),
-        "y": drawn,
-        "mode": "lines+markers",
-        "name": escape(line.name),
-        "line": {"color": MEASURED, "width": 2},
-        "marker": {"size": 5, "color": MEASURED},
-        "hovertemplate": "σ<sub>%{x}</sub> = %{y:.4g}<extra></extra>",
-    }
-
-
-def _faint(lines: Sequence[SpectrumLine], name: str) -> dict[str, Any]:
-    """All in one trace, a gap after each: one trace per line would be slow."""
-    x: list[int | None] = []
-    y: list[float | None] = []
-    for line in lines:
-        x += [*line.index, None]
-        y += [*(value or None for value in line.values), None]
-    return {
-        "type": "scatter",
-        "x": x,
-        "y": y,
-        "mode": "lines",
-        "name": name,
-        "line": {"color": rgba(ESTIMATED, 0.4), "width": 1},
-        "hoverinfo": "skip",
-    }

@@ -10,7 +10,7 @@ from rankviz.core.runs.metric import LOSS, Metric, RankGroup, TradeoffPoint, by_
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words import sweep_title
 from rankviz.figures.forecast import INNER, ForecastRank, bands
-from rankviz.figures.style import FAST_CURVE, MEASURED, NEUTRAL, Drawing, draw, figure, rgba, vertical_line
+from rankviz.figures.style import FAST_CURVE, MEASURED, NEUTRAL, Drawing, bars, draw, figure, scatter, vertical_line
 from rankviz.figures.sweep_tradeoff import run_detail
 from rankviz.units import counted
 from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, Verdict
@@ -33,114 +33,39 @@ MARKS = {
     EQUAL: Mark("square", "equal within the tolerance"),
     CANT_TELL: Mark("circle-open", "cannot be distinguished from the best"),
 }
-
-
-def calls_of(verdict: Verdict) -> dict[int, str]:
-    """The call of each rank against the best; none where no verdict is possible."""
-    if verdict.unknown or len(verdict.ranks) < 2:
-        return {}
-    return {rank.r: BEST if rank.r == verdict.best else rank.call for rank in verdict.ranks}
-
-
 NAME, MEDIAN = "estimated, 80 % band", "estimated, noise not known"
-
-
-def band_traces(ranks: Sequence[ForecastRank]) -> Sequence[dict[str, Any]]:
-    """Bands of 80 and 50 % and the median, with an entry of the legend for each band; or the median alone."""
-    name = NAME if ranks and ranks[0].low_80 is not None else MEDIAN
-    return [
-        trace if trace["name"] == INNER else trace | {"name": name, "legendgroup": name, "showlegend": place == 0}
-        for place, trace in enumerate(bands(ranks))
-    ]
-
-
-def band_rows(ranks: Sequence[ForecastRank]) -> Sequence[dict[str, object]]:
-    """The band as rows of the figure's CSV; the loss is the median."""
-    bounds = ("low_50", "high_50", "low_80", "high_80")
-    return [
-        {"kind": "estimated band", "r": rank.r, "loss": rank.median, **{name: getattr(rank, name) for name in bounds}}
-        for rank in ranks
-    ]
-
-
-class TruncatedPoint(NamedTuple):
-    """The trained adapter at one rank."""
-
-    r: int
-    value: float
-    detail: str
-
-
-class FastCurveLine(NamedTuple):
-    """One training, its adapter truncated to lower ranks."""
-
-    label: str
-    run_id: str
-    points: Sequence[TruncatedPoint]
-
-
 WHAT_A_FAST_CURVE_IS = (
     "The dashed curve is one training at the highest rank, its adapter truncated to each lower rank. It shows how much "
     "rank the learned update needs. It does not show what a run at a lower rank would learn in the same time; "
     "independent runs show that."
 )
+WHAT_THE_BAND_IS = (
+    "The band is a forecast of what runs at the ranks between the measured ones would reach; nothing is forecast below "
+    "the lowest run or above the highest."
+)
+COLUMNS = ("standard_deviation", "runs", "recovery_steps", "learning_rate", "low_50", "high_50", "low_80", "high_80")
+EMPTY = "Points appear here as runs finish."
+TO_TRAIN, ENOUGH, SMALLEST = "train next", "enough for this adapter", "smallest rank to consider"
 
 
-def curve_line(curve: FastCurve, sweep: Sweep, metric: Metric, *, alone: bool) -> FastCurveLine:
-    """A fast curve's points. alone: whether it is the only one of its sweep."""
-    seed = next(run.request.seed for run in sweep.runs if run.run_id == curve.run_id)
-    return FastCurveLine(
-        label="fast curve" if alone else f"fast curve, seed {seed}",
-        run_id=curve.run_id,
-        points=[
-            TruncatedPoint(point.r, value, f"{how_made(point, curve)}, {file_text(point, curve)}")
-            for point in curve.points
-            if (value := metric.of(point)) is not None
-        ],
-    )
+class FastCurveLine(NamedTuple):
+    """One training, its adapter truncated to lower ranks. points: rank, value and words for the hover."""
 
-
-def how_made(point: CurvePoint, curve: FastCurve) -> str:
-    """ "trained", "truncated", or with how many steps of training after it."""
-    if point is curve.trained:
-        return "trained"
-    return f"truncated, then {point.recovery_steps} training steps" if point.recovery_steps else "truncated"
-
-
-def file_text(point: CurvePoint, curve: FastCurve) -> str:
-    """The adapter's file; of a truncated adapter it is in proportion to rank, which leaves out the header."""
-    return ("" if point is curve.trained else "about ") + units.file_size(point.adapter_bytes)
-
-
-def dashed_line(line: FastCurveLine, metric: Metric) -> dict[str, Any]:
-    """The line as Plotly has it."""
-    return {
-        "type": "scatter",
-        "x": [p.r for p in line.points],
-        "y": [p.value for p in line.points],
-        "mode": "lines+markers",
-        "name": line.label,
-        "meta": line.run_id,
-        "line": {"color": FAST_CURVE, "width": 2, "dash": "dash"},
-        "marker": {"color": FAST_CURVE, "size": 8, "symbol": "x-thin-open", "line": {"width": 2}},
-        "hovertext": [f"<b>r = {p.r}</b><br>{metric.text(p.value)}<br>{p.detail}" for p in line.points],
-        "hoverinfo": "text",
-        "cliponaxis": False,
-    }
+    label: str
+    run_id: str
+    points: Sequence[tuple[int, float, str]]
 
 
 class RunPoint(NamedTuple):
-    """One rank's independent runs at one learning rate. low, high: one standard deviation; None of one run."""
+    """One rank's independent runs. low, high: one standard deviation; None of one run. call: of the verdict."""
 
     r: int
     value: float
-    """Nats, or percent."""
     low: float | None
     high: float | None
     run_id: str
     detail: str
     call: str = ""
-    """Of the verdict against the best rank; empty where there is none."""
 
 
 class RankCurveInfo(NamedTuple):
@@ -157,16 +82,16 @@ class RankCurveInfo(NamedTuple):
     band: Sequence[ForecastRank] = ()
 
 
-WHAT_THE_BAND_IS = (
-    "The band is a forecast of what runs at the ranks between the measured ones would reach; nothing is forecast below "
-    "the lowest run or above the highest."
-)
-COLUMNS = (
-    "standard_deviation", "runs", "recovery_steps", "learning_rate", "low_50", "high_50", "low_80",
-    "high_80",
-)  # fmt: skip
-EMPTY = "Points appear here as runs finish."
-TO_TRAIN, ENOUGH, SMALLEST = "train next", "enough for this adapter", "smallest rank to consider"
+def how_made(point: CurvePoint, curve: FastCurve) -> str:
+    """ "trained", "truncated", or with how many steps of training after it."""
+    if point is curve.trained:
+        return "trained"
+    return f"truncated, then {point.recovery_steps} training steps" if point.recovery_steps else "truncated"
+
+
+def file_text(point: CurvePoint, curve: FastCurve) -> str:
+    """The adapter's file; of a truncated adapter it is in proportion to rank, which leaves out the header."""
+    return ("" if point is curve.trained else "about ") + units.file_size(point.adapter_bytes)
 
 
 def rank_curve_info(
@@ -186,23 +111,41 @@ def rank_curve_info(
         forecast: Of the loss between its runs; None where there is none, or another metric is drawn.
         picked: The rank to mark; by default the one that the fast curve or the verdict names.
     """
-    groups = _groups(sweep.runs, verdict, metric)
-    calls = calls_of(verdict) if verdict else {}
+    groups, calls = _groups(sweep.runs, verdict, metric), {}
+    if verdict and not verdict.unknown and len(verdict.ranks) > 1:
+        calls = {rank.r: BEST if rank.r == verdict.best else rank.call for rank in verdict.ranks}
     curves = [curve for curve in fast_curves(sweep.runs) if any(metric.of(point) is not None for point in curve.points)]
-    runs = [_run_point(group, metric, calls.get(group.r, "")) for group in groups]
-    lines = [curve_line(curve, sweep, metric, alone=len(curves) == 1) for curve in curves]
+    lines = [_line(curve, sweep, metric, alone=len(curves) == 1) for curve in curves]
     band = forecast.ranks if forecast else ()
+    picked_as = TO_TRAIN if picked else ENOUGH if curves else SMALLEST
+    if not picked and curves:
+        picked = pick(curves[0], verdict.within if verdict else metric.tolerance, metric).r
+    elif not picked and verdict and len(verdict.ranks) > 1:
+        picked = verdict.smallest_indistinguishable
+    ranks = {group.r for group in groups} | {rank.r for rank in band} | {r for line in lines for r, _, _ in line.points}
+    steps = counted(sweep.runs[0].request.max_steps, "step")
+    source = [f"Measured by RankViz, sweep {sweep.sweep_id}: {sweep_title(sweep)}, {steps}."]
     return RankCurveInfo(
-        runs=runs,
+        runs=[_run_point(group, metric, calls.get(group.r, "")) for group in groups],
         lines=lines,
-        ranks=sorted({point.r for point in (*runs, *band, *(point for line in lines for point in line.points))}),
-        picked=picked or _picked(curves, verdict, metric),
-        picked_as=TO_TRAIN if picked else ENOUGH if curves else SMALLEST,
+        ranks=sorted(ranks),
+        picked=picked,
+        picked_as=picked_as,
         metric=metric,
-        source=_source(sweep, curves, banded=bool(band)),
+        source=" ".join([*source, *([WHAT_A_FAST_CURVE_IS] if curves else []), *([WHAT_THE_BAND_IS] if band else [])]),
         rows=_rows(groups, curves, band, metric),
         band=band,
     )
+
+
+def _line(curve: FastCurve, sweep: Sweep, metric: Metric, *, alone: bool) -> FastCurveLine:
+    seed = next(run.request.seed for run in sweep.runs if run.run_id == curve.run_id)
+    points = [
+        (point.r, value, f"{how_made(point, curve)}, {file_text(point, curve)}")
+        for point in curve.points
+        if (value := metric.of(point)) is not None
+    ]
+    return FastCurveLine("fast curve" if alone else f"fast curve, seed {seed}", curve.run_id, points)
 
 
 def _groups(runs: Sequence[RunRecord], verdict: Verdict | None, metric: Metric) -> Sequence[RankGroup]:
@@ -224,29 +167,9 @@ def _groups(runs: Sequence[RunRecord], verdict: Verdict | None, metric: Metric) 
 
 
 def _run_point(group: RankGroup, metric: Metric, call: str) -> RunPoint:
-    value = metric.turned(group.loss)
-    return RunPoint(
-        r=group.r,
-        value=value,
-        low=None if group.spread is None else value - group.spread,
-        high=None if group.spread is None else value + group.spread,
-        run_id=group.points[0].run_id,
-        detail=run_detail(group),
-        call=call,
-    )
-
-
-def _picked(curves: Sequence[FastCurve], verdict: Verdict | None, metric: Metric) -> int | None:
-    """The fast curve's pick; without one the verdict's, where it compares ranks."""
-    if curves:
-        return pick(curves[0], verdict.within if verdict else metric.tolerance, metric).r
-    return verdict.smallest_indistinguishable if verdict and len(verdict.ranks) > 1 else None
-
-
-def _source(sweep: Sweep, curves: Sequence[FastCurve], *, banded: bool) -> str:
-    steps = sweep.runs[0].request.max_steps
-    measured = f"Measured by RankViz, sweep {sweep.sweep_id}: {sweep_title(sweep)}, {counted(steps, 'step')}."
-    return " ".join([measured, *([WHAT_A_FAST_CURVE_IS] if curves else []), *([WHAT_THE_BAND_IS] if banded else [])])
+    value, spread = metric.turned(group.loss), group.spread
+    ends = (None, None) if spread is None else (value - spread, value + spread)
+    return RunPoint(group.r, value, *ends, group.points[0].run_id, run_detail(group), call)
 
 
 def _rows(
@@ -276,66 +199,68 @@ def _rows(
         for point in curve.points
         if (value := metric.of(point)) is not None
     ]
-    rows = [*measured, *truncated, *band_rows(band)]
+    bounds = ("low_50", "high_50", "low_80", "high_80")
+    estimated = [
+        {"kind": "estimated band", "r": rank.r, "loss": rank.median, **{name: getattr(rank, name) for name in bounds}}
+        for rank in band
+    ]
+    rows = [*measured, *truncated, *estimated]
     return [{name: row.get(name, "") for name in ("kind", "r", column, *COLUMNS)} for row in rows]
 
 
 @figure
 def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> Drawing:
     """Runs and truncated adapters are never joined. The band lies under both. Runs have the marks of the verdict."""
-    ranks = info.ranks
+    ranks, metric = info.ranks, info.metric
+    name = NAME if info.band and info.band[0].low_80 is not None else MEDIAN
+    band = [
+        trace if trace["name"] == INNER else trace | {"name": name, "legendgroup": name, "showlegend": place == 0}
+        for place, trace in enumerate(bands(info.band))
+    ]
+    lines = [
+        scatter(
+            [r for r, _, _ in line.points],
+            [value for _, value, _ in line.points],
+            mode="lines+markers",
+            name=line.label,
+            meta=line.run_id,
+            line={"color": FAST_CURVE, "width": 2, "dash": "dash"},
+            marker={"color": FAST_CURVE, "size": 8, "symbol": "x-thin-open", "line": {"width": 2}},
+            hovertext=[f"<b>r = {r}</b><br>{metric.text(value)}<br>{words}" for r, value, words in line.points],
+            hoverinfo="text",
+            cliponaxis=False,
+        )
+        for line in info.lines
+    ]
+    # One trace per call, so that each mark has its words in the legend.
+    runs = [_markers(alike, metric) for call in ("", *MARKS) if (alike := [p for p in info.runs if p.call == call])]
+    span = [(log2(ranks[0]) - 0.5) / log2(10), (log2(ranks[-1]) + 0.5) / log2(10)] if ranks else None
     return draw(
-        [
-            *band_traces(info.band),
-            *(dashed_line(line, info.metric) for line in info.lines),
-            *_marked(info.runs, info.metric),
-        ],
+        [*band, *lines, *runs],
         height=height,
-        uirevision=f"rank-curve|{info.metric.key}|{list(ranks)}",
-        x={"type": "log", "tickvals": ranks, "ticktext": [str(r) for r in ranks], "range": _span(ranks)},
+        uirevision=f"rank-curve|{metric.key}|{list(ranks)}",
+        x={"type": "log", "tickvals": ranks, "ticktext": [str(r) for r in ranks], "range": span},
         y={"exponentformat": "none"},  # no fixed number of digits: they would be the same at ticks close together
         x_title="LoRA rank r",
-        y_title=info.metric.title,
+        y_title=metric.title,
         message="" if ranks else EMPTY,
         shapes=[vertical_line(info.picked, NEUTRAL, f"r = {info.picked}: {info.picked_as}")] if info.picked else [],
         showlegend=True,
     )
 
 
-def _marked(runs: Sequence[RunPoint], metric: Metric) -> list[dict[str, Any]]:
-    """One trace per call, so that each mark has its words in the legend."""
-    return [_markers(alike, metric) for call in ("", *MARKS) if (alike := [p for p in runs if p.call == call])]
-
-
-def _span(ranks: Sequence[int]) -> list[float] | None:
-    """In powers of ten, with half a doubling of room on either side."""
-    if not ranks:
-        return None
-    ends = log2(ranks[0]) - 0.5, log2(ranks[-1]) + 0.5
-    return [end / log2(10) for end in ends]
-
-
 def _markers(runs: Sequence[RunPoint], metric: Metric) -> dict[str, Any]:
-    mark = MARKS.get(runs[0].call)
-    return {
-        "type": "scatter",
-        "x": [p.r for p in runs],
-        "y": [p.value for p in runs],
-        "mode": "markers",
-        "name": f"measured: {mark.words}" if mark else "measured runs",
-        "customdata": [p.run_id for p in runs],
-        "marker": {"color": MEASURED, "size": 11, "symbol": mark.symbol if mark else "circle"}
-        | {"line": {"color": MEASURED if mark and mark.symbol.endswith("open") else "white", "width": 1}},
-        "error_y": {
-            "type": "data",
-            "array": [0 if p.high is None else p.high - p.value for p in runs],
-            "arrayminus": [0 if p.low is None else p.value - p.low for p in runs],
-            "visible": any(p.high is not None for p in runs),
-            "color": rgba(MEASURED, 0.7),
-            "thickness": 1.3,
-            "width": 4,
-        },
-        "hovertext": [f"<b>r = {p.r}</b><br>{metric.text(p.value)}<br>{p.detail}" for p in runs],
-        "hoverinfo": "text",
-        "cliponaxis": False,
-    }
+    mark, values = MARKS.get(runs[0].call), [p.value for p in runs]
+    edge = MEASURED if mark and mark.symbol.endswith("open") else "white"
+    marker = {"color": MEASURED, "size": 11, "symbol": mark.symbol if mark else "circle"}
+    return scatter(
+        [p.r for p in runs],
+        values,
+        name=f"measured: {mark.words}" if mark else "measured runs",
+        customdata=[p.run_id for p in runs],
+        marker=marker | {"line": {"color": edge, "width": 1}},
+        error_y=bars(values, [(p.low, p.high) for p in runs], MEASURED),
+        hovertext=[f"<b>r = {p.r}</b><br>{metric.text(p.value)}<br>{p.detail}" for p in runs],
+        hoverinfo="text",
+        cliponaxis=False,
+    )

@@ -9,7 +9,19 @@ from rankviz.core.advice.words import metric_in_words, rate_text
 from rankviz.core.studies.lines import AdapterSize, Line, QualityPoint
 from rankviz.core.studies.nearest import Near
 from rankviz.errors import InvalidSettingError
-from rankviz.figures.style import CHOSEN, PUBLISHED, SMALL, Drawing, draw, figure, rgba, vertical_line
+from rankviz.figures.style import (
+    CHOSEN,
+    PUBLISHED,
+    SMALL,
+    Drawing,
+    bars,
+    draw,
+    figure,
+    rgba,
+    scatter,
+    ticks_at,
+    vertical_line,
+)
 
 Sizes = Callable[[Line], Sequence[AdapterSize]]
 
@@ -36,12 +48,13 @@ class PublishedLine(NamedTuple):
 GAP, VALUE = "gap", "value"
 """The quality axis: the shortfall from the best rank in percent, or the value as published."""
 SHAPES = (
-    "circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon", "star", "cross", "x",
-    "hourglass", "bowtie", "triangle-left", "triangle-right", "octagon", "hexagram", "diamond-tall", "diamond-wide",
-    "star-square", "star-diamond", "star-triangle-up", "star-triangle-down", "hexagon2", "triangle-ne", "triangle-se",
-    "triangle-sw", "triangle-nw", "circle-cross", "circle-x", "square-cross", "square-x", "diamond-cross", "diamond-x",
-    "asterisk", "hash", "y-up", "y-down", "y-left", "y-right", "arrow-up", "arrow-down", "arrow-left", "arrow-right",
-)  # fmt: skip
+    *("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon", "star", "cross", "x"),
+    *("hourglass", "bowtie", "triangle-left", "triangle-right", "octagon", "hexagram", "diamond-tall"),
+    *("diamond-wide", "star-square", "star-diamond", "star-triangle-up", "star-triangle-down", "hexagon2"),
+    *("triangle-ne", "triangle-se", "triangle-sw", "triangle-nw", "circle-cross", "circle-x", "square-cross"),
+    *("square-x", "diamond-cross", "diamond-x", "asterisk", "hash", "y-up", "y-down", "y-left", "y-right"),
+    *("arrow-up", "arrow-down", "arrow-left", "arrow-right"),
+)
 
 
 def shapes_of(studies: Sequence[str]) -> dict[str, str]:
@@ -104,33 +117,34 @@ def _hover(line: Line, point: QualityPoint) -> Sequence[str]:
 
 
 def rows_of(line: Line, near: Near, sizes: Sequence[AdapterSize]) -> Sequence[Mapping[str, object]]:
-    """The line as rows of a table."""
-    return [
-        {
+    """The line as rows of a table; what is not known is empty."""
+    rows = []
+    for point, size in zip(line.points, sizes, strict=True):
+        row = {name: getattr(point, name) for name in POINT_COLUMNS} | {
             "study": line.study.study_id,
             "source": line.study.where,
-            "base_model": point.base_model,
-            "task": point.task,
-            "metric": point.metric,
-            "higher_is_better": point.higher_is_better,
-            "method": point.method,
-            "target_modules": point.target_modules,
             "r": point.rank,
-            "lora_alpha": point.lora_alpha or "",
-            "learning_rate": point.learning_rate or "",
+            "lora_alpha": point.lora_alpha or None,
+            "learning_rate": point.learning_rate or None,
             "learning_rate_policy": line.study.learning_rate_label,
-            "value": point.value,
-            "standard_error": "" if point.standard_error is None else point.standard_error,
-            "base_value": "" if point.base_value is None else point.base_value,
-            "trainable_parameters": size.parameters or "",
-            "adapter_bytes": size.file_bytes or "",
+            "trainable_parameters": size.parameters or None,
+            "adapter_bytes": size.file_bytes or None,
             "size_computed": size.computed,
-            "duration": point.duration,
-            "run_date": point.run_date,
             "why_near": near.in_words,
         }
-        for point, size in zip(line.points, sizes, strict=True)
-    ]
+        rows.append({name: "" if row[name] is None else row[name] for name in COLUMNS})
+    return rows
+
+
+POINT_COLUMNS = (
+    *("base_model", "task", "metric", "higher_is_better", "method", "target_modules", "value", "standard_error"),
+    *("base_value", "duration", "run_date"),
+)
+COLUMNS = (
+    *("study", "source", "base_model", "task", "metric", "higher_is_better", "method", "target_modules", "r"),
+    *("lora_alpha", "learning_rate", "learning_rate_policy", "value", "standard_error", "base_value"),
+    *("trainable_parameters", "adapter_bytes", "size_computed", "duration", "run_date", "why_near"),
+)
 
 
 class StudiesInfo(NamedTuple):
@@ -240,21 +254,13 @@ def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies
     by_label: dict[str, list[PublishedLine]] = {}
     for line in info.lines:
         by_label.setdefault(line.label, []).append(line)
-    traces = [
-        _lines(group, DASHES[i % len(DASHES)], by_rank=info.x == "rank") for i, group in enumerate(by_label.values())
-    ]
-    legend = max(1, len(by_label)) * LEGEND_ROW_PIXELS
+    groups = enumerate(by_label.values())
+    legend = {"x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "font": {"size": SMALL}, "tracegroupgap": 0}
     return draw(
-        traces,
+        [_lines(group, DASHES[i % len(DASHES)], by_rank=info.x == "rank") for i, group in groups],
         height=height,
         uirevision=f"{name}|{info.x}|{info.y}",
-        x={
-            "type": "log",
-            "tickangle": 0,
-            "tickmode": "array",
-            "tickvals": [tick for tick, _ in info.ticks],
-            "ticktext": [text for _, text in info.ticks],
-        }
+        x={"type": "log", "tickangle": 0, **ticks_at(info.ticks)}
         | ({"range": list(info.x_range)} if info.x_range else {}),
         y={},
         x_title=X_TITLES[info.x],
@@ -262,45 +268,30 @@ def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies
         message="" if info.lines else info.empty,
         shapes=[vertical_line(info.chosen_r, CHOSEN)] if info.chosen_r and info.lines else [],
         showlegend=bool(info.lines),
-        legend={
-            "x": 0,
-            "y": 0,
-            "yref": "container",
-            "yanchor": "bottom",
-            "font": {"size": SMALL},
-            "tracegroupgap": 0,
-        },
-        margin={"l": 58, "r": 14, "t": 12, "b": 52 + legend},
+        legend=legend,
+        margin={"l": 58, "r": 14, "t": 12, "b": 52 + max(1, len(by_label)) * LEGEND_ROW_PIXELS},
     )
 
 
 def _lines(group: Sequence[PublishedLine], dash: str, *, by_rank: bool) -> dict[str, Any]:
     """The lines of one legend entry as one trace: an empty point between two lines keeps them apart."""
-    points: list[PublishedPoint | None] = []
-    for line in group:
-        points += [*line.points, None]
-    points.pop()
-    return {
-        "type": "scatter",
-        "x": [p and p.x for p in points],
-        "y": [p and p.y for p in points],
-        "mode": "lines+markers" if by_rank else "lines+markers+text",
-        "text": None if by_rank else [f"{p.r}" if p else "" for p in points],
-        "textposition": "top center",
-        "textfont": {"size": SMALL},
-        "connectgaps": False,
-        "name": group[0].label,
-        "line": {"color": rgba(PUBLISHED, 0.6), "width": 1.2, "dash": dash},
-        "marker": {"color": PUBLISHED, "symbol": f"{group[0].shape}-open", "size": 9, "line": {"width": 1.6}},
-        "error_y": {
-            "type": "data",
-            "array": [p.error if p and p.error else 0 for p in points],
-            "visible": any(p and p.error for p in points),
-            "color": rgba(PUBLISHED, 0.6),
-            "thickness": 1.2,
-            "width": 4,
-        },
-        "meta": group[0].study,
-        "hovertext": [p.text if p else "" for p in points],
-        "hoverinfo": "text",
-    }
+    points: list[PublishedPoint | None] = [point for line in group for point in (*line.points, None)][:-1]
+    errors = [p.error if p and p.error else 0 for p in points]
+    look = {"array": errors, "arrayminus": None, "visible": any(errors), "color": rgba(PUBLISHED, 0.6)}
+    labels = {} if by_rank else {"text": [f"{p.r}" if p else "" for p in points]}
+    return scatter(
+        [p and p.x for p in points],
+        [p and p.y for p in points],
+        mode="lines+markers" if by_rank else "lines+markers+text",
+        **labels,
+        textposition="top center",
+        textfont={"size": SMALL},
+        connectgaps=False,
+        name=group[0].label,
+        line={"color": rgba(PUBLISHED, 0.6), "width": 1.2, "dash": dash},
+        marker={"color": PUBLISHED, "symbol": f"{group[0].shape}-open", "size": 9, "line": {"width": 1.6}},
+        error_y=bars([], [], PUBLISHED, **look, thickness=1.2),
+        meta=group[0].study,
+        hovertext=[p.text if p else "" for p in points],
+        hoverinfo="text",
+    )

@@ -141,25 +141,75 @@ def _title(text: str) -> dict[str, Any]:
     return {"text": text, "standoff": 8, "font": {"size": BASE}}
 
 
+def scatter(x: Sequence[Any], y: Sequence[Any], *, mode: str = "markers", **more: Any) -> dict[str, Any]:
+    """A trace of points or of a line."""
+    return {"type": "scatter", "x": list(x), "y": list(y), "mode": mode, **more}
+
+
+def bars(
+    ys: Sequence[float], ends: Sequence[tuple[float | None, float | None]], colour: str, **more: Any
+) -> dict[str, Any]:
+    """Error bars from low to high around ys; (None, None) has none."""
+    pairs = [(y, *end) for y, end in zip(ys, ends, strict=True)]
+    return {
+        "type": "data",
+        "array": [0 if high is None else high - y for y, _, high in pairs],
+        "arrayminus": [0 if low is None else y - low for y, low, _ in pairs],
+        "visible": any(high is not None for _, _, high in pairs),
+        "color": rgba(colour, 0.7),
+        "thickness": 1.3,
+        "width": 4,
+    } | more
+
+
+def heatmap(x: Sequence[str], y: Sequence[str], z: Sequence[Sequence[Any]], colour: str, **more: Any) -> dict[str, Any]:
+    """A map of one colour with a gap between cells; None is no cell. It is drawn with MAP_AXES."""
+    return {
+        "type": "heatmap",
+        "x": x,
+        "y": y,
+        "z": z,
+        "colorscale": [[0, rgba(colour, 0.15)], [1, rgba(colour, 0.95)]],
+        "xgap": 1,
+        "ygap": 1,
+        "hoverongaps": False,
+        "colorbar": {"thickness": 8, "outlinewidth": 0, "len": 0.9},
+    } | more
+
+
+def map_axes(columns: Sequence[str]) -> dict[str, Any]:
+    """The axes of a heatmap, with at most 8 columns named."""
+    every = max(1, -(-len(columns) // 8))
+    axis = {"showgrid": False, "type": "category"}
+    shown = {"tickangle": 0, "tickmode": "array", "tickvals": columns[::every]}
+    return {"x": axis | shown, "y": axis | {"autorange": "reversed"}}
+
+
+def ticks_at(pairs: Sequence[tuple[float, str]]) -> dict[str, Any]:
+    """An axis with ticks at these places."""
+    return {"tickmode": "array", "tickvals": [at for at, _ in pairs], "ticktext": [text for _, text in pairs]}
+
+
+ONE_TWO_FIVE = [(step * 10.0**power, f"{step * 10.0**power:,g}") for power in range(-3, 7) for step in (1, 2, 5)]
+"""Ticks of a logarithmic axis; Plotly's own are bare digits between powers of ten."""
+
+
+def level(y: float, colour: str, dash: str, width: float = 1.4, layer: str = "below") -> dict[str, Any]:
+    """A line over the whole width."""
+    line = {"color": colour, "width": width, "dash": dash}
+    return {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": y, "y1": y, "line": line, "layer": layer}
+
+
 def vertical_line(x: float, colour: str, name: str = "") -> dict[str, Any]:
-    """A shape over the whole height, with its words (name) in the legend: beside it they would cross a mark."""
-    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"} | {
-        "line": {"color": colour, "width": 1.2},
-        "layer": "below",
-        "name": name,
-        "showlegend": bool(name),
-    }
+    """A line over the whole height, with its words (name) in the legend: beside it they would cross a mark."""
+    line = {"line": {"color": colour, "width": 1.2}, "layer": "below", "name": name, "showlegend": bool(name)}
+    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"} | line
 
 
 def named_band(low: float, high: float, name: str) -> dict[str, Any]:
     """A grey band over the whole width, with its words in the legend."""
-    return {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high} | {
-        "fillcolor": rgba(NEUTRAL, 0.13),
-        "line": {"width": 0},
-        "layer": "below",
-        "name": name,
-        "showlegend": True,
-    }
+    look = {"fillcolor": rgba(NEUTRAL, 0.13), "line": {"width": 0}, "layer": "below", "name": name, "showlegend": True}
+    return {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high} | look
 
 
 WIDTH, HEIGHT = 960, 560
@@ -225,28 +275,10 @@ def _on_white(figure: "go.Figure", title: str, source: str) -> "go.Figure":
         paper_bgcolor="white",
         plot_bgcolor="white",
         font_color=INK,
-        title={
-            "text": f"<b>{escape(title)}</b>",
-            "x": 0,
-            "xref": "container",
-            "xanchor": "left",
-            "pad": {"l": 16},
-            "y": 0.98,
-        }
-        | {"yanchor": "top", "yref": "container", "font": {"size": LARGE}},
+        title={"text": f"<b>{escape(title)}</b>", "x": 0, "y": 0.98, "xref": "container", "yref": "container"}
+        | {"xanchor": "left", "yanchor": "top", "pad": {"l": 16}, "font": {"size": LARGE}},
         margin={"t": top + TITLE_PIXELS, "b": bottom + 12 + below},
     )
-    page.add_annotation(
-        text="<br>".join(lines),
-        xref="paper",
-        yref="paper",
-        x=0,
-        y=0,
-        xanchor="left",
-        yanchor="top",
-        yshift=-bottom,
-        align="left",
-        showarrow=False,
-        font={"size": SMALL},
-    )
+    place = {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "xanchor": "left", "yanchor": "top", "yshift": -bottom}
+    page.add_annotation(text="<br>".join(lines), align="left", showarrow=False, font={"size": SMALL}, **place)
     return page

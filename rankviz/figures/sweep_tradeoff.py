@@ -20,7 +20,20 @@ from rankviz.core.runs.metric import (
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words import base_name, data_name, sweep_label, sweep_title, told_apart
 from rankviz.errors import InvalidSettingError
-from rankviz.figures.style import MEASURED, NEUTRAL, SMALL, Drawing, draw, figure, named_band, rgba
+from rankviz.figures.style import (
+    MEASURED,
+    NEUTRAL,
+    ONE_TWO_FIVE,
+    SMALL,
+    Drawing,
+    bars,
+    draw,
+    figure,
+    named_band,
+    rgba,
+    scatter,
+    ticks_at,
+)
 from rankviz.units import counted
 from rankviz.verdict import Verdict, headline, judge, losses_of
 
@@ -37,10 +50,6 @@ class CostAxis(NamedTuple):
     """Grows in proportion to rank: the axis is logarithmic, and a rank that was not run has its place too."""
 
 
-def _peak(run: RunRecord) -> float | None:
-    return run.completed.peak_memory_bytes if run.completed else None
-
-
 def _seconds(run: RunRecord) -> float | None:
     return run.completed.train_seconds if run.completed else None
 
@@ -53,11 +62,17 @@ COST_AXES = {
         "Trainable parameters",
         "trainable parameters, millions",
         lambda run: run.trainable_parameters,
-        lambda n: f"{n:,.0f} parameters",
+        "{:,.0f} parameters".format,
         unit=10**6,
         per_rank=True,
     ),
-    "memory": CostAxis("Peak memory", "peak memory, GiB", _peak, units.memory_size, unit=units.GIB),
+    "memory": CostAxis(
+        "Peak memory",
+        "peak memory, GiB",
+        lambda run: run.completed.peak_memory_bytes if run.completed else None,
+        units.memory_size,
+        unit=units.GIB,
+    ),
     "time": CostAxis("Training time", "training time, seconds", _seconds, units.duration),
     "money": CostAxis("Money", "cost, US dollars", _seconds, units.usd),
 }
@@ -77,25 +92,14 @@ class QualityAxis(NamedTuple):
 
 
 def _of_metric(metric: Metric, column: str) -> QualityAxis:
-    return QualityAxis(
-        metric.label,
-        metric.title,
-        lambda run: metric.of(run.loss_after),
-        column,
-        metric,
-        sign=-1 if metric.higher_is_better else 1,
-    )
+    sign = -1 if metric.higher_is_better else 1
+    return QualityAxis(metric.label, metric.title, lambda run: metric.of(run.loss_after), column, metric, sign)
 
 
+GAIN_TITLE = "gain over the base, nats per token (higher is better)"
 QUALITY_AXES = {
     "loss": _of_metric(LOSS, "held_out_loss"),
-    "gain": QualityAxis(
-        "Gain over the base",
-        "gain over the base, nats per token (higher is better)",
-        lambda run: run.gain,
-        "gain",
-        sign=-1,
-    ),
+    "gain": QualityAxis("Gain over the base", GAIN_TITLE, lambda run: run.gain, "gain", sign=-1),
     "token_accuracy": _of_metric(TOKEN_ACCURACY, "token_accuracy_percent"),
     "exact_match": _of_metric(EXACT_MATCH, "exact_match_percent"),
 }
@@ -151,25 +155,30 @@ def point_group(
     label: str, ranks: Sequence[RankGroup], verdict: Verdict, cost: CostAxis, quality: QualityAxis
 ) -> PointGroup:
     """The ranks of the sweep of this name, with what the verdict says of them."""
-    front = {rank.r for rank in pareto_front(ranks)}
+    front, width = {rank.r for rank in pareto_front(ranks)}, verdict.noise_width
+    best = next((quality.sign * rank.loss for rank in ranks if rank.r == verdict.best), None)
+    smallest = next((i for i, rank in enumerate(ranks) if rank.r == verdict.smallest_indistinguishable), None)
+    noise = None
+    if width is not None and best is not None:
+        noise = (best, best + width) if quality.sign > 0 else (best - width, best)
     return PointGroup(
         label=label,
         points=[_plotted(rank, cost, quality) for rank in ranks],
         front=[i for i, rank in enumerate(ranks) if rank.r in front],
-        smallest_good=_smallest_good(ranks, verdict),
-        noise=_noise(ranks, verdict, quality),
+        smallest_good=None if width is None else smallest,
+        noise=noise,
     )
 
 
 def _plotted(rank: RankGroup, cost: CostAxis, quality: QualityAxis) -> PlottedPoint:
-    value = quality.sign * rank.loss
+    value, spread = quality.sign * rank.loss, rank.spread
     return PlottedPoint(
         run_id=rank.points[0].run_id,
         r=rank.r,
         x=rank.cost / cost.unit,
         y=value,
-        low=value - rank.spread if rank.spread is not None else None,
-        high=value + rank.spread if rank.spread is not None else None,
+        low=None if spread is None else value - spread,
+        high=None if spread is None else value + spread,
         x_text=cost.text(rank.cost),
         y_text=quality.metric.text(value),
         detail=run_detail(rank),
@@ -180,22 +189,6 @@ def run_detail(rank: RankGroup) -> str:
     """How a rank's runs were made, for a hover."""
     repeats = f"{rank.runs} seeds, bar is one standard deviation" if rank.spread is not None else "one run"
     return f"learning rate {rank.learning_rate:g}, {repeats}"
-
-
-def _smallest_good(ranks: Sequence[RankGroup], verdict: Verdict) -> int | None:
-    """None where no verdict is possible."""
-    if verdict.noise_width is None:
-        return None
-    return next((i for i, rank in enumerate(ranks) if rank.r == verdict.smallest_indistinguishable), None)
-
-
-def _noise(ranks: Sequence[RankGroup], verdict: Verdict, quality: QualityAxis) -> tuple[float, float] | None:
-    """From the best to what cannot be distinguished from it; None where no verdict is possible."""
-    best = next((rank for rank in ranks if rank.r == verdict.best), None)
-    if verdict.noise_width is None or best is None:
-        return None
-    ends = quality.sign * best.loss, quality.sign * (best.loss + verdict.noise_width)
-    return min(ends), max(ends)
 
 
 class TradeoffInfo(NamedTuple):
@@ -216,8 +209,6 @@ class TradeoffInfo(NamedTuple):
 NONE_KNOWN: Mapping[str, Verdict] = MappingProxyType({})
 NOISE_WIDTHS = 3
 """An axis that shows less than so many widths of the noise would make a picture of noise alone."""
-ONE_TWO_FIVE = [step * 10.0**power for power in range(-3, 6) for step in (1, 2, 5)]
-"""Ticks of a logarithmic axis; Plotly's own are bare digits between powers of ten."""
 FRONT, SMALLEST = "no other rank is cheaper and better", "smallest rank to consider"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon")
 
@@ -332,20 +323,23 @@ def _row(sweep: Sweep, rank: RankGroup, cost: CostAxis, quality: QualityAxis) ->
 
 @figure
 def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> Drawing:
-    """Each group has its own marker shape; points of different groups are never joined."""
+    """Each group has its own marker shape; points of different groups are never joined. A mark that several groups have
+    stands in the legend once."""
     groups = [group for group in info.groups if group.points]
-    traces, shapes = [], []
+    traces, shapes, named = [], [], set()
     for group, symbol in zip(groups, SYMBOLS * len(groups), strict=False):
         traces += [*_front(group), _markers(group, symbol, alone=len(groups) == 1), *_ring(group)]
         if group.noise and len(groups) == 1:
             shapes.append(named_band(*group.noise, "cannot be distinguished from the best"))
-    _name_once(traces)
-    log_ticks = {"tickmode": "array", "tickvals": ONE_TWO_FIVE, "ticktext": [f"{tick:,g}" for tick in ONE_TWO_FIVE]}
+    for trace in traces:
+        if (name := trace.get("legendgroup")) in named:
+            trace["showlegend"] = False
+        named |= {name} if name else set()
     return draw(
         traces,
         height=height,
         uirevision=f"{info.x_title}|{info.y_title}|{'|'.join(group.label for group in groups)}",
-        x={"type": "log", **log_ticks} if info.log_x else {"type": "linear"},
+        x={"type": "log", **ticks_at(ONE_TWO_FIVE)} if info.log_x else {"type": "linear"},
         y={"range": list(info.y_range) if info.y_range else None},
         x_title=info.x_title,
         y_title=info.y_title,
@@ -355,74 +349,36 @@ def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> Drawing:
     )
 
 
-def _name_once(traces: Sequence[dict[str, Any]]) -> None:
-    """A mark that several groups have stands in the legend once."""
-    named = set()
-    for trace in traces:
-        if trace.get("legendgroup") in named:
-            trace["showlegend"] = False
-        named |= {trace["legendgroup"]} if "legendgroup" in trace else set()
-
-
 def _front(group: PointGroup) -> list[dict[str, Any]]:
     front = sorted((group.points[i] for i in group.front), key=lambda p: p.x)
-    if len(front) < 2:
-        return []
-    return [
-        {
-            "type": "scatter",
-            "x": [p.x for p in front],
-            "y": [p.y for p in front],
-            "mode": "lines",
-            "line": {"color": rgba(MEASURED, 0.45), "width": 1.5, "shape": "hv", "dash": "dot"},
-            "hoverinfo": "skip",
-            "name": FRONT,
-            "legendgroup": FRONT,
-        }
-    ]
+    line = {"color": rgba(MEASURED, 0.45), "width": 1.5, "shape": "hv", "dash": "dot"}
+    name = {"name": FRONT, "legendgroup": FRONT, "hoverinfo": "skip"}
+    trace = scatter([p.x for p in front], [p.y for p in front], mode="lines", line=line, **name)
+    return [trace] if len(front) > 1 else []
 
 
 def _markers(group: PointGroup, symbol: str, *, alone: bool) -> dict[str, Any]:
-    bars = [p.low is not None and p.high is not None for p in group.points]
-    return {
-        "type": "scatter",
-        "x": [p.x for p in group.points],
-        "y": [p.y for p in group.points],
-        "mode": "markers+text",
-        "name": "measured runs" if alone else group.label,
-        "text": [f"\u2009r = {p.r}" for p in group.points],  # a thin space keeps the label clear of the ring
-        "textposition": "top right",
-        "textfont": {"size": SMALL},
-        "cliponaxis": False,
-        "customdata": [p.run_id for p in group.points],
-        "marker": {"color": MEASURED, "size": 11, "symbol": symbol, "line": {"color": "white", "width": 1}},
-        "error_y": {
-            "type": "data",
-            "array": [(p.high - p.y) if bar else 0 for p, bar in zip(group.points, bars, strict=True)],
-            "arrayminus": [(p.y - p.low) if bar else 0 for p, bar in zip(group.points, bars, strict=True)],
-            "visible": any(bars),
-            "color": rgba(MEASURED, 0.7),
-            "thickness": 1.3,
-            "width": 4,
-        },
-        "hovertext": [f"<b>r = {p.r}</b><br>{p.y_text}<br>{p.x_text}<br>{p.detail}" for p in group.points],
-        "hoverinfo": "text",
-    }
+    points, ys = group.points, [p.y for p in group.points]
+    return scatter(
+        [p.x for p in points],
+        ys,
+        mode="markers+text",
+        name="measured runs" if alone else group.label,
+        text=[f"\u2009r = {p.r}" for p in points],  # a thin space keeps the label clear of the ring
+        textposition="top right",
+        textfont={"size": SMALL},
+        cliponaxis=False,
+        customdata=[p.run_id for p in points],
+        marker={"color": MEASURED, "size": 11, "symbol": symbol, "line": {"color": "white", "width": 1}},
+        error_y=bars(ys, [(p.low, p.high) for p in points], MEASURED),
+        hovertext=[f"<b>r = {p.r}</b><br>{p.y_text}<br>{p.x_text}<br>{p.detail}" for p in points],
+        hoverinfo="text",
+    )
 
 
 def _ring(group: PointGroup) -> list[dict[str, Any]]:
     if group.smallest_good is None:
         return []
     point = group.points[group.smallest_good]
-    return [
-        {
-            "type": "scatter",
-            "x": [point.x],
-            "y": [point.y],
-            "mode": "markers",
-            "marker": {"color": "rgba(0,0,0,0)", "size": 21, "line": {"color": NEUTRAL, "width": 1.6}},
-            "hoverinfo": "skip",
-            "name": SMALLEST,
-            "legendgroup": SMALLEST,
-        }
-    ]
+    ring = {"color": "rgba(0,0,0,0)", "size": 21, "line": {"color": NEUTRAL, "width": 1.6}}
+    return [scatter([point.x], [point.y], marker=ring, hoverinfo="skip", name=SMALLEST, legendgroup=SMALLEST)]

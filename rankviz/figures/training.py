@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.run_time import FEW, thinned
 from rankviz.core.runs.words import data_name, made_of, run_labels, sweep_title, told_apart
-from rankviz.figures.style import MEASURED, Drawing, draw, figure, rgba
+from rankviz.figures.style import MEASURED, Drawing, draw, figure, rgba, scatter
+
+MOST_POINTS = 1000
+"""Of one curve, which is wider than a figure has pixels."""
+ALL_POINTS = 8_000
+"""Of all curves of a figure, as long as that leaves each of them FEW."""
+MOST_NAMED = 8
+"""With more curves than this the legend names ranks, which look alike, and the hover names runs."""
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
 class LossCurve(NamedTuple):
@@ -31,15 +39,6 @@ class TrainingInfo(NamedTuple):
     rows: Sequence[Mapping[str, object]] = ()
 
 
-MOST_POINTS = 1000
-"""Of one curve, which is wider than a figure has pixels."""
-ALL_POINTS = 8_000
-"""Of all curves of a figure, as long as that leaves each of them FEW."""
-MOST_NAMED = 8
-"""With more curves than this the legend names ranks, which look alike, and the hover names runs."""
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-
-
 def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = None) -> TrainingInfo:
     """Training loss by step of every run.
 
@@ -51,42 +50,28 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
     if not pairs:
         return TrainingInfo([])
     each = min(MOST_POINTS, max(FEW, ALL_POINTS // len(pairs)))
-    shown = [thinned(run.steps, each) for run, _ in pairs]
-    left_out = any(len(steps) < len(run.steps) for steps, (run, _) in zip(shown, pairs, strict=True))
-    names = (
-        told_apart(sweeps, lambda sweep: data_name(sweep.runs[0].request.data), made_of, sweep_title)
-        if len(sweeps) > 1
-        else {}
-    )
-    labels = {run_id: label for sweep in sweeps for run_id, label in run_labels(sweep).items()}
-    ended = all(run.state.ended for run, _ in pairs)
+    names, labels, curves, rows, left_out = {}, {}, [], [], False
+    if len(sweeps) > 1:
+        names = told_apart(sweeps, lambda sweep: data_name(sweep.runs[0].request.data), made_of, sweep_title)
+    for sweep in sweeps:
+        labels |= run_labels(sweep)
+    for run, sweep in pairs:
+        r, steps, final = run.request.r, thinned(run.steps, each), run.loss_after and run.loss_after.loss
+        label = (f"{names[sweep.sweep_id]}: " if names else "") + labels[run.run_id]
+        final = final if final is not None and isfinite(final) else None
+        losses = [step.loss for step in steps]
+        curves.append(LossCurve(run.run_id, label, r, [step.step for step in steps], losses, final))
+        left_out |= len(steps) < len(run.steps)
+        for step in steps:
+            row = {"run": run.run_id, "r": r, "step": step.step, "loss": step.loss}
+            rows.append({**row, "learning_rate": step.learning_rate})
+    part = f" At most {each} steps of each run are shown: the lowest and the highest of its parts." * left_out
     return TrainingInfo(
-        curves=[
-            LossCurve(
-                run_id=run.run_id,
-                label=(f"{names[sweep.sweep_id]}: " if names else "") + labels[run.run_id],
-                r=run.request.r,
-                steps=[step.step for step in steps],
-                losses=[step.loss for step in steps],
-                final=run.loss_after.loss if run.loss_after and isfinite(run.loss_after.loss) else None,
-            )
-            for steps, (run, sweep) in zip(shown, pairs, strict=True)
-        ],
+        curves=curves,
         max_steps=max(run.request.max_steps for run, _ in pairs),
-        **({"empty": "No step was logged."} if ended else {}),
-        source=f"Measured: {'; '.join(sweep_title(sweep) for sweep in sweeps)}."
-        + (f" At most {each} steps of each run are shown: the lowest and the highest of its parts." * left_out),
-        rows=[
-            {
-                "run": run.run_id,
-                "r": run.request.r,
-                "step": step.step,
-                "loss": step.loss,
-                "learning_rate": step.learning_rate,
-            }
-            for steps, (run, _) in zip(shown, pairs, strict=True)
-            for step in steps
-        ],
+        **({"empty": "No step was logged."} if all(run.state.ended for run, _ in pairs) else {}),
+        source=f"Measured: {'; '.join(map(sweep_title, sweeps))}.{part}",
+        rows=rows,
     )
 
 
@@ -101,8 +86,17 @@ def training_figure(info: TrainingInfo, *, height: int = 320) -> Drawing:
         firsts = {curve.r: i for i, curve in reversed(list(enumerate(begun)))}
         for i, (curve, line) in enumerate(zip(begun, lines, strict=True)):
             line |= {"name": f"r = {curve.r}", "legendgroup": str(curve.r), "showlegend": firsts[curve.r] == i}
+    held_out = scatter(
+        [curve.steps[-1] + info.max_steps * 0.04 for curve in ended],
+        [curve.final for curve in ended],
+        marker={"color": MEASURED, "size": 9, "symbol": "diamond"},
+        name="held-out loss",
+        customdata=[curve.run_id for curve in ended],
+        hovertext=[f"{curve.label}<br>held-out {curve.final:.4f}" for curve in ended],
+        hoverinfo="text",
+    )
     return draw(
-        [*lines, *([_held_out(ended, info.max_steps)] if ended else [])],
+        [*lines, *([held_out] if ended else [])],
         height=height,
         uirevision="loss|" + "|".join(curve.run_id for curve in info.curves),
         x={"range": [0, info.max_steps * 1.08 + 1]},
@@ -125,31 +119,13 @@ def _dashes(curves: Sequence[LossCurve], ranks: Sequence[int]) -> Sequence[str]:
 
 def _line(curve: LossCurve, ranks: Sequence[int], dash: str) -> dict[str, Any]:
     strength = 1.0 if len(ranks) == 1 else 0.55 + 0.45 * ranks.index(curve.r) / (len(ranks) - 1)
-    return {
-        "type": "scatter",
-        "x": list(curve.steps),
-        "y": list(curve.losses),
-        "mode": "lines",
-        "name": curve.label,
-        "meta": curve.run_id,
-        "line": {
-            "color": rgba(MEASURED, strength),
-            "width": 1.4 + 0.25 * min(6, log2(curve.r)),
-            "dash": dash,
-        },
-        "hovertemplate": f"{curve.label}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
-    }
-
-
-def _held_out(curves: Sequence[LossCurve], max_steps: int) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "x": [curve.steps[-1] + max_steps * 0.04 for curve in curves],
-        "y": [curve.final for curve in curves],
-        "mode": "markers",
-        "marker": {"color": MEASURED, "size": 9, "symbol": "diamond"},
-        "name": "held-out loss",
-        "customdata": [curve.run_id for curve in curves],
-        "hovertext": [f"{curve.label}<br>held-out {curve.final:.4f}" for curve in curves],
-        "hoverinfo": "text",
-    }
+    width = 1.4 + 0.25 * min(6, log2(curve.r))
+    return scatter(
+        curve.steps,
+        curve.losses,
+        mode="lines",
+        name=curve.label,
+        meta=curve.run_id,
+        line={"color": rgba(MEASURED, strength), "width": width, "dash": dash},
+        hovertemplate=f"{curve.label}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
+    )

@@ -71,9 +71,6 @@ class Limits(BaseSettings):
         description="Percent of this machine's memory, or of its container's limit, that trainings may take together; "
         "one that takes more than its part is ended",
     )
-    turn_minutes: Count = Field(
-        10, description="Minutes after which a sweep gives way to one of another visitor, between two of its runs"
-    )
     attempts: Annotated[int, Field(ge=1)] = Field(
         2, description="Attempts of a run whose worker, node or job is lost; an error of the run itself is not retried"
     )

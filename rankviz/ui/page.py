@@ -10,7 +10,7 @@ from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.errors import RankVizError
 from rankviz.figures import X_LABELS
-from rankviz.figures.hero.chart import QUALITY_LABELS
+from rankviz.figures.hero import QUALITY_LABELS
 from rankviz.ui import link, visitors
 from rankviz.ui.adapter import tab as adapter
 from rankviz.ui.blocks import PageBlocks

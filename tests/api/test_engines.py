@@ -10,10 +10,10 @@ from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
 from rankviz.api.visitors import rights
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.request import SweepRequest
-from rankviz.engines import Nodes
-from rankviz.engines.ray import NO_ADDRESS, NO_STORAGE, NOT_INSTALLED
-from rankviz.engines.slurm import ENDS, NOT_SET_UP, Row, waits_of
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
+from rankviz.jobs import Nodes
+from rankviz.jobs.ray import NO_ADDRESS, NO_STORAGE, NOT_INSTALLED
+from rankviz.jobs.slurm import ENDS, NOT_SET_UP, SlurmJob, waits_of
 from rankviz.settings import Settings, read
 from rankviz.store.ownership import Destination
 from rankviz.visitor import Visitor, acting_as
@@ -63,7 +63,7 @@ def set_up(monkeypatch):
     monkeypatch.setenv("RANKVIZ_RAY_STORAGE", "s3://lab-bucket/runs")
     monkeypatch.setenv("RANKVIZ_SLURM_PARTITION", "lab-gpus")
     monkeypatch.setenv("RANKVIZ_SLURM_OPTIONS", '["--time=4:00:00", "--account=lab-secret", "--qos=premium"]')
-    monkeypatch.setattr("rankviz.engines.slurm.NEEDED", ())
+    monkeypatch.setattr("rankviz.jobs.slurm.NEEDED", ())
 
 
 PRIVATE = ("10.0.0.1", "8265", "lab-", "premium", "--")
@@ -87,7 +87,7 @@ def test_the_owner_reads_all_of_it(tmp_path, monkeypatch):
         assert titles(own) == titles(shared)
     assert ["This machine", "Ray cluster 10.0.0.1:8265", "Slurm cluster, partition lab-gpus"] == titles(own)
     assert "--account=lab-secret" in own.engines.place("slurm").about
-    assert "Each worker takes 1 GPU. " in own.engines.place("ray").about
+    assert "(GPU 1 per worker), with their data." in own.engines.place("ray").about
 
 
 def test_what_a_cluster_says_of_itself_is_told_to_visitors_without_them(tmp_path, monkeypatch):
@@ -134,7 +134,7 @@ ADVICE = ("RANKVIZ_", "scontrol", "--time", "--mem", "pip install")
         NO_ADDRESS,
         NOT_INSTALLED,
         NO_STORAGE,
-        waits_of(Row("7", frozenset({"PENDING"}), "Priority")),
+        waits_of(SlurmJob("7", frozenset({"PENDING"}), "Priority")),
         *(why for _, why in ENDS.values()),
     ],
 )
@@ -151,7 +151,7 @@ def test_no_visitor_is_told_to_change_a_setting_of_the_server(tmp_path, text):
 
 
 def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp_path, monkeypatch):
-    monkeypatch.setattr("rankviz.engines.slurm.NEEDED", ())
+    monkeypatch.setattr("rankviz.jobs.slurm.NEEDED", ())
     shared = Api(home=tmp_path, shared=True)
 
     for engine in ("slurm", "ray"):

@@ -8,7 +8,7 @@ from rankviz import machine
 from rankviz.api import Api
 from rankviz.core.cost.pace import LIBRARIES
 from rankviz.core.runs.events import StageReached
-from rankviz.engines import Nodes
+from rankviz.jobs import Nodes
 from rankviz.store.ownership import Destination
 from rankviz.store.runs import IMPORTED
 from tests.api.test_engines import A_CPU, completed

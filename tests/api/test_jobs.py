@@ -3,7 +3,6 @@
 import shutil
 import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +15,7 @@ from rankviz.cli.output import standing
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunStarted
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
+from rankviz.jobs.cluster import Submission
 from rankviz.store.ownership import Destination, read_destination
 from rankviz.ui.parts.where import place_html
 from rankviz.visitor import Login, Visitor, acting_as
@@ -223,10 +223,8 @@ def test_a_job_whose_limit_is_shorter_than_what_its_runs_still_take_says_so(own,
     store.append(run_id, AttemptPlaced(time=now - 110, attempt=1, engine="hf-jobs", where="l4x1", job="a-job"))
     store.append(run_id, RunStarted(time=now - 100, environment={}))
     monkeypatch.setattr(own.runs, "progress", lambda sweep: SimpleNamespace(seconds_left=8800.0))
-    papers = own.workspace.supervisor.engine("hf-jobs").papers
-    rented = SimpleNamespace(sweep_id=sweep_id, job_id="a-job", timeout_seconds=seconds)
-    monkeypatch.setattr(papers, "folders", lambda: [Path("a-job")])
-    monkeypatch.setattr(papers, "read", lambda folder: rented)
+    job = Submission(submitted=True, handle="a-job"), SimpleNamespace(timeout_seconds=seconds)
+    monkeypatch.setattr(own.workspace.supervisor.engine("hf-jobs"), "job_of", lambda sweep_id: job)
     monkeypatch.setattr(own.spending, "of_sweep", lambda sweep: Spent(times={}, attempts_of_each=[]))
 
     sweep = own.runs.sweep(sweep_id)
@@ -242,10 +240,8 @@ def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_t
     sweep_id = store.create(questions.sweep(ranks=(4,)), "", Destination("hf-jobs"))
     (run_id,) = store.run_ids(sweep_id)
     store.append(run_id, AttemptPlaced(time=1.0, attempt=1, engine="hf-jobs", where="l4x1", job="a-job"))
-    engine, jobs = own.workspace.supervisor.engine("hf-jobs"), [Path("a-job")]
-    rented = SimpleNamespace(sweep_id=sweep_id, is_asked=True, refusal="", owner="")
-    monkeypatch.setattr(engine.papers, "folders", lambda: jobs)
-    monkeypatch.setattr(engine.papers, "read", lambda folder: rented)
+    engine, jobs = own.workspace.supervisor.engine("hf-jobs"), [(Submission(submitted=True), SimpleNamespace(owner=""))]
+    monkeypatch.setattr(engine, "job_of", lambda sweep_id: next(iter(jobs), None))
     assert "" == own.jobs.still_costs(own.runs.sweep(sweep_id))
 
     store.append(run_id, RunCancelled(time=2.0))

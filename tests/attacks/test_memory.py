@@ -6,10 +6,10 @@ Small workers and one tokenizer stand for a true training, which takes longer to
 import pytest
 
 from rankviz.dataset import Example
-from rankviz.engines.local import Local
 from rankviz.errors import BadDataError
+from rankviz.jobs.local import Local
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.machine import memory_bytes
-from rankviz.supervisor import Supervisor
 from tests.support.models.tiny_llama import save_tokenizer
 from tests.support.processes.workers import lost_reasons, sweep, worker
 from tests.support.quick import first_quick

@@ -7,9 +7,9 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled, RunFailed
-from rankviz.engines import Nodes
 from rankviz.errors import EngineUnavailableError, RankVizError
-from rankviz.supervisor import Supervisor
+from rankviz.jobs import Nodes
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.visitor import NOBODY, acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.processes.workers import wait_for, worker

@@ -3,9 +3,9 @@
 import pytest
 
 from rankviz.errors import InvalidSettingError
-from rankviz.figures import TrainingInfo, plot_file, training_figure, write_figure
+from rankviz.figures import plot_file, training_figure, write_figure
 from rankviz.figures.style import image_problem
-from rankviz.figures.training import LossCurve
+from rankviz.figures.training import LossCurve, TrainingInfo
 
 FIGURE = training_figure(TrainingInfo([LossCurve("a", "r = 4", 4, [1, 2], [3.0, 2.5])], max_steps=2))
 

@@ -7,8 +7,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.studies.lines import AdapterSize
 from rankviz.core.studies.nearest import nearest
-from rankviz.figures import StudiesInfo, studies_figure, studies_info
-from rankviz.figures.studies import PublishedLine, PublishedPoint, shapes_of
+from rankviz.figures import studies_figure, studies_info
+from rankviz.figures.studies import PublishedLine, PublishedPoint, StudiesInfo, shapes_of
 from tests.support.runs.studies_toy import evidence, point, study, subject
 
 API = Api()
@@ -30,13 +30,6 @@ def test_by_rank_a_line_is_how_far_each_rank_is_from_the_best_in_percent():
     assert [4, 16, 64, 128] == [p.x for p in points]
     assert [1.56, 0.50, 0.09, 0.0] == [round(p.y, 2) for p in points]
     assert (16, "% short of best (lower is better)") == (info.chosen_r, info.y_title)
-
-
-def test_as_published_only_lines_with_the_first_metric_are_shown():
-    info = studies_info(NEAR, sizes=sizes, y="value")
-
-    assert [0.5925, 0.5863, 0.5839, 0.5834] == [p.y for p in info.lines[0].points]
-    assert {NEAR[0].line.first.metric} == {row["metric"] for row in info.rows}
 
 
 def test_by_size_points_stand_at_the_given_sizes_and_unsized_studies_are_named():
@@ -65,10 +58,6 @@ def test_a_line_whose_best_value_is_0_has_no_percentages_and_its_study_is_named(
     assert [] == as_published.without_shares
 
 
-def test_one_shape_a_study_in_all_figures():
-    assert {"a": "circle", "b": "square"} == shapes_of(["a", "b", "a"])
-
-
 def test_every_study_that_ships_has_a_shape_of_its_own():
     studies = list(API.studies.all().studies)
 
@@ -87,14 +76,6 @@ def test_the_base_before_training_and_a_spread_of_0_are_in_the_hover_and_the_tab
         info.rows[0][k] for k in ("base_value", "standard_error", "source")
     )
     assert "(no public page known)" in info.source
-
-
-def test_adapters_on_all_linear_layers_are_counted_where_the_base_is_known():
-    """Apertus-8B, per rank and block: q 8192, k and v 5120 each, o 8192, up and down 25,600 each; 32 blocks."""
-    (line,) = [x for x in API.studies.all().lines if x.first.role == "main" and x.model.model_id == APERTUS]
-
-    by_rank = dict(zip(line.ranks, API.studies.sizes(line), strict=True))
-    assert (16 * 32 * 77_824, True) == (by_rank[16].parameters, by_rank[16].computed)
 
 
 def drawn(*lines, **more):

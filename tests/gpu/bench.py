@@ -14,10 +14,10 @@ from rankviz.api import Api
 from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import SweepRequest
-from rankviz.engines import Attempt, process
+from rankviz.jobs import Attempt, process
+from rankviz.jobs.supervisor import WORKER_COMMAND
 from rankviz.machine import cards
 from rankviz.paths import IMPORT_ROOT
-from rankviz.supervisor import WORKER_COMMAND
 from tests.support.runs import questions
 
 ONE_B, EIGHT_B = "meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.1-8B"

@@ -15,8 +15,8 @@ import pytest
 
 from rankviz.core.runs.events import GPU_LOST, StageReached
 from rankviz.core.runs.record import RunState
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.support.engines.emulated_cuda import OFFLOADING
 from tests.support.models.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
 from tests.support.runs.tiny_runs import letters

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.jobs.supervisor import WORKER_COMMAND
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
-from rankviz.supervisor import WORKER_COMMAND
 from rankviz.visitor import data_folder
 from rankviz.worker.journal import admit, admit_probe
 from tests.support.runs import questions

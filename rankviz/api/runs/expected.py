@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rankviz.api.models import Models
-from rankviz.api.runs.machines import Machines
+from rankviz.api.runs.locations import Machines
 from rankviz.api.runs.measured import Measured
 from rankviz.api.runs.stored import StoredRuns
 from rankviz.api.visitors.quota import Quota

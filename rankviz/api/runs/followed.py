@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.models import Models
 from rankviz.api.runs.expected import ExpectedRuns
-from rankviz.api.runs.machines import Machines
+from rankviz.api.runs.locations import Locations, Machines
 from rankviz.api.runs.measured import Measured
 from rankviz.api.runs.stored import RunSummary
-from rankviz.api.runs.waiting import Place, Waiting
-from rankviz.api.runs.whereabouts import Whereabouts
+from rankviz.api.runs.waiting import QueuePlace, Waiting
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.run_time import device_time
@@ -49,7 +48,7 @@ class FollowedRuns(ExpectedRuns):
 
     def __init__(self, workspace: Workspace, models: Models, measured: Measured, quota: Quota):
         super().__init__(workspace, models, measured, quota)
-        self._machines, self._whereabouts = Machines(workspace), Whereabouts(workspace)
+        self._machines, self._locations = Machines(workspace), Locations(workspace)
         self._waiting = Waiting(workspace, self._seconds_on, lambda sweep: self._pace(sweep).seconds_left)
 
     def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
@@ -89,7 +88,7 @@ class FollowedRuns(ExpectedRuns):
         earlier = self._measured.completed_runs(environment) if environment else ()
         return progress_of(sweep, time.time(), earlier)
 
-    def waiting(self, sweep_id: str) -> Place | None:
+    def waiting(self, sweep_id: str) -> QueuePlace | None:
         """Return the place of a sweep or a probe in the queue of all visitors, and how long it will wait; None where it
         does not wait."""
         self._workspace.rights.seen(sweep_id)
@@ -165,6 +164,6 @@ class FollowedRuns(ExpectedRuns):
                 record=run,
                 estimate=estimate,
                 device_time=device_time([run], now),
-                place=self._whereabouts.of(run),
+                place=self._locations.of(run),
                 folder=self.folder(run.run_id),
             )

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest
-    from rankviz.engines import Engine
+    from rankviz.jobs import Engine
 
 
 GIVE_AGAIN = (

@@ -20,12 +20,11 @@ from rankviz.errors import EngineUnavailableError
 from rankviz.store.ownership import read_destination
 
 if TYPE_CHECKING:
+    from rankviz.api.runs.locations import Locations
     from rankviz.api.runs.runs import Runs
-    from rankviz.api.runs.whereabouts import Whereabouts
     from rankviz.api.workspace import Workspace
     from rankviz.core.runs.record import RunRecord, Sweep
-    from rankviz.engines.hf_jobs.engine import HfJobs
-    from rankviz.engines.hf_jobs.spending import Bill
+    from rankviz.jobs.hf_jobs import HfJobs
 
 USD_NOT_KNOWN = f"in US dollars {units.NOT_KNOWN} here"
 
@@ -45,7 +44,7 @@ class CostJSON(TypedDict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spent:
-    """So far."""
+    """What runs have cost so far."""
 
     times: Mapping[str, DeviceTime]
     """By the name of the engine; empty where that is not known."""
@@ -72,16 +71,16 @@ class Spent:
 
     @property
     def called(self) -> str:
-        """What in_words is; a machine of one's own has no price."""
+        """The heading of in_words; a machine of one's own has no price."""
         return "Cost so far" if self.rent else "Machine time so far"
 
     def sentence(self, engine: str = "") -> str:
-        """ "Machine time so far: 18 min on this machine."; empty where nothing has begun. engine: as below."""
+        """Return "Machine time so far: 18 min on this machine."; empty where nothing has begun. As `in_words_after`."""
         words = self.in_words_after(engine)
         return f"{self.called}: {words}." if words else ""
 
     def in_words_after(self, engine: str) -> str:
-        """The same after a sentence that names one engine alone, which is not named again where there is no other."""
+        """Return in_words after a sentence that names one engine, which is not named again where there is no other."""
         is_named = {*self.times, *([HF_JOBS] if self.rent else [])} == {engine}
         known = ", ".join(self._parts(is_named))
         return "; ".join(filter(None, [known, USD_NOT_KNOWN if self.rent and not self.rent.in_words else ""]))
@@ -91,23 +90,17 @@ class Spent:
         if rent:
             yield rent if is_named else f"{rent} on {title(HF_JOBS)}"
         for engine, spent in self.times.items():
-            if spent.in_words:
-                there = " there" if len(self.times) > 1 else ""
-                on = spent.in_words if is_named else self._on(engine, spent)
-                yield f"{spent.in_words} in runs{there}" if rent and engine == HF_JOBS else on
+            if rent and engine == HF_JOBS and spent.in_words:
+                yield f"{spent.in_words} in runs{' there' if len(self.times) > 1 else ''}"
+            elif spent.in_words:
+                elsewhere = " elsewhere" if len(self.times) > 1 else ""
+                on = f" on {title(engine)}" if engine else elsewhere
+                yield f"{spent.in_words}{on if spent.seconds and not is_named else ''}"
         if again := [attempts for attempts in self.attempts_of_each if attempts > 1]:
-            yield self._in_attempts(again)
-
-    def _in_attempts(self, again: Sequence[int]) -> str:
-        """ "in 2 attempts" of one run alone; else "1 run in 2 attempts", "3 runs in up to 4 attempts"."""
-        most = f"{'up to ' if len(set(again)) > 1 else ''}{max(again):,} attempts"
-        each = " each" if len(again) > 1 and len(set(again)) == 1 else ""
-        return f"{units.counted(len(again), 'run')} in {most}{each}" if len(self.attempts_of_each) > 1 else f"in {most}"
-
-    def _on(self, engine: str, spent: DeviceTime) -> str:
-        if engine and spent.seconds:
-            return f"{spent.in_words} on {title(engine)}"
-        return f"{spent.in_words} elsewhere" if spent.seconds and len(self.times) > 1 else spent.in_words
+            most = f"{'up to ' if len(set(again)) > 1 else ''}{max(again):,} attempts"
+            each = " each" if len(again) > 1 and len(set(again)) == 1 else ""
+            is_one = len(self.attempts_of_each) == 1
+            yield f"in {most}" if is_one else f"{units.counted(len(again), 'run')} in {most}{each}"
 
     def as_json(self) -> CostJSON:
         rent = self.rent or Rent(usd=None, is_whole=True, limit_usd=None)
@@ -123,63 +116,60 @@ class Spent:
 
 
 class Spending:
-    """Of whoever asks."""
+    """What sweeps of whoever asks have cost."""
 
-    def __init__(self, workspace: Workspace, runs: Runs, whereabouts: Whereabouts):
-        self._workspace, self._runs, self._whereabouts = workspace, runs, whereabouts
+    def __init__(self, workspace: Workspace, runs: Runs, locations: Locations):
+        self._workspace, self._runs, self._locations = workspace, runs, locations
 
     def of_sweep(self, sweep: Sweep) -> Spent:
-        """Of all its runs."""
+        """Return the cost of all its runs."""
         rent = None if sweep.recorded or not self._runs.is_mine(sweep.sweep_id) else self._rent(sweep)
         return self._spent(sweep.runs, rent)
 
     def of_run(self, run: RunRecord) -> Spent:
-        """Its time alone: what a rented machine cost is its sweep's."""
+        """Return its time alone: what a rented machine cost is its sweep's."""
         return self._spent([run])
 
     def limit(self, sweep: Sweep) -> float | None:
-        """As `given_limit`, and None where that cannot be read."""
+        """Return `given_limit`, and None where that cannot be read."""
         with suppress(EngineUnavailableError):
             return self.given_limit(sweep)
         return None
 
     def given_limit(self, sweep: Sweep) -> float | None:
-        """The spending limit in US dollars that whoever asks gave it last, also where it is on another engine now; None
-        where they never gave one. EngineUnavailableError where what is written down of it cannot be read."""
-        engine: HfJobs | None = self._workspace.supervisor.engine(HF_JOBS)
-        payer = self._workspace.payer
-        if engine and (given := engine.papers.limit(sweep.sweep_id, payer)) is not None:
+        """Return the spending limit in US dollars that a sweep was given last, also where it is on another engine now;
+        None where it never had one. EngineUnavailableError where that cannot be read."""
+        engine = self._engine()
+        if engine and (given := engine.ledger.limit(sweep.sweep_id)) is not None:
             return given
         for run in sorted(sweep.runs, key=queued_at, reverse=True):  # before its first job, of an earlier version
             destination = read_destination(self._workspace.store.run_dir(run.run_id))
-            is_mine = destination.options.get("payer", payer) == payer
-            if destination.engine == HF_JOBS and is_mine and (spend := destination.options.get("spend")):
+            if destination.engine == HF_JOBS and (spend := destination.options.get("spend")):
                 return float(spend)
         return None
 
+    def _engine(self) -> HfJobs | None:
+        return self._workspace.supervisor.engine(HF_JOBS)
+
     def _rent(self, sweep: Sweep) -> Rent | None:
-        engine: HfJobs | None = self._workspace.supervisor.engine(HF_JOBS)
+        engine, limit = self._engine(), self.limit(sweep)
         try:
             if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
-                return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=self._most(engine, sweep, bill))
+                if limit and (job := engine.job_of(sweep.sweep_id)):
+                    limit = max(limit, job[1].limit_usd or 0.0)  # one that was started with a higher limit keeps it
+                most = max(limit, bill.most_usd) if limit else None
+                return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=most)
         except EngineUnavailableError:  # what jobs have cost cannot be read
-            return Rent(usd=None, is_whole=False, limit_usd=self.limit(sweep))
+            return Rent(usd=None, is_whole=False, limit_usd=limit)
         if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
             return Rent(usd=None, is_whole=False, limit_usd=None)  # it was imported, say
-        return None
-
-    def _most(self, engine: HfJobs, sweep: Sweep, bill: Bill) -> float | None:
-        """What its jobs can cost, of all who pay for them; None where a limit cannot be read, or there is none."""
-        with suppress(EngineUnavailableError):
-            if limit := sum(engine.papers.limits(sweep.sweep_id, self._workspace.payer)) or self.limit(sweep):
-                return max(limit + engine.papers.more_usd(sweep.sweep_id), bill.most_usd)
         return None
 
     def _spent(self, runs: Sequence[RunRecord], rent: Rent | None = None) -> Spent:
         times: dict[str, DeviceTime] = {}
         now = time.time()
         for run in runs:
-            for engine, spent in self._whereabouts.times(run, now).items():
+            for engine, spent in self._locations.times(run, now).items():
                 times[engine] = times.get(engine, DeviceTime()) + spent
         attempts = [run.begun_attempts for run in runs if run.begun_attempts]
         return Spent(times=times, attempts_of_each=attempts, rent=rent)

@@ -7,14 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from rankviz.core.cost import weights
-from rankviz.core.cost.blocks import (
-    Block,
-    blocks_of,
-    checkpoint_bytes,
-    held_logits_bytes,
-    loss_moments,
-    mask_bytes,
-)
+from rankviz.core.cost.blocks import Block, blocks_of, checkpoint_bytes, held_logits_bytes, loss_moments, mask_bytes
 from rankviz.core.cost.shapes import ModelShape, caps_compiled
 from rankviz.core.cost.stack import Stack, compiles_blocks
 from rankviz.core.model.spec import ModelSpec

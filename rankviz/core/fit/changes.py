@@ -128,12 +128,7 @@ def trained_tokens(setup: TrainingSetup) -> int:
     return setup.tokens if setup.tokens is not None else setup.total_steps * setup.tokens_per_step
 
 
-PARTS = {
-    "weights and optimizer states": "static",
-    "activations": "activations",
-    "logits": "logits",
-    "scratch": "other",
-}
+PARTS = {"weights and optimizer states": "static", "activations": "activations", "logits": "logits", "scratch": "other"}
 """Name that a reader sees: property of MemoryEstimate. They add up to what is allocated."""
 SHOWN_FROM = 0.01
 """Share of the peak below which a change of a part is not written."""

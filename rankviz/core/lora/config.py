@@ -19,12 +19,7 @@ MOE_SCHEMES: tuple[MoeScheme, ...] = get_args(MoeScheme)
 UNSLOTH_CLASSES: tuple[UnslothClass, ...] = get_args(UnslothClass)
 EXPERT_RANKS = ("r", "r/active", "r/all")
 """The rank of each expert by a rule: r, r divided by the experts active for a token, or by all of them, at least 1."""
-FLAGS = (
-    "finetune_vision_layers",
-    "finetune_language_layers",
-    "finetune_attention_modules",
-    "finetune_mlp_modules",
-)
+FLAGS = ("finetune_vision_layers", "finetune_language_layers", "finetune_attention_modules", "finetune_mlp_modules")
 """Unsloth's four flags; fields of LoraConfig, and arguments of get_peft_model."""
 NO_TARGETS = f"No target modules are given. Name some, or use one of {', '.join(PRESETS)}."
 MAX_RANK = 1024

@@ -249,10 +249,6 @@ GPU_LOST = 75
 """Exit code of a worker whose GPU has failed for good; a new process may find it well (EX_TEMPFAIL of sysexits.h)."""
 DISK_FULL = 74
 """Exit code of a worker that could not write because the disk is full (EX_IOERR of sysexits.h)."""
-YIELD_FILE = "worker.yield"
-"""In the runs folder: asks the worker to end before its next run, since somebody else waits."""
-YIELD_VARIABLE = "WORKER_YIELD_FILE"
-"""Of the environment of a worker that has another name for it."""
 MODELS_VARIABLE = "WORKER_MODELS_FOLDER"
 """Of the environment of a worker that keeps the embedded base elsewhere than in its runs folder, for other jobs too."""
 MAX_ANSWER_CHARACTERS = 1000

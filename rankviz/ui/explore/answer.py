@@ -14,7 +14,7 @@ from rankviz.core.runs.words import base_name
 from rankviz.core.studies.lines import RL
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import X_LABELS, hero_figure, hero_info
-from rankviz.figures.hero.chart import QUALITY_LABELS, HeroInfo
+from rankviz.figures.hero import QUALITY_LABELS, HeroInfo
 from rankviz.ui import link
 from rankviz.ui.explore.advice import card, goal_of
 from rankviz.ui.explore.frame import HERO_HEIGHT

@@ -11,8 +11,8 @@ from rankviz.api import Api
 from rankviz.core.advice.words import metric_in_words
 from rankviz.core.studies.lines import Facet
 from rankviz.core.studies.nearest import Near
-from rankviz.figures import StudiesInfo, studies_figure, studies_info
-from rankviz.figures.studies import GAP, VALUE, shapes_of
+from rankviz.figures import studies_figure, studies_info
+from rankviz.figures.studies import GAP, VALUE, StudiesInfo, shapes_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain

@@ -9,7 +9,8 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.accuracy.report import AccuracyReport, ReportRow, Score
-from rankviz.figures import AccuracyInfo, accuracy_figure, accuracy_info
+from rankviz.figures import accuracy_figure, accuracy_info
+from rankviz.figures.accuracy import AccuracyInfo
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain

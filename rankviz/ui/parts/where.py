@@ -10,7 +10,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.engines import Place, Plan
+from rankviz.api.engines import EngineChoice, Plan
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words import title
@@ -91,7 +91,7 @@ def widgets(api: Api, *, limit_label: str, elem_id: str) -> dict[str, Any]:
     return w
 
 
-def choices(places: list[Place]) -> list[tuple[str, str]]:
+def choices(places: list[EngineChoice]) -> list[tuple[str, str]]:
     return [(place.title, place.name) for place in places]
 
 
@@ -194,7 +194,7 @@ def place_html(api: Api, sweep: Sweep) -> str:
         return ""
     standing = standing_on(api, sweep)
     spent = api.spending.of_sweep(sweep)
-    cost = spent.sentence(api.whereabouts.engine_of_sweep(sweep) if standing else "")
+    cost = spent.sentence(api.locations.engine_of_sweep(sweep) if standing else "")
     once = not spent.rent and spent.attempts == len(spent.attempts_of_each)
     if sweep.ended and once and spent.time.in_words == units.duration(sweep.seconds_in_runs):
         cost = ""  # the sentence that it has ended tells this time
@@ -207,7 +207,7 @@ def standing_on(api: Api, sweep: Sweep) -> str:
     doing = "Running" if sweep.running else "Ran" if sweep.ended else "Queued"
     if sweep.ended and not any(run.begun_attempts for run in sweep.runs):
         doing = "It was to run"
-    return f"{doing} on {words}." if (words := telling(api)(api.whereabouts.of_sweep(sweep))) else ""
+    return f"{doing} on {words}." if (words := telling(api)(api.locations.of_sweep(sweep))) else ""
 
 
 def telling(api: Api) -> Callable[[str], str]:
@@ -222,8 +222,8 @@ def place_in_sentences(api: Api, run: RunRecord) -> str:
     sweep = api.runs.sweep(run.request.sweep_id)
     if sweep.recorded:
         return ""
-    place = telling(api)(api.whereabouts.in_words(run))
-    named = api.whereabouts.of(run).engine if place else ""
+    place = telling(api)(api.locations.in_words(run))
+    named = api.locations.of(run).engine if place else ""
     spent = api.spending.of_run(run).sentence(named)
     sentences = [f"Place: {place}." if place else "", api.runs.why_waits(run), spent]
     if (of_sweep := api.spending.of_sweep(sweep)).rent:

@@ -359,7 +359,7 @@ def runs_view(
     if now.listed != before.listed:
         own = bool(unreadable or reading) or any(not sweep.recorded for sweep in sweeps)
         owners = {sweep.sweep_id: api.runs.owner_of(sweep.runs[0].run_id) for sweep in sweeps}
-        told, there = telling(api), api.whereabouts
+        told, there = telling(api), api.locations
         places = Places(lambda sweep: told(there.of_sweep(sweep)), lambda run: told(there.in_words(run)))
         filters = {"text": text, "state": state, "unreadable": unreadable, "owners": owners, "note": reading}
         filters |= {"places": places}

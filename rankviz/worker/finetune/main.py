@@ -37,14 +37,11 @@ from rankviz.worker.journal import (
 
 def main(argv: Sequence[str]) -> int:
     home, attempts = Path(argv[0]).resolve(), [Attempt.parse(text) for text in argv[1:]]
-    yield_file = home / os.environ.get(events.YIELD_VARIABLE, events.YIELD_FILE)
     store = RunStore(home)
     set_environment()
     os.chdir(home)  # Unsloth writes its compiled cache into the working directory
     session = None
     for run_id, attempt in attempts:
-        if session is not None and yield_file.exists():
-            return 0
         try:
             if not store.begin(run_id, attempt):
                 continue

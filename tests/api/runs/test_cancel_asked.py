@@ -9,9 +9,8 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.words import cancel_in_words
 from rankviz.endpoints.runs import status_json
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs.supervisor import KEPT, Supervisor
 from rankviz.store.ownership import Destination
-from rankviz.supervisor import Supervisor
-from rankviz.supervisor.supervisor import KEPT
 from rankviz.ui.parts.live import status_html
 from rankviz.ui.parts.where import cancel
 from rankviz.ui.runs.sweep import standing_html, sweep_view

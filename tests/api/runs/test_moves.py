@@ -3,16 +3,15 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.runs.moves import NOT_THE_PAYER
+from rankviz.api.engines import NOT_THE_PAYER
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT, NOTHING_TO_RESUME
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
-from rankviz.engines.hf_jobs.engine import HfJobs
-from rankviz.engines.hf_jobs.logins import Logins
-from rankviz.engines.hf_jobs.papers import NO_LIMIT
-from rankviz.engines.hf_jobs.spending import Cost
-from rankviz.engines.local import Local
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotRentedError, NotYoursError
+from rankviz.jobs.hf_jobs import HfJobs
+from rankviz.jobs.hub import Logins
+from rankviz.jobs.local import Local
+from rankviz.jobs.prices import NO_LIMIT, Cost
 from rankviz.store.ownership import Destination, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.elsewhere import Elsewhere
@@ -124,9 +123,9 @@ def test_without_a_place_a_sweep_goes_on_where_it_was_with_its_machine_and_limit
 
 def test_a_limit_that_cannot_be_read_has_to_be_given(rented):
     sweep_id = failed(rented, destination=Destination("hf-jobs", {"flavor": "t4-small", "spend": "50"}))
-    papers = engine_of(rented).papers
+    papers = engine_of(rented).ledger
     papers.note_limit(sweep_id, 1.0)
-    (papers.place / f"limit-{sweep_id}").write_text("nonsense")
+    (engine_of(rented).place / f"limit-{sweep_id}").write_text("nonsense")
 
     with pytest.raises(EngineUnavailableError, match=NO_LIMIT):
         rented.moves.resume(sweep_id)
@@ -151,7 +150,7 @@ def test_place_machine_and_limit_are_those_that_a_part_was_given_last(rented):
 
 def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_said(rented):
     sweep_id = failed(rented, 4, 16)
-    engine_of(rented).spending.add(sweep_id, "an-earlier-job", Cost(1.2, 1.2))
+    engine_of(rented).ledger.add(sweep_id, "an-earlier-job", Cost(1.2, 1.2))
 
     offer = rented.moves.check(sweep_id, "hf-jobs", "l4x1", 5.0).offer
 
@@ -166,7 +165,7 @@ def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_sai
 @pytest.mark.parametrize("action", ["check", "resume"])
 def test_a_limit_that_is_used_up_starts_nothing(rented, action):
     sweep_id = failed(rented)
-    engine_of(rented).spending.add(sweep_id, "an-earlier-job", Cost(1.9, 1.9))
+    engine_of(rented).ledger.add(sweep_id, "an-earlier-job", Cost(1.9, 1.9))
 
     with pytest.raises(InvalidSettingError, match=r"of \$2\.00 is used up: this sweep's jobs have cost \$1\.90"):
         getattr(rented.moves, action)(sweep_id, "hf-jobs", "l4x1", 2.0)
@@ -177,7 +176,7 @@ def test_a_limit_that_is_used_up_starts_nothing(rented, action):
 @pytest.mark.parametrize("limit", [0.05, 0.20])
 def test_a_limit_that_is_too_low_is_told_at_once_what_would_do_with_what_was_spent(rented, limit):
     sweep_id = failed(rented)
-    engine_of(rented).spending.add(sweep_id, "an-earlier-job", Cost(0.11, 0.11))
+    engine_of(rented).ledger.add(sweep_id, "an-earlier-job", Cost(0.11, 0.11))
 
     with pytest.raises(InvalidSettingError, match=r"Give at least \$0\.31 for the whole sweep"):
         rented.moves.check(sweep_id, "hf-jobs", "l4x1", limit)
@@ -247,7 +246,7 @@ def test_one_run_more_of_a_sweep_on_a_rented_machine_runs_there(rented):
 
 def test_one_run_more_is_refused_where_too_little_is_left_of_the_limit(rented):
     sweep_id = failed(rented, destination=Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
-    engine_of(rented).spending.add(sweep_id, "an-earlier-job", Cost(2.9, 2.9))
+    engine_of(rented).ledger.add(sweep_id, "an-earlier-job", Cost(2.9, 2.9))
 
     with pytest.raises(InvalidSettingError, match=r"used up: this sweep's jobs have cost \$2\.90"):
         rented.moves.add(sweep_id, 8)

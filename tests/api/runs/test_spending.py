@@ -70,29 +70,29 @@ def test_the_time_of_a_sweep_that_moved_is_named_engine_by_engine(api):
     sweep = sweep_of(api, moved, attempt("ray", "node-1", 1, 1.0, 11.0))
 
     assert "34 s on Ray cluster, 62 s on this machine, 1 run in 2 attempts" == api.spending.of_sweep(sweep).in_words
-    assert "this machine and Ray cluster (node-1)" == api.whereabouts.of_sweep(sweep)
-    assert "this machine, attempt 2" == api.whereabouts.in_words(sweep.runs[0])
+    assert "this machine and Ray cluster (node-1)" == api.locations.of_sweep(sweep)
+    assert "this machine, attempt 2" == api.locations.in_words(sweep.runs[0])
 
 
 def test_a_sweep_that_is_resumed_elsewhere_is_to_be_there(api):
     sweep = sweep_of(api, [RunFailed(time=1.0, error="no luck")], destination=Destination("slurm"))
-    assert "Slurm cluster" == api.whereabouts.of_sweep(sweep)
+    assert "Slurm cluster" == api.locations.of_sweep(sweep)
 
     api.workspace.store.requeue(sweep.runs[0].run_id, Destination("ray"))
 
-    assert "Ray cluster" == api.whereabouts.of_sweep(api.runs.sweep(sweep.sweep_id))
+    assert "Ray cluster" == api.locations.of_sweep(api.runs.sweep(sweep.sweep_id))
 
 
 def test_this_machine_in_an_imported_journal_is_not_this_one(api):
     sweep = sweep_of(api, attempt("local", "GPU 1", 1, 1.0, 61.0))
     (api.workspace.store.run_dir(sweep.runs[0].run_id) / IMPORTED).touch()
 
-    assert ("", Place()) == (api.whereabouts.of_sweep(sweep), api.whereabouts.of(sweep.runs[0]))
+    assert ("", Place()) == (api.locations.of_sweep(sweep), api.locations.of(sweep.runs[0]))
     assert "60 s" == api.spending.of_sweep(sweep).in_words
 
 
 def test_a_recorded_sweep_is_nowhere(api):
-    assert "" == api.whereabouts.of_sweep(api.runs.recorded()[0])
+    assert "" == api.locations.of_sweep(api.runs.recorded()[0])
 
 
 @pytest.mark.parametrize(

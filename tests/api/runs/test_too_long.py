@@ -9,9 +9,9 @@ from rankviz.api import Api
 from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import fast_ranks, quick_look, usual_seeds
-from rankviz.engines import Nodes
-from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.errors import LimitError
+from rankviz.jobs import Nodes
+from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.settings import SharedLimits, read
 from rankviz.store.ownership import Destination, Ownership, write_ownership
 from rankviz.visitor import acting_as

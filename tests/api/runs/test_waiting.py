@@ -10,8 +10,8 @@ from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunStarted, StepLogged
 from rankviz.core.runs.words import AFTER_OTHERS
 from rankviz.errors import EngineUnavailableError, RunNotFoundError
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store.ownership import Destination
-from rankviz.supervisor import Supervisor
 from rankviz.visitor import acting_as
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import wait_for, worker

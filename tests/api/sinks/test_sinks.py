@@ -6,7 +6,6 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.errors import (
     HubUnavailableError,
     InvalidSettingError,
@@ -16,6 +15,7 @@ from rankviz.errors import (
     PublishError,
     RunNotFoundError,
 )
+from rankviz.jobs.prices import Cost
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.visitor import HOST, acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, publish
@@ -227,8 +227,8 @@ def test_so_many_are_published_at_once_and_the_limit_is_named(api, hub, sweep, m
 
 def test_what_was_paid_for_rented_machines_is_published_without_the_limit(api, hub, sweep):
     engine = api.workspace.supervisor.engine("hf-jobs")
-    engine.papers.note_limit(sweep.sweep_id, 5.0, ANN.id)
-    engine.spending.add(sweep.sweep_id, "a-job", Cost(0.4, 0.4), ANN.id)
+    engine.ledger.note_limit(sweep.sweep_id, 5.0)
+    engine.ledger.add(sweep.sweep_id, "a-job", Cost(0.4, 0.4))
 
     publish(api, sweep.sweep_id)
 

@@ -4,14 +4,7 @@ import math
 
 import pytest
 
-from rankviz.core.cost.duration import (
-    DurationTerms,
-    cost,
-    duration_terms,
-    peak_flops_per_second,
-    price_of,
-    work_of,
-)
+from rankviz.core.cost.duration import DurationTerms, cost, duration_terms, peak_flops_per_second, price_of, work_of
 from rankviz.core.cost.setup import Price, TrainingSetup, card
 from rankviz.core.cost.stack import Habits
 from rankviz.core.quantity import Range
@@ -123,11 +116,7 @@ def test_without_autocast_the_adapter_works_in_fp32_and_so_does_what_k_bit_prepa
 
     plain, raised = without_autocast(), without_autocast(precision="nf4")
 
-    assert (0, 10 * 8 * 112, 0) == (
-        plain.operations_per_rank,
-        plain.operations_fp32_per_rank,
-        plain.operations_fp32,
-    )
+    assert (0, 10 * 8 * 112, 0) == (plain.operations_per_rank, plain.operations_fp32_per_rank, plain.operations_fp32)
     attention = 2 * 4 * 16 * 10  # the math kernel's whole matrix, since no fused one takes grouped keys in fp32
     assert 10 * (4.5 * attention + 6400) == raised.operations_fp32  # and the head
     assert 10 * 6 * 4608 == raised.operations

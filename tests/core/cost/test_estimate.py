@@ -194,11 +194,7 @@ def test_a_card_without_bf16_and_fp32_train_in_fp32():
 
     for got in (full(t4), full(precision="fp32")):
         assert "fp32" == got.dtype
-        assert (4 * 6288, 4 * 6288, 8 * 6288) == (
-            got.memory.base_weights,
-            got.memory.gradients,
-            got.memory.optimizer,
-        )
+        assert (4 * 6288, 4 * 6288, 8 * 6288) == (got.memory.base_weights, got.memory.gradients, got.memory.optimizer)
 
 
 @pytest.mark.parametrize(

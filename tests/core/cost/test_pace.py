@@ -384,11 +384,7 @@ def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
         device_band=Range(1600, 2400, 3400),
     )
     calibrated = MemoryCalibration(
-        probe_ids=("p",),
-        process_bytes=0,
-        working_factor=0.5,
-        memory_width=0.1,
-        reserved_share=1.25,
+        probe_ids=("p",), process_bytes=0, working_factor=0.5, memory_width=0.1, reserved_share=1.25
     )
 
     moved = calibrated_memory(memory, calibrated, Range(10, 20, 30))

@@ -16,15 +16,7 @@ from rankviz.catalog.hardware import find_gpu, load_assumptions, load_gpus
 from rankviz.catalog.models import load_index, load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import MAX_BATCH, Price, TrainingSetup
-from rankviz.core.fit.changes import (
-    changed,
-    keeping_tokens,
-    knobs,
-    largest,
-    limits,
-    peak_words,
-    setting,
-)
+from rankviz.core.fit.changes import changed, keeping_tokens, knobs, largest, limits, peak_words, setting
 from rankviz.core.fit.decide import as_json, decide, fit_in_words
 from rankviz.core.quantity import Range, by_level
 from rankviz.errors import InvalidSettingError
@@ -338,11 +330,7 @@ def test_where_nothing_is_enough_what_helps_most_is_named_and_the_cheapest_gpu_t
     assert "the cheapest GPU that fits is the Cheap card, about $" in decided.sentence
 
 
-ALONE = {
-    "a lower rank": {"r": 1},
-    "a smaller batch": {"batch": 1, "accum": 8},
-    "a shorter length": {"max_length": 1},
-}
+ALONE = {"a lower rank": {"r": 1}, "a smaller batch": {"batch": 1, "accum": 8}, "a shorter length": {"max_length": 1}}
 
 
 def of_catalogue(model, card, r, **training):
@@ -399,8 +387,7 @@ def test_every_change_that_a_sentence_names_does_what_it_says(model, card, r):
 
 
 @pytest.mark.parametrize(
-    ("change", "label"),
-    [({"precision": "nf4-dq"}, "double quantization"), ({"dora": False}, "LoRA instead of DoRA")],
+    ("change", "label"), [({"precision": "nf4-dq"}, "double quantization"), ({"dora": False}, "LoRA instead of DoRA")]
 )
 def test_double_quantization_and_no_dora_are_changes(change, label):
     tiny = {"per_device_train_batch_size": 1, "max_length": 1, "precision": "nf4"}

@@ -713,10 +713,7 @@ def test_a_lora_config_with_a_rank_asks_for_that_rank_and_its_alpha(asking, give
             {"ranks": (4, 16)},
             r"The rank is given twice: r = 8 in LoraConfig, and 4, 16 as ranks. Leave one of them out.",
         ),
-        (
-            {"alpha": "2r"},
-            r"Alpha is given twice: 32 in LoraConfig, and 2r as alpha. Leave one of them out.",
-        ),
+        ({"alpha": "2r"}, r"Alpha is given twice: 32 in LoraConfig, and 2r as alpha. Leave one of them out."),
     ],
 )
 def test_what_is_given_twice_and_differs_is_refused(asking, given, sentence):

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rankviz.core.runs.events import RunCompleted
-from rankviz.engines import Engine
-from rankviz.engines.local import Local
+from rankviz.jobs import Engine
+from rankviz.jobs.local import Local
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from rankviz.store.ownership import Destination
-from rankviz.supervisor import Supervisor
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
 from tests.support.runs import questions
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 
 from rankviz.api import Api
-from rankviz.engines import Attempt, End, Engine, Job, Live, Nodes, bundle
-from rankviz.engines.local import Local
 from rankviz.errors import EngineEndingError
+from rankviz.jobs import Attempt, End, Engine, Job, Live, Nodes, bundle
+from rankviz.jobs.local import Local
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.support.processes.workers import COMPLETE_ALL
 
 SAYS_ITS_CODE = '"$@"; echo $? > code'

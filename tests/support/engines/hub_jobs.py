@@ -2,7 +2,7 @@
 huggingface_hub calls.
 
 It really starts what a job says, as a process group on this machine. A job's mounts are folders here: where its command
-names a mount path, the folder stands instead. What it cannot show is in docs/engines.md.
+names a mount path, the folder stands instead. What it cannot show is in docs/spaces_and_engines.md.
 """
 
 import base64
@@ -24,8 +24,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from rankviz.api import Api
-from rankviz.engines.hf_jobs.engine import HfJobs
-from rankviz.engines.hf_jobs.logins import Logins
+from rankviz.jobs.hf_jobs import HfJobs
+from rankviz.jobs.hub import Logins
 from rankviz.store import RunStore
 from rankviz.store.ownership import Destination
 from tests.support.runs import questions
@@ -116,10 +116,6 @@ class StandInHub:
         """Beginnings of "METHOD /path" that are answered once they are no longer here."""
         self.drops_cancels = 0
         """So many cancels are answered 200 and end nothing."""
-        self.drops_log = False
-        """Whether logs are empty."""
-        self.keeps_logs_open = False
-        """Whether logs go on with comments after their last line, for ever."""
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -268,8 +264,6 @@ class _Handler(BaseHTTPRequestHandler):
             case ["POST", "api", "buckets", owner, name]:
                 self.hub.folder("bucket", f"{owner}/{name}").mkdir(parents=True, exist_ok=True)
                 self._json({"url": f"{self.hub.url}/buckets/{owner}/{name}"})
-            case ["GET", "api", "buckets", owner, name, "tree", *rest]:
-                self._json(list(self._tree(self.hub.folder("bucket", f"{owner}/{name}"), "/".join(rest))))
             case ["GET", "buckets", owner, name, "resolve", *rest]:
                 self._file(self.hub.folder("bucket", f"{owner}/{name}") / "/".join(rest))
             case _:
@@ -289,36 +283,11 @@ class _Handler(BaseHTTPRequestHandler):
         job = self.hub.jobs.get(job_id)
         if job is None:
             return self._json({"error": "Job not found"}, 404, {"X-Error-Code": "JobNotFound"})
-        if rest == ["logs"]:
-            return self._log(job)
         if rest == ["cancel"]:
             self.hub.drops_cancels -= 1
             if self.hub.drops_cancels < 0 and job.ended is None:
                 self.hub.end(job, "CANCELED")
         self._json(self._described(job))
-
-    def _log(self, job: StandInJob) -> None:
-        """As server-sent events, until the job ends."""
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        sent = 0
-        try:
-            while True:
-                over, lines = job.ended is not None, [] if self.hub.drops_log else job.log[sent:]
-                for line in lines:
-                    self.wfile.write(f"data: {json.dumps({'data': line, 'timestamp': ''})}\n\n".encode())
-                if self.hub.keeps_logs_open and not lines:
-                    self.wfile.write(b": keep-alive\n\n")
-                self.wfile.flush()
-                sent += len(lines)
-                if over and not self.hub.keeps_logs_open:
-                    break
-                time.sleep(0.02)
-        except OSError:
-            pass
-        self.close_connection = True
 
     def _commit(self, folder: Path, body: bytes) -> None:
         for line in body.splitlines():
@@ -333,13 +302,6 @@ class _Handler(BaseHTTPRequestHandler):
                     shutil.rmtree(folder / value["path"].rstrip("/"), ignore_errors=True)
         url = f"{self.hub.url}/datasets/{folder.parent.name}/{folder.name}/commit/{'0' * 40}"
         self._json({"commitOid": "0" * 40, "commitUrl": url, "pullRequestUrl": None})
-
-    def _tree(self, bucket: Path, prefix: str) -> Iterator[dict]:
-        for file in sorted((bucket / prefix).rglob("*")):
-            data = self._shown(file) if file.is_file() else None
-            if data is not None:
-                path = file.relative_to(bucket).as_posix()
-                yield {"type": "file", "path": path, "size": len(data), "xetHash": "0" * 64}
 
     def _shown(self, file: Path) -> bytes | None:
         for end, instead in self.hub.shows.items():

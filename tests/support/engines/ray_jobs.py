@@ -1,6 +1,6 @@
 """A stand-in for the dashboard of a Ray cluster: its Jobs API and its list of nodes, on loopback. Entrypoints really
 run, as processes of this machine, one for each slot. What this cannot show is tried on a true Ray by
-tests/engines/test_true_ray.py."""
+tests/jobs/test_true_ray.py."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from rankviz.engines.ray import Ray
+from rankviz.jobs.ray import Ray
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 

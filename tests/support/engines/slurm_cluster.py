@@ -2,7 +2,7 @@
 and nodes, which really starts what a job's script says.
 
 A node has room for one job. The executables hand their arguments and environment to the controller through a socket.
-As with Slurm, all that a job started ends with it. What this cannot show is in docs/engines.md.
+As with Slurm, all that a job started ends with it. What this cannot show is in docs/spaces_and_engines.md.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import psutil
 
-from rankviz.engines.slurm import Slurm
+from rankviz.jobs.slurm import Slurm
 from rankviz.store import RunStore
 
 COMMAND = """#!{python} -SE

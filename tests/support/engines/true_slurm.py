@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rankviz.engines.slurm import Slurm
+from rankviz.jobs.slurm import Slurm
 from rankviz.store import RunStore
 from tests.support.processes.workers import wait_for
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 
 from rankviz.core.runs.events import RunRequeued
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.support.runs import questions
 
 _PRELUDE = """

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from rankviz.core.runs.request import SweepRequest
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.support.runs import questions
 
 

@@ -4,7 +4,7 @@ import fcntl
 
 import pytest
 
-from rankviz.engines.process import lock_file
+from rankviz.jobs.process import lock_file
 from rankviz.store import RunStore
 from rankviz.ui.parts.where import COPY_IT, OF_ANOTHER
 from rankviz.ui.visitors import ADMIN, ANONYMOUS, COOKIE

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.errors import InvalidSettingError
+from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import Destination
 from rankviz.ui.parts.again import add_button
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
@@ -49,7 +49,7 @@ def test_on_this_machine_it_has_no_price(api):
 def test_where_too_little_is_left_it_is_there_and_says_so_when_it_is_pressed(api):
     sweep = finished_on(api, Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
     engine = next(each for each in api.workspace.supervisor.engines if each.name == "hf-jobs")
-    engine.spending.add(sweep.sweep_id, "a-job", Cost(2.9, 2.9))
+    engine.ledger.add(sweep.sweep_id, "a-job", Cost(2.9, 2.9))
 
     assert "$" not in add_button(api, sweep, OFFERS_8).value
     with pytest.raises(InvalidSettingError, match="is used up"):

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunStarted
-from rankviz.engines.hf_jobs.spending import Cost
+from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import Destination
 from rankviz.ui.parts.live import status_html
 from rankviz.ui.parts.where import place_html, place_in_sentences
@@ -67,7 +67,7 @@ def test_a_rented_machine_has_a_price_of_the_whole_sweep(tmp_path, hub):
     with page_on(hub, tmp_path / "home") as api:
         sweep = sweep_of(api, [placed("hf-jobs", "l4x1"), begun(1.0), completed(91.0)], destination=THERE)
         engine = next(each for each in api.workspace.supervisor.engines if each.name == "hf-jobs")
-        engine.spending.add(sweep.sweep_id, "a-job", Cost(0.4, 0.4))
+        engine.ledger.add(sweep.sweep_id, "a-job", Cost(0.4, 0.4))
 
         words = "$0.40 of at most $5.00, 2 min in runs"
         assert f"Ran on Hugging Face Jobs (l4x1). Cost so far: {words}." == text_of(place_html(api, sweep))

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.jobs import STILL_COSTS
-from rankviz.engines.hf_jobs.words import SCHEDULED
+from rankviz.jobs.hf_jobs import SCHEDULED
 from rankviz.store.ownership import Destination
 from tests.support.engines.hub_jobs import StandInHub
 from tests.support.processes.workers import wait_for

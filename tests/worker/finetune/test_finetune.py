@@ -13,9 +13,7 @@ from rankviz.api import Api
 from rankviz.core.runs.events import stages_of
 from rankviz.core.runs.record import RunState
 from rankviz.core.runs.run_time import FormulaTimes, timing_of
-from rankviz.engines.process import yield_file
 from rankviz.store import RunStore
-from rankviz.supervisor import WORKER_COMMAND
 from rankviz.trained.read import read_adapter
 from tests.support.models.tiny_llama import save_tokenizer, write_tiny_data
 from tests.support.runs import questions
@@ -246,22 +244,6 @@ def test_taking_the_adapter_off_leaves_every_weight_and_module_of_the_base(alone
     store, _ = alone
 
     assert json.loads((store.home / "untouched.json").read_text()) is True
-
-
-@pytest.mark.slow
-def test_a_worker_that_is_to_give_way_ends_after_the_run_that_it_is_at(tiny, tmp_path):
-    data = write_tiny_data(tmp_path / "letters.jsonl")
-    store = RunStore(tmp_path / "home")
-    run_ids = store.run_ids(store.create(letters(tiny, data, 4, 8)))
-    yield_file(store.home).touch()
-
-    worker = subprocess.run(
-        [*WORKER_COMMAND, str(store.home), *run_ids], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
-    )
-
-    assert 0 == worker.returncode
-    assert ["completed", "queued"] == [store.get(run_id).state.value for run_id in run_ids]
-    assert not store.has_begun(run_ids[1])
 
 
 @pytest.mark.slow

@@ -11,8 +11,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.probe import sentences
 from rankviz.core.runs.record import RunState
-from rankviz.supervisor import Supervisor
-from rankviz.supervisor.supervisor import PROBE_COMMAND
+from rankviz.jobs.supervisor import PROBE_COMMAND, Supervisor
 from rankviz.worker.introspect.layers import cut_config
 from rankviz.worker.probe.depth import write_random_base
 from tests.support.runs import questions

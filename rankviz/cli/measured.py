@@ -1,0 +1,375 @@
+"""`rankviz validate`, `verdict`, `spectrum`, `resize`, `doctor` and `probe`: measurements, and what this machine is."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.cli.shared import (
+    ADAPTER,
+    MODEL_HELP,
+    Force,
+    Json,
+    Plot,
+    as_flag,
+    check_plot,
+    fail,
+    grid,
+    plot_spectrum,
+    print_json,
+    print_notes,
+    require_new,
+    table,
+)
+from rankviz.core.accuracy.report import Score, TimeScore
+from rankviz.core.lora.config import lora_alpha
+from rankviz.core.probe import FREE_MEMORY_SHARE
+from rankviz.errors import InvalidSettingError
+from rankviz.options import OPTIONS, lora_of, takes, training_of
+from rankviz.units import NOT_KNOWN, counted
+from rankviz.units import rounded_percent as percent
+
+if TYPE_CHECKING:
+    from rankviz.verdict import RankLoss, Verdict
+
+Adapter = Annotated[
+    str,
+    typer.Argument(help="A folder, a zip, a .safetensors beside its config, a run's id, a Hub id, or sample."),
+]
+NOT_DISTINGUISHABLE = "cannot be distinguished"
+
+
+def validate(
+    file: Annotated[Path | None, typer.Argument(help="CSV file of measured runs; RankViz's own by default.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Also write the JSON to this file.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Predict measured runs: error by source, and the share inside the range."""
+    if output:
+        require_new(output, force=force)
+    accuracy = Api().accuracy
+    report = accuracy.of_file(file) if file else accuracy.remake()
+    if output:
+        output.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        return print_json(asdict(report))
+    overall = [report.overall] if report.overall else []
+    if unseen := report.left_out:
+        _print_scores("Peak memory: each source predicted without its own rows", [*unseen.origins, unseen.overall])
+        if unseen.without_own_kind:
+            print(f"No other source has the kind of setup of: {', '.join(unseen.without_own_kind)}.\n")
+    seen = "Peak memory, counted rows (tiers A and B)" + (", with their sources seen" if unseen else "")
+    _print_scores(seen, [*report.groups, *overall])
+    if report.bounds:
+        table(
+            "Rows whose length is only a cap: the measured peak is at most the upper end",
+            ["Table", "Rows", "Setups", "At most the upper end"],
+            [[s.group, str(s.rows), str(s.settings), percent(s.inside_band)] for s in report.bounds],
+        )
+    if report.not_scored:
+        _print_scores("Rows that are predicted and not counted (--json says why)", report.not_scored)
+    if unseen and unseen.time:
+        _print_time("Time, each source predicted without its own rows", unseen.time)
+    if report.time:
+        _print_time("Time, with their sources seen" if unseen else "Time", report.time)
+    if report.probes:
+        table(
+            "Probes: two small depths compared with the whole model",
+            ["Model", "Setup", "Memory", "From two depths", "Step", "From two depths"],
+            [
+                [
+                    row.model_id,
+                    row.setting,
+                    units.memory_size(row.measured_bytes),
+                    _signed(row.two_depth_error),
+                    units.duration(row.measured_seconds_per_step),
+                    _signed(row.two_depth_time_error),
+                ]
+                for row in report.probes
+            ],
+        )
+    if report.without_prediction:
+        table(
+            f"{counted(len(report.without_prediction), 'row')} without a prediction",
+            ["Row", "Source", "Reason"],
+            [[row.row_id, row.group, row.reason or ""] for row in report.without_prediction],
+        )
+
+
+def _print_time(title: str, time: TimeScore) -> None:
+    print(
+        f"{title}: {time.rows} rows, mean error {percent(time.mean_abs_error)}, {percent(time.inside_range)} inside "
+        f"the range.\nThe high end of a range is at most {time.widest_high_over_low:.2f} times the low end.\n"
+    )
+
+
+def _print_scores(title: str, scores: Sequence[Score]) -> None:
+    table(
+        title,
+        ["Source", "Rows", "Setups", "Mean error", "Largest error", "Inside the range", "Range"],
+        [
+            [
+                score.group,
+                str(score.rows),
+                str(score.settings),
+                percent(score.mean_abs_error),
+                f"{100 * score.worst_error:+.1f} %",
+                percent(score.inside_band),
+                f"±{percent(score.mean_half_width)}",
+            ]
+            for score in scores
+        ],
+    )
+
+
+def _signed(share: float | None) -> str:
+    return NOT_KNOWN if share is None else f"{100 * share:+.1f} %"
+
+
+def verdict(
+    losses: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV with the columns rank, seed, example, and loss or correct (0 or 1); learning_rate if several."
+        ),
+    ],
+    tolerance: Annotated[
+        str | None,
+        typer.Option(
+            help='Differences that do not matter: nats, points of correct, or "2%" of the gain; 0.02 nats or 1 point.',
+            show_default=False,
+        ),
+    ] = None,
+    base_loss: Annotated[
+        float | None, typer.Option(help="Loss of the untrained base, for a tolerance in percent.")
+    ] = None,
+    base_accuracy: Annotated[
+        float | None, typer.Option(help="The same for a file with the column correct: percent.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which ranks can be distinguished, from each held-out example's loss, or answer, in each run."""
+    from rankviz.verdict import sentences, verdict_json
+
+    if base_loss is None and base_accuracy is None and tolerance and tolerance.strip().endswith("%"):
+        raise InvalidSettingError(
+            "A tolerance in percent needs --base-loss or --base-accuracy; or give the tolerance in nats or points."
+        )
+    result = Api().verdicts.of_table(losses, tolerance, base_loss, base_accuracy)
+    if as_json:
+        return print_json(verdict_json(result))
+    table(
+        f"{losses.name}: {counted(result.seeds, 'seed')}, {counted(result.examples, 'example')}",
+        [
+            "Rank",
+            result.metric.noun.capitalize(),
+            "Learning rate",
+            "Runs",
+            f"{'Below' if result.metric.higher_is_better else 'Above'} the best ({result.metric.units})",
+            "Compared with the best",
+        ],
+        [_verdict_row(rank, result) for rank in result.ranks],
+        notes=sentences(result),
+    )
+
+
+def _verdict_row(rank: "RankLoss", result: "Verdict") -> list[str]:
+    from rankviz.verdict import CANT_TELL
+
+    above, rate, tried = result.above_best(rank.r), rank.learning_rate, rank.learning_rates_tried
+    is_best = rank.r == result.best
+    digits = 1 if result.metric.higher_is_better else 4  # one more than the sentences have of a loss
+    span = NOT_KNOWN if above.low is None else f"{above.low:+.{digits}f} to {above.high:+.{digits}f}"
+    return [
+        str(rank.r),
+        result.metric.text(result.read(rank.loss)),
+        "" if rate is None else f"{rate:g}" + (f" (best of {tried})" if tried > 1 else ""),
+        str(len(rank.run_losses)),
+        "" if is_best else span,
+        result.metric.superlative if is_best else NOT_DISTINGUISHABLE if rank.call == CANT_TELL else rank.call,
+    ]
+
+
+def spectrum(adapter: Adapter, plot: Plot = None, force: Force = False, as_json: Json = False) -> None:
+    """Show which rank a trained adapter really uses."""
+    from rankviz.core import spectrum as core
+
+    check_plot(plot, force=force)
+    opened = Api().adapters.spectrum(adapter)
+    if plot:
+        plot_spectrum(plot, opened)
+    if as_json:
+        return print_json(core.as_json(opened))
+    cells, rows = core.grid(opened), []
+    print(core.in_words(opened))
+    for name in cells.rows:
+        layers = cells.row(name)
+        used = [layer for layer in layers if not layer.is_dead]
+        spreads = [core.spread(layers, measure) for measure in ("effective_rank", "stable_rank")]
+        rows.append(
+            [name, str(len(layers)), _span([layer.r for layer in layers])]
+            + [_span([layer.rank_for(share) for layer in used]) for share in core.SHARES]
+            + [f"{over.median:.1f}" if over else "–" for over in spreads]
+            + [str(len(layers) - len(used))]
+        )
+    size = f"{units.file_size(opened.file_bytes)} in {opened.dtype}"
+    steps = f", {counted(opened.training_steps, 'step')}" if opened.training_steps else ""
+    ranks = [f"Rank for {percent(share, 0)}" for share in core.SHARES]
+    table(
+        f"{opened.name}: {counted(len(opened.layers), 'update')}, r = {opened.r}, {size}{steps}",
+        ["Module", "Updates", "r", *ranks, "Effective rank", "Stable rank", "No update"],
+        rows,
+        notes=opened.notes,
+    )
+
+
+def _span(values: list[int]) -> str:
+    if not values:
+        return "–"
+    return str(values[0]) if min(values) == max(values) else f"{min(values)} – {max(values)}"
+
+
+def resize(
+    adapter: Adapter,
+    output: Annotated[Path, typer.Option("-o", "--output", help="A new folder for the resized adapter.")],
+    r: Annotated[int | None, typer.Option("-r", "--rank", help="One rank for all modules.")] = None,
+    energy: Annotated[
+        float | None, typer.Option(help="Instead of a rank: share of each module's energy to keep, such as 0.99.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16; unchanged by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Truncate a trained adapter to a lower rank; PEFT loads the result."""
+    api = Api()
+    planned = api.adapters.plan_resize(adapter, r=r, energy=energy, dtype=dtype)
+    folder = api.adapters.resize(adapter, planned, output)
+    if as_json:
+        return print_json({"output": str(folder), **planned.as_json()})
+    energy_kept = planned.energy_kept
+    kept = "" if energy_kept is None else f", {100 * energy_kept:.2f} % of the update's energy kept"
+    print(
+        f"{folder}: r = {_span(sorted(planned.by_module.values()))}, {planned.parameters:,} parameters, "
+        f"{units.file_size(planned.file_bytes)} (before {units.file_size(planned.file_bytes_before)}){kept}."
+    )
+    for note in api.adapters.spectrum(adapter).notes:
+        print(f"- {note}")
+
+
+def doctor(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Skip the trial, in which a worker process imports and uses the libraries.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what this machine trains on, and what would keep a training from running (then the exit code is 1)."""
+    from rankviz.core.preflight import checks
+
+    diagnosis = Api().preflight.diagnose(trial=not quick)
+    problems = checks.problems(diagnosis.checks)
+    if as_json:
+        print_json(checks.as_json(*diagnosis))
+    else:
+        grid([check.state, check.name, check.sentence] for check in diagnosis.checks)
+        where = f"the GPU {diagnosis.facts.card.name}" if checks.uses_gpu(diagnosis.facts) else "the CPU"
+        untried = " The libraries were not tried: leave out --quick for that." * quick
+        many = "s" * (len(problems) > 1)
+        ready = f"Ready to train on {where}.{untried}"
+        print(f"\nNot ready: {len(problems)} problem{many} to solve first." if problems else f"\n{ready}")
+    if problems:
+        sys.exit(1)
+
+
+PROBE_OPTIONS = OPTIONS | {
+    each.name: each
+    for each in (
+        replace(OPTIONS["model"], help=MODEL_HELP),
+        replace(OPTIONS["r"], default=16, flags=("-r", "--rank")),
+        replace(OPTIONS["precision"], default="auto", help="auto, bf16, fp32, and on a GPU nf4-dq, nf4, int8 or fp16."),
+        replace(OPTIONS["framework"], help="unsloth, peft, and on a GPU trl."),
+        replace(OPTIONS["batch"], default=1),
+        replace(OPTIONS["accumulation"], default=1),
+        replace(OPTIONS["max_length"], default=256, help="Tokens per example (random tokens)."),
+        replace(OPTIONS["optim"], default="auto", help="auto, adamw_torch, sgd, and on a GPU adamw_8bit."),
+        replace(OPTIONS["checkpointing"], default="auto", help="auto, none, hf or unsloth."),
+    )
+}
+PROBED = ("precision", "framework", "batch", "accumulation", "max_length", "optim", "checkpointing")
+
+
+@takes("model", "r", "alpha", *ADAPTER, *PROBED, table=PROBE_OPTIONS, make=as_flag)
+def probe(
+    depth: Annotated[list[int] | None, typer.Option(help="Number of blocks to measure; repeatable.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Also run all blocks, to check the extrapolation.")] = False,
+    steps: Annotated[int, typer.Option(help="Minimum number of timed steps at each depth.")] = 5,
+    time_limit: Annotated[float, typer.Option(help="Time limit of the whole probe, in seconds.")] = 300.0,
+    memory_limit_gib: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Memory limit of the process or GPU; {percent(FREE_MEMORY_SHARE, 0)} of free memory by default."
+        ),
+    ] = None,
+    rows: Annotated[
+        Path | None, typer.Option(help="Add the measurement of all blocks to this CSV file of measured runs.")
+    ] = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Measure nothing: run the model's code on a simulated GPU, without one.")
+    ] = False,
+    gpu: Annotated[str, typer.Option(help="The GPU that --simulate simulates.")] = "T4",
+    padded: Annotated[
+        bool, typer.Option("--padded", help="With --simulate: the batch has padding, so attention gets a mask.")
+    ] = False,
+    as_json: Json = False,
+    **options: Any,
+) -> None:
+    """Measure memory and step time on this machine, with random weights and no download."""
+    from rankviz.core import probe as core
+    from rankviz.core.bounds import number
+
+    api, r, limit = Api(), options["r"], None
+    if memory_limit_gib is not None:
+        number(memory_limit_gib, "Memory limit in GiB", 0, core.MAX_MEMORY_LIMIT_BYTES / units.GIB, above=True)
+        limit = round(memory_limit_gib * units.GIB)
+    question = core.ProbeQuestion(
+        model_id=options["model"],
+        lora=replace(lora_of(options), r=r, lora_alpha=lora_alpha(options["alpha"], r)),
+        training=training_of(options, start=core.PROBE_TRAINING),
+        depths=tuple(depth or ()),
+        full=full or rows is not None,
+        timed_steps=steps,
+        time_limit_seconds=time_limit,
+        memory_limit_bytes=limit,
+    )
+    if simulate:
+        simulated = api.probes.simulate(question, gpu, padded=padded, full=full)
+        if as_json:
+            return print_json(simulated.as_json())
+        title = f"{simulated.model_id} on a simulated {simulated.gpu}"
+        return table(title, ["Memory", ""], simulated.lines(), notes=simulated.sentences())
+    print_notes(api.preflight.warnings(question.training))
+    probe_id = api.probes.start(question)
+    print(f"Probe {probe_id}. Ctrl-C stops the display; the probe goes on.", file=sys.stderr)
+    shown = ""
+    for record in api.probes.follow(probe_id):
+        status = str(record.state) if record.state.ended or not record.stage else record.stage
+        if status != shown:
+            print(status, file=sys.stderr)
+        shown = status
+    result = api.probes.summary(probe_id)
+    record = result.record
+    if rows is not None:
+        api.probes.add_rows(probe_id, rows)
+    if as_json:
+        print_json(core.as_json(result))
+    else:
+        title = f"{record.request.model_id} on {record.environment.get('device_name') or 'this machine'}"
+        lines = [list(line.texts) for line in core.lines_of(result)]
+        table(title, core.headers(result), lines, notes=core.sentences(record))
+    if record.state != "completed":
+        fail(record.error or f"The probe was {record.state}.", 1)

@@ -1,1 +1,0 @@
-"""What a job does, followed: its log, its journals in the bucket, its stage."""

@@ -1,0 +1,590 @@
+"""The trade-off chart of one model: every rank at its cost, against its expected quality; and of pinned configurations.
+
+Estimated is a band with a median, published lines are faint with open markers, own runs are filled markers with error
+bars, a fast curve is dashed. Published lines and runs know only differences between their own ranks: in a shortfall
+each is placed so that its highest rank lies on the forecast's median. The chosen rank is not drawn here: the page draws
+it over the chart, so that it follows at once.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isfinite, log, log10
+from statistics import NormalDist, fmean, stdev
+from typing import Any, NamedTuple
+
+from rankviz import units
+from rankviz.core.cost.estimate import RankEstimate
+from rankviz.core.forecast.bands import GRID, KINDS, QUALITY_WORDS, UNIT_WORDS
+from rankviz.core.forecast.bands import LOSS as LOSS_KIND
+from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, PublishedLine, Tradeoff
+from rankviz.core.runs.fast_curve import fast_curves
+from rankviz.core.runs.metric import LOSS, METRICS, Metric
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.words import made_of
+from rankviz.errors import InvalidSettingError
+from rankviz.figures.forecast import INNER, ForecastRank, bands
+from rankviz.figures.studies import DASHES, shapes_of
+from rankviz.figures.style import (
+    CHOSEN,
+    ESTIMATED,
+    FAST_CURVE,
+    MEASURED,
+    ONE_TWO_FIVE,
+    PUBLISHED,
+    SMALL,
+    Drawing,
+    draw,
+    figure,
+    rgba,
+    scatter,
+    ticks_at,
+)
+from rankviz.units import rounded_percent
+
+DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
+"""Enough for a smooth band on any axis."""
+LABEL_ROOM = 0.035
+"""Share of the axis that a rank's label takes."""
+WHOLE_BAND_FROM = 8
+"""The whole 80 % band is in the picture from this rank on."""
+SWEEPS_DRAWN = 3
+REACH = NormalDist().inv_cdf(0.9)
+"""Standard deviations from the middle to the end of an 80 % interval, as wide as the band's."""
+EVERY_RANK = "every rank"
+"""The trace that the page fills with all costs of a rank, for its hover."""
+QUALITY_LABELS = {
+    SHORTFALL_LOSS: "Shortfall, % of loss",
+    SHORTFALL_SCORE: "Shortfall, points",
+    **{metric.key: metric.label for metric in METRICS.values()},
+}
+HANGS = (
+    "Published lines and runs know only differences between their own ranks: each is placed so that its highest rank "
+    "lies on the median, or at 0 where nothing is forecast."
+)
+X_LABELS = {"file": "Adapter file", "memory": "Memory", "time": "Time", "money": "Cost", "rank": "Rank"}
+NO_TIME = "Select a GPU with a known speed to see the time."
+NO_MONEY = "Select a GPU with a price, or enter one, to see the cost."
+RUN_SHAPES = ("circle", "square", "diamond")
+PINNED_SHAPES = ("circle", "square", "diamond", "triangle-up")
+
+
+class XAxis(NamedTuple):
+    """One cost axis for the ranks of one question. ticks: of a logarithmic one; empty of a linear one."""
+
+    title: str
+    value: Callable[[RankEstimate], float | None]
+    """In the unit of the title; None where it is not known."""
+    ticks: Sequence[tuple[float, str]] = ()
+    unknown: str = ""
+    """What to do where no rank has a value."""
+
+
+def x_axis(x: str, ranks: Sequence[RankEstimate]) -> XAxis:
+    """The axis of this key of X_LABELS."""
+    if x == "file":
+        return XAxis("adapter file, MB (log scale)", lambda rank: rank.adapter_bytes / units.MB, ONE_TWO_FIVE)
+    if x == "memory":
+        return XAxis("GPU memory, GiB (expected)", lambda rank: rank.memory.device / units.GIB)
+    if x == "time":
+        size, unit = units.time_unit(max((r.duration.total.expected for r in ranks if r.duration), default=0))
+        title = f"training time, {unit} (expected)"
+        return XAxis(title, lambda r: r.duration.total.expected / size if r.duration else None, unknown=NO_TIME)
+    if x == "money":
+        title = "cost, US dollars (expected)"
+        return XAxis(title, lambda rank: rank.cost.usd.expected if rank.cost else None, unknown=NO_MONEY)
+    return XAxis("LoRA rank r (log scale)", lambda rank: rank.r, [(r, str(r)) for r in GRID])
+
+
+def x_range(places: Sequence[float | None], *, log: bool) -> list[float] | None:
+    """A little more than all places, so that the ends can be grasped; None where no place is known."""
+    xs = [(log10(x) if log else x) for x in places if x is not None]
+    if not xs:
+        return None
+    low, high = min(xs), max(xs)
+    room = 0.04 * (high - low) or abs(high) * 0.05 or 1.0
+    return [low - room, high + room]
+
+
+class HeroPoint(NamedTuple):
+    """One value of a study, of one's own runs or of a fast curve. error: half an error bar, None where not known."""
+
+    r: int
+    x: float
+    y: float
+    text: str
+    error: float | None = None
+    run_id: str = ""
+    chosen: int | None = None
+    """The rank that a click selects, where that is not r."""
+
+
+class HeroLine(NamedTuple):
+    """Points of one source, never joined to another's."""
+
+    label: str
+    kind: str
+    """A key of LOOKS."""
+    points: Sequence[HeroPoint]
+    shape: str = "circle"
+
+
+def published_lines(
+    published: Sequence[PublishedLine],
+    place: Mapping[int, float],
+    median: Mapping[int, float],
+    *,
+    by_rank: bool = False,
+) -> list[HeroLine]:
+    """One line a study and base. A line of another MoE scheme lies at its own parameters, or at its ranks by rank.
+
+    Args:
+        place: Where each rank lies on the cost axis.
+        median: The forecast's, by rank.
+        by_rank: Whether the axis is the rank itself.
+    """
+    shapes = shapes_of([each.line.study_id for each in published])
+    lines = []
+    for each in published:
+        line = each.line
+        equal = None if by_rank else each.equal_ranks
+        ranks = [r for r in line.ranks if r in place and (equal is None or r in equal)]
+        if len(ranks) < 2 or ranks[-1] not in median:
+            continue
+        values = dict(zip(line.ranks, line.values, strict=True))
+        errors = dict(zip(line.ranks, line.standard_errors, strict=True))
+        top = values[ranks[-1]]
+        lines.append(
+            HeroLine(
+                label=f"{line.base_model.rsplit('/', 1)[-1]} ({each.label})",
+                kind="published",
+                shape=shapes[line.study_id],
+                points=[
+                    HeroPoint(
+                        r,
+                        _between(place, equal[r]) if equal else place[r],
+                        top - values[r] + median[ranks[-1]],
+                        f"{top - values[r]:+.2g} from its r = {ranks[-1]}<br>{line.task}<br>{each.why}"
+                        + (f"<br>as many parameters as r = {equal[r]:.3g} here" if equal else ""),
+                        errors[r] if line.errors_published else None,
+                        chosen=max(1, round(equal[r])) if equal else None,
+                    )
+                    for r in ranks
+                ],
+            )
+        )
+    return lines
+
+
+def _between(place: Mapping[int, float], r: float) -> float:
+    """Where a rank that need not be whole lies: straight between its neighbours, or beyond the last two."""
+    known = sorted(place)
+    high = min(max(bisect_left(known, r), 1), len(known) - 1)
+    low, high = known[high - 1], known[high]
+    return place[low] + (r - low) / (high - low) * (place[high] - place[low])
+
+
+def run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[int, float]) -> list[HeroLine]:
+    """The sweeps of the model that have values in this quality, each with its fast curve. Arguments as above."""
+    if tradeoff.quality == SHORTFALL_SCORE:
+        return []
+    metric, is_shortfall = METRICS.get(tradeoff.quality, LOSS), tradeoff.quality in SHORTFALLS
+    with_values = [(sweep, values) for sweep in tradeoff.sweeps if (values := _by_rank(sweep.runs, metric))]
+    lines = []
+    # A shortfall compares each sweep with itself; values as measured depend on steps and data, so one sweep is drawn.
+    for sweep, measured in with_values[: SWEEPS_DRAWN if is_shortfall else 1]:
+        top, turn = max(measured), float
+        if is_shortfall:
+            if len(measured) < 2 or top not in median:
+                continue
+            mean, lifted = fmean(measured[top][0]), median[top]
+            turn = lambda value, mean=mean, lifted=lifted: 100 * log(value / mean) + lifted  # noqa: E731
+        points = [
+            _run_point(r, place[r], values, run_id, metric, turn)
+            for r, (values, run_id) in measured.items()
+            if r in place
+        ]
+        lines.append(
+            HeroLine(f"{'recorded runs' if sweep.recorded else 'your runs'}: {made_of(sweep)}", "runs", points)
+        )
+        for curve in fast_curves(sweep.runs)[:1]:
+            points = []
+            for point in curve.points:
+                if point.r in place and (value := metric.of(point)) is not None:
+                    how = "trained" if point is curve.trained else "truncated adapter"
+                    text = f"{metric.text(value)} {metric.noun}<br>{how}"
+                    points.append(HeroPoint(point.r, place[point.r], turn(value), text, run_id=curve.run_id))
+            lines.append(HeroLine(f"fast curve: {made_of(sweep)}", "fast", points))
+    return lines
+
+
+def _run_point(
+    r: int, x: float, values: Sequence[float], run_id: str, metric: Metric, turn: Callable[[float], float]
+) -> HeroPoint:
+    """turn: makes a measured value one of the y axis."""
+    mean, error = fmean(values), None
+    if len(values) > 1:
+        error = abs(turn(mean + REACH * stdev(values)) - turn(mean))
+    runs = "one run" if len(values) == 1 else f"mean of {len(values)} runs, bar: 80 % of such runs"
+    return HeroPoint(r, x, turn(mean), f"{metric.text(mean)} {metric.noun}<br>{runs}", error, run_id)
+
+
+def _by_rank(runs: Iterable[RunRecord], metric: Metric) -> dict[int, tuple[list[float], str]]:
+    """Values and the id of one run by rank, at the learning rate that was best there."""
+    cells: dict[int, dict[float, list[tuple[float, str]]]] = {}
+    for run in runs:
+        value = metric.of(run.loss_after)
+        if value is not None and isfinite(value):
+            cells.setdefault(run.request.r, {}).setdefault(run.request.learning_rate, []).append((value, run.run_id))
+    best = {
+        r: min(by_rate.values(), key=lambda cell: fmean(metric.turned(value) for value, _ in cell))
+        for r, by_rate in sorted(cells.items())
+    }
+    return {r: ([value for value, _ in cell], cell[0][1]) for r, cell in best.items()}
+
+
+LOOKS: Mapping[str, Mapping[str, Any]] = {
+    "published": {
+        "mode": "lines+markers",
+        "line": {"color": rgba(PUBLISHED, 0.55), "width": 1.2},
+        "marker": {"size": 8, "color": PUBLISHED, "line": {"width": 1.4}},
+    },
+    "runs": {
+        "mode": "markers",
+        "marker": {"size": 11, "color": MEASURED, "line": {"color": "white", "width": 1}},
+    },
+    "fast": {
+        "mode": "lines+markers",
+        "line": {"color": FAST_CURVE, "width": 1.6, "dash": "dash"},
+        "marker": {"size": 6, "color": FAST_CURVE},
+    },
+}
+"""How each kind of line is drawn: estimated is a band, measured filled, published open, a fast curve dashed."""
+
+
+def line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
+    """Lines of one study share its marker and differ in their dashes; each sweep has a marker of its own."""
+    runs, dashes = iter(RUN_SHAPES * len(lines)), iter(DASHES * len(lines))
+    return [_line_trace(line, next(runs) if line.kind == "runs" else line.shape, next(dashes)) for line in lines]
+
+
+def _line_trace(line: HeroLine, shape: str, dash: str) -> dict[str, Any]:
+    look, points, is_published = dict(LOOKS[line.kind]), line.points, line.kind == "published"
+    if is_published:
+        look["line"] = {**look["line"], "dash": dash}
+    errors = [point.error or 0 for point in points]
+    colour = rgba(PUBLISHED if is_published else MEASURED, 0.6)
+    bar = {"array": errors, "visible": any(errors), "color": colour, "thickness": 1.2, "width": 3}
+    return scatter(
+        [point.x for point in points],
+        [point.y for point in points],
+        name=line.label,
+        **look | {"marker": {**look["marker"], "symbol": f"{shape}-open" if is_published else shape}},
+        error_y={"type": "data"} | bar,
+        customdata=[[point.chosen or point.r, point.run_id] for point in points],
+        hovertext=[f"<b>{line.label}, r = {point.r}</b><br>{point.text}" for point in points],
+        hoverinfo="text",
+        cliponaxis=False,
+    )
+
+
+class HeroInfo(NamedTuple):
+    """What the chart shows. xs: the cost of every rank of RANKS, None where it is not known."""
+
+    xs: Sequence[float | None]
+    band: Sequence[ForecastRank]
+    band_label: str
+    lines: Sequence[HeroLine]
+    x_title: str
+    y_title: str
+    log_x: bool
+    ticks: Sequence[tuple[float, str]]
+    sentences: Sequence[str]
+    empty: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
+    heading: str = ""
+    facts: Sequence[str] = ()
+    """What holds over published studies."""
+    reference: int | None = None
+    """The rank that the band is a distance from, so that it has no width there."""
+
+
+def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
+    """Every rank of the trade-off at its cost; at itself where costs are not known. x: a key of X_LABELS."""
+    if x not in X_LABELS:
+        raise InvalidSettingError(f"The cost axis must be one of {', '.join(X_LABELS)} (got {x}).")
+    costs = {rank.r: rank for rank in tradeoff.estimate.ranks} if tradeoff.estimate else {}
+    x = x if costs else "rank"
+    axis = x_axis(x, [costs[r] for r in RANKS if costs])
+    place = {r: axis.value(costs[r]) for r in costs} or {r: r for r in RANKS}
+    known = {r: value for r, value in place.items() if value is not None}
+    forecast = tradeoff.forecast or tradeoff.bent
+    band = [rank for rank in forecast.ranks if rank.r in known] if forecast else []
+    median = {point.r: point.median for point in band} or dict.fromkeys(known, 0.0)
+    lines = [
+        *published_lines(tradeoff.published, known, median, by_rank=x == "rank"),
+        *run_lines(tradeoff, known, median),
+    ]
+    return HeroInfo(
+        xs=[place[r] for r in RANKS],
+        band=band,
+        band_label=_band_label(tradeoff),
+        lines=lines,
+        x_title=axis.title,
+        y_title=y_title(tradeoff),
+        log_x=bool(axis.ticks),
+        ticks=axis.ticks,
+        sentences=_sentences(tradeoff, lines),
+        heading=tradeoff.forecast.heading if tradeoff.forecast else "",
+        facts=tradeoff.forecast.facts if tradeoff.forecast else (),
+        reference=tradeoff.forecast.reference_rank if tradeoff.forecast else None,
+        empty="" if known else axis.unknown,
+        rows=_rows(band, lines, costs),
+    )
+
+
+def y_title(tradeoff: Tradeoff) -> str:
+    """The quality, its unit, and which way is better."""
+    if tradeoff.forecast:
+        forecast = tradeoff.forecast
+        other = f"r = {forecast.reference_rank}" if forecast.ranks else "each line's highest rank"
+        return f"{UNIT_WORDS[forecast.unit]} short of {other} (lower is better)"
+    return METRICS[tradeoff.quality].title
+
+
+def _band_label(tradeoff: Tradeoff) -> str:
+    """What the band is, with how often such bands have held where that was counted."""
+    forecast = tradeoff.forecast
+    if forecast is None:
+        recorded = tradeoff.bent is not None and tradeoff.sweeps[0].recorded
+        known = tradeoff.bent is not None and tradeoff.bent.noise_nats is not None
+        return f"forecast between {'recorded' if recorded else 'your'} runs{', 80 % band' if known else ''}"
+    if forecast.coverage_80_left_out is None:
+        return "forecast, 80 % band (not checked)"
+    of = "" if forecast.kind == LOSS_KIND else f" on {KINDS[forecast.kind]}"
+    return (
+        f"forecast, 80 % band (held {rounded_percent(forecast.coverage_80_left_out, 0)} of unseen "
+        f"{QUALITY_WORDS[forecast.unit]}{of})"
+    )
+
+
+def _sentences(tradeoff: Tradeoff, lines: Sequence[HeroLine]) -> list[str]:
+    """What the chart rests on; the sentences of the forecast, then how lines are placed."""
+    forecast = tradeoff.forecast or tradeoff.bent
+    words = list(forecast.sentences) if forecast else []
+    if tradeoff.forecast and lines:
+        words.append(HANGS)
+    if tradeoff.sweeps and tradeoff.quality == SHORTFALL_SCORE:
+        words.append("Runs of this model measured a loss, not a score: choose another quality to see them.")
+    return words
+
+
+def _rows(
+    band: Sequence[ForecastRank], lines: Sequence[HeroLine], costs: Mapping[int, RankEstimate]
+) -> list[dict[str, object]]:
+    rows = []
+    for point in (point for point in band if point.r in DRAWN_RANKS):
+        row = {
+            "kind": "forecast",
+            "source": "",
+            "r": point.r,
+            "value": point.median,
+            **{name: getattr(point, name) for name in ("low_50", "high_50", "low_80", "high_80")},
+        }
+        if cost := costs.get(point.r):
+            row |= {
+                "adapter_parameters": cost.adapter_parameters,
+                "adapter_bytes": cost.adapter_bytes,
+                "memory_bytes": cost.memory.device,
+                "seconds": cost.duration.total.expected if cost.duration else "",
+                "usd": cost.cost.usd.expected if cost.cost else "",
+            }
+        rows.append(row)
+    columns = list(rows[0]) if rows else ["kind", "source", "r", "value"]
+    for line in lines:
+        for point in line.points:
+            row = dict.fromkeys(columns, "") | {"kind": line.kind, "source": line.label, "r": point.r, "value": point.y}
+            rows.append(row)
+    return rows
+
+
+@figure
+def hero_figure(info: HeroInfo, *, height: int = 400) -> Drawing:
+    """The band below, lines over it, runs on top."""
+    return draw(
+        [*_band_traces(info), *line_traces(info.lines)] if not info.empty else [],
+        height=height,
+        uirevision=f"{info.x_title}|{info.y_title}",
+        x={
+            "type": "log" if info.log_x else "linear",
+            "range": x_range([*info.xs, *(point.x for line in info.lines for point in line.points)], log=info.log_x),
+            **(ticks_at(info.ticks) if info.ticks else {}),
+        },
+        y={"range": _y_range(info)},
+        x_title=info.x_title,
+        y_title=info.y_title,
+        message=info.empty,
+        hovermode="closest",
+        hoverdistance=30,
+        dragmode=False,
+        showlegend=not info.empty,
+    )
+
+
+def _y_range(info: HeroInfo) -> list[float] | None:
+    """All but the far end of the 80 % band at the lowest ranks, which would press everything else flat."""
+    known = [rank for rank in info.band if rank.low_80 is not None]
+    band = [(rank.low_50, rank.high_50) for rank in known] or [(rank.median, rank.median) for rank in info.band]
+    band += [(rank.low_80, rank.high_80) for rank in known if rank.r >= WHOLE_BAND_FROM]
+    points = [
+        (point.y - (point.error or 0), point.y + (point.error or 0)) for line in info.lines for point in line.points
+    ]
+    ends = [end for pair in (*band, *points) for end in pair]
+    if not ends:
+        return None
+    room = 0.06 * (max(ends) - min(ends)) or 1.0
+    return [min(ends) - room, max(ends) + room]
+
+
+def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
+    """An entry of the legend for the band and the median, and one for the inner band; the ranks that a band has by
+    name; every rank, for the hover."""
+    if not info.band:
+        return []
+    xs = dict(zip(RANKS, info.xs, strict=True))
+    drawn = [rank for rank in info.band if rank.r in DRAWN_RANKS]
+    pieces = [
+        {**piece, "hoverinfo": "skip", "showlegend": place == 0, "legendgroup": "band", "name": info.band_label}
+        | ({"name": INNER, "legendgroup": INNER, "showlegend": True, "legendrank": 2} if piece["name"] == INNER else {})
+        for place, piece in enumerate(bands(drawn, xs))
+    ]
+    stops = [rank for rank in info.band if rank.r in GRID]
+    places, medians = [xs[rank.r] for rank in stops], [rank.median for rank in stops]
+    hidden = {"showlegend": False, "hoverinfo": "skip", "cliponaxis": False}
+    traces = [
+        pieces[0] | {"legendrank": 1},
+        *pieces[1:],
+        scatter(
+            [xs[rank.r] for rank in info.band],
+            [rank.median for rank in info.band],
+            name=EVERY_RANK,
+            ids=[str(rank.r) for rank in info.band],
+            marker={"size": 9, "color": "rgba(0,0,0,0)"},
+            showlegend=False,
+        ),
+        scatter(
+            places,
+            medians,
+            mode="markers+text",
+            name="powers of two",
+            text=_labels(places, [str(rank.r) for rank in stops], info),
+            textposition="top center",
+            textfont={"size": SMALL},
+            marker={"size": 7, "color": ESTIMATED},
+            **hidden,
+        ),
+    ]
+    for rank in stops:
+        if rank.r == info.reference:
+            mark = {"size": 10, "color": "white", "line": {"color": ESTIMATED, "width": 2}}
+            name = f"r = {rank.r}: the reference, 0 by definition"
+            entry = {"name": name, "showlegend": True, "legendrank": 3}
+            traces.append(scatter([xs[rank.r]], [rank.median], marker=mark, **hidden | entry))
+    return traces
+
+
+def _labels(xs: Sequence[float], texts: Sequence[str], info: HeroInfo) -> list[str]:
+    """Only those that have room: on a cost that rank hardly moves, the low ranks lie on one another."""
+    low, high = x_range(info.xs, log=info.log_x)
+    labels, last = [], float("-inf")
+    for x, text in zip(xs, texts, strict=True):
+        place = ((log10(x) if info.log_x else x) - low) / (high - low)
+        has_room = place - last >= LABEL_ROOM
+        labels.append(text if has_room else "")
+        last = place if has_room else last
+    return labels
+
+
+class Pinned(NamedTuple):
+    """One configuration: its letter and rank, and the ranks that it could have. x, y: places on the axes."""
+
+    label: str
+    r: int
+    ranks: Sequence[int]
+    xs: Sequence[float]
+    ys: Sequence[float]
+
+
+class CompareInfo(NamedTuple):
+    """What the chart shows."""
+
+    pinned: Sequence[Pinned]
+    x_title: str
+    y_title: str
+    log_x: bool
+    ticks: Sequence[tuple[float, str]]
+    empty: str
+    rows: Sequence[Mapping[str, object]]
+
+
+def compare_info(tradeoffs: Sequence[tuple[str, int, Tradeoff]], *, x: str = "file") -> CompareInfo:
+    """tradeoffs: a label, the pinned rank and the trade-off of each, all of the same quality. x: a key of X_LABELS."""
+    every = [rank for _, _, tradeoff in tradeoffs for rank in tradeoff.estimate.ranks if rank.r in RANKS]
+    axis = x_axis(x, every)
+    pinned = []
+    for label, r, tradeoff in tradeoffs:
+        medians = {rank.r: rank.median for rank in tradeoff.forecast.ranks}
+        places = {rank.r: axis.value(rank) for rank in tradeoff.estimate.ranks}
+        ranks = [k for k in medians if (k in DRAWN_RANKS or k == r) and places[k] is not None]
+        pinned.append(Pinned(label, r, ranks, [places[k] for k in ranks], [medians[k] for k in ranks]))
+    return CompareInfo(
+        pinned=pinned,
+        x_title=axis.title,
+        y_title=y_title(tradeoffs[0][2]) if tradeoffs else "",
+        log_x=bool(axis.ticks),
+        ticks=axis.ticks,
+        empty="" if any(each.ranks for each in pinned) else axis.unknown or "Nothing is pinned.",
+        rows=[
+            {"configuration": each.label, "r": r, axis.title: at, "forecast": value}
+            for each in pinned
+            for r, at, value in zip(each.ranks, each.xs, each.ys, strict=True)
+        ],
+    )
+
+
+@figure
+def compare_figure(info: CompareInfo, *, height: int = 320) -> Drawing:
+    """A line a configuration, estimated; the pinned rank of each is a mark with its letter."""
+    traces: list[dict[str, Any]] = []
+    for each, dash, shape in zip(info.pinned, DASHES, PINNED_SHAPES, strict=False):
+        here = [place for place, r in enumerate(each.ranks) if r == each.r]
+        lines = {"line": {"color": ESTIMATED, "width": 2, "dash": dash}, "hoverinfo": "text"}
+        words = [f"<b>{each.label}</b><br>r = {r}" for r in each.ranks]
+        mark = {"color": CHOSEN, "size": 12, "symbol": shape, "line": {"color": "white", "width": 1}}
+        traces += [
+            scatter(each.xs, each.ys, mode="lines", name=each.label, hovertext=words, **lines),
+            scatter(
+                [each.xs[place] for place in here],
+                [each.ys[place] for place in here],
+                mode="markers+text",
+                showlegend=False,
+                name=f"{each.label}, r = {each.r}",
+                text=[f" {each.label[0]}: r = {each.r}"] * len(here),
+                textposition="top right",
+                marker=mark,
+                hoverinfo="skip",
+                cliponaxis=False,
+            ),
+        ]
+    every = [x for each in info.pinned for x in each.xs]
+    ticks = ticks_at(info.ticks) if info.ticks else {}
+    return draw(
+        traces if not info.empty else [],
+        height=height,
+        uirevision=f"compare|{info.x_title}",
+        x={"type": "log" if info.log_x else "linear", "range": x_range(every, log=info.log_x), **ticks},
+        y={},
+        x_title=info.x_title,
+        y_title=info.y_title,
+        message=info.empty,
+        showlegend=not info.empty,
+    )

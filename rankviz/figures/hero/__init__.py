@@ -1,1 +1,0 @@
-"""Explore's trade-off chart: ranks at their cost, against what is known of their quality."""

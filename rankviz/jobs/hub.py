@@ -1,0 +1,413 @@
+"""The calls of one account to Hugging Face, and who is logged in.
+
+What a job needs goes by commits to a private dataset repository: a login's scope `contribute-repos` covers that, and
+a job mounts it without a token. What it makes comes back by a bucket, which is read by plain HTTP as huggingface_hub's
+own file system does. A token is kept in memory alone.
+"""
+
+import contextlib
+import math
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotSoon
+from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, RankVizError, redacted
+from rankviz.jobs.cluster import in_thread
+from rankviz.jobs.prices import STARTING, Flavor
+
+REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
+IN, OUT = "/rankviz/in", "/rankviz/out"
+"""Where a job has the two."""
+READ_SECONDS = 30.0
+CALL_SECONDS = 120.0
+"""A call without any word from Hugging Face for so long counts as not answered. huggingface_hub waits for ever."""
+FLAVORS_SECONDS, SOON_SECONDS = 300.0, 5.0
+"""Machines and prices are asked for again after so long, and waited for so long."""
+MAX_LISTED = 20_000
+NOT_FOR_PEOPLE = re.compile(
+    r"\s*(?:\(?\b(?:request|trace|cf)[ -]?id\b\s*[:=]\s*[^\s)]+\)?|https?://\S+)", re.IGNORECASE
+)
+"""In what Hugging Face says: different in each answer, or nothing to read."""
+LOGIN = (
+    "It waits for its owner's login at Hugging Face: the page keeps no token. Log in, and what the job did meanwhile "
+    "is read."
+)
+NO_TOKEN = "It waits for a login at Hugging Face: set HF_TOKEN, or run `hf auth login`."
+ASKED = "Hugging Face is asked for its machines and their prices. Try again in a moment."
+REJECTED = "Hugging Face does not accept this login any more. Log in again."
+NO_CREDIT = (
+    "Hugging Face does not start jobs for this account: it has no credit. Add some at "
+    "https://huggingface.co/settings/billing."
+)
+PUBLIC = (
+    "Others can read {} on Hugging Face, so nothing is sent there. Make it private in its settings, or rename it, and "
+    "resume the sweep."
+)
+NOT_REACHED = "Hugging Face cannot be reached ({})."
+UNREADABLE = "Hugging Face answered something that cannot be read ({}). RankViz asks again."
+
+
+@dataclass(frozen=True, slots=True)
+class HubJob:
+    """A job as Hugging Face described it."""
+
+    id: str
+    stage: str
+    message: str = ""
+    seconds: float | None = None
+    """At most what is billed; None where it is not known."""
+    running_seconds: float | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    flavor: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.stage in ("COMPLETED", "CANCELED", "ERROR", "DELETED")
+
+
+class Hub:
+    """Calls with one token. EngineUnavailableError: try again later. EngineError: Hugging Face refused. After that and
+    after EngineDeclinedError nothing was done; after another EngineUnavailableError nobody knows.
+
+    Args:
+        name: The account's; it is asked for where it is not given.
+    """
+
+    def __init__(self, token: str, name: str = "", endpoint: str | None = None):
+        from huggingface_hub import HfApi
+
+        self.token = token
+        self.rejected = False
+        self.was_searched = False
+        """Whether its account was looked through for jobs that have come back."""
+        self._name = name
+        self._api = HfApi(endpoint=endpoint, token=token)
+        self._flavors: Future[Sequence[Flavor]] | None = None
+        self._flavors_at = -math.inf
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The account's."""
+        if not self._name:
+            with self._reaching():
+                self._name = _text(self._api.whoami()["name"])
+        return self._name
+
+    def is_of(self, name: str) -> bool:
+        """Whether this is known to be the account of that name."""
+        return bool(name) and name == self._name
+
+    def flavors(self, wait: float = SOON_SECONDS) -> Sequence[Flavor]:
+        """Return what can be rented now, the cheapest first; with it the account's name is known. It is asked for in a
+        thread, for all who wait. EngineUnavailableError where that takes longer."""
+        with self._lock:
+            known, age = self._flavors, time.monotonic() - self._flavors_at
+            if known is None or (known.done() and age > (SOON_SECONDS if known.exception() else FLAVORS_SECONDS)):
+                known, self._flavors_at = in_thread(self._ask_for_flavors, "rankviz-machines"), time.monotonic()
+                self._flavors = known
+        try:
+            return known.result(wait)
+        except NotSoon:
+            raise EngineUnavailableError(ASKED) from None
+
+    def _ask_for_flavors(self) -> Sequence[Flavor]:
+        _ = self.name
+        with self._reaching():
+            found = [_flavor(each) for each in self._api.list_jobs_hardware() if each.unit_label == "minute"]
+        return sorted(found, key=lambda each: (each.usd_per_minute, each.name))
+
+    def run(self, *, image: str, command: Sequence[str], flavor: str, timeout: int, labels: Mapping[str, str]) -> str:
+        """Start a job; return its id."""
+        from huggingface_hub import Volume
+
+        volumes = [
+            Volume(type="dataset", source=f"{self.name}/{REPOSITORY}", mount_path=IN, read_only=True),
+            Volume(type="bucket", source=f"{self.name}/{BUCKET}", mount_path=OUT),
+        ]
+        with self._reaching():
+            job = self._api.run_job(
+                image=image,
+                command=list(command),
+                flavor=flavor,
+                timeout=timeout,
+                labels=dict(labels),
+                volumes=volumes,
+                namespace=self.name,
+            )
+            return _text(job.id)
+
+    def job(self, job_id: str) -> HubJob | None:
+        """Describe a job; None where Hugging Face does not know it."""
+        from huggingface_hub.errors import JobNotFoundError
+
+        with self._reaching():
+            try:
+                return self._described(self._api.inspect_job(job_id=job_id, namespace=self.name))
+            except JobNotFoundError:
+                return None
+
+    def find(self, labels: Mapping[str, str]) -> Sequence[HubJob]:
+        """Return the jobs that have all these labels; the newest last."""
+        with self._reaching():
+            listed = islice(self._api.list_jobs(labels=dict(labels), namespace=self.name), MAX_LISTED)
+            jobs = [job for job in listed if labels.items() <= _labels(job).items()]
+            return [self._described(job) for job in sorted(jobs, key=lambda job: str(job.created_at))]
+
+    def cancel(self, job_id: str) -> None:
+        with self._reaching():
+            self._api.cancel_job(job_id=job_id, namespace=self.name)
+
+    def send(self, files: Mapping[str, bytes | Path], message: str) -> None:
+        """Commit files to the repository, without those of `code/` that it has. It and the bucket are made, private,
+        where they are not there. EngineError where one is not private."""
+        from huggingface_hub import CommitOperationAdd
+
+        bucket, repository = f"{self.name}/{BUCKET}", f"{self.name}/{REPOSITORY}"
+        with self._reaching():
+            self._api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
+            self._api.create_bucket(bucket, private=True, exist_ok=True)
+            places = {
+                f"datasets/{repository}": self._api.dataset_info(repository, expand=["private"]).private,
+                f"buckets/{bucket}": self._api.bucket_info(bucket).private,
+            }
+            if public := [place for place, private in places.items() if private is not True]:
+                raise EngineError(PUBLIC.format(" and ".join(public)))
+            additions = [
+                CommitOperationAdd(path_in_repo=path, path_or_fileobj=content)
+                for path, content in files.items()
+                if not (path.startswith("code/") and self._api.file_exists(repository, path, repo_type="dataset"))
+            ]
+            self._api.create_commit(repository, additions, commit_message=message, repo_type="dataset")
+
+    def unsend(self, folder: str) -> None:
+        """Remove a folder from the repository's main branch; its history has it still."""
+        with self._reaching():
+            self._api.delete_folder(
+                folder, f"{self.name}/{REPOSITORY}", repo_type="dataset", commit_message=f"Read: {folder}"
+            )
+
+    def sent(self, path: str, most: int) -> bytes:
+        """Return the beginning of a file of the repository; nothing where it is not there."""
+        return self._get(f"datasets/{self.name}/{REPOSITORY}/resolve/main/{quote(path)}", 0, most)
+
+    def read(self, path: str, offset: int, most: int) -> bytes:
+        """Return at most so many bytes of a file of the bucket from an offset on; none where it is not there."""
+        return self._get(f"buckets/{self.name}/{BUCKET}/resolve/{quote(path)}", offset, most)
+
+    def _get(self, path: str, offset: int, most: int) -> bytes:
+        from huggingface_hub import get_session
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+        headers = {**build_hf_headers(token=self.token), "Accept-Encoding": "identity", "Range": f"bytes={offset}-"}
+        url, data = f"{self._api.endpoint}/{path}", b""
+        with (
+            self._reaching(),
+            get_session().stream("GET", url, headers=headers, timeout=READ_SECONDS, follow_redirects=True) as response,
+        ):
+            if response.status_code in (404, 416):
+                return b""
+            if response.is_error:
+                response.read()
+            hf_raise_for_status(response)
+            skip = 0 if response.status_code == 206 else offset
+            parts = []
+            for chunk in response.iter_raw():
+                parts.append(chunk[skip:])
+                skip, most = max(0, skip - len(chunk)), most - len(parts[-1])
+                if most <= 0:
+                    break
+            data = b"".join(parts)
+        return data[: len(data) + min(0, most)]
+
+    def _described(self, job: Any) -> HubJob:
+        stage, durations = _text(getattr(job.status.stage, "value", job.status.stage)), job.durations
+        total, running = (_seconds(durations and getattr(durations, f"{which}_secs")) for which in ("total", "running"))
+        if total is not None and not (running is None and stage in ("RUNNING", "COMPLETED")):
+            total = min(total, (running or 0.0) + STARTING.high)  # waiting for a machine is not billed, starting is
+        return HubJob(
+            id=_text(job.id),
+            stage=stage,
+            message=_plain(job.status.message or "", self.token),
+            seconds=total,
+            running_seconds=running,
+            labels=_labels(job),
+            flavor=str(job.flavor or ""),
+        )
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Around every call. huggingface_hub has one client for all visitors, which so keeps nobody's cookies. What it
+        raises is said in words of ours, and is in no log, since it may hold a token."""
+        from huggingface_hub import get_session
+
+        session = get_session()
+        session.timeout = CALL_SECONDS
+        session.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        try:
+            yield
+        except RankVizError:
+            raise
+        except Exception as error:
+            raise self._in_words(error) from None
+
+    def _in_words(self, error: BaseException) -> EngineError | EngineUnavailableError:
+        import httpx
+        from huggingface_hub import errors
+
+        if isinstance(error, RuntimeError):  # so it wraps what kept a file from being sent
+            error = error.__cause__ or error
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | errors.OfflineModeIsEnabled):
+            return EngineDeclinedError(NOT_REACHED.format(type(error).__name__))
+        if not isinstance(error, errors.HfHubHTTPError):
+            is_network = isinstance(error, httpx.HTTPError | OSError)
+            return EngineUnavailableError((NOT_REACHED if is_network else UNREADABLE).format(type(error).__name__))
+        code = error.response.status_code
+        words = _plain(error.server_message or error.response.reason_phrase, self.token)
+        if code == 401:
+            self.rejected = True
+            return EngineDeclinedError(REJECTED)
+        if code == 402:
+            return EngineError(NO_CREDIT)
+        if code == 403:
+            return EngineError(
+                f"Hugging Face did not allow it ({words}). The login or token needs the scopes jobs and "
+                "contribute-repos, and write access to a bucket of yours."
+            )
+        if code in (409, 412, 423, 429):
+            return EngineDeclinedError(f"Hugging Face answered {code}: {words}")
+        if code == 408 or code >= 500:
+            return EngineUnavailableError(f"Hugging Face answered {code}: {words}")
+        return EngineError(f"Hugging Face refused it ({code}: {words}).")
+
+
+@dataclass
+class Logins:
+    """Who is logged in at Hugging Face, by the visitor's id. On a shared page each visitor's token serves that
+    visitor's jobs only. On a machine of one's own it is HF_TOKEN, or the login of this machine.
+
+    Args:
+        endpoint: Of the Hub; None is that of huggingface_hub.
+        of_machine: Whether the token of this machine serves the jobs that have no owner.
+    """
+
+    endpoint: str | None = None
+    of_machine: bool = True
+    _known: dict[str, tuple[Hub, float]] = field(default_factory=dict)
+    """Each with when it expires, unix seconds."""
+    _rejected: set[str] = field(default_factory=set)
+    """Tokens that Hugging Face did not accept: a page brings them with each request."""
+    _ended_at: dict[str, float] = field(default_factory=dict)
+    """When an owner logged out last, by the clock of requests."""
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def give(
+        self, owner: str, token: str, name: str = "", expires_at: float = math.inf, *, came_at: float = math.inf
+    ) -> Hub | None:
+        """Keep a visitor's login. Returns their Hub; None where they have logged out since. Of two logins of one
+        account, as on a laptop and on a phone, the one that lasts longer is kept.
+
+        Args:
+            name: The account's; it is asked for where it is not given.
+            came_at: When the request came that brings the token.
+        """
+        with self._lock:
+            if came_at <= self._ended_at.get(owner, -math.inf):
+                return None
+            hub, ends_at = self.of_owner(owner) or (None, -math.inf)
+            if hub is not None and hub.token == token:
+                self._known[owner] = hub, expires_at
+            elif hub is None or not hub.is_of(name) or (ends_at < expires_at and token not in self._rejected):
+                self._known[owner] = Hub(token, name, self.endpoint), expires_at
+            return self._known[owner][0]
+
+    def forget(self, owner: str) -> None:
+        """Log a visitor out. A request that came before brings no login back, however long it takes."""
+        with self._lock:
+            self._ended_at[owner] = time.monotonic()
+            self._known.pop(owner, None)
+
+    def of(self, owner: str) -> Hub | None:
+        """Return a visitor's Hub; None where they are not logged in. The token of this machine is read each time: it
+        may be another account's by now."""
+        if not owner and self.of_machine:
+            token = machine_token()
+            if token:
+                return self.give("", token)
+            self.forget("")
+        known = self.of_owner(owner)
+        return known[0] if known else None
+
+    def of_owner(self, owner: str) -> tuple[Hub, float] | None:
+        """Return a login that has not ended, with when it expires."""
+        with self._lock:
+            known = self._known.get(owner)
+            if known and (known[0].rejected or known[1] <= time.time()):
+                if known[0].rejected:
+                    self._rejected = {*list(self._rejected)[-100:], known[0].token}
+                del self._known[owner]
+                return None
+            return known
+
+    def require(self, owner: str) -> Hub:
+        """Return a visitor's Hub. EngineUnavailableError where they are not logged in."""
+        hub = self.of(owner)
+        if hub is None:
+            raise EngineUnavailableError(self.sentence(owner))
+        return hub
+
+    def sentence(self, owner: str) -> str:
+        """Return why a job of theirs waits where nobody is logged in."""
+        return LOGIN if owner or not self.of_machine else NO_TOKEN
+
+
+def machine_token() -> str:
+    """Return HF_TOKEN, or what `hf auth login` left; empty where there is neither."""
+    from huggingface_hub import get_token
+
+    return get_token() or ""
+
+
+def _flavor(hardware: Any) -> Flavor:
+    card = hardware.accelerator
+    number, _, unit = ((card.vram if card else None) or "").partition(" ")
+    is_gib = unit == "GB" and number.replace(".", "", 1).isdigit()  # so a card's label means GiB
+    return Flavor(
+        name=_text(hardware.name),
+        label=_text(hardware.pretty_name),
+        usd_per_minute=hardware.unit_cost_micro_usd / 1e6,
+        gpu=card.model if card else "",
+        gpus=int(card.quantity or 1) if card else 0,
+        memory_bytes=round(float(number) * 2**30) if is_gib else None,
+    )
+
+
+def _seconds(value: Any) -> float | None:
+    return float(value) if value is not None and 0 <= value < math.inf else None
+
+
+def _plain(words: Any, token: str) -> str:
+    """What Hugging Face says, in one line of a sentence, without the token that it was given."""
+    return redacted(" ".join(NOT_FOR_PEOPLE.sub("", str(words)).split()), token)[:300]
+
+
+def _labels(job: Any) -> Mapping[str, str]:
+    return {str(name): str(value) for name, value in (job.labels or {}).items()}
+
+
+def _text(value: Any) -> str:
+    """A word that must be there. TypeError, ValueError."""
+    if not isinstance(value, str):
+        raise TypeError(f"a word is a {type(value).__name__}")
+    if not value:
+        raise ValueError("a word is missing")
+    return value

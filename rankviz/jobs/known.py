@@ -1,0 +1,88 @@
+"""The engines that RankViz knows, by name. Each module is imported only where its engine is used."""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
+from rankviz.errors import InvalidSettingError, quoted
+from rankviz.jobs.engine import Engine
+from rankviz.settings import Settings
+from rankviz.store import RunStore
+
+
+def _local(store: RunStore, settings: Settings) -> Engine:
+    from rankviz.jobs.local import Local
+    from rankviz.machine import memory_bytes
+
+    percent = settings.limits.worker_memory_percent
+    most = math.inf if percent is None else memory_bytes() * percent / 100
+    return Local(store.home, most_gpus=settings.gpus, niceness=settings.niceness, memory_bytes=most)
+
+
+def _hf_jobs(store: RunStore, settings: Settings) -> Engine:
+    from rankviz.jobs.cluster import JobLimits
+    from rankviz.jobs.hf_jobs import HfJobs
+    from rankviz.jobs.hub import Logins
+
+    return HfJobs(
+        store,
+        Logins(of_machine=not settings.shared),
+        image=settings.jobs_image,
+        at_once=settings.jobs_at_once,
+        spend=settings.jobs_spend,
+        flavor=settings.jobs_flavor,
+        limits=JobLimits.of(settings.limits),
+    )
+
+
+def _ray(store: RunStore, settings: Settings) -> Engine:
+    from rankviz.jobs.cluster import JobLimits
+    from rankviz.jobs.ray import Ray
+
+    return Ray(
+        store,
+        address=settings.ray_address,
+        resources=settings.ray_resources,
+        labels=settings.ray_labels,
+        storage=settings.ray_storage,
+        sees_folders=settings.ray_same_folders,
+        limits=JobLimits.of(settings.limits),
+    )
+
+
+def _slurm(store: RunStore, settings: Settings) -> Engine:
+    from rankviz.jobs.slurm import Slurm
+
+    return Slurm(
+        store,
+        partition=settings.slurm_partition,
+        options=settings.slurm_options,
+        python=settings.slurm_python,
+        at_once=settings.slurm_at_once,
+        poll_seconds=settings.slurm_poll_seconds,
+        is_set_up=bool(settings.slurm_partition) or settings.engine == SLURM,
+    )
+
+
+KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {
+    LOCAL: _local,
+    HF_JOBS: _hf_jobs,
+    RAY: _ray,
+    SLURM: _slurm,
+}
+
+
+def require(name: str, known: Collection[str] = KNOWN) -> str:
+    """Return the name of an engine that there is. InvalidSettingError where there is none of that name."""
+    if name not in known:
+        raise InvalidSettingError(f"There is no engine {quoted(name)}. Known: {', '.join(known)}.")
+    return name
+
+
+def engines(store: RunStore, settings: Settings) -> Sequence[Engine]:
+    """Return all engines, that of runs which name none first. One that is not set up here says so when it is used."""
+    first = require(settings.engine)
+    for name, value in (("RANKVIZ_RAY_ADDRESS", settings.ray_address), ("RANKVIZ_RAY_STORAGE", settings.ray_storage)):
+        if first == RAY and not value:
+            raise InvalidSettingError(f"RANKVIZ_ENGINE is ray, so {name} must be set.")
+    return [KNOWN[name](store, settings) for name in (first, *(name for name in KNOWN if name != first))]

@@ -1,0 +1,172 @@
+"""The local engine: worker processes on this machine, one a GPU, or one on the CPU.
+
+Its workers write into the store's own run folders. Which live is told by their locks (process.py), so that a
+restarted app finds them, also where it was killed.
+"""
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from rankviz import units
+from rankviz.core.runs.events import GPU_LOST, LOCAL
+from rankviz.errors import EngineEndingError
+from rankviz.jobs import process
+from rankviz.jobs.engine import End, Engine, Job, Kind, Live
+from rankviz.machine import cards
+
+COMMANDS: Mapping[Kind, Sequence[str]] = {
+    "finetune": (sys.executable, "-m", "rankviz.worker", "finetune"),
+    "probe": (sys.executable, "-m", "rankviz.worker", "probe"),
+}
+OUT_OF_MEMORY = (
+    "Out of memory: this server allows a training at most {}, and this one took more. Use a smaller batch, a shorter "
+    "max_length, shorter rows or a smaller base."
+)
+
+
+class Slot(NamedTuple):
+    """A place for one worker."""
+
+    number: int
+    where: str
+    environment: Mapping[str, str]
+
+
+class Local(Engine):
+    """Workers of this machine.
+
+    Args:
+        home: The runs folder.
+        commands: What starts a worker, by kind; each is given HOME and attempts.
+        grace_seconds: A worker that has not ended so long after it was asked to is killed.
+        most_gpus: The most GPUs that are used; None is all that fit (machine.cards.usable).
+        gpus: Their names as CUDA_VISIBLE_DEVICES has them, instead of those that the driver reports.
+        niceness: How far the priority of a worker is below that of this process.
+        memory_bytes: What all workers together may take of this machine's memory, each an equal part; one that takes
+            more is ended, and its run is not tried again.
+    """
+
+    name = LOCAL
+    title = "This machine"
+    shares_disk = True
+    divides = True
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        commands: Mapping[Kind, Sequence[str]] = COMMANDS,
+        grace_seconds: float = 2.0,
+        most_gpus: int | None = None,
+        gpus: Sequence[str] = (),
+        niceness: int = 0,
+        memory_bytes: float = math.inf,
+    ):
+        self._home, self._commands, self._grace_seconds = home, commands, grace_seconds
+        self._most_gpus, self._gpus = most_gpus, tuple(gpus)
+        self._niceness, self._memory_bytes = niceness, memory_bytes
+        self._workers: dict[Path, process.Worker] = {}
+        self._lost_at: dict[int, float] = {}
+        """When a slot last lost a worker; one that lost none, or longer ago, is taken first."""
+
+    def room(self) -> int:
+        return len(self._free())
+
+    def start(self, job: Job) -> Live | None:
+        slot = min(self._free(), key=lambda each: self._lost_at.get(each.number, 0.0))
+        worker = process.launch(
+            self._commands[job.kind],
+            home=self._home,
+            attempts=job.attempts,
+            log=self._home / "runs" / job.attempts[0].run_id / "worker.log",
+            slot=slot.number,
+            environment=slot.environment or cards.worker_environment(),
+            niceness=self._niceness,
+        )
+        if worker is None:
+            return None
+        self._workers[worker.lock] = worker
+        return self._live(worker)
+
+    def live(self) -> Sequence[Live]:
+        known = [process.lock_file(self._home, slot.number) for slot in self._slots]
+        for lock in {*known, *self._home.glob("worker-*.lock")} - self._workers.keys():
+            if worker := process.find(lock):
+                self._workers[lock] = worker
+        return [self._live(self._workers[lock]) for lock in sorted(self._workers)]
+
+    def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
+        worker = self._worker(live)
+        if not worker.was_killed and unless():
+            return None
+        exit_code = worker.end(self._grace_seconds)
+        return End(exit_code, why=process.describe_exit(exit_code))
+
+    def forget(self, live: Live) -> None:
+        worker = self._worker(live)
+        del self._workers[worker.lock]
+        number = next((slot.number for slot in self._slots if worker.lock == self._lock_of(slot)), 0)
+        self._lost_at.pop(number, None)
+        if live.end is not None and live.end.lost:
+            self._lost_at[number] = time.monotonic()
+
+    def release(self) -> None:
+        self._workers.clear()
+
+    @cached_property
+    def _slots(self) -> Sequence[Slot]:
+        """Where there is one GPU, or none that the driver reports, its variables are found for each worker."""
+        if self._gpus:
+            places = [(f"GPU {gpu}", {cards.ORDER: cards.PCI, cards.VISIBLE: gpu}) for gpu in self._gpus]
+        else:
+            usable = cards.usable(cards.read_driver())
+            places = [(card.uuid if card.index is None else f"GPU {card.index}", cards.only(card)) for card in usable]
+        places = places[: self._most_gpus]
+        if len(places) < 2:
+            where = places[0][0] if places else "this machine"
+            return [Slot(0, where, places[0][1] if self._gpus else {})]
+        return [
+            Slot(number, where, environment | _own_cache(number)) for number, (where, environment) in enumerate(places)
+        ]
+
+    def _lock_of(self, slot: Slot) -> Path:
+        return process.lock_file(self._home, slot.number)
+
+    def _free(self) -> Sequence[Slot]:
+        return [slot for slot in self._slots if self._lock_of(slot) not in self._workers]
+
+    def _worker(self, live: Live) -> process.Worker:
+        return next(worker for worker in self._workers.values() if worker.attempts == live.job.attempts)
+
+    def _live(self, worker: process.Worker) -> Live:
+        if self._memory_bytes < math.inf and worker.pid is not None:
+            worker.end_at(self._memory_bytes / len(self._slots))
+        return Live(
+            job=Job(attempts=worker.attempts),
+            handle="" if worker.pid is None else str(worker.pid),
+            where=next((slot.where for slot in self._slots if worker.lock == self._lock_of(slot)), ""),
+            end=None if worker.alive() else self._end(worker),
+        )
+
+    def _end(self, worker: process.Worker) -> End | None:
+        """What is left of it is ended too; None until that has gone."""
+        try:
+            exit_code = worker.end(self._grace_seconds)
+        except EngineEndingError:
+            return None
+        if worker.took_bytes:
+            return End(exit_code, why=OUT_OF_MEMORY.format(units.memory_size(self._memory_bytes / len(self._slots))))
+        lost = exit_code is None or exit_code < 0 or exit_code == GPU_LOST
+        return End(exit_code, lost=lost, why=process.describe_exit(exit_code))
+
+
+def _own_cache(number: int) -> dict[str, str]:
+    """Unsloth writes compiled modules into the working directory, which workers share."""
+    name = "UNSLOTH_COMPILE_LOCATION"
+    return {name: f"{os.environ.get(name) or 'unsloth_compiled_cache'}-{number}"} if number else {}

@@ -1,0 +1,255 @@
+"""One worker process with all that it starts: launch, tell whether it lives, end it.
+
+A worker leads its own session, so that its whole process group can be ended at once and a closed terminal doesn't.
+Whether it lives is told by an flock on a file of HOME (worker.lock; with several GPUs, worker-1.lock and so on too)
+whose file descriptor the worker inherits: the lock lasts exactly as long as any process that holds it, whatever became
+of the supervisor that launched it. The file says, as JSON, which process leads and which runs it was given.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import psutil
+
+from rankviz import children
+from rankviz.core.runs.events import GPU_LOST, Attempt
+from rankviz.errors import EngineEndingError
+from rankviz.paths import IMPORT_ROOT
+
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+PR_SET_PDEATHSIG = 1
+PATIENCE_SECONDS = 1.0
+"""A killed worker is waited for so long."""
+UNKILLED = (
+    "The worker has been killed and has not ended yet: it may wait for a driver or a disk. Its place stays taken until "
+    "it has."
+)
+KILLED = (
+    "The worker was killed (SIGKILL), most likely because the machine ran out of memory. Choose a smaller batch, a "
+    "shorter max_length or a smaller base."
+)
+
+
+@dataclass(slots=True)
+class Worker:
+    """A live worker: launched here, or found alive by a supervisor that came later (then `popen` is None)."""
+
+    lock: Path
+    attempts: tuple[Attempt, ...]
+    pid: int | None
+    popen: subprocess.Popen | None = None
+    took_bytes: int = 0
+    """Of memory, when it was killed for that."""
+    was_killed: bool = False
+
+    def alive(self) -> bool:
+        if self.popen is not None:
+            # Never polled here: unwaited for it stays a zombie, which keeps its pid, and so its group's, from being
+            # given to a stranger until `end` has ended the group.
+            return self.popen.returncode is None and _lives(self.popen.pid)
+        return is_held(self.lock) and (self.pid is None or _lives(self.pid))
+
+    def end_at(self, most_bytes: float) -> None:
+        """Kill all of its processes where together they take more of this machine's memory than that. Files that they
+        map are not counted, nor is what a GPU's driver reserves without use: neither is resident memory of their
+        own."""
+        processes = self._processes()
+        # smaps_rollup is exact, and read only where that matters: it takes 9 ms of processor time for each GB.
+        for file in ("status", "smaps_rollup"):
+            took = sum(_own_bytes(pid, file) for pid in processes)
+            if took <= most_bytes:
+                return
+        self.took_bytes = took
+        _signal(signal.SIGKILL, processes)  # asked to end, they could go on taking
+
+    def end(self, grace_seconds: float) -> int | None:
+        """End every process of it and return the leader's exit code (None: not known) once all are gone.
+        EngineEndingError where one is still there a second after it was killed, as while it waits for a driver."""
+        processes = self._processes()
+        if not self.was_killed:
+            _signal(signal.SIGTERM, processes)
+            _signal(signal.SIGCONT, processes)  # a stopped process takes SIGTERM only once it goes on
+        deadline = time.monotonic() + (0.0 if self.was_killed else grace_seconds)
+        while any(map(_lives, processes)) and time.monotonic() < deadline + PATIENCE_SECONDS:
+            if time.monotonic() > deadline:
+                self.was_killed = True
+                _signal(signal.SIGKILL, processes)
+            time.sleep(0.02)
+            processes |= self._processes()
+        if any(map(_lives, processes)):
+            raise EngineEndingError(UNKILLED)
+        return self.popen.wait() if self.popen is not None else None
+
+    def _processes(self) -> set[int]:
+        """The group, the leader's descendants that left it, and, for the moment in which a supervisor died between
+        launching a worker and writing down its pid, whoever else holds the lock."""
+        pids = set()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
+                if self.pid is None:
+                    is_one = any(file.path == str(self.lock) for file in process.open_files())
+                else:
+                    is_one = os.getpgid(process.pid) == self.pid
+                if is_one:
+                    pids.add(process.pid)
+        if self.pid is not None:
+            with contextlib.suppress(psutil.Error):
+                pids |= {each.pid for each in psutil.Process(self.pid).children(recursive=True)}
+        return pids - {os.getpid()}
+
+
+def launch(
+    command: Sequence[str],
+    *,
+    home: Path,
+    attempts: Sequence[Attempt],
+    log: Path,
+    slot: int = 0,
+    environment: Mapping[str, str] = NO_VARIABLES,
+    niceness: int = 0,
+) -> Worker | None:
+    """Start `command HOME RUN_ID@ATTEMPT...` in HOME, its output going to `log`. OSError where it can't be started.
+    None where some process still holds the lock, as the threads of a worker do for a moment after its leader has ended.
+
+    Args:
+        slot: Which of the workers of this machine it is; the lock is named by it.
+        environment: Its own variables.
+        niceness: How far its priority is below that of this process.
+    """
+    lock = lock_file(home, slot)
+    search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {
+        **children.environment(children.TRAINING),
+        **environment,
+        "PYTHONPATH": os.pathsep.join(search_path),
+        "PYTHONUNBUFFERED": "1",
+    }
+    texts = [str(attempt) for attempt in attempts]
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        _write(fd, {"pid": None, "run_ids": texts})
+        with log.open("ab") as output:
+            popen = subprocess.Popen(
+                [*command, str(home), *texts],
+                cwd=home,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(fd,),
+            )
+        _write(fd, {"pid": popen.pid, "run_ids": texts})
+        nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
+        with contextlib.suppress(OSError):  # when memory runs out, this one is killed, and not the app
+            Path(f"/proc/{popen.pid}/oom_score_adj").write_text("500")
+        with contextlib.suppress(OSError):  # some kernels share processors among sessions
+            os.setpriority(os.PRIO_PROCESS, popen.pid, nice)
+            Path(f"/proc/{popen.pid}/autogroup").write_text(str(nice))
+    finally:
+        os.close(fd)
+    return Worker(lock=lock, attempts=tuple(attempts), pid=popen.pid, popen=popen)
+
+
+def find(lock: Path) -> Worker | None:
+    """Return the worker that an earlier supervisor launched with this lock and that still lives."""
+    if not is_held(lock):
+        return None
+    try:
+        content = json.loads(lock.read_text())
+    except ValueError:
+        content = {}
+    attempts = tuple(Attempt.parse(text) for text in content.get("run_ids", ()))
+    return Worker(lock=lock, attempts=attempts, pid=content.get("pid"))
+
+
+def lock_file(home: Path, slot: int = 0) -> Path:
+    return home / (f"worker-{slot}.lock" if slot else "worker.lock")
+
+
+def is_held(lock: Path) -> bool:
+    """Return whether some process holds the lock."""
+    try:
+        fd = os.open(lock, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def describe_exit(exit_code: int | None) -> str:
+    """Return what an exit code means, in a sentence that says what to do next."""
+    if exit_code is None:
+        return "The worker stopped, and nobody saw how; the end of its log shows what it did last."
+    if exit_code == -signal.SIGKILL:
+        return KILLED
+    if exit_code < 0:
+        return f"The worker was ended by {signal.Signals(-exit_code).name}; the end of its log says what it did last."
+    if exit_code == GPU_LOST:
+        return "The GPU failed, and its worker with it. Run `rankviz doctor`, and look for Xid errors of the driver."
+    if exit_code == 0:
+        return "The worker stopped before this run was done; the end of its log says what it did last."
+    return f"The worker stopped with exit code {exit_code}; the end of its log says why."
+
+
+def from_shell(code: int) -> int:
+    """Return an exit code as a shell has it (128 + signal) as Python does (-signal)."""
+    return 128 - code if code - 128 in frozenset(signal.Signals) else code
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends; to be called in it."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _signal(number: signal.Signals, processes: set[int]) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _write(fd: int, content: dict) -> None:
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, json.dumps(content).encode(), 0)
+
+
+def _lives(pid: int) -> bool:
+    """A zombie has ended; it only waits for its parent to ask how."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _own_bytes(pid: int, file: str) -> int:
+    """Resident memory of a process without files, anonymous and shared: in /proc's smaps_rollup its part of pages that
+    several processes share, in status all of them. Where the file has neither, what it shares with nobody; 0 once it
+    has ended."""
+    with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(OSError):
+            kilobytes = re.findall(r"(?:Rss|Pss_)(?:Anon|Shmem):\s+(\d+) kB", Path(f"/proc/{pid}/{file}").read_text())
+            if kilobytes:
+                return 1024 * sum(map(int, kilobytes))
+        memory = psutil.Process(pid).memory_info()
+        return memory.rss - getattr(memory, "shared", 0)
+    return 0

@@ -1,0 +1,332 @@
+"""Ray: one Ray job a RankViz job, by the Jobs API of a cluster that is there already.
+
+The page speaks HTTP with the dashboard of the head and needs no port else. The packed job goes to a storage that all
+nodes see, and its journals and adapters come back there (rankviz.jobs.inside). Ray retries nothing: a run whose node
+has gone is tried again by the supervisor.
+"""
+
+import math
+import re
+import shlex
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from rankviz.core.runs.events import GPU_LOST, RAY
+from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, redacted
+from rankviz.installed import has_ray
+from rankviz.jobs import process
+from rankviz.jobs.cluster import OWN_LIMITS, Cluster, JobLimits, RemoteJob, Status, home_id, in_thread
+from rankviz.jobs.engine import End, Nodes
+from rankviz.jobs.remote import Remote
+from rankviz.jobs.storage import Storage
+from rankviz.settings import RAY_RESOURCES
+from rankviz.store import RunStore
+
+CALL_SECONDS, NODES_SECONDS, KEPT_SECONDS = 30.0, 15.0, 30.0
+GIVEN_UP_SECONDS = 120.0
+ACCELERATOR = "accelerator_type:"
+"""A node with GPUs has a resource of this name with the model."""
+INTERNAL = ("node:", ACCELERATOR, "object_store_memory", "memory")
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+NOT_INSTALLED = (
+    "Ray is not installed here. For RANKVIZ_RAY_ADDRESS, run pip install '.[ray]' in the RankViz folder, or pip "
+    "install ray."
+)
+NO_ADDRESS = (
+    "No Ray cluster is set up here. Set RANKVIZ_RAY_ADDRESS to the address of its dashboard, such as "
+    "http://10.0.0.1:8265, and start RankViz again."
+)
+NO_STORAGE = (
+    "Ray has no storage here. Set RANKVIZ_RAY_STORAGE to a folder or URI that this machine and all nodes of the "
+    "cluster see, such as /shared/rankviz or s3://bucket/rankviz."
+)
+STOPPED_THERE = "The job was stopped in Ray."
+NEVER_PLACED = "failed to start within"
+"""What Ray says of a job that waited for a node for too long. It has not begun."""
+NOT_FOUND = "status code 404"
+
+
+class RayCluster(Cluster):
+    """One cluster.
+
+    Args:
+        address: Of its dashboard.
+        storage: A folder, or a URI of fsspec, that all nodes and this machine see.
+        resources: Of one job, by Ray's names.
+        labels: That a node must have.
+        worker: Instead of the true one.
+    """
+
+    shares_folder = False
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        address: str,
+        storage: str,
+        resources: Mapping[str, float],
+        labels: Mapping[str, str],
+        worker: Sequence[str] = (),
+    ):
+        self._home, self._address, self._storage = home, address, storage
+        self._resources, self._labels, self._worker = dict(resources), dict(labels), tuple(worker)
+        self._client: Any = None
+        self._lock = threading.Lock()
+
+    def why_not(self) -> str:
+        if not self._address:
+            return NO_ADDRESS
+        if not has_ray():
+            return NOT_INSTALLED
+        return "" if self._storage else NO_STORAGE
+
+    def prepare(self, job: RemoteJob) -> None:
+        try:
+            self._at(job, "in").write_all(job.folder)
+        except Exception as error:
+            raise EngineUnavailableError(self._unwritten(error)) from error
+
+    def submit(self, job: RemoteJob) -> str:
+        client = self._connected()
+        ask = {"GPU": "entrypoint_num_gpus", "CPU": "entrypoint_num_cpus", "memory": "entrypoint_memory"}
+        others = {name: amount for name, amount in self._resources.items() if name not in ask}
+        given = {ask[name]: amount for name, amount in self._resources.items() if name in ask}
+        if "entrypoint_memory" in given:
+            given["entrypoint_memory"] = int(given["entrypoint_memory"])
+        command = ["python", "-m", "rankviz.jobs.inside", *(f"{self._folder(job)}/{part}" for part in ("in", "out"))]
+        handle = self._submission_id(job)
+        try:
+            client.submit_job(
+                entrypoint=shlex.join([*command, *self._worker]),
+                submission_id=handle,
+                runtime_env={"env_vars": {"PYTHONUNBUFFERED": "1"}},
+                metadata={"rankviz": job.name},
+                entrypoint_resources=others or None,
+                entrypoint_label_selector=self._labels or None,
+                **given,
+            )
+        except Exception as error:
+            if re.search(r"status code 4\d\d|Invalid|must be", str(error)) and NOT_FOUND not in str(error):
+                raise EngineError(f"Ray does not take the job: {_in_a_line(error)}") from error
+            raise EngineUnavailableError(self._unreached(error)) from error
+        return handle
+
+    def poll(self, job: RemoteJob) -> Status | None:
+        handle = self._submission_id(job)
+        try:
+            details = self._connected().get_job_info(handle)
+        except EngineUnavailableError:
+            raise
+        except Exception as error:
+            if NOT_FOUND in str(error):
+                return None
+            raise EngineUnavailableError(self._unreached(error)) from error
+        state, message = str(details.status), _in_a_line(details.message or "")
+        return Status(
+            handle=handle,
+            where=urlsplit(details.driver_agent_http_address or "").hostname or (details.driver_node_id or "")[:8],
+            waits=f"Ray has not started the job yet: {message}" if state == "PENDING" else "",
+            end=end_of(state, details.driver_exit_code, message),
+            was_cancelled=state == "STOPPED",
+        )
+
+    def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
+        try:
+            return self._at(job, "out").read(path, offset, most)
+        except Exception as error:
+            raise EngineUnavailableError(self._unwritten(error)) from error
+
+    def cancel(self, job: RemoteJob) -> None:
+        try:
+            self._connected().stop_job(self._submission_id(job))
+        except EngineUnavailableError:
+            raise
+        except Exception as error:
+            raise EngineUnavailableError(self._unreached(error)) from error
+
+    def forget(self, job: RemoteJob) -> None:
+        Storage(self._folder(job)).remove()
+
+    def nodes(self) -> tuple[Nodes, int]:
+        """Return what jobs have on the nodes that live, and how many jobs fit there; where none does, what is needed
+        and what is there. EngineUnavailableError."""
+        from ray.util.state import list_nodes
+
+        try:
+            nodes = list_nodes(address=self._address, detail=True, limit=1000, timeout=int(NODES_SECONDS))
+        except Exception as error:
+            raise EngineUnavailableError(self._unreached(error)) from error
+        slots, models, has_gpu = 0, set(), "GPU" in self._resources
+        alive = [(node.resources_total or {}, node.labels or {}) for node in nodes if node.state == "ALIVE"]
+        for has, labels in alive:
+            fits = min(math.floor(has.get(name, 0) / amount) for name, amount in self._resources.items())
+            if fits > 0 and self._labels.items() <= labels.items():
+                slots += fits
+                models |= {name.removeprefix(ACCELERATOR) for name in has if name.startswith(ACCELERATOR)}
+        if slots:
+            return Nodes(sorted(models) if has_gpu else [], has_gpu=has_gpu), slots
+        needs = [f"{name} {amount:g}" for name, amount in self._resources.items()]
+        needs += [f"the label {name}={value}" for name, value in self._labels.items()]
+        has = "; ".join([*(self._described(*each) for each in alive[:8]), *(["…"] if len(alive) > 8 else [])])
+        trouble = f"No node of the Ray cluster has {' and '.join(needs)}. Its nodes have: {has or 'nothing'}."
+        return Nodes(has_gpu=has_gpu, trouble=trouble), 0
+
+    def _described(self, has: Mapping[str, float], labels: Mapping[str, str]) -> str:
+        amounts = [
+            f"{name} {amount:g}"
+            for name, amount in has.items()
+            if name in self._resources or not name.startswith(INTERNAL)
+        ]
+        own = [f"{name}={value}" for name, value in labels.items() if not name.startswith("ray.io/")]
+        return ", ".join(sorted([*amounts, *own])) or "nothing"
+
+    def _connected(self) -> Any:
+        """Return a client. EngineDeclinedError where there is none: then nothing was asked of the cluster."""
+        from ray.job_submission import JobSubmissionClient
+
+        class Client(JobSubmissionClient):
+            """With a limit of time, which Ray's own requests have not (seen with Ray 2.60)."""
+
+            def _do_request(self, *given: Any, **named: Any) -> Any:
+                return super()._do_request(*given, **{"timeout": CALL_SECONDS, **named})
+
+        with self._lock:
+            if self._client is None:
+                try:
+                    self._client = Client(self._address)
+                except Exception as error:
+                    raise EngineDeclinedError(self._unreached(error)) from error
+            return self._client
+
+    def _folder(self, job: RemoteJob) -> str:
+        return f"{self._storage.rstrip('/')}/{self._submission_id(job)}"
+
+    def _at(self, job: RemoteJob, part: str) -> Storage:
+        return Storage(f"{self._folder(job)}/{part}")
+
+    def _submission_id(self, job: RemoteJob) -> str:
+        """Ray takes each once."""
+        home = home_id(self._home / "ray.id", self._home.absolute())
+        return f"rankviz-{home}-{re.sub(r'[^A-Za-z0-9_-]', '_', job.name)}"
+
+    def _unreached(self, error: Exception) -> str:
+        text = _in_a_line(error)
+        if "token" in text.lower() or "Unauthenticated" in text:
+            why = "It wants its token: set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN as on its nodes."
+        else:
+            why = f"Does its head run, with a dashboard (pip install 'ray[default]')? {text}"
+        return f"The Ray cluster at {self._address} cannot be reached. {why}"
+
+    def _unwritten(self, error: Exception) -> str:
+        return f"The storage of Ray (RANKVIZ_RAY_STORAGE) cannot be used: {_in_a_line(error)}"
+
+
+class Ray(Remote):
+    """Jobs of an existing cluster.
+
+    Args:
+        sees_folders: Whether nodes see the folders of this machine under the same paths.
+        given_up_seconds: A cancelled job of a cluster that could not be reached for so long is left to it.
+        cluster: More of `RayCluster`.
+    """
+
+    name = RAY
+    divides = True
+
+    def __init__(
+        self,
+        store: RunStore,
+        *,
+        address: str = "",
+        storage: str = "",
+        resources: Mapping[str, float] = RAY_RESOURCES,
+        labels: Mapping[str, str] = NO_LABELS,
+        sees_folders: bool = False,
+        given_up_seconds: float = GIVEN_UP_SECONDS,
+        poll_seconds: float = 2.0,
+        limits: JobLimits = OWN_LIMITS,
+        worker: Sequence[str] = (),
+    ):
+        self._address, self._resources, self._labels = address, dict(resources), dict(labels)
+        self.sees_folders = sees_folders
+        cluster = RayCluster(
+            store.home, address=address, storage=storage, resources=resources, labels=labels, worker=worker
+        )
+        super().__init__(
+            store,
+            cluster,
+            at_once=0,
+            poll_seconds=poll_seconds,
+            given_up_seconds=given_up_seconds,
+            limits=limits,
+        )
+        self._slots: int | None = None
+        self._known, self._looked_at = Nodes(), -math.inf
+        self._looking: Any = None
+
+    @property
+    def title(self) -> str:
+        return f"Ray cluster {urlsplit(self._address).netloc}".strip()
+
+    @property
+    def about(self) -> str:
+        each = ", ".join(f"{name} {amount:g}" for name, amount in self._resources.items())
+        labels = "".join(f", on a node with {name}={value}" for name, value in self._labels.items())
+        sent = "" if self.sees_folders else " The base must be the embedded one or come from the Hub."
+        return f"The runs are sent to nodes of this cluster ({each} per worker{labels}), with their data.{sent}"
+
+    def nodes(self) -> Nodes:
+        if why_not := self.why_not():
+            return Nodes(trouble=why_not)
+        if time.monotonic() - self._looked_at >= KEPT_SECONDS:
+            self._look()
+        return self._known
+
+    def room(self) -> int:
+        """No room before the cluster has said what it has; where it cannot be asked, one, so that `start` says why."""
+        if self.why_not():
+            return 1
+        if self._looking is None or (
+            self._looking.done() and time.monotonic() - self._looked_at >= (KEPT_SECONDS if self._slots else 5.0)
+        ):
+            self._looking = in_thread(self._look, "rankviz-ray-nodes")
+        if self._looked_at == -math.inf:
+            return 0
+        self._at_once = self._slots or 0
+        return super().room() if self._slots else 1
+
+    def start(self, job: Any) -> Any:
+        if not self.why_not() and not self._slots:
+            raise EngineUnavailableError(self._known.trouble or "Ray is asked for its nodes.")
+        return super().start(job)
+
+    def _look(self) -> None:
+        try:
+            self._known, self._slots = self.cluster.nodes()
+        except EngineUnavailableError as error:
+            self._known, self._slots = Nodes(trouble=str(error)), None
+        self._looked_at = time.monotonic()
+
+
+def end_of(state: str, exit_code: int | None, message: str) -> End | None:
+    """Return how a job ended, by Ray's state, the exit code of rankviz.jobs.inside and what Ray says."""
+    if state == "STOPPED":
+        return End(why=STOPPED_THERE)
+    if state not in ("SUCCEEDED", "FAILED"):
+        return None
+    if state == "SUCCEEDED" or exit_code is not None:
+        code = process.from_shell(exit_code or 0)
+        return End(code, lost=code < 0 or code == GPU_LOST, why=process.describe_exit(code))
+    if NEVER_PLACED in message:
+        return End(by_us=True, why=message)
+    return End(lost=True, why=f"Ray lost the job: {message}"[:500])
+
+
+def _in_a_line(error: Exception | str) -> str:
+    return redacted(" ".join(str(error).split()))[:500]

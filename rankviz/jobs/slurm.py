@@ -1,0 +1,453 @@
+"""Slurm: one batch job a RankViz job, on the nodes of a cluster that see the runs folder under the same path.
+
+A batch script runs the worker in the job's folder and writes its exit code beside it, which does not depend on Slurm's
+accounting. Jobs are submitted by sbatch, polled by one squeue for all of them (sacct for those it no longer lists), and
+cancelled by scancel. Every file has one machine that writes it, so nothing rests on locks of a network disk.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rankviz.core.bounds import printable
+from rankviz.core.runs.events import DISK_FULL, GPU_LOST, MODELS_VARIABLE, SLURM
+from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, InvalidSettingError, quoted
+from rankviz.jobs import bundle, process
+from rankviz.jobs.cluster import Cluster, RemoteJob, Status, home_id
+from rankviz.jobs.engine import End, Nodes
+from rankviz.jobs.remote import Remote
+from rankviz.machine import disk
+from rankviz.paths import IMPORT_ROOT
+from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
+from rankviz.store import RunStore
+
+ALLOWED = """account begin constraint cores-per-socket cpus-per-gpu cpus-per-task deadline exclude exclusive gpu-freq
+    gpus gpus-per-node gres hint licenses mail-type mail-user mem mem-per-cpu mem-per-gpu nice nodelist prefer qos
+    reservation time time-min tmp wckey"""
+"""Options of sbatch that the owner of a server may set: what a job gets and when it may start; not what it runs, its
+name and where its output goes. Whole names only: sbatch takes abbreviations too."""
+GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus(?:-per-node)?)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
+VARIABLES = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SLURM_CONF(_SERVER)?|"
+    "SBATCH_(ACCOUNT|PARTITION|QOS|RESERVATION|TIMELIMIT|CONSTRAINT|WCKEY)"
+)
+"""Variables that Slurm's commands get: no secret of the page, and nothing of a job in which the page itself runs."""
+PASSED = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "XDG_CACHE_HOME")
+"""Variables that a worker gets: where bases are. No token: Slurm keeps scripts where operators read them."""
+MAY_HAVE_ARRIVED = re.compile(r"timed out|(send|receive|shutdown) failure|zero bytes|unexpected message", re.IGNORECASE)
+"""What sbatch says where the controller may have the job all the same."""
+WILL_NOT_BE_TAKEN = re.compile(
+    r"invalid|specification|unrecognized option|not permitted|permission denied|configuration is not available|"
+    r"not in this partition|requested than permitted|no partition specified",
+    re.IGNORECASE,
+)
+"""What sbatch says of a job that is wrong as it is (slurm_errno.c). All else may pass, such as a limit of jobs."""
+EXIT_CODE, BATCH = "exit_code", "batch.sh"
+MOST_OFTEN_SECONDS = 1.0
+"""While jobs are cancelled, Slurm is asked so often at most."""
+NEEDED = ("sbatch", "squeue", "scancel")
+NOT_HERE = (
+    "There is no {} on this machine. Start RankViz where Slurm's commands are, such as a login node of the cluster."
+)
+NOT_SET_UP = (
+    "Slurm is not set up here. Set RANKVIZ_SLURM_PARTITION to a partition of the cluster, or RANKVIZ_ENGINE=slurm for "
+    "its default partition."
+)
+CANCELLED_THERE = "The job was cancelled in Slurm."
+ENDS = {
+    "NODE_FAIL": (True, "The node failed in the middle of the job."),
+    "PREEMPTED": (True, "Slurm gave the node to a job that goes first."),
+    "BOOT_FAIL": (True, "The node did not boot."),
+    "TIMEOUT": (
+        False,
+        "The job reached its time limit in Slurm. Use fewer steps. A longer limit is --time in RANKVIZ_SLURM_OPTIONS.",
+    ),
+    "DEADLINE": (False, "The job reached its deadline in Slurm."),
+    "OUT_OF_MEMORY": (
+        False,
+        "The job used more memory than it had asked Slurm for. Use a smaller batch or a shorter length. More memory is "
+        "--mem in RANKVIZ_SLURM_OPTIONS.",
+    ),
+    "CANCELLED": (False, CANCELLED_THERE),
+}
+"""Of a job that another than its worker ended: whether its place was lost, so that it is tried again, and why."""
+ENDED = frozenset({"COMPLETED", "FAILED", *ENDS})
+"""With any other state, also one that is not known here, a job may go on."""
+SCRIPT = """#!/bin/sh
+cd {folder} || exit 1
+trap : TERM
+{exports}
+export {models}={shared}
+ls -d {shared}/*/ > /dev/null 2>&1 || {models}={of_nodes}/$(uname -n)
+{command} < /dev/null
+code=$?
+printf '%-3d\\n' $code 1<> {exit_code}
+exit $code
+"""
+"""With a trap the shell outlives a SIGTERM, which ends the worker, and writes its exit code over a line that is there
+already, as a worker may end because the disk is full. The embedded base is that of the runs folder, if it is there, or
+else in a folder of each node, which fetches it once: on some network disks, machines do not see each other's locks."""
+
+
+class SlurmJob(NamedTuple):
+    """One job, as squeue or sacct prints it."""
+
+    id: str
+    states: frozenset[str]
+    """One, and flags such as COMPLETING beside it."""
+    reason: str = ""
+    nodes: str = ""
+
+
+class SlurmCluster(Cluster):
+    """The commands of one user on one cluster.
+
+    Args:
+        jobs: The folder of the packed jobs.
+        options: Of sbatch.
+        python: The words that start Python on a node; none: the page's Python, by the same path.
+        search_path: Where the commands are, as PATH; empty: as the page's.
+        seconds: A command that takes longer is killed.
+        worker: Instead of the true one.
+    """
+
+    shares_folder = True
+
+    def __init__(
+        self,
+        jobs: Path,
+        *,
+        options: Sequence[str],
+        python: Sequence[str] = (),
+        is_set_up: bool = True,
+        poll_seconds: float,
+        search_path: str = "",
+        seconds: float = 30.0,
+        worker: Sequence[str] = (),
+    ):
+        self._jobs, self._options, self._python, self._worker = jobs, options, python, worker
+        self._is_set_up, self._poll_seconds, self._seconds = is_set_up, poll_seconds, seconds
+        self._environment = {name: text for name, text in os.environ.items() if VARIABLES.fullmatch(name)}
+        if search_path:
+            self._environment["PATH"] = search_path
+        self._lock = threading.Lock()
+        self._asked_at = float("-inf")
+        self._rows: Mapping[str, SlurmJob] = {}
+        self._trouble: EngineUnavailableError | None = None
+
+    def why_not(self) -> str:
+        path = self._environment.get("PATH")
+        absent = next((name for name in NEEDED if not shutil.which(name, path=path)), "")
+        return NOT_HERE.format(absent) if absent else "" if self._is_set_up else NOT_SET_UP
+
+    def submit(self, job: RemoteJob) -> str:
+        """Slurm itself repeats nothing: a node that fails costs a run one attempt, which the supervisor counts."""
+        if not self._is_set_up:
+            raise EngineDeclinedError(NOT_SET_UP)
+        script = job.folder / BATCH
+        (job.folder / EXIT_CODE).write_text("   \n")
+        script.write_text(self._script(job))
+        done = self._run(
+            *("sbatch", "--parsable", *self._options, f"--job-name={self._name(job)}", f"--chdir={job.folder}"),
+            f"--output=runs/{job.job.attempts[0].run_id}/worker.log",
+            *("--open-mode=append", "--export=NONE", "--no-requeue", "--nodes=1", "--ntasks=1", str(script)),
+        )
+        handle = done.stdout.strip().partition(";")[0]  # its cluster may stand after it
+        if done.returncode == 0 and handle.isascii() and handle.isdigit():
+            return handle
+        problem = _problem(done.stderr)
+        if done.returncode <= 0 or MAY_HAVE_ARRIVED.search(problem):
+            raise EngineUnavailableError(f"Slurm's answer was lost: {problem}")
+        if WILL_NOT_BE_TAKEN.search(problem):
+            is_partition = "partition" in problem.lower() and "account" not in problem.lower()
+            setting = f"{'RANKVIZ_SLURM_PARTITION or ' if is_partition else ''}RANKVIZ_SLURM_OPTIONS"
+            raise EngineError(f"Slurm does not take the job: {problem} Change {setting}, and start RankViz again.")
+        raise EngineDeclinedError(f"Slurm does not take the job now: {problem}")
+
+    def poll(self, job: RemoteJob) -> Status | None:
+        row = self._listed(job).get(self._name(job))
+        exit_code = read_exit_code(job.folder)
+        if row is None and job.handle:
+            row = self._accounted(job)
+        if row is None:
+            end = end_by(exit_code)
+            return Status(handle=job.handle, end=end) if end else None
+        return Status(
+            handle=row.id,
+            where=row.nodes,
+            waits=waits_of(row),
+            end=end_of(row, exit_code),
+            was_cancelled="CANCELLED" in row.states,
+            is_ending=bool(row.states & {*ENDED, "COMPLETING"}),
+        )
+
+    def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
+        with (job.folder / path).open("rb") as file:
+            file.seek(offset)
+            return file.read(most)
+
+    def cancel(self, job: RemoteJob) -> None:
+        """By number and name: numbers begin anew where a cluster is set up anew."""
+        done = self._run("scancel", "--quiet", f"--name={self._name(job)}", *filter(None, [job.handle]))
+        if done.returncode != 0:
+            raise EngineUnavailableError(f"Slurm has not ended the job (scancel): {_problem(done.stderr)}")
+
+    def _listed(self, job: RemoteJob) -> Mapping[str, SlurmJob]:
+        """This user's jobs by name: by a squeue that began after the job was submitted or cancelled, and not too
+        long ago."""
+        with self._lock:
+            age = time.monotonic() - self._asked_at
+            most = min(MOST_OFTEN_SECONDS, self._poll_seconds) if job.submission.cancelled else self._poll_seconds
+            if age >= most or self._asked_at < job.asked_at:
+                self._asked_at = time.monotonic()
+                try:
+                    self._rows, self._trouble = self._squeue(), None
+                except EngineUnavailableError as error:
+                    self._trouble = error
+            if self._trouble:
+                raise self._trouble
+            return self._rows
+
+    def _squeue(self) -> Mapping[str, SlurmJob]:
+        """Jobs that ended a while ago are among them (MinJobAge). Older versions ignore filters where they print JSON,
+        and then others' jobs are too."""
+        done = self._run("squeue", "--me", "--states=all", "--json")
+        if done.returncode != 0:
+            raise EngineUnavailableError(f"Slurm cannot be asked (squeue): {_problem(done.stderr)}")
+        try:
+            return read_jobs(done.stdout, user=os.getuid())
+        except ValueError as error:
+            problem = printable(str(error), 100)
+            raise EngineUnavailableError(f"squeue --json printed something else: {problem}.") from None
+
+    def _accounted(self, job: RemoteJob) -> SlurmJob | None:
+        """A job that has ended, where accounting is on."""
+        with contextlib.suppress(EngineUnavailableError):
+            columns = "--format=JobIDRaw,JobName,State,NodeList"
+            done = self._run("sacct", "--allocations", "--parsable2", "--noheader", columns, f"--jobs={job.handle}")
+            for fields in (line.split("|") for line in done.stdout.splitlines()):
+                if len(fields) == 4 and fields[1] == self._name(job) and states_of(fields[2]) & ENDED:
+                    return SlurmJob(fields[0], states_of(fields[2]), nodes=_on_one_line(fields[3]))
+        return None
+
+    def _run(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
+        """Run a command. EngineUnavailableError where it hangs: then all is killed that it started, since clusters
+        have scripts around these commands."""
+        command = [name, *arguments]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        try:
+            process = subprocess.Popen(
+                command, env=self._environment, text=True, errors="replace", start_new_session=True, **pipes
+            )
+        except OSError:
+            raise EngineDeclinedError(NOT_HERE.format(name)) from None
+        try:
+            stdout, stderr = process.communicate(timeout=self._seconds)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # one may not let itself be killed
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate(timeout=1.0)
+            raise EngineUnavailableError(f"Slurm does not answer ({name}).") from None
+        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+    def _script(self, job: RemoteJob) -> str:
+        command = [*(self._python or [sys.executable]), *bundle.arguments(job.job, job.folder)]
+        if self._worker:
+            command = [*self._worker, str(job.folder), *map(str, job.job.attempts)]
+        variables = {name: os.environ[name] for name in PASSED if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+        if not self._python:  # another one has RankViz installed itself
+            search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+            variables["PYTHONPATH"] = os.pathsep.join(search_path)
+        return SCRIPT.format(
+            folder=shlex.quote(str(job.folder)),
+            exports="\n".join(f"export {name}={shlex.quote(text)}" for name, text in variables.items()),
+            models=MODELS_VARIABLE,
+            shared=shlex.quote(str(self._jobs.parent / "models")),
+            of_nodes=shlex.quote(str(self._jobs / "models")),
+            command=shlex.join(command),
+            exit_code=EXIT_CODE,
+        )
+
+    def _name(self, job: RemoteJob) -> str:
+        return f"rankviz-{self._home_id}-{job.name}"
+
+    @cached_property
+    def _home_id(self) -> str:
+        return home_id(self._jobs.parent / "slurm.id", self._jobs)
+
+
+class Slurm(Remote):
+    """Batch jobs of one cluster.
+
+    Args:
+        partition: Empty: the cluster's default.
+        options: More options of sbatch.
+        python: The command that starts Python on a node; empty: the page's Python.
+        at_once: Jobs that Slurm has at most, those that wait there too.
+        is_set_up: Whether the owner of this server wants it to be offered. If not, nothing is submitted.
+        missing_seconds: A job that Slurm does not list for so long is gone.
+        commands: More of `SlurmCluster`.
+    """
+
+    name = SLURM
+    divides = True
+
+    def __init__(
+        self,
+        store: RunStore,
+        *,
+        partition: str = "",
+        options: Sequence[str] = SLURM_OPTIONS,
+        python: str = "",
+        at_once: int = SLURM_AT_ONCE,
+        poll_seconds: float = SLURM_POLL_SECONDS,
+        is_set_up: bool = True,
+        missing_seconds: float = 60.0,
+        **commands: Any,
+    ):
+        self._partition = partition
+        self._options = [*([f"--partition={partition}"] if partition else []), *check_options(options)]
+        cluster = SlurmCluster(
+            store.home.absolute() / f"{self.name}-jobs",
+            options=self._options,
+            python=python_command(python),
+            is_set_up=is_set_up,
+            poll_seconds=poll_seconds,
+            **commands,
+        )
+        super().__init__(store, cluster, at_once=at_once, poll_seconds=poll_seconds, missing_seconds=missing_seconds)
+
+    @property
+    def title(self) -> str:
+        return f"Slurm cluster, partition {self._partition}" if self._partition else "Slurm cluster"
+
+    @property
+    def about(self) -> str:
+        options = " ".join(self._options) or "no options"
+        return f"The runs are sent to nodes of this cluster as batch jobs ({options}), with their data."
+
+    def nodes(self) -> Nodes:
+        gpus = [match for option in self._options if (match := GPU.fullmatch(option))]
+        models = [match["model"].upper() for match in gpus if match["model"]]
+        return Nodes(gpus=models, has_gpu=bool(gpus), trouble=self.why_not())
+
+    def is_live(self, folder: Path) -> bool:
+        """A job whose worker has ended takes no place any more, though Slurm has not said so yet."""
+        return super().is_live(folder) and read_exit_code(folder) is None
+
+
+def check_options(options: Sequence[str]) -> Sequence[str]:
+    """Return the same options. InvalidSettingError names the first that cannot be set."""
+    for option in options:
+        name = option.removeprefix("--").partition("=")[0]
+        if not option.startswith("--") or name not in ALLOWED.split():
+            raise InvalidSettingError(
+                f"RANKVIZ_SLURM_OPTIONS cannot have {quoted(option)}. Write each option as --name=value, with one of "
+                f"these names: {', '.join(ALLOWED.split())}."
+            )
+    return tuple(options)
+
+
+def python_command(text: str) -> Sequence[str]:
+    """Split a command line into words; ~ before the first is the home folder. InvalidSettingError where its quotes do
+    not close."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(text)}: {error}.") from None
+    return [os.path.expanduser(word) for word in words[:1]] + words[1:]
+
+
+def read_exit_code(folder: Path) -> int | None:
+    """Return the exit code of a job's worker, negative where a signal ended it; None where it has not ended, or
+    without a word. EngineUnavailableError where it may be read later."""
+    try:
+        text = (folder / EXIT_CODE).read_text()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+        return None
+    except OSError as error:
+        raise EngineUnavailableError(f"Files of jobs cannot be read now ({error.strerror}).") from error
+    if not re.fullmatch(r"\d{1,3} *\n", text, re.ASCII):
+        return None
+    return process.from_shell(int(text))
+
+
+def read_jobs(text: str, user: int) -> Mapping[str, SlurmJob]:
+    """Return a user's jobs that `squeue --json` printed, by name; of several with one name, one that has not ended, or
+    the newest. ValueError: it printed something else."""
+    try:
+        jobs = [(str(row["name"]), _row(row)) for row in json.loads(text)["jobs"] if _number(row["user_id"]) == user]
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"no list of jobs: {error!r}") from None
+    return dict(sorted(jobs, key=lambda job: (not job[1].states & ENDED, int(job[1].id))))
+
+
+def states_of(words: str | Sequence[str]) -> frozenset[str]:
+    """Return the states of a text, as older versions print it ("CANCELLED by 1000"), or of a list of texts."""
+    return frozenset([words.split(" ")[0]] if isinstance(words, str) else map(str, words))
+
+
+def waits_of(row: SlurmJob) -> str:
+    """Return why a job has not begun, or does not go on, as a sentence; empty while it runs."""
+    if row.states & {"PENDING", "CONFIGURING"}:
+        reason = row.reason if row.reason not in ("", "None") else "no reason given yet"
+        return printable(f"Slurm has not started the job yet: {reason}.", 300)
+    return "Slurm has suspended the job." if row.states & {"SUSPENDED", "STOPPED"} else ""
+
+
+def end_of(row: SlurmJob, exit_code: int | None) -> End | None:
+    """Return how a job ended; None while processes of it may be left. exit_code: of its worker, if it is known."""
+    # A node that has failed cannot say that its processes are gone; what they write counts no more.
+    if not row.states & ENDED or ("COMPLETING" in row.states and "NODE_FAIL" not in row.states):
+        return None
+    for state, (lost, why) in ENDS.items():
+        if state in row.states:
+            return End(exit_code, lost=lost, why=why)
+    words = ", ".join([*sorted(row.states), *([row.reason] if row.reason not in ("", "None") else [])])
+    why = f"The job ended in Slurm before its worker did: {words}. Do the nodes see the runs folder under its path?"
+    return end_by(exit_code) or End(lost=True, why=printable(why, 300))
+
+
+def end_by(exit_code: int | None) -> End | None:
+    """Return how a job ended, by the exit code of its worker alone."""
+    if exit_code is None:
+        return None
+    why = disk.FULL_SENTENCE if exit_code == DISK_FULL else process.describe_exit(exit_code)
+    return End(exit_code, lost=exit_code < 0 or exit_code == GPU_LOST, why=why)
+
+
+def _row(row: Mapping[str, Any]) -> SlurmJob:
+    return SlurmJob(
+        id=str(_number(row["job_id"])),
+        states=states_of(row["job_state"]),
+        reason=_on_one_line(row.get("state_reason")),
+        nodes=_on_one_line(row.get("nodes")),
+    )
+
+
+def _number(value: Any) -> int:
+    """Newer versions print some numbers as {"set": true, "infinite": false, "number": 5}."""
+    return int(value["number"] if isinstance(value, dict) else value)
+
+
+def _on_one_line(text: Any) -> str:
+    return printable(" ".join(str(text or "").split()), 200)
+
+
+def _problem(text: str) -> str:
+    """The last line that says something, without what stands before it: "sbatch: error: "."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = lines[-1].split("error: ")[-1] if lines else "it says nothing"
+    return printable(last.rstrip("."), 300) + "."

@@ -1,0 +1,147 @@
+"""What commands read and write: exports, plots, adapters, and paths relative to the caller's folder."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.cli.shared import plot_sweep
+from rankviz.paths import ASSETS
+from rankviz.verdict import judge, losses_of
+from tests.cli.command import rankviz
+from tests.support.models.saved_adapters import two_blocks
+from tests.support.runs.finished_runs import finished, plain_sweep
+
+EXPORT = ("export", "Qwen/Qwen3-4B", "-r", "8")
+ROWS = "".join(json.dumps({"prompt": "a" * n, "completion": "b"}) + "\n" for n in range(1, 9))
+LOSSES = "rank,seed,example,loss\n" + "".join(f"{r},{s},{e},1.{r}{e}\n" for r in (4, 8) for s in (0, 1) for e in (0, 1))
+
+
+def test_an_export_writes_its_files_and_replaces_others_only_when_told_to(tmp_path):
+    file, beside = tmp_path / "lf.yaml", tmp_path / "dataset_info.json"
+    beside.write_text("{}")
+    arguments = (*EXPORT, "--format", "llamafactory", "-o", str(file))
+
+    refused = rankviz(*arguments)
+    assert (2, False) == (refused.returncode, file.exists())
+    assert "dataset_info.json is there already, with another content." in refused.stderr
+    run = rankviz(*arguments, "--force")
+
+    assert [str(file), str(beside)] == run.stdout.splitlines()
+    assert {"train", "chats"} == set(json.loads(beside.read_text()))
+    assert "lf.yaml" in file.read_text() and "llamafactory.yaml" not in file.read_text()
+
+
+def test_a_notebook_is_filled_from_a_data_file_and_the_ending_says_the_kind(tmp_path):
+    rows = [{"instruction": "Say the letter.", "input": letter, "output": letter * 3} for letter in "abcdefgh"]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = ("--data", str(tmp_path / "mine.jsonl"), "--epochs", "3", "-o")
+
+    rankviz(*EXPORT, *data, str(tmp_path / "train.ipynb"), home=tmp_path / "home")
+    refused = rankviz(*EXPORT, "--format", "colab", "-o", str(tmp_path / "x.py"))
+
+    cells = json.loads((tmp_path / "train.ipynb").read_text())["cells"]
+    code = "".join("".join(cell["source"]) for cell in cells)
+    assert all(text in code for text in ('data_file = "mine.jsonl"', 'form = "instruction"', "num_train_epochs=3,"))
+    assert [] == list((tmp_path / "home").rglob("work/*"))
+    assert "The format colab is a .ipynb file: choose a name that ends in .ipynb (got x.py)." in refused.stderr
+
+
+def figure_of(page: Path) -> tuple[list[dict], dict]:
+    """The traces and the layout that a page draws."""
+    call = re.search(r"Plotly\.newPlot\(\s*\"[\w-]+\",\s*", text := page.read_text(encoding="utf-8"))
+    traces, end = json.JSONDecoder().raw_decode(text, call.end())
+    layout, _ = json.JSONDecoder().raw_decode(text, text.index("{", end))
+    return traces, layout
+
+
+def test_estimates_and_sweeps_are_plotted(tmp_path):
+    file, sweep = tmp_path / "memory.html", plain_sweep({4: 2.0, 16: 1.5})
+
+    run = rankviz("estimate", "Qwen/Qwen3-4B", "-r", 8, "-r", 64, "--json", "--plot", file, home=tmp_path)
+    plot_sweep(tmp_path / "sweep.html", sweep, judge(losses_of(sweep.runs)))
+
+    assert [8, 64] == [rank["r"] for rank in json.loads(run.stdout)["ranks"]]
+    assert f"Plot: {file}\n" == run.stderr
+    traces, layout = figure_of(file)
+    assert ["base weights", "adapter", "gradients"] == [trace["name"] for trace in traces][:3]
+    assert "Memory by component and rank: Qwen/Qwen3-4B" in layout["title"]["text"]
+    traces, layout = figure_of(tmp_path / "sweep.html")
+    assert [4.0, 16.0] == next(trace["x"] for trace in traces if trace["mode"] == "markers+text")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("plot.pdf", "The name of a plot file ends in .html, .png or .svg (got plot.pdf)."),
+        ("nowhere/plot.html", "does not exist. Create it first."),
+        ("mine.html", "mine.html is there already. Choose another name or folder, or add --force to replace it."),
+    ],
+)
+def test_a_plot_that_cannot_be_written_is_refused_before_anything_runs(tmp_path, name, sentence):
+    (tmp_path / "mine.html").write_text("mine")
+
+    run = rankviz("sweep", "embedded", "--data", "phonemes", "--plot", tmp_path / name, home=tmp_path / "home")
+
+    assert (2, "") == (run.returncode, run.stdout)
+    assert sentence in run.stderr
+    assert not (tmp_path / "home" / "runs").exists()
+
+
+def test_an_adapter_has_the_contracts_keys_a_sentence_and_is_resized(tmp_path):
+    folder = two_blocks(tmp_path / "mine")
+
+    result = json.loads(rankviz("spectrum", folder, "--json", home=tmp_path).stdout)
+    text = rankviz("spectrum", folder, home=tmp_path).stdout
+    run = rankviz("resize", folder, "-r", 2, "-o", tmp_path / "new", "--json", home=tmp_path)
+    resized = json.loads(run.stdout)
+
+    assert (4, 4) == (result["r"], len(result["layers"]))
+    assert {"0.9", "0.99"} == result["rank_for_energy"].keys() == result["layers"][0]["rank_for_energy"].keys()
+    assert ["model.layers.1.self_attn.v_proj"] == result["dead"]
+    assert text.startswith("Trained with r = 4. 99 % of the update's energy needs the full rank; r = 2 keeps 90 %.")
+    assert ["q_proj", "2", "4"] == next(line.split()[:3] for line in text.splitlines() if "q_proj" in line)
+    assert (2, 4, 160) == (resized["r"], resized["lora_alpha"], resized["adapter_parameters"])
+    assert (tmp_path / "new" / "adapter_model.safetensors").stat().st_size == resized["adapter_bytes"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The caller's folder, with one file of each kind in a folder below it."""
+    there = tmp_path_factory.mktemp("caller")
+    mine = there / "mine"
+    two_blocks(mine / "adapter")
+    (mine / "rows.jsonl").write_text(ROWS)
+    (mine / "losses.csv").write_text(LOSSES)
+    shutil.copy(ASSETS / "validation" / "cpu_probes.csv", mine / "measured.csv")
+    (mine / "llama").mkdir()
+    shutil.copy(ASSETS / "configs" / "HuggingFaceTB__SmolLM2-135M.json", mine / "llama" / "config.json")
+    return there
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "export Qwen/Qwen3-4B --data mine/../mine/rows.jsonl -o train.py",
+        "estimate mine/llama --json --plot memory.html",
+        "verdict mine/losses.csv",
+        "validate mine/measured.csv -o report.json",
+        "resize mine/adapter -r 2 -o smaller",
+    ],
+)
+def test_a_path_is_relative_to_the_callers_folder(folder, tmp_path, words):
+    run = rankviz(*words.split(), home=tmp_path / "home", cwd=folder, HF_HUB_OFFLINE="1")
+
+    assert (0, "") == (run.returncode, run.stderr if run.returncode else "")
+
+
+def test_runs_are_exported_to_and_imported_from_the_callers_folder(folder, tmp_path):
+    sweep = finished(Api(tmp_path / "here"), {4: 1.0})
+
+    exported = rankviz("runs", "export", sweep.sweep_id, "-o", "mine/runs.zip", home=tmp_path / "here", cwd=folder)
+    imported = rankviz("runs", "import", "mine/runs.zip", home=tmp_path / "there", cwd=folder)
+
+    assert ["mine/runs.zip\n", f"{sweep.runs[0].run_id}\n"] == [exported.stdout, imported.stdout]

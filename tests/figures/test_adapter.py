@@ -1,0 +1,118 @@
+"""Figures of large adapters: no more points than a screen can show, with the exact extremes."""
+
+import json
+
+import pytest
+
+from rankviz.core.spectrum import MOST_POINTS, LayerSpectrum, Spectrum
+from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info, spectrum_figure, spectrum_info
+from rankviz.ui.adapter.view import ROWS_SHOWN, table_html
+
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def layer(name: str, values: tuple[float, ...]) -> LayerSpectrum:
+    return LayerSpectrum(name=name, module=name, r=len(values), scale=1.0, singular_values=values)
+
+
+def adapter(layers: list[LayerSpectrum]) -> Spectrum:
+    return Spectrum(name="large", r=max(each.r for each in layers), layers=tuple(layers))
+
+
+def in_blocks(blocks: int, r: int) -> Spectrum:
+    """Each block's values fall a little more slowly than those of the one before."""
+    return adapter(
+        [
+            layer(f"layers.{block}.{module}", tuple((0.5 + 0.4 * block / blocks) ** i for i in range(r)))
+            for block in range(blocks)
+            for module in MODULES
+        ]
+    )
+
+
+LARGE = in_blocks(blocks=143, r=36)
+"""1,001 modules, 36,036 singular values."""
+DEEP = in_blocks(blocks=2000, r=2)
+WIDE = adapter([layer(f"module_{i}", (1.0, i / 5000)) for i in range(5000)])
+HIGH = adapter([layer("q_proj", tuple(1 / i for i in range(1, 10_001)))])
+"""One module of r = 10,000."""
+
+
+def points(figure) -> int:
+    traces = json.loads(figure.to_json())["data"]
+    maps = sum(len(row) for trace in traces for row in trace.get("z", ()))
+    return maps + sum(len(trace["x"]) for trace in traces if "z" not in trace)
+
+
+@pytest.mark.parametrize("spectrum", [LARGE, DEEP, WIDE, HIGH], ids=["large", "deep", "wide", "high"])
+def test_no_figure_or_table_has_more_than_a_screen_can_show(spectrum):
+    chosen = spectrum.layers[0]
+    kept, ranks, values = energy_info(spectrum, r=1), modules_info(spectrum, r=1), spectrum_info(spectrum)
+
+    drawn = energy_figure(kept), modules_figure(ranks), spectrum_figure(values)
+
+    assert all(points(figure) <= 1.5 * MOST_POINTS for figure in drawn)
+    assert all(len(info.rows) <= 1.5 * MOST_POINTS for info in (kept, ranks, values))
+    assert table_html(spectrum, {}, chosen).count("<tr") <= ROWS_SHOWN + 2
+
+
+def test_many_other_blocks_are_their_quantiles_with_the_exact_extremes():
+    info = spectrum_info(LARGE, module="layers.70.q_proj")
+
+    highest, _, median, _, lowest = info.others
+
+    others = [each.singular_values for each in LARGE.layers if each.name.endswith("q_proj") and ".70." not in each.name]
+    assert [max(column) for column in zip(*others, strict=True)] == highest.values
+    assert [min(column) for column in zip(*others, strict=True)] == lowest.values
+    assert sorted(column[1] for column in others)[70] == median.values[1]
+    assert "the same module in 142 other blocks: highest, 90 %, median, 10 % and lowest" == info.others_name
+    assert LARGE.layers[7 * 70].singular_values == tuple(info.chosen.values)
+
+
+def test_neighbouring_blocks_share_a_column_that_shows_the_module_that_keeps_least():
+    info = modules_info(DEEP, r=1, chosen="layers.1999.q_proj")
+
+    column = -(-2000 // (MOST_POINTS // 7))
+    assert f"one column for {column} blocks, with the module that stands out" == info.left_out
+    assert f"0–{column - 1}" == info.blocks[0]
+    assert min(100 * each.energy_kept(1) for each in DEEP.layers) == min(cell.value for cell in info.cells[0])
+    assert (0, len(info.blocks) - 1) == info.chosen
+    assert "block (one column for" in modules_figure(info).layout.xaxis.title.text
+
+
+BOTH = adapter(
+    [layer("layers.0.a", (4.0, 3.0, 0.0)), layer("layers.0.b", (1.0, 1.0, 1.0)), layer("layers.1.b", (0.0,))]
+)
+"""Energies 16 + 9 + 0 and 1 + 1 + 1: r = 1 keeps 17 of 28, and a third of b. One has no update."""
+
+
+def test_each_rank_shows_what_all_updates_and_the_weakest_module_keep():
+    info = energy_info(BOTH, r=2)
+    _, every = energy_figure(info).data
+
+    assert [100 * 17 / 28, 100 * 27 / 28, 100.0] == pytest.approx(info.kept)
+    assert [100 / 3, 200 / 3, 100.0] == pytest.approx(info.weakest)
+    assert {"r": 2, "energy_kept": 27 / 28, "weakest_module": pytest.approx(2 / 3)} == info.rows[1]
+    assert ("all updates", ("r1", "r2", "r3")) == (every.name, every.customdata)
+
+
+def test_the_map_shows_what_each_module_keeps_or_needs_and_a_cross_without_update():
+    kept, needed = modules_info(BOTH, r=1, ranks={"layers.0.a": 1}, chosen="layers.0.b"), modules_info(BOTH, energy=0.9)
+    drawn = modules_figure(kept).to_dict()
+
+    assert [64.0, pytest.approx(100 / 3)] == [row[0].value for row in kept.cells]
+    assert [2.0, 3.0] == [row[0].value for row in needed.cells]
+    assert [["", ""], ["", "×"]] == drawn["data"][0]["text"]
+    assert (1, 0) == kept.chosen and (1, 0.64) == (kept.rows[0]["truncated_to"], kept.rows[0]["energy_kept"])
+
+
+def test_the_spectrum_begins_with_the_module_that_needs_the_highest_rank_and_zero_is_no_point():
+    first, dead, a = (
+        spectrum_info(BOTH),
+        spectrum_info(BOTH, module="layers.1.b"),
+        spectrum_info(BOTH, module="layers.0.a"),
+    )
+
+    assert ("layers.0.b", [1.0, 1.0, 1.0]) == (first.chosen.name, list(first.chosen.values))
+    assert dead.chosen is None and "layers.1.b has no update, so it has no singular values." == dead.empty
+    assert (4.0, 3.0, None) == spectrum_figure(a).data[-1].y

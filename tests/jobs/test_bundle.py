@@ -1,0 +1,296 @@
+"""A job as a folder: what is sent, and how what comes back is read."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from rankviz.core.runs.events import AdapterCut, AdapterSaved, Attempt
+from rankviz.errors import EngineError, InvalidSettingError
+from rankviz.jobs import Job
+from rankviz.jobs.bundle import arguments, collect, journal, pack, read_job, since
+from rankviz.paths import IMPORT_ROOT
+from rankviz.store import RunStore
+from rankviz.store.journal import append_events
+from tests.support.processes.opened_files import opened_files
+from tests.support.processes.workers import sweep, worker
+from tests.support.runs import questions
+
+ROWS = '{"prompt": "a", "completion": "b"}\n'
+
+
+@pytest.fixture
+def data(tmp_path):
+    file = tmp_path / "secret-project.jsonl"
+    file.write_text(ROWS)
+    return file
+
+
+def packed(store, run_ids, folder, **settings):
+    job = Job(attempts=tuple(Attempt(run_id, 2) for run_id in run_ids))
+    pack(store, job, folder, engine="far", **settings)
+    return job
+
+
+def test_a_packed_job_holds_its_runs_their_data_and_nothing_of_the_machine(store, tmp_path, data):
+    run_ids = store.run_ids(store.create(questions.sweep(ranks=(4, 8), data=str(data)), "ann@example"))
+    (store.home / "data").mkdir()
+
+    with pytest.raises(InvalidSettingError):  # no file that a visitor keeps
+        packed(store, run_ids, tmp_path / "refused")
+    kept = store.keep(data, "ann@example")
+    run_ids = store.run_ids(store.create(questions.sweep(ranks=(4, 8), data=str(kept)), "ann@example"))
+    packed(store, run_ids, tmp_path / "sent")
+
+    files = sorted(
+        str(file.relative_to(tmp_path / "sent")) for file in (tmp_path / "sent").rglob("*") if file.is_file()
+    )
+    digest = kept.parent.name
+    assert [
+        f"data/{digest}/data.jsonl",
+        "job.json",
+        *(f"runs/{run_id}/{name}" for run_id in run_ids for name in ("events.jsonl", "request.json")),
+    ] == files
+    everything = "".join((tmp_path / "sent" / file).read_text() for file in files)
+    assert str(tmp_path) not in everything
+    assert "ann@example" not in everything
+
+
+def test_a_packed_folder_is_a_runs_folder_whose_journals_say_which_attempt_this_is(store, tmp_path):
+    run_ids = sweep(store, 4)
+    job = packed(store, run_ids, tmp_path / "sent")
+
+    record = RunStore(tmp_path / "sent").get(run_ids[0])
+
+    assert (2, "far", "queued") == (record.attempt, record.engine, record.state)
+    assert job == read_job(tmp_path / "sent")
+
+
+def test_a_worker_runs_it_where_nothing_else_is(store, tmp_path):
+    run_ids = sweep(store, 4, 8)
+    folder = tmp_path / "sent"
+    job = packed(store, run_ids, folder)
+    command = worker("for run_id in run_ids:\n    begin(run_id) and complete(run_id)")
+
+    subprocess.run(
+        [*command, *arguments(job, folder)[3:]],
+        env={"PYTHONPATH": str(IMPORT_ROOT), "PATH": os.environ["PATH"]},
+        cwd="/",
+        check=True,
+    )
+
+    records = RunStore(folder).all()
+    assert ["completed"] * 2 == [record.state for record in records]
+    assert {2} == {event.attempt for run_id in run_ids for event in RunStore(folder).events(run_id)}
+
+
+def test_the_true_worker_admits_a_packed_request(store, tmp_path, data):
+    """In its own process, as far as its gate: the data is found from the folder alone."""
+    store.keep(data)
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,), data=str(store.keep(data)))))
+    packed(store, [run_id], tmp_path / "sent")
+    admits = (
+        "import os, sys; from pathlib import Path; from rankviz.store import RunStore\n"
+        "from rankviz.worker.journal import admit\n"
+        "store = RunStore(Path(sys.argv[1])); os.chdir(store.home)\n"
+        "print(Path(admit(store, store.get(sys.argv[2]).request)[1].text).read_text(), end='')"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", admits, str(tmp_path / "sent"), run_id],
+        env={"PYTHONPATH": str(IMPORT_ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert ROWS == done.stdout
+
+
+def test_a_base_that_is_a_folder_of_this_machine_is_not_sent(store, tmp_path):
+    base = tmp_path / "weights"
+    base.mkdir()
+    run_ids = store.run_ids(store.create(questions.sweep(ranks=(4,), base=str(base))))
+
+    with pytest.raises(EngineError, match="'weights' is a folder of this machine, and weights are not sent"):
+        packed(store, run_ids, tmp_path / "sent")
+    packed(store, run_ids, tmp_path / "seen", sees_folders=True)
+
+    assert str(base) == json.loads((tmp_path / "seen/runs" / run_ids[0] / "request.json").read_text())["base"]
+
+
+def test_a_journal_is_read_from_an_offset_and_is_empty_where_there_is_none(store, tmp_path):
+    (run_id,) = sweep(store, 4)
+    packed(store, [run_id], tmp_path / "sent")
+    whole = journal(tmp_path / "sent", run_id).read_bytes()
+
+    assert whole[10:] == since(tmp_path / "sent", run_id, 10)
+    assert whole[:4] == since(tmp_path / "sent", run_id, 0, most=4)
+    assert b"" == since(tmp_path / "sent", run_id, len(whole))
+    assert b"" == since(tmp_path / "sent", "another", 0)
+
+
+@pytest.fixture
+def far(store, tmp_path):
+    """A run's folder elsewhere, with an adapter of 7 bytes and a cut, and the run's own folder here."""
+    (run_id,) = sweep(store, 4)
+    folder = tmp_path / "sent"
+    packed(store, [run_id], folder)
+    run = folder / "runs" / run_id
+    for name, content in {"adapter": b"weights", "cuts/r2": b"cut"}.items():
+        (run / name).mkdir(parents=True)
+        (run / name / "adapter_model.safetensors").write_bytes(content)
+        (run / name / "adapter_config.json").write_text("{}")
+    (run / "worker.log").write_text("hello\n")
+    loss = {"loss": 1.0, "tokens": 1, "examples": 1, "example_losses": (1.0,), "seconds": 1.0}
+    append_events(run / "events.jsonl", [AdapterSaved(time=1.0, path="adapter", file_bytes=7)])
+    append_events(run / "events.jsonl", [AdapterCut(time=1.0, r=2, path="cuts/r2", file_bytes=3, **loss)])
+    return folder, run_id, run, store.run_dir(run_id)
+
+
+def brought(here: Path) -> list[str]:
+    return sorted(str(file.relative_to(here)) for file in here.rglob("*") if file.is_file())
+
+
+def test_adapters_that_the_journal_names_come_back_with_the_log(far):
+    folder, run_id, _, here = far
+
+    collect(folder, run_id, here)
+
+    assert [
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "cuts/r2/adapter_config.json",
+        "cuts/r2/adapter_model.safetensors",
+        "request.json",
+        "worker.log",
+    ] == brought(here)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "adapter/adapter_model.safetensors",
+        "adapter/adapter_config.json",
+        "cuts/r2/adapter_model.safetensors",
+        "cuts/r2/adapter_config.json",
+    ],
+)
+def test_an_adapter_that_did_not_arrive_whole_is_refused_and_leaves_none(far, file):
+    folder, run_id, run, here = far
+    (run / file).write_bytes((run / file).read_bytes()[:-1])
+
+    with pytest.raises(EngineError, match="did not arrive whole"):
+        collect(folder, run_id, here)
+
+    assert ["request.json", "worker.log"] == brought(here)
+
+
+@pytest.mark.parametrize("linked", ["adapter", "adapter/adapter_model.safetensors", "adapter/more.json", "worker.log"])
+def test_no_link_is_followed(far, tmp_path, linked):
+    folder, run_id, run, here = far
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "adapter_model.safetensors").write_bytes(b"secrets")
+    target = outside if linked == "adapter" else outside / "adapter_model.safetensors"
+    if (run / linked).is_dir():
+        (run / linked).rename(run / "moved")
+    (run / linked).unlink(missing_ok=True)
+    (run / linked).symlink_to(target)
+
+    with contextlib.suppress(EngineError):
+        collect(folder, run_id, here)
+
+    assert not any(b"secrets" == (here / file).read_bytes() for file in brought(here))
+
+
+@pytest.mark.parametrize(
+    "name", ["owner.json", "engine.json", "request.json", "worker.log", "cuts", "adapter/x", "cuts/a/b"]
+)
+def test_a_journal_that_names_a_file_of_rankviz_as_an_adapter_brings_nothing(far, name):
+    folder, run_id, run, here = far
+    (here / "owner.json").write_text("{}")
+    if (run / name).is_file():
+        (run / name).unlink()
+    (run / name).mkdir(parents=True, exist_ok=True)
+    (run / name / "adapter_model.safetensors").write_bytes(b"weights")
+    append_events(run / "events.jsonl", [AdapterSaved(time=2.0, path=name, file_bytes=7)])
+
+    with pytest.raises(EngineError, match="in the journal is not valid"):
+        collect(folder, run_id, here)
+
+    assert ["owner.json", "request.json"] == [file for file in brought(here) if file != "worker.log"]
+
+
+@pytest.mark.parametrize("taken", ["adapter", "cuts", "worker.log"])
+def test_what_cannot_be_copied_here_is_the_trouble_of_that_run_alone(far, taken):
+    folder, run_id, _, here = far
+    if taken == "worker.log":
+        (here / taken).mkdir()
+    else:
+        (here / taken).write_text("a file")
+
+    with pytest.raises(EngineError, match="What it left cannot be copied"):
+        collect(folder, run_id, here)
+
+
+@pytest.mark.parametrize("odd", ["folder", "pipe", "link", "no folder"])
+def test_a_journal_that_is_no_plain_file_holds_nothing(far, tmp_path, odd):
+    folder, run_id, run, _ = far
+    if odd == "no folder":
+        shutil.rmtree(run)
+        run.write_text("a file")
+    else:
+        journal(folder, run_id).rename(tmp_path / "journal")
+        make = {"folder": Path.mkdir, "pipe": os.mkfifo, "link": lambda path: path.symlink_to(tmp_path / "journal")}
+        make[odd](journal(folder, run_id))
+
+    assert b"" == since(folder, run_id, 0)
+
+
+ROW = '{"prompt": "a", "completion": "b"}\n'
+
+
+def queued(store, file, *ranks: int) -> list[str]:
+    """A sweep on this data."""
+    return store.run_ids(store.create(questions.sweep(ranks=ranks, data=str(store.keep(file)))))
+
+
+def data_of(store, run_ids, folder) -> list[str]:
+    """Where the data of each run lies in the folder."""
+    pack(store, Job(attempts=tuple(Attempt(run_id, 1) for run_id in run_ids)), folder, engine="far")
+    return [RunStore(folder).get(run_id).request.data for run_id in run_ids]
+
+
+def test_data_is_read_once_for_all_runs_and_in_pieces(store, tmp_path):
+    (tmp_path / "rows.jsonl").write_text(ROW * 400_000)
+    run_ids = queued(store, tmp_path / "rows.jsonl", 4, 8, 16)
+
+    tracemalloc.start()
+    with opened_files(store.home) as opened:
+        data = data_of(store, run_ids, tmp_path / "sent")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert 1 == len(set(data))
+    assert 1 == sum(path.endswith("rows.jsonl") for path in opened)
+    assert peak < (tmp_path / "sent" / data[0]).stat().st_size / 2
+
+
+def test_runs_of_the_same_and_of_other_data_travel_together(store, tmp_path):
+    contents = {"a.jsonl": ROW, "b.jsonl": ROW, "c.txt": ROW, "d.jsonl": ROW * 2}
+    for name, rows in contents.items():
+        (tmp_path / name).write_text(rows)
+    run_ids = [run_id for name in contents for run_id in queued(store, tmp_path / name, 4)]
+
+    a, b, c, d = data_of(store, run_ids, tmp_path / "sent")
+
+    assert a == b
+    assert [ROW, ROW, ROW * 2] == [(tmp_path / "sent" / path).read_text() for path in (a, c, d)]
+    assert {a, c, d} == {str(path.relative_to(tmp_path / "sent")) for path in (tmp_path / "sent/data").rglob("*.*")}

@@ -1,0 +1,351 @@
+"""What every engine must hold, whichever it is: no run lost, none counted twice, no process left.
+
+To add an engine: a class like those below, and its name in ENGINES.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rankviz.core.runs.events import AttemptPlaced, RunFailed, RunRequeued, StepLogged
+from rankviz.jobs import Engine
+from rankviz.jobs.hf_jobs import HfJobs
+from rankviz.jobs.hub import Logins
+from rankviz.jobs.local import Local
+from rankviz.store import RunStore
+from tests.support.engines.elsewhere import Elsewhere
+from tests.support.engines.hub_jobs import StandInHub
+from tests.support.engines.ray_jobs import RayJobs
+from tests.support.engines.slurm_cluster import SlurmCluster
+from tests.support.processes.workers import HANG_IN_EACH, Patient, processes_of, states, sweep, wait_for, worker
+from tests.support.runs import questions
+
+SECONDS = 600
+"""Until all runs have ended, on a slow machine."""
+TWELVE = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+
+
+class OnThisMachine:
+    """Two workers, as on a machine with two GPUs."""
+
+    at_once = 2
+
+    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
+        commands = {"finetune": command}
+        return Local(store.home, commands=commands, grace_seconds=2.0, gpus=("0", "1"))
+
+    def processes(self, store: RunStore) -> list:
+        return processes_of(store.home)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class OnOthers:
+    """Two machines that share no disk with the store."""
+
+    at_once = 2
+
+    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
+        return Elsewhere(store, _place(store), command)
+
+    def processes(self, store: RunStore) -> list:
+        return processes_of(_place(store))
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _place(store: RunStore) -> Path:
+    return store.home.parent / "elsewhere"
+
+
+class OnHuggingFace:
+    """Jobs of a stand-in for the Hub. Each is paid for, so a sweep is one."""
+
+    at_once = 1
+
+    def __init__(self) -> None:
+        self.hub: StandInHub | None = None
+
+    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
+        place = store.home.parent / "hub"
+        (place / "tmp").mkdir(parents=True, exist_ok=True)
+        self.hub = self.hub or StandInHub(place, {"TMPDIR": str(place / "tmp")})
+        logins = Logins(self.hub.url, of_machine=False)
+        for owner in ("", "ann", "ben"):
+            logins.give(owner, "hf_alice")
+        return HfJobs(store, logins, worker=command, poll_seconds=0.1)
+
+    def processes(self, store: RunStore) -> list:
+        return processes_of(store.home.parent / "hub")
+
+    def close(self) -> None:
+        if self.hub:
+            self.hub.close()
+
+
+class OnSlurm:
+    """Two nodes of a stand-in for a cluster, one job each."""
+
+    at_once = 2
+
+    def __init__(self) -> None:
+        self.cluster = SlurmCluster(2)
+
+    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
+        return self.cluster.engine(store, command)
+
+    def processes(self, store: RunStore) -> list:
+        return processes_of(store.home / "slurm-jobs")
+
+    def close(self) -> None:
+        self.cluster.close()
+
+
+class OnRay:
+    """Two slots of a stand-in for a Ray cluster."""
+
+    at_once = 2
+
+    def __init__(self) -> None:
+        self.cluster: RayJobs | None = None
+
+    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
+        self.cluster = self.cluster or RayJobs(store.home.parent / "ray")
+        return self.cluster.engine(store, command)
+
+    def processes(self, store: RunStore) -> list:
+        return processes_of(store.home.parent / "ray" / "tmp")
+
+    def close(self) -> None:
+        if self.cluster:
+            self.cluster.close()
+
+
+ENGINES = {
+    "local": OnThisMachine,
+    "elsewhere": OnOthers,
+    "hf-jobs": OnHuggingFace,
+    "slurm": OnSlurm,
+    "ray": OnRay,
+}
+
+
+@pytest.fixture(params=ENGINES)
+def setting(request, store):
+    """An engine's set-up; what a failed test leaves running is killed."""
+    setting = ENGINES[request.param]()
+    yield setting
+    for process in setting.processes(store):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    setting.close()
+
+
+@pytest.fixture
+def supervise(setting, store):
+    """Starts a supervisor with the engine and a command; all are stopped."""
+    started = []
+
+    def start(command: Sequence[str], **settings) -> Patient:
+        here = RunStore(store.home)
+        settings = {"max_attempts": 2, "split_runs": 3, **settings}
+        supervisor = Patient(here, engines=[setting.engine(here, command)], poll_seconds=0.05, **settings)
+        supervisor.start()
+        started.append(supervisor)
+        return supervisor
+
+    yield start
+    for supervisor in started:
+        supervisor.stop()
+
+
+def three_steps(run: str) -> str:
+    """A worker's program of three steps a run, in which `run` stands before the third."""
+    return (
+        "for run_id in run_ids:\n"
+        "    if not begin(run_id): continue\n"
+        "    step(run_id, 1); step(run_id, 2)\n"
+        f"    {run}\n"
+        "    complete(run_id, 3)\n"
+    )
+
+
+def steps_of(store: RunStore, run_ids: Sequence[str]) -> list[list[int]]:
+    return [[step.step for step in store.get(run_id).steps] for run_id in run_ids]
+
+
+def test_twelve_runs_complete_each_once(supervise, setting, store):
+    run_ids = sweep(store, *TWELVE)
+
+    supervise(worker(three_steps("pass"))).settle(SECONDS)
+
+    assert ["completed"] * 12 == states(store, run_ids)
+    assert [[1, 2, 3]] * 12 == steps_of(store, run_ids)
+    assert {1} == {store.get(run_id).attempt for run_id in run_ids}
+    assert setting.at_once == len({store.get(run_id).environment["pid"] for run_id in run_ids})
+    assert [] == setting.processes(store)
+
+
+def test_a_run_says_which_engine_has_it_and_where(supervise, setting, store):
+    (run_id,) = sweep(store, 4)
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_id).steps)
+
+    assert supervisor.engines[0].name == store.get(run_id).place.engine
+    wait_for(lambda: (place := store.get(run_id).place).where and place.job)
+    supervisor.cancel(run_id)
+
+
+def test_one_that_is_set_up_is_offered_under_a_name_of_its_own(setting, store):
+    engine = setting.engine(store, HANG_IN_EACH)
+
+    assert "" == engine.why_not()
+    assert engine.title not in ("", engine.name)
+
+
+def test_a_worker_killed_in_the_middle_costs_its_run_one_attempt_and_nothing_counts_twice(supervise, setting, store):
+    run_ids = sweep(store, *TWELVE)
+    unlucky = next(run_id for run_id in run_ids if run_id.endswith("r8"))
+    waits_once = f"while run_id == {unlucky!r} and attempts[run_id] == '1': time.sleep(0.02)"
+    supervisor = supervise(worker(three_steps(waits_once)))
+    wait_for(lambda: len(store.get(unlucky).steps) == 2)
+
+    os.kill(store.get(unlucky).environment["pid"], signal.SIGKILL)
+    supervisor.settle(SECONDS)
+
+    assert ["completed"] * 12 == states(store, run_ids)
+    assert [[1, 2, 3]] * 12 == steps_of(store, run_ids)
+    assert {2} == {store.get(unlucky).attempt}
+    assert 1 == sum(isinstance(event, RunRequeued) for event in store.events(unlucky))
+    assert not any(isinstance(event, RunRequeued) for run in run_ids if run != unlucky for event in store.events(run))
+    assert [] == setting.processes(store)
+
+
+def test_a_run_that_is_lost_each_time_fails_with_the_reason(supervise, setting, store):
+    run_ids = sweep(store, 4, 8)
+    dies = "if run_id.endswith('r4'): os.kill(os.getpid(), signal.SIGKILL)"
+
+    supervise(worker(three_steps(dies))).settle(SECONDS)
+
+    assert ["failed", "completed"] == states(store, run_ids)
+    assert 2 == store.get(run_ids[0]).attempt
+    assert store.get(run_ids[0]).error
+    assert [] == setting.processes(store)
+
+
+def test_an_error_of_the_run_itself_is_not_tried_again(supervise, setting, store):
+    run_ids = sweep(store, 4, 8)
+    fails = "if run_id.endswith('r4'): write(run_id, RunFailed(time=time.time(), error='Out of memory.')); continue"
+
+    supervise(worker(three_steps(fails))).settle(SECONDS)
+
+    assert ["failed", "completed"] == states(store, run_ids)
+    assert (1, "Out of memory.") == (store.get(run_ids[0]).attempt, store.get(run_ids[0]).error)
+
+
+def test_cancelling_a_sweep_leaves_no_process_anywhere(supervise, setting, store):
+    run_ids = sweep(store, *TWELVE)
+    with_a_child = worker(three_steps("subprocess.Popen(['sleep', '61']); time.sleep(600)"))
+    supervisor = supervise(with_a_child)
+    wait_for(lambda: sum(bool(store.get(run_id).steps) for run_id in run_ids) == setting.at_once)
+    assert setting.processes(store)
+
+    supervisor.cancel(store.get(run_ids[0]).request.sweep_id)
+
+    assert ["cancelled"] * 12 == states(store, run_ids)
+    assert [] == setting.processes(store)
+
+
+def test_a_cancelled_run_takes_no_other_with_it(supervise, setting, store):
+    run_ids = sweep(store, 4, 8)
+    supervisor = supervise(worker(three_steps("while run_id.endswith('r4'): time.sleep(0.02)")))
+    wait_for(lambda: store.get(run_ids[0]).steps)
+
+    supervisor.cancel(run_ids[0])
+    supervisor.settle(SECONDS)
+
+    assert ["cancelled", "completed"] == states(store, run_ids)
+    assert [1, 2, 3] == steps_of(store, run_ids)[1]
+
+
+def test_a_restarted_app_goes_on_with_what_still_runs(supervise, setting, store):
+    run_ids = sweep(store, 4, 8)
+    go = store.home.parent / "go"
+    waits = worker(three_steps(f"while not os.path.exists({str(go)!r}): time.sleep(0.02)"))
+    first = supervise(waits)
+    wait_for(lambda: len(store.get(run_ids[0]).steps) == 2)
+    first.stop()
+
+    second = supervise(waits)
+    go.touch()
+    second.settle(SECONDS)
+
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert [[1, 2, 3]] * 2 == steps_of(store, run_ids)
+    assert {1} == {store.get(run_id).attempt for run_id in run_ids}
+
+
+def test_what_ended_while_no_app_looked_is_settled_by_the_next(supervise, setting, store):
+    run_ids = sweep(store, 4, 8)
+    supervise_first = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    supervise_first.stop()
+    os.kill(store.get(run_ids[0]).environment["pid"], signal.SIGKILL)
+
+    supervise(worker(three_steps("pass"))).settle(SECONDS)
+
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert [2, 1] == [store.get(run_id).lost_attempts + 1 for run_id in run_ids]
+    assert [[1, 2, 3]] * 2 == steps_of(store, run_ids)
+
+
+def test_a_late_event_of_an_earlier_attempt_is_kept_and_changes_nothing(supervise, setting, store):
+    (run_id,) = sweep(store, 4)
+    go = store.home.parent / "go"
+    lost_once = f"""if attempts[run_id] == '1': os.kill(os.getpid(), signal.SIGKILL)
+    while not os.path.exists({str(go)!r}): time.sleep(0.02)"""
+    supervisor = supervise(worker(three_steps(lost_once)))
+    wait_for(lambda: store.get(run_id).attempt == 2 and len(store.get(run_id).steps) == 2)
+    late = replace(store.get(run_id).steps[-1], step=9, loss=0.0, attempt=1, offset=0)
+
+    store.append(run_id, late)
+    store.append(run_id, RunFailed(time=1.0, error="late", attempt=1))
+    assert ("running", [1, 2]) == (store.get(run_id).state, steps_of(store, [run_id])[0])
+    go.touch()
+    supervisor.settle(SECONDS)
+
+    assert (["completed"], [[1, 2, 3]]) == (states(store, [run_id]), steps_of(store, [run_id]))
+    assert late in store.events(run_id)
+
+
+def test_visitors_run_side_by_side(supervise, setting, store):
+    mine = store.run_ids(store.create(questions.sweep(ranks=(1, 2, 3, 4)), "ann"))
+    theirs = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ben"))
+    go = store.home.parent / "go"
+    waits = worker(three_steps(f"while not os.path.exists({str(go)!r}): time.sleep(0.02)"))
+
+    supervisor = supervise(waits)
+    wait_for(lambda: store.get(mine[0]).steps and store.get(theirs[0]).steps)
+    go.touch()
+    supervisor.settle(SECONDS)
+
+    assert ["completed"] * 5 == states(store, [*mine, *theirs])
+
+
+def test_every_line_of_a_run_says_whose_it_is(supervise, setting, store):
+    (run_id,) = sweep(store, 4)
+
+    supervise(worker(three_steps("pass"))).settle(SECONDS)
+
+    events = store.events(run_id)
+    assert {1} == {event.attempt for event in events}
+    assert any(isinstance(event, AttemptPlaced) for event in events)
+    assert 3 == sum(isinstance(event, StepLogged) for event in events)

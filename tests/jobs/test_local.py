@@ -1,0 +1,162 @@
+"""Workers of one machine: one a GPU, each with a lock of its own; the GPUs are names, as nvidia-smi gives them."""
+
+import pytest
+
+from rankviz.errors import EngineEndingError
+from rankviz.jobs import Attempt, Job, process
+from rankviz.jobs.local import Local
+from rankviz.jobs.supervisor import Supervisor
+from tests.support.processes.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
+from tests.support.runs import questions
+
+SAYS_ITS_GPU = (
+    "for run_id in run_ids:\n"
+    "    if begin(run_id):\n"
+    "        print('sees', os.environ['CUDA_DEVICE_ORDER'], os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\n"
+    "        while not (store.home / 'go').exists(): time.sleep(0.02)\n"
+    "        complete(run_id)\n"
+)
+
+
+def supervise(store, program, gpus, **settings):
+    engine = Local(store.home, commands={"finetune": worker(program)}, gpus=gpus)
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05, **settings)
+    supervisor.start()
+    return supervisor
+
+
+def running(store):
+    return [record.run_id for record in store.all() if record.state == "running"]
+
+
+def gpus_of(store, run_ids):
+    logs = [(store.run_dir(run_id) / "worker.log") for run_id in run_ids]
+    return sorted({line for log in logs if log.exists() for line in log.read_text().splitlines()})
+
+
+def test_two_sweeps_run_side_by_side_each_on_a_gpu_of_its_own(store):
+    run_ids = [*sweep(store, 4), *sweep(store, 8)]
+
+    supervisor = supervise(store, SAYS_ITS_GPU, ("GPU-a", "GPU-b"))
+    wait_for(lambda: len(running(store)) == 2)
+    (store.home / "go").touch()
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["sees PCI_BUS_ID GPU-a", "sees PCI_BUS_ID GPU-b"] == gpus_of(store, run_ids)
+    assert {"GPU GPU-a", "GPU GPU-b"} == {store.get(run_id).where for run_id in run_ids}
+
+
+def test_a_sweep_alone_is_divided_among_the_gpus(store):
+    run_ids = sweep(store, 1, 2, 3, 4, 6, 8)
+
+    supervisor = supervise(store, SAYS_ITS_GPU, ("0", "1"))
+    wait_for(lambda: len(running(store)) == 2)
+    (store.home / "go").touch()
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["completed"] * 6 == states(store, run_ids)
+    assert [["GPU 0"] * 3, ["GPU 1"] * 3] == [
+        [store.get(run_id).where for run_id in half] for half in (run_ids[:3], run_ids[3:])
+    ]
+
+
+def test_a_short_sweep_stays_on_one_gpu(store):
+    run_ids = sweep(store, 4, 8)
+    (store.home / "go").touch()
+
+    supervisor = supervise(store, SAYS_ITS_GPU, ("0", "1"), split_runs=3)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert {"GPU 0"} == {store.get(run_id).where for run_id in run_ids}
+
+
+def test_a_worker_that_cannot_be_killed_keeps_its_gpu_and_nothing_else(store, monkeypatch):
+    """In a driver, say: pretended, since no test can have such a process."""
+    program = (
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        "        step(run_id)\n"
+        "        while run_id.endswith('r4'): time.sleep(0.02)\n"
+        "        complete(run_id)\n"
+    )
+    engine = Local(store.home, commands={"finetune": worker(program)}, gpus=("0", "1"), grace_seconds=0.1)
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02)
+    (stuck,) = sweep(store, 4)
+    wait_for(lambda: supervisor.tick() or store.get(stuck).steps)
+    pids, lives = {store.get(stuck).environment["pid"]}, process._lives
+    monkeypatch.setattr(process, "_lives", lambda pid: pid in pids or lives(pid))
+
+    with pytest.raises(EngineEndingError, match="has been killed and has not ended yet"):
+        supervisor.cancel(stuck, timeout_seconds=0)
+    (other,) = sweep(store, 8)
+    wait_for(lambda: supervisor.tick() or states(store, [other]) == ["completed"])
+
+    wait_for(lambda: supervisor.tick() or engine.room() == 1)
+    assert (["running"], "GPU 1") == (states(store, [stuck]), store.get(other).where)
+    pids.clear()
+    wait_for(lambda: supervisor.tick() or states(store, [stuck]) == ["cancelled"])
+    supervisor.stop()
+
+
+def test_a_visitor_with_one_sweep_gets_the_second_gpu_before_another_of_the_first(store):
+    first, second = (store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann")) for _ in range(2))
+    other = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ben"))
+
+    supervisor = supervise(store, SAYS_ITS_GPU, ("0", "1"))
+    wait_for(lambda: len(running(store)) == 2)
+    together = running(store)
+    (store.home / "go").touch()
+    supervisor.settle()
+    supervisor.stop()
+
+    assert {*first, *other} == {*together}
+    assert ["completed"] == states(store, second)
+
+
+def test_an_app_that_restarts_with_fewer_gpus_still_finds_every_worker(store):
+    engine = Local(store.home, commands={"finetune": HANG_IN_EACH}, gpus=("0", "1"))
+    run_ids = [*sweep(store, 4), *sweep(store, 8)]
+    for run_id in run_ids:
+        engine.start(Job(attempts=(Attempt(run_id, 1),)))
+    wait_for(lambda: len(running(store)) == 2)
+
+    later = Local(store.home, gpus=("0",))
+
+    assert [(Attempt(run_id, 1),) for run_id in sorted(run_ids)] == sorted(live.job.attempts for live in later.live())
+    assert 0 == later.room()
+    for live in later.live():
+        later.cancel(live)
+    assert [] == processes_of(store.home)
+
+
+def test_workers_that_share_a_folder_compile_into_folders_of_their_own(store):
+    says = "begin(run_ids[0]); print('cache', os.environ.get('UNSLOTH_COMPILE_LOCATION', 'its own'), flush=True)\n"
+    says += "while not (store.home / 'go').exists(): time.sleep(0.02)\ncomplete(run_ids[0])"
+    run_ids = [*sweep(store, 4), *sweep(store, 8)]
+
+    supervisor = supervise(store, says, ("0", "1"))
+    wait_for(lambda: len(running(store)) == 2)
+    (store.home / "go").touch()
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["cache its own", "cache unsloth_compiled_cache-1"] == gpus_of(store, run_ids)
+
+
+def test_a_run_that_was_lost_goes_to_the_gpu_that_has_not_just_lost_a_worker(store):
+    run_ids = sweep(store, 1, 2)
+    dead = (
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        "        if os.environ['CUDA_VISIBLE_DEVICES'] == '0': os._exit(75)\n"
+        "        complete(run_id)\n"
+    )
+    supervisor = supervise(store, dead, ("0", "1"), max_attempts=2)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert {"GPU 1"} == {store.get(run_id).where for run_id in run_ids}

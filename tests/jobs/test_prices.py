@@ -1,0 +1,106 @@
+import json
+import time
+
+import pytest
+
+from rankviz.core.quantity import Range
+from rankviz.errors import EngineUnavailableError, InvalidSettingError
+from rankviz.jobs.cluster import Submission
+from rankviz.jobs.engine import End
+from rankviz.jobs.prices import MOST_USD, Cost, Ledger, cost_of, cost_range, cost_so_far, seconds_left
+
+
+def test_a_minute_that_has_begun_is_paid_whole():
+    assert 0.02 == cost_of(61.0, 0.01)
+    assert 0.0 == cost_of(0.0, 0.01)
+
+
+def test_the_cost_of_a_sweep_has_what_starting_takes_at_both_ends():
+    cost = cost_range(Range(60.0, 300.0, 600.0), 0.01)
+
+    assert (0.03, 0.10, 0.20) == (cost.low, cost.expected, cost.high)
+
+
+def test_a_spending_limit_pays_for_a_time_limit_and_for_the_longest_start():
+    assert (100 - 10) * 60 == seconds_left(1.0, 0.0, 0.01)
+
+
+def test_no_job_takes_longer_than_a_week_and_on_a_machine_without_a_price_none_longer_than_a_day():
+    assert 604_800 - 600 == seconds_left(1e6, 0.0, 0.01)
+    assert 86_400 - 600 == seconds_left(1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("usd", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_spending_limit_is_a_number_above_zero(usd):
+    with pytest.raises(InvalidSettingError, match="above 0"):
+        seconds_left(usd, 0.0, 0.01)
+
+
+def test_a_spending_limit_is_no_more_than_can_be_written_down_of_it():
+    with pytest.raises(InvalidSettingError, match="at most 1,000,000 US dollars"):
+        seconds_left(MOST_USD + 1.0, 0.0, 0.01)
+    assert 0 < seconds_left(MOST_USD, 0.0, 0.01)
+
+
+def test_a_limit_that_pays_for_no_more_than_the_start_is_refused_with_what_would_do():
+    with pytest.raises(InvalidSettingError, match=r"Give at least \$0\.15"):
+        seconds_left(0.14, 0.0, 0.01)
+
+    assert 300 == seconds_left(0.15, 0.0, 0.01)
+
+
+@pytest.mark.parametrize("usd", [0.05, 0.20, 0.30])
+def test_after_earlier_jobs_the_first_refusal_names_the_limit_that_would_do(usd):
+    with pytest.raises(InvalidSettingError, match=r"jobs have cost \$0\.11, .* Give at least \$0\.31 for the whole"):
+        seconds_left(usd, 0.11, 0.2 / 15)
+
+    assert 300 == seconds_left(0.31, 0.11, 0.2 / 15)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(tmp_path)
+
+
+def test_each_job_of_a_sweep_is_on_the_bill_once_with_those_that_run(ledger):
+    assert (0, 0, True, 0) == ledger.bill("s", {})
+    for job, usd in (("r4-a1", 0.5), ("r4-a2", 0.25), ("r4-a1", 0.5)):
+        ledger.add("s", job, Cost(usd, usd))
+    ledger.add("another", "r4-a3", Cost(9.0, 9.0))
+
+    assert (2, 0.75, True, 0.75) == ledger.bill("s", {})
+    assert (3, 0.75, False, 1.75) == ledger.bill("s", {"r8-a1": Cost(0.0, 1.0)})
+
+
+def test_costs_and_limits_of_earlier_versions_are_read_as_the_sweeps(ledger, tmp_path):
+    spent = {"s": 0.5, "s@0a": {"r4-a1": 0.25, "r4-a2": [0.0, 1.0]}, "t": {"r8-a1": 7.0}}
+    (tmp_path / "spent.json").write_text(json.dumps(spent))
+    (tmp_path / "limit-s@0a").write_text("3.0")
+
+    assert (3, 0.75, False, 1.75) == ledger.bill("s", {})
+    assert (3.0, None) == (ledger.limit("s"), ledger.limit("t"))
+    ledger.note_limit("s", 2.0)
+    assert 2.0 == ledger.limit("s")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"s": {"j": [2, 1]}}', '{"s": {"j": "nan"}}'])
+def test_costs_that_cannot_be_read_are_said(ledger, tmp_path, content):
+    (tmp_path / "spent.json").write_text(content)
+
+    with pytest.raises(EngineUnavailableError, match="What jobs have cost cannot be read"):
+        ledger.bill("s", {})
+
+
+def test_a_job_costs_what_is_billed_and_all_that_it_may_where_that_is_not_known():
+    now = time.time()
+
+    def cost(**known):
+        return cost_so_far(Submission(**known), 600, 0.01)
+
+    assert (0.0, 0.0) == cost()
+    assert (0.0, 0.2) == cost(submitted=True)
+    assert (0.02, 0.02) == cost(submitted=True, seconds=61.0, seconds_at=now)
+    assert (0.02, pytest.approx(0.07)) == cost(submitted=True, seconds=61.0, seconds_at=now - 310)
+    assert (0.02, 0.02) == cost(submitted=True, handle="1", seconds=61.0, seconds_at=now - 310, end=End())
+    assert (0.0, 0.2) == cost(submitted=True, handle="1", end=End())
+    assert (0.0, 0.0) == cost(submitted=True, end=End(lost=True))

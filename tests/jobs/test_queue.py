@@ -1,0 +1,159 @@
+"""Visitors take turns; a run that takes too long is ended."""
+
+import pytest
+
+from rankviz.core.runs.events import RunCancelled, RunStarted
+from rankviz.jobs.local import Local
+from rankviz.jobs.queue import Batch, batches, in_turn, parts, served_at
+from rankviz.jobs.supervisor import Supervisor
+from rankviz.store import RunStore
+from rankviz.store.ownership import Destination, write_destination
+from tests.support.engines.elsewhere import Elsewhere
+from tests.support.processes.workers import COMPLETE_ALL, states, supervise, wait_for
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
+
+ANYWHERE = ("", ())
+
+
+def queued(store, owner, *ranks):
+    """The run ids of a sweep that waits."""
+    return store.run_ids(store.create(questions.sweep(ranks=ranks or (4,)), owner))
+
+
+def order_of(*owners, served=None):
+    waiting = [Batch(owner, f"{owner}{place}", ()) for place, owner in enumerate(owners)]
+    return [batch.sweep_id for batch in in_turn(waiting, served or {})]
+
+
+def started(store, run_ids):
+    """These runs in the order in which they began."""
+    return sorted(run_ids, key=lambda run_id: store.get(run_id).started_at)
+
+
+def test_runs_of_a_sweep_that_are_to_be_in_different_places_go_to_different_jobs(store):
+    sweep_id = store.create(questions.sweep(ranks=(2, 4, 8)), "ann")
+    two, four, eight = store.run_ids(sweep_id)
+    for run_id, there in ((two, Destination("local")), (four, Destination("far", {"flavor": "a"}))):
+        write_destination(store.run_dir(run_id), there)
+    write_destination(store.run_dir(eight), Destination("far", {"flavor": "b"}))
+    supervisor = Supervisor(store)
+
+    parts = batches(store.records(), lambda _: "ann", supervisor.place_of)
+
+    assert [(two,), (four,), (eight,)] == [batch.run_ids for batch in parts]
+    assert ["local", "far", "far"] == [supervisor.engine_of(batch) for batch in parts]
+
+
+def test_a_run_that_was_moved_starts_though_the_others_of_its_sweep_wait_elsewhere(store, tmp_path):
+    there, here = store.run_ids(store.create(questions.sweep(ranks=(2, 4)), "ann", Destination("elsewhere")))
+    write_destination(store.run_dir(here), Destination("local"))
+    local = Local(store.home, commands={"finetune": COMPLETE_ALL})
+    supervisor = Supervisor(store, engines=[Elsewhere(store, tmp_path / "elsewhere", COMPLETE_ALL, machines=0), local])
+
+    wait_for(lambda: supervisor.tick() or store.get(here).state.ended)
+    supervisor.stop()
+
+    assert ["queued", "completed"] == states(store, [there, here])
+
+
+def test_visitors_take_turns_and_each_ones_oldest_goes_first():
+    assert ["a0", "b3", "c4", "a1", "a2"] == order_of("a", "a", "a", "b", "c")
+
+
+def test_who_was_served_longest_ago_goes_first_and_who_never_was_before_them():
+    assert ["c2", "b1", "a0", "b3"] == order_of("a", "b", "c", "b", served={"a": 9.0, "b": 5.0})
+
+
+@pytest.mark.parametrize(
+    ("runs", "room", "least", "sizes"),
+    [
+        ([54], 2, 3, [27, 27]),
+        ([54], 4, 3, [14, 13, 14, 13]),
+        ([12], 3, 3, [4, 4, 4]),
+        ([54], 3, 3, [18, 18, 18]),
+        ([54], 6, 3, [9] * 6),
+        ([54], 7, 3, [8, 8, 8, 7, 8, 8, 7]),
+        ([12], 8, 3, [3, 3, 3, 3]),
+        ([54, 12], 4, 3, [18, 18, 18, 12]),
+        ([5], 2, 3, [5]),
+        ([6], 4, 3, [3, 3]),
+        ([8, 2], 2, 3, [8, 2]),
+        ([8, 2], 3, 3, [4, 4, 2]),
+        ([1], 4, 1, [1]),
+        ([], 2, 3, []),
+    ],
+)
+def test_a_sweep_is_divided_where_places_are_free_and_each_part_is_worth_a_base(runs, room, least, sizes):
+    order = [Batch("ann", f"s{at}", tuple(range(count))) for at, count in enumerate(runs)]
+
+    divided = parts(order, room, least=least)
+
+    assert sizes == [len(batch.records) for batch in divided]
+    for batch in order:
+        together = [record for part in divided if part.sweep_id == batch.sweep_id for record in part.records]
+        assert list(batch.records) == together
+
+
+def test_when_somebody_was_served_is_read_from_the_journals_and_never_lies_in_the_future(store):
+    (a,), (b,) = queued(store, "ann"), queued(store, "ben")
+    store.append(a, RunStarted(time=4e9, environment={}))
+    store.append(b, RunStarted(time=50.0, environment={}))
+
+    served = served_at(store.records(), ["ann", "ben", "cem"], lambda run_id: "ann" if run_id == a else "ben", now=99.0)
+
+    assert {"ann": 99.0, "ben": 50.0} == served
+
+
+def test_a_visitor_with_one_sweep_does_not_wait_behind_all_of_anothers(store):
+    many = [queued(store, "ann")[0] for _ in range(4)]
+    (one,) = queued(store, "ben")
+
+    supervisor = supervise(store, COMPLETE_ALL)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert [many[0], one, *many[1:]] == started(store, [*many, one])
+
+
+def test_a_restart_changes_no_order(store):
+    (served,) = queued(store, "ann")
+    for event in finished_events(store.get(served).request, 2.0):
+        store.append(served, event)
+    (second,), (first,) = queued(store, "ann"), queued(store, "ben")
+
+    supervisor = supervise(RunStore(store.home), COMPLETE_ALL)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert [first, second] == started(store, [second, first])
+
+
+def test_a_run_that_is_asked_for_again_waits_behind_who_came_before_whenever_it_was_made(store):
+    old, first = queued(store, "ann"), queued(store, "ben")
+    for run_id in old:
+        store.begin(run_id)
+        store.append(run_id, RunCancelled(time=1.0))
+        store.requeue(run_id)
+
+    assert [*first, *old] == [
+        run for batch in batches(store.records(), lambda _: "one", lambda _: ANYWHERE) for run in batch.run_ids
+    ]
+
+
+def test_who_has_fewest_places_now_goes_first_and_then_who_was_served_longest_ago():
+    waiting = [Batch(owner, f"{owner}{place}", ()) for place, owner in enumerate("aabcc")]
+
+    order = in_turn(waiting, {"a": 1.0, "b": 9.0, "c": 5.0}, {"a": 1})
+
+    assert ["c3", "b2", "a0", "c4", "a1"] == [batch.sweep_id for batch in order]
+
+
+def test_free_places_go_to_the_sweep_of_who_has_fewest():
+    order = [Batch("ann", "a", tuple(range(54))), Batch("ben", "b", tuple(range(12)))]
+
+    alike = [(part.owner, len(part.records)) for part in parts(order, 4, least=3)]
+    to_ben = [(part.owner, len(part.records)) for part in parts(order, 4, {"ann": 2}, least=3)]
+
+    assert [("ann", 27), ("ann", 27), ("ben", 6), ("ben", 6)] == alike
+    assert [("ann", 54), ("ben", 4), ("ben", 4), ("ben", 4)] == to_ben

@@ -1,0 +1,239 @@
+"""Jobs of a stand-in for a Ray cluster. What every engine must hold is in test_contract.py; the same on a true Ray, in
+test_true_ray.py."""
+
+from contextlib import suppress
+
+import pytest
+
+from rankviz.errors import EngineUnavailableError
+from rankviz.jobs import Attempt, Job
+from rankviz.jobs.ray import NO_ADDRESS, NO_STORAGE, Ray, end_of
+from rankviz.store import RunStore
+from tests.support.engines.alike import trains_there_as_here
+from tests.support.engines.ray_jobs import RayJobs
+from tests.support.processes.workers import (
+    COMPLETE_ALL,
+    FIRST_HANGS,
+    HANG_IN_EACH,
+    Patient,
+    lost_reasons,
+    states,
+    sweep,
+    wait_for,
+    waiting_for,
+)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    cluster = RayJobs(tmp_path / "ray")
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def supervise(store, cluster):
+    """Starts a supervisor with an engine of the cluster; all are stopped."""
+    started = []
+
+    def start(command=COMPLETE_ALL, engine=None, **settings) -> Patient:
+        here = RunStore(store.home)
+        engines = [engine or cluster.engine(here, command, **settings)]
+        started.append(Patient(here, engines=engines, poll_seconds=0.05, max_attempts=2, split_runs=3))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for supervisor in started:
+        supervisor.stop()
+
+
+def test_without_an_address_or_a_storage_nothing_is_started_and_a_run_says_what_to_set(store):
+    (run_id,) = sweep(store, 4)
+    engine = Ray(store)
+
+    with pytest.raises(EngineUnavailableError, match="RANKVIZ_RAY_ADDRESS"):
+        engine.start(Job(attempts=(Attempt(run_id, 1),)))
+
+    assert NO_ADDRESS == engine.why_not() == engine.nodes().trouble
+    assert NO_STORAGE == Ray(store, address="http://10.0.0.1:8265").why_not()
+    assert not (store.home / "ray-jobs").exists()
+
+
+def test_it_is_called_by_its_address_and_says_what_it_takes_and_needs(store):
+    given = {"resources": {"GPU": 1, "CPU": 4}, "labels": {"gpu": "l4"}, "storage": "s3://b/x"}
+    engine = Ray(store, address="http://10.0.0.1:8265", **given)
+
+    assert ("Ray cluster 10.0.0.1:8265", "") == (engine.title, engine.why_not())
+    assert (
+        "The runs are sent to nodes of this cluster (GPU 1, CPU 4 per worker, on a node with gpu=l4), with their data. "
+        "The base must be the embedded one or come from the Hub." == engine.about
+    )
+
+
+def test_a_run_that_waits_for_an_address_shows_it(store, supervise):
+    (run_id,) = sweep(store, 4)
+
+    supervise(engine=Ray(store))
+
+    wait_for(lambda: store.get(run_id).waits == NO_ADDRESS)
+    assert ("ray", 1) == (store.get(run_id).engine, store.get(run_id).attempt)
+
+
+def test_a_job_asks_for_the_resources_and_labels_of_the_settings(store, cluster, supervise):
+    (run_id,) = sweep(store, 4)
+    cluster.node |= {"resources_total": {"GPU": 1.0, "CPU": 8.0, "memory": 9e9, "slot": 1.0}, "labels": {"gpu": "l4"}}
+
+    supervise(resources={"GPU": 0.5, "CPU": 2, "memory": 1e6, "slot": 1}, labels={"gpu": "l4"}).settle()
+
+    (job,) = cluster.jobs.values()
+    asked = {name.removeprefix("entrypoint_"): value for name, value in job.request.items()}
+    assert (0.5, 2, 1_000_000) == (asked["num_gpus"], asked["num_cpus"], asked["memory"])
+    assert ({"slot": 1}, {"gpu": "l4"}) == (asked["resources"], asked["label_selector"])
+    assert (["completed"], "node-0") == (states(store, [run_id]), store.get(run_id).where)
+
+
+def test_a_label_that_no_node_has_is_said_and_the_run_starts_once_one_has_it(store, cluster, supervise):
+    (run_id,) = sweep(store, 4)
+
+    supervisor = supervise(labels={"gpu": "h100"})
+
+    sentence = "No node of the Ray cluster has slot 1 and the label gpu=h100. Its nodes have: CPU 4, slot 2."
+    wait_for(lambda: store.get(run_id).waits == sentence)
+    cluster.node["labels"] = {"gpu": "h100"}
+    supervisor.settle()
+    assert ["completed"] == states(store, [run_id])
+
+
+def test_the_gpus_of_its_nodes_are_told(store, cluster):
+    cluster.node["resources_total"] = {"GPU": 2.0, "accelerator_type:L4": 1.0}
+    engine = cluster.engine(store, resources={"GPU": 1})
+
+    assert (["L4"], True, "") == tuple(engine.nodes())
+
+
+def test_a_job_whose_answer_was_lost_is_not_submitted_twice(store, cluster, supervise):
+    (run_id,) = sweep(store, 4)
+    submit = cluster.answer
+
+    def loses(method, path, body):
+        answer = submit(method, path, body)
+        if method == "POST" and path.endswith("/api/jobs/"):
+            return 503, "The answer was lost."
+        return answer
+
+    cluster.answer = loses
+    supervise().settle()
+
+    assert (["completed"], 1, 1) == (states(store, [run_id]), store.get(run_id).attempt, len(cluster.jobs))
+
+
+def test_resources_that_ray_refuses_are_the_end_of_a_run_and_named(store, cluster, supervise):
+    (run_id,) = sweep(store, 4)
+    cluster.faults["POST /api/jobs/"] = 400, "Resource quantities must be a multiple of 0.0001"
+
+    supervise().settle()
+
+    assert "Ray does not take the job" in store.get(run_id).error
+    assert "must be a multiple of 0.0001" in store.get(run_id).error
+
+
+def test_while_the_cluster_cannot_be_asked_runs_go_on_and_nothing_is_decided(store, cluster, supervise):
+    (run_id,) = sweep(store, 4)
+    go = store.home.parent / "go"
+    supervisor = supervise(waiting_for(go))
+    wait_for(lambda: store.get(run_id).steps)
+
+    cluster.faults["GET /api/jobs/"] = 500, "Internal error"
+    wait_for(lambda: "cannot be reached" in store.get(run_id).waits)
+    go.touch()
+    del cluster.faults["GET /api/jobs/"]
+    supervisor.settle()
+
+    assert (["completed"], 1, 1) == (states(store, [run_id]), store.get(run_id).attempt, len(cluster.jobs))
+
+
+@pytest.mark.parametrize("given_up_seconds, state", [(3600, "running"), (0, "cancelled")])
+def test_a_run_that_is_cancelled_while_its_cluster_is_away_is_given_up_in_time(
+    store, cluster, supervise, given_up_seconds, state
+):
+    (run_id,) = sweep(store, 4)
+    supervisor = supervise(HANG_IN_EACH, given_up_seconds=given_up_seconds)
+    wait_for(lambda: store.get(run_id).steps)
+    cluster.faults["GET /api/jobs/"] = cluster.faults["POST /api/jobs/"] = 500, "Internal error"
+    wait_for(lambda: "cannot be reached" in store.get(run_id).waits)
+
+    with suppress(EngineUnavailableError):
+        supervisor.cancel(run_id)
+    if state == "cancelled":
+        wait_for(lambda: store.get(run_id).state.ended)
+
+    assert [state] == states(store, [run_id])
+    cluster.faults.clear()
+
+
+def test_a_run_whose_node_has_gone_is_tried_again(store, cluster, supervise):
+    run_ids = sweep(store, 4, 8)
+    supervisor = supervise(FIRST_HANGS)
+    wait_for(lambda: store.get(run_ids[0]).steps)
+
+    cluster.lose(next(iter(cluster.jobs.values())))
+    supervisor.settle()
+
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert ["its node has died" in reason for reason in lost_reasons(store, run_ids[0])] == [True]
+
+
+def test_a_job_that_somebody_stops_in_ray_fails_the_run_that_it_was_at(store, cluster, supervise):
+    run_ids = sweep(store, 4, 8)
+    supervisor = supervise(FIRST_HANGS)
+    wait_for(lambda: store.get(run_ids[0]).steps)
+
+    cluster.answer("POST", f"/api/jobs/{next(iter(cluster.jobs))}/stop", {})
+    supervisor.settle()
+
+    assert (["failed", "completed"], "The job was stopped in Ray.") == (
+        states(store, run_ids),
+        store.get(run_ids[0]).error,
+    )
+
+
+def test_a_job_that_no_node_took_in_time_costs_no_attempt():
+    end = end_of("FAILED", None, "Job supervisor actor failed to start within 900.0 seconds.")
+
+    assert (True, False) == (end.by_us, end.lost)
+
+
+@pytest.mark.parametrize("exit_code, lost, code", [(0, False, 0), (1, False, 1), (137, True, -9), (-9, True, -9)])
+def test_the_exit_code_of_the_worker_tells_how_it_ended(exit_code, lost, code):
+    end = end_of("FAILED" if exit_code else "SUCCEEDED", exit_code, "")
+
+    assert (lost, code) == (end.lost, end.exit_code)
+
+
+def test_a_storage_that_cannot_be_used_is_said_and_a_job_is_removed_from_it_once_it_is_read(store, cluster, supervise):
+    (run_id,) = sweep(store, 4)
+    storage = cluster.place / "storage"
+    storage.touch()
+
+    supervisor = supervise()
+    wait_for(lambda: "The storage of Ray (RANKVIZ_RAY_STORAGE) cannot be used" in store.get(run_id).waits)
+    storage.unlink()
+    supervisor.settle()
+
+    assert ["completed"] == states(store, [run_id])
+    wait_for(lambda: not any(storage.iterdir()))
+
+
+def test_a_wrong_token_is_said_with_a_sentence(store, cluster, supervise):
+    (run_id,) = sweep(store, 4)
+    cluster.faults["GET /api/v0/nodes"] = 401, "Unauthorized: Missing authentication token"
+
+    supervise()
+
+    wait_for(lambda: "set RAY_AUTH_TOKEN_PATH" in store.get(run_id).waits)
+
+
+@pytest.mark.torch
+def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_here(tmp_path, cluster):
+    trains_there_as_here(tmp_path, "ray", cluster.engine)

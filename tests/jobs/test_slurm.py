@@ -1,0 +1,442 @@
+"""Jobs of a stand-in for a Slurm cluster, which starts them as processes. What every engine must hold is in
+test_contract.py; the same on a true Slurm, in test_true_slurm.py."""
+
+import json
+import time
+
+import pytest
+
+from rankviz.errors import InvalidSettingError
+from rankviz.jobs.known import engines
+from rankviz.jobs.slurm import Slurm, SlurmJob, check_options, end_of, read_jobs
+from rankviz.jobs.supervisor import Supervisor
+from rankviz.machine import disk
+from rankviz.settings import Settings, read
+from rankviz.store import RunStore
+from tests.support.engines.alike import trains_there_as_here
+from tests.support.engines.slurm_cluster import TIMED_OUT, UNREACHABLE, SlurmCluster, failure
+from tests.support.processes.workers import (
+    COMPLETE_ALL,
+    FIRST_HANGS,
+    HANG_IN_EACH,
+    Patient,
+    lost_reasons,
+    processes_of,
+    states,
+    sweep,
+    wait_for,
+    waiting_for,
+    worker,
+)
+
+ME, SOMEBODY = 1000, 1001
+
+
+@pytest.fixture
+def make_cluster():
+    """Makes stand-ins; all are closed."""
+    made = []
+
+    def make(nodes: int, **settings) -> SlurmCluster:
+        made.append(SlurmCluster(nodes, **settings))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.close()
+
+
+@pytest.fixture
+def cluster(make_cluster):
+    """Of two nodes."""
+    return make_cluster(2)
+
+
+@pytest.fixture
+def supervise(store, cluster):
+    """Starts a supervisor with an engine of the cluster; all are stopped."""
+    started = []
+
+    def start(command=COMPLETE_ALL, *, cluster=cluster, room_seconds=0.05, **settings) -> Patient:
+        here = RunStore(store.home)
+        engine = cluster.engine(here, command, **settings)
+        supervisor = Patient(
+            here,
+            engines=[engine],
+            poll_seconds=0.05,
+            max_attempts=2,
+            split_runs=3,
+            room_seconds=room_seconds,
+        )
+        supervisor.start()
+        started.append(supervisor)
+        return supervisor
+
+    yield start
+    for supervisor in started:
+        supervisor.stop()
+
+
+def questions_to(cluster, name):
+    return [question for command, question in cluster.asked if command == name]
+
+
+FULL = (
+    "def full(run_id):\n"
+    f"    write(run_id, RunFailed(time=time.time(), error={disk.FULL_SENTENCE!r}))\n"
+    "    raise SystemExit(74)\n"
+)
+
+
+FULL_ONCE = worker(
+    f"{FULL}jobs = open(store.home.parent.parent / 'jobs', 'a+'); jobs.write('x'); jobs.flush()\n"
+    "for run_id in run_ids: begin(run_id) and (full if jobs.tell() < 2 else complete)(run_id)"
+)
+
+
+def ended_while_no_app_looked(store, cluster, supervise, end):
+    """A run of a job that ended in the middle, and that squeue no longer lists."""
+    (run_id,) = sweep(store, 4)
+    supervisor = supervise(FIRST_HANGS)
+    wait_for(lambda: store.get(run_id).steps)
+    supervisor.stop()
+    end(cluster.jobs[0])
+    wait_for(lambda: cluster.jobs[0].has_ended)
+    cluster.forget_ended()
+    return run_id
+
+
+def row(**fields):
+    return {"job_id": 7, "name": "mine", "user_id": ME, "job_state": "RUNNING", "nodes": "node-1"} | fields
+
+
+def read_rows(*rows):
+    return read_jobs(json.dumps({"jobs": rows}), user=ME)
+
+
+def seen(*states, reason="None"):
+    return SlurmJob("7", frozenset(states), reason)
+
+
+def test_one_job_carries_a_base_with_all_its_runs_by_the_options_of_the_server(store, cluster, supervise):
+    run_ids = sweep(store, 4, 8)
+    go = store.home.parent / "go"
+
+    supervisor = supervise(waiting_for(go), partition="gpu", options=["--gres=gpu:1", "--time=60"])
+    wait_for(lambda: {"node-0"} == {store.get(run_id).where for run_id in run_ids})
+    go.touch()
+    supervisor.settle()
+
+    (job,) = cluster.jobs
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert ("gpu", "gpu:1", "60") == tuple(job.options[name] for name in ("partition", "gres", "time"))
+    assert ("", "NONE") == (job.options["no-requeue"], job.options["export"])
+
+
+def test_a_run_says_why_it_waits_in_slurm_and_starts_there(store, cluster, supervise):
+    (run_id,) = sweep(store, 4)
+    cluster.reason = "Priority"
+    supervisor = supervise()
+    wait_for(lambda: store.get(run_id).waits == "Slurm has not started the job yet: Priority.")
+
+    cluster.reason = "ReqNodeNotAvail, UnavailableNodes:node-0"
+    cluster.schedule()
+    wait_for(lambda: store.get(run_id).waits.startswith("Slurm has not started the job yet: ReqNodeNotAvail"))
+    cluster.release()
+    supervisor.settle()
+
+    assert ["completed"] == states(store, [run_id])
+
+
+def test_a_job_that_waits_in_slurm_is_taken_out_of_its_queue_by_cancel(store, cluster, supervise):
+    (run_id,) = sweep(store, 4)
+    cluster.reason = "Priority"
+    supervisor = supervise()
+    wait_for(lambda: store.get(run_id).waits == "Slurm has not started the job yet: Priority.")
+
+    supervisor.cancel(run_id)
+    wait_for(lambda: cluster.jobs[0].state == "CANCELLED")
+    cluster.release()
+
+    assert ["cancelled"] == states(store, [run_id])
+    assert cluster.jobs[0].process is None
+
+
+def test_cancel_ends_no_job_of_another_name(store, cluster, supervise):
+    """Numbers of jobs begin anew where a cluster is set up anew."""
+    ours, others = sweep(store, 4), sweep(store, 8)
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: all(store.get(run_id).steps for run_id in (*ours, *others)))
+    first, second = cluster.jobs
+    first.id, second.id = second.id, first.id
+
+    supervisor.cancel(ours[0])
+
+    assert (["cancelled"], ["running"]) == (states(store, ours), states(store, others))
+    supervisor.cancel(others[0])
+
+
+def test_a_folder_of_any_name_is_a_runs_folder(tmp_path, cluster):
+    store = RunStore(tmp_path / 'it\'s "my" $(touch injected) %j; runs')
+    run_ids = sweep(store, 4, 8)
+    supervisor = Supervisor(store, engines=[cluster.engine(store, COMPLETE_ALL)], poll_seconds=0.05)
+    supervisor.start()
+
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert [] == [*tmp_path.rglob("injected")]
+
+
+def test_no_secret_of_the_page_reaches_slurm_or_a_job(store, cluster, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_quiet")
+    monkeypatch.setenv("RANKVIZ_ADMIN_TOKEN", "admin_quiet_and_long")
+    (run_id,) = sweep(store, 4)
+    prints = worker(
+        "print(dict(os.environ), flush=True)\nfor run_id in run_ids:\n    begin(run_id) and complete(run_id)"
+    )
+    supervisor = Supervisor(store, engines=[cluster.engine(store, prints)], poll_seconds=0.05)
+    supervisor.start()
+
+    supervisor.settle()
+    supervisor.stop()
+
+    log = (store.run_dir(run_id) / "worker.log").read_text()
+    assert "SLURM_JOB_ID" in log
+    assert not any("quiet" in text for text in (log, str(cluster.asked), cluster.jobs[0].question.script))
+
+
+@pytest.mark.parametrize("is_hanging", [False, True])
+def test_a_job_whose_answer_was_lost_is_found_by_its_name_and_not_sent_twice(store, cluster, supervise, is_hanging):
+    def loses(answer):
+        answer()
+        while is_hanging and not cluster.is_closed:
+            time.sleep(0.02)
+        return failure("sbatch", TIMED_OUT)
+
+    (run_id,) = sweep(store, 4)
+    cluster.faults["sbatch"] = loses
+    go = store.home.parent / "go"
+
+    supervisor = supervise(waiting_for(go), seconds=3.0 if is_hanging else 60.0)
+    wait_for(lambda: store.get(run_id).place and store.get(run_id).place.job)
+    go.touch()
+    supervisor.settle()
+
+    (job,) = cluster.jobs
+    assert (["completed"], 1) == (states(store, [run_id]), store.get(run_id).attempt)
+    assert str(job.id) == store.get(run_id).place.job
+
+
+def test_a_job_that_arrives_after_it_was_given_up_runs_nothing(store, cluster, supervise):
+    late = []
+
+    def keeps(answer):
+        late.append(answer)
+        return failure("sbatch", TIMED_OUT)
+
+    (run_id,) = sweep(store, 4)
+    cluster.faults["sbatch"] = lambda answer: answer() if late else keeps(answer)
+
+    supervise(missing_seconds=0.5).settle()
+    late[0]()
+    wait_for(lambda: len(cluster.jobs) == 2 and all(job.has_ended for job in cluster.jobs))
+
+    assert ["COMPLETED", "FAILED"] == [job.state for job in cluster.jobs]
+    assert (["completed"], 1) == (states(store, [run_id]), len(store.get(run_id).steps))
+
+
+def test_a_job_that_slurm_refuses_for_good_fails_its_runs_with_slurm_s_reason(store, cluster, supervise):
+    run_ids = sweep(store, 4, 8)
+
+    supervise(partition="no-such").settle()
+
+    assert ["failed"] * 2 == states(store, run_ids)
+    assert "Invalid partition name specified" in store.get(run_ids[0]).error
+    assert "Change RANKVIZ_SLURM_PARTITION or RANKVIZ_SLURM_OPTIONS" in store.get(run_ids[0]).error
+    assert 1 == len(questions_to(cluster, "sbatch"))
+
+
+def test_a_job_that_slurm_refuses_for_now_waits_and_is_not_sent_again_at_once(store, cluster, supervise):
+    run_ids = [*sweep(store, 4), *sweep(store, 8)]
+    limit = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+    cluster.faults["sbatch"] = lambda answer: failure("sbatch", f"Batch job submission failed: {limit}")
+
+    supervisor = supervise(poll_seconds=0.5)
+    wait_for(lambda: all("job submit limit" in store.get(run_id).waits for run_id in run_ids))
+    wait_for(lambda: len(questions_to(cluster, "sbatch")) >= 3)
+    del cluster.faults["sbatch"]
+    supervisor.settle()
+
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert {1} == {store.get(run_id).attempt for run_id in run_ids}
+
+
+def test_while_slurm_cannot_be_asked_runs_go_on_and_nothing_is_decided(store, cluster, supervise):
+    (run_id,) = sweep(store, 4)
+    go = store.home.parent / "go"
+    supervisor = supervise(waiting_for(go), missing_seconds=0.1)
+    wait_for(lambda: store.get(run_id).steps)
+
+    cluster.faults["squeue"] = lambda answer: failure("squeue", UNREACHABLE)
+    wait_for(lambda: "Unable to contact slurm controller" in store.get(run_id).waits)
+    supervisor.stop()
+    before = len(questions_to(cluster, "squeue"))
+    supervise(waiting_for(go), missing_seconds=0.1)
+    wait_for(lambda: len(questions_to(cluster, "squeue")) > before + 1)
+    wait_for(lambda: "Unable to contact slurm controller" in store.get(run_id).waits)
+    go.touch()
+    wait_for(lambda: states(store, [run_id]) == ["completed"])
+
+    assert (1, 1) == (len(cluster.jobs), store.get(run_id).attempt)
+    assert "Unable to contact slurm controller" in store.get(run_id).waits
+
+
+@pytest.mark.parametrize("state", ["PREEMPTED"])
+def test_a_run_whose_node_is_taken_away_is_tried_again(store, cluster, supervise, state):
+    run_ids = sweep(store, 4, 8)
+    supervisor = supervise(FIRST_HANGS)
+    wait_for(lambda: store.get(run_ids[0]).steps)
+
+    cluster.end(cluster.jobs[0], state)
+    supervisor.settle()
+
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert [2, 1] == [store.get(run_id).lost_attempts + 1 for run_id in run_ids]
+
+
+def test_a_run_that_reaches_the_time_limit_fails_and_the_others_go_on(store, cluster, supervise):
+    run_ids = sweep(store, 4, 8)
+    supervisor = supervise(FIRST_HANGS)
+    wait_for(lambda: store.get(run_ids[0]).steps)
+
+    cluster.end(cluster.jobs[0], "TIMEOUT")
+    supervisor.settle()
+
+    assert ["failed", "completed"] == states(store, run_ids)
+    assert "The job reached its time limit in Slurm." in store.get(run_ids[0]).error
+    assert [] == lost_reasons(store, run_ids[0])
+
+
+def test_a_job_that_slurm_has_forgotten_is_settled_by_its_exit_code(store, cluster, supervise):
+    def kill_worker(job):
+        (process,) = processes_of(store.home / "slurm-jobs")
+        process.kill()
+
+    run_id = ended_while_no_app_looked(store, cluster, supervise, kill_worker)
+
+    supervise(missing_seconds=3600).settle()
+
+    assert (["completed"], 2) == (states(store, [run_id]), store.get(run_id).attempt)
+    assert ["SIGKILL" in reason for reason in lost_reasons(store, run_id)] == [True]
+
+
+def test_where_accounting_is_on_it_says_how_a_forgotten_job_ended(store, supervise, make_cluster):
+    cluster = make_cluster(1, accounts=True)
+    start = lambda command=COMPLETE_ALL, **settings: supervise(command, cluster=cluster, **settings)  # noqa: E731
+    run_id = ended_while_no_app_looked(store, cluster, start, lambda job: cluster.end(job, "TIMEOUT"))
+
+    start(missing_seconds=3600).settle()
+
+    assert ["failed"] == states(store, [run_id])
+    assert "time limit" in store.get(run_id).error
+
+
+def test_a_full_quota_ends_the_run_that_met_it_and_the_others_wait_until_there_is_room(store, supervise):
+    run_ids = sweep(store, 4, 8, 16)
+
+    supervise(FULL_ONCE).settle()
+
+    assert ["failed", "completed", "completed"] == states(store, run_ids)
+    assert disk.FULL_SENTENCE == store.get(run_ids[0]).error
+
+
+def test_a_state_is_a_text_in_older_versions_and_a_list_in_newer_ones():
+    assert (
+        read_rows(row(job_state="RUNNING", state_reason="None"))
+        == read_rows(row(job_state=["RUNNING"], state_reason="None"))
+        == {"mine": SlurmJob("7", frozenset({"RUNNING"}), "None", "node-1")}
+    )
+
+
+def test_a_job_of_another_user_with_the_same_name_is_not_ours():
+    """Older versions ignore --me where they print JSON."""
+    assert {} == read_rows(row(user_id=SOMEBODY, job_state="COMPLETED"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "slurm_load_jobs error", "{}", "[]", '{"jobs": [{}]}', '{"jobs": [7]}', '{"jobs": null}', "\0"),
+        "[" * 200_000,
+        '{"jobs": [{"user_id": Infinity}]}',
+        '{"jobs": [{"user_id": {"number": {}}}]}',
+        '{"jobs": [{"user_id": 1000, "name": "mine", "job_id": "x"}]}',
+        '{"jobs": [{"user_id": 1000, "name": "mine", "job_id": 7, "job_state": 5}]}',
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_is_no_list_of_jobs_is_an_error(text):
+    with pytest.raises(ValueError):
+        read_jobs(text, user=ME)
+
+
+@pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "PREEMPTED"])
+def test_a_job_has_not_ended_while_processes_of_it_may_be_left(state):
+    assert end_of(seen(state, "COMPLETING"), 0) is None
+    assert end_of(seen("COMPLETING"), 0) is None
+    assert end_of(seen(state), 0) is not None
+
+
+@pytest.mark.parametrize(
+    "option", ["--wrap=rm -rf ~", "--job-name=x", "--output=x.log", "--export=ALL", "--requeue", "--array=1-9"]
+)
+def test_an_option_by_which_the_engine_finds_its_job_is_refused(option):
+    with pytest.raises(InvalidSettingError, match="RANKVIZ_SLURM_OPTIONS cannot have '--"):
+        check_options(["--time=5", option])
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "has_gpu"),
+    [
+        (["--gres=gpu:1"], [], True),
+        (["--gres=gpu"], [], True),
+        (["--gpus=2"], [], True),
+        (["--time=5", "--gres=gpu:a100:1"], ["A100"], True),
+        (["--gpus=h100:1"], ["H100"], True),
+        (["--gpus-per-node=a100:1"], ["A100"], True),
+        (["--gpus-per-node=1"], [], True),
+        (["--gres=shard:2,gpu:l4:1"], ["L4"], True),
+        (["--gres=shard:2", "--mem=32G"], [], False),
+        ([], [], False),
+    ],
+)
+def test_the_gpu_of_a_job_is_what_its_options_ask_for(store, options, gpus, has_gpu):
+    nodes = Slurm(store, options=options).nodes()
+
+    assert (gpus, has_gpu) == (nodes.gpus, nodes.has_gpu)
+
+
+def test_it_is_offered_where_its_owner_has_set_it_up_and_slurm_is_there(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def slurm(**variables):
+        for name in ("RANKVIZ_SLURM_PARTITION", "RANKVIZ_ENGINE"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return next(engine for engine in engines(store, read(Settings)) if engine.name == "slurm")
+
+    assert slurm(RANKVIZ_SLURM_PARTITION="gpu").why_not().startswith("There is no sbatch on this machine.")
+    for name in ("sbatch", "squeue", "scancel"):
+        (tmp_path / name).touch(mode=0o755)
+    assert slurm().why_not().startswith("Slurm is not set up here. Set RANKVIZ_SLURM_PARTITION")
+    assert "" == slurm(RANKVIZ_ENGINE="slurm").why_not()
+    offered = slurm(RANKVIZ_SLURM_PARTITION="gpu")
+    assert ("", "Slurm cluster, partition gpu") == (offered.why_not(), offered.title)
+
+
+@pytest.mark.torch
+def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_here(tmp_path, cluster):
+    trains_there_as_here(tmp_path, "slurm", cluster.engine)

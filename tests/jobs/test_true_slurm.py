@@ -1,0 +1,201 @@
+"""The contract of engines on a true Slurm of this machine, and what its words for the ends of jobs are."""
+
+import contextlib
+import types
+from collections.abc import Sequence
+
+import psutil
+import pytest
+
+from rankviz.jobs import Engine
+from rankviz.jobs.supervisor import Supervisor
+from rankviz.store import RunStore
+from tests.engines import test_contract as contract
+from tests.engines.test_contract import supervise  # noqa: F401  a fixture
+from tests.support.engines.true_slurm import TrueSlurm
+from tests.support.processes.workers import (
+    COMPLETE_ALL,
+    FIRST_HANGS,
+    HANG_IN_EACH,
+    lost_reasons,
+    processes_of,
+    states,
+    sweep,
+    wait_for,
+    waiting_for,
+    worker,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def slurm():
+    slurm = TrueSlurm()
+    yield slurm
+    slurm.close()
+
+
+class OnTrueSlurm:
+    """Two places of one node."""
+
+    at_once = 2
+
+    def __init__(self, slurm: TrueSlurm):
+        self._slurm = slurm
+
+    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
+        return self._slurm.engine(store, command)
+
+    def processes(self, store: RunStore) -> list:
+        return processes_of(store.home / "slurm-jobs")
+
+
+@pytest.fixture
+def setting(slurm, store):
+    setting = OnTrueSlurm(slurm)
+    yield setting
+    for process in setting.processes(store):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    slurm.end_all()
+
+
+@pytest.fixture
+def run(setting, slurm, store):
+    """Starts a supervisor with an engine of the cluster; all are stopped."""
+    started = []
+
+    def start(command, **settings) -> Supervisor:
+        here = RunStore(store.home)
+        engines = [slurm.engine(here, command, **settings)]
+        supervisor = Supervisor(here, engines=engines, poll_seconds=0.05, max_attempts=2)
+        supervisor.start()
+        started.append(supervisor)
+        return supervisor
+
+    yield start
+    for supervisor in started:
+        supervisor.stop()
+
+
+def copied(test):
+    """A test of the contract as one of this module."""
+    return types.FunctionType(test.__code__, test.__globals__, test.__name__, test.__defaults__, test.__closure__)
+
+
+globals().update({name: copied(test) for name, test in vars(contract).items() if name.startswith("test_")})
+
+
+def test_a_node_that_fails_costs_a_run_one_attempt_and_slurm_itself_repeats_nothing(run, slurm, store):
+    run_ids = sweep(store, 4, 8)
+    supervisor = run(FIRST_HANGS)
+    wait_for(lambda: store.get(run_ids[0]).steps)
+
+    slurm.lose_node()
+    wait_for(lambda: lost_reasons(store, run_ids[0]))
+    slurm.start_node()
+    supervisor.settle(240)
+
+    assert ["The node failed in the middle of the job."] == lost_reasons(store, run_ids[0])
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert [2, 1] == [store.get(run_id).lost_attempts + 1 for run_id in run_ids]
+
+
+def test_a_job_that_is_preempted_costs_a_run_one_attempt(run, slurm, store):
+    run_ids = sweep(store, 4, 8)
+    supervisor = run(FIRST_HANGS)
+    wait_for(lambda: store.get(run_ids[0]).steps)
+
+    slurm.run("sbatch", "--partition=first", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 2")
+    supervisor.settle(240)
+
+    assert ["Slurm gave the node to a job that goes first."] == lost_reasons(store, run_ids[0])
+    assert ["completed"] * 2 == states(store, run_ids)
+
+
+def test_a_job_that_reaches_its_time_limit_fails_its_run(run, store):
+    """A minute is Slurm's shortest."""
+    run_ids = sweep(store, 4, 8)
+
+    run(FIRST_HANGS, options=["--time=1"]).settle(400)
+
+    assert ["failed", "completed"] == states(store, run_ids)
+    assert "The job reached its time limit in Slurm." in store.get(run_ids[0]).error
+
+
+def test_while_the_controller_is_away_a_run_goes_on_and_says_so(run, slurm, store):
+    (run_id,) = sweep(store, 4)
+    go = store.home.parent / "go"
+    supervisor = run(waiting_for(go), missing_seconds=1.0)
+    wait_for(lambda: store.get(run_id).steps)
+
+    slurm.stop_controller()
+    wait_for(lambda: "Unable to contact slurm controller" in store.get(run_id).waits)
+    go.touch()
+    wait_for(lambda: states(store, [run_id]) == ["completed"])
+    slurm.start_controller()
+    supervisor.settle(240)
+
+    assert 1 == store.get(run_id).attempt
+
+
+def test_a_full_cluster_is_said_and_then_the_run_starts(run, slurm, store):
+    (run_id,) = sweep(store, 4)
+    slurm.run("sbatch", "--partition=first", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 600")
+
+    supervisor = run(COMPLETE_ALL)
+    wait_for(lambda: store.get(run_id).waits.startswith("Slurm has not started the job yet: "))
+    slurm.run("scancel", "--me", "--partition=first")
+    supervisor.settle(240)
+
+    assert ["completed"] == states(store, [run_id])
+
+
+def test_a_partition_that_is_not_there_fails_the_run_with_slurm_s_words(run, store):
+    (run_id,) = sweep(store, 4)
+
+    run(COMPLETE_ALL, partition="no-such").settle(240)
+
+    assert "Slurm does not take the job:" in store.get(run_id).error
+    assert "nvalid partition" in store.get(run_id).error
+
+
+def test_a_job_waits_where_it_is_cancelled_before_it_starts(run, slurm, store):
+    (run_id,) = sweep(store, 4)
+    slurm.run("sbatch", "--partition=first", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 600")
+    supervisor = run(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_id).place and store.get(run_id).place.job)
+
+    supervisor.cancel(run_id, timeout_seconds=120)
+
+    assert ["cancelled"] == states(store, [run_id])
+    assert "CANCELLED" in slurm.run("squeue", "--me", "--states=CANCELLED", "--noheader", "--format=%T")
+
+
+def test_no_secret_of_the_page_reaches_a_job(slurm, store, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_quiet")
+    (run_id,) = sweep(store, 4)
+    prints = worker("print(dict(os.environ), flush=True)\nfor run_id in run_ids: begin(run_id) and complete(run_id)")
+    supervisor = Supervisor(store, engines=[slurm.engine(store, prints)], poll_seconds=0.05)
+    supervisor.start()
+
+    supervisor.settle(240)
+    supervisor.stop()
+
+    log = (store.run_dir(run_id) / "worker.log").read_text()
+    assert "SLURM_JOB_ID" in log
+    assert "quiet" not in log
+
+
+def test_a_folder_of_any_name_is_a_runs_folder(slurm, tmp_path):
+    store = RunStore(tmp_path / 'it\'s "my" $(touch injected) %j; runs')
+    run_ids = sweep(store, 4, 8)
+    supervisor = Supervisor(store, engines=[slurm.engine(store, COMPLETE_ALL)], poll_seconds=0.05)
+    supervisor.start()
+
+    supervisor.settle(240)
+    supervisor.stop()
+
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert [] == [*tmp_path.rglob("injected")]
