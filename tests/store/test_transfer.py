@@ -12,7 +12,7 @@ from rankviz.core.runs.events import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS, E
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
 from rankviz.paths import ASSETS
-from rankviz.settings import SharedLimits
+from rankviz.settings import SHARED_LIMITS
 from rankviz.store import ImportLimits, RunStore, export_runs, import_runs, recorded
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
@@ -402,7 +402,7 @@ def truncated(r, examples):
 @pytest.mark.parametrize("examples", [1, 4096])
 def test_whatever_a_shared_page_trains_is_imported_by_one(tmp_path, examples):
     """With as many truncations as it allows, and the longest error and log."""
-    shared = SharedLimits()
+    shared = SHARED_LIMITS
     lines = [line for r in range(1, shared.truncations + 1) for line in truncated(r, examples)]
     failed = {
         "event": "RunFailed",
