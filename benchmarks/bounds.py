@@ -87,8 +87,7 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
     """In this process: what the page and the command line call, and a supervisor whose engine has all that run."""
     from rankviz.endpoints.gate import MAX_LIST
     from rankviz.ui import page, serve  # noqa: F401 - all that the app imports
-    from rankviz.ui.runs.sweep import sweep_view
-    from rankviz.ui.runs.view import runs_view
+    from rankviz.ui.runs.view import runs_view, sweep_view
 
     gc.freeze()  # as the app does
     api = Api(home=home, shared=False)

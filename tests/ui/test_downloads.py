@@ -10,7 +10,7 @@ from rankviz.errors import StorageError
 from rankviz.machine import disk
 from rankviz.ui.parts.charts import sweep_runs, written_table
 from rankviz.ui.train.before import notebook
-from rankviz.ui.train.request import DEFAULTS
+from rankviz.ui.train.form import DEFAULTS
 from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
 
 
