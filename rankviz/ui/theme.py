@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
 from html import escape
@@ -15,7 +14,6 @@ from typing import Any
 import gradio as gr
 from fastapi import Depends
 from fastapi.exceptions import RequestValidationError
-from gradio.themes.utils import fonts
 from starlette.middleware import Middleware
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -23,19 +21,16 @@ from starlette.routing import Route
 from rankviz import settings
 from rankviz.api import Api
 from rankviz.paths import ASSETS
+from rankviz.shared import gate
+from rankviz.shared.gate import Answered, Bodies, Hosts, Refusals, before_all, unfit
+from rankviz.shared.identity import Identified, visitors_of
+from rankviz.shared.page_cache import Head, MadeOnce
+from rankviz.shared.uploads import Uploads
 from rankviz.ui import addresses
-from rankviz.ui.explore.records import FIGURES
-from rankviz.ui.explore.routes import routes as answer_routes
-from rankviz.ui.head import Head
-from rankviz.ui.page_cache import MadeOnce
-from rankviz.ui.parts.question import DEFAULTS
-from rankviz.ui.requests import envelope
-from rankviz.ui.requests.bodies import Bodies
-from rankviz.ui.requests.event_errors import Refusals
-from rankviz.ui.requests.mcp import Mcp
-from rankviz.ui.requests.readable import Answered, Hosts, before_all, unfit
-from rankviz.ui.requests.uploads import Uploads
-from rankviz.ui.visitors import Identified, visitors_of
+from rankviz.ui.explore.answer import FIGURES, routes
+from rankviz.ui.explore.compare import compare
+from rankviz.ui.link import DEFAULTS
+from rankviz.ui.mcp import Mcp
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
 SCRIPTS = tuple(
@@ -44,6 +39,7 @@ SCRIPTS = tuple(
 )
 FIRST_STYLES = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "first"))
 """Of what the scripts show before Gradio has added the other stylesheets."""
+FOR_GOOD = "public, max-age=31536000, immutable"
 OPEN_PAGES = 1000
 """Pages whose state is kept. Of the oldest ones beyond, lists that were filled meanwhile are as they were at first."""
 
@@ -57,8 +53,8 @@ def theme() -> gr.themes.Base:
         spacing_size="sm",
         radius_size="sm",
         # Gradio 6.31 ships the semibold of both as a stub of a few letters, so bold is the second weight.
-        font=(fonts.LocalFont("Source Sans Pro", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"),
-        font_mono=(fonts.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "Consolas", "monospace"),
+        font=(gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"),
+        font_mono=(gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "Consolas", "monospace"),
     ).set(
         block_border_width="0px",
         block_shadow="none",
@@ -98,20 +94,15 @@ def head(room: str | None = None) -> str:
         "explore": {"fields": ",".join(DEFAULTS)},
         "first": {"figures": json.dumps(FIGURES)},
     }
-    scripts = "".join(_script(path, data.get(path.stem, {})) for path in SCRIPTS)
-    styles = "".join(f'<link rel="stylesheet" href="{_url(path).lstrip("/")}">' for path in FIRST_STYLES)
-    # With its fonts from the start the page need not move when they come.
-    fonts_first = "".join(
-        f'<link rel="preload" href="static/fonts/SourceSansPro/SourceSansPro-{weight}.woff2" as="font" '
-        'type="font/woff2" crossorigin>'
-        for weight in ("Regular", "Bold")
-    )
-    return f'{styles}{fonts_first}{scripts}<link rel="preload" as="script" fetchpriority="low" href="{plotly}">'
-
-
-def _script(path: Path, data: Mapping[str, str]) -> str:
-    attributes = "".join(f' data-{name}="{escape(value)}"' for name, value in data.items())
-    return f'<script defer src="{_url(path).lstrip("/")}"{attributes}></script>'
+    tags = [f'<link rel="stylesheet" href="{_url(path).lstrip("/")}">' for path in FIRST_STYLES]
+    for weight in ("Regular", "Bold"):  # with its fonts from the start the page need not move when they come
+        font = f"static/fonts/SourceSansPro/SourceSansPro-{weight}.woff2"
+        tags.append(f'<link rel="preload" href="{font}" as="font" type="font/woff2" crossorigin>')
+    for path in SCRIPTS:
+        values = "".join(f' data-{name}="{escape(value)}"' for name, value in data.get(path.stem, {}).items())
+        tags.append(f'<script defer src="{_url(path).lstrip("/")}"{values}></script>')
+    tags.append(f'<link rel="preload" as="script" fetchpriority="low" href="{plotly}">')
+    return "".join(tags)
 
 
 def file_routes() -> list[Route]:
@@ -122,8 +113,7 @@ def file_routes() -> list[Route]:
 
 def plotly_js() -> Path:
     """plotly.js as the plotly package ships it; found without importing plotly."""
-    spec = find_spec("plotly")
-    return Path(spec.origin).parent / "package_data" / "plotly.min.js"
+    return Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
 
 
 def _plotly_url() -> str:
@@ -138,9 +128,7 @@ def _serve(path: Path) -> Any:
     media_type = "text/css" if path.suffix == ".css" else "text/javascript"
 
     async def file(request: Any) -> Response:
-        return FileResponse(
-            path, media_type=media_type, headers={"Cache-Control": "public, max-age=31536000, immutable"}
-        )
+        return FileResponse(path, media_type=media_type, headers={"Cache-Control": FOR_GOOD})
 
     return file
 
@@ -159,10 +147,10 @@ def launch_options(api: Api) -> dict[str, Any]:
             "lifespan": partial(before_all, hosts=Hosts(None, host, api.workspace.settings.hosts, shared)),
             "openapi_url": None,  # Gradio describes the endpoints at an address of its own
             "exception_handlers": {RequestValidationError: unfit},
-            "dependencies": [Depends(envelope.readable)],
+            "dependencies": [Depends(gate.readable)],
             "routes": [
                 *file_routes(),
-                *answer_routes(api),
+                *routes(api, compare=compare),
                 *addresses.health_routes(api),
                 *(addresses.identity_routes(visitors) if visitors else []),
             ],
@@ -185,7 +173,7 @@ def launch_options(api: Api) -> dict[str, Any]:
         "strict_cors": True,
         "ssr_mode": False,
         "pwa": False,
-        "max_file_size": f"{api.workspace.limits.upload_mb}mb",
+        "max_file_size": api.workspace.limits.upload_mb * 10**6,
         # Gradio would ask itself for the page, and give up where that takes 3 s, as on a machine that is busy at start.
         "_frontend": False,
     }

@@ -15,6 +15,7 @@ from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import Destination, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on
+from tests.support.limits import limit
 from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 
@@ -141,7 +142,7 @@ def test_a_job_that_cannot_be_taken_keeps_no_other_from_coming_back(shared, monk
 
 def test_a_job_comes_back_whatever_adapters_a_visitor_has(hub, tmp_path, monkeypatch):
     """It is paid for, and nobody else would follow it."""
-    monkeypatch.setenv("RANKVIZ_MAX_ADAPTERS_MB_PER_VISITOR", "1")
+    limit(monkeypatch, adapters_mb_per_visitor=1)
     found = SimpleNamespace(requests=SweepRequest(ranks=(64,), seeds=(0,)).runs(sweep_id="large", created_at=0.0))
     with page_on(hub, tmp_path / "home", shared=True) as api, acting_as(ALICE):
         engine = api.workspace.supervisor.engine("hf-jobs")
