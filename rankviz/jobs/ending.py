@@ -267,7 +267,8 @@ class Ending:
 
     def _ended(self, engine: Engine, live: Live, end: End) -> None:
         """A job has ended: by itself, or since RankViz has ended it, maybe before a restart of the app."""
-        records = list(self._jobs.records(live))
+        # A place of this machine is not held by a run that cannot be read: it has no job then, and is settled later.
+        records = list(self._jobs.records(live, spare=engine.shares_disk))
         slow = self.unended({self._too_long.get(live.job.name)} & {record.run_id for record in records})
         if slow:
             end = self._of_one_that_took_too_long(end)
@@ -286,7 +287,7 @@ class Ending:
 
     def _settle(self, engine: Engine, live: Live, end: End) -> None:
         """Decide what becomes of the runs of a job that has ended."""
-        records = list(self._jobs.records(live))
+        records = list(self._jobs.records(live, spare=engine.shares_disk))
         run_ids = [record.run_id for record in records]
         self._collect_logs(engine, live, self.unended(run_ids))
         again = self._outcomes.settle(self._at_stake(records, end), end)

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -119,36 +118,6 @@ def test_a_request_that_came_before_a_logout_brings_the_login_not_back(shared, h
     assert logins_of(shared).of(ALICE.id) is None
     with acting_as(asks_again(ALICE)):
         assert "" == shared.jobs.why_not()
-
-
-def test_a_job_that_cannot_be_taken_keeps_no_other_from_coming_back(shared, monkeypatch):
-    engine, taken = shared.workspace.supervisor.engine("hf-jobs"), []
-
-    damaged, good = (SimpleNamespace(requests=REQUEST.runs(sweep_id=name, created_at=0.0)) for name in ("r2", "r4"))
-
-    def take(found, owner):
-        if found is damaged:
-            raise OSError("Not now.")
-        taken.append(found)
-
-    monkeypatch.setattr(engine, "returning", lambda owner: [damaged, good])
-    monkeypatch.setattr(engine, "take", take)
-
-    with acting_as(ALICE):
-        assert [run.run_id for run in good.requests] == shared.jobs.bring_back()
-    assert [good] == taken
-
-
-def test_a_job_comes_back_whatever_adapters_a_visitor_has(hub, tmp_path, monkeypatch):
-    """It is paid for, and nobody else would follow it."""
-    monkeypatch.setenv("RANKVIZ_MAX_ADAPTERS_MB_PER_VISITOR", "1")
-    found = SimpleNamespace(requests=SweepRequest(ranks=(64,), seeds=(0,)).runs(sweep_id="large", created_at=0.0))
-    with page_on(hub, tmp_path / "home", shared=True) as api, acting_as(ALICE):
-        engine = api.workspace.supervisor.engine("hf-jobs")
-        monkeypatch.setattr(engine, "returning", lambda owner: [found])
-        monkeypatch.setattr(engine, "take", lambda found, owner: None)
-
-        assert [run.run_id for run in found.requests] == api.jobs.bring_back()
 
 
 def test_whoever_goes_on_with_a_sweep_does_so_within_its_one_limit(shared, hub):

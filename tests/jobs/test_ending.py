@@ -26,7 +26,6 @@ from tests.support.processes.workers import (
     wait_for,
     worker,
 )
-from tests.support.runs import questions
 
 
 class Slow(Elsewhere):
@@ -108,26 +107,6 @@ def test_a_run_is_cancelled_also_where_the_app_is_killed_while_its_job_is_ended(
     wait_for(lambda: later.tick() or store.get(run_id).state.ended or store.get(run_id).attempt > 1)
 
     assert ["cancelled"] == states(store, [run_id])
-
-
-def test_jobs_that_end_slowly_keep_no_other_from_being_ended(slowly, store):
-    sweep_id = store.create(questions.sweep(ranks=tuple(range(1, 7))))
-    run_ids = store.run_ids(sweep_id)
-    supervisor, engine = slowly()
-    wait_for(lambda: supervisor.tick() or sum(bool(store.get(run_id).steps) for run_id in run_ids) == 2)
-    slow, other = (live.job.name for live in engine.live())
-    cancelled = []
-    cancel = engine.cancel
-
-    def watched(live, unless=lambda: False):
-        cancelled.append(live.job.name)
-        return cancel(live, unless)
-
-    engine.cancel = watched
-    with pytest.raises(EngineEndingError):
-        supervisor.cancel(sweep_id, timeout_seconds=0)
-
-    assert {slow, other} == set(cancelled)
 
 
 def test_a_run_that_took_too_long_says_so_also_where_its_job_ends_slowly(slowly, store):
@@ -323,16 +302,6 @@ def test_a_wish_to_cancel_outlives_the_app_and_the_worker(store):
     assert (["cancelled"], []) == (states(store, [run_id]), lost_reasons(store, run_id))
 
 
-def test_a_wish_that_comes_while_a_run_is_tried_again_stays(store):
-    (run_id,) = sweep(store, 4)
-    store.begin(run_id)
-    store.ask_to_cancel(run_id)
-
-    store.clear(run_id)
-
-    assert "" == store.cancel_word(run_id)
-
-
 class Holding(Elsewhere):
     """Ends nothing."""
 
@@ -448,16 +417,6 @@ def test_a_run_that_is_deleted_while_its_sweep_is_being_cancelled_is_in_nobody_s
         return Elsewhere.cancel(engine, live, unless)
 
     engine.cancel = cancel
-    supervisor.cancel_runs([first, last])
-
-    assert ["cancelled"] == states(store, [first])
-
-
-def test_a_run_that_is_deleted_just_before_its_sweep_is_cancelled_is_in_nobody_s_way(at_the_first, store):
-    first, last, supervisor, _ = at_the_first
-    supervisor.cancel(last)
-    remove(supervisor.store, [last])
-
     supervisor.cancel_runs([first, last])
 
     assert ["cancelled"] == states(store, [first])
