@@ -192,11 +192,13 @@ class Ending:
                 if self._store.cancel_word(run_id) is None:
                     self._store.ask_to_cancel(run_id)
         for engine, live in self._jobs:
+            if {*run_ids, *among}.isdisjoint(attempt.run_id for attempt in live.job.attempts):
+                continue
             try:
                 ids = {record.run_id for record in self._jobs.records(live)}
                 if ending := begun & ids:
                     self.end(engine, live, unless=lambda runs=ending: not self.unended(runs), but=ending)
-                elif ids & {*run_ids, *among} and not self.unended(ids):
+                elif ids and not self.unended(ids):
                     self.end(engine, live)
             except (EngineUnavailableError, RunUnreadError) as error:
                 troubles.append(error)

@@ -164,24 +164,6 @@ def clock(monkeypatch):
     return now
 
 
-@pytest.fixture
-def supervise(store, tmp_path):
-    started = []
-
-    def start(command=HANG_IN_EACH, *, make=Elsewhere, machines=2, **settings):
-        here = RunStore(store.home)
-        engine = make(here, tmp_path / "elsewhere", command, machines)
-        supervisor = Supervisor(here, engines=[engine], poll_seconds=0.02, **settings)
-        started.append((supervisor, engine))
-        return supervisor, engine
-
-    yield start
-    for supervisor, engine in started:
-        supervisor.stop()
-        for live in engine.live():
-            engine.cancel(live)
-
-
 def first_fails(place):
     """A worker that holds each run until a file there has its rank; then the first attempt at r = 4 fails."""
     return worker(
