@@ -1,8 +1,12 @@
-"""Bounded child processes, for everything that reads what comes from outside: models, adapters, data, imports."""
+"""Bounded child processes for what comes from outside (models, adapters, data, imports), and the line before them.
+
+A request that waits keeps a thread of the page, so a line is short, and who finds no place in it is refused at once.
+"""
 
 import contextlib
 import fcntl
 import json
+import math
 import os
 import re
 import resource
@@ -11,46 +15,140 @@ import signal
 import subprocess
 import sys
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
+from threading import Condition, Thread
 from typing import Any, NamedTuple
 
-from rankviz import errors
-from rankviz.errors import HubUnavailableError, RankVizError, UserError, WorkerError, after_first_word, redacted
-from rankviz.fair_line import FairLine
+from rankviz import errors, visitor
+from rankviz.errors import (
+    BusyError,
+    HubUnavailableError,
+    RankVizError,
+    UserError,
+    WorkerError,
+    after_first_word,
+    redacted,
+)
 from rankviz.paths import IMPORT_ROOT
+
+MAX_WAITING = 8
+MAX_OF_A_VISITOR = 4
+"""Requests of one visitor that are in or wait, so that nobody takes all places."""
+
+
+class FairLine:
+    """A line before what only a few may do at once. The visitor with the fewest requests in goes first, then the one
+    served longest ago.
+
+    Args:
+        at_once: Requests that are in.
+        busy: Message for a request that is refused.
+        seconds: Longest wait.
+        each: Requests of one visitor that are in; `at_once` by default.
+        waiting: Requests that wait; None is no limit.
+        of_a_visitor: Requests of one visitor that are in or wait; None is no limit.
+    """
+
+    def __init__(
+        self,
+        at_once: int,
+        *,
+        busy: str,
+        seconds: float,
+        each: int | None = None,
+        waiting: int | None = MAX_WAITING,
+        of_a_visitor: int | None = MAX_OF_A_VISITOR,
+    ):
+        self._at_once, self._busy, self._seconds = at_once, busy, seconds
+        self._each, self._most_waiting, self._of_a_visitor = each or at_once, waiting, of_a_visitor
+        self._changed = Condition()
+        self._inside: list[str] = []
+        self._waiting: dict[int, str] = {}
+        """Visitors of the requests that wait, by their numbers, in their order."""
+        self._numbers = count()
+        self._served: dict[str, int] = {}
+
+    @contextlib.contextmanager
+    def turn(self, *, patient: bool = True) -> Iterator[None]:
+        """Context within which this thread is in. BusyError where there is no place in the line, or the wait is too
+        long; with `patient=False` where there would be any wait."""
+        visitor_id = (visitor.current() or visitor.HOST).id
+        with self._changed:
+            mine = [*self._inside, *self._waiting.values()].count(visitor_id)
+            if self._of_a_visitor is not None and mine >= self._of_a_visitor:
+                raise BusyError(self._busy)
+            number = next(self._numbers)
+            self._waiting[number] = visitor_id
+            try:
+                is_full = self._most_waiting is not None and len(self._waiting) > self._most_waiting
+                wait = self._seconds if patient and not is_full else 0
+                if not self._changed.wait_for(lambda: self._next() == number, wait):
+                    raise BusyError(self._busy)
+                self._inside.append(visitor_id)
+                self._served[visitor_id] = next(self._numbers)
+            finally:
+                del self._waiting[number]
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside.remove(visitor_id)
+                here = {*self._inside, *self._waiting.values()}
+                self._served = {name: at for name, at in self._served.items() if name in here}
+                self._changed.notify_all()
+
+    def _next(self) -> int | None:
+        """Number of the request that may enter now."""
+        inside = Counter(self._inside)
+        able = [number for number, name in self._waiting.items() if inside[name] < self._each]
+        if len(self._inside) >= self._at_once or not able:
+            return None
+        return min(able, key=lambda n: (inside[self._waiting[n]], self._served.get(self._waiting[n], -1)))
+
+    @property
+    def most(self) -> float:
+        """The most requests that are in or wait, each of which keeps a thread."""
+        return math.inf if self._most_waiting is None else self._at_once + self._most_waiting
+
+    @property
+    def length(self) -> int:
+        """Number of requests that are in or wait."""
+        return len(self._inside) + len(self._waiting)
+
 
 CPU_SECONDS_PER_SECOND = 2
 NICENESS = 10
 LOG_TAIL = 2000
 """Characters of the child's log in an error."""
 KEPT_BYTES = 4 * LOG_TAIL
-"""Of its log until it ends."""
+"""Bytes of its log that are kept until it ends."""
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHON\w+|VIRTUAL_ENV|CONDA_PREFIX|LD_LIBRARY_PATH|\w+_NUM_THREADS"
     r"|OMP_\w+|GOMP_\w+|MKL_\w+|CUDA_\w+|GRADIO_TEMP_DIR|SPACE_ID|RANKVIZ_\w+"
 )
-"""What a child gets of the environment, without secrets, since it reads what strangers wrote."""
+"""Environment variables of a child that reads what strangers wrote; no secrets."""
 ASKING = re.compile(
     rf"{VARIABLES.pattern}|HF_\w+|HUGGING_?FACE_\w+|TRACKIO_\w+|XDG_CACHE_HOME|SSL_CERT_\w+|\w+_CA_BUNDLE|(?i:\w+_PROXY)"
 )
-"""The same of one that asks the Hub, as its owner where they have a token."""
+"""Environment variables of a child that asks the Hub, as its owner where they have a token."""
 TRAINING = re.compile(r".+", re.DOTALL)
-"""The same of one that trains: drivers, compilers and libraries read variables that nobody can list."""
+"""Environment variables of a child that trains: drivers, compilers and libraries read names that nobody can list."""
 SECRET = re.compile(
     r"(?!(HF_TOKEN|HUGGING_FACE_HUB_TOKEN|HF_HUB_DISABLE_IMPLICIT_TOKEN)$)"
     r".*((SECRET|PASSWORD|PASSWD|PASSPHRASE|KEY|CREDENTIAL)S?|TOKEN|_PAT|_PWD)",
     re.DOTALL | re.IGNORECASE,
 )
-"""Names of variables that no child gets. The Hub's token is none of them: bases may be fetched with it."""
+"""Environment variables that no child gets. The Hub's token is none of them: bases may be fetched with it."""
 MAX_ANSWER_BYTES = 200_000_000
 MAX_FILE_BYTES = 70 * 10**9
-"""Of one file that a child writes: more than the largest adapter that is read."""
+"""Size of one file that a child writes: more than the largest adapter that is read."""
 
 
 class Ended(NamedTuple):
@@ -65,11 +163,11 @@ class Ended(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounds:
-    """Of one child."""
+    """Limits of one child."""
 
     seconds: float
     memory_bytes: int
-    """Of data: what it allocates, not the files that it maps."""
+    """Memory that it allocates, not the files that it maps."""
     answer_bytes: int = MAX_ANSWER_BYTES
     file_bytes: int = MAX_FILE_BYTES
 
@@ -82,12 +180,12 @@ def run(
     secret: str = "",
     variables: re.Pattern[str] = VARIABLES,
 ) -> Ended:
-    """The command's standard output and end, under bounds, whatever it does.
+    """Run a command under bounds, whatever it does; returns its standard output and how it ended.
 
-    folder: where its temporary files go.
-    secret: waits on its standard input, so that it is in no file, no argument and no variable. What the child prints
-        is returned without it. Its log has no other token either.
-    variables: names of those that it gets of this process's environment.
+    folder: for its temporary files.
+    secret: given on its standard input, so that it is in no file, argument or variable. Output and log come without it,
+        and the log without any other token.
+    variables: names of this process's environment variables that it gets.
     """
     # The end of this pipe that nobody writes to closes when this process ends. The kernel then signals the child's
     # whole group, whether or not any of it looks: SIGIO ends a process that does not handle it.
@@ -125,18 +223,18 @@ def run(
 
 
 def environment(variables: re.Pattern[str]) -> dict[str, str]:
-    """This process's variables of these names, without secrets."""
+    """Return this process's environment variables of these names, without secrets."""
     return {
         name: value for name, value in os.environ.items() if variables.fullmatch(name) and not SECRET.fullmatch(name)
     }
 
 
 def _bound(pid: int, reads: int, bounds: Bounds) -> None:
-    """From outside, so that no child can leave them out. One that has ended already needs none."""
+    """Limit a child from outside, so that none can leave that out. One that has ended already needs no limits."""
     cpu = max(1, round(CPU_SECONDS_PER_SECOND * bounds.seconds))
     limits = {
         resource.RLIMIT_DATA: (bounds.memory_bytes, bounds.memory_bytes),
-        # Five seconds between the signal that says so (SIGXCPU) and the one that does not ask.
+        # Five seconds between the signal that can be handled (SIGXCPU) and the one that cannot.
         resource.RLIMIT_CPU: (cpu, cpu + 5),
         resource.RLIMIT_FSIZE: (bounds.file_bytes, bounds.file_bytes),
         resource.RLIMIT_CORE: (0, 0),
@@ -145,16 +243,13 @@ def _bound(pid: int, reads: int, bounds: Bounds) -> None:
         fcntl.fcntl(reads, fcntl.F_SETOWN, -pid)
         fcntl.fcntl(reads, fcntl.F_SETFL, fcntl.fcntl(reads, fcntl.F_GETFL) | os.O_ASYNC)
         os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
-        for kind, limit in limits.items():
-            if hasattr(resource, "prlimit"):  # Linux
-                _, most = resource.prlimit(pid, kind)
-                resource.prlimit(
-                    pid, kind, limit if most == resource.RLIM_INFINITY else tuple(min(most, n) for n in limit)
-                )
+        for kind, limit in limits.items() if hasattr(resource, "prlimit") else ():  # Linux
+            _, most = resource.prlimit(pid, kind)
+            resource.prlimit(pid, kind, limit if most == resource.RLIM_INFINITY else tuple(min(most, n) for n in limit))
 
 
 def _outputs(child: subprocess.Popen, bounds: Bounds) -> tuple[bytes, bytes, str]:
-    """What it prints until it ends, of the log only the end; and why it must be stopped."""
+    """Read what a child prints until it ends: its output, the end of its log, and why it must be stopped."""
     deadline = time.monotonic() + bounds.seconds
     out, log = bytearray(), bytearray()
     held = {child.stdout.fileno(): out, child.stderr.fileno(): log}
@@ -169,7 +264,7 @@ def _outputs(child: subprocess.Popen, bounds: Bounds) -> tuple[bytes, bytes, str
                 return bytes(out), bytes(log), f"took more than {bounds.seconds:g} s"
             events = poll.poll(left * 1000)
             if has_ended and not events:
-                break  # something that it has started holds its outputs open
+                break  # a grandchild holds its outputs open
             for fd, _ in events:
                 if fd == end:
                     has_ended = True
@@ -188,7 +283,7 @@ def _outputs(child: subprocess.Popen, bounds: Bounds) -> tuple[bytes, bytes, str
 
 @contextlib.contextmanager
 def _end_of(child: subprocess.Popen, poll: select.poll) -> Iterator[int]:
-    """What becomes readable when the child ends."""
+    """Yield a descriptor that becomes readable when the child ends."""
     if hasattr(os, "pidfd_open"):
         end = os.pidfd_open(child.pid)
     else:  # not Linux: a thread waits for it
@@ -204,14 +299,14 @@ def _end_of(child: subprocess.Popen, poll: select.poll) -> Iterator[int]:
 WORKER = (sys.executable, "-m", "rankviz.worker")
 REQUEST = "request.json"
 FAILED_SECONDS = 600
-"""How long what could not be read is not tried again."""
+"""Time for which a content that could not be read is not tried again."""
 MAX_FAILED = 256
 NO_MEMORY = re.compile(r"MemoryError|bad_alloc|allocate memory")
-"""In the log of a child that could get none."""
+"""Found in the log of a child that could get no memory."""
 
 
 class Work(NamedTuple):
-    """What children do, as their errors say it."""
+    """The work of children, in the words of their errors."""
 
     does: str = "reads"
     doing: str = "Reading"
@@ -221,63 +316,52 @@ class Work(NamedTuple):
     advice: str = "check what is in it"
 
     def is_busy(self, at_once: int) -> str:
-        """Said to who finds no place."""
+        """Return the message for who finds no place."""
         return f"This server {self.busy.format(at_once=at_once)}. Try again in a minute."
 
 
 READING = Work()
 
 
-def _unshared() -> AbstractContextManager[str]:
-    return TemporaryDirectory(prefix="rankviz-")
-
-
 class Children:
-    """The children of one server.
+    """The children of one server that do one kind of work.
 
     Args:
-        bounds: Of each.
-        at_once: How many run.
+        bounds: Limits of each.
         folder: Makes a folder for one child, and removes it.
-        worker: What is run, but for the operation and its folder.
-        work: What it does, in words.
-        line: Who may run one; by default everybody in turn.
-        failed_seconds: How long what could not be read is not tried again.
-        variables: What each gets of the environment, as child.run has it.
+        worker: Command, without the operation and its folder.
+        work: The work, in words.
+        line: The line before them; by default one runs at a time.
+        variables: Environment variables that each gets, as in `run`.
     """
 
     def __init__(
         self,
         bounds: Bounds,
-        at_once: int = 1,
-        folder: Callable[[], AbstractContextManager[str | Path]] = _unshared,
+        folder: Callable[[], AbstractContextManager[str | Path]] = lambda: TemporaryDirectory(prefix="rankviz-"),
         worker: Sequence[str] = WORKER,
         work: Work = READING,
         line: FairLine | None = None,
-        failed_seconds: float = FAILED_SECONDS,
         variables: re.Pattern[str] = VARIABLES,
+        failed_seconds: float = FAILED_SECONDS,
     ):
-        self.bounds = bounds
-        self.folder = folder
-        self.line = line or FairLine(at_once, busy=work.is_busy(at_once), seconds=bounds.seconds)
-        self._worker = worker
-        self._work = work
-        self._failed_seconds = failed_seconds
-        self._variables = variables
+        self.bounds, self.folder = bounds, folder
+        self.line = line or FairLine(1, busy=work.is_busy(1), seconds=bounds.seconds)
+        self._worker, self._work, self._variables, self._failed_seconds = worker, work, variables, failed_seconds
         self._failed: OrderedDict[str, tuple[float, RankVizError]] = OrderedDict()
 
     @contextlib.contextmanager
     def turn(self, key: str = "", *, patient: bool = True) -> Iterator[None]:
-        """Within it this thread may run a child. BusyError as of a FairLine.
+        """Context within which this thread may run a child. BusyError as for FairLine.turn.
 
-        key: of what will be asked. Where that failed a while ago, its error comes at once, and no place is taken.
+        key: identifies the content that will be read. Where it failed a while ago, its error is raised at once.
         """
-        self._recall(key)
+        self._raise_known(key)
         with self.line.turn(patient=patient):
-            self._recall(key)  # while this one waited
+            self._raise_known(key)  # it may have failed while this one waited
             yield
 
-    def _recall(self, key: str) -> None:
+    def _raise_known(self, key: str) -> None:
         since, failure = self._failed.get(key, (0.0, None))
         if failure is not None and time.monotonic() - since < self._failed_seconds:
             raise failure.with_traceback(None)
@@ -292,27 +376,22 @@ class Children:
         key: str = "",
         secret: str = "",
     ) -> Any:
-        """The answer of one of the worker's operations, within a turn.
+        """Return the answer of one of the worker's operations, within a turn.
 
         Args:
-            operation: Of `python -m rankviz.worker`.
+            operation: Name for `python -m rankviz.worker`.
             request: Its arguments, as JSON.
             about: What is read, as in "Reading mine.zip took too long".
             error: Raised where a bound is reached.
-            key: Of the content that is read: a failure is not tried again for some minutes.
-            secret: On the child's standard input.
+            key: As for `turn`.
+            secret: Given on the child's standard input.
         """
-        self._recall(key)
+        self._raise_known(key)
         try:
             with self.folder() as folder:
                 (Path(folder) / REQUEST).write_text(json.dumps(request), encoding="utf-8")
-                ended = run(
-                    [*self._worker, operation, str(folder)],
-                    self.bounds,
-                    folder=Path(folder),
-                    secret=secret,
-                    variables=self._variables,
-                )
+                command = [*self._worker, operation, str(folder)]
+                ended = run(command, self.bounds, folder=Path(folder), secret=secret, variables=self._variables)
                 # Within the block, so that who gave the folder can say what its disk has refused.
                 return answer(ended, about=about, error=error, work=self._work)
         except (UserError, WorkerError, HubUnavailableError) as failure:
@@ -324,8 +403,8 @@ class Children:
 
 
 def answer(ended: Ended, *, about: str, error: type[RankVizError], work: Work = READING) -> Any:
-    """The result that a child printed. Raises what it raised, `error` where a bound was reached, WorkerError where it
-    died for another reason."""
+    """Return the result that a child printed. Raises what it raised, `error` where a bound was reached, WorkerError
+    where it died for another reason."""
     if ended.stopped:
         raise error(f"{work.doing} {about} {ended.stopped}, so RankViz stopped: {work.advice}.")
     try:
@@ -346,7 +425,7 @@ def answer(ended: Ended, *, about: str, error: type[RankVizError], work: Work = 
 
 
 def remade(name: str, message: str, *, otherwise: type[RankVizError]) -> RankVizError:
-    """An error that a child raised."""
+    """Return an error that a child raised, by the name of its class; another name gives `otherwise`."""
     kind = getattr(errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, RankVizError)):
         kind = otherwise

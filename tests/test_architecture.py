@@ -17,6 +17,7 @@ HOMES = {
     "choreographer": {"figures"},
     "typer": {"cli"},
     "huggingface_hub": {"engines", "hub", "worker"},
+    "itsdangerous": {"shared"},
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
     "pandas": {"ui", "export", "worker"},

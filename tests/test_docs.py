@@ -18,7 +18,7 @@ from docs.generate.endpoints import endpoints
 from docs.generate.pages import ROOT, built_page, pages
 from docs.generate.settings import variable
 from rankviz.cli.commands import app
-from rankviz.settings import Limits, Settings
+from rankviz.settings import TUNABLE, Settings
 
 README_LIMIT_BYTES = 8000
 README = ROOT / "README.md"
@@ -117,7 +117,7 @@ def test_every_tab_is_in_the_readme_and_has_a_section_in_the_tour(page):
 def test_every_environment_variable_is_documented():
     files = [*(ROOT / "rankviz").rglob("*.py"), ROOT / "app.py", ROOT / "Dockerfile"]
     names = {name for file in files for name in re.findall(r"RANKVIZ_[A-Z_]*[A-Z]\b", file.read_text("utf-8"))}
-    names |= {variable(kind, name) for kind in (Settings, Limits) for name in kind.model_fields}
+    names |= {variable(name) for name in (*Settings.model_fields, *TUNABLE)}
     documented = set(re.findall(r"^\| `(\w+)` \|", (DOCS / "spaces_and_engines.md").read_text("utf-8"), re.M))
 
     assert {"RANKVIZ_HOME", "RANKVIZ_MAX_STEPS"} <= names

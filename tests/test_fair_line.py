@@ -8,8 +8,8 @@ from threading import Event
 
 import pytest
 
+from rankviz.children import FairLine
 from rankviz.errors import BusyError
-from rankviz.fair_line import FairLine
 from rankviz.visitor import Visitor, acting_as
 
 BUSY = "One at a time. Try again in a minute."

@@ -10,7 +10,7 @@ from rankviz.cli.commands import serve
 from rankviz.errors import BadDataError, InvalidSettingError, RankVizError, UnknownModelError
 from rankviz.paths import is_hub_id
 from rankviz.references import PRIVATE, References
-from rankviz.ui.visitors import ADMIN_COOKIE, Visitors
+from rankviz.shared.identity import ADMIN_COOKIE, Visitors
 from rankviz.visitor import HOST, NOBODY, SERVER, Visitor, acting_as, current, data_folder
 from tests.api.visitors.owned import sweep_of
 

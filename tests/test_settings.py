@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.errors import InvalidSettingError
-from rankviz.settings import PORT, Limits, Settings, SharedLimits, port, read
+from rankviz.settings import PORT, SHARED_LIMITS, TUNABLE, Settings, port, read, read_limits
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,7 +19,7 @@ def test_bytes_that_are_no_text_are_refused_by_the_name_of_the_variable(monkeypa
     monkeypatch.setenv(f"RANKVIZ_{name}", "abc\udcff")
 
     with pytest.raises(InvalidSettingError, match=f"RANKVIZ_{name} has bytes that are no text"):
-        read(Settings)
+        read()
 
 
 @pytest.mark.parametrize("name", ["COOKIE_KEY", "ADMIN_TOKEN"])
@@ -28,21 +28,33 @@ def test_a_secret_that_can_be_guessed_is_refused_without_being_shown(monkeypatch
     monkeypatch.setenv(f"RANKVIZ_{name}", text)
 
     with pytest.raises(InvalidSettingError, match=f"^RANKVIZ_{name} cannot be so short: .* 16 letters") as refused:
-        read(Settings)
+        read()
     assert "guessable" not in str(refused.value) and "fifteen" not in str(refused.value)
 
 
 def test_a_secret_may_have_any_letters(monkeypatch):
     monkeypatch.setenv("RANKVIZ_COOKIE_KEY", "Ein Schlüssel: 鍵鍵鍵")
 
-    assert "Ein Schlüssel: 鍵鍵鍵" == read(Settings).cookie_key.get_secret_value()
+    assert "Ein Schlüssel: 鍵鍵鍵" == read().cookie_key.get_secret_value()
 
 
-def test_a_limit_that_is_no_number_is_refused_by_name(monkeypatch):
-    monkeypatch.setenv("RANKVIZ_MAX_STEPS", "many")
+def test_a_limit_is_a_number_or_none(monkeypatch):
+    for text in ("many", "-1", "1.5", "9" * 30):
+        monkeypatch.setenv("RANKVIZ_MAX_STEPS", text)
+        with pytest.raises(
+            InvalidSettingError, match=r"RANKVIZ_MAX_STEPS cannot be .*It holds: Optimizer steps of one"
+        ):
+            read_limits(shared=True)
+    monkeypatch.setenv("RANKVIZ_MAX_STEPS", "7")
+    monkeypatch.setenv("RANKVIZ_MAX_DAYS_KEPT", "")
+    monkeypatch.setenv("RANKVIZ_MAX_SWEEPS", "4")
+    monkeypatch.setenv("RANKVIZ_MAX_DISK_MB", "8")
 
-    with pytest.raises(InvalidSettingError, match="RANKVIZ_MAX_STEPS cannot be 'many'"):
-        read(Limits)
+    limits = read_limits(shared=True)
+
+    assert (7, None, 4, 20) == (limits.steps, limits.days_kept, limits.sweeps, limits.first_sweeps)
+    assert (8, 2, SHARED_LIMITS.rank) == (limits.disk_mb, limits.temp_mb, limits.rank)
+    assert 30 == len(TUNABLE) + len(Settings.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -57,21 +69,20 @@ def test_a_limit_that_is_no_number_is_refused_by_name(monkeypatch):
 def test_lists_and_names_with_values_are_json(monkeypatch, name, text, value):
     monkeypatch.setenv(f"RANKVIZ_{name}", text)
 
-    assert value == getattr(read(Settings), name.lower())
+    assert value == getattr(read(), name.lower())
 
 
 PYDANTIC = re.compile("[Ii]nput|[Ss]hould|Value error|validation|parse|instance")
 
 
-@pytest.mark.parametrize("kind", [Settings, Limits, SharedLimits])
-@pytest.mark.parametrize("text", ["-1", "0", "1e400", "nan", "many", "-", "{}", "[]", "[1]", '{"GPU": 0}', "x" * 5000])
-def test_whatever_a_variable_holds_is_taken_or_refused_in_plain_words(monkeypatch, kind, text):
-    for field in kind.model_fields:
-        name = f"{kind.model_config['env_prefix']}{field}".upper()
+@pytest.mark.parametrize("text", ["-1", "0", "1e400", "nan", "many", "{}", "[1]", '{"GPU": 0}', "x" * 5000])
+def test_whatever_a_variable_holds_is_taken_or_refused_in_plain_words(monkeypatch, text):
+    for name in [*Settings.model_fields, *(f"max_{name}" for name in TUNABLE)]:
+        name = f"RANKVIZ_{name}".upper()
         with monkeypatch.context() as set_to:
             set_to.setenv(name, text)
             try:
-                read(kind)
+                read(), read_limits(shared=True)
             except InvalidSettingError as error:
                 refused, _, about = str(error).partition(". It holds: ")
                 assert refused.startswith(f"{name} cannot be ")
@@ -84,7 +95,7 @@ def test_a_wrong_value_inside_says_where(monkeypatch):
     monkeypatch.setenv("RANKVIZ_RAY_RESOURCES", '{"GPU": 0}')
 
     with pytest.raises(InvalidSettingError, match=r"_RESOURCES cannot be .0. \(GPU\): it must be more than 0\."):
-        read(Settings)
+        read()
 
 
 @pytest.mark.parametrize(
@@ -100,7 +111,7 @@ def test_resources_that_ray_does_not_give_are_refused_with_a_sentence(monkeypatc
     monkeypatch.setenv("RANKVIZ_RAY_RESOURCES", resources)
 
     with pytest.raises(InvalidSettingError, match=re.escape(f": {why}. It holds: ")):
-        read(Settings)
+        read()
 
 
 @pytest.mark.parametrize("name", ["SLURM_OPTIONS", "RAY_LABELS", "RAY_RESOURCES"])
@@ -108,7 +119,7 @@ def test_one_that_is_no_json_is_refused_by_name(monkeypatch, name):
     monkeypatch.setenv(f"RANKVIZ_{name}", "--gres=gpu:1")
 
     with pytest.raises(InvalidSettingError, match=f"RANKVIZ_{name} cannot be '--gres=gpu:1': .*it must be JSON"):
-        read(Settings)
+        read()
 
 
 @pytest.mark.parametrize("text", ["", "abc", "99999", "0", "-1", "7860.5", "²", " 7860", "1" * 5000])
@@ -144,7 +155,6 @@ def test_the_page_ends_with_that_sentence(text):
     [
         ("JOBS_SPEND", "inf"),
         ("RAY_RESOURCES", '{"GPU": 1e400}'),
-        ("SLURM_POLL_SECONDS", "inf"),
         ("SLURM_PARTITION", "gpu --wrap=x"),
         ("SLURM_PARTITION", "-gpu"),
     ],
@@ -153,4 +163,4 @@ def test_what_no_engine_could_use_is_refused_at_the_start(name, text, monkeypatc
     monkeypatch.setenv(f"RANKVIZ_{name}", text)
 
     with pytest.raises(InvalidSettingError, match=f"RANKVIZ_{name}"):
-        read(Settings)
+        read()

@@ -10,10 +10,10 @@ from benchmarks import load
 from rankviz import children, errors
 from rankviz.api.adapters import MANY_MODULES
 from rankviz.api.runs.verdicts import MANY_NUMBERS, MANY_PAIRS
-from rankviz.settings import SharedLimits
+from rankviz.settings import SHARED_LIMITS
+from rankviz.shared import gate
 from rankviz.trained import files
 from rankviz.ui import blocks
-from rankviz.ui.requests import bodies, readable, uploads
 from tests import withstood
 from tests.attacks import test_adapters, test_imports, test_questions, test_requests
 from tests.test_load import a_space
@@ -95,21 +95,19 @@ SAID = [
     f"({len(test_adapters.LEAVING)} spellings, of the adapter and of a truncated one)",
     f"and verdicts on them, {test_imports.VERDICTS} at once",
     f"Those on more than {MANY_NUMBERS:,} numbers, or more than {MANY_PAIRS} pairs of ranks",
-    f"On a shared page {SharedLimits().example_numbers:,} are compared",
-    f"the events of one zip have at most {SharedLimits().values_per_import:,} values",
+    f"On a shared page {SHARED_LIMITS.example_numbers:,} are compared",
+    f"the events of one zip have at most {SHARED_LIMITS.values_per_import:,} values",
     f"numbers of 10^{min(test_questions.POWERS)} to 10^{max(test_questions.POWERS)}, "
     f"in {len(test_questions.NUMBERS)} fields",
     f"not tried again for {children.FAILED_SECONDS / 60:.0f} minutes".replace("10", "ten"),
     f"{test_questions.MANY_PAGES} pages opened and left | Below {test_questions.SESSION_MB} MB each",
     f"(slow; {test_questions.FEW_PAGES} pages in `make test`)",
     f"{test_questions.ASKED_AT_ONCE} pages and scripts asked for at once",
-    f"Bodies of {test_requests.BODY_MB} MB in pieces, at every address | At most {bodies.MAX_BODY_BYTES:,} bytes are "
-    f"read of any request, and {bodies.MAX_EVENT_BYTES / 1e3:.0f} kB of an event",
+    f"Bodies of {test_requests.BODY_MB} MB in pieces, at every address | At most {gate.MAX_BODY_BYTES:,} bytes are "
+    f"read of any request, and {gate.MAX_EVENT_BYTES / 1e3:.0f} kB of an event",
     f"At most {blocks.MAX_BYTES / 1e6:.0f} MB and {blocks.MAX_ANSWERS:,} of all visitors",
     f"Of a session, {blocks.MAX_MESSAGES} messages are kept",
-    f"{bodies.MAX_BYTES / 1e6:.0f} MB of bodies in all, each for a minute; "
-    f"an upload has to come at {uploads.PACE_BYTES / 1e3:.0f} kB a second",
-    f"and {readable.MAX_PATH_BYTES:,} bytes of a path",
+    f"and {gate.MAX_PATH_BYTES:,} bytes of a path",
 ]
 """Counts that are written by hand beside what an attack does and what holds."""
 

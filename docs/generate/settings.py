@@ -1,12 +1,11 @@
-"""The tables of variables in docs/spaces_and_engines.md, from the fields of rankviz.settings."""
+"""The tables of variables in docs/spaces_and_engines.md, from rankviz.settings."""
 
 from typing import Any
 
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings
 
 from docs.generate.markdown import table
-from rankviz.settings import Limits, Settings, SharedLimits
+from rankviz.settings import OWN_LIMITS, SHARED_LIMITS, TUNABLE, Settings
 
 COMPUTED = {"home": "`~/.rankviz`", "shared": "`true` on a Space, else `false`"}
 """Defaults that depend on the machine."""
@@ -15,23 +14,22 @@ COMPUTED = {"home": "`~/.rankviz`", "shared": "`true` on a Space, else `false`"}
 def settings() -> str:
     """Where things are and who may use them."""
     fields = Settings.model_fields
-    rows = [[f"`{variable(Settings, name)}`", fields[name].description, _default(name)] for name in fields]
+    rows = [[f"`{variable(name)}`", fields[name].description, _default(name)] for name in fields]
     return table(["Variable", "Meaning", "Default"], rows)
 
 
 def limits() -> str:
     """How much, on a page of one's own and on a shared one."""
-    shared = SharedLimits.model_fields
     rows = [
-        [f"`{variable(Limits, name)}`", field.description, _amount(field.default), _amount(shared[name].default)]
-        for name, field in Limits.model_fields.items()
+        [f"`{variable(name)}`", about, _amount(getattr(OWN_LIMITS, name)), _amount(getattr(SHARED_LIMITS, name))]
+        for name, about in TUNABLE.items()
     ]
     return table(["Variable", "Limit on", "Own page", "Shared page"], rows)
 
 
-def variable(kind: type[BaseSettings], name: str) -> str:
-    """Of the environment, that sets this field."""
-    return f"{kind.model_config['env_prefix']}{name}".upper()
+def variable(name: str) -> str:
+    """Name of the environment variable that sets a field."""
+    return f"RANKVIZ_{'MAX_' if name in TUNABLE else ''}{name}".upper()
 
 
 def _default(name: str) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rankviz.api.sinks import Sinks
     from rankviz.api.studies import Studies
     from rankviz.api.tradeoffs import OwnSweeps, Tradeoffs
-    from rankviz.api.visitors.quota import Quota, Uploads
+    from rankviz.shared.quota import Quota, Uploads
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
 
@@ -57,7 +57,8 @@ class _Group:
     def __get__(self, api: Any, owner: type) -> Any:
         if api is None:
             return self
-        make = getattr(import_module(f"rankviz.api.{self._module}"), self._class)
+        module = self._module if self._module.startswith("rankviz.") else f"rankviz.api.{self._module}"
+        make = getattr(import_module(module), self._class)
         return api.__dict__.setdefault(self._name, make(*(getattr(api, need) for need in self._needs)))
 
 
@@ -86,11 +87,11 @@ class Api:
     """Quality by rank in published studies."""
     advice: Advice = _Group("advice.Advice", "workspace models studies estimates forecasts own_sweeps verdicts")
     """The recommended rank."""
-    quota: Quota = _Group("visitors.quota.Quota", "workspace models")
+    quota: Quota = _Group("rankviz.shared.quota.Quota", "workspace models")
     """Limits: what a visitor may have at once."""
     runs: Runs = _Group("runs.runs.Runs", "workspace models measured preflight quota")
     """Real training runs and sweeps."""
-    uploads: Uploads = _Group("visitors.quota.Uploads", "workspace")
+    uploads: Uploads = _Group("rankviz.shared.quota.Uploads", "workspace")
     """Files that a visitor has uploaded and that are still here."""
     spending: Spending = _Group("runs.spending.Spending", "workspace runs locations")
     """Bills: what runs have cost so far."""

@@ -14,11 +14,11 @@ from rankviz.api.probes import Preflight
 from rankviz.api.runs.locations import Machines
 from rankviz.api.runs.runs import Runs
 from rankviz.api.runs.spending import Spending
-from rankviz.api.visitors import rights
 from rankviz.api.workspace import Workspace
 from rankviz.beside import Answer, Beside
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.errors import InvalidSettingError, NotRentedError
+from rankviz.shared import rights
 from rankviz.store.ownership import Destination
 
 if TYPE_CHECKING:

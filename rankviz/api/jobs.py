@@ -11,12 +11,12 @@ from weakref import WeakKeyDictionary
 
 from rankviz import units
 from rankviz.api.runs.runs import Runs
-from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, writes
 from rankviz.catalog import hardware
 from rankviz.core.runs.estimate import saved_bytes
 from rankviz.core.runs.events import HF_JOBS
 from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, LimitError
+from rankviz.shared.quota import Quota
 from rankviz.store.ownership import Destination
 
 if TYPE_CHECKING:

@@ -1,4 +1,5 @@
-"""What all operations share: a runs folder, the data that RankViz ships, the queue, and this machine."""
+"""The workspace that all operations share: a runs folder, RankViz's own data, the queue, this machine, and the lines in
+which visitors wait for what is heavy."""
 
 from __future__ import annotations
 
@@ -20,21 +21,25 @@ from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
     from rankviz.api.data import DataFiles
-    from rankviz.api.visitors.quota import Room
-    from rankviz.api.visitors.rights import Rights
-    from rankviz.children import Children
+    from rankviz.children import Children, FairLine, Work
     from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.fair_line import FairLine
     from rankviz.hub.door import HubDoor
     from rankviz.jobs.supervisor import Supervisor
     from rankviz.settings import Limits, Settings
+    from rankviz.shared.quota import Room
+    from rankviz.shared.rights import Rights
     from rankviz.store import RunStore
     from rankviz.store.temp import TempHome
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
 
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
-"""The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
+"""Catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
+READING_WAITING, LAYOUTS_WAITING = 6, 2
+"""Requests that wait in each line. A layout takes seconds, reading up to a minute. A request that waits keeps a thread
+of the page, so all lines together are shorter than the threads are many."""
+OPERATIONS, OPERATIONS_WAITING, OPERATION_SECONDS = 5, 4, 60.0
+"""Operations that start runs at once, and as many that change some; those that wait; the longest wait."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -81,9 +86,9 @@ class Workspace:
     @cached_property
     def settings(self) -> Settings:
         """Settings of this server, read when something asks, since an estimate needs none."""
-        from rankviz.settings import Settings, read
+        from rankviz.settings import read
 
-        return read(Settings, **self._given)
+        return read(**self._given)
 
     @property
     def shared(self) -> bool:
@@ -92,12 +97,12 @@ class Workspace:
 
     @property
     def limits(self) -> Limits:
-        """What one visitor and all together may use."""
+        """Limits of one visitor and of all together."""
         return self.settings.limits
 
     @property
     def visitor(self) -> Visitor:
-        """Who asks: the host on a machine of one's own, else the visitor of the request that is being answered."""
+        """The current visitor: the host on a machine of one's own, else whoever sent the request that is answered."""
         asking = visitor.current()
         if asking and asking.admin:
             return asking  # on every server; the settings need not be read for that
@@ -105,12 +110,12 @@ class Workspace:
 
     @property
     def payer(self) -> str:
-        """Who pays for a machine that whoever asks rents; empty on one's own page."""
+        """Id of who pays for a machine that the current visitor rents; empty on one's own page."""
         return self.visitor.id if self.shared else ""
 
     @cached_property
     def references(self) -> References:
-        """What whoever asks may name a model, data or an adapter by."""
+        """Resolver of what the current visitor may name a model, data or an adapter by."""
         return References(
             self.home,
             self.assets,
@@ -120,22 +125,22 @@ class Workspace:
 
     @cached_property
     def rights(self) -> Rights:
-        """What that visitor may see and change."""
-        from rankviz.api.visitors.rights import Rights
+        """Rights of the current visitor."""
+        from rankviz.shared.rights import Rights
 
         return Rights(self)
 
     @cached_property
     def room(self) -> Room:
-        """What their files may take on the disk."""
-        from rankviz.api.visitors.quota import Room
+        """Room for visitors' files on the disk."""
+        from rankviz.shared.quota import Room
 
         return Room(self)
 
     @property
     def own_homes(self) -> Sequence[Path]:
-        """Where what belongs to whoever asks is kept, beside the runs: the runs folder, or the visitor's parts of it,
-        first that of what is new; none of who cannot be told from others."""
+        """Folders of what belongs to the current visitor, beside the runs: the runs folder, or the visitor's parts of
+        it, first that of what is new; none of who cannot be told from others."""
         visitor = self.visitor
         return (self.home,) if visitor.admin else tuple(home_of(self.home, owner) for owner in visitor.ids)
 
@@ -148,45 +153,86 @@ class Workspace:
 
     @cached_property
     def children(self) -> Children:
-        """The processes in which everything is read that comes from outside, but for models."""
-        from rankviz.api import places
+        """Processes that read adapters, data files and imports. Who compares a large sweep stands in the same line."""
+        from rankviz.children import READING
 
-        return places.reading(self.limits, self.work, shared=self.shared)
+        return self._readers(READING, READING_WAITING)
 
     @cached_property
     def layouts(self) -> Children:
-        """The processes in which models are laid out that are not in the catalogue."""
-        from rankviz.api import places
+        """Processes that lay out models outside the catalogue, in a line of their own: it takes 200 bytes to keep one
+        busy, and that is in the way of nobody who brings runs, data or adapters."""
+        from rankviz.children import Work
 
-        return places.layouts(self.limits, self.work, shared=self.shared)
+        what = "lays out at most {at_once} at once of models that are not in its catalogue, and is busy with others"
+        return self._readers(Work(busy=what), LAYOUTS_WAITING)
+
+    def _readers(self, work: Work, waiting: int) -> Children:
+        from rankviz.children import MAX_OF_A_VISITOR, Bounds, Children, FairLine
+
+        limits, at_once = self.limits, self.limits.readers
+        bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
+        mine = MAX_OF_A_VISITOR if self.shared else None
+        line = {"seconds": bounds.seconds, "each": self._each, "waiting": waiting, "of_a_visitor": mine}
+        return Children(bounds, folder=self.work, work=work, line=FairLine(at_once, busy=work.is_busy(at_once), **line))
+
+    @property
+    def _each(self) -> int | None:
+        """Places in a line that one visitor may have; None is all."""
+        return 1 if self.shared else None
 
     @cached_property
     def hub(self) -> HubDoor:
-        """The door to models and adapters on the Hub."""
-        from rankviz.api import places
+        """The door to models and adapters on the Hub. On a shared page its adapters are kept among the uploads, counted
+        and removed like them."""
+        from rankviz.children import Bounds
+        from rankviz.hub.door import Copies, open_door
 
-        return places.door(self.limits, self.temp, self.work, shared=self.shared)
-
-    @cached_property
-    def starts(self) -> FairLine:
-        """Before what is queued, once it is checked: who waits for a model or the Hub keeps nobody from starting."""
-        from rankviz.api import places
-
-        return places.operations("starts at most {at_once} sweeps and probes at once", shared=self.shared)
-
-    @cached_property
-    def changes(self) -> FairLine:
-        """Before runs are ended, deleted or shared: another line, so that nobody who starts something is in the way."""
-        from rankviz.api import places
-
-        return places.operations("ends, deletes and shares at most {at_once} sweeps at once", shared=self.shared)
+        limits, temp = self.limits, self.temp
+        bounds = Bounds(
+            seconds=limits.download_seconds,
+            memory_bytes=limits.child_memory_mb * 10**6,
+            file_bytes=limits.adapter_mb * 10**6,
+        )
+        copies = Copies(temp.copies, lambda: temp.require_room(limits.temp_mb), temp.drop_copies)
+        shared = {"each": self._each, "copies": copies if self.shared else None}
+        return open_door(limits.hub_lookups, download_bounds=bounds, folder=self.work, **shared)
 
     @cached_property
     def senders(self) -> Children:
-        """The processes that publish runs."""
-        from rankviz.api import places
+        """Processes that publish runs."""
+        from rankviz.children import ASKING, Bounds, Children, FairLine, Work
 
-        return places.publishing(self.limits, self.work, shared=self.shared)
+        limits = self.limits
+        work = Work(
+            "publishes",
+            "Publishing",
+            "publishes at most {at_once} runs or sweeps at once, and is busy with others",
+            "try again later, or publish less at once",
+        )
+        bounds = Bounds(seconds=limits.send_seconds, memory_bytes=limits.child_memory_mb * 10**6)
+        line = FairLine(limits.sends, busy=work.is_busy(limits.sends), seconds=bounds.seconds, each=self._each)
+        return Children(bounds, folder=self.work, work=work, line=line, variables=ASKING)
+
+    @cached_property
+    def starts(self) -> FairLine:
+        """Line before what is queued, once it is checked: who waits for a model or the Hub keeps nobody from
+        starting."""
+        return self._line("starts at most {} sweeps and probes at once")
+
+    @cached_property
+    def changes(self) -> FairLine:
+        """Line before runs are ended, deleted or shared, so that nobody who starts something is in the way."""
+        return self._line("ends, deletes and shares at most {} sweeps at once")
+
+    def _line(self, does: str) -> FairLine:
+        """On one's own machine all may wait."""
+        from rankviz.children import MAX_OF_A_VISITOR, FairLine
+
+        busy = f"This server {does.format(OPERATIONS)}, and one for each visitor. Try again in a moment."
+        most, mine = (OPERATIONS_WAITING, MAX_OF_A_VISITOR) if self.shared else (None, None)
+        waits = {"seconds": OPERATION_SECONDS, "waiting": most}
+        return FairLine(OPERATIONS, busy=busy, each=self._each, of_a_visitor=mine, **waits)
 
     @cached_property
     def data_files(self) -> DataFiles:
@@ -197,13 +243,13 @@ class Workspace:
 
     @contextmanager
     def work(self) -> Iterator[Path]:
-        """A folder for what is written meanwhile; StorageError where that fails."""
+        """Context with a folder for temporary files; StorageError where that fails."""
         with self.writing(), self.temp.work() as folder:
             yield folder
 
     def download(self, name: str, write: Callable[[Path], object]) -> Path:
-        """A file for who asks to download: `write` writes it at a path of this name. Older ones of theirs make room.
-        LimitError where the server has no room, StorageError where nothing can be written."""
+        """Make a file that the current visitor downloads: `write` writes it at a path of this name. Older ones of
+        theirs make room. LimitError where the server has no room, StorageError where nothing can be written."""
         limits = self.limits
         self.temp.require_room(limits.temp_mb)
         with self.work() as folder:
@@ -231,13 +277,12 @@ class Workspace:
         from rankviz.jobs.known import engines
         from rankviz.jobs.supervisor import Supervisor
 
-        settings, limits = self.settings, self.limits
+        limits = self.limits
         return Supervisor(
             self.store,
-            engines=engines(self.store, settings),
+            engines=engines(self.store, self.settings),
             run_minutes=limits.run_minutes,
             max_attempts=limits.attempts,
-            split_runs=settings.split_runs,
         )
 
     def work_queue(self) -> None:
@@ -245,8 +290,8 @@ class Workspace:
         self.supervisor.start()
 
     def why_not_train(self) -> str:
-        """Why nothing can be trained on this machine, and what to do instead; empty where something can be. Engines
-        knows of other places."""
+        """Return why nothing can be trained on this machine, and what to do instead; empty where something can be.
+        Engines knows of other places."""
         from rankviz import installed
 
         return installed.why_not_train(shared=self.shared) or self.why_not_write()
@@ -259,7 +304,7 @@ class Workspace:
             raise NotInstalledError(message)
 
     def why_not_write(self) -> str:
-        """Why nothing can be kept in the runs folder and how to change that; empty where it can."""
+        """Return why nothing can be kept in the runs folder and how to change that; empty where it can."""
         from rankviz.machine import disk
 
         return self.of_disk(disk.trouble(self.home))
@@ -283,17 +328,18 @@ class Workspace:
             raise StorageError(self.of_disk(disk.explain(error))) from error
 
     def here(self) -> Device:
-        """This machine, as training finds it."""
+        """Return this machine, as training finds it."""
         from rankviz import machine
 
         return self.device(machine.here())
 
     def gpu_of(self, environment: Mapping[str, Any]) -> Gpu | None:
-        """The row of the GPU that this environment names; None where the table has no such card of that memory."""
+        """Return the row of the GPU that an environment names; None where the table has no such card of that memory."""
         name, size = environment.get("device_name") or "", environment.get("device_memory_bytes")
         return hardware.gpu_of_device(self.gpus, name, size)
 
     def device(self, environment: Mapping[str, Any]) -> Device:
+        """Return the device of a run's environment."""
         return Device(
             cpu_count=environment.get("cpu_count") or os.cpu_count() or 1,
             cpu_bf16=environment.get("cpu_bf16"),

@@ -68,7 +68,7 @@ def run() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":  # Typer's, and private there; its message is the help
             print(error.format_message(), file=sys.stderr)
             sys.exit(error.exit_code)
-        from rankviz.settings.reasons import why_refused
+        from rankviz.settings import why_refused
 
         error.message = why_refused(error.__cause__) or error.message
         fail(error.format_message(), error.exit_code)

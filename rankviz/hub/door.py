@@ -12,10 +12,9 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, NamedTuple, TypeVar
 
-from rankviz.children import ASKING, Bounds, Children
+from rankviz.children import ASKING, Bounds, Children, FairLine
 from rankviz.core.preflight.facts import HubAnswer
 from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError, LimitError, RankVizError, WorkerError
-from rankviz.fair_line import FairLine
 from rankviz.hub import reach, remote
 from rankviz.hub.remote import HubConfig
 

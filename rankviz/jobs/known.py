@@ -28,7 +28,6 @@ def _hf_jobs(store: RunStore, settings: Settings) -> Engine:
         store,
         Logins(of_machine=not settings.shared),
         image=settings.jobs_image,
-        at_once=settings.jobs_at_once,
         spend=settings.jobs_spend,
         flavor=settings.jobs_flavor,
         limits=JobLimits.of(settings.limits),
@@ -58,8 +57,6 @@ def _slurm(store: RunStore, settings: Settings) -> Engine:
         partition=settings.slurm_partition,
         options=settings.slurm_options,
         python=settings.slurm_python,
-        at_once=settings.slurm_at_once,
-        poll_seconds=settings.slurm_poll_seconds,
         is_set_up=bool(settings.slurm_partition) or settings.engine == SLURM,
     )
 

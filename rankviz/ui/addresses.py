@@ -18,8 +18,8 @@ from rankviz import __version__
 from rankviz.api import Api
 from rankviz.core.runs.record import RunState
 from rankviz.machine import disk
-from rankviz.ui.requests.addresses import HEALTH
-from rankviz.ui.visitors import ADMIN_COOKIE, ADMIN_SECONDS, HEADER, Visitors, cookie, is_foreign, visitor_of_scope
+from rankviz.shared.gate import HEALTH
+from rankviz.shared.identity import ADMIN_COOKIE, ADMIN_SECONDS, HEADER, Visitors, cookie, is_foreign, visitor_of_scope
 
 
 class Health(TypedDict):

@@ -1,186 +1,329 @@
-"""The page's Blocks: each call runs as the visitor who sent it, and an open page keeps little on the server."""
+"""The page as Gradio's Blocks: every function runs as the visitor who asks, an open page keeps little on the server,
+and answers that nobody fetches have an end.
+
+What is taken from inside Gradio stands here alone, in five parts (tests/ui/test_private_parts.py names the version):
+BlocksConfig (the page's configuration, made small), the queue's unread messages, the functions that fetch addresses,
+the progress of uploads, and the MCP server (ui.mcp).
+"""
 
 import asyncio
 import copy
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import anyio.to_thread
 import gradio as gr
 import orjson
-from fastapi import HTTPException
-from gradio.blocks import BlockFunction, BlocksConfig, convert_component_dict_to_list
-from gradio.queueing import Event
-from gradio.server_messages import EventMessage, ProcessCompletedMessage, ProcessGeneratingMessage
-from gradio.state_holder import SessionState
-from gradio.utils import LRUCache
+import safehttpx
+from gradio import processing_utils, routes
+from gradio.blocks import BlocksConfig
+from starlette.exceptions import HTTPException
 
 from rankviz.errors import UserError
+from rankviz.shared import gate
+from rankviz.shared.identity import visitor_of
 from rankviz.store.index import viewing
-from rankviz.ui.page_cache import SmallBlocks, SmallConfig
-from rankviz.ui.requests import envelope
-from rankviz.ui.requests.event_errors import in_words
-from rankviz.ui.requests.events import click_of, refuse, require_sendable, with_defaults
-from rankviz.ui.requests.mcp import checked, in_json
-from rankviz.ui.visitors import visitor_of
+from rankviz.ui.events import click_of, in_words, require_sendable, with_defaults
+from rankviz.ui.mcp import checked, in_json
 from rankviz.visitor import acting_as
 
 MAX_ANSWERS = 10_000
-"""Of all sessions. A browser fetches an answer as soon as it is there; a program may take some seconds."""
+"""Unread answers of all sessions. A browser fetches an answer as soon as it is there; a program may take some
+seconds."""
 MAX_BYTES = 20_000_000
-"""Of the same, as they are sent; in memory they take some times as much. The newest is kept whatever its size."""
+"""Their size, as they are sent; in memory they take some times as much. The newest is kept whatever its size."""
 LARGE_BYTES = 50_000
 """Answers above it make room first, so that who leaves many of them does not push out the others'."""
 MAX_SESSIONS = 2000
 MAX_MESSAGES = 500
-"""Of a session. An event has a few: its place in the queue, its start, its answer."""
+"""Messages of a session. An event has a few: its place in the queue, its start, its answer."""
 TOO_LATE = "This answer was not fetched in time. Ask again."
 READ = "The answer was read already, or whoever waited for it has gone. Ask again."
 
 
-class Unread(LRUCache[str, asyncio.Queue[EventMessage]]):
+class Newest(OrderedDict[str, Any]):
+    """A mapping that keeps the entries used last.
+
+    Args:
+        most: Number of entries.
+        make: Makes the value of a missing key.
+    """
+
+    def __init__(self, most: int, make: Callable[[], Any] | None = None):
+        super().__init__()
+        self.most, self.make = most, make
+
+    def __missing__(self, key: str) -> Any:
+        if self.make is None:
+            raise KeyError(key)
+        self[key] = value = self.make()
+        return value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.move_to_end(key)
+        while len(self) > self.most:
+            del self[next(iter(self))]
+
+
+class Unread(Newest):
     """The messages of each session, for Gradio's queue. Of more answers than there is room for, the oldest becomes an
     error; of more messages of one session, the oldest goes with its event; of more sessions, the most silent one.
 
     Args:
         events: Gradio's ids of unread events by session.
         running: Gradio's events that wait in its queue or run, by id. One stays for a moment after its answer.
+        answers, size, sessions, messages: Limits.
     """
 
     def __init__(
         self,
         events: dict[str, set[str]],
-        running: Mapping[str, Event],
+        running: Mapping[str, Any],
         answers: int = MAX_ANSWERS,
         size: int = MAX_BYTES,
         sessions: int = MAX_SESSIONS,
         messages: int = MAX_MESSAGES,
     ):
         super().__init__(sessions)
-        self._events, self._running = events, running
-        self._answers = Answers(answers, size)
-        self._messages = messages
+        self.events, self._running, self.messages = events, running, messages
+        self._most, self._most_bytes, self._bytes = answers, size, 0
+        self._answers: OrderedDict[int, tuple[Any, int]] = OrderedDict()
 
-    def __setitem__(self, session: str, messages: asyncio.Queue[EventMessage]) -> None:
-        new = Messages(self._answers, self._messages, partial(self._drop, session), partial(self._has_more, session))
-        super().__setitem__(session, new)
-        for forgotten in [each for each in self._events if each not in self]:
-            del self._events[forgotten]
+    def __setitem__(self, session: str, messages: asyncio.Queue) -> None:
+        super().__setitem__(session, Messages(self, session))
+        for forgotten in [each for each in self.events if each not in self]:
+            del self.events[forgotten]
 
-    def __getitem__(self, session: str) -> asyncio.Queue[EventMessage]:
-        if session in self:
-            self.move_to_end(session)
+    def __getitem__(self, session: str) -> asyncio.Queue:
+        if session not in self:
+            return asyncio.Queue()  # for an event whose session is forgotten: nobody reads it
+        self.move_to_end(session)
         return super().__getitem__(session)
 
-    def __missing__(self, session: str) -> asyncio.Queue[EventMessage]:
-        """For an event whose session is forgotten: nobody reads it."""
-        return asyncio.Queue()
+    def keep(self, answer: Any) -> None:
+        """Count an answer that is not read yet; make room where they are too many or too large."""
+        size = 0
+        with suppress(TypeError):  # Gradio cannot send it
+            size = len(orjson.dumps(answer.output, default=str))
+        self._answers[id(answer)] = answer, size
+        self._bytes += size
+        while (count := len(self._answers)) > self._most or (self._bytes > self._most_bytes and count > 1):
+            others = [(each, size) for each, size in self._answers.values() if each is not answer]
+            oldest = next((each for each, size in others if size > LARGE_BYTES), others[0][0])
+            self.drop(oldest)
+            oldest.output, oldest.success = {"error": TOO_LATE}, False
 
-    def _drop(self, session: str, message: EventMessage) -> None:
-        self._events.get(session, set()).discard(message.event_id)
+    def drop(self, answer: Any) -> None:
+        """Count a message no more, which was read or is no answer."""
+        self._bytes -= self._answers.pop(id(answer), (None, 0))[1]
 
-    def _has_more(self, session: str, besides: str | None = None) -> bool:
-        """Whether an event has something left to say to whoever reads this session, whose messages are all read.
+    def has_more(self, session: str, besides: str | None = None) -> bool:
+        """Return whether an event has something left to say to who reads this session, whose messages are all read.
         The others are forgotten, or Gradio would wait for them and never end its stream.
 
         besides: an event that Gradio forgets itself.
         """
-        unread = self._events.get(session, set())
+        unread = self.events.get(session, set())
         living = {each for each in unread if (event := self._running.get(each)) is not None and event.alive}
         unread &= living | {besides}
         return bool(living)
 
 
-class Answers:
-    """The unread answers of all sessions. Where they are too many or too large, the oldest of the large ones goes, or
-    else the oldest."""
+class Messages(asyncio.Queue):
+    """The messages of one session."""
 
-    def __init__(self, most: int, most_bytes: int, large_bytes: int = LARGE_BYTES):
-        self._most, self._most_bytes, self._large_bytes = most, most_bytes, large_bytes
-        self._large: OrderedDict[int, tuple[Any, int]] = OrderedDict()
-        self._small: OrderedDict[int, tuple[Any, int]] = OrderedDict()
-        self._bytes = 0
-
-    def keep(self, message: Any) -> None:
-        size = _size(message.output)
-        (self._large if size > self._large_bytes else self._small)[id(message)] = message, size
-        self._bytes += size
-        while self._are_too_many:
-            lines = self._large, self._small
-            oldest = next(each for line in lines for each, _ in line.values() if each is not message)
-            self.drop(oldest)
-            oldest.output, oldest.success = {"error": TOO_LATE}, False
-
-    def drop(self, message: Any) -> None:
-        """It has been read, or is not among them."""
-        for line in (self._large, self._small):
-            self._bytes -= line.pop(id(message), (None, 0))[1]
-
-    @property
-    def _are_too_many(self) -> bool:
-        count = len(self._large) + len(self._small)
-        return count > self._most or (self._bytes > self._most_bytes and count > 1)
-
-
-class Messages(asyncio.Queue[EventMessage]):
-    """Of one session.
-
-    Args:
-        most: Of more messages that nobody fetches the oldest is given to `drop`.
-        has_more: Says whether messages are still to come.
-    """
-
-    def __init__(
-        self, answers: Answers, most: int, drop: Callable[[EventMessage], None], has_more: Callable[..., bool]
-    ):
+    def __init__(self, unread: Unread, session: str):
         super().__init__()
-        self._answers = answers
-        self._most = most
-        self._drop = drop
-        self._has_more = has_more
+        self._unread, self._session = unread, session
 
-    async def get(self) -> EventMessage:
-        """HTTPException where none is there or still to come: Gradio would wait for ever, and says this instead."""
-        if self.empty() and not self._has_more():
+    async def get(self) -> Any:
+        """HTTPException where none is there or still to come: Gradio would wait for ever, and sends this instead."""
+        if self.empty() and not self._unread.has_more(self._session):
             raise HTTPException(404, READ)
         message = await super().get()
         if self.empty():
-            self._has_more(message.event_id)
+            self._unread.has_more(self._session, message.event_id)
         return message
 
-    def _put(self, item: EventMessage) -> None:
-        if self.qsize() >= self._most:
-            self._drop(self._get())
+    def _put(self, item: Any) -> None:
+        if self.qsize() >= self._unread.messages:
+            self._unread.events.get(self._session, set()).discard(self._get().event_id)
         super()._put(item)
-        if isinstance(item, ProcessCompletedMessage | ProcessGeneratingMessage):
-            self._answers.keep(item)
+        if hasattr(item, "output"):
+            self._unread.keep(item)
 
-    def _get(self) -> EventMessage:
+    def _get(self) -> Any:
         item = super()._get()
-        self._answers.drop(item)
+        self._unread.drop(item)
         return item
 
 
-def _size(output: Any) -> int:
-    """In bytes, as Gradio sends it; 0 of what it cannot send."""
-    with suppress(TypeError):
-        return len(orjson.dumps(output, default=str))
-    return 0
+DESCRIPTIONS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
+"""Gradio's schema of the endpoints is made from these: for each component three times what its value may be."""
+UNREAD_OF_COMPONENTS = ("component_class_id", "skip_api")
+"""The class is asked for where it is not one of Gradio's own. The names of these do."""
+UNREAD_PROPS = ("preserved_by_key", "_retryable", "_undoable", "likeable")
+"""Properties of components made anew while the page runs, and of chats."""
+UNREAD_OF_EVENTS = (
+    "batch",
+    "max_batch_size",
+    "stream_every",
+    "scroll_to_output",
+    "api_description",
+    "collects_event_data",
+)
+"""RankViz streams and batches nothing, and its endpoints have their own description. The rest is for the server."""
+UNREAD_IN_THE_BROWSER = ("types", "queue", "show_progress", "show_progress_on")
+"""Properties of events without a server function."""
+FALSE_WITHOUT = (
+    "trigger_only_on_success",
+    "trigger_only_on_failure",
+    "cancels",
+    "component_prop_inputs",
+    "event_specific_args",
+)
+PROP_DEFAULTS = {
+    "visible": True,
+    "_selectable": False,
+    "equal_height": False,
+    "show_progress": False,
+    "variant": "default",  # of rows and columns
+}
+"""Values that the front end takes for properties that are absent."""
+HTML_DEFAULTS = {
+    "html_template": "${value}",
+    "css_template": "",
+    "component_class_name": "HTML",
+    "elem_classes": [],
+    "props": {},
+    "buttons": [],
+    "show_label": False,
+    "autoscroll": False,
+    "streamable": False,
+}
+"""Defaults of its HTML component."""
+NOT_KEPT: dict[str, Any] = {}
+
+
+class PageConfig(BlocksConfig):
+    """What the page is made of, made smaller. Gradio asks for it four times before it serves; it is made once."""
+
+    def __init__(self, root_block: gr.Blocks) -> None:
+        super().__init__(root_block)
+        self._configs: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+    def __copy__(self) -> "PageConfig":
+        """Gradio's copy for an open page: changes over what all pages share, without the configuration of every
+        component, which Gradio keeps for deep links, of which there are none here."""
+        opened = PageConfig(self.root_block)
+        opened.blocks, opened.fns, opened.fn_id = Changed(self.blocks), self.fns, self.fn_id
+        opened.config_for_block = lambda *_, **__: NOT_KEPT
+        return opened
+
+    def attach_load_events(self, rendered_in: Any = None) -> None:
+        """Gradio's. The events of its components when a page loads, as of its login button, are no endpoints."""
+        before = set(self.fns)
+        super().attach_load_events(rendered_in)
+        for number in self.fns.keys() - before:
+            self.fns[number].api_visibility = "private"
+
+    def get_config(self, renderable: Any = None) -> dict[str, Any]:
+        """Gradio's, smaller. Public endpoints keep their descriptions, and belong to no page: who calls them reads
+        /config or /gradio_api/info, which tell of every page."""
+        of = (renderable, len(self.blocks), len(self.fns))  # components and events are only ever added
+        if of not in self._configs:
+            self._configs[of] = self._small(super().get_config(renderable))
+        return self._configs[of]
+
+    def _small(self, config: dict[str, Any]) -> dict[str, Any]:
+        public = [fn for fn in self.fns.values() if fn.api_visibility != "private"]
+        described = {block._id for fn in public for block in (*fn.inputs, *fn.outputs)}
+        for component in config["components"]:
+            props = component["props"]
+            if component["id"] not in described:
+                _remove(component, (*DESCRIPTIONS, *UNREAD_OF_COMPONENTS), {"key": None})
+                _remove(props, UNREAD_PROPS, PROP_DEFAULTS)
+                if component["type"] == "html":
+                    _remove(props, (), HTML_DEFAULTS)
+            if component["type"] == "number":
+                props.setdefault("value", None)  # Gradio leaves it out, and then shows 0
+        endpoints = {fn._id for fn in public}
+        for event in config["dependencies"]:
+            empty = [name for name in event if event[name] is None]
+            _remove(event, (*UNREAD_OF_EVENTS, *empty), {"connection": "sse"})
+            _remove(event, [name for name in FALSE_WITHOUT if not event.get(name)])
+            if event["id"] not in endpoints:
+                _remove(event, ["api_name"])
+            event["targets"] = [target for target in event["targets"] if target[0] is not None]
+            if not event["backend_fn"]:
+                _remove(event, UNREAD_IN_THE_BROWSER)
+        for page in config["page"].values():
+            page["dependencies"] = [each for each in page["dependencies"] if each not in endpoints]
+            page["components"] = [each for each in page["components"] if each not in described]
+            page["layout"]["children"] = [each for each in page["layout"]["children"] if each["id"] not in described]
+        return config
+
+
+class Changed(dict[int, Any]):
+    """Components that were changed on one open page, over those that all pages share. Iteration gives the changes."""
+
+    def __init__(self, shared: Mapping[int, Any]) -> None:
+        super().__init__()
+        self.shared = shared
+
+    def __missing__(self, key: int) -> Any:
+        return self.shared[key]
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or key in self.shared
+
+    def get(self, key: int, default: Any = None) -> Any:
+        return super().get(key, self.shared.get(key, default))
+
+
+def _remove(row: dict[str, Any], names: Iterable[str], defaults: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Take these out of a row, and what is as its default."""
+    for name in (*names, *(name for name in defaults if name in row and row[name] == defaults[name])):
+        row.pop(name, None)
 
 
 NO_STATISTICS = {"GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**12), "GRADIO_ANALYTICS_MAX_EVENTS": "1"}
 """Gradio would make a table of the last 10,000 events after each, for a page of monitoring that is off."""
+FETCHERS = (
+    (processing_utils, "async_ssrf_protected_download"),
+    (processing_utils, "async_ssrf_protected_get"),
+    (safehttpx, "get"),
+    (safehttpx, "async_validate_url"),
+)
+"""All functions through which Gradio reaches another server for a request. The first comes before it makes a folder for
+what it would fetch."""
+MOST_UPLOADS = 1000
+"""Uploads whose progress is kept; of an older one that is still coming, a browser is told less."""
 
 
-class PageBlocks(SmallBlocks):
+def bound_gradio() -> None:
+    """For all pages of this process: fetch no address, and keep the progress of the newest uploads alone."""
+    for module, name in FETCHERS:
+        setattr(module, name, _refused)
+    routes.file_upload_statuses._statuses = Newest(MOST_UPLOADS)
+    routes.file_upload_statuses._signals = Newest(MOST_UPLOADS, asyncio.Event)
+
+
+async def _refused(*_: Any, **__: Any) -> Any:
+    raise gr.Error("This server fetches no addresses. Upload the file, and send its path on the server instead.")
+
+
+class PageBlocks(gr.Blocks):
     """Every function of the page and every endpoint is called through `process_api`, through the queue or past it."""
 
     def __init__(self, **options: Any) -> None:
-        refuse()
+        bound_gradio()
         super().__init__(**options)
         self.default_config = PageConfig(self)
 
@@ -198,10 +341,9 @@ class PageBlocks(SmallBlocks):
         visitor."""
         os.environ.update(NO_STATISTICS)
         super().queue(*args, **options)
-        self._queue.push = partial(envelope.push, self._queue.push)
-        self._queue.pending_messages_per_session = Unread(
-            self._queue.pending_event_ids_session, self._queue.event_ids_to_events
-        )
+        queue = self._queue
+        queue.push = partial(gate.push, queue.push)
+        queue.pending_messages_per_session = Unread(queue.pending_event_ids_session, queue.event_ids_to_events)
         return self
 
     def launch(self, *args: Any, **options: Any) -> Any:
@@ -213,6 +355,18 @@ class PageBlocks(SmallBlocks):
                 "MCP clients would get past the login. Leave out auth, or turn MCP off: unset GRADIO_MCP_SERVER."
             )
         return super().launch(*args, **options)
+
+    def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
+        """Gradio's. Endpoints belong to no page, whose HTML would hold their description."""
+        if page is not None:
+            return {"named_endpoints": {}, "unnamed_endpoints": {}}
+        return super().get_api_info(all_endpoints=all_endpoints)
+
+    def get_config_file(self) -> Any:
+        """Without the stream that each open page would hold: a browser has six connections to a host, so a seventh page
+        would wait for ever. Gradio learns by it that a page was closed; here the oldest pages are forgotten instead
+        (state_session_capacity)."""
+        return {**super().get_config_file(), "connect_heartbeat": False}
 
     async def process_api(
         self,
@@ -234,14 +388,11 @@ class PageBlocks(SmallBlocks):
             click = click_of(event_data) if function.collects_event_data else event_data
             return await super().process_api(function, inputs, state, request, *args, event_data=click, **kwargs)
 
-    async def preprocess_data(
-        self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
-    ) -> Any:
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> Any:
         """Gradio's, in one thread: it enters one for each widget, and on a busy page waits for its turn each time.
 
         Values that no widget of the page sends are a mistake of who sent them: a sentence, not a line in the log.
         """
-        state = state or SessionState(self)
         try:
             sent = await super().preprocess_data(_with(block_fn, preprocess=False), inputs, state, explicit_call)
             if not block_fn.preprocess:
@@ -252,7 +403,7 @@ class PageBlocks(SmallBlocks):
         except Exception as error:
             raise gr.Error("The request could not be read. Reload the page.", print_exception=False) from error
 
-    async def postprocess_data(self, block_fn: BlockFunction, predictions: Any, state: SessionState | None) -> Any:
+    async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> Any:
         """Gradio's, of the widgets that change. For one that stays as it is Gradio would make a new component, and keep
         it for the open page."""
         outputs = block_fn.outputs
@@ -269,80 +420,33 @@ class PageBlocks(SmallBlocks):
                 shown[at] = value
         return shown
 
-    def get_config_file(self) -> Any:
-        """Without the stream that each open page would hold: a browser has six connections to a host, so a seventh page
-        would wait for ever. Gradio learns by it that a page was closed; here the oldest pages are forgotten instead
-        (state_session_capacity)."""
-        return {**super().get_config_file(), "connect_heartbeat": False}
 
-
-NOT_KEPT: dict[str, Any] = {}
-
-
-class PageConfig(SmallConfig):
-    """What is on the page. Gradio copies it for each open page, and keeps the configuration of every component beside
-    it, for deep links, of which there are none here."""
-
-    def __copy__(self) -> "OpenPage":
-        return OpenPage(self)
-
-
-class OpenPage(BlocksConfig):
-    """The page's components, over which those stand that were changed on one open page."""
-
-    def __init__(self, page: PageConfig):
-        super().__init__(page.root_block)
-        self.blocks = Changed(page.blocks)
-        self.fns = page.fns
-        self.fn_id = page.fn_id
-
-    def config_for_block(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return NOT_KEPT
-
-
-class Changed(dict[int, Any]):
-    """What was changed, over what all share. Who goes through it sees the changes only."""
-
-    def __init__(self, shared: Mapping[int, Any]) -> None:
-        super().__init__()
-        self.shared = shared
-
-    def __missing__(self, key: int) -> Any:
-        return self.shared[key]
-
-    def __contains__(self, key: object) -> bool:
-        return super().__contains__(key) or key in self.shared
-
-    def get(self, key: int, default: Any = None) -> Any:
-        return super().get(key, self.shared.get(key, default))
-
-
-def _with(block_fn: BlockFunction, **changes: Any) -> BlockFunction:
+def _with(block_fn: Any, **changes: Any) -> Any:
     other = copy.copy(block_fn)
     vars(other).update(changes)
     return other
 
 
-def _read(widgets: Sequence[Any], sent: Sequence[Any], state: SessionState) -> list[Any]:
-    """What a function gets for what a browser sent."""
-    return [
-        value if widget.stateful else _value(state[widget._id], value)
-        for widget, value in zip(widgets, sent, strict=True)
-    ]
-
-
-def _value(widget: Any, sent: Any) -> Any:
-    if isinstance(widget, gr.Textbox) and sent is None:
-        sent = ""  # an empty field, as browsers send it
-    if getattr(widget, "data_model", None) and sent is not None:
-        sent = widget.data_model.model_validate(sent, context={"validate_meta": True})
-    return widget.preprocess(sent)
+def _read(widgets: Sequence[Any], sent: Sequence[Any], state: Any) -> list[Any]:
+    """Arguments of a function for what a browser sent."""
+    read = []
+    for widget, value in zip(widgets, sent, strict=True):
+        if not widget.stateful:
+            now = widget if state is None else state[widget._id]
+            if isinstance(now, gr.Textbox) and value is None:
+                value = ""  # an empty field, as browsers send it
+            if getattr(now, "data_model", None) and value is not None:
+                value = now.data_model.model_validate(value, context={"validate_meta": True})
+            value = now.preprocess(value)
+        read.append(value)
+    return read
 
 
 def _in_order(outputs: Sequence[Any], predictions: Any) -> Sequence[Any]:
-    """What a function returned, one value an output."""
-    if isinstance(predictions, dict) and predictions and not _is_skip(predictions):
-        predictions = convert_component_dict_to_list(list(outputs), predictions)
+    """What a function returned, one value an output; one that a dict leaves out stays as it is."""
+    if isinstance(predictions, dict) and predictions and all(isinstance(key, gr.blocks.Block) for key in predictions):
+        given = {key._id: value for key, value in predictions.items()}
+        return [given.get(output._id, gr.skip()) for output in outputs]
     if len(outputs) == 1:
         return [predictions]
     if _is_skip(predictions):

@@ -11,7 +11,7 @@ from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.errors import RankVizError
 from rankviz.figures import X_LABELS
 from rankviz.figures.hero import QUALITY_LABELS
-from rankviz.ui import link, visitors
+from rankviz.ui import link, who
 from rankviz.ui.adapter import tab as adapter
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.explore import tab as explore
@@ -42,7 +42,7 @@ def build_app(api: Api) -> gr.Blocks:
         with gr.Row(elem_classes="rv-top"):
             header()
             running_now = train.build_badge(api)
-            visitors.login(api)
+            who.login(api)
         notice = plain(elem_id="address-notice")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Explore", id="explore") as explore_tab:
@@ -56,7 +56,7 @@ def build_app(api: Api) -> gr.Blocks:
             with gr.Tab("Guide", id="guide") as guide_tab:
                 rules = guide.build(api, exploring.question)
         where = address()
-        identity = visitors.build(api)
+        identity = who.build(api)
         endpoints.publish(api)
 
         restored = {

@@ -3,25 +3,29 @@
 import ctypes
 import errno
 import gc
+import os
 import socket
 import sys
 from contextlib import suppress
 from threading import Thread
 
+import gradio as gr
+
 from rankviz import logs
 from rankviz.api import Api
-from rankviz.api.visitors.expiry import Expiry
 from rankviz.errors import UserError
 from rankviz.hub import reach
-from rankviz.ui import addresses, zero_gpu
+from rankviz.shared.gate import keep_log_ours
+from rankviz.shared.retention import Retention
+from rankviz.ui import addresses
 from rankviz.ui.page import build_app
-from rankviz.ui.requests import bodies, uploads
 from rankviz.ui.theme import launch_options
 
 PR_SET_DUMPABLE = 4
 SWITCH_SECONDS = 0.001
 """How long one thread computes while others wait. With Python's 5 ms the server itself, which passes each request on
 from thread to thread, waits for several of those at each step."""
+ZERO_GPU_QUEUED = 1000
 
 
 def serve() -> None:
@@ -38,18 +42,15 @@ def serve() -> None:
     if not api.workspace.shared:
         for line in addresses.announcement(host, port, addresses.own_address()):
             print(line, flush=True)
-    api.workspace.temp.keep_clean(api.workspace.settings.temp_hours * 3600)
-    Expiry(api.workspace).keep_clean()
-    api.quota.bases.keep_room()
+    Retention(api.workspace, api.quota.bases).keep_clean()
     read_ahead(api)
     api.workspace.work_queue()
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # what is imported stays: to look through it again takes 0.1 s, here and during answers
     app = build_app(api)
-    zero_gpu.prepare(app)
+    prepare_zero_gpu(app)
     app.api_open = False  # queue(api_open=False) would also make the server anew, which launch does again
-    bodies.bound()
-    uploads.bound()
+    keep_log_ours()
     app.launch(**options)
 
 
@@ -80,13 +81,25 @@ def check_address(host: str, port: int) -> None:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             server.bind(address)
     except (OSError, UnicodeError) as error:
-        number = getattr(error, "errno", None)
-        if number == errno.EADDRINUSE:
-            raise UserError(f"Port {port} is in use. Choose another with --port, or GRADIO_SERVER_PORT.") from error
-        if number == errno.EACCES:
-            raise UserError(
-                f"Port {port} needs the rights of an administrator. Choose another with --port, or GRADIO_SERVER_PORT."
-            ) from error
-        raise UserError(
-            f"This machine has no address {host!r}. Choose another with --host, or GRADIO_SERVER_NAME."
-        ) from error
+        what, option = {
+            errno.EADDRINUSE: (f"Port {port} is in use", "--port, or GRADIO_SERVER_PORT"),
+            errno.EACCES: (f"Port {port} needs the rights of an administrator", "--port, or GRADIO_SERVER_PORT"),
+        }.get(getattr(error, "errno", None), (f"This machine has no address {host!r}", "--host, or GRADIO_SERVER_NAME"))
+        raise UserError(f"{what}. Choose another with {option}.") from error
+
+
+def prepare_zero_gpu(app: gr.Blocks) -> None:
+    """Make this page one that a ZeroGPU Space keeps running; elsewhere nothing is done.
+
+    The Hub ends a Space in which no function asks for the GPU (spaces 0.51 reports its start only then), and Gradio
+    lets one event wait there, where a page that opens sends several. Training runs in a process of its own.
+    """
+    if os.environ.get("SPACES_ZERO_GPU") == "true":
+        import spaces
+
+        spaces.GPU(_never_called)
+        app.queue(max_size=ZERO_GPU_QUEUED)
+
+
+def _never_called() -> None:
+    pass

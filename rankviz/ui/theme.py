@@ -15,7 +15,6 @@ from typing import Any
 import gradio as gr
 from fastapi import Depends
 from fastapi.exceptions import RequestValidationError
-from gradio.themes.utils import fonts
 from starlette.middleware import Middleware
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -23,19 +22,16 @@ from starlette.routing import Route
 from rankviz import settings
 from rankviz.api import Api
 from rankviz.paths import ASSETS
+from rankviz.shared import gate
+from rankviz.shared.gate import Answered, Bodies, Hosts, Refusals, before_all, unfit
+from rankviz.shared.identity import Identified, visitors_of
+from rankviz.shared.page_cache import Head, MadeOnce
+from rankviz.shared.uploads import Uploads
 from rankviz.ui import addresses
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
-from rankviz.ui.head import Head
-from rankviz.ui.page_cache import MadeOnce
+from rankviz.ui.mcp import Mcp
 from rankviz.ui.parts.question import DEFAULTS
-from rankviz.ui.requests import envelope
-from rankviz.ui.requests.bodies import Bodies
-from rankviz.ui.requests.event_errors import Refusals
-from rankviz.ui.requests.mcp import Mcp
-from rankviz.ui.requests.readable import Answered, Hosts, before_all, unfit
-from rankviz.ui.requests.uploads import Uploads
-from rankviz.ui.visitors import Identified, visitors_of
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
 SCRIPTS = tuple(
@@ -57,8 +53,8 @@ def theme() -> gr.themes.Base:
         spacing_size="sm",
         radius_size="sm",
         # Gradio 6.31 ships the semibold of both as a stub of a few letters, so bold is the second weight.
-        font=(fonts.LocalFont("Source Sans Pro", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"),
-        font_mono=(fonts.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "Consolas", "monospace"),
+        font=(gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"),
+        font_mono=(gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "Consolas", "monospace"),
     ).set(
         block_border_width="0px",
         block_shadow="none",
@@ -159,7 +155,7 @@ def launch_options(api: Api) -> dict[str, Any]:
             "lifespan": partial(before_all, hosts=Hosts(None, host, api.workspace.settings.hosts, shared)),
             "openapi_url": None,  # Gradio describes the endpoints at an address of its own
             "exception_handlers": {RequestValidationError: unfit},
-            "dependencies": [Depends(envelope.readable)],
+            "dependencies": [Depends(gate.readable)],
             "routes": [
                 *file_routes(),
                 *answer_routes(api),
@@ -185,7 +181,7 @@ def launch_options(api: Api) -> dict[str, Any]:
         "strict_cors": True,
         "ssr_mode": False,
         "pwa": False,
-        "max_file_size": f"{api.workspace.limits.upload_mb}mb",
+        "max_file_size": api.workspace.limits.upload_mb * 10**6,
         # Gradio would ask itself for the page, and give up where that takes 3 s, as on a machine that is busy at start.
         "_frontend": False,
     }

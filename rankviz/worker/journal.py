@@ -18,7 +18,7 @@ from rankviz.errors import RankVizError, UnknownModelError
 from rankviz.logs import print_error
 from rankviz.machine import disk
 from rankviz.references import Reference, References
-from rankviz.settings import Limits, Settings, read
+from rankviz.settings import Limits, read
 from rankviz.store import RunStore
 from rankviz.worker import device
 
@@ -195,4 +195,4 @@ def admit_probe(store: RunStore, request: ProbeRequest) -> None:
 
 
 def _limits(store: RunStore, owner: str) -> Limits:
-    return read(Settings, home=store.home, **({"shared": True} if owner else {})).limits
+    return read(home=store.home, **({"shared": True} if owner else {})).limits

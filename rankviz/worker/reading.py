@@ -95,11 +95,11 @@ def exported(homes: Sequence[str], run_ids: Sequence[str], target: str, for_visi
     homes: runs folders; the first that has a run is taken. for_visitor: without what is the server's owner's own.
     """
     from rankviz import store
-    from rankviz.api.visitors import rights
-    from rankviz.settings import Settings, read
+    from rankviz.settings import read
+    from rankviz.shared import rights
 
     stores = [store.RunStore(Path(home)) for home in homes]
-    shown = partial(rights.taken_along, settings=read(Settings, shared=True)) if for_visitor else None
+    shown = partial(rights.taken_along, settings=read(shared=True)) if for_visitor else None
     store.export_runs(stores, run_ids, Path(target), shown)
     return {}
 
@@ -137,8 +137,8 @@ def _taken_in(
     most_in_total: int | None,
 ) -> Sequence[str]:
     from rankviz import store
-    from rankviz.api.visitors.quota import require_runs
     from rankviz.api.workspace import Workspace
+    from rankviz.shared.quota import require_runs
     from rankviz.store import removal
     from rankviz.store.ownership import Ownership
 

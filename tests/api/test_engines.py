@@ -6,13 +6,13 @@ from threading import Event
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.visitors import rights
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
 from rankviz.jobs import Nodes, slurm
 from rankviz.jobs.ray import NO_ADDRESS, NO_STORAGE, NOT_INSTALLED
 from rankviz.jobs.slurm import NOT_SET_UP, SlurmJob, waits_of
-from rankviz.settings import Settings, read
+from rankviz.settings import read
+from rankviz.shared import rights
 from rankviz.store.ownership import Destination
 from rankviz.visitor import Visitor, acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
@@ -165,7 +165,7 @@ def test_an_address_that_is_none_is_refused_by_the_name_of_its_variable(monkeypa
     monkeypatch.setenv(RAY, address)
 
     with nullcontext() if is_one else pytest.raises(InvalidSettingError, match=RAY):
-        assert address == read(Settings).ray_address
+        assert address == read().ray_address
 
 
 def test_what_is_not_set_up_says_what_to_set_before_anything_is_queued(tmp_path):

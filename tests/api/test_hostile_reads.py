@@ -10,11 +10,11 @@ import pytest
 
 from rankviz import children
 from rankviz.api import Api
-from rankviz.children import Bounds, Children
+from rankviz.children import MAX_OF_A_VISITOR, Bounds, Children
 from rankviz.core.cost.question import Question
 from rankviz.errors import BadAdapterError, BadDataError, BusyError, InvalidSettingError, RankVizError, WorkerError
-from rankviz.fair_line import MAX_OF_A_VISITOR
 from rankviz.visitor import Visitor, acting_as
+from tests.support.limits import limit
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.finished_runs import finished
 
@@ -62,14 +62,14 @@ def test_while_the_files_of_one_visitor_hang_another_gets_an_estimate(tmp_path):
 
 
 def test_an_adapter_of_more_values_than_the_server_reads_is_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANKVIZ_MAX_ADAPTER_VALUES", "10")
+    limit(monkeypatch, adapter_values=10)
 
     with pytest.raises(BadAdapterError, match="singular values or tensors, more than the 10 allowed here"):
         Api(home=tmp_path / "home").adapters.spectrum(str(two_blocks(tmp_path / "mine")))
 
 
 def test_a_reader_that_needs_too_much_memory_is_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANKVIZ_MAX_CHILD_MEMORY_MB", "256")
+    limit(monkeypatch, child_memory_mb=256)
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"text": "x" * 400}) + "\n" + (json.dumps({"text": "x" * 400}) + "\n") * 450_000)
 

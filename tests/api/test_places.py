@@ -10,8 +10,8 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.workspace import EMBEDDED
+from rankviz.children import MAX_OF_A_VISITOR
 from rankviz.errors import LimitError
-from rankviz.fair_line import MAX_OF_A_VISITOR
 from rankviz.visitor import Visitor, acting_as
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs import questions

@@ -12,6 +12,7 @@ from rankviz.errors import LimitError, RankVizError
 from rankviz.ui.explore.studies import removed
 from rankviz.visitor import HOST, NOBODY, Visitor, acting_as
 from tests.catalog.test_result_files import result
+from tests.support.limits import limit
 
 VISITORS = [Visitor(name * 16) for name in "abcd"]
 
@@ -64,7 +65,7 @@ def test_visitors_who_ask_at_once_get_their_own_studies_each(api):
 
 def test_result_files_count_among_a_visitors_files(api, monkeypatch):
     ann, *_ = VISITORS
-    monkeypatch.setenv("RANKVIZ_MAX_FILES_MB_PER_VISITOR", "0")
+    limit(monkeypatch, files_mb_per_visitor=0)
     file = uploaded(api, ann)
 
     with acting_as(ann), pytest.raises(LimitError, match="at most 0 MB of a visitor's files"):

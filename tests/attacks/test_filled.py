@@ -17,7 +17,7 @@ from tests.support.web.stranger import Stranger
 @pytest.fixture
 def small(tmp_path):
     """A shared app with little room for all visitors together."""
-    limits = {"RUNS_IN_TOTAL": 20, "SWEEPS": 4, "FIRST_SWEEPS": 6, "TEMP_MB": 2}
+    limits = {"RUNS_IN_TOTAL": 20, "SWEEPS": 4, "DISK_MB": 8}
     with Space(tmp_path, **{f"RANKVIZ_MAX_{name}": str(value) for name, value in limits.items()}) as space:
         yield space
 

@@ -6,13 +6,13 @@ import string
 
 import pytest
 
-from rankviz.settings import SharedLimits
+from rankviz.settings import SHARED_LIMITS
 from tests.attacks.payloads import run_files, runs_zip
 from tests.attacks.test_imports import added, imported, line, measured
 from tests.support.quick import first_quick
 
-VALUES = f"more than {SharedLimits().values_per_import:,} values together"
-KEPT = f"at most {SharedLimits().record_kb:,},000 are imported"
+VALUES = f"more than {SHARED_LIMITS.values_per_import:,} values together"
+KEPT = f"at most {SHARED_LIMITS.record_kb:,},000 are imported"
 ANSWER = {"place": 0, "reference": "", "text": "", "ended": True}
 TRUNCATED = {"loss": 2.0, "tokens": 9, "examples": 3, "seconds": 1.0, "example_losses": [2.0] * 3}
 

@@ -13,7 +13,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from rankviz.ui.requests.envelope import NO_ENDPOINT
+from rankviz.shared.gate import NO_ENDPOINT
 from tests.support.processes.workers import wait_for
 from tests.support.web.serving import serving
 

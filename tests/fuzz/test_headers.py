@@ -9,8 +9,8 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import UserError
+from rankviz.shared.identity import ADMIN_COOKIE, COOKIE, HEADER, visitors_of
 from rankviz.ui.page import build_app
-from rankviz.ui.visitors import ADMIN_COOKIE, COOKIE, HEADER, visitors_of
 from rankviz.visitor import Visitor
 from tests.fuzz import mutate
 from tests.support.processes.code_errors import none_logged

@@ -4,7 +4,7 @@ to a server that has the library."""
 import json
 
 from rankviz.errors import UserError
-from rankviz.ui.requests.mcp import Fault, parsed
+from rankviz.ui.mcp import Fault, parsed
 from tests.fuzz import mutate
 
 MESSAGES = (

@@ -10,8 +10,8 @@ from starlette.requests import Request
 
 from rankviz.api import Api
 from rankviz.errors import UserError
+from rankviz.shared.identity import MARK
 from rankviz.ui.page import build_app
-from rankviz.ui.visitors import MARK
 from rankviz.visitor import Visitor
 from tests.fuzz import mutate
 from tests.support.processes.code_errors import none_logged

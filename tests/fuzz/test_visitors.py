@@ -3,8 +3,8 @@
 import json
 import re
 
+from rankviz.shared.identity import ADMIN_COOKIE, ADMIN_ID, COOKIE, HEADER, Visitors
 from rankviz.store.ownership import FILE, NO_ONES, Ownership, read_ownership
-from rankviz.ui.visitors import ADMIN_COOKIE, ADMIN_ID, COOKIE, HEADER, Visitors
 from tests.fuzz import mutate
 
 OURS = Visitors("a key", "a token")

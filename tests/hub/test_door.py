@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from rankviz.children import ASKING, Bounds, Children
+from rankviz.children import ASKING, Bounds, Children, FairLine
 from rankviz.errors import (
     BusyError,
     HubSilentError,
@@ -16,7 +16,6 @@ from rankviz.errors import (
     LimitError,
     UnknownModelError,
 )
-from rankviz.fair_line import FairLine
 from rankviz.hub.door import Copies, HubDoor
 from rankviz.hub.remote import CONFIG, WEIGHTS
 from rankviz.visitor import Visitor, acting_as

@@ -10,7 +10,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.jobs.known import engines
 from rankviz.jobs.slurm import Slurm, SlurmJob, check_options, end_of, read_jobs
 from rankviz.jobs.supervisor import Supervisor
-from rankviz.settings import Settings, read
+from rankviz.settings import read
 from rankviz.store import RunStore
 from tests.support.engines.alike import trains_there_as_here
 from tests.support.engines.slurm_cluster import TIMED_OUT, UNREACHABLE, SlurmCluster, failure
@@ -326,7 +326,7 @@ def test_it_is_offered_where_its_owner_has_set_it_up_and_slurm_is_there(store, t
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        return next(engine for engine in engines(store, read(Settings)) if engine.name == "slurm")
+        return next(engine for engine in engines(store, read()) if engine.name == "slurm")
 
     assert slurm(RANKVIZ_SLURM_PARTITION="gpu").why_not().startswith("There is no sbatch on this machine.")
     for name in ("sbatch", "squeue", "scancel"):

@@ -10,7 +10,7 @@ from rankviz.core.runs.events import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.paths import ASSETS
-from rankviz.settings import SharedLimits
+from rankviz.settings import SHARED_LIMITS
 from rankviz.store import ImportLimits, RunStore, export_runs, import_runs, recorded
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
@@ -326,7 +326,7 @@ def truncated(r, examples):
 def test_a_fast_curve_of_many_ranks_is_imported_by_a_shared_page(tmp_path, examples):
     lines = [line for r in range(1, 128) for line in truncated(r, examples)]
     path = made(tmp_path, ("a", "s"), journal="".join(f"{json.dumps(line)}\n" for line in lines) + CANCELLED)
-    most = SharedLimits().record_kb * 1000
+    most = SHARED_LIMITS.record_kb * 1000
 
     assert ["a"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(bytes_kept=most))
 
@@ -334,7 +334,7 @@ def test_a_fast_curve_of_many_ranks_is_imported_by_a_shared_page(tmp_path, examp
 @pytest.mark.parametrize("examples", [1, 4, 16, 4096])
 def test_whatever_a_shared_page_trains_is_imported_by_one(tmp_path, examples):
     """With as many truncations as it allows, and the longest error and log."""
-    shared = SharedLimits()
+    shared = SHARED_LIMITS
     lines = [line for r in range(1, shared.truncations + 1) for line in truncated(r, examples)]
     failed = {
         "event": "RunFailed",

@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 
 from rankviz import visitor
 from rankviz.api import Api
+from rankviz.shared.identity import HEADER, visitors_of
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.page import build_app
-from rankviz.ui.visitors import HEADER, visitors_of
 from tests.support.web.serving import launched
 from tests.support.web.stranger import Events
 from tests.support.web.uploads import send

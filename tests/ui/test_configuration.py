@@ -6,8 +6,8 @@ import urllib.request
 import pytest
 
 from rankviz.api import Api
+from rankviz.ui.blocks import DESCRIPTIONS, UNREAD_OF_EVENTS
 from rankviz.ui.page import build_app
-from rankviz.ui.page_cache import DESCRIPTIONS, UNREAD_OF_EVENTS
 
 
 @pytest.fixture(scope="module")

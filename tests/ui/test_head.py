@@ -10,7 +10,8 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from rankviz.ui.head import Head, is_page
+from rankviz.shared.identity import is_page
+from rankviz.shared.page_cache import Head
 
 PAGE = "<head><script>window.gradio_config = {};</script></head>"
 TAGS = '<script defer src="é.js"></script>'

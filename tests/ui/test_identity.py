@@ -7,8 +7,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from rankviz.shared.identity import ADMIN_COOKIE, COOKIE, HEADER, LOGIN_SECONDS, Identified, Visitors, visitor_of
 from rankviz.ui.addresses import GUESSES, OVER, identity_routes
-from rankviz.ui.visitors import ADMIN_COOKIE, COOKIE, HEADER, LOGIN_SECONDS, Identified, Visitors, visitor_of
 
 TOKEN = "the token of the admin"
 
@@ -137,7 +137,7 @@ def test_the_token_of_a_login_is_no_cookie_and_holds_where_it_was_signed(page):
 @pytest.mark.parametrize(("lasts", "holds"), [(60, 60), (10 * LOGIN_SECONDS, LOGIN_SECONDS), (None, LOGIN_SECONDS)])
 def test_the_token_of_a_login_ends_with_it_or_before_also_where_it_is_asked_for_again(page, monkeypatch, lasts, holds):
     now = began = 1e9
-    monkeypatch.setattr("rankviz.ui.visitors.time.time", lambda: now)
+    monkeypatch.setattr("rankviz.shared.identity.time.time", lambda: now)
     token = token_of(page.client(**({"expires_at": began + lasts} if lasts else {"scope": "openid"})))
     program = page.client()
 

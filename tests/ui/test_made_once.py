@@ -10,8 +10,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from rankviz.ui.page_cache import MadeOnce
-from rankviz.ui.visitors import Identified, Visitors
+from rankviz.shared.identity import Identified, Visitors
+from rankviz.shared.page_cache import MadeOnce
 
 PLAIN = {"accept-encoding": "identity"}
 

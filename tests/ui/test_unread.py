@@ -4,8 +4,8 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from fastapi import HTTPException
 from gradio.server_messages import EstimationMessage, ProcessCompletedMessage
+from starlette.exceptions import HTTPException
 
 from rankviz.ui.blocks import LARGE_BYTES, READ, TOO_LATE, PageBlocks, Unread
 

@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from rankviz.api import Api
-from rankviz.ui.visitors import (
+from rankviz.shared.identity import (
     ADMIN_COOKIE,
     COOKIE,
     LOGIN_VARIABLES,

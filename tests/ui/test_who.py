@@ -1,7 +1,7 @@
 """What a shared page says of who one is."""
 
 from rankviz.api import Api
-from rankviz.ui import visitors
+from rankviz.ui import who
 from rankviz.ui.page import build_app
 from rankviz.visitor import NOBODY, Visitor
 from tests.support.runs.finished_runs import text_of
@@ -9,14 +9,14 @@ from tests.support.web.visitors import ADMIN, ANN
 
 
 def test_each_kind_of_visitor_reads_what_belongs_to_them():
-    assert visitors.ANONYMOUS == visitors.in_words(ANN)
-    assert visitors.UNKNOWN == visitors.in_words(NOBODY)
-    assert visitors.ADMIN == visitors.in_words(ADMIN)
-    assert visitors.in_words(Visitor("hf:1", "ann")).startswith("You are ann.")
+    assert who.ANONYMOUS in text_of(who.who_html(ANN))
+    assert who.UNKNOWN in text_of(who.who_html(NOBODY))
+    assert who.ADMIN in text_of(who.who_html(ADMIN))
+    assert "You are ann." in text_of(who.who_html(Visitor("hf:1", "ann")))
 
 
 def test_a_name_is_escaped():
-    assert "<img" not in visitors.who_html(Visitor("hf:1", "<img src=x>"))
+    assert "<img" not in who.who_html(Visitor("hf:1", "<img src=x>"))
 
 
 def test_the_line_and_the_admins_door_are_there_on_a_shared_page_only(tmp_path, monkeypatch):
@@ -26,8 +26,8 @@ def test_the_line_and_the_admins_door_are_there_on_a_shared_page_only(tmp_path, 
 
     assert "who" in element_ids(shared)
     assert not {"who", "login"} & element_ids(own)
-    assert visitors.build(Api(home=tmp_path, shared=False)) is None
-    assert "Admin" in text_of(visitors.who_html(NOBODY, visitors.DOOR))
+    assert who.build(Api(home=tmp_path, shared=False)) is None
+    assert "Admin" in text_of(who.who_html(NOBODY, who.DOOR))
 
 
 def test_there_is_no_login_where_nobody_could_be_believed(tmp_path, monkeypatch):

@@ -14,13 +14,13 @@ from rankviz.api.models import Models
 from rankviz.api.runs.locations import Machines
 from rankviz.api.runs.measured import Measured
 from rankviz.api.runs.stored import StoredRuns
-from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.estimate import RunEstimate, estimate_run, paced, refuse_base, workload_of
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import check_count, check_minutes, check_sweep
 from rankviz.errors import BadDataError, RankVizError
+from rankviz.shared.quota import Quota
 from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from rankviz.api.runs.locations import Locations, Machines
 from rankviz.api.runs.measured import Measured
 from rankviz.api.runs.stored import RunSummary
 from rankviz.api.runs.waiting import QueuePlace, Waiting
-from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.run_time import device_time
 from rankviz.core.runs.words import AFTER_OTHERS, cancel_in_words, why_it_waits
+from rankviz.shared.quota import Quota
 
 if TYPE_CHECKING:
     from rankviz.core.quantity import Range

@@ -17,7 +17,6 @@ from rankviz.api.models import Models
 from rankviz.api.probes import Preflight
 from rankviz.api.runs.followed import FollowedRuns
 from rankviz.api.runs.measured import Measured
-from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.runs.estimate import refuse_base
 from rankviz.core.runs.events import RAY, fingerprints
@@ -33,6 +32,7 @@ from rankviz.core.runs.request import (
 )
 from rankviz.errors import BadDataError, InvalidSettingError, quoted
 from rankviz.settings import paid_limits
+from rankviz.shared.quota import Quota
 from rankviz.store import durable
 from rankviz.store.durable import is_kept
 from rankviz.store.ownership import ANYWHERE, Destination

@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
-from rankviz.api.visitors.quota import Quota
-from rankviz.api.visitors.rights import shown
 from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.bounds import name_alone, without_places
 from rankviz.core.from_json import shape
@@ -20,14 +18,16 @@ from rankviz.core.runs.record import HeldOutAnswer, RunRecord
 from rankviz.core.runs.run_time import DeviceTime
 from rankviz.core.runs.words import Place
 from rankviz.errors import InvalidSettingError, RunNotFoundError, quoted
+from rankviz.shared.quota import Quota
+from rankviz.shared.rights import shown
 from rankviz.store.transfer import SummaryRow, summary_row
 
 if TYPE_CHECKING:
-    from rankviz.api.visitors.rights import Rights
     from rankviz.core.runs.events import RunEvent, RunFailed
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.dataset import Preview, Sample
+    from rankviz.shared.rights import Rights
     from rankviz.store import RunStore
 
 Failed = TypeVar("Failed", "RunRecord", "RunFailed")

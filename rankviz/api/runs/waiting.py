@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rankviz import units
-from rankviz.api.visitors import rights
 from rankviz.core.quantity import Range
 from rankviz.errors import RankVizError
+from rankviz.shared import rights
 from rankviz.visitor import SERVER, acting_as
 
 if TYPE_CHECKING:

@@ -74,9 +74,9 @@ class MeasuredRow:
     source: str
     notes: str
     trainable_parameters: int | None = None
-    """As the program printed them, where the row's targets can be said with names."""
+    """Printed by the program; only where the row's targets can be given by name."""
     date: str = ""
-    """Of the measurement, as the source has it."""
+    """Date of the measurement in the source."""
     two_depth_bytes: int | None = None
     """For a probe's row: what two small depths made of the whole model."""
     two_depth_seconds: float | None = None
@@ -201,15 +201,15 @@ PROGRAMS = {
     "litgpt": LITGPT,
     "torchtune": Habits(autocast=False, holds_logits=True, own_models=True),
 }
-"""What holds logits: fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py, which also copies keys to every head so
-that the efficient kernel takes them) keeps the output; Trainers before 5 return it beside the loss, or, in the rows of
-fms-acceleration, the loss of transformers 4.48 makes a shifted copy as large."""
+"""Programs that hold logits: fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py, which also copies keys to every
+head so that the efficient kernel takes them) keeps the output; Trainers before 5 return it beside the loss, or, in the
+rows of fms-acceleration, the loss of transformers 4.48 makes a shifted copy as large."""
 FMS_TRANSFORMERS_OF_2024 = (4, 45, 2)
 """scripts/benchmarks/refs/requirements.txt of fms-acceleration before February 2025, for rows that only point to it."""
 TRAINED_COPIES = ("embed_tokens", "lm_head")
 """Target names that Unsloth trains as full copies where they are not tied."""
 UNSTATED_LOSS_PATHS = {"litgpt": "chunked", "torchtune": "chunked"}
-"""What a program does where the row doesn't say."""
+"""Loss path of a program where the row names none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,12 +219,12 @@ class PredictedRow:
     row: MeasuredRow
     stack: Stack | None = None
     predicted: Range | None = None
-    """Of the row's own kind of peak."""
+    """Prediction of the row's own kind of peak."""
     memory: MemoryEstimate | None = None
     parameters: int | None = None
     """That train."""
     loaded_bytes: int = 0
-    """What is there before the first step: weights, adapter, and optimizer states where the row's notes say so."""
+    """Allocated before the first step: weights, adapter, and optimizer states where the row's notes say so."""
     working_bytes: float = 0.0
     """The part of the prediction that is modelled: activations and logits."""
     seconds: Range | None = None
@@ -325,7 +325,7 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
 
 
 def _of_its_time(habits: Habits, row: MeasuredRow) -> Habits:
-    """What the program did in the version or year that the row names."""
+    """Habits of the program in the version or year that the row names."""
     transformers = version_of("transformers", row.framework_version)
     if transformers is None and row.origin == "fms-acceleration" and row.date.startswith("2024"):
         transformers = FMS_TRANSFORMERS_OF_2024
@@ -353,7 +353,7 @@ def _of_its_time(habits: Habits, row: MeasuredRow) -> Habits:
 
 
 def _as_rows_taught(habits: Habits, row: MeasuredRow, assume: Assumptions) -> Habits:
-    """What is known of litgpt from its rows alone."""
+    """Habits of litgpt that are known from its rows alone."""
     if row.framework != "litgpt":
         return habits
     return replace(
@@ -397,7 +397,7 @@ def unusable(row: MeasuredRow) -> str:
 
 
 def _why_not_counted(row: MeasuredRow) -> str:
-    """What keeps the row out, as its source has it: never how far off the prediction is."""
+    """Reason in the source for not counting the row: never how far off the prediction is."""
     if not (row.use_peak and row.measured_bytes):
         return "timing only"
     if row.is_bound:

@@ -10,11 +10,9 @@ from rankviz.core.advice.advice import Advice
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.advice.words import (
     Reason,
-    chosen_in_words,
     confidence_in_words,
     forecast_sentence,
     main_sentences,
-    own_sentence,
     rank_in_words,
     rate_in_words,
     reasons,
@@ -62,7 +60,7 @@ def card(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
 def _short(answer: AdviceAnswer, has_warning: bool) -> Sequence[str]:
     """At most three sentences, a warning among them, which takes the place of the least urgent one."""
     reason, rate, file = main_sentences(answer.advice)
-    own = own_sentence(answer.own) if answer.own else ""
+    own = answer.own
     return (rate, own or reason) if has_warning else (reason, rate, own or file)
 
 
@@ -90,10 +88,7 @@ def _details(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
     advice = answer.advice
     why = "".join(f"<li>{_reason(reason)}</li>" for reason in reasons(advice))
     warnings, notes = by_level(estimate.notes) if estimate else ((), ())
-    costs = []
-    if estimate:
-        fit = fit_in_words(Setting.of(estimate, r, answer.setting.assumptions))
-        costs = [fit, chosen_in_words(estimate.ranks, r, advice.r)]
+    costs = [fit_in_words(Setting.of(estimate, r, answer.setting.assumptions))] if estimate else []
     return "".join(
         (
             html.titled("Warnings", html.bullet_list(warnings)) if warnings else "",

@@ -16,12 +16,12 @@ from starlette.routing import Route
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
+from rankviz.shared.gate import MAX_BODY_BYTES
+from rankviz.shared.identity import visitor_of
 from rankviz.store.index import viewing
 from rankviz.ui.explore.answer import answer, given, words
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.parts.charts import json_text
-from rankviz.ui.requests.bodies import MAX_BODY_BYTES
-from rankviz.ui.visitors import visitor_of
 from rankviz.ui.wiring import notice_html
 from rankviz.visitor import acting_as
 

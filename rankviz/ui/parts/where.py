@@ -23,10 +23,11 @@ from rankviz.errors import (
     WorkerError,
     quoted,
 )
+from rankviz.settings import TEMP_HOURS
 from rankviz.store.temp import Usage
+from rankviz.ui.events import toast
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import plain
-from rankviz.ui.requests.event_errors import toast
 from rankviz.ui.wiring import notice_html
 
 NAMES = ("engine", "flavor", "spend")
@@ -264,7 +265,7 @@ def kept_words(api: Api) -> str:
     days = api.workspace.limits.days_kept
     if not api.workspace.shared or days is None:
         return ""
-    hours = units.counted(api.workspace.settings.temp_hours, "hour")
+    hours = units.counted(TEMP_HOURS, "hour")
     return html.paragraphs(
         f"Your runs stay for {units.counted(days, 'day')} after they end. Imported runs and runs that did not complete "
         "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep. "

@@ -19,12 +19,12 @@ from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.core.runs.words import base_name
 from rankviz.errors import BusyError, LimitError, NoWeightsError, RankVizError, UserError
 from rankviz.settings import paid_limits
+from rankviz.shared.identity import login_is_on
 from rankviz.ui.parts import html, where
 from rankviz.ui.parts.html import Cell, Row, exact, exact_span, rounded, rounded_span
 from rankviz.ui.parts.question import CUSTOM
 from rankviz.ui.train.form import NOTED
 from rankviz.ui.train.request import DEFAULTS, KEPT_FILE, OWN_FILE, data_of, problem_in, request_of
-from rankviz.ui.visitors import login_is_on
 from rankviz.ui.wiring import notice_html
 
 

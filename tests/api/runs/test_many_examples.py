@@ -12,12 +12,13 @@ import pytest
 from rankviz import verdict
 from rankviz.api import Api
 from rankviz.api.runs import verdicts
+from rankviz.children import MAX_OF_A_VISITOR
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.runs.events import Evaluated
 from rankviz.errors import BusyError, LimitError, RunUnreadError
-from rankviz.fair_line import MAX_OF_A_VISITOR
 from rankviz.store import journal
 from rankviz.visitor import acting_as
+from tests.support.limits import limit
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
@@ -32,7 +33,7 @@ MANY, MOST = 2 * EXAMPLES, 6 * EXAMPLES
 def api(tmp_path, monkeypatch):
     """Of a shared page on which the examples of three runs are many, and those of seven too many."""
     monkeypatch.setattr(verdicts, "MANY_NUMBERS", MANY)
-    monkeypatch.setenv("RANKVIZ_MAX_EXAMPLE_NUMBERS", str(MOST))
+    limit(monkeypatch, example_numbers=MOST)
     api = Api(home=tmp_path, shared=True)
     monkeypatch.setattr(api.runs, "recorded", lambda: ())
     return api

@@ -12,7 +12,7 @@ from rankviz.core.runs.request import fast_ranks, quick_look, usual_seeds
 from rankviz.errors import LimitError
 from rankviz.jobs import Nodes
 from rankviz.jobs.hf_jobs import HfJobs
-from rankviz.settings import SharedLimits, read
+from rankviz.settings import SHARED_LIMITS
 from rankviz.store.ownership import Destination, Ownership, write_ownership
 from rankviz.visitor import acting_as
 from tests.api.runs.test_measured import finish
@@ -197,7 +197,7 @@ def test_what_a_page_offers_is_far_from_refused_on_a_small_cpu(page, monkeypatch
 
     expected = api.runs.expected(USUAL[name]())
 
-    assert expected.time.longest_run.low < 60 * read(SharedLimits).run_minutes / 4
+    assert expected.time.longest_run.low < 60 * SHARED_LIMITS.run_minutes / 4
 
 
 def test_the_longest_run_has_the_base_evaluated_and_its_own_cuts(page):

@@ -20,6 +20,7 @@ from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.visitor import HOST, acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, publish
 from tests.support.engines.hub_stand_in import EXPIRED, TOKEN, Repository
+from tests.support.limits import limit
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.published import FOLDER_OF_THE_BASE, trained
 from tests.support.web.visitors import ADMIN, ANN, BEN
@@ -212,8 +213,8 @@ def test_trackio_says_that_it_is_missing_and_how_to_add_it_to_whoever_can(api, s
 
 
 def test_so_many_are_published_at_once_and_the_limit_is_named(api, hub, sweep, monkeypatch):
-    monkeypatch.setenv("RANKVIZ_MAX_SENDS", "1")
-    monkeypatch.setenv("RANKVIZ_MAX_SEND_SECONDS", "1")
+    limit(monkeypatch, sends=1)
+    limit(monkeypatch, send_seconds=1)
     api = Api(home=api.workspace.home, shared=True)
 
     with (

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from rankviz.api import Api
+from rankviz.shared.quota import Held
+from tests.support.limits import limit
 
 
 @pytest.fixture
@@ -12,8 +14,7 @@ def shared(tmp_path, monkeypatch):
     """Makes a shared page with these limits, whose queue nobody works."""
 
     def make(**limits):
-        for name, value in limits.items():
-            monkeypatch.setenv(f"RANKVIZ_MAX_{name.upper()}", str(value))
+        limit(monkeypatch, **limits)
         api = Api(home=tmp_path / "home", shared=True)
         api.workspace.work_queue = lambda: None
         return api
@@ -43,12 +44,13 @@ def sent(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
 
     def send(api, visitor, name, content):
-        api.workspace.room.hold_upload(visitor, len(content), files=1)
+        held = Held(visitor, is_upload=True)
+        api.workspace.room.hold(held, len(content), files=1)
         path = tmp_path / "page" / f"{hash(content):x}" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         api.workspace.temp.own(path, visitor.id)
-        api.workspace.room.release_upload(visitor, len(content), files=1)
+        api.workspace.room.release(held)
         return path
 
     return send

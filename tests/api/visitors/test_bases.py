@@ -8,6 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import LimitError
 from rankviz.hub import reach
+from rankviz.shared.retention import Retention
 from rankviz.visitor import acting_as
 from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
@@ -88,11 +89,11 @@ def test_where_the_disk_has_little_room_bases_go_by_themselves(page, tmp_path, m
     put(hub, "someone/new", 1000)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(
-        "rankviz.api.visitors.quota.shutil.disk_usage",
+        "rankviz.shared.quota.shutil.disk_usage",
         lambda folder: usage._replace(free=10**9 if len(repositories(hub)) == 2 else 10**12),
     )
 
-    api.quota.bases.keep_room(every_seconds=0.01)
+    Retention(api.workspace, api.quota.bases).keep_clean(every_seconds=0.01)
 
     wait_for(lambda: ["someone/new"] == repositories(hub))
     api.quota.bases.make_room_on_disk = lambda: Event().wait()  # so that the thread works no more

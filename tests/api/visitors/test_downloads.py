@@ -9,6 +9,7 @@ from rankviz.api import Api
 from rankviz.errors import LimitError
 from rankviz.paths import bytes_in
 from rankviz.visitor import Visitor, acting_as
+from tests.support.limits import limit
 from tests.support.web.visitors import ANN, BEN
 
 MB = 10**6
@@ -20,8 +21,7 @@ def shared(tmp_path, monkeypatch):
 
     def make(**limits):
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "home" / "tmp" / "page"))
-        for name, value in limits.items():
-            monkeypatch.setenv(f"RANKVIZ_MAX_{name.upper()}", str(value))
+        limit(monkeypatch, **limits)
         return Api(home=tmp_path / "home", shared=True)
 
     return make

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.visitors import expiry
-from rankviz.api.visitors.expiry import DAY, Expiry
 from rankviz.core.runs.events import RunCancelled
+from rankviz.shared import retention
+from rankviz.shared.retention import DAY, Retention
 from rankviz.store import RunStore
 from rankviz.visitor import HOST, acting_as, home_of
 from tests.support.runs import questions
@@ -34,7 +34,7 @@ def test_what_a_visitor_and_the_admin_have_goes_after_some_days_and_the_hosts_ow
     old = [sweep_of(api, visitor, 31) for visitor in (ANN, ADMIN)]
     young, hosts = sweep_of(api, ANN, 29), sweep_of(api, HOST, 31)
 
-    Expiry(api.workspace).remove(time.time())
+    Retention(api.workspace).remove(time.time())
 
     assert {young, hosts} == here(api)
     assert not any(name.startswith(tuple(old)) for name in os.listdir(api.workspace.store.runs_dir))
@@ -45,7 +45,7 @@ def test_probes_go_too(api):
     api.workspace.store.append("probe-1", RunCancelled(time=1.0))
     aged(api, "probe-1", 31 * DAY)
 
-    Expiry(api.workspace).remove(time.time())
+    Retention(api.workspace).remove(time.time())
 
     assert set() == here(api)
 
@@ -59,7 +59,7 @@ def test_result_files_of_visitors_and_remembered_models_go_too_and_the_hosts_fil
             (folder / f"{days}.json").write_text("{}")
             os.utime(folder / f"{days}.json", (now - days * DAY,) * 2)
 
-    Expiry(api.workspace).remove(now)
+    Retention(api.workspace).remove(now)
 
     assert [["29.json"], ["29.json"], ["29.json", "31.json"]] == [
         sorted(os.listdir(folder)) for folder in (anns, models, home / "evidence")
@@ -70,7 +70,7 @@ def test_a_sweep_goes_whole_after_the_last_of_its_runs(api):
     sweep_id = sweep_of(api, ANN, 31)
     os.utime(api.workspace.store.run_dir(api.workspace.store.run_ids(sweep_id)[1]) / "events.jsonl")
 
-    Expiry(api.workspace).remove(time.time())
+    Retention(api.workspace).remove(time.time())
 
     assert 2 == len(api.workspace.store.run_ids(sweep_id))
 
@@ -81,7 +81,7 @@ def test_what_waits_or_runs_stays_however_old_it_is(api):
     api.workspace.store.append(first, RunCancelled(time=1.0))
     aged(api, sweep_id, 300 * DAY)
 
-    Expiry(api.workspace).remove(time.time())
+    Retention(api.workspace).remove(time.time())
 
     assert 2 == len(api.workspace.store.run_ids(sweep_id))
 
@@ -93,21 +93,21 @@ def test_where_days_are_no_limit_nothing_goes(tmp_path, monkeypatch, shared, day
     api = Api(home=tmp_path / "home", shared=shared)
     sweep_id = sweep_of(api, ANN, 3000)
 
-    Expiry(api.workspace).remove(time.time())
+    Retention(api.workspace).remove(time.time())
 
     assert {sweep_id} == here(api)
 
 
 def test_a_clock_that_jumps_ahead_removes_nothing(api, monkeypatch):
     sweep_id = sweep_of(api, ANN, 1)
-    expires = Expiry(api.workspace)
+    expires = Retention(api.workspace)
     true_time = time.time
-    monkeypatch.setattr(expiry.time, "time", lambda: true_time() + 5000 * DAY)
+    monkeypatch.setattr(retention.time, "time", lambda: true_time() + 5000 * DAY)
 
     expires.remove(expires.clock.now())
     assert {sweep_id} == here(api)
 
-    monkeypatch.setattr(expiry.time, "time", lambda: true_time() - 5000 * DAY)
+    monkeypatch.setattr(retention.time, "time", lambda: true_time() - 5000 * DAY)
     assert true_time() - 4999 * DAY > expires.clock.now()
 
 
@@ -118,7 +118,7 @@ def test_two_apps_on_one_folder_remove_at_once(api):
 
     def clean():
         try:
-            Expiry(Api(home=api.workspace.home, shared=True).workspace).remove(time.time())
+            Retention(Api(home=api.workspace.home, shared=True).workspace).remove(time.time())
         except Exception as error:
             errors.append(error)
 

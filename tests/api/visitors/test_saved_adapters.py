@@ -2,9 +2,9 @@
 
 import pytest
 
-from rankviz.api.visitors.quota import Adapters
 from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.errors import LimitError
+from rankviz.shared.quota import Quota
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.web.kept import ended
@@ -45,7 +45,7 @@ def test_what_queued_runs_will_save_counts_for_who_queues_them(shared):
 def test_an_adapter_counts_as_the_larger_of_what_this_machine_and_a_gpu_elsewhere_save(shared):
     """Unsloth saves that of a base in 4 bit in fp32 on a GPU, and in bf16 on a CPU."""
     api = shared()
-    size = Adapters(api.workspace, api.models).coming_bytes
+    size = Quota(api.workspace, api.models).coming_bytes
 
     in_4_bit, in_16 = (questions.run(base="smollm2-360m", r=4, precision=each) for each in ("nf4", "bf16"))
 

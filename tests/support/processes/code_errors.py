@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rankviz.ui.requests.event_errors import LOG
+from rankviz.ui.events import LOG
 
 
 class _Fails(logging.Handler):

@@ -6,8 +6,8 @@ import gradio as gr
 import pytest
 
 from rankviz.api import adapters
+from rankviz.children import FairLine
 from rankviz.core import spectrum
-from rankviz.fair_line import FairLine
 from rankviz.visitor import acting_as
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.processes.workers import wait_for

@@ -45,9 +45,7 @@ def test_a_recorded_sweep_of_the_model_is_named_and_its_rank_does_not_move_the_r
     shown, details = card(api, model=EMBEDDED)
 
     assert shown.startswith("Recommended: r = 32")
-    assert (
-        "A recorded sweep of this model (phonemes, 60 steps; r = 1, 4, 16 and 64): r = 1 has the lowest loss" in shown
-    )
+    assert "A recorded sweep of this model (phonemes, 60 steps): " in shown
     assert "Choose r = 16" not in shown and "Choose r = 16" in details
 
 
@@ -56,7 +54,7 @@ def test_ones_own_sweep_goes_before_recorded_ones(api):
 
     shown, _ = card(api, model=EMBEDDED)
 
-    assert "Your newest sweep of this model (phonemes, 2 steps; r = 4 and 16): r = 16 has the lowest loss" in shown
+    assert "Your newest sweep of this model (phonemes, 2 steps): r = 16 is best: every other rank is worse" in shown
     assert "recorded sweep" not in shown
 
 

@@ -10,9 +10,9 @@ from starlette.testclient import TestClient
 
 from rankviz import visitor
 from rankviz.api import Api
+from rankviz.shared.identity import HEADER, Identified, Visitors
 from rankviz.ui.explore.routes import MAX_BODY_BYTES, reply, routes
 from rankviz.ui.parts.question import DEFAULTS
-from rankviz.ui.visitors import HEADER, Identified, Visitors
 
 
 @pytest.fixture

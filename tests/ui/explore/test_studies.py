@@ -39,7 +39,6 @@ def test_the_card_gives_the_reason_and_folds_the_studies(api):
     first, _, details = text.partition("Details")
     assert "Recommended: r = 32 (selected: r = 64) alpha 32 Learning rate 3e-4 Targets all linear layers" in first
     assert "Tinker SFT sweep" not in first and "r = 16 ended 0.5 % of the loss" in details
-    assert "Selected: r = 64. With r = 32 the file is 335.5 MB smaller" in details
 
 
 def test_use_case_data_and_forgetting_reach_the_card(api):

@@ -6,9 +6,10 @@ import urllib.request
 import httpx
 import pytest
 
+from rankviz.shared.identity import HEADER
 from rankviz.sinks import DATASET
 from rankviz.store import RunStore
-from rankviz.ui.visitors import ANONYMOUS, HEADER
+from rankviz.ui.who import ANONYMOUS
 from tests.support.quick import first_quick
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import come, finished_events

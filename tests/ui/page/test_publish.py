@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.ui.visitors import COOKIE
+from rankviz.shared.identity import COOKIE
 from rankviz.visitor import Visitor, acting_as
 from tests.api.sinks.publishing import everything_below
 from tests.support.engines.hub_stand_in import TOKEN, hub_stand_in

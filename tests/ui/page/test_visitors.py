@@ -5,9 +5,10 @@ import fcntl
 import pytest
 
 from rankviz.jobs.process import lock_file
+from rankviz.shared.identity import COOKIE
 from rankviz.store import RunStore
 from rankviz.ui.parts.where import COPY_IT, OF_ANOTHER
-from rankviz.ui.visitors import ADMIN, ANONYMOUS, COOKIE
+from rankviz.ui.who import ADMIN, ANONYMOUS
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import come, finished_events
 from tests.ui.conftest import WAIT_MILLISECONDS, Watched, serving

@@ -12,6 +12,7 @@ from rankviz.ui.train.before import allowed_html
 from rankviz.ui.train.engine import queue
 from rankviz.ui.train.request import DEFAULTS, request_of
 from rankviz.visitor import acting_as
+from tests.support.limits import limit
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
 from tests.support.web.visitors import ANN
@@ -21,9 +22,9 @@ ASKED_LLAMA = {**DEFAULTS, "base": LLAMA}
 
 
 def test_a_shared_page_says_its_limits(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANKVIZ_MAX_STEPS", "50")
-    monkeypatch.setenv("RANKVIZ_MAX_RUN_MINUTES", "1")
-    monkeypatch.setenv("RANKVIZ_MAX_TOKENS_PER_BATCH", "")
+    limit(monkeypatch, steps=50)
+    limit(monkeypatch, run_minutes=1)
+    limit(monkeypatch, tokens_per_batch=None)
     monkeypatch.setattr(before, "login_is_on", lambda: True)
 
     words = text_of(allowed_html(Api(home=tmp_path, shared=True)))

@@ -1,0 +1,341 @@
+"""Every setting of a server, from environment variables, and the table of its limits.
+
+A variable is RANKVIZ_ and the name of a field of Settings, or RANKVIZ_MAX_ and that of a row of TUNABLE. The other
+limits are constants.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from rankviz import paths
+from rankviz.errors import InvalidSettingError, quoted
+
+PORT = "GRADIO_SERVER_PORT"
+MIN_SECRET = 16
+PAID_STEPS = 10_000
+"""Steps of one run on a machine that its owner pays for: its journal is kept here."""
+JOBS_IMAGE, JOBS_FLAVOR, JOBS_SPEND, JOBS_AT_ONCE = "unsloth/unsloth:latest", "l4x1", 2.0, 8
+SLURM_OPTIONS, SLURM_AT_ONCE, SLURM_POLL_SECONDS = ("--gres=gpu:1",), 4, 10.0
+RAY_RESOURCES: Mapping[str, float] = MappingProxyType({"GPU": 1.0})
+SPLIT_RUNS = 3
+"""Runs that a worker must have at least for a sweep to be divided among free GPUs."""
+TEMP_HOURS = 24
+"""Time for which uploads and downloads are kept."""
+HOST_NAME = r"(\*|(\*\.)?[^\s,*]+)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of a page that one person uses; None is no limit. MB are 10^6 bytes."""
+
+    sweeps_per_visitor: int | None = None
+    sweeps: int | None = None
+    first_sweeps: int | None = None
+    """Sweeps of all visitors where the one who starts another has none in the queue: five times `sweeps`."""
+    runs_per_sweep: int = 256
+    truncations: int | None = None
+    """Lower ranks that the adapter of one run is truncated to."""
+    steps: int = 1_000_000
+    rank: int = 1024
+    tokens_per_batch: int | None = None
+    """Batch size × maximum length of a run."""
+    held_out_tokens: int | None = None
+    """Held-out examples × maximum length of a run."""
+    base_parameters: int | None = None
+    run_minutes: int | None = None
+    worker_memory_percent: int | None = None
+    """Percent of the memory of this machine, or of its container, that trainings may take together."""
+    attempts: int = 2
+    """Attempts of a run whose worker, node or job is lost; an error of the run itself is not retried."""
+    runs_kept: int | None = None
+    runs_in_total: int | None = None
+    days_kept: int | None = None
+    upload_mb: int = 1000
+    uploads_per_visitor: int | None = None
+    files_mb_per_visitor: int | None = None
+    adapters_mb_per_visitor: int | None = None
+    """Adapters of one visitor's runs, those that queued runs will save included."""
+    result_files: int = 500
+    """Result files (added to the studies) that are kept of one visitor."""
+    import_mb: int = 200
+    """Size that one imported zip of runs unpacks to."""
+    runs_per_import: int = 2048
+    events_per_run: int = 2_000_000
+    events_per_import: int = 20_000_000
+    values_per_import: int | None = None
+    """Values in the events of one imported zip."""
+    record_kb: int | None = None
+    """Memory that is kept for an imported run."""
+    example_numbers: int | None = None
+    """Numbers of held-out examples (losses, tokens, matches) in runs that are compared."""
+    disk_mb: int | None = None
+    temp_mb: int | None = None
+    """All uploads and downloads that are kept for a while: a quarter of `disk_mb`."""
+    readers: int = 2
+    """Adapters, data files, imports and large sweeps that are read at once; and as many models that are laid out."""
+    child_seconds: int = 120
+    child_memory_mb: int = 16_000
+    sends: int = 2
+    """Sweeps and runs that are published at once."""
+    send_seconds: int = 900
+    hub_lookups: int = 4
+    download_seconds: int = 3600
+    """Time for fetching one adapter from the Hub."""
+    adapter_mb: int = 64_000
+    """Weights of a trained adapter, unpacked."""
+    adapter_values: int = 10_000_000
+    """Singular values of a trained adapter: its updates times their rank."""
+
+
+OWN_LIMITS = Limits()
+SHARED_LIMITS = Limits(
+    sweeps_per_visitor=2,
+    sweeps=20,
+    first_sweeps=100,
+    runs_per_sweep=12,
+    truncations=12,
+    steps=200,
+    rank=256,
+    tokens_per_batch=8192,
+    held_out_tokens=65_536,
+    base_parameters=1_000_000_000,
+    run_minutes=20,
+    worker_memory_percent=65,
+    runs_kept=60,
+    runs_in_total=3_000,
+    days_kept=30,
+    upload_mb=100,
+    uploads_per_visitor=20,
+    files_mb_per_visitor=300,
+    adapters_mb_per_visitor=2_000,
+    result_files=50,
+    import_mb=50,
+    runs_per_import=60,
+    events_per_run=20_000,
+    events_per_import=40_000,
+    values_per_import=1_000_000,
+    record_kb=200,
+    example_numbers=5_000_000,
+    disk_mb=20_000,
+    temp_mb=5_000,
+    readers=1,
+    child_seconds=60,
+    child_memory_mb=4_000,
+    send_seconds=300,
+    hub_lookups=2,
+    download_seconds=60,
+    adapter_mb=1_000,
+    adapter_values=100_000,
+)
+"""Limits of a page that strangers use: what a free Space with two cores and 16 GB can bear."""
+TUNABLE = {
+    "sweeps_per_visitor": "Sweeps of one visitor that are queued or running",
+    "sweeps": "Sweeps of all visitors that are queued or running; five times as many for who has none",
+    "runs_per_sweep": "Runs of one sweep",
+    "steps": "Optimizer steps of one run",
+    "base_parameters": "Parameters of the base model of a run or probe",
+    "run_minutes": "Minutes that one run may take before it is ended",
+    "runs_kept": "Runs and probes of one visitor that are kept, queued ones too; ended probes make room",
+    "runs_in_total": "Runs and probes of all visitors that are kept; the oldest ended runs that were imported or not "
+    "completed make room",
+    "days_kept": "Days after its end for which a visitor's run or probe is kept",
+    "upload_mb": "MB (10^6 bytes) of one uploaded file",
+    "files_mb_per_visitor": "MB of all files of one visitor: uploads, the data and journals of runs, and result files; "
+    "and as much again of their downloads, of which the newest stays whatever its size",
+    "disk_mb": "MB in the runs folder, with the adapters that queued runs will save, beyond which nothing new starts; "
+    "bases from the Hub that nobody waits for make room, then runs. A quarter of it is for uploads and downloads",
+}
+"""Limits that RANKVIZ_MAX_ variables set, with their descriptions. An empty variable is no limit."""
+
+
+def read_limits(shared: bool) -> Limits:
+    """Return the limits of a server, as the environment changes them. InvalidSettingError names a wrong variable."""
+    limits, given = SHARED_LIMITS if shared else OWN_LIMITS, {}
+    for name, about in TUNABLE.items():
+        variable = f"RANKVIZ_MAX_{name.upper()}"
+        text, least = os.environ.get(variable), 1 if name == "days_kept" else 0
+        if text is None:
+            continue
+        if not text and getattr(OWN_LIMITS, name) is None:
+            given[name] = None
+        elif text.isascii() and text.isdigit() and len(text) <= 18 and int(text) >= least:
+            given[name] = int(text)
+        else:
+            why = f"it must be a whole number of at least {least}"
+            raise InvalidSettingError(f"{variable} cannot be {quoted(text)}: {why}. It holds: {about}.")
+    if "sweeps" in given:
+        given["first_sweeps"] = given["sweeps"] and 5 * given["sweeps"]
+    if "disk_mb" in given:
+        given["temp_mb"] = given["disk_mb"] and given["disk_mb"] // 4
+    return replace(limits, **given)
+
+
+def paid_limits(limits: Limits) -> Limits:
+    """Return the limits of runs on a machine that their owner pays for: only what this server keeps is limited."""
+    needs = ("tokens_per_batch", "held_out_tokens", "base_parameters", "run_minutes")
+    return replace(limits, **dict.fromkeys(needs), steps=max(limits.steps, PAID_STEPS))
+
+
+def _from_json(value: object) -> object:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("it must be JSON") from None
+
+
+def _as_ray_takes(amounts: Mapping[str, float]) -> Mapping[str, float]:
+    """Return Ray's resources by its names. ValueError says what Ray does not take."""
+    if own := next((name for name in ("object_store_memory", "bundle") if name in amounts), ""):
+        raise ValueError(f"{own} is for Ray alone")
+    if (gpus := amounts.get("GPU", 1.0)) > 1 and not gpus.is_integer():
+        raise ValueError("more than one GPU must be a whole number of them")
+    if any(amount < 0.0001 for amount in amounts.values()):
+        raise ValueError("each must be at least 0.0001")
+    return amounts
+
+
+Texts = Annotated[list[str], NoDecode, BeforeValidator(_from_json)]
+TextsByName = Annotated[dict[str, str], NoDecode, BeforeValidator(_from_json)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Amounts = Annotated[dict[str, Amount], NoDecode, BeforeValidator(_from_json), AfterValidator(_as_ray_takes)]
+
+
+class Settings(BaseSettings):
+    """Settings of one server."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RANKVIZ_", env_ignore_empty=True, frozen=True, extra="ignore", ignored_types=(cached_property,)
+    )
+
+    home: Path = Field(default_factory=paths.home, description="The runs folder")
+    shared: bool = Field(
+        default_factory=lambda: "SPACE_ID" in os.environ,
+        description="Whether strangers use the page: limits, owners, and no path of the machine is read",
+    )
+    hosts: Annotated[str, Field(pattern=rf"^({HOST_NAME}(\s*,\s*{HOST_NAME})*)?$")] = Field(
+        "",
+        description="Names at which browsers open the page, separated by commas: `ranks.example.org,*.lab.example`. IP "
+        "addresses, localhost, the name of this machine and those of a Space need not be named; `*` is any name",
+    )
+    engine: str = Field("local", description="The engine of runs that name none")
+    gpus: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="GPUs of this machine that train at once, one worker each; without it all that are alike"
+    )
+    jobs_flavor: str = Field(JOBS_FLAVOR, description="The machine of a sweep on Hugging Face Jobs that names none")
+    jobs_spend: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        JOBS_SPEND, description="US dollars that a sweep on Hugging Face Jobs may cost where it gives no limit"
+    )
+    jobs_image: str = Field(
+        JOBS_IMAGE,
+        description="The image of a Hugging Face job; one without Unsloth must have uv, which installs it",
+    )
+    ray_address: Annotated[str, Field(pattern=r"^(https?://[\w.:\[\]/-]+)?$")] = Field(
+        "", description="The address of the dashboard of a Ray cluster, such as http://10.0.0.1:8265"
+    )
+    ray_storage: str = Field(
+        "", description="A folder or URI that this machine and all Ray nodes see: /shared/rankviz, s3://bucket/rankviz"
+    )
+    ray_resources: Amounts = Field(
+        dict(RAY_RESOURCES), min_length=1, description="What a job takes of a Ray node, as JSON, by Ray's names"
+    )
+    ray_labels: TextsByName = Field(
+        {}, description='Labels that a Ray node must have for a job, as JSON: `{"gpu": "l4"}`'
+    )
+    ray_same_folders: bool = Field(
+        False, description="Whether Ray nodes see the folders of this machine under the same paths, as on a shared disk"
+    )
+    slurm_partition: Annotated[str, Field(pattern=r"^([\w.,][\w.,-]*)?$", max_length=200)] = Field(
+        "", description="The partition of Slurm jobs; without it the cluster's default"
+    )
+    slurm_options: Texts = Field(
+        [*SLURM_OPTIONS],
+        description='More options of sbatch, as JSON: `["--gres=gpu:1", "--time=4:00:00", "--account=lab"]`',
+    )
+    slurm_python: str = Field(
+        "",
+        description="The command that starts Python on a Slurm node, with RankViz installed: "
+        "`apptainer exec --nv rankviz.sif python`; without it the page's Python, by the same path",
+    )
+    admin_token: SecretStr | None = Field(None, description="Who knows it may see and end everything: make it random")
+    cookie_key: SecretStr | None = Field(
+        None, description="Signs the cookies of visitors; without it a key is made and kept in the runs folder"
+    )
+
+    @property
+    def niceness(self) -> int:
+        """Priority of trainings below the page. Strangers' pages get their answers in milliseconds."""
+        return 10 if self.shared else 0
+
+    @cached_property
+    def limits(self) -> Limits:
+        """Limits of one visitor and of all together."""
+        return read_limits(self.shared)
+
+
+def read(**given: object) -> Settings:
+    """Read the settings from the environment. InvalidSettingError names the first wrong variable.
+
+    given: goes before the environment.
+    """
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field, *inside = map(str, first["loc"])
+        place = f" ({', '.join(inside)})" if inside else ""
+        raise InvalidSettingError(_wrong(field, f"{quoted(first['input'])}{place}: {_reason(first)}")) from None
+    for field, value in settings:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise InvalidSettingError(f"RANKVIZ_{field.upper()} has bytes that are no text.")
+        if isinstance(value, SecretStr) and len(text.strip()) < MIN_SECRET:
+            why = f"so short: it must have at least {MIN_SECRET} letters; `openssl rand -hex 32` makes one"
+            raise InvalidSettingError(_wrong(field, why))
+    return settings
+
+
+def _wrong(field: str, what: str) -> str:
+    return f"RANKVIZ_{field.upper()} cannot be {what}. It holds: {Settings.model_fields[field].description}."
+
+
+def port() -> int:
+    """Return the port to listen on, as the environment says. Gradio reads it too, as soon as it is imported."""
+    text = os.environ.get(PORT, "7860")
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535):
+        raise InvalidSettingError(f"{PORT} must be a whole number from 1 to 65,535 (got {quoted(text)}).")
+    return int(text)
+
+
+REASONS = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "it must be a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "it must be a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "it must be 1 or 0"),
+    **dict.fromkeys(("dict_type", "list_type", "string_type"), "it must be JSON of another kind"),
+    "greater_than": "it must be more than {gt:g}",
+    "greater_than_equal": "it must be at least {ge:g}",
+    "string_pattern_mismatch": "it has a letter that cannot stand there",
+    "string_too_long": "it may have {max_length} letters",
+    "too_short": "it must have an entry",
+}
+"""Reasons of pydantic by the type of its error, in plain words; others are shown as pydantic has them."""
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    words = REASONS.get(error["type"], error["msg"].removeprefix("Value error, "))
+    return words.format(**error.get("ctx", {}))
+
+
+def why_refused(error: BaseException | None) -> str:
+    """Return why pydantic refuses a value; empty for any other error."""
+    return _reason(error.errors()[0]) if isinstance(error, ValidationError) else ""

@@ -1,0 +1,515 @@
+"""The gate that every request passes: its server's name, its site, head, address, body, session and event.
+
+Slow connections and long heads are for the proxy in front of the page (docs/server.md).
+"""
+
+import inspect
+import logging
+import os
+import re
+import secrets
+import socket
+import traceback
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import get_route_path
+
+from rankviz.core.bounds import UNPRINTABLE, shown
+from rankviz.errors import InvalidSettingError, shortened
+from rankviz.shared.identity import is_foreign, is_page, is_space, visitor_of_scope
+
+LOG = logging.getLogger("rankviz.ui")
+
+API = "/gradio_api/"
+UPLOAD = f"{API}upload"
+FILES = (f"{API}file=", f"{API}file/")
+"""Beginnings of addresses; the path of a file that Gradio opens follows."""
+ANSWERS = ("/rankviz/answer", "/rankviz/words", "/rankviz/compare")
+"""Addresses beside Gradio's own that the page's script asks."""
+HEALTH = "/rankviz/health"
+CLOSED = (
+    "component_server",
+    "custom_component/",
+    "deep_link",
+    "dev/",
+    "heartbeat/",
+    "process_recording",
+    "profiling/",
+    "proxy=",
+    "run-history/",
+    "stream/",
+    "undo-vibe-edit",
+    "vibe-",
+)
+"""Addresses of Gradio for components and modes that this page does not have."""
+LOGIN = ("/login", "/login/")
+"""Addresses of the form of Gradio's own `auth`; a login at Hugging Face has addresses below them."""
+MONITORING = "/monitoring"
+NO_ENDPOINT = f"There is no endpoint of this name, or it has other arguments: {API}info lists all."
+NO_EVENT = "You have no such event here. Call the endpoint, and read its answer with the same cookie or header."
+NO_PAGE_EVENT = "This page has no such event. Reload the page."
+ANOTHERS = (
+    "Another site's page has sent this request, and this page answers its own alone. Where a proxy serves it, let that "
+    "pass the header Host on with its port: in nginx, proxy_set_header Host $http_host."
+)
+
+
+def address_of(scope: Mapping[str, Any]) -> str:
+    """Return the path of a request as the router reads it, without the part that a proxy has put in front."""
+    return get_route_path(scope)
+
+
+def is_upload(scope: Mapping[str, Any]) -> bool:
+    """Return whether files come with a request."""
+    return scope["method"] == "POST" and address_of(scope) == UPLOAD
+
+
+def is_closed(address: str, *, asks_login: bool = False) -> bool:
+    """Return whether an address is of no use on this page. asks_login: whether Gradio asks for name and password."""
+    if address in LOGIN:
+        return not asks_login
+    return address.startswith((MONITORING, *(API + name for name in CLOSED)))
+
+
+def file_in(address: str) -> str | None:
+    """Return the path of the file that Gradio opens for an address; None where it opens none."""
+    return next((address.removeprefix(mark) for mark in FILES if address.startswith(mark)), None)
+
+
+# The name of the server and the site of the sender.
+
+LOOPBACK = "localhost"
+HOST = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9_.-]+))(?::\d*)?")
+NAME = re.compile(r"\*|(\*\.)?[a-z0-9_.-]+|[0-9a-f:.]*")
+"""A server's name, any name below one, any at all, or an IP address; empty where only a path is given."""
+
+
+def trusted(server: str, given: str) -> list[str]:
+    """Return the names of this server, beside IP addresses, which cannot be bound to another machine.
+
+    server: the name or address that it listens on. given: RANKVIZ_HOSTS.
+    """
+    own = socket.gethostname().lower()
+    short = own.partition(".")[0]
+    public = [os.environ.get(variable, "") for variable in ("SPACE_HOST", "GRADIO_ROOT_PATH")]
+    return [LOOPBACK, f"*.{LOOPBACK}", own, short, f"{short}.local", *_names(",".join((server, given, *public)))]
+
+
+def _names(given: str) -> list[str]:
+    """Host names as browsers send them. Each may have a scheme, a port and a path around it; a path has none."""
+    names = []
+    for text in map(str.strip, given.split(",")):
+        try:
+            host = urlsplit(text if "//" in text else f"//{text}").hostname or ""
+            name = host.rstrip(".").encode("idna").decode()
+        except ValueError:
+            name = "?"
+        if not NAME.fullmatch(name):
+            raise InvalidSettingError(
+                f"No host has the name {text!r}. Correct it in --host, GRADIO_SERVER_NAME, RANKVIZ_HOSTS or "
+                "GRADIO_ROOT_PATH."
+            )
+        names += [name] if name else []
+    return names
+
+
+class Hosts(TrustedHostMiddleware):
+    """ASGI middleware: answers 421 under a name that is not the server's, and 403 to another site's page, which a
+    shared Space answers as nobody. Only sites of RANKVIZ_HOSTS show the page in a frame, and the Hub a Space.
+
+    Args:
+        server: The name or address that it listens on.
+        given: RANKVIZ_HOSTS.
+        shared: Whether strangers use the page.
+    """
+
+    def __init__(self, app: Any, server: str, given: str, shared: bool) -> None:
+        super().__init__(app, trusted(server, given), www_redirect=False)
+        self._answers_others = is_space() and shared
+        sites = [*(f"{name}:*" for name in _names(given)), *(["https://huggingface.co"] if is_space() else [])]
+        self._policy = "" if self._answers_others or self.allow_any else " ".join(("frame-ancestors 'self'", *sites))
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            names = [headers.get("host", ""), headers.get("x-forwarded-host", LOOPBACK).partition(",")[0].strip()]
+            others = [name for name in names if not self._is_ours(name)]
+            if others and address_of(scope) != HEALTH:
+                advice = "If it has, name it in RANKVIZ_HOSTS and start again."
+                text = f"This server has no name {shown(others[0])}. {advice}"
+                return await PlainTextResponse(text, 421)(scope, receive, send)
+            if not self._answers_others and is_foreign(scope):
+                return await PlainTextResponse(ANOTHERS, 403)(scope, receive, send)
+        await self.app(scope, receive, self._framed(send) if self._policy and is_page(scope) else send)
+
+    def _framed(self, send: Any) -> Any:
+        async def write(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).append("content-security-policy", self._policy)
+            await send(message)
+
+        return write
+
+    def _is_ours(self, host: str) -> bool:
+        match = HOST.fullmatch(host)
+        if match is None:
+            return self.allow_any
+        name = (match["v6"] or match["name"]).lower().rstrip(".")
+        with suppress(ValueError):
+            ip_address(name)
+            return True
+        return self.allow_any or any(
+            name == each or (each.startswith("*") and name.endswith(each[1:])) for each in self.allowed_hosts
+        )
+
+
+# The head: headers and address.
+
+HOST_HEADERS = (b"host", b"x-forwarded-host")
+GRADIOS_OWN = b"x-gradio-server"
+"""From the server that draws Gradio's pages, which there is none of here; Gradio writes it into answers to others."""
+RANGE = re.compile(rb"bytes=\d{0,18}-\d{0,18}")
+"""One range of a file. Of several, as of any other, the whole file is sent: Gradio reads no other."""
+MAX_PATH_BYTES = 2000
+MAX_NAME_BYTES = 255
+"""Length of a name between two slashes: no file has a longer one, and looking for it is an error."""
+
+
+@asynccontextmanager
+async def before_all(app: Any, hosts: Hosts) -> AsyncIterator[None]:
+    """Put `Readable` and `hosts` before everything while the app runs. Gradio's own check of origins, which reads
+    headers too and lets other sites' pages in, comes before any middleware that Gradio can be given."""
+    hosts.app = app.middleware_stack or app.build_middleware_stack()
+    app.middleware_stack = Readable(hosts)
+    yield
+
+
+class Readable:
+    """ASGI middleware: answers 400 where the headers or the query cannot be read."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":  # of which the page has none
+            return await send({"type": "websocket.close"})
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        if unreadable := _unreadable(scope):
+            text = f"The {unreadable} of the request cannot be read."
+            return await JSONResponse({"detail": text}, 400)(scope, receive, send)
+        headers = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name != GRADIOS_OWN and (name != b"range" or RANGE.fullmatch(value))
+        ]
+        if not any(name == b"host" for name, _ in headers):  # as HTTP/1.0 allows
+            host, port = scope.get("server") or (LOOPBACK, None)
+            host = f"[{host}]" if ":" in str(host) else str(host)
+            headers.append((b"host", (f"{host}:{port}" if port else host).encode()))
+        await self.app({**scope, "headers": headers}, receive, send)
+
+
+def _unreadable(scope: Any) -> str:
+    """Name of what cannot be read; empty where all can. Empty headers and "null" are read as no address."""
+    path = scope["path"].encode(errors="replace")
+    if UNPRINTABLE.search(scope["path"]) or len(path) > MAX_PATH_BYTES:
+        return "path"
+    if any(len(name) > MAX_NAME_BYTES for name in path.split(b"/")):
+        return "path"
+    try:
+        scope.get("query_string", b"").decode()
+    except UnicodeDecodeError:
+        return "query"
+    for name, value in scope["headers"]:
+        text = value.decode("latin-1").partition(",")[0].strip()  # of what proxies have put together the first is read
+        if name == b"content-length" and not (text.isascii() and text.isdigit()):
+            return name.decode()
+        try:
+            if name in HOST_HEADERS or name == b"origin":
+                url = f"http://{text}" if name in HOST_HEADERS else text
+                httpx.URL(url)
+                _ = urlsplit(url).port
+        except (httpx.InvalidURL, ValueError):
+            return name.decode()
+    return ""
+
+
+# The body, and a login of Gradio's own.
+
+MAX_BODY_BYTES = 100_000
+"""Size of a question of Explore, a call by HTTP or MCP, and any other request that is not named here."""
+MAX_EVENT_BYTES = 500_000
+"""Size of an event of the page, with the values of its widgets. The largest names 256 uploaded files, in 300 kB."""
+MAX_VALUES = 10_000
+"""Values in any body. 256 uploaded files are 2,000."""
+BEGIN_A_VALUE = (b",", b"[", b"{")
+"""Bytes before each JSON value but the first; in texts they count too, which saves reading those."""
+EVENTS = tuple(API + name for name in ("queue/join", "run/", "api/"))
+COOKIES = ("access-token-", "access-token-unsecure-")
+"""Cookies of Gradio's login, each followed by the app's own id."""
+
+
+def asks_password(scope: Mapping[str, Any]) -> bool:
+    """Return whether Gradio asks for a name and a password."""
+    return getattr(scope.get("app"), "auth", None) is not None
+
+
+def is_asked(scope: Mapping[str, Any]) -> bool:
+    """Return whether Gradio asks for a login."""
+    return asks_password(scope) or getattr(scope.get("app"), "auth_dependency", None) is not None
+
+
+async def is_let_in(scope: Mapping[str, Any]) -> bool:
+    """Return whether nobody is asked for a login, or whoever sends this request has logged in. An error of a host's
+    own login, such as HTTPException, is passed on."""
+    app, request = scope.get("app"), Request(scope)
+    if (user_of := getattr(app, "auth_dependency", None)) is not None:
+        user = user_of(request)
+        return (await user if inspect.isawaitable(user) else user) is not None
+    return not asks_password(scope) or any(request.cookies.get(name + app.cookie_id) in app.tokens for name in COOKIES)
+
+
+class Bodies:
+    """ASGI middleware: answers 413 to a request that is too long, 404 to one that the page has no use for, and to a
+    question of who has to log in 401, or the answer of the host's own login."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or is_upload(scope):
+            return await self.app(scope, receive, send)
+        address = address_of(scope)
+        try:
+            if is_closed(address, asks_login=asks_password(scope)):
+                raise HTTPException(404, "This page has no such address.")
+            if address in ANSWERS and not await is_let_in(scope):
+                raise HTTPException(401, "Log in first.")
+            body = await _read(receive, MAX_EVENT_BYTES if address.startswith(EVENTS) else MAX_BODY_BYTES)
+        except HTTPException as refusal:  # a host's own login may raise one too
+            answer = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
+            return await answer(scope, receive, send)
+        if body is not None:
+            await self.app(scope, once(body, receive), send)
+
+
+async def _read(receive: Any, most: int) -> bytes | None:
+    """The whole body; None where whoever sends it has gone."""
+    body, values = bytearray(), 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        part = message.get("body", b"")
+        body += part
+        values += sum(map(part.count, BEGIN_A_VALUE))
+        if len(body) > most or values > MAX_VALUES:
+            what = f"{most:,} bytes" if len(body) > most else f"{MAX_VALUES:,} values"
+            raise HTTPException(413, f"The request is too long: at most {what} are read.")
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def once(body: bytes, receive: Any) -> Any:
+    """Return a `receive` that gives the body, and after it what comes."""
+    given = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def read() -> Any:
+        return next(given, None) or await receive()
+
+    return read
+
+
+# The envelope: session, event and upload, by the names that a request gives them.
+
+FROM_MCP = {"x-gradio-user": "mcp"}
+"""Header with which Gradio's MCP reads all answers in one session, as itself. Its random name never leaves the server;
+calls of endpoints have the header of who asks."""
+KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""Browsers and Gradio's clients send random letters, digits and dashes."""
+SESSION = "session_hash"
+KEYS = (SESSION, "event_id", "upload_id")
+NUMBERS = ("fn_index", "trigger_id")
+MAX_NUMBER = 10**9
+MAX_TOKEN = 10_000
+
+
+def own(session: str, scope: Mapping[str, Any]) -> str:
+    """Return the name by which Gradio knows a session of this request's visitor: the same before and after a login.
+    No name that is sent has a colon. Whoever has neither cookie nor header is one visitor."""
+    headers = Headers(scope=scope)
+    if all(headers.get(name) == value for name, value in FROM_MCP.items()):
+        return f"mcp:{session}"
+    visitor = visitor_of_scope(scope)
+    return f"{sha256((visitor.also or visitor.id).encode()).hexdigest()[:32]}:{session}"
+
+
+def is_anothers(event_id: str, queue: Any, scope: Mapping[str, Any]) -> bool:
+    """Return whether an event that runs, or whose answer was not fetched yet, is another visitor's."""
+    event = queue.event_ids_to_events.get(event_id)
+    sessions = (
+        [event.session_hash] if event else [s for s, ids in queue.pending_event_ids_session.items() if event_id in ids]
+    )
+    return not all(session.startswith(own("", scope)) for session in sessions)
+
+
+async def push(pushed: Any, *, body: Any, request: Any, username: str | None) -> Any:
+    """Wrap Gradio's `Queue.push`. Of an event without a session Gradio would take the id for the name of one."""
+    if body.session_hash is None:
+        body.session_hash = own(secrets.token_hex(16), request.scope)
+    return await pushed(body=body, request=request, username=username)
+
+
+async def readable(request: Request) -> AsyncIterator[None]:
+    """A dependency of all of Gradio's addresses: HTTPException for an envelope that no client sends, for another's
+    event, and for an endpoint or arguments that there are not."""
+    blocks, given = request.app.get_blocks(), dict(request.path_params)
+    query = request.query_params.multi_items()
+    _require([*given.items(), *query])
+    named = [(name, own(value, request.scope) if name == SESSION else value) for name, value in query]
+    request._query_params = QueryParams(named)  # Starlette has read the query, and FastAPI takes it from here
+    body = None
+    if not is_upload(request.scope):
+        # Whatever its content type says: FastAPI reads some as JSON that do not look so, and refuses what must be JSON.
+        # A form was read before this, to its end: RuntimeError.
+        with suppress(ValueError, RecursionError, RuntimeError):
+            body = await request.json()
+    if isinstance(body, dict):
+        _require(body.items())
+        if body.get(SESSION) is not None:  # the same dict that FastAPI checks and hands on
+            body[SESSION] = own(body[SESSION], request.scope)
+        if (number := body.get("fn_index")) is not None and number not in blocks.fns:
+            raise HTTPException(404, NO_PAGE_EVENT)
+        given["event_id"] = given.get("event_id") or body.get("event_id")
+    if given.get("event_id") is not None and is_anothers(given["event_id"], blocks._queue, request.scope):
+        raise HTTPException(404, NO_EVENT)
+    by_name = request.method == "POST" and "api_name" in given
+    if by_name and (not isinstance(body, dict) or body.get("fn_index") is None):
+        names = {function.api_name for function in blocks.fns.values() if function.api_name}
+        if given["api_name"].strip("/") not in names:
+            raise HTTPException(422, NO_ENDPOINT)
+    try:
+        yield
+    except (KeyError, TypeError):
+        if not by_name:
+            raise
+        raise HTTPException(422, NO_ENDPOINT) from None
+
+
+def _require(fields: Iterable[tuple[str, Any]]) -> None:
+    for name, value in fields:
+        if value is not None and not _fits(name, value):
+            raise HTTPException(422, f"{name} cannot be {shown(value)}.")
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name in KEYS:
+        return isinstance(value, str) and KEY.fullmatch(value) is not None
+    if name in NUMBERS:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
+    if name == "oauth_token":
+        return isinstance(value, str) and len(value) <= MAX_TOKEN and value.isprintable()
+    return True
+
+
+# The answer, and the log.
+
+READERS = ("asyncio", "python_multipart")
+"""Libraries whose warnings are of what others sent, or that they have gone. uvicorn sets the level of its own again."""
+_logged: set[tuple[str, int, type]] = set()
+
+
+def keep_log_ours() -> None:
+    """Leave out of the log what libraries warn of requests that cannot be read, for every server of this process."""
+    logging.getLogger("uvicorn.error").addFilter(_is_ours)
+    for name in READERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR and not _is_of_parser(record.exc_info[1] if record.exc_info else None)
+
+
+def _is_of_parser(error: object) -> bool:
+    """Whether an answer cannot be sent any more, after a request that could not be read."""
+    return type(error).__module__.startswith("h11")
+
+
+def logged(error: Exception, name: str) -> str:
+    """Log an error in RankViz, with its traceback once for each place in the code; returns its number, by which the
+    host finds it. name: of what failed."""
+    number = secrets.token_hex(4)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = (frame.filename, frame.lineno or 0, type(error))
+    known = place in _logged
+    _logged.add(place)
+    words, at = shortened(repr(error), 200), f"{frame.filename}:{frame.lineno}{', as before' if known else ''}"
+    LOG.error("Error %s in %.100r: %s at %s", number, name, words, at, exc_info=None if known else error)
+    return number
+
+
+class Answered:
+    """ASGI middleware, the first of ours: where the code behind it fails, the answer is a sentence, and the log has one
+    entry. A server writes a traceback for each exception that it sees."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        started = False
+
+        async def noted(message: Any) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        except ClientDisconnect:
+            return  # who has gone needs no answer
+        except Exception as error:
+            if _is_of_parser(error):
+                raise
+            if started and isinstance(error.__cause__, HTTPException):  # a stream has said so: there is no such session
+                return await send({"type": "http.response.body", "body": b""})
+            if scope["type"] != "http":
+                raise
+            text = f"RankViz could not answer: an error in its code, number {logged(error, scope['path'])} in its log."
+            if not started:
+                await JSONResponse({"detail": text}, 500)(scope, receive, send)
+
+
+REFUSED = "rankviz.refused"
+"""Key in the ASGI scope of a request whose event was refused."""
+
+
+class Refusals:
+    """ASGI middleware: an event that was refused is answered with 422. Gradio answers every error with 500."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def write(message: Any) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 500 and scope.get(REFUSED):
+                message = {**message, "status": 422}
+            await send(message)
+
+        await self.app(scope, receive, write)
+
+
+async def unfit(request: Request, error: Exception) -> JSONResponse:
+    """Answer a body of another form than its address takes. FastAPI would quote it, also where it is no text at all."""
+    return JSONResponse({"detail": "The body of the request has another form than this address takes."}, 422)

@@ -1,0 +1,287 @@
+"""Identity: tells the visitors of a shared page apart, by a signed cookie, a login at Hugging Face or a header.
+
+Never by an address or a Gradio session. A request of another site's page is nobody's: on a Space some browsers send the
+cookies along with it, and Gradio lets any origin read the answer. A login is the browser's own: Gradio gets none where
+another page sent the request, or a header names a visitor.
+"""
+
+import math
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
+
+from itsdangerous import BadData, BadSignature, Signer, TimestampSigner, URLSafeSerializer
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.routing import get_route_path
+
+from rankviz.api import Api
+from rankviz.visitor import NOBODY, Login, Visitor
+
+COOKIE, ADMIN_COOKIE = "rankviz_visitor", "rankviz_admin"
+ADMIN_ID = "admin"
+"""Id of an admin who has no visitor's cookie: what has no owner is the host's."""
+HEADER = "x-rankviz-visitor"
+COOKIE_SECONDS = 365 * 24 * 3600
+ADMIN_SECONDS = 8 * 3600
+LOGIN_SECONDS = 8 * 3600
+"""Time for which a program acts as somebody who is logged in, or until that login's own end where it comes before."""
+LOGIN_VARIABLES = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
+VISITED = ("", "/", "/login/callback")
+"""Addresses that a link on another site may open: the page, and the way back from a login at Hugging Face."""
+PORTS = {"http": 80, "https": 443}
+MARK = "rankviz.visitor"
+"""Key of the visitor in a request's ASGI scope."""
+SIGNED: dict[str, Any] = {"key_derivation": "hmac", "digest_method": sha256}
+
+
+def is_space() -> bool:
+    """Return whether this is a Space, as Gradio tells it."""
+    return os.environ.get("SYSTEM") == "spaces" and bool(os.environ.get("SPACE_ID"))
+
+
+def login_is_on() -> bool:
+    """Return whether people can log in. Without the client's secret everyone knows the key of Gradio's session, and
+    outside a Space its login is a mock."""
+    known = all(os.environ.get(name) for name in LOGIN_VARIABLES)
+    return known and is_space() and find_spec("authlib") is not None
+
+
+def is_page(scope: Mapping[str, Any]) -> bool:
+    """Return whether a request asks for the page. Some proxies leave the path in front of it on, some take it off."""
+    if scope["type"] != "http" or scope["method"] != "GET":
+        return False
+    return scope["path"] in ("/", scope.get("root_path", "").rstrip("/") + "/")
+
+
+def visitor_of_scope(scope: Mapping[str, Any]) -> Visitor:
+    """Return who sent this request to a shared page."""
+    return scope.get(MARK, NOBODY)
+
+
+def visitor_of(request: Any) -> Visitor:
+    """Return who sent a request of Gradio or Starlette; None is nobody's."""
+    inner = getattr(request, "request", None) if type(request).__module__.startswith("gradio") else request
+    return visitor_of_scope(inner.scope) if inner is not None else NOBODY
+
+
+class Visitors:
+    """Makes and reads the proofs of identity.
+
+    Args:
+        keys: They sign the proofs. Where there are several, the last one does; more may come. Whoever knows one can be
+            everyone.
+        admin_token: Makes an admin of who presents it; empty where there is none.
+        logins: Whether Gradio's session cookie is to be believed.
+    """
+
+    def __init__(self, keys: str | Sequence[str], admin_token: str = "", logins: bool = False):
+        self.admin_token, self.logins, self._keys = admin_token, logins, keys
+
+    @property
+    def _ids(self) -> Signer:
+        return Signer(self._keys, salt="rankviz.visitor", **SIGNED)
+
+    @property
+    def _admins(self) -> TimestampSigner:
+        salt = f"rankviz.admin.{sha256(self.admin_token.encode()).hexdigest()}"  # a new token ends all proofs
+        return TimestampSigner(self._keys, salt=salt, **SIGNED)
+
+    @property
+    def _logins(self) -> URLSafeSerializer:
+        return URLSafeSerializer(self._keys, salt="rankviz.login", signer_kwargs=SIGNED)
+
+    def token(self, visitor_id: str) -> str:
+        """Return what proves that one is this visitor, in a cookie or a header."""
+        return self._ids.sign(visitor_id).decode()
+
+    def new_id(self) -> str:
+        return secrets.token_hex(16)
+
+    def id_in(self, token: str) -> str:
+        """Return the visitor that a token proves; empty where it proves none."""
+        try:
+            return self._ids.unsign(token).decode()
+        except (BadSignature, UnicodeError):
+            return ""
+
+    def token_for_program(self, scope: Mapping[str, Any]) -> str:
+        """Return the header with which a program acts as who sent this request, by header, login or cookie, or as a new
+        visitor. That of a login is no cookie, and has an end, which asking for it again does not move."""
+        given = Headers(scope=scope).get(HEADER, "")
+        if self._login_in(given):
+            return given
+        known = self.id_in(given)
+        if not known and not is_foreign(scope) and self._profile(scope):
+            ends = min(_expires_at(scope), time.time() + LOGIN_SECONDS)
+            return str(self._logins.dumps([self.login_id(scope), self.cookie_id(scope), ends]))
+        return self.token(known or self.cookie_id(scope) or self.new_id())
+
+    def is_over(self, token: str) -> bool:
+        """Return whether a token proved a login that has ended."""
+        try:
+            return bool(time.time() >= self._logins.loads(token)[-1])
+        except BadData:
+            return False
+
+    def admin_proof(self) -> str:
+        """Return the value of an admin's cookie; it holds for some hours."""
+        return self._admins.sign("admin").decode()
+
+    def cookie_id(self, scope: Mapping[str, Any]) -> str:
+        """Return the id in the cookie; empty where there is none, or another site's page sent the request."""
+        return "" if is_foreign(scope) else self.id_in(HTTPConnection(scope).cookies.get(COOKIE, ""))
+
+    def of(self, scope: Mapping[str, Any]) -> Visitor:
+        """Return who sent a request. A header names a program's visitor, since programs send no cookies."""
+        if (by_header := self._by_header(scope)) is not None:
+            return by_header
+        if is_foreign(scope):
+            return NOBODY
+        cookie_id, admin = self.cookie_id(scope), self._is_admin(HTTPConnection(scope).cookies.get(ADMIN_COOKIE, ""))
+        if profile := self._profile(scope):
+            name, login = profile
+            return Visitor(self.login_id(scope), name, admin, also=cookie_id, login=login)
+        return Visitor(cookie_id or (ADMIN_ID if admin else ""), admin=admin)
+
+    def has_session(self, scope: Mapping[str, Any]) -> bool:
+        """Return whether Gradio's session is of who sent a request. Its cookie comes with those of other sites' pages
+        too."""
+        return self._by_header(scope) is None and not is_foreign(scope)
+
+    def login_id(self, scope: Mapping[str, Any]) -> str:
+        """Return the id of who is logged in in the browser that sent a request; empty where nobody is. A login whose
+        time is over has not been left."""
+        sub = (_oauth_info(scope).get("userinfo") or {}).get("sub") if self.logins else ""
+        return f"hf:{sub}" if sub and isinstance(sub, str) else ""
+
+    def _by_header(self, scope: Mapping[str, Any]) -> Visitor | None:
+        """None where no header is meant for us: an access token of the Hub is for the Space's own door."""
+        headers = Headers(scope=scope)
+        if (token := headers.get(HEADER)) is not None:
+            return self._login_in(token) or Visitor(self.id_in(token))
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        visitor = self._login_in(token.strip()) or Visitor(self.id_in(token.strip()))
+        return visitor if visitor.id else None
+
+    def _login_in(self, token: str) -> Visitor | None:
+        """The visitor of a login's token while it holds; without the login, which rents machines."""
+        try:
+            visitor_id, also, ends = self._logins.loads(token)
+        except BadData:
+            return None
+        return Visitor(visitor_id, also=also) if time.time() < ends else None
+
+    def _is_admin(self, proof: str) -> bool:
+        try:
+            return bool(self.admin_token and proof) and b"admin" == self._admins.unsign(proof, max_age=ADMIN_SECONDS)
+        except BadSignature:
+            return False
+
+    def _profile(self, scope: Mapping[str, Any]) -> tuple[str, Login | None] | None:
+        """Name and login of who is logged in at Hugging Face."""
+        info, expires_at = _oauth_info(scope), _expires_at(scope)
+        if not self.login_id(scope) or expires_at < time.time():
+            return None
+        token, name = str(info.get("access_token") or ""), info["userinfo"].get("preferred_username")
+        return str(name or "")[:80], Login(token, expires_at) if token else None
+
+
+def visitors_of(api: Api) -> Visitors:
+    """Return the visitors of a page, as its settings have it."""
+    token = api.workspace.settings.admin_token
+    return Visitors(api.workspace.rights.key.keys, token.get_secret_value() if token else "", login_is_on())
+
+
+def _oauth_info(scope: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A login in Gradio's session."""
+    return scope.get("session", {}).get("oauth_info") or {}
+
+
+def _expires_at(scope: Mapping[str, Any]) -> float:
+    """End of a login, in unix seconds; infinite where that is not known."""
+    return _oauth_info(scope).get("expires_at", math.inf)
+
+
+def is_foreign(scope: Mapping[str, Any]) -> bool:
+    """Return whether another site's page sent a request. A link to the page, the way back from a login, and the frame
+    that shows a Space are no such thing."""
+    headers, method = Headers(scope=scope), scope.get("method")
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        visits = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+        return site not in ("same-origin", "none") and not (visits and get_route_path(scope) in VISITED)
+    origin = headers.get("origin")
+    if origin is None and method not in ("GET", "HEAD"):
+        origin = headers.get("referer")
+    if origin is None:
+        return False
+    own = [headers.get(name, "").partition(",")[0].strip() for name in ("host", "x-forwarded-host")]
+    try:
+        scheme, sender = urlsplit(origin)[:2]
+        return not sender or _place(scheme, sender) not in [_place(scheme, each) for each in own if each]
+    except ValueError:  # no address at all
+        return True
+
+
+def _place(scheme: str, host: str) -> tuple[str | None, int | None]:
+    """Name and port of a host. Browsers leave a default port out, and some proxies write it."""
+    parts = urlsplit(f"{scheme}://{host}")
+    return parts.hostname, parts.port or PORTS.get(scheme)
+
+
+def cookie(scope: Mapping[str, Any], name: str, value: str, seconds: int) -> str:
+    """Return a Set-Cookie header for our own path: a proxy may have other servers beside it. A Space is shown in a
+    frame of another site, where only a partitioned cookie is kept."""
+    forwarded = Headers(scope=scope).get("x-forwarded-proto", "").partition(",")[0].strip()
+    https = "https" in (forwarded, scope.get("scheme"))
+    framed = https and is_space()
+    site = "SameSite=None; Secure; Partitioned" if framed else "SameSite=Lax" + ("; Secure" if https else "")
+    path = urlsplit(scope.get("root_path", "")).path or "/"
+    return f"{name}={value}; Path={path}; HttpOnly; Max-Age={seconds}; {site}"
+
+
+class Identified:
+    """ASGI middleware: names the visitor of each request, and gives each new visitor of the page a cookie.
+
+    Args:
+        log_out: Called with the id of a login that a request has ended.
+    """
+
+    def __init__(self, app: Any, visitors: Visitors, log_out: Callable[[str], None] = lambda visitor_id: None) -> None:
+        self.app, self.visitors, self.log_out = app, visitors, log_out
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            return await self.app(scope, receive, send)
+        scope[MARK] = self.visitors.of(scope)
+        gives = is_page(scope) and not is_foreign(scope)
+        login = self.visitors.login_id(scope)
+        inner = {**scope}
+        if self.visitors.has_session(scope):
+            inner = scope
+        elif "session" in scope:  # as of a browser that has none; what is written into it is not kept
+            inner["session"] = type(scope["session"])()
+        await self.app(inner, receive, self._with_cookie(scope, send) if gives else send)
+        if login and login != self.visitors.login_id(scope):  # Gradio's address /logout takes it out of the session
+            self.log_out(login)
+
+    def _with_cookie(self, scope: Any, send: Any) -> Any:
+        """Renewed at each visit."""
+        visitor_id = self.visitors.cookie_id(scope) or self.visitors.new_id()
+
+        async def write(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.append("set-cookie", cookie(scope, COOKIE, self.visitors.token(visitor_id), COOKIE_SECONDS))
+                headers["cache-control"] = "private"
+            await send(message)
+
+        return write

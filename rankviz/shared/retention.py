@@ -1,0 +1,74 @@
+"""Retention: one background thread removes what has been kept for long enough, and bases where the disk is nearly full.
+
+Visitors' runs, probes and result files go some days after their end (Limits.days_kept), and with them what was
+remembered of models outside the catalogue; uploads and downloads go after a day.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from rankviz import paths
+from rankviz.catalog import own_studies
+from rankviz.machine import disk
+from rankviz.settings import TEMP_HOURS
+from rankviz.store import removal
+from rankviz.store.temp import Clock
+
+if TYPE_CHECKING:
+    from rankviz.api.workspace import Workspace
+    from rankviz.shared.quota import Bases
+
+DAY = 86_400.0
+LOOK_SECONDS = 60.0
+"""Time between two looks at the disk; old files are looked for every ten minutes."""
+
+
+class Retention:
+    """Retention in one runs folder, which several apps may clean at once."""
+
+    def __init__(self, workspace: Workspace, bases: Bases | None = None):
+        self._workspace, self._bases = workspace, bases
+        self.clock = Clock()
+
+    def remove(self, now: float) -> None:
+        """Remove runs, probes and files of visitors that are old enough. now: unix seconds."""
+        days, store = self._workspace.limits.days_kept, self._workspace.store
+        if days is None:
+            return
+        before = now - days * DAY
+        for pattern in (f"visitors/*/{own_studies.FOLDER}/*", f"{paths.INTROSPECTED}/*"):
+            for file in self._workspace.home.glob(pattern):
+                with contextlib.suppress(OSError):  # gone meanwhile, or a read-only folder
+                    if file.stat().st_mtime < before:
+                        file.unlink()
+        if removal.expired(store, before):
+            with store.admission():  # looked at again: meanwhile one may have been resumed
+                removal.let_go(store, removal.expired(store, before))
+
+    def keep_clean(self, every_seconds: float = LOOK_SECONDS) -> None:
+        """Clean the temporary files now, and all of it again and again while this process lives."""
+        temp = self._workspace.temp
+        with temp.work():  # takes this app's folder before those of ended apps are removed
+            pass
+
+        def clean() -> None:
+            look = 0
+            while True:
+                if look % 60 == 0:
+                    temp.clean(TEMP_HOURS * 3600, self.clock.now())
+                try:
+                    if self._workspace.shared and self._bases:
+                        self._bases.make_room_on_disk()
+                    if look and look % 10 == 0:  # not at once: a clock may be set soon after a machine has started
+                        self.remove(self.clock.now())
+                except OSError as error:  # a read-only folder, say
+                    logging.getLogger(__name__).warning("Old runs and bases stay. %s", disk.explain(error))
+                time.sleep(every_seconds)
+                look += 1
+
+        Thread(target=clean, name="retention", daemon=True).start()

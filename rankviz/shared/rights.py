@@ -1,0 +1,179 @@
+"""Rights: who may see a run, a sweep or a probe, who may change it, and what visitors never read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from rankviz.core.bounds import name_alone
+from rankviz.core.runs.request import RunRequest
+from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError, StorageError
+from rankviz.machine import disk
+from rankviz.visitor import Visitor
+
+if TYPE_CHECKING:
+    from rankviz.api.workspace import Workspace
+    from rankviz.core.probe import ProbeRecord
+    from rankviz.core.runs.record import RunRecord
+    from rankviz.settings import Settings
+    from rankviz.store.ownership import CookieKey
+
+HIDDEN = "…"
+ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\w.]\w)")
+NAMING = ("account", "exclude", "licenses", "mail-user", "nodelist", "qos", "reservation", "wckey")
+"""Options of sbatch whose values are names of the site."""
+SENTENCE_ENDS = re.compile(r"(?<=[.!?]) +(?=[A-Z`])")
+FOR_OWNER = re.compile(r"\bRANKVIZ_[A-Z]|\bscontrol\b")
+"""Found in a sentence that only the owner of the server can act on."""
+TEXTS = ("error", "log_tail", "lost", "waits", "where")
+"""Fields of a run and its events in which an engine names its places."""
+
+
+def shown_text(workspace: Workspace, text: str) -> str:
+    """Return a text of the server's engines as the current visitor may read it."""
+    return text if workspace.visitor.admin else without_private(text, workspace.settings)
+
+
+def shown(workspace: Workspace, item: Any) -> Any:
+    """Return a run or an event as the current visitor may read it."""
+    return item if workspace.visitor.admin else hidden(item, workspace.settings)
+
+
+def taken_along(item: Any, settings: Settings) -> Any:
+    """Return the request of a run, or an event, for a visitor's export: files are named without their folders."""
+    if isinstance(item, RunRequest):
+        return replace(item, base=name_alone(item.base), data=name_alone(item.data))
+    return hidden(item, settings)
+
+
+def hidden(item: Any, settings: Settings) -> Any:
+    """Return a run or an event as visitors may read it; the same object where nothing is hidden."""
+    known = {name: getattr(item, name) for name in TEXTS if name in item.__dataclass_fields__}
+    changed = {name: new for name, text in known.items() if text and (new := without_private(text, settings)) != text}
+    if changed.get("where") == HIDDEN:
+        changed["where"] = ""
+    place = getattr(item, "place", None)
+    if place is not None and (place_shown := hidden(place, settings)) is not place:
+        changed["place"] = place_shown
+    return replace(item, **changed) if changed else item
+
+
+def without_private(text: str, settings: Settings) -> str:
+    """Return a text without addresses of the server's engines, names of its site, and advice to its owner."""
+    lines = (SENTENCE_ENDS.split(line) for line in text.split("\n"))
+    text = "\n".join(" ".join(each for each in line if not FOR_OWNER.search(each)) for line in lines)
+    names = [settings.slurm_partition]
+    if settings.ray_address:
+        text = text.replace(f" at {settings.ray_address}", "")
+        address = urlsplit(settings.ray_address)
+        names += [settings.ray_address, address.netloc, address.hostname or "", settings.ray_storage]
+    for option in settings.slurm_options:
+        name, _, value = option.partition("=")
+        if value and name.lstrip("-") in NAMING:
+            names += [option, value]
+    if names := sorted(filter(None, {*names}), key=len, reverse=True):
+        text = re.sub(rf"(?<![\w-])(?:{'|'.join(map(re.escape, names))})(?![\w-])", HIDDEN, text)
+    return ADDRESS.sub(HIDDEN, text)
+
+
+Record = TypeVar("Record", "RunRecord", "ProbeRecord", "RunRecord | ProbeRecord")
+
+
+class Rights:
+    """Rights of the current visitor (Workspace.visitor) over one runs folder."""
+
+    def __init__(self, workspace: Workspace):
+        self._workspace = workspace
+
+    @cached_property
+    def key(self) -> CookieKey:
+        """Key that signs the cookies of a shared page's visitors."""
+        from rankviz.store.ownership import CookieKey
+
+        given = self._workspace.settings.cookie_key
+        return CookieKey(self._workspace.home, given.get_secret_value() if given else "")
+
+    def why_unknown_later(self) -> str:
+        """Return why visitors would not be recognized after the next start, so that nothing can be theirs, as a
+        sentence; empty where they would."""
+        if not self._workspace.shared or self.key.is_kept():
+            return ""
+        return self._workspace.why_not_write() or self._workspace.of_disk(disk.NO_KEY_SENTENCE)
+
+    def somebody(self) -> Visitor:
+        """Return the current visitor, who must be able to own runs. InvalidSettingError for one who cannot be told from
+        others, StorageError where they would not be recognized later."""
+        visitor = self._workspace.visitor
+        if visitor.is_nobody:
+            raise InvalidSettingError(
+                "This page cannot tell you from other visitors, so it keeps nothing for you. Allow its cookie and "
+                "reload the page; a program sends the header X-RankViz-Visitor, whose value it gets from "
+                "/rankviz/visitor; that of a login ends with it."
+            )
+        if not visitor.is_host and (why := self.why_unknown_later()):
+            raise StorageError(why)
+        return visitor
+
+    def mine(self, run_id: str) -> bool:
+        """Return whether this visitor may change a run or probe."""
+        visitor = self._workspace.visitor
+        return visitor.admin or visitor.owns(self._workspace.store.ownership(run_id).owner)
+
+    def named(self, run_ids: Iterable[str]) -> tuple[str, ...]:
+        """Return ids of runs and probes that an answer rests on, each empty that is not this visitor's: everybody's
+        times and memory are used, and only one's own are named."""
+        return tuple(run_id if self.mine(run_id) else "" for run_id in run_ids)
+
+    def may_see(self, run_id: str) -> bool:
+        """Return whether this visitor may see a run: one's own, or one that its owner opened."""
+        return self.mine(run_id) or self._workspace.store.ownership(run_id).is_open
+
+    def own(self, records: Iterable[Record]) -> list[Record]:
+        """Return the records of this visitor, in their order, for lists, charts and choices."""
+        visitor, store = self._workspace.visitor, self._workspace.store
+        if visitor.admin:
+            return list(records)
+        return [record for record in records if visitor.owns(store.listed_ownership(record.run_id).owner)]
+
+    def made_by_visitor(self, records: Iterable[Record]) -> list[Record]:
+        """Return the records that this very visitor made, also for an admin, who may change all."""
+        return [record for record in records if self.made(record.run_id)]
+
+    def made(self, run_id: str) -> bool:
+        """Return whether this very visitor made a run."""
+        return self._workspace.store.listed_ownership(run_id).owner in self._workspace.visitor.ids
+
+    def require_sight(self, run_id: str) -> None:
+        """RunNotFoundError where this visitor may not know of a run."""
+        if not self.may_see(run_id):
+            raise RunNotFoundError(run_id)
+
+    def seen(self, run_or_sweep_id: str) -> Sequence[RunRecord | ProbeRecord]:
+        """Return the run or the probe, or the runs of the sweep, that this visitor may see. Of a name that belongs to
+        several people, one's own are meant."""
+        visible = self.visible(self._workspace.store.named(run_or_sweep_id))
+        if not visible:
+            raise RunNotFoundError(run_or_sweep_id)
+        return [record for record in visible if record.run_id == run_or_sweep_id] or visible
+
+    def visible(self, records: Iterable[Record]) -> list[Record]:
+        """Return the records that this visitor may see; one's own alone where there are some."""
+        seen = [record for record in records if self.may_see(record.run_id)]
+        return self.own(seen) or seen
+
+    def required(self, run_or_sweep_id: str) -> Sequence[RunRecord | ProbeRecord]:
+        """Return what `seen` does; NotYoursError where it may not be changed."""
+        records = self.seen(run_or_sweep_id)
+        if not all(self.mine(record.run_id) for record in records):
+            raise NotYoursError(run_or_sweep_id)
+        return records
+
+    def require(self, run_id: str) -> None:
+        """RunNotFoundError or NotYoursError where this visitor may not change, export or resize a run."""
+        self.require_sight(run_id)
+        if not self.mine(run_id):
+            raise NotYoursError(run_id)

@@ -1,0 +1,215 @@
+"""Uploads: counted as they come in, how many and how large, and whose each is on a shared page."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException
+from starlette.responses import PlainTextResponse
+
+from rankviz.api.workspace import Workspace
+from rankviz.errors import LimitError, StorageError
+from rankviz.machine import disk
+from rankviz.shared.gate import address_of, file_in, is_upload
+from rankviz.shared.identity import visitor_of_scope
+from rankviz.shared.quota import Held
+from rankviz.visitor import HOST, Visitor
+
+STEP_BYTES = 4_000_000
+"""Room that is held at once, so that the files that are there are not counted again for every packet."""
+NOBODYS = (
+    "Uploads need this page's cookie. Allow cookies for this page, and reload it; a program sends the header "
+    "X-RankViz-Visitor, whose value it gets from /rankviz/visitor; that of a login ends with it."
+)
+
+
+class Refused(MultiPartException):
+    """An upload that is refused. Gradio takes it for an error of its own parser, and removes what it has written."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+def _no_upload(why: str) -> Refused:
+    return Refused(400, f"This is no upload as browsers send it: {why}")
+
+
+class Arriving:
+    """One upload. Refused where the visitor or the server has no room for it, or the disk has none."""
+
+    def __init__(self, workspace: Workspace, visitor: Visitor, scope: Any):
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "")
+        self.refused: Refused | None = None
+        self._workspace, self._held = workspace, Held(visitor, is_upload=True)
+        self._length = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
+        self._parser = self._parser_of(headers)
+        self._whole = False
+        self._bytes = self._files = 0
+        self._name, self._value, self._disposition = bytearray(), bytearray(), b""
+
+    async def begin(self) -> None:
+        """Refuse it before anything comes where its announced length is too much. Room is held for what has come alone:
+        else whoever announces much and sends nothing would keep others out."""
+        await run_in_threadpool(self._hold, self._length, 0, 0)
+        self.end()
+
+    def end(self) -> None:
+        """Give its room back: its files are there, or nothing of it is."""
+        self._workspace.room.release(self._held)
+
+    def counting(self, receive: Any) -> Any:
+        """Return `receive` that raises Refused once too much has come."""
+
+        async def counted() -> Any:
+            if self._whole:
+                return await receive()
+            try:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Refused(400, "The upload was given up.")
+                await self._count(message.get("body", b""))
+                self._whole = not message.get("more_body", False)
+                if self._whole and self._parser.state != MultipartState.END:
+                    raise _no_upload("its end is missing.")
+            except Refused as refused:
+                self.refused = refused
+                raise
+            return message
+
+        return counted
+
+    async def _count(self, data: bytes) -> None:
+        self._bytes += len(data)
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise _no_upload(str(error)) from None
+        if disk.is_full(self._workspace.temp.page):
+            raise Refused(507, self._workspace.of_disk(disk.FULL_SENTENCE))
+        more_bytes, more_files = max(0, self._bytes - self._held.size_bytes), self._files - self._held.files
+        if more_bytes or more_files:
+            await run_in_threadpool(self._hold, more_bytes, more_files, STEP_BYTES if more_bytes else 0)
+
+    def _hold(self, size: float, files: int, up_to: int) -> None:
+        try:
+            self._workspace.room.hold(self._held, size, up_to=up_to, files=files)
+        except LimitError as error:
+            raise Refused(413, str(error)) from None
+
+    def _parser_of(self, headers: Headers) -> MultipartParser:
+        kind, options = parse_options_header(headers.get("content-type"))
+        if kind != b"multipart/form-data" or b"boundary" not in options:
+            raise _no_upload("it has no parts.")
+        if options.get(b"charset", b"utf-8").lower() != b"utf-8":  # in which Gradio reads the names of parts
+            raise _no_upload("its charset is not UTF-8.")
+        callbacks = {
+            "on_part_begin": self._begin_part,
+            "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+        }
+        try:
+            return MultipartParser(options[b"boundary"], callbacks)
+        except FormParserError as error:
+            raise _no_upload(str(error)) from None
+
+    def _begin_part(self) -> None:
+        self._files += 1
+        self._disposition = b""
+
+    def _end_header(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._disposition = bytes(self._value)
+        self._name, self._value = bytearray(), bytearray()
+
+    def _end_headers(self) -> None:
+        """Gradio keeps a part that is no file in memory, and reads none; a file of another name it leaves to nobody."""
+        options = parse_options_header(self._disposition)[1]
+        if b"filename" not in options:
+            raise _no_upload("a part of it is no file.")
+        if options.get(b"name") != b"files":
+            raise _no_upload('a file of it is not named "files".')
+
+
+class Uploads:
+    """ASGI middleware around Gradio's own addresses of files. Behind Identified, which names the visitor."""
+
+    def __init__(self, app: Any, workspace: Workspace):
+        self.app, self._workspace = app, workspace
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            if scope["type"] == "http" and is_upload(scope):
+                return await self._upload(scope, receive, send)
+            if scope["type"] == "http" and self._workspace.shared:
+                path = file_in(address_of(scope))
+                if path is not None:
+                    await run_in_threadpool(self._require_own, Path(path), visitor_of_scope(scope))
+        except Refused as refused:
+            return await PlainTextResponse(refused.message, refused.status)(scope, receive, send)
+        await self.app(scope, receive, send)
+
+    def _require_own(self, path: Path, visitor: Visitor) -> None:
+        """Refuse another's file as if it were not there. The address of a download is known to one visitor alone.
+
+        Only plain paths are opened: one with ".." means another file to who follows links than to who does not."""
+        temp = self._workspace.temp
+        try:
+            plain = path.is_absolute() and ".." not in path.parts
+            allowed = plain and temp.is_of_page(path) and (temp.is_download(path) or temp.owns(path, visitor))
+        except (OSError, ValueError):  # no path at all
+            allowed = False
+        if not allowed:
+            raise Refused(403, "This file is not here, or it is another visitor's.")
+
+    async def _upload(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send the answer once it is written down whose the files are."""
+        workspace, shared = self._workspace, self._workspace.shared
+        visitor = visitor_of_scope(scope) if shared else HOST
+        if shared and not visitor.id:
+            raise Refused(403, NOBODYS)
+        if shared and (why := workspace.why_not_write() or workspace.rights.why_unknown_later()):
+            raise Refused(507, why)  # they would be nobody's
+        answer = []
+
+        async def keep(message: Any) -> None:
+            answer.append(message)
+
+        # The answer is read here, so it comes as it is.
+        headers = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
+        arriving = Arriving(workspace, visitor, scope)
+        try:
+            await arriving.begin()
+            with workspace.writing():
+                await self.app({**scope, "headers": headers}, arriving.counting(receive), keep)
+                if arriving.refused:
+                    raise arriving.refused
+                if answer[0]["status"] == 413:  # Gradio's max_file_size
+                    most_mb = workspace.limits.upload_mb
+                    raise Refused(413, f"A file is too large: this server takes at most {most_mb:,} MB of one file.")
+                if shared and answer[0]["status"] == 200:
+                    paths = json.loads(b"".join(part.get("body", b"") for part in answer[1:]))
+                    await run_in_threadpool(self._own, [Path(path) for path in paths], visitor.id)
+        except StorageError as error:
+            raise Refused(507, str(error)) from None
+        finally:
+            arriving.end()
+        for each in answer:
+            await send(each)
+
+    def _own(self, paths: list[Path], visitor_id: str) -> None:
+        """Where it cannot be written down whose files are, none stays: they would count for nobody."""
+        try:
+            for path in paths:
+                self._workspace.temp.own(path, visitor_id)
+        except OSError:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,232 @@
+"""Uploads of a shared page, sent as browsers send them to Gradio's own routes, and who reads them."""
+
+import asyncio
+
+import pytest
+
+from rankviz.machine import disk
+from rankviz.shared.uploads import Arriving
+from rankviz.visitor import Visitor
+from tests.support.processes.hostile_disks import fill, small_disk
+from tests.support.web.uploads import send
+
+FORM = (b"content-type", b"multipart/form-data; boundary=B")
+NO_UPLOAD = "This is no upload as browsers send it"
+FILE = b'Content-Disposition: form-data; name="files"; filename="a.txt"'
+PART = b"--B\r\n" + FILE + b"\r\n\r\nhello"
+BOUNDARY = b"boundary"
+MB = b"x" * 1_000_000
+
+
+def left(workspace):
+    return sorted(path.name for path in workspace.temp.page.rglob("*") if path.is_file())
+
+
+def part(name, *contents):
+    """The pieces of one file of a form."""
+    head = b'--%s\r\nContent-Disposition: form-data; name="files"; filename="%s"\r\n\r\n' % (BOUNDARY, name.encode())
+    return [head, *contents, b"\r\n"]
+
+
+def stream(client, who, pieces, *, whole=True):
+    """(status, text, pieces that were read) of an upload that says nothing of its length; one that is not whole ends
+    as a browser does that is closed."""
+    pieces = [*pieces, b"--%s--\r\n" % BOUNDARY] if whole else pieces
+    headers = {"host": "testserver", "who": who, "content-type": f"multipart/form-data; boundary={BOUNDARY.decode()}"}
+    scope = {
+        "type": "http", "method": "POST", "path": "/gradio_api/upload", "query_string": b"", "http_version": "1.1",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()], "scheme": "http",
+        "server": ("testserver", 80), "client": ("127.0.0.1", 1), "root_path": "", "app": client.app,
+    }  # fmt: skip
+    read, sent = [], []
+
+    async def receive():
+        if len(read) == len(pieces):
+            return {"type": "http.disconnect"}
+        read.append(pieces[len(read)])
+        return {"type": "http.request", "body": read[-1], "more_body": not whole or len(read) < len(pieces)}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(client.app(scope, receive, send))
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent).decode(), len(read)
+
+
+def test_an_upload_is_written_down_as_its_visitors_and_one_of_nobody_is_refused(shared):
+    client, workspace = shared()
+
+    (path,) = send(client, "anna").json()
+    refused = send(client, "")
+
+    assert workspace.temp.owns(path, Visitor("anna"))
+    assert not workspace.temp.owns(path, Visitor("ben"))
+    assert (403, True) == (refused.status_code, "Uploads need this page's cookie." in refused.text)
+    assert "X-RankViz-Visitor" in refused.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/json", b"{}"),
+        ("", b"{}"),
+        (f"multipart/form-data; boundary={'B' * 7000}", b"--B--\r\n"),
+        ("multipart/form-data; boundary=B; charset=utf-16", PART + b"\r\n--B--\r\n"),
+        *(("multipart/form-data; boundary=B", body) for body in (b"", PART[:30], PART, PART + b"\r\n--B\r\n")),
+        ("multipart/form-data; boundary=B", PART.replace(b"files", b"others") + b"\r\n--B--\r\n"),
+        ("multipart/form-data; boundary=B", PART.replace(FILE, FILE + b"\r\nEmpty:\r\n" + FILE.replace(b"s", b"x"))),
+        ("multipart/form-data; boundary=B", b"--B\r\nno header\r\n\r\nx\r\n--B--\r\n"),
+        ("multipart/form-data; boundary=B", b'--B\r\nX: a; filename="b"\r\n\r\nx\r\n--B--\r\n'),
+    ],
+)
+def test_an_upload_that_no_browser_sends_is_a_sentence_and_nothing_of_it_stays(shared, kind, body):
+    client, workspace = shared()
+
+    refused = client.post("/gradio_api/upload", content=body, headers={"who": "anna", "content-type": kind})
+
+    assert (400, True) == (refused.status_code, refused.text.startswith(NO_UPLOAD))
+    assert [] == left(workspace)
+
+
+def test_a_part_that_is_no_file_is_refused_after_others_have_come(shared):
+    client, workspace = shared()
+    field = b'--boundary\r\nContent-Disposition: form-data; name="files"\r\n\r\n'
+
+    status, text, _ = stream(client, "anna", [*part("a.csv", MB), field, MB, b"\r\n"])
+
+    assert (400, True) == (status, text.startswith(NO_UPLOAD))
+    assert [] == left(workspace)
+
+
+def test_files_over_the_size_are_refused_and_nothing_of_them_stays(shared):
+    client, workspace = shared(upload_mb=1)
+    client.app.get_blocks().max_file_size = 10**6  # as launch sets it
+
+    refused = send(client, "anna", b"x" * 1_200_000)
+
+    assert (413, True) == (refused.status_code, "this server takes at most 1 MB of one file" in refused.text)
+    assert [] == left(workspace)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [
+        ({"files_mb_per_visitor": 1}, "keeps at most 1 MB of a visitor's files"),
+        ({"uploads_per_visitor": 1}, "keeps at most 1 uploads of a visitor"),
+    ],
+)
+def test_uploads_of_a_visitor_are_bounded(shared, limits, sentence):
+    client, _ = shared(**limits)
+    assert 200 == send(client, "anna", b"x" * 900_000).status_code
+
+    refused = send(client, "anna", b"y" * 200_000)
+
+    assert (413, True) == (refused.status_code, sentence in refused.text)
+    assert "removed after 24 hours" in refused.text
+    assert 200 == send(client, "ben", b"y" * 200_000).status_code
+
+
+def test_nothing_is_taken_where_all_visitors_together_have_filled_the_room(shared):
+    client, _ = shared(temp_mb=1)
+    assert 200 == send(client, "anna", b"x" * 900_000).status_code
+
+    refused = send(client, "ben", b"y" * 200_000)
+
+    assert (413, True) == (refused.status_code, "all of the 1 MB" in refused.text)
+
+
+def test_the_files_of_one_request_are_counted_one_by_one(shared):
+    client, workspace = shared(uploads_per_visitor=3)
+
+    assert 200 == send(client, "anna", count=2).status_code
+    assert 413 == send(client, "anna", b"others", count=3).status_code
+    assert ["mine.jsonl"] == left(workspace)
+    assert 200 == send(client, "anna", b"others", count=1).status_code
+
+
+def test_an_upload_that_says_no_length_is_counted_as_it_comes(shared):
+    client, workspace = shared(files_mb_per_visitor=6)
+
+    status, text, read = stream(client, "anna", [*part("a.csv", *[MB] * 2), *part("b.csv", *[MB] * 90)])
+
+    assert (413, True) == (status, "at most 6 MB of a visitor's files" in text)
+    assert 15 > read
+    assert [] == left(workspace)
+    assert 200 == stream(client, "anna", [*part("a.csv", *[MB] * 2), *part("b.csv", *[MB] * 2)])[0]
+    assert ["a.csv", "b.csv"] == left(workspace)
+
+
+def test_of_an_upload_that_is_given_up_nothing_stays(shared):
+    client, workspace = shared()
+
+    stream(client, "anna", part("a.csv", *[MB] * 3), whole=False)
+
+    assert [] == left(workspace)
+    assert 0 == workspace.room.used_bytes(Visitor("anna"))
+
+
+def test_who_announces_much_and_sends_nothing_keeps_nobody_out(shared):
+    client, workspace = shared(temp_mb=8, files_mb_per_visitor=8)
+    waiting = Arriving(workspace, Visitor("anna"), {"headers": [(b"content-length", b"8000000"), FORM]})
+    asyncio.run(waiting.begin())
+
+    assert 200 == stream(client, "ben", part("a.csv", MB))[0]
+
+
+@pytest.mark.parametrize("is_shared", (True, False))
+def test_of_an_upload_that_fills_the_disk_nothing_stays_and_the_reason_is_said(shared, is_shared):
+    with small_disk(8) as folder:
+        client, workspace = shared(home=folder, is_shared=is_shared)
+
+        status, text, read = stream(client, "anna", [*part("a.csv", *[MB] * 2), *part("b.csv", *[MB] * 20)])
+
+        full = disk.FOR_VISITORS[disk.FULL_SENTENCE] if is_shared else disk.FULL_SENTENCE
+        assert (507, full) == (status, text)
+        assert 15 > read
+        assert [] == left(workspace)
+        fill(folder)
+        assert (507, full) == stream(client, "anna", part("c.csv", b"1"))[:2]
+
+
+def test_an_upload_on_a_machine_of_ones_own_is_taken_without_limits(shared):
+    client, workspace = shared(is_shared=False)
+
+    assert 200 == stream(client, "", [piece for n in range(30) for piece in part(f"{n}.csv", b"1")])[0]
+    assert 30 == len(left(workspace))
+
+
+def test_an_upload_is_refused_while_nobody_would_be_known_after_a_restart(shared):
+    client, workspace = shared()
+    (workspace.home / "cookie.key").mkdir(parents=True)
+
+    refused = send(client, "anna")
+
+    assert (507, disk.NOTHING_NOW) == (refused.status_code, refused.text)
+    (workspace.home / "cookie.key").rmdir()
+    assert 200 == send(client, "anna").status_code
+
+
+def test_another_visitor_reads_nothing_of_an_upload_by_any_spelling_of_its_address(shared):
+    client, _ = shared()
+    (path,) = send(client, "anna", b"secret").json()
+    folder, _, file = path.rpartition("/")
+    up = "%2e%2e/" * 3  # a client would take ".." away itself
+    spellings = [f"file={path}", f"file/{path}", f"file%3D{path}", f"file={path[1:]}", f"file=file://{path}"]
+    spellings += [f"file/{folder}/gradio_api/file=/k/{each}{file}" for each in (up, up.replace("/", "%2f"))]
+    spellings += [f"file=/x/%2e%2e{path}", f"file={folder}/./{file}", f"x/gradio_api/file={path}"]
+
+    assert b"secret" == client.get(f"/gradio_api/file={path}", headers={"who": "anna"}).content
+    for who in ({"who": "ben"}, {}):
+        for address in (*(f"/gradio_api/{each}" for each in spellings), f"/file={path}"):
+            answer = client.get(address, headers=who)
+            assert answer.status_code in (403, 404), address
+            assert b"secret" not in answer.content
+
+
+def test_nothing_but_uploads_and_downloads_is_opened(shared):
+    client, workspace = shared()
+    path = workspace.download("runs.zip", lambda target: target.write_bytes(b"zip"))
+
+    assert b"zip" == client.get(f"/gradio_api/file={path}", headers={"who": "anna"}).content
+    for other in ("https://example.com/a", "README.md", "", "/etc/passwd", "~", "%00", "a" * 5000):
+        assert client.get(f"/gradio_api/file={other}", headers={"who": "anna"}).status_code in (403, 404)

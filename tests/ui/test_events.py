@@ -1,0 +1,159 @@
+"""What the events of the page take, and what they say of anything else."""
+
+import asyncio
+import logging
+
+import gradio as gr
+import pytest
+from gradio.helpers import EventData
+
+from rankviz.errors import UserError
+from rankviz.shared.gate import LOG
+from rankviz.ui.blocks import PageBlocks
+
+PRIVATE = {"api_visibility": "private", "queue": False}
+
+
+def page_with(widget, function=lambda value: str(value), **event):
+    """One widget and one event, which sends it to the function; returns what calls that."""
+    with PageBlocks(analytics_enabled=False) as page:
+        shown = gr.Textbox(label="Shown")
+        made = widget()
+        gr.Button("Go").click(function, made, shown, **{**PRIVATE, **event})
+
+    def call(*values, click=None):
+        return asyncio.run(page.process_api(page.fns[0], list(values), event_data=EventData(None, click)))["data"][0]
+
+    return call
+
+
+def refusal(call, *values, **options):
+    with pytest.raises(gr.Error) as raised:
+        call(*values, **options)
+    assert not raised.value.print_exception  # else Gradio prints a traceback
+    return raised.value.message
+
+
+def dtype():
+    return gr.Dropdown(["float32", "bfloat16"], label="Data type")
+
+
+def test_what_a_widget_holds_reaches_the_function():
+    assert "3.5" == page_with(lambda: gr.Number(label="Epochs"))(3.5)
+    assert "None" == page_with(lambda: gr.Number(label="Epochs"))(None)
+    assert "bfloat16" == page_with(dtype)("bfloat16")
+    assert "['r1']" == page_with(lambda: gr.HTML([]))(["r1"])
+    assert "['mlp']" == page_with(lambda: gr.CheckboxGroup(["mlp", "attention"], label="Parts"))(["mlp"])
+
+
+@pytest.mark.parametrize(
+    ("widget", "value", "name"),
+    [
+        (lambda: gr.Number(label="Epochs"), float("nan"), "Epochs"),
+        (lambda: gr.Number(label="Epochs"), "3", "Epochs"),
+        (lambda: gr.Checkbox(label="rsLoRA"), "yes", "rsLoRA"),
+        (lambda: gr.CheckboxGroup(["mlp"], label="Parts"), "mlp", "Parts"),
+        (lambda: gr.HTML([], label="Selection"), [1], "Selection"),
+        (lambda: gr.CheckboxGroup(["mlp"], label="Parts"), ["mlp"] * 1000, "Parts"),
+        (lambda: gr.Textbox(label="Filter"), "\ud800", "Filter"),
+        pytest.param(lambda: gr.Textbox(label="Filter"), "x" * 100_000, "Filter", id="100,000 characters"),
+        (lambda: gr.Dropdown(["a"], allow_custom_value=True, label="Base"), 5e-324, "Base"),
+        (lambda: gr.HTML("", elem_id="prices"), None, "prices"),
+        (lambda: gr.HTML(16, elem_id="rank"), "[", "rank"),
+        (lambda: gr.File(label="Data"), {"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}}, "Data"),
+        (lambda: gr.File(label="Data"), {"path": "\ud800"}, "Data"),
+    ],
+)
+def test_what_it_cannot_hold_is_refused_by_its_name_in_a_short_sentence(widget, value, name):
+    message = refusal(page_with(widget), value)
+
+    assert message.startswith(name)
+    assert len(message.encode()) < 300
+
+
+def test_a_value_that_is_not_in_the_list_is_refused_without_the_list_and_without_all_of_it():
+    message = refusal(page_with(dtype), "int4" * 1000)
+
+    assert "Data type must be one of its choices" in message
+    assert "float32" not in message
+    assert len(message) < 300
+
+
+def test_a_choice_is_empty_only_where_the_page_starts_without_one():
+    assert "Data type" in refusal(page_with(lambda: gr.Dropdown(["a"], value="a", label="Data type")), None)
+    assert "None" == page_with(lambda: gr.Dropdown(["a"], value=None, label="Data type"))(None)
+
+
+def test_every_refusal_has_the_same_heading():
+    with pytest.raises(gr.Error) as of_gradio:
+        page_with(dtype)()
+    with pytest.raises(gr.Error) as of_ours:
+        page_with(dtype)("int4")
+
+    assert ["Not done"] * 2 == [of_gradio.value.title, of_ours.value.title]
+
+
+def test_too_few_values_are_a_sentence():
+    assert "The request could not be read. Reload the page." == refusal(page_with(dtype))
+
+
+def clicked(event: gr.EventData):
+    return event._data["id"]
+
+
+def clicking():
+    return page_with(lambda: None, clicked)
+
+
+def test_a_click_has_all_that_a_view_reads_and_nothing_else():
+    seen = []
+
+    def look(event: gr.EventData):
+        seen.append(event._data)
+
+    page_with(lambda: None, look)(click={"id": "r16", "x": {"path": "/etc/passwd"}})
+
+    assert [{"id": "r16", "text": ""}] == seen
+
+
+@pytest.mark.parametrize("click", [None, [1], "s", {"id": {}}, {"id": None}, {"id": "\ud800"}, {"text": []}])
+def test_a_click_of_another_form_is_refused(click):
+    assert refusal(clicking(), click=click)
+
+
+def test_an_endpoint_keeps_its_own_gate():
+    call = page_with(dtype, api_visibility="public")
+
+    assert "not in the list" in refusal(call, "int4")
+
+
+class TestErrors:
+    def failing(self, error):
+        def function(value):
+            raise error
+
+        return page_with(dtype, function)
+
+    def test_of_ours_are_sentences_that_no_log_of_errors_has(self, caplog):
+        assert "Choose a file." == refusal(self.failing(UserError("Choose a file.")), "float32")
+        assert [] == [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+    def test_of_the_code_are_a_number_for_the_visitor_and_a_traceback_for_the_host(self, caplog):
+        message = refusal(self.failing(KeyError("secret")), "float32")
+
+        (record,) = [record for record in caplog.records if record.name == LOG.name]
+        number = record.args[0]
+        assert f"number {number} " in message
+        assert "secret" not in message
+        assert record.exc_info
+        assert "\n" not in record.getMessage()
+
+    def test_of_one_place_have_one_traceback(self, caplog):
+        call = self.failing(ZeroDivisionError("again"))  # no other test fails so in this place
+        refusal(call, "float32"), refusal(call, "float32")
+
+        first, second = [record for record in caplog.records if record.name == LOG.name]
+        assert first.exc_info
+        assert "as before" not in first.getMessage()
+        assert not second.exc_info
+        assert "as before" in second.getMessage()

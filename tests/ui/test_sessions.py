@@ -1,0 +1,172 @@
+"""A session, or an event, whose name another visitor knows: on a page that serves, over HTTP."""
+
+import secrets
+from threading import Event
+
+import gradio as gr
+import httpx
+import pytest
+from fastapi import Depends
+from starlette.middleware import Middleware
+
+from rankviz.shared import gate
+from rankviz.shared.gate import Answered
+from rankviz.ui.blocks import READ, PageBlocks
+from tests.shared.conftest import As
+from tests.support.web.ports import free_port
+
+
+@pytest.fixture(scope="module")
+def url():
+    with PageBlocks(analytics_enabled=False) as page:
+        kept, box, shown = gr.State("nothing"), gr.Textbox(), gr.Textbox()
+        box.submit(lambda text: text, box, kept, api_name="keep", queue=False)
+        box.change(lambda state: state, kept, shown, api_name="recall", queue=False)
+        gr.api(secret, api_name="secret")
+    app_kwargs = {"dependencies": [Depends(gate.readable)], "middleware": [Middleware(Answered), Middleware(As)]}
+    options = {"app_kwargs": app_kwargs, "prevent_thread_lock": True, "quiet": True, "_frontend": False}
+    page.launch(server_name="127.0.0.1", server_port=free_port(), ssr_mode=False, **options)
+    yield page.local_url
+    page.close()
+
+
+WAITS, GO_ON = "who waits", Event()
+
+
+def secret(word: str) -> str:
+    if word == WAITS:
+        assert GO_ON.wait(60)
+    return f"the secret of {word}"
+
+
+@pytest.fixture
+def visitor(url):
+    """visitor(name): a client of this visitor; of "" one without a cookie."""
+    made = []
+
+    def of(name):
+        made.append(httpx.Client(base_url=f"{url}gradio_api", headers={"who": name}, timeout=60))
+        return made[-1]
+
+    yield of
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def session():
+    return secrets.token_hex(5)
+
+
+def call(client, session=None, word="x"):
+    """The id of an event whose answer waits."""
+    body = {"data": [word]} if session is None else {"data": [word], "session_hash": session}
+    return client.post("/call/secret", json=body).json()["event_id"]
+
+
+def events_of(client, address, **query):
+    """What a stream gives until it ends."""
+    with client.stream("GET", address, params=query) as stream:
+        return "\n".join(stream.iter_lines())
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_event_is_read_by_who_called_it_alone(visitor, session, named):
+    ann, ben, nobody = map(visitor, ("ann", "ben", ""))
+    event = call(ann, session if named else None)
+
+    for other in (ben, nobody):
+        reply = other.get(f"/call/secret/{event}")
+        assert (404, gate.NO_EVENT) == (reply.status_code, reply.json()["detail"])
+
+    assert "the secret of x" in events_of(ann, f"/call/secret/{event}")
+
+
+def test_a_session_is_read_by_its_visitor_alone(visitor, session):
+    ann, ben = visitor("ann"), visitor("ben")
+    call(ann, session)
+
+    assert "secret of" not in events_of(ben, "/queue/data", session_hash=session)
+    assert "the secret of x" in events_of(ann, "/queue/data", session_hash=session)
+
+
+def test_two_visitors_with_one_name_of_a_session_have_two_sessions(visitor, session):
+    ann, ben = visitor("ann"), visitor("ben")
+    call(ann, session, "ann"), call(ben, session, "ben")
+
+    assert "the secret of ann" not in events_of(ben, "/queue/data", session_hash=session)
+    assert "the secret of ann" in events_of(ann, "/queue/data", session_hash=session)
+
+
+def test_what_the_page_keeps_of_a_session_is_its_visitors(visitor, session):
+    ann, ben = visitor("ann"), visitor("ben")
+    ann.post("/run/keep", json={"data": ["ann's"], "session_hash": session})
+
+    recalled = [each.post("/run/recall", json={"data": [None], "session_hash": session}) for each in (ann, ben)]
+
+    assert [["ann's"], ["nothing"]] == [reply.json()["data"] for reply in recalled]
+
+
+def test_an_event_is_cancelled_by_its_visitor_alone(visitor, session):
+    ann, ben = visitor("ann"), visitor("ben")
+    event = call(ann, session)
+    body = {"session_hash": session, "fn_index": 2, "event_id": event}
+
+    assert 404 == ben.post("/cancel", json=body).status_code
+    assert "the secret of x" in events_of(ann, "/queue/data", session_hash=session)
+    assert 200 == ann.post("/cancel", json=body).status_code
+
+
+def test_the_name_under_which_a_session_is_kept_opens_nothing(visitor, session):
+    ann, ben = visitor("ann"), visitor("ben")
+    call(ann, session)
+    kept = f"{'0' * 32}:{session}"
+
+    assert 422 == ben.get("/queue/data", params={"session_hash": kept}).status_code
+    assert 422 == ben.get(f"/call/secret/{kept}").status_code
+
+
+def ended(stream):
+    """What a stream gives until it ends, or says twice that it still waits."""
+    lines = []
+    for line in stream.iter_lines():
+        lines.append(line)
+        assert 2 > sum("heartbeat" in each for each in lines)
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("again", ["/call/secret/{event}", "/queue/data?session_hash={session}"])
+def test_an_answer_that_was_read_is_not_waited_for(visitor, session, again):
+    ann = visitor("ann")
+    event = call(ann, session)
+    assert "the secret of x" in events_of(ann, f"/call/secret/{event}")
+
+    with ann.stream("GET", again.format(event=event, session=session)) as stream:
+        assert "404: " in ended(stream)
+
+
+def test_of_two_who_wait_for_one_answer_one_gets_it_and_the_other_waits_no_longer(visitor, session):
+    ann = visitor("ann")
+    address = f"/call/secret/{call(ann, session, WAITS)}"
+
+    with ann.stream("GET", address) as one, ann.stream("GET", address) as other:
+        GO_ON.set()
+        texts = [ended(one), ended(other)]
+
+    assert 1 == sum(f"the secret of {WAITS}" in text for text in texts)
+    assert 1 == sum(f"404: {READ}" in text for text in texts)
+
+
+def test_who_has_neither_cookie_nor_header_reads_what_they_called(visitor):
+    nobody = visitor("")
+
+    assert "the secret of x" in events_of(nobody, f"/call/secret/{call(nobody)}")
+
+
+def test_mcp_calls_as_a_visitor_and_reads_as_itself(visitor, session):
+    ann, ben, mcp = visitor("ann"), visitor("ben"), visitor("")
+    ann.headers["x-gradio-user"] = mcp.headers["x-gradio-user"] = "mcp"
+    call(ann, session)
+
+    assert "secret of" not in events_of(ben, "/queue/data", session_hash=session)
+    assert "the secret of x" in events_of(mcp, "/queue/data", session_hash=session)
