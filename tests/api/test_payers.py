@@ -132,7 +132,7 @@ def test_whoever_goes_on_with_a_sweep_does_so_within_its_one_limit(shared, hub):
     with acting_as(ALICE):
         assert 0.5 == shared.moves.check(sweep_id, "hf-jobs", "l4x1", 3.0).offer.spent_usd
         shared.moves.resume(sweep_id, "hf-jobs", "l4x1", 3.0)
-        wait_for(lambda: hub.jobs)
+        wait_for(lambda: "free machine" in store.get(run_id).waits)
     with acting_as(BEN):
         assert 3.0 == shared.moves.check_added(sweep_id, 8).offer.limit_usd
         assert 3.0 == shared.spending.of_sweep(shared.runs.sweep(sweep_id)).rent.limit_usd
