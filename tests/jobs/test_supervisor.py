@@ -362,7 +362,7 @@ def test_what_a_killed_app_left_half_written_or_half_removed_is_tidied_away(stor
     supervisor.settle()
     supervisor.stop()
 
-    assert [".changed", ".new-now", ".publish.lock", run_id] == sorted(path.name for path in store.runs_dir.iterdir())
+    assert [".new-now", ".publish.lock", run_id] == sorted(path.name for path in store.runs_dir.iterdir())
 
 
 def test_where_an_engine_stumbles_while_a_supervisor_takes_over_its_runs_are_found_later(store):

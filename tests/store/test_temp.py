@@ -1,9 +1,6 @@
-"""The one home of temporary files: what is kept in it, for whom, and until when."""
+"""Temporary files: what is kept, for whom, until when, and what makes room."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from threading import Event
@@ -11,13 +8,12 @@ from threading import Event
 import pytest
 
 from rankviz.errors import LimitError
-from rankviz.paths import IMPORT_ROOT
-from rankviz.store.temp import KEPT_COPIES, TempHome
+from rankviz.store.temp import FRESH_SECONDS, KEPT, KEPT_COPIES, TempHome
 from rankviz.visitor import HOST, NOBODY, Visitor
 from tests.support.processes.workers import wait_for
 
-ANNA, BEN = Visitor("anna"), Visitor("ben")
-HOUR = 3600
+ANNA, BEN, CARL = Visitor("anna"), Visitor("ben"), Visitor("carl")
+HOUR, MB = 3600, 10**6
 
 
 @pytest.fixture
@@ -28,11 +24,15 @@ def temp(tmp_path, monkeypatch):
     return home
 
 
-def upload(temp: TempHome, name: str, owner: Visitor, size: int = 10) -> Path:
+def upload(temp, name, owner, size=10, age=0.0):
+    """A file that a visitor, or nobody, uploaded so many seconds before it may make room."""
     path = temp.page / f"hash-of-{name}" / name
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * size)
-    temp.own(path, owner.id)
+    if age:
+        os.utime(path, (time.time() - FRESH_SECONDS - age,) * 2)
+    if owner:
+        temp.own(path, owner.id)
     return path
 
 
@@ -95,15 +95,6 @@ def test_gradio_keeps_its_files_here_or_in_a_folder_of_their_own_where_it_was_to
     assert temp.page.is_dir()
 
 
-def test_gradio_gets_a_place_whose_name_is_the_same_wherever_one_stands(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", "elsewhere")
-    monkeypatch.chdir(tmp_path)
-
-    TempHome(tmp_path / "home").use_for_gradio()
-
-    assert tmp_path / "elsewhere" == Path(os.environ["GRADIO_TEMP_DIR"]).parent
-
-
 def test_where_nothing_can_be_written_gradio_has_its_own_place_unless_this_one_may_come_later(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
     (tmp_path / "home").write_text("")
@@ -139,28 +130,13 @@ def test_a_clock_that_jumps_ahead_removes_no_upload(temp, monkeypatch):
 
     monkeypatch.setattr(time, "time", lambda: real() + 48 * HOUR)
     for name in ("first", "second"):  # once the second has gone, all was looked at after the clock had jumped
-        left = temp.folder / "work" / name
-        left.mkdir()
+        left = temp.folder / "work" / f"work-{name}"
+        left.mkdir(parents=True)
+        make_old(left, 96 * HOUR)  # two days before the clock jumped
         wait_for(lambda left=left: not left.exists())
 
     assert path.exists()
     temp.clean = lambda *_: Event().wait()  # so that the thread works no more
-
-
-def test_an_upload_is_of_who_uploaded_it(temp):
-    path = upload(temp, "a.zip", ANNA)
-
-    assert temp.owns(path, ANNA)
-    assert temp.owns(path, Visitor("hf:1", also="anna"))
-    assert not temp.owns(path, BEN)
-    assert not temp.owns(path, NOBODY)
-
-
-def test_the_same_file_of_two_visitors_is_of_both(temp):
-    path = upload(temp, "a.zip", ANNA)
-    temp.own(path, BEN.id)
-
-    assert temp.owns(path, ANNA) and temp.owns(path, BEN)
 
 
 def test_a_link_among_the_uploads_is_what_it_leads_to(temp, tmp_path):
@@ -171,26 +147,6 @@ def test_a_link_among_the_uploads_is_what_it_leads_to(temp, tmp_path):
     temp.own(path, ANNA.id)
 
     assert not temp.owns(path, ANNA)
-
-
-def test_what_a_visitor_uploaded_is_counted_without_downloads_and_what_is_gone(temp, tmp_path):
-    upload(temp, "a.zip", ANNA, 100)
-    upload(temp, "b.zip", ANNA, 20).unlink()
-    upload(temp, "c.zip", BEN, 3)
-    (tmp_path / "d.zip").write_bytes(b"x")
-    temp.keep_download(tmp_path / "d.zip", ANNA)
-
-    assert (1, 100) == temp.usage(ANNA)
-
-
-def test_nothing_more_is_taken_where_the_room_is_full(temp):
-    temp.require_room(1)
-    upload(temp, "a.zip", ANNA, 1_000_001)
-
-    with pytest.raises(LimitError, match="all of the 1 MB that this server has for them"):
-        temp.require_room(1)
-    temp.require_room(2)
-    temp.require_room(None)
 
 
 def test_what_is_old_goes_and_what_is_new_stays(temp):
@@ -212,33 +168,16 @@ def test_a_folder_of_work_is_removed_with_the_block(temp):
     assert not folder.exists()
 
 
-def test_work_of_an_app_that_was_killed_goes_at_the_next_start_and_that_of_one_that_lives_stays(temp):
-    code = (
-        "import time; from pathlib import Path; from rankviz.store.temp import TempHome\n"
-        f"with TempHome(Path({str(temp.folder.parent)!r})).work() as f: print(f, flush=True); time.sleep(300)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(IMPORT_ROOT)}
-    app = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
-    left = Path(app.stdout.readline().strip())
-
+def test_work_of_an_app_that_was_killed_goes_once_it_is_old_and_nothing_of_others(temp):
     with temp.work() as mine:
-        temp.clean(HOUR)
-        assert left.is_dir() and mine.is_dir()
-        os.kill(app.pid, signal.SIGKILL)
-        app.wait()
-        temp.clean(HOUR)
-        assert not left.parent.exists()
-        assert mine.is_dir()
+        names = (mine.name, "work-left", "projects")
+        for name in names[1:]:
+            (temp.folder / "work" / name).mkdir()
+            make_old(temp.folder / "work" / name, 3 * HOUR)
 
+        temp.clean(2 * HOUR)
 
-def test_a_folder_beside_that_of_an_app_stays_since_it_is_somebody_elses(temp):
-    theirs = temp.folder / "work" / "projects" / "thesis.tex"
-    theirs.parent.mkdir(parents=True)
-    theirs.write_text("years")
-
-    temp.clean(HOUR)
-
-    assert "years" == theirs.read_text()
+        assert [True, False, True] == [(temp.folder / "work" / name).exists() for name in names]
 
 
 def test_where_nothing_can_be_written_work_has_a_folder_of_the_system(tmp_path):
@@ -266,3 +205,98 @@ def test_of_the_adapters_from_the_hub_the_newest_few_stay_and_uploads_are_no_suc
 
     assert [True] * KEPT_COPIES + [False] * 2 == [path.is_file() for path in copies]
     assert kept.is_file()
+
+
+@pytest.fixture
+def made(temp, tmp_path):
+    """made(visitor, size): a new download, newer than all that were made before."""
+    count = 0
+
+    def make(visitor, size=10, most_bytes=float("inf")):
+        nonlocal count
+        count += 1
+        (written := tmp_path / f"{count}.zip").write_bytes(b"x" * size)
+        path = temp.keep_download(written, visitor, most_bytes)
+        os.utime(path.parent, (time.time() - 1000 + count,) * 2)
+        return path
+
+    return make
+
+
+def there(paths):
+    return [path for path in paths if path.exists()]
+
+
+def test_a_download_is_a_file_of_its_name_in_a_folder_that_nobody_can_guess(temp, made):
+    path = made(ANNA, 7)
+
+    assert temp.is_download(path)
+    assert "1.zip" == path.name
+    assert 7 == path.stat().st_size
+    assert 32 < len(path.parent.name)
+
+
+def test_only_the_newest_few_of_a_visitor_stay(temp, made):
+    bens = made(BEN)
+    annas = [made(ANNA) for _ in range(KEPT + 2)]
+
+    assert annas[-KEPT:] == there(annas)
+    assert bens.exists()
+    assert KEPT + 1 == len(list(temp.page.iterdir()))
+
+
+def test_they_are_no_more_bytes_than_a_visitor_may_have(made):
+    small, medium, last = made(ANNA, 10, 100), made(ANNA, 60, 100), made(ANNA, 35, 100)
+
+    assert [medium, last] == there([small, medium, last])
+
+
+def test_a_full_server_removes_the_oldest_downloads_of_whoever_asked_for_them(temp, made):
+    first, second, third = made(ANNA, MB // 2), made(BEN, MB // 4), made(CARL, MB // 4)
+
+    left = temp.require_room(1, coming_bytes=MB // 3)
+
+    assert [second, third] == there([first, second, third])
+    assert MB - MB // 3 - MB // 2 == left
+
+
+def test_the_oldest_of_who_has_most_makes_room_first_whoever_came_first(temp):
+    small = upload(temp, "small", ANNA, 200_000, age=500)
+    old, new = upload(temp, "old", BEN, 400_000, age=60), upload(temp, "new", BEN, 400_000, age=30)
+
+    left = temp.require_room(1, coming_bytes=300_000)
+
+    assert [small, new] == there([small, old, new])
+    assert 100_000 == left
+
+
+def test_as_much_goes_as_is_needed_until_nobody_has_more_than_others(temp):
+    anna, carl = upload(temp, "a", ANNA, 250_000, age=500), upload(temp, "c", CARL, 100_000, age=900)
+    bens = [upload(temp, f"b{age}", BEN, 200_000, age=age) for age in (90, 60, 30)]
+
+    temp.require_room(1, coming_bytes=700_000)
+
+    assert [carl, bens[-1]] == there([anna, carl, *bens])
+
+
+def test_what_has_just_come_stays_and_counts_for_its_visitor(temp):
+    files = upload(temp, "old", BEN, 300_000, age=60), upload(temp, "just come", BEN, 400_000)
+    files = *files, upload(temp, "a", ANNA, 300_000, age=500)
+
+    temp.require_room(1, coming_bytes=200_000)
+    assert [*files[1:]] == there(files)
+
+    with pytest.raises(LimitError, match="all of the 1 MB that this server has for them"):
+        temp.require_room(1, coming_bytes=700_000)
+    assert [*files[1:]] == there(files)
+
+
+def test_the_same_content_by_another_name_stays(temp):
+    old = upload(temp, "a", ANNA, 600_000, age=60)
+    same = old.with_name("b")
+    same.write_bytes(b"x" * 400_000)
+    temp.own(same, "ben")
+
+    temp.require_room(1, coming_bytes=500_000)
+
+    assert [same] == there([old, same])

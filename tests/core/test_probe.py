@@ -1,4 +1,4 @@
-"""A probe as it is requested, queued and kept; the worker is a stand-in."""
+"""Probes: lines through measured depths worked by hand, what is refused, records and simulated steps."""
 
 import json
 from dataclasses import replace
@@ -6,14 +6,70 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.probe import ProbeQuestion, ProbeRecord, ProbeSummary, as_json, choose_depths, sentences
+from rankviz.children import Children
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.probe import (
+    DepthLine,
+    ProbeQuestion,
+    ProbeRecord,
+    ProbeSummary,
+    Simulated,
+    SimulatedProbe,
+    as_json,
+    choose_depths,
+    extrapolate,
+    fit,
+    sentences,
+)
+from rankviz.core.quantity import Range
 from rankviz.core.runs.events import DepthDidNotFit, DepthSkipped, ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore
-from tests.support.processes.workers import states, supervise, sweep, wait_for, worker
+from tests.support.processes.workers import states, supervise, sweep, worker
 from tests.support.runs.probes import API, MIB, measured, request
 from tests.support.runs.toy import ASSETS
+
+
+def test_two_depths_make_a_line_that_goes_through_both():
+    # 300 + 10 d MiB and 0.5 + 0.1 d seconds; at 30 blocks 600 MiB, 3.5 s
+    extrapolation = extrapolate(
+        [measured(4, forward=340, backward=200, steps=(0.9,)), measured(8, forward=380, backward=240, steps=(1.3,))], 30
+    )
+
+    assert 600 * MIB == pytest.approx(extrapolation.peak_bytes)
+    assert (300 * MIB, 10 * MIB) == pytest.approx((extrapolation.peak.intercept, extrapolation.peak.slope))
+    assert 3.5 == pytest.approx(extrapolation.step_seconds)
+    assert (0.5, 0.1) == pytest.approx((extrapolation.step.intercept, extrapolation.step.slope))
+    assert (100 + 20 * 30) * MIB == pytest.approx(extrapolation.load_peak_bytes)
+    assert 30_000 == extrapolation.trainable_parameters
+    assert 8_000 == extrapolation.total_parameters
+
+
+def test_more_than_two_depths_are_fitted_by_least_squares():
+    # mean depth 2, mean value 5; slope ((-1)(-2) + 0 + (1)(3)) / 2 = 2.5
+    assert DepthLine(0.0, 2.5) == fit([1, 2, 3], [3, 4, 8])
+
+
+def test_where_the_counter_is_exact_the_moment_that_rules_the_deep_model_may_not_rule_the_shallow_one():
+    # forward 400 + 10 d, optimizer 100 + 30 d: they cross at 15 blocks
+    shallow = [
+        measured(4, kind="allocated", forward=440, optimizer=220),
+        measured(8, kind="allocated", forward=480, optimizer=340),
+    ]
+
+    assert ("optimizer", 1000 * MIB) == (extrapolate(shallow, 30).moment, extrapolate(shallow, 30).peak_bytes)
+    assert ("forward", 500 * MIB) == (extrapolate(shallow, 10).moment, extrapolate(shallow, 10).peak_bytes)
+
+
+def test_noise_weighs_as_far_as_the_line_is_stretched():
+    # At 12 from 4 and 8 the value is -1 · first + 2 · second.
+    first, second = measured(4, forward=1, steps=(1.0, 1.0, 4.0)), measured(8, forward=1, steps=(2.0, 3.0, 4.0))
+
+    # distances to the median of the second: 1, 0, 1, so 1.25 · 1.48 · 1 / √3; of the first 0, 0, 3, so 0
+    assert 2 * 1.25 * 1.48 / 3**0.5 == pytest.approx(extrapolate([first, second], 12).step_noise_seconds)
+
 
 PROBING = worker(
     """
@@ -44,18 +100,14 @@ def test_auto_is_settled_for_the_device():
         ({"precision": "nf4-dq"}, "no GPU here"),
         ({"optim": "adamw_8bit"}, "needs a GPU"),
         ({"gradient_checkpointing": "unsloth", "framework": "peft"}, "only in Unsloth"),
-        ({"framework": "trl"}, "needs a GPU"),
         ({"gradient_checkpointing": "hf"}, "Choose auto or none"),
         ({"loss_path": "full"}, "the loss on the path fused"),
         ({"attn_implementation": "eager"}, "sdpa attention"),
         ({"r": 0}, "1 to 1,024"),
-        ({"r": True}, "whole number"),
-        ({"max_length": 4}, "8 to"),
         ({"per_device_train_batch_size": 4096, "max_length": 2048}, "at most 4,194,304 tokens per step"),
         ({"depths": (31,)}, "30 blocks"),
         ({"framework": "axolotl"}, "unsloth, trl, peft"),
         ({"time_limit_seconds": 0.0}, "Time limit in seconds must be a number from 1 to 86,400"),
-        ({"memory_limit_bytes": 5}, "from 1,048,576 to"),
         ({"target_modules": ()}, "target module"),
         ({"moe_scheme": "linear-only"}, "MoE scheme of an Unsloth probe without a GPU must be one of default"),
         ({"finetune_mlp_modules": False}, "finetune_mlp_modules is a setting of Unsloth on a GPU"),
@@ -73,16 +125,6 @@ def test_auto_is_settled_for_the_device():
 def test_what_cannot_be_probed_is_said_with_what_to_change(settings, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
         request(**settings)
-
-
-def test_a_probe_by_unsloth_on_a_gpu_takes_flags_and_whole_models():
-    asked = request(cuda=True, model="google/gemma-3-4b-it:whole", finetune_mlp_modules=False)
-
-    assert asked.lora.finetune_mlp_modules is False
-
-
-def test_without_a_gpu_a_probe_has_no_vision_layers_to_turn_off():
-    assert request(finetune_vision_layers=False, finetune_mlp_modules=True).lora.finetune_vision_layers is False
 
 
 def test_depths_of_ones_own_must_keep_the_pattern_whole():
@@ -162,20 +204,56 @@ def test_a_probe_waits_its_turn_behind_runs_and_lands_in_the_same_store(store):
         again.probe(run_ids[0])
 
 
-def test_a_probe_is_cancelled_as_a_run_is(store):
-    store.create_probe(request(), "{}")
-    supervisor = supervise(store, (), probe_command=worker("begin(run_ids[0]); time.sleep(600)"))
-    wait_for(lambda: store.probe("probe-1").state is RunState.RUNNING)
-
-    supervisor.cancel("probe-1")
-    supervisor.stop()
-
-    assert RunState.CANCELLED is store.probe("probe-1").state
-
-
 def test_a_model_that_is_not_there_or_targets_that_are_not_in_it_are_refused_before_anything_is_queued(tmp_path):
     api = Api(home=tmp_path / "home", assets=ASSETS)
 
     with pytest.raises(InvalidSettingError, match="c_attn"):
         api.probes.start(ProbeQuestion(model_id="gpt2"))
     assert not (tmp_path / "home").exists()
+
+
+RUN = {
+    "depth": 2,
+    "loaded": 2**30,
+    "static": 2**30 + 2**20,
+    "moments": {"forward": 3 * 2**30, "optimizer": 2 * 2**30},
+    "reserved": 4 * 2**30,
+    "kernels": {"math": 8},
+    "trainable_parameters": 100,
+    "workspaces": 0,
+}
+
+
+def test_a_simulated_probe_says_that_nothing_was_measured_and_how_far_off_simulations_are():
+    probe = SimulatedProbe(
+        model_id="a/b",
+        gpu="T4",
+        lora=LoraConfig(),
+        training=TrainingSetup(framework="trl"),
+        padded=False,
+        run=Simulated(**RUN),
+        estimate=Range(1.0, 2.0, 3.0),
+        mean_error=0.003,
+        worst_error=0.016,
+    )
+
+    said, value = probe.sentences(), probe.as_json()
+
+    assert said[0].startswith("Nothing was measured")
+    assert "0.3 % off on average, 1.6 % at most" in said[1]
+    assert "forward. Attention kernel: math" in said[2]
+    assert (3 * 2**30, 4 * 2**30, "forward") == (value["allocated_bytes"], value["reserved_bytes"], value["moment"])
+    assert {"low": 1, "expected": 2, "high": 3} == value["estimate_bytes"]
+
+
+def test_beside_padded_batches_stands_the_estimate_of_padded_batches(monkeypatch):
+    monkeypatch.setattr(Children, "ask", lambda *_args, **_more: RUN)
+    more = {"gradient_checkpointing": "auto", "per_device_train_batch_size": 2, "max_length": 4096}
+    setup = TrainingSetup(framework="trl", precision="nf4-dq", **more)
+    question = ProbeQuestion(model_id="meta-llama/Llama-3.1-8B", lora=LoraConfig(r=16), training=setup)
+    plain, padded = (Api().probes.simulate(question, "T4", padded=each).estimate.expected for each in (False, True))
+
+    assert padded < plain / 2  # a mask repeats keys, and then no math kernel runs
+    with pytest.raises(InvalidSettingError, match="A batch of one example has no padding"):
+        alone = replace(setup, per_device_train_batch_size=1)
+        Api().probes.simulate(replace(question, training=alone), "T4", padded=True)

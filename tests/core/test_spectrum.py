@@ -1,4 +1,4 @@
-"""What singular values say: energies, ranks, and PEFT's patterns for them. Numbers by hand."""
+"""Spectra of adapters, worked by hand, and the ranks that follow."""
 
 import json
 from math import exp, log, sqrt
@@ -9,13 +9,17 @@ from rankviz.core.spectrum import (
     LayerSpectrum,
     Ranks,
     Spectrum,
-    alpha_for,
+    Truncation,
     as_json,
+    grid,
+    grouped,
     in_words,
     patterns,
     proposed_rank,
-    spread,
+    quantiles,
+    spaced,
     suggested,
+    truncations,
     wanted_ranks,
 )
 from rankviz.errors import InvalidSettingError
@@ -108,10 +112,6 @@ def test_ranks_after_few_or_unknown_steps_are_said_to_be_those_of_the_random_sta
     assert steps == as_json(spectrum)["training_steps"]
 
 
-def test_an_adapter_without_an_update_says_nothing_of_steps():
-    assert "steps" not in in_words(adapter(layer("q", 0.0), training_steps=10))
-
-
 def test_json_has_the_keys_that_others_script_against():
     printed = as_json(adapter(Q))
 
@@ -181,23 +181,85 @@ def test_experts_of_a_fused_parameter_share_one_rank():
     assert Ranks(1, 1, {"^m.0.experts.down_proj": 3}, {"^m.0.experts.down_proj": 3}) == spectrum
 
 
-def test_alpha_is_a_whole_number_where_it_is_one():
-    assert 4 == alpha_for(0.1 * 10, 4, use_rslora=False)
-    assert isinstance(alpha_for(0.1 * 10, 4, use_rslora=False), int)
-    assert 1.5 == alpha_for(0.25, 6, use_rslora=False)
-
-
-def test_a_spread_leaves_out_updates_that_are_zero():
-    """Energies 1 + 0, 1 + 1 and 4 + 4 + 4 over the largest one: 1, 2, 3."""
-    layers = [layer("a", 1.0, 0.0), layer("b", 1.0, 1.0), layer("c", 2.0, 2.0, 2.0), layer("dead", 0.0, 0.0)]
-
-    assert (1.0, 2.0, 3.0) == pytest.approx(spread(layers, "stable_rank"))
-    assert spread([layers[-1]], "stable_rank") is None
-
-
 @pytest.mark.parametrize(
     ("values", "proposed"),
     [((4.0, 3.0, 0.0), 2), ((1.0, 1.0, 1.0), 2), ((1.0,), 1), ((0.0, 0.0), 1), ((10.0, 0.1, 0.1), 1)],
 )
 def test_the_proposed_rank_keeps_nearly_all_and_is_lower_than_the_trained_one(values, proposed):
     assert proposed == proposed_rank(adapter(layer("m.0.q", *values)))
+
+
+BY_MODULE = Truncation(energy=0.99)
+
+
+def of_module(*values):
+    layer = LayerSpectrum(name="q", module="q", r=len(values), scale=1.0, singular_values=values)
+    return Spectrum(name="mine", r=len(values), layers=(layer,))
+
+
+def test_ranks_that_hold_90_95_and_99_percent_and_half_of_the_trained_rank():
+    """Energies 90.25, 6.25, 2.89, 0.25 and twelve of 0.03: 1 holds 90 %, 2 holds 95 %, 3 holds 99 %."""
+    values = (9.5, 2.5, 1.7, 0.5, *[0.03**0.5] * 12)
+
+    assert (Truncation(r=1), Truncation(r=2), Truncation(r=3), Truncation(r=8), BY_MODULE) == truncations(
+        of_module(*values)
+    )
+
+
+def test_an_adapter_that_needs_its_whole_rank_has_half_of_it_alone():
+    assert (Truncation(r=2),) == truncations(of_module(1.0, 1.0, 1.0, 1.0))
+
+
+def test_nothing_is_offered_below_rank_1_or_without_an_update():
+    assert () == truncations(of_module(1.0))
+    assert () == truncations(of_module(0.0, 0.0))
+
+
+def test_blocks_and_modules_in_their_usual_order():
+    names = ["mlp.down_proj", "self_attn.k_proj", "self_attn.q_proj"]
+    laid_out = grid(adapter(*(layer(f"model.layers.{i}.{name}", 1.0) for i in (10, 9) for name in names)))
+
+    assert ["q_proj", "k_proj", "down_proj"] == laid_out.rows
+    assert ["9", "10"] == laid_out.blocks
+    assert ["model.layers.9.self_attn.q_proj", "model.layers.10.self_attn.q_proj"] == [
+        one.name for one in laid_out.row("q_proj")
+    ]
+
+
+def test_names_are_longer_where_they_would_be_the_same():
+    names = ["text.layers.0.attn.out", "vision.blocks.0.attn.out", "text.layers.0.mlp.out"]
+    laid_out = grid(adapter(*(layer(name, 1.0) for name in names)))
+
+    assert {"layers.attn.out", "blocks.attn.out", "mlp.out"} == set(laid_out.rows)
+
+
+def test_a_module_outside_blocks_stands_in_a_column_of_its_own():
+    laid_out = grid(adapter(layer("model.layers.0.q_proj", 1.0), layer("lm_head", 2.0)))
+
+    assert ["0", "–"] == laid_out.blocks
+    assert {("q_proj", "0"), ("lm_head", "–")} == laid_out.cells.keys()
+
+
+def test_experts_share_a_cell():
+    laid_out = grid(adapter(*(layer(f"model.layers.0.mlp.experts.{i}.up_proj", 1.0) for i in range(3))))
+    fused = grid(adapter(*(layer(f"model.layers.0.mlp.experts.base_layer.{i}", 1.0) for i in range(3))))
+
+    assert (["up_proj"], 3) == (laid_out.rows, len(laid_out.cells["up_proj", "0"]))
+    assert (["experts.base_layer.*"], 3) == (fused.rows, len(fused.cells["experts.base_layer.*", "0"]))
+
+
+def test_a_few_numbers_are_all_there_and_many_are_spaced_on_a_logarithmic_scale():
+    assert [1, 2, 3] == spaced(3, 3)
+    assert [1, 10, 100] == spaced(100, 3)
+    assert [1, 7, 10, 100] == spaced(100, 3, always=[7])
+
+
+def test_quantiles_are_values_of_the_lines_and_short_lines_end():
+    lines = quantiles([[float(n), float(-n)] for n in range(10)] + [[100.0]])
+
+    assert ([100.0, 0.0], [5.0, -5.0], [0.0, -9.0]) == (lines["highest"], lines["median"], lines["lowest"])
+
+
+def test_neighbours_are_grouped_as_little_as_needed():
+    assert [["a"], ["b"]] == grouped(["a", "b"], 2)
+    assert [["a", "b"], ["c", "d"], ["e"]] == grouped(list("abcde"), 4)

@@ -1,13 +1,20 @@
-"""How far a sweep is and how long it still takes, worked out by hand."""
+"""How far a sweep is and how long it still takes; and announced times of finished runs."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from benchmarks.run_times import Finished, by_recording, coverage, of_home, read, replay
+from rankviz.core.cost.pace import Difference, Timing, Workload
 from rankviz.core.runs.events import RunCompleted, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.run_time import FormulaTimes
 from rankviz.core.runs.sweep_time import progress_of, stage_in_words
+from rankviz.paths import ASSETS
 from tests.support.runs import questions
+from tests.support.runs.toy import ASSUMPTIONS
 
 
 def reached(time, stage):
@@ -61,10 +68,16 @@ def sweep(*runs):
 
 DONE = record(*loading(), *trained(21.0))
 """Ends at 161 s."""
+
+
 LATER = record(
     RunStarted(time=161.0, environment={}), reached(161.0, "attaching the adapter"), *trained(162.0, first=False)
 )
+
+
 QUEUED = record()
+
+
 EARLIER = replace(DONE, request=replace(DONE.request, sweep_id="earlier"))
 
 
@@ -84,23 +97,6 @@ def test_training_goes_on_at_its_pace_and_what_comes_after_takes_as_long_as_in_o
     assert 30 * 2 + 8 + 2 + 1 + 40 * 2.5 + 8 + 2 == pytest.approx(left)
 
 
-def test_in_the_first_run_evaluating_the_adapter_takes_as_long_as_evaluating_the_base():
-    training = record(*loading(), *trained(21.0)[:4], step(10, 30.0, 61.0))
-
-    assert 30 * 3 + 10 == pytest.approx(progress_of(sweep(training), 61.0).seconds_left)
-
-
-def test_one_step_is_no_pace():
-    assert progress_of(sweep(record(*loading(), *trained(21.0)[:4])), 35.0).seconds_left is None
-
-
-def test_while_a_long_stage_to_come_is_not_known_the_time_left_is_not():
-    run = record(*loading()[:3])
-
-    assert progress_of(sweep(run, QUEUED), 5.0).seconds_left is None
-    assert "Time left: not known yet." in progress_of(sweep(run, QUEUED), 5.0).sentence
-
-
 def test_earlier_runs_on_the_machine_say_how_long_the_stages_take():
     importing = record(*loading()[:3])
 
@@ -108,12 +104,6 @@ def test_earlier_runs_on_the_machine_say_how_long_the_stages_take():
 
     # 3 of 12 s of the import are over; then 5 + 1 + 1, evaluating 10, training 120, evaluating 8, saving 2
     assert 9 + 7 + 10 + 120 + 8 + 2 == pytest.approx(left)
-
-
-def test_an_earlier_run_of_another_length_says_how_long_a_step_takes():
-    importing = record(*loading()[:3], max_steps=10)
-
-    assert 9 + 7 + 10 + 30 + 8 + 2 == pytest.approx(progress_of(sweep(importing), 5.0, [EARLIER]).seconds_left)
 
 
 def test_an_earlier_run_of_another_base_says_only_how_long_the_import_takes():
@@ -126,21 +116,6 @@ def test_an_earlier_run_of_another_base_says_only_how_long_the_import_takes():
     assert 9 + 7 + 10 + 120 + 8 + 2 == pytest.approx(progress_of(sweep(importing), 5.0, [EARLIER, later]).seconds_left)
 
 
-def test_the_rest_of_a_stage_follows_from_its_share_and_its_time():
-    events = [*loading(), reached(21.0, "evaluating the base"), progressed(25.0, 16, 64)]
-
-    left = progress_of(sweep(record(*events)), 27.0, [EARLIER]).seconds_left
-
-    # a quarter took 4 s, so all takes 16; 6 of them are over
-    assert 10 + 120 + 8 + 2 == pytest.approx(left)
-
-
-def test_a_stage_that_takes_longer_than_usual_counts_as_about_to_end():
-    importing = record(*loading()[:3])
-
-    assert 0 + 7 + 10 + 120 + 8 + 2 == pytest.approx(progress_of(sweep(importing), 99.0, [EARLIER]).seconds_left)
-
-
 def test_a_download_interrupts_loading_which_then_goes_on():
     downloading = [*loading()[:4], reached(15.0, "downloading the base"), progressed(20.0, 50, 200, "bytes")]
 
@@ -150,17 +125,6 @@ def test_a_download_interrupts_loading_which_then_goes_on():
     # 15 s of download; then loading 5, tokenizing 1, attaching 1 and the run
     assert 15 + 5 + 2 + 10 + 120 + 8 + 2 == pytest.approx(left)
     assert 4 + 2 + 10 + 120 + 8 + 2 == pytest.approx(again)
-
-
-def test_before_the_whole_is_known_the_time_left_is_that_of_the_stage():
-    downloading = [*loading()[:2], reached(2.0, "downloading the base"), progressed(12.0, 50, 200, "bytes")]
-
-    progress = progress_of(sweep(record(*downloading)), 14.0)
-
-    # a quarter took 10 s, so all takes 40; 12 of them are over
-    assert progress.seconds_left is None
-    assert 28 == pytest.approx(progress.stage_seconds_left)
-    assert progress.sentence.endswith("Time left: about 28 s for this stage; the rest is not known yet.")
 
 
 def test_the_modules_of_an_import_give_a_time_left_until_an_earlier_start_is_known():
@@ -195,25 +159,6 @@ def test_truncating_takes_an_evaluation_and_its_recovery_steps():
     assert 2 * 3 + 8 - 5 == pytest.approx(progress_of(sweep(later), 177.0).seconds_left)
 
 
-def test_answers_take_as_long_as_those_of_the_base():
-    begun = [*loading(), reached(21.0, "evaluating the base"), reached(31.0, "writing 3 held-out answers")]
-    later = [event for event in trained(36.0, first=False) if not isinstance(event, RunCompleted)][:3]
-
-    training = record(*begun, *later, step(10, 30.0, 66.0), shown_answers=4)
-
-    assert 30 * 3 + 10 + 5 == pytest.approx(progress_of(sweep(training), 66.0).seconds_left)
-
-
-def test_between_two_runs_the_time_left_is_that_of_those_that_wait():
-    assert 1 + 120 + 8 + 2 == pytest.approx(progress_of(sweep(DONE, QUEUED), 170.0).seconds_left)
-
-
-def test_a_sweep_that_waits_or_has_ended_has_no_time_left_to_tell():
-    assert progress_of(sweep(QUEUED), 9.0, [EARLIER]).seconds_left is None
-    assert progress_of(sweep(DONE, LATER), 300.0).seconds_left is None
-    assert "" == progress_of(sweep(QUEUED), 9.0).sentence
-
-
 def test_the_share_of_a_sweep_is_that_of_its_time():
     done = record(*loading(1000.0), *trained(1021.0))
     training = record(*loading(1161.0), *trained(1182.0)[:3], step(10, 30.0, 1222.0))
@@ -223,12 +168,6 @@ def test_the_share_of_a_sweep_is_that_of_its_time():
     assert 222 / (222 + 90 + 8 + 2) == pytest.approx(progress.share)
     assert 1.0 == progress_of(sweep(DONE), 999.0).share
     assert progress_of(sweep(QUEUED), 9.0).share is None
-
-
-def test_a_sweep_that_has_not_ended_has_at_least_a_second_left():
-    saving = record(*loading(), *trained(21.0)[:-1])
-
-    assert 1.0 == progress_of(sweep(saving), 999.0).seconds_left
 
 
 def test_where_a_sweep_is_reads_as_a_sentence():
@@ -284,9 +223,91 @@ def test_of_a_sweep_that_several_workers_train_the_work_that_is_left_is_divided_
     assert spent / (spent + 4 * 70 + 6 * one_to_come) == pytest.approx(together.share)
 
 
-def test_a_sweep_takes_at_least_as_long_as_the_run_that_ends_last():
-    just_begun = record(RunStarted(time=221.0, environment={}), reached(221.0, "attaching the adapter"))
+ROOT = Path(__file__).parents[3]
 
-    assert 1 + 40 * 2.5 + 10 == pytest.approx(
-        progress_of(sweep(DONE, running_since(200.0), just_begun), 221.0).seconds_left
+
+HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
+
+
+def run(ended_at, training=1.0, workload=HERE, **parts):
+    """Expected: load 40 s, training 100 s, 20 examples of 0.5 s."""
+    timing = Timing(
+        source_id=f"run-{ended_at}",
+        kind="run",
+        ended_at=ended_at,
+        workload=workload,
+        ratios={"training": training, "evaluation": 2.0, "rest": 3.0, **parts},
     )
+    return Finished(
+        timing=timing, expected=FormulaTimes(load=40.0, training=100.0, evaluation_of_one=0.5), evaluated=20
+    )
+
+
+def test_each_run_is_announced_from_those_that_ended_before_it_and_the_first_not_at_all():
+    second, third = replay([run(3.0, 4.0), run(1.0, 1.0), run(2.0, 2.0)], ASSUMPTIONS)
+
+    assert (1, 2) == (second.sources, third.sources)
+    assert 100 + 20 + 3 == pytest.approx(second.seconds.expected)
+    assert 100 * 2**0.5 + 20 + 3 == pytest.approx(third.seconds.expected)
+
+
+FROM_LATER = "20261126"
+"""Recorded runs from this day on had no part in the choice of the width."""
+
+
+@pytest.mark.parametrize(("later", "at_most"), [(False, 2.0), (True, 2.1)])
+def test_of_the_shipped_sweeps_four_in_five_runs_are_inside_a_range_of_about_twice_its_low_end(later, at_most):
+    """The figures of docs/method.md."""
+    announced = [each for each in replay(of_home(ASSETS / "recorded"), ASSUMPTIONS) if each.sources >= 3]
+    alike = [each for each in announced if each.differs is Difference.NONE]
+    like = coverage([each for each in alike if later == (each.finished.timing.source_id >= FROM_LATER)])
+
+    assert like.inside >= 0.8 * like.runs
+    assert like.widest <= at_most
+    prose = " ".join((ROOT / "docs" / "method.md").read_text("utf-8").split())
+    figures = re.findall(
+        r"had (\d+) runs after three like ones: (\d+) of them were inside the announced range \((\d+) %\), whose "
+        r"high end was ([\d.]+) times the low end \(median; ([\d.]+) at most\)",
+        prose,
+    )
+    runs, inside, share, width, widest = figures[later]
+    assert (int(runs), int(inside)) == like[:2]
+    assert int(share) == round(100 * like.inside / like.runs)
+    assert (float(width), float(widest)) == (round(like.middle_width, 2), round(like.widest, 2))
+
+
+def changes(finished, *, idle):
+    """Of all setups the most that the training ratio changed between runs; idle: without what the threads waited."""
+    ratios: dict[Workload, list[float]] = {}
+    for timing in (run.timing for run in finished if "training" in run.timing.ratios):
+        slowed = timing.slowdowns["training"] if idle else 1.0
+        ratios.setdefault(timing.workload, []).append(timing.ratios["training"] / slowed)
+    return max(max(each) / min(each) for each in ratios.values())
+
+
+CHOSEN_ON = 10
+"""So many of the runs that say how busy the machine was had ended before here-idle-noise and here-others-drift were
+chosen."""
+
+
+def test_the_figures_of_runs_that_say_how_busy_the_machine_was_are_those_of_their_rows():
+    """The figures of docs/method.md."""
+    finished, _ = by_recording(read(ASSETS / "run_times.csv"))
+    first = {run.timing.source_id for run in finished[:CHOSEN_ON]}
+    announced = replay(finished, ASSUMPTIONS)
+    chosen_on = coverage([each for each in announced if each.finished.timing.source_id in first])
+    later = [each for each in announced if each.finished.timing.source_id not in first]
+    unseen = coverage(later)
+    loads = [run.timing.load_average for run in finished]
+    change, idle_change = changes(finished, idle=False), changes(finished, idle=True)
+
+    prose = " ".join((ROOT / "docs" / "method.md").read_text("utf-8").split())
+    assert f"{len(finished)} runs with the counts" in prose
+    assert f"a load average of {min(loads):.0f} to {max(loads):.0f}" in prose
+    assert f"by a factor of up to {change:.1f} between runs, and {idle_change:.1f} without the waiting" in prose
+    assert f"{chosen_on.inside} of {chosen_on.runs} announced" in prose
+    assert f"Of the {unseen.runs} after that, {unseen.inside} were inside" in prose
+    assert f"({100 * unseen.inside / unseen.runs:.0f} %)" in prose
+    assert f"{unseen.middle_width:.1f} times the low end (median; {unseen.widest:.1f} at most)" in prose
+    assert f"{sum(each.sources >= 3 for each in later)} of them were announced from three runs" in prose
+    assert unseen.inside >= 0.8 * unseen.runs

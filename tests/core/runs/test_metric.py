@@ -17,10 +17,6 @@ def test_the_front_is_what_no_other_point_beats_on_both():
     assert (cheap, dear) == pareto_front([dear, middling, cheap])
 
 
-def test_of_equal_costs_only_the_better_is_on_the_front():
-    assert (run(4, 1.5, cost=7),) == pareto_front([run(2, 1.9, cost=7), run(4, 1.5, cost=7)])
-
-
 def test_a_diverged_run_is_on_no_front_and_in_no_mean():
     points = [run(2, float("nan"), seed=0), run(2, 1.9, seed=1), run(4, float("inf"))]
 
@@ -34,12 +30,6 @@ def test_a_rank_is_its_mean_over_seeds_with_their_spread():
     assert (2.0, 1.0, 3) == (group.loss, group.spread, group.runs)
 
 
-def test_one_run_has_no_spread_rather_than_a_spread_of_zero():
-    (group,) = by_rank([run(8, 1.0)], RATES)
-
-    assert group.spread is None
-
-
 def test_each_rank_stands_at_the_learning_rate_that_the_verdict_chose():
     points = [run(2, 1.9, rate=1e-3), run(2, 1.7, rate=3e-3), run(8, 1.6, rate=1e-3), run(8, 1.8, rate=3e-3)]
 
@@ -48,14 +38,6 @@ def test_each_rank_stands_at_the_learning_rate_that_the_verdict_chose():
     assert [(2, 3e-3, 1.7, 2), (8, 1e-3, 1.6, 2)] == [
         (group.r, group.learning_rate, group.loss, group.learning_rates_tried) for group in groups
     ]
-
-
-def test_a_rank_that_the_verdict_leaves_out_is_no_group():
-    assert [8] == [group.r for group in by_rank([run(2, 1.9), run(8, 1.8)], {8: 1e-3})]
-
-
-def test_no_runs_no_note():
-    assert "" == learning_rate_note(())
 
 
 @pytest.mark.parametrize(
