@@ -11,7 +11,6 @@ import time
 from dataclasses import replace
 
 import pytest
-from rankviz.supervisor.outcomes import BY_ADMIN
 
 from rankviz.core.runs.events import Answered, Evaluated, GreedyAnswer, RunCancelled, RunFailed, RunStarted
 from rankviz.core.runs.record import RunState
