@@ -6,23 +6,17 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.children import Children
-from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.lora.config import LoraConfig
 from rankviz.core.probe import (
     DepthLine,
     ProbeQuestion,
     ProbeRecord,
     ProbeSummary,
-    Simulated,
-    SimulatedProbe,
     as_json,
     choose_depths,
     extrapolate,
     fit,
     sentences,
 )
-from rankviz.core.quantity import Range
 from rankviz.core.runs.events import DepthDidNotFit, DepthSkipped, ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError

@@ -1,4 +1,4 @@
-"""Simulated steps of a tiny Llama: bytes worked out by hand, and the attention kernel of each card.
+"""Simulated training steps: the allocator's rules and bytes worked out by hand.
 
 One child process for all: the simulated card must be there before torch.
 """
@@ -10,6 +10,33 @@ import subprocess
 import sys
 
 import pytest
+
+from benchmarks.simulate.card import Allocator
+
+MIB = 2**20
+
+
+def test_sizes_are_rounded_to_512_bytes_and_small_ones_share_a_segment_of_2_mib():
+    allocator = Allocator()
+
+    allocator.allocate(1)
+    allocator.allocate(513)
+
+    assert 512 + 1024 == allocator.allocated
+    assert 2 * MIB == allocator.reserved
+
+
+def test_large_ones_have_segments_of_whole_2_mib_and_free_neighbours_become_one_block():
+    allocator = Allocator()
+    parts = [allocator.allocate(size) for size in (11 * MIB, 4 * MIB, 4 * MIB, 4 * MIB)]
+
+    for part in parts[1:]:
+        allocator.free(part)
+    allocator.allocate(12 * MIB)
+
+    assert (12 + 20) * MIB == allocator.reserved
+    assert (12 + 12) * MIB == allocator.allocated  # 11 MiB have a segment of 12, of which too little is left
+
 
 pytestmark = pytest.mark.torch
 
@@ -29,13 +56,13 @@ SCRIPT = """
 import json, sys
 from dataclasses import replace
 from pathlib import Path
-from rankviz.worker.simulate.card import prepare
+from benchmarks.simulate.card import prepare
 prepare()
 from rankviz.catalog.hardware import find_gpu, load_gpus
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.paths import ASSETS
-from rankviz.worker.simulate.step import simulate
+from benchmarks.simulate.step import simulate
 
 config, lora = json.loads(sys.argv[1]), LoraConfig(r=8, target_modules=("q_proj", "v_proj"))
 bf16 = TrainingSetup(framework="trl", precision="bf16", optim="adamw_torch", per_device_train_batch_size=2,
