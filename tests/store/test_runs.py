@@ -13,7 +13,6 @@ import pytest
 from rankviz.core.runs.events import Answered, Evaluated, GreedyAnswer, RunCancelled, RunFailed, RunStarted
 from rankviz.core.runs.record import RunState
 from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError
-from rankviz.jobs.ending import BY_ADMIN
 from rankviz.store import RunStore, export_runs, import_runs, recorded
 from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, request_text, whole_lines
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
