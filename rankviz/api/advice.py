@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rankviz.core.advice.advice import Advice as RankAdvice
     from rankviz.core.advice.advice import Record
     from rankviz.core.forecast.bands import Forecast
-    from rankviz.export import Written
+    from rankviz.exports import Written
 
 UNUSED_PARAMETERS = "The number of parameters that was given is not used: this model's own layers are known."
 WIDE = ("unsloth", "all-linear", "attention")
@@ -357,7 +357,7 @@ class Exports:
 
     def _on_t4(self, question: Question, r: int) -> str:
         """What Unsloth takes on Colab's free GPU with these settings, in fp16 where they say bf16."""
-        from rankviz.export.recipe import STEPS
+        from rankviz.exports.recipe import STEPS
 
         setup = replace(question.training, framework="unsloth")
         if setup.precision == "bf16":
