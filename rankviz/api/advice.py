@@ -345,7 +345,7 @@ class Exports:
             learning_rate: None takes the recommended one for the goal, or export.LEARNING_RATE without a goal.
             goal: The use case and its data.
         """
-        from rankviz import export
+        from rankviz import exports
 
         replace(question, ranks=(r,)).validate()
         rate = learning_rate
@@ -353,7 +353,7 @@ class Exports:
             rate = self._advice.advise(question, goal).advice.learning_rate if goal else export.LEARNING_RATE
         model = self._models.get(question.model_id)
         notes = (self._on_t4(question, r),) if format_name == "colab" else ()
-        return export.write(model, question, r, format_name, rate, notes)
+        return exports.write(model, question, r, format_name, rate, notes)
 
     def _on_t4(self, question: Question, r: int) -> str:
         """What Unsloth takes on Colab's free GPU with these settings, in fp16 where they say bf16."""
