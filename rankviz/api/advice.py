@@ -340,9 +340,9 @@ class Exports:
         Args:
             question: Its other ranks are ignored.
             r: The rank.
-            format_name: One of export.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl or
+            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl or
                 llamafactory. A script and a notebook follow the question's framework.
-            learning_rate: None takes the recommended one for the goal, or export.LEARNING_RATE without a goal.
+            learning_rate: None takes the recommended one for the goal, or exports.LEARNING_RATE without a goal.
             goal: The use case and its data.
         """
         from rankviz import exports
@@ -350,7 +350,7 @@ class Exports:
         replace(question, ranks=(r,)).validate()
         rate = learning_rate
         if rate is None:
-            rate = self._advice.advise(question, goal).advice.learning_rate if goal else export.LEARNING_RATE
+            rate = self._advice.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
         model = self._models.get(question.model_id)
         notes = (self._on_t4(question, r),) if format_name == "colab" else ()
         return exports.write(model, question, r, format_name, rate, notes)
