@@ -13,7 +13,7 @@ import rankviz.api
 from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswer, advice_json
 from rankviz.api.estimates import EstimateAnswer, estimate_json
-from rankviz.api.runs.stored import RunSummary, run_json
+from rankviz.api.runs.runs import RunSummary, run_json
 from rankviz.api.runs.verdict_json import verdict_json
 from rankviz.api.runs.verdicts import SweepVerdict
 from rankviz.core.accuracy.report import AccuracyReport, SimilarRows

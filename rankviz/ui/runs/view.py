@@ -11,7 +11,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs.stored import listed_run_json
+from rankviz.api.runs.runs import listed_run_json
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.words import base_name, data_name, sweep_title
 from rankviz.errors import BusyError, LimitError, RankVizError, UserError, quoted
