@@ -5,22 +5,17 @@ import json
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.errors import (
-    HubUnavailableError,
     InvalidSettingError,
-    LimitError,
     NotInstalledError,
     NotYoursError,
     PublishError,
     RunNotFoundError,
 )
-from rankviz.jobs.prices import Cost
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.visitor import HOST, acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, publish
 from tests.support.engines.hub_stand_in import EXPIRED, TOKEN, Repository
-from tests.support.limits import limit
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.published import FOLDER_OF_THE_BASE, trained
 from tests.support.web.visitors import ADMIN, ANN, BEN
@@ -82,28 +77,6 @@ def test_publishing_again_updates_the_repository_and_leaves_out_files_that_are_n
     assert b"mine" == repository.files["notes.txt"]
 
 
-def test_a_repository_of_other_runs_or_of_no_runs_is_not_written_into(api, hub, sweep):
-    publish(api, sweep.runs[0].run_id)
-    with pytest.raises(PublishError, match="was made by RankViz of other runs, so it stays as it is: choose another"):
-        publish(api, sweep.sweep_id)
-
-    hub.repositories["datasets/alice/ranks"].files = {"data.csv": b"1"}
-    with pytest.raises(PublishError, match="was not made by RankViz"):
-        publish(api, sweep.sweep_id)
-    assert {"data.csv": b"1"} == hub.repositories["datasets/alice/ranks"].files
-
-
-def test_an_upload_that_failed_after_the_repository_was_made_can_be_repeated(api, hub, sweep):
-    hub.faults["/commit/"] = (403, "Private repository storage limit reached")
-    with pytest.raises(PublishError, match=r"alice's storage.*Private repository storage limit"):
-        publish(api, sweep.sweep_id)
-    hub.faults.clear()
-
-    publish(api, sweep.sweep_id)
-
-    assert "runs.parquet" in hub.repositories["datasets/alice/ranks"].files
-
-
 def test_what_is_to_be_private_never_goes_into_a_public_repository(api, hub, sweep):
     hub.repositories["datasets/alice/ranks"] = Repository(private=False)
 
@@ -125,13 +98,6 @@ def test_a_token_that_the_hub_does_not_know_and_an_owner_of_somebody_else_are_re
         publish(api, sweep.sweep_id, token=Token(EXPIRED))
     with acting_as(ANN), pytest.raises(PublishError, match="token may not do this in bob"):
         api.sinks.publish(sweep.sweep_id, Destination(to=DATASET, name="bob/ranks"), ALICES)
-
-
-def test_a_hub_that_cannot_be_reached_is_one_sentence(api, hub, sweep, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-
-    with pytest.raises(HubUnavailableError, match="The Hub cannot be reached: check the network and try again"):
-        publish(api, sweep.sweep_id)
 
 
 def test_only_the_owner_publishes_not_who_reads_it_by_a_link_nor_the_admin(api, sweep):
@@ -160,15 +126,6 @@ def test_a_sweep_that_ships_one_that_is_queued_and_a_sweep_as_an_adapter_are_ref
         ):
             with pytest.raises(InvalidSettingError, match=sentence):
                 api.sinks.check(name, Destination(to=to, name="alice/ranks"), ALICES)
-
-
-def test_a_run_without_its_adapter_is_refused(api, sweep):
-    import shutil
-
-    shutil.rmtree(api.workspace.store.run_dir(sweep.runs[0].run_id) / "adapter")
-
-    with acting_as(ANN), pytest.raises(InvalidSettingError, match="has no adapter here"):
-        api.sinks.check(sweep.runs[0].run_id, Destination(to=ADAPTER, name="alice/ranks"), ALICES)
 
 
 def test_weights_outside_the_runs_folder_are_not_published(api, hub, sweep, tmp_path):
@@ -210,29 +167,3 @@ def test_trackio_says_that_it_is_missing_and_how_to_add_it_to_whoever_can(api, s
     with acting_as(ANN), pytest.raises(NotInstalledError, match=r"Trackio, which this page does not have\.$"):
         api.sinks.check(sweep.sweep_id, Destination(to=TRACKIO, name="ranks"), ALICES)
     assert (DATASET, ADAPTER) == api.sinks.offered()
-
-
-def test_so_many_are_published_at_once_and_the_limit_is_named(api, hub, sweep, monkeypatch):
-    limit(monkeypatch, sends=1)
-    limit(monkeypatch, send_seconds=1)
-    api = Api(home=api.workspace.home, shared=True)
-
-    with (
-        acting_as(BEN),
-        api.workspace.senders.turn(),
-        pytest.raises(LimitError, match="This server publishes at most 1 runs or sweeps at once, and is busy"),
-    ):
-        publish(api, sweep.sweep_id)
-    assert [] == hub.asked
-
-
-def test_what_was_paid_for_rented_machines_is_published_without_the_limit(api, hub, sweep):
-    engine = api.workspace.supervisor.engine("hf-jobs")
-    engine.ledger.note_limit(sweep.sweep_id, 5.0)
-    engine.ledger.add(sweep.sweep_id, "a-job", Cost(0.4, 0.4))
-
-    publish(api, sweep.sweep_id)
-
-    card = hub.repositories["datasets/alice/ranks"].files["README.md"].decode()
-    assert "| Rented machines, for the whole sweep | $0.40 |" in card
-    assert "$5.00" not in card

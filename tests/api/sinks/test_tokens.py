@@ -2,13 +2,12 @@
 
 import os
 
-import huggingface_hub
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import InvalidSettingError, PublishError
+from rankviz.errors import InvalidSettingError
 from rankviz.sinks import Token
-from rankviz.visitor import HOST, NOBODY, acting_as
+from rankviz.visitor import acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, SERVERS, everything_below, processes, publish, wait_until
 from tests.support.engines.hub_stand_in import TOKEN
 from tests.support.runs.published import trained
@@ -73,34 +72,6 @@ def test_on_ones_own_machine_its_login_is_used_when_that_is_chosen_and_not_other
     assert api.sinks.has_login()
     assert {TOKEN} == hub.tokens
     assert "datasets/alice/ranks" in hub.repositories
-
-
-@pytest.mark.parametrize("value", [TOKEN, "ofAMirror/0123456789+"])
-def test_a_hub_that_says_the_token_of_a_login_back_is_told_without_it(tmp_path, hub, monkeypatch, value):
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: value)
-    hub.owners = {value: {"alice"}}
-    hub.faults["/api/repos/create"] = (400, f"no rights for Bearer {value}")
-    api = Api(home=tmp_path / "home", shared=False)
-
-    with pytest.raises(PublishError, match=r'The Hub says: "no rights for Bearer \.\.\."') as refusal:
-        api.sinks.publish(trained(api).sweep_id, PLACE, use_login=True)
-
-    assert {value} == hub.tokens
-    assert value not in str(refusal.value)
-    assert value.encode() not in everything_below(tmp_path)
-
-
-def test_who_cannot_be_told_is_not_shown_what_the_owner_of_the_server_has_published(api, hub):
-    with acting_as(HOST):
-        sweep = trained(api)
-        sending = api.sinks.start(sweep.sweep_id, PLACE, ALICES)
-        assert sending is api.sinks.sending(sweep.sweep_id)
-    wait_until(lambda: sending.ended_at)
-
-    for visitor in (NOBODY, ANN):
-        with acting_as(visitor):
-            assert api.sinks.sending(sweep.sweep_id) is None
 
 
 @pytest.mark.parametrize("value", ["", "short", "hf_with a space in it", "hf_line\nbreak12345", "ü" * 20, "x" * 501])
