@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from rankviz.api import Api
-from rankviz.api.forecasts import CANNOT_READ
+from rankviz.api.studies import CANNOT_READ
 from rankviz.api.workspace import EMBEDDED
 from rankviz.core.bounds import few, is_number, one_of, plain_text
 from rankviz.core.cost.estimate import Estimate
