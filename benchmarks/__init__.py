@@ -1,0 +1,1 @@
+"""Speed, load and checks of real pages: `make bench`, `make load`, `make fidelity`."""

@@ -87,8 +87,7 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
     """In this process: what the page and the command line call, and a supervisor whose engine has all that run."""
     from rankviz.endpoints.gate import MAX_LIST
     from rankviz.ui import page, serve  # noqa: F401 - all that the app imports
-    from rankviz.ui.runs.sweep import sweep_view
-    from rankviz.ui.runs.view import runs_view
+    from rankviz.ui.runs.view import runs_view, sweep_view
 
     gc.freeze()  # as the app does
     api = Api(home=home, shared=False)
@@ -112,8 +111,7 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
         store.append(next(ends), event)
 
     def any_may_have_changed() -> None:
-        store.tell_of_all()
-        store.tell(done)
+        os.utime(store.run_dir(done))
 
     def tab(**changed: object) -> Callable[[], object]:
         return lambda: runs_view(api, **{**view, "sweep_id": "", **changed})

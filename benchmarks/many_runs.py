@@ -114,7 +114,6 @@ def add_large(store: RunStore, sweep_id: str, finished: int) -> str:
             files |= {"events.jsonl": b"".join(map(line_of, _begun(now))), "begun": ""}
         folders[request.run_id] = files
     _write(store, folders)
-    store.tell(*folders)
     return list(folders)[finished] if finished < len(folders) else ""
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong, and who can fix it.
+"""The tree of errors: who can fix what.
 
 RankVizError
   + UserError                 the user can fix it; the message says how
@@ -49,12 +49,12 @@ OF_HUGGING_FACE = re.compile(
 """No word begins within another, but behind what stands for one character, as "\\n" does where a text is quoted."""
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-"""Of an OSError that something could not be written, which says nothing of what was read for it."""
+"""errno of an OSError because something could not be written, which says nothing of what was read."""
 OF_NAMES = (
     *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY),
     *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
 )
-"""Of an OSError of a file that is not there, or is not what it should be: trying again changes nothing."""
+"""errno of an OSError of a file that is missing or of another kind: trying again changes nothing."""
 
 
 def quoted(name: object) -> str:
@@ -63,7 +63,7 @@ def quoted(name: object) -> str:
 
 
 def redacted(text: str, *tokens: str) -> str:
-    """What others say, without the tokens that they were given: these, those of this process's variables, and whatever
+    """A text by others, without the tokens that they were given: these, those of this process's variables, and whatever
     looks like one of Hugging Face's."""
     for token in (*tokens, *(os.environ.get(name, "").strip() for name in TOKEN_VARIABLES)):
         if len(token) >= LEAST_OF_A_TOKEN:
@@ -72,7 +72,7 @@ def redacted(text: str, *tokens: str) -> str:
 
 
 def redacted_in(value: Any) -> Any:
-    """The same of all texts in a JSON value, names included."""
+    """Redact all texts in a JSON value, names included."""
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, Mapping):
@@ -88,7 +88,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def after_first_word(log: bytes) -> bytes:
-    """Of a log that was cut anywhere, which may have left the end of a token."""
+    """Drop the first word of a log that was cut anywhere, which may be the end of a token."""
     found = re.search(rb"\s", log)
     return log[found.end() :] if found else b""
 

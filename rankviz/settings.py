@@ -72,7 +72,6 @@ class Limits:
     """Size that one imported zip of runs unpacks to."""
     runs_per_import: int = 2048
     events_per_run: int = 2_000_000
-    events_per_import: int = 20_000_000
     values_per_import: int | None = None
     """Values in the events of one imported zip."""
     record_kb: int | None = None
@@ -123,7 +122,6 @@ SHARED_LIMITS = Limits(
     import_mb=50,
     runs_per_import=60,
     events_per_run=20_000,
-    events_per_import=40_000,
     values_per_import=1_000_000,
     record_kb=200,
     example_numbers=5_000_000,

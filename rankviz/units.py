@@ -1,11 +1,11 @@
-"""How quantities read: bytes, counts, seconds, dollars, and ranges of them.
+"""Formats quantities: bytes, counts, seconds, dollars, and ranges of them.
 
 Files are shown in MB and GB (10^6 and 10^9 bytes, as the Hub shows them), memory in MiB and GiB (2^20 and 2^30
 bytes, as torch and nvidia-smi show it). Nothing else in RankViz divides by 1024.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 NOT_KNOWN = "not known"
 MIB = 2**20
@@ -14,9 +14,9 @@ KB = 10**3
 MB = 10**6
 GB = 10**9
 TIME_UNITS = ((48 * 3600, 86400, "days"), (90 * 60, 3600, "h"), (90, 60, "min"), (0, 1, "s"))
-"""Of a range of times: from so many seconds on, the unit in seconds, and its name."""
+"""(seconds from which a unit is used, unit in seconds, its name)."""
 SMALLEST_SHARE = 0.1
-"""Of an hour or a day: a shorter time is not written as a part of it."""
+"""Share of an hour or a day below which a time has a smaller unit."""
 
 
 def file_size(size_bytes: int) -> str:
@@ -61,12 +61,8 @@ def count(value: int) -> str:
 
 def duration(seconds: float) -> str:
     """5,400 -> '1 h 30 min'."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.{1 if seconds < 10 else 0}f} s"
     minutes = round(seconds / 60)
     if minutes < 90:
         return f"{minutes} min"
@@ -105,24 +101,14 @@ def rounded_percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-class Ends(Protocol):
-    """A range, or anything else with a low and a high end."""
-
-    @property
-    def low(self) -> float: ...
-
-    @property
-    def high(self) -> float: ...
-
-
 class Size(NamedTuple):
-    """A range of bytes."""
+    """A range of bytes. Every function of a range takes anything with a low and a high end."""
 
     low: float
     high: float
 
 
-def span(values: Ends | None, text: Callable[[float], str]) -> str:
+def span(values: Any, text: Callable[[float], str]) -> str:
     """Low to high, with the unit once where both share it; "not known" for None."""
     if values is None:
         return NOT_KNOWN
@@ -137,17 +123,17 @@ def span(values: Ends | None, text: Callable[[float], str]) -> str:
     return f"{low} – {high}"
 
 
-def memory_span(values: Ends | None) -> str:
+def memory_span(values: Any) -> str:
     return span(values, memory_size)
 
 
-def gib_span(values: Ends) -> str:
+def gib_span(values: Any) -> str:
     """ "13.2 to 15.2 GiB", "−1.9 to 0.1 GiB"; one size where both ends read alike."""
     low, high = gib(values.low), gib(values.high)
     return low if low == high else f"{low.removesuffix(' GiB')} to {high}"
 
 
-def spare(values: Ends) -> str:
+def spare(values: Any) -> str:
     """ "13.2 to 15.2 GiB to spare"; of less than nothing "3.4 to 5.1 GiB short", "1.9 GiB short to 0.1 GiB to
     spare"."""
     if values.low >= 0:
@@ -157,11 +143,11 @@ def spare(values: Ends) -> str:
     return f"{gib(-values.low)} short to {gib(values.high)} to spare"
 
 
-def money_span(values: Ends | None) -> str:
+def money_span(values: Any) -> str:
     return span(values, usd)
 
 
-def time_span(seconds: Ends | None) -> str:
+def time_span(seconds: Any) -> str:
     """In one unit, "0.73 – 1.8 h", short enough for a row of figures; each end in its own, "40 s – 38 min", where the
     range is too wide or its low end under a minute. Never in hours and minutes, so that a column can be compared."""
     if seconds is None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rankviz import dataset, paths
+from rankviz import paths
 from rankviz.api import Api
-from rankviz.errors import BadDataError, RankVizError
+from rankviz.errors import RankVizError
 from rankviz.paths import existing
 
 NO_PATHS = ["x" * 300, "x/" * 3000, "~nobody-has-this-name", "a\0b", "\ud800", ""]
@@ -30,13 +30,6 @@ def test_a_model_of_that_name_gets_a_sentence(tmp_path, ref):
         api.models.get(ref)
     if ref:
         assert api.models.at_hand(ref) is None
-
-
-@pytest.mark.parametrize("end", ["", ".jsonl"])
-@pytest.mark.parametrize("ref", NO_PATHS)
-def test_data_of_that_name_gets_a_sentence(ref, end):
-    with pytest.raises(BadDataError):
-        dataset.read(ref + end)
 
 
 @pytest.mark.parametrize("given", ["home", "./home", "link", "../here/link"])

@@ -6,12 +6,10 @@ import os
 import pytest
 
 from rankviz.api import Api
-from rankviz.cli.commands import serve
 from rankviz.errors import BadDataError, InvalidSettingError, RankVizError, UnknownModelError
 from rankviz.paths import is_hub_id
 from rankviz.references import PRIVATE, References
-from rankviz.shared.identity import ADMIN_COOKIE, Visitors
-from rankviz.visitor import HOST, NOBODY, SERVER, Visitor, acting_as, current, data_folder
+from rankviz.visitor import HOST, NOBODY, SERVER, Visitor, acting_as, data_folder
 from tests.api.visitors.owned import sweep_of
 
 ANNA, BEN, ADMIN = Visitor("anna"), Visitor("ben"), Visitor("boss", admin=True)
@@ -105,13 +103,6 @@ def test_whether_a_path_is_there_changes_no_answer(there):
         assert answers[0] == answers[1]
 
 
-def test_a_hub_id_is_one_even_where_a_folder_has_its_name(there):
-    reference = of(ANNA, there / "home").model("owner/name")
-
-    assert ("hub", "owner/name", None) == (reference.kind, reference.text, reference.path)
-    assert "path" == of(None, there / "home").model("owner/name").kind
-
-
 def test_an_upload_is_read_and_a_link_out_of_it_is_not(there, uploads):
     (uploads / "mine.jsonl").write_text(ROWS)
     known = of(ANNA, there / "home")
@@ -119,16 +110,6 @@ def test_an_upload_is_read_and_a_link_out_of_it_is_not(there, uploads):
     assert uploads / "mine.jsonl" == known.data(str(uploads / "mine.jsonl")).path
     with pytest.raises(InvalidSettingError, match="shared"):
         known.data(str(uploads / "link.jsonl"))
-
-
-def test_an_upload_belongs_to_one_visitor(tmp_path, uploads):
-    (uploads / "mine.jsonl").write_text(ROWS)
-    mine = {visitor: References(tmp_path, stranger=lambda v=visitor: v, own_upload=lambda p, v: v == ANNA)
-            for visitor in (ANNA, BEN)}  # fmt: skip
-
-    assert mine[ANNA].data(str(uploads / "mine.jsonl")).path
-    with pytest.raises(InvalidSettingError, match="shared"):
-        mine[BEN].data(str(uploads / "mine.jsonl"))
 
 
 def test_kept_data_belongs_to_whose_runs_it_is(tmp_path):
@@ -228,27 +209,6 @@ def test_a_shared_page_reads_no_file_that_the_run_of_a_visitor_names_to_say_how_
     assert [] == opened
 
 
-def test_no_admin_of_a_page_is_its_host():
-    visitors = Visitors("0" * 64, admin_token="the token of the admin")
-    headers = [(b"cookie", f"{ADMIN_COOKIE}={visitors.admin_proof()}".encode())]
-
-    admin = visitors.of({"type": "http", "headers": headers})
-
-    assert admin.admin and admin.id
-    assert not admin.is_host
-
-
-def test_the_page_is_built_for_nobody(monkeypatch):
-    """Also where the command line serves it, whose commands are its host's."""
-    seen = []
-    monkeypatch.setattr("rankviz.ui.serve.serve", lambda: seen.append(current()))
-
-    with acting_as(HOST):
-        serve("127.0.0.1", 7860)
-
-    assert [NOBODY] == seen
-
-
 @pytest.mark.parametrize(
     ("written", "model"),
     [
@@ -264,11 +224,6 @@ def test_the_page_is_built_for_nobody(monkeypatch):
 @pytest.mark.parametrize("visitor", [None, ANNA])
 def test_an_id_or_an_address_of_the_hub_is_that_model_and_no_other(there, written, model, visitor):
     assert model == of(visitor, there / "home").model(written).text
-
-
-def test_a_name_that_several_models_end_in_names_them(there):
-    with pytest.raises(UnknownModelError, match="Did you mean 'microsoft/phi-4' or 'unsloth/phi-4'"):
-        of(None, there / "home").model("phi-4")
 
 
 @pytest.mark.parametrize("written", ["phi-4", "https://example.com/microsoft/phi-4", "mini"])

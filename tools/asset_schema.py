@@ -21,7 +21,6 @@ from rankviz.catalog.studies import (
     RATES_FILE,
     STUDIES_FILE,
     load_evidence,
-    read_learning_rates,
     read_points,
 )
 from rankviz.core.accuracy.predicted import KINDS, MeasuredRow
@@ -38,10 +37,10 @@ from rankviz.core.model.spec import (
     decode_blocks,
 )
 from rankviz.core.quantity import Range
-from rankviz.core.studies.findings import BestRate
 from rankviz.core.studies.lines import FULL, LABEL_LENGTH, QualityPoint, StudiedModel, Study
 from rankviz.errors import AssetError
 from rankviz.paths import ASSETS
+from tools.forecast.counts import BestRate, read_learning_rates
 
 
 def _existing_day(text: str) -> str:

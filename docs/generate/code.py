@@ -20,7 +20,7 @@ runs in its own process. The core imports the standard library only. `tests/` ha
 ROOMS = {
     "Page and endpoints": ("rankviz/ui", "rankviz/endpoints"),
     "Command line": ("rankviz/cli",),
-    "Operations": ("rankviz/api",),
+    "Operations": ("rankviz/api", "rankviz/shared"),
     "Pictures and files of training tools": ("rankviz/figures", "rankviz/export"),
     "Running": ("rankviz/jobs",),
     "Outside world": (
@@ -33,6 +33,8 @@ ROOMS = {
     "Base": ("rankviz", "rankviz/settings"),
 }
 """Folders of each table, from the top down."""
+DEEP = ("core/", "ui/", "api/")
+"""Rooms whose subfolders have a row for each module; other subfolders have one row."""
 OTHERS = ("tools", "benchmarks", "docs/generate", "tests/support")
 """Folders that are described by one line each."""
 
@@ -78,14 +80,15 @@ def page(root: Path) -> str:
 
 
 def _rows(root: Path, folder: Path) -> Iterator[list[str]]:
-    """One row per module of the folder and its subfolders; what lies deeper is one row per folder."""
+    """Yield one row per module of the folder, and for its subfolders one row, or in DEEP rooms one per module."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         name = path.relative_to(root / "rankviz").as_posix()
         if path.is_dir() and _modules(path) and folder != root / "rankviz":
-            if len(path.relative_to(root).parts) < 4:
+            if name.startswith(DEEP) and name.count("/") < 2:
                 yield from _rows(root, path)
             else:
-                yield [f"`{name}/`", ", ".join(f"`{file.stem}`" for file in _modules(path))]
+                modules = ", ".join(f"`{file.stem}`" for file in _modules(path))
+                yield [f"`{name}/`", f"{first_line(path / '__init__.py')} Modules: {modules}.".lstrip()]
         elif path.suffix == ".py" and path.stem != "__init__":
             yield [f"`{name}`", first_line(path)]
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from rankviz.api.studies import OwnSweeps
     from rankviz.core.advice.advice import Advice as RankAdvice
     from rankviz.core.advice.advice import Record
-    from rankviz.core.advice.words import OwnResult
     from rankviz.core.forecast.bands import Forecast
     from rankviz.export import Written
 
@@ -54,8 +53,8 @@ class AdviceAnswer:
     notes: tuple[str, ...]
     forecast: Forecast
     """Of quality by rank."""
-    own: OwnResult | None = None
-    """Of the sweep of this very model that the trade-off chart goes through too; None where there is none."""
+    own: str = ""
+    """What the sweep of this very model answers that the trade-off chart goes through too; empty without one."""
 
     @property
     def gpu(self) -> str | None:
@@ -123,7 +122,7 @@ class Advice:
             setting=setting,
             notes=tuple(notes),
             forecast=self._forecasts.of(question.model_id, goal.use_case, parameters=parameters),
-            own=self._own_result(question.model_id) if setting and not advice.case.r_range else None,
+            own=self._own_result(question.model_id) if setting and not advice.case.r_range else "",
         )
 
     def record(self) -> Record:
@@ -131,7 +130,8 @@ class Advice:
         from rankviz.catalog.forecast import read_forecast
         from rankviz.core.advice.advice import record_of
 
-        return record_of(read_forecast(self._workspace.assets).get("advice"))
+        forecast = read_forecast(self._workspace.assets)
+        return record_of(forecast.get("advice"), forecast.get("counts", {}))
 
     def _setting(self, question: Question, preset: str | tuple[str, ...], r: int) -> Setting:
         """The advised adapter with its estimate."""
@@ -139,26 +139,24 @@ class Advice:
         wide = replace(question, ranks=(r,), lora=lora, alpha="r")
         return Setting.of(self._estimates.estimate(wide).estimate, r, self._workspace.assumptions)
 
-    def _own_result(self, model: str) -> OwnResult | None:
-        """What the verdict on the sweep that leads for a model answers."""
-        from rankviz.core.advice.words import OwnResult
+    def _own_result(self, model: str) -> str:
+        """What the verdict on the sweep that leads for a model answers, in a sentence."""
         from rankviz.core.runs.words import made_of
 
         sweep = self._own.leading(model)
         if sweep is None:
-            return None
+            return ""
         try:
             judged = self._verdicts.of_sweep(sweep.sweep_id)
         except (LimitError, RunNotFoundError, RunUnreadError):  # the advice needs no verdict, and no run that has gone
             judged = None
-        verdict = judged.verdict if judged else None
-        return OwnResult(
-            recorded=sweep.recorded,
-            made_of=made_of(sweep),
-            ranks=[rank.r for rank in verdict.ranks] if verdict else [run.request.r for run in sweep.runs],
-            best=verdict.best if verdict else None,
-            smallest=verdict.smallest_indistinguishable if verdict and not verdict.unknown else None,
-        )
+        answer = "no verdict yet."
+        if judged:
+            from rankviz.verdict import headline
+
+            answer = headline(judged.verdict)
+        whose = "A recorded sweep" if sweep.recorded else "Your newest sweep"
+        return f"{whose} of this model ({made_of(sweep)}): {answer}"
 
     def _wide(self, model: ModelSpec, question: Question) -> tuple[str | tuple[str, ...], AdapterPlan]:
         """The preset that stands for all linear layers here, and what it hits; the question's own where none can."""

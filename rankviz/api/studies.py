@@ -79,10 +79,9 @@ class Studies:
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
         """Return how the best learning rate moves with the rank, counted over published sweeps."""
-        from rankviz.catalog.studies import read_learning_rates
-        from rankviz.core.studies.findings import rate_by_rank
+        from rankviz.catalog.forecast import load_rates_by_rank
 
-        return rate_by_rank(read_learning_rates(self._workspace.assets))
+        return load_rates_by_rank(self._workspace.assets)
 
     def near(self, subject: Subject, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
         """Published lines of quality by rank with these targets, the nearest study first."""

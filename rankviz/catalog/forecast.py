@@ -7,6 +7,7 @@ from typing import Any
 
 from rankviz.catalog.files import read_json
 from rankviz.core.forecast.bands import Bands, RankLine, bands_from_json
+from rankviz.core.studies.findings import RateByRank
 from rankviz.errors import AssetError
 
 FILE = "forecast.json"
@@ -43,3 +44,8 @@ def load_rank_lines(assets: Path) -> tuple[RankLine, ...]:
         RankLine(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
         for row in read_forecast(assets)["published"]
     )
+
+
+def load_rates_by_rank(assets: Path) -> list[RateByRank]:
+    """Return how the best learning rate moves with the rank, counted over published sweeps."""
+    return [RateByRank(**row) for row in read_forecast(assets)["counts"]["rate_by_rank"]]

@@ -1,4 +1,4 @@
-"""Published rank studies, from assets/evidence/: points.csv, studies.json, models.json and learning_rates.csv."""
+"""Published rank studies, from assets/evidence/: points.csv, studies.json and models.json."""
 
 import csv
 from collections.abc import Callable
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.catalog.files import RESTORE, made, read_rows
-from rankviz.core.studies.findings import BestRate
 from rankviz.core.studies.lines import Evidence, QualityPoint, StudiedModel, Study
 from rankviz.errors import AssetError
 
@@ -48,15 +47,11 @@ def load_evidence(assets: Path) -> Evidence:
 
 def read_points(path: Path) -> list[QualityPoint]:
     """Return the rows of points.csv."""
-    return _read_table(QualityPoint, path)
+    return read_table(QualityPoint, path)
 
 
-def read_learning_rates(assets: Path) -> list[BestRate]:
-    """Return the rows of learning_rates.csv. Most are of studies in points.csv; the others have no quality by rank."""
-    return _read_table(BestRate, assets / FOLDER / RATES_FILE)
-
-
-def _read_table(kind: type, path: Path) -> list[Any]:
+def read_table(kind: type, path: Path) -> list[Any]:
+    """Read a CSV file into objects of a dataclass, whose fields are its columns."""
     readers, rows = {each.name: READERS.get(each.type, str) for each in fields(kind)}, []
     try:
         file = path.open(newline="", encoding="utf-8")

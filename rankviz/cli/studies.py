@@ -48,10 +48,9 @@ def advise(
     if as_json:
         return print_json(advice_json(answer))
     advice = answer.advice
-    own = words.own_sentence(answer.own) if answer.own else ""
     fit = fit_in_words(answer.setting) if answer.setting else ""
     print(f"{answer.model_id or 'Your model'}: {words.take(advice)}.")
-    print(" ".join(filter(None, (*words.main_sentences(advice), own))))
+    print(" ".join(filter(None, (*words.main_sentences(advice), answer.own))))
     print(" ".join(filter(None, (words.confidence_in_words(advice), words.forecast_sentence(advice, answer.forecast)))))
     print("".join(f"{note}\n" for note in filter(None, (fit, *answer.notes))))
     print("Reasons", *(f"- {reason.text} [{reason.source}]" for reason in words.reasons(advice)), sep="\n")

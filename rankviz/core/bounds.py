@@ -15,7 +15,7 @@ MAX_KEYS = 200
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters and halves of characters."""
 ILL_FORMED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""The same of a text of several lines."""
+"""Control characters and halves of characters in a text of several lines."""
 HALVES = re.compile("[\ud800-\udfff]")
 
 PLACE = re.compile(r"""(?<![\w./])~?/+(?:[^\s/:;,'"()]+/+)*(?=[^\s/:;,'"()])""")
@@ -59,7 +59,7 @@ class Items(NamedTuple):
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""Of a run, a probe or a sweep: one plain folder name."""
+"""Id of a run, a probe or a sweep: one plain folder name."""
 INSIDE = re.compile(r"(?!\.)[A-Za-z0-9._-]+(/(?!\.)[A-Za-z0-9._-]+)*|")
 """A path below a run's folder, in plain names; empty for none."""
 
@@ -75,7 +75,7 @@ Loss = Annotated[float, OrNan(-1e-3, 1e9)]
 Word = Annotated[str, Letters(200)]
 Id = Annotated[str, Letters(100, NAME)]
 Reference = Annotated[str, Letters(1000)]
-"""Of a model or of data: an id or a path."""
+"""Reference of a model or of data: an id or a path."""
 PathInside = Annotated[str, Letters(200, INSIDE)]
 
 
@@ -100,7 +100,7 @@ SHOWN = 80
 MAX_NAMES = 256
 """Module names in one list."""
 MODULE_NAME = re.compile(r"[\w.{}-]{1,200}")
-"""What a module or parameter can be called; nothing else reaches a library that takes names for patterns."""
+"""Name of a module or parameter; nothing else reaches a library that takes names for patterns."""
 
 
 def whole(value: object, name: str, low: int, high: int) -> None:

@@ -2,12 +2,21 @@
 
 import functools
 import math
-import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypedDict,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from rankviz.core.bounds import (
     MAX_ITEMS,
@@ -50,7 +59,7 @@ def quoted(value: object) -> str:
 
 @functools.cache
 def _of_dataclass(kind: type) -> Reader:
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints = get_type_hints(kind, include_extras=True)
     readers = [(field.name, _reader(hints[field.name])) for field in fields(kind)]
     required = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
     contradiction = getattr(kind, "contradiction", None)
@@ -78,7 +87,7 @@ def _of_dataclass(kind: type) -> Reader:
 @functools.cache
 def _of_typed_dict(kind: type) -> Reader:
     """Its own keys by their hints; others as long as they are plain values, since a later version may have more."""
-    readers = {name: _reader(hint) for name, hint in typing.get_type_hints(kind, include_extras=True).items()}
+    readers = {name: _reader(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
     key = _text(Letters(100))
 
     def read(row: object) -> dict[str, Any]:
@@ -101,32 +110,33 @@ def _of_typed_dict(kind: type) -> Reader:
 
 
 def _reader(hint: Any) -> Reader:
-    """Of any value with this annotation."""
-    bounds: tuple = ()
-    if typing.get_origin(hint) is Annotated:
-        hint, *bounds = typing.get_args(hint)
-    return _plain_reader(hint, {type(bound): bound for bound in bounds})
-
-
-def _plain_reader(hint: Any, bounds: Mapping[type, Any]) -> Reader:
-    origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (Union, types.UnionType):
+    """Reader of any value with this annotation."""
+    bounds: dict[type, Any] = {}
+    if get_origin(hint) is Annotated:
+        hint, *annotations = get_args(hint)
+        bounds = {type(bound): bound for bound in annotations}
+    origin, options = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
         return _either(options)
     if origin is Literal:
         return _one_of(options)
     if origin is tuple:
-        return _list(_reader(options[0]), bounds.get(Items, Items(0, MAX_ITEMS)))
+        item = _reader(options[0])
+        return _sized(list, "a list", "items", bounds.get(Items, Items(0, MAX_ITEMS)), lambda v: tuple(map(item, v)))
     if origin is dict:
-        return _mapping(_reader(options[0]), _reader(options[1]), bounds.get(Items, Items(0, MAX_KEYS)))
-    if typing.is_typeddict(hint):
+        key, item = map(_reader, options)
+        items = bounds.get(Items, Items(0, MAX_KEYS))
+        return _sized(
+            dict, "an object", "entries", items, lambda v: {key(name): item(each) for name, each in v.items()}
+        )
+    if is_typeddict(hint):
         return _of_typed_dict(hint)
     if is_dataclass(hint):
         return _of_dataclass(hint)
     if hint is str:
-        prose = bounds.get(Prose)
-        return _prose(prose) if prose else _text(bounds.get(Letters, Letters(MAX_TEXT)))
+        return _prose(bounds[Prose]) if Prose in bounds else _text(bounds.get(Letters, Letters(MAX_TEXT)))
     if hint is bool:
-        return _truth
+        return _exactly(bool, "true or false")
     if hint in (int, float):
         return _number(hint, bounds)
     raise TypeError(f"no JSON value is read as {hint}")
@@ -134,17 +144,15 @@ def _plain_reader(hint: Any, bounds: Mapping[type, Any]) -> Reader:
 
 def _number(kind: type, bounds: Mapping[type, Any]) -> Reader:
     low, high = bounds.get(Between) or bounds.get(OrNan) or (-MAX_NUMBER, MAX_NUMBER)
-    kinds = (int,) if kind is int else (float, int)
-    or_nan = OrNan in bounds
+    kinds, what = ((int,), "a whole number") if kind is int else ((float, int), "a number")
 
     def read(value: object) -> float:
         # By type, not isinstance: true and false are no numbers. nan lies between no two numbers.
         if type(value) in kinds:
             if low <= value <= high:
                 return value
-            if or_nan:
+            if OrNan in bounds:
                 return math.nan
-        what = "a whole number" if kind is int else "a number"
         raise Misfit(f"must be {what} from {low:,} to {high:,} (got {quoted(value)})")
 
     return read
@@ -164,23 +172,17 @@ def _text(letters: Letters) -> Reader:
 
 
 def _prose(prose: Prose) -> Reader:
-    def read(value: object) -> str:
-        if type(value) is not str:
-            raise Misfit(f"must be a text (got {quoted(value)})")
-        return printable(value, prose.most, controls=prose.controls)
+    text = _exactly(str, "a text")
+    return lambda value: printable(text(value), prose.most, controls=prose.controls)
+
+
+def _exactly(kind: type, words: str) -> Reader:
+    def read(value: object) -> Any:
+        if type(value) is not kind:
+            raise Misfit(f"must be {words} (got {quoted(value)})")
+        return value
 
     return read
-
-
-def _truth(value: object) -> bool:
-    if type(value) is not bool:
-        raise Misfit(f"must be true or false (got {quoted(value)})")
-    return value
-
-
-def _nothing(value: object) -> None:
-    if value is not None:
-        raise Misfit(f"must be null (got {quoted(value)})")
 
 
 def _one_of(options: tuple[str, ...]) -> Reader:
@@ -192,28 +194,22 @@ def _one_of(options: tuple[str, ...]) -> Reader:
     return read
 
 
-def _list(item: Reader, items: Items) -> Reader:
-    def read(value: object) -> tuple:
-        if type(value) is not list or not items.least <= len(value) <= items.most:
-            raise Misfit(f"must be a list of {items.least} to {items.most:,} items (got {quoted(value)})")
-        return tuple([item(each) for each in value])
+def _sized(kind: type, what: str, parts: str, items: Items, make: Reader) -> Reader:
+    def read(value: object) -> Any:
+        if type(value) is not kind or not items.least <= len(value) <= items.most:
+            raise Misfit(f"must be {what} of {items.least} to {items.most:,} {parts} (got {quoted(value)})")
+        return make(value)
 
     return read
 
 
-def _mapping(key: Reader, item: Reader, items: Items) -> Reader:
-    def read(value: object) -> dict:
-        if type(value) is not dict or not items.least <= len(value) <= items.most:
-            raise Misfit(f"must be an object of {items.least} to {items.most:,} entries (got {quoted(value)})")
-        return {key(name): item(each) for name, each in value.items()}
-
-    return read
+_nothing = _exactly(NoneType, "null")
 
 
 def _either(options: tuple[Any, ...]) -> Reader:
-    if all(typing.get_origin(option) is Literal for option in options):
-        return _one_of(tuple(word for option in options for word in typing.get_args(option)))
-    readers = [_nothing if option is type(None) else _reader(option) for option in options]
+    if all(get_origin(option) is Literal for option in options):
+        return _one_of(tuple(word for option in options for word in get_args(option)))
+    readers = [_nothing if option is NoneType else _reader(option) for option in options]
     if len(readers) == 2 and _nothing in readers:
         (known,) = (reader for reader in readers if reader is not _nothing)
         return lambda value: None if value is None else known(value)
@@ -229,7 +225,7 @@ def _either(options: tuple[Any, ...]) -> Reader:
     return read
 
 
-_PLAIN = {kind: _reader(kind) for kind in (bool, int, float, str)} | {type(None): _nothing}
+_PLAIN = {kind: _reader(kind) for kind in (bool, int, float, str)} | {NoneType: _nothing}
 
 
 def shape(kind: type) -> Any:

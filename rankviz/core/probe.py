@@ -1,7 +1,7 @@
 """A probe: training steps on a model's layers with random weights, at small depths, and what follows."""
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, NamedTuple
 
@@ -70,7 +70,7 @@ PROBE_TRAINING = TrainingSetup(
     gradient_accumulation_steps=1,
     max_length=256,
 )
-"""What a probe trains with unless something else is given."""
+"""Default settings of a probe."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,15 +100,7 @@ class ProbeRequest:
         """InvalidSettingError names the first setting that no probe could have asked for."""
         whole(self.total_depth, "Blocks", 1, MAX_DEPTH)
         whole(self.seed, "Seed", 0, MAX_SEED)
-        ProbeQuestion(
-            model_id=self.model_id,
-            lora=self.lora,
-            training=self.training,
-            depths=self.depths,
-            timed_steps=self.timed_steps,
-            time_limit_seconds=self.time_limit_seconds,
-            memory_limit_bytes=self.memory_limit_bytes,
-        ).validate()
+        ProbeQuestion(**{name: getattr(self, name) for name in _ASKED}).validate()
 
     @property
     def run_id(self) -> str:
@@ -118,6 +110,9 @@ class ProbeRequest:
     def sweep_id(self) -> str:
         """Its own: a worker takes up one probe."""
         return self.probe_id
+
+
+_ASKED = ("model_id", "lora", "training", "depths", "timed_steps", "time_limit_seconds", "memory_limit_bytes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +162,7 @@ def settle(
     by_unsloth_on_gpu = device.cuda and question.training.framework == "unsloth"
     if model.tower == "whole model" and not by_unsloth_on_gpu:
         refuse_whole(model, "A probe" if device.cuda else "A probe without a GPU")
-    if off := _flags_not_followed(question, device):
+    if off := flags_not_followed(question.lora, question.training.framework, cuda=device.cuda):
         raise InvalidSettingError(
             f"{off[0]} is a setting of Unsloth on a GPU, and this probe would ignore it. Leave it out."
         )
@@ -211,7 +206,7 @@ def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, st
     if not _attaches(question, device):
         instead.append(f"MoE scheme default instead of {lora.moe_scheme}")
         lora = replace(lora, moe_scheme="default")
-    if off := _flags_not_followed(question, device):
+    if off := flags_not_followed(lora, training.framework, cuda=device.cuda):
         instead += [f"{flag} on instead of off" for flag in off]
         lora = replace(lora, **dict.fromkeys(off))
     note = f"{where}The probe uses {', '.join(instead)}." if instead else ""
@@ -219,12 +214,8 @@ def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, st
 
 
 def _attaches(question: ProbeQuestion, device: Device) -> bool:
-    """Tell whether the MoE scheme is available: Unsloth's CPU backend knows its own only, as a run does."""
+    """Return whether the MoE scheme is available: Unsloth's CPU backend knows its own only."""
     return device.cuda or question.training.framework != "unsloth" or question.lora.moe_scheme == "default"
-
-
-def _flags_not_followed(question: ProbeQuestion, device: Device) -> tuple[str, ...]:
-    return flags_not_followed(question.lora, question.training.framework, cuda=device.cuda)
 
 
 def _trains(training: TrainingSetup, device: Device) -> bool:
@@ -253,8 +244,7 @@ def choose_depths(model: ModelSpec, wanted: Sequence[int], *, full: bool) -> tup
     return tuple(sorted(chosen | ({blocks} if full else set())))
 
 
-@dataclass(frozen=True, slots=True)
-class DepthLine:
+class DepthLine(NamedTuple):
     """intercept + slope · depth."""
 
     intercept: float
@@ -266,23 +256,30 @@ class DepthLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extrapolation:
-    """A model of `depth` blocks, from shallower ones."""
+    """A model of `depth` blocks, from shallower ones. Bytes are above the process's baseline."""
 
     depth: int
-    peak_bytes: float
-    """Above the process's baseline."""
     moment: str
-    """Which moment of the step holds most at this depth: forward, backward, optimizer, or "step" on a CPU."""
+    """The moment of a step that needs most memory at this depth: forward, backward, optimizer, or "step" on a CPU."""
     peak: DepthLine
-    """Of that moment: bytes once, and bytes a block."""
+    """Bytes of that moment, once and per block."""
     load_peak_bytes: float
-    """While the base is loaded, above the baseline."""
-    step_seconds: float
+    """While the base is loaded."""
     step: DepthLine
+    """Seconds, once and per block."""
     step_noise_seconds: float
-    """What the spread of the timed steps makes of step_seconds: each depth's, weighed as the line weighs it."""
+    """Standard error of step_seconds, from the spread of the timed steps of each depth."""
     trainable_parameters: int
     total_parameters: int
+
+    @property
+    def peak_bytes(self) -> float:
+        return self.peak.at(self.depth)
+
+    @property
+    def step_seconds(self) -> float:
+        """Noise can turn the line down so far that it is not above 0; then it says nothing."""
+        return self.step.at(self.depth)
 
 
 def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation | None:
@@ -290,42 +287,36 @@ def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation 
     depths = [each.depth for each in measured]
     if len(set(depths)) < 2:
         return None
+
+    def line(name: str) -> DepthLine:
+        return fit(depths, [getattr(each, name) for each in measured])
+
     names = [name for name in measured[0].moments if all(name in each.moments for each in measured)]
+    moments = {"step": line("peak_bytes")}
     if names and all(each.counts_exactly for each in measured):
         moments = {name: fit(depths, [each.moments[name] for each in measured]) for name in names}
-    else:
-        moments = {"step": fit(depths, [each.peak_bytes for each in measured])}
     moment = max(moments, key=lambda name: moments[name].at(depth))
-    step = fit(depths, [each.step_seconds for each in measured])
-    shares = _weights(depths, depth)
-    noise = sum((w * each.step_noise_seconds) ** 2 for w, each in zip(shares, measured, strict=True)) ** 0.5
+    mean = sum(depths) / len(depths)
+    spread = sum((d - mean) ** 2 for d in depths)
+    weights = [1 / len(depths) + (depth - mean) * (d - mean) / spread for d in depths]
     return Extrapolation(
         depth=depth,
-        peak_bytes=moments[moment].at(depth),
         moment=moment,
         peak=moments[moment],
-        load_peak_bytes=fit(depths, [each.load_peak_bytes for each in measured]).at(depth),
-        step_seconds=step.at(depth),
-        step=step,
-        step_noise_seconds=noise,
-        trainable_parameters=round(fit(depths, [each.trainable_parameters for each in measured]).at(depth)),
-        total_parameters=round(fit(depths, [each.total_parameters for each in measured]).at(depth)),
+        load_peak_bytes=line("load_peak_bytes").at(depth),
+        step=line("step_seconds"),
+        step_noise_seconds=sum((w * e.step_noise_seconds) ** 2 for w, e in zip(weights, measured, strict=True)) ** 0.5,
+        trainable_parameters=round(line("trainable_parameters").at(depth)),
+        total_parameters=round(line("total_parameters").at(depth)),
     )
 
 
 def fit(depths: Sequence[float], values: Sequence[float]) -> DepthLine:
-    """Least squares; at least two different depths."""
+    """Fit a line by least squares; at least two different depths."""
     mean_depth, mean = sum(depths) / len(depths), sum(values) / len(values)
     spread = sum((d - mean_depth) ** 2 for d in depths)
     slope = sum((d - mean_depth) * (v - mean) for d, v in zip(depths, values, strict=True)) / spread
     return DepthLine(mean - slope * mean_depth, slope)
-
-
-def _weights(depths: Sequence[float], depth: float) -> list[float]:
-    """Weight of each measured value in the line's value at `depth`."""
-    n, mean = len(depths), sum(depths) / len(depths)
-    spread = sum((d - mean) ** 2 for d in depths)
-    return [1 / n + (depth - mean) * (d - mean) / spread for d in depths]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -342,8 +333,7 @@ class ProbeRecord(Recorded):
         if self.started_at is None:
             return None
         lines = [each.time for each in (*self.measured, *self.did_not_fit, *self.skipped)]
-        last = max([self.started_at, *lines]) if self.ended_at is None else self.ended_at
-        return max(0.0, last - self.started_at)
+        return max(0.0, (self.ended_at or max([self.started_at, *lines])) - self.started_at)
 
     @property
     def peak_kind(self) -> str | None:
@@ -365,12 +355,9 @@ class ProbeRecord(Recorded):
         match event:
             case AttemptPlaced():
                 return replace(self, place=event)
-            case RunStarted():
-                begun = replace(self, environment=event.environment)
-                return replace(begun, state=RunState.RUNNING, started_at=self.started_at or event.time)
-            case StageReached():
-                begun = replace(self, stage=event.stage)
-                return replace(begun, state=RunState.RUNNING, started_at=self.started_at or event.time)
+            case RunStarted() | StageReached():
+                what = {"environment": event.environment} if isinstance(event, RunStarted) else {"stage": event.stage}
+                return replace(self, state=RunState.RUNNING, started_at=self.started_at or event.time, **what)
             case DepthMeasured() if len(self.measured) < MAX_DEPTHS and event.depth <= self.request.total_depth:
                 return replace(self, measured=(*self.measured, event))
             case DepthDidNotFit() if len(self.did_not_fit) < MAX_DEPTHS:
@@ -497,25 +484,32 @@ class ProbeSummary:
     """None where its model is no longer available."""
 
 
+_MEASURED = (
+    "depth", "peak_bytes", "load_peak_bytes", "moments", "baseline_bytes", "step_seconds", "step_noise_seconds",
+    "busy_elsewhere", "first_step_seconds", "tokens_per_second", "trainable_parameters", "total_parameters",
+)  # fmt: skip
+_EXTRAPOLATED = ("depth", "moment", "step_noise_seconds", "trainable_parameters", "total_parameters")
+
+
 def as_json(summary: ProbeSummary) -> dict[str, Any]:
-    """Bytes are above the process's baseline on a CPU, the allocator's on a GPU: peak_kind says which."""
+    """Return a JSON object. Bytes are above the process's baseline on a CPU, the allocator's on a GPU, by peak_kind."""
     record, estimate = summary.record, summary.estimate
     request, extrapolated, full = record.request, record.extrapolated, record.full
-    training = request.training
-    measured = [_measured(each) for each in record.measured]
+    training, step = request.training, estimate and estimate.step_seconds
+    measured = [
+        {**_named(each, *_MEASURED), "timed_steps": [*each.timed_steps], "reserved_bytes": each.peak_reserved_bytes}
+        for each in record.measured
+    ]
+    error = extrapolated and full and _error(extrapolated, full)
     return {
         "probe_id": request.probe_id,
         "state": str(record.state),
         "model_id": request.model_id,
         "r": request.lora.r,
-        "framework": training.framework,
-        "precision": training.precision,
-        "optim": training.optim,
+        **_named(training, "framework", "precision", "optim", "loss_path", "max_length"),
         "checkpointing": training.gradient_checkpointing,
-        "loss_path": training.loss_path,
         "batch": training.per_device_train_batch_size,
         "accumulation": training.gradient_accumulation_steps,
-        "max_length": training.max_length,
         "total_depth": request.total_depth,
         "device": record.environment.get("device_name"),
         "environment": record.environment,
@@ -523,20 +517,9 @@ def as_json(summary: ProbeSummary) -> dict[str, Any]:
         "measured": measured,
         "extrapolated": _extrapolated(extrapolated, record) if extrapolated else None,
         "full": next((each for each in measured if full and each["depth"] == full.depth), None),
-        "error_of_extrapolation": {
-            "peak": extrapolated.peak_bytes / full.peak_bytes - 1,
-            "step_seconds": extrapolated.step_seconds / full.step_seconds - 1
-            if _positive(extrapolated.step_seconds)
-            else None,
-        }
-        if extrapolated and full
-        else None,
-        "estimate": {
-            "memory_bytes": estimate.memory_bytes.as_json(),
-            "step_seconds": estimate.step_seconds.as_json() if estimate.step_seconds else None,
-        }
-        if estimate
-        else None,
+        "error_of_extrapolation": {"peak": error[0], "step_seconds": error[1]} if error else None,
+        "estimate": estimate
+        and {"memory_bytes": estimate.memory_bytes.as_json(), "step_seconds": step.as_json() if step else None},
         "did_not_fit": [
             _named(each, "depth", "limit_bytes", "short_bytes", "stage", "why") for each in record.did_not_fit
         ],
@@ -544,6 +527,33 @@ def as_json(summary: ProbeSummary) -> dict[str, Any]:
         "sentences": sentences(record),
         "error": record.error or None,
     }
+
+
+def _extrapolated(each: Extrapolation, record: ProbeRecord) -> dict[str, Any]:
+    seconds = _positive(each.step_seconds)
+    return {
+        **_named(each, *_EXTRAPOLATED),
+        "peak_bytes": round(each.peak_bytes),
+        "load_peak_bytes": round(each.load_peak_bytes),
+        "step_seconds": seconds,
+        "tokens_per_second": record.measured[0].tokens_per_step / seconds if seconds else None,
+        "per_block": {"bytes": round(each.peak.slope), "seconds": each.step.slope},
+        "once": {"bytes": round(each.peak.intercept), "seconds": each.step.intercept},
+    }
+
+
+def _named(each: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(each, name) for name in names}
+
+
+def _positive(seconds: float) -> float | None:
+    return seconds if seconds > 0 else None
+
+
+def _error(extrapolated: Extrapolation, full: DepthMeasured) -> tuple[float, float | None]:
+    """Return the relative errors of the extrapolated peak and step."""
+    seconds = _positive(extrapolated.step_seconds)
+    return extrapolated.peak_bytes / full.peak_bytes - 1, seconds / full.step_seconds - 1 if seconds else None
 
 
 def sentences(record: ProbeRecord) -> list[str]:
@@ -568,13 +578,13 @@ def sentences(record: ProbeRecord) -> list[str]:
 
 
 def headers(summary: ProbeSummary) -> list[str]:
-    """Column titles of a probe's table."""
+    """Return the column titles of a probe's table."""
     kind = summary.record.peak_kind
     return ["", f"Peak memory, {kind}" if kind else "Peak memory", "Step", "Tokens/s"]
 
 
 class Line(NamedTuple):
-    """A row of the table. memory_bytes, seconds: numbers, a range, or the words that stand in their place."""
+    """A row of the table. memory_bytes, seconds: numbers, a range, or words in their place."""
 
     name: str
     memory_bytes: float | Range | str
@@ -583,115 +593,54 @@ class Line(NamedTuple):
 
     @property
     def texts(self) -> tuple[str, str, str, str]:
-        pace = f"{self.tokens_per_second:,.0f}" if self.tokens_per_second else ""
-        return self.name, _written(self.memory_bytes, units.memory_size), _written(self.seconds, _seconds), pace
+        memory, seconds = self.memory_bytes, self.seconds
+        if not isinstance(memory, str):
+            memory = units.memory_span(memory) if isinstance(memory, Range) else units.memory_size(memory)
+        if isinstance(seconds, Range):
+            seconds = units.time_span(seconds)
+        elif not isinstance(seconds, str):
+            seconds = f"{'-' * (seconds < 0)}{units.duration(abs(seconds))}"  # of a line through noisy times
+        return self.name, memory, seconds, f"{self.tokens_per_second:,.0f}" if self.tokens_per_second else ""
 
 
 def lines_of(summary: ProbeSummary) -> list[Line]:
-    """Rows of the table: the measured depths, the line through them, and the whole model extrapolated, measured and
-    estimated."""
+    """Return the rows of the table: the measured depths, the line through them, and the whole model extrapolated,
+    measured and estimated."""
     record, estimate = summary.record, summary.estimate
     extrapolated, full = record.extrapolated, record.full
     whole = f"All {record.request.total_depth} blocks"
+
+    def line(name: str, each: DepthMeasured) -> Line:
+        return Line(name, each.peak_bytes, each.step_seconds, each.tokens_per_second)
+
     lines = [
-        _line(f"{units.counted(each.depth, 'block')}, measured", each) for each in record.measured if each is not full
+        line(f"{units.counted(each.depth, 'block')}, measured", each) for each in record.measured if each is not full
     ]
     if extrapolated:
-        memory, step = extrapolated.peak, extrapolated.step
+        memory, step, seconds = extrapolated.peak, extrapolated.step, _positive(extrapolated.step_seconds)
+        pace = record.measured[0].tokens_per_step / seconds if seconds else None
         lines += [
             Line("Per block", memory.slope, step.slope),
             Line("Once: embeddings, loss, the rest", memory.intercept, step.intercept),
-            _extrapolated_line(f"{whole}, extrapolated", extrapolated, record),
+            Line(f"{whole}, extrapolated", round(extrapolated.peak_bytes), seconds or units.NOT_KNOWN, pace),
         ]
     if full:
-        lines.append(_line(f"{whole}, measured", full))
+        lines.append(line(f"{whole}, measured", full))
     if extrapolated and full:
-        lines.append(_error_line(extrapolated, full))
+        peak, seconds = _error(extrapolated, full)
+        lines.append(Line("Error of the extrapolation", f"{peak:+.1%}", "" if seconds is None else f"{seconds:+.1%}"))
     if estimate:
         lines.append(Line(f"{whole}, estimated", estimate.memory_bytes, estimate.step_seconds or ""))
     return lines
 
 
-def _line(name: str, each: DepthMeasured) -> Line:
-    return Line(name, each.peak_bytes, each.step_seconds, each.tokens_per_second)
-
-
-def _extrapolated_line(name: str, each: Extrapolation, record: ProbeRecord) -> Line:
-    seconds = _positive(each.step_seconds)
-    pace = record.measured[0].tokens_per_step / seconds if seconds else None
-    return Line(name, round(each.peak_bytes), units.NOT_KNOWN if seconds is None else seconds, pace)
-
-
-def _error_line(extrapolated: Extrapolation, full: DepthMeasured) -> Line:
-    seconds = _positive(extrapolated.step_seconds)
-    step = f"{seconds / full.step_seconds - 1:+.1%}" if seconds else ""
-    return Line("Error of the extrapolation", f"{extrapolated.peak_bytes / full.peak_bytes - 1:+.1%}", step)
-
-
-def _positive(seconds: float) -> float | None:
-    """Noise can turn a line down so far that it says nothing."""
-    return seconds if seconds > 0 else None
-
-
-def _written(value: float | Range | str, text: Callable[[float], str]) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Range):
-        return units.memory_span(value) if text is units.memory_size else units.time_span(value)
-    return text(value)
-
-
-def _seconds(value: float) -> str:
-    """A line may cross zero where times are noisy."""
-    return units.duration(value) if value >= 0 else f"-{units.duration(-value)}"
-
-
 def _did_not_fit(event: DepthDidNotFit, record: ProbeRecord) -> str:
-    who = {
-        "memory limit": f"the memory limit of {units.memory_size(event.limit_bytes)}",
-        "GPU": f"the {units.memory_size(event.limit_bytes)} of this GPU",
-        "system": "the memory of this machine",
-    }[event.why]
+    limit = units.memory_size(event.limit_bytes)
+    who = {"memory limit": f"the memory limit of {limit}", "GPU": f"the {limit} of this GPU"}
     short = f", by at least {units.memory_size(event.short_bytes)}" if event.short_bytes > 0 else ""
-    blocks = (
-        "The whole model"
-        if event.depth == record.request.total_depth
-        else f"A model of {units.counted(event.depth, 'block')}"
-    )
-    return f"{blocks} does not fit {who}{short} (stage: {event.stage})."
-
-
-MEASURED = (
-    "depth", "peak_bytes", "load_peak_bytes", "moments", "baseline_bytes", "peak_reserved_bytes", "step_seconds",
-    "step_noise_seconds", "busy_elsewhere", "timed_steps", "first_step_seconds", "tokens_per_second",
-    "trainable_parameters", "total_parameters",
-)  # fmt: skip
-
-
-def _measured(each: DepthMeasured) -> dict[str, Any]:
-    values = _named(each, *MEASURED)
-    return {**values, "timed_steps": list(each.timed_steps), "reserved_bytes": values.pop("peak_reserved_bytes")}
-
-
-def _named(each: Any, *names: str) -> dict[str, Any]:
-    return {name: getattr(each, name) for name in names}
-
-
-def _extrapolated(each: Extrapolation, record: ProbeRecord) -> dict[str, Any]:
-    tokens = record.measured[0].tokens_per_step
-    return {
-        "depth": each.depth,
-        "peak_bytes": round(each.peak_bytes),
-        "moment": each.moment,
-        "load_peak_bytes": round(each.load_peak_bytes),
-        "step_seconds": _positive(each.step_seconds),
-        "step_noise_seconds": each.step_noise_seconds,
-        "tokens_per_second": tokens / each.step_seconds if each.step_seconds > 0 else None,
-        "trainable_parameters": each.trainable_parameters,
-        "total_parameters": each.total_parameters,
-        "per_block": {"bytes": round(each.peak.slope), "seconds": each.step.slope},
-        "once": {"bytes": round(each.peak.intercept), "seconds": each.step.intercept},
-    }
+    is_whole = event.depth == record.request.total_depth
+    blocks = "The whole model" if is_whole else f"A model of {units.counted(event.depth, 'block')}"
+    return f"{blocks} does not fit {who.get(event.why, 'the memory of this machine')}{short} (stage: {event.stage})."
 
 
 def applies(
@@ -766,7 +715,7 @@ def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assum
 
 
 def _whole(record: ProbeRecord) -> tuple[float, float, bool]:
-    """Peak and step of the whole model, measured where it was, else extrapolated; and whether the machine was quiet."""
+    """Return peak and step of the whole model, measured or else extrapolated, and whether the machine was quiet."""
     quiet = all(each.busy_elsewhere <= BUSY_SHARE for each in record.measured)
     if record.full is not None:
         return record.full.peak_bytes, record.full.step_seconds, record.full.busy_elsewhere <= BUSY_SHARE
@@ -779,101 +728,3 @@ def _disagreement(factors: Sequence[float]) -> float:
         return 0.0
     centre = middle(factors)
     return max(abs(factor - centre) for factor in factors) / centre
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Simulated:
-    """Bytes that the allocator of the simulated card holds; peaks over two optimizer steps."""
-
-    depth: int
-    loaded: int
-    """The base alone."""
-    static: int
-    """Base and adapter, before the first step."""
-    moments: Mapping[str, int]
-    reserved: int
-    kernels: Mapping[str, int] = field(default_factory=dict)
-    """How often each attention kernel ran, recomputed blocks included."""
-    trainable_parameters: int = 0
-    workspaces: int = 0
-    """cuBLAS's, part of every moment."""
-
-    @property
-    def allocated(self) -> int:
-        """The highest of the moments."""
-        return max(self.moments.values())
-
-    @property
-    def moment(self) -> str:
-        """Which one that is."""
-        return max(self.moments, key=lambda name: self.moments[name])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SimulatedProbe:
-    """A simulation with what was asked, and the estimate beside it."""
-
-    model_id: str
-    gpu: str
-    lora: LoraConfig
-    training: TrainingSetup
-    padded: bool
-    run: Simulated
-    estimate: Range
-    """Bytes that the formulas say are allocated."""
-    mean_error: float
-    worst_error: float
-    """Of simulated peaks, as shares of the measured ones (assets/truth.json)."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Flat, in bytes."""
-        setup, run = self.training, self.run
-        return {
-            "simulated": True,
-            "model_id": self.model_id,
-            "gpu": self.gpu,
-            "r": self.lora.r,
-            "framework": setup.framework,
-            "precision": setup.precision,
-            "optim": setup.optim,
-            "gradient_checkpointing": setup.gradient_checkpointing,
-            "per_device_train_batch_size": setup.per_device_train_batch_size,
-            "gradient_accumulation_steps": setup.gradient_accumulation_steps,
-            "max_length": setup.max_length,
-            "padded": self.padded,
-            "allocated_bytes": run.allocated,
-            "reserved_bytes": run.reserved,
-            "base_bytes": run.loaded,
-            "static_bytes": run.static,
-            "moment": run.moment,
-            "moments": dict(run.moments),
-            "attention_kernels": dict(run.kernels),
-            "trainable_parameters": run.trainable_parameters,
-            "estimate_bytes": {name: round(getattr(self.estimate, name)) for name in ("low", "expected", "high")},
-            "mean_error": self.mean_error,
-            "worst_error": self.worst_error,
-        }
-
-    def lines(self) -> list[list[str]]:
-        """Rows of a table: what, and how much."""
-        run, size = self.run, units.memory_size
-        peaks = [[f"Peak: {name}", size(value)] for name, value in run.moments.items()]
-        return [
-            ["Allocated (simulated)", size(run.allocated)],
-            ["Reserved (simulated)", size(run.reserved)],
-            ["Allocated (estimate)", f"{size(self.estimate.low)} to {size(self.estimate.high)}"],
-            ["Base weights", size(run.loaded)],
-            ["Base and adapter", size(run.static)],
-            *peaks,
-        ]
-
-    def sentences(self) -> list[str]:
-        """Below the table."""
-        kernels = " and ".join(sorted(self.run.kernels)) or "eager"
-        return [
-            f"Nothing was measured: training steps of the real model code ran on a simulated {self.gpu}, without "
-            "weights.",
-            f"Compared with measured runs on a T4, simulated peaks are {units.rounded_percent(self.mean_error)} off on "
-            f"average, {units.rounded_percent(self.worst_error)} at most.",
-            f"The peak is at this moment of a step: {self.run.moment}. Attention kernel: {kernels}.",
-        ]

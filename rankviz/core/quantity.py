@@ -18,7 +18,7 @@ class RangeJSON(TypedDict):
 
 
 class WholeRangeJSON(TypedDict):
-    """The same in whole numbers."""
+    """A figure in whole numbers that is not known exactly."""
 
     low: int
     expected: int

@@ -71,9 +71,8 @@ class LayerSpectrum:
         """Frobenius norm of the update."""
         return sqrt(self.energy)
 
-    @cached_property
+    @property
     def is_dead(self) -> bool:
-        """No update at all."""
         return self.energy == 0
 
     @cached_property
@@ -174,17 +173,30 @@ def spread(layers: Iterable[LayerSpectrum], measure: Literal["effective_rank", "
 
 
 def in_words(spectrum: Spectrum) -> str:
-    """Up to three sentences, such as "Trained with r = 64; r = 12 keeps 99 % of the update's energy"."""
+    """Return up to three sentences, such as "Trained with r = 64; r = 12 keeps 99 % of the update's energy"."""
     if not spectrum.kept[-1]:
         return (
             "No module has an update, so this adapter changes nothing: it was saved before its first step, or never "
             "trained."
         )
-    return " ".join(filter(None, (_used(spectrum), steps_caution(spectrum))))
+    low, high = (spectrum.rank_for(share) for share in SHARES)
+    some, most = (f"{100 * share:.0f} %" for share in SHARES)
+    if low >= spectrum.r:
+        used = f". Even {some} of the update's energy needs the full rank."
+    elif high >= spectrum.r:
+        used = f". {most} of the update's energy needs the full rank; r = {low} keeps {some}."
+    else:
+        lower = "" if low == high else f", r = {low} keeps {some}"
+        least = floor(1e4 * spectrum.weakest(high)) / 100
+        used = (
+            f"; r = {high} keeps {most} of the update's energy{lower}. "
+            f"At r = {high} every module keeps at least {least:.2f} % of its own energy."
+        )
+    return f"Trained with r = {spectrum.r}{used} {steps_caution(spectrum)}".rstrip()
 
 
 def steps_caution(spectrum: Spectrum) -> str:
-    """That the ranks are not yet those of the task, after few steps or an unknown number of them; "" after enough."""
+    """Say that the ranks are not yet those of the task, after few or an unknown number of steps; "" after enough."""
     if spectrum.training_steps is None:
         return (
             f"The number of training steps is not known: below about {FEW_STEPS}, these ranks mostly reflect the "
@@ -195,22 +207,6 @@ def steps_caution(spectrum: Spectrum) -> str:
     return (
         f"It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these ranks "
         "mostly reflect the random start. They do not say which rank the task needs."
-    )
-
-
-def _used(spectrum: Spectrum) -> str:
-    low, high = (spectrum.rank_for(share) for share in SHARES)
-    some, most = (f"{100 * share:.0f} %" for share in SHARES)
-    trained = f"Trained with r = {spectrum.r}"
-    if low >= spectrum.r:
-        return f"{trained}. Even {some} of the update's energy needs the full rank."
-    if high >= spectrum.r:
-        return f"{trained}. {most} of the update's energy needs the full rank; r = {low} keeps {some}."
-    lower = "" if low == high else f", r = {low} keeps {some}"
-    least = floor(1e4 * spectrum.weakest(high)) / 100
-    return (
-        f"{trained}; r = {high} keeps {most} of the update's energy{lower}. "
-        f"At r = {high} every module keeps at least {least:.2f} % of its own energy."
     )
 
 

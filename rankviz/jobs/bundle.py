@@ -32,7 +32,7 @@ from rankviz.jobs.engine import Job, Kind
 from rankviz.references import References
 from rankviz.store import RunStore
 from rankviz.store.durable import digest_of, write_durably
-from rankviz.store.journal import append_event, parse_lines, request_text
+from rankviz.store.journal import append_events, parse_lines, request_text
 from rankviz.store.runs import path_in_run
 
 JOB_FILE = "job.json"
@@ -68,7 +68,7 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
             shutil.copyfile(store.run_dir(attempt.run_id) / "config.json", target / "config.json")
         (target / "request.json").write_text(request_text(request), encoding="utf-8")
         placed = AttemptPlaced(time=time.time(), attempt=attempt.number or record.attempt, engine=engine)
-        append_event(journal(folder, attempt.run_id), placed)
+        append_events(journal(folder, attempt.run_id), [placed])
     write_job(folder, job)
 
 
@@ -174,7 +174,7 @@ def since(folder: Path, run_id: str, offset: int, most: int = 2**22) -> bytes:
 
 def saved(folder: Path, run_id: str) -> Mapping[str, int | None]:
     """Return the folders of adapters that a run's journal names, with the bytes of their weights where it has them."""
-    events = parse_lines(since(folder, run_id, 0, most=2**30)).events
+    events = parse_lines(since(folder, run_id, 0, most=2**30))
     return {each.path: each.file_bytes for each in events if isinstance(each, AdapterSaved | AdapterCut) and each.path}
 
 

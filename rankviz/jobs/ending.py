@@ -192,11 +192,13 @@ class Ending:
                 if self._store.cancel_word(run_id) is None:
                     self._store.ask_to_cancel(run_id)
         for engine, live in self._jobs:
+            if {*run_ids, *among}.isdisjoint(attempt.run_id for attempt in live.job.attempts):
+                continue
             try:
                 ids = {record.run_id for record in self._jobs.records(live)}
                 if ending := begun & ids:
                     self.end(engine, live, unless=lambda runs=ending: not self.unended(runs), but=ending)
-                elif ids & {*run_ids, *among} and not self.unended(ids):
+                elif ids and not self.unended(ids):
                     self.end(engine, live)
             except (EngineUnavailableError, RunUnreadError) as error:
                 troubles.append(error)
@@ -267,7 +269,8 @@ class Ending:
 
     def _ended(self, engine: Engine, live: Live, end: End) -> None:
         """A job has ended: by itself, or since RankViz has ended it, maybe before a restart of the app."""
-        records = list(self._jobs.records(live))
+        # A place of this machine is not held by a run that cannot be read: it has no job then, and is settled later.
+        records = list(self._jobs.records(live, spare=engine.shares_disk))
         slow = self.unended({self._too_long.get(live.job.name)} & {record.run_id for record in records})
         if slow:
             end = self._of_one_that_took_too_long(end)
@@ -286,7 +289,7 @@ class Ending:
 
     def _settle(self, engine: Engine, live: Live, end: End) -> None:
         """Decide what becomes of the runs of a job that has ended."""
-        records = list(self._jobs.records(live))
+        records = list(self._jobs.records(live, spare=engine.shares_disk))
         run_ids = [record.run_id for record in records]
         self._collect_logs(engine, live, self.unended(run_ids))
         again = self._outcomes.settle(self._at_stake(records, end), end)

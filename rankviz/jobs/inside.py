@@ -47,7 +47,7 @@ class Carrier:
         for run_id, offset in self._read.items():
             new = bundle.since(self._work, run_id, offset)
             new = new[: new.rfind(b"\n") + 1]
-            if any(isinstance(event, LAST) for event in parse_lines(new).events) and not self.write(run_id):
+            if any(isinstance(event, LAST) for event in parse_lines(new)) and not self.write(run_id):
                 is_whole = False
             else:
                 self._read[run_id] = offset + len(new)

@@ -111,11 +111,12 @@ class LiveJobs:
             with self.reaching(name):
                 engine.release()
 
-    def records(self, live: Live) -> Iterator[Record]:
-        """Return the runs of a job whose current attempt it has, without those that were deleted. RunUnreadError where
-        one cannot be read now."""
+    def records(self, live: Live, *, spare: bool = False) -> Iterator[Record]:
+        """Return the runs of a job whose current attempt it has, without those that were deleted, and with `spare`
+        without those that cannot be read now. RunUnreadError."""
+        left_out = (RunNotFoundError, RunUnreadError) if spare else (RunNotFoundError,)
         for attempt in live.job.attempts:
-            with contextlib.suppress(RunNotFoundError):
+            with contextlib.suppress(*left_out):
                 record = self._store.record(attempt.run_id)
                 if attempt.number in (0, record.attempt):
                     yield record

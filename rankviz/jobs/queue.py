@@ -22,7 +22,6 @@ from rankviz.jobs.live import NOT_STARTED, LiveJobs
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.journal import Record
-from rankviz.store.ownership import read_destination
 
 Goal = tuple[str, tuple[tuple[str, str], ...]]
 """Where a run is to be: the name of an engine, empty for that of the settings, and the options for it."""
@@ -122,7 +121,6 @@ class RunQueue:
         self._state: Hashable = None
         self._waiting: dict[str, list[Batch]] = {}
         self._began: Mapping[str, float] = {}
-        self._goals: dict[str, tuple[int | None, Goal]] = {}
         self.places: dict[str, int] = {}
         """How many jobs an engine had and would have started when it was last asked, by its name."""
 
@@ -151,11 +149,8 @@ class RunQueue:
 
     def goal_of(self, run_id: str) -> Goal:
         """Return where a run is to be."""
-        looks, known = self._store.looks(run_id), self._goals.get(run_id)
-        if known is None or known[0] != looks:
-            there = read_destination(self._store.run_dir(run_id))
-            known = self._goals[run_id] = looks, (there.engine, tuple(sorted(there.options.items())))
-        return known[1]
+        there = self._store.listed_destination(run_id)
+        return there.engine, tuple(sorted(there.options.items()))
 
     def _owner_of(self, run_id: str) -> str:
         return self._store.listed_ownership(run_id).owner

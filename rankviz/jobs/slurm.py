@@ -65,26 +65,14 @@ NOT_SET_UP = (
     "Slurm is not set up here. Set RANKVIZ_SLURM_PARTITION to a partition of the cluster, or RANKVIZ_ENGINE=slurm for "
     "its default partition."
 )
-CANCELLED_THERE = "The job was cancelled in Slurm."
-ENDS = {
-    "NODE_FAIL": (True, "The node failed in the middle of the job."),
-    "PREEMPTED": (True, "Slurm gave the node to a job that goes first."),
-    "BOOT_FAIL": (True, "The node did not boot."),
-    "TIMEOUT": (
-        False,
-        "The job reached its time limit in Slurm. Use fewer steps. A longer limit is --time in RANKVIZ_SLURM_OPTIONS.",
-    ),
-    "DEADLINE": (False, "The job reached its deadline in Slurm."),
-    "OUT_OF_MEMORY": (
-        False,
-        "The job used more memory than it had asked Slurm for. Use a smaller batch or a shorter length. More memory is "
-        "--mem in RANKVIZ_SLURM_OPTIONS.",
-    ),
-    "CANCELLED": (False, CANCELLED_THERE),
-}
-"""Of a job that another than its worker ended: whether its place was lost, so that it is tried again, and why."""
-ENDED = frozenset({"COMPLETED", "FAILED", *ENDS})
+LOST = frozenset({"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"})
+"""States of a job that Slurm took away from its worker: it is tried again."""
+ENDED = LOST | {"COMPLETED", "FAILED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "CANCELLED"}
 """With any other state, also one that is not known here, a job may go on."""
+ADVICE = {
+    "TIMEOUT": " Use fewer steps. A longer limit is --time in RANKVIZ_SLURM_OPTIONS.",
+    "OUT_OF_MEMORY": " Use a smaller batch or a shorter length. More memory is --mem in RANKVIZ_SLURM_OPTIONS.",
+}
 SCRIPT = """#!/bin/sh
 cd {folder} || exit 1
 trap : TERM
@@ -407,15 +395,15 @@ def waits_of(row: SlurmJob) -> str:
     return "Slurm has suspended the job." if row.states & {"SUSPENDED", "STOPPED"} else ""
 
 
-def end_of(row: SlurmJob, exit_code: int | None) -> End | None:
+def end_of(job: SlurmJob, exit_code: int | None) -> End | None:
     """Return how a job ended; None while processes of it may be left. exit_code: of its worker, if it is known."""
     # A node that has failed cannot say that its processes are gone; what they write counts no more.
-    if not row.states & ENDED or ("COMPLETING" in row.states and "NODE_FAIL" not in row.states):
+    if not job.states & ENDED or ("COMPLETING" in job.states and "NODE_FAIL" not in job.states):
         return None
-    for state, (lost, why) in ENDS.items():
-        if state in row.states:
-            return End(exit_code, lost=lost, why=why)
-    words = ", ".join([*sorted(row.states), *([row.reason] if row.reason not in ("", "None") else [])])
+    for state in sorted(job.states & (ENDED - {"COMPLETED", "FAILED"})):
+        why = f"Slurm ended the job: {state}.{ADVICE.get(state, '')}"
+        return End(exit_code, lost=state in LOST, why=why)
+    words = ", ".join([*sorted(job.states), *([job.reason] if job.reason not in ("", "None") else [])])
     why = f"The job ended in Slurm before its worker did: {words}. Do the nodes see the runs folder under its path?"
     return end_by(exit_code) or End(lost=True, why=printable(why, 300))
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
     from rankviz.core.runs.request import RunRequest
     from rankviz.store import RunStore
-    from rankviz.store.removal import Going
+    from rankviz.store.removal import Deletion
 
 KEEPING = f"Delete your uploads on Runs; those that are left are removed after {TEMP_HOURS} hours."
 
@@ -355,7 +355,7 @@ class Quota:
                     sizes.append(adapter_bytes(plan_on(model, run.lora, run.training, device), run, device))
         return max(sizes, default=None)
 
-    def _require_runs(self, new: int, sweep_id: str = "") -> Sequence[Going]:
+    def _require_runs(self, new: int, sweep_id: str = "") -> Sequence[Deletion]:
         limits, owners = self._workspace.limits, self._workspace.visitor.ids
         most = {"most": limits.runs_kept, "most_in_total": limits.runs_in_total}
         return require_runs(self._workspace.store, owners, new, **most, besides=sweep_id)
@@ -409,7 +409,7 @@ def require_runs(
     most: int | None,
     most_in_total: int | None,
     besides: str = "",
-) -> Sequence[Going]:
+) -> Sequence[Deletion]:
     """LimitError where so many more runs cannot be kept for their owner, or for all. Returns what makes room once they
     are there, within RunStore.admission: ended probes of their owner for the owner's limit, and the oldest runs that
     can be had again for that of all.
@@ -419,7 +419,7 @@ def require_runs(
     """
     if not new or (most is None and most_in_total is None):
         return ()
-    leaving: Sequence[Going] = ()
+    leaving: Sequence[Deletion] = ()
     kept, in_total = store.counts(owners)
     if most is not None and (over := kept + new - most) > 0:
         probes = removal.ended_probes(store, [owner for owner in owners if owner])  # the host's own stay

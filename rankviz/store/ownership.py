@@ -1,23 +1,26 @@
-"""Whose a run is, and on which engine it is to be: files in its folder that no export takes along."""
+"""Files beside runs that no export takes along: owner.json, engine.json, and the key that signs visitors' cookies."""
 
 import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
-from rankviz.settings import MIN_SECRET
 from rankviz.store.durable import replace_durably
 
 FILE = "owner.json"
-MAX_BYTES = 1000
+ENGINE_FILE = "engine.json"
+MAX_BYTES = 4000
+MAX_CHARACTERS = 200
+"""Of a name or an option of an engine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Whose a run is."""
+    """The owner of a run."""
 
     owner: str = ""
     """A visitor's id; empty: the host's; UNKNOWN_OWNER: not known."""
@@ -33,10 +36,9 @@ UNKNOWN_SENTENCE = f"Its {FILE} cannot be read, so its owner is not known. Only 
 
 
 def read_ownership(folder: Path) -> Ownership:
-    """The host's where there is no file; an unknown owner's where it cannot be read; both closed."""
+    """Return the owner of the run in a folder: the host where there is no file, UNKNOWN where it cannot be read."""
     try:
-        with (folder / FILE).open("rb") as file:
-            row = json.loads(file.read(MAX_BYTES))
+        row = _read(folder / FILE)
         owner, is_open = row["owner"], row["is_open"]
     except FileNotFoundError:
         return NO_ONES
@@ -46,20 +48,14 @@ def read_ownership(folder: Path) -> Ownership:
 
 
 def write_ownership(folder: Path, ownership: Ownership) -> None:
-    """Nothing is written of what is no visitor's."""
-    if ownership == NO_ONES and not (folder / FILE).exists():
-        return
-    replace_durably(folder / FILE, json.dumps(asdict(ownership)))
-
-
-ENGINE_FILE = "engine.json"
-ENGINE_MAX_BYTES = 4000
-MAX_CHARACTERS = 200
+    """Write the owner into a run's folder; nothing where it is the host's."""
+    if ownership != NO_ONES or (folder / FILE).exists():
+        replace_durably(folder / FILE, json.dumps(asdict(ownership)))
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What whoever queued a run chose for it."""
+    """The engine that a run is to be trained on."""
 
     engine: str = ""
     """Its name; empty: the one that the settings name."""
@@ -76,31 +72,36 @@ ANYWHERE = Destination()
 
 
 def read_destination(folder: Path) -> Destination:
-    """The settings' engine where there is no file or none that can be read."""
+    """Return the destination of the run in a folder: ANYWHERE where there is no file or none that can be read."""
     try:
-        with (folder / ENGINE_FILE).open("rb") as file:
-            row = json.loads(file.read(ENGINE_MAX_BYTES))
+        row = _read(folder / ENGINE_FILE)
         engine, options = row["engine"], row["options"]
         texts = [engine, *options, *options.values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ANYWHERE
-    if not all(isinstance(text, str) and len(text) <= MAX_CHARACTERS for text in texts):
-        return ANYWHERE
-    return Destination(engine, options)
+    known = all(isinstance(text, str) and len(text) <= MAX_CHARACTERS for text in texts)
+    return Destination(engine, options) if known else ANYWHERE
 
 
 def write_destination(folder: Path, destination: Destination) -> None:
-    """In place of an earlier one."""
+    """Write the destination into a run's folder, in place of an earlier one."""
     (folder / ENGINE_FILE).unlink(missing_ok=True)
     for name, text in destination.files.items():
         replace_durably(folder / name, text)
+
+
+def _read(file: Path) -> Any:
+    with file.open("rb") as stream:
+        return json.loads(stream.read(MAX_BYTES))
 
 
 KEY_FILE = "cookie.key"
 
 
 class CookieKey:
-    """Made once. While it is not on the disk, the next start would make another, and nobody would be who they were.
+    """The key that the cookies of a shared page's visitors are signed with, made once and kept in the runs folder.
+
+    While it is not on the disk, the next start would make another, and no visitor would be recognized.
 
     Args:
         home: The runs folder.
@@ -111,12 +112,11 @@ class CookieKey:
         self._file = Path(home) / KEY_FILE
         self._given = given
         self.keys = [given or secrets.token_hex(32)]
-        """Whatever one of them has signed is believed, and the last one signs: another app may have been the first to
-        write one."""
+        """All whose signature counts; the last one signs. Another app may have been the first to write one."""
         self.is_kept()
 
     def is_kept(self) -> bool:
-        """Whether it will be there at the next start. It is written where it is not there yet, or not any more."""
+        """Return whether the key will be there at the next start, and write it where it is not there yet."""
         if self._given:
             return True
         try:
@@ -128,7 +128,8 @@ class CookieKey:
         return True
 
     def _read(self) -> str:
-        """Empty where there is none, or none that can be a key: a file that was not written whole."""
+        from rankviz.settings import MIN_SECRET  # with pydantic, which no worker needs
+
         try:
             text = self._file.read_text(encoding="utf-8").strip()
         except (FileNotFoundError, UnicodeError):
@@ -136,10 +137,9 @@ class CookieKey:
         return text if len(text) >= MIN_SECRET else ""
 
     def _write(self) -> str:
-        """Ours, unless another app was first."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._file.with_name(f".{KEY_FILE}.lock"), thread_local=False):
-            if kept := self._read():
-                return kept
-            replace_durably(self._file, self.keys[-1], mode=0o600)
-        return self.keys[-1]
+            if not (kept := self._read()):
+                kept = self.keys[-1]
+                replace_durably(self._file, kept, mode=0o600)
+        return kept

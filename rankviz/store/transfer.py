@@ -1,4 +1,4 @@
-"""Runs out as a zip: requests and journals, not adapters, with two CSV files for other tools. Into a store: imports."""
+"""Exports runs as a zip (requests, journals and two CSV files, no adapters), and imports such a zip."""
 
 import hashlib
 import os
@@ -17,22 +17,21 @@ from typing import Any, NamedTuple, TypedDict
 
 from rankviz.core.bounds import name_alone
 from rankviz.core.cells import csv_text
-from rankviz.core.from_json import Misfit, quoted
+from rankviz.core.from_json import Misfit, as_answer, quoted
 from rankviz.core.runs.events import RunEvent, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
-    Line,
-    LongList,
+    OnDisk,
+    Part,
+    lightened,
     line_of,
-    numbers_in,
     parse_event,
     parse_request,
     request_text,
     whole_lines,
-    without_long_lists,
 )
 from rankviz.store.ownership import NO_ONES, Ownership
 from rankviz.store.runs import IMPORTED, RunStore
@@ -49,7 +48,7 @@ LOSS_COLUMNS = {
     "correct_tokens": int,
     "exact_match": int,
 }
-"""Of loss_rows, with what each holds; None is not known."""
+"""Type of each column of loss_rows; None is not known."""
 
 
 def export_runs(
@@ -58,10 +57,11 @@ def export_runs(
     target: Path,
     shown: Callable[[Any], Any] | None = None,
 ) -> Path:
-    """Write the named runs and sweeps, as far as they have ended, into the zip `target`. The first store that has a
-    name is taken; RunNotFoundError where none has it.
+    """Write the named runs and sweeps, as far as they have ended, into the zip `target`. RunNotFoundError where no
+    store has a name; of several stores the first counts.
 
-    shown: a run's request or an event as whoever gets the zip may read it; None where that is all of it.
+    Args:
+        shown: Gives a request or an event as whoever gets the zip may read it; None where that is all of it.
     """
     places = {run_id: store for name in ids for run_id, store in _located(stores, name).items()}
     records = [record for run_id, store in places.items() if (record := store.get(run_id)).state.ended]
@@ -71,7 +71,12 @@ def export_runs(
         raise InvalidSettingError("None of these runs has ended yet: export them when they have.")
     with _whole(target), zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(SUMMARY, csv_text([summary_row(record) for record in records]))
-        _write_losses(archive, records)
+        has_header = False
+        with archive.open(LOSSES, "w") as file:
+            for record in records:  # run by run: the examples of all may be millions
+                rows = loss_rows(record)
+                file.write(csv_text(rows, header=not has_header).encode())
+                has_header = has_header or bool(rows)
         for record in records:
             folder, within = places[record.run_id].run_dir(record.run_id), f"runs/{record.run_id}"
             try:
@@ -80,13 +85,13 @@ def export_runs(
                 else:
                     archive.write(folder / "request.json", f"{within}/request.json")
                 _write_journal(archive, folder / "events.jsonl", f"{within}/events.jsonl", shown)
-            except FileNotFoundError:  # removed meanwhile
+            except FileNotFoundError:  # deleted meanwhile
                 raise RunNotFoundError(record.run_id) from None
     return target
 
 
 def _write_journal(archive: zipfile.ZipFile, journal: Path, name: str, shown: Callable[[Any], Any] | None) -> None:
-    """What is no event may hold anything, so it becomes an empty line where not all may be read."""
+    """Write a journal; a line that is no event may hold anything, so it becomes an empty one where `shown` is given."""
     if shown is None:
         return archive.write(journal, name)
     with journal.open("rb") as lines, archive.open(name, "w") as file:
@@ -96,7 +101,7 @@ def _write_journal(archive: zipfile.ZipFile, journal: Path, name: str, shown: Ca
 
 @contextmanager
 def _whole(target: Path) -> Iterator[None]:
-    """Around the writing of a file: of one that fails nothing stays."""
+    """Delete a file whose writing fails."""
     try:
         yield
     except BaseException:
@@ -105,8 +110,8 @@ def _whole(target: Path) -> Iterator[None]:
 
 
 def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:
-    """The runs of a name, with the store that has them. To know its sweeps, a store reads the journals of all its runs,
-    so a run is looked for in every store first."""
+    """Return the runs of a name, with the store that has them. A run is looked for in every store first: to know its
+    sweeps, a store reads the journals of all its runs."""
     for store in stores:
         if os.path.isdir(store.run_dir(name)):
             return {name: store}
@@ -119,18 +124,8 @@ def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:
     return dict.fromkeys(last.run_ids(name), last)
 
 
-def _write_losses(archive: zipfile.ZipFile, records: Sequence[RunRecord]) -> None:
-    """Run by run: the examples of all may be millions."""
-    has_header = False
-    with archive.open(LOSSES, "w") as file:
-        for record in records:
-            rows = loss_rows(record)
-            file.write(csv_text(rows, header=not has_header).encode())
-            has_header = has_header or bool(rows)
-
-
 class SummaryRow(TypedDict):
-    """What was asked of a run and what was measured; None is not known. Losses are nats a token."""
+    """Settings and results of a run; None is not known. Losses are nats per token."""
 
     run_id: str
     sweep_id: str
@@ -162,122 +157,36 @@ class SummaryRow(TypedDict):
 
 
 def summary_row(record: RunRecord) -> SummaryRow:
-    request, completed = record.request, record.completed
-    return {
-        "run_id": record.run_id,
-        "sweep_id": request.sweep_id,
-        "state": record.state.value,
-        "base": request.base,
-        "data": request.data,
-        "r": request.lora.r,
-        "lora_alpha": request.lora.lora_alpha,
-        "learning_rate": request.learning_rate,
-        "seed": request.seed,
-        "max_steps": request.max_steps,
-        "steps_done": record.steps[-1].step if record.steps else 0,
-        "loss_before": record.loss_before and record.loss_before.loss,
-        "loss_after": record.loss_after and record.loss_after.loss,
-        "gain": record.gain,
-        "token_accuracy_before": record.loss_before and record.loss_before.token_accuracy,
-        "token_accuracy_after": record.loss_after and record.loss_after.token_accuracy,
-        "exact_match_before": record.loss_before and record.loss_before.exact_match,
-        "exact_match_after": record.loss_after and record.loss_after.exact_match,
-        "exact_match_examples": (record.loss_after and record.loss_after.answered) or None,
-        "trainable_parameters": record.trainable_parameters,
-        "adapter_bytes": record.adapter_bytes,
-        "peak_memory_bytes": completed and completed.peak_memory_bytes,
-        "peak_memory_kind": completed and completed.peak_memory_kind,
-        "train_seconds": completed and completed.train_seconds,
-        "first_step_seconds": record.first_step_seconds,
-        "step_seconds": record.step_seconds,
-        "device": record.environment.get("device_name"),
-    }
+    """Return the row of a run."""
+    request, after = record.request, record.loss_after
+    asked = ("sweep_id", "base", "data", "r", "learning_rate", "seed", "max_steps")
+    others: dict[str, Any] = {name: getattr(request, name) for name in asked}
+    for name in ("peak_memory_bytes", "peak_memory_kind", "train_seconds"):
+        others[name] = getattr(record.completed, name, None)
+    for name in ("loss", "token_accuracy", "exact_match"):
+        others[f"{name}_before"] = getattr(record.loss_before, name, None)
+        others[f"{name}_after"] = getattr(after, name, None)
+    return as_answer(
+        SummaryRow,
+        record,
+        **others,
+        state=record.state.value,
+        lora_alpha=request.lora.lora_alpha,
+        exact_match_examples=(after and after.answered) or None,
+        device=record.environment.get("device_name"),
+    )
 
 
 def loss_rows(record: RunRecord) -> list[dict[str, object]]:
-    """A row a held-out example, in nats a token, as `rankviz verdict` reads them; none where none were kept. Beside the
-    loss: how many tokens it has and how many of them are correct, and whether its answer is the reference."""
+    """Return a row per held-out example with the columns of LOSS_COLUMNS, as `rankviz verdict` reads them; losses are
+    nats per token. Counts that were not measured of each example are None."""
     request, after = record.request, record.loss_after
     losses = after.example_losses if after else ()
-    settings = {
-        "sweep_id": request.sweep_id,
-        "rank": request.lora.r,
-        "learning_rate": request.learning_rate,
-        "seed": request.seed,
-    }
     counts = [after.example_tokens, after.example_correct_tokens, after.example_exact_matches] if after else []
-    return [
-        {**settings, "example": example, "loss": loss}
-        | {"target_tokens": tokens, "correct_tokens": correct, "exact_match": match}
-        for example, (loss, tokens, correct, match) in enumerate(_side_by_side(losses, *counts))
-    ]
-
-
-def _side_by_side(losses: Sequence[float], *counts: Sequence[int | None]) -> Iterator[tuple[float | int | None, ...]]:
-    """Counts that were not kept, or not of each example, are None."""
-    return zip(losses, *(each if len(each) == len(losses) else [None] * len(losses) for each in counts), strict=True)
-
-
-LONGEST = 100
-"""Characters of an id."""
-MARK = 8
-"""Characters that make a name its importer's."""
-
-
-def named_anew(store: "RunStore", folders: "Sequence[Folder]", owners: Sequence[str]) -> "list[Folder]":
-    """The same runs and sweeps, named the same way at each import, so that a second one finds them there. Of a data
-    file only the name stays: where it is, is nothing of the importer's.
-    InvalidSettingError where the importer has one of them under the zip's own name, or that of another id of theirs.
-
-    owners: the importer's ids; the first is that of what is imported.
-    """
-    own = {run_id.lower() for run_id in store.names()[0] if store.ownership(run_id).owner in owners}
-    for folder in folders:
-        for request in (folder.request, *(_renamed(folder, owner).request for owner in owners[1:])):
-            if request.run_id.lower() in own:
-                raise InvalidSettingError(f"Run {request.run_id!r} is here already; nothing was imported.")
-    return [_renamed(folder, owners[0]) for folder in folders]
-
-
-def _renamed(folder: "Folder", owner: str) -> "Folder":
-    request = folder.request
-    sweep_id = _own_name(request.sweep_id, owner)
-    number = request.run_id.removeprefix(request.sweep_id)
-    run_id = f"{sweep_id}{number}" if number.startswith("-") else ""
-    if not run_id or len(run_id) > LONGEST:
-        run_id = _own_name(request.run_id, owner)
-    request = replace(request, run_id=run_id, sweep_id=sweep_id, data=name_alone(request.data))
-    return folder._replace(request=request, files={**folder.files, "request.json": request_text(request)})
-
-
-def _own_name(name: str, owner: str) -> str:
-    mark = hashlib.sha256(f"{owner}\n{name.lower()}".encode()).hexdigest()[:MARK]
-    return f"{name[: LONGEST - MARK - 1]}-{mark}"
-
-
-def values_in(event: RunEvent) -> int:
-    """How many values are made of its line when it is read: numbers, texts and names, lists and objects. A million of
-    them take half a second at most."""
-    return 1 + sum(map(values_in, _parts(event)))
-
-
-def bytes_kept(record: RunRecord) -> int:
-    """Of an ended run, in memory, once its long lists and steps are left on the disk (memory/). What several records
-    share counts for each. Of a list on the disk its name, which all runs share, counts for none, and so does its line,
-    which all lists of an event share."""
-    return sys.getsizeof(record) + sum(map(bytes_kept, _parts(record)))
-
-
-def _parts(value: object) -> Iterable:
-    if isinstance(value, Mapping):
-        return chain.from_iterable(value.items())
-    if isinstance(value, tuple):
-        return value
-    if not is_dataclass(value):
-        return ()
-    if isinstance(value, LongList):
-        return (value.count, value.matches)
-    return (getattr(value, field.name) for field in fields(value))
+    columns = [each if len(each) == len(losses) else [None] * len(losses) for each in counts]
+    settings = (request.sweep_id, request.lora.r, request.learning_rate, request.seed)
+    rows = enumerate(zip(losses, *columns, strict=True))
+    return [dict(zip(LOSS_COLUMNS, (*settings, example, *values), strict=True)) for example, values in rows]
 
 
 MAX_ENTRIES = 4096
@@ -286,52 +195,40 @@ MAX_DIRECTORY_BYTES = 10**6
 MAX_IMPORTED_ATTEMPTS = 10**5
 """Far below core.runs.events.MAX_ATTEMPTS, so that a run can be tried again here as often as anybody likes."""
 USUAL_RATIO = 20
-"""Journals of real runs are below."""
+"""Unpacked to packed bytes; journals of real runs are below."""
 MAX_RATIO = 200
 """Unpacked to packed bytes of a file of more than RATIO_BYTES."""
 RATIO_BYTES = 10**6
 RESERVED = ("sample", "embedded")
 """Names that mean something else where a run's name may stand."""
-_NOWHERE = Line("", 0, 0, 0)
+MAX_ID = 100
+"""Characters of an id."""
+MARK = 8
+"""Characters that make a name its importer's."""
 _END = b"PK\x05\x06"
 _END_BYTES = 22
 _MEMBER = re.compile(r"runs/([A-Za-z0-9][A-Za-z0-9._-]{0,99})/(request\.json|events\.jsonl)")
-_UNREADABLE = (
-    OSError,
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    NotImplementedError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    zlib.error,
-)
+_NO_ZIP = (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, EOFError, ValueError, zlib.error)
 
 
 class ImportLimits(NamedTuple):
-    """Of one zip."""
+    """Limits of one zip; None is no limit."""
 
     unpacked_bytes: int = 200 * 10**6
     runs: int = MAX_ENTRIES
     events: int = 2_000_000
     """Lines of one journal."""
-    events_in_all: int = 20_000_000
-    """Lines of all its journals: whoever lists runs reads each line once."""
-    values_in_all: int | None = None
-    """Of the events of all its journals: a line may have thousands."""
-    bytes_kept: int | None = None
-    """Of memory that one run takes for good."""
-    example_numbers: int = 1_000_000
-    """In the example_ lists of one journal: two evaluations of 100,000 examples have 800,000."""
+    values: int | None = None
+    """Values in the events of all its journals: a line may have thousands, and a million take half a second to read."""
+    record_bytes: int | None = None
+    """Memory that one run takes for good."""
 
 
-class Folder(NamedTuple):
-    """One run of a zip."""
+class ImportedRun(NamedTuple):
+    """One run of a zip, checked, with its files as they are to be written."""
 
     request: RunRequest
-    files: Mapping[str, bytes]
-    values: int
-    """Of the events of its journal, counted where they are limited."""
+    files: Mapping[str, bytes | str]
 
 
 def import_runs(
@@ -341,21 +238,20 @@ def import_runs(
     ownership: Ownership = NO_ONES,
     limits: ImportLimits = ImportLimits(),  # noqa: B008, a tuple
 ) -> list[str]:
-    """Bring the runs of an exported zip into the store and return their ids. All of them, or none; without those that
-    RankViz ships, which are here already."""
+    """Import the runs of an exported zip, all of them or none, without those that RankViz ships; return their ids."""
     return take_in(store, read_export(Path(source), shipped, limits), shipped, ownership)
 
 
-def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) -> list[Folder]:
-    """The runs of the zip, without those that RankViz ships. InvalidSettingError says why it is no export, LimitError
-    what it has too much of."""
+def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) -> list[ImportedRun]:
+    """Return the runs of the zip, without those that RankViz ships. InvalidSettingError says why it is no export,
+    LimitError what it has too much of."""
     if not source.is_file():
         raise InvalidSettingError(f"There is no file {quoted(str(source))}.")
     try:
         _refuse_large(source)
         with zipfile.ZipFile(source) as archive:
             contents = _read_members(archive, limits)
-    except _UNREADABLE as error:
+    except _NO_ZIP as error:
         raise InvalidSettingError(f"{source.name} cannot be read as a RankViz export: {error}.") from error
     ids = {run.run_id for sweep in shipped for run in sweep.runs}
     if not (own := {run_id: files for run_id, files in contents.items() if run_id not in ids}):
@@ -363,38 +259,30 @@ def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) ->
             f"The runs of {source.name} are recorded ones that ship with RankViz, so they are here already; "
             "nothing was imported."
         )
-    lines = sum(files.get("events.jsonl", b"").count(b"\n") for files in own.values())
-    if lines > limits.events_in_all:
-        raise LimitError(
-            f"The runs in the zip have {lines:,} events together; at most {limits.events_in_all:,} are imported at "
-            "once. Export fewer runs at a time."
-        )
-    folders, values, most = [], 0, limits.values_in_all
+    runs, values = [], 0
     for run_id, files in own.items():
-        folders.append(folder := _checked(run_id, files, limits))
-        values += folder.values
-        if most is not None and values > most:
-            raise LimitError(
-                f"The events of the runs in the zip have more than {most:,} values together, the most that are "
-                "imported at once. Export fewer runs at a time."
-            )
-    return folders
+        run, values = _checked(run_id, files, limits, values)
+        runs.append(run)
+    return runs
 
 
 def take_in(
     store: RunStore,
-    folders: Sequence[Folder],
+    runs: Sequence[ImportedRun],
     shipped: Iterable[Sweep] = (),
     ownership: Ownership = NO_ONES,
     strangers: Sequence[str] = (),
 ) -> list[str]:
-    """Publish what read_export has read; returns the ids. strangers: where strangers share the store, the ids of the
-    one who imports; the runs then get names of their own."""
+    """Publish what read_export has read; return the ids.
+
+    Args:
+        strangers: Where strangers share the store, the ids of the importer, whose runs then get names of their own.
+    """
     if strangers:
-        folders = named_anew(store, folders, strangers)
-    requests = [folder.request for folder in folders]
+        runs = _renamed_for(store, runs, strangers)
+    requests = [run.request for run in runs]
     store.publish(
-        {folder.request.run_id: {**folder.files, IMPORTED: ""} for folder in folders},
+        {run.request.run_id: {**run.files, IMPORTED: ""} for run in runs},
         ownership,
         require=lambda: _refuse_used_names(requests, store, list(shipped), ownership),
         joins=requests,
@@ -403,8 +291,8 @@ def take_in(
 
 
 def _refuse_large(source: Path) -> None:
-    """The size of the file, and of its table of contents, which is read whole: its end is the file's, without a comment
-    and without the records of zips of more than 65,535 files."""
+    """Check the size of the file and of its table of contents, which is read whole. That stands at the end of the
+    file, without a comment and without the records of zips of more than 65,535 files."""
     if (size := source.stat().st_size) > MAX_ARCHIVE_BYTES:
         raise LimitError(f"{source.name} is over {MAX_ARCHIVE_BYTES // 10**6} MB: not a RankViz export.")
     with source.open("rb") as file:
@@ -417,7 +305,7 @@ def _refuse_large(source: Path) -> None:
 
 
 def _read_members(archive: zipfile.ZipFile, limits: ImportLimits) -> dict[str, dict[str, bytes]]:
-    """Files by run, by name."""
+    """Return the content of each file by run and name."""
     members = archive.infolist()
     if len(members) > MAX_ENTRIES:
         raise LimitError(f"The zip holds {len(members):,} files, at most {MAX_ENTRIES:,} are read.")
@@ -445,7 +333,7 @@ def _read_members(archive: zipfile.ZipFile, limits: ImportLimits) -> dict[str, d
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
-    """At most one byte more than `most`: the header may lie about the size, so what really comes out is counted."""
+    """Return at most one byte more than `most`: the header may lie about the size."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InvalidSettingError(f"{member.filename!r} in the zip is packed in a way that no RankViz export is.")
     if member.file_size > max(RATIO_BYTES, MAX_RATIO * member.compress_size):
@@ -454,57 +342,108 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -
         return file.read(most + 1)
 
 
-def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> Folder:
-    """A run of the zip, which has ended, with its journal written anew: a line that is no event is an empty one, and
-    whoever reads it later parses no more than events."""
+def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits, values: int) -> tuple[ImportedRun, int]:
+    """Return an ended run of the zip, its journal written again so that whoever reads it parses events alone, and the
+    number of values up to it. values: of the runs before."""
+    subject = f"Run {run_id!r} in the zip"
     if "request.json" not in files:
-        raise InvalidSettingError(f"Run {run_id!r} in the zip has no readable request.json: it has none.")
+        raise InvalidSettingError(f"{subject} has no readable request.json: it has none.")
     try:
         request = parse_request(files["request.json"])
     except Misfit as misfit:
-        raise InvalidSettingError(f"Run {run_id!r} in the zip has no readable request.json. {misfit}") from None
+        raise InvalidSettingError(f"{subject} has no readable request.json. {misfit}") from None
     except InvalidSettingError as error:
-        raise InvalidSettingError(
-            f"Run {run_id!r} in the zip cannot be read, so nothing was imported. {error}"
-        ) from None
+        raise InvalidSettingError(f"{subject} cannot be read, so nothing was imported. {error}") from None
     if not isinstance(request, RunRequest):
-        raise InvalidSettingError(f"Run {run_id!r} in the zip is a probe; only runs can be imported.")
+        raise InvalidSettingError(f"{subject} is a probe; only runs can be imported.")
     if request.run_id != run_id:
-        raise InvalidSettingError(f"Run {run_id!r} in the zip calls itself {request.run_id!r}.")
+        raise InvalidSettingError(f"{subject} calls itself {request.run_id!r}.")
     journal = files.get("events.jsonl", b"")
     if (lines := journal.count(b"\n")) > limits.events:
-        raise LimitError(f"Run {run_id!r} in the zip has {lines:,} events; at most {limits.events:,} are imported.")
-    events = [parse_event(line) for _, line in whole_lines(BytesIO(journal))]
+        raise LimitError(f"{subject} has {lines:,} events; at most {limits.events:,} are imported.")
+    events: list[RunEvent | None] = []
+    for _, line in whole_lines(BytesIO(journal)):
+        events.append(event := parse_event(line))
+        if limits.values is not None and (values := values + _values_in(event)) > limits.values:
+            raise LimitError(
+                f"The events of the runs in the zip have more than {limits.values:,} values together, the most that "
+                "are imported at once. Export fewer runs at a time."
+            )
     known = [event for event in events if event is not None]
     record = RunRecord(request=request).after_all(known)
     if record.attempt > MAX_IMPORTED_ATTEMPTS:
         raise LimitError(
-            f"Run {run_id!r} in the zip says that it was tried {record.attempt:,} times; at most "
-            f"{MAX_IMPORTED_ATTEMPTS:,} are imported."
+            f"{subject} says that it was tried {record.attempt:,} times; at most {MAX_IMPORTED_ATTEMPTS:,} are "
+            "imported."
         )
     if not record.state.ended:
-        raise InvalidSettingError(f"Run {run_id!r} in the zip has not ended; only ended runs can be imported.")
-    if (numbers := sum(map(numbers_in, known))) > limits.example_numbers:
-        raise LimitError(
-            f"Run {run_id!r} in the zip lists {numbers:,} numbers of held-out examples; at most "
-            f"{limits.example_numbers:,} are imported."
-        )
-    _refuse_heavy(request, known, limits)
+        raise InvalidSettingError(f"{subject} has not ended; only ended runs can be imported.")
+    if (most := limits.record_bytes) is not None:
+        light = RunRecord(request=request).after_all(event for event in known if not isinstance(event, StepLogged))
+        if (size := _bytes_of(lightened(light, Part("", 0, request)))) > most:
+            raise LimitError(
+                f"{subject} takes {size:,} bytes of memory, with its environment, stages, truncations and messages; at "
+                f"most {most:,} are imported. Look at it on a machine of your own."
+            )
     written = b"".join(b"\n" if event is None else line_of(event) for event in events)
-    files = {"request.json": request_text(request).encode(), "events.jsonl": written}
-    return Folder(request, files, 0 if limits.values_in_all is None else sum(map(values_in, known)))
+    return ImportedRun(request, {"request.json": request_text(request).encode(), "events.jsonl": written}), values
 
 
-def _refuse_heavy(request: RunRequest, events: Sequence[RunEvent], limits: ImportLimits) -> None:
-    """LimitError where a page would keep too much of the run in memory."""
-    if (most := limits.bytes_kept) is None:
-        return
-    light = [without_long_lists(event, _NOWHERE) for event in events if not isinstance(event, StepLogged)]
-    if (size := bytes_kept(RunRecord(request=request).after_all(light))) > most:
-        raise LimitError(
-            f"Run {request.run_id!r} in the zip takes {size:,} bytes of memory, with its environment, stages, "
-            f"truncations and messages; at most {most:,} are imported. Look at it on a machine of your own."
-        )
+def _values_in(event: object) -> int:
+    """Count the values that are made of a line when it is read: numbers, texts and names, lists and objects."""
+    return 1 + sum(map(_values_in, _parts(event)))
+
+
+def _bytes_of(record: RunRecord) -> int:
+    """Measure the memory of an ended run whose long lists are on the disk. What several records share counts for each,
+    the Part that all lists of a run share for none."""
+    return sys.getsizeof(record) + sum(map(_bytes_of, _parts(record)))
+
+
+def _parts(value: object) -> Iterable:
+    if isinstance(value, Mapping):
+        return chain.from_iterable(value.items())
+    if isinstance(value, tuple):
+        return value
+    if not is_dataclass(value):
+        return ()
+    if isinstance(value, OnDisk):
+        return (value.count, value.summary)
+    return (getattr(value, field.name) for field in fields(value))
+
+
+def _renamed_for(store: RunStore, runs: Sequence[ImportedRun], owners: Sequence[str]) -> list[ImportedRun]:
+    """Give runs and sweeps names of their importer's, the same at each import, so that a second one finds them here.
+    InvalidSettingError where the importer has one of them under the zip's own name, or that of another id of theirs.
+
+    Args:
+        owners: The importer's ids; the first owns what is imported.
+    """
+    own = {run_id.lower() for run_id in store.names()[0] if store.ownership(run_id).owner in owners}
+    for run in runs:
+        for request in (run.request, *(_renamed(run.request, owner) for owner in owners[1:])):
+            if request.run_id.lower() in own:
+                raise InvalidSettingError(f"Run {request.run_id!r} is here already; nothing was imported.")
+    renamed = [_renamed(run.request, owners[0]) for run in runs]
+    return [
+        ImportedRun(request, {**run.files, "request.json": request_text(request)})
+        for run, request in zip(runs, renamed, strict=True)
+    ]
+
+
+def _renamed(request: RunRequest, owner: str) -> RunRequest:
+    """Return the request under names of its importer's; of a data file only its name stays."""
+    sweep_id = _own_name(request.sweep_id, owner)
+    number = request.run_id.removeprefix(request.sweep_id)
+    run_id = f"{sweep_id}{number}" if number.startswith("-") else ""
+    if not run_id or len(run_id) > MAX_ID:
+        run_id = _own_name(request.run_id, owner)
+    return replace(request, run_id=run_id, sweep_id=sweep_id, data=name_alone(request.data))
+
+
+def _own_name(name: str, owner: str) -> str:
+    mark = hashlib.sha256(f"{owner}\n{name.lower()}".encode()).hexdigest()[:MARK]
+    return f"{name[: MAX_ID - MARK - 1]}-{mark}"
 
 
 def _refuse_used_names(

@@ -32,8 +32,10 @@ class Health(TypedDict):
 
 
 def health_routes(api: Api) -> list[Route]:
+    """The address that says how the server is."""
+
     def respond(request: Request) -> Response:
-        return JSONResponse(health(api), headers={"Cache-Control": "no-store"})
+        return JSONResponse(health(api), headers=NO_STORE)
 
     return [Route(HEALTH, respond, methods=["GET"])]
 
@@ -42,11 +44,10 @@ def health(api: Api) -> Health:
     """The health of the server that this page belongs to: runs and probes of all visitors are counted together."""
     home_writable = not disk.trouble(api.workspace.home)
     health = Health(version=__version__, home_writable=home_writable, queued=None, running=None)
-    if api.workspace.store.reading:
-        return health
-    with suppress(OSError):
-        states = Counter(record.state for record in api.workspace.store.records())
-        health |= {"queued": states[RunState.QUEUED], "running": states[RunState.RUNNING]}
+    if not api.workspace.store.reading:
+        with suppress(OSError):
+            states = Counter(record.state for record in api.workspace.store.records())
+            health |= {"queued": states[RunState.QUEUED], "running": states[RunState.RUNNING]}
     return health
 
 
@@ -66,25 +67,18 @@ OVER = "The login of this value has ended. Log in again in the browser, and open
 
 
 def identity_routes(visitors: Visitors) -> list[Route]:
-    return [
-        Route("/rankviz/visitor", _Token(visitors).answer, methods=["GET"]),
-        *([Route("/rankviz/admin", Door(visitors).answer, methods=["GET", "POST"])] if visitors.admin_token else []),
-    ]
+    """The token that a program sends as its header: that of who asks, or a new one; and the admin's door."""
 
-
-class _Token:
-    """What a program sends as its header: that of who asks, or a new one."""
-
-    def __init__(self, visitors: Visitors):
-        self._visitors = visitors
-
-    async def answer(self, request: Request) -> Response:
+    async def token(request: Request) -> Response:
         if is_foreign(request.scope):
             return JSONResponse({"error": "Ask for it from a program."}, 403, NO_STORE)
-        if self._visitors.is_over(request.headers.get(HEADER, "")):  # a new one would be somebody else's
+        if visitors.is_over(request.headers.get(HEADER, "")):  # a new one would be somebody else's
             return JSONResponse({"error": OVER}, 403, NO_STORE)
-        token = self._visitors.token_for_program(request.scope)
-        return JSONResponse({"header": "X-RankViz-Visitor", "visitor": token}, headers=NO_STORE)
+        answer = {"header": "X-RankViz-Visitor", "visitor": visitors.token_for_program(request.scope)}
+        return JSONResponse(answer, headers=NO_STORE)
+
+    door = [Route("/rankviz/admin", Door(visitors).answer, methods=["GET", "POST"])] if visitors.admin_token else []
+    return [Route("/rankviz/visitor", token, methods=["GET"]), *door]
 
 
 class Door:

@@ -1,187 +1,298 @@
-"""Converts the question to query parameters of the page's address and back. Defaults are left out.
+"""Holds the settings of Explore's question: defaults, choices, and how each stands in the page's address.
 
-One table serves both directions. A wrong parameter leaves its default in place and gives a sentence.
+One table serves form, script and address. An address leaves defaults out; a wrong parameter leaves its default in place
+and gives a sentence.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, get_args
 
-from rankviz.core.bounds import UNPRINTABLE
-from rankviz.core.cost.question import MAX_USD_PER_HOUR
-from rankviz.core.cost.setup import (
-    MAX_ACCUMULATION,
-    MAX_BATCH,
-    MAX_EPOCHS,
-    MAX_EXAMPLE_TOKENS,
-    MAX_EXAMPLES,
-    MAX_LENGTH,
-    MAX_TRAINING_TOKENS,
-)
-from rankviz.core.lora.config import EXPERT_RANKS, MAX_ALPHA, MAX_RANK, PRESETS, UNSLOTH_CLASSES
+from rankviz.core.advice import use_case
+from rankviz.core.bounds import UNPRINTABLE, one_of
+from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, validate_price
+from rankviz.core.cost.setup import LENGTH_SHARES, MAX_EPOCHS, Form, Trait, is_file_name
+from rankviz.core.lora.config import FLAGS, MAX_ALPHA, PRESETS
 from rankviz.core.lora.targets import names_in
+from rankviz.dataset import SUFFIXES
 from rankviz.errors import InvalidSettingError
 from rankviz.export.formats import FORMATS
-from rankviz.ui.parts import question
-from rankviz.ui.parts.question import CUSTOM, DEFAULTS, file_in
+from rankviz.options import OPTIONS, Option
 
-NO_PARTS = "none"
+CUSTOM, NO_GPU, NO_PARTS = "custom", "none", "none"
 MAX_TEXT = 2000
 """Characters of a parameter, such as your own price of every GPU."""
-MAX_DIGITS = 20
 SHOWN = 40
 """Characters of a wrong parameter in its note."""
 TABS = ("explore", "train", "runs", "adapter", "guide")
 RENAMED_TABS = {"sweep": "runs"}
 """Of older addresses."""
+PARTS = [
+    ("Vision layers", "vision"),
+    ("Language layers", "language"),
+    ("Attention modules", "attention"),
+    ("MLP modules", "mlp"),
+]
+"""Unsloth's flags, in the order of FLAGS."""
+DEFAULT_PARTS = {"FastLanguageModel": ["language", "attention", "mlp"], "FastModel": [part for _, part in PARTS]}
+"""What each class trains where it is given no flag."""
 
 
-class Param(NamedTuple):
-    """widget: a name of DEFAULTS. read: the value of a text; a ValueError says what it must be."""
+class MeasuredFile(NamedTuple):
+    """What the page keeps of a measured file beside its numbers: what an export needs to read it."""
 
-    widget: str
-    read: Callable[[str], Any]
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS or not low <= int(text) <= high:
-            raise ValueError(f"a whole number from {low:,} to {high:,}")
-        return int(text)
-
-    return read
+    form: Form
+    longest_tokens: int
+    """The upper estimate. Another number in the box was typed."""
+    name: str
+    lengths: tuple[int, ...] = ()
+    """As TrainingData has them; empty in addresses of before."""
+    traits: tuple[Trait, ...] = ()
+    """As TrainingData has them."""
 
 
-def _one_of(choices: list) -> Callable[[str], str]:
-    values = [choice[1] if isinstance(choice, tuple) else choice for choice in choices]
-
-    def read(text: str) -> str:
-        if text not in values:
-            raise ValueError("one of " + ", ".join(values))
-        return text
-
-    return read
+def file_text(file: MeasuredFile) -> str:
+    """As `file_in` reads it: "messages.role.user:1600:chats.jsonl:12.300.1550", with more lengths."""
+    lengths = ".".join(map(str, file.lengths))
+    return ":".join((".".join((file.form, *file.traits)), str(file.longest_tokens), file.name, lengths))
 
 
-def _expert_rank(text: str) -> str:
-    try:
-        return text if text in EXPERT_RANKS else str(_whole(1, MAX_RANK)(text))
-    except ValueError as error:
-        raise ValueError(f"one of {', '.join(EXPERT_RANKS)}, or {error}") from None
+def file_in(text: str) -> MeasuredFile:
+    """InvalidSettingError for another text."""
+    form, longest, name, lengths, *_ = [*text.split(":", 3), "", "", "", ""]
+    form, *traits = form.split(".")
+    one_of(form, "Form of the data", get_args(Form))
+    for trait in traits:
+        one_of(trait, "Trait of the data", get_args(Trait))
+    readable = is_file_name(name) and name.lower().endswith(SUFFIXES)
+    numbers = [longest, *(lengths.split(".") if lengths else ())]
+    whole = all(each.isascii() and each.isdigit() and len(each) < 10 for each in numbers)
+    if not (whole and readable and len(numbers) in (1, 1 + len(LENGTH_SHARES))):
+        raise InvalidSettingError("The measured file must be form:longest:name, such as messages:1600:chats.jsonl.")
+    return MeasuredFile(form, int(longest), name, tuple(map(int, numbers[1:])), tuple(traits))
 
 
-def _flag(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError("0 or 1")
-    return text == "1"
+def price_texts(prices: str) -> list[tuple[str, str]]:
+    """ "l4:0.75,t4:0.2" as pairs of GPU id and price, as written."""
+    pairs = (part.partition(":") for part in prices.split(",") if part)
+    return [(gpu, price) for gpu, _, price in pairs]
 
 
-def _price(text: str) -> float:
+def price_text(prices: Mapping[str, str]) -> str:
+    """As price_texts reads it. A price cannot contain the two separators."""
+    return ",".join(f"{gpu}:{price.replace(',', ' ').replace(':', ' ')}" for gpu, price in prices.items())
+
+
+def prices_of(prices: str) -> dict[str, float]:
+    """Your own prices by GPU id; InvalidSettingError for a wrong one."""
+    own = {}
+    for gpu, text in price_texts(prices):
+        try:
+            own[gpu] = float(text)
+        except ValueError:
+            own[gpu] = text
+        validate_price(own[gpu], of=gpu)
+    return own
+
+
+def _number(text: str, fits: Callable[[float], bool], must: str) -> float:
+    """Return the number, whole where it is; ValueError with what it must be."""
     try:
         value = float(text)
     except ValueError:
-        value = -1.0
-    if not 0 <= value <= MAX_USD_PER_HOUR:
-        raise ValueError(f"a number of dollars from 0 to {MAX_USD_PER_HOUR:,}")
-    return value
-
-
-def _epochs(text: str) -> float | int:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= MAX_EPOCHS:
-        raise ValueError(f"a number above 0 and at most {MAX_EPOCHS:,}")
+        value = float("nan")
+    if not fits(value):
+        raise ValueError(must)
     return int(value) if value.is_integer() else value
 
 
-def _prices(text: str) -> str:
+def _epochs(text: str) -> float:
+    return _number(text, lambda value: 0 < value <= MAX_EPOCHS, f"a number above 0 and at most {MAX_EPOCHS:,}")
+
+
+def _price(text: str) -> float:
+    must = f"a number of dollars from 0 to {MAX_USD_PER_HOUR:,}"
+    return _number(text, lambda value: 0 <= value <= MAX_USD_PER_HOUR, must)
+
+
+def _checked(text: str, check: Callable[[str], Any], must: str) -> str:
+    """Return the text where `check` can read it; ValueError with what it must be."""
     try:
-        question.prices_of(_text(text))
+        check(text)
     except InvalidSettingError as error:
-        raise ValueError("GPU ids with a price each, such as l4:0.75,t4:0.2") from error
+        raise ValueError(must) from error
     return text
 
 
 def _file(text: str) -> str:
-    try:
-        file_in(text)
-    except InvalidSettingError as error:
-        raise ValueError("the form, longest example and name of a file, such as messages:1600:chats.jsonl") from error
-    return text
+    return _checked(text, file_in, "the form, longest example and name of a file, such as messages:1600:chats.jsonl")
 
 
-def _text(text: str) -> str:
-    if len(text) > 300:
-        raise ValueError("at most 300 characters long")
-    return text
+def _prices(text: str) -> str:
+    return _checked(text, prices_of, "GPU ids with a price each, such as l4:0.75,t4:0.2")
 
 
 def _parts(text: str) -> list[str]:
-    known = [part for _, part in question.PARTS]
+    known = [part for _, part in PARTS]
     parts = [] if text == NO_PARTS else text.split(",")
     if not set(parts) <= set(known):
         raise ValueError(f"some of {', '.join(known)}, separated by commas, or {NO_PARTS}")
     return [part for part in known if part in parts]
 
 
-PARAMS = {
-    "model": Param("model", _text),
-    "r": Param("r", _whole(1, MAX_RANK)),
-    "use_case": Param("use_case", _one_of(question.USE_CASES)),
-    "examples": Param("examples", _whole(1, MAX_EXAMPLES)),
-    "example_tokens": Param("example_tokens", _whole(1, MAX_EXAMPLE_TOKENS)),
-    "longest": Param("longest_tokens", _whole(1, MAX_EXAMPLE_TOKENS)),
-    "epochs": Param("epochs", _epochs),
-    "file": Param("measured_file", _file),
-    "forgetting": Param("forgetting", _flag),
-    "save": Param("save", _text),
-    "rslora": Param("use_rslora", _flag),
-    "dora": Param("use_dora", _flag),
-    "moe": Param("moe_scheme", _one_of(question.MOE_SCHEMES)),
-    "expert_rank": Param("expert_rank", _expert_rank),
-    "parts": Param("parts", _parts),
-    "text_only": Param("text_only", _flag),
-    "class": Param("unsloth_class", _one_of(list(UNSLOTH_CLASSES))),
-    "framework": Param("framework", _one_of(question.FRAMEWORKS)),
-    "precision": Param("precision", _one_of(question.PRECISIONS)),
-    "batch": Param("batch", _whole(1, MAX_BATCH)),
-    "accum": Param("accumulation", _whole(1, MAX_ACCUMULATION)),
-    "max_length": Param("max_length", _whole(1, MAX_LENGTH)),
-    "optim": Param("optim", _one_of(question.OPTIMS)),
-    "checkpointing": Param("checkpointing", _one_of(question.CHECKPOINTING)),
-    "loss_path": Param("loss_path", _one_of(question.LOSS_PATHS)),
-    "gpu": Param("gpu", _text),
-    "usd": Param("usd_per_hour", _price),
-    "prices": Param("prices", _prices),
-    "take": Param("take", _one_of([name for name in FORMATS if name != "colab"])),  # has a box of its own
+CHOICES: dict[str, list[tuple[str, str]]] = {
+    "use_case": [(case.label, case.name) for case in use_case.USE_CASES],
+    "preset": [
+        ("Unsloth's seven projections", "unsloth"),
+        ("All linear layers", "all-linear"),
+        ("Attention", "attention"),
+        ("MLP", "mlp"),
+        ("q and v (LoRA paper)", "qv"),
+        ("Custom (below)", CUSTOM),
+    ],
+    "alpha_rule": [("α = r", "r"), ("α = 2r", "2r"), ("Fixed", "fixed")],
+    "moe_scheme": [
+        ("Framework default", "default"),
+        ("Attention and dense layers only", "linear-only"),
+        ("PEFT's automatic remap of the experts", "peft-remap"),
+        ("Unsloth, without the remap", "unsloth"),
+        ("Per expert, target_parameters", "target-parameters"),
+    ],
+    "expert_rank": [("r", "r"), ("r / experts per token", "r/active"), ("r / all experts", "r/all")],
+    "parts": PARTS,
+    "unsloth_class": [(name, name) for name in OPTIONS["unsloth_class"].choices],
+    "framework": [("Unsloth", "unsloth"), ("TRL", "trl"), ("PEFT (k-bit)", "peft")],
+    "precision": [
+        ("NF4, double quantization (QLoRA)", "nf4-dq"),
+        ("NF4", "nf4"),
+        ("8 bit", "int8"),
+        ("bf16", "bf16"),
+        ("fp16", "fp16"),
+        ("fp32", "fp32"),
+    ],
+    "optim": [(name, name) for name in OPTIONS["optim"].choices],
+    "checkpointing": [("Unsloth (offloaded)", "unsloth"), ("Hugging Face", "hf"), ("none", "none")],
+    "loss_path": [("fused, in chunks", "fused"), ("Triton", "triton"), ("full logits", "full")],
+    "length_unit": [("steps", "steps"), ("tokens", "tokens")],
+    "take": [(form.label, name) for name, form in FORMATS.items() if name != "colab"],
 }
-LENGTHS = ("steps", "tokens")
+"""(label, value) pairs by the names of widgets. colab has a box of its own."""
+
+
+DEFAULTS: dict[str, Any] = {
+    "model": "unsloth/Llama-3.1-8B",
+    "r": ASSUMED_RANK,
+    "use_case": "instruction",
+    **dict.fromkeys(("examples", "example_tokens", "longest_tokens", "epochs")),
+    "measured_file": "",
+    "forgetting": False,
+    "preset": "unsloth",
+    "modules": [],
+    "names": "",
+    "save": "",
+    "alpha_rule": "r",
+    "alpha_fixed": 32,
+    "use_rslora": False,
+    "use_dora": False,
+    "moe_scheme": "default",
+    "expert_rank": "r",
+    "parts": DEFAULT_PARTS["FastLanguageModel"],
+    **{name: OPTIONS[name].default for name in ("unsloth_class", "text_only", "framework", "precision", "batch")},
+    **{name: OPTIONS[name].default for name in ("accumulation", "max_length", "optim", "checkpointing", "loss_path")},
+    "length": None,
+    "length_unit": "steps",
+    "gpu": "l4",
+    "usd_per_hour": None,
+    "prices": "",
+    "take": "script",
+}
+"""The page when it opens, at the recommended rank; in the order in which its script gets the values."""
+SAME = ("model", "r", "examples", "example_tokens", "expert_rank", "text_only", "batch", "max_length", "gpu")
+CHOSEN = ("use_case", "framework", "precision", "optim", "checkpointing", "loss_path", "take")
+RENAMED = (
+    ("longest", "longest_tokens", "longest_tokens"),
+    ("forgetting", "forgetting", "dora"),
+    ("save", "save", "modules_to_save"),
+    ("rslora", "use_rslora", "rslora"),
+    ("dora", "use_dora", "dora"),
+    ("moe", "moe_scheme", "moe"),
+    ("class", "unsloth_class", "unsloth_class"),
+    ("accum", "accumulation", "accumulation"),
+)
+"""Parameters, widgets, and rows of OPTIONS that read them."""
+PARAMS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    **{name: (name, OPTIONS[name].read) for name in SAME},
+    **{name: (name, Option("", str, "", "", choices=tuple(dict(CHOICES[name]).values())).read) for name in CHOSEN},
+    **{param: (widget, OPTIONS[name].read) for param, widget, name in RENAMED},
+    "epochs": ("epochs", _epochs),
+    "file": ("measured_file", _file),
+    "parts": ("parts", _parts),
+    "usd": ("usd_per_hour", _price),
+    "prices": ("prices", _prices),
+}
+PARAMS = dict(sorted(PARAMS.items(), key=lambda each: list(DEFAULTS).index(each[1][0])))
+"""What stands in an address: the widget that it sets, and the value of its text (ValueError says what it must be)."""
+
+
+def targets_of(values: Mapping[str, Any]) -> str | tuple[str, ...]:
+    """A preset, or the names of modules."""
+    if values["preset"] != CUSTOM:
+        return values["preset"]
+    return tuple(dict.fromkeys([*(values["modules"] or ()), *names_in(values["names"])]))
+
+
+def alpha_of(values: Mapping[str, Any]) -> str:
+    """A rule, or a number as text."""
+    if values["alpha_rule"] != "fixed":
+        return values["alpha_rule"]
+    alpha = values["alpha_fixed"]
+    return f"{alpha:.12g}" if isinstance(alpha, int | float) else str(alpha)
+
+
+def flags_of(parts: Sequence[str] | None, unsloth_class: str = "FastLanguageModel") -> dict[str, bool]:
+    """Unsloth's flags; none where the ticked parts are the class's own default."""
+    ticked = set(parts or ())
+    if ticked == set(DEFAULT_PARTS.get(unsloth_class, ())):
+        return {}
+    return {flag: part in ticked for flag, (_, part) in zip(FLAGS, PARTS, strict=True)}
+
+
+def _targets(text: str) -> tuple[str, list[str], str]:
+    """Preset, ticked modules and other names. The names of the model's own modules are ticked once it is read."""
+    if text in PRESETS:
+        return text, [], ""
+    names = names_in(OPTIONS["targets"].read(text))
+    if not names:
+        raise ValueError("one of " + ", ".join(PRESETS) + ", or module names separated by commas")
+    return CUSTOM, [], ", ".join(names)
+
+
+def _alpha(text: str) -> tuple[str, float]:
+    if text in ("r", "2r"):
+        return text, DEFAULTS["alpha_fixed"]
+    must = f"r, 2r or a number above 0 and at most {MAX_ALPHA:,}"
+    return "fixed", float(_number(text, lambda value: 0 < value <= MAX_ALPHA, must))
+
+
+SHARED = {
+    "targets": (("preset", "modules", "names"), _targets),
+    "alpha": (("alpha_rule", "alpha_fixed"), _alpha),
+    "steps": (("length", "length_unit"), lambda text: (OPTIONS["steps"].read(text), "steps")),
+    "tokens": (("length", "length_unit"), lambda text: (OPTIONS["tokens"].read(text), "tokens")),
+}
+"""Parameters that set several widgets."""
 
 
 def write(values: Mapping[str, Any]) -> dict[str, str | None]:
     """The parameters of these values; None for one that has its default and is removed from the address."""
-    params = {name: _spell(values[p.widget], DEFAULTS[p.widget]) for name, p in PARAMS.items()}
-    targets = question.targets_of(values)
+    params = {param: _spell(values[name], DEFAULTS[name]) for param, (name, _) in PARAMS.items()}
+    targets = targets_of(values)
     params["targets"] = _spell(targets if isinstance(targets, str) else ",".join(targets), DEFAULTS["preset"])
-    params["alpha"] = _spell(question.alpha_of(values), DEFAULTS["alpha_rule"])
-    for unit in LENGTHS:
+    params["alpha"] = _spell(alpha_of(values), DEFAULTS["alpha_rule"])
+    for unit in ("steps", "tokens"):
         is_set = unit == values["length_unit"] and values["length"] is not None
         params[unit] = str(values["length"]) if is_set else None
     return params
-
-
-def usual(name: str) -> str:
-    """What a parameter stands for where the address leaves it out."""
-    widget = {"targets": "preset", "alpha": "alpha_rule"}.get(name) or (PARAMS[name].widget if name in PARAMS else "")
-    value = DEFAULTS.get(widget)
-    return "not set" if value in (None, "", []) else ", ".join(value) if isinstance(value, list) else str(value)
-
-
-def address(params: Mapping[str, str | None]) -> str:
-    """As controls.address takes it."""
-    return json.dumps(params)
 
 
 def _spell(value: Any, default: Any) -> str | None:
@@ -194,63 +305,48 @@ def _spell(value: Any, default: Any) -> str | None:
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
+def usual(param: str) -> str:
+    """What a parameter stands for where the address leaves it out."""
+    shared = {"targets": "preset", "alpha": "alpha_rule"}
+    value = DEFAULTS.get(PARAMS[param][0] if param in PARAMS else shared.get(param))
+    return "not set" if value in (None, "", []) else ", ".join(value) if isinstance(value, list) else str(value)
+
+
 def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Values for the widgets, defaults where the address has none or a wrong one, and a sentence for each mistake."""
-    values, notes = dict(DEFAULTS), []
+    given, notes = _given(params)
+    return DEFAULTS | given, notes
 
-    def use(name: str, reader: Callable[[str], Any], *widgets: str) -> None:
-        if name not in params:
-            return
-        text = params[name]
+
+def changes(params: Mapping[str, str]) -> dict[str, Any]:
+    """Only the widgets' values that these parameters set; none where one parameter is wrong."""
+    given, notes = _given(params)
+    return {} if notes else given
+
+
+def _given(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    values, notes = {}, []
+    known = {param: ((name,), reader) for param, (name, reader) in PARAMS.items()} | SHARED
+    for param, (names, reader) in known.items():
+        if param not in params:
+            continue
+        text = params[param]
         try:
             if len(text) > MAX_TEXT or UNPRINTABLE.search(text):
                 raise ValueError(f"a text of at most {MAX_TEXT:,} characters on one line")
             read_values = reader(text)
         except ValueError as error:
-            printable = UNPRINTABLE.sub("?", text[:SHOWN])
-            notes.append(f"The address has {name}={printable}, but {name} must be {error}. The default is shown.")
-            return
-        values.update(zip(widgets, read_values if len(widgets) > 1 else [read_values], strict=True))
-
-    for name, param in PARAMS.items():
-        use(name, param.read, param.widget)
-    use("targets", _targets, "preset", "modules", "names")
-    use("alpha", _alpha, "alpha_rule", "alpha_fixed")
-    for unit in LENGTHS:
-        use(unit, lambda text, unit=unit: (_whole(1, MAX_TRAINING_TOKENS)(text), unit), "length", "length_unit")
+            notes.append(wrong(param, UNPRINTABLE.sub("?", text[:SHOWN]), error))
+            continue
+        values.update(zip(names, read_values if len(names) > 1 else [read_values], strict=True))
     return values, notes
 
 
-def changes(params: Mapping[str, str]) -> dict[str, Any]:
-    """Only the widgets' values that these parameters set; none where one parameter is wrong."""
-    values, notes = read(params)
-    if notes:
-        return {}
-    widgets = {PARAMS[name].widget for name in params if name in PARAMS}
-    if "targets" in params:
-        widgets |= {"preset", "modules", "names"}
-    if params.keys() & set(LENGTHS):
-        widgets |= {"length", "length_unit"}
-    return {name: values[name] for name in widgets}
+def wrong(param: str, text: str, must: object) -> str:
+    """The sentence for a wrong parameter of the page's address. must: what it must be."""
+    return f"The address has {param}={text[:SHOWN]}, but {param} must be {must}. The default is shown."
 
 
-def _targets(text: str) -> tuple[str, list[str], str]:
-    """Preset, ticked modules and other names. The names of the model's own modules are ticked once it is read."""
-    if text in PRESETS:
-        return text, [], ""
-    names = names_in(_text(text))
-    if not names:
-        raise ValueError("one of " + ", ".join(PRESETS) + ", or module names separated by commas")
-    return CUSTOM, [], ", ".join(names)
-
-
-def _alpha(text: str) -> tuple[str, float]:
-    if text in ("r", "2r"):
-        return text, DEFAULTS["alpha_fixed"]
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= MAX_ALPHA:
-        raise ValueError(f"r, 2r or a number above 0 and at most {MAX_ALPHA:,}")
-    return "fixed", value
+def address(params: Mapping[str, str | None]) -> str:
+    """As controls.address takes it."""
+    return json.dumps(params)

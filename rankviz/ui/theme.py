@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
 from html import escape
@@ -28,10 +27,10 @@ from rankviz.shared.identity import Identified, visitors_of
 from rankviz.shared.page_cache import Head, MadeOnce
 from rankviz.shared.uploads import Uploads
 from rankviz.ui import addresses
-from rankviz.ui.explore.records import FIGURES
-from rankviz.ui.explore.routes import routes as answer_routes
+from rankviz.ui.explore.answer import FIGURES, routes
+from rankviz.ui.explore.compare import compare
+from rankviz.ui.link import DEFAULTS
 from rankviz.ui.mcp import Mcp
-from rankviz.ui.parts.question import DEFAULTS
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
 SCRIPTS = tuple(
@@ -40,6 +39,7 @@ SCRIPTS = tuple(
 )
 FIRST_STYLES = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "first"))
 """Of what the scripts show before Gradio has added the other stylesheets."""
+FOR_GOOD = "public, max-age=31536000, immutable"
 OPEN_PAGES = 1000
 """Pages whose state is kept. Of the oldest ones beyond, lists that were filled meanwhile are as they were at first."""
 
@@ -94,20 +94,15 @@ def head(room: str | None = None) -> str:
         "explore": {"fields": ",".join(DEFAULTS)},
         "first": {"figures": json.dumps(FIGURES)},
     }
-    scripts = "".join(_script(path, data.get(path.stem, {})) for path in SCRIPTS)
-    styles = "".join(f'<link rel="stylesheet" href="{_url(path).lstrip("/")}">' for path in FIRST_STYLES)
-    # With its fonts from the start the page need not move when they come.
-    fonts_first = "".join(
-        f'<link rel="preload" href="static/fonts/SourceSansPro/SourceSansPro-{weight}.woff2" as="font" '
-        'type="font/woff2" crossorigin>'
-        for weight in ("Regular", "Bold")
-    )
-    return f'{styles}{fonts_first}{scripts}<link rel="preload" as="script" fetchpriority="low" href="{plotly}">'
-
-
-def _script(path: Path, data: Mapping[str, str]) -> str:
-    attributes = "".join(f' data-{name}="{escape(value)}"' for name, value in data.items())
-    return f'<script defer src="{_url(path).lstrip("/")}"{attributes}></script>'
+    tags = [f'<link rel="stylesheet" href="{_url(path).lstrip("/")}">' for path in FIRST_STYLES]
+    for weight in ("Regular", "Bold"):  # with its fonts from the start the page need not move when they come
+        font = f"static/fonts/SourceSansPro/SourceSansPro-{weight}.woff2"
+        tags.append(f'<link rel="preload" href="{font}" as="font" type="font/woff2" crossorigin>')
+    for path in SCRIPTS:
+        values = "".join(f' data-{name}="{escape(value)}"' for name, value in data.get(path.stem, {}).items())
+        tags.append(f'<script defer src="{_url(path).lstrip("/")}"{values}></script>')
+    tags.append(f'<link rel="preload" as="script" fetchpriority="low" href="{plotly}">')
+    return "".join(tags)
 
 
 def file_routes() -> list[Route]:
@@ -118,8 +113,7 @@ def file_routes() -> list[Route]:
 
 def plotly_js() -> Path:
     """plotly.js as the plotly package ships it; found without importing plotly."""
-    spec = find_spec("plotly")
-    return Path(spec.origin).parent / "package_data" / "plotly.min.js"
+    return Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
 
 
 def _plotly_url() -> str:
@@ -134,9 +128,7 @@ def _serve(path: Path) -> Any:
     media_type = "text/css" if path.suffix == ".css" else "text/javascript"
 
     async def file(request: Any) -> Response:
-        return FileResponse(
-            path, media_type=media_type, headers={"Cache-Control": "public, max-age=31536000, immutable"}
-        )
+        return FileResponse(path, media_type=media_type, headers={"Cache-Control": FOR_GOOD})
 
     return file
 
@@ -158,7 +150,7 @@ def launch_options(api: Api) -> dict[str, Any]:
             "dependencies": [Depends(gate.readable)],
             "routes": [
                 *file_routes(),
-                *answer_routes(api),
+                *routes(api, compare=compare),
                 *addresses.health_routes(api),
                 *(addresses.identity_routes(visitors) if visitors else []),
             ],

@@ -1,24 +1,17 @@
-"""Connects a view (a plain function that returns a named tuple) with the page's widgets, by name."""
+"""Connects a view (a plain function that returns a `View`) with the page's widgets, by name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 
 from rankviz.errors import RankVizError
-from rankviz.ui.parts.html import prose
-
-View = Callable[..., NamedTuple]
-Shown = TypeVar("Shown", bound=NamedTuple)
+from rankviz.ui.parts.html import notice_html
 
 
-def notice_html(*sentences: str, kind: str = "note") -> str:
-    """Sentences in a quiet box; nothing for no sentence. kind: note or error."""
-    if not any(sentences):
-        return ""
-    role = "alert" if kind == "error" else "status"
-    text = "".join(f"<p>{prose(sentence)}</p>" for sentence in sentences if sentence)
-    return f'<div class="rv-notice rv-{kind}" role="{role}">{text}</div>'
+class View(SimpleNamespace):
+    """What an event shows, by the names of widgets. A widget that is not named is unchanged."""
 
 
 def put(values: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[Any, Any]:
@@ -27,7 +20,7 @@ def put(values: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[Any, Any]
 
 
 def wire(
-    view: View,
+    view: Callable[..., View],
     *,
     inputs: Mapping[str, Any],
     outputs: Mapping[str, Any],
@@ -36,54 +29,44 @@ def wire(
 ) -> dict[str, Any]:
     """An event's arguments: call view with the widgets' values by name, put its fields into widgets by name.
 
-    notice: where the text of a RankVizError goes, with everything else unchanged; without one it is a toast, as of
-        every event (ui.requests.event_errors).
+    notice: where the text of a RankVizError goes, with everything else unchanged; without one it is a toast.
     silent: another view of the same inputs shows the error.
     """
 
     def call(**values: Any) -> Any:
         try:
-            shown = view(**values)
+            fields = put(vars(view(**values)), outputs)
         except RankVizError as error:
             if silent:
                 return {widget: gr.skip() for widget in outputs.values()}
             if notice is None:
                 raise
             return {notice: notice_html(str(error), kind="error")}
-        fields = put(shown._asdict(), outputs)
         return fields if notice is None else {notice: "", **fields}
 
-    return {
-        "fn": call,
-        "inputs_kwargs": dict(inputs),
-        "outputs": [*outputs.values(), *([notice] if notice else [])],
-        **quiet(),
-    }
+    widgets = [*outputs.values(), *([notice] if notice else [])]
+    return {"fn": call, "inputs_kwargs": dict(inputs), "outputs": widgets, **quiet()}
 
 
-def unchanged(view: type[Shown], **fields: Any) -> Shown:
-    """A view's result that leaves every widget as it is, except for these fields."""
-    return view(**{**dict.fromkeys(view._fields, gr.skip()), **fields})
+def of_click(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An event's function: calls `function` with the id of what was clicked (a row, a box or a point), then the values.
+
+    Gradio finds gr.EventData by a function's own type hints, and loses it in a partial.
+    """
+
+    def call(event: gr.EventData, *values: Any) -> Any:
+        return function(str(event._data.get("id", "")), *values)
+
+    return call
 
 
 def on_any(*events: Any, inputs: Sequence[Any] = ()) -> Any:
     """These events, to be followed by any number of `.then`. No event means load and every change of an input.
 
-    An event that has several functions of its own is dispatched anew, with all of them, whenever one of them had to
-    wait for its earlier call (`always_last`). Two such events, as a page's load brings them, keep one another going for
-    ever. So the event itself does nothing, in the browser, and each answer waits for itself alone.
+    An event with several functions of its own is dispatched again, with all of them, whenever one had to wait for its
+    earlier call (`always_last`); two such events never end. So the event itself does nothing, in the browser.
     """
     return gr.on(list(events) or None, None, list(inputs), js="() => []", queue=False, show_progress="hidden")
-
-
-def changes(inputs: Mapping[str, Any]) -> list[Any]:
-    """The events of these widgets that say that a value has changed."""
-    return [widget.change for widget in inputs.values() if hasattr(widget, "change")]
-
-
-def show(view: View, *, triggers: Sequence[Any] = (), **wiring: Any) -> Any:
-    """`wire`, on these events; none means load and every change of an input."""
-    return on_any(*triggers, inputs=list(wiring["inputs"].values())).then(**wire(view, **wiring))
 
 
 def quiet() -> dict[str, Any]:
@@ -92,9 +75,7 @@ def quiet() -> dict[str, Any]:
 
     Past the queue answers come in any order. Events with the same outputs draw the same, and of those the page shows
     the answer to the newest (assets/js/newest.js): so what was drawn last is known to the browser too, not a State.
-
-    Progress is shown on no component: for each event Gradio copies the whole state of every component on which any
-    event has shown progress, and of all that is inside it, even where the progress is hidden. `Tabs` holds the page.
+    Progress is shown on no component: Gradio would copy the whole state of each one on which it is shown.
     """
     return {
         "show_progress": "hidden",
@@ -107,8 +88,8 @@ def quiet() -> dict[str, Any]:
 
 
 def clicked() -> dict[str, Any]:
-    """The same for an event that says what was clicked or written: each is sent. Of the last one that has to wait,
-    Gradio would send what the first one said."""
+    """The same for an event that says what was clicked or written: each is sent, since Gradio repeats the data of the
+    first one for the last one that has to wait."""
     return {**quiet(), "trigger_mode": "multiple"}
 
 

@@ -20,7 +20,6 @@ from rankviz.store.ownership import Destination, read_destination
 from rankviz.ui.parts.where import place_html
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on, use
-from tests.support.models.folders import named_as_base
 from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
@@ -71,31 +70,11 @@ def test_the_cost_is_a_range_with_what_it_assumes_and_what_the_limit_means(own):
     assert "NVIDIA L4" == offer.expected.device_name
 
 
-def test_a_slower_machine_takes_longer(own):
-    seconds = [own.jobs.offer(REQUEST, name).expected.seconds.expected for name in ("t4-small", "l4x1", "a100-large")]
-
-    assert sorted(seconds, reverse=True) == seconds
-
-
-def test_a_limit_below_the_highest_cost_is_said(own):
-    long = SweepRequest(ranks=(4, 16, 64, 128), seeds=(0, 1, 2), training=questions.sweep(max_steps=4000).training)
-
-    offer = own.jobs.offer(long, "l4x1", 0.5)
-
-    assert offer.usd.high > 0.5
-    assert "may end the job before all runs have completed" in " ".join(offer.sentences)
-
-
 def test_a_machine_that_there_is_not_and_a_limit_that_pays_for_nothing_are_refused(own):
     with pytest.raises(InvalidSettingError, match="has no flavor 'h900'"):
         own.jobs.check(REQUEST, "h900")
     with pytest.raises(InvalidSettingError, match=r"\$0.05 does not pay for a job"):
         own.jobs.check(REQUEST, "l4x1", 0.05)
-
-
-def test_a_base_in_a_folder_of_this_machine_is_refused_before_anything_is_paid(own, tmp_path):
-    with pytest.raises(InvalidSettingError, match="weights are not sent"):
-        own.jobs.check(SweepRequest(base=str(named_as_base(tmp_path)), seeds=(0,)), "l4x1")
 
 
 def test_a_sweep_keeps_its_machine_and_limit_and_no_token(own):
@@ -129,13 +108,6 @@ def test_adapters_that_are_too_large_for_a_shared_page_are_refused_before_anythi
             shared.jobs.check(many, "a100-large", 50.0)
 
 
-def test_how_much_is_kept_on_a_shared_page_stays_limited(shared):
-    endless = SweepRequest(seeds=(0,), training=questions.sweep(max_steps=100_000).training)
-
-    with acting_as(ALICE), pytest.raises(LimitError, match="10,000 steps"):
-        shared.jobs.check(endless, "l4x1", 5.0)
-
-
 def test_a_space_whose_disk_was_emptied_has_its_jobs_again_when_their_owner_returns(shared, hub, tmp_path):
     with acting_as(ALICE):
         sweep_id = shared.jobs.start(REQUEST, "l4x1", 5.0)
@@ -155,39 +127,6 @@ def test_a_space_whose_disk_was_emptied_has_its_jobs_again_when_their_owner_retu
         assert () == again.jobs.bring_back()
     again.workspace.supervisor.stop()
     assert 1 == len(hub.jobs)
-
-
-def test_one_visitor_s_login_is_not_another_s(shared, hub):
-    with acting_as(ALICE):
-        assert "" == shared.jobs.why_not()
-    with acting_as(BEN):
-        assert LOG_IN == shared.jobs.why_not()
-
-
-def test_a_login_serves_its_visitor_s_job_after_the_request_is_over(shared, hub):
-    with acting_as(ALICE):
-        shared.jobs.start(REQUEST, "l4x1", 5.0)
-
-    wait_for(lambda: hub.jobs)
-    assert ["alice"] == [job.namespace for job in hub.jobs.values()]
-
-
-def test_a_search_for_jobs_that_failed_is_made_again_after_a_while(shared, hub, monkeypatch):
-    hub.refuses["GET /api/jobs/alice"] = (503, "busy")
-    with acting_as(ALICE), pytest.raises(EngineUnavailableError):
-        shared.jobs.bring_back()
-    hub.refuses.clear()
-    before = hub.calls.count("GET /api/jobs/alice")
-    with acting_as(ALICE):
-        shared.jobs.bring_back()
-    assert before == hub.calls.count("GET /api/jobs/alice")
-
-    monkeypatch.setattr(shared.jobs, "_not_before", {})
-    with acting_as(ALICE):
-        shared.jobs.bring_back()
-        shared.jobs.bring_back()
-
-    assert before + 1 == hub.calls.count("GET /api/jobs/alice")
 
 
 def test_a_job_that_could_not_be_taken_is_looked_for_again_after_a_while(shared, hub, monkeypatch):

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +14,6 @@ from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import Destination, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on
-from tests.support.limits import limit
 from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 
@@ -122,36 +120,6 @@ def test_a_request_that_came_before_a_logout_brings_the_login_not_back(shared, h
         assert "" == shared.jobs.why_not()
 
 
-def test_a_job_that_cannot_be_taken_keeps_no_other_from_coming_back(shared, monkeypatch):
-    engine, taken = shared.workspace.supervisor.engine("hf-jobs"), []
-
-    damaged, good = (SimpleNamespace(requests=REQUEST.runs(sweep_id=name, created_at=0.0)) for name in ("r2", "r4"))
-
-    def take(found, owner):
-        if found is damaged:
-            raise OSError("Not now.")
-        taken.append(found)
-
-    monkeypatch.setattr(engine, "returning", lambda owner: [damaged, good])
-    monkeypatch.setattr(engine, "take", take)
-
-    with acting_as(ALICE):
-        assert [run.run_id for run in good.requests] == shared.jobs.bring_back()
-    assert [good] == taken
-
-
-def test_a_job_comes_back_whatever_adapters_a_visitor_has(hub, tmp_path, monkeypatch):
-    """It is paid for, and nobody else would follow it."""
-    limit(monkeypatch, adapters_mb_per_visitor=1)
-    found = SimpleNamespace(requests=SweepRequest(ranks=(64,), seeds=(0,)).runs(sweep_id="large", created_at=0.0))
-    with page_on(hub, tmp_path / "home", shared=True) as api, acting_as(ALICE):
-        engine = api.workspace.supervisor.engine("hf-jobs")
-        monkeypatch.setattr(engine, "returning", lambda owner: [found])
-        monkeypatch.setattr(engine, "take", lambda found, owner: None)
-
-        assert [run.run_id for run in found.requests] == api.jobs.bring_back()
-
-
 def test_whoever_goes_on_with_a_sweep_does_so_within_its_one_limit(shared, hub):
     hub.holds.set()
     store, engine = shared.workspace.store, shared.workspace.supervisor.engine("hf-jobs")
@@ -164,7 +132,7 @@ def test_whoever_goes_on_with_a_sweep_does_so_within_its_one_limit(shared, hub):
     with acting_as(ALICE):
         assert 0.5 == shared.moves.check(sweep_id, "hf-jobs", "l4x1", 3.0).offer.spent_usd
         shared.moves.resume(sweep_id, "hf-jobs", "l4x1", 3.0)
-        wait_for(lambda: hub.jobs)
+        wait_for(lambda: "free machine" in store.get(run_id).waits)
     with acting_as(BEN):
         assert 3.0 == shared.moves.check_added(sweep_id, 8).offer.limit_usd
         assert 3.0 == shared.spending.of_sweep(shared.runs.sweep(sweep_id)).rent.limit_usd

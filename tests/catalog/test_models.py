@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from rankviz.catalog.models import find_model, load_index, load_model
-from rankviz.core.model.spec import decode_blocks, encode_blocks
 from rankviz.errors import AssetError, UnknownModelError
 from tools.asset_schema import check_models
 
@@ -82,9 +81,3 @@ def test_a_broken_row_is_an_error_with_file_row_field_and_remedy(break_it, field
     message = str(caught.value)
     assert message.startswith(f"HuggingFaceTB__SmolLM2-135M.json: row 'HuggingFaceTB/SmolLM2-135M', {field}")
     assert "make assets" in message
-
-
-def test_blocks_as_text_and_back():
-    assert ("3-23/4", "0-2,4-6,8") == (encode_blocks(range(3, 24, 4)), encode_blocks((0, 1, 2, 4, 5, 6, 8)))
-    for blocks in ((), (7,), (0, 3), tuple(range(126)), (0, 1, 5, 9, 13, 14, 40)):
-        assert blocks == decode_blocks(encode_blocks(blocks))

@@ -6,10 +6,9 @@ from datetime import date
 import pytest
 
 from rankviz.api import Api
-from rankviz.catalog.result_files import MAX_FILE_BYTES, lower_is_better, read_points, stored
+from rankviz.catalog.result_files import MAX_FILE_BYTES, read_points, stored
 from rankviz.core.cost.question import Question
 from rankviz.errors import BadDataError
-from tests.support.limits import limit
 
 TODAY = date(2026, 11, 30)
 
@@ -140,16 +139,6 @@ def test_added_files_are_a_study_of_their_own_with_their_model_looked_up(tmp_pat
     assert (32, 64) == line.ranks
 
 
-def test_two_runs_of_one_rank_stay_apart(tmp_path, files):
-    files[1].write_text(result(run_info__experiment_name="lora/llama-3.2-3B-rank64-kasa"))
-    api = Api(home=tmp_path / "home")
-
-    api.studies.add(files[:2])
-
-    lines = [x for x in api.studies.all().lines if x.study.own and x.first.role == "main"]
-    assert [(64,), (64,)] == [line.ranks for line in lines]
-
-
 def test_the_same_file_is_kept_once_and_can_be_removed(tmp_path, files):
     api = Api(home=tmp_path / "home")
     api.studies.add([files[0], files[0]])
@@ -159,15 +148,6 @@ def test_the_same_file_is_kept_once_and_can_be_removed(tmp_path, files):
 
     assert [] == api.studies.added()
     assert not any(study.own for study in api.studies.all().studies.values())
-
-
-def test_there_is_an_end_to_files(tmp_path, files, monkeypatch):
-    limit(monkeypatch, result_files=1)
-
-    added = Api(home=tmp_path / "home").studies.add([files[0], files[0], files[1]])
-
-    assert ["a.json", "a.json"] == added.files
-    assert "b.json: there are 1 files already, the most that are kept. Remove some first." in added.refused
 
 
 VARIANTS = {
@@ -206,16 +186,6 @@ def test_a_file_that_holds_what_none_can_is_refused(change):
         read_result(result(**change), "a.json")
 
 
-@pytest.mark.parametrize(
-    ("metric", "lower"),
-    [("answer_accuracy", False), ("answer f1", False), ("power_score", False), ("CER", True), ("test loss", True),
-     ("evalRMSE", True), ("bits_per_byte", True), ("WER (clean)", True), ("ROUGE-L", False),
-     ("cer_accuracy", False), ("cross_entropy", True)],
-)  # fmt: skip
-def test_the_words_of_a_metrics_name_say_which_way_is_better(metric, lower):
-    assert lower is lower_is_better(metric)
-
-
 HEADER = "model,task,metric,rank,value,seed,learning_rate"
 ROWS = [
     "Qwen/Qwen3-4B,law -> exam,accuracy,4,0.5,0,1e-4",
@@ -244,12 +214,6 @@ def test_runs_that_differ_in_their_seed_are_a_mean_with_its_error():
         {point.run_date for point in (small, large)},
         small.higher_is_better,
     )
-
-
-def test_a_loss_is_better_where_it_is_lower_and_columns_of_ones_own_are_ignored():
-    (point,) = read("toy,law,eval_loss,8,1.5,A100", header="model,task,metric,rank,value,gpu")
-
-    assert (False, True) == (point.higher_is_better, point.is_loss)
 
 
 @pytest.mark.parametrize(

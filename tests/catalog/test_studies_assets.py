@@ -8,10 +8,10 @@ import pytest
 
 from rankviz.api import ASSETS, Api
 from rankviz.catalog.models import load_model
-from rankviz.catalog.studies import load_evidence, read_learning_rates
-from rankviz.core.studies.findings import rate_by_rank
+from rankviz.catalog.studies import load_evidence
 from rankviz.errors import AssetError
 from tools.asset_schema import check_studies
+from tools.forecast.counts import rate_by_rank, read_learning_rates
 
 
 @pytest.fixture

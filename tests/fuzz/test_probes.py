@@ -41,7 +41,7 @@ def test_a_probes_journal_is_read_whatever_stands_in_it_and_the_page_shows_it(fu
     journal = api.workspace.store.run_dir(REQUEST.probe_id) / "events.jsonl"
 
     def read(data):
-        record = ProbeRecord(request=REQUEST).after_all(parse_lines(data).events)
+        record = ProbeRecord(request=REQUEST).after_all(parse_lines(data))
         json.dumps(asdict(record.extrapolated) if record.extrapolated else None, default=str)
         journal.write_bytes(data)
         api.workspace.store.forget([REQUEST.probe_id])

@@ -9,10 +9,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.references import References
 from rankviz.ui import link
-from rankviz.ui.explore.answer import answer, given, words
+from rankviz.ui.explore.answer import answer, given, question_of, reply, words
 from rankviz.ui.explore.compare import compare
-from rankviz.ui.explore.routes import reply
-from rankviz.ui.explore.start import question_of
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.visitor import Visitor
 from tests.fuzz import mutate

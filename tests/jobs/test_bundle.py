@@ -17,7 +17,7 @@ from rankviz.jobs import Job
 from rankviz.jobs.bundle import arguments, collect, journal, pack, read_job, since
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
-from rankviz.store.journal import append_event
+from rankviz.store.journal import append_events
 from tests.support.processes.opened_files import opened_files
 from tests.support.processes.workers import sweep, worker
 from tests.support.runs import questions
@@ -149,8 +149,8 @@ def far(store, tmp_path):
         (run / name / "adapter_config.json").write_text("{}")
     (run / "worker.log").write_text("hello\n")
     loss = {"loss": 1.0, "tokens": 1, "examples": 1, "example_losses": (1.0,), "seconds": 1.0}
-    append_event(run / "events.jsonl", AdapterSaved(time=1.0, path="adapter", file_bytes=7))
-    append_event(run / "events.jsonl", AdapterCut(time=1.0, r=2, path="cuts/r2", file_bytes=3, **loss))
+    append_events(run / "events.jsonl", [AdapterSaved(time=1.0, path="adapter", file_bytes=7)])
+    append_events(run / "events.jsonl", [AdapterCut(time=1.0, r=2, path="cuts/r2", file_bytes=3, **loss)])
     return folder, run_id, run, store.run_dir(run_id)
 
 
@@ -220,7 +220,7 @@ def test_a_journal_that_names_a_file_of_rankviz_as_an_adapter_brings_nothing(far
         (run / name).unlink()
     (run / name).mkdir(parents=True, exist_ok=True)
     (run / name / "adapter_model.safetensors").write_bytes(b"weights")
-    append_event(run / "events.jsonl", AdapterSaved(time=2.0, path=name, file_bytes=7))
+    append_events(run / "events.jsonl", [AdapterSaved(time=2.0, path=name, file_bytes=7)])
 
     with pytest.raises(EngineError, match="in the journal is not valid"):
         collect(folder, run_id, here)

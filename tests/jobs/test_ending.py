@@ -26,7 +26,6 @@ from tests.support.processes.workers import (
     wait_for,
     worker,
 )
-from tests.support.runs import questions
 
 
 class Slow(Elsewhere):
@@ -110,26 +109,6 @@ def test_a_run_is_cancelled_also_where_the_app_is_killed_while_its_job_is_ended(
     assert ["cancelled"] == states(store, [run_id])
 
 
-def test_jobs_that_end_slowly_keep_no_other_from_being_ended(slowly, store):
-    sweep_id = store.create(questions.sweep(ranks=tuple(range(1, 7))))
-    run_ids = store.run_ids(sweep_id)
-    supervisor, engine = slowly()
-    wait_for(lambda: supervisor.tick() or sum(bool(store.get(run_id).steps) for run_id in run_ids) == 2)
-    slow, other = (live.job.name for live in engine.live())
-    cancelled = []
-    cancel = engine.cancel
-
-    def watched(live, unless=lambda: False):
-        cancelled.append(live.job.name)
-        return cancel(live, unless)
-
-    engine.cancel = watched
-    with pytest.raises(EngineEndingError):
-        supervisor.cancel(sweep_id, timeout_seconds=0)
-
-    assert {slow, other} == set(cancelled)
-
-
 def test_a_run_that_took_too_long_says_so_also_where_its_job_ends_slowly(slowly, store):
     (run_id,) = sweep(store, 4)
     supervisor, engine = slowly(run_minutes=0.001)
@@ -183,24 +162,6 @@ def clock(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(ending, "time", SimpleNamespace(time=time.time, monotonic=lambda: now[0]))
     return now
-
-
-@pytest.fixture
-def supervise(store, tmp_path):
-    started = []
-
-    def start(command=HANG_IN_EACH, *, make=Elsewhere, machines=2, **settings):
-        here = RunStore(store.home)
-        engine = make(here, tmp_path / "elsewhere", command, machines)
-        supervisor = Supervisor(here, engines=[engine], poll_seconds=0.02, **settings)
-        started.append((supervisor, engine))
-        return supervisor, engine
-
-    yield start
-    for supervisor, engine in started:
-        supervisor.stop()
-        for live in engine.live():
-            engine.cancel(live)
 
 
 def first_fails(place):
@@ -323,16 +284,6 @@ def test_a_wish_to_cancel_outlives_the_app_and_the_worker(store):
     assert (["cancelled"], []) == (states(store, [run_id]), lost_reasons(store, run_id))
 
 
-def test_a_wish_that_comes_while_a_run_is_tried_again_stays(store):
-    (run_id,) = sweep(store, 4)
-    store.begin(run_id)
-    store.ask_to_cancel(run_id)
-
-    store.clear(run_id)
-
-    assert "" == store.cancel_word(run_id)
-
-
 class Holding(Elsewhere):
     """Ends nothing."""
 
@@ -448,16 +399,6 @@ def test_a_run_that_is_deleted_while_its_sweep_is_being_cancelled_is_in_nobody_s
         return Elsewhere.cancel(engine, live, unless)
 
     engine.cancel = cancel
-    supervisor.cancel_runs([first, last])
-
-    assert ["cancelled"] == states(store, [first])
-
-
-def test_a_run_that_is_deleted_just_before_its_sweep_is_cancelled_is_in_nobody_s_way(at_the_first, store):
-    first, last, supervisor, _ = at_the_first
-    supervisor.cancel(last)
-    remove(supervisor.store, [last])
-
     supervisor.cancel_runs([first, last])
 
     assert ["cancelled"] == states(store, [first])

@@ -73,13 +73,6 @@ def test_each_event_gets_its_attempt_and_where_its_line_ends():
     assert [(3, 1000 + len(lines(step(1)))), (3, 1000 + len(data))] == [(e.attempt, e.offset) for e in events]
 
 
-def test_a_line_cut_anywhere_is_not_yet_one():
-    data = lines(step(1), step(2))
-
-    for cut in range(len(data)):
-        assert data[:cut].count(b"\n") == len(list(stamped(data[:cut], Attempt("r", 1), 0)))
-
-
 def test_a_worker_elsewhere_gives_out_no_attempts():
     requeued = {"event": "RunRequeued", "time": 1.0}
     placed = {"event": "AttemptPlaced", "time": 1.0, "attempt": 9, "engine": "mine"}

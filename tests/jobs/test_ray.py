@@ -71,15 +71,6 @@ def test_it_is_called_by_its_address_and_says_what_it_takes_and_needs(store):
     )
 
 
-def test_a_run_that_waits_for_an_address_shows_it(store, supervise):
-    (run_id,) = sweep(store, 4)
-
-    supervise(engine=Ray(store))
-
-    wait_for(lambda: store.get(run_id).waits == NO_ADDRESS)
-    assert ("ray", 1) == (store.get(run_id).engine, store.get(run_id).attempt)
-
-
 def test_a_job_asks_for_the_resources_and_labels_of_the_settings(store, cluster, supervise):
     (run_id,) = sweep(store, 4)
     cluster.node |= {"resources_total": {"GPU": 1.0, "CPU": 8.0, "memory": 9e9, "slot": 1.0}, "labels": {"gpu": "l4"}}
@@ -103,13 +94,6 @@ def test_a_label_that_no_node_has_is_said_and_the_run_starts_once_one_has_it(sto
     cluster.node["labels"] = {"gpu": "h100"}
     supervisor.settle()
     assert ["completed"] == states(store, [run_id])
-
-
-def test_the_gpus_of_its_nodes_are_told(store, cluster):
-    cluster.node["resources_total"] = {"GPU": 2.0, "accelerator_type:L4": 1.0}
-    engine = cluster.engine(store, resources={"GPU": 1})
-
-    assert (["L4"], True, "") == tuple(engine.nodes())
 
 
 def test_a_job_whose_answer_was_lost_is_not_submitted_twice(store, cluster, supervise):
@@ -182,20 +166,6 @@ def test_a_run_whose_node_has_gone_is_tried_again(store, cluster, supervise):
 
     assert ["completed"] * 2 == states(store, run_ids)
     assert ["its node has died" in reason for reason in lost_reasons(store, run_ids[0])] == [True]
-
-
-def test_a_job_that_somebody_stops_in_ray_fails_the_run_that_it_was_at(store, cluster, supervise):
-    run_ids = sweep(store, 4, 8)
-    supervisor = supervise(FIRST_HANGS)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    cluster.answer("POST", f"/api/jobs/{next(iter(cluster.jobs))}/stop", {})
-    supervisor.settle()
-
-    assert (["failed", "completed"], "The job was stopped in Ray.") == (
-        states(store, run_ids),
-        store.get(run_ids[0]).error,
-    )
 
 
 def test_a_job_that_no_node_took_in_time_costs_no_attempt():

@@ -162,7 +162,7 @@ def test_a_run_that_writes_more_than_is_accepted_fails(setting, bounds, words):
 
     setting.follow(bounds)
 
-    wait_for(lambda: words in str(parse_lines(journal(setting)).events[-1:]))
+    wait_for(lambda: words in str(parse_lines(journal(setting))[-1:]))
     assert not (setting.here / "runs/r4/adapter").exists()
 
 

@@ -10,7 +10,6 @@ from rankviz.errors import InvalidSettingError
 from rankviz.jobs.known import engines
 from rankviz.jobs.slurm import Slurm, SlurmJob, check_options, end_of, read_jobs
 from rankviz.jobs.supervisor import Supervisor
-from rankviz.machine import disk
 from rankviz.settings import read
 from rankviz.store import RunStore
 from tests.support.engines.alike import trains_there_as_here
@@ -18,7 +17,6 @@ from tests.support.engines.slurm_cluster import TIMED_OUT, UNREACHABLE, SlurmClu
 from tests.support.processes.workers import (
     COMPLETE_ALL,
     FIRST_HANGS,
-    HANG_IN_EACH,
     Patient,
     lost_reasons,
     processes_of,
@@ -81,19 +79,6 @@ def questions_to(cluster, name):
     return [question for command, question in cluster.asked if command == name]
 
 
-FULL = (
-    "def full(run_id):\n"
-    f"    write(run_id, RunFailed(time=time.time(), error={disk.FULL_SENTENCE!r}))\n"
-    "    raise SystemExit(74)\n"
-)
-
-
-FULL_ONCE = worker(
-    f"{FULL}jobs = open(store.home.parent.parent / 'jobs', 'a+'); jobs.write('x'); jobs.flush()\n"
-    "for run_id in run_ids: begin(run_id) and (full if jobs.tell() < 2 else complete)(run_id)"
-)
-
-
 def ended_while_no_app_looked(store, cluster, supervise, end):
     """A run of a job that ended in the middle, and that squeue no longer lists."""
     (run_id,) = sweep(store, 4)
@@ -146,47 +131,6 @@ def test_a_run_says_why_it_waits_in_slurm_and_starts_there(store, cluster, super
     supervisor.settle()
 
     assert ["completed"] == states(store, [run_id])
-
-
-def test_a_job_that_waits_in_slurm_is_taken_out_of_its_queue_by_cancel(store, cluster, supervise):
-    (run_id,) = sweep(store, 4)
-    cluster.reason = "Priority"
-    supervisor = supervise()
-    wait_for(lambda: store.get(run_id).waits == "Slurm has not started the job yet: Priority.")
-
-    supervisor.cancel(run_id)
-    wait_for(lambda: cluster.jobs[0].state == "CANCELLED")
-    cluster.release()
-
-    assert ["cancelled"] == states(store, [run_id])
-    assert cluster.jobs[0].process is None
-
-
-def test_cancel_ends_no_job_of_another_name(store, cluster, supervise):
-    """Numbers of jobs begin anew where a cluster is set up anew."""
-    ours, others = sweep(store, 4), sweep(store, 8)
-    supervisor = supervise(HANG_IN_EACH)
-    wait_for(lambda: all(store.get(run_id).steps for run_id in (*ours, *others)))
-    first, second = cluster.jobs
-    first.id, second.id = second.id, first.id
-
-    supervisor.cancel(ours[0])
-
-    assert (["cancelled"], ["running"]) == (states(store, ours), states(store, others))
-    supervisor.cancel(others[0])
-
-
-def test_a_folder_of_any_name_is_a_runs_folder(tmp_path, cluster):
-    store = RunStore(tmp_path / 'it\'s "my" $(touch injected) %j; runs')
-    run_ids = sweep(store, 4, 8)
-    supervisor = Supervisor(store, engines=[cluster.engine(store, COMPLETE_ALL)], poll_seconds=0.05)
-    supervisor.start()
-
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["completed"] * 2 == states(store, run_ids)
-    assert [] == [*tmp_path.rglob("injected")]
 
 
 def test_no_secret_of_the_page_reaches_slurm_or_a_job(store, cluster, monkeypatch):
@@ -247,17 +191,6 @@ def test_a_job_that_arrives_after_it_was_given_up_runs_nothing(store, cluster, s
     assert (["completed"], 1) == (states(store, [run_id]), len(store.get(run_id).steps))
 
 
-def test_a_job_that_slurm_refuses_for_good_fails_its_runs_with_slurm_s_reason(store, cluster, supervise):
-    run_ids = sweep(store, 4, 8)
-
-    supervise(partition="no-such").settle()
-
-    assert ["failed"] * 2 == states(store, run_ids)
-    assert "Invalid partition name specified" in store.get(run_ids[0]).error
-    assert "Change RANKVIZ_SLURM_PARTITION or RANKVIZ_SLURM_OPTIONS" in store.get(run_ids[0]).error
-    assert 1 == len(questions_to(cluster, "sbatch"))
-
-
 def test_a_job_that_slurm_refuses_for_now_waits_and_is_not_sent_again_at_once(store, cluster, supervise):
     run_ids = [*sweep(store, 4), *sweep(store, 8)]
     limit = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
@@ -306,19 +239,6 @@ def test_a_run_whose_node_is_taken_away_is_tried_again(store, cluster, supervise
     assert [2, 1] == [store.get(run_id).lost_attempts + 1 for run_id in run_ids]
 
 
-def test_a_run_that_reaches_the_time_limit_fails_and_the_others_go_on(store, cluster, supervise):
-    run_ids = sweep(store, 4, 8)
-    supervisor = supervise(FIRST_HANGS)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    cluster.end(cluster.jobs[0], "TIMEOUT")
-    supervisor.settle()
-
-    assert ["failed", "completed"] == states(store, run_ids)
-    assert "The job reached its time limit in Slurm." in store.get(run_ids[0]).error
-    assert [] == lost_reasons(store, run_ids[0])
-
-
 def test_a_job_that_slurm_has_forgotten_is_settled_by_its_exit_code(store, cluster, supervise):
     def kill_worker(job):
         (process,) = processes_of(store.home / "slurm-jobs")
@@ -330,26 +250,6 @@ def test_a_job_that_slurm_has_forgotten_is_settled_by_its_exit_code(store, clust
 
     assert (["completed"], 2) == (states(store, [run_id]), store.get(run_id).attempt)
     assert ["SIGKILL" in reason for reason in lost_reasons(store, run_id)] == [True]
-
-
-def test_where_accounting_is_on_it_says_how_a_forgotten_job_ended(store, supervise, make_cluster):
-    cluster = make_cluster(1, accounts=True)
-    start = lambda command=COMPLETE_ALL, **settings: supervise(command, cluster=cluster, **settings)  # noqa: E731
-    run_id = ended_while_no_app_looked(store, cluster, start, lambda job: cluster.end(job, "TIMEOUT"))
-
-    start(missing_seconds=3600).settle()
-
-    assert ["failed"] == states(store, [run_id])
-    assert "time limit" in store.get(run_id).error
-
-
-def test_a_full_quota_ends_the_run_that_met_it_and_the_others_wait_until_there_is_room(store, supervise):
-    run_ids = sweep(store, 4, 8, 16)
-
-    supervise(FULL_ONCE).settle()
-
-    assert ["failed", "completed", "completed"] == states(store, run_ids)
-    assert disk.FULL_SENTENCE == store.get(run_ids[0]).error
 
 
 def test_a_state_is_a_text_in_older_versions_and_a_list_in_newer_ones():

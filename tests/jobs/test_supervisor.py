@@ -3,14 +3,13 @@
 import fcntl
 import json
 import os
-import signal
 
 import psutil
 import pytest
 
 from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.core.runs.record import RunState
-from rankviz.jobs.process import is_held, lock_file
+from rankviz.jobs.process import lock_file
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.machine import disk
 from rankviz.store import RunStore
@@ -25,22 +24,10 @@ from tests.support.processes.workers import (
     supervise,
     sweep,
     wait_for,
-    waiting_for,
     worker,
 )
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
-
-
-def test_a_queued_sweep_runs_to_its_end_in_one_worker(store):
-    run_ids = sweep(store, 4, 16)
-
-    supervisor = supervise(store, COMPLETE_ALL)
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["completed", "completed"] == states(store, run_ids)
-    assert 1 == len({store.get(run_id).environment["pid"] for run_id in run_ids})
 
 
 def test_a_worker_that_dies_without_a_word_leaves_a_failed_run_and_the_rest_goes_on(store):
@@ -61,17 +48,6 @@ def test_a_worker_that_dies_without_a_word_leaves_a_failed_run_and_the_rest_goes
     failed = store.get(run_ids[1])
     assert "The worker stopped with exit code 9; the end of its log says why." == failed.error
     assert 9 == failed.exit_code
-
-
-def test_a_killed_worker_is_told_as_short_of_memory(store):
-    run_ids = sweep(store, 4)
-
-    supervisor = supervise(store, worker("begin(run_ids[0]); os.kill(os.getpid(), signal.SIGKILL)"))
-    supervisor.settle()
-    supervisor.stop()
-
-    assert store.get(run_ids[0]).error.startswith("The worker was killed (SIGKILL), most likely because the machine")
-    assert -9 == store.get(run_ids[0]).exit_code
 
 
 def test_a_sweep_whose_workers_complete_nothing_is_given_up_after_two(store):
@@ -114,42 +90,6 @@ def test_a_sweep_waits_for_what_is_left_of_the_last_worker(store):
     assert ["completed"] == states(store, [run_id])
 
 
-def test_a_restarted_supervisor_watches_the_worker_that_still_lives(store):
-    run_ids = sweep(store, 4, 8)
-    go = store.home / "go"
-    waits = waiting_for(go)
-    first = supervise(store, waits)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    first.stop()
-
-    second = supervise(RunStore(store.home), waits)
-    wait_for(lambda: second.with_job)
-    assert ["running", "queued"] == states(store, run_ids)
-    go.touch()
-    second.settle()
-    second.stop()
-
-    assert ["completed"] * 2 == states(store, run_ids)
-    assert 1 == len({store.get(run_id).environment["pid"] for run_id in run_ids})
-
-
-def test_a_worker_that_died_while_nobody_watched_leaves_its_run_orphaned_and_the_queue_goes_on(store):
-    run_ids = sweep(store, 4, 8)
-    first = supervise(store, HANG_IN_EACH)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    first.stop()
-    os.kill(store.get(run_ids[0]).environment["pid"], signal.SIGKILL)
-    wait_for(lambda: not is_held(lock_file(store.home)))
-
-    second = supervise(RunStore(store.home), COMPLETE_ALL)
-    second.settle()
-    second.stop()
-
-    assert ["failed", "completed"] == states(store, run_ids)
-    assert store.get(run_ids[0]).error.startswith("The app or the machine stopped while this run was going")
-    assert 1 == len(store.get(run_ids[0]).steps)
-
-
 def test_only_one_of_two_supervisors_works_and_the_other_takes_over(store):
     first_runs = sweep(store, 4)
     first = supervise(store, COMPLETE_ALL)
@@ -166,18 +106,6 @@ def test_only_one_of_two_supervisors_works_and_the_other_takes_over(store):
 
     assert ["completed"] == states(store, while_both)
     assert ["failed"] == states(store, after)
-
-
-def test_a_log_that_cannot_be_written_fails_its_sweep_and_the_next_goes_on(store):
-    run_ids = sweep(store, 4)
-    (store.run_dir(run_ids[0]) / "worker.log").mkdir()
-    later = sweep(store, 8)
-
-    supervisor = supervise(store, COMPLETE_ALL)
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["failed", "completed"] == states(store, run_ids + later)
 
 
 def test_a_worker_sees_one_gpu_numbered_as_the_driver_numbers_them(store, monkeypatch):
@@ -222,21 +150,6 @@ def test_cancel_of_a_running_run_leaves_no_process_and_the_others_go_on(store):
     assert ["cancelled", "completed"] == states(store, run_ids)
 
 
-def test_cancel_of_a_sweep_ends_the_running_and_the_queued(store):
-    sweep_id = store.create(questions.sweep(ranks=(4, 8, 16)))
-    run_ids = store.run_ids(sweep_id)
-    supervisor = supervise(store, HANG_IN_EACH)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    supervisor.cancel(sweep_id)
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["cancelled"] * 3 == states(store, run_ids)
-    assert 0 == len(store.get(run_ids[1]).steps)
-    assert [] == processes_of(store.home)
-
-
 def test_a_worker_deaf_to_sigterm_is_killed_within_the_grace(store):
     run_ids = sweep(store, 4)
     deaf = worker("signal.signal(signal.SIGTERM, signal.SIG_IGN); begin(run_ids[0]); step(run_ids[0]); time.sleep(600)")
@@ -248,21 +161,6 @@ def test_a_worker_deaf_to_sigterm_is_killed_within_the_grace(store):
 
     assert ["cancelled"] == states(store, run_ids)
     assert [] == processes_of(store.home)
-
-
-def test_a_queued_run_can_be_cancelled_without_harm_to_the_running_one(store):
-    run_ids = sweep(store, 4, 8)
-    go = store.home / "go"
-    waits = waiting_for(go)
-    supervisor = supervise(store, waits)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    supervisor.cancel(run_ids[1])
-    go.touch()
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["completed", "cancelled"] == states(store, run_ids)
 
 
 def test_another_process_asks_the_supervisor_to_cancel(store):
@@ -464,7 +362,7 @@ def test_what_a_killed_app_left_half_written_or_half_removed_is_tidied_away(stor
     supervisor.settle()
     supervisor.stop()
 
-    assert [".changed", ".new-now", ".publish.lock", run_id] == sorted(path.name for path in store.runs_dir.iterdir())
+    assert [".new-now", ".publish.lock", run_id] == sorted(path.name for path in store.runs_dir.iterdir())
 
 
 def test_where_an_engine_stumbles_while_a_supervisor_takes_over_its_runs_are_found_later(store):

@@ -42,7 +42,7 @@ from rankviz.shared.gate import (
     trusted,
 )
 from rankviz.shared.page_cache import MadeOnce
-from rankviz.ui.explore.routes import routes
+from rankviz.ui.explore.answer import routes
 
 LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "referer": "http://elsewhere.example/"}
 

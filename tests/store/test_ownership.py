@@ -1,13 +1,19 @@
-"""Whose a run is, as every reader of the runs folder has it."""
+"""The owner of a run, as every reader has it, and the key of the visitors' cookies."""
 
-import errno
-import os
-
-import pytest
+import stat
 
 from rankviz.store import RunStore
-from rankviz.store.ownership import FILE, NO_ONES, UNKNOWN, UNKNOWN_SENTENCE, Ownership, write_ownership
+from rankviz.store.ownership import (
+    FILE,
+    KEY_FILE,
+    NO_ONES,
+    UNKNOWN,
+    UNKNOWN_SENTENCE,
+    CookieKey,
+    Ownership,
+)
 from rankviz.visitor import HOST, NOBODY, Visitor
+from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.runs import questions
 
 
@@ -58,16 +64,53 @@ def test_an_owners_file_that_was_cut_at_any_byte_makes_the_run_nobodys_but_the_a
         assert HOST.owns(owner) and owner != HOST.id
 
 
-def test_an_owner_that_cannot_be_written_stays_who_it_was(store, monkeypatch):
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann"))
-    before = sorted(store.run_dir(run_id).iterdir())
+def key_of(home):
+    """What the next start of an app signs by."""
+    return CookieKey(home).keys[-1]
 
-    def full(_):
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_ownership(store.run_dir(run_id), Ownership("ben"))
+def test_it_is_made_once_and_nobody_else_can_read_it(tmp_path):
+    home = tmp_path / "home"
 
-    assert Ownership("ann") == RunStore(store.home).ownership(run_id)
-    assert before == sorted(store.run_dir(run_id).iterdir())
+    key = CookieKey(home)
+
+    assert key.is_kept()
+    assert [key_of(home)] == key.keys
+    assert 64 == len(key_of(home))
+    assert 0o600 == stat.S_IMODE((home / KEY_FILE).stat().st_mode)
+    assert key_of(home) != key_of(tmp_path / "other")
+
+
+def test_one_that_could_not_be_written_is_written_as_soon_as_it_can_be(tmp_path):
+    (tmp_path / "home").write_text("")  # no folder
+    key = CookieKey(tmp_path / "home")
+
+    assert not key.is_kept()
+    (tmp_path / "home").unlink()
+    assert key.is_kept()
+
+    assert [key_of(tmp_path / "home")] == key.keys
+
+
+def test_a_full_disk_keeps_nothing_half_written():
+    with small_disk(1) as folder:
+        filler = fill(folder)
+        key = CookieKey(folder)
+
+        assert not key.is_kept()
+        assert {filler.name, f".{KEY_FILE}.lock"} >= {path.name for path in folder.iterdir()}
+        filler.unlink()
+        assert key.is_kept()
+        assert [key_of(folder)] == key.keys
+
+
+def test_of_two_apps_that_could_not_write_theirs_the_first_one_is_kept_and_both_are_believed(tmp_path):
+    (tmp_path / "home").write_text("")
+    first, second = CookieKey(tmp_path / "home"), CookieKey(tmp_path / "home")
+    theirs = second.keys[0]
+    (tmp_path / "home").unlink()
+
+    assert first.is_kept() and second.is_kept()
+
+    assert [theirs, first.keys[0]] == second.keys
+    assert first.keys[0] == key_of(tmp_path / "home")

@@ -1,4 +1,4 @@
-"""What an app that was killed has left, and what goes at the next start."""
+"""What goes with a run, and what a killed app has left."""
 
 import json
 import os
@@ -67,17 +67,6 @@ def test_a_copy_goes_with_the_last_run_of_its_owner_whoever_else_names_it(store,
     assert not kept.parent.exists()
 
 
-def test_a_copy_stays_where_another_who_names_it_removes_a_run(store, rows):
-    kept = store.keep(rows("rows"), "ann")  # before there is a run of hers
-    bens = store.run_ids(store.create(questions.sweep(ranks=(8,), data=str(kept)), "ben"))
-    for run_id in bens:
-        store.append(run_id, RunCancelled(time=1.0))
-
-    remove(store, bens)
-
-    assert kept.exists()
-
-
 def test_what_a_run_names_whose_owner_is_not_known_stays(store, rows):
     (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows")))
     kept = store.kept_path(rows("rows"), "ann")
@@ -89,32 +78,6 @@ def test_what_a_run_names_whose_owner_is_not_known_stays(store, rows):
     assert kept.exists()
 
 
-def test_what_a_run_names_that_cannot_be_read_stays(store, rows):
-    kept = store.keep(rows("rows"))
-    sweep_id = store.create(questions.sweep(ranks=(4,)), data=rows("rows"))
-    (run_id,) = store.run_ids(sweep_id)
-    request = store.run_dir(run_id) / "request.json"
-    request.write_text(json.dumps({**json.loads(request.read_text()), "learning_rate": "of a later version"}))
-    make_old(kept.parent)
-
-    store = RunStore(store.home)
-    tidy(store)
-
-    assert [run_id] == list(store.unreadable())
-    assert kept.exists()
-
-
-def test_nothing_else_in_the_place_of_copies_is_touched(store, rows):
-    others = [store.home / "data" / "mine", store.home / "visitors" / "0123456789abcdef" / "evidence"]
-    for folder in others:
-        folder.mkdir(parents=True)
-    make_old(*others)
-
-    tidy(store)
-
-    assert all(folder.is_dir() for folder in others)
-
-
 def test_what_killed_writes_have_left_goes_once_it_is_old(store, rows):
     store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows"))
     copies = store.kept_path(rows("rows"), "ann").parent
@@ -122,43 +85,18 @@ def test_what_killed_writes_have_left_goes_once_it_is_old(store, rows):
     before = set(store.home.rglob("*"))
     for code in (f"replace_durably(Path({str(file)!r}), 'x')" for file in files):
         kill_before_it_is_in_place(f"from rankviz.store.durable import replace_durably; {code}")
-    (store.runs_dir / ".5e374c42").touch()  # as earlier versions called them
     left = sorted(set(store.home.rglob("*")) - before)
-    assert 4 == len(left)
+    assert 3 == len(left)
     make_old(*left[1:])
 
     tidy(store)
 
-    assert [True, False, False, False] == [path.exists() for path in left]
-
-
-def test_a_killed_copy_of_data_goes_too(store, rows):
-    store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows"))
-    copies = store.kept_path(rows("rows"), "ann").parent
-    kill_before_it_is_in_place(
-        f"from rankviz.store.durable import copy; copy(Path({str(rows('rows'))!r}), Path({str(copies / 'other')!r}))"
-    )
-    (left,) = copies.glob(".*")
-    make_old(left)
-
-    tidy(store)
-
-    assert [copies / "mine.jsonl"] == list(copies.iterdir())
+    assert [True, False, False] == [path.exists() for path in left]
 
 
 def kill_before_it_is_in_place(code):
     killing = "import os; from pathlib import Path; os.replace = lambda *_: os.kill(os.getpid(), 9)"
     assert -9 == subprocess.run([sys.executable, "-c", f"{killing}; {code}"]).returncode
-
-
-@pytest.mark.parametrize("name", [".mine", ".5E374C42", "5e374c42", ".aside"])
-def test_what_only_looks_like_it_stays(store, name):
-    (store.runs_dir / name).mkdir(parents=True)
-    make_old(store.runs_dir / name)
-
-    tidy(store)
-
-    assert (store.runs_dir / name).exists()
 
 
 def test_of_a_copy_that_fills_the_disk_nothing_stays(rows):
@@ -171,31 +109,6 @@ def test_of_a_copy_that_fills_the_disk_nothing_stays(rows):
 
         assert [] == store.records()
         assert [] == [path for path in store.home.rglob("*") if path.is_file() and path.suffix != ".lock"]
-
-
-def test_two_who_remove_the_same_runs_at_once_both_succeed(store):
-    sweep_id = store.create(questions.sweep(ranks=(4, 8)), "ann")
-    first, second = store.run_ids(sweep_id)
-    for run_id in (first, second):
-        store.append(run_id, RunCancelled(time=1.0))
-    remove(RunStore(store.home), [first])  # by another app
-
-    remove(store, [first, second])
-
-    assert [] == store.records()
-
-
-def test_a_run_is_removed_again_where_an_app_was_killed_while_it_removed_one_of_this_name(store):
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann"))
-    store.append(run_id, RunCancelled(time=1.0))
-    (store.runs_dir / f".gone-{run_id}").mkdir()
-    (store.runs_dir / f".gone-{run_id}" / "request.json").touch()
-
-    remove(store, [run_id])
-
-    assert [] == store.records()
-    tidy(store)
-    assert [] == list(store.runs_dir.glob(".gone-*"))
 
 
 @pytest.mark.parametrize("name", ["request.json", "events.jsonl"])

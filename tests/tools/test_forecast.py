@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 
-from rankviz.catalog.forecast import load_bands, load_rank_lines
+from rankviz.catalog.forecast import load_rank_lines
 from rankviz.catalog.studies import load_evidence
 from rankviz.core.forecast.bands import GRID, RankLine
 from rankviz.paths import ASSETS
-from tests.support.runs.studies_toy import evidence, point
-from tools.forecast.__main__ import main
 from tools.forecast.lines import rank_lines
 from tools.forecast.published import (
     DRAWS,
@@ -19,7 +17,6 @@ from tools.forecast.published import (
     gaps,
     left_out,
     mixture,
-    rate_and_rank,
     rule_gap,
     summary,
 )
@@ -131,33 +128,7 @@ def test_what_holds_is_a_share_of_publications_with_the_error_of_one_that_is_lef
     assert 0.667 == worse["left_out_error"]
 
 
-def test_a_low_rate_costs_more_than_a_quarter_of_the_rank():
-    def loss(r, value, at_low):
-        return point(r, value, learning_rate=9e-4, reference_learning_rate=1e-4, value_at_reference_rate=at_low)
-
-    found = rate_and_rank(evidence([loss(4, 1.01, 1.1), loss(16, 1.0, 1.1)]))
-
-    # 9 times too low costs 9.5 %, 3 times half of it or a quarter; r = 4 costs 1 %.
-    assert (1, 1, [9.0, 9.0], [1, 1]) == tuple(found[name] for name in ("models", "worse", "times", "worse_at_3"))
-    assert (9.53, 1.0) == (found["rate_cost"], found["rank_cost"])
-    assert rate_and_rank(evidence([point(4, 1.0), point(16, 1.0)])) is None
-
-
-def test_a_study_that_is_to_be_left_out_must_have_a_line(capsys):
-    with pytest.raises(SystemExit):
-        main(["--without", "lora_gpt4"])
-
-    assert "no line is of study lora_gpt4; the studies are adalora_glue," in capsys.readouterr().err
-
-
 def test_the_shipped_forecast_is_of_the_shipped_evidence():
     evidence = load_evidence(ASSETS)
 
     assert (*rank_lines(evidence), *rank_lines(evidence, rl=True)) == load_rank_lines(ASSETS), "run `make forecast`"
-
-
-def test_the_shipped_band_is_better_than_no_difference_for_scores_and_losses():
-    shipped = load_bands(ASSETS).left_out
-
-    assert all(shipped[kind].crps < shipped[kind].crps_no_difference for kind in ("any", "loss"))
-    assert all(0.8 <= shipped[kind].inside_80_by_publication for kind in ("any", "loss"))

@@ -1,12 +1,9 @@
 """Which published lines a forecast takes, and in which unit."""
 
-from dataclasses import replace
-
 import pytest
 
-from tests.support.runs.studies_toy import base as toy_base
 from tests.support.runs.studies_toy import evidence, point, study
-from tools.forecast.lines import items_of_test, kind_of, publication, rank_lines
+from tools.forecast.lines import items_of_test, kind_of, rank_lines
 
 
 def score(r, value, **more):
@@ -38,10 +35,6 @@ def test_what_is_no_quality_of_plain_lora_is_left_out(change):
     assert () == lines([point(4, 1.1, **change), point(64, 1.0, **change)])
 
 
-def test_one_rank_is_no_line_and_ranks_above_256_do_not_count():
-    assert () == lines([score(4, 0.5), score(512, 0.6)])
-
-
 def test_single_tasks_of_an_average_over_the_same_runs_are_left_out():
     average = [score(r, value, task="set -> Average") for r, value in ((4, 0.5), (8, 0.6))]
     single = [score(r, value, task="set -> BoolQ", role="detail") for r, value in ((4, 0.4), (8, 0.7))]
@@ -64,11 +57,6 @@ def test_of_several_rates_at_each_rank_the_best_counts():
     ]
 
     assert [(60.0, 80.0)] == [line.values for line in lines(rates)]
-
-
-def test_a_score_that_is_no_share_of_100_is_left_out():
-    assert () == lines([score(r, value, metric="reward") for r, value in ((4, -3.0), (64, 12.0))])
-    assert () == lines([score(r, value, metric="retained_bits") for r, value in ((4, 85000.0), (64, 90000.0))])
 
 
 def test_reinforcement_learning_is_in_no_forecast():
@@ -108,20 +96,3 @@ def test_a_task_names_its_test_set(task, items):
 )
 def test_the_kind_comes_from_the_study_and_the_words_of_its_test(task_kind, task, kind):
     assert kind == kind_of(study(task_kind=task_kind), task)
-
-
-def test_studies_of_one_repository_or_paper_are_one_publication():
-    one, two = (replace(study(name), source=f"https://github.com/team/runs/blob/main/{name}.md") for name in ("a", "b"))
-
-    assert "github.com/team/runs" == publication(one) == publication(two)
-    assert "arxiv.org/abs/2106.09685" == publication(replace(one, source="https://arxiv.org/abs/2106.09685"))
-    assert one.citation == publication(replace(one, source=None))
-
-
-def test_a_line_of_a_chat_family_is_not_of_a_base_model():
-    chat, base = (
-        rank_lines(evidence([point(r, 1 + 1 / r, base_model=name) for r in (4, 64)], models=[toy_base(name)]))[0]
-        for name in ("LFM2.5-2.6B", "GPT-3")
-    )
-
-    assert (False, True) == (chat.base, base.base)

@@ -8,10 +8,9 @@ from rankviz.api import Api
 from rankviz.api.adapters import SAMPLE
 from rankviz.errors import StorageError
 from rankviz.machine import disk
-from rankviz.store.temp import LOCK
 from rankviz.ui.parts.charts import sweep_runs, written_table
 from rankviz.ui.train.before import notebook
-from rankviz.ui.train.request import DEFAULTS
+from rankviz.ui.train.form import DEFAULTS
 from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
 
 
@@ -63,7 +62,7 @@ def test_a_download_that_is_not_written_whole_is_removed(small):
     with pytest.raises(StorageError, match="disk is full"):
         api.workspace.download("big.zip", lambda target: target.write_bytes(b"x" * 20_000_000))
 
-    assert [] == [path for path in api.workspace.temp.folder.rglob("*") if path.is_file() and path.name != LOCK]
+    assert [] == [path for path in api.workspace.temp.folder.rglob("*") if path.is_file()]
 
 
 def test_an_adapter_that_fills_the_disk_while_it_is_written_is_removed(small):
@@ -77,7 +76,7 @@ def test_an_adapter_that_fills_the_disk_while_it_is_written_is_removed(small):
     with pytest.raises(StorageError, match="disk is full"):
         api.adapters.zip_resized(SAMPLE, planned)
 
-    assert [] == [path for path in api.workspace.temp.folder.rglob("*") if path.is_file() and path.name != LOCK]
+    assert [] == [path for path in api.workspace.temp.folder.rglob("*") if path.is_file()]
 
 
 READ_ONLY = """

@@ -5,13 +5,12 @@ import pytest
 from rankviz.api import Api
 from rankviz.ui.explore import fit
 from rankviz.ui.explore.compare import compare
-from rankviz.ui.guide import accuracy
+from rankviz.ui.guide import tab as accuracy
 from rankviz.ui.guide.tab import guide
 from rankviz.ui.parts import live
 from rankviz.ui.parts.curve import curve
 from rankviz.ui.parts.question import DEFAULTS
-from rankviz.ui.runs.sweep import detail_html
-from rankviz.ui.runs.view import ANY_STATE, list_html
+from rankviz.ui.runs.view import ANY_STATE, detail_html, list_html
 from tests.support.runs.finished_runs import finished
 from tests.support.web.hover import quantities, unexplained
 
@@ -25,12 +24,16 @@ def api(tmp_path):
 
 
 def explore(api):
-    return [*fit.decisions(api, **LLAMA), compare(api, PINS)["html"]]
+    return [*vars(fit.decisions(api, **LLAMA)).values(), compare(api, PINS)["html"]]
 
 
 def guides(api):
     report = api.accuracy.shipped()
-    return [*guide(api, **LLAMA), accuracy.details(report).tables, accuracy.rests_on_html(report.rows[:9], "")]
+    return [
+        *vars(guide(api, **LLAMA)).values(),
+        accuracy.details(report).tables,
+        accuracy.rests_on_html(report.rows[:9], ""),
+    ]
 
 
 def runs(api):

@@ -3,7 +3,8 @@
 import pytest
 
 from rankviz.ui import link
-from rankviz.ui.parts.question import CUSTOM, DEFAULTS
+from rankviz.ui.link import CUSTOM
+from rankviz.ui.parts.question import DEFAULTS
 
 
 def address_of(**changes):

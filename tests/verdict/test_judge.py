@@ -186,17 +186,3 @@ def test_each_rank_stands_at_its_own_best_learning_rate_and_the_flattery_is_said
     # The better of two equal means is better than their mean by 1/sqrt(pi) = 0.564 standard errors.
     error = math.sqrt(verdict.noise.runs.paired_variance / 3)
     assert f"up to {0.5642 * error:.3f} nats better than it is" in " ".join(sentences(verdict))
-
-
-def test_one_rank_has_nothing_to_be_compared_with():
-    verdict = judge(table({4: [[2.0], [2.1]]}))
-
-    assert ((), (4,)) == (verdict.pairs, verdict.indistinguishable_from_best)
-    assert ["Only r = 4 has finished runs: no other rank to compare it with."] == sentences(verdict)
-
-
-def test_the_noise_width_is_the_widest_interval_with_the_best():
-    verdict = judge(HAND)
-
-    assert verdict.pair(4, 8).half_width == verdict.noise_width
-    assert 5.0 == judge(HAND, tolerance=5).noise_width

@@ -1,9 +1,7 @@
 """The values of a verdict: from the journals of sweeps, and from CSV files with mistakes named by row and column."""
 
 import json
-import tracemalloc
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +9,12 @@ import pytest
 
 from rankviz.api.runs.verdict_json import verdict_json
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted
-from rankviz.core.runs.metric import CORRECT, EXACT_MATCH, METRICS, TOKEN_ACCURACY
+from rankviz.core.runs.metric import CORRECT, EXACT_MATCH, TOKEN_ACCURACY
 from rankviz.errors import BadDataError, InvalidSettingError
-from rankviz.verdict import base_loss_of, judge, losses_of, read_losses, read_table, sentences
+from rankviz.verdict import base_loss_of, judge, losses_of, read_losses, read_table
 from tests.cli.command import rankviz
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished, plain_sweep
+from tests.support.runs.finished_runs import finished
 from tests.support.runs.verdict_tables import planted, table
 
 HEAD, ANSWERS = "rank,seed,example,loss\n", "rank,seed,example,correct\n"
@@ -90,23 +88,6 @@ def test_the_command_prints_the_contracts_keys(tmp_path):
     assert 0 == run.returncode
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["no-such.csv"], "no-such.csv': give a CSV file"),
-        (["LOSSES", "--tolerance", "wide"], "such as 2% (got 'wide')"),
-        (["LOSSES", "--tolerance", "2%"], "needs --base-loss"),
-    ],
-)
-def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(args, message, tmp_path):
-    path = write(tmp_path, HEAD + "4,0,a,1.5\n8,0,a,1.4\n")
-
-    run = rankviz("verdict", *[str(path) if arg == "LOSSES" else arg for arg in args])
-
-    assert (2, 1, "") == (run.returncode, len(run.stderr.splitlines()), run.stdout)
-    assert message in run.stderr
-
-
 COMPLETED = RunCompleted(time=2.0, train_seconds=1.0, peak_memory_bytes=2**30, peak_memory_kind="process resident")
 
 
@@ -173,16 +154,6 @@ def test_a_verdict_orders_ranks_as_their_runs_reported_losses_do(api):
     assert pytest.approx(4.4) == base_loss_of(runs)
 
 
-def test_a_file_with_tokens_in_all_rows_is_judged_a_token(tmp_path):
-    head = "rank,seed,example,loss,target_tokens\n"
-    rows = "4,0,a,1.0,1\n4,0,b,2.0,9\n64,0,a,2.0,1\n64,0,b,1.5,{}\n"
-
-    counted, partly = (read_losses(write(tmp_path, head + rows.format(tokens))) for tokens in (9, ""))
-
-    assert [pytest.approx(1.9), pytest.approx(1.55)] == [run.losses.mean() for run in counted]
-    assert [1.5, 1.75] == [run.losses.mean() for run in partly]
-
-
 @pytest.mark.parametrize(("tokens", "base_loss"), [((), 8.0), ((1, 2, 2, 3), 8.25)])
 def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_path, tokens, base_loss):
     sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5}, tokens=tokens)
@@ -194,14 +165,6 @@ def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_pat
         table = api.verdicts.of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=base_loss)
 
     assert api.verdicts.of_sweep(sweep_id).verdict == table
-
-
-def test_runs_that_kept_no_losses_of_examples_stand_for_themselves(api):
-    sweep = finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1))
-
-    assert [1, 1, 1, 1] == [len(run.losses) for run in losses_of(sweep.runs)]
-    result = api.verdicts.of_sweep(sweep.sweep_id)
-    assert "the choice of examples is not included" in " ".join(sentences(result.verdict))
 
 
 def counted_sweep(api, hits, *, seeds=(0, 1, 2), loss=1.0):
@@ -285,12 +248,6 @@ def test_what_a_sweep_did_not_measure_is_said(api, metric, message):
     assert ["loss"] == [known.key for known in api.verdicts.metrics(sweep.sweep_id)]
 
 
-def test_a_sweep_offers_what_its_runs_have(api):
-    assert ["loss", "token_accuracy", "exact_match"] == [
-        metric.key for metric in api.verdicts.metrics(counted_sweep(api, {4: (1, 1, 2, 1)}))
-    ]
-
-
 # Noise
 
 
@@ -312,40 +269,3 @@ def test_a_single_example_has_no_binomial_noise_to_add():
 
     assert "can't tell" == verdict.pairs[0].call
     assert verdict.pairs[0].high - verdict.pairs[0].low > 1
-
-
-COUNT = 20_000
-KEPT_BYTES = 32
-"""Of one example: its value and its number, with room."""
-
-
-def counted(run, examples):
-    """The run as if it had so many examples, with everything that is kept of them."""
-    lists = {
-        "example_losses": (2.0, 1.5),
-        "example_tokens": (3, 5),
-        "example_correct_tokens": (1, 5),
-        "example_exact_matches": (0, 1),
-    }
-    many = {name: values * (examples // 2) for name, values in lists.items()}
-    after = replace(run.loss_after, correct_tokens=60, **many)
-    return replace(run, loss_before=after, loss_after=after)
-
-
-@pytest.fixture
-def runs():
-    """Three seeds at each of two ranks."""
-    return [counted(run, COUNT) for run in plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1, 2)).runs]
-
-
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-def test_of_an_example_a_few_bytes_are_kept(runs, metric):
-    tracemalloc.start()
-    try:
-        losses = losses_of(runs, metric)
-        kept, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-
-    assert [COUNT] * len(runs) == [len(run.losses) for run in losses]
-    assert kept < KEPT_BYTES * COUNT * len(runs)

@@ -11,8 +11,6 @@ from scipy.stats import studentized_range
 
 from rankviz.api import Api
 from rankviz.api.runs.verdict_json import verdict_json
-from rankviz.core.runs.metric import TOLERANCE_NATS
-from rankviz.ui.train.progress import DOES_NOT_MATTER, MATTERS
 
 RUNS = Path(__file__).parents[2] / "assets" / "recorded" / "runs"
 
@@ -32,34 +30,6 @@ def journals():
 
 
 SWEEPS = {name: cells for name, cells in journals().items() if min(map(len, cells.values())) >= 3}
-
-
-def extremes(example):
-    """(mean loss of the lowest rank, of the highest, standard deviation of one run over its seeds), each rank at the
-    learning rate that serves it best."""
-    runs = defaultdict(list)
-    for (r, _), seeds in SWEEPS[example.sweep_id].items():
-        runs[r].append([losses.mean() for losses in seeds.values()])
-    best = {r: min(rates, key=np.mean) for r, rates in runs.items()}
-    noise = np.sqrt(np.mean([np.var(losses, ddof=1) for losses in best.values()]))
-    return np.mean(best[min(best)]), np.mean(best[max(best)]), noise
-
-
-def test_where_rank_matters_ranks_2_and_32_are_five_times_the_noise_between_seeds_apart():
-    low, high, noise = extremes(MATTERS)
-
-    assert {2, 8, 32} == {r for r, _ in SWEEPS[MATTERS.sweep_id]}
-    assert low - high >= 5 * noise
-
-
-def test_where_rank_does_not_matter_the_lowest_and_the_highest_are_within_the_noise(tmp_path):
-    low, high, noise = extremes(DOES_NOT_MATTER)
-
-    verdict = Api(home=tmp_path).verdicts.of_sweep(DOES_NOT_MATTER.sweep_id).verdict
-
-    assert {2, 8, 32} == {r for r, _ in SWEEPS[DOES_NOT_MATTER.sweep_id]}
-    assert abs(low - high) < max(noise, TOLERANCE_NATS)
-    assert {2, 8, 32} == set(verdict.indistinguishable_from_best)
 
 
 @pytest.mark.parametrize("sweep_id", SWEEPS)

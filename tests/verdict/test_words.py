@@ -1,9 +1,8 @@
 """The sentences of a verdict, and the three answers of a sweep."""
 
 import numpy as np
-import pytest
 
-from rankviz.core.runs.metric import EXACT_MATCH, LOSS, TOKEN_ACCURACY
+from rankviz.core.runs.metric import EXACT_MATCH, TOKEN_ACCURACY
 from rankviz.core.runs.words import still_training
 from rankviz.ui.parts.curve import curve
 from rankviz.verdict import CANT_TELL, judge, losses_of, sentences, summary
@@ -99,13 +98,6 @@ def test_a_single_rank_asks_for_a_second_one_and_nothing_has_no_answer():
 
     assert ("Only rank", "r = 8") == only[:2] and "train a second rank" in only.sentence
     assert () == summary(None, None, None)
-
-
-@pytest.mark.parametrize(
-    ("nats", "words"), [(0.02, "0.020 nats (2 % in"), (1.0, "1.000 nats (2.7 times the perplexity)")]
-)
-def test_a_difference_of_nats_is_explained_as_perplexity(nats, words):
-    assert words in LOSS.explained(nats)  # exp(0.02) = 1.0202
 
 
 VERDICT_WORDS = ("best", "Best", "ship", "Ship", "Smallest", "Train next", "distinguish", "Enough for")

@@ -19,6 +19,7 @@ from rankviz.catalog.studies import load_evidence
 from rankviz.core.forecast.bands import ANY, GRID, KINDS, LOSS, METRICS, REFERENCE_RANK, RankLine
 from rankviz.core.studies.lines import Evidence
 from rankviz.paths import ASSETS
+from tools.forecast.counts import counts, read_learning_rates
 from tools.forecast.lines import rank_lines
 from tools.forecast.published import counted, left_out, mixture, rate_and_rank, summary
 from tools.forecast.quick_look import quick_look_check
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         evidence = evidence.without(study)
     result = published(evidence)
     result |= {"advice": regret_table(evidence), "quick_look": quick_look_check(evidence)}
+    result["counts"] = counts(evidence, read_learning_rates(args.assets))
     print(*(table(result) for table in (tables.bands, tables.holds, tables.regret, tables.section)), sep="\n\n")
     if args.without:
         return

@@ -378,7 +378,6 @@ class Runs:
                 limits.import_mb * 10**6,
                 limits.runs_per_import,
                 limits.events_per_run,
-                limits.events_per_import,
                 limits.values_per_import,
                 limits.record_kb and limits.record_kb * 1000,
             ],

@@ -1,5 +1,6 @@
 """Measured training runs from elsewhere, predicted by the same formulas as any estimate, and how far off they were."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -74,9 +75,9 @@ class MeasuredRow:
     source: str
     notes: str
     trainable_parameters: int | None = None
-    """As the program printed them, where the row's targets can be said with names."""
+    """Printed by the program; only where the row's targets can be given by name."""
     date: str = ""
-    """Of the measurement, as the source has it."""
+    """Date of the measurement in the source."""
     two_depth_bytes: int | None = None
     """For a probe's row: what two small depths made of the whole model."""
     two_depth_seconds: float | None = None
@@ -95,10 +96,10 @@ class MeasuredRow:
     @property
     def setting(self) -> tuple:
         """Rows with the same setting repeat one measurement."""
-        return _setting(self)
+        return _SETTING(self)
 
 
-_setting = attrgetter(
+_SETTING = attrgetter(
     *("group", "model_id", "precision", "raised", "framework", "r", "targets", "batch", "seq_len", "checkpointing"),
     *("attn", "loss_path", "optimizer", "gpu", "measured_kind"),
 )
@@ -165,17 +166,8 @@ def _cell(cells: Mapping[str, str], name: str, kind: Any, line: int) -> Any:
 SCORED_TIERS = ("A", "B")
 RAISED = {"yes": "all", "norms only": "norms", "no": "none"}
 DYNAMIC = "nf4-dq-dynamic"
-PRECISIONS = {
-    "bf16": "bf16",
-    "fp16": "fp16",
-    "fp32": "fp32",
-    "int8": "int8",
-    "nf4": "nf4",
-    "fp4": "nf4",
-    "nf4-dq": "nf4-dq",
-    DYNAMIC: "nf4-dq",
-    "gptq-int4": "nf4-dq",
-}
+PRECISIONS = {name: name for name in ("bf16", "fp16", "fp32", "int8", "nf4", "nf4-dq")}
+PRECISIONS |= {"fp4": "nf4", DYNAMIC: "nf4-dq", "gptq-int4": "nf4-dq"}
 """The precision whose formula a row's format follows; GPTQ's own bytes a weight are an assumption."""
 
 LITGPT = Habits(
@@ -201,15 +193,15 @@ PROGRAMS = {
     "litgpt": LITGPT,
     "torchtune": Habits(autocast=False, holds_logits=True, own_models=True),
 }
-"""What holds logits: fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py, which also copies keys to every head so
-that the efficient kernel takes them) keeps the output; Trainers before 5 return it beside the loss, or, in the rows of
-fms-acceleration, the loss of transformers 4.48 makes a shifted copy as large."""
+"""Programs that hold logits: fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py, which also copies keys to every
+head so that the efficient kernel takes them) keeps the output; Trainers before 5 return it beside the loss, or, in the
+rows of fms-acceleration, the loss of transformers 4.48 makes a shifted copy as large."""
 FMS_TRANSFORMERS_OF_2024 = (4, 45, 2)
 """scripts/benchmarks/refs/requirements.txt of fms-acceleration before February 2025, for rows that only point to it."""
 TRAINED_COPIES = ("embed_tokens", "lm_head")
 """Target names that Unsloth trains as full copies where they are not tied."""
 UNSTATED_LOSS_PATHS = {"litgpt": "chunked", "torchtune": "chunked"}
-"""What a program does where the row doesn't say."""
+"""Loss path of a program where the row names none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,12 +211,12 @@ class PredictedRow:
     row: MeasuredRow
     stack: Stack | None = None
     predicted: Range | None = None
-    """Of the row's own kind of peak."""
+    """Prediction of the row's own kind of peak."""
     memory: MemoryEstimate | None = None
     parameters: int | None = None
     """That train."""
     loaded_bytes: int = 0
-    """What is there before the first step: weights, adapter, and optimizer states where the row's notes say so."""
+    """Allocated before the first step: weights, adapter, and optimizer states where the row's notes say so."""
     working_bytes: float = 0.0
     """The part of the prediction that is modelled: activations and logits."""
     seconds: Range | None = None
@@ -249,11 +241,11 @@ class PredictedRow:
 
     @property
     def inside(self) -> bool:
+        """Whether the measured figure is inside the band, or below its high end where it is a bound."""
         if self.predicted is None:
             return False
-        if self.bound:
-            return self.row.measured_bytes <= self.predicted.high
-        return self.predicted.holds(self.row.measured_bytes)
+        measured, low = self.row.measured_bytes, -math.inf if self.bound else self.predicted.low
+        return low <= measured <= self.predicted.high
 
 
 def predict_row(
@@ -263,15 +255,19 @@ def predict_row(
     if problem := unusable(row):
         return PredictedRow(row=row, reason=problem)
     stack, gpu = row_stack(row, assume), find_gpu(row.gpu)
-    usable = gpu.usable_bytes if gpu else None
     try:
         model = find_model(row.model_id)
-        chain = predict(model, _row_lora(row, model), stack, card(gpu), usable_bytes=usable, names="peft")
+        copies = TRAINED_COPIES if row.framework == "unsloth" and not model.tie_word_embeddings else ()
+        lora = LoraConfig(
+            r=row.r,
+            target_modules=tuple(name for name in row.targets if name not in copies),
+            modules_to_save=tuple(name for name in row.targets if name in copies),
+        )
+        chain = predict(model, lora, stack, card(gpu), usable_bytes=gpu and gpu.usable_bytes, names="peft")
     except UserError as error:
         return PredictedRow(row=row, reason=str(error))
-    memory = chain.memory_at(row.r)
+    memory, measured = chain.memory_at(row.r), row.use_peak and row.measured_bytes
     duration = chain.duration_at(row.r) if row.use_time and row.measured_seconds_per_step else None
-    measured = row.use_peak and row.measured_bytes
     return PredictedRow(
         row=row,
         stack=stack,
@@ -280,58 +276,52 @@ def predict_row(
         parameters=chain.plan.parameters(row.r),
         loaded_bytes=memory.base_weights + memory.adapter + (memory.optimizer if "Adam states" in row.notes else 0),
         working_bytes=memory.activations + memory.logits,
-        seconds=duration.step if duration else None,
+        seconds=duration and duration.step,
         reason="" if row.tier in SCORED_TIERS and measured else _why_not_counted(row),
-    )
-
-
-def _row_lora(row: MeasuredRow, model: ModelSpec) -> LoraConfig:
-    copies = TRAINED_COPIES if row.framework == "unsloth" and not model.tie_word_embeddings else ()
-    return LoraConfig(
-        r=row.r,
-        target_modules=tuple(name for name in row.targets if name not in copies),
-        modules_to_save=tuple(name for name in row.targets if name in copies),
     )
 
 
 def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
     """The stack that the row was measured on."""
-    precision = PRECISIONS[row.precision]
     on_cpu = row.gpu.startswith("CPU")
     loss_path = row.loss_path if row.loss_path != "unknown" else UNSTATED_LOSS_PATHS.get(row.framework, "full")
-    if on_cpu:
-        loss_path = "full"  # as in stack_on: fused losses are kernels of a GPU
-    habits = CPU_HABITS if on_cpu else PROGRAMS[row.framework]
-    width = assume.value("weight-bytes-gptq-int4") if row.precision == "gptq-int4" else None
+    habits = _of_its_time(CPU_HABITS if on_cpu else PROGRAMS[row.framework], row)
+    if row.framework == "litgpt":  # known from its rows alone
+        habits = replace(
+            habits,
+            fp32_logits=assume.value("litgpt-logit-bytes") == 4,
+            quantizes_every_linear=bool(assume.value("litgpt-quantized-head")),
+            dequantizes_twice=assume.value("litgpt-unpacked-copies") == 2,
+        )
     habits = replace(
-        _as_rows_taught(_of_its_time(habits, row), row, assume),
+        habits,
         raised=RAISED[row.raised],
         adapter_bytes=DTYPE_BYTES.get(row.adapter_dtype, habits.adapter_bytes),
-        weight_bytes=width,
+        weight_bytes=assume.value("weight-bytes-gptq-int4") if row.precision == "gptq-int4" else None,
     )
-    framework = "unsloth" if habits.unsloth_kernels else "trl" if habits.autocast else "peft"
     setup = TrainingSetup(
-        framework=framework,
-        precision=precision,
+        framework="unsloth" if habits.unsloth_kernels else "trl" if habits.autocast else "peft",
+        precision=PRECISIONS[row.precision],
         optim=row.optimizer,
         per_device_train_batch_size=row.batch,
         gradient_accumulation_steps=row.grad_accum,
         max_length=row.seq_len,
         gradient_checkpointing=row.checkpointing,
-        loss_path=loss_path,
+        loss_path="full" if on_cpu else loss_path,  # as in stack_on: fused losses are kernels of a GPU
         attn_implementation=row.attn,
     )
     return Stack(setup=setup, use_dora=False, assume=assume, measured_habits=habits)
 
 
 def _of_its_time(habits: Habits, row: MeasuredRow) -> Habits:
-    """What the program did in the version or year that the row names."""
+    """Habits of the program in the version or year that the row names."""
     transformers = version_of("transformers", row.framework_version)
     if transformers is None and row.origin == "fms-acceleration" and row.date.startswith("2024"):
         transformers = FMS_TRANSFORMERS_OF_2024
     old = transformers is not None and transformers < (5,)
     # Rows that do not name unsloth_zoo name Unsloth, whose versions are of the same days.
-    zoo = version_of("unsloth_zoo", row.framework_version) or version_of("unsloth", row.framework_version)
+    unsloth = version_of("unsloth", row.framework_version)
+    zoo = version_of("unsloth_zoo", row.framework_version) or unsloth
     habits = replace(
         habits,
         quantizes_experts=old,
@@ -343,24 +333,14 @@ def _of_its_time(habits: Habits, row: MeasuredRow) -> Habits:
         # The scripts of 2023 have no maximum length: the longest sample, and so the peak, comes once, after a shorter
         # one. Those of 2024 cut rows at a length that most micro-steps reach.
         return replace(habits, keeps_previous_graph=not row.date.startswith("2023"))
-    if row.framework == "unsloth":
-        year = version_of("unsloth", row.framework_version) or version_of("", row.date) or (9999,)
-        loss = "cut" if year < (2025,) else "func-2025" if year < (2026,) else "chunked"
-        return replace(
-            habits, unsloth_loss=loss, moves_embedding=year >= (2026,), loads_plain_nf4=row.precision != DYNAMIC
-        )
-    return habits
-
-
-def _as_rows_taught(habits: Habits, row: MeasuredRow, assume: Assumptions) -> Habits:
-    """What is known of litgpt from its rows alone."""
-    if row.framework != "litgpt":
+    if row.framework != "unsloth":
         return habits
+    year = unsloth or version_of("", row.date) or (9999,)
     return replace(
         habits,
-        fp32_logits=assume.value("litgpt-logit-bytes") == 4,
-        quantizes_every_linear=bool(assume.value("litgpt-quantized-head")),
-        dequantizes_twice=assume.value("litgpt-unpacked-copies") == 2,
+        unsloth_loss="cut" if year < (2025,) else "func-2025" if year < (2026,) else "chunked",
+        moves_embedding=year >= (2026,),
+        loads_plain_nf4=row.precision != DYNAMIC,
     )
 
 
@@ -397,7 +377,7 @@ def unusable(row: MeasuredRow) -> str:
 
 
 def _why_not_counted(row: MeasuredRow) -> str:
-    """What keeps the row out, as its source has it: never how far off the prediction is."""
+    """Reason in the source for not counting the row: never how far off the prediction is."""
     if not (row.use_peak and row.measured_bytes):
         return "timing only"
     if row.is_bound:
@@ -411,14 +391,10 @@ def _why_not_counted(row: MeasuredRow) -> str:
 
 
 def _of_kind(memory: MemoryEstimate, kind: str, assume: Assumptions) -> Range:
-    match kind:
-        case "allocated":
-            return memory.allocated_band
-        case "reserved":
-            return memory.reserved_band
-        case "device" | "capacity":
-            return memory.device_band
-        case "resident above baseline":
-            return memory.allocated_band.multiplied(assume.range("cpu-resident-slack"))
+    if kind == "resident above baseline":
+        return memory.allocated_band.multiplied(assume.range("cpu-resident-slack"))
+    bands = {"allocated": memory.allocated_band, "reserved": memory.reserved_band}
+    bands |= dict.fromkeys(("device", "capacity"), memory.device_band)
     # A peak whose kind isn't stated may be any of the three.
-    return Range(memory.allocated_band.low, memory.reserved_band.expected, memory.device_band.high)
+    unknown = Range(memory.allocated_band.low, memory.reserved_band.expected, memory.device_band.high)
+    return bands.get(kind, unknown)

@@ -11,7 +11,7 @@ from rankviz.core.quantity import Range
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KindAccuracy:
-    """What the scored rows of one kind of setting say."""
+    """Errors of the scored rows of one kind of setting."""
 
     kind: str
     half_width: float
@@ -22,19 +22,19 @@ class KindAccuracy:
     mean_abs_error: float
     """Share of the measured figure, with these very sources seen."""
     left_out_error: float | None = None
-    """The same of each setting predicted without its source; None where that was not worked out."""
+    """Mean error with each setting's own source left out; None where that was not computed."""
     left_out_inside: float | None = None
     """Share of settings inside the range that they have then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AccuracyByKind:
-    """What each band rests on."""
+    """Evidence for each band."""
 
     static: tuple[KindAccuracy, ...]
     memory: tuple[KindAccuracy, ...]
     lower: tuple[KindAccuracy, ...]
-    """Of rows that are shown and not counted; no band rests on it."""
+    """Rows that are shown and not counted; no band rests on them."""
     time: tuple[KindAccuracy, ...]
 
 
@@ -57,19 +57,19 @@ def _width(row_id: str, evidence: KindAccuracy, checked: str) -> Assumption:
 
 
 CHECKED_ON_ROWS = "The formulas stay the same, and they were checked against the same measurements."
-"""What figures over unseen sources leave unsaid."""
+"""Limit of figures over unseen sources."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Basis:
-    """What the measured rows say of one kind of setting; None where no measured row is of this kind."""
+    """Evidence for one kind of setting; None where no measured row is of this kind."""
 
     memory: KindAccuracy | None
     time: KindAccuracy | None
 
 
 def basis_of(evidence: AccuracyByKind, stack: Stack) -> Basis:
-    """What the measured rows say of this kind of setting, for memory and for time."""
+    """Evidence for this kind of setting."""
 
     def of(accuracies: Sequence[KindAccuracy], kind: str) -> KindAccuracy | None:
         return next((each for each in accuracies if each.kind == kind), None)
@@ -78,7 +78,8 @@ def basis_of(evidence: AccuracyByKind, stack: Stack) -> Basis:
 
 
 def in_words(basis: Basis) -> str:
-    """What an estimate's memory range rests on: how far off settings like this one were without their own source."""
+    """Sentence on the evidence for an estimate's memory range: how far off settings like this one were without their
+    own source."""
     memory = basis.memory
     if memory is None:
         return (
@@ -110,7 +111,7 @@ class Score:
     worst_error: float
     inside_band: float
     mean_half_width: float
-    """Of the band, as a share of the predicted figure."""
+    """Half-width of the band, as a share of the predicted figure."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +131,7 @@ class ReportRow:
     """Why the row does not count, or has no prediction."""
     model_id: str
     kind: str | None
-    """Of the setting: kernels, checkpointing and attention."""
+    """Kind of setting: kernels, checkpointing and attention."""
     quantized: bool | None
     gpu: str
     setting: str

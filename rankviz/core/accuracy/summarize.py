@@ -65,12 +65,12 @@ STATIC = Evidence(
     share=lambda p: p.loaded_bytes / p.row.loaded_bytes - 1,
     unmeasured="width-static-unmeasured",
 )
-"""What is counted (weights, adapter, states), where memory was read before the first step. In bytes: what is missing
-are workspaces and small tensors, as much beside a large base as beside a small one."""
+"""Errors of what is counted (weights, adapter, states), where memory was read before the first step. In bytes: what is
+missing are workspaces and small tensors, as much beside a large base as beside a small one."""
 
 
 def evidence_of(predictions: Sequence[PredictedRow]) -> AccuracyByKind:
-    """What each band rests on. RankViz estimates no base in GPTQ's format, so its errors widen no band of `static`."""
+    """Evidence for each band. RankViz estimates no base in GPTQ's format, so its errors widen no band of `static`."""
     scored = [p for p in predictions if p.scored]
     loaded = [p for p in scored if p.loaded_bytes and p.row.loaded_bytes and p.row.precision != "gptq-int4"]
     return AccuracyByKind(

@@ -10,6 +10,7 @@ The sentences are in words.py.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rankviz.core.advice.use_case import Data, Goal, UseCase, use_case
@@ -93,6 +94,10 @@ class Record(NamedTuple):
     """The advice first, each publication left out in turn."""
     gains: Mapping[str, Mapping[int, Mean]]
     """Points that twice the rank gained where both were run, by kind of task ("all" for every kind) and rank."""
+    rate_or_rank: counts.RateAgainstRank | None = None
+    targets: counts.TargetsAgainstRank | None = None
+    rates: counts.RatesTuned | None = None
+    """The best rates of all tuned sweeps around FIRST_RANK."""
 
     def gain(self, kind: str, r: int) -> Mean | None:
         """None where fewer than ENOUGH_RAN publications ran both ranks."""
@@ -107,10 +112,16 @@ class Record(NamedTuple):
         return next((each for each in self.alternatives if each.rule == rule), None)
 
 
-def record_of(section: Mapping[str, Any] | None) -> Record:
-    """Read section "advice" of assets/forecast.json; empty without one."""
+def record_of(section: Mapping[str, Any] | None, counted: Mapping[str, Any] = MappingProxyType({})) -> Record:
+    """Read the sections "advice" and "counts" of assets/forecast.json; empty without them."""
+    rate, targets, tuned = (counted.get(name) for name in ("rate_against_rank", "targets_against_rank", "rates_tuned"))
+    every = (
+        rate and counts.RateAgainstRank(**rate),
+        targets and counts.TargetsAgainstRank(**targets),
+        tuned and counts.RatesTuned(**{**tuned, "ranks": tuple(tuned["ranks"])}),
+    )
     if section is None:
-        return Record((), {})
+        return Record((), {}, *every)
 
     def mean(row: Mapping[str, Any], name: str) -> Mean:
         return Mean(*row[name], row["publications"], row["lines"])
@@ -123,6 +134,7 @@ def record_of(section: Mapping[str, Any] | None) -> Record:
     return Record(
         tuple(alternative(row["rule"], row["score"], row["loss"]) for row in section["alternatives"]),
         {kind: {int(r): mean(row, "gain") for r, row in rows.items()} for kind, rows in gains},
+        *every,
     )
 
 
@@ -145,8 +157,6 @@ class Advice:
     """The nearest base of each of a few studies; of reinforcement learning, of every study."""
     told: tuple[Study, ...]
     """Studies of reinforcement learning without a line over ranks: their caveat says what they found."""
-    rate_or_rank: counts.RateAgainstRank | None
-    targets: counts.TargetsAgainstRank | None
     kept: counts.Share | None
     """Trainings of which the smallest rank kept more of the base than the largest."""
     full: counts.Share | None
@@ -210,15 +220,13 @@ def advise(
     if goal.forgetting and kept and 2 * kept.count > kept.comparisons and r > SMALLEST:
         r = max(SMALLEST, case.r // 2)
         steps = (Step("forgetting", case.r, r),)
-    rates, rates_of = _rates(near) if case.rates_of_instruction else (None, "")
+    rates, rates_of = _rates(near, record) if case.rates_of_instruction else (None, "")
     return Advice(
         case=case,
         goal=goal,
         data=data,
         shown=shown,
         told=tuple(study for study in of_rl if study.study_id not in first),
-        rate_or_rank=counts.rate_against_rank(published),
-        targets=counts.targets_against_rank(published),
         kept=kept,
         full=counts.short_of_full([line for each in near if each.same_task for line in _counted(each)]),
         record=record,
@@ -231,15 +239,14 @@ def advise(
     )
 
 
-def _rates(near: Sequence[Near]) -> tuple[counts.RatesTuned | None, str]:
+def _rates(near: Sequence[Near], record: Record) -> tuple[counts.RatesTuned | None, str]:
     """The best learning rates near FIRST_RANK, where the rate is tuned first: of the nearest tuned relative, or of all
     tuned sweeps."""
     for each in near:
         for line in _counted(each) if each.same_family else ():
             if rates := counts.rates_of_line(line, FIRST_RANK):
                 return rates, line.model.base_model
-    published = [line for each in near for line in each.lines if not line.study.own]
-    return counts.rates_tuned(published, FIRST_RANK), "all models"
+    return record.rates, "all models"
 
 
 def _counted(near: Near) -> Sequence[Line]:

@@ -1,12 +1,11 @@
 """An advice in sentences: the recommendation, its reasons with their sources, and how good such advice was."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.advice.advice import FIRST_RANK, Advice, Record
 from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH, RankRule
-from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast, points_scale
 from rankviz.core.lora.targets import listed
 from rankviz.core.studies.lines import Line, Study, TaskKind
@@ -49,20 +48,6 @@ class Reason(NamedTuple):
     text: str
     source: str
     url: str = ""
-
-
-class OwnResult(NamedTuple):
-    """The answer of one sweep's verdict on the loss."""
-
-    recorded: bool
-    """Shipped with RankViz, not trained here."""
-    made_of: str
-    """What tells it from other sweeps of the model: its data and steps."""
-    ranks: Sequence[int]
-    best: int | None
-    """The rank with the lowest mean loss; None without a verdict."""
-    smallest: int | None
-    """The smallest that cannot be distinguished from it; None where the noise between runs is not known."""
 
 
 def rank_in_words(advice: Advice) -> str:
@@ -185,7 +170,7 @@ def reasons(advice: Advice) -> tuple[Reason, ...]:
 
 
 def _reasons(advice: Advice) -> Iterable[Reason]:
-    case, rule, targets, full, kept = advice.case, advice.case.rule, advice.targets, advice.full, advice.kept
+    case, rule, targets, full, kept = advice.case, advice.case.rule, advice.record.targets, advice.full, advice.kept
     if not case.r_range:
         text = f"Rule of thumb: r = {rule.label} for {rule.use[0].lower()}{rule.use[1:]}."
         source = f"{rule.source}; {RECORD_SOURCE}"
@@ -279,7 +264,7 @@ def capacity_in_words(advice: Advice) -> str:
 
 
 def _rate(advice: Advice) -> str:
-    moved, rates, text = advice.rate_or_rank, advice.rates, rate_first(advice)
+    moved, rates, text = advice.record.rate_or_rank, advice.rates, rate_first(advice)
     if moved and moved.rate > moved.rank and not advice.case.r_range:
         text += (
             f" It matters more: at {rate_text(moved.reference_learning_rate)} the loss was {percent(moved.rate)} above "
@@ -320,39 +305,6 @@ def forecast_sentence(advice: Advice, forecast: Forecast) -> str:
         f"{row.high_80:.1f}).{'' if forecast.validated else ' This band is not validated.'}"
     )
     return text.replace("-0.0", "0.0").replace("-", "−")
-
-
-def own_sentence(result: OwnResult) -> str:
-    """ "Your newest sweep of this model (phonemes, 400 steps; r = 2 and 8): r = 8 has the lowest loss, and …"."""
-    lowest = f"r = {result.best} has the lowest loss"
-    if result.best is None:
-        answer = "no verdict yet"
-    elif len(set(result.ranks)) == 1:
-        answer = f"{lowest}, and no other rank was run"
-    elif result.smallest is None:
-        answer = f"{lowest}, but no verdict is possible: the effect of another seed is not known"
-    elif result.smallest < result.best:
-        answer = f"{lowest}, and r = {result.smallest} is the smallest rank that cannot be distinguished from it"
-    elif result.best == min(result.ranks):
-        answer = f"{lowest} and is the smallest rank tried"
-    else:
-        answer = f"{lowest}, and every smaller rank is worse by more than the noise"
-    whose = "A recorded sweep" if result.recorded else "Your newest sweep"
-    return f"{whose} of this model ({result.made_of}; r = {listed(map(str, sorted(set(result.ranks))))}): {answer}."
-
-
-def chosen_in_words(ranks: Sequence[RankEstimate], r: int, advised: int) -> str:
-    """Compare the chosen rank with the advised one by cost. ranks: the chosen one and others."""
-    rows = {rank.r: rank for rank in ranks}
-    chosen, other = rows[r], rows.get(2 * r if r == advised else advised)
-    if other is None:
-        return f"Selected: r = {r}."
-    file, memory = other.adapter_bytes - chosen.adapter_bytes, other.memory.device - chosen.memory.device
-    larger, more = ("larger", "more") if file > 0 else ("smaller", "less")
-    return (
-        f"Selected: r = {r}. With r = {other.r} the file is {units.file_size(abs(file))} {larger}, and training needs "
-        f"{units.memory_size(abs(memory))} {more} memory."
-    )
 
 
 def rate_text(rate: float) -> str:

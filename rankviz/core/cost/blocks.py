@@ -46,14 +46,14 @@ class Block:
         patch_peft_model)."""
 
     def kept(self) -> tuple[float, float, float]:
-        """What the block keeps for its backward pass, and its growth with each unit of rank (x·A of each module), of r
-        and of the experts' rank.
+        """Bytes that the block keeps for its backward pass, and their growth with each unit of rank (x·A of each
+        module), of r and of the experts' rank.
 
         transformers: T times what its own classes were seen to keep (core.model.spec), or without such a figure a Llama
-        block's, `_llama_kept`. Adapters add what they read: `_adapter_inputs`.
-        Unsloth's own families: 2T(4H + 2Q + 2K + 2M), since their MLP works in place where each of its projections has
-        an adapter. Its other families run transformers' classes, compiled, whose adapters keep what they read once and
-        without a copy (unsloth_zoo/compiler.py, lora_forward); what torch.compile saves is not counted.
+        block's, `_llama_kept`. Adapters add what they read: `_adapter_inputs`. Unsloth's own families: 2T(4H + 2Q + 2K
+        + 2M), since their MLP works in place where each of its projections has an adapter. Its other families run
+        transformers' classes, compiled, whose adapters keep what they read once and without a copy
+        (unsloth_zoo/compiler.py, lora_forward); what torch.compile saves is not counted.
         """
         kind, stack = self.kind, self.stack
         attention = self._attention_bytes()
@@ -117,7 +117,8 @@ class Block:
         return max(0.0, 1 - self._llama_kept() / self.held.kept) if self.held else 0.0
 
     def _attention_bytes(self) -> float:
-        """What the kernel keeps beyond flash's queries, keys, values and output: the matrix, and the copies before it.
+        """Bytes that the kernel keeps beyond flash's queries, keys, values and output: the matrix, and the copies
+        before it.
 
         Eager attention keeps the softmax in fp32 and its 16-bit copy, with sinks the copy alone; the math kernel the
         softmax and fp32 copies of queries, keys and values, as many key heads as query heads. A fused kernel that is

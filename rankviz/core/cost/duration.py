@@ -29,8 +29,8 @@ LOGIT_BYTES = {2: 45, 4: 34}
 EAGER_BYTES = {2: 84, 4: 68}
 """For each element of the attention matrix, with checkpointing; two thirds without."""
 MATH_BYTES = 87
-"""The same for torch's math kernel, in fp32 whatever the queries are: 59 on a CPU, and 14 more in each forward pass on
-CUDA, which runs _safe_softmax operator by operator."""
+"""For each element under torch's math kernel, in fp32 whatever the queries are: 59 on a CPU, and 14 more in each
+forward pass on CUDA, which runs _safe_softmax operator by operator."""
 MEASURED_GROUPS = ("turing", "a100")
 """Cards that scored timings come from."""
 

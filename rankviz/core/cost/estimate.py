@@ -27,7 +27,7 @@ FIT_WORDS: dict[Fit, str] = {
     "uncertain": "uncertain",
     "does_not_fit": "does not fit",
 }
-"""What a reader sees of each verdict."""
+"""Words for each verdict."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +136,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
 
 
 def usable_memory(gpu: Gpu, assumptions: Assumptions) -> Range:
-    """What a program can have of the card: as torch reported it or, where that was never seen, a share of what is
+    """Memory of the card that a program can use: as torch reported it or, where that was never seen, a share of what is
     sold, in GiB for each GB of the name."""
     if gpu.usable_bytes is not None:
         return Range(gpu.usable_bytes, gpu.usable_bytes, gpu.usable_bytes)

@@ -38,7 +38,7 @@ class MemoryEstimate:
     reserved_band: Range
     device_band: Range
     loading_band: Range | None = None
-    """What nvidia-smi would show at the fullest moment of loading the base; None where that was not asked."""
+    """nvidia-smi's figure at the fullest moment of loading the base; None where that was not estimated."""
 
     def reaching(self, other: "MemoryEstimate") -> "MemoryEstimate":
         """Raise the high ends to the other's where these are higher."""
@@ -51,7 +51,7 @@ class MemoryEstimate:
 
     @property
     def allocated(self) -> int:
-        """What torch.cuda.max_memory_allocated would say: the sum of the components."""
+        """torch.cuda.max_memory_allocated: the sum of the components."""
         return self.static + self.working
 
     @property
@@ -66,22 +66,22 @@ class MemoryEstimate:
 
     @property
     def reserved(self) -> int:
-        """What torch.cuda.max_memory_reserved would say."""
+        """torch.cuda.max_memory_reserved."""
         return round(self.reserved_band.expected)
 
     @property
     def device(self) -> int:
-        """What nvidia-smi would show: the figure to compare with a card."""
+        """nvidia-smi's figure, to compare with a card."""
         return round(self.device_band.expected)
 
     @property
     def while_loading(self) -> int:
-        """What nvidia-smi would show at the fullest moment of loading the base."""
+        """nvidia-smi's figure at the fullest moment of loading the base."""
         return round(self.loading_band.expected) if self.loading_band else 0
 
     @property
     def fullest_band(self) -> Range:
-        """What a card must hold: the peak of training, or of loading where that is higher."""
+        """Memory that a card must have: the peak of training, or of loading where that is higher."""
         return self.device_band.reached_by(self.loading_band or self.device_band)
 
     @property
@@ -324,7 +324,7 @@ class MemoryTerms:
         return moments
 
     def _bands(self, base: int, trained: int, moments: list[Moment], peak: Moment) -> tuple[Range, Range]:
-        """What is allocated and what torch reserves for it.
+        """Bands of allocated and of reserved memory.
 
         Weights, adapter, gradients, states and scratch are counted and have a narrow band of some MiB, activations and
         logits are modelled and have a wider one. Each end is that of the moment which is fullest there. trained:
@@ -355,17 +355,17 @@ class MemoryTerms:
 
 
 def training_reserve_bytes(model: ModelSpec, stack: Stack) -> float:
-    """What Unsloth wants free before it leaves an untied embedding on the card, the adapter's own needs aside: 48 bytes
-    a token and hidden unit, fp32 logits of at most 2,048 tokens, a sixteenth more and 256 MiB (unsloth_zoo
+    """Bytes that Unsloth wants free before it leaves an untied embedding on the card, the adapter's own needs aside: 48
+    bytes a token and hidden unit, fp32 logits of at most 2,048 tokens, a sixteenth more and 256 MiB (unsloth_zoo
     block_swap.py, estimate_training_reserve_bytes). One row counts, whatever the batch."""
     length = stack.setup.max_length
     return RESERVE_FACTOR * (48.0 * length * model.hidden_size + 4.0 * min(length, 2048) * model.vocab_size) + 2**28
 
 
 def _standing_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """What is allocated once and stays: cuBLAS's workspaces, and in Unsloth's own families tables of sines and cosines
-    (32,768 rows in 16 bit, or Gemma's 8,192 rows in fp32; models/llama.py and gemma.py), and the buffer that weights
-    with an adapter are unpacked into, of the size of the largest (kernels/utils.py, _SCRATCH)."""
+    """Bytes that are allocated once and stay: cuBLAS's workspaces, and in Unsloth's own families tables of sines and
+    cosines (32,768 rows in 16 bit, or Gemma's 8,192 rows in fp32; models/llama.py and gemma.py), and the buffer that
+    weights with an adapter are unpacked into, of the size of the largest (kernels/utils.py, _SCRATCH)."""
     if stack.habits.on_cpu:
         return 0.0
     large = "-hopper" if 9 <= stack.compute_capability < 11 else ""
@@ -393,8 +393,8 @@ def _merged_bytes(shape: ModelShape, stack: Stack) -> float:
 
 
 def _dora_norm_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """What DoRA makes for the norm of one module's merged weight, in each forward pass: the identity matrix that goes
-    through A and B, with its 16-bit copy, then B·A, the weight and their sum (peft tuners/lora/dora.py)."""
+    """Bytes that DoRA needs for the norm of one module's merged weight, in each forward pass: the identity matrix that
+    goes through A and B, with its 16-bit copy, then B·A, the weight and their sum (peft tuners/lora/dora.py)."""
     if not stack.use_dora:
         return 0.0
     identity = max(kind.targeted_mlp_hidden or model.hidden_size for kind in shape.kinds) ** 2

@@ -49,7 +49,7 @@ def in_fp32(where: str) -> str:
 
 
 def truncation(setup: TrainingSetup) -> Caution | None:
-    """How much of the data is cut off; None where no example is known to be longer than max_length."""
+    """Caution on the share of the data that is cut off; None where no example is known to be longer than max_length."""
     data, limit = setup.data, setup.max_length
     if data is None or not data.truncates(limit):
         return None
@@ -184,7 +184,7 @@ def unsloth_notes(
     ranks: Mapping[int, MemoryEstimate],
     predicted: Prediction,
 ) -> list[str]:
-    """What Unsloth does of its own accord with this model on this card."""
+    """Notes on decisions that Unsloth makes by itself for this model on this card."""
     setup, notes, checkpoint, terms = stack.setup, [], model.unsloth_checkpoint, predicted.memory
     if not stack.habits.unsloth_kernels:
         return []
@@ -352,7 +352,7 @@ STORED = {"FP8": 8.9, "MXFP4": 7.5}
 def card_notes(
     model: ModelSpec, question: Question, gpu: Gpu | None, cards: Sequence[Gpu], stored_in: str
 ) -> tuple[str, ...]:
-    """What the chosen card is too old for, for this model and training.
+    """Notes on features of this training that the chosen card is too old for.
 
     cards: the table, to name all that are too old. stored_in: "FP8", "MXFP4" or another format that the checkpoint
     which is loaded was published in; empty for 16 or 32 bit.

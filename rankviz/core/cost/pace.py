@@ -113,7 +113,7 @@ def machine_of(environment: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def kernels(setup: TrainingSetup, *, use_dora: bool) -> tuple[str, ...]:
-    """What must be the same for memory and time to be made of the same parts. setup: without "auto"."""
+    """Settings that must be equal for memory and time to be comparable. setup: without "auto"."""
     checkpointing = setup.gradient_checkpointing
     if checkpointing == "unsloth" and setup.framework != "unsloth":
         checkpointing = "hf"
@@ -123,7 +123,7 @@ def kernels(setup: TrainingSetup, *, use_dora: bool) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workload:
-    """What is trained, as far as the pace of a machine may depend on it."""
+    """The part of a training that the pace of a machine may depend on."""
 
     base: str
     """Id of the ModelSpec."""
@@ -137,7 +137,7 @@ class Workload:
 
 
 class Difference(IntEnum):
-    """How a finished run or probe differs from the next one, the least first."""
+    """Differences between a finished run or probe and the next one, the smallest first."""
 
     NONE = 0
     TOKENS = 1
@@ -179,7 +179,7 @@ def _width(there: Workload, here: Workload, differs: Sequence[Difference], assum
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """What one finished run or probe took, over what the formulas expect of it."""
+    """Measured over expected time of one finished run or probe."""
 
     source_id: str
     """Empty where it must not be shown."""
@@ -190,7 +190,7 @@ class Timing:
     ratios: Mapping[Part, float]
     """Measured / expected, above 0, for each part that was measured. "rest" is in seconds: the formulas have none."""
     slowdowns: Mapping[Part, float] = field(default_factory=dict)
-    """How many times longer other programs made each part, where that is known."""
+    """Factor by which other programs lengthened each part, where that is known."""
     began_at: float | None = None
     """Unix seconds; before its base was loaded."""
     load_average: float | None = None
@@ -203,7 +203,7 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """What finished runs and probes say of one part of the time."""
+    """One part of the time, as finished runs and probes measured it."""
 
     idle: float
     """Factor of what the formulas expect, on an idle machine (or as busy as it was, where that is not known)."""
@@ -227,7 +227,7 @@ class Pace:
 
     @property
     def factor(self) -> float:
-        """What is expected of the next run, over what the formulas expect."""
+        """Expected time of the next run over that of the formulas."""
         return self.idle * self.slowdown.expected
 
 
@@ -271,7 +271,7 @@ class Paces:
 
     @property
     def in_words(self) -> str:
-        """What the time of training rests on, such as "from 3 finished runs here", without "here" where some were
+        """Source of the training time, such as "from 3 finished runs here", without "here" where some were
         elsewhere; "" where on nothing."""
         if self.training is None:
             return ""
@@ -365,7 +365,7 @@ def _pace(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryCalibration:
-    """What probes of one setting on one device say of its memory."""
+    """Memory of one setting on one device, as probes measured it."""
 
     probe_ids: tuple[str, ...]
     """An id is empty where it must not be shown."""
@@ -375,7 +375,7 @@ class MemoryCalibration:
     memory_width: float
     """Half-width of the band, as a share of what is above process_bytes."""
     reserved_share: float | None
-    """What the caching allocator held over what was in use; None on a CPU."""
+    """Reserved over allocated memory of the caching allocator; None on a CPU."""
 
     def memory(self, static_bytes: float, working_bytes: float) -> Range:
         """Bytes of the process, or in use on the GPU."""
@@ -385,14 +385,14 @@ class MemoryCalibration:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """What was measured on this machine, as far as an estimate rests on it."""
+    """The measurements on this machine that an estimate rests on."""
 
     memory: MemoryCalibration | None
     paces: Paces
 
     @property
     def sentence(self) -> str:
-        """What memory and time rest on."""
+        """Sentence on the sources of memory and time."""
         memory = self.memory and f"Memory is calibrated by {counted(len(self.memory.probe_ids), 'probe')} of this model"
         time = self.paces.in_words and f"time is estimated {self.paces.in_words}"
         if memory and time:

@@ -32,7 +32,7 @@ class Prediction(NamedTuple):
     """Trained in full beside the adapter."""
     shape: ModelShape
     stack: Stack
-    """As the program settled it for this model and card."""
+    """The stack after the program's decisions for this model and card."""
 
     def memory_at(self, r: int) -> MemoryEstimate:
         """Bytes at the peak of a step."""
@@ -104,7 +104,7 @@ def _shape(plan: AdapterPlan) -> ModelShape:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FullFinetuning:
-    """What training every weight takes."""
+    """Memory and time of training every weight."""
 
     dtype: Literal["bf16", "fp32"]
     """Dtype of weights, gradients and optimizer states."""

@@ -23,7 +23,7 @@ class BlockKind:
     hidden_size: int
     layer_type: str = "full_attention"
     activations: BlockActivations | None = None
-    """What these blocks hold without an adapter, where it was read off their class."""
+    """Bytes that these blocks hold without an adapter, where it was measured on their class."""
     attention: int = 0
     """Outputs of the projections into attention plus the input of the one out of it: 2Q + 2K in a Llama block."""
     mlp: int = 0
@@ -65,12 +65,12 @@ class BlockKind:
 
     @property
     def inputs(self) -> int:
-        """What the linear layers read, once where layers of one part read the hidden state."""
+        """Inputs of the linear layers, counted once where layers of one part read the hidden state."""
         return self.hidden_size * (self.attention_reads + self.mlp_reads) + self.own_inputs
 
     @property
     def targeted_shared_inputs(self) -> int:
-        """What targeted modules read, counted once like `inputs`, without the output of attention, which it keeps."""
+        """Inputs of targeted modules, counted once like `inputs`, without the output of attention, which it keeps."""
         return self.hidden_size * (self.targeted_attention_reads + self.targeted_mlp_reads) + self.targeted_own_inputs
 
     @property
@@ -144,7 +144,7 @@ class ModelShape(NamedTuple):
     targeted_experts: tuple[int, ...]
     """Weights of one block's fused expert parameters that carry an adapter, the smallest first."""
     expert_blocks: int
-    """How many blocks have these."""
+    """Number of blocks that have these."""
     linear_rows: int
     """Output rows of all layers that a quantizer reaches; int8 keeps a scale for each."""
 

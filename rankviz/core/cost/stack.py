@@ -42,8 +42,8 @@ class Habits:
     autocast: bool = True
     """16-bit autocast, as the Trainer has it; PEFT's fp32 copy of an input is then kept in 16 bit."""
     raised: Literal["none", "norms", "all"] = "none"
-    """What prepare_model_for_kbit_training (peft utils/other.py) left in fp32: everything that is not quantized, or the
-    norms alone. Hidden states are fp32 either way."""
+    """Tensors that prepare_model_for_kbit_training (peft utils/other.py) left in fp32: everything that is not
+    quantized, or the norms alone. Hidden states are fp32 either way."""
     adapter_bytes: int = 4
     saved_bytes: int = 2
     """Bytes a weight of modules_to_save."""
@@ -114,7 +114,7 @@ def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stack:
-    """What memory and time depend on besides the model."""
+    """Everything besides the model that memory and time depend on."""
 
     setup: TrainingSetup
     """Without "auto"."""

@@ -145,7 +145,7 @@ def fp32_tensors(model: ModelSpec, module: PlainModule, *, four_bit: bool) -> in
 
 
 def extra_bytes(model: ModelSpec, stack: Stack, plain: int, linear: int) -> Range:
-    """What the checkpoint that a 4-bit load fetches weighs more than plain NF4 of the same model.
+    """Extra bytes of the checkpoint that a 4-bit load fetches, over plain NF4 of the same model.
 
     A dynamic checkpoint keeps some layers in 16 bit, and only its files say which: its known size counts, or what other
     dynamic checkpoints weigh more, limited by a measured load. Other checkpoints add nothing.

@@ -412,7 +412,7 @@ RULE = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Remedy:
-    """What to change. All None without a GPU, and where it fits already."""
+    """The change that is needed. All None without a GPU, and where it fits already."""
 
     needed: bool = False
     smallest: Knob | None = None

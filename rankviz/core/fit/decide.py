@@ -160,7 +160,7 @@ def fit_in_words(start: Setting) -> str:
 
 
 def _change_in_words(start: Setting, known_limits: Sequence[Limit], cure: Remedy, elsewhere: str = "") -> str:
-    """What to change, or that nothing need be. elsewhere: a clause on other GPUs."""
+    """Sentence on the change that is needed, if any. elsewhere: a clause on other GPUs."""
     if not cure.needed:
         tight = f", with {tight_meaning(start.assumptions)}" if start.row.fit == "tight" else ""
         return f"It fits without changes{tight}."
@@ -224,7 +224,7 @@ class FitAnswer:
 
     @property
     def sentence(self) -> str:
-        """What to change, or that nothing need be."""
+        """Sentence on the change that is needed, if any."""
         cheapest = self.cheapest
         total = f", about {usd(cheapest.usd.expected)}" if cheapest and cheapest.usd else ""
         elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu.name}{total}" if cheapest else ""

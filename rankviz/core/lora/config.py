@@ -47,7 +47,7 @@ class LoraConfig:
     use_dora: bool = False
     modules_to_save: tuple[str, ...] = ()
     moe_scheme: MoeScheme = "default"
-    """How fused experts are treated; "default" is what the framework does by itself."""
+    """Treatment of fused experts; "default" is the framework's own."""
     expert_rank: int | str = "r"
     """The rank of each expert, PEFT's rank_pattern: a rule of EXPERT_RANKS or a number. Its alpha follows
     (alpha_pattern), so that alpha / r is that of the other layers."""
@@ -81,7 +81,7 @@ class LoraConfig:
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """What is beside plain LoRA of one rank, in words."""
+        """Names of the variants in use besides plain LoRA of one rank."""
         named = {
             "rsLoRA": self.use_rslora,
             "DoRA": self.use_dora,
@@ -142,7 +142,7 @@ def adapter_dtype(
 
 
 def saved_dtype(framework: Framework, precision: str, *, compute: Dtype = "bf16", trained: bool = True) -> Dtype:
-    """What modules are saved in that are saved in full: the base's own dtype, since they are copies of its modules.
+    """Dtype of modules that are saved in full: the base's own, since they are copies of its modules.
 
     Trained copies in fp16 are raised to fp32, which the gradient scaler needs: by Unsloth (unsloth_zoo
     training_utils.py), and by RankViz's scripts for TRL and PEFT. Plain PEFT scripts raise all that is not quantized of
@@ -188,7 +188,7 @@ def _given_twice(name: str, in_lora: str, outside: str) -> InvalidSettingError:
 
 
 def lora_alpha(alpha: str, r: int) -> float:
-    """What the alpha rule ("r", "2r" or a number) gives at rank r."""
+    """Alpha at rank r by the rule "r", "2r" or a number."""
     rule = str(alpha).strip().lower()
     if rule in ("r", "2r"):
         return float(r if rule == "r" else 2 * r)

@@ -1,4 +1,4 @@
-"""How fused experts get an adapter, or don't: the schemes, what each makes of targets, and Tinker's scheme."""
+"""MoE schemes: which adapter fused experts get, what each scheme makes of targets, and Tinker's scheme."""
 
 from bisect import bisect_left
 from collections.abc import Callable
@@ -26,7 +26,7 @@ FUSED = {"mixtral": ("w1", "w3"), "qwen2_moe": ("gate_proj", "up_proj")}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Targets:
-    """What PEFT is told in the end."""
+    """Targets as PEFT gets them."""
 
     modules: tuple[str, ...] | str
     """Names, or "all-linear"."""
@@ -218,7 +218,7 @@ MAPS = {
     "in_proj_qkv": 3,
     **dict.fromkeys(("q_b_proj", "kv_b_proj", "in_proj_a", "in_proj_b", "shared_expert_gate"), 0),
 }
-"""How many pairs Tinker counts on a linear layer, by its name: q, k and v apart, no second MLA map, no gates."""
+"""Number of pairs that Tinker counts on a linear layer, by its name: q, k and v apart, no second MLA map, no gates."""
 MAMBA_MAPS = 2
 """Pairs of a Mamba mixer's in_proj: its two wide outputs, each as wide as what out_proj reads."""
 MOST = 65_536

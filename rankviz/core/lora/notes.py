@@ -1,4 +1,4 @@
-"""What someone should know about an adapter before trusting its numbers, in sentences.
+"""Sentences on an adapter that someone should read before trusting its numbers.
 
 PEFT is silent when a name hits nothing, or less than one would think. These notes are not. A caution says that
 something is not trained, or trained otherwise, than the settings say.
@@ -56,7 +56,7 @@ def flag_notes(preset: Names, requested: Names, ignored: tuple[str, ...], route:
 
 
 def _experts(plan: AdapterPlan, requested: Names) -> Iterator[str]:
-    """How experts carry LoRA, or do not, and under which versions."""
+    """Notes on whether and how experts carry LoRA, and under which versions."""
     model, scheme, route, given = plan.model, plan.scheme, plan.route, plan.expert_rank
     experts = [a for a in plan.adapted if a.is_expert]
     if scheme == "dense":
@@ -193,7 +193,7 @@ def _missed(plan: AdapterPlan, requested: Names) -> Iterator[str]:
 
 
 def _fused(preset: Names, requested: Names) -> Iterator[str]:
-    """What the preset "qv" had to take instead of q_proj and v_proj."""
+    """Names that the preset "qv" stands for where there are no q_proj and v_proj."""
     if preset != "qv" or requested == ("q_proj", "v_proj"):
         return
     if len(requested) == 1:

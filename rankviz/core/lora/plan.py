@@ -1,4 +1,4 @@
-"""What an adapter is, rank aside: its modules, what is saved beside it, and its parameters and bytes at any rank."""
+"""Describes an adapter, rank aside: its modules, what is saved beside it, and its parameters and bytes at any rank."""
 
 import functools
 import math
@@ -27,7 +27,7 @@ class Tensor(NamedTuple):
     """One tensor with its shape; rank_factor · r is one more dimension, if rank_factor is not 0."""
 
     name: str
-    """What follows the block's number: ".self_attn.q_proj.lora_A.weight"; the whole name outside blocks."""
+    """Name behind the block's number: ".self_attn.q_proj.lora_A.weight"; the whole name outside blocks."""
     dtype: str
     shape: tuple[int, ...]
     rank_factor: int = 0
@@ -63,12 +63,12 @@ class Section:
         self.constant = 0
         """Header bytes that don't depend on the rank."""
         self.rank_factors: Counter[int] = Counter()
-        """How many dimensions are so many times the rank."""
+        """Number of dimensions by their factor of the rank."""
         self._templates: list[tuple[tuple[int, int], ...]] = []
         self._kinds: list[int] = []
         """Which template each block follows, in the order of the file."""
         self._before: list[int] = [0]
-        """How many tensors precede each block."""
+        """Number of tensors before each block."""
         order = sorted(groups, key=lambda group: group.prefix + "0" if group.prefix else group.tensors[0][1].name)
         for group in order:
             self._add(group, dtype)
@@ -179,7 +179,7 @@ class Adapted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModuleRow:
-    """What one kind of module contributes."""
+    """Trainable parameters of one kind of module."""
 
     name: str
     part: LayerPart

@@ -220,7 +220,7 @@ def _refuse_foreign(model: ModelSpec, names: tuple[str, ...]) -> None:
 
 
 def _only_one(names: tuple[str, ...], outer: str, inner: str) -> str:
-    """How to reach one of two modules, one inside the other."""
+    """Advice on reaching one of two modules, one inside the other."""
     both = [name for name in names if outer.endswith(name) and inner.endswith(name)]
     if not both:
         return "Name only one."
@@ -252,14 +252,14 @@ FUSED_PROJECTIONS = {
     "gate_proj": "gate_up_proj",
     "up_proj": "gate_up_proj",
 }
-"""What Unsloth's CPU backend adds for a name that the model lacks (unsloth_zoo/cpu/loader.py)."""
+"""Names that Unsloth's CPU backend adds for a name that the model lacks (unsloth_zoo/cpu/loader.py)."""
 
 
 def resolve(
     model: ModelSpec, lora: LoraConfig, framework: Framework, *, precision: str = "bf16", cuda: bool = True
 ) -> AdapterPlan:
-    """What PEFT would make of this configuration on this model, with or without Unsloth; r and alpha do not matter.
-    The plan's model is what the program loads (towers.py).
+    """The adapter that PEFT makes of this configuration on this model, with or without Unsloth; r and alpha do not
+    matter. The plan's model is what the program loads (towers.py).
 
     precision: of the base, "auto" settled. cuda: whether it is trained on a GPU; Unsloth's CPU backend has other rules.
     InvalidSettingError where PEFT or Unsloth refuses, or where nothing would carry the adapter.
@@ -395,7 +395,7 @@ def _embeddings_to_save(
 
 
 def _adapted(model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], route: Route) -> tuple[Adapted, ...]:
-    """What carries an adapter, in the model's order."""
+    """Layers that carry an adapter, in the model's order."""
     order = {id(layer): place for place, layer in enumerate(model.layers)}
     modules = _adapted_modules(model, targets, saved_names, reaches_inside=route.unsloth_on_gpu)
     return tuple(sorted((*modules, *_adapted_parameters(model, targets, route)), key=lambda a: order[id(a.layer)]))

@@ -26,7 +26,7 @@ class SavedTensor(NamedTuple):
     """One tensor of a saved module."""
 
     suffix: str
-    """What follows the module's path."""
+    """The name behind the module's path."""
     shape: tuple[int, ...]
     fp32: bool = False
     """Whatever the dtype of the others."""
@@ -59,7 +59,7 @@ class Hit(NamedTuple):
     """A name of modules_to_save that reaches a module with tensors."""
 
     holder: LinearLayer | PlainModule
-    """What has the tensors."""
+    """Owner of the tensors."""
     module: str
     """Path of the module that is saved: the holder's, or one above it."""
     blocks: tuple[int, ...]

@@ -332,7 +332,7 @@ def matcher(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> Callable[
 
 
 def all_linear(model: ModelSpec) -> Callable[[str], bool]:
-    """As matcher, for "all-linear", which turns every flag and the sound tower on."""
+    """Like `matcher`, for "all-linear", which turns every flag and the sound tower on."""
     hits, skipped = matcher(model, chosen_names(model), ALL_ON), _router_gates(model)
     # Gemma's embedders exist once each, so they are not among the names, and in the pattern all the same.
 
@@ -382,7 +382,7 @@ def names_experts(names: Iterable[str], flags: Flags) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def _linear(model: ModelSpec) -> tuple[str, ...]:
-    """What Unsloth takes for a linear layer: nn.Linear, the head included, and not transformers' Conv1D."""
+    """Paths that Unsloth takes for linear layers: nn.Linear, the head included, and not transformers' Conv1D."""
     linear = (layer for layer in model.layers if layer.kind in ("linear", "lm_head"))
     return tuple(each.path for each in linear if each.name != ROUTER or model.model_type not in TUPLE_ROUTERS)
 
@@ -392,7 +392,7 @@ def _components(flags: Flags) -> tuple[str, ...]:
 
 
 def _before(path: str, names: Iterable[str]) -> Iterable[str]:
-    """What precedes each name that ends the path."""
+    """The part of the path before each name that ends it."""
     return (path[: -len(name) - 1] for name in names if path.endswith("." + name))
 
 

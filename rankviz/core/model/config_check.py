@@ -6,8 +6,7 @@ transformers can build the model is for the worker to find out, under its time a
 
 import json
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from rankviz.core.bounds import UNPRINTABLE, shown
 from rankviz.errors import BadConfigError
@@ -16,8 +15,8 @@ from rankviz.units import MB
 MAX_CONFIG_BYTES = 1 * MB
 MAX_LAYERS = 400
 MAX_LAYERS_IN_ALL = 800
-"""Of all towers, and of lists of layers. Those that are built of it take some seconds of processor time in the slowest
-architecture (2 s for 100 in DeepSeek-V4); the deepest model of the catalogue has 126."""
+"""Layers of all towers and lists together. Those that are built of it take some seconds of processor time in the
+slowest architecture (2 s for 100 in DeepSeek-V4); the deepest model of the catalogue has 126."""
 MAX_EXPERTS = 4096
 MAX_EXPERT_LAYERS = 50_000
 """Layers × experts: each may be a module of its own. Qwen3-Next has 24,576."""
@@ -39,30 +38,16 @@ FREE_WORDS = ("theta", "freq", "position", "length", "window", "context", "seed"
 """In keys of numbers that nothing is built of."""
 
 
-class Kind(NamedTuple):
-    """Integers of one meaning: the most that a model has, and a test of their keys. The first that fits counts."""
-
-    most: int
-    fits: Callable[[str], bool]
-
-
-KINDS = (
-    Kind(MAX_LAYERS, lambda key: key in LAYER_KEYS or key.endswith("layers")),
-    Kind(MAX_EXPERTS, lambda key: key.endswith("experts")),
-    Kind(MAX_FREE, lambda key: any(word in key for word in FREE_WORDS)),
-    Kind(MAX_COUNT, lambda key: key.startswith(("num_", "n_")) and key not in SIZE_KEYS),
-    Kind(MAX_SIZE, lambda key: True),
-)
 SIZE_KEYS = {
     *("hidden_size", "n_embd", "d_model", "dim", "intermediate_size", "n_inner", "ffn_dim", "moe_intermediate_size"),
     *("shared_expert_intermediate_size", "vocab_size", "head_dim", "global_head_dim", "num_attention_heads", "n_head"),
     *("num_heads", "num_key_value_heads", "max_position_embeddings", "n_positions"),
 }
 WHOLE_KEYS = SIZE_KEYS | LAYER_KEYS | EXPERT_KEYS
-"""What is a whole number, or a list of them, or null."""
+"""Keys of whole numbers, of lists of them, or of null."""
 DIVISORS = frozenset(("hidden_size", "n_embd", "d_model", "vocab_size"))
 DIVISOR_ENDS = ("heads", "n_head", "patch_size", "merge_size", "stride")
-"""Of keys of numbers that others are divided by, so that there is at least one. A head_dim may be 0: GLM-5 names its
+"""Ends of keys of numbers that others are divided by, so that they are at least 1. A head_dim may be 0: GLM-5 names its
 sizes of heads otherwise."""
 
 DTYPES = ("dtype", "torch_dtype")
@@ -116,17 +101,10 @@ def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
 def without_code(value: Any) -> Any:
     """Remove from a config, or a part of one, what names code: classes and kernels, which loaders fetch where they
     can, and how weights are packed. None of it changes a shape."""
-    match value:
-        case dict():
-            return {key: without_code(each) for key, each in value.items() if not _names_code(key)}
-        case list():
-            return [without_code(each) for each in value]
-    return value
-
-
-def _names_code(key: Any) -> bool:
-    """key: a name; a config that transformers has read may have numbers there (id2label)."""
-    return key in OF_CODE or str(key).endswith(("_implementation", "_implementation_internal"))
+    if isinstance(value, dict):  # numbers as keys (id2label), once transformers has read it
+        ends = ("_implementation", "_implementation_internal")
+        return {k: without_code(each) for k, each in value.items() if k not in OF_CODE and not str(k).endswith(ends)}
+    return [without_code(each) for each in value] if isinstance(value, list) else value
 
 
 def too_large(name: str, size_bytes: int) -> str:
@@ -193,6 +171,17 @@ def _check_word(key: str, value: Any, name: str) -> None:
         raise BadConfigError(f"{name}: {key} is {shown(value)}; it should be one of {', '.join(WORDS[key])}.")
 
 
+def _most(key: str) -> int:
+    """The most that any model has of what an integer with this key counts."""
+    if key in LAYER_KEYS or key.endswith("layers"):
+        return MAX_LAYERS
+    if key.endswith("experts"):
+        return MAX_EXPERTS
+    if any(word in key for word in FREE_WORDS):
+        return MAX_FREE
+    return MAX_COUNT if key.startswith(("num_", "n_")) and key not in SIZE_KEYS else MAX_SIZE
+
+
 def _check_number(key: str, value: Any, name: str) -> None:
     if value is None:
         return
@@ -202,7 +191,7 @@ def _check_number(key: str, value: Any, name: str) -> None:
         if value != value:
             raise BadConfigError(f"{name}: {key} is not a number.")
         return
-    most = next(kind.most for kind in KINDS if kind.fits(key))
+    most = _most(key)
     least = 1 if key in DIVISORS or key.endswith(DIVISOR_ENDS) else 0 if key in WHOLE_KEYS else -most
     if not least <= value <= most:
         raise BadConfigError(f"{name}: {key} is {shown(value)}; RankViz takes {least:,} to {most:,}.")

@@ -1,7 +1,7 @@
 """A base model as LoRA sees it: linear layers block by block, what a block holds, and how blocks repeat."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,11 +11,11 @@ class ActivationBytes:
     """Bytes per token of one block without an adapter."""
 
     kept: int
-    """What autograd saves for the backward pass, the block's own input left out."""
+    """Saved by autograd for the backward pass, without the block's own input."""
     gradients: int
-    """What is alive beside it at the fullest moment of the backward pass."""
+    """Alive beside it at the fullest moment of the backward pass."""
     own_input: int = 0
-    """The block's input where it saves that too: a checkpoint holds it already."""
+    """The block's input where it saves that too (a checkpoint holds it already)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +37,7 @@ class BlockActivations:
 
 LayerKind = Literal["linear", "conv1d", "conv", "experts", "router", "embedding", "lm_head"]
 LayerPart = Literal["attention", "mlp", "vision", "embedding", "head", "other"]
-"""What a weight does. "vision" is any other tower with its projectors, sound included; "other" holds routers, Mamba
+"""Role of a weight. "vision" is any other tower with its projectors, sound included; "other" holds routers, Mamba
 mixers, short convolutions and per-layer inputs."""
 
 
@@ -59,13 +59,13 @@ class LinearLayer:
     num_experts: int = 1
     bias: bool = False
     kernel: tuple[int, ...] = ()
-    """Of a convolution."""
+    """Kernel sizes of a convolution."""
     subclass: bool = False
     """Its class is made from nn.Linear (FalconLinear): bitsandbytes converts nn.Linear itself and no subclass."""
 
     @property
     def name(self) -> str:
-        """What target_modules matches, e.g. "q_proj"; for a router what target_parameters matches, "gate.weight"."""
+        """Name that target_modules matches, e.g. "q_proj"; a router's for target_parameters, "gate.weight"."""
         return ".".join(self.path.split(".")[-2:]) if self.kind == "router" else self.path.rsplit(".", 1)[-1]
 
     @property
@@ -95,12 +95,12 @@ class PlainModule:
     routers, fused experts, activations with parameters. Only modules_to_save trains them in full."""
 
     path: str
-    """As LinearLayer.path, of the module."""
+    """Module path, like LinearLayer.path."""
     tensors: tuple[OwnTensor, ...]
     part: LayerPart = "other"
     blocks: tuple[int, ...] = ()
     is_norm: bool = False
-    """What Unsloth takes for a normalization layer: "Norm" in the name of the class."""
+    """Whether Unsloth takes it for a normalization layer: "Norm" in the name of the class."""
 
     @property
     def parameters(self) -> int:
@@ -115,13 +115,13 @@ class PlainModule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnslothCheckpoint:
-    """What Unsloth loads for a name when 4 bit is asked for."""
+    """Repository that Unsloth loads for a name when 4 bit is asked for."""
 
     repository: str
     file_bytes: int | None = None
-    """Of its weight files, where they are known."""
+    """Size of its weight files, where known."""
     at_most_bytes: int | None = None
-    """What the weights take at most, where only a measured load of them is known."""
+    """Upper limit of the weights, where only a measured load of them is known."""
 
     def is_named(self, name: str) -> bool:
         """Whether a name, with or without its owner, is this repository."""
@@ -162,7 +162,8 @@ class ModelSpec:
     loads with all that its checkpoint holds (towers.py)."""
     total_parameters: int
     unquantized_parameters: int
-    """What a 4-bit or 8-bit quantizer leaves in 16 bit: embeddings, head, norms, biases, experts it can't reach."""
+    """Parameters that a 4-bit or 8-bit quantizer leaves in 16 bit: embeddings, head, norms, biases, experts it can't
+    reach."""
     num_hidden_layers: int
     hidden_size: int
     num_attention_heads: int
@@ -172,8 +173,8 @@ class ModelSpec:
     vocab_size: int
     tie_word_embeddings: bool
     config_ties: bool = False
-    """What config.json says at its top level. Wrappers such as BLIP-2 tie inside and say nothing there, and both PEFT
-    and Unsloth go by what is said."""
+    """Tying as config.json has it at its top level. Wrappers such as BLIP-2 tie inside and say nothing there, and both
+    PEFT and Unsloth go by what is said."""
     num_experts: int = 0
     num_experts_per_tok: int = 0
     layer_types: tuple[str, ...] = ()
@@ -195,12 +196,12 @@ class ModelSpec:
     peft_remap: Literal["", "mixtral", "qwen2_moe"] = ""
     """Under which rules PEFT silently rewrites a LoRA config for this model_type on transformers 5."""
     activation_bytes_per_token: tuple[BlockActivations, ...] = ()
-    """What each block holds while it trains, as transformers' own classes show it; empty where they couldn't be run."""
+    """Bytes of each block in training, measured on transformers' own classes; empty where they couldn't be run."""
     unsloth_checkpoint: UnslothCheckpoint | None = None
-    """Of the name that was asked for. None where Unsloth quantizes that name's own files as it loads them, and for
-    models outside the catalogue."""
+    """Checkpoint of the name that was asked for. None where Unsloth quantizes that name's own files as it loads them,
+    and for models outside the catalogue."""
     whole: "ModelSpec | None" = None
-    """Of a text tower: all that its checkpoint holds."""
+    """For a text tower: the whole model of its checkpoint."""
     aliases: tuple[str, ...] = ()
     """Other names with the same shapes, Unsloth's copies among them."""
     verified: bool = False
@@ -228,41 +229,37 @@ class ModelSpec:
 
 def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
     """A row of assets/models, or what the worker's introspection prints, as a ModelSpec."""
-    facts = dict(row)
-    facts["layers"] = tuple(_layer(layer) for layer in facts["layers"])
-    facts["plain_modules"] = tuple(_plain_module(module) for module in facts.get("plain_modules", ()))
-    for name in ("other_modules", "clippable_linears", "refused_names", "aliases"):
-        facts[name] = tuple(facts.get(name, ()))
-    facts["layer_types"] = _layer_types(facts.get("layer_types", ()))
-    facts["activation_bytes_per_token"] = tuple(map(_activations, facts.get("activation_bytes_per_token", ())))
-    return ModelSpec(**facts)
 
+    def blocks(part: Mapping[str, Any]) -> tuple[int, ...]:
+        numbers = part.get("blocks", "")
+        return decode_blocks(numbers) if isinstance(numbers, str) else tuple(numbers)
 
-def _layer(row: Mapping[str, Any]) -> LinearLayer:
-    return LinearLayer(**{**row, "blocks": _blocks(row), "kernel": tuple(row.get("kernel", ()))})
+    def plain_module(part: Mapping[str, Any]) -> PlainModule:
+        tensors = (OwnTensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in part["tensors"])
+        return PlainModule(**{**part, "blocks": blocks(part), "tensors": tuple(tensors)})
 
+    def activations(part: Mapping[str, Any]) -> BlockActivations:
+        ways = {way: ActivationBytes(**figures) for way, figures in part.items() if way != "blocks"}
+        return BlockActivations(blocks=decode_blocks(part["blocks"]), **ways)
 
-def _plain_module(row: Mapping[str, Any]) -> PlainModule:
-    tensors = tuple(OwnTensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in row["tensors"])
-    return PlainModule(**{**row, "blocks": _blocks(row), "tensors": tensors})
-
-
-def _blocks(row: Mapping[str, Any]) -> tuple[int, ...]:
-    blocks = row.get("blocks", "")
-    return decode_blocks(blocks) if isinstance(blocks, str) else tuple(blocks)
-
-
-def _activations(row: Mapping[str, Any]) -> BlockActivations:
-    ways = {way: ActivationBytes(**figures) for way, figures in row.items() if way != "blocks"}
-    return BlockActivations(blocks=decode_blocks(row["blocks"]), **ways)
-
-
-def _layer_types(types: Mapping[str, str] | Sequence[str]) -> tuple[str, ...]:
-    """The kind of each block, from {kind: blocks} or from the plain list."""
-    if not isinstance(types, Mapping):
-        return tuple(types)
-    kinds = {block: kind for kind, blocks in types.items() for block in decode_blocks(blocks)}
-    return tuple(kinds[block] for block in sorted(kinds))
+    types = row.get("layer_types", ())
+    if isinstance(types, Mapping):  # {kind: blocks}
+        kinds = {block: kind for kind, numbers in types.items() for block in decode_blocks(numbers)}
+        types = [kinds[block] for block in sorted(kinds)]
+    names = ("other_modules", "clippable_linears", "refused_names", "aliases")
+    return ModelSpec(
+        **{
+            **row,
+            **{name: tuple(row.get(name, ())) for name in names},
+            "layers": tuple(
+                LinearLayer(**{**layer, "blocks": blocks(layer), "kernel": tuple(layer.get("kernel", ()))})
+                for layer in row["layers"]
+            ),
+            "plain_modules": tuple(map(plain_module, row.get("plain_modules", ()))),
+            "layer_types": tuple(types),
+            "activation_bytes_per_token": tuple(map(activations, row.get("activation_bytes_per_token", ()))),
+        }
+    )
 
 
 def encode_blocks(blocks: Iterable[int]) -> str:
@@ -293,7 +290,7 @@ def decode_blocks(text: str) -> tuple[int, ...]:
 
 
 LEAST_BLOCKS = 4
-"""Fewer, and the embedding, the head and the optimizer's moment rule the peak instead of the blocks."""
+"""With fewer, the embedding, the head and the optimizer's moment rule the peak instead of the blocks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -309,20 +306,15 @@ class Periods:
         second three times as deep, or twice where the stack is short: the further apart, the less their noise weighs
         in the line through them. None where the stack is too short for two."""
         step = self.period
-        first = self._at_least(self.prefix + step)
-        roomy = self._at_least(max(self.prefix + step, LEAST_BLOCKS))
+        least = self.prefix + step
+        # the least depths from a number of blocks on that leave whole periods out
+        roomy, first = (depth + (self.blocks - depth) % step for depth in (max(least, LEAST_BLOCKS), least))
         for low in dict.fromkeys((roomy, first)):
-            for times in (2, 1):
+            for times in (2, 1, 0):
                 high = low + step * max(1, times * low // step)
                 if high < self.blocks:
                     return low, high
-            if low + step < self.blocks:
-                return low, low + step
         return None
-
-    def _at_least(self, depth: int) -> int:
-        """The least depth from there on that leaves whole periods out."""
-        return depth + (self.blocks - depth) % self.period
 
 
 def periods(model: ModelSpec) -> Periods:
@@ -345,14 +337,11 @@ def periods(model: ModelSpec) -> Periods:
 
 
 def block_signatures(model: ModelSpec) -> tuple[tuple, ...]:
-    """What distinguishes each block from others: its layers (name, shape, kind) and how it attends."""
-    blocks = model.num_hidden_layers
-    layers: list[list[tuple]] = [[] for _ in range(blocks)]
+    """Signature of each block: its layers (name, shape, kind) and how it attends."""
+    layers: list[list[tuple]] = [[] for _ in range(model.num_hidden_layers)]
     for layer in model.layers:
-        if layer.part == "vision":
-            continue
-        for block in layer.blocks:
-            if block < blocks:
+        for block in layer.blocks if layer.part != "vision" else ():
+            if block < len(layers):
                 layers[block].append((layer.path, layer.in_features, layer.out_features, layer.kind, layer.num_experts))
     types = model.layer_types
-    return tuple((types[block] if block < len(types) else "", *sorted(layers[block])) for block in range(blocks))
+    return tuple((types[n] if n < len(types) else "", *sorted(each)) for n, each in enumerate(layers))

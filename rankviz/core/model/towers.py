@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from functools import lru_cache
 
-from rankviz.core.model.spec import LinearLayer, ModelSpec
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
 LOADED_WHOLE = ("gemma3_text", "gemma4_text", "ministral3")
@@ -75,12 +75,11 @@ def text_part(model: ModelSpec) -> ModelSpec:
 @lru_cache(maxsize=64)
 def text_model(whole: ModelSpec) -> ModelSpec:
     """The text model as a class of its own has it: its paths, and its sizes without the towers."""
-    part = text_part(whole)
-    towers = second_towers(whole)
-    left_out = sum(_with_bias(layer) for layer in whole.layers if layer.part == "vision")
+    part, towers = text_part(whole), second_towers(whole)
+    vision = [layer for layer in whole.layers if layer.part == "vision"]
     plain = [module for module in whole.plain_modules if _is_under(module.path, towers)]
-    left_out += sum((len(module.blocks) or 1) * module.parameters for module in plain)
-    total = whole.total_parameters - left_out
+    total = whole.total_parameters - sum((len(module.blocks) or 1) * module.parameters for module in plain)
+    total -= sum(layer.parameters + (layer.count * layer.out_features if layer.bias else 0) for layer in vision)
     layers = tuple(replace(layer, path=_unwrapped(layer.path)) for layer in part.layers)
     quantized = sum(layer.parameters for layer in layers if layer.kind in ("linear", "conv1d") and not layer.subclass)
     return replace(
@@ -110,10 +109,6 @@ def _unwrapped(path: str) -> str:
 
 def _is_under(path: str, towers: tuple[str, ...]) -> bool:
     return any(path == tower or path.startswith(f"{tower}.") for tower in towers)
-
-
-def _with_bias(layer: LinearLayer) -> int:
-    return layer.parameters + (layer.count * layer.out_features if layer.bias else 0)
 
 
 def _prefixes(path: str) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """Defines the events of runs, of their attempts and of probes, with the stages they go through."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -49,6 +48,7 @@ class Attempt(NamedTuple):
 class AttemptEvent:
     """What each event has beside its own fields."""
 
+    time: Moment
     attempt: AttemptNumber = 0
     """Whose it is. 0: of the current attempt, as in journals of before attempts were counted."""
     offset: Count = 0
@@ -61,7 +61,6 @@ class AttemptPlaced(AttemptEvent):
     """An engine has an attempt. Written before the engine starts it, and again when more is known of where it is. A
     number above the current one begins that attempt."""
 
-    time: Moment
     engine: Word
     where: Word = ""
     """For people: "GPU 1", "node-3", "l4x1"."""
@@ -75,7 +74,6 @@ class AttemptPlaced(AttemptEvent):
 class RunRequeued(AttemptEvent):
     """A run is asked for again, and its next attempt begins; what it wrote before no longer counts."""
 
-    time: Moment
     lost: Annotated[str, Prose(MAX_REASON_CHARACTERS)] = ""
     """Why the last attempt was lost, where that is the reason; empty where somebody asked again."""
 
@@ -88,95 +86,6 @@ class Stay(NamedTuple):
     seconds: float = 0.0
     """Each attempt from its first line to its last."""
     attempts: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Attempted(ABC):
-    """What the record of a run or a probe has of its attempts."""
-
-    attempt: int = 1
-    """The number of the current one; what earlier ones wrote counts no more."""
-    lost_attempts: int = 0
-    """How many in a row were lost with the place where they ran; asking again starts anew."""
-    lost: str = ""
-    """Why the attempt before this one was lost, as a sentence; empty where it was not."""
-    place: AttemptPlaced | None = None
-    """Where the current one is; None while no engine has it, and in journals of before engines."""
-    copied_bytes: int = 0
-    """Of the current one's own journal elsewhere: how much of it is here."""
-    requeued_at: float | None = None
-    """When somebody asked for it again; None where nobody has."""
-    earlier: tuple[Stay, ...] = ()
-    """Its earlier attempts that had begun, by place; the place of the last one is last."""
-    untimed_attempts: int = 0
-    """Earlier ones of which nothing is here."""
-
-    @property
-    @abstractmethod
-    def attempt_seconds(self) -> float | None:
-        """What the current attempt took to its end, or to its last line; None where it has not begun."""
-
-    @property
-    def engine(self) -> str:
-        """The engine that has the current attempt; empty where none has."""
-        return self.place.engine if self.place else ""
-
-    @property
-    def where(self) -> str:
-        """The place of the current attempt, for people; empty where no engine has it or it is not known."""
-        return self.place.where if self.place else ""
-
-    @property
-    def waits(self) -> str:
-        """Why the engine that has it has not begun it, as a sentence."""
-        return self.place.waits if self.place else ""
-
-    @property
-    def begun_attempts(self) -> int:
-        """Number of attempts that have begun, those whose journal is not here included."""
-        return self.shown_attempt - (self.attempt_seconds is None)
-
-    @property
-    def shown_attempt(self) -> int:
-        """Which one the current attempt is among those that have begun: one that ended before it began is not counted
-        for people."""
-        return 1 + self.untimed_attempts + sum(stay.attempts for stay in self.earlier)
-
-    def counts(self, event: AttemptEvent) -> bool:
-        """Tell whether an event is of the current attempt and has not been copied before."""
-        return event.attempt in (0, self.attempt) and (not event.offset or event.offset > self.copied_bytes)
-
-    def another(self, event: AttemptEvent, *, ended: bool) -> dict[str, Any] | None:
-        """The fields that a new record begins with, where this event begins another attempt; None where it does not.
-        What has ended is begun again only where it is asked for."""
-        if isinstance(event, AttemptPlaced) and event.attempt > self.attempt and not ended:
-            kept = {"lost_attempts": self.lost_attempts, "lost": self.lost, "requeued_at": self.requeued_at}
-            return {"attempt": event.attempt, "place": event, **kept, **self._taken(self._untimed(event.attempt))}
-        if isinstance(event, RunRequeued) and self.counts(event):
-            lost = {"lost_attempts": self.lost_attempts + 1, "lost": event.lost, "requeued_at": self.requeued_at}
-            again = {"lost_attempts": 0, "requeued_at": event.time}
-            return {"attempt": following(self.attempt), **(lost if event.lost else again), **self._taken()}
-        return None
-
-    def _taken(self, untimed: int = 0) -> dict[str, Any]:
-        """What all attempts until now took."""
-        return {"earlier": self._stays(), "untimed_attempts": self.untimed_attempts + untimed}
-
-    def _stays(self) -> tuple[Stay, ...]:
-        if (seconds := self.attempt_seconds) is None:
-            return self.earlier
-        known = {(stay.engine, stay.where): stay for stay in self.earlier}
-        here = self.engine, self.where
-        if here not in known and len(known) >= MOST_STAYS:
-            here = "", ""
-        before = known.pop(here, Stay(*here))
-        return (*known.values(), before._replace(seconds=before.seconds + seconds, attempts=before.attempts + 1))
-
-    def _untimed(self, attempt: int) -> int:
-        """Number of earlier attempts that are not here: a journal that came back from elsewhere begins with the one
-        that was going then."""
-        is_here = self.attempt > 1 or self.place is not None or self.attempt_seconds is not None
-        return attempt - self.attempt - (1 if is_here else 0)
 
 
 def queued_at(record: Any) -> float:
@@ -258,7 +167,6 @@ Blocks = Annotated[int, Between(1, 10_000)]
 class DepthMeasured(AttemptEvent):
     """A probe ran true training steps on the model cut to so many blocks."""
 
-    time: Moment
     depth: Blocks
     baseline_bytes: Bytes
     """Just before the base was loaded: the resident set, or what the GPU's allocator held."""
@@ -314,7 +222,6 @@ class DepthMeasured(AttemptEvent):
 class DepthDidNotFit(AttemptEvent):
     """Memory ran out: a result."""
 
-    time: Moment
     depth: Blocks
     limit_bytes: Bytes
     """What could be had."""
@@ -328,7 +235,6 @@ class DepthDidNotFit(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DepthSkipped(AttemptEvent):
-    time: Moment
     depth: Blocks
     reason: Annotated[str, Prose(MAX_REASON)]
     """A sentence."""
@@ -336,7 +242,7 @@ class DepthSkipped(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeCompleted(AttemptEvent):
-    time: Moment
+    pass
 
 
 GPU_LOST = 75
@@ -356,7 +262,6 @@ Answer = Annotated[str, Prose(MAX_ANSWER_CHARACTERS, controls=True)]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunStarted(AttemptEvent):
-    time: Moment
     environment: Environment
 
 
@@ -364,7 +269,6 @@ class RunStarted(AttemptEvent):
 class StageReached(AttemptEvent):
     """What the worker is about to do, in words: "importing Unsloth", "loading the base", "evaluating the base"."""
 
-    time: Moment
     stage: Word
 
 
@@ -373,7 +277,6 @@ class StageProgressed(AttemptEvent):
     """Progress of the current stage. Written at most about once a second, so a short stage has none; of training,
     StepLogged says it."""
 
-    time: Moment
     done: Count
     total: Count | None
     """None where it is not known, such as the bytes of a download whose length nobody said."""
@@ -383,7 +286,6 @@ class StageProgressed(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterAttached(AttemptEvent):
-    time: Moment
     trainable_parameters: Count
 
 
@@ -395,10 +297,9 @@ class Matches(NamedTuple):
 
 
 def matches_of(examples: Sequence[int | None]) -> Matches:
-    """Count the values of example_exact_matches. A list that is left on the disk (store/journal.py) keeps
-    them in memory."""
-    if (kept := getattr(examples, "matches", None)) is not None:
-        return kept
+    """Count the values of example_exact_matches; a list that is on the disk (store/journal.py) has them in memory."""
+    if (summary := getattr(examples, "summary", None)) is not None:
+        return summary
     return Matches(sum(match is not None for match in examples), sum(filter(None, examples)))
 
 
@@ -461,7 +362,6 @@ class HeldOut(AttemptEvent):
 class Evaluated(HeldOut):
     """The held-out set was evaluated. when: "before" (adapter attached, untrained: the base) or "after"."""
 
-    time: Moment
     when: When
     seconds: Seconds
     """Of the pass that loss and token accuracy come from."""
@@ -491,7 +391,6 @@ class GreedyAnswer:
 class Answered(AttemptEvent):
     """A few held-out prompts were answered, the same ones in all runs of a sweep, to be read. when: as in Evaluated."""
 
-    time: Moment
     when: When
     answers: Annotated[tuple[GreedyAnswer, ...], Items(0, 100)]
     seconds: Seconds
@@ -501,7 +400,6 @@ class Answered(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepLogged(AttemptEvent):
-    time: Moment
     step: Annotated[int, Between(1, 10**9)]
     loss: Loss
     learning_rate: Annotated[float, Between(0, 10)]
@@ -519,8 +417,7 @@ class StepLogged(AttemptEvent):
 
 
 def median_seconds(steps: Sequence[StepLogged]) -> float | None:
-    """Median seconds of the steps after the first; None of fewer than two. Steps that are left on the disk
-    (store/memory.py) keep it in memory."""
+    """Return the median seconds of the steps after the first; None of fewer than two."""
     ends = [step.seconds for step in steps]
     return middle([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None
 
@@ -529,7 +426,6 @@ def median_seconds(steps: Sequence[StepLogged]) -> float | None:
 class AdapterCut(HeldOut):
     """The trained adapter, cut to a lower rank, was evaluated: a point of a fast curve."""
 
-    time: Moment
     r: Annotated[int, Between(1, 65_536)]
     seconds: Seconds
     """Cutting, recovery and evaluation, answers among it."""
@@ -544,7 +440,6 @@ class AdapterCut(HeldOut):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterSaved(AttemptEvent):
-    time: Moment
     path: PathInside
     """Relative to the run's directory."""
     file_bytes: Bytes
@@ -553,7 +448,6 @@ class AdapterSaved(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunCompleted(AttemptEvent):
-    time: Moment
     train_seconds: Seconds
     peak_memory_bytes: Bytes
     peak_memory_kind: Word
@@ -568,7 +462,6 @@ class RunCompleted(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFailed(AttemptEvent):
-    time: Moment
     error: Annotated[str, Prose(MAX_ERROR_CHARACTERS)]
     exit_code: Annotated[int, Between(-(2**31), 2**32)] | None = None
     log_tail: Annotated[str, Prose(MAX_LOG_CHARACTERS)] = ""
@@ -576,7 +469,6 @@ class RunFailed(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunCancelled(AttemptEvent):
-    time: Moment
     by_admin: bool = False
     """Whether it was the admin of a shared page who cancelled another's run."""
 

@@ -288,21 +288,16 @@ class Fidelity:
 
 
 def from_json(value: Mapping[str, Any]) -> Fidelity:
-    """What `as_json` wrote."""
-    return Fidelity(
-        **{
-            **value,
-            "cases": tuple(
-                Case(**{**row, "differences": _ranks(row["differences"]), "independent": _ranks(row["independent"])})
-                for row in value["cases"]
-            ),
-            "settings": tuple(
-                SettingFidelity(**{**row, "differences": _ranks(row["differences"]), "picked": tuple(row["picked"])})
-                for row in value["settings"]
-            ),
-            "by_rank": {int(r): RankFidelity(**each) for r, each in value["by_rank"].items()},
-        }
-    )
+    """Read what `benchmarks.fidelity.as_json` wrote."""
+
+    def row(each: Mapping[str, Any]) -> dict[str, Any]:
+        by_rank = {name: _ranks(each[name]) for name in ("differences", "independent") if name in each}
+        return {**each, **by_rank}
+
+    cases = tuple(Case(**row(each)) for each in value["cases"])
+    settings = tuple(SettingFidelity(**row(each) | {"picked": tuple(each["picked"])}) for each in value["settings"])
+    by_rank = {int(r): RankFidelity(**each) for r, each in value["by_rank"].items()}
+    return Fidelity(**{**value, "cases": cases, "settings": settings, "by_rank": by_rank})
 
 
 def _ranks(by_rank: Mapping[str, float]) -> dict[int, float]:

@@ -1,6 +1,6 @@
 """A run, whose state is computed from its events. No code ever sets a state."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -10,12 +10,13 @@ from typing import Any, NamedTuple, Self
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.core.runs.events import (
     MAX_ANSWER_CHARACTERS,
+    MOST_STAYS,
     TRAINING,
     AdapterAttached,
     AdapterCut,
     AdapterSaved,
     Answered,
-    Attempted,
+    AttemptEvent,
     AttemptPlaced,
     Environment,
     Evaluated,
@@ -24,10 +25,13 @@ from rankviz.core.runs.events import (
     RunCompleted,
     RunEvent,
     RunFailed,
+    RunRequeued,
     RunStarted,
     StageProgressed,
     StageReached,
+    Stay,
     StepLogged,
+    following,
     median_seconds,
 )
 from rankviz.core.runs.request import MAX_SHOWN_ANSWERS, RunRequest
@@ -100,7 +104,7 @@ MAX_STAGES = 5000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recorded(Attempted):
+class Recorded(ABC):
     """What the record of a run and that of a probe have in common: a request folded with its events."""
 
     request: Any
@@ -116,6 +120,89 @@ class Recorded(Attempted):
     unreadable_lines: int = 0
     """Whole lines of the journal that are no event, and steps that cannot follow those before them; they are left out
     of everything else."""
+    attempt: int = 1
+    """The number of the current one; what earlier ones wrote counts no more."""
+    lost_attempts: int = 0
+    """How many in a row were lost with the place where they ran; asking again starts anew."""
+    lost: str = ""
+    """Why the attempt before this one was lost, as a sentence; empty where it was not."""
+    place: AttemptPlaced | None = None
+    """Where the current one is; None while no engine has it, and in journals of before engines."""
+    copied_bytes: int = 0
+    """Of the current one's own journal elsewhere: how much of it is here."""
+    requeued_at: float | None = None
+    """When somebody asked for it again; None where nobody has."""
+    earlier: tuple[Stay, ...] = ()
+    """Its earlier attempts that had begun, by place; the place of the last one is last."""
+    untimed_attempts: int = 0
+    """Earlier ones of which nothing is here."""
+
+    @property
+    @abstractmethod
+    def attempt_seconds(self) -> float | None:
+        """What the current attempt took to its end, or to its last line; None where it has not begun."""
+
+    @property
+    def engine(self) -> str:
+        """The engine that has the current attempt; empty where none has."""
+        return self.place.engine if self.place else ""
+
+    @property
+    def where(self) -> str:
+        """The place of the current attempt, for people; empty where no engine has it or it is not known."""
+        return self.place.where if self.place else ""
+
+    @property
+    def waits(self) -> str:
+        """Why the engine that has it has not begun it, as a sentence."""
+        return self.place.waits if self.place else ""
+
+    @property
+    def begun_attempts(self) -> int:
+        """Number of attempts that have begun, those whose journal is not here included."""
+        return self.shown_attempt - (self.attempt_seconds is None)
+
+    @property
+    def shown_attempt(self) -> int:
+        """Which one the current attempt is among those that have begun: one that ended before it began is not counted
+        for people."""
+        return 1 + self.untimed_attempts + sum(stay.attempts for stay in self.earlier)
+
+    def counts(self, event: AttemptEvent) -> bool:
+        """Tell whether an event is of the current attempt and has not been copied before."""
+        return event.attempt in (0, self.attempt) and (not event.offset or event.offset > self.copied_bytes)
+
+    def another(self, event: AttemptEvent, *, ended: bool) -> dict[str, Any] | None:
+        """The fields that a new record begins with, where this event begins another attempt; None where it does not.
+        What has ended is begun again only where it is asked for."""
+        if isinstance(event, AttemptPlaced) and event.attempt > self.attempt and not ended:
+            kept = {"lost_attempts": self.lost_attempts, "lost": self.lost, "requeued_at": self.requeued_at}
+            return {"attempt": event.attempt, "place": event, **kept, **self._taken(self._untimed(event.attempt))}
+        if isinstance(event, RunRequeued) and self.counts(event):
+            lost = {"lost_attempts": self.lost_attempts + 1, "lost": event.lost, "requeued_at": self.requeued_at}
+            again = {"lost_attempts": 0, "requeued_at": event.time}
+            return {"attempt": following(self.attempt), **(lost if event.lost else again), **self._taken()}
+        return None
+
+    def _taken(self, untimed: int = 0) -> dict[str, Any]:
+        """What all attempts until now took."""
+        return {"earlier": self._stays(), "untimed_attempts": self.untimed_attempts + untimed}
+
+    def _stays(self) -> tuple[Stay, ...]:
+        if (seconds := self.attempt_seconds) is None:
+            return self.earlier
+        known = {(stay.engine, stay.where): stay for stay in self.earlier}
+        here = self.engine, self.where
+        if here not in known and len(known) >= MOST_STAYS:
+            here = "", ""
+        before = known.pop(here, Stay(*here))
+        return (*known.values(), before._replace(seconds=before.seconds + seconds, attempts=before.attempts + 1))
+
+    def _untimed(self, attempt: int) -> int:
+        """Number of earlier attempts that are not here: a journal that came back from elsewhere begins with the one
+        that was going then."""
+        is_here = self.attempt > 1 or self.place is not None or self.attempt_seconds is not None
+        return attempt - self.attempt - (1 if is_here else 0)
 
     @property
     def run_id(self) -> str:
@@ -222,7 +309,7 @@ class RunRecord(Recorded):
     @property
     def step_seconds(self) -> float | None:
         """Median seconds of the steps after the first; None before the second is done."""
-        return self.steps.median_seconds if hasattr(self.steps, "median_seconds") else median_seconds(self.steps)
+        return self.steps.summary.median_seconds if hasattr(self.steps, "summary") else median_seconds(self.steps)
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -54,7 +54,9 @@ SHORT_TRAINING = TrainingSetup(
     max_length=256,
     max_steps=40,
 )
-"""What a run trains with unless something else is given."""
+"""Default settings of a run."""
+_SHARED = ("base", "data", "training", "held_out_examples", "exact_match_examples", "shown_answers")
+"""What all runs of a sweep have as the sweep has it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,18 +114,13 @@ class RunRequest:
     def as_sweep(self) -> "SweepRequest":
         """The sweep of this run alone: what must hold of a new one must hold of it, wherever it came from."""
         return SweepRequest(
-            base=self.base,
-            data=self.data,
             ranks=(self.lora.r,),
             alpha=repr(self.lora.lora_alpha),
             learning_rates=(self.learning_rate,),
             seeds=(self.seed,),
-            held_out_examples=self.held_out_examples,
-            exact_match_examples=self.exact_match_examples,
-            shown_answers=self.shown_answers,
             cut_ranks=self.cut_ranks,
             lora=self.lora,
-            training=self.training,
+            **{name: getattr(self, name) for name in _SHARED},
         )
 
     def recovery_steps(self, r: int) -> int:
@@ -195,15 +192,10 @@ class SweepRequest:
                 run_id=f"{sweep_id}-{place:03d}-r{r}",
                 sweep_id=sweep_id,
                 created_at=created_at,
-                base=self.base,
-                data=self.data,
                 lora=self.lora_at(r),
-                training=self.training,
                 learning_rate=learning_rate,
                 seed=seed,
-                held_out_examples=self.held_out_examples,
-                exact_match_examples=self.exact_match_examples,
-                shown_answers=self.shown_answers,
+                **{name: getattr(self, name) for name in _SHARED},
                 cut_ranks=tuple(sorted(set(self.cut_ranks), reverse=True)) if r == max(self.ranks) else (),
             )
             for place, (seed, learning_rate, r) in enumerate(grid, start=1)
@@ -341,7 +333,6 @@ SHORTER = (
     "smaller base."
 )
 """What makes a run take less time."""
-
 BYTES_PER_PARAMETER = 6
 """A checkpoint with more than this is no model of that many parameters: fp32 has 4, and some is left over."""
 
@@ -395,7 +386,7 @@ def check_base(parameters: int, limits: RunLimits) -> None:
 
 
 def most_download_bytes(limits: RunLimits) -> int | None:
-    """What the files of a base may have: its config may say less than they hold."""
+    """Return what the files of a base may have: its config may say less than they hold."""
     return None if limits.base_parameters is None else limits.base_parameters * BYTES_PER_PARAMETER
 
 
@@ -404,11 +395,13 @@ def check_download(weight_bytes: int | None, limits: RunLimits) -> None:
     most = most_download_bytes(limits)
     if most is None or (weight_bytes is not None and weight_bytes <= most):
         return
-    is_known = weight_bytes is not None
-    takes = f"take {units.file_size(weight_bytes)}" if is_known else "may take anything: the Hub does not say how much"
+    takes, instead = f"take {units.file_size(weight_bytes or 0)}", "a smaller base"
+    if weight_bytes is None:
+        takes = "may take anything: the Hub does not say how much"
+        instead = "a base of the catalogue, or try again later"
     raise LimitError(
         f"The weights of this base {takes}, and this server allows at most {limits.base_parameters:,} parameters of "
-        f"the base model. Choose {'a smaller base' if is_known else 'a base of the catalogue, or try again later'}.",
+        f"the base model. Choose {instead}.",
         "base_parameters",
     )
 
@@ -454,10 +447,9 @@ def added_run(runs: Sequence[RunRequest], like: RunRequest, r: int, *, created_a
 
 
 def _alpha(runs: Sequence[RunRequest], r: int) -> float:
-    fixed = {run.lora.lora_alpha for run in runs}
+    fixed, by_rank = {run.lora.lora_alpha for run in runs}, {run.lora.lora_alpha / run.r for run in runs}
     if len(fixed) == 1:
         return fixed.pop()
-    by_rank = {run.lora.lora_alpha / run.r for run in runs}
     if len(by_rank) == 1:
         return by_rank.pop() * r
     raise InvalidSettingError(

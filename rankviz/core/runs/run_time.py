@@ -1,17 +1,15 @@
-"""What finished runs took, part by part, from their events, and what runs have cost so far."""
+"""Measured times of finished runs, part by part, from their events, and what runs have cost so far."""
 
-import math
-from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from math import isfinite
+from math import inf, isfinite
 from statistics import fmean, median
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.cost.pace import Part, Spell, Timing, Workload, slowdown
-from rankviz.core.runs.events import LOCAL, Evaluated, RunCompleted, StepLogged
+from rankviz.core.runs.events import LOCAL, Evaluated, RunCompleted, StepLogged, median_seconds
 from rankviz.core.runs.record import RunRecord
 
 MIN_SECONDS = 1e-3
@@ -25,65 +23,71 @@ COMPILED = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunTimes:
-    """Seconds; None is not known."""
-
-    load: float | None
-    training: float | None
-    evaluation_of_one: float | None
-    rest: float | None
-    slowdowns: Mapping[Part, float] = field(default_factory=dict)
-    """How many times longer other programs made each part, as far as that is known."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class FormulaTimes:
-    """What the formulas expect of the same run: seconds."""
+    """Seconds that the formulas expect of a run."""
 
     load: float
     training: float
     evaluation_of_one: float
 
 
-def times_of(run: RunRecord) -> RunTimes | None:
-    """Return what each part of a run took; None for a run that has not completed."""
-    if run.completed is None or run.loaded_at is None or run.ended_at is None:
+def timing_of(run: RunRecord, workload: Workload, expected: FormulaTimes) -> Timing | None:
+    """Return a run as evidence for the time of the next one, as ratios of measured to expected seconds by part (of the
+    rest: seconds). None for a run that has not completed."""
+    if run.completed is None or run.loaded_at is None or run.ended_at is None or expected.training <= 0:
         return None
-    examples, training = evaluated(run), _training_seconds(run)
-    one = _seconds_of_one_example(run)
+    training, one = _training_seconds(run), _seconds_of_one_example(run)
+    load = _measured(run.loaded_at - run.load_began_at if run.load_began_at is not None else None)
     answering = sum(each.exact_match_seconds or 0.0 for each in _evaluations(run))
     answering += sum(each.seconds for each in (run.answered_before, run.answered_after) if each)
-    spent = (training or 0.0) + (one or 0.0) * examples + answering + sum(cut.seconds for cut in run.cuts)
-    load = _measured(run.loaded_at - run.load_began_at if run.load_began_at is not None else None)
-    return RunTimes(
-        load=load,
-        training=training,
-        evaluation_of_one=_measured(one),
-        rest=_measured(run.ended_at - run.loaded_at - spent) if training is not None else None,
-        slowdowns=_slowdowns(run, load),
+    spent = (training or 0.0) + (one or 0.0) * evaluated(run) + answering + sum(cut.seconds for cut in run.cuts)
+    rest = _measured(run.ended_at - run.loaded_at - spent) if training is not None else None
+    training, one = _measured(training), _measured(one)
+    ratios: dict[Part, float | None] = {
+        "load": load and load / expected.load,
+        "training": training and training / expected.training,
+        "evaluation": one and one / expected.evaluation_of_one,
+        "rest": rest,
+    }
+    return Timing(
+        source_id=run.run_id,
+        kind="run",
+        ended_at=run.ended_at,
+        workload=workload,
+        ratios={part: ratio for part, ratio in ratios.items() if ratio is not None},
+        slowdowns={part: each for part, each in _slowdowns(run, load).items() if ratios[part] is not None},
+        began_at=began_at(run),
+        load_average=load_average_of(run),
+        threads=spell_of(run).threads,
+        is_here=run.engine in ("", LOCAL),
     )
 
 
 def _slowdowns(run: RunRecord, load: float | None) -> dict[Part, float]:
-    """Return the slowdown of each part by other programs. On a GPU the processor's load hardly moves the time. Of what
-    is left when training and evaluations are taken off the whole run, truncated adapters would have to be taken off
-    too, but what they waited was not counted."""
+    """Return how many times longer other programs made each part, as far as that is known.
+
+    On a GPU the processor's load hardly moves the time. The rest is the whole run without training and evaluations;
+    with truncated adapters it is unknown, since what they waited was not counted.
+    """
     if run.environment.get("device") != "cpu":
         return {}
-    steps = _use(run.steps[-1:])
-    whole = _use([run.completed], run.ended_at - run.loaded_at)
+    steps, whole = _use(run.steps[-1:]), _use([run.completed], run.ended_at - run.loaded_at)
     loading = tuple(_number(run, f"loading_{name}_cpu_seconds") for name in ("own", "waited"))
+    parts = steps, _use(_evaluations(run))
+    rest = None
+    if whole is not None and None not in parts and not run.cuts:
+        rest = tuple(max(0.0, total - sum(each)) for total, *each in zip(whole, *parts, strict=True))
     uses: dict[Part, Use | None] = {
         "load": (load, *loading) if load and None not in loading else None,
         "training": steps,
         "evaluation": _use(_warm_evaluations(run)),
-        "rest": _less(whole, steps, _use(_evaluations(run))) if not run.cuts else None,
+        "rest": rest,
     }
     return {part: slowdown(*use) for part, use in uses.items() if use is not None}
 
 
 def _use(events: Sequence[Evaluated | StepLogged | RunCompleted], seconds: float | None = None) -> Use | None:
-    """Seconds, own and waited of them together; None where one of them does not say."""
+    """Add up clock, own and waited seconds; None where one of the events does not have them."""
     uses = [(event.own_cpu_seconds, event.waited_cpu_seconds) for event in events]
     if not uses or any(None in use for use in uses):
         return None
@@ -91,22 +95,15 @@ def _use(events: Sequence[Evaluated | StepLogged | RunCompleted], seconds: float
     return sum(event.seconds for event in events) if seconds is None else seconds, own, waited
 
 
-def _less(whole: Use | None, *parts: Use | None) -> Use | None:
-    if whole is None or None in parts:
-        return None
-    return tuple(max(0.0, total - sum(each)) for total, *each in zip(whole, *parts, strict=True))
-
-
 def _training_seconds(run: RunRecord) -> float | None:
-    """Seconds of the training at the pace of the steps that compiled nothing: a run of many steps would otherwise be
-    announced from a short one with its compilation in each step. None of a run too short to tell."""
-    usual = run.steps.usual_seconds if hasattr(run.steps, "usual_seconds") else usual_seconds(run.steps)
+    """Return the seconds of training at the pace of steps that compiled nothing; None for a run too short to tell. A
+    run of many steps would otherwise be expected from a short one with its compilation in each step."""
+    usual = run.steps.summary.usual_seconds if hasattr(run.steps, "summary") else usual_seconds(run.steps)
     return None if usual is None else min(run.completed.train_seconds, usual * run.steps[-1].step)
 
 
 def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
-    """Seconds of a step that compiled nothing; None of too few to tell. Steps that are left on the disk keep it in
-    memory (store/memory.py): it is needed of every run."""
+    """Return the mean seconds of a step that compiled nothing; None of too few to tell."""
     later = [
         (after.seconds - before.seconds) / (after.step - before.step)
         for before, after in pairwise(steps)
@@ -124,18 +121,15 @@ def _seconds_of_one_example(run: RunRecord) -> float | None:
 
 
 def _warm_evaluations(run: RunRecord) -> list[Evaluated]:
-    """The evaluation before training compiles kernels too; the one after it does not, and counts alone where it was the
-    faster."""
+    """Return both evaluations, or the one after training alone where it was faster: the one before compiles kernels."""
     every = [each for each in _evaluations(run) if each.examples]
-    return (
-        min(every, every[-1:], key=lambda some: sum(e.seconds for e in some) / sum(e.examples for e in some))
-        if every
-        else []
-    )
+    if not every:
+        return []
+    return min(every, every[-1:], key=lambda some: sum(e.seconds for e in some) / sum(e.examples for e in some))
 
 
 def evaluated(run: RunRecord) -> int:
-    """Held-out examples that the run evaluated itself, each time counted."""
+    """Return the number of held-out examples that the run evaluated itself, each time counted."""
     return sum(each.examples for each in _evaluations(run))
 
 
@@ -143,50 +137,24 @@ def _evaluations(run: RunRecord) -> list[Evaluated]:
     return [each for each in (run.loss_before, run.loss_after) if each and not each.reused]
 
 
-def timing_of(run: RunRecord, workload: Workload, expected: FormulaTimes) -> Timing | None:
-    """The run as evidence for the next one; None where it has no times."""
-    times = times_of(run)
-    if times is None or expected.training <= 0:
-        return None
-    training = _measured(times.training)
-    ratios: dict[Part, float | None] = {
-        "load": times.load and times.load / expected.load,
-        "training": training and training / expected.training,
-        "evaluation": times.evaluation_of_one and times.evaluation_of_one / expected.evaluation_of_one,
-        "rest": times.rest,
-    }
-    return Timing(
-        source_id=run.run_id,
-        kind="run",
-        ended_at=run.ended_at,
-        workload=workload,
-        ratios={part: ratio for part, ratio in ratios.items() if ratio is not None},
-        slowdowns={part: each for part, each in times.slowdowns.items() if ratios[part] is not None},
-        began_at=began_at(run),
-        load_average=load_average_of(run),
-        threads=spell_of(run).threads,
-        is_here=run.engine in ("", LOCAL),
-    )
-
-
 def load_average_of(run: RunRecord) -> float | None:
-    """Load average of the machine when the run began; None where its journal does not say."""
+    """Return the load average of the machine when the run began; None where its journal does not say."""
     return _number(run, "load_average")
 
 
 def _number(run: RunRecord, name: str) -> float | None:
-    """Return a number of the environment, which may be an imported one: None where it is no number above 0 or 0."""
-    value = run.environment.get(name)
-    return float(value) if isinstance(value, int | float) and 0 <= value < math.inf else None
+    value = run.environment.get(name)  # which may be an imported one
+    return float(value) if isinstance(value, int | float) and 0 <= value < inf else None
 
 
 def began_at(run: RunRecord) -> float | None:
-    """When its worker set to work on it: when it began to load the base, or began the run where it had that."""
+    """Return when its worker began to load the base, or began the run where it had that; None before it began."""
     return run.load_began_at or run.loaded_at
 
 
 def spell_of(run: RunRecord, now: float | None = None) -> Spell | None:
-    """When and on how many threads its worker was at work, until now where it has not ended; None before it began."""
+    """Return when and on how many threads its worker was at work, until now where it has not ended; None before it
+    began."""
     if (began := began_at(run)) is None:
         return None
     ended, use = run.ended_at or now or began, _use([run.completed], 1.0) if run.completed else None
@@ -266,58 +234,45 @@ def times_by_engine(run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
 
 
 FEW = 40
-"""Of each run where many are drawn together. Those of ended runs stay in memory (store/memory.py)."""
-
-
-class Step(Protocol):
-    """What of a step is drawn."""
-
-    step: int
-    loss: float
-    learning_rate: float
+"""Steps of each run where many runs are drawn together."""
 
 
 class Point(NamedTuple):
-    """A step in little memory."""
+    """What is drawn of a step."""
 
     step: int
     loss: float
     learning_rate: float
 
 
-def thinned(steps: Sequence[Step], most: int) -> Sequence[Step]:
+class StepSummary(NamedTuple):
+    """What tables, estimates and charts need of the steps of an ended run, whose steps are read from the disk."""
+
+    first: StepLogged
+    last: StepLogged
+    median_seconds: float | None
+    usual_seconds: float | None
+    few: tuple[Point, ...]
+
+    @classmethod
+    def of(cls, steps: Sequence[StepLogged]) -> "StepSummary":
+        few = tuple(Point(each.step, each.loss, each.learning_rate) for each in thinned(steps, FEW))
+        return cls(steps[0], steps[-1], median_seconds(steps), usual_seconds(steps), few)
+
+
+def thinned(steps: Sequence[StepLogged], most: int) -> Sequence[StepLogged | Point]:
     """Choose at most so many of these steps: the first and the last, and of equal parts between them the lowest and the
     highest loss, so that no peak is lost. most: at least 4."""
-    if most == FEW and hasattr(steps, "few"):
-        return tuple(steps.few)
+    if most == FEW and hasattr(steps, "summary"):
+        return steps.summary.few
     if len(steps) <= most:
         return steps
     first, *between, last = steps
     parts = (most - 2) // 2
-    kept = [first]
+    chosen = [first]
     for part in range(parts):
         some = between[part * len(between) // parts : (part + 1) * len(between) // parts]
-        known = [step for step in some if isfinite(step.loss)]
-        ends = {min(known, key=_loss).step, max(known, key=_loss).step} if known else {some[0].step}
-        kept += [step for step in some if step.step in ends]
-    return [*kept, last]
-
-
-def _loss(step: Step) -> float:
-    return step.loss
-
-
-@dataclass(frozen=True, slots=True)
-class Few:
-    """Up to FEW steps of a run as numbers alone: a kilobyte."""
-
-    numbers: array
-
-    @classmethod
-    def of(cls, steps: Sequence[Step]) -> "Few":
-        return cls(array("d", (n for step in thinned(steps, FEW) for n in (step.step, step.loss, step.learning_rate))))
-
-    def __iter__(self) -> Iterator[Point]:
-        numbers = iter(self.numbers)
-        for step, loss, learning_rate in zip(numbers, numbers, numbers, strict=True):
-            yield Point(int(step), loss, learning_rate)
+        known = sorted((step for step in some if isfinite(step.loss)), key=lambda step: step.loss)
+        ends = {known[0].step, known[-1].step} if known else {some[0].step}
+        chosen += [step for step in some if step.step in ends]
+    return [*chosen, last]

@@ -1,7 +1,7 @@
 """How long a sweep takes, part by part: announced before it starts, and how far it is while it runs."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple
@@ -273,23 +273,15 @@ def _parts(
     if answering:
         answers = one.multiplied(answering).times(passes * run.answered_examples)
     if showing:
-        together = one.multiplied(showing).times(run.shown_answers)
-        shown = _at_most(together, one.times(run.held_out_examples)).times(1 + first)
+        written, evaluation = one.multiplied(showing).times(run.shown_answers), one.times(run.held_out_examples)
+        ends = ((getattr(written, end), getattr(evaluation, end)) for end in ("low", "expected", "high"))
+        shown = Range(*(min(answers, max(SHOWN_SECONDS, before)) for answers, before in ends)).times(1 + first)
     return _Parts(
         training=estimate.seconds.times(1 + recovery),
         evaluation=one.times(passes * run.held_out_examples),
         answers=answers,
         shown=shown,
         rest=paces.rest.range(1.0) if paces.rest else NOTHING,
-    )
-
-
-def _at_most(answers: Range, evaluation: Range) -> Range:
-    """Answers as far as they are written before their time is up."""
-    return Range(
-        min(answers.low, max(SHOWN_SECONDS, evaluation.low)),
-        min(answers.expected, max(SHOWN_SECONDS, evaluation.expected)),
-        min(answers.high, max(SHOWN_SECONDS, evaluation.high)),
     )
 
 
@@ -393,7 +385,7 @@ class _Known:
     def __init__(self, sweep: Sweep, earlier: Iterable[RunRecord]):
         first = sweep.runs[0].request if sweep.runs else None
         others = [run for run in earlier if run.request.sweep_id != sweep.sweep_id]
-        alike = _Alike(first)
+        works_alike = _works_alike(first)
         self._own = _middle_of(each for run in sweep.runs for each in _measured(run))
         self._earlier = _middle_of(
             (kind, seconds)
@@ -401,7 +393,7 @@ class _Known:
             for kind, seconds in _measured(run)
             if kind == IMPORTING
             or (kind in LOADING_STAGES and _same_base(run.request, first))
-            or alike.works_as(run.request)
+            or works_alike(run.request)
         )
         self._trained = any(TRAINING in (run.stage, *(each.stage for each in run.ended_stages)) for run in sweep.runs)
 
@@ -412,7 +404,7 @@ class _Known:
             return None if found is None else found * request.max_steps
         if found is None and stage in (EVALUATING_BASE, EVALUATING_ADAPTER):
             return self._of(EVALUATING_BASE) or self._of(EVALUATING_ADAPTER)
-        if found is None and (r := _truncated(stage, request)) is not None:
+        if found is None and (r := next((r for r in request.cut_ranks if truncating(r) == stage), None)):
             evaluation, step = self.seconds(EVALUATING_ADAPTER, request), self._of(TRAINING)
             steps = request.recovery_steps(r)
             return None if evaluation is None or (steps and step is None) else evaluation + steps * (step or 0.0)
@@ -497,28 +489,24 @@ def stage_seconds(run: RunRecord, now: float) -> float | None:
     return max(0.0, now - run.stage_began_at) if run.stage_began_at is not None else None
 
 
-def _truncated(stage: str, request: RunRequest) -> int | None:
-    return next((r for r in request.cut_ranks if truncating(r) == stage), None)
-
-
 def _same_base(a: RunRequest, b: RunRequest) -> bool:
     loads = ((each.base, each.training.precision, each.lora.unsloth_class, each.lora.text_only) for each in (a, b))
     return len(set(loads)) == 1
 
 
-class _Alike:
-    """Finds runs whose steps, evaluations and answers take as long, apart from the rank, which hardly moves them.
-    Requests share their settings (store/journal.py), so few have to be compared."""
+def _works_alike(request: RunRequest | None) -> Callable[[RunRequest], bool]:
+    """Return a test for runs whose steps, evaluations and answers take as long as this one's; the rank hardly moves
+    them. Requests share their settings (store/journal.py), so few have to be compared."""
+    work = _work(request) if request else None
+    known: dict[tuple[object, ...], bool] = {}
 
-    def __init__(self, request: RunRequest | None):
-        self._work = _work(request) if request else None
-        self._known: dict[tuple[object, ...], bool] = {}
-
-    def works_as(self, other: RunRequest) -> bool:
+    def is_alike(other: RunRequest) -> bool:
         key = id(other.lora), id(other.training), *_counts(other)
-        if key not in self._known:
-            self._known[key] = _work(other) == self._work
-        return self._known[key]
+        if key not in known:
+            known[key] = _work(other) == work
+        return known[key]
+
+    return is_alike
 
 
 def _work(request: RunRequest) -> tuple[object, ...]:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from rankviz import units
-from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM, Attempted
-from rankviz.core.runs.record import RunRecord, RunState, Sweep
+from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
+from rankviz.core.runs.record import Recorded, RunRecord, RunState, Sweep
 from rankviz.units import counted
 
 
@@ -118,7 +118,7 @@ def place_of(run: RunRecord) -> Place:
     return Place(run.engine, run.where)
 
 
-def with_attempt(place: Place, run: Attempted) -> str:
+def with_attempt(place: Place, run: Recorded) -> str:
     """ "Ray cluster, node-0, attempt 2"; the first attempt is not counted. Empty where nothing is known."""
     attempt = f"attempt {run.shown_attempt:,}" if run.shown_attempt > 1 else ""
     return ", ".join(filter(None, [place.in_words, attempt]))

@@ -1,38 +1,143 @@
-"""Answers the question of Explore for the page's script: all ranks at once, the chart, the recommendation."""
+"""Answers Explore's question for the page's script: all ranks at once, the chart, the recommendation.
 
-from collections.abc import Mapping
+Served beside Gradio's own addresses: Gradio's event path copies the state of the whole page for every change; an answer
+here is one request. The page holds the texts of every rank from 1 to 256, so that a change of the rank needs none.
+"""
+
+import gzip
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from html import escape
 from typing import Any
 from urllib.parse import parse_qsl
 
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from rankviz import units
 from rankviz.api import Api
+from rankviz.api.advice import AdviceAnswer
 from rankviz.api.studies import CANNOT_READ
 from rankviz.api.workspace import EMBEDDED
+from rankviz.core.advice import words as advice_words
+from rankviz.core.advice.use_case import Goal
 from rankviz.core.bounds import few, is_number, one_of, plain_text
-from rankviz.core.cost.estimate import Estimate
-from rankviz.core.forecast.tradeoff import Tradeoff
+from rankviz.core.cost.estimate import Estimate, RankEstimate
+from rankviz.core.cost.stack import stays_16_bit
+from rankviz.core.fit.changes import Setting
+from rankviz.core.fit.decide import fit_in_words
+from rankviz.core.forecast.bands import UNIT_WORDS, RankForecast
+from rankviz.core.forecast.quick_look import BentRank
+from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
+from rankviz.core.lora.notes import experts_at
+from rankviz.core.quantity import Range, by_level
+from rankviz.core.runs.metric import METRICS
 from rankviz.core.runs.words import base_name
 from rankviz.core.studies.lines import RL
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.figures import X_LABELS, hero_figure, hero_info
-from rankviz.figures.hero import QUALITY_LABELS, HeroInfo
+from rankviz.figures.hero import QUALITY_LABELS
+from rankviz.shared.gate import MAX_BODY_BYTES
+from rankviz.shared.identity import visitor_of
+from rankviz.store.index import viewing
 from rankviz.ui import link
-from rankviz.ui.explore.advice import card, goal_of
-from rankviz.ui.explore.frame import HERO_HEIGHT
-from rankviz.ui.explore.records import records
-from rankviz.ui.explore.start import question_of
+from rankviz.ui.link import DEFAULTS, NO_GPU
 from rankviz.ui.parts import html
-from rankviz.ui.parts.charts import chart_json
-from rankviz.ui.parts.question import DEFAULTS, ask, length_note
-from rankviz.ui.wiring import notice_html
-from rankviz.units import count, memory_span
+from rankviz.ui.parts.charts import chart_json, json_text
+from rankviz.ui.parts.question import ask, length_note
+from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
+from rankviz.visitor import acting_as
 
 X_DEFAULT = "file"
+HERO_HEIGHT = 400
 LARGEST = 10**15
 """No number of the question is larger."""
-MAX_TEXT = 2000
-MAX_CHOICES = 256
-MAX_ADDRESS = 8000
+MAX_TEXT, MAX_CHOICES, MAX_ADDRESS = 2000, 256, 8000
 """Characters of a text, entries of a list, characters of a whole address."""
+UNBROKEN = "r\u00a0=\u00a0"
+"""No line of the page ends within "r = 64"."""
+FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")
+"""The five figures, in their order."""
+FORECAST = "Forecast: median (80 % band)"
+"""What quality_text is called."""
+BASES = {"nf4": "4-bit", "nf4-dq": "4-bit", "int8": "8-bit"} | {name: name for name in ("bf16", "fp16", "fp32")}
+"""What a precision loads the base in."""
+SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
+"""Between two sentences: a decimal point has no space behind it."""
+
+
+def routes(api: Api, **more: Callable[..., Mapping[str, Any]]) -> list[Route]:
+    """One address an answer: that of this module, and of others by name, which are called with the API and a body."""
+    views = {"answer": answer, "words": lambda api, body: words(api, given(api, body)), **more}
+    return [Route(f"/rankviz/{name}", _serve(partial(view, api)), methods=["POST"]) for name, view in views.items()]
+
+
+def _serve(view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Callable:
+    async def respond(request: Request) -> Response:
+        body = await request.body()
+        with acting_as(visitor_of(request)):
+            return await run_in_threadpool(reply, view, body, "gzip" in request.headers.get("accept-encoding", ""))
+
+    return respond
+
+
+def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, zipped: bool = False) -> Response:
+    """A view's answer as JSON. A mistake is an answer too, a notice; what is no question at all has status 422."""
+    try:
+        question = json.loads(body) if len(body) <= MAX_BODY_BYTES else None
+    except (ValueError, RecursionError):
+        question = None
+    if not isinstance(question, dict):
+        unread = html.notice_html("The request could not be read. Reload the page.", kind="error")
+        return _json({"notice": unread}, 422)
+    try:
+        with viewing():
+            return _json(view(question), 200, zipped)
+    except RankVizError as error:
+        return _json({"notice": html.notice_html(str(error), kind="error")}, 200)
+
+
+def _json(value: Mapping[str, Any], status: int, zipped: bool = False) -> Response:
+    text = json_text(value, separators=(",", ":")).replace("r = ", UNBROKEN).encode()
+    headers = {"Cache-Control": "no-store"}
+    if zipped:
+        text = gzip.compress(text, 1)
+        headers["Content-Encoding"] = "gzip"
+    return Response(text, status, headers, "application/json")
+
+
+def question_of(api: Api, params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The settings that an address describes, and a sentence for each mistake. What the address leaves out is the
+    page's default, or what suits the model where that cannot train it."""
+    values, notes = link.read(params)
+    try:
+        api.estimates.own_prices(link.prices_of(values["prices"]))
+    except RankVizError as error:
+        notes.append(f"The address contains wrong prices. {error} The prices of the table are shown.")
+        values["prices"] = DEFAULTS["prices"]
+    gpus = [*(gpu.id for gpu in api.workspace.gpus), NO_GPU]
+    if values["gpu"] not in gpus:
+        notes.append(link.wrong("gpu", values["gpu"], f"one of {', '.join(gpus)}"))
+        values["gpu"] = DEFAULTS["gpu"]
+    if not {"targets", "framework", "class"} & set(params):
+        values |= suitable(api, values)
+    return values, notes
+
+
+def suitable(api: Api, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Framework and preset where the model cannot be trained with the page's defaults; nothing for any other, and for
+    a model that only the Hub knows."""
+    try:
+        model = api.models.at_hand((values["model"] or "").strip())
+    except RankVizError:
+        model = None
+    usual = DEFAULTS["framework"], DEFAULTS["preset"]
+    framework, preset = api.models.usual_setting(model) if model else usual
+    return {} if (framework, preset) == usual else {"framework": framework, "preset": preset}
 
 
 def given(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,24 +155,19 @@ def given(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:
-    number = is_number(value) and abs(value) <= LARGEST  # which no NaN is
     if isinstance(default, bool):
         fits = isinstance(value, bool)
-    elif isinstance(default, str):
-        fits = isinstance(value, str) or value is None
-        value = value or ""
-    elif isinstance(default, list):
-        fits = value is None or (isinstance(value, list) and all(isinstance(each, str) for each in value))
-        value = value or []
+    elif isinstance(default, str | list):
+        value = type(default)() if value is None else value
+        fits = isinstance(value, type(default))
     else:
-        fits = value is None or number
-    if not fits:
+        fits = value is None or (is_number(value) and abs(value) <= LARGEST)  # which no NaN is
+    texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+    if not fits or not all(isinstance(text, str) for text in texts):
         raise InvalidSettingError(f"{name} has a value of the wrong kind. Reload the page.")
-    if isinstance(value, list):
-        few(value, name, MAX_CHOICES)
-    for text in value if isinstance(value, list) else [value]:
-        if isinstance(text, str):
-            plain_text(text, name, MAX_TEXT)
+    few(texts, name, MAX_CHOICES)
+    for text in texts:
+        plain_text(text, name, MAX_TEXT)
     return int(value) if isinstance(value, float) and value.is_integer() and isinstance(default, int | None) else value
 
 
@@ -89,22 +189,25 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         tradeoff = api.tradeoffs.of(question, values["use_case"], y)
     except CANNOT_READ:
         tradeoff = api.tradeoffs.without_costs(question, values["use_case"], y)
-    info = hero_info(tradeoff, x=x)
+    info, estimate = hero_info(tradeoff, x=x), tradeoff.estimate
+    drawing = hero_figure.drawing(info, height=HERO_HEIGHT)
+    source = " ".join([f"{estimate.model.id if estimate else question.model_id}.", *info.sentences])
+    chart = chart_json(drawing, info.rows, file=f"trade-off-{tradeoff.quality}", source=source)
     return {
         "values": values,
-        "x": x if tradeoff.estimate else "rank",
+        "x": x if estimate else "rank",
         "y": tradeoff.quality,
         "qualities": [[key, QUALITY_LABELS[key]] for key in tradeoff.qualities],
         "records": records(tradeoff, question.ranks),
         "fits": html.FITS,
-        "chart": _chart(tradeoff, info, tradeoff.estimate.model.id if tradeoff.estimate else question.model_id),
+        "chart": {**chart, "xs": info.xs},
         "heading": info.heading,
         "facts": list(info.facts),
         "caption": [sentence for sentence in info.sentences if sentence not in (info.heading, *info.facts)],
-        **words(api, values, tradeoff.estimate),
+        **words(api, values, estimate),
         "r": r,
         "usual_r": DEFAULTS["r"],
-        "reading_seconds": api.models.usual_reading_seconds() if tradeoff.estimate else None,
+        "reading_seconds": api.models.usual_reading_seconds() if estimate else None,
     }
 
 
@@ -115,44 +218,38 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
     advised = api.advice.advise(question, goal_of(values))
     if advised.setting:
         estimate = estimate or api.estimates.estimate(question).estimate
+    note = measure_note(api, estimate, values["use_case"])
     return {
         "address": link.write(values),
-        "without_costs": "" if advised.setting else notice_html(*advised.notes, kind="error"),
+        "without_costs": "" if advised.setting else html.notice_html(*advised.notes, kind="error"),
         "slots": {
             "advice": card(advised, estimate, values["r"]),
-            "measure-note": measure_note(api, estimate, values["use_case"]),
+            "measure-note": html.paragraphs(note) if note else "",
             "gpu-note": gpu_note(estimate),
             "length-note": length_note(question),
         },
     }
 
 
-def _chart(tradeoff: Tradeoff, info: HeroInfo, model: str) -> dict[str, Any]:
-    drawing = hero_figure.drawing(info, height=HERO_HEIGHT)
-    source = " ".join([f"{model}.", *info.sentences])
-    return {**chart_json(drawing, info.rows, file=f"trade-off-{tradeoff.quality}", source=source), "xs": info.xs}
-
-
 def measure_note(api: Api, estimate: Estimate | None, use_case: str) -> str:
     """Under the buttons that measure: what they do not tell, why they take another model, or cannot work; nothing where
     they do what they say. On a machine of one's own Train says why they cannot."""
     if use_case == RL:
-        return html.paragraphs("Both train on examples and measure held-out loss. That does not tell the reward.")
+        return "Both train on examples and measure held-out loss. That does not tell the reward."
+    embedded = f"embedded model {base_name(EMBEDDED)}"
     if estimate is None:
-        return html.paragraphs(
+        return (
             "This model cannot be read here, so it cannot be trained here: choose another base on Train, such as the "
-            f"embedded {base_name(EMBEDDED)}."
+            f"{embedded.replace('model ', '')}."
         )
-    if not api.workspace.shared:
-        return ""
-    if api.engines.why_none():
-        return html.paragraphs("Nothing can be trained on this page now: Train says why.")
+    if api.workspace.shared and api.engines.why_none():
+        return "Nothing can be trained on this page now: Train says why."
     most, has = api.workspace.limits.base_parameters, estimate.model.total_parameters
-    if most is None or has <= most:
+    if not api.workspace.shared or most is None or has <= most:
         return ""
-    return html.paragraphs(
-        f"This page trains bases of at most {count(most)} parameters, and this one has {count(has)}: the runs "
-        f"train the embedded model {base_name(EMBEDDED)} instead."
+    return (
+        f"This page trains bases of at most {units.count(most)} parameters, and this one has {units.count(has)}: the "
+        f"runs train the {embedded} instead."
     )
 
 
@@ -164,3 +261,156 @@ def gpu_note(estimate: Estimate | None) -> str:
     source = f"{price.provider}, {price.checked}".rstrip(", ") if price else ""
     cost = f"${price.usd_per_hour:.2f} per hour ({source})." if price else "No price in the table: enter your own."
     return html.paragraphs(cost, f"Usable memory: {memory_span(estimate.usable_bytes)}.")
+
+
+def goal_of(values: Mapping[str, Any]) -> Goal:
+    """What the widgets say of the use case; the core checks it."""
+    fields = {name: values[name] for name in ("use_case", "examples", "example_tokens")}
+    return Goal(**fields, forgetting=bool(values["forgetting"]))
+
+
+def card(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
+    """The recommendation beside the chart, in at most three sentences, a warning among them, which takes the place of
+    the least urgent one; everything else is folded below.
+
+    estimate: of the question as it stands, with its notes on this model and these targets; None for a model that cannot
+    be read. r: the selected rank.
+    """
+    advice = answer.advice
+    warnings = by_level(estimate.notes)[0] if estimate else ()
+    warning = f"Warning: {re.split(SENTENCE_END, warnings[0], maxsplit=1)[0]}" if warnings else ""
+    reason, rate, file = advice_words.main_sentences(advice)
+    own = answer.own
+    short = (rate, own or reason) if warning else (reason, rate, own or file)
+    low, high = advice.case.r_range or (advice.r, advice.r)
+    selected = " (selected)" if low <= r <= high else f" (selected: r = {r})"
+    settings = (
+        ("alpha", "r" if advice.case.r_range else f"{advice.lora_alpha}"),
+        ("Learning rate", advice_words.rate_in_words(advice)),
+        ("Targets", "all linear layers"),
+    )
+    more = f"Details and {counted(len(warnings) - 1, 'more warning')}" if len(warnings) > 1 else "Details"
+    title = f"Recommended: {advice_words.rank_in_words(advice)}{selected}"
+    return (
+        f'<div class="rv-advice"><h2>{escape(title)}</h2>{html.named_values(settings)}'
+        f"{html.paragraphs(' '.join(short), warning, css='')}"
+        f"{html.folded(more, _details(answer, estimate, r), name='details')}</div>"
+    )
+
+
+def _details(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
+    advice = answer.advice
+    warnings, notes = by_level(estimate.notes) if estimate else ((), ())
+    costs = [fit_in_words(Setting.of(estimate, r, answer.setting.assumptions))] if estimate else []
+    sure = advice_words.confidence_in_words(advice), advice_words.forecast_sentence(advice, answer.forecast)
+    reasons = "".join(f"<li>{_reason(reason)}</li>" for reason in advice_words.reasons(advice))
+    changes = html.bullet_list(advice_words.would_change(advice))
+    return "".join(
+        (
+            html.titled("Warnings", html.bullet_list(warnings)) if warnings else "",
+            html.paragraphs(*costs, *sure, css=""),
+            html.titled("Reasons", f"<ul>{reasons}</ul>"),
+            html.titled("What would change the recommendation", changes),
+            html.titled("Notes", html.bullet_list(notes)) if notes else "",
+        )
+    )
+
+
+def _reason(reason: advice_words.Reason) -> str:
+    source = escape(reason.source)
+    if reason.url.startswith("https://"):
+        source = html.link(source, reason.url)
+    return f'{escape(reason.text)} <span class="rv-source">{source}</span>'
+
+
+def records(tradeoff: Tradeoff, ranks: Sequence[int] = ()) -> dict[str, Any]:
+    """By rank: `figures` has value, exact value, second line and short form of each of FIGURES. A model that cannot be
+    read has a quality alone, at RANKS and these ranks."""
+    forecast = tradeoff.forecast or tradeoff.bent
+    known = {rank.r: rank for rank in forecast.ranks} if forecast else {}
+    if tradeoff.estimate is None:
+        unknown = {"figures": [["–", "", "", "–"]] * len(FIGURES), "share": "–", "fit": "", "scale": ""}
+        return {str(r): unknown | _quality(tradeoff, known.get(r)) for r in sorted({*RANKS, *ranks})}
+    estimate = tradeoff.estimate
+    rule = "α / √r" if estimate.question.lora.use_rslora else "α / r"
+    return {
+        str(rank.r): {
+            "figures": _figures(estimate, rank),
+            "share": units.percent(rank.adapter_parameters / estimate.model.total_parameters),
+            "fit": rank.fit or "",
+            **_quality(tradeoff, known.get(rank.r)),
+            "scale": f"α = {rank.lora_alpha:g}, scale {rule} = {rank.scale:.4g}",
+        }
+        for rank in estimate.ranks
+    }
+
+
+def _quality(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> dict[str, Any]:
+    exact = ""
+    if rank:
+        exact = f"{rank.median:.6f}" + ("" if rank.low_80 is None else f" ({rank.low_80:.6f} to {rank.high_80:.6f})")
+    return {
+        "quality": quality_text(tradeoff, rank),
+        "quality_exact": exact,
+        "median": rank.median if rank else None,
+    }
+
+
+def quality_text(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> str:
+    """The forecast at one rank: the median, and the 80 % band."""
+    if rank is None:
+        return "no forecast"
+    if tradeoff.forecast is None:
+        metric = METRICS[tradeoff.quality]
+        band = "" if rank.low_80 is None else f" ({metric.text(rank.low_80)} to {metric.text(rank.high_80)})"
+        return f"{metric.text(rank.median)}{band}"
+    if rank.r == tradeoff.forecast.reference_rank:
+        return "the reference"
+    median, low, high = (f"{value:.2f}".replace("-", "−") for value in (rank.median, rank.low_80, rank.high_80))
+    return f"{median} ({low} to {high}) {UNIT_WORDS[tradeoff.forecast.unit]}"
+
+
+def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
+    memory, duration, cost, gpu = rank.memory, rank.duration, rank.cost, estimate.gpu
+    setup = estimate.question.training
+    base = f"{'16-bit' if stays_16_bit(estimate.model, setup) else BASES[setup.precision]} base"
+    share = f"{units.percent(rank.adapter_parameters / estimate.model.total_parameters)} of the base"
+    count, file = units.count(rank.adapter_parameters), units.file_size(rank.adapter_bytes)
+    margin = f"; margin {rank.margin_bytes:,}" if rank.fit else ""
+
+    def ends(values: Range, form: str, sign: str = "") -> str:
+        return f"{values.low:{form}} to {sign}{values.high:{form}}"
+
+    return [
+        [
+            count,
+            f"{rank.adapter_parameters:,} parameters",
+            "; ".join(filter(None, [share, experts_at(estimate.plan, rank.r)])),
+            count,
+        ],
+        [
+            file,
+            f"{rank.adapter_bytes:,} bytes, header included",
+            f"saved in {estimate.adapter_dtype}, header included",
+            file,
+        ],
+        [
+            memory_span(memory),
+            f"{memory.low:,} to {memory.high:,} bytes, expected {memory.device:,}; {memory.while_loading:,} while "
+            f"loading{margin}",
+            f"on {gpu.name}, {base}: {units.spare(rank.spare)}" if gpu and rank.fit else f"{base}, no GPU selected",
+            units.memory_size(memory.device),
+        ],
+        [
+            time_span(duration and duration.total),
+            f"{ends(duration.total, ',.1f')} seconds, expected {duration.total.expected:,.1f}" if duration else "",
+            f"about {units.duration(duration.total.expected)}" if duration else "select a GPU with a known speed",
+            units.duration(duration.total.expected) if duration else NOT_KNOWN,
+        ],
+        [
+            money_span(cost and cost.usd),
+            f"${ends(cost.usd, ',.4f', '$')}, expected ${cost.usd.expected:,.4f}" if cost else "",
+            f"about {units.usd(cost.usd.expected)}" if cost else "select a GPU with a price, or enter one",
+            units.usd(cost.usd.expected) if cost else NOT_KNOWN,
+        ],
+    ]

@@ -10,19 +10,17 @@ from urllib.parse import parse_qsl
 
 from rankviz.api import Api
 from rankviz.core.bounds import one_of
-from rankviz.core.forecast.tradeoff import SHORTFALL_LOSS, SHORTFALLS, Tradeoff
+from rankviz.core.forecast.tradeoff import SHORTFALL_LOSS, SHORTFALLS
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.figures import X_LABELS, compare_figure, compare_info
 from rankviz.ui import link
-from rankviz.ui.explore.answer import X_DEFAULT
-from rankviz.ui.explore.records import FIGURES, FORECAST, record
-from rankviz.ui.explore.start import question_of
+from rankviz.ui.explore.answer import FIGURES, FORECAST, X_DEFAULT, question_of, records
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_json
+from rankviz.ui.parts.html import Cell
 from rankviz.ui.parts.question import ask
 
-MAX_PINS = 4
-MAX_PIN_LENGTH = 2000
+MAX_PINS, MAX_PIN_LENGTH = 4, 2000
 LETTERS = "ABCD"
 HEIGHT = 320
 PROBLEM = "Cannot be shown"
@@ -57,9 +55,13 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         api: All operations.
         body: `pins`, a list of query strings; `x` and `y`, the axes of the trade-off chart.
     """
-    pins = _pins(body.get("pins"))
+    pins = body.get("pins")
+    if not isinstance(pins, list) or not all(isinstance(pin, str) and len(pin) <= MAX_PIN_LENGTH for pin in pins):
+        raise InvalidSettingError("The pinned configurations could not be read. Remove pin from the address.")
+    if len(pins) > MAX_PINS:
+        raise InvalidSettingError(f"At most {MAX_PINS} configurations can be pinned (got {len(pins)}).")
     if not pins:
-        return {"html": html.paragraphs(EMPTY, css="rv-empty"), "chart": None}
+        return {"html": html.empty(EMPTY), "chart": None}
     x = body.get("x") or X_DEFAULT
     one_of(x, "Cost axis", tuple(X_LABELS))
     quality = body.get("y") if body.get("y") in tuple(SHORTFALLS) else SHORTFALL_LOSS
@@ -73,58 +75,41 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
                 raise InvalidSettingError(" ".join(notes))
             tradeoff = api.tradeoffs.of(ask(values), values["use_case"], quality)
         except RankVizError as error:
-            columns.append((title, pin, {"Model": html.Cell(values["model"]), PROBLEM: html.Cell(str(error))}))
+            columns.append((title, pin, {"Model": Cell(values["model"]), PROBLEM: Cell(str(error))}))
             continue
         tradeoffs.append((label, values["r"], tradeoff))
-        columns.append((title, pin, _cells(values, record(tradeoff, values["r"]))))
-    return {"html": _table(columns), "chart": _chart(tradeoffs, x) if tradeoffs else None}
-
-
-def _chart(tradeoffs: Sequence[tuple[str, int, Tradeoff]], x: str) -> dict[str, Any]:
+        columns.append((title, pin, _cells(values, records(tradeoff)[str(values["r"])])))
+    if not tradeoffs:
+        return {"html": _table(columns), "chart": None}
     info = compare_info(tradeoffs, x=x)
-    drawing = compare_figure.drawing(info, height=HEIGHT)
     source = " ".join(tradeoffs[0][2].forecast.sentences)
-    return chart_json(drawing, info.rows, file="compare", source=source)
+    drawing = compare_figure.drawing(info, height=HEIGHT)
+    return {"html": _table(columns), "chart": chart_json(drawing, info.rows, file="compare", source=source)}
 
 
-def _pins(pins: Any) -> list[str]:
-    if not isinstance(pins, list) or not all(isinstance(pin, str) and len(pin) <= MAX_PIN_LENGTH for pin in pins):
-        raise InvalidSettingError("The pinned configurations could not be read. Remove pin from the address.")
-    if len(pins) > MAX_PINS:
-        raise InvalidSettingError(f"At most {MAX_PINS} configurations can be pinned (got {len(pins)}).")
-    return pins
-
-
-def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, html.Cell]:
+def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Cell]:
     """By row name: the settings that are not the page's own, then the figures."""
-    params = {name: text for name, text in link.write(values).items() if text is not None and name != "r"}
-    figures = {name: html.Cell(*figure[:2]) for name, figure in zip(FIGURES, record["figures"], strict=True)}
-    settings = {
-        "Model": values["model"],
-        "Rank": f"r = {values['r']}",
-        **{name: text for name, text in params.items() if name not in ("model", "take")},
+    params = {name: text for name, text in link.write(values).items() if text is not None}
+    settings = {name: Cell(text) for name, text in params.items() if name not in ("r", "model", "take")}
+    figures = {name: Cell(*figure[:2]) for name, figure in zip(FIGURES, record["figures"], strict=True)}
+    return {
+        "Model": Cell(values["model"]),
+        "Rank": Cell(f"r = {values['r']}"),
+        **settings,
+        **figures,
+        "Fit": Cell(html.FITS.get(record["fit"], "")),
+        FORECAST: Cell(record["quality"], title=record["quality_exact"]),
     }
-    judged = {
-        "Fit": html.Cell(html.FITS.get(record["fit"], "")),
-        FORECAST: html.Cell(record["quality"], title=record["quality_exact"]),
-    }
-    return {name: html.Cell(text) for name, text in settings.items()} | figures | judged
 
 
-def _cell(name: str, cells: Mapping[str, html.Cell]) -> html.Cell:
+def _cell(name: str, cells: Mapping[str, Cell]) -> Cell:
     """Of a setting that the address leaves out, what it then is; of a column that cannot be shown, a dash."""
     if name in cells or PROBLEM in cells:
-        return cells.get(name, html.Cell("–"))
-    return html.Cell("" if name == PROBLEM else link.usual(name))
+        return cells.get(name, Cell("–"))
+    return Cell("" if name == PROBLEM else link.usual(name))
 
 
-def _title(name: str) -> str:
-    """ "max_length" is "Max length"."""
-    words = name.replace("_", " ")
-    return TITLES.get(name) or words[0].upper() + words[1:]
-
-
-def _table(columns: Sequence[tuple[str, str, Mapping[str, html.Cell]]]) -> str:
+def _table(columns: Sequence[tuple[str, str, Mapping[str, Cell]]]) -> str:
     """Settings first, figures last; a row in which the columns differ is marked."""
     ends = [*FIGURES, "Fit", FORECAST]
     names = list(dict.fromkeys(name for _, _, cells in columns for name in cells if name not in ends)) + ends
@@ -140,8 +125,10 @@ def _table(columns: Sequence[tuple[str, str, Mapping[str, html.Cell]]]) -> str:
         differs = len({cell.text for cell in shown}) > 1
         cells = "".join(f'<td class="rv-left" title="{escape(cell.title)}">{escape(cell.text)}</td>' for cell in shown)
         mark = '<span class="rv-unseen">differs: </span>' if differs else ""
-        title = escape(_title(name))
-        body.append(f'<tr class="{"rv-differs" if differs else ""}"><th scope="row">{mark}{title}</th>{cells}</tr>')
+        title = TITLES.get(name) or name[0].upper() + name[1:].replace("_", " ")
+        body.append(
+            f'<tr class="{"rv-differs" if differs else ""}"><th scope="row">{mark}{escape(title)}</th>{cells}</tr>'
+        )
     return (
         '<div class="rv-table-box" tabindex="0" role="region" aria-label="Pinned configurations">'
         f'<table class="rv-table rv-compare"><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(body)}</tbody>'

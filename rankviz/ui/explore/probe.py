@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -31,10 +31,11 @@ from rankviz.core.probe import (
 )
 from rankviz.core.quantity import Range
 from rankviz.core.runs.record import RunState
+from rankviz.ui.link import alpha_of
 from rankviz.ui.parts import html, question
-from rankviz.ui.parts.controls import plain, remembered
-from rankviz.ui.parts.html import Cell, Row, exact, exact_span
-from rankviz.ui.wiring import action, notice_html, wire
+from rankviz.ui.parts.controls import hidden, plain
+from rankviz.ui.parts.html import Cell, Row, exact, exact_span, notice_html
+from rankviz.ui.wiring import View, action, wire
 from rankviz.units import rounded_percent as percent
 
 POLL_SECONDS = 1.0
@@ -44,13 +45,6 @@ SETTINGS = (
     "checkpointing",
 )  # fmt: skip
 """Widgets of the question that a probe uses. It has its own batch and length: on a CPU they are smaller."""
-
-
-class Probing(NamedTuple):
-    panel: str
-    cancel: Any
-    seen: str
-    timer: Any
 
 
 def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,35 +59,20 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
             cancel = gr.Button("Cancel", visible=False, min_width=90, elem_id="probe-cancel")
         refused = plain(elem_id="probe-notice")
         panel = plain(elem_id="probe-panel")
-    seen = remembered()
-    timer = gr.Timer(POLL_SECONDS, active=False)
-
-    settings = {name: w[name] for name in SETTINGS}
-    drawing = wire(
-        partial(probing, api),
-        inputs={"model": w["model"], "seen": seen},
-        outputs={"panel": panel, "cancel": cancel, "seen": seen, "timer": timer},
-        silent=True,
-    )
-    begin = wire(
-        partial(begun, api),
-        inputs={**settings, "own_batch": batch, "own_length": length, "full": full},
-        outputs={"notice": refused},
-        notice=refused,
-    )
-    start.click(**begin).then(**drawing)
+    seen, timer = hidden(), gr.Timer(POLL_SECONDS, active=False)
+    outputs = {"panel": panel, "cancel": cancel, "seen": seen, "timer": timer}
+    drawing = wire(partial(probing, api), inputs={"model": w["model"], "seen": seen}, outputs=outputs, silent=True)
+    inputs = {name: w[name] for name in SETTINGS} | {"own_batch": batch, "own_length": length, "full": full}
+    start.click(**wire(partial(begun, api), inputs=inputs, outputs={"notice": refused}, notice=refused)).then(**drawing)
     cancel.click(inputs=w["model"], **action(partial(cancelled, api))).then(**drawing)
     timer.tick(**drawing)
     return drawing
 
 
 def about(api: Api) -> str:
-    seconds = SHARED_TIME_LIMIT_SECONDS if api.workspace.shared else TIME_LIMIT_SECONDS
-    memory = (
-        units.memory_size(SHARED_MEMORY_LIMIT_BYTES)
-        if api.workspace.shared
-        else f"{percent(FREE_MEMORY_SHARE, 0)} of the free memory"
-    )
+    seconds, memory = TIME_LIMIT_SECONDS, f"{percent(FREE_MEMORY_SHARE, 0)} of the free memory"
+    if api.workspace.shared:
+        seconds, memory = SHARED_TIME_LIMIT_SECONDS, units.memory_size(SHARED_MEMORY_LIMIT_BYTES)
     return (
         "A probe builds the real layers of this model with random weights, at two small depths, and runs training "
         "steps with this adapter on this machine. It downloads nothing. It ends after at most "
@@ -101,16 +80,12 @@ def about(api: Api) -> str:
     )
 
 
-class Begun(NamedTuple):
-    notice: str
-
-
-def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> Begun:
+def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> View:
     """Queue a probe with these settings, adapted to what this machine can train."""
     r = question.rank_of(values)
     probe = ProbeQuestion(
         model_id=(values["model"] or "").strip(),
-        lora=replace(question.lora_of(values), r=r, lora_alpha=lora_alpha(question.alpha_of(values), r)),
+        lora=replace(question.lora_of(values), r=r, lora_alpha=lora_alpha(alpha_of(values), r)),
         training=replace(
             PROBE_TRAINING,
             framework=values["framework"],
@@ -124,7 +99,7 @@ def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: An
     )
     probe, changed = api.probes.for_here(probe)
     api.probes.start(probe)
-    return Begun(notice_html(changed))
+    return View(notice=notice_html(changed))
 
 
 def cancelled(api: Api, model: str) -> None:
@@ -133,18 +108,19 @@ def cancelled(api: Api, model: str) -> None:
         api.runs.cancel(record.run_id)
 
 
-def probing(api: Api, *, model: str, seen: str) -> Probing:
+def probing(api: Api, *, model: str, seen: str) -> View:
     """The section as it stands; nothing to draw is nothing sent."""
     record = api.probes.newest(model or "")
     if record is None:
-        empty = html.paragraphs("No probe of this model on this machine yet.", css="rv-empty")
-        return Probing(empty, gr.Button(visible=False), "", gr.Timer(active=False))
-    going, standing = not record.state.ended, standing_of(api, record)
+        panel = html.empty("No probe of this model on this machine yet.")
+        return View(panel=panel, cancel=gr.Button(visible=False), seen="", timer=gr.Timer(active=False))
+    runs, standing = not record.state.ended, standing_of(api, record)
     now = f"{record.run_id} {record.state.value} {len(record.measured)} {standing}"
-    timer = gr.Timer(active=going)
+    timer = gr.Timer(active=runs)
     if now == seen:
-        return Probing(gr.skip(), gr.skip(), gr.skip(), timer)
-    return Probing(panel_html(api, record, standing), gr.Button(visible=going), now, timer)
+        return View(timer=timer)
+    panel = panel_html(api, record, standing)
+    return View(panel=panel, cancel=gr.Button(visible=runs), seen=now, timer=timer)
 
 
 def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
@@ -154,18 +130,16 @@ def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
     what = f"r = {request.lora.r}, {training.framework}, {training.precision}, {training.optim}, {tokens}"
     parts = [f"<h2>{escape(request.model_id)}, {escape(what)}</h2>"]
     if standing:
+        ended = len(record.measured) + len(record.did_not_fit) + len(record.skipped)
         parts.append(f'<p role="status">{escape(standing)}</p>')
-        done = len(record.measured) + len(record.did_not_fit) + len(record.skipped)
-        parts.append(html.progress(done / len(request.depths), label="Depths measured"))
+        parts.append(html.progress(ended / len(request.depths), label="Depths measured"))
     elif record.state is RunState.CANCELLED:
         parts.append(html.paragraphs("Cancelled."))
-    summary = api.probes.summary(record.run_id)
-    if record.error:
-        parts.append(notice_html(record.error, kind="error"))
+    parts.append(notice_html(record.error or "", kind="error"))
     if record.measured:
+        summary = api.probes.summary(record.run_id)
         rows = [
-            Row(cells=_cells(line), chosen="All" in line.name and "estimated" not in line.name)
-            for line in lines_of(summary)
+            Row(_cells(line), chosen="All" in line.name and "estimated" not in line.name) for line in lines_of(summary)
         ]
         parts.append(html.table(headers(summary), rows, label="Probe"))
     parts.append(notice_html(*sentences(record)))
@@ -176,15 +150,15 @@ def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
 
 def _cells(line: Line) -> tuple[Cell, ...]:
     """With the exact values on hover."""
-    titles = ("", _exact(line.memory_bytes, "bytes"), _exact(line.seconds, "seconds"))
+
+    def exactly(value: float | Range | str, unit: str) -> str:
+        if isinstance(value, str):
+            return ""
+        return exact_span(value, unit) if isinstance(value, Range) else exact(value, unit)
+
     pace = exact(line.tokens_per_second) if line.tokens_per_second else ""
-    return tuple(Cell(text, title=title) for text, title in zip(line.texts, (*titles, pace), strict=True))
-
-
-def _exact(value: float | Range | str, unit: str) -> str:
-    if isinstance(value, str):
-        return ""
-    return exact_span(value, unit) if isinstance(value, Range) else exact(value, unit)
+    titles = ("", exactly(line.memory_bytes, "bytes"), exactly(line.seconds, "seconds"), pace)
+    return tuple(Cell(text, title=title) for text, title in zip(line.texts, titles, strict=True))
 
 
 def standing_of(api: Api, record: ProbeRecord) -> str:
@@ -193,11 +167,8 @@ def standing_of(api: Api, record: ProbeRecord) -> str:
         return ""
     if record.state is RunState.QUEUED:
         return f"Queued. {api.runs.place_in_words(record.run_id)}"
-    return f"{record.stage[:1].upper()}{record.stage[1:]}. {_elapsed(record)} elapsed."
-
-
-def _elapsed(record: ProbeRecord) -> str:
-    return units.duration(max(1.0, time.time() - record.started_at)) if record.started_at else ""
+    elapsed = units.duration(max(1.0, time.time() - record.started_at)) if record.started_at else ""
+    return f"{record.stage[:1].upper()}{record.stage[1:]}. {elapsed} elapsed."
 
 
 def _where(record: ProbeRecord) -> str:

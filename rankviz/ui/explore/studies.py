@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -16,8 +16,8 @@ from rankviz.figures.studies import GAP, VALUE, StudiesInfo, shapes_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
-from rankviz.ui.parts.html import Cell, Row
-from rankviz.ui.wiring import action, notice_html, wire
+from rankviz.ui.parts.html import Cell, notice_html
+from rankviz.ui.wiring import View, action, wire
 from rankviz.units import counted
 
 HEIGHT = 440
@@ -32,35 +32,20 @@ X_CHOICES = [("Rank", "rank"), ("Trainable parameters", "parameters"), ("Adapter
 Y_CHOICES = [("Shortfall from the best rank", GAP), ("Value as published", VALUE)]
 
 
-class Shown(NamedTuple):
-    wide: str
-    attention: str
-    rest: str
-    summary: str
-    studies: str
-    remove: Any
-    """The button; there where something was added."""
-
-
 def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     """The section; returns the event that draws it. w: the question's widgets."""
     plain("<h2>Published studies</h2>", elem_id="evidence")
     with gr.Row(elem_classes="rv-bar"):
-        x = gr.Dropdown(X_CHOICES, value="rank", label="Cost axis", interactive=True, min_width=150)
-        y = gr.Dropdown(Y_CHOICES, value=GAP, label="Quality axis", interactive=True, min_width=150)
-        upload = gr.UploadButton(
-            "Add your results (CSV or PEFT's JSON)",
-            file_types=[".csv", ".json"],
-            file_count="multiple",
-            min_width=170,
-            size="md",
-        )
-        remove = gr.Button("Remove added files", visible=False, min_width=170, size="md", elem_id="evidence-remove")
+        axis, looks = {"interactive": True, "min_width": 150}, {"min_width": 170, "size": "md"}
+        x = gr.Dropdown(X_CHOICES, value="rank", label="Cost axis", **axis)
+        y = gr.Dropdown(Y_CHOICES, value=GAP, label="Quality axis", **axis)
+        label, types = "Add your results (CSV or PEFT's JSON)", [".csv", ".json"]
+        upload = gr.UploadButton(label, file_types=types, file_count="multiple", **looks)
+        remove = gr.Button("Remove added files", visible=False, elem_id="evidence-remove", **looks)
     notice = plain(elem_id="evidence-notice")
     with gr.Row(elem_classes="rv-charts rv-facets"):
         charts = {name: chart(title, height=HEIGHT, elem_id=f"evidence-{name}") for name, (title, _) in FIGURES.items()}
-    summary = plain(elem_id="evidence-summary")
-    studies = plain(elem_id="evidence-studies")
+    summary, studies = plain(elem_id="evidence-summary"), plain(elem_id="evidence-studies")
     inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x, "y": y}
     outputs = {**charts, "summary": summary, "studies": studies, "remove": remove}
     drawing = wire(partial(shown, api), inputs=inputs, outputs=outputs, silent=True)
@@ -87,8 +72,9 @@ def removed(api: Api) -> str:
     return notice_html(f"Removed {counted(len(names), 'result file')}.")
 
 
-def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str, y: str) -> Shown:
-    """Three figures with the nearest studies by their targets, a summary, and the sources."""
+def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str, y: str) -> View:
+    """Three figures with the nearest studies by their targets, a summary, and the sources; the button that removes is
+    there where something was added."""
     methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))
     subject = api.studies.subject(model or "", use_case)
     near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
@@ -100,7 +86,7 @@ def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rs
     }
     charts = {name: _chart(info, name) for name, info in infos.items()}
     remove = gr.update(visible=bool(api.studies.added()))
-    return Shown(**charts, summary=_summary(api, infos.values()), studies=_studies(every), remove=remove)
+    return View(**charts, summary=_summary(api, infos.values()), studies=_studies(every), remove=remove)
 
 
 def _nearest(near: Sequence[Near]) -> list[Near]:
@@ -114,51 +100,35 @@ def _chart(info: StudiesInfo, name: str) -> str:
 
 
 def _summary(api: Api, infos: Iterable[StudiesInfo]) -> str:
+    infos = list(infos)
+    unsized = ", ".join(dict.fromkeys(label for info in infos for label in info.unsized))
+    without_shares = ", ".join(dict.fromkeys(label for info in infos for label in info.without_shares))
     sentences = [
         "One line is one study, base model, task, length and run date. Lines never join studies, and only ranks on the "
-        "same line can be compared."
+        "same line can be compared.",
+        *(each.in_words for each in api.studies.rate_by_rank()),
+        unsized and f"These studies are left out, because their adapter sizes are not known: {unsized}.",
+        without_shares
+        and f"Lines whose best value is 0 are left out, because a distance from 0 has no percentage: {without_shares}.",
     ]
-    sentences += [each.in_words for each in api.studies.rate_by_rank()]
-    if unsized := dict.fromkeys(label for info in infos for label in info.unsized):
-        sentences.append(
-            f"These studies are left out, because their adapter sizes are not known: {', '.join(unsized)}."
-        )
-    if without_shares := dict.fromkeys(label for info in infos for label in info.without_shares):
-        sentences.append(
-            "Lines whose best value is 0 are left out, because a distance from 0 has no percentage: "
-            f"{', '.join(without_shares)}."
-        )
-    return html.paragraphs(" ".join(sentences))
+    return html.paragraphs(" ".join(filter(None, sentences)))
 
 
 def _studies(near: Sequence[Near]) -> str:
     """Sources, policies and caveats of all that is drawn."""
-    rows = [
-        Row(
-            cells=[
-                Cell(n.line.study.label, kind="narrow", href=n.line.study.source or "", sub=n.line.study.citation),
-                Cell(n.line.model.base_model, kind="narrow", sub=n.in_words),
-                Cell(n.line.study.learning_rate_and_alpha_policy, kind="narrow", sub=n.line.study.learning_rate_label),
-                Cell(_best(n), kind="narrow", sub=_full(n)),
-                Cell(n.line.study.caveat, kind="wrap", sub=f"checked {n.line.study.checked}, {n.line.study.licence}"),
-            ]
-        )
-        for n in near
-    ]
-    body = html.table(
-        ["Study and source", "Base model and similarity", "Learning rate and alpha", "Best rank", "Caveat"],
-        rows,
-        label="Studies shown",
-        left=5,
-    )
+
+    def cells(n: Near) -> list[Cell]:
+        study, line = n.line.study, n.lines[-1]
+        best = f"r = {line.best.rank} of {', '.join(map(str, line.ranks))}: {line.best.value:g} {metric_in_words(line)}"
+        full = f"full fine-tuning {line.full.value:g}" if line.full else ""
+        return [
+            Cell(study.label, kind="narrow", href=study.source or "", sub=study.citation),
+            Cell(n.line.model.base_model, kind="narrow", sub=n.in_words),
+            Cell(study.learning_rate_and_alpha_policy, kind="narrow", sub=study.learning_rate_label),
+            Cell(best, kind="narrow", sub=full),
+            Cell(study.caveat, kind="wrap", sub=f"checked {study.checked}, {study.licence}"),
+        ]
+
+    headers = ["Study and source", "Base model and similarity", "Learning rate and alpha", "Best rank", "Caveat"]
+    body = html.table(headers, [cells(n) for n in near], label="Studies shown", left=5)
     return html.folded(f"Sources, learning-rate policies and caveats of the {len(near)} base models shown", body)
-
-
-def _best(near: Near) -> str:
-    line = near.lines[-1]
-    return f"r = {line.best.rank} of {', '.join(map(str, line.ranks))}: {line.best.value:g} {metric_in_words(line)}"
-
-
-def _full(near: Near) -> str:
-    full = near.lines[-1].full
-    return f"full fine-tuning {full.value:g}" if full else ""

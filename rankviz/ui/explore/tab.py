@@ -1,26 +1,40 @@
-"""The Explore tab has the settings on the left and the estimate on the right."""
+"""The Explore tab has the settings on the left and the estimate on the right, with sections below.
+
+The page's script fills figures, chart, recommendation and table of ranks: they hold no values of Gradio's, so a change
+of the rank costs nothing but a few texts. A section is computed when it is opened, and again when the question changes.
+"""
 
 from functools import partial
+from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.accuracy.report import in_words
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
+from rankviz.core.lora.targets import names_in
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.core.studies.lines import RL
-from rankviz.ui.explore import export as takeaway
-from rankviz.ui.explore import frame, sections
-from rankviz.ui.explore.routes import UNBROKEN
-from rankviz.ui.explore.start import suitable
-from rankviz.ui.parts import question
-from rankviz.ui.parts.controls import busy, done, plain, slot
-from rankviz.ui.parts.question import CUSTOM
-from rankviz.ui.wiring import on_any, quiet, wire
+from rankviz.errors import RankVizError
+from rankviz.export.formats import Written
+from rankviz.export.recipe import FRAMEWORKS
+from rankviz.export.script import OPEN_IN_COLAB
+from rankviz.export.tables import Table, ranks_table
+from rankviz.figures import X_LABELS, memory_figure, memory_info, parameters_figure, parameters_info
+from rankviz.ui.explore import fit, probe, studies
+from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, goal_of, suitable
+from rankviz.ui.guide.tab import rests_on_html
+from rankviz.ui.link import CHOICES, CUSTOM, DEFAULTS, PARTS, flags_of
+from rankviz.ui.parts import charts, html, question
+from rankviz.ui.parts.charts import MENU, chart, chart_value
+from rankviz.ui.parts.controls import busy, copyable, done, hidden, plain, scripted, slot
+from rankviz.ui.parts.html import code_html, notice_html
+from rankviz.ui.wiring import View, on_any, quiet, wire
 
 MEASURE = {
     "rate": f"Rate first: {UNBROKEN}{RATE_RANKS[0]} at two learning rates",
@@ -30,15 +44,66 @@ MEASURE_LOOKS = {"rate": {"elem_id": "measure-rate"}, "quick": {"elem_id": "meas
 """Buttons that fill the form of Train, by the mode that they choose. The learning rate matters more than the rank."""
 REFITS = ("preset", "framework", "unsloth_class", "precision")
 """Widgets that decide, with the model, which modules there are to tick."""
-TYPED = ("modules", "parts", "length", *question.NAMES)
+TYPED = ("modules", "parts", "length", *question.DATA)
 """Only a person changes these; an empty number box reports a change whenever the page loads."""
+FITTED_BY = ("model", "modules", "names", "text_only", "parts", "expert_rank", *REFITS)
+FITTED = ("modules", "moe_scheme", "expert_rank", "parts", "unsloth_class", "text_only", "preset", "framework")
+SECTION_HEIGHT = 340
+COLAB = "colab"
+OPEN_COLAB = (
+    '<a class="rv-button" href="https://colab.research.google.com/#upload=true" target="_blank" rel="noopener">'
+    "Open Colab</a>"
+)
+
+HERO_TITLE = "Cost and quality by rank"
+FIGURE = (
+    '<div class="rv-figure"><h2>{}</h2><div class="rv-value">–</div><div class="rv-sub"></div>'
+    '<dl class="rv-steps"></dl></div>'
+)
+RANK_HEADERS = ("r", "Trainable parameters", "Share", "Adapter file", "GPU memory", "Time", "Cost", "Fit", FORECAST)
+RANKS = """
+<div class="rv-table-box" tabindex="0" role="region" aria-label="All ranks"><table class="rv-table">
+<thead><tr>{headers}</tr></thead><tbody></tbody></table></div>
+"""
+TOOLS = """
+<div class="rv-bar-buttons">
+  <button type="button" class="rv-button" data-pin><span>Pin to compare</span><span data-pins></span></button>
+  <button type="button" class="rv-button" data-present>Present</button>
+  <button type="button" class="rv-button" data-open="export">Colab or script</button>
+</div>
+"""
+COMPARE = """
+<div><div class="rv-pins"></div>
+<figure class="rv-chart" hidden><figcaption><h2>Ranks of the pinned configurations</h2></figcaption>
+<div class="rv-plot" role="group" aria-label="Ranks of the pinned configurations" style="height:320px"></div></figure>
+</div>
+"""
+HERO = """
+<figure class="rv-chart rv-hero" data-waiting>
+  <figcaption><h2>{title}</h2>
+    <b data-presenting data-model hidden></b>
+    <span class="rv-choice" role="group" aria-label="Cost axis">{axes}</span>
+    <button type="button" class="rv-button" data-presenting data-present hidden>Close</button>
+    <label class="rv-select"><span>Quality</span><select aria-label="Quality axis"></select></label>
+    {menu}
+  </figcaption>
+  <p class="rv-hero-heading" hidden></p>
+  <div class="rv-hero-plot">
+    <div class="rv-plot" role="group" aria-label="Trade-off chart" style="height:{height}px"></div>
+    <div class="rv-grip" role="slider" tabindex="0" aria-label="Rank on the trade-off chart" aria-valuemin="1"
+      aria-valuemax="256" hidden><span class="rv-grip-label"></span><span class="rv-grip-dot"></span></div></div>
+  <ul class="rv-caption rv-hero-facts" aria-label="What published studies agree on" hidden></ul>
+  <details class="rv-details"><summary>What this chart rests on</summary><div class="rv-caption rv-hero-words"></div>
+  </details>
+</figure>
+"""
 
 
 class Exploring(NamedTuple):
     """What the rest of the page needs of this tab."""
 
     question: dict[str, Any]
-    """The question's widgets, by the names of question.DEFAULTS."""
+    """The question's widgets, by the names of link.DEFAULTS."""
     fit: dict[str, Any]
     """The event that makes widgets follow the model, after they were set from elsewhere."""
     restored: dict[str, Any]
@@ -50,16 +115,27 @@ class Exploring(NamedTuple):
 
 
 def build(api: Api) -> Exploring:
+    take = {"label": "Export as", "interactive": True, "min_width": 220, "elem_id": "take", "render": False}
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question rv-sticky"):
             w = question.question_widgets(model_choices(api), list(api.workspace.gpus))
         with gr.Column(elem_classes="rv-answer"):
             slot("notice")
             notice = plain(elem_id="notice")
-            frame.figures()
+            cards = "".join(FIGURE.format(escape(name)) for name in FIGURES)
+            figures = f'<div class="rv-figures" data-waiting>{cards}</div>'
+            scripted(figures, "RankVizExplore.figures(element)", elem_id="figures")
             with gr.Row(elem_classes="rv-hero-row"):
                 with gr.Column(scale=1, min_width=300):
-                    curve = frame.hero()
+                    axes = "".join(
+                        f'<button type="button" data-x="{key}" aria-pressed="false">{escape(label)}</button>'
+                        for key, label in X_LABELS.items()
+                    )
+                    hero = HERO.format(
+                        title=HERO_TITLE, menu=MENU.format(title=HERO_TITLE), axes=axes, height=HERO_HEIGHT
+                    )
+                    script = "RankVizHero.chart(element, trigger); // 'select'"
+                    curve = scripted(hero, script, elem_id="tradeoff")
                 with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
                     slot("advice")
                     measure = {
@@ -67,37 +143,27 @@ def build(api: Api) -> Exploring:
                         for mode, words in MEASURE.items()
                     }
                     slot("measure-note")
-                    frame.tools()
-            w["take"] = takeaway.choice()
-            inputs = {name: w[name] for name in question.DEFAULTS}
+                    scripted(TOOLS, "", elem_id="tools")
+            w["take"] = gr.Dropdown(CHOICES["take"], value=DEFAULTS["take"], **take)
+            inputs = {name: w[name] for name in DEFAULTS}
             asking = _in_browser("asked", list(inputs.values()))
-            sections.build(api, w, inputs, asking)
+            _sections(api, w, inputs, asking)
 
-    fitting, following = (
-        wire(
-            partial(view, api),
-            inputs={name: w[name] for name in FITTED_BY},
-            outputs={name: w[name] for name in Fitted._fields},
-            silent=True,
-        )
-        for view in (fitted, followed)
-    )
+    by, of = {name: w[name] for name in FITTED_BY}, {name: w[name] for name in FITTED}
+    fitting, following = (wire(partial(view, api), inputs=by, outputs=of, silent=True) for view in (fitted, followed))
     changes = [w[name].change for name in inputs if name not in ("r", *TYPED)] + [w[name].input for name in TYPED]
     gr.on(changes, **asking)
-    w["use_case"].change(main_measure, w["use_case"], measure["quick"], **quiet())
+    # The quick look is the main button, except where its held-out loss does not tell the reward.
+    main = {"inputs": w["use_case"], "outputs": measure["quick"], **quiet()}
+    w["use_case"].change(lambda case: gr.Button(variant="secondary" if case == RL else "primary"), **main)
     w["model"].change(**following).then(**asking)
     on_any(*(w[name].change for name in REFITS), w["parts"].input).then(**fitting).then(**asking)
-
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
-    w["alpha_rule"].change(
-        lambda rule: gr.Number(visible=rule == "fixed"), w["alpha_rule"], w["alpha_fixed"], **quiet()
-    )
-    measuring = wire(
-        partial(question.measured, api),
-        inputs={"file": w["data_file"], "epochs": w["epochs"]},
-        outputs={name: w[name] for name in question.Measured._fields},
-        notice=notice,
-    )
+    fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
+    w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
+    filled = {name: w[name] for name in (*question.DATA, "length", "measured_file", "file_note")}
+    from_file = {"file": w["data_file"], "epochs": w["epochs"]}
+    measuring = wire(partial(question.measured, api), inputs=from_file, outputs=filled, notice=notice)
     w["data_file"].upload(**measuring).then(**asking)
     w["upload"].upload(**busy("model-busy", "Building the model of this config.json, without weights …"))
     upload = wire(partial(uploaded, api), inputs={"file": w["upload"]}, outputs={"model": w["model"]}, notice=notice)
@@ -112,15 +178,62 @@ def build(api: Api) -> Exploring:
     )
 
 
-def main_measure(use_case: str) -> Any:
-    """The quick look is the main button, except where its held-out loss does not tell the reward."""
-    return gr.Button(variant="secondary" if use_case == RL else "primary")
-
-
 def _in_browser(function: str, inputs: list[Any]) -> dict[str, Any]:
     """An event without a server: a function of the page's script gets the question's values, as DEFAULTS has them."""
     script = f"(...values) => {{ RankVizExplore.{function}(values); return []; }}"
     return {"fn": None, "inputs": inputs, "outputs": None, "js": script, "queue": False, "show_progress": "hidden"}
+
+
+def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[str, Any]) -> None:
+    """The row of sections. w: the question's widgets; inputs: those that make the question; asking: the event that
+    sends it as it stands."""
+
+    def tab(label: str, name: str) -> gr.Tab:
+        """Its name is in the address while it is open."""
+        return gr.Tab(label, id=name, elem_id=f"section-{name}")
+
+    def view(function: Any, **outputs: Any) -> dict[str, Any]:
+        return wire(partial(function, api), inputs=inputs, outputs=outputs, silent=True)
+
+    with gr.Tabs(elem_id="sections", overflow_behavior="wrap"):
+        with tab("All ranks", "ranks"):
+            heads = (f'<th scope="col" class="{"" if i else "rv-left"}">{h}</th>' for i, h in enumerate(RANK_HEADERS))
+            scripted(RANKS.format(headers="".join(heads)), "RankVizExplore.ranks(element)", elem_id="ranks")
+            ranks_file = charts.download_widgets("all ranks", elem_id="ranks-download")
+        with tab("Compare", "compare"):
+            scripted(COMPARE, "RankVizPresent.compare(element, trigger)", elem_id="compare")
+        with tab("Fit and changes", "fit") as fit_tab:
+            decided = fit.build()
+        with tab("Memory", "memory") as memory_tab:
+            title = "Memory by component and rank, estimated"
+            memory = chart(title, height=SECTION_HEIGHT, elem_id="memory")
+        with tab("Modules", "modules") as modules_tab:
+            modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
+        with tab("Studies", "studies") as studies_tab:
+            published = studies.build(api, w)
+        with tab("Accuracy", "accuracy") as accuracy_tab:
+            rests_on = plain(elem_id="rests-on")
+        with tab("Probe", "probe") as probe_tab:
+            probing = probe.build(api, w)
+        with tab("Export", "export") as export_tab:
+            colab = copyable(elem_id="colab")
+            with gr.Row(elem_classes="rv-bar"):
+                w["take"].render()
+            exporting = view(takeaway, colab=colab, code=copyable(elem_id="script"))
+    charts.offer(api, ranks_file, partial(ranks_of, api), inputs)
+    for section, drawing in (
+        (fit_tab, view(fit.decisions, **decided)),
+        (memory_tab, view(memory_picture, chart=memory)),
+        (modules_tab, view(modules_picture, chart=modules)),
+        (studies_tab, published),
+        (accuracy_tab, view(resting, words=rests_on)),
+        (probe_tab, probing),
+        (export_tab, exporting),
+    ):
+        redraw = hidden(f"RankVizExplore.section({section.label!r}, () => trigger('submit'))")
+        gr.on([section.select, redraw.submit], **drawing)
+    w["take"].change(**exporting)
+    fit.connect(w, decided, asking)
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
@@ -140,33 +253,8 @@ def model_label(row: Any, whole: Any = None) -> str:
     return f"{row.id} · {size}" + ("" if row.verified else ", total unverified")
 
 
-FITTED_BY = (
-    "model",
-    "preset",
-    "modules",
-    "names",
-    "framework",
-    "precision",
-    "unsloth_class",
-    "text_only",
-    "parts",
-    "expert_rank",
-)
-
-
-class Fitted(NamedTuple):
-    modules: Any
-    moe_scheme: Any
-    expert_rank: Any
-    parts: Any
-    unsloth_class: Any
-    text_only: Any
-    preset: Any = gr.skip()
-    framework: Any = gr.skip()
-
-
-def followed(api: Api, **values: Any) -> Fitted:
-    """The same after another model was chosen: with targets and a framework that it can be trained with, where the
+def followed(api: Api, **values: Any) -> View:
+    """`fitted` after another model was chosen: with targets and a framework that it can be trained with, where the
     chosen ones cannot train it."""
     model = api.models.get(values["model"] or "")
     chosen = LoraConfig(target_modules=values["preset"], unsloth_class=values["unsloth_class"])
@@ -174,7 +262,7 @@ def followed(api: Api, **values: Any) -> Fitted:
     if values["preset"] == CUSTOM or api.models.preset_names(model, chosen, training):
         return fitted(api, **values)
     suited = suitable(api, values)
-    return fitted(api, **{**values, **suited})._replace(**suited)
+    return View(**{**vars(fitted(api, **{**values, **suited})), **suited})
 
 
 def fitted(
@@ -190,7 +278,7 @@ def fitted(
     text_only: bool = False,
     parts: list[str] | None = None,
     expert_rank: str = "r",
-) -> Fitted:
+) -> View:
     """The widgets that depend on the model: its modules to tick, with what is targeted ticked, the experts, and under
     Unsloth the trained parts of a whole multimodal model, whose class is always FastVisionModel."""
     spec = api.models.get(model or "")
@@ -198,35 +286,88 @@ def fitted(
     has_towers = unsloth and offers_text_only(spec)
     text_only = text_only and has_towers
     has_parts = unsloth and spec.tower == "whole model" and not text_only
-    # What is hidden must not count.
-    parts = (question.DEFAULTS["parts"] if parts is None else parts) if has_parts else question.DEFAULTS["parts"]
     own_class = unsloth and not has_parts
-    unsloth_class = unsloth_class if own_class else question.DEFAULTS["unsloth_class"]
+    # What is hidden must not count.
+    parts = parts if has_parts and parts is not None else DEFAULTS["parts"]
+    unsloth_class = unsloth_class if own_class else DEFAULTS["unsloth_class"]
     choices = api.models.modules(spec)
-    own = [choice.name for choice in choices]
-    chosen = (*(modules or ()), *question.names_in(names))
-    lora = LoraConfig(
-        target_modules=preset, unsloth_class=unsloth_class, text_only=text_only, **question.flags_of(parts)
-    )
+    lora = LoraConfig(target_modules=preset, unsloth_class=unsloth_class, text_only=text_only, **flags_of(parts))
     training = TrainingSetup(framework=framework, precision=precision)
+    chosen = (*(modules or ()), *names_in(names))
     wanted = chosen if preset == CUSTOM else api.models.preset_names(spec, lora, training)
-    ticked = [name for name in own if name in wanted]  # experts are parameters, not modules to tick
-    return Fitted(
+    ticked = [choice.name for choice in choices if choice.name in wanted]  # experts are parameters, not modules
+    return View(
         modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
         moe_scheme=gr.Dropdown(visible=spec.has_experts),
         expert_rank=gr.Dropdown(value=expert_rank if spec.has_experts else "r", visible=spec.has_experts),
-        parts=gr.CheckboxGroup(question.PARTS, value=parts, visible=has_parts),
+        parts=gr.CheckboxGroup(PARTS, value=parts, visible=has_parts),
         unsloth_class=gr.Dropdown(list(UNSLOTH_CLASSES), value=unsloth_class, visible=own_class),
         text_only=gr.Checkbox(text_only, visible=has_towers),
     )
 
 
-class Uploaded(NamedTuple):
-    model: Any
-
-
-def uploaded(api: Api, *, file: str) -> Uploaded:
+def uploaded(api: Api, *, file: str) -> View:
     """The model of an uploaded config.json becomes the selected one."""
     spec = api.models.get(file)
     choices = [*model_choices(api), (f"{spec.name} (your config.json)", file)]
-    return Uploaded(gr.Dropdown(choices=choices, value=file))
+    return View(model=gr.Dropdown(choices=choices, value=file))
+
+
+def memory_picture(api: Api, **values: Any) -> View:
+    """Memory by component at each rank."""
+    asked = question.ask(values)
+    answer = api.estimates.estimate(asked)
+    info = memory_info(answer.estimate, chosen_r=values["r"])
+    basis = f"{info.source} Framework: {FRAMEWORKS[asked.training.framework]}. {in_words(answer.basis)}"
+    drawing = memory_figure.drawing(info, height=SECTION_HEIGHT)
+    return View(chart=chart_value(drawing, info.rows, file="memory", source=basis))
+
+
+def modules_picture(api: Api, **values: Any) -> View:
+    """Adapter parameters by module and block, at the chosen rank."""
+    info = parameters_info(api.estimates.estimate(question.ask(values)).estimate.plan, values["r"])
+    drawing = parameters_figure.drawing(info, height=SECTION_HEIGHT)
+    return View(chart=chart_value(drawing, info.rows, file="modules", source=info.source))
+
+
+def resting(api: Api, **values: Any) -> View:
+    """What the estimate rests on, and the measured rows most like it."""
+    every_rank = question.ask(values)
+    rows = api.estimates.rests_on(every_rank, values["r"]).rows
+    return View(words=rests_on_html(rows, in_words(api.estimates.estimate(every_rank).basis)))
+
+
+def ranks_of(api: Api, **values: Any) -> Table:
+    """The table of ranks with all numbers, for a file."""
+    answer = api.estimates.estimate(question.ask(values))
+    return ranks_table(answer.estimate, answer.basis)
+
+
+def takeaway(api: Api, **values: Any) -> View:
+    """A notebook for Colab and the chosen file, with the recommended learning rate. What cannot express the settings
+    says why in its place, once."""
+    chosen = question.ask(values)
+    chosen.validate()  # what is wrong there is said above, once
+
+    def written(name: str) -> Written | str:
+        try:
+            return api.exports.write(chosen, values["r"], name, goal=goal_of(values))
+        except RankVizError as error:
+            return notice_html(str(error), kind="error")
+
+    notebook, file = written(COLAB), written(values["take"])
+    if isinstance(notebook, str):
+        return View(colab=notebook, code="" if file == notebook else _boxes(file))
+    about = html.paragraphs(f"Download the notebook and open Colab. {OPEN_IN_COLAB}", *notebook.notes)
+    looks = {"caption": about, "tools": OPEN_COLAB, "folded": "Show the notebook"}
+    colab = code_html(notebook.text, title="Google Colab", file_name=notebook.file_name, **looks)
+    return View(colab=colab, code=_boxes(file))
+
+
+def _boxes(written: Written | str) -> str:
+    if isinstance(written, str):
+        return written
+    name, notes = written.file_name, html.paragraphs(*written.notes) if written.notes else ""
+    fold = "Show the notebook" if name.endswith(".ipynb") else ""
+    first = code_html(written.text, title=name, file_name=name, caption=notes, folded=fold)
+    return first + "".join(code_html(text, title=each, file_name=each) for each, text in written.beside)

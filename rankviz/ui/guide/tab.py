@@ -1,33 +1,36 @@
 """The Guide tab explains rank, the terms, and how numbers are computed, for the selected model. Built when opened."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.estimates import EstimateAnswer
+from rankviz.core.accuracy.report import AccuracyReport, ReportRow, Score
 from rankviz.core.advice.advice import Alternative, Mean
-from rankviz.core.advice.rules import LORA, RANK_RULES, SETTINGS, RankRule
+from rankviz.core.advice.rules import LORA, RANK_RULES, SETTINGS
 from rankviz.core.advice.use_case import DEFAULT, USE_CASES
 from rankviz.core.advice.words import BY_TASK, aim_in_words, rule_evidence
 from rankviz.core.forecast.bands import KINDS
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.core.spectrum import TERMS
-from rankviz.ui.guide import accuracy
+from rankviz.figures import accuracy_figure, accuracy_info
 from rankviz.ui.parts import html
+from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.parts.html import Cell, Row, rounded
 from rankviz.ui.parts.question import ask
-from rankviz.ui.wiring import wire
+from rankviz.ui.wiring import View, wire
 from rankviz.units import counted
 from rankviz.units import rounded_percent as percent
 
+HEIGHT = 460
 ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
 PAGES = {
     "Unsloth documentation, LoRA hyperparameters guide": (
@@ -36,124 +39,21 @@ PAGES = {
     "LoRA Without Regret": "https://thinkingmachines.ai/blog/lora/",
 }
 """Addresses of sources that are no papers, by how their names begin."""
-
-
-def linked(source: str) -> str:
-    """The names of sources, separated by "; ", each with its address where it has one."""
-    return '<span class="rv-under">' + "; ".join(_link(name) for name in source.split("; ")) + "</span>"
-
-
-def _link(name: str) -> str:
-    paper = ARXIV.search(name)
-    known = (address for begin, address in PAGES.items() if name.startswith(begin))
-    address = f"https://arxiv.org/abs/{paper[1]}" if paper else next(known, "")
-    if not address:
-        return escape(name)
-    return f'<a href="{escape(address)}" target="_blank" rel="noopener">{escape(name)}</a>'
-
-
 WHAT_IT_IS = (
     "LoRA leaves the weights of the base unchanged. Beside each targeted weight matrix it trains two thin matrices, A "
     "with r rows and B with r columns, and adds their product to the weight. A higher rank r can learn a more complex "
     "change; the adapter file grows in proportion, and the table shows what else grows with it in this model."
 )
-
-
-def what_is_html() -> str:
-    """What a rank is, in three sentences."""
-    return f'<div class="rv-advice"><p>{WHAT_IT_IS} {linked(LORA)}</p></div>'
-
-
-def rules_html(api: Api, **values: Any) -> str:
-    """The rule of thumb, each line with this model's numbers. values: of the question's widgets."""
-    question = replace(ask(values), ranks=tuple(rule.r for rule in RANK_RULES))
-    answer, record = api.estimates.estimate(question), api.advice.record()
-    table = html.table(
-        ["Rank", "Use", "Trainable", "Share", "Adapter file", "Memory", "Reason, and what published scores say"],
-        [_rule_row(rule, answer, rule_evidence(record, rule)) for rule in RANK_RULES],
-        label="Rule of thumb",
-        left=2,
-    )
-    estimate = answer.estimate
-    where = f" on {estimate.gpu.name}" if estimate.gpu else ""
-    name = question.model_id if question.model_id in estimate.model.aliases else estimate.model.id
-    advised = (
-        "Recommended: r = 32 with alpha = r. r = 16 for a quick experiment, a simple task or a small file; r = 64 for "
-        f"a complex task, continued pretraining, or if the file size does not matter. {BY_TASK} Tune the learning rate "
-        "first."
-    )
-    about = (
-        f"The usual rule of thumb, with the numbers for {name}{where} and the settings of Explore. α = r, dropout 0, "
-        "bias none."
-    )
-    return html.paragraphs(advised, about) + table
-
-
-def _rule_row(rule: RankRule, answer: EstimateAnswer, published: str) -> Row:
-    rank = answer.rank(rule.r)
-    case = next(case for case in USE_CASES if case.rule is rule)
-    return Row(
-        cells=[
-            Cell(
-                rule.label,
-                sub=f"here r\xa0=\xa0{case.r}{', default' if case.name == DEFAULT else ''}",
-            ),
-            Cell(rule.use, kind="narrow"),
-            Cell(units.count(rank.adapter_parameters), title=f"{rank.adapter_parameters:,}"),
-            units.percent(answer.share(rank)),
-            Cell(units.file_size(rank.adapter_bytes), title=f"{rank.adapter_bytes:,} bytes"),
-            rounded(units.memory_size, rank.memory.device, "bytes"),
-            Cell(f"{rule.reason} {published}".rstrip(), kind="wrap", sub=rule.source),
-        ],
-        chosen=case.name == DEFAULT,
-    )
-
-
-def evidence_html(api: Api) -> str:
-    """How far the recommended rank, fixed ranks and the capacity rule ended from the best tested rank of published
-    lines."""
-    record = api.advice.record()
-    ours = record.regret("advice")
-    if ours is None:
-        return html.paragraphs("Not known: run make forecast.")
-    return html.paragraphs(
-        "Regret: how much worse the chosen rank ended than the best tested rank, on average over publications (90 % "
-        f"interval). Counted are lines from r = 16 or less to r = 64 or more: {ours.score.lines} with scores of "
-        f"{ours.score.publications} publications, {ours.loss.lines} with held-out losses of {ours.loss.publications}; "
-        "a row with fewer has those that reach its rank: compare it by the column beside its scores, and its "
-        "losses by docs/forecast.md. For the recommended rank, each publication is left out in turn. "
-        f"{aim_in_words(record)} The rule itself, 16, 32 or 64 by use case, was found on these "
-        "publications, so new ones may do worse. For near full fine-tuning and "
-        "continued pretraining, the rank was not tested in this way. The mean rank is geometric. Always r = 64 failed "
-        "most where alpha stayed at 16 (RoBERTa on QNLI and RTE): scale alpha with r."
-    ) + html.table(
-        ["Choice", "Mean rank", "Scores, points", "More than recommended", "Losses, %"],
-        [_regret_row(each, ours) for each in record.alternatives],
-        label="Regret of each choice of rank",
-    )
-
-
-def _regret_row(each: Alternative, ours: Alternative) -> Row:
-    name = {"advice": "Recommended here", "capacity": "Capacity rule"}.get(each.rule, f"Always r = {each.rule}")
-    fewer = (each.score.lines, each.loss.lines) != (ours.score.lines, ours.loss.lines)
-    mean, *ends = (f"{points:.2f}".replace("-0.00", "0.00").replace("-", "−") for points in each.more)
-    return Row(
-        cells=[
-            Cell(name, sub="estimated data and sizes" if each.rule == "capacity" else ""),
-            f"{each.mean_rank:.0f}",
-            _mean_cell(each.score, fewer),
-            "" if each is ours else Cell(mean, sub=" to ".join(ends)),
-            _mean_cell(each.loss, fewer),
-        ],
-        chosen=each is ours,
-    )
-
-
-def _mean_cell(mean: Mean, fewer: bool) -> Cell:
-    of = f"; {mean.lines} lines, {counted(mean.publications, 'publication')}" if fewer else ""
-    return Cell(f"{mean.mean:.2f}", sub=f"{mean.low:.2f} to {mean.high:.2f}{of}")
-
-
+RANGES = (
+    "A source is who measured with which program. Its tables share mistakes, so each source is predicted as if it had "
+    "not been seen: without the constants that it taught and without its errors in the width of ranges. The width "
+    "comes from the errors of the other sources with the same kind of setup: Student's t at 95 % times the spread "
+    "between sources. It is computed separately for modelled memory (activations, logits) and for counted memory "
+    "(weights, adapter, optimizer states, scratch). Where no measurement has the same kind of setup, the range is "
+    "wider, and the page says so. No formula is fitted to single rows, but some code was read because a row did not "
+    "fit, so a source that nobody has looked at may be further off. docs/accuracy.md lists the rows that are not "
+    "counted, with the reason."
+)
 HOW = f"""
 <dl class="rv-how">
 <dt>Trainable parameters <i>exact</i></dt>
@@ -191,26 +91,148 @@ with the errors that it had, half is no difference between ranks, with the gaps 
 a forecast of their own, between their ranks.</dd>
 </dl>
 """
+COLOURS = """
+<h2>Colours</h2>
+<p class="rv-caption rv-colours">
+<span><span class="rv-dot rv-dot-estimated"></span>estimated: a line or a bar</span> &emsp;
+<span><span class="rv-dot"></span>measured: a filled marker</span> &emsp;
+<span><span class="rv-dot rv-dot-published"></span>published: an open marker, one shape per study</span> &emsp;
+<span><span class="rv-dot rv-dot-fast"></span>fast curve: dashed</span> &emsp;
+<span><span class="rv-dot rv-dot-chosen"></span>chosen rank: a thin line and a bold row</span></p>
+"""
 
 
-def numbers_html(api: Api, *, model: str, use_case: str) -> str:
-    """Each number with its error so far, and how it is computed.
+def build(api: Api, question: dict[str, Any]) -> dict[str, Any]:
+    """Returns the event that fills the tab, for when it is opened. question: Explore's widgets."""
+    with gr.Column(elem_classes="rv-guide rv-answer"):
+        notice = plain()
+        outputs = {"rank": plain(), "rules": plain(elem_id="rules"), "evidence": plain(elem_id="rank-evidence")}
+        outputs |= {"rest": plain(elem_id="terms"), "accuracy": plain(elem_id="accuracy")}
+        with gr.Accordion(
+            "Details: every measurement and every source", open=False, elem_id="accuracy-details"
+        ) as fold:
+            memory, seconds = "Peak memory, predicted against measured", "Seconds per step, predicted against measured"
+            shown = {
+                "memory": chart(memory, height=HEIGHT, elem_id="validation-memory"),
+                "time": chart(seconds, height=HEIGHT, elem_id="validation-time"),
+                "tables": plain(elem_id="accuracy-tables"),
+            }
+        fold.expand(**wire(lambda: details(api.accuracy.shipped()), inputs={}, outputs=shown))
+        plain(COLOURS)
+    return wire(partial(guide, api), inputs=question, outputs=outputs, notice=notice)
 
-    Args:
-        api: All operations.
-        model: A model of the catalogue, for the forecast.
-        use_case: A name of core.advice.use_case.
-    """
+
+def guide(api: Api, **values: Any) -> View:
+    """Everything but the accuracy's details. values: of the question's widgets."""
+    numbers = numbers_html(api, use_case=values["use_case"])
+    return View(
+        rank=_section("What is a rank?", f'<div class="rv-advice"><p>{WHAT_IT_IS} {linked(LORA)}</p></div>'),
+        rules=_section("Choice of rank", rules_html(api, **values)),
+        evidence=_section("How good is the recommendation?", evidence_html(api)),
+        rest=settings_html() + _section("How the numbers are computed", numbers),
+        accuracy=_section("Accuracy of these numbers", html.paragraphs(summary(api.accuracy.shipped()))),
+    )
+
+
+def _section(title: str, body: str) -> str:
+    return f"<h2>{escape(title)}</h2>{body}"
+
+
+def linked(source: str) -> str:
+    """The names of sources, separated by "; ", each with its address where it has one."""
+
+    def link(name: str) -> str:
+        paper = ARXIV.search(name)
+        known = (address for begin, address in PAGES.items() if name.startswith(begin))
+        address = f"https://arxiv.org/abs/{paper[1]}" if paper else next(known, "")
+        return html.link(escape(name), address) if address else escape(name)
+
+    return f'<span class="rv-under">{"; ".join(map(link, source.split("; ")))}</span>'
+
+
+def rules_html(api: Api, **values: Any) -> str:
+    """The rule of thumb, each line with this model's numbers. values: of the question's widgets."""
+    question = replace(ask(values), ranks=tuple(rule.r for rule in RANK_RULES))
+    answer, record = api.estimates.estimate(question), api.advice.record()
+    rows = []
+    for rule in RANK_RULES:
+        rank, case = answer.rank(rule.r), next(case for case in USE_CASES if case.rule is rule)
+        cells = [
+            Cell(rule.label, sub=f"here r\xa0=\xa0{case.r}{', default' if case.name == DEFAULT else ''}"),
+            Cell(rule.use, kind="narrow"),
+            Cell(units.count(rank.adapter_parameters), title=f"{rank.adapter_parameters:,}"),
+            units.percent(answer.share(rank)),
+            Cell(units.file_size(rank.adapter_bytes), title=f"{rank.adapter_bytes:,} bytes"),
+            rounded(units.memory_size, rank.memory.device, "bytes"),
+            Cell(f"{rule.reason} {rule_evidence(record, rule)}".rstrip(), kind="wrap", sub=rule.source),
+        ]
+        rows.append(Row(cells, chosen=case.name == DEFAULT))
+    estimate = answer.estimate
+    where = f" on {estimate.gpu.name}" if estimate.gpu else ""
+    name = question.model_id if question.model_id in estimate.model.aliases else estimate.model.id
+    advised = (
+        "Recommended: r = 32 with alpha = r. r = 16 for a quick experiment, a simple task or a small file; r = 64 for "
+        f"a complex task, continued pretraining, or if the file size does not matter. {BY_TASK} Tune the learning rate "
+        "first."
+    )
+    about = (
+        f"The usual rule of thumb, with the numbers for {name}{where} and the settings of Explore. α = r, dropout 0, "
+        "bias none."
+    )
+    headers = ["Rank", "Use", "Trainable", "Share", "Adapter file", "Memory"]
+    headers.append("Reason, and what published scores say")
+    return html.paragraphs(advised, about) + html.table(headers, rows, label="Rule of thumb", left=2)
+
+
+def evidence_html(api: Api) -> str:
+    """How far the recommended rank, fixed ranks and the capacity rule ended from the best tested rank of published
+    lines."""
+    record = api.advice.record()
+    ours = record.regret("advice")
+    if ours is None:
+        return html.paragraphs("Not known: run make forecast.")
+    about = (
+        "Regret: how much worse the chosen rank ended than the best tested rank, on average over publications (90 % "
+        f"interval). Counted are lines from r = 16 or less to r = 64 or more: {ours.score.lines} with scores of "
+        f"{ours.score.publications} publications, {ours.loss.lines} with held-out losses of {ours.loss.publications}; "
+        "a row with fewer has those that reach its rank: compare it by the column beside its scores, and its "
+        "losses by docs/forecast.md. For the recommended rank, each publication is left out in turn. "
+        f"{aim_in_words(record)} The rule itself, 16, 32 or 64 by use case, was found on these "
+        "publications, so new ones may do worse. For near full fine-tuning and "
+        "continued pretraining, the rank was not tested in this way. The mean rank is geometric. Always r = 64 failed "
+        "most where alpha stayed at 16 (RoBERTa on QNLI and RTE): scale alpha with r."
+    )
+    headers = ["Choice", "Mean rank", "Scores, points", "More than recommended", "Losses, %"]
+    rows = [_regret_row(each, ours) for each in record.alternatives]
+    return html.paragraphs(about) + html.table(headers, rows, label="Regret of each choice of rank")
+
+
+def _regret_row(each: Alternative, ours: Alternative) -> Row:
+    name = {"advice": "Recommended here", "capacity": "Capacity rule"}.get(each.rule, f"Always r = {each.rule}")
+    fewer = (each.score.lines, each.loss.lines) != (ours.score.lines, ours.loss.lines)
+    more, *ends = (f"{points:.2f}".replace("-0.00", "0.00").replace("-", "−") for points in each.more)
+
+    def cell(mean: Mean) -> Cell:
+        of = f"; {mean.lines} lines, {counted(mean.publications, 'publication')}" if fewer else ""
+        return Cell(f"{mean.mean:.2f}", sub=f"{mean.low:.2f} to {mean.high:.2f}{of}")
+
+    first = Cell(name, sub="estimated data and sizes" if each.rule == "capacity" else "")
+    than_ours = "" if each is ours else Cell(more, sub=" to ".join(ends))
+    cells = [first, f"{each.mean_rank:.0f}", cell(each.score), than_ours, cell(each.loss)]
+    return Row(cells, chosen=each is ours)
+
+
+def numbers_html(api: Api, *, use_case: str) -> str:
+    """Each number with its error so far, and how it is computed. use_case: a name of core.advice.use_case."""
     unseen = api.accuracy.shipped().left_out
-    memory, time = unseen.overall, unseen.time
-    held = api.forecasts.left_out(use_case)
+    memory, time, held = unseen.overall, unseen.time, api.forecasts.left_out(use_case)
+    versions = f"PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}"
+    forecast = "not known", "no publication of this kind could be left out"
+    if held:
+        left_out = f"{counted(held.publications, 'publication')} on {KINDS[held.kind]}, each left out in turn"
+        forecast = f"{percent(held.inside_80, 0)} of left-out scores inside the band", left_out
     rows = [
-        (
-            "Trainable parameters",
-            "exact",
-            "none",
-            f"every model here, compared with PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}",
-        ),
+        ("Trainable parameters", "exact", "none", f"every model here, compared with {versions}"),
         ("Adapter file", "exact", "none", "compared with saved files"),
         (
             "Memory",
@@ -225,81 +247,102 @@ def numbers_html(api: Api, *, model: str, use_case: str) -> str:
             f"{time.rows} timings, predicted in the same way",
         ),
         ("Cost", "range", "the error of the time", "hours times a price with provider and date"),
-        (
-            "Quality forecast",
-            "80 % band",
-            f"{percent(held.inside_80, 0)} of left-out scores inside the band" if held else "not known",
-            f"{counted(held.publications, 'publication')} on {KINDS[held.kind]}, each left out in turn"
-            if held
-            else "no publication of this kind could be left out",
-        ),
+        ("Quality forecast", "80 % band", *forecast),
         ("Held-out loss", "measured", "the noise of a run", "repeat it with other seeds"),
     ]
-    table = html.table(
-        ["Number", "Error so far"],
-        [
-            Row(cells=[Cell(number, sub=kind), Cell(error, kind="wrap", sub=compared)])
-            for number, kind, error, compared in rows
-        ],
-        label="How far off each number has been",
-    )
+    cells = [[Cell(name, sub=kind), Cell(error, kind="wrap", sub=compared)] for name, kind, error, compared in rows]
+    table = html.table(["Number", "Error so far"], cells, label="How far off each number has been")
     return table + html.folded("How each number is computed", HOW)
-
-
-COLOURS = """
-<h2>Colours</h2>
-<p class="rv-caption rv-colours">
-<span><span class="rv-dot rv-dot-estimated"></span>estimated: a line or a bar</span> &emsp;
-<span><span class="rv-dot"></span>measured: a filled marker</span> &emsp;
-<span><span class="rv-dot rv-dot-published"></span>published: an open marker, one shape per study</span> &emsp;
-<span><span class="rv-dot rv-dot-fast"></span>fast curve: dashed</span> &emsp;
-<span><span class="rv-dot rv-dot-chosen"></span>chosen rank: a thin line and a bold row</span></p>
-"""
-
-
-class Guide(NamedTuple):
-    rank: str
-    rules: str
-    evidence: str
-    rest: str
-    accuracy: str
-
-
-def guide(api: Api, **values: Any) -> Guide:
-    """Everything but the accuracy's details. values: of the question's widgets."""
-    of = {"model": values["model"] or "", "use_case": values["use_case"]}
-    return Guide(
-        rank=_section("What is a rank?", what_is_html()),
-        rules=_section("Choice of rank", rules_html(api, **values)),
-        evidence=_section("How good is the recommendation?", evidence_html(api)),
-        rest=settings_html() + _section("How the numbers are computed", numbers_html(api, **of)),
-        accuracy=accuracy.accuracy_html(api.accuracy.shipped()),
-    )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<h2>{escape(title)}</h2>{body}"
 
 
 def settings_html() -> str:
     """Each setting, and each measure of an adapter, in two sentences with its source."""
+    terms = [(each.name, escape(each.value), each.meaning, each.source) for each in SETTINGS]
+    terms += [(each.name, "of an adapter", each.meaning, each.source) for each in TERMS]
     items = "".join(
-        f"<dt>{escape(s.name)} <i>{escape(s.value)}</i></dt><dd>{escape(s.meaning)}{linked(s.source)}</dd>"
-        for s in SETTINGS
-    )
-    items += "".join(
-        f"<dt>{term.name} <i>of an adapter</i></dt><dd>{escape(term.meaning)}{linked(term.source)}</dd>"
-        for term in TERMS
+        f"<dt>{escape(name)} <i>{value}</i></dt><dd>{escape(meaning)}{linked(source)}</dd>"
+        for name, value, meaning, source in terms
     )
     return f'<h2>Terms</h2><dl class="rv-how">{items}</dl>'
 
 
-def build(api: Api, question: dict[str, Any]) -> dict[str, Any]:
-    """Returns the event that fills the tab, for when it is opened. question: Explore's widgets."""
-    with gr.Column(elem_classes="rv-guide rv-answer"):
-        notice = plain()
-        outputs = {"rank": plain(), "rules": plain(elem_id="rules"), "evidence": plain(elem_id="rank-evidence")}
-        outputs |= {"rest": plain(elem_id="terms"), "accuracy": plain(elem_id="accuracy")}
-        accuracy.build_details(api)
-        plain(COLOURS)
-    return wire(partial(guide, api), inputs=question, outputs=outputs, notice=notice)
+def summary(report: AccuracyReport) -> str:
+    """What the errors rest on, in three sentences."""
+    every = report.left_out.overall
+    on_cards = [score for score in report.left_out.origins if score.group in report.sources_on_gpus]
+    furthest = max(score.mean_abs_error for score in on_cards)
+    return (
+        f"{every.rows} published memory peaks on GPUs are counted: {every.settings} setups from "
+        f"{len(on_cards)} sources, each source predicted without its own measurements; the mean error is "
+        f"{percent(furthest)} for the worst source. With all sources seen, "
+        f"the mean error is {percent(report.overall.mean_abs_error)} for memory and "
+        f"{percent(report.time.mean_abs_error)} for time. To compare measurements of your own, run rankviz validate "
+        "FILE.csv."
+    )
+
+
+def details(report: AccuracyReport) -> View:
+    """Every row that can be compared, and errors by source."""
+
+    def drawn(what: str) -> str:
+        info = accuracy_info(report, what)
+        drawing = accuracy_figure.drawing(info, height=HEIGHT)
+        return chart_value(drawing, info.rows, file="validation", source=info.source)
+
+    return View(memory=drawn("memory"), time=drawn("time"), tables=scores_html(report) + html.paragraphs(RANGES))
+
+
+def scores_html(report: AccuracyReport) -> str:
+    """Errors by source, each predicted without itself, and all together; then the tables with their sources seen, and
+    rows whose length is only a cap."""
+    left_out = report.left_out
+    unseen = [*map(_score, left_out.origins), Row(_score(left_out.overall), chosen=True)]
+    seen = [
+        *map(_score, (*report.groups, report.overall)),
+        *(_score(each, ", not counted") for each in report.not_scored),
+    ]
+    bounds = [[each.group, f"{each.rows:,}", f"{each.settings:,}", percent(each.inside_band)] for each in report.bounds]
+    headers = ["Source", "Rows", "Setups", "Mean error", "Largest error", "Inside the range", "Range"]
+    of_bounds = ["Table", "Rows", "Setups", "Measured at most the upper end"]
+    return "".join(
+        html.titled(title, html.table(names, rows, label=label))
+        for title, names, rows, label in (
+            ("Sources, each predicted without its own measurements", headers, unseen, "Error by unseen source"),
+            ("Rows whose length is only a cap", of_bounds, bounds, "Rows that are bounds"),
+            ("Tables of measurements, with their sources seen", headers, seen, "Error by table"),
+        )
+    )
+
+
+def _score(score: Score, after: str = "") -> list[str]:
+    return [
+        score.group + after,
+        f"{score.rows:,}",
+        f"{score.settings:,}",
+        percent(score.mean_abs_error),
+        _signed(score.worst_error),
+        percent(score.inside_band),
+        f"±{percent(score.mean_half_width)}",
+    ]
+
+
+def rests_on_html(rows: Sequence[ReportRow], summary: str) -> str:
+    """Under an estimate: what it rests on in a sentence, and the measured rows most like it."""
+    if not rows:
+        return html.paragraphs(summary)
+    cells = [
+        [
+            Cell(row.model_id, kind="wrap", sub=row.setting),
+            rounded(units.memory_size, row.measured_bytes, f"bytes, {row.measured_kind}; {row.source}"),
+            rounded(units.memory_size, row.left_out_bytes or row.predicted_bytes, "bytes"),
+            "at most" if row.bound else _signed(row.error),
+        ]
+        for row in rows
+    ]
+    headers = ["Measured setup", "Measured", "Predicted without its source", "Error"]
+    return html.paragraphs(summary) + html.table(headers, cells, label="Measured rows most like this estimate")
+
+
+def _signed(share: float) -> str:
+    text = f"{100 * share:+.1f} %"
+    return "0.0 %" if text[1:] == "0.0 %" else text.replace("-", "−")

@@ -1,7 +1,7 @@
-"""Draws every figure with one component, with its axes to choose from, and tables with their download menu."""
+"""Draws every figure with one component, with its downloads, and gives tables a download menu."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -11,16 +11,15 @@ from rankviz import __version__
 from rankviz.api import Api
 from rankviz.api.runs.runs import listed_run_json
 from rankviz.core.cells import csv_text
-from rankviz.core.runs.metric import LOSS, measured_metrics
-from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.record import Sweep
 from rankviz.endpoints.gate import finite
 from rankviz.errors import UserError
 from rankviz.export.tables import Table, file_name, runs_table, write_table
-from rankviz.figures import COST_AXES, QUALITY_AXES, tradeoff_figure, tradeoff_info
+from rankviz.figures import tradeoff_figure, tradeoff_info
 from rankviz.figures.style import Drawing
 from rankviz.figures.sweep_tradeoff import NONE_KNOWN
-from rankviz.ui.parts.controls import file_button, pickable
-from rankviz.ui.wiring import action, quiet
+from rankviz.ui.parts.controls import file_button, handed, pickable, scripted
+from rankviz.ui.wiring import action, of_click, quiet
 from rankviz.verdict import Verdict
 
 MENU = """
@@ -38,6 +37,11 @@ TEMPLATE = """
   <div class="rv-plot" role="group" aria-label="{title}" style="height:{height}px"></div>
 </figure>
 """
+DOWNLOADS = (
+    '<div class="rv-table-tools"><details class="rv-menu"><summary aria-label="Download: {label}">Download</summary>'
+    '<div class="rv-tools"><button type="button" data-pick="csv">CSV</button>'
+    '<button type="button" data-pick="parquet">Parquet</button></div></details></div>'
+)
 
 
 def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> gr.HTML:
@@ -46,18 +50,9 @@ def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> g
     Without a value it has neither title nor downloads, and keeps the room of the figure to come; a figure without data
     has no downloads. optional: without a value it takes no room.
     """
-    return gr.HTML(
-        value="",
-        html_template=TEMPLATE.format(
-            title=escape(title),
-            menu=MENU.format(title=escape(title)),
-            height=height,
-            css=" rv-optional" if optional else "",
-        ),
-        js_on_load="RankViz.chart(element, props, trigger, watch); // 'select'",
-        apply_default_css=False,
-        elem_id=elem_id,
-    )
+    title, css = escape(title), " rv-optional" if optional else ""
+    template = TEMPLATE.format(title=title, menu=MENU.format(title=title), height=height, css=css)
+    return scripted(template, "RankViz.chart(element, props, trigger, watch); // 'select'", elem_id=elem_id)
 
 
 def chart_value(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str = "") -> str:
@@ -68,6 +63,14 @@ def chart_value(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file:
     return json_text(chart_json(drawing, rows, file=file, source=source))
 
 
+def chart_json(
+    drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str = ""
+) -> dict[str, object]:
+    """The same, before it is written as text."""
+    about = {"file": f"rankviz-{file}", "source": source, "by": f"RankViz {__version__}"}
+    return {**drawing, "csv": csv_text(rows), **about}
+
+
 def json_text(value: object, **how: object) -> str:
     """The value as JSON that a browser reads: a number that is none, as of a run that diverged, is null."""
     try:
@@ -76,62 +79,21 @@ def json_text(value: object, **how: object) -> str:
         return json.dumps(finite(value), allow_nan=False, **how)
 
 
-def chart_json(
-    drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str = ""
-) -> dict[str, object]:
-    """The same, before it is written as text."""
-    return {
-        **drawing,
-        "csv": csv_text(rows),
-        "file": f"rankviz-{file}",
-        "source": source,
-        "by": f"RankViz {__version__}",
-    }
-
-
-X_CHOICES = [(axis.label, name) for name, axis in COST_AXES.items()]
-X_WITHOUT_PRICE = [(label, name) for label, name in X_CHOICES if name != "money"]
-"""Where no price is asked for."""
-LOSS_CHOICES = [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric is LOSS]
-
-
-def quality_choices(runs: Iterable[RunRecord]) -> list[tuple[str, str]]:
-    """The quality axes that these runs have a value for."""
-    known = measured_metrics(runs)
-    return [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric in known]
-
-
-class Drawn(NamedTuple):
-    chart: str
-    caption: str
-    """Plain text; it names files, so whoever shows it escapes it."""
-
-
 def tradeoff_chart(
     sweeps: Sequence[Sweep],
     *,
     x: str,
     y: str,
+    height: int,
     run_ids: Collection[str] | None = None,
-    usd_per_hour: float | None = None,
     tolerance: float | None = None,
     verdicts: Mapping[str, Verdict] = NONE_KNOWN,
-    height: int = 380,
-) -> Drawn:
-    """The figure with its data, and what it shows in sentences. Arguments as for tradeoff_info."""
-    shown = {"x": x, "y": y, "run_ids": run_ids, "usd_per_hour": usd_per_hour}
-    info = tradeoff_info(sweeps, **shown, tolerance=tolerance, verdicts=verdicts)
+) -> tuple[str, str]:
+    """(the figure with its data, what it shows in sentences as plain text). Arguments as for tradeoff_info."""
+    info = tradeoff_info(sweeps, x=x, y=y, run_ids=run_ids, tolerance=tolerance, verdicts=verdicts)
     caption = " ".join(info.notes)
-    return Drawn(
-        chart_value(tradeoff_figure.drawing(info, height=height), info.rows, file="tradeoff", source=caption), caption
-    )
-
-
-DOWNLOADS = (
-    '<div class="rv-table-tools"><details class="rv-menu"><summary aria-label="Download: {label}">Download</summary>'
-    '<div class="rv-tools"><button type="button" data-pick="csv">CSV</button>'
-    '<button type="button" data-pick="parquet">Parquet</button></div></details></div>'
-)
+    drawing = tradeoff_figure.drawing(info, height=height)
+    return chart_value(drawing, info.rows, file="tradeoff", source=caption), caption
 
 
 class Offer(NamedTuple):
@@ -148,11 +110,7 @@ def download_widgets(label: str, *, elem_id: str, may_be_empty: bool = False) ->
     may_be_empty: the table may have no rows; then `offer` shows the menu once it has some.
     """
     markup = DOWNLOADS.format(label=label)
-    return Offer(
-        pickable("" if may_be_empty else markup, elem_id=elem_id),
-        markup,
-        file_button(f"{elem_id}-file"),
-    )
+    return Offer(pickable("" if may_be_empty else markup, elem_id=elem_id), markup, file_button(f"{elem_id}-file"))
 
 
 def offer(
@@ -165,20 +123,16 @@ def offer(
     if of is not None:
         shown = f"(html) => html?.includes('<td') ? {json.dumps(download.markup)} : ''"
         of.change(None, of, download.menu, js=shown, **quiet())
-    names = list(inputs)
 
-    # A closure: Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
-    def written(event: gr.EventData, *values: Any) -> str:
-        data = table(**dict(zip(names, values, strict=True)))
-        return written_table(api, data, str(event._data.get("id", "")))
+    def write(kind: str, *values: Any) -> str:
+        return written_table(api, table(**dict(zip(inputs, values, strict=True))), kind)
 
-    download.menu.select(inputs=list(inputs.values()), outputs=download.file, **action(written)).success(
-        None, js=f"() => {{ setTimeout(() => document.querySelector('#{download.file.elem_id}').click(), 60); }}"
-    )
+    widgets = {"inputs": list(inputs.values()), "outputs": download.file}
+    download.menu.select(**widgets, **action(of_click(write))).success(**handed(download.file))
 
 
 def written_table(api: Api, table: Table, kind: str) -> str:
-    """The path of the table as a file to download."""
+    """The path of the table as a file to download. kind: "csv" or "parquet"."""
     name = file_name(table, kind)
     return str(api.workspace.download(name, lambda target: write_table(table, kind, target.parent)))
 

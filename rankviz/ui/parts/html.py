@@ -1,6 +1,6 @@
-"""Makes small pieces of HTML: tables, figures in a row, lists. It escapes every text from outside.
+"""Makes small pieces of HTML: tables, figures in a row, lists, notices. It escapes every text from outside.
 
-gr.HTML puts its value into the page as it is, so nothing else in ui/ writes a text between tags by itself.
+gr.HTML puts its value into the page as it is, so nothing else in ui/ writes a text between tags without `escape`.
 """
 
 import re
@@ -11,6 +11,12 @@ from typing import Any, NamedTuple
 from rankviz.core.cost.estimate import FIT_WORDS
 
 SPECIAL = re.compile("[&<>\"']")
+COMMAND = re.compile("`([^`]+)`")
+NATS = "{:.4f}".format
+"""How a loss is written."""
+PER_TOKEN = "nats per token"
+FIT_MARKS = {"fits": "✓", "tight": "✓", "uncertain": "?", "does_not_fit": "✕"}
+FITS = {fit: f"{FIT_MARKS[fit]} {words}" for fit, words in FIT_WORDS.items()}
 
 
 def escape(text: str) -> str:
@@ -35,10 +41,24 @@ class Cell(NamedTuple):
     """What names the text where a phone shows the cells of a row one under the other."""
 
 
-COMMAND = re.compile("`([^`]+)`")
-NATS = "{:.4f}".format
-"""How a loss is written."""
-PER_TOKEN = "nats per token"
+class Row(NamedTuple):
+    cells: Sequence[Cell | str]
+    pick: str = ""
+    """What a click on the row reports; empty for a row without a choice."""
+    chosen: bool = False
+    ticks: Sequence[str] = ()
+    """The ids that its box selects; none for a row without a box."""
+    ticked: bool = False
+    opened: bool | None = None
+    """Whether the rows that it opens onto are shown; None for a row that opens onto none."""
+
+
+class Figure(NamedTuple):
+    """One number of a row of them."""
+
+    name: str
+    value: str | Cell
+    sub: str | Cell = ""
 
 
 def rounded(text: Callable[[float], str], value: float | None, unit: str, *, sub: str | Cell = "") -> Cell:
@@ -69,46 +89,34 @@ def tag(name: str, content: str | Cell, css: str = "") -> str:
     return f"<{name}{written}>{escape(cell.text)}</{name}>"
 
 
-class Row(NamedTuple):
-    cells: Sequence[Cell | str]
-    pick: str = ""
-    """What a click on the row reports; empty for a row without a choice."""
-    chosen: bool = False
-    ticks: Sequence[str] = ()
-    """The ids that its box selects; none for a row without a box."""
-    ticked: bool = False
-    opened: bool | None = None
-    """Whether the rows that it opens onto are shown; None for a row that opens onto none."""
-
-
-def table(headers: Sequence[str], rows: Sequence[Row], *, label: str, left: int = 1) -> str:
+def table(headers: Sequence[str], rows: Sequence[Row | Sequence[Cell | str]], *, label: str, left: int = 1) -> str:
     """A table that scrolls sideways inside its own box. left: so many first columns hold text."""
+    rows = [row if isinstance(row, Row) else Row(row) for row in rows]
     ticking = any(row.ticks for row in rows)
     text = {i for row in rows[:1] for i, cell in enumerate(row.cells) if isinstance(cell, Cell) and cell.kind}
     head = ('<th class="rv-left"><span class="rv-unseen">Selected</span></th>' if ticking else "") + "".join(
         f'<th scope="col" class="{"rv-left" if i < left or i in text else ""}">{escape(h)}</th>'
         for i, h in enumerate(headers)
     )
-    body = "".join(_row(row, left=left, ticking=ticking) for row in rows)
+    body = "".join(_row(row, left, ticking) for row in rows)
     return (
         f'<div class="rv-table-box" tabindex="0" role="region" aria-label="{escape(label)}"><table class="rv-table">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _row(row: Row, *, left: int, ticking: bool) -> str:
+def _row(row: Row, left: int, ticking: bool) -> str:
+    cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row.cells]
     parts = []
     if ticking:
-        box = (
-            f'<input type="checkbox" data-tick="{escape(" ".join(row.ticks))}" '
-            f'aria-label="Show {escape(_text(row.cells[0]))}"{" checked" if row.ticked else ""}>'
+        parts.append(
+            f'<td class="rv-left"><input type="checkbox" data-tick="{escape(" ".join(row.ticks))}" '
+            f'aria-label="Show {escape(cells[0].text)}"{" checked" if row.ticked else ""}></td>'
         )
-        parts.append(f'<td class="rv-left">{box}</td>')
-    for i, cell in enumerate(row.cells):
-        text, title, kind, sub, edit, href, column = cell if isinstance(cell, Cell) else Cell(cell)
+    for i, (text, title, kind, sub, edit, href, column) in enumerate(cells):
         text, title = escape(text), escape(title)
         if href.startswith("https://"):
-            text = f'<a href="{escape(href)}" target="_blank" rel="noopener">{text}</a>'
+            text = link(text, href)
         if edit:
             text = (
                 f'<input class="rv-edit" inputmode="decimal" data-edit="{escape(edit)}" value="{text}" '
@@ -129,35 +137,31 @@ def _row(row: Row, *, left: int, ticking: bool) -> str:
     return f'<tr class="{"rv-chosen" if row.chosen else ""}"{pick}>{"".join(parts)}</tr>'
 
 
-def _text(cell: Cell | str) -> str:
-    return cell.text if isinstance(cell, Cell) else cell
-
-
-class Figure(NamedTuple):
-    """One number of a row of them."""
-
-    name: str
-    value: str | Cell
-    sub: str | Cell = ""
-
-
-FIT_MARKS = {"fits": "✓", "tight": "✓", "uncertain": "?", "does_not_fit": "✕"}
-FITS = {fit: f"{FIT_MARKS[fit]} {words}" for fit, words in FIT_WORDS.items()}
+def link(text: str, url: str) -> str:
+    """Markup as a link to another site."""
+    return f'<a href="{escape(url)}" target="_blank" rel="noopener">{text}</a>'
 
 
 def figures(row: Sequence[Figure]) -> str:
-    return '<div class="rv-figures">' + "".join(_figure(f) for f in row) + "</div>"
+    """Numbers in a row, each with its name."""
+    each = (
+        f'<div class="rv-figure"><h2>{escape(f.name)}</h2>{tag("div", f.value, "rv-value")}'
+        f"{tag('div', f.sub, 'rv-sub')}</div>"
+        for f in row
+    )
+    return f'<div class="rv-figures">{"".join(each)}</div>'
 
 
-def _figure(f: Figure) -> str:
-    values = tag("div", f.value, "rv-value") + tag("div", f.sub, "rv-sub")
-    return f'<div class="rv-figure"><h2>{escape(f.name)}</h2>{values}</div>'
-
-
-def named_values(pairs: Sequence[tuple[str, str | Cell]]) -> str:
+def named_values(pairs: Sequence[tuple[str, str | Cell]], css: str = "rv-steps") -> str:
     """Names on the left, values on the right, a small line for each."""
     rows = "".join(f"<dt>{escape(name)}</dt>{tag('dd', value)}" for name, value in pairs)
-    return f'<dl class="rv-steps">{rows}</dl>'
+    return f'<dl class="{css}">{rows}</dl>'
+
+
+def stats(pairs: Sequence[tuple[str, str | Cell]]) -> str:
+    """Names and values side by side."""
+    rows = "".join(f"<div><dt>{escape(name)}</dt>{tag('dd', value)}</div>" for name, value in pairs)
+    return f'<dl class="rv-stats">{rows}</dl>'
 
 
 def titled(title: str, body: str) -> str:
@@ -171,6 +175,10 @@ def folded(summary: str, body: str, *, is_open: bool = False, name: str = "") ->
     return f'<details class="rv-details"{attributes}><summary>{escape(summary)}</summary>{body}</details>'
 
 
+def verdict(body: str) -> str:
+    return f'<div class="rv-verdict">{body}</div>'
+
+
 def fit_chip(fit: str | None) -> str:
     return f'<span class="rv-fit rv-fit-{escape(fit)}">{FITS[fit]}</span>' if fit in FITS else ""
 
@@ -180,9 +188,26 @@ def prose(text: str) -> str:
     return COMMAND.sub(r"<code>\1</code>", escape(text))
 
 
+def notice_html(*sentences: str, kind: str = "note") -> str:
+    """Sentences in a quiet box; nothing for no sentence. kind: note or error."""
+    text = "".join(f"<p>{prose(sentence)}</p>" for sentence in sentences if sentence)
+    role = "alert" if kind == "error" else "status"
+    return f'<div class="rv-notice rv-{kind}" role="{role}">{text}</div>' if text else ""
+
+
 def paragraphs(*sentences: str | Cell, css: str = "rv-caption") -> str:
     shown = (tag("p", each) if isinstance(each, Cell) else f"<p>{prose(each)}</p>" for each in sentences if each)
     return f'<div class="{css}">{"".join(shown)}</div>'
+
+
+def empty(*sentences: str) -> str:
+    """What stands where there is nothing to show yet."""
+    return paragraphs(*sentences, css="rv-empty")
+
+
+def headlined(sentences: Sequence[str]) -> str:
+    """The first sentence large, the others under it."""
+    return paragraphs(sentences[0], css="rv-headline") + bullet_list(sentences[1:])
 
 
 def bullet_list(items: Sequence[str]) -> str:
@@ -196,16 +221,22 @@ def progress(share: float | None, *, label: str) -> str:
     percent = max(0.0, min(1.0, share)) * 100
     return (
         f'<div class="rv-progress" role="progressbar" aria-label="{escape(label)}" aria-valuemin="0" '
-        f'aria-valuemax="100" '
-        f'aria-valuenow="{percent:.0f}"><div style="width:{percent:.1f}%"></div></div>'
+        f'aria-valuemax="100" aria-valuenow="{percent:.0f}"><div style="width:{percent:.1f}%"></div></div>'
     )
 
 
-def stats(pairs: Sequence[tuple[str, str | Cell]]) -> str:
-    """Names and values side by side."""
-    rows = "".join(f"<div><dt>{escape(name)}</dt>{tag('dd', value)}</div>" for name, value in pairs)
-    return f'<dl class="rv-stats">{rows}</dl>'
+def code_html(
+    code: str, *, title: str, file_name: str = "", caption: str = "", tools: str = "", folded: str = ""
+) -> str:
+    """A text with buttons that copy and save the whole of it, for controls.copyable.
 
-
-def preformatted(text: str, *, title: str) -> str:
-    return f'<div class="rv-code"><h2>{escape(title)}</h2><pre tabindex="0">{escape(text)}</pre></div>'
+    file_name: under which it is saved; without one it can only be copied. caption, tools: markup under the title and
+    before the buttons. folded: what opens the text, which then starts closed.
+    """
+    save = '<button type="button" data-do="save">Download</button>' if file_name else ""
+    shown = f'<pre tabindex="0">{escape(code)}</pre>'
+    return (
+        f'<div class="rv-code" data-name="{escape(file_name)}"><div class="rv-code-top"><h2>{escape(title)}</h2>'
+        f'<span class="rv-tools">{tools}{save}<button type="button" data-do="copy">Copy</button></span></div>{caption}'
+        + (f"<details><summary>{escape(folded)}</summary>{shown}</details></div>" if folded else f"{shown}</div>")
+    )

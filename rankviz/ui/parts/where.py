@@ -1,8 +1,8 @@
-"""Where a sweep runs, what it has cost there, and what whoever looks at it may do with it."""
+"""Chooses where a sweep runs or continues, with time and cost before the button; says where it is and what it cost."""
 
-import re
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
+from functools import partial
 from html import escape
 from typing import Any, NamedTuple
 
@@ -10,7 +10,8 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.engines import EngineChoice, Plan
+from rankviz.api.engines import Plan
+from rankviz.core.forecast.decision import Decision
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words import title
@@ -20,15 +21,14 @@ from rankviz.errors import (
     HubUnavailableError,
     RankVizError,
     StorageError,
+    UserError,
     WorkerError,
     quoted,
 )
-from rankviz.settings import TEMP_HOURS
-from rankviz.store.temp import Usage
 from rankviz.ui.events import toast
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import plain
-from rankviz.ui.wiring import notice_html
+from rankviz.ui.wiring import View, action, on_any, quiet, wire
 
 NAMES = ("engine", "flavor", "spend")
 ASK_AGAIN_SECONDS = 0.7
@@ -38,10 +38,13 @@ BUSY = "busy"
 """For the hash of what was drawn without its verdict, as others had all places: it is drawn again."""
 BOX = "rv-where"
 """Of the boxes of the choice: what was asked about another choice is no longer answered (assets/js/newest.js)."""
-ASKING = '<div class="rv-caption" role="status"><p>Asking for time, memory and cost there …</p></div>'
-NO_FLAVOR = "Hugging Face has no machine {}, which RANKVIZ_JOBS_FLAVOR names. Choose one of the list."
-OPTION = re.compile(r"\(?--[\w-]+(?:=[^\s,)]+)?[,)]*")
-"""Of a command, with the marks that touch it."""
+ASKING = '<div class="rv-caption" role="status"><p>Asking{} for time, memory and cost {}…</p></div>'
+ASKED = f"() => [{ASKING.format('', 'there ')!r}, {{ __type__: 'update', interactive: false }}]"
+"""As soon as another place is chosen nothing is said of the one before."""
+LIMIT = "Spending limit for the whole sweep (US dollars)"
+SHARE = "Share: anyone who has the link can read this sweep"
+COPY_IT = "Copy link, at the top of the page, copies the address of this sweep."
+OF_ANOTHER = "This sweep belongs to another visitor, who shares it: you can read it, not change it."
 
 
 class Found(NamedTuple):
@@ -52,11 +55,6 @@ class Found(NamedTuple):
     machines: Sequence[tuple[str, str]] = ()
     """Choices of the drop-down, where they are rented."""
 
-    @property
-    def may_start(self) -> bool:
-        """Whether it is worth a try."""
-        return self.error is None or may_pass(self.error)
-
 
 def may_pass(error: RankVizError) -> bool:
     """Whether a try may succeed though nothing is changed: what cannot be reached or done now may be in a moment."""
@@ -64,35 +62,24 @@ def may_pass(error: RankVizError) -> bool:
 
 
 def widgets(api: Api, *, limit_label: str, elem_id: str) -> dict[str, Any]:
-    """Build it: the places, machine and limit of a rented one, what happens there, and the timer that asks again."""
+    """Build the choice: the places, machine and limit of a rented one, what happens there, and the timer that asks
+    again."""
     w: dict[str, Any] = {}
+
+    def at(name: str) -> dict[str, Any]:
+        return {"elem_id": f"{elem_id}-{name}", "elem_classes": BOX}
+
     known = [api.engines.place(engine.name) for engine in api.engines.known()]
-    w["engine"] = gr.Radio(
-        choices(known), value=known[0].name, label="Runs on", elem_id=f"{elem_id}-choice", elem_classes=BOX
-    )
+    w["engine"] = gr.Radio(choices(known), value=known[0].name, label="Runs on", **at("choice"))
     with gr.Column(visible=False) as w["terms"], gr.Row(elem_classes="rv-pair"):
-        w["flavor"] = gr.Dropdown(
-            [],
-            value=None,
-            label="Machine",
-            interactive=True,
-            min_width=160,
-            elem_id=f"{elem_id}-flavor",
-            elem_classes=BOX,
-        )
-        w["spend"] = gr.Number(
-            api.workspace.settings.jobs_spend,
-            label=limit_label,
-            min_width=100,
-            elem_id=f"{elem_id}-spend",
-            elem_classes=BOX,
-        )
+        w["flavor"] = gr.Dropdown([], value=None, label="Machine", interactive=True, min_width=160, **at("flavor"))
+        w["spend"] = gr.Number(api.workspace.settings.jobs_spend, label=limit_label, min_width=100, **at("spend"))
     w["about"] = plain(elem_id=f"{elem_id}-about")
     w["again"] = gr.Timer(ASK_AGAIN_SECONDS, active=False)
     return w
 
 
-def choices(places: list[EngineChoice]) -> list[tuple[str, str]]:
+def choices(places: Sequence[Any]) -> list[tuple[str, str]]:
     return [(place.title, place.name) for place in places]
 
 
@@ -102,13 +89,8 @@ def is_asked(api: Api) -> bool:
 
 
 def about_html(about: str) -> str:
-    """What happens there. An option of a command stays on one line."""
-    if not about:
-        return ""
-    words = OPTION.sub(
-        lambda option: f'<span style="display: inline-block">{option[0]}</span>', escape(about, quote=False)
-    )
-    return f'<div class="rv-caption"><p>{words}</p></div>'
+    """What happens there."""
+    return html.paragraphs(about) if about else ""
 
 
 def find(
@@ -132,8 +114,7 @@ def find(
 
 def asking_html(api: Api, engine: str) -> str:
     """While it is being asked."""
-    title = api.engines.place(engine).title
-    return f'<div class="rv-caption" role="status"><p>Asking {escape(title)} for time, memory and cost …</p></div>'
+    return ASKING.format(f" {escape(api.engines.place(engine).title)}", "")
 
 
 def _machines(api: Api) -> list[tuple[str, str]]:
@@ -151,17 +132,8 @@ def machines(api: Api, found: Found, chosen: str | None, *, is_new: bool = False
     names = [name for _, name in found.machines]
     if not names:
         return gr.skip()
-    usual = api.workspace.settings.jobs_flavor
-    value = next(name for name in (chosen, usual, names[0]) if name in names)
+    value = next(name for name in (chosen, api.workspace.settings.jobs_flavor, names[0]) if name in names)
     return gr.Dropdown(list(found.machines), **({} if value == chosen and not is_new else {"value": value}))
-
-
-def note(api: Api, found: Found) -> str:
-    """What is wrong with the settings of this page, for its owner: another machine is chosen."""
-    names, usual = [name for _, name in found.machines], api.workspace.settings.jobs_flavor
-    if not names or usual in names or not api.workspace.visitor.admin:
-        return ""
-    return notice_html(NO_FLAVOR.format(quoted(usual)))
 
 
 def machine(flavor: str) -> gr.Dropdown:
@@ -188,13 +160,129 @@ def of_sweep(api: Api, sweep_id: str) -> dict[str, Any]:
     return {"engine": engine, "flavor": machine(flavor), "spend": limit}
 
 
+def again_widgets(api: Api, *, elem_id: str) -> dict[str, Any]:
+    """Build the choice of where failed and cancelled runs go on, hidden until it is asked for."""
+    with gr.Column(visible=False, elem_id=elem_id, elem_classes="rv-again") as box:
+        w = widgets(api, limit_label=LIMIT, elem_id=elem_id)
+        with gr.Row(elem_classes="rv-bar"):
+            w["go"] = gr.Button("", variant="primary", size="sm", elem_id=f"{elem_id}-go")
+            w["leave"] = gr.Button("Not now", size="sm", elem_id=f"{elem_id}-not")
+    return {"box": box, **w}
+
+
+AGAIN = ("box", "engine", "terms", "flavor", "spend", "about", "go", "again")
+
+
+def connect_again(api: Api, resume: gr.Button, w: dict[str, Any], sweep_id: Any, drawing: dict[str, Any]) -> None:
+    """The button that runs again what did not complete, and the choice of where. drawing: after that."""
+    shown, chosen = {name: w[name] for name in AGAIN}, {name: w[name] for name in NAMES}
+    asking = wire(lambda **of: resume_or_ask(api, **of), inputs={"sweep_id": sweep_id}, outputs=shown)
+    resume.click(**{**asking, **action(asking["fn"])}).then(**drawing)
+    moved = wire(partial(shown_there, api), inputs={"sweep_id": sweep_id, **chosen}, outputs=shown)
+    w["engine"].input(None, None, [w["about"], w["go"]], js=ASKED)
+    on_any(*(widget.input for widget in chosen.values())).then(**moved)
+    w["again"].tick(**moved)
+    go = {"inputs": [sweep_id, *chosen.values()], "outputs": w["box"]}
+    w["go"].click(**go, **action(partial(resume_there, api))).then(**drawing)
+    w["leave"].click(lambda: gr.Column(visible=False), None, w["box"], **quiet())
+
+
+def again_words(count: int) -> str:
+    """Of the button that queues what did not complete."""
+    return f"Train {units.counted(count, 'failed or cancelled run')} again"
+
+
+def again_label(api: Api, sweep: Sweep) -> str:
+    """The same with dots where more is asked first."""
+    return again_words(len(sweep.resumable)) + (" …" if is_asked(api) else "")
+
+
+def resume_or_ask(api: Api, sweep_id: str) -> View:
+    """Ask where, with the place first where they were to run; resume them at once where there is no choice."""
+    if not is_asked(api):
+        api.moves.resume(sweep_id)
+        return View(box=gr.Column(visible=False))
+    offered = api.engines.offered()
+    chosen = {"engine": offered[0].name, **of_sweep(api, sweep_id)}
+    flavor = None
+    if chosen["engine"] == HF_JOBS:
+        flavor = api.moves.destination(sweep_id).options.get("flavor") or api.workspace.settings.jobs_flavor
+    spend = chosen.get("spend", api.workspace.settings.jobs_spend)
+    shown = shown_there(api, sweep_id=sweep_id, engine=chosen["engine"], flavor=flavor, spend=spend, is_new=True)
+    places = gr.Radio(choices(offered), value=chosen["engine"])
+    return View(**vars(shown), box=gr.Column(visible=True), engine=places, spend=spend)
+
+
+def shown_there(
+    api: Api, *, sweep_id: str, engine: str, flavor: str | None, spend: float | None, is_new: bool = False
+) -> View:
+    """What stands around the button, where it is chosen so; the button is off where they cannot go on there.
+
+    is_new: where the drop-down of machines does not hold the choice yet.
+    """
+    words = again_words(len(api.runs.sweep(sweep_id).resumable))
+    shown = View(terms=gr.Column(visible=engine == HF_JOBS), again=gr.Timer(active=False))
+    check = partial(api.moves.check, sweep_id)
+    found = find(api, ("again", sweep_id), check, engine=engine, flavor=flavor, spend=spend)
+    if found is None:
+        shown.about, shown.go = asking_html(api, engine), gr.Button(words, interactive=False)
+        shown.flavor, shown.again = machine(flavor) if is_new and flavor else gr.skip(), gr.Timer(active=True)
+        return shown
+    shown.flavor = machines(api, found, flavor, is_new=is_new)
+    shown.go = gr.Button(words, interactive=found.error is None or may_pass(found.error))
+    if found.plan is None:
+        shown.about = html.notice_html(str(found.error), kind="error")
+    else:
+        shown.about = html.paragraphs(*found.plan.sentences) + about_html(api.engines.place(engine).about)
+    return shown
+
+
+def resume_there(api: Api, sweep_id: str, engine: str, flavor: str | None, spend: float | None) -> gr.Column:
+    """Queue them there; the choice goes."""
+    api.moves.resume(sweep_id, engine, **terms(engine, flavor, spend))
+    return gr.Column(visible=False)
+
+
+def job_price(api: Api, sweep_id: str, check: Callable[[], Plan]) -> str:
+    """ "a job of $0.04 – 0.17", where a sweep is to go on on a rented machine; empty where it is not, and where that is
+    not known: what stands in the way is said when it is pressed. check: what it takes there."""
+    with suppress(RankVizError):
+        if api.moves.destination(sweep_id).engine != HF_JOBS:
+            return ""
+        answer = api.engines.ask(HF_JOBS, ("price", sweep_id), check)
+        if answer is None:
+            return "a job, price not known yet"
+        if (offer := answer.get().offer) and offer.usd:
+            return f"a job of {units.money_span(offer.usd)}"
+    return ""
+
+
+def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
+    """Offers one more run of the rank that a repeat helps most, with its time and price, once all runs have ended."""
+    r = decision.forecast.repeat_at if decision else None
+    if r is None or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
+        return gr.Button(visible=False)
+    estimate = api.runs.expected_added(sweep.sweep_id, r)
+    time = f"training {units.time_span(estimate.seconds)}" if estimate and estimate.seconds else ""
+    price = job_price(api, sweep.sweep_id, lambda: api.moves.check_added(sweep.sweep_id, r))
+    takes = ", ".join(filter(None, [time, price]))
+    return gr.Button(f"Add a repeat at r = {r}{takes and f' ({takes})'}", visible=True)
+
+
+def add_run(api: Api, sweep_id: str) -> None:
+    """The run that the button names, worked out again from the sweep as it now is."""
+    decision = api.decisions.of(sweep_id)
+    if decision is None or decision.forecast.repeat_at is None:
+        raise UserError("No repeat is offered for this sweep.")
+    api.moves.add(sweep_id, decision.forecast.repeat_at)
+
+
 def place_html(api: Api, sweep: Sweep) -> str:
     """Where a sweep runs, waits or ran, and what it has cost so far, of a rented machine in US dollars; that its job
     ends before its runs do, or after them."""
     if sweep.recorded:
         return ""
-    standing = standing_on(api, sweep)
-    spent = api.spending.of_sweep(sweep)
+    standing, spent = standing_on(api, sweep), api.spending.of_sweep(sweep)
     cost = spent.sentence(api.locations.engine_of_sweep(sweep) if standing else "")
     once = not spent.rent and spent.attempts == len(spent.attempts_of_each)
     if sweep.ended and once and spent.time.in_words == units.duration(sweep.seconds_in_runs):
@@ -232,11 +320,6 @@ def place_in_sentences(api: Api, run: RunRecord) -> str:
     return " ".join(filter(None, sentences))
 
 
-SHARE = "Share: anyone who has the link can read this sweep"
-COPY_IT = "Copy link, at the top of the page, copies the address of this sweep."
-OF_ANOTHER = "This sweep belongs to another visitor, who shares it: you can read it, not change it."
-
-
 def not_here(api: Api, run_or_sweep_id: str) -> str:
     """Of what whoever looks may not see, which is answered as what isn't there."""
     closed = ", or its owner does not share it" if api.workspace.shared else ""
@@ -258,31 +341,6 @@ def cancel(api: Api, run_or_sweep_id: str) -> None:
         if not all(run.state.ended for run in runs) and not api.runs.are_unwanted(runs):
             raise
         gr.Info(toast(error), duration=10)
-
-
-def kept_words(api: Api) -> str:
-    """How long the runs and uploads of visitors stay; nothing on a page of one's own."""
-    days = api.workspace.limits.days_kept
-    if not api.workspace.shared or days is None:
-        return ""
-    hours = units.counted(TEMP_HOURS, "hour")
-    return html.paragraphs(
-        f"Your runs stay for {units.counted(days, 'day')} after they end. Imported runs and runs that did not complete "
-        "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep. "
-        f"Files that you upload stay for {hours}, unless you delete them."
-    )
-
-
-def uploads_button(uploads: Usage) -> gr.Button:
-    """It deletes what is still here."""
-    size = f"{units.counted(uploads.files, 'file')}, {units.file_size(uploads.size_bytes)}"
-    return gr.Button(f"Delete my uploads ({size})", visible=bool(uploads.files))
-
-
-def share_box(api: Api, sweep: Sweep, mine: bool) -> gr.Checkbox:
-    """On a shared page, for its owner."""
-    shown = mine and api.workspace.shared
-    return gr.Checkbox(value=shown and api.runs.is_open(sweep.sweep_id), visible=shown)
 
 
 def words_on_owner(api: Api, sweep: Sweep, mine: bool) -> str:

@@ -8,36 +8,30 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.core.runs.record import RunState
-from rankviz.ui.parts import again, charts, html
+from rankviz.figures import COST_AXES, QUALITY_AXES
+from rankviz.settings import TEMP_HOURS
+from rankviz.ui.parts import charts, html, where
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import busy_line, editable, file_button, pickable, plain, remembered, selection
-from rankviz.ui.parts.where import SHARE, kept_words
-from rankviz.ui.runs import publish
-from rankviz.ui.runs import sweep as of_sweep
-from rankviz.ui.runs.sweep import HEIGHT, USUAL, default_tolerance, tolerance_label
-from rankviz.ui.runs.view import (
-    ANY_STATE,
-    NOTHING_OF_YOURS,
-    POLL_SECONDS,
-    Choice,
-    choice_of,
-    imported,
-    matching_runs,
-    runs_view,
-    zip_of,
-)
-from rankviz.ui.wiring import action, clicked, on_any, quiet, wire
+from rankviz.ui.parts.controls import busy_line, editable, file_button, handed, hidden, pickable, plain, selection
+from rankviz.ui.runs import publish, view
+from rankviz.ui.runs.view import HEIGHT, USUAL, Choice
+from rankviz.ui.wiring import action, clicked, of_click, on_any, quiet, wire
 
 SHOWING = "showing"
 SELECTION_LINE = "runs-too-many"
-METRIC_CHOICES = [(metric.label, metric.key) for metric in METRICS.values()]
 JUDGED = f"(metric, by, tolerance) => [metric, metric === by ? tolerance : {USUAL}[metric]]"
 """The usual tolerance of a metric that was just chosen, since nats say nothing of points. In the browser, so that no
 drawing falls between. A drop-down reports its choice again when it loses the focus: then what was written stays."""
 SHOW_RUN = "() => document.querySelector('#run-detail .rv-detail')?.scrollIntoView({ block: 'nearest' })"
+X_CHOICES = [(axis.label, name) for name, axis in COST_AXES.items() if name != "money"]
+"""No price is asked for here."""
+LOSS_CHOICES = [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric is LOSS]
+NOT_DRAWN = ("x", "unreadable_go", "export_selected", "delete_it", "keep", "cancel_words", "cancel_it", "leave_it")
+"""The widgets that view.runs_view leaves alone."""
 
 
 class Running(NamedTuple):
@@ -57,7 +51,6 @@ class Running(NamedTuple):
     showing: gr.HTML
     """SHOWING while this is the open tab, else empty; then nothing is drawn. Set in the browser, so in the order of
     clicks."""
-    timer: gr.Timer
     draw: dict[str, Any]
     chosen: list[Any]
     """The events after which another sweep or run is open."""
@@ -68,13 +61,12 @@ class Running(NamedTuple):
 def build(api: Api) -> Running:
     w: dict[str, Any] = {}
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="runs-empty") as w["empty_box"]:
-        plain(html.paragraphs(NOTHING_OF_YOURS, css="rv-empty"))
+        plain(html.empty(view.NOTHING_OF_YOURS))
         train = gr.Button("Train your first sweep", variant="primary", size="sm", elem_id="runs-train")
     with gr.Row(elem_classes="rv-bar"):
         text = gr.Textbox("", label="Filter", placeholder="base, data, rank, id", max_lines=1, min_width=160, scale=3)
-        state = gr.Dropdown(
-            [ANY_STATE, *(s.value for s in RunState)], value=ANY_STATE, label="State", interactive=True, min_width=120
-        )
+        states = [view.ANY_STATE, *(each.value for each in RunState)]
+        state = gr.Dropdown(states, value=view.ANY_STATE, label="State", interactive=True, min_width=120)
         bring = gr.UploadButton("Import a zip of runs", file_types=[".zip"], size="sm", elem_id="import-runs")
         if api.workspace.shared:
             w["uploads"] = gr.Button("", visible=False, size="sm", elem_id="uploads-delete")
@@ -83,75 +75,76 @@ def build(api: Api) -> Running:
     busy_line(SELECTION_LINE)
     plain(kept_words(api), elem_id="runs-kept")
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="unreadable-runs") as w["unreadable_box"]:
-        w["unreadable"] = gr.Dropdown(
-            [], value=None, label="Runs that cannot be read", interactive=True, elem_id="unreadable-run"
-        )
-        w["delete_unreadable"] = gr.Button("Delete this run", variant="stop", size="sm", elem_id="unreadable-delete")
+        looks = {"interactive": True, "elem_id": "unreadable-run"}
+        w["unreadable"] = gr.Dropdown([], value=None, label="Runs that cannot be read", **looks)
+        w["unreadable_go"] = gr.Button("Delete this run", variant="stop", size="sm", elem_id="unreadable-delete")
     with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
-        x = _selected_widgets(w)
+        w["selected_title"] = plain()
+        with gr.Row(elem_classes="rv-bar"):
+            axis = {"interactive": True, "min_width": 150}
+            w["x"] = gr.Dropdown(X_CHOICES, value="adapter", label="Cost axis", **axis)
+            w["y"] = gr.Dropdown(LOSS_CHOICES, value="loss", label="Quality axis", **axis)
+            w["export_selected"] = gr.Button("Download the selected runs (zip)", size="sm", elem_id="export-runs")
+            clear = gr.Button("Clear the selection", size="sm", elem_id="clear-runs")
+        with gr.Row(elem_classes="rv-charts"):
+            w["curve"] = chart("Quality against cost, selected runs", height=HEIGHT, elem_id="runs-curve")
+            w["selected_loss"] = chart("Training loss, selected runs", height=HEIGHT, elem_id="runs-loss")
+        w["caption"] = plain()
     zipped = file_button("runs-zip")
-    choice = sweep_id, run_id, open_id = remembered(elem_id="runs-sweep"), remembered(), remembered()
+    choice = sweep_id, run_id, open_id = hidden(elem_id="runs-sweep"), hidden(), hidden()
     w["message"] = plain(elem_id="sweep-message")
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
         details, results_file, asks = _sweep_widgets(api, w)
         w["publish"], w["published_base"], publishing = publish.build(api, sweep_id, run_id)
-    delete_it, keep, delete_unreadable = (w.pop(name) for name in ("delete_it", "keep", "delete_unreadable"))
-    cancel_words, cancel_it, leave_it = (w.pop(name) for name in ("cancel_words", "cancel_it", "leave_it"))
     shipped = file_button("sweep-adapter-file")
 
-    selected, judged_by = selection(SELECTION_LINE), remembered(LOSS.key)
-    showing = remembered(elem_id="runs-showing")
-    asked = gr.State("")
-    w["seen"], w["timer"] = remembered(), gr.Timer(POLL_SECONDS, active=False)
+    selected, judged_by, asked = selection(SELECTION_LINE), hidden(value=LOSS.key), gr.State("")
+    showing = hidden(elem_id="runs-showing")
+    w["seen"], w["timer"] = hidden(), gr.Timer(view.POLL_SECONDS, active=False)
     filters = {"text": text, "state": state}
-    judge = {"metric": w["metric"], "tolerance": w["tolerance"]}
-    drawing = wire(
-        partial(runs_view, api),
-        inputs={**filters, "x": x, "y": w["y"], "selected": selected, "sweep_id": sweep_id, "run_id": run_id}
-        | {"open_id": open_id, **judge, "showing": showing, "seen": w["seen"]},
-        outputs=w,
-    )
+    shown = {"selected": selected, "sweep_id": sweep_id, "run_id": run_id, "open_id": open_id, "showing": showing}
+    own = {name: w[name] for name in ("x", "y", "metric", "tolerance", "seen")}
+    outputs = {name: widget for name, widget in w.items() if name not in NOT_DRAWN}
+    drawing = wire(partial(view.runs_view, api), inputs={**filters, **shown, **own}, outputs=outputs)
     w["timer"].tick(**drawing)
-    on_any(text.change, state.change, x.change, w["y"].change, w["tolerance"].input).then(**drawing)
+    on_any(text.change, state.change, w["x"].change, w["y"].change, w["tolerance"].input).then(**drawing)
     judging = [w["metric"], judged_by, w["tolerance"]]
     judged = w["metric"].input(None, judging, judging[1:], js=JUDGED)
     judged.then(**drawing)
 
     chosen = []
-    shows_runs = ("table", "curve", "selected_loss", "by_rank", "loss", "tradeoff", "results")
-    for name in shows_runs:
-        opened = w[name].select(_choosing(api), [*choice], [*choice], **clicked())
+    choose = of_click(lambda clicked_id, *now: view.choice_of(api, clicked_id, Choice(*now)))
+    for name in ("table", "curve", "selected_loss", "by_rank", "loss", "tradeoff", "results"):
+        opened = w[name].select(choose, [*choice], [*choice], **clicked())
         opened.then(**drawing).then(None, js=SHOW_RUN)
         opened.then(**publishing)
         chosen.append(opened)
     on_any(selected.input).then(**drawing)
-    w["clear"].click(None, None, selected, js="() => [[]]").then(**drawing)
-    w["add"].click(inputs=sweep_id, **action(partial(of_sweep.add, api))).then(**drawing)
-    again.connect(api, w["resume"], asks, sweep_id, drawing)
-    w["share"].input(inputs=[sweep_id, w["share"]], **action(partial(of_sweep.share, api))).then(**drawing)
-    for button, asks in ((w["delete"], True), (keep, False)):
-        button.click(partial(gr.Row, visible=asks), None, w["sure"], **quiet())
-    deleted = delete_it.click(inputs=sweep_id, outputs=[*choice], **action(partial(of_sweep.delete, api)))
+    clear.click(None, None, selected, js="() => [[]]").then(**drawing)
+    w["add"].click(inputs=sweep_id, **action(partial(where.add_run, api))).then(**drawing)
+    where.connect_again(api, w["resume"], asks, sweep_id, drawing)
+    w["share"].input(inputs=[sweep_id, w["share"]], **action(lambda *open: api.runs.open_to_all(*open))).then(**drawing)
+    for button, sure in ((w["delete"], True), (w["keep"], False)):
+        button.click(partial(gr.Row, visible=sure), None, w["sure"], **quiet())
+    deleted = w["delete_it"].click(inputs=sweep_id, outputs=[*choice], **action(partial(view.delete, api)))
     deleted.then(**drawing)
-    delete_unreadable.click(inputs=w["unreadable"], **action(partial(of_sweep.delete_unreadable, api))).then(**drawing)
+    w["unreadable_go"].click(inputs=w["unreadable"], **action(partial(view.delete_unreadable, api))).then(**drawing)
     if "uploads" in w:
-        w["uploads"].click(outputs=w["uploads"], **action(partial(of_sweep.delete_uploads, api)))
-    asking = [asked, w["cancel_sure"], cancel_words]
+        w["uploads"].click(outputs=w["uploads"], **action(partial(view.delete_uploads, api)))
+    asking = [asked, w["cancel_sure"], w["cancel_words"]]
     for button, of in ((w["cancel"], sweep_id), (w["cancel_run"], run_id)):
-        button.click(inputs=of, outputs=asking, **action(partial(of_sweep.cancel_or_ask, api))).then(**drawing)
-    cancel_it.click(inputs=asked, outputs=asking, **action(partial(of_sweep.cancel, api))).then(**drawing)
-    leave_it.click(lambda: of_sweep.NOT_ASKING, None, asking, **quiet())
+        button.click(inputs=of, outputs=asking, **action(partial(view.cancel_or_ask, api))).then(**drawing)
+    w["cancel_it"].click(inputs=asked, outputs=asking, **action(partial(view.cancel, api))).then(**drawing)
+    w["leave_it"].click(lambda: view.NOT_ASKING, None, asking, **quiet())
     for button, file, make, inputs in (
-        (w["ship"], shipped, of_sweep.shipped_adapter, [sweep_id, w["tolerance"], w["metric"]]),
-        (w["export"], zipped, lambda api, sweep_id: zip_of(api, [sweep_id]), [sweep_id]),
-        (w["export_selected"], zipped, zip_of, [selected]),
+        (w["ship"], shipped, view.shipped_adapter, [sweep_id, w["tolerance"], w["metric"]]),
+        (w["export"], zipped, lambda api, sweep_id: view.zip_of(api, [sweep_id]), [sweep_id]),
+        (w["export_selected"], zipped, view.zip_of, [selected]),
     ):
-        button.click(inputs=inputs, outputs=file, **action(partial(make, api))).success(
-            None, js=f"() => {{ setTimeout(() => document.querySelector('#{file.elem_id}').click(), 60); }}"
-        )
-    charts.offer(api, table_file, partial(matching_runs, api), filters, of=w["table"])
+        button.click(inputs=inputs, outputs=file, **action(partial(make, api))).success(**handed(file))
+    charts.offer(api, table_file, partial(view.matching_runs, api), filters, of=w["table"])
     charts.offer(api, results_file, partial(charts.sweep_runs, api), {"sweep_id": sweep_id}, of=w["results"])
-    brought = bring.upload(inputs=bring, outputs=[*choice], **action(partial(imported, api)))
+    brought = bring.upload(inputs=bring, outputs=[*choice], **action(partial(view.imported, api)))
     brought.then(**drawing)
 
     return Running(
@@ -164,7 +157,6 @@ def build(api: Api) -> Running:
         tolerance=w["tolerance"],
         details=details,
         showing=showing,
-        timer=w["timer"],
         draw=drawing,
         chosen=[*chosen, brought, deleted],
         train=train,
@@ -176,82 +168,64 @@ def first_sweep(api: Api) -> str:
     return next((sweep.sweep_id for sweep in (*api.runs.made(), *api.runs.recorded())), "")
 
 
-def _selected_widgets(w: dict[str, Any]) -> gr.Dropdown:
-    """The charts of the selected runs; returns the choice of the cost axis."""
-    w["selected_title"] = plain()
-    with gr.Row(elem_classes="rv-bar"):
-        x = gr.Dropdown(charts.X_WITHOUT_PRICE, value="adapter", label="Cost axis", interactive=True, min_width=150)
-        w["y"] = gr.Dropdown(charts.LOSS_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=150)
-        w["export_selected"] = gr.Button("Download the selected runs (zip)", size="sm", elem_id="export-runs")
-        w["clear"] = gr.Button("Clear the selection", size="sm", elem_id="clear-runs")
-    with gr.Row(elem_classes="rv-charts"):
-        w["curve"] = chart("Quality against cost, selected runs", height=HEIGHT, elem_id="runs-curve")
-        w["selected_loss"] = chart("Training loss, selected runs", height=HEIGHT, elem_id="runs-loss")
-    w["caption"] = plain()
-    return x
+def kept_words(api: Api) -> str:
+    """How long the runs and uploads of visitors stay; nothing on a page of one's own."""
+    days = api.workspace.limits.days_kept
+    if not api.workspace.shared or days is None:
+        return ""
+    hours = units.counted(TEMP_HOURS, "hour")
+    return html.paragraphs(
+        f"Your runs stay for {units.counted(days, 'day')} after they end. Imported runs and runs that did not complete "
+        "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep. "
+        f"Files that you upload stay for {hours}, unless you delete them."
+    )
 
 
 def _sweep_widgets(api: Api, w: dict[str, Any]) -> tuple[gr.Accordion, charts.Offer, dict[str, Any]]:
     """The chosen sweep: figure, answers, the chosen run, details; with the table's file, and the choice of where what
     did not complete goes on."""
+
+    def button(name: str, text: str, elem_id: str, **more: Any) -> None:
+        w[name] = gr.Button(text, size="sm", elem_id=elem_id, **more)
+
     w["status"] = plain(elem_id="sweep-status")
     with gr.Row(elem_classes="rv-bar"):
-        w["resume"] = gr.Button("Run failed and cancelled runs again", visible=False, size="sm", elem_id="sweep-resume")
-        w["cancel"] = gr.Button("Cancel this sweep", visible=False, size="sm", elem_id="sweep-cancel")
-        w["add"] = gr.Button("", visible=False, size="sm", elem_id="sweep-add")
-        w["ship"] = gr.Button("Download the adapter", visible=False, size="sm", elem_id="sweep-ship")
-        w["export"] = gr.Button("Download this sweep (zip)", visible=False, size="sm", elem_id="sweep-export")
-        w["share"] = gr.Checkbox(False, label=SHARE, visible=False, elem_id="sweep-share")
-        w["delete"] = gr.Button("Delete this sweep", visible=False, size="sm", elem_id="sweep-delete")
-    asks = again.widgets(api, elem_id="sweep-again")
+        button("resume", "Run failed and cancelled runs again", "sweep-resume", visible=False)
+        button("cancel", "Cancel this sweep", "sweep-cancel", visible=False)
+        button("add", "", "sweep-add", visible=False)
+        button("ship", "Download the adapter", "sweep-ship", visible=False)
+        button("export", "Download this sweep (zip)", "sweep-export", visible=False)
+        w["share"] = gr.Checkbox(False, label=where.SHARE, visible=False, elem_id="sweep-share")
+        button("delete", "Delete this sweep", "sweep-delete", visible=False)
+    asks = where.again_widgets(api, elem_id="sweep-again")
     w["again_box"] = asks["box"]
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="sweep-sure") as w["sure"]:
-        plain(html.paragraphs(of_sweep.SURE))
-        w["delete_it"] = gr.Button("Delete", variant="stop", size="sm", elem_id="sweep-delete-it")
-        w["keep"] = gr.Button("Keep", size="sm", elem_id="sweep-keep")
+        plain(html.paragraphs(view.SURE))
+        button("delete_it", "Delete", "sweep-delete-it", variant="stop")
+        button("keep", "Keep", "sweep-keep")
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="cancel-sure") as w["cancel_sure"]:
         w["cancel_words"] = plain()
-        w["cancel_it"] = gr.Button("Cancel it", variant="stop", size="sm", elem_id="cancel-it")
-        w["leave_it"] = gr.Button("Let it train", size="sm", elem_id="cancel-not")
+        button("cancel_it", "Cancel it", "cancel-it", variant="stop")
+        button("leave_it", "Let it train", "cancel-not")
     w["owner"] = plain(elem_id="sweep-owner")
-    w["metric"] = gr.Dropdown(
-        METRIC_CHOICES, value=LOSS.key, label="Quality", interactive=True, visible=False, elem_id="sweep-metric"
-    )
-    w["by_rank"] = chart("Quality by rank", height=HEIGHT, elem_id="sweep-curve", optional=True)
+    metrics = [(metric.label, metric.key) for metric in METRICS.values()]
+    looks = {"interactive": True, "visible": False, "elem_id": "sweep-metric"}
+    w["metric"] = gr.Dropdown(metrics, value=LOSS.key, label="Quality", **looks)
+    looks = {"height": HEIGHT, "optional": True}
+    w["by_rank"] = chart("Quality by rank", elem_id="sweep-curve", **looks)
     w["summary"] = plain(elem_id="sweep-summary")
     w["detail"] = plain(elem_id="run-detail")
-    w["cancel_run"] = gr.Button("Cancel this run", visible=False, size="sm", elem_id="cancel-run")
+    button("cancel_run", "Cancel this run", "cancel-run", visible=False)
     with gr.Accordion("Details", open=False, elem_id="sweep-details") as details:
-        w["tolerance"] = gr.Textbox(
-            default_tolerance(LOSS.key),
-            label=tolerance_label(LOSS),
-            max_lines=1,
-            max_length=20,
-            elem_id="sweep-tolerance",
-        )
-        w["above_best"] = chart("Difference from the best rank", height=HEIGHT, elem_id="sweep-verdict", optional=True)
+        usual = view.default_tolerance(LOSS.key)
+        written = {"max_lines": 1, "max_length": 20, "elem_id": "sweep-tolerance"}
+        w["tolerance"] = gr.Textbox(usual, label=view.tolerance_label(LOSS), **written)
+        w["above_best"] = chart("Difference from the best rank", elem_id="sweep-verdict", **looks)
         with gr.Row(elem_classes="rv-charts"):
-            w["tradeoff"] = chart(
-                "Quality against adapter size", height=HEIGHT, elem_id="sweep-tradeoff", optional=True
-            )
-            w["loss"] = chart("Training loss by step", height=HEIGHT, elem_id="sweep-loss", optional=True)
+            w["tradeoff"] = chart("Quality against adapter size", elem_id="sweep-tradeoff", **looks)
+            w["loss"] = chart("Training loss by step", elem_id="sweep-loss", **looks)
         w["words"] = plain(elem_id="sweep-words")
-        results_file = charts.download_widgets(
-            "runs of this sweep", elem_id="sweep-results-download", may_be_empty=True
-        )
+        file = charts.download_widgets("runs of this sweep", elem_id="sweep-results-download", may_be_empty=True)
         w["results"] = pickable(elem_id="sweep-results")
         w["facts"] = plain(elem_id="sweep-facts")
-    return details, results_file, asks
-
-
-# A closure: Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
-def _choosing(api: Api) -> Any:
-    def chosen(event: gr.EventData, sweep_id: str, run_id: str, open_id: str) -> Choice:
-        return choice_of(api, clicked_id(event), Choice(sweep_id, run_id, open_id))
-
-    return chosen
-
-
-def clicked_id(event: gr.EventData) -> str:
-    """The id of what was clicked: a row, a box or a point."""
-    return str(event._data.get("id", ""))
+    return details, file, asks

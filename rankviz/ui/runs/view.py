@@ -1,10 +1,12 @@
 """Makes what the Runs tab shows: the list of sweeps, the selected runs on one chart, the chosen sweep and run."""
 
+import json
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from html import escape
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -12,18 +14,40 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.runs.runs import listed_run_json
+from rankviz.core.quantity import Range
+from rankviz.core.runs.estimate import RunEstimate
+from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.words import base_name, data_name, sweep_title
-from rankviz.errors import BusyError, LimitError, RankVizError, UserError, quoted
+from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, UserError, quoted
 from rankviz.export.tables import Table
 from rankviz.export.tables import runs_table as measured_table
-from rankviz.store.temp import Usage
+from rankviz.figures import QUALITY_AXES
 from rankviz.ui.parts import charts, html, live, where
-from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, rounded
-from rankviz.ui.parts.where import not_here, telling, uploads_button
-from rankviz.ui.runs.sweep import HEIGHT, detail_html, standing_html, sweep_view
-from rankviz.ui.wiring import notice_html
+from rankviz.ui.parts.curve import Curve, curve, verdict_chart
+from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, notice_html, rounded
+from rankviz.ui.runs import publish
+from rankviz.ui.wiring import View
 from rankviz.units import counted
+from rankviz.verdict import Shipped
+
+HEIGHT = 340
+POLL_SECONDS = 2.0
+ANY_STATE = "any state"
+HEADERS = ("Sweep or run", "State", "α", "Learning rate", "Seed", "Loss", "Gain", "Adapter file", "Memory")
+HEADERS += ("Run time", "Requested")
+MOST_ROWS = 500
+"""Of one's own: a browser takes seconds to draw thousands."""
+INDENT = "\u2003\u2003"
+NOTHING_OF_YOURS = (
+    "You have no runs yet. The recorded sweeps below ship with RankViz: click one to read it, or train your own."
+)
+CHOOSE = "Click a sweep in the list to read it."
+SURE = "Delete this sweep, with its runs, losses and adapters? This cannot be undone."
+NOT_ASKING = ("", gr.Row(visible=False), "")
+"""What the question before another's is cancelled shows otherwise."""
+NO_QUESTIONS = {"sure": gr.Row(visible=False), "again_box": gr.Column(visible=False), "published_base": ""}
+"""They, and what was answered, are about the chosen sweep. A drawing of the same sweep leaves them as they are."""
 
 
 class Choice(NamedTuple):
@@ -47,71 +71,6 @@ def choice_of(api: Api, clicked: str, now: Choice) -> Choice:
     return Choice(sweep_id, "" if clicked == now.run_id else clicked, sweep_id)
 
 
-class Overlay(NamedTuple):
-    """The selected runs on one chart each."""
-
-    heading: str
-    curve: str
-    loss: str
-    caption: str
-    qualities: list[tuple[str, str]]
-    y: str
-
-
-def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], *, x: str, y: str, height: int) -> Overlay:
-    """x, y: axes of the chart of quality and cost; a quality that these runs lack becomes the loss."""
-    selected = frozenset(selected)  # each run of the folder is looked up in it
-    drawn = [sweep for sweep in sweeps if any(run.run_id in selected for run in sweep.runs)]
-    runs = [run for sweep in drawn for run in sweep.runs if run.run_id in selected]
-    qualities = charts.quality_choices(runs)
-    y = y if y in dict(qualities).values() else "loss"
-    with api.verdicts.comparing(runs):
-        tradeoff = charts.tradeoff_chart(drawn, x=x, y=y, run_ids=selected, height=height)
-    return Overlay(
-        heading=f"{counted(len(runs), 'selected run')} of {counted(len(drawn), 'sweep')}",
-        curve=tradeoff.chart,
-        loss=live.loss_chart(drawn, selected),
-        caption=tradeoff.caption,
-        qualities=qualities,
-        y=y,
-    )
-
-
-def zip_of(api: Api, ids: Sequence[str]) -> str:
-    """Runs or sweeps as another RankViz imports them. In a folder of its own: two visitors never share a file."""
-    if not ids:
-        raise UserError("Select at least one run: tick its box in the table.")
-    return str(api.runs.zip_of(ids))
-
-
-def imported(api: Api, file: str | None) -> Choice:
-    """The sweep of the first run of the zip, opened."""
-    if not file:
-        raise UserError("Choose a zip of runs.")
-    run_ids = list(api.runs.import_(Path(file)))
-    gr.Info(f"{counted(len(run_ids), 'run')} imported.")
-    sweep_id = api.runs.get(run_ids[0]).request.sweep_id
-    return Choice(sweep_id, open_id=sweep_id)
-
-
-ANY_STATE = "any state"
-HEADERS = ("Sweep or run", "State", "α", "Learning rate", "Seed", "Loss", "Gain", "Adapter file", "Memory")
-HEADERS += ("Run time", "Requested")
-MOST_ROWS = 500
-"""Of one's own: a browser takes seconds to draw thousands."""
-INDENT = "\u2003\u2003"
-
-
-class Places(NamedTuple):
-    """What is said of them, in words; empty where nothing is."""
-
-    of_sweep: Callable[[Sweep], str]
-    of_run: Callable[[RunRecord], str]
-
-
-NO_PLACES = Places(lambda sweep: "", lambda run: "")
-
-
 def all_sweeps(api: Api) -> list[Sweep]:
     """One's own, newest first, then the recorded ones."""
     return [*api.runs.sweeps(), *api.runs.recorded()]
@@ -125,8 +84,8 @@ def list_html(
     selected: Collection[str],
     choice: Choice = NOTHING,
     unreadable: Mapping[str, str] | None = None,
-    owners: Mapping[str, str] | None = None,
-    places: Places = NO_PLACES,
+    owner: Callable[[Sweep], str] = lambda sweep: "",
+    place: Callable[[Sweep | RunRecord], str] = lambda sweep_or_run: "",
     note: str = "",
 ) -> str:
     """A row per sweep, and under the open one a row per run; with a filter, all runs that it lets through.
@@ -138,39 +97,60 @@ def list_html(
         selected: Ids of the runs whose boxes are ticked.
         choice: The sweep and the run that are shown, and the sweep that is open.
         unreadable: Folders that hold no run, with the reason of each; listed where nothing is filtered.
-        owners: Whose each sweep is, where that is said.
-        places: Where sweeps and runs are.
+        owner: Whose a sweep is, where that is said.
+        place: Where a sweep or a run is, where that is said.
         note: A sentence above the list.
     """
     selected = frozenset(selected)  # each run of the folder is looked up in it
     filtering = bool(text) or state != ANY_STATE
-    own, recorded = [], []
-    left_out = 0
+    own, recorded, left_out = [], [], 0
     for sweep in sweeps:
-        if matching := matching_of(sweep, text=text, state=state):
-            if len(own) >= MOST_ROWS and not sweep.recorded:
-                left_out += 1
-                continue
-            is_open = filtering or sweep.sweep_id == choice.open_id
+        matching = matching_of(sweep, text=text, state=state)
+        if matching and len(own) >= MOST_ROWS and not sweep.recorded:
+            left_out += 1
+        elif matching:
             rows = recorded if sweep.recorded else own
-            owner, chosen = (owners or {}).get(sweep.sweep_id, ""), sweep.sweep_id == choice.sweep_id
-            place = f"on {words}" if (words := places.of_sweep(sweep)) else ""
-            rows.append(_sweep_row(sweep, selected, is_open=is_open, chosen=chosen, owner=owner, place=place))
-            rows += [_run_row(sweep, run, selected, choice.run_id, places) for run in matching if is_open]
-    broken = [] if filtering else [Row(cells=_unreadable_cells(*each)) for each in (unreadable or {}).items()]
-    above = html.paragraphs(note, css="rv-empty") if note else ""
-    if not (rows := [*own, *broken, *recorded]):
-        return above + html.paragraphs("No run matches the filter.", css="rv-empty")
-    more = f"Not listed: {units.counted(left_out, 'older sweep')}. Use the filter to find them." if left_out else ""
-    below = html.paragraphs(more, css="rv-empty") if more else ""
-    return above + html.table(HEADERS, rows, label="Sweeps and runs", left=2) + below
+            is_open = filtering or sweep.sweep_id == choice.open_id
+            ids = [run.run_id for run in sweep.runs]
+            rows.append(
+                Row(
+                    _sweep_cells(sweep, owner(sweep), place(sweep)),
+                    pick=sweep.sweep_id,
+                    chosen=sweep.sweep_id == choice.sweep_id,
+                    ticks=ids,
+                    ticked=selected.issuperset(ids),
+                    opened=is_open,
+                )
+            )
+            for run in matching if is_open else ():
+                mine, cells = run.run_id, _run_cells(sweep, run, "" if sweep.recorded else place(run))
+                chosen = mine == choice.run_id
+                rows.append(Row(cells, pick=mine, chosen=chosen, ticks=[mine], ticked=mine in selected))
+    dashes = [Cell("–")] * (len(HEADERS) - 2)
+    for run_id, reason in ({} if filtering else unreadable or {}).items():
+        own.append(Row((Cell(run_id), Cell(f"unreadable: {reason}", kind="wrap"), *dashes)))
+    above = html.empty(note) if note else ""
+    if not (own or recorded):
+        return above + html.empty("No run matches the filter.")
+    more = f"Not listed: {counted(left_out, 'older sweep')}. Use the filter to find them." if left_out else ""
+    table = html.table(HEADERS, [*own, *recorded], label="Sweeps and runs", left=2)
+    return above + table + (html.empty(more) if more else "")
 
 
 def matching_of(sweep: Sweep, *, text: str, state: str) -> list[RunRecord]:
+    """The runs that have all words of a text and a state."""
     words = (text or "").lower().split()
-    if state == ANY_STATE and not words:
-        return list(sweep.runs)
-    return [run for run in sweep.runs if state in (ANY_STATE, run.state) and _matches(run, words)]
+
+    def names(run: RunRecord) -> str:
+        request = run.request
+        ids = f"{run.run_id} {request.sweep_id} {base_name(request.base)} {request.data}"
+        return f"{ids} r={request.r} r = {request.r}".lower()
+
+    return [
+        run
+        for run in sweep.runs
+        if state in (ANY_STATE, run.state) and (not words or all(word in names(run) for word in words))
+    ]
 
 
 def matching_runs(api: Api, *, text: str, state: str) -> Table:
@@ -179,74 +159,35 @@ def matching_runs(api: Api, *, text: str, state: str) -> Table:
     return measured_table((each.record, listed_run_json(each)) for each in api.runs.summaries(records))
 
 
-def _matches(run: RunRecord, words: Sequence[str]) -> bool:
-    request = run.request
-    names = f"{run.run_id} {request.sweep_id} {base_name(request.base)} {request.data} r={request.r} r = {request.r}"
-    return all(word in names.lower() for word in words)
-
-
-def _sweep_row(sweep: Sweep, selected: Collection[str], *, is_open: bool, chosen: bool, owner: str, place: str) -> Row:
-    runs = sweep.runs
+def _sweep_cells(sweep: Sweep, owner: str, place: str) -> Sequence[Cell]:
+    runs, request = sweep.runs, sweep.runs[0].request
     losses = [run.loss_after.loss for run in runs if run.loss_after]
     gains = [run.gain for run in runs if run.gain is not None]
-    sizes = [run.adapter_bytes for run in runs if run.adapter_bytes]
+    sizes = sorted(run.adapter_bytes for run in runs if run.adapter_bytes)
     peaks = [run.completed.peak_memory_bytes for run in runs if run.completed]
-    cells = (
-        Cell(sweep_title(sweep), title=sweep.sweep_id, kind="wrap", sub=_setting(sweep, owner)),
-        Cell(_sweep_state(sweep), kind="narrow", sub=place),
-        Cell(_each(runs, lambda run: run.request.lora.lora_alpha)),
-        Cell(_each(runs, lambda run: run.request.learning_rate)),
-        Cell(_each(runs, lambda run: run.request.seed)),
+    seconds = sum(run.attempt_seconds or 0.0 for run in runs)
+    counts = Counter(run.state for run in runs)
+    states = ", ".join(f"{counts[state]} {state.value}" for state in RunState if state in counts)
+    targets = _listed(request.lora.target_modules)
+    setting = f"{counted(len(runs), 'run')}, {counted(request.max_steps, 'step')}, targets {targets}"
+    files = " – ".join(dict.fromkeys(units.file_size(size) for size in (sizes[:1] + sizes[-1:]))) or "–"
+
+    def each(value: Callable[[RunRecord], float]) -> Cell:
+        return Cell(", ".join(f"{x:g}" for x in sorted({value(run) for run in runs})))
+
+    return (
+        Cell(sweep_title(sweep), sweep.sweep_id, "wrap", ", ".join(filter(None, [setting, owner]))),
+        Cell("recorded" if sweep.recorded else states, kind="narrow", sub=f"on {place}" if place else ""),
+        each(lambda run: run.request.lora.lora_alpha),
+        each(lambda run: run.request.learning_rate),
+        each(lambda run: run.request.seed),
         rounded(NATS, min(losses, default=None), PER_TOKEN, sub="lowest" if len(losses) > 1 else ""),
         rounded(NATS, max(gains, default=None), PER_TOKEN, sub="largest" if len(gains) > 1 else ""),
-        Cell(_span(sizes), title=f"{min(sizes):,} to {max(sizes):,} bytes" if sizes else ""),
+        Cell(files, title=f"{sizes[0]:,} to {sizes[-1]:,} bytes" if sizes else ""),
         rounded(units.memory_size, max(peaks, default=None), "bytes", sub="highest peak" if len(peaks) > 1 else ""),
-        _time(sweep),
+        rounded(units.duration, seconds or None, "seconds", sub="" if sweep.ended or not seconds else "so far"),
         Cell(_when(runs[0])),
     )
-    ids = [run.run_id for run in runs]
-    ticked = all(run_id in selected for run_id in ids)
-    return Row(cells=cells, pick=sweep.sweep_id, chosen=chosen, ticks=ids, ticked=ticked, opened=is_open)
-
-
-def _time(sweep: Sweep) -> Cell:
-    """Of its runs; while they have not ended, to the last line of each."""
-    seconds = sum(run.attempt_seconds or 0.0 for run in sweep.runs)
-    return rounded(units.duration, seconds or None, "seconds", sub="" if sweep.ended or not seconds else "so far")
-
-
-def _setting(sweep: Sweep, owner: str) -> str:
-    """What sweeps with the same title may differ by."""
-    request = sweep.runs[0].request
-    targets = request.lora.target_modules
-    named = targets if isinstance(targets, str) else ", ".join(targets)
-    runs, steps = units.counted(len(sweep.runs), "run"), units.counted(request.max_steps, "step")
-    return ", ".join(filter(None, [f"{runs}, {steps}, targets {named}", owner]))
-
-
-def _span(sizes: Sequence[int]) -> str:
-    """The smallest and the largest file."""
-    if not sizes:
-        return "–"
-    low, high = units.file_size(min(sizes)), units.file_size(max(sizes))
-    return low if low == high else f"{low} – {high}"
-
-
-def _each(runs: Sequence[RunRecord], value: Callable[[RunRecord], float]) -> str:
-    """The values of all runs, in order."""
-    return ", ".join(f"{each:g}" for each in sorted({value(run) for run in runs}))
-
-
-def _sweep_state(sweep: Sweep) -> str:
-    if sweep.recorded:
-        return "recorded"
-    counts = Counter(run.state for run in sweep.runs)
-    return ", ".join(f"{counts[state]} {state.value}" for state in RunState if state in counts)
-
-
-def _run_row(sweep: Sweep, run: RunRecord, selected: Collection[str], run_id: str, places: Places) -> Row:
-    mine, cells = run.run_id, _run_cells(sweep, run, "" if sweep.recorded else places.of_run(run))
-    return Row(cells=cells, pick=mine, chosen=mine == run_id, ticks=[mine], ticked=mine in selected)
 
 
 def _run_cells(sweep: Sweep, run: RunRecord, place: str) -> Sequence[Cell]:
@@ -269,55 +210,12 @@ def _run_cells(sweep: Sweep, run: RunRecord, place: str) -> Sequence[Cell]:
     )
 
 
-def _when(run: RunRecord) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(run.request.created_at))
+def _listed(names: str | Iterable[str]) -> str:
+    return names if isinstance(names, str) else ", ".join(names)
 
 
-def _unreadable_cells(run_id: str, reason: str) -> Sequence[Cell]:
-    return (Cell(run_id), Cell(f"unreadable: {reason}", kind="wrap"), *[Cell("–")] * (len(HEADERS) - 2))
-
-
-NOTHING_OF_YOURS = (
-    "You have no runs yet. The recorded sweeps below ship with RankViz: click one to read it, or train your own."
-)
-POLL_SECONDS = 2.0
-NO_UPLOADS = Usage(0, 0)
-NO_QUESTIONS = {"sure": gr.Row(visible=False), "again_box": gr.Column(visible=False), "published_base": ""}
-"""They, and what was answered, are about the chosen sweep. A drawing of the same sweep leaves them as they are."""
-CHOOSE = "Click a sweep in the list to read it."
-
-
-class Seen(NamedTuple):
-    """What each part was last drawn of, as a hash; a part that is the same is not drawn again.
-
-    The browser has it as a text beside what is drawn: an answer that comes too late changes neither.
-    """
-
-    listed: str = ""
-    unreadable: str = str(hash(()))
-    uploads: str = str(hash(NO_UPLOADS))
-    overlaid: str = ""
-    chosen: str = ""
-    sweep: str = ""
-    standing: str = ""
-    run: str = ""
-
-    @classmethod
-    def of(cls, text: str) -> "Seen":
-        """Nothing drawn yet, where it is no such text."""
-        parts = text.split()
-        return cls(*parts) if len(parts) == len(cls._fields) else cls()
-
-    @property
-    def text(self) -> str:
-        return " ".join(self)
-
-
-class RunsView(SimpleNamespace):
-    """What changed, by the names of the tab's widgets; a widget that is not named stays as it is."""
-
-    def _asdict(self) -> dict[str, Any]:
-        return dict(vars(self))
+def _when(run: RunRecord, form: str = "%Y-%m-%d %H:%M") -> str:
+    return time.strftime(form, time.localtime(run.request.created_at))
 
 
 def runs_view(
@@ -335,110 +233,407 @@ def runs_view(
     metric: str,
     tolerance: str,
     seen: str,
-) -> RunsView:
-    """What changed since the parts were last drawn. Nothing while another tab is open, when `showing` is empty."""
+) -> View:
+    """What changed since the parts were last drawn. Nothing while another tab is open, when `showing` is empty.
+
+    seen: a hash of what each part was last drawn of. The browser has it beside what is drawn: an answer that comes too
+    late changes neither.
+    """
     if not showing:
-        return RunsView(timer=gr.Timer(active=False))
-    before, choice = Seen.of(seen), Choice(sweep_id, run_id, open_id)
+        return View(timer=gr.Timer(active=False))
+    choice = Choice(sweep_id, run_id, open_id)
     reading, sweeps, unreadable = api.runs.reading(), all_sweeps(api), api.runs.unreadable()
     prints = tuple(live.fingerprint(sweep) for sweep in sweeps)
-    chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None) or _of_another(api, sweep_id)
-    state_of_it = _state_of(api, chosen) if chosen else None
-    of = {
-        "listed": (text, state, tuple(selected), choice, tuple(unreadable), prints, reading),
-        "unreadable": tuple(unreadable),
-        "uploads": (uploads := api.uploads.usage()),
-        "overlaid": (x, y, tuple(selected), prints if selected else ()),
-        "chosen": sweep_id,
-        "sweep": (sweep_id, tolerance, metric, state_of_it),
-        "standing": (sweep_id, standing := standing_html(api, chosen) if chosen else ""),
-        "run": (run_id, state_of_it),
+    chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None)
+    with suppress(RankVizError):  # not listed here where another visitor shares it by its address
+        chosen = chosen or api.runs.sweep(sweep_id)
+    of_it, standing = None, ""
+    if chosen:
+        is_open = not chosen.recorded and api.runs.is_open(sweep_id)
+        of_it = live.fingerprint(chosen), is_open, api.runs.why_sweep_waits(chosen)
+        standing = standing_html(api, chosen)
+    uploads = api.uploads.usage()
+    parts: dict[str, tuple[Any, Callable[[], dict[str, Any]]]] = {
+        "listed": (
+            (text, state, tuple(selected), choice, tuple(unreadable), prints, reading),
+            lambda: _listed_runs(api, sweeps, unreadable, reading, text, state, selected, choice),
+        ),
+        "unreadable": (tuple(unreadable), lambda: _unreadable(unreadable)),
+        "uploads": (uploads, lambda: {"uploads": uploads_button(uploads.files, uploads.size_bytes)}),
+        "overlaid": (
+            (x, y, tuple(selected), prints if selected else ()),
+            lambda: _overlaid(api, sweeps, selected, x, y),
+        ),
+        "sweep": (
+            (sweep_id, tolerance, metric, of_it),
+            lambda: _sweep(api, chosen, sweep_id, tolerance, metric, standing),
+        ),
+        "chosen": (sweep_id, lambda: NO_QUESTIONS),  # after the sweep, which leaves them as they are
+        "standing": ((sweep_id, standing), lambda: {"status": standing}),
+        "run": ((run_id, of_it), lambda: _run(api, run_id)),
     }
-    now = Seen(**{name: str(hash(each)) for name, each in of.items()})
-    drawn: dict[str, Any] = {}
-    if now.listed != before.listed:
-        own = bool(unreadable or reading) or any(not sweep.recorded for sweep in sweeps)
-        owners = {sweep.sweep_id: api.runs.owner_of(sweep.runs[0].run_id) for sweep in sweeps}
-        told, there = telling(api), api.locations
-        places = Places(lambda sweep: told(there.of_sweep(sweep)), lambda run: told(there.in_words(run)))
-        filters = {"text": text, "state": state, "unreadable": unreadable, "owners": owners, "note": reading}
-        filters |= {"places": places}
-        drawn["empty_box"] = gr.Row(visible=not own)
-        drawn["table"] = list_html(sweeps, **filters, selected=selected, choice=choice)
-    if now.unreadable != before.unreadable:
-        drawn["unreadable_box"] = gr.Row(visible=bool(unreadable))
-        drawn["unreadable"] = gr.Dropdown(choices=list(unreadable), value=None)
-    if now.uploads != before.uploads:
-        drawn["uploads"] = uploads_button(uploads)
-    if now.overlaid != before.overlaid:
-        drawn |= _overlaid(api, sweeps, selected, x, y)
-        if drawn.pop("is_busy", False):
-            now = now._replace(overlaid=where.BUSY)
-    if now.sweep != before.sweep:
-        drawn |= _sweep(api, chosen, sweep_id, tolerance, metric, standing)
-        if drawn.pop("is_busy", False):
-            now = now._replace(sweep=where.BUSY)
-    if now.chosen != before.chosen:
-        drawn |= NO_QUESTIONS
-    if now.standing != before.standing:
-        drawn["status"] = standing
-    if now.run != before.run:
-        drawn |= _run(api, run_id)
-    seconds = where.BUSY_SECONDS if where.BUSY in now else POLL_SECONDS
-    return RunsView(**drawn, seen=now.text, timer=gr.Timer(seconds, active=True))
+    before, drawn, is_busy = _seen(seen), {}, False
+    now = {name: hash(of) for name, (of, _) in parts.items()}
+    for name, (_, draw) in parts.items():
+        if before.get(name) != now[name]:
+            fields = draw()
+            if fields.pop("is_busy", False):
+                now[name], is_busy = where.BUSY, True
+            drawn |= fields
+    seconds = where.BUSY_SECONDS if is_busy else POLL_SECONDS
+    return View(**drawn, seen=json.dumps(now), timer=gr.Timer(seconds, active=True))
 
 
-def _state_of(api: Api, sweep: Sweep) -> tuple[int, bool, str]:
-    """All that changes what is shown of it."""
-    is_open = not sweep.recorded and api.runs.is_open(sweep.sweep_id)
-    return live.fingerprint(sweep), is_open, api.runs.why_sweep_waits(sweep)
+def _seen(text: str) -> Mapping[str, Any]:
+    """By part; nothing drawn yet where it is no such text."""
+    with suppress(ValueError, RecursionError):
+        if isinstance(seen := json.loads(text), dict):
+            return seen
+    return {}
 
 
-def _of_another(api: Api, sweep_id: str) -> Sweep | None:
-    """A sweep that is not listed here, since another visitor shares it by its address."""
-    try:
-        return api.runs.sweep(sweep_id)
-    except RankVizError:
-        return None
+def _listed_runs(
+    api: Api,
+    sweeps: Sequence[Sweep],
+    unreadable: Mapping[str, str],
+    reading: str,
+    text: str,
+    state: str,
+    selected: Sequence[str],
+    choice: Choice,
+) -> dict[str, Any]:
+    said, at = where.telling(api), api.locations
+    table = list_html(
+        sweeps,
+        text=text,
+        state=state,
+        selected=selected,
+        choice=choice,
+        unreadable=unreadable,
+        owner=lambda sweep: api.runs.owner_of(sweep.runs[0].run_id),
+        place=lambda each: said(at.of_sweep(each) if isinstance(each, Sweep) else at.in_words(each)),
+        note=reading,
+    )
+    own = bool(unreadable or reading) or any(not sweep.recorded for sweep in sweeps)
+    return {"empty_box": gr.Row(visible=not own), "table": table}
+
+
+def _unreadable(unreadable: Mapping[str, str]) -> dict[str, Any]:
+    choices = gr.Dropdown(choices=list(unreadable), value=None)
+    return {"unreadable_box": gr.Row(visible=bool(unreadable)), "unreadable": choices}
+
+
+def uploads_button(files: int, size_bytes: int) -> gr.Button:
+    """It deletes what is still here."""
+    size = f"{counted(files, 'file')}, {units.file_size(size_bytes)}"
+    return gr.Button(f"Delete my uploads ({size})", visible=bool(files))
 
 
 def _overlaid(api: Api, sweeps: Sequence[Sweep], selected: Sequence[str], x: str, y: str) -> dict[str, Any]:
     if not selected:
         return {"selected_box": gr.Column(visible=False)}
     try:
-        over = overlay(api, sweeps, selected, x=x, y=y, height=HEIGHT)
+        return {"selected_box": gr.Column(visible=True), **overlay(api, sweeps, selected, x=x, y=y)}
     except LimitError as error:
         nothing = dict.fromkeys(("selected_title", "curve", "selected_loss"), "")
-        notice = notice_html(str(error), kind="error")
-        is_busy = isinstance(error, BusyError)
+        notice, is_busy = notice_html(str(error), kind="error"), isinstance(error, BusyError)
         return {"selected_box": gr.Column(visible=True), **nothing, "caption": notice, "is_busy": is_busy}
+
+
+def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], *, x: str, y: str) -> dict[str, Any]:
+    """The selected runs on one chart each. x, y: axes of the chart of quality and cost; a quality that these runs lack
+    becomes the loss."""
+    selected = frozenset(selected)  # each run of the folder is looked up in it
+    drawn = [sweep for sweep in sweeps if any(run.run_id in selected for run in sweep.runs)]
+    runs = [run for sweep in drawn for run in sweep.runs if run.run_id in selected]
+    known = measured_metrics(runs)
+    qualities = [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric in known]
+    shown_y = y if y in dict(qualities).values() else "loss"
+    with api.verdicts.comparing(runs):
+        curve, caption = charts.tradeoff_chart(drawn, x=x, y=shown_y, run_ids=selected, height=HEIGHT)
     return {
-        "selected_box": gr.Column(visible=True),
-        "selected_title": html.titled(over.heading, ""),
-        "curve": over.curve,
-        "selected_loss": over.loss,
-        "caption": html.paragraphs(over.caption),
-        "y": gr.Dropdown(choices=over.qualities, **({} if over.y == y else {"value": over.y})),
+        "selected_title": html.titled(f"{counted(len(runs), 'selected run')} of {counted(len(drawn), 'sweep')}", ""),
+        "curve": curve,
+        "selected_loss": live.loss_chart(drawn, selected),
+        "caption": html.paragraphs(caption),
+        "y": gr.Dropdown(choices=qualities, **({} if shown_y == y else {"value": shown_y})),
     }
 
 
 def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric: str, standing: str) -> dict[str, Any]:
     if chosen is None:
         reason = api.runs.unreadable().get(sweep_id)
-        words = f"Run {quoted(sweep_id)} cannot be read: {reason}" if reason else not_here(api, sweep_id)
-        gone = notice_html(words, kind="error") if sweep_id else ""
-        message = gone or html.paragraphs(CHOOSE, css="rv-empty")
+        words = f"Run {quoted(sweep_id)} cannot be read: {reason}" if reason else where.not_here(api, sweep_id)
+        message = notice_html(words, kind="error") if sweep_id else html.empty(CHOOSE)
         return {"message": message, "sweep_box": gr.Column(visible=False)}
-    view = sweep_view(api, chosen, tolerance=tolerance, metric=metric, standing=standing)
-    return {"message": "", **view._asdict()}
+    return {"message": "", **vars(sweep_view(api, chosen, tolerance=tolerance, metric=metric, standing=standing))}
+
+
+def standing_html(api: Api, sweep: Sweep) -> str:
+    """Its state, why it waits, and what it has cost so far: all that changes while nothing happens."""
+    progress = None if sweep.ended else api.runs.progress(sweep)
+    return live.status_html(sweep, progress, api.runs.why_sweep_waits(sweep)) + where.place_html(api, sweep)
+
+
+def default_tolerance(metric: str) -> str:
+    """Of a metric by its key, as it stands in the box."""
+    return f"{METRICS[metric].tolerance:g}"
+
+
+USUAL = json.dumps({key: default_tolerance(key) for key in METRICS})
+
+
+def tolerance_label(metric: Metric) -> str:
+    return f"Tolerance: counts as equal within ({metric.units}, or 2% of the gain over the base)"
+
+
+def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key, standing: str | None = None) -> View:
+    """The sweep as far as it has got, judged by a metric (its key) within a tolerance (as written in the box); with
+    `is_busy`, whether it lacks its verdict as the server is busy.
+
+    standing: standing_html of it, where it is known.
+    """
+    offered, by, unknown = measured_metrics(sweep.runs), METRICS[metric], ""
+    evaluated = any(run.loss_after for run in sweep.runs)
+    known = by in offered or not evaluated
+    if not known:
+        unknown = notice_html(f"{by.label} was not measured in this sweep. {LOSS.label} is shown.")
+        by, tolerance = LOSS, default_tolerance(LOSS.key)
+    shown, problem = curve_within(api, sweep, tolerance, by)
+    mine = where.may_change(api, sweep)
+    readable = mine or sweep.recorded
+    compares = shown.verdict is not None and len(shown.verdict.ranks) > 1
+    is_unwanted = api.runs.are_unwanted(sweep.runs)
+    can_resume, can_delete = bool(sweep.resumable) and mine and not is_unwanted, mine and sweep.ended
+    shareable = mine and api.workspace.shared
+    within = {"tolerance": shown.within, "verdicts": {sweep.sweep_id: shown.verdict}, "height": HEIGHT}
+    environment = next((run.environment for run in sweep.runs if run.environment), {})
+    return View(
+        sweep_box=gr.Column(visible=True),
+        metric=gr.Dropdown(
+            choices=[(m.label, m.key) for m in METRICS.values() if m in offered or m is by],
+            visible=len(offered) > 1,
+            **({} if known else {"value": by.key}),  # an answer that comes late must not undo a later choice
+        ),
+        tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
+        status=standing_html(api, sweep) if standing is None else standing,
+        resume=gr.Button(where.again_label(api, sweep), visible=can_resume),
+        cancel=gr.Button(visible=mine and not sweep.ended and not is_unwanted),
+        add=where.add_button(api, sweep, shown.decision),
+        ship=gr.Button(ship_label(shown.ship) if shown.ship else "", visible=readable and shown.ship is not None),
+        export=gr.Button(visible=readable and any(run.state.ended for run in sweep.runs)),
+        share=gr.Checkbox(value=shareable and api.runs.is_open(sweep.sweep_id), visible=shareable),
+        delete=gr.Button(visible=can_delete),
+        sure=gr.skip() if can_delete else gr.Row(visible=False),
+        again_box=gr.skip() if can_resume else gr.Column(visible=False),
+        publish=publish.box_of(api, sweep),
+        owner=where.words_on_owner(api, sweep, mine),
+        by_rank=shown.chart if evaluated else "",
+        summary=unknown + problem + shown.summary,
+        above_best=verdict_chart(shown.verdict, height=HEIGHT) if compares else "",
+        tradeoff=charts.tradeoff_chart([sweep], x="adapter", y=by.key, **within)[0] if compares else "",
+        loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
+        words=shown.details + shown.truncated,
+        results=live.results_table(api, sweep),
+        facts=facts_html(sweep.runs, environment),
+        is_busy=shown.is_busy,
+    )
+
+
+def curve_within(api: Api, sweep: Sweep, tolerance: str, metric: Metric = LOSS) -> tuple[Curve, str]:
+    """The curve, and a notice as HTML if the tolerance is not one: then the default tolerance is used."""
+    try:
+        return curve(api, sweep, tolerance, height=HEIGHT, metric=metric), ""
+    except InvalidSettingError as error:
+        problem = notice_html(f"{error} Shown with {metric.amount(metric.tolerance, 'g')}.", kind="error")
+        return curve(api, sweep, default_tolerance(metric.key), height=HEIGHT, metric=metric), problem
 
 
 def _run(api: Api, run_id: str) -> dict[str, Any]:
-    if not run_id:
-        return {"detail": "", "cancel_run": gr.Button(visible=False)}
+    detail, can_end = "", False
     try:
-        run = api.runs.get(run_id)
+        if run_id:
+            run = api.runs.get(run_id)
+            can_end = not run.state.ended and api.runs.is_mine(run_id) and not api.runs.are_unwanted([run])
+            detail = detail_html(api, run)
     except RankVizError as error:
-        return {"detail": notice_html(str(error), kind="error"), "cancel_run": gr.Button(visible=False)}
-    can_end = not run.state.ended and api.runs.is_mine(run_id) and not api.runs.are_unwanted([run])
-    return {"detail": detail_html(api, run), "cancel_run": gr.Button(visible=can_end)}
+        detail, can_end = notice_html(str(error), kind="error"), False
+    return {"detail": detail, "cancel_run": gr.Button(visible=can_end)}
+
+
+def detail_html(api: Api, run: RunRecord) -> str:
+    """The section of one run: measured beside estimated, then configuration and environment, folded."""
+    request, estimate = run.request, api.runs.expected_run(run)
+    heading = f"r = {request.r}: {base_name(request.base)} on {data_name(request.data)}"
+    when = Cell(f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}.")
+    if run.ended_at and run.started_at:
+        seconds = max(0.0, run.ended_at - run.started_at)
+        when = Cell(f"{when.text} Duration: {units.duration(seconds)}.", title=exact(seconds, "seconds"))
+    place = where.place_in_sentences(api, run)
+    log = run.log_tail if run.state is RunState.FAILED else ""
+    title = "<h2>Last lines of the worker&#x27;s log</h2>"
+    notes = [
+        estimate
+        and estimate.calibrated_by
+        and "The memory estimate is calibrated with probes of this base model here.",
+        estimate and estimate.timed_in_words and f"The time is estimated {estimate.timed_in_words}.",
+    ]
+    headers = ["Quantity", "Measured", "Estimated", "Measured / estimated"]
+    parts = [
+        f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}"><h2>{escape(heading)}</h2>',
+        html.paragraphs(when),
+        html.paragraphs(place) if place else "",
+        notice_html(run.error or "", kind="error"),
+        f'<div class="rv-code">{title}<pre tabindex="0">{escape(log)}</pre></div>' if log else "",
+        html.table(headers, _compared(run, estimate), label="Measured and estimated"),
+        *(html.paragraphs(note) for note in notes if note),
+        facts_html([run], run.environment),
+    ]
+    return "".join(parts) + "</section>"
+
+
+def _compared(run: RunRecord, estimate: RunEstimate | None) -> Iterable[Sequence[Cell]]:
+    done, before, after = run.completed, run.loss_before, run.loss_after
+    parameters, file_bytes = estimate and estimate.adapter_parameters, estimate and estimate.adapter_bytes
+    memory, seconds = estimate and estimate.memory_bytes, estimate and estimate.seconds
+    peak = f"Peak memory, {done.peak_memory_kind}" if done else "Peak memory"
+    rows = [
+        ("Trainable parameters", run.trainable_parameters, parameters, "{:,}".format, "parameters"),
+        ("Adapter file", run.adapter_bytes, file_bytes, "{:,} bytes".format, "bytes"),
+        (peak, done and done.peak_memory_bytes, memory, units.memory_size, "bytes"),
+        ("Training time", done and done.train_seconds, seconds, units.duration, "seconds"),
+        ("Held-out loss of the base", before and before.loss, None, NATS, PER_TOKEN),
+        ("Held-out loss after training", after and after.loss, None, NATS, PER_TOKEN),
+    ]
+    for metric in measured_metrics([run]):
+        if metric is not LOSS:
+            rows.append((f"{metric.label} of the base", metric.of(before), None, metric.text, metric.units))
+            rows.append((f"{metric.label} after training", metric.of(after), None, metric.text, metric.units))
+    for name, measured, estimated, text, unit in rows:
+        middle = estimated.expected if isinstance(estimated, Range) else estimated
+        ratio = measured / middle if measured and middle else None
+        shown = rounded(text, measured, unit), live.estimated(estimated, text, unit)
+        yield Cell(name), *shown, rounded("{:.3f}".format, ratio, "")
+
+
+def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
+    """The settings of one run, or of all runs of a sweep: what differs from run to run is listed."""
+    requests = [run.request for run in runs]
+    first, lora, training = requests[0], requests[0].lora, requests[0].training
+
+    def each(values: Iterable[float]) -> str:
+        return ", ".join(f"{value:g}" for value in dict.fromkeys(values))
+
+    lower = next((request.cut_ranks for request in requests if request.cut_ranks), ())
+    exact_match = f"{first.exact_match_examples:,} of them" if first.exact_match_examples else ""
+    facts = [
+        ("Rank", each(request.r for request in requests)),
+        ("Truncated to", each(sorted(lower))),
+        ("Targets", _listed(lora.target_modules)),
+        ("Alpha", ", ".join((each(request.lora.lora_alpha for request in requests), *lora.variants))),
+        ("Learning rate", each(request.learning_rate for request in requests)),
+        ("Seed", each(request.seed for request in requests)),
+        ("Steps", f"{first.max_steps:,}"),
+        ("Batch", f"{training.per_device_train_batch_size}, accumulation {training.gradient_accumulation_steps}"),
+        ("Maximum tokens per example", f"{training.max_length:,}"),
+        ("Held-out examples", f"{first.held_out_examples:,}"),
+        ("Exact match on", exact_match),
+        ("Precision", training.precision),
+        ("Optimizer", training.optim),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def environment_facts(environment: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """What the worker wrote about the machine, in its order; libraries one line each."""
+    facts = []
+    for name, value in environment.items():
+        if isinstance(value, Mapping):
+            facts += [(str(k), str(v)) for k, v in value.items()]
+            continue
+        if isinstance(value, bool):
+            value = "yes" if value else "no"
+        elif isinstance(value, list | tuple):
+            value = ", ".join(map(str, value))
+        elif isinstance(value, int):
+            value = f"{value:,}"
+        if value not in (None, ""):
+            facts.append((name.replace("_", " "), str(value)))
+    return facts
+
+
+def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str:
+    """Configuration and environment of runs, both folded."""
+    facts = (("Configuration", request_facts(runs)), ("Environment", environment_facts(environment)))
+    return "".join(
+        html.folded(title, f'<div class="rv-facts">{html.named_values(pairs, css="")}</div>')
+        for title, pairs in facts
+        if pairs
+    )
+
+
+def ship_label(ship: Shipped) -> str:
+    """Of the button that downloads what the answer on shipping names."""
+    of = "of" if ship.r == ship.trained_r else "truncated to"
+    return f"Download the adapter {of} r = {ship.r} (zip)"
+
+
+def shipped_adapter(
+    api: Api, sweep_id: str, tolerance: str = default_tolerance(LOSS.key), metric: str = LOSS.key
+) -> str:
+    """The adapter that the answer on shipping names, as a zip that PEFT's loader takes once unpacked."""
+    shown, _ = curve_within(api, api.runs.sweep(sweep_id), tolerance, METRICS[metric])
+    if shown.ship is None:
+        none = "This sweep has no adapter to download here: none was saved, or it was imported without it."
+        raise UserError(shown.why_not or none)
+    return str(api.adapters.zip_of_rank(shown.ship.run_id, shown.ship.r))
+
+
+def zip_of(api: Api, ids: Sequence[str]) -> str:
+    """Runs or sweeps as another RankViz imports them. In a folder of its own: two visitors never share a file."""
+    if not ids:
+        raise UserError("Select at least one run: tick its box in the table.")
+    return str(api.runs.zip_of(ids))
+
+
+def imported(api: Api, file: str | None) -> Choice:
+    """The sweep of the first run of the zip, opened."""
+    if not file:
+        raise UserError("Choose a zip of runs.")
+    run_ids = list(api.runs.import_(Path(file)))
+    gr.Info(f"{counted(len(run_ids), 'run')} imported.")
+    sweep_id = api.runs.get(run_ids[0]).request.sweep_id
+    return Choice(sweep_id, open_id=sweep_id)
+
+
+def cancel_or_ask(api: Api, run_or_sweep_id: str) -> tuple[str, Any, str]:
+    """Cancel one's own; of another's, ask first: what is asked about, the row that asks, and its words."""
+    if owner := api.runs.owner_of(run_or_sweep_id):
+        words = html.paragraphs(f"{run_or_sweep_id} belongs to {owner}. Cancel it?")
+        return run_or_sweep_id, gr.Row(visible=True), words
+    return cancel(api, run_or_sweep_id)
+
+
+def cancel(api: Api, run_or_sweep_id: str) -> tuple[str, Any, str]:
+    """Cancel it; nothing is asked afterwards."""
+    where.cancel(api, run_or_sweep_id)
+    return NOT_ASKING
+
+
+def delete(api: Api, sweep_id: str) -> tuple[str, str, str]:
+    """Nothing is chosen afterwards."""
+    gr.Info(f"{counted(len(api.runs.delete(sweep_id)), 'run')} deleted.")
+    return "", "", ""
+
+
+def delete_uploads(api: Api) -> Any:
+    """The button that offers it, hidden."""
+    gr.Info(f"{counted(api.uploads.delete().files, 'upload')} deleted.")
+    return gr.Button(visible=False)
+
+
+def delete_unreadable(api: Api, run_id: str | None) -> None:
+    """Delete a folder in the place of a run that cannot be read."""
+    if not run_id:
+        raise UserError("Choose the run to delete.")
+    api.runs.delete(run_id)

@@ -1,21 +1,84 @@
-"""Builds the left column of Train: base model, data and settings. Reading them is in request.py."""
+"""Builds the form of Train, reads it into a request, and writes a stored request, or Explore's question, into it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import gradio as gr
 
-from rankviz.core.lora.config import UNSLOTH_CLASSES
-from rankviz.core.runs.request import usual_seeds
+from rankviz.api import Api
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.targets import names_in
+from rankviz.core.runs.events import LOCAL
+from rankviz.core.runs.request import (
+    MODE_RANKS,
+    QUICK_RANKS,
+    RunRequest,
+    SweepRequest,
+    fast_ranks,
+    first_seeds,
+    quick_look,
+    rate_first,
+    usual_seeds,
+)
 from rankviz.core.runs.words import data_name
 from rankviz.dataset import SUFFIXES
-from rankviz.ui.parts import html
-from rankviz.ui.parts.controls import STOPS, busy_line, plain
-from rankviz.ui.parts.question import PARTS, TARGETS, expert_rank_picker
-from rankviz.ui.train.request import DEFAULTS, FORM_RANKS, KEPT_FILE, OWN_FILE
+from rankviz.errors import InvalidSettingError
+from rankviz.ui.explore.answer import goal_of
+from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, flags_of, targets_of
+from rankviz.ui.parts import html, question
+from rankviz.ui.parts.controls import STOPS, box, busy_line, plain
+from rankviz.ui.parts.question import expert_rank_picker, parts_picker
+from rankviz.ui.wiring import View
 
-BASES = [("SmolLM2-135M-Instruct (embedded)", "embedded")]
-ALPHA_RULES = [("Fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")]
+OWN_FILE, KEPT_FILE = "own", "kept"
+"""A file of one's own, and that of the run that the form shows, or of Explore's question: its path is in `kept`."""
+FORM_RANKS = {**MODE_RANKS, "single": (16,)}
+START = SweepRequest(seeds=(0,))
+MAX_TEXT = 2000
+"""Of a list of numbers: more than the ranks or learning rates of any sweep need."""
+LORA = ("use_rslora", "use_dora", "unsloth_class", "expert_rank", "text_only")
+TRAINING = {
+    "batch": "per_device_train_batch_size",
+    "accumulation": "gradient_accumulation_steps",
+    "max_length": "max_length",
+    "precision": "precision",
+    "optim": "optim",
+}
+EVALUATION = {"held_out": "held_out_examples", "exact_match": "exact_match_examples", "shown_answers": "shown_answers"}
+"""Widgets that are one field of a LoraConfig (of the same name), a TrainingSetup and a SweepRequest."""
+
+
+def _fields(request: RunRequest | SweepRequest) -> dict[str, Any]:
+    """The widgets of these fields, as a request has them."""
+    return {
+        **{name: getattr(request.lora, name) for name in LORA},
+        **{name: getattr(request.training, field) for name, field in TRAINING.items()},
+        **{name: getattr(request, field) for name, field in EVALUATION.items()},
+        "max_steps": request.training.max_steps,
+    }
+
+
+DEFAULTS: dict[str, Any] = {
+    "base": START.base,
+    "data": START.data,
+    "file": None,
+    "kept": "",
+    "mode": "quick",
+    "ranks": [str(r) for r in QUICK_RANKS],
+    "other_ranks": "",
+    "independent": "",
+    "repeat": True,
+    "alpha_rule": "fixed",
+    "alpha_fixed": float(START.alpha),
+    "learning_rates": "1e-3",
+    "seeds": 1,
+    "preset": START.lora.target_modules,
+    "names": "",
+    "parts": DEFAULT_PARTS[START.lora.unsloth_class],
+    **_fields(START),
+}
+"""The form when it opens: the values that make a request, by the names of its widgets."""
 PRECISIONS = [
     ("Automatic: NF4 on a GPU, fp32 on a CPU", "auto"),
     ("NF4, double quantization", "nf4-dq"),
@@ -24,7 +87,6 @@ PRECISIONS = [
     ("fp16", "fp16"),
     ("fp32", "fp32"),
 ]
-OPTIMS = [("Automatic", "auto"), "adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd"]
 WHY_FIXED_ALPHA = (
     "Why fixed: with α = r and one learning rate, a short sweep measures the step size more than the rank. For your "
     "final adapter, use α = r or 2r and tune the learning rate."
@@ -32,6 +94,10 @@ WHY_FIXED_ALPHA = (
 WHAT_EXACT_MATCH_IS = (
     "Exact match: each evaluated adapter answers so many held-out prompts greedily. An answer counts if it is the "
     "reference. The estimated time includes this."
+)
+ABOUT_UNSLOTH = (
+    "Class and parts matter on a GPU: they decide which modules the target names reach. Without a GPU, Unsloth has one "
+    "class and trains all that the target modules name."
 )
 MODES = [
     ("Quick look: two ranks and a repeat", "quick"),
@@ -50,10 +116,7 @@ MODE_NOTES = {
     "sweep": "Trains each rank with every learning rate and seed. A verdict needs three or more seeds.",
     "single": "Trains one rank with one learning rate and one seed.",
 }
-ABOUT_UNSLOTH = (
-    "Class and parts matter on a GPU: they decide which modules the target names reach. Without a GPU, Unsloth has one "
-    "class and trains all that the target modules name."
-)
+RANKS_LABELS = {"quick": "Ranks to train: two", "rate": "Rank to train: one"}
 NOTED = ("base", "data", "ranks", "alpha", "numbers")
 """The fields with a line under them for what is wrong there."""
 
@@ -61,87 +124,80 @@ NOTED = ("base", "data", "ranks", "alpha", "numbers")
 def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dict[str, Any]:
     """Build the column; widgets by the names of DEFAULTS, and what belongs to them. shared: where no folder is read."""
     w: dict[str, Any] = {"kept": gr.State(DEFAULTS["kept"])}
-    w["base"] = gr.Dropdown(
-        BASES,
-        value=DEFAULTS["base"],
-        label="Base model",
-        info=f"Embedded model, or enter a Hub id{'' if shared else ' or a folder'}",
-        allow_custom_value=True,
-        interactive=True,
-        elem_classes=["rv-search", "rv-any"],
-        elem_id="train-base",
-    )
+
+    def pair(**makers: Callable[[], Any]) -> None:
+        with gr.Row(elem_classes="rv-pair"):
+            for name, make in makers.items():
+                w[name] = make()
+
+    def text(label: str, value: str, **more: Any) -> Callable[[], Any]:
+        return lambda: gr.Textbox(value, label=label, max_lines=1, min_width=100, **more)
+
+    def number(name: str, label: str, **more: Any) -> Callable[[], Any]:
+        return lambda: box(label, DEFAULTS[name], min_width=80, **more)
+
+    def choice(name: str, label: str, choices: Sequence, **more: Any) -> None:
+        w[name] = gr.Dropdown(choices, value=DEFAULTS[name], label=label, interactive=True, **more)
+
+    def problem(field: str) -> None:
+        w[f"{field}_problem"] = plain(elem_id=f"train-problem-{field}")
+
+    info = f"Embedded model, or enter a Hub id{'' if shared else ' or a folder'}"
+    search = {"allow_custom_value": True, "elem_classes": ["rv-search", "rv-any"], "elem_id": "train-base"}
+    choice("base", "Base model", [("SmolLM2-135M-Instruct (embedded)", "embedded")], info=info, **search)
     busy_line("base-busy")
-    w["base_problem"] = plain(elem_id="train-problem-base")
+    problem("base")
     w["data"] = gr.Radio(data_choices(samples), value=DEFAULTS["data"], label="Data", elem_id="train-data")
     w["file"] = gr.File(
-        label="JSONL, JSON, CSV or Parquet",
-        file_types=list(SUFFIXES),
-        visible=False,
-        height=110,
-        elem_id="train-file",
+        label="JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), visible=False, height=110, elem_id="train-file"
     )
-    w["data_problem"] = plain(elem_id="train-problem-data")
+    problem("data")
     w["preview"] = plain(elem_id="train-preview")
     w["mode"] = gr.Radio(MODES, value=DEFAULTS["mode"], label="Mode", elem_id="train-mode")
     w["mode_note"] = plain(html.paragraphs(MODE_NOTES[DEFAULTS["mode"]]))
-    w["ranks"] = gr.CheckboxGroup(
-        [str(r) for r in STOPS],
-        value=DEFAULTS["ranks"],
-        label=_ranks_label(DEFAULTS["mode"]),
-        elem_id="train-ranks",
+    stops, label = [str(r) for r in STOPS], RANKS_LABELS[DEFAULTS["mode"]]
+    w["ranks"] = gr.CheckboxGroup(stops, value=DEFAULTS["ranks"], label=label, elem_id="train-ranks")
+    hidden = {"placeholder": "2", "visible": False, "elem_id": "train-independent"}
+    pair(
+        other_ranks=text("Other ranks", "", placeholder="24, 512"),
+        independent=text("Independent runs at", "", **hidden),
     )
-    with gr.Row(elem_classes="rv-pair"):
-        w["other_ranks"] = gr.Textbox("", label="Other ranks", placeholder="24, 512", max_lines=1, min_width=100)
-        w["independent"] = gr.Textbox(
-            "",
-            label="Independent runs at",
-            placeholder="2",
-            max_lines=1,
-            min_width=100,
-            visible=False,
-            elem_id="train-independent",
-        )
     w["repeat"] = gr.Checkbox(DEFAULTS["repeat"], label="Repeat the lower rank once", elem_id="train-repeat")
-    w["ranks_problem"] = plain(elem_id="train-problem-ranks")
-    with gr.Row(elem_classes="rv-pair"):
-        w["alpha_rule"] = gr.Radio(
-            ALPHA_RULES, value=DEFAULTS["alpha_rule"], label="Alpha", scale=3, min_width=180, elem_id="train-alpha"
-        )
-        w["alpha_fixed"] = gr.Number(DEFAULTS["alpha_fixed"], label="Fixed alpha", scale=1, min_width=70)
-    w["alpha_problem"] = plain(elem_id="train-problem-alpha")
-    with gr.Row(elem_classes="rv-pair"):
-        w["learning_rates"] = gr.Textbox(DEFAULTS["learning_rates"], label="Learning rates", max_lines=1, min_width=100)
-        w["seeds"] = _whole("Seeds", DEFAULTS["seeds"], visible=False)
-        w["max_steps"] = _whole("Steps per run", DEFAULTS["max_steps"], elem_id="train-steps")
-    w["numbers_problem"] = plain(elem_id="train-problem-numbers")
+    problem("ranks")
+    rules = [("Fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")]
+    looks = {"value": DEFAULTS["alpha_rule"], "scale": 3, "min_width": 180, "elem_id": "train-alpha"}
+    pair(
+        alpha_rule=lambda: gr.Radio(rules, label="Alpha", **looks),
+        alpha_fixed=lambda: gr.Number(DEFAULTS["alpha_fixed"], label="Fixed alpha", scale=1, min_width=70),
+    )
+    problem("alpha")
+    pair(
+        learning_rates=text("Learning rates", DEFAULTS["learning_rates"]),
+        seeds=number("seeds", "Seeds", visible=False),
+        max_steps=number("max_steps", "Steps per run", elem_id="train-steps"),
+    )
+    problem("numbers")
     with gr.Accordion("Targets, batch, precision and more", open=False):
         plain(html.paragraphs(WHY_FIXED_ALPHA))
-        w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS["preset"], label="Target modules", interactive=True)
+        choice("preset", "Target modules", CHOICES["preset"])
         w["names"] = gr.Textbox("", label="Other module names", placeholder="q_proj, v_proj", max_lines=1)
-        with gr.Row(elem_classes="rv-pair"):
-            w["use_rslora"] = gr.Checkbox(False, label="rsLoRA", min_width=100)
-            w["use_dora"] = gr.Checkbox(False, label="DoRA", min_width=100)
-        with gr.Row(elem_classes="rv-pair"):
-            w["batch"] = _whole("Batch", DEFAULTS["batch"])
-            w["accumulation"] = _whole("Accumulation", DEFAULTS["accumulation"])
-        with gr.Row(elem_classes="rv-pair"):
-            w["max_length"] = _whole("Max length (tokens)", DEFAULTS["max_length"])
-            w["held_out"] = _whole("Held-out examples", DEFAULTS["held_out"])
-        with gr.Row(elem_classes="rv-pair"):
-            w["shown_answers"] = _whole("Answers to show (0: off)", DEFAULTS["shown_answers"])
-            w["exact_match"] = _whole("Exact match on (0: off)", DEFAULTS["exact_match"])
+        pair(
+            use_rslora=lambda: gr.Checkbox(False, label="rsLoRA", min_width=100),
+            use_dora=lambda: gr.Checkbox(False, label="DoRA", min_width=100),
+        )
+        pair(batch=number("batch", "Batch"), accumulation=number("accumulation", "Accumulation"))
+        pair(max_length=number("max_length", "Max length (tokens)"), held_out=number("held_out", "Held-out examples"))
+        pair(
+            shown_answers=number("shown_answers", "Answers to show (0: off)"),
+            exact_match=number("exact_match", "Exact match on (0: off)"),
+        )
         plain(html.paragraphs(WHAT_EXACT_MATCH_IS))
-        w["precision"] = gr.Dropdown(
-            PRECISIONS, value=DEFAULTS["precision"], label="Base model precision", interactive=True
-        )
-        w["optim"] = gr.Dropdown(OPTIMS, value=DEFAULTS["optim"], label="Optimizer", interactive=True)
-        w["unsloth_class"] = gr.Dropdown(
-            list(UNSLOTH_CLASSES), value=DEFAULTS["unsloth_class"], label="Unsloth class", interactive=True
-        )
+        choice("precision", "Base model precision", PRECISIONS)
+        choice("optim", "Optimizer", [("Automatic", "auto"), *CHOICES["optim"]])
+        choice("unsloth_class", "Unsloth class", CHOICES["unsloth_class"])
         w["expert_rank"] = expert_rank_picker(visible=True)
         w["text_only"] = gr.Checkbox(DEFAULTS["text_only"], label="Text model only (Unsloth's text_only)")
-        w["parts"] = gr.CheckboxGroup(PARTS, value=DEFAULTS["parts"], label="Trained parts (Unsloth's finetune_ flags)")
+        w["parts"] = parts_picker(visible=True)
         plain(html.paragraphs(ABOUT_UNSLOTH))
     return w
 
@@ -151,50 +207,235 @@ def data_choices(samples: Sequence[tuple[str, str]], kept: str = "") -> list[tup
     return [*samples, *([(data_name(kept), KEPT_FILE)] if kept else []), ("Own file", OWN_FILE)]
 
 
-def _whole(label: str, value: int, **more: Any) -> gr.Number:
-    """Without a minimum: Gradio would refuse the event without a word where the core says what to change."""
-    return gr.Number(value, label=label, precision=0, step=1, min_width=80, **more)
-
-
-def _ranks_label(mode: str) -> str:
-    return {"quick": "Ranks to train: two", "rate": "Rank to train: one"}.get(mode, "Ranks")
-
-
-class Mode(NamedTuple):
-    """What a choice of mode sets."""
-
-    ranks: Any
-    independent: Any
-    repeat: gr.Checkbox
-    seeds: gr.Number
-    mode_note: str
-
-
-def mode_chosen(mode: str, ranks: Sequence[str] | None = None) -> Mode:
+def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None) -> View:
     """Ranks and seeds that suit the mode; both can be changed, except that a quick look has one seed. Ranks that are
     the default of no mode were chosen by someone, and stay."""
     usual = [[str(r) for r in each] for each in FORM_RANKS.values()]
-    chosen = {} if ranks and sorted(ranks, key=int) not in usual else {"value": [str(r) for r in FORM_RANKS[mode]]}
-    return Mode(
-        ranks=gr.CheckboxGroup(label=_ranks_label(mode), **chosen),
-        independent=gr.Textbox(visible=mode == "fast"),
-        repeat=gr.Checkbox(visible=mode == "quick"),
-        seeds=gr.Number(usual_seeds(mode), visible=mode != "quick"),
-        mode_note=html.paragraphs(MODE_NOTES[mode]),
+    stay = ranks and sorted(ranks, key=int) not in usual
+    return View(
+        **_of_mode(mode, {"seeds": usual_seeds(mode)} | ({} if stay else {"ranks": map(str, FORM_RANKS[mode])}))
     )
+
+
+def _of_mode(mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The widgets that differ by mode, with these values."""
+    value = {name: {"value": list(v) if name == "ranks" else v} for name, v in values.items()}
+    return {
+        "ranks": gr.CheckboxGroup(label=RANKS_LABELS.get(mode, "Ranks"), **value.get("ranks", {})),
+        "independent": gr.Textbox(visible=mode == "fast", **value.get("independent", {})),
+        "repeat": gr.Checkbox(visible=mode == "quick", **value.get("repeat", {})),
+        "seeds": gr.Number(visible=mode != "quick", **value.get("seeds", {})),
+        "mode_note": html.paragraphs(MODE_NOTES[mode]),
+    }
 
 
 def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Updates that put these values into the form, by name; with the mode's widgets shown as the mode has them."""
-    mode, fixed = values["mode"], values["alpha_rule"] == "fixed"
+    of_mode = {name: values[name] for name in ("ranks", "independent", "repeat", "seeds")}
     return {
         **values,
         "data": gr.Radio(choices=data_choices(samples, values["kept"]), value=values["data"]),
         "file": gr.File(value=None, visible=values["data"] == OWN_FILE),
-        "ranks": gr.CheckboxGroup(value=values["ranks"], label=_ranks_label(mode)),
-        "independent": gr.Textbox(values["independent"], visible=mode == "fast"),
-        "repeat": gr.Checkbox(values["repeat"], visible=mode == "quick"),
-        "seeds": gr.Number(values["seeds"], visible=mode != "quick"),
-        "alpha_fixed": gr.Number(values["alpha_fixed"], visible=fixed),
-        "mode_note": html.paragraphs(MODE_NOTES[mode]),
+        "alpha_fixed": gr.Number(values["alpha_fixed"], visible=values["alpha_rule"] == "fixed"),
+        **_of_mode(values["mode"], of_mode),
+    }
+
+
+def data_of(values: Mapping[str, Any]) -> str:
+    """The sample's id or the file's path; empty as long as nothing was uploaded."""
+    own = {OWN_FILE: values.get("file"), KEPT_FILE: values.get("kept")}
+    return own.get(values["data"], values["data"]) or ""
+
+
+def request_of(values: Mapping[str, Any]) -> SweepRequest:
+    """The widgets' values as a request; InvalidSettingError for the first that is wrong."""
+    request, _, error = _read(values)
+    if error:
+        raise error
+    return request
+
+
+def problem_in(values: Mapping[str, Any]) -> tuple[str, InvalidSettingError] | None:
+    """(the field, what to change there) of the first wrong value; None where the values make a request."""
+    _, field, error = _read(values)
+    return (field, error) if error else None
+
+
+def _read(values: Mapping[str, Any]) -> tuple[SweepRequest, str, InvalidSettingError | None]:
+    """The request so far, the last field, and what is wrong there. Each field is checked alone, so that a refusal is
+    that field's."""
+    request, mode = START, values["mode"]
+    for field, read in FIELDS:
+        try:
+            request = replace(request, **read(values))
+            if mode == "quick" and field not in ("base", "data"):
+                request = quick_look(request, _ticked(values), repeat=values["repeat"])
+            if mode == "rate" and read in (_ranks, _rates):
+                request = rate_first(request, _ticked(values))
+            request.validate()
+        except InvalidSettingError as error:
+            return request, field, error
+    return request, field, None
+
+
+def _data(values: Mapping[str, Any]) -> dict[str, Any]:
+    if not (data := data_of(values)):
+        raise InvalidSettingError("Upload a file with your data, or choose one of the samples.")
+    return {"data": data}
+
+
+def _ranks(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Ranks to train, and ranks to truncate the highest to."""
+    mode, ranks, truncated = values["mode"], _ticked(values), ()
+    if mode == "single" and len(ranks) > 1:
+        raise InvalidSettingError(f"A single run takes one rank (got {len(ranks)}): clear the others, or choose Sweep.")
+    if mode == "fast":
+        ranks, truncated = fast_ranks(ranks, numbers(values["independent"], int, "Independent runs", "2, 8"))
+    return {"ranks": ranks, "cut_ranks": truncated}
+
+
+def _ticked(values: Mapping[str, Any]) -> tuple[int, ...]:
+    ticked = {int(r) for r in values["ranks"] or ()} | set(numbers(values["other_ranks"], int, "Ranks", "24, 512"))
+    return tuple(sorted(ticked))
+
+
+def _alpha(values: Mapping[str, Any]) -> dict[str, Any]:
+    fixed = values["alpha_rule"] == "fixed" and values["alpha_fixed"] is not None
+    return {"alpha": f"{values['alpha_fixed']:g}" if fixed else values["alpha_rule"]}
+
+
+def _rates(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"learning_rates": numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4")}
+
+
+def _steps(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"training": replace(START.training, max_steps=values["max_steps"])}
+
+
+def _more(values: Mapping[str, Any]) -> dict[str, Any]:
+    training = {field: values[name] for name, field in TRAINING.items()}
+    lora = LoraConfig(
+        target_modules=values["preset"] if values["preset"] != CUSTOM else names_in(values["names"]),
+        **{name: DEFAULTS[name] if values[name] in (None, "") else values[name] for name in LORA},
+        **flags_of(values["parts"], values["unsloth_class"]),
+    )
+    return {
+        "lora": lora,
+        "training": replace(START.training, max_steps=values["max_steps"], **training),
+        **{field: values[name] for name, field in EVALUATION.items()},
+    }
+
+
+FIELDS: Sequence[tuple[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = (
+    ("base", lambda values: {"base": (values["base"] or "").strip()}),
+    ("data", _data),
+    ("ranks", _ranks),
+    ("alpha", _alpha),
+    ("numbers", _rates),
+    ("numbers", lambda values: {"seeds": first_seeds(values["seeds"])}),
+    ("numbers", _steps),
+    ("more", _more),
+)
+"""Each field of the form with what its values set of a request."""
+
+
+def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: str) -> tuple[Any, ...]:
+    """ "1e-3, 3e-4" as numbers, bounded before they are read."""
+    text = text or ""
+    if len(text) > MAX_TEXT:
+        raise InvalidSettingError(f"{what} can have at most {MAX_TEXT:,} characters (got {len(text):,}).")
+    try:
+        return tuple(kind(part) for part in text.replace(";", ",").split(",") if part.strip())
+    except ValueError:
+        raise InvalidSettingError(
+            f"{what} must be numbers separated by commas, such as {example} (got {text!r})."
+        ) from None
+
+
+def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, Any]:
+    """The form that these runs of one sweep came from. samples: the ids of the shipped data."""
+    first = runs[0]
+    mode, ranks, independent = _mode_of(runs)
+    rule, fixed = _alpha_of(runs)
+    lora, targets, sample = first.lora, first.lora.target_modules, first.data in samples
+    custom = not isinstance(targets, str)
+    ticked = [part for (_, part), flag in zip(PARTS, lora.flags, strict=True) if flag]
+    given = any(flag is not None for flag in lora.flags)
+    return {
+        **DEFAULTS,
+        **_fields(first),
+        "base": first.base,
+        "data": first.data if sample else KEPT_FILE,
+        "kept": "" if sample else first.data,
+        "mode": mode,
+        "ranks": [str(r) for r in ranks if r in STOPS],
+        "other_ranks": _listed(r for r in ranks if r not in STOPS),
+        "independent": _listed(independent),
+        "repeat": mode != "quick" or sum(run.r == ranks[0] for run in runs) > 1,
+        "alpha_rule": rule,
+        "alpha_fixed": fixed,
+        "learning_rates": _listed(f"{rate:g}" for rate in dict.fromkeys(run.learning_rate for run in runs)),
+        "seeds": len({run.seed for run in runs}),
+        "preset": CUSTOM if custom else targets,
+        "names": _listed(targets) if custom else "",
+        "expert_rank": str(lora.expert_rank),
+        "parts": ticked if given else DEFAULT_PARTS[lora.unsloth_class],
+    }
+
+
+def _listed(items: Iterable) -> str:
+    return ", ".join(map(str, items))
+
+
+def _mode_of(runs: Sequence[RunRequest]) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    """(mode, its ranks, independent runs of a fast curve). Of a quick look, runs that were added come last."""
+    trained = tuple(sorted({run.r for run in runs}))
+    top = next((run for run in runs if run.cut_ranks), None)
+    if top is None:
+        at_two_rates = len(trained) == 1 and len({run.learning_rate for run in runs}) == 2
+        return ("single" if len(runs) == 1 else "rate" if at_two_rates else "sweep"), trained, ()
+    pair = runs[0].r, top.r
+    if pair[0] < pair[1] and set(quick_look(START, pair).cut_ranks) == set(top.cut_ranks):
+        return "quick", pair, ()
+    return "fast", tuple(sorted({*top.cut_ranks, top.r})), tuple(r for r in trained if r < top.r)
+
+
+def _alpha_of(runs: Sequence[RunRequest]) -> tuple[str, float]:
+    """(rule, fixed alpha). One rank says nothing of a rule."""
+    alphas = {run.r: run.lora.lora_alpha for run in runs}
+    for rule, factor in (("r", 1), ("2r", 2)):
+        if len(set(alphas.values())) > 1 and all(alpha == factor * r for r, alpha in alphas.items()):
+            return rule, DEFAULTS["alpha_fixed"]
+    return "fixed", float(runs[0].lora.lora_alpha)
+
+
+SAME = (*LORA, "batch", "accumulation", "max_length", "parts")
+"""Settings of Explore's question that a training takes as they are."""
+
+
+def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: str = "quick") -> dict[str, Any]:
+    """The form that measures Explore's question, with the recommended learning rate: by a quick look, or in the mode
+    "rate" by one rank at two learning rates.
+
+    values: of the settings of link.DEFAULTS, and `data_file`, the file that was measured there. An adapter with DoRA or
+    with experts of another rank can't be truncated, so instead of a quick look its two ranks are a sweep. What only a
+    GPU can train becomes "auto" where this machine is to train and has none.
+    """
+    kept, targets = values["data_file"] or "", targets_of(values)
+    custom = not isinstance(targets, str)
+    gpu = engine != LOCAL or api.workspace.here().cuda
+    advice = api.advice.advise(question.ask(values), goal_of(values)).advice
+    return {
+        **DEFAULTS,
+        **{name: values[name] for name in SAME},
+        "base": (values["model"] or "").strip(),
+        "data": KEPT_FILE if kept else DEFAULTS["data"],
+        "kept": str(kept),
+        "mode": "sweep" if mode == "quick" and (values["use_dora"] or values["expert_rank"] != "r") else mode,
+        "ranks": [str(r) for r in FORM_RANKS[mode]],
+        "learning_rates": f"{advice.learning_rate:g}",
+        "preset": CUSTOM if custom else targets,
+        "names": _listed(targets) if custom else "",
+        "precision": values["precision"] if gpu and values["precision"] in dict(PRECISIONS).values() else "auto",
+        "optim": values["optim"] if gpu else "auto",
     }

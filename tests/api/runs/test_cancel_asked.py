@@ -13,7 +13,7 @@ from rankviz.jobs.supervisor import KEPT, Supervisor
 from rankviz.store.ownership import Destination
 from rankviz.ui.parts.live import status_html
 from rankviz.ui.parts.where import cancel
-from rankviz.ui.runs.sweep import standing_html, sweep_view
+from rankviz.ui.runs.view import standing_html, sweep_view
 from rankviz.ui.train.progress import cancel_button
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import wait_for, worker

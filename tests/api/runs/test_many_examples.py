@@ -133,7 +133,7 @@ def busy(api, monkeypatch):
 def test_advice_is_given_without_the_verdict_on_a_sweep_that_cannot_be_read_now(api):
     sweep_id = sweep_of(api, 2)
     api.workspace.store.all()
-    journal._lists._kept.clear()
+    journal._recent.clear()
 
     with acting_as(ANN), failing_reads(api.workspace.home):
         with pytest.raises(RunUnreadError):

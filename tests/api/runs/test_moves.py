@@ -4,7 +4,6 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.engines import NOT_THE_PAYER
-from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT, NOTHING_TO_RESUME
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotRentedError, NotYoursError
@@ -16,7 +15,6 @@ from rankviz.store.ownership import Destination, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
-from tests.support.models.folders import named_as_base
 from tests.support.processes.workers import Patient, wait_for, worker
 from tests.support.runs import questions
 
@@ -134,20 +132,6 @@ def test_a_limit_that_cannot_be_read_has_to_be_given(rented):
     assert 2.0 == papers.limit(sweep_id)
 
 
-def test_place_machine_and_limit_are_those_that_a_part_was_given_last(rented):
-    store = rented.workspace.store
-    sweep_id = failed(rented, 4, 8, 16, destination=Destination("hf-jobs", {"flavor": "l4x1", "spend": "10"}))
-    rented.moves.resume(sweep_id, "hf-jobs", "t4-small", 3.0)
-    rented.runs.cancel(sweep_id)
-    second = store.run_ids(sweep_id)[1]
-    store.requeue(second, Destination("hf-jobs", {"flavor": "a100-large", "spend": "9"}))
-
-    there = rented.moves.destination(sweep_id)
-
-    assert ("hf-jobs", "a100-large") == (there.engine, there.options["flavor"])
-    assert 3.0 == rented.spending.limit(rented.runs.sweep(sweep_id))
-
-
 def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_said(rented):
     sweep_id = failed(rented, 4, 16)
     engine_of(rented).ledger.add(sweep_id, "an-earlier-job", Cost(1.2, 1.2))
@@ -173,29 +157,11 @@ def test_a_limit_that_is_used_up_starts_nothing(rented, action):
     assert ["failed"] == [run.state for run in rented.runs.sweep(sweep_id).runs]
 
 
-@pytest.mark.parametrize("limit", [0.05, 0.20])
-def test_a_limit_that_is_too_low_is_told_at_once_what_would_do_with_what_was_spent(rented, limit):
-    sweep_id = failed(rented)
-    engine_of(rented).ledger.add(sweep_id, "an-earlier-job", Cost(0.11, 0.11))
-
-    with pytest.raises(InvalidSettingError, match=r"Give at least \$0\.31 for the whole sweep"):
-        rented.moves.check(sweep_id, "hf-jobs", "l4x1", limit)
-
-    rented.moves.check(sweep_id, "hf-jobs", "l4x1", 0.31)
-
-
 @pytest.mark.parametrize("terms", [{"flavor": "l4x1"}, {"spend": 5.0}])
 def test_machine_and_limit_are_refused_where_nothing_is_rented(rented, terms):
     for engine in ("local", ""):
         with pytest.raises(NotRentedError):
             rented.moves.resume(failed(rented), engine, **terms)
-
-
-def test_a_base_in_a_folder_stays_here(rented, tmp_path):
-    sweep_id = failed(rented, base=str(named_as_base(tmp_path)))
-
-    with pytest.raises(InvalidSettingError, match=FOLDER_IS_NOT_SENT):
-        rented.moves.resume(sweep_id, "hf-jobs", "l4x1", 5.0)
 
 
 def test_an_engine_that_there_is_not_and_one_that_is_not_set_up_say_so(rented):
@@ -205,23 +171,6 @@ def test_an_engine_that_there_is_not_and_one_that_is_not_set_up_say_so(rented):
         rented.moves.resume(sweep_id, "moon")
     with pytest.raises(InvalidSettingError, match="RANKVIZ_RAY_ADDRESS"):
         rented.moves.resume(sweep_id, "ray")
-
-
-def test_without_a_login_a_sweep_stays_as_it_is(rented):
-    sweep_id = failed(rented)
-    engine_of(rented).logins.forget("")
-
-    with pytest.raises(EngineUnavailableError, match="HF_TOKEN"):
-        rented.moves.resume(sweep_id, "hf-jobs")
-
-    assert ["failed"] == [run.state for run in rented.runs.sweep(sweep_id).runs]
-
-
-def test_a_sweep_of_which_nothing_failed_has_nothing_to_resume(rented):
-    sweep_id = rented.workspace.store.create(questions.sweep(ranks=(4,)), "", Destination("hf-jobs"))
-
-    with pytest.raises(InvalidSettingError, match=NOTHING_TO_RESUME):
-        rented.moves.check(sweep_id)
 
 
 def test_another_s_sweep_moves_nowhere_and_the_admin_starts_no_job_that_its_owner_pays(tmp_path, hub):
@@ -242,13 +191,3 @@ def test_one_run_more_of_a_sweep_on_a_rented_machine_runs_there(rented):
 
     destination = read_destination(rented.workspace.store.run_dir(run_id))
     assert ("hf-jobs", {"flavor": "t4-small", "spend": "3"}) == (destination.engine, destination.options)
-
-
-def test_one_run_more_is_refused_where_too_little_is_left_of_the_limit(rented):
-    sweep_id = failed(rented, destination=Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
-    engine_of(rented).ledger.add(sweep_id, "an-earlier-job", Cost(2.9, 2.9))
-
-    with pytest.raises(InvalidSettingError, match=r"used up: this sweep's jobs have cost \$2\.90"):
-        rented.moves.add(sweep_id, 8)
-
-    assert 1 == len(rented.runs.sweep(sweep_id).runs)

@@ -96,7 +96,6 @@ def three_runs(api, visitor, *, step=600.0, **settings):
             record = finish(api, time.time() - second, step=step, **settings)
         write_ownership(store.run_dir(record.run_id), Ownership(visitor.id))
         store.begin(record.run_id)
-        store.tell(record.run_id)
 
 
 def rows_of(api, tmp_path, visitor):

@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.runs.waiting import first_free
 from rankviz.core.quantity import Range
-from rankviz.core.runs.events import RunStarted, StepLogged
+from rankviz.core.runs.events import RunStarted
 from rankviz.core.runs.words import AFTER_OTHERS
 from rankviz.errors import EngineUnavailableError, RunNotFoundError
 from rankviz.jobs.supervisor import Supervisor
@@ -16,7 +16,6 @@ from rankviz.visitor import acting_as
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import wait_for, worker
 from tests.support.runs import questions
-from tests.support.runs.probes import request as probe_request
 from tests.support.web.visitors import ANN, BEN
 
 
@@ -36,16 +35,6 @@ def begin(api, sweep_id):
     store.begin(run_id)
     store.append(run_id, RunStarted(time=time.time(), environment={"device": "cpu", "cpu_count": 2}))
     return run_id
-
-
-def test_the_only_sweep_is_next(api):
-    sweep_id = sweep_of(api, ANN)
-
-    with acting_as(ANN):
-        place = api.runs.waiting(sweep_id)
-
-    assert (0, 0.0) == (place.ahead, place.seconds.high)
-    assert "Next in the queue." == place.sentence
 
 
 def test_the_place_counts_what_goes_first_by_turns_and_the_wait_grows_with_it(api):
@@ -75,34 +64,6 @@ def test_what_runs_has_no_place_and_counts_for_those_behind(api):
     assert 1 == place.ahead
     assert place.seconds is None  # nothing is known yet of how long the running one takes
     assert place.sentence.endswith("Expected wait: not known.")
-
-
-def test_the_wait_behind_a_running_sweep_is_what_is_left_of_it(api):
-    first, second = sweep_of(api, ANN), sweep_of(api, BEN)
-    run_id = begin(api, first)
-    now = time.time()
-    logged = {"loss": 3.0, "learning_rate": 1e-3, "tokens": 10, "memory_bytes": 1}
-    for step in (1, 2):
-        api.workspace.store.append(run_id, StepLogged(time=now, step=step, seconds=float(step), **logged))
-
-    with acting_as(ANN):
-        left = api.runs.progress(api.runs.sweep(first)).seconds_left
-    with acting_as(BEN):
-        place = api.runs.waiting(second)
-
-    assert left is None or 0 <= place.seconds.low <= left <= place.seconds.high + 5
-
-
-def test_a_probe_ahead_takes_at_most_its_time_limit(api):
-    request = probe_request(time_limit_seconds=40.0)
-    api.workspace.store.create_probe(request, "{}", ANN.id)
-    sweep_id = sweep_of(api, BEN)
-
-    with acting_as(BEN):
-        place = api.runs.waiting(sweep_id)
-
-    assert (1, 0.0, 40.0) == (place.ahead, place.seconds.low, place.seconds.high)
-    assert place.sentence.endswith("Expected wait: up to 40 s.")
 
 
 def test_the_wait_is_bounded_by_what_a_run_may_take(api, monkeypatch):

@@ -195,7 +195,7 @@ def test_a_deleted_run_leaves_nothing_and_its_data_stays_while_another_run_reads
         assert not folder.exists() and kept.exists()
         api.runs.delete(second)
     assert not kept.parent.exists()
-    assert {".publish.lock", ".changed"} >= {path.name for path in api.workspace.store.runs_dir.iterdir()}
+    assert {".publish.lock"} >= {path.name for path in api.workspace.store.runs_dir.iterdir()}
 
 
 @pytest.mark.parametrize(

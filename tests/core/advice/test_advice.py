@@ -9,7 +9,6 @@ from rankviz.core.advice.advice import advise, capacity, record_of
 from rankviz.core.advice.rules import RANK_RULES, SETTINGS
 from rankviz.core.advice.use_case import Goal, data_of, use_case
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.errors import InvalidSettingError
 from tests.support.runs.studies_toy import assumptions, base, evidence, point, study, subject
 
 STEPS = TrainingSetup(max_steps=1000, per_device_train_batch_size=2, gradient_accumulation_steps=4, max_length=2048)
@@ -68,21 +67,6 @@ def test_the_reason_is_what_half_and_twice_the_rank_did():
     )
 
 
-def test_a_rank_that_too_few_publications_ran_is_called_not_measured_and_all_tasks_speak():
-    two = {"gain": [0.8, 0.3, 1.3], "publications": 2, "lines": 11}
-    every = {"16": gain(0.3, 0.0, 0.7), "32": gain(0.5, -0.1, 1.2)}
-    record = record_of({"alternatives": [], "gains": {"instruction": {"16": two}, "all": every}})
-
-    assert (
-        "r = 32 is the default for instruction tuning, where too few publications ran r = 16 or 64 beside it; on tasks "
-        "of every kind, r = 32 scored on average 0.3 points more than r = 16 in 6 publications, and r = 64 scored on "
-        "average 0.5 points more than r = 32 in 6 publications" == words.because(given(record=record))
-    )
-    assert "Not measured: on instruction tuning, 2 publications ran both r = 16 and r = 32." == words.rule_evidence(
-        record, RANK_RULES[1]
-    )
-
-
 def test_it_says_how_good_such_advice_was():
     text = words.confidence_in_words(given())
 
@@ -104,14 +88,6 @@ def test_it_says_whether_the_regret_is_what_was_aimed_at():
         == words.aim_in_words(RECORD)
     )
     assert 2 == words.aim_in_words(missed).count("missed") and "" == words.aim_in_words(record_of(None))
-
-
-def test_each_line_of_the_rule_of_thumb_stands_beside_what_the_scores_say():
-    assert (
-        "Too low on average: on simple tasks, r = 16 scored 0.3 points more (90 % interval 0.1 to 0.6, 6 publications)."
-        == words.rule_evidence(RECORD, RANK_RULES[0])
-    )
-    assert "" == words.rule_evidence(record_of(None), RANK_RULES[3])
 
 
 def test_concern_about_forgetting_halves_the_rank_only_where_published_trainings_say_so():
@@ -147,14 +123,6 @@ def test_other_trainings_than_of_instructions_keep_their_own_rate(name):
     assert (use_case(name).learning_rate, None) == (advice.learning_rate, advice.rates)
 
 
-def test_reinforcement_learning_gets_a_range_and_no_number():
-    advice = given(Goal(use_case="rl"))
-
-    assert words.take(advice).startswith("Recommended: r = 8 to 32, alpha = r, learning rate 5e-6")
-    assert "disagree" in words.because(advice)
-    assert "rule" not in {reason.name for reason in words.reasons(advice)}
-
-
 def test_capacity_is_an_information_that_moves_nothing():
     """1,000 parameters a rank hold 2,000 tokens a rank."""
     full = given(Goal(examples=10**6, example_tokens=1))
@@ -166,19 +134,6 @@ def test_capacity_is_an_information_that_moves_nothing():
     assert "not known" in words.capacity_in_words(given())
     assumed = given(data=data_of(Goal(), STEPS))
     assert "No data is given: the assumed training has at most 16.38 M tokens" in words.capacity_in_words(assumed)
-
-
-def test_a_near_line_is_told_in_its_own_unit_and_a_missing_rank_by_its_neighbours():
-    line = evidence(SWEEP).lines[0]
-    scores = {"metric": "accuracy", "higher_is_better": True}
-    score = evidence([point(4, 0.40, **scores), point(16, 0.42, **scores)]).lines[0]
-
-    assert "r = 16 ended 0.8 % of the loss short of the best rank, r = 64" == words.result_words(line, 16)
-    assert "r = 16 ended 0.8 % of the loss short of the best rank, r = 64; r = 32 was not run" == (
-        words.result_words(line, 32)
-    )
-    assert "r = 64 was the best rank of 4, 16 and 64" == words.result_words(line, 64)
-    assert "r = 4 ended 2.0 points short of the best rank, r = 16" == words.result_words(score, 4)
 
 
 def test_the_nearest_study_is_shown_once_with_the_nearest_of_its_bases():
@@ -219,50 +174,6 @@ def test_a_rank_of_another_moe_scheme_is_converted_by_parameters():
 )
 def test_only_different_tokens_that_the_training_sees_count(goal, training, data):
     assert data == data_of(goal, training)
-
-
-@pytest.mark.parametrize(
-    ("goal", "sentence"),
-    [
-        (Goal(use_case="poetry"), "There is no use case 'poetry': choose one of simple, instruction"),
-        (Goal(examples=0), "Examples must be a whole number from 1 to 1,000,000,000,000 \\(got 0\\)"),
-        (Goal(examples=True), "Examples must be a whole number"),
-        (Goal(example_tokens=2.5), "Tokens per example must be a whole number"),
-    ],
-)
-def test_a_goal_that_cannot_be_is_refused_with_what_to_give(goal, sentence):
-    with pytest.raises(InvalidSettingError, match=sentence):
-        goal.validate()
-
-
-@pytest.mark.parametrize(
-    ("ranks", "best", "smallest", "sentence"),
-    [
-        (
-            (2, 8),
-            8,
-            2,
-            "r = 8 has the lowest loss, and r = 2 is the smallest rank that cannot be distinguished from it",
-        ),
-        (
-            (2, 8),
-            8,
-            None,
-            "r = 8 has the lowest loss, but no verdict is possible: the effect of another seed is not known",
-        ),
-        ((2, 8), 2, 2, "r = 2 has the lowest loss and is the smallest rank tried"),
-        ((2, 8), 8, 8, "r = 8 has the lowest loss, and every smaller rank is worse by more than the noise"),
-        ((8, 8), 8, 8, "r = 8 has the lowest loss, and no other rank was run"),
-        ((2, 8), None, None, "no verdict yet"),
-    ],
-)
-def test_an_own_sweep_is_told_in_one_sentence(ranks, best, smallest, sentence):
-    result = words.OwnResult(False, "phonemes, 400 steps", ranks, best, smallest)
-
-    ran = " and ".join(map(str, sorted(set(ranks))))
-    assert f"Your newest sweep of this model (phonemes, 400 steps; r = {ran}): {sentence}." == words.own_sentence(
-        result
-    )
 
 
 def test_the_rule_of_thumb_has_four_lines_and_everything_in_it_a_source():

@@ -87,15 +87,3 @@ def test_the_noise_and_the_high_rank_are_judged():
         "r = 64 was 0.5 % of a loss worse than r = 16 in 0 % of 6 publications (38 lines; a publication that was left "
         "out was 13 percentage points off), and more than a point worse in 6 % of 10 publications (40 lines)." == high
     )
-
-
-def test_what_a_low_rate_cost_stands_beside_a_quarter_of_the_rank():
-    rate = dict(models=35, worse=34, times=[2.5, 25.0], rate_cost=2.39, rank_cost=0.56, worse_at_3=[16, 32])
-
-    (words,) = fact_words(bands(rate=rate), "any")
-
-    assert (
-        "In 35 models of one study, a learning rate 2.5 to 25 times too low raised the loss by 2.4 %, and training at "
-        "a quarter of the rank raised it by 0.6 % (medians). The learning rate cost more in 34 of them; a rate 3 times "
-        "too low would cost more in an estimated 16 to 32." == words
-    )

@@ -48,12 +48,6 @@ def test_the_band_of_a_measured_rank_is_that_of_one_more_run():
     )
 
 
-def test_without_noise_the_band_is_from_a_straight_line_to_an_early_bend():
-    rank = at(16, measured(ENDS), Noise(0.0, 1))
-
-    assert (pytest.approx(1.0 + 0.4 * 0.5), pytest.approx(1.0 + 0.4 * 0.2)) == (rank.high_80, rank.low_80)
-
-
 def test_a_loss_that_rises_with_rank_may_rise_late():
     rank = at(16, measured({4: 1.0, 64: 1.4}), Noise(0.0, 1))
 
@@ -65,17 +59,6 @@ def test_noise_is_pooled_over_ranks_and_unknown_without_a_repeat():
     assert noise_of([(None, 1), (None, 1)]) is None
     assert (0.3, 1) == noise_of([(0.3, 2), (None, 1)])
     assert (pytest.approx(math.sqrt((2 * 0.09 + 0.01) / 3)), 3) == noise_of([(0.3, 3), (0.1, 2)])
-
-
-def test_where_no_rank_was_trained_twice_there_is_no_band_and_a_repeat_is_offered():
-    own = look(ENDS)
-
-    assert {None} == {rank.low_80 for rank in own.ranks} | {own.noise_nats, own.coverage_80, own.third_run}
-    assert 4 == own.repeat_at
-    assert any(
-        "The noise of one run is not known" in text and "r = 4 with another seed" in text for text in own.sentences
-    )
-    assert not own.validated
 
 
 def test_a_quick_look_says_how_far_apart_its_ranks_are_in_noise_and_how_such_bands_have_held():
@@ -165,11 +148,6 @@ def test_a_rate_that_diverged_is_named():
     assert own.sentences[-1].startswith("Do next: a quick look")
 
 
-def test_other_sweeps_are_no_rate_look():
-    assert None is rate_look(at_rates({1e-3: 1.6})) is rate_look(plain_sweep({4: 1.6, 16: 1.5}).runs)
-    assert None is rate_look(at_rates({1e-3: math.nan, 3e-3: math.nan}))
-
-
 def scored(correct: dict[int, tuple[int, ...]]):
     """One run for each count of 1,000 correct tokens."""
     return [
@@ -186,19 +164,6 @@ def test_by_a_score_the_higher_rank_is_taken_only_beyond_the_noise_of_the_repeat
     assert (pick, (4, 80.0), pytest.approx(0.7071, abs=1e-4)) == (own.pick, own.low, own.noise)
     assert f"To train next by token accuracy: r = {pick}." == own.sentences[0]
     assert "On 72 published lines" in own.sentences[-1]
-
-
-def test_without_a_repeat_a_large_difference_still_counts():
-    own = score_look(scored({4: (498,), 64: (786,)}), TOKEN_ACCURACY, RECORD)
-
-    assert 64 == own.pick
-    assert "from the number of examples alone" in own.sentences[1]
-    fallen = score_look(scored({4: (786,), 64: (498,)}), TOKEN_ACCURACY, RECORD)
-    assert 16 == fallen.pick and "r = 4 is better: find out why" in fallen.sentences[1]
-
-
-def test_where_every_rank_was_trained_twice_a_verdict_compares_them():
-    assert score_look(scored({4: (800, 801), 64: (850, 851)}), TOKEN_ACCURACY, RECORD) is None
 
 
 FALLING = {4: 1.90, 8: 1.85, 16: 1.815, 32: 1.805, 64: 1.80}
@@ -247,16 +212,6 @@ def test_a_truncated_adapter_is_shipped_with_its_measured_loss_and_no_promise_of
     assert "A new run at r = 8 may end higher or lower." == promise
 
 
-def test_before_an_adapter_is_saved_nothing_is_said_about_shipping():
-    runs = tuple(replace(run, adapter_bytes=None) for run in quick_look_runs(1.9, 1.8))
-
-    decision = decide(runs, forecast(FALLING))
-
-    assert decision.ship is None
-    assert () == decision.ship_sentences
-    assert decision_json(decision)["ship"] is None
-
-
 SEEDS = {(4, 0): 1.9, (4, 1): 1.92, (64, 0): 1.7, (64, 1): 1.9}
 
 
@@ -296,12 +251,6 @@ def test_with_a_verdict_the_rank_to_train_is_the_one_of_the_verdict():
     first, why, *_ = decision.train_sentences
     assert first.startswith("To train next: r = 8 (mean loss of 3 runs 1.860 nats, 80 % band ")
     assert "r = 8 is the smallest rank that these runs cannot distinguish from the best one, r = 64 (0.050" in why
-
-
-def test_below_rank_1_there_is_no_rank_to_measure():
-    decision = decide(plain_sweep({1: 1.7, 64: 1.8}).runs, forecast({1: 1.7, 64: 1.8}))
-
-    assert "r = 1 has the lowest loss. No lower rank exists." in decision.train_sentences
 
 
 def test_the_json_holds_both_answers_apart():

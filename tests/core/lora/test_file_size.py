@@ -14,52 +14,18 @@ from rankviz.export.script import templates
 pytestmark = pytest.mark.torch
 
 ATTENTION = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+SMALL = {"vocab_size": 203, "hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 3, **ATTENTION}
 CONFIGS = {
-    "llama": {"vocab_size": 203, "hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 11, **ATTENTION},
-    "gemma3_text": {"vocab_size": 203, "hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 3, **ATTENTION},
+    "llama": {**SMALL, "num_hidden_layers": 11},
+    "gemma3_text": SMALL,
     "gpt2": {"vocab_size": 203, "n_embd": 32, "n_head": 4, "n_layer": 12, "n_positions": 64},
-    "gpt_neox": {
-        "vocab_size": 203,
-        "hidden_size": 32,
-        "intermediate_size": 128,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-    },
-    "phi3": {
-        "vocab_size": 203,
-        "hidden_size": 32,
-        "intermediate_size": 80,
-        "num_hidden_layers": 3,
-        "pad_token_id": 0,
-        **ATTENTION,
-    },
-    "qwen3_moe": {
-        "vocab_size": 203,
-        "hidden_size": 32,
-        "intermediate_size": 80,
-        "moe_intermediate_size": 24,
-        "num_hidden_layers": 3,
-        "num_experts": 4,
-        "num_experts_per_tok": 2,
-        "mlp_only_layers": [0],
-        **ATTENTION,
-    },
-    "mixtral": {
-        "vocab_size": 203,
-        "hidden_size": 32,
-        "intermediate_size": 80,
-        "num_hidden_layers": 2,
-        "num_local_experts": 4,
-        **ATTENTION,
-    },
-    "gpt_oss": {
-        "vocab_size": 203,
-        "hidden_size": 32,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_local_experts": 4,
-        **ATTENTION,
-    },
+    "gpt_neox": {"vocab_size": 203, "hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 3}
+    | {"num_attention_heads": 4},
+    "phi3": {**SMALL, "pad_token_id": 0},
+    "qwen3_moe": {**SMALL, "moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2}
+    | {"mlp_only_layers": [0]},
+    "mixtral": {**SMALL, "num_hidden_layers": 2, "num_local_experts": 4},
+    "gpt_oss": {**SMALL, "intermediate_size": 24, "num_hidden_layers": 2, "num_local_experts": 4},
 }
 BOTH_ENDS = ("lm_head", "embed_tokens")
 
@@ -116,20 +82,26 @@ def test_unsloths_tied_pair_is_trained_once_and_saved_twice(tmp_path):
     assert size == plan.file_bytes(4, 4, saved_dtype="fp32")
 
 
-def test_dtypes_are_those_of_the_frameworks():
-    assert "fp32" == adapter_dtype("peft", "bf16")
-    assert "fp32" == adapter_dtype("peft", "nf4")
-    assert "fp32" == adapter_dtype("unsloth", "nf4-dq")
-    assert "fp32" == adapter_dtype("trl", "bf16")
-    assert "bf16" == adapter_dtype("trl", "nf4-dq")
-    assert ["fp32", "fp32"] == [adapter_dtype("trl", "nf4-dq", compute=compute) for compute in ("fp16", "fp32")]
-    assert "bf16" == saved_dtype("unsloth", "nf4-dq")
-    assert "fp32" == saved_dtype("unsloth", "fp16")
-    assert "fp32" == saved_dtype("peft", "fp16")
-    assert "fp16" == saved_dtype("peft", "fp16", trained=False)
-    assert "fp32" == saved_dtype("unsloth", "nf4-dq", compute="fp16")
-    assert "fp32" == saved_dtype("peft", "nf4-dq")
-    assert "bf16" == saved_dtype("trl", "nf4-dq")
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (adapter_dtype("peft", "bf16"), "fp32"),
+        (adapter_dtype("peft", "nf4"), "fp32"),
+        (adapter_dtype("unsloth", "nf4-dq"), "fp32"),
+        (adapter_dtype("trl", "bf16"), "fp32"),
+        (adapter_dtype("trl", "nf4-dq"), "bf16"),
+        (adapter_dtype("trl", "nf4-dq", compute="fp16"), "fp32"),
+        (saved_dtype("unsloth", "nf4-dq"), "bf16"),
+        (saved_dtype("unsloth", "fp16"), "fp32"),
+        (saved_dtype("peft", "fp16"), "fp32"),
+        (saved_dtype("peft", "fp16", trained=False), "fp16"),
+        (saved_dtype("unsloth", "nf4-dq", compute="fp16"), "fp32"),
+        (saved_dtype("peft", "nf4-dq"), "fp32"),
+        (saved_dtype("trl", "nf4-dq"), "bf16"),
+    ],
+)
+def test_dtypes_are_those_of_the_frameworks(dtype, expected):
+    assert expected == dtype
 
 
 def _configurations(model_type: str):

@@ -1,4 +1,4 @@
-"""What a run on this machine should come to, beside runs that were measured.
+"""What a run on this machine should come to beside measured runs, and which bases it can train.
 
 Measured with Unsloth 2026.10.9 and TRL 1.15 on two CPU cores (torch 2.13): random weights in SmolLM2-135M's shapes,
 fp32, r 16 on the seven projections, AdamW, full rows, the kernel's high-water mark of the resident set over 4 steps.
@@ -8,13 +8,17 @@ from dataclasses import replace
 
 import pytest
 
+from rankviz.api import Api
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.setup import Device
+from rankviz.core.lora.config import FLAGS, LoraConfig
 from rankviz.core.quantity import Range
-from rankviz.core.runs.estimate import estimate_run, precision_warning, row_tokens
+from rankviz.core.runs.estimate import estimate_run, precision_warning, refuse_base
+from rankviz.core.runs.request import SHORT_TRAINING
 from rankviz.core.runs.sweep_time import answer_passes, sweep_time
+from rankviz.errors import InvalidSettingError
 from tests.support.runs.questions import run
-from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, gpu
+from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY
 
 MIB = 2**20
 
@@ -35,15 +39,6 @@ def test_resident_memory_of_a_cpu_run_is_as_measured(max_length, measured_mib):
     assert 0.9 <= estimate.memory_bytes.expected / (measured_mib * MIB) <= 1.1
 
 
-def test_parameters_and_file_are_those_of_the_adapter():
-    smol = load_model(ASSETS, "HuggingFaceTB/SmolLM2-135M")
-
-    estimate = estimate_run(smol, request(), Device(cpu_count=2), ASSUMPTIONS)
-
-    assert 4_884_480 == estimate.adapter_parameters
-    assert 4 * 4_884_480 < estimate.adapter_bytes < 4 * 4_884_480 + 100_000
-
-
 def test_rows_of_unknown_length_widen_the_range_up_to_max_length():
     known = estimate_run(TOY, request(), Device(cpu_count=2), ASSUMPTIONS, Range(256, 256, 256))
     unknown = estimate_run(TOY, request(), Device(cpu_count=2), ASSUMPTIONS)
@@ -61,24 +56,9 @@ def test_twice_the_steps_take_twice_the_time_and_more_cores_less():
     assert seconds(cores=16) < seconds(cores=2)
 
 
-def test_no_row_is_longer_than_max_length():
-    cut, full = (
-        estimate_run(TOY, request(), Device(cpu_count=2), ASSUMPTIONS, Range(tokens, tokens, tokens))
-        for tokens in (5000, 256)
-    )
-
-    assert cut == full
-
-
 def test_a_bf16_base_on_a_cpu_is_faster_only_where_the_processor_is_made_for_it():
     assert seconds_of("bf16", True).expected < seconds_of("fp32", True).expected
     assert seconds_of("bf16", False).expected > seconds_of("fp32", False).expected
-
-
-def test_where_nothing_is_known_of_a_cpu_the_range_covers_both():
-    unknown, fast, slow = (seconds_of("bf16", known) for known in (None, True, False))
-
-    assert (fast.low, fast.expected, slow.high) == (unknown.low, unknown.expected, unknown.high)
 
 
 def seconds_of(precision, cpu_bf16):
@@ -96,23 +76,6 @@ def test_a_bf16_base_is_warned_of_only_where_the_processor_is_not_made_for_it():
     assert not warning("fp32", cpu_bf16=False)
     assert not warning("auto", cpu_bf16=False)
     assert not warning("bf16", cpu_bf16=False, cuda=True)
-
-
-def test_on_a_gpu_it_is_the_allocators_count_that_is_compared():
-    estimate = estimate_run(TOY, request(), Device(cpu_count=2, cuda=True, gpu=gpu()), ASSUMPTIONS)
-
-    assert "GPU allocated" == estimate.memory_kind
-    assert estimate.memory_bytes.expected < ASSUMPTIONS.value("context-bytes")
-
-
-def test_a_gpu_that_is_not_in_the_table_has_no_time():
-    assert estimate_run(TOY, request(), Device(cpu_count=2, cuda=True), ASSUMPTIONS).seconds is None
-
-
-def test_row_lengths_from_characters_lie_between_mean_and_longest():
-    tokens = row_tokens(30, 60, ASSUMPTIONS)
-
-    assert (6, 15, 40) == (tokens.low, tokens.expected, tokens.high)
 
 
 def test_the_cuts_of_a_fast_curve_take_an_evaluation_each_and_low_ones_a_few_steps():
@@ -138,13 +101,6 @@ def test_answers_cost_the_prompt_once_and_the_weights_for_each_further_token():
     assert (6, 14, 14) == ends(answer_passes(*exact, answers=50, cuda=True))
 
 
-def test_long_rows_are_answered_in_small_batches():
-    """Of 2048 tokens: two rows of 1016 and 8 more tokens each, so 32 batches of 64 answers."""
-    passes = answer_passes(Range(16, 16, 16), Range(1016, 1016, 1016), answers=64, cuda=False)
-
-    assert (1000 + 23 * (1 + 25 / 2)) / 1016 == pytest.approx(passes.expected)
-
-
 def ends(given):
     return given.low, given.expected, given.high
 
@@ -165,32 +121,6 @@ def test_exact_match_is_in_the_time_of_a_sweep_for_each_adapter_and_the_base():
     assert 75.0 == pytest.approx(time(20, twice).total.expected - time(0, None).total.expected)
 
 
-def test_answers_that_are_read_are_in_the_time_of_each_run_and_once_of_the_base():
-    hundred, twice = Range(100.0, 100.0, 100.0), Range(2.0, 2.0, 40.0)
-    settings = {"max_steps": 10, "per_device_train_batch_size": 8, "r": 64, "cut_ranks": (8,), "shown_answers": 4}
-
-    def time(**more):
-        runs = [request(**settings, **more)] * 2
-        estimate = replace(estimate_run(TOY, runs[0], Device(cpu_count=2), ASSUMPTIONS), seconds=hundred)
-        return sweep_time(TOY, runs, [estimate] * 2, ASSUMPTIONS, showing=twice)
-
-    # A row forward takes 100 / 160 s, so four answers 5 s: of the base and of two adapters. 100 s are cut off at 20, or
-    # at what 64 rows take.
-    assert (15.0, 15.0, 60.0) == ends(time(held_out_examples=16).shown)
-    assert (15.0, 15.0, 3 * 40.0) == ends(time(held_out_examples=64).shown)
-    assert time().answers is None
-
-
-def test_an_answer_that_is_read_has_a_limited_length():
-    """References of 200 tokens in rows of 300: the prompt of 100, then 63 of 64 tokens at 1 + 25/4 each."""
-    long = Range(200, 200, 200), Range(300, 300, 300)
-
-    assert (100 + 63 * (1 + 25 / 4)) / 300 == pytest.approx(
-        answer_passes(*long, answers=4, cuda=False, most=64).expected
-    )
-    assert (64, 64, 64) == ends(answer_passes(*long, answers=4, cuda=True, most=64))
-
-
 @pytest.mark.parametrize(
     ("reference", "longest", "row", "measured"),
     [(2, 2, 6.80, 2.59), (2, 2, 6.80, 2.74), (11.36, 20, 17.69, 3.29), (11.36, 20, 17.69, 2.75), (3, 3, 10.5, 1.84)],
@@ -207,3 +137,53 @@ def test_the_measured_cost_of_answers_is_in_the_range(reference, longest, row, m
     assert tokens.holds(measured * row)
     assert 0.6 < measured * row / tokens.expected < 1.6
     assert tokens.high < 6 * tokens.low
+
+
+API = Api(assets=ASSETS)
+
+
+CPU, GPU = Device(), Device(cuda=True)
+
+
+TOWERS = [row.id for row in API.models.all() if row.tower == "text tower"]
+
+
+LOADED_WHOLE_ON_CPU = [name for name in TOWERS if name.startswith("google/")]
+"""Gemma 3 and 4: AutoModelForCausalLM of transformers 5.17 has the whole model for their checkpoints."""
+
+
+def check(model_id, device, **lora):
+    refuse_base(API.models.get(model_id), LoraConfig(**lora), SHORT_TRAINING, device)
+
+
+@pytest.mark.parametrize("model_id", ["google/gemma-3-4b-it:whole", "Qwen/Qwen3.5-4B:whole"])
+@pytest.mark.parametrize(("device", "what"), [(CPU, "A run without a GPU"), (GPU, "A run")])
+def test_a_whole_multimodal_model_is_refused_and_its_text_tower_named(model_id, device, what):
+    tower = model_id.removesuffix(":whole")
+
+    with pytest.raises(InvalidSettingError, match=f"{what} trains on text only: choose {tower} instead.$"):
+        check(model_id, device)
+
+
+def test_a_whole_model_without_a_text_tower_of_its_own_is_refused_without_a_gpu():
+    with pytest.raises(InvalidSettingError, match="A run without a GPU trains on text only: choose a text model"):
+        check("Qwen/Qwen3-VL-2B-Instruct", CPU)
+
+    check("Qwen/Qwen3-VL-2B-Instruct", GPU)
+
+
+@pytest.mark.parametrize(
+    "lora", [{"finetune_vision_layers": True}, {"unsloth_class": "FastModel"}], ids=["flag", "FastModel's default"]
+)
+def test_a_vision_tower_that_would_train_with_its_text_tower_is_refused_on_a_gpu(lora):
+    with pytest.raises(InvalidSettingError, match=r"which would train too.*Turn finetune_vision_layers off"):
+        check("google/gemma-3-4b-it", GPU, **lora)
+
+    check("google/gemma-3-4b-it", CPU, **lora)
+    check("google/gemma-3-4b-it", GPU, **lora | {"finetune_vision_layers": False})
+
+
+@pytest.mark.parametrize("flag", FLAGS[1:])
+def test_a_flag_that_nothing_follows_is_refused_before_the_start(flag):
+    with pytest.raises(InvalidSettingError, match=f"^{flag} cannot be off here"):
+        check("embedded", CPU, **{flag: False})

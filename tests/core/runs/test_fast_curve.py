@@ -1,22 +1,24 @@
-"""A fast curve, worked by hand."""
+"""A fast curve, worked by hand, and how far fast curves are from independent runs."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from benchmarks import fidelity
 from rankviz.core.runs.events import AdapterCut, Evaluated
 from rankviz.core.runs.fast_curve import (
     fast_curve,
-    fast_curves,
+    from_json,
     in_words,
     independent_runs,
     partings,
     pick,
-    read,
     shippable,
 )
 from rankviz.core.runs.record import RunRecord
 from tests.support.runs import questions
+from tests.support.runs.toy import ASSETS
 
 
 def run(r, loss, *, cuts=None, saved=True, run_id="top", **settings):
@@ -59,19 +61,6 @@ def test_the_curve_runs_from_the_lowest_cut_to_the_rank_that_was_trained():
     assert 7.0 == curve.base_loss
 
 
-def test_a_run_without_cuts_has_none():
-    assert fast_curve(run(8, 1.7)) is None
-
-
-def test_of_two_cuts_of_one_rank_the_later_counts_and_a_cut_of_the_whole_rank_is_none():
-    """As a journal that was imported may have them."""
-    first, whole = TOP.cuts[1], replace(TOP.cuts[1], r=64, loss=9.0)
-    again = replace(first, loss=1.7)
-    curve = fast_curve(replace(TOP, cuts=(*TOP.cuts, again, whole)))
-
-    assert [(2, 1.640), (8, 1.7), (32, 1.601), (64, 1.600)] == [(point.r, point.loss) for point in curve.points]
-
-
 @pytest.mark.parametrize(("tolerance", "r"), [(0.02, 8), (0.05, 2), (0.0005, 64)])
 def test_the_pick_is_the_lowest_rank_within_the_tolerance_of_the_best(tolerance, r):
     assert r == pick(fast_curve(TOP), tolerance).r
@@ -98,67 +87,12 @@ def test_a_run_worse_than_the_cut_raises_the_step_size_alarm():
     assert "this learning rate or alpha does not suit r = 2" in sentences[1]
 
 
-def test_a_run_better_than_the_cut_says_that_low_ranks_are_judged_by_runs():
-    curve = fast_curve(TOP)
-
-    sentences = in_words(curve, partings(curve, [run(2, 1.5, run_id="a")], 0.02), {2})
-
-    assert "Judge low ranks by runs" in sentences[1]
-
-
 def test_a_low_rank_is_never_advised_against_on_the_curve_alone():
     sentences = in_words(fast_curve(TOP), (), ())
 
     assert "This does not rule out r = 2" in sentences[2]
     assert sentences[2].endswith("independent runs or a sweep can check this.")
     assert "Truncated adapters below r = 8 were trained for a few more steps, 2 in total." == sentences[3]
-
-
-@pytest.mark.parametrize(("independent", "times"), [((), 1), ((2,), 1), ((8,), 0)])
-def test_a_curve_says_what_it_does_not_show_of_its_pick_and_leaves_what_to_ship_to_the_answers(independent, times):
-    text = " ".join(in_words(fast_curve(TOP), (), independent))
-
-    assert times == text.count("A run of r = 8 from the start may end higher or lower than the truncated adapter")
-    assert "ship" not in text
-
-
-@pytest.mark.parametrize(
-    ("independent", "check"),
-    [
-        ({2, 8}, "of these ranks, only r = 2 also ran independently."),
-        ({2, 4}, "of these ranks, r = 2 and 4 also ran independently."),
-        ({8}, "independent runs or a sweep can check this."),
-    ],
-)
-def test_only_lower_ranks_that_ran_are_named_as_a_check(independent, check):
-    curve = fast_curve(run(64, 1.5, cuts={8: 1.51, 4: 1.6, 2: 1.7}))
-
-    (sentence,) = (each for each in in_words(curve, (), independent) if "does not rule out" in each)
-
-    assert sentence.startswith("This does not rule out r = 2 to 4: ")
-    assert sentence.endswith(check)
-
-
-def test_where_no_noise_is_measured_the_curve_says_which_it_assumes():
-    reading = read(fast_curve(TOP), [TOP, run(2, 1.7, run_id="low")], run_sd=None)
-
-    assert reading.sentences[-1].endswith(
-        "measure the noise of one run. To compare the curve with runs, 0.02 nats are assumed."
-    )
-
-
-def test_an_adapter_that_uses_all_its_rank_says_so():
-    curve = fast_curve(run(64, 1.5, cuts={32: 1.6}))
-
-    assert (
-        "This adapter uses all of its r = 64: every truncation loses more than 0.02 nats." == in_words(curve, (), ())[0]
-    )
-
-
-def test_of_several_curves_the_best_trained_one_comes_first():
-    other = run(64, 1.5, cuts={8: 1.6}, run_id="another rate")
-
-    assert ["another rate", "top"] == [curve.run_id for curve in fast_curves([TOP, run(8, 1.0), other])]
 
 
 def test_independent_runs_share_seed_and_learning_rate_with_the_run_that_was_cut():
@@ -181,3 +115,60 @@ def test_the_adapter_ships_at_the_lowest_rank_that_will_do_and_is_there(cuts, sa
     point = shippable(fast_curve(run(64, 1.600, cuts=cuts, saved=saved)))
 
     assert r == (point.r if point else None)
+
+
+def compared(**more):
+    independent = {2: 1.61, 8: 1.62, 32: 1.59, **more.pop("independent", {})}
+    runs = [run(r, loss, run_id=str(r)) for r, loss in independent.items()]
+    return fidelity.case_of("a", [*runs, TOP, *more.pop("others", ())], base="b", data="d", alpha="fixed")
+
+
+def test_a_case_has_the_cuts_minus_the_runs_and_the_regret_of_the_pick():
+    case = compared()
+
+    assert {2: 0.03, 8: -0.005, 32: 0.011} == pytest.approx(dict(case.differences))
+    # the curve picks 8 (1.615 is within 0.02 of 1.600); its run has 1.62, and the best run, of 32, 1.59
+    assert (8, pytest.approx(0.03)) == (case.picked, case.regret)
+    assert pytest.approx(0.025) == case.regret_of_cut  # 1.615
+    # the run of 64 has 1.600
+    assert pytest.approx(0.01) == case.regret_of_highest
+
+
+def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_within_the_tolerance():
+    cases = [compared(), compared(independent={32: 1.62})]
+    result = fidelity.as_json(fidelity.report(cases))
+
+    # r = 8: 0.005 twice; r = 32: 0.011 and 0.019
+    assert 0.008 == result["median_absolute_difference"]["r >= 8, fixed alpha"]
+    assert 0.03 == result["median_absolute_difference"]["r = 2 and 4, fixed alpha"]
+    assert None is result["median_absolute_difference"]["r >= 8, alpha = r"]
+    # runs of 8, 32, 64: 1.62, 1.59, 1.60 apart by 0.03, 0.02, 0.01, and 1.62, 1.62, 1.60 by 0, 0.02, 0.02
+    assert 0.02 == result["independent_runs_apart"]["r >= 8, fixed alpha"]
+    assert (2, 1) == (result["highest_within_tolerance"], result["cut_within_tolerance"])
+    assert (1, 0.03) == (result["regret_within_tolerance"], result["largest_regret"])
+    # means over the two: runs of 32 1.605, and of 64, the best, 1.60; of 8, the pick, 1.62 and its cut 1.615
+    (setting,) = result["settings"]
+    assert {"2": 0.03, "8": -0.005, "32": -0.004} == setting["differences"]
+    assert (2, [8], 0.02, 0.015, 0.0) == tuple(
+        setting[name] for name in ("cases", "picked", "regret", "regret_of_cut", "regret_of_highest")
+    )
+    assert {"base": "b", "data": "d", "steps": cases[0].steps, "alpha": "fixed"}.items() <= setting.items()
+    assert {"cases": 2, "median_absolute": 0.015, "low": -0.019, "high": 0.011} == result["by_rank"]["32"]
+    assert 1 == fidelity.report(cases[:1]).settings[0].cases
+
+
+def test_the_shipped_report_is_read_and_written_without_a_change():
+    text = (ASSETS / "fidelity.json").read_text(encoding="utf-8")
+
+    assert text == json.dumps(fidelity.as_json(from_json(json.loads(text))), indent=1) + "\n"
+
+
+def test_settings_keep_bases_tasks_and_rates_apart_and_a_tuned_rate_is_each_cases_own():
+    first, *others = compared(), compared()._replace(learning_rate=0.5), compared()._replace(alpha="r", learning_rate=1)
+    tuned_otherwise = others[1]._replace(learning_rate=2)
+
+    settings = fidelity.as_json(fidelity.report([first, *others, tuned_otherwise]))["settings"]
+
+    assert [(1, first.learning_rate), (1, 0.5), (2, None)] == [
+        (each["cases"], each["learning_rate"]) for each in settings
+    ]

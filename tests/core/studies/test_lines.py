@@ -1,20 +1,12 @@
 """Published points as lines, what stands near, and what is counted, worked out by hand."""
 
-from dataclasses import replace
-
 import pytest
 
-from rankviz.core.studies.findings import (
-    kept_by_rank,
-    rate_against_rank,
-    rates_tuned,
-    short_of_full,
-    targets_against_rank,
-    tuned_losses,
-)
-from rankviz.core.studies.lines import FACETS, facet_of, module_names
+from rankviz.core.studies.findings import kept_by_rank, short_of_full
+from rankviz.core.studies.lines import FACETS
 from rankviz.core.studies.nearest import drawn_lines, nearest
 from tests.support.runs.studies_toy import base, evidence, point, study, subject
+from tools.forecast.counts import rate_against_rank, rates_tuned, targets_against_rank
 
 SWEEP = [point(4, 1.02), point(16, 1.004), point(64, 1.0)]
 
@@ -40,14 +32,6 @@ def test_a_line_is_never_joined_across(change):
     assert [(4,), (16,)] == [line.ranks for line in result]
 
 
-def test_of_several_full_fine_tunings_the_best_stands_beside_the_line():
-    full = [point(None, value, learning_rate=rate) for value, rate in ((0.98, 1e-5), (0.96, 1e-4), (1.1, 1e-6))]
-
-    (line,) = evidence([*SWEEP, *full]).lines
-
-    assert 0.96 == line.full.value
-
-
 def test_short_of_best_is_a_share_and_above_0_where_it_is_worse():
     (loss,) = evidence([point(4, 1.02), point(16, 1.0)]).lines
     (accuracy,) = evidence([point(4, 40.0, higher_is_better=True), point(16, 50.0, higher_is_better=True)]).lines
@@ -55,22 +39,6 @@ def test_short_of_best_is_a_share_and_above_0_where_it_is_worse():
     assert 0.02 == pytest.approx(loss.short_of_best(1.02))
     assert 0.2 == pytest.approx(accuracy.short_of_best(40.0))
     assert 16 == accuracy.best.rank
-
-
-@pytest.mark.parametrize(
-    ("points", "studies"),
-    [
-        ([point(4, 1.0), point(32, 1.0)], [study()]),
-        (SWEEP, [study(tuned=False)]),
-        ([point(4, 1.0, metric="WER"), point(64, 0.9, metric="WER")], [study()]),
-        ([point(4, 1.0, metric="classification_loss"), point(64, 0.9, metric="classification_loss")], [study()]),
-        ([point(4, 1.0, role="detail"), point(64, 0.9, role="detail")], [study()]),
-        ([point(4, 1.0, method="dora"), point(64, 0.9, method="dora")], [study()]),
-    ],
-    ids=["not swept to 64", "not tuned per rank", "no loss", "a classifier's loss", "not the main metric", "not LoRA"],
-)
-def test_what_is_no_tuned_sweep_of_losses_is_not_counted(points, studies):
-    assert () == tuned_losses(evidence(points, studies).lines)
 
 
 def test_the_learning_rate_beside_the_rank():
@@ -157,46 +125,11 @@ def test_the_same_model_is_nearer_than_its_family_than_a_similar_size_than_the_s
     ] == [(near.line.study.study_id, near.in_words) for near in result]
 
 
-@pytest.mark.parametrize(
-    ("scheme", "expert_rank", "same"),
-    [
-        (None, "r", True),
-        ("divided", "r/active", True),
-        (None, "r/active", False),
-        ("divided", "r", False),
-        ("divided", "r/all", False),
-        ("divided", 2, False),
-        ("shared-outer", "r/active", False),
-    ],
-)
-def test_the_scheme_of_a_line_is_compared_with_the_expert_rank(scheme, expert_rank, same):
-    points = [point(r, 1.0, facet="attention and mlp") for r in (4, 16)]
-    lines = evidence(points, [study(expert_scheme=scheme)], [replace(base(), has_experts=True)])
-
-    (near,) = nearest(lines.lines, replace(subject(), expert_rank=expert_rank))
-
-    assert same is near.same_model is (near.scheme_line is None) is ("another MoE scheme" not in near.in_words)
-
-
 def test_a_line_of_one_rank_shows_nothing_of_rank_unless_it_was_added_here():
     one = [point(16, 1.0)]
 
     assert () == drawn_lines(evidence(one), ("lora",), FACETS)
     assert 1 == len(drawn_lines(evidence(one, [study(own=True)]), ("dora",), FACETS))
-
-
-def test_what_was_added_here_is_not_counted_among_the_published():
-    both = evidence(SWEEP).plus(evidence([point(4, 1.0, study_id="own")], [study("own", own=True)]))
-
-    assert (2, 1) == (len(both.lines), len(both.published))
-
-
-def test_facets_and_module_names():
-    assert "attention and mlp" == facet_of(["attention", "mlp"])
-    assert "attention" == facet_of(["attention"])
-    assert "other" == facet_of(["attention", "other"])
-    assert ("q_proj", "v_proj") == module_names("q,v") == module_names("q_proj,v_proj")
-    assert () == module_names("all linear layers") == module_names("")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from rankviz.api.data import look, look_from, look_json
 from rankviz.errors import InvalidSettingError
 from rankviz.export.axolotl import axolotl
 from rankviz.export.llamafactory import dataset_info, llamafactory
-from rankviz.ui.parts.question import MeasuredFile, file_in, file_text
+from rankviz.ui.link import MeasuredFile, file_in, file_text
 from tests.support.models.recipes import made
 from tests.support.runs.toy import ASSETS
 

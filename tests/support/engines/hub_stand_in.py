@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _info(self, _: bytes, token: str, kind: str, name: str) -> None:
         if there := self._require(token, kind, name):
-            files = [{"rfilename": file} for file in there.files]
+            files = [{"rfilename": file, "size": len(content)} for file, content in there.files.items()]
             self._json({"id": name, "sha": there.head, "private": there.private, "siblings": files, "tags": []})
 
     def _who(self, _: bytes, token: str) -> None:

@@ -1,8 +1,5 @@
 """The Adapter tab, as Gradio calls it."""
 
-from types import SimpleNamespace
-
-import gradio as gr
 import numpy as np
 import pytest
 
@@ -35,12 +32,10 @@ def test_the_page_is_built_without_reading_an_adapter_and_the_tab_tells_of_the_s
             (others / each.name).symlink_to(each)
 
     build_app(Api(home=tmp_path / "home", assets=others, shared=False))
-    choices, top = adapter.offered(api, "")
-    with_one_open = adapter.offered(api, "sample")
+    choices, top = adapter.run_choices(api), shown(api, "").top
 
     assert [("Sample: r = 16, SmolLM2-135M-Instruct on phonemes", "sample")] == choices.choices
     assert "r = 16, 400 steps on phonemes" in text_of(top)
-    assert gr.skip() == with_one_open[1]
 
 
 def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
@@ -62,25 +57,11 @@ def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
     assert "rank_pattern={" in view.pattern.replace("&quot;", '"')
 
 
-def test_by_rank_the_picture_shows_the_energy_kept_and_by_energy_the_rank_needed(api, tmp_path):
-    folder = two_blocks(tmp_path / "mine")
-    q = api.adapters.spectrum(str(folder)).layers[0]
-
-    kept = figure(shown(api, str(folder), r=2).heat)["data"][0]
-    needed = figure(shown(api, str(folder), mode=adapter.BY_ENERGY, energy=90).heat)["data"][0]
-
-    assert kept["z"][0][0] == pytest.approx(100 * q.energy_kept(2))
-    assert "energy kept at r = 2" == kept["colorbar"]["title"]["text"]
-    assert kept["reversescale"]
-    assert q.rank_for(0.9) == needed["z"][0][0]
-    assert "rank for 90 %" == needed["colorbar"]["title"]["text"]
-
-
 def test_a_click_on_a_module_shows_its_singular_values(api, tmp_path):
     folder = two_blocks(tmp_path / "mine")
     name = "model.layers.1.self_attn.q_proj"
 
-    values = figure(shown(api, str(folder), cell=adapter.picked(SimpleNamespace(_data={"id": name}))).values)
+    values = figure(shown(api, str(folder), cell=name).values)
 
     faint, strong = values["data"]
     assert name == strong["name"]
@@ -88,12 +69,6 @@ def test_a_click_on_a_module_shows_its_singular_values(api, tmp_path):
     assert "log" == values["layout"]["yaxis"]["type"]
     assert 5 == len(faint["y"])  # the same module in block 0, and a gap
     assert 2.5 == values["layout"]["shapes"][0]["x0"]
-
-
-def test_a_module_without_update_has_no_singular_values_and_says_so(api, tmp_path):
-    values = figure(shown(api, str(two_blocks(tmp_path / "mine")), cell=K_DEAD).values)
-
-    assert "has no update" in values["layout"]["annotations"][0]["text"].replace("<br>", " ")
 
 
 def test_what_is_no_adapter_gives_a_notice_and_the_one_before_is_gone(api, tmp_path):
@@ -191,12 +166,6 @@ def test_a_page_without_an_adapter_in_its_address_reads_nothing(api):
     opened = adapter.restored(api, "sample")
     assert ("sample", "", "sample") == (opened["source"], opened["ref"], opened["runs"].value)
     assert (3, True) == (opened["r"].value, opened["parts"].visible)
-
-
-def test_a_shared_page_opens_the_sample(tmp_path):
-    api = Api(home=tmp_path / "home", assets=ASSETS, shared=True)
-
-    assert 16 == api.adapters.spectrum("sample").r
 
 
 @pytest.mark.parametrize("ref", ["~nobody-of-this-name/x", "no adapter!"])

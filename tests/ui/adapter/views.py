@@ -3,12 +3,13 @@
 import json
 
 from rankviz.ui.adapter import tab as adapter
+from rankviz.ui.adapter import view
 
 K_DEAD = "model.layers.1.self_attn.v_proj"
 
 
 def shown(api, source, *, mode=adapter.BY_RANK, r=2, energy=99.0, dtype=adapter.AS_IT_IS, cell="", detailed=True):
-    return adapter.shown(api, source=source, mode=mode, r=r, energy=energy, dtype=dtype, cell=cell, detailed=detailed)
+    return view.shown(api, source=source, mode=mode, r=r, energy=energy, dtype=dtype, cell=cell, detailed=detailed)
 
 
 def figure(value: str) -> dict:
@@ -16,4 +17,4 @@ def figure(value: str) -> dict:
 
 
 def texts(view) -> list[str]:
-    return [value for value in view if isinstance(value, str)]
+    return [value for value in vars(view).values() if isinstance(value, str)]

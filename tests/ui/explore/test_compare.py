@@ -39,10 +39,6 @@ def test_their_ranks_are_on_one_chart(api):
     assert [" A: r = 16", " B: r = 64"] == [text for trace in data for text in trace.get("text", ())]
 
 
-def test_nothing_pinned_says_how_to_pin(api):
-    assert "Press “Pin to compare”" in compare(api, {"pins": []})["html"]
-
-
 @pytest.mark.parametrize("pins", [None, "x", [1], ["?r=8"] * 5, ["?" + "x" * 3000]])
 def test_what_no_page_pins_is_refused(api, pins):
     with pytest.raises(InvalidSettingError):
@@ -57,12 +53,6 @@ def test_a_pin_that_cannot_be_shown_says_why_beside_the_others_and_can_be_unpinn
     assert "41.94 M" in text and "Cannot be shown" in text
     assert 2 == shown["html"].count("data-unpin")
     assert ["A: Llama-3.1-8B"] == [trace["name"] for trace in shown["chart"]["data"] if trace["mode"] == "lines"]
-
-
-def test_a_setting_that_an_address_leaves_out_shows_its_value(api):
-    text = text_of(compare(api, {"pins": [LLAMA, LLAMA + "&framework=trl&targets=qv"]})["html"])
-
-    assert "Framework unsloth trl" in text and "Targets unsloth qv" in text
 
 
 @pytest.mark.parametrize("axis", [[], {}, 3])

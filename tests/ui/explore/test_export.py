@@ -6,8 +6,8 @@ from html import unescape
 import pytest
 
 from rankviz.api import Api
-from rankviz.ui.explore import export
-from rankviz.ui.explore.advice import goal_of
+from rankviz.ui.explore import tab as export
+from rankviz.ui.explore.answer import goal_of
 from rankviz.ui.parts.question import DEFAULTS, ask
 from tests.support.runs.finished_runs import text_of
 
@@ -23,14 +23,6 @@ def api(tmp_path_factory):
 def copied(box):
     """What the button of a box copies, and saves."""
     return unescape(re.search(r"<pre[^>]*>(.*)</pre>", box, re.DOTALL)[1])
-
-
-def test_the_notebook_for_colab_stands_first_and_says_how_to_open_it(api):
-    shown = export.takeaway(api, **{**LLAMA, "r": 64})
-
-    assert ["rankviz_colab.ipynb"] == re.findall('data-name="([^"]*)"', shown.colab)
-    assert 'href="https://colab.research.google.com/' in shown.colab
-    assert "File > Upload notebook" in unescape(text_of(shown.colab))
 
 
 def test_what_is_copied_is_the_whole_file(api):

@@ -7,8 +7,6 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.cost.setup import Device
-from rankviz.core.probe import for_here
 from rankviz.core.runs.events import DepthDidNotFit, ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.explore import probe
@@ -44,13 +42,6 @@ def panel(api, seen=""):
 def widget_values(**more):
     values = {name: DEFAULTS[name] for name in probe.SETTINGS}
     return {**values, "model": SMOL, "own_batch": 2, "own_length": 64, "full": True, **more}
-
-
-def test_a_model_that_was_not_measured_says_so_and_nothing_polls(api):
-    shown = panel(api)
-
-    assert "No probe of this model on this machine yet." == text_of(shown.panel)
-    assert not shown.timer.active
 
 
 def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api):
@@ -127,7 +118,7 @@ def test_a_finished_probe_shows_both_depths_the_line_the_whole_and_the_estimate(
     assert "Measured on a CPU, 2 cores" in text
     assert not shown.timer.active
     again = panel(api, shown.seen)
-    assert shown.seen != again.panel and {"__type__": "update"} == again.panel
+    assert ["timer"] == list(vars(again))
 
 
 def test_what_did_not_fit_and_what_failed_is_said(api):
@@ -148,31 +139,3 @@ def test_cancelling_ends_the_newest_probe_of_this_model(api):
 
     assert "cancelled" == api.probes.get("probe-1").state
     assert "Cancelled." in text_of(panel(api).panel)
-
-
-def test_what_a_device_cannot_do_is_left_to_it_and_said():
-    question = questions.probe(SMOL, precision="nf4-dq", gradient_checkpointing="hf")
-
-    settled, notice = for_here(question, Device())
-    assert ("auto", "auto") == (settled.training.precision, settled.training.gradient_checkpointing)
-    changed = "precision fp32 instead of nf4-dq, gradient_checkpointing none instead of hf"
-    assert f"There is no GPU here. The probe uses {changed}." == notice
-    assert (question, "") == for_here(question, Device(cuda=True))
-
-
-def test_a_probe_without_a_gpu_takes_the_moe_scheme_of_unsloths_cpu_backend():
-    question = questions.probe(SMOL, moe_scheme="target-parameters")
-
-    settled, notice = for_here(question, Device())
-    assert "default" == settled.lora.moe_scheme
-    assert "The probe uses MoE scheme default instead of target-parameters." in notice
-    assert (question, "") == for_here(question, Device(cuda=True))
-
-
-def test_a_probe_without_a_gpu_leaves_out_flags_that_nothing_follows():
-    question = questions.probe(SMOL, finetune_vision_layers=False, finetune_mlp_modules=False)
-
-    settled, notice = for_here(question, Device())
-    assert (False, None) == (settled.lora.finetune_vision_layers, settled.lora.finetune_mlp_modules)
-    assert "The probe uses finetune_mlp_modules on instead of off." in notice
-    assert (question, "") == for_here(question, Device(cuda=True))

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from rankviz import visitor
 from rankviz.api import Api
 from rankviz.shared.identity import HEADER, Identified, Visitors
-from rankviz.ui.explore.routes import MAX_BODY_BYTES, reply, routes
+from rankviz.ui.explore.answer import MAX_BODY_BYTES, reply, routes
 from rankviz.ui.parts.question import DEFAULTS
 
 
@@ -41,26 +41,18 @@ def test_a_body_that_is_no_question_is_refused(client, body):
     assert 422 == client.post("/rankviz/words", content=body).status_code
 
 
-def test_an_address_is_only_for_questions(client):
-    assert 405 == client.get("/rankviz/answer").status_code
-
-
-def test_an_unexpected_mistake_is_not_hidden():
-    def broken(body):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        reply(broken, b"{}")
-
-
 def test_a_number_that_is_none_leaves_as_null():
     assert {"value": None} == json.loads(reply(partial(dict, value=float("nan")), b"{}").body)
 
 
+def asks(*given):
+    return {"asks": visitor.current().id}
+
+
 def test_each_answer_is_made_for_the_visitor_who_asks(tmp_path, monkeypatch):
-    for view in ("answer", "words", "compare", "given"):
-        monkeypatch.setattr(f"rankviz.ui.explore.routes.{view}", lambda *given: {"asks": visitor.current().id})
-    visitors, addresses = Visitors("0" * 64), routes(Api(home=tmp_path, shared=True))
+    for view in ("answer", "words", "given"):
+        monkeypatch.setattr(f"rankviz.ui.explore.answer.{view}", asks)
+    visitors, addresses = Visitors("0" * 64), routes(Api(home=tmp_path, shared=True), compare=asks)
     app = Starlette(routes=addresses, middleware=[Middleware(Identified, visitors=visitors)])
 
     visitor_ids = [

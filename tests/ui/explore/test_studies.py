@@ -33,25 +33,6 @@ def drawn(shown):
     return json.loads(shown)
 
 
-def test_the_card_gives_the_reason_and_folds_the_studies(api):
-    text = text_of(words(api, {**LLAMA, "r": 64})["slots"]["advice"])
-
-    first, _, details = text.partition("Details")
-    assert "Recommended: r = 32 (selected: r = 64) alpha 32 Learning rate 3e-4 Targets all linear layers" in first
-    assert "Tinker SFT sweep" not in first and "r = 16 ended 0.5 % of the loss" in details
-    assert "Selected: r = 64. With r = 32 the file is 335.5 MB smaller" in details
-
-
-def test_use_case_data_and_forgetting_reach_the_card(api):
-    values = {**LLAMA, "use_case": "complex", "examples": 100, "example_tokens": 50, "length": 1000, "forgetting": True}
-
-    text = text_of(words(api, values)["slots"]["advice"])
-
-    assert "Recommended: r = 32 (selected)" in text
-    assert "r is halved from 64 to keep more of the base" in text
-    assert "Each example is seen 80.0 times" in text
-
-
 def test_a_use_case_from_elsewhere_that_the_widget_would_refuse_is_refused(api):
     with pytest.raises(InvalidSettingError, match="There is no use case 'poetry'"):
         words(api, {**LLAMA, "use_case": "poetry"})
@@ -75,15 +56,6 @@ def test_values_are_short_of_the_best_rank_in_percent_or_as_published(api):
     assert [4, 16, 64, 128] == gap["x"]
     assert [1.56, 0.50, 0.09, 0.0] == [round(y, 2) for y in gap["y"]]
     assert [0.5925, 0.5863, 0.5839, 0.5834] == value["y"]
-
-
-def test_source_policy_and_caveat_of_all_that_is_drawn_are_one_click_away(api):
-    details = studies.shown(api, **QUESTION).studies
-
-    assert details.startswith("<details")
-    assert '<a href="https://arxiv.org/abs/2405.09673" target="_blank" rel="noopener">Learns Less' in details
-    assert "MT-Bench within one standard error at every rank" in details
-    assert "the same model, the same kind of task" in details
 
 
 def test_dropped_files_are_named_when_they_cannot_be_read(api, tmp_path):

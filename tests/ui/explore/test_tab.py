@@ -1,20 +1,18 @@
 """Explore's views as Gradio calls them: values by name in, HTML and figures out, from a real Api."""
 
 import json
-import re
 from collections import namedtuple
 
 import pytest
 
-from rankviz import units
 from rankviz.api import Api
-from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.events import AdapterSaved, Evaluated
 from rankviz.ui import page
-from rankviz.ui.explore import export, pictures
 from rankviz.ui.explore import tab as explore
+from rankviz.ui.explore import tab as pictures
+from rankviz.ui.link import CUSTOM
 from rankviz.ui.parts import charts, html
-from rankviz.ui.parts.question import CUSTOM, DEFAULTS, ask
+from rankviz.ui.parts.question import DEFAULTS, ask
 from tests.support.runs import questions
 
 Ends = namedtuple("Ends", "low high")
@@ -24,19 +22,6 @@ LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
 @pytest.fixture
 def api(tmp_path):
     return Api(home=tmp_path)
-
-
-def test_the_script_holds_the_chosen_values(api):
-    shown = export.takeaway(api, **{**LLAMA, "r": 64, "use_rslora": True})
-
-    assert "r=64," in shown.code
-    assert "use_rslora=True," in shown.code
-
-
-def test_what_belongs_to_an_export_has_a_box_of_its_own(api):
-    shown = export.takeaway(api, **{**LLAMA, "take": "llamafactory"})
-
-    assert ["llamafactory.yaml", "dataset_info.json"] == re.findall('data-name="([^"]*)"', shown.code)
 
 
 def test_ticked_modules_count_only_as_a_choice_of_ones_own():
@@ -54,28 +39,6 @@ def test_the_modules_of_the_model_are_offered_with_their_copies(api):
     assert fitted.moe_scheme.visible is False
 
 
-def test_modules_named_in_the_address_are_ticked_and_a_name_that_the_model_lacks_is_not(api):
-    fitted = explore.fitted(
-        api, model="meta-llama/Llama-3.1-8B", preset=CUSTOM, modules=[], names="k_proj, foo", framework="unsloth"
-    )
-
-    assert ["k_proj"] == fitted.modules.value
-
-
-def test_an_address_with_an_unknown_module_ticks_nothing_before_the_model_is_read(api):
-    restored = page.restore(api, {"targets": "foo"})
-
-    assert (CUSTOM, [], "foo") == tuple(restored.question[name] for name in ("preset", "modules", "names"))
-
-
-def test_an_address_with_an_unknown_gpu_says_so_and_shows_the_default(api):
-    restored = page.restore(api, {"gpu": "zzz"})
-
-    assert "The address has gpu=zzz, but gpu must be one of" in restored.notice
-    assert "l4" == restored.question["gpu"]
-    assert "none" == page.restore(api, {"gpu": "none"}).question["gpu"]
-
-
 def test_a_whole_multimodal_model_offers_unsloths_flags_and_a_text_model_its_class(api):
     values = {"preset": "attention", "modules": [], "parts": ["vision", "attention"], "unsloth_class": "FastModel"}
     whole = explore.fitted(api, model="google/gemma-3-4b-it:whole", framework="unsloth", **values)
@@ -90,18 +53,6 @@ def test_a_whole_multimodal_model_offers_unsloths_flags_and_a_text_model_its_cla
     assert (False, False) == (trl.parts.visible, trl.unsloth_class.visible)
     # What is hidden has its default, and counts for nothing.
     assert (DEFAULTS["parts"], DEFAULTS["unsloth_class"]) == (text.parts.value, whole.unsloth_class.value)
-
-
-def test_ticked_parts_become_unsloths_flags():
-    assert LoraConfig().flags == ask(dict(DEFAULTS)).lora.flags
-    assert (True, False, True, False) == ask({**DEFAULTS, "parts": ["vision", "attention"]}).lora.flags
-    assert "FastModel" == ask({**DEFAULTS, "unsloth_class": "FastModel"}).lora.unsloth_class
-
-
-def test_a_model_with_experts_offers_their_schemes(api):
-    fitted = explore.fitted(api, model="openai/gpt-oss-20b", preset="unsloth", modules=[], framework="unsloth")
-
-    assert fitted.moe_scheme.visible is True
 
 
 def test_the_list_of_models_has_one_row_a_model_and_other_names_are_understood(api):
@@ -122,40 +73,6 @@ def test_pictures_add_up_to_the_estimate(api):
     assert "base_weights" in json.loads(memory.chart)["csv"].splitlines()[0]
 
 
-def test_the_quick_look_is_the_main_button_except_where_a_reward_counts():
-    assert ["primary", "secondary"] == [explore.main_measure(use_case).variant for use_case in ("simple", "rl")]
-
-
-def test_a_range_of_times_has_one_unit():
-    assert "3.9 – 9.8 h" == units.time_span(Ends(14_100, 35_400))
-    assert "7 – 45 s" == units.time_span(Ends(7, 45))
-    assert "40 s – 38 min" == units.time_span(Ends(40, 2280))
-    assert "2 – 11 min" == units.time_span(Ends(120, 660))
-    assert "0.73 – 1.8 h" == units.time_span(Ends(44 * 60, 105 * 60))
-    assert "3 min – 1.8 h" == units.time_span(Ends(180, 105 * 60))
-    assert "20 ms – 4 s" == units.time_span(Ends(0.02, 4))
-    assert "20 – 50 ms" == units.time_span(Ends(0.02, 0.05))
-    assert "12 s" == units.time_span(Ends(12, 12))
-    assert "not known" == units.time_span(None) == units.money_span(None)
-
-
-def test_where_tokens_and_examples_name_another_rank_the_caption_says_which_weighs_what(api):
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16), seeds=(0, 1)))
-    for run in api.workspace.store.sweep(sweep_id).runs:
-        by_tokens, by_examples = {4: (1.5, (1.8, 1.9)), 16: (1.6, (1.5, 1.6))}[run.request.r]
-        for event in (
-            AdapterSaved(time=1.0, path="adapter", file_bytes=run.request.r),
-            Evaluated(
-                time=2.0, when="after", loss=by_tokens, tokens=9, examples=2, seconds=1.0, example_losses=by_examples
-            ),
-        ):
-            api.workspace.store.append(run.run_id, event)
-
-    drawn = charts.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss")
-
-    assert "The figure averages over tokens, and r = 4 is best there" in drawn.caption
-
-
 def test_a_file_name_cannot_write_into_the_page(api):
     sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,), data="/data/<img src=x>.jsonl"))
     run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
@@ -165,9 +82,9 @@ def test_a_file_name_cannot_write_into_the_page(api):
     ):
         api.workspace.store.append(run_id, event)
 
-    drawn = charts.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss")
+    drawn = charts.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss", height=300)
 
-    assert "&lt;img src=x&gt;.jsonl" in html.paragraphs(drawn.caption)
+    assert "&lt;img src=x&gt;.jsonl" in html.paragraphs(drawn[1])
 
 
 def test_an_address_with_an_unknown_sweep_says_so_and_shows_the_page(api):
@@ -175,13 +92,6 @@ def test_an_address_with_an_unknown_sweep_says_so_and_shows_the_page(api):
 
     assert "No run or sweep &#x27;20200101-000000-dead&#x27; here." in restored.notice
     assert "train" == restored.tabs.selected
-
-
-def test_an_address_with_an_unknown_run_says_so_above_the_tabs(api):
-    restored = page.restore(api, {"tab": "train", "run": "nosuch"})
-
-    assert "No run or sweep &#x27;nosuch&#x27; here." in restored.notice
-    assert "" == restored.run
 
 
 def test_a_sweep_that_is_going_is_found_without_an_address(api):
@@ -201,7 +111,7 @@ def test_text_from_outside_is_escaped_everywhere():
         + html.paragraphs(evil)
         + html.stats([(evil, html.Cell(evil, title=evil, sub=evil))])
         + html.named_values([(evil, evil)])
-        + html.preformatted(evil, title=evil)
+        + html.code_html(evil, title=evil, file_name=evil)
         + html.progress(0.5, label=evil)
     )
 

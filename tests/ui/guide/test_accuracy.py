@@ -5,8 +5,7 @@ from dataclasses import fields, replace
 
 from rankviz.api import Api
 from rankviz.core.accuracy.report import ReportRow
-from rankviz.figures import accuracy_info
-from rankviz.ui.guide import accuracy
+from rankviz.ui.guide import tab as accuracy
 from tests.support.runs.finished_runs import text_of
 
 REPORT = Api().accuracy.shipped()
@@ -26,7 +25,7 @@ ROW = ReportRow(
 def test_the_chart_has_every_row_that_can_be_compared():
     comparable = [row for row in REPORT.rows if row.predicted_bytes]
 
-    drawn = json.loads(accuracy.accuracy_chart(accuracy_info(REPORT, "memory")))
+    drawn = json.loads(accuracy.details(REPORT).memory)
 
     line, *groups = drawn["data"]
     assert line["x"] == line["y"]
@@ -34,27 +33,13 @@ def test_the_chart_has_every_row_that_can_be_compared():
     assert len(REPORT.rows) + 1 == len(drawn["csv"].splitlines())
 
 
-def test_rows_that_are_left_out_are_named_with_the_reason():
-    shown = accuracy.left_out_html(REPORT.rows)
-
-    assert "5 of litgpt-2023: several GPUs." in shown
-    assert "17 of peft-metamath: maximum includes batch-50 evaluation generation." in shown
-
-
 def test_three_sentences_say_what_the_errors_rest_on_and_repeat_none():
-    shown, unseen = text_of(accuracy.accuracy_html(REPORT)), REPORT.left_out
+    shown, unseen = accuracy.summary(REPORT), REPORT.left_out
 
-    assert f" {unseen.overall.rows} published memory peaks" in shown
+    assert f"{unseen.overall.rows} published memory peaks" in shown
     assert f"With all sources seen, the mean error is {100 * REPORT.overall.mean_abs_error:.1f} % for memory" in shown
     assert f"{100 * unseen.overall.mean_abs_error:.1f} %" not in shown
     assert 3 == shown.count(". ") + 1
-
-
-def test_details_have_both_charts_and_all_tables():
-    details = accuracy.details(REPORT)
-
-    assert 2 == sum('"data"' in chart for chart in (details.memory, details.time))
-    assert "24" in text_of(details.tables) and "Rows that are not counted, and why" in details.tables
 
 
 def test_the_measured_rows_are_shown_unfolded_and_escaped_with_how_far_off_they_were():
@@ -65,15 +50,6 @@ def test_the_measured_rows_are_shown_unfolded_and_escaped_with_how_far_off_they_
     assert "+25.0 %" in accuracy.rests_on_html([replace(ROW, left_out_bytes=2.5 * 2**30)], "")
     assert "at most" in accuracy.rests_on_html([replace(ROW, bound=True)], "")
     assert "<table" in shown and "<details" not in shown
-
-
-def test_a_probe_of_all_blocks_shows_what_two_depths_made_of_it():
-    row = replace(ROW, two_depth_bytes=1.5 * 2**30, measured_seconds_per_step=4.0, two_depth_seconds=5.0)
-
-    shown = text_of(accuracy.two_depths_html([row, ROW]))
-
-    assert shown.endswith("a/&lt;b&gt; trl, bf16 2.00 GiB 1.50 GiB −25.0 % 4.0 s 5.0 s +25.0 %")
-    assert "" == accuracy.two_depths_html([ROW])
 
 
 def test_the_scores_have_a_row_per_source_and_one_for_all_together():

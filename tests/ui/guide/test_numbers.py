@@ -28,7 +28,7 @@ def test_the_number_of_an_older_notebook_is_attention_alone():
 
 
 def test_each_number_has_its_error_and_the_methods_are_folded_below(api):
-    table, fold = numbers_html(api, model="Qwen/Qwen3-8B", use_case="instruction").split("<details")
+    table, fold = numbers_html(api, use_case="instruction").split("<details")
 
     unseen, forecast = api.accuracy.shipped().left_out, api.forecasts.of("Qwen/Qwen3-8B", "instruction")
     words = text_of(table)
@@ -41,9 +41,3 @@ def test_each_number_has_its_error_and_the_methods_are_folded_below(api):
     for number in ("Trainable parameters", "Adapter file", "Memory", "Time", "Cost", "Quality forecast"):
         assert number in words
         assert f"<dt>{number}" in fold
-
-
-def test_of_a_kind_that_is_not_forecast_nothing_is_counted(api):
-    words = text_of(numbers_html(api, model="Qwen/Qwen3-8B", use_case="rl"))
-
-    assert "not known no publication of this kind could be left out" in words

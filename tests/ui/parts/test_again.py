@@ -5,9 +5,8 @@ import pytest
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
 from rankviz.core.runs.events import RunFailed
 from rankviz.store.ownership import Destination, read_destination
-from rankviz.ui.parts.again import resume_or_ask, resume_there, shown_there
-from rankviz.ui.runs.sweep import sweep_view
-from tests.support.engines.elsewhere import page_with_elsewhere
+from rankviz.ui.parts.where import resume_or_ask, resume_there, shown_there
+from rankviz.ui.runs.view import sweep_view
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
 from tests.support.models.folders import named_as_base
 from tests.support.runs import questions
@@ -36,21 +35,6 @@ def state_of(api, sweep_id):
     return [run.state.value for run in api.runs.sweep(sweep_id).runs]
 
 
-def test_with_this_machine_alone_the_runs_go_on_at_once(tmp_path):
-    api, _ = page_with_elsewhere(tmp_path)
-    api.workspace.supervisor = type(api.workspace.supervisor)(
-        api.workspace.store, engines=[api.workspace.supervisor.engines[0]], poll_seconds=0.05
-    )
-    sweep_id = failed(api)
-    assert "again …" not in str(sweep_view(api, api.runs.sweep(sweep_id), tolerance="0.02").resume.value)
-
-    shown = resume_or_ask(api, sweep_id)
-    api.workspace.supervisor.settle()
-    api.workspace.supervisor.stop()
-
-    assert (False, ["completed"]) == (shown.box.visible, state_of(api, sweep_id))
-
-
 def test_with_a_choice_it_is_asked_and_nothing_is_queued(api):
     sweep_id = failed(api)
 
@@ -75,20 +59,13 @@ def test_where_the_sweep_was_is_chosen_first_with_its_machine_its_limit_and_the_
     assert "The limit of $5.00 ends the job after" in words
 
 
-def test_what_stands_in_the_way_is_said_before_the_button(api):
-    shown = shown_there(api, failed(api), engine="hf-jobs", flavor="l4x1", spend=0.01)
-
-    assert "does not pay for a job" in text_of(shown.about)
-    assert not shown.go.interactive
-
-
 def test_a_place_that_cannot_take_the_sweep_says_why_and_the_button_is_off(api, tmp_path):
     store = api.workspace.store
     sweep_id = store.create(questions.sweep(ranks=(4,), base=str(named_as_base(tmp_path))), "", HERE)
     store.append(*store.run_ids(sweep_id), RunFailed(time=1.0, error="no luck"))
 
-    there = shown_there(api, sweep_id, engine="hf-jobs", flavor="l4x1", spend=5.0)
-    other = shown_there(api, failed(api), engine="hf-jobs", flavor="l4x1", spend=5.0)
+    there = shown_there(api, sweep_id=sweep_id, engine="hf-jobs", flavor="l4x1", spend=5.0)
+    other = shown_there(api, sweep_id=failed(api), engine="hf-jobs", flavor="l4x1", spend=5.0)
 
     words = text_of(there.about)
     assert f"{FOLDER_IS_NOT_SENT} Choose a place that sees this folder." == words
@@ -101,6 +78,6 @@ def test_the_button_moves_them_there(api):
     shown = resume_there(api, sweep_id, "hf-jobs", "l4x1", 3.0)
 
     (run,) = api.runs.sweep(sweep_id).runs
-    assert (False, "queued", 2) == (shown.box.visible, run.state, run.attempt)
+    assert (False, "queued", 2) == (shown.visible, run.state, run.attempt)
     there = read_destination(api.workspace.store.run_dir(run.run_id))
     assert Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}) == there

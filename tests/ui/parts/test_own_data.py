@@ -6,7 +6,6 @@ import re
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.cost.setup import TrainingData
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
 from rankviz.ui.parts.question import DEFAULTS, ask
@@ -17,13 +16,6 @@ CHATS = {**DEFAULTS, "examples": 5000, "example_tokens": 400, "longest_tokens": 
 
 def note(**values):
     return question.length_note(ask({**DEFAULTS, **values}))
-
-
-def test_typed_data_are_the_data_of_the_training():
-    training = ask({**CHATS, "epochs": 3}).training
-
-    assert TrainingData(examples=5000, mean_tokens=400, longest_tokens=1600, epochs=3) == training.data
-    assert 1875 == training.total_steps
 
 
 def test_empty_boxes_are_no_data_and_the_assumed_length_is_said():
@@ -96,19 +88,3 @@ def test_form_and_name_of_a_measured_file_reach_the_data_while_examples_are_give
 def test_what_is_no_measured_file_is_refused(text):
     with pytest.raises(InvalidSettingError):
         ask({**CHATS, "measured_file": text})
-
-
-def test_the_note_says_which_length_is_assumed_and_which_is_an_upper_estimate():
-    assert "Each example counts as 2,048 tokens, because tokens per example are not given." in note(examples=5000)
-    assert "Each example counts as 900 tokens" in note(examples=5000, longest_tokens=900)
-    assert "counts as" not in note(**CHATS)
-    measured = note(**{**CHATS, "measured_file": "messages:1600:chats.jsonl"})
-    assert "Longest example: 1,600 tokens is the upper estimate." in measured
-    assert "The exported script reads chats.jsonl (messages)." in measured
-
-
-def test_a_files_name_is_escaped(tmp_path):
-    path = tmp_path / "<b>.jsonl"
-    path.write_text('{"text": "abcd"}\n' * 2)
-
-    assert "&lt;b&gt;.jsonl" in question.measured(Api(home=tmp_path / "home"), file=str(path)).file_note

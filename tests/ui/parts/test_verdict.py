@@ -2,23 +2,13 @@
 
 import json
 
-from rankviz.ui.parts.curve import verdict_chart, verdict_html
-from rankviz.verdict import headline, judge
-from tests.support.runs.finished_runs import text_of
+from rankviz.ui.parts.curve import verdict_chart
+from rankviz.verdict import judge
 from tests.support.runs.verdict_tables import table
 
 
 def verdict(losses):
     return judge(table(losses))
-
-
-def test_the_headline_comes_first_and_the_other_sentences_in_a_list():
-    one_run_each = verdict({4: [[2.2]], 16: [[1.5]]})
-
-    page = verdict_html(one_run_each)
-
-    assert text_of(page).replace("&#x27;", "'").startswith(headline(one_run_each))
-    assert page.index('class="rv-headline"') < page.index("<ul>")
 
 
 def test_the_data_of_the_figure_has_a_row_a_rank_and_an_empty_cell_for_what_is_not_known():
@@ -29,8 +19,3 @@ def test_the_data_of_the_figure_has_a_row_a_rank_and_an_empty_cell_for_what_is_n
     assert rows[1].startswith("4,2.2,1,,1,")
     assert ",,,can't tell,16,0.02,1" in rows[1]
     assert "95 % confidence" in drawn["source"]
-
-
-def test_without_a_verdict_the_page_says_what_it_needs():
-    assert "No verdict yet" in text_of(verdict_html(None))
-    assert [] == json.loads(verdict_chart(None))["data"]

@@ -8,9 +8,8 @@ from rankviz.api.workspace import EMBEDDED
 from rankviz.errors import NoWeightsError
 from rankviz.machine import disk
 from rankviz.ui.train import before
-from rankviz.ui.train.before import allowed_html
-from rankviz.ui.train.engine import queue
-from rankviz.ui.train.request import DEFAULTS, request_of
+from rankviz.ui.train.before import allowed_html, queue
+from rankviz.ui.train.form import DEFAULTS, request_of
 from rankviz.visitor import acting_as
 from tests.support.limits import limit
 from tests.support.runs import questions
@@ -35,33 +34,14 @@ def test_a_shared_page_says_its_limits(tmp_path, monkeypatch):
     assert words.endswith("which you pay for: 10,000 steps per run, and no limit on base, batch and minutes.")
 
 
-def test_where_nobody_can_log_in_nothing_is_said_of_machines_to_rent(tmp_path):
-    assert "Hugging Face" not in allowed_html(Api(home=tmp_path, shared=True))
-
-
-def test_a_page_of_ones_own_says_none(tmp_path):
-    assert "" == allowed_html(Api(home=tmp_path, shared=False))
-
-
-def test_where_nothing_trains_the_form_still_gives_its_estimate_and_a_notebook(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    api = Api(home=tmp_path, shared=True)
-
-    shown = before.before(api, **{**DEFAULTS, "base": "Qwen/Qwen3-0.6B"})
-
-    assert "Memory:" in text_of(shown.expected)
-    assert shown.notebook.visible
-    assert not shown.embedded.visible
-
-
 def test_why_nothing_trains_stands_at_the_top_as_soon_as_it_is_so_and_goes_with_it(tmp_path, monkeypatch):
     api = Api(home=tmp_path, shared=True)
     with acting_as(ANN):
-        assert "" == before.before(api, **DEFAULTS).trainer
+        assert "" == before.before_start(api, **DEFAULTS).trainer
         monkeypatch.setattr(disk, "trouble", lambda folder: disk.FULL_SENTENCE)
 
         for values in (DEFAULTS, {**DEFAULTS, "learning_rates": "fast"}):
-            assert "The disk of this page is full. Try later." == text_of(before.before(api, **values).trainer)
+            assert "The disk of this page is full. Try later." == text_of(before.before_start(api, **values).trainer)
 
 
 @pytest.mark.parametrize("zero", ["true", ""])
@@ -72,7 +52,7 @@ def test_where_nothing_trains_here_the_note_names_the_login_that_trains_elsewher
     shared, own = Api(home=tmp_path, shared=True), Api(home=tmp_path / "own", shared=False)
 
     def note(api):
-        return text_of(before.before(api, **DEFAULTS).trainer)
+        return text_of(before.before_start(api, **DEFAULTS).trainer)
 
     assert SET_TOKEN.partition(",")[0] in note(own)
     with acting_as(ANN):
@@ -113,7 +93,7 @@ def test_what_is_over_a_limit_is_said_before_the_button_and_under_its_field(tmp_
     api = Api(home=tmp_path, shared=True)
 
     with acting_as(ANN):
-        shown = before.before(api, **{**DEFAULTS, **asked})
+        shown = before.before_start(api, **{**DEFAULTS, **asked})
 
     assert limit in text_of(shown.notice)
     assert shown.notice == getattr(shown, field)
@@ -135,8 +115,7 @@ def test_train_opens_from_explore_within_the_limits_and_says_which_stood_in_the_
         api.runs.check_limits(request_of(form))
 
     assert changed.items() <= form.items()
-    assert limit in text_of(replaced.replaced)
-    assert values == replaced.original
+    assert limit in text_of(replaced)
 
 
 def test_an_uploaded_config_is_said_to_have_no_weights_and_is_never_queued(tmp_path, monkeypatch):
@@ -146,13 +125,13 @@ def test_an_uploaded_config_is_said_to_have_no_weights_and_is_never_queued(tmp_p
     values = {**DEFAULTS, "base": str(config)}
 
     with acting_as(ANN):
-        shown, (form, replaced) = before.before(api, **values), before.trainable(api, values)
+        shown, (form, replaced) = before.before_start(api, **values), before.trainable(api, values)
         with pytest.raises(NoWeightsError):
             api.runs.start(request_of(values))
 
     assert "A config.json has no weights to train. Give the base as a Hub id" in text_of(shown.notice)
     assert shown.notice == shown.base_problem
     assert not shown.start.interactive
-    assert (EMBEDDED, False) == (form["base"], replaced.asked_notebook.visible)
-    assert "no weights to train" in text_of(replaced.replaced)
+    assert EMBEDDED == form["base"]
+    assert "no weights to train" in text_of(replaced)
     assert [] == api.workspace.store.records()

@@ -22,9 +22,3 @@ def test_the_badge_counts_what_runs_as_running(api):
     queued(api)
 
     assert "Training r = 4, 16: run 1 of 2, 1 more sweep running, 1 queued" == text_of(tab.now(api).line)
-
-
-def test_the_badge_of_a_sweep_that_waits_says_so(api):
-    queued(api)
-
-    assert "Queued r = 4, 16: 2 runs, next" == text_of(tab.now(api).line)

@@ -7,8 +7,8 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import BusyError, LimitError, StorageError, WorkerError
-from rankviz.ui.train.before import before, instead, notebook, obstacle, preview, trainable
-from rankviz.ui.train.request import request_of
+from rankviz.ui.train.before import before_start, instead, notebook, obstacle, preview, trainable
+from rankviz.ui.train.form import request_of
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import text_of
 from tests.support.web.train_form import FORM
@@ -20,15 +20,6 @@ HUGE = "meta-llama/Llama-3.1-405B"
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     return Api(home=tmp_path_factory.mktemp("home"))
-
-
-def test_a_part_that_cannot_be_left_out_without_a_gpu_is_refused_before_the_button(api):
-    if api.workspace.here().cuda:
-        pytest.skip("this machine has a GPU")
-
-    shown = before(api, **{**FORM, "parts": ["language", "attention"]})
-
-    assert "finetune_mlp_modules cannot be off here" in text_of(shown.notice)
 
 
 def test_the_preview_shows_three_rows_and_counts(api):
@@ -49,7 +40,7 @@ def test_a_bad_row_is_named_in_the_preview(api, tmp_path):
 
 
 def test_what_a_sweep_will_take_stands_before_the_button(api):
-    shown = before(api, **FORM)
+    shown = before_start(api, **FORM)
 
     assert text_of(shown.expected).startswith("2 runs on ")
     # SmolLM2-135M: 305,280 a unit of r.
@@ -62,7 +53,7 @@ def test_that_a_run_may_be_ended_before_it_is_done_stands_beside_the_time_and_wh
     may, must = ({**FORM, "steps": 200, "accumulation": number} for number in (4, 65_536))
 
     with acting_as(ANN):
-        said, refused = (before(api, **form) for form in (may, must))
+        said, refused = (before_start(api, **form) for form in (may, must))
         form, replaced = trainable(api, must)
 
     assert " and this server ends it after 20 minutes. Memory: " in text_of(said.expected).replace("\n", " ")
@@ -71,28 +62,17 @@ def test_that_a_run_may_be_ended_before_it_is_done_stands_beside_the_time_and_wh
     assert text_of(refused.notice).startswith("This server allows at most 20 minutes per run, and one of these takes")
     assert not refused.start.interactive
     assert 1 == form["accumulation"]  # a link that asks for it
-    assert text_of(replaced.replaced).endswith("The form has the usual batch and length instead.")
-
-
-def test_all_runs_of_a_quick_look_and_its_truncations_are_in_the_time_before_the_button(api):
-    look, sweep = ({**FORM, "mode": mode, "ranks": ["4", "64"]} for mode in ("quick", "sweep"))
-
-    shown = text_of(before(api, **look).expected)
-
-    assert shown.startswith("3 runs, the highest rank truncated to 6 lower ranks, on ")
-    times = [api.runs.expected(request_of(form)).time for form in (look, sweep)]
-    assert times[0].evaluation.expected > 2 * times[1].evaluation.expected  # 3 + 6 passes against 3
-    assert times[0].training.expected > times[1].training.expected  # the lowest ranks are trained on
+    assert text_of(replaced).endswith("The form has the usual batch and length instead.")
 
 
 def test_a_wrong_setting_is_said_under_its_field_and_above_the_button_which_is_off(api):
-    shown = before(api, **{**FORM, "learning_rates": "fast"})
+    shown = before_start(api, **{**FORM, "learning_rates": "fast"})
 
     assert "Learning rates must be numbers" in text_of(shown.numbers_problem)
     assert shown.numbers_problem == shown.notice
     assert ("", "", "") == (shown.base_problem, shown.expected, shown.breakdown)
     assert not shown.start.interactive
-    assert before(api, **FORM).start.interactive
+    assert before_start(api, **FORM).start.interactive
 
 
 @pytest.mark.parametrize(
@@ -113,17 +93,11 @@ def test_what_may_pass_by_itself_leaves_the_button_on_and_a_busy_server_is_asked
 
     with monkeypatch.context() as patch:
         patch.setattr(getattr(api, part), name, fails)
-        shown = before(api, **FORM)
+        shown = before_start(api, **FORM)
 
     assert str(error) in text_of(shown.notice)
     assert (may_start, asks_again) == (shown.start.interactive, shown.again.active)
-    assert not before(api, **FORM).again.active
-
-
-def test_a_base_that_is_nowhere_is_said_under_its_box(api):
-    shown = before(api, **{**FORM, "base": "/no/such/folder"})
-
-    assert "There is no folder or file" in text_of(shown.base_problem)
+    assert not before_start(api, **FORM).again.active
 
 
 def test_a_base_that_does_not_fit_offers_the_embedded_one_and_a_notebook(api):
@@ -143,21 +117,15 @@ def test_a_base_that_cannot_be_trained_here_is_replaced_at_once_with_the_reason_
     form, replaced = trainable(api, values)
 
     assert ("embedded", values["data"], values["max_steps"]) == (form["base"], form["data"], form["max_steps"])
-    assert "Llama-3.1-405B cannot be trained here now" in replaced.replaced
-    assert "The form has the embedded model SmolLM2-135M-Instruct instead" in replaced.replaced
-    assert values == replaced.original
-    assert ("Notebook for Colab: Llama-3.1-405B, r = 16", True) == (
-        replaced.asked_notebook.value,
-        replaced.asked_notebook.visible,
-    )
+    assert "Llama-3.1-405B cannot be trained here now" in replaced
+    assert "The form has the embedded model SmolLM2-135M-Instruct instead" in replaced
 
 
 def test_a_form_that_can_be_trained_here_or_is_wrong_stays_as_it_is(api):
     for values in (FORM, {**FORM, "base": HUGE, "learning_rates": "fast"}):
         form, replaced = trainable(api, values)
 
-        assert (values, None, "") == (form, replaced.original, replaced.replaced)
-        assert not replaced.asked_notebook.visible
+        assert (values, "") == (form, replaced)
 
 
 def test_the_embedded_model_takes_the_form_over_with_settings_that_it_can_train(api):

@@ -6,8 +6,7 @@ from rankviz.api import Api
 from rankviz.core.runs.request import quick_look, rate_first
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
-from rankviz.ui.train.form import data_choices, mode_chosen
-from rankviz.ui.train.request import DEFAULTS, measuring, problem_in, request_of, values_of
+from rankviz.ui.train.form import data_choices, measuring, mode_chosen, problem_in, request_of, values_of
 from tests.support.runs import questions
 from tests.support.web.train_form import FORM
 
@@ -18,15 +17,6 @@ SAMPLES = ("phonemes", "syllables", "pairs")
 @pytest.fixture
 def api(tmp_path):
     return Api(home=tmp_path)
-
-
-def test_the_form_becomes_a_request_with_sorted_ranks():
-    request = request_of({**FORM, "other_ranks": "24, 4", "learning_rates": "1e-3, 3e-4", "seeds": 2})
-
-    assert (4, 16, 24) == request.ranks
-    assert (1e-3, 3e-4) == request.learning_rates
-    assert (0, 1) == request.seeds
-    assert "32" == request.alpha
 
 
 @pytest.mark.parametrize(
@@ -50,17 +40,8 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_re
     assert ((8, 16), (2, 4, 8)) == (request.ranks, request.cut_ranks)
 
 
-def test_the_quick_look_is_what_train_offers_first_and_trains_two_ranks_of_which_the_higher_is_truncated():
-    mode = DEFAULTS["mode"]
-    request = request_of({**FORM, "mode": mode, "ranks": mode_chosen(mode).ranks.value})
-
-    assert "quick" == mode
-    assert ((4, 64), (1, 2, 4, 8, 16, 32), 1) == (request.ranks, request.cut_ranks, request.repeats)
-    assert 0 == request_of({**FORM, "mode": mode, "ranks": ["4", "64"], "repeat": False}).repeats
-
-
 def test_rate_first_is_one_rank_at_two_rates():
-    form = {**FORM, "mode": "rate", "ranks": mode_chosen("rate").ranks.value}
+    form = {**FORM, "mode": "rate", "ranks": mode_chosen(mode="rate").ranks.value}
 
     rates = [request_of({**form, "learning_rates": typed}).learning_rates for typed in ("2e-4", "1e-3, 1e-2")]
 
@@ -91,7 +72,7 @@ def test_a_mode_that_doesnt_fit_the_ranks_says_so(settings, sentence):
 
 
 def test_a_sweep_is_offered_with_three_seeds_and_other_modes_with_one():
-    chosen = [mode_chosen(mode) for mode in ("sweep", "fast", "single", "quick")]
+    chosen = [mode_chosen(mode=mode) for mode in ("sweep", "fast", "single", "quick")]
 
     assert [3, 1, 1, 1] == [mode.seeds.value for mode in chosen]
     assert [True, True, True, False] == [mode.seeds.visible for mode in chosen]
@@ -177,12 +158,6 @@ def test_a_dora_adapter_is_measured_by_two_runs_of_a_sweep_since_it_cannot_be_tr
     request = request_of(measuring(api, {**ASKED, "use_dora": True}))
 
     assert ((4, 64), (), True) == (request.ranks, request.cut_ranks, request.lora.use_dora)
-
-
-def test_the_form_opens_with_what_a_quick_look_of_the_embedded_model_takes():
-    request = request_of(DEFAULTS)
-
-    assert ("embedded", "phonemes", (4, 64), (0,)) == (request.base, request.data, request.ranks, request.seeds)
 
 
 @pytest.mark.parametrize(

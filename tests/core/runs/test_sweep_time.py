@@ -1,0 +1,284 @@
+"""How far a sweep is and how long it still takes; and announced times of finished runs."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.run_times import Finished, by_recording, coverage, of_home, read, replay
+from rankviz.core.cost.pace import Difference, Timing, Workload
+from rankviz.core.runs.events import RunCompleted, RunStarted, StageProgressed, StageReached, StepLogged
+from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.run_time import FormulaTimes
+from rankviz.core.runs.sweep_time import progress_of, stage_in_words
+from rankviz.paths import ASSETS
+from tests.support.runs import questions
+from tests.support.runs.toy import ASSUMPTIONS
+
+
+def reached(time, stage):
+    return StageReached(time=time, stage=stage)
+
+
+def progressed(time, done, total=None, unit="examples"):
+    return StageProgressed(time=time, done=done, total=total, unit=unit)
+
+
+def step(number, seconds, time):
+    return StepLogged(time=time, step=number, loss=1.0, learning_rate=1e-4, tokens=100, seconds=seconds, memory_bytes=1)
+
+
+def loading(at=0.0):
+    """20 s: import 12, load 5, the rest 1 each. Then the run starts and attaches for 1 s."""
+    return [
+        reached(at, "reading the data"),
+        reached(at + 1, "getting the base"),
+        reached(at + 2, "importing Unsloth"),
+        reached(at + 14, "loading the base"),
+        reached(at + 19, "tokenizing the data"),
+        RunStarted(time=at + 20, environment={}),
+        reached(at + 20, "attaching the adapter"),
+    ]
+
+
+def trained(at, *, first=True):
+    """From the base's evaluation (10 s) or from training on: 40 steps of 3 s, evaluation 8 s, saving 2 s."""
+    before = [reached(at, "evaluating the base")] if first else []
+    at += 10.0 * first
+    return [
+        *before,
+        reached(at, "preparing the training rows"),
+        reached(at, "training"),
+        step(1, 3.0, at + 3),
+        step(40, 120.0, at + 120),
+        reached(at + 120, "evaluating the adapter"),
+        reached(at + 128, "saving the adapter"),
+        RunCompleted(time=at + 130, train_seconds=120.0, peak_memory_bytes=1, peak_memory_kind="x"),
+    ]
+
+
+def record(*events, **settings):
+    return RunRecord(request=questions.run(**{"max_steps": 40, **settings})).after_all(events)
+
+
+def sweep(*runs):
+    return Sweep(sweep_id="s", runs=runs)
+
+
+DONE = record(*loading(), *trained(21.0))
+"""Ends at 161 s."""
+
+
+LATER = record(
+    RunStarted(time=161.0, environment={}), reached(161.0, "attaching the adapter"), *trained(162.0, first=False)
+)
+
+
+QUEUED = record()
+
+
+EARLIER = replace(DONE, request=replace(DONE.request, sweep_id="earlier"))
+
+
+def test_training_goes_on_at_its_pace_and_what_comes_after_takes_as_long_as_in_other_runs():
+    training = record(
+        RunStarted(time=200.0, environment={}),
+        reached(200.0, "attaching the adapter"),
+        reached(201.0, "training"),
+        step(1, 2.0, 203.0),
+        step(10, 20.0, 221.0),
+    )
+
+    left = progress_of(sweep(DONE, training, QUEUED), 221.0).seconds_left
+
+    # 30 steps of 2 s, evaluating 8, saving 2; then the queued run: attaching 1, 40 steps of 2.5 (the middle of the two
+    # paces, 3 and 2), evaluating 8, saving 2.
+    assert 30 * 2 + 8 + 2 + 1 + 40 * 2.5 + 8 + 2 == pytest.approx(left)
+
+
+def test_an_earlier_run_of_another_base_says_only_how_long_the_import_takes():
+    other = replace(EARLIER, request=replace(EARLIER.request, base="another"))
+    importing = record(*loading()[:3])
+
+    later = replace(LATER, request=EARLIER.request)  # had its base loaded by an earlier run
+
+    assert progress_of(sweep(importing), 5.0, [other, later]).seconds_left is None
+    assert 9 + 7 + 10 + 120 + 8 + 2 == pytest.approx(progress_of(sweep(importing), 5.0, [EARLIER, later]).seconds_left)
+
+
+def test_a_download_interrupts_loading_which_then_goes_on():
+    downloading = [*loading()[:4], reached(15.0, "downloading the base"), progressed(20.0, 50, 200, "bytes")]
+
+    left = progress_of(sweep(record(*downloading)), 20.0, [EARLIER]).seconds_left
+    again = progress_of(sweep(record(*downloading, reached(35.0, "loading the base"))), 36.0, [EARLIER]).seconds_left
+
+    # 15 s of download; then loading 5, tokenizing 1, attaching 1 and the run
+    assert 15 + 5 + 2 + 10 + 120 + 8 + 2 == pytest.approx(left)
+    assert 4 + 2 + 10 + 120 + 8 + 2 == pytest.approx(again)
+
+
+def test_truncating_takes_an_evaluation_and_its_recovery_steps():
+    run = record(*loading(), *trained(21.0)[:-1], reached(161.0, "decomposing the adapter"), r=64, cut_ranks=(8, 4))
+
+    # nothing is known of decomposing; r = 8 is evaluated (8), r = 4 is trained 2 steps (of 3 s) and evaluated
+    assert 8 + 2 * 3 + 8 == pytest.approx(progress_of(sweep(run), 162.0).seconds_left)
+
+    truncated = [reached(163.0, "truncating to r = 8"), reached(172.0, "truncating to r = 4")]
+    later = replace(run.after_all(truncated), request=run.request)
+
+    assert 2 * 3 + 8 - 5 == pytest.approx(progress_of(sweep(later), 177.0).seconds_left)
+
+
+def test_the_share_of_a_sweep_is_that_of_its_time():
+    done = record(*loading(1000.0), *trained(1021.0))
+    training = record(*loading(1161.0), *trained(1182.0)[:3], step(10, 30.0, 1222.0))
+    progress = progress_of(sweep(done, training), 1222.0)
+
+    # 161 s of the first run and 61 of the second are over; 30 steps of 3 s, evaluating and saving are left
+    assert 222 / (222 + 90 + 8 + 2) == pytest.approx(progress.share)
+    assert 1.0 == progress_of(sweep(DONE), 999.0).share
+    assert progress_of(sweep(QUEUED), 9.0).share is None
+
+
+def test_where_a_sweep_is_reads_as_a_sentence():
+    events = [*loading(), reached(21.0, "evaluating the base"), progressed(25.0, 16, 64)]
+
+    assert (
+        "Run 2 of 2: evaluating the base, 16 of 64 examples (6.0 s so far). Time left: about 2 min."
+        == progress_of(sweep(EARLIER, record(*events)), 27.0).sentence
+    )
+
+
+def test_a_stage_says_what_it_has_done():
+    assert "downloading the base, 34.0 MB of 98.8 MB" == stage_in_words(
+        record(reached(1.0, "downloading the base"), progressed(2.0, 34_000_000, 98_800_000, "bytes"))
+    )
+    assert "downloading the base, 34.0 MB" == stage_in_words(
+        record(reached(1.0, "downloading the base"), progressed(2.0, 34_000_000, None, "bytes"))
+    )
+    assert "importing Unsloth, 1,900 of about 5,000 Python modules" == stage_in_words(
+        record(reached(1.0, "importing Unsloth"), progressed(2.0, 1900, 5000, "Python modules"))
+    )
+    assert "importing Unsloth, 1,900 Python modules" == stage_in_words(
+        record(reached(1.0, "importing Unsloth"), progressed(2.0, 1900, None, "Python modules"))
+    )
+    assert "training, step 10 of 40" == stage_in_words(record(reached(1.0, "training"), step(10, 30.0, 30.0)))
+    assert "loading the base" == stage_in_words(record(reached(1.0, "loading the base")))
+
+
+def running_since(at):
+    """Training for 20 s, 10 of its 40 steps."""
+    return record(
+        RunStarted(time=at, environment={}),
+        reached(at, "attaching the adapter"),
+        reached(at + 1, "training"),
+        step(1, 2.0, at + 3),
+        step(10, 20.0, at + 21),
+    )
+
+
+def test_of_a_sweep_that_several_workers_train_the_work_that_is_left_is_divided_among_them():
+    """Of each running: 30 steps of 2 s, evaluating 8, saving 2; of each that waits: attaching 1, 40 steps of the middle
+    pace, 10."""
+    runs = [running_since(200.0) for _ in range(4)]
+
+    alone = progress_of(sweep(DONE, runs[0], *[QUEUED] * 6), 221.0)
+    together = progress_of(sweep(DONE, *runs, *[QUEUED] * 6), 221.0)
+
+    one_to_come = 1 + 40 * 2.5 + 10
+    assert 70 + 6 * one_to_come == pytest.approx(alone.seconds_left)
+    one_to_come = 1 + 40 * 2 + 10
+    assert (4 * 70 + 6 * one_to_come) / 4 == pytest.approx(together.seconds_left)
+    spent = DONE.ended_at - DONE.started_at + 4 * 21
+    assert spent / (spent + 4 * 70 + 6 * one_to_come) == pytest.approx(together.share)
+
+
+ROOT = Path(__file__).parents[3]
+
+
+HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
+
+
+def run(ended_at, training=1.0, workload=HERE, **parts):
+    """Expected: load 40 s, training 100 s, 20 examples of 0.5 s."""
+    timing = Timing(
+        source_id=f"run-{ended_at}",
+        kind="run",
+        ended_at=ended_at,
+        workload=workload,
+        ratios={"training": training, "evaluation": 2.0, "rest": 3.0, **parts},
+    )
+    return Finished(
+        timing=timing, expected=FormulaTimes(load=40.0, training=100.0, evaluation_of_one=0.5), evaluated=20
+    )
+
+
+def test_each_run_is_announced_from_those_that_ended_before_it_and_the_first_not_at_all():
+    second, third = replay([run(3.0, 4.0), run(1.0, 1.0), run(2.0, 2.0)], ASSUMPTIONS)
+
+    assert (1, 2) == (second.sources, third.sources)
+    assert 100 + 20 + 3 == pytest.approx(second.seconds.expected)
+    assert 100 * 2**0.5 + 20 + 3 == pytest.approx(third.seconds.expected)
+
+
+FROM_LATER = "20261126"
+"""Recorded runs from this day on had no part in the choice of the width."""
+
+
+@pytest.mark.parametrize(("later", "at_most"), [(False, 2.0), (True, 2.1)])
+def test_of_the_shipped_sweeps_four_in_five_runs_are_inside_a_range_of_about_twice_its_low_end(later, at_most):
+    """The figures of docs/method.md."""
+    announced = [each for each in replay(of_home(ASSETS / "recorded"), ASSUMPTIONS) if each.sources >= 3]
+    alike = [each for each in announced if each.differs is Difference.NONE]
+    like = coverage([each for each in alike if later == (each.finished.timing.source_id >= FROM_LATER)])
+
+    assert like.inside >= 0.8 * like.runs
+    assert like.widest <= at_most
+    prose = " ".join((ROOT / "docs" / "method.md").read_text("utf-8").split())
+    figures = re.findall(
+        r"had (\d+) runs after three like ones: (\d+) of them were inside the announced range \((\d+) %\), whose "
+        r"high end was ([\d.]+) times the low end \(median; ([\d.]+) at most\)",
+        prose,
+    )
+    runs, inside, share, width, widest = figures[later]
+    assert (int(runs), int(inside)) == like[:2]
+    assert int(share) == round(100 * like.inside / like.runs)
+    assert (float(width), float(widest)) == (round(like.middle_width, 2), round(like.widest, 2))
+
+
+def changes(finished, *, idle):
+    """Of all setups the most that the training ratio changed between runs; idle: without what the threads waited."""
+    ratios: dict[Workload, list[float]] = {}
+    for timing in (run.timing for run in finished if "training" in run.timing.ratios):
+        slowed = timing.slowdowns["training"] if idle else 1.0
+        ratios.setdefault(timing.workload, []).append(timing.ratios["training"] / slowed)
+    return max(max(each) / min(each) for each in ratios.values())
+
+
+CHOSEN_ON = 10
+"""So many of the runs that say how busy the machine was had ended before here-idle-noise and here-others-drift were
+chosen."""
+
+
+def test_the_figures_of_runs_that_say_how_busy_the_machine_was_are_those_of_their_rows():
+    """The figures of docs/method.md."""
+    finished, _ = by_recording(read(ASSETS / "run_times.csv"))
+    first = {run.timing.source_id for run in finished[:CHOSEN_ON]}
+    announced = replay(finished, ASSUMPTIONS)
+    chosen_on = coverage([each for each in announced if each.finished.timing.source_id in first])
+    later = [each for each in announced if each.finished.timing.source_id not in first]
+    unseen = coverage(later)
+    loads = [run.timing.load_average for run in finished]
+    change, idle_change = changes(finished, idle=False), changes(finished, idle=True)
+
+    prose = " ".join((ROOT / "docs" / "method.md").read_text("utf-8").split())
+    assert f"{len(finished)} runs with the counts" in prose
+    assert f"a load average of {min(loads):.0f} to {max(loads):.0f}" in prose
+    assert f"by a factor of up to {change:.1f} between runs, and {idle_change:.1f} without the waiting" in prose
+    assert f"{chosen_on.inside} of {chosen_on.runs} announced" in prose
+    assert f"Of the {unseen.runs} after that, {unseen.inside} were inside" in prose
+    assert f"({100 * unseen.inside / unseen.runs:.0f} %)" in prose
+    assert f"{unseen.middle_width:.1f} times the low end (median; {unseen.widest:.1f} at most)" in prose
+    assert f"{sum(each.sources >= 3 for each in later)} of them were announced from three runs" in prose
+    assert unseen.inside >= 0.8 * unseen.runs

@@ -1,0 +1,102 @@
+"""Titles of sweeps, where runs are, and why they wait."""
+
+import pytest
+
+from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunRequeued, StageReached
+from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.words import AFTER_OTHERS, Place, all_in_words, sweep_title, why_it_waits
+from tests.support.runs import questions
+
+
+@pytest.mark.parametrize(
+    ("ranks", "cut_ranks", "ending"),
+    [
+        ((2, 8), (), "r = 2, 8"),
+        ((8,), (4, 2), "r = 8 truncated to 2, 4"),
+        ((2, 8), (4, 2), "r = 2, 8 (r = 8 truncated to 2, 4)"),
+    ],
+)
+def test_a_title_names_the_rank_that_is_truncated(ranks, cut_ranks, ending):
+    requests = questions.sweep(ranks=ranks, cut_ranks=cut_ranks).runs(sweep_id="s1", created_at=0.0)
+    sweep = Sweep(sweep_id="s1", runs=tuple(RunRecord(request=request) for request in requests))
+
+    assert sweep_title(sweep).endswith(f", {ending}")
+
+
+ASKED = RunRecord(request=questions.run(run_id="r"))
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (Place("ray", "node-0"), "Ray cluster, node-0"),
+        (Place("hf-jobs", "l4x1"), "Hugging Face Jobs, l4x1"),
+        (Place("slurm", "node-1"), "Slurm cluster, node-1"),
+        (Place("local", "GPU 1"), "this machine, GPU 1"),
+        (Place("local", "this machine"), "this machine"),
+        (Place("slurm"), "Slurm cluster"),
+        (Place("moon", "crater"), "moon, crater"),
+        (Place(), ""),
+    ],
+)
+def test_a_place_is_an_engine_and_where_it_is_there(place, words):
+    assert words == place.in_words
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ([Place("slurm"), Place("slurm")], "Slurm cluster"),
+        ([Place("hf-jobs", "l4x1")] * 2, "Hugging Face Jobs (l4x1)"),
+        ([Place("local", "this machine"), Place("ray")], "this machine and Ray cluster"),
+        ([Place("ray", f"n{n}") for n in range(3)], "Ray cluster (n0, n1 and n2)"),
+        ([Place("ray", f"n{n}") for n in range(9)], "Ray cluster (n0, n1, n2 and 6 more)"),
+        (
+            [Place("local", "GPU 0"), Place("slurm", "n1"), Place("ray")],
+            "this machine (GPU 0), Slurm cluster (n1) and Ray cluster",
+        ),
+        ([Place(), Place()], ""),
+    ],
+)
+def test_several_places_are_named_engine_by_engine(places, words):
+    assert words == all_in_words(places)
+
+
+OTHER = RunRecord(request=questions.run(run_id="other"))
+
+
+BEGUN = StageReached(time=5.0, stage="loading the base")
+
+
+LOST = RunRequeued(time=6.0, attempt=1, lost="The node has gone.")
+
+
+def placed(attempt=1, **fields):
+    return AttemptPlaced(time=1.0, attempt=attempt, engine="ray", **fields)
+
+
+def why(*events, others=(), has_job=False):
+    run = ASKED.after_all(events)
+    sweep = Sweep(sweep_id="s", runs=(run, *(OTHER.after(event) for event in others)))
+    return why_it_waits(run, sweep, has_job=has_job)
+
+
+def test_what_its_engine_says_comes_first():
+    waits = "No node of the Ray cluster has GPU 1."
+
+    assert waits == why(placed(waits=waits))
+    assert waits == why(placed(waits=waits), others=[BEGUN])
+    assert waits == why(placed(), BEGUN, placed(waits=waits))
+
+
+def test_a_lost_attempt_is_told_with_its_reason_until_the_next_one_begins():
+    assert "The last attempt was lost: The node has gone." == why(BEGUN, LOST)
+    assert f"The last attempt was lost: The node has gone. {AFTER_OTHERS}" == why(BEGUN, LOST, others=[BEGUN])
+    again = why(BEGUN, LOST, placed(2, where="node-4"), has_job=True)
+    assert "The last attempt was lost: The node has gone. Its worker is starting on node-4." == again
+    assert "" == why(BEGUN, LOST, placed(2), StageReached(time=9.0, stage="loading the base", attempt=2))
+
+
+@pytest.mark.parametrize("events", [(), (BEGUN,), (BEGUN, RunCancelled(time=7.0))])
+def test_a_run_that_waits_for_its_turn_or_for_nothing_has_no_reason_of_its_own(events):
+    assert "" == why(*events)

@@ -1,0 +1,195 @@
+"""Probes: lines through measured depths worked by hand, what is refused, records and simulated steps."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from rankviz.core.probe import (
+    DepthLine,
+    ProbeRecord,
+    ProbeSummary,
+    as_json,
+    choose_depths,
+    extrapolate,
+    fit,
+    sentences,
+)
+from rankviz.core.runs.events import DepthDidNotFit, DepthSkipped, ProbeCompleted, RunFailed, RunStarted, StageReached
+from rankviz.core.runs.record import RunState
+from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.store import RunStore
+from tests.support.processes.workers import states, supervise, sweep, worker
+from tests.support.runs.probes import API, MIB, measured, request
+
+
+def test_two_depths_make_a_line_that_goes_through_both():
+    # 300 + 10 d MiB and 0.5 + 0.1 d seconds; at 30 blocks 600 MiB, 3.5 s
+    extrapolation = extrapolate(
+        [measured(4, forward=340, backward=200, steps=(0.9,)), measured(8, forward=380, backward=240, steps=(1.3,))], 30
+    )
+
+    assert 600 * MIB == pytest.approx(extrapolation.peak_bytes)
+    assert (300 * MIB, 10 * MIB) == pytest.approx((extrapolation.peak.intercept, extrapolation.peak.slope))
+    assert 3.5 == pytest.approx(extrapolation.step_seconds)
+    assert (0.5, 0.1) == pytest.approx((extrapolation.step.intercept, extrapolation.step.slope))
+    assert (100 + 20 * 30) * MIB == pytest.approx(extrapolation.load_peak_bytes)
+    assert 30_000 == extrapolation.trainable_parameters
+    assert 8_000 == extrapolation.total_parameters
+
+
+def test_more_than_two_depths_are_fitted_by_least_squares():
+    # mean depth 2, mean value 5; slope ((-1)(-2) + 0 + (1)(3)) / 2 = 2.5
+    assert DepthLine(0.0, 2.5) == fit([1, 2, 3], [3, 4, 8])
+
+
+def test_where_the_counter_is_exact_the_moment_that_rules_the_deep_model_may_not_rule_the_shallow_one():
+    # forward 400 + 10 d, optimizer 100 + 30 d: they cross at 15 blocks
+    shallow = [
+        measured(4, kind="allocated", forward=440, optimizer=220),
+        measured(8, kind="allocated", forward=480, optimizer=340),
+    ]
+
+    assert ("optimizer", 1000 * MIB) == (extrapolate(shallow, 30).moment, extrapolate(shallow, 30).peak_bytes)
+    assert ("forward", 500 * MIB) == (extrapolate(shallow, 10).moment, extrapolate(shallow, 10).peak_bytes)
+
+
+def test_noise_weighs_as_far_as_the_line_is_stretched():
+    # At 12 from 4 and 8 the value is -1 · first + 2 · second.
+    first, second = measured(4, forward=1, steps=(1.0, 1.0, 4.0)), measured(8, forward=1, steps=(2.0, 3.0, 4.0))
+
+    # distances to the median of the second: 1, 0, 1, so 1.25 · 1.48 · 1 / √3; of the first 0, 0, 3, so 0
+    assert 2 * 1.25 * 1.48 / 3**0.5 == pytest.approx(extrapolate([first, second], 12).step_noise_seconds)
+
+
+PROBING = worker(
+    """
+from rankviz.core.runs.events import DepthMeasured, ProbeCompleted
+probe_id = run_ids[0]
+if begin(probe_id):
+    for depth in store.probe(probe_id).request.depths:
+        store.append(probe_id, DepthMeasured(
+            time=1.0, depth=depth, baseline_bytes=0, load_peak_bytes=1, moments={"forward": 100 + 10 * depth},
+            peak_kind="resident above baseline", timed_steps=(0.5 + 0.1 * depth,), first_step_seconds=1.0,
+            tokens_per_step=256, trainable_parameters=depth, total_parameters=depth, took_seconds=1.0))
+    store.append(probe_id, ProbeCompleted(time=2.0))
+"""
+)
+
+
+def test_auto_is_settled_for_the_device():
+    here, there = request().training, request(cuda=True).training
+
+    assert ("fp32", "adamw_torch", "none") == (here.precision, here.optim, here.gradient_checkpointing)
+    assert ("nf4-dq", "adamw_8bit", "unsloth") == (there.precision, there.optim, there.gradient_checkpointing)
+    assert "hf" == request(cuda=True, framework="trl").training.gradient_checkpointing
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"precision": "nf4-dq"}, "no GPU here"),
+        ({"optim": "adamw_8bit"}, "needs a GPU"),
+        ({"gradient_checkpointing": "unsloth", "framework": "peft"}, "only in Unsloth"),
+        ({"gradient_checkpointing": "hf"}, "Choose auto or none"),
+        ({"loss_path": "full"}, "the loss on the path fused"),
+        ({"attn_implementation": "eager"}, "sdpa attention"),
+        ({"r": 0}, "1 to 1,024"),
+        ({"per_device_train_batch_size": 4096, "max_length": 2048}, "at most 4,194,304 tokens per step"),
+        ({"depths": (31,)}, "30 blocks"),
+        ({"framework": "axolotl"}, "unsloth, trl, peft"),
+        ({"time_limit_seconds": 0.0}, "Time limit in seconds must be a number from 1 to 86,400"),
+        ({"target_modules": ()}, "target module"),
+        ({"moe_scheme": "linear-only"}, "MoE scheme of an Unsloth probe without a GPU must be one of default"),
+        ({"finetune_mlp_modules": False}, "finetune_mlp_modules is a setting of Unsloth on a GPU"),
+        (
+            {"cuda": True, "framework": "peft", "finetune_vision_layers": False},
+            "finetune_vision_layers is a setting of Unsloth on a GPU",
+        ),
+        ({"model": "google/gemma-3-4b-it:whole"}, "without a GPU trains on text only: choose google/gemma-3-4b-it"),
+        (
+            {"model": "google/gemma-3-4b-it:whole", "cuda": True, "framework": "trl"},
+            "A probe trains on text only: choose google/gemma-3-4b-it",
+        ),
+    ],
+)
+def test_what_cannot_be_probed_is_said_with_what_to_change(settings, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
+        request(**settings)
+
+
+def test_depths_of_ones_own_must_keep_the_pattern_whole():
+    model = API.models.get("google/gemma-3-1b-it")
+
+    assert (8, 14, 26) == choose_depths(model, (14, 8), full=True)
+    with pytest.raises(InvalidSettingError, match=r"26 blocks that repeat every 6.*must be one of 8, 14, 20"):
+        choose_depths(model, (9,), full=False)
+
+
+def test_a_shared_page_bounds_time_and_memory_whatever_is_asked():
+    bounded = request(shared=True, time_limit_seconds=3600.0, memory_limit_bytes=2**40, timed_steps=50)
+
+    assert (90.0, 4 * 2**30, 3) == (bounded.time_limit_seconds, bounded.memory_limit_bytes, bounded.timed_steps)
+    assert 2**30 == request(shared=True, memory_limit_bytes=2**30).memory_limit_bytes
+
+
+def test_a_record_is_the_fold_of_its_events_and_ends_once():
+    record = ProbeRecord(request=request(full=True)).after_all(
+        [
+            StageReached(time=1.0, stage="4 blocks: importing"),
+            RunStarted(time=2.0, environment={"device": "cpu"}),
+            measured(4, forward=340),
+            measured(12, forward=420),
+            measured(30, forward=606),
+            ProbeCompleted(time=9.0),
+            RunFailed(time=10.0, error="too late"),
+        ]
+    )
+
+    assert (RunState.COMPLETED, 1.0, 9.0, "") == (record.state, record.started_at, record.ended_at, record.error)
+    assert 606 * MIB == record.full.peak_bytes
+    # 300 + 10 d
+    assert 600 * MIB == record.extrapolated.peak_bytes
+    assert -6 / 606 == pytest.approx(
+        as_json(ProbeSummary(record=record, estimate=None))["error_of_extrapolation"]["peak"]
+    )
+
+
+def test_what_did_not_fit_and_what_was_not_tried_is_said_in_sentences():
+    record = ProbeRecord(request=request(full=True)).after_all(
+        [
+            DepthDidNotFit(
+                time=1.0, depth=12, limit_bytes=2**30, short_bytes=64 * MIB, stage="training", why="memory limit"
+            ),
+            DepthSkipped(time=2.0, depth=30, reason="No time was left."),
+            ProbeCompleted(time=3.0),
+        ]
+    )
+
+    assert [
+        "A model of 12 blocks does not fit the memory limit of 1.00 GiB, by at least 64 MiB (stage: training).",
+        "No time was left.",
+    ] == sentences(record)
+    assert RunState.COMPLETED is record.state
+
+
+def test_a_probe_waits_its_turn_behind_runs_and_lands_in_the_same_store(store):
+    run_ids = sweep(store, 4)
+    queued = replace(request(), created_at=store.get(run_ids[0]).request.created_at + 1)
+    store.create_probe(queued, json.dumps({"num_hidden_layers": 30}))
+
+    supervisor = supervise(store, worker("begin(run_ids[0]) and complete(run_ids[0])"), probe_command=PROBING)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["completed"] == states(store, run_ids)
+    again = RunStore(store.home)
+    record = again.probe("probe-1")
+    assert (RunState.COMPLETED, (4, 12)) == (record.state, tuple(each.depth for each in record.measured))
+    assert 400 == record.extrapolated.peak_bytes
+    assert ["probe-1"] == [each.run_id for each in again.probes()]
+    assert run_ids == [each.run_id for each in again.all()]
+    with pytest.raises(RunNotFoundError):
+        again.get("probe-1")
+    with pytest.raises(RunNotFoundError):
+        again.probe(run_ids[0])

@@ -1,0 +1,239 @@
+"""Spectra of adapters, worked by hand, and the ranks that follow."""
+
+import json
+from math import exp, log, sqrt
+
+import pytest
+
+from rankviz.core.spectrum import (
+    LayerSpectrum,
+    Ranks,
+    Spectrum,
+    Truncation,
+    as_json,
+    grid,
+    in_words,
+    patterns,
+    proposed_rank,
+    quantiles,
+    spaced,
+    suggested,
+    truncations,
+    wanted_ranks,
+)
+from rankviz.errors import InvalidSettingError
+
+
+def layer(name: str, *values: float, scale: float = 1.0, module: str = "") -> LayerSpectrum:
+    return LayerSpectrum(name=name, module=module or name, r=len(values), scale=scale, singular_values=values)
+
+
+def adapter(*layers: LayerSpectrum, **more) -> Spectrum:
+    return Spectrum(name="toy", r=max(one.r for one in layers), layers=layers, **more)
+
+
+Q = layer("model.layers.0.q", 4.0, 3.0, 0.0)
+"""Energies 16, 9 and 0 of 25."""
+
+
+def test_energy_kept_and_the_rank_that_an_energy_needs():
+    assert [0.0, 0.64, 1.0, 1.0] == [Q.energy_kept(k) for k in range(4)]
+    assert [1, 1, 2, 2] == [Q.rank_for(share) for share in (0.5, 0.64, 0.65, 1.0)]
+    assert 5.0 == Q.norm
+
+
+def test_stable_rank_is_the_energy_over_the_largest_one():
+    assert 25 / 16 == Q.stable_rank
+
+
+def test_effective_rank_is_the_exponential_of_the_entropy_of_singular_values():
+    assert 3.0 == pytest.approx(layer("even", 2.0, 2.0, 2.0).effective_rank)
+    assert exp(4 / 7 * log(7 / 4) + 3 / 7 * log(7 / 3)) == pytest.approx(Q.effective_rank)
+    assert 1.0 == layer("one", 5.0, 0.0).effective_rank
+
+
+def test_a_module_without_update_is_dead_and_needs_no_rank():
+    dead = layer("dead", 0.0, 0.0)
+
+    assert dead.is_dead
+    assert (0, 0.0, 0.0, None) == (dead.rank_for(0.99), dead.effective_rank, dead.stable_rank, dead.energy_kept(1))
+
+
+def test_a_whole_adapter_adds_energies_rank_by_rank():
+    """16 + 9 and 1 + 1 + 1 + 1: at r = 1, 17 of 29."""
+    both = adapter(Q, layer("v", 1.0, 1.0, 1.0, 1.0))
+
+    assert [17 / 29, 27 / 29, 28 / 29, 1.0] == [both.energy_kept(k) for k in (1, 2, 3, 4)]
+    assert [2, 4] == [both.rank_for(share) for share in (0.9, 0.99)]
+    assert 0.25 == both.weakest(1)
+
+
+def test_in_words():
+    spectrum = adapter(layer("q", 10.0, 3.0, 0.1, 0.0), layer("v", 10.0, 0.0, 0.0, 0.0), training_steps=400)
+
+    assert (
+        "Trained with r = 4; r = 2 keeps 99 % of the update's energy, r = 1 keeps 90 %. "
+        "At r = 2 every module keeps at least 99.99 % of its own energy." == in_words(spectrum)
+    )
+    assert "needs the full rank; r = 2 keeps 90 %" in in_words(adapter(layer("q", 3.0, 3.0, 1.4)))
+    assert "Even 90 % of the update's energy needs the full rank" in in_words(adapter(layer("q", 1.0, 1.0)))
+    assert in_words(adapter(layer("q", 0.0))).startswith("No module has an update")
+
+
+@pytest.mark.parametrize(
+    ("steps", "end"),
+    [
+        (
+            10,
+            "It was trained for 10 steps only: below about 200, these ranks mostly reflect the random start. They do "
+            "not say which rank the task needs.",
+        ),
+        (
+            None,
+            "The number of training steps is not known: below about 200, these ranks mostly reflect the random start, "
+            "not the task.",
+        ),
+        (200, "At r = 2 every module keeps at least 100.00 % of its own energy."),
+    ],
+)
+def test_ranks_after_few_or_unknown_steps_are_said_to_be_those_of_the_random_start(steps, end):
+    spectrum = adapter(layer("q", 4.0, 3.0, 0.0), training_steps=steps)
+
+    assert in_words(spectrum).endswith(end)
+    assert steps == as_json(spectrum)["training_steps"]
+
+
+def test_json_has_the_keys_that_others_script_against():
+    printed = as_json(adapter(Q))
+
+    assert {"r", "layers", "rank_for_energy"} <= printed.keys()
+    assert {"0.9": 2, "0.99": 2} == printed["rank_for_energy"]
+    assert {"name", "singular_values", "effective_rank", "stable_rank", "rank_for_energy"} <= printed["layers"][
+        0
+    ].keys()
+    assert [4.0, 3.0, 0.0] == json.loads(json.dumps(printed))["layers"][0]["singular_values"]
+
+
+def test_one_rank_for_all_leaves_lower_ones_as_they_are():
+    spectrum = adapter(Q, layer("low", 2.0))
+
+    assert {"model.layers.0.q": 2, "low": 1} == wanted_ranks(spectrum, r=2)
+
+
+def test_ranks_by_energy_are_each_layers_own_and_1_where_there_is_no_update():
+    spectrum = adapter(Q, layer("even", 1.0, 1.0, 1.0), layer("dead", 0.0, 0.0))
+
+    assert {"model.layers.0.q": 2, "even": 3, "dead": 1} == wanted_ranks(spectrum, energy=0.9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"r": 3}, "has r = 3, and a resize only lowers the rank: give a rank from 1 to 2"),
+        ({"r": 0}, "The rank must be 1 or more"),
+        ({"energy": 1.5}, "must be above 0 and at most 1, such as 0.99"),
+        ({"energy": float("nan")}, "above 0 and at most 1"),
+        ({}, "Give either a rank or"),
+        ({"r": 2, "energy": 0.9}, "Give either a rank or"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(options, message):
+    with pytest.raises(InvalidSettingError, match=message):
+        wanted_ranks(adapter(Q), **options)
+
+
+def test_patterns_put_blocks_of_one_module_and_rank_together():
+    values = {f"model.layers.{i}.q_proj": 8 if i < 2 else 4 for i in range(3)} | {"lm_head": 8, "embed": 4}
+
+    assert {"^lm_head": 8, "^model.layers.(0|1).q_proj": 8} == patterns(values, 4)
+    assert {"^model.layers.2.q_proj": 4, "^embed": 4} == patterns(values, 8)
+
+
+def test_the_suggestion_keeps_each_modules_scale():
+    """Ranks 2, 2 and 1 at scale 2: alpha 4, and 2 where r is 1; with rsLoRA 2·√2, and 2."""
+    layers = [layer(f"model.layers.{i}.q", 4.0, 3.0, 0.0, scale=2.0) for i in (0, 1)]
+    layers.append(layer("model.layers.2.q", 4.0, 0.0, 0.0, scale=2.0))
+
+    assert Ranks(2, 4, {"^model.layers.2.q": 1}, {"^model.layers.2.q": 2}) == suggested(adapter(*layers), 0.99)
+    with_rslora = suggested(adapter(*layers, use_rslora=True), 0.99)
+    assert 2 * sqrt(2) == pytest.approx(with_rslora.lora_alpha)
+    assert {"^model.layers.2.q": 2} == with_rslora.alpha_pattern
+
+
+def test_experts_of_a_fused_parameter_share_one_rank():
+    """The experts need 1 and 3: the parameter gets 3, by a pattern with its name."""
+    experts = [
+        layer("m.0.experts.0", 9.0, 0.0, 0.0, module="m.0.experts.down_proj"),
+        layer("m.0.experts.1", 1.0, 1.0, 1.0, module="m.0.experts.down_proj"),
+    ]
+
+    spectrum = suggested(adapter(*experts, layer("m.0.q", 5.0, 0.0), layer("m.1.q", 5.0, 0.0)), 0.99)
+
+    assert Ranks(1, 1, {"^m.0.experts.down_proj": 3}, {"^m.0.experts.down_proj": 3}) == spectrum
+
+
+@pytest.mark.parametrize(
+    ("values", "proposed"),
+    [((4.0, 3.0, 0.0), 2), ((1.0, 1.0, 1.0), 2), ((1.0,), 1), ((0.0, 0.0), 1), ((10.0, 0.1, 0.1), 1)],
+)
+def test_the_proposed_rank_keeps_nearly_all_and_is_lower_than_the_trained_one(values, proposed):
+    assert proposed == proposed_rank(adapter(layer("m.0.q", *values)))
+
+
+BY_MODULE = Truncation(energy=0.99)
+
+
+def of_module(*values):
+    layer = LayerSpectrum(name="q", module="q", r=len(values), scale=1.0, singular_values=values)
+    return Spectrum(name="mine", r=len(values), layers=(layer,))
+
+
+def test_ranks_that_hold_90_95_and_99_percent_and_half_of_the_trained_rank():
+    """Energies 90.25, 6.25, 2.89, 0.25 and twelve of 0.03: 1 holds 90 %, 2 holds 95 %, 3 holds 99 %."""
+    values = (9.5, 2.5, 1.7, 0.5, *[0.03**0.5] * 12)
+
+    assert (Truncation(r=1), Truncation(r=2), Truncation(r=3), Truncation(r=8), BY_MODULE) == truncations(
+        of_module(*values)
+    )
+
+
+def test_an_adapter_that_needs_its_whole_rank_has_half_of_it_alone():
+    assert (Truncation(r=2),) == truncations(of_module(1.0, 1.0, 1.0, 1.0))
+
+
+def test_blocks_and_modules_in_their_usual_order():
+    names = ["mlp.down_proj", "self_attn.k_proj", "self_attn.q_proj"]
+    laid_out = grid(adapter(*(layer(f"model.layers.{i}.{name}", 1.0) for i in (10, 9) for name in names)))
+
+    assert ["q_proj", "k_proj", "down_proj"] == laid_out.rows
+    assert ["9", "10"] == laid_out.blocks
+    assert ["model.layers.9.self_attn.q_proj", "model.layers.10.self_attn.q_proj"] == [
+        one.name for one in laid_out.row("q_proj")
+    ]
+
+
+def test_names_are_longer_where_they_would_be_the_same():
+    names = ["text.layers.0.attn.out", "vision.blocks.0.attn.out", "text.layers.0.mlp.out"]
+    laid_out = grid(adapter(*(layer(name, 1.0) for name in names)))
+
+    assert {"layers.attn.out", "blocks.attn.out", "mlp.out"} == set(laid_out.rows)
+
+
+def test_experts_share_a_cell():
+    laid_out = grid(adapter(*(layer(f"model.layers.0.mlp.experts.{i}.up_proj", 1.0) for i in range(3))))
+    fused = grid(adapter(*(layer(f"model.layers.0.mlp.experts.base_layer.{i}", 1.0) for i in range(3))))
+
+    assert (["up_proj"], 3) == (laid_out.rows, len(laid_out.cells["up_proj", "0"]))
+    assert (["experts.base_layer.*"], 3) == (fused.rows, len(fused.cells["experts.base_layer.*", "0"]))
+
+
+def test_a_few_numbers_are_all_there_and_many_are_spaced_on_a_logarithmic_scale():
+    assert [1, 2, 3] == spaced(3, 3)
+    assert [1, 10, 100] == spaced(100, 3)
+    assert [1, 7, 10, 100] == spaced(100, 3, always=[7])
+
+
+def test_quantiles_are_values_of_the_lines_and_short_lines_end():
+    lines = quantiles([[float(n), float(-n)] for n in range(10)] + [[100.0]])
+
+    assert ([100.0, 0.0], [5.0, -5.0], [0.0, -9.0]) == (lines["highest"], lines["median"], lines["lowest"])

@@ -1,0 +1,425 @@
+"""The index of a folder of runs: it is what the journals say, it is read once, and it takes little memory."""
+
+import errno
+import os
+import shutil
+import tracemalloc
+from threading import Thread
+
+import pytest
+
+from rankviz.core.runs.events import (
+    Answered,
+    Evaluated,
+    GreedyAnswer,
+    RunCancelled,
+    RunFailed,
+    RunRequeued,
+    StageReached,
+    StepLogged,
+)
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.run_time import FEW, thinned
+from rankviz.errors import RunNotFoundError, RunUnreadError
+from rankviz.machine import disk
+from rankviz.store import RunStore, journal
+from rankviz.store.index import CANCEL, viewing
+from rankviz.store.journal import OnDisk, line_of, parse_lines
+from rankviz.store.removal import remove
+from tests.store.written_runs import DONE, STARTED
+from tests.support.processes.failing_reads import failing_reads
+from tests.support.processes.opened_files import opened_files
+from tests.support.processes.slow_store import READ, SlowStore
+from tests.support.runs import questions
+
+LATER = StageReached(time=3.0, stage="loading")
+COUNT = 20_000
+LOSSES = tuple(2.0 + place / 7 for place in range(COUNT))
+
+
+def step(number: int) -> StepLogged:
+    return StepLogged(
+        time=1.0 + number, step=number, loss=2.5, learning_rate=1e-3, tokens=80 * number, seconds=number, memory_bytes=7
+    )
+
+
+def queued(store: RunStore, *ranks: int) -> list[str]:
+    return store.run_ids(store.create(questions.sweep(ranks=ranks)))
+
+
+def finish(store: RunStore, run_id: str, steps: int = 3) -> None:
+    for event in (STARTED, *map(step, range(1, steps + 1)), DONE):
+        store.append(run_id, event)
+
+
+@pytest.fixture
+def filled(store):
+    """A store with two runs that have finished, one that runs and two that wait; and their names."""
+    run_ids = queued(store, 1, 2, 4, 8, 16)
+    for run_id in run_ids[:2]:
+        finish(store, run_id)
+    store.begin(run_ids[2])
+    store.append(run_ids[2], STARTED)
+    store.records()
+    return store, run_ids
+
+
+def states(store: RunStore) -> list[str]:
+    return [record.state.value for record in store.records()]
+
+
+@pytest.fixture
+def run_id(store):
+    return queued(store, 4)[0]
+
+
+def listed(store: RunStore) -> dict[str, str]:
+    return {record.run_id: record.state.value for record in store.all()}
+
+
+def test_a_list_of_runs_of_which_nothing_was_written_opens_no_file(filled):
+    store, run_ids = filled
+    for run_id in run_ids:
+        os.utime(store.run_dir(run_id), (0, 0))  # long ago
+    store.records()
+
+    with opened_files(store.runs_dir) as opened:
+        for look in (store.records, store.sweeps, store.unended, store.standing, store.turns):
+            look()
+        store.unreadable()
+
+    assert [] == opened
+
+
+def test_every_change_by_another_process_is_seen_at_once(filled):
+    store, run_ids = filled
+    other = RunStore(store.home)
+    turns = [store.turns()]
+
+    def passes() -> bool:
+        turns.append(store.turns())
+        return turns[-1] > turns[-2]
+
+    other.append(run_ids[2], DONE)
+    assert passes() and [*["completed"] * 3, "queued", "queued"] == states(store)
+    other.begin(run_ids[3])
+    assert passes() and [run_ids[3]] == [record.run_id for record in store.standing().at_work]
+    other.append(run_ids[3], RunFailed(time=2.0, error="It failed."))
+    assert passes() and [] == store.standing().at_work
+    other.requeue(run_ids[3])
+    assert passes() and run_ids[3:] == [record.run_id for record in store.unended()]
+    other.ask_to_cancel(run_ids[4])
+    assert passes() and [run_ids[4]] == store.standing().unwanted
+    other.append(run_ids[4], RunCancelled(time=3.0))
+    assert passes() and [] == store.standing().unwanted
+    (added,) = queued(other, 32)
+    assert passes() and added == store.records()[-1].run_id
+    remove(other, [run_ids[0]])
+    assert passes() and run_ids[0] not in {record.run_id for record in store.records()}
+
+
+def test_what_somebody_writes_by_hand_into_the_folder_of_a_run_counts(filled):
+    store, run_ids = filled
+    with (store.run_dir(run_ids[0]) / "events.jsonl").open("ab") as file:
+        file.write(line_of(RunRequeued(time=10.0)))
+    (store.run_dir(run_ids[3]) / CANCEL).touch()
+    with (store.run_dir(run_ids[4]) / "events.jsonl").open("ab") as file:
+        file.write(line_of(RunCancelled(time=2.0)))
+
+    assert ["queued", "completed", "running", "queued", "cancelled"] == states(store)
+    assert [run_ids[3]] == store.standing().unwanted
+
+
+def test_a_journal_cut_at_any_byte_is_what_its_whole_lines_say(store):
+    (run_id,) = queued(store, 4)
+    finish(store, run_id)
+    journal = store.run_dir(run_id) / "events.jsonl"
+    whole, request = journal.read_bytes(), store.get(run_id).request
+
+    for size in range(len(whole) + 1):
+        journal.write_bytes(whole[:size])
+        record = RunStore(store.home).get(run_id)
+
+        assert RunRecord(request=request).after_all(parse_lines(whole[:size])) == record
+
+
+def test_one_sweep_is_read_alone_as_long_as_nobody_asks_for_all(store):
+    mine, other = queued(store, 4, 8), queued(store, 4, 8)
+    for run_id in (*mine, *other):
+        finish(store, run_id)
+    fresh = RunStore(store.home)
+
+    with opened_files(store.runs_dir) as opened:
+        sweep = fresh.sweep(store.get(mine[0]).request.sweep_id)
+
+    assert (mine, {"completed"}) == ([run.run_id for run in sweep.runs], {run.state for run in sweep.runs})
+    assert [] == [path for path in opened if path.startswith(tuple(other)) and not path.endswith("request.json")]
+    assert sorted([*mine, *other]) == sorted(record.run_id for record in fresh.records())
+
+
+@pytest.fixture
+def many(store):
+    """The names of many runs, the oldest first."""
+    sweeps = [store.create(questions.sweep(ranks=range(1, 51))) for _ in range(3)]
+    return sorted(run_id for sweep_id in sweeps for run_id in store.run_ids(sweep_id))
+
+
+@pytest.fixture
+def slow(many, store):
+    """A store that another thread reads for the first time, and has not read all of."""
+    slow = SlowStore(store.home)
+    with slow.being_read():
+        yield slow
+
+
+def ids(records) -> list[str]:
+    return [record.run_id for record in records]
+
+
+def test_a_view_is_made_of_the_newest_runs_while_the_others_are_read(slow, many):
+    with viewing():
+        seen = ids(slow.records())
+
+    assert set(many[-READ:]) == set(seen)
+    assert len(many) == slow.reading.total
+
+
+def test_a_view_of_a_sweep_has_all_its_runs_though_they_are_not_read_yet(slow, many):
+    oldest = many[0].rpartition("-")[0].rpartition("-")[0]
+
+    with viewing():
+        assert 50 == len(slow.sweep(oldest).runs)
+        with pytest.raises(RunNotFoundError):
+            slow.sweep("no-such-sweep")
+
+
+def test_whoever_does_not_only_look_gets_all_runs_once_they_are_read(slow, many):
+    seen = []
+    waiting = Thread(target=lambda: seen.append(ids(slow.records())))
+    waiting.start()
+    with viewing():
+        slow.records()
+    assert [] == seen
+
+    slow.goes_on.set()
+    waiting.join()
+
+    assert [sorted(many)] == [sorted(each) for each in seen]
+    assert slow.reading is None
+
+
+def test_a_read_that_fails_lets_others_begin_again(store, many, monkeypatch):
+    fresh = RunStore(store.home)
+    with monkeypatch.context() as patch:
+        patch.setattr(fresh._index, "_open_reader", lambda _: [][0])
+        with pytest.raises(IndexError):
+            fresh.records()
+
+    assert fresh.reading is None
+    assert len(many) == len(fresh.records())
+
+
+def test_the_steps_of_an_ended_run_are_read_from_its_journal(store):
+    (run_id,) = queued(store, 4)
+    finish(store, run_id, steps=30)
+
+    steps = store.get(run_id).steps
+
+    assert tuple(map(step, range(1, 31))) == steps
+    assert (30, step(1), step(30), step(7)) == (len(steps), steps[0], steps[-1], steps[6])
+    assert (step(29), step(30)) == steps[-2:]
+    with opened_files(store.runs_dir) as opened:
+        assert (30, step(1), step(30)) == (len(steps), steps[0], steps[-1])
+    assert [] == opened
+
+
+def test_what_is_appended_to_the_journal_of_an_ended_run_changes_nothing_of_it(store):
+    (run_id,) = queued(store, 4)
+    finish(store, run_id, steps=30)
+    before = store.get(run_id)
+
+    store.append(run_id, LATER)
+    os.truncate(store.run_dir(run_id) / "events.jsonl", 0)  # nothing is read again
+    store.append(run_id, LATER)
+
+    assert (before.state, len(before.steps)) == (store.get(run_id).state, len(store.get(run_id).steps))
+
+
+def test_of_a_run_that_was_deleted_or_cut_no_steps_can_be_read(store):
+    deleted, cut = queued(store, 4, 8)
+    finish(store, deleted)
+    finish(store, cut)
+    steps = [store.get(run_id).steps for run_id in (deleted, cut)]
+
+    shutil.rmtree(store.run_dir(deleted))
+    os.truncate(store.run_dir(cut) / "events.jsonl", 100)
+
+    for each in steps:
+        with pytest.raises(RunNotFoundError):
+            list(each)
+
+
+def test_a_long_run_that_has_ended_takes_a_few_kilobytes(store):
+    run_ids = queued(store, 1, 2, 4, 8)
+    long = "word " * 100
+    answers = tuple(
+        GreedyAnswer(place=place, prompt=long, reference=long, text=long, ended=True) for place in range(20)
+    )
+    lists = {"example_losses": (1.5,) * 900, "example_tokens": (2,) * 900}
+    for run_id in run_ids:
+        evaluated = Evaluated(time=2.0, when="after", loss=1.5, tokens=1800, examples=900, seconds=1.0, **lists)
+        answered = Answered(time=2.5, when="after", answers=answers, seconds=1.0)
+        for event in (STARTED, *map(step, range(1, 2001)), evaluated, answered, DONE):
+            store.append(run_id, event)
+    reader = RunStore(store.home)
+
+    tracemalloc.start()
+    reader.record(run_ids[0])
+    before = tracemalloc.get_traced_memory()[0]
+    for run_id in run_ids[1:]:
+        reader.record(run_id)
+    each = (tracemalloc.get_traced_memory()[0] - before) / len(run_ids[1:])
+    tracemalloc.stop()
+
+    assert each < 20_000
+    assert answers == reader.get(run_ids[1]).answered_after.answers
+
+
+def test_tables_charts_and_estimates_of_ended_runs_read_no_journal(store):
+    (run_id,) = queued(store, 4)
+    values = tuple([1, 0] * 20)
+    after = Evaluated(
+        time=8.0, when="after", loss=2.0, tokens=100, examples=40, seconds=1.0, example_exact_matches=values
+    )
+    for event in (STARTED, *map(step, range(1, 101)), after, DONE):
+        store.append(run_id, event)
+    whole = RunRecord(request=store.get(run_id).request).after_all(store.events(run_id))
+
+    with opened_files(store.runs_dir) as opened:
+        run = store.get(run_id)
+        drawn = [(each.step, each.loss, each.learning_rate) for each in thinned(run.steps, FEW)]
+        measured = run.step_seconds, run.loss_after.answered, run.loss_after.exact_match
+        lasts = run.steps[-1:]
+
+    assert [] == opened
+    assert [(each.step, each.loss, each.learning_rate) for each in thinned(whole.steps, FEW)] == drawn
+    assert (1.0, 40, 0.5) == measured
+    assert whole.steps[-1:] == lasts
+
+
+def evaluated(losses=LOSSES, **changes):
+    whole = {"loss": 2.5, "tokens": 2 * len(losses), "examples": len(losses), "seconds": 1.0, "correct_tokens": 0}
+    lists = {"example_losses": losses, "example_tokens": (2,) * len(losses)}
+    matches = {"example_exact_matches": (1, 0, None, 1) * (len(losses) // 4)}
+    return Evaluated(time=1.0, when="after", **{**whole, **lists, **matches, **changes})
+
+
+def test_long_lists_of_an_ended_run_are_exact_and_few_are_in_memory(store, monkeypatch):
+    monkeypatch.setattr(journal, "RECENT_NUMBERS", 100_000)
+    journal._recent.clear()
+    run_ids = queued(store, 1, 2, 4)
+    for run_id in run_ids:
+        store.append(run_id, evaluated())
+        store.append(run_id, RunCancelled(time=2.0))
+
+    for record in map(store.get, run_ids):
+        after = record.loss_after
+        assert isinstance(after.example_losses, OnDisk)
+        assert (LOSSES, COUNT, LOSSES[-3:]) == (
+            tuple(after.example_losses),
+            len(after.example_losses),
+            after.example_losses[-3:],
+        )
+        assert (2 / 3, 15_000) == (after.exact_match, after.answered)
+    assert 1 == len(journal._recent)
+
+
+def too_many_open(path):
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.ESTALE, errno.EACCES])
+def test_a_run_whose_journal_cannot_be_read_is_listed_as_it_was_and_its_news_come_later(store, run_id, code):
+    store.begin(run_id)
+    store.append(run_id, STARTED)
+    assert {run_id: "running"} == listed(store)
+    store.append(run_id, RunCancelled(time=3.0))
+
+    with failing_reads(store.home, code):
+        assert {run_id: "running"} == listed(store)
+        with pytest.raises(RunUnreadError) as caught:  # who acts on it must not act on what is old
+            store.record(run_id)
+        with viewing():
+            assert "running" == store.record(run_id).state.value
+
+    assert f"Run {run_id!r} cannot be read now ({os.strerror(code)}). Try again later." == disk.explain(caught.value)
+    assert {run_id: "cancelled"} == listed(store)
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "request.json"])
+def test_a_run_that_could_not_be_read_at_first_is_listed_as_soon_as_it_can_be(store, run_id, name):
+    store.append(run_id, STARTED)
+    fresh = RunStore(store.home)
+
+    with failing_reads(store.home, names=(name,)):
+        assert {} == listed(fresh)
+        assert "Input/output error" in fresh.unreadable()[run_id]
+        with pytest.raises(RunUnreadError, match="Input/output error"):
+            fresh.record(run_id)
+        with viewing(), pytest.raises(RunNotFoundError):
+            fresh.record(run_id)
+
+    assert {run_id: "running"} == listed(fresh)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_queue_stays_while_a_run_cannot_be_read(store, run_id, is_known):
+    store.append(run_id, STARTED)
+    here = RunStore(store.home)
+    if is_known:
+        here.all()
+    store.append(run_id, LATER)
+
+    with failing_reads(store.home):
+        here.all()
+        assert here.turns() == here.turns()
+
+    before = here.turns()
+    store.append(run_id, RunCancelled(time=4.0))
+    assert before < here.turns()
+
+
+def test_what_is_left_on_the_disk_cannot_be_read_now_and_later_it_can(store, run_id):
+    losses = tuple(map(float, range(100)))
+    evaluated = Evaluated(
+        time=4.0, when="after", loss=2.0, tokens=100, examples=100, seconds=1.0, example_losses=losses
+    )
+    steps = step(1), step(2), step(3)
+    for event in (STARTED, *steps, evaluated, RunCancelled(time=5.0)):
+        store.append(run_id, event)
+    record = store.get(run_id)
+
+    with failing_reads(store.home):
+        for left in (record.steps, record.loss_after.example_losses):
+            with pytest.raises(RunUnreadError, match="Input/output error"):
+                tuple(left)
+
+    assert (steps, losses) == (tuple(record.steps), tuple(record.loss_after.example_losses))
+
+
+def test_a_journal_that_breaks_off_while_it_is_read_is_read_again(store, run_id, monkeypatch):
+    assert {run_id: "queued"} == listed(store)
+    for event in (STARTED, LATER):
+        store.append(run_id, event)
+    lines = journal.whole_lines
+
+    def breaks_off(file):
+        yield next(lines(file))
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "whole_lines", breaks_off)
+        assert {run_id: "queued"} == listed(store)
+
+    assert {run_id: "running"} == listed(store)
+    assert ["RunStarted", "StageReached"] == [type(event).__name__ for event in store.latest(run_id)]

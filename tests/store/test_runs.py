@@ -1,0 +1,524 @@
+"""Runs on disk: what is written, what is read back, what a crash leaves, and what somebody else may have written."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from rankviz.core.runs.events import Answered, Evaluated, GreedyAnswer, RunCancelled, RunFailed, RunStarted
+from rankviz.core.runs.record import RunState
+from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError
+from rankviz.store import RunStore, export_runs, import_runs, recorded
+from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, request_text, whole_lines
+from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
+from tests.store.written_runs import DONE, STARTED, ended_run, one_run, step
+from tests.support.processes.hostile_disks import fill, small_disk
+from tests.support.runs import questions
+
+QUIET = "no rights for ..."
+DEEP = "[" * 5000
+STEP = {"event": "StepLogged", "time": 2.0, "step": 1, "loss": 2.5, "learning_rate": 1e-3, "tokens": 8, "seconds": 1.0}
+STEP |= {"memory_bytes": 7}
+LOSSES = {"event": "Evaluated", "time": 2.0, "when": "after", "loss": 2.5, "tokens": 6, "examples": 2, "seconds": 1.0}
+
+
+def test_a_record_follows_its_journal_as_it_grows(tmp_path):
+    writer, reader = RunStore(tmp_path), RunStore(tmp_path)
+    run_id = one_run(writer)
+
+    writer.append(run_id, STARTED)
+    assert RunState.RUNNING is reader.get(run_id).state
+    writer.append(run_id, step(1))
+    writer.append(run_id, step(2))
+    assert (1, 2) == tuple(s.step for s in reader.get(run_id).steps)
+    writer.append(run_id, DONE)
+
+    assert RunState.COMPLETED is reader.get(run_id).state
+    assert (STARTED, step(1), step(2), DONE) == reader.events(run_id)
+
+
+def test_what_stands_deep_in_an_event_is_written_down_without_tokens_too(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    said = "no rights for hf_alicesOwnToken0123456789"
+
+    store.append(run_id, replace(STARTED, environment={"loaded_from": said, said: {"nested": [said, 3]}}))
+
+    journal = (store.run_dir(run_id) / "events.jsonl").read_text()
+    assert "alicesOwn" not in journal
+    assert {"loaded_from": QUIET, QUIET: {"nested": [QUIET, 3]}} == json.loads(journal)["environment"]
+
+
+def test_the_end_of_a_long_log_begins_with_no_part_of_a_token(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    (store.run_dir(run_id) / "worker.log").write_text(" hf_alicesOwnToken0123456789abcdefghij" * 1000)
+
+    assert {"..."} == set(store.log_tail(run_id).split())
+
+
+def test_what_a_crash_cut_off_takes_no_later_event_with_it(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    store.append(run_id, STARTED)
+    with (store.run_dir(run_id) / "events.jsonl").open("a") as file:
+        file.write('{"event": "StepLogged", "ti')
+
+    store.append(run_id, RunCancelled(time=5.0))
+
+    record = store.get(run_id)
+    assert RunState.CANCELLED is record.state
+    assert 1 == record.unreadable_lines
+    assert (STARTED, RunCancelled(time=5.0)) == store.events(run_id)
+
+
+def test_an_event_of_a_later_version_with_one_more_field_still_counts(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    with (store.run_dir(run_id) / "events.jsonl").open("a") as file:
+        file.write('{"event": "RunCancelled", "time": 2.0, "by": "someone"}\n')
+
+    assert RunState.CANCELLED is store.get(run_id).state
+
+
+def test_a_failed_run_asked_for_again_starts_from_nothing_for_every_reader(tmp_path):
+    writer, reader = RunStore(tmp_path), RunStore(tmp_path)
+    run_id = one_run(writer)
+    assert writer.begin(run_id)
+    for event in (STARTED, step(1), RunFailed(time=3.0, error="no luck")):
+        writer.append(run_id, event)
+    assert RunState.FAILED is reader.get(run_id).state
+
+    writer.requeue(run_id)
+
+    again = reader.get(run_id)
+    assert (RunState.QUEUED, (), "") == (again.state, again.steps, again.error)
+    assert reader.begin(run_id)
+    writer.append(run_id, STARTED)
+    writer.append(run_id, step(1))
+    assert (RunState.RUNNING, 1) == (reader.get(run_id).state, len(reader.get(run_id).steps))
+
+
+def test_only_one_caller_begins_a_run(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+
+    assert [True, False] == [store.begin(run_id), RunStore(tmp_path).begin(run_id)]
+
+
+@pytest.mark.parametrize("run_id", ["nothing", "../secrets", "", ".", "a/b", ".new-x"])
+def test_a_run_that_is_not_there_is_said_not_to_be(tmp_path, run_id):
+    with pytest.raises(RunNotFoundError):
+        RunStore(tmp_path).get(run_id)
+
+
+def test_sweeps_come_oldest_first_and_their_runs_in_the_order_they_run(tmp_path):
+    store = RunStore(tmp_path)
+    first = store.create(questions.sweep(ranks=(64, 4), seeds=(0, 1)))
+    second = store.create(questions.sweep(ranks=(2,)))
+
+    sweeps = store.sweeps()
+
+    assert [first, second] == [sweep.sweep_id for sweep in sweeps]
+    assert [(0, 4), (0, 64), (1, 4), (1, 64)] == [(r.request.seed, r.request.r) for r in sweeps[0].runs]
+
+
+def test_a_request_that_no_sweep_can_ask_for_is_unreadable_with_its_reason_and_hides_nothing_else(tmp_path):
+    store = RunStore(tmp_path)
+    run_id, spoiled = ended_run(store), ended_run(store)
+    request = store.run_dir(spoiled) / "request.json"
+    request.write_text(request.read_text().replace('"max_length": 256', '"max_length": -1'))
+    (store.runs_dir / "torn").mkdir()
+    (store.runs_dir / "torn" / "request.json").write_text("{")
+    (store.runs_dir / "of someone else").mkdir()
+
+    fresh = RunStore(tmp_path)
+
+    assert [run_id] == [record.run_id for record in fresh.all()]
+    assert {spoiled, "torn"} == fresh.unreadable().keys()
+    assert "Maximum length must be a whole number" in fresh.unreadable()[spoiled]
+
+
+def test_recorded_sweeps_are_folded_as_any_other_and_say_that_they_are_recorded(tmp_path):
+    run_id = ended_run(RunStore(tmp_path / "recorded"))
+
+    (sweep,) = recorded(tmp_path)
+
+    assert (True, True) == (sweep.recorded, sweep.ended)
+    assert (run_id, RunState.COMPLETED) == (sweep.runs[0].run_id, sweep.runs[0].state)
+
+
+def write(store, run_id, /, *, journal="", **changes):
+    """A run whose request has these settings, by "lora__r"."""
+    (run,) = questions.sweep(ranks=(8,)).runs(sweep_id="s", created_at=1.0)
+    row = json.loads(request_text(replace(run, run_id=run_id)))
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        at = row
+        for name in parents:
+            at = at[name]
+        at[last] = value
+    folder = store.run_dir(run_id)
+    folder.mkdir(parents=True)
+    (folder / "request.json").write_text(json.dumps(row))
+    (folder / "events.jsonl").write_text(journal)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("created_at", 1e300),
+        ("created_at", float("nan")),
+        ("base", "half \ud800"),
+        ("data", "a\x00b"),
+        ("sweep_id", "../s"),
+        ("run_id", "another"),
+        ("lora__r", 10**300),
+        ("lora__target_modules", ["q_proj", "\ud800"]),
+        ("training__optim", "zz"),
+        ("training__max_steps", 10**15),
+        ("seed", True),
+        ("cut_ranks", [1] * 100_000),
+    ],
+)
+def test_a_request_that_holds_what_none_can_is_one_unreadable_row_with_a_reason(tmp_path, name, value):
+    store = write(RunStore(tmp_path), "good")
+    write(store, "bad", **{name: value})
+
+    assert ["good"] == [record.run_id for record in store.all()]
+    reason = store.unreadable()["bad"]
+    assert reason.isprintable() and len(reason) < 300
+    with pytest.raises(RunNotFoundError):
+        store.get("bad")
+
+
+@pytest.mark.parametrize("text", [DEEP, '{"run_id": "bad", "base": ' + DEEP, "1" * 5000, '"' * 10, "\ufeff{}"])
+def test_a_request_that_is_no_json_is_one_unreadable_row(tmp_path, text):
+    store = write(RunStore(tmp_path), "bad")
+    (store.run_dir("bad") / "request.json").write_text(text)
+
+    assert [] == store.all()
+    assert "request.json" in store.unreadable()["bad"]
+
+
+def test_a_request_of_before_25_november_is_refused_with_a_sentence(tmp_path):
+    store = write(RunStore(tmp_path), "bad")
+    (store.run_dir("bad") / "request.json").write_text('{"run_id": "bad", "r": 8}')
+
+    assert "of before 25 November 2026" in store.unreadable()["bad"]
+
+
+def test_a_journal_that_cannot_be_opened_makes_its_run_unreadable_and_no_other(tmp_path):
+    store = write(RunStore(tmp_path), "good")
+    (write(store, "bad").run_dir("bad") / "events.jsonl").unlink()
+    (store.run_dir("bad") / "events.jsonl").mkdir()
+
+    assert ["good"] == [record.run_id for record in store.all()]
+    assert "Is a directory" in store.unreadable()["bad"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        DEEP,
+        '{"event": "RunFailed", "time": 1, "error": ' + DEEP,
+        json.dumps(STEP | {"step": 10**300}),
+        json.dumps(STEP | {"seconds": float("inf")}),
+        json.dumps(STEP | {"loss": "2.5"}),
+        json.dumps(LOSSES | {"correct_tokens": 7}),
+        json.dumps(LOSSES | {"example_losses": [1.0, 2.0], "example_tokens": [1]}),
+        json.dumps(LOSSES | {"example_exact_matches": [2, 0]}),
+        json.dumps({"event": "StageReached", "time": 1.0, "stage": "\ud800"}),
+        json.dumps({"event": "RunStarted", "time": 1.0, "environment": {"cpu_count": "many"}}),
+        json.dumps({"event": "RunStarted", "time": 1.0, "environment": {f"k{n}": 1 for n in range(1000)}}),
+        json.dumps({"event": "AdapterSaved", "time": 1.0, "path": "/etc", "file_bytes": 1}),
+        json.dumps({"event": "AdapterSaved", "time": 1.0, "path": "a/../../../etc", "file_bytes": 1}),
+        json.dumps(
+            {"event": "AdapterCut", **LOSSES, "r": 2, "example_losses": [], "path": ".."} | {"event": "AdapterCut"}
+        ),
+    ],
+)
+def test_a_line_that_holds_what_no_event_can_is_one_unreadable_line(tmp_path, line):
+    store = write(RunStore(tmp_path), "a", journal=f"{line}\n" + json.dumps(STEP) + "\n")
+
+    record = store.get("a")
+
+    assert (1, 1) == (record.unreadable_lines, len(record.steps))
+    assert not record.environment and record.loss_after is None and record.adapter_path is None
+
+
+def test_what_people_read_is_cut_off_and_made_printable_and_the_failure_counts(tmp_path):
+    failed = {"event": "RunFailed", "time": 3.0, "error": "no \udc80 file" + "x" * 10**5, "log_tail": "a\nb\x1b[31m"}
+    store = write(RunStore(tmp_path), "a", journal=json.dumps(failed) + "\n")
+
+    record = store.get("a")
+
+    assert (RunState.FAILED, 4000, "a\nb\ufffd[31m") == (record.state, len(record.error), record.log_tail)
+    assert record.error.startswith("no \ufffd file") and record.error.encode()
+
+
+def test_a_step_that_goes_back_cannot_follow_and_is_left_out(tmp_path):
+    lines = [STEP, STEP | {"step": 2, "tokens": 16, "seconds": 2.0}, STEP, STEP | {"step": 3, "tokens": 16}]
+    store = write(RunStore(tmp_path), "a", journal="".join(json.dumps(line) + "\n" for line in lines))
+
+    record = store.get("a")
+
+    assert ([1, 2], 2) == ([step.step for step in record.steps], record.unreadable_lines)
+
+
+def test_the_last_events_are_kept_without_steps(tmp_path):
+    stage = {"event": "StageReached", "time": 1.0}
+    rows = [stage | {"stage": f"stage {n}"} for n in range(100)] + [STEP | {"step": n + 1} for n in range(100)]
+    store = write(RunStore(tmp_path), "a", journal="".join(json.dumps(row) + "\n" for row in rows))
+
+    latest = store.latest("a")
+
+    assert [f"stage {n}" for n in range(40, 100)] == [event.stage for event in latest]
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc", "../b", "a/../../b", ".hidden", "a//b", "~root", "a\\b", "link", "link/deeper"]
+)
+def test_a_path_that_leaves_the_folder_of_its_run_is_refused(tmp_path, path):
+    store = write(RunStore(tmp_path), "a")
+    os.symlink("/", store.run_dir("a") / "link")
+
+    with pytest.raises(BadAdapterError, match="not in the run's own folder"):
+        store.path("a", path)
+
+
+def test_the_largest_evaluation_there_can_be_fits_a_line_and_a_long_line_of_another_event_is_not_parsed(monkeypatch):
+    lists = {"example_losses": (0.12345678901234567,) * 100_000, "example_tokens": (1000,) * 100_000}
+    lists |= {"example_correct_tokens": (1000,) * 100_000, "example_exact_matches": (None,) * 100_000}
+    largest = Evaluated(
+        time=1.0, when="after", loss=2.5, tokens=10**8, examples=100_000, seconds=1.0, correct_tokens=10**8, **lists
+    )
+    assert len(line_of(largest)) < MAX_LINE_BYTES
+    assert largest == parse_event(line_of(largest))
+
+    monkeypatch.setattr("rankviz.store.journal.json.loads", None)
+    for name in ("X", "StepLogged", "RunCancelled"):
+        line = b'{"event": "%s", "time": 1.0, "a": [%s{}]}' % (name.encode(), b"{}," * (MAX_SHORT_LINE_BYTES // 3))
+        assert parse_event(line) is None
+
+
+def test_a_line_longer_than_any_is_passed_over_in_pieces_and_the_next_one_counts(tmp_path):
+    too_long, cancelled = b" " * (2 * MAX_LINE_BYTES + 5) + b"\n", line_of(RunCancelled(time=1.0))
+    (tmp_path / "events.jsonl").write_bytes(too_long + cancelled + b'{"event"')
+
+    with (tmp_path / "events.jsonl").open("rb") as file:
+        assert [(0, b"\n"), (len(too_long), cancelled)] == list(whole_lines(file))
+
+
+def test_answers_are_written_read_back_exported_and_imported(store, tmp_path):
+    answer = GreedyAnswer(place=3, prompt="Spell: cat", reference="K AE T", text="K É", ended=False)
+    before, after = (Answered(time=2.0, when=when, answers=(answer,), seconds=1.5) for when in ("before", "after"))
+    run_id = one_run(store)
+    for event in (STARTED, before, after, DONE):
+        store.append(run_id, event)
+    elsewhere = RunStore(tmp_path / "elsewhere")
+
+    import_runs(elsewhere, export_runs([store], [run_id], tmp_path / "runs.zip"))
+
+    assert (STARTED, before, after, DONE) == elsewhere.events(run_id)
+    assert (before, after) == (elsewhere.get(run_id).answered_before, elsewhere.get(run_id).answered_after)
+    assert store.get(run_id).answers == elsewhere.get(run_id).answers
+
+
+TOGETHER = 8
+
+
+@pytest.fixture
+def cancelled(store):
+    """A cancelled run's id."""
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,))))
+    assert store.begin(run_id)
+    store.append(run_id, RunCancelled(time=time.time()))
+    return run_id
+
+
+def at_once(*calls):
+    """What each returned, all of them begun at the same moment."""
+    gate, answers = threading.Barrier(len(calls)), [None] * len(calls)
+
+    def call(place):
+        gate.wait()
+        answers[place] = calls[place]()
+
+    threads = [threading.Thread(target=call, args=[place]) for place in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def test_of_many_who_ask_at_once_one_queues_the_run(store, cancelled):
+    stores = [RunStore(store.home) for _ in range(TOGETHER)]
+
+    answers = at_once(*(lambda each=each: each.requeue(cancelled) for each in stores))
+
+    assert [False] * (TOGETHER - 1) + [True] == sorted(answers)
+    assert 1 == (store.run_dir(cancelled) / "events.jsonl").read_text().count("RunRequeued")
+    assert (RunState.QUEUED, 2) == (store.get(cancelled).state, store.get(cancelled).attempt)
+
+
+def test_a_run_that_a_worker_has_begun_meanwhile_keeps_its_beginning_and_its_adapter(store, cancelled):
+    assert store.requeue(cancelled)
+    assert store.begin(cancelled)
+    store.append(cancelled, RunStarted(time=time.time(), environment={}))
+    (store.run_dir(cancelled) / "adapter").mkdir()
+
+    assert not RunStore(store.home).requeue(cancelled)
+
+    assert store.has_begun(cancelled)
+    assert (store.run_dir(cancelled) / "adapter").is_dir()
+    assert RunState.RUNNING is store.get(cancelled).state
+
+
+RANKS = (1, 2, 4, 8)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from rankviz.store import RunStore, import_runs
+from rankviz.store.removal import remove
+from tests.support.runs import questions
+
+home, call, left, ranks = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), eval(sys.argv[4])
+real = getattr(os, call)
+
+def dies(*paths):
+    global left
+    last = Path(paths[-1])
+    if last.parent == home / "runs" and (last.name.startswith((".publishing", ".gone-")) or last.name[0] != "."):
+        if left == 0:
+            os._exit(9)
+        left -= 1
+    return real(*paths)
+
+setattr(os, call, dies)
+store = RunStore(home)
+if sys.argv[5:] == ["remove"]:
+    remove(store, [record.run_id for record in store.records()])
+elif sys.argv[5:]:
+    import_runs(store, Path(sys.argv[5]))
+else:
+    store.create(questions.sweep(ranks=ranks))
+"""
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """killed(call, after, *what): the store of an app that was killed at a call of os about runs, after so many, while
+    it queued a sweep, imported a zip ("runs.zip") or removed all runs ("remove")."""
+
+    def kill(call, after, *what):
+        arguments = [str(tmp_path / "home"), call, str(after), repr(RANKS), *map(str, what)]
+        ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True)
+        assert 9 == ended.returncode, ended.stderr
+        return RunStore(tmp_path / "home")
+
+    return kill
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """A store with an ended sweep."""
+    store = RunStore(tmp_path / "home")
+    for run_id in store.run_ids(store.create(questions.sweep(ranks=RANKS))):
+        store.append(run_id, RunCancelled(time=1.0))
+    return store
+
+
+def ranks_of(store):
+    return [record.request.r for record in store.records()]
+
+
+def names_in(store):
+    return sorted(
+        each.name for each in store.runs_dir.iterdir() if each.name.startswith((".new-", ".gone-", ".publishing"))
+    )
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_sweep_whose_app_was_killed_between_two_runs_is_whole_once_the_next_app_starts(killed, after):
+    store = killed("rename", after)
+    assert after == len(ranks_of(store))
+    for aside in store.runs_dir.glob(".new-*"):
+        os.utime(aside, (0, ABANDONED_SECONDS))
+
+    tidy(store)
+
+    assert list(RANKS) == ranks_of(store) == ranks_of(RunStore(store.home))
+    assert [] == names_in(store)
+
+
+def test_nobody_beside_it_takes_up_half_a_sweep(killed):
+    store = killed("rename", 2)
+    beside = RunStore(store.home)
+    assert 2 == len(beside.unended())
+
+    with beside.publishing():  # as a supervisor does before it looks
+        assert list(RANKS) == [record.request.r for record in beside.unended()]
+
+
+def test_an_import_whose_app_was_killed_is_here_as_a_whole(killed, tmp_path):
+    elsewhere = RunStore(tmp_path / "elsewhere")
+    sweep_id = elsewhere.create(questions.sweep(ranks=RANKS))
+    for run_id in elsewhere.run_ids(sweep_id):
+        elsewhere.append(run_id, RunCancelled(time=1.0))
+    zipped = export_runs([elsewhere], [sweep_id], tmp_path / "runs.zip")
+
+    store = killed("rename", 2, zipped)
+    with pytest.raises(InvalidSettingError, match="is here already"):
+        import_runs(store, zipped)
+
+    assert elsewhere.run_ids(sweep_id) == store.run_ids(sweep_id)
+
+
+@pytest.mark.parametrize("call, after", [("rename", 0), ("rename", 2), ("unlink", 0)])
+@pytest.mark.parametrize("next_is", ["a start", "a change"])
+def test_a_sweep_whose_app_was_killed_while_it_deleted_it_has_gone_as_a_whole(ended, killed, call, after, next_is):
+    store = killed(call, after, "remove")
+    assert RANKS[after if call == "rename" else len(RANKS) :] == tuple(ranks_of(store))
+
+    if next_is == "a change":
+        store.create(questions.sweep(ranks=(16,)))
+        assert [16] == ranks_of(store) == ranks_of(ended)
+    tidy(store)
+
+    assert ([16] if next_is == "a change" else []) == ranks_of(store) == ranks_of(RunStore(store.home))
+    assert [] == names_in(store)
+
+
+def test_a_sweep_is_deleted_from_a_full_disk():
+    with small_disk(1) as folder:
+        store = RunStore(folder / "home")
+        run_ids = store.run_ids(store.create(questions.sweep(ranks=RANKS)))
+        for run_id in run_ids:
+            store.append(run_id, RunCancelled(time=1.0))
+        fill(folder)
+
+        remove(store, run_ids)
+
+        assert [] == ranks_of(store) == names_in(store)
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b".new-gone\nx", b".gone-new\nx", b".gone-new\n", b"\0\xff\n\0"])
+def test_a_broken_list_of_what_is_on_its_way_takes_nothing_with_it(tmp_path, text):
+    store = RunStore(tmp_path)
+    store.create(questions.sweep(ranks=RANKS))
+    (store.runs_dir / ".publishing").write_bytes(text)
+
+    store.create(questions.sweep(ranks=(16,)))
+
+    assert [*RANKS, 16] == ranks_of(store)
+    assert [] == names_in(store)

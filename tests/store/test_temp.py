@@ -1,0 +1,264 @@
+"""Temporary files: what is kept, for whom, until when, and what makes room."""
+
+import os
+import time
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from rankviz.errors import LimitError
+from rankviz.store.temp import FRESH_SECONDS, KEPT, KEPT_COPIES, TempHome
+from rankviz.visitor import HOST, NOBODY, Visitor
+from tests.support.processes.workers import wait_for
+
+ANNA, BEN, CARL = Visitor("anna"), Visitor("ben"), Visitor("carl")
+HOUR, MB = 3600, 10**6
+
+
+@pytest.fixture
+def temp(tmp_path, monkeypatch):
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    home = TempHome(tmp_path / "home")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(home.folder / "page"))
+    return home
+
+
+def upload(temp, name, owner, size=10, age=0.0):
+    """A file that a visitor, or nobody, uploaded so many seconds before it may make room."""
+    path = temp.page / f"hash-of-{name}" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+    if age:
+        os.utime(path, (time.time() - FRESH_SECONDS - age,) * 2)
+    if owner:
+        temp.own(path, owner.id)
+    return path
+
+
+def make_old(path: Path, seconds: float) -> None:
+    for each in (*path.rglob("*"), path):
+        os.utime(each, (time.time() - seconds,) * 2)
+
+
+def test_an_upload_that_is_used_up_goes_and_counts_no_more(temp):
+    used, kept = upload(temp, "runs.zip", ANNA), upload(temp, "data.jsonl", ANNA)
+
+    temp.remove_upload(used, ANNA)
+    temp.remove_upload(used, ANNA)
+
+    assert (False, True) == (used.parent.exists(), kept.exists())
+    assert (1, 10) == temp.usage(ANNA)
+    assert not temp.owns(used, ANNA)
+
+
+def test_what_another_has_uploaded_too_stays_theirs(temp):
+    used = upload(temp, "runs.zip", ANNA)
+    temp.own(used, "ben")
+
+    temp.remove_upload(used, Visitor("anna", also="carl"))
+
+    assert (False, True) == (temp.owns(used, ANNA), temp.owns(used, BEN))
+    assert used.exists()
+    assert [0, 1] == [temp.usage(visitor).files for visitor in (ANNA, BEN)]
+    temp.remove_upload(used, Visitor("login", also="ben"))
+    assert not used.exists()
+
+
+def test_nothing_else_is_used_up(temp, tmp_path):
+    (tmp_path / "written").write_text("x")
+    of_machine = tmp_path / "mine.zip"
+    of_machine.write_text("x")
+    temp.own(of_machine, "anna")
+    download, of_ben = temp.keep_download(tmp_path / "written", ANNA), upload(temp, "runs.zip", BEN)
+
+    for path in (of_machine, download, of_ben):
+        for visitor in (ANNA, NOBODY, HOST):
+            temp.remove_upload(path, visitor)
+        assert path.is_file()
+    assert temp.owns(of_ben, BEN)
+
+
+def test_gradio_keeps_its_files_here_or_in_a_folder_of_their_own_where_it_was_told_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    monkeypatch.delenv("GRADIO_TEMP_DIR")
+    temp = TempHome(tmp_path)
+
+    temp.use_for_gradio()
+    assert tmp_path / "tmp" / "page" == temp.page
+    temp.use_for_gradio()
+    assert tmp_path / "tmp" / "page" == temp.page
+    os.environ["GRADIO_TEMP_DIR"] = str(tmp_path / "elsewhere")
+    temp.use_for_gradio()
+    temp.use_for_gradio()
+    assert tmp_path / "elsewhere" == temp.page.parent
+    assert temp.page.is_dir()
+
+
+def test_a_clock_that_jumps_ahead_removes_no_upload(temp, monkeypatch):
+    path, real = upload(temp, "a.zip", ANNA), time.time
+    temp.keep_clean(24 * HOUR, every_seconds=0.01)
+
+    monkeypatch.setattr(time, "time", lambda: real() + 48 * HOUR)
+    for name in ("first", "second"):  # once the second has gone, all was looked at after the clock had jumped
+        left = temp.folder / "work" / f"work-{name}"
+        left.mkdir(parents=True)
+        make_old(left, 96 * HOUR)  # two days before the clock jumped
+        wait_for(lambda left=left: not left.exists())
+
+    assert path.exists()
+    temp.clean = lambda *_: Event().wait()  # so that the thread works no more
+
+
+def test_a_link_among_the_uploads_is_what_it_leads_to(temp, tmp_path):
+    (tmp_path / "secret").touch()
+    path = temp.page / "hash" / "link"
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "secret")
+    temp.own(path, ANNA.id)
+
+    assert not temp.owns(path, ANNA)
+
+
+def test_what_is_old_goes_and_what_is_new_stays(temp):
+    old, new = upload(temp, "old.zip", ANNA), upload(temp, "new.zip", ANNA)
+    make_old(temp.folder, 3 * HOUR)
+    os.utime(new)
+
+    temp.clean(2 * HOUR)
+
+    assert (False, True) == (old.exists(), new.exists())
+    assert (False, True) == (temp.owns(old, ANNA), temp.owns(new, ANNA))
+
+
+def test_a_folder_of_work_is_removed_with_the_block(temp):
+    with temp.work() as folder:
+        (folder / "unpacked").write_bytes(b"x")
+        assert folder.is_relative_to(temp.folder / "work")
+
+    assert not folder.exists()
+
+
+def test_work_of_an_app_that_was_killed_goes_once_it_is_old_and_nothing_of_others(temp):
+    with temp.work() as mine:
+        names = (mine.name, "work-left", "projects")
+        for name in names[1:]:
+            (temp.folder / "work" / name).mkdir()
+            make_old(temp.folder / "work" / name, 3 * HOUR)
+
+        temp.clean(2 * HOUR)
+
+        assert [True, False, True] == [(temp.folder / "work" / name).exists() for name in names]
+
+
+def test_where_nothing_can_be_written_work_has_a_folder_of_the_system(tmp_path):
+    (tmp_path / "home").write_text("a file")
+
+    with TempHome(tmp_path / "home").work() as folder:
+        assert folder.is_dir()
+        assert not folder.is_relative_to(tmp_path / "home")
+
+
+def copy_of(temp: TempHome, number: int, age: float) -> Path:
+    path = Path(f"{temp.copies}{number}") / "adapter" / "adapter_model.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x" * 10**6)
+    make_old(path.parents[1], age)
+    return path
+
+
+def test_of_the_adapters_from_the_hub_the_newest_few_stay_and_uploads_are_no_such(temp):
+    kept = upload(temp, "mine.zip", ANNA)
+    make_old(kept.parent, 10 * HOUR)
+    copies = [copy_of(temp, number, age=60 * number) for number in range(KEPT_COPIES + 2)]
+
+    temp.drop_copies()
+
+    assert [True] * KEPT_COPIES + [False] * 2 == [path.is_file() for path in copies]
+    assert kept.is_file()
+
+
+@pytest.fixture
+def made(temp, tmp_path):
+    """made(visitor, size): a new download, newer than all that were made before."""
+    count = 0
+
+    def make(visitor, size=10, most_bytes=float("inf")):
+        nonlocal count
+        count += 1
+        (written := tmp_path / f"{count}.zip").write_bytes(b"x" * size)
+        path = temp.keep_download(written, visitor, most_bytes)
+        os.utime(path.parent, (time.time() - 1000 + count,) * 2)
+        return path
+
+    return make
+
+
+def there(paths):
+    return [path for path in paths if path.exists()]
+
+
+def test_a_download_is_a_file_of_its_name_in_a_folder_that_nobody_can_guess(temp, made):
+    path = made(ANNA, 7)
+
+    assert temp.is_download(path)
+    assert "1.zip" == path.name
+    assert 7 == path.stat().st_size
+    assert 32 < len(path.parent.name)
+
+
+def test_only_the_newest_few_of_a_visitor_stay(temp, made):
+    bens = made(BEN)
+    annas = [made(ANNA) for _ in range(KEPT + 2)]
+
+    assert annas[-KEPT:] == there(annas)
+    assert bens.exists()
+    assert KEPT + 1 == len(list(temp.page.iterdir()))
+
+
+def test_they_are_no_more_bytes_than_a_visitor_may_have(made):
+    small, medium, last = made(ANNA, 10, 100), made(ANNA, 60, 100), made(ANNA, 35, 100)
+
+    assert [medium, last] == there([small, medium, last])
+
+
+def test_a_full_server_removes_the_oldest_downloads_of_whoever_asked_for_them(temp, made):
+    first, second, third = made(ANNA, MB // 2), made(BEN, MB // 4), made(CARL, MB // 4)
+
+    left = temp.require_room(1, coming_bytes=MB // 3)
+
+    assert [second, third] == there([first, second, third])
+    assert MB - MB // 3 - MB // 2 == left
+
+
+def test_the_oldest_of_who_has_most_makes_room_first_whoever_came_first(temp):
+    small = upload(temp, "small", ANNA, 200_000, age=500)
+    old, new = upload(temp, "old", BEN, 400_000, age=60), upload(temp, "new", BEN, 400_000, age=30)
+
+    left = temp.require_room(1, coming_bytes=300_000)
+
+    assert [small, new] == there([small, old, new])
+    assert 100_000 == left
+
+
+def test_what_has_just_come_stays_and_counts_for_its_visitor(temp):
+    files = upload(temp, "old", BEN, 300_000, age=60), upload(temp, "just come", BEN, 400_000)
+    files = *files, upload(temp, "a", ANNA, 300_000, age=500)
+
+    temp.require_room(1, coming_bytes=200_000)
+    assert [*files[1:]] == there(files)
+
+    with pytest.raises(LimitError, match="all of the 1 MB that this server has for them"):
+        temp.require_room(1, coming_bytes=700_000)
+    assert [*files[1:]] == there(files)
+
+
+def test_the_same_content_by_another_name_stays(temp):
+    old = upload(temp, "a", ANNA, 600_000, age=60)
+    same = old.with_name("b")
+    same.write_bytes(b"x" * 400_000)
+    temp.own(same, "ben")
+
+    temp.require_room(1, coming_bytes=500_000)
+
+    assert [same] == there([old, same])
