@@ -7,15 +7,14 @@ import pytest
 
 from rankviz.errors import (
     InvalidSettingError,
-    NotInstalledError,
     NotYoursError,
     PublishError,
     RunNotFoundError,
 )
-from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
+from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination
 from rankviz.visitor import HOST, acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, publish
-from tests.support.engines.hub_stand_in import EXPIRED, TOKEN, Repository
+from tests.support.engines.hub_stand_in import TOKEN
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.published import FOLDER_OF_THE_BASE, trained
 from tests.support.web.visitors import ADMIN, ANN, BEN
@@ -77,13 +76,6 @@ def test_publishing_again_updates_the_repository_and_leaves_out_files_that_are_n
     assert b"mine" == repository.files["notes.txt"]
 
 
-def test_what_is_to_be_private_never_goes_into_a_public_repository(api, hub, sweep):
-    hub.repositories["datasets/alice/ranks"] = Repository(private=False)
-
-    with pytest.raises(PublishError, match="public already, and you chose private: choose public or another name"):
-        publish(api, sweep.sweep_id)
-
-
 def test_a_refusal_of_the_hub_is_one_sentence_without_the_token(api, hub, sweep):
     hub.faults["/commit/"] = (403, f"said {TOKEN} to you")
 
@@ -91,13 +83,6 @@ def test_a_refusal_of_the_hub_is_one_sentence_without_the_token(api, hub, sweep)
         publish(api, sweep.sweep_id)
 
     assert 'room in alice\'s storage. The Hub says: "said ... to you"' in str(refusal.value)
-
-
-def test_a_token_that_the_hub_does_not_know_and_an_owner_of_somebody_else_are_refused(api, hub, sweep):
-    with pytest.raises(PublishError, match="does not accept this token"):
-        publish(api, sweep.sweep_id, token=Token(EXPIRED))
-    with acting_as(ANN), pytest.raises(PublishError, match="token may not do this in bob"):
-        api.sinks.publish(sweep.sweep_id, Destination(to=DATASET, name="bob/ranks"), ALICES)
 
 
 def test_only_the_owner_publishes_not_who_reads_it_by_a_link_nor_the_admin(api, sweep):
@@ -155,15 +140,3 @@ def test_weights_outside_the_runs_folder_are_not_published(api, hub, sweep, tmp_
 def test_names_that_cannot_be_are_refused(place, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
         Destination(**place).validate()
-
-
-def test_trackio_says_that_it_is_missing_and_how_to_add_it_to_whoever_can(api, sweep, monkeypatch):
-    from rankviz import installed
-
-    monkeypatch.setattr(installed, "has_trackio", lambda: False)
-
-    with acting_as(HOST), pytest.raises(NotInstalledError, match=r"pip install '\.\[trackio\]'"):
-        installed.require_trackio()
-    with acting_as(ANN), pytest.raises(NotInstalledError, match=r"Trackio, which this page does not have\.$"):
-        api.sinks.check(sweep.sweep_id, Destination(to=TRACKIO, name="ranks"), ALICES)
-    assert (DATASET, ADAPTER) == api.sinks.offered()

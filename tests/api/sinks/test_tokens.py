@@ -4,13 +4,11 @@ import os
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.errors import InvalidSettingError
 from rankviz.sinks import Token
 from rankviz.visitor import acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, SERVERS, everything_below, processes, publish, wait_until
 from tests.support.engines.hub_stand_in import TOKEN
-from tests.support.runs.published import trained
 from tests.support.web.visitors import ANN
 
 
@@ -58,20 +56,6 @@ def test_on_a_shared_page_the_servers_own_login_is_never_used(api, hub, sweep, m
 
     assert not api.sinks.has_login()
     assert {TOKEN} == hub.tokens
-
-
-def test_on_ones_own_machine_its_login_is_used_when_that_is_chosen_and_not_otherwise(tmp_path, hub, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    api = Api(home=tmp_path / "home", shared=False)
-    sweep = trained(api)
-
-    with pytest.raises(InvalidSettingError, match="Give a Hugging Face token with the right to write, or use this"):
-        api.sinks.publish(sweep.sweep_id, PLACE)
-    api.sinks.publish(sweep.sweep_id, PLACE, use_login=True)
-
-    assert api.sinks.has_login()
-    assert {TOKEN} == hub.tokens
-    assert "datasets/alice/ranks" in hub.repositories
 
 
 @pytest.mark.parametrize("value", ["", "short", "hf_with a space in it", "hf_line\nbreak12345", "ü" * 20, "x" * 501])
