@@ -169,21 +169,6 @@ def test_a_zip_with_checkpoints_gives_the_adapter_at_its_top(tmp_path):
     assert 8 == read_adapter([tmp_path / "all.zip"]).config.lora_alpha
 
 
-def test_the_steps_of_a_trainer_state_beside_the_weights_are_read(tmp_path):
-    folder = two_blocks(tmp_path / "checkpoint-400")
-    assert spectrum(read_adapter([folder])).training_steps is None
-
-    (folder / "trainer_state.json").write_text(json.dumps({"global_step": 400, "log_history": []}))
-
-    ways = [
-        read_adapter([folder]),
-        read_adapter([zip_of(folder, tmp_path / "mine.zip")]),
-        read_adapter([folder / WEIGHTS]),
-        read_adapter([folder / WEIGHTS, folder / "adapter_config.json", folder / "trainer_state.json"]),
-    ]
-    assert [400] * 4 == [spectrum(each).training_steps for each in ways]
-
-
 NAMES = [
     f"{top}.layers.{block}.{part}"
     for top in ("model", "model.language_model", "transformer")
