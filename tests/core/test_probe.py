@@ -5,10 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.core.probe import (
     DepthLine,
-    ProbeQuestion,
     ProbeRecord,
     ProbeSummary,
     as_json,
@@ -23,7 +21,6 @@ from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore
 from tests.support.processes.workers import states, supervise, sweep, worker
 from tests.support.runs.probes import API, MIB, measured, request
-from tests.support.runs.toy import ASSETS
 
 
 def test_two_depths_make_a_line_that_goes_through_both():
@@ -196,11 +193,3 @@ def test_a_probe_waits_its_turn_behind_runs_and_lands_in_the_same_store(store):
         again.get("probe-1")
     with pytest.raises(RunNotFoundError):
         again.probe(run_ids[0])
-
-
-def test_a_model_that_is_not_there_or_targets_that_are_not_in_it_are_refused_before_anything_is_queued(tmp_path):
-    api = Api(home=tmp_path / "home", assets=ASSETS)
-
-    with pytest.raises(InvalidSettingError, match="c_attn"):
-        api.probes.start(ProbeQuestion(model_id="gpt2"))
-    assert not (tmp_path / "home").exists()

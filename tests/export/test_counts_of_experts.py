@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.lora.config import MOE_SCHEMES, UNSLOTH_SEVEN
+from rankviz.core.lora.config import UNSLOTH_SEVEN
 from rankviz.core.model.towers import LOADED_WHOLE
 from rankviz.errors import InvalidSettingError
 from rankviz.export import write
@@ -50,28 +50,6 @@ def test_peft_trains_the_count_of_the_file(family, targets, rank):
     assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
 
 
-@pytest.mark.parametrize(("framework", "rank"), first_quick([("unsloth", "r"), ("trl", "r"), ("trl", 3)]))
-@pytest.mark.parametrize("scheme", [scheme for scheme in MOE_SCHEMES if scheme != "default"])
-@pytest.mark.parametrize("family", [family for family, model in BY_FAMILY.items() if model.peft_remap])
-def test_peft_trains_the_count_of_the_file_with_every_scheme(family, scheme, framework, rank):
-    """Of the families whose targets PEFT rewrites."""
-    model = BY_FAMILY[family]
-    question = questions.question(model.id, framework=framework, moe_scheme=scheme, expert_rank=rank)
-    files = {name: write(model, question, R, name) for name in FORMATS}
-
-    assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
-
-
-@pytest.mark.parametrize("family", ["deepseek_v2", "qwen3_next"])
-def test_experts_alone_need_no_name_of_a_module(family):
-    model = BY_FAMILY[family]
-    question = questions.question(model.id, target_modules=UNSLOTH_SEVEN[4:])
-    files = {name: write(model, question, R, name) for name in FORMATS}
-
-    assert {()} == {names_in(name, file.text)[0] for name, file in files.items()}
-    assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
-
-
 def test_a_tool_without_rank_pattern_says_so_and_states_its_own_count():
     qwen = BY_FAMILY["qwen3_moe"]
     of_rank_r, divided = (
@@ -80,12 +58,6 @@ def test_a_tool_without_rank_pattern_says_so_and_states_its_own_count():
 
     assert stated({"llamafactory": of_rank_r}) == stated({"llamafactory": divided})
     assert "LLaMA-Factory has no setting for rank_pattern, so with this file experts have rank r." in divided.notes
-
-
-def test_axolotl_needs_a_whole_alpha_of_experts():
-    qwen = BY_FAMILY["qwen3_moe"]
-    with pytest.raises(InvalidSettingError, match="Axolotl needs whole numbers in lora_alpha_pattern"):
-        write(qwen, questions.question(qwen.id, alpha="5", expert_rank=1), R, "axolotl")
 
 
 def stated(files):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.dataset.rows import answers_in, with_ends
-from tests.support.models.tiny_llama import CHAT_TEMPLATE, MARK, save_tokenizer
+from tests.support.models.tiny_llama import MARK, save_tokenizer
 
 pytestmark = pytest.mark.torch  # templates and tokenizers are there with the trainer
 
@@ -77,39 +77,8 @@ def test_each_answer_is_learned_with_the_token_that_ends_it_whatever_the_templat
     assert 38 == len(known)
 
 
-@pytest.mark.parametrize("name", ["qwen2_5", "llama3", "gemma3", "cohere"])
-def test_the_same_is_learned_as_by_the_training_template_that_trl_has_for_it(tokenizer_of, name):
-    training = Path(__import__("trl").__file__).parent / "chat_templates" / f"{name}_training.jinja"
-    theirs = tokenizer_of(training.read_text(encoding="utf-8")).apply_chat_template(
-        CHAT, return_assistant_tokens_mask=True, return_dict=True
-    )
-
-    tokenizer = tokenizer_of(templates()[name])
-    text, answers = answers_in(CHAT, tokenizer)
-    ids, mask = with_ends(text, answers, tokenizer, True)
-
-    def words(ids, mask):
-        return tokenizer.decode([token for token, known in zip(ids, mask, strict=True) if known]).replace("\n", "")
-
-    assert words(theirs["input_ids"], theirs["assistant_masks"]) == words(ids, mask)
-
-
 def test_where_the_template_writes_no_end_the_last_answer_ends_with_the_end_token(tokenizer_of):
     tokenizer = tokenizer_of(GLM_4)
 
     assert ["abc<|user|>", f"assistant{END}"] == learned(tokenizer, CHAT)
     assert [f"abc{END}"] == learned(tokenizer, CHAT[:2])
-
-
-def test_answers_that_are_given_are_not_learned(tokenizer_of):
-    assert [f"assistant{END}"] == learned(tokenizer_of(CHAT_TEMPLATE), CHAT, given=3)
-
-
-def test_a_base_model_learns_each_answer_under_its_heading_and_where_the_last_ends(tokenizer_of):
-    assert ["abc", f"assistant{END}"] == learned(tokenizer_of(None), CHAT)
-
-
-@pytest.mark.parametrize("name", PARTS_ALONE)
-def test_a_template_that_leaves_answers_out_is_an_error(tokenizer_of, name):
-    with pytest.raises(Exception, match=r"leaves out answers|has no attribute 'text'"):
-        learned(tokenizer_of(templates()[name]), CHAT)

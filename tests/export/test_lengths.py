@@ -8,13 +8,6 @@ from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.export import FORMATS
 
 
-def test_steps_are_as_asked_or_what_the_tokens_come_to(api):
-    tokens = TrainingSetup(tokens=1_000_000, per_device_train_batch_size=2, max_length=1000)
-
-    # 2 · 4 · 1000 tokens a step.
-    assert "max_steps=125," in api.exports.write(Question(model_id="Qwen/Qwen3-4B", training=tokens), 8).text
-
-
 @pytest.mark.parametrize(
     ("name", "epochs", "length"),
     [("axolotl", "num_epochs", "sequence_len"), ("llamafactory", "num_train_epochs", "cutoff_len")],
@@ -40,22 +33,3 @@ def test_a_file_says_how_many_steps_its_held_out_rows_leave(api, name):
     )
     assert 1 == sum(note.startswith(held_out) for note in written.notes)
     assert "holds out 250 of 5,000 examples" in written.text
-
-
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "adapter-config"])
-def test_a_file_that_truncates_says_so_in_the_words_of_the_estimate(api, name):
-    data = TrainingData(examples=5000, longest_tokens=6683, epochs=1, longest_is_upper=True)
-    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
-    written = api.exports.write(question, 8, name)
-
-    sentence = "Examples above the maximum length of 2,048 tokens are truncated: the longest may have up to 6,683."
-    (note,) = [note for note in written.notes if note.startswith(sentence)]
-    assert note in api.estimates.estimate(question).estimate.notes
-    assert sentence in written.text.replace("\n# ", " ")
-
-
-def test_a_file_that_truncates_nothing_says_nothing_of_it(api):
-    data = TrainingData(examples=5000, longest_tokens=2048, epochs=1)
-    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
-
-    assert "Examples above" not in api.exports.write(question, 8, "script").text

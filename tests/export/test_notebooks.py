@@ -23,19 +23,6 @@ def test_the_notebook_is_valid_and_its_code_is_the_scripts(framework):
         compile(code, "cell", "exec")
 
 
-def test_a_notebook_for_colab_is_valid_and_says_how_to_open_it_and_asks_for_the_file():
-    book = nbformat.reads(colab(made(notes=("Something is otherwise.",))), as_version=4)
-    nbformat.validate(book)
-    code = [cell.source for cell in book.cells if cell.cell_type == "code"]
-
-    assert "File > Upload notebook" in book.cells[0].source
-    assert "Something is otherwise." in book.cells[0].source
-    assert "T4" == book.metadata.colab.gpuType
-    assert code[0].startswith("from importlib.metadata import version")
-    assert "data_file = next(iter(files.upload()))" in code[1]
-    assert "files.download" in code[-1]
-
-
 @pytest.mark.parametrize("written", [notebook, colab])
 def test_names_are_defined_before_a_cell_uses_them(written):
     """From top to bottom: what a cell loads, it or one before has bound, or Python itself."""

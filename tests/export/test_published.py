@@ -7,7 +7,6 @@ import yaml
 
 from rankviz.catalog.models import load_model
 from rankviz.export import write
-from rankviz.export.recipe import published
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS
 
@@ -43,21 +42,6 @@ def test_the_script_dequantizes_with_the_class_of_the_checkpoint(model_id, name,
     assert "BitsAndBytesConfig" not in export.text
     (note,) = (note for note in export.notes if "is published in" in note)
     assert ("bit, so the estimate of memory does not apply" in note) is (precision != "bf16")
-
-
-def test_the_note_has_the_size_and_the_checkpoint_that_can_be_quantized():
-    (note,) = (each for each in written("mistralai/Ministral-3-3B-Instruct-2512").notes if "published" in each)
-
-    # 3,429,006,336 parameters of 2 bytes.
-    assert "published in FP8. Training loads it dequantized to 16 bit: 6.39 GiB of weights." in note
-    assert "For 4 bit, choose unsloth/Ministral-3-3B-Instruct-2512." in note
-
-
-@pytest.mark.parametrize("stored", [[1], "x", 1, None, {}, {"quant_method": "bitsandbytes"}])
-def test_a_folder_whose_config_says_nothing_of_it_counts_as_in_16_bit(tmp_path, stored):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "quantization_config": stored}))
-
-    assert published(str(tmp_path)) is None
 
 
 def test_axolotl_dequantizes_too_and_unsloth_loads_its_own_checkpoint():

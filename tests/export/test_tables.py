@@ -10,11 +10,10 @@ from rankviz import __version__
 from rankviz.api import Api
 from rankviz.api.runs.stored import run_json
 from rankviz.core.cost.question import Question
-from rankviz.errors import InvalidSettingError, NotYoursError, UserError
-from rankviz.export.tables import Table, ranks_table, runs_table, write_table
+from rankviz.errors import NotYoursError
+from rankviz.export.tables import ranks_table, runs_table, write_table
 from rankviz.ui.parts import charts
 from rankviz.visitor import acting_as
-from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
 from tests.support.web.visitors import ANN, BEN
 
@@ -70,15 +69,6 @@ def test_parquet_keeps_types_and_carries_the_sources_in_its_metadata(ranks, tmp_
     assert about["basis"] == table["basis"][0].as_py()
 
 
-def test_what_is_not_known_is_an_empty_cell(api, tmp_path):
-    answer = api.estimates.estimate(questions.question("gpt2", target_modules="all-linear", framework="peft"))
-    table = ranks_table(answer.estimate, answer.basis)
-
-    (row,) = rows_of(write_table(table, "csv", tmp_path))
-    assert ("", "", "") == (row["gpu"], row["usd"], row["price_source"])
-    assert [None] == pq.read_table(write_table(table, "parquet", tmp_path))["gpu"].to_pylist()
-
-
 def test_measured_runs_say_where_and_by_which_versions_they_were_measured(measured, tmp_path):
     rows = rows_of(write_table(measured, "csv", tmp_path))
 
@@ -93,23 +83,6 @@ def test_measured_runs_say_where_and_by_which_versions_they_were_measured(measur
     assert "305280" == first["trainable_parameters"] == first["estimate_adapter_parameters"]
     assert first["loss_after"].startswith("1.38838")
     assert first["measured_at"].startswith("2026-11-25T")
-
-
-@pytest.mark.parametrize(
-    ("rows", "kind", "sentence"),
-    [([{"r": 8}], "xlsx", "choose csv or parquet"), ([], "csv", "nothing in this table yet")],
-)
-def test_a_file_that_cannot_be_made_says_why(tmp_path, rows, kind, sentence):
-    with pytest.raises(InvalidSettingError, match=sentence):
-        write_table(Table(name="t", rows=rows), kind, tmp_path)
-
-
-def test_a_sweeps_runs_are_named_after_it_and_without_one_the_page_says_so(api):
-    sweep = api.runs.recorded()[0]
-
-    assert f"sweep-{sweep.sweep_id}" == charts.sweep_runs(api, sweep_id=sweep.sweep_id).name
-    with pytest.raises(UserError, match="No sweep yet: train one to download its runs"):
-        charts.sweep_runs(api, sweep_id="")
 
 
 def test_the_runs_of_a_sweep_that_another_opened_are_shown_and_not_exported(tmp_path):

@@ -39,12 +39,6 @@ def test_a_text_tower_that_is_loaded_with_the_rest_is_reached_by_a_pattern(frame
     assert "keeps to the text tower" in comments
 
 
-def test_unsloth_and_models_of_text_alone_are_given_names():
-    for text in (script(made("google/gemma-3-4b-it", "unsloth")), script(made("Qwen/Qwen3-4B"))):
-        assert 'target_modules=["q_proj", ' in text
-        assert "AutoModelForImageTextToText" not in text
-
-
 @pytest.mark.torch
 def test_the_class_that_loads_it_makes_the_architecture_that_was_counted():
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText

@@ -6,18 +6,16 @@ import os
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
 from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.run_time import DeviceTime, Rent
 from rankviz.errors import PublishError
 from rankviz.sinks import TRACKIO, Destination
 from rankviz.sinks.files import RunFacts, SweepFacts
-from rankviz.sinks.trackio import config, send
+from rankviz.sinks.trackio import send
 from tests.support.engines.hub_stand_in import hub_stand_in
 from tests.support.runs.finished_runs import plain_sweep
 from tests.support.runs.published import trained
@@ -69,14 +67,6 @@ def there(name, made_by="RankViz"):
     return run, deleted
 
 
-def test_a_run_is_named_by_its_id_and_grouped_by_its_sweep():
-    trackio = sent(Recorder(), facts({4: 2.0, 16: 1.5}))
-
-    assert [("s1-001-r4", "s1"), ("s1-002-r16", "s1")] == [(i["name"], i["group"]) for i in trackio.inits]
-    assert 2 == trackio.finished
-    assert {"never"} == {i["resume"] for i in trackio.inits}
-
-
 def test_the_loss_is_logged_by_step_between_the_evaluations_of_the_base_and_of_the_adapter():
     trackio = sent(Recorder())
 
@@ -85,17 +75,6 @@ def test_the_loss_is_logged_by_step_between_the_evaluations_of_the_base_and_of_t
     assert 7.5 == steps[0]["eval/loss"]
     assert (5.0, 4.0) == (steps[1]["train/loss"], steps[2]["train/loss"])
     assert (2.0, 2 * 2**30) == (steps[2]["eval/loss"], steps[2]["memory/peak_bytes"])
-
-
-def test_the_configuration_holds_settings_cost_verdict_and_environment():
-    spent = {"time": DeviceTime(seconds=60.0), "rent": Rent(usd=0.4, is_whole=True, limit_usd=None)}
-    values = config(facts().runs[0], replace(facts(), **spent))
-
-    assert (BASE, 4, 1e-3, 10.0) == tuple(values[k] for k in ("base_model", "r", "learning_rate", "train_seconds"))
-    assert (60.0, 0.4, True) == tuple(values[f"sweep_{k}"] for k in ("device_seconds", "usd", "usd_is_whole"))
-    assert "r = 4 is best." == values["verdict"]
-    assert "a CPU" == values["environment"]["device_name"]
-    json.dumps(values)
 
 
 def test_a_run_that_the_project_has_already_is_replaced():
@@ -114,11 +93,6 @@ def test_a_run_of_this_name_that_somebody_else_made_stays():
     with pytest.raises(PublishError, match="that RankViz did not send: choose another project"):
         sent(Recorder([run]))
     assert [] == deleted
-
-
-def test_what_trackio_could_not_send_to_a_space_is_no_success():
-    with pytest.raises(PublishError, match="could not send everything to alice/space: still starting"):
-        sent(Recorder(warns="still starting"), space_id="alice/space", private=True)
 
 
 @pytest.mark.skipif(find_spec("trackio") is None, reason="Trackio is not installed")

@@ -33,7 +33,6 @@ from rankviz.worker.introspect.layers import layers_of
 from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
-
 R = 4
 QKVO = UNSLOTH_SEVEN[:4]
 EXPERT_LISTS = (

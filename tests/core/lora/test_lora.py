@@ -22,19 +22,10 @@ from rankviz.errors import InvalidSettingError
 from tests.support.runs.toy import ASSETS, ATTENTION, EXPERTS, MLP, TOY, TOY_MOE, layer, model
 
 HEAD = LinearLayer(path="lm_head", in_features=16, out_features=100, kind="lm_head", part="head")
-
-
 WITH_HEAD = model((*ATTENTION, *MLP, HEAD), output_embedding="lm_head", total_parameters=10_000)
-
-
 UNTIED = replace(WITH_HEAD, tie_word_embeddings=False, config_ties=False, id="toy/untied")
-
-
 ROUTER = layer("mlp.gate.weight", 16, 4, part="other", kind="router")
-
-
 SHARED = tuple(replace(each, path=each.path.replace("mlp.", "mlp.shared_expert.")) for each in MLP)
-
 
 REMAPPED = model(
     (*ATTENTION, ROUTER, *EXPERTS, *SHARED),
@@ -394,13 +385,8 @@ def tensors(**shapes: tuple[int, ...]) -> tuple[OwnTensor, ...]:
 
 
 NORM = PlainModule(path="model.layers.{}.input_layernorm", tensors=tensors(weight=(16,)), blocks=(0, 1), is_norm=True)
-
-
 LAST_NORM = PlainModule(path="model.norm", tensors=tensors(weight=(16,)), is_norm=True)
-
-
 GATE = PlainModule(path="model.layers.{}.mlp.gate", tensors=tensors(weight=(4, 16), bias=(4,)), blocks=(0, 1))
-
 
 FUSED = PlainModule(
     path="model.layers.{}.mlp.experts",
@@ -409,14 +395,12 @@ FUSED = PlainModule(
     blocks=(0, 1),
 )
 
-
 NORMED = replace(
     UNTIED,
     id="toy/normed",
     plain_modules=(NORM, LAST_NORM),
     other_modules=("model", "model.layers", "model.layers.{}", "model.layers.{}.mlp", NORM.path, LAST_NORM.path),
 )
-
 
 ROUTED = replace(TOY_MOE, id="toy/routed-moe", model_type="qwen3_moe", plain_modules=(GATE, FUSED))
 

@@ -6,7 +6,6 @@ import json
 import pytest
 
 from rankviz.dataset import read
-from rankviz.dataset.rows import REQUIRED, ROLES
 from rankviz.export.script import TOKENS, templates
 from tests.support.models.tiny_llama import save_tokenizer
 
@@ -86,43 +85,6 @@ def test_each_form_is_found_by_its_columns_and_its_answers_are_learned_with_thei
     assert [answer] * 3 == learned(names)
 
 
-def test_forms_and_roles_are_those_that_rankviz_reads():
-    text = (
-        templates().get_template("data.py.jinja").render(held_out_share=0.25, seed=3407, max_length=256, tokens=TOKENS)
-    )
-
-    assert list(REQUIRED) == list(ROWS)
-    assert f"ROLES = {json.dumps(ROLES)}" in text
-    assert all(f'"{form}": {json.dumps(columns)}' in text for form, columns in REQUIRED.items())
-
-
-@pytest.mark.parametrize("template", [True, False])
-def test_turns_after_the_last_answer_are_left_out(tmp_path, tokenizer, template):
-    path = write(tmp_path, {"messages": [*CHAT, {"role": "user", "content": "thanks bye"}]}, "jsonl")
-    if not template:
-        tokenizer = tokenizer.__class__.from_pretrained(tokenizer.name_or_path)
-        tokenizer.chat_template = None
-
-    names = run(path, tokenizer)
-
-    assert {"messages": CHAT, "given": 0} == names["rows"]["train"][0]
-    assert "bye" not in tokenizer.decode(names["data"]["train"][0]["input_ids"])
-    assert ["A<|im_end|>"] * 3 == learned(names)
-
-
-def test_of_prompt_and_completion_as_messages_the_completion_alone_is_learned(tmp_path, tokenizer):
-    row = {"prompt": [*CHAT, {"role": "user", "content": "Now B."}], "completion": [{**CHAT[1], "content": "B"}]}
-
-    names = run(write(tmp_path, row, "jsonl"), tokenizer)
-
-    assert ["B<|im_end|>"] * 3 == learned(names)
-
-
-def test_columns_of_no_form_are_named_with_what_to_do(tmp_path, tokenizer):
-    with pytest.raises(ValueError, match=r"has the columns \['question'\]. Rename them to one form of"):
-        run(write(tmp_path, {"question": "?"}, "jsonl"), tokenizer)
-
-
 def test_rows_that_are_truncated_are_counted_and_prompts_that_fill_it_all_are_an_error(tmp_path, tokenizer, capsys):
     path = write(tmp_path, {"prompt": "0123456", "completion": "789"}, "jsonl")
 
@@ -161,13 +123,3 @@ def test_a_row_is_trained_as_rankviz_reads_it(tmp_path, tokenizer, kind):
 
     assert (example.prompt, example.completion) == (trained.get("prompt", ""), trained.get("completion", ""))
     assert list(example.messages) == [(turn["role"], turn["content"]) for turn in trained.get("messages", [])]
-
-
-@pytest.mark.parametrize("kind", ["an answer first", "an empty prompt"])
-def test_rows_without_a_prompt_are_trained_and_show_no_answers(tmp_path, tokenizer, kind):
-    names = run(write(tmp_path, AS_READ[kind], "jsonl"), tokenizer)
-
-    exec(templates().get_template("asked.py.jinja").render(shown_rows=4, new_tokens=8), names)
-
-    assert ["A<|im_end|>"] * 3 == learned(names)
-    assert [] == names["before"]

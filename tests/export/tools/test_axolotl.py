@@ -4,7 +4,6 @@ import pytest
 import yaml
 
 from rankviz.core.cost.setup import TrainingData
-from rankviz.errors import InvalidSettingError
 from rankviz.export.axolotl import FORMS, VERSION, axolotl
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.models.tiny_llama import save_tokenizer
@@ -159,40 +158,6 @@ def test_it_carries_the_chosen_values():
     assert "truncate" == values["excess_length_strategy"]
 
 
-def test_a_16_bit_base_takes_plain_lora_and_all_linear_is_axolotls_own():
-    values = config(precision="bf16", target_modules="all-linear", modules_to_save=("lm_head",))
-
-    assert "lora" == values["adapter"]
-    assert not {"load_in_4bit", "load_in_8bit", "lora_target_modules"} & set(values)
-    assert values["lora_target_linear"] is True
-    assert ["lm_head"] == values["lora_modules_to_save"]
-
-
-def test_a_chat_model_is_given_chats_through_its_own_template():
-    values = config()
-
-    (rows,) = values["datasets"]
-    assert ("chat_template", "tokenizer_default") == (rows["type"], rows["chat_template"])
-    assert (["assistant"], "turn") == (rows["roles_to_train"], rows["train_on_eos"])
-    assert ["<|im_end|>"] == values["eot_tokens"]
-    assert ["<end_of_turn>"] == config(**GEMMA)["eot_tokens"]
-    assert "eot_tokens" not in config(model_id="mistralai/Mistral-7B-Instruct-v0.3", model_type="mistral")
-
-
-def test_it_says_what_it_is_and_what_rankviz_can_not_say_of_it():
-    text = axolotl(made(framework="trl", notes=("Something is otherwise.",)))
-
-    assert text.startswith(f"# LoRA r = 8, alpha = 16 on Qwen/Qwen3-4B, for Axolotl {VERSION}")
-    assert "1,234 trainable parameters" in text
-    assert "not of Axolotl" in text
-    assert "# Something is otherwise.\n" in text
-
-
-def test_half_an_alpha_is_refused_since_axolotl_has_whole_ones():
-    with pytest.raises(InvalidSettingError, match=r"whole number as lora_alpha \(got 2\.5\)"):
-        axolotl(made(lora_alpha=2.5))
-
-
 @pytest.mark.torch
 def test_the_version_is_the_one_that_is_checked():
     assert f"axolotl=={VERSION}" == AXOLOTL[0]
@@ -227,25 +192,3 @@ def test_axolotls_own_code_learns_the_answers_with_their_end_token(learned):
 @pytest.mark.parametrize("form", ROWS_OF)
 def test_axolotls_own_code_learns_the_answers_of_each_form_with_their_end(learned, form, model):
     assert LEARNED.get(form, "abc<|im_end|>") == learned[f"{model} {form}"]
-
-
-@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])
-@pytest.mark.parametrize("form", FORMS)
-def test_data_that_are_known_set_the_file_and_its_form(form, ending):
-    (rows,) = config(data=TrainingData(form=form, file_name=f"mine.{ending}"))["datasets"]
-
-    assert (f"mine.{ending}", "json" if ending == "jsonl" else ending) == (rows["path"], rows["ds_type"])
-    assert FORMS[form] == {key: rows[key] for key in FORMS[form]}
-
-
-def test_a_template_that_writes_no_end_is_said():
-    """GLM-4 writes nothing behind an answer, and Axolotl adds nothing there."""
-    text = axolotl(made(framework="trl", model_id="THUDM/GLM-4-9B-0414", model_type="glm4"))
-
-    assert "are learned without an end" in text.replace("\n# ", " ")
-    assert "with the token that ends them" not in text.replace("\n# ", " ")
-
-
-@pytest.mark.torch
-def test_the_check_sees_a_turn_that_never_ends(learned):
-    assert "abcxyz" == learned["other end, not said"]

@@ -100,14 +100,6 @@ def test_unsloth_is_left_out_since_it_refuses_what_llamafactory_makes_of_the_nam
     assert "so use_unsloth is false: PEFT trains " in comments
 
 
-def test_a_tower_that_was_not_asked_for_stays_frozen():
-    """Unsloth's names reach the text tower alone; q_proj is in both towers of Gemma 3."""
-    files = {targets: yaml.safe_load(written("google/gemma-3-4b-it:whole", targets).text) for targets in TARGETS}
-
-    assert "freeze_vision_tower" not in files["unsloth"]
-    assert files["all-linear"]["freeze_vision_tower"] is False
-
-
 @pytest.mark.torch
 def test_the_families_and_their_towers_are_those_that_llamafactory_knows(real):
     ours = {name: [sorted(keys) for keys in each] for name, each in COMPOSITES.items()}

@@ -1,15 +1,9 @@
 """The YAML for LLaMA-Factory: it carries the chosen values, and says in comments what it has no word for."""
 
-import json
-from typing import get_args
-
 import pytest
-import yaml
 
-from rankviz.core.cost.setup import Form, TrainingData
-from rankviz.errors import InvalidSettingError
 from rankviz.export import chat
-from rankviz.export.llamafactory import VERSION, dataset_info, entry, llamafactory, trains_with_unsloth
+from rankviz.export.llamafactory import VERSION, llamafactory
 from tests.export.tools.llamafactory_files import config
 from tests.support.models.recipes import made
 from tests.support.models.tool_wheels import LLAMAFACTORY
@@ -85,50 +79,6 @@ def test_a_model_that_is_not_listed_goes_by_its_type_or_by_what_it_is_a_copy_of(
     assert template == chat.llamafactory_template(model_id, model_type)
 
 
-def test_a_model_whose_template_is_unknown_is_left_to_its_tokenizer():
-    text = llamafactory(made(model_id="HuggingFaceTB/SmolLM3-3B", model_type="smollm3"))
-
-    assert "template" not in yaml.safe_load(text)
-    assert "knows no template of LLaMA-Factory" in text
-
-
-def test_the_data_is_described_in_a_file_of_its_own_as_rows_and_as_chats():
-    described = json.loads(dataset_info(made()))
-
-    assert config()["dataset"] in described
-    assert {"prompt": "prompt", "response": "completion"} == described["train"]["columns"]
-    assert "messages" == described["chats"]["columns"]["messages"]
-
-
-@pytest.mark.parametrize("form", get_args(Form))
-def test_data_that_are_known_set_the_file_and_its_form(form):
-    data = TrainingData(form=form, file_name="mine.csv")
-
-    assert {"train": {"file_name": "mine.csv", **entry(form)}} == json.loads(dataset_info(made(data=data)))
-    assert ("pt" if form == "text" else "sft") == config(data=data)["stage"]
-    assert "mine.csv" in llamafactory(made(framework="trl", data=data))
-
-
-def test_all_linear_is_its_own_word_and_modules_to_save_are_additional_targets():
-    values = config(target_modules="all-linear", modules_to_save=("lm_head", "embed_tokens"))
-
-    assert "all" == values["lora_target"]
-    assert "lm_head,embed_tokens" == values["additional_target"]
-
-
-def test_checkpointing_is_unsloths_where_unsloth_trains_and_otherwise_as_asked():
-    assert config(framework="unsloth")["use_unsloth"] is True
-    assert config(gradient_checkpointing="unsloth")["use_unsloth_gc"] is True
-    assert config(gradient_checkpointing="none")["disable_gradient_checkpointing"] is True
-    assert "use_unsloth" not in config()
-
-
-@pytest.mark.parametrize(("precision", "does"), [("nf4-dq", True), ("bf16", True), ("int8", False), ("fp32", False)])
-def test_unsloth_trains_there_only_what_it_can_load(precision, does):
-    assert does is trains_with_unsloth("unsloth", precision)
-    assert False is trains_with_unsloth("trl", precision)
-
-
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -144,11 +94,6 @@ def test_what_it_has_no_word_for_is_said_in_a_comment(changes, sentence):
     comments = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
     assert sentence in comments
     assert "not of LLaMA-Factory" in comments
-
-
-def test_half_an_alpha_is_refused_since_llamafactory_has_whole_ones():
-    with pytest.raises(InvalidSettingError, match=r"whole number as lora_alpha \(got 2\.5\)"):
-        llamafactory(made(lora_alpha=2.5))
 
 
 @pytest.mark.torch

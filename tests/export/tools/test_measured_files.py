@@ -9,7 +9,6 @@ from rankviz.api.data import look, look_from, look_json
 from rankviz.errors import InvalidSettingError
 from rankviz.export.axolotl import axolotl
 from rankviz.export.llamafactory import dataset_info, llamafactory
-from rankviz.ui.link import MeasuredFile, file_in, file_text
 from tests.support.models.recipes import made
 from tests.support.runs.toy import ASSETS
 
@@ -36,14 +35,6 @@ REFUSED = {
     "lists": ({"prompt": OPENAI[:1], "completion": OPENAI[1:]}, "lists of messages"),
     "JSON in text": ({"messages": json.dumps(OPENAI)}, "JSON in a cell"),
     "both keys": ({"messages": [turn("user"), shared("assistant")]}, "others from and value"),
-}
-SKIPPED = {
-    "ends with the user": {"messages": [*OPENAI, turn("user")]},
-    "two user turns": {"messages": [turn("user"), *OPENAI]},
-    "begins with the assistant": {"messages": OPENAI[1:]},
-    "a late system turn": {"messages": [*OPENAI, turn("system"), *OPENAI]},
-    "a tool": {"messages": [*OPENAI, turn("tool"), turn("assistant")]},
-    "two names": {"messages": [*OPENAI, turn("human"), turn("assistant")]},
 }
 
 
@@ -73,15 +64,6 @@ def test_keys_and_roles_are_those_of_the_file(tmp_path, kind):
     assert json.loads(shown.removeprefix("# ").replace("…", "a")) == {column: chat[-2:]}
 
 
-@pytest.mark.parametrize("with_input", [True, False])
-def test_instructions_name_an_input_where_some_row_has_one(tmp_path, with_input):
-    more = {"input": "b"} if with_input else {}
-    recipe = made(framework="trl", data=data(tmp_path, {"instruction": "a", "output": "c"} | more))
-
-    assert with_input == ("query" in json.loads(dataset_info(recipe))["train"]["columns"])
-    assert with_input == ('"input"' in llamafactory(recipe))
-
-
 @pytest.mark.parametrize("tool", [axolotl, llamafactory])
 @pytest.mark.parametrize("kind", REFUSED)
 def test_rows_that_the_tools_cannot_read_are_refused(tmp_path, kind, tool):
@@ -89,22 +71,3 @@ def test_rows_that_the_tools_cannot_read_are_refused(tmp_path, kind, tool):
 
     with pytest.raises(InvalidSettingError, match=rf"of mine.jsonl: .*{reason}.* Use the Unsloth or TRL script"):
         tool(made(framework="trl", data=data(tmp_path, row)))
-
-
-@pytest.mark.parametrize("kind", SKIPPED)
-def test_chats_that_llamafactory_would_leave_out_are_refused_there_alone(tmp_path, kind):
-    recipe = made(framework="trl", data=data(tmp_path, {"messages": OPENAI}, SKIPPED[kind]))
-
-    with pytest.raises(InvalidSettingError, match=r"^LLaMA-Factory cannot train on all rows of mine.jsonl"):
-        llamafactory(recipe)
-    assert "mine.jsonl" in axolotl(recipe)
-
-
-def test_the_page_keeps_the_traits_in_its_address(tmp_path):
-    measured = data(tmp_path, {"conversations": OPENAI})
-    file = MeasuredFile(measured.form, 12, "mine.jsonl", measured.lengths, measured.traits)
-
-    assert ("assistant", "role", "user") == measured.traits
-    assert file == file_in(file_text(file))
-    with pytest.raises(InvalidSettingError, match="Trait of the data"):
-        file_in("messages.other:12:mine.jsonl")
