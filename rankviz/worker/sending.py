@@ -13,9 +13,9 @@ from rankviz.api.sinks import facts_of
 from rankviz.errors import HubUnavailableError, PublishError, StorageError
 from rankviz.hub import publish as hub
 from rankviz.machine import disk
-from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, SweepFacts
-from rankviz.sinks import trackio as to_trackio
-from rankviz.sinks.files import CONFIG, WEIGHTS, write_adapter, write_dataset
+from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, SweepFacts
+from rankviz.publish import trackio as to_trackio
+from rankviz.publish.files import CONFIG, WEIGHTS, write_adapter, write_dataset
 from rankviz.visitor import Visitor, acting_as
 from rankviz.worker.answering import answer, request_in
 
