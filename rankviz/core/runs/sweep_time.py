@@ -117,44 +117,31 @@ class ExpectedSweep:
     @property
     def sentences(self) -> Sequence[str]:
         """The announcement: how long on what, what that rests on, and a warning."""
-        return tuple(_sentences(self))
-
-
-def _sentences(expected: ExpectedSweep):
-    runs = units.counted(expected.runs, "run")
-    if expected.truncations:
-        which = "the highest rank " if expected.runs > 1 else ""
-        runs += f", {which}truncated to {units.counted(expected.truncations, 'lower rank')},"
-    start = f"{runs} on {expected.device_name}"
-    if expected.time is None:
-        yield f"{start}: time not known."
-    else:
-        basis = f", {expected.paces.in_words}" if expected.paces.in_words else ", from the formulas alone"
-        yield f"{start}: estimated time {units.time_span(expected.seconds)}{basis}."
-        yield (
-            f"Loading {units.time_span(expected.time.load)}, training {units.time_span(expected.time.training)}, "
-            f"evaluation {units.time_span(expected.time.evaluation)}{_answers_in_words(expected.time)}."
-        )
-        if expected.too_long:
-            yield expected.too_long
-        if expected.parts > 1:
-            yield f"This is the time on one worker; up to {expected.parts} train at once there."
-    if (run := expected.first) and run.answered_examples < run.exact_match_examples:
-        yield (
-            f"Exact match uses all {run.held_out_examples:,} held-out rows ({run.exact_match_examples:,} requested): "
-            "raise the number of held-out examples to answer more."
-        )
-    if expected.paces.busy_in_words:
-        yield expected.paces.busy_in_words
-    if any(run.calibrated_by for run in expected.ranks.values()):
-        yield "Memory is calibrated by probes of this base model on this machine."
-    if expected.warning:
-        yield expected.warning
-
-
-def _answers_in_words(time: SweepTime) -> str:
-    parts = (("exact match", time.answers), ("answers before and after", time.shown))
-    return "".join(f", {what} {units.time_span(seconds)}" for what, seconds in parts if seconds)
+        runs, time, first = units.counted(self.runs, "run"), self.time, self.first
+        if self.truncations:
+            which = "the highest rank " if self.runs > 1 else ""
+            runs += f", {which}truncated to {units.counted(self.truncations, 'lower rank')},"
+        lines = [f"{runs} on {self.device_name}: time not known."]
+        if time is not None:
+            span, basis = units.time_span, self.paces.in_words or "from the formulas alone"
+            answers = (("exact match", time.answers), ("answers before and after", time.shown))
+            lines = [
+                f"{runs} on {self.device_name}: estimated time {span(self.seconds)}, {basis}.",
+                f"Loading {span(time.load)}, training {span(time.training)}, evaluation {span(time.evaluation)}"
+                + "".join(f", {what} {span(seconds)}" for what, seconds in answers if seconds)
+                + ".",
+                self.too_long,
+                f"This is the time on one worker; up to {self.parts} train at once there." if self.parts > 1 else "",
+            ]
+        if first and first.answered_examples < first.exact_match_examples:
+            lines.append(
+                f"Exact match uses all {first.held_out_examples:,} held-out rows ({first.exact_match_examples:,} "
+                "requested): raise the number of held-out examples to answer more."
+            )
+        lines.append(self.paces.busy_in_words)
+        if any(run.calibrated_by for run in self.ranks.values()):
+            lines.append("Memory is calibrated by probes of this base model on this machine.")
+        return tuple(filter(None, (*lines, self.warning)))
 
 
 def answer_passes(
@@ -173,22 +160,13 @@ def answer_passes(
         ends = (answer_tokens.low, answer_tokens.expected + MORE_TOKENS, answer_tokens.high + MORE_TOKENS)
         return Range(*(min(most, end) for end in ends))
 
-    def passes(decoded: float, reference: float, row: float, one_token: float) -> float:
+    ends = []
+    for end, more in (("low", 0), ("expected", MORE_TOKENS), ("high", MORE_TOKENS)):
+        reference, row, one_token = (getattr(each, end) for each in (answer_tokens, row_tokens, ONE_TOKEN_PASS))
         batches = min(answers, math.ceil(answers * (row + MORE_TOKENS) / CACHED_TOKENS))
-        return (
-            max(0.0, row - reference) + max(0.0, min(most, decoded) - 1) * (1 + one_token * batches / answers)
-        ) / row
-
-    low, expected, high = (
-        passes(reference + more, reference, row, one_token)
-        for reference, more, row, one_token in zip(
-            (answer_tokens.low, answer_tokens.expected, answer_tokens.high),
-            (0, MORE_TOKENS, MORE_TOKENS),
-            (row_tokens.low, row_tokens.expected, row_tokens.high),
-            (ONE_TOKEN_PASS.low, ONE_TOKEN_PASS.expected, ONE_TOKEN_PASS.high),
-            strict=True,
-        )
-    )
+        decoded = max(0.0, min(most, reference + more) - 1)
+        ends.append((max(0.0, row - reference) + decoded * (1 + one_token * batches / answers)) / row)
+    low, expected, high = ends
     return Range(min(low, expected), expected, max(expected, high))
 
 
