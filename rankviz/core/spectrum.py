@@ -17,9 +17,9 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
 
 MOST, NEARLY_ALL = SHARES = (0.9, 0.99)
-"""Of the energy: for each the rank is given that holds it."""
+"""Shares of the energy; the rank that holds each is given."""
 FAINT = 0.01
-"""As a share of the median module's norm: a smaller update is reported as faint."""
+"""Share of the median module's norm below which an update is reported as faint."""
 FEW_STEPS = 200
 """Training steps below which the rank that keeps 99 % of the energy mostly reflects the random start. Measured on a
 small Llama with r = 64 (docs/method.md): 49 after the first step, 33 and 23 after ten at learning rates 2e-4 and 1e-3,
@@ -48,7 +48,7 @@ class LayerSpectrum:
 
     name: str
     module: str
-    """As PEFT's patterns name it: the name itself, except that all experts of a fused parameter share it."""
+    """Name in PEFT's patterns: the name itself, except that all experts of a fused parameter share it."""
     r: int
     scale: float
     singular_values: tuple[float, ...]
@@ -286,7 +286,7 @@ def _commonest(values: Iterable[Value]) -> Value:
 
 
 class Ranks(NamedTuple):
-    """What to write into an adapter_config.json."""
+    """Settings of an adapter_config.json."""
 
     r: int
     lora_alpha: float
@@ -330,7 +330,7 @@ def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
 REMEMBERED = 4
 """Adapters whose names are laid out; a page draws the same one again at each change of the rank."""
 MOST_PARTS = 8
-"""Of a name that is shortened, so that one made of dots alone takes no time."""
+"""Parts of a name that is shortened, so that one made of dots alone takes no time."""
 OUTSIDE = "–"
 """The block of a module that is in none."""
 USUAL_ORDER = (
@@ -430,7 +430,7 @@ class SpectrumJSON(TypedDict):
 
 
 def as_json(spectrum: Spectrum, part: slice = slice(None)) -> SpectrumJSON:
-    """What `rankviz spectrum --json` prints. part: of its layers, those that are listed."""
+    """Return what `rankviz spectrum --json` prints. part: the layers that are listed."""
     return as_answer(
         SpectrumJSON,
         spectrum,
@@ -477,7 +477,7 @@ TERMS = (
 
 
 MOST_POINTS = 2000
-"""Of one figure, about."""
+"""Points of one figure, about."""
 QUANTILES = {"highest": 1.0, "90 %": 0.9, "median": 0.5, "10 %": 0.1, "lowest": 0.0}
 
 

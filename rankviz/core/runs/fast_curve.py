@@ -21,11 +21,11 @@ class CurvePoint(NamedTuple):
     loss: float
     parameters: int
     adapter_bytes: int
-    """Of the cut adapter's file; of the trained one at the highest rank."""
+    """Size of the cut adapter's file, or of the trained one at the highest rank."""
     recovery_steps: int
     """Steps of training after the cut, those of the higher cuts it was made of included; 0 is the cut itself."""
     path: str = ""
-    """Of a cut's own adapter in its run, where it was trained on and saved."""
+    """Folder of a cut's own adapter in its run, where it was trained on and saved."""
     token_accuracy: float | None = None
     exact_match: float | None = None
     """Shares, as in HeldOut; None where they were not measured."""
@@ -44,7 +44,7 @@ class FastCurve(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a curve shows."""
+    """A curve with its pick and sentences."""
 
     curve: FastCurve
     tolerance: float
@@ -161,7 +161,7 @@ def read(
 def in_words(
     curve: FastCurve, apart: Sequence[Parting], independent: Collection[int], tolerance: float = TOLERANCE_NATS
 ) -> list[str]:
-    """What the curve shows, most important first. It never rules out a low rank: only runs of that rank can.
+    """Return what the curve shows, most important first. It never rules out a low rank: only runs of that rank can.
 
     independent: the ranks that also ran from the start.
     """
@@ -225,7 +225,7 @@ class Case(NamedTuple):
     steps: int
     seed: int
     learning_rate: float
-    """Of the run that was cut."""
+    """Learning rate of the run that was cut."""
     precision: str
     """In which the base was held."""
     differences: Mapping[int, float]
@@ -238,7 +238,7 @@ class Case(NamedTuple):
     regret_of_cut: float
     """Loss of the cut itself at that rank minus the lowest of all, nats: of training high and shipping the cut."""
     regret_of_highest: float
-    """The same of always taking the highest rank."""
+    """Regret of always taking the highest rank."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
