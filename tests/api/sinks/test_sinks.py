@@ -11,7 +11,7 @@ from rankviz.errors import (
     PublishError,
     RunNotFoundError,
 )
-from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination
+from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination
 from rankviz.visitor import HOST, acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, publish
 from tests.support.engines.hub_stand_in import TOKEN

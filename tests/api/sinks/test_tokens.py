@@ -2,13 +2,16 @@
 
 import os
 
+import huggingface_hub
 import pytest
 
-from rankviz.errors import InvalidSettingError
-from rankviz.sinks import Token
+from rankviz.api import Api
+from rankviz.errors import InvalidSettingError, PublishError
+from rankviz.publish import Token
 from rankviz.visitor import acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, SERVERS, everything_below, processes, publish, wait_until
 from tests.support.engines.hub_stand_in import TOKEN
+from tests.support.runs.published import trained
 from tests.support.web.visitors import ANN
 
 
@@ -56,6 +59,22 @@ def test_on_a_shared_page_the_servers_own_login_is_never_used(api, hub, sweep, m
 
     assert not api.sinks.has_login()
     assert {TOKEN} == hub.tokens
+
+
+@pytest.mark.parametrize("value", [TOKEN, "ofAMirror/0123456789+"])
+def test_a_hub_that_says_the_token_of_a_login_back_is_told_without_it(tmp_path, hub, monkeypatch, value):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: value)
+    hub.owners = {value: {"alice"}}
+    hub.faults["/api/repos/create"] = (400, f"no rights for Bearer {value}")
+    api = Api(home=tmp_path / "home", shared=False)
+
+    with pytest.raises(PublishError, match=r'The Hub says: "no rights for Bearer \.\.\."') as refusal:
+        api.sinks.publish(trained(api).sweep_id, PLACE, use_login=True)
+
+    assert {value} == hub.tokens
+    assert value not in str(refusal.value)
+    assert value.encode() not in everything_below(tmp_path)
 
 
 @pytest.mark.parametrize("value", ["", "short", "hf_with a space in it", "hf_line\nbreak12345", "ü" * 20, "x" * 501])
