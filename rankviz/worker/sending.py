@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def published(request: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """url, updated and private of what is there now."""
+    """Publish, and return url, updated and private of the repository as it is then."""
     files = folder / "files"
     files.mkdir()
     job = Upload(
@@ -71,7 +71,7 @@ def published(request: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
 
 
 def given_token() -> str:
-    """The token on standard input."""
+    """Return the token on standard input."""
     token = os.environ["HF_TOKEN"] = os.read(0, MAX_TOKEN_BYTES).decode()  # Trackio looks for it there alone
     return token
 
