@@ -1,4 +1,4 @@
-"""`make truth`: the memory formula held against simulated training steps (rankviz.worker.simulate).
+"""`make truth`: the memory formula held against simulated training steps (benchmarks.simulate).
 
 First the simulation against the measured T4 rows that ship, then settings that a seeded draw makes of the catalogue,
 the cards, precisions, lengths and targets. Each has a process of its own, forked from one that has imported everything.
@@ -179,7 +179,7 @@ def predicted(setting: Setting) -> Range:
 
 def simulated(setting: Setting) -> dict[str, Any]:
     """In a process of its own."""
-    from rankviz.worker.simulate.step import Program, simulate_whole
+    from benchmarks.simulate.step import Program, simulate_whole
 
     run = simulate_whole(
         load_config(ASSETS, setting.model_id),
@@ -220,7 +220,7 @@ def _answered(setting: Setting, pipe: Any) -> None:
 
 def simulate_all(settings: Sequence[Setting], jobs: int) -> Iterator[tuple[Setting, dict[str, Any]]]:
     """As each is ready: at most `jobs` processes at a time."""
-    from rankviz.worker.simulate.card import prepare
+    from benchmarks.simulate.card import prepare
 
     prepare()
     _import_all()
@@ -246,14 +246,14 @@ def simulate_all(settings: Sequence[Setting], jobs: int) -> Iterator[tuple[Setti
 
 def _import_all() -> None:
 
-    import rankviz.worker.simulate.step  # noqa: F401
+    import benchmarks.simulate.step  # noqa: F401
 
     gc.collect()
     gc.freeze()  # a child need not look through it again
 
 
 def _document(result: dict[str, list[dict]], seed: int) -> dict[str, Any]:
-    """assets/truth.json: the figures that docs and `rankviz probe --simulate` give."""
+    """assets/truth.json: the figures that docs give."""
     errors = [abs(row["error_share"]) for row in result["rows"] if "error_share" in row]
     kept = ("setting", "row_id", "reference", "allocated", "predicted", "low", "high", "error_share", "inside")
     kept += ("moment", "kernels", "error", "why_not")

@@ -1,4 +1,4 @@
-"""What the light install lacks: the trainer (torch and what trains with it) and pyarrow. Looked for, never imported."""
+"""Looks for libraries that the light install lacks, such as torch and pyarrow, without importing them."""
 
 import os
 from functools import cache
@@ -24,7 +24,7 @@ NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here. {L
 
 
 def missing_trainer(activity: str) -> str:
-    """How to add the trainer, to whoever can; empty where it is installed. activity: what needs it, such as
+    """Return how to add the trainer, to whoever can; empty where it is installed. activity: what needs it, such as
     "Training"."""
     if _has(TRAINER):
         return ""
@@ -32,13 +32,13 @@ def missing_trainer(activity: str) -> str:
 
 
 def on_zero_gpu() -> bool:
-    """Whether this is a Space on ZeroGPU."""
+    """Tell whether this is a Space on ZeroGPU."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("", "0", "false")
 
 
 def why_not_train(*, shared: bool) -> str:
-    """Why nothing can be trained here whatever the disk has room for, and what to do instead; empty where something
-    can be. shared: whether strangers use this page, who cannot install anything."""
+    """Return why nothing can be trained here whatever the disk has room for, and what to do instead; empty where
+    something can be. shared: strangers use this page, who cannot install anything."""
     if on_zero_gpu():
         return ON_ZERO_GPU if _has(TRAINER) else f"{ON_ZERO_GPU} {LACKED}"
     missing = missing_trainer("Training")
@@ -58,12 +58,12 @@ def require_pyarrow() -> None:
 
 
 def has_pyarrow() -> bool:
-    """Whether Parquet files can be written."""
+    """Tell whether Parquet files can be written."""
     return _has(("pyarrow",))
 
 
 def has_trackio() -> bool:
-    """Whether runs can be sent to Trackio."""
+    """Tell whether runs can be sent to Trackio."""
     return _has(("trackio",))
 
 
@@ -74,7 +74,7 @@ def require_trackio() -> None:
 
 
 def has_ray() -> bool:
-    """Whether runs can be sent to a Ray cluster."""
+    """Tell whether runs can be sent to a Ray cluster."""
     return _has(("ray", "aiohttp"))
 
 

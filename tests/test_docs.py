@@ -96,7 +96,7 @@ def test_every_endpoint_is_documented(page):
 
     assert names == set(endpoints(page))
     assert {"estimate", "run"} <= names
-    assert [] == [name for name in sorted(names) if f"### `/{name}`" not in text]
+    assert [] == [name for name in sorted(names) if f"`/{name}`" not in text]
 
 
 def test_every_tab_is_in_the_readme_and_has_a_section_in_the_tour(page):

@@ -103,13 +103,6 @@ def test_whether_a_path_is_there_changes_no_answer(there):
         assert answers[0] == answers[1]
 
 
-def test_a_hub_id_is_one_even_where_a_folder_has_its_name(there):
-    reference = of(ANNA, there / "home").model("owner/name")
-
-    assert ("hub", "owner/name", None) == (reference.kind, reference.text, reference.path)
-    assert "path" == of(None, there / "home").model("owner/name").kind
-
-
 def test_an_upload_is_read_and_a_link_out_of_it_is_not(there, uploads):
     (uploads / "mine.jsonl").write_text(ROWS)
     known = of(ANNA, there / "home")

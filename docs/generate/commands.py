@@ -1,5 +1,6 @@
 """The reference in docs/command_line.md: every command with its arguments and options, from the commands themselves."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,10 +9,11 @@ from typer.main import get_command
 from docs.generate.markdown import table
 from rankviz.cli.commands import app
 
-SHARED = "estimate"
-"""The command whose options others have too: they refer to it instead of repeating them."""
-OWN = ("`--json`", "`--plot`")
-"""Not every command has them, so each lists them itself."""
+COMMON = 3
+"""Options that this many commands have alike are described once."""
+FEW = 5
+"""A command with at most so many options of its own is a row of one table."""
+Row = tuple[str, str, str]
 
 
 def commands() -> Iterator[tuple[str, Any]]:
@@ -29,44 +31,49 @@ def _walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def reference() -> str:
-    """A section per command."""
-    known = dict(commands())
-    shared = _options(known[SHARED])
-    return "\n\n".join(_section(name, command, shared) for name, command in known.items())
+    """A table of what commands share, one of small commands, and a section for each large one."""
+    rows = {name: (command, _rows(command)) for name, command in commands()}
+    counts = Counter(row for _, each in rows.values() for row in each)
+    common = [row for row, count in counts.items() if count >= COMMON]
+    small, large = [], []
+    for name, (command, options) in rows.items():
+        own, shared = [row for row in options if row not in common], [row[0] for row in options if row in common]
+        if len(shared) > len(common) / 2:
+            lacking = [row[0] for row in common if row[0] not in shared]
+            shared = [f"all common ones but {', '.join(lacking)}"]
+        about = " ".join(command.help.split())
+        if len(own) <= FEW:
+            cells = [
+                f"{spelled}: {meaning}" + (f" ({default})" if default else "") for spelled, meaning, default in own
+            ]
+            small.append([f"`rankviz {name}`", about, " ".join([*cells, ", ".join(shared)])])
+        else:
+            also = f"\n\nOf the common options: {', '.join(shared)}." if shared else ""
+            heading = ["Argument or option", "Meaning", "Default"]
+            large.append(f"### rankviz {name}\n\n{about}{also}\n\n{table(heading, own)}")
+    return "\n\n".join(
+        [
+            "### Common options\n\n" + table(["Argument or option", "Meaning", "Default"], common),
+            "### Small commands\n\n" + table(["Command", "What it does", "Arguments and options"], small),
+            *large,
+        ]
+    )
 
 
-def _section(name: str, command: Any, shared: list[list[str]]) -> str:
-    arguments, options = _arguments(command), _options(command)
-    parts = [f"### rankviz {name}", command.help.replace("\n", " ")]
-    common = [row for row in shared if row[0] not in OWN]
-    if name != SHARED and all(row in options for row in common):
-        parts.append(f"It has the options of [`rankviz {SHARED}`](#rankviz-{SHARED}), and:")
-        options = [row for row in options if row not in common]
-    if rows := arguments + options:
-        parts.append(table(["Argument or option", "Meaning", "Default"], rows))
-    return "\n\n".join(parts)
-
-
-def _arguments(command: Any) -> list[list[str]]:
+def _rows(command: Any) -> list[Row]:
+    """Spelling, meaning and default of each argument and option."""
     return [
-        [f"`{_spelled(parameter)}`", parameter.help or "", "required" if parameter.required else ""]
+        (_spelled(parameter), parameter.help or "", _default(parameter))
         for parameter in command.params
-        if parameter.param_type_name == "argument"
-    ]
-
-
-def _options(command: Any) -> list[list[str]]:
-    return [
-        [", ".join(f"`{name}`" for name in parameter.opts), parameter.help or "", _default(parameter)]
-        for parameter in command.params
-        if parameter.param_type_name == "option" and "--help" not in parameter.opts
+        if "--help" not in parameter.opts
     ]
 
 
 def _spelled(parameter: Any) -> str:
+    if parameter.param_type_name == "option":
+        return ", ".join(f"`{name}`" for name in parameter.opts)
     name = parameter.name.upper()
-    several = parameter.nargs == -1
-    return (name if parameter.required else f"[{name}]") + ("..." if several else "")
+    return f"`{name if parameter.required else f'[{name}]'}{'...' * (parameter.nargs == -1)}`"
 
 
 def _default(parameter: Any) -> str:

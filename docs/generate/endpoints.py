@@ -1,5 +1,6 @@
 """The reference in docs/http_and_mcp.md: the named endpoints with their parameters and results, from the built page."""
 
+from collections import Counter
 from inspect import signature
 from typing import Any
 
@@ -9,6 +10,12 @@ from gradio.utils import get_function_description
 from docs.generate import results
 from docs.generate.markdown import table
 
+COMMON = 3
+"""Parameters that this many endpoints have alike are described once."""
+FEW = 4
+"""An endpoint with at most so many parameters of its own is a row of one table."""
+HEADING = ["Parameter", "Meaning", "Default"]
+
 
 def endpoints(page: gr.Blocks) -> dict[str, Any]:
     """The functions behind the named endpoints, by name."""
@@ -16,23 +23,36 @@ def endpoints(page: gr.Blocks) -> dict[str, Any]:
 
 
 def reference(page: gr.Blocks) -> str:
-    """A section per endpoint."""
-    return "\n\n".join(_section(name, function) for name, function in endpoints(page).items())
+    """A table of what endpoints share, one of small endpoints, and a section for each large one."""
+    parameters = {name: _parameters(function) for name, function in endpoints(page).items()}
+    counts = Counter(row for rows in parameters.values() for row in rows)
+    common = [row for row, count in counts.items() if count >= COMMON]
+    parts, small = ["### Common parameters\n\n" + table(HEADING, common)], []
+    for name, function in endpoints(page).items():
+        own = [row for row in parameters[name] if row not in common]
+        shared = ", ".join(row[0] for row in parameters[name] if row in common)
+        result = results.returned(signature(function).return_annotation)
+        about = f"{get_function_description(function)[0].strip()} Returns: {result}."
+        if len(own) <= FEW:
+            cells = [f"{row[0]}: {row[1]} {f'({row[2]})' if row[2] else ''}".strip() for row in own]
+            small.append([f"`/{name}`", about, " ".join(filter(None, [*cells, shared]))])
+        else:
+            also = f" Common parameters: {shared}." if shared else ""
+            parts.append(f"### `/{name}`\n\n{about}{also}\n\n{table(HEADING, own)}")
+    parts.insert(1, "### Small endpoints\n\n" + table(["Endpoint", "What it does", "Parameters (default)"], small))
+    return "\n\n".join(parts)
 
 
-def _section(name: str, function: Any) -> str:
-    description, meanings, _ = get_function_description(function)
-    rows = [
-        [f"`{parameter.name}`", meanings.get(parameter.name, ""), _default(parameter)]
-        for parameter in signature(function).parameters.values()
+def _parameters(function: Any) -> list[tuple[str, str, str]]:
+    meanings = get_function_description(function)[1]
+    return [
+        (f"`{each.name}`", meanings.get(each.name, ""), _default(each))
+        for each in signature(function).parameters.values()
     ]
-    parameters = table(["Parameter", "Meaning", "Default"], rows) if rows else "No parameters."
-    result = f"Returns: {results.returned(signature(function).return_annotation)}."
-    return "\n\n".join([f"### `/{name}`", description.strip(), parameters, result])
 
 
 def answers(page: gr.Blocks) -> str:
-    """A section per kind of object in the results."""
+    """A row per kind of object in the results."""
     return results.objects(signature(function).return_annotation for function in endpoints(page).values())
 
 

@@ -21,7 +21,7 @@ from rankviz.errors import (
     UnknownModelError,
     WorkerError,
 )
-from rankviz.export.chat import is_chat_model
+from rankviz.exports.chat import is_chat_model
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.bands import Forecast, LeftOut

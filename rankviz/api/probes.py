@@ -23,7 +23,7 @@ from rankviz.shared.quota import Quota
 if TYPE_CHECKING:
     from rankviz.core.cost.setup import Device, TrainingSetup
     from rankviz.core.model.spec import ModelSpec
-    from rankviz.core.probe import ProbeQuestion, ProbeRecord, ProbeSummary, SimulatedProbe
+    from rankviz.core.probe import ProbeQuestion, ProbeRecord, ProbeSummary
 
 
 BYTES_PER_PARAMETER = 2
@@ -156,10 +156,6 @@ def _repository(base: str, model: ModelSpec, training: TrainingSetup, *, on_gpu:
     return model.unsloth_checkpoint.repository if model.unsloth_checkpoint else ""
 
 
-SIMULATION_BOUNDS = {"seconds": 1800, "memory_bytes": 24 * 2**30}
-"""Limits of one simulation, which takes half a minute for most models."""
-
-
 class Probes:
     """Measured here, without weights."""
 
@@ -199,63 +195,6 @@ class Probes:
             self._workspace.store.create_probe(request, config, owner.id)
         self._workspace.work_queue()
         return request.probe_id
-
-    def simulate(
-        self, question: ProbeQuestion, gpu_name: str, *, padded: bool = False, full: bool = False
-    ) -> SimulatedProbe:
-        """Memory of training steps on a simulated card, in a child process. The settings are checked as for a card.
-
-        padded: the batch has a mask. full: all blocks, instead of two depths and a line.
-        """
-        import dataclasses
-        import tempfile
-
-        from rankviz import installed
-        from rankviz.catalog.hardware import find_gpu
-        from rankviz.catalog.measurements import load_truth
-        from rankviz.children import Bounds, Children
-        from rankviz.core.cost.predict import predict
-        from rankviz.core.cost.setup import TrainingData, card
-        from rankviz.core.cost.stack import stack_on
-        from rankviz.core.probe import Simulated, SimulatedProbe
-
-        installed.require_trainer("A simulation")
-        question.validate()
-        if padded and question.training.per_device_train_batch_size == 1:
-            raise InvalidSettingError("A batch of one example has no padding. Choose a batch of 2 or more.")
-        model, gpu = self._models.get(question.model_id), find_gpu(self._workspace.gpus, gpu_name)
-        device, lora = card(gpu), question.lora
-        training = question.training.settle(device)
-        mixed = TrainingData(examples=2, mean_tokens=1, longest_tokens=training.max_length)
-        asked = dataclasses.replace(training, data=mixed) if padded else training
-        stack = stack_on(device, asked, lora.use_dora, self._workspace.assumptions)
-        estimate = predict(model, lora, stack, device, usable_bytes=device.usable_bytes).memory_at(lora.r)
-        with tempfile.TemporaryDirectory(prefix="rankviz-") as folder:
-            config = Path(folder, "config.json")
-            config.write_text(json.dumps(self._models.config(question.model_id)), encoding="utf-8")
-            answer = Children(Bounds(**SIMULATION_BOUNDS)).ask(
-                "simulate",
-                {
-                    "config": str(config),
-                    "gpu": gpu.id,
-                    "lora": dataclasses.asdict(lora),
-                    "training": dataclasses.asdict(training),
-                    "padded": padded,
-                    "full": full,
-                },
-                about=model.id,
-                error=InvalidSettingError,
-            )
-        return SimulatedProbe(
-            model_id=model.id,
-            gpu=gpu.name,
-            lora=lora,
-            training=training,
-            padded=padded,
-            run=Simulated(**answer),
-            estimate=estimate.allocated_band,
-            **load_truth(self._workspace.assets),
-        )
 
     def for_here(self, question: ProbeQuestion) -> tuple[ProbeQuestion, str]:
         """The question with what this machine cannot train set to "auto", and a sentence that names it."""

@@ -1,4 +1,4 @@
-"""Measured rows on disk, in one form for everyone's, and the results of `make validate` and `make truth`."""
+"""Measured rows on disk, in one form for everyone's, and the results of `make validate`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROWS_FOLDER = "validation"
 NEEDED = ("model_id", "precision", "framework", "r", "targets", "batch", "seq_len")
 MAX_FILE_BYTES = 20_000_000
-RESULT_FILE, TRUTH_FILE = "validation.json", "truth.json"
+RESULT_FILE = "validation.json"
 Part = TypeVar("Part")
 
 
@@ -73,17 +73,8 @@ def load_validation(assets: Path) -> AccuracyReport:
     return _part(assets, partial(build, AccuracyReport))
 
 
-@lru_cache(maxsize=4)
-def load_truth(assets: Path) -> Mapping[str, float]:
-    """Return mean_error and worst_error of simulated peaks (`make truth`), as shares of measured ones."""
-    names = ("mean_error", "worst_error")
-    return _part(assets, lambda value: {name: value[name] for name in names}, TRUTH_FILE, "make truth")
-
-
-def _part(
-    assets: Path, part: Callable[[Mapping[str, Any]], Part], file: str = RESULT_FILE, made_by: str = "make validate"
-) -> Part:
+def _part(assets: Path, part: Callable[[Mapping[str, Any]], Part]) -> Part:
     try:
-        return part(read_json(assets / file, f"run {made_by}"))
+        return part(read_json(assets / RESULT_FILE, "run make validate"))
     except (KeyError, TypeError, Misfit) as error:
-        raise AssetError(f"{file}: not a report of this version ({error}); run {made_by}.") from None
+        raise AssetError(f"{RESULT_FILE}: not a report of this version ({error}); run make validate.") from None

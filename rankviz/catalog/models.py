@@ -19,7 +19,7 @@ SIMILARITY = 0.6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelRow:
-    """What a picker shows of a model."""
+    """One model of the catalogue, as a picker shows it."""
 
     id: str
     name: str
@@ -31,7 +31,7 @@ class ModelRow:
     licence: str | None
     gated: bool | None
     file: str
-    """In assets/models."""
+    """File name in assets/models."""
     aliases: tuple[str, ...] = ()
 
 
@@ -57,7 +57,7 @@ def _load_row(assets: Path, row: ModelRow) -> ModelSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoints:
-    """What Unsloth loads in 4 bit, by the name that it is given."""
+    """Checkpoints that Unsloth loads in 4 bit, by the name that it is given."""
 
     loaded: Mapping[str, str]
     """The repository in place of a name, in lower case. A name that is not there is loaded itself."""
@@ -102,7 +102,7 @@ def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
 
 
 def is_known(rows: Sequence[ModelRow], ref: str) -> bool:
-    """Whether `find_model` has a model of this name."""
+    """Tell whether `find_model` has a model of this name."""
     return ref.lower().rstrip("/") in _names(tuple(rows))
 
 

@@ -34,12 +34,12 @@ class Result(NamedTuple):
     """The name to show."""
     kept_name: str = ""
     text: str = ""
-    """What is stored."""
+    """Text that is stored."""
     points: int = 0
     lower_is_better: Sequence[str] = ()
     """Metrics of which lower values are better, by their names or as the file says."""
     refused: str = ""
-    """Why it cannot be read, as a sentence; empty where it can."""
+    """Sentence on why it cannot be read; empty where it can."""
 
 
 class Added(NamedTuple):

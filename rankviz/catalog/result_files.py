@@ -128,7 +128,7 @@ CELLS: dict[str, tuple[Callable[[str], Any], str]] = {
     "trainable_parameters": (_number(int, 1, MAX_NUMBER), "a whole number above 0"),
     "date": (date.fromisoformat, "a date such as 2026-01-31"),
 }
-"""How the cells of a column are read, and what they must be."""
+"""Reader of the cells of each column, and what a cell must be."""
 
 
 def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> QualityPoint:

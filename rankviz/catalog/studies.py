@@ -24,7 +24,7 @@ READERS: dict[Any, Callable[[str], Any]] = {
     int: int,
     int | None: lambda text: int(text) if text else None,
 }
-"""How a cell becomes a field of that type; any other type is the text itself."""
+"""Reader of a cell by the type of its field; any other type is the text itself."""
 
 
 @lru_cache(maxsize=8)

@@ -33,7 +33,7 @@ from rankviz.core.runs.request import MODE_RANKS
 from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, takes
 from rankviz.options import sweep_of as make_sweep
-from rankviz.sinks import KINDS, Destination, Token
+from rankviz.publish import KINDS, Destination, Token
 
 if TYPE_CHECKING:
     from rankviz.api.runs.stored import RunSummary

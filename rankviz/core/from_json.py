@@ -228,6 +228,7 @@ def _either(options: tuple[Any, ...]) -> Reader:
 _PLAIN = {kind: _reader(kind) for kind in (bool, int, float, str)} | {NoneType: _nothing}
 
 
+@functools.cache
 def shape(kind: type) -> Any:
     """The TypedDict of a dataclass or NamedTuple, and of those in it, each as an object."""
     made = TypedDict(f"{kind.__name__}JSON", {name: _in_json(hint) for name, hint in get_type_hints(kind).items()})

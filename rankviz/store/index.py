@@ -24,7 +24,7 @@ CANCEL = "cancel"
 """The file in a run's folder that asks to cancel it."""
 LOOK_SHARE = 0.05
 """Share of the time in which all folders are looked at for what other processes wrote; a short look is free."""
-FREE_SECONDS, SLOW_SECONDS = 0.01, 0.25
+FREE_SECONDS, SLOW_SECONDS = 0.003, 0.25
 """A look costs its processor time; one that takes longer, as on a network disk, its whole time."""
 MANY = 20
 """Runs that are read at once, from which on others are told how far that is."""

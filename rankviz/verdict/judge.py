@@ -88,15 +88,15 @@ class Verdict:
     within: float
     """Differences that count as equal, in nats or points."""
     tolerance: str
-    """The same as it was requested."""
+    """The tolerance as it was requested."""
     examples: int
     seeds: int
     run_sd: float | None
     """Standard deviation of one run's loss over seeds, or of its accuracy in points; None with one run each."""
     unknown: str
-    """Why no verdict is possible, in a few words; empty where one is."""
+    """Reason why no verdict is possible; empty where one is."""
     notes: tuple[str, ...]
-    """What was left out and why, in sentences."""
+    """Sentences on what was left out."""
     diverged: tuple[Run, ...]
     noise: LossFit
 
@@ -254,7 +254,7 @@ def _pair(compared: Comparison, noise: LossFit, r: int, s: int, tolerance: float
 
 
 def _unknown(compared: Comparison, metric: Metric) -> str:
-    """Why the noise between runs is not known."""
+    """Return the reason why the noise between runs is not known."""
     runs, ranks = [len(seeds) for seeds in compared.seeds_of.values()], compared.ranks
     if max(runs) == 1:
         return "each rank has one run"

@@ -169,7 +169,7 @@ CELLS: dict[str, tuple[Callable[[str], Any], str]] = {
     "learning_rate": (_number(5e-324, MAX_RATE), "a number above 0"),
     "target_tokens": (_number(1, MAX_TOKENS, whole=True), "a whole number above 0, or empty"),
 }
-"""How the cells of a column are read, and what they must be."""
+"""Reader of the cells of each column, and what a cell must be."""
 NEEDED, OPTIONAL = ("rank", "seed", "example"), ("learning_rate", "target_tokens")
 VALUES = {"loss": LOSS, "correct": CORRECT}
 """The column that a file has in addition, one of them."""
@@ -277,12 +277,12 @@ class Comparison:
     examples: int
     """Number of examples common to all runs."""
     losses: dict[tuple[int, str], np.ndarray]
-    """By (rank, seed), over the examples in one order."""
+    """Losses over the examples, in one order, by (rank, seed)."""
     rates: dict[int, float | None]
     rates_tried: dict[int, int]
     diverged: tuple[Run, ...]
     notes: tuple[str, ...]
-    """What was left out and why, in sentences."""
+    """Sentences on what was left out."""
 
     @cached_property
     def means(self) -> dict[tuple[int, str], float]:

@@ -67,7 +67,7 @@ class PairNoise:
     weight: float
     """Variance of the difference over that of one run: 2 / n where no run is missing."""
     examples_variance: float
-    """What the choice of examples adds to the variance of the difference."""
+    """Variance that the choice of examples adds to the difference."""
     unit: float = 0.0
     """Difference of one example that may not have shown itself; 0 where enough examples differ, or of losses."""
 
@@ -225,7 +225,7 @@ DOUBLINGS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Needed:
-    """What would decide an undecided pair. None: more than was tried."""
+    """Seeds or examples that would decide an undecided pair. None: more than was tried."""
 
     seeds_low: int | None
     seeds: int | None

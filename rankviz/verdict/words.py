@@ -100,7 +100,7 @@ def _noise(verdict: Verdict) -> Iterable[str]:
 
 
 def _next(verdict: Verdict) -> Iterable[str]:
-    """What would decide the smallest rank: its pair with the best, or the first undecided pair."""
+    """Say what would decide the smallest rank: its pair with the best, or the first undecided pair."""
     if verdict.noise.copies and not verdict.noise.assumed:
         yield "Check that each seed is a run of its own: two runs hardly ever have the same values."
     elif verdict.unknown and len(verdict.ranks) > 1:
@@ -131,7 +131,7 @@ def _next(verdict: Verdict) -> Iterable[str]:
 
 
 def _rates(verdict: Verdict) -> Iterable[str]:
-    """How much better the best of several learning rates looks than it is."""
+    """Say how much better the best of several learning rates looks than it is."""
     if (most := max(rank.learning_rates_tried for rank in verdict.ranks)) < 2:
         return
     better = "better than it is"

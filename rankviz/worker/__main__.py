@@ -11,7 +11,6 @@ COMMANDS = {
     "probe": "probe.main",
     "probe_depth": "probe.depth",
     "preflight": "preflight",
-    "simulate": "simulate.main",
     "adapter": "reading:adapter",
     "resize": "reading:resize",
     "data": "reading:data",

@@ -12,7 +12,6 @@ from rankviz.core.spectrum import (
     Truncation,
     as_json,
     grid,
-    grouped,
     in_words,
     patterns,
     proposed_rank,
@@ -67,14 +66,6 @@ def test_a_whole_adapter_adds_energies_rank_by_rank():
     assert [17 / 29, 27 / 29, 28 / 29, 1.0] == [both.energy_kept(k) for k in (1, 2, 3, 4)]
     assert [2, 4] == [both.rank_for(share) for share in (0.9, 0.99)]
     assert 0.25 == both.weakest(1)
-
-
-def test_dead_and_faint_modules_are_named():
-    """Norms 5, 5, 5, 0.04 and 0: 1 % of the median is 0.05."""
-    spectrum = adapter(Q, layer("a", 5.0), layer("b", 5.0), layer("faint", 0.04), layer("dead", 0.0))
-
-    assert ("dead",) == spectrum.dead
-    assert ("faint",) == spectrum.faint
 
 
 def test_in_words():
@@ -210,11 +201,6 @@ def test_an_adapter_that_needs_its_whole_rank_has_half_of_it_alone():
     assert (Truncation(r=2),) == truncations(of_module(1.0, 1.0, 1.0, 1.0))
 
 
-def test_nothing_is_offered_below_rank_1_or_without_an_update():
-    assert () == truncations(of_module(1.0))
-    assert () == truncations(of_module(0.0, 0.0))
-
-
 def test_blocks_and_modules_in_their_usual_order():
     names = ["mlp.down_proj", "self_attn.k_proj", "self_attn.q_proj"]
     laid_out = grid(adapter(*(layer(f"model.layers.{i}.{name}", 1.0) for i in (10, 9) for name in names)))
@@ -231,13 +217,6 @@ def test_names_are_longer_where_they_would_be_the_same():
     laid_out = grid(adapter(*(layer(name, 1.0) for name in names)))
 
     assert {"layers.attn.out", "blocks.attn.out", "mlp.out"} == set(laid_out.rows)
-
-
-def test_a_module_outside_blocks_stands_in_a_column_of_its_own():
-    laid_out = grid(adapter(layer("model.layers.0.q_proj", 1.0), layer("lm_head", 2.0)))
-
-    assert ["0", "–"] == laid_out.blocks
-    assert {("q_proj", "0"), ("lm_head", "–")} == laid_out.cells.keys()
 
 
 def test_experts_share_a_cell():
@@ -258,8 +237,3 @@ def test_quantiles_are_values_of_the_lines_and_short_lines_end():
     lines = quantiles([[float(n), float(-n)] for n in range(10)] + [[100.0]])
 
     assert ([100.0, 0.0], [5.0, -5.0], [0.0, -9.0]) == (lines["highest"], lines["median"], lines["lowest"])
-
-
-def test_neighbours_are_grouped_as_little_as_needed():
-    assert [["a"], ["b"]] == grouped(["a", "b"], 2)
-    assert [["a", "b"], ["c", "d"], ["e"]] == grouped(list("abcde"), 4)

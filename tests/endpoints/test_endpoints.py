@@ -10,8 +10,6 @@ from rankviz.api import Api
 from rankviz.core.lora.config import FLAGS
 from rankviz.endpoints import publish
 
-GEMMA = "google/gemma-3-4b-it:whole"
-
 
 @pytest.fixture(scope="module")
 def endpoints(tmp_path_factory):
@@ -43,23 +41,3 @@ def test_data_set_the_steps_of_every_endpoint(endpoints):
     advised = endpoints["advise"]("Qwen/Qwen3-4B", **data)
     assert (5000 * 400, 3.0) == (advised["data"]["tokens"], advised["data"]["epochs"])
     assert (5000, 400) == (advised["goal"]["examples"], advised["goal"]["example_tokens"])
-
-
-def test_the_advice_counts_the_expert_rank_and_compares_studies_with_it(endpoints):
-    whole, divided = (endpoints["advise"]("openai/gpt-oss-20b", expert_rank=each) for each in ("r", "r/active"))
-
-    assert divided["capacity"]["parameters"] < whole["capacity"]["parameters"]
-    assert [True, False] == ["divided by the number of active" in str(each["nearest"]) for each in (whole, divided)]
-
-
-def test_the_class_and_the_flags_change_what_is_counted(endpoints):
-    def counted(**unsloth):
-        answer = endpoints["estimate"](model=GEMMA, ranks=[1], **unsloth)
-        return answer["ranks"][0]["adapter_parameters"]
-
-    # Vision's q, k and v: 27 blocks, 1152 in and out.
-    vision = 27 * 3 * (1152 + 1152)
-    assert vision == counted(finetune_vision_layers=True) - counted()
-    assert vision == counted(unsloth_class="FastModel") - counted()
-    # MLP of the text model: 34 blocks, gate, up and down of 2560 and 10240.
-    assert 34 * 3 * (2560 + 10240) == counted() - counted(finetune_mlp_modules=False)

@@ -11,7 +11,7 @@ from gradio.utils import get_function_description
 
 from rankviz.api import Api
 from rankviz.endpoints import publish
-from rankviz.endpoints.gate import MAX_ARGUMENT, MAX_LIST, MAX_PART, WORDS, checked, finite, part, require, require_call
+from rankviz.endpoints.gate import MAX_ARGUMENT, MAX_LIST, finite, require, require_call
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.events import with_defaults
 from tests.support.web.endpoints import ENDPOINTS
@@ -70,16 +70,6 @@ def test_a_file_that_a_client_claims_to_have_uploaded_is_a_path_like_any_other(e
         endpoints["estimate"](model=forged)
 
 
-def test_a_refusal_says_what_the_argument_must_be():
-    @checked
-    def endpoint(ranks: list[int], gpu: str | None = None) -> None: ...
-
-    with pytest.raises(InvalidSettingError, match=r"ranks must be a list of whole numbers, such as \[16\] \(got 16\)"):
-        endpoint(16)
-    with pytest.raises(InvalidSettingError, match="gpu must be a text or empty"):
-        endpoint([16], gpu=4)
-
-
 def endpoint(model: str = "", ranks: list[int] = [16], data: str | None = None) -> None: ...  # noqa: B006
 
 
@@ -130,30 +120,5 @@ def test_every_endpoint_has_typed_arguments_with_a_meaning_and_a_typed_result(pa
     assert result["type"]["type"] in ("object", "array")
 
 
-def test_all_endpoints_wait_in_the_queue_where_mcp_asks_for_the_login_too(page):
-    assert set(ENDPOINTS) == {fn.api_name for fn in page.fns.values() if fn.queue}
-    assert len(ENDPOINTS) == len(page.fns)
-
-
-def test_no_endpoint_waits_for_another(page):
-    """Visitors take turns at what is heavy (api.places), whichever way it is asked for."""
-    assert {None} == {fn.concurrency_limit for fn in page.fns.values()}
-
-
 def test_numbers_that_json_does_not_have_are_null():
     assert {"a": [None, 1.5, None]} == finite({"a": (math.nan, 1.5, math.inf)})
-
-
-def test_a_list_comes_in_parts():
-    assert [2, 3] == part(iter(range(9)), 2, 2)
-    assert [] == part(range(9), 5, 100)
-    for limit, offset in ((0, 0), (MAX_PART + 1, 0), (1, -1)):
-        with pytest.raises(InvalidSettingError):
-            part(range(9), limit, offset)
-
-
-def test_each_type_of_an_argument_has_words(endpoints):
-    kinds = {p.annotation for function in endpoints.values() for p in inspect.signature(function).parameters.values()}
-
-    assert {str, int, bool} <= kinds
-    assert [] == [kind for kind in kinds if not hasattr(kind, "__args__") and kind not in WORDS]

@@ -5,15 +5,12 @@ import re
 import subprocess
 import urllib.error
 import urllib.request
-import zipfile
-from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from rankviz.shared.gate import NO_ENDPOINT
 from tests.support.processes.workers import wait_for
 from tests.support.web.serving import serving
 
@@ -68,22 +65,6 @@ def test_the_documented_estimate_by_curl(address):
     assert [16_515_072, 33_030_144] == [row["adapter_parameters"] for row in answer["ranks"]]
 
 
-def test_a_misspelled_parameter_prints_what_the_page_says(address):
-    """The sentence is in the answer of the first request."""
-    block = documented("call/v2/estimate", address).replace('"ranks"', '"rank"')
-    asking = re.search(r"EVENT=\$\((.*?) \|", block, re.S)[1] + " -w ' %{http_code}'"
-
-    # The shell makes an address of each word of the sentence; the first is that of an event.
-    answer = answer_of(block.replace("/$EVENT", "/${EVENT%% *}"))
-    first = subprocess.run(["bash", "-c", f"PAGE={address}\n{asking}"], capture_output=True, text=True).stdout
-
-    assert ("error", "404: Not Found") == answer
-    detail, code = first.rsplit(" ", 1)
-    assert ({"detail": NO_ENDPOINT}, "422") == (json.loads(detail), code)
-    words = " ".join(PAGE.read_text("utf-8").split())
-    assert "with 422 and a sentence under `detail`" in words and f"prints `{answer[1]}`" in words
-
-
 def by_place(address, name, values):
     """Gradio's own call, with the arguments in a list."""
     data = json.dumps({"data": values}).encode()
@@ -103,13 +84,6 @@ def test_a_call_by_place_may_give_the_first_arguments_alone(address):
         assert "error" == event and words in answer["error"]
 
 
-def test_an_endpoint_that_there_is_not_is_said_to_a_program(address):
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        by_place(address, "nothing", [])
-
-    assert (404, NO_ENDPOINT) == (refused.value.code, json.load(refused.value)["detail"])
-
-
 def test_the_documented_sweep_by_curl_belongs_to_the_visitor_of_its_header(address):
     token = token_of(address)
     block = documented('"steps": 20', address).replace("$(curl -s $PAGE/rankviz/visitor | cut -d '\"' -f 8)", token)
@@ -120,36 +94,6 @@ def test_the_documented_sweep_by_curl_belongs_to_the_visitor_of_its_header(addre
     assert "complete" == event and token in block
     assert answer["run_ids"] == [run["run_id"] for run in mine.predict(api_name="/runs")]
     assert answer["run_ids"] == mine.predict(answer["sweep_id"], api_name="/cancel")["run_ids"]
-
-
-def test_the_documented_way_to_a_token_gives_one_that_holds(address):
-    line = next(line for line in documented('"steps": 20', address).splitlines() if line.startswith("VISITOR="))
-    run = subprocess.run(
-        ["bash", "-eu", "-c", f"PAGE={address}\n{line}\necho $VISITOR"], capture_output=True, text=True, check=True
-    )
-
-    visitor = client(address, run.stdout.strip())
-
-    assert [] == visitor.predict(api_name="/runs")
-    with pytest.raises(AppError, match="No run or sweep 'x' here"):
-        visitor.predict("x", api_name="/cancel")
-
-
-def test_the_documented_python_client_with_a_header_is_one_visitor(address):
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
-    (block,) = [block for block in blocks if "/rankviz/visitor" in block]
-
-    exec(block.replace(DOCUMENTED_AT, address), made := {})
-
-    mine = client(address, made["visitor"])
-    assert made["started"]["run_ids"] == mine.predict(made["started"]["sweep_id"], api_name="/cancel")["run_ids"]
-
-
-def test_a_header_that_is_given_with_a_call_alone_asks_for_the_answer_as_somebody_else(address):
-    job = client(address).submit(api_name="/runs", headers={"X-RankViz-Visitor": token_of(address)})
-
-    with pytest.raises(CancelledError):
-        job.result()
 
 
 ROWS = "".join(json.dumps({"prompt": f"{n}:", "completion": "yes"}) + "\n" for n in range(200))
@@ -165,15 +109,6 @@ def test_the_documented_upload_by_curl_is_what_the_visitor_trains_on(address, tm
     mine = client(address, token)
     assert ("complete", 3) == (event, len(answer["run_ids"]))  # a quick look: two ranks, and a repeat
     mine.predict(answer["sweep_id"], api_name="/cancel")
-
-
-def test_a_file_of_the_python_client_is_uploaded_and_is_nobody_elses(address, visitor, tmp_path):
-    (tmp_path / "chats.jsonl").write_text(ROWS)
-
-    started = visitor.predict(data=handle_file(tmp_path / "chats.jsonl"), mode="quick", api_name="/start_sweep")
-
-    assert 3 == len(started["run_ids"])
-    visitor.predict(started["sweep_id"], api_name="/cancel")
 
 
 def test_a_program_without_a_token_or_with_a_forged_one_starts_nothing(address):
@@ -201,13 +136,6 @@ def test_a_sweep_is_followed_shared_and_ended_by_its_owner_alone(address, visito
     wait_for(lambda: visitor.predict(sweep_id, api_name="/status")["ended"])
     visitor.predict(sweep_id, api_name="/delete")
     assert [] == visitor.predict(api_name="/runs")
-
-
-def test_a_resized_adapter_is_downloaded(address, visitor):
-    answer = visitor.predict("sample", 4, api_name="/resize")
-
-    with zipfile.ZipFile(answer["file"]) as archive:
-        assert {"adapter_config.json", "adapter_model.safetensors"} == {Path(n).name for n in archive.namelist()}
 
 
 def test_a_long_request_is_refused_before_it_is_read(address):

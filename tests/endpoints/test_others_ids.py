@@ -10,7 +10,7 @@ from rankviz import machine
 from rankviz.api import Api
 from rankviz.core.cost.pace import LIBRARIES
 from rankviz.core.runs.events import ProbeCompleted, RunStarted, StepLogged
-from rankviz.visitor import HOST, NOBODY, acting_as
+from rankviz.visitor import HOST, acting_as
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
 from tests.support.runs.probes import SMOL, measured
@@ -113,33 +113,9 @@ def calibration_of(api):
 
 
 @pytest.mark.parametrize("here", ["cuda"], indirect=True)
-@pytest.mark.parametrize("visitor", [BEN, NOBODY])
-def test_a_stranger_is_told_how_many_an_estimate_rests_on(api, anns, visitor):
-    with acting_as(visitor):
-        calibration = calibration_of(api)
-
-    assert ([], []) == (calibration["run_ids"], calibration["probe_ids"])
-    assert calibration["seconds_factor"] and calibration["working_factor"]
-    assert "by 1 probe of this model here" in calibration["in_words"]
-    assert "from 1 finished run and 1 probe here" in calibration["in_words"]
-
-
-@pytest.mark.parametrize("here", ["cuda"], indirect=True)
 @pytest.mark.parametrize("visitor", [ANN, ADMIN, HOST])
 def test_their_owner_the_admin_and_the_host_are_told_which(api, anns, visitor):
     with acting_as(visitor):
         calibration = calibration_of(api)
 
     assert anns == [*calibration["run_ids"], *calibration["probe_ids"]]
-
-
-def test_what_a_sweep_is_expected_to_take_names_no_run_of_another(api, here, anns):
-    def expected(visitor):
-        with acting_as(visitor):
-            return api.runs.expected(SWEEP, here)
-
-    theirs, mine = expected(BEN), expected(ANN)
-
-    assert {""} == {*theirs.paces.source_ids, *theirs.ranks[4].timed_by, *theirs.ranks[4].calibrated_by}
-    assert anns[0] in mine.paces.source_ids
-    assert (theirs.time, theirs.ranks[4].memory_bytes) == (mine.time, mine.ranks[4].memory_bytes)

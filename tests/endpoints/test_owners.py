@@ -8,7 +8,6 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.errors import EngineUnavailableError, RankVizError
-from rankviz.jobs import Nodes
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.visitor import NOBODY, acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
@@ -73,10 +72,6 @@ def test_one_sees_ones_own_runs_alone_and_the_admin_sees_all(call, anns):
     assert 2 == len(call(ADMIN, "runs"))
 
 
-def test_runs_come_in_parts(call, anns):
-    assert [16] == [row["r"] for row in call(ANN, "runs", limit=1, offset=1)]
-
-
 def test_what_is_not_shared_is_answered_as_what_is_not_there(call, refuses, anns):
     (run_id, _) = [row["run_id"] for row in call(ANN, "runs")]
 
@@ -129,16 +124,6 @@ def _files(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_its_owner_exports_and_deletes_a_sweep(call, api, anns):
-    exported = call(ANN, "export_runs", [anns])
-    run_ids = call(ANN, "delete", anns)["run_ids"]
-
-    with zipfile.ZipFile(exported["path"]) as archive:
-        assert {run_id for run_id in run_ids} == {name.split("/")[1] for name in archive.namelist() if "/" in name}
-    assert "rankviz-runs.zip" == exported["orig_name"]
-    assert [] == call(ANN, "runs")
-
-
 def test_nobody_may_estimate_and_start_nothing(call, refuses):
     assert 1 == len(call(NOBODY, "estimate", "Qwen/Qwen3-4B")["ranks"])
     assert "/rankviz/visitor" in refuses(NOBODY, "start_sweep")
@@ -178,14 +163,6 @@ def test_a_sweep_is_started_as_the_limits_allow_and_belongs_to_who_started_it(ca
     assert "mode must be one of sweep, quick, fast" in refuses(ANN, "start_sweep", mode="slow")
 
 
-def test_a_sweep_that_has_ended_says_what_it_has_cost_and_waits_for_nothing(call, anns):
-    status = call(ANN, "status", anns)
-
-    assert (None, True) == (status["waits"], status["ended"])
-    assert (16.0, True) == tuple(status["cost"][key] for key in ("device_seconds", "device_seconds_is_whole"))
-    assert ({None}, {1}) == tuple({run[key] for run in status["runs"]} for key in ("where", "attempt"))
-
-
 def test_its_owner_resumes_a_sweep_on_another_engine(tmp_path):
     api, _ = page_with_elsewhere(tmp_path, shared=True)
     functions, store = functions_of(api), api.workspace.store
@@ -207,20 +184,6 @@ def test_its_owner_resumes_a_sweep_on_another_engine(tmp_path):
     )
 
 
-def test_a_sweep_goes_where_it_is_to_run_and_says_what_it_takes_there(tmp_path):
-    api, there = page_with_elsewhere(tmp_path, shared=True)
-    there.seen = Nodes(gpus=["L4"], has_gpu=True)
-
-    with acting_as(ANN):
-        started = functions_of(api)["start_sweep"](mode="quick", steps=2, engine="elsewhere")
-        api.workspace.supervisor.settle()
-        runs = api.runs.sweep(started["sweep_id"]).runs
-    api.workspace.supervisor.stop()
-
-    assert ["elsewhere"] * 3 == [run.engine for run in runs]
-    assert "on NVIDIA L4: estimated time" in started["expected"][0]
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -240,39 +203,11 @@ def test_no_argument_of_a_sweep_is_left_out_without_a_word(refuses, arguments, s
     assert sentence in refuses(ANN, "start_sweep", **arguments)
 
 
-def test_a_fast_curve_trains_its_highest_rank_and_independent_ones(call, api, busy):
-    started = call(ANN, "start_sweep", mode="fast", ranks=[2, 4, 8], independent=[4])
-
-    first, last = (api.workspace.store.get(run_id).request for run_id in started["run_ids"])
-    assert [(4, ()), (8, (4, 2))] == [(first.r, first.cut_ranks), (last.r, last.cut_ranks)]
-
-
 def test_no_answer_holds_a_path_of_the_server_but_that_of_a_download(call, api, anns):
     (run_id, _) = [row["run_id"] for row in call(ANN, "runs")]
     answers = [call(ANN, "run", run_id), call(ANN, "runs"), call(ANN, "status", anns), call(ANN, "verdict", anns)]
 
     assert str(api.workspace.home) not in json.dumps(answers)
-
-
-def test_a_verdict_says_what_can_be_told_in_words_too(call, anns):
-    answer = call(ANN, "verdict", anns)
-
-    assert (anns, 16) == (answer["sweep_id"], answer["best"])
-    assert answer["in_words"]
-
-
-def test_a_run_has_its_curve_of_steps(call, anns):
-    (run_id, _) = [row["run_id"] for row in call(ANN, "runs")]
-
-    assert [1, 2] == [step["step"] for step in call(ANN, "run", run_id)["steps"]]
-
-
-def test_a_recorded_sweep_is_everyones_to_look_at(call, api):
-    recorded = api.runs.recorded()[0].sweep_id
-
-    status = call(NOBODY, "status", recorded)
-
-    assert (True, False, True, None) == tuple(status[name] for name in ("ended", "yours", "shared", "place"))
 
 
 def test_the_sample_adapter_is_resized_into_a_file(call):
@@ -289,18 +224,3 @@ def test_the_spectrum_lists_its_updates_in_parts(call):
     first, rest = call(ANN, "spectrum", "sample", limit=1), call(ANN, "spectrum", "sample", limit=500, offset=1)
 
     assert (1, 59, 60) == (len(first["layers"]), len(rest["layers"]), rest["layers_in_all"])
-
-
-def test_studies_are_the_nearest_lines_first(call):
-    first = call(NOBODY, "studies", "Qwen/Qwen3-4B", limit=1)[0]
-
-    assert "Qwen3" in first["base_model"] and "Qwen3" in first["why"]
-    assert sorted(point["rank"] for point in first["points"]) == [point["rank"] for point in first["points"]]
-    assert [first] != call(NOBODY, "studies", "Qwen/Qwen3-4B", limit=1, offset=1)
-
-
-def test_settings_are_exported_as_each_format_writes_them(call):
-    script, config = (call(NOBODY, "export", "Qwen/Qwen3-4B", 8, format) for format in ("script", "adapter-config"))
-
-    assert ("train.py", 8) == (script["file_name"], json.loads(config["text"])["r"])
-    compile(script["text"], "train.py", "exec")

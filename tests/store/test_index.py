@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import tracemalloc
-from dataclasses import replace
 from threading import Thread
 
 import pytest
@@ -19,13 +18,13 @@ from rankviz.core.runs.events import (
     StageReached,
     StepLogged,
 )
-from rankviz.core.runs.record import RunRecord, RunState
+from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.run_time import FEW, thinned
 from rankviz.errors import RunNotFoundError, RunUnreadError
 from rankviz.machine import disk
 from rankviz.store import RunStore, journal
 from rankviz.store.index import CANCEL, viewing
-from rankviz.store.journal import OnDisk, line_of, parse_lines, request_text
+from rankviz.store.journal import OnDisk, line_of, parse_lines
 from rankviz.store.removal import remove
 from tests.store.written_runs import DONE, STARTED
 from tests.support.processes.failing_reads import failing_reads
@@ -119,27 +118,6 @@ def test_every_change_by_another_process_is_seen_at_once(filled):
     assert passes() and run_ids[0] not in {record.run_id for record in store.records()}
 
 
-def test_while_runs_only_go_on_the_queue_stays(filled):
-    store, run_ids = filled
-    turns = store.turns()
-
-    store.append(run_ids[2], step(1))
-
-    assert 1 == len(store.get(run_ids[2]).steps)
-    assert turns == store.turns()
-
-
-def test_a_folder_that_somebody_deletes_is_gone_and_one_that_they_copy_here_is_there(filled, tmp_path):
-    store, run_ids = filled
-    shutil.copytree(store.run_dir(run_ids[0]), tmp_path / "kept")
-
-    shutil.rmtree(store.run_dir(run_ids[0]))
-    assert run_ids[1:] == [record.run_id for record in store.records()]
-
-    shutil.copytree(tmp_path / "kept", store.run_dir(run_ids[0]))
-    assert run_ids == [record.run_id for record in store.records()]
-
-
 def test_what_somebody_writes_by_hand_into_the_folder_of_a_run_counts(filled):
     store, run_ids = filled
     with (store.run_dir(run_ids[0]) / "events.jsonl").open("ab") as file:
@@ -177,20 +155,6 @@ def test_one_sweep_is_read_alone_as_long_as_nobody_asks_for_all(store):
     assert (mine, {"completed"}) == ([run.run_id for run in sweep.runs], {run.state for run in sweep.runs})
     assert [] == [path for path in opened if path.startswith(tuple(other)) and not path.endswith("request.json")]
     assert sorted([*mine, *other]) == sorted(record.run_id for record in fresh.records())
-
-
-def test_a_sweep_that_is_read_alone_has_runs_of_any_name_and_is_read_as_it_goes_on(store):
-    (run_id,) = queued(store, 4)
-    request = replace(store.get(run_id).request, run_id="imported-by-hand")
-    store.publish({"imported-by-hand": {"request.json": request_text(request)}})
-    fresh = RunStore(store.home)
-
-    assert {run_id, "imported-by-hand"} == {run.run_id for run in fresh.sweep(request.sweep_id).runs}
-    finish(store, run_id)
-
-    assert fresh.sweep(request.sweep_id).runs[0].state is RunState.COMPLETED
-    with pytest.raises(RunNotFoundError):
-        fresh.sweep("no-such-sweep")
 
 
 @pytest.fixture
@@ -279,19 +243,6 @@ def test_what_is_appended_to_the_journal_of_an_ended_run_changes_nothing_of_it(s
     store.append(run_id, LATER)
 
     assert (before.state, len(before.steps)) == (store.get(run_id).state, len(store.get(run_id).steps))
-
-
-def test_a_record_has_its_own_steps_after_the_run_was_asked_for_again(store):
-    (run_id,) = queued(store, 4)
-    for event in (STARTED, step(1), step(2), RunFailed(time=2.0, error="It failed.")):
-        store.append(run_id, event)
-    failed = store.get(run_id)
-
-    store.requeue(run_id)
-    store.append(run_id, step(1))
-
-    assert (step(1), step(2)) == failed.steps
-    assert (step(1),) == tuple(each for each in store.get(run_id).steps)
 
 
 def test_of_a_run_that_was_deleted_or_cut_no_steps_can_be_read(store):

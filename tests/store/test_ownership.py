@@ -1,10 +1,6 @@
 """The owner of a run, as every reader has it, and the key of the visitors' cookies."""
 
-import errno
-import os
 import stat
-
-import pytest
 
 from rankviz.store import RunStore
 from rankviz.store.ownership import (
@@ -15,7 +11,6 @@ from rankviz.store.ownership import (
     UNKNOWN_SENTENCE,
     CookieKey,
     Ownership,
-    write_ownership,
 )
 from rankviz.visitor import HOST, NOBODY, Visitor
 from tests.support.processes.hostile_disks import fill, small_disk
@@ -69,21 +64,6 @@ def test_an_owners_file_that_was_cut_at_any_byte_makes_the_run_nobodys_but_the_a
         assert HOST.owns(owner) and owner != HOST.id
 
 
-def test_an_owner_that_cannot_be_written_stays_who_it_was(store, monkeypatch):
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann"))
-    before = sorted(store.run_dir(run_id).iterdir())
-
-    def full(_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_ownership(store.run_dir(run_id), Ownership("ben"))
-
-    assert Ownership("ann") == RunStore(store.home).ownership(run_id)
-    assert before == sorted(store.run_dir(run_id).iterdir())
-
-
 def key_of(home):
     """What the next start of an app signs by."""
     return CookieKey(home).keys[-1]
@@ -122,16 +102,6 @@ def test_a_full_disk_keeps_nothing_half_written():
         filler.unlink()
         assert key.is_kept()
         assert [key_of(folder)] == key.keys
-
-
-@pytest.mark.parametrize("content", [b"", b"0" * 15, b"\xff" * 64])
-def test_a_file_that_was_not_written_whole_is_no_key(tmp_path, content):
-    (tmp_path / KEY_FILE).write_bytes(content)
-
-    key = CookieKey(tmp_path)
-
-    assert 64 == len(key.keys[-1])
-    assert key.keys[-1] == key_of(tmp_path)
 
 
 def test_of_two_apps_that_could_not_write_theirs_the_first_one_is_kept_and_both_are_believed(tmp_path):

@@ -94,20 +94,6 @@ def test_what_killed_writes_have_left_goes_once_it_is_old(store, rows):
     assert [True, False, False] == [path.exists() for path in left]
 
 
-def test_a_killed_copy_of_data_goes_too(store, rows):
-    store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows"))
-    copies = store.kept_path(rows("rows"), "ann").parent
-    kill_before_it_is_in_place(
-        f"from rankviz.store.durable import copy; copy(Path({str(rows('rows'))!r}), Path({str(copies / 'other')!r}))"
-    )
-    (left,) = copies.glob(".*")
-    make_old(left)
-
-    tidy(store)
-
-    assert [copies / "mine.jsonl"] == list(copies.iterdir())
-
-
 def kill_before_it_is_in_place(code):
     killing = "import os; from pathlib import Path; os.replace = lambda *_: os.kill(os.getpid(), 9)"
     assert -9 == subprocess.run([sys.executable, "-c", f"{killing}; {code}"]).returncode
@@ -123,18 +109,6 @@ def test_of_a_copy_that_fills_the_disk_nothing_stays(rows):
 
         assert [] == store.records()
         assert [] == [path for path in store.home.rglob("*") if path.is_file() and path.suffix != ".lock"]
-
-
-def test_two_who_remove_the_same_runs_at_once_both_succeed(store):
-    sweep_id = store.create(questions.sweep(ranks=(4, 8)), "ann")
-    first, second = store.run_ids(sweep_id)
-    for run_id in (first, second):
-        store.append(run_id, RunCancelled(time=1.0))
-    remove(RunStore(store.home), [first])  # by another app
-
-    remove(store, [first, second])
-
-    assert [] == store.records()
 
 
 @pytest.mark.parametrize("name", ["request.json", "events.jsonl"])

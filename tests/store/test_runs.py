@@ -1,9 +1,7 @@
 """Runs on disk: what is written, what is read back, what a crash leaves, and what somebody else may have written."""
 
-import errno
 import json
 import os
-import stat
 import subprocess
 import sys
 import threading
@@ -15,7 +13,6 @@ import pytest
 from rankviz.core.runs.events import Answered, Evaluated, GreedyAnswer, RunCancelled, RunFailed, RunStarted
 from rankviz.core.runs.record import RunState
 from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError
-from rankviz.jobs.ending import BY_ADMIN
 from rankviz.store import RunStore, export_runs, import_runs, recorded
 from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, request_text, whole_lines
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
@@ -28,13 +25,6 @@ DEEP = "[" * 5000
 STEP = {"event": "StepLogged", "time": 2.0, "step": 1, "loss": 2.5, "learning_rate": 1e-3, "tokens": 8, "seconds": 1.0}
 STEP |= {"memory_bytes": 7}
 LOSSES = {"event": "Evaluated", "time": 2.0, "when": "after", "loss": 2.5, "tokens": 6, "examples": 2, "seconds": 1.0}
-
-
-def test_looking_at_an_empty_home_writes_nothing(tmp_path):
-    store = RunStore(tmp_path / "home")
-
-    assert [] == store.all() == store.sweeps()
-    assert not store.home.exists()
 
 
 def test_a_record_follows_its_journal_as_it_grows(tmp_path):
@@ -138,26 +128,6 @@ def test_sweeps_come_oldest_first_and_their_runs_in_the_order_they_run(tmp_path)
     assert [(0, 4), (0, 64), (1, 4), (1, 64)] == [(r.request.seed, r.request.r) for r in sweeps[0].runs]
 
 
-@pytest.mark.parametrize("made", ["kept", "created", "added"])
-def test_a_copy_that_was_changed_on_the_disk_is_replaced_by_what_is_given(tmp_path, made):
-    upload, text = tmp_path / "mine.jsonl", '{"text": "hello"}\n'
-    upload.write_text(text)
-    store = RunStore(tmp_path / "home")
-    kept, sweep_id = store.keep(upload), store.create(questions.sweep(ranks=(4,)))
-    kept.write_text(text[:5])
-
-    if made == "kept":
-        store.keep(upload)
-    elif made == "created":
-        store.create(questions.sweep(ranks=(4,)), data=upload)
-    else:
-        run = store.sweep(sweep_id).runs[0].request
-        store.add(replace(run, run_id=f"{sweep_id}-002-r8"), data=upload)
-
-    assert text == kept.read_text()
-    assert [kept] == list(kept.parent.iterdir())
-
-
 def test_a_request_that_no_sweep_can_ask_for_is_unreadable_with_its_reason_and_hides_nothing_else(tmp_path):
     store = RunStore(tmp_path)
     run_id, spoiled = ended_run(store), ended_run(store)
@@ -235,12 +205,6 @@ def test_a_request_that_is_no_json_is_one_unreadable_row(tmp_path, text):
 
     assert [] == store.all()
     assert "request.json" in store.unreadable()["bad"]
-
-
-def test_a_request_of_many_megabytes_is_not_read_whole(tmp_path):
-    store = write(RunStore(tmp_path), "bad", base="x" * 2_000_000)
-
-    assert "larger than 1,000,000 bytes" in store.unreadable()["bad"]
 
 
 def test_a_request_of_before_25_november_is_refused_with_a_sentence(tmp_path):
@@ -327,16 +291,6 @@ def test_a_path_that_leaves_the_folder_of_its_run_is_refused(tmp_path, path):
 
     with pytest.raises(BadAdapterError, match="not in the run's own folder"):
         store.path("a", path)
-
-
-def test_a_wish_to_cancel_that_cannot_be_read_is_one_without_a_word(tmp_path):
-    store = write(RunStore(tmp_path), "bytes")
-    write(store, "folder")
-    (store.run_dir("bytes") / "cancel").write_bytes(b"\xff\xfe\x00")
-    (store.run_dir("folder") / "cancel").mkdir()
-
-    assert store.cancel_word("bytes") not in (None, BY_ADMIN)
-    assert "" == store.cancel_word("folder")
 
 
 def test_the_largest_evaluation_there_can_be_fits_a_line_and_a_long_line_of_another_event_is_not_parsed(monkeypatch):
@@ -426,26 +380,6 @@ def test_a_run_that_a_worker_has_begun_meanwhile_keeps_its_beginning_and_its_ada
     assert store.has_begun(cancelled)
     assert (store.run_dir(cancelled) / "adapter").is_dir()
     assert RunState.RUNNING is store.get(cancelled).state
-
-
-def test_a_run_that_another_app_deleted_is_not_queued_and_one_that_is_queued_is_not_deleted(store, cancelled):
-    elsewhere = RunStore(store.home)
-    assert RunState.CANCELLED is elsewhere.get(cancelled).state
-
-    remove(store, [cancelled])
-
-    assert not elsewhere.requeue(cancelled)
-    assert not store.run_dir(cancelled).exists()
-
-
-def test_nothing_is_added_to_a_sweep_that_was_deleted_meanwhile(store, cancelled):
-    first = store.get(cancelled).request
-    remove(store, [cancelled])
-
-    with pytest.raises(RunNotFoundError):
-        store.add(first)
-
-    assert [] == store.all()
 
 
 RANKS = (1, 2, 4, 8)
@@ -588,18 +522,3 @@ def test_a_broken_list_of_what_is_on_its_way_takes_nothing_with_it(tmp_path, tex
 
     assert [*RANKS, 16] == ranks_of(store)
     assert [] == names_in(store)
-
-
-def test_a_file_system_that_cannot_sync_folders_takes_runs_all_the_same(tmp_path, monkeypatch):
-    sync = os.fsync
-
-    def refusing(fd):
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        sync(fd)
-
-    monkeypatch.setattr(os, "fsync", refusing)
-    store = RunStore(tmp_path)
-
-    for _ in range(2):
-        assert len(RANKS) == len(store.run_ids(store.create(questions.sweep(ranks=RANKS))))

@@ -95,35 +95,6 @@ def test_gradio_keeps_its_files_here_or_in_a_folder_of_their_own_where_it_was_to
     assert temp.page.is_dir()
 
 
-def test_where_nothing_can_be_written_gradio_has_its_own_place_unless_this_one_may_come_later(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    (tmp_path / "home").write_text("")
-    temp = TempHome(tmp_path / "home")
-
-    temp.use_for_gradio()
-    assert "" == os.environ["GRADIO_TEMP_DIR"]
-    temp.use_for_gradio(always=True)
-    assert tmp_path / "home" / "tmp" / "page" == temp.page
-
-
-def test_what_is_old_goes_elsewhere_too_and_nothing_of_others_there(tmp_path, monkeypatch):
-    elsewhere = tmp_path / "elsewhere"
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(elsewhere))
-    temp = TempHome(tmp_path / "home")
-    temp.use_for_gradio()
-    old, new = upload(temp, "old.zip", ANNA), upload(temp, "new.zip", ANNA)
-    others = elsewhere / "of-another-program" / "file"
-    others.parent.mkdir()
-    others.touch()
-    for path in (old.parent, others.parent):
-        make_old(path, 3 * HOUR)
-
-    temp.clean(2 * HOUR)
-    TempHome(tmp_path / "another").clean(0)
-
-    assert (False, True, True) == (old.exists(), new.exists(), others.exists())
-
-
 def test_a_clock_that_jumps_ahead_removes_no_upload(temp, monkeypatch):
     path, real = upload(temp, "a.zip", ANNA), time.time
     temp.keep_clean(24 * HOUR, every_seconds=0.01)
@@ -268,15 +239,6 @@ def test_the_oldest_of_who_has_most_makes_room_first_whoever_came_first(temp):
 
     assert [small, new] == there([small, old, new])
     assert 100_000 == left
-
-
-def test_as_much_goes_as_is_needed_until_nobody_has_more_than_others(temp):
-    anna, carl = upload(temp, "a", ANNA, 250_000, age=500), upload(temp, "c", CARL, 100_000, age=900)
-    bens = [upload(temp, f"b{age}", BEN, 200_000, age=age) for age in (90, 60, 30)]
-
-    temp.require_room(1, coming_bytes=700_000)
-
-    assert [carl, bens[-1]] == there([anna, carl, *bens])
 
 
 def test_what_has_just_come_stays_and_counts_for_its_visitor(temp):

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.runs.events import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS, Evaluated, RunCancelled
-from rankviz.core.runs.record import Sweep
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
 from rankviz.paths import ASSETS
 from rankviz.settings import SHARED_LIMITS
@@ -80,16 +79,6 @@ def test_what_has_not_ended_is_not_exported(tmp_path):
 
     with pytest.raises(InvalidSettingError, match="None of these runs has ended"):
         export_runs([store], [one_run(store)], tmp_path / "runs.zip")
-
-
-def test_runs_of_two_stores_go_into_one_zip(tmp_path):
-    shipped, own = RunStore(tmp_path / "shipped"), RunStore(tmp_path / "own")
-    ids = [ended_run(shipped), ended_run(own)]
-
-    with zipfile.ZipFile(export_runs([shipped, own], ids, tmp_path / "runs.zip")) as archive:
-        assert {f"runs/{run_id}/events.jsonl" for run_id in ids} <= set(archive.namelist())
-    with pytest.raises(RunNotFoundError):
-        export_runs([shipped, own], ["nowhere"], tmp_path / "runs.zip")
 
 
 def test_an_export_of_a_run_that_is_removed_meanwhile_says_so_and_leaves_nothing(tmp_path):
@@ -238,30 +227,6 @@ def test_a_run_that_joins_a_sweep_is_as_open_as_it_is(tmp_path, is_open):
 def test_no_name_of_a_zip_means_two_things(tmp_path, runs):
     with pytest.raises(InvalidSettingError, match="nothing was imported"):
         import_runs(RunStore(tmp_path), made(tmp_path, *runs))
-
-
-@pytest.mark.parametrize("name", ["sample", "embedded", "Shipped", "shipped-sweep"])
-def test_a_name_that_means_something_else_is_not_taken(tmp_path, name):
-    there = RunStore(tmp_path / "there")
-    import_runs(there, made(tmp_path, ("shipped", "shipped-sweep")))
-    shipped = [Sweep(sweep_id="shipped-sweep", runs=tuple(there.all()), recorded=True)]
-
-    with pytest.raises(InvalidSettingError, match="nothing was imported"):
-        import_runs(RunStore(tmp_path), made(tmp_path, (name, "new")), shipped)
-    with pytest.raises(InvalidSettingError, match="nothing was imported"):
-        import_runs(RunStore(tmp_path), made(tmp_path, ("new", name)), shipped)
-
-
-def test_a_run_that_appears_while_the_zip_is_read_is_not_overwritten(tmp_path):
-    store = RunStore(tmp_path)
-    import_runs(store, made(tmp_path, ("a", "s")))
-    before = (store.run_dir("a") / "events.jsonl").read_text()
-
-    with pytest.raises(InvalidSettingError, match="'a' is here already"):
-        store.publish({"b": {}, "a": {"events.jsonl": ""}})
-
-    assert before == (store.run_dir("a") / "events.jsonl").read_text()
-    assert not store.run_dir("b").exists()
 
 
 def test_each_limit_of_an_import_is_named(tmp_path):

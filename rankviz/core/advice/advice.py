@@ -26,7 +26,7 @@ SMALLEST = 16
 """The learning rate is tuned first, at this rank and at two rates a factor RATE_FACTOR apart."""
 NEAREST_SHOWN = 3
 ENOUGH_RAN = 3
-"""What a doubling gained counts as measured where at least so many publications ran both ranks."""
+"""Publications that must have run both ranks before the gain of a doubling counts as measured."""
 
 
 class Capacity(NamedTuple):
@@ -88,7 +88,7 @@ class Alternative(NamedTuple):
 
 
 class Record(NamedTuple):
-    """How well ranks have done over the published lines (tools/forecast/regret.py)."""
+    """Results of ranks over the published lines (tools/forecast/regret.py)."""
 
     alternatives: tuple[Alternative, ...]
     """The advice first, each publication left out in turn."""
@@ -167,7 +167,7 @@ class Advice:
     capacity: Capacity | None
     """None where the model's layers are not known, and for reinforcement learning, whose data teach far less."""
     equal_ranks: Mapping[str, Mapping[int, float]]
-    """By study shown that adapts experts in another way: its ranks, and those of as many parameters here."""
+    """Ranks of as many parameters here, by study that adapts experts in another way, and its ranks."""
     rates: counts.RatesTuned | None
     """The best learning rates around FIRST_RANK; None where sweeps do not tell them for this use case."""
     rates_of: str

@@ -30,7 +30,7 @@ class RankRule(NamedTuple):
 
 
 class SettingRule(NamedTuple):
-    """What another setting means, in two sentences at most."""
+    """One setting explained in at most two sentences."""
 
     name: str
     value: str

@@ -12,7 +12,7 @@ from rankviz.errors import InvalidSettingError, quoted
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UseCase:
-    """What is recommended for one kind of fine-tuning."""
+    """Recommendation for one kind of fine-tuning."""
 
     name: str
     label: str
@@ -26,7 +26,7 @@ class UseCase:
     r_range: tuple[int, int] | None = None
     """Recommended instead of one rank, where studies disagree; r is then the rank whose costs are shown."""
     rates_of_instruction: bool = True
-    """Whether learning rates of instruction sweeps apply to it."""
+    """Learning rates of instruction sweeps apply to it."""
 
     @property
     def rule(self) -> RankRule:
@@ -98,7 +98,7 @@ def use_case(name: str) -> UseCase:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Goal:
-    """What the advice needs to know, besides the question to the estimate."""
+    """Inputs of the advice besides the question to the estimate."""
 
     use_case: str = DEFAULT
     examples: int | None = None
@@ -106,7 +106,7 @@ class Goal:
     example_tokens: int | None = None
     """Tokens of one of them, on average; None takes those of the training's data, or at most the longest row."""
     forgetting: bool = False
-    """Whether the base must keep what it could do."""
+    """The base must keep its earlier abilities."""
 
     def validate(self) -> None:
         """Raise InvalidSettingError with what to change, or return."""
@@ -119,8 +119,8 @@ class Goal:
                 whole(value, what, 1, high)
 
     def about(self, data: TrainingData | None) -> "Goal":
-        """The same with the examples and tokens of the training's data. InvalidSettingError where both are given and
-        differ."""
+        """Return the goal with the examples and tokens of the training's data; InvalidSettingError where both are
+        given and differ."""
         if data is None:
             return self
         of_data = {"examples": data.examples, "example_tokens": data.mean_tokens}
@@ -134,7 +134,7 @@ class Goal:
 
 
 class Data(NamedTuple):
-    """How much there is to learn."""
+    """Amount of data to learn from."""
 
     tokens: int | None
     """Different tokens trained on; None where neither examples nor a length of training is given."""
@@ -147,8 +147,8 @@ class Data(NamedTuple):
 
 
 def data_of(goal: Goal, training: TrainingSetup) -> Data:
-    """What the training gets to see of the goal's data. Repeating a token adds nothing to learn, so only the first time
-    counts."""
+    """Return the part of the goal's data that the training sees. Repeating a token adds nothing to learn, so
+    only the first time counts."""
     known = training.has_length
     rows = training.total_steps * training.per_device_train_batch_size * training.gradient_accumulation_steps
     each = min(goal.example_tokens or training.max_length, training.max_length)

@@ -96,7 +96,7 @@ def because(advice: Advice) -> str:
 
 
 def _doubling(record: Record, kind: str, r: int) -> str:
-    """What twice this rank gained, or how few publications ran both."""
+    """Say what twice this rank gained, or how few publications ran both."""
     if gain := record.gain(kind, r):
         publications = counted(gain.publications, "publication")
         return f"r = {2 * r} scored on average {_points(gain.mean)} than r = {r} in {publications}"
@@ -208,7 +208,7 @@ def _cited(study: Study) -> tuple[str, str]:
 
 
 def _nearest(near: Near, advice: Advice) -> str:
-    """What the recommended rank reached in a near line, or every rank where a range is recommended. Of the study's
+    """Say what the recommended rank reached in a near line, or every rank where a range is recommended. Of the study's
     lines the last with adapters on all parts of the blocks, else the last."""
     line = ([line for line in near.lines if line.first.facet == "attention and mlp"] or near.lines)[-1]
     equal = advice.equal_ranks.get(line.study.study_id, {}).get(line.best.rank)

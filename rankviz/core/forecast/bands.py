@@ -78,15 +78,15 @@ class RankLine:
     values: tuple[float, ...]
     """Quality, higher is better."""
     standard_errors: tuple[float | None, ...]
-    """Of the test set or between seeds, same unit; None where nothing is known."""
+    """Errors of the test set or between seeds, same unit; None where nothing is known."""
     parameters: int | None
     base: bool
     errors_published: bool = False
-    """Whether any standard error came with the results, rather than from the size of the test set."""
+    """True if a standard error came with the results, rather than from the size of the test set."""
 
 
 def points_scale(metric: str, values: Sequence[float]) -> float:
-    """What turns this metric into points of 100."""
+    """Return the factor that turns this metric into points of 100."""
     if "mt_bench" in metric:
         return 10.0
     return 100.0 if max(map(abs, values)) <= 1 else 1.0
@@ -100,7 +100,7 @@ def share_error(percent: float, items: int) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RankForecast:
-    """How far one rank falls short of the reference rank; positive is worse."""
+    """Shortfall of one rank from the reference rank; positive is worse."""
 
     r: int
     median: float
@@ -132,16 +132,16 @@ class Forecast:
     ranks: tuple[RankForecast, ...]
     """Empty for reinforcement learning, of which nothing can be forecast."""
     heading: str
-    """What the forecast does not tell."""
+    """Sentence on what the forecast does not tell."""
     facts: tuple[str, ...]
-    """What holds over published studies, with counts."""
+    """Sentences on what holds over published studies, with counts."""
     sentences: tuple[str, ...]
     """Heading, facts, and what the band rests on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeftOut:
-    """How the band held the points of one kind when their publication was left out."""
+    """Record of the band for points of one kind whose publication was left out."""
 
     kind: str
     publications: int
@@ -149,7 +149,7 @@ class LeftOut:
     inside_50: float
     inside_80: float
     inside_80_by_publication: float
-    """The same share with every publication weighing the same."""
+    """inside_80 with every publication weighing the same."""
     crps: float
     """Mean error of the whole band (continuous ranked probability score), in the kind's unit."""
     crps_no_difference: float
@@ -174,10 +174,10 @@ class Bands:
 
     reference_rank: int
     bands: Mapping[Metric, Mapping[str, Any]]
-    """By metric: publications (studies) and lines, lines_at_rank, and by level quantiles at each rank of GRID."""
+    """Bands by metric: publications (studies) and lines, lines_at_rank, and by level quantiles at each rank of GRID."""
     left_out: Mapping[str, LeftOut]
     holds: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    """By statement and kind, the share of publications in which it held (tools/forecast/published.py)."""
+    """Share of publications in which a statement held, by statement and kind (tools/forecast/published.py)."""
     rate: Mapping[str, Any] | None
     """Cost of a learning rate that was too low, and of a quarter of the rank."""
 
@@ -253,7 +253,7 @@ def rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def fact_words(bands: Bands, kind: str) -> Iterable[str]:
-    """What holds over published studies: for this kind of score where enough publications bear it out, else for all."""
+    """Say what holds over published studies: for this kind of score where enough publications show it, else for all."""
 
     def of_kind(statement: str) -> Mapping[str, Any] | None:
         rows = bands.holds[statement]
@@ -297,7 +297,7 @@ def _record(held: Mapping[str, Any]) -> str:
 
 
 def _basis(bands: Bands, metric: Metric, kind: str, rows: Sequence[RankForecast]) -> Iterable[str]:
-    """What the band is made of, how such bands have held, and where it rests on other ranks alone."""
+    """Say what the band is made of, how such bands have held, and where it rests on other ranks alone."""
     band, checked, unit = bands.bands[metric], bands.left_out.get(kind), UNIT_WORDS[UNITS[metric]]
     yield (
         f"Shortfall from r = {bands.reference_rank} in {unit}, the same for every model and task, from "

@@ -23,10 +23,10 @@ class FinishedAdapter(NamedTuple):
 
     r: int
     loss: float
-    """Of the best seed."""
+    """Loss of the best seed."""
     made: Literal["trained", "truncated"]
     adapter_bytes: int
-    """Of a truncated adapter in proportion to rank."""
+    """Size of its file; of a truncated adapter in proportion to rank."""
     run_id: str
     trained_r: int
     """The rank of its run."""
@@ -37,7 +37,7 @@ class FinishedAdapter(NamedTuple):
 
     @property
     def expected(self) -> float:
-        """What is compared between ranks: the lowest of several seeds is partly luck."""
+        """Loss to compare between ranks: the lowest of several seeds is partly luck."""
         return self.loss if self.mean_loss is None else self.mean_loss
 
 
@@ -60,13 +60,13 @@ class Decision:
     tried_rates: int
     """Learning rates that were tried at its rank."""
     alpha: float | None
-    """The same for all runs; None where it differs."""
+    """lora_alpha of all runs; None where it differs."""
     adapters: tuple[FinishedAdapter, ...]
     """Lowest rank first."""
 
     @property
     def train_rank(self) -> int:
-        """Of the next run: what the verdict says, else the lowest rank that is enough."""
+        """Rank of the next run: the verdict's, else the lowest rank that is enough."""
         return (self.settled or self.enough).r
 
     @property
@@ -88,7 +88,7 @@ class Decision:
 def decide(
     runs: Sequence[RunRecord], forecast: BentForecast, tolerance: float | None = None, settled: int | None = None
 ) -> Decision:
-    """What a sweep's runs and its forecast come to.
+    """Decide from a sweep's runs and its forecast.
 
     Args:
         runs: Of the sweep, two ranks of them evaluated at least.
@@ -115,7 +115,7 @@ def decide(
 
 
 def _best_of_seeds(runs: Sequence[RunRecord]) -> Iterable[FinishedAdapter]:
-    """Of each kind of adapter, rank and learning rate the one with the lowest loss."""
+    """Yield the adapter with the lowest loss of each kind, rank and learning rate."""
     every = [
         FinishedAdapter(run.request.r, run.loss_after.loss, "trained", run.adapter_bytes, run.run_id, run.request.r)
         for run in runs

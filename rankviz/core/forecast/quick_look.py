@@ -62,7 +62,7 @@ class Noise(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BentRank:
-    """Where a run at this rank would land, nats. The bounds are None where the noise of a run is not known."""
+    """Expected loss of a run at this rank, nats. The bounds are None where the noise of a run is not known."""
 
     r: int
     median: float
@@ -101,7 +101,7 @@ BentForecastJSON = shape(BentForecast)
 
 
 def bent_json(bent: BentForecast) -> BentForecastJSON:
-    """As `rankviz forecast --json` and the endpoint print it; held-out loss, nats."""
+    """Return the forecast as `rankviz forecast --json` and the endpoint print it; held-out loss, nats."""
     return {
         **asdict(bent),
         "runs": [run._asdict() for run in bent.runs],
@@ -286,8 +286,8 @@ def measured_cells(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
 
 
 def _are_alike(runs: Sequence[RunRecord]) -> bool:
-    """Whether they have the same base and data: by what was read of a file, wherever it was, and by its name where that
-    is not known of all."""
+    """Tell whether the runs have the same base and data: by fingerprints of what was read, or by name where not all
+    have one."""
     read = [fingerprints([run.environment]) for run in runs]
     is_named_alike = all(read) or len({run.request.data for run in runs}) == 1
     return is_named_alike and len({run.request.base for run in runs}) == 1 and len(frozenset().union(*read)) <= 1
@@ -328,7 +328,7 @@ class RateLook(NamedTuple):
 
     @property
     def differs(self) -> bool | None:
-        """Whether the rates differ by more than noise; None where the noise is not known."""
+        """True if the rates differ by more than noise; None where the noise is not known."""
         return math.isinf(self.gap) or (self.noise and self.gap > APART * self.noise.sd)
 
     @property
@@ -385,7 +385,7 @@ class ScoreLook(NamedTuple):
     noise: float | None
     """Noise of one run, points; None where it is not known."""
     is_repeated: bool
-    """Whether a repeat measured the noise. Otherwise it is that of so many examples."""
+    """True if a repeat measured the noise. Otherwise it is that of so many examples."""
     record: Mapping[str, Any]
     """Section "quick_look", "score" of assets/forecast.json."""
 

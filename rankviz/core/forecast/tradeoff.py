@@ -1,4 +1,4 @@
-"""What a rank costs against what it buys, for one model: what is known, side by side. Nothing is computed here."""
+"""Costs and known quality of the ranks of one model, side by side. Nothing is computed here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class PublishedLine(NamedTuple):
     line: RankLine
     source: str
     why: str
-    """What makes it near to the model."""
+    """Reason why it is near to the model."""
     equal_ranks: Mapping[int, float] | None = None
-    """Of a line with another MoE scheme: by its ranks, the rank of the question's adapter that trains as many
+    """For a line with another MoE scheme: by its ranks, the rank of the question's adapter that trains as many
     parameters."""
 
 
@@ -45,6 +45,6 @@ class Tradeoff:
     published: tuple[PublishedLine, ...]
     """The nearest lines in the unit of the forecast."""
     sweeps: tuple[Sweep, ...]
-    """Of this model, with evaluated runs; the newest first, recorded ones last."""
+    """Sweeps of this model with evaluated runs; the newest first, recorded ones last."""
     bent: BentForecast | None
     """Between the runs of the newest such sweep; None where quality is not its loss, or too little has run."""

@@ -12,7 +12,7 @@ NEAR_RANKS = 4
 
 
 class RateAgainstRank(NamedTuple):
-    """How much of a loss the learning rate moved, and how much rank did, as shares; medians over models."""
+    """Shares of a loss that the learning rate and the rank moved; medians over models."""
 
     rate: float
     rank: float
@@ -28,7 +28,7 @@ class TargetsAgainstRank(NamedTuple):
 
 
 class Share(NamedTuple):
-    """In how many of so many comparisons something held."""
+    """Number of comparisons in which something held."""
 
     count: int
     comparisons: int

@@ -40,15 +40,15 @@ loss, and the loss on text that is trained on again."""
 LABEL_LENGTH = 30
 """Characters of a study's label, at most."""
 LEAST = 1e-9
-"""Of a best value: of less than this no value is a sensible share."""
+"""Smallest best value of which other values are given as shares."""
 ROUNDING = 1e-12
-"""How far a share may lie from the tolerance that it should equal."""
+"""Largest distance of a share from the tolerance that it should equal."""
 LORA_METHODS = ("lora", "rslora", "dora")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """Where points come from, who tuned what, and what limits them."""
+    """A published study: source of its points, tuning policy and caveats."""
 
     study_id: str
     label: str
@@ -66,13 +66,13 @@ class Study:
     caveat: str
     checked: str
     expert_scheme: ExpertScheme | None = None
-    """How it adapts the experts of a mixture; None where each has the whole rank, or none is adapted."""
+    """Scheme by which it adapts the experts of a mixture; None where each has the whole rank, or none is adapted."""
     own: bool = False
     """Added here: drawn beside the published ones, but never counted with them."""
 
     @property
     def counted(self) -> bool:
-        """Whether counts over published studies include it. A study without a kind of task (images) is only drawn."""
+        """True if counts over published studies include it. A study without a kind of task (images) is only drawn."""
         return not self.own and self.task_kind is not None
 
     @property
@@ -93,10 +93,10 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudiedModel:
-    """What is known of a study's base model."""
+    """A study's base model."""
 
     base_model: str
-    """As the study names it."""
+    """Name that the study gives it."""
     model_id: str | None
     """The catalogue row with its shapes; None where there is none."""
     family: str
@@ -104,7 +104,7 @@ class StudiedModel:
     source: str
     checked: str
     has_experts: bool = False
-    """Whether it is a mixture of experts."""
+    """True for a mixture of experts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +119,7 @@ class QualityPoint:
     role: Role
     method: str
     target_modules: str
-    """As the study writes them."""
+    """Targets in the study's own words."""
     facet: Facet
     rank: int | None
     """None for full fine-tuning and the untuned base."""
@@ -130,10 +130,10 @@ class QualityPoint:
     standard_error: float | None
     """None: one run, or a spread that the study does not give."""
     base_value: float | None = None
-    """The same metric of the base before training."""
+    """This metric of the base before training."""
     reference_learning_rate: float | None
     value_at_reference_rate: float | None
-    """The same rank at a rate that was not tuned, where the study has both."""
+    """Value of this rank at a rate that was not tuned, where the study has both."""
     trainable_parameters: int | None
     adapter_bytes: int | None
     peak_memory_bytes: int | None
@@ -145,7 +145,7 @@ class QualityPoint:
 
     @property
     def is_loss(self) -> bool:
-        """Whether it may be compared with other losses per token, as a share."""
+        """True if it may be compared with other losses per token, as a share."""
         return self.metric in LOSSES
 
     def better_than(self, other: "QualityPoint") -> bool:
@@ -172,18 +172,18 @@ class Line:
 
     @cached_property
     def best(self) -> QualityPoint:
-        """Of equal values the smaller rank."""
+        """The best point; of equal values the smaller rank."""
         sign = -1 if self.first.higher_is_better else 1
         return min(self.points, key=lambda point: (sign * point.value, point.rank))
 
     @property
     def adapts_experts(self) -> bool:
-        """Whether it may: of a mixture, not on attention alone."""
+        """True for a mixture with targets beyond attention."""
         return self.model.has_experts and self.first.facet != "attention"
 
     @property
     def expert_scheme(self) -> ExpertScheme | None:
-        """How its experts are adapted, where that is another way than PEFT's and Unsloth's without expert_rank: then
+        """Scheme of its experts, where that is another than PEFT's and Unsloth's without expert_rank: then
         its parameters at a rank are not those of the same rank."""
         return self.study.expert_scheme if self.adapts_experts else None
 
@@ -193,18 +193,18 @@ class Line:
 
     @property
     def has_shares(self) -> bool:
-        """Whether a value can be given as a share of the best, of which 0 has none."""
+        """True if values can be given as shares of the best, which 0 has none of."""
         return abs(self.best.value) >= LEAST
 
     def short_of_best(self, value: float) -> float:
-        """How far a value of this metric is from the best rank's, as a share of it; above 0 is worse. Only where the
+        """Return the distance of a value from the best rank's, as a share of it; above 0 is worse. Only where the
         line has shares."""
         gap = self.best.value - value if self.first.higher_is_better else value - self.best.value
         return gap / abs(self.best.value)
 
 
 class AdapterSize(NamedTuple):
-    """How large the adapter of a point is; None is "not known". computed: not stated by the study, but counted from the
+    """Size of the adapter of a point; None is "not known". computed: not stated by the study, but counted from the
     base's layers."""
 
     parameters: int | None

@@ -29,7 +29,7 @@ class Subject:
     task_kinds: tuple[TaskKind, ...]
     """If empty: any study that also has full fine-tuning."""
     expert_rank: int | str = "r"
-    """Of a mixture's experts, as LoraConfig has it."""
+    """Rank of a mixture's experts, as LoraConfig has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Near:
 
     lines: tuple[Line, ...]
     why: tuple[str, ...]
-    """In words; empty where the study has nothing in common with the subject."""
+    """Reasons in words; empty where the study has nothing in common with the subject."""
     same_model: bool
     """And the same MoE scheme: r = 16 with shared experts' factors is not r = 16 with a pair for each."""
     same_family: bool

@@ -7,19 +7,16 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import (
-    HubUnavailableError,
     InvalidSettingError,
     LimitError,
-    NotInstalledError,
     NotYoursError,
     PublishError,
     RunNotFoundError,
 )
-from rankviz.jobs.prices import Cost
-from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
+from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination
 from rankviz.visitor import HOST, acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, publish
-from tests.support.engines.hub_stand_in import EXPIRED, TOKEN, Repository
+from tests.support.engines.hub_stand_in import TOKEN
 from tests.support.limits import limit
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.published import FOLDER_OF_THE_BASE, trained
@@ -93,24 +90,6 @@ def test_a_repository_of_other_runs_or_of_no_runs_is_not_written_into(api, hub, 
     assert {"data.csv": b"1"} == hub.repositories["datasets/alice/ranks"].files
 
 
-def test_an_upload_that_failed_after_the_repository_was_made_can_be_repeated(api, hub, sweep):
-    hub.faults["/commit/"] = (403, "Private repository storage limit reached")
-    with pytest.raises(PublishError, match=r"alice's storage.*Private repository storage limit"):
-        publish(api, sweep.sweep_id)
-    hub.faults.clear()
-
-    publish(api, sweep.sweep_id)
-
-    assert "runs.parquet" in hub.repositories["datasets/alice/ranks"].files
-
-
-def test_what_is_to_be_private_never_goes_into_a_public_repository(api, hub, sweep):
-    hub.repositories["datasets/alice/ranks"] = Repository(private=False)
-
-    with pytest.raises(PublishError, match="public already, and you chose private: choose public or another name"):
-        publish(api, sweep.sweep_id)
-
-
 def test_a_refusal_of_the_hub_is_one_sentence_without_the_token(api, hub, sweep):
     hub.faults["/commit/"] = (403, f"said {TOKEN} to you")
 
@@ -118,20 +97,6 @@ def test_a_refusal_of_the_hub_is_one_sentence_without_the_token(api, hub, sweep)
         publish(api, sweep.sweep_id)
 
     assert 'room in alice\'s storage. The Hub says: "said ... to you"' in str(refusal.value)
-
-
-def test_a_token_that_the_hub_does_not_know_and_an_owner_of_somebody_else_are_refused(api, hub, sweep):
-    with pytest.raises(PublishError, match="does not accept this token"):
-        publish(api, sweep.sweep_id, token=Token(EXPIRED))
-    with acting_as(ANN), pytest.raises(PublishError, match="token may not do this in bob"):
-        api.sinks.publish(sweep.sweep_id, Destination(to=DATASET, name="bob/ranks"), ALICES)
-
-
-def test_a_hub_that_cannot_be_reached_is_one_sentence(api, hub, sweep, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-
-    with pytest.raises(HubUnavailableError, match="The Hub cannot be reached: check the network and try again"):
-        publish(api, sweep.sweep_id)
 
 
 def test_only_the_owner_publishes_not_who_reads_it_by_a_link_nor_the_admin(api, sweep):
@@ -160,15 +125,6 @@ def test_a_sweep_that_ships_one_that_is_queued_and_a_sweep_as_an_adapter_are_ref
         ):
             with pytest.raises(InvalidSettingError, match=sentence):
                 api.sinks.check(name, Destination(to=to, name="alice/ranks"), ALICES)
-
-
-def test_a_run_without_its_adapter_is_refused(api, sweep):
-    import shutil
-
-    shutil.rmtree(api.workspace.store.run_dir(sweep.runs[0].run_id) / "adapter")
-
-    with acting_as(ANN), pytest.raises(InvalidSettingError, match="has no adapter here"):
-        api.sinks.check(sweep.runs[0].run_id, Destination(to=ADAPTER, name="alice/ranks"), ALICES)
 
 
 def test_weights_outside_the_runs_folder_are_not_published(api, hub, sweep, tmp_path):
@@ -200,18 +156,6 @@ def test_names_that_cannot_be_are_refused(place, sentence):
         Destination(**place).validate()
 
 
-def test_trackio_says_that_it_is_missing_and_how_to_add_it_to_whoever_can(api, sweep, monkeypatch):
-    from rankviz import installed
-
-    monkeypatch.setattr(installed, "has_trackio", lambda: False)
-
-    with acting_as(HOST), pytest.raises(NotInstalledError, match=r"pip install '\.\[trackio\]'"):
-        installed.require_trackio()
-    with acting_as(ANN), pytest.raises(NotInstalledError, match=r"Trackio, which this page does not have\.$"):
-        api.sinks.check(sweep.sweep_id, Destination(to=TRACKIO, name="ranks"), ALICES)
-    assert (DATASET, ADAPTER) == api.sinks.offered()
-
-
 def test_so_many_are_published_at_once_and_the_limit_is_named(api, hub, sweep, monkeypatch):
     limit(monkeypatch, sends=1)
     limit(monkeypatch, send_seconds=1)
@@ -224,15 +168,3 @@ def test_so_many_are_published_at_once_and_the_limit_is_named(api, hub, sweep, m
     ):
         publish(api, sweep.sweep_id)
     assert [] == hub.asked
-
-
-def test_what_was_paid_for_rented_machines_is_published_without_the_limit(api, hub, sweep):
-    engine = api.workspace.supervisor.engine("hf-jobs")
-    engine.ledger.note_limit(sweep.sweep_id, 5.0)
-    engine.ledger.add(sweep.sweep_id, "a-job", Cost(0.4, 0.4))
-
-    publish(api, sweep.sweep_id)
-
-    card = hub.repositories["datasets/alice/ranks"].files["README.md"].decode()
-    assert "| Rented machines, for the whole sweep | $0.40 |" in card
-    assert "$5.00" not in card

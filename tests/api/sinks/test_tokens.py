@@ -7,8 +7,8 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError, PublishError
-from rankviz.sinks import Token
-from rankviz.visitor import HOST, NOBODY, acting_as
+from rankviz.publish import Token
+from rankviz.visitor import acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, SERVERS, everything_below, processes, publish, wait_until
 from tests.support.engines.hub_stand_in import TOKEN
 from tests.support.runs.published import trained
@@ -61,20 +61,6 @@ def test_on_a_shared_page_the_servers_own_login_is_never_used(api, hub, sweep, m
     assert {TOKEN} == hub.tokens
 
 
-def test_on_ones_own_machine_its_login_is_used_when_that_is_chosen_and_not_otherwise(tmp_path, hub, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    api = Api(home=tmp_path / "home", shared=False)
-    sweep = trained(api)
-
-    with pytest.raises(InvalidSettingError, match="Give a Hugging Face token with the right to write, or use this"):
-        api.sinks.publish(sweep.sweep_id, PLACE)
-    api.sinks.publish(sweep.sweep_id, PLACE, use_login=True)
-
-    assert api.sinks.has_login()
-    assert {TOKEN} == hub.tokens
-    assert "datasets/alice/ranks" in hub.repositories
-
-
 @pytest.mark.parametrize("value", [TOKEN, "ofAMirror/0123456789+"])
 def test_a_hub_that_says_the_token_of_a_login_back_is_told_without_it(tmp_path, hub, monkeypatch, value):
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -89,18 +75,6 @@ def test_a_hub_that_says_the_token_of_a_login_back_is_told_without_it(tmp_path, 
     assert {value} == hub.tokens
     assert value not in str(refusal.value)
     assert value.encode() not in everything_below(tmp_path)
-
-
-def test_who_cannot_be_told_is_not_shown_what_the_owner_of_the_server_has_published(api, hub):
-    with acting_as(HOST):
-        sweep = trained(api)
-        sending = api.sinks.start(sweep.sweep_id, PLACE, ALICES)
-        assert sending is api.sinks.sending(sweep.sweep_id)
-    wait_until(lambda: sending.ended_at)
-
-    for visitor in (NOBODY, ANN):
-        with acting_as(visitor):
-            assert api.sinks.sending(sweep.sweep_id) is None
 
 
 @pytest.mark.parametrize("value", ["", "short", "hf_with a space in it", "hf_line\nbreak12345", "ü" * 20, "x" * 501])

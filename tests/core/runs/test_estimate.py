@@ -12,10 +12,8 @@ from rankviz.api import Api
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.setup import Device
 from rankviz.core.lora.config import FLAGS, LoraConfig
-from rankviz.core.lora.resolve import resolve
-from rankviz.core.model.towers import text_part
 from rankviz.core.quantity import Range
-from rankviz.core.runs.estimate import estimate_run, precision_warning, refuse_base, row_tokens
+from rankviz.core.runs.estimate import estimate_run, precision_warning, refuse_base
 from rankviz.core.runs.request import SHORT_TRAINING
 from rankviz.core.runs.sweep_time import answer_passes, sweep_time
 from rankviz.errors import InvalidSettingError
@@ -80,12 +78,6 @@ def test_a_bf16_base_is_warned_of_only_where_the_processor_is_not_made_for_it():
     assert not warning("bf16", cpu_bf16=False, cuda=True)
 
 
-def test_row_lengths_from_characters_lie_between_mean_and_longest():
-    tokens = row_tokens(30, 60, ASSUMPTIONS)
-
-    assert (6, 15, 40) == (tokens.low, tokens.expected, tokens.high)
-
-
 def test_the_cuts_of_a_fast_curve_take_an_evaluation_each_and_low_ones_a_few_steps():
     settings = {"max_steps": 10, "per_device_train_batch_size": 8, "held_out_examples": 40, "r": 64}
     hundred = Range(100.0, 100.0, 100.0)
@@ -127,22 +119,6 @@ def test_exact_match_is_in_the_time_of_a_sweep_for_each_adapter_and_the_base():
     assert 3 * 50.0 == time(1000, twice).answers.expected
     assert time(0, None).answers is None
     assert 75.0 == pytest.approx(time(20, twice).total.expected - time(0, None).total.expected)
-
-
-def test_answers_that_are_read_are_in_the_time_of_each_run_and_once_of_the_base():
-    hundred, twice = Range(100.0, 100.0, 100.0), Range(2.0, 2.0, 40.0)
-    settings = {"max_steps": 10, "per_device_train_batch_size": 8, "r": 64, "cut_ranks": (8,), "shown_answers": 4}
-
-    def time(**more):
-        runs = [request(**settings, **more)] * 2
-        estimate = replace(estimate_run(TOY, runs[0], Device(cpu_count=2), ASSUMPTIONS), seconds=hundred)
-        return sweep_time(TOY, runs, [estimate] * 2, ASSUMPTIONS, showing=twice)
-
-    # A row forward takes 100 / 160 s, so four answers 5 s: of the base and of two adapters. 100 s are cut off at 20, or
-    # at what 64 rows take.
-    assert (15.0, 15.0, 60.0) == ends(time(held_out_examples=16).shown)
-    assert (15.0, 15.0, 3 * 40.0) == ends(time(held_out_examples=64).shown)
-    assert time().answers is None
 
 
 @pytest.mark.parametrize(
@@ -211,25 +187,3 @@ def test_a_vision_tower_that_would_train_with_its_text_tower_is_refused_on_a_gpu
 def test_a_flag_that_nothing_follows_is_refused_before_the_start(flag):
     with pytest.raises(InvalidSettingError, match=f"^{flag} cannot be off here"):
         check("embedded", CPU, **{flag: False})
-
-
-@pytest.mark.parametrize("preset", ["unsloth", "all-linear", "attention"])
-def test_the_text_part_of_what_is_loaded_has_the_count_of_the_text_tower(preset):
-    lora = LoraConfig(target_modules=preset)
-    for model_id in LOADED_WHOLE_ON_CPU:
-        parts = API.models.get(model_id), text_part(API.models.get(f"{model_id}:whole"))
-
-        tower, trained = (resolve(part, lora, "unsloth", cuda=False).parameters(1) for part in parts)
-
-        assert tower == trained, model_id
-
-
-@pytest.mark.parametrize("unsloth_class", ["FastLanguageModel", "FastModel"])
-def test_on_a_gpu_the_whole_with_vision_off_has_the_count_of_the_text_tower(unsloth_class):
-    lora = LoraConfig(unsloth_class=unsloth_class, finetune_vision_layers=False)
-    for model_id in TOWERS:
-        names = model_id, f"{model_id}:whole"
-
-        tower, whole = (resolve(API.models.get(name), lora, "unsloth").parameters(1) for name in names)
-
-        assert tower == whole, model_id

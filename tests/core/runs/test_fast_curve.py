@@ -14,7 +14,6 @@ from rankviz.core.runs.fast_curve import (
     independent_runs,
     partings,
     pick,
-    read,
     shippable,
 )
 from rankviz.core.runs.record import RunRecord
@@ -62,15 +61,6 @@ def test_the_curve_runs_from_the_lowest_cut_to_the_rank_that_was_trained():
     assert 7.0 == curve.base_loss
 
 
-def test_of_two_cuts_of_one_rank_the_later_counts_and_a_cut_of_the_whole_rank_is_none():
-    """As a journal that was imported may have them."""
-    first, whole = TOP.cuts[1], replace(TOP.cuts[1], r=64, loss=9.0)
-    again = replace(first, loss=1.7)
-    curve = fast_curve(replace(TOP, cuts=(*TOP.cuts, again, whole)))
-
-    assert [(2, 1.640), (8, 1.7), (32, 1.601), (64, 1.600)] == [(point.r, point.loss) for point in curve.points]
-
-
 @pytest.mark.parametrize(("tolerance", "r"), [(0.02, 8), (0.05, 2), (0.0005, 64)])
 def test_the_pick_is_the_lowest_rank_within_the_tolerance_of_the_best(tolerance, r):
     assert r == pick(fast_curve(TOP), tolerance).r
@@ -103,14 +93,6 @@ def test_a_low_rank_is_never_advised_against_on_the_curve_alone():
     assert "This does not rule out r = 2" in sentences[2]
     assert sentences[2].endswith("independent runs or a sweep can check this.")
     assert "Truncated adapters below r = 8 were trained for a few more steps, 2 in total." == sentences[3]
-
-
-def test_where_no_noise_is_measured_the_curve_says_which_it_assumes():
-    reading = read(fast_curve(TOP), [TOP, run(2, 1.7, run_id="low")], run_sd=None)
-
-    assert reading.sentences[-1].endswith(
-        "measure the noise of one run. To compare the curve with runs, 0.02 nats are assumed."
-    )
 
 
 def test_independent_runs_share_seed_and_learning_rate_with_the_run_that_was_cut():
@@ -150,12 +132,6 @@ def test_a_case_has_the_cuts_minus_the_runs_and_the_regret_of_the_pick():
     assert pytest.approx(0.025) == case.regret_of_cut  # 1.615
     # the run of 64 has 1.600
     assert pytest.approx(0.01) == case.regret_of_highest
-
-
-def test_a_rank_stands_at_its_best_learning_rate():
-    case = compared(others=[run(8, 1.58, run_id="another rate")])
-
-    assert 1.58 == case.independent[8]
 
 
 def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_within_the_tolerance():

@@ -7,7 +7,6 @@ from rankviz.core.runs.events import (
     MAX_ATTEMPTS,
     MOST_STAYS,
     Answered,
-    Attempt,
     AttemptPlaced,
     Evaluated,
     GreedyAnswer,
@@ -58,18 +57,6 @@ LOST = RunRequeued(time=2.0, attempt=1, lost="The node has gone.")
 
 
 DONE = RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="GPU allocated", attempt=2)
-
-
-def test_an_attempt_is_written_as_a_worker_is_given_it():
-    assert "r8@2" == str(Attempt("r8", 2))
-    assert Attempt("r8", 2) == Attempt.parse("r8@2")
-    assert Attempt("r8", 0) == Attempt.parse("r8")
-
-
-def test_a_journal_without_attempts_is_that_of_the_first():
-    record = ASKED.after_all([RunStarted(time=1.0, environment={}), step(1), step(2)])
-
-    assert (1, 0, None, [1, 2]) == (record.attempt, record.lost_attempts, record.place, [s.step for s in record.steps])
 
 
 def test_a_lost_attempt_is_counted_and_what_it_wrote_counts_no_more():
@@ -287,12 +274,6 @@ def test_accuracies_are_shares_of_what_was_counted():
     assert (0.75, 4, 0.5) == (counted.token_accuracy, counted.answered, counted.exact_match)
 
 
-def test_of_a_diverged_run_no_accuracy_is_known():
-    diverged = evaluated(float("nan"), correct_tokens=0, example_exact_matches=(0, 0))
-
-    assert (None, None) == (diverged.token_accuracy, diverged.exact_match)
-
-
 def answer(place, text, prompt="p", ended=True):
     return GreedyAnswer(place=place, prompt=prompt, reference="ref", text=text, ended=ended)
 
@@ -314,12 +295,6 @@ def test_answers_before_and_after_stand_side_by_side_by_place():
         (each.place, each.before.text, each.after.text) for each in run.answers
     ]
     assert ("p", "ref") == (run.answers[0].prompt, run.answers[0].reference)
-
-
-def test_what_was_not_answered_is_none():
-    assert (None,) == tuple(each.after for each in answering(answered("before", answer(0, "b"))).answers)
-    assert (None,) == tuple(each.before for each in answering(answered("after", answer(0, "a"))).answers)
-    assert () == answering().answers
 
 
 def test_answers_from_elsewhere_are_bounded_and_can_be_shown():

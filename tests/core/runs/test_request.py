@@ -33,13 +33,6 @@ def test_a_sweep_draws_a_whole_curve_before_it_starts_the_next():
     ] == grid(ranks=(8, 2), learning_rates=(0.01, 0.001), seeds=(0, 7))[:7]
 
 
-def test_run_ids_tell_sweep_order_and_rank():
-    runs = questions.sweep(ranks=(16, 4)).runs(sweep_id="20260101-120000-ab12", created_at=5.0)
-
-    assert ["20260101-120000-ab12-001-r4", "20260101-120000-ab12-002-r16"] == [run.run_id for run in runs]
-    assert [5.0, 5.0] == [run.created_at for run in runs]
-
-
 @pytest.mark.parametrize(("rule", "r", "expected"), [("r", 8, 8.0), ("2r", 8, 16.0), ("32", 8, 32.0), (" 2R ", 4, 8.0)])
 def test_alpha_rules(rule, r, expected):
     assert expected == lora_alpha(rule, r)
@@ -120,20 +113,6 @@ def test_rate_first_trains_one_rank_at_two_rates_a_factor_of_three_apart():
 def test_a_quick_look_that_two_runs_cannot_answer_is_refused(settings, ranks, message):
     with pytest.raises(InvalidSettingError, match=message):
         quick_look(sweep(**settings), ranks)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"cut_ranks": (16,)}, "A rank to truncate to must be below the highest rank, 16 (got 16)."),
-        ({"cut_ranks": (4,), "use_dora": True}, "A fast curve truncates B·A, and a DoRA adapter is more than that"),
-    ],
-)
-def test_a_truncation_that_cannot_be_is_refused(settings, message):
-    with pytest.raises(InvalidSettingError) as refused:
-        questions.sweep(ranks=(16,), **settings).validate()
-
-    assert str(refused.value).startswith(message)
 
 
 def requests(**settings):

@@ -176,16 +176,6 @@ def test_a_run_that_has_not_completed_has_no_times():
     assert timing_of(record(*FIRST[:-1], RunFailed(time=171.0, error="killed")), HERE, ONE) is None
 
 
-def test_as_evidence_each_part_stands_beside_what_the_formulas_expect():
-    expected = FormulaTimes(load=40.0, training=24.0, evaluation_of_one=0.5)
-
-    timing = timing_of(record(*FIRST), HERE, expected)
-
-    assert {"load": 0.25, "training": 2.0, "evaluation": 0.5, "rest": 3.0} == pytest.approx(dict(timing.ratios))
-    assert ("run", 171.0, HERE) == (timing.kind, timing.ended_at, timing.workload)
-    assert timing_of(record(*FIRST[:-1]), HERE, expected) is None
-
-
 ASKED = RunRecord(request=questions.run(run_id="r"))
 
 
@@ -238,11 +228,6 @@ def test_a_journal_that_came_back_from_elsewhere_does_not_know_its_earlier_attem
     assert (10.0, "at least 10 s") == (spent(*third).seconds, spent(*third).in_words)
     assert 2 == ASKED.after_all(third).untimed_attempts
     assert "not known" == spent(placed(2)).in_words
-
-
-def test_a_clock_that_was_set_back_gives_no_time_below_zero():
-    assert 0.0 == spent(begun(100.0), done(40.0)).seconds
-    assert 0.0 == spent(begun(100.0), now=40.0).seconds
 
 
 def test_the_time_of_a_run_that_moved_is_told_by_engine():

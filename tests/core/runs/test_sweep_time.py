@@ -97,15 +97,6 @@ def test_training_goes_on_at_its_pace_and_what_comes_after_takes_as_long_as_in_o
     assert 30 * 2 + 8 + 2 + 1 + 40 * 2.5 + 8 + 2 == pytest.approx(left)
 
 
-def test_earlier_runs_on_the_machine_say_how_long_the_stages_take():
-    importing = record(*loading()[:3])
-
-    left = progress_of(sweep(importing), 5.0, [EARLIER]).seconds_left
-
-    # 3 of 12 s of the import are over; then 5 + 1 + 1, evaluating 10, training 120, evaluating 8, saving 2
-    assert 9 + 7 + 10 + 120 + 8 + 2 == pytest.approx(left)
-
-
 def test_an_earlier_run_of_another_base_says_only_how_long_the_import_takes():
     other = replace(EARLIER, request=replace(EARLIER.request, base="another"))
     importing = record(*loading()[:3])
@@ -125,26 +116,6 @@ def test_a_download_interrupts_loading_which_then_goes_on():
     # 15 s of download; then loading 5, tokenizing 1, attaching 1 and the run
     assert 15 + 5 + 2 + 10 + 120 + 8 + 2 == pytest.approx(left)
     assert 4 + 2 + 10 + 120 + 8 + 2 == pytest.approx(again)
-
-
-def test_the_modules_of_an_import_give_a_time_left_until_an_earlier_start_is_known():
-    importing = record(*loading()[:3], progressed(8.0, 2000, 5000, "Python modules"))
-
-    # 6 s for two fifths; of the 12 s that it took before, 6 are over
-    assert 9 == pytest.approx(progress_of(sweep(importing), 8.0).stage_seconds_left)
-    assert 6 == pytest.approx(progress_of(sweep(importing), 8.0, [EARLIER]).stage_seconds_left)
-
-
-@pytest.mark.parametrize("stage", ["checking and unpacking the download", "importing Transformers"])
-def test_each_stage_of_a_first_start_interrupts_getting_the_base(stage):
-    begun = record(*loading()[:2], reached(2.0, "downloading the base"), reached(9.0, stage))
-
-    # the import 12, loading 5, tokenizing 1, attaching 1, and the run; how long this stage takes is not known
-    assert progress_of(sweep(begun), 9.0, [EARLIER]).seconds_left is None
-    downloading = replace(begun, stage_progress=progressed(10.0, 1, 2))
-    assert 1 + 1 + 12 + 5 + 2 + 10 + 120 + 8 + 2 == pytest.approx(
-        progress_of(sweep(downloading), 10.0, [EARLIER]).seconds_left
-    )
 
 
 def test_truncating_takes_an_evaluation_and_its_recovery_steps():

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunRequeued, RunStarted, StageReached
+from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunRequeued, StageReached
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.words import AFTER_OTHERS, Place, all_in_words, place_of, sweep_title, why_it_waits, with_attempt
+from rankviz.core.runs.words import AFTER_OTHERS, Place, all_in_words, sweep_title, why_it_waits
 from tests.support.runs import questions
 
 
@@ -62,16 +62,6 @@ def test_several_places_are_named_engine_by_engine(places, words):
     assert words == all_in_words(places)
 
 
-def test_a_run_is_where_its_last_attempt_began():
-    """Moved to a Slurm cluster, and cancelled before it began there."""
-    on_ray = [AttemptPlaced(time=1.0, attempt=1, engine="ray", where="node-1"), RunStarted(time=2.0, environment={})]
-    moved = [RunCancelled(time=3.0), RunRequeued(time=4.0), AttemptPlaced(time=5.0, attempt=2, engine="slurm")]
-    waits, ended = ASKED.after_all([*on_ray, *moved]), ASKED.after_all([*on_ray, *moved, RunCancelled(time=6.0)])
-
-    assert (Place("slurm"), Place("ray", "node-1")) == (place_of(waits), place_of(ended))
-    assert "Slurm cluster, attempt 2" == with_attempt(place_of(waits), waits)
-
-
 OTHER = RunRecord(request=questions.run(run_id="other"))
 
 
@@ -97,11 +87,6 @@ def test_what_its_engine_says_comes_first():
     assert waits == why(placed(waits=waits))
     assert waits == why(placed(waits=waits), others=[BEGUN])
     assert waits == why(placed(), BEGUN, placed(waits=waits))
-
-
-def test_a_run_of_a_job_that_has_started_says_where_its_worker_is_starting():
-    assert "Its worker is starting on node-3." == why(placed(where="node-3"), has_job=True)
-    assert "Its worker is starting." == why(has_job=True)
 
 
 def test_a_lost_attempt_is_told_with_its_reason_until_the_next_one_begins():

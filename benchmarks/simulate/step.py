@@ -1,0 +1,425 @@
+"""Runs training steps of a real model on the simulated card: transformers' classes, bitsandbytes' 4-bit layers, PEFT's
+adapters, TRL's fused loss or transformers' own, and says how many bytes each moment of a step holds.
+
+The model is made of its config.json (the first `depth` blocks of it) without weights. Rows are all as long as
+max_length, and every token is a target; `padded` gives them a mask as a padded batch has. Two optimizer steps are run:
+one micro-step, then two where gradients are accumulated, since a third one holds what the second does. One card, one
+process; see device.py.
+
+Not covered: data on other devices, evaluation, Unsloth, and how a checkpoint's load leaves blocks half used.
+"""
+
+import gc
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+
+from benchmarks.simulate.card import SimulatedCard, become
+from benchmarks.simulate.tracker import Tracker, as_on_a_card
+from rankviz.core.cost.question import plan_on
+from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
+from rankviz.core.cost.stack import compute_dtype
+from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
+from rankviz.core.model.spec import ModelSpec, periods
+from rankviz.core.probe import fit
+from rankviz.errors import UserError
+from rankviz.worker.finetune.adapter import with_peft_adapter
+from rankviz.worker.introspect.layers import build, cut_config, layers_of
+from rankviz.worker.probe.steps import quantization
+
+MOMENTS = ("forward", "loss backward", "backward of the last blocks", "backward of the first blocks", "optimizer")
+"""In the order of a step. Each grows with depth along a line of its own."""
+FORWARD, LOSS, LAST, FIRST, OPTIMIZER = MOMENTS
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+BLOCKWISE_LEAST = 4096
+"""bitsandbytes keeps the state of smaller tensors in fp32 (optim/optimizer.py, min_8bit_size)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Simulated:
+    """Bytes that the allocator of the simulated card holds; peaks over two optimizer steps."""
+
+    depth: int
+    loaded: int
+    """The base alone."""
+    static: int
+    """Base and adapter, before the first step."""
+    moments: Mapping[str, int]
+    reserved: int
+    kernels: Mapping[str, int] = field(default_factory=dict)
+    """How often each attention kernel ran, recomputed blocks included."""
+    trainable_parameters: int = 0
+    workspaces: int = 0
+    """cuBLAS's, part of every moment."""
+
+    @property
+    def allocated(self) -> int:
+        """The highest of the moments."""
+        return max(self.moments.values())
+
+    @property
+    def moment(self) -> str:
+        """Which one that is."""
+        return max(self.moments, key=lambda name: self.moments[name])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Program:
+    """What the program that trains does besides the settings."""
+
+    autocast: bool = True
+    fused_loss: bool = False
+    """TRL 1.15's; otherwise transformers' own."""
+    holds_output: bool = False
+    """The model's output, with its logits, lives until the backward pass is over."""
+    prepares: bool = False
+    """prepare_model_for_kbit_training."""
+    repeats_keys: bool = False
+    """Keys and values are repeated for all heads by the program, so that SDPA's efficient kernel takes them."""
+
+
+def program_of(training: TrainingSetup) -> Program:
+    """Return TRL's SFTTrainer, or the PEFT script that RankViz exports."""
+    trl = training.framework == "trl"
+    return Program(fused_loss=trl, prepares=not trl and training.quantized)
+
+
+def simulate(
+    config: Mapping[str, Any],
+    lora: LoraConfig,
+    training: TrainingSetup,
+    gpu: Gpu,
+    *,
+    depth: int,
+    split: int = 1,
+    padded: bool = False,
+    program: Program | None = None,
+) -> Simulated:
+    """Run two optimizer steps of the model's first `depth` blocks. The first `split` have a moment of their own.
+    Unsloth's need it imported: unsloth_import."""
+    if training.framework == "unsloth":
+        from benchmarks.simulate import unsloth
+
+        return unsloth.simulate(config, lora, training, gpu, depth=depth)
+    card = become(gpu)
+    program = program or program_of(training)
+    as_on_a_card()
+    run = SimulatedRun(config, lora, training, card, program, depth, split, padded)
+    model = run.build()
+    gc.collect()
+    gc.freeze()  # what is imported need not be looked through again
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return run.run(model)
+
+
+class SimulatedRun:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        lora: LoraConfig,
+        training: TrainingSetup,
+        card: SimulatedCard,
+        program: Program,
+        depth: int,
+        split: int,
+        padded: bool,
+    ):
+        self.config, self.depth, self.split = cut_config(config, depth), depth, split
+        self.lora, self.training, self.program = lora, training, program
+        self.card, self.padded = card, padded
+        self.compute_dtype = compute_dtype(config["model_type"], training, bf16=card.supports_bf16)
+        self.compute = DTYPES[self.compute_dtype]
+        self.dtype = DTYPES.get(training.precision, self.compute)
+
+    def run(self, model: Any) -> Simulated:
+        with Tracker(self.card) as tracker:
+            tracker.answer = self._answer
+            tracker.attention.repeats_keys = self.program.repeats_keys
+            materialize(model)
+            return self.trained(tracker, model)
+
+    def trained(self, tracker: Tracker, model: Any) -> Simulated:
+        """The steps of a loaded model."""
+        allocator = self.card.allocator
+        loaded = allocator.allocated
+        model = self._attach(model)
+        gc.collect()
+        static = allocator.allocated
+        moments = self._train(model)
+        trainable = sum(each.numel() for each in model.parameters() if each.requires_grad)
+        return Simulated(
+            depth=self.depth,
+            loaded=loaded,
+            static=static,
+            moments=moments,
+            reserved=allocator.peak_reserved,
+            kernels=dict(tracker.attention.kernels),
+            trainable_parameters=trainable,
+            workspaces=tracker.workspaces,
+        )
+
+    def _answer(self, tensor: torch.Tensor) -> Any:
+        """transformers asks whether all of a mask is set; on the CPU, AdamW how many steps there were, and OPT whether
+        a block is dropped. Nothing else is looked at."""
+        if tensor.fake_device.type == "cpu":
+            return False if tensor.dtype == torch.bool else 1.0
+        if tensor.dtype == torch.bool:
+            return not self.padded
+        raise UserError("This model's code looks at the values of its data, so it cannot be simulated.")
+
+    def build(self) -> Any:
+        """On the meta device, quantized as transformers does where asked."""
+        training = self.training
+        # None leaves it to transformers: SDPA, or eager where the architecture has no other.
+        attention = "eager" if training.attn_implementation == "eager" else None
+        model = build(self.config, attn_implementation=attention, dtype=self.dtype)
+        if any("Mamba" in type(module).__name__ for module in model.modules()):
+            raise UserError("Mamba's kernels cannot be simulated, and the code without them takes many times as much.")
+        if training.quantized:
+            _quantize(model, training.precision, self.compute)
+        model.requires_grad_(False)
+        return model.train()
+
+    def _attach(self, model: Any) -> Any:
+        from peft import prepare_model_for_kbit_training
+
+        checkpoints = self.training.gradient_checkpointing != "none"
+        if self.program.prepares:
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpoints)
+        plan = plan_on(layers_of(self.config), self.lora, self.training, Device(cuda=True))
+        model = with_peft_adapter(model, self.lora, plan)
+        if checkpoints:
+            model.gradient_checkpointing_enable()
+            model.enable_input_require_grads()
+        program = self.training.framework, self.training.precision
+        factors = DTYPES[adapter_dtype(*program, compute=self.compute_dtype)]
+        copies = DTYPES[saved_dtype(*program, compute=self.compute_dtype)]
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and "lora_magnitude_vector" not in name:
+                parameter.data = parameter.data.to(factors if "lora_" in name else copies)
+        if self.program.fused_loss:
+            from trl.trainer.utils import add_fused_lm_head
+
+            whole = model.get_base_model()
+            if whole.base_model is whole:
+                raise UserError(f"TRL's loss needs a model inside {type(whole).__name__}, and transformers names none.")
+            add_fused_lm_head(whole, outputs=("log_probs", "entropy", "is_top1"))
+        return model.train()
+
+    def _train(self, model: Any) -> dict[str, int]:
+        training, allocator = self.training, self.card.allocator
+        trained = [each for each in model.parameters() if each.requires_grad]
+        optimizer = _optimizer(training.optim, trained)
+        peaks = dict.fromkeys(MOMENTS, 0)
+        allocator.reset_peaks()
+        blocks = _blocks(model, self.depth)
+        # What ends where a block's backward pass begins.
+        moments = {self.split - 1: LAST, len(blocks) - 1: LOSS}
+
+        def note(moment: str) -> None:
+            peaks[moment] = max(peaks[moment], allocator.peak_allocated)
+            allocator.peak_allocated = allocator.allocated
+
+        def watch(number: int) -> Callable[..., None]:
+            def after(_module: Any, _args: Any, output: Any) -> None:
+                hidden = output[0] if isinstance(output, tuple) else output
+                if hidden.requires_grad and torch._C._current_autograd_node() is None:
+                    hidden.register_hook(lambda gradient: note(moments[number]))
+
+            return after
+
+        for number in moments:
+            blocks[number].register_forward_hook(watch(number))
+        for micro_steps in (1, min(2, training.gradient_accumulation_steps)):
+            for _ in range(micro_steps):
+                loss, output = self._loss(model)
+                note(FORWARD)
+                loss.backward()
+                del output, loss
+                note(FIRST)
+            torch.nn.utils.clip_grad_norm_(trained, 1.0, foreach=True)
+            optimizer.step()
+            note(OPTIMIZER)
+            for each in trained:
+                each.grad = None
+        return peaks
+
+    def _loss(self, model: Any) -> tuple[torch.Tensor, Any]:
+        """The loss, and what the program holds of the model's output."""
+        shape = (self.training.per_device_train_batch_size, self.training.max_length)
+        batch = {name: torch.zeros(shape, dtype=torch.long, device="cuda") for name in ("input_ids", "labels")}
+        if self.padded:
+            batch["attention_mask"] = torch.ones(shape, dtype=torch.long, device="cuda")
+        dtype = self.compute if self.training.quantized else self.dtype
+        with torch.autocast("cuda", dtype) if self.program.autocast and dtype != torch.float32 else nullcontext():
+            if self.program.fused_loss:
+                output = model(**batch, fused_lm_head=True)
+                return -output.log_probs.sum() / batch["labels"].numel(), None
+            output = model(**batch, use_cache=False)
+        return output.loss, output if self.program.holds_output else None
+
+
+def _blocks(model: Any, depth: int) -> nn.ModuleList:
+    """The decoder's blocks: the list of that many modules that has most parameters."""
+    lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each) == depth]
+    return max(lists, key=lambda each: sum(p.numel() for p in each.parameters()))
+
+
+def _quantize(model: Any, precision: str, compute: torch.dtype) -> None:
+    """Linear layers become bitsandbytes' own, on the meta device, by transformers' own quantizer."""
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    config = quantization(precision, str(compute).removeprefix("torch."))
+    quantizer = AutoHfQuantizer.from_config(config, pre_quantized=False)
+    with unset_fake_temporarily():  # on the meta device, and no FakeTensor becomes a Params4bit
+        quantizer._process_model_before_weight_loading(model, device_map={"": 0})
+        quantizer._process_model_after_weight_loading(model)
+    model.hf_quantizer, model.is_quantized = quantizer, True
+
+
+def materialize(model: Any) -> None:
+    """Every parameter and buffer from the meta device to the card, in the model's order; tied ones stay tied."""
+    from bitsandbytes.nn import Linear4bit
+
+    made: dict[int, Any] = {}
+    for module in model.modules():
+        four_bit = isinstance(module, Linear4bit)
+        for name, old in list(module._parameters.items()):
+            if old is None:
+                continue
+            if id(old) not in made:
+                if four_bit and name == "weight":
+                    made[id(old)] = _packed(module)
+                else:
+                    empty = torch.empty(old.shape, dtype=old.dtype, device="cuda")
+                    made[id(old)] = nn.Parameter(empty, requires_grad=False)
+            module._parameters[name] = made[id(old)]
+        for name, old in list(module._buffers.items()):
+            if old is not None:
+                module._buffers[name] = torch.empty(old.shape, dtype=old.dtype, device="cuda")
+        if getattr(module, "rope_type", None) in ("dynamic", "longrope"):
+            # Which angles these take depends on the positions; how many doesn't.
+            module.rope_type = "default"
+
+
+def _packed(linear: Any) -> nn.Parameter:
+    """A weight as bitsandbytes holds it: two numbers a byte, a scale for 64, which double quantization packs too.
+
+    What it is packed from is on the card meanwhile, so that later weights fill the room which that leaves.
+    """
+    from bitsandbytes.functional import QuantState
+
+    def on_card(count: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(count, dtype=dtype, device="cuda")
+
+    old, numbers = linear.weight, linear.out_features * linear.in_features
+    scales, nested = -(-numbers // 64), old.compress_statistics
+    packed_from = on_card(numbers, linear.compute_dtype)
+    maxima = on_card(scales, torch.float32)
+    weight = nn.Parameter(torch.empty(((numbers + 1) // 2, 1), dtype=torch.uint8, device="cuda"), requires_grad=False)
+    state = {"code": on_card(16, torch.float32), "blocksize": 64, "quant_type": old.quant_type}
+    if nested:
+        second = QuantState(
+            absmax=on_card(-(-scales // 256), torch.float32),
+            code=on_card(256, torch.float32),
+            blocksize=256,
+            dtype=torch.float32,
+        )
+        maxima = on_card(scales, torch.uint8)
+        state |= {"state2": second, "offset": on_card(1, torch.float32)[0]}
+    state["absmax"] = maxima
+    del packed_from
+    shape = torch.Size((linear.out_features, linear.in_features))
+    weight.quant_state = linear.quant_state = QuantState(shape=shape, dtype=linear.compute_dtype, **state)
+    weight.compress_statistics, weight.quant_type, weight.quant_storage = nested, old.quant_type, torch.uint8
+    weight.blocksize, weight.bnb_quantized = 64, True
+    return weight
+
+
+class _Blockwise:
+    """bitsandbytes' 8-bit AdamW: what it holds. Its kernels work in place."""
+
+    def __init__(self, trained: list[nn.Parameter]):
+        self._trained = trained
+        self._states: list[torch.Tensor] = []
+
+    def step(self) -> None:
+        if self._states:
+            return
+        with torch.no_grad():
+            for _ in range(2):
+                self._states.append(torch.empty(256, dtype=torch.float32, device="cuda"))
+            for each in self._trained:
+                small = each.numel() < BLOCKWISE_LEAST
+                for _ in range(2):
+                    self._states.append(torch.zeros_like(each, dtype=torch.float32 if small else torch.uint8))
+                    if not small:
+                        self._states.append(torch.zeros(-(-each.numel() // 256), dtype=torch.float32, device="cuda"))
+
+
+def _optimizer(name: str, trained: list[nn.Parameter]) -> Any:
+    if name == "adamw_torch":
+        return torch.optim.AdamW(trained, foreach=True)  # its default on CUDA
+    if name == "sgd":
+        return torch.optim.SGD(trained, foreach=True)
+    return _Blockwise(trained)
+
+
+LEAST_BLOCKS = 3
+APART = 4
+"""Blocks between the two depths: what the allocator leaves unused at the end of a block weighs less then."""
+
+
+def simulate_whole(
+    config: Mapping[str, Any],
+    model: ModelSpec,
+    lora: LoraConfig,
+    training: TrainingSetup,
+    gpu: Gpu,
+    *,
+    padded: bool = False,
+    program: Program | None = None,
+    full: bool = False,
+) -> Simulated:
+    """Simulate the whole model, from two depths, or as it is where that is less work, or `full`: bytes grow with depth
+    along a line, at each moment of a step along its own (core.probe)."""
+    pattern = periods(model)
+    low, high = depths(model)
+    more = {"split": pattern.prefix + 1, "padded": padded, "program": program}
+    if full or low + high >= pattern.blocks:
+        return simulate(config, lora, training, gpu, depth=pattern.blocks, **more)
+    return _at(pattern.blocks, [simulate(config, lora, training, gpu, depth=d, **more) for d in (low, high)])
+
+
+def depths(model: ModelSpec) -> tuple[int, int]:
+    """Return whole periods below the whole model, a few blocks apart."""
+    pattern = periods(model)
+    low = max(pattern.prefix + pattern.period, pattern.prefix + 2, LEAST_BLOCKS)
+    low += (pattern.blocks - low) % pattern.period
+    return low, low + pattern.period * -(-APART // pattern.period)
+
+
+def _at(depth: int, runs: list[Simulated]) -> Simulated:
+    shallow = [run.depth for run in runs]
+
+    def at(values: list[int]) -> int:
+        return round(fit(shallow, values).at(depth))
+
+    kernels = {name for run in runs for name in run.kernels}
+    moments = {name: at([run.moments[name] for run in runs]) for name in runs[0].moments}
+    return replace(
+        runs[-1],
+        depth=depth,
+        loaded=at([run.loaded for run in runs]),
+        static=at([run.static for run in runs]),
+        moments=moments,
+        # What is reserved beyond the peak is no line: the deeper model's.
+        reserved=max(moments.values()) + runs[-1].reserved - runs[-1].allocated,
+        kernels={name: at([run.kernels.get(name, 0) for run in runs]) for name in kernels},
+        trainable_parameters=at([run.trainable_parameters for run in runs]),
+    )

@@ -1,0 +1,198 @@
+"""Runs training steps of the real Unsloth on the simulated card: its FastLanguageModel loads and adapts the model, its
+kernels, checkpointing and loss run.
+
+Import it after `unsloth_import.import_unsloth`. Replaced is what would need weights or a tokenizer: the model is built
+from its config on the meta device and then filled with FakeTensors. Rows are all as long as max_length and every token
+is a target, but for the last of each row. Two optimizer steps, each of at most two micro-steps.
+
+Not covered: padding-free batches, xformers (absent, so that attention is torch's own), families that go through
+FastModel, and how a checkpoint's load leaves blocks half used.
+"""
+
+import functools
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch._library.custom_ops import OPDEFS
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoTokenizer
+from unsloth import FastLanguageModel
+from unsloth.kernels import utils
+from unsloth.models import llama
+from unsloth.utils import attention_dispatch
+from unsloth_zoo import gradient_checkpointing
+from unsloth_zoo.fused_losses import fused_linear
+
+from benchmarks.simulate.card import SimulatedCard, become
+from benchmarks.simulate.step import Program, Simulated, SimulatedRun, materialize
+from benchmarks.simulate.tracker import Tracker, as_on_a_card, kernel_for
+from benchmarks.simulate.unsloth_import import LAUNCHES, answer_more, count_launches
+from rankviz.core.cost.question import plan_on
+from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.targets import OWN_FAMILIES
+from rankviz.errors import UserError
+from rankviz.worker.finetune.adapter import unsloth_arguments
+from rankviz.worker.introspect.layers import layers_of
+from rankviz.worker.probe.depth import write_tokenizer
+
+ADDED_BYTES = 2**23
+"""What loading may leave on the card beside the weights."""
+FAMILIES = tuple(each for each in OWN_FAMILIES if each != "gemma2")
+"""Gemma 2's attention is a function for torch.compile alone; other families go through FastModel."""
+BACKENDS = {"math": 0, "flash": 1, "efficient": 2}
+"""torch.nn.attention.SDPBackend."""
+
+
+class UnslothTracker(Tracker):
+    """Also runs the bodies of Unsloth's opaque operators, whose fake answers leave out what they allocate."""
+
+    def __init__(self, card: SimulatedCard, targets: int):
+        super().__init__(card)
+        self._targets = targets
+        self._bodies = {name: each._init_fn for name, each in OPDEFS.items() if name.startswith("unsloth")}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.nonzero.default:
+            # The loss looks for the rows that have a label.
+            with self:
+                return torch.empty((self._targets, 1), dtype=torch.long, device=args[0].device)
+        body = self._bodies.get(func.name())
+        if body is None:
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        with self:
+            return body(*args, **(kwargs or {}))
+
+
+def simulate(
+    config: Mapping[str, Any], lora: LoraConfig, training: TrainingSetup, gpu: Gpu, *, depth: int
+) -> Simulated:
+    """Run two optimizer steps of the model's first `depth` blocks, as step.simulate does them."""
+    if config["model_type"] not in FAMILIES:
+        raise UserError(f"Unsloth's training step is simulated for {', '.join(FAMILIES)}, not for this model.")
+    card = become(gpu)
+    answer_more()
+    torch._fused_sdp_choice = _choice(card)
+    as_on_a_card()
+    count_launches()
+    run = _UnslothRun(config, lora, training, card, Program(), depth, split=1, padded=False)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return run.run()
+
+
+class _UnslothRun(SimulatedRun):
+    def run(self) -> Simulated:
+        _forget(self.compute)
+        targets = self.training.tokens_per_micro_step - self.training.per_device_train_batch_size
+        with UnslothTracker(self.card, targets) as tracker:
+            tracker.answer = self._answer
+            run = self.trained(tracker, self._load())
+        self._check(run)
+        return run
+
+    def _load(self) -> Any:
+        llama.AutoModelForCausalLM = SimpleNamespace(from_pretrained=self._from_pretrained)
+        llama.check_tokenizer = lambda tokenizer, **_: tokenizer
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "config.json").write_text(json.dumps(self.config), "utf-8")
+            write_tokenizer(Path(folder))
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            llama.load_correct_tokenizer = lambda **_: tokenizer
+            model, _ = FastLanguageModel.from_pretrained(
+                folder,
+                max_seq_length=self.training.max_length,
+                dtype=self.dtype,
+                load_in_4bit=self.training.quantized,
+                local_files_only=True,
+                use_exact_model_name=True,
+            )
+        return model
+
+    def _from_pretrained(self, _folder: str, **asked: Any) -> Any:
+        model = self.build()
+        most = model.config.max_position_embeddings
+        model.config.max_position_embeddings = asked.get("max_position_embeddings") or most
+        if "quantization_config" in asked:
+            model.config.quantization_config, model.is_loaded_in_4bit = asked["quantization_config"], True
+        materialize(model)
+        self._weights = self.card.allocator.allocated
+        return model.eval()
+
+    def _attach(self, model: Any) -> Any:
+        lora, training = self.lora, self.training
+        plan = plan_on(layers_of(self.config), lora, training, Device(cuda=True))
+        checkpointing = {"unsloth": "unsloth", "hf": True, "none": False}[training.gradient_checkpointing]
+        model = FastLanguageModel.get_peft_model(
+            model,
+            r=lora.r,
+            lora_alpha=lora.lora_alpha,
+            use_rslora=lora.use_rslora,
+            use_gradient_checkpointing=checkpointing,
+            **unsloth_arguments(lora, plan),
+        )
+        LAUNCHES.clear()
+        self._embedding = model.get_input_embeddings().parameters()
+        model.for_training()  # as its Trainer does
+        return model.train()
+
+    def _loss(self, model: Any) -> tuple[torch.Tensor, Any]:
+        training = self.training
+        shape = (training.per_device_train_batch_size, training.max_length)
+        ids, labels = (torch.zeros(shape, dtype=torch.long, device="cuda") for _ in range(2))
+        count = torch.zeros((), dtype=torch.long, device="cuda")
+        with torch.autocast("cuda", self.compute):
+            return model(input_ids=ids, labels=labels, num_items_in_batch=count).loss, None
+
+    def _check(self, run: Simulated) -> None:
+        """RuntimeError where something else ran than what trains on the card: it would give a number all the same."""
+        training, calls = self.training, fused_linear.CALLS
+        micro_steps = 1 + min(2, training.gradient_accumulation_steps)
+        passes = 1 if training.gradient_checkpointing == "none" else 2
+        blocks = self.depth * passes * micro_steps
+        on_host = next(iter(self._embedding)).device.type == "cpu"
+        for right, sentence in (
+            (on_host or abs(run.loaded - self._weights) < ADDED_BYTES, "The loaded base is not the checkpoint."),
+            (calls["ce"] == micro_steps and not calls["torch"], "The loss ran without Unsloth's kernels."),
+            (sum(run.kernels.values()) == blocks, "Not every block ran attention, or not as often as it should."),
+            ("math" not in run.kernels, "Attention ran without a kernel of its own."),
+            (LAUNCHES["_rms_layernorm_backward"] >= self.depth * micro_steps, "Blocks ran without Unsloth's kernels."),
+        ):
+            if not right:
+                raise RuntimeError(f"{sentence} {self._weights} bytes, {run}, {calls}, {LAUNCHES}")
+
+
+def _choice(card: SimulatedCard) -> Callable[..., int]:
+    """torch._fused_sdp_choice, as the card would answer."""
+
+    def choose(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> int:
+        more = {"masked": attn_mask is not None, "enable_gqa": enable_gqa, "dropout": dropout_p > 0}
+        return BACKENDS[kernel_for(card, query, key, value, **more)]
+
+    return choose
+
+
+def _forget(dtype: torch.dtype) -> None:
+    """Drop what an earlier run in this process left in Unsloth's modules, tensors of another card among it."""
+    gradient_checkpointing.initialize_unsloth_gradient_checkpointing(dtype)
+    utils._SCRATCH.clear()
+    fused_linear._TRITON_BROKEN.clear()
+    fused_linear.CALLS.update(dict.fromkeys(fused_linear.CALLS, 0))
+    for module in (fused_linear, attention_dispatch):
+        for each in vars(module).values():
+            if isinstance(each, functools._lru_cache_wrapper):
+                each.cache_clear()

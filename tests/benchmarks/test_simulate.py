@@ -1,0 +1,122 @@
+"""Simulated training steps: the allocator's rules and bytes worked out by hand.
+
+One child process for all: the simulated card must be there before torch.
+"""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.simulate.card import Allocator
+
+MIB = 2**20
+
+
+def test_sizes_are_rounded_to_512_bytes_and_small_ones_share_a_segment_of_2_mib():
+    allocator = Allocator()
+
+    allocator.allocate(1)
+    allocator.allocate(513)
+
+    assert 512 + 1024 == allocator.allocated
+    assert 2 * MIB == allocator.reserved
+
+
+def test_large_ones_have_segments_of_whole_2_mib_and_free_neighbours_become_one_block():
+    allocator = Allocator()
+    parts = [allocator.allocate(size) for size in (11 * MIB, 4 * MIB, 4 * MIB, 4 * MIB)]
+
+    for part in parts[1:]:
+        allocator.free(part)
+    allocator.allocate(12 * MIB)
+
+    assert (12 + 20) * MIB == allocator.reserved
+    assert (12 + 12) * MIB == allocator.allocated  # 11 MiB have a segment of 12, of which too little is left
+
+
+pytestmark = pytest.mark.torch
+
+TINY = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 128,
+    "vocab_size": 128,
+    "tie_word_embeddings": False,
+}
+SCRIPT = """
+import json, sys
+from dataclasses import replace
+from pathlib import Path
+from benchmarks.simulate.card import prepare
+prepare()
+from rankviz.catalog.hardware import find_gpu, load_gpus
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
+from rankviz.paths import ASSETS
+from benchmarks.simulate.step import simulate
+
+config, lora = json.loads(sys.argv[1]), LoraConfig(r=8, target_modules=("q_proj", "v_proj"))
+bf16 = TrainingSetup(framework="trl", precision="bf16", optim="adamw_torch", per_device_train_batch_size=2,
+                     gradient_accumulation_steps=1, max_length=64, gradient_checkpointing="hf")
+four_bit = replace(bf16, framework="peft", precision="nf4-dq", optim="adamw_8bit", loss_path="full")
+sm75 = replace(bf16, precision="fp16")
+def run(setup, card, **more):
+    return simulate(config, lora, setup, find_gpu(load_gpus(ASSETS), card), depth=2, **more)
+runs = {"L4": run(bf16, "L4"), "T4": run(sm75, "T4")}
+runs |= {"padded": run(sm75, "T4", padded=True), "nf4": run(four_bit, "L4")}
+trl = replace(four_bit, framework="trl", loss_path="fused")
+runs |= {"trl nf4": run(trl, "L4"), "trl nf4 T4": run(trl, "T4")}
+config = config | {"model_type": "opt", "architectures": ["OPTForCausalLM"], "ffn_dim": 128, "word_embed_proj_dim": 64}
+runs["OPT"] = run(trl, "L4")
+print(json.dumps({name: [run.loaded, run.static, run.trainable_parameters, dict(run.kernels), run.workspaces]
+                  for name, run in runs.items()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def runs():
+    if not shutil.which("g++") and not importlib.util.find_spec("torch.lib.libtorch_cuda"):
+        pytest.skip("g++ makes the simulated card, and there is none")
+    done = subprocess.run([sys.executable, "-c", SCRIPT, json.dumps(TINY)], capture_output=True, text=True)
+    assert 0 == done.returncode, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_base_and_its_adapter_take_the_bytes_of_their_tensors(runs):
+    attention, mlp, norm = 2 * 8192 + 2 * 4096, 3 * 16384, 512  # bf16, each tensor in whole 512 bytes
+    base = 2 * (attention + mlp + 2 * norm) + 2 * 16384 + norm + 2 * 512  # embedding, head; rotary frequencies, twice
+    adapter = 2 * (2048 + 2048 + 2048 + 1024)  # A and B of q_proj and v_proj in fp32
+
+    assert [base, base + adapter, 3584] == runs["L4"][:3]
+
+
+def test_a_quantized_base_has_half_a_byte_a_weight_scales_and_codebooks(runs):
+    def linear(weights):  # packed weights, codebook, its scales packed and theirs, their codebook, the offset
+        scales = -(-weights // 64)
+        return sum(-(-each // 512) * 512 for each in (weights // 2, 64, scales, 4 * -(-scales // 256), 1024, 4))
+
+    blocks = 2 * (sum(map(linear, (4096, 2048, 2048, 4096, 8192, 8192, 8192))) + 2 * 512)
+
+    assert blocks + 2 * 16384 + 3 * 512 == runs["nf4"][0]
+
+
+def test_a_t4_runs_grouped_queries_in_the_math_kernel_unless_there_is_a_mask(runs):
+    # Two blocks, forward and recomputed, in two steps.
+    assert {"math": 8} == runs["T4"][3]
+    assert {"efficient": 8} == runs["padded"][3]
+    assert {"flash": 8} == runs["L4"][3]
+
+
+def test_trls_4_bit_adapter_is_in_bf16_or_on_a_card_without_it_in_fp32(runs):
+    adapters = [runs[name][1] - runs[name][0] for name in ("trl nf4", "trl nf4 T4")]
+
+    assert [2 * 3584, 4 * 3584] == adapters
