@@ -21,7 +21,7 @@ from starlette.routing import Route
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswer
-from rankviz.api.forecasts import CANNOT_READ
+from rankviz.api.studies import CANNOT_READ
 from rankviz.api.workspace import EMBEDDED
 from rankviz.core.advice import words as advice_words
 from rankviz.core.advice.use_case import Goal

@@ -21,10 +21,10 @@ from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.core.studies.lines import RL
 from rankviz.errors import RankVizError
-from rankviz.export.formats import Written
-from rankviz.export.recipe import FRAMEWORKS
-from rankviz.export.script import OPEN_IN_COLAB
-from rankviz.export.tables import Table, ranks_table
+from rankviz.exports.formats import Written
+from rankviz.exports.recipe import FRAMEWORKS
+from rankviz.exports.script import OPEN_IN_COLAB
+from rankviz.exports.tables import Table, ranks_table
 from rankviz.figures import X_LABELS, memory_figure, memory_info, parameters_figure, parameters_info
 from rankviz.ui.explore import fit, probe, studies
 from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, goal_of, suitable

@@ -13,15 +13,15 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs.stored import listed_run_json
+from rankviz.api.runs.runs import listed_run_json
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.words import base_name, data_name, sweep_title
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, UserError, quoted
-from rankviz.export.tables import Table
-from rankviz.export.tables import runs_table as measured_table
+from rankviz.exports.tables import Table
+from rankviz.exports.tables import runs_table as measured_table
 from rankviz.figures import QUALITY_AXES
 from rankviz.ui.parts import charts, html, live, where
 from rankviz.ui.parts.curve import curve, verdict_chart

@@ -179,7 +179,11 @@ def test_experts_multiply_the_pair_by_their_number():
     # Attention 224; experts: 2 blocks · 4 · (16 + 16) and 2 · 4 · (8 + 16).
     assert 224 + 256 + 192 == plan_of(TOY_MOE, framework="unsloth").parameters(1)
     assert 224 == plan_of(TOY_MOE).parameters(1)
-    assert 224 + 256 + 192 == plan_of(TOY_MOE, moe_scheme="target-parameters").parameters(1)
+    by_name = plan_of(TOY_MOE, moe_scheme="target-parameters")
+    assert 224 + 256 + 192 == by_name.parameters(1)
+    # PEFT wraps a module once for each of its parameters, so the first lies inside the second.
+    experts = "model.layers.{}.mlp.experts"
+    assert [f"{experts}.base_layer", experts] == [a.module for a in by_name.adapted if a.layer.kind == "experts"]
 
 
 def test_peft_rewrites_families_it_knows_with_gate_up_at_twice_the_rank():
@@ -350,11 +354,10 @@ def test_a_router_trains_by_name_where_it_is_a_plain_linear_layer():
         plan_of(replace(routed, model_type="llama4_text", id="toy/tuple-router"), ("router",), "unsloth")
 
 
-def test_saved_modules_are_trained_in_full():
-    plan = plan_of(UNTIED, ("q_proj",), modules_to_save=("lm_head", "embed_tokens"))
+def test_names_that_not_every_block_has_are_said():
+    hybrid = model((*ATTENTION[:1], layer("self_attn.k_proj", 16, 8, blocks=(1,))), id="toy/hybrid")
 
-    # 64 a rank for q_proj, and twice 100 · 16.
-    assert 64 * 2 + 3200 == plan.parameters(2)
+    assert "k_proj exists in 1 of 2 blocks." in plan_of(hybrid, ("q_proj", "k_proj")).notes
 
 
 def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():

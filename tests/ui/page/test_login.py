@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
+from rankviz.publish import DATASET
 from rankviz.shared.identity import HEADER
-from rankviz.sinks import DATASET
 from rankviz.store import RunStore
 from rankviz.ui.who import ANONYMOUS
 from tests.support.quick import first_quick

@@ -5,7 +5,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.sinks import Publication, Sending
 from rankviz.errors import UserError
-from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
+from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.ui.runs import publish
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
