@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from rankviz import units
 from rankviz.api.estimates import Estimates
-from rankviz.api.forecasts import Forecasts
 from rankviz.api.models import Models
-from rankviz.api.studies import Studies
+from rankviz.api.studies import Forecasts, Studies
 from rankviz.api.workspace import Workspace
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import Alternative, Capacity, Step
@@ -28,7 +27,7 @@ from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, Ru
 
 if TYPE_CHECKING:
     from rankviz.api.runs.verdicts import Verdicts
-    from rankviz.api.tradeoffs import OwnSweeps
+    from rankviz.api.studies import OwnSweeps
     from rankviz.core.advice.advice import Advice as RankAdvice
     from rankviz.core.advice.advice import Record
     from rankviz.core.forecast.bands import Forecast
