@@ -8,6 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import LimitError
 from rankviz.paths import bytes_in
+from rankviz.shared.quota import Held
 from rankviz.visitor import acting_as
 from tests.support.limits import limit
 from tests.support.web.visitors import ANN, BEN
@@ -47,7 +48,7 @@ def test_an_upload_that_is_refused_takes_nobodys_download(shared, limit):
     api = shared(temp_mb=1, **{limit: 0})
 
     with pytest.raises(LimitError, match="of a visitor"):
-        api.workspace.room.hold_upload(ANN, 900_000, files=1)
+        api.workspace.room.hold(Held(ANN, is_upload=True), 900_000, files=1)
 
     assert bens.exists()
 

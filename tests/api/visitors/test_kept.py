@@ -4,6 +4,7 @@ import pytest
 
 from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import LimitError
+from rankviz.shared.quota import Held
 from rankviz.visitor import acting_as
 from tests.api.visitors.test_quota import SMALL
 from tests.support.runs import questions
@@ -56,7 +57,7 @@ def test_the_journals_of_imported_runs_count_among_a_visitors_files(shared, tmp_
         (run_id,) = api.runs.import_(exported)
         assert 600_000 < api.workspace.room.used_bytes(ANN)
         api.runs.delete(run_id)
-        api.workspace.room.hold(ANN, 500_000)
+        api.workspace.room.hold(Held(ANN), 500_000)
         with pytest.raises(LimitError, match=r"These runs take .* and this server has .* left for files of yours"):
             api.runs.import_(exported)
 
@@ -72,8 +73,9 @@ def test_what_an_import_takes_is_held_while_it_is_read(shared, tmp_path, monkeyp
 
     def watched(*asked, **said):
         meanwhile.append(left - room.left_bytes(ANN))
-        room.hold_upload(BEN, 900_000)
-        room.release_upload(BEN, 900_000)
+        held = Held(BEN, is_upload=True)
+        room.hold(held, 900_000)
+        room.release(held)
         replies.append(ask(*asked, **said))
         return replies[-1]
 
