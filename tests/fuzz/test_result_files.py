@@ -51,7 +51,7 @@ def test_the_page_shows_what_result_files_hold(fuzz, tmp_path):
         for path, data in zip(paths, files, strict=True):
             path.write_bytes(data)
         api.studies.add(paths)
-        json.dumps(shown(api, **QUESTION, x=x, y=y)._asdict())
+        json.dumps(vars(shown(api, **QUESTION, x=x, y=y)))
 
     fuzz(make, read, refuses=False)
 

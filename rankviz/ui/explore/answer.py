@@ -278,9 +278,9 @@ def card(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
     """
     advice = answer.advice
     warnings = by_level(estimate.notes)[0] if estimate else ()
-    warning = f"Warning: {re.split(SENTENCE_END, warnings[0], maxsplit=1)[0]}" if warnings else ""
+    warning = f"Warning: {_first(warnings[0])}" if warnings else ""
     reason, rate, file = advice_words.main_sentences(advice)
-    own = answer.own
+    own = _first(answer.own)
     short = (rate, own or reason) if warning else (reason, rate, own or file)
     low, high = advice.case.r_range or (advice.r, advice.r)
     selected = " (selected)" if low <= r <= high else f" (selected: r = {r})"
@@ -298,6 +298,10 @@ def card(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
     )
 
 
+def _first(sentences: str) -> str:
+    return re.split(SENTENCE_END, sentences, maxsplit=1)[0]
+
+
 def _details(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
     advice = answer.advice
     warnings, notes = by_level(estimate.notes) if estimate else ((), ())
@@ -308,7 +312,7 @@ def _details(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
     return "".join(
         (
             html.titled("Warnings", html.bullet_list(warnings)) if warnings else "",
-            html.paragraphs(*costs, *sure, css=""),
+            html.paragraphs(*costs, *sure, answer.own, css=""),
             html.titled("Reasons", f"<ul>{reasons}</ul>"),
             html.titled("What would change the recommendation", changes),
             html.titled("Notes", html.bullet_list(notes)) if notes else "",
