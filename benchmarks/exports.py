@@ -29,10 +29,10 @@ from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.errors import BadDataError, RankVizError
-from rankviz.export import FORMATS, Recipe, recipe, write
-from rankviz.export.recipe import HELD_OUT_SHARE
+from rankviz.exports import FORMATS, Recipe, recipe, write
+from rankviz.exports.recipe import HELD_OUT_SHARE
 from rankviz.paths import ASSETS
-from tests.export.tools.test_axolotl import VALIDATE
+from tests.exports.tools.test_axolotl import VALIDATE
 from tests.support.measured import measured, when_and_where
 from tests.support.models.tiny_models import KINDS, SHAPES, make_tiny, write_rows
 from tests.support.models.tool_wheels import AXOLOTL, LLAMAFACTORY, checked, unpacked

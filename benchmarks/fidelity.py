@@ -19,16 +19,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from rankviz.core.runs.fast_curve import (  # noqa: E402
-    Case,
-    FastCurve,
-    Fidelity,
-    RankFidelity,
-    SettingFidelity,
-    fast_curve,
-    from_json,
-    pick,
-)
+from rankviz.core.runs.fast_curve import FastCurve, Fidelity, fast_curve, pick  # noqa: E402
 from rankviz.core.runs.metric import TOLERANCE_NATS  # noqa: E402
 from rankviz.core.runs.record import RunRecord  # noqa: E402
 
@@ -36,6 +27,35 @@ HOME = ROOT / "build" / "fidelity"
 RANKS = (2, 4, 8, 16, 64)
 SPELLING_RANKS = (2, 4, 8, 16, 32)
 """Of the small base, whose hidden size is 192."""
+
+
+class Case(NamedTuple):
+    """One curve beside independent runs."""
+
+    name: str
+    made: str
+    """Day of the runs, ISO."""
+    base: str
+    data: str
+    alpha: str
+    """"fixed" or "r"."""
+    steps: int
+    seed: int
+    learning_rate: float
+    """Learning rate of the run that was cut."""
+    precision: str
+    """In which the base was held."""
+    differences: Mapping[int, float]
+    """By rank: the cut's loss minus the independent run's, nats."""
+    independent: Mapping[int, float]
+    """By rank: the loss of the independent run, the trained one among them."""
+    picked: int
+    regret: float
+    """Loss of the independent run at the rank that the curve picks, minus the lowest of all, nats."""
+    regret_of_cut: float
+    """Loss of the cut itself at that rank minus the lowest of all, nats: of training high and shipping the cut."""
+    regret_of_highest: float
+    """Regret of always taking the highest rank."""
 
 
 class Curve(NamedTuple):
@@ -84,7 +104,7 @@ def main(names: list[str]) -> None:
     for name in names or CASES:
         _run(name)
     target = ROOT / "assets" / "fidelity.json"
-    published = {case.name: case for case in from_json(json.loads(target.read_text("utf-8"))).cases}
+    published = {row["name"]: case_from(row) for row in json.loads(target.read_text("utf-8"))["cases"]}
     cases = [case for name in CASES if (case := _case(name) or published.get(name))]
     target.write_text(json.dumps(as_json(report(cases)), indent=1) + "\n", encoding="utf-8")
     print(f"{len(cases)} cases in {target.relative_to(ROOT)}")
@@ -206,29 +226,20 @@ def _case_of(name: str, curve: FastCurve, best: Mapping[int, RunRecord], *, base
     )
 
 
+def case_from(row: Mapping[str, Any]) -> Case:
+    """A case of assets/fidelity.json."""
+    by_rank = {name: {int(r): loss for r, loss in row[name].items()} for name in ("differences", "independent")}
+    return Case(**{**row, **by_rank})
+
+
 def as_json(fidelity: Fidelity) -> dict[str, Any]:
     """As assets/fidelity.json keeps it."""
-    return {
-        **asdict(fidelity),
-        "cases": [
-            {
-                **each._asdict(),
-                "differences": _spelled(each.differences),
-                "independent": _spelled(each.independent),
-            }
-            for each in fidelity.cases
-        ],
-        "settings": [
-            {**asdict(each), "differences": _spelled(each.differences), "picked": list(each.picked)}
-            for each in fidelity.settings
-        ],
-        "by_rank": {str(r): asdict(each) for r, each in fidelity.by_rank.items()},
-    }
+    return asdict(fidelity)
 
 
 def _spelled(by_rank: Mapping[int, float]) -> dict[str, float]:
-    """JSON has no numbers for keys."""
-    return {str(r): value for r, value in by_rank.items()}
+    """Rounded to five digits; JSON has no numbers for keys."""
+    return {str(r): round(value, 5) for r, value in by_rank.items()}
 
 
 def report(cases: Sequence[Case]) -> Fidelity:
@@ -237,7 +248,7 @@ def report(cases: Sequence[Case]) -> Fidelity:
     return Fidelity(
         made=max((each.made for each in cases), default=None),
         tolerance_nats=TOLERANCE_NATS,
-        cases=tuple(_rounded(each) for each in cases),
+        cases=tuple(map(_rounded, cases)),
         median_absolute_difference={
             "r >= 8, fixed alpha": _median(fixed, lambda r: r >= 8),
             "r = 2 and 4, fixed alpha": _median(fixed, lambda r: r in (2, 4)),
@@ -246,12 +257,12 @@ def report(cases: Sequence[Case]) -> Fidelity:
         independent_runs_apart={"r >= 8, fixed alpha": _apart(fixed, lambda r: r >= 8)},
         settings=_settings(cases),
         by_rank={
-            r: RankFidelity(
-                cases=len(differences),
-                median_absolute=_median_absolute(differences),
-                low=round(min(differences), 5),
-                high=round(max(differences), 5),
-            )
+            str(r): {
+                "cases": len(differences),
+                "median_absolute": _median_absolute(differences),
+                "low": round(min(differences), 5),
+                "high": round(max(differences), 5),
+            }
             for r in sorted({r for each in cases for r in each.differences})
             if (differences := [each.differences[r] for each in cases if r in each.differences])
         },
@@ -262,17 +273,13 @@ def report(cases: Sequence[Case]) -> Fidelity:
     )
 
 
-def _rounded(each: Case) -> Case:
-    return each._replace(
-        differences={r: round(d, 5) for r, d in each.differences.items()},
-        independent={r: round(loss, 5) for r, loss in each.independent.items()},
-        regret=round(each.regret, 5),
-        regret_of_cut=round(each.regret_of_cut, 5),
-        regret_of_highest=round(each.regret_of_highest, 5),
-    )
+def _rounded(each: Case) -> dict[str, Any]:
+    regrets = {name: round(getattr(each, name), 5) for name in ("regret", "regret_of_cut", "regret_of_highest")}
+    losses = {"differences": _spelled(each.differences), "independent": _spelled(each.independent)}
+    return {**each._asdict(), **losses, **regrets}
 
 
-def _settings(cases: Sequence[Case]) -> tuple[SettingFidelity, ...]:
+def _settings(cases: Sequence[Case]) -> tuple[dict[str, Any], ...]:
     """The seeds of a setting together: mean losses of truncated adapters and of runs, and what a choice costs against
     the best mean. The noise of a single run weighs less there."""
     settings: dict[tuple, list[Case]] = {}
@@ -283,24 +290,24 @@ def _settings(cases: Sequence[Case]) -> tuple[SettingFidelity, ...]:
     return tuple(_together(each) for each in settings.values())
 
 
-def _together(cases: Sequence[Case]) -> SettingFidelity:
+def _together(cases: Sequence[Case]) -> dict[str, Any]:
     losses = {r: fmean(each.independent[r] for each in cases) for r in cases[0].independent}
     best = min(losses.values())
     cut = fmean(each.independent[each.picked] + each.differences.get(each.picked, 0.0) for each in cases)
     first = cases[0]
-    return SettingFidelity(
-        base=first.base,
-        data=first.data,
-        steps=first.steps,
-        alpha=first.alpha,
-        learning_rate=first.learning_rate if first.alpha == "fixed" else None,
-        cases=len(cases),
-        differences={r: round(fmean(each.differences[r] for each in cases), 5) for r in first.differences},
-        picked=tuple(sorted({each.picked for each in cases})),
-        regret=round(fmean(losses[each.picked] for each in cases) - best, 5),
-        regret_of_cut=round(cut - best, 5),
-        regret_of_highest=round(losses[max(losses)] - best, 5),
-    )
+    return {
+        "base": first.base,
+        "data": first.data,
+        "steps": first.steps,
+        "alpha": first.alpha,
+        "learning_rate": first.learning_rate if first.alpha == "fixed" else None,
+        "cases": len(cases),
+        "differences": _spelled({r: fmean(each.differences[r] for each in cases) for r in first.differences}),
+        "picked": sorted({each.picked for each in cases}),
+        "regret": round(fmean(losses[each.picked] for each in cases) - best, 5),
+        "regret_of_cut": round(cut - best, 5),
+        "regret_of_highest": round(losses[max(losses)] - best, 5),
+    }
 
 
 def _apart(cases: Sequence[Case], of_rank: Callable[[int], bool]) -> float | None:

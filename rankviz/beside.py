@@ -1,7 +1,5 @@
-"""What takes a while is worked out beside whoever asks, so that a page waits for no network.
-
-Whoever asks is given the answer where it is there soon, and asks again otherwise.
-"""
+"""Background questions: what takes seconds is worked out in a thread, so that a page waits for no network. Who asks
+gets the answer where it is there soon, and asks again otherwise."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ import time
 from collections.abc import Callable, Hashable
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from threading import Condition, Thread
 from typing import Any
 
@@ -20,13 +19,13 @@ MOST_LINES = 32
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of it."""
+    """The result of a question: a value, or an error."""
 
     value: Any = None
     error: Exception | None = None
 
     def get(self) -> Any:
-        """The value, or the error raised."""
+        """Return the value, or raise the error."""
         if self.error is not None:
             raise self.error
         return self.value
@@ -36,7 +35,7 @@ class Beside:
     """Questions in lines, each of which works on one at a time. Of those that wait in a line only the newest counts.
 
     Args:
-        soon_seconds: So long whoever asks waits.
+        soon_seconds: Time for which who asks waits.
     """
 
     def __init__(self, soon_seconds: float = SOON_SECONDS):
@@ -47,27 +46,23 @@ class Beside:
         self._next: dict[Hashable, tuple[Hashable, Callable[[], Any]]] = {}
 
     def ask(self, line: Hashable, question: Hashable, work: Callable[[], Any]) -> Answer | None:
-        """The answer to a question; None where it is not there yet, or nobody can work on it now.
+        """Return the answer to a question; None where it is not there yet, or nobody can work on it now.
 
         work: Answers it, as the visitor who asks.
         """
         key = line, question
         with self._changed:
-            self._forget()
-            if key not in self._answers and self._at_work.get(line) != key:
-                self._begin(line, key, work)
+            before = time.monotonic() - KEPT_SECONDS
+            self._answers = {key: known for key, known in self._answers.items() if known[0] >= before}
+            is_free = line in self._at_work or len(self._at_work) < MOST_LINES
+            if key not in self._answers and self._at_work.get(line) != key and is_free:
+                self._next[line] = key, partial(copy_context().run, work)
+                if line not in self._at_work:
+                    self._at_work[line] = None
+                    Thread(target=self._work, args=(line,), name="beside the page", daemon=True).start()
             self._changed.wait_for(lambda: key in self._answers, self.soon_seconds)
             known = self._answers.get(key)
         return known and known[1]
-
-    def _begin(self, line: Hashable, key: Hashable, work: Callable[[], Any]) -> None:
-        if line not in self._at_work and len(self._at_work) >= MOST_LINES:
-            return
-        context = copy_context()
-        self._next[line] = key, lambda: context.run(work)
-        if line not in self._at_work:
-            self._at_work[line] = None
-            Thread(target=self._work, args=(line,), name="beside the page", daemon=True).start()
 
     def _work(self, line: Hashable) -> None:
         while True:
@@ -85,8 +80,3 @@ class Beside:
                 self._at_work[line] = None
                 self._answers[key] = time.monotonic(), answer
                 self._changed.notify_all()
-
-    def _forget(self) -> None:
-        before = time.monotonic() - KEPT_SECONDS
-        for key in [key for key, (at, _) in self._answers.items() if at < before]:
-            del self._answers[key]

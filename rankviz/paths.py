@@ -1,4 +1,4 @@
-"""Where RankViz's own files and the runs folder are, how large folders are, and whether a reference is a path."""
+"""Places of RankViz's own files and of the runs folder, sizes of folders, and references that are paths."""
 
 import os
 import re
@@ -45,7 +45,7 @@ def named_in(ref: str) -> str:
 
 
 def is_hub_id(ref: str) -> bool:
-    """Whether this can be the id of a repository on the Hub, by the Hub's own rules."""
+    """Return whether this can be the id of a repository on the Hub, by the Hub's own rules."""
     return bool(HUB_ID.fullmatch(ref)) and ".." not in ref and "--" not in ref and not ref.endswith((".git", "-", "."))
 
 
@@ -64,21 +64,22 @@ def existing(ref: str) -> Path | None:
 
 
 _BLOCK_BYTES = 512
-"""Of st_blocks, whatever the file system's own blocks are."""
+"""Unit of st_blocks, whatever the file system's own blocks are."""
 
 
 def bytes_in(folder: Path) -> int:
-    """Of the files below a folder."""
+    """Return the size of the files below a folder."""
     return sum(state.st_size for state in _files(folder))
 
 
 def bytes_on_disk(folder: Path) -> int:
-    """What they take there: a file that was given its length before its content counts what has been written."""
+    """Return what the files below a folder take on the disk: one that was given its length before its content counts
+    what has been written."""
     return sum(written_by_file(folder))
 
 
 def written_by_file(folder: Path) -> Iterator[int]:
-    """The same of each."""
+    """Yield the same of each file."""
     return (state.st_blocks * _BLOCK_BYTES for state in _files(folder))
 
 

@@ -1,4 +1,4 @@
-"""What a model, data or an adapter is given as: read, resolved, then allowed or refused. Nobody else decides that.
+"""References to models, data and adapters: read, resolved, then allowed or refused, here alone.
 
 On a machine of one's own every path is as good as a name. On a shared page only names exist (of the catalogue, of
 samples and on the Hub) and a visitor's own files: uploads, and the copies that their runs keep. Whether anything else
@@ -27,12 +27,12 @@ PRIVATE = (
     "Upload the file."
 )
 OF_PATHS = ("/", "\\", "~", "$", ":")
-"""What no name but a Hub id has, whose grammar is checked first."""
+"""Signs of a path: no name has them but a Hub id, whose grammar is checked first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a text stands for."""
+    """Meaning of a text."""
 
     kind: Literal["name", "path", "hub"]
     """A name is the embedded base, one of the catalogue or a sample."""
@@ -46,12 +46,12 @@ class Reference:
 
 
 def no_upload(path: Path, visitor: Visitor) -> bool:
-    """Where nothing is uploaded, nothing is a visitor's upload."""
+    """Return False: where nothing is uploaded, nothing is a visitor's upload."""
     return False
 
 
 class References:
-    """What may be named here.
+    """Resolver of everything that may be named here.
 
     Args:
         home: The runs folder.
@@ -74,7 +74,7 @@ class References:
 
     @classmethod
     def of_runs(cls, home: Path, owner: str) -> References:
-        """What the runs of this owner may name, whoever starts them; those without an owner are the host's."""
+        """Return the references for the runs of this owner, whoever starts them; the host's where it is empty."""
         return cls(home, stranger=lambda: Visitor(owner) if owner else None)
 
     def model(self, ref: object) -> Reference:
@@ -143,7 +143,7 @@ class References:
         raise InvalidSettingError(PRIVATE)
 
     def _is_kept(self, path: Path, visitor: Visitor) -> bool:
-        """Whether it is a data file that this visitor's runs keep: HOME, data, a folder for its content, the file."""
+        """Return whether it is a data file that this visitor's runs keep: HOME, data, a folder by content, the file."""
         home, folder = Path(os.path.realpath(self._home)), path.parent.parent
         owned = any(folder == data_folder(home, owner) for owner in visitor.ids)
         return owned or (visitor.admin and is_data_folder(home, folder))

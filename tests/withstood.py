@@ -16,25 +16,26 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def fuzz(rows: Rows) -> str:
-    """A row a reader, with cases, results and refusals; and their sums."""
-    counted = [
-        [name, *(sum(row.get(kind, 0) for row in group) for kind in ("result", "refused"))]
-        for name, group in by_test(rows, "reader").items()
-    ]
-    results, refused = (sum(column) for column in zip(*(each[1:] for each in counted), strict=True))
-    lines = [[name, f"{done + no:,}", f"{done:,}", f"{no:,}"] for name, done, no in counted]
-    total = [f"{len(counted)} readers", f"{results + refused:,}", f"{results:,}", f"{refused:,}"]
-    return table(["Reader", "Cases", "Results", "Refused"], [*lines, total])
+    """The sums over all readers of cases, results and refusals."""
+    readers = by_test(rows, "reader")
+    results, refused = (sum(row.get(kind, 0) for row in rows) for kind in ("result", "refused"))
+    total = [f"{len(readers)} readers", f"{results + refused:,}", f"{results:,}", f"{refused:,}"]
+    return table(["", "Cases", "Results", "Refused"], [total])
+
+
+FIELDS = {"slowest_seconds": ("{:.2f} s", 0.4), "grown_mb": ("{:.0f} MB", 40.0), "child_mb": ("{:.0f} MB", 100.0)}
+"""Figures of an attack, and above what they have a row of their own."""
 
 
 def attacks(rows: Rows) -> str:
-    """A row an attack: its variants, and the worst figure of each kind over them."""
+    """A row an attack with a figure that is worth one, the worst of its variants; and the worst of all."""
+    groups = {**by_test(rows, "attack"), "": rows}
     lines = []
-    for name, group in by_test(rows, "attack").items():
-        slowest, grown, child = (
-            max(row[field] for row in group) for field in ("slowest_seconds", "grown_mb", "child_mb")
-        )
-        lines.append([name, str(len(group)), f"{slowest:.2f} s", f"{max(0, grown):.0f} MB", f"{child:.0f} MB"])
+    for name, group in groups.items():
+        worst = {field: max(0, *(row[field] for row in group)) for field in FIELDS}
+        if not name or any(worst[field] >= least for field, (_, least) in FIELDS.items()):
+            title = name or f"The worst of all {len(groups) - 1} attacks"
+            lines.append([title, str(len(group)), *(form.format(worst[field]) for field, (form, _) in FIELDS.items())])
     header = ["Attack", "Variants", "Slowest estimate of another visitor", "The app grew by", "Largest child process"]
     return table(header, lines)
 

@@ -4,13 +4,15 @@ No weight is read, no GPU is needed, and no code of the model's author runs; a C
 """
 
 import argparse
+from dataclasses import replace
 
 from benchmarks.simulate.card import become, prepare
 from rankviz import units
 from rankviz.api import Api
 from rankviz.catalog.hardware import find_gpu, load_gpus
-from rankviz.core.cost.setup import TrainingSetup, card
+from rankviz.core.cost.setup import card
 from rankviz.core.lora.config import LoraConfig
+from rankviz.core.probe import PROBE_TRAINING
 from rankviz.paths import ASSETS
 
 
@@ -29,7 +31,8 @@ def main() -> None:
     given = parser.parse_args()
     prepare()
     gpu = find_gpu(load_gpus(ASSETS), given.gpu)
-    training = TrainingSetup(
+    training = replace(
+        PROBE_TRAINING,
         framework=given.framework,
         precision=given.precision,
         per_device_train_batch_size=given.batch,

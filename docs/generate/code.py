@@ -21,11 +21,11 @@ ROOMS = {
     "Page and endpoints": ("rankviz/ui", "rankviz/endpoints"),
     "Command line": ("rankviz/cli",),
     "Operations": ("rankviz/api", "rankviz/shared"),
-    "Pictures and files of training tools": ("rankviz/figures", "rankviz/export"),
+    "Pictures and files of training tools": ("rankviz/figures", "rankviz/exports"),
     "Running": ("rankviz/jobs",),
     "Outside world": (
         *("rankviz/store", "rankviz/catalog", "rankviz/hub", "rankviz/dataset", "rankviz/trained"),
-        *("rankviz/machine", "rankviz/sinks"),
+        *("rankviz/machine", "rankviz/publish"),
     ),
     "Verdict": ("rankviz/verdict",),
     "Core": ("rankviz/core",),

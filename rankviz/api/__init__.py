@@ -17,13 +17,11 @@ from rankviz.api.models import Models
 from rankviz.api.workspace import ASSETS, EMBEDDED, EMBEDDED_MODEL, Workspace
 
 if TYPE_CHECKING:
-    from rankviz.api.accuracy import Accuracy
     from rankviz.api.adapters import Adapters
     from rankviz.api.advice import Advice, Exports
     from rankviz.api.data import Data
     from rankviz.api.engines import Engines, Moves
-    from rankviz.api.estimates import Estimates
-    from rankviz.api.forecasts import Forecasts
+    from rankviz.api.estimates import Accuracy, Estimates
     from rankviz.api.jobs import Jobs
     from rankviz.api.probes import Preflight, Probes
     from rankviz.api.runs.locations import Locations
@@ -32,8 +30,7 @@ if TYPE_CHECKING:
     from rankviz.api.runs.spending import Spending
     from rankviz.api.runs.verdicts import Decisions, Verdicts
     from rankviz.api.sinks import Sinks
-    from rankviz.api.studies import Studies
-    from rankviz.api.tradeoffs import OwnSweeps, Tradeoffs
+    from rankviz.api.studies import Forecasts, OwnSweeps, Studies, Tradeoffs
     from rankviz.shared.quota import Quota, Uploads
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
@@ -73,7 +70,7 @@ class Api:
 
     data: Data = _Group("data.Data", "workspace")
     """Data files: what each holds."""
-    accuracy: Accuracy = _Group("accuracy.Accuracy", "workspace models")
+    accuracy: Accuracy = _Group("estimates.Accuracy", "workspace models")
     """Accuracy: how far off the estimates have been."""
     preflight: Preflight = _Group("probes.Preflight", "workspace models")
     """Preflight: whether this machine can train."""
@@ -103,11 +100,11 @@ class Api:
     """Where sweeps may run: here, on rented machines, on what the server's owner has set up."""
     moves: Moves = _Group("engines.Moves", "workspace runs jobs engines spending")
     """Sweeps that go on: again, further, elsewhere."""
-    forecasts: Forecasts = _Group("forecasts.Forecasts", "workspace models runs studies")
+    forecasts: Forecasts = _Group("studies.Forecasts", "workspace models runs studies")
     """Quality by rank, from published lines and one's own runs."""
-    tradeoffs: Tradeoffs = _Group("tradeoffs.Tradeoffs", "workspace estimates studies forecasts own_sweeps")
+    tradeoffs: Tradeoffs = _Group("studies.Tradeoffs", "workspace estimates studies forecasts own_sweeps")
     """Trade-offs: what a rank costs against what it buys."""
-    own_sweeps: OwnSweeps = _Group("tradeoffs.OwnSweeps", "models runs forecasts")
+    own_sweeps: OwnSweeps = _Group("studies.OwnSweeps", "models runs forecasts")
     """Sweeps that trained one model."""
     verdicts: Verdicts = _Group("runs.verdicts.Verdicts", "workspace runs")
     """Which ranks can be distinguished."""

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from rankviz import units
 from rankviz.api.estimates import Estimates
-from rankviz.api.forecasts import Forecasts
 from rankviz.api.models import Models
-from rankviz.api.studies import Studies
+from rankviz.api.studies import Forecasts, Studies
 from rankviz.api.workspace import Workspace
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import Alternative, Capacity, Step
@@ -28,11 +27,11 @@ from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, Ru
 
 if TYPE_CHECKING:
     from rankviz.api.runs.verdicts import Verdicts
-    from rankviz.api.tradeoffs import OwnSweeps
+    from rankviz.api.studies import OwnSweeps
     from rankviz.core.advice.advice import Advice as RankAdvice
     from rankviz.core.advice.advice import Record
     from rankviz.core.forecast.bands import Forecast
-    from rankviz.export import Written
+    from rankviz.exports import Written
 
 UNUSED_PARAMETERS = "The number of parameters that was given is not used: this model's own layers are known."
 WIDE = ("unsloth", "all-linear", "attention")
@@ -340,24 +339,24 @@ class Exports:
         Args:
             question: Its other ranks are ignored.
             r: The rank.
-            format_name: One of export.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl or
+            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl or
                 llamafactory. A script and a notebook follow the question's framework.
-            learning_rate: None takes the recommended one for the goal, or export.LEARNING_RATE without a goal.
+            learning_rate: None takes the recommended one for the goal, or exports.LEARNING_RATE without a goal.
             goal: The use case and its data.
         """
-        from rankviz import export
+        from rankviz import exports
 
         replace(question, ranks=(r,)).validate()
         rate = learning_rate
         if rate is None:
-            rate = self._advice.advise(question, goal).advice.learning_rate if goal else export.LEARNING_RATE
+            rate = self._advice.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
         model = self._models.get(question.model_id)
         notes = (self._on_t4(question, r),) if format_name == "colab" else ()
-        return export.write(model, question, r, format_name, rate, notes)
+        return exports.write(model, question, r, format_name, rate, notes)
 
     def _on_t4(self, question: Question, r: int) -> str:
         """What Unsloth takes on Colab's free GPU with these settings, in fp16 where they say bf16."""
-        from rankviz.export.recipe import STEPS
+        from rankviz.exports.recipe import STEPS
 
         setup = replace(question.training, framework="unsloth")
         if setup.precision == "bf16":

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from rankviz.api.workspace import writes
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, NotYoursError, PublishError, RankVizError
-from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, RunFacts, SweepFacts, Token
-from rankviz.sinks.files import hub_base
+from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, RunFacts, SweepFacts, Token
+from rankviz.publish.files import hub_base
 
 if TYPE_CHECKING:
     from rankviz.api import Api

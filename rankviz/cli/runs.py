@@ -10,7 +10,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs.stored import listed_run_json, run_json
+from rankviz.api.runs.runs import listed_run_json, run_json
 from rankviz.cli.output import print_sweep, runs_table, sweep_json, watch
 from rankviz.cli.shared import (
     ADAPTER,
@@ -33,10 +33,10 @@ from rankviz.core.runs.request import MODE_RANKS
 from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, takes
 from rankviz.options import sweep_of as make_sweep
-from rankviz.sinks import KINDS, Destination, Token
+from rankviz.publish import KINDS, Destination, Token
 
 if TYPE_CHECKING:
-    from rankviz.api.runs.stored import RunSummary
+    from rankviz.api.runs.runs import RunSummary
     from rankviz.core.runs.events import GreedyAnswer
 
 RANKS_HELP = (

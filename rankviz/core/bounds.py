@@ -17,7 +17,6 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 ILL_FORMED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters and halves of characters in a text of several lines."""
 HALVES = re.compile("[\ud800-\udfff]")
-
 PLACE = re.compile(r"""(?<![\w./])~?/+(?:[^\s/:;,'"()]+/+)*(?=[^\s/:;,'"()])""")
 """The folders before the name of a file."""
 

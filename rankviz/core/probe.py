@@ -43,7 +43,7 @@ MIN_MEMORY_LIMIT_BYTES = 2**20
 MAX_MEMORY_LIMIT_BYTES = 2**50
 MAX_DEPTH = 10_000
 MAX_DEPTHS = 1000
-"""Of one probe."""
+"""Limit of one probe."""
 SHARED_MEMORY_LIMIT_BYTES = 4 * 2**30
 SHARED_STEPS = 3
 FREE_MEMORY_SHARE = 0.8
@@ -80,7 +80,7 @@ class ProbeRequest:
     probe_id: Id
     created_at: Moment
     model_id: Reference
-    """Of the ModelSpec: a catalogue id, a path or a Hub id."""
+    """Id of the ModelSpec: a catalogue id, a path or a Hub id."""
     total_depth: int
     """Blocks of the whole model."""
     depths: Annotated[tuple[int, ...], Items(1, MAX_DEPTHS)]
@@ -92,8 +92,8 @@ class ProbeRequest:
     """At least."""
     time_limit_seconds: float = TIME_LIMIT_SECONDS
     memory_limit_bytes: int | None = None
-    """Of the process, baseline included; None is FREE_MEMORY_SHARE of what is free. On a GPU the card is the limit
-    too."""
+    """Limit of the process, baseline included; None is FREE_MEMORY_SHARE of what is free. On a GPU the
+    card is the limit too."""
     seed: int = 0
 
     def validate(self) -> None:
@@ -108,7 +108,7 @@ class ProbeRequest:
 
     @property
     def sweep_id(self) -> str:
-        """Its own: a worker takes up one probe."""
+        """The probe's own id: a worker takes up one probe."""
         return self.probe_id
 
 
@@ -337,7 +337,7 @@ class ProbeRecord(Recorded):
 
     @property
     def peak_kind(self) -> str | None:
-        """What the peak is of; None before a depth was measured."""
+        """Counter of the peak; None before a depth was measured."""
         return self.measured[0].peak_kind if self.measured else None
 
     @property
@@ -450,7 +450,7 @@ class ProbeEstimate:
     working_bytes: int
     """Activations, logits, scratch: what the formulas only approximate."""
     memory_bytes: Range
-    """Of what a probe measures."""
+    """Peak of the counter that a probe measures."""
     step_seconds: Range | None
     """None on a GPU whose speed is not known."""
 
@@ -557,7 +557,7 @@ def _error(extrapolated: Extrapolation, full: DepthMeasured) -> tuple[float, flo
 
 
 def sentences(record: ProbeRecord) -> list[str]:
-    """What the numbers do not say: what did not fit, what was left out, how certain the time is."""
+    """Return notes on the numbers: depths that did not fit or were left out, and how certain the time is."""
     notes = [_did_not_fit(each, record) for each in record.did_not_fit]
     notes += [each.reason for each in record.skipped]
     extrapolated = record.extrapolated

@@ -1,5 +1,6 @@
 """The singular values of a trained adapter: how much of its rank each module uses, and ranks by module that follow."""
 
+import math
 import re
 from bisect import bisect_left
 from collections import Counter
@@ -16,9 +17,9 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
 
 MOST, NEARLY_ALL = SHARES = (0.9, 0.99)
-"""Of the energy: for each the rank is given that holds it."""
+"""Shares of the energy; the rank that holds each is given."""
 FAINT = 0.01
-"""As a share of the median module's norm: a smaller update is reported as faint."""
+"""Share of the median module's norm below which an update is reported as faint."""
 FEW_STEPS = 200
 """Training steps below which the rank that keeps 99 % of the energy mostly reflects the random start. Measured on a
 small Llama with r = 64 (docs/method.md): 49 after the first step, 33 and 23 after ten at learning rates 2e-4 and 1e-3,
@@ -47,7 +48,7 @@ class LayerSpectrum:
 
     name: str
     module: str
-    """As PEFT's patterns name it: the name itself, except that all experts of a fused parameter share it."""
+    """Name in PEFT's patterns: the name itself, except that all experts of a fused parameter share it."""
     r: int
     scale: float
     singular_values: tuple[float, ...]
@@ -167,7 +168,7 @@ class Spectrum:
 
 
 def spread(layers: Iterable[LayerSpectrum], measure: Literal["effective_rank", "stable_rank"]) -> Spread | None:
-    """Over the updates that are not zero; None where all are."""
+    """Return it over the updates that are not zero; None where all are."""
     values = [getattr(layer, measure) for layer in layers if not layer.is_dead]
     return Spread(min(values), median(values), max(values)) if values else None
 
@@ -222,7 +223,7 @@ class Truncation(NamedTuple):
 
 
 def truncations(spectrum: Spectrum) -> tuple[Truncation, ...]:
-    """Lower ranks first, then each module with its own rank where that lowers any.
+    """Return lower ranks first, then each module with its own rank where that lowers any.
 
     Half the trained rank is among them, since an adapter that needs its whole rank has no other. After few steps it is
     the only one: the energy is that of the random start. None for an adapter that cannot be lower or has no update.
@@ -242,8 +243,8 @@ BLOCK = re.compile(r"(?P<before>.*?\.)(?P<block>\d+)(?P<after>\..*)")
 
 
 def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | None = None) -> dict[str, int]:
-    """A rank for each layer: one for all (a layer keeps its own where that is lower), or the smallest that keeps this
-    share of the layer's energy, and 1 where there is no update, since PEFT has no rank 0."""
+    """Return a rank for each layer: one for all (a layer keeps its own where that is lower), or the smallest that keeps
+    this share of the layer's energy, and 1 where there is no update, since PEFT has no rank 0."""
     if (r is None) == (energy is None):
         raise InvalidSettingError("Give either a rank or a share of the energy to keep.")
     if r is not None:
@@ -262,13 +263,8 @@ def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | No
     return {layer.name: max(1, layer.rank_for(energy)) for layer in spectrum.layers}
 
 
-def commonest(values: Sequence[Value]) -> Value:
-    """The most frequent value; of several, the first."""
-    return Counter(values).most_common(1)[0][0]
-
-
 def patterns(values: Mapping[str, Value], default: Value) -> dict[str, Value]:
-    """PEFT patterns for the modules whose value is not the default, blocks of one module and value together."""
+    """Return PEFT patterns for the modules whose value is not the default, blocks of one module and value together."""
     blocks: dict[tuple[str, str, Value], list[str]] = {}
     by_pattern: dict[str, Value] = {}
     for name, value in values.items():
@@ -285,8 +281,12 @@ def patterns(values: Mapping[str, Value], default: Value) -> dict[str, Value]:
     return by_pattern
 
 
+def _commonest(values: Iterable[Value]) -> Value:
+    return Counter(values).most_common(1)[0][0]
+
+
 class Ranks(NamedTuple):
-    """What to write into an adapter_config.json."""
+    """Settings of an adapter_config.json."""
 
     r: int
     lora_alpha: float
@@ -295,15 +295,15 @@ class Ranks(NamedTuple):
 
 
 def in_peft(spectrum: Spectrum, by_module: Mapping[str, int], scales: Mapping[str, float]) -> Ranks:
-    """The settings that give each module its rank and leave its scale as it was."""
+    """Return the settings that give each module its rank and leave its scale as it was."""
     alphas = {name: alpha_for(scales[name], r, use_rslora=spectrum.use_rslora) for name, r in by_module.items()}
-    r = commonest(list(by_module.values()))
-    alpha = commonest([alphas[name] for name, k in by_module.items() if k == r])
+    r = _commonest(by_module.values())
+    alpha = _commonest(alphas[name] for name, k in by_module.items() if k == r)
     return Ranks(r, alpha, patterns(by_module, r), patterns(alphas, alpha))
 
 
 def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
-    """A rank for each module: the highest of its layers', as all experts of a fused parameter share one."""
+    """Return a rank for each module: the highest of its layers', as all experts of a fused parameter share one."""
     wanted: dict[str, int] = {}
     for layer in spectrum.layers:
         wanted[layer.module] = max(wanted.get(layer.module, 0), ranks[layer.name])
@@ -311,15 +311,15 @@ def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
 
 
 def proposed_rank(spectrum: Spectrum) -> int:
-    """One rank for all modules that keeps 99 % of the energy, lower than the trained one where that is above 1; after
-    too few steps for that to mean anything, half the trained one."""
+    """Return one rank for all modules that keeps 99 % of the energy, below the trained one where that is above 1; after
+    few steps half the trained one."""
     if spectrum.after_few_steps:
         return max(1, spectrum.r // 2)
     return min(max(1, spectrum.rank_for(SHARES[-1])), max(1, spectrum.r - 1))
 
 
 def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
-    """Ranks for a new training: each module with the rank that this share of its energy needs, at the scale it had.
+    """Return ranks for a new training: each module with the rank that this share of its energy needs, at its scale.
     None after few steps, when this is the random start."""
     if spectrum.after_few_steps:
         return None
@@ -330,7 +330,7 @@ def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
 REMEMBERED = 4
 """Adapters whose names are laid out; a page draws the same one again at each change of the rank."""
 MOST_PARTS = 8
-"""Of a name that is shortened, so that one made of dots alone takes no time."""
+"""Parts of a name that is shortened, so that one made of dots alone takes no time."""
 OUTSIDE = "–"
 """The block of a module that is in none."""
 USUAL_ORDER = (
@@ -352,7 +352,7 @@ class Grid:
 
 
 def grid(spectrum: Spectrum) -> Grid:
-    """The layers of a spectrum by module and block, rows in the usual order of modules."""
+    """Return the layers by module and block, rows in the usual order of modules."""
     rows, blocks, places = _laid_out(tuple(layer.name for layer in spectrum.layers))
     cells: dict[tuple[str, str], list[LayerSpectrum]] = {}
     for layer, place in zip(spectrum.layers, places, strict=True):
@@ -362,17 +362,21 @@ def grid(spectrum: Spectrum) -> Grid:
 
 @lru_cache(REMEMBERED)
 def _laid_out(names: tuple[str, ...]) -> tuple[Sequence[str], Sequence[str], Sequence[tuple[str, str]]]:
-    """Rows, blocks, and the row and block of each name."""
+    """Return rows, blocks, and the row and block of each name."""
     placed = [_place(name) for name in names]
-    short = _short(list(dict.fromkeys(kind for _, kind in placed)))
-    blocks = sorted(
-        {block for block, _ in placed}, key=lambda block: (not block.isdigit(), int(block) if block.isdigit() else 0)
-    )
-    return sorted(short.values(), key=_order), blocks, [(short[kind], block) for block, kind in placed]
+    kinds = list(dict.fromkeys(kind for _, kind in placed))
+    alike = Counter(tail for kind in kinds for tail in _tails(kind))
+    short = {
+        kind: next((tail for tail in _tails(kind) if alike[tail] == 1 and _is_module(tail)), kind) for kind in kinds
+    }
+    usual = {name: place for place, name in enumerate(USUAL_ORDER)}
+    rows = sorted(short.values(), key=lambda row: (usual.get(row.split(".")[-1], len(usual)), row))
+    numbered = {block: int(block) if block.isdigit() else math.inf for block, _ in placed}
+    return rows, sorted(numbered, key=numbered.get), [(short[kind], block) for block, kind in placed]
 
 
 def _place(name: str) -> tuple[str, str]:
-    """The block's number and the module without it, further numbers (experts) as stars."""
+    """Return a module's block and its name without that, further numbers (experts) as stars."""
     match = BLOCK.fullmatch(name)
     if match is None:
         return OUTSIDE, name
@@ -380,29 +384,14 @@ def _place(name: str) -> tuple[str, str]:
     return match["block"], match["before"] + after[1:]
 
 
-def _short(kinds: Sequence[str]) -> dict[str, str]:
-    """Each kind by as few of its last parts as no other ends in; stars, "base_layer" and "weight" alone do not name a
-    module."""
-    alike = Counter(tail for kind in kinds for tail in _tails(kind))
-    return {
-        kind: next((tail for tail in _tails(kind) if alike[tail] == 1 and _names_a_module(tail)), kind)
-        for kind in kinds
-    }
-
-
 def _tails(kind: str) -> list[str]:
-    """Its last part, its last two, …"""
+    """Return its last part, its last two, and so on."""
     parts = kind.rsplit(".", MOST_PARTS)
     return [".".join(parts[-n:]) for n in range(1, min(len(parts), MOST_PARTS) + 1)]
 
 
-def _names_a_module(tail: str) -> bool:
+def _is_module(tail: str) -> bool:
     return any(part not in ("*", "base_layer", "weight") for part in tail.split("."))
-
-
-def _order(row: str) -> tuple[int, str]:
-    last = row.split(".")[-1]
-    return (USUAL_ORDER.index(last), row) if last in USUAL_ORDER else (len(USUAL_ORDER), row)
 
 
 class LayerJSON(TypedDict):
@@ -441,7 +430,7 @@ class SpectrumJSON(TypedDict):
 
 
 def as_json(spectrum: Spectrum, part: slice = slice(None)) -> SpectrumJSON:
-    """What `rankviz spectrum --json` prints. part: of its layers, those that are listed."""
+    """Return what `rankviz spectrum --json` prints. part: the layers that are listed."""
     return as_answer(
         SpectrumJSON,
         spectrum,
@@ -488,7 +477,7 @@ TERMS = (
 
 
 MOST_POINTS = 2000
-"""Of one figure, about."""
+"""Points of one figure, about."""
 QUANTILES = {"highest": 1.0, "90 %": 0.9, "median": 0.5, "10 %": 0.1, "lowest": 0.0}
 
 

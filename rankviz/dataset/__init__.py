@@ -142,7 +142,7 @@ class Preview:
     """Of what is learned after the prompt."""
 
     def require_prompts(self) -> None:
-        """BadDataError where no row has a prompt to answer."""
+        """Raise BadDataError where no row has a prompt to answer."""
         if not self.rows_with_prompt:
             raise BadDataError(
                 f"Exact match needs prompts, and no row of {self.title} has one. Set exact match to 0, or give rows of "

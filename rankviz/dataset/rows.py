@@ -50,7 +50,7 @@ class Example:
         return len(self.messages) > 1 if self.messages else bool(self.prompt.strip())
 
     def as_pair(self) -> tuple[str, str]:
-        """(prompt, answer): what the model is given and what it learns."""
+        """Return (prompt, answer): the text that the model is given, and the text that it learns."""
         if not self.messages:
             return self.prompt, self.completion
         return "\n".join(f"{role}: {content}" for role, content in self.messages[:-1]), self.messages[-1][1]

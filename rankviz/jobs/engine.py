@@ -132,7 +132,7 @@ class Engine(Protocol):
 
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         """End a job with every process it started, and return once they are gone. None, and nothing is ended, where
-        `unless` returns True; an engine elsewhere calls it after reading the job's newest events.
+        `unless` returns True.
         EngineEndingError where that takes a while: it goes on, and this is called again."""
         ...
 

@@ -33,8 +33,6 @@ READ_BYTES, CHUNK_BYTES = 2**22, 2**26
 """Read at once of a journal, and of another file."""
 LATE_LOOKS = 5
 """How often files of a job that has ended are looked for."""
-FRESH_SECONDS = 5.0
-"""A job is cancelled on news of this age where its cluster is slow to answer."""
 NOTE_SECONDS = 10.0
 """Between two notes of what is billed of a job."""
 CANCEL_AGAIN_SECONDS = 60.0
@@ -73,8 +71,7 @@ class Follower:
         self._cluster, self._limits = cluster, limits
         self._poll_seconds, self._missing_seconds = poll_seconds, missing_seconds
         self._given_up_seconds, self._reached_at = given_up_seconds, time.monotonic()
-        self._polled_at = self._cancelled_at = -math.inf
-        self._fresh_after: float | None = None
+        self._cancelled_at = -math.inf
         self._nowhere_since: float | None = None
         self._is_prepared = False
         self._bytes = self._looks = 0
@@ -105,18 +102,6 @@ class Follower:
             return self.status.waits
         return POLLING if self.job.handle else SUBMITTING
 
-    def is_fresh(self) -> bool:
-        """Whether the job was looked at since this was asked first, or that takes long."""
-        if self._cluster.shares_folder or not self.job.submission.submitted:
-            return True
-        if self._fresh_after is None:
-            self._fresh_after = self.job.asked_at = time.monotonic()
-            self._woken.set()
-        is_fresh = self._polled_at >= self._fresh_after or time.monotonic() > self._fresh_after + FRESH_SECONDS
-        if is_fresh:
-            self._fresh_after = None
-        return is_fresh
-
     def cancel(self) -> None:
         """Cancel the job; one that was not submitted ends at once."""
         with self._lock:
@@ -129,7 +114,7 @@ class Follower:
         backoff = 0.0
         while not (self._stopped.is_set() or self.end):
             self._woken.clear()
-            began, pause = time.monotonic(), self._poll_seconds
+            pause = self._poll_seconds
             try:
                 self._step()
                 self.trouble, backoff, self._reached_at = "", 0.0, time.monotonic()
@@ -144,7 +129,6 @@ class Follower:
                 if not self._stopped.is_set():
                     _logger.exception("A remote job could not be followed")
                 self.trouble, pause = UNEXPECTED.format(type(error).__name__), UNEXPECTED_SECONDS
-            self._polled_at = began
             if self.job.is_unwanted and time.monotonic() - self._reached_at >= self._given_up_seconds:
                 self._finish(End(why=LEFT, by_us=True))
             self._woken.wait(min(1.0, pause) if self.job.is_unwanted else pause)

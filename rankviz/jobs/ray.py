@@ -31,7 +31,6 @@ CALL_SECONDS, NODES_SECONDS, KEPT_SECONDS = 30.0, 15.0, 30.0
 GIVEN_UP_SECONDS = 120.0
 ACCELERATOR = "accelerator_type:"
 """A node with GPUs has a resource of this name with the model."""
-INTERNAL = ("node:", ACCELERATOR, "object_store_memory", "memory")
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 NOT_INSTALLED = (
     "Ray is not installed here. For RANKVIZ_RAY_ADDRESS, run pip install '.[ray]' in the RankViz folder, or pip "
@@ -173,18 +172,10 @@ class RayCluster(Cluster):
             return Nodes(sorted(models) if has_gpu else [], has_gpu=has_gpu), slots
         needs = [f"{name} {amount:g}" for name, amount in self._resources.items()]
         needs += [f"the label {name}={value}" for name, value in self._labels.items()]
-        has = "; ".join([*(self._described(*each) for each in alive[:8]), *(["…"] if len(alive) > 8 else [])])
-        trouble = f"No node of the Ray cluster has {' and '.join(needs)}. Its nodes have: {has or 'nothing'}."
-        return Nodes(has_gpu=has_gpu, trouble=trouble), 0
-
-    def _described(self, has: Mapping[str, float], labels: Mapping[str, str]) -> str:
-        amounts = [
-            f"{name} {amount:g}"
-            for name, amount in has.items()
-            if name in self._resources or not name.startswith(INTERNAL)
-        ]
-        own = [f"{name}={value}" for name, value in labels.items() if not name.startswith("ray.io/")]
-        return ", ".join(sorted([*amounts, *own])) or "nothing"
+        named = {f"{name} {amount:g}" for has, _ in alive for name, amount in has.items() if name[:5] != "node:"}
+        named |= {f"{name}={value}" for _, labels in alive for name, value in labels.items() if name[:7] != "ray.io/"}
+        trouble = f"No node of the Ray cluster has {' and '.join(needs)}. Its nodes have: {', '.join(sorted(named))}."
+        return Nodes(has_gpu=has_gpu, trouble=trouble[:500]), 0
 
     def _connected(self) -> Any:
         """Return a client. EngineDeclinedError where there is none: then nothing was asked of the cluster."""

@@ -35,7 +35,6 @@ from rankviz.jobs.follower import Follower
 from rankviz.store import RunStore
 from rankviz.store.durable import aside_of
 
-READING = "Reading what the job did last. Then it is cancelled."
 CANCELLING = "The job is asked to end and has not ended yet."
 
 
@@ -122,8 +121,6 @@ class Remote(Engine):
         except EngineError:  # it is found by its name
             follower = self._follow(RemoteJob(folder, live.job, Submission(submitted=True)))
         if follower.end is None and not follower.job.is_unwanted:
-            if not follower.is_fresh():
-                raise EngineEndingError(READING)
             if unless():
                 return None
             follower.cancel()

@@ -1,8 +1,8 @@
 """Slurm: one batch job a RankViz job, on the nodes of a cluster that see the runs folder under the same path.
 
 A batch script runs the worker in the job's folder and writes its exit code beside it, which does not depend on Slurm's
-accounting. Jobs are submitted by sbatch, polled by one squeue for all of them (sacct for those it no longer lists), and
-cancelled by scancel. Every file has one machine that writes it, so nothing rests on locks of a network disk.
+accounting. Jobs are submitted by sbatch, polled by one squeue for all of them, and cancelled by scancel. Every file has
+one machine that writes it, so nothing rests on locks of a network disk.
 """
 
 import contextlib
@@ -90,7 +90,7 @@ else in a folder of each node, which fetches it once: on some network disks, mac
 
 
 class SlurmJob(NamedTuple):
-    """One job, as squeue or sacct prints it."""
+    """One job, as squeue prints it."""
 
     id: str
     states: frozenset[str]
@@ -167,8 +167,6 @@ class SlurmCluster(Cluster):
     def poll(self, job: RemoteJob) -> Status | None:
         row = self._listed(job).get(self._name(job))
         exit_code = read_exit_code(job.folder)
-        if row is None and job.handle:
-            row = self._accounted(job)
         if row is None:
             end = end_by(exit_code)
             return Status(handle=job.handle, end=end) if end else None
@@ -219,16 +217,6 @@ class SlurmCluster(Cluster):
         except ValueError as error:
             problem = printable(str(error), 100)
             raise EngineUnavailableError(f"squeue --json printed something else: {problem}.") from None
-
-    def _accounted(self, job: RemoteJob) -> SlurmJob | None:
-        """A job that has ended, where accounting is on."""
-        with contextlib.suppress(EngineUnavailableError):
-            columns = "--format=JobIDRaw,JobName,State,NodeList"
-            done = self._run("sacct", "--allocations", "--parsable2", "--noheader", columns, f"--jobs={job.handle}")
-            for fields in (line.split("|") for line in done.stdout.splitlines()):
-                if len(fields) == 4 and fields[1] == self._name(job) and states_of(fields[2]) & ENDED:
-                    return SlurmJob(fields[0], states_of(fields[2]), nodes=_on_one_line(fields[3]))
-        return None
 
     def _run(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
         """Run a command. EngineUnavailableError where it hangs: then all is killed that it started, since clusters

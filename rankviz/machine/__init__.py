@@ -14,19 +14,20 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def cpu_name() -> str:
-    """The kernel's name for the processor, or the architecture if it has none."""
+    """Return the kernel's name for the processor, or the architecture if it has none."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def cpu_bf16() -> bool | None:
-    """Whether the processor multiplies bf16 (avx512_bf16, amx_bf16, bf16 on Arm), or has AVX-512, with which PyTorch's
-    kernels stand in for it; None where the kernel doesn't say."""
+    """Tell whether the processor multiplies bf16 (avx512_bf16, amx_bf16, bf16 on Arm), or has AVX-512, with which
+    PyTorch's kernels stand in for it; None where the kernel doesn't say."""
     flags = _cpuinfo("flags") or _cpuinfo("Features")
     return any("bf16" in flag or flag == "avx512f" for flag in flags.split()) if flags else None
 
 
 def load_average() -> float | None:
-    """Processes that ran or waited to run, over the last minute; None where the system does not count them."""
+    """Return the number of processes that ran or waited to run, over the last minute; None where the system does not
+    count them."""
     try:
         return os.getloadavg()[0]
     except (OSError, AttributeError):  # Windows has none
@@ -49,7 +50,7 @@ CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.l
 
 @cache
 def here() -> dict[str, Any]:
-    """device "cuda" or "cpu", device_name, device_memory_bytes (of a GPU, where its driver says it), cpu_count,
+    """Return device "cuda" or "cpu", device_name, device_memory_bytes (of a GPU, where its driver says it), cpu_count,
     cpu_bf16: the keys that a run's environment has too. "cuda" where training would use a GPU: the one that
     `cards.chosen` names, with a torch that is built for it (or none installed yet)."""
     card = cards.chosen(cards.read_driver())
@@ -67,12 +68,13 @@ def here() -> dict[str, Any]:
 
 @cache
 def versions(names: Sequence[str]) -> dict[str, str]:
-    """Installed versions of these libraries, without those that are not installed; nothing is imported."""
+    """Return installed versions of these libraries, without those that are not installed; nothing is imported."""
     return {name: version for name in names if (version := software.version_of(name))}
 
 
 def memory_bytes(limits: Sequence[str | Path] = CONTAINER_LIMITS) -> int:
-    """Bytes of memory of this machine, or of the container that this process is in where that may take less."""
+    """Return the bytes of memory of this machine, or of the container that this process is in where that may take
+    less."""
     import psutil
 
     known = [psutil.virtual_memory().total]

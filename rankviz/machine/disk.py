@@ -35,7 +35,7 @@ FOR_VISITORS = {
 
 
 def is_full(folder: Path) -> bool:
-    """Whether there is no room left on the disk of a folder, which may not be there yet."""
+    """Tell whether there is no room left on the disk of a folder, which may not be there yet."""
     try:
         room = os.statvfs(_there(folder))
     except OSError:
@@ -45,25 +45,25 @@ def is_full(folder: Path) -> bool:
 
 
 def is_read_only(folder: Path) -> bool:
-    """Whether nothing can be written into a folder, or it cannot be made."""
+    """Tell whether nothing can be written into a folder, or it cannot be made."""
     there = _there(folder)
     return not (there.is_dir() and os.access(there, os.W_OK | os.X_OK))
 
 
 def is_of_all(error: OSError, folder: Path) -> bool:
-    """Whether an error is that of a full or read-only disk, and not of one file on it. One of reading is not."""
+    """Tell whether an error is that of a full or read-only disk, and not of one file on it. One of reading is not."""
     return error.errno in FULL or (not isinstance(error, RunUnreadError) and bool(trouble(folder)))
 
 
 def trouble(folder: Path) -> str:
-    """Why nothing can be written there and what to do, as a sentence; empty where it can."""
+    """Return why nothing can be written there and what to do, as a sentence; empty where it can."""
     if is_read_only(folder):
         return READ_ONLY_SENTENCE
     return FULL_SENTENCE if is_full(folder) else ""
 
 
 def explain(error: OSError | StorageError) -> str:
-    """What kept something from being written into the runs folder, as a sentence."""
+    """Return what kept something from being written into the runs folder, as a sentence."""
     if isinstance(error, StorageError):
         return str(error)
     if error.errno in FULL:
@@ -74,8 +74,8 @@ def explain(error: OSError | StorageError) -> str:
 
 
 def is_of_writing(error: OSError | StorageError, folder: Path) -> bool:
-    """Whether an error says that something below a folder could not be written, and not that it is missing, or that a
-    file from elsewhere cannot be read."""
+    """Tell whether an error says that something below a folder could not be written, and not that it is missing, or
+    that a file from elsewhere cannot be read."""
     if isinstance(error, StorageError) or error.errno in FULL:
         return True
     named = error.filename is None or Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
@@ -83,8 +83,8 @@ def is_of_writing(error: OSError | StorageError, folder: Path) -> bool:
 
 
 def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
-    """Whether this error, or one that it follows from, is that of a full disk. Libraries that write files themselves
-    have errors of their own, and then the disk is looked at."""
+    """Tell whether this error, or one that it follows from, is that of a full disk. Libraries that write files
+    themselves have errors of their own, and then the disk is looked at."""
     cause, seen = error, set()
     while cause is not None and id(cause) not in seen:
         if isinstance(cause, OSError) and cause.errno in FULL:

@@ -27,7 +27,7 @@ from rankviz.paths import IMPORT_ROOT
 
 
 def read() -> Software:
-    """What a GPU run needs, as it is installed for this Python, and what is missing, as whoever asks is told it."""
+    """Return what a GPU run needs, as it is installed for this Python, and a sentence on what is missing."""
     return replace(_installed(), missing=installed.missing_trainer("Training"))
 
 
@@ -50,7 +50,7 @@ def _installed() -> Software:
 
 
 def version_of(name: str) -> str:
-    """Version of an installed distribution; empty where it is not installed."""
+    """Return the version of an installed distribution; empty where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -58,8 +58,8 @@ def version_of(name: str) -> str:
 
 
 def compiler(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The C compiler that Triton would call (triton/runtime/build.py): CC where it is set, else gcc or clang. CC is one
-    program without arguments; None where there is no such program."""
+    """Return the C compiler that Triton would call (triton/runtime/build.py): CC where it is set, else gcc or clang. CC
+    is one program without arguments; None where there is no such program."""
     path = environ.get("PATH")
     if (cc := environ.get("CC")) is not None:
         return shutil.which(cc, path=path)
@@ -102,7 +102,8 @@ TIMEOUT_S = 180.0
 
 
 def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> tuple[TrialStep, ...]:
-    """The steps that were taken, in order. Where the process hung or died, the last is the step in which it did."""
+    """Return the steps that were taken, in order. Where the process hung or died, the last is the step in which it
+    did."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch, tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(

@@ -68,7 +68,7 @@ def _sync_folder(folder: Path) -> None:
 FILE = ".publishing"
 """In the runs folder while folders come or go, and after an app was killed meanwhile: the place, and their names."""
 GONE = ".gone-"
-"""How the place begins to which folders go; any other is a folder from which they come."""
+"""Prefix of the place to which folders go; any other place is a folder from which they come."""
 
 
 def bring(folder: Path, aside: Path, names: Sequence[str]) -> None:

@@ -63,7 +63,7 @@ class Reading(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What a supervisor has to do."""
+    """Work of a supervisor."""
 
     at_work: Sequence[Record]
     """Runs that somebody took up and nobody has ended, the oldest first."""
@@ -102,7 +102,7 @@ class Entry:
 
     @property
     def turn(self) -> tuple[object, ...]:
-        """What decides its place in the queue."""
+        """State, attempt and marks, which decide its place in the queue."""
         return self.record.state, self.record.attempt, self.is_begun, self.is_unwanted
 
     def read_files(self, folder: str) -> None:

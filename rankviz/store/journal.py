@@ -41,7 +41,7 @@ MAX_REQUEST_BYTES = 1_000_000
 MAX_LINE_BYTES = 4_000_000
 """An evaluation of 100,000 examples, the most there can be, has at most 3.6 MB with all that is counted of each."""
 MAX_SHORT_LINE_BYTES = 400_000
-"""Of all events but those."""
+"""Limit for all events but evaluations, truncations and answers."""
 _LONG_EVENT = re.compile(rb'\{"event": ?"(Evaluated|AdapterCut|Answered)"')
 _NOT_SHOWN = (StepLogged, StageProgressed, Answered)
 _NOT_SYNCED = (StepLogged, StageProgressed, AttemptPlaced)
@@ -221,10 +221,10 @@ class OnDisk(Sequence):
 
     part: Part
     path: tuple[str | int, ...]
-    """Where the list is in the record, such as ("steps",) or ("cuts", 3, "example_losses")."""
+    """Path of the list in the record, such as ("steps",) or ("cuts", 3, "example_losses")."""
     count: int
     summary: Any = None
-    """What tables and estimates need of the list of every run, kept in memory: a StepSummary or Matches."""
+    """A StepSummary or Matches, kept in memory: tables and estimates need it of every run."""
 
     def __len__(self) -> int:
         return self.count

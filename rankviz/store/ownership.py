@@ -15,7 +15,7 @@ FILE = "owner.json"
 ENGINE_FILE = "engine.json"
 MAX_BYTES = 4000
 MAX_CHARACTERS = 200
-"""Of a name or an option of an engine."""
+"""Limit for a name or an option of an engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,13 @@ class Destination:
     """The engine that a run is to be trained on."""
 
     engine: str = ""
-    """Its name; empty: the one that the settings name."""
+    """Name of the engine; empty: the one that the settings name."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """Of that engine."""
+    """Options of that engine."""
 
     @property
     def files(self) -> dict[str, str]:
-        """What is written of it into a run's folder."""
+        """Content of its file in a run's folder, by name; none for ANYWHERE."""
         return {ENGINE_FILE: json.dumps(asdict(self))} if self != ANYWHERE else {}
 
 

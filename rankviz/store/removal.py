@@ -123,7 +123,7 @@ class Deletion(NamedTuple):
 
     run_ids: tuple[str, ...]
     written_at: float
-    """When something was last written of one of them, unix seconds, by the disk: an import brings its own times."""
+    """Time of the last write to one of them, unix seconds, by the disk: an import brings its own times."""
 
 
 def expired(store: RunStore, before: float) -> list[Deletion]:

@@ -26,15 +26,15 @@ PARTIAL_SECONDS = 3600
 FRESH_SECONDS = 600.0
 """An upload is used soon after it has come, so it makes room for others only after that."""
 DOWNLOAD = "download-"
-"""How the folder of a download begins."""
+"""Prefix of the folder of a download."""
 KEPT = 4
 """Downloads of one visitor."""
 COPY = "hub-"
-"""How the folder of an adapter from the Hub begins, which anybody can have fetched again."""
+"""Prefix of the folder of an adapter from the Hub, which can be fetched again."""
 KEPT_COPIES = 3
 """Adapters of all visitors."""
 WORK = "work-"
-"""How a folder of work begins."""
+"""Prefix of a folder of work."""
 
 
 class Clock:

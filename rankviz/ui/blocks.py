@@ -1,7 +1,7 @@
 """The page as Gradio's Blocks: every function runs as the visitor who asks, an open page keeps little on the server,
 and answers that nobody fetches have an end.
 
-What is taken from inside Gradio stands here alone, in five parts (tests/ui/test_private_parts.py names the version):
+What is taken from inside Gradio stands here, in five parts (tests/ui/test_private_parts.py names the version):
 BlocksConfig (the page's configuration, made small), the queue's unread messages, the functions that fetch addresses,
 the progress of uploads, and the MCP server (ui.mcp).
 """

@@ -6,17 +6,17 @@ and gives a sentence.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from rankviz.core.advice import use_case
 from rankviz.core.bounds import UNPRINTABLE, one_of
 from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, validate_price
-from rankviz.core.cost.setup import LENGTH_SHARES, MAX_EPOCHS, Form, Trait, is_file_name
+from rankviz.core.cost.setup import LENGTH_SHARES, MAX_EPOCHS, Form, TrainingData, Trait, is_file_name
 from rankviz.core.lora.config import FLAGS, MAX_ALPHA, PRESETS
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES
 from rankviz.errors import InvalidSettingError
-from rankviz.export.formats import FORMATS
+from rankviz.exports.formats import FORMATS
 from rankviz.options import OPTIONS, Option
 
 CUSTOM, NO_GPU, NO_PARTS = "custom", "none", "none"
@@ -38,27 +38,16 @@ DEFAULT_PARTS = {"FastLanguageModel": ["language", "attention", "mlp"], "FastMod
 """What each class trains where it is given no flag."""
 
 
-class MeasuredFile(NamedTuple):
-    """What the page keeps of a measured file beside its numbers: what an export needs to read it."""
-
-    form: Form
-    longest_tokens: int
-    """The upper estimate. Another number in the box was typed."""
-    name: str
-    lengths: tuple[int, ...] = ()
-    """As TrainingData has them; empty in addresses of before."""
-    traits: tuple[Trait, ...] = ()
-    """As TrainingData has them."""
+def file_text(data: TrainingData) -> str:
+    """What a page keeps of a measured file, as `file_in` reads it: "messages.role.user:1600:chats.jsonl:12.300.1550",
+    with more lengths."""
+    lengths = ".".join(map(str, data.lengths))
+    return ":".join((".".join((data.form, *data.traits)), str(data.longest_tokens), data.file_name, lengths))
 
 
-def file_text(file: MeasuredFile) -> str:
-    """As `file_in` reads it: "messages.role.user:1600:chats.jsonl:12.300.1550", with more lengths."""
-    lengths = ".".join(map(str, file.lengths))
-    return ":".join((".".join((file.form, *file.traits)), str(file.longest_tokens), file.name, lengths))
-
-
-def file_in(text: str) -> MeasuredFile:
-    """InvalidSettingError for another text."""
+def file_in(text: str) -> TrainingData:
+    """Return what an export needs to read the file, and the upper estimate of its longest example; InvalidSettingError
+    for another text. Lengths are empty in older addresses."""
     form, longest, name, lengths, *_ = [*text.split(":", 3), "", "", "", ""]
     form, *traits = form.split(".")
     one_of(form, "Form of the data", get_args(Form))
@@ -69,7 +58,10 @@ def file_in(text: str) -> MeasuredFile:
     whole = all(each.isascii() and each.isdigit() and len(each) < 10 for each in numbers)
     if not (whole and readable and len(numbers) in (1, 1 + len(LENGTH_SHARES))):
         raise InvalidSettingError("The measured file must be form:longest:name, such as messages:1600:chats.jsonl.")
-    return MeasuredFile(form, int(longest), name, tuple(map(int, numbers[1:])), tuple(traits))
+    longest_tokens, *shares = map(int, numbers)
+    return TrainingData(
+        longest_tokens=longest_tokens, form=form, traits=tuple(traits), file_name=name, lengths=tuple(shares)
+    )
 
 
 def price_texts(prices: str) -> list[tuple[str, str]]:

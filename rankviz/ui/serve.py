@@ -10,6 +10,8 @@ from contextlib import suppress
 from threading import Thread
 
 import gradio as gr
+from uvicorn.protocols.http import auto
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rankviz import logs
 from rankviz.api import Api
@@ -51,6 +53,7 @@ def serve() -> None:
     prepare_zero_gpu(app)
     app.api_open = False  # queue(api_open=False) would also make the server anew, which launch does again
     keep_log_ours()
+    auto.AutoHTTPProtocol = H11Protocol  # reads 64 kB of a head; httptools, where it is installed, reads without end
     app.launch(**options)
 
 

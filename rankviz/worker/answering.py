@@ -38,10 +38,10 @@ def answer(result: Callable[[], Mapping[str, Any]], *, too_large: str = TOO_LARG
 
 
 def error_json(error: RankVizError) -> dict[str, str]:
-    """As children.remade makes it again."""
+    """Return an error as children.remade reads it."""
     return {"error": type(error).__name__, "message": str(error)}
 
 
 def request_in(folder: str) -> Any:
-    """What was asked."""
+    """Return the request that a child finds in its folder."""
     return json.loads((Path(folder) / REQUEST).read_bytes())

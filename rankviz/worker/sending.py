@@ -13,9 +13,9 @@ from rankviz.api.sinks import facts_of
 from rankviz.errors import HubUnavailableError, PublishError, StorageError
 from rankviz.hub import publish as hub
 from rankviz.machine import disk
-from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, SweepFacts
-from rankviz.sinks import trackio as to_trackio
-from rankviz.sinks.files import CONFIG, WEIGHTS, write_adapter, write_dataset
+from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, SweepFacts
+from rankviz.publish import trackio as to_trackio
+from rankviz.publish.files import CONFIG, WEIGHTS, write_adapter, write_dataset
 from rankviz.visitor import Visitor, acting_as
 from rankviz.worker.answering import answer, request_in
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def published(request: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """url, updated and private of what is there now."""
+    """Publish, and return url, updated and private of the repository as it is then."""
     files = folder / "files"
     files.mkdir()
     job = Upload(
@@ -71,7 +71,7 @@ def published(request: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
 
 
 def given_token() -> str:
-    """The token on standard input."""
+    """Return the token on standard input."""
     token = os.environ["HF_TOKEN"] = os.read(0, MAX_TOKEN_BYTES).decode()  # Trackio looks for it there alone
     return token
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import BadDataError, NotInstalledError
+from rankviz.errors import NotInstalledError
 from rankviz.visitor import HOST, acting_as
 from tests.support.web.visitors import ANN
 
@@ -71,20 +71,6 @@ def test_of_many_examples_some_are_looked_at_and_all_lengths_count(api, tmp_path
     assert 9000 == held.examples
     assert pytest.approx(3.25) == held.mean_tokens.expected
     assert pytest.approx(10) == held.longest_tokens.expected
-
-
-def test_a_csv_and_a_sample_are_measured_too(api, tmp_path):
-    (tmp_path / "rows.csv").write_text("instruction,output\nabcd,abcd\nabcd,abcd\n")
-
-    assert ("instruction", 2) == (lambda held: (held.format, held.examples))(
-        api.data.measure(str(tmp_path / "rows.csv"))
-    )
-    assert "prompt-completion" == api.data.measure("phonemes").format
-
-
-def test_a_row_that_cannot_be_used_is_named(api, tmp_path):
-    with pytest.raises(BadDataError, match="Row 2 of rows"):
-        api.data.measure(written(tmp_path / "rows.jsonl", [chat("a", "b"), {"messages": 3}]))
 
 
 def test_each_is_told_of_parquet_without_pyarrow_what_they_can_do_whoever_asked_before(api, tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """Estimates that many ask for are made once, and follow whatever they depend on."""
 
-from dataclasses import replace
-
 import pytest
 
 from rankviz.api import Api
@@ -16,13 +14,6 @@ def test_an_estimate_of_all_ranks_is_made_once_for_all_visitors():
     one, other = Api().estimates.estimate(QUESTION), Api().estimates.estimate(QUESTION)
 
     assert one.estimate.ranks is other.estimate.ranks
-
-
-def test_another_setting_is_another_estimate():
-    api = Api()
-    own_price = replace(QUESTION, usd_per_hour=1000.0)
-
-    assert api.estimates.estimate(QUESTION).rank(16).cost != api.estimates.estimate(own_price).rank(16).cost
 
 
 def test_what_fits_follows_ones_own_prices():

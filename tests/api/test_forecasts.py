@@ -8,11 +8,10 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.advice.use_case import NAMES
 from rankviz.core.forecast.bands import forecast_json
-from rankviz.core.forecast.quick_look import bent_json, measured_cells, measured_rank
+from rankviz.core.forecast.quick_look import measured_cells, measured_rank
 from rankviz.core.studies.lines import RL
 from rankviz.errors import InvalidSettingError, NoSuchPathError, RunNotFoundError
-from tests.support.runs import questions
-from tests.support.runs.finished_runs import come, finished, finished_events, plain_sweep
+from tests.support.runs.finished_runs import finished, plain_sweep
 
 KEYS = {
     "unit",
@@ -46,13 +45,6 @@ def test_every_use_case_has_a_forecast_that_quotes_its_coverage(api):
             assert [answer.heading, *answer.facts] == list(answer.sentences[: 1 + len(answer.facts)])
 
 
-def test_a_shortfall_from_the_reference_rank_is_zero_there(api):
-    rows = {rank.r: rank for rank in api.forecasts.of("Qwen/Qwen3-4B").ranks}
-
-    assert (0.0, 0.0, 0.0) == (rows[128].low_80, rows[128].median, rows[128].high_80)
-    assert all(row.low_80 <= row.low_50 <= row.median <= row.high_50 <= row.high_80 for row in rows.values())
-
-
 @pytest.mark.parametrize("metric", ["score", "loss"])
 def test_nothing_is_forecast_for_reinforcement_learning(api, metric):
     answer = api.forecasts.of("Qwen/Qwen3-4B", RL, metric=metric)
@@ -63,11 +55,6 @@ def test_nothing_is_forecast_for_reinforcement_learning(api, metric):
     assert not answer.validated and answer.coverage_80_left_out is None
 
 
-@pytest.mark.parametrize("given", [{"model": "roberta-base"}, {"model": "someone/else"}, {"parameters": 125e6}])
-def test_a_model_that_cannot_be_read_has_the_same_forecast(api, given):
-    assert api.forecasts.of("Qwen/Qwen3-4B", "simple") == api.forecasts.of(**given, use_case="simple")
-
-
 def test_counts_of_a_model_that_cannot_be_read_say_what_they_need(api):
     assert "" == api.forecasts.why_no_counts("Qwen/Qwen3-4B")
     assert api.forecasts.why_no_counts("", 125e6).startswith(
@@ -75,21 +62,6 @@ def test_counts_of_a_model_that_cannot_be_read_say_what_they_need(api):
     )
     why = api.forecasts.why_no_counts("roberta-base")
     assert why.startswith("No model 'roberta-base' in the catalogue.") and "or a config.json" in why
-
-
-def test_studies_are_sorted_for_a_model_that_cannot_be_read_by_what_they_say_of_its_name(api):
-    named, sized = api.forecasts.subject("roberta-base", "simple"), api.forecasts.subject("", "simple", 7e9)
-
-    assert ("RoBERTa", 125_000_000) == (named.family, named.parameters)
-    assert (None, 7_000_000_000) == (sized.family, sized.parameters)
-    assert "" == named.model_id == sized.model_id
-
-
-def test_the_use_case_chooses_the_kind_of_score_and_not_of_loss(api):
-    kinds = [api.forecasts.of("Qwen/Qwen3-4B", name).kind for name in NAMES]
-
-    assert ["simple", "instruct", "math-code", "any", "shift", "rl"] == kinds
-    assert {"loss"} == {api.forecasts.of("Qwen/Qwen3-4B", name, metric="loss").kind for name in NAMES if name != RL}
 
 
 @pytest.mark.parametrize(
@@ -109,37 +81,6 @@ def test_bad_input_is_refused_in_a_sentence(api, change, error, message):
         api.forecasts.answer(**{"model": "Qwen/Qwen3-4B"} | change)
 
 
-def test_a_sweep_is_forecast_between_its_own_ranks(api):
-    sweep = finished(api, {4: 1.4, 64: 1.0})
-
-    answer = api.forecasts.bent(sweep.sweep_id)
-
-    assert ("loss", "nats", sweep.sweep_id) == (answer.metric, answer.unit, answer.sweep_id)
-    assert [4, 8, 16, 32, 64] == [rank.r for rank in answer.ranks]
-    assert [(4, 1.4), (64, 1.0)] == [(run.r, run.loss) for run in answer.runs]
-    assert 4 == answer.repeat_at
-
-
-def test_a_sweep_that_trains_is_said_to_and_no_repeat_is_suggested(api):
-    request = questions.sweep(ranks=(4, 16, 64), max_steps=2)
-    store, owner = api.workspace.store, api.workspace.visitor.id
-    sweep = come(store, request, owner, lambda run: finished_events(run, 4 / run.r)[: 3 if run.r == 16 else None])
-
-    answer = api.forecasts.bent(sweep.sweep_id)
-
-    assert answer.repeat_at is None
-    assert answer.sentences[0].startswith("Still training: 2 of 3 runs ended.")
-
-
-def test_with_runs_the_forecast_is_of_loss(api):
-    sweep = finished(api, {4: 1.4, 64: 1.0})
-
-    forecast, bent = api.forecasts.answer("embedded", runs=sweep.sweep_id)
-
-    assert "percent_of_loss" == forecast.unit
-    assert sweep.sweep_id == bent.sweep_id
-
-
 @pytest.mark.parametrize("model", ["Qwen/Qwen3-4B", "HuggingFaceTB/SmolLM2-135M"])
 def test_a_sweep_of_another_base_is_refused_with_the_model_that_fits(api, model):
     sweep = finished(api, {4: 1.4, 64: 1.0})
@@ -149,14 +90,6 @@ def test_a_sweep_of_another_base_is_refused_with_the_model_that_fits(api, model)
 
     assert f"trained embedded, not {model}" in str(refused.value)
     assert "give the model embedded, or leave the sweep out" in str(refused.value)
-
-
-def test_another_name_of_the_sweeps_base_is_the_same_model(api):
-    sweep = finished(api, {4: 1.4, 64: 1.0})
-
-    _, bent = api.forecasts.answer("HuggingFaceTB/SmolLM2-135M-Instruct", runs=sweep.sweep_id)
-
-    assert sweep.sweep_id == bent.sweep_id
 
 
 @pytest.mark.parametrize(
@@ -209,16 +142,6 @@ def test_runs_that_cannot_be_compared_are_refused(more, message):
         measured_cells((low, *changed([high], **more)))
 
 
-def test_runs_that_read_different_files_of_one_name_are_refused():
-    runs = changed(plain_sweep({4: 1.4, 64: 1.0}).runs, data="train.jsonl")
-    read = [replace(run, environment={"data_fingerprint": each}) for run, each in zip(runs, ("a", "b"), strict=True)]
-
-    assert [4, 64] == list(measured_cells(runs))
-    assert [4, 64] == list(measured_cells([runs[0], read[1]]))
-    with pytest.raises(InvalidSettingError, match="different base models or data"):
-        measured_cells(read)
-
-
 def test_runs_that_read_the_same_of_files_in_different_places_are_compared():
     low, high = plain_sweep({4: 1.4, 64: 1.0}).runs
     runs = [*changed([low], data="mine.jsonl"), *changed([high], data="/elsewhere/data/0123/mine.jsonl")]
@@ -236,12 +159,6 @@ def test_a_runs_id_is_answered_with_its_sweep(api):
 
     with pytest.raises(InvalidSettingError, match=f"is a run of sweep {sweep.sweep_id}: give {sweep.sweep_id}"):
         api.forecasts.answer("embedded", runs=sweep.runs[0].run_id)
-
-
-def test_losses_of_zero_have_a_forecast(api):
-    sweep = finished(api, {4: 0.0, 64: 0.0})
-
-    assert {(0.0, None)} == {(rank.median, rank.low_80) for rank in api.forecasts.bent(sweep.sweep_id).ranks}
 
 
 def test_only_a_sweep_like_those_that_were_checked_is_validated(api):
@@ -264,10 +181,3 @@ def test_the_json_has_the_contracts_keys(api):
         "lines_at_rank",
         "extrapolated",
     } == set(value["ranks"][0])
-
-
-def test_the_json_of_a_bent_forecast_has_the_measured_runs(api):
-    value = bent_json(api.forecasts.bent(finished(api, {4: 1.4, 64: 1.0}).sweep_id))
-
-    assert {"r": 4, "loss": 1.4, "sd": None, "runs": 1} == value["runs"][0]
-    assert 1.4 == value["ranks"][0]["measured"] and None is value["ranks"][1]["measured"]

@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,7 +11,7 @@ from rankviz import children
 from rankviz.api import Api
 from rankviz.children import MAX_OF_A_VISITOR, Bounds, Children
 from rankviz.core.cost.question import Question
-from rankviz.errors import BadAdapterError, BadDataError, BusyError, InvalidSettingError, RankVizError, WorkerError
+from rankviz.errors import BadDataError, BusyError, InvalidSettingError, RankVizError, WorkerError
 from rankviz.visitor import Visitor, acting_as
 from tests.support.limits import limit
 from tests.support.models.saved_adapters import two_blocks
@@ -61,13 +60,6 @@ def test_while_the_files_of_one_visitor_hang_another_gets_an_estimate(tmp_path):
     assert (MAX_OF_A_VISITOR, 20 - MAX_OF_A_VISITOR) == (kinds.count(WorkerError), kinds.count(BusyError))
 
 
-def test_an_adapter_of_more_values_than_the_server_reads_is_a_sentence(tmp_path, monkeypatch):
-    limit(monkeypatch, adapter_values=10)
-
-    with pytest.raises(BadAdapterError, match="singular values or tensors, more than the 10 allowed here"):
-        Api(home=tmp_path / "home").adapters.spectrum(str(two_blocks(tmp_path / "mine")))
-
-
 def test_a_reader_that_needs_too_much_memory_is_a_sentence(tmp_path, monkeypatch):
     limit(monkeypatch, child_memory_mb=256)
     rows = tmp_path / "rows.jsonl"
@@ -75,26 +67,6 @@ def test_a_reader_that_needs_too_much_memory_is_a_sentence(tmp_path, monkeypatch
 
     with pytest.raises(BadDataError, match="more memory than RankViz allows"):
         Api(home=tmp_path / "home").data.measure(str(rows))
-
-
-def test_nothing_is_left_of_an_adapters_zip_after_it_was_read(tmp_path):
-    folder, zipped = two_blocks(tmp_path / "mine"), tmp_path / "mine.zip"
-    with zipfile.ZipFile(zipped, "w") as archive:
-        for path in folder.iterdir():
-            archive.write(path, path.name)
-    api = Api(home=tmp_path / "home")
-
-    assert 4 == api.adapters.spectrum(str(zipped)).r
-
-    files = [path for path in (tmp_path / "home" / "tmp").rglob("*") if path.is_file()]
-    assert [".lock"] == [path.name for path in files]
-
-
-def test_a_zip_of_runs_that_is_none_is_a_sentence_from_its_child(tmp_path):
-    (tmp_path / "runs.zip").write_bytes(b"PK" + b"\0" * 100)
-
-    with pytest.raises(InvalidSettingError, match=r"runs\.zip cannot be read as a RankViz export"):
-        Api(home=tmp_path / "home").runs.import_(tmp_path / "runs.zip")
 
 
 def counting(api, monkeypatch) -> list[str]:

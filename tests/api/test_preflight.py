@@ -43,13 +43,6 @@ def test_a_sweep_that_cannot_run_here_is_refused_before_it_is_queued(old):
     assert [] == list(old.runs.sweeps())
 
 
-def test_a_probe_that_cannot_run_here_is_refused_before_it_is_queued(old):
-    with pytest.raises(InvalidSettingError, match=r"^This driver is too old"):
-        old.probes.start(questions.probe("HuggingFaceTB/SmolLM2-135M"))
-
-    assert [] == list(old.probes.all())
-
-
 class PlayedHub:
     """Answers as the door to the Hub."""
 
@@ -95,30 +88,7 @@ def test_the_size_on_the_hub_stops_a_training_that_has_certainly_too_little_room
         api.preflight.require(training, base)
 
 
-def test_on_a_gpu_the_four_bit_copy_that_unsloth_loads_is_what_is_fetched(api):
-    from rankviz.api.probes import _repository
-
-    training, model = questions.sweep().training, api.models.get("Qwen/Qwen2.5-0.5B")
-    four_bit = replace(training, precision="nf4-dq")
-
-    def fetched(setup, spec=model, *, on_gpu=True):
-        return _repository(model.id, spec, setup, on_gpu=on_gpu)
-
-    assert "unsloth/Qwen2.5-0.5B-unsloth-bnb-4bit" == fetched(four_bit)
-    assert "" == fetched(four_bit, replace(model, unsloth_checkpoint=None))
-    assert model.id == fetched(four_bit, on_gpu=False)
-    assert model.id == fetched(replace(training, precision="bf16"))
-
-
 def test_a_shared_page_names_no_path_of_its_machine(tmp_path):
     shared = Api(home=tmp_path / "home", shared=True)
 
     assert "" == shared.preflight._disk("runs", Path("/")).path
-
-
-def test_a_gpu_that_shares_the_machines_memory_has_a_size_that_is_not_known(api):
-    gb10 = api.workspace.device({"device": "cuda", "device_name": "NVIDIA GB10"})
-    recorded = api.workspace.device({"device": "cuda", "device_name": "NVIDIA GB10", "device_memory_bytes": None})
-
-    assert (True, None, None) == (gb10.cuda, gb10.gpu, gb10.usable_bytes)
-    assert gb10 == recorded

@@ -16,7 +16,6 @@ from rankviz.errors import InvalidSettingError, StorageError
 from rankviz.machine import disk
 from rankviz.trained import files
 from rankviz.visitor import acting_as
-from tests.attacks.payloads import run_files, runs_zip
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save
 from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
 from tests.support.runs import questions
@@ -121,24 +120,6 @@ def test_in_a_read_only_folder_the_planner_goes_on_and_what_writes_says_what_to_
     assert {"start": disk.READ_ONLY_SENTENCE, "probe": disk.READ_ONLY_SENTENCE} == result["said"]
 
 
-@pytest.mark.parametrize("command", [["runs", "list"], ["estimate", "Qwen/Qwen3-4B", "--json"], ["models"]])
-def test_on_the_command_line_reading_works_in_a_read_only_folder(command):
-    program = "import sys; from rankviz.cli import main; sys.argv = ['rankviz', *sys.argv[1:]]; main()"
-    with read_only_folder() as home:
-        ran = without_rights(program, *command, RANKVIZ_HOME=str(home))
-
-    assert (0, "") == (ran.returncode, ran.stderr)
-
-
-def test_children_find_a_runs_folder_that_is_given_from_where_one_stands(tmp_path, monkeypatch):
-    (tmp_path / "x.zip").write_bytes(runs_zip(("x", run_files("x"))))
-    monkeypatch.chdir(tmp_path)
-    api = Api(home="home", shared=False)
-
-    assert ["x"] == list(api.runs.import_("x.zip"))
-    assert api.adapters.spectrum("sample")
-
-
 @pytest.mark.parametrize(("trouble", "words"), [(disk.FULL_SENTENCE, FULL), (disk.READ_ONLY_SENTENCE, READ_ONLY_PAGE)])
 def test_a_visitor_of_a_shared_page_reads_what_a_visitor_can_do(tmp_path, monkeypatch, trouble, words):
     api = Api(home=tmp_path, shared=True)
@@ -183,15 +164,3 @@ def test_an_adapter_for_which_the_disk_has_no_room_is_no_broken_zip_and_is_read_
             assert disk.FULL_SENTENCE == str(refusal.value)
         filler.unlink()
         assert api.adapters.spectrum(packed)
-
-
-def test_a_visitor_is_not_told_to_free_the_disk_of_the_page(packed, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(packed.parent))
-    with nearly_full() as (home, _), acting_as(ANN):
-        api = Api(home=home, shared=True)
-        api.workspace.temp.own(packed, ANN.id)
-
-        with pytest.raises(StorageError) as refusal:
-            api.adapters.spectrum(packed)
-
-    assert FULL == str(refusal.value)

@@ -4,7 +4,6 @@ from rankviz.api import Api
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.studies.lines import RL
 
 API = Api()
 
@@ -25,22 +24,6 @@ def test_costs_and_forecast_have_every_rank():
 def test_the_chart_is_in_points_like_the_recommendation_unless_the_model_has_runs():
     assert "score" == API.tradeoffs.of(Question(model_id="Qwen/Qwen3-8B")).quality
     assert "percent" == API.tradeoffs.of(Question(model_id="embedded")).quality
-
-
-def test_a_model_that_cannot_be_read_has_forecast_and_published_lines_without_costs():
-    tradeoff = API.tradeoffs.without_costs(Question(model_id="roberta-base"), "simple")
-
-    assert tradeoff.estimate is None
-    assert 256 == len(tradeoff.forecast.ranks)
-    assert "roberta-base" == tradeoff.published[0].line.base_model
-
-
-def test_reinforcement_learning_has_its_own_lines_and_no_band():
-    usual, losses = (API.tradeoffs.of(Question(model_id="Qwen/Qwen3-8B"), RL, quality) for quality in (None, "percent"))
-
-    assert "score" == usual.quality
-    assert {RL} == {each.line.kind for each in usual.published}
-    assert () == losses.published == losses.forecast.ranks
 
 
 def test_scores_come_from_studies_of_the_kind_of_the_use_case():

@@ -110,7 +110,7 @@ def test_an_index_of_weights_is_not_read_where_others_are_answered(tmp_path, mon
     (tmp_path / "model" / "config.json").write_text(json.dumps(LLAMA))
     with (
         played_hub.answering(monkeypatch, mallory__x=tmp_path / "model"),
-        Space(tmp_path, HF_HUB_OFFLINE="0", RANKVIZ_MAX_CHILD_SECONDS="600") as space,
+        Space(tmp_path, HF_HUB_OFFLINE="0") as space,
     ):
         cached = space.home / "hub" / "models--mallory--x"
         snapshot = cached / "snapshots" / played_hub.COMMIT

@@ -100,15 +100,6 @@ def test_workers_side_by_side_have_equal_parts(store):
     assert ["failed", "completed"] == [store.get(run_id).state for run_id in run_ids]
 
 
-def test_on_a_page_of_ones_own_no_worker_is_ended_for_its_memory(monkeypatch, tmp_path):
-    from rankviz.api import Api
-
-    own, shared = (Api(home=tmp_path, shared=shared).workspace.supervisor.engine("local") for shared in (False, True))
-
-    assert float("inf") == own._memory_bytes
-    assert 0.65 * memory_bytes() == shared._memory_bytes
-
-
 def test_the_limit_of_a_container_is_its_memory(tmp_path):
     (tmp_path / "max").write_text("max\n")
     (tmp_path / "small").write_text(f"{64 * MB}\n")
@@ -178,16 +169,6 @@ def test_of_a_row_no_more_is_tokenized_than_max_length_can_hold(tokenizer, encod
     assert 8 == len(tokens.input_ids)
     assert ask(row, tokenizer, 8) is None
     assert max(encoded) <= 8 * 64
-
-
-@pytest.mark.torch
-def test_a_row_that_is_cut_has_the_tokens_that_the_whole_row_begins_with_and_no_end(tokenizer):
-    from rankviz.worker.finetune.data import tokenize
-
-    row = Example(completion="one two three " * 1000)
-
-    assert tokenizer("one two three " * 1000)["input_ids"][:64] == tokenize(row, tokenizer, 64).input_ids
-    assert tokenizer.eos_token_id not in tokenize(row, tokenizer, 64).input_ids
 
 
 @pytest.mark.torch

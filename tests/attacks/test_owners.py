@@ -85,20 +85,6 @@ def test_a_forged_cookie_is_nobody(space, during, ben, name, cookie):
     assert name not in during(attack)
 
 
-def test_the_cookie_of_another_visitor_with_its_id_changed_is_nobody(space, during, ann, ben, name):
-    imported(ben, runs_zip((name, run_files(name))))
-    (theirs,) = [each.value for each in ben.http.cookies.jar if "visitor" in each.name]
-    ((key, mine),) = [(each.name, each.value) for each in ann.http.cookies.jar if "visitor" in each.name]
-
-    def attack():
-        forger = Stranger(space.url)
-        forger.http.cookies.clear()
-        forger.http.headers["cookie"] = f"{key}={theirs.partition('.')[0]}.{mine.partition('.')[2]}"
-        return sweeps_of(forger)
-
-    assert name not in during(attack)
-
-
 @pytest.mark.parametrize(
     "headers",
     first_quick([{"x-forwarded-user": "admin"}, {"x-forwarded-for": "127.0.0.1"}, {"authorization": "Bearer x"}]),
@@ -119,14 +105,6 @@ def test_the_session_of_another_visitor_gives_nothing(during, ann, ben, name):
     answers = during(lambda: [ann.press(button) for button in BUTTONS])
 
     assert [] == [answer for answer in answers if gives(answer, name)]
-
-
-def test_an_admin_sees_what_a_visitor_has(space, ben, name):
-    imported(ben, runs_zip((name, run_files(name))))
-    admin = Stranger(space.url)
-    signed_in(admin, ADMIN_TOKEN)
-
-    assert name in sweeps_of(admin)
 
 
 @pytest.mark.parametrize(

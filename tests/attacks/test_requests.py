@@ -4,7 +4,7 @@ import json
 import secrets
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -187,30 +187,6 @@ def test_an_address_or_header_without_end_is_not_read(during, space, start):
             return sent_mb
 
     assert during(attack) < ENDLESS_MB / 2
-
-
-STALLED = 300
-"""With all but the end of the largest body that is read."""
-
-
-@pytest.mark.slow
-def test_bodies_that_stall_do_not_add_up(during, ann, space):
-    where = urlsplit(space.url)
-    head = f"POST /gradio_api/queue/join HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: application/json\r\n"
-    request = f"{head}Content-Length: 499000\r\n\r\n".encode() + b"x" * 498_000
-
-    def attack():
-        with ExitStack() as stack:
-            for _ in range(STALLED):
-                connection = stack.enter_context(socket.create_connection((where.hostname, where.port), timeout=60))
-                connection.sendall(request)
-            for _ in range(60):  # meanwhile what was sent is read
-                ann.ask()
-            return space.rss.memory_info().rss
-
-    before = space.rss.memory_info().rss
-
-    assert during(attack) - before < KEPT_BYTES
 
 
 def test_what_there_is_not_is_a_sentence_and_no_line_in_the_log(during, ann, space):

@@ -1,4 +1,4 @@
-"""Probes: lines through measured depths worked by hand, what is refused, records and simulated steps."""
+"""Probes: lines through measured depths worked by hand, what is refused and records."""
 
 import json
 from dataclasses import replace

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from rankviz.api import Api
-from rankviz.api.runs.stored import run_json
+from rankviz.api.runs.runs import run_json
 from rankviz.api.runs.verdict_json import verdict_json
 from rankviz.cli.output import sweep_json
 from rankviz.core.runs.events import (

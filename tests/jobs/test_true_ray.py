@@ -20,8 +20,8 @@ from rankviz.jobs import Engine
 from rankviz.jobs.ray import Ray
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
-from tests.engines import test_contract as contract
-from tests.engines.test_contract import supervise  # noqa: F401  a fixture
+from tests.jobs import test_contract as contract
+from tests.jobs.test_contract import supervise  # noqa: F401  a fixture
 from tests.support.processes.workers import processes_of
 from tests.support.web.ports import free_port
 

@@ -10,8 +10,8 @@ import pytest
 from rankviz.jobs import Engine
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from tests.engines import test_contract as contract
-from tests.engines.test_contract import supervise  # noqa: F401  a fixture
+from tests.jobs import test_contract as contract
+from tests.jobs.test_contract import supervise  # noqa: F401  a fixture
 from tests.support.engines.true_slurm import TrueSlurm
 from tests.support.processes.workers import (
     COMPLETE_ALL,

@@ -23,20 +23,6 @@ def test_the_cuda_that_torch_is_built_for_is_read_without_importing_it(tmp_path,
     assert build["__version__"].startswith("2.")
 
 
-def test_cc_counts_only_where_it_names_a_program(tmp_path):
-    for name in ("gcc", "mine"):
-        (tmp_path / name).write_text("#!/bin/sh\n")
-        (tmp_path / name).chmod(0o755)
-    path = {"PATH": str(tmp_path)}
-
-    assert str(tmp_path / "gcc") == software.compiler(path)
-    assert str(tmp_path / "mine") == software.compiler({**path, "CC": "mine"})
-    # Triton calls CC as one program and looks for no other where it is set, even to nothing
-    for wrong in ("gone", "/opt/gone/bin/cc", "mine -O2", ""):
-        assert software.compiler({**path, "CC": wrong}) is None
-    assert software.compiler({"PATH": ""}) is None
-
-
 def test_the_native_libraries_of_bitsandbytes_say_which_cuda_they_are_for(tmp_path):
     for name in ("libbitsandbytes_cpu.so", "libbitsandbytes_cuda118.so", "libbitsandbytes_cuda130.so", "nn"):
         (tmp_path / name).touch()

@@ -9,7 +9,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-from rankviz.core.runs.events import StageReached
+from rankviz.core.runs.events import RunRequeued, StageReached
 from rankviz.core.runs.record import RunState
 from rankviz.store import RunStore
 from tests.support.runs import questions
@@ -52,9 +52,11 @@ def test_a_restarted_app_settles_a_run_whose_worker_has_gone(tmp_path):
     store = RunStore(tmp_path)
     run = store.sweep(store.create(questions.sweep(ranks=(8,)))).runs[0].run_id
     store.begin(run)
+    store.append(run, RunRequeued(time=time.time(), attempt=1, lost="The worker was lost."))
+    store.begin(run)  # its last attempt
     store.append(run, StageReached(time=time.time(), stage="training"))
 
-    with serving(tmp_path, RANKVIZ_MAX_ATTEMPTS="1") as url:
+    with serving(tmp_path) as url:
         until(lambda: answers(url))
         until(lambda: store.get(run).state.ended)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import gradio as gr
 import httpx
 import pytest
-from gradio import networking
 from gradio.state_holder import SessionState
 from starlette.testclient import TestClient
 
@@ -124,21 +123,6 @@ def test_a_page_is_opened_without_events_for_the_tabs_that_are_closed(page):
     assert not {"status", "expected", "example-matters", "train-curve", "runs-table"} & filled
 
 
-def test_what_changes_on_one_page_is_not_seen_on_another(page):
-    one, other = SessionState(page), SessionState(page)
-    button = next(block for block in page.blocks.values() if isinstance(block, gr.Button))
-
-    one[button._id] = gr.Button("Changed", render=False)
-
-    assert "Changed" == one[button._id].value
-    assert other[button._id] is button
-    assert page.blocks[button._id] is button
-
-
-def test_an_open_page_holds_no_stream_for_itself(page):
-    assert page.get_config_file()["connect_heartbeat"] is False
-
-
 def test_a_value_that_no_widget_sends_is_a_sentence_and_no_traceback(client, page, capfd):
     """Of an event with a number among its inputs."""
     event, place = next(
@@ -165,13 +149,6 @@ def test_a_text_field_that_was_sent_as_nothing_is_an_empty_text():
         reply = client.post("/gradio_api/run/predict", json={"fn_index": 0, "data": [None], "session_hash": "odd"})
 
     assert ["''"] == reply.json()["data"]
-
-
-def test_a_page_starts_where_its_first_answer_takes_long(api, monkeypatch):
-    monkeypatch.setattr(networking, "url_ok", lambda url: False)
-
-    with launched(build_app(api), api) as (_, address):
-        assert 200 == httpx.get(address, timeout=None).status_code
 
 
 def test_a_server_that_stops_leaves_uploads_as_long_as_they_are_to_be_kept(page, tmp_path, monkeypatch):

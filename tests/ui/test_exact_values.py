@@ -49,12 +49,3 @@ def test_each_rounded_quantity_has_its_exact_value_on_hover(api, part):
 
     assert [] == unexplained(markup)
     assert quantities(markup)
-
-
-def test_a_title_that_does_not_round_to_what_is_shown_is_found():
-    cells = "<table><tr><td title='{}'>1.53 GiB</td></tr></table>"
-
-    assert [] == unexplained(cells.format("1,644,167,168 bytes"))
-    assert ["1.53 GiB []", "1.53 GiB [1,700,000,000 bytes]"] == [
-        each for title in ("", "1,700,000,000 bytes") for each in unexplained(cells.format(title))
-    ]

@@ -37,11 +37,6 @@ def test_runs_of_all_visitors_are_counted_and_none_is_named(tmp_path):
     assert {"version": __version__, "home_writable": True, "queued": 2, "running": 1} == answer
 
 
-def test_the_folder_need_not_be_there_yet(tmp_path):
-    assert health_of(Api(home=tmp_path / "a" / "b"))["home_writable"] is True
-    assert not (tmp_path / "a").exists()
-
-
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     not_a_folder = tmp_path / "file"
     not_a_folder.write_text("")
@@ -55,11 +50,3 @@ def test_a_disk_on_which_no_more_files_can_be_made_is_full():
         assert health_of(Api(home=folder))["home_writable"] is True
         fill_with_files(folder)
         assert (disk.FULL_SENTENCE, False) == (disk.trouble(folder), health_of(Api(home=folder))["home_writable"])
-
-
-def test_counts_that_cannot_be_had_are_unknown_and_not_0(tmp_path):
-    (tmp_path / "runs").write_text("no folder")
-
-    answer = health_of(Api(home=tmp_path))
-
-    assert (None, None) == (answer["queued"], answer["running"])

@@ -54,20 +54,6 @@ def test_the_page_gives_each_browser_a_cookie_of_its_own_and_keeps_it(site):
     assert first != b.get("/").json()[0]
 
 
-def test_a_tampered_cookie_is_replaced(site):
-    client = site.client()
-    client.cookies.set(COOKIE, "someone.else", domain="page.example")
-
-    client.get("/")
-
-    assert client.get("/").json()[0]
-
-
-def test_only_the_page_gives_cookies_and_only_to_its_own_visitors(site):
-    assert "set-cookie" not in site.client().post("/").headers
-    assert "set-cookie" not in site.client().get("/", headers={"sec-fetch-site": "cross-site"}).headers
-
-
 def test_a_program_gets_a_visitor_of_its_own_and_a_browser_its_own(site):
     program, browser = site.client(), site.client()
     browser.get("/")
@@ -117,12 +103,6 @@ def test_a_program_of_who_is_logged_in_is_who_the_browser_is(page, header):
     assert "hf_secret" not in token
 
 
-def test_a_program_of_who_is_logged_in_rents_nothing(page):
-    token = token_of(page.client(access_token="hf_secret", expires_at=4e9))
-
-    assert page.visitors.of({"headers": [(HEADER.encode(), token.encode())]}).login is None
-
-
 def test_the_token_of_a_login_is_no_cookie_and_holds_where_it_was_signed(page):
     token = token_of(page.client(expires_at=4e9))
     thief = page.client()
@@ -151,13 +131,6 @@ def test_the_token_of_a_login_ends_with_it_or_before_also_where_it_is_asked_for_
     assert (403, {"error": OVER}) == (refused.status_code, refused.json())
 
 
-def test_a_login_whose_time_is_over_gives_a_program_the_cookie_alone(page):
-    browser = page.client(expires_at=1)
-    browser.get("/")
-
-    assert browser.cookies[COOKIE] == token_of(browser)
-
-
 def test_the_token_makes_an_admin_until_one_signs_out(site):
     client = site.client()
     client.get("/")
@@ -168,16 +141,6 @@ def test_the_token_makes_an_admin_until_one_signs_out(site):
     client.post("/rankviz/admin", data={"leave": "yes"})
 
     assert [me, False] == client.get("/").json()
-
-
-@pytest.mark.parametrize("token", ["", "wrong", TOKEN + " ", "\u20ac", "x" * 100_000])
-def test_another_token_makes_no_admin(site, token):
-    client = site.client()
-
-    answer = client.post("/rankviz/admin", data={"token": token})
-
-    assert 403 == answer.status_code
-    assert ADMIN_COOKIE not in client.cookies
 
 
 def test_after_some_wrong_tokens_more_of_them_are_told_to_wait(site):
@@ -202,9 +165,3 @@ def test_another_sites_form_signs_nobody_in(site):
     )
 
     assert 403 == answer.status_code
-
-
-def test_without_a_token_there_is_no_admin_and_no_door():
-    site = Site(admin_token="")
-
-    assert 404 == site.client().post("/rankviz/admin", data={"token": ""}).status_code

@@ -116,29 +116,6 @@ def test_it_is_compressed_for_who_takes_that(client, gradio):
     assert plain.text == small.text == again.text
 
 
-def test_an_error_is_not_kept(client, gradio):
-    gradio.status = 503
-    assert 503 == client.get("/").status_code
-
-    gradio.status = 200
-    assert 200 == client.get("/").status_code
-
-
-def test_who_asks_for_the_headers_alone_does_not_have_the_page_made_again(client, gradio):
-    client.get("/")
-
-    assert 200 == client.head("/").status_code
-    assert 1 == len(gradio.made)
-
-
-@pytest.mark.parametrize(("path", "status", "made"), [("/assets/font.woff2", 200, 2), ("/elsewhere.js", 404, 0)])
-def test_other_addresses_go_through(client, gradio, path, status, made):
-    answers = [client.get(path) for _ in range(2)]
-
-    assert [status] * 2 == [answer.status_code for answer in answers]
-    assert made == len(gradio.made)
-
-
 def test_the_cookie_of_one_visitor_is_not_sent_to_the_next(gradio):
     with client_of(gradio, Middleware(Identified, visitors=Visitors("k" * 40))) as client:
         given = []

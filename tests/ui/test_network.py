@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from rankviz.errors import UserError
-from rankviz.ui.addresses import announcement, own_address, room_url
+from rankviz.ui.addresses import announcement, room_url
 from rankviz.ui.serve import check_address
-from rankviz.ui.theme import head
 from tests.support.web.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -38,15 +37,6 @@ def test_the_terminal_names_the_address_and_warns_that_paths_of_the_machine_can_
     assert "Address in your network: http://192.0.2.7:7860/" == address
     assert warning.startswith("Warning: everyone in the network can use this page.")
     assert "by their paths" in warning
-
-
-def test_the_own_address_is_one_that_others_may_reach():
-    assert not (own_address() or "").startswith("127.")
-
-
-def test_the_scripts_know_the_address_for_others_and_nothing_where_there_is_none():
-    assert 'data-room="http://192.0.2.7:7860/"' in head("http://192.0.2.7:7860/")
-    assert 'data-room=""' in head()
 
 
 @pytest.mark.parametrize("host", ["no\udcff", "a" * 300, "nobody.invalid"])

@@ -1,4 +1,4 @@
-"""What the page takes from inside Gradio and uvicorn, five parts (ui.blocks): each release may change them.
+"""What the page takes from inside Gradio (ui.blocks, ui.mcp) and uvicorn (ui.serve): each release may change it.
 
 Seen on gradio 6.31, safehttpx 0.1 and uvicorn 0.54."""
 
@@ -19,6 +19,7 @@ from rankviz.ui.blocks import MOST_UPLOADS, PageBlocks, PageConfig, Unread
 from tests.support.web.outside import outside
 
 INSIDE = {"gradio.blocks.BlocksConfig", "gradio.processing_utils", "gradio.routes"}
+INSIDE |= {"uvicorn.protocols.http.auto", "uvicorn.protocols.http.h11_impl.H11Protocol"}
 ADDRESS = "https://hf.co/a-file"
 """Of a name that Gradio fetches from without asking where it is."""
 

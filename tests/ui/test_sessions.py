@@ -90,14 +90,6 @@ def test_a_session_is_read_by_its_visitor_alone(visitor, session):
     assert "the secret of x" in events_of(ann, "/queue/data", session_hash=session)
 
 
-def test_two_visitors_with_one_name_of_a_session_have_two_sessions(visitor, session):
-    ann, ben = visitor("ann"), visitor("ben")
-    call(ann, session, "ann"), call(ben, session, "ben")
-
-    assert "the secret of ann" not in events_of(ben, "/queue/data", session_hash=session)
-    assert "the secret of ann" in events_of(ann, "/queue/data", session_hash=session)
-
-
 def test_what_the_page_keeps_of_a_session_is_its_visitors(visitor, session):
     ann, ben = visitor("ann"), visitor("ben")
     ann.post("/run/keep", json={"data": ["ann's"], "session_hash": session})
@@ -115,15 +107,6 @@ def test_an_event_is_cancelled_by_its_visitor_alone(visitor, session):
     assert 404 == ben.post("/cancel", json=body).status_code
     assert "the secret of x" in events_of(ann, "/queue/data", session_hash=session)
     assert 200 == ann.post("/cancel", json=body).status_code
-
-
-def test_the_name_under_which_a_session_is_kept_opens_nothing(visitor, session):
-    ann, ben = visitor("ann"), visitor("ben")
-    call(ann, session)
-    kept = f"{'0' * 32}:{session}"
-
-    assert 422 == ben.get("/queue/data", params={"session_hash": kept}).status_code
-    assert 422 == ben.get(f"/call/secret/{kept}").status_code
 
 
 def ended(stream):
@@ -155,12 +138,6 @@ def test_of_two_who_wait_for_one_answer_one_gets_it_and_the_other_waits_no_longe
 
     assert 1 == sum(f"the secret of {WAITS}" in text for text in texts)
     assert 1 == sum(f"404: {READ}" in text for text in texts)
-
-
-def test_who_has_neither_cookie_nor_header_reads_what_they_called(visitor):
-    nobody = visitor("")
-
-    assert "the secret of x" in events_of(nobody, f"/call/secret/{call(nobody)}")
 
 
 def test_mcp_calls_as_a_visitor_and_reads_as_itself(visitor, session):

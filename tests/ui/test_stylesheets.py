@@ -93,14 +93,6 @@ def colour_of(variable):
     return colour_of(value.removeprefix("*")) if value.startswith("*") else value
 
 
-def test_there_are_at_most_six_sizes_of_type_and_one_scale_of_distances():
-    sizes = [value for name, value in LIGHT.items() if value.endswith("px") and not name.isdigit()]
-    distances = [int(value.removesuffix("px")) for name, value in LIGHT.items() if name.isdigit()]
-
-    assert len(sizes) <= 6
-    assert distances == sorted(set(distances))
-
-
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
 def test_colours_sizes_and_distances_are_tokens(path):
     text = code(path)
@@ -116,14 +108,6 @@ def test_colours_sizes_and_distances_are_tokens(path):
     assert [] == colours
     assert [] == sizes
     assert [] == distances
-
-
-def test_every_token_is_used():
-    text = "".join(code(path) for path in EVERY)
-
-    unused = {name for name in LIGHT if f"var(--rv-{name})" not in text}
-
-    assert {"neutral"} == unused  # the figures' bands and grids
 
 
 def test_only_what_plotly_writes_into_an_element_is_overruled():

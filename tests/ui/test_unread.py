@@ -4,10 +4,10 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from gradio.server_messages import EstimationMessage, ProcessCompletedMessage
+from gradio.server_messages import ProcessCompletedMessage
 from starlette.exceptions import HTTPException
 
-from rankviz.ui.blocks import LARGE_BYTES, READ, TOO_LATE, PageBlocks, Unread
+from rankviz.ui.blocks import LARGE_BYTES, READ, TOO_LATE, Unread
 
 
 def answer(text):
@@ -24,15 +24,6 @@ def unread_of(*sessions, events=None, running=(), **most):
     for session in sessions:
         unread[session] = asyncio.Queue()
     return unread
-
-
-def test_an_answer_is_read_as_it_was_sent():
-    unread = unread_of("ann")
-    unread["ann"].put_nowait(EstimationMessage(queue_size=1))
-    unread["ann"].put_nowait(answer("hers"))
-
-    assert 1 == unread["ann"].get_nowait().queue_size
-    assert ["hers"] == read(unread["ann"])
 
 
 def test_of_more_unread_answers_than_there_is_room_for_the_oldest_says_that_it_is_gone():
@@ -67,13 +58,6 @@ def test_of_many_large_answers_the_small_ones_of_others_stay():
     assert ["small"] == read(unread["ben"])
     read_by_ann = [read(unread["ann"]) for _ in range(50)]
     assert [{"error": TOO_LATE}] * 41 == read_by_ann[:41] and {"error": TOO_LATE} not in read_by_ann[41:]
-
-
-def test_what_was_read_makes_room():
-    unread = unread_of("ann", "ben", answers=1)
-    for text in ("1", "2", "3"):
-        unread["ben"].put_nowait(answer(text))
-        assert [text] == read(unread["ben"])
 
 
 def test_of_more_messages_of_one_session_than_there_is_room_for_the_oldest_goes_with_its_event():
@@ -130,10 +114,3 @@ def test_an_event_that_was_given_up_keeps_no_stream_open():
 
     asyncio.run(read_all())
     assert {"hers", "queued"} == events["ann"]
-
-
-def test_the_page_keeps_its_answers_so():
-    with PageBlocks(analytics_enabled=False) as page:
-        page.queue()
-
-    assert isinstance(page._queue.pending_messages_per_session, Unread)

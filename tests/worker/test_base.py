@@ -101,23 +101,6 @@ def words(events):
     return [each.stage if isinstance(each, StageReached) else (each.done, each.total, each.unit) for each in events]
 
 
-def test_while_modules_are_imported_their_number_is_written(monkeypatch):
-    events, written = [], threading.Event()
-
-    def log(event):
-        events.append(event)
-        if event.done >= 3:
-            written.set()
-
-    with Stages(log, every_seconds=0.0).imports(len(sys.modules) + 10):
-        for number in range(3):
-            monkeypatch.setitem(sys.modules, f"module_{number}", None)
-        assert written.wait(120)
-
-    assert (3, 10, "Python modules") == words(events)[-1]
-    assert "stages" not in [thread.name for thread in threading.enumerate()]
-
-
 @pytest.fixture
 def write(tmp_path):
     """Writes a file into a repository of the Hub's cache and returns its path."""

@@ -271,7 +271,7 @@ def test_from_512_tokens_on_unsloth_offloads_checkpoints_and_the_record_says_so(
         ("no config", "No model 'owner/name' in the catalogue, and its repository on the Hub holds no model to load."),
     ],
 )
-def test_what_keeps_a_base_from_loading_is_result_by_its_cause(result, cause, sentence):
+def test_what_keeps_a_base_from_loading_is_told_by_its_cause(result, cause, sentence):
     assert (result[cause] or "").startswith(sentence) and bool(sentence) == bool(result[cause])
 
 

@@ -62,23 +62,6 @@ def test_on_a_card_without_bf16_a_probe_computes_as_the_exported_script(
     assert ({} if fp16 is None else {"bf16": False, "fp16": fp16}) == probe.autocast
 
 
-@pytest.mark.torch
-def test_what_a_probe_trains_is_raised_to_fp32_there(monkeypatch):
-    import torch
-
-    from rankviz.worker.probe.steps import raise_trained
-
-    def dtypes(bf16):
-        monkeypatch.setattr("rankviz.worker.device.has_bf16", lambda: bf16)
-        model = torch.nn.Linear(2, 2, dtype=torch.bfloat16)
-        model.bias.requires_grad_(False)
-        raise_trained(model, settings(framework="trl", precision="nf4-dq"))
-        return model.weight.dtype, model.bias.dtype
-
-    assert (torch.float32, torch.bfloat16) == dtypes(bf16=False)
-    assert (torch.bfloat16, torch.bfloat16) == dtypes(bf16=True)
-
-
 CODE = "import os; from rankviz.worker.journal import set_environment; set_environment(); print(os.environ.get({!r}))"
 
 

@@ -17,7 +17,7 @@ from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizEr
 from rankviz.store.journal import numbers_in
 
 if TYPE_CHECKING:
-    from rankviz.api.forecasts import Forecasts
+    from rankviz.api.studies import Forecasts
     from rankviz.core.forecast.decision import Decision
     from rankviz.core.forecast.quick_look import RateLook, ScoreLook
     from rankviz.core.runs.fast_curve import Reading

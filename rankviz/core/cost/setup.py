@@ -271,7 +271,6 @@ Checkpointing = Literal["unsloth", "hf", "none"]
 LossPath = Literal["fused", "fused-func", "triton", "full", "chunked"]
 Attention = Literal["sdpa", "flash", "eager"]
 Auto = Literal["auto"]
-
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 OPTIMIZERS = ("adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd")
 CHECKPOINTING: tuple[Checkpointing, ...] = get_args(Checkpointing)

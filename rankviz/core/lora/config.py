@@ -12,7 +12,6 @@ Framework = Literal["unsloth", "trl", "peft"]
 Dtype = Literal["fp32", "fp16", "bf16"]
 MoeScheme = Literal["default", "linear-only", "peft-remap", "unsloth", "target-parameters"]
 UnslothClass = Literal["FastLanguageModel", "FastModel"]
-
 UNSLOTH_SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PRESETS = ("all-linear", "attention", "mlp", "qv", "unsloth")
 MOE_SCHEMES: tuple[MoeScheme, ...] = get_args(MoeScheme)
@@ -25,7 +24,6 @@ NO_TARGETS = f"No target modules are given. Name some, or use one of {', '.join(
 MAX_RANK = 1024
 MAX_ALPHA = 1_000_000
 QUANTIZED = ("nf4", "nf4-dq", "int8")
-
 PEFT_VERSION = "0.21.2"
 UNSLOTH_VERSION = "2026.10.9"
 """The versions whose code the rules of targets.py and experts.py were read from; tests compare with those installed."""

@@ -27,7 +27,6 @@ MAX_LIST = 10_000
 MAX_VALUES = 50_000
 MAX_DEPTH = 20
 MAX_TEXT = 20_000
-
 HALVES = re.compile("[\ud800-\udfff]")
 
 LAYER_KEYS = frozenset(
@@ -36,7 +35,6 @@ LAYER_KEYS = frozenset(
 EXPERT_KEYS = frozenset(("num_experts", "num_local_experts", "n_routed_experts"))
 FREE_WORDS = ("theta", "freq", "position", "length", "window", "context", "seed", "base")
 """In keys of numbers that nothing is built of."""
-
 
 SIZE_KEYS = {
     *("hidden_size", "n_embd", "d_model", "dim", "intermediate_size", "n_inner", "ffn_dim", "moe_intermediate_size"),
@@ -72,7 +70,6 @@ WORDS = {
     **dict.fromkeys(("hidden_act", "hidden_activation", "activation_function"), _ACTIVATIONS),
 }
 """By key: the texts that transformers knows. tests/core/model/test_config_check.py compares them with its own."""
-
 
 OF_CODE = frozenset(("auto_map", "quantization_config", "kernel_config", "custom_generate", "custom_pipelines"))
 ROPES, QUANTIZATION = ("rope_scaling", "rope_parameters"), "quantization_config"

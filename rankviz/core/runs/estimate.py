@@ -25,18 +25,18 @@ class RunEstimate:
     adapter_parameters: int
     adapter_bytes: int
     memory_bytes: Range
-    """Of what the run measures: `memory_kind`."""
+    """Peak of the counter that the run measures, `memory_kind`."""
     memory_kind: str
     seconds: Range | None
     """Training alone; None on a GPU whose speed is not known."""
     formula_seconds: Range | None
-    """The same before runs and probes on this machine moved it."""
+    """Training seconds by the formulas alone, before runs and probes on this machine moved them."""
     calibrated_by: tuple[str, ...] = ()
     """Probes on this machine that moved memory."""
     timed_by: tuple[str, ...] = ()
     """Runs and probes on this machine that moved time."""
     timed_in_words: str = ""
-    """The same in words, such as "from 3 finished runs here"."""
+    """Sources of the time in words, such as "from 3 finished runs here"."""
 
 
 def estimate_run(
@@ -47,7 +47,7 @@ def estimate_run(
     row_tokens: Range | None = None,
     calibration: MemoryCalibration | None = None,
 ) -> RunEstimate:
-    """What the run should come to, its time by the formulas alone.
+    """Estimate memory and adapter of a run, and its time by the formulas alone.
 
     row_tokens: tokens of a row after padding to the longest of its batch; None spreads the range up to max_length.
     calibration: what probes here say of its memory.
@@ -94,7 +94,7 @@ def paced(estimate: RunEstimate, paces: Paces) -> RunEstimate:
 
 
 def workload_of(model: ModelSpec, request: RunRequest, device: Device, row_tokens: Range | None) -> Workload:
-    """What the time of a run depends on, to compare it with what has finished on the same machine."""
+    """Return what the time of a run depends on, to compare it with what has finished on the same machine."""
     training = request.training.without_auto(device)
     rows = min(row_tokens.expected, training.max_length) if row_tokens else training.max_length
     return Workload(

@@ -46,13 +46,13 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptEvent:
-    """What each event has beside its own fields."""
+    """Fields that all events have."""
 
     time: Moment
     attempt: AttemptNumber = 0
-    """Whose it is. 0: of the current attempt, as in journals of before attempts were counted."""
+    """Number of the attempt that wrote it; 0: the current one, as in journals of before attempts were counted."""
     offset: Count = 0
-    """Of an event that an engine brought from elsewhere: the bytes of that attempt's own journal up to the end of its
+    """For an event that an engine brought from elsewhere: the bytes of that attempt's own journal up to the end of its
     line. What has been brought before counts once."""
 
 
@@ -65,9 +65,9 @@ class AttemptPlaced(AttemptEvent):
     where: Word = ""
     """For people: "GPU 1", "node-3", "l4x1"."""
     job: Word = ""
-    """What the engine calls the job that carries it."""
+    """The engine's name of the job that carries it."""
     waits: Annotated[str, Prose(MAX_REASON_CHARACTERS)] = ""
-    """Why it has not begun there, as a sentence."""
+    """Reason why it has not begun there, as a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,11 +75,11 @@ class RunRequeued(AttemptEvent):
     """A run is asked for again, and its next attempt begins; what it wrote before no longer counts."""
 
     lost: Annotated[str, Prose(MAX_REASON_CHARACTERS)] = ""
-    """Why the last attempt was lost, where that is the reason; empty where somebody asked again."""
+    """Reason why the last attempt was lost; empty where somebody asked again."""
 
 
 class Stay(NamedTuple):
-    """What the attempts that have begun in one place took there."""
+    """Time of the attempts that have begun in one place."""
 
     engine: str
     where: str
@@ -89,7 +89,7 @@ class Stay(NamedTuple):
 
 
 def queued_at(record: Any) -> float:
-    """When somebody asked for a run or a probe last, by its record; unix seconds."""
+    """Return when somebody last asked for a run or a probe, by its record; unix seconds."""
     return record.request.created_at if record.requeued_at is None else record.requeued_at
 
 
@@ -187,9 +187,9 @@ class DepthMeasured(AttemptEvent):
     static_bytes: BytesMoved | None = None
     """Base and adapter, before the first step, above the baseline; None in probes of before 26 November 2026."""
     peak_reserved_bytes: Bytes | None = None
-    """What torch's caching allocator held at most; None on a CPU."""
+    """Peak of torch's caching allocator; None on a CPU."""
     attn_implementation: Word = ""
-    """What transformers chose: "sdpa", "eager", ..."""
+    """Choice of transformers: "sdpa", "eager", ..."""
     busy_elsewhere: Annotated[float, Between(0, 1)] = 0.0
     """The share of the machine's CPU time that other processes had while steps were timed."""
 
@@ -224,13 +224,13 @@ class DepthDidNotFit(AttemptEvent):
 
     depth: Blocks
     limit_bytes: Bytes
-    """What could be had."""
+    """Available memory."""
     short_bytes: Bytes
     """At least so much more was needed."""
     stage: Word
-    """What was being done."""
+    """Stage in which memory ran out."""
     why: NoRoom
-    """Who said no."""
+    """Source of the limit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -250,13 +250,13 @@ GPU_LOST = 75
 DISK_FULL = 74
 """Exit code of a worker that could not write because the disk is full (EX_IOERR of sysexits.h)."""
 MODELS_VARIABLE = "WORKER_MODELS_FOLDER"
-"""Of the environment of a worker that keeps the embedded base elsewhere than in its runs folder, for other jobs too."""
+"""Variable of a worker that keeps the embedded base elsewhere than in its runs folder, for other jobs too."""
 MAX_ANSWER_CHARACTERS = 1000
 MAX_ERROR_CHARACTERS = 4000
 MAX_LOG_CHARACTERS = 8000
 When = Literal["before", "after"]
 Tokens = Annotated[int, Between(1, 10**12)]
-"""Of one example or more: none has no target token."""
+"""Number of target tokens of one example or more; none has no target token."""
 Answer = Annotated[str, Prose(MAX_ANSWER_CHARACTERS, controls=True)]
 
 
@@ -267,7 +267,7 @@ class RunStarted(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageReached(AttemptEvent):
-    """What the worker is about to do, in words: "importing Unsloth", "loading the base", "evaluating the base"."""
+    """Next work of the worker, in words: "importing Unsloth", "loading the base", "evaluating the base"."""
 
     stage: Word
 
@@ -281,7 +281,7 @@ class StageProgressed(AttemptEvent):
     total: Count | None
     """None where it is not known, such as the bytes of a download whose length nobody said."""
     unit: Word
-    """What is counted: "bytes", "examples", "rows", "modules", "steps"."""
+    """Unit of the count: "bytes", "examples", "rows", "modules", "steps"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -320,10 +320,10 @@ class HeldOut(AttemptEvent):
     example_correct_tokens: tuple[Count, ...] = ()
     """The correct ones among them."""
     example_exact_matches: tuple[Annotated[int, Between(0, 1)] | None, ...] = ()
-    """Of each held-out example, 1 where the greedy answer to its prompt is the reference, else 0; None where the
+    """For each held-out example, 1 where the greedy answer to its prompt is the reference, else 0; None where the
     prompt was not answered."""
     exact_match_seconds: Seconds | None = None
-    """What answering took; not part of an evaluation's own seconds."""
+    """Time of answering; not part of an evaluation's own seconds."""
 
     @property
     def token_accuracy(self) -> float | None:
@@ -344,7 +344,7 @@ class HeldOut(AttemptEvent):
         return None if not answered or math.isnan(self.loss) else right / answered
 
     def contradiction(self) -> str:
-        """Why the counts cannot be of the same examples; empty where they can."""
+        """Return why the counts cannot be of the same examples; empty where they can."""
         losses = getattr(self, "example_losses", ())
         counts = (losses, self.example_tokens, self.example_correct_tokens, self.example_exact_matches)
         if len({len(each) for each in counts if each}) > 1:
@@ -364,7 +364,7 @@ class Evaluated(HeldOut):
 
     when: When
     seconds: Seconds
-    """Of the pass that loss and token accuracy come from."""
+    """Seconds of the pass that loss and token accuracy come from."""
     example_losses: tuple[Loss, ...] = ()
     """Mean of each held-out example, in the order of the held-out set."""
     reused: bool = False
@@ -413,7 +413,7 @@ class StepLogged(AttemptEvent):
     """Processor time of the worker in `seconds`, added over its threads. Read each second and at the last step: None at
     other steps, and in journals of before 26 November 2026."""
     waited_cpu_seconds: Seconds | None = None
-    """How long its threads were ready in `seconds` while other programs had the processors; None where not counted."""
+    """Seconds in which its threads were ready but other programs had the processors; None where not counted."""
 
 
 def median_seconds(steps: Sequence[StepLogged]) -> float | None:
@@ -433,9 +433,9 @@ class AdapterCut(HeldOut):
     recovery_steps: Count = 0
     """Steps that it and the higher cuts it was made of were trained on before it was evaluated."""
     path: PathInside = ""
-    """Of its adapter, relative to the run's directory, where it was trained on; any other is a resize away."""
+    """Folder of its adapter, relative to the run's directory, where it was trained on; any other is a resize away."""
     file_bytes: Bytes | None = None
-    """Of adapter_model.safetensors there; None in journals of earlier versions."""
+    """Size of adapter_model.safetensors there; None in journals of earlier versions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -443,7 +443,7 @@ class AdapterSaved(AttemptEvent):
     path: PathInside
     """Relative to the run's directory."""
     file_bytes: Bytes
-    """Of adapter_model.safetensors."""
+    """Size of adapter_model.safetensors."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -470,7 +470,7 @@ class RunFailed(AttemptEvent):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunCancelled(AttemptEvent):
     by_admin: bool = False
-    """Whether it was the admin of a shared page who cancelled another's run."""
+    """True where the admin of a shared page cancelled another's run."""
 
 
 RunEvent = (
@@ -526,7 +526,7 @@ MODULES = "Python modules"
 """Unit of what an import has loaded. Its total is what the import usually loads, so about right."""
 
 LOADING_STAGES = (READING_DATA, GETTING_BASE, IMPORTING, LOADING, TOKENIZING)
-"""Of the first run of a worker."""
+"""Stages of the first run of a worker only."""
 
 
 def counting_exact(prompts: int) -> str:
@@ -551,7 +551,7 @@ def truncating(r: int) -> str:
 
 
 def stages_of(request: RunRequest, *, loads: bool) -> Iterator[str]:
-    """What a run goes through. loads: whether it is the first run of its worker, which loads the base and evaluates
+    """Yield the stages of a run. loads: whether it is the first run of its worker, which loads the base and evaluates
     it. Numbers of prompts are those requested; data with fewer prompts has other words."""
     exact, shown = (
         [words(count)] if count else []

@@ -21,11 +21,11 @@ class CurvePoint(NamedTuple):
     loss: float
     parameters: int
     adapter_bytes: int
-    """Of the cut adapter's file; of the trained one at the highest rank."""
+    """Size of the cut adapter's file, or of the trained one at the highest rank."""
     recovery_steps: int
     """Steps of training after the cut, those of the higher cuts it was made of included; 0 is the cut itself."""
     path: str = ""
-    """Of a cut's own adapter in its run, where it was trained on and saved."""
+    """Folder of a cut's own adapter in its run, where it was trained on and saved."""
     token_accuracy: float | None = None
     exact_match: float | None = None
     """Shares, as in HeldOut; None where they were not measured."""
@@ -44,7 +44,7 @@ class FastCurve(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a curve shows."""
+    """A curve with its pick and sentences."""
 
     curve: FastCurve
     tolerance: float
@@ -161,7 +161,7 @@ def read(
 def in_words(
     curve: FastCurve, apart: Sequence[Parting], independent: Collection[int], tolerance: float = TOLERANCE_NATS
 ) -> list[str]:
-    """What the curve shows, most important first. It never rules out a low rank: only runs of that rank can.
+    """Return what the curve shows, most important first. It never rules out a low rank: only runs of that rank can.
 
     independent: the ranks that also ran from the start.
     """
@@ -212,75 +212,18 @@ def in_words(
     return sentences
 
 
-class Case(NamedTuple):
-    """One curve beside independent runs."""
-
-    name: str
-    made: str
-    """Day of the runs, ISO."""
-    base: str
-    data: str
-    alpha: str
-    """"fixed" or "r"."""
-    steps: int
-    seed: int
-    learning_rate: float
-    """Of the run that was cut."""
-    precision: str
-    """In which the base was held."""
-    differences: Mapping[int, float]
-    """By rank: the cut's loss minus the independent run's, nats."""
-    independent: Mapping[int, float]
-    """By rank: the loss of the independent run, the trained one among them."""
-    picked: int
-    regret: float
-    """Loss of the independent run at the rank that the curve picks, minus the lowest of all, nats."""
-    regret_of_cut: float
-    """Loss of the cut itself at that rank minus the lowest of all, nats: of training high and shipping the cut."""
-    regret_of_highest: float
-    """The same of always taking the highest rank."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SettingFidelity:
-    """The seeds of one setting together; losses and differences are means over them, nats."""
-
-    base: str
-    data: str
-    steps: int
-    alpha: str
-    learning_rate: float | None
-    """None where it was tuned at each rank."""
-    cases: int
-    differences: Mapping[int, float]
-    picked: tuple[int, ...]
-    regret: float
-    regret_of_cut: float
-    regret_of_highest: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RankFidelity:
-    """Differences at one rank over all cases, nats."""
-
-    cases: int
-    median_absolute: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fidelity:
-    """Distance of fast curves from independent runs, as `make fidelity` measured it. Medians are of absolute
-    differences, in nats."""
+    """Distance of fast curves from independent runs, as `make fidelity` measured it, in nats. Medians are of absolute
+    differences; cases, settings and ranks are JSON objects."""
 
     made: str | None
     tolerance_nats: float
-    cases: tuple[Case, ...]
+    cases: tuple[Mapping[str, Any], ...]
     median_absolute_difference: Mapping[str, float | None]
     independent_runs_apart: Mapping[str, float | None]
-    settings: tuple[SettingFidelity, ...]
-    by_rank: Mapping[int, RankFidelity]
+    settings: tuple[Mapping[str, Any], ...]
+    by_rank: Mapping[str, Mapping[str, Any]]
     regret_within_tolerance: int
     cut_within_tolerance: int
     highest_within_tolerance: int
@@ -288,17 +231,5 @@ class Fidelity:
 
 
 def from_json(value: Mapping[str, Any]) -> Fidelity:
-    """Read what `benchmarks.fidelity.as_json` wrote."""
-
-    def row(each: Mapping[str, Any]) -> dict[str, Any]:
-        by_rank = {name: _ranks(each[name]) for name in ("differences", "independent") if name in each}
-        return {**each, **by_rank}
-
-    cases = tuple(Case(**row(each)) for each in value["cases"])
-    settings = tuple(SettingFidelity(**row(each) | {"picked": tuple(each["picked"])}) for each in value["settings"])
-    by_rank = {int(r): RankFidelity(**each) for r, each in value["by_rank"].items()}
-    return Fidelity(**{**value, "cases": cases, "settings": settings, "by_rank": by_rank})
-
-
-def _ranks(by_rank: Mapping[str, float]) -> dict[int, float]:
-    return {int(r): value for r, value in by_rank.items()}
+    """Read what `make fidelity` wrote."""
+    return Fidelity(**{**value, "cases": tuple(value["cases"]), "settings": tuple(value["settings"])})

@@ -1,4 +1,4 @@
-"""What runs are compared by, and quality against cost in a sweep: which ranks no other rank beats on both."""
+"""Metrics of runs, and quality against cost in a sweep: the ranks that no other rank beats on both."""
 
 import math
 import statistics
@@ -13,7 +13,7 @@ TOLERANCE_NATS = 0.02
 """Differences surely smaller than this don't matter, unless another tolerance is chosen: about the standard deviation
 of one short run."""
 NOISE_NOT_MEASURED = "This sweep has too few repeats to measure the noise of one run."
-"""What stands before a noise that is assumed."""
+"""Sentence before an assumed noise."""
 
 
 class TradeoffPoint(NamedTuple):
@@ -125,19 +125,19 @@ class Metric:
     """One way to say how good an adapter is."""
 
     key: str
-    """Of the choice, in addresses and files."""
+    """Name of the metric in addresses and files."""
     label: str
     title: str
-    """Of an axis, with its unit and which way is better."""
+    """Title of an axis, with its unit and which way is better."""
     noun: str
     nouns: str
     superlative: str
     unit: str
-    """Of a difference: "nat" or "point"."""
+    """Unit of a difference: "nat" or "point"."""
     digits: int
     """After the decimal point of a difference."""
     tolerance: float
-    """What counts as equal unless something else is given."""
+    """Default difference that counts as equal."""
     higher_is_better: bool = False
 
     def of(self, measured: Measured | None) -> float | None:
@@ -208,11 +208,11 @@ EXACT_MATCH = _accuracy(
     "exact_match", "Exact match", "exact match", "exact matches", of="exact match of greedy answers"
 )
 CORRECT = _accuracy("correct", "Accuracy", "accuracy", "accuracies", of="correct examples")
-"""Of a table with a column `correct`; no run measures it."""
+"""Metric of a table with a column `correct`; no run measures it."""
 METRICS = {metric.key: metric for metric in (LOSS, TOKEN_ACCURACY, EXACT_MATCH)}
 
 
 def measured_metrics(runs: Iterable[RunRecord]) -> tuple[Metric, ...]:
-    """Those that some run has after training; the loss always."""
+    """Return the metrics that some run has after training; the loss always."""
     after = [run.loss_after for run in runs if run.loss_after]
     return tuple(m for m in METRICS.values() if m is LOSS or any(m.of(each) is not None for each in after))

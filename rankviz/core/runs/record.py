@@ -100,12 +100,12 @@ class StageTime(NamedTuple):
 
 
 MAX_STAGES = 5000
-"""Of one run whose times are kept; one that truncates to a thousand ranks goes through fewer."""
+"""Stages of one run whose times are kept; one that truncates to a thousand ranks goes through fewer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recorded(ABC):
-    """What the record of a run and that of a probe have in common: a request folded with its events."""
+    """Fields that records of runs and probes share: a request folded with its events."""
 
     request: Any
     state: RunState = RunState.QUEUED
@@ -123,24 +123,24 @@ class Recorded(ABC):
     attempt: int = 1
     """The number of the current one; what earlier ones wrote counts no more."""
     lost_attempts: int = 0
-    """How many in a row were lost with the place where they ran; asking again starts anew."""
+    """Attempts in a row that were lost with the place where they ran; asking again resets it."""
     lost: str = ""
-    """Why the attempt before this one was lost, as a sentence; empty where it was not."""
+    """Reason why the attempt before this one was lost, as a sentence; empty where it was not."""
     place: AttemptPlaced | None = None
-    """Where the current one is; None while no engine has it, and in journals of before engines."""
+    """Place of the current attempt; None while no engine has it, and in journals of before engines."""
     copied_bytes: int = 0
-    """Of the current one's own journal elsewhere: how much of it is here."""
+    """Bytes of the current attempt's own journal elsewhere that are here."""
     requeued_at: float | None = None
-    """When somebody asked for it again; None where nobody has."""
+    """Time at which somebody asked for it again; None where nobody has."""
     earlier: tuple[Stay, ...] = ()
-    """Its earlier attempts that had begun, by place; the place of the last one is last."""
+    """Earlier attempts that had begun, by place; the place of the last one is last."""
     untimed_attempts: int = 0
     """Earlier ones of which nothing is here."""
 
     @property
     @abstractmethod
     def attempt_seconds(self) -> float | None:
-        """What the current attempt took to its end, or to its last line; None where it has not begun."""
+        """Seconds of the current attempt to its end, or to its last line; None where it has not begun."""
 
     @property
     def engine(self) -> str:
@@ -154,7 +154,7 @@ class Recorded(ABC):
 
     @property
     def waits(self) -> str:
-        """Why the engine that has it has not begun it, as a sentence."""
+        """Reason why the engine that has it has not begun it, as a sentence."""
         return self.place.waits if self.place else ""
 
     @property
@@ -185,7 +185,7 @@ class Recorded(ABC):
         return None
 
     def _taken(self, untimed: int = 0) -> dict[str, Any]:
-        """What all attempts until now took."""
+        """Return the fields that hold the times of all attempts until now."""
         return {"earlier": self._stays(), "untimed_attempts": self.untimed_attempts + untimed}
 
     def _stays(self) -> tuple[Stay, ...]:
@@ -239,9 +239,9 @@ class RunRecord(Recorded):
 
     request: RunRequest
     load_began_at: float | None = None
-    """When its worker began to load the base; None where an earlier run of the sweep had it loaded."""
+    """Time at which its worker began to load the base; None where an earlier run of the sweep had it loaded."""
     loaded_at: float | None = None
-    """When the base was there and the run itself began."""
+    """Time at which the base was loaded and the run itself began."""
     stage_began_at: float | None = None
     stage_progress: StageProgressed | None = None
     """The latest of the current stage; None where the stage has said nothing of it."""
@@ -255,12 +255,12 @@ class RunRecord(Recorded):
     """None where no answers were requested, and in journals that are older than answers."""
     answered_after: Answered | None = None
     cuts: tuple[AdapterCut, ...] = ()
-    """Of a fast curve: what the trained adapter comes to at lower ranks."""
+    """Evaluations of the trained adapter at lower ranks, of a fast curve."""
     adapter_path: str | None = None
     adapter_bytes: int | None = None
     completed: RunCompleted | None = None
     cancelled_by_admin: bool = False
-    """Of a shared page, where that is not who made it."""
+    """True where the admin of a shared page cancelled another's run."""
 
     @property
     def attempt_seconds(self) -> float | None:
@@ -270,7 +270,7 @@ class RunRecord(Recorded):
         return max(0.0, last - self.started_at)
 
     def _lines(self) -> Iterator[float]:
-        """When the current attempt wrote; the last of each kind."""
+        """Yield when the current attempt last wrote each kind of event."""
         yield from (at for at in (self.started_at, self.loaded_at, self.stage_began_at) if at is not None)
         lasts = (self.stage_progress, self.loss_before, self.loss_after, self.answered_before, self.answered_after)
         for event in (*lasts, *self.steps[-1:], *self.cuts[-1:]):
@@ -393,7 +393,7 @@ class RunRecord(Recorded):
         return record._with_steps(steps)
 
     def _place_once_begun(self) -> AttemptPlaced | None:
-        """What its engine said before the first line of the worker is old: it was sent, or looked for a machine."""
+        """Return the place without its reason to wait, which is outdated once the worker writes."""
         return (
             replace(self.place, waits="") if self.place and self.place.waits and self.started_at is None else self.place
         )

@@ -13,7 +13,7 @@ from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha, settle_ra
 from rankviz.errors import InvalidSettingError, LimitError
 
 MAX_RUNS = 256
-"""Of one sweep: a week of short runs; more is a typing mistake."""
+"""Limit of one sweep: a week of short runs; more is a typing mistake."""
 MAX_RUN_STEPS = 1_000_000
 MIN_RUN_LENGTH = 8
 MAX_RUN_LENGTH = 2**20
@@ -23,13 +23,13 @@ SHOWN_ANSWERS = 4
 """Held-out prompts of a sweep whose answers before and after training are kept to be read."""
 MAX_SHOWN_ANSWERS = 16
 VERDICT_SEEDS = 3
-"""How many seeds a sweep has by default: with fewer the noise between runs is hardly known. A fast curve has one."""
+"""Default number of seeds of a sweep: with fewer the noise between runs is hardly known. A fast curve has one."""
 SWEEP_ALPHA = "32"
 SWEEP_RANKS = (4, 16, 64)
 FAST_RANKS = (1, 2, 4, 8, 16, 32, 64)
-"""What a sweep and a fast curve compare unless other ranks are given."""
+"""Default ranks of a sweep and of a fast curve."""
 QUICK_RANKS = (4, 64)
-"""What a quick look trains, the lower one twice: the ranks between are forecast from their losses and the noise."""
+"""Ranks of a quick look, the lower one trained twice: ranks between are forecast from their losses and the noise."""
 RATE_RANKS = (16,)
 RATE_FACTOR = 3
 """Between the two learning rates that are tried before the rank."""
@@ -41,7 +41,7 @@ RECOVERED_BELOW = 8
 RECOVERY_SHARE = 0.04
 LEAST_RECOVERY_STEPS = 2
 RECOVERY_LEARNING_RATE_SHARE = 0.3
-"""Of the run's learning rate, falling to 0 over the recovery steps."""
+"""Share of the run's learning rate at the first recovery step; it falls to 0 over them."""
 WARMUP_STEPS_SHARE = 0.05
 """Learning rate: linear from 0 over this share of the steps (none of fewer than ten), then linear down to 0."""
 SHORT_TRAINING = TrainingSetup(
@@ -56,7 +56,7 @@ SHORT_TRAINING = TrainingSetup(
 )
 """Default settings of a run."""
 _SHARED = ("base", "data", "training", "held_out_examples", "exact_match_examples", "shown_answers")
-"""What all runs of a sweep have as the sweep has it."""
+"""Fields that all runs of a sweep copy from it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,10 +72,10 @@ class RunRequest:
     """A shipped sample's id ("phonemes", "syllables", "pairs") or the path of a JSONL, JSON, CSV or Parquet file."""
     lora: LoraConfig
     training: TrainingSetup = SHORT_TRAINING
-    """As requested: "auto" is settled by the worker, on the device where it runs."""
+    """Settings as requested: "auto" is settled by the worker, on the device where it runs."""
     learning_rate: float = 1e-3
     seed: int = 0
-    """Of the adapter's initialisation and of the order of the training rows. The held-out rows do not depend on it."""
+    """Seed of the adapter's initialisation and of the order of the training rows, but not of the held-out rows."""
     held_out_examples: int = 64
     exact_match_examples: int = 0
     """Held-out prompts that each evaluated adapter answers greedily, at most; 0 answers none, and more than there are
@@ -103,7 +103,7 @@ class RunRequest:
 
     @property
     def data_apart(self) -> str:
-        """Its data by a name that other data has not: that of a file, without where it is, goes with the sweep's id."""
+        """A name of its data that no other data has: that of a file without its folder goes with the sweep's id."""
         path = PurePath(self.data)
         return f"{self.sweep_id} {self.data}" if path.suffix and path.name == self.data else self.data
 
@@ -332,13 +332,13 @@ SHORTER = (
     "Use fewer steps, less gradient accumulation, fewer held-out examples, a smaller batch, a shorter length or a "
     "smaller base."
 )
-"""What makes a run take less time."""
+"""Advice to make a run shorter."""
 BYTES_PER_PARAMETER = 6
 """A checkpoint with more than this is no model of that many parameters: fp32 has 4, and some is left over."""
 
 
 class RunLimits(Protocol):
-    """What a server allows of a run; None is no limit."""
+    """Limits of a server for a run; None is no limit."""
 
     runs_per_sweep: int
     truncations: int | None

@@ -238,7 +238,7 @@ FEW = 40
 
 
 class Point(NamedTuple):
-    """What is drawn of a step."""
+    """A step as it is drawn."""
 
     step: int
     loss: float
@@ -246,7 +246,7 @@ class Point(NamedTuple):
 
 
 class StepSummary(NamedTuple):
-    """What tables, estimates and charts need of the steps of an ended run, whose steps are read from the disk."""
+    """Facts of an ended run's steps for tables, estimates and charts; the steps themselves are read from the disk."""
 
     first: StepLogged
     last: StepLogged

@@ -1,4 +1,4 @@
-"""How long a sweep takes, part by part: announced before it starts, and how far it is while it runs."""
+"""Time of a sweep, part by part: announced before it starts, and its progress while it runs."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,15 +41,15 @@ from rankviz.core.runs.run_time import FormulaTimes
 EVALUATION_SHARE = 0.5
 """A forward pass over a row, in training steps a row, where nothing is recomputed: 2P of 4P operations."""
 ONE_TOKEN_PASS = Range(10.0, 25.0, 50.0)
-"""What a pass over one token of each row costs however many rows there are, since it reads all weights: in tokens of a
+"""Cost of a pass over one token of each row, however many rows there are, since it reads all weights: in tokens of a
 pass over whole rows. Measured 26 in bf16 and 15 to 25 in fp32 with SmolLM2-135M on one thread of a CPU, from passes
 over 64, 59 and 5 rows, in CPU time (26 November 2026). The ends are a choice, for other bases and more threads."""
 CACHED_TOKENS = 2048
-"""Of one batch of answers (the worker's MAX_CACHED_TOKENS)."""
+"""Tokens of one batch of answers (the worker's MAX_CACHED_TOKENS)."""
 MORE_TOKENS = 8
 """An answer is given up so many tokens after the longest reference beside it (the worker's EXTRA_TOKENS)."""
 SHOWN_TOKENS = 64
-"""Of one answer that is kept to be read, at most."""
+"""Limit for one answer that is kept to be read."""
 SHOWN_SECONDS = 20.0
 """Such answers may take so long together, or as long as the evaluation before them where that is more: the worker cuts
 off what is not written by then."""
@@ -65,7 +65,7 @@ class SweepTime:
     evaluation: Range
     rest: Range
     longest_run: Range
-    """Of one run at each end, where a worker trains it alone: with the evaluation of the base, without loading."""
+    """Longest run at each end, where a worker trains it alone: with the evaluation of the base, without loading."""
     answers: Range | None = None
     """None where exact match was not requested."""
     shown: Range | None = None
@@ -79,7 +79,7 @@ class SweepTime:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExpectedSweep:
-    """What a sweep will take here."""
+    """Estimate of a sweep on one device."""
 
     device_name: str
     runs: int
@@ -89,24 +89,24 @@ class ExpectedSweep:
     time: SweepTime | None
     """None on a GPU whose speed is not known."""
     paces: Paces
-    """What has finished here and moved the time."""
+    """Finished runs and probes that moved the time."""
     first: RunRequest | None = None
     """The first run, for what is said of its settings."""
     parts: int = 1
-    """How many workers may train it at once there, as far as that is known."""
+    """Workers that may train it at once there, as far as that is known."""
     warning: str = ""
-    """What on this device will cost more than it need."""
+    """A setting that costs more on this device than it need, as a sentence."""
     run_minutes: int | None = None
     """After which a run is ended there; None where it is not."""
 
     @property
     def seconds(self) -> Range | None:
-        """Of the whole sweep: loading, training, evaluations."""
+        """Seconds of the whole sweep: loading, training, evaluations."""
         return self.time.total if self.time else None
 
     @property
     def too_long(self) -> str:
-        """That a run may be ended before it is done, as a sentence; empty where it is done in time."""
+        """A sentence where a run may be ended before it is done; empty where it is done in time."""
         if self.time is None or self.run_minutes is None or self.time.longest_run.high <= 60 * self.run_minutes:
             return ""
         longest, minutes = self.time.longest_run.high, units.counted(self.run_minutes, "minute")
@@ -117,50 +117,37 @@ class ExpectedSweep:
     @property
     def sentences(self) -> Sequence[str]:
         """The announcement: how long on what, what that rests on, and a warning."""
-        return tuple(_sentences(self))
-
-
-def _sentences(expected: ExpectedSweep):
-    runs = units.counted(expected.runs, "run")
-    if expected.truncations:
-        which = "the highest rank " if expected.runs > 1 else ""
-        runs += f", {which}truncated to {units.counted(expected.truncations, 'lower rank')},"
-    start = f"{runs} on {expected.device_name}"
-    if expected.time is None:
-        yield f"{start}: time not known."
-    else:
-        basis = f", {expected.paces.in_words}" if expected.paces.in_words else ", from the formulas alone"
-        yield f"{start}: estimated time {units.time_span(expected.seconds)}{basis}."
-        yield (
-            f"Loading {units.time_span(expected.time.load)}, training {units.time_span(expected.time.training)}, "
-            f"evaluation {units.time_span(expected.time.evaluation)}{_answers_in_words(expected.time)}."
-        )
-        if expected.too_long:
-            yield expected.too_long
-        if expected.parts > 1:
-            yield f"This is the time on one worker; up to {expected.parts} train at once there."
-    if (run := expected.first) and run.answered_examples < run.exact_match_examples:
-        yield (
-            f"Exact match uses all {run.held_out_examples:,} held-out rows ({run.exact_match_examples:,} requested): "
-            "raise the number of held-out examples to answer more."
-        )
-    if expected.paces.busy_in_words:
-        yield expected.paces.busy_in_words
-    if any(run.calibrated_by for run in expected.ranks.values()):
-        yield "Memory is calibrated by probes of this base model on this machine."
-    if expected.warning:
-        yield expected.warning
-
-
-def _answers_in_words(time: SweepTime) -> str:
-    parts = (("exact match", time.answers), ("answers before and after", time.shown))
-    return "".join(f", {what} {units.time_span(seconds)}" for what, seconds in parts if seconds)
+        runs, time, first = units.counted(self.runs, "run"), self.time, self.first
+        if self.truncations:
+            which = "the highest rank " if self.runs > 1 else ""
+            runs += f", {which}truncated to {units.counted(self.truncations, 'lower rank')},"
+        lines = [f"{runs} on {self.device_name}: time not known."]
+        if time is not None:
+            span, basis = units.time_span, self.paces.in_words or "from the formulas alone"
+            answers = (("exact match", time.answers), ("answers before and after", time.shown))
+            lines = [
+                f"{runs} on {self.device_name}: estimated time {span(self.seconds)}, {basis}.",
+                f"Loading {span(time.load)}, training {span(time.training)}, evaluation {span(time.evaluation)}"
+                + "".join(f", {what} {span(seconds)}" for what, seconds in answers if seconds)
+                + ".",
+                self.too_long,
+                f"This is the time on one worker; up to {self.parts} train at once there." if self.parts > 1 else "",
+            ]
+        if first and first.answered_examples < first.exact_match_examples:
+            lines.append(
+                f"Exact match uses all {first.held_out_examples:,} held-out rows ({first.exact_match_examples:,} "
+                "requested): raise the number of held-out examples to answer more."
+            )
+        lines.append(self.paces.busy_in_words)
+        if any(run.calibrated_by for run in self.ranks.values()):
+            lines.append("Memory is calibrated by probes of this base model on this machine.")
+        return tuple(filter(None, (*lines, self.warning)))
 
 
 def answer_passes(
     answer_tokens: Range, row_tokens: Range, *, answers: int, cuda: bool, most: float = math.inf
 ) -> Range:
-    """What one greedy answer costs, in forward passes over a whole row.
+    """Return the cost of one greedy answer, in forward passes over a whole row.
 
         passes = (prompt + (decoded - 1) · (1 + ONE_TOKEN_PASS · batches / answers)) / row
 
@@ -173,27 +160,18 @@ def answer_passes(
         ends = (answer_tokens.low, answer_tokens.expected + MORE_TOKENS, answer_tokens.high + MORE_TOKENS)
         return Range(*(min(most, end) for end in ends))
 
-    def passes(decoded: float, reference: float, row: float, one_token: float) -> float:
+    ends = []
+    for end, more in (("low", 0), ("expected", MORE_TOKENS), ("high", MORE_TOKENS)):
+        reference, row, one_token = (getattr(each, end) for each in (answer_tokens, row_tokens, ONE_TOKEN_PASS))
         batches = min(answers, math.ceil(answers * (row + MORE_TOKENS) / CACHED_TOKENS))
-        return (
-            max(0.0, row - reference) + max(0.0, min(most, decoded) - 1) * (1 + one_token * batches / answers)
-        ) / row
-
-    low, expected, high = (
-        passes(reference + more, reference, row, one_token)
-        for reference, more, row, one_token in zip(
-            (answer_tokens.low, answer_tokens.expected, answer_tokens.high),
-            (0, MORE_TOKENS, MORE_TOKENS),
-            (row_tokens.low, row_tokens.expected, row_tokens.high),
-            (ONE_TOKEN_PASS.low, ONE_TOKEN_PASS.expected, ONE_TOKEN_PASS.high),
-            strict=True,
-        )
-    )
+        decoded = max(0.0, min(most, reference + more) - 1)
+        ends.append((max(0.0, row - reference) + decoded * (1 + one_token * batches / answers)) / row)
+    low, expected, high = ends
     return Range(min(low, expected), expected, max(expected, high))
 
 
 def formula_times(model: ModelSpec, run: RunRequest, training: Range, assumptions: Assumptions) -> FormulaTimes:
-    """What the formulas expect of one run. training: seconds of its training, as the formulas have it."""
+    """Return what the formulas expect of one run. training: seconds of its training by the formulas."""
     return FormulaTimes(
         load=_load(model, assumptions).expected,
         training=training.expected,
@@ -299,7 +277,7 @@ SHORT = (READING_DATA, GETTING_BASE, TOKENIZING, ATTACHING, PREPARING, SAVING, D
 LEAST_STEPS = 2
 """Before the second step there is no pace: the first also compiles kernels."""
 LEAST_SECONDS_LEFT = 1.0
-"""Of a sweep that has not ended: nobody knows that it ends this very moment."""
+"""Least time left of a sweep that has not ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -307,10 +285,10 @@ class SweepProgress:
     """Progress of a sweep and the time it still takes."""
 
     number: int | None
-    """Of the current run, from 1; None while none is running."""
+    """Number of the current run, from 1; None while none is running."""
     runs: int
     stage: str
-    """Of the current run, with what it has done of it: "evaluating the base, 16 of 64 examples"."""
+    """Stage of the current run and its progress: "evaluating the base, 16 of 64 examples"."""
     stage_seconds: float | None
     """The current stage's time so far."""
     stage_share: float | None
@@ -318,11 +296,11 @@ class SweepProgress:
     stage_seconds_left: float | None = None
     """An estimate; None where it is not known, and of a stage that is about to end."""
     seconds_left: float | None
-    """Of the whole sweep, an estimate; None where it is not known yet."""
+    """Estimate for the whole sweep; None where it is not known yet."""
     share: float | None
-    """Of the whole sweep's time; None where that is not known yet."""
+    """Share of the whole sweep's time; None where that is not known yet."""
     trouble: str = ""
-    """Why it is not known when it ends, as a sentence: nothing can be written down of it, or it is to be cancelled."""
+    """Reason why its end is not known, as a sentence: its journal cannot be written, or it is to be cancelled."""
 
     @property
     def sentence(self) -> str:
@@ -398,7 +376,7 @@ class _Known:
         self._trained = any(TRAINING in (run.stage, *(each.stage for each in run.ended_stages)) for run in sweep.runs)
 
     def seconds(self, stage: str, request: RunRequest) -> float | None:
-        """Of a whole stage; None where it is not known."""
+        """Return the seconds of a whole stage; None where they are not known."""
         found = self._of(kind_of(stage))
         if stage == TRAINING:
             return None if found is None else found * request.max_steps

@@ -1,4 +1,4 @@
-"""What runs and sweeps are called, where they are and why they wait, in words."""
+"""Titles and labels of runs and sweeps, their places, and why they wait."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -25,7 +25,7 @@ def sweep_title(sweep: Sweep) -> str:
 
 
 def still_training(sweep: Sweep) -> str:
-    """That a sweep is not to be judged yet, with how many of its runs have ended; empty where all have."""
+    """Say that a sweep cannot be judged yet, with how many of its runs have ended; empty where all have."""
     if sweep.ended:
         return ""
     ended = sum(run.state.ended for run in sweep.runs)
@@ -82,7 +82,7 @@ def _label(run: RunRecord, has_rates: bool, has_seeds: bool) -> str:
 
 
 def made_of(sweep: Sweep) -> str:
-    """What tells sweeps of one model apart: "phonemes, 400 steps"."""
+    """Return what tells sweeps of one model apart: "phonemes, 400 steps"."""
     request = sweep.runs[0].request
     return f"{data_name(request.data)}, {counted(request.max_steps, 'step')}"
 
@@ -96,7 +96,7 @@ class Place(NamedTuple):
     """The place of one run."""
 
     engine: str = ""
-    """Its name; empty where it is not known."""
+    """Name of the engine; empty where it is not known."""
     where: str = ""
     """There, for people: "GPU 1", "node-3", "l4x1"; the engine's title, or empty, where there is no more to say."""
 

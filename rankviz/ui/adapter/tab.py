@@ -5,10 +5,9 @@ the same. Uploads have no address.
 """
 
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -33,22 +32,10 @@ OF_FILES = "(files, source) => files?.length ? JSON.stringify(files.map((file) =
 """Where the adapter is; removing the files from the box changes nothing."""
 
 
-class Adapting(NamedTuple):
-    """What the rest of the page needs of this tab."""
-
-    load: Any
-    """Takes the page's request: the adapter that the address names."""
-    loaded: Sequence[Any]
-    """Its outputs."""
-    choices: dict[str, Any]
-    """The event that finds this machine's runs, and says what to do while no adapter is open."""
-    source: gr.HTML
-    """Set in the browser, so in the order of clicks."""
-    opened: Sequence[Any]
-    """Events after which another adapter is shown: the address is to name it."""
-
-
-def build(api: Api) -> Adapting:
+def build(api: Api) -> View:
+    """Build the tab; returns what the rest of the page needs of it. `load` takes the page's request and fills `loaded`
+    with the adapter that the address names; the event `choices` lists this machine's runs. After each event of `opened`
+    another adapter is shown, and the address is to name `source`."""
     w: dict[str, Any] = {}
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
@@ -143,7 +130,7 @@ def build(api: Api) -> Adapting:
         is_open = shown or request.query_params.get("adapter", "")
         return [run_choices(api), gr.skip() if is_open else view.empty_html(api.adapters.sample())]
 
-    return Adapting(
+    return View(
         load=load,
         loaded=list(filled.values()),
         choices={"fn": choose_from, "inputs": source, "outputs": [runs, w["top"]], **quiet()},

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswer
-from rankviz.api.forecasts import CANNOT_READ
+from rankviz.api.studies import CANNOT_READ
 from rankviz.api.workspace import EMBEDDED
 from rankviz.core.advice import words as advice_words
 from rankviz.core.advice.use_case import Goal
@@ -381,36 +381,22 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
     def ends(values: Range, form: str, sign: str = "") -> str:
         return f"{values.low:{form}} to {sign}{values.high:{form}}"
 
+    time = money = "", "", NOT_KNOWN
+    if duration:
+        total, about = duration.total, units.duration(duration.total.expected)
+        time = f"{ends(total, ',.1f')} seconds, expected {total.expected:,.1f}", f"about {about}", about
+    if cost:
+        paid, about = cost.usd, units.usd(cost.usd.expected)
+        money = f"${ends(paid, ',.4f', '$')}, expected ${paid.expected:,.4f}", f"about {about}", about
+    loading = f"{memory.while_loading:,} while loading{margin}"
+    device = f"{memory.low:,} to {memory.high:,} bytes, expected {memory.device:,}; {loading}"
+    on_gpu = f"on {gpu.name}, {base}: {units.spare(rank.spare)}" if gpu and rank.fit else f"{base}, no GPU selected"
+    shares = "; ".join(filter(None, [share, experts_at(estimate.plan, rank.r)]))
+    saved = f"saved in {estimate.adapter_dtype}, header included"
     return [
-        [
-            count,
-            f"{rank.adapter_parameters:,} parameters",
-            "; ".join(filter(None, [share, experts_at(estimate.plan, rank.r)])),
-            count,
-        ],
-        [
-            file,
-            f"{rank.adapter_bytes:,} bytes, header included",
-            f"saved in {estimate.adapter_dtype}, header included",
-            file,
-        ],
-        [
-            memory_span(memory),
-            f"{memory.low:,} to {memory.high:,} bytes, expected {memory.device:,}; {memory.while_loading:,} while "
-            f"loading{margin}",
-            f"on {gpu.name}, {base}: {units.spare(rank.spare)}" if gpu and rank.fit else f"{base}, no GPU selected",
-            units.memory_size(memory.device),
-        ],
-        [
-            time_span(duration and duration.total),
-            f"{ends(duration.total, ',.1f')} seconds, expected {duration.total.expected:,.1f}" if duration else "",
-            f"about {units.duration(duration.total.expected)}" if duration else "select a GPU with a known speed",
-            units.duration(duration.total.expected) if duration else NOT_KNOWN,
-        ],
-        [
-            money_span(cost and cost.usd),
-            f"${ends(cost.usd, ',.4f', '$')}, expected ${cost.usd.expected:,.4f}" if cost else "",
-            f"about {units.usd(cost.usd.expected)}" if cost else "select a GPU with a price, or enter one",
-            units.usd(cost.usd.expected) if cost else NOT_KNOWN,
-        ],
+        [count, f"{rank.adapter_parameters:,} parameters", shares, count],
+        [file, f"{rank.adapter_bytes:,} bytes, header included", saved, file],
+        [memory_span(memory), device, on_gpu, units.memory_size(memory.device)],
+        [time_span(duration and duration.total), time[0], time[1] or "select a GPU with a known speed", time[2]],
+        [money_span(cost and cost.usd), money[0], money[1] or "select a GPU with a price, or enter one", money[2]],
     ]

@@ -31,6 +31,7 @@ from rankviz.core.probe import (
 )
 from rankviz.core.quantity import Range
 from rankviz.core.runs.record import RunState
+from rankviz.options import training_of
 from rankviz.ui.link import alpha_of
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import hidden, plain
@@ -83,18 +84,11 @@ def about(api: Api) -> str:
 def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> View:
     """Queue a probe with these settings, adapted to what this machine can train."""
     r = question.rank_of(values)
+    setup = {name: values[name] for name in ("framework", "precision", "optim", "checkpointing")}
     probe = ProbeQuestion(
         model_id=(values["model"] or "").strip(),
         lora=replace(question.lora_of(values), r=r, lora_alpha=lora_alpha(alpha_of(values), r)),
-        training=replace(
-            PROBE_TRAINING,
-            framework=values["framework"],
-            precision=values["precision"],
-            optim=values["optim"],
-            gradient_checkpointing=values["checkpointing"],
-            per_device_train_batch_size=own_batch,
-            max_length=own_length,
-        ),
+        training=training_of(setup | {"batch": own_batch, "max_length": own_length}, start=PROBE_TRAINING),
         full=bool(full),
     )
     probe, changed = api.probes.for_here(probe)

@@ -6,7 +6,7 @@ of the rank costs nothing but a few texts. A section is computed when it is open
 
 from functools import partial
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -21,10 +21,10 @@ from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.core.studies.lines import RL
 from rankviz.errors import RankVizError
-from rankviz.export.formats import Written
-from rankviz.export.recipe import FRAMEWORKS
-from rankviz.export.script import OPEN_IN_COLAB
-from rankviz.export.tables import Table, ranks_table
+from rankviz.exports.formats import Written
+from rankviz.exports.recipe import FRAMEWORKS
+from rankviz.exports.script import OPEN_IN_COLAB
+from rankviz.exports.tables import Table, ranks_table
 from rankviz.figures import X_LABELS, memory_figure, memory_info, parameters_figure, parameters_info
 from rankviz.ui.explore import fit, probe, studies
 from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, goal_of, suitable
@@ -99,22 +99,11 @@ HERO = """
 """
 
 
-class Exploring(NamedTuple):
-    """What the rest of the page needs of this tab."""
-
-    question: dict[str, Any]
-    """The question's widgets, by the names of link.DEFAULTS."""
-    fit: dict[str, Any]
-    """The event that makes widgets follow the model, after they were set from elsewhere."""
-    restored: dict[str, Any]
-    """The event after it: from here on a change of a widget is a question."""
-    curve: gr.HTML
-    measure: dict[str, gr.Button]
-    """By mode. None can be pressed before the page is restored: the widgets have other values until then."""
-    data_file: gr.UploadButton
-
-
-def build(api: Api) -> Exploring:
+def build(api: Api) -> View:
+    """Build the tab; returns what the rest of the page needs of it: `question`, its widgets by the names of
+    link.DEFAULTS, `data_file`, `curve` and the buttons `measure` by mode, none of which can be pressed before the page
+    is restored. The event `fit` makes widgets follow the model after they were set from elsewhere; after `restored` a
+    change of a widget is a question."""
     take = {"label": "Export as", "interactive": True, "min_width": 220, "elem_id": "take", "render": False}
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question rv-sticky"):
@@ -168,7 +157,7 @@ def build(api: Api) -> Exploring:
     w["upload"].upload(**busy("model-busy", "Building the model of this config.json, without weights …"))
     upload = wire(partial(uploaded, api), inputs={"file": w["upload"]}, outputs={"model": w["model"]}, notice=notice)
     w["upload"].upload(**upload).then(**done("model-busy"))
-    return Exploring(
+    return View(
         question=inputs,
         fit=fitting,
         restored=_in_browser("restored", list(inputs.values())),

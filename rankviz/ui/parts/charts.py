@@ -9,12 +9,12 @@ import gradio as gr
 
 from rankviz import __version__
 from rankviz.api import Api
-from rankviz.api.runs.stored import listed_run_json
+from rankviz.api.runs.runs import listed_run_json
 from rankviz.core.cells import csv_text
 from rankviz.core.runs.record import Sweep
 from rankviz.endpoints.gate import finite
 from rankviz.errors import UserError
-from rankviz.export.tables import Table, file_name, runs_table, write_table
+from rankviz.exports.tables import Table, file_name, runs_table, write_table
 from rankviz.figures import tradeoff_figure, tradeoff_info
 from rankviz.figures.style import Drawing
 from rankviz.figures.sweep_tradeoff import NONE_KNOWN

@@ -1,6 +1,7 @@
 """Defines widgets that Gradio lacks: HTML that a script of the page fills or that reports clicks, and hidden values."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -133,3 +134,10 @@ def box(label: str, value: int | None, *, min_width: int = 120, **more: Any) -> 
     """A box for a whole number. Without a minimum: Gradio would refuse the event without a word where the core says
     what to change."""
     return gr.Number(value, label=label, precision=0, step=1, min_width=min_width, interactive=True, **more)
+
+
+def pair(w: dict[str, Any], **makers: Callable[[], Any]) -> None:
+    """Put widgets of these names side by side."""
+    with gr.Row(elem_classes="rv-pair"):
+        for name, make in makers.items():
+            w[name] = make()

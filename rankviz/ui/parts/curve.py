@@ -1,7 +1,6 @@
 """Shows the held-out loss by rank of one sweep: a figure, what follows from it, and its verdict."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rankviz.api import Api
 from rankviz.core.forecast.decision import Decision
@@ -16,57 +15,35 @@ from rankviz.figures.rank_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, exact_span, rounded
-from rankviz.verdict import Answer, Shipped, Verdict, sentences, shipped, summary
+from rankviz.ui.wiring import View
+from rankviz.verdict import Answer, Verdict, sentences, shipped, summary
 
 EMPTY = "No verdict yet. A verdict needs finished runs."
 NOT_RECORDED = "The recording does not include this adapter."
 NOT_IMPORTED = "The files of this adapter are not on this machine."
 
 
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    chart: str = ""
-    summary: str = ""
-    """What to train next, what to ship now and how sure that is, in at most three sentences."""
-    details: str = ""
-    """All sentences, and the forecast by rank."""
-    verdict: Verdict | None = None
-    """Of several ranks that ran by themselves; None of a fast curve alone, which has nothing to compare."""
-    within: float
-    """What counts as equal, in nats or points."""
-    reading: Reading | None = None
-    """Of the best fast curve; None of a sweep without one."""
-    truncated: str = ""
-    """The best fast curve as a table; nothing where there is none."""
-    decision: Decision | None = None
-    """Of a sweep with finished runs at two ranks, by loss; None where another metric is shown."""
-    ship: Shipped | None = None
-    """What the summary says to ship; None where it says nothing of it, or where its files are not here."""
-    why_not: str = ""
-    """Why its runs cannot be compared here or now."""
-    is_busy: bool = False
-    """Whether that passes by itself: it is to be drawn again."""
-
-    @property
-    def words(self) -> str:
-        """The summary, and the details folded under it."""
-        return self.summary + (html.folded("Details", self.details) if self.details else "")
-
-
 def curve(
     api: Api, sweep: Sweep, tolerance: float | str | None = None, *, height: int = 320, metric: Metric = LOSS
-) -> Curve:
+) -> View:
     """As far as the sweep has got. tolerance: what counts as equal, as api.verdicts.of_sweep takes it. A fast curve is
-    read by its loss in every metric, with the usual tolerance where another metric is shown."""
+    read by its loss in every metric, with the usual tolerance where another metric is shown.
+
+    Returns `chart`; `summary`, what to train next, what to ship and how sure that is; `details`, all sentences and the
+    forecast; `verdict`, of several ranks that ran by themselves; `within`, what counts as equal, in nats or points;
+    `reading`, of the best fast curve, and `truncated`, the same as a table; `decision`, by loss; `ship`, what is to be
+    shipped and is here. Of runs that cannot be compared `why_not` says why, and `is_busy` whether that passes.
+    """
     try:
         return _judged(api, sweep, tolerance, height, metric)
     except LimitError as error:
-        notice = html.notice_html(str(error), kind="error")
-        is_busy = isinstance(error, BusyError)
-        return Curve(summary=notice, within=metric.tolerance, why_not=str(error), is_busy=is_busy)
+        shown = dict.fromkeys(("chart", "details", "truncated"), "") | {"why_not": str(error)}
+        shown |= dict.fromkeys(("verdict", "reading", "decision", "ship"))
+        shown |= {"within": metric.tolerance, "is_busy": isinstance(error, BusyError)}
+        return View(summary=html.notice_html(str(error), kind="error"), **shown)
 
 
-def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, metric: Metric) -> Curve:
+def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, metric: Metric) -> View:
     judged = api.verdicts.of_sweep(sweep.sweep_id, tolerance, metric.key)
     by_loss = judged if metric is LOSS else None
     reading = api.verdicts.fast_curve(sweep.sweep_id, tolerance if metric is LOSS else None, by_loss)
@@ -90,7 +67,7 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
         picked=score.pick if score else decision.train_rank if decision and not judged_by_seeds else None,
     )
     drawing = rank_curve_figure.drawing(info, height=height)
-    return Curve(
+    return View(
         chart=chart_value(drawing, info.rows, file="rank-curve", source=info.source),
         summary=_summary(
             sweep,
@@ -111,6 +88,8 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
         truncated=truncated_table(reading) if reading else "",
         decision=decision,
         ship=ship if here else None,
+        why_not="",
+        is_busy=False,
     )
 
 

@@ -1,6 +1,7 @@
 """Builds the left column (model, rank, training, data, GPU), and reads its widgets into a question."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -14,11 +15,11 @@ from rankviz.core.cost.setup import Gpu, TrainingData, TrainingSetup
 from rankviz.core.lora.config import MAX_RANK, LoraConfig
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES
+from rankviz.options import training_of
 from rankviz.ui.link import (
     CHOICES,
     DEFAULTS,
     NO_GPU,
-    MeasuredFile,
     alpha_of,
     file_in,
     file_text,
@@ -27,11 +28,13 @@ from rankviz.ui.link import (
     targets_of,
 )
 from rankviz.ui.parts import html
-from rankviz.ui.parts.controls import STOPS, box, busy_line, hidden, plain, rank_picker, slot
+from rankviz.ui.parts.controls import STOPS, box, busy_line, hidden, pair, plain, rank_picker, slot
 from rankviz.ui.wiring import View
 
 DATA = ("examples", "example_tokens", "longest_tokens", "epochs")
 """The number boxes of one's own data."""
+SETUP = ("framework", "precision", "optim", "batch", "accumulation", "max_length", "checkpointing", "loss_path")
+"""The rows of rankviz.options that are widgets of the training."""
 MORE = """
 <button type="button" class="rv-button rv-more" data-more aria-expanded="false">
 Use case, targets, GPU, your data</button>
@@ -57,11 +60,6 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
     `file_note`. In sight is what most people change, the rest is folded."""
     w: dict[str, Any] = {}
 
-    def pair(**boxes: Any) -> None:
-        with gr.Row(elem_classes="rv-pair"):
-            for name, make in boxes.items():
-                w[name] = make()
-
     def number(name: str, label: str, placeholder: str | None = None) -> Any:
         return lambda: box(label, DEFAULTS[name], placeholder=placeholder)
 
@@ -80,10 +78,12 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         plain('<h2 class="rv-hint">Your data</h2>')
         epochs = {"label": "Epochs", "step": 1, "min_width": 120, "placeholder": "1 if empty", "interactive": True}
         pair(
+            w,
             examples=number("examples", "Examples", "e.g. 5,000"),
             epochs=lambda: gr.Number(DEFAULTS["epochs"], **epochs),
         )
         pair(
+            w,
             example_tokens=number("example_tokens", "Tokens per example", "e.g. 400"),
             longest_tokens=number("longest_tokens", "Longest example", "e.g. 1,600"),
         )
@@ -95,12 +95,14 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
             w["modules"] = gr.CheckboxGroup([], label="Modules of this model (× copies)", elem_id="modules")
             rules = CHOICES["alpha_rule"]
             pair(
+                w,
                 alpha_rule=lambda: gr.Radio(rules, value=DEFAULTS["alpha_rule"], label="Alpha", scale=3, min_width=180),
                 alpha_fixed=lambda: gr.Number(
                     DEFAULTS["alpha_fixed"], label="Fixed alpha", visible=False, scale=1, min_width=70
                 ),
             )
             pair(
+                w,
                 use_rslora=lambda: gr.Checkbox(False, label="rsLoRA", min_width=100),
                 use_dora=lambda: gr.Checkbox(False, label="DoRA", min_width=100),
             )
@@ -123,17 +125,20 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
             towers = "Unsloth's text_only: vision and audio towers are not loaded"
             w["text_only"] = gr.Checkbox(False, label="Text model only", info=towers, visible=False)
             w["precision"] = dropdown("precision", "Base model precision")
-            pair(batch=number("batch", "Batch"), accumulation=number("accumulation", "Accumulation"))
+            pair(w, batch=number("batch", "Batch"), accumulation=number("accumulation", "Accumulation"))
             pair(
+                w,
                 max_length=number("max_length", "Max length (tokens)"),
                 optim=lambda: dropdown("optim", "Optimizer", min_width=120),
             )
             pair(
+                w,
                 checkpointing=lambda: dropdown("checkpointing", "Checkpointing", min_width=120),
                 loss_path=lambda: dropdown("loss_path", "Loss", min_width=120),
             )
             units_of = {"value": DEFAULTS["length_unit"], "label": "Unit", "min_width": 120}
             pair(
+                w,
                 length=number("length", "Training length", "Epochs of your data"),
                 length_unit=lambda: gr.Radio(CHOICES["length_unit"], **units_of),
             )
@@ -166,9 +171,7 @@ def measured(api: Api, *, file: str, epochs: float | None = None) -> View:
         longest_tokens=data.longest_tokens,
         epochs=epochs or 1,
         length=None,
-        measured_file=file_text(
-            MeasuredFile(data.form, data.longest_tokens, data.file_name, data.lengths, data.traits)
-        ),
+        measured_file=file_text(data),
         file_note=html.paragraphs(held.in_words),
     )
 
@@ -176,19 +179,18 @@ def measured(api: Api, *, file: str, epochs: float | None = None) -> View:
 def data_of(values: Mapping[str, Any]) -> TrainingData | None:
     """The data of the widgets; None where all are empty. Steps or tokens come before epochs. A measured file counts as
     long as there is a number of examples."""
-    with_file = values["measured_file"] and values["examples"] is not None
-    file = file_in(values["measured_file"]) if with_file else None
-    is_as_measured = file is not None and file.longest_tokens == values["longest_tokens"]
-    data = TrainingData(
+    file = TrainingData()
+    if values["measured_file"] and values["examples"] is not None:
+        file = file_in(values["measured_file"])
+    as_measured = file.file_name is not None and file.longest_tokens == values["longest_tokens"]
+    data = replace(
+        file,
         examples=values["examples"],
         mean_tokens=values["example_tokens"],
         longest_tokens=values["longest_tokens"],
         epochs=values["epochs"] if values["length"] is None else None,
-        form=file.form if file else None,
-        traits=file.traits if file else (),
-        file_name=file.name if file else None,
-        longest_is_upper=is_as_measured,
-        lengths=file.lengths if is_as_measured else (),
+        longest_is_upper=as_measured,
+        lengths=file.lengths if as_measured else (),
     )
     return None if data == TrainingData() else data
 
@@ -254,23 +256,13 @@ def ask(values: Mapping[str, Any]) -> Question:
     because the ranks to show are made from it.
     """
     prices = prices_of(values["prices"])
+    length = {"tokens" if values["length_unit"] == "tokens" else "steps": values["length"]}
     question = Question(
         model_id=(values["model"] or "").strip(),
         ranks=ranks_shown(rank_of(values)),
         lora=lora_of(values),
         alpha=alpha_of(values),
-        training=TrainingSetup(
-            framework=values["framework"],
-            precision=values["precision"],
-            optim=values["optim"],
-            per_device_train_batch_size=values["batch"],
-            gradient_accumulation_steps=values["accumulation"],
-            max_length=values["max_length"],
-            gradient_checkpointing=values["checkpointing"],
-            loss_path=values["loss_path"],
-            **{"tokens" if values["length_unit"] == "tokens" else "max_steps": values["length"]},
-            data=data_of(values),
-        ),
+        training=training_of({name: values[name] for name in SETUP} | length, data_of(values)),
         gpu=None if values["gpu"] in (None, NO_GPU) else values["gpu"],
         usd_per_hour=prices.get(values["gpu"]) if values["usd_per_hour"] is None else values["usd_per_hour"],
     )

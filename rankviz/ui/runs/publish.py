@@ -14,9 +14,9 @@ from rankviz.api import Api
 from rankviz.api.sinks import Sending
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import UserError
+from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
+from rankviz.publish.files import known_base
 from rankviz.shared.identity import login_is_on
-from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
-from rankviz.sinks.files import known_base
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.wiring import View, action, wire

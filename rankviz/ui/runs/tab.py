@@ -4,7 +4,7 @@ As Train, it reads the store and owns nothing; what is shown here survives reloa
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -19,7 +19,7 @@ from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy_line, editable, file_button, handed, hidden, pickable, plain, selection
 from rankviz.ui.runs import publish, view
 from rankviz.ui.runs.view import HEIGHT, USUAL, Choice
-from rankviz.ui.wiring import action, clicked, of_click, on_any, quiet, wire
+from rankviz.ui.wiring import View, action, clicked, of_click, on_any, quiet, wire
 
 SHOWING = "showing"
 SELECTION_LINE = "runs-too-many"
@@ -34,31 +34,11 @@ NOT_DRAWN = ("x", "unreadable_go", "export_selected", "delete_it", "keep", "canc
 """The widgets that view.runs_view leaves alone."""
 
 
-class Running(NamedTuple):
-    """What the rest of the page needs of this tab."""
-
-    sweep_id: gr.HTML
-    run_id: gr.HTML
-    open_id: gr.HTML
-    """The sweep whose runs are listed."""
-    metric: gr.Dropdown
-    judged_by: gr.HTML
-    """The metric that the tolerance belongs to."""
-    judged: Any
-    """The event after which metric and tolerance belong together."""
-    tolerance: gr.Textbox
-    details: gr.Accordion
-    showing: gr.HTML
-    """SHOWING while this is the open tab, else empty; then nothing is drawn. Set in the browser, so in the order of
-    clicks."""
-    draw: dict[str, Any]
-    chosen: list[Any]
-    """The events after which another sweep or run is open."""
-    train: gr.Button
-    """Leads to Train."""
-
-
-def build(api: Api) -> Running:
+def build(api: Api) -> View:
+    """Build the tab; returns what the rest of the page needs of it. `open_id` is the sweep whose runs are listed,
+    `judged_by` the metric that the tolerance belongs to, and after the event `judged` both belong together. `showing`
+    is SHOWING while this is the open tab, else nothing is drawn; it is set in the browser, in the order of clicks.
+    After each event of `chosen` another sweep or run is open."""
     w: dict[str, Any] = {}
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="runs-empty") as w["empty_box"]:
         plain(html.empty(view.NOTHING_OF_YOURS))
@@ -147,7 +127,7 @@ def build(api: Api) -> Running:
     brought = bring.upload(inputs=bring, outputs=[*choice], **action(partial(view.imported, api)))
     brought.then(**drawing)
 
-    return Running(
+    return View(
         sweep_id=sweep_id,
         run_id=run_id,
         open_id=open_id,

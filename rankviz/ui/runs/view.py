@@ -13,18 +13,18 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs.stored import listed_run_json
+from rankviz.api.runs.runs import listed_run_json
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.words import base_name, data_name, sweep_title
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, UserError, quoted
-from rankviz.export.tables import Table
-from rankviz.export.tables import runs_table as measured_table
+from rankviz.exports.tables import Table
+from rankviz.exports.tables import runs_table as measured_table
 from rankviz.figures import QUALITY_AXES
 from rankviz.ui.parts import charts, html, live, where
-from rankviz.ui.parts.curve import Curve, curve, verdict_chart
+from rankviz.ui.parts.curve import curve, verdict_chart
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, notice_html, rounded
 from rankviz.ui.runs import publish
 from rankviz.ui.wiring import View
@@ -440,7 +440,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
     )
 
 
-def curve_within(api: Api, sweep: Sweep, tolerance: str, metric: Metric = LOSS) -> tuple[Curve, str]:
+def curve_within(api: Api, sweep: Sweep, tolerance: str, metric: Metric = LOSS) -> tuple[View, str]:
     """The curve, and a notice as HTML if the tolerance is not one: then the default tolerance is used."""
     try:
         return curve(api, sweep, tolerance, height=HEIGHT, metric=metric), ""

@@ -27,7 +27,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.ui.explore.answer import goal_of
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, flags_of, targets_of
 from rankviz.ui.parts import html, question
-from rankviz.ui.parts.controls import STOPS, box, busy_line, plain
+from rankviz.ui.parts.controls import STOPS, box, busy_line, pair, plain
 from rankviz.ui.parts.question import expert_rank_picker, parts_picker
 from rankviz.ui.wiring import View
 
@@ -125,11 +125,6 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     """Build the column; widgets by the names of DEFAULTS, and what belongs to them. shared: where no folder is read."""
     w: dict[str, Any] = {"kept": gr.State(DEFAULTS["kept"])}
 
-    def pair(**makers: Callable[[], Any]) -> None:
-        with gr.Row(elem_classes="rv-pair"):
-            for name, make in makers.items():
-                w[name] = make()
-
     def text(label: str, value: str, **more: Any) -> Callable[[], Any]:
         return lambda: gr.Textbox(value, label=label, max_lines=1, min_width=100, **more)
 
@@ -159,6 +154,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     w["ranks"] = gr.CheckboxGroup(stops, value=DEFAULTS["ranks"], label=label, elem_id="train-ranks")
     hidden = {"placeholder": "2", "visible": False, "elem_id": "train-independent"}
     pair(
+        w,
         other_ranks=text("Other ranks", "", placeholder="24, 512"),
         independent=text("Independent runs at", "", **hidden),
     )
@@ -167,11 +163,13 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     rules = [("Fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")]
     looks = {"value": DEFAULTS["alpha_rule"], "scale": 3, "min_width": 180, "elem_id": "train-alpha"}
     pair(
+        w,
         alpha_rule=lambda: gr.Radio(rules, label="Alpha", **looks),
         alpha_fixed=lambda: gr.Number(DEFAULTS["alpha_fixed"], label="Fixed alpha", scale=1, min_width=70),
     )
     problem("alpha")
     pair(
+        w,
         learning_rates=text("Learning rates", DEFAULTS["learning_rates"]),
         seeds=number("seeds", "Seeds", visible=False),
         max_steps=number("max_steps", "Steps per run", elem_id="train-steps"),
@@ -182,12 +180,16 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
         choice("preset", "Target modules", CHOICES["preset"])
         w["names"] = gr.Textbox("", label="Other module names", placeholder="q_proj, v_proj", max_lines=1)
         pair(
+            w,
             use_rslora=lambda: gr.Checkbox(False, label="rsLoRA", min_width=100),
             use_dora=lambda: gr.Checkbox(False, label="DoRA", min_width=100),
         )
-        pair(batch=number("batch", "Batch"), accumulation=number("accumulation", "Accumulation"))
-        pair(max_length=number("max_length", "Max length (tokens)"), held_out=number("held_out", "Held-out examples"))
+        pair(w, batch=number("batch", "Batch"), accumulation=number("accumulation", "Accumulation"))
         pair(
+            w, max_length=number("max_length", "Max length (tokens)"), held_out=number("held_out", "Held-out examples")
+        )
+        pair(
+            w,
             shown_answers=number("shown_answers", "Answers to show (0: off)"),
             exact_match=number("exact_match", "Exact match on (0: off)"),
         )

@@ -206,7 +206,7 @@ def _drawn(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
         resume=resume_button(api, sweep),
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
         curve=drawn.chart if drawn else "",
-        words=drawn.words if drawn else "",
+        words=_words(drawn) if drawn else "",
         answers=answers_html(sweep),
         adapters=adapters_html(api, sweep) if where.may_change(api, sweep) else "",
         runs_fold=gr.Accordion(visible=True),
@@ -219,6 +219,11 @@ def _drawn(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
     if not (may_resume(api, sweep) and seen.startswith(sweep.sweep_id)):
         shown.again_box = gr.Column(visible=False)
     return shown
+
+
+def _words(drawn: View) -> str:
+    """The summary, and the details folded under it."""
+    return drawn.summary + (html.folded("Details", drawn.details) if drawn.details else "")
 
 
 def empty_html(api: Api) -> str:

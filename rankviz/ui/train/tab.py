@@ -1,8 +1,8 @@
 """The Train tab starts a sweep, shows its expected memory and time, and its progress, on every tab in one line."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -68,29 +68,11 @@ def now(api: Api) -> View:
     return View(line=shown.badge_html(api, unfinished), timer=timer)
 
 
-class Training(NamedTuple):
-    """What the rest of the page needs of this tab."""
-
-    sweep_id: gr.State
-    """None until the page is restored from its address; then empty where no sweep is shown."""
-    seen: gr.HTML
-    draw: dict[str, Any]
-    """The event that draws the shown sweep."""
-    opened: tuple[dict[str, Any], ...]
-    """The events that show the rest, for when the tab is opened."""
-    fill: dict[str, Any]
-    """The event that puts the shown sweep's own settings into the form."""
-    form: dict[str, Any]
-    """The widgets that `fill_from` sets."""
-    fill_from: Callable[[Mapping[str, Any], str], dict[Any, Any]]
-    """Updates of `form` from values of form.DEFAULTS and a note on what was replaced."""
-    engine: gr.Radio
-    started: Any
-    results: gr.HTML
-    curve: gr.HTML
-
-
-def build(api: Api) -> Training:
+def build(api: Api) -> View:
+    """Build the tab; returns what the rest of the page needs of it. `sweep_id` is None until the page is restored from
+    its address, then empty where no sweep is shown; `draw` draws it, `fill` puts its settings into the form, and the
+    events `opened` show the rest when the tab is opened. `fill_from` makes updates of `form` from values of
+    form.DEFAULTS and a note on what was replaced."""
     samples = [(sample.title, sample.id) for sample in api.runs.samples()]
     w: dict[str, Any] = {}
     with gr.Row(elem_classes="rv-split"):
@@ -189,7 +171,7 @@ def build(api: Api) -> Training:
         there = {} if api.runs.sweep(sweep).recorded else where.of_sweep(api, sweep)
         return fill_from(values) | put(there, terms)
 
-    return Training(
+    return View(
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
@@ -242,7 +224,7 @@ def _changes(widgets: Mapping[str, Any]) -> list[Any]:
 
 
 def measuring(
-    api: Api, training: Training, question: Mapping[str, Any], tabs: gr.Tabs, mode: str = "quick"
+    api: Api, training: View, question: Mapping[str, Any], tabs: gr.Tabs, mode: str = "quick"
 ) -> dict[str, Any]:
     """The event of one of Explore's buttons: the form filled with Explore's question, on Train, with no sweep shown.
     Where this machine is to train and cannot train the model, with the embedded one."""

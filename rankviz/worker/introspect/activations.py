@@ -123,7 +123,7 @@ class LiveBytes(TorchDispatchMode):
         return result
 
     def ignore(self, tensors) -> None:
-        """Weights that were there before."""
+        """Leave out weights that were there before."""
         self._known |= {tensor.untyped_storage()._cdata for tensor in tensors}
 
     def _follow(self, storage: torch.UntypedStorage) -> None:
@@ -150,8 +150,8 @@ UNMASKED = "fused_without_mask"
 def block_activations(
     config: Mapping[str, Any], model: ModelSpec, *, seconds: float = math.inf
 ) -> list[dict[str, Any]]:
-    """Rows of ModelSpec.activation_bytes_per_token as JSON; none where the model can't be run without data, or where
-    that takes more than `seconds`."""
+    """Return rows of ModelSpec.activation_bytes_per_token as JSON; none where the model can't be run without data, or
+    where that takes more than `seconds`."""
     AttentionInterface.register(UNMASKED, sdpa_attention_forward)
     paths = Counter(layer.path.split(".{}")[0] for layer in model.layers if layer.blocks and layer.part != "vision")
     pattern = periods(model)
@@ -195,7 +195,7 @@ class _CutModel:
         self._autocast, self._end = autocast, end
 
     def bytes_per_token(self, pattern: Periods) -> list[ActivationBytes]:
-        """Of each block."""
+        """Return the bytes a token of each block."""
         kept, own, inputs = self._per_token(self._saved)
         # Gradients of the second period are the first one's.
         shown = min(len(kept), pattern.prefix + pattern.period)

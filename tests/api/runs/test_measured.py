@@ -99,34 +99,6 @@ def test_three_runs_too_short_to_tell_their_pace_from_their_first_step_do_not_mo
     assert announced.sentences[0].endswith("from the formulas alone.")
 
 
-def test_ones_own_file_is_known_again_by_its_rows(api, tmp_path):
-    mine = tmp_path / "mine.jsonl"
-    mine.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
-    finish(api, 1000.0, data=str(api.workspace.store.keep(mine)))
-
-    assert "from 1 finished run here." in expected(api, data=str(mine)).sentences[0]
-    mine.write_text('{"prompt": "a", "completion": "bb"}\n' * 3)
-    assert "with other data" in expected(api, data=str(mine)).sentences[0]
-
-
-def test_another_machine_says_nothing(api):
-    finish(api, 1000.0, environment={**HERE, "device_name": "another CPU"})
-    finish(api, 2000.0, environment={**HERE, "versions": {"torch": "1.0"}})
-
-    assert () == expected(api).ranks[16].timed_by
-
-
-def test_another_base_says_less_and_the_announcement_names_it(api):
-    for second in (1, 2, 3):
-        finish(api, 1000.0 * second)
-
-    same, other = expected(api), expected(api, base="HuggingFaceTB/SmolLM2-360M")
-
-    assert "with another base model" in other.sentences[0]
-    assert other.time.training.high / other.time.training.low > same.time.training.high / same.time.training.low
-    assert other.time.training.expected > same.time.training.expected
-
-
 def test_the_estimate_beside_a_run_rests_on_what_had_ended_before_it_began(api):
     first, second = finish(api, 1000.0), finish(api, 2000.0)
 
@@ -164,12 +136,6 @@ def test_runs_that_other_programs_slowed_announce_what_the_machine_takes_without
     assert "4.0 times as long" in quiet.busy_in_words
 
 
-def test_a_run_of_another_machine_has_left_nothing_in_this_ones_load(api):
-    finish(api, 1000.0, environment={**CPU, "device_name": "another CPU"})
-
-    assert 2.0 - UNSURE == pytest.approx(paces_now(api, 2.0, at=1000.0).others.threads)
-
-
 @pytest.mark.skipif(machine.here()["device"] != "cpu" or machine.load_average() is None, reason="a load does not count")
 def test_the_announcement_says_how_busy_this_machine_is_now(api):
     announced = expected(api)
@@ -180,19 +146,6 @@ def test_the_announcement_says_how_busy_this_machine_is_now(api):
         "The machine is busy now: other programs take about 80 % of its processors, so this may take longer than "
         "estimated."
     ) in busy.sentences
-
-
-def test_an_estimate_for_the_gpu_of_this_machine_would_rest_on_them_too(api):
-    run = finish(api, 1000.0)
-    model = api.models.get("embedded")
-    training = run.request.training.without_auto(api.workspace.here())
-
-    measured = api.measured.of_question(model, run.request.lora, training, machine.here())
-
-    assert measured.memory is None
-    assert [run.run_id] == measured.as_json()["run_ids"]
-    assert "Time is estimated from 1 finished run here with other data or another batch" in measured.sentence
-    assert api.measured.of_question(model, run.request.lora, replace(training, precision="bf16"), machine.here())
 
 
 def test_on_a_shared_page_imported_runs_say_nothing_of_this_machine_and_everybodys_own_do(tmp_path):

@@ -26,13 +26,6 @@ def quick(api, **losses):
     return sweep_id
 
 
-def test_a_quick_look_with_other_than_two_ranks_queues_nothing(api):
-    with pytest.raises(InvalidSettingError, match="trains two ranks"):
-        api.runs.quick(questions.sweep(), ranks=(4, 16, 64))
-
-    assert [] == list(api.runs.sweeps())
-
-
 def test_one_finished_run_decides_nothing_and_two_do(api):
     assert api.decisions.of(quick(api)) is None
     assert api.decisions.of(quick(api, r4=2.0)) is None
@@ -42,14 +35,6 @@ def test_one_finished_run_decides_nothing_and_two_do(api):
 
     assert [2.0, 1.9] == [rank.measured for rank in decision.forecast.ranks if rank.measured]
     assert (4, 64) == (decision.forecast.ranks[0].r, decision.forecast.ranks[-1].r)  # nothing outside of the runs
-
-
-def test_the_tolerance_decides_what_is_enough(api):
-    sweep_id = quick(api, r4=2.0, r64=1.5)
-
-    ranks = [api.decisions.of(sweep_id, tolerance).enough.r for tolerance in (0.01, "100%")]
-
-    assert ranks[0] > 4 == ranks[1]
 
 
 def test_recorded_sweeps_have_one_answer_for_verdict_and_training(api):
@@ -65,15 +50,6 @@ def test_recorded_sweeps_have_one_answer_for_verdict_and_training(api):
                 compared.append(sweep.sweep_id)
                 assert rank.median == pytest.approx(means[rank.r])
     assert {sweep.sweep_id for sweep in api.runs.recorded()} == set(compared)
-
-
-def test_a_forecast_between_runs_does_not_need_their_base_model(api, tmp_path):
-    sweep_id = api.workspace.store.create(questions.sweep(base=str(tmp_path / "gone"), ranks=(4, 64), max_steps=2))
-    for run in api.workspace.store.sweep(sweep_id).runs:
-        for event in finished_events(run.request, 2.0):
-            api.workspace.store.append(run.run_id, event)
-
-    assert [4, 8, 16, 32, 64] == [rank.r for rank in api.decisions.of(sweep_id).forecast.ranks]
 
 
 def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats_of_every_rank(api):

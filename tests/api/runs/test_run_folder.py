@@ -1,7 +1,7 @@
 """Where a run and its adapter lie, for those who may know."""
 
 from rankviz.api import Api
-from rankviz.api.runs.stored import run_json
+from rankviz.api.runs.runs import run_json
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import finished
 from tests.support.web.visitors import ANN
@@ -29,10 +29,3 @@ def test_a_shared_page_shows_no_path_of_its_machine(tmp_path):
 
     assert (None, None) == (summary.folder, summary.adapter_folder)
     assert str(tmp_path) not in str(run_json(summary))
-
-
-def test_a_recorded_run_has_no_folder_of_ones_own(tmp_path):
-    api = Api(home=tmp_path)
-    recorded = api.runs.recorded()[0].runs[0]
-
-    assert api.runs.summary(recorded.run_id).folder is None

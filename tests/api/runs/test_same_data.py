@@ -74,30 +74,6 @@ def test_a_file_by_its_whole_path_is_compared_too(api, imported, tmp_path):
         added(api, sweep_id)
 
 
-def test_where_no_run_has_read_the_data_a_file_of_that_name_is_not_taken(api, imported, tmp_path):
-    (tmp_path / "here" / "mine.jsonl").write_text(ROWS)
-    sweep_id = imported(ended=False)
-
-    with pytest.raises(BadDataError, match=GONE):
-        added(api, sweep_id)
-    with pytest.raises(BadDataError, match=GONE):
-        api.runs.resume(sweep_id)
-
-
-@pytest.mark.parametrize("fingerprint", ["../../here", "", "0" * 16])
-def test_a_fingerprint_is_no_path(api, imported, tmp_path, fingerprint):
-    (tmp_path / "here" / "mine.jsonl").write_text(ROWS)
-
-    with pytest.raises(BadDataError, match=GONE):
-        added(api, imported(fingerprint=fingerprint))
-
-
-def test_a_sample_is_taken_by_its_name(api, imported):
-    sample = questions.sweep().data
-
-    assert sample == added(api, imported(sample, fingerprint="0" * 16))
-
-
 def test_an_added_run_keeps_its_own_copy_of_the_data(api, imported, tmp_path):
     file = tmp_path / "here" / "mine.jsonl"
     file.write_text(ROWS)
@@ -174,14 +150,3 @@ def test_what_somebody_gave_before_they_logged_in_or_since_is_their_own(tmp_path
         assert 1 == len(api.runs.resume(sweep_id))
 
     assert ROWS == named(api, sweep_id).read_text()
-
-
-def test_a_sweep_of_this_machine_that_never_began_is_resumed_with_its_copy(api, tmp_path):
-    (tmp_path / "mine.jsonl").write_text(ROWS)
-    store = api.workspace.store
-    sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2), data=tmp_path / "mine.jsonl")
-    for run_id in store.run_ids(sweep_id):
-        store.append(run_id, RunCancelled(time=1.0))
-
-    api.runs.check_runs(api.runs.resumed_requests(sweep_id))
-    assert store.sweep(sweep_id).runs[0].request.data == added(api, sweep_id)

@@ -3,7 +3,6 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import RunNotFoundError
 from rankviz.paths import ASSETS
 from tests.support.processes.opened_files import opened_files
 from tests.support.runs.finished_runs import finished
@@ -44,15 +43,3 @@ def test_one_sweep_is_found_without_reading_the_journals_of_others_or_of_those_t
 
     assert {run.run_id for run in runs} == {path.split("/")[0] for path in opened if path.endswith("events.jsonl")}
     assert [] == shipped
-
-
-def test_those_that_ship_are_known_by_their_names(folder):
-    api = Api(home=folder, shared=False)
-
-    for sweep in api.runs.recorded():
-        assert api.runs.is_sweep(sweep.sweep_id)
-        assert sweep is api.runs.sweep(sweep.sweep_id)
-        assert not api.runs.is_sweep(sweep.runs[0].run_id)
-    for name in ("nothing", ASSETS.name, api.runs.recorded()[0].sweep_id[:-1]):
-        with pytest.raises(RunNotFoundError):
-            api.runs.is_sweep(name)

@@ -16,7 +16,6 @@ from rankviz.settings import SHARED_LIMITS
 from rankviz.store.ownership import Destination, Ownership, write_ownership
 from rankviz.visitor import acting_as
 from tests.api.runs.test_measured import finish
-from tests.api.test_engines import A_CPU, completed
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
 from tests.support.web.visitors import ADMIN, ANN, BEN
@@ -89,39 +88,6 @@ def test_who_pays_for_the_machine_and_who_owns_the_page_take_what_they_like(page
     assert not HfJobs.is_limited
 
 
-def test_where_no_time_is_known_nothing_is_refused(page):
-    api, there = page
-    asked = questions.sweep(ranks=(4,), **FOR_MONTHS)
-
-    assert api.engines.check(asked, "elsewhere").expected is None
-    there.seen = Nodes(has_gpu=True)
-    assert api.engines.check(asked, "elsewhere").expected.time is None
-
-    completed(api, "elsewhere", A_CPU)
-    there.seen = Nodes()
-    with pytest.raises(LimitError, match="per run"):
-        api.engines.check(asked, "elsewhere")
-
-
-def test_other_programs_refuse_nothing_since_they_may_end(tmp_path, monkeypatch):
-    """Neither those that run now, nor those that made the last runs slow."""
-    monkeypatch.setenv("RANKVIZ_MAX_RUN_MINUTES", "20")
-    api = Api(home=tmp_path, shared=False)
-
-    def finished(slowed, ended_at):
-        for days in (3, 2, 1):
-            finish(api, ended_at - days, step=60.0, slowed=slowed)
-
-    finished(50, time.time() - 86_400)
-    assert api.engines.check(questions.sweep(ranks=(4,))).expected.seconds.high > 0
-    monkeypatch.setattr("rankviz.machine.load_average", lambda: 2000.0)
-    assert api.engines.check(questions.sweep(ranks=(4,))).expected.seconds.low > 20 * 60
-
-    finished(1, time.time())
-    with pytest.raises(LimitError, match="per run"):
-        api.engines.check(questions.sweep(ranks=(4,)))
-
-
 def three_runs(api, visitor, *, step=600.0, **settings):
     """Finished runs of this visitor, made here, whose steps took so many seconds."""
     store = api.workspace.store
@@ -162,17 +128,6 @@ def test_what_ones_own_like_runs_took_is_refused_and_what_unlike_ones_took_is_no
     assert api.engines.check(asked).expected.too_long
     with pytest.raises(LimitError, match="per run"):
         api.engines.check(replace(asked, data=data))
-
-
-def test_what_the_formulas_alone_would_refuse_is_not_where_others_were_faster(page):
-    api, _ = page
-    asked = questions.sweep(ranks=(4,), max_steps=200, gradient_accumulation_steps=256)
-    with pytest.raises(LimitError, match="per run"):
-        api.engines.check(asked)
-
-    three_runs(api, BEN, step=0.01, max_steps=6)
-
-    assert api.engines.check(asked)
 
 
 def fast(ranks):

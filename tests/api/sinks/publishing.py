@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from rankviz.sinks import DATASET, Destination, Token
+from rankviz.publish import DATASET, Destination, Token
 from rankviz.visitor import acting_as
 from tests.support.engines.hub_stand_in import TOKEN
 from tests.support.web.visitors import ANN

@@ -5,19 +5,16 @@ import json
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.errors import (
     InvalidSettingError,
-    LimitError,
     NotYoursError,
     PublishError,
     RunNotFoundError,
 )
-from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination
+from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination
 from rankviz.visitor import HOST, acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, publish
 from tests.support.engines.hub_stand_in import TOKEN
-from tests.support.limits import limit
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.published import FOLDER_OF_THE_BASE, trained
 from tests.support.web.visitors import ADMIN, ANN, BEN
@@ -77,17 +74,6 @@ def test_publishing_again_updates_the_repository_and_leaves_out_files_that_are_n
     assert 2 == len(repository.commits)
     assert "old.csv" not in repository.files
     assert b"mine" == repository.files["notes.txt"]
-
-
-def test_a_repository_of_other_runs_or_of_no_runs_is_not_written_into(api, hub, sweep):
-    publish(api, sweep.runs[0].run_id)
-    with pytest.raises(PublishError, match="was made by RankViz of other runs, so it stays as it is: choose another"):
-        publish(api, sweep.sweep_id)
-
-    hub.repositories["datasets/alice/ranks"].files = {"data.csv": b"1"}
-    with pytest.raises(PublishError, match="was not made by RankViz"):
-        publish(api, sweep.sweep_id)
-    assert {"data.csv": b"1"} == hub.repositories["datasets/alice/ranks"].files
 
 
 def test_a_refusal_of_the_hub_is_one_sentence_without_the_token(api, hub, sweep):
@@ -154,17 +140,3 @@ def test_weights_outside_the_runs_folder_are_not_published(api, hub, sweep, tmp_
 def test_names_that_cannot_be_are_refused(place, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
         Destination(**place).validate()
-
-
-def test_so_many_are_published_at_once_and_the_limit_is_named(api, hub, sweep, monkeypatch):
-    limit(monkeypatch, sends=1)
-    limit(monkeypatch, send_seconds=1)
-    api = Api(home=api.workspace.home, shared=True)
-
-    with (
-        acting_as(BEN),
-        api.workspace.senders.turn(),
-        pytest.raises(LimitError, match="This server publishes at most 1 runs or sweeps at once, and is busy"),
-    ):
-        publish(api, sweep.sweep_id)
-    assert [] == hub.asked

@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError, PublishError
-from rankviz.sinks import Token
+from rankviz.publish import Token
 from rankviz.visitor import acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, SERVERS, everything_below, processes, publish, wait_until
 from tests.support.engines.hub_stand_in import TOKEN

@@ -1,11 +1,9 @@
 """What a visitor made under the cookie of their browser is wholly theirs once they have logged in, also for limits."""
 
-import shutil
-
 import pytest
 
 from rankviz.core.runs.events import RunCancelled
-from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.errors import InvalidSettingError
 from rankviz.store import export_runs
 from rankviz.visitor import Visitor, acting_as
 from tests.api.test_studies import experiments
@@ -75,28 +73,3 @@ def test_result_files_are_listed_read_and_removed(shared, uploaded):
         assert [] == list(api.studies.added())
     with acting_as(CARL):
         assert {"b"} == experiments(api)
-
-
-def test_the_places_in_the_queue_are_of_both(shared):
-    api = shared()
-    with acting_as(COOKIE):
-        api.runs.start(questions.sweep(**SMALL))
-    with acting_as(ALICE):
-        api.runs.start(questions.sweep(**SMALL))
-        with pytest.raises(LimitError, match=r"per visitor \(you have 2\)"):
-            api.runs.start(questions.sweep(**SMALL))
-    with acting_as(CARL):
-        api.runs.start(questions.sweep(**SMALL))
-
-
-def test_a_zip_that_was_imported_before_is_a_copy(shared, exported):
-    api = shared()
-    zipped = exported(api)
-    again = zipped.with_name("again.zip")
-    shutil.copy(zipped, again)
-    api.workspace.temp.own(again, COOKIE.id)
-
-    with acting_as(COOKIE):
-        (run_id,) = api.runs.import_(zipped)
-    with acting_as(ALICE), pytest.raises(InvalidSettingError, match=f"{run_id!r} is here already"):
-        api.runs.import_(again)

@@ -49,19 +49,6 @@ def test_bases_that_nobody_waits_for_make_room_and_those_of_queued_runs_stay(pag
     assert ["HuggingFaceTB/SmolLM2-360M", "someone/old"] == repositories(hub)
 
 
-def test_bases_go_neither_for_what_is_refused_nor_for_what_is_yet_to_be_saved(page, tmp_path):
-    api, hub = page(disk_mb=8, runs_in_total=1, first_sweeps=0), tmp_path / "home" / "hub"
-    put(hub, "someone/old", 6 * MB, age=2 * HOUR)
-
-    with acting_as(ANN):
-        for too_much in (questions.sweep(ranks=(16,), max_steps=2), questions.sweep(ranks=(1, 2), max_steps=2)):
-            with pytest.raises(LimitError):
-                api.runs.start(too_much)
-        api.runs.start(questions.sweep(ranks=(4,), max_steps=2))
-
-    assert ["someone/old"] == repositories(hub)
-
-
 @pytest.mark.parametrize(
     ("base", "loaded"),
     (

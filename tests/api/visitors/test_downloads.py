@@ -8,7 +8,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import LimitError
 from rankviz.paths import bytes_in
-from rankviz.visitor import Visitor, acting_as
+from rankviz.shared.quota import Held
+from rankviz.visitor import acting_as
 from tests.support.limits import limit
 from tests.support.web.visitors import ANN, BEN
 
@@ -41,25 +42,13 @@ def test_downloads_have_as_much_room_as_a_visitors_files(shared):
     assert last.exists()
 
 
-def test_visitors_without_number_fill_the_server_with_no_download(shared):
-    """As one is who clears the cookies: an upload has room all the same."""
-    api = shared(temp_mb=1)
-    ids = [Visitor(f"ann-{number}") for number in range(12)]
-
-    last = [download(api, each, 200_000) for each in ids][-1]
-
-    assert MB >= bytes_in(api.workspace.temp.page)
-    assert last.exists()
-    api.workspace.room.hold_upload(BEN, 900_000, files=1)
-
-
 @pytest.mark.parametrize("limit", ["uploads_per_visitor", "files_mb_per_visitor"])
 def test_an_upload_that_is_refused_takes_nobodys_download(shared, limit):
     bens = download(shared(temp_mb=1), BEN, 400_000)
     api = shared(temp_mb=1, **{limit: 0})
 
     with pytest.raises(LimitError, match="of a visitor"):
-        api.workspace.room.hold_upload(ANN, 900_000, files=1)
+        api.workspace.room.hold(Held(ANN, is_upload=True), 900_000, files=1)
 
     assert bens.exists()
 
@@ -86,14 +75,3 @@ def test_one_that_is_being_written_is_removed_by_none_that_comes_meanwhile(share
         go_on.set()
 
         assert b"xy" == waiting.result().read_bytes()
-
-
-def test_the_same_sweep_exported_again_and_again_is_there_a_few_times(shared):
-    api = shared()
-    shipped = api.runs.recorded()[0].sweep_id
-    with acting_as(ANN):
-        (size,) = {api.runs.zip_of([shipped]).stat().st_size for _ in range(3)}
-        for _ in range(5):
-            api.runs.zip_of([shipped])
-
-    assert 4 * size == bytes_in(api.workspace.temp.page)

@@ -1,12 +1,8 @@
 """Runs of visitors that go some days after their end."""
 
 import os
-import threading
 import time
 
-import pytest
-
-from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled
 from rankviz.shared import retention
 from rankviz.shared.retention import DAY, Retention
@@ -14,9 +10,8 @@ from rankviz.store import RunStore
 from rankviz.visitor import HOST, acting_as, home_of
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
-from tests.support.runs.probes import request as probe_request
 from tests.support.web.kept import aged
-from tests.support.web.visitors import ADMIN, ANN, BEN
+from tests.support.web.visitors import ADMIN, ANN
 
 
 def sweep_of(api, visitor, days):
@@ -38,16 +33,6 @@ def test_what_a_visitor_and_the_admin_have_goes_after_some_days_and_the_hosts_ow
 
     assert {young, hosts} == here(api)
     assert not any(name.startswith(tuple(old)) for name in os.listdir(api.workspace.store.runs_dir))
-
-
-def test_probes_go_too(api):
-    api.workspace.store.create_probe(probe_request("probe-1"), "{}", ANN.id)
-    api.workspace.store.append("probe-1", RunCancelled(time=1.0))
-    aged(api, "probe-1", 31 * DAY)
-
-    Retention(api.workspace).remove(time.time())
-
-    assert set() == here(api)
 
 
 def test_result_files_of_visitors_and_remembered_models_go_too_and_the_hosts_files_stay(api):
@@ -86,18 +71,6 @@ def test_what_waits_or_runs_stays_however_old_it_is(api):
     assert 2 == len(api.workspace.store.run_ids(sweep_id))
 
 
-@pytest.mark.parametrize(("shared", "days"), [(True, ""), (False, None)])
-def test_where_days_are_no_limit_nothing_goes(tmp_path, monkeypatch, shared, days):
-    if days is not None:
-        monkeypatch.setenv("RANKVIZ_MAX_DAYS_KEPT", days)
-    api = Api(home=tmp_path / "home", shared=shared)
-    sweep_id = sweep_of(api, ANN, 3000)
-
-    Retention(api.workspace).remove(time.time())
-
-    assert {sweep_id} == here(api)
-
-
 def test_a_clock_that_jumps_ahead_removes_nothing(api, monkeypatch):
     sweep_id = sweep_of(api, ANN, 1)
     expires = Retention(api.workspace)
@@ -109,24 +82,3 @@ def test_a_clock_that_jumps_ahead_removes_nothing(api, monkeypatch):
 
     monkeypatch.setattr(retention.time, "time", lambda: true_time() - 5000 * DAY)
     assert true_time() - 4999 * DAY > expires.clock.now()
-
-
-def test_two_apps_on_one_folder_remove_at_once(api):
-    for _ in range(4):
-        sweep_of(api, ANN, 31)
-    young, errors = sweep_of(api, BEN, 1), []
-
-    def clean():
-        try:
-            Retention(Api(home=api.workspace.home, shared=True).workspace).remove(time.time())
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=clean) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert [] == errors
-    assert {young} == here(api)

@@ -1,7 +1,6 @@
 """What a visitor's export has of the server: no more than the visitor reads on the page."""
 
 import zipfile
-from pathlib import Path
 
 import pytest
 
@@ -68,21 +67,6 @@ def test_a_visitors_export_has_the_names_of_files_without_their_places(tmp_path)
     there = RunStore(tmp_path / "there")
     import_runs(there, zipped)
     assert ("config.json", "mine.jsonl") == (there.get(run_id).request.base, there.get(run_id).request.data)
-
-
-def test_an_export_of_ones_own_machine_finds_its_data_there_again(tmp_path):
-    api = Api(home=tmp_path / "home")
-    store, rows = api.workspace.store, tmp_path / "mine.jsonl"
-    rows.write_text("{}")
-    sweep_id = store.create(questions.sweep(ranks=(4,)), data=rows)
-    store.create(questions.sweep(ranks=(4,)), data=rows)
-    (run_id,) = store.run_ids(sweep_id)
-    store.append(run_id, RunCancelled(time=1.0))
-    zipped = api.runs.export([sweep_id], tmp_path / "mine.zip")
-    api.runs.delete(sweep_id)
-
-    assert [run_id] == api.runs.import_(zipped)
-    assert Path(store.get(run_id).request.data).read_text() == "{}"
 
 
 def test_the_export_of_the_owner_of_the_server_has_everything(failed, tmp_path):

@@ -2,26 +2,11 @@
 
 import pytest
 
-from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.errors import InvalidSettingError
 from rankviz.store import export_runs
 from rankviz.visitor import acting_as
 from tests.api.visitors.owned import sweep_of
 from tests.support.web.visitors import ANN, BEN
-
-
-def test_an_imported_run_belongs_to_who_imports_it(api, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    sweep_id = sweep_of(api, BEN)
-    with acting_as(BEN):
-        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
-        api.runs.delete(sweep_id)
-    api.workspace.temp.own(exported, ANN.id)
-
-    with acting_as(ANN):
-        (run_id,) = api.runs.import_(exported)
-        assert [run_id] == [run.run_id for sweep in api.runs.sweeps() for run in sweep.runs]
-    with acting_as(BEN), pytest.raises(RunNotFoundError):
-        api.runs.get(run_id)
 
 
 def test_a_zip_that_another_exported_is_imported_under_new_names_whether_theirs_are_here_or_not(
@@ -58,15 +43,3 @@ def test_an_imported_run_names_its_data_without_the_place_of_another(api, tmp_pa
         (run_id,) = api.runs.import_(exported)
 
     assert "mine.jsonl" == api.workspace.store.get(run_id).request.data
-
-
-def test_an_export_of_ones_own_is_refused_as_a_copy(api, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    sweep_id = sweep_of(api, ANN)
-    with acting_as(ANN):
-        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
-        api.workspace.temp.own(exported, ANN.id)
-        with pytest.raises(InvalidSettingError, match="is here already; nothing was imported"):
-            api.runs.import_(exported)
-
-        assert [sweep_id] == [sweep.sweep_id for sweep in api.runs.sweeps()]

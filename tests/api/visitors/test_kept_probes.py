@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.core.runs.events import ProbeCompleted, RunCancelled
 from rankviz.errors import LimitError
-from rankviz.visitor import HOST, acting_as
+from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.runs.probes import SMOL
 from tests.support.runs.probes import request as probe_request
@@ -62,30 +62,6 @@ def test_ended_probes_make_room_for_whatever_a_visitor_wants_next(shared, tmp_pa
     assert {kept, second} <= sweeps_here(api)
     assert first not in sweeps_here(api)
     assert 3 == len(api.workspace.store.records())
-
-
-def test_probes_of_the_host_stay(shared):
-    api = shared(runs_kept=1)
-    hosts = completed(api, HOST, "1")
-
-    with acting_as(HOST), pytest.raises(LimitError, match="at most 1 runs per visitor"):
-        api.runs.start(ONE)
-
-    assert {hosts} == sweeps_here(api)
-
-
-def test_what_adds_no_run_needs_no_room(shared):
-    """Such as a resume by who has more than the limit, since a login joined what two visitors had."""
-    api = shared(runs_kept=1)
-    store = api.workspace.store
-    mine = [store.create(TWO, ANN.id), completed(api, ANN, "1")]
-    for run_id in store.run_ids(mine[0]):
-        store.append(run_id, RunCancelled(time=1.0))
-
-    with acting_as(ANN):
-        assert 2 == len(api.runs.resume(mine[0]))
-
-    assert {*mine} == sweeps_here(api)
 
 
 def test_a_probe_that_has_not_ended_stays_and_is_named_where_it_takes_the_place(shared):

@@ -8,7 +8,7 @@ import pytest
 from rankviz import children
 from rankviz.api import Api
 from rankviz.core.runs.request import SweepRequest
-from rankviz.sinks import Token
+from rankviz.publish import Token
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.api.sinks.publishing import PLACE, everything_below
 from tests.api.test_studies import uploaded

@@ -6,7 +6,6 @@ import pytest
 
 from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import InvalidSettingError, LimitError
-from rankviz.store.runs import IMPORTED
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.web.kept import aged, ended, imported, kept_data, sweeps_here, upload_of
@@ -28,19 +27,6 @@ def test_where_all_visitors_have_too_many_the_oldest_imported_sweep_makes_room_w
     assert {newer, trained, mine} == sweeps_here(api)
 
 
-def test_what_was_trained_here_stays_beside_what_was_not(shared):
-    api = shared(runs_in_total=3)
-    store = api.workspace.store
-    sweep_id = ended(store, BEN.id, 4, 8, 16)
-    first, second, third = store.run_ids(sweep_id)
-    (store.run_dir(second) / IMPORTED).touch()
-
-    with acting_as(ANN):
-        api.runs.start(ONE)
-
-    assert [first, third] == store.run_ids(sweep_id)
-
-
 def test_nothing_of_a_sweep_that_has_not_ended_and_no_trained_run_makes_room(shared):
     api = shared(runs_in_total=5)
     store = api.workspace.store
@@ -55,35 +41,6 @@ def test_nothing_of_a_sweep_that_has_not_ended_and_no_trained_run_makes_room(sha
         assert {trained, queued, copy} == sweeps_here(api)
         mine = api.runs.start(TWO)
     assert {trained, queued, mine} == sweeps_here(api)
-
-
-def test_a_run_that_is_added_does_not_take_the_place_of_its_own_sweep(shared):
-    api = shared(runs_in_total=3)
-    store = api.workspace.store
-    sweep_id = aged(api, imported(api, ended(store, ANN.id, 4, 8)), 60)
-    other = imported(api, ended(store, BEN.id, 4))
-
-    with acting_as(ANN):
-        api.runs.add(sweep_id, 16)
-
-    assert 3 == len(store.run_ids(sweep_id))
-    assert other not in sweeps_here(api)
-
-
-def test_newcomers_import_where_others_have_filled_the_server_with_imports(shared, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    api = shared(runs_in_total=2)
-    store = api.workspace.store
-    exported = upload_of(ended(store, BEN.id, 4, 8), api, tmp_path)
-    with acting_as(ANN):
-        anns = api.runs.import_(exported)
-    api.workspace.temp.own(exported, CARL.id)
-
-    with acting_as(CARL):
-        carls = api.runs.import_(exported)
-
-    assert not set(anns) & set(carls)
-    assert sorted(carls) == sorted(record.run_id for record in store.records())
 
 
 def test_an_import_of_what_is_here_already_takes_nobodys_place(shared, tmp_path, monkeypatch):

@@ -6,13 +6,12 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled
-from rankviz.core.runs.request import check_download, first_seeds
-from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.core.runs.request import check_download
+from rankviz.errors import LimitError
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
-from tests.support.runs.probes import request as probe_request
 from tests.support.web.visitors import ADMIN, ANN, BEN
 
 
@@ -58,13 +57,6 @@ def test_a_request_over_a_limit_is_refused_with_the_limit_when_it_is_started_and
     assert [] == api.workspace.store.records()
 
 
-def test_a_limit_is_an_environment_variable_also_on_ones_own_machine(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANKVIZ_MAX_STEPS", "10")
-
-    with pytest.raises(LimitError, match="at most 10 steps per run"):
-        Api(home=tmp_path / "home", shared=False).runs.check(questions.sweep(max_steps=11))
-
-
 def test_a_visitor_has_so_many_sweeps_in_the_queue_and_others_still_find_a_place(api):
     with acting_as(ANN):
         first, _ = api.runs.start(questions.sweep(**SMALL)), api.runs.start(questions.sweep(**SMALL))
@@ -76,16 +68,6 @@ def test_a_visitor_has_so_many_sweeps_in_the_queue_and_others_still_find_a_place
     with acting_as(ANN):
         api.runs.cancel(first)
         api.runs.start(questions.sweep(**SMALL))
-
-
-def test_probes_take_places_in_the_queue_too(api):
-    for number in range(2):
-        api.workspace.store.create_probe(probe_request(f"probe-{number}"), "{}", ANN.id)
-
-    with acting_as(ANN), pytest.raises(LimitError, match="per visitor"):
-        api.runs.start(questions.sweep(**SMALL))
-    with acting_as(ANN), pytest.raises(LimitError, match="per visitor"):
-        api.probes.start(questions.probe("HuggingFaceTB/SmolLM2-135M"))
 
 
 @pytest.mark.parametrize(
@@ -165,15 +147,6 @@ def test_a_run_that_came_over_a_limit_is_not_resumed(api):
         assert "cancelled" == api.runs.get(request.run_id).state
 
 
-def test_a_sweep_grows_by_added_runs_to_its_limit(shared):
-    api = shared(runs_per_sweep=2)
-    with acting_as(ANN):
-        sweep_id = api.runs.start(questions.sweep(**SMALL))
-        api.runs.add(sweep_id, 8)
-        with pytest.raises(LimitError, match="at most 2 runs per sweep"):
-            api.runs.add(sweep_id, 16)
-
-
 def cancelled(api, sweep_id, *numbers):
     """Runs of ANN's sweep as a zip may bring them, a few at a time."""
     for number in numbers:
@@ -199,13 +172,6 @@ def test_a_sweep_that_comes_in_portions_has_no_more_runs_in_the_queue(shared):
         assert ["s1-004-r4"] == api.runs.resume("s1")
 
 
-def test_an_added_run_is_its_sweeps_owners(api):
-    with acting_as(ANN):
-        sweep_id = api.runs.start(questions.sweep(**SMALL))
-        run_id = api.runs.add(sweep_id, 8)
-    assert ANN.id == api.workspace.store.ownership(run_id).owner
-
-
 def test_a_base_whose_files_are_larger_than_its_config_says_or_of_unknown_size_is_refused(api):
     own = Api(home=api.workspace.home, shared=False).workspace.limits
 
@@ -215,9 +181,3 @@ def test_a_base_whose_files_are_larger_than_its_config_says_or_of_unknown_size_i
         check_download(100_000_000_000, api.workspace.limits)
     with pytest.raises(LimitError, match=r"may take anything: the Hub does not say how much, .* base of the catalogue"):
         check_download(None, api.workspace.limits)
-
-
-def test_so_many_seeds_are_refused_before_they_are_made():
-    for count in (30_000_000, 10**300, -1, 0, 2.5, None, True):
-        with pytest.raises(InvalidSettingError, match="number of seeds must be a whole number from 1 to 256"):
-            first_seeds(count)

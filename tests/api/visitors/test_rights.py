@@ -4,16 +4,13 @@ import json
 
 import pytest
 
-from rankviz.api import Api
-from rankviz.catalog import own_studies
 from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError, StorageError
 from rankviz.machine import disk
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
-from rankviz.visitor import HOST, NOBODY, Visitor, acting_as
+from rankviz.visitor import NOBODY, acting_as
 from tests.api.visitors.owned import first_run, sweep_of
-from tests.catalog.test_result_files import result
 from tests.support.runs import questions
 from tests.support.runs.probes import request as probe_request
 from tests.support.web.visitors import ADMIN, ANN, BEN
@@ -42,15 +39,6 @@ def test_lists_and_choices_hold_ones_own_runs_only(api):
         assert [] == list(api.runs.sweeps())
     with acting_as(ADMIN):
         assert {mine, other} == {sweep.sweep_id for sweep in api.runs.sweeps()}
-
-
-@pytest.mark.parametrize("admin", [ADMIN, Visitor("hf:1", admin=True, also="cookie")])
-def test_what_the_host_made_is_no_admins_own(api, admin):
-    made = sweep_of(api, HOST)
-
-    with acting_as(admin):
-        assert "the host" == api.runs.owner_of(made)
-        assert not api.sinks.is_own(made)
 
 
 @pytest.mark.parametrize(("visitor", "words"), [(ANN, disk.NOTHING_NOW), (ADMIN, disk.NO_KEY_SENTENCE)])
@@ -150,29 +138,6 @@ def test_a_visitor_who_cannot_be_told_keeps_nothing_here(api, tmp_path):
             with pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
                 ask()
     assert [] == api.workspace.store.records()
-
-
-def test_a_sweep_of_which_others_can_read_a_run_is_said_to_be_shared(api):
-    sweep_id = sweep_of(api, BEN, 4, 8)
-    with acting_as(BEN):
-        api.runs.open_to_all(first_run(api, sweep_id), True)
-        assert api.runs.is_open(sweep_id)
-        api.runs.open_to_all(sweep_id, False)
-        assert not api.runs.is_open(sweep_id)
-
-    with acting_as(ANN), pytest.raises(RunNotFoundError):
-        api.runs.sweep(sweep_id)
-
-
-def test_no_run_becomes_open_by_what_another_has_under_the_name_of_its_sweep(api):
-    sweep_id = sweep_of(api, ANN, 4)
-    request = api.workspace.store.sweep(sweep_id).runs[0].request
-    with acting_as(ANN):
-        api.runs.open_to_all(sweep_id, True)
-    bens = questions.run(run_id="bens", sweep_id=sweep_id, base=request.base, data=request.data, created_at=1.0)
-    api.workspace.store.publish({"bens": {"request.json": request_text(bens)}}, Ownership(BEN.id), joins=[bens])
-
-    assert not api.workspace.store.ownership("bens").is_open
 
 
 def test_an_intruder_under_the_name_of_a_sweep_does_not_come_before_the_owners_own(api, tmp_path):
@@ -279,28 +244,3 @@ def test_a_recorded_sweep_is_everybodys_to_look_at_and_nobodys_to_change(api, tm
                 api.runs.delete(name)
     with acting_as(NOBODY):
         assert api.runs.export([sweep.sweep_id], tmp_path / "out.zip").is_file()
-
-
-def test_added_studies_are_their_visitors_own(api, tmp_path):
-    file = tmp_path / "mine.json"
-    file.write_text(result())
-
-    with acting_as(ANN):
-        own_studies.add(api.workspace.own_homes, [file])
-        assert 1 == len(api.studies.added())
-        mine = api.studies.all()
-    with acting_as(BEN):
-        assert [] == list(api.studies.added())
-        assert mine is not api.studies.all()
-    with acting_as(ANN):
-        api.studies.remove(api.studies.added()[0])
-        assert [] == list(api.studies.added())
-
-
-def test_on_ones_own_machine_everything_may_be_changed(tmp_path):
-    api = Api(home=tmp_path / "home", shared=False)
-    sweep_id = sweep_of(api, BEN)
-
-    assert [sweep_id] == [sweep.sweep_id for sweep in api.runs.sweeps()]
-    assert api.runs.is_mine(sweep_id)
-    assert 1 == len(api.runs.delete(sweep_id))

@@ -4,10 +4,8 @@ import pytest
 
 from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.errors import LimitError
-from rankviz.shared.quota import Quota
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
-from tests.support.web.kept import ended
 from tests.support.web.visitors import ADMIN, ANN, BEN, CARL
 
 MB = 10**6
@@ -39,27 +37,6 @@ def test_what_queued_runs_will_save_counts_for_who_queues_them(shared):
         api.runs.start(R4)
     with acting_as(ANN):
         api.runs.cancel(first)
-        api.runs.start(R4)
-
-
-def test_an_adapter_counts_as_the_larger_of_what_this_machine_and_a_gpu_elsewhere_save(shared):
-    """Unsloth saves that of a base in 4 bit in fp32 on a GPU, and in bf16 on a CPU."""
-    api = shared()
-    size = Quota(api.workspace, api.models).coming_bytes
-
-    in_4_bit, in_16 = (questions.run(base="smollm2-360m", r=4, precision=each) for each in ("nf4", "bf16"))
-
-    assert 0 < size([in_16]) == size([in_4_bit])
-
-
-def test_adapters_that_are_kept_count_until_their_runs_are_deleted(shared):
-    api = shared(adapters_mb_per_visitor=8)
-    sweep_id = saved(api, saved(api, ended(api.workspace.store, ANN.id, 4), 2 * MB), 2 * MB, "cuts/r2")
-
-    with acting_as(ANN):
-        with pytest.raises(LimitError, match=r"yours take 4\.0 MB"):
-            api.runs.start(R4)
-        api.runs.delete(sweep_id)
         api.runs.start(R4)
 
 

@@ -6,7 +6,6 @@ from rankviz.api import Api
 from rankviz.errors import InvalidSettingError
 from rankviz.visitor import HOST, NOBODY, acting_as
 from tests.api.visitors.test_used_up import a_zip
-from tests.support.runs import questions
 from tests.support.web.visitors import ADMIN, ANN, BEN
 
 
@@ -26,23 +25,6 @@ def test_a_visitor_deletes_what_is_left_of_theirs_and_no_others(shared, sent):
     with acting_as(BEN):
         assert (2, 5) == api.uploads.usage()
     assert not api.workspace.temp.owns(both, ANN)
-
-
-def test_downloads_and_runs_with_their_data_stay(shared, uploaded, tmp_path):
-    api = shared()
-    (tmp_path / "written").write_text("x")
-    download = api.workspace.temp.keep_download(tmp_path / "written", ANN)
-    with acting_as(ANN):
-        path = uploaded(api, ANN, 20)
-        sweep_id = api.runs.start(questions.sweep(ranks=(4,), data=path))
-
-        assert 1 == api.uploads.delete().files
-
-        (run,) = api.runs.sweep(sweep_id).runs
-    assert download.is_file()
-    assert str(path) != run.request.data
-    with open(run.request.data) as data:
-        assert 20 == len(data.readlines())
 
 
 def test_the_admins_are_their_own_and_whom_nobody_can_tell_has_none(shared, sent):
@@ -80,17 +62,3 @@ def test_on_a_page_of_ones_own_a_sentence_says_where_they_are(tmp_path, monkeypa
     with acting_as(HOST), pytest.raises(InvalidSettingError, match=f"uploads lie in {tmp_path / 'page'}"):
         api.uploads.delete()
     assert (0, 0) == api.uploads.usage()
-
-
-def test_an_upload_that_goes_while_its_sweep_waits_to_start_is_asked_for_again(shared, uploaded, monkeypatch):
-    api = shared()
-    path, turn = uploaded(api, ANN, 20), api.workspace.starts.turn
-
-    def late_turn():
-        api.uploads.delete()
-        return turn()
-
-    monkeypatch.setattr(api.workspace.starts, "turn", late_turn)
-    with acting_as(ANN), pytest.raises(InvalidSettingError, match="no upload of yours that is still here"):
-        api.runs.start(questions.sweep(ranks=(4,), data=path))
-    assert not api.workspace.store.records()

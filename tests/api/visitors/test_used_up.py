@@ -8,7 +8,7 @@ from rankviz.references import PRIVATE
 from rankviz.visitor import acting_as
 from tests.attacks.payloads import run_files, runs_zip
 from tests.catalog.test_result_files import result
-from tests.support.web.visitors import ANN, BEN
+from tests.support.web.visitors import ANN
 
 
 def a_zip(name):
@@ -45,30 +45,6 @@ def test_of_several_imports_of_one_upload_at_once_one_takes_it_in_and_nothing_is
     with acting_as(ANN):
         api.runs.delete(*run_ids)
         assert run_ids == api.runs.import_(sent(api, ANN, "runs.zip", a_zip("s")))
-
-
-def test_what_another_uploaded_too_stays_theirs(shared, sent):
-    api = shared()
-    for visitor in (ANN, BEN):
-        path = sent(api, visitor, "runs.zip", a_zip("s"))
-
-    for visitor in (ANN, BEN):
-        with acting_as(visitor):
-            assert 1 == len(api.runs.import_(path))
-    assert not path.exists()
-
-
-def test_result_files_that_were_added_go_and_refused_ones_stay(shared, sent):
-    api = shared()
-    good, bad = sent(api, ANN, "good.json", result().encode()), sent(api, ANN, "bad.json", b"[]")
-
-    with acting_as(ANN):
-        added = api.studies.add([good, bad])
-
-    assert (1, 1) == (len(added.files), len(added.refused))
-    assert (False, True) == (good.exists(), bad.exists())
-    with acting_as(ANN):
-        assert 1 == len(api.studies.added())
 
 
 def test_a_file_of_ones_own_machine_is_never_removed(tmp_path, monkeypatch):

@@ -256,8 +256,6 @@ def test_published_counts_of_trainable_parameters_are_met():
 
 
 CONSTANTS = load_constants(ASSETS).with_rows([ASSUMPTIONS.row("cublas-workspace-bytes")])
-
-
 UNMEASURED = CONSTANTS.value("width-unmeasured")
 
 

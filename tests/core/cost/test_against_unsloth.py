@@ -19,7 +19,6 @@ from rankviz.core.cost.stack import quantizes_experts
 from tests import counts
 
 pytestmark = pytest.mark.torch
-
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "assets" / "configs"
 MODELS = {

@@ -10,6 +10,7 @@ from rankviz.core.cost.blocks import Block, checkpoint_bytes, loss_moments, unsl
 from rankviz.core.cost.memory import MemoryTerms, trained_bytes
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.setup import card
+from rankviz.core.cost.shapes import BlockAttention
 from rankviz.core.cost.stack import Habits, settled
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import ActivationBytes, OwnTensor, PlainModule, UnslothCheckpoint
@@ -101,6 +102,22 @@ def test_eager_attention_has_its_fullest_moment_in_its_own_backward_pass():
     freed = 1000 * (2 * 96 + 4 * 16)  # the MLP and the norm before it
     gradients = 1000 * (2 * 32 + 11 * 16)
     assert 16 * matrix + mask + copies - freed - gradients == eager.activations - flash.activations
+
+
+def test_a_kernel_keeps_the_copies_it_makes_beside_queries_keys_values_and_output():
+    tokens, queries, keys, squares = 2 * 10, 16, 8, 2 * 10**2  # batch 2; two heads of 8, and one of keys
+
+    def kept(kernel, **changes):
+        one = block(per_device_train_batch_size=2)
+        one.attention = BlockAttention(kernel, **changes)
+        return one.kept()[0] - flash
+
+    flash = 0
+    flash = kept("flash")
+    # In fp32, as many key heads as query heads: queries, keys and values in place of those in 16 bit, and the softmax.
+    assert 4 * 2 * squares + tokens * (12 * queries - 2 * (queries + 2 * keys)) == kept("math")
+    assert tokens * 2 * 2 * (queries - keys) == kept("efficient", expanded=True)
+    assert 2 * squares == kept("efficient", masked=True)
 
 
 def test_in_the_only_micro_step_gradients_come_as_checkpoints_go():

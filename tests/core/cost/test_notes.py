@@ -7,11 +7,12 @@ import pytest
 from rankviz.api import Api
 from rankviz.catalog.hardware import find_gpu, load_gpus
 from rankviz.catalog.models import load_model
-from rankviz.core.cost.notes import card_notes
+from rankviz.core.cost.notes import Published, by_method, by_name, card_notes, question_notes
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.quantity import by_level, level
-from tests.support.runs.toy import ASSETS, gpu
+from tests.support.runs.questions import question
+from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 
 GPUS = load_gpus(ASSETS)
 QWEN, GEMMA = (load_model(ASSETS, model_id) for model_id in ("Qwen/Qwen3-4B", "google/gemma-3-4b-it"))
@@ -106,3 +107,31 @@ def test_forced_fp32_says_what_it_costs_and_that_it_is_in_the_numbers(tmp_path):
         "much slower it is, no measured run says."
     )
     assert more > 0
+
+
+@pytest.mark.parametrize(
+    ("framework", "settings", "start", "is_said"),
+    [
+        ("trl", {"text_only": True}, "text_only has no effect here: it is a setting of Unsloth.", True),
+        ("unsloth", {"text_only": True}, "text_only has no effect here: this model has no other towers.", True),
+        ("trl", {}, "text_only has no effect", False),
+        ("peft", {"precision": "nf4"}, "The estimate assumes prepare_model_for_kbit_training", True),
+        ("peft", {"precision": "bf16"}, "The estimate assumes prepare_model_for_kbit_training", False),
+        ("peft", {"loss_path": "fused"}, "A fused loss in plain PEFT needs a package", True),
+        ("trl", {"loss_path": "fused"}, "A fused loss in plain PEFT needs a package", False),
+        ("trl", {"gradient_checkpointing": "unsloth"}, "Unsloth's checkpointing exists only in Unsloth.", True),
+        ("unsloth", {"gradient_checkpointing": "unsloth"}, "Unsloth's checkpointing exists only in Unsloth.", False),
+        ("trl", {"max_steps": 5}, "No length of training is given", False),
+        ("trl", {"max_steps": None}, "No length of training is given", True),
+    ],
+)
+def test_a_note_is_written_where_its_setting_is_given_and_nowhere_else(framework, settings, start, is_said):
+    asked = question(framework=framework, **settings)
+
+    assert is_said is any(note.startswith(start) for note in question_notes(TOY, asked, gpu(), None, ASSUMPTIONS))
+
+
+def test_a_checkpoint_is_published_quantized_unless_by_bitsandbytes():
+    assert (None, None) == (by_method(""), by_method("bitsandbytes"))
+    assert Published("FP8", "FineGrainedFP8Config") == by_method("fp8")
+    assert Published("AWQ", "") == by_method("awq") == by_name("someone/Llama-3.1-8B-AWQ")

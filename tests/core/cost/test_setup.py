@@ -231,6 +231,15 @@ def test_the_ranges_hold_what_is_cut(kind, limit, with_lengths):
     assert not with_lengths or of_examples.high - of_examples.low < 0.051
 
 
+def test_without_a_mean_the_share_of_tokens_is_of_the_middles_of_the_steps():
+    lengths = tuple(10 * n for n in range(len(LENGTH_SHARES)))
+    top, steps = lengths[-1], len(lengths) - 1
+
+    cut = TrainingData(longest_tokens=top, lengths=lengths).truncated_tokens(top - 10)
+
+    assert (0, 10 / steps / (top / 2)) == pytest.approx((cut.low, cut.high))
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [

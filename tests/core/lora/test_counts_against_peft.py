@@ -17,7 +17,6 @@ from tests.support.processes.file_sizes import file_size
 from tests.support.quick import chosen_quick
 
 pytestmark = pytest.mark.torch
-
 ASSETS = Path(__file__).parents[3] / "assets"
 ROWS = load_index(ASSETS)
 

@@ -33,7 +33,6 @@ from rankviz.worker.introspect.layers import layers_of
 from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
-
 R = 4
 QKVO = UNSLOTH_SEVEN[:4]
 EXPERT_LISTS = (
@@ -288,6 +287,7 @@ WRAPPERS = {
 """Language models inside others. BLIP's have embedding and head tied, and no word of it at the top of config.json."""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_embedding_and_head_of_wrapped_language_models_are_one_where_the_config_says_so(tmp_path):
     asking, configs = [], {}

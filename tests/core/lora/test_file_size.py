@@ -9,10 +9,9 @@ import pytest
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import model_from_json
-from rankviz.export.script import templates
+from rankviz.exports.script import templates
 
 pytestmark = pytest.mark.torch
-
 ATTENTION = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
 SMALL = {"vocab_size": 203, "hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 3, **ATTENTION}
 CONFIGS = {

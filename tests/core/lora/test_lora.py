@@ -22,19 +22,10 @@ from rankviz.errors import InvalidSettingError
 from tests.support.runs.toy import ASSETS, ATTENTION, EXPERTS, MLP, TOY, TOY_MOE, layer, model
 
 HEAD = LinearLayer(path="lm_head", in_features=16, out_features=100, kind="lm_head", part="head")
-
-
 WITH_HEAD = model((*ATTENTION, *MLP, HEAD), output_embedding="lm_head", total_parameters=10_000)
-
-
 UNTIED = replace(WITH_HEAD, tie_word_embeddings=False, config_ties=False, id="toy/untied")
-
-
 ROUTER = layer("mlp.gate.weight", 16, 4, part="other", kind="router")
-
-
 SHARED = tuple(replace(each, path=each.path.replace("mlp.", "mlp.shared_expert.")) for each in MLP)
-
 
 REMAPPED = model(
     (*ATTENTION, ROUTER, *EXPERTS, *SHARED),
@@ -188,7 +179,11 @@ def test_experts_multiply_the_pair_by_their_number():
     # Attention 224; experts: 2 blocks · 4 · (16 + 16) and 2 · 4 · (8 + 16).
     assert 224 + 256 + 192 == plan_of(TOY_MOE, framework="unsloth").parameters(1)
     assert 224 == plan_of(TOY_MOE).parameters(1)
-    assert 224 + 256 + 192 == plan_of(TOY_MOE, moe_scheme="target-parameters").parameters(1)
+    by_name = plan_of(TOY_MOE, moe_scheme="target-parameters")
+    assert 224 + 256 + 192 == by_name.parameters(1)
+    # PEFT wraps a module once for each of its parameters, so the first lies inside the second.
+    experts = "model.layers.{}.mlp.experts"
+    assert [f"{experts}.base_layer", experts] == [a.module for a in by_name.adapted if a.layer.kind == "experts"]
 
 
 def test_peft_rewrites_families_it_knows_with_gate_up_at_twice_the_rank():
@@ -359,11 +354,10 @@ def test_a_router_trains_by_name_where_it_is_a_plain_linear_layer():
         plan_of(replace(routed, model_type="llama4_text", id="toy/tuple-router"), ("router",), "unsloth")
 
 
-def test_saved_modules_are_trained_in_full():
-    plan = plan_of(UNTIED, ("q_proj",), modules_to_save=("lm_head", "embed_tokens"))
+def test_names_that_not_every_block_has_are_said():
+    hybrid = model((*ATTENTION[:1], layer("self_attn.k_proj", 16, 8, blocks=(1,))), id="toy/hybrid")
 
-    # 64 a rank for q_proj, and twice 100 · 16.
-    assert 64 * 2 + 3200 == plan.parameters(2)
+    assert "k_proj exists in 1 of 2 blocks." in plan_of(hybrid, ("q_proj", "k_proj")).notes
 
 
 def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
@@ -394,13 +388,8 @@ def tensors(**shapes: tuple[int, ...]) -> tuple[OwnTensor, ...]:
 
 
 NORM = PlainModule(path="model.layers.{}.input_layernorm", tensors=tensors(weight=(16,)), blocks=(0, 1), is_norm=True)
-
-
 LAST_NORM = PlainModule(path="model.norm", tensors=tensors(weight=(16,)), is_norm=True)
-
-
 GATE = PlainModule(path="model.layers.{}.mlp.gate", tensors=tensors(weight=(4, 16), bias=(4,)), blocks=(0, 1))
-
 
 FUSED = PlainModule(
     path="model.layers.{}.mlp.experts",
@@ -409,14 +398,12 @@ FUSED = PlainModule(
     blocks=(0, 1),
 )
 
-
 NORMED = replace(
     UNTIED,
     id="toy/normed",
     plain_modules=(NORM, LAST_NORM),
     other_modules=("model", "model.layers", "model.layers.{}", "model.layers.{}.mlp", NORM.path, LAST_NORM.path),
 )
-
 
 ROUTED = replace(TOY_MOE, id="toy/routed-moe", model_type="qwen3_moe", plain_modules=(GATE, FUSED))
 

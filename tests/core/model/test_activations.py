@@ -117,9 +117,8 @@ TARGETS = {
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("checkpointing", ["hf", "none"])
 @pytest.mark.parametrize("program", ["no autocast, fp32 adapter", "all fp32"])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("name", "checkpointing"), [*((name, "hf") for name in CONFIGS), ("experts", "none")])
 def test_an_architectures_working_set_is_what_autograd_holds(name, program, checkpointing):
     settings = {**PROGRAMS[program], "checkpointing": checkpointing, "targets": TARGETS[name]}
 

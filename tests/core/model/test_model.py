@@ -27,7 +27,6 @@ CHAT = (
     "NousResearch/Hermes-3-Llama-3.1-8B",
 )
 
-
 BASE = (
     "meta-llama/Llama-3.1-8B",
     "Qwen/Qwen3-8B-Base",
@@ -40,7 +39,6 @@ BASE = (
     "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T",
     "GPT-2 Medium",
 )
-
 
 UNKNOWN = ("someone/Llama-3.1-8B-poems", "models/my-model", "Dolphin-2.9-Llama-3-8B")
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.preflight.checks import as_json, checks, problems, uses_gpu, warnings
+from rankviz.core.preflight.checks import as_json, checks, problems, warnings
 from rankviz.core.preflight.facts import HUB_DISK, Card, Disk, Driver, Facts, HubAnswer, Software, TrialStep, Wanted
 
 GB, GIB = 10**9, 2**30
@@ -101,22 +101,6 @@ def test_a_card_that_is_too_old_or_too_new_for_torch_or_the_kernels_is_a_problem
     assert bool(problem) == any(check.name == "generation" for check in problems(checks(facts)))
 
 
-@pytest.mark.parametrize(
-    ("card", "driver", "install"),
-    [
-        (L4, (12, 2), "torch for CUDA 12.6"),
-        (V100, (12, 2), "torch for CUDA 12.6"),
-        (RTX_5090, (12, 8), "torch for CUDA 12.9"),
-        (L4, (11, 8), None),  # no driver of CUDA 11 runs a torch for CUDA 12
-    ],
-)
-def test_what_to_do_about_an_old_driver_can_run_on_the_card(card, driver, install):
-    text = sentence(gpu(card, driver=("1.0", driver)), "driver")
-
-    assert install in text if install else "the torch for" not in text
-    assert "Install driver 580 or newer" in text
-
-
 def test_what_torch_itself_names_decides_where_a_trial_has_imported_it():
     def facts(*architectures):
         step = TrialStep(name="importing torch", ok=True, found="", seconds=1.0, architectures=architectures)
@@ -145,19 +129,6 @@ def test_no_compiler_no_headers_and_no_library_of_bitsandbytes_are_a_problem_eac
     assert "apt install gcc" in sentence(facts, "compiler")
     assert "Python.h is not in /usr/include/python3.11" in sentence(facts, "headers")
     assert "built for 12.8, torch for CUDA 13.0" in sentence(facts, "bitsandbytes")
-
-
-def test_a_gpu_that_training_will_not_use_is_a_warning_with_the_reason():
-    hidden = replace(gpu(), card=None)
-    without_cuda = gpu(software=replace(INSTALLED, torch="2.14.1+cpu", torch_cuda=None))
-    no_driver = replace(gpu(), driver=None, card=None)
-
-    assert "CUDA_VISIBLE_DEVICES hides every GPU" in sentence(hidden, "device")
-    assert "There is a NVIDIA L4, but torch 2.14.1+cpu is built without CUDA" in sentence(without_cuda, "device")
-    assert "No NVIDIA driver answers" in sentence(no_driver, "device")
-    for facts in (hidden, without_cuda, no_driver):
-        assert not uses_gpu(facts)
-        assert ["device"] == [check.name for check in warnings(checks(facts))]
 
 
 def test_a_full_disk_is_a_problem_and_one_too_small_for_the_base_a_warning():

@@ -154,7 +154,7 @@ def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_withi
     )
     assert {"base": "b", "data": "d", "steps": cases[0].steps, "alpha": "fixed"}.items() <= setting.items()
     assert {"cases": 2, "median_absolute": 0.015, "low": -0.019, "high": 0.011} == result["by_rank"]["32"]
-    assert 1 == fidelity.report(cases[:1]).settings[0].cases
+    assert 1 == fidelity.report(cases[:1]).settings[0]["cases"]
 
 
 def test_the_shipped_report_is_read_and_written_without_a_change():

@@ -1,4 +1,4 @@
-"""A stand-in for Slurm: sbatch, squeue, sacct and scancel as executables, and a controller in this process with a queue
+"""A stand-in for Slurm: sbatch, squeue and scancel as executables, and a controller in this process with a queue
 and nodes, which really starts what a job's script says.
 
 A node has room for one job. The executables hand their arguments and environment to the controller through a socket.
@@ -83,10 +83,9 @@ class SlurmCluster:
 
     Args:
         prints_lists: Whether squeue prints states as lists, as newer versions do.
-        accounts: Whether accounting is on, for sacct.
     """
 
-    def __init__(self, nodes: int = 2, *, prints_lists: bool = True, accounts: bool = False):
+    def __init__(self, nodes: int = 2, *, prints_lists: bool = True):
         self.place = Path(tempfile.mkdtemp(prefix="rv-"))  # short: a socket lies below it
         self.nodes = {f"node-{number}": True for number in range(nodes)}
         """Whether each is up."""
@@ -97,13 +96,13 @@ class SlurmCluster:
         """What happens instead of an answer, by command: it is given what would answer."""
         self.asked: list[tuple[str, Question]] = []
         """The commands that were run."""
-        self._prints_lists, self._accounts = prints_lists, accounts
+        self._prints_lists = prints_lists
         self._ids = count(101)
         self._lock = threading.RLock()
         self._closed = threading.Event()
         self._server = _serve(self.place / "line", self._answer)
         (self.place / "bin").mkdir()
-        for name in ("sbatch", "squeue", "sacct", "scancel"):
+        for name in ("sbatch", "squeue", "scancel"):
             file = self.place / "bin" / name
             file.write_text(COMMAND.format(python=sys.executable, name=name, socket=str(self.place / "line")))
             file.chmod(0o755)
@@ -196,13 +195,6 @@ class SlurmCluster:
     def _squeue(self, question: Question) -> dict:
         return success(json.dumps({"jobs": [self._row(job) for job in self.jobs if job.is_listed], "errors": []}))
 
-    def _sacct(self, question: Question) -> dict:
-        if not self._accounts:
-            return failure("sacct", "Slurm accounting storage is disabled")
-        ids = question.option("jobs").split(",")
-        rows = [f"{job.id}|{job.name}|{_in_sacct(job.state)}|{job.node}\n" for job in self.jobs if str(job.id) in ids]
-        return success("".join(rows))
-
     def _scancel(self, question: Question) -> dict:
         for job in self.jobs:
             is_meant = (str(job.id), job.name) == (question.arguments[-1], question.option("name"))
@@ -280,10 +272,6 @@ def failure(name: str, text: str) -> dict:
 def _script(arguments: Sequence[str]) -> str:
     file = Path(arguments[-1])
     return file.read_text() if file.is_file() else ""
-
-
-def _in_sacct(state: str) -> str:
-    return f"CANCELLED by {os.getuid()}" if state == "CANCELLED" else state
 
 
 def _serve(path: Path, answer: Callable[[dict], dict]) -> socketserver.BaseServer:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
-from rankviz.export import Recipe
+from rankviz.exports import Recipe
 from tests.support.runs.toy import TOY
 
 PLAN = resolve(TOY, LoraConfig(), "trl")

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rankviz.export import Recipe
-from rankviz.export.recipe import plan_on_cpu
+from rankviz.exports import Recipe
+from rankviz.exports.recipe import plan_on_cpu
 from rankviz.paths import IMPORT_ROOT
 
 

@@ -72,23 +72,6 @@ def test_a_choice_sets_the_rank_or_the_energy():
         assert choice("<script>") == choice(odd)
 
 
-def test_details_are_made_when_they_are_opened(api, tmp_path):
-    folder = str(two_blocks(tmp_path / "mine"))
-
-    closed, opened = shown(api, folder, detailed=False), shown(api, folder, detailed=True)
-
-    texts = [{name for name, value in vars(view).items() if isinstance(value, str)} for view in (closed, opened)]
-    assert {"values", "table", "pattern"} == texts[1] - texts[0]
-
-
-def test_an_adapter_that_pefts_init_forbids_to_resize_offers_no_choice(api, tmp_path):
-    view = shown(api, str(two_blocks(tmp_path / "mine", init_lora_weights="pissa")))
-
-    assert "data-pick" not in view.choices
-    assert "cannot be resized" in text_of(view.choices)
-    assert not view.make.interactive
-
-
 def test_after_few_steps_no_rank_is_recommended_and_half_the_trained_one_is_selected(api, tmp_path):
     (run,) = finished(api, {4: 1.0}).runs
     two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
@@ -102,18 +85,3 @@ def test_after_few_steps_no_rank_is_recommended_and_half_the_trained_one_is_sele
     assert [2] == [choice.r for choice, _ in api.adapters.truncations(run.run_id)]
     assert api.adapters.suggested_ranks(run.run_id) is None
     assert "" == shown(api, run.run_id, detailed=True).pattern
-
-
-@pytest.mark.parametrize(("steps", "known"), [(1200, True), (None, False)])
-def test_after_enough_or_an_unknown_number_of_steps_a_rank_is_offered_and_an_unknown_number_is_named(
-    api, tmp_path, steps, known
-):
-    folder = two_blocks(tmp_path / "mine")
-    if steps:
-        (folder / "trainer_state.json").write_text(f'{{"global_step": {steps}}}')
-
-    view = shown(api, str(folder))
-
-    assert ("primary", 3) == (view.make.variant, adapter.opened(api, str(folder))[0].value)
-    assert "noise" not in view.choices
-    assert known is ("The number of training steps is not known" not in text_of(view.top))

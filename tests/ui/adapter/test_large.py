@@ -6,7 +6,6 @@ import pytest
 
 from rankviz.api import adapters
 from rankviz.children import FairLine
-from rankviz.core import spectrum
 from rankviz.visitor import acting_as
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.processes.workers import wait_for
@@ -48,17 +47,3 @@ def test_where_there_is_no_place_the_page_says_so_and_stays_as_it_is(api, large)
 
     assert "Busy with others." in text_of(view.notice)
     assert ["notice"] == list(vars(view))
-
-
-def test_an_adapter_of_few_modules_is_drawn_at_once(api, large, monkeypatch):
-    monkeypatch.setattr(adapters, "MANY_MODULES", 4)
-    api.workspace.children.line = FairLine(1, busy="Busy with others.", seconds=0)
-    with acting_as(BEN), api.workspace.children.line.turn():
-        assert "Parameters" in text_of(shown(api, large, r=1).sizes)
-
-
-def test_at_another_rank_no_name_is_laid_out_again(api, large, monkeypatch):
-    shown(api, large, r=1)
-    monkeypatch.setattr(spectrum, "_place", None)
-
-    assert "Parameters" in text_of(shown(api, large, r=2).sizes)

@@ -1,6 +1,5 @@
 """The Adapter tab, as Gradio calls it."""
 
-import numpy as np
 import pytest
 
 from rankviz.api import Api
@@ -14,14 +13,6 @@ from tests.support.runs.finished_runs import finished, text_of
 from tests.support.runs.toy import ASSETS
 from tests.support.web.visitors import ANN
 from tests.ui.adapter.views import K_DEAD, figure, shown, texts
-
-
-def test_without_an_adapter_the_page_says_what_to_do(api):
-    view = shown(api, "")
-
-    assert "Open a trained LoRA adapter to see" in text_of(view.top)
-    assert "r = 16, 400 steps on phonemes, learning rate 0.001, held-out loss 7.64 → 1.14 nats" in text_of(view.top)
-    assert (True, False) == (view.sample.visible, view.parts.visible)
 
 
 def test_the_page_is_built_without_reading_an_adapter_and_the_tab_tells_of_the_sample_when_it_is_opened(api, tmp_path):
@@ -125,16 +116,6 @@ def test_a_shared_page_reads_uploads_and_its_runs_and_nothing_else(tmp_path, mon
         assert 4 == api.adapters.spectrum(run.run_id).r
 
 
-def test_an_adapter_is_read_again_when_its_file_has_changed(api, tmp_path):
-    folder = two_blocks(tmp_path / "mine")
-    assert 8 == api.adapters.spectrum(str(folder)).lora_alpha
-    assert api.adapters.spectrum(str(folder)) is api.adapters.spectrum(str(folder))
-
-    two_blocks(folder, lora_alpha=16.5)
-
-    assert 16.5 == api.adapters.spectrum(str(folder)).lora_alpha
-
-
 def test_names_from_the_file_are_shown_as_text(api, tmp_path):
     """What no module can be called is no factor, and what is kept is named as text."""
     a, b = factors(10, 4, 12)
@@ -146,26 +127,6 @@ def test_names_from_the_file_are_shown_as_text(api, tmp_path):
 
     assert "<img" not in "".join(texts(view))
     assert 1 == len(api.adapters.spectrum(str(folder)).layers)
-
-
-def test_an_untrained_adapter_says_that_it_does_nothing(api, tmp_path):
-    a, b = factors(10, 4, 12)
-    name = "base_model.model.model.layers.0.q"
-    folder = save(tmp_path / "mine", {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": np.zeros_like(b)})
-
-    view = shown(api, str(folder))
-
-    assert "this adapter changes nothing" in text_of(view.top)
-    assert "Energy kept no update" in text_of(view.sizes)
-    assert "" == view.choices
-    assert "Rank for 99 % of the energy – no update" in text_of(view.top)
-
-
-def test_a_page_without_an_adapter_in_its_address_reads_nothing(api):
-    assert {} == adapter.restored(api, "")
-    opened = adapter.restored(api, "sample")
-    assert ("sample", "", "sample") == (opened["source"], opened["ref"], opened["runs"].value)
-    assert (3, True) == (opened["r"].value, opened["parts"].visible)
 
 
 @pytest.mark.parametrize("ref", ["~nobody-of-this-name/x", "no adapter!"])

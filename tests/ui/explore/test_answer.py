@@ -1,14 +1,12 @@
 """What Explore's script gets for a question: all ranks with their costs, the chart, the words."""
 
-import json
 import re
 
 import pytest
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.ui.explore.answer import FIGURES, answer, words
-from rankviz.ui.page import restore
+from rankviz.ui.explore.answer import FIGURES, answer
 from rankviz.ui.parts.question import DEFAULTS, ask
 from rankviz.units import GIB
 from tests.support.quick import chosen_quick
@@ -66,13 +64,6 @@ def test_the_margin_is_what_the_memory_leaves_of_the_card(api, model, gpu):
     assert left == pytest.approx([sign * end for sign, end in zip(signs, ends, strict=True)], abs=0.06)
 
 
-def test_the_words_of_a_rank_are_those_of_the_whole_answer(api):
-    whole, alone = answer(api, {"values": LLAMA}), words(api, LLAMA)
-
-    assert whole["slots"] == alone["slots"] and whole["address"] == alone["address"]
-    assert "Recommended" in text_of(alone["slots"]["advice"])
-
-
 @pytest.mark.parametrize(
     ("x", "y"), [("file", "score"), ("memory", "percent"), ("time", "score"), ("money", "percent"), ("rank", "score")]
 )
@@ -126,23 +117,12 @@ def test_what_no_widget_sends_is_refused_in_a_sentence(api, body):
         answer(api, body)
 
 
-def test_a_wrong_axis_in_an_address_gives_the_usual_one_and_is_told(api):
-    shown = answer(api, {"search": "?x=weight&y=taste", "x": "weight", "y": "taste"})
-
-    assert ("file", "score") == (shown["x"], shown["y"])
-    assert "x must be one of file, memory" in restore(api, {"x": "weight"}).notice
-
-
 @pytest.mark.parametrize("model", chosen_quick([row.id for row in Api().models.all()], SCREENS))
 def test_every_model_of_the_catalogue_has_a_first_screen(api, model):
     shown = answer(api, {"search": f"?model={model}"})
 
     assert "not known" not in shown["records"]["16"]["figures"][0]
     assert shown["chart"]["data"] and "Recommended" in shown["slots"]["advice"]
-
-
-def test_an_answer_is_strict_json(api):
-    assert json.dumps(answer(api, {"values": LLAMA}), allow_nan=False)
 
 
 def test_a_sweep_of_the_model_offers_its_own_metrics(api):

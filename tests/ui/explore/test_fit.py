@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from rankviz.api import Api
-from rankviz.ui import link, page
+from rankviz.ui import link
 from rankviz.ui.explore import fit
 from rankviz.ui.parts.question import DEFAULTS, ask
 from tests.support.runs.finished_runs import text_of
@@ -77,14 +77,6 @@ def test_a_click_sets_what_the_change_names_and_nothing_else(pick, widgets):
     assert widgets == applied(pick)
 
 
-def test_the_chosen_gpu_is_the_bold_row_and_every_gpu_has_a_price_to_write_over(api):
-    cards = shown(api).cards
-
-    assert '<tr class="rv-chosen" data-pick="gpu=l4">' in cards
-    assert 20 == cards.count("data-edit=")
-    assert "HF Spaces 1x L4, 2026-08-22" in cards
-
-
 def test_ones_own_price_orders_the_table_and_prices_the_figures(api):
     values = {**LLAMA, "prices": "l4:0.01,t4:9"}
 
@@ -95,10 +87,3 @@ def test_ones_own_price_orders_the_table_and_prices_the_figures(api):
     assert 0.01 == ask(values).usd_per_hour
     assert 2.0 == ask({**values, "usd_per_hour": 2.0}).usd_per_hour
     assert None is ask({**values, "gpu": "a10"}).usd_per_hour
-
-
-def test_an_address_with_a_price_for_a_gpu_that_is_not_in_the_table_says_so_and_shows_the_tables(api):
-    restored = page.restore(api, {"prices": "abacus:1", "r": "8"})
-
-    assert "No GPU &#x27;abacus&#x27; in the table" in restored.notice
-    assert ("", 8) == (restored.question["prices"], restored.question["r"])

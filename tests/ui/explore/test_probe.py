@@ -1,8 +1,6 @@
 """Measure it here, as Gradio calls it: what the button queues, and what the panel shows at each state."""
 
 import json
-import time
-from dataclasses import replace
 
 import pytest
 
@@ -11,7 +9,6 @@ from rankviz.core.runs.events import DepthDidNotFit, ProbeCompleted, RunFailed, 
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.explore import probe
 from rankviz.ui.parts.question import DEFAULTS
-from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
 from tests.support.runs.probes import SMOL, measured, request
 from tests.support.runs.toy import ASSETS
@@ -86,21 +83,6 @@ def test_a_running_probe_says_where_it_stands_and_is_drawn_again_only_when_that_
     assert shown.cancel.visible
 
 
-def test_a_probe_that_waits_says_its_place_and_the_wait_as_sweeps_do_and_is_drawn_again_when_that_changes(api):
-    store = api.workspace.store
-    store.create_probe(replace(request(), created_at=time.time() + 1), "{}")
-    first = panel(api)
-    sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2))
-
-    second = panel(api, first.seen)
-
-    words = text_of(second.panel)
-    assert f"Queued. {api.runs.waiting('probe-1').sentence}" in words
-    assert "Place 2 in the queue: 1 sweep before it. Expected wait: up to" in words
-    api.runs.cancel(sweep_id)
-    assert "Next in the queue." in text_of(panel(api, second.seen).panel)
-
-
 def test_a_finished_probe_shows_both_depths_the_line_the_whole_and_the_estimate(api):
     whole = measured(30, forward=606, steps=(3.5,))
     depths = (measured(4, forward=340, steps=(0.9,)), measured(12, forward=420, steps=(1.7,)), whole)
@@ -130,12 +112,3 @@ def test_what_did_not_fit_and_what_failed_is_said(api):
 
     newest = panel(api).panel
     assert "No luck" not in newest and "&lt;b&gt;No&lt;/b&gt; luck." in newest
-
-
-def test_cancelling_ends_the_newest_probe_of_this_model(api):
-    queued(api)
-
-    probe.cancelled(api, SMOL)
-
-    assert "cancelled" == api.probes.get("probe-1").state
-    assert "Cancelled." in text_of(panel(api).panel)

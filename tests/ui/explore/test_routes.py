@@ -1,8 +1,5 @@
 """Explore's own addresses: JSON in, JSON out, and a notice for what cannot be answered."""
 
-import json
-from functools import partial
-
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -11,7 +8,7 @@ from starlette.testclient import TestClient
 from rankviz import visitor
 from rankviz.api import Api
 from rankviz.shared.identity import HEADER, Identified, Visitors
-from rankviz.ui.explore.answer import MAX_BODY_BYTES, reply, routes
+from rankviz.ui.explore.answer import MAX_BODY_BYTES, routes
 from rankviz.ui.parts.question import DEFAULTS
 
 
@@ -39,10 +36,6 @@ def test_a_mistake_is_a_notice_with_its_text_escaped(client):
 @pytest.mark.parametrize("body", [b"", b"[1]", b"{", b"\xff", b"[" * 50_000, b" " * (MAX_BODY_BYTES + 1) + b"{}"])
 def test_a_body_that_is_no_question_is_refused(client, body):
     assert 422 == client.post("/rankviz/words", content=body).status_code
-
-
-def test_a_number_that_is_none_leaves_as_null():
-    assert {"value": None} == json.loads(reply(partial(dict, value=float("nan")), b"{}").body)
 
 
 def asks(*given):

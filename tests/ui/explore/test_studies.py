@@ -5,9 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import InvalidSettingError
 from rankviz.ui.explore import studies
-from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS
 from tests.catalog.test_result_files import result
 from tests.support.runs.finished_runs import text_of
@@ -33,11 +31,6 @@ def drawn(shown):
     return json.loads(shown)
 
 
-def test_a_use_case_from_elsewhere_that_the_widget_would_refuse_is_refused(api):
-    with pytest.raises(InvalidSettingError, match="There is no use case 'poetry'"):
-        words(api, {**LLAMA, "use_case": "poetry"})
-
-
 def test_the_nearest_study_comes_first_with_its_learning_rate_policy_and_runs_on_the_label(api):
     figure = drawn(studies.shown(api, **QUESTION).wide)
 
@@ -56,14 +49,6 @@ def test_values_are_short_of_the_best_rank_in_percent_or_as_published(api):
     assert [4, 16, 64, 128] == gap["x"]
     assert [1.56, 0.50, 0.09, 0.0] == [round(y, 2) for y in gap["y"]]
     assert [0.5925, 0.5863, 0.5839, 0.5834] == value["y"]
-
-
-def test_dropped_files_are_named_when_they_cannot_be_read(api, tmp_path):
-    (tmp_path / "bad.json").write_text("{}")
-
-    notice = text_of(studies.added(api, [str(tmp_path / "bad.json")]))
-
-    assert "bad.json has no object" in notice
 
 
 def test_added_files_are_removed_again_by_a_button_that_is_there_while_there_are_some(api, tmp_path):

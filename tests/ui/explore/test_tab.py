@@ -1,6 +1,5 @@
 """Explore's views as Gradio calls them: values by name in, HTML and figures out, from a real Api."""
 
-import json
 from collections import namedtuple
 
 import pytest
@@ -9,7 +8,6 @@ from rankviz.api import Api
 from rankviz.core.runs.events import AdapterSaved, Evaluated
 from rankviz.ui import page
 from rankviz.ui.explore import tab as explore
-from rankviz.ui.explore import tab as pictures
 from rankviz.ui.link import CUSTOM
 from rankviz.ui.parts import charts, html
 from rankviz.ui.parts.question import DEFAULTS, ask
@@ -65,14 +63,6 @@ def test_the_list_of_models_has_one_row_a_model_and_other_names_are_understood(a
     assert "meta-llama/Llama-3.1-8B" == api.models.get("unsloth/Llama-3.1-8B").id
 
 
-def test_pictures_add_up_to_the_estimate(api):
-    modules, memory = pictures.modules_picture(api, **LLAMA), pictures.memory_picture(api, **LLAMA)
-
-    cells = [sum(v or 0 for v in row) for row in json.loads(modules.chart)["data"][0]["z"]]
-    assert 2 * 41_943_040 == sum(cells)  # at r = 32
-    assert "base_weights" in json.loads(memory.chart)["csv"].splitlines()[0]
-
-
 def test_a_file_name_cannot_write_into_the_page(api):
     sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,), data="/data/<img src=x>.jsonl"))
     run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
@@ -85,13 +75,6 @@ def test_a_file_name_cannot_write_into_the_page(api):
     drawn = charts.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss", height=300)
 
     assert "&lt;img src=x&gt;.jsonl" in html.paragraphs(drawn[1])
-
-
-def test_an_address_with_an_unknown_sweep_says_so_and_shows_the_page(api):
-    restored = page.restore(api, {"tab": "train", "sweep": "20200101-000000-dead"})
-
-    assert "No run or sweep &#x27;20200101-000000-dead&#x27; here." in restored.notice
-    assert "train" == restored.tabs.selected
 
 
 def test_a_sweep_that_is_going_is_found_without_an_address(api):

@@ -6,7 +6,6 @@ from dataclasses import fields, replace
 from rankviz.api import Api
 from rankviz.core.accuracy.report import ReportRow
 from rankviz.ui.guide import tab as accuracy
-from tests.support.runs.finished_runs import text_of
 
 REPORT = Api().accuracy.shipped()
 ROW = ReportRow(
@@ -50,12 +49,3 @@ def test_the_measured_rows_are_shown_unfolded_and_escaped_with_how_far_off_they_
     assert "+25.0 %" in accuracy.rests_on_html([replace(ROW, left_out_bytes=2.5 * 2**30)], "")
     assert "at most" in accuracy.rests_on_html([replace(ROW, bound=True)], "")
     assert "<table" in shown and "<details" not in shown
-
-
-def test_the_scores_have_a_row_per_source_and_one_for_all_together():
-    scores = text_of(accuracy.scores_html(REPORT))
-
-    unseen = REPORT.left_out
-    assert f"{unseen.overall.group} {unseen.overall.rows} {unseen.overall.settings}" in scores
-    shown = (*unseen.origins, *REPORT.groups, *REPORT.not_scored, *REPORT.bounds)
-    assert all(score.group in scores for score in shown)

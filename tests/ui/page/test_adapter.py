@@ -46,22 +46,6 @@ def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_pat
     assert 3 == read_adapter([tmp_path / "smaller.zip"]).r
 
 
-@pytest.mark.slow
-def test_a_click_on_a_module_opens_the_details_on_it(page, tmp_path):
-    page.goto(f"/?tab=adapter&adapter={two_blocks(tmp_path / 'mine')}")
-    page.locator("#adapter-heat .rv-plot[data-drawn] .heatmaplayer").wait_for()
-
-    cells = page.locator("#adapter-heat .nsewdrag")
-    cells.scroll_into_view_if_needed()
-    box = cells.bounding_box()
-    at = (box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.75)
-    page.mouse.move(*at)
-    page.locator("#adapter-heat .hovertext").wait_for()
-    page.mouse.click(*at)
-
-    page.locator("#adapter-table tr.rv-chosen", has_text="model.layers.1.self_attn.v_proj").wait_for()
-
-
 def test_the_guide_is_made_when_it_is_opened_and_its_charts_when_they_are(page):
     page.goto("/?tab=guide&model=Qwen/Qwen3-8B")
     page.locator("#rules", has_text="43.65 M").wait_for()

@@ -1,13 +1,10 @@
 """Hugging Face's login on a shared page, from the button to whose a run is, against a stand-in for the provider."""
 
-import json
-import urllib.request
-
 import httpx
 import pytest
 
+from rankviz.publish import DATASET
 from rankviz.shared.identity import HEADER
-from rankviz.sinks import DATASET
 from rankviz.store import RunStore
 from rankviz.ui.who import ANONYMOUS
 from tests.support.quick import first_quick
@@ -115,10 +112,3 @@ def test_a_login_is_for_its_own_pages_requests_alone(space, session, home, forei
     assert is_own == ("ann/ranks" in answer.text)
     refusal = "Log in at Hugging Face, or give a token of yours" if with_header else "No run or sweep"
     assert answer.error == "" if is_own else refusal in answer.error
-
-
-def test_the_button_is_no_endpoint(space):
-    named = json.load(urllib.request.urlopen(f"{space}/gradio_api/info"))["named_endpoints"]
-
-    assert "/estimate" in named
-    assert not [name for name in named if "login" in name]

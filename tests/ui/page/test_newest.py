@@ -49,22 +49,6 @@ def events_of(page, part):
     )
 
 
-def test_a_form_that_was_opened_before_it_was_corrected_keeps_the_newer_message(page):
-    page.goto("/?tab=train")
-    page.locator("#expected", has_text="3 runs").wait_for()
-    late = Late(page, of="expected")
-    page.get_by_role("tab", name="Runs").click()
-    page.get_by_role("tab", name="Train").click()
-    late.wait()
-
-    page.get_by_role("textbox", name="Learning rates").fill("quick")
-    wrong = page.locator("#train-problem-numbers", has_text="Learning rates must be numbers")
-    wrong.wait_for()
-    late.arrive()
-
-    assert wrong.is_visible()
-
-
 @pytest.mark.slow
 def test_a_sweep_stays_judged_by_what_was_chosen_last(page, counted_sweep):
     page.goto(f"/?tab=runs&sweep={counted_sweep}&tolerance=0.02")
@@ -96,70 +80,3 @@ def test_what_someone_enters_while_an_answer_comes_stays(page):
     page.get_by_label("Seeds").wait_for()  # the rest of the answer
     ranks = page.locator("#train-ranks input:checked").evaluate_all("boxes => boxes.map(box => box.name)")
     assert ["4", "32", "64"] == ranks
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("tab", "part", "drawn"),
-    [
-        ("train", "expected", "#expected p"),
-        ("train", "status", "#expected p"),
-        ("runs", "sweep-summary", "#sweep-summary .rv-figure"),
-    ],
-)
-def test_a_tab_of_the_address_is_drawn_once(page, tab, part, drawn):
-    """Not when Gradio selects it, and once more when the page has been restored."""
-    requests = []
-    page.on("request", lambda request: requests.append(request) if "/run/predict" in request.url else None)
-
-    page.goto(f"/?tab={tab}")
-    page.locator(drawn).first.wait_for()
-    events = events_of(page, part)
-
-    def asked():
-        return len([request for request in requests if request.post_data_json["fn_index"] in events])
-
-    while not asked():
-        page.wait_for_timeout(50)
-    page.wait_for_timeout(2000)  # what is asked as the page opens has been asked by then
-
-    assert 1 == asked()
-
-
-def test_of_two_quick_clicks_the_last_one_opens(page, counted_sweep):
-    page.goto(f"/?tab=runs&sweep={counted_sweep}")
-    row = page.locator("#runs-table tr[data-pick]")
-    row.nth(2).wait_for()
-    last = row.nth(2).get_attribute("data-pick")
-    late = Late(page)
-
-    row.nth(1).get_by_role("button").click()
-    late.wait()
-    row.nth(2).get_by_role("button").click()
-    page.wait_for_url(f"**sweep={last}**")
-    opened = page.locator(f"#runs-table tr[data-pick='{last}'] button[aria-expanded=true]")
-    opened.wait_for()
-    late.arrive()
-
-    assert page.url.endswith(f"sweep={last}")
-    assert opened.is_visible()
-
-
-@pytest.mark.slow
-def test_an_adapter_that_was_asked_for_before_does_not_take_the_place_of_the_newer_one(page):
-    page.goto("/?tab=adapter")
-    page.locator("#adapter-sample").wait_for()
-    late = Late(page, with_value="no such adapter")
-    page.locator("#adapter-ref input").fill("no such adapter")
-    page.locator("#adapter-ref input").press("Enter")
-    late.wait()
-
-    page.locator("#adapter-sample").click()
-    page.wait_for_url("**adapter=sample*")
-    sample = page.get_by_text("Trained with r = 16")
-    sample.wait_for()
-    late.arrive()
-
-    assert sample.is_visible()
-    assert 0 == page.locator("#adapter-notice .rv-error").count()
-    assert "adapter=sample" in page.url

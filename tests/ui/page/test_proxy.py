@@ -1,8 +1,5 @@
 """The page below a path of a team's server, behind a reverse proxy."""
 
-import json
-import urllib.request
-
 import pytest
 
 from tests.support.quick import first_quick
@@ -49,11 +46,6 @@ def test_the_page_works_below_a_path(browser, below, path):
     assert PATH == next(cookie["path"] for cookie in context.cookies() if cookie["name"] == "rankviz_visitor")
     assert ([], [], []) == (outside, failed, errors)
     context.close()
-
-
-def test_the_health_of_the_server_is_told_through_the_proxy(below):
-    with urllib.request.urlopen(below["taken off"] + "rankviz/health") as answer:
-        assert json.load(answer)["home_writable"] is True
 
 
 def _is_outside(url: str, address: str) -> bool:

@@ -53,18 +53,3 @@ def test_the_figures_stand_before_gradio_has_built_the_page_and_go_to_their_plac
     assert [place["x"], place["y"], place["width"]] == pytest.approx(
         [figures[name] for name in ("x", "y", "width")], abs=2
     )
-
-
-@pytest.mark.slow
-def test_plotly_runs_only_once_the_figures_stand(page):
-    page.add_init_script(
-        """new MutationObserver(() => {
-            if (window.Plotly && window.figuresFirst === undefined)
-              window.figuresFirst = Boolean(document.querySelector("#figures .rv-figure"));
-        }).observe(document, { subtree: true, childList: true });"""
-    )
-
-    page.goto("/")
-    page.locator("#tradeoff [data-drawn]").wait_for()
-
-    assert page.evaluate("window.figuresFirst")

@@ -1,10 +1,7 @@
 """A shared page in three browsers with cookies of their own: Ann, Ben and the admin."""
 
-import fcntl
-
 import pytest
 
-from rankviz.jobs.process import lock_file
 from rankviz.shared.identity import COOKIE
 from rankviz.store import RunStore
 from rankviz.ui.parts.where import COPY_IT, OF_ANOTHER
@@ -16,8 +13,6 @@ from tests.ui.conftest import WAIT_MILLISECONDS, Watched, serving
 pytestmark = pytest.mark.browser
 TOKEN = "the token of the admin"
 CHANGES = ("resume", "cancel", "add", "ship", "export", "share", "delete")
-PAGES = 7
-"""More than a browser has connections to one host."""
 
 
 @pytest.fixture(scope="module")
@@ -74,24 +69,6 @@ def trained(home, owner):
     return come(RunStore(home), request, owner, lambda run: finished_events(run, 2.0)).sweep_id
 
 
-@pytest.mark.slow
-def test_the_queue_of_others_stands_as_it_is_now_though_nobody_touches_the_form(visitor, shared_home):
-    page = visitor().page
-    page.goto("/?tab=train")
-    page.locator("#expected", has_text="2 runs").wait_for()
-    assert page.locator("#train-queue").is_hidden()
-    store = RunStore(shared_home)
-
-    with lock_file(shared_home).open("a") as place:
-        fcntl.flock(place, fcntl.LOCK_EX)  # the sweep waits for as long as the page takes to look
-        sweep_id = store.create(questions.sweep(ranks=(4,)), "ben")
-
-        page.locator("#train-queue", has_text="1 sweep waits or runs here now").wait_for()
-        for run_id in store.run_ids(sweep_id):
-            store.ask_to_cancel(run_id)
-        page.locator("#train-queue").wait_for(state="hidden")
-
-
 def test_a_sweep_is_its_owners_until_it_is_shared_and_then_others_read_it(visitor, shared_home):
     ann, ben = visitor(), visitor()
     assert ann.id != ben.id
@@ -133,31 +110,3 @@ def test_the_admin_signs_in_sees_what_all_have_and_signs_out(visitor, shared_hom
     admin.open("/?tab=runs").get_by_text(ANONYMOUS).wait_for()
     assert 0 == admin.listed(sweep_id).count()
     assert [] == admin.errors
-
-
-@pytest.mark.slow
-def test_an_owner_deletes_a_sweep_after_a_second_question(visitor, shared_home):
-    ann = visitor()
-    sweep_id = trained(shared_home, ann.id)
-    page = ann.open(f"/?tab=runs&sweep={sweep_id}")
-    page.locator("#sweep-status h2").wait_for()
-
-    page.locator("#sweep-delete").click()
-    page.locator("#sweep-keep").click()
-    page.locator("#sweep-sure").wait_for(state="hidden")
-    page.locator("#sweep-delete").click()
-    page.locator("#sweep-delete-it").click()
-    ann.listed(sweep_id).first.wait_for(state="detached")
-
-    assert sweep_id not in [sweep.sweep_id for sweep in RunStore(shared_home).sweeps()]
-    assert [] == ann.errors
-
-
-@pytest.mark.slow
-def test_a_browser_can_have_many_pages_open(visitor):
-    ann = visitor()
-
-    for _ in range(PAGES):
-        page = ann.context.new_page()
-        page.goto("/")
-        page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()

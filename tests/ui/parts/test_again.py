@@ -2,13 +2,11 @@
 
 import pytest
 
-from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
 from rankviz.core.runs.events import RunFailed
 from rankviz.store.ownership import Destination, read_destination
-from rankviz.ui.parts.where import resume_or_ask, resume_there, shown_there
+from rankviz.ui.parts.where import resume_or_ask, resume_there
 from rankviz.ui.runs.view import sweep_view
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
-from tests.support.models.folders import named_as_base
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
 
@@ -57,19 +55,6 @@ def test_where_the_sweep_was_is_chosen_first_with_its_machine_its_limit_and_the_
     words = text_of(shown.about)
     assert "Nvidia T4 - small (t4-small): $0.40 per hour today. Cost: $0.0" in words
     assert "The limit of $5.00 ends the job after" in words
-
-
-def test_a_place_that_cannot_take_the_sweep_says_why_and_the_button_is_off(api, tmp_path):
-    store = api.workspace.store
-    sweep_id = store.create(questions.sweep(ranks=(4,), base=str(named_as_base(tmp_path))), "", HERE)
-    store.append(*store.run_ids(sweep_id), RunFailed(time=1.0, error="no luck"))
-
-    there = shown_there(api, sweep_id=sweep_id, engine="hf-jobs", flavor="l4x1", spend=5.0)
-    other = shown_there(api, sweep_id=failed(api), engine="hf-jobs", flavor="l4x1", spend=5.0)
-
-    words = text_of(there.about)
-    assert f"{FOLDER_IS_NOT_SENT} Choose a place that sees this folder." == words
-    assert (False, True) == (there.go.interactive, other.go.interactive)
 
 
 def test_the_button_moves_them_there(api):

@@ -3,10 +3,7 @@
 import json
 import re
 
-import pytest
-
 from rankviz.api import Api
-from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
 from rankviz.ui.parts.question import DEFAULTS, ask
 from tests.support.runs.finished_runs import text_of
@@ -16,12 +13,6 @@ CHATS = {**DEFAULTS, "examples": 5000, "example_tokens": 400, "longest_tokens": 
 
 def note(**values):
     return question.length_note(ask({**DEFAULTS, **values}))
-
-
-def test_empty_boxes_are_no_data_and_the_assumed_length_is_said():
-    assert ask(DEFAULTS).training.data is None
-    assert 1000 == ask(DEFAULTS).training.total_steps
-    assert "No data given: time and cost assume 1,000 steps of 8 examples with 2,048 tokens each." in note()
 
 
 def test_the_length_of_given_data_is_in_epochs_unless_steps_or_tokens_are_set():
@@ -79,12 +70,3 @@ def test_form_and_name_of_a_measured_file_reach_the_data_while_examples_are_give
     typed = {**CHATS, "measured_file": "messages:1600:my chats.jsonl", "longest_tokens": 1200}
     assert not ask(typed).training.data.longest_is_upper
     assert ask({**DEFAULTS, "measured_file": "messages:1600:my chats.jsonl"}).training.data is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["messages", "chats:1:a.csv", "text:x:a.csv", "text:1:../a.csv", "text:1:a\n.csv", "text:1:a.py", "text:1:"],
-)
-def test_what_is_no_measured_file_is_refused(text):
-    with pytest.raises(InvalidSettingError):
-        ask({**CHATS, "measured_file": text})

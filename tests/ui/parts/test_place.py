@@ -44,14 +44,6 @@ def completed(at, attempt=1):
     return RunCompleted(time=at, attempt=attempt, **DONE)
 
 
-def test_own_machines_have_a_time_and_no_price(api):
-    journals = [placed("local", "GPU 0"), begun(1.0), completed(601.0)], [placed("local", "GPU 1"), begun(1.0)]
-    sweep = sweep_of(api, *journals)
-
-    assert "Running on this machine (GPU 1). Machine time so far: " in text_of(place_html(api, sweep))
-    assert "Machine time so far: 10 min." in place_in_sentences(api, sweep.runs[0])
-
-
 def test_the_time_of_a_sweep_that_ended_at_the_first_attempt_is_told_once(api):
     sweep = sweep_of(api, *([placed("local", f"GPU {n}"), begun(1.0), completed(601.0)] for n in (0, 1)))
 
@@ -69,10 +61,3 @@ def test_a_rented_machine_has_a_price_of_the_whole_sweep(tmp_path, hub):
         assert f"Ran on Hugging Face Jobs (l4x1). Cost so far: {words}." == text_of(place_html(api, sweep))
         of_run = place_in_sentences(api, sweep.runs[0])
         assert f"Machine time so far: 2 min. Its sweep: {words}; a job is billed as a whole, not by run." in of_run
-
-
-def test_recorded_sweeps_say_nothing_of_it(api):
-    recorded = api.runs.recorded()[0]
-
-    assert "" == place_html(api, recorded)
-    assert "" == place_in_sentences(api, recorded.runs[0])

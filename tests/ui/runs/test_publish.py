@@ -4,8 +4,8 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.sinks import Publication, Sending
-from rankviz.errors import InvalidSettingError, UserError
-from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
+from rankviz.errors import UserError
+from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.ui.runs import publish
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
@@ -102,11 +102,6 @@ def test_an_adapter_is_of_the_run_that_is_open(api, sweep, started):
         press(api, sweep, to=ADAPTER, run_id=run)
 
     assert [run] == [call[0] for call in started]
-
-
-def test_without_a_token_it_is_refused_in_words(api, sweep):
-    with acting_as(ANN), pytest.raises(InvalidSettingError, match="Log in at Hugging Face, or give a token of yours"):
-        press(api, sweep, token="")
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,15 @@
 """One sweep on the Runs tab, and what a fast curve says there."""
 
 import json
-import re
 import zipfile
 
 import pytest
 
-from rankviz.api import ASSETS, Api
+from rankviz.api import Api
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
 from rankviz.errors import BadAdapterError, UserError
 from rankviz.ui.page import restore
-from rankviz.ui.parts.curve import curve, fidelity_words
+from rankviz.ui.parts.curve import curve
 from rankviz.ui.runs import view as page
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import counted, finished, text_of
@@ -197,59 +196,6 @@ def test_the_choice_of_quality_decides_figures_verdict_and_tolerance(api):
     assert "Worse than r = 16 by more than the noise" in text_of(view.words)
     assert "(points, or 2% of the gain over the base)" in view.tolerance.label
     assert by_rank["csv"].splitlines()[0].startswith("kind,r,token_accuracy_percent,")
-
-
-def test_the_configuration_lists_what_differs_and_where_it_ran(api):
-    text = text_of(page.sweep_view(api, fast(api, cuts=CUTS, independent={2: 1.7}), tolerance="0.02").facts)
-
-    assert "Rank 2, 64 Truncated to 2, 8, 32 Targets unsloth" in text
-    assert "device name a CPU" in text
-
-
-def test_how_near_fast_curves_have_been_is_quoted_as_measured(api, tmp_path):
-    medians = {"r >= 8, fixed alpha": 0.0123, "r = 2 and 4, fixed alpha": None, "r >= 8, alpha = r": 0.0456}
-    assets = tmp_path / "assets"
-    assets.mkdir()
-    report = {
-        "made": "2026-11-25",
-        "by_rank": {},
-        "tolerance_nats": 0.02,
-        "cases": json.loads((ASSETS / "fidelity.json").read_text())["cases"][:3],
-        "median_absolute_difference": medians,
-        "independent_runs_apart": {"r >= 8, fixed alpha": 0.0222},
-        "settings": [],
-        "regret_within_tolerance": 2,
-        "cut_within_tolerance": 3,
-        "highest_within_tolerance": 1,
-        "largest_regret": 0.0789,
-    }
-    (assets / "fidelity.json").write_text(json.dumps(report))
-
-    fidelity = Api(home=tmp_path, assets=assets).accuracy.fidelity()
-    accuracy, choice = fidelity_words(fidelity)
-
-    assert "in 3 measured cases" in accuracy
-    assert "was, in nats, 0.012 at r ≥ 8; 0.046 at r ≥ 8 with α = r." in accuracy
-    assert "differed by 0.022 nats" in accuracy
-    assert "of the best run in 2 of 3 cases, and at most 0.079 nats worse." in choice
-    assert "within the same distance in 3 of 3, a run at the highest rank in 1 of 3." in choice
-
-
-def test_the_address_holds_what_a_sweep_is_judged_by(api):
-    by_accuracy = restore(api, {"metric": "token_accuracy"})
-    wrong = restore(api, {"metric": "bleu", "tolerance": "0.5"})
-
-    assert ("token_accuracy", "1") == (by_accuracy.metric, by_accuracy.tolerance)
-    assert ("loss", "0.5") == (wrong.metric, wrong.tolerance)
-    assert "metric must be one of loss, token_accuracy, exact_match" in wrong.notice
-    assert ("loss", "0.02") == (restore(api, {}).metric, restore(api, {}).tolerance)
-
-
-def test_three_answers_come_before_the_details_and_all_sentences_are_in_them(api):
-    view = shown(api, fast(api, cuts=CUTS, independent={4: 1.75}), tolerance="0.02")
-
-    assert ["Best rank so far", "Smallest good adapter", "How sure"] == re.findall("<h2>(.*?)</h2>", view.summary)
-    assert "What to train" in view.words and "Forecast by rank" in view.words and "Fast curve by rank" in view.words
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The views of Train and Runs as Gradio calls them, on runs folders of their own."""
 
-import json
 import re
 from dataclasses import replace
 
@@ -8,9 +7,8 @@ import gradio as gr
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import AttemptPlaced, Evaluated, RunFailed, RunStarted, StepLogged
+from rankviz.core.runs.events import RunFailed, RunStarted, StepLogged
 from rankviz.errors import BusyError, LimitError, UserError
-from rankviz.store.ownership import Destination
 from rankviz.ui.parts import live
 from rankviz.ui.runs import view as of_sweep
 from rankviz.ui.runs.view import (
@@ -131,16 +129,6 @@ def test_a_failed_run_shows_its_error_and_the_end_of_its_log(api):
     assert "Traceback &lt;b&gt;" in shown
 
 
-def test_measured_stands_beside_estimated(api):
-    sweep = finished(api, {4: 2.0})
-
-    shown = text_of(live.results_table(api, sweep))
-
-    assert "1,221,120 est. 1,221,120" in shown
-    assert "2.0000 base 7.5000" in shown
-    assert "2.00 GiB est." in shown
-
-
 def test_events_are_in_words_newest_first(api):
     sweep = finished(api, {4: 2.0})
 
@@ -178,20 +166,6 @@ def test_a_sweep_is_one_row_and_opens_onto_its_runs(api):
     assert "1.5000 lowest 6.0000 largest 4.0 MB – 16.0 MB 2.00 GiB highest peak 16 s" in shown
 
 
-def test_the_list_says_where_sweeps_and_runs_are(api):
-    there = Destination("hf-jobs", {"flavor": "l4x1", "spend": "5"})
-    api.workspace.store.create(questions.sweep(ranks=(4,)), destination=there)
-    moved = api.workspace.store.create(questions.sweep(ranks=(4, 16)))
-    first, _ = api.workspace.store.run_ids(moved)
-    api.workspace.store.append(first, AttemptPlaced(time=1.0, attempt=1, engine="ray", where="node-3"))
-
-    shown = text_of(drawn(api, open_id=moved).table)
-
-    assert "1 queued on Hugging Face Jobs (l4x1)" in shown
-    assert "2 queued on Ray cluster (node-3) and this machine" in shown
-    assert "queued Ray cluster, node-3" in shown
-
-
 def test_a_click_opens_a_sweep_or_a_run_and_a_second_click_closes_it(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
     first, sweep_id = sweep.runs[0].run_id, sweep.sweep_id
@@ -211,16 +185,6 @@ def test_the_box_of_a_sweep_stands_for_all_its_runs_and_is_ticked_with_them(api)
     assert f'data-tick="{ids[0]} {ids[1]}"' in listed([sweep])
     assert 0 == listed([sweep], selected=ids[:1]).count(" checked")
     assert 1 == listed([sweep], selected=ids).count(" checked")
-
-
-def test_an_empty_home_has_recorded_sweeps_to_read_no_chart_of_a_selection_and_the_way_to_train(api):
-    view = drawn(api, sweep_id=api.runs.recorded()[0].sweep_id)
-
-    assert view.empty_box.visible
-    assert not view.selected_box.visible
-    assert not hasattr(view, "curve")
-    assert len(api.runs.recorded()) == view.table.count("<tr") - 1
-    assert json.loads(view.by_rank)["data"]
 
 
 def test_nothing_is_read_while_another_tab_is_open_and_nothing_drawn_twice(api):
@@ -250,21 +214,6 @@ def test_selected_runs_leave_as_a_zip_and_come_back(api, tmp_path):
     assert [2.0, 1.5] == [run.loss_after.loss for run in other.runs.sweep(choice.sweep_id).runs]
     with pytest.raises(UserError, match="Select at least one run"):
         zip_of(api, [])
-
-
-def test_the_quality_axes_offered_are_those_that_the_drawn_runs_have(api):
-    sweep = finished(api, {4: 2.0})
-    other = api.workspace.store.create(questions.sweep(ranks=(8,)))
-    (run,) = api.workspace.store.sweep(other).runs
-    counted = {"tokens": 10, "examples": 2, "seconds": 1.0, "correct_tokens": 5, "loss": 1.0}
-    api.workspace.store.append(run.run_id, Evaluated(time=1.0, when="after", **counted))
-
-    with_it, without = (
-        drawn(api, selected=[each], y="token_accuracy").y for each in (run.run_id, sweep.runs[0].run_id)
-    )
-    assert ["loss", "gain", "token_accuracy"] == [key for _, key in with_it.choices]
-    assert "value" not in with_it._constructor_args[0]  # what can be shown is not sent back: it may be older by then
-    assert (["loss", "gain"], "loss") == ([key for _, key in without.choices], without.value)
 
 
 def test_a_run_that_cannot_be_read_is_one_row_with_its_reason(api):

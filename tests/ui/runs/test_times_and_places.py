@@ -4,7 +4,6 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunStarted, StageReached
-from rankviz.ui.page import restore
 from rankviz.ui.parts import live
 from rankviz.ui.runs.view import ANY_STATE, list_html, runs_view
 from tests.support.runs import questions
@@ -58,11 +57,3 @@ def test_what_an_engine_said_before_the_run_began_is_old_and_said_once(api):
     store.append(first, login)
     sweep = api.runs.sweep(sweep_id)
     assert "Run <code>squeue</code>." in live.status_html(sweep, waiting=api.runs.why_sweep_waits(sweep))
-
-
-def test_an_address_of_a_sweep_that_is_not_here_is_answered_once(api):
-    gone = "20200101-000000-dead"
-
-    assert "" == restore(api, {"tab": "runs", "sweep": gone}).notice
-    assert gone in text_of(message_on(api, gone))
-    assert gone in restore(api, {"tab": "explore", "sweep": gone}).notice

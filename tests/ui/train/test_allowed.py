@@ -8,11 +8,10 @@ from rankviz.api.workspace import EMBEDDED
 from rankviz.errors import NoWeightsError
 from rankviz.machine import disk
 from rankviz.ui.train import before
-from rankviz.ui.train.before import allowed_html, queue
+from rankviz.ui.train.before import allowed_html
 from rankviz.ui.train.form import DEFAULTS, request_of
 from rankviz.visitor import acting_as
 from tests.support.limits import limit
-from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
 from tests.support.web.visitors import ANN
 
@@ -61,22 +60,6 @@ def test_where_nothing_trains_here_the_note_names_the_login_that_trains_elsewher
         assert note(shared).endswith(LOG_IN)
         monkeypatch.setattr(disk, "trouble", lambda folder: disk.FULL_SENTENCE)
         assert "Log in" not in note(shared)
-
-
-def test_before_a_sweep_is_started_the_queue_stands_above_the_button_and_then_its_state_says_it(tmp_path):
-    api = Api(home=tmp_path, shared=True)
-    with acting_as(ANN):
-        nothing = queue(api, engine="local")
-        assert "" == nothing.queue
-    api.workspace.store.create(questions.sweep(ranks=(4,)), "ben")
-
-    with acting_as(ANN):
-        others = queue(api, engine="local")
-        assert text_of(others.queue).startswith("1 sweep waits or runs here now. Expected wait: up to ")
-        assert others.asks.value < nothing.asks.value
-    api.workspace.store.create(questions.sweep(ranks=(8,)), ANN.id)
-    with acting_as(ANN):
-        assert "" == queue(api, engine="local").queue
 
 
 @pytest.mark.parametrize(

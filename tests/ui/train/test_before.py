@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import BusyError, LimitError, StorageError, WorkerError
-from rankviz.ui.train.before import before_start, instead, notebook, obstacle, preview, trainable
+from rankviz.ui.train.before import before_start, instead, notebook, preview, trainable
 from rankviz.ui.train.form import request_of
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import text_of
@@ -65,16 +65,6 @@ def test_that_a_run_may_be_ended_before_it_is_done_stands_beside_the_time_and_wh
     assert text_of(replaced).endswith("The form has the usual batch and length instead.")
 
 
-def test_a_wrong_setting_is_said_under_its_field_and_above_the_button_which_is_off(api):
-    shown = before_start(api, **{**FORM, "learning_rates": "fast"})
-
-    assert "Learning rates must be numbers" in text_of(shown.numbers_problem)
-    assert shown.numbers_problem == shown.notice
-    assert ("", "", "") == (shown.base_problem, shown.expected, shown.breakdown)
-    assert not shown.start.interactive
-    assert before_start(api, **FORM).start.interactive
-
-
 @pytest.mark.parametrize(
     ("error", "may_start", "asks_again"),
     [
@@ -98,16 +88,6 @@ def test_what_may_pass_by_itself_leaves_the_button_on_and_a_busy_server_is_asked
     assert str(error) in text_of(shown.notice)
     assert (may_start, asks_again) == (shown.start.interactive, shown.again.active)
     assert not before_start(api, **FORM).again.active
-
-
-def test_a_base_that_does_not_fit_offers_the_embedded_one_and_a_notebook(api):
-    request = request_of({**FORM, "base": HUGE})
-
-    sentence = obstacle(api, request, api.runs.expected(request), checks=())
-    reachable = obstacle(api, request, api.runs.expected(request_of(FORM)), checks=())
-
-    assert sentence.startswith("Llama-3.1-405B does not fit on this machine: training needs at least ")
-    assert "" == reachable
 
 
 def test_a_base_that_cannot_be_trained_here_is_replaced_at_once_with_the_reason_and_its_notebook(api, monkeypatch):

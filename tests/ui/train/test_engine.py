@@ -7,7 +7,6 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.errors import EngineUnavailableError
-from rankviz.ui.parts.where import of_sweep
 from rankviz.ui.train.before import before_start, choice
 from rankviz.ui.train.tab import start
 from rankviz.visitor import Visitor, acting_as
@@ -69,16 +68,6 @@ def test_while_a_place_is_being_asked_nothing_is_said_of_it_and_no_paid_job_star
     assert "Asking Hugging Face Jobs for time, memory and cost …" == text_of(asking.expected)
     assert (True, False) == (asking.again.active, asking.start.interactive)
     assert (False, True) == (known.again.active, known.start.interactive)
-
-
-def test_an_opened_sweep_is_where_it_is_with_its_machine_and_limit(api):
-    there, _ = start(api, **FORM, engine=HF_JOBS, flavor="t4-small", spend=5.0)
-    here, _ = start(api, **FORM, engine=LOCAL, flavor=None, spend=None)
-
-    place = of_sweep(api, there)
-
-    assert (HF_JOBS, "t4-small", 5.0) == (place["engine"], place["flavor"].value, place["spend"])
-    assert {"engine": LOCAL} == of_sweep(api, here)
 
 
 def test_train_starts_where_it_is_to_run(api):

@@ -2,13 +2,8 @@
 
 import pytest
 
-from rankviz.api import Api
-from rankviz.api.jobs import STILL_COSTS
-from rankviz.jobs.hf_jobs import SCHEDULED
-from rankviz.store.ownership import Destination
 from tests.support.engines.hub_jobs import StandInHub
 from tests.support.processes.workers import wait_for
-from tests.support.runs import questions
 from tests.support.web.serving import serving
 from tests.ui.conftest import WAIT_MILLISECONDS
 from tests.ui.page.test_newest import Late
@@ -92,54 +87,4 @@ def test_no_price_stands_under_another_place_though_its_answer_comes_late(browse
 
     page.locator("#expected", has_text="estimated time").wait_for()
     assert "$" not in page.evaluate("window.seen")
-    page.close()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("touched", ["Tab", "Period"])
-def test_the_price_comes_though_the_box_of_the_limit_was_touched_before_its_answer(browser, url, touched):
-    """Left, or written into without another number: Gradio asks nothing more."""
-    page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=url)
-    page.set_default_timeout(WAIT_MILLISECONDS)
-    page.goto("/?tab=train")
-    page.get_by_label("Hugging Face Jobs").check()
-    page.locator("#train-cost", has_text="The limit of $2.00").wait_for()
-    limit = page.get_by_label("Spending limit (US dollars)")
-    late = Late(page, of="expected", with_value=7)
-    limit.fill("7")
-    late.wait()
-
-    limit.press(touched)
-    late.arrive()
-
-    page.locator("#train-cost", has_text="The limit of $7.00").wait_for()
-    page.close()
-
-
-@pytest.mark.slow
-def test_a_cancel_that_waits_for_a_login_is_kept_and_said_and_is_no_error(browser, hub, tmp_path):
-    """The app is started again without the token of the job's owner."""
-    login = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_alice", "HF_HOME": str(tmp_path / "hf")}
-    jobs = len(hub.jobs)
-    with serving(tmp_path, login):
-        api = Api(home=tmp_path)
-        sweep_id = api.workspace.store.create(
-            questions.sweep(ranks=(4, 16)), "", Destination("hf-jobs", {"flavor": "l4x1", "spend": "5"})
-        )
-        wait_for(lambda: len(hub.jobs) > jobs)
-        wait_for(lambda: api.runs.sweep(sweep_id).runs[0].waits == SCHEDULED)
-    page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(WAIT_MILLISECONDS)
-    with serving(tmp_path, {**login, "HF_TOKEN": ""}) as url:
-        page.goto(f"{url}/?tab=runs&sweep={sweep_id}")
-        page.locator("#sweep-cancel").click()
-
-        page.locator(".toast-wrap", has_text="The wish to cancel is kept", has_not_text="Error").wait_for()
-        still = page.locator(
-            "#sweep-status", has_text=f"{STILL_COSTS} It waits for a login at Hugging Face: set HF_TOKEN"
-        )
-        still.wait_for()
-        page.locator("#sweep-cancel").wait_for(state="hidden")
-        page.reload()
-        still.wait_for()
     page.close()

@@ -1,7 +1,5 @@
 """Train in a real browser, without a training: filled from Explore, corrected, and told what runs elsewhere."""
 
-from pathlib import Path
-
 import pytest
 
 from rankviz.store import RunStore
@@ -11,7 +9,7 @@ from tests.support.runs import questions
 pytestmark = pytest.mark.browser
 
 
-def test_explores_button_fills_train_with_what_can_be_trained_here_and_offers_the_model_as_a_notebook(page, tmp_path):
+def test_explores_button_fills_train_with_what_can_be_trained_here(page, tmp_path):
     page.goto("/?model=Qwen/Qwen3-4B&targets=attention")
     page.locator("#figures [title]").first.wait_for()
     data = write_tiny_data(tmp_path / "letters.jsonl")
@@ -26,9 +24,6 @@ def test_explores_button_fills_train_with_what_can_be_trained_here_and_offers_th
     page.locator("#expected", has_text="3 runs").wait_for()
     assert page.get_by_label("Quick look: two ranks and a repeat").is_checked()
     assert page.get_by_label("letters.jsonl", exact=True).is_checked()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Notebook for Colab: Qwen3-4B, r = 64").click()
-    assert "Qwen3-4B" in Path(download.value.path()).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -54,35 +49,6 @@ def test_what_a_training_takes_or_why_it_cannot_start_is_in_sight_with_the_butto
     page.mouse.wheel(0, -5000)
     is_in_sight("#train-notice")
     assert page.get_by_role("button", name="Train", exact=True).is_disabled()
-
-
-def test_a_wrong_number_is_told_under_its_field_and_stays_as_typed(page):
-    page.goto("/?tab=train")
-    page.locator("#expected", has_text="3 runs").wait_for()
-
-    page.get_by_role("textbox", name="Learning rates").fill("quick")
-
-    page.locator("#train-problem-numbers", has_text="Learning rates must be numbers").wait_for()
-    assert "quick" == page.get_by_role("textbox", name="Learning rates").input_value()
-    page.get_by_role("textbox", name="Learning rates").fill("1e-3")
-    page.locator("#expected", has_text="3 runs").wait_for()
-    page.locator("#train-problem-numbers .rv-notice").wait_for(state="hidden")
-
-
-def test_the_line_on_every_tab_opens_what_trains_with_its_form_and_is_cancelled_beside_a_button_that_trains(page, home):
-    sweep_id = RunStore(home).create(questions.sweep(ranks=(2, 8), max_steps=7, data="pairs"))
-    page.goto("/?tab=guide")
-
-    page.locator("#badge button").click()
-
-    page.wait_for_url(f"**sweep={sweep_id}**")
-    page.wait_for_function("document.querySelector('#train-steps input')?.value === '7'")
-    assert page.get_by_label("Random word pairs").is_checked()
-    page.locator("#train-cancel").click()
-    page.locator("#status", has_text="2 runs cancelled").wait_for()
-    page.get_by_role("button", name="Train", exact=True).wait_for()
-    page.get_by_role("button", name="Train 2 failed or cancelled runs again").wait_for()
-    page.locator("#badge button").wait_for(state="hidden")
 
 
 @pytest.mark.slow

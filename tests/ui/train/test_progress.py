@@ -1,7 +1,6 @@
 """The right column of Train, its one button, and the line on every tab that says what trains."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -47,29 +46,6 @@ def with_adapters(api, sweep):
     for run in sweep.runs:
         (api.workspace.store.run_dir(run.run_id) / run.adapter_path).mkdir()
     return sweep
-
-
-def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that_says_why():
-    without_trainer = SimpleNamespace(
-        workspace=SimpleNamespace(shared=False),
-        engines=SimpleNamespace(why_none=lambda: "Training needs the trainer.", offered=lambda: []),
-        runs=SimpleNamespace(made=lambda: []),
-    )
-
-    shown = progress(without_trainer, sweep_id="", seen="")
-
-    assert "Training needs the trainer." not in shown.status
-    assert "the note at the top of Train says why" in shown.status
-    assert "Press Train" not in shown.status
-
-
-def test_before_anything_ran_there_is_something_to_read_and_no_figure(api):
-    shown = progress(api, sweep_id="", seen="")
-
-    assert "two recorded sweeps to read" in text_of(shown.status)
-    assert ("", "", "") == (shown.loss, shown.curve, shown.results)
-    assert ("Train", False) == (shown.start.value, shown.cancel.visible)
-    assert not shown.runs_fold.visible
 
 
 def test_the_newest_result_of_ones_own_stands_where_nothing_is_chosen_and_the_button_trains(api):

@@ -78,19 +78,6 @@ def test_a_sweep_is_offered_with_three_seeds_and_other_modes_with_one():
     assert [True, True, True, False] == [mode.seeds.visible for mode in chosen]
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "sentence"),
-    [
-        ("learning_rates", "fast", "Learning rates must be numbers separated by commas"),
-        ("other_ranks", "4.5", "Ranks must be numbers separated by commas"),
-        ("data", "own", "Upload a file"),
-    ],
-)
-def test_what_cannot_be_trained_says_what_to_change(field, value, sentence):
-    with pytest.raises(InvalidSettingError, match=sentence):
-        request_of({**FORM, field: value})
-
-
 def test_each_refusal_belongs_to_the_field_that_is_wrong_and_the_others_stand_as_typed():
     wrong = {
         "base": {"base": " "},
@@ -152,12 +139,6 @@ def test_the_file_that_was_measured_on_explore_is_the_data(api):
 
     assert "/uploads/letters.jsonl" == request_of(form).data
     assert ("letters.jsonl", "kept") in data_choices([], form["kept"])
-
-
-def test_a_dora_adapter_is_measured_by_two_runs_of_a_sweep_since_it_cannot_be_truncated(api):
-    request = request_of(measuring(api, {**ASKED, "use_dora": True}))
-
-    assert ((4, 64), (), True) == (request.ranks, request.cut_ranks, request.lora.use_dora)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from rankviz.core.runs.sweep_time import SHOWN_TOKENS
 from rankviz.dataset import Example
 from rankviz.store import RunStore
-from rankviz.worker.finetune.data import HeldOutQuestion, SweepData, ask
+from rankviz.worker.finetune.data import HeldOutQuestion, SweepData
 from tests.support.models.tiny_llama import generated
 from tests.support.runs.tiny_runs import letters, run_to_the_end
 
@@ -52,24 +52,7 @@ def test_an_answer_is_exact_where_its_text_is_the_references(answering, tokenize
     assert answering.training is False
 
 
-def test_answers_end_with_the_models_ends_and_the_special_tokens_of_the_references(answering, tokenizer):
-    from rankviz.worker.finetune.measure import end_tokens
-
-    start_of_turn = tokenizer.convert_tokens_to_ids("<|im_start|>")
-
-    assert {2} == end_tokens(answering, tokenizer, [HeldOutQuestion([5], [40, 41])])
-    assert {2, start_of_turn} == end_tokens(answering, tokenizer, [HeldOutQuestion([5], [40, start_of_turn])])
-
-
 # What is asked
-
-
-def test_a_row_without_a_prompt_or_with_an_answer_that_is_cut_off_is_not_asked(tokenizer):
-    row = Example(prompt="0123", completion="456")
-
-    assert ask(Example(completion="abc"), tokenizer, 64) is None
-    assert ask(row, tokenizer, 8) is not None
-    assert ask(row, tokenizer, 7) is None
 
 
 class Table:
@@ -130,19 +113,6 @@ def test_an_answer_ends_a_little_after_the_longest_reference_and_at_its_limit(an
 
     assert {(most, "tokens")} == {(total, unit) for _, total, unit in progress}
     assert [done for done, _, _ in progress] == list(range(1, len(progress) + 1))
-
-
-@pytest.mark.parametrize("cached", [True, False])
-def test_where_time_is_up_each_answer_still_has_its_first_token(answering, tokenizer, cached):
-    from rankviz.worker.finetune.measure import shown_answers
-
-    questions = shown(6, reference=52)
-
-    answers = shown_answers(answering, tokenizer, questions, cached=cached, seconds=0.0)
-
-    first = [tokenizer.decode(generated(answering, questions[i].prompt, 1)).strip() for i in range(6)]
-    assert first == [each.text for each in answers]
-    assert not any(each.ended for each in answers)
 
 
 # In a run

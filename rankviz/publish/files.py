@@ -1,0 +1,499 @@
+"""What is published as files: an adapter or a sweep as a dataset, their cards, and where they go."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from rankviz import __version__, installed, units
+from rankviz.catalog import models
+from rankviz.core.bounds import one_of, printable
+from rankviz.core.runs.estimate import RunEstimate
+from rankviz.core.runs.events import Environment
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.request import WARMUP_STEPS_SHARE, RunRequest
+from rankviz.core.runs.run_time import DeviceTime, Rent
+from rankviz.errors import BadAdapterError, InvalidSettingError, quoted
+from rankviz.exports.tables import Table, write_rows, write_table
+from rankviz.paths import ASSETS, is_hub_id
+from rankviz.references import EMBEDDED, EMBEDDED_ID
+from rankviz.store.transfer import LOSS_COLUMNS, loss_rows, summary_row
+
+LEFT_OUT = ("loaded_from",)
+"""Of the environment: it may be the name of a private folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFacts:
+    """A run with what stands beside it."""
+
+    record: RunRecord
+    base_model: str
+    """Its Hub id."""
+    estimate: RunEstimate | None = None
+    """None where the base is not available."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepFacts:
+    """The runs that are published, and what the whole sweep says."""
+
+    id: str
+    """Of the sweep or the run that was named."""
+    sweep_id: str
+    runs: Sequence[RunFacts]
+    verdict: Sequence[str] = ()
+    """In sentences, the most important first; empty where there is none."""
+    all_runs: Sequence[RunRecord] = field(default_factory=tuple)
+    """Of the sweep, which the verdict is on."""
+    time: DeviceTime = field(default_factory=DeviceTime)
+    """Of machines, over all attempts of all runs of the sweep."""
+    rent: Rent | None = None
+    """Of the machines that the whole sweep has rented, without a spending limit; None where it rented none."""
+
+    @property
+    def cost_in_words(self) -> Iterator[tuple[str, str]]:
+        """Name and value."""
+        if self.time.in_words:
+            yield "Machine time of the whole sweep, all attempts", self.time.in_words
+        if self.rent:
+            yield "Rented machines, for the whole sweep", self.rent.in_words or units.NOT_KNOWN
+
+    @property
+    def cost(self) -> Mapping[str, float | bool | None]:
+        """Cost of the whole sweep: seconds of machines over all attempts, and US dollars of rented ones, None where
+        there were none or it is not known. What is not whole is at least so much."""
+        rent = self.rent or Rent(usd=None, is_whole=True, limit_usd=None)
+        return {
+            "sweep_device_seconds": self.time.seconds or None,
+            "sweep_device_seconds_is_whole": self.time.is_whole,
+            "sweep_usd": rent.usd if rent.in_words else None,
+            "sweep_usd_is_whole": rent.is_whole,
+        }
+
+
+def known_base(request: RunRequest) -> str:
+    """The Hub id of a run's base; empty where it was trained from a folder."""
+    return _hub_id(request.base)
+
+
+def hub_base(request: RunRequest, given: str = "") -> str:
+    """The Hub id of a run's base. InvalidSettingError where it was trained from a folder and no id is given, or from
+    another base than the given one."""
+    known = known_base(request)
+    if known and given and _hub_id(given) != known:
+        raise InvalidSettingError(f"This run was trained from {known}, not from {given}: leave the base model out.")
+    if base := known or given:
+        return base
+    raise InvalidSettingError(
+        "The base of this run is a folder, and others need its id on the Hub: give the base model as owner/name."
+    )
+
+
+def _hub_id(base: str) -> str:
+    """Hub id of the embedded base, a catalogue name or any other Hub id; empty for a folder."""
+    if base == EMBEDDED:
+        return EMBEDDED_ID
+    rows = models.load_index(ASSETS)
+    if models.is_known(rows, base):
+        return models.full_name(rows, base)
+    return base if is_hub_id(base) else ""
+
+
+def data_label(request: RunRequest) -> str:
+    """A sample's name, or a file's name without its folder."""
+    return Path(request.data).name
+
+
+def public_request(run: RunFacts) -> Mapping[str, Any]:
+    """The request as JSON, with the base's Hub id and without a path of the machine."""
+    return {**asdict(run.record.request), "base": run.base_model, "data": data_label(run.record.request)}
+
+
+def public_environment(record: RunRecord) -> Mapping[str, Any]:
+    """The environment of a run without paths of the machine."""
+    return without_paths({name: value for name, value in record.environment.items() if name not in LEFT_OUT})
+
+
+def without_paths(value: Any) -> Any:
+    """Reduce each text that is a path to its last part."""
+    if isinstance(value, Mapping):
+        return {str(name): without_paths(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(each) for each in value]
+    if isinstance(value, str) and value.startswith(("/", "~/", "\\")):
+        return Path(value).name
+    return value
+
+
+Fact = tuple[str, str]
+MARKS = "\\`*_{}[]<>|#&~"
+"""What Markdown or HTML would take for more than text."""
+ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
+"""Where a space keeps readers of Markdown from making a link of an address."""
+LIBRARIES = ("unsloth", "peft", "trl", "transformers", "torch")
+NO_VERDICT = "There is no verdict: this sweep has no other rank to compare with, or its losses do not allow one."
+
+
+class Markdown(str):
+    """Text whose marks are meant. No word of others is in it as it came."""
+
+
+def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
+    """README.md of a dataset. tables: the file of each table by its name."""
+    configs = [{"config_name": name, "data_files": file} for name, file in tables.items()]
+    records = [run.record for run in sweep.runs]
+    bases = dict.fromkeys(run.base_model for run in sweep.runs)
+    ranks = sorted({record.request.r for record in records})
+    front = {"pretty_name": f"LoRA ranks {_listed(ranks)} on {_data(sweep)}", "tags": ["rankviz", "lora", "peft"]}
+    columns = Markdown(
+        "run_id joins the tables. A held-out loss is in nats per target token. Memory is what the run itself measured; "
+        "summary columns that start with estimated_ are RankViz's estimates beside it. Those that start with sweep_ "
+        "are of the whole sweep, the same in each row: its cost, which is at least so much where is_whole is false."
+    )
+    files = Markdown("\n".join(f"- `{file}`: {name.replace('_', ' ')}" for name, file in tables.items()))
+    return _card(
+        front | {"configs": configs},
+        f"LoRA rank sweep {sweep.id}",
+        f"{units.counted(len(sweep.runs), 'run')} of {_listed(bases)} with LoRA, r = {_listed(ranks)}, trained on "
+        f"{_data(sweep)} with RankViz {_versions(records)}.",
+        _section("Files", files, columns),
+        _section("Cost", _table(sweep.cost_in_words)),
+        _section("Verdict", *_verdict(sweep)),
+        _section("How it was measured", _bullets([*measured(sweep), *_where(records)])),
+    )
+
+
+def model_card(run: RunFacts, sweep: SweepFacts, *, file_bytes: int, targets: Any) -> str:
+    """README.md of an adapter. targets: as its configuration has them."""
+    request = run.record.request
+    front = {
+        "base_model": run.base_model,
+        "base_model_relation": "adapter",
+        "library_name": "peft",
+        "tags": ["lora", "peft", "unsloth", "rankviz"],
+    }
+    title = f"LoRA adapter of {run.base_model}, r = {request.r}"
+    return _card(
+        front,
+        title,
+        f"Trained on {_data(sweep)} for {units.counted(run.record.steps_done, 'step')} with RankViz "
+        f"{_versions([run.record])}.",
+        _section("Adapter", _table(_adapter(run.record, file_bytes, targets))),
+        _section("Cost", _table([*_cost(run), *sweep.cost_in_words])),
+        _section("Quality", _table(_quality(run.record))),
+        _section("Verdict on the sweep", *_verdict(sweep)),
+        _section("How it was measured", _bullets([*measured(sweep), *_where([run.record])])),
+        _section("Use", _usage(run.base_model)),
+    )
+
+
+def measured(sweep: SweepFacts) -> Sequence[str]:
+    """Say how the numbers of a sweep were measured: those of its runs that have a loss."""
+    records = [run for run in sweep.all_runs if run.loss_after] or [run.record for run in sweep.runs]
+    first = records[0].request
+    seeds, rates = _values(run.request.seed for run in records), _values(run.request.learning_rate for run in records)
+    ranks = {run.request.r for run in records}
+    examples = next((run.loss_after.examples for run in records if run.loss_after), first.held_out_examples)
+    return [
+        f"Seeds: {_listed(seeds)}." + ("" if len(seeds) > 1 else " With one, the noise between runs is not known."),
+        f"Held-out examples: {examples:,}, the same for all runs; the loss is the mean in nats per target token.",
+        f"Learning rate: {_rates(rates, len(ranks))} Linear warm-up over {WARMUP_STEPS_SHARE:.0%} of the steps, then "
+        "linear decay to 0.",
+        f"Steps: {first.max_steps:,}; batch {first.training.per_device_train_batch_size}, accumulation "
+        f"{first.training.gradient_accumulation_steps}; at most {first.training.max_length:,} tokens per example.",
+    ]
+
+
+def _rates(rates: Sequence[float], ranks: int) -> str:
+    if len(rates) > 1:
+        return f"{_listed(rates)} were tried; each rank is judged at its best one."
+    return f"{rates[0]:g} at every rank, not tuned by rank." if ranks > 1 else f"{rates[0]:g}, not tuned."
+
+
+def _versions(records: Iterable[RunRecord]) -> str:
+    """Versions of RankViz that trained these; this one where a run does not say."""
+    return _listed(dict.fromkeys(run.environment.get("rankviz") or __version__ for run in records))
+
+
+def _where(records: Iterable[RunRecord]) -> Iterable[str]:
+    """Each place once, in sentences."""
+    return dict.fromkeys(sentence for run in records for sentence in _environment(run.environment))
+
+
+def _environment(where: Environment) -> Iterable[str]:
+    if not where:
+        return
+    versions = where.get("versions") or {}
+    known = [f"{name} {versions[name]}" for name in LIBRARIES if versions.get(name)]
+    yield f"Device: {where.get('device_name') or 'not known'}; precision {where.get('precision') or 'not known'}."
+    if known:
+        yield f"Software: {', '.join(known)}."
+    if where.get("data_fingerprint"):
+        yield f"Fingerprints: data {where['data_fingerprint']}, base {where.get('model_fingerprint') or 'not known'}."
+
+
+def _adapter(record: RunRecord, file_bytes: int, targets: Any) -> Iterable[Fact]:
+    lora = record.request.lora
+    named = ", ".join(map(str, targets)) if isinstance(targets, list | tuple) else str(targets or lora.target_modules)
+    yield "Rank r", str(lora.r)
+    yield "lora_alpha", f"{lora.lora_alpha:g}"
+    yield "Learning rate", f"{record.request.learning_rate:g}"
+    yield "Seed", str(record.request.seed)
+    yield "Target modules", named
+    if lora.variants:
+        yield "Variant", ", ".join(lora.variants)
+    if record.trainable_parameters is not None:
+        yield "Trainable parameters", f"{record.trainable_parameters:,}"
+    yield "File", f"{file_bytes:,} bytes"
+
+
+def _cost(run: RunFacts) -> Iterable[Fact]:
+    done, estimate = run.record.completed, run.estimate
+    if done:
+        yield "Training time, measured", units.duration(done.train_seconds)
+        yield f"Peak memory, measured ({done.peak_memory_kind})", units.memory_size(done.peak_memory_bytes)
+    yield from _estimated(estimate) if estimate else ()
+
+
+def _estimated(estimate: RunEstimate) -> Iterable[Fact]:
+    if estimate.seconds:
+        yield "Training time, estimated", units.time_span(estimate.seconds)
+    yield f"Peak memory, estimated ({estimate.memory_kind})", units.memory_span(estimate.memory_bytes)
+
+
+def _quality(record: RunRecord) -> Iterable[Fact]:
+    for when, held_out in (("of the base", record.loss_before), ("after training", record.loss_after)):
+        if held_out:
+            yield f"Held-out loss {when}", f"{held_out.loss:.4f} nats per token"
+            if held_out.token_accuracy is not None:
+                yield f"Token accuracy {when}", f"{100 * held_out.token_accuracy:.1f} %"
+
+
+def _verdict(sweep: SweepFacts) -> Sequence[str]:
+    return list(sweep.verdict) or [NO_VERDICT]
+
+
+def _usage(base_model: str) -> Markdown:
+    return Markdown(f"""```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base = AutoModelForCausalLM.from_pretrained({json.dumps(base_model)})
+model = PeftModel.from_pretrained(base, "the name of this repository")
+```""")
+
+
+def _data(sweep: SweepFacts) -> str:
+    return printable(data_label(sweep.runs[0].record.request))
+
+
+def _card(front: Mapping[str, Any], title: str, lead: str, *sections: Markdown) -> str:
+    # JSON is YAML, and quotes what YAML would read otherwise.
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in front.items()]
+    return "\n".join(["---", *lines, "---", "", f"# {_marked(title)}", "", _marked(lead), "", *sections])
+
+
+def _section(heading: str, *paragraphs: str) -> Markdown:
+    return Markdown(f"## {heading}\n\n" + "\n\n".join(map(_marked, paragraphs)) + "\n")
+
+
+def _table(facts: Iterable[Fact]) -> Markdown:
+    rows = [f"| {_marked(name)} | {_marked(printable(value))} |" for name, value in facts]
+    return Markdown("\n".join(["| | |", "| --- | --- |", *rows]) if rows else "Not known.")
+
+
+def _bullets(sentences: Iterable[str]) -> Markdown:
+    return Markdown("\n".join(f"- {_marked(sentence)}" for sentence in sentences))
+
+
+def _marked(text: str) -> Markdown:
+    """Escape a text as one line of Markdown that reads as it is, but for addresses."""
+    if isinstance(text, Markdown):
+        return text
+    line = ADDRESS.sub(" ", " ".join(text.split()))
+    for mark in MARKS:
+        line = line.replace(mark, f"\\{mark}")
+    return Markdown(printable(line, len(line)))
+
+
+def _values(values: Iterable[Any]) -> list[Any]:
+    return sorted(set(values))
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+MAX_CONFIG_BYTES = 4_000_000
+
+
+def write_adapter(run: RunFacts, sweep: SweepFacts, weights: Path, config: Path, folder: Path) -> Sequence[str]:
+    """Put the files of a run's adapter into a folder; returns their names. The weights are linked, not copied.
+
+    weights, config: as the run saved them.
+    """
+    settings = public_config(_read(config), run.base_model)
+    (folder / CONFIG).write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    os.symlink(weights, folder / WEIGHTS)
+    card = model_card(run, sweep, file_bytes=weights.stat().st_size, targets=settings.get("target_modules"))
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return [WEIGHTS, CONFIG, "README.md"]
+
+
+def public_config(settings: Mapping[str, Any], base_model: str) -> Mapping[str, Any]:
+    """PEFT's configuration with the id of the base on the Hub; any other path in it becomes null."""
+    known = {name: None if _is_path(value) else value for name, value in settings.items()}
+    return known | {"base_model_name_or_path": base_model}
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(("/", "~/", "\\"))
+
+
+def _read(config: Path) -> Mapping[str, Any]:
+    if config.stat().st_size > MAX_CONFIG_BYTES:
+        raise BadAdapterError(f"{CONFIG} has {config.stat().st_size:,} bytes, more than one can have.")
+    try:
+        settings = json.loads(config.read_bytes())
+    except (ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise BadAdapterError(f"{CONFIG} of this run cannot be read.")
+    return settings
+
+
+RUNS, STEPS, HELD_OUT = "runs", "losses_by_step", "held_out_losses"
+
+
+STEP_COLUMNS = {
+    "run_id": str,
+    "r": int,
+    "learning_rate": float,
+    "seed": int,
+    "step": int,
+    "loss": float,
+    "step_learning_rate": float,
+    "tokens": int,
+    "seconds": float,
+    "memory_bytes": int,
+}
+HELD_OUT_COLUMNS = {"run_id": str, **LOSS_COLUMNS}
+
+
+def write_dataset(sweep: SweepFacts, folder: Path) -> Sequence[str]:
+    """Write the files of a sweep's dataset into a folder; returns their names. Tables are Parquet, or CSV where pyarrow
+    is not installed. The steps and the examples of one run at a time are in memory."""
+    kind = "parquet" if installed.has_pyarrow() else "csv"
+    runs = write_table(Table(name=RUNS, rows=[_run_row(run) | sweep.cost for run in sweep.runs]), kind, folder)
+    names = {RUNS: runs.rename(folder / f"{RUNS}.{kind}").name}
+    steps = (row for run in sweep.runs for row in _step_rows(run))
+    held_out = ({"run_id": run.record.run_id, **row} for run in sweep.runs for row in loss_rows(run.record))
+    for name, rows, columns in ((STEPS, steps, STEP_COLUMNS), (HELD_OUT, held_out, HELD_OUT_COLUMNS)):
+        if first := next(rows, None):
+            names[name] = f"{name}.{kind}"
+            write_rows(chain([first], rows), columns, folder / names[name])
+    details = {run.record.run_id: _details(run) for run in sweep.runs}
+    (folder / "requests.json").write_text(json.dumps(details, indent=1), encoding="utf-8")
+    (folder / "README.md").write_text(dataset_card(sweep, names), encoding="utf-8")
+    return [*names.values(), "requests.json", "README.md"]
+
+
+def _run_row(run: RunFacts) -> dict[str, Any]:
+    estimate = run.estimate
+    return summary_row(run.record) | {
+        "base": run.base_model,
+        "data": data_label(run.record.request),
+        "estimated_memory_bytes": estimate and estimate.memory_bytes.expected,
+        "estimated_train_seconds": estimate.seconds.expected if estimate and estimate.seconds else None,
+    }
+
+
+def _step_rows(run: RunFacts) -> Iterator[Mapping[str, Any]]:
+    record = run.record
+    for step in record.steps:
+        yield {
+            "run_id": record.run_id,
+            "r": record.request.r,
+            "learning_rate": record.request.learning_rate,
+            "seed": record.request.seed,
+            "step": step.step,
+            "loss": step.loss,
+            "step_learning_rate": step.learning_rate,
+            "tokens": step.tokens,
+            "seconds": step.seconds,
+            "memory_bytes": step.memory_bytes,
+        }
+
+
+def _details(run: RunFacts) -> Mapping[str, Any]:
+    return {"request": public_request(run), "environment": public_environment(run.record)}
+
+
+DATASET, ADAPTER, TRACKIO = "hub-dataset", "hub-adapter", "trackio"
+KINDS = (DATASET, ADAPTER, TRACKIO)
+PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
+"""Of a Trackio project: the characters that Trackio keeps in the name of its file."""
+TOKEN = re.compile(r"[!-~]{8,500}")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A Hugging Face access token. It is shown nowhere, also not where an object that holds it is printed."""
+
+    value: str
+
+    def __repr__(self) -> str:
+        return "Token(...)"
+
+    def validate(self) -> None:
+        """InvalidSettingError, which does not repeat it, where it can be none."""
+        if not TOKEN.fullmatch(self.value):
+            raise InvalidSettingError(
+                "This is not a Hugging Face token: it has 8 to 500 letters, digits and signs, without spaces."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Destination:
+    """The place that a run or sweep is published to."""
+
+    to: str
+    """hub-dataset, hub-adapter or trackio."""
+    name: str
+    """Of the repository, owner/name; of the project in Trackio."""
+    public: bool = False
+    """Whether everybody may see a repository or Space that is made for it."""
+    space: str = ""
+    """Of Trackio, owner/name; empty for Trackio on this machine."""
+    base_model: str = ""
+    """The Hub id of the base, where it was trained from a folder."""
+
+    def validate(self) -> None:
+        """InvalidSettingError names what cannot be."""
+        one_of(self.to, "Where to publish", KINDS)
+        if self.to == TRACKIO:
+            if not PROJECT.fullmatch(self.name):
+                raise InvalidSettingError(
+                    f"A Trackio project has at most 80 letters, digits, - and _ (got {quoted(self.name)})."
+                )
+        elif not is_hub_id(self.name):
+            raise InvalidSettingError(f"The repository must be owner/name (got {quoted(self.name)}).")
+        if self.space and self.to != TRACKIO:
+            raise InvalidSettingError("A Space is for Trackio: leave it empty for a repository.")
+        if self.space and not is_hub_id(self.space):
+            raise InvalidSettingError(f"The Space must be owner/name (got {quoted(self.space)}).")
+        if self.base_model and not is_hub_id(self.base_model):
+            raise InvalidSettingError(
+                f"The base model must be owner/name, as on the Hub (got {quoted(self.base_model)})."
+            )
+
+    @property
+    def needs_token(self) -> bool:
+        """True where it leaves this machine."""
+        return self.to != TRACKIO or bool(self.space)

@@ -1,0 +1,124 @@
+"""Finished runs as runs of a Trackio project: configuration, loss by step, evaluation, memory. Each run once.
+
+Trackio is given as an argument, so that whoever has no Trackio can still read and test what it would be sent.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rankviz.core.runs.record import RunRecord
+from rankviz.errors import PublishError, quoted
+from rankviz.publish.files import RunFacts, SweepFacts, data_label, public_environment
+
+QUIET = {"resume": "never", "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+
+
+def send(trackio: Any, sweep: SweepFacts, project: str, on_run: Callable[[int], None], **where: Any) -> None:
+    """Send runs; one that the project has already is replaced.
+
+    trackio: the library. on_run: called with how many runs are there. where: space_id and private, of a Space, which
+    has none of these runs.
+    """
+    if not where:
+        forget(trackio, project, {run.record.run_id for run in sweep.runs})
+    for count, run in enumerate(sweep.runs):
+        on_run(count)
+        with warnings.catch_warnings(record=True) as trouble:
+            warnings.simplefilter("always")
+            trackio.init(
+                project=project,
+                name=run.record.run_id,
+                group=sweep.sweep_id,
+                config=config(run, sweep),
+                **QUIET,
+                **where,
+            )
+            for step, metrics in points(run.record):
+                trackio.log(metrics, step=step)
+            trackio.finish()
+        if where and trouble:
+            raise PublishError(f"Trackio could not send everything to {where['space_id']}: {trouble[-1].message}")
+
+
+def forget(trackio: Any, project: str, run_ids: set[str]) -> None:
+    """Delete these runs of ours from a project of this machine."""
+    try:
+        runs = list(trackio.Api().runs(project))
+    except ValueError:  # there is no such project yet
+        return
+    for run in runs:
+        if run.name in run_ids:
+            if (run.config or {}).get("made_by") != "RankViz":
+                raise PublishError(
+                    f"The project {quoted(project)} has a run {quoted(run.name)} that RankViz did not send: choose "
+                    "another project."
+                )
+            run.delete()
+
+
+def config(run: RunFacts, sweep: SweepFacts) -> Mapping[str, Any]:
+    """What a run was made with and what it cost."""
+    record, estimate = run.record, run.estimate
+    request, done = record.request, record.completed
+    training = request.training
+    return {
+        "made_by": "RankViz",
+        "run_id": record.run_id,
+        "sweep_id": sweep.sweep_id,
+        "base_model": run.base_model,
+        "data": data_label(request),
+        "r": request.r,
+        "lora_alpha": request.lora.lora_alpha,
+        "target_modules": request.lora.target_modules,
+        "use_rslora": request.lora.use_rslora,
+        "use_dora": request.lora.use_dora,
+        "expert_rank": request.lora.expert_rank,
+        "learning_rate": request.learning_rate,
+        "seed": request.seed,
+        "framework": training.framework,
+        "precision": record.environment.get("precision") or training.precision,
+        "max_steps": request.max_steps,
+        "held_out_examples": request.held_out_examples,
+        "trainable_parameters": record.trainable_parameters,
+        "adapter_bytes": record.adapter_bytes,
+        "train_seconds": done and done.train_seconds,
+        "peak_memory_bytes": done and done.peak_memory_bytes,
+        "peak_memory_kind": done and done.peak_memory_kind,
+        "estimated_memory_bytes": estimate and estimate.memory_bytes.expected,
+        "estimated_train_seconds": estimate.seconds.expected if estimate and estimate.seconds else None,
+        **sweep.cost,
+        "verdict": " ".join(sweep.verdict[:1]),
+        "environment": public_environment(record),
+    }
+
+
+def points(record: RunRecord) -> Iterator[tuple[int, Mapping[str, float]]]:
+    """What is logged, by step: the base's evaluation at step 0, each training step, the adapter's at the last."""
+    last = record.steps_done
+    by_step: dict[int, dict[str, float]] = {
+        step.step: {
+            "train/loss": step.loss,
+            "train/learning_rate": step.learning_rate,
+            "train/tokens": step.tokens,
+            "train/seconds": step.seconds,
+            "memory/bytes": step.memory_bytes,
+        }
+        for step in record.steps
+    }
+    for step, held_out in ((0, record.loss_before), (last, record.loss_after)):
+        if held_out:
+            by_step.setdefault(step, {}).update(_evaluation(held_out))
+    if record.completed:
+        by_step.setdefault(last, {})["memory/peak_bytes"] = record.completed.peak_memory_bytes
+    yield from sorted(by_step.items())
+
+
+def _evaluation(held_out: Any) -> Mapping[str, float]:
+    measured = {"loss": held_out.loss, "token_accuracy": held_out.token_accuracy, "exact_match": held_out.exact_match}
+    return {f"eval/{name}": value for name, value in measured.items() if value is not None}
+
+
+def known_names(records: Sequence[Any]) -> set[str]:
+    """The names in a Space's answer to /get_runs_for_project."""
+    return {str(record.get("name")) if isinstance(record, Mapping) else str(record) for record in records}

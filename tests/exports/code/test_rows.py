@@ -1,0 +1,125 @@
+"""The data cell of a script, as it is: rows of each form, from JSONL and CSV, become what is trained."""
+
+import csv
+import json
+
+import pytest
+
+from rankviz.dataset import read
+from rankviz.exports.script import TOKENS, templates
+from tests.support.models.tiny_llama import save_tokenizer
+
+pytestmark = pytest.mark.torch  # datasets is there with the trainer
+
+CHAT = [{"role": "user", "content": "Say A."}, {"role": "assistant", "content": "A"}]
+TURNS = [{"from": "human", "value": "Say A."}, {"from": "gpt", "value": "A"}]
+ASKED = [{"role": "user", "content": "2\n\nNA"}, {"role": "assistant", "content": "4"}]
+ROWS = {
+    "messages": ({"messages": CHAT}, {"messages": CHAT, "given": 0}, "A<|im_end|>"),
+    "conversations": ({"conversations": TURNS}, {"messages": CHAT, "given": 0}, "A<|im_end|>"),
+    "prompt-completion": (
+        {"prompt": "1 + 3 =", "completion": " 4"},
+        {"prompt": "1 + 3 =", "completion": " 4"},
+        " 4<|im_end|>",
+    ),
+    "instruction": (
+        {"instruction": "2", "input": "NA", "output": "4"},
+        {"messages": ASKED, "given": 0},
+        "4<|im_end|>",
+    ),
+    "text": ({"text": "007"}, {"prompt": "", "completion": "007"}, "007<|im_end|>"),
+}
+"""By form: a row, some of whose cells look like numbers or like nothing, what is trained of it, and what is learned."""
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def run(path, tokenizer, form=None, max_length=256):
+    """The names that the cell leaves."""
+    from datasets import load_dataset
+
+    names = {"load_dataset": load_dataset, "json": json, "tokenizer": tokenizer, "data_file": str(path), "form": form}
+    data = templates().get_template("data.py.jinja")
+    exec(data.render(held_out_share=0.25, seed=3407, max_length=max_length, tokens=TOKENS), names)
+    return names
+
+
+def learned(names):
+    """Of each row that is trained on."""
+    return [
+        names["tokenizer"].decode([i for i, m in zip(row["input_ids"], row["completion_mask"], strict=True) if m])
+        for row in names["data"]["train"]
+    ]
+
+
+def write(folder, row, ending):
+    path = folder / f"mine.{ending}"
+    if ending == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for _ in range(4)))
+        return path
+    cells = {name: cell if isinstance(cell, str) else json.dumps(cell) for name, cell in row.items()}
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(cells))
+        writer.writeheader()
+        writer.writerows([cells] * 4)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+@pytest.mark.parametrize("form", ROWS)
+def test_each_form_is_found_by_its_columns_and_its_answers_are_learned_with_their_end(
+    tmp_path, tokenizer, form, ending
+):
+    row, trained, answer = ROWS[form]
+
+    names = run(write(tmp_path, row, ending), tokenizer)
+
+    assert [trained] * 3 == list(names["rows"]["train"])
+    assert [answer] * 3 == learned(names)
+
+
+def test_rows_that_are_truncated_are_counted_and_prompts_that_fill_it_all_are_an_error(tmp_path, tokenizer, capsys):
+    path = write(tmp_path, {"prompt": "0123456", "completion": "789"}, "jsonl")
+
+    run(path, tokenizer, max_length=10)
+
+    assert "4 of 4 rows are longer than 10 tokens and are truncated." in capsys.readouterr().out
+    with pytest.raises(ValueError, match="No answer begins within 7 tokens: raise the maximum length"):
+        run(path, tokenizer, max_length=7)
+
+
+NUMBER_TURN = {"role": "assistant", "content": 0}
+MIXED = {"role": "human", "content": "a"}
+AS_READ = {
+    "numbers": {"prompt": 31, "completion": 0},
+    "a number as text": {"text": 5},
+    "an input of 0": {"instruction": 1, "input": 0, "output": 0},
+    "no input": {"instruction": 1, "output": "b"},
+    "an input of spaces": {"instruction": "a", "input": " ", "output": "b"},
+    "messages of numbers": {"messages": [CHAT[0], NUMBER_TURN]},
+    "role and content under conversations": {"conversations": CHAT},
+    "from and value under messages": {"messages": TURNS},
+    "ShareGPT's role under role": {"messages": [MIXED, CHAT[1]]},
+    "a list and its JSON": {"prompt": CHAT[:1], "completion": json.dumps(CHAT[1:])},
+    "lists of ShareGPT": {"prompt": TURNS[:1], "completion": TURNS[1:]},
+    "an answer first": {"messages": CHAT[1:]},
+    "an empty prompt": {"prompt": [], "completion": CHAT[1:]},
+}
+
+
+@pytest.mark.parametrize("kind", AS_READ)
+def test_a_row_is_trained_as_rankviz_reads_it(tmp_path, tokenizer, kind):
+    path = write(tmp_path, AS_READ[kind], "jsonl")
+    example = read(str(path)).examples[0]
+
+    trained = run(path, tokenizer)["rows"]["train"][0]
+
+    assert (example.prompt, example.completion) == (trained.get("prompt", ""), trained.get("completion", ""))
+    assert list(example.messages) == [(turn["role"], turn["content"]) for turn in trained.get("messages", [])]

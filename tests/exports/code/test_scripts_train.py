@@ -1,0 +1,143 @@
+"""The exported scripts of six model shapes and three frameworks, run as they are on this machine's CPU.
+
+Only the base model, the precision and the optimizer are chosen for it, through the question. What trains, the size of
+the adapter's file, the held-out loss and the labels are compared with what RankViz says.
+"""
+
+import functools
+import re
+
+import pytest
+
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
+from rankviz.exports import recipe, script
+from tests.support.models.tiny_models import SHAPES, make_tiny, write_rows
+from tests.support.processes.exports import counted_here, run_exports
+from tests.support.quick import chosen_quick
+
+pytestmark = pytest.mark.torch
+
+FRAMEWORKS = ("unsloth", "trl", "peft")
+R = 8
+CASES = {
+    "llama": ("messages", {}, {"precision": "bf16"}),
+    "qwen3": ("prompts", {"target_modules": "attention", "use_dora": True}, {"precision": "fp32"}),
+    "mistral": (
+        "text",
+        {"target_modules": "all-linear", "use_rslora": True, "modules_to_save": ("lm_head",)},
+        {"precision": "bf16", "gradient_accumulation_steps": 2},
+    ),
+    "gemma3": ("instruction", {}, {"precision": "fp32"}),
+    "phi3": ("plain", {}, {"precision": "fp32", "gradient_checkpointing": "none"}),
+    "qwen3_moe": ("conversations", {}, {"precision": "fp32"}),
+}
+"""By shape: the kind of rows, the adapter and the training, each with something the others lack."""
+MERGED = "llama"
+QUICK = ("llama", "qwen3_moe")
+MERGING = re.compile(
+    r"^# (?=model\.save_pretrained_merged|from peft import PeftModel|base = |PeftModel\.)", re.MULTILINE
+)
+"""The shape whose scripts merge, too, and the marks before the lines that do."""
+LEARNED = {"messages": 2, "conversations": 2, "prompts": 1, "text": 1, "instruction": 1}
+"""Answers that are learned of a row, by its kind."""
+PLAIN = re.compile(r"\d+ ([a-h]) \1{6}<\|im_end\|>")
+"""A row of plain text: all of it is learned."""
+SHOWN = ("PROMPT", "EXPECTED", "BEFORE", "AFTER")
+SIZE = re.compile(r"The adapter has ([\d,]+) bytes")
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """ran(framework, shape): the recipe, and what its script did. Scripts of the QUICK shapes run together, and the
+    others do."""
+
+    @functools.cache
+    def group(quick):
+        shapes = [shape for shape in CASES if quick == (shape in QUICK)]
+        return run_scripts(tmp_path_factory.mktemp("scripts"), shapes)
+
+    return lambda framework, shape: group(shape in QUICK)[framework, shape]
+
+
+def run_scripts(folder, shapes):
+    """By framework and shape: the recipe, and what its script did."""
+    from rankviz.worker.introspect.layers import layers_of
+
+    recipes, jobs = {}, {"unsloth": [], "plain": []}
+    for shape in shapes:
+        kind, lora, training = CASES[shape]
+        base, layers = make_tiny(shape, folder / shape), layers_of(SHAPES[shape])
+        for framework in FRAMEWORKS:
+            setup = {"max_steps": 20, "max_length": 96, "per_device_train_batch_size": 4, "optim": "adamw_torch"}
+            question = Question(
+                model_id=str(base),
+                lora=LoraConfig(**lora),
+                training=TrainingSetup(**{"gradient_accumulation_steps": 1, **setup, **training}, framework=framework),
+            )
+            made = recipe(layers, question, R, framework=framework, learning_rate=1e-2)
+            place = folder / framework / shape
+            place.mkdir(parents=True)
+            text = script(made)
+            if shape == MERGED:
+                text = MERGING.sub("", text)
+            (place / "train.py").write_text(text, encoding="utf-8")
+            write_rows(place / "train.jsonl", kind)
+            recipes[framework, shape] = made
+            jobs["unsloth" if framework == "unsloth" else "plain"].append(str(place))
+    results = {}
+    for process, places in jobs.items():
+        results |= run_exports(process, places)
+    return {
+        (framework, shape): (made, results[str(folder / framework / shape)])
+        for (framework, shape), made in recipes.items()
+    }
+
+
+@pytest.mark.parametrize("shape", chosen_quick(CASES, QUICK))
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_script_trains_what_was_counted_and_saves_a_file_of_that_size(ran, framework, shape):
+    made, result = ran(framework, shape)
+
+    assert "error" not in result, result["error"]
+    assert counted_here(made) == (result["trained"], result["files"]["adapter_model.safetensors"])
+    assert "tokenizer.json" in result["files"]
+
+
+@pytest.mark.parametrize("shape", chosen_quick(CASES, QUICK))
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_its_held_out_loss_falls(ran, framework, shape):
+    losses = ran(framework, shape)[1]["losses"]
+
+    assert 4 == len(losses)
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("shape", chosen_quick(CASES, QUICK))
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_answer_and_its_end_token_are_learned_and_nothing_else(ran, framework, shape):
+    kind = CASES[shape][0]
+    learned = ran(framework, shape)[1]["learned"].replace("\n", "")
+    if kind == "plain":
+        assert PLAIN.fullmatch(learned)
+        return
+
+    answer = learned[:6] + "<|im_end|>"
+    assert learned[:6] == 6 * learned[0]
+    assert LEARNED[kind] * answer == learned
+
+
+@pytest.mark.parametrize("shape", chosen_quick(CASES, QUICK))
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_it_ends_with_answers_from_before_and_after_and_the_size_of_the_adapter(ran, framework, shape):
+    result = ran(framework, shape)[1]
+    printed = result["printed"]
+
+    assert [4, 4, 4, 4] == [len(re.findall(f"^{word}", printed, re.MULTILINE)) for word in SHOWN]
+    assert f"{result['files']['adapter_model.safetensors']:,}" == SIZE.search(printed)[1]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_line_that_merges_does(ran, framework):
+    assert {"config.json", "model.safetensors"} <= set(ran(framework, MERGED)[1]["merged"])

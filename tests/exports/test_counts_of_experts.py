@@ -1,0 +1,129 @@
+"""The files for other tools of a mixture of experts, asked of Unsloth: real PEFT trains the count that each states."""
+
+import ast
+import functools
+import json
+import re
+
+import pytest
+import yaml
+
+from rankviz.catalog.models import load_index, load_model
+from rankviz.core.lora.config import UNSLOTH_SEVEN
+from rankviz.core.model.towers import LOADED_WHOLE
+from rankviz.errors import InvalidSettingError
+from rankviz.exports import write
+from tests.support.quick import first_quick
+from tests.support.runs import questions
+from tests.support.runs.toy import ASSETS
+
+pytestmark = pytest.mark.torch
+
+ALL = [load_model(ASSETS, row.id) for row in load_index(ASSETS)]
+BY_FAMILY = {model.model_type: model for model in sorted(ALL, key=lambda m: -m.total_parameters) if model.has_experts}
+"""The smallest of each."""
+FORMATS = ("trl", "peft", "adapter-config", "axolotl")
+COUNT = r"counts ([\d,]+) trainable"
+R = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def many():
+    from tests.support.models.meta_models import many_models
+
+    with many_models():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("targets", "rank"), first_quick([("unsloth", "r"), ("all-linear", "r"), ("unsloth", "r/active")])
+)
+@pytest.mark.parametrize("family", BY_FAMILY)
+def test_peft_trains_the_count_of_the_file(family, targets, rank):
+    model = BY_FAMILY[family]
+    question = questions.question(model.id, target_modules=targets, expert_rank=rank)
+    if (family, targets) == ("gemma4", "unsloth"):
+        refused_by_both(model, question)
+        return
+    files = {name: write(model, question, R, name) for name in FORMATS}
+
+    assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
+
+
+def test_a_tool_without_rank_pattern_says_so_and_states_its_own_count():
+    qwen = BY_FAMILY["qwen3_moe"]
+    of_rank_r, divided = (
+        write(qwen, questions.question(qwen.id, expert_rank=rank), R, "llamafactory") for rank in ("r", "r/active")
+    )
+
+    assert stated({"llamafactory": of_rank_r}) == stated({"llamafactory": divided})
+    assert "LLaMA-Factory has no setting for rank_pattern, so with this file experts have rank r." in divided.notes
+
+
+def stated(files):
+    """The counts in the files that have comments."""
+    return {int(found[1].replace(",", "")) for file in files.values() if (found := re.search(COUNT, file.text))}
+
+
+def refused_by_both(model, question):
+    """Gemma 4's vision tower wraps linear layers of these names."""
+    for name in FORMATS:
+        with pytest.raises(InvalidSettingError, match=r"PEFT cannot put LoRA on model\.vision_tower"):
+            write(model, question, R, name)
+    with pytest.raises(ValueError, match="Gemma4ClippableLinear"):
+        trained(model.id, UNSLOTH_SEVEN, None)
+
+
+def names_in(name, text):
+    """target_modules, target_parameters and rank_pattern of a file."""
+    if name == "axolotl":
+        values = yaml.safe_load(text)
+        modules = "all-linear" if values.get("lora_target_linear") else values["lora_target_modules"]
+        return frozen(modules), frozen(values.get("lora_target_parameters")), patterns(values, "lora_")
+    if name == "adapter-config":
+        values = json.loads(text)
+    else:
+        (call,) = (
+            node
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "LoraConfig"
+        )
+        values = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
+    return frozen(values["target_modules"]), frozen(values.get("target_parameters")), patterns(values)
+
+
+def patterns(values, prefix=""):
+    ranks, alphas = (values.get(f"{prefix}{name}_pattern", {}) for name in ("rank", "alpha"))
+    assert ranks == alphas, "alpha is r here"
+    return tuple(ranks.items())
+
+
+def frozen(names):
+    return names if names is None or isinstance(names, str) else tuple(names)
+
+
+@functools.cache
+def trained(model_id, modules, parameters, ranks=()):
+    """By PEFT itself, on the model as the scripts load it."""
+    from peft import LoraConfig, get_peft_model
+
+    from tests.support.models.meta_models import build
+
+    base = build(config_of(load_model(ASSETS, model_id)))
+    config = LoraConfig(
+        r=R,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        target_parameters=list(parameters) if parameters else None,
+        rank_pattern=dict(ranks),
+        init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )
+    adapted = get_peft_model(base, config, low_cpu_mem_usage=True)
+    return sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+
+def config_of(model):
+    """The config.json of what transformers loads: a text tower of these families comes with the rest."""
+    path = ASSETS / "configs" / f"{model.id.removesuffix(':whole').replace('/', '__')}.json"
+    whole = path.with_suffix(".full.json")
+    return whole if whole.is_file() and (model.tower == "whole model" or model.model_type in LOADED_WHOLE) else path

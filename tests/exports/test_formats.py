@@ -1,0 +1,111 @@
+"""The export in each format: the adapter that was requested, or a note that says what it is instead."""
+
+import json
+import re
+
+import pytest
+
+from rankviz.core.advice.use_case import Goal
+from rankviz.core.cost.question import Question
+from rankviz.errors import InvalidSettingError
+from rankviz.exports import FORMATS, LEARNING_RATE
+from rankviz.exports.formats import adapter_config
+from tests.support.models.recipes import SETTINGS, made
+from tests.support.quick import first_quick
+from tests.support.runs import questions
+
+MOE = "Qwen/Qwen3-30B-A3B"
+
+
+def test_the_learning_rate_is_the_one_given_or_that_of_the_use_case(api):
+    question, goal = Question(model_id="Qwen/Qwen3-4B"), Goal(use_case="pretraining")
+    advised = api.advice.advise(question, goal).advice.learning_rate
+
+    assert advised != LEARNING_RATE
+    assert f"learning_rate={LEARNING_RATE:g}," in api.exports.write(question, 16).text
+    assert f"learning_rate={advised:g}," in api.exports.write(question, 16, goal=goal).text
+    assert "learning_rate=0.001," in api.exports.write(question, 16, learning_rate=1e-3, goal=goal).text
+
+
+def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
+    question = questions.question(MOE, framework="trl", moe_scheme="target-parameters", target_modules="attention")
+    parameters = api.estimates.adapter(question, 4).parameters
+    # 48 blocks: q 2048 to 4096, k and v 2048 to 512, o 4096 to 2048.
+    attention = 4 * 48 * (2 * (2048 + 4096) + 2 * (2048 + 512))
+
+    written = api.exports.write(question, 4, "llamafactory")
+    assert "does not name the experts" in written.notes[0]
+    assert f"trains {attention:,} parameters" in written.notes[1]
+    assert f"has {parameters:,}" in written.notes[1]
+    assert f"counts {attention:,} trainable parameters" in written.text
+    comments = " ".join(line.removeprefix("# ") for line in written.text.splitlines() if line.startswith("#"))
+    assert all(note in comments for note in written.notes)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"format_name": "word"}, "No format 'word': choose one of colab, script, notebook"),
+        ({"learning_rate": -1.0}, r"Learning rate must be a number above 0 and at most 1 \(got -1\)"),
+        ({"learning_rate": float("nan")}, r"Learning rate must be .* \(got nan\)"),
+    ],
+)
+def test_a_mistake_says_what_to_do(api, values, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
+        api.exports.write(Question(model_id="Qwen/Qwen3-4B"), 8, **values)
+
+
+def test_what_the_estimate_notes_stands_in_the_export_too(api):
+    """Phi-4-mini: 32 blocks; o_proj 3072 to 3072 and down_proj 8192 to 3072 match, and on a CPU qkv_proj (3072 to 5120)
+    and gate_up_proj (3072 to 16,384) are added."""
+    question = questions.question("microsoft/Phi-4-mini-instruct")
+    on_gpu = 8 * 32 * ((3072 + 3072) + (8192 + 3072))
+    on_cpu = on_gpu + 8 * 32 * ((3072 + 5120) + (3072 + 16_384))
+
+    for name in FORMATS:
+        written = api.exports.write(question, 8, name)
+        comments = " ".join(line.lstrip("# ") for line in written.text.splitlines())
+        for note in written.notes:
+            assert name == "adapter-config" or note in comments or json.dumps(note)[1:-1] in comments
+        assert "gate_proj and up_proj match nothing in this model" in written.notes[name == "colab"]
+        assert any(f"trains {on_cpu:,} parameters" in note for note in written.notes) == (
+            name in ("colab", "script", "notebook", "unsloth")
+        )
+    assert f"counts {on_gpu:,} trainable" in api.exports.write(question, 8).text
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
+def test_peft_reads_adapter_config_json_without_a_warning(changes, tmp_path, recwarn):
+    from peft import LoraConfig
+
+    recipe = made(**changes)
+    (tmp_path / "adapter_config.json").write_text(adapter_config(recipe))
+
+    config = LoraConfig.from_pretrained(tmp_path)
+    assert (recipe.lora.r, recipe.lora_alpha) == (config.r, config.lora_alpha)
+    wanted = recipe.target_modules if isinstance(recipe.target_modules, str) else set(recipe.target_modules)
+    assert wanted == config.target_modules
+    assert (recipe.lora.use_dora, recipe.lora.use_rslora) == (config.use_dora, config.use_rslora)
+    assert (list(recipe.modules_to_save) or None) == config.modules_to_save
+    assert [] == [str(warning.message) for warning in recwarn if "Unexpected keyword" in str(warning.message)]
+    assert set(json.loads(adapter_config(recipe))) <= set(config.to_dict())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("model", first_quick(["deepseek-ai/DeepSeek-V2-Lite", MOE]))
+def test_experts_asked_of_trl_by_unsloths_scheme_are_trained_by_every_tool_that_can_name_them(api, model, name):
+    question = questions.question(model, framework="trl", moe_scheme="unsloth")
+    parameters = api.estimates.adapter(question, 4).parameters
+
+    written = api.exports.write(question, 4, name)
+
+    others = [re.search(r"trains ([\d,]+) parameters", note) for note in written.notes if f"has {parameters:,}" in note]
+    counts = [int(found[1].replace(",", "")) for found in others]
+    if name == "llamafactory":
+        assert counts[0] < parameters  # it names no experts
+    elif name in ("colab", "unsloth") and model != MOE:
+        assert counts[0] > parameters  # shared experts carry LoRA too
+    else:
+        assert [] == counts
+        assert name == "adapter-config" or f"counts {parameters:,} trainable" in written.text

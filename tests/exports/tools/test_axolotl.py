@@ -1,0 +1,194 @@
+"""The YAML for Axolotl: it carries the chosen values, and Axolotl's own validation takes every key of it."""
+
+import pytest
+import yaml
+
+from rankviz.core.cost.setup import TrainingData
+from rankviz.exports.axolotl import FORMS, VERSION, axolotl
+from tests.support.models.recipes import SETTINGS, made
+from tests.support.models.tiny_llama import save_tokenizer
+from tests.support.models.tool_wheels import AXOLOTL, checked, unpacked
+
+VALIDATE = """
+import json, sys
+from axolotl.utils.config import prepare_plugins, validate_config
+from axolotl.utils.dict import DictDefault
+from axolotl.integrations.liger.args import LigerArgs
+from axolotl.utils.schemas.config import AxolotlInputConfig
+from axolotl.utils.schemas.enums import CustomSupportedOptimizers
+from transformers.training_args import OptimizerNames
+known = {*AxolotlInputConfig.model_fields, *LigerArgs.model_fields}
+optimizers = {each.value for names in (OptimizerNames, CustomSupportedOptimizers) for each in names}
+card = {"bf16": True, "fp8": False, "tf32": True, "n_gpu": 1, "n_node": 1, "compute_capability": "sm_89"}
+results = {}
+for name, config in json.load(sys.stdin).items():
+    settings = DictDefault(config)
+    prepare_plugins(settings)
+    try:
+        accepted, error = validate_config(settings, card, {"torch_version": "2.14.0"}).to_dict(), None
+    except ValueError as wrong:
+        accepted, error = {}, str(wrong)
+    accepted = {key: value for key, value in accepted.items() if key in config}
+    unknown = {*config} - known | ({config["optimizer"]} - optimizers)
+    results[name] = {"unknown": sorted(unknown), "error": error, "accepted": accepted}
+print("CHECKED", json.dumps(results, default=str))
+"""
+
+
+ROWS = """
+import json, sys
+from axolotl.prompt_strategies import chat_template, completion, user_defined
+from axolotl.utils.dict import DictDefault
+from transformers import AutoTokenizer
+cases = json.load(sys.stdin)
+
+def learned(config, eos, row):
+    tokenizer = AutoTokenizer.from_pretrained(cases["tokenizer"])
+    tokenizer.eos_token = eos
+    (rows,), cfg = config["datasets"], DictDefault(config)
+    if rows["type"] == "completion":
+        strategy = completion.load(tokenizer, cfg, {"field": rows["field"]})
+        return tokenizer.decode(strategy.tokenize_prompt({key: [value] for key, value in row.items()})["input_ids"][0])
+    if isinstance(rows["type"], dict):
+        strategy = user_defined.load(tokenizer, cfg, user_defined.UserDefinedDatasetConfig(**rows["type"]))
+    else:
+        strategy = chat_template.load(tokenizer, cfg, ds_cfg=DictDefault(rows))
+    return tokenizer.decode([label for label in strategy.tokenize_prompt(row)["labels"] if label != -100])
+
+print("CHECKED", json.dumps({name: learned(*case) for name, case in cases["cases"].items()}))
+"""
+CHAT = {
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Name a letter."},
+        {"role": "assistant", "content": "abc"},
+        {"role": "user", "content": "Another."},
+        {"role": "assistant", "content": "xyz"},
+    ]
+}
+TEXT = {"prompt": "Name a letter. ", "completion": "abc"}
+SHAREGPT = {
+    "conversations": [
+        {"from": {"user": "human", "assistant": "gpt"}.get(turn["role"], turn["role"]), "value": turn["content"]}
+        for turn in CHAT["messages"]
+    ]
+}
+ROWS_OF = {
+    "messages": CHAT,
+    "conversations": SHAREGPT,
+    "prompt-completion": TEXT,
+    "instruction": {"instruction": "Name a letter.", "input": "", "output": "abc"},
+    "text": {"text": "abc"},
+    "messages.from": {"messages": SHAREGPT["conversations"]},
+    "conversations.role": {"conversations": CHAT["messages"]},
+    "instruction.no-input": {"instruction": "Name a letter.", "output": "abc"},
+}
+LEARNED = {form: "abc<|im_end|>xyz<|im_end|>" for form in ROWS_OF if form[0] in "mc"}
+"""By form, where it isn't "abc<|im_end|>"."""
+BASE = {"model_id": "meta-llama/Llama-3.1-8B", "model_type": "llama"}
+GEMMA = {"model_id": "google/gemma-3-4b-it", "model_type": "gemma3_text"}
+FORM_CASES = [f"form {form}" for form in FORMS]
+BASES = {"base": BASE["model_id"], "gemma": GEMMA["model_id"]}
+
+
+def other_rows(text):
+    """The line in the comments that takes the other kind of rows."""
+    (line,) = (line for line in text.splitlines() if line.startswith("# datasets: "))
+    return line.removeprefix("# ")
+
+
+def config(**changes):
+    return yaml.safe_load(axolotl(made(**{"framework": "trl", **changes})))
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    return unpacked(AXOLOTL, tmp_path_factory.mktemp("axolotl"))
+
+
+@pytest.fixture(scope="module")
+def learned(wheels, tmp_path_factory):
+    """What Axolotl's own strategies learn of a row: the tokenizer's end token ends a turn, or another token does."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(folder)
+    other = {**config(), "eot_tokens": ["<|im_end|>"]}
+    cases = {
+        "chat": (config(), "<|im_end|>", CHAT),
+        "other end": (other, "<|endoftext|>", CHAT),
+        "other end, not said": ({**config(), "eot_tokens": None}, "<|endoftext|>", CHAT),
+        "text": (config(**BASE), "<|endoftext|>", TEXT),
+    }
+    for form, row in ROWS_OF.items():
+        name, *traits = form.split(".")
+        data = TrainingData(form=name, traits=tuple(traits), file_name="mine.csv")
+        cases[f"chat {form}"] = (config(data=data), "<|im_end|>", row)
+        cases[f"base {form}"] = (config(data=data, **BASE), "<|im_end|>", row)
+    return checked(wheels, ROWS, {"tokenizer": str(folder), "cases": cases}, folder)
+
+
+@pytest.fixture(scope="module")
+def validated(wheels, tmp_path_factory):
+    """What Axolotl's validation says of each setting, and of three that are wrong."""
+    cases = {name: config(**changes) for name, changes in SETTINGS.items()}
+    cases["base"] = config(**BASE)
+    cases["gemma"] = config(**GEMMA)
+    for form in FORMS:
+        cases[f"form {form}"] = config(data=TrainingData(form=form, file_name="mine.csv"))
+    cases["other rows"] = {**config(), **yaml.safe_load(other_rows(axolotl(made(framework="trl"))))}
+    cases["experts"] = config(target_parameters=("mlp.experts.down_proj",))
+    cases["experts alone"] = config(target_modules=(), target_parameters=("mlp.experts.down_proj",))
+    cases["misspelt"] = {**config(), "lora_rank": 8}
+    cases["wrong"] = {**config(), "lora_r": "many"}
+    cases["optimizer"] = {**config(), "optimizer": "no_such_optimizer"}
+    return checked(wheels, VALIDATE, cases, tmp_path_factory.mktemp("run"))
+
+
+def test_it_carries_the_chosen_values():
+    values = config(
+        use_rslora=True, max_length=512, optim="sgd", max_steps=70, learning_rate=1e-4, gradient_checkpointing="none"
+    )
+
+    assert ("Qwen/Qwen3-4B", "qlora", True) == (values["base_model"], values["adapter"], values["load_in_4bit"])
+    assert (8, 16, 0.0) == (values["lora_r"], values["lora_alpha"], values["lora_dropout"])
+    assert ["q_proj", "v_proj"] == values["lora_target_modules"]
+    assert (True, False) == (values["peft_use_rslora"], values["peft_use_dora"])
+    assert (2, 4, 512) == (values["micro_batch_size"], values["gradient_accumulation_steps"], values["sequence_len"])
+    assert ("sgd", 70, 1e-4) == (values["optimizer"], values["max_steps"], values["learning_rate"])
+    assert values["gradient_checkpointing"] is False
+    assert "truncate" == values["excess_length_strategy"]
+
+
+@pytest.mark.torch
+def test_the_version_is_the_one_that_is_checked():
+    assert f"axolotl=={VERSION}" == AXOLOTL[0]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("setting", [*SETTINGS, "experts", "experts alone", "base", "gemma", "other rows", *FORM_CASES])
+def test_axolotls_own_validation_takes_it(validated, setting):
+    result = validated[setting]
+
+    assert result["error"] is None
+    assert [] == result["unknown"]
+    assert BASES.get(setting, "Qwen/Qwen3-4B") == result["accepted"]["base_model"]
+    assert SETTINGS.get(setting, {}).get("r", 8) == result["accepted"]["lora_r"]
+
+
+@pytest.mark.torch
+def test_the_check_sees_a_key_and_a_value_that_axolotl_does_not_know(validated):
+    assert ["lora_rank"] == validated["misspelt"]["unknown"]
+    assert "lora_r" in validated["wrong"]["error"]
+    assert ["no_such_optimizer"] == validated["optimizer"]["unknown"]
+
+
+@pytest.mark.torch
+def test_axolotls_own_code_learns_the_answers_with_their_end_token(learned):
+    assert "abc<|im_end|>xyz<|im_end|>" == learned["chat"] == learned["other end"]
+    assert "abc<|endoftext|>" == learned["text"]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("model", ["chat", "base"])
+@pytest.mark.parametrize("form", ROWS_OF)
+def test_axolotls_own_code_learns_the_answers_of_each_form_with_their_end(learned, form, model):
+    assert LEARNED.get(form, "abc<|im_end|>") == learned[f"{model} {form}"]

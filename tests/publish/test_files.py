@@ -1,0 +1,158 @@
+"""What a dataset and an adapter hold: tables, cards with metadata that YAML reads, and nothing private."""
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import yaml
+
+from rankviz.core.runs.request import RunRequest
+from rankviz.core.runs.run_time import DeviceTime, Rent
+from rankviz.errors import InvalidSettingError
+from rankviz.publish.files import (
+    CONFIG,
+    WEIGHTS,
+    RunFacts,
+    SweepFacts,
+    hub_base,
+    public_config,
+    public_environment,
+    public_request,
+    without_paths,
+    write_adapter,
+    write_dataset,
+)
+from tests.support.models.saved_adapters import two_blocks
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import correct, plain_sweep
+
+BASE = "owner/base"
+FOLDER = "/data/of/ann"
+
+
+def facts(*, data="phonemes", seeds=(0,), verdict=("r = 16 is best.", "Worse: r = 4.")):
+    sweep = plain_sweep({4: 2.0, 16: 1.5}, seeds=seeds)
+    records = tuple(replace(run, request=replace(run.request, data=data)) for run in sweep.runs)
+    runs = [RunFacts(record=record, base_model=BASE) for record in records]
+    return SweepFacts(id="s1", sweep_id="s1", runs=runs, verdict=verdict, all_runs=records)
+
+
+def card(folder):
+    """The metadata of a README and its text."""
+    _, front, text = (folder / "README.md").read_text().split("---\n", 2)
+    return yaml.safe_load(front), text
+
+
+def adapter(tmp_path, sweep, **config):
+    """The files of the sweep's second run."""
+    saved, folder = two_blocks(tmp_path / "saved", r=16, lora_alpha=32, **config), tmp_path / "files"
+    folder.mkdir()
+    write_adapter(sweep.runs[1], sweep, saved / WEIGHTS, saved / CONFIG, folder)
+    return folder
+
+
+def test_the_card_of_a_dataset_names_each_table_for_the_viewer_of_the_hub(tmp_path):
+    names = write_dataset(facts(), tmp_path)
+
+    front, text = card(tmp_path)
+    assert {"README.md", "requests.json", "runs.parquet", "losses_by_step.parquet"} == set(names)
+    assert [("runs", "runs.parquet"), ("losses_by_step", "losses_by_step.parquet")] == [
+        (each["config_name"], each["data_files"]) for each in front["configs"]
+    ]
+    assert "r = 16 is best." in text
+    assert "Seeds: 0. With one, the noise between runs is not known." in text
+
+
+def test_the_tables_hold_a_row_a_run_a_row_a_step_and_a_row_a_held_out_example(tmp_path):
+    sweep = facts()
+    losses = {"example_losses": (1.0, 3.0), "examples": 2, **correct(80, True)}
+    runs = [replace(r, record=replace(r.record, loss_after=replace(r.record.loss_after, **losses))) for r in sweep.runs]
+
+    write_dataset(replace(sweep, runs=runs), tmp_path)
+
+    table = {
+        name: pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("runs", "losses_by_step", "held_out_losses")
+    }
+    assert [4, 16] == list(table["runs"]["r"])
+    assert [2.0, 1.5] == list(table["runs"]["loss_after"])
+    assert [5.0, 4.0, 5.0, 4.0] == list(table["losses_by_step"]["loss"])
+    assert [1.0, 3.0, 1.0, 3.0] == list(table["held_out_losses"]["loss"])
+    assert {BASE} == set(table["runs"]["base"])
+
+
+@pytest.mark.parametrize(
+    ("rent", "words", "usd", "is_whole"),
+    [
+        (Rent(usd=0.4, is_whole=True, limit_usd=None), "$0.40", 0.4, True),
+        (Rent(usd=0.4, is_whole=False, limit_usd=None), "at least $0.40", 0.4, False),
+        (Rent(usd=0.0, is_whole=False, limit_usd=None), "not known", None, False),
+        (Rent(usd=None, is_whole=False, limit_usd=None), "not known", None, False),
+        (None, "", None, True),
+    ],
+)
+def test_what_the_whole_sweep_cost_is_on_both_cards_and_in_the_table_and_what_is_not_known_is_not_0(
+    tmp_path, rent, words, usd, is_whole
+):
+    sweep = replace(facts(), time=DeviceTime(seconds=1080.0), rent=rent)
+    write_dataset(sweep, tmp_path)
+
+    for _, text in (card(tmp_path), card(adapter(tmp_path, sweep))):
+        cost = text.partition("## Cost\n")[2].partition("##")[0]
+        assert "| Machine time of the whole sweep, all attempts | 18 min |" in cost
+        assert (f"| Rented machines, for the whole sweep | {words} |" in cost) == bool(words)
+    table = pd.read_parquet(tmp_path / "runs.parquet").astype(object)
+    (row,) = table[[*sweep.cost]].where(table.notna(), None).drop_duplicates().to_dict("records")
+    assert [1080.0, True, usd, is_whole] == [*row.values()]
+
+
+def test_the_model_card_holds_rank_cost_verdict_and_how_it_was_measured(tmp_path):
+    folder = adapter(tmp_path, facts(seeds=(0, 1)))
+
+    front, text = card(folder)
+    size = (folder / WEIGHTS).stat().st_size
+    assert (BASE, "peft", "adapter") == (front["base_model"], front["library_name"], front["base_model_relation"])
+    assert {"lora", "rankviz"} <= set(front["tags"])
+    for line in (
+        "| Rank r | 16 |",
+        "| Target modules | q\\_proj, v\\_proj |",
+        "| Trainable parameters | 4,884,480 |",
+        f"| File | {size:,} bytes |",
+        "| Training time, measured | 10 s |",
+        "| Peak memory, measured (process resident) | 2.00 GiB |",
+        "| Held-out loss after training | 1.5000 nats per token |",
+        "r = 16 is best.\n\nWorse: r = 4.",
+        "- Seeds: 0, 1.",
+        "- Held-out examples: 64, the same for all runs",
+        "- Learning rate: 0.001 at every rank, not tuned by rank.",
+    ):
+        assert line in text
+
+
+def test_the_configuration_names_the_base_by_its_id_and_keeps_patterns_of_modules():
+    saved = {"base_model_name_or_path": FOLDER, "target_modules": r".*\.q_proj", "r": 4, "revision": FOLDER}
+
+    assert {"base_model_name_or_path": BASE, "target_modules": r".*\.q_proj", "r": 4, "revision": None} == (
+        public_config(saved, BASE)
+    )
+
+
+def run(base) -> RunRequest:
+    return questions.run(base=base)
+
+
+def test_the_base_is_an_id_of_the_hub_which_must_be_given_for_a_folder():
+    assert "HuggingFaceTB/SmolLM2-135M-Instruct" == hub_base(run("embedded"))
+    assert BASE == hub_base(run(BASE)) == hub_base(run(FOLDER), BASE)
+    with pytest.raises(InvalidSettingError, match="The base of this run is a folder"):
+        hub_base(run(FOLDER))
+
+
+def test_requests_and_environments_hold_no_path():
+    fact = facts(data=f"{FOLDER}/chats.jsonl").runs[0]
+    record = replace(fact.record, environment={"device_name": "a CPU", "loaded_from": "secret", "x": f"{FOLDER}/y"})
+
+    assert ("chats.jsonl", BASE) == tuple(public_request(fact)[name] for name in ("data", "base"))
+    assert {"device_name": "a CPU", "x": "y"} == public_environment(record)
+    assert {"a": ["y", 3, "~"]} == without_paths({"a": ["~/x/y", 3, "~"]})
+    json.dumps(public_request(fact))

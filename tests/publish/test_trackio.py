@@ -1,0 +1,125 @@
+"""What Trackio is sent of a run: by a stand-in that records its documented functions, and by Trackio itself where it is
+installed."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import PublishError
+from rankviz.publish import TRACKIO, Destination
+from rankviz.publish.files import RunFacts, SweepFacts
+from rankviz.publish.trackio import send
+from tests.support.engines.hub_stand_in import hub_stand_in
+from tests.support.runs.finished_runs import plain_sweep
+from tests.support.runs.published import trained
+
+BASE = "owner/base"
+
+
+class Recorder:
+    """Trackio's init, log, finish and Api, as far as they are documented."""
+
+    def __init__(self, runs=(), warns=""):
+        self.runs, self.warns = list(runs), warns
+        self.inits, self.logged, self.finished = [], [], 0
+
+    def init(self, **settings):
+        self.inits.append(settings)
+        if self.warns:
+            warnings.warn(self.warns, stacklevel=1)
+
+    def log(self, metrics, step=None):
+        self.logged.append((step, metrics))
+
+    def finish(self):
+        self.finished += 1
+
+    def Api(self):
+        return SimpleNamespace(runs=self._runs)
+
+    def _runs(self, project):
+        if not self.runs:
+            raise ValueError(f"Project '{project}' does not exist")
+        return self.runs
+
+
+def facts(losses=None):
+    sweep = plain_sweep(losses or {4: 2.0})
+    runs = [RunFacts(record=run, base_model=BASE) for run in sweep.runs]
+    return SweepFacts(id="s1", sweep_id="s1", runs=runs, verdict=("r = 4 is best.",), all_runs=sweep.runs)
+
+
+def sent(trackio, sweep=None, **where):
+    send(trackio, sweep or facts(), "ranks", lambda count: None, **where)
+    return trackio
+
+
+def there(name, made_by="RankViz"):
+    deleted = []
+    run = SimpleNamespace(name=name, config={"made_by": made_by}, delete=lambda: deleted.append(name))
+    return run, deleted
+
+
+def test_the_loss_is_logged_by_step_between_the_evaluations_of_the_base_and_of_the_adapter():
+    trackio = sent(Recorder())
+
+    steps = dict(trackio.logged)
+    assert [0, 1, 2] == [step for step, _ in trackio.logged]
+    assert 7.5 == steps[0]["eval/loss"]
+    assert (5.0, 4.0) == (steps[1]["train/loss"], steps[2]["train/loss"])
+    assert (2.0, 2 * 2**30) == (steps[2]["eval/loss"], steps[2]["memory/peak_bytes"])
+
+
+def test_a_run_that_the_project_has_already_is_replaced():
+    run, deleted = there("s1-001-r4")
+    other, kept = there("s1-009-r4")
+
+    sent(Recorder([run, other]))
+
+    assert ["s1-001-r4"] == deleted
+    assert [] == kept
+
+
+def test_a_run_of_this_name_that_somebody_else_made_stays():
+    run, deleted = there("s1-001-r4", made_by="me")
+
+    with pytest.raises(PublishError, match="that RankViz did not send: choose another project"):
+        sent(Recorder([run]))
+    assert [] == deleted
+
+
+@pytest.mark.skipif(find_spec("trackio") is None, reason="Trackio is not installed")
+def test_trackio_itself_holds_each_run_once_with_its_losses_however_often_it_is_sent(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    api = Api(home=tmp_path / "home", shared=False)
+    sweep = trained(api)
+    place = Destination(to=TRACKIO, name="ranks")
+
+    with hub_stand_in() as elsewhere, monkeypatch.context() as variables:
+        variables.setenv("TRACKIO_SERVER_URL", f"{elsewhere.url}/?write_token=0")  # nobody chose to send it there
+        first = api.sinks.publish(sweep.sweep_id, place)
+        api.sinks.publish(sweep.sweep_id, place)
+
+    assert [] == elsewhere.asked
+    assert "Sent to the Trackio project ranks on this machine" in first.in_words(place)
+    names = command("list", "runs", "--project", "ranks", "--json")["runs"]
+    assert sorted(run.run_id for run in sweep.runs) == sorted(
+        each["name"] if isinstance(each, dict) else each for each in names
+    )
+    run = sweep.runs[0].run_id
+    losses = command("get", "metric", "--project", "ranks", "--run", run, "--metric", "train/loss", "--json")["values"]
+    assert [(1, 5.0), (2, 4.0)] == [(each["step"], each["value"]) for each in losses]
+
+
+def command(*words):
+    done = subprocess.run(
+        [sys.executable, "-m", "trackio.cli", *words], capture_output=True, text=True, check=True, env=os.environ
+    )
+    return json.loads(done.stdout)
