@@ -12,17 +12,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rankviz"
 
 HOMES = {
-    "gradio": {"ui"},
+    "gradio": {"endpoints", "ui"},
     "plotly": {"figures"},
     "choreographer": {"figures"},
     "typer": {"cli"},
-    "huggingface_hub": {"engines", "hub", "worker"},
+    "huggingface_hub": {"hub", "jobs", "worker"},
     "itsdangerous": {"shared"},
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
-    "pandas": {"ui", "export", "worker"},
-    "yaml": {"export"},
-    "jinja2": {"export"},
+    "pandas": {"exports"},
+    "yaml": {"exports"},
+    "jinja2": {"exports"},
     "numpy": {"trained", "verdict", "worker"},
     "scipy": {"verdict"},
     "safetensors": {"trained", "worker"},
@@ -31,7 +31,7 @@ HOMES = {
     "peft": {"worker"},
     "trl": {"worker"},
     "unsloth": {"worker"},
-    "ray": {"engines"},
+    "ray": {"jobs"},
 }
 
 

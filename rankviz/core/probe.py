@@ -328,12 +328,8 @@ class ProbeRecord(Recorded):
     did_not_fit: tuple[DepthDidNotFit, ...] = ()
     skipped: tuple[DepthSkipped, ...] = ()
 
-    @property
-    def attempt_seconds(self) -> float | None:
-        if self.started_at is None:
-            return None
-        lines = [each.time for each in (*self.measured, *self.did_not_fit, *self.skipped)]
-        return max(0.0, (self.ended_at or max([self.started_at, *lines])) - self.started_at)
+    def _lines(self) -> list[float]:
+        return [each.time for each in (*self.measured, *self.did_not_fit, *self.skipped)]
 
     @property
     def peak_kind(self) -> str | None:

@@ -138,9 +138,16 @@ class Recorded(ABC):
     """Earlier ones of which nothing is here."""
 
     @property
-    @abstractmethod
     def attempt_seconds(self) -> float | None:
         """Seconds of the current attempt to its end, or to its last line; None where it has not begun."""
+        if self.started_at is None:
+            return None
+        last = max([self.started_at, *self._lines()]) if self.ended_at is None else self.ended_at
+        return max(0.0, last - self.started_at)
+
+    @abstractmethod
+    def _lines(self) -> Iterable[float]:
+        """Return when the current attempt last wrote each kind of event."""
 
     @property
     def engine(self) -> str:
@@ -172,21 +179,22 @@ class Recorded(ABC):
         """Tell whether an event is of the current attempt and has not been copied before."""
         return event.attempt in (0, self.attempt) and (not event.offset or event.offset > self.copied_bytes)
 
-    def another(self, event: AttemptEvent, *, ended: bool) -> dict[str, Any] | None:
-        """The fields that a new record begins with, where this event begins another attempt; None where it does not.
-        What has ended is begun again only where it is asked for."""
-        if isinstance(event, AttemptPlaced) and event.attempt > self.attempt and not ended:
-            kept = {"lost_attempts": self.lost_attempts, "lost": self.lost, "requeued_at": self.requeued_at}
-            return {"attempt": event.attempt, "place": event, **kept, **self._taken(self._untimed(event.attempt))}
-        if isinstance(event, RunRequeued) and self.counts(event):
-            lost = {"lost_attempts": self.lost_attempts + 1, "lost": event.lost, "requeued_at": self.requeued_at}
-            again = {"lost_attempts": 0, "requeued_at": event.time}
-            return {"attempt": following(self.attempt), **(lost if event.lost else again), **self._taken()}
-        return None
-
-    def _taken(self, untimed: int = 0) -> dict[str, Any]:
-        """Return the fields that hold the times of all attempts until now."""
-        return {"earlier": self._stays(), "untimed_attempts": self.untimed_attempts + untimed}
+    def another(self, event: AttemptEvent) -> dict[str, Any] | None:
+        """Return the fields that a new record begins with, where this event begins another attempt; else None. An ended
+        run begins again only where it is asked for."""
+        lost = {"lost_attempts": self.lost_attempts, "lost": self.lost, "requeued_at": self.requeued_at}
+        if isinstance(event, AttemptPlaced) and event.attempt > self.attempt and not self.state.ended:
+            # A journal that came back from elsewhere begins with the attempt that was current then.
+            is_here = self.attempt > 1 or self.place is not None or self.attempt_seconds is not None
+            untimed = self.untimed_attempts + event.attempt - self.attempt - is_here
+            lost |= {"attempt": event.attempt, "place": event, "untimed_attempts": untimed}
+        elif isinstance(event, RunRequeued) and self.counts(event):
+            lost |= {"attempt": following(self.attempt), "untimed_attempts": self.untimed_attempts, "lost": event.lost}
+            lost |= {"lost_attempts": self.lost_attempts + 1} if event.lost else {"lost_attempts": 0}
+            lost |= {} if event.lost else {"requeued_at": event.time}
+        else:
+            return None
+        return {**lost, "earlier": self._stays()}
 
     def _stays(self) -> tuple[Stay, ...]:
         if (seconds := self.attempt_seconds) is None:
@@ -198,12 +206,6 @@ class Recorded(ABC):
         before = known.pop(here, Stay(*here))
         return (*known.values(), before._replace(seconds=before.seconds + seconds, attempts=before.attempts + 1))
 
-    def _untimed(self, attempt: int) -> int:
-        """Number of earlier attempts that are not here: a journal that came back from elsewhere begins with the one
-        that was going then."""
-        is_here = self.attempt > 1 or self.place is not None or self.attempt_seconds is not None
-        return attempt - self.attempt - (1 if is_here else 0)
-
     @property
     def run_id(self) -> str:
         return self.request.run_id
@@ -211,7 +213,7 @@ class Recorded(ABC):
     def after(self, event: RunEvent) -> Self:
         """Return the record once this has happened. What has ended stays ended until it is asked for again, and what
         another attempt wrote, or what is here already, changes nothing."""
-        if (begun := self.another(event, ended=self.state.ended)) is not None:
+        if (begun := self.another(event)) is not None:
             return type(self)(request=self.request, unreadable_lines=self.unreadable_lines, **begun)
         if self.state.ended or not self.counts(event):
             return self
@@ -262,16 +264,8 @@ class RunRecord(Recorded):
     cancelled_by_admin: bool = False
     """True where the admin of a shared page cancelled another's run."""
 
-    @property
-    def attempt_seconds(self) -> float | None:
-        if self.started_at is None:
-            return None
-        last = max(self._lines()) if self.ended_at is None else self.ended_at
-        return max(0.0, last - self.started_at)
-
     def _lines(self) -> Iterator[float]:
-        """Yield when the current attempt last wrote each kind of event."""
-        yield from (at for at in (self.started_at, self.loaded_at, self.stage_began_at) if at is not None)
+        yield from (at for at in (self.loaded_at, self.stage_began_at) if at is not None)
         lasts = (self.stage_progress, self.loss_before, self.loss_after, self.answered_before, self.answered_after)
         for event in (*lasts, *self.steps[-1:], *self.cuts[-1:]):
             if event is not None:
@@ -319,62 +313,43 @@ class RunRecord(Recorded):
         return self.steps[-1].tokens / self.steps[-1].seconds
 
     def _folded(self, event: RunEvent) -> "RunRecord":
+        changes: dict[str, Any] = {}
+        if isinstance(event, RunStarted | StageReached):
+            changes = {"state": RunState.RUNNING, "started_at": self.started_at or event.time}
+            if self.place and self.place.waits and self.started_at is None:
+                changes["place"] = replace(self.place, waits="")  # outdated once the worker writes
+        if isinstance(event, StageReached | RunCompleted):
+            changes["ended_stages"] = self._with_stage_ended(event.time)
         match event:
             case AttemptPlaced():
-                return replace(self, place=event)
+                changes["place"] = event
             case RunStarted():
-                return replace(
-                    self,
-                    place=self._place_once_begun(),
-                    state=RunState.RUNNING,
-                    started_at=self.started_at or event.time,
-                    loaded_at=self.loaded_at or event.time,
-                    environment=event.environment,
-                )
+                changes |= {"loaded_at": self.loaded_at or event.time, "environment": event.environment}
             case StageReached():
-                loading = self.loaded_at is None
-                return replace(
-                    self,
-                    place=self._place_once_begun(),
-                    state=RunState.RUNNING,
-                    started_at=self.started_at or event.time,
-                    load_began_at=self.load_began_at or (event.time if loading else None),
-                    stage=event.stage,
-                    stage_began_at=event.time,
-                    stage_progress=None,
-                    ended_stages=self._with_stage_ended(event.time),
-                )
+                load_began_at = self.load_began_at or (event.time if self.loaded_at is None else None)
+                changes |= {"load_began_at": load_began_at, "stage_progress": None}
+                changes |= {"stage": event.stage, "stage_began_at": event.time}
             case StageProgressed():
-                return replace(self, stage_progress=event)
+                changes["stage_progress"] = event
             case AdapterAttached():
-                return replace(self, trainable_parameters=event.trainable_parameters)
-            case Evaluated(when="before"):
-                return replace(self, loss_before=event)
+                changes["trainable_parameters"] = event.trainable_parameters
             case Evaluated():
-                return replace(self, loss_after=event)
-            case Answered(when="before"):
-                return replace(self, answered_before=event)
+                changes[f"loss_{event.when}"] = event
             case Answered():
-                return replace(self, answered_after=event)
+                changes[f"answered_{event.when}"] = event
             case StepLogged():
                 return self._with_steps([event])
             case AdapterCut() if len(self.cuts) < MAX_RANK:
-                return replace(self, cuts=(*self.cuts, event))
+                changes["cuts"] = (*self.cuts, event)
             case AdapterSaved():
-                return replace(self, adapter_path=event.path, adapter_bytes=event.file_bytes)
+                changes |= {"adapter_path": event.path, "adapter_bytes": event.file_bytes}
             case RunCompleted():
-                return replace(
-                    self,
-                    state=RunState.COMPLETED,
-                    ended_at=event.time,
-                    completed=event,
-                    ended_stages=self._with_stage_ended(event.time),
-                )
+                changes |= {"state": RunState.COMPLETED, "ended_at": event.time, "completed": event}
             case RunFailed():
                 return self._ended(event)
             case RunCancelled():
                 return self._ended(event, cancelled_by_admin=event.by_admin)
-        return self
+        return replace(self, **changes) if changes else self
 
     def after_all(self, events: Iterable[RunEvent]) -> "RunRecord":
         """`after` for each event; steps are added at once, so that a long journal folds in linear time."""
@@ -386,17 +361,11 @@ class RunRecord(Recorded):
                     steps.append(event)
                     copied_bytes = max(copied_bytes, event.offset)
                 continue
-            if record.another(event, ended=record.state.ended) is not None:
+            if record.another(event) is not None:
                 record, steps, copied_bytes = record._with_steps(steps), [], 0
             record = record.after(event)
             copied_bytes = max(copied_bytes, record.copied_bytes)
         return record._with_steps(steps)
-
-    def _place_once_begun(self) -> AttemptPlaced | None:
-        """Return the place without its reason to wait, which is outdated once the worker writes."""
-        return (
-            replace(self.place, waits="") if self.place and self.place.waits and self.started_at is None else self.place
-        )
 
     def _with_stage_ended(self, at: float) -> tuple[StageTime, ...]:
         """A clock that was set back meanwhile gives no time below 0."""
