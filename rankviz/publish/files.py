@@ -13,7 +13,6 @@ from rankviz import __version__, installed, units
 from rankviz.catalog import models
 from rankviz.core.bounds import one_of, printable
 from rankviz.core.runs.estimate import RunEstimate
-from rankviz.core.runs.events import Environment
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE, RunRequest
 from rankviz.core.runs.run_time import DeviceTime, Rent
@@ -143,52 +142,66 @@ class Markdown(str):
     """Text whose marks are meant. No word of others is in it as it came."""
 
 
+def _card(front: Mapping[str, Any], **values: Any) -> str:
+    """A card by its template, which escapes every value that is not Markdown."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(
+        loader=FileSystemLoader(ASSETS / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_marked,
+    )
+    templates.filters["meant"] = Markdown
+    # JSON is YAML, and quotes what YAML would read otherwise.
+    lines = {name: json.dumps(value, ensure_ascii=False) for name, value in front.items()}
+    return templates.get_template("card.md.jinja").render(front=lines, **values)
+
+
 def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
     """README.md of a dataset. tables: the file of each table by its name."""
-    configs = [{"config_name": name, "data_files": file} for name, file in tables.items()]
     records = [run.record for run in sweep.runs]
-    bases = dict.fromkeys(run.base_model for run in sweep.runs)
-    ranks = sorted({record.request.r for record in records})
-    front = {"pretty_name": f"LoRA ranks {_listed(ranks)} on {_data(sweep)}", "tags": ["rankviz", "lora", "peft"]}
-    columns = Markdown(
-        "run_id joins the tables. A held-out loss is in nats per target token. Memory is what the run itself measured; "
-        "summary columns that start with estimated_ are RankViz's estimates beside it. Those that start with sweep_ "
-        "are of the whole sweep, the same in each row: its cost, which is at least so much where is_whole is false."
-    )
-    files = Markdown("\n".join(f"- `{file}`: {name.replace('_', ' ')}" for name, file in tables.items()))
+    bases = _listed(dict.fromkeys(run.base_model for run in sweep.runs))
+    ranks, data = _listed(sorted({record.request.r for record in records})), _data(sweep)
     return _card(
-        front | {"configs": configs},
-        f"LoRA rank sweep {sweep.id}",
-        f"{units.counted(len(sweep.runs), 'run')} of {_listed(bases)} with LoRA, r = {_listed(ranks)}, trained on "
-        f"{_data(sweep)} with RankViz {_versions(records)}.",
-        _section("Files", files, columns),
-        _section("Cost", _table(sweep.cost_in_words)),
-        _section("Verdict", *_verdict(sweep)),
-        _section("How it was measured", _bullets([*measured(sweep), *_where(records)])),
+        {
+            "pretty_name": f"LoRA ranks {ranks} on {data}",
+            "tags": ["rankviz", "lora", "peft"],
+            "configs": [{"config_name": name, "data_files": file} for name, file in tables.items()],
+        },
+        title=f"LoRA rank sweep {sweep.id}",
+        lead=f"{units.counted(len(sweep.runs), 'run')} of {bases} with LoRA, r = {ranks}, trained on {data} with "
+        f"RankViz {_versions(records)}.",
+        files=tables,
+        adapter=(),
+        cost=list(sweep.cost_in_words),
+        verdict=list(sweep.verdict) or [NO_VERDICT],
+        measured=[*measured(sweep), *_where(records)],
     )
 
 
 def model_card(run: RunFacts, sweep: SweepFacts, *, file_bytes: int, targets: Any) -> str:
     """README.md of an adapter. targets: as its configuration has them."""
-    request = run.record.request
-    front = {
-        "base_model": run.base_model,
-        "base_model_relation": "adapter",
-        "library_name": "peft",
-        "tags": ["lora", "peft", "unsloth", "rankviz"],
-    }
-    title = f"LoRA adapter of {run.base_model}, r = {request.r}"
+    record = run.record
     return _card(
-        front,
-        title,
-        f"Trained on {_data(sweep)} for {units.counted(run.record.steps_done, 'step')} with RankViz "
-        f"{_versions([run.record])}.",
-        _section("Adapter", _table(_adapter(run.record, file_bytes, targets))),
-        _section("Cost", _table([*_cost(run), *sweep.cost_in_words])),
-        _section("Quality", _table(_quality(run.record))),
-        _section("Verdict on the sweep", *_verdict(sweep)),
-        _section("How it was measured", _bullets([*measured(sweep), *_where([run.record])])),
-        _section("Use", _usage(run.base_model)),
+        {
+            "base_model": run.base_model,
+            "base_model_relation": "adapter",
+            "library_name": "peft",
+            "tags": ["lora", "peft", "unsloth", "rankviz"],
+        },
+        title=f"LoRA adapter of {run.base_model}, r = {record.request.r}",
+        lead=f"Trained on {_data(sweep)} for {units.counted(record.steps_done, 'step')} with RankViz "
+        f"{_versions([record])}.",
+        files={},
+        adapter=list(_adapter(record, file_bytes, targets)),
+        cost=[*_cost(run), *sweep.cost_in_words],
+        quality=list(_quality(record)),
+        verdict=list(sweep.verdict) or [NO_VERDICT],
+        measured=[*measured(sweep), *_where([record])],
+        base_model=run.base_model,
     )
 
 
@@ -196,23 +209,21 @@ def measured(sweep: SweepFacts) -> Sequence[str]:
     """Say how the numbers of a sweep were measured: those of its runs that have a loss."""
     records = [run for run in sweep.all_runs if run.loss_after] or [run.record for run in sweep.runs]
     first = records[0].request
-    seeds, rates = _values(run.request.seed for run in records), _values(run.request.learning_rate for run in records)
-    ranks = {run.request.r for run in records}
+    seeds = sorted({run.request.seed for run in records})
+    rates = sorted({run.request.learning_rate for run in records})
     examples = next((run.loss_after.examples for run in records if run.loss_after), first.held_out_examples)
+    if len(rates) > 1:
+        tuned = f"{_listed(rates)} were tried; each rank is judged at its best one."
+    else:
+        several = len({run.request.r for run in records}) > 1
+        tuned = f"{rates[0]:g} at every rank, not tuned by rank." if several else f"{rates[0]:g}, not tuned."
     return [
         f"Seeds: {_listed(seeds)}." + ("" if len(seeds) > 1 else " With one, the noise between runs is not known."),
         f"Held-out examples: {examples:,}, the same for all runs; the loss is the mean in nats per target token.",
-        f"Learning rate: {_rates(rates, len(ranks))} Linear warm-up over {WARMUP_STEPS_SHARE:.0%} of the steps, then "
-        "linear decay to 0.",
+        f"Learning rate: {tuned} Linear warm-up over {WARMUP_STEPS_SHARE:.0%} of the steps, then linear decay to 0.",
         f"Steps: {first.max_steps:,}; batch {first.training.per_device_train_batch_size}, accumulation "
         f"{first.training.gradient_accumulation_steps}; at most {first.training.max_length:,} tokens per example.",
     ]
-
-
-def _rates(rates: Sequence[float], ranks: int) -> str:
-    if len(rates) > 1:
-        return f"{_listed(rates)} were tried; each rank is judged at its best one."
-    return f"{rates[0]:g} at every rank, not tuned by rank." if ranks > 1 else f"{rates[0]:g}, not tuned."
 
 
 def _versions(records: Iterable[RunRecord]) -> str:
@@ -221,20 +232,18 @@ def _versions(records: Iterable[RunRecord]) -> str:
 
 
 def _where(records: Iterable[RunRecord]) -> Iterable[str]:
-    """Each place once, in sentences."""
-    return dict.fromkeys(sentence for run in records for sentence in _environment(run.environment))
-
-
-def _environment(where: Environment) -> Iterable[str]:
-    if not where:
-        return
-    versions = where.get("versions") or {}
-    known = [f"{name} {versions[name]}" for name in LIBRARIES if versions.get(name)]
-    yield f"Device: {where.get('device_name') or 'not known'}; precision {where.get('precision') or 'not known'}."
-    if known:
-        yield f"Software: {', '.join(known)}."
-    if where.get("data_fingerprint"):
-        yield f"Fingerprints: data {where['data_fingerprint']}, base {where.get('model_fingerprint') or 'not known'}."
+    """Each device, its software and its fingerprints once, in sentences."""
+    sentences: dict[str, None] = {}
+    for where in (run.environment for run in records if run.environment):
+        device, precision = where.get("device_name") or "not known", where.get("precision") or "not known"
+        sentences[f"Device: {device}; precision {precision}."] = None
+        versions = where.get("versions") or {}
+        if known := [f"{name} {versions[name]}" for name in LIBRARIES if versions.get(name)]:
+            sentences[f"Software: {', '.join(known)}."] = None
+        if data := where.get("data_fingerprint"):
+            base = where.get("model_fingerprint") or "not known"
+            sentences[f"Fingerprints: data {data}, base {base}."] = None
+    return sentences
 
 
 def _adapter(record: RunRecord, file_bytes: int, targets: Any) -> Iterable[Fact]:
@@ -253,17 +262,13 @@ def _adapter(record: RunRecord, file_bytes: int, targets: Any) -> Iterable[Fact]
 
 
 def _cost(run: RunFacts) -> Iterable[Fact]:
-    done, estimate = run.record.completed, run.estimate
-    if done:
+    if done := run.record.completed:
         yield "Training time, measured", units.duration(done.train_seconds)
         yield f"Peak memory, measured ({done.peak_memory_kind})", units.memory_size(done.peak_memory_bytes)
-    yield from _estimated(estimate) if estimate else ()
-
-
-def _estimated(estimate: RunEstimate) -> Iterable[Fact]:
-    if estimate.seconds:
-        yield "Training time, estimated", units.time_span(estimate.seconds)
-    yield f"Peak memory, estimated ({estimate.memory_kind})", units.memory_span(estimate.memory_bytes)
+    if estimate := run.estimate:
+        if estimate.seconds:
+            yield "Training time, estimated", units.time_span(estimate.seconds)
+        yield f"Peak memory, estimated ({estimate.memory_kind})", units.memory_span(estimate.memory_bytes)
 
 
 def _quality(record: RunRecord) -> Iterable[Fact]:
@@ -274,55 +279,18 @@ def _quality(record: RunRecord) -> Iterable[Fact]:
                 yield f"Token accuracy {when}", f"{100 * held_out.token_accuracy:.1f} %"
 
 
-def _verdict(sweep: SweepFacts) -> Sequence[str]:
-    return list(sweep.verdict) or [NO_VERDICT]
-
-
-def _usage(base_model: str) -> Markdown:
-    return Markdown(f"""```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
-base = AutoModelForCausalLM.from_pretrained({json.dumps(base_model)})
-model = PeftModel.from_pretrained(base, "the name of this repository")
-```""")
-
-
 def _data(sweep: SweepFacts) -> str:
     return printable(data_label(sweep.runs[0].record.request))
 
 
-def _card(front: Mapping[str, Any], title: str, lead: str, *sections: Markdown) -> str:
-    # JSON is YAML, and quotes what YAML would read otherwise.
-    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in front.items()]
-    return "\n".join(["---", *lines, "---", "", f"# {_marked(title)}", "", _marked(lead), "", *sections])
-
-
-def _section(heading: str, *paragraphs: str) -> Markdown:
-    return Markdown(f"## {heading}\n\n" + "\n\n".join(map(_marked, paragraphs)) + "\n")
-
-
-def _table(facts: Iterable[Fact]) -> Markdown:
-    rows = [f"| {_marked(name)} | {_marked(printable(value))} |" for name, value in facts]
-    return Markdown("\n".join(["| | |", "| --- | --- |", *rows]) if rows else "Not known.")
-
-
-def _bullets(sentences: Iterable[str]) -> Markdown:
-    return Markdown("\n".join(f"- {_marked(sentence)}" for sentence in sentences))
-
-
-def _marked(text: str) -> Markdown:
+def _marked(value: Any) -> Markdown:
     """Escape a text as one line of Markdown that reads as it is, but for addresses."""
-    if isinstance(text, Markdown):
-        return text
-    line = ADDRESS.sub(" ", " ".join(text.split()))
+    if isinstance(value, Markdown):
+        return value
+    line = ADDRESS.sub(" ", " ".join(str(value).split()))
     for mark in MARKS:
         line = line.replace(mark, f"\\{mark}")
     return Markdown(printable(line, len(line)))
-
-
-def _values(values: Iterable[Any]) -> list[Any]:
-    return sorted(set(values))
 
 
 def _listed(values: Iterable[Any]) -> str:
