@@ -170,7 +170,7 @@ def _case(name: str):
 def _base(name: str) -> str:
     if name == "embedded":
         return name
-    from tests.support.models.small_base import make_small_base
+    from benchmarks.small_base import make_small_base
 
     folder = HOME / "small" / "base"
     if not (folder / "model.safetensors").exists():
@@ -182,7 +182,7 @@ def _base(name: str) -> str:
 def _data(name: str) -> str:
     if name != "spelling":
         return name
-    from tests.support.models.small_base import write_spelling_data
+    from benchmarks.small_base import write_spelling_data
 
     HOME.mkdir(parents=True, exist_ok=True)
     return str(write_spelling_data(HOME / "spelling.jsonl"))

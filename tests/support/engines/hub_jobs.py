@@ -110,12 +110,8 @@ class StandInHub:
         """Whether lists of jobs are empty, as for a while after a start."""
         self.lists_all = False
         """Whether lists of jobs have those with other labels too."""
-        self.gives_no_times = False
-        """Whether it does not say how long jobs have taken."""
         self.hangs: set[str] = set()
         """Beginnings of "METHOD /path" that are answered once they are no longer here."""
-        self.drops_cancels = 0
-        """So many cancels are answered 200 and end nothing."""
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -274,20 +270,15 @@ class _Handler(BaseHTTPRequestHandler):
         jobs = [job for job in self.hub.jobs.values() if job.namespace == namespace]
         if self.hub.lists_nothing:
             return []
-        return [self._described(job) for job in jobs if wanted.items() <= (job.spec.get("labels") or {}).items()]
-
-    def _described(self, job: StandInJob) -> dict:
-        return {**job.json(), **({"durations": None} if self.hub.gives_no_times else {})}
+        return [job.json() for job in jobs if wanted.items() <= (job.spec.get("labels") or {}).items()]
 
     def _of_job(self, job_id: str, rest: list[str]) -> None:
         job = self.hub.jobs.get(job_id)
         if job is None:
             return self._json({"error": "Job not found"}, 404, {"X-Error-Code": "JobNotFound"})
-        if rest == ["cancel"]:
-            self.hub.drops_cancels -= 1
-            if self.hub.drops_cancels < 0 and job.ended is None:
-                self.hub.end(job, "CANCELED")
-        self._json(self._described(job))
+        if rest == ["cancel"] and job.ended is None:
+            self.hub.end(job, "CANCELED")
+        self._json(job.json())
 
     def _commit(self, folder: Path, body: bytes) -> None:
         for line in body.splitlines():

@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 TOKEN = "hf_alicesOwnToken0123456789"
-EXPIRED = "hf_expiredToken0123456789"
 REGULAR_BYTES = 10 * 10**6
 """A larger file goes by LFS, and so does each of these kinds, as on the Hub."""
 LFS_KINDS = (".safetensors", ".parquet")

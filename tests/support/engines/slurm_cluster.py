@@ -153,14 +153,6 @@ class SlurmCluster:
         with self._lock:
             self._end(job, state, kill=False)
 
-    def run_out_of_memory(self, job: BatchJob) -> None:
-        """The kernel kills the largest process of a job, and Slurm says why."""
-        with self._lock:
-            job.state, job.is_completing = "OUT_OF_MEMORY", True
-            for process in self.processes(job):
-                if process.pid != job.process.pid:
-                    process.kill()
-
     def forget_ended(self) -> None:
         """Some minutes later (MinJobAge)."""
         for job in self.jobs:

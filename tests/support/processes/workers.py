@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -112,17 +112,6 @@ def wait_for(condition, seconds: float = 900.0) -> None:
         time.sleep(0.02)
 
 
-def wait_until_quiet(count: Callable[[], int], seconds: float = 1.0) -> None:
-    """Until nothing more of what is counted has come for so long."""
-
-    def is_quiet() -> bool:
-        before = count()
-        time.sleep(seconds)
-        return before == count()
-
-    wait_for(is_quiet)
-
-
 def processes_of(home: Path) -> list[psutil.Process]:
     """Every live process that was given this home."""
     processes = []
@@ -145,14 +134,6 @@ def lives(process: psutil.Process) -> bool:
 
 def states(store: RunStore, run_ids: list[str]) -> list[str]:
     return [store.get(run_id).state.value for run_id in run_ids]
-
-
-def name_of(process: psutil.Process) -> str:
-    """Of its program; empty where it has just ended."""
-    try:
-        return process.name()
-    except psutil.Error:
-        return ""
 
 
 def lost_reasons(store: RunStore, run_id: str) -> list[str]:

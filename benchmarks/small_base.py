@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.models.tiny_llama import make_tiny_llama
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[1]
 STEPS, BATCH, LENGTH, LEARNING_RATE = 300, 32, 48, 2e-3
 
 
