@@ -123,6 +123,19 @@ def test_kept_data_belongs_to_whose_runs_it_is(tmp_path):
             of(other, tmp_path).data(kept)
 
 
+def test_an_upload_belongs_to_one_visitor(tmp_path, uploads):
+    (uploads / "mine.jsonl").write_text(ROWS)
+
+    def data(visitor):
+        known = References(tmp_path, stranger=lambda: visitor, own_upload=lambda _, asking: asking == ANNA)
+        return known.data(str(uploads / "mine.jsonl"))
+
+    assert data(ANNA).path
+    for other in (BEN, ADMIN, NOBODY):
+        with pytest.raises(InvalidSettingError, match="shared"):
+            data(other)
+
+
 def test_on_ones_own_machine_every_path_works(there, monkeypatch):
     known = of(None, there / "home")
 

@@ -178,13 +178,13 @@ class RunIndex:
 
     def of_sweep(self, sweep_id: str) -> Sequence[Record]:
         """Return the runs of a sweep in the order they run; only those are read while not all have been."""
-        if not self._is_read or self.reading:
+        if is_alone := not self._is_read or bool(self.reading):
             for run_id in self._naming(sweep_id):
                 self._try(run_id)
         else:
             self._update()
         for run_id in [each.run_id for each in self._in_order() if each.request.sweep_id == sweep_id]:
-            self._try(run_id, with_files=False)
+            self._try(run_id, with_files=is_alone)  # of an ended run only its folder tells that another app deleted it
         return [each for each in self._in_order() if each.request.sweep_id == sweep_id]
 
     def turns(self) -> int:

@@ -14,7 +14,8 @@ from tests.support.web.stranger import Stranger
 
 BUTTONS = ("sweep-cancel", "sweep-resume", "sweep-add", "sweep-export", "sweep-ship", "cancel-run")
 TRAIN_BUTTONS = ("add-run", "train-resume")
-FORGED = ("0" * 32, "admin", "", "x" * 5000, "a.b.c", "\u00e9", "ann.", ".", "0" * 32 + "." + "A" * 43)
+CHANGED = "the id of the other, with a signature of one's own"
+FORGED = (CHANGED, "0" * 32, "admin", "", "x" * 5000, "a.b.c", "\u00e9", "ann.", ".", "0" * 32 + "." + "A" * 43)
 
 
 def sweeps_of(stranger):
@@ -72,14 +73,16 @@ def test_an_import_cannot_take_or_join_the_sweep_of_another(during, ann, ben, na
 
 
 @pytest.mark.parametrize("cookie", first_quick(FORGED))
-def test_a_forged_cookie_is_nobody(space, during, ben, name, cookie):
+def test_a_forged_cookie_is_nobody(space, during, ann, ben, name, cookie):
     imported(ben, runs_zip((name, run_files(name))))
-    (key,) = [each.name for each in ben.http.cookies.jar if "visitor" in each.name]
+    (mine, theirs) = (next(each for each in of.http.cookies.jar if "visitor" in each.name) for of in (ann, ben))
+    if cookie == CHANGED:
+        cookie = f"{theirs.value.partition('.')[0]}.{mine.value.partition('.')[2]}"
 
     def attack():
         forger = Stranger(space.url)
         forger.http.cookies.clear()
-        forger.http.headers = [(b"cookie", f"{key}={cookie}".encode("latin-1"))]
+        forger.http.headers = [(b"cookie", f"{theirs.name}={cookie}".encode("latin-1"))]
         return sweeps_of(forger)
 
     assert name not in during(attack)

@@ -124,3 +124,47 @@ def test_the_data_of_a_run_that_cannot_be_read_just_now_stays_where_another_run_
 
     assert os.path.exists(fresh.get(staying).request.data)
     assert not fresh.run_dir(going).exists()
+
+
+def test_a_copy_stays_where_another_who_names_it_removes_a_run(store, rows):
+    kept = store.keep(rows("rows"), "ann")  # before there is a run of hers
+    bens = store.run_ids(store.create(questions.sweep(ranks=(8,), data=str(kept)), "ben"))
+    for run_id in bens:
+        store.append(run_id, RunCancelled(time=1.0))
+
+    remove(store, bens)
+
+    assert kept.exists()
+
+
+def test_the_data_of_an_unreadable_run_and_what_is_no_copy_stay(store, rows):
+    kept = store.keep(rows("rows"))
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), data=rows("rows")))
+    request = store.run_dir(run_id) / "request.json"
+    request.write_text(json.dumps({**json.loads(request.read_text()), "learning_rate": "of a later version"}))
+    others = [store.home / "data" / "mine", store.home / "visitors" / "0123456789abcdef" / "evidence"]
+    others += [store.runs_dir / name for name in (".mine", ".5E374C42", "5e374c42", ".aside")]
+    for folder in others:
+        folder.mkdir(parents=True)
+    make_old(kept.parent, *others)
+
+    store = RunStore(store.home)
+    tidy(store)
+
+    assert [run_id] == list(store.unreadable())
+    assert kept.exists()
+    assert [] == [folder for folder in others if not folder.is_dir()]
+
+
+def test_what_another_app_removes_meanwhile_is_removed_once(store):
+    first, second = store.run_ids(store.create(questions.sweep(ranks=(4, 8)), "ann"))
+    for run_id in (first, second):
+        store.append(run_id, RunCancelled(time=1.0))
+    remove(RunStore(store.home), [first])
+    (store.runs_dir / f".gone-{second}").mkdir()  # of an app that was killed while it removed a run of this name
+    (store.runs_dir / f".gone-{second}" / "request.json").touch()
+
+    remove(store, [first, second])
+    tidy(store)
+
+    assert [] == store.records() == list(store.runs_dir.glob(".gone-*"))

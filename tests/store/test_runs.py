@@ -382,6 +382,50 @@ def test_a_run_that_a_worker_has_begun_meanwhile_keeps_its_beginning_and_its_ada
     assert RunState.RUNNING is store.get(cancelled).state
 
 
+def test_a_run_that_another_app_has_deleted_is_not_queued_and_nothing_is_added_to_its_sweep(store, cancelled):
+    elsewhere = RunStore(store.home)
+    request = elsewhere.get(cancelled).request
+    remove(store, [cancelled])
+
+    assert not elsewhere.requeue(cancelled)
+    with pytest.raises(RunNotFoundError):
+        elsewhere.add(request)
+
+    assert not store.run_dir(cancelled).exists()
+    assert [] == store.all() == elsewhere.all()
+
+
+@pytest.mark.parametrize("by", ["keep", "create", "add"])
+def test_a_data_copy_that_was_changed_on_the_disk_is_replaced_by_what_is_given(tmp_path, by):
+    upload, text = tmp_path / "mine.jsonl", '{"text": "hello"}\n'
+    upload.write_text(text)
+    store = RunStore(tmp_path / "home")
+    kept, sweep_id = store.keep(upload), store.create(questions.sweep(ranks=(4,)))
+    kept.write_text(text[:5])
+
+    if by == "keep":
+        store.keep(upload)
+    elif by == "create":
+        store.create(questions.sweep(ranks=(4,)), data=upload)
+    else:
+        run = store.sweep(sweep_id).runs[0].request
+        store.add(replace(run, run_id=f"{sweep_id}-002-r8"), data=upload)
+
+    assert text == kept.read_text()
+    assert [kept] == list(kept.parent.iterdir())
+
+
+def test_an_ended_run_stays_ended_and_a_folder_that_is_no_run_is_passed_over(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    for event in (STARTED, DONE, RunCancelled(time=10.0), step(3)):
+        store.append(run_id, event)
+    (store.runs_dir / "holiday-pictures").mkdir()
+
+    (record,) = RunStore(tmp_path).all()
+    assert (run_id, RunState.COMPLETED, ()) == (record.run_id, record.state, record.steps)
+
+
 RANKS = (1, 2, 4, 8)
 
 
@@ -497,6 +541,23 @@ def test_a_sweep_whose_app_was_killed_while_it_deleted_it_has_gone_as_a_whole(en
 
     assert ([16] if next_is == "a change" else []) == ranks_of(store) == ranks_of(RunStore(store.home))
     assert [] == names_in(store)
+
+
+def test_a_sweep_whose_app_was_killed_before_it_deleted_the_first_run_is_whole(ended, killed):
+    store = killed("replace", 0, "remove")
+
+    tidy(store)
+
+    assert list(RANKS) == ranks_of(store) == ranks_of(RunStore(store.home))
+
+
+def test_what_is_half_deleted_is_not_resumed(ended, killed):
+    *_, last = [record.run_id for record in ended.records()]
+    store = killed("rename", 2, "remove")
+
+    assert store.record(last) and not store.requeue(last)
+
+    assert [] == ranks_of(store)
 
 
 def test_a_sweep_is_deleted_from_a_full_disk():

@@ -262,3 +262,61 @@ def test_the_same_content_by_another_name_stays(temp):
     temp.require_room(1, coming_bytes=500_000)
 
     assert [same] == there([old, same])
+
+
+def test_nothing_outside_of_the_uploads_makes_room(temp, tmp_path):
+    outside = tmp_path / "outside" / "rows.csv"
+    outside.parent.mkdir()
+    outside.write_bytes(b"x" * MB)
+    os.utime(outside, (1, 1))
+    temp.own(outside, ANNA.id)
+    link = temp.page / "hash" / "link"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside)
+    temp.own(link, ANNA.id)
+    upload(temp, "just come", BEN, MB + 1)
+
+    with pytest.raises(LimitError):
+        temp.require_room(1)
+
+    assert outside.exists()
+
+
+def test_downloads_and_what_is_nobodys_make_room_before_uploads_and_who_reads_one_reads_on(temp, made):
+    download, nobodys = made(ANNA, 100_000), upload(temp, "nobody's", None, 500_000, age=60)
+    ben, anna = upload(temp, "b", BEN, 300_000, age=900), upload(temp, "a", ANNA, 100_000, age=500)
+
+    temp.require_room(1, coming_bytes=50_000)
+    assert [nobodys, ben, anna] == there([download, nobodys, ben, anna])
+    temp.require_room(1, coming_bytes=500_000)
+    assert [ben, anna] == there([nobodys, ben, anna])
+    with ben.open("rb") as file:
+        temp.require_room(1, coming_bytes=800_000)
+        assert [anna] == there([ben, anna])
+        assert 300_000 == len(file.read())
+
+
+def test_an_upload_is_of_those_who_uploaded_it_also_after_a_login(temp):
+    path = upload(temp, "a.zip", ANNA)
+
+    assert temp.owns(path, ANNA) and temp.owns(path, Visitor("hf:1", also="anna"))
+    assert not temp.owns(path, BEN) and not temp.owns(path, NOBODY)
+    temp.own(path, BEN.id)
+    assert temp.owns(path, ANNA) and temp.owns(path, BEN)
+
+
+def test_downloads_from_before_a_login_count_after_it(made):
+    before, after = [made(ANNA) for _ in range(KEPT)], made(Visitor("hf:1", also=ANNA.id))
+
+    assert [*before[1:], after] == there([*before, after])
+
+
+def test_a_folder_of_somebody_else_beside_that_of_an_app_stays(temp):
+    theirs = temp.folder / "work" / "projects" / "thesis.tex"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("years")
+    make_old(theirs.parent, 100 * HOUR)
+
+    temp.clean(HOUR)
+
+    assert "years" == theirs.read_text()

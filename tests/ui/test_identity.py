@@ -54,6 +54,11 @@ def test_the_page_gives_each_browser_a_cookie_of_its_own_and_keeps_it(site):
     assert first != b.get("/").json()[0]
 
 
+def test_only_the_page_gives_cookies_and_only_to_its_own_visitors(site):
+    assert "set-cookie" not in site.client().post("/").headers
+    assert "set-cookie" not in site.client().get("/", headers={"sec-fetch-site": "cross-site"}).headers
+
+
 def test_a_program_gets_a_visitor_of_its_own_and_a_browser_its_own(site):
     program, browser = site.client(), site.client()
     browser.get("/")
@@ -103,6 +108,12 @@ def test_a_program_of_who_is_logged_in_is_who_the_browser_is(page, header):
     assert "hf_secret" not in token
 
 
+def test_a_program_of_who_is_logged_in_rents_nothing(page):
+    token = token_of(page.client(access_token="hf_secret", expires_at=4e9))
+
+    assert page.visitors.of({"headers": [(HEADER.encode(), token.encode())]}).login is None
+
+
 def test_the_token_of_a_login_is_no_cookie_and_holds_where_it_was_signed(page):
     token = token_of(page.client(expires_at=4e9))
     thief = page.client()
@@ -141,6 +152,10 @@ def test_the_token_makes_an_admin_until_one_signs_out(site):
     client.post("/rankviz/admin", data={"leave": "yes"})
 
     assert [me, False] == client.get("/").json()
+
+
+def test_without_a_token_there_is_no_admin_and_no_door():
+    assert 404 == Site(admin_token="").client().post("/rankviz/admin", data={"token": ""}).status_code
 
 
 def test_after_some_wrong_tokens_more_of_them_are_told_to_wait(site):

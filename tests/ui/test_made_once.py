@@ -80,6 +80,11 @@ def test_a_query_or_a_range_of_the_first_visitor_is_not_the_next_ones(client):
     assert "None" in client.get("/assets/index-1.js", headers={"range": "bytes=0-9"}).text
 
 
+def test_an_error_is_not_kept(client, gradio):
+    for gradio.status in (503, 200):
+        assert gradio.status == client.get("/").status_code
+
+
 def test_each_name_of_the_server_stands_on_the_page_and_all_the_same_scripts_come(client, gradio):
     names = [{}, {"x-forwarded-host": "rankviz.example"}, {"host": "other.example"}]
     names += [names[1] | {"x-forwarded-proto": "https"}]

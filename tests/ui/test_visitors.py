@@ -58,6 +58,26 @@ def test_a_cookie_that_was_not_signed_here_is_nobodys(visitors, value):
     assert NOBODY == visitors.of(scope(cookie=f"{COOKIE}={value}"))
 
 
+def test_a_cookie_whose_id_was_changed_is_nobodys(visitors):
+    mine = visitors.token("a")
+
+    for changed in (f"b.{mine.partition('.')[2]}", f"b{mine[1:]}", f"{mine}a", Visitors("1" * 64).token("a")):
+        assert NOBODY == visitors.of(scope(cookie=f"{COOKIE}={changed}")), changed
+
+
+def test_what_proves_an_admin_proves_no_visitor_and_the_other_way_round(visitors):
+    swapped = f"{COOKIE}={visitors.admin_proof()}; {ADMIN_COOKIE}={visitors.token('admin')}"
+
+    assert NOBODY == visitors.of(scope(cookie=swapped))
+
+
+def test_no_admin_of_a_page_is_its_host(visitors):
+    admin = visitors.of(scope(cookie=f"{ADMIN_COOKIE}={visitors.admin_proof()}"))
+
+    assert admin.admin and admin.id
+    assert not admin.is_host
+
+
 @pytest.mark.parametrize(
     ("root_path", "path"),
     [("", "/"), ("/team/rankviz", "/team/rankviz"), ("https://example.org/rankviz", "/rankviz")],
@@ -72,6 +92,11 @@ def test_a_program_says_who_it_is_in_a_header(visitors):
     assert "a" == visitors.of(scope(x_rankviz_visitor=token)).id
     assert "a" == visitors.of(scope(authorization=f"Bearer {token}")).id
     assert NOBODY == visitors.of(scope(x_rankviz_visitor=token[:-1]))
+
+
+def test_a_wrong_header_beside_a_cookie_is_nobodys(visitors):
+    assert "b" == visitors.of(with_cookie(visitors, "a", x_rankviz_visitor=visitors.token("b"))).id
+    assert NOBODY == visitors.of(with_cookie(visitors, "a", x_rankviz_visitor="wrong"))
 
 
 def test_a_token_of_the_hub_is_for_the_door_of_the_space_and_leaves_the_cookie_as_it_is(visitors):
@@ -135,6 +160,13 @@ def test_a_login_is_believed_where_there_is_one_and_keeps_what_the_cookie_owned(
     assert ann.owns("a")
     assert not ann.owns("b")
     assert not ann.owns("")
+
+
+def test_a_login_is_not_believed_after_its_time_nor_where_nobody_can_log_in(visitors):
+    over = {"oauth_info": {**SESSION["oauth_info"], "expires_at": 1}}
+
+    assert "a" == visitors.of(with_cookie(visitors, "a", session=SESSION)).id
+    assert "a" == Visitors(KEY, logins=True).of(with_cookie(visitors, "a", session=over)).id
 
 
 def test_the_token_of_a_login_comes_with_the_request_and_is_shown_nowhere():

@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.core.runs.events import RunCancelled
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.store import export_runs
 from rankviz.visitor import Visitor, acting_as
 from tests.api.test_studies import experiments
@@ -73,3 +73,13 @@ def test_result_files_are_listed_read_and_removed(shared, uploaded):
         assert [] == list(api.studies.added())
     with acting_as(CARL):
         assert {"b"} == experiments(api)
+
+
+def test_the_places_in_the_queue_are_of_both(shared):
+    api = shared()
+    with acting_as(COOKIE):
+        api.runs.start(questions.sweep(**SMALL))
+    with acting_as(ALICE):
+        api.runs.start(questions.sweep(**SMALL))
+        with pytest.raises(LimitError, match=r"per visitor \(you have 2\)"):
+            api.runs.start(questions.sweep(**SMALL))

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.core.runs.events import ProbeCompleted, RunCancelled
 from rankviz.errors import LimitError
-from rankviz.visitor import acting_as
+from rankviz.visitor import HOST, acting_as
 from tests.support.runs import questions
 from tests.support.runs.probes import SMOL
 from tests.support.runs.probes import request as probe_request
@@ -77,3 +77,13 @@ def test_a_probe_that_has_not_ended_stays_and_is_named_where_it_takes_the_place(
         "for those probes."
     ) in str(refusal.value)
     assert waiting in sweeps_here(api)
+
+
+def test_probes_of_the_host_stay(shared):
+    api = shared(runs_kept=1)
+    hosts = completed(api, HOST, "1")
+
+    with acting_as(HOST), pytest.raises(LimitError, match="at most 1 runs per visitor"):
+        api.runs.start(ONE)
+
+    assert {hosts} == sweeps_here(api)

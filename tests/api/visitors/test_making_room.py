@@ -83,3 +83,16 @@ def test_nothing_goes_where_all_that_can_go_is_too_little(shared):
         api.runs.start(ONE)
 
     assert {copy} == sweeps_here(api)
+
+
+def test_a_run_that_is_added_does_not_take_the_place_of_its_own_sweep(shared):
+    api = shared(runs_in_total=3)
+    store = api.workspace.store
+    sweep_id = aged(api, imported(api, ended(store, ANN.id, 4, 8)), 60)
+    other = imported(api, ended(store, BEN.id, 4))
+
+    with acting_as(ANN):
+        api.runs.add(sweep_id, 16)
+
+    assert 3 == len(store.run_ids(sweep_id))
+    assert other not in sweeps_here(api)

@@ -12,6 +12,7 @@ from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
+from tests.support.runs.probes import request as probe_request
 from tests.support.web.visitors import ADMIN, ANN, BEN
 
 
@@ -181,3 +182,25 @@ def test_a_base_whose_files_are_larger_than_its_config_says_or_of_unknown_size_i
         check_download(100_000_000_000, api.workspace.limits)
     with pytest.raises(LimitError, match=r"may take anything: the Hub does not say how much, .* base of the catalogue"):
         check_download(None, api.workspace.limits)
+
+
+def test_probes_take_places_in_the_queue_too(api):
+    for number in range(2):
+        api.workspace.store.create_probe(probe_request(f"probe-{number}"), "{}", ANN.id)
+
+    with acting_as(ANN):
+        for start in (
+            lambda: api.runs.start(questions.sweep(**SMALL)),
+            lambda: api.probes.start(questions.probe("HuggingFaceTB/SmolLM2-135M")),
+        ):
+            with pytest.raises(LimitError, match="per visitor"):
+                start()
+
+
+def test_a_sweep_grows_by_runs_of_its_owner_to_its_limit(shared):
+    api = shared(runs_per_sweep=2)
+    with acting_as(ANN):
+        sweep_id = api.runs.start(questions.sweep(**SMALL))
+        assert ANN.id == api.workspace.store.ownership(api.runs.add(sweep_id, 8)).owner
+        with pytest.raises(LimitError, match="at most 2 runs per sweep"):
+            api.runs.add(sweep_id, 16)

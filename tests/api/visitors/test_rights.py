@@ -9,7 +9,7 @@ from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError,
 from rankviz.machine import disk
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
-from rankviz.visitor import NOBODY, acting_as
+from rankviz.visitor import HOST, NOBODY, Visitor, acting_as
 from tests.api.visitors.owned import first_run, sweep_of
 from tests.support.runs import questions
 from tests.support.runs.probes import request as probe_request
@@ -244,3 +244,32 @@ def test_a_recorded_sweep_is_everybodys_to_look_at_and_nobodys_to_change(api, tm
                 api.runs.delete(name)
     with acting_as(NOBODY):
         assert api.runs.export([sweep.sweep_id], tmp_path / "out.zip").is_file()
+
+
+@pytest.mark.parametrize("admin", [ADMIN, Visitor("hf:1", admin=True, also="cookie")])
+def test_what_the_host_made_is_no_admins_own(api, admin):
+    made = sweep_of(api, HOST)
+
+    with acting_as(admin):
+        assert "the host" == api.runs.owner_of(made)
+        assert not api.sinks.is_own(made)
+
+
+def test_no_run_becomes_open_by_what_another_has_under_the_name_of_its_sweep(api):
+    sweep_id = sweep_of(api, ANN, 4)
+    request = api.workspace.store.sweep(sweep_id).runs[0].request
+    with acting_as(ANN):
+        api.runs.open_to_all(sweep_id, True)
+    bens = questions.run(run_id="bens", sweep_id=sweep_id, base=request.base, data=request.data, created_at=1.0)
+    api.workspace.store.publish({"bens": {"request.json": request_text(bens)}}, Ownership(BEN.id), joins=[bens])
+
+    assert not api.workspace.store.ownership("bens").is_open
+
+
+def test_a_sweep_is_said_to_be_shared_while_others_can_read_one_of_its_runs(api):
+    sweep_id = sweep_of(api, BEN, 4, 8)
+    with acting_as(BEN):
+        api.runs.open_to_all(first_run(api, sweep_id), True)
+        assert api.runs.is_open(sweep_id)
+        api.runs.open_to_all(sweep_id, False)
+        assert not api.runs.is_open(sweep_id)

@@ -6,6 +6,7 @@ from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.errors import LimitError
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
+from tests.support.web.kept import ended
 from tests.support.web.visitors import ADMIN, ANN, BEN, CARL
 
 MB = 10**6
@@ -80,3 +81,14 @@ def test_what_others_have_queued_keeps_nobody_out_who_has_none_queued_and_wants_
         api.runs.start(R4)
         with pytest.raises(LimitError, match="with what queued runs will save"):
             api.runs.start(R4)
+
+
+def test_adapters_that_are_kept_count_until_their_runs_are_deleted(shared):
+    api = shared(adapters_mb_per_visitor=8)
+    sweep_id = saved(api, saved(api, ended(api.workspace.store, ANN.id, 4), 2 * MB), 2 * MB, "cuts/r2")
+
+    with acting_as(ANN):
+        with pytest.raises(LimitError, match=r"yours take 4\.0 MB"):
+            api.runs.start(R4)
+        api.runs.delete(sweep_id)
+        api.runs.start(R4)

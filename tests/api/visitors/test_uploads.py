@@ -1,11 +1,14 @@
 """What a visitor has uploaded is theirs to delete."""
 
+from pathlib import Path
+
 import pytest
 
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError
 from rankviz.visitor import HOST, NOBODY, acting_as
 from tests.api.visitors.test_used_up import a_zip
+from tests.support.runs import questions
 from tests.support.web.visitors import ADMIN, ANN, BEN
 
 
@@ -62,3 +65,32 @@ def test_on_a_page_of_ones_own_a_sentence_says_where_they_are(tmp_path, monkeypa
     with acting_as(HOST), pytest.raises(InvalidSettingError, match=f"uploads lie in {tmp_path / 'page'}"):
         api.uploads.delete()
     assert (0, 0) == api.uploads.usage()
+
+
+def test_downloads_and_runs_with_their_data_stay(shared, uploaded, tmp_path):
+    api = shared()
+    (tmp_path / "written").write_text("x")
+    download = api.workspace.temp.keep_download(tmp_path / "written", ANN)
+    with acting_as(ANN):
+        path = uploaded(api, ANN, 20)
+        sweep_id = api.runs.start(questions.sweep(ranks=(4,), data=path))
+
+        assert 1 == api.uploads.delete().files
+
+        (run,) = api.runs.sweep(sweep_id).runs
+    assert download.is_file()
+    assert 20 == len(Path(run.request.data).read_text().splitlines())
+
+
+def test_an_upload_that_goes_while_its_sweep_waits_to_start_is_asked_for_again(shared, uploaded, monkeypatch):
+    api = shared()
+    path, turn = uploaded(api, ANN, 20), api.workspace.starts.turn
+
+    def late_turn():
+        api.uploads.delete()
+        return turn()
+
+    monkeypatch.setattr(api.workspace.starts, "turn", late_turn)
+    with acting_as(ANN), pytest.raises(InvalidSettingError, match="no upload of yours that is still here"):
+        api.runs.start(questions.sweep(ranks=(4,), data=path))
+    assert not api.workspace.store.records()
