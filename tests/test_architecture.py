@@ -22,7 +22,7 @@ HOMES = {
     "pydantic_settings": {"settings"},
     "pandas": {"exports"},
     "yaml": {"exports"},
-    "jinja2": {"exports"},
+    "jinja2": {"exports", "publish"},
     "numpy": {"trained", "verdict", "worker"},
     "scipy": {"verdict"},
     "safetensors": {"trained", "worker"},

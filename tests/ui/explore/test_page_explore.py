@@ -8,17 +8,6 @@ pytestmark = pytest.mark.browser
 Y_RANGE = "document.querySelector('#memory .rv-plot')._fullLayout.yaxis.range"
 
 
-def test_it_has_exact_numbers_of_the_model(llama):
-    # 32 blocks of (4096+4096)·2 + (4096+1024)·2 + (4096+14336)·3 = 81,920 a unit of r: 2,621,440 · 16.
-    figure(llama, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
-    assert "16" == llama.get_by_label("Rank r").input_value()
-    assert ["r = 8", "r = 32"] == figure(llama, "Trainable parameters").locator("dt").all_inner_texts()
-    assert ["20.97 M", "83.89 M"] == figure(llama, "Trainable parameters").locator("dd").all_inner_texts()
-    llama.get_by_text("Modules, alpha, DoRA").click()
-    llama.get_by_role("button", name="Modules, alpha, DoRA").click()
-    assert "α = 16, scale α / r = 1" == llama.locator(".rv-scale").inner_text().replace("\xa0", " ")
-
-
 def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_the_zoom(llama):
     figure(llama, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
     llama.locator("#memory .rv-plot[data-drawn]").wait_for()
@@ -125,22 +114,6 @@ def test_pinned_configurations_are_compared_and_in_the_address(page):
     page.get_by_role("button", name="Unpin A: Llama-3.1-8B").click()
     page.locator("#compare th", has_text="B: Llama-3.1-8B").wait_for(state="detached")
     assert 1 == page.url.count("pin=")
-
-
-def test_presenting_needs_no_network_and_escape_ends_it(page):
-    page.goto(LLAMA + "&present=1")
-    page.locator(".rv-presenting #tradeoff .rv-plot[data-drawn]").wait_for()
-    requested = []
-    page.on("request", lambda request: requested.append(request.url) if "/rankviz/" in request.url else None)
-
-    page.keyboard.press("ArrowRight")
-
-    figure(page, "Trainable parameters").locator(".rv-value[title='83,886,080 parameters']").wait_for()
-    assert page.locator("#sections").is_hidden()
-    assert [] == requested
-    page.keyboard.press("Escape")
-    page.locator("#sections").wait_for()
-    assert "present" not in page.url
 
 
 def test_a_rank_that_is_chosen_while_an_answer_is_on_its_way_stands(page):

@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.support.quick import first_quick
 from tests.support.web.pages import LLAMA, figure, restored
 
 pytestmark = pytest.mark.browser
@@ -17,10 +16,7 @@ def enter(page, text, *keys):
         page.keyboard.press(key)
 
 
-@pytest.mark.parametrize(
-    "typed",
-    first_quick(["https://huggingface.co/microsoft/phi-4/tree/main", "microsoft/phi-4", "MICROSOFT/Phi-4"]),
-)
+@pytest.mark.parametrize("typed", ["https://huggingface.co/microsoft/phi-4/tree/main"])
 def test_an_exact_id_is_that_model(page, typed):
     page.goto(LLAMA)
     restored(page)

@@ -6,8 +6,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.web.pages import LLAMA, open_section
-from tests.ui.conftest import WAIT_MILLISECONDS
+from tests.support.web.pages import open_section
 
 pytestmark = pytest.mark.browser
 
@@ -21,22 +20,6 @@ def downloaded(page, menu, choice, tmp_path):
     path = tmp_path / download.value.suggested_filename
     download.value.save_as(path)
     return path
-
-
-def test_an_html_file_draws_itself_without_any_network(llama, tmp_path):
-    path = downloaded(llama, "#memory .rv-menu", "[data-do=html]", tmp_path)
-
-    opened = llama.context.browser.new_page()
-    opened.set_default_timeout(WAIT_MILLISECONDS)
-    requested = []
-    opened.on("request", lambda request: requested.append(request.url))
-    opened.goto(path.as_uri())
-    opened.locator("#plot .bars").first.wait_for()
-    opened.locator("summary", has_text="Data as CSV").click()
-    assert "base_weights" in opened.locator("pre").inner_text()
-    assert LLAMA[2:].replace("/", "%2F") in opened.locator("p a").get_attribute("href")
-    assert [path.as_uri()] == [url for url in requested if not url.startswith(("data:", "blob:"))]
-    opened.close()
 
 
 def test_the_table_of_ranks_comes_as_csv_and_parquet(llama, tmp_path):
