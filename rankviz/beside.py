@@ -18,7 +18,7 @@ MOST_LINES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Outcome:
     """The result of a question: a value, or an error."""
 
     value: Any = None
@@ -41,11 +41,11 @@ class Beside:
     def __init__(self, soon_seconds: float = SOON_SECONDS):
         self.soon_seconds = soon_seconds
         self._changed = Condition()
-        self._answers: dict[Hashable, tuple[float, Answer]] = {}
+        self._answers: dict[Hashable, tuple[float, Outcome]] = {}
         self._at_work: dict[Hashable, Hashable] = {}
         self._next: dict[Hashable, tuple[Hashable, Callable[[], Any]]] = {}
 
-    def ask(self, line: Hashable, question: Hashable, work: Callable[[], Any]) -> Answer | None:
+    def ask(self, line: Hashable, question: Hashable, work: Callable[[], Any]) -> Outcome | None:
         """Return the answer to a question; None where it is not there yet, or nobody can work on it now.
 
         work: Answers it, as the visitor who asks.
@@ -73,9 +73,9 @@ class Beside:
                 key, work = self._next.pop(line)
                 self._at_work[line] = key
             try:
-                answer = Answer(work())
+                answer = Outcome(work())
             except Exception as error:  # whoever asked is told
-                answer = Answer(error=error)
+                answer = Outcome(error=error)
             with self._changed:
                 self._at_work[line] = None
                 self._answers[key] = time.monotonic(), answer

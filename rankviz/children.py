@@ -305,7 +305,7 @@ NO_MEMORY = re.compile(r"MemoryError|bad_alloc|allocate memory")
 """Found in the log of a child that could get no memory."""
 
 
-class Work(NamedTuple):
+class ChildWords(NamedTuple):
     """The work of children, in the words of their errors."""
 
     does: str = "reads"
@@ -320,7 +320,7 @@ class Work(NamedTuple):
         return f"This server {self.busy.format(at_once=at_once)}. Try again in a minute."
 
 
-READING = Work()
+READING = ChildWords()
 
 
 class Children:
@@ -340,7 +340,7 @@ class Children:
         bounds: Bounds,
         folder: Callable[[], AbstractContextManager[str | Path]] = lambda: TemporaryDirectory(prefix="rankviz-"),
         worker: Sequence[str] = WORKER,
-        work: Work = READING,
+        work: ChildWords = READING,
         line: FairLine | None = None,
         variables: re.Pattern[str] = VARIABLES,
         failed_seconds: float = FAILED_SECONDS,
@@ -402,7 +402,7 @@ class Children:
             raise
 
 
-def answer(ended: Ended, *, about: str, error: type[RankVizError], work: Work = READING) -> Any:
+def answer(ended: Ended, *, about: str, error: type[RankVizError], work: ChildWords = READING) -> Any:
     """Return the result that a child printed. Raises what it raised, `error` where a bound was reached, WorkerError
     where it died for another reason."""
     if ended.stopped:

@@ -15,15 +15,15 @@ from rankviz.errors import redacted
 def keep_tokens_out() -> None:
     """From here on, in this process. Whatever runs as a process of its own calls this first; a program that imports
     RankViz has logs of its own."""
-    if logging.getLogRecordFactory() is Record:
+    if logging.getLogRecordFactory() is RedactedRecord:
         return
-    logging.setLogRecordFactory(Record)
+    logging.setLogRecordFactory(RedactedRecord)
     sys.excepthook = _redacting(sys.excepthook)
     sys.unraisablehook = _redacting(sys.unraisablehook)
     threading.excepthook = _redacting(threading.excepthook)
 
 
-class Record(logging.LogRecord):
+class RedactedRecord(logging.LogRecord):
     """One whose texts have no token, whichever handler shows it."""
 
     def __init__(self, *args: Any, **settings: Any):

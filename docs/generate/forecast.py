@@ -13,7 +13,7 @@ from rankviz.core.forecast.bands import (
     ENOUGH_POINTS,
     ENOUGH_PUBLICATIONS,
     KINDS,
-    LeftOut,
+    BandRecord,
     bands_from_json,
     fact_words,
 )
@@ -103,7 +103,7 @@ def left_out(rows: Sequence[Mapping[str, Any]], *, whole_kinds: bool = True) -> 
                 str(row["points"]),
                 *(percent(row[name], 0) for name in shares),
                 *(f"{row[name]:.2f}" for name in errors),
-                *(["yes" if LeftOut(**row).validated else "no"] if whole_kinds else []),
+                *(["yes" if BandRecord(**row).validated else "no"] if whole_kinds else []),
             ]
             for row in rows
         ],

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rankviz.api.jobs import Jobs
     from rankviz.api.probes import Preflight, Probes
     from rankviz.api.runs.locations import Locations
-    from rankviz.api.runs.measured import Measured
+    from rankviz.api.runs.measured import MeasuredRuns
     from rankviz.api.runs.runs import Runs
     from rankviz.api.runs.spending import Spending
     from rankviz.api.runs.verdicts import Decisions, Verdicts
@@ -76,7 +76,7 @@ class Api:
     """Preflight: whether this machine can train."""
     probes: Probes = _Group("probes.Probes", "workspace models preflight quota")
     """Memory and step time measured on this machine."""
-    measured: Measured = _Group("runs.measured.Measured", "workspace models")
+    measured: MeasuredRuns = _Group("runs.measured.MeasuredRuns", "workspace models")
     """Measurements: what runs that finished here say of estimates."""
     estimates: Estimates = _Group("estimates.Estimates", "workspace models measured accuracy")
     """Estimates: what a rank costs, and what fits."""

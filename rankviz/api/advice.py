@@ -12,7 +12,7 @@ from rankviz.api.studies import Forecasts, Studies
 from rankviz.api.workspace import Workspace
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import Alternative, Capacity, Step
-from rankviz.core.advice.use_case import Data, Goal
+from rankviz.core.advice.use_case import DataAmount, Goal
 from rankviz.core.bounds import named
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.question import Question, plan_on
@@ -28,8 +28,7 @@ from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, Ru
 if TYPE_CHECKING:
     from rankviz.api.runs.verdicts import Verdicts
     from rankviz.api.studies import OwnSweeps
-    from rankviz.core.advice.advice import Advice as RankAdvice
-    from rankviz.core.advice.advice import Record
+    from rankviz.core.advice.advice import RankAdvice, Record
     from rankviz.core.forecast.bands import Forecast
     from rankviz.exports import Written
 
@@ -171,7 +170,7 @@ class Advice:
 
 
 GoalJSON = shape(Goal)
-DataJSON = shape(Data)
+DataJSON = shape(DataAmount)
 StepJSON = shape(Step)
 ReasonJSON = shape(words.Reason)
 RegretJSON = shape(Alternative)

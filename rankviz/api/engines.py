@@ -15,11 +15,11 @@ from rankviz.api.runs.locations import Machines
 from rankviz.api.runs.runs import Runs
 from rankviz.api.runs.spending import Spending
 from rankviz.api.workspace import Workspace
-from rankviz.beside import Answer, Beside
+from rankviz.beside import Beside, Outcome
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.errors import InvalidSettingError, NotRentedError
 from rankviz.shared import rights
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 
 if TYPE_CHECKING:
     from rankviz.core.cost.setup import Device, TrainingSetup
@@ -90,7 +90,7 @@ class Engines:
             return EngineChoice(engine.name, KINDS[engine.name], ABOUT_KINDS)
         return EngineChoice(engine.name, engine.title, engine.about)
 
-    def ask(self, name: str, question: Hashable, work: Callable[[], Any]) -> Answer | None:
+    def ask(self, name: str, question: Hashable, work: Callable[[], Any]) -> Outcome | None:
         """Return the answer to a question that an engine may take seconds for; None while it is worked out: ask again.
 
         Args:
@@ -132,7 +132,7 @@ class Engines:
         name = self.name(engine, flavor, spend)
         if name == HF_JOBS:
             return _rented(self._jobs.check(request, flavor, spend))
-        self._runs.check(request, Destination(name))
+        self._runs.check(request, WantedEngine(name))
         return self.with_warnings(self.plan(request, name), name, request.training, request.base)
 
     def with_warnings(self, plan: Plan, name: str, training: TrainingSetup, base: str) -> Plan:
@@ -171,7 +171,7 @@ class Engines:
         name = self.name(engine, flavor, spend)
         if name == HF_JOBS:
             return self._jobs.start(request, flavor, spend)
-        return self._runs.start(request, Destination(name))
+        return self._runs.start(request, WantedEngine(name))
 
     def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
         """Return the name of the engine that these mean. NotRentedError where it rents nothing and machine or limit
@@ -194,17 +194,19 @@ class Moves:
         self._runs, self._jobs, self._engines, self._spending = runs, jobs, engines, spending
         self._machines = Machines(workspace)
 
-    def destination(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Destination:
+    def destination(
+        self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None
+    ) -> WantedEngine:
         """Return where its runs would go on."""
         self._runs.require_mine(sweep_id)
         sweep = self._runs.sweep(sweep_id)
         now = self._machines.destination(sweep)
         name = self._engines.name(engine or now.engine, flavor, spend)
         if name != HF_JOBS:
-            return Destination(name if engine else now.engine)
+            return WantedEngine(name if engine else now.engine)
         known = now.options if self._engines.name(now.engine) == HF_JOBS else {}
         spend = self._spending.limit(sweep) if spend is None else spend
-        return Destination(HF_JOBS, self._jobs.options(flavor or known.get("flavor", ""), spend))
+        return WantedEngine(HF_JOBS, self._jobs.options(flavor or known.get("flavor", ""), spend))
 
     def check(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
         """Return what the failed and cancelled runs of a sweep take there. A RankVizError says what to change where
@@ -228,7 +230,7 @@ class Moves:
         plan, there = self.check_added(sweep_id, r), self.destination(sweep_id)
         return self._runs.add(sweep_id, r, there, self._device(sweep_id, plan))
 
-    def _there(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Destination:
+    def _there(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> WantedEngine:
         """The destination of runs that start: EngineUnavailableError where the limit cannot be read and none is
         given."""
         there = self.destination(sweep_id, engine, flavor, spend)
@@ -236,7 +238,7 @@ class Moves:
             self._spending.given_limit(self._runs.sweep(sweep_id))
         return there
 
-    def _plan(self, sweep: Sweep, runs: Sequence[RunRequest], there: Destination) -> Plan:
+    def _plan(self, sweep: Sweep, runs: Sequence[RunRequest], there: WantedEngine) -> Plan:
         name = self._engines.name(there.engine)
         if name == HF_JOBS:
             if self._runs.owner_of(sweep.sweep_id):

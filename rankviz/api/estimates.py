@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.models import Models
-from rankviz.api.runs.measured import Measured
+from rankviz.api.runs.measured import MeasuredRuns
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.catalog.measurements import load_range_evidence
@@ -150,7 +150,7 @@ class AdapterDetail(NamedTuple):
 class Estimates:
     """What a rank costs."""
 
-    def __init__(self, workspace: Workspace, models: Models, measured: Measured, accuracy: Accuracy):
+    def __init__(self, workspace: Workspace, models: Models, measured: MeasuredRuns, accuracy: Accuracy):
         self._workspace = workspace
         self._models = models
         self._measured = measured

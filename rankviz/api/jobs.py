@@ -17,7 +17,7 @@ from rankviz.core.runs.estimate import saved_bytes
 from rankviz.core.runs.events import HF_JOBS
 from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.shared.quota import Quota
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 
 if TYPE_CHECKING:
     from rankviz.core.cost.setup import Device
@@ -147,7 +147,7 @@ class Jobs:
         if self._workspace.references.model(request.base).path:
             raise InvalidSettingError(self._runs.folder_is_not_sent(request, HF_JOBS))
         offer = self.offer(request, flavor, spend)
-        self._runs.check(request, Destination(HF_JOBS), self.device(offer.flavor))
+        self._runs.check(request, WantedEngine(HF_JOBS), self.device(offer.flavor))
         self._require_room(request.runs(sweep_id="asked", created_at=0.0), offer)
         return offer
 
@@ -155,7 +155,7 @@ class Jobs:
         """Check the same of runs of a sweep that is here. The limit is that of the whole sweep: what its jobs have cost
         is part of it."""
         rented, limit = self._terms(flavor, spend)
-        self._runs.check_runs(runs, Destination(HF_JOBS), self.device(rented))
+        self._runs.check_runs(runs, WantedEngine(HF_JOBS), self.device(rented))
         expected = self._runs.expected_of(runs, self._environment(rented))
         bill = self._engine.bill(runs[0].sweep_id)
         offer = _offer(rented, limit, expected, bill.most_usd, is_whole=bill.is_whole)
@@ -165,7 +165,7 @@ class Jobs:
     def start(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> str:
         """Queue a sweep for such a machine; return its id."""
         offer = self.check(request, flavor, spend)
-        there = Destination(HF_JOBS, self.options(flavor, spend))
+        there = WantedEngine(HF_JOBS, self.options(flavor, spend))
         sweep_id = self._runs.start(request, there, self.device(offer.flavor))
         with suppress(OSError):  # its runs have it too
             self.note_limit(sweep_id, offer)

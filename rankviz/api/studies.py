@@ -17,7 +17,7 @@ from rankviz.api.workspace import EMBEDDED, Workspace, writes
 from rankviz.core.bounds import number, one_of
 from rankviz.core.cost.question import Question
 from rankviz.core.forecast.bands import LOSS
-from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, PublishedLine, Tradeoff
+from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, ForecastLine, Tradeoff
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
 from rankviz.core.lora.plan import AdapterPlan
@@ -196,7 +196,7 @@ class Studies:
 
 
 if TYPE_CHECKING:
-    from rankviz.core.forecast.bands import Forecast, LeftOut
+    from rankviz.core.forecast.bands import BandRecord, Forecast
     from rankviz.core.forecast.quick_look import BentForecast
     from rankviz.core.runs.record import Sweep
     from rankviz.core.studies.nearest import Subject
@@ -254,7 +254,7 @@ class Forecasts:
         self._check(model, parameters)
         return forecast(load_bands(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks or GRID)
 
-    def left_out(self, use_case: str) -> LeftOut | None:
+    def left_out(self, use_case: str) -> BandRecord | None:
         """Return how the band held scores of publications that were left out; None where none was."""
         from rankviz.catalog.forecast import load_bands
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
@@ -491,7 +491,7 @@ class Tradeoffs:
 
     def _published(
         self, question: Question, use_case: str, metric: str, plan: AdapterPlan | None = None
-    ) -> tuple[PublishedLine, ...]:
+    ) -> tuple[ForecastLine, ...]:
         """The nearest lines in this metric; scores of the forecast's kind only."""
         from rankviz.catalog.forecast import load_rank_lines
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
@@ -512,7 +512,7 @@ class Tradeoffs:
         }
         subject = self._forecasts.subject(question.model_id, use_case, expert_rank=question.lora.expert_rank)
         nearest = [
-            PublishedLine(
+            ForecastLine(
                 _label(each),
                 lines[key],
                 each.line.study.where,

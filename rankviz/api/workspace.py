@@ -21,7 +21,7 @@ from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
     from rankviz.api.data import DataFiles
-    from rankviz.children import Children, FairLine, Work
+    from rankviz.children import Children, ChildWords, FairLine
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.hub.door import HubDoor
     from rankviz.jobs.supervisor import Supervisor
@@ -162,12 +162,12 @@ class Workspace:
     def layouts(self) -> Children:
         """Processes that lay out models outside the catalogue, in a line of their own: it takes 200 bytes to keep one
         busy, and that is in the way of nobody who brings runs, data or adapters."""
-        from rankviz.children import Work
+        from rankviz.children import ChildWords
 
         what = "lays out at most {at_once} at once of models that are not in its catalogue, and is busy with others"
-        return self._readers(Work(busy=what), LAYOUTS_WAITING)
+        return self._readers(ChildWords(busy=what), LAYOUTS_WAITING)
 
-    def _readers(self, work: Work, waiting: int) -> Children:
+    def _readers(self, work: ChildWords, waiting: int) -> Children:
         from rankviz.children import MAX_OF_A_VISITOR, Bounds, Children, FairLine
 
         limits, at_once = self.limits, self.limits.readers
@@ -201,10 +201,10 @@ class Workspace:
     @cached_property
     def senders(self) -> Children:
         """Processes that publish runs."""
-        from rankviz.children import ASKING, Bounds, Children, FairLine, Work
+        from rankviz.children import ASKING, Bounds, Children, ChildWords, FairLine
 
         limits = self.limits
-        work = Work(
+        work = ChildWords(
             "publishes",
             "Publishing",
             "publishes at most {at_once} runs or sweeps at once, and is busy with others",

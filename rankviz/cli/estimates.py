@@ -34,7 +34,7 @@ from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
     from rankviz.core.fit.changes import Knob, Limit
-    from rankviz.core.fit.decide import Card, Method
+    from rankviz.core.fit.decide import FittingCard, Method
 
 
 def models(as_json: Json = False) -> None:
@@ -176,7 +176,7 @@ def _knob_row(knob: "Knob") -> list[str]:
     ]
 
 
-def _gpu_row(card: "Card") -> list[str]:
+def _gpu_row(card: "FittingCard") -> list[str]:
     price = card.price
     return [
         card.gpu.name,

@@ -579,7 +579,7 @@ def headers(summary: ProbeSummary) -> list[str]:
     return ["", f"Peak memory, {kind}" if kind else "Peak memory", "Step", "Tokens/s"]
 
 
-class Line(NamedTuple):
+class ProbeRow(NamedTuple):
     """A row of the table. memory_bytes, seconds: numbers, a range, or words in their place."""
 
     name: str
@@ -599,15 +599,15 @@ class Line(NamedTuple):
         return self.name, memory, seconds, f"{self.tokens_per_second:,.0f}" if self.tokens_per_second else ""
 
 
-def lines_of(summary: ProbeSummary) -> list[Line]:
+def lines_of(summary: ProbeSummary) -> list[ProbeRow]:
     """Return the rows of the table: the measured depths, the line through them, and the whole model extrapolated,
     measured and estimated."""
     record, estimate = summary.record, summary.estimate
     extrapolated, full = record.extrapolated, record.full
     whole = f"All {record.request.total_depth} blocks"
 
-    def line(name: str, each: DepthMeasured) -> Line:
-        return Line(name, each.peak_bytes, each.step_seconds, each.tokens_per_second)
+    def line(name: str, each: DepthMeasured) -> ProbeRow:
+        return ProbeRow(name, each.peak_bytes, each.step_seconds, each.tokens_per_second)
 
     lines = [
         line(f"{units.counted(each.depth, 'block')}, measured", each) for each in record.measured if each is not full
@@ -616,17 +616,19 @@ def lines_of(summary: ProbeSummary) -> list[Line]:
         memory, step, seconds = extrapolated.peak, extrapolated.step, _positive(extrapolated.step_seconds)
         pace = record.measured[0].tokens_per_step / seconds if seconds else None
         lines += [
-            Line("Per block", memory.slope, step.slope),
-            Line("Once: embeddings, loss, the rest", memory.intercept, step.intercept),
-            Line(f"{whole}, extrapolated", round(extrapolated.peak_bytes), seconds or units.NOT_KNOWN, pace),
+            ProbeRow("Per block", memory.slope, step.slope),
+            ProbeRow("Once: embeddings, loss, the rest", memory.intercept, step.intercept),
+            ProbeRow(f"{whole}, extrapolated", round(extrapolated.peak_bytes), seconds or units.NOT_KNOWN, pace),
         ]
     if full:
         lines.append(line(f"{whole}, measured", full))
     if extrapolated and full:
         peak, seconds = _error(extrapolated, full)
-        lines.append(Line("Error of the extrapolation", f"{peak:+.1%}", "" if seconds is None else f"{seconds:+.1%}"))
+        lines.append(
+            ProbeRow("Error of the extrapolation", f"{peak:+.1%}", "" if seconds is None else f"{seconds:+.1%}")
+        )
     if estimate:
-        lines.append(Line(f"{whole}, estimated", estimate.memory_bytes, estimate.step_seconds or ""))
+        lines.append(ProbeRow(f"{whole}, estimated", estimate.memory_bytes, estimate.step_seconds or ""))
     return lines
 
 

@@ -25,14 +25,14 @@ from rankviz.exports.words import (
 )
 
 
-class Section(NamedTuple):
+class YamlSection(NamedTuple):
     """Settings that belong together, under comments of their own."""
 
     values: Mapping[str, Any]
     comments: tuple[str, ...] = ()
 
 
-def document(header: Iterable[str], sections: Iterable[Section]) -> str:
+def document(header: Iterable[str], sections: Iterable[YamlSection]) -> str:
     """The header's sentences as comments, then the sections, a blank line between them."""
     parts = [commented(tuple(header))]
     for section in sections:
@@ -73,8 +73,8 @@ def axolotl(recipe: Recipe) -> str:
     return document(
         header,
         [
-            Section({"base_model": recipe.model_id, **_precision(setup.precision), **_dequantized(recipe)}),
-            Section(
+            YamlSection({"base_model": recipe.model_id, **_precision(setup.precision), **_dequantized(recipe)}),
+            YamlSection(
                 {
                     "adapter": "qlora" if setup.precision in ("nf4", "nf4-dq") else "lora",
                     "lora_r": lora.r,
@@ -85,7 +85,7 @@ def axolotl(recipe: Recipe) -> str:
                     "peft_use_dora": lora.use_dora,
                 }
             ),
-            Section(
+            YamlSection(
                 {
                     **_rows(recipe, _form(recipe)),
                     "train_on_inputs": False,
@@ -97,7 +97,7 @@ def axolotl(recipe: Recipe) -> str:
                 },
                 _about_rows(recipe),
             ),
-            Section(
+            YamlSection(
                 {
                     "micro_batch_size": setup.per_device_train_batch_size,
                     "eval_batch_size": setup.per_device_train_batch_size,
@@ -116,8 +116,8 @@ def axolotl(recipe: Recipe) -> str:
                 },
                 () if recipe.epochs else ("For full passes over the data, write num_epochs: 1 instead of max_steps.",),
             ),
-            Section(PLUGINS.get(setup.loss_path, {}), _about_loss(setup.loss_path)),
-            Section({}, ("Base and adapter as one model: axolotl merge-lora axolotl.yaml",)),
+            YamlSection(PLUGINS.get(setup.loss_path, {}), _about_loss(setup.loss_path)),
+            YamlSection({}, ("Base and adapter as one model: axolotl merge-lora axolotl.yaml",)),
         ],
     )
 

@@ -8,7 +8,7 @@ from rankviz.core.cost.setup import Form, Trait
 from rankviz.core.lora.config import QUANTIZED
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.exports.axolotl import Section, document
+from rankviz.exports.axolotl import YamlSection, document
 from rankviz.exports.chat import llamafactory_template
 from rankviz.exports.recipe import EVAL_STEPS, HELD_OUT_SHARE, LOGGING_STEPS, SCHEDULER, SEED, WEIGHT_DECAY, Recipe
 from rankviz.exports.words import (
@@ -191,8 +191,8 @@ def llamafactory(recipe: Recipe) -> str:
     return document(
         header,
         [
-            Section({"model_name_or_path": recipe.model_id, **_precision(setup.precision)}),
-            Section(
+            YamlSection({"model_name_or_path": recipe.model_id, **_precision(setup.precision)}),
+            YamlSection(
                 {
                     "stage": "pt" if recipe.form == "text" else "sft",
                     "do_train": True,
@@ -202,7 +202,7 @@ def llamafactory(recipe: Recipe) -> str:
                     "use_dora": lora.use_dora,
                 }
             ),
-            Section(
+            YamlSection(
                 {
                     "dataset": "train",
                     "dataset_dir": ".",
@@ -213,7 +213,7 @@ def llamafactory(recipe: Recipe) -> str:
                 },
                 _about_data(recipe),
             ),
-            Section(
+            YamlSection(
                 {
                     "per_device_train_batch_size": setup.per_device_train_batch_size,
                     "per_device_eval_batch_size": setup.per_device_train_batch_size,
@@ -237,8 +237,8 @@ def llamafactory(recipe: Recipe) -> str:
                 if recipe.epochs
                 else ("For full passes over the data, write num_train_epochs: 1 instead of max_steps.",),
             ),
-            Section(*_loss(recipe)),
-            Section({}, _merging(recipe)),
+            YamlSection(*_loss(recipe)),
+            YamlSection({}, _merging(recipe)),
         ],
     )
 

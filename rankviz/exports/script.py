@@ -80,7 +80,7 @@ def fp16_notes(recipe: Recipe) -> tuple[str, ...]:
     return ()
 
 
-class Part(NamedTuple):
+class ScriptStep(NamedTuple):
     """One step of a script."""
 
     heading: str
@@ -117,11 +117,11 @@ def header(recipe: Recipe) -> tuple[str, ...]:
     return (f"{title(recipe)}.", sources(recipe), *recipe.notes, *_otherwise(recipe))
 
 
-def parts(recipe: Recipe, *, colab: bool = False) -> tuple[Part, ...]:
+def parts(recipe: Recipe, *, colab: bool = False) -> tuple[ScriptStep, ...]:
     """The steps, each of which a notebook has as a cell. colab: with cells for the upload and the download of files."""
     text = templates().get_template("train.py.jinja").render(**_values(recipe), colab=colab)
     _, *steps = HEADING.split(text)
-    return tuple(map(Part, steps[::2], steps[1::2]))
+    return tuple(map(ScriptStep, steps[::2], steps[1::2]))
 
 
 HEADING = re.compile(r"^#%% (.*)\n", re.MULTILINE)
@@ -271,7 +271,7 @@ def colab(recipe: Recipe) -> str:
 
 
 def _notebook(
-    recipe: Recipe, installing: str, steps: Sequence[Part], metadata: dict[str, Any], *, first: Sequence[str] = ()
+    recipe: Recipe, installing: str, steps: Sequence[ScriptStep], metadata: dict[str, Any], *, first: Sequence[str] = ()
 ) -> str:
     """nbformat 4.5, with ids that are the same every time. installing: the first cell. first: under the title."""
     name, *rest = header(recipe)

@@ -16,7 +16,7 @@ from rankviz import units
 from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.forecast.bands import GRID, KINDS, QUALITY_WORDS, UNIT_WORDS
 from rankviz.core.forecast.bands import LOSS as LOSS_KIND
-from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, PublishedLine, Tradeoff
+from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, ForecastLine, Tradeoff
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import RunRecord
@@ -129,7 +129,7 @@ class HeroLine(NamedTuple):
 
 
 def published_lines(
-    published: Sequence[PublishedLine],
+    published: Sequence[ForecastLine],
     place: Mapping[int, float],
     median: Mapping[int, float],
     *,

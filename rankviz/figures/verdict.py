@@ -15,7 +15,7 @@ SOURCE = (
 )
 
 
-class Difference(NamedTuple):
+class RankDifference(NamedTuple):
     """One rank against the best. low, high: the interval; None where the noise between runs is not known."""
 
     r: int
@@ -29,7 +29,7 @@ class Difference(NamedTuple):
 class VerdictInfo(NamedTuple):
     """What the figure of a verdict shows. best: None where there is no verdict yet."""
 
-    differences: Sequence[Difference] = ()
+    differences: Sequence[RankDifference] = ()
     best: int | None = None
     metric: Metric = LOSS
     within: float = 0.0
@@ -45,7 +45,7 @@ def verdict_info(verdict: Verdict | None) -> VerdictInfo:
     best = verdict.best
     return VerdictInfo(
         differences=[
-            Difference(rank.r, *verdict.above_best(rank.r), BEST if rank.r == best else rank.call)
+            RankDifference(rank.r, *verdict.above_best(rank.r), BEST if rank.r == best else rank.call)
             for rank in verdict.ranks
         ],
         best=best,
@@ -99,7 +99,7 @@ def verdict_figure(info: VerdictInfo, *, height: int = 260) -> Drawing:
     )
 
 
-def _markers(differences: Sequence[Difference], metric: Metric) -> dict[str, Any]:
+def _markers(differences: Sequence[RankDifference], metric: Metric) -> dict[str, Any]:
     mark, ys = MARKS[differences[0].call], [d.value for d in differences]
     intervals = [(d.low, d.high) if d.low is not None and d.low < d.high else (None, None) for d in differences]
     return scatter(
@@ -114,7 +114,7 @@ def _markers(differences: Sequence[Difference], metric: Metric) -> dict[str, Any
     )
 
 
-def _hover(d: Difference, metric: Metric) -> str:
+def _hover(d: RankDifference, metric: Metric) -> str:
     digits, is_best = 1 if metric.higher_is_better else 4, d.call == BEST
     interval = "interval not known" if d.low is None else f"{d.low:+.{digits}f} to {d.high:+.{digits}f}"
     words = metric.superlative if is_best else MARKS[d.call].words

@@ -65,7 +65,7 @@ from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND
 from rankviz.store import RunStore
 from rankviz.store.durable import aside_of, replace_durably
 from rankviz.store.journal import line_of, parse_request, request_text
-from rankviz.store.ownership import Destination, Ownership
+from rankviz.store.ownership import Ownership, WantedEngine
 
 MISSING_SECONDS = 300.0
 """How late Hugging Face may list a job that it has started."""
@@ -440,7 +440,7 @@ class HfJobs(Remote):
                 content[request.run_id] = {
                     "request.json": request_text(request),
                     "events.jsonl": line_of(placed),
-                    **Destination(HF_JOBS, {"flavor": terms.flavor, **limit}).files,
+                    **WantedEngine(HF_JOBS, {"flavor": terms.flavor, **limit}).files,
                 }
             self._store.publish(content, Ownership(owner), joins=found.requests)
             os.rename(aside, folder)

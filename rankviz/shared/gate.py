@@ -460,7 +460,7 @@ def logged(error: Exception, name: str) -> str:
     return number
 
 
-class Answered:
+class ErrorAnswers:
     """ASGI middleware, the first of ours: where the code behind it fails, the answer is a sentence, and the log has one
     entry. A server writes a traceback for each exception that it sees."""
 

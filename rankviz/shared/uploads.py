@@ -138,7 +138,7 @@ class Arriving:
             raise _no_upload('a file of it is not named "files".')
 
 
-class Uploads:
+class UploadMiddleware:
     """ASGI middleware around Gradio's own addresses of files. Behind Identified, which names the visitor."""
 
     def __init__(self, app: Any, workspace: Workspace):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from rankviz.core.runs.record import RunState
 from rankviz.errors import OF_NAMES, RunNotFoundError, RunUnreadError
 from rankviz.store.journal import MAX_REQUEST_BYTES, JournalReader, Record
-from rankviz.store.ownership import ANYWHERE, NO_ONES, Destination, Ownership, read_destination, read_ownership
+from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, read_destination, read_ownership
 
 CANCEL = "cancel"
 """The file in a run's folder that asks to cancel it."""
@@ -55,7 +55,7 @@ def is_view() -> bool:
     return _view.get()
 
 
-class Reading(NamedTuple):
+class ReadProgress(NamedTuple):
     """Progress of a long read, in folders."""
 
     done: int
@@ -79,7 +79,7 @@ class Entry:
 
     reader: JournalReader
     ownership: Ownership = NO_ONES
-    destination: Destination = ANYWHERE
+    destination: WantedEngine = ANYWHERE
     begun_attempt: int = 0
     """The attempt that has a file of somebody who took it up."""
     has_cancel: bool = False
@@ -125,7 +125,7 @@ class RunIndex:
     """
 
     def __init__(self, folder: Path, open_reader: Callable[[str], JournalReader]):
-        self.reading: Reading | None = None
+        self.reading: ReadProgress | None = None
         """Progress of a thread that reads many runs; None where none does."""
         self._folder, self._open_reader = str(folder), open_reader
         self._entries: dict[str, Entry] = {}
@@ -277,7 +277,7 @@ class RunIndex:
         due, new = sorted(self._due, reverse=True), len(self._due - self._entries.keys())
         for number, run_id in enumerate(due):
             if new >= MANY:
-                self.reading = Reading(number, len(due))
+                self.reading = ReadProgress(number, len(due))
             self._due.discard(run_id)
             self._try(run_id)
         self._is_read = True

@@ -54,7 +54,7 @@ def write_ownership(folder: Path, ownership: Ownership) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
+class WantedEngine:
     """The engine that a run is to be trained on."""
 
     engine: str = ""
@@ -68,10 +68,10 @@ class Destination:
         return {ENGINE_FILE: json.dumps(asdict(self))} if self != ANYWHERE else {}
 
 
-ANYWHERE = Destination()
+ANYWHERE = WantedEngine()
 
 
-def read_destination(folder: Path) -> Destination:
+def read_destination(folder: Path) -> WantedEngine:
     """Return the destination of the run in a folder: ANYWHERE where there is no file or none that can be read."""
     try:
         row = _read(folder / ENGINE_FILE)
@@ -80,10 +80,10 @@ def read_destination(folder: Path) -> Destination:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ANYWHERE
     known = all(isinstance(text, str) and len(text) <= MAX_CHARACTERS for text in texts)
-    return Destination(engine, options) if known else ANYWHERE
+    return WantedEngine(engine, options) if known else ANYWHERE
 
 
-def write_destination(folder: Path, destination: Destination) -> None:
+def write_destination(folder: Path, destination: WantedEngine) -> None:
     """Write the destination into a run's folder, in place of an earlier one."""
     (folder / ENGINE_FILE).unlink(missing_ok=True)
     for name, text in destination.files.items():

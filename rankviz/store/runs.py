@@ -30,7 +30,7 @@ from rankviz.errors import (
 )
 from rankviz.paths import bytes_in, resolved
 from rankviz.store import durable
-from rankviz.store.index import CANCEL, Reading, RunIndex, Standing, begun_file
+from rankviz.store.index import CANCEL, ReadProgress, RunIndex, Standing, begun_file
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
@@ -47,8 +47,8 @@ from rankviz.store.ownership import (
     NO_ONES,
     UNKNOWN,
     UNKNOWN_SENTENCE,
-    Destination,
     Ownership,
+    WantedEngine,
     read_destination,
     read_ownership,
     write_destination,
@@ -73,7 +73,7 @@ class RunStore:
         self._index = RunIndex(self.runs_dir, self._open)
 
     @property
-    def reading(self) -> Reading | None:
+    def reading(self) -> ReadProgress | None:
         """Progress of another thread that reads many runs; None where none does. Meanwhile views
         (index.viewing) get the runs that it has read, and all others wait."""
         return self._index.reading
@@ -198,7 +198,7 @@ class RunStore:
         entry = self._index.known(run_id)
         return self.ownership(run_id) if entry is None else entry.ownership
 
-    def listed_destination(self, run_id: str) -> Destination:
+    def listed_destination(self, run_id: str) -> WantedEngine:
         """Return the engine of one run among many, as it was read last."""
         entry = self._index.known(run_id)
         return read_destination(self.run_dir(run_id)) if entry is None else entry.destination
@@ -249,7 +249,7 @@ class RunStore:
         self,
         request: SweepRequest,
         owner: str = "",
-        destination: Destination = ANYWHERE,
+        destination: WantedEngine = ANYWHERE,
         *,
         data: Path | None = None,
     ) -> str:
@@ -266,7 +266,7 @@ class RunStore:
         self,
         request: RunRequest,
         ownership: Ownership = NO_ONES,
-        destination: Destination = ANYWHERE,
+        destination: WantedEngine = ANYWHERE,
         *,
         data: Path | None = None,
     ) -> None:
@@ -278,7 +278,7 @@ class RunStore:
         self,
         requests: Sequence[RunRequest],
         ownership: Ownership,
-        destination: Destination,
+        destination: WantedEngine,
         data: Path | None,
         *,
         joins: bool = False,
@@ -298,7 +298,7 @@ class RunStore:
 
     def create_probe(self, request: ProbeRequest, config: str, owner: str = "") -> None:
         """Queue a probe of this machine, with the config.json of its model beside it."""
-        files = {"request.json": request_text(request), "config.json": config, **Destination(LOCAL).files}
+        files = {"request.json": request_text(request), "config.json": config, **WantedEngine(LOCAL).files}
         self.publish({request.probe_id: files}, Ownership(owner))
 
     def publish(
@@ -420,11 +420,11 @@ class RunStore:
         except OSError as error:
             raise RunUnreadError(run_id, error.strerror) from error
 
-    def requeue(self, run_id: str, destination: Destination | None = None) -> bool:
+    def requeue(self, run_id: str, destination: WantedEngine | None = None) -> bool:
         """Queue a run again that failed or was cancelled. False for any other: of several callers one gets True."""
         return bool(self.requeue_all([run_id], destination))
 
-    def requeue_all(self, run_ids: Sequence[str], destination: Destination | None = None) -> Sequence[str]:
+    def requeue_all(self, run_ids: Sequence[str], destination: WantedEngine | None = None) -> Sequence[str]:
         """Queue those of these runs again that failed or were cancelled, and return them. They appear in the queue
         together: a job of some of them would load the base, or rent a machine, once more for the rest.
 
@@ -433,7 +433,7 @@ class RunStore:
         with self.publishing():
             return [run_id for run_id in run_ids if self._requeue(run_id, destination)]
 
-    def _requeue(self, run_id: str, destination: Destination | None) -> bool:
+    def _requeue(self, run_id: str, destination: WantedEngine | None) -> bool:
         record = self.record(run_id)
         if record.state not in (RunState.FAILED, RunState.CANCELLED) or not self.run_dir(run_id).is_dir():
             return False

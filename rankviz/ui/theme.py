@@ -22,10 +22,10 @@ from rankviz import settings
 from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.shared import gate
-from rankviz.shared.gate import Answered, Bodies, Hosts, Refusals, before_all, unfit
+from rankviz.shared.gate import Bodies, ErrorAnswers, Hosts, Refusals, before_all, unfit
 from rankviz.shared.identity import Identified, visitors_of
 from rankviz.shared.page_cache import Head, MadeOnce
-from rankviz.shared.uploads import Uploads
+from rankviz.shared.uploads import UploadMiddleware
 from rankviz.ui import addresses
 from rankviz.ui.explore.answer import FIGURES, routes
 from rankviz.ui.explore.compare import compare
@@ -155,12 +155,12 @@ def launch_options(api: Api) -> dict[str, Any]:
                 *(addresses.identity_routes(visitors) if visitors else []),
             ],
             "middleware": [
-                Middleware(Answered),
+                Middleware(ErrorAnswers),
                 *([Middleware(Identified, visitors=visitors, log_out=api.jobs.log_out)] if visitors else []),
                 Middleware(Bodies),
                 Middleware(Mcp),
                 Middleware(Refusals),
-                Middleware(Uploads, workspace=api.workspace),
+                Middleware(UploadMiddleware, workspace=api.workspace),
                 Middleware(MadeOnce),
                 Middleware(Head, tags=head(addresses.room_url(host, port, addresses.own_address()))),
             ],

@@ -13,7 +13,7 @@ from rankviz.jobs.ray import NO_ADDRESS, NO_STORAGE, NOT_INSTALLED
 from rankviz.jobs.slurm import NOT_SET_UP, SlurmJob, waits_of
 from rankviz.settings import read
 from rankviz.shared import rights
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Visitor, acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
@@ -31,7 +31,7 @@ def no_trainer(monkeypatch):
 def completed(api, engine, environment, *, destination=None, stages=()):
     """A run that has completed there. stages: of 100 s each, before that."""
     store = api.workspace.store
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "", destination or Destination(engine)))
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "", destination or WantedEngine(engine)))
     measured = {"train_seconds": 9.0, "peak_memory_bytes": 1, "peak_memory_kind": "allocated"}
     for event in (
         AttemptPlaced(time=1.0, attempt=1, engine=engine),
@@ -95,7 +95,7 @@ def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tm
     set_up(monkeypatch)
     shared = Api(home=tmp_path / "shared", shared=True)
     store = shared.workspace.store
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), ANN.id, Destination("slurm")))
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), ANN.id, WantedEngine("slurm")))
     waits = "Slurm does not take the job now: Invalid account lab-secret on 10.0.0.7"
     store.append(run_id, AttemptPlaced(time=1.0, attempt=1, engine="slurm", where="10.0.0.7", waits=waits))
 

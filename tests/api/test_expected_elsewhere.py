@@ -9,7 +9,7 @@ from rankviz.api import Api
 from rankviz.core.cost.pace import LIBRARIES
 from rankviz.core.runs.events import StageReached
 from rankviz.jobs import Nodes
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 from rankviz.store.runs import IMPORTED
 from tests.api.test_engines import A_CPU, completed
 from tests.support.runs import questions
@@ -60,7 +60,7 @@ def test_a_run_that_has_completed_there_says_what_the_next_will_find(own):
 
 def test_a_run_that_was_not_sent_there_says_nothing(own):
     api, _ = own
-    completed(api, "elsewhere", A_CPU, destination=Destination("local"))
+    completed(api, "elsewhere", A_CPU, destination=WantedEngine("local"))
 
     assert api.engines.check(questions.sweep(), "elsewhere").expected is None
 
@@ -105,8 +105,8 @@ def test_what_here_takes_is_as_before(own):
 def test_the_wait_for_what_runs_elsewhere_is_not_told_from_this_machine(own):
     api, _ = own
     create = api.workspace.store.create
-    _, here = (create(questions.sweep(ranks=(4,)), "", Destination("local")) for _ in range(2))
-    _, there = (create(questions.sweep(ranks=(4,)), "", Destination("elsewhere")) for _ in range(2))
+    _, here = (create(questions.sweep(ranks=(4,)), "", WantedEngine("local")) for _ in range(2))
+    _, there = (create(questions.sweep(ranks=(4,)), "", WantedEngine("elsewhere")) for _ in range(2))
 
     assert (1, 1) == (api.runs.waiting(here).ahead, api.runs.waiting(there).ahead)
     assert api.runs.waiting(here).seconds.expected > 0
@@ -118,7 +118,7 @@ def test_how_far_a_sweep_elsewhere_is_does_not_follow_from_runs_of_this_machine(
     here = {**machine.here(), "versions": machine.versions(LIBRARIES)}
     completed(api, "local", here, stages=("importing Unsloth", "training"))
     begun = [
-        api.workspace.store.create(questions.sweep(ranks=(8,), shown_answers=0), "", Destination(engine))
+        api.workspace.store.create(questions.sweep(ranks=(8,), shown_answers=0), "", WantedEngine(engine))
         for engine in ("local", "elsewhere")
     ]
     for sweep_id in begun:

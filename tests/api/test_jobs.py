@@ -16,7 +16,7 @@ from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunStarted
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.jobs.cluster import Submission
-from rankviz.store.ownership import Destination, read_destination
+from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.ui.parts.where import place_html
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on, use
@@ -157,7 +157,7 @@ def test_a_job_that_could_not_be_taken_is_looked_for_again_after_a_while(shared,
 def test_a_job_whose_limit_is_shorter_than_what_its_runs_still_take_says_so(own, monkeypatch, seconds, says):
     """A run that began 100 s ago and takes 8,800 s more."""
     store, now = own.workspace.store, time.time()
-    sweep_id = store.create(questions.sweep(ranks=(4,)), "", Destination("hf-jobs"))
+    sweep_id = store.create(questions.sweep(ranks=(4,)), "", WantedEngine("hf-jobs"))
     (run_id,) = store.run_ids(sweep_id)
     store.append(run_id, AttemptPlaced(time=now - 110, attempt=1, engine="hf-jobs", where="l4x1", job="a-job"))
     store.append(run_id, RunStarted(time=now - 100, environment={}))
@@ -176,7 +176,7 @@ def test_a_job_whose_limit_is_shorter_than_what_its_runs_still_take_says_so(own,
 
 def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_to_do(own, monkeypatch):
     store = own.workspace.store
-    sweep_id = store.create(questions.sweep(ranks=(4,)), "", Destination("hf-jobs"))
+    sweep_id = store.create(questions.sweep(ranks=(4,)), "", WantedEngine("hf-jobs"))
     (run_id,) = store.run_ids(sweep_id)
     store.append(run_id, AttemptPlaced(time=1.0, attempt=1, engine="hf-jobs", where="l4x1", job="a-job"))
     engine, jobs = own.workspace.supervisor.engine("hf-jobs"), [(Submission(submitted=True), SimpleNamespace(owner=""))]

@@ -11,7 +11,7 @@ from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError
 from rankviz.jobs.hub import LOGIN
 from rankviz.jobs.prices import Cost
-from rankviz.store.ownership import Destination, read_destination
+from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on
 from tests.support.processes.workers import wait_for
@@ -56,7 +56,7 @@ def test_whoever_has_a_browser_s_cookie_rents_nothing_with_the_login_that_was_in
 
 def test_what_a_cookie_has_queued_is_not_paid_by_who_logs_in_with_its_browser(shared, hub):
     store = shared.workspace.store
-    sweep_id = store.create(questions.sweep(ranks=(4,)), COOKIE.id, Destination("hf-jobs", {"flavor": "l4x1"}))
+    sweep_id = store.create(questions.sweep(ranks=(4,)), COOKIE.id, WantedEngine("hf-jobs", {"flavor": "l4x1"}))
     (run_id,) = store.run_ids(sweep_id)
     with acting_as(ALICE):
         assert "" == shared.jobs.why_not()
@@ -68,7 +68,7 @@ def test_what_a_cookie_has_queued_is_not_paid_by_who_logs_in_with_its_browser(sh
 
 def test_a_sweep_of_a_cookie_that_goes_on_there_is_paid_by_whoever_asked_for_that(shared, hub):
     store = shared.workspace.store
-    sweep_id = store.create(questions.sweep(ranks=(4,)), COOKIE.id, Destination("local"))
+    sweep_id = store.create(questions.sweep(ranks=(4,)), COOKIE.id, WantedEngine("local"))
     (run_id,) = store.run_ids(sweep_id)
     store.begin(run_id)
     store.append(run_id, RunFailed(time=time.time(), error="out of memory"))
@@ -123,7 +123,7 @@ def test_a_request_that_came_before_a_logout_brings_the_login_not_back(shared, h
 def test_whoever_goes_on_with_a_sweep_does_so_within_its_one_limit(shared, hub):
     hub.holds.set()
     store, engine = shared.workspace.store, shared.workspace.supervisor.engine("hf-jobs")
-    sweep_id = store.create(questions.sweep(ranks=(4,)), COOKIE.id, Destination("local"))
+    sweep_id = store.create(questions.sweep(ranks=(4,)), COOKIE.id, WantedEngine("local"))
     (run_id,) = store.run_ids(sweep_id)
     store.begin(run_id)
     store.append(run_id, RunFailed(time=time.time(), error="out of memory"))

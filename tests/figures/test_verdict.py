@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.figures import verdict_figure, verdict_info
 from rankviz.figures.style import MEASURED
-from rankviz.figures.verdict import BEST, Difference, VerdictInfo
+from rankviz.figures.verdict import BEST, RankDifference, VerdictInfo
 from rankviz.verdict import CANT_TELL, DIFFERENT, judge
 from tests.support.runs.verdict_tables import table
 
@@ -20,14 +20,14 @@ def test_the_info_has_each_ranks_difference_from_the_best_with_its_interval():
     four, best, _ = info.differences
     assert 0.7 == pytest.approx(four.value)
     assert four.low < 0.7 < four.high
-    assert Difference(16, 0.0, 0.0, 0.0, BEST) == best
+    assert RankDifference(16, 0.0, 0.0, 0.0, BEST) == best
 
 
 def test_what_is_not_known_is_an_open_marker_and_the_band_is_the_tolerance():
     differences = [
-        Difference(r=4, value=0.3, low=0.2, high=0.4, call=DIFFERENT),
-        Difference(r=8, value=0.01, low=-0.1, high=0.12, call=CANT_TELL),
-        Difference(r=16, value=0.0, low=0.0, high=0.0, call=BEST),
+        RankDifference(r=4, value=0.3, low=0.2, high=0.4, call=DIFFERENT),
+        RankDifference(r=8, value=0.01, low=-0.1, high=0.12, call=CANT_TELL),
+        RankDifference(r=16, value=0.0, low=0.0, high=0.0, call=BEST),
     ]
 
     figure = verdict_figure(VerdictInfo(differences, best=16, within=0.05))

@@ -21,7 +21,7 @@ from rankviz.jobs import live as jobs
 from rankviz.jobs.live import Copying, stamped
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import COMPLETE_ALL, states, sweep, wait_for
 from tests.support.runs import questions
@@ -263,7 +263,7 @@ def test_an_engine_with_a_mistake_keeps_the_runs_of_no_other_waiting_and_is_in_t
     broken = Broken(store, tmp_path / "broken", COMPLETE_ALL)
     broken.where = where
     supervisor = Supervisor(store, engines=[Elsewhere(store, tmp_path / "elsewhere", COMPLETE_ALL), broken])
-    (there,) = store.run_ids(store.create(questions.sweep(ranks=(8,)), destination=Destination("broken")))
+    (there,) = store.run_ids(store.create(questions.sweep(ranks=(8,)), destination=WantedEngine("broken")))
     (here,) = sweep(store, 4)
 
     wait_for(lambda: supervisor.tick() or states(store, [here]) == ["completed"])

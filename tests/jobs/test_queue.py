@@ -7,7 +7,7 @@ from rankviz.jobs.local import Local
 from rankviz.jobs.queue import Batch, batches, in_turn, parts, served_at
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from rankviz.store.ownership import Destination, write_destination
+from rankviz.store.ownership import WantedEngine, write_destination
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import COMPLETE_ALL, states, supervise, wait_for
 from tests.support.runs import questions
@@ -34,9 +34,9 @@ def started(store, run_ids):
 def test_runs_of_a_sweep_that_are_to_be_in_different_places_go_to_different_jobs(store):
     sweep_id = store.create(questions.sweep(ranks=(2, 4, 8)), "ann")
     two, four, eight = store.run_ids(sweep_id)
-    for run_id, there in ((two, Destination("local")), (four, Destination("far", {"flavor": "a"}))):
+    for run_id, there in ((two, WantedEngine("local")), (four, WantedEngine("far", {"flavor": "a"}))):
         write_destination(store.run_dir(run_id), there)
-    write_destination(store.run_dir(eight), Destination("far", {"flavor": "b"}))
+    write_destination(store.run_dir(eight), WantedEngine("far", {"flavor": "b"}))
     supervisor = Supervisor(store)
 
     parts = batches(store.records(), lambda _: "ann", supervisor.place_of)
@@ -46,8 +46,8 @@ def test_runs_of_a_sweep_that_are_to_be_in_different_places_go_to_different_jobs
 
 
 def test_a_run_that_was_moved_starts_though_the_others_of_its_sweep_wait_elsewhere(store, tmp_path):
-    there, here = store.run_ids(store.create(questions.sweep(ranks=(2, 4)), "ann", Destination("elsewhere")))
-    write_destination(store.run_dir(here), Destination("local"))
+    there, here = store.run_ids(store.create(questions.sweep(ranks=(2, 4)), "ann", WantedEngine("elsewhere")))
+    write_destination(store.run_dir(here), WantedEngine("local"))
     local = Local(store.home, commands={"finetune": COMPLETE_ALL})
     supervisor = Supervisor(store, engines=[Elsewhere(store, tmp_path / "elsewhere", COMPLETE_ALL, machines=0), local])
 

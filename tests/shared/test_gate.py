@@ -30,8 +30,8 @@ from rankviz.shared.gate import (
     MAX_BODY_BYTES,
     MAX_EVENT_BYTES,
     MAX_VALUES,
-    Answered,
     Bodies,
+    ErrorAnswers,
     Hosts,
     Readable,
     Refusals,
@@ -443,7 +443,9 @@ class TestAnswers:
             raise ZeroDivisionError("ours")
 
         routes = [Route(f"/{view.__name__}", view, methods=["POST"]) for view in (cut, no_session, broken)]
-        return TestClient(Starlette(routes=routes, middleware=[Middleware(Answered)]), raise_server_exceptions=False)
+        return TestClient(
+            Starlette(routes=routes, middleware=[Middleware(ErrorAnswers)]), raise_server_exceptions=False
+        )
 
     def test_what_the_sender_caused_is_not_in_the_log(self, client, caplog):
         client.post("/cut")

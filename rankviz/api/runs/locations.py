@@ -12,7 +12,7 @@ from rankviz.core.runs.run_time import DeviceTime, times_by_engine
 from rankviz.core.runs.words import Place, all_in_words, place_of, with_attempt
 from rankviz.jobs import Engine, Nodes
 from rankviz.jobs.known import require
-from rankviz.store.ownership import ANYWHERE, Destination, read_destination
+from rankviz.store.ownership import ANYWHERE, WantedEngine, read_destination
 from rankviz.store.runs import IMPORTED
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ class Machines:
         why_not = self.engine(name).why_not()
         return why_not if self._workspace.visitor.admin else why_not and NOT_HERE
 
-    def is_here(self, destination: Destination) -> bool:
+    def is_here(self, destination: WantedEngine) -> bool:
         """Return whether runs with it are on this machine."""
         return (destination.engine or self._workspace.settings.engine) == LOCAL
 
-    def destination(self, sweep: Sweep) -> Destination:
+    def destination(self, sweep: Sweep) -> WantedEngine:
         """Return where a sweep goes on: where the run was to be that somebody asked for last."""
         last = max(sweep.runs, key=queued_at)
         return read_destination(self._workspace.store.run_dir(last.run_id))
@@ -57,7 +57,7 @@ class Machines:
         Args:
             look: Whether the engine may look at its nodes, which may take seconds.
         """
-        if self.is_here(Destination(name)):
+        if self.is_here(WantedEngine(name)):
             from rankviz import machine
 
             return machine.here()
@@ -97,7 +97,7 @@ class Locations:
 
     def __init__(self, workspace: Workspace):
         self._workspace = workspace
-        self._chosen: dict[str, tuple[int, Destination]] = {}
+        self._chosen: dict[str, tuple[int, WantedEngine]] = {}
 
     def of(self, run: RunRecord) -> Place:
         """Return where a run is or was; of one that no engine has had, where it is or was to be."""

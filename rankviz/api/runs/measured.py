@@ -94,7 +94,7 @@ Machine: TypeAlias = tuple[Any, ...]
 MOST_FORMULAS = 1000  # of unlike runs, a kilobyte each
 
 
-class Evidence(NamedTuple):
+class PastRuns(NamedTuple):
     """What there is to learn from, as it stood at one time of the queue."""
 
     ended: Mapping[Machine, EndedHere]
@@ -102,7 +102,7 @@ class Evidence(NamedTuple):
     """With their machine; None where it is not known yet."""
 
 
-class Measured:
+class MeasuredRuns:
     """Estimates start from what has finished on the same machine: device, number of CPUs and versions. It may be
     anybody's, and whoever asks reads the ids of their own alone (Rights.named)."""
 
@@ -150,13 +150,13 @@ class Measured:
         found = calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in probes], assume)
         return found and replace(found, probe_ids=self._workspace.rights.named(found.probe_ids))
 
-    def evidence(self) -> Evidence:
+    def evidence(self) -> PastRuns:
         """What `paces` looks at. Whoever asks for those of many runs asks for it once."""
         from rankviz.core.cost.pace import machine_of
 
         at_work = self._workspace.store.standing().at_work
         where = (machine_of(run.environment) if run.environment else None for run in at_work)
-        return Evidence(self._ended_by_machine(), list(zip(where, at_work, strict=True)))
+        return PastRuns(self._ended_by_machine(), list(zip(where, at_work, strict=True)))
 
     def paces(
         self,
@@ -165,7 +165,7 @@ class Measured:
         *,
         before: float | None = None,
         load_average: float | None = None,
-        evidence: Evidence | None = None,
+        evidence: PastRuns | None = None,
     ) -> Paces:
         """What has finished on this device says of the time of such a run.
 
@@ -209,7 +209,7 @@ class Measured:
 
     def _others(
         self,
-        evidence: Evidence,
+        evidence: PastRuns,
         here: Machine,
         environment: Mapping[str, Any],
         load_average: float | None,

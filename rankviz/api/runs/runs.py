@@ -40,14 +40,14 @@ from rankviz.errors import BadDataError, InvalidSettingError, RankVizError, RunN
 from rankviz.settings import paid_limits
 from rankviz.shared.rights import shown
 from rankviz.store import durable
-from rankviz.store.ownership import ANYWHERE, Destination
+from rankviz.store.ownership import ANYWHERE, WantedEngine
 from rankviz.store.transfer import SummaryRow, summary_row
 from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
     from rankviz.api.models import Models
     from rankviz.api.probes import Preflight
-    from rankviz.api.runs.measured import Measured
+    from rankviz.api.runs.measured import MeasuredRuns
     from rankviz.api.workspace import Workspace
     from rankviz.core.cost.pace import Paces
     from rankviz.core.cost.setup import Device
@@ -81,7 +81,7 @@ _DIGEST = re.compile("[0-9a-f]{16}")
 class Estimator:
     """Estimates runs for one answer, and is then given up: what it has looked up may change."""
 
-    def __init__(self, workspace: Workspace, models: Models, measured: Measured):
+    def __init__(self, workspace: Workspace, models: Models, measured: MeasuredRuns):
         self._workspace, self._models, self._measured = workspace, models, measured
         self._known: dict[Hashable, Any] = {}
 
@@ -136,7 +136,9 @@ def _machine(environment: Mapping[str, Any]) -> Hashable:
 class Runs:
     """Runs of one folder, as far as the current visitor may see them, and those that RankViz ships."""
 
-    def __init__(self, workspace: Workspace, models: Models, measured: Measured, preflight: Preflight, quota: Quota):
+    def __init__(
+        self, workspace: Workspace, models: Models, measured: MeasuredRuns, preflight: Preflight, quota: Quota
+    ):
         self._workspace, self._models, self._measured = workspace, models, measured
         self._preflight, self._quota = preflight, quota
         self._machines, self._locations = Machines(workspace), Locations(workspace)
@@ -567,7 +569,7 @@ class Runs:
 
     # Whether runs could start, and starting them.
 
-    def check(self, request: SweepRequest, destination: Destination = ANYWHERE, device: Device | None = None) -> None:
+    def check(self, request: SweepRequest, destination: WantedEngine = ANYWHERE, device: Device | None = None) -> None:
         """Check that a sweep could start there; else a RankVizError says what to change. Nothing is written.
 
         destination: the engine. On another than that of this machine, this one needs no trainer and no GPU.
@@ -584,7 +586,7 @@ class Runs:
         runs = self._with_kept_data(request).runs(sweep_id="asked", created_at=0.0)
         self.require_minutes(runs, destination.engine)
 
-    def _usable(self, destination: Destination) -> tuple[Engine, bool]:
+    def _usable(self, destination: WantedEngine) -> tuple[Engine, bool]:
         """The engine, and whether it is this machine's; a UserError where it cannot be used."""
         engine, is_here = self._machines.engine(destination.engine), self._machines.is_here(destination)
         if is_here:
@@ -606,7 +608,7 @@ class Runs:
         check_sweep(request.runs(sweep_id="asked", created_at=0.0), limits)
 
     def check_runs(
-        self, runs: Sequence[RunRequest], destination: Destination = ANYWHERE, device: Device | None = None
+        self, runs: Sequence[RunRequest], destination: WantedEngine = ANYWHERE, device: Device | None = None
     ) -> None:
         """Check that runs that are here, or are made of such, could start there, as `check` does: they may come from
         elsewhere."""
@@ -651,7 +653,7 @@ class Runs:
         return " ".join([*sentences, *([same] if engine == RAY and self._workspace.visitor.admin else [])])
 
     @writes
-    def start(self, request: SweepRequest, destination: Destination = ANYWHERE, device: Device | None = None) -> str:
+    def start(self, request: SweepRequest, destination: WantedEngine = ANYWHERE, device: Device | None = None) -> str:
         """Queue a sweep and see that someone works the queue; returns its id. destination, device: as in `check`.
 
         It is checked before anything is queued. A file is copied into the runs folder, since an upload may not outlive
@@ -684,7 +686,7 @@ class Runs:
         return self.start(quick_look(request, ranks, repeat=repeat))
 
     @writes
-    def add(self, sweep_id: str, r: int, destination: Destination | None = None, device: Device | None = None) -> str:
+    def add(self, sweep_id: str, r: int, destination: WantedEngine | None = None, device: Device | None = None) -> str:
         """Queue one more run of a sweep, with the same settings; returns the run's id.
 
         It takes learning rate and seed from the best run at the highest rank; at a rank that has such a run, the next
@@ -723,7 +725,7 @@ class Runs:
 
     @writes
     def resume(
-        self, sweep_id: str, destination: Destination | None = None, device: Device | None = None
+        self, sweep_id: str, destination: WantedEngine | None = None, device: Device | None = None
     ) -> Sequence[str]:
         """Queue the failed and cancelled runs of a sweep again; completed runs stay. Returns their ids.
 

@@ -39,7 +39,7 @@ def half_width(errors_by_origin: dict[str, Sequence[float]], unmeasured: float =
     return min(by_spread, max(unmeasured, worst))
 
 
-class Evidence(NamedTuple):
+class BandEvidence(NamedTuple):
     """One part of the evidence: what is compared, in the unit of its band and as a share."""
 
     kind: Callable[[PredictedRow], str]
@@ -48,18 +48,18 @@ class Evidence(NamedTuple):
     unmeasured: str = "width-unmeasured"
 
 
-MEMORY = Evidence(
+MEMORY = BandEvidence(
     kind=lambda p: p.stack.kind,
     error=lambda p: (p.row.measured_bytes - p.predicted.expected) / max(1.0, p.working_bytes),
     share=lambda p: p.error,
 )
-TIME = Evidence(
+TIME = BandEvidence(
     kind=lambda p: p.stack.time_kind,
     error=lambda p: math.log(p.row.measured_seconds_per_step / p.seconds.expected),
     share=lambda p: p.seconds.expected / p.row.measured_seconds_per_step - 1,
     unmeasured="time-width-unmeasured",
 )
-STATIC = Evidence(
+STATIC = BandEvidence(
     kind=lambda p: "static",
     error=lambda p: p.row.loaded_bytes - p.loaded_bytes,
     share=lambda p: p.loaded_bytes / p.row.loaded_bytes - 1,
@@ -86,7 +86,7 @@ def _not_counted(predictions: Iterable[PredictedRow]) -> list[PredictedRow]:
     return [p for p in predictions if p.predicted and not p.scored and not p.bound]
 
 
-def by_kind(evidence: Evidence, predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
+def by_kind(evidence: BandEvidence, predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
     """Errors by kind of setting; repeats of one setting count as one error, their root mean square."""
     accuracies = []
     for name, members in sorted(_grouped(predictions, evidence.kind).items()):
@@ -214,7 +214,7 @@ def _left_out(unseen: Sequence[PredictedRow]) -> LeftOut:
 def _with_left_out(evidence: AccuracyByKind, unseen: Sequence[PredictedRow]) -> AccuracyByKind:
     """The evidence with how far off each kind was without its sources."""
 
-    def left_out(part: Evidence, each: KindAccuracy, rows: list[PredictedRow], inside: Figure) -> KindAccuracy:
+    def left_out(part: BandEvidence, each: KindAccuracy, rows: list[PredictedRow], inside: Figure) -> KindAccuracy:
         members = [p for p in rows if part.kind(p) == each.kind]
         error = mean_over_settings(members, lambda p: abs(part.share(p)))
         return replace(each, left_out_error=error, left_out_inside=mean_over_settings(members, inside))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from rankviz.core.advice.use_case import Data, Goal, UseCase, use_case
+from rankviz.core.advice.use_case import DataAmount, Goal, UseCase, use_case
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.runs.request import RATE_FACTOR, RATE_RANKS
 from rankviz.core.studies import findings as counts
@@ -147,12 +147,12 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Advice:
+class RankAdvice:
     """The recommendation, and what it is based on."""
 
     case: UseCase
     goal: Goal
-    data: Data
+    data: DataAmount
     shown: tuple[Near, ...]
     """The nearest base of each of a few studies; of reinforcement learning, of every study."""
     told: tuple[Study, ...]
@@ -195,11 +195,11 @@ def advise(
     record: Record,
     subject: Subject,
     goal: Goal,
-    data: Data,
+    data: DataAmount,
     parameters: Callable[[int], int] | None,
     assume: Assumptions,
     equal_ranks: Callable[[Line], Mapping[int, float]] = lambda line: {},
-) -> Advice:
+) -> RankAdvice:
     """The recommended settings and their reasons.
 
     parameters: of an adapter on all linear layers at a rank; None where the model's layers are not known. equal_ranks:
@@ -221,7 +221,7 @@ def advise(
         r = max(SMALLEST, case.r // 2)
         steps = (Step("forgetting", case.r, r),)
     rates, rates_of = _rates(near, record) if case.rates_of_instruction else (None, "")
-    return Advice(
+    return RankAdvice(
         case=case,
         goal=goal,
         data=data,

@@ -133,7 +133,7 @@ class Goal:
         return replace(self, **{name: value for name, value in of_data.items() if value is not None})
 
 
-class Data(NamedTuple):
+class DataAmount(NamedTuple):
     """Amount of data to learn from."""
 
     tokens: int | None
@@ -146,13 +146,13 @@ class Data(NamedTuple):
     """Different examples that the training gets to see."""
 
 
-def data_of(goal: Goal, training: TrainingSetup) -> Data:
+def data_of(goal: Goal, training: TrainingSetup) -> DataAmount:
     """Return the part of the goal's data that the training sees. Repeating a token adds nothing to learn, so
     only the first time counts."""
     known = training.has_length
     rows = training.total_steps * training.per_device_train_batch_size * training.gradient_accumulation_steps
     each = min(goal.example_tokens or training.max_length, training.max_length)
     if goal.examples is None:
-        return Data(rows * each if known else None, at_most=True, epochs=None, examples=None)
+        return DataAmount(rows * each if known else None, at_most=True, epochs=None, examples=None)
     seen = min(goal.examples, rows) if known else goal.examples
-    return Data(seen * each, goal.example_tokens is None, rows / goal.examples if known else None, seen)
+    return DataAmount(seen * each, goal.example_tokens is None, rows / goal.examples if known else None, seen)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from rankviz import units
-from rankviz.core.advice.advice import FIRST_RANK, Advice, Record
+from rankviz.core.advice.advice import FIRST_RANK, RankAdvice, Record
 from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH, RankRule
 from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast, points_scale
 from rankviz.core.lora.targets import listed
@@ -50,12 +50,12 @@ class Reason(NamedTuple):
     url: str = ""
 
 
-def rank_in_words(advice: Advice) -> str:
+def rank_in_words(advice: RankAdvice) -> str:
     """ "r = 32", or "r = 8 to 32" where a range is recommended."""
     return "r = {} to {}".format(*advice.case.r_range) if advice.case.r_range else f"r = {advice.r}"
 
 
-def take(advice: Advice) -> str:
+def take(advice: RankAdvice) -> str:
     """Name the recommended settings."""
     alpha = "r" if advice.case.r_range else advice.lora_alpha
     return (
@@ -64,18 +64,18 @@ def take(advice: Advice) -> str:
     )
 
 
-def rate_in_words(advice: Advice) -> str:
+def rate_in_words(advice: RankAdvice) -> str:
     """ "3e-4 (3e-4 to 1e-3 did best)": where to start, and the range that sweeps leave."""
     span, start = _best_rates(advice), rate_text(advice.learning_rate)
     return start if span in ("", start) else f"{start} ({span} did best)"
 
 
-def _best_rates(advice: Advice) -> str:
+def _best_rates(advice: RankAdvice) -> str:
     """The best learning rates of the nearest tuned sweep; empty where there is none."""
     return " to ".join(dict.fromkeys(map(rate_text, (advice.rates.low, advice.rates.high)))) if advice.rates else ""
 
 
-def because(advice: Advice) -> str:
+def because(advice: RankAdvice) -> str:
     """Give the main reason, without a full stop."""
     if advice.case.r_range:
         return (
@@ -108,19 +108,19 @@ def _points(gain: float) -> str:
     return f"{abs(gain):.1f} points {'less' if round(gain, 1) < 0 else 'more'}"
 
 
-def main_sentences(advice: Advice) -> tuple[str, str, str]:
+def main_sentences(advice: RankAdvice) -> tuple[str, str, str]:
     """Give the main reason, the learning rate that comes before the rank, and what the file size would change."""
     reason = because(advice)
     file = "Train more than one rank if you can." if advice.case.r_range else FILE_WORDS[advice.r]
     return f"{reason if reason.startswith('r ') else reason[0].upper() + reason[1:]}.", rate_first(advice), file
 
 
-def rate_first(advice: Advice) -> str:
+def rate_first(advice: RankAdvice) -> str:
     low, high = map(rate_text, advice.learning_rates)
     return f"Tune the learning rate before the rank: train r = {FIRST_RANK} at {low} and at {high}."
 
 
-def confidence_in_words(advice: Advice) -> str:
+def confidence_in_words(advice: RankAdvice) -> str:
     """Say how good such advice was for publications that it was chosen without, compared with fixed ranks."""
     ours = advice.record.regret("advice")
     fixed = [(r, regret) for r in COMPARED if (regret := advice.record.regret(str(r)))]
@@ -164,12 +164,12 @@ def rule_evidence(record: Record, rule: RankRule) -> str:
     )
 
 
-def reasons(advice: Advice) -> tuple[Reason, ...]:
+def reasons(advice: RankAdvice) -> tuple[Reason, ...]:
     """Give the rule of thumb with what the data say of it, the nearest studies, and what matters more than rank."""
     return tuple(_reasons(advice))
 
 
-def _reasons(advice: Advice) -> Iterable[Reason]:
+def _reasons(advice: RankAdvice) -> Iterable[Reason]:
     case, rule, targets, full, kept = advice.case, advice.case.rule, advice.record.targets, advice.full, advice.kept
     if not case.r_range:
         text = f"Rule of thumb: r = {rule.label} for {rule.use[0].lower()}{rule.use[1:]}."
@@ -207,7 +207,7 @@ def _cited(study: Study) -> tuple[str, str]:
     return study.citation, study.source or ""
 
 
-def _nearest(near: Near, advice: Advice) -> str:
+def _nearest(near: Near, advice: RankAdvice) -> str:
     """Say what the recommended rank reached in a near line, or every rank where a range is recommended. Of the study's
     lines the last with adapters on all parts of the blocks, else the last."""
     line = ([line for line in near.lines if line.first.facet == "attention and mlp"] or near.lines)[-1]
@@ -247,7 +247,7 @@ def metric_in_words(line: Line) -> str:
     return f"{line.first.metric.replace('_', ' ')} ({better} is better)"
 
 
-def capacity_in_words(advice: Advice) -> str:
+def capacity_in_words(advice: RankAdvice) -> str:
     """Say how much the adapter can hold, which does not move the rank."""
     cap = advice.capacity
     data = "The size of your data is not known."
@@ -263,7 +263,7 @@ def capacity_in_words(advice: Advice) -> str:
     )
 
 
-def _rate(advice: Advice) -> str:
+def _rate(advice: RankAdvice) -> str:
     moved, rates, text = advice.record.rate_or_rank, advice.rates, rate_first(advice)
     if moved and moved.rate > moved.rank and not advice.case.r_range:
         text += (
@@ -277,7 +277,7 @@ def _rate(advice: Advice) -> str:
     return text
 
 
-def would_change(advice: Advice) -> tuple[str, ...]:
+def would_change(advice: RankAdvice) -> tuple[str, ...]:
     """Say what would change the advice."""
     if advice.case.r_range:
         return ("Your own runs at ranks of this range, judged by the reward: they count more than all studies.",)
@@ -289,12 +289,12 @@ def would_change(advice: Advice) -> tuple[str, ...]:
     return own, FILE_WORDS[advice.r], *(forgetting if advice.kept and not advice.goal.forgetting else ())
 
 
-def at_recommended(advice: Advice, forecast: Forecast) -> RankForecast | None:
+def at_recommended(advice: RankAdvice, forecast: Forecast) -> RankForecast | None:
     """Return the forecast's row for the recommended rank; None where there is no forecast."""
     return None if advice.case.r_range else next((row for row in forecast.ranks if row.r == advice.r), None)
 
 
-def forecast_sentence(advice: Advice, forecast: Forecast) -> str:
+def forecast_sentence(advice: RankAdvice, forecast: Forecast) -> str:
     """Say what the forecast gives for the recommended rank."""
     row = at_recommended(advice, forecast)
     if row is None:

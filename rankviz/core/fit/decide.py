@@ -24,7 +24,7 @@ FIT_ORDER = {"fits": 0, "tight": 0, "uncertain": 1, "does_not_fit": 2, None: 3}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Card:
+class FittingCard:
     """One GPU with this setting on it."""
 
     gpu: Gpu
@@ -42,21 +42,21 @@ class Card:
         return self.fit in ("fits", "tight")
 
 
-def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[Card, ...]:
+def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[FittingCard, ...]:
     """All GPUs, those that fit first, the cheapest first. prices: the user's own, by id, in USD an hour."""
 
-    def order(card: Card) -> tuple:
+    def order(card: FittingCard) -> tuple:
         total = card.usd.expected if card.usd else math.inf
         return FIT_ORDER[card.fit], total, card.gpu.memory_bytes, card.gpu.id
 
     return tuple(sorted((_card(start, gpu, prices) for gpu in gpus), key=order))
 
 
-def _card(start: Setting, gpu: Gpu, prices: Mapping[str, float]) -> Card:
+def _card(start: Setting, gpu: Gpu, prices: Mapping[str, float]) -> FittingCard:
     own = prices.get(gpu.id)
     if own is None and start.gpu is not None and gpu.id == start.gpu.id:
         own = start.question.usd_per_hour
-    card = Card(gpu=gpu, usable=usable_memory(gpu, start.assumptions), price=price_of(gpu, own))
+    card = FittingCard(gpu=gpu, usable=usable_memory(gpu, start.assumptions), price=price_of(gpu, own))
     try:
         there = setting(start.model, replace(start.question, gpu=gpu.id, usd_per_hour=own), gpu, start.assumptions)
     except InvalidSettingError as error:
@@ -204,11 +204,11 @@ class FitAnswer:
     """Rank, batch, length; empty without a GPU."""
     knobs: tuple[Knob, ...]
     remedy: Remedy
-    cards: tuple[Card, ...]
+    cards: tuple[FittingCard, ...]
     methods: tuple[Method, ...]
 
     @property
-    def cheapest(self) -> Card | None:
+    def cheapest(self) -> FittingCard | None:
         """The first card that fits with a known total; where no total is known, the first that fits."""
         return next((card for card in self.cards if card.fits), None)
 
@@ -375,7 +375,7 @@ def _knob(knob: Knob) -> KnobJSON:
     return as_answer(KnobJSON, knob, change=dict(knob.change), margin_bytes=knob.spare)
 
 
-def _gpu(card: Card) -> GpuJSON:
+def _gpu(card: FittingCard) -> GpuJSON:
     paid = card.price
     return as_answer(
         GpuJSON,

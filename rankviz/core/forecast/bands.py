@@ -140,7 +140,7 @@ class Forecast:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LeftOut:
+class BandRecord:
     """Record of the band for points of one kind whose publication was left out."""
 
     kind: str
@@ -175,7 +175,7 @@ class Bands:
     reference_rank: int
     bands: Mapping[Metric, Mapping[str, Any]]
     """Bands by metric: publications (studies) and lines, lines_at_rank, and by level quantiles at each rank of GRID."""
-    left_out: Mapping[str, LeftOut]
+    left_out: Mapping[str, BandRecord]
     holds: Mapping[str, Mapping[str, Mapping[str, Any]]]
     """Share of publications in which a statement held, by statement and kind (tools/forecast/published.py)."""
     rate: Mapping[str, Any] | None
@@ -190,7 +190,7 @@ def bands_from_json(value: Mapping[str, Any]) -> Bands:
     return Bands(
         reference_rank=value["reference_rank"],
         bands=value["bands"],
-        left_out={row["kind"]: LeftOut(**row) for row in value["left_out"]},
+        left_out={row["kind"]: BandRecord(**row) for row in value["left_out"]},
         holds={name: {row["kind"]: row for row in rows} for name, rows in value["holds"].items()},
         rate=value["rate"],
     )

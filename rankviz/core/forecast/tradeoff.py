@@ -16,7 +16,7 @@ SHORTFALLS: dict[str, Metric] = {SHORTFALL_SCORE: "score", SHORTFALL_LOSS: LOSS}
 """Qualities that are forecast from published lines, with the metric of the forecast. The others are metrics of runs."""
 
 
-class PublishedLine(NamedTuple):
+class ForecastLine(NamedTuple):
     """A published line in the unit of the forecast."""
 
     label: str
@@ -42,7 +42,7 @@ class Tradeoff:
     """The qualities that this model has, SHORTFALLS first."""
     forecast: Forecast | None
     """At RANKS; None where quality is a metric of runs."""
-    published: tuple[PublishedLine, ...]
+    published: tuple[ForecastLine, ...]
     """The nearest lines in the unit of the forecast."""
     sweeps: tuple[Sweep, ...]
     """Sweeps of this model with evaluated runs; the newest first, recorded ones last."""

@@ -12,7 +12,7 @@ from rankviz.api import Api
 from rankviz.core.cost.estimate import tight_meaning
 from rankviz.core.cost.setup import Gpu
 from rankviz.core.fit.changes import RULE, Knob
-from rankviz.core.fit.decide import Card, FitAnswer, Method
+from rankviz.core.fit.decide import FitAnswer, FittingCard, Method
 from rankviz.ui import link
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import editable, pickable, plain
@@ -170,7 +170,7 @@ def cards_html(result: FitAnswer) -> str:
     return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2))
 
 
-def _card_row(card: Card, chosen: Gpu | None) -> Row:
+def _card_row(card: FittingCard, chosen: Gpu | None) -> Row:
     price, gpu, text = card.price, card.gpu, ""
     if price:
         cents = f"{price.usd_per_hour:.2f}"

@@ -22,9 +22,9 @@ from rankviz.core.probe import (
     SHARED_MEMORY_LIMIT_BYTES,
     SHARED_TIME_LIMIT_SECONDS,
     TIME_LIMIT_SECONDS,
-    Line,
     ProbeQuestion,
     ProbeRecord,
+    ProbeRow,
     headers,
     lines_of,
     sentences,
@@ -142,7 +142,7 @@ def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
     return '<div class="rv-status">' + "".join(parts) + "</div>"
 
 
-def _cells(line: Line) -> tuple[Cell, ...]:
+def _cells(line: ProbeRow) -> tuple[Cell, ...]:
     """With the exact values on hover."""
 
     def exactly(value: float | Range | str, unit: str) -> str:

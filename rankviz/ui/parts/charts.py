@@ -96,7 +96,7 @@ def tradeoff_chart(
     return chart_value(drawing, info.rows, file="tradeoff", source=caption), caption
 
 
-class Offer(NamedTuple):
+class DownloadMenu(NamedTuple):
     """The menu, its markup, and the button behind it that hands the file to the browser."""
 
     menu: gr.HTML
@@ -104,17 +104,24 @@ class Offer(NamedTuple):
     file: gr.DownloadButton
 
 
-def download_widgets(label: str, *, elem_id: str, may_be_empty: bool = False) -> Offer:
+def download_widgets(label: str, *, elem_id: str, may_be_empty: bool = False) -> DownloadMenu:
     """The menu where it stands on the page; `offer` connects it later, when its inputs exist.
 
     may_be_empty: the table may have no rows; then `offer` shows the menu once it has some.
     """
     markup = DOWNLOADS.format(label=label)
-    return Offer(pickable("" if may_be_empty else markup, elem_id=elem_id), markup, file_button(f"{elem_id}-file"))
+    return DownloadMenu(
+        pickable("" if may_be_empty else markup, elem_id=elem_id), markup, file_button(f"{elem_id}-file")
+    )
 
 
 def offer(
-    api: Api, download: Offer, table: Callable[..., Table], inputs: Mapping[str, Any], *, of: gr.HTML | None = None
+    api: Api,
+    download: DownloadMenu,
+    table: Callable[..., Table],
+    inputs: Mapping[str, Any],
+    *,
+    of: gr.HTML | None = None,
 ) -> None:
     """A choice in the menu writes the table of these inputs, passed by name, and downloads it.
 

@@ -161,7 +161,7 @@ def kept_words(api: Api) -> str:
     )
 
 
-def _sweep_widgets(api: Api, w: dict[str, Any]) -> tuple[gr.Accordion, charts.Offer, dict[str, Any]]:
+def _sweep_widgets(api: Api, w: dict[str, Any]) -> tuple[gr.Accordion, charts.DownloadMenu, dict[str, Any]]:
     """The chosen sweep: figure, answers, the chosen run, details; with the table's file, and the choice of where what
     did not complete goes on."""
 

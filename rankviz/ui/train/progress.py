@@ -258,7 +258,7 @@ def sweep_link(sweep: Sweep) -> str:
     return f'<p class="rv-caption">{closing}<a href="{address}">Open this sweep on Runs</a></p>'
 
 
-class Example(NamedTuple):
+class RecordedExample(NamedTuple):
     """A recorded sweep and what it teaches."""
 
     sweep_id: str
@@ -267,7 +267,7 @@ class Example(NamedTuple):
     details: Sequence[str]
 
 
-MATTERS = Example(
+MATTERS = RecordedExample(
     sweep_id="20261126-050022-3233",
     title="Rank matters here",
     lesson="With little room (one module of one block) and a high learning rate, the rank limits how many random word "
@@ -279,7 +279,7 @@ MATTERS = Example(
         "be better.",
     ),
 )
-DOES_NOT_MATTER = Example(
+DOES_NOT_MATTER = RecordedExample(
     sweep_id="20261126-052035-4775",
     title="Rank does not matter here",
     lesson="The same word pairs, with an adapter on seven modules of every block: even the smallest rank has enough "
@@ -307,7 +307,7 @@ def examples(api: Api, *, sweep_id: str | None) -> View:
 
 
 @lru_cache(maxsize=4)  # recorded sweeps do not change
-def _example(api: Api, example: Example) -> tuple[str, str]:
+def _example(api: Api, example: RecordedExample) -> tuple[str, str]:
     """(the figure, the words under it)."""
     sweep, verdict = api.runs.sweep(example.sweep_id), api.verdicts.of_sweep(example.sweep_id).verdict
     info = rank_curve_info(sweep, verdict)

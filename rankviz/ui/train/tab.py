@@ -186,7 +186,7 @@ def build(api: Api) -> View:
     )
 
 
-def _right(api: Api) -> tuple[dict[str, Any], dict[str, Any], charts.Offer, dict[str, Any]]:
+def _right(api: Api) -> tuple[dict[str, Any], dict[str, Any], charts.DownloadMenu, dict[str, Any]]:
     """The right column: widgets of progress.progress and of progress.examples, the table's file, and the choice of
     where what did not complete goes on."""
     w: dict[str, Any] = {"status": plain(shown.RESTORING, elem_id="status")}

@@ -10,7 +10,7 @@ from rankviz.core.runs.words import cancel_in_words
 from rankviz.endpoints.runs import status_json
 from rankviz.errors import EngineUnavailableError
 from rankviz.jobs.supervisor import KEPT, Supervisor
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 from rankviz.ui.parts.live import status_html
 from rankviz.ui.parts.where import cancel
 from rankviz.ui.runs.view import standing_html, sweep_view
@@ -28,7 +28,7 @@ def wished(tmp_path):
     elsewhere = Elsewhere(api.workspace.store, tmp_path / "elsewhere", worker("begin(run_ids[0]) and time.sleep(600)"))
     elsewhere.name = "there"
     api.workspace.supervisor = Supervisor(api.workspace.store, engines=[elsewhere], poll_seconds=0.05)
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16)), "", Destination("there"))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16)), "", WantedEngine("there"))
     api.workspace.work_queue()
     wait_for(lambda: api.runs.sweep(sweep_id).running)
 

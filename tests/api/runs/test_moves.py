@@ -11,7 +11,7 @@ from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.jobs.hub import Logins
 from rankviz.jobs.local import Local
 from rankviz.jobs.prices import NO_LIMIT, Cost
-from rankviz.store.ownership import Destination, read_destination
+from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
@@ -62,7 +62,7 @@ def failed(api, *ranks, owner="", destination=None, base="embedded"):
     """The id of a sweep whose runs have failed."""
     store = api.workspace.store
     request = questions.sweep(ranks=ranks or (4,), base=base)
-    sweep_id = store.create(request, owner, destination or Destination("local"))
+    sweep_id = store.create(request, owner, destination or WantedEngine("local"))
     for run_id in store.run_ids(sweep_id):
         store.append(run_id, RunFailed(time=1.0, error="no luck"))
     return sweep_id
@@ -108,7 +108,7 @@ def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp
 
 
 def test_without_a_place_a_sweep_goes_on_where_it_was_with_its_machine_and_limit(rented):
-    there = Destination("hf-jobs", {"flavor": "t4-small", "spend": "3"})
+    there = WantedEngine("hf-jobs", {"flavor": "t4-small", "spend": "3"})
     sweep_id = failed(rented, destination=there)
 
     plan = rented.moves.check(sweep_id)
@@ -120,7 +120,7 @@ def test_without_a_place_a_sweep_goes_on_where_it_was_with_its_machine_and_limit
 
 
 def test_a_limit_that_cannot_be_read_has_to_be_given(rented):
-    sweep_id = failed(rented, destination=Destination("hf-jobs", {"flavor": "t4-small", "spend": "50"}))
+    sweep_id = failed(rented, destination=WantedEngine("hf-jobs", {"flavor": "t4-small", "spend": "50"}))
     papers = engine_of(rented).ledger
     papers.note_limit(sweep_id, 1.0)
     (engine_of(rented).place / f"limit-{sweep_id}").write_text("nonsense")
@@ -175,7 +175,7 @@ def test_an_engine_that_there_is_not_and_one_that_is_not_set_up_say_so(rented):
 
 def test_another_s_sweep_moves_nowhere_and_the_admin_starts_no_job_that_its_owner_pays(tmp_path, hub):
     with page_on(hub, tmp_path / "home", shared=True) as api:
-        sweep_id = failed(api, owner="hf:1", destination=Destination("hf-jobs"))
+        sweep_id = failed(api, owner="hf:1", destination=WantedEngine("hf-jobs"))
         api.workspace.store.open_to_all(sweep_id, True)
 
         with acting_as(Visitor("hf:2", "ben", login=Login("hf_ben"))), pytest.raises(NotYoursError):
@@ -185,7 +185,7 @@ def test_another_s_sweep_moves_nowhere_and_the_admin_starts_no_job_that_its_owne
 
 
 def test_one_run_more_of_a_sweep_on_a_rented_machine_runs_there(rented):
-    sweep_id = failed(rented, destination=Destination("hf-jobs", {"flavor": "t4-small", "spend": "3"}))
+    sweep_id = failed(rented, destination=WantedEngine("hf-jobs", {"flavor": "t4-small", "spend": "3"}))
 
     run_id = rented.moves.add(sweep_id, 8)
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from rankviz.core.runs.events import RunCancelled
 from rankviz.store import RunStore
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
 
@@ -14,7 +14,7 @@ from tests.support.runs import questions
 def test_whoever_reads_the_queue_finds_all_runs_that_are_resumed_or_none(tmp_path, monkeypatch):
     api, _ = page_with_elsewhere(tmp_path)
     store = api.workspace.store
-    sweep_id = store.create(questions.sweep(base="embedded", ranks=(2, 4, 8)), destination=Destination("elsewhere"))
+    sweep_id = store.create(questions.sweep(base="embedded", ranks=(2, 4, 8)), destination=WantedEngine("elsewhere"))
     run_ids = store.run_ids(sweep_id)
     for run_id in run_ids:
         assert store.begin(run_id)

@@ -7,7 +7,7 @@ from rankviz.api.runs.spending import Rent, Spent
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunRequeued, RunStarted
 from rankviz.core.runs.run_time import DeviceTime
 from rankviz.core.runs.words import Place
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 from rankviz.store.runs import IMPORTED
 from tests.support.runs import questions
 
@@ -20,7 +20,7 @@ def api(tmp_path):
 def sweep_of(api, *journals, destination=None):
     store = api.workspace.store
     request = questions.sweep(ranks=tuple(2**n for n in range(1, len(journals) + 1)))
-    sweep_id = store.create(request, "", destination or Destination())
+    sweep_id = store.create(request, "", destination or WantedEngine())
     for run_id, events in zip(store.run_ids(sweep_id), journals, strict=True):
         for event in events:
             store.append(run_id, event)
@@ -75,10 +75,10 @@ def test_the_time_of_a_sweep_that_moved_is_named_engine_by_engine(api):
 
 
 def test_a_sweep_that_is_resumed_elsewhere_is_to_be_there(api):
-    sweep = sweep_of(api, [RunFailed(time=1.0, error="no luck")], destination=Destination("slurm"))
+    sweep = sweep_of(api, [RunFailed(time=1.0, error="no luck")], destination=WantedEngine("slurm"))
     assert "Slurm cluster" == api.locations.of_sweep(sweep)
 
-    api.workspace.store.requeue(sweep.runs[0].run_id, Destination("ray"))
+    api.workspace.store.requeue(sweep.runs[0].run_id, WantedEngine("ray"))
 
     assert "Ray cluster" == api.locations.of_sweep(api.runs.sweep(sweep.sweep_id))
 

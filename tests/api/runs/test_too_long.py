@@ -13,7 +13,7 @@ from rankviz.errors import LimitError
 from rankviz.jobs import Nodes
 from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.settings import SHARED_LIMITS
-from rankviz.store.ownership import Destination, Ownership, write_ownership
+from rankviz.store.ownership import Ownership, WantedEngine, write_ownership
 from rankviz.visitor import acting_as
 from tests.api.runs.test_measured import finish
 from tests.support.engines.elsewhere import page_with_elsewhere
@@ -35,7 +35,7 @@ def page(tmp_path):
 
 def failed(api, engine, **settings):
     """A sweep whose only run has failed."""
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,), **settings), ANN.id, Destination(engine))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,), **settings), ANN.id, WantedEngine(engine))
     (run_id,) = api.workspace.store.run_ids(sweep_id)
     api.workspace.store.append(run_id, RunFailed(time=time.time(), error="no luck"))
     return sweep_id

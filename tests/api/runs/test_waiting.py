@@ -11,7 +11,7 @@ from rankviz.core.runs.events import RunStarted
 from rankviz.core.runs.words import AFTER_OTHERS
 from rankviz.errors import EngineUnavailableError, RunNotFoundError
 from rankviz.jobs.supervisor import Supervisor
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import acting_as
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import wait_for, worker
@@ -122,7 +122,7 @@ def elsewhere(api, tmp_path):
 
 
 def test_a_sweep_says_step_by_step_why_it_has_not_begun(api, elsewhere, tmp_path):
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16)), ANN.id, Destination("there"))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16)), ANN.id, WantedEngine("there"))
 
     with acting_as(ANN):
         sweep = api.runs.sweep(sweep_id)
@@ -146,7 +146,7 @@ def test_a_sweep_whose_engine_cannot_be_reached_says_why(api, elsewhere):
         raise EngineUnavailableError("The network is down.")
 
     elsewhere.live = away
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)), ANN.id, Destination("there"))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)), ANN.id, WantedEngine("there"))
 
     with acting_as(ANN):
         api.workspace.work_queue()

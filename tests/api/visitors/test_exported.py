@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunFailed, RunRequeued
 from rankviz.store import RunStore, import_runs
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Visitor, acting_as
 from tests.support.runs import questions
 from tests.support.web.visitors import ANN
@@ -24,7 +24,7 @@ def failed(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKVIZ_SLURM_OPTIONS", '["--account=lab-secret"]')
     api = Api(home=tmp_path / "home", shared=True)
     store = api.workspace.store
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), ANN.id, Destination("ray")))
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), ANN.id, WantedEngine("ray")))
     placed = {"engine": "ray", "where": "10.0.0.7", "waits": "Ray at http://10.0.0.7:8265 cannot be reached."}
     store.append(run_id, AttemptPlaced(time=1.0, attempt=1, **placed))
     store.append(run_id, RunRequeued(time=2.0, attempt=1, lost="A node of lab-gpus was lost."))

@@ -8,7 +8,7 @@ from rankviz.jobs import Engine
 from rankviz.jobs.local import Local
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
 from tests.support.runs import questions
 
@@ -21,7 +21,7 @@ def trains_there_as_here(tmp_path: Path, name: str, engine_of: Callable[[RunStor
     )
     store = RunStore(tmp_path / "home")
     here = store.run_ids(store.create(request))
-    there = store.run_ids(store.create(request, "", Destination(name)))
+    there = store.run_ids(store.create(request, "", WantedEngine(name)))
     supervisor = Supervisor(store, engines=[Local(store.home), engine_of(store)], poll_seconds=0.1)
 
     supervisor.start()

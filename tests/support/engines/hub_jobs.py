@@ -27,7 +27,7 @@ from rankviz.api import Api
 from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.jobs.hub import Logins
 from rankviz.store import RunStore
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 from tests.support.runs import questions
 
 HARDWARE = [
@@ -377,7 +377,7 @@ def use(api: Api, hub: StandInHub, token: str = "") -> HfJobs:
 
 def sweep(store: RunStore, *ranks: int, owner: str = "ann", engine: str = "hf-jobs", **options: str) -> Sequence[str]:
     """Queue one for the stand-in; ids of its runs."""
-    return store.run_ids(store.create(questions.sweep(ranks=ranks), owner, Destination(engine, options)))
+    return store.run_ids(store.create(questions.sweep(ranks=ranks), owner, WantedEngine(engine, options)))
 
 
 def only_job(hub: StandInHub) -> StandInJob:

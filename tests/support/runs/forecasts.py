@@ -1,6 +1,6 @@
 """Small tables of bands by hand, and measured ranks."""
 
-from rankviz.core.forecast.bands import GRID, LEVELS, Bands, LeftOut
+from rankviz.core.forecast.bands import GRID, LEVELS, BandRecord, Bands
 from rankviz.core.forecast.quick_look import BentForecast, MeasuredRank, bent_forecast
 
 MEDIAN = (4.0, 3.5, 3.0, 2.5, 2.0, 1.0, 0.5, 0.0, -0.5)
@@ -28,11 +28,11 @@ def bands(score: dict | None = None, *, left_out=(), holds=(), **more) -> Bands:
     )
 
 
-def left_out(**values) -> LeftOut:
+def left_out(**values) -> BandRecord:
     """A record that is just enough to be called validated."""
     enough = {"inside_80": 0.75, "inside_80_by_publication": 0.75, "publications": 5, "points": 20}
     errors = dict.fromkeys(("crps", "crps_no_difference", "crps_no_difference_band", "crps_rule"), 1.0)
-    return LeftOut(**{"kind": "simple", "inside_50": 0.5} | enough | errors | values)
+    return BandRecord(**{"kind": "simple", "inside_50": 0.5} | enough | errors | values)
 
 
 def held(kind="any", **values) -> dict:

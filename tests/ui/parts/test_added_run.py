@@ -6,13 +6,13 @@ import pytest
 
 from rankviz.errors import InvalidSettingError
 from rankviz.jobs.prices import Cost
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 from rankviz.ui.parts.where import add_button
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
 
-HERE = Destination("local")
+HERE = WantedEngine("local")
 OFFERS_8 = SimpleNamespace(forecast=SimpleNamespace(repeat_at=8))
 
 
@@ -34,7 +34,7 @@ def finished_on(api, destination):
 
 
 def test_on_a_rented_machine_it_says_what_its_job_costs(api):
-    sweep = finished_on(api, Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
+    sweep = finished_on(api, WantedEngine("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
 
     assert "a job of $0.0" in add_button(api, sweep, OFFERS_8).value
 
@@ -47,7 +47,7 @@ def test_on_this_machine_it_has_no_price(api):
 
 
 def test_where_too_little_is_left_it_is_there_and_says_so_when_it_is_pressed(api):
-    sweep = finished_on(api, Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
+    sweep = finished_on(api, WantedEngine("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
     engine = next(each for each in api.workspace.supervisor.engines if each.name == "hf-jobs")
     engine.ledger.add(sweep.sweep_id, "a-job", Cost(2.9, 2.9))
 

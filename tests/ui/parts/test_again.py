@@ -3,15 +3,15 @@
 import pytest
 
 from rankviz.core.runs.events import RunFailed
-from rankviz.store.ownership import Destination, read_destination
+from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.ui.parts.where import resume_or_ask, resume_there
 from rankviz.ui.runs.view import sweep_view
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
 
-THERE = Destination("hf-jobs", {"flavor": "t4-small", "spend": "5"})
-HERE = Destination("local")
+THERE = WantedEngine("hf-jobs", {"flavor": "t4-small", "spend": "5"})
+HERE = WantedEngine("local")
 
 
 @pytest.fixture
@@ -65,4 +65,4 @@ def test_the_button_moves_them_there(api):
     (run,) = api.runs.sweep(sweep_id).runs
     assert (False, "queued", 2) == (shown.visible, run.state, run.attempt)
     there = read_destination(api.workspace.store.run_dir(run.run_id))
-    assert Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}) == there
+    assert WantedEngine("hf-jobs", {"flavor": "l4x1", "spend": "3"}) == there

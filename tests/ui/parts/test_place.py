@@ -5,7 +5,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunStarted
 from rankviz.jobs.prices import Cost
-from rankviz.store.ownership import Destination
+from rankviz.store.ownership import WantedEngine
 from rankviz.ui.parts.live import status_html
 from rankviz.ui.parts.where import place_html, place_in_sentences
 from tests.support.engines.hub_jobs import page_on
@@ -13,7 +13,7 @@ from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
 
 DONE = {"train_seconds": 1.0, "peak_memory_bytes": 1, "peak_memory_kind": "GPU allocated"}
-THERE = Destination("hf-jobs", {"flavor": "l4x1", "spend": "5"})
+THERE = WantedEngine("hf-jobs", {"flavor": "l4x1", "spend": "5"})
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def sweep_of(api, *journals, destination=None, owner=""):
     """A sweep with a run for each journal."""
     store = api.workspace.store
     request = questions.sweep(ranks=tuple(2**n for n in range(1, len(journals) + 1)))
-    sweep_id = store.create(request, owner, destination or Destination())
+    sweep_id = store.create(request, owner, destination or WantedEngine())
     for run_id, events in zip(store.run_ids(sweep_id), journals, strict=True):
         for event in events:
             store.append(run_id, event)
