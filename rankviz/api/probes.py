@@ -210,7 +210,7 @@ class Probes:
         from rankviz import installed
         from rankviz.catalog.hardware import find_gpu
         from rankviz.catalog.measurements import load_truth
-        from rankviz.children import Bounds, Children, Work
+        from rankviz.children import Bounds, Children, ChildWords
         from rankviz.core.cost.predict import predict
         from rankviz.core.cost.setup import TrainingData, card
         from rankviz.core.cost.stack import stack_on
@@ -236,7 +236,7 @@ class Probes:
             "padded": padded,
             "full": full,
         }
-        work = Work("simulates", "Simulating", advice="choose a smaller model, or fewer tokens")
+        work = ChildWords("simulates", "Simulating", advice="choose a smaller model, or fewer tokens")
         children = Children(Bounds(**SIMULATION_BOUNDS), work=work)
         return SimulatedProbe(
             question=replace(question, model_id=model.id, training=training),
