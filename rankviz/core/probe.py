@@ -802,7 +802,7 @@ class SimulatedProbe:
     def lines(self) -> list[list[str]]:
         """Return the rows of a table: name and bytes."""
         run = self.run
-        peaks = {f"Peak: {name}": value for name, value in run.moments.items()}
+        peaks = {f"Peak: {name}": value for name, value in run.moments.items() if value}  # not all are told apart
         sizes = {"Base weights": run.loaded, "Base and adapter": run.static, **peaks}
         return [
             ["Allocated (simulated)", units.memory_size(run.allocated)],
