@@ -1,4 +1,4 @@
-"""`make truth`: the memory formula held against simulated training steps (benchmarks.simulate).
+"""`make truth`: the memory formula held against simulated training steps (rankviz.worker.simulate).
 
 First the simulation against the measured T4 rows that ship, then settings that a seeded draw makes of the catalogue,
 the cards, precisions, lengths and targets. Each has a process of its own, forked from one that has imported everything.
@@ -179,7 +179,7 @@ def predicted(setting: Setting) -> Range:
 
 def simulated(setting: Setting) -> dict[str, Any]:
     """In a process of its own."""
-    from benchmarks.simulate.step import Program, simulate_whole
+    from rankviz.worker.simulate.step import Program, simulate_whole
 
     run = simulate_whole(
         load_config(ASSETS, setting.model_id),
@@ -220,7 +220,7 @@ def _answered(setting: Setting, pipe: Any) -> None:
 
 def simulate_all(settings: Sequence[Setting], jobs: int) -> Iterator[tuple[Setting, dict[str, Any]]]:
     """As each is ready: at most `jobs` processes at a time."""
-    from benchmarks.simulate.card import prepare
+    from rankviz.worker.simulate.card import prepare
 
     prepare()
     _import_all()
@@ -246,7 +246,7 @@ def simulate_all(settings: Sequence[Setting], jobs: int) -> Iterator[tuple[Setti
 
 def _import_all() -> None:
 
-    import benchmarks.simulate.step  # noqa: F401
+    import rankviz.worker.simulate.step  # noqa: F401
 
     gc.collect()
     gc.freeze()  # a child need not look through it again

@@ -76,8 +76,8 @@ def main(number: int) -> None:
     """Print one line of JSON for each setting of a group."""
     group = groups()[number]
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS * len(group), CPU_SECONDS * len(group)))
-    from benchmarks.simulate.card import become
-    from benchmarks.simulate.unsloth_import import import_unsloth
+    from rankviz.worker.simulate.card import become
+    from rankviz.worker.simulate.unsloth_import import import_unsloth
 
     import_unsloth(become(find_gpu(load_gpus(ASSETS), group[0].gpu)))
     for setting in group:

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +23,7 @@ from rankviz.shared.quota import Quota
 if TYPE_CHECKING:
     from rankviz.core.cost.setup import Device, TrainingSetup
     from rankviz.core.model.spec import ModelSpec
-    from rankviz.core.probe import ProbeQuestion, ProbeRecord, ProbeSummary
+    from rankviz.core.probe import ProbeQuestion, ProbeRecord, ProbeSummary, SimulatedProbe
 
 
 BYTES_PER_PARAMETER = 2
@@ -156,6 +156,10 @@ def _repository(base: str, model: ModelSpec, training: TrainingSetup, *, on_gpu:
     return model.unsloth_checkpoint.repository if model.unsloth_checkpoint else ""
 
 
+SIMULATION_BOUNDS = {"seconds": 1800, "memory_bytes": 24 * 2**30}
+"""Limits of one simulation, which takes half a minute for most models."""
+
+
 class Probes:
     """Measured here, without weights."""
 
@@ -195,6 +199,53 @@ class Probes:
             self._workspace.store.create_probe(request, config, owner.id)
         self._workspace.work_queue()
         return request.probe_id
+
+    def simulate(
+        self, question: ProbeQuestion, gpu_name: str, *, padded: bool = False, full: bool = False
+    ) -> SimulatedProbe:
+        """Memory of training steps on a simulated card, in a child process. The settings are checked as for a card.
+
+        padded: the batch has a mask. full: all blocks, instead of two depths and a line.
+        """
+        from rankviz import installed
+        from rankviz.catalog.hardware import find_gpu
+        from rankviz.catalog.measurements import load_truth
+        from rankviz.children import Bounds, Children, ChildWords
+        from rankviz.core.cost.predict import predict
+        from rankviz.core.cost.setup import TrainingData, card
+        from rankviz.core.cost.stack import stack_on
+        from rankviz.core.probe import Simulated, SimulatedProbe
+
+        installed.require_trainer("A simulation")
+        question.validate()
+        if padded and question.training.per_device_train_batch_size == 1:
+            raise InvalidSettingError("A batch of one example has no padding. Choose a batch of 2 or more.")
+        model = replace(self._models.get(question.model_id), whole=None)  # the text tower alone is simulated
+        gpu, lora = find_gpu(self._workspace.gpus, gpu_name), question.lora
+        device = card(gpu)
+        training = question.training.settle(device)
+        mixed = TrainingData(examples=2, mean_tokens=1, longest_tokens=training.max_length)
+        estimated = replace(training, data=mixed) if padded else training
+        stack = stack_on(device, estimated, lora.use_dora, self._workspace.assumptions)
+        estimate = predict(model, lora, stack, device, usable_bytes=device.usable_bytes).memory_at(lora.r)
+        request = {
+            "config": self._models.config(question.model_id),
+            "gpu": gpu.id,
+            "lora": asdict(lora),
+            "training": asdict(training),
+            "padded": padded,
+            "full": full,
+        }
+        work = ChildWords("simulates", "Simulating", advice="choose a smaller model, or fewer tokens")
+        children = Children(Bounds(**SIMULATION_BOUNDS), work=work)
+        return SimulatedProbe(
+            question=replace(question, model_id=model.id, training=training),
+            gpu=gpu.name,
+            padded=padded,
+            run=Simulated(**children.ask("simulate", request, about=model.id, error=InvalidSettingError)),
+            estimate=estimate.allocated_band,
+            **load_truth(self._workspace.assets),
+        )
 
     def for_here(self, question: ProbeQuestion) -> tuple[ProbeQuestion, str]:
         """The question with what this machine cannot train set to "auto", and a sentence that names it."""

@@ -1,4 +1,4 @@
-"""Measured rows on disk, in one form for everyone's, and the results of `make validate`."""
+"""Measured rows on disk, in one form for everyone's, and results of `make validate` and `make truth`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ ROWS_FOLDER = "validation"
 NEEDED = ("model_id", "precision", "framework", "r", "targets", "batch", "seq_len")
 MAX_FILE_BYTES = 20_000_000
 RESULT_FILE = "validation.json"
+TRUTH_FILE = "truth.json"
 Part = TypeVar("Part")
 
 
@@ -71,6 +72,12 @@ def load_validation(assets: Path) -> AccuracyReport:
     from rankviz.core.accuracy.report import AccuracyReport
 
     return _part(assets, partial(build, AccuracyReport))
+
+
+def load_truth(assets: Path) -> Mapping[str, float]:
+    """Return mean_error and worst_error of simulated peaks, as shares of measured ones."""
+    value = read_json(assets / TRUTH_FILE, "run make truth")
+    return {name: value[name] for name in ("mean_error", "worst_error")}
 
 
 def _part(assets: Path, part: Callable[[Mapping[str, Any]], Part]) -> Part:

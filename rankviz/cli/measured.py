@@ -318,6 +318,13 @@ def probe(
     rows: Annotated[
         Path | None, typer.Option(help="Add the measurement of all blocks to this CSV file of measured runs.")
     ] = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Measure nothing: run the model's code on a simulated GPU, without one.")
+    ] = False,
+    gpu: Annotated[str, typer.Option(help="The GPU that --simulate simulates.")] = "T4",
+    padded: Annotated[
+        bool, typer.Option("--padded", help="With --simulate: the batch has padding, so attention gets a mask.")
+    ] = False,
     as_json: Json = False,
     **options: Any,
 ) -> None:
@@ -339,6 +346,14 @@ def probe(
         time_limit_seconds=time_limit,
         memory_limit_bytes=limit,
     )
+    if simulate:
+        simulated = api.probes.simulate(question, gpu, padded=padded, full=full)
+        if as_json:
+            print_json(simulated.as_json())
+        else:
+            title = f"{simulated.question.model_id} on a simulated {simulated.gpu}"
+            table(title, ["Memory", ""], simulated.lines(), notes=simulated.sentences())
+        return
     print_notes(api.preflight.warnings(question.training))
     probe_id = api.probes.start(question)
     print(f"Probe {probe_id}. Ctrl-C stops the display; the probe goes on.", file=sys.stderr)

@@ -726,3 +726,98 @@ def _disagreement(factors: Sequence[float]) -> float:
         return 0.0
     centre = middle(factors)
     return max(abs(factor - centre) for factor in factors) / centre
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Simulated:
+    """Bytes that the allocator of the simulated card holds; peaks over two optimizer steps."""
+
+    depth: int
+    loaded: int
+    """The base alone."""
+    static: int
+    """Base and adapter, before the first step."""
+    moments: Mapping[str, int]
+    reserved: int
+    kernels: Mapping[str, int] = field(default_factory=dict)
+    """How often each attention kernel ran, recomputed blocks included."""
+    trainable_parameters: int = 0
+    workspaces: int = 0
+    """cuBLAS's, part of every moment."""
+
+    @property
+    def allocated(self) -> int:
+        """The highest of the moments."""
+        return max(self.moments.values())
+
+    @property
+    def moment(self) -> str:
+        """Which one that is."""
+        return max(self.moments, key=lambda name: self.moments[name])
+
+
+_SIMULATED = (
+    "framework", "precision", "optim", "gradient_checkpointing", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "max_length",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimulatedProbe:
+    """A simulation, and the estimate beside it."""
+
+    question: ProbeQuestion
+    """With nothing "auto" in it."""
+    gpu: str
+    padded: bool
+    run: Simulated
+    estimate: Range
+    """Allocated bytes by the formulas."""
+    mean_error: float
+    worst_error: float
+    """Of simulated peaks, as shares of the measured ones (assets/truth.json)."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return a flat JSON object, in bytes."""
+        run = self.run
+        return {
+            "simulated": True,
+            "model_id": self.question.model_id,
+            "gpu": self.gpu,
+            "r": self.question.lora.r,
+            **_named(self.question.training, *_SIMULATED),
+            "padded": self.padded,
+            "allocated_bytes": run.allocated,
+            "reserved_bytes": run.reserved,
+            "base_bytes": run.loaded,
+            "static_bytes": run.static,
+            "moment": run.moment,
+            "moments": dict(run.moments),
+            "attention_kernels": dict(run.kernels),
+            "trainable_parameters": run.trainable_parameters,
+            "estimate_bytes": self.estimate.whole_json(),
+            **_named(self, "mean_error", "worst_error"),
+        }
+
+    def lines(self) -> list[list[str]]:
+        """Return the rows of a table: name and bytes."""
+        run = self.run
+        peaks = {f"Peak: {name}": value for name, value in run.moments.items() if value}  # not all are told apart
+        sizes = {"Base weights": run.loaded, "Base and adapter": run.static, **peaks}
+        return [
+            ["Allocated (simulated)", units.memory_size(run.allocated)],
+            ["Reserved (simulated)", units.memory_size(run.reserved)],
+            ["Allocated (estimate)", units.memory_span(self.estimate)],
+            *([name, units.memory_size(value)] for name, value in sizes.items()),
+        ]
+
+    def sentences(self) -> list[str]:
+        """Return the notes below the table."""
+        kernels = " and ".join(sorted(self.run.kernels)) or "eager"
+        return [
+            f"Nothing was measured: training steps of the real model code ran on a simulated {self.gpu}, without "
+            "weights.",
+            f"Compared with measured runs on a T4, simulated peaks are {units.rounded_percent(self.mean_error)} off on "
+            f"average, {units.rounded_percent(self.worst_error)} at most.",
+            f"The peak is at this moment of a step: {self.run.moment}. Attention kernel: {kernels}.",
+        ]

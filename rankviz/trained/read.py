@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
 from pathlib import Path
@@ -205,9 +205,13 @@ class Module:
     in_features: int
     out_features: int
     experts: int = 1
+    is_grouped: bool = False
+    """A grouped convolution's B is out × (r / groups): it is no pair, and a resize leaves it alone."""
 
     @property
     def pairs(self) -> tuple[str, ...]:
+        if self.is_grouped:
+            return ()
         return (self.name,) if self.experts == 1 else tuple(f"{self.name}.{i}" for i in range(self.experts))
 
     def parameters(self, k: int) -> int:
@@ -255,7 +259,7 @@ class Adapter:
     @property
     def r(self) -> int:
         """The highest rank of any module."""
-        return max(module.r for module in self.modules)
+        return max(module.r for module in self.modules if module.pairs)
 
     @property
     def dtype(self) -> str:
@@ -308,6 +312,8 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
     with bounded_matching():
         parameters = _parameters(file, config, factors)
         modules = [_module(file, config, name, sides, parameters.get(name, "")) for name, sides in factors.items()]
+    if all(module.is_grouped for module in modules):
+        raise BadAdapterError(f"{located.weights.name} adapts grouped convolutions alone: they have no spectrum.")
     return Adapter(
         outline=Outline(
             name=located.name,
@@ -321,7 +327,7 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
         config=config,
         file=file,
         kept=tuple(kept),
-        notes=tuple(_notes(config, kept)),
+        notes=tuple(_notes(config, kept, [module.name for module in modules if module.is_grouped])),
         steps=located.steps,
         unpacked=located.unpacked,
     )
@@ -378,6 +384,8 @@ def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[s
         out_features=b.shape[0],
         experts=rows // r if parameter else 1,
     )
+    if len(a.shape) > 2 and rows == r > b.shape[1] and r % b.shape[1] == 0:
+        return replace(module, is_grouped=True, out_features=b.shape[0] * b.shape[1] // r)
     if module.experts > 1 or (rows == r and b.shape[1] == r and set(b.shape[2:]) <= {1}):
         return module
     if rows != b.shape[1] or len(a.shape) != 2:
@@ -416,7 +424,7 @@ def _parameters(file: TensorFile, config: AdapterConfig, factors: Mapping[str, M
     return found
 
 
-def _notes(config: AdapterConfig, kept: Sequence[str]) -> list[str]:
+def _notes(config: AdapterConfig, kept: Sequence[str], grouped: Sequence[str]) -> list[str]:
     notes = []
     if config.use_dora:
         notes.append(
@@ -427,6 +435,8 @@ def _notes(config: AdapterConfig, kept: Sequence[str]) -> list[str]:
     if others:
         more = f" and {len(others) - MAX_KINDS} more" if len(others) > MAX_KINDS else ""
         notes.append(f"Not changed: {', '.join(others[:MAX_KINDS])}{more}.")
+    if grouped:
+        notes.append(f"Not changed: grouped convolutions ({len(grouped)}, such as {grouped[0]}).")
     if config.not_resizable:
         notes.append(f"This adapter cannot be resized: {config.not_resizable}")
     return notes

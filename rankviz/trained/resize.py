@@ -81,9 +81,12 @@ def plan(
         raise BadAdapterError(f"{adapter.name} cannot be resized: {adapter.not_resizable}")
     wanted = by_module(spectrum, wanted_ranks(spectrum, r=r, energy=energy))
     code = NAMES[dtype] if dtype else None
-    ranks = in_peft(spectrum, wanted, {module.name: module.scale for module in adapter.modules})
+    left_alone = {module.name: module.r for module in adapter.modules if module.is_grouped}
+    ranks = in_peft(spectrum, wanted | left_alone, {module.name: module.scale for module in adapter.modules})
     layout = dict(adapter.tensors)
     for module in adapter.modules:
+        if module.is_grouped:
+            continue
         for name, shape in zip((module.a, module.b), _shapes(adapter, module, wanted[module.name]), strict=True):
             layout[name] = (code or layout[name][0], shape)
     kept = fsum(layer.kept[wanted[layer.module]] for layer in spectrum.layers)
@@ -92,7 +95,7 @@ def plan(
         ranks=ranks,
         dtype=code,
         energy_kept=kept / spectrum.kept[-1] if spectrum.kept[-1] else None,
-        parameters=sum(module.parameters(wanted[module.name]) for module in adapter.modules),
+        parameters=sum(module.parameters((wanted | left_alone)[module.name]) for module in adapter.modules),
         file_bytes=file_bytes(layout, adapter.metadata),
         file_bytes_before=adapter.file_bytes,
         config={**adapter.raw_config, **ranks._asdict()},
@@ -141,6 +144,8 @@ def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
         for name, (dtype, shape) in adapter.outline.tensors.items()
     }
     for module in adapter.modules:
+        if module.is_grouped:
+            continue
         a, b = low[module.pairs[0]]
         if module.experts > 1:  # as PEFT's ParamWrapper keeps them
             a = np.concatenate([low[name][0] for name in module.pairs])

@@ -42,7 +42,7 @@ def adapter(paths: Sequence[str], max_bytes: int, max_values: int) -> Reply:
     from rankviz.trained.resize import as_json, planned_truncations, spectrum
 
     read = read_adapter([*map(Path, paths)], max_bytes=max_bytes)
-    values = sum(module.r * module.experts for module in read.modules)
+    values = sum(module.r * len(module.pairs) for module in read.modules)
     if (number := max(values, len(read.file.tensors))) > max_values:
         raise BadAdapterError(
             f"{read.name} has {number:,} singular values or tensors, more than the {max_values:,} allowed here."

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from rankviz.children import Children
 from rankviz.core.probe import (
     DepthLine,
     ProbeRecord,
@@ -20,6 +21,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore
 from tests.support.processes.workers import states, supervise, sweep, worker
+from tests.support.runs import questions
 from tests.support.runs.probes import API, MIB, measured, request
 
 
@@ -193,3 +195,32 @@ def test_a_probe_waits_its_turn_behind_runs_and_lands_in_the_same_store(store):
         again.get("probe-1")
     with pytest.raises(RunNotFoundError):
         again.probe(run_ids[0])
+
+
+RUN = {
+    "depth": 2,
+    "loaded": 2**30,
+    "static": 2**30 + 2**20,
+    "moments": {"forward": 3 * 2**30, "optimizer": 2 * 2**30},
+    "reserved": 4 * 2**30,
+    "kernels": {"math": 8},
+}
+
+
+def test_beside_a_simulated_step_stand_the_estimate_of_such_batches_and_the_error_of_simulations(monkeypatch):
+    monkeypatch.setattr(Children, "ask", lambda *_args, **_more: RUN)
+    asked = questions.probe(
+        "meta-llama/Llama-3.1-8B", framework="trl", precision="nf4-dq", per_device_train_batch_size=2, max_length=4096
+    )
+    plain, padded = (API.probes.simulate(asked, "T4", padded=each) for each in (False, True))
+
+    assert padded.estimate.expected < plain.estimate.expected / 2  # a mask repeats keys, and then no math kernel runs
+    nothing, error, moment = plain.sentences()
+    assert nothing.startswith("Nothing was measured")
+    assert "0.2 % off on average, 0.8 % at most" in error
+    assert "forward. Attention kernel: math" in moment
+    value = plain.as_json()
+    assert (3 * 2**30, 4 * 2**30, "forward") == (value["allocated_bytes"], value["reserved_bytes"], value["moment"])
+    with pytest.raises(InvalidSettingError, match="A batch of one example has no padding"):
+        alone = replace(asked.training, per_device_train_batch_size=1)
+        API.probes.simulate(replace(asked, training=alone), "T4", padded=True)

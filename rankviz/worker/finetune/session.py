@@ -191,10 +191,10 @@ class Session:
                 truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
                 file_bytes = truncator.save(r, run_dir / path, self.base)
             evaluation = self.measure.evaluate(adapter, "after", stages)
+            held_out = {f.name: getattr(evaluation, f.name) for f in fields(events.HeldOut)}
             log(
                 events.AdapterCut(
-                    **{f.name: getattr(evaluation, f.name) for f in fields(events.HeldOut)},
-                    time=time.time(),
+                    **held_out | {"time": time.time()},
                     r=r,
                     seconds=time.monotonic() - started,
                     example_losses=evaluation.example_losses,

@@ -313,7 +313,7 @@ def test_a_model_on_a_card_runs_one_kernel(model_id, gpu, setup, kernel):
     ],
 )
 def test_the_estimate_is_what_a_simulated_step_allocates(model_id, gpu, setup, simulated_gib):
-    """Steps of the real classes on a simulated card: benchmarks.simulate, 2026-11-30."""
+    """Steps of the real classes on a simulated card: rankviz.worker.simulate, 2026-11-30."""
     memory = on_card(model_id, gpu, optim="adamw_8bit", **setup).ranks[0].memory
 
     assert simulated_gib * 2**30 == pytest.approx(memory.allocated, rel=0.02)

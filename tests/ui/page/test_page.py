@@ -141,7 +141,7 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.get_by_role("button", name="Runs: measured and estimated").click()
     page.locator("#train-results", has_text="16,384").wait_for()
     page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.some(t => t.x?.length === 2)")
-    page.locator("#train-words", has_text="difference may be chance").wait_for()
+    page.locator("#train-words", has_text="no rank was trained twice").wait_for()
     page.wait_for_function(
         "document.querySelector('#train-loss .rv-plot').data"
         ".filter(t => t.mode === 'lines' && t.x.length === 6).length === 2"

@@ -28,12 +28,12 @@ from rankviz.catalog.hardware import find_gpu, load_gpus
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.paths import ASSETS
-from benchmarks.simulate.card import become
-from benchmarks.simulate.unsloth_import import import_unsloth
+from rankviz.worker.simulate.card import become
+from rankviz.worker.simulate.unsloth_import import import_unsloth
 
 gpu = find_gpu(load_gpus(ASSETS), "L4")
 import_unsloth(become(gpu))
-from benchmarks.simulate.step import simulate
+from rankviz.worker.simulate.step import simulate
 
 lora = LoraConfig(r=8, target_modules="all-linear")
 for precision in ("bf16", "nf4-dq"):

@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.simulate.card import SimulatedCard
+from rankviz.worker.simulate.card import SimulatedCard
 
 Kernel = Literal["flash", "efficient", "math"]
 FLASH_HEAD_DIM = 256

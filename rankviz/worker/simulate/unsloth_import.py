@@ -2,7 +2,7 @@
 
     card = become(gpu)        # before torch is imported
     import_unsloth(card)      # before transformers, peft and trl are
-    from benchmarks.simulate import unsloth
+    from rankviz.worker.simulate import unsloth
 
 Nothing in Unsloth's package is changed. Its kernels are launched and do nothing: they allocate nothing either. Blocks
 are not compiled.
@@ -14,7 +14,7 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.simulate.card import SimulatedCard, Stream
+from rankviz.worker.simulate.card import SimulatedCard, Stream
 
 LAUNCHES: Counter[str] = Counter()
 """Triton kernels by name, and how often they were launched."""

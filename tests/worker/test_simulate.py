@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from benchmarks.simulate.card import Allocator
+from rankviz.worker.simulate.card import Allocator
+from tests.cli.command import rankviz
 
 MIB = 2**20
 
@@ -56,13 +57,13 @@ SCRIPT = """
 import json, sys
 from dataclasses import replace
 from pathlib import Path
-from benchmarks.simulate.card import prepare
+from rankviz.worker.simulate.card import prepare
 prepare()
 from rankviz.catalog.hardware import find_gpu, load_gpus
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.paths import ASSETS
-from benchmarks.simulate.step import simulate
+from rankviz.worker.simulate.step import simulate
 
 config, lora = json.loads(sys.argv[1]), LoraConfig(r=8, target_modules=("q_proj", "v_proj"))
 bf16 = TrainingSetup(framework="trl", precision="bf16", optim="adamw_torch", per_device_train_batch_size=2,
@@ -97,6 +98,18 @@ def test_the_base_and_its_adapter_take_the_bytes_of_their_tensors(runs):
     adapter = 2 * (2048 + 2048 + 2048 + 1024)  # A and B of q_proj and v_proj in fp32
 
     assert [base, base + adapter, 3584] == runs["L4"][:3]
+
+
+def test_the_command_prints_the_same_base_beside_the_estimate(runs, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    setup = ["--framework", "trl", "--precision", "nf4-dq", "--gpu", "L4", "--full", "--json"]
+
+    done = rankviz("probe", tmp_path / "config.json", "--simulate", *setup, home=tmp_path)
+
+    answer = json.loads(done.stdout)
+    assert runs["nf4"][0] == answer["base_bytes"]
+    assert max(answer["moments"].values()) == answer["allocated_bytes"]
+    assert {"low", "expected", "high"} == answer["estimate_bytes"].keys()
 
 
 def test_a_quantized_base_has_half_a_byte_a_weight_scales_and_codebooks(runs):

@@ -28,18 +28,19 @@ from unsloth.utils import attention_dispatch
 from unsloth_zoo import gradient_checkpointing
 from unsloth_zoo.fused_losses import fused_linear
 
-from benchmarks.simulate.card import SimulatedCard, become
-from benchmarks.simulate.step import Program, Simulated, SimulatedRun, materialize
-from benchmarks.simulate.tracker import Tracker, as_on_a_card, kernel_for
-from benchmarks.simulate.unsloth_import import LAUNCHES, answer_more, count_launches
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import OWN_FAMILIES
+from rankviz.core.probe import Simulated
 from rankviz.errors import UserError
 from rankviz.worker.finetune.adapter import unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.probe.depth import write_tokenizer
+from rankviz.worker.simulate.card import SimulatedCard, become
+from rankviz.worker.simulate.step import Program, SimulatedRun, materialize
+from rankviz.worker.simulate.tracker import Tracker, as_on_a_card, kernel_for
+from rankviz.worker.simulate.unsloth_import import LAUNCHES, answer_more, count_launches
 
 ADDED_BYTES = 2**23
 """What loading may leave on the card beside the weights."""

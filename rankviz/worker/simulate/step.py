@@ -4,33 +4,33 @@ adapters, TRL's fused loss or transformers' own, and says how many bytes each mo
 The model is made of its config.json (the first `depth` blocks of it) without weights. Rows are all as long as
 max_length, and every token is a target; `padded` gives them a mask as a padded batch has. Two optimizer steps are run:
 one micro-step, then two where gradients are accumulated, since a third one holds what the second does. One card, one
-process; see device.py.
+process; see card.py.
 
-Not covered: data on other devices, evaluation, Unsloth, and how a checkpoint's load leaves blocks half used.
+Not covered: data on other devices, evaluation, and how a checkpoint's load leaves blocks half used.
 """
 
 import gc
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-from benchmarks.simulate.card import SimulatedCard, become
-from benchmarks.simulate.tracker import Tracker, as_on_a_card
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.model.spec import ModelSpec, periods
-from rankviz.core.probe import fit
+from rankviz.core.probe import Simulated, fit
 from rankviz.errors import UserError
 from rankviz.worker.finetune.adapter import with_peft_adapter
 from rankviz.worker.introspect.layers import build, cut_config, layers_of
 from rankviz.worker.probe.steps import quantization
+from rankviz.worker.simulate.card import SimulatedCard, become
+from rankviz.worker.simulate.tracker import Tracker, as_on_a_card
 
 MOMENTS = ("forward", "loss backward", "backward of the last blocks", "backward of the first blocks", "optimizer")
 """In the order of a step. Each grows with depth along a line of its own."""
@@ -38,34 +38,6 @@ FORWARD, LOSS, LAST, FIRST, OPTIMIZER = MOMENTS
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 BLOCKWISE_LEAST = 4096
 """bitsandbytes keeps the state of smaller tensors in fp32 (optim/optimizer.py, min_8bit_size)."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Simulated:
-    """Bytes that the allocator of the simulated card holds; peaks over two optimizer steps."""
-
-    depth: int
-    loaded: int
-    """The base alone."""
-    static: int
-    """Base and adapter, before the first step."""
-    moments: Mapping[str, int]
-    reserved: int
-    kernels: Mapping[str, int] = field(default_factory=dict)
-    """How often each attention kernel ran, recomputed blocks included."""
-    trainable_parameters: int = 0
-    workspaces: int = 0
-    """cuBLAS's, part of every moment."""
-
-    @property
-    def allocated(self) -> int:
-        """The highest of the moments."""
-        return max(self.moments.values())
-
-    @property
-    def moment(self) -> str:
-        """Which one that is."""
-        return max(self.moments, key=lambda name: self.moments[name])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +75,7 @@ def simulate(
     """Run two optimizer steps of the model's first `depth` blocks. The first `split` have a moment of their own.
     Unsloth's need it imported: unsloth_import."""
     if training.framework == "unsloth":
-        from benchmarks.simulate import unsloth
+        from rankviz.worker.simulate import unsloth
 
         return unsloth.simulate(config, lora, training, gpu, depth=depth)
     card = become(gpu)

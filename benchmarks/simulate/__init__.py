@@ -1,1 +1,0 @@
-"""Simulates training steps of real model code: no card, no weights, no data. See device, tracker and step."""
