@@ -5,6 +5,7 @@ Small workers and one tokenizer stand for a true training, which takes longer to
 
 import pytest
 
+from rankviz.api import Api
 from rankviz.dataset import Example
 from rankviz.errors import BadDataError
 from rankviz.jobs.local import Local
@@ -98,6 +99,13 @@ def test_workers_side_by_side_have_equal_parts(store):
     supervisor.stop()
 
     assert ["failed", "completed"] == [store.get(run_id).state for run_id in run_ids]
+
+
+def test_workers_of_a_shared_page_alone_have_a_limit_and_a_lower_priority(tmp_path):
+    own, shared = (Api(home=tmp_path, shared=each).workspace.supervisor.engine("local") for each in (False, True))
+
+    assert (float("inf"), 0) == (own._memory_bytes, own._niceness)
+    assert 0.65 * memory_bytes() == shared._memory_bytes and shared._niceness > 0
 
 
 def test_the_limit_of_a_container_is_its_memory(tmp_path):

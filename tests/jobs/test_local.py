@@ -1,5 +1,8 @@
 """Workers of one machine: one a GPU, each with a lock of its own; the GPUs are names, as nvidia-smi gives them."""
 
+import json
+import os
+
 import pytest
 
 from rankviz.errors import EngineEndingError
@@ -160,3 +163,14 @@ def test_a_run_that_was_lost_goes_to_the_gpu_that_has_not_just_lost_a_worker(sto
 
     assert ["completed"] * 2 == states(store, run_ids)
     assert {"GPU 1"} == {store.get(run_id).where for run_id in run_ids}
+
+
+def test_a_worker_can_have_a_lower_priority(store):
+    (run_id,) = sweep(store, 4)
+    supervisor = Supervisor(store, engines=[Local(store.home, commands={"finetune": HANG_IN_EACH}, niceness=3)])
+
+    wait_for(lambda: supervisor.tick() or store.get(run_id).state == "running")
+    nice = os.getpriority(os.PRIO_PROCESS, json.loads(process.lock_file(store.home).read_text())["pid"])
+    supervisor.stop()
+
+    assert min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3) == nice

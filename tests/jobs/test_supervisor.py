@@ -50,6 +50,18 @@ def test_a_worker_that_dies_without_a_word_leaves_a_failed_run_and_the_rest_goes
     assert 9 == failed.exit_code
 
 
+def test_a_worker_whose_gpu_failed_is_followed_by_another_and_the_sweep_goes_on(store):
+    run_ids = sweep(store, 4, 8, 16)
+    fails = "store.append(run_id, RunFailed(time=time.time(), error='The GPU failed.')); raise SystemExit(75)"
+    at_rank_8 = f"    if run_id.endswith('r8'):\n        {fails}\n"
+
+    supervisor = supervise(store, worker(f"for run_id in run_ids:\n    begin(run_id)\n{at_rank_8}    complete(run_id)"))
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["completed", "failed", "completed"] == states(store, run_ids)
+
+
 def test_a_sweep_whose_workers_complete_nothing_is_given_up_after_two(store):
     run_ids = sweep(store, 1, 2, 4, 8)
 

@@ -415,17 +415,6 @@ def test_a_data_copy_that_was_changed_on_the_disk_is_replaced_by_what_is_given(t
     assert [kept] == list(kept.parent.iterdir())
 
 
-def test_an_ended_run_stays_ended_and_a_folder_that_is_no_run_is_passed_over(tmp_path):
-    store = RunStore(tmp_path)
-    run_id = one_run(store)
-    for event in (STARTED, DONE, RunCancelled(time=10.0), step(3)):
-        store.append(run_id, event)
-    (store.runs_dir / "holiday-pictures").mkdir()
-
-    (record,) = RunStore(tmp_path).all()
-    assert (run_id, RunState.COMPLETED, ()) == (record.run_id, record.state, record.steps)
-
-
 RANKS = (1, 2, 4, 8)
 
 

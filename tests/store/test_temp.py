@@ -296,21 +296,6 @@ def test_downloads_and_what_is_nobodys_make_room_before_uploads_and_who_reads_on
         assert 300_000 == len(file.read())
 
 
-def test_an_upload_is_of_those_who_uploaded_it_also_after_a_login(temp):
-    path = upload(temp, "a.zip", ANNA)
-
-    assert temp.owns(path, ANNA) and temp.owns(path, Visitor("hf:1", also="anna"))
-    assert not temp.owns(path, BEN) and not temp.owns(path, NOBODY)
-    temp.own(path, BEN.id)
-    assert temp.owns(path, ANNA) and temp.owns(path, BEN)
-
-
-def test_downloads_from_before_a_login_count_after_it(made):
-    before, after = [made(ANNA) for _ in range(KEPT)], made(Visitor("hf:1", also=ANNA.id))
-
-    assert [*before[1:], after] == there([*before, after])
-
-
 def test_a_folder_of_somebody_else_beside_that_of_an_app_stays(temp):
     theirs = temp.folder / "work" / "projects" / "thesis.tex"
     theirs.parent.mkdir(parents=True)

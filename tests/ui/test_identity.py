@@ -54,11 +54,6 @@ def test_the_page_gives_each_browser_a_cookie_of_its_own_and_keeps_it(site):
     assert first != b.get("/").json()[0]
 
 
-def test_only_the_page_gives_cookies_and_only_to_its_own_visitors(site):
-    assert "set-cookie" not in site.client().post("/").headers
-    assert "set-cookie" not in site.client().get("/", headers={"sec-fetch-site": "cross-site"}).headers
-
-
 def test_a_program_gets_a_visitor_of_its_own_and_a_browser_its_own(site):
     program, browser = site.client(), site.client()
     browser.get("/")

@@ -98,16 +98,3 @@ def test_on_ones_own_machine_no_base_ever_goes(tmp_path, monkeypatch):
         api.runs.start(LOW)
 
     assert ["someone/old"] == repositories(home / "hub")
-
-
-def test_bases_go_neither_for_what_is_refused_nor_for_what_is_yet_to_be_saved(page, tmp_path):
-    api, hub = page(disk_mb=8, runs_in_total=1, first_sweeps=0), tmp_path / "home" / "hub"
-    put(hub, "someone/old", 6 * MB, age=2 * HOUR)
-
-    with acting_as(ANN):
-        for too_much in (questions.sweep(ranks=(16,), max_steps=2), questions.sweep(ranks=(1, 2), max_steps=2)):
-            with pytest.raises(LimitError):
-                api.runs.start(too_much)
-        api.runs.start(questions.sweep(ranks=(4,), max_steps=2))
-
-    assert ["someone/old"] == repositories(hub)

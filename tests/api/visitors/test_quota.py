@@ -195,12 +195,3 @@ def test_probes_take_places_in_the_queue_too(api):
         ):
             with pytest.raises(LimitError, match="per visitor"):
                 start()
-
-
-def test_a_sweep_grows_by_runs_of_its_owner_to_its_limit(shared):
-    api = shared(runs_per_sweep=2)
-    with acting_as(ANN):
-        sweep_id = api.runs.start(questions.sweep(**SMALL))
-        assert ANN.id == api.workspace.store.ownership(api.runs.add(sweep_id, 8)).owner
-        with pytest.raises(LimitError, match="at most 2 runs per sweep"):
-            api.runs.add(sweep_id, 16)
