@@ -43,6 +43,7 @@ from rankviz.shared.gate import (
 )
 from rankviz.shared.page_cache import MadeOnce
 from rankviz.ui.explore.answer import routes
+from rankviz.ui.explore.compare import compare
 
 LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "referer": "http://elsewhere.example/"}
 
@@ -295,7 +296,7 @@ class TestLogins:
             with gr.Blocks(analytics_enabled=False) as page:
                 gr.Textbox()
             middleware = [Middleware(Bodies), Middleware(MadeOnce)]
-            own = {"openapi_url": None, "middleware": middleware, "routes": routes(Api(home=tmp_path))}
+            own = {"openapi_url": None, "middleware": middleware, "routes": routes(Api(home=tmp_path), compare=compare)}
             host = gr.mount_gradio_app(FastAPI(), page, "/ranks", app_kwargs=own, **login)
             return TestClient(host, base_url="https://testserver")  # whose cookies are secure
 
@@ -305,7 +306,7 @@ class TestLogins:
         return {client.post(f"/ranks{address}", json={}, headers=headers).status_code for address in ANSWERS}
 
     def test_with_a_password_only_who_has_logged_in_is_answered(self, embedded, tmp_path):
-        assert set(ANSWERS) == {route.path for route in routes(Api(home=tmp_path))}
+        assert set(ANSWERS) == {route.path for route in routes(Api(home=tmp_path), compare=compare)}
         assert 401 not in self.answers(embedded())
         client = embedded(auth=("ann", "secret"))
         assert {401} == self.answers(client)

@@ -85,7 +85,7 @@ def test_a_run_says_how_busy_the_machine_was(swept):
         assert 0 <= last.waited_cpu_seconds <= run.completed.waited_cpu_seconds
         assert 0 < run.loss_after.own_cpu_seconds < run.completed.own_cpu_seconds
         timing = timing_of(run, None, FormulaTimes(load=1.0, training=1.0, evaluation_of_one=1.0))
-        assert {"training", "evaluation"} <= timing.slowdowns.keys()
+        assert "training" in timing.slowdowns
 
 
 @pytest.fixture
