@@ -162,7 +162,7 @@ def test_what_counts_as_equal_decides_pick_words_and_the_rank_to_ship(api, toler
     drawn = curve(api, sweep, tolerance)
 
     assert nats == pytest.approx(drawn.reading.tolerance)
-    assert sentence in text_of(drawn.words)
+    assert sentence in text_of(drawn.details)
     assert [int(sentence.split()[-1])] == [line["x0"] for line in json.loads(drawn.chart)["layout"]["shapes"]]
     assert rank == drawn.reading.shippable.r
 
