@@ -14,7 +14,7 @@ from gradio_client.exceptions import AppError
 from tests.support.processes.workers import wait_for
 from tests.support.web.serving import serving
 
-PAGE = Path(__file__).parents[3] / "docs" / "http_and_mcp.md"
+PAGE = Path(__file__).parents[2] / "docs" / "http_and_mcp.md"
 DOCUMENTED_AT = "http://127.0.0.1:7860"
 
 
