@@ -151,4 +151,4 @@ def test_weights_that_only_an_index_names_are_refused_by_the_size_that_the_hub_g
     ):
         api.runs.start(questions.sweep(base="mallory/large", max_steps=2, ranks=(4,)))
 
-    assert not [path for path in hub.asked if path.endswith("weights.safetensors")]
+    assert not [path for _, path in hub.asked if path.endswith("weights.safetensors")]

@@ -40,7 +40,7 @@ def runs(api):
     sweep = finished(api, {4: 2.0, 64: 1.5})
     shown = [live.status_html(sweep), live.results_table(api, sweep), detail_html(api, sweep.runs[0])]
     listed = list_html([sweep], text="", state=ANY_STATE, selected=[])
-    return [*shown, listed, curve(api, sweep).words]
+    return [*shown, listed, curve(api, sweep).details]
 
 
 @pytest.mark.parametrize("part", [explore, guides, runs])

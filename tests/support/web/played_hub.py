@@ -1,6 +1,7 @@
 """A Hub on this machine for child processes, which read its address from the environment: one that answers, one that
 never does, and one whose answers drip."""
 
+import mmap
 import socket
 import threading
 import time
@@ -21,10 +22,18 @@ def answering(monkeypatch: Any, **repositories: Path) -> Iterator[Hub]:
     """A Hub that has these folders as model repositories, a__b for a/b."""
     with hub_stand_in() as hub:
         for name, folder in repositories.items():
-            files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+            files = {path.name: _content(path) for path in folder.iterdir() if path.is_file()}
             hub.repositories[f"models/{name.replace('__', '/')}"] = Repository(private=False, files=files, head=COMMIT)
         _use(monkeypatch, hub.url)
         yield hub
+
+
+def _content(path: Path) -> bytes | mmap.mmap:
+    """A file's bytes; those of a sparse file that is larger than memory are only mapped."""
+    if path.stat().st_size < 2**30:
+        return path.read_bytes()
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 @contextmanager
