@@ -71,7 +71,7 @@ class Outcomes:
         record = None
         try:
             record = self._store.record(run_id)
-            if not record.state.ended and run_id not in self.unwritten:
+            if not record.state.ended and run_id not in self.ended:  # a run to be queued again can still be cancelled
                 self._store.append(run_id, replace(event, attempt=record.attempt))
         except (RunNotFoundError, FileNotFoundError):  # deleted meanwhile
             pass

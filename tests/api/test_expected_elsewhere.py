@@ -11,8 +11,10 @@ from rankviz.core.runs.events import StageReached
 from rankviz.jobs import Nodes
 from rankviz.store.ownership import WantedEngine
 from rankviz.store.runs import IMPORTED
-from tests.api.test_engines import A_CPU, completed
+from tests.api.test_engines import completed
 from tests.support.runs import questions
+
+A_CPU = {"device": "cpu", "device_name": "a large CPU", "cpu_count": 64, "cpu_bf16": True}
 
 
 def test_what_is_not_known_of_the_machines_there_is_said_and_not_estimated_from_this_one(own):
