@@ -53,7 +53,7 @@ class AdviceAnswer:
     forecast: Forecast
     """Of quality by rank."""
     own: str = ""
-    """What the sweep of this very model answers that the trade-off chart goes through too; empty without one."""
+    """Result of the sweep of this model that the trade-off chart shows, in a sentence; empty without one."""
 
     @property
     def gpu(self) -> str | None:
@@ -139,7 +139,7 @@ class Advice:
         return Setting.of(self._estimates.estimate(wide).estimate, r, self._workspace.assumptions)
 
     def _own_result(self, model: str) -> str:
-        """What the verdict on the sweep that leads for a model answers, in a sentence."""
+        """Return the verdict on the sweep that counts first for a model, in a sentence."""
         from rankviz.core.runs.words import made_of
 
         sweep = self._own.leading(model)

@@ -51,7 +51,7 @@ class Accuracy:
         return load_validation(self._workspace.assets)
 
     def by_kind(self) -> AccuracyByKind:
-        """What the ranges of estimates rest on: of that report, how far off each kind of setting was."""
+        """Return the errors of that report by kind of setting, on which the ranges of estimates rest."""
         return load_range_evidence(self._workspace.assets).by_kind
 
     def remake(self) -> AccuracyReport:

@@ -44,7 +44,7 @@ class CostJSON(TypedDict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spent:
-    """What runs have cost so far."""
+    """Machine time and US dollars of runs so far."""
 
     times: Mapping[str, DeviceTime]
     """By the name of the engine; empty where that is not known."""
