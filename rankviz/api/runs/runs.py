@@ -558,8 +558,8 @@ class Runs:
             yield estimate
 
     def _environment_on(self, engine: str) -> Mapping[str, Any] | None:
-        """Return the environment of runs on an engine, as known without a request to it; None of Hugging Face Jobs, whose
-        machine is chosen for each sweep."""
+        """Return the environment of runs on an engine, as known without a request to it; None of Hugging Face Jobs,
+        whose machine is chosen for each sweep."""
         if engine == LOCAL:
             return {}
         return None if engine == HF_JOBS else self._machines.environment(engine, look=False)
@@ -764,8 +764,8 @@ class Runs:
     # The data of a sweep, found again by its content.
 
     def _same_data(self, sweep: Sweep, data: str) -> str:
-        """Return the data of one more run of a sweep: the stored copy, or the whole path of the file that a run names. The
-        name is returned unchanged where it is a sample or no file here."""
+        """Return the data of one more run of a sweep: the stored copy, or the whole path of the file that a run names.
+        The name is returned unchanged where it is a sample or no file here."""
         if dataset.is_sample(data, self._workspace.assets):
             return data
         digests, name = _digests(sweep, data), PurePath(data).name
