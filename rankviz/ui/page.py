@@ -22,13 +22,11 @@ from rankviz.ui.parts.controls import address, done, header, opened, plain
 from rankviz.ui.parts.html import notice_html
 from rankviz.ui.parts.where import not_here
 from rankviz.ui.runs import tab as runs
-from rankviz.ui.runs.view import USUAL, default_tolerance
 from rankviz.ui.train import tab as train
 from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet
 
 JUDGED_ADDRESS = f"""(metric, tolerance) => RankViz.write({{
-  metric: metric === "{LOSS.key}" ? null : metric,
-  tolerance: tolerance === {USUAL}[metric] ? null : tolerance,
+  metric: metric === "{LOSS.key}" ? null : metric, tolerance: tolerance || null,
 }})"""
 """What a sweep is judged by and within. In the browser, so in the order in which it was chosen."""
 
@@ -65,7 +63,6 @@ def build_app(api: Api) -> gr.Blocks:
             "run": running.run_id,
             "open_sweep": running.open_id,
             "metric": running.metric,
-            "judged_by": running.judged_by,
             "tolerance": running.tolerance,
             "details": running.details,
             "showing_runs": running.showing,
@@ -180,8 +177,7 @@ def restore(api: Api, params: Mapping[str, str]) -> View:
         run=run_id,
         open_sweep=sweep_id if run_id else "",
         metric=metric,
-        judged_by=metric,
-        tolerance=params.get("tolerance", default_tolerance(metric)),
+        tolerance=params.get("tolerance", ""),
         details=gr.Accordion(open="tolerance" in params),
         showing_runs=runs.SHOWING if tab == "runs" else gr.skip(),
     )

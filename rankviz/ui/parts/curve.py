@@ -4,17 +4,16 @@ from collections.abc import Sequence
 
 from rankviz.api import Api
 from rankviz.core.forecast.decision import Decision
-from rankviz.core.quantity import Range
 from rankviz.core.runs.fast_curve import Fidelity, Reading
-from rankviz.core.runs.metric import LOSS, METRICS, Metric
+from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.words import still_training
 from rankviz.errors import BusyError, LimitError
 from rankviz.figures import rank_curve_figure, rank_curve_info, verdict_figure, verdict_info
-from rankviz.figures.rank_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
+from rankviz.figures.rank_curve import WHAT_A_FAST_CURVE_IS
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
-from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, exact_span, rounded
+from rankviz.ui.parts.html import Cell, exact
 from rankviz.ui.wiring import View
 from rankviz.verdict import Answer, Verdict, sentences, shipped, summary
 
@@ -31,16 +30,15 @@ def curve(
 
     Returns `chart`; `summary`, what to train next, what to ship and how sure that is; `details`, all sentences and the
     forecast; `verdict`, of several ranks that ran by themselves; `within`, what counts as equal, in nats or points;
-    `reading`, of the best fast curve, and `truncated`, the same as a table; `decision`, by loss; `ship`, what is to be
-    shipped and is here. Of runs that cannot be compared `why_not` says why, and `is_busy` whether that passes.
+    `decision`, by loss; `ship`, what is to be shipped and is here. Of runs that cannot be compared `why_not` says why,
+    and `is_busy` whether that passes.
     """
     try:
         return _judged(api, sweep, tolerance, height, metric)
     except LimitError as error:
-        shown = dict.fromkeys(("chart", "details", "truncated"), "") | {"why_not": str(error)}
-        shown |= dict.fromkeys(("verdict", "reading", "decision", "ship"))
-        shown |= {"within": metric.tolerance, "is_busy": isinstance(error, BusyError)}
-        return View(summary=html.notice_html(str(error), kind="error"), **shown)
+        nothing = dict.fromkeys(("verdict", "decision", "ship")) | {"chart": "", "details": ""}
+        summary, is_busy = html.notice_html(str(error), kind="error"), isinstance(error, BusyError)
+        return View(summary=summary, why_not=str(error), within=metric.tolerance, is_busy=is_busy, **nothing)
 
 
 def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, metric: Metric) -> View:
@@ -59,33 +57,25 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
         fast_curve_html(reading, api.accuracy.fidelity()) if reading else "",
         verdict_html(verdict) if compares else "",
     ]
-    info = rank_curve_info(
-        sweep,
-        verdict,
-        metric=metric,
-        forecast=decision.forecast if decision else None,
-        picked=score.pick if score else decision.train_rank if decision and not judged_by_seeds else None,
-    )
+    picked = score.pick if score else decision.train_rank if decision and not judged_by_seeds else None
+    forecast = decision.forecast if decision else None
+    info = rank_curve_info(sweep, verdict, metric=metric, forecast=forecast, picked=picked)
     drawing = rank_curve_figure.drawing(info, height=height)
+    answers = summary(
+        verdict,
+        decision,
+        reading,
+        steps=min((run.request.max_steps for run in sweep.runs if run.loss_after), default=0),
+        rate=api.decisions.rate(sweep.sweep_id),
+        score=score,
+        not_here="" if here else NOT_RECORDED if sweep.recorded else NOT_IMPORTED,
+    )
     return View(
         chart=chart_value(drawing, info.rows, file="rank-curve", source=info.source),
-        summary=_summary(
-            sweep,
-            summary(
-                verdict,
-                decision,
-                reading,
-                steps=min((run.request.max_steps for run in sweep.runs if run.loss_after), default=0),
-                rate=api.decisions.rate(sweep.sweep_id),
-                score=score,
-                not_here="" if here else NOT_RECORDED if sweep.recorded else NOT_IMPORTED,
-            ),
-        ),
+        summary=_summary(sweep, answers),
         details="".join(reversed(details) if judged_by_seeds else details),
         verdict=verdict if compares else None,
         within=verdict.within if verdict else metric.tolerance,
-        reading=reading,
-        truncated=truncated_table(reading) if reading else "",
         decision=decision,
         ship=ship if here else None,
         why_not="",
@@ -106,36 +96,11 @@ def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
 
 
 def decision_html(decision: Decision) -> str:
-    """The two answers said apart, then the forecast in words and as a table."""
+    """The two answers said apart, then the forecast in words."""
     answers = [("What to train", decision.train_sentences), ("What to ship", decision.ship_sentences)]
     columns = "".join(f"<div>{html.titled(title, html.headlined(words))}</div>" for title, words in answers if words)
     forecast = html.titled("Forecast between the runs", html.bullet_list(decision.forecast.sentences))
-    table = html.folded("Forecast by rank", forecast_table(decision))
-    return html.verdict(f'<div class="rv-halves">{columns}</div>{forecast}{table}')
-
-
-def forecast_table(decision: Decision) -> str:
-    """The band at each rank, the one to train in bold."""
-
-    def band(low: float | None, median: float, high: float | None) -> Cell | str:
-        span = "" if low is None else f"{low:.4f} – {high:.4f}"
-        return Cell(span, title=exact_span(Range(low, median, high), PER_TOKEN)) if span else ""
-
-    rows = [
-        Row(
-            [
-                f"r = {rank.r}",
-                rounded(NATS, rank.median, PER_TOKEN),
-                band(rank.low_50, rank.median, rank.high_50),
-                band(rank.low_80, rank.median, rank.high_80),
-                "" if rank.measured is None else rounded(NATS, rank.measured, PER_TOKEN),
-            ],
-            chosen=rank.r == decision.train_rank,
-        )
-        for rank in decision.forecast.ranks
-    ]
-    headers = ["Rank", "Estimated loss", "50 % band", "80 % band", "Measured runs"]
-    return html.table(headers, rows, label="Forecast by rank, nats per token")
+    return html.verdict(f'<div class="rv-halves">{columns}</div>{forecast}')
 
 
 def verdict_html(verdict: Verdict | None) -> str:
@@ -155,30 +120,6 @@ def fast_curve_html(reading: Reading, fidelity: Fidelity | None) -> str:
     return html.verdict(html.headlined([*reading.sentences, WHAT_A_FAST_CURVE_IS, *known]))
 
 
-def truncated_table(reading: Reading) -> str:
-    """Every rank of a fast curve, the one that it names in bold."""
-    points = reading.curve.points
-    accuracies = [m for m in METRICS.values() if m is not LOSS and any(m.of(point) is not None for point in points)]
-    rows = [
-        Row(
-            [
-                f"r = {point.r}",
-                Cell(how_made(point, reading.curve), kind="left"),
-                rounded(NATS, point.loss, PER_TOKEN),
-                rounded(NATS, reading.above_lowest(point), PER_TOKEN),
-                *("–" if (value := m.of(point)) is None else m.text(value) for m in accuracies),
-                f"{point.parameters:,}",
-                Cell(file_text(point, reading.curve), title=exact(point.adapter_bytes, "bytes")),
-            ],
-            chosen=point is reading.chosen,
-        )
-        for point in points
-    ]
-    headers = ["Rank", "Made by", "Held-out loss", "Above the lowest", *(m.label for m in accuracies)]
-    table = html.table([*headers, "Parameters", "Adapter file"], rows, label="Fast curve by rank", left=2)
-    return html.titled("Fast curve by rank", table)
-
-
 def fidelity_words(fidelity: Fidelity) -> Sequence[str]:
     """How near fast curves have been to independent runs, as measured."""
     cases, medians = len(fidelity.cases), fidelity.median_absolute_difference
@@ -188,13 +129,9 @@ def fidelity_words(fidelity: Fidelity) -> Sequence[str]:
         "r >= 8, alpha = r": "at r ≥ 8 with α = r",
     }
     differences = "; ".join(f"{medians[key]:.3f} {name}" for key, name in names.items() if medians[key] is not None)
-    apart = fidelity.independent_runs_apart["r >= 8, fixed alpha"]
-    scale = f" Independent runs of two ranks from r = 8 differed by {apart:.3f} nats." if apart is not None else ""
     return [
         f"Accuracy of fast curves in {cases} measured cases: the median difference from independent runs was, in nats, "
-        f"{differences}.{scale}",
-        f"A run at the rank that the fast curve picked was within {fidelity.tolerance_nats:g} nats of the best run in "
-        f"{fidelity.regret_within_tolerance} of {cases} cases, and at most {fidelity.largest_regret:.3f} nats worse. "
-        f"The truncated adapter at that rank was within the same distance in {fidelity.cut_within_tolerance} of "
-        f"{cases}, a run at the highest rank in {fidelity.highest_within_tolerance} of {cases}.",
+        f"{differences}. A run at the rank that the fast curve picked was within {fidelity.tolerance_nats:g} nats of "
+        f"the best run in {fidelity.regret_within_tolerance} of {cases} cases, and at most "
+        f"{fidelity.largest_regret:.3f} nats worse."
     ]

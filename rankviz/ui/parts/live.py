@@ -166,16 +166,15 @@ def _accuracies(measured: events.HeldOut) -> str:
     return "".join(f", {noun} {value:.1f} %" for noun, value in known)
 
 
-def results_table(api: Api, sweep: Sweep) -> str:
-    """A row per run: what was measured, and under it the estimate."""
-    accuracies = [metric for metric in measured_metrics(sweep.runs) if metric is not LOSS]
-    estimates = api.runs.expected_runs(sweep.runs)
+def results_table(api: Api, runs: Sequence[RunRecord], *, picks: bool = True) -> str:
+    """A row per run: what was measured, and under it the estimate. picks: whether a click on a row reports its run."""
+    accuracies = [metric for metric in measured_metrics(runs) if metric is not LOSS]
     rows = [
-        Row(_measured(run, estimate, accuracies), pick=run.run_id)
-        for run, estimate in zip(sweep.runs, estimates, strict=True)
+        Row(_measured(run, estimate, accuracies), pick=run.run_id if picks else "")
+        for run, estimate in zip(runs, api.runs.expected_runs(runs), strict=True)
     ]
     headers = (*HEADERS, *(metric.label for metric in accuracies), *COST_HEADERS)
-    table = html.table(headers, rows, label="Runs of this sweep, measured and estimated", left=2)
+    table = html.table(headers, rows, label="Runs, measured and estimated", left=2)
     return f"<h2>Measured (estimate below)</h2>{table}"
 
 
@@ -213,14 +212,11 @@ def beside(
     unit: str,
     measured_unit: str = "",
 ) -> Cell:
-    """A measurement with its estimate under it. unit: of the exact values on hover."""
-    expected = estimated(estimate, text, unit)
-    sub = expected._replace(text=f"est. {expected.text}") if estimate is not None else ""
-    return rounded(text, measured, measured_unit or unit, sub=sub)
-
-
-def estimated(estimate: float | Range | None, text: Callable[[float], str], unit: str) -> Cell:
-    """A number, or a range as low – high, with the exact values on hover; a dash where there is none."""
-    if not isinstance(estimate, Range):
-        return rounded(text, estimate, unit)
-    return Cell(f"{text(estimate.low)} – {text(estimate.high)}", title=exact_span(estimate, unit))
+    """A measurement with its estimate, a number or a range, under it. unit: of the exact values on hover."""
+    expected: str | Cell = ""
+    if isinstance(estimate, Range):
+        words = f"est. {text(estimate.low)} – {text(estimate.high)}"
+        expected = Cell(words, title=exact_span(estimate, unit))
+    elif estimate is not None:
+        expected = Cell(f"est. {text(estimate)}", title=exact(estimate, unit))
+    return rounded(text, measured, measured_unit or unit, sub=expected)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from functools import partial
 from html import escape
 from typing import Any, NamedTuple
 
@@ -25,23 +24,19 @@ from rankviz.errors import (
     WorkerError,
     quoted,
 )
-from rankviz.ui.events import toast
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import plain
-from rankviz.ui.wiring import View, action, on_any, quiet, wire
 
 NAMES = ("engine", "flavor", "spend")
 ASK_AGAIN_SECONDS = 0.7
-BUSY_SECONDS = 15.0
+BUSY_SECONDS = 5.0
 """Until it is asked again where others have all places."""
+NO_PRICE_YET = "a job, price not known yet"
 BUSY = "busy"
 """For the hash of what was drawn without its verdict, as others had all places: it is drawn again."""
 BOX = "rv-where"
 """Of the boxes of the choice: what was asked about another choice is no longer answered (assets/js/newest.js)."""
 ASKING = '<div class="rv-caption" role="status"><p>Asking{} for time, memory and cost {}…</p></div>'
-ASKED = f"() => [{ASKING.format('', 'there ')!r}, {{ __type__: 'update', interactive: false }}]"
-"""As soon as another place is chosen nothing is said of the one before."""
-LIMIT = "Spending limit for the whole sweep (US dollars)"
 SHARE = "Share: anyone who has the link can read this sweep"
 COPY_IT = "Copy link, at the top of the page, copies the address of this sweep."
 OF_ANOTHER = "This sweep belongs to another visitor, who shares it: you can read it, not change it."
@@ -61,7 +56,7 @@ def may_pass(error: RankVizError) -> bool:
     return isinstance(error, BusyError | EngineUnavailableError | HubUnavailableError | StorageError | WorkerError)
 
 
-def widgets(api: Api, *, limit_label: str, elem_id: str) -> dict[str, Any]:
+def widgets(api: Api, *, elem_id: str) -> dict[str, Any]:
     """Build the choice: the places, machine and limit of a rented one, what happens there, and the timer that asks
     again."""
     w: dict[str, Any] = {}
@@ -70,10 +65,11 @@ def widgets(api: Api, *, limit_label: str, elem_id: str) -> dict[str, Any]:
         return {"elem_id": f"{elem_id}-{name}", "elem_classes": BOX}
 
     known = [api.engines.place(engine.name) for engine in api.engines.known()]
+    limit = api.workspace.settings.jobs_spend
     w["engine"] = gr.Radio(choices(known), value=known[0].name, label="Runs on", **at("choice"))
     with gr.Column(visible=False) as w["terms"], gr.Row(elem_classes="rv-pair"):
         w["flavor"] = gr.Dropdown([], value=None, label="Machine", interactive=True, min_width=160, **at("flavor"))
-        w["spend"] = gr.Number(api.workspace.settings.jobs_spend, label=limit_label, min_width=100, **at("spend"))
+        w["spend"] = gr.Number(limit, label="Spending limit (US dollars)", min_width=100, **at("spend"))
     w["about"] = plain(elem_id=f"{elem_id}-about")
     w["again"] = gr.Timer(ASK_AGAIN_SECONDS, active=False)
     return w
@@ -86,11 +82,6 @@ def choices(places: Sequence[Any]) -> list[tuple[str, str]]:
 def is_asked(api: Api) -> bool:
     """Whether there is more to choose than this machine."""
     return [place.name for place in api.engines.offered()] not in ([], [LOCAL])
-
-
-def about_html(about: str) -> str:
-    """What happens there."""
-    return html.paragraphs(about) if about else ""
 
 
 def find(
@@ -124,21 +115,13 @@ def _machines(api: Api) -> list[tuple[str, str]]:
     return []
 
 
-def machines(api: Api, found: Found, chosen: str | None, *, is_new: bool = False) -> Any:
-    """The drop-down of machines. A choice that can stay is not sent back, as it may be an older one.
-
-    is_new: where the drop-down does not hold the choice yet.
-    """
+def machines(api: Api, found: Found, chosen: str | None) -> Any:
+    """The drop-down of machines. A choice that can stay is not sent back, as it may be an older one."""
     names = [name for _, name in found.machines]
     if not names:
         return gr.skip()
     value = next(name for name in (chosen, api.workspace.settings.jobs_flavor, names[0]) if name in names)
-    return gr.Dropdown(list(found.machines), **({} if value == chosen and not is_new else {"value": value}))
-
-
-def machine(flavor: str) -> gr.Dropdown:
-    """The drop-down with a machine that a sweep has, before prices are known."""
-    return gr.Dropdown([(flavor, flavor)], value=flavor)
+    return gr.Dropdown(list(found.machines), **({} if value == chosen else {"value": value}))
 
 
 def terms(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any]:
@@ -157,116 +140,47 @@ def of_sweep(api: Api, sweep_id: str) -> dict[str, Any]:
         return {"engine": engine}
     limit = api.spending.limit(api.runs.sweep(sweep_id)) or api.workspace.settings.jobs_spend
     flavor = there.options.get("flavor") or api.workspace.settings.jobs_flavor
-    return {"engine": engine, "flavor": machine(flavor), "spend": limit}
-
-
-def again_widgets(api: Api, *, elem_id: str) -> dict[str, Any]:
-    """Build the choice of where failed and cancelled runs go on, hidden until it is asked for."""
-    with gr.Column(visible=False, elem_id=elem_id, elem_classes="rv-again") as box:
-        w = widgets(api, limit_label=LIMIT, elem_id=elem_id)
-        with gr.Row(elem_classes="rv-bar"):
-            w["go"] = gr.Button("", variant="primary", size="sm", elem_id=f"{elem_id}-go")
-            w["leave"] = gr.Button("Not now", size="sm", elem_id=f"{elem_id}-not")
-    return {"box": box, **w}
-
-
-AGAIN = ("box", "engine", "terms", "flavor", "spend", "about", "go", "again")
-
-
-def connect_again(api: Api, resume: gr.Button, w: dict[str, Any], sweep_id: Any, drawing: dict[str, Any]) -> None:
-    """The button that runs again what did not complete, and the choice of where. drawing: after that."""
-    shown, chosen = {name: w[name] for name in AGAIN}, {name: w[name] for name in NAMES}
-    asking = wire(lambda **of: resume_or_ask(api, **of), inputs={"sweep_id": sweep_id}, outputs=shown)
-    resume.click(**{**asking, **action(asking["fn"])}).then(**drawing)
-    moved = wire(partial(shown_there, api), inputs={"sweep_id": sweep_id, **chosen}, outputs=shown)
-    w["engine"].input(None, None, [w["about"], w["go"]], js=ASKED)
-    on_any(*(widget.input for widget in chosen.values())).then(**moved)
-    w["again"].tick(**moved)
-    go = {"inputs": [sweep_id, *chosen.values()], "outputs": w["box"]}
-    w["go"].click(**go, **action(partial(resume_there, api))).then(**drawing)
-    w["leave"].click(lambda: gr.Column(visible=False), None, w["box"], **quiet())
-
-
-def again_words(count: int) -> str:
-    """Of the button that queues what did not complete."""
-    return f"Train {units.counted(count, 'failed or cancelled run')} again"
-
-
-def again_label(api: Api, sweep: Sweep) -> str:
-    """The same with dots where more is asked first."""
-    return again_words(len(sweep.resumable)) + (" …" if is_asked(api) else "")
-
-
-def resume_or_ask(api: Api, sweep_id: str) -> View:
-    """Ask where, with the place first where they were to run; resume them at once where there is no choice."""
-    if not is_asked(api):
-        api.moves.resume(sweep_id)
-        return View(box=gr.Column(visible=False))
-    offered = api.engines.offered()
-    chosen = {"engine": offered[0].name, **of_sweep(api, sweep_id)}
-    flavor = None
-    if chosen["engine"] == HF_JOBS:
-        flavor = api.moves.destination(sweep_id).options.get("flavor") or api.workspace.settings.jobs_flavor
-    spend = chosen.get("spend", api.workspace.settings.jobs_spend)
-    shown = shown_there(api, sweep_id=sweep_id, engine=chosen["engine"], flavor=flavor, spend=spend, is_new=True)
-    places = gr.Radio(choices(offered), value=chosen["engine"])
-    return View(**vars(shown), box=gr.Column(visible=True), engine=places, spend=spend)
-
-
-def shown_there(
-    api: Api, *, sweep_id: str, engine: str, flavor: str | None, spend: float | None, is_new: bool = False
-) -> View:
-    """What stands around the button, where it is chosen so; the button is off where they cannot go on there.
-
-    is_new: where the drop-down of machines does not hold the choice yet.
-    """
-    words = again_words(len(api.runs.sweep(sweep_id).resumable))
-    shown = View(terms=gr.Column(visible=engine == HF_JOBS), again=gr.Timer(active=False))
-    check = partial(api.moves.check, sweep_id)
-    found = find(api, ("again", sweep_id), check, engine=engine, flavor=flavor, spend=spend)
-    if found is None:
-        shown.about, shown.go = asking_html(api, engine), gr.Button(words, interactive=False)
-        shown.flavor, shown.again = machine(flavor) if is_new and flavor else gr.skip(), gr.Timer(active=True)
-        return shown
-    shown.flavor = machines(api, found, flavor, is_new=is_new)
-    shown.go = gr.Button(words, interactive=found.error is None or may_pass(found.error))
-    if found.plan is None:
-        shown.about = html.notice_html(str(found.error), kind="error")
-    else:
-        shown.about = html.paragraphs(*found.plan.sentences) + about_html(api.engines.place(engine).about)
-    return shown
-
-
-def resume_there(api: Api, sweep_id: str, engine: str, flavor: str | None, spend: float | None) -> gr.Column:
-    """Queue them there; the choice goes."""
-    api.moves.resume(sweep_id, engine, **terms(engine, flavor, spend))
-    return gr.Column(visible=False)
+    return {"engine": engine, "flavor": gr.Dropdown([(flavor, flavor)], value=flavor), "spend": limit}
 
 
 def job_price(api: Api, sweep_id: str, check: Callable[[], Plan]) -> str:
-    """ "a job of $0.04 – 0.17", where a sweep is to go on on a rented machine; empty where it is not, and where that is
-    not known: what stands in the way is said when it is pressed. check: what it takes there."""
+    """ "a job of $0.04 – 0.17", where a sweep is to go on on a rented machine, or NO_PRICE_YET; empty elsewhere.
+    check: what it takes there."""
     with suppress(RankVizError):
         if api.moves.destination(sweep_id).engine != HF_JOBS:
             return ""
         answer = api.engines.ask(HF_JOBS, ("price", sweep_id), check)
         if answer is None:
-            return "a job, price not known yet"
+            return NO_PRICE_YET
         if (offer := answer.get().offer) and offer.usd:
             return f"a job of {units.money_span(offer.usd)}"
     return ""
 
 
-def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
+def resume_button(api: Api, sweep: Sweep) -> dict[str, Any]:
+    """Queues what failed or was cancelled again where the sweep was to run; off until the price of a job is known."""
+    if not (sweep.resumable and may_change(api, sweep)) or api.runs.are_unwanted(sweep.runs):
+        return gr.update(visible=False)
+    price = job_price(api, sweep.sweep_id, lambda: api.moves.check(sweep.sweep_id))
+    words = f"Train {units.counted(len(sweep.resumable), 'failed or cancelled run')} again"
+    return gr.update(value=words + (f" ({price})" if price else ""), visible=True, interactive=price != NO_PRICE_YET)
+
+
+def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, Any]:
     """Offers one more run of the rank that a repeat helps most, with its time and price, once all runs have ended."""
     r = decision.forecast.repeat_at if decision else None
     if r is None or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
-        return gr.Button(visible=False)
+        return gr.update(visible=False)
     estimate = api.runs.expected_added(sweep.sweep_id, r)
     time = f"training {units.time_span(estimate.seconds)}" if estimate and estimate.seconds else ""
     price = job_price(api, sweep.sweep_id, lambda: api.moves.check_added(sweep.sweep_id, r))
     takes = ", ".join(filter(None, [time, price]))
-    return gr.Button(f"Add a repeat at r = {r}{takes and f' ({takes})'}", visible=True)
+    return gr.update(value=f"Add a repeat at r = {r}{takes and f' ({takes})'}", visible=True)
+
+
+def waits_for_price(*buttons: dict[str, Any]) -> bool:
+    """Whether one of them is to be drawn again once its price is known."""
+    return any(NO_PRICE_YET in button.get("value", "") for button in buttons)
 
 
 def add_run(api: Api, sweep_id: str) -> None:
@@ -282,28 +196,18 @@ def place_html(api: Api, sweep: Sweep) -> str:
     ends before its runs do, or after them."""
     if sweep.recorded:
         return ""
-    standing, spent = standing_on(api, sweep), api.spending.of_sweep(sweep)
-    cost = spent.sentence(api.locations.engine_of_sweep(sweep) if standing else "")
-    once = not spent.rent and spent.attempts == len(spent.attempts_of_each)
-    if sweep.ended and once and spent.time.in_words == units.duration(sweep.seconds_in_runs):
-        cost = ""  # the sentence that it has ended tells this time
+    place = telling(api, api.locations.of_sweep(sweep))
+    doing = "Running" if sweep.running else "Ran" if sweep.ended else "Queued"
+    cost = api.spending.of_sweep(sweep).sentence(api.locations.engine_of_sweep(sweep) if place else "")
+    standing = f"{doing} on {place}." if place else ""
     words = " ".join(filter(None, [standing, cost, api.jobs.ends_early(sweep), api.jobs.still_costs(sweep)]))
     return f'<p class="rv-caption">{html.prose(words)}</p>' if words else ""
 
 
-def standing_on(api: Api, sweep: Sweep) -> str:
-    """ "Running on this machine (GPU 0 and GPU 1)."; empty where that goes without saying."""
-    doing = "Running" if sweep.running else "Ran" if sweep.ended else "Queued"
-    if sweep.ended and not any(run.begun_attempts for run in sweep.runs):
-        doing = "It was to run"
-    return f"{doing} on {words}." if (words := telling(api)(api.locations.of_sweep(sweep))) else ""
-
-
-def telling(api: Api) -> Callable[[str], str]:
+def telling(api: Api, place: str) -> str:
     """A place in words as it is; "" instead of this machine, where whoever asks can train nowhere else."""
     others = any(engine.name != LOCAL and not api.engines.why_not(engine.name) for engine in api.engines.known())
-    silent = "" if others else title(LOCAL)
-    return lambda place: "" if place == silent else place
+    return place if others or place != title(LOCAL) else ""
 
 
 def place_in_sentences(api: Api, run: RunRecord) -> str:
@@ -311,7 +215,7 @@ def place_in_sentences(api: Api, run: RunRecord) -> str:
     sweep = api.runs.sweep(run.request.sweep_id)
     if sweep.recorded:
         return ""
-    place = telling(api)(api.locations.in_words(run))
+    place = telling(api, api.locations.in_words(run))
     named = api.locations.of(run).engine if place else ""
     spent = api.spending.of_run(run).sentence(named)
     sentences = [f"Place: {place}." if place else "", api.runs.why_waits(run), spent]
@@ -329,18 +233,6 @@ def not_here(api: Api, run_or_sweep_id: str) -> str:
 def may_change(api: Api, sweep: Sweep) -> bool:
     """Whether whoever looks at it may cancel, extend, export and delete it."""
     return not sweep.recorded and api.runs.is_mine(sweep.sweep_id)
-
-
-def cancel(api: Api, run_or_sweep_id: str) -> None:
-    """Cancel a run or a sweep. Where that is not possible now and the wish is kept, a note says so, and no error."""
-    try:
-        api.runs.cancel(run_or_sweep_id)
-    except (EngineUnavailableError, WorkerError) as error:
-        is_sweep = api.runs.is_sweep(run_or_sweep_id)
-        runs = api.runs.sweep(run_or_sweep_id).runs if is_sweep else [api.runs.get(run_or_sweep_id)]
-        if not all(run.state.ended for run in runs) and not api.runs.are_unwanted(runs):
-            raise
-        gr.Info(toast(error), duration=10)
 
 
 def words_on_owner(api: Api, sweep: Sweep, mine: bool) -> str:

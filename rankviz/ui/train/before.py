@@ -11,46 +11,29 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.workspace import EMBEDDED
 from rankviz.core.cost.notes import truncation
-from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import card
 from rankviz.core.preflight.checks import Check, problems, warnings
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.request import SweepRequest
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.core.runs.words import base_name
 from rankviz.errors import BusyError, LimitError, NoWeightsError, RankVizError
-from rankviz.settings import paid_limits
 from rankviz.shared.identity import login_is_on
 from rankviz.ui.link import CUSTOM
 from rankviz.ui.parts import html, where
 from rankviz.ui.parts.html import Cell, exact, exact_span, notice_html, rounded, rounded_span
-from rankviz.ui.train.form import DEFAULTS, KEPT_FILE, LORA, NOTED, OWN_FILE, data_of, problem_in, request_of
+from rankviz.ui.train.form import DEFAULTS, LORA, data_of, request_of
 from rankviz.ui.wiring import View
 
 HUB = "Hub"
 """The check of that name warns only where the base must be fetched and cannot."""
-COLAB_GPU = "t4"
-"""What Colab gives without payment."""
 SHORT_ROWS = 240
 """Characters of the three rows of a preview, up to which they are shown open."""
-SIZES = ("batch", "accumulation", "max_length")
-"""The settings that a server allows so much of, and that are not the base."""
 FORMS = (
     "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, "
     "messages, or conversations (ShareGPT)."
 )
-LIMITED = {
-    "base_parameters": "base",
-    "rank": "ranks",
-    "truncations": "ranks",
-    "runs_per_sweep": "ranks",
-    "steps": "numbers",
-}
-"""The field to change, by the limit that is passed; of the others it may be folded."""
-BEFORE = ("expected", "notice", "breakdown", *(f"{field}_problem" for field in NOTED))
-"""What stands around the button, why it cannot start, what the estimate is made of, and what is wrong at each field."""
-QUEUE_SECONDS, IDLE_SECONDS = 5.0, 30.0
-"""Between two looks at the queue: others come and go while somebody fills the form; and where there is none."""
+BEFORE = ("expected", "notice", "breakdown")
+"""What stands around the button, why it cannot start, and what the estimate is made of."""
 
 
 def cannot_train_html(api: Api) -> str:
@@ -59,27 +42,6 @@ def cannot_train_html(api: Api) -> str:
     can_log_in = why and (login_is_on() or not api.workspace.shared)
     # The same sentence twice where the disk is full.
     return notice_html(*dict.fromkeys([why, api.engines.why_not(HF_JOBS) if can_log_in else ""]))
-
-
-def allowed_html(api: Api) -> str:
-    """The limits of a shared page; nothing on a page of one's own."""
-    if not api.workspace.shared:
-        return ""
-    limits = api.workspace.limits
-    known = [
-        f"{units.counted(limits.runs_per_sweep, 'run')} per sweep",
-        f"{units.counted(limits.steps, 'step')} per run",
-        f"rank {limits.rank:,}",
-        limits.tokens_per_batch is not None and f"{limits.tokens_per_batch:,} tokens per batch (batch × max length)",
-        limits.base_parameters is not None and f"a base of {units.count(limits.base_parameters)} parameters",
-        limits.run_minutes is not None and f"{units.counted(limits.run_minutes, 'minute')} per run",
-        limits.sweeps_per_visitor is not None and f"{units.counted(limits.sweeps_per_visitor, 'sweep')} at once",
-    ]
-    paid = ""
-    if login_is_on():  # the account that pays
-        steps = units.counted(paid_limits(limits).steps, "step")
-        paid = f"On Hugging Face Jobs, which you pay for: {steps} per run, and no limit on base, batch and minutes."
-    return html.paragraphs(f"This page is shared. It allows at most: {', '.join(filter(None, known))}.", paid)
 
 
 def preview(api: Api, **values: Any) -> View:
@@ -112,83 +74,54 @@ def choice(api: Api, *, engine: str) -> View:
     return View(
         box=gr.Column(visible=True),
         engine=gr.Radio(where.choices(offered), **moved),
-        about=where.about_html(chosen.about),
+        about=html.paragraphs(chosen.about) if chosen.about else "",
         terms=gr.Column(visible=chosen.name == HF_JOBS),
     )
-
-
-def queue(api: Api, *, engine: str) -> View:
-    """On a shared page, what waits on an engine already, for who waits for nothing yet: of a sweep of one's own, its
-    state says it. With when to look again."""
-    waits = engine != HF_JOBS and all(sweep.ended for sweep in api.runs.made())
-    words = api.runs.queue_words(engine) if waits else ""
-    shown = html.paragraphs(words) if words else ""
-    return View(queue=shown, asks=gr.Timer(QUEUE_SECONDS if words else IDLE_SECONDS))
 
 
 def before_start(
     api: Api, *, engine: str = LOCAL, flavor: str | None = None, spend: float | None = None, **values: Any
 ) -> View:
-    """What stands around the button: time, memory and cost of these values where they are to run, or what to correct at
-    which field. The button is off where nothing can be trained, and where these settings are refused."""
+    """What stands around the button: time, memory and cost of these values where they are to run, or what to correct.
+    The button is off where nothing can be trained, and where these settings are refused."""
     shown = View(
         **dict.fromkeys(BEFORE, ""),
         trainer=cannot_train_html(api),
-        embedded=gr.Button(visible=False),
-        notebook=gr.Button(visible=False),
         start=gr.Button(interactive=True),
         again=gr.Timer(active=False),
     )
-    if problem := problem_in(values):
-        _refuse(shown, *problem)
-    elif engine == LOCAL:
-        _here(api, shown, request_of(values))
-    else:
-        _there(api, shown, request_of(values), engine, flavor, spend)
+    try:
+        request = request_of(values)
+        if engine == LOCAL:
+            _here(api, shown, request)
+        else:
+            _there(api, shown, request, engine, flavor, spend)
+    except RankVizError as error:
+        _refuse(shown, error)
     if api.engines.why_none():
         shown.start = gr.Button(interactive=False)
     return shown
 
 
-def _refuse(shown: View, field: str, error: RankVizError) -> None:
-    """What is wrong, above the button, which is off unless it may pass, and in the line under its field where that is
-    always open."""
+def _refuse(shown: View, error: RankVizError) -> None:
+    """What is wrong, above the button, which is off unless it may pass."""
     shown.notice = notice_html(str(error), kind="error")
-    if field in NOTED:
-        setattr(shown, f"{field}_problem", shown.notice)
     shown.start = gr.Button(interactive=where.may_pass(error))
     shown.again = gr.Timer(where.BUSY_SECONDS, active=isinstance(error, BusyError))
 
 
-def _field_of(error: RankVizError) -> str:
-    """Where to change what a valid request is refused for."""
-    return LIMITED.get(error.limit, "more") if isinstance(error, LimitError) else "more"
-
-
 def _here(api: Api, shown: View, request: SweepRequest) -> None:
-    field = "base"
-    try:
-        api.workspace.references.base(request.base)
-        api.models.get(request.base)
-        field = ""
-        request.training.settle(api.workspace.here())
-        api.runs.preview(request.data)
-        expected = api.runs.expected(request)
-    except RankVizError as error:
-        return _refuse(shown, field or _field_of(error), error)
+    api.workspace.references.base(request.base)
+    api.models.get(request.base)
+    request.training.settle(api.workspace.here())
+    api.runs.preview(request.data)
+    expected = api.runs.expected(request)
     checks = api.preflight.before(request.training, request.base)
-    sentence = obstacle(api, request, expected, checks)
     cut = truncation(replace(request.training, data=api.data.measure(request.data).training_data()))
     noted = [check.sentence for check in warnings(checks) if check.name != HUB] + ([str(cut)] if cut else [])
     shown.expected = notice_html(*noted, expected.warning) + expected_html(expected)
     shown.breakdown = breakdown_html(expected)
-    shown.notice = notice_html(sentence, kind="error")
-    never = bool(api.workspace.why_not_train())
-    if request.base != EMBEDDED and (sentence or never):
-        shown.embedded = gr.Button(visible=not never)
-        label = f"Notebook for Colab: {base_name(request.base)}, r = {max(request.ranks)}"
-        shown.notebook = gr.Button(label, visible=True)
-    return None
+    shown.notice = notice_html(obstacle(api, request, expected, checks), kind="error")
 
 
 def _there(api: Api, shown: View, request: SweepRequest, engine: str, flavor: str | None, spend: float | None) -> None:
@@ -201,7 +134,7 @@ def _there(api: Api, shown: View, request: SweepRequest, engine: str, flavor: st
         return
     shown.flavor = where.machines(api, found, flavor)
     if found.plan is None:
-        _refuse(shown, _field_of(found.error), found.error)
+        _refuse(shown, found.error)
         return
     plan, expected = found.plan, found.plan.expected
     cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
@@ -253,27 +186,23 @@ def obstacle(api: Api, request: SweepRequest, expected: ExpectedSweep, checks: S
     return f"{name} does not fit on this machine: {needs} {units.memory_size(room)}."
 
 
-def instead(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The form with the embedded model, and with the settings that this one asked for."""
-    changed = ("precision", "optim", "learning_rates", "parts", *SIZES, *LORA[2:])
-    targets = {} if values["preset"] != CUSTOM else {"preset": DEFAULTS["preset"], "names": ""}
-    return {**values, **{name: DEFAULTS[name] for name in changed}, **targets, "base": EMBEDDED}
-
-
 def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[dict[str, Any], str]:
-    """The form as it is, or one that this machine can train where it is to train and cannot train that: with the usual
-    sizes, or with the embedded model; then with the reason, as a notice."""
+    """The form as it is or, where this machine is to train it and cannot, with the embedded model and the reason as a
+    notice."""
     sentence = _obstacle_of(api, values) if engine == LOCAL and not api.workspace.why_not_train() else ""
-    smaller = {**values, **{name: DEFAULTS[name] for name in SIZES}}
-    embedded = f"the embedded model {base_name(EMBEDDED)} instead, with its own rates, batch, length and precision"
-    for form, what in ((smaller, "the usual batch and length instead"), (instead(values), embedded)):
-        if sentence and form != values and not _obstacle_of(api, form):
-            return form, notice_html(f"{sentence} The form has {what}.")
-    return values, ""
+    if not sentence:
+        return values, ""
+    changed = ("precision", "optim", "learning_rates", "parts", "batch", "accumulation", "max_length", *LORA[2:])
+    targets = {} if values["preset"] != CUSTOM else {"preset": DEFAULTS["preset"], "names": ""}
+    embedded = {**values, **{name: DEFAULTS[name] for name in changed}, **targets, "base": EMBEDDED}
+    if _obstacle_of(api, embedded):
+        return values, ""
+    words = f"the embedded model {base_name(EMBEDDED)} instead, with its own rates, batch, length and precision"
+    return embedded, notice_html(f"{sentence} The form has {words}.")
 
 
 def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
-    """Why the base of these values cannot be trained here. A wrong setting is none: it is said at its field."""
+    """Why the base of these values cannot be trained here. A wrong setting is none: it is said above the button."""
     try:
         request = request_of(values)
         api.runs.check_limits(request)
@@ -287,18 +216,3 @@ def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
     except RankVizError as error:
         return str(error)
     return obstacle(api, request, expected, api.preflight.before(request.training, request.base))
-
-
-def notebook(api: Api, **values: Any) -> str:
-    """A file with a notebook that trains the highest rank of the form on a GPU of Colab."""
-    request = request_of(values)
-    gpu = next(gpu for gpu in api.workspace.gpus if gpu.id == COLAB_GPU)
-    r, training = max(request.ranks), request.training.without_auto(card(gpu))
-    if values["data"] in (OWN_FILE, KEPT_FILE):
-        training = replace(training, data=api.data.measure(request.data).training_data())
-    question = Question(
-        model_id=request.base, ranks=(r,), lora=request.lora, alpha=request.alpha, training=training, gpu=gpu.id
-    )
-    written = api.exports.write(question, r, "colab", learning_rate=request.learning_rates[0])
-    target = api.workspace.download(written.file_name, lambda path: path.write_text(written.text, encoding="utf-8"))
-    return str(target)

