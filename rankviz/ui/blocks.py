@@ -33,8 +33,7 @@ from rankviz.ui.mcp import checked, in_json
 from rankviz.visitor import acting_as
 
 MAX_ANSWERS, MAX_BYTES = 10_000, 20_000_000
-"""Unread answers of all sessions, and their size as they are sent. A browser fetches an answer as soon as it is there; a
-program may take some seconds. The newest is kept whatever its size."""
+"""Unread answers of all sessions, and their size as they are sent. The newest is kept whatever its size."""
 LARGE_BYTES = 50_000
 """Answers above it make room first, so that who leaves many of them does not push out the others'."""
 MAX_SESSIONS, MAX_MESSAGES = 2000, 500

@@ -11,18 +11,18 @@ from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.errors import RankVizError
 from rankviz.figures import X_LABELS
 from rankviz.figures.hero import QUALITY_LABELS
-from rankviz.ui import link, who
-from rankviz.ui.adapter import tab as adapter
+from rankviz.shared.identity import login_is_on
+from rankviz.ui import adapter, guide, link
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.answer import question_of
-from rankviz.ui.guide import tab as guide
 from rankviz.ui.link import DEFAULTS
 from rankviz.ui.parts.controls import address, done, header, opened, plain
 from rankviz.ui.parts.html import notice_html
 from rankviz.ui.parts.where import not_here
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.train import tab as train
+from rankviz.ui.who import who_html
 from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet
 
 JUDGED_ADDRESS = f"""(metric, tolerance) => RankViz.write({{
@@ -37,7 +37,9 @@ def build_app(api: Api) -> gr.Blocks:
         with gr.Row(elem_classes="rv-top"):
             header()
             badge, draw_badge = train.build_badge(api)
-            who.login(api)
+            if api.workspace.shared and login_is_on():
+                # Gradio's icon is a file of this machine, which the page hands out to nobody.
+                gr.LoginButton(size="sm", min_width=160, scale=0, icon=None, elem_id="login")
         notice = plain(elem_id="address-notice")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Explore", id="explore") as explore_tab:
@@ -52,7 +54,11 @@ def build_app(api: Api) -> gr.Blocks:
                 rules = guide.build(api, exploring.question)
         # The address of adapters is apart: it says nothing of runs.
         run_address, adapter_address = address(), address()
-        identity = who.build(api)
+        if api.workspace.shared:
+            has_admin = bool(api.workspace.settings.admin_token)
+            app.load(
+                lambda: who_html(api.workspace.visitor, has_admin=has_admin), None, plain(elem_id="who"), **quiet()
+            )
         endpoints.publish(api)
 
         restored = {
@@ -83,8 +89,6 @@ def build_app(api: Api) -> gr.Blocks:
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
         loaded.then(**draw_badge)
-        if identity:
-            app.load(**identity, **quiet())
         app.load(None, js=adapter.BUSY_OF_THE_ADDRESS)
         app.load(adapting.load, None, adapting.loaded, **quiet()).then(**done("adapter-busy"))
 
@@ -131,7 +135,7 @@ def build_app(api: Api) -> gr.Blocks:
             return sweep_id, run_id, sweep_id, runs.SHOWING, gr.Tabs(selected="runs")
 
         shown = [*opened_runs, running.open_id, running.showing, tabs]
-        for shows_runs in (exploring.curve, training.curve, training.results):
+        for shows_runs in (exploring.curve, training.curve):
             chosen = shows_runs.select(of_click(to_run), None, shown, **clicked())
             chosen.then(**running.draw).then(None, js=runs.SHOW_RUN)
             chosen.then(**write_address)
@@ -148,7 +152,7 @@ def restore(api: Api, params: Mapping[str, str]) -> View:
     for name, known in (("x", X_LABELS), ("y", QUALITY_LABELS), ("metric", METRICS)):
         if name in params and params[name] not in known:
             notes.append(link.wrong(name, params[name], f"one of {', '.join(known)}"))
-    tab = link.RENAMED_TABS.get(params.get("tab", ""), params.get("tab", "explore"))
+    tab = params.get("tab", "explore")
     if tab not in link.TABS:
         notes.append(f"The address has tab={tab[:40]}, but the tabs are {', '.join(link.TABS)}. Explore is shown.")
         tab = "explore"

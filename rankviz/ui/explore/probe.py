@@ -24,18 +24,16 @@ from rankviz.core.probe import (
     TIME_LIMIT_SECONDS,
     ProbeQuestion,
     ProbeRecord,
-    ProbeRow,
     headers,
     lines_of,
     sentences,
 )
-from rankviz.core.quantity import Range
 from rankviz.core.runs.record import RunState
 from rankviz.options import training_of
 from rankviz.ui.link import alpha_of
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import hidden, plain
-from rankviz.ui.parts.html import Cell, Row, exact, exact_span, notice_html
+from rankviz.ui.parts.html import Row, notice_html
 from rankviz.ui.wiring import View, action, wire
 from rankviz.units import rounded_percent as percent
 
@@ -119,7 +117,7 @@ def probing(api: Api, *, model: str, seen: str) -> View:
 
 def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
     """Where it stands, and the table of what it has measured."""
-    request, training = record.request, record.request.training
+    request, training, where = record.request, record.request.training, record.environment
     tokens = f"{training.per_device_train_batch_size} × {training.max_length:,} tokens"
     what = f"r = {request.lora.r}, {training.framework}, {training.precision}, {training.optim}, {tokens}"
     parts = [f"<h2>{escape(request.model_id)}, {escape(what)}</h2>"]
@@ -133,26 +131,17 @@ def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
     if record.measured:
         summary = api.probes.summary(record.run_id)
         rows = [
-            Row(_cells(line), chosen="All" in line.name and "estimated" not in line.name) for line in lines_of(summary)
+            Row(line.texts, chosen="All" in line.name and "estimated" not in line.name) for line in lines_of(summary)
         ]
         parts.append(html.table(headers(summary), rows, label="Probe"))
     parts.append(notice_html(*sentences(record)))
-    if record.environment:
-        parts.append(html.paragraphs(_where(record)))
+    if where:
+        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at or request.created_at))
+        kind = f" Memory: {record.measured[0].peak_kind}." if record.measured else ""
+        parts.append(
+            html.paragraphs(f"Measured on {where.get('device_name')}, {day}; random weights and tokens.{kind}")
+        )
     return '<div class="rv-status">' + "".join(parts) + "</div>"
-
-
-def _cells(line: ProbeRow) -> tuple[Cell, ...]:
-    """With the exact values on hover."""
-
-    def exactly(value: float | Range | str, unit: str) -> str:
-        if isinstance(value, str):
-            return ""
-        return exact_span(value, unit) if isinstance(value, Range) else exact(value, unit)
-
-    pace = exact(line.tokens_per_second) if line.tokens_per_second else ""
-    titles = ("", exactly(line.memory_bytes, "bytes"), exactly(line.seconds, "seconds"), pace)
-    return tuple(Cell(text, title=title) for text, title in zip(line.texts, titles, strict=True))
 
 
 def standing_of(api: Api, record: ProbeRecord) -> str:
@@ -163,15 +152,3 @@ def standing_of(api: Api, record: ProbeRecord) -> str:
         return f"Queued. {api.runs.place_in_words(record.run_id)}"
     elapsed = units.duration(max(1.0, time.time() - record.started_at)) if record.started_at else ""
     return f"{record.stage[:1].upper()}{record.stage[1:]}. {elapsed} elapsed."
-
-
-def _where(record: ProbeRecord) -> str:
-    where = record.environment
-    cpus = where.get("cpu_count") if where.get("device") == "cpu" else None
-    cores = f", {units.counted(cpus, 'core')}" if cpus else ""
-    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at or record.request.created_at))
-    versions = where.get("versions") or {}
-    kind = record.measured[0].peak_kind if record.measured else ""
-    memory = f" Memory: {'process, ' if kind.startswith('resident') else ''}{kind}." if kind else ""
-    named = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "peft") if name in versions)
-    return f"Measured on {where.get('device_name')}{cores}, {day}, with {named}; random weights and tokens.{memory}"

@@ -58,10 +58,8 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
 def added(api: Api, files: Sequence[str]) -> str:
     """Keep the uploaded files; a sentence for each file that cannot be read."""
     result = api.studies.add([Path(file) for file in files or ()])
-    kept = ""
-    if result.files:
-        kept = f"Added {counted(len(result.files), 'result file')} with {counted(result.points, 'point')}."
-    return notice_html(kept) + notice_html(*result.refused, kind="error")
+    kept = f"Added {counted(len(result.files), 'result file')} with {counted(result.points, 'point')}."
+    return notice_html(kept if result.files else "") + notice_html(*result.refused, kind="error")
 
 
 def removed(api: Api) -> str:
@@ -84,9 +82,12 @@ def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rs
         name: studies_info(studies, sizes=api.studies.sizes, x=x, y=y, chosen_r=r, shapes=shapes)
         for name, studies in near.items()
     }
-    charts = {name: _chart(info, name) for name, info in infos.items()}
+    charts = {}
+    for name, info in infos.items():
+        drawing = studies_figure.drawing(info, height=HEIGHT, name=name)
+        charts[name] = chart_value(drawing, info.rows, file=f"evidence-{name}", source=info.source)
     remove = gr.update(visible=bool(api.studies.added()))
-    return View(**charts, summary=_summary(api, infos.values()), studies=_studies(every), remove=remove)
+    return View(**charts, summary=_summary(api, list(infos.values())), studies=_studies(every), remove=remove)
 
 
 def _nearest(near: Sequence[Near]) -> list[Near]:
@@ -94,24 +95,18 @@ def _nearest(near: Sequence[Near]) -> list[Near]:
     return [*[each for each in near if not each.line.study.own][:SHOWN], *own]
 
 
-def _chart(info: StudiesInfo, name: str) -> str:
-    drawing = studies_figure.drawing(info, height=HEIGHT, name=name)
-    return chart_value(drawing, info.rows, file=f"evidence-{name}", source=info.source)
-
-
 def _summary(api: Api, infos: Iterable[StudiesInfo]) -> str:
-    infos = list(infos)
-    unsized = ", ".join(dict.fromkeys(label for info in infos for label in info.unsized))
-    without_shares = ", ".join(dict.fromkeys(label for info in infos for label in info.without_shares))
-    sentences = [
-        "One line is one study, base model, task, length and run date. Lines never join studies, and only ranks on the "
-        "same line can be compared.",
-        *(each.in_words for each in api.studies.rate_by_rank()),
-        unsized and f"These studies are left out, because their adapter sizes are not known: {unsized}.",
-        without_shares
-        and f"Lines whose best value is 0 are left out, because a distance from 0 has no percentage: {without_shares}.",
-    ]
-    return html.paragraphs(" ".join(filter(None, sentences)))
+    unsized = ", ".join(dict.fromkeys(label for info in infos for label in (*info.unsized, *info.without_shares)))
+    return html.paragraphs(
+        " ".join(
+            (
+                "One line is one study, base model, task, length and run date. Lines never join studies, and only "
+                "ranks on the same line can be compared.",
+                *(each.in_words for each in api.studies.rate_by_rank()),
+                f"Left out, because these axes need a size or a value that is not known: {unsized}." if unsized else "",
+            )
+        )
+    )
 
 
 def _studies(near: Sequence[Near]) -> str:

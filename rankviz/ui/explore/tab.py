@@ -28,7 +28,7 @@ from rankviz.exports.tables import Table, ranks_table
 from rankviz.figures import X_LABELS, memory_figure, memory_info, parameters_figure, parameters_info
 from rankviz.ui.explore import fit, probe, studies
 from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, goal_of, suitable
-from rankviz.ui.guide.tab import rests_on_html
+from rankviz.ui.guide import rests_on_html
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULTS, PARTS, flags_of
 from rankviz.ui.parts import charts, html, question
 from rankviz.ui.parts.charts import MENU, chart, chart_value
@@ -188,7 +188,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         with tab("All ranks", "ranks"):
             heads = (f'<th scope="col" class="{"" if i else "rv-left"}">{h}</th>' for i, h in enumerate(RANK_HEADERS))
             scripted(RANKS.format(headers="".join(heads)), "RankVizExplore.ranks(element)", elem_id="ranks")
-            ranks_file = charts.download_widgets("all ranks", elem_id="ranks-download")
+            charts.table_download(api, partial(ranks_of, api), inputs, label="all ranks", elem_id="ranks-download")
         with tab("Compare", "compare"):
             scripted(COMPARE, "RankVizPresent.compare(element, trigger)", elem_id="compare")
         with tab("Fit and changes", "fit") as fit_tab:
@@ -209,7 +209,6 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             with gr.Row(elem_classes="rv-bar"):
                 w["take"].render()
             exporting = view(takeaway, colab=colab, code=copyable(elem_id="script"))
-    charts.offer(api, ranks_file, partial(ranks_of, api), inputs)
     for section, drawing in (
         (fit_tab, view(fit.decisions, **decided)),
         (memory_tab, view(memory_picture, chart=memory)),

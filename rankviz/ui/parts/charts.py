@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -19,7 +19,7 @@ from rankviz.figures import tradeoff_figure, tradeoff_info
 from rankviz.figures.style import Drawing
 from rankviz.figures.sweep_tradeoff import NONE_KNOWN
 from rankviz.ui.parts.controls import file_button, handed, pickable, scripted
-from rankviz.ui.wiring import action, of_click, quiet
+from rankviz.ui.wiring import action, of_click
 from rankviz.verdict import Verdict
 
 MENU = """
@@ -63,9 +63,7 @@ def chart_value(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file:
     return json_text(chart_json(drawing, rows, file=file, source=source))
 
 
-def chart_json(
-    drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str = ""
-) -> dict[str, object]:
+def chart_json(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str) -> dict[str, object]:
     """The same, before it is written as text."""
     about = {"file": f"rankviz-{file}", "source": source, "by": f"RankViz {__version__}"}
     return {**drawing, "csv": csv_text(rows), **about}
@@ -96,46 +94,17 @@ def tradeoff_chart(
     return chart_value(drawing, info.rows, file="tradeoff", source=caption), caption
 
 
-class DownloadMenu(NamedTuple):
-    """The menu, its markup, and the button behind it that hands the file to the browser."""
-
-    menu: gr.HTML
-    markup: str
-    file: gr.DownloadButton
-
-
-def download_widgets(label: str, *, elem_id: str, may_be_empty: bool = False) -> DownloadMenu:
-    """The menu where it stands on the page; `offer` connects it later, when its inputs exist.
-
-    may_be_empty: the table may have no rows; then `offer` shows the menu once it has some.
-    """
-    markup = DOWNLOADS.format(label=label)
-    return DownloadMenu(
-        pickable("" if may_be_empty else markup, elem_id=elem_id), markup, file_button(f"{elem_id}-file")
-    )
-
-
-def offer(
-    api: Api,
-    download: DownloadMenu,
-    table: Callable[..., Table],
-    inputs: Mapping[str, Any],
-    *,
-    of: gr.HTML | None = None,
+def table_download(
+    api: Api, table: Callable[..., Table], inputs: Mapping[str, Any], *, label: str, elem_id: str
 ) -> None:
-    """A choice in the menu writes the table of these inputs, passed by name, and downloads it.
-
-    of: a table that may be empty; while it has no rows there is no menu.
-    """
-    if of is not None:
-        shown = f"(html) => html?.includes('<td') ? {json.dumps(download.markup)} : ''"
-        of.change(None, of, download.menu, js=shown, **quiet())
+    """A menu that downloads the table of these inputs, passed by name, as CSV or Parquet."""
+    menu, file = pickable(DOWNLOADS.format(label=label), elem_id=elem_id), file_button(f"{elem_id}-file")
 
     def write(kind: str, *values: Any) -> str:
         return written_table(api, table(**dict(zip(inputs, values, strict=True))), kind)
 
-    widgets = {"inputs": list(inputs.values()), "outputs": download.file}
-    download.menu.select(**widgets, **action(of_click(write))).success(**handed(download.file))
+    writing = {"inputs": list(inputs.values()), "outputs": file, **action(of_click(write))}
+    menu.select(**writing).success(**handed(file))
 
 
 def written_table(api: Api, table: Table, kind: str) -> str:

@@ -66,14 +66,9 @@ def slot(name: str) -> gr.HTML:
 
 
 def pickable(value: str = "", *, elem_id: str) -> gr.HTML:
-    """HTML whose rows marked data-pick report a click (`select`). Its boxes marked data-tick fill the `selection`."""
+    """HTML whose rows marked data-pick report a click (`select`). Its boxes marked data-tick fill the `selection`.
+    Scroll and focus outlive an update."""
     script = "RankViz.pick(element, props, trigger, watch); // 'select'"
-    return gr.HTML(value=value, js_on_load=script, apply_default_css=False, elem_id=elem_id)
-
-
-def editable(value: str = "", *, elem_id: str) -> gr.HTML:
-    """As pickable, and boxes marked data-edit report what was written (`input`). Scroll and focus outlive an update."""
-    script = "RankViz.editable(element, props, trigger, watch); // 'select' 'input'"
     return gr.HTML(value=value, js_on_load=script, apply_default_css=False, elem_id=elem_id)
 
 

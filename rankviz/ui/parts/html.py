@@ -33,8 +33,6 @@ class Cell(NamedTuple):
     kind: str = ""
     sub: "str | Cell" = ""
     """A second, quieter line: what was estimated, where `text` was measured."""
-    edit: str = ""
-    """What an edit of the text reports; then it stands in a box that `title` names."""
     href: str = ""
     """Where the text leads; only an https address becomes a link."""
     column: str = ""
@@ -113,15 +111,10 @@ def _row(row: Row, left: int, ticking: bool) -> str:
             f'<td class="rv-left"><input type="checkbox" data-tick="{escape(" ".join(row.ticks))}" '
             f'aria-label="Show {escape(cells[0].text)}"{" checked" if row.ticked else ""}></td>'
         )
-    for i, (text, title, kind, sub, edit, href, column) in enumerate(cells):
+    for i, (text, title, kind, sub, href, column) in enumerate(cells):
         text, title = escape(text), escape(title)
         if href.startswith("https://"):
             text = link(text, href)
-        if edit:
-            text = (
-                f'<input class="rv-edit" inputmode="decimal" data-edit="{escape(edit)}" value="{text}" '
-                f'aria-label="{title}">'
-            )
         if row.pick and i == 0:
             state = ' aria-pressed="true"' if row.chosen else ""
             if row.opened is not None:

@@ -16,7 +16,7 @@ from rankviz.figures import COST_AXES, QUALITY_AXES
 from rankviz.settings import TEMP_HOURS
 from rankviz.ui.parts import charts, html, where
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import busy_line, editable, file_button, handed, hidden, pickable, plain, selection
+from rankviz.ui.parts.controls import busy_line, file_button, handed, hidden, pickable, plain, selection
 from rankviz.ui.runs import publish, view
 from rankviz.ui.runs.view import HEIGHT, Choice
 from rankviz.ui.wiring import View, action, clicked, of_click, on_any, wire
@@ -47,8 +47,9 @@ def build(api: Api) -> View:
         bring = gr.UploadButton("Import a zip of runs", file_types=[".zip"], size="sm", elem_id="import-runs")
         if api.workspace.shared:
             w["uploads"] = gr.Button("", visible=False, size="sm", elem_id="uploads-delete")
-    table_file = charts.download_widgets("these runs", elem_id="runs-download", may_be_empty=True)
-    w["table"] = editable(elem_id="runs-table")
+    filters = {"text": text, "state": state}
+    charts.table_download(api, partial(view.matching_runs, api), filters, label="these runs", elem_id="runs-download")
+    w["table"] = pickable(elem_id="runs-table")
     busy_line(SELECTION_LINE)
     plain(kept_words(api), elem_id="runs-kept")
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="unreadable-runs") as w["unreadable_box"]:
@@ -71,13 +72,12 @@ def build(api: Api) -> View:
     choice = sweep_id, run_id, open_id = hidden(elem_id="runs-sweep"), hidden(), hidden()
     w["message"] = plain(elem_id="sweep-message")
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
-        details, results_file = _sweep_widgets(w)
+        details = _sweep_widgets(api, w, sweep_id)
         w["publish"], publishing = publish.build(api, sweep_id, run_id)
     shipped = file_button("sweep-adapter-file")
 
     selected, showing = selection(SELECTION_LINE), hidden(elem_id="runs-showing")
     w["seen"], w["timer"] = hidden(), gr.Timer(view.POLL_SECONDS, active=False)
-    filters = {"text": text, "state": state}
     shown = {"selected": selected, "sweep_id": sweep_id, "run_id": run_id, "open_id": open_id, "showing": showing}
     own = {name: w[name] for name in ("x", "y", "metric", "tolerance", "seen")}
     outputs = {name: widget for name, widget in w.items() if name not in NOT_DRAWN}
@@ -113,8 +113,6 @@ def build(api: Api) -> View:
         (w["export_selected"], zipped, view.zip_of, [selected]),
     ):
         button.click(inputs=inputs, outputs=file, **action(partial(make, api))).success(**handed(file))
-    charts.offer(api, table_file, partial(view.matching_runs, api), filters, of=w["table"])
-    charts.offer(api, results_file, partial(charts.sweep_runs, api), {"sweep_id": sweep_id}, of=w["results"])
     brought = bring.upload(inputs=bring, outputs=[*choice], **action(partial(view.imported, api)))
     brought.then(**drawing)
 
@@ -151,8 +149,8 @@ def kept_words(api: Api) -> str:
     )
 
 
-def _sweep_widgets(w: dict[str, Any]) -> tuple[gr.Accordion, charts.DownloadMenu]:
-    """The chosen sweep: figure, answers, the chosen run, details; with the table's file."""
+def _sweep_widgets(api: Api, w: dict[str, Any], sweep_id: gr.HTML) -> gr.Accordion:
+    """The chosen sweep: figure, answers, the chosen run, and its details, which are returned."""
 
     def button(name: str, text: str, elem_id: str, **more: Any) -> None:
         w[name] = gr.Button(text, size="sm", elem_id=elem_id, **more)
@@ -183,7 +181,8 @@ def _sweep_widgets(w: dict[str, Any]) -> tuple[gr.Accordion, charts.DownloadMenu
             w["tradeoff"] = chart("Quality against adapter size", elem_id="sweep-tradeoff", **looks)
             w["loss"] = chart("Training loss by step", elem_id="sweep-loss", **looks)
         w["words"] = plain(elem_id="sweep-words")
-        file = charts.download_widgets("runs of this sweep", elem_id="sweep-results-download", may_be_empty=True)
+        looks = {"label": "runs of this sweep", "elem_id": "sweep-results-download"}
+        charts.table_download(api, partial(charts.sweep_runs, api), {"sweep_id": sweep_id}, **looks)
         w["results"] = pickable(elem_id="sweep-results")
         w["facts"] = plain(elem_id="sweep-facts")
-    return details, file
+    return details

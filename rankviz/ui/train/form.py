@@ -91,14 +91,6 @@ WHY_FIXED_ALPHA = (
     "Why fixed: with α = r and one learning rate, a short sweep measures the step size more than the rank. For your "
     "final adapter, use α = r or 2r and tune the learning rate."
 )
-WHAT_EXACT_MATCH_IS = (
-    "Exact match: each evaluated adapter answers so many held-out prompts greedily. An answer counts if it is the "
-    "reference. The estimated time includes this."
-)
-ABOUT_UNSLOTH = (
-    "Class and parts matter on a GPU: they decide which modules the target names reach. Without a GPU, Unsloth has one "
-    "class and trains all that the target modules name."
-)
 MODES = [
     ("Quick look: two ranks and a repeat", "quick"),
     ("Rate first: one rank, two learning rates", "rate"),
@@ -107,8 +99,8 @@ MODES = [
     ("Single run", "single"),
 ]
 MODE_NOTES = {
-    "quick": "Trains a low and a high rank on the same data, and forecasts the loss of the ranks between. A repeat of "
-    "the low rank, with another seed, measures the noise of a run: without it there is no band.",
+    "quick": "Trains two ranks, a low and a high one, on the same data, and forecasts the loss of the ranks between. A "
+    "repeat of the low rank, with another seed, measures the noise of a run: without it there is no band.",
     "rate": "Trains one rank at the given learning rate and at three times as much: what the rate is worth, before you "
     "ask for the rank.",
     "fast": "Trains the highest rank once and truncates its adapter to the lower ranks. A run at a lower rank may "
@@ -116,15 +108,14 @@ MODE_NOTES = {
     "sweep": "Trains each rank with every learning rate and seed. A verdict needs three or more seeds.",
     "single": "Trains one rank with one learning rate and one seed.",
 }
-RANKS_LABELS = {"quick": "Ranks to train: two", "rate": "Rank to train: one"}
 
 
 def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dict[str, Any]:
     """Build the column; widgets by the names of DEFAULTS, and what belongs to them. shared: where no folder is read."""
     w: dict[str, Any] = {"kept": gr.State(DEFAULTS["kept"])}
 
-    def text(label: str, value: str, **more: Any) -> Callable[[], Any]:
-        return lambda: gr.Textbox(value, label=label, max_lines=1, min_width=100, **more)
+    def text(name: str, label: str, **more: Any) -> Callable[[], Any]:
+        return lambda: gr.Textbox(DEFAULTS[name], label=label, max_lines=1, min_width=100, **more)
 
     def number(name: str, label: str, **more: Any) -> Callable[[], Any]:
         return lambda: box(label, DEFAULTS[name], min_width=80, **more)
@@ -132,65 +123,60 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     def choice(name: str, label: str, choices: Sequence, **more: Any) -> None:
         w[name] = gr.Dropdown(choices, value=DEFAULTS[name], label=label, interactive=True, **more)
 
+    def check(name: str, label: str, **more: Any) -> Callable[[], Any]:
+        return lambda: gr.Checkbox(DEFAULTS[name], label=label, min_width=100, **more)
+
     info = f"Embedded model, or enter a Hub id{'' if shared else ' or a folder'}"
     search = {"allow_custom_value": True, "elem_classes": ["rv-search", "rv-any"], "elem_id": "train-base"}
     choice("base", "Base model", [("SmolLM2-135M-Instruct (embedded)", "embedded")], info=info, **search)
     busy_line("base-busy")
     w["data"] = gr.Radio(data_choices(samples), value=DEFAULTS["data"], label="Data", elem_id="train-data")
-    w["file"] = gr.File(
-        label="JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), visible=False, height=110, elem_id="train-file"
-    )
+    looks = {"visible": False, "height": 110, "elem_id": "train-file"}
+    w["file"] = gr.File(label="JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), **looks)
     w["preview"] = plain(elem_id="train-preview")
     w["mode"] = gr.Radio(MODES, value=DEFAULTS["mode"], label="Mode", elem_id="train-mode")
     w["mode_note"] = plain(html.paragraphs(MODE_NOTES[DEFAULTS["mode"]]))
-    stops, label = [str(r) for r in STOPS], RANKS_LABELS[DEFAULTS["mode"]]
-    w["ranks"] = gr.CheckboxGroup(stops, value=DEFAULTS["ranks"], label=label, elem_id="train-ranks")
+    stops = [str(r) for r in STOPS]
+    w["ranks"] = gr.CheckboxGroup(stops, value=DEFAULTS["ranks"], label="Ranks", elem_id="train-ranks")
     hidden = {"placeholder": "2", "visible": False, "elem_id": "train-independent"}
     pair(
         w,
-        other_ranks=text("Other ranks", "", placeholder="24, 512"),
-        independent=text("Independent runs at", "", **hidden),
+        other_ranks=text("other_ranks", "Other ranks", placeholder="24, 512"),
+        independent=text("independent", "Independent runs at", **hidden),
     )
-    w["repeat"] = gr.Checkbox(DEFAULTS["repeat"], label="Repeat the lower rank once", elem_id="train-repeat")
-    rules = [("Fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")]
+    w["repeat"] = check("repeat", "Repeat the lower rank once", elem_id="train-repeat")()
     looks = {"value": DEFAULTS["alpha_rule"], "scale": 3, "min_width": 180, "elem_id": "train-alpha"}
     pair(
         w,
-        alpha_rule=lambda: gr.Radio(rules, label="Alpha", **looks),
+        alpha_rule=lambda: gr.Radio([("Fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")], label="Alpha", **looks),
         alpha_fixed=lambda: gr.Number(DEFAULTS["alpha_fixed"], label="Fixed alpha", scale=1, min_width=70),
     )
     pair(
         w,
-        learning_rates=text("Learning rates", DEFAULTS["learning_rates"]),
+        learning_rates=text("learning_rates", "Learning rates"),
         seeds=number("seeds", "Seeds", visible=False),
         max_steps=number("max_steps", "Steps per run", elem_id="train-steps"),
     )
     with gr.Accordion("Targets, batch, precision and more", open=False):
         plain(html.paragraphs(WHY_FIXED_ALPHA))
         choice("preset", "Target modules", CHOICES["preset"])
-        w["names"] = gr.Textbox("", label="Other module names", placeholder="q_proj, v_proj", max_lines=1)
-        pair(
-            w,
-            use_rslora=lambda: gr.Checkbox(False, label="rsLoRA", min_width=100),
-            use_dora=lambda: gr.Checkbox(False, label="DoRA", min_width=100),
-        )
+        w["names"] = text("names", "Other module names", placeholder="q_proj, v_proj")()
+        pair(w, use_rslora=check("use_rslora", "rsLoRA"), use_dora=check("use_dora", "DoRA"))
         pair(w, batch=number("batch", "Batch"), accumulation=number("accumulation", "Accumulation"))
-        pair(
-            w, max_length=number("max_length", "Max length (tokens)"), held_out=number("held_out", "Held-out examples")
-        )
+        length, held_out = number("max_length", "Max length (tokens)"), number("held_out", "Held-out examples")
+        pair(w, max_length=length, held_out=held_out)
+        greedy = "Held-out prompts that each adapter answers greedily; counts if equal to the reference"
         pair(
             w,
             shown_answers=number("shown_answers", "Answers to show (0: off)"),
-            exact_match=number("exact_match", "Exact match on (0: off)"),
+            exact_match=number("exact_match", "Exact match on (0: off)", info=greedy),
         )
-        plain(html.paragraphs(WHAT_EXACT_MATCH_IS))
         choice("precision", "Base model precision", PRECISIONS)
         choice("optim", "Optimizer", [("Automatic", "auto"), *CHOICES["optim"]])
-        choice("unsloth_class", "Unsloth class", CHOICES["unsloth_class"])
+        choice("unsloth_class", "Unsloth class", CHOICES["unsloth_class"], info="Matters on a GPU, as the parts do")
         w["expert_rank"] = expert_rank_picker(visible=True)
-        w["text_only"] = gr.Checkbox(DEFAULTS["text_only"], label="Text model only (Unsloth's text_only)")
+        w["text_only"] = check("text_only", "Text model only (Unsloth's text_only)")()
         w["parts"] = parts_picker(visible=True)
-        plain(html.paragraphs(ABOUT_UNSLOTH))
     return w
 
 
@@ -213,7 +199,7 @@ def _of_mode(mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The widgets that differ by mode, with these values."""
     value = {name: {"value": list(v) if name == "ranks" else v} for name, v in values.items()}
     return {
-        "ranks": gr.CheckboxGroup(label=RANKS_LABELS.get(mode, "Ranks"), **value.get("ranks", {})),
+        "ranks": gr.CheckboxGroup(**value["ranks"]) if "ranks" in value else gr.skip(),
         "independent": gr.Textbox(visible=mode == "fast", **value.get("independent", {})),
         "repeat": gr.Checkbox(visible=mode == "quick", **value.get("repeat", {})),
         "seeds": gr.Number(visible=mode != "quick", **value.get("seeds", {})),

@@ -118,12 +118,11 @@ NOT_CHOSEN = {
     "cancel": gr.Button(visible=False),
     "add": gr.Button(visible=False),
     "resume": gr.Button(visible=False),
-    "runs_fold": gr.Accordion(visible=False),
     "events_fold": gr.Accordion(visible=False),
 }
 """What belongs to the chosen sweep alone. Runs has it of every sweep."""
 NOTHING = {
-    **dict.fromkeys(("loss", "curve", "words", "answers", "adapters", "results", "events", "seen"), ""),
+    **dict.fromkeys(("loss", "curve", "words", "answers", "adapters", "events", "seen"), ""),
     **NOT_CHOSEN,
     "timer": gr.Timer(active=False),
 }
@@ -189,8 +188,6 @@ def _drawn(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
         words=_words(drawn) if drawn else "",
         answers=answers_html(sweep),
         adapters=adapters_html(api, sweep) if where.may_change(api, sweep) else "",
-        runs_fold=gr.Accordion(visible=True),
-        results=live.results_table(api, sweep.runs),
         events_fold=gr.Accordion(visible=True),
         events=live.events_html(api, sweep),
         seen=f"{sweep.sweep_id} {where.BUSY}" if is_busy else now,

@@ -8,7 +8,7 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.ui.parts import charts, where
+from rankviz.ui.parts import where
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, hidden, pickable, plain
 from rankviz.ui.runs import view as runs
@@ -89,7 +89,7 @@ def build(api: Api) -> View:
                 can = not api.engines.why_none()
                 w["start"] = gr.Button(shown.TRAIN, variant="primary", interactive=can, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
-            right, examples, results_file = _right()
+            right, examples = _right()
     sweep_id, seen, timer = gr.State(None), hidden(), gr.Timer(shown.POLL_SECONDS, active=False)
 
     w |= {"flavor": place["flavor"], "again": place["again"]}
@@ -133,7 +133,6 @@ def build(api: Api) -> View:
     started.then(**done("train-busy"))
     started.success(lambda: "", None, w["replaced"], **quiet())
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
-    charts.offer(api, results_file, partial(charts.sweep_runs, api), {"sweep_id": sweep_id}, of=right["results"])
     right["add"].click(inputs=sweep_id, **action(partial(where.add_run, api))).then(**drawing)
     right["resume"].click(inputs=sweep_id, **action(partial(runs.resume, api))).then(**drawing)
 
@@ -156,13 +155,12 @@ def build(api: Api) -> View:
         fill_from=fill_from,
         engine=place["engine"],
         started=started,
-        results=right["results"],
         curve=right["curve"],
     )
 
 
-def _right() -> tuple[dict[str, Any], dict[str, Any], charts.DownloadMenu]:
-    """The right column: widgets of progress.progress and of progress.examples, and the table's file."""
+def _right() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The right column: widgets of progress.progress and of progress.examples."""
     w: dict[str, Any] = {"status": plain(shown.RESTORING, elem_id="status")}
     with gr.Row(elem_classes="rv-bar", elem_id="train-stop"):
         w["cancel"] = gr.Button("", visible=False, variant="stop", size="sm", elem_id="train-cancel")
@@ -182,12 +180,9 @@ def _right() -> tuple[dict[str, Any], dict[str, Any], charts.DownloadMenu]:
         w["resume"] = gr.Button("", visible=False, size="sm", elem_id="train-resume")
     w["answers"] = plain(elem_id="train-answers")
     w["adapters"] = copyable(elem_id="train-adapters")
-    with gr.Accordion("Runs: measured and estimated", open=False, visible=False) as w["runs_fold"]:
-        file = charts.download_widgets("runs of this sweep", elem_id="results-download", may_be_empty=True)
-        w["results"] = pickable(elem_id="train-results")
     with gr.Accordion("Events", open=False, visible=False) as w["events_fold"]:
         w["events"] = plain(elem_id="train-events")
-    return w, e, file
+    return w, e
 
 
 def _changes(widgets: Mapping[str, Any]) -> list[Any]:
