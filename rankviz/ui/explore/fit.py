@@ -28,7 +28,7 @@ APPLIED = (
 """The widgets of the question that a click on a change may set."""
 
 
-def build() -> dict[str, gr.HTML]:
+def fit_widgets() -> dict[str, gr.HTML]:
     """Build the section; widgets by the names that `decisions` sets."""
     with gr.Column(elem_classes="rv-decisions", elem_id="decisions"):
         verdict = plain(elem_id="verdict")
@@ -41,7 +41,7 @@ def build() -> dict[str, gr.HTML]:
     return {"verdict": verdict, "knobs": knobs, "limits": limits, "methods": methods, "cards": cards}
 
 
-def connect(w: Mapping[str, Any], shown: Mapping[str, gr.HTML], asking: Mapping[str, Any]) -> None:
+def connect_fit(w: Mapping[str, Any], shown: Mapping[str, gr.HTML], asking: Mapping[str, Any]) -> None:
     """A click on a change or a GPU sets widgets of the question.
 
     w: the question's widgets. shown: those of `build`. asking: the event that sends the question as it stands.

@@ -46,7 +46,7 @@ SETTINGS = (
 """Widgets of the question that a probe uses. It has its own batch and length: on a CPU they are smaller."""
 
 
-def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
+def build_probe(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     """The section; returns the event that draws it. w: the question's widgets."""
     with gr.Column(elem_id="probe"):
         plain(html.paragraphs(about(api)))

@@ -32,7 +32,7 @@ X_CHOICES = [("Rank", "rank"), ("Trainable parameters", "parameters"), ("Adapter
 Y_CHOICES = [("Shortfall from the best rank", GAP), ("Value as published", VALUE)]
 
 
-def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
+def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     """The section; returns the event that draws it. w: the question's widgets."""
     plain("<h2>Published studies</h2>", elem_id="evidence")
     with gr.Row(elem_classes="rv-bar"):
@@ -48,7 +48,7 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     summary, studies = plain(elem_id="evidence-summary"), plain(elem_id="evidence-studies")
     inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x, "y": y}
     outputs = {**charts, "summary": summary, "studies": studies, "remove": remove}
-    drawing = wire(partial(shown, api), inputs=inputs, outputs=outputs, silent=True)
+    drawing = wire(partial(shown_studies, api), inputs=inputs, outputs=outputs, silent=True)
     gr.on([x.change, y.change], **drawing)
     upload.upload(inputs=upload, outputs=notice, **action(partial(added, api))).then(**drawing)
     remove.click(outputs=notice, **action(partial(removed, api))).then(**drawing)
@@ -70,7 +70,7 @@ def removed(api: Api) -> str:
     return notice_html(f"Removed {counted(len(names), 'result file')}.")
 
 
-def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str, y: str) -> View:
+def shown_studies(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str, y: str) -> View:
     """Three figures with the nearest studies by their targets, a summary, and the sources; the button that removes is
     there where something was added."""
     methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))

@@ -192,18 +192,18 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         with tab("Compare", "compare"):
             scripted(COMPARE, "RankVizPresent.compare(element, trigger)", elem_id="compare")
         with tab("Fit and changes", "fit") as fit_tab:
-            decided = fit.build()
+            decided = fit.fit_widgets()
         with tab("Memory", "memory") as memory_tab:
             title = "Memory by component and rank, estimated"
             memory = chart(title, height=SECTION_HEIGHT, elem_id="memory")
         with tab("Modules", "modules") as modules_tab:
             modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Studies", "studies") as studies_tab:
-            published = studies.build(api, w)
+            published = studies.build_studies(api, w)
         with tab("Accuracy", "accuracy") as accuracy_tab:
             rests_on = plain(elem_id="rests-on")
         with tab("Probe", "probe") as probe_tab:
-            probing = probe.build(api, w)
+            probing = probe.build_probe(api, w)
         with tab("Export", "export") as export_tab:
             colab = copyable(elem_id="colab")
             with gr.Row(elem_classes="rv-bar"):
@@ -221,7 +221,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         redraw = hidden(f"RankVizExplore.section({section.label!r}, () => trigger('submit'))")
         gr.on([section.select, redraw.submit], **drawing)
     w["take"].change(**exporting)
-    fit.connect(w, decided, asking)
+    fit.connect_fit(w, decided, asking)
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:

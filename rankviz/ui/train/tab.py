@@ -89,7 +89,7 @@ def build(api: Api) -> View:
                 can = not api.engines.why_none()
                 w["start"] = gr.Button(shown.TRAIN, variant="primary", interactive=can, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
-            right, examples = _right()
+            right, of_examples = _right()
     sweep_id, seen, timer = gr.State(None), hidden(), gr.Timer(shown.POLL_SECONDS, active=False)
 
     w |= {"flavor": place["flavor"], "again": place["again"]}
@@ -122,7 +122,7 @@ def build(api: Api) -> View:
     outputs = {**right, "start": w["start"], "seen": seen, "timer": timer}
     drawing = wire(partial(shown.progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
     timer.tick(**drawing)
-    recorded = wire(partial(shown.examples, api), inputs={"sweep_id": sweep_id}, outputs=examples)
+    recorded = wire(partial(shown.examples, api), inputs={"sweep_id": sweep_id}, outputs=of_examples)
 
     w["start"].click(**busy("train-busy", "Starting …"))
     starting = {"inputs_kwargs": {**form, **terms}, "outputs": [sweep_id, seen], **action(partial(start, api))}
