@@ -26,8 +26,11 @@ from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
-    from rankviz.core.accuracy.report import AccuracyByKind, AccuracyReport
+    from rankviz.core.accuracy.report import AccuracyByKind, AccuracyReport, SimilarRows
     from rankviz.core.cost.assumptions import Assumptions
+    from rankviz.core.cost.pace import Calibration
+    from rankviz.core.fit.decide import FitAnswer
+    from rankviz.core.model.spec import ModelSpec
     from rankviz.core.runs.fast_curve import Fidelity
 
 
@@ -101,15 +104,6 @@ def _today() -> str:
     from datetime import date
 
     return date.today().isoformat()
-
-
-if TYPE_CHECKING:
-    from rankviz.core.accuracy.report import SimilarRows
-    from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.core.cost.pace import Calibration
-    from rankviz.core.cost.setup import Gpu
-    from rankviz.core.fit.decide import FitAnswer
-    from rankviz.core.model.spec import ModelSpec
 
 
 KEPT = 32

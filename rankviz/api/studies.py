@@ -42,9 +42,13 @@ from rankviz.exports.chat import is_chat_model
 
 if TYPE_CHECKING:
     from rankviz.catalog.own_studies import Added
+    from rankviz.core.forecast.bands import BandRecord, Forecast, RankLine
+    from rankviz.core.forecast.quick_look import BentForecast
+    from rankviz.core.runs.record import Sweep
     from rankviz.core.studies.findings import RateByRank
     from rankviz.core.studies.lines import Evidence, Facet, Line
     from rankviz.core.studies.nearest import Near, Subject
+
 
 REMEMBERED = 16
 """Visitors with files of their own whose studies are kept."""
@@ -194,12 +198,6 @@ class Studies:
         except (InvalidSettingError, UnknownModelError):
             return None
 
-
-if TYPE_CHECKING:
-    from rankviz.core.forecast.bands import BandRecord, Forecast
-    from rankviz.core.forecast.quick_look import BentForecast
-    from rankviz.core.runs.record import Sweep
-    from rankviz.core.studies.nearest import Subject
 
 CANNOT_READ = (
     BadConfigError,
@@ -382,15 +380,6 @@ class Forecasts:
         model, named = self._models.get(ref), True if ref == EMBEDDED else is_chat_model(ref)
         return bool(is_chat_model(model.id, model.model_type) if named is None else named)
 
-
-if TYPE_CHECKING:
-    from rankviz.api.models import Models
-    from rankviz.api.runs.runs import Runs
-    from rankviz.core.forecast.bands import RankLine
-    from rankviz.core.forecast.quick_look import BentForecast
-    from rankviz.core.lora.plan import AdapterPlan
-    from rankviz.core.runs.record import Sweep
-    from rankviz.core.studies.nearest import Near
 
 LINES_SHOWN = 3
 """Published lines of the nearest studies that are drawn."""

@@ -28,8 +28,8 @@ from rankviz.errors import UserError
 from rankviz.shared import gate
 from rankviz.shared.identity import visitor_of
 from rankviz.store.index import viewing
-from rankviz.ui.events import click_of, in_words, require_sendable, with_defaults
 from rankviz.ui.mcp import checked, in_json
+from rankviz.ui.wiring import click_of, in_words, require_sendable, with_defaults
 from rankviz.visitor import acting_as
 
 MAX_ANSWERS, MAX_BYTES = 10_000, 20_000_000

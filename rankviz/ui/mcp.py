@@ -15,7 +15,7 @@ from rankviz.core.bounds import shown
 from rankviz.endpoints.gate import require_call, uploaded
 from rankviz.errors import InvalidSettingError
 from rankviz.shared.gate import API, address_of, once
-from rankviz.ui.events import toast
+from rankviz.ui.wiring import toast
 
 ADDRESS = f"{API}mcp"
 TOOLS_ONLY = ("prompts/get", "resources/read")

@@ -17,7 +17,7 @@ from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.jobs.cluster import Submission
 from rankviz.store.ownership import WantedEngine, read_destination
-from rankviz.ui.parts.where import place_html
+from rankviz.ui.parts.live import place_html
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on, use
 from tests.support.processes.workers import wait_for

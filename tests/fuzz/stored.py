@@ -28,7 +28,7 @@ from rankviz.errors import RankVizError
 from rankviz.store.journal import request_text
 from rankviz.ui.parts import live
 from rankviz.ui.runs.view import runs_view
-from rankviz.ui.train.progress import adapters_html, answers_html
+from rankviz.ui.train.tab import adapters_html, answers_html
 from tests.fuzz import mutate
 from tests.support.runs import questions
 

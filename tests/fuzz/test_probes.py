@@ -8,7 +8,7 @@ from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.events import DepthDidNotFit, DepthSkipped, ProbeCompleted, RunStarted, StageReached
 from rankviz.errors import InvalidSettingError
 from rankviz.store.journal import parse_lines, parse_request, request_text
-from rankviz.ui.explore.probe import panel_html, standing_of
+from rankviz.ui.explore.sections import panel_html, standing_of
 from tests.fuzz import mutate
 from tests.support.runs import probes
 

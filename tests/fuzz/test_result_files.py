@@ -12,7 +12,7 @@ from rankviz.catalog import own_studies
 from rankviz.catalog.measurements import read_rows
 from rankviz.catalog.result_files import read_points
 from rankviz.figures.studies import GAP, VALUE
-from rankviz.ui.explore.studies import shown_studies
+from rankviz.ui.explore.sections import shown_studies
 from rankviz.verdict import judge, read_table
 from tests.catalog.test_result_files import result
 from tests.fuzz import mutate

@@ -9,8 +9,7 @@ from rankviz.api.adapters import SAMPLE
 from rankviz.errors import StorageError
 from rankviz.machine import disk
 from rankviz.ui.parts.charts import sweep_runs, written_table
-from rankviz.ui.train.before import notebook
-from rankviz.ui.train.form import DEFAULTS
+from rankviz.ui.train.form import DEFAULTS, notebook
 from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
 
 

@@ -1,14 +1,14 @@
 """Each rounded quantity in a table, a list of values or a figure of the page has its exact value on hover."""
 
 import pytest
+from rankviz.ui.guide.tab import guide
 
 from rankviz.api import Api
-from rankviz.ui.explore import fit
+from rankviz.ui.explore import sections
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.guide import tab as accuracy
-from rankviz.ui.guide.tab import guide
 from rankviz.ui.parts import live
-from rankviz.ui.parts.curve import curve
+from rankviz.ui.parts.charts import curve
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.runs.view import ANY_STATE, detail_html, list_html
 from tests.support.runs.finished_runs import finished
@@ -24,7 +24,7 @@ def api(tmp_path):
 
 
 def explore(api):
-    return [*vars(fit.decisions(api, **LLAMA)).values(), compare(api, PINS)["html"]]
+    return [*vars(sections.decisions(api, **LLAMA)).values(), compare(api, PINS)["html"]]
 
 
 def guides(api):

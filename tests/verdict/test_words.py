@@ -4,7 +4,7 @@ import numpy as np
 
 from rankviz.core.runs.metric import EXACT_MATCH, TOKEN_ACCURACY
 from rankviz.core.runs.words import still_training
-from rankviz.ui.parts.curve import curve
+from rankviz.ui.parts.charts import curve
 from rankviz.verdict import CANT_TELL, judge, losses_of, sentences, summary
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import counted, finished, finished_events, text_of

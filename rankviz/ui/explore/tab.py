@@ -26,7 +26,7 @@ from rankviz.exports.recipe import FRAMEWORKS
 from rankviz.exports.script import OPEN_IN_COLAB
 from rankviz.exports.tables import Table, ranks_table
 from rankviz.figures import X_LABELS, memory_figure, memory_info, parameters_figure, parameters_info
-from rankviz.ui.explore import fit, probe, studies
+from rankviz.ui.explore import sections
 from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, goal_of, suitable
 from rankviz.ui.guide import rests_on_html
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULTS, PARTS, flags_of
@@ -192,25 +192,25 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         with tab("Compare", "compare"):
             scripted(COMPARE, "RankVizPresent.compare(element, trigger)", elem_id="compare")
         with tab("Fit and changes", "fit") as fit_tab:
-            decided = fit.fit_widgets()
+            decided = sections.fit_widgets()
         with tab("Memory", "memory") as memory_tab:
             title = "Memory by component and rank, estimated"
             memory = chart(title, height=SECTION_HEIGHT, elem_id="memory")
         with tab("Modules", "modules") as modules_tab:
             modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Studies", "studies") as studies_tab:
-            published = studies.build_studies(api, w)
+            published = sections.build_studies(api, w)
         with tab("Accuracy", "accuracy") as accuracy_tab:
             rests_on = plain(elem_id="rests-on")
         with tab("Probe", "probe") as probe_tab:
-            probing = probe.build_probe(api, w)
+            probing = sections.build_probe(api, w)
         with tab("Export", "export") as export_tab:
             colab = copyable(elem_id="colab")
             with gr.Row(elem_classes="rv-bar"):
                 w["take"].render()
             exporting = view(takeaway, colab=colab, code=copyable(elem_id="script"))
     for section, drawing in (
-        (fit_tab, view(fit.decisions, **decided)),
+        (fit_tab, view(sections.decisions, **decided)),
         (memory_tab, view(memory_picture, chart=memory)),
         (modules_tab, view(modules_picture, chart=modules)),
         (studies_tab, published),
@@ -221,7 +221,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         redraw = hidden(f"RankVizExplore.section({section.label!r}, () => trigger('submit'))")
         gr.on([section.select, redraw.submit], **drawing)
     w["take"].change(**exporting)
-    fit.connect_fit(w, decided, asking)
+    sections.connect_fit(w, decided, asking)
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Draws every figure with one component, with its downloads, and gives tables a download menu."""
+"""Draws every figure with one component and its downloads, a sweep's held-out loss by rank among them."""
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,16 +11,30 @@ from rankviz import __version__
 from rankviz.api import Api
 from rankviz.api.runs.runs import listed_run_json
 from rankviz.core.cells import csv_text
+from rankviz.core.forecast.decision import Decision
+from rankviz.core.runs.fast_curve import Fidelity, Reading
+from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import Sweep
+from rankviz.core.runs.words import still_training
 from rankviz.endpoints.gate import finite
-from rankviz.errors import UserError
+from rankviz.errors import BusyError, LimitError, UserError
 from rankviz.exports.tables import Table, file_name, runs_table, write_table
-from rankviz.figures import tradeoff_figure, tradeoff_info
+from rankviz.figures import (
+    rank_curve_figure,
+    rank_curve_info,
+    tradeoff_figure,
+    tradeoff_info,
+    verdict_figure,
+    verdict_info,
+)
+from rankviz.figures.rank_curve import WHAT_A_FAST_CURVE_IS
 from rankviz.figures.style import Drawing
 from rankviz.figures.sweep_tradeoff import NONE_KNOWN
+from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import file_button, handed, pickable, scripted
-from rankviz.ui.wiring import action, of_click
-from rankviz.verdict import Verdict
+from rankviz.ui.parts.html import Cell, exact
+from rankviz.ui.wiring import View, action, of_click
+from rankviz.verdict import Answer, Verdict, sentences, shipped, summary
 
 MENU = """
 <details class="rv-menu"><summary aria-label="Download: {title}">Download</summary>
@@ -122,3 +136,123 @@ def sweep_runs(api: Api, *, sweep_id: str) -> Table:
         api.workspace.rights.required(sweep_id)
     rows = ((each.record, listed_run_json(each)) for each in api.runs.summaries(sweep.runs))
     return runs_table(rows, name=f"sweep-{sweep_id}")
+
+
+EMPTY = "No verdict yet. A verdict needs finished runs."
+NOT_RECORDED = "The recording does not include this adapter."
+NOT_IMPORTED = "The files of this adapter are not on this machine."
+
+
+def curve(
+    api: Api, sweep: Sweep, tolerance: float | str | None = None, *, height: int = 320, metric: Metric = LOSS
+) -> View:
+    """As far as the sweep has got. tolerance: what counts as equal, as api.verdicts.of_sweep takes it. A fast curve is
+    read by its loss in every metric, with the usual tolerance where another metric is shown.
+
+    Returns `chart`; `summary`, what to train next, what to ship and how sure that is; `details`, all sentences and the
+    forecast; `verdict`, of several ranks that ran by themselves; `within`, what counts as equal, in nats or points;
+    `decision`, by loss; `ship`, what is to be shipped and is here. Of runs that cannot be compared `why_not` says why,
+    and `is_busy` whether that passes.
+    """
+    try:
+        return _judged(api, sweep, tolerance, height, metric)
+    except LimitError as error:
+        nothing = dict.fromkeys(("verdict", "decision", "ship")) | {"chart": "", "details": ""}
+        summary, is_busy = html.notice_html(str(error), kind="error"), isinstance(error, BusyError)
+        return View(summary=summary, why_not=str(error), within=metric.tolerance, is_busy=is_busy, **nothing)
+
+
+def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, metric: Metric) -> View:
+    judged = api.verdicts.of_sweep(sweep.sweep_id, tolerance, metric.key)
+    by_loss = judged if metric is LOSS else None
+    reading = api.verdicts.fast_curve(sweep.sweep_id, tolerance if metric is LOSS else None, by_loss)
+    verdict = judged.verdict if judged else None
+    compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
+    decision = api.decisions.of(sweep.sweep_id, tolerance, by_loss) if metric is LOSS else None
+    ship = shipped(verdict, decision, reading)
+    here = ship is None or api.adapters.is_here(ship.run_id, ship.r)
+    score = api.decisions.score(sweep.sweep_id, metric)
+    judged_by_seeds = compares and not verdict.unknown
+    details = [
+        decision_html(decision) if decision else "",
+        fast_curve_html(reading, api.accuracy.fidelity()) if reading else "",
+        verdict_html(verdict) if compares else "",
+    ]
+    picked = score.pick if score else decision.train_rank if decision and not judged_by_seeds else None
+    forecast = decision.forecast if decision else None
+    info = rank_curve_info(sweep, verdict, metric=metric, forecast=forecast, picked=picked)
+    drawing = rank_curve_figure.drawing(info, height=height)
+    answers = summary(
+        verdict,
+        decision,
+        reading,
+        steps=min((run.request.max_steps for run in sweep.runs if run.loss_after), default=0),
+        rate=api.decisions.rate(sweep.sweep_id),
+        score=score,
+        not_here="" if here else NOT_RECORDED if sweep.recorded else NOT_IMPORTED,
+    )
+    return View(
+        chart=chart_value(drawing, info.rows, file="rank-curve", source=info.source),
+        summary=_summary(sweep, answers),
+        details="".join(reversed(details) if judged_by_seeds else details),
+        verdict=verdict if compares else None,
+        within=verdict.within if verdict else metric.tolerance,
+        decision=decision,
+        ship=ship if here else None,
+        why_not="",
+        is_busy=False,
+    )
+
+
+def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
+    """The answers side by side, each with its sentence; that it is not judged yet while it trains."""
+    if not sweep.ended:
+        return html.paragraphs(still_training(sweep)) if any(run.loss_after for run in sweep.runs) else ""
+    sizes = ["" if each.file_bytes is None else exact(each.file_bytes, "bytes") for each in answers]
+    figures = [
+        html.Figure(each.about, Cell(each.value, title=size), each.sentence)
+        for each, size in zip(answers, sizes, strict=True)
+    ]
+    return html.figures(figures) if figures else ""
+
+
+def decision_html(decision: Decision) -> str:
+    """The two answers said apart, then the forecast in words."""
+    answers = [("What to train", decision.train_sentences), ("What to ship", decision.ship_sentences)]
+    columns = "".join(f"<div>{html.titled(title, html.headlined(words))}</div>" for title, words in answers if words)
+    forecast = html.titled("Forecast between the runs", html.bullet_list(decision.forecast.sentences))
+    return html.verdict(f'<div class="rv-halves">{columns}</div>{forecast}')
+
+
+def verdict_html(verdict: Verdict | None) -> str:
+    """The first sentence large, the others under it."""
+    return html.empty(EMPTY) if verdict is None else html.verdict(html.headlined(sentences(verdict)))
+
+
+def verdict_chart(verdict: Verdict | None, *, height: int = 260) -> str:
+    """The same as a figure, with its data as CSV."""
+    info = verdict_info(verdict)
+    return chart_value(verdict_figure.drawing(info, height=height), info.rows, file="verdict", source=info.source)
+
+
+def fast_curve_html(reading: Reading, fidelity: Fidelity | None) -> str:
+    """Of the best curve; others, of other seeds and rates, are in the figure."""
+    known = fidelity_words(fidelity) if fidelity else ()
+    return html.verdict(html.headlined([*reading.sentences, WHAT_A_FAST_CURVE_IS, *known]))
+
+
+def fidelity_words(fidelity: Fidelity) -> Sequence[str]:
+    """How near fast curves have been to independent runs, as measured."""
+    cases, medians = len(fidelity.cases), fidelity.median_absolute_difference
+    names = {
+        "r >= 8, fixed alpha": "at r ≥ 8",
+        "r = 2 and 4, fixed alpha": "at r = 2 and 4",
+        "r >= 8, alpha = r": "at r ≥ 8 with α = r",
+    }
+    differences = "; ".join(f"{medians[key]:.3f} {name}" for key, name in names.items() if medians[key] is not None)
+    return [
+        f"Accuracy of fast curves in {cases} measured cases: the median difference from independent runs was, in nats, "
+        f"{differences}. A run at the rank that the fast curve picked was within {fidelity.tolerance_nats:g} nats of "
+        f"the best run in {fidelity.regret_within_tolerance} of {cases} cases, and at most "
+        f"{fidelity.largest_regret:.3f} nats worse."
+    ]

@@ -14,7 +14,7 @@ from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.core.runs.record import RunState
 from rankviz.figures import COST_AXES, QUALITY_AXES
 from rankviz.settings import TEMP_HOURS
-from rankviz.ui.parts import charts, html, where
+from rankviz.ui.parts import charts, html, live
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy_line, file_button, handed, hidden, pickable, plain, selection
 from rankviz.ui.runs import publish, view
@@ -97,7 +97,7 @@ def build(api: Api) -> View:
         chosen.append(opened)
     on_any(selected.input).then(**drawing)
     clear.click(None, None, selected, js="() => [[]]").then(**drawing)
-    w["add"].click(inputs=sweep_id, **action(partial(where.add_run, api))).then(**drawing)
+    w["add"].click(inputs=sweep_id, **action(partial(live.add_run, api))).then(**drawing)
     w["resume"].click(inputs=sweep_id, **action(partial(view.resume, api))).then(**drawing)
     w["share"].input(inputs=[sweep_id, w["share"]], **action(lambda *open: api.runs.open_to_all(*open))).then(**drawing)
     deleted = w["delete"].click(inputs=sweep_id, outputs=[*choice], js=ASK, **action(partial(view.delete, api)))
@@ -162,7 +162,7 @@ def _sweep_widgets(api: Api, w: dict[str, Any], sweep_id: gr.HTML) -> gr.Accordi
         button("add", "", "sweep-add", visible=False)
         button("ship", "Download the adapter", "sweep-ship", visible=False)
         button("export", "Download this sweep (zip)", "sweep-export", visible=False)
-        w["share"] = gr.Checkbox(False, label=where.SHARE, visible=False, elem_id="sweep-share")
+        w["share"] = gr.Checkbox(False, label=live.SHARE, visible=False, elem_id="sweep-share")
         button("delete", "Delete this sweep", "sweep-delete", visible=False)
     w["owner"] = plain(elem_id="sweep-owner")
     metrics = [(metric.label, metric.key) for metric in METRICS.values()]

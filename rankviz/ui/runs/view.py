@@ -21,8 +21,8 @@ from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizEr
 from rankviz.exports.tables import Table
 from rankviz.exports.tables import runs_table as measured_table
 from rankviz.figures import QUALITY_AXES
-from rankviz.ui.parts import charts, html, live, where
-from rankviz.ui.parts.curve import curve, verdict_chart
+from rankviz.ui.parts import charts, html, live
+from rankviz.ui.parts.charts import curve, verdict_chart
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, notice_html, rounded
 from rankviz.ui.runs import publish
 from rankviz.ui.wiring import View
@@ -263,9 +263,9 @@ def runs_view(
         if before.get(name) != now[name]:
             fields = draw()
             if fields.pop("is_busy", False):
-                now[name], is_busy = where.BUSY, True
+                now[name], is_busy = live.BUSY, True
             drawn |= fields
-    seconds = where.BUSY_SECONDS if is_busy else POLL_SECONDS
+    seconds = live.BUSY_SECONDS if is_busy else POLL_SECONDS
     return View(**drawn, seen=json.dumps(now), timer=gr.Timer(seconds, active=True))
 
 
@@ -280,7 +280,7 @@ def _seen(text: str) -> Mapping[str, Any]:
 def _listed_runs(api: Api, sweeps: Sequence[Sweep], reading: str, filters: Mapping[str, Any]) -> dict[str, Any]:
     def place(each: Sweep | RunRecord) -> str:
         at = api.locations.of_sweep(each) if isinstance(each, Sweep) else api.locations.in_words(each)
-        return where.telling(api, at)
+        return live.telling(api, at)
 
     table = list_html(sweeps, **filters, owner=lambda sweep: api.runs.owner_of(sweep.runs[0].run_id), place=place)
     own = bool(filters["unreadable"] or reading) or any(not sweep.recorded for sweep in sweeps)
@@ -333,7 +333,7 @@ def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric
     if chosen is not None:
         return {"message": "", **vars(sweep_view(api, chosen, tolerance=tolerance, metric=metric))}
     reason = api.runs.unreadable().get(sweep_id)
-    words = f"Run {quoted(sweep_id)} cannot be read: {reason}" if reason else where.not_here(api, sweep_id)
+    words = f"Run {quoted(sweep_id)} cannot be read: {reason}" if reason else live.not_here(api, sweep_id)
     message = notice_html(words, kind="error") if sweep_id else html.empty(CHOOSE)
     return {"message": message, "sweep_box": gr.Column(visible=False)}
 
@@ -341,7 +341,7 @@ def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric
 def standing_html(api: Api, sweep: Sweep) -> str:
     """Its state, why it waits, and what it has cost so far: all that changes while nothing happens."""
     progress = None if sweep.ended else api.runs.progress(sweep)
-    return live.status_html(sweep, progress, api.runs.why_sweep_waits(sweep)) + where.place_html(api, sweep)
+    return live.status_html(sweep, progress, api.runs.why_sweep_waits(sweep)) + live.place_html(api, sweep)
 
 
 def tolerance_label(metric: Metric) -> str:
@@ -358,13 +358,13 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         unknown = notice_html(f"{by.label} was not measured in this sweep. {LOSS.label} is shown.")
         by, tolerance = LOSS, ""
     shown, problem = curve_within(api, sweep, tolerance, by)
-    mine = where.may_change(api, sweep)
+    mine = live.may_change(api, sweep)
     readable = mine or sweep.recorded
     compares = shown.verdict is not None and len(shown.verdict.ranks) > 1
     shareable = mine and api.workspace.shared
     within = {"tolerance": shown.within, "verdicts": {sweep.sweep_id: shown.verdict}, "height": HEIGHT}
     environment = next((run.environment for run in sweep.runs if run.environment), {})
-    add, resume = where.add_button(api, sweep, shown.decision), where.resume_button(api, sweep)
+    add, resume = live.add_button(api, sweep, shown.decision), live.resume_button(api, sweep)
     return View(
         sweep_box=gr.Column(visible=True),
         metric=gr.Dropdown(
@@ -384,7 +384,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         share=gr.Checkbox(value=shareable and api.runs.is_open(sweep.sweep_id), visible=shareable),
         delete=gr.Button(visible=mine and sweep.ended),
         publish=publish.box_of(api, sweep),
-        owner=where.words_on_owner(api, sweep, mine),
+        owner=live.words_on_owner(api, sweep, mine),
         by_rank=shown.chart if evaluated else "",
         summary=unknown + problem + shown.summary,
         above_best=verdict_chart(shown.verdict, height=HEIGHT) if compares else "",
@@ -393,7 +393,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         words=shown.details,
         results=live.results_table(api, sweep.runs),
         facts=facts_html(sweep.runs, environment),
-        is_busy=shown.is_busy or where.waits_for_price(add, resume),
+        is_busy=shown.is_busy or live.waits_for_price(add, resume),
     )
 
 
@@ -422,7 +422,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
     """The section of one run: measured beside estimated, then configuration and environment, folded."""
     request, estimate = run.request, api.runs.expected_run(run)
     heading = f"r = {request.r}: {base_name(request.base)} on {data_name(request.data)}"
-    place, when = where.place_in_sentences(api, run), f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
+    place, when = live.place_in_sentences(api, run), f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
     if run.ended_at and run.started_at:
         when += f" Duration: {units.duration(max(0.0, run.ended_at - run.started_at))}."
     log = escape(run.log_tail) if run.state is RunState.FAILED else ""

@@ -11,10 +11,9 @@ from rankviz.endpoints.runs import status_json
 from rankviz.errors import EngineUnavailableError
 from rankviz.jobs.supervisor import KEPT, Supervisor
 from rankviz.store.ownership import WantedEngine
-from rankviz.ui.parts.live import status_html
-from rankviz.ui.parts.where import cancel
+from rankviz.ui.parts.live import cancel, status_html
 from rankviz.ui.runs.view import standing_html, sweep_view
-from rankviz.ui.train.progress import cancel_button
+from rankviz.ui.train.tab import cancel_button
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import wait_for, worker
 from tests.support.runs import questions

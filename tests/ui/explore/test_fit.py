@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.ui import link
-from rankviz.ui.explore import fit
+from rankviz.ui.explore import sections
 from rankviz.ui.parts.question import DEFAULTS, ask
 from tests.support.runs.finished_runs import text_of
 
@@ -20,12 +20,12 @@ def api(tmp_path):
 
 
 def shown(api, **changes):
-    return fit.decisions(api, **{**LLAMA, **changes})
+    return sections.decisions(api, **{**LLAMA, **changes})
 
 
 def applied(pick):
     """The widgets that a click sets."""
-    return fit.applied(pick)
+    return sections.applied(pick)
 
 
 def test_the_verdict_says_the_margin_against_usable_memory(api):

@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import DepthDidNotFit, ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.errors import InvalidSettingError
-from rankviz.ui.explore import probe
+from rankviz.ui.explore import sections
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.runs.finished_runs import text_of
 from tests.support.runs.probes import SMOL, measured, request
@@ -33,16 +33,16 @@ def queued(api, *events, **settings):
 
 
 def panel(api, seen=""):
-    return probe.probing(api, model=SMOL, seen=seen)
+    return sections.probing(api, model=SMOL, seen=seen)
 
 
 def widget_values(**more):
-    values = {name: DEFAULTS[name] for name in probe.SETTINGS}
+    values = {name: DEFAULTS[name] for name in sections.SETTINGS}
     return {**values, "model": SMOL, "own_batch": 2, "own_length": 64, "full": True, **more}
 
 
 def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api):
-    begun = probe.begun(api, **widget_values(precision="nf4-dq", optim="adamw_8bit", checkpointing="unsloth"))
+    begun = sections.begun(api, **widget_values(precision="nf4-dq", optim="adamw_8bit", checkpointing="unsloth"))
 
     (record,) = api.probes.all()
     assert (SMOL, 32, 2, 64) == (
@@ -65,9 +65,9 @@ def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api
 
 def test_what_cannot_be_probed_is_refused_with_a_sentence(api):
     with pytest.raises(InvalidSettingError, match="8 to"):
-        probe.begun(api, **widget_values(own_length=1))
+        sections.begun(api, **widget_values(own_length=1))
     with pytest.raises(InvalidSettingError, match="whole number"):
-        probe.begun(api, **widget_values(own_batch=None))
+        sections.begun(api, **widget_values(own_batch=None))
     assert [] == list(api.probes.all())
 
 

@@ -1,12 +1,12 @@
 """What the guide says in numbers is what the core counts."""
 
 import pytest
+from rankviz.ui.guide.tab import HOW, numbers_html
 
 from rankviz.api import Api
 from rankviz.catalog.models import load_model
 from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
 from rankviz.core.lora.resolve import resolve
-from rankviz.ui.guide.tab import HOW, numbers_html
 from tests.support.runs.finished_runs import text_of
 from tests.support.runs.toy import ASSETS
 

@@ -1,10 +1,10 @@
 """The rule of thumb with live numbers, and the evidence for each of its ranks."""
 
 import pytest
+from rankviz.ui.guide.tab import evidence_html, rules_html
 
 from rankviz.api import Api
 from rankviz.core.advice.rules import RANK_RULES
-from rankviz.ui.guide.tab import evidence_html, rules_html
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.runs.finished_runs import text_of
 

@@ -7,7 +7,7 @@ import pytest
 from rankviz.errors import InvalidSettingError
 from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import WantedEngine
-from rankviz.ui.parts.where import add_button
+from rankviz.ui.parts.live import add_button
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.core.runs.events import RunFailed
 from rankviz.store.ownership import WantedEngine, read_destination
-from rankviz.ui.parts.where import resume_or_ask, resume_there
+from rankviz.ui.parts.live import resume_or_ask, resume_there
 from rankviz.ui.runs.view import sweep_view
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
 from tests.support.runs import questions

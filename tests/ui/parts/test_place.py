@@ -6,8 +6,7 @@ from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunStarted
 from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import WantedEngine
-from rankviz.ui.parts.live import status_html
-from rankviz.ui.parts.where import place_html, place_in_sentences
+from rankviz.ui.parts.live import place_html, place_in_sentences, status_html
 from tests.support.engines.hub_jobs import page_on
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from rankviz.api import Api
-from rankviz.ui.explore.fit import decisions
+from rankviz.ui.explore.sections import decisions
 from rankviz.ui.parts.question import DEFAULTS, ask, gpu_label
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from rankviz.ui.parts.curve import verdict_chart
+from rankviz.ui.parts.charts import verdict_chart
 from rankviz.verdict import judge
 from tests.support.runs.verdict_tables import table
 

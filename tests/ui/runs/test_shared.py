@@ -5,12 +5,12 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import NotYoursError, RunNotFoundError
 from rankviz.ui import page
-from rankviz.ui.parts.where import OF_ANOTHER
+from rankviz.ui.parts.live import OF_ANOTHER
 from rankviz.ui.runs import view as of_sweep
 from rankviz.ui.runs.view import ANY_STATE, runs_view
 from rankviz.ui.train import tab
 from rankviz.ui.train import tab as train
-from rankviz.ui.train.progress import TRAIN, TRAIN_ANOTHER, progress
+from rankviz.ui.train.tab import TRAIN, TRAIN_ANOTHER, progress
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, text_of

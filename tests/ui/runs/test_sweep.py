@@ -9,7 +9,7 @@ from rankviz.api import Api
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
 from rankviz.errors import BadAdapterError, UserError
 from rankviz.ui.page import restore
-from rankviz.ui.parts.curve import curve
+from rankviz.ui.parts.charts import curve
 from rankviz.ui.runs import view as page
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import counted, finished, text_of

@@ -24,7 +24,7 @@ from rankviz.ui.runs.view import (
     shipped_adapter,
     zip_of,
 )
-from rankviz.ui.train.progress import progress
+from rankviz.ui.train.tab import progress
 from tests.support.processes.opened_files import opened_files
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, finished_events, plain_sweep, text_of

@@ -7,9 +7,8 @@ from rankviz.api.jobs import LOG_IN, SET_TOKEN
 from rankviz.api.workspace import EMBEDDED
 from rankviz.errors import NoWeightsError
 from rankviz.machine import disk
-from rankviz.ui.train import before
-from rankviz.ui.train.before import allowed_html
-from rankviz.ui.train.form import DEFAULTS, request_of
+from rankviz.ui.train import form as before
+from rankviz.ui.train.form import DEFAULTS, allowed_html, request_of
 from rankviz.visitor import acting_as
 from tests.support.limits import limit
 from tests.support.runs.finished_runs import text_of

@@ -7,8 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import BusyError, LimitError, StorageError, WorkerError
-from rankviz.ui.train.before import before_start, instead, notebook, preview, trainable
-from rankviz.ui.train.form import request_of
+from rankviz.ui.train.form import before_start, instead, notebook, preview, request_of, trainable
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import text_of
 from tests.support.web.train_form import FORM

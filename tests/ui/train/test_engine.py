@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.errors import EngineUnavailableError
-from rankviz.ui.train.before import before_start, choice
+from rankviz.ui.train.form import before_start, choice
 from rankviz.ui.train.tab import start
 from rankviz.visitor import Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on, use

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.ui.train.progress import DOES_NOT_MATTER, MATTERS, examples
+from rankviz.ui.train.tab import DOES_NOT_MATTER, MATTERS, examples
 from rankviz.verdict import sentences
 from tests.support.runs.finished_runs import finished, text_of
 

@@ -14,9 +14,8 @@ from rankviz.core.runs.events import (
     StageReached,
     StepLogged,
 )
-from rankviz.ui.parts.where import cancel
-from rankviz.ui.train.progress import adapters_html, answers_html, progress
-from rankviz.ui.train.tab import form_of, start
+from rankviz.ui.parts.live import cancel
+from rankviz.ui.train.tab import adapters_html, answers_html, form_of, progress, start
 from rankviz.visitor import acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
