@@ -21,7 +21,6 @@ from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.core.spectrum import TERMS
 from rankviz.figures import accuracy_figure, accuracy_info
-from rankviz.paths import ASSETS
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
@@ -40,7 +39,7 @@ PAGES = {
     "LoRA Without Regret": "https://thinkingmachines.ai/blog/lora/",
 }
 """Addresses of sources that are no papers, by how their names begin."""
-HOW = (ASSETS / "templates" / "how.html").read_text(encoding="utf-8")
+HOW = html.markup("how")
 """How each number is computed, and what the colours mean."""
 WHAT_IT_IS = (
     "LoRA leaves the weights of the base unchanged. Beside each targeted weight matrix it trains two thin matrices, A "

@@ -56,47 +56,12 @@ OPEN_COLAB = (
 )
 
 HERO_TITLE = "Cost and quality by rank"
-FIGURE = (
-    '<div class="rv-figure"><h2>{}</h2><div class="rv-value">–</div><div class="rv-sub"></div>'
-    '<dl class="rv-steps"></dl></div>'
-)
+FIGURE = html.markup("figure")
 RANK_HEADERS = ("r", "Trainable parameters", "Share", "Adapter file", "GPU memory", "Time", "Cost", "Fit", FORECAST)
-RANKS = """
-<div class="rv-table-box" tabindex="0" role="region" aria-label="All ranks"><table class="rv-table">
-<thead><tr>{headers}</tr></thead><tbody></tbody></table></div>
-"""
-TOOLS = """
-<div class="rv-bar-buttons">
-  <button type="button" class="rv-button" data-pin><span>Pin to compare</span><span data-pins></span></button>
-  <button type="button" class="rv-button" data-present>Present</button>
-  <button type="button" class="rv-button" data-open="export">Colab or script</button>
-</div>
-"""
-COMPARE = """
-<div><div class="rv-pins"></div>
-<figure class="rv-chart" hidden><figcaption><h2>Ranks of the pinned configurations</h2></figcaption>
-<div class="rv-plot" role="group" aria-label="Ranks of the pinned configurations" style="height:320px"></div></figure>
-</div>
-"""
-HERO = """
-<figure class="rv-chart rv-hero" data-waiting>
-  <figcaption><h2>{title}</h2>
-    <b data-presenting data-model hidden></b>
-    <span class="rv-choice" role="group" aria-label="Cost axis">{axes}</span>
-    <button type="button" class="rv-button" data-presenting data-present hidden>Close</button>
-    <label class="rv-select"><span>Quality</span><select aria-label="Quality axis"></select></label>
-    {menu}
-  </figcaption>
-  <p class="rv-hero-heading" hidden></p>
-  <div class="rv-hero-plot">
-    <div class="rv-plot" role="group" aria-label="Trade-off chart" style="height:{height}px"></div>
-    <div class="rv-grip" role="slider" tabindex="0" aria-label="Rank on the trade-off chart" aria-valuemin="1"
-      aria-valuemax="256" hidden><span class="rv-grip-label"></span><span class="rv-grip-dot"></span></div></div>
-  <ul class="rv-caption rv-hero-facts" aria-label="What published studies agree on" hidden></ul>
-  <details class="rv-details"><summary>What this chart rests on</summary><div class="rv-caption rv-hero-words"></div>
-  </details>
-</figure>
-"""
+RANKS = html.markup("ranks")
+TOOLS = html.markup("tools")
+COMPARE = html.markup("compare")
+HERO = html.markup("hero")
 
 
 def build(api: Api) -> View:

@@ -36,26 +36,10 @@ from rankviz.ui.parts.html import Cell, exact
 from rankviz.ui.wiring import View, action, of_click
 from rankviz.verdict import Answer, Verdict, sentences, shipped, summary
 
-MENU = """
-<details class="rv-menu"><summary aria-label="Download: {title}">Download</summary>
-    <div class="rv-tools"><button type="button" data-do="png" disabled>PNG</button>
-    <button type="button" data-do="svg" disabled>SVG</button>
-    <button type="button" data-do="html" disabled title="One file that opens without a network">HTML</button>
-    <button type="button" data-do="csv" disabled title="The data of this figure">CSV</button></div></details>
-""".strip()
+MENU = html.markup("menu")
 """The downloads of a figure with this title; its script enables those that there are."""
-TEMPLATE = """
-<figure class="rv-chart rv-none{css}">
-  <figcaption><h2>{title}</h2>{menu}
-  </figcaption>
-  <div class="rv-plot" role="group" aria-label="{title}" style="height:{height}px"></div>
-</figure>
-"""
-DOWNLOADS = (
-    '<div class="rv-table-tools"><details class="rv-menu"><summary aria-label="Download: {label}">Download</summary>'
-    '<div class="rv-tools"><button type="button" data-pick="csv">CSV</button>'
-    '<button type="button" data-pick="parquet">Parquet</button></div></details></div>'
-)
+TEMPLATE = html.markup("chart")
+DOWNLOADS = html.markup("downloads")
 
 
 def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> gr.HTML:

@@ -9,6 +9,7 @@ from html import escape as escaped
 from typing import Any, NamedTuple
 
 from rankviz.core.cost.estimate import FIT_WORDS
+from rankviz.paths import ASSETS
 
 SPECIAL = re.compile("[&<>\"']")
 COMMAND = re.compile("`([^`]+)`")
@@ -22,6 +23,11 @@ FITS = {fit: f"{FIT_MARKS[fit]} {words}" for fit, words in FIT_WORDS.items()}
 def escape(text: str) -> str:
     """As the standard library does; most texts have nothing to be escaped."""
     return escaped(text) if SPECIAL.search(text) else text
+
+
+def markup(name: str) -> str:
+    """A template of assets/html, for `format`."""
+    return (ASSETS / "html" / f"{name}.html").read_text(encoding="utf-8").strip()
 
 
 class Cell(NamedTuple):

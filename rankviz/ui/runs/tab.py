@@ -11,7 +11,6 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, METRICS
-from rankviz.core.runs.record import RunState
 from rankviz.figures import COST_AXES, QUALITY_AXES
 from rankviz.settings import TEMP_HOURS
 from rankviz.ui.parts import charts, html, live
@@ -41,13 +40,13 @@ def build(api: Api) -> View:
         plain(html.empty(view.NOTHING_OF_YOURS))
         train = gr.Button("Train your first sweep", variant="primary", size="sm", elem_id="runs-train")
     with gr.Row(elem_classes="rv-bar"):
-        text = gr.Textbox("", label="Filter", placeholder="base, data, rank, id", max_lines=1, min_width=160, scale=3)
-        states = [view.ANY_STATE, *(each.value for each in RunState)]
-        state = gr.Dropdown(states, value=view.ANY_STATE, label="State", interactive=True, min_width=120)
+        text = gr.Textbox(
+            "", label="Filter", placeholder="base, data, rank, state, id", max_lines=1, min_width=160, scale=3
+        )
         bring = gr.UploadButton("Import a zip of runs", file_types=[".zip"], size="sm", elem_id="import-runs")
         if api.workspace.shared:
             w["uploads"] = gr.Button("", visible=False, size="sm", elem_id="uploads-delete")
-    filters = {"text": text, "state": state}
+    filters = {"text": text}
     charts.table_download(api, partial(view.matching_runs, api), filters, label="these runs", elem_id="runs-download")
     w["table"] = pickable(elem_id="runs-table")
     busy_line(SELECTION_LINE)
@@ -83,7 +82,7 @@ def build(api: Api) -> View:
     outputs = {name: widget for name, widget in w.items() if name not in NOT_DRAWN}
     drawing = wire(partial(view.runs_view, api), inputs={**filters, **shown, **own}, outputs=outputs)
     w["timer"].tick(**drawing)
-    on_any(text.change, state.change, w["x"].change, w["y"].change, w["tolerance"].input).then(**drawing)
+    on_any(text.change, w["x"].change, w["y"].change, w["tolerance"].input).then(**drawing)
     # Nats say nothing of points, so another metric has its own tolerance again.
     judged = w["metric"].select(None, None, w["tolerance"], js="() => ''")
     judged.then(**drawing)

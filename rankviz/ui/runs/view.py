@@ -31,7 +31,6 @@ from rankviz.verdict import Shipped
 
 HEIGHT = 340
 POLL_SECONDS = 2.0
-ANY_STATE = "any state"
 HEADERS = ("Sweep or run", "State", "α", "Learning rate", "Seed", "Loss", "Gain", "Adapter file", "Memory")
 HEADERS += ("Run time", "Requested")
 MOST_ROWS = 500
@@ -73,7 +72,6 @@ def list_html(
     sweeps: Sequence[Sweep],
     *,
     text: str,
-    state: str,
     selected: Collection[str],
     choice: Choice = NOTHING,
     unreadable: Mapping[str, str] | None = None,
@@ -84,8 +82,7 @@ def list_html(
 
     Args:
         sweeps: In the order of the list.
-        text: Words that a run must have.
-        state: Of a run, or ANY_STATE.
+        text: Words that a run must have; its state is one of them.
         selected: Ids of the runs whose boxes are ticked.
         choice: The sweep and the run that are shown, and the sweep that is open.
         unreadable: Folders that hold no run, with the reason of each; listed where nothing is filtered.
@@ -93,7 +90,7 @@ def list_html(
         place: Where a sweep or a run is, where that is said.
     """
     selected = frozenset(selected)  # each run of the folder is looked up in it
-    filtering = bool(text) or state != ANY_STATE
+    filtering = bool(text)
     rows, own, left_out = [], 0, 0
     dashes = [Cell("–")] * (len(HEADERS) - 2)
     broken = [
@@ -101,7 +98,7 @@ def list_html(
         for run_id, reason in ({} if filtering else unreadable or {}).items()
     ]
     for sweep in sweeps:
-        matching = matching_of(sweep, text=text, state=state)
+        matching = matching_of(sweep, text)
         if not matching:
             continue
         if sweep.recorded:
@@ -125,25 +122,21 @@ def list_html(
     return html.table(HEADERS, rows, label="Sweeps and runs", left=2) + (html.empty(more) if more else "")
 
 
-def matching_of(sweep: Sweep, *, text: str, state: str) -> list[RunRecord]:
-    """The runs that have all words of a text and a state."""
+def matching_of(sweep: Sweep, text: str) -> list[RunRecord]:
+    """The runs that have all words of a text: of their ids, base, data, rank and state."""
     words = (text or "").lower().split()
 
     def names(run: RunRecord) -> str:
         request = run.request
         ids = f"{run.run_id} {request.sweep_id} {base_name(request.base)} {request.data}"
-        return f"{ids} r={request.r} r = {request.r}".lower()
+        return f"{ids} r={request.r} r = {request.r} {run.state.value}".lower()
 
-    return [
-        run
-        for run in sweep.runs
-        if state in (ANY_STATE, run.state) and (not words or all(word in names(run) for word in words))
-    ]
+    return [run for run in sweep.runs if not words or all(word in names(run) for word in words)]
 
 
-def matching_runs(api: Api, *, text: str, state: str) -> Table:
+def matching_runs(api: Api, *, text: str) -> Table:
     """The runs that the filter lets through, as a file has them."""
-    records = [run for sweep in all_sweeps(api) for run in matching_of(sweep, text=text, state=state)]
+    records = [run for sweep in all_sweeps(api) for run in matching_of(sweep, text)]
     return measured_table((each.record, listed_run_json(each)) for each in api.runs.summaries(records))
 
 
@@ -211,7 +204,6 @@ def runs_view(
     *,
     showing: str,
     text: str,
-    state: str,
     x: str,
     y: str,
     selected: Sequence[str],
@@ -241,10 +233,10 @@ def runs_view(
         of_it = live.fingerprint(chosen), is_open, api.runs.why_sweep_waits(chosen)
         standing = standing_html(api, chosen)
     uploads = api.uploads.usage()
-    filters = {"text": text, "state": state, "selected": selected, "choice": choice, "unreadable": unreadable}
+    filters = {"text": text, "selected": selected, "choice": choice, "unreadable": unreadable}
     parts: dict[str, tuple[Any, Callable[[], dict[str, Any]]]] = {
         "listed": (
-            (text, state, tuple(selected), choice, tuple(unreadable), prints, reading),
+            (text, tuple(selected), choice, tuple(unreadable), prints, reading),
             lambda: _listed_runs(api, sweeps, reading, filters),
         ),
         "unreadable": (tuple(unreadable), lambda: _unreadable(unreadable)),
