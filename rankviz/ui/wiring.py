@@ -55,9 +55,6 @@ FORMS = {
 """Types of what a widget of the page sends. HTML sends the type that it was built with: a text, a list of texts, or the
 rank as a whole number. Gradio checks files, and the value of a State is the server's own."""
 FILES = (gr.File, gr.UploadButton, gr.DownloadButton)
-CLICK: Mapping[str, Any] = {"id": "", "text": ""}
-"""Data of a click: the row or point, and what was written there."""
-CLICK_FORMS = {"id": str | float, "text": str}
 MAX_DEPTH = 4
 """Depth of the description of files, the only values of widgets that hold others."""
 
@@ -99,14 +96,13 @@ def require_sendable(function: Any, sent: Sequence[Any], state: Any) -> None:
 
 
 def click_of(event: gr.EventData | None) -> gr.EventData:
-    """Return the event with its data in the form of CLICK, and nothing else; InvalidSettingError for another form."""
+    """Return the event with the id of what was clicked, and nothing else; InvalidSettingError for another form."""
     data = event._data if event is not None else None
     if not isinstance(data, dict):
         raise InvalidSettingError("What was clicked is not known. Click again.")
-    click = {name: data.get(name, missing) for name, missing in CLICK.items()}
-    for name, value in click.items():
-        require(value, CLICK_FORMS[name], name)
-    return gr.EventData(event.target, click)
+    clicked_id = data.get("id", "")
+    require(clicked_id, str | float, "id")
+    return gr.EventData(event.target, {"id": clicked_id})
 
 
 def _require_choice(widget: Any, value: Any, name: str, *, may_be_empty: bool) -> None:

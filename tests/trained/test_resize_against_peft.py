@@ -178,19 +178,18 @@ def test_through_the_adapter_tab_and_back_into_peft(tmp_path):
     from peft import PeftModel
 
     from rankviz.api import Api
-    from rankviz.ui.adapter import tab
+    from rankviz.ui import adapter
 
     model = trained("llama", **CASES["llama"])
     model.save_pretrained(tmp_path / "mine")
     api = Api(home=tmp_path / "home", shared=False)
     source = shutil.make_archive(str(tmp_path / "mine"), "zip", tmp_path, "mine")
-    slider, *_ = tab.opened(api, json.dumps([str(source)]))
-    options = {"mode": tab.BY_RANK, "r": slider.value - 1, "energy": 99.0, "dtype": tab.AS_IT_IS}
+    r = api.adapters.proposed_rank([str(source)]) - 1
 
-    path, _ = tab.zip_of(api, json.dumps([str(source)]), *options.values())
+    path, _ = adapter.zip_of(api, json.dumps([str(source)]), f"r{r}")
     shutil.unpack_archive(path, tmp_path / "unpacked")
     (folder,) = (tmp_path / "unpacked").iterdir()
     loaded = PeftModel.from_pretrained(base("llama"), folder).eval()
 
-    what = api.adapters.plan_resize([source], r=options["r"])
+    what = api.adapters.plan_resize([source], r=r)
     torch.testing.assert_close(logits(loaded), outputs_of_truncated(model, what), atol=2e-5, rtol=1e-4)

@@ -135,13 +135,13 @@ def curve(
 
     Returns `chart`; `summary`, what to train next, what to ship and how sure that is; `details`, all sentences and the
     forecast; `verdict`, of several ranks that ran by themselves; `within`, what counts as equal, in nats or points;
-    `decision`, by loss; `ship`, what is to be shipped and is here. Of runs that cannot be compared `why_not` says why,
+    `reading`, of the best fast curve; `decision`, by loss; `ship`, what is to be shipped and is here. Of runs that cannot be compared `why_not` says why,
     and `is_busy` whether that passes.
     """
     try:
         return _judged(api, sweep, tolerance, height, metric)
     except LimitError as error:
-        nothing = dict.fromkeys(("verdict", "decision", "ship")) | {"chart": "", "details": ""}
+        nothing = dict.fromkeys(("verdict", "reading", "decision", "ship")) | {"chart": "", "details": ""}
         summary, is_busy = html.notice_html(str(error), kind="error"), isinstance(error, BusyError)
         return View(summary=summary, why_not=str(error), within=metric.tolerance, is_busy=is_busy, **nothing)
 
@@ -181,6 +181,7 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
         details="".join(reversed(details) if judged_by_seeds else details),
         verdict=verdict if compares else None,
         within=verdict.within if verdict else metric.tolerance,
+        reading=reading,
         decision=decision,
         ship=ship if here else None,
         why_not="",

@@ -41,6 +41,7 @@ def form_view(api: Api, *, to: str, sweep_id: str, run_id: str) -> View:
         place=gr.Textbox(label="Project" if to == TRACKIO else "Repository (owner/name)"),
         space=gr.Textbox(visible=to == TRACKIO),
         base_model=gr.Textbox(visible=_is_of_a_folder(api, sweep_id)),
+        use_login=gr.Checkbox(visible=api.sinks.has_login()),
         **vars(status_view(api, sweep_id=sweep_id, run_id=run_id)),
     )
 
@@ -65,10 +66,19 @@ def _in_words(sending: Sending) -> str:
 
 
 def start(
-    api: Api, to: str, place: str, space: str, base_model: str, public: bool, token: str, sweep_id: str, run_id: str
+    api: Api,
+    to: str,
+    place: str,
+    space: str,
+    base_model: str,
+    public: bool,
+    use_login: bool,
+    token: str,
+    sweep_id: str,
+    run_id: str,
 ) -> tuple[str, str, Any]:
-    """Start it, with the token that was typed or else a Hugging Face login: the visitor's, or on a page of one's own
-    that of the machine; returns an empty token, the status and a timer."""
+    """Start it, with the token that was typed or else that of a Hugging Face login; returns an empty token, the status
+    and a timer."""
     if to == ADAPTER and not run_id:
         raise UserError(CHOOSE_A_RUN)
     destination = Destination(
@@ -80,9 +90,8 @@ def start(
     )
     login = api.workspace.visitor.login
     given = token.strip() or (login.token if login else "")
-    own_login = not given and not api.workspace.shared and api.sinks.has_login()
     subject = run_id if to == ADAPTER else sweep_id
-    api.sinks.start(subject, destination, Token(given) if given else None, use_login=own_login)
+    api.sinks.start(subject, destination, Token(given) if given else None, use_login=bool(use_login) and not given)
     view = status_view(api, sweep_id=sweep_id, run_id=run_id)
     return "", view.status, view.timer
 
@@ -103,21 +112,23 @@ def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, d
             here = "" if api.workspace.shared else ", empty: this machine"
             w["space"] = text(f"Trackio Space (owner/name){here}", visible=False)
             w["base_model"] = text("Base model on the Hub (owner/name)", visible=False)
-            label = "Hugging Face token with write access (empty: your login)"
+            label = "Hugging Face token with write access (empty: a login)"
             w["token"] = text(label, 500, type="password", elem_id="publish-token")
         with gr.Row(elem_classes="rv-bar"):
             w["public"] = gr.Checkbox(False, label="Public: everyone can see it", elem_id="publish-public")
+            label = "Use the Hugging Face login of this machine"
+            w["use_login"] = gr.Checkbox(False, label=label, visible=False, elem_id="publish-login")
             button = gr.Button("Publish", variant="primary", size="sm", elem_id="publish-it")
         w["status"] = plain(elem_id="publish-status")
         w["timer"] = gr.Timer(POLL_SECONDS, active=False)
     shown = {"sweep_id": sweep_id, "run_id": run_id}
-    outputs = {name: w[name] for name in ("place", "space", "base_model", "status", "timer")}
+    outputs = {name: w[name] for name in ("place", "space", "base_model", "use_login", "status", "timer")}
     drawing = wire(partial(form_view, api), inputs={"to": w["to"], **shown}, outputs=outputs)
     for event in (box.expand, w["to"].input):
         event(**drawing)
     status = {name: w[name] for name in ("status", "timer")}
     w["timer"].tick(**wire(partial(status_view, api), inputs=shown, outputs=status))
-    form = [w[name] for name in ("to", "place", "space", "base_model", "public", "token")]
+    form = [w[name] for name in ("to", "place", "space", "base_model", "public", "use_login", "token")]
     button.click(inputs=[*form, *shown.values()], outputs=[w["token"], *status.values()], **action(partial(start, api)))
     return box, drawing
 

@@ -38,17 +38,6 @@ def test_the_verdict_says_the_margin_against_usable_memory(api):
     assert f"{low:.1f} to {high:.1f} GiB to spare of {usable:.2f} GiB usable on L4" in text
 
 
-def test_without_a_gpu_each_part_says_what_it_can(api):
-    view = shown(api, gpu="none")
-
-    assert "No GPU is chosen; the cheapest GPU that fits is the" in view.verdict
-    assert "Select a GPU, or click one in the table below." in view.limits
-    assert "not known" in view.knobs
-    assert "not known" in view.methods
-    assert "Fit" not in text_of(view.methods)
-    assert 0 == view.cards.count("rv-chosen")
-
-
 def test_every_change_on_the_page_can_be_clicked_into_the_question(api):
     """Each row's pick is read back by the same table that reads the address."""
     picks = [pick.replace("&amp;", "&") for pick in re.findall(r'data-pick="([^"]+)"', shown(api, batch=4).knobs)]
@@ -75,15 +64,3 @@ def test_every_change_on_the_page_can_be_clicked_into_the_question(api):
 )
 def test_a_click_sets_what_the_change_names_and_nothing_else(pick, widgets):
     assert widgets == applied(pick)
-
-
-def test_ones_own_price_orders_the_table_and_prices_the_figures(api):
-    values = {**LLAMA, "prices": "l4:0.01,t4:9"}
-
-    cards = shown(api, prices=values["prices"]).cards
-
-    assert re.search(r"<tbody><tr[^>]*data-pick=\"gpu=l4\"", cards)
-    assert 'value="0.01"' in cards
-    assert 0.01 == ask(values).usd_per_hour
-    assert 2.0 == ask({**values, "usd_per_hour": 2.0}).usd_per_hour
-    assert None is ask({**values, "gpu": "a10"}).usd_per_hour

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import DepthDidNotFit, ProbeCompleted, RunFailed, RunStarted, StageReached
-from rankviz.errors import InvalidSettingError
+from rankviz.core.runs.events import ProbeCompleted, RunStarted, StageReached
 from rankviz.ui.explore import sections
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.runs.finished_runs import text_of
@@ -63,14 +62,6 @@ def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api
         assert "precision fp32 instead of nf4-dq" in text_of(begun.notice)
 
 
-def test_what_cannot_be_probed_is_refused_with_a_sentence(api):
-    with pytest.raises(InvalidSettingError, match="8 to"):
-        sections.begun(api, **widget_values(own_length=1))
-    with pytest.raises(InvalidSettingError, match="whole number"):
-        sections.begun(api, **widget_values(own_batch=None))
-    assert [] == list(api.probes.all())
-
-
 def test_a_running_probe_says_where_it_stands_and_is_drawn_again_only_when_that_changes(api):
     queued(api)
     assert "Queued. Next in the queue." in text_of(panel(api).panel)
@@ -97,18 +88,7 @@ def test_a_finished_probe_shows_both_depths_the_line_the_whole_and_the_estimate(
     assert "All 30 blocks, measured 606 MiB" in text
     assert "Error of the extrapolation -1.0%" in text
     assert "All 30 blocks, estimated" in text
-    assert "Measured on a CPU, 2 cores" in text
+    assert "Measured on a CPU, " in text
     assert not shown.timer.active
     again = panel(api, shown.seen)
     assert ["timer"] == list(vars(again))
-
-
-def test_what_did_not_fit_and_what_failed_is_said(api):
-    unfit = DepthDidNotFit(time=1.0, depth=4, limit_bytes=2**30, short_bytes=2**20, stage="training", why="GPU")
-    queued(api, unfit, ProbeCompleted(time=2.0))
-    assert "A model of 4 blocks does not fit the 1.00 GiB of this GPU, by at least 1 MiB" in text_of(panel(api).panel)
-
-    queued(api, RunFailed(time=1.0, error="<b>No</b> luck."), probe_id="probe-2")
-
-    newest = panel(api).panel
-    assert "No luck" not in newest and "&lt;b&gt;No&lt;/b&gt; luck." in newest

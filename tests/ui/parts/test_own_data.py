@@ -61,12 +61,3 @@ def test_examples_above_the_maximum_length_are_said_beside_the_data_with_how_man
         r"maximum length of 512 tokens are truncated: about (\d+) to 10 % of the 100 examples and about", note
     )
     assert "truncated" not in question.length_note(ask({**values, "max_length": 4096}))
-
-
-def test_form_and_name_of_a_measured_file_reach_the_data_while_examples_are_given():
-    data = ask({**CHATS, "measured_file": "messages:1600:my chats.jsonl"}).training.data
-
-    assert ("messages", "my chats.jsonl", True) == (data.form, data.file_name, data.longest_is_upper)
-    typed = {**CHATS, "measured_file": "messages:1600:my chats.jsonl", "longest_tokens": 1200}
-    assert not ask(typed).training.data.longest_is_upper
-    assert ask({**DEFAULTS, "measured_file": "messages:1600:my chats.jsonl"}).training.data is None

@@ -6,7 +6,7 @@ from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunStarted
 from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import WantedEngine
-from rankviz.ui.parts.live import place_html, place_in_sentences, status_html
+from rankviz.ui.parts.live import place_html, place_in_sentences
 from tests.support.engines.hub_jobs import page_on
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
@@ -41,13 +41,6 @@ def begun(at=0.0, attempt=1):
 
 def completed(at, attempt=1):
     return RunCompleted(time=at, attempt=attempt, **DONE)
-
-
-def test_the_time_of_a_sweep_that_ended_at_the_first_attempt_is_told_once(api):
-    sweep = sweep_of(api, *([placed("local", f"GPU {n}"), begun(1.0), completed(601.0)] for n in (0, 1)))
-
-    assert "2 runs completed in 20 min." in text_of(status_html(sweep))
-    assert "Ran on this machine (GPU 0 and GPU 1)." == text_of(place_html(api, sweep))
 
 
 def test_a_rented_machine_has_a_price_of_the_whole_sweep(tmp_path, hub):

@@ -6,7 +6,7 @@ from rankviz.api import Api
 from rankviz.core.runs.request import quick_look, rate_first
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
-from rankviz.ui.train.form import data_choices, measuring, mode_chosen, problem_in, request_of, values_of
+from rankviz.ui.train.form import data_choices, measuring, mode_chosen, request_of, values_of
 from tests.support.runs import questions
 from tests.support.web.train_form import FORM
 
@@ -76,21 +76,6 @@ def test_a_sweep_is_offered_with_three_seeds_and_other_modes_with_one():
 
     assert [3, 1, 1, 1] == [mode.seeds.value for mode in chosen]
     assert [True, True, True, False] == [mode.seeds.visible for mode in chosen]
-
-
-def test_each_refusal_belongs_to_the_field_that_is_wrong_and_the_others_stand_as_typed():
-    wrong = {
-        "base": {"base": " "},
-        "data": {"data": "own"},
-        "ranks": {"mode": "quick", "ranks": ["4", "16", "64"]},
-        "alpha": {"mode": "quick", "ranks": ["4", "64"], "alpha_rule": "r"},
-        "numbers": {"max_steps": 0},
-        "more": {"max_length": 1},
-    }
-
-    assert list(wrong) == [problem_in({**FORM, **change})[0] for change in wrong.values()]
-    assert "numbers" == problem_in({**FORM, "mode": "quick", "ranks": ["4", "64"], "learning_rates": "1e-3, 1e-4"})[0]
-    assert problem_in(FORM) is None
 
 
 @pytest.mark.parametrize(
