@@ -44,7 +44,7 @@ ASSETS = {
     "css": "The stylesheet of the page.",
     "data": "Two sample tasks from the CMU Pronouncing Dictionary, with its licence, and random word pairs.",
     "evidence": "Published rank studies with their sources and caveats: points, studies, models, best learning rates.",
-    "exports.json": "What Axolotl, LLaMA-Factory and the scripts call each setting; LLaMA-Factory's template of each family.",
+    "exports.json": "What training tools call each setting, and LLaMA-Factory's template of each model family.",
     "fidelity.json": "Fast curves compared with independent runs, as `make fidelity` writes it.",
     "forecast.json": "Bands of quality by rank from published studies, validated, as `make forecast` writes it.",
     "gpus.json": "GPUs: memory, speed and dated prices, each with its source.",
