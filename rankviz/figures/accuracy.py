@@ -4,19 +4,20 @@ A row is predicted as if its source had not been seen, where that was worked out
 the measured figure is at most what is predicted, and the row is drawn as such.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 from typing import Any, Literal, NamedTuple
 
 from rankviz import units
-from rankviz.core.accuracy.report import AccuracyReport, ReportRow
+from rankviz.core.accuracy.report import AccuracyReport
 from rankviz.figures.style import (
     ESTIMATED,
     MEASURED,
     NEUTRAL,
     ONE_TWO_FIVE,
     Drawing,
+    Rows,
     bars,
     draw,
     figure,
@@ -62,7 +63,7 @@ class AccuracyInfo(NamedTuple):
     unit: str
     ends: tuple[float, float] | None
     source: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
+    rows: Rows = ()
 
 
 def accuracy_info(report: AccuracyReport, quantity: Literal["memory", "time"]) -> AccuracyInfo:
@@ -72,8 +73,27 @@ def accuracy_info(report: AccuracyReport, quantity: Literal["memory", "time"]) -
         report: Measured rows beside their predictions.
         quantity: Peak memory in GiB, or seconds per step.
     """
-    point = {"memory": _memory_point, "time": _time_point}[quantity]
-    points = [each for row in report.rows if (each := point(row))]
+    points = []
+    for row in report.rows:
+        if quantity == "memory":
+            measured, text, unit = row.measured_bytes, units.memory_size, units.GIB
+            seen = row.predicted_bytes, row.low, row.high
+            unseen = row.left_out_bytes, row.left_out_low, row.left_out_high
+            scored, bound = row.scored, row.bound
+        else:
+            measured, text, unit = row.measured_seconds_per_step, "{:.3g} s".format, 1
+            seen = row.seconds_expected, row.seconds_low, row.seconds_high
+            unseen = row.left_out_seconds_expected, row.left_out_seconds_low, row.left_out_seconds_high
+            scored, bound = row.tier in ("A", "B"), False
+        if not measured or not seen[0]:
+            continue
+        known = seen if unseen[0] is None else unseen
+        words = escape(row.setting).split(", ")
+        lines = [", ".join(words[i : i + SETTING_WORDS]) for i in range(0, len(words), SETTING_WORDS)]
+        lines = [f"<b>{escape(row.model_id)}</b>", *lines, f"measured {text(measured)}, predicted {text(known[0])}"]
+        lines += ["at most as predicted: the length is only a cap"] * row.bound
+        places = (value / unit for value in (measured, *known))
+        points.append(ComparedPoint(row.group, scored, bound, *places, "<br>".join(lines)))
     values = [value for each in points for value in (each.measured, each.low, each.high) if value > 0]
     return AccuracyInfo(
         points=points,
@@ -82,33 +102,6 @@ def accuracy_info(report: AccuracyReport, quantity: Literal["memory", "time"]) -
         source=SOURCE,
         rows=[{name: row[name] for name in COLUMNS} for row in map(asdict, report.rows)],
     )
-
-
-def _memory_point(row: ReportRow) -> ComparedPoint | None:
-    if not row.predicted_bytes or not row.measured_bytes:
-        return None
-    unseen = row.left_out_bytes, row.left_out_low, row.left_out_high
-    known = (row.predicted_bytes, row.low, row.high) if unseen[0] is None else unseen
-    text = _hover(row, row.measured_bytes, known[0], units.memory_size)
-    places = (value / units.GIB for value in (row.measured_bytes, *known))
-    return ComparedPoint(row.group, row.scored, row.bound, *places, text)
-
-
-def _time_point(row: ReportRow) -> ComparedPoint | None:
-    if not row.seconds_expected:
-        return None
-    unseen = row.left_out_seconds_expected, row.left_out_seconds_low, row.left_out_seconds_high
-    known = (row.seconds_expected, row.seconds_low, row.seconds_high) if unseen[0] is None else unseen
-    measured = row.measured_seconds_per_step
-    text = _hover(row, measured, known[0], "{:.3g} s".format)
-    return ComparedPoint(row.group, row.tier in ("A", "B"), False, measured, *known, text)
-
-
-def _hover(row: ReportRow, measured: float, predicted: float, text: Callable[[float], str]) -> str:
-    words = escape(row.setting).split(", ")
-    lines = [", ".join(words[i : i + SETTING_WORDS]) for i in range(0, len(words), SETTING_WORDS)]
-    lines = [f"<b>{escape(row.model_id)}</b>", *lines, f"measured {text(measured)}, predicted {text(predicted)}"]
-    return "<br>".join(lines + ["at most as predicted: the length is only a cap"] * row.bound)
 
 
 @figure

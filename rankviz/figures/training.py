@@ -1,13 +1,13 @@
 """A training as it goes: loss by step, one line per run. Of a long run so many steps as a screen can show."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from math import isfinite, log2
 from typing import Any, NamedTuple
 
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.run_time import FEW, thinned
 from rankviz.core.runs.words import data_name, made_of, run_labels, sweep_title, told_apart
-from rankviz.figures.style import MEASURED, Drawing, draw, figure, rgba, scatter
+from rankviz.figures.style import MEASURED, Drawing, Rows, draw, figure, rgba, scatter
 
 MOST_POINTS = 1000
 """Of one curve, which is wider than a figure has pixels."""
@@ -36,7 +36,7 @@ class TrainingInfo(NamedTuple):
     max_steps: int = 1
     empty: str = "The loss appears with the first step."
     source: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
+    rows: Rows = ()
 
 
 def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = None) -> TrainingInfo:
@@ -50,7 +50,7 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
     if not pairs:
         return TrainingInfo([])
     each = min(MOST_POINTS, max(FEW, ALL_POINTS // len(pairs)))
-    names, labels, curves, rows, left_out = {}, {}, [], [], False
+    names, labels, curves, rows = {}, {}, [], []
     if len(sweeps) > 1:
         names = told_apart(sweeps, lambda sweep: data_name(sweep.runs[0].request.data), made_of, sweep_title)
     for sweep in sweeps:
@@ -61,18 +61,14 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
         final = final if final is not None and isfinite(final) else None
         losses = [step.loss for step in steps]
         curves.append(LossCurve(run.run_id, label, r, [step.step for step in steps], losses, final))
-        left_out |= len(steps) < len(run.steps)
         for step in steps:
             row = {"run": run.run_id, "r": r, "step": step.step, "loss": step.loss}
             rows.append({**row, "learning_rate": step.learning_rate})
+    left_out = any(len(run.steps) > each for run, _ in pairs)
     part = f" At most {each} steps of each run are shown: the lowest and the highest of its parts." * left_out
-    return TrainingInfo(
-        curves=curves,
-        max_steps=max(run.request.max_steps for run, _ in pairs),
-        **({"empty": "No step was logged."} if all(run.state.ended for run, _ in pairs) else {}),
-        source=f"Measured: {'; '.join(map(sweep_title, sweeps))}.{part}",
-        rows=rows,
-    )
+    ended = {"empty": "No step was logged."} if all(run.state.ended for run, _ in pairs) else {}
+    source = f"Measured: {'; '.join(map(sweep_title, sweeps))}.{part}"
+    return TrainingInfo(curves, max(run.request.max_steps for run, _ in pairs), **ended, source=source, rows=rows)
 
 
 @figure

@@ -1,11 +1,11 @@
 """How far each rank lies above the best: differences paired by seed, with their intervals and the tolerance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.figures.rank_curve import BEST, MARKS
-from rankviz.figures.style import MEASURED, NEUTRAL, Drawing, bars, draw, figure, named_band, rgba, scatter
+from rankviz.figures.style import MEASURED, NEUTRAL, Drawing, Rows, bars, draw, figure, named_band, rgba, scatter
 from rankviz.verdict import RankLoss, Verdict
 
 EMPTY = "No verdict yet. A verdict needs finished runs of at least two ranks."
@@ -16,26 +16,26 @@ SOURCE = (
 
 
 class RankDifference(NamedTuple):
-    """One rank against the best. low, high: the interval; None where the noise between runs is not known."""
+    """One rank against the best. low, high: the interval; None where the noise between runs is not known. call: BEST of
+    the best rank itself, or the verdict's call."""
 
     r: int
     value: float
     low: float | None
     high: float | None
     call: str
-    """BEST of the best rank itself, or the verdict's call."""
 
 
 class VerdictInfo(NamedTuple):
-    """What the figure of a verdict shows. best: None where there is no verdict yet."""
+    """What the figure of a verdict shows. best: None where there is no verdict yet. within: what counts as equal, in
+    nats or points."""
 
     differences: Sequence[RankDifference] = ()
     best: int | None = None
     metric: Metric = LOSS
     within: float = 0.0
-    """What counts as equal, in nats or points."""
     source: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
+    rows: Rows = ()
 
 
 def verdict_info(verdict: Verdict | None) -> VerdictInfo:

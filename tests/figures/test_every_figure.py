@@ -11,7 +11,7 @@ from rankviz.api import Api
 from rankviz.figures.accuracy import AccuracyInfo
 from rankviz.figures.adapter import NO_ADAPTER, NO_SPECTRUM, EnergyInfo
 from rankviz.figures.cost import MemoryInfo, ParametersInfo
-from rankviz.figures.hero import CompareInfo, HeroInfo
+from rankviz.figures.hero import CompareInfo, HeroInfo, XAxis
 from rankviz.figures.rank_curve import RankCurveInfo
 from rankviz.figures.sweep_tradeoff import TradeoffInfo
 from rankviz.figures.training import TrainingInfo
@@ -22,8 +22,8 @@ def test_every_figure_is_transparent_and_has_a_height():
     drawn = [
         figures.accuracy_figure(AccuracyInfo([], "GiB", None)),
         figures.energy_figure(EnergyInfo()),
-        figures.compare_figure(CompareInfo([], "x", "y", False, [], "Nothing is pinned.", [])),
-        figures.hero_figure(HeroInfo([], [], "", [], "x", "y", False, [], [], "Select a GPU.")),
+        figures.compare_figure(CompareInfo([], XAxis("x"), "y", "Nothing is pinned.", [])),
+        figures.hero_figure(HeroInfo(XAxis("x"), "y", empty="Select a GPU.")),
         figures.memory_figure(MemoryInfo()),
         figures.modules_figure(NO_ADAPTER),
         figures.parameters_figure(ParametersInfo([], [], [], r=8)),
