@@ -305,7 +305,7 @@ def spectrum_info(spectrum: Spectrum, *, module: str = "", r: int | None = None)
     layout = grid(spectrum)
     row = next(row for (row, _), inside in layout.cells.items() if chosen in inside)
     peers = [layout.cells[row, block][0] for block in layout.blocks if (row, block) in layout.cells]
-    others = [layer for layer in peers if layer is not chosen and not layer.is_dead][: MOST_POINTS // chosen.r]
+    others = [layer for layer in peers if layer is not chosen and not layer.is_dead][: MOST_POINTS // (chosen.r + 1)]
     return SpectrumInfo(
         chosen=None if chosen.is_dead else chosen,
         others=others,

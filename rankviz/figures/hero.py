@@ -1,4 +1,4 @@
-"""The trade-off chart of one model: every rank at its cost, against its expected quality; and of pinned configurations.
+"""The trade-off chart of one model: every rank at its cost, against its expected quality.
 
 Estimated is a band with a median, published lines are faint with open markers, own runs are filled markers with error
 bars, a fast curve is dashed. Published lines and runs know only differences between their own ranks: in a shortfall
@@ -25,7 +25,6 @@ from rankviz.errors import InvalidSettingError
 from rankviz.figures.forecast import INNER, ForecastRank, bands
 from rankviz.figures.studies import DASHES, shapes_of
 from rankviz.figures.style import (
-    CHOSEN,
     ESTIMATED,
     FAST_CURVE,
     MEASURED,
@@ -66,7 +65,6 @@ X_LABELS = {"file": "Adapter file", "memory": "Memory", "time": "Time", "money":
 NO_TIME = "Select a GPU with a known speed to see the time."
 NO_MONEY = "Select a GPU with a price, or enter one, to see the cost."
 RUN_SHAPES = ("circle", "square", "diamond")
-PINNED_SHAPES = ("circle", "square", "diamond", "triangle-up")
 
 
 class XAxis(NamedTuple):
@@ -464,80 +462,3 @@ def _labels(xs: Sequence[float], texts: Sequence[str], info: HeroInfo) -> list[s
         labels.append(text if has_room else "")
         last = place if has_room else last
     return labels
-
-
-class Pinned(NamedTuple):
-    """One configuration: its letter and rank, and the ranks that it could have. xs, ys: places on the axes."""
-
-    label: str
-    r: int
-    ranks: Sequence[int]
-    xs: Sequence[float]
-    ys: Sequence[float]
-
-
-class CompareInfo(NamedTuple):
-    """What the chart of pinned configurations shows."""
-
-    pinned: Sequence[Pinned]
-    axis: XAxis
-    y_title: str
-    empty: str
-    rows: Rows
-
-
-def compare_info(tradeoffs: Sequence[tuple[str, int, Tradeoff]], *, x: str = "file") -> CompareInfo:
-    """tradeoffs: a label, the pinned rank and the trade-off of each, all of the same quality. x: a key of X_LABELS."""
-    axis = x_axis(x, [rank for _, _, tradeoff in tradeoffs for rank in tradeoff.estimate.ranks if rank.r in RANKS])
-    pinned = []
-    for label, r, tradeoff in tradeoffs:
-        medians = {rank.r: rank.median for rank in tradeoff.forecast.ranks}
-        places = {rank.r: axis.value(rank) for rank in tradeoff.estimate.ranks}
-        ranks = [k for k in medians if (k in DRAWN_RANKS or k == r) and places[k] is not None]
-        pinned.append(Pinned(label, r, ranks, [places[k] for k in ranks], [medians[k] for k in ranks]))
-    return CompareInfo(
-        pinned=pinned,
-        axis=axis,
-        y_title=y_title(tradeoffs[0][2]) if tradeoffs else "",
-        empty="" if any(each.ranks for each in pinned) else axis.unknown or "Nothing is pinned.",
-        rows=[
-            {"configuration": each.label, "r": r, axis.title: at, "forecast": value}
-            for each in pinned
-            for r, at, value in zip(each.ranks, each.xs, each.ys, strict=True)
-        ],
-    )
-
-
-@figure
-def compare_figure(info: CompareInfo, *, height: int = 320) -> Drawing:
-    """A line a configuration, estimated; the pinned rank of each is a mark with its letter."""
-    traces: list[dict[str, Any]] = []
-    for each, dash, shape in zip(info.pinned, DASHES, PINNED_SHAPES, strict=False):
-        here = slice(each.ranks.index(each.r), each.ranks.index(each.r) + 1) if each.r in each.ranks else slice(0)
-        lines = {"line": {"color": ESTIMATED, "width": 2, "dash": dash}, "hoverinfo": "text"}
-        words = [f"<b>{each.label}</b><br>r = {r}" for r in each.ranks]
-        mark = {
-            "mode": "markers+text",
-            "showlegend": False,
-            "name": f"{each.label}, r = {each.r}",
-            "text": [f" {each.label[0]}: r = {each.r}"] * len(each.ranks[here]),
-            "textposition": "top right",
-            "marker": {"color": CHOSEN, "size": 12, "symbol": shape, "line": {"color": "white", "width": 1}},
-            "hoverinfo": "skip",
-            "cliponaxis": False,
-        }
-        traces += [
-            scatter(each.xs, each.ys, mode="lines", name=each.label, hovertext=words, **lines),
-            scatter(each.xs[here], each.ys[here], **mark),
-        ]
-    return draw(
-        traces if not info.empty else [],
-        height=height,
-        uirevision=f"compare|{info.axis.title}",
-        x=info.axis.drawn([x for each in info.pinned for x in each.xs]),
-        y={},
-        x_title=info.axis.title,
-        y_title=info.y_title,
-        message=info.empty,
-        showlegend=not info.empty,
-    )
