@@ -8,7 +8,7 @@ from rankviz.catalog.models import load_model
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.exports import recipe, script
-from rankviz.worker.finetune.adapter import with_peft_adapter
+from rankviz.worker.finetune.training import with_peft_adapter
 from tests.support.models.tiny_models import make_tiny
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS

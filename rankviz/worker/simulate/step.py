@@ -26,7 +26,7 @@ from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.model.spec import ModelSpec, periods
 from rankviz.core.probe import Simulated, fit
 from rankviz.errors import UserError
-from rankviz.worker.finetune.adapter import with_peft_adapter
+from rankviz.worker.finetune.training import with_peft_adapter
 from rankviz.worker.introspect.layers import build, cut_config, layers_of
 from rankviz.worker.probe.steps import quantization
 from rankviz.worker.simulate.card import SimulatedCard, become
@@ -55,12 +55,6 @@ class Program:
     """Keys and values are repeated for all heads by the program, so that SDPA's efficient kernel takes them."""
 
 
-def program_of(training: TrainingSetup) -> Program:
-    """Return TRL's SFTTrainer, or the PEFT script that RankViz exports."""
-    trl = training.framework == "trl"
-    return Program(fused_loss=trl, prepares=not trl and training.quantized)
-
-
 def simulate(
     config: Mapping[str, Any],
     lora: LoraConfig,
@@ -73,15 +67,15 @@ def simulate(
     program: Program | None = None,
 ) -> Simulated:
     """Run two optimizer steps of the model's first `depth` blocks. The first `split` have a moment of their own.
-    Unsloth's need it imported: unsloth_import."""
+    Unsloth's need it imported: card.import_unsloth."""
     if training.framework == "unsloth":
         from rankviz.worker.simulate import unsloth
 
         return unsloth.simulate(config, lora, training, gpu, depth=depth)
-    card = become(gpu)
-    program = program or program_of(training)
+    trl = training.framework == "trl"  # else the PEFT script that RankViz exports
+    program = program or Program(fused_loss=trl, prepares=not trl and training.quantized)
+    run = SimulatedRun(config, lora, training, become(gpu), program, depth, split, padded)
     as_on_a_card()
-    run = SimulatedRun(config, lora, training, card, program, depth, split, padded)
     model = run.build()
     gc.collect()
     gc.freeze()  # what is imported need not be looked through again
@@ -89,24 +83,24 @@ def simulate(
         return run.run(model)
 
 
+@dataclass
 class SimulatedRun:
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        lora: LoraConfig,
-        training: TrainingSetup,
-        card: SimulatedCard,
-        program: Program,
-        depth: int,
-        split: int,
-        padded: bool,
-    ):
-        self.config, self.depth, self.split = cut_config(config, depth), depth, split
-        self.lora, self.training, self.program = lora, training, program
-        self.card, self.padded = card, padded
-        self.compute_dtype = compute_dtype(config["model_type"], training, bf16=card.supports_bf16)
+    """Steps of the first `depth` blocks of a model on one card. config: of the whole model."""
+
+    config: Mapping[str, Any]
+    lora: LoraConfig
+    training: TrainingSetup
+    card: SimulatedCard
+    program: Program
+    depth: int
+    split: int = 1
+    padded: bool = False
+
+    def __post_init__(self) -> None:
+        self.config = cut_config(self.config, self.depth)
+        self.compute_dtype = compute_dtype(self.config["model_type"], self.training, bf16=self.card.supports_bf16)
         self.compute = DTYPES[self.compute_dtype]
-        self.dtype = DTYPES.get(training.precision, self.compute)
+        self.dtype = DTYPES.get(self.training.precision, self.compute)
 
     def run(self, model: Any) -> Simulated:
         with Tracker(self.card) as tracker:

@@ -115,7 +115,7 @@ def updates(model):
 def test_a_cut_is_the_dense_svds_truncation_whatever_was_cut_before(adapter):
     import torch
 
-    from rankviz.worker.finetune.adapter import Truncator
+    from rankviz.worker.finetune.training import Truncator
 
     whole = updates(adapter)
     truncator = Truncator(adapter)
@@ -134,7 +134,7 @@ def test_a_saved_cut_is_an_adapter_of_its_rank_with_the_same_outputs(adapter, ti
     from transformers import AutoModelForCausalLM
 
     from rankviz.worker.base import Base
-    from rankviz.worker.finetune.adapter import Truncator
+    from rankviz.worker.finetune.training import Truncator
 
     truncator = Truncator(adapter)
     truncator.truncate(2)
@@ -171,7 +171,7 @@ def test_a_run_with_cuts_draws_a_curve_and_saves_the_adapter_it_trained(swept):
 
 def test_a_saved_adapter_names_its_base_as_others_find_it_and_no_folder_of_this_machine(adapter, tiny, tmp_path):
     from rankviz.worker.base import Base
-    from rankviz.worker.finetune.adapter import save
+    from rankviz.worker.finetune.training import save
 
     save(adapter, tmp_path, Base(name=str(tiny), is_local=True, published_as="owner/tiny"))
 
