@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz.api.models import Models
 from rankviz.api.workspace import EMBEDDED, Workspace, writes
 from rankviz.core.cost.question import plan_on
-from rankviz.core.preflight.checks import Check, checks, problems, uses_gpu, warnings
-from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, TrialStep, Wanted
+from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, TrialStep, Wanted, checks, problems, uses_gpu, warnings
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 from rankviz.shared.quota import Quota
