@@ -69,9 +69,7 @@ class UnslothTracker(Tracker):
             return body(*args, **(kwargs or {}))
 
 
-def simulate(
-    config: Mapping[str, Any], lora: LoraConfig, training: TrainingSetup, gpu: Gpu, *, depth: int
-) -> Simulated:
+def simulate(config: Mapping[str, Any], lora: LoraConfig, training: TrainingSetup, gpu: Gpu, depth: int) -> Simulated:
     """Run two optimizer steps of the model's first `depth` blocks, as step.simulate does them."""
     if config["model_type"] not in FAMILIES:
         raise UserError(f"Unsloth's training step is simulated for {', '.join(FAMILIES)}, not for this model.")
