@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankviz.core.preflight.facts import HubAnswer
+from rankviz.core.preflight import HubAnswer
 
 if TYPE_CHECKING:
     from huggingface_hub import CachedRepoInfo
