@@ -1,6 +1,6 @@
 """The device, the data and the settings of a training. Names are TRL's, transformers' and Unsloth's.
 
-"auto" leaves a setting to the device: `without_auto` replaces it, `settle` also refuses what RankViz cannot train there.
+"auto" leaves a setting to the device: `without_auto` replaces it, `settle` also refuses what RankViz cannot train.
 """
 
 import math
