@@ -105,11 +105,6 @@ def title(engine: str) -> str:
     return TITLES.get(engine, engine)
 
 
-def place_of(run: RunRecord) -> Place:
-    """Place of the current attempt."""
-    return Place(run.engine, run.where)
-
-
 def with_attempt(place: Place, run: Recorded) -> str:
     """ "Ray cluster, node-0, attempt 2"; the first attempt is not counted. Empty where nothing is known."""
     attempt = f"attempt {run.shown_attempt:,}" if run.shown_attempt > 1 else ""
