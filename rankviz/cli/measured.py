@@ -269,7 +269,7 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Show what this machine trains on, and what would keep a training from running (then the exit code is 1)."""
-    from rankviz.core.preflight import checks
+    from rankviz.core import preflight as checks
 
     diagnosis = Api().preflight.diagnose(trial=not quick)
     problems = checks.problems(diagnosis.checks)

@@ -13,7 +13,7 @@ from threading import Lock, Thread
 from typing import Any, NamedTuple, TypeVar
 
 from rankviz.children import ASKING, Bounds, Children, FairLine
-from rankviz.core.preflight.facts import HubAnswer
+from rankviz.core.preflight import HubAnswer
 from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError, LimitError, RankVizError, WorkerError
 from rankviz.hub import reach, remote
 from rankviz.hub.remote import HubConfig

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankviz.core.preflight.facts import HubAnswer
+from rankviz.core.preflight import HubAnswer
 
 if TYPE_CHECKING:
     from huggingface_hub import CachedRepoInfo
