@@ -396,7 +396,6 @@ def calibrated_estimate(answer: Estimate, calibration: Calibration, assume: Assu
             cost=duration and cost(duration, answer.price),
             fit=fit(left, usable, assume) if left else None,
             spare=left,
-            margin_bytes=round(usable.expected - memory.fullest_band.expected) if usable else None,
         )
 
     notes = (calibration.sentence, *answer.notes)
