@@ -180,7 +180,7 @@ def _method_row(method: "Method") -> dict[str, str]:
         "Method": method.label,
         "Precision": method.precision,
         "Trained": f"{method.trained_parameters:,}",
-        "Memory (nvidia-smi)": memory_span(method.device),
+        "Memory (nvidia-smi)": memory_span(method.device_bytes),
         "Time": time_span(method.seconds),
         "Cost": money_span(method.usd),
         "Saved": ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
