@@ -303,6 +303,7 @@ def test_where_nothing_is_enough_the_cheapest_gpu_that_fits_is_named():
     decided = on(question(training=HEAVY), small, gpus=(dear, cheap, small))
 
     assert decided.smallest is None
+    assert min(knob.device_bytes for knob in decided.knobs) == decided.helps_most.device_bytes
     assert decided.sentence.startswith("No single change makes it fit; ")
     assert "the cheapest GPU that fits is the Cheap card, about $" in decided.sentence
 
