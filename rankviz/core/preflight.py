@@ -28,7 +28,6 @@ compatibility)."""
 BUSY_SHARE = 0.1
 """Share of the card's memory in the hands of other programs, from which it is worth a warning."""
 LEAST_DISK_BYTES = units.GB
-LOW_DISK_BYTES = 5 * units.GB
 ON_THE_CPU = "To train on the CPU, set CUDA_VISIBLE_DEVICES= (to nothing)."
 
 
@@ -341,12 +340,9 @@ def _cpu_bf16(facts: Facts, wanted: Wanted) -> Check:
 def _compiler(facts: Facts) -> Check:
     if facts.software.compiler:
         return Check("compiler", "ok", f"Triton can compile with {facts.software.compiler}.")
-    return Check(
-        "compiler",
-        "problem",
-        "There is no C compiler, and Triton compiles a small one-off program before the first kernel runs.",
-        "Install gcc (Debian, Ubuntu: apt install gcc). If CC is set, it must name one program of this machine.",
-    )
+    found = "There is no C compiler, and Triton compiles a small one-off program before the first kernel runs."
+    remedy = "Install gcc (Debian, Ubuntu: apt install gcc). If CC is set, it must name one program of this machine."
+    return Check("compiler", "problem", found, remedy)
 
 
 def _headers(facts: Facts) -> Check:
@@ -379,34 +375,29 @@ def _bitsandbytes(facts: Facts, wanted: Wanted) -> Check:
 def _experts(facts: Facts, wanted: Wanted) -> Iterator[Check]:
     """A warning where the Unsloth installed leaves experts in 16 bit, which an estimate counts in 4."""
     zoo, transformers = facts.software.unsloth_zoo, facts.software.transformers
-    if not zoo or _numbers(zoo) >= PACKING_UNSLOTH_ZOO or _numbers(transformers) < (5,):
-        return
-    if wanted.has_experts and wanted.framework == "unsloth" and wanted.precision in ("auto", "nf4", "nf4-dq"):
-        yield Check(
-            "experts",
-            "warning",
+    in_16_bit = zoo and _numbers(zoo) < PACKING_UNSLOTH_ZOO and _numbers(transformers) >= (5,)
+    is_wanted = wanted.has_experts and wanted.framework == "unsloth" and wanted.precision in ("auto", "nf4", "nf4-dq")
+    if in_16_bit and is_wanted:
+        found = (
             f"unsloth_zoo {zoo} with transformers {transformers} keeps the experts of mixture-of-experts models in 16 "
-            "bit, so they need about four times the memory that an estimate says.",
-            f"Run pip install --upgrade unsloth unsloth_zoo: {dotted(PACKING_UNSLOTH_ZOO)} and newer load them in 4 "
-            "bit.",
+            "bit, so they need about four times the memory that an estimate says."
         )
+        newer = f"{dotted(PACKING_UNSLOTH_ZOO)} and newer load them in 4 bit."
+        yield Check("experts", "warning", found, f"Run pip install --upgrade unsloth unsloth_zoo: {newer}")
 
 
 def _disk(facts: Facts, wanted: Wanted) -> Iterator[Check]:
     for disk in facts.disks:
         where = f"{disk.path} ({disk.what})" if disk.path else f"The disk for {disk.what}"
-        found = f"{where} has {units.file_size(disk.free_bytes)} free"
-        download = wanted.download_bytes if disk.what == HUB_DISK else 0
-        if disk.free_bytes >= max(LEAST_DISK_BYTES, download):
-            small = ", enough for small models only" if disk.free_bytes < LOW_DISK_BYTES else ""
-            yield Check("disk", "ok", f"{found}{small}.")
-            continue
-        is_full, short = disk.free_bytes < LEAST_DISK_BYTES, download > disk.free_bytes
-        if short:
-            takes = "takes" if wanted.download_is_certain else "may take"
+        found, download = f"{where} has {units.file_size(disk.free_bytes)} free", 0
+        if disk.what == HUB_DISK and wanted.download_bytes > disk.free_bytes:
+            download, takes = wanted.download_bytes, "takes" if wanted.download_is_certain else "may take"
             found += f"; this base {takes} {units.file_size(download)}"
-        state: State = "problem" if is_full or (short and wanted.download_is_certain) else "warning"
-        if disk.path:
+        is_full = disk.free_bytes < LEAST_DISK_BYTES
+        state: State = "problem" if is_full or (download and wanted.download_is_certain) else "warning"
+        if not is_full and not download:
+            yield Check("disk", "ok", f"{found}.")
+        elif disk.path:
             folders = "RANKVIZ_HOME names that of runs, HF_HUB_CACHE that of models"
             yield Check("disk", state, f"{found}.", f"Make room, or move the folder: {folders}.")
         elif is_full:

@@ -2,11 +2,11 @@
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, NamedTuple
 
 from rankviz import units
-from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, whole
+from rankviz.core.bounds import Id, Items, Moment, Reference, few, named, number, one_of, whole
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.pace import MemoryCalibration, Timing, Workload, kernels, machine_of
 from rankviz.core.cost.predict import predict
@@ -36,30 +36,18 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
 
 TIME_LIMIT_SECONDS = 300.0
-MAX_TIME_LIMIT_SECONDS = 86_400
-SHARED_TIME_LIMIT_SECONDS = 90.0
+SHARED_TIME_LIMIT_SECONDS, SHARED_MEMORY_LIMIT_BYTES, SHARED_STEPS = 90.0, 4 * 2**30, 3
 """On a page that strangers share, where others wait."""
-MIN_MEMORY_LIMIT_BYTES = 2**20
 MAX_MEMORY_LIMIT_BYTES = 2**50
-MAX_DEPTH = 10_000
-MAX_DEPTHS = 1000
-"""Limit of one probe."""
-SHARED_MEMORY_LIMIT_BYTES = 4 * 2**30
-SHARED_STEPS = 3
+MAX_DEPTH, MAX_DEPTHS, MAX_STEPS, MAX_TOKENS_PER_STEP = 10_000, 1000, 100, 2**22
 FREE_MEMORY_SHARE = 0.8
 """A probe may use at most this share of the memory that is free when it starts."""
-TIMED_STEPS = 5
-TIMED_SECONDS = 8.0
+TIMED_STEPS, TIMED_SECONDS, MOST_TIMED_STEPS = 5, 8.0, 50
 """At each depth at least TIMED_STEPS steps are timed, and more until TIMED_SECONDS have passed: the steps of a shallow
 model are short, so noise would weigh most in them."""
-MOST_TIMED_STEPS = 50
 BUSY_SHARE = 0.05
 """Share of the CPU time of other programs above which a step's time says nothing. On two cores a busy program takes
 half; a twentieth moves a step by less than its noise."""
-MIN_PROBE_LENGTH = 8
-MAX_PROBE_LENGTH = 2**20
-MAX_TOKENS_PER_STEP = 2**22
-MAX_STEPS = 100
 PROBE_TRAINING = TrainingSetup(
     precision="auto",
     optim="auto",
@@ -73,34 +61,59 @@ PROBE_TRAINING = TrainingSetup(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeRequest:
-    """One probe, as request.json holds it."""
+class ProbeQuestion:
+    """A probe before it is checked and settled."""
 
-    probe_id: Id
-    created_at: Moment
     model_id: Reference
     """Id of the ModelSpec: a catalogue id, a path or a Hub id."""
-    total_depth: int
-    """Blocks of the whole model."""
-    depths: Annotated[tuple[int, ...], Items(1, MAX_DEPTHS)]
-    """To be measured, in this order; total_depth among them to check the extrapolation."""
-    lora: LoraConfig
-    training: TrainingSetup
-    """Settled: nothing in it is "auto"."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    training: TrainingSetup = PROBE_TRAINING
+    depths: Annotated[tuple[int, ...], Items(0, MAX_DEPTHS)] = ()
+    """To be measured, in this order; empty for two that the model's pattern allows."""
+    full: bool = False
+    """Run the whole model too, to check the extrapolation."""
     timed_steps: int = TIMED_STEPS
     """At least."""
     time_limit_seconds: float = TIME_LIMIT_SECONDS
     memory_limit_bytes: int | None = None
     """Limit of the process, baseline included; None is FREE_MEMORY_SHARE of what is free. On a GPU the
     card is the limit too."""
+
+    def validate(self) -> None:
+        """InvalidSettingError says what to change."""
+        named(self.model_id, "Model")
+        self.lora.validate()
+        whole(self.training.max_length, "Maximum length", 8, 2**20)
+        self.training.validate()
+        if self.training.tokens_per_step > MAX_TOKENS_PER_STEP:
+            raise InvalidSettingError(
+                f"A probe trains at most {MAX_TOKENS_PER_STEP:,} tokens per step (got "
+                f"{self.training.tokens_per_step:,}). Lower the batch size, the accumulation or the length."
+            )
+        whole(self.timed_steps, "Steps", 1, MAX_STEPS)
+        number(self.time_limit_seconds, "Time limit in seconds", 1, 86_400)
+        few(self.depths, "Depths", MAX_DEPTHS)
+        for depth in self.depths:
+            whole(depth, "Depth", 1, MAX_DEPTH)
+        if self.memory_limit_bytes is not None:
+            whole(self.memory_limit_bytes, "Memory limit in bytes", 2**20, MAX_MEMORY_LIMIT_BYTES)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeRequest(ProbeQuestion):
+    """One probe, as request.json holds it, with nothing "auto" in it; total_depth may be among its depths."""
+
+    probe_id: Id
+    created_at: Moment
+    total_depth: int
+    """Blocks of the whole model."""
     seed: int = 0
 
     def validate(self) -> None:
         """InvalidSettingError names the first setting that no probe could have asked for."""
         whole(self.total_depth, "Blocks", 1, MAX_DEPTH)
         whole(self.seed, "Seed", 0, MAX_SEED)
-        shared = {f.name for f in fields(ProbeQuestion)} - {"full"}
-        ProbeQuestion(**{name: getattr(self, name) for name in shared}).validate()
+        ProbeQuestion.validate(self)
 
     @property
     def run_id(self) -> str:
@@ -110,42 +123,6 @@ class ProbeRequest:
     def sweep_id(self) -> str:
         """The probe's own id: a worker takes up one probe."""
         return self.probe_id
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeQuestion:
-    """A probe before it is checked and settled."""
-
-    model_id: str
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    training: TrainingSetup = PROBE_TRAINING
-    depths: tuple[int, ...] = ()
-    """Your own; empty for two that the model's pattern allows."""
-    full: bool = False
-    """Run the whole model too, to check the extrapolation."""
-    timed_steps: int = TIMED_STEPS
-    time_limit_seconds: float = TIME_LIMIT_SECONDS
-    memory_limit_bytes: int | None = None
-
-    def validate(self) -> None:
-        """InvalidSettingError says what to change."""
-        named(self.model_id, "Model")
-        self.lora.validate()
-        whole(self.training.max_length, "Maximum length", MIN_PROBE_LENGTH, MAX_PROBE_LENGTH)
-        self.training.validate()
-        if self.training.tokens_per_step > MAX_TOKENS_PER_STEP:
-            raise InvalidSettingError(
-                f"A probe trains at most {MAX_TOKENS_PER_STEP:,} tokens per step (got "
-                f"{self.training.tokens_per_step:,}). Lower the batch size, the accumulation or the length."
-            )
-        whole(self.timed_steps, "Steps", 1, MAX_STEPS)
-        number(self.time_limit_seconds, "Time limit in seconds", 1, MAX_TIME_LIMIT_SECONDS)
-        if len(self.depths) > MAX_DEPTHS:
-            raise InvalidSettingError(f"A probe has at most {MAX_DEPTHS:,} depths (got {len(self.depths):,}).")
-        for depth in self.depths:
-            whole(depth, "Depth", 1, MAX_DEPTH)
-        if self.memory_limit_bytes is not None:
-            whole(self.memory_limit_bytes, "Memory limit in bytes", MIN_MEMORY_LIMIT_BYTES, MAX_MEMORY_LIMIT_BYTES)
 
 
 def settle(

@@ -9,7 +9,6 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from rankviz import units
 from rankviz.worker import device
@@ -25,15 +24,15 @@ def main(argv: Sequence[str]) -> int:
     steps = [("importing torch", import_torch)]
     for name, step in steps:
         print(json.dumps({"starting": name}), file=messages, flush=True)
-        started, more = time.monotonic(), {}
+        started, more, ok = time.monotonic(), {}, True
         try:
-            ok, found = True, step()
+            found = step()
             if step is import_torch:
-                more = {"architectures": architectures()}
                 steps += [*(ON_A_GPU if device.has_cuda() else ()), ("importing Unsloth", import_unsloth)]
+                more = {"architectures": device.architectures()}
         except Exception as error:  # whatever a library raises is what this trial is for
             ok, found = False, f"{type(error).__name__}: {first_line(error)}"
-        row: dict[str, Any] = {"name": name, "ok": ok, "found": found, "seconds": time.monotonic() - started, **more}
+        row = {"name": name, "ok": ok, "found": found, "seconds": time.monotonic() - started, **more}
         print(json.dumps(row), file=messages, flush=True)
         if not ok:
             break
@@ -49,23 +48,14 @@ def import_torch() -> str:
     return f"torch {torch.__version__} sees {properties.name} with {units.memory_size(properties.total_memory)}"
 
 
-def architectures() -> list[str]:
-    """Return the architectures that torch holds kernels for; none on a CPU."""
-    import torch
-
-    return torch.cuda.get_arch_list() if torch.cuda.is_available() and torch.version.hip is None else []
-
-
 def multiply() -> str:
     """Multiply on the card, in the type that training computes in."""
     import torch
 
-    dtype = torch.bfloat16 if device.has_bf16() else torch.float16
-    ones = torch.ones(256, 256, dtype=dtype, device="cuda")
-    total = (ones @ ones).sum().item()
-    if total != 256**3:
+    ones = torch.ones(256, 256, dtype=torch.bfloat16 if device.has_bf16() else torch.float16, device="cuda")
+    if (total := (ones @ ones).sum().item()) != 256**3:
         raise ArithmeticError(f"ones times ones summed to {total}, not {256**3}")
-    return f"a product in {str(dtype).removeprefix('torch.')} is right"
+    return f"a product in {str(ones.dtype).removeprefix('torch.')} is right"
 
 
 def compile_kernel() -> str:
@@ -88,8 +78,7 @@ def quantize() -> str:
     from bitsandbytes import functional
 
     weights = torch.randn(64, 64, dtype=torch.float16, device="cuda")
-    packed, state = functional.quantize_4bit(weights, quant_type="nf4")
-    error = (functional.dequantize_4bit(packed, state) - weights).abs().mean().item()
+    error = (functional.dequantize_4bit(*functional.quantize_4bit(weights, quant_type="nf4")) - weights).abs().mean()
     if not error < 0.2:
         raise ArithmeticError(f"NF4 and back is off by {error:.3f} on average, of numbers around 1")
     return "bitsandbytes quantizes to NF4 and back"

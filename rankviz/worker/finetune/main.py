@@ -81,10 +81,6 @@ def _fail_all(store: RunStore, attempts: Sequence[Attempt], error: Exception) ->
 @contextmanager
 def _download_bounded(store: RunStore, journal: Journal, attempts: Sequence[Attempt]) -> Iterator[None]:
     """Around the download of a base: no more of it comes than the server allows."""
-    most = most_to_fetch(store, journal.run_id)
-    if most is None:
-        yield
-        return
     from rankviz.hub.reach import cache_folder
 
     def stop(error: LimitError) -> None:
@@ -94,7 +90,9 @@ def _download_bounded(store: RunStore, journal: Journal, attempts: Sequence[Atte
             child.kill()
         os._exit(1)
 
-    with UNWATCHED.watched(bases.DownloadLimit(cache_folder(), most, stop).look):
+    most = most_to_fetch(store, journal.run_id)
+    look = bases.DownloadLimit(cache_folder(), most, stop).look if most is not None else lambda: None
+    with UNWATCHED.watched(look):
         yield
 
 

@@ -12,8 +12,10 @@ from rankviz.core.probe import sentences
 from rankviz.core.runs.record import RunState
 from rankviz.jobs.supervisor import PROBE_COMMAND, Supervisor
 from rankviz.worker.introspect.layers import cut_config
+from rankviz.worker.journal import Journal
 from rankviz.worker.probe.depth import write_random_base
-from tests.support.runs import questions
+from rankviz.worker.probe.main import Probe
+from tests.support.runs import probes, questions
 from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
@@ -154,3 +156,14 @@ def test_a_random_base_is_read_back_whole_and_is_neither_zero_nor_denormal(tmp_p
     with torch.no_grad():
         logits = model(torch.tensor([[5, 6, 7]])).logits
     assert torch.isfinite(logits).all() and 0 < logits.std()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_limit_is_the_processs_on_a_cpu_and_the_cards_on_a_gpu(store, device):
+    """torch for CUDA takes some GiB of the machine's own memory before anything is loaded."""
+    store.create_probe(probes.request(shared=False, memory_limit_bytes=2**26), "{}")
+    probe = Probe(store, Journal(store, "probe-1"), store.home)
+
+    probe._start({"device": device})
+
+    assert (2**26 if device == "cpu" else probe.free_bytes) == probe.limit_bytes
