@@ -194,7 +194,7 @@ def _method_row(method: "Method") -> list[str]:
         method.label,
         method.precision,
         f"{method.trained_parameters:,}",
-        memory_span(method.device),
+        memory_span(method.device_bytes),
         time_span(method.seconds),
         money_span(method.usd),
         ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),

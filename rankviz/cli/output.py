@@ -16,8 +16,8 @@ from rankviz.core.runs.sweep_time import SweepProgress, stage_in_words, stage_se
 from rankviz.core.runs.words import run_label, still_training, sweep_title, title
 
 if TYPE_CHECKING:
+    from rankviz.core.runs.events import HeldOut
     from rankviz.core.runs.fast_curve import FastCurve
-    from rankviz.core.runs.metric import Measured
     from rankviz.core.runs.record import RunRecord, Sweep
 
 STOPPED = "The runs go on. `rankviz runs watch {id}` shows them again, `rankviz runs cancel {id}` ends them."
@@ -227,6 +227,6 @@ def _print_curves(curves: Sequence["FastCurve"]) -> None:
         )
 
 
-def _value(measured: "Measured | None", metric: Metric) -> str:
+def _value(measured: "HeldOut | None", metric: Metric) -> str:
     """Empty where it is not known."""
     return "" if (value := metric.of(measured)) is None else metric.text(value)
