@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz.api.models import Models
 from rankviz.api.workspace import EMBEDDED, Workspace, writes
 from rankviz.core.cost.question import plan_on
-from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, TrialStep, Wanted, checks, problems, uses_gpu, warnings
+from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, Trial, Wanted, checks, problems, uses_gpu, warnings
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 from rankviz.shared.quota import Quota
@@ -90,13 +90,12 @@ class Preflight:
     def diagnose(self, *, trial: bool = True) -> Diagnosis:
         """Everything, the Hub and the trial among it; up to some minutes. Without the trainer there is no trial."""
         from rankviz.machine import software
-        from rankviz.machine import software as trials
 
-        steps = trials.run() if trial and not software.read().missing else ()
-        facts = self.facts(ask_hub=True, trial=steps)
+        tried = software.run() if trial and not software.read().missing else None
+        facts = self.facts(ask_hub=True, trial=tried)
         return Diagnosis(facts, checks(facts))
 
-    def facts(self, *, ask_hub: bool = False, trial: tuple[TrialStep, ...] = ()) -> Facts:
+    def facts(self, *, ask_hub: bool = False, trial: Trial | None = None) -> Facts:
         """What is known of this machine, cheaply."""
         import psutil
 

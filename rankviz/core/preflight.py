@@ -105,16 +105,11 @@ class HubAnswer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrialStep:
-    """One step of the trial that a worker process runs: it imports and uses what training uses."""
+class Trial:
+    """A worker process that imports and uses what training uses: what it found, or the last line of its error."""
 
-    name: str
     ok: bool
     found: str
-    """What it found, or the first line of the error."""
-    seconds: float
-    architectures: tuple[str, ...] = ()
-    """Of the step that imports torch on a GPU: what torch holds kernels for, such as "sm_90" and "compute_120"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,8 +128,8 @@ class Facts:
     disks: tuple[Disk, ...] = ()
     hub: HubAnswer | None = None
     """None where it was not asked."""
-    trial: tuple[TrialStep, ...] = ()
-    """Empty where it was not run."""
+    trial: Trial | None = None
+    """None where it was not run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,10 +220,9 @@ def _checks(facts: Facts, wanted: Wanted) -> Iterator[Check]:
     yield from _disk(facts, wanted)
     if facts.hub is not None:
         yield _hub(facts, wanted)
-    for step in facts.trial:
-        remedy = "" if step.ok else "Training would fail here too. Mend this first."
-        found = f"{step.found} ({units.duration(step.seconds)})."
-        yield Check(f"trial: {step.name}", "ok" if step.ok else "problem", found, remedy)
+    if facts.trial is not None:
+        remedy = "" if facts.trial.ok else "Training would fail here too. Mend this first."
+        yield Check("trial", "ok" if facts.trial.ok else "problem", f"{facts.trial.found}.", remedy)
 
 
 def _device(facts: Facts) -> Check:
@@ -275,32 +269,16 @@ def _driver(facts: Facts) -> Check:
 
 
 def _generation(facts: Facts) -> Check:
-    """Whether torch and Triton have kernels for the card: by the names that torch gives where the trial imported it."""
-    card, software = facts.card, facts.software
+    card, cuda = facts.card, facts.software.torch_cuda
     has = f"{card.name} has compute capability {dotted(card.capability)}"
     if card.capability < LEAST_CAPABILITY:
         needs = f"{has}; Unsloth's kernels need {dotted(LEAST_CAPABILITY)}."
         return Check("generation", "problem", needs, f"Use a newer GPU. {ON_THE_CPU}")
-    remedy = "Install another build of torch, as PyTorch's installation page shows for your driver."
-    architectures = next((step.architectures for step in facts.trial if step.architectures), ())
-    if architectures and not holds_kernels(architectures, card.capability):
-        found = f"{has}; torch {software.torch} has kernels for {', '.join(architectures)} only."
-        return Check("generation", "problem", found, remedy)
-    if card.capability >= (10, 0) and software.torch_cuda < CUDA_OF_BLACKWELL and not architectures:
-        found = f"{has}; it needs a torch for CUDA 12.8 or newer, and this one is for {dotted(software.torch_cuda)}."
+    if card.capability >= (10, 0) and cuda < CUDA_OF_BLACKWELL:
+        found = f"{has}; it needs a torch for CUDA 12.8 or newer, and this one is for {dotted(cuda)}."
+        remedy = "Install another build of torch, as PyTorch's installation page shows for your driver."
         return Check("generation", "problem", found, remedy)
     return Check("generation", "ok", f"{has}.")
-
-
-def holds_kernels(architectures: Sequence[str], capability: Version) -> bool:
-    """Tell whether one of torch.cuda.get_arch_list() runs on this GPU: "sm_86" on 8.6 and later 8.x, "compute_86",
-    which the driver compiles, on all later GPUs. sm_90a and sm_100f count as sm_90 and sm_100."""
-    for architecture in architectures:
-        if match := re.match(r"(sm|compute)_(\d+)(\d)", architecture):
-            built = int(match[2]), int(match[3])
-            if built <= capability and (match[1] == "compute" or built[0] == capability[0]):
-                return True
-    return False
 
 
 def _memory(facts: Facts) -> Check:

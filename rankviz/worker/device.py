@@ -46,13 +46,6 @@ def has_bf16() -> bool:
     return torch.cuda.get_device_capability() >= BF16_CAPABILITY  # torch emulates it below, several times slower
 
 
-def architectures() -> list[str]:
-    """Return the architectures that torch holds kernels for; none on a CPU."""
-    import torch
-
-    return torch.cuda.get_arch_list() if torch.cuda.is_available() and torch.version.hip is None else []
-
-
 def forces_fp32() -> bool:
     """Tell whether Unsloth trains the model that it loaded last without autocast: its FORCE_FLOAT32 list, in fp16 or on
     a card without bf16 (unsloth/models/loader.py)."""

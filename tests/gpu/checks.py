@@ -62,7 +62,7 @@ def ready(bench: Bench) -> Measured:
     facts, checks = bench.api.preflight.diagnose()
     if found := problems(checks):
         return Measured(" ".join(check.sentence for check in found), False)
-    sees = next(step.found for step in facts.trial if step.name == "importing torch")
+    sees = facts.trial.found
     return Measured(f"driver {facts.driver.version}, {facts.card.name}; {sees}", facts.card.name in sees)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from rankviz import dataset
 from rankviz.core.runs import events
 from rankviz.core.runs.events import DISK_FULL, GPU_LOST, Attempt
 from rankviz.errors import LimitError, UserError
@@ -98,8 +99,6 @@ def _download_bounded(store: RunStore, journal: Journal, attempts: Sequence[Atte
 
 def _load(journal: Journal, reference: Reference, data: Reference, attempts: Sequence[Attempt]):
     """Import and load step by step, with stages. Offline is set first: it is read once, when the Hub's client loads."""
-    from rankviz import dataset
-
     clock, average, stages = device.ProcessorClock(), load_average(), journal.stages
     stages.begin(events.READING_DATA)
     rows = dataset.read(data.text)
