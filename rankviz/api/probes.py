@@ -280,18 +280,6 @@ class Probes:
             estimate = None  # an uploaded config.json that has gone since
         return ProbeSummary(record=record, estimate=estimate)
 
-    def add_rows(self, probe_id: str, target: Path) -> None:
-        """Add a probe's measurement of the whole model to a CSV of validation rows, made where there is none."""
-        from rankviz.core.cells import csv_text
-        from rankviz.core.probe import probe_row
-
-        record = self.get(probe_id)
-        device = self._workspace.device(record.environment)
-        if (row := probe_row(record, self._models.get(record.request.model_id), device)) is None:
-            raise InvalidSettingError("Only a probe that ran all blocks makes a row: use --full and enough time.")
-        with target.open("a", newline="", encoding="utf-8") as file:
-            file.write(csv_text([row], header=not file.tell()))
-
     def follow(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
         """The probe again and again until it has ended."""
         while True:

@@ -1,6 +1,5 @@
 """A probe: training steps on a model's layers with random weights, at small depths, and what follows."""
 
-import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, NamedTuple
@@ -10,9 +9,8 @@ from rankviz.core.bounds import Id, Items, Moment, Reference, few, named, number
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.pace import MemoryCalibration, Timing, Workload, kernels, machine_of
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.question import dtype_on, plan_on
 from rankviz.core.cost.setup import AUTO_FIELDS, Device, TrainingSetup
-from rankviz.core.cost.stack import compute_dtype, stack_on
+from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import flags_not_followed
 from rankviz.core.model.spec import ModelSpec, periods
@@ -33,7 +31,6 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.record import Recorded, RunState
 from rankviz.core.runs.request import MAX_SEED
 from rankviz.errors import InvalidSettingError
-from rankviz.units import counted
 
 TIME_LIMIT_SECONDS = 300.0
 SHARED_TIME_LIMIT_SECONDS, SHARED_MEMORY_LIMIT_BYTES, SHARED_STEPS = 90.0, 4 * 2**30, 3
@@ -333,65 +330,6 @@ class ProbeRecord(Recorded):
             case RunFailed() | RunCancelled():
                 return self._ended(event)
         return self
-
-
-VERSIONS = ("torch", "transformers", "peft", "trl", "unsloth")
-
-
-def probe_row(record: ProbeRecord, model: ModelSpec, device: Device) -> dict[str, Any] | None:
-    """Make a row of measured runs; None where the whole model wasn't measured. device: that measured it."""
-    full, request, where = record.full, record.request, record.environment
-    if full is None:
-        return None
-    lora, training = request.lora, request.training
-    extrapolated = record.extrapolated
-    cuda = device.cuda
-    versions = [f"{name} {version}" for name, version in where.get("versions", {}).items() if name in VERSIONS]
-    used = "yes" if lora.expert_rank == "r" else "no"  # rows have no column for the rank of experts
-    predicted_seconds = extrapolated and _positive(extrapolated.step_seconds)
-    return {
-        "row_id": request.probe_id,
-        "independent_group": f"rankviz-probe-{'gpu' if cuda else 'cpu'}",
-        "tier": "A",
-        "use_peak": used,
-        "use_count": used,
-        "use_time": used,
-        "model_id": request.model_id,
-        "precision": training.precision,
-        "compute_dtype": compute_dtype(model.model_type, training, bf16=device.has_bf16),
-        "kbit_fp32_upcast": "yes" if training.framework == "peft" and training.precision in ("nf4", "nf4-dq") else "no",
-        "framework": training.framework if cuda or training.framework != "unsloth" else "unsloth-cpu",
-        "framework_version": "; ".join(versions),
-        "r": lora.r,
-        "targets": ",".join(plan_on(model, lora, training, device).target_names),
-        "batch": training.per_device_train_batch_size,
-        "grad_accum": training.gradient_accumulation_steps,
-        "seq_len": training.max_length,
-        "seq_kind": "exact",
-        "checkpointing": training.gradient_checkpointing,
-        "attn": full.attn_implementation,
-        "loss_path": training.loss_path,
-        "optimizer": training.optim,
-        "adapter_dtype": dtype_on(model, training, device),
-        "gpu": where.get("device_name") if cuda else f"CPU, {where.get('cpu_count')} cores",
-        "measured_bytes": full.peak_bytes,
-        "measured_kind": full.peak_kind,
-        "measured_reserved_bytes": full.peak_reserved_bytes,
-        **dict.fromkeys(("measured_device_bytes", "measured_load_bytes")),
-        "trainable_params": full.trainable_parameters,
-        "measured_seconds_per_step": round(full.step_seconds, 4),
-        "measured_seconds_per_micro_step": None,
-        "tokens_per_s": round(full.tokens_per_second, 2),
-        "date": datetime.date.fromtimestamp(record.started_at or request.created_at).isoformat(),
-        "notes": (
-            f"random weights, random tokens, all of them targets; {where.get('device_name')}, {where.get('platform')}; "
-            f"baseline {full.baseline_bytes} bytes; {counted(len(full.timed_steps), 'step')} timed, standard error "
-            f"{full.step_noise_seconds:.4f} s{'; DoRA' * lora.use_dora}"
-        ),
-        "source": f"rankviz probe {where.get('rankviz', '')}".strip(),
-        "predicted_two_depth_bytes": round(extrapolated.peak_bytes) if extrapolated else None,
-        "predicted_two_depth_seconds": predicted_seconds and round(predicted_seconds, 4),
-    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

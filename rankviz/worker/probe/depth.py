@@ -15,6 +15,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import struct
 import sys
@@ -62,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
             print_error(error)
             send("error", explain(error))
             return 1
-        send("did_not_fit", {**shortage, "short_bytes": 0, "stage": stage[-1]})
+        send("did_not_fit", {**shortage, "stage": stage[-1]})
     return 0
 
 
@@ -167,18 +168,22 @@ def measure(
 
 
 def _shortage(error: Exception) -> dict[str, Any] | None:
-    """limit_bytes and why (who says so) if memory ran out, here or in what caused this; else None. torch tells a GPU's
-    shortage by a class, a CPU's by words alone."""
+    """limit_bytes, short_bytes (missing at least) and why (who says so) if memory ran out, here or in what caused this;
+    else None. torch tells a GPU's shortage by a class, a CPU's by words alone."""
     import psutil
 
     torch = sys.modules.get("torch")
     for each in causes(error):
         if torch is not None and isinstance(each, torch.OutOfMemoryError):
             total = torch.cuda.get_device_properties(0).total_memory
-            return {"limit_bytes": round(torch.cuda.get_per_process_memory_fraction() * total), "why": "GPU"}
+            limit = round(torch.cuda.get_per_process_memory_fraction() * total)
+            asked = re.search(r"ried to allocate ([\d.]+) ([KMG])iB", str(each))
+            requested = float(asked[1]) * 1024 ** (1 + "KMG".index(asked[2])) if asked else 0
+            short = max(0, round(requested) - limit + torch.cuda.memory_allocated())
+            return {"limit_bytes": limit, "short_bytes": short, "why": "GPU"}
         if isinstance(each, MemoryError) or (isinstance(each, RuntimeError) and "can't allocate memory" in str(each)):
             limit = psutil.Process().memory_info().rss + psutil.virtual_memory().available
-            return {"limit_bytes": limit, "why": "system"}
+            return {"limit_bytes": limit, "short_bytes": 0, "why": "system"}
     return None
 
 

@@ -1,6 +1,5 @@
 """Probes in true worker processes, on models so small that importing is what takes time."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -73,20 +72,6 @@ def test_two_depths_and_the_whole_are_measured_in_processes_of_their_own(probed)
     assert 6 * BLOCK_ADAPTER == record.extrapolated.trainable_parameters
     assert "cpu" == record.environment["device"]
     assert "unsloth" in record.environment["versions"]
-
-
-def test_a_probe_of_the_whole_model_is_a_validation_row(probed, tmp_path):
-    api, record = probed
-
-    api.probes.add_rows(record.run_id, tmp_path / "rows.csv")
-    api.probes.add_rows(record.run_id, tmp_path / "rows.csv")
-
-    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
-    assert 2 == len(rows)
-    assert ("rankviz-probe-cpu", "resident above baseline") == (rows[0]["independent_group"], rows[0]["measured_kind"])
-    assert str(record.full.peak_bytes) == rows[0]["measured_bytes"]
-    assert str(round(record.extrapolated.peak_bytes)) == rows[0]["predicted_two_depth_bytes"]
-    assert "down_proj" in rows[0]["targets"]
 
 
 def test_without_unsloth_the_same_adapter_is_trained_and_unsloth_is_not_imported(tmp_path):
