@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from rankviz.api import Api
 from tests.cli.command import ROOT, rankviz
 
 
@@ -52,19 +51,6 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(args, sentence, tmp_pat
     assert 1 == len(run.stderr.splitlines())
     assert sentence in run.stderr
     assert "" == run.stdout
-
-
-@pytest.mark.parametrize("command", [("sweep", "embedded", "--data", "phonemes"), ("probe", "Qwen/Qwen3-0.6B")])
-def test_flags_reach_the_core_and_those_that_nothing_follows_are_refused(command, tmp_path):
-    if Api(home=tmp_path).workspace.here().cuda:
-        pytest.skip("this machine has a GPU")
-    off = [f"--no-finetune-{part}" for part in ("language-layers", "attention-modules", "mlp-modules")]
-
-    run = rankviz(*command, *off, home=tmp_path)
-
-    assert 2 == run.returncode
-    flags = "finetune_language_layers, finetune_attention_modules and finetune_mlp_modules"
-    assert run.stderr.startswith(f"{flags} cannot be off here: without a GPU")
 
 
 def test_the_doctor_says_what_this_machine_trains_on_and_exits_with_1_where_training_would_fail(tmp_path):
