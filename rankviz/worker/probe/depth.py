@@ -44,11 +44,9 @@ def main(argv: Sequence[str]) -> int:
     # Libraries print on standard output; the messages have it to themselves.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    store, stage = RunStore(home), ["starting"]
+    store = RunStore(home)
 
     def send(name: str, value: Any) -> None:
-        if name == "stage":
-            stage.append(value)
         print(json.dumps({name: value}), file=out, flush=True)
 
     try:
@@ -60,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
             print_error(error)
             send("error", explain(error))
             return 1
-        send("did_not_fit", {**shortage, "stage": stage[-1]})
+        send("did_not_fit", shortage)
     return 0
 
 
