@@ -20,17 +20,15 @@ if TYPE_CHECKING:
     from rankviz.api.adapters import Adapters
     from rankviz.api.advice import Advice, Exports
     from rankviz.api.data import Data
-    from rankviz.api.engines import Engines, Moves
+    from rankviz.api.engines import Engines, Jobs, Moves
     from rankviz.api.estimates import Accuracy, Estimates
-    from rankviz.api.jobs import Jobs
+    from rankviz.api.locations import Locations, Spending
+    from rankviz.api.measured import MeasuredRuns
     from rankviz.api.probes import Preflight, Probes
-    from rankviz.api.runs.locations import Locations
-    from rankviz.api.runs.measured import MeasuredRuns
-    from rankviz.api.runs.runs import Runs
-    from rankviz.api.runs.spending import Spending
-    from rankviz.api.runs.verdicts import Decisions, Verdicts
+    from rankviz.api.runs import Runs
     from rankviz.api.sinks import Sinks
     from rankviz.api.studies import Forecasts, OwnSweeps, Studies, Tradeoffs
+    from rankviz.api.verdicts import Decisions, Verdicts
     from rankviz.shared.quota import Quota, Uploads
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]

@@ -26,8 +26,8 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
 
 if TYPE_CHECKING:
-    from rankviz.api.runs.verdicts import Verdicts
     from rankviz.api.studies import OwnSweeps
+    from rankviz.api.verdicts import Verdicts
     from rankviz.core.advice.advice import RankAdvice, Record
     from rankviz.core.forecast.bands import Forecast
     from rankviz.exports import Written

@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from rankviz.api.measured import MeasuredRuns
 from rankviz.api.models import Models
-from rankviz.api.runs.measured import MeasuredRuns
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.catalog.measurements import load_range_evidence
@@ -25,10 +25,18 @@ from rankviz.core.quantity import Caution
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
-    from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
-    from rankviz.core.accuracy.report import AccuracyByKind, AccuracyReport
+    from rankviz.core.accuracy.predicted import MeasuredRow
+    from rankviz.core.accuracy.predicted import PredictedRow
+    from rankviz.core.accuracy.report import AccuracyByKind
+    from rankviz.core.accuracy.report import AccuracyReport
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.runs.fast_curve import Fidelity
+    from rankviz.core.accuracy.report import SimilarRows
+    from rankviz.core.cost.pace import Calibration
+    from rankviz.core.fit.decide import FitAnswer
+    from rankviz.core.model.spec import ModelSpec
+
+
 
 
 class Accuracy:
@@ -103,13 +111,6 @@ def _today() -> str:
     return date.today().isoformat()
 
 
-if TYPE_CHECKING:
-    from rankviz.core.accuracy.report import SimilarRows
-    from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.core.cost.pace import Calibration
-    from rankviz.core.cost.setup import Gpu
-    from rankviz.core.fit.decide import FitAnswer
-    from rankviz.core.model.spec import ModelSpec
 
 
 KEPT = 32

@@ -18,7 +18,7 @@ from rankviz.publish.files import hub_base
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.api.runs.runs import Runs
+    from rankviz.api.runs import Runs
     from rankviz.api.workspace import Workspace
     from rankviz.core.runs.record import RunRecord
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.api.estimates import Estimates
 from rankviz.api.models import Models
-from rankviz.api.runs.runs import Runs
+from rankviz.api.runs import Runs
 from rankviz.api.workspace import EMBEDDED, Workspace, writes
 from rankviz.core.bounds import number, one_of
 from rankviz.core.cost.question import Question
@@ -43,8 +43,18 @@ from rankviz.exports.chat import is_chat_model
 if TYPE_CHECKING:
     from rankviz.catalog.own_studies import Added
     from rankviz.core.studies.findings import RateByRank
-    from rankviz.core.studies.lines import Evidence, Facet, Line
-    from rankviz.core.studies.nearest import Near, Subject
+    from rankviz.core.studies.lines import Evidence
+    from rankviz.core.studies.lines import Facet
+    from rankviz.core.studies.lines import Line
+    from rankviz.core.studies.nearest import Near
+    from rankviz.core.studies.nearest import Subject
+    from rankviz.core.forecast.bands import BandRecord
+    from rankviz.core.forecast.bands import Forecast
+    from rankviz.core.forecast.quick_look import BentForecast
+    from rankviz.core.runs.record import Sweep
+    from rankviz.core.forecast.bands import RankLine
+
+
 
 REMEMBERED = 16
 """Visitors with files of their own whose studies are kept."""
@@ -195,11 +205,6 @@ class Studies:
             return None
 
 
-if TYPE_CHECKING:
-    from rankviz.core.forecast.bands import BandRecord, Forecast
-    from rankviz.core.forecast.quick_look import BentForecast
-    from rankviz.core.runs.record import Sweep
-    from rankviz.core.studies.nearest import Subject
 
 CANNOT_READ = (
     BadConfigError,
@@ -383,14 +388,6 @@ class Forecasts:
         return bool(is_chat_model(model.id, model.model_type) if named is None else named)
 
 
-if TYPE_CHECKING:
-    from rankviz.api.models import Models
-    from rankviz.api.runs.runs import Runs
-    from rankviz.core.forecast.bands import RankLine
-    from rankviz.core.forecast.quick_look import BentForecast
-    from rankviz.core.lora.plan import AdapterPlan
-    from rankviz.core.runs.record import Sweep
-    from rankviz.core.studies.nearest import Near
 
 LINES_SHOWN = 3
 """Published lines of the nearest studies that are drawn."""

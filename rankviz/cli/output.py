@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs.runs import curve_points_json, run_json
+from rankviz.api.runs import curve_points_json, run_json
 from rankviz.cli.shared import fail, one_line, table
 from rankviz.cli.studies import print_bent
 from rankviz.core.runs.events import LOCAL, TRAINING

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.runs.verdict_json import SweepVerdictJSON, verdict_json
+from rankviz.api.verdicts import SweepVerdictJSON, verdict_json
 from rankviz.catalog.models import ModelRow
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.words import still_training

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.runs.runs import ListedRunJSON, RunJSON, listed_run_json, run_json
-from rankviz.api.runs.spending import CostJSON
+from rankviz.api.locations import CostJSON
+from rankviz.api.runs import ListedRunJSON, RunJSON, listed_run_json, run_json
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.run_time import device_time, thinned
 from rankviz.endpoints.gate import FileJSON, file, part

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rankviz import units
-from rankviz.api.runs.measured import Known
+from rankviz.api.measured import Known
 from rankviz.api.workspace import in_turn, writes
 from rankviz.catalog import models as catalog_models
 from rankviz.catalog import own_studies

@@ -9,8 +9,8 @@ import pytest
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.jobs import ENDS_EARLY, LOG_IN, SET_TOKEN, STILL_COSTS
-from rankviz.api.runs.spending import Spent
+from rankviz.api.engines import ENDS_EARLY, LOG_IN, SET_TOKEN, STILL_COSTS
+from rankviz.api.locations import Spent
 from rankviz.cli.output import standing
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunStarted
 from rankviz.core.runs.request import SweepRequest

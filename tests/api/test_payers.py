@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.api.jobs import LOG_IN
+from rankviz.api.engines import LOG_IN
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError

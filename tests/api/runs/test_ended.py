@@ -5,7 +5,7 @@ import random
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.runs.ended import MOST_RUNS, EndedHere
+from rankviz.api.measured import MOST_RUNS, EndedHere
 from rankviz.core.cost.pace import Timing, Workload
 from rankviz.core.runs.events import RunCompleted, RunStarted, StageReached
 from rankviz.core.runs.record import RunRecord

@@ -10,8 +10,7 @@ from threading import Event
 import pytest
 
 from rankviz import verdict
-from rankviz.api import Api
-from rankviz.api.runs import verdicts
+from rankviz.api import Api, verdicts
 from rankviz.children import MAX_OF_A_VISITOR
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.runs.events import Evaluated

@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.runs.spending import Rent, Spent
+from rankviz.api.locations import Rent, Spent
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunRequeued, RunStarted
 from rankviz.core.runs.run_time import DeviceTime
 from rankviz.core.runs.words import Place

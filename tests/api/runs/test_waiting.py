@@ -5,7 +5,7 @@ import time
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.runs.waiting import first_free
+from rankviz.api.locations import first_free
 from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunStarted
 from rankviz.core.runs.words import AFTER_OTHERS

@@ -2,7 +2,7 @@
 
 import json
 
-from rankviz.api.runs.runs import listed_run_json, run_json
+from rankviz.api.runs import listed_run_json, run_json
 from rankviz.core.runs.events import Answered, GreedyAnswer, RunFailed
 from rankviz.visitor import acting_as
 from tests.api.visitors.owned import first_run, sweep_of

@@ -1,4 +1,4 @@
-"""Runs and sweeps: listed, estimated, started, extended, followed, cancelled, resumed, exported and imported."""
+"""Runs and sweeps: started, followed and judged, and what has finished here says of the next ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from rankviz import dataset
-from rankviz.api.runs.locations import Locations, Machines
-from rankviz.api.runs.waiting import QueuePlace, Waiting
+from rankviz.api.locations import Locations, Machines, QueuePlace, Waiting
 from rankviz.api.workspace import in_turn, writes
 from rankviz.core.bounds import name_alone, without_places
 from rankviz.core.from_json import shape
@@ -45,9 +44,9 @@ from rankviz.store.transfer import SummaryRow, summary_row
 from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
+    from rankviz.api.measured import MeasuredRuns
     from rankviz.api.models import Models
     from rankviz.api.probes import Preflight
-    from rankviz.api.runs.measured import MeasuredRuns
     from rankviz.api.workspace import Workspace
     from rankviz.core.cost.pace import Paces
     from rankviz.core.cost.setup import Device

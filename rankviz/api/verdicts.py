@@ -9,12 +9,14 @@ from operator import is_not
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankviz.api.runs.measured import Known
-from rankviz.api.runs.runs import Runs
+from rankviz import verdict
+from rankviz.api.measured import Known
+from rankviz.api.runs import Runs
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError
 from rankviz.store.journal import numbers_in
+from rankviz.verdict import VerdictJSON
 
 if TYPE_CHECKING:
     from rankviz.api.studies import Forecasts
@@ -250,3 +252,15 @@ class Decisions:
         sweep = self._runs.sweep(sweep_id)
         record = load_quick_look(self._workspace.assets)["score"]
         return score_look(sweep.runs, metric, record) if sweep.ended and metric.higher_is_better else None
+
+
+class SweepVerdictJSON(VerdictJSON):
+    """Which ranks of a sweep differ. Differences, `within` and the noise are in `unit`."""
+
+    sweep_id: str
+
+
+def verdict_json(answer: SweepVerdict, *, would_tell: bool = True) -> SweepVerdictJSON:
+    """The verdict on a sweep, as rankviz.verdict has it; that on a table is its own."""
+    said = verdict.verdict_json(answer.verdict, would_tell=would_tell)
+    return {"sweep_id": answer.sweep_id, **said}
