@@ -1,174 +1,116 @@
-"""What runs and probes that have finished on this machine say of estimates for it: memory and time."""
+"""Evidence of runs and probes that have finished on this machine, for estimates of memory and time here."""
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
-from itertools import accumulate, islice
-from operator import is_
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rankviz.api.models import Models
-from rankviz.api.workspace import Workspace
-from rankviz.core.cost.pace import Paces, Timing, Workload, paces
-from rankviz.core.model.spec import ModelSpec
+from rankviz.api.workspace import Operations
 from rankviz.core.quantity import Range
-from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.run_time import began_at
 from rankviz.errors import RankVizError
 from rankviz.visitor import SERVER, acting_as
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.pace import Calibration
-    from rankviz.core.cost.pace import MemoryCalibration
-    from rankviz.core.cost.pace import Others
-    from rankviz.core.cost.setup import Device
-    from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.api import Api
+    from rankviz.core.cost.pace import Calibration, MemoryCalibration, Others, Paces, Timing, Workload
+    from rankviz.core.cost.setup import Device, TrainingSetup
     from rankviz.core.lora.config import LoraConfig
+    from rankviz.core.model.spec import ModelSpec
     from rankviz.core.probe import ProbeRecord
     from rankviz.core.runs.estimate import RunEstimate
+    from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
-    from rankviz.dataset import Preview
-    from rankviz.core.cost.assumptions import Assumptions
+
+    Record: TypeAlias = RunRecord | ProbeRecord
+
+MOST_RUNS = 200
+"""The latest finished runs and probes that an estimate looks at."""
+LOAD_SECONDS = 3600.0
+"""A worker that ended so long ago no longer counts in a load average, which is over a minute."""
+MOST_FORMULAS = 1000
+"""Cached estimates of unlike runs, of a kilobyte each."""
 
 
+class EndedHere:
+    """Runs and probes that have ended on one machine, in the order of their ends.
+
+    Args:
+        records: Those that have ended, in any order.
+        timing_of: Time that one took; None where it is not known.
+    """
+
+    def __init__(self, records: Sequence[Record], timing_of: Callable[[Record], Timing | None]):
+        self.records = sorted(reversed(records), key=lambda record: record.ended_at)
+        self.ends = [record.ended_at for record in self.records]
+        self._timing_of = timing_of
+        self.paces: dict[Hashable, Paces] = {}
+
+    def latest(self, before: float | None) -> Sequence[Timing]:
+        """Return the timings of the latest MOST_RUNS that had ended by then (unix seconds), the oldest first."""
+        end = len(self.ends) if before is None else bisect_right(self.ends, before)
+        timings = map(self._timing_of, self.records[end - 1 :: -1] if end else ())
+        return tuple(islice(filter(None, timings), MOST_RUNS))[::-1]
 
 
-class DataTokens:
-    """Tokens of the data of runs."""
+class MeasuredRuns(Operations):
+    """Estimates start from what has finished on the same machine: device, number of CPUs and versions. It may be
+    anybody's, and the current visitor reads the ids of their own alone (Rights.named)."""
 
-    def __init__(self, workspace: Workspace):
-        self._workspace = workspace
+    def __init__(self, api: Api):
+        super().__init__(api)
+        self._timings: dict[tuple[str, float], Timing | None] = {}
+        self._here: dict[tuple[str, float | None], bool] = {}
+        self._formulas: dict[Hashable, RunEstimate] = {}
+        self._ended: tuple[int | None, Mapping[Hashable, EndedHere]] = None, {}
 
-    def of_rows(self, request: RunRequest) -> Range | None:
-        """Tokens of a row after padding; None where the data has gone since."""
+    def any(self) -> bool:
+        """Return whether there is a run or a probe. Looked up without the store, which an estimate from the command
+        line does not load."""
+        with suppress(OSError), os.scandir(self._workspace.home / "runs") as entries:
+            return any(not entry.name.startswith(".") for entry in entries)
+        return False
+
+    def row_tokens(self, request: RunRequest) -> Range | None:
+        """Return the tokens of a row after padding; None where the data has gone since."""
         from rankviz.core.runs.estimate import row_tokens
 
         try:
-            preview = self._preview(request.data)
+            preview = self._api.runs.preview(request.data)
         except RankVizError:
             return None
         return row_tokens(preview.mean_characters, preview.longest_characters, self._workspace.assumptions)
 
-    def of_answers(self, request: RunRequest) -> Range | None:
-        """Tokens of a reference answer; None where the data cannot be read. BadDataError where no row has a prompt."""
+    def answer_tokens(self, request: RunRequest) -> Range | None:
+        """Return the tokens of a reference answer; None where the data cannot be read. BadDataError where no row has a
+        prompt."""
         from rankviz.core.runs.estimate import row_tokens
 
         try:
-            preview = self._preview(request.data)
+            preview = self._api.runs.preview(request.data)
         except RankVizError:
             return None
         preview.require_prompts()
         assume = self._workspace.assumptions
         return row_tokens(preview.mean_answer_characters, preview.longest_answer_characters, assume)
 
-    def _preview(self, data: str) -> Preview:
-        return self._workspace.data_files.look(self._workspace.references.data(data).text).preview
-
-
-Found = TypeVar("Found")
-
-
-class Known:
-    """A cache by key; of more than so many the oldest go. Several threads may use it, and may find the same twice."""
-
-    def __init__(self, most: int):
-        self._most = most
-        self._values: dict[Hashable, Any] = {}
-
-    def get(self, key: Hashable) -> Any:
-        """None where there is none."""
-        return self._values.get(key)
-
-    def keep(self, key: Hashable, value: Found) -> Found:
-        if len(self._values) >= self._most:
-            for oldest in list(self._values)[: self._most // 10 + 1]:
-                self._values.pop(oldest, None)
-        self._values[key] = value
-        return value
-
-    def of(self, key: Hashable, find: Callable[[], Found]) -> Found:
-        """Found where it is not known. No value is None."""
-        return value if (value := self.get(key)) is not None else self.keep(key, find())
-
-
-FORGOTTEN_SECONDS = 3600.0
-"""Of a worker that ended so long ago nothing is left in a load average, which is over a minute."""
-Machine: TypeAlias = tuple[Any, ...]
-"""As core.cost.pace.machine_of has it."""
-
-
-MOST_FORMULAS = 1000  # of unlike runs, a kilobyte each
-
-
-class PastRuns(NamedTuple):
-    """What there is to learn from, as it stood at one time of the queue."""
-
-    ended: Mapping[Machine, EndedHere]
-    at_work: Sequence[tuple[Machine | None, RunRecord | ProbeRecord]]
-    """With their machine; None where it is not known yet."""
-
-
-class MeasuredRuns:
-    """Estimates start from what has finished on the same machine: device, number of CPUs and versions. It may be
-    anybody's, and whoever asks reads the ids of their own alone (Rights.named)."""
-
-    def __init__(self, workspace: Workspace, models: Models):
-        self._workspace = workspace
-        self._models = models
-        self.tokens = DataTokens(workspace)
-        self._timings: dict[tuple[str, float], Timing | None] = {}
-        self._machines: dict[tuple[str, float], Machine] = {}
-        self._ended: tuple[int | None, Mapping[Machine, EndedHere]] = None, {}
-        self._formulas = Known(MOST_FORMULAS)
-        self._workloads: dict[Workload, Workload] = {}  # one for all its like
-        self._names: tuple[int, dict[str, bool]] = 0, {}
-        self._here: dict[tuple[str, float | None], bool] = {}
-
-    def any(self, prefix: str = "") -> bool:
-        """Tell whether there is a run or a probe whose id starts so. Looked up without the store, which an estimate
-        from the command line does not load."""
-        folder = self._workspace.home / "runs"
-        if not folder.is_dir():
-            return False
-        stamp = folder.stat().st_mtime_ns
-        if self._names[0] != stamp:
-            self._names = stamp, {}
-        if prefix not in self._names[1]:
-            names = (entry.name for entry in os.scandir(folder))
-            self._names[1][prefix] = any(name.startswith(prefix) and not name.startswith(".") for name in names)
-        return self._names[1][prefix]
-
     def memory(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, tokens: float, environment: Mapping[str, Any]
     ) -> MemoryCalibration | None:
-        """What the probes of this set-up on this device say of memory; None where there are none."""
-        if not self.any("probe-"):
+        """Return the memory that probes of this set-up on this device measured; None where there are none."""
+        if not self.any() or not (probes := self._workspace.store.probes()):
             return None
         from rankviz.core.probe import applies, calibrate, estimate_probe
 
-        here = self._with_versions(environment)
-        device, assume = self._workspace.device(environment), self._workspace.assumptions
-        probes = [
-            record
-            for record in self._workspace.store.probes()
-            if applies(record, model.id, lora, training, tokens, here, assume)
-        ]
-        found = calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in probes], assume)
+        here, device, assume = with_versions(environment), self._workspace.device(environment), self._assume
+        like = [each for each in probes if applies(each, model.id, lora, training, tokens, here, assume)]
+        found = calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in like], assume)
         return found and replace(found, probe_ids=self._workspace.rights.named(found.probe_ids))
-
-    def evidence(self) -> PastRuns:
-        """What `paces` looks at. Whoever asks for those of many runs asks for it once."""
-        from rankviz.core.cost.pace import machine_of
-
-        at_work = self._workspace.store.standing().at_work
-        where = (machine_of(run.environment) if run.environment else None for run in at_work)
-        return PastRuns(self._ended_by_machine(), list(zip(where, at_work, strict=True)))
 
     def paces(
         self,
@@ -177,226 +119,204 @@ class MeasuredRuns:
         *,
         before: float | None = None,
         load_average: float | None = None,
-        evidence: PastRuns | None = None,
+        ended: Mapping[Hashable, EndedHere] | None = None,
     ) -> Paces:
-        """What has finished on this device says of the time of such a run.
+        """Return the pace of such a run, by what has finished on this device.
 
         before: leaves out what ended later (unix seconds), for the estimate beside a run that has ended itself.
-        load_average: of the machine at that time, or now; None where it is not known.
-        evidence: as it is now, where that is known.
+        load_average: of the machine now; None where it is not known, and for a run that has ended.
+        ended: `ended_by_machine`, which looks at the runs folder: it is asked for once for many runs.
         """
-        from rankviz.core.cost.pace import Paces, machine_of
+        from rankviz.core.cost.pace import Paces, machine_of, paces
 
-        here, evidence = machine_of(self._with_versions(environment)), evidence or self.evidence()
-        others = self._others(evidence, here, environment, load_average, before or time.time())
-        if (ended := evidence.ended.get(here)) is None:
+        here = machine_of(with_versions(environment))
+        there = (self.ended_by_machine() if ended is None else ended).get(here)
+        others = self._others(there, here, environment, load_average, before or time.time())
+        if there is None:
             return Paces(others=others)
-        found = ended.paces(workload, self._workspace.assumptions, before, others)
+        key = before, workload, others
+        if (found := there.paces.get(key)) is None:
+            found = paces(there.latest(before), workload, self._assume, others)
+            if before is not None:  # a list asks for the same runs again and again
+                there.paces[key] = found
         return found.naming(self._workspace.rights.named)
 
-    def _ended_by_machine(self) -> Mapping[Machine, EndedHere]:
-        """What has ended, by its machine, without what ended before anybody knew where it ran. Found anew once
-        something begins or ends."""
+    def of_question(
+        self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, environment: Mapping[str, Any]
+    ) -> Calibration | None:
+        """Return the correction of an estimate without data; None where nothing comparable was measured here."""
+        from rankviz.core.cost.pace import Calibration, Workload, kernels
+
+        tokens = training.tokens_per_micro_step
+        of_kernels = kernels(training, use_dora=lora.use_dora)
+        workload = Workload(base=model.id, parameters=model.total_parameters, kernels=of_kernels, tokens=tokens)
+        memory = self.memory(model, lora, training, tokens, environment)
+        calibration = Calibration(memory=memory, paces=self.paces(workload, environment))
+        return calibration if calibration.memory or calibration.paces.training else None
+
+    def completed_runs(self, environment: Mapping[str, Any]) -> Sequence[RunRecord]:
+        """Return the latest completed runs on the machine of this environment, the oldest first."""
+        from rankviz.core.cost.pace import machine_of
+        from rankviz.core.runs.record import RunRecord
+
+        ended = self.ended_by_machine().get(machine_of(with_versions(environment)))
+        runs = (run for run in reversed(ended.records) if isinstance(run, RunRecord) and run.completed) if ended else ()
+        return list(islice(runs, MOST_RUNS))[::-1]
+
+    def formulas(self, model: ModelSpec, request: RunRequest, device: Device, rows: Range | None) -> RunEstimate:
+        """Return the estimate of a run before anything that was measured here moves it. rows: as `row_tokens`."""
+        from rankviz.core.runs.estimate import estimate_run
+
+        key = model, request.lora, request.training, device, rows
+        if key not in self._formulas:
+            if len(self._formulas) >= MOST_FORMULAS:
+                self._formulas.clear()
+            self._formulas[key] = estimate_run(model, request, device, self._assume, rows)
+        return self._formulas[key]
+
+    @property
+    def _assume(self) -> Any:
+        return self._workspace.assumptions
+
+    def ended_by_machine(self) -> Mapping[Hashable, EndedHere]:
+        """Return what has ended, by its machine. Looked up again once something begins or ends."""
+        from rankviz.core.cost.pace import machine_of
 
         store, turns = self._workspace.store, self._workspace.store.turns()
         if self._ended[0] != turns:
-            by_machine: dict[Machine, list[RunRecord | ProbeRecord]] = {}
+            by_machine: dict[Hashable, list[Record]] = {}
             for record in store.records():
                 if record.ended_at and record.environment and self._made_here(record):
-                    by_machine.setdefault(self._machine_of(record), []).append(record)
-            known = self._ended[1]
-
-            ended = {here: EndedHere(some, self._timing, known.get(here)) for here, some in by_machine.items()}
-            self._ended = turns, ended
+                    by_machine.setdefault(machine_of(record.environment), []).append(record)
+            self._ended = turns, {here: EndedHere(some, self._timing) for here, some in by_machine.items()}
         return self._ended[1]
-
-    def _machine_of(self, record: RunRecord | ProbeRecord) -> Machine:
-        from rankviz.core.cost.pace import machine_of
-
-        key = record.run_id, record.ended_at
-        if key not in self._machines:
-            self._machines[key] = machine_of(record.environment)
-        return self._machines[key]
 
     def _others(
         self,
-        evidence: PastRuns,
-        here: Machine,
+        ended: EndedHere | None,
+        here: Hashable,
         environment: Mapping[str, Any],
         load_average: float | None,
         at: float,
     ) -> Others | None:
         """Programs beside one's own workers; None on a GPU, whose time they hardly move."""
-        from rankviz.core.cost.pace import others
+        from rankviz.core.cost.pace import machine_of, others
         from rankviz.core.runs.record import RunRecord
         from rankviz.core.runs.run_time import began_at, spell_of
 
         if load_average is None or environment.get("device") != "cpu":
             return None
-        ended = evidence.ended.get(here)
-        runs = list(ended.at_work(at - FORGOTTEN_SECONDS, at)) if ended else []
-        for where, run in evidence.at_work:
-            if isinstance(run, RunRecord) and where in (None, here) and (began_at(run) or at) < at:
+        first = bisect_right(ended.ends, at - LOAD_SECONDS) if ended else 0
+        runs: list[Record] = ended.records[first : first + MOST_RUNS] if ended else []
+        for run in self._workspace.store.standing().at_work:
+            if not run.environment or machine_of(run.environment) == here:
                 runs.append(run)
-        return others(load_average, at, environment.get("cpu_count") or 1, [spell_of(run, now=at) for run in runs])
+        own = [run for run in runs if isinstance(run, RunRecord) and (began_at(run) or at) < at]
+        return others(load_average, at, environment.get("cpu_count") or 1, [spell_of(run, now=at) for run in own])
 
-    def of_question(
-        self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, environment: Mapping[str, Any]
-    ) -> Calibration | None:
-        """What was measured here, for an estimate without data; None where nothing comparable was."""
-        from rankviz.core.cost.pace import Calibration, Workload, kernels
-
-        tokens = training.tokens_per_micro_step
-        workload = Workload(
-            base=model.id,
-            parameters=model.total_parameters,
-            kernels=kernels(training, use_dora=lora.use_dora),
-            tokens=tokens,
-        )
-        calibration = Calibration(
-            memory=self.memory(model, lora, training, tokens, environment), paces=self.paces(workload, environment)
-        )
-        return calibration if calibration.memory or calibration.paces.training else None
-
-    def completed_runs(self, environment: Mapping[str, Any]) -> Sequence[RunRecord]:
-        """The latest completed runs on the machine of this environment, the oldest sweep first."""
-        from rankviz.core.cost.pace import machine_of
-
-        ended = self._ended_by_machine().get(machine_of(self._with_versions(environment)))
-        return ended.completed if ended else ()
-
-    def _made_here(self, record: RunRecord | ProbeRecord) -> bool:
-        """On a shared page, whether a worker of this machine or of its owner's clusters made it. What somebody imports,
-        or a job in an account of theirs writes, may say anything of any machine, and would move everybody's
-        estimates."""
-        if not self._workspace.shared or not record.state.ended:
-            return True
-        key = record.run_id, record.ended_at
-        if key not in self._here:
-            self._here[key] = self._workspace.store.has_begun(record.run_id) or self._made_on_a_cluster(record)
-        return self._here[key]
-
-    def _made_on_a_cluster(self, record: RunRecord | ProbeRecord) -> bool:
+    def _made_here(self, record: Record) -> bool:
+        """Tell whether a worker of this machine or of its owner's clusters made it; on a page of one's own always. What
+        somebody imports, or a job in an account of theirs writes, may say anything of any machine."""
         from rankviz.core.runs.events import HF_JOBS, LOCAL
         from rankviz.store.ownership import read_destination
         from rankviz.store.runs import IMPORTED
 
-        folder = self._workspace.store.run_dir(record.run_id)
-        engine = read_destination(folder).engine
-        return engine not in ("", LOCAL, HF_JOBS) and record.engine == engine and not (folder / IMPORTED).exists()
+        if not self._workspace.shared or not record.state.ended:
+            return True
+        key, folder = (record.run_id, record.ended_at), self._workspace.store.run_dir(record.run_id)
+        if key not in self._here:
+            engine = read_destination(folder).engine
+            on_cluster = engine not in ("", LOCAL, HF_JOBS) and record.engine == engine
+            on_cluster = on_cluster and not (folder / IMPORTED).exists()
+            self._here[key] = self._workspace.store.has_begun(record.run_id) or on_cluster
+        return self._here[key]
 
-    def formulas(self, model: ModelSpec, request: RunRequest, device: Device, rows: Range | None) -> RunEstimate:
-        """The estimate of a run before anything that was measured here moves it. Runs that differ only by what it does
-        not depend on have the same one. rows: as DataTokens.of_rows has them."""
-        from rankviz.core.runs.estimate import estimate_run
-
-        key, assume = (model, request.lora, request.training, device, rows), self._workspace.assumptions
-        return self._formulas.of(key, lambda: estimate_run(model, request, device, assume, rows))
-
-    def _with_versions(self, environment: Mapping[str, Any]) -> Mapping[str, Any]:
-        from rankviz import machine
-        from rankviz.core.cost.pace import LIBRARIES
-
-        return {"versions": machine.versions(LIBRARIES), **environment}
-
-    def _timing(self, record: RunRecord | ProbeRecord) -> Timing | None:
-        """What it took. Made once: what has ended changes only when it is asked for again, and then ends at another
-        time."""
+    def _timing(self, record: Record) -> Timing | None:
+        """Time that it took; None where it is not known. Made once: a record that has ended changes no more."""
         key = record.run_id, record.ended_at
         if key not in self._timings:
-            try:
-                with acting_as(SERVER):  # of whoever's run; only its times are used, without a name
-                    timing = self._timing_of(record)
-            except RankVizError:
-                timing = None  # its base has gone, or is one that only the Hub knows
-            self._timings[key] = timing
+            self._timings[key] = None
+            with suppress(RankVizError), acting_as(SERVER):  # whose base has gone; only its times are used, unnamed
+                self._timings[key] = self._timing_of(record)
         return self._timings[key]
 
-    def _timing_of(self, record: RunRecord | ProbeRecord) -> Timing | None:
+    def _timing_of(self, record: Record) -> Timing | None:
         from rankviz.core.probe import ProbeRecord, estimate_probe
         from rankviz.core.probe import timing_of as timing_of_probe
         from rankviz.core.runs.estimate import workload_of
         from rankviz.core.runs.run_time import timing_of as timing_of_run
         from rankviz.core.runs.sweep_time import formula_times
 
-        if record.state != "completed":
+        request, device = record.request, self._workspace.device(record.environment)
+        is_probe = isinstance(record, ProbeRecord)
+        model = self._api.models.at_hand(request.model_id if is_probe else request.base)
+        if record.state != "completed" or model is None:
             return None
-        device, assume = self._workspace.device(record.environment), self._workspace.assumptions
-        if isinstance(record, ProbeRecord):
-            model = self._models.at_hand(record.request.model_id)
-            return model and timing_of_probe(record, model, estimate_probe(model, record.request, device, assume))
-        request = record.request
-        if (model := self._models.at_hand(request.base)) is None:
-            return None
-        rows = self.tokens.of_rows(request)
+        if is_probe:
+            return timing_of_probe(record, model, estimate_probe(model, request, device, self._assume))
+        rows = self.row_tokens(request)
         if (seconds := self.formulas(model, request, device, rows).formula_seconds) is None:
             return None
-        workload = workload_of(model, request, device, rows)
-        expected = formula_times(model, request, seconds, assume)
-        return timing_of_run(record, self._workloads.setdefault(workload, workload), expected)
+        expected = formula_times(model, request, seconds, self._assume)
+        return timing_of_run(record, workload_of(model, request, device, rows), expected)
 
 
+def with_versions(environment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an environment with the versions of this machine's libraries, where it has none."""
+    from rankviz import machine
+    from rankviz.core.cost.pace import LIBRARIES
 
-MOST_RUNS = 200
-"""The latest finished runs and probes that are looked at."""
-MOST_PACES = 1000
-"""A kilobyte each."""
-Record: TypeAlias = "RunRecord | ProbeRecord"
+    return {"versions": machine.versions(LIBRARIES), **environment}
 
 
-class EndedHere:
-    """What had ended on one machine at one time of the queue.
+class Estimator:
+    """Estimates runs for one answer, and is then given up: what it has looked up may change."""
 
-    Args:
-        records: What has ended, in the order of the store.
-        timing_of: What one took; None where that is not known.
-        earlier: The same of an earlier time. What it found stays true as long as nothing ends but after all others.
-    """
+    def __init__(self, api: Api):
+        self._api, self._workspace, self._measured = api, api.workspace, api.measured
+        self._known: dict[Hashable, Any] = {}
 
-    def __init__(
-        self,
-        records: Sequence[Record],
-        timing_of: Callable[[Record], Timing | None],
-        earlier: EndedHere | None = None,
-    ):
-        self._records, self._timing_of = records, timing_of
-        self._by_end = sorted(reversed(records), key=lambda record: record.ended_at)
-        self._ends = [record.ended_at for record in self._by_end]
-        self._runs = [record for record in self._by_end if isinstance(record, RunRecord)]
-        self._run_ends = [run.ended_at for run in self._runs]
-        began = [math.inf if (at := began_at(run)) is None else at for run in reversed(self._runs)]
-        self._first_begin = list(accumulate(began, min))[::-1]
-        """Of each run and those that ended later, when the first began."""
-        goes_on = earlier is not None and earlier._is_before(self)
-        self._paces = earlier._paces if goes_on else Known(MOST_PACES)
+    def paces(self, request: RunRequest, environment: Mapping[str, Any], **when: float | None) -> Paces:
+        """Return the pace of such a run; the same for every rank of a sweep. when: as for MeasuredRuns.paces."""
+        from rankviz.core.runs.estimate import workload_of
 
-    def _is_before(self, later: EndedHere) -> bool:
-        return len(self._by_end) <= len(later._by_end) and all(map(is_, self._by_end, later._by_end))
+        model, device, rows = self._of(request, environment)
+        key = request.base, request.data_apart, request.lora.use_dora, request.training, device
+        workload = self._once(key, lambda: workload_of(model, request, device, rows))
+        ended = self._once("ended", self._measured.ended_by_machine)
+        return self._measured.paces(workload, environment, ended=ended, **when)
 
-    def paces(
-        self, workload: Workload, assume: Assumptions, before: float | None = None, others: Others | None = None
-    ) -> Paces:
-        """What they say of the time of such a run (core.cost.pace). before: only what had ended by then, unix seconds.
-        others: as core.cost.pace.paces takes it."""
-        if before is None:
-            return paces(self._latest(len(self._ends)), workload, assume, others)
-        end = bisect_right(self._ends, before)
-        return self._paces.of((end, workload, others), lambda: paces(self._latest(end), workload, assume, others))
+    def estimate(self, request: RunRequest, environment: Mapping[str, Any], paces: Paces) -> RunEstimate:
+        """Return memory and time of a run."""
+        from rankviz.core.cost.pace import machine_of
+        from rankviz.core.runs.estimate import estimate_run, paced
 
-    def _latest(self, end: int) -> Sequence[Timing]:
-        """Timings of the latest MOST_RUNS of the first `end`, the oldest first."""
-        timings = map(self._timing_of, self._by_end[end - 1 :: -1] if end else ())
-        return tuple(islice(filter(None, timings), MOST_RUNS))[::-1]
+        model, device, rows = self._of(request, environment)
 
-    @cached_property
-    def completed(self) -> Sequence[RunRecord]:
-        """The latest MOST_RUNS completed runs, the oldest sweep first."""
-        return [run for run in self._records if isinstance(run, RunRecord) and run.completed][-MOST_RUNS:]
+        def formulas() -> RunEstimate:
+            training, memory = request.training.without_auto(device), None
+            if self._once("probes", self._workspace.store.probes):
+                tokens = training.per_device_train_batch_size * (rows.expected if rows else training.max_length)
+                memory = self._measured.memory(model, request.lora, training, tokens, environment)
+            if memory is None:
+                return self._measured.formulas(model, request, device, rows)
+            return estimate_run(model, request, device, self._workspace.assumptions, rows, memory)
 
-    def at_work(self, since: float, at: float) -> Iterator[RunRecord]:
-        """The runs that had begun before `at` and ended after `since`, both unix seconds."""
-        for place in range(bisect_right(self._run_ends, since), len(self._runs)):
-            if self._first_begin[place] >= at:
-                return
-            if (began := began_at(self._runs[place])) is not None and began < at:
-                yield self._runs[place]
+        machine = machine_of(environment), device, "versions" in environment
+        key = request.base, request.data, request.lora, request.training, machine
+        return paced(self._once(key, formulas), paces)
+
+    def _of(self, request: RunRequest, environment: Mapping[str, Any]) -> tuple[ModelSpec, Device, Range | None]:
+        """Model, device and tokens of a row."""
+        names = ("device", "device_name", "device_memory_bytes", "cpu_count", "cpu_bf16")
+        key = tuple(environment.get(name) for name in names)
+        return (
+            self._once(("model", request.base), lambda: self._api.models.get(request.base)),
+            self._once(key, lambda: self._workspace.device(environment)),
+            self._once(("rows", request.data), lambda: self._measured.row_tokens(request)),
+        )
+
+    def _once(self, key: Hashable, find: Callable[[], Any]) -> Any:
+        if key not in self._known:
+            self._known[key] = find()
+        return self._known[key]

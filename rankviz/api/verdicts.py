@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from operator import is_not
+from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankviz import verdict
-from rankviz.api.measured import Known
-from rankviz.api.runs import Runs
-from rankviz.api.workspace import Workspace
+from rankviz import verdict as verdicts
+from rankviz.api.workspace import Operations
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError
 from rankviz.store.journal import numbers_in
-from rankviz.verdict import VerdictJSON
+from rankviz.verdict import Verdict, VerdictJSON
 
 if TYPE_CHECKING:
-    from rankviz.api.studies import Forecasts
+    from rankviz.api import Api
     from rankviz.core.forecast.decision import Decision
     from rankviz.core.forecast.quick_look import RateLook, ScoreLook
     from rankviz.core.runs.fast_curve import Reading
     from rankviz.core.runs.record import RunRecord, Sweep
-    from rankviz.verdict import Verdict
 
 MOST_VERDICTS = 32
+"""Cached verdicts."""
 MANY_NUMBERS, MANY_PAIRS = 50_000, 50
-"""Of held-out examples, and of ranks. Fewer are compared in a few hundredths of a second."""
+"""Held-out examples, and pairs of ranks. Fewer are compared in a few hundredths of a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,18 +38,28 @@ class SweepVerdict:
     verdict: Verdict
 
 
-class Verdicts:
-    """What the losses say, and what they do not."""
+class SweepVerdictJSON(VerdictJSON):
+    """Which ranks of a sweep differ. Differences, `within` and the noise are in `unit`."""
 
-    def __init__(self, workspace: Workspace, runs: Runs):
-        self._workspace = workspace
-        self._runs = runs
-        self._verdicts = Known(MOST_VERDICTS)
+    sweep_id: str
+
+
+def verdict_json(answer: SweepVerdict, *, would_tell: bool = True) -> SweepVerdictJSON:
+    """Return the verdict on a sweep as JSON. would_tell: with what would decide each pair."""
+    return {"sweep_id": answer.sweep_id, **verdicts.verdict_json(answer.verdict, would_tell=would_tell)}
+
+
+class Verdicts(Operations):
+    """Comparisons of ranks by their losses."""
+
+    def __init__(self, api: Api):
+        super().__init__(api)
+        self._known: OrderedDict[tuple, tuple[Sequence[Any], Verdict | None]] = OrderedDict()
 
     def of_sweep(
         self, sweep_id: str, tolerance: float | str | None = None, metric: str = "loss"
     ) -> SweepVerdict | None:
-        """The verdict on the runs of a sweep that have been evaluated; None without any, and while one still trains.
+        """Return the verdict on the runs of a sweep that have been evaluated; None without any, and while one trains.
 
         Args:
             sweep_id: One's own sweep or a recorded one.
@@ -58,35 +67,44 @@ class Verdicts:
                 "2%" of the gain over the base. None: 0.02 nats or 1 point.
             metric: "loss", "token_accuracy" or "exact_match"; InvalidSettingError where no run of the sweep has it.
         """
-        sweep, by = self._runs.sweep(sweep_id), metric_named(metric)
+        if metric not in METRICS:
+            raise InvalidSettingError(f"The metric must be one of {', '.join(METRICS)} (got {metric!r}).")
+        sweep, key = self._api.runs.sweep(sweep_id), (sweep_id, metric, repr(tolerance))
         if not sweep.ended:
             return None
-        key = sweep_id, by.key, repr(tolerance)
-        if (known := _known(self._verdicts, key, sweep)) is None:
+        # All that it depends on: the same objects whoever asks. One is made once for all who may see its runs.
+        compared = [each for run in sweep.runs for each in (run.request, run.loss_before, run.loss_after)]
+        if not self._is_known(key, compared):
             with self.comparing(sweep.runs):
-                known = _known(self._verdicts, key, sweep) or self._verdicts.keep(
-                    key, (_compared(sweep), self._judged(sweep, tolerance, by))
-                )
-        if (result := known[1]) is None:
-            return None
-        return SweepVerdict(sweep_id=sweep_id, verdict=result)
+                if not self._is_known(key, compared):  # while this one waited
+                    self._known[key] = compared, self._judged(sweep, tolerance, METRICS[metric])
+        result = self._known[key][1]
+        while len(self._known) > MOST_VERDICTS:
+            self._known.popitem(last=False)
+        return result and SweepVerdict(sweep_id=sweep_id, verdict=result)
+
+    def _is_known(self, key: tuple, compared: Sequence[Any]) -> bool:
+        known = self._known.get(key, ((), None))[0]
+        return len(known) == len(compared) and all(map(is_, known, compared))
 
     @contextmanager
     def comparing(self, runs: Iterable[RunRecord]) -> Iterator[None]:
         """Context for comparing runs by their held-out examples. Where these are many, visitors stand in the line for
         what is read; LimitError where there is no place in it, or where they are more than this server compares."""
-        if not self._allows(numbers := _numbers(runs)):
+        numbers = sum(numbers_in(run.loss_after) for run in runs if run.loss_after)
+        most = self._workspace.limits.example_numbers if numbers > MANY_NUMBERS else None
+        if most is not None and numbers > most:
             raise LimitError(
-                f"These runs have {numbers:,} numbers of held-out examples; this server compares at most "
-                f"{self._workspace.limits.example_numbers:,}. Export them to compare them on a machine of your own."
+                f"These runs have {numbers:,} numbers of held-out examples; this server compares at most {most:,}. "
+                "Export them to compare them on a machine of your own."
             )
         with self._turn_if(numbers > MANY_NUMBERS):
             yield
 
     @contextmanager
     def saying(self, answer: SweepVerdict) -> Iterator[bool]:
-        """Around what is said of each pair of ranks, such as how many more seeds would decide it: the same line. False
-        where there is no place in it: the verdict is then told without."""
+        """Context for what is said of each pair of ranks, such as how many more seeds would decide it: the same line.
+        Yields False where there is no place in it: the verdict is then told without."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(self._turn_if(len(answer.verdict.pairs) > MANY_PAIRS))
@@ -95,29 +113,26 @@ class Verdicts:
             else:
                 yield True
 
-    def _allows(self, numbers: int) -> bool:
-        if numbers <= MANY_NUMBERS:
-            return True
-        most = self._workspace.limits.example_numbers
-        return most is None or numbers <= most
-
     def _turn_if(self, much: bool) -> AbstractContextManager[None]:
         return self._workspace.children.turn() if much else nullcontext()
 
     def _judged(self, sweep: Sweep, tolerance: float | str | None, metric: Metric) -> Verdict | None:
-        from rankviz import verdict
-
-        runs = verdict.losses_of(sweep.runs, metric)
+        runs = verdicts.losses_of(sweep.runs, metric)
         if not runs and metric not in measured_metrics(sweep.runs) and any(run.loss_after for run in sweep.runs):
-            raise InvalidSettingError(_not_measured(metric))
+            if metric is TOKEN_ACCURACY:
+                raise InvalidSettingError("The token accuracy of this sweep is not known: its runs counted no tokens.")
+            raise InvalidSettingError(
+                "The exact match of this sweep is not known, because its runs answered no held-out prompts: train "
+                "again with exact match on some examples."
+            )
         if all(run.diverged for run in runs):
             return None
-        base = verdict.base_loss_of(sweep.runs, metric)
-        return verdict.judge(runs, tolerance=tolerance, base_loss=base, metric=metric)
+        base = verdicts.base_loss_of(sweep.runs, metric)
+        return verdicts.judge(runs, tolerance=tolerance, base_loss=base, metric=metric)
 
     def metrics(self, sweep_id: str) -> Sequence[Metric]:
-        """What the runs of a sweep can be compared by, as far as they have been evaluated; the loss always."""
-        return measured_metrics(self._runs.sweep(sweep_id).runs)
+        """Return what the runs of a sweep can be compared by, as far as they have been evaluated; the loss always."""
+        return measured_metrics(self._api.runs.sweep(sweep_id).runs)
 
     def fast_curve(
         self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
@@ -131,16 +146,15 @@ class Verdicts:
         """
         from rankviz.core.runs.fast_curve import read
 
-        sweep = self._runs.sweep(sweep_id)
-        curve = next(iter(self._runs.fast_curves(sweep_id)), None)
+        sweep = self._api.runs.sweep(sweep_id)
+        curve = next(iter(self._api.runs.fast_curves(sweep_id)), None)
         if curve is None or not sweep.ended:
             return None
         with suppress(LimitError):  # the curve can be read without
             judged = judged or self.of_sweep(sweep_id, tolerance)
         if judged is None:
             return read(curve, sweep.runs, run_sd=None)
-        verdict = judged.verdict
-        return read(curve, sweep.runs, run_sd=verdict.run_sd, tolerance=verdict.within)
+        return read(curve, sweep.runs, run_sd=judged.verdict.run_sd, tolerance=judged.verdict.within)
 
     def of_table(
         self,
@@ -149,8 +163,8 @@ class Verdicts:
         base_loss: float | None = None,
         base_accuracy: float | None = None,
     ) -> Verdict:
-        """The verdict on a CSV file: columns rank, seed, example, loss or correct, and learning_rate where several were
-        tried.
+        """Return the verdict on a CSV file: columns rank, seed, example, loss or correct, and learning_rate where
+        several were tried.
 
         Args:
             path: The file. A loss that is nan marks a run that diverged; correct is 0 or 1.
@@ -158,61 +172,20 @@ class Verdicts:
             base_loss: Mean loss of the untrained base, for a tolerance as a share of the gain.
             base_accuracy: The same of a file with the column correct: percent.
         """
-        from rankviz import verdict
-
-        runs, by = verdict.read_table(self._workspace.references.file(path))
+        runs, by = verdicts.read_table(self._workspace.references.file(path))
         base = base_loss if by is LOSS else base_accuracy
-        return verdict.judge(runs, tolerance=tolerance, base_loss=base if base is None else by.turned(base), metric=by)
+        base = base if base is None else by.turned(base)
+        return verdicts.judge(runs, tolerance=tolerance, base_loss=base, metric=by)
 
 
-def _known(kept: Known, key: Hashable, sweep: Sweep) -> tuple[Sequence, Any] | None:
-    """What was compared, and what was found; None once a run has changed in what is compared."""
-    known, compared = kept.get(key), _compared(sweep)
-    if known is None or len(known[0]) != len(compared) or any(map(is_not, known[0], compared)):
-        return None
-    return known
-
-
-def _compared(sweep: Sweep) -> Sequence:
-    """All that a verdict on a sweep depends on: the same objects whoever asks, and however far a run has trained."""
-    return [each for run in sweep.runs for each in (run.request, run.loss_before, run.loss_after)]
-
-
-def _numbers(runs: Iterable[RunRecord]) -> int:
-    """What is read of the held-out examples of these runs."""
-    return sum(numbers_in(run.loss_after) for run in runs if run.loss_after)
-
-
-def metric_named(key: str) -> Metric:
-    """InvalidSettingError where there is none of this name."""
-    if key not in METRICS:
-        raise InvalidSettingError(f"The metric must be one of {', '.join(METRICS)} (got {key!r}).")
-    return METRICS[key]
-
-
-def _not_measured(metric: Metric) -> str:
-    if metric is TOKEN_ACCURACY:
-        return "The token accuracy of this sweep is not known: its runs were made before RankViz counted tokens."
-    return (
-        "The exact match of this sweep is not known, because its runs answered no held-out prompts: train again with "
-        "exact match on some examples."
-    )
-
-
-class Decisions:
+class Decisions(Operations):
     """The quick look's answer; of any sweep with finished runs at two ranks."""
-
-    def __init__(self, workspace: Workspace, runs: Runs, verdicts: Verdicts, forecasts: Forecasts):
-        self._workspace = workspace
-        self._runs = runs
-        self._verdicts = verdicts
-        self._forecasts = forecasts
 
     def of(
         self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
     ) -> Decision | None:
-        """The forecast between a sweep's runs, what to train next and what to ship; None while one of them trains, with
-        finished runs at fewer than two ranks.
+        """Return the forecast between a sweep's runs, what to train next and what to ship; None while one of them
+        trains, with finished runs at fewer than two ranks.
 
         Args:
             sweep_id: One's own sweep or a recorded one.
@@ -222,14 +195,14 @@ class Decisions:
         from rankviz.core.forecast.decision import decide
         from rankviz.core.runs.metric import TOLERANCE_NATS
 
-        sweep = self._runs.sweep(sweep_id)
+        sweep = self._api.runs.sweep(sweep_id)
         if not sweep.ended:
             return None
         try:
-            forecast = self._forecasts.bent(sweep_id)
+            forecast = self._api.forecasts.bent(sweep_id)
         except RankVizError:
             return None
-        judged = judged or self._verdicts.of_sweep(sweep_id, tolerance)
+        judged = judged or self._api.verdicts.of_sweep(sweep_id, tolerance)
         verdict = judged and judged.verdict
         # The one repeat of a quick look says how wide a band is; a verdict between ranks needs repeats of each.
         tested = verdict and not verdict.unknown and all(run.runs > 1 for run in forecast.runs)
@@ -238,29 +211,18 @@ class Decisions:
         return decide(sweep.runs, forecast, verdict.tolerance_nats if chosen else None, settled)
 
     def rate(self, sweep_id: str) -> RateLook | None:
-        """Which learning rate is better, of a sweep of one rank whose runs ended; None of any other."""
+        """Return which learning rate is better, of a sweep of one rank whose runs ended; None of any other."""
         from rankviz.core.forecast.quick_look import rate_look
 
-        sweep = self._runs.sweep(sweep_id)
+        sweep = self._api.runs.sweep(sweep_id)
         return rate_look(sweep.runs) if sweep.ended else None
 
     def score(self, sweep_id: str, metric: Metric) -> ScoreLook | None:
-        """Which rank to take by a score, of a sweep whose ranks were not all trained twice; None of any other."""
+        """Return which rank to take by a score, of a sweep whose ranks were not all trained twice; None of any
+        other."""
         from rankviz.catalog.forecast import load_quick_look
         from rankviz.core.forecast.quick_look import score_look
 
-        sweep = self._runs.sweep(sweep_id)
+        sweep = self._api.runs.sweep(sweep_id)
         record = load_quick_look(self._workspace.assets)["score"]
         return score_look(sweep.runs, metric, record) if sweep.ended and metric.higher_is_better else None
-
-
-class SweepVerdictJSON(VerdictJSON):
-    """Which ranks of a sweep differ. Differences, `within` and the noise are in `unit`."""
-
-    sweep_id: str
-
-
-def verdict_json(answer: SweepVerdict, *, would_tell: bool = True) -> SweepVerdictJSON:
-    """The verdict on a sweep, as rankviz.verdict has it; that on a table is its own."""
-    said = verdict.verdict_json(answer.verdict, would_tell=would_tell)
-    return {"sweep_id": answer.sweep_id, **said}

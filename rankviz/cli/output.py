@@ -73,12 +73,9 @@ def _watch(api: Api, sweep_id: str) -> None:
 
 
 def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
-    """Return what a sweep has cost so far, whether its job outlives or cuts its runs, and why it waits, as
-    sentences."""
-    cost = api.spending.of_sweep(sweep).sentence()
-    return list(
-        filter(None, [cost, api.jobs.ends_early(sweep), api.jobs.still_costs(sweep), api.runs.why_sweep_waits(sweep)])
-    )
+    """Return what a sweep has cost so far, whether its job outlives its runs, and why it waits, as sentences."""
+    cost = api.spending.of_sweep(sweep).sentence
+    return [*filter(None, [cost, api.jobs.still_costs(sweep), api.runs.why_sweep_waits(sweep)])]
 
 
 def time_left(progress: SweepProgress) -> str:

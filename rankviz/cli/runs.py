@@ -173,7 +173,7 @@ def _standing(api: Api, summary: "RunSummary") -> Iterator[tuple[str, str]]:
     yield "State", str(record.state)
     yield "Place", api.locations.in_words(record)
     yield "Waits", api.runs.why_waits(record)
-    yield spent.called, spent.in_words
+    yield "Machine time so far", spent.in_words
     yield "Cost of its sweep so far", of_sweep.in_words if of_sweep.rent else ""
     yield "Error", record.error
 

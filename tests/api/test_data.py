@@ -79,4 +79,4 @@ def test_each_is_told_of_parquet_without_pyarrow_what_they_can_do_whoever_asked_
 
     for visitor, advice in ((HOST, "run pip install pyarrow to add it, or use CSV"), (ANN, "does not have: use CSV")):
         with acting_as(visitor), pytest.raises(NotInstalledError, match=advice):
-            api.workspace.data_files.look(str(tmp_path / "rows.parquet"))
+            api.data.look(str(tmp_path / "rows.parquet"))

@@ -118,7 +118,7 @@ def paces_now(api, load_average, *, at):
     """Of a run like the finished ones, on a CPU."""
     run = api.workspace.store.all()[0]
     model, device = api.models.get("embedded"), api.workspace.device(CPU)
-    workload = workload_of(model, run.request, device, api.measured.tokens.of_rows(run.request))
+    workload = workload_of(model, run.request, device, api.measured.row_tokens(run.request))
     return api.measured.paces(workload, CPU, before=at, load_average=load_average)
 
 

@@ -89,23 +89,6 @@ def test_the_first_free_place_is_where_the_jobs_before_end_soonest(times, places
     assert Range(0.0, free, 2 * free) == first_free([Range(0.0, each, 2 * each) for each in times], places)
 
 
-def test_before_a_sweep_is_started_one_reads_how_many_go_first_and_how_long_they_take_at_most(api):
-    with acting_as(BEN):
-        assert "" == api.runs.queue_words()
-    running, waiting = sweep_of(api, ANN), sweep_of(api, ANN, 8)
-    begin(api, running)
-
-    with acting_as(BEN):
-        assert "2 sweeps wait or run here now. Expected wait: not known." == api.runs.queue_words()
-    with acting_as(ANN):
-        api.runs.cancel(running)
-    with acting_as(BEN):
-        words = api.runs.queue_words()
-
-    assert words.startswith("1 sweep waits or runs here now. Expected wait: up to ")
-    assert waiting not in words
-
-
 @pytest.fixture
 def elsewhere(api, tmp_path):
     """A page with one machine elsewhere, whose worker begins once the file `go` is there."""

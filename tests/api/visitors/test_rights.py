@@ -33,7 +33,7 @@ def test_lists_and_choices_hold_ones_own_runs_only(api):
 
     with acting_as(ANN):
         assert [mine] == [sweep.sweep_id for sweep in api.runs.sweeps()]
-        assert [mine] == [s.sweep_id for s in api.own_sweeps.of("embedded") if not s.recorded]
+        assert [mine] == [s.sweep_id for s in api.forecasts.own_sweeps("embedded") if not s.recorded]
         assert [first_run(api, mine)] == [run.run_id for run in api.adapters.runs()]
     with acting_as(NOBODY):
         assert [] == list(api.runs.sweeps())
