@@ -7,7 +7,7 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,7 @@ from rankviz import units
 from rankviz.api.workspace import Operations, writes
 from rankviz.catalog import models as catalog_models
 from rankviz.catalog import own_studies
-from rankviz.core.cost.question import plan_on
-from rankviz.core.cost.setup import card
 from rankviz.core.probe import ProbeRecord
-from rankviz.core.runs.estimate import adapter_bytes, saved_bytes
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import check_base, check_count
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
@@ -33,7 +30,6 @@ from rankviz.visitor import Visitor, data_folder, home_of
 if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.api.workspace import Workspace
-    from rankviz.core.model.spec import ModelSpec
     from rankviz.core.runs.request import RunRequest
     from rankviz.store import RunStore
     from rankviz.store.removal import Deletion
@@ -186,7 +182,8 @@ class Bases:
         may take instead."""
         store = self._workspace.store
         store.wait_until_read()
-        for base in {request.base for request in (*_requests(store.unended()), *runs)} - {EMBEDDED}:
+        unended = [record.request for record in store.unended() if isinstance(record, RunRecord)]
+        for base in {request.base for request in (*unended, *runs)} - {EMBEDDED}:
             with contextlib.suppress(RankVizError):
                 reference = self._workspace.references.model(base)
                 is_name = reference.kind == "name"
@@ -199,15 +196,8 @@ class Bases:
                     yield f"unsloth/{name.split('/')[-1].removesuffix('-bnb-4bit').removesuffix('-unsloth')}"
 
 
-def _requests(records: Iterable[RunRecord | ProbeRecord]) -> list[RunRequest]:
-    """The requests of runs among these."""
-    return [record.request for record in records if isinstance(record, RunRecord)]
-
-
 DISK_SECONDS = 20.0
 """Time for which the size of the runs folder is taken as known."""
-KNOWN_SIZES = 1000
-"""Cached sizes of adapters."""
 
 
 class Quota(Operations):
@@ -216,7 +206,6 @@ class Quota(Operations):
     def __init__(self, api: Api):
         super().__init__(api)
         self.bases = Bases(api)
-        self._sizes: dict[Hashable, int] = {}
         self._disk: tuple[float, int] = (-DISK_SECONDS, 0)
 
     @contextlib.contextmanager
@@ -236,7 +225,6 @@ class Quota(Operations):
             self._require_place(sweep_id)
             if sweep_id:
                 self._require_sweep(runs, sweep_id, adds)
-            self._require_adapters(runs)
             self._require_disk(runs, sweep_id)
             leaving = self._require_runs(new, sweep_id)
             yield
@@ -301,68 +289,22 @@ class Quota(Operations):
                 "runs_per_sweep",
             )
 
-    def _require_adapters(self, runs: Iterable[RunRequest]) -> None:
-        """LimitError where the visitor's adapters leave no room for those of these runs."""
-        most_mb, store = self._workspace.limits.adapters_mb_per_visitor, self._workspace.store
-        if most_mb is None or not (new := self.coming_bytes(runs)):
-            return
-        records = [record for record in store.all() if self._workspace.rights.made(record.run_id)]
-        kept = sum(store.adapter_bytes(record.run_id) for record in records)
-        kept += self.coming_bytes(record.request for record in records if not record.state.ended)
-        if kept + new > most_mb * 10**6:
-            raise LimitError(
-                f"This server keeps at most {most_mb:,} MB of the adapters of a visitor's runs, those that queued runs "
-                f"will save included (yours take {units.file_size(kept)}, and this adds {units.file_size(new)}). "
-                "Delete some of your runs first, or choose fewer or lower ranks."
-            )
-
-    def coming_bytes(self, runs: Iterable[RunRequest]) -> int:
-        """Return what these runs will save beside what they have saved already. A base that only the Hub knows, and
-        nobody has asked for since the start, counts nothing."""
-        saved = self._workspace.store.adapter_bytes
-        return sum(max(0, saved_bytes(run, self._adapter_bytes(run)) - saved(run.run_id)) for run in runs)
-
-    def _adapter_bytes(self, run: RunRequest) -> int:
-        """The larger of what this machine and a GPU elsewhere would save, since runs may train there."""
-        key = run.base, run.lora, run.training
-        if key not in self._sizes and (model := self._model(run.base)):
-            if len(self._sizes) >= KNOWN_SIZES:
-                self._sizes.clear()
-            for device in (self._workspace.here(), card(None)):
-                with contextlib.suppress(RankVizError):
-                    size = adapter_bytes(plan_on(model, run.lora, run.training, device), run, device)
-                    self._sizes[key] = max(size, self._sizes.get(key, 0))
-        return self._sizes.get(key, 0)
-
-    def _model(self, base: str) -> ModelSpec | None:
-        with contextlib.suppress(RankVizError):
-            return self._api.models.at_hand(base)
-        return None
-
     def _require_runs(self, new: int, sweep_id: str = "") -> Sequence[Deletion]:
         limits, owners = self._workspace.limits, self._workspace.visitor.ids
         most = {"most": limits.runs_kept, "most_in_total": limits.runs_in_total}
         return require_runs(self._workspace.store, owners, new, **most, besides=sweep_id)
 
     def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
-        """LimitError where what is there and what will be saved is too much, whatever makes room. Nothing goes yet."""
-        limits, store = self._workspace.limits, self._workspace.store
-        if limits.disk_mb is None:
-            return
-        coming = self.coming_bytes(runs)
-        first = limits.disk_mb * 10**6 / limits.first_sweeps if limits.first_sweeps else 0
-        # Who has none queued, and wants no more than this share, is not kept out by what others have queued.
-        if coming and (coming > first or any(self._workspace.rights.made(each.run_id) for each in store.unended())):
-            coming += self.coming_bytes(_requests(store.unended()))
-        if not self._is_over_disk(coming):
+        """LimitError where what is there is too much, whatever makes room. Nothing goes yet."""
+        store = self._workspace.store
+        if not self._is_over_disk():
             return
         replaceable = removal.replaceable(store, besides=sweep_id)
         folders = removal.folders_of(store, [run_id for each in replaceable for run_id in each.run_ids])
-        if self._is_over_disk(coming - self.bases.idle_bytes(runs) - sum(map(bytes_on_disk, folders)), measure=True):
+        if self._is_over_disk(self.bases.idle_bytes(runs) + sum(map(bytes_on_disk, folders)), measure=True):
             raise LimitError(
-                f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk[1] + coming)} "
-                f"with what queued runs will save, more than the {limits.disk_mb:,} MB that it allows. "
-                "Delete runs of yours, or try again later."
+                f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk[1])}, more than the "
+                f"{self._workspace.limits.disk_mb:,} MB that it allows. Delete runs of yours, or try again later."
             )
 
     def _free_disk(self, besides: Collection[str] = (), sweep_id: str = "") -> None:
@@ -376,13 +318,13 @@ class Quota(Operations):
             if not set(besides).intersection(each.run_ids):
                 removal.let_go(self._workspace.store, [each])
 
-    def _is_over_disk(self, coming: int = 0, *, measure: bool = False) -> bool:
-        """coming: what will be saved, less what will make room. measure: whether the disk is measured now."""
+    def _is_over_disk(self, leaving: int = 0, *, measure: bool = False) -> bool:
+        """leaving: bytes that can make room. measure: whether the disk is measured now."""
         if (most_mb := self._workspace.limits.disk_mb) is None:
             return False
         if measure or time.monotonic() - self._disk[0] > DISK_SECONDS:
             self._disk = time.monotonic(), bytes_on_disk(self._workspace.home)
-        return self._disk[1] + coming > most_mb * 10**6
+        return self._disk[1] - leaving > most_mb * 10**6
 
 
 def require_runs(
