@@ -77,12 +77,6 @@ class Models(Operations):
             children=self._workspace.layouts,
         )
 
-    def usual_reading_seconds(self) -> float | None:
-        """What laying out a model that is not in the catalogue has taken here; None where none was laid out yet."""
-        from rankviz.hub.remote import usual_seconds
-
-        return usual_seconds(self._workspace.home / paths.INTROSPECTED)
-
     def config(self, ref: str) -> Mapping[str, Any]:
         """A model's config.json."""
         reference = self._workspace.references.model(ref)

@@ -380,7 +380,6 @@ class Runs(Operations):
             ranks=by_rank,
             time=self._time(paces, estimator, here, runs),
             paces=paces,
-            first=first,
             parts=1 if environment else self._workspace.supervisor.parts(LOCAL, len(runs)),
             warning=precision_warning(first, device, self._workspace.assumptions),
             run_minutes=None if environment else self._workspace.limits.run_minutes,
@@ -415,23 +414,14 @@ class Runs(Operations):
         self, paces: Paces, estimator: Estimator, here: Mapping[str, Any], runs: Sequence[RunRequest]
     ) -> SweepTime | None:
         """Time by part. Answers are asked for alike in all runs of a sweep."""
-        from rankviz.core.runs.sweep_time import SHOWN_TOKENS, answer_passes, sweep_time
+        from rankviz.core.runs.sweep_time import answer_passes, sweep_time
 
-        first, measured = runs[0], self._api.measured
-
-        def answering(answers: int, most: float = math.inf) -> Range | None:
-            """Greedy answers in passes over a row; None where the data cannot be read."""
-            if not answers or (of_answers := measured.answer_tokens(first)) is None:
-                return None
+        first, measured, exact = runs[0], self._api.measured, None
+        if first.exact_match_examples and (of_answers := measured.answer_tokens(first)):
             rows, on_gpu = measured.row_tokens(first), here.get("device") == "cuda"
-            return answer_passes(of_answers, rows, answers=answers, cuda=on_gpu, most=most)
-
-        exact = answering(first.answered_examples) if first.exact_match_examples else None
-        showing, model = None, self._api.models.get(first.base)
-        with contextlib.suppress(BadDataError):  # no row to answer
-            showing = answering(first.shown_answers, SHOWN_TOKENS)
-        estimates = [estimator.estimate(run, here, paces) for run in runs]
-        return sweep_time(model, runs, estimates, self._workspace.assumptions, paces, exact, showing)
+            exact = answer_passes(of_answers, rows, answers=first.answered_examples, cuda=on_gpu)
+        estimates, model = [estimator.estimate(run, here, paces) for run in runs], self._api.models.get(first.base)
+        return sweep_time(model, runs, estimates, self._workspace.assumptions, paces, exact)
 
     def expected_run(self, record: RunRecord) -> RunEstimate | None:
         """Return the estimate beside a run's measurements, computed again; None where its base is not available.
