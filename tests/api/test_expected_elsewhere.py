@@ -73,7 +73,7 @@ def test_a_shared_page_learns_from_what_its_owners_clusters_have_completed(tmp_p
     completed(api, engine, A_CPU | {"versions": machine.versions(LIBRARIES)})
 
     (record,) = api.workspace.store.records()
-    found = api.runs._measured.completed_runs(A_CPU)
+    found = api.measured.completed_runs(A_CPU)
 
     assert counts == (record in found)
 
@@ -84,7 +84,7 @@ def test_a_shared_page_learns_nothing_from_an_import(tmp_path):
     (record,) = api.workspace.store.records()
     (api.workspace.store.run_dir(record.run_id) / IMPORTED).touch()
 
-    assert () == tuple(api.runs._measured.completed_runs(A_CPU))
+    assert () == tuple(api.measured.completed_runs(A_CPU))
 
 
 def test_why_nothing_would_start_there_now_is_a_note_and_the_runs_are_queued(own):
