@@ -76,15 +76,6 @@ def test_a_sweep_on_targets_that_the_base_lacks_is_refused_before_it_is_queued(a
     assert [] == list(api.runs.sweeps())
 
 
-def test_the_cost_of_exact_match_is_announced_before_a_sweep(api):
-    without = api.runs.expected(questions.sweep(ranks=(8,)))
-    with_it = api.runs.expected(questions.sweep(ranks=(8,), exact_match_examples=64))
-
-    assert "exact match" in " ".join(with_it.sentences)
-    assert "exact match" not in " ".join(without.sentences)
-    assert without.seconds.expected + with_it.time.answers.expected == pytest.approx(with_it.seconds.expected)
-
-
 def test_a_shared_page_reads_no_files_of_its_machine(tmp_path):
     secret = tmp_path / "secret.jsonl"
     secret.write_text('{"prompt": "a", "completion": "b"}\n' * 3)

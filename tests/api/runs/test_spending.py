@@ -57,14 +57,6 @@ def test_attempts_that_never_began_are_not_counted(api):
     assert [2, 2, 1, 1, 1, 1] == [run.shown_attempt for run in sweep.runs]
 
 
-def test_a_sweep_that_never_ran_has_no_attempts(api):
-    sweep = sweep_of(api, not_begun("ray", 1), not_begun("ray", 1))
-
-    assert (0, 0.0, "") == tuple(
-        api.spending.of_sweep(sweep).as_json()[key] for key in ("attempts", "device_seconds", "in_words")
-    )
-
-
 def test_the_time_of_a_sweep_that_moved_is_named_engine_by_engine(api):
     moved = [*attempt("ray", "node-0", 1, 1.0, 25.0, "no luck"), *attempt("local", "this machine", 2, 30.0, 92.0)]
     sweep = sweep_of(api, moved, attempt("ray", "node-1", 1, 1.0, 11.0))
@@ -89,10 +81,6 @@ def test_this_machine_in_an_imported_journal_is_not_this_one(api):
 
     assert ("", Place()) == (api.locations.of_sweep(sweep), api.locations.of(sweep.runs[0]))
     assert "60 s" == api.spending.of_sweep(sweep).in_words
-
-
-def test_a_recorded_sweep_is_nowhere(api):
-    assert "" == api.locations.of_sweep(api.runs.recorded()[0])
 
 
 @pytest.mark.parametrize(

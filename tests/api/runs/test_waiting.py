@@ -66,15 +66,6 @@ def test_what_runs_has_no_place_and_counts_for_those_behind(api):
     assert place.sentence.endswith("Expected wait: not known.")
 
 
-def test_the_wait_is_bounded_by_what_a_run_may_take(api, monkeypatch):
-    monkeypatch.setenv("RANKVIZ_MAX_RUN_MINUTES", "0")
-    sweep_of(api, ANN)
-    sweep_id = sweep_of(api, BEN)
-
-    with acting_as(BEN):
-        assert 0.0 == api.runs.waiting(sweep_id).seconds.high
-
-
 def test_the_place_of_another_visitors_sweep_is_not_told(api):
     sweep_id = sweep_of(api, BEN)
 
