@@ -125,7 +125,7 @@ def test_runs_that_other_programs_slowed_announce_what_the_machine_takes_without
     assert 2**0.5 == pytest.approx(quiet.training.factor / quiet.training.idle)
     assert 2.0 == pytest.approx(busy.training.factor / busy.training.idle)
     assert quiet.training.idle == pytest.approx(busy.training.idle)
-    assert "other programs take about 100 % of its processors" in busy.busy_in_words
+    assert "other programs want about 100 % of its processors" in busy.busy_in_words
     assert "4.0 times as long" in quiet.busy_in_words
 
 
