@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from rankviz import units
+from rankviz.api.runs import NOTHING_TO_RESUME
 from rankviz.api.workspace import Operations, writes
 from rankviz.beside import Beside, Outcome
 from rankviz.catalog import hardware
@@ -396,21 +397,34 @@ class Moves(Operations):
         there = self._there(sweep_id, engine, flavor, spend)
         return self._plan(sweep_id, self._api.runs.resumed_requests(sweep_id), there)
 
+    @writes()
     def resume(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Sequence[str]:
         """Queue them there; completed runs stay. Return their ids."""
-        there = self._there(sweep_id, engine, flavor, spend)
-        self._note_limit(sweep_id, self._plan(sweep_id, self._api.runs.resumed_requests(sweep_id), there))
-        return self._api.runs.resume(sweep_id, there)
+        there, again = self._there(sweep_id, engine, flavor, spend), self._api.runs.resumed_requests(sweep_id)
+        self._note_limit(sweep_id, self._plan(sweep_id, again, there))
+        with self._workspace.starts.turn(), self._api.quota.admitting(new=0, runs=again, sweep_id=sweep_id):
+            queued = self._workspace.store.requeue_all([each.run_id for each in again], there)
+            if not queued:
+                raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile
+        self._workspace.work_queue()
+        return queued
 
     def check_added(self, sweep_id: str, r: int) -> Plan:
         """Return the plan of one more run of a sweep where the sweep is, within what is left of its spending limit."""
         return self._plan(sweep_id, [self._api.runs.added_request(sweep_id, r)], self._there(sweep_id))
 
+    @writes()
     def add(self, sweep_id: str, r: int) -> str:
         """Queue it; return its id."""
-        there = self._there(sweep_id)
-        self._note_limit(sweep_id, self.check_added(sweep_id, r))
-        return self._api.runs.add(sweep_id, r, there)
+        there, request = self._there(sweep_id), self._api.runs.added_request(sweep_id, r)
+        self._note_limit(sweep_id, self._plan(sweep_id, [request], there))
+        store, first = self._workspace.store, self._api.runs.sweep(sweep_id).runs[0]
+        admitting = self._api.quota.admitting(new=1, runs=[request], sweep_id=sweep_id, adds=True)
+        with self._workspace.starts.turn(), admitting:
+            file = self._workspace.references.data(request.data).path
+            store.add(request, store.ownership(first.run_id), there, data=file)
+        self._workspace.work_queue()
+        return request.run_id
 
     def _there(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> WantedEngine:
         """The destination of runs that start: EngineUnavailableError where the limit cannot be read and none is

@@ -543,36 +543,16 @@ class Runs(Operations):
         self._workspace.work_queue()
         return sweep_id
 
-    @writes()
-    def add(self, sweep_id: str, r: int, destination: WantedEngine | None = None) -> str:
-        """Queue one more run of a sweep, with the same settings; returns the run's id.
-
-        It takes learning rate and seed from the best run at the highest rank; at a rank that has such a run, the next
-        seed. destination: where it runs; None is where the sweep's runs are to be.
-        """
-        request, references = self.added_request(sweep_id, r), self._workspace.references
-        self.own_ids(sweep_id)
-        destination = destination or self._api.locations.destination(self.sweep(sweep_id))
-        self.check_runs([request], destination)
-        admitting = self._api.quota.admitting(new=1, runs=[request], sweep_id=sweep_id, adds=True)
-        with self._workspace.starts.turn(), admitting:
-            first, file = self.sweep(sweep_id).runs[0], references.data(request.data).path
-            ownership = self._workspace.store.ownership(first.run_id)
-            self._workspace.store.add(request, ownership, destination, data=file)
-        self._workspace.work_queue()
-        return request.run_id
-
     def expected_added(self, sweep_id: str, r: int) -> RunEstimate | None:
-        """Return memory and training time of the run that `add` would queue; None where its base or data is not
-        available."""
+        """Return memory and training time of one more run; None where its base or data is not available."""
         environment = next((run.environment for run in self.sweep(sweep_id).runs if run.environment), {})
         with contextlib.suppress(BadDataError):
             return self.expected_run(RunRecord(request=self.added_request(sweep_id, r), environment=environment))
         return None
 
     def added_request(self, sweep_id: str, r: int) -> RunRequest:
-        """Return the run that `add` would queue. A recorded sweep cannot be extended. BadDataError where the data has
-        gone."""
+        """Return one more run of a sweep, with the same settings. It takes learning rate and seed from the best run at
+        the highest rank; at a rank that has such a run, the next seed. BadDataError where the data has gone."""
         sweep = self.sweep(sweep_id)
         if sweep.recorded:
             raise InvalidSettingError("A sweep that RankViz ships cannot be extended. Train one of your own.")
@@ -585,26 +565,9 @@ class Runs(Operations):
         like = replace(like, data=self._same_data(sweep, like.data))
         return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())
 
-    @writes()
-    def resume(self, sweep_id: str, destination: WantedEngine | None = None) -> Sequence[str]:
-        """Queue the failed and cancelled runs of a sweep again; completed runs stay. Returns their ids.
-
-        destination: where they run from now on; None is where they were to run.
-        """
-        self.own_ids(sweep_id)
-        destination = destination or self._api.locations.destination(self.sweep(sweep_id))
-        again = self.resumed_requests(sweep_id)
-        self.check_runs(again, destination)
-        with self._workspace.starts.turn(), self._api.quota.admitting(new=0, runs=again, sweep_id=sweep_id):
-            queued = self._workspace.store.requeue_all([each.run_id for each in again], destination)
-            if not queued:
-                raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile
-        self._workspace.work_queue()
-        return queued
-
     def resumed_requests(self, sweep_id: str) -> Sequence[RunRequest]:
-        """Return the runs that `resume` would queue. InvalidSettingError where there is none, BadDataError where their
-        data has gone."""
+        """Return the failed and cancelled runs of a sweep. InvalidSettingError where there is none, BadDataError where
+        their data has gone."""
         sweep = self.sweep(sweep_id)
         again = [run.request for run in sweep.resumable]
         if not again:

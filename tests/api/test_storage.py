@@ -45,7 +45,7 @@ def test_on_a_full_disk_every_operation_says_so_and_a_deletion_makes_room():
 
         messages = refusals(
             api,
-            add=lambda: api.runs.add(sweep.sweep_id, 32),
+            add=lambda: api.moves.add(sweep.sweep_id, 32),
             export=lambda: api.runs.export([sweep.sweep_id], folder / "out.zip"),
         )
         assert disk.FULL_SENTENCE == messages.pop("export")

@@ -40,9 +40,9 @@ def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats
 
 def test_a_recorded_sweep_and_one_that_is_not_there_take_no_more_runs(api):
     with pytest.raises(InvalidSettingError, match="Train one of your own"):
-        api.runs.add(api.runs.recorded()[0].sweep_id, 24)
+        api.moves.add(api.runs.recorded()[0].sweep_id, 24)
     with pytest.raises(RunNotFoundError):
-        api.runs.add("nothing", 16)
+        api.moves.add("nothing", 16)
 
 
 def test_an_added_run_is_queued_in_its_sweep_and_rewrites_nothing(api):

@@ -113,7 +113,7 @@ def test_a_sweep_whose_copy_has_gone_or_was_changed_does_not_go_on_by_another_fi
     with pytest.raises(BadDataError, match=GONE):
         added(api, cancelled)
     with pytest.raises(BadDataError, match=GONE):
-        api.runs.resume(cancelled)
+        api.moves.resume(cancelled)
 
 
 def test_a_run_is_added_on_a_copy_that_the_visitor_gave_before_or_after_they_logged_in(tmp_path):

@@ -55,8 +55,8 @@ def test_what_takes_months_is_refused_with_both_numbers_wherever_it_starts(page,
         lambda: api.moves.resume(sweep_id),
         lambda: api.moves.resume(sweep_id, "elsewhere" if engine == "local" else "local"),
         lambda: api.moves.add(sweep_id, 8),
-        lambda: api.runs.resume(sweep_id),
-        lambda: api.runs.add(sweep_id, 8),
+        lambda: api.moves.resume(sweep_id),
+        lambda: api.moves.add(sweep_id, 8),
     ):
         with pytest.raises(LimitError, match=REFUSED) as error:
             refused()

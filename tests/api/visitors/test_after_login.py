@@ -44,8 +44,8 @@ def test_a_sweep_with_uploaded_data_goes_on(shared, uploaded):
 
     with acting_as(ALICE):
         assert 10 == api.runs.preview(run.request.data).rows
-        assert [run.run_id] == api.runs.resume(sweep_id)
-        added = api.workspace.store.get(api.runs.add(sweep_id, 8))
+        assert [run.run_id] == api.moves.resume(sweep_id)
+        added = api.workspace.store.get(api.moves.add(sweep_id, 8))
         assert run.request.data == added.request.data
         assert COOKIE.id == api.workspace.store.ownership(added.run_id).owner
     for other in (CARL, Visitor("hf:1", "alice")):

@@ -33,7 +33,7 @@ def imports(api, tmp_path):
 
 
 def adds(api, tmp_path):
-    api.runs.add(next(iter(api.runs.sweeps())).sweep_id, 8)
+    api.moves.add(next(iter(api.runs.sweeps())).sweep_id, 8)
 
 
 MORE = {

@@ -65,7 +65,7 @@ def test_a_run_that_is_added_does_not_take_the_place_of_its_own_sweep(shared):
     other = imported(api, ended(store, BEN.id, 4))
 
     with acting_as(ANN):
-        api.runs.add(sweep_id, 16)
+        api.moves.add(sweep_id, 16)
 
     assert 3 == len(store.run_ids(sweep_id))
     assert other not in sweeps_here(api)

@@ -19,8 +19,8 @@ def changes(api, tmp_path):
     """Everything that a run or a sweep can be asked for beyond looking at it."""
     return {
         "cancel": api.runs.cancel,
-        "resume": api.runs.resume,
-        "add": lambda name: api.runs.add(name, 8),
+        "resume": api.moves.resume,
+        "add": lambda name: api.moves.add(name, 8),
         "delete": api.runs.delete,
         "export": lambda name: api.runs.export([name], tmp_path / "out.zip"),
         "open": lambda name: api.runs.open_to_all(name, True),
