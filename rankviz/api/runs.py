@@ -231,7 +231,7 @@ class Runs(Operations):
         """Return the ids of the run, or the runs of the sweep, of this name, which the current visitor may change;
         NotYoursError, RunNotFoundError, or InvalidSettingError of what ships, where they may not."""
         if self._ships(name):
-            raise InvalidSettingError(f"{name!r} ships with RankViz and cannot be changed.")
+            raise InvalidSettingError(f"{name!r} ships with RankViz and cannot be changed. Train one of your own.")
         return [record.run_id for record in self._workspace.rights.required(name)]
 
     def _ships(self, name: str) -> bool:
@@ -554,9 +554,6 @@ class Runs(Operations):
         """Return one more run of a sweep, with the same settings. It takes learning rate and seed from the best run at
         the highest rank; at a rank that has such a run, the next seed. BadDataError where the data has gone."""
         sweep = self.sweep(sweep_id)
-        if sweep.recorded:
-            raise InvalidSettingError("A sweep that RankViz ships cannot be extended. Train one of your own.")
-
         def best_at_the_highest_rank(run: RunRecord) -> tuple[int, float]:
             loss = run.loss_after.loss if run.loss_after else math.inf
             return -run.request.r, loss if math.isfinite(loss) else math.inf
