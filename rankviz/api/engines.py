@@ -284,10 +284,7 @@ class Engines(Operations):
 
     def ask(self, name: str, question: Hashable, work: Callable[[], Any]) -> Outcome | None:
         """Return the answer to a question that an engine may take seconds for; None while it is worked out: ask again.
-
-        Args:
-            question: The same for the same answer.
-        """
+        question: the same for the same answer."""
 
         def answer() -> Any:
             with self._look:  # else the next would be told that nothing is known

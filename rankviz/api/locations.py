@@ -66,11 +66,8 @@ class Locations(Operations):
 
     def environment(self, name: str, *, look: bool = True) -> Mapping[str, Any] | None:
         """Return what a run on an engine will find there: as the newest run that completed there, or as its engine
-        sees its nodes. A GPU that is not known by its row has no speed; None is not known at all.
-
-        Args:
-            look: Whether the engine may look at its nodes, which may take seconds.
-        """
+        sees its nodes. A GPU that is not known by its row has no speed; None is not known at all. look: whether the
+        engine may look at its nodes, which may take seconds."""
         if self.is_here(name):
             from rankviz import machine
 

@@ -554,6 +554,7 @@ class Runs(Operations):
         """Return one more run of a sweep, with the same settings. It takes learning rate and seed from the best run at
         the highest rank; at a rank that has such a run, the next seed. BadDataError where the data has gone."""
         sweep = self.sweep(sweep_id)
+
         def best_at_the_highest_rank(run: RunRecord) -> tuple[int, float]:
             loss = run.loss_after.loss if run.loss_after else math.inf
             return -run.request.r, loss if math.isfinite(loss) else math.inf

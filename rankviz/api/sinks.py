@@ -64,6 +64,7 @@ class Sending:
 
     @property
     def seconds(self) -> float:
+        """Seconds since it began, until now or its end."""
         return (self.ended_at or time.monotonic()) - self.began_at
 
 
@@ -126,14 +127,10 @@ class Sinks(Operations):
         use_login: bool = False,
         on_start: Callable[[Path], None] = lambda stage_file: None,
     ) -> Publication:
-        """Publish a run or a sweep; returns when it is there.
+        """Publish a run or a sweep of one's own; returns when it is there.
 
-        Args:
-            name: The id of a run or a sweep of one's own.
-            destination: Where to.
-            token: With which; None for this machine's login, or where none is needed.
-            use_login: Whether this machine's login may be used.
-            on_start: Called with the file that says what is done.
+        token: None for this machine's login, if it may be used (use_login), or where none is needed.
+        on_start: called with the file that says what is done.
         """
         run_ids = self.check(name, destination, token, use_login=use_login)
         secret = token.value if token else self._login() if use_login else ""

@@ -267,11 +267,8 @@ class Forecasts(Operations):
                 return
 
     def bent(self, sweep_id: str) -> BentForecast:
-        """Return held-out loss by rank between a sweep's measured ranks, nats, from its runs.
-
-        Args:
-            sweep_id: One's own sweep or a recorded one; its runs at two ranks at least must have finished.
-        """
+        """Return held-out loss by rank between a sweep's measured ranks, nats, from its runs: those at two ranks at
+        least must have finished."""
         from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank
         from rankviz.core.runs.words import still_training
 

@@ -137,13 +137,8 @@ class Verdicts(Operations):
     def fast_curve(
         self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
     ) -> Reading | None:
-        """Return what the best fast curve of a sweep shows; None for a sweep without one, or that still trains.
-
-        Args:
-            sweep_id: One's own sweep or a recorded one.
-            tolerance: Nats, or a share of the gain.
-            judged: of_sweep of the same, where it is known.
-        """
+        """Return what the best fast curve of a sweep shows; None for a sweep without one, or that still trains. judged:
+        of_sweep of the same, where it is known."""
         from rankviz.core.runs.fast_curve import read
 
         sweep = self._api.runs.sweep(sweep_id)
@@ -185,13 +180,7 @@ class Decisions(Operations):
         self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
     ) -> Decision | None:
         """Return the forecast between a sweep's runs, what to train next and what to ship; None while one of them
-        trains, with finished runs at fewer than two ranks.
-
-        Args:
-            sweep_id: One's own sweep or a recorded one.
-            tolerance: As for a verdict.
-            judged: That verdict, where it is known.
-        """
+        trains, with finished runs at fewer than two ranks. judged: the verdict, where it is known."""
         from rankviz.core.forecast.decision import decide
         from rankviz.core.runs.metric import TOLERANCE_NATS
 
