@@ -1,16 +1,15 @@
 """What a reference may mean: anything on a machine of one's own; names and one's own files on a shared page."""
 
 import json
-import os
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import BadDataError, InvalidSettingError, RankVizError, UnknownModelError
-from rankviz.paths import is_hub_id
+from rankviz.errors import BadDataError, InvalidSettingError, NoWeightsError, RankVizError, UnknownModelError
 from rankviz.references import PRIVATE, References
 from rankviz.visitor import HOST, NOBODY, SERVER, Visitor, acting_as, data_folder
 from tests.api.visitors.owned import sweep_of
+from tests.support.models.folders import named_as_base
 
 ANNA, BEN, ADMIN = Visitor("anna"), Visitor("ben"), Visitor("boss", admin=True)
 ROWS = '{"prompt": "a", "completion": "b"}\n' * 3
@@ -103,15 +102,6 @@ def test_whether_a_path_is_there_changes_no_answer(there):
         assert answers[0] == answers[1]
 
 
-def test_an_upload_is_read_and_a_link_out_of_it_is_not(there, uploads):
-    (uploads / "mine.jsonl").write_text(ROWS)
-    known = of(ANNA, there / "home")
-
-    assert uploads / "mine.jsonl" == known.data(str(uploads / "mine.jsonl")).path
-    with pytest.raises(InvalidSettingError, match="shared"):
-        known.data(str(uploads / "link.jsonl"))
-
-
 def test_kept_data_belongs_to_whose_runs_it_is(tmp_path):
     kept = data_folder(tmp_path, ANNA.id) / ("0" * 16) / "mine.jsonl"
     kept.parent.mkdir(parents=True)
@@ -136,14 +126,6 @@ def test_an_upload_belongs_to_one_visitor(tmp_path, uploads):
             data(other)
 
 
-def test_on_ones_own_machine_every_path_works(there, monkeypatch):
-    known = of(None, there / "home")
-
-    for ref in (str(there / "secret.jsonl"), "secret.jsonl", "./secret.jsonl", "~/secret.jsonl"):
-        assert os.path.samefile(there / "secret.jsonl", known.data(ref).path)
-    assert "path" == known.model("./owner/name").kind
-
-
 @pytest.mark.parametrize("ref", ["x" * 5000, "a\0b", "a\nb", "\ud800", "", "  ", None, 7, ["x"]])
 @pytest.mark.parametrize("visitor", [ANNA, None])
 def test_what_is_no_short_text_gets_a_sentence(tmp_path, visitor, ref):
@@ -154,48 +136,6 @@ def test_what_is_no_short_text_gets_a_sentence(tmp_path, visitor, ref):
             read(ref)
         assert len(str(refused.value)) < 200
         assert str(refused.value).isprintable()
-
-
-def test_a_hub_id_is_what_the_hub_takes_for_one():
-    from huggingface_hub import errors, utils
-
-    for ref in (
-        "a/b",
-        "a/b.c",
-        "a-b/c_d",
-        "a..b/c",
-        "a/b--c",
-        "a/b.git",
-        "a/b-",
-        "a/b.",
-        "é/b",
-        "a/b/c",
-        "a/",
-        "a b/c",
-    ):
-        try:
-            utils.validate_repo_id(ref)
-            valid = "/" in ref
-        except errors.HFValidationError:
-            valid = False
-        assert not is_hub_id(ref) or valid, ref
-    assert is_hub_id("Qwen/Qwen3-4B")
-
-
-def test_two_visitors_of_one_page_do_not_share_a_model_of_ones_upload(tmp_path, uploads, monkeypatch):
-    """What was read for one is remembered, and is decided anew for each."""
-    api = Api(home=tmp_path / "home", shared=True)
-    config = uploads / "config.json"
-    config.write_text(CONFIG)
-    seen = []
-    monkeypatch.setattr(api.models, "_find", lambda reference: seen.append(reference) or "model")
-    monkeypatch.setattr(api.workspace.references, "_own_upload", lambda path, visitor: visitor == ANNA)
-
-    with acting_as(ANNA):
-        assert ("model", "model") == (api.models.get(str(config)), api.models.get(str(config)))
-    with acting_as(BEN), pytest.raises(InvalidSettingError, match="shared"):
-        api.models.get(str(config))
-    assert 1 == len(seen)
 
 
 def test_on_a_shared_page_its_host_alone_names_files_of_the_machine(there):
@@ -217,7 +157,7 @@ def test_a_shared_page_reads_no_file_that_the_run_of_a_visitor_names_to_say_how_
     monkeypatch.setattr("rankviz.references.existing", lambda text: opened.append(text))
 
     with acting_as(BEN):
-        assert api.runs._measured._timing(run) is None
+        assert api.measured._timing(run) is None
 
     assert [] == opened
 
@@ -243,3 +183,37 @@ def test_an_id_or_an_address_of_the_hub_is_that_model_and_no_other(there, writte
 def test_a_name_that_no_single_model_has_is_not_known(there, written):
     with pytest.raises(UnknownModelError, match="in the catalogue"):
         of(None, there / "home").model(written)
+
+
+def test_a_visitors_config_is_a_model_and_no_base(tmp_path):
+    """What a worker would refuse. Nor is data that the visitor's runs keep."""
+    config, kept = tmp_path / "uploads/config.json", data_folder(tmp_path, ANNA.id) / "0123456789abcdef/rows.jsonl"
+    for file in (config, kept):
+        file.parent.mkdir(parents=True)
+        file.touch()
+        assert file == of(ANNA, tmp_path).model(str(file)).path
+        with pytest.raises(NoWeightsError, match="Give the base as a Hub id"):
+            of(ANNA, tmp_path).base(str(file))
+
+
+@pytest.mark.parametrize("visitor", [ANNA, None])
+@pytest.mark.parametrize("name", ["embedded", "Qwen/Qwen3-4B", "someone/model"])
+def test_what_is_shipped_or_on_the_hub_is_a_base_for_everybody(tmp_path, visitor, name):
+    assert of(visitor, tmp_path).model(name) == of(visitor, tmp_path).base(name)
+
+
+@pytest.mark.parametrize(("files", "message"), [([], "no config.json"), (["config.json"], "no weights")])
+def test_a_folder_of_ones_own_without_weights_is_no_base(tmp_path, files, message):
+    for name in files:
+        (tmp_path / name).touch()
+
+    with pytest.raises(UnknownModelError, match=message):
+        of(None, tmp_path).base(str(tmp_path))
+
+
+def test_a_folder_of_ones_own_with_weights_is_a_base_and_its_config_alone_is_none(tmp_path):
+    folder = named_as_base(tmp_path)
+
+    assert folder == of(None, tmp_path).base(str(folder)).path
+    with pytest.raises(NoWeightsError):
+        of(None, tmp_path).base(str(folder / "config.json"))

@@ -1,19 +1,19 @@
 """The one way from the page to the Hub.
 
-All is requested in child processes, whose time is bounded as a whole, however slowly an answer drips; only a few at
-once. A failure is remembered for a while, and that the Hub does not answer is remembered for everybody, so that nobody
-waits for what has just been tried. Models of the catalogue never come here.
+All is requested in a few child processes, whose time is bounded as a whole. A failure is remembered for a while, and
+that the Hub does not answer for everybody. Models of the catalogue never come here.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from rankviz.children import ASKING, Bounds, Children, FairLine
-from rankviz.core.preflight.facts import HubAnswer
+from rankviz.core.preflight import HubAnswer
 from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError, LimitError, RankVizError, WorkerError
 from rankviz.hub import reach, remote
 from rankviz.hub.remote import HubConfig
@@ -33,10 +33,9 @@ Known = TypeVar("Known")
 
 
 class Copies(NamedTuple):
-    """Adapters from the Hub that are kept for a while."""
+    """Adapters from the Hub that are kept for a while. start: the beginning of the path of each."""
 
     start: str
-    """The beginning of the path of each."""
     require_room: Callable[[], None]
     """LimitError where there is none for another."""
     drop_old: Callable[[], None]
@@ -55,9 +54,9 @@ class HubDoor:
     def __init__(self, lookups: Children, downloads: Children, copies: Copies | None = None):
         self.lines = (lookups.line, downloads.line)
         self._lookups, self._downloads, self._copies = lookups, downloads, copies
-        self._silent_since: float | None = None
+        self._silent_since = -math.inf
         self._asking = Lock()
-        self._answer: tuple[float, HubAnswer] | None = None
+        self._answers: dict[str, tuple[float, HubAnswer]] = {}
         self._sizes: dict[str, tuple[float, int | None]] = {}
         self._adapters: dict[str, tuple[float, Path]] = {}
 
@@ -75,16 +74,16 @@ class HubDoor:
 
         read: one whose content is known already: it is not needed any more, and may have been deleted.
         """
+        copies = self._copies
 
         def fetched() -> Path:
-            if self._copies:
-                self._copies.require_room()
-            copies = self._copies.start if self._copies else ""
-            request = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": copies, "read": str(read or "")}
-            sentence = remote.adapter_unavailable(repo_id)
+            if copies:
+                copies.require_room()
+            request = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": copies.start if copies else ""}
+            sentence, request = remote.adapter_unavailable(repo_id), request | {"read": str(read or "")}
             reply = self._ask(self._downloads, "adapter", request, sentence, BadAdapterError)
-            if self._copies:
-                self._copies.drop_old()
+            if copies:
+                copies.drop_old()
             return Path(reply["folder"])
 
         return _recent(self._adapters, repo_id, fetched, serves=lambda folder: folder == read or folder.is_dir())
@@ -102,34 +101,22 @@ class HubDoor:
         return _recent(self._sizes, repo_id, looked_up)
 
     def reached(self) -> HubAnswer:
-        """Tell whether the Hub answers. The first caller waits for that; later on the last answer holds while the next
-        one comes."""
+        """Tell whether the Hub answers; an answer holds for ANSWER_SECONDS."""
         if reach.is_offline():
             return reach.ask_hub()
-        if self._answer is None:
-            with self._asking:
-                if self._answer is None:  # while this one waited
-                    self._refresh()
-        elif time.monotonic() - self._answer[0] > ANSWER_SECONDS and self._asking.acquire(blocking=False):
 
-            def refresh() -> None:
-                try:
-                    self._refresh()
-                finally:
-                    self._asking.release()
+        def asked() -> HubAnswer:
+            try:
+                reply = self._lookups.ask("hub", {"what": "reach"}, about="the Hub's answer", error=HubSilentError)
+                answer = HubAnswer(**reply)
+            except (HubUnavailableError, WorkerError):
+                answer = HubAnswer(endpoint=reach.endpoint(), reached=False, reason="no answer in time")
+            if not answer.reached:
+                self._silent_since = time.monotonic()
+            return answer
 
-            Thread(target=refresh, name="whether the Hub answers", daemon=True).start()
-        return self._answer[1]
-
-    def _refresh(self) -> None:
-        try:
-            reply = self._lookups.ask("hub", {"what": "reach"}, about="the Hub's answer", error=HubSilentError)
-            answer = HubAnswer(**reply)
-        except (HubUnavailableError, WorkerError):
-            answer = HubAnswer(endpoint=reach.endpoint(), reached=False, reason="no answer in time")
-        if not answer.reached:
-            self._silent_since = time.monotonic()
-        self._answer = (time.monotonic(), answer)
+        with self._asking:
+            return _recent(self._answers, "", asked)
 
     def _ask(
         self,
@@ -142,22 +129,22 @@ class HubDoor:
         patient: bool = True,
     ) -> Any:
         """unavailable: the sentence where the Hub is. error: raised where a bound is reached."""
+
+        def require_answers() -> None:
+            """HubSilentError where the Hub is switched off, or did not answer just now."""
+            if time.monotonic() - self._silent_since < SILENT_SECONDS or reach.is_offline():
+                raise HubSilentError(unavailable)
+
         key = f"{what} {request['repo_id']}"
-        self._require_answers(unavailable)
+        require_answers()
         with children.turn(key, patient=patient):
-            self._require_answers(unavailable)  # while this one waited
+            require_answers()  # while this one waited
             try:
                 about = f"{request['repo_id']} from the Hub"
                 return children.ask("hub", {"what": what, **request}, about=about, error=error, key=key)
             except HubSilentError:
                 self._silent_since = time.monotonic()
                 raise HubSilentError(unavailable) from None
-
-    def _require_answers(self, unavailable: str) -> None:
-        """HubSilentError where the Hub is switched off, or did not answer just now."""
-        silent = self._silent_since is not None and time.monotonic() - self._silent_since < SILENT_SECONDS
-        if silent or reach.is_offline():
-            raise HubSilentError(unavailable)
 
 
 def _recent(

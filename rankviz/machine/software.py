@@ -1,8 +1,6 @@
 """What is installed for training: read from files, and tried in a worker process under a time limit."""
 
-import ast
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -11,7 +9,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -21,7 +18,8 @@ from pathlib import Path
 
 from rankviz import installed
 from rankviz.children import TRAINING, environment
-from rankviz.core.preflight.facts import Software, TrialStep
+from rankviz.core.preflight import Software, Trial
+from rankviz.errors import redacted
 from rankviz.machine.cards import worker_environment
 from rankviz.paths import IMPORT_ROOT
 
@@ -66,16 +64,12 @@ def compiler(environ: Mapping[str, str] = os.environ) -> str | None:
     return shutil.which("gcc", path=path) or shutil.which("clang", path=path)
 
 
-def _torch_build(folder: Path | None) -> dict[str, str | None]:
-    """The constants of torch/version.py: __version__, cuda, hip, ..."""
+def _torch_build(folder: Path | None) -> dict[str, str]:
+    """The texts of torch/version.py by name: __version__, cuda, hip; without those that are None."""
     if folder is None or not (folder / "version.py").is_file():
         return {}
-    found = {}
-    for node in ast.parse((folder / "version.py").read_text(encoding="utf-8")).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [None])[0]
-        if isinstance(target, ast.Name) and isinstance(getattr(node, "value", None), ast.Constant):
-            found[target.id] = node.value.value
-    return found
+    text = (folder / "version.py").read_text(encoding="utf-8")
+    return dict(re.findall(r"""^(\w+)(?::[^=\n]+)?\s*=\s*['"]([^'"]*)['"]""", text, re.MULTILINE))
 
 
 def _built_for(folder: Path | None) -> tuple[tuple[int, int], ...]:
@@ -98,55 +92,35 @@ def _folder(package: str) -> Path | None:
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "preflight")
 TIMEOUT_S = 180.0
-"""Importing Unsloth takes up to a minute on a cold disk, the first Triton kernel some seconds."""
+"""Importing Unsloth takes up to a minute on a cold disk."""
 
 
-def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> tuple[TrialStep, ...]:
-    """Return the steps that were taken, in order. Where the process hung or died, the last is the step in which it
-    did."""
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch, tempfile.TemporaryFile("w+") as output:
+def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Trial:
+    """Try in a process of its own what training uses, whatever becomes of that process."""
+    path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch, tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
             cwd=scratch,  # Unsloth writes its compiled cache into the working directory
-            env={**environment(TRAINING), **worker_environment(), "PYTHONPATH": _search_path()},
+            env={**environment(TRAINING), **worker_environment(), "PYTHONPATH": os.pathsep.join(path)},
             start_new_session=True,
+            text=True,
         )
         try:
-            code = process.wait(timeout_s)
+            output, _ = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            code = None
+            return Trial(ok=False, found="Importing the libraries did not end within its time limit")
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        output.seek(0)
-        return _steps(output.read().splitlines(), code, time.monotonic() - started)
-
-
-def _steps(lines: Sequence[str], code: int | None, seconds: float) -> tuple[TrialStep, ...]:
-    """Each step is announced as {"starting": name} and then reported."""
-    steps, pending = [], "starting Python"
-    for line in lines:
-        try:
-            message = json.loads(line)
-        except ValueError:
-            continue  # what a library prints, or a line cut off by the end
-        if "starting" in message:
-            pending = message["starting"]
-        else:
-            steps.append(TrialStep(**{**message, "architectures": tuple(message.get("architectures", ()))}))
-            pending = ""
-    if code == 0:
-        return tuple(steps)
-    where = f" while {pending}" if pending else ""
-    end = f"ended with code {code}" if code is not None else "was stopped at its time limit"
-    left = seconds - sum(step.seconds for step in steps)
-    return (*steps, TrialStep(name="the process", ok=False, found=f"It {end}{where}", seconds=max(0.0, left)))
-
-
-def _search_path() -> str:
-    return os.pathsep.join([str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        if process.returncode == 0:
+            return Trial(ok=True, found=output.strip())
+        log.seek(0)
+        lines = log.read().decode(errors="replace").strip().splitlines()
+        return Trial(
+            ok=False, found=f"It ended with code {process.returncode}: {redacted((lines or ['no message'])[-1])}"
+        )

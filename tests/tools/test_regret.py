@@ -1,8 +1,7 @@
 """The regret of choosing a rank, worked out by hand."""
 
 from tests.support.runs.studies_toy import base, evidence, point, study
-from tools.forecast.lines import rank_lines
-from tools.forecast.regret import capacity_rank, chosen_rank, doubling, regret_table
+from tools.forecast.regret import capacity_rank, chosen_rank, regret_table
 
 
 def lines_of(values, name="a"):
@@ -21,34 +20,12 @@ def both(first, second):
     )
 
 
-def scores_of(*lines):
-    """Scores of as many publications."""
-    points = [point for place, values in enumerate(lines) for point in lines_of(values, "abcdef"[place])]
-    return rank_lines(evidence(points, [study(name, task_kind="simple") for name in "abcdef"[: len(lines)]], [base()]))
-
-
 def test_regret_is_interpolated_over_log2_and_publications_weigh_the_same():
     """a: 50 at r = 4, 54 at r = 64, so 52 at r = 16; b: 60 at r = 8, its best, and 59 at r = 16 and above."""
     table = regret_table(both({4: 50.0, 64: 54.0}, {8: 60.0, 16: 59.0, 64: 59.0}))
 
     regret = {row["rule"]: row["score"]["regret"][0] for row in table["alternatives"]}
     assert ((3 + 0) / 2, (2 + 1) / 2, (0 + 1) / 2) == tuple(regret[r] for r in ("8", "16", "64"))
-
-
-def test_a_line_that_stops_short_of_a_rank_says_nothing_of_its_regret():
-    """b ends at r = 16, and no line goes to r = 128."""
-    table = regret_table(both({4: 50.0, 64: 54.0}, {8: 60.0, 16: 59.0}))
-
-    lines = {row["rule"]: row["score"]["lines"] for row in table["alternatives"]}
-    assert dict.fromkeys(("advice", "4", "8", "16", "32", "64"), 1) == lines
-
-
-def test_a_doubling_is_counted_where_both_ranks_were_run_and_nowhere_else():
-    """Neither a line that ends at r = 8 nor one that has r = 16 and 64 ran r = 32 to 64."""
-    scores = scores_of({4: 50.0, 8: 51.0}, {16: 50.0, 64: 54.0}, {32: 50.0, 64: 51.0})
-
-    assert (1, [1.0, 1.0, 1.0]) == (doubling(scores, 32)["publications"], doubling(scores, 32)["gain"])
-    assert doubling(scores, 16) is None
 
 
 def test_the_advice_for_a_publication_is_chosen_from_the_others():
@@ -62,13 +39,6 @@ def test_the_advice_for_a_publication_is_chosen_from_the_others():
     (advice,) = [row for row in table["alternatives"] if row["rule"] == "advice"]
     assert 4 / 4 == advice["score"]["regret"][0]
     assert 32 == chosen_rank([])
-
-
-def test_a_doubling_that_gains_a_quarter_of_a_point_is_chosen():
-    rising = [{16: 50.0, 32: 50.25, 64: 50.25}] * 3
-
-    assert 32 == chosen_rank(scores_of(*rising))
-    assert 32 == chosen_rank(scores_of(*[{16: 50.0, 32: 50.0}] * 2)), "measured in too few"
 
 
 def test_the_capacity_rule_needs_data_and_size():

@@ -104,17 +104,11 @@ CASES = {
     # PEFT rewrites these to parameters with patterns, gate_up_proj at twice the rank: what the exported script saves.
     "qwen3_moe remapped": {"target_modules": ["q_proj", "gate_proj", "up_proj", "down_proj"], "r": 4, "lora_alpha": 4},
     "mixtral remapped": {"target_modules": ["q_proj", "gate", "w1", "w2", "w3"], "r": 4},
-    "qwen3_moe all-linear": {"target_modules": "all-linear", "r": 4},
     "qwen3_moe patterns": {
         "target_modules": ["q_proj"],
         "target_parameters": ["experts.gate_up_proj", "experts.down_proj"],
         "rank_pattern": {"experts.down_proj": 4},
         "alpha_pattern": {"experts.gate_up_proj": 5},
-    },
-    "gpt_oss patterns": {
-        "target_modules": ["v_proj"],
-        "target_parameters": ["experts.gate_up_proj", "experts.down_proj"],
-        "rank_pattern": {"mlp.experts.gate_up_proj": 6},
     },
 }
 

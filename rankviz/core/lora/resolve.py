@@ -9,7 +9,7 @@ from rankviz.core.bounds import one_of
 from rankviz.core.lora import experts as moe
 from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, QUANTIZED, UNSLOTH_VERSION, Framework, LoraConfig
 from rankviz.core.lora.experts import Targets, expert_parameters
-from rankviz.core.lora.notes import flag_notes, idle_expert_rank, notes
+from rankviz.core.lora.notes import flag_notes, notes
 from rankviz.core.lora.plan import Adapted, AdapterPlan
 from rankviz.core.lora.saved import EMBEDDING_NAMES, PARAMETER_KINDS, hits, saved_modules
 from rankviz.core.lora.targets import (
@@ -17,7 +17,6 @@ from rankviz.core.lora.targets import (
     ALL_ON,
     EXPERT_NAMES,
     LINEAR_KINDS,
-    Flags,
     Matcher,
     Route,
     chosen_names,
@@ -31,16 +30,6 @@ from rankviz.core.lora.targets import (
 from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
 from rankviz.core.model.towers import as_loaded
 from rankviz.errors import InvalidSettingError
-
-
-def _refuse_names(model: ModelSpec, path: str) -> None:
-    """Refuse a module that PEFT keeps LoRA off in this family."""
-    name = path.rsplit(".", 1)[-1]
-    if name in model.refused_names:
-        raise InvalidSettingError(
-            f"PEFT refuses LoRA on {name} in {model.model_type} models, whose Mamba kernels read its weight directly. "
-            "Choose another preset, or name modules without it."
-        )
 
 
 def _refuse_scheme(scheme: str, route: Route) -> None:
@@ -60,15 +49,11 @@ def _refuse_scheme(scheme: str, route: Route) -> None:
 def _refuse_split(model: ModelSpec, targets: Targets) -> None:
     """Refuse a name that hits a list of split experts, or one expert of it."""
     for layer in model.layers:
-        if layer.kind != "experts":
-            continue
         path = f"{layer.path}s"
-        if targets.matcher.hits_path(path):
-            raise InvalidSettingError(_not_a_layer(model, path))
-        if any(targets.matcher.hits_path(f"{path}.{expert}") for expert in range(layer.num_experts)):
+        inner = (f"{path}.{expert}" for expert in range(layer.num_experts))
+        if layer.kind == "experts" and any(map(targets.matcher.hits_path, (path, *inner))):
             raise InvalidSettingError(
-                f"These target modules hit single experts in {_shown(path)}. RankViz counts all experts or none: name "
-                f"{layer.name} instead."
+                f"These target modules hit {_shown(path)}, a list of experts, or one of it. Name {layer.name} instead."
             )
 
 
@@ -82,30 +67,20 @@ def _refuse_unmatched(
     flags = ALL_ON if names == ALL_LINEAR else route.flags
     given = chosen_names(model) if names == ALL_LINEAR else names
     split = (f"{layer.path}s.0" for layer in model.layers if layer.kind == "experts" and route.split_experts)
-    if refused(model, given, flags, experts=tuple(split)):
-        what = f"Preset {targets}" if isinstance(targets, str) else listed(targets)
-        raise InvalidSettingError(f"{what}: Unsloth {UNSLOTH_VERSION} stops here. {_why(model, given, flags)}")
-
-
-def _why(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> str:
-    exist = f"Linear layers here: {', '.join(names_that_exist(model))}."
-    if any(layer.kind == "conv1d" for layer in model.layers):
-        return (
-            f"It looks for linear layers, and those of {model.model_type} are Conv1D. Choose the Unsloth class "
-            "FastModel with module names, or framework trl or peft."
-        )
-    parameters = {name.rsplit(".", 1)[-1] for name in expert_parameters(model)}
-    if parameters and set(names) & {*EXPERT_NAMES, *parameters}:
-        return (
-            "Only experts have these names, and it needs a linear layer as well. Add one such as q_proj, or choose "
-            "the Unsloth class FastModel."
-        )
-    if any("." in name for name in names):
-        return f"It takes last names without dots. {exist}"
+    if not refused(model, given, flags, experts=tuple(split)):
+        return
     off = listed(flag for flag, on in zip(FLAGS, flags, strict=True) if not on)
-    return (
-        f"These names match no linear layer inside attention or MLP with {f'{off} off' if off else 'all flags on'}. "
-        f"Choose the Unsloth class FastModel, or other names. {exist}"
+    why = (
+        f"It takes names without dots of linear layers inside attention or MLP{f' ({off} off)' if off else ''}, and "
+        f"these match none. Linear layers here: {', '.join(names_that_exist(model))}."
+    )
+    if any(layer.kind == "conv1d" for layer in model.layers):
+        why = f"It looks for linear layers, and those of {model.model_type} are Conv1D."
+    elif model.has_experts and set(given) & {*EXPERT_NAMES, *(n.rsplit(".", 1)[-1] for n in expert_parameters(model))}:
+        why = "Only experts have these names, and it needs a linear layer as well, such as q_proj."
+    what = f"Preset {targets}" if isinstance(targets, str) else listed(targets)
+    raise InvalidSettingError(
+        f"{what}: Unsloth {UNSLOTH_VERSION} stops here. {why} Choose other names, or the Unsloth class FastModel."
     )
 
 
@@ -119,23 +94,6 @@ def _not_a_layer(model: ModelSpec, path: str) -> str:
     return (
         f"{_shown(path)} is not a linear layer, and PEFT refuses LoRA on it. "
         f"Linear layers here: {', '.join(names_that_exist(model))}."
-    )
-
-
-def _nothing_matched(
-    model: ModelSpec, requested: tuple[str, ...] | str, scheme: str, saved_names: tuple[str, ...]
-) -> str:
-    """That no module and no parameter is hit, those aside that are saved in full."""
-    names = (requested,) if isinstance(requested, str) else requested
-    verb = "match" if len(names) > 1 else "matches"
-    outside = f" outside of modules_to_save ({', '.join(saved_names)})" if saved_names else ""
-    experts = ""
-    if model.has_experts and scheme == "linear-only":
-        experts = " Its experts are fused parameters, which the MoE schemes unsloth and target-parameters reach."
-    step = "" if requested == ALL_LINEAR else " Choose all-linear or one of the layers above."
-    return (
-        f"{', '.join(names) or 'This preset'} {verb} nothing in this model{outside}. "
-        f"Linear layers here: {', '.join(names_that_exist(model))}.{experts}{step}"
     )
 
 
@@ -162,8 +120,6 @@ def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, pac
 
     packed: the base's linear layers are in 4 or 8 bit.
     """
-    if not names:
-        return
     if inner := [name for name in names if any(part.endswith(name) for part in ADDED_BY_PEFT)]:
         raise InvalidSettingError(
             f"modules_to_save names {listed(inner)}, which also hits modules that PEFT adds to each adapted layer "
@@ -180,8 +136,8 @@ def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, pac
             )
         if (outer := modules.setdefault(hit.holder.path, hit.module)) != hit.module:
             raise InvalidSettingError(
-                f"modules_to_save hits both {_shown(outer)} and {where} inside it, which RankViz does not count. "
-                f"{_only_one(names, outer, hit.module)}"
+                f"modules_to_save hits both {_shown(outer)} and {where} inside it, which RankViz does not count. Give "
+                "a longer name that ends one of the two paths alone."
             )
         if packed and _is_packed(hit.holder, route):
             raise InvalidSettingError(
@@ -203,38 +159,23 @@ def _refuse_saved_with_lora(model: ModelSpec, names: tuple[str, ...], adapted: S
 
 def _refuse_foreign(model: ModelSpec, names: tuple[str, ...]) -> None:
     """FastLanguageModel's check for its own families (models/llama.py, _norm_modules_to_save)."""
-
-    def hits_norms_only(name: str) -> bool:
-        found = tuple(hits(model, (name,)))
-        norms = {hit.module for hit in found if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
-        others = (path for path in model.other_modules if path.endswith(name))
-        return bool(found) and norms.issuperset({hit.module for hit in found}) and norms.issuperset(others)
-
-    foreign = [n for n in names if n.rsplit(".", 1)[-1] not in EMBEDDING_NAMES and not hits_norms_only(n)]
-    if foreign:
-        raise InvalidSettingError(
-            f"modules_to_save names {listed(foreign)}. For {model.model_type} models Unsloth's FastLanguageModel takes "
-            f"only {listed((*EMBEDDING_NAMES, 'normalization layers'))} there. Leave it out, or choose the Unsloth "
-            "class FastModel."
-        )
-
-
-def _only_one(names: tuple[str, ...], outer: str, inner: str) -> str:
-    """Advice on reaching one of two modules, one inside the other."""
-    both = [name for name in names if outer.endswith(name) and inner.endswith(name)]
-    if not both:
-        return "Name only one."
-    longer = ".".join(inner.split(".")[-2:])
-    return f"Replace {listed(both)}, which ends both paths, by {longer}, which ends the inner one alone."
+    for name in names:
+        reached = tuple(hits(model, (name,)))
+        norms = {hit.module for hit in reached if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
+        every = {hit.module for hit in reached} | {path for path in model.other_modules if path.endswith(name)}
+        if name.rsplit(".", 1)[-1] not in EMBEDDING_NAMES and not (reached and norms >= every):
+            raise InvalidSettingError(
+                f"modules_to_save names {name}. For {model.model_type} models Unsloth's FastLanguageModel takes only "
+                f"{listed((*EMBEDDING_NAMES, 'normalization layers'))} there. Leave it out, or choose the Unsloth "
+                "class FastModel."
+            )
 
 
 def _is_packed(holder: LinearLayer | PlainModule, route: Route) -> bool:
     if isinstance(holder, PlainModule):
         return route.unsloth_on_gpu and {tensor.name for tensor in holder.tensors} >= PACKED_EXPERTS
-    if holder.kind not in ("linear", "conv1d"):
-        return False
-    left = route.unsloth_on_gpu and holder.path.startswith(LEFT_IN_16_BIT) | holder.path.endswith(LEFT_IN_16_BIT)
-    return not left
+    left = holder.path.startswith(LEFT_IN_16_BIT) or holder.path.endswith(LEFT_IN_16_BIT)
+    return holder.kind in ("linear", "conv1d") and not (route.unsloth_on_gpu and left)
 
 
 def _shown(path: str) -> str:
@@ -246,11 +187,8 @@ TURNED_FAMILIES = ("llama4", "llama4_text", "qwen3_vl_moe")
 stores those of Qwen3-VL transposed (unsloth_zoo/temporary_patches/llama4_moe.py, qwen3_vl_moe.py). The count is the
 same, the header of the file can differ by a few bytes."""
 FUSED_PROJECTIONS = {
-    "q_proj": "qkv_proj",
-    "k_proj": "qkv_proj",
-    "v_proj": "qkv_proj",
-    "gate_proj": "gate_up_proj",
-    "up_proj": "gate_up_proj",
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv_proj"),
+    **dict.fromkeys(("gate_proj", "up_proj"), "gate_up_proj"),
 }
 """Names that Unsloth's CPU backend adds for a name that the model lacks (unsloth_zoo/cpu/loader.py)."""
 
@@ -266,36 +204,29 @@ def resolve(
     """
     model = as_loaded(model, text_only=lora.text_only, unsloth_on_gpu=framework == "unsloth" and cuda)
     route = route_of(model, lora, framework, precision=precision, cuda=cuda)
-    ignored = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None)
-    if route.kind == "model":
-        ignored = ()
+    given = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None)
+    ignored = () if route.kind == "model" else given
     if framework == "unsloth":
         model = moe.with_unsloths_rewrite(model)
         if cuda and precision in QUANTIZED:
             model = with_plain_linears(model)
-    saves = lora.modules_to_save
-    packed = bool(saves) and precision in QUANTIZED
-    return _resolve(
-        model, lora.target_modules, lora.use_dora, saves, lora.moe_scheme, lora.expert_rank, route, ignored, packed
-    )
+    packed = bool(lora.modules_to_save) and precision in QUANTIZED
+    return _resolve(model, replace(lora, r=1, lora_alpha=1), route, ignored, packed)
 
 
 @functools.lru_cache(maxsize=512)
-def _resolve(
-    model: ModelSpec,
-    target_modules: str | tuple[str, ...],
-    use_dora: bool,
-    modules_to_save: tuple[str, ...],
-    moe_scheme: str,
-    expert_rank: int | str,
-    route: Route,
-    ignored: tuple[str, ...],
-    packed: bool,
-) -> AdapterPlan:
+def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[str, ...], packed: bool) -> AdapterPlan:
+    target_modules, modules_to_save, moe_scheme = lora.target_modules, lora.modules_to_save, lora.moe_scheme
+    use_dora, expert_rank = lora.use_dora, lora.expert_rank
     one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
     scheme = moe.scheme_of(model, moe_scheme, route)
     _refuse_scheme(scheme, route)
-    requested = _requested(model, target_modules, scheme, route)
+    experts = moe.expert_names(model, scheme)
+    requested = expand(model, target_modules, expert_names=experts, bare=route.scoped)
+    if requested == ALL_LINEAR and route.scoped and route.flags_given:
+        # Given the word, Unsloth turns every flag on; given the names, it heeds them.
+        scope = experts if route.flags.mlp and route.flags.language else ()
+        requested = tuple(dict.fromkeys((*chosen_names(model), *scope)))
     names, saved_names = requested, modules_to_save
     if requested != ALL_LINEAR:
         names, saved_names = _embeddings_to_save(requested, modules_to_save, route)
@@ -309,7 +240,14 @@ def _resolve(
         _refuse_split(model, targets)
     adapted = _adapted(model, targets, saved_names, route)
     if not adapted:
-        raise InvalidSettingError(_nothing_matched(model, requested, scheme, saved_names))
+        what = requested if isinstance(requested, str) else ", ".join(requested) or "This preset"
+        verb = "match" if not isinstance(requested, str) and len(requested) > 1 else "matches"
+        outside = f" outside of modules_to_save ({', '.join(saved_names)})" if saved_names else ""
+        fused = " Its experts are fused parameters, which other MoE schemes reach." if scheme == "linear-only" else ""
+        raise InvalidSettingError(
+            f"{what} {verb} nothing in this model{outside}. Linear layers here: {', '.join(names_that_exist(model))}."
+            f"{fused} Choose all-linear or one of these."
+        )
     wrapped = [a for a in adapted if a.layer.kind in ("experts", "router") and not a.split]
     if use_dora and wrapped:
         raise InvalidSettingError(
@@ -345,23 +283,11 @@ def _resolve(
         scheme=scheme,
         expert_rank=expert_rank if with_experts else "r",
         route=route,
-        flag_notes=flag_notes(target_modules, requested, ignored, route),
+        flag_notes=tuple(flag_notes(target_modules, requested, ignored, route)),
     )
     moved = saved_names[len(modules_to_save) :]
-    about = notes(plan, preset=target_modules, requested=requested, moved=moved)
-    return replace(plan, notes=(*plan.flag_notes, *idle_expert_rank(plan, expert_rank), *about))
-
-
-def _requested(
-    model: ModelSpec, target_modules: str | tuple[str, ...], scheme: str, route: Route
-) -> tuple[str, ...] | str:
-    """The names that the target modules stand for on this route."""
-    experts = moe.expert_names(model, scheme)
-    if target_modules == ALL_LINEAR and route.scoped and route.flags_given:
-        # Given the word, Unsloth turns every flag on; given the names, it heeds them.
-        scope = experts if route.flags.mlp and route.flags.language else ()
-        return tuple(dict.fromkeys((*chosen_names(model), *scope)))
-    return expand(model, target_modules, expert_names=experts, bare=route.scoped)
+    about = notes(plan, preset=target_modules, requested=requested, moved=moved, expert_rank=expert_rank)
+    return replace(plan, notes=(*plan.flag_notes, *about))
 
 
 def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) -> tuple[str, ...] | str:
@@ -369,7 +295,7 @@ def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) ->
     if route.kind != "cpu" or isinstance(names, str):
         return names
     leaves = {path.rsplit(".", 1)[-1] for path in (*(layer.path for layer in model.layers), *model.other_modules)}
-    fused = (FUSED_PROJECTIONS[name] for name in names if name in FUSED_PROJECTIONS and name not in leaves)
+    fused = (FUSED_PROJECTIONS.get(name) for name in names if name not in leaves)
     return tuple(dict.fromkeys((*names, *(name for name in fused if name in leaves))))
 
 
@@ -382,9 +308,8 @@ def _embeddings_to_save(
     """
     if route.kind == "peft" or not route.flags.language:
         return names, modules_to_save
-    moved = tuple(
-        name for name in names if (name if route.kind == "cpu" else name.rsplit(".", 1)[-1]) in EMBEDDING_NAMES
-    )
+    bare = route.kind == "cpu"
+    moved = tuple(name for name in names if (name if bare else name.rsplit(".", 1)[-1]) in EMBEDDING_NAMES)
     rest = tuple(name for name in names if name not in moved)
     if moved and not rest:
         raise InvalidSettingError(
@@ -397,21 +322,21 @@ def _embeddings_to_save(
 def _adapted(model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], route: Route) -> tuple[Adapted, ...]:
     """Layers that carry an adapter, in the model's order."""
     order = {id(layer): place for place, layer in enumerate(model.layers)}
-    modules = _adapted_modules(model, targets, saved_names, reaches_inside=route.unsloth_on_gpu)
+    modules = _adapted_modules(model, targets, saved_names, route)
     return tuple(sorted((*modules, *_adapted_parameters(model, targets, route)), key=lambda a: order[id(a.layer)]))
 
 
 def _adapted_modules(
-    model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], *, reaches_inside: bool
+    model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], route: Route
 ) -> Iterator[Adapted]:
-    """Modules that target_modules hits. reaches_inside: Unsloth's patch for Gemma 4's wrapped linear layers."""
+    """Modules that target_modules hits; inside Gemma 4's wrapped linear layers by Unsloth's patch."""
 
     def is_saved(path: str) -> bool:
         """PEFT puts no adapter on or under a module that it saves in full."""
         return any(f".{name}." in f".{path}." for name in saved_names)
 
     every = targets.modules == ALL_LINEAR and not targets.hits
-    clippable = frozenset(model.clippable_linears) if reaches_inside else frozenset()
+    clippable = frozenset(model.clippable_linears) if route.unsloth_on_gpu else frozenset()
     matcher = None if every else targets.matcher
     for path in () if every else model.other_modules:
         if matcher.hits_path(path) and path not in clippable and not is_saved(path):
@@ -426,7 +351,11 @@ def _adapted_modules(
             if blocks is None and clippable and (wrapper := layer.path.rpartition(".")[0]) in clippable:
                 blocks = matcher.blocks(wrapper, layer.blocks)
         if blocks is not None:
-            _refuse_names(model, layer.path)
+            if (name := layer.path.rsplit(".", 1)[-1]) in model.refused_names:
+                raise InvalidSettingError(
+                    f"PEFT refuses LoRA on {name} in {model.model_type} models, whose Mamba kernels read its weight "
+                    "directly. Choose another preset, or name modules without it."
+                )
             yield Adapted(layer=layer, blocks=blocks, module=layer.path)
 
 
@@ -440,19 +369,16 @@ def _adapted_parameters(model: ModelSpec, targets: Targets, route: Route) -> Ite
     matcher = Matcher(targets.parameters)
     parameters = (layer for layer in model.layers if layer.kind in PARAMETER_KINDS)
     hit = [(each, blocks) for each in parameters if (blocks := matcher.blocks(each.path, each.blocks)) is not None]
+    split = route.split_experts
     for place, (layer, blocks) in enumerate(hit):
-        if route.split_experts:
-            yield Adapted(
-                layer=layer, blocks=blocks, module=f"{layer.path}s", rank_factor=layer.num_experts, split=True
-            )
-            continue
         module = layer.path.rpartition(".")[0]
         later = sum(each.path.rpartition(".")[0] == module and other == blocks for each, other in hit[place + 1 :])
-        doubled = targets.gate_up_doubled and layer.name == "gate_up_proj"
+        doubled = targets.gate_up_doubled and layer.name == "gate_up_proj" and not split
         yield Adapted(
             layer=layer,
             blocks=blocks,
-            module=module + ".base_layer" * later,
+            module=f"{layer.path}s" if split else module + ".base_layer" * later,
             rank_factor=layer.num_experts * (2 if doubled else 1),
-            turned=route.unsloth_on_gpu and model.model_type in TURNED_FAMILIES,
+            turned=route.unsloth_on_gpu and model.model_type in TURNED_FAMILIES and not split,
+            split=split,
         )

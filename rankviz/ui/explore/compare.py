@@ -1,4 +1,4 @@
-"""Compares up to four pinned configurations: their figures side by side, and their ranks on one chart.
+"""Compares up to four pinned configurations: settings and figures side by side, a trade-off chart each.
 
 A pin is the query string of an address, so a comparison is part of the page's own address.
 """
@@ -12,7 +12,8 @@ from rankviz.api import Api
 from rankviz.core.bounds import one_of
 from rankviz.core.forecast.tradeoff import SHORTFALL_LOSS, SHORTFALLS
 from rankviz.errors import InvalidSettingError, RankVizError
-from rankviz.figures import X_LABELS, compare_figure, compare_info
+from rankviz.figures import X_LABELS, hero_figure, hero_info
+from rankviz.figures.style import CHOSEN, vertical_line
 from rankviz.ui import link
 from rankviz.ui.explore.answer import FIGURES, FORECAST, X_DEFAULT, question_of, records
 from rankviz.ui.parts import html
@@ -48,7 +49,7 @@ EMPTY = (
 
 
 def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The comparison's markup and chart.
+    """The comparison's markup, and a chart for each configuration.
 
     Args:
         api: All operations.
@@ -60,15 +61,14 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     if len(pins) > MAX_PINS:
         raise InvalidSettingError(f"At most {MAX_PINS} configurations can be pinned (got {len(pins)}).")
     if not pins:
-        return {"html": html.empty(EMPTY), "chart": None}
+        return {"html": html.empty(EMPTY), "charts": []}
     x = body.get("x") or X_DEFAULT
     one_of(x, "Cost axis", tuple(X_LABELS))
     quality = body.get("y") if body.get("y") in tuple(SHORTFALLS) else SHORTFALL_LOSS
-    columns, tradeoffs = [], []
+    columns, charts = [], []
     for letter, pin in zip(LETTERS, pins, strict=False):
         values, notes = question_of(api, dict(parse_qsl(pin.lstrip("?"))))
-        label = f"{letter}: {values['model'].rsplit('/', 1)[-1]}"
-        title = f"{label}, r = {values['r']}"
+        title = f"{letter}: {values['model'].rsplit('/', 1)[-1]}, r = {values['r']}"
         try:
             if notes:
                 raise InvalidSettingError(" ".join(notes))
@@ -76,14 +76,14 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         except RankVizError as error:
             columns.append((title, pin, {"Model": Cell(values["model"]), PROBLEM: Cell(str(error))}))
             continue
-        tradeoffs.append((label, values["r"], tradeoff))
+        info, r = hero_info(tradeoff, x=x), values["r"]
+        drawing = hero_figure.drawing(info, height=HEIGHT)
+        if r <= len(info.xs) and (place := info.xs[r - 1]) is not None:
+            drawing["layout"]["shapes"] = [vertical_line(place, CHOSEN)]
+        source = " ".join(info.sentences)
+        charts.append({"title": title, **chart_json(drawing, info.rows, file=f"compare-{letter}", source=source)})
         columns.append((title, pin, _cells(values, records(tradeoff)[str(values["r"])])))
-    if not tradeoffs:
-        return {"html": _table(columns), "chart": None}
-    info = compare_info(tradeoffs, x=x)
-    source = " ".join(tradeoffs[0][2].forecast.sentences)
-    drawing = compare_figure.drawing(info, height=HEIGHT)
-    return {"html": _table(columns), "chart": chart_json(drawing, info.rows, file="compare", source=source)}
+    return {"html": _table(columns), "charts": charts}
 
 
 def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Cell]:

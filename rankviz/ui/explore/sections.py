@@ -35,7 +35,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.core.studies.lines import Facet
 from rankviz.core.studies.nearest import Near
 from rankviz.figures import studies_figure, studies_info
-from rankviz.figures.studies import GAP, VALUE, StudiesInfo, shapes_of
+from rankviz.figures.studies import StudiesInfo, shapes_of
 from rankviz.options import training_of
 from rankviz.ui import link
 from rankviz.ui.link import alpha_of
@@ -121,7 +121,8 @@ def knobs_html(result: FitAnswer) -> str:
         if knob.seconds is not None:
             money = "" if knob.usd is None else f", {'-' if knob.usd < 0 else '+'}{units.usd(abs(knob.usd))}"
             time = Cell(units.duration_change(knob.seconds), title=f"{knob.seconds:+,.12g} seconds{money}")
-        label = Cell(knob.label, f"{effect}. {knob.peak}.", "narrow", knob.peak if knob.of_tokens_at_once else "")
+        peak = knob.peak if {"max_length", "batch"} & set(knob.change) else ""
+        label = Cell(knob.label, f"{effect}. {knob.peak}.", "narrow", peak)
         return [label, memory, time, *([FITS[knob.fit]] if has_gpu else [])]
 
     rows = [Row(cells(knob), pick=urlencode(knob.change)) for knob in result.knobs]
@@ -149,7 +150,7 @@ def methods_html(result: FitAnswer) -> str:
     saved = (f"{about[m.label]}{m.saved_bytes:,} bytes" for m in methods)
     rows = [
         ("Trained", [Cell(units.count(m.trained_parameters), title=f"{m.trained_parameters:,}") for m in methods]),
-        ("Memory", [rounded_span(memory_span, m.device, "bytes") for m in methods]),
+        ("Memory", [rounded_span(memory_span, m.device_bytes, "bytes") for m in methods]),
         *([("Fit", [FITS[m.fit] for m in methods])] if result.setting.gpu else []),
         ("Time", [rounded_span(time_span, m.seconds, "seconds") for m in methods]),
         ("Cost", [rounded_span(money_span, m.usd, "$") for m in methods]),
@@ -169,8 +170,9 @@ def cards_html(result: FitAnswer) -> str:
     rows = [_card_row(card, result.setting.gpu) for card in result.cards]
     headers = ["GPU", "Fit", "Total cost", "Time", "$ per hour", "Margin", "Price source"]
     meaning = tight_meaning(result.setting.assumptions)
-    tight = f", {result.tight} of them tight ({meaning})" if result.tight else ""
-    title = f"{result.fitting} of {len(rows)} GPUs fit{tight}; cheapest first. Click a row to select a GPU."
+    tight, fitting = (sum(each.fit in fits for each in result.cards) for fits in (("tight",), ("fits", "tight")))
+    of_them = f", {tight} of them tight ({meaning})" if tight else ""
+    title = f"{fitting} of {len(rows)} GPUs fit{of_them}; cheapest first. Click a row to select a GPU."
     return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2))
 
 
@@ -196,17 +198,15 @@ FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
     "attention": ("Adapters on attention only", ("attention",)),
     "rest": ("MLP only, other or not stated", ("mlp", "other", "not stated")),
 }
-X_CHOICES = [("Rank", "rank"), ("Trainable parameters", "parameters"), ("Adapter file", "file")]
-Y_CHOICES = [("Shortfall from the best rank", GAP), ("Value as published", VALUE)]
+X_CHOICES = [("Rank", "rank"), ("Adapter file", "file")]
 
 
 def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     """The section; returns the event that draws it. w: the question's widgets."""
     plain("<h2>Published studies</h2>", elem_id="evidence")
     with gr.Row(elem_classes="rv-bar"):
-        axis, looks = {"interactive": True, "min_width": 150}, {"min_width": 170, "size": "md"}
-        x = gr.Dropdown(X_CHOICES, value="rank", label="Cost axis", **axis)
-        y = gr.Dropdown(Y_CHOICES, value=GAP, label="Quality axis", **axis)
+        looks = {"min_width": 170, "size": "md"}
+        x = gr.Dropdown(X_CHOICES, value="rank", label="Cost axis", interactive=True, min_width=150)
         label, types = "Add your results (CSV or PEFT's JSON)", [".csv", ".json"]
         upload = gr.UploadButton(label, file_types=types, file_count="multiple", **looks)
         remove = gr.Button("Remove added files", visible=False, elem_id="evidence-remove", **looks)
@@ -214,10 +214,10 @@ def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     with gr.Row(elem_classes="rv-charts rv-facets"):
         charts = {name: chart(title, height=HEIGHT, elem_id=f"evidence-{name}") for name, (title, _) in FIGURES.items()}
     summary, studies = plain(elem_id="evidence-summary"), plain(elem_id="evidence-studies")
-    inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x, "y": y}
+    inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x}
     outputs = {**charts, "summary": summary, "studies": studies, "remove": remove}
     drawing = wire(partial(shown_studies, api), inputs=inputs, outputs=outputs, silent=True)
-    gr.on([x.change, y.change], **drawing)
+    x.change(**drawing)
     upload.upload(inputs=upload, outputs=notice, **action(partial(added, api))).then(**drawing)
     remove.click(outputs=notice, **action(partial(removed, api))).then(**drawing)
     return drawing
@@ -239,17 +239,17 @@ def removed(api: Api) -> str:
 
 
 def shown_studies(
-    api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str, y: str
+    api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str = "rank"
 ) -> View:
     """Three figures with the nearest studies by their targets, a summary, and the sources; the button that removes is
     there where something was added."""
     methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))
-    subject = api.studies.subject(model or "", use_case)
+    subject = api.forecasts.subject(model or "", use_case)
     near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
     shapes = shapes_of([each.line.study.study_id for each in every])
     infos = {
-        name: studies_info(studies, sizes=api.studies.sizes, x=x, y=y, chosen_r=r, shapes=shapes)
+        name: studies_info(studies, sizes=api.studies.sizes, x=x, chosen_r=r, shapes=shapes)
         for name, studies in near.items()
     }
     charts = {}
@@ -266,14 +266,14 @@ def _nearest(near: Sequence[Near]) -> list[Near]:
 
 
 def _summary(api: Api, infos: Iterable[StudiesInfo]) -> str:
-    unsized = ", ".join(dict.fromkeys(label for info in infos for label in (*info.unsized, *info.without_shares)))
+    without_shares = ", ".join(dict.fromkeys(label for info in infos for label in info.without_shares))
     return html.paragraphs(
         " ".join(
             (
                 "One line is one study, base model, task, length and run date. Lines never join studies, and only "
                 "ranks on the same line can be compared.",
                 *(each.in_words for each in api.studies.rate_by_rank()),
-                f"Left out, because these axes need a size or a value that is not known: {unsized}." if unsized else "",
+                f"Left out, because a distance from 0 has no percentage: {without_shares}." if without_shares else "",
             )
         )
     )

@@ -9,7 +9,7 @@ import gradio as gr
 
 from rankviz import __version__
 from rankviz.api import Api
-from rankviz.api.runs.runs import listed_run_json
+from rankviz.api.runs import listed_run_json
 from rankviz.core.cells import csv_text
 from rankviz.core.forecast.decision import Decision
 from rankviz.core.runs.fast_curve import Fidelity, Reading
@@ -24,15 +24,13 @@ from rankviz.figures import (
     rank_curve_info,
     tradeoff_figure,
     tradeoff_info,
-    verdict_figure,
-    verdict_info,
 )
-from rankviz.figures.rank_curve import WHAT_A_FAST_CURVE_IS
+from rankviz.figures.rank_curve import BEST, MARKS, WHAT_A_FAST_CURVE_IS
 from rankviz.figures.style import Drawing
 from rankviz.figures.sweep_tradeoff import NONE_KNOWN
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import file_button, handed, pickable, scripted
-from rankviz.ui.parts.html import Cell, exact
+from rankviz.ui.parts.html import Cell, Row, exact
 from rankviz.ui.wiring import View, action, of_click
 from rankviz.verdict import Answer, Verdict, sentences, shipped, summary
 
@@ -135,8 +133,8 @@ def curve(
 
     Returns `chart`; `summary`, what to train next, what to ship and how sure that is; `details`, all sentences and the
     forecast; `verdict`, of several ranks that ran by themselves; `within`, what counts as equal, in nats or points;
-    `reading`, of the best fast curve; `decision`, by loss; `ship`, what is to be shipped and is here. Of runs that cannot be compared `why_not` says why,
-    and `is_busy` whether that passes.
+    `reading`, of the best fast curve; `decision`, by loss; `ship`, what is to be shipped and is here. Of runs
+    that cannot be compared `why_not` says why, and `is_busy` whether that passes.
     """
     try:
         return _judged(api, sweep, tolerance, height, metric)
@@ -214,10 +212,19 @@ def verdict_html(verdict: Verdict | None) -> str:
     return html.empty(EMPTY) if verdict is None else html.verdict(html.headlined(sentences(verdict)))
 
 
-def verdict_chart(verdict: Verdict | None, *, height: int = 260) -> str:
-    """The same as a figure, with its data as CSV."""
-    info = verdict_info(verdict)
-    return chart_value(verdict_figure.drawing(info, height=height), info.rows, file="verdict", source=info.source)
+def verdict_table(verdict: Verdict) -> str:
+    """The difference of each rank from the best, paired by seed, with its interval."""
+    metric, rows = verdict.metric, []
+    digits, side = (1, "Below") if metric.higher_is_better else (4, "Above")
+    for rank in verdict.ranks:
+        above, is_best = verdict.above_best(rank.r), rank.r == verdict.best
+        span = "not known" if above.low is None else f"{above.low:+.{digits}f} to {above.high:+.{digits}f}"
+        words = MARKS[BEST if is_best else rank.call].words
+        cells = [f"r = {rank.r}", f"{above.value:+.{digits}f}", "" if is_best else span, Cell(words, kind="left")]
+        rows.append(Row(cells, chosen=is_best))
+    headers = ["Rank", f"{side} r = {verdict.best}, {metric.units}", "95 % interval", "Verdict"]
+    title = "Difference from the best rank"
+    return html.titled(title, html.table(headers, rows, label=title))
 
 
 def fast_curve_html(reading: Reading, fidelity: Fidelity | None) -> str:

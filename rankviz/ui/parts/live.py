@@ -407,9 +407,9 @@ def place_html(api: Api, sweep: Sweep) -> str:
         return ""
     place = telling(api, api.locations.of_sweep(sweep))
     doing = "Running" if sweep.running else "Ran" if sweep.ended else "Queued"
-    cost = api.spending.of_sweep(sweep).sentence(api.locations.engine_of_sweep(sweep) if place else "")
+    cost = api.spending.of_sweep(sweep).sentence
     standing = f"{doing} on {place}." if place else ""
-    words = " ".join(filter(None, [standing, cost, api.jobs.ends_early(sweep), api.jobs.still_costs(sweep)]))
+    words = " ".join(filter(None, [standing, cost, api.jobs.still_costs(sweep)]))
     return f'<p class="rv-caption">{html.prose(words)}</p>' if words else ""
 
 
@@ -425,11 +425,10 @@ def place_in_sentences(api: Api, run: RunRecord) -> str:
     if sweep.recorded:
         return ""
     place = telling(api, api.locations.in_words(run))
-    named = api.locations.of(run).engine if place else ""
-    spent = api.spending.of_run(run).sentence(named)
+    spent = api.spending.of_run(run).sentence
     sentences = [f"Place: {place}." if place else "", api.runs.why_waits(run), spent]
     if (of_sweep := api.spending.of_sweep(sweep)).rent:
-        sentences.append(f"Its sweep: {of_sweep.in_words_after(named)}; a job is billed as a whole, not by run.")
+        sentences.append(f"Its sweep: {of_sweep.in_words}; a job is billed as a whole, not by run.")
     return " ".join(filter(None, sentences))
 
 

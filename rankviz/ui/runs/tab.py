@@ -175,7 +175,7 @@ def _sweep_widgets(api: Api, w: dict[str, Any], sweep_id: gr.HTML) -> gr.Accordi
     with gr.Accordion("Details", open=False, elem_id="sweep-details") as details:
         written = {"max_lines": 1, "max_length": 20, "placeholder": f"{LOSS.tolerance:g}", "elem_id": "sweep-tolerance"}
         w["tolerance"] = gr.Textbox("", label=view.tolerance_label(LOSS), **written)
-        w["above_best"] = chart("Difference from the best rank", elem_id="sweep-verdict", **looks)
+        w["above_best"] = plain(elem_id="sweep-verdict")
         with gr.Row(elem_classes="rv-charts"):
             w["tradeoff"] = chart("Quality against adapter size", elem_id="sweep-tradeoff", **looks)
             w["loss"] = chart("Training loss by step", elem_id="sweep-loss", **looks)

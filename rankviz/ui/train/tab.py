@@ -281,7 +281,7 @@ def _example(api: Api, example: RecordedExample) -> tuple[str, str]:
 RUNNING_SECONDS, IDLE_SECONDS = 3.0, 30.0
 """Between two looks at what runs: a training may be started on the command line or on another page too."""
 BASE_BUSY = """() =>
-  RankViz.busy("base-busy", "Reading the layers of this base model …" + RankVizExplore.usually())"""
+  RankViz.busy("base-busy", "Reading the layers of this base model …")"""
 FOLD = """() => {
   const fold = document.querySelector(".rv-train-form > button");
   const shown = document.querySelector("#status:not(:has(.rv-newest)) .rv-status");

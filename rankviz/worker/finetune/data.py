@@ -1,14 +1,10 @@
-"""Splits, orders and tokenizes the data. All runs of a sweep get the same result.
-
-Split and order come from this module's own generators, not from the trainer's, so that they depend on nothing but the
-rows, the number held out and the run's seed.
-"""
+"""Splits, orders and tokenizes the data, by generators of its own: all runs of a sweep get the same result."""
 
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -24,7 +20,7 @@ SPLIT_SEED = 0
 LARGEST_HELD_OUT_SHARE = 0.5
 CHARACTERS_PER_TOKEN = 64
 """The text of a row is cut at so many for each token of max_length before it is tokenized, which takes 250 MB for each
-MB of text. Prose has 2 to 6 characters a token; only tokens of nothing but spaces or dashes are longer."""
+MB of text. Prose has 2 to 6 characters a token."""
 TEMPLATE_SECONDS = 60.0
 """Of processor time that a chat template may take for one row: milliseconds are usual."""
 
@@ -36,6 +32,11 @@ class Tokens:
     input_ids: list[int]
     labels: list[int]
     """Equal to input_ids where the token is learned, IGNORED elsewhere."""
+
+    @property
+    def features(self) -> dict[str, list[int]]:
+        """The row as a trainer reads it."""
+        return {"input_ids": self.input_ids, "labels": self.labels}
 
     @property
     def targets(self) -> int:
@@ -51,7 +52,7 @@ class HeldOutQuestion:
     reference: list[int]
     """The learned tokens after it, the end among them."""
     texts: tuple[str, str] = ("", "")
-    """Prompt and reference to be read, where the answer is shown."""
+    """Prompt and reference as text."""
 
 
 def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[int]]:
@@ -67,58 +68,38 @@ def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[i
     return training, order[:held_out]
 
 
-@dataclass(slots=True)
 class SweepData:
     """The rows of one data file, split once and tokenized as needed, each row once."""
 
-    dataset: Dataset
-    tokenizer: Any
-    max_length: int
-    held_out_examples: int
-    training: list[int] = field(init=False)
-    held_out: list[Tokens] = field(init=False)
-    _held_out_rows: list[int] = field(init=False)
-    _tokens: dict[int, Tokens] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.training, kept = split(self.dataset.examples, self.held_out_examples)
-        self._held_out_rows = [i for i in kept if self._tokenize(i).targets]
+    def __init__(self, dataset: Dataset, tokenizer: Any, max_length: int, held_out_examples: int):
+        self.dataset, self.tokenizer, self.max_length = dataset, tokenizer, max_length
+        self._tokens: dict[int, Tokens] = {}
+        self.training, held_out = split(dataset.examples, held_out_examples)
+        self._held_out_rows = [i for i in held_out if self._tokenize(i).targets]
         self.held_out = [self._tokenize(i) for i in self._held_out_rows]
         if not self.held_out:
             raise BadDataError(f"No held-out row has a token to learn within {self.max_length}: raise max_length.")
 
-    def questions(self, count: int) -> dict[int, HeldOutQuestion]:
+    def questions(self, count: int, *, may_be_cut: bool = False) -> dict[int, HeldOutQuestion]:
         """Return the first `count` held-out rows that can be answered, by their place among all. A row without a prompt
-        cannot, nor one whose answer max_length cuts off."""
-        rows = ((place, self.dataset.examples[i]) for place, i in enumerate(self._held_out_rows))
-        asked = ((place, ask(example, self.tokenizer, self.max_length)) for place, example in rows)
-        questions = dict(islice(((place, each) for place, each in asked if each), count))
-        if count and not questions:
+        within max_length cannot, nor, unless `may_be_cut`, one whose answer max_length cuts off."""
+        questions: dict[int, HeldOutQuestion] = {}
+        for place, i in enumerate(self._held_out_rows):
+            if len(questions) == count:
+                break
+            question = ask(self.dataset.examples[i], self.tokenizer, self.max_length, may_be_cut=may_be_cut)
+            if question is not None and len(question.prompt) <= self.max_length:
+                questions[place] = question
+        if count and not questions and not may_be_cut:
             raise BadDataError(
                 f"Exact match needs held-out rows with a prompt, and an answer within {self.max_length} tokens; there "
                 "is none. Set exact match to 0, raise max_length, or give rows with prompts."
             )
         return questions
 
-    def shown_questions(self, count: int) -> dict[int, HeldOutQuestion]:
-        """Return the first `count` held-out rows whose prompt is within max_length, by their place among all; none of
-        data without prompts."""
-        shown: dict[int, HeldOutQuestion] = {}
-        for place, i in enumerate(self._held_out_rows):
-            if len(shown) == count:
-                break
-            example = self.dataset.examples[i]
-            question = ask(example, self.tokenizer, self.max_length, may_be_cut=True)
-            if question is not None and len(question.prompt) <= self.max_length:
-                shown[place] = HeldOutQuestion(
-                    question.prompt, question.reference, tuple(map(readable, example.as_pair()))
-                )
-        return shown
-
     def in_order(self, seed: int, count: int, *, skip: int = 0, progress: Progress = silent) -> "OrderedRows":
         """Return `count` training rows in this seed's order, after the first `skip`: epoch after epoch, each shuffled
-        again. No more of them are tokenized here than an epoch has, so that a long run starts as soon as a short
-        one."""
+        again. No more of them are tokenized here than an epoch has."""
         rows = OrderedRows(lambda: self._epochs(random.Random(seed)), skip, count)
         at_once = min(count, len(self.training))
         for done, _ in enumerate(islice(rows, at_once), 1):
@@ -145,8 +126,8 @@ class SweepData:
 
 
 class OrderedRows:
-    """The rows of a run, drawn as they are read: millions of steps need no more memory than one. They can be read again
-    and again; by index it is quick forwards only."""
+    """The rows of a run, drawn as they are read: millions of steps need no more memory than one. By index they are
+    quick forwards only."""
 
     def __init__(self, epochs: Callable[[], Iterator[Tokens]], skip: int, count: int):
         """epochs: the endless order from its start."""
@@ -178,17 +159,17 @@ def ask(example: Example, tokenizer: Any, max_length: int, *, may_be_cut: bool =
     learned = [label != IGNORED for label in whole.labels]
     end = max((i + 1 for i, is_learned in enumerate(learned) if is_learned), default=0)
     start = next((i for i in range(end, 0, -1) if not learned[i - 1]), 0)
-    return HeldOutQuestion(whole.input_ids[:start], whole.input_ids[start:end]) if start and end > start else None
+    if not 0 < start < end:
+        return None
+    texts = tuple(map(readable, example.as_pair()))
+    return HeldOutQuestion(whole.input_ids[:start], whole.input_ids[start:end], texts)
 
 
 def tokenize(
     example: Example, tokenizer: Any, max_length: int, *, template_seconds: float = TEMPLATE_SECONDS
 ) -> Tokens:
-    """Return token ids, and as labels those that hold text to learn; cut at max_length.
-
-    Each answer is learned with the token that ends it (rankviz.dataset.rows). template_seconds: BadDataError where the
-    chat template takes more processor time for this row.
-    """
+    """Return token ids, and as labels those that are learned, each answer with the token that ends it
+    (rankviz.dataset.rows); cut at max_length. BadDataError where the chat template takes more processor time."""
     tokens = _encode(example, tokenizer, max_length, template_seconds)
     return Tokens(tokens.input_ids[:max_length], tokens.labels[:max_length])
 
@@ -213,8 +194,7 @@ def _encode(example: Example, tokenizer: Any, max_length: int, template_seconds:
 
 @contextmanager
 def _bounded(seconds: float) -> Iterator[None]:
-    """A chat template is a stranger's program: transformers runs it where it can reach nothing, but does not bound its
-    time. What it writes is cut with the row, and its memory is the worker's."""
+    """A chat template is a stranger's program, which transformers runs where it can reach nothing, for any time."""
     is_over = False
 
     def end(number: int, frame: Any) -> None:

@@ -38,6 +38,9 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
             f"transformers {transformers.__version__} has no architecture {model_type!r}, and RankViz runs no code "
             "that comes with a model."
         )
+    factories = [AutoModelForCausalLM, AutoModelForImageTextToText]
+    if whole or "vision_config" in config:
+        factories.reverse()
     try:
         # Its reader of files, since JSON as transformers 5 writes it has objects in place of infinite numbers.
         with TemporaryDirectory() as folder:
@@ -45,27 +48,15 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
             file.write_text(json.dumps(_makeable(config)))
             read, _ = PreTrainedConfig.get_config_dict(file, local_files_only=True)
         parsed = AutoConfig.for_model(**read)
+        if (factory := next((each for each in factories if type(parsed) in each._model_mapping), None)) is not None:
+            more |= {"trust_remote_code": False, "attn_implementation": attn_implementation}
+            with torch.device("meta"):
+                return factory.from_config(parsed, **more)
     except MemoryError:
         raise
     except Exception as error:
-        raise BadConfigError(f"transformers cannot read this config.json: {_one_line(error)}") from error
-    factories = [AutoModelForCausalLM, AutoModelForImageTextToText]
-    if whole or "vision_config" in config:
-        factories.reverse()
-    for factory in factories:
-        if type(parsed) not in factory._model_mapping:
-            continue
-        try:
-            with torch.device("meta"):
-                return factory.from_config(
-                    parsed, trust_remote_code=False, attn_implementation=attn_implementation, **more
-                )
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise BadConfigError(
-                f"transformers cannot build a {model_type!r} model from this config.json: {_one_line(error)}"
-            ) from error
+        why = shortened(" ".join(str(error).split()) or type(error).__name__, 200)
+        raise BadConfigError(f"transformers cannot build a {model_type!r} model of this config.json: {why}") from error
     raise BadConfigError(f"{model_type!r} has no model that writes text: RankViz knows causal and image-text models.")
 
 
@@ -99,10 +90,6 @@ def cut_config(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
     return {**config, "text_config": text} if nested else text
 
 
-def _one_line(error: Exception) -> str:
-    return shortened(" ".join(str(error).split()) or type(error).__name__, 200)
-
-
 SECOND_TOWERS = ("vision", "visual", "image", "audio", "multi_modal", "merger", "patch_embed", "mm_proj")
 ROUTER_NAMES = ("router", "gate", "shared_expert_gate")
 
@@ -113,7 +100,8 @@ def facts(config: Mapping[str, Any]) -> dict[str, Any]:
     text = model.config.get_text_config()
     # Gemma 4's global blocks differ; the fields below hold what most blocks have, the layers hold every block's own.
     text.allow_global_per_layer_attribute_access = True
-    unquantized = unquantized_parameters(model)
+    output, inputs = model.get_output_embeddings(), model.get_input_embeddings()
+    size = _first(text, "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", default=None)
     heads = _first(text, "num_attention_heads", "n_head", "num_heads")
     hidden = _first(text, "hidden_size", "n_embd", "d_model")
     return {
@@ -121,44 +109,48 @@ def facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "model_type": model.config.model_type,
         "tower": "whole model" if text is not model.config else "text",
         "total_parameters": sum(p.numel() for p in model.parameters()),
-        "unquantized_parameters": unquantized,
+        "unquantized_parameters": unquantized_parameters(model),
         "num_hidden_layers": _first(text, "num_hidden_layers", "n_layer"),
         "hidden_size": hidden,
         "num_attention_heads": heads,
         "num_key_value_heads": _first(text, "num_key_value_heads", default=None) or heads,
         "head_dim": _first(text, "head_dim", default=None) or hidden // heads,
-        "intermediate_size": _intermediate_size(text, hidden),
+        "intermediate_size": (max(size) if isinstance(size, list | tuple) else size) or 4 * hidden,
         "vocab_size": text.vocab_size,
-        "tie_word_embeddings": _tied(model),
+        "tie_word_embeddings": output is not None and output.weight is inputs.weight,
         "config_ties": bool(getattr(model.config, "tie_word_embeddings", False)),
         "num_experts": _first(text, "num_experts", "n_routed_experts", "num_local_experts", default=0) or 0,
         "num_experts_per_tok": _first(text, "num_experts_per_tok", "top_k_experts", default=0) or 0,
         "layer_types": list(_first(text, "layer_types", "layers_block_type", default=None) or ()),
         "sliding_window": _first(text, "sliding_window", default=None),
         **walk(model),
-        "plain_modules": plain_modules(model),
         "refused_names": _names_peft_refuses(model),
         "peft_remap": _peft_remap(model.config.model_type),
     }
 
 
 def walk(model: Any) -> dict[str, Any]:
-    """Return every weight that LoRA can reach, grouped by path and shape, and the paths of all other modules."""
+    """Return every weight that LoRA can reach, grouped by path and shape, the paths of all other modules, and of these
+    the ones with parameters or saved buffers of their own."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    output = model.get_output_embeddings()
+    output, inputs = model.get_output_embeddings(), model.get_input_embeddings()
     paths = {"input_embedding": "", "output_embedding": ""}
-    groups: dict[tuple, dict[str, Any]] = {}
+    layers: dict[str, dict[str, Any]] = {}
+    plain: dict[str, dict[str, Any]] = {}
     others: dict[str, str] = {}
     ancestors: dict[str, str] = {"": type(model).__name__}
+    fp32 = tuple(model._keep_in_fp32_modules_strict or ())
+
+    def group(groups: dict[str, dict[str, Any]], row: dict[str, Any], block: int | None) -> None:
+        known = groups.setdefault(json.dumps(row), {**row, "blocks": []})
+        if block is not None:
+            known["blocks"].append(block)
 
     def add(name: str, in_features: int, out_features: int, **facts: Any) -> None:
         path, block = split_block(name, is_leaf=True)
-        row = {"path": path, "in_features": in_features, "out_features": out_features, **facts}
-        group = groups.setdefault(tuple(row.items()), {**row, "blocks": []})
-        if block is not None:
-            group["blocks"].append(block)
+        group(layers, {"path": path, "in_features": in_features, "out_features": out_features, **facts}, block)
 
     for name, module in model.named_modules():
         ancestors[name] = type(module).__name__
@@ -168,7 +160,7 @@ def walk(model: Any) -> dict[str, Any]:
         part = part_of(name, ancestors)
         if module is output:
             paths["output_embedding"] = name
-        if module is model.get_input_embeddings():
+        if module is inputs:
             paths["input_embedding"] = name
         if isinstance(module, nn.Embedding):
             sits = part if part == "vision" else "embedding"
@@ -186,9 +178,22 @@ def walk(model: Any) -> dict[str, Any]:
             reads = module.in_channels * math.prod(kernel)
             add(name, reads, module.out_channels, kind="conv", part=part, bias=bias, kernel=kernel)
         else:
-            path, _ = split_block(name, is_leaf=not any(module.children()))
+            path, block = split_block(name, is_leaf=not any(module.children()))
             others.setdefault(path, type(module).__name__)
-            for parameter_name, parameter in module.named_parameters(recurse=False):
+            parameters, buffers = (
+                dict(each(recurse=False)) for each in (module.named_parameters, module.named_buffers)
+            )
+            tensors = [
+                {"name": key, "shape": tuple(tensor.shape)}
+                | ({"buffer": True} if key in buffers else {})
+                | ({"fp32": True} if any(part in f"{name}.{key}" for part in fp32) else {})
+                for key, tensor in (parameters | buffers).items()
+                if not (key in buffers and key in module._non_persistent_buffers_set)
+            ]
+            if tensors:
+                norm = {"is_norm": True} if "Norm" in type(module).__name__ else {}
+                group(plain, {"path": path, "tensors": tensors, "part": part, **norm}, block)
+            for parameter_name, parameter in parameters.items():
                 if parameter.ndim == 3 and "Experts" in type(module).__name__:
                     experts, first, second = parameter.shape
                     # As PEFT's ParamWrapper reads it.
@@ -199,45 +204,12 @@ def walk(model: Any) -> dict[str, Any]:
                 elif parameter.ndim == 2 and parameter_name == "weight" and name.rsplit(".", 1)[-1] in ROUTER_NAMES:
                     add(f"{name}.weight", parameter.shape[1], parameter.shape[0], kind="router", part="other")
     return {
-        "layers": list(groups.values()),
+        "layers": list(layers.values()),
         **paths,
+        "plain_modules": list(plain.values()),
         "other_modules": list(others),
         "clippable_linears": [path for path, class_name in others.items() if class_name == "Gemma4ClippableLinear"],
     }
-
-
-def plain_modules(model: Any) -> list[dict[str, Any]]:
-    """Return every module that is none of walk's layers and has parameters or saved buffers of its own, by path."""
-    from torch import nn
-    from transformers.pytorch_utils import Conv1D
-
-    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    fp32 = tuple(model._keep_in_fp32_modules_strict or ())
-    groups: dict[tuple, dict[str, Any]] = {}
-    ancestors: dict[str, str] = {}
-    for name, module in model.named_modules():
-        ancestors[name] = type(module).__name__
-        is_layer = isinstance(module, nn.Linear | nn.Embedding | Conv1D)
-        if not name or is_layer or (isinstance(module, convolutions) and module.groups == 1):
-            continue
-        parameters, buffers = dict(module.named_parameters(recurse=False)), dict(module.named_buffers(recurse=False))
-        tensors = [
-            {"name": key, "shape": tuple(tensor.shape)}
-            | ({"buffer": True} if key in buffers else {})
-            | ({"fp32": True} if any(part in f"{name}.{key}" for part in fp32) else {})
-            for key, tensor in (parameters | buffers).items()
-            if not (key in buffers and key in module._non_persistent_buffers_set)
-        ]
-        if not tensors:
-            continue
-        path, block = split_block(name, is_leaf=not any(module.children()))
-        row = {"path": path, "tensors": tensors, "part": part_of(name, ancestors)} | (
-            {"is_norm": True} if "Norm" in type(module).__name__ else {}
-        )
-        group = groups.setdefault((path, json.dumps(row)), {**row, "blocks": []})
-        if block is not None:
-            group["blocks"].append(block)
-    return list(groups.values())
 
 
 def split_block(name: str, *, is_leaf: bool = False) -> tuple[str, int | None]:
@@ -306,11 +278,6 @@ def _peft_remap(model_type: str) -> str:
     return family if known and family in conversion._MOE_TARGET_MODULE_MAPPING else ""
 
 
-def _tied(model: Any) -> bool:
-    output = model.get_output_embeddings()
-    return output is not None and output.weight is model.get_input_embeddings().weight
-
-
 def _first(config: Any, *names: str, default: Any = ...) -> Any:
     for name in names:
         value = getattr(config, name, None)
@@ -319,13 +286,6 @@ def _first(config: Any, *names: str, default: Any = ...) -> Any:
     if default is ...:
         raise BadConfigError(f"This config.json has no {names[0]}.")
     return default
-
-
-def _intermediate_size(text: Any, hidden: int) -> int:
-    size = _first(text, "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", default=None)
-    if isinstance(size, list | tuple):
-        size = max(size)
-    return size or 4 * hidden
 
 
 TOO_LARGE = "This config.json describes a model too large to lay out within the memory that RankViz allows for it."

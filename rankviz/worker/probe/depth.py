@@ -4,14 +4,8 @@ A fresh process, so that neither peaks nor what malloc keeps leak from one depth
 standard output, {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or {"error"}; the process that
 started it (main.py) watches its memory and writes the journal.
 
-The model is a few blocks with random weights, so that a probe needs no download: shapes from the model built on the
-meta device, values from one block of random numbers written again and again, in bf16 as published checkpoints are. Not
-covered: weights that are stored otherwise than the model holds them (experts one by one); transformers makes those
-itself when it loads.
-
-On the CPU Unsloth's path is FastLanguageModel of its CPU backend and TRL's SFTTrainer, as in fine-tuning; "peft" is
-PEFT and transformers' Trainer. The path on a CUDA card ("trl", 4-bit and 8-bit bases, peaks of torch's allocator, out
-of memory there) is written from the installed sources and has never been run.
+The model is a few blocks with random weights in bf16, so that a probe needs no download. "peft" is PEFT and
+transformers' Trainer. The path on a CUDA card is written from the installed sources and has never been run.
 """
 
 import json
@@ -23,7 +17,7 @@ import shutil
 import struct
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,10 +33,8 @@ from rankviz.store import RunStore
 from rankviz.worker.device import causes
 from rankviz.worker.journal import explain, set_environment
 
-LEARNING_RATE = 1e-5
 BF16_BYTES = 2
 CHUNK_NUMBERS = 2**20
-FREE_DISK_SHARE = 0.9
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,58 +44,46 @@ def main(argv: Sequence[str]) -> int:
     # Libraries print on standard output; the messages have it to themselves.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    messages = DepthMessages(out)
     store = RunStore(home)
+
+    def send(name: str, value: Any) -> None:
+        print(json.dumps({name: value}), file=out, flush=True)
+
     try:
         config = parse_config((store.run_dir(probe_id) / "config.json").read_bytes())
-        messages.send("measured", measure(store.probe(probe_id).request, config, depth, folder, messages))
+        send("measured", measure(store.probe(probe_id).request, config, depth, folder, send))
     except Exception as error:
         shortage = _shortage(error)
         if shortage is None:
             print_error(error)
-            messages.send("error", explain(error))
+            send("error", explain(error))
             return 1
-        messages.send("did_not_fit", {**shortage, "stage": messages.current_stage})
+        send("did_not_fit", shortage)
     return 0
 
 
-class DepthMessages:
-    """JSON lines to the process that started this one."""
-
-    def __init__(self, out: Any):
-        self._out = out
-        self.current_stage = "starting"
-
-    def send(self, name: str, value: Any) -> None:
-        print(json.dumps({name: value}), file=self._out, flush=True)
-
-    def stage(self, words: str) -> None:
-        self.current_stage = words
-        self.send("stage", words)
-
-
 def measure(
-    request: ProbeRequest, config: dict[str, Any], depth: int, folder: Path, messages: DepthMessages
+    request: ProbeRequest, config: dict[str, Any], depth: int, folder: Path, send: Callable[[str, Any], None]
 ) -> dict[str, Any]:
-    """Return the fields of a DepthMeasured that this process knows."""
-    messages.stage("importing")
+    """Return the fields of a DepthMeasured that this process knows. send: takes the stages and the environment."""
+    send("stage", "importing")
     training, unsloth = request.training, request.training.framework == "unsloth"
-    if unsloth:
-        pass  # first, since it patches what is imported next
+    if unsloth:  # first, since it patches what is imported next
+        from rankviz.worker.finetune import session
     import torch
 
     from rankviz.worker import device
+    from rankviz.worker.device import settle
     from rankviz.worker.finetune.data import Tokens
     from rankviz.worker.finetune.training import build_trainer
     from rankviz.worker.introspect.layers import cut_config, layers_of
     from rankviz.worker.probe import steps
-    from rankviz.worker.settings import settle
 
     settings = settle(training, cuda=device.has_cuda(), model_type=config.get("model_type", ""))
     if settings.cuda and request.memory_limit_bytes:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, request.memory_limit_bytes / total))
-    messages.send(
+    send(
         "environment",
         {
             **device.environment(settings.cuda),
@@ -116,7 +96,7 @@ def measure(
             "weights": "random",
         },
     )
-    messages.stage("writing random weights")
+    send("stage", "writing random weights")
     write_random_base(config, depth, folder)
     most_steps = 1 + max(request.timed_steps, MOST_TIMED_STEPS)  # training stops by itself before (steps.py)
     run = RunRequest(
@@ -127,37 +107,36 @@ def measure(
         data="random tokens",
         lora=request.lora,
         training=replace(training, max_steps=most_steps),
-        learning_rate=LEARNING_RATE,
+        learning_rate=1e-5,
         seed=request.seed,
     )
     memory = device.Memory(cuda=settings.cuda)
     memory.settle()
     baseline_bytes = memory.now()
     memory.reset()
-    messages.stage("loading the base")
+    send("stage", "loading the base")
     if unsloth:
         from rankviz.worker.base import Base
-        from rankviz.worker.finetune import load
 
-        model, tokenizer = load.load_base(Base(name=str(folder), is_local=True), settings, lora=request.lora)
+        model, tokenizer = session.load_base(Base(name=str(folder), is_local=True), settings, lora=request.lora)
     else:
         model, tokenizer = steps.load_base(str(folder), settings)
     load_peak_bytes = memory.peak() - baseline_bytes
     total_parameters = model.num_parameters()
-    messages.stage("attaching the adapter")
+    send("stage", "attaching the adapter")
     plan = plan_on(layers_of(cut_config(config, depth)), request.lora, training, Device(cuda=settings.cuda))
-    adapter = load.attach(model, run, plan, settings) if unsloth else steps.attach(model, request.lora, plan, settings)
+    attach = session.attach if unsloth else steps.attach
+    adapter = attach(model, run, plan, settings)
     trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
     moments = steps.Moments(memory, timed_steps=request.timed_steps)
-    messages.stage("training")
+    send("stage", "training")
     memory.settle()
     static_bytes = memory.now() - baseline_bytes
     chance, vocabulary = random.Random(request.seed), model.config.get_text_config().vocab_size
-    rows = [
-        [chance.randrange(3, vocabulary) for _ in range(training.max_length)]
-        for _ in range(most_steps * training.rows_per_step)
-    ]
-    rows = [Tokens(row, list(row)) for row in rows]
+    rows = []
+    for _ in range(most_steps * training.rows_per_step):
+        row = [chance.randrange(3, vocabulary) for _ in range(training.max_length)]
+        rows.append(Tokens(row, row))
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
         plain = training.framework == "peft"
         trainer = build_trainer(adapter, tokenizer, rows, run, settings, scratch, [moments], plain=plain)
@@ -185,36 +164,22 @@ def measure(
 
 def _shortage(error: Exception) -> dict[str, Any] | None:
     """limit_bytes, short_bytes (missing at least) and why (who says so) if memory ran out, here or in what caused this;
-    else None.
-
-    torch tells a GPU's shortage by a class, a CPU's by words alone; the bytes requested stand only in the words.
-    """
+    else None. torch tells a GPU's shortage by a class, a CPU's by words alone."""
     import psutil
 
     torch = sys.modules.get("torch")
     for each in causes(error):
-        words = str(each)
         if torch is not None and isinstance(each, torch.OutOfMemoryError):
             total = torch.cuda.get_device_properties(0).total_memory
-            limit, why = round(torch.cuda.get_per_process_memory_fraction() * total), "GPU"
-            free = min(torch.cuda.mem_get_info()[0], limit - torch.cuda.memory_reserved())
-            free += torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        elif isinstance(each, MemoryError) or (isinstance(each, RuntimeError) and "can't allocate memory" in words):
-            free, why = psutil.virtual_memory().available, "system"
-            limit = psutil.Process().memory_info().rss + free
-        else:
-            continue
-        return {"limit_bytes": limit, "short_bytes": max(0, _requested_bytes(words) - free), "why": why}
+            limit = round(torch.cuda.get_per_process_memory_fraction() * total)
+            asked = re.search(r"ried to allocate ([\d.]+) ([KMG])iB", str(each))
+            requested = float(asked[1]) * 1024 ** (1 + "KMG".index(asked[2])) if asked else 0
+            short = max(0, round(requested) - limit + torch.cuda.memory_allocated())
+            return {"limit_bytes": limit, "short_bytes": short, "why": "GPU"}
+        if isinstance(each, MemoryError) or (isinstance(each, RuntimeError) and "can't allocate memory" in str(each)):
+            limit = psutil.Process().memory_info().rss + psutil.virtual_memory().available
+            return {"limit_bytes": limit, "short_bytes": 0, "why": "system"}
     return None
-
-
-def _requested_bytes(words: str) -> int:
-    """ "Tried to allocate 2.00 GiB" (a GPU) or "you tried to allocate 2147483648 bytes" (a CPU)."""
-    match = re.search(r"tried to allocate ([\d.]+) (bytes|[KMGT]iB)", words, re.IGNORECASE)
-    if not match:
-        return 0
-    power = ("bytes", "kib", "mib", "gib", "tib").index(match[2].lower())
-    return round(float(match[1]) * 1024**power)
 
 
 def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> None:
@@ -230,7 +195,7 @@ def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> No
     size = BF16_BYTES * sum(math.prod(shape) for shape in shapes.values())
     folder.mkdir(parents=True)
     free = shutil.disk_usage(folder).free
-    if size > FREE_DISK_SHARE * free:
+    if size > 0.9 * free:
         raise UserError(
             f"{depth} blocks with random weights take {size / 1e9:.1f} GB of disk for a moment, and "
             f"{free / 1e9:.1f} GB are free: make room, or probe fewer blocks."
@@ -268,8 +233,7 @@ def write_tokenizer(folder: Path) -> None:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    words = {word: number for number, word in enumerate(("<pad>", "<eos>", "<unk>"))}
+    names = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    words = {word: number for number, word in enumerate(names.values())}
     tokenizer = Tokenizer(models.WordLevel(vocab=words, unk_token="<unk>"))
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
-    ).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)

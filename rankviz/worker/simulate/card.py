@@ -1,16 +1,14 @@
 """Makes this process believe in one CUDA card, on which FakeTensors live and nothing is computed.
 
-Before torch is imported:
-
-    prepare()
-    card = become(gpu)          # a Gpu of assets/gpus.json
-    with FakeTensorMode(), Tracker(card) as tracker: ...
+Before torch is imported: `card = become(gpu)`, and then `with FakeTensorMode(), Tracker(card) as tracker: ...`
 
 A build of torch for CPUs, or one for CUDA without a card, lacks a device guard that works, which autograd asks for:
 card.cpp is one, compiled once with g++. torch.cuda then answers as the card would. All of it is for a process of its
-own: nothing is taken back.
+own: nothing is taken back. Unsloth is imported there (`import_unsloth`) before transformers, peft and trl are: its
+Triton kernels are launched, and do and allocate nothing. Its blocks are not compiled.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -22,14 +20,20 @@ import subprocess
 import sys
 import tempfile
 from bisect import bisect_left, insort
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from rankviz import paths
-from rankviz.core.cost.setup import Gpu
-from rankviz.errors import UserError
+from rankviz.catalog.hardware import find_gpu, load_gpus
+from rankviz.core.cost.setup import Gpu, TrainingSetup
+from rankviz.core.from_json import build
+from rankviz.core.lora.config import LoraConfig
+from rankviz.errors import RankVizError, UserError
+from rankviz.worker.answering import answer, request_in
 
 SOURCE = Path(__file__).with_name("card.cpp")
 MIN_BLOCK = 512
@@ -51,20 +55,14 @@ class MemoryBlock:
     previous: "MemoryBlock | None" = field(default=None, repr=False)
     next: "MemoryBlock | None" = field(default=None, repr=False)
 
-    @property
-    def key(self) -> tuple[int, int]:
-        return self.size, self.address
-
 
 class Allocator:
-    """One card's memory, as torch's CUDA caching allocator counts it (c10/cuda/CUDACachingAllocator.cpp, torch 2.13):
-    bytes allocated, and bytes reserved for them.
+    """One card's memory, as torch's CUDA caching allocator counts it (c10/cuda/CUDACachingAllocator.cpp, torch 2.13).
 
     Sizes are rounded to 512 bytes. Blocks up to 1 MiB come from segments of 2 MiB, larger ones below 10 MiB from
     segments of 20 MiB, the rest from segments of their own in whole 2 MiB. The smallest free block that is large enough
-    is taken, and split where more than 1 MiB (512 bytes in small segments) is left. Neighbours that are free become one
-    block. Not covered: more than one stream, expandable segments, the options of PYTORCH_CUDA_ALLOC_CONF, and segments
-    given back where the card is full.
+    is taken, and split where more than 1 MiB (512 bytes in small segments) is left. Not covered: more streams, the
+    options of PYTORCH_CUDA_ALLOC_CONF, and segments given back where the card is full.
     """
 
     def __init__(self) -> None:
@@ -78,7 +76,9 @@ class Allocator:
         if size <= 0:
             return None
         size = -(-size // MIN_BLOCK) * MIN_BLOCK
-        block = self._best_fit(size) or self._segment(size)
+        pool = self._free[size <= SMALL_SIZE]
+        place = bisect_left(pool, (size, -1))
+        block = self._take(self._at[pool[place][1]]) if place < len(pool) else self._segment(size)
         rest = block.size - size
         if rest >= MIN_BLOCK if block.small else rest > SMALL_SIZE:
             tail = MemoryBlock(block.address + size, rest, block.small, previous=block, next=block.next)
@@ -111,31 +111,18 @@ class Allocator:
                 after.next.previous = block
         self._put(block)
 
-    def touch(self, size: int) -> None:
-        """A kernel's workspace, there for a moment."""
-        self.free(self.allocate(size))
-
     def reset_peaks(self) -> None:
-        """From now on."""
+        """Count peaks from now on."""
         self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
 
     def empty_cache(self) -> None:
         """Give back every segment that nothing uses."""
         for pool in self._free.values():
-            for key in list(pool):
-                block = self._at[key[1]]
+            for _, address in list(pool):
+                block = self._at[address]
                 if block.previous is None and block.next is None:
                     self._take(block)
                     self.reserved -= block.size
-
-    def _best_fit(self, size: int) -> MemoryBlock | None:
-        pool = self._free[size <= SMALL_SIZE]
-        place = bisect_left(pool, (size, -1))
-        if place == len(pool):
-            return None
-        block = self._at[pool[place][1]]
-        self._take(block)
-        return block
 
     def _segment(self, size: int) -> MemoryBlock:
         small = size <= SMALL_SIZE
@@ -150,13 +137,14 @@ class Allocator:
     def _put(self, block: MemoryBlock) -> None:
         block.free = True
         self._at[block.address] = block
-        insort(self._free[block.small], block.key)
+        insort(self._free[block.small], (block.size, block.address))
 
-    def _take(self, block: MemoryBlock) -> None:
+    def _take(self, block: MemoryBlock) -> MemoryBlock:
         pool = self._free[block.small]
-        del pool[bisect_left(pool, block.key)]
+        del pool[bisect_left(pool, (block.size, block.address))]
         del self._at[block.address]
         block.free = False
+        return block
 
 
 class Stream:
@@ -208,20 +196,14 @@ def prepare() -> None:
 
 def _library() -> Path:
     """card.cpp, compiled for this torch; built on the first call."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        raise UserError("A simulation needs PyTorch: pip install 'rankviz[train]'")
-    torch_folder = Path(spec.origin).parent
+    torch_folder = Path(importlib.util.find_spec("torch").origin).parent
     version = importlib.metadata.version("torch").encode()
     key = hashlib.sha256(SOURCE.read_bytes() + str(torch_folder).encode() + version).hexdigest()[:16]
     target = paths.home() / "simulate" / f"card-{key}.so"
     if target.exists():
         return target
     if (compiler := shutil.which("g++")) is None:
-        raise UserError(
-            "A simulation needs a C++ compiler once, and g++ was not found. Install it (apt-get install g++) and try "
-            "again."
-        )
+        raise UserError("A simulation needs a C++ compiler once, and there is no g++: apt-get install g++")
     target.parent.mkdir(parents=True, exist_ok=True)
     libraries = torch_folder / "lib"
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -242,59 +224,155 @@ def become(gpu: Gpu) -> SimulatedCard:
 
     card = SimulatedCard(gpu)
     allocator = card.allocator
+    major, minor = card.capability
     properties = SimpleNamespace(
         name=f"NVIDIA {card.name}",
-        major=card.capability[0],
-        minor=card.capability[1],
+        major=major,
+        minor=minor,
         total_memory=card.total_bytes,
         multi_processor_count=64,
         warp_size=32,
-        max_threads_per_multi_processor=2048 if card.capability[0] >= 8 else 1024,
+        max_threads_per_multi_processor=2048 if major >= 8 else 1024,
         shared_memory_per_block_optin=98304,
         gcnArchName="",
     )
-
-    def stats(device: Any = None) -> dict[str, int]:
-        return {
+    nothing = ("_lazy_init", "init", "set_device", "synchronize", "set_rng_state", "manual_seed_all")
+    constants = {
+        **dict.fromkeys(("is_available", "is_initialized"), True),
+        **dict.fromkeys(("_is_in_bad_fork", "is_current_stream_capturing"), False),
+        **dict.fromkeys(("current_device", "_exchange_device", "_maybe_exchange_device"), 0),
+        **dict.fromkeys(nothing),
+        **dict.fromkeys(("current_stream", "default_stream"), Stream()),
+        "device_count": 1,
+        "get_device_capability": card.capability,
+        "get_device_properties": properties,
+        "get_device_name": properties.name,
+        "get_arch_list": [f"sm_{major}{minor}"],
+    }
+    for name, value in constants.items():
+        setattr(torch.cuda, name, lambda *_, value=value, **__: value)
+    answers = {
+        "is_bf16_supported": lambda including_emulation=True: including_emulation or card.supports_bf16,
+        "mem_get_info": lambda device=None: (card.total_bytes - allocator.reserved, card.total_bytes),
+        "memory_stats": lambda device=None: {
             "allocated_bytes.all.current": allocator.allocated,
             "allocated_bytes.all.peak": allocator.peak_allocated,
             "reserved_bytes.all.current": allocator.reserved,
             "reserved_bytes.all.peak": allocator.peak_reserved,
-        }
-
-    stream = Stream()
-    answers = {
-        "is_available": lambda: True,
-        "is_initialized": lambda: True,
-        "_is_in_bad_fork": lambda: False,
-        "_lazy_init": lambda: None,
-        "init": lambda: None,
-        "device_count": lambda: 1,
-        "current_device": lambda: 0,
-        "set_device": lambda device: None,
-        "_exchange_device": lambda device: 0,
-        "_maybe_exchange_device": lambda device: 0,
-        "get_device_capability": lambda device=None: card.capability,
-        "get_device_properties": lambda device=None: properties,
-        "get_device_name": lambda device=None: properties.name,
-        "get_arch_list": lambda: [f"sm_{card.capability[0]}{card.capability[1]}"],
-        "is_bf16_supported": lambda including_emulation=True: including_emulation or card.supports_bf16,
-        "mem_get_info": lambda device=None: (card.total_bytes - allocator.reserved, card.total_bytes),
-        "memory_stats": stats,
+        },
         "memory_allocated": lambda device=None: allocator.allocated,
         "memory_reserved": lambda device=None: allocator.reserved,
         "max_memory_allocated": lambda device=None: allocator.peak_allocated,
         "max_memory_reserved": lambda device=None: allocator.peak_reserved,
         "reset_peak_memory_stats": lambda device=None: allocator.reset_peaks(),
-        "synchronize": lambda device=None: None,
         "empty_cache": allocator.empty_cache,
-        "current_stream": lambda device=None: stream,
-        "default_stream": lambda device=None: stream,
-        "is_current_stream_capturing": lambda: False,
         "get_rng_state": lambda device=None: torch.empty(16, dtype=torch.uint8, device="cpu"),
-        "set_rng_state": lambda state, device=None: None,
-        "manual_seed_all": lambda seed: None,
     }
-    for name, answer in answers.items():
-        setattr(torch.cuda, name, answer)
+    for name, function in answers.items():
+        setattr(torch.cuda, name, function)
     return card
+
+
+LAUNCHES: Counter[str] = Counter()
+"""Triton kernels by name, and how often they were launched."""
+
+
+def import_unsloth(card: SimulatedCard) -> None:
+    """Load the package; RuntimeError where it did not take the card for one."""
+    # torch.compile leaves code alone that runs under a tracker, so that compiled blocks would run as they are written.
+    os.environ.update(HF_HUB_OFFLINE="1", UNSLOTH_DISABLE_STATISTICS="1", UNSLOTH_BLOCK_COMPILE="0")
+    import bitsandbytes.functional
+    import torch
+    import torch._dynamo  # noqa: F401  it knows functions of torch.cuda by identity
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    bitsandbytes.functional.lib = _NoKernels()
+    answer_more()
+    major, minor = card.capability
+    properties = {"max_shared_mem": 98304, "multiprocessor_count": 64, "warpSize": 32, "max_num_regs": 65536}
+    triton.runtime.driver.set_active(
+        SimpleNamespace(
+            get_current_target=lambda: GPUTarget("cuda", 10 * major + minor, 32),
+            get_current_device=lambda: 0,
+            get_current_stream=lambda device=0: 0,
+            get_device_capability=lambda device=0: card.capability,
+            utils=SimpleNamespace(get_device_properties=lambda device: properties),
+        )
+    )
+    count_launches()
+    import unsloth
+    from unsloth.device_type import ALLOW_BITSANDBYTES
+    from unsloth.kernels.utils import _USE_NF4_KERNELS
+
+    if unsloth.DEVICE_TYPE != "cuda" or not (ALLOW_BITSANDBYTES and _USE_NF4_KERNELS):
+        raise RuntimeError("Unsloth did not take the simulated card for a CUDA device with 4-bit kernels.")
+
+
+class _NoKernels:
+    """bitsandbytes' compiled library: every kernel is there, and none may be called."""
+
+    def __getattr__(self, name: str) -> Any:
+        def kernel(*args: Any) -> None:
+            raise RuntimeError(f"bitsandbytes' own kernel {name} was called on a simulated card.")
+
+        kernel.restype = None
+        return kernel
+
+
+def answer_more() -> None:
+    """What Unsloth asks torch beyond what `become` answers; after each call of that."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    torch.cuda.Stream = torch.cuda.Event = Stream
+    torch.cuda.stream = lambda other: contextlib.nullcontext()
+    torch.version.cuda = torch.version.cuda or "12.8"
+    torch._C._cuda_getCurrentRawStream = lambda device: 0
+    torch._C._cuda_getDevice = lambda: 0
+    # Tied weights are recognized by their address, and 0 would tie them all.
+    FakeTensor.data_ptr = lambda self: 16 * self.untyped_storage()._cdata + self.storage_offset() * self.element_size()
+
+
+def count_launches() -> None:
+    """Kernels count their launches and do nothing."""
+    from triton.runtime.autotuner import Autotuner, Heuristics
+    from triton.runtime.jit import JITFunction
+
+    for kind in (JITFunction, Autotuner, Heuristics):
+        kind.run = _launch
+
+
+def _launch(kernel: Any, *args: Any, **more: Any) -> None:
+    while not hasattr(kernel, "__name__"):
+        kernel = kernel.fn
+    LAUNCHES[kernel.__name__] += 1
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `python -m rankviz.worker simulate FOLDER`: print what simulated steps hold as JSON. Its request.json
+    has the model's config, the card, the adapter and the training."""
+    return answer(lambda: simulated(**request_in(argv[0])))
+
+
+def simulated(
+    config: Mapping[str, Any], gpu: str, lora: Mapping[str, Any], training: Mapping[str, Any], **how: bool
+) -> dict[str, Any]:
+    """Return a `Simulated` as JSON; UserError where the model's code does not run on the simulated card."""
+    prepare()
+    setup, card = build(TrainingSetup, training), find_gpu(load_gpus(paths.ASSETS), gpu)
+    if setup.framework == "unsloth":
+        import_unsloth(become(card))
+    from rankviz.worker.introspect.layers import layers_of
+    from rankviz.worker.simulate.step import simulate_whole
+
+    try:
+        return asdict(simulate_whole(config, layers_of(config), build(LoraConfig, lora), setup, card, **how))
+    except (RankVizError, MemoryError):
+        raise
+    except Exception as error:  # any architecture may do what no tensor without values can
+        words = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"This model's code does not run on the simulated card ({type(error).__name__}: {words}). "
+            "Use the estimate, or `rankviz probe` on a machine with a GPU."
+        ) from error

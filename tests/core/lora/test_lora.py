@@ -12,7 +12,7 @@ import pytest
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import FLAGS, UNSLOTH_SEVEN, LoraConfig
-from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
+from rankviz.core.lora.experts import shared_outer_per_rank
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
@@ -47,24 +47,6 @@ def test_each_layer_adds_rank_times_in_plus_out():
     assert 896 == plan_of(TOY, "attention").parameters(4)
     assert 1152 == plan_of(TOY, "mlp").parameters(4)
     assert 96 == plan_of(TOY, ("down_proj",)).parameters(1)
-
-
-def test_a_larger_rank_never_makes_a_smaller_file():
-    plan = plan_of(TOY)
-    sizes = [plan.file_bytes(r) for r in range(1, 1025)]
-
-    assert sizes == sorted(sizes)
-
-
-def test_dora_adds_one_magnitude_an_output():
-    # Outputs a block: 16 + 8 + 8 + 16 + 32 + 32 + 16 = 128.
-    assert 4096 + 256 == plan_of(TOY, use_dora=True).parameters(8)
-
-
-def test_scale_is_alpha_over_rank_and_with_rslora_over_its_root():
-    assert 1.0 == LoraConfig(r=16, lora_alpha=16).scale
-    assert 2.0 == LoraConfig(r=16, lora_alpha=32).scale
-    assert 4.0 == LoraConfig(r=16, lora_alpha=16, use_rslora=True).scale
 
 
 def test_a_file_is_its_length_its_padded_header_and_its_data():
@@ -107,17 +89,6 @@ def test_names_match_whole_components_from_the_end():
             plan_of(TOY, nothing)
 
 
-def test_a_target_that_matches_nothing_is_an_error_with_the_names_that_exist():
-    with pytest.raises(InvalidSettingError) as caught:
-        plan_of(TOY, ("c_attn",))
-
-    assert (
-        "c_attn matches nothing in this model. "
-        "Linear layers here: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj. "
-        "Choose all-linear or one of the layers above." == str(caught.value)
-    )
-
-
 def test_presets_take_the_shortest_names_that_hit_one_part_only():
     gpt2 = model(
         (
@@ -132,13 +103,6 @@ def test_presets_take_the_shortest_names_that_hit_one_part_only():
     assert ("c_attn", "attn.c_proj") == plan_of(gpt2, "attention").target_modules
     assert ("c_fc", "mlp.c_proj") == plan_of(gpt2, "mlp").target_modules
     assert {"attn.c_proj", "mlp.c_proj"} < {row.name for row in plan_of(gpt2, "all-linear").by_module(1)}
-
-
-def test_a_module_that_is_no_layer_is_refused():
-    spec = replace(TOY, other_modules=("model.layers.{}.mlp",), id="toy/others")
-
-    with pytest.raises(InvalidSettingError, match=r"model\.layers\.N\.mlp is not a linear layer"):
-        plan_of(spec, ("q_proj", "mlp"))
 
 
 NUMBERED = model(
@@ -163,16 +127,6 @@ def test_a_layer_may_have_a_number_for_a_name():
     assert 224 + 24 == plan_of(NUMBERED, ("q_proj", "k_proj", "v_proj", "o_proj", "mlp.2")).parameters(1)
     with pytest.raises(InvalidSettingError, match=r"model\.layers\.N is not a linear layer"):
         plan_of(NUMBERED, ("q_proj", "0"))
-
-
-def test_a_convolution_is_a_layer_for_peft_and_no_linear_one():
-    patch = LinearLayer(
-        path="model.visual.patch_embed.proj", in_features=48, out_features=8, kind="conv", part="vision", kernel=(4, 4)
-    )
-    vision = model((*ATTENTION, patch), id="toy/patches")
-
-    assert 48 + 8 == plan_of(vision, ("proj",)).parameters(1)
-    assert 224 == plan_of(vision, "all-linear").parameters(1)
 
 
 def test_experts_multiply_the_pair_by_their_number():
@@ -208,7 +162,6 @@ def test_experts_named_as_unsloth_names_them_stay_at_rank_r_since_no_name_is_rew
     assert ("experts.gate_up_proj", "experts.down_proj") == tuple(
         n.removeprefix("mlp.") for n in plan.target_parameters
     )
-    assert any("gate_proj, up_proj and down_proj carry no LoRA outside" in note for note in plan.notes)
     assert any("rank r an expert" in note for note in plan.notes)
 
 
@@ -256,30 +209,6 @@ def test_a_wrong_expert_rank_is_refused(wrong):
         LoraConfig(expert_rank=wrong).validate()
 
 
-def test_a_rank_per_active_expert_needs_their_number():
-    with pytest.raises(InvalidSettingError, match="Give the rank of experts as a number"):
-        plan_of(replace(TOY_MOE, num_experts_per_tok=0), framework="unsloth", expert_rank="r/active")
-
-
-def test_half_of_a_fused_pair_is_refused_as_peft_refuses_it():
-    with pytest.raises(InvalidSettingError, match="cannot adapt gate_proj without up_proj"):
-        plan_of(REMAPPED, ("q_proj", "gate_proj"))
-
-
-def test_dora_on_experts_is_refused_as_peft_refuses_it():
-    with pytest.raises(InvalidSettingError, match="DoRA does not work on gate_up_proj"):
-        plan_of(TOY_MOE, framework="unsloth", use_dora=True)
-
-
-def test_a_moe_count_comes_with_its_scheme_and_the_versions():
-    remap, unsloth = plan_of(REMAPPED), plan_of(REMAPPED, framework="unsloth")
-
-    assert ("peft-remap", "unsloth") == (remap.scheme, unsloth.scheme)
-    assert any("PEFT 0.21.2" in note and "2r" in note for note in remap.notes)
-    assert any("Unsloth 2026.10.9" in note for note in unsloth.notes)
-    assert "dense" == plan_of(TOY).scheme
-
-
 OTHER_MOE = replace(REMAPPED, model_type="toy", id="toy/other-moe")
 """A family that Unsloth has no kernels for. Attention 224, shared experts 288, experts 256 + 192."""
 
@@ -310,20 +239,13 @@ def split_plan(targets, **settings) -> AdapterPlan:
     return resolve(SPLIT, LoraConfig(target_modules=targets, **settings), "unsloth", precision="nf4")
 
 
-def test_split_experts_are_trained_by_name_and_left_out_by_name():
-    assert 224 + 256 + 192 == split_plan("unsloth").parameters(1)
-    for targets in ("unsloth", "all-linear"):
-        plan = split_plan(targets, moe_scheme="linear-only")
-        assert (UNSLOTH_SEVEN[:4], 224) == (plan.target_modules, plan.parameters(1))
-
-
 @pytest.mark.parametrize(
     ("targets", "scheme", "sentence"),
     (
         ("attention", "target-parameters", "target_parameters names nothing"),
-        (("q_proj", "down_projs"), "default", r"experts\.down_projs is not a linear layer"),
-        (("q_proj", "down_projs.0"), "default", "hit single experts"),
-        (("q_proj", "0"), "default", "hit single experts"),
+        (("q_proj", "down_projs"), "default", r"experts\.down_projs, a list of experts, or one of it"),
+        (("q_proj", "down_projs.0"), "default", "or one of it"),
+        (("q_proj", "0"), "default", "or one of it"),
     ),
 )
 def test_split_experts_are_refused_where_unsloth_stops_or_trains_one_of_them(targets, scheme, sentence):
@@ -352,12 +274,6 @@ def test_a_router_trains_by_name_where_it_is_a_plain_linear_layer():
     assert 224 == plan_of(routed, "all-linear", "unsloth").parameters(1)
     with pytest.raises(InvalidSettingError, match=r"router: Unsloth 2026\.10\.9 stops here"):
         plan_of(replace(routed, model_type="llama4_text", id="toy/tuple-router"), ("router",), "unsloth")
-
-
-def test_names_that_not_every_block_has_are_said():
-    hybrid = model((*ATTENTION[:1], layer("self_attn.k_proj", 16, 8, blocks=(1,))), id="toy/hybrid")
-
-    assert "k_proj exists in 1 of 2 blocks." in plan_of(hybrid, ("q_proj", "k_proj")).notes
 
 
 def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
@@ -414,7 +330,7 @@ def test_unsloths_own_families_save_embedding_head_and_norms_only():
             plan_of(NORMED, framework="unsloth", modules_to_save=names)
     assert 512 + 1600 == plan_of(NORMED, framework="unsloth", modules_to_save=("lm_head",)).parameters(1)
     assert 512 + 3 * 16 == plan_of(NORMED, framework="unsloth", modules_to_save=("norm",)).parameters(1)
-    assert any("which this model lacks" in note for note in plan_of(NORMED, modules_to_save=("score",)).notes)
+    assert any("has no parameters here" in note for note in plan_of(NORMED, modules_to_save=("score",)).notes)
 
 
 def test_a_name_of_modules_to_save_hits_every_path_that_ends_with_it():
@@ -432,18 +348,6 @@ def test_a_name_of_modules_to_save_hits_every_path_that_ends_with_it():
         assert parameters == sum(map(sum, plan.by_block(1).parameters)), names
 
 
-def test_a_saved_norm_lies_in_the_file_once_a_block():
-    one = replace(NORMED, id="toy/one-normed", layers=(layer("self_attn.q_proj", 16, 16, blocks=(0,)),))
-    before = plan_of(one, ("q_proj",)).file_bytes(4, saved_dtype="fp32")
-    after = plan_of(one, ("q_proj",), modules_to_save=("layernorm",)).file_bytes(4, saved_dtype="fp32")
-
-    entry = ',"base_model.model.model.layers.0.input_layernorm.weight":{"dtype":"F32","shape":[16],"data_offsets":[,]}'
-    # Two norms of 64 bytes come before the pair: offsets 0, 64, 64, 128, and 128, 384, 384, 640 for 0, 256, 256, 512.
-    header = 272 + 2 * len(entry) + len("06464128128384384640") - len("0256256512")
-    assert 8 + 272 + 512 == before
-    assert 8 + -(-header // 8) * 8 + 512 + 128 == after
-
-
 def test_routers_and_experts_saved_in_full_count_and_unsloth_freezes_what_has_no_weight():
     saved = {"target_modules": ("q_proj",), "modules_to_save": ("gate", "experts")}
     peft = resolve(ROUTED, LoraConfig(**saved), "peft")
@@ -453,7 +357,7 @@ def test_routers_and_experts_saved_in_full_count_and_unsloth_freezes_what_has_no
     assert 64 + 2 * 68 + 2 * 1536 == peft.parameters(1)
     assert 64 + 2 * 68 == unsloth.parameters(1)
     assert peft.file_bytes(1) == unsloth.file_bytes(1)
-    assert any("saves experts in full and does not train it" in note for note in unsloth.notes)
+    assert any("saves experts in full without training" in note for note in unsloth.notes)
 
 
 def test_what_cannot_be_saved_in_full_is_refused():
@@ -468,8 +372,7 @@ def test_what_cannot_be_saved_in_full_is_refused():
     assert "both model.layers.N.mlp and model.layers.N.mlp.up_proj inside it" in refusal(NORMED, ("mlp", "up_proj"))
     assert "dropout, which also hits modules that PEFT adds" in refusal(NORMED, ("dropout",))
     lfm2 = load_model(ASSETS, "LiquidAI/LFM2-1.2B")  # one name, two modules
-    remedy = "Replace conv, which ends both paths, by conv.conv, which ends the inner one alone."
-    assert refusal(lfm2, ("conv",)).endswith(f"which RankViz does not count. {remedy}")
+    assert "which RankViz does not count. Give a longer name" in refusal(lfm2, ("conv",))
     assert "where q_proj carries LoRA" in refusal(NORMED, ("_proj",))
     assert "packed in a 4-bit or 8-bit base" in refusal(NORMED, ("o_proj",), precision="nf4")
     assert "packed in a 4-bit or 8-bit base" in refusal(ROUTED, ("experts",), "unsloth", "nf4-dq")
@@ -495,29 +398,6 @@ OTHER = model(
 """A family that Unsloth has no kernels for, with a vision tower. Attention 224, MLP 288, the tower's attention 48."""
 
 
-def test_what_unsloth_leaves_out_of_all_linear_is_said():
-    peft, unsloth = plan_of(OTHER, "all-linear"), plan_of(OTHER, "all-linear", "unsloth")
-
-    # Outside attention and MLP: 16 + 48 and 16 + 4 a block, and the merger's 24.
-    assert 512 + 48 + 2 * 84 + 24 == peft.parameters(1)
-    assert 512 + 48 == unsloth.parameters(1)
-    assert any("it leaves out in_proj, per_layer_gate and down_proj" in note for note in unsloth.notes)
-    assert 512 == plan_of(TOY, "all-linear", "unsloth").parameters(1)
-
-
-def test_unsloths_pattern_takes_names_inside_attention_and_mlp_of_the_language_model():
-    names = (*UNSLOTH_SEVEN, "in_proj")
-    fast = plan_of(OTHER, names, "unsloth")
-
-    assert 512 == fast.parameters(1)
-    assert names == fast.target_modules
-    assert any("Unsloth 2026.10.9 leaves out in_proj" in note for note in fast.notes)
-    assert any("4 more modules that PEFT would adapt stay out" in note for note in fast.notes)
-    # PEFT: the tower's q_proj, the merger, and in_proj twice.
-    assert 512 + 48 + 24 + 128 == plan_of(OTHER, names).parameters(1)
-    assert 512 + 48 + 24 + 128 == plan_of(OTHER, names, "unsloth", unsloth_class="FastModel").parameters(1)
-
-
 def test_unsloths_flags_choose_towers_and_kinds_of_layers():
     counts = {
         (True, True, True, False): 224 + 48,
@@ -532,18 +412,6 @@ def test_unsloths_flags_choose_towers_and_kinds_of_layers():
     spelled_out = plan_of(OTHER, "all-linear", "unsloth", **dict.fromkeys(FLAGS[::3], False))
     assert 224 == spelled_out.parameters(1)
     assert any("RankViz and its exports name the layers instead: q_proj" in note for note in spelled_out.notes)
-
-
-def test_a_preset_that_last_names_cannot_keep_apart_says_what_else_it_reaches():
-    gated = model((*ATTENTION, layer("self_attn.gate_proj", 16, 16), *MLP), id="toy/gated", model_type="toy")
-    both = plan_of(gated, "attention", "unsloth")
-    apart = plan_of(gated, "attention", "unsloth", finetune_mlp_modules=False)
-
-    # Attention with its gate 224 + 64, the MLP's gate 96.
-    assert 224 + 64 + 96 == both.parameters(1)
-    assert any("Preset attention also reaches mlp.gate_proj" in note for note in both.notes)
-    assert 224 + 64 == apart.parameters(1) == plan_of(gated, "attention").parameters(1)
-    assert not any("also reaches" in note for note in apart.notes)
 
 
 def test_a_plan_says_which_class_and_flags_a_script_has():
@@ -562,52 +430,14 @@ def test_a_plan_says_which_class_and_flags_a_script_has():
         (TOY, "unsloth", {"finetune_mlp_modules": True}, "FastLanguageModel takes no finetune_mlp_modules for llama"),
         (OTHER, "unsloth", dict.fromkeys(FLAGS[:2], False), "finetune_language_layers are both off"),
         (OTHER, "unsloth", dict.fromkeys(FLAGS[2:], False), "finetune_mlp_modules are both off"),
-        (OTHER, ("self_attn.q_proj",), {}, "last names without dots"),
-        (OTHER, ("in_proj",), {}, "match no linear layer inside attention or MLP with finetune_vision_layers off"),
-        (OTHER, "mlp", {"finetune_mlp_modules": False}, "match no linear layer"),
+        (OTHER, ("self_attn.q_proj",), {}, "It takes names without dots"),
+        (OTHER, ("in_proj",), {}, r"inside attention or MLP \(finetune_vision_layers off\), and these match none"),
+        (OTHER, "mlp", {"finetune_mlp_modules": False}, "these match none"),
     ),
 )
 def test_what_unsloth_refuses_is_refused_with_what_to_do(spec, targets, settings, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
         plan_of(spec, targets, "unsloth", **settings)
-
-
-def test_experts_alone_are_refused_as_unsloth_refuses_them():
-    moe = replace(TOY_MOE, model_type="toy_moe")
-
-    with pytest.raises(InvalidSettingError, match=r"Preset mlp: .* it needs a linear layer as well"):
-        plan_of(moe, "mlp", "unsloth")
-    # Experts: 2 blocks · 4 · (16 + 16) and 2 · 4 · (8 + 16).
-    assert 256 + 192 == plan_of(moe, "mlp", "unsloth", unsloth_class="FastModel").parameters(1)
-    assert 96 + 192 == plan_of(moe, ("down_proj", "v_proj", "k_proj"), "unsloth").parameters(1)
-
-
-def test_conv1d_layers_are_refused_by_unsloths_pattern_and_taken_by_fast_model():
-    gpt = model((layer("attn.c_attn", 16, 48, kind="conv1d"),), id="toy/gpt", model_type="gpt2")
-
-    for targets, settings in (("qv", {}), ("all-linear", {}), ("all-linear", {"unsloth_class": "FastModel"})):
-        with pytest.raises(InvalidSettingError, match="those of gpt2 are Conv1D"):
-            plan_of(gpt, targets, "unsloth", **settings)
-    assert 128 == plan_of(gpt, "qv", "unsloth", unsloth_class="FastModel").parameters(1)
-
-
-def test_gpt_oss_in_4_bit_has_a_pair_for_each_expert():
-    split = UnslothCheckpoint(repository="unsloth/oss-unsloth-bnb-4bit")
-    oss = replace(TOY_MOE, model_type="gpt_oss", id="toy/oss", unsloth_checkpoint=split)
-    lora = LoraConfig(target_modules=UNSLOTH_SEVEN)
-    fused, split = (resolve(oss, lora, "unsloth", precision=precision) for precision in ("bf16", "nf4-dq"))
-    dora = resolve(oss, replace(lora, use_dora=True), "unsloth", precision="nf4")
-
-    assert fused.parameters(2) == split.parameters(2)
-    # The same values, and 2 blocks · (2 · 4 - 2) more pairs in the header.
-    assert 24 * 60 < split.file_bytes(2) - fused.file_bytes(2) < 24 * 200
-    # Attention's outputs 48 a block; experts' 4 · (16 + 16).
-    assert split.parameters(2) + 2 * 48 + 2 * 128 == dora.parameters(2)
-    assert sum(map(sum, dora.by_block(2).parameters)) == sum(row.parameters for row in dora.by_module(2))
-    # "down_proj" is found in "down_projs", "gate_proj" is not.
-    assert 192 == resolve(oss, LoraConfig(target_modules=("down_proj",)), "unsloth", precision="nf4").parameters(1)
-    with pytest.raises(InvalidSettingError, match="Only experts"):
-        resolve(oss, LoraConfig(target_modules=("gate_proj",)), "unsloth", precision="nf4")
 
 
 def test_unsloths_cpu_backend_adds_fused_projections_and_leaves_pefts_rewrite_on():
@@ -624,11 +454,9 @@ def test_unsloths_cpu_backend_adds_fused_projections_and_leaves_pefts_rewrite_on
     ("off", "sentence"),
     [
         (("finetune_mlp_modules",), "^finetune_mlp_modules cannot be off here: without a GPU, Unsloth trains all"),
-        (("finetune_attention_modules",), "^finetune_attention_modules cannot be off here"),
-        (("finetune_language_layers",), "^finetune_language_layers cannot be off here"),
         (
             ("finetune_mlp_modules", "finetune_attention_modules"),
-            "^finetune_attention_modules and finetune_mlp_modules cannot be off here.* Leave them out",
+            "^finetune_attention_modules and finetune_mlp_modules cannot be off here",
         ),
     ],
 )
@@ -696,21 +524,13 @@ def test_a_lora_config_with_a_rank_asks_for_that_rank_and_its_alpha(asking, give
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (
-            {"ranks": (4, 16)},
-            r"The rank is given twice: r = 8 in LoraConfig, and 4, 16 as ranks. Leave one of them out.",
-        ),
-        ({"alpha": "2r"}, r"Alpha is given twice: 32 in LoraConfig, and 2r as alpha. Leave one of them out."),
+        ({"ranks": (4, 16)}, "The rank is given twice, in LoraConfig and beside it: 8 and 4, 16."),
+        ({"alpha": "2r"}, "Alpha is given twice, in LoraConfig and beside it: 32 and 2r."),
     ],
 )
 def test_what_is_given_twice_and_differs_is_refused(asking, given, sentence):
     with pytest.raises(InvalidSettingError, match=f"^{sentence}$"):
         asking(lora=LoraConfig(r=8, lora_alpha=32), **given)
-
-
-def test_without_a_rank_the_usual_ones_are_asked_for():
-    assert ((32,), "r") == ((asked := Question(model_id="toy")).ranks, asked.alpha)
-    assert ((4, 16, 64), "32") == ((asked := SweepRequest(lora=LoraConfig(use_dora=True))).ranks, asked.alpha)
 
 
 TINKER = {
@@ -727,30 +547,3 @@ TINKER = {
 @pytest.mark.parametrize("model_id", TINKER)
 def test_tinkers_parameters_follow_from_the_shapes(model_id):
     assert TINKER[model_id] == shared_outer_per_rank(load_model(ASSETS, model_id))
-
-
-@pytest.mark.parametrize(
-    ("model_id", "scheme", "r"),
-    [
-        ("Qwen/Qwen3-30B-A3B", "unsloth", 12.3),
-        ("Qwen/Qwen3-30B-A3B", "peft-remap", 7.9),
-        ("openai/gpt-oss-20b", "unsloth", 20.9),
-        ("deepseek-ai/DeepSeek-V3", "unsloth", 10.1),
-        ("deepseek-ai/DeepSeek-V3", "peft-remap", 6.6),
-        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "unsloth", 14.2),
-    ],
-)
-def test_tinkers_r_32_as_a_rank_of_equal_size(model_id, scheme, r):
-    model = load_model(ASSETS, model_id)
-    lora = LoraConfig(target_modules=UNSLOTH_SEVEN, moe_scheme=scheme)
-    plan = resolve(model, lora, "peft" if scheme == "peft-remap" else "unsloth")
-
-    assert r == round(rank_of_size(plan.parameters, 32 * shared_outer_per_rank(model)), 1)
-
-
-def test_a_size_between_two_ranks_and_below_the_first():
-    def steps(r):
-        """Experts at r / 4, at least 1."""
-        return 10 * r + 100 * max(1, r // 4)
-
-    assert [0.5, 1.0, 4.0, 7.5, 8.0] == [rank_of_size(steps, size) for size in (55, 110, 140, 225, 280)]

@@ -60,9 +60,9 @@ def fake_the_card() -> None:
     import unsloth.models._utils
     import unsloth_zoo.device_type
 
-    import rankviz.worker.settings
+    import rankviz.worker.device
     from rankviz.worker import device
-    from rankviz.worker.device import _reset_high_water_mark
+    from rankviz.worker.device import reset_high_water_mark
 
     high_water = device.Memory(cuda=False).peak
 
@@ -79,7 +79,7 @@ def fake_the_card() -> None:
         "memory_reserved": resident,
         "max_memory_allocated": lambda *_: high_water(),
         "max_memory_reserved": lambda *_: high_water(),
-        "reset_peak_memory_stats": lambda *_: _reset_high_water_mark(),
+        "reset_peak_memory_stats": lambda *_: reset_high_water_mark(),
         "mem_get_info": lambda *_: (CARD_BYTES - resident(), CARD_BYTES),
         "empty_cache": lambda: None,
         "synchronize": lambda *_: None,
@@ -90,7 +90,7 @@ def fake_the_card() -> None:
     unsloth_zoo.device_type.device_is_bf16_supported = lambda: True
     transformers.training_args.is_torch_bf16_gpu_available = lambda: True
     device.has_cuda = lambda: True
-    rankviz.worker.settings.ONE_CARD = {"": "cpu"}
+    rankviz.worker.device.ONE_CARD = {"": "cpu"}
     # Whether to offload is Unsloth's own decision; the offloading itself needs pinned memory and CUDA streams.
     unsloth.models._utils.patch_unsloth_smart_gradient_checkpointing = lambda dtype: print(OFFLOADING, flush=True)
 

@@ -8,53 +8,19 @@ import sys
 import pytest
 
 from rankviz.paths import IMPORT_ROOT
+from tests.support.models.tiny_models import COMMON, SHAPES
 
 pytestmark = pytest.mark.torch
 
 PRESETS = ("mlp", "unsloth", "all-linear", "attention", "mlp 3", "all-linear r/active")
 """Some with an expert_rank."""
-SHAPE = {
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "num_experts_per_tok": 2,
-    "vocab_size": 512,
-    "max_position_embeddings": 512,
-}
+EXPERTS = COMMON | {"num_local_experts": 4, "num_experts_per_tok": 2}
+MIXED = {"head_dim": 16, "layer_types": ["sliding_attention", "full_attention"]}
 CONFIGS = {
-    "qwen3_moe": SHAPE
-    | {
-        "architectures": ["Qwen3MoeForCausalLM"],
-        "model_type": "qwen3_moe",
-        "head_dim": 16,
-        "intermediate_size": 96,
-        "moe_intermediate_size": 32,
-        "num_experts": 4,
-    },
-    "mixtral": SHAPE
-    | {
-        "architectures": ["MixtralForCausalLM"],
-        "model_type": "mixtral",
-        "intermediate_size": 96,
-        "num_local_experts": 4,
-    },
-    "gpt_oss": SHAPE
-    | {
-        "architectures": ["GptOssForCausalLM"],
-        "model_type": "gpt_oss",
-        "head_dim": 16,
-        "intermediate_size": 64,
-        "num_local_experts": 4,
-        "layer_types": ["sliding_attention", "full_attention"],
-    },
-    "phi3": {key: value for key, value in SHAPE.items() if key != "num_experts_per_tok"}
-    | {
-        "architectures": ["Phi3ForCausalLM"],
-        "model_type": "phi3",
-        "intermediate_size": 96,
-        "pad_token_id": 0,
-    },
+    "qwen3_moe": SHAPES["qwen3_moe"],
+    "mixtral": EXPERTS | {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]},
+    "gpt_oss": EXPERTS | {"model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"]} | MIXED,
+    "phi3": SHAPES["phi3"],
 }
 
 PROGRAM = """
@@ -66,8 +32,8 @@ set_environment()
 os.environ["HF_HUB_OFFLINE"] = "1"
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
-from rankviz.worker.finetune.load import load_base
-from rankviz.worker.finetune.load import attach, detach
+from rankviz.worker.finetune.session import load_base
+from rankviz.worker.finetune.session import attach, detach
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import Device
@@ -77,7 +43,7 @@ from rankviz.core.runs.request import RunRequest
 from rankviz.worker.base import Base
 from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.probe.depth import write_random_base
-from rankviz.worker.settings import settle
+from rankviz.worker.device import settle
 
 folder, configs, presets = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
 training = replace(PROBE_TRAINING, framework="unsloth", max_length=32)

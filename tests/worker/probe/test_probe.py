@@ -1,8 +1,6 @@
 """Probes in true worker processes, on models so small that importing is what takes time."""
 
-import csv
 import json
-import sys
 from pathlib import Path
 
 import psutil
@@ -13,8 +11,10 @@ from rankviz.core.probe import sentences
 from rankviz.core.runs.record import RunState
 from rankviz.jobs.supervisor import PROBE_COMMAND, Supervisor
 from rankviz.worker.introspect.layers import cut_config
+from rankviz.worker.journal import Journal
 from rankviz.worker.probe.depth import write_random_base
-from tests.support.runs import questions
+from rankviz.worker.probe.main import Probe
+from tests.support.runs import probes, questions
 from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
@@ -35,15 +35,7 @@ BLOCK_ADAPTER = 8 * (2 * 128 + 2 * 96 + 3 * 192)
 """r 8: q and o 64 + 64, k and v 64 + 32, gate, up, down 64 + 128."""
 
 
-ONE_TRY = (
-    sys.executable,
-    "-c",
-    "import sys; from rankviz.worker.probe import main; main.MOST_TRIES = 1; sys.exit(main.main(sys.argv[1:]))",
-)
-"""PROBE_COMMAND, but that a depth is not measured again because other tests keep the machine busy."""
-
-
-def probe(folder: Path, *, config=TINY, command=ONE_TRY, **settings):
+def probe(folder: Path, *, config=TINY, command=PROBE_COMMAND, **settings):
     """The record of a probe that has ended."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
@@ -82,20 +74,6 @@ def test_two_depths_and_the_whole_are_measured_in_processes_of_their_own(probed)
     assert "unsloth" in record.environment["versions"]
 
 
-def test_a_probe_of_the_whole_model_is_a_validation_row(probed, tmp_path):
-    api, record = probed
-
-    api.probes.add_rows(record.run_id, tmp_path / "rows.csv")
-    api.probes.add_rows(record.run_id, tmp_path / "rows.csv")
-
-    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
-    assert 2 == len(rows)
-    assert ("rankviz-probe-cpu", "resident above baseline") == (rows[0]["independent_group"], rows[0]["measured_kind"])
-    assert str(record.full.peak_bytes) == rows[0]["measured_bytes"]
-    assert str(round(record.extrapolated.peak_bytes)) == rows[0]["predicted_two_depth_bytes"]
-    assert "down_proj" in rows[0]["targets"]
-
-
 def test_without_unsloth_the_same_adapter_is_trained_and_unsloth_is_not_imported(tmp_path):
     api, record = probe(tmp_path, framework="peft", precision="bf16")
 
@@ -105,7 +83,7 @@ def test_without_unsloth_the_same_adapter_is_trained_and_unsloth_is_not_imported
 
 
 def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
-    api, record = probe(tmp_path, command=PROBE_COMMAND, memory_limit_bytes=64 * 2**20, framework="peft")
+    api, record = probe(tmp_path, memory_limit_bytes=64 * 2**20, framework="peft")
 
     assert RunState.COMPLETED is record.state, record.error + record.log_tail
     assert () == record.measured
@@ -163,3 +141,14 @@ def test_a_random_base_is_read_back_whole_and_is_neither_zero_nor_denormal(tmp_p
     with torch.no_grad():
         logits = model(torch.tensor([[5, 6, 7]])).logits
     assert torch.isfinite(logits).all() and 0 < logits.std()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_limit_is_the_processs_on_a_cpu_and_the_cards_on_a_gpu(store, device):
+    """torch for CUDA takes some GiB of the machine's own memory before anything is loaded."""
+    store.create_probe(probes.request(shared=False, memory_limit_bytes=2**26), "{}")
+    probe = Probe(store, Journal(store, "probe-1"), store.home)
+
+    probe._start({"device": device})
+
+    assert (2**26 if device == "cpu" else probe.free_bytes) == probe.limit_bytes

@@ -2,17 +2,17 @@
 
 Covered: the driver against torch's CUDA, the card with its memory and bf16, the C compiler and Python.h that Triton
 needs, bitsandbytes' native library, disk, the Hub, and the worker's own trial. Not covered: whether a model fits
-(that is the estimate), several GPUs at once, AMD and Intel GPUs beyond their name.
+(that is the estimate), several GPUs at once, AMD and Intel GPUs beyond their name. Facts are gathered by
+rankviz.machine and rankviz.hub; None is "not known".
 """
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rankviz import units
 from rankviz.core.cost.stack import PACKING_UNSLOTH_ZOO
-from rankviz.core.preflight.facts import HUB_DISK, Card, Facts, Software, Wanted
 
 State = Literal["ok", "warning", "problem", "not needed"]
 Version = tuple[int, int]
@@ -20,23 +20,136 @@ Version = tuple[int, int]
 BF16_CAPABILITY = (8, 0)
 LEAST_CAPABILITY = (7, 0)
 """Lowest compute capability that Triton's kernels, and so Unsloth, support."""
-TURING, BLACKWELL = (7, 5), (10, 0)
 CUDA_OF_BLACKWELL = (12, 8)
 """The first CUDA that compiles for compute capability 10.x and 12.x (CUDA 12.8 release notes)."""
-CUDA_OF_THOR = (13, 0)
-"""The first CUDA that compiles for 11.0 (Jetson Thor)."""
-CUDA_WITHOUT_VOLTA = (13, 0)
-"""CUDA 13 dropped Maxwell, Pascal and Volta (CUDA 13.0 release notes)."""
-TORCH_WITHOUT_VOLTA = (2, 11)
-"""From this version on, builds for CUDA 12.8 and newer have no Volta (pytorch/pytorch issue 172352)."""
 DRIVER_FOR_CUDA = {11: "450", 12: "525", 13: "580"}
 """The oldest Linux driver that runs every CUDA of this major version (NVIDIA, CUDA Compatibility, minor version
 compatibility)."""
 BUSY_SHARE = 0.1
 """Share of the card's memory in the hands of other programs, from which it is worth a warning."""
 LEAST_DISK_BYTES = units.GB
-LOW_DISK_BYTES = 5 * units.GB
 ON_THE_CPU = "To train on the CPU, set CUDA_VISIBLE_DEVICES= (to nothing)."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """One NVIDIA GPU as the driver reports it."""
+
+    index: int | None
+    """In the order of the PCI bus, as nvidia-smi counts; None for a MIG slice."""
+    name: str
+    uuid: str
+    memory_bytes: int | None
+    """None where the driver does not say it: the GPU shares the machine's memory (GB10, Jetson)."""
+    used_bytes: int | None
+    """By all programs now."""
+    capability: tuple[int, int]
+    """CUDA compute capability, such as (8, 9)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Driver:
+    """The NVIDIA driver and its cards."""
+
+    version: str
+    cuda: tuple[int, int]
+    """The newest CUDA that it runs."""
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Software:
+    """What is installed for training; read from files, nothing imported."""
+
+    missing: str = ""
+    """A sentence on how to add the trainer; empty where it is installed."""
+    torch: str = ""
+    torch_cuda: tuple[int, int] | None = None
+    """The CUDA that torch is built for; None is a build without CUDA."""
+    torch_hip: bool = False
+    """Built for AMD GPUs."""
+    compiler: str | None = None
+    """The C compiler that Triton would call."""
+    headers: str = ""
+    """Where Python.h must be."""
+    has_headers: bool = False
+    bitsandbytes: str = ""
+    bitsandbytes_cuda: tuple[tuple[int, int], ...] = ()
+    """The CUDA versions that its native libraries are built for."""
+    transformers: str = ""
+    unsloth_zoo: str = ""
+
+
+HUB_DISK = "models from the Hub"
+"""What is kept on the disk to which bases are downloaded."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Disk:
+    what: str
+    """What is kept there, such as "runs"."""
+    path: str
+    """Empty for the visitors of a shared page, who see no path of its machine and do not tend it."""
+    free_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubAnswer:
+    """Whether the Hugging Face Hub was reached. reason: why not."""
+
+    endpoint: str
+    reached: bool
+    offline: bool = False
+    """Switched off by HF_HUB_OFFLINE, so nothing was sent."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """A worker process that imports and uses what training uses: what it found, or the last line of its error."""
+
+    ok: bool
+    found: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    driver: Driver | None
+    """None where no NVIDIA driver answers."""
+    card: Card | None
+    """The one that training uses; None where there is none, or CUDA_VISIBLE_DEVICES hides all."""
+    software: Software
+    cpu_name: str
+    cpu_count: int
+    cpu_bf16: bool | None
+    memory_bytes: int
+    """Of the machine."""
+    disks: tuple[Disk, ...] = ()
+    hub: HubAnswer | None = None
+    """None where it was not asked."""
+    trial: Trial | None = None
+    """None where it was not run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What is to be trained, as far as the machine matters. The default is any training."""
+
+    precision: str = "auto"
+    optim: str = "auto"
+    framework: str = "unsloth"
+    has_experts: bool = True
+    """Whether the base is a mixture of experts, or may be."""
+    download_bytes: int = 0
+    """What the base may take on disk when it is fetched from the Hub; 0 where nothing is fetched."""
+    download_is_certain: bool = False
+    """Whether these are the sizes of the files that will be fetched, as the Hub gives them."""
+
+    @property
+    def needs_bitsandbytes(self) -> bool:
+        """On a GPU: for a quantized base or an 8-bit optimizer, which "auto" is there."""
+        quantized = self.precision in ("auto", "nf4", "nf4-dq", "int8")
+        return quantized or self.optim in ("auto", "adamw_8bit", "paged_adamw_8bit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +173,14 @@ def uses_gpu(facts: Facts) -> bool:
     return facts.card is not None and facts.software.torch_cuda is not None
 
 
-def problems(checks: Sequence[Check]) -> tuple[Check, ...]:
+def problems(checks: Sequence[Check], state: State = "problem") -> tuple[Check, ...]:
     """Return the checks that would keep a training from running, one for each sentence."""
-    return _each_once(checks, "problem")
+    return tuple({check.sentence: check for check in checks if check.state == state}.values())
 
 
 def warnings(checks: Sequence[Check]) -> tuple[Check, ...]:
     """Return the checks that deserve attention before a training, one for each sentence."""
-    return _each_once(checks, "warning")
-
-
-def _each_once(checks: Sequence[Check], state: State) -> tuple[Check, ...]:
-    return tuple({check.sentence: check for check in checks if check.state == state}.values())
+    return problems(checks, "warning")
 
 
 def as_json(facts: Facts, checks: Sequence[Check]) -> dict[str, Any]:
@@ -85,13 +194,11 @@ def as_json(facts: Facts, checks: Sequence[Check]) -> dict[str, Any]:
         "driver": facts.driver.version if facts.driver else None,
         "torch": facts.software.torch or None,
         "torch_cuda": dotted(facts.software.torch_cuda) if facts.software.torch_cuda else None,
-        "checks": [
-            {"name": check.name, "state": check.state, "found": check.found, "remedy": check.remedy} for check in checks
-        ],
+        "checks": [asdict(check) for check in checks],
     }
 
 
-def checks(facts: Facts, wanted: Wanted = Wanted()) -> tuple[Check, ...]:  # noqa: B008  frozen
+def checks(facts: Facts, wanted: Wanted = Wanted()) -> tuple[Check, ...]:
     """Return all checks, in the order in which training meets them."""
     return tuple(_checks(facts, wanted))
 
@@ -112,10 +219,9 @@ def _checks(facts: Facts, wanted: Wanted) -> Iterator[Check]:
     yield from _disk(facts, wanted)
     if facts.hub is not None:
         yield _hub(facts, wanted)
-    for step in facts.trial:
-        remedy = "" if step.ok else "Training would fail here too. Mend this first."
-        found = f"{step.found} ({units.duration(step.seconds)})."
-        yield Check(f"trial: {step.name}", "ok" if step.ok else "problem", found, remedy)
+    if facts.trial is not None:
+        remedy = "" if facts.trial.ok else "Training would fail here too. Mend this first."
+        yield Check("trial", "ok" if facts.trial.ok else "problem", f"{facts.trial.found}.", remedy)
 
 
 def _device(facts: Facts) -> Check:
@@ -157,76 +263,21 @@ def _driver(facts: Facts) -> Check:
         return Check("driver", "ok", versions)
     oldest = DRIVER_FOR_CUDA.get(needed[0])
     newer = f"driver {oldest} or newer" if oldest else "the newest driver"
-    older = fitting(facts.card, driver.cuda)
-    remedy = f"Install {newer}{f', or {older}' if older else ''}. {ON_THE_CPU}"
+    remedy = f"Install {newer}, or a torch for CUDA {driver.cuda[0]}. {ON_THE_CPU}"
     return Check("driver", "problem", f"This driver is too old for this torch: {versions}", remedy)
 
 
 def _generation(facts: Facts) -> Check:
-    """Whether torch and Triton have kernels for the card."""
-    card, torch = facts.card, facts.software.torch
+    card, cuda = facts.card, facts.software.torch_cuda
     has = f"{card.name} has compute capability {dotted(card.capability)}"
     if card.capability < LEAST_CAPABILITY:
         needs = f"{has}; Unsloth's kernels need {dotted(LEAST_CAPABILITY)}."
         return Check("generation", "problem", needs, f"Use a newer GPU. {ON_THE_CPU}")
-    other = fitting(card, facts.driver.cuda)
-    remedy = f"Install {other}." if other else f"Install the newest driver and torch. {ON_THE_CPU}"
-    architectures = next((step.architectures for step in facts.trial if step.architectures), ())
-    if architectures and not holds_kernels(architectures, card.capability):
-        found = f"{has}; torch {torch} has kernels for {', '.join(architectures)} only."
+    if card.capability >= (10, 0) and cuda < CUDA_OF_BLACKWELL:
+        found = f"{has}; it needs a torch for CUDA 12.8 or newer, and this one is for {dotted(cuda)}."
+        remedy = "Install another build of torch, as PyTorch's installation page shows for your driver."
         return Check("generation", "problem", found, remedy)
-    if not architectures and (reason := why_not(card, facts.software)):
-        if re.fullmatch(r"[\d.]+\+cu\d+", torch):  # one of PyTorch's own builds; others may hold other kernels
-            return Check("generation", "problem", f"{has}; {reason}.", remedy)
-        remedy = f"This is not one of PyTorch's own builds: `rankviz doctor` tries whether it runs. If not: {remedy}"
-        return Check("generation", "warning", f"{has}; {reason}.", remedy)
-    return Check("generation", "ok", f"{has}, which this torch supports.")
-
-
-def holds_kernels(architectures: Sequence[str], capability: Version) -> bool:
-    """Tell whether one of torch.cuda.get_arch_list() runs on this GPU: "sm_86" on 8.6 and later 8.x, "compute_86",
-    which the driver compiles, on all later GPUs. sm_90a and sm_100f are for their own and for a family; they count as
-    sm_90."""
-    for architecture in architectures:
-        if match := re.match(r"(sm|compute)_(\d+)(\d)", architecture):
-            major, minor = int(match[2]), int(match[3])
-            if match[1] == "compute" and (major, minor) <= capability:
-                return True
-            if match[1] == "sm" and major == capability[0] and minor <= capability[1]:
-                return True
-    return False
-
-
-def why_not(card: Card, software: Software) -> str:
-    """Return what this card needs that torch's CUDA is not; empty where the build has kernels for it."""
-    cuda, capability = software.torch_cuda, card.capability
-    has_volta = cuda < CUDA_OF_BLACKWELL or (
-        cuda < CUDA_WITHOUT_VOLTA and _numbers(software.torch)[:2] < TORCH_WITHOUT_VOLTA
-    )
-    if capability < TURING and not has_volta:
-        return f"a torch for CUDA {dotted(cuda)} needs {dotted(TURING)}"
-    least = _least_cuda(capability)
-    needs = f"it needs a torch for CUDA {dotted(least)} or newer, and this one is for {dotted(cuda)}"
-    return needs if cuda < least else ""
-
-
-def fitting(card: Card, driver_cuda: Version) -> str:
-    """Return which torch runs on this card with this driver, and where to find it; empty where there is none."""
-    builds = [
-        build
-        for build in ((12, 6), (12, 9), (13, 0))
-        if build >= _least_cuda(card.capability)
-        and build[0] <= driver_cuda[0]  # a driver runs all minor versions of its major one
-        and (card.capability >= TURING or build < CUDA_OF_BLACKWELL)
-    ]
-    # Among those, the oldest suits most drivers and other libraries.
-    return f"the torch for CUDA {dotted(builds[0])}, as PyTorch's installation page shows" if builds else ""
-
-
-def _least_cuda(capability: Version) -> Version:
-    if capability < BLACKWELL:
-        return (0, 0)
-    return CUDA_OF_THOR if capability[0] == 11 else CUDA_OF_BLACKWELL
+    return Check("generation", "ok", f"{has}.")
 
 
 def _memory(facts: Facts) -> Check:
@@ -259,23 +310,16 @@ def _cpu_bf16(facts: Facts, wanted: Wanted) -> Check:
         return Check("bf16", "ok", "Whether this CPU has bf16 is not known; fp32 is the default.")
     if facts.cpu_bf16:
         return Check("bf16", "ok", "This CPU has bf16 or AVX-512, so bf16 is an option.")
-    found = "This CPU has no bf16 instructions: bf16 runs, but slower than fp32."
-    return (
-        Check("bf16", "warning", found, "Choose precision fp32.")
-        if wanted.precision == "bf16"
-        else Check("bf16", "ok", found)
-    )
+    found, is_wanted = "This CPU has no bf16 instructions: bf16 runs, but slower than fp32.", wanted.precision == "bf16"
+    return Check("bf16", "warning" if is_wanted else "ok", found, "Choose precision fp32." if is_wanted else "")
 
 
 def _compiler(facts: Facts) -> Check:
     if facts.software.compiler:
         return Check("compiler", "ok", f"Triton can compile with {facts.software.compiler}.")
-    return Check(
-        "compiler",
-        "problem",
-        "There is no C compiler, and Triton compiles a small one-off program before the first kernel runs.",
-        "Install gcc (Debian, Ubuntu: apt install gcc). If CC is set, it must name one program of this machine.",
-    )
+    found = "There is no C compiler, and Triton compiles a small one-off program before the first kernel runs."
+    remedy = "Install gcc (Debian, Ubuntu: apt install gcc). If CC is set, it must name one program of this machine."
+    return Check("compiler", "problem", found, remedy)
 
 
 def _headers(facts: Facts) -> Check:
@@ -308,34 +352,29 @@ def _bitsandbytes(facts: Facts, wanted: Wanted) -> Check:
 def _experts(facts: Facts, wanted: Wanted) -> Iterator[Check]:
     """A warning where the Unsloth installed leaves experts in 16 bit, which an estimate counts in 4."""
     zoo, transformers = facts.software.unsloth_zoo, facts.software.transformers
-    if not zoo or _numbers(zoo) >= PACKING_UNSLOTH_ZOO or _numbers(transformers) < (5,):
-        return
-    if wanted.has_experts and wanted.framework == "unsloth" and wanted.precision in ("auto", "nf4", "nf4-dq"):
-        yield Check(
-            "experts",
-            "warning",
+    in_16_bit = zoo and _numbers(zoo) < PACKING_UNSLOTH_ZOO and _numbers(transformers) >= (5,)
+    is_wanted = wanted.has_experts and wanted.framework == "unsloth" and wanted.precision in ("auto", "nf4", "nf4-dq")
+    if in_16_bit and is_wanted:
+        found = (
             f"unsloth_zoo {zoo} with transformers {transformers} keeps the experts of mixture-of-experts models in 16 "
-            "bit, so they need about four times the memory that an estimate says.",
-            f"Run pip install --upgrade unsloth unsloth_zoo: {dotted(PACKING_UNSLOTH_ZOO)} and newer load them in 4 "
-            "bit.",
+            "bit, so they need about four times the memory that an estimate says."
         )
+        newer = f"{dotted(PACKING_UNSLOTH_ZOO)} and newer load them in 4 bit."
+        yield Check("experts", "warning", found, f"Run pip install --upgrade unsloth unsloth_zoo: {newer}")
 
 
 def _disk(facts: Facts, wanted: Wanted) -> Iterator[Check]:
     for disk in facts.disks:
         where = f"{disk.path} ({disk.what})" if disk.path else f"The disk for {disk.what}"
-        found = f"{where} has {units.file_size(disk.free_bytes)} free"
-        download = wanted.download_bytes if disk.what == HUB_DISK else 0
-        if disk.free_bytes >= max(LEAST_DISK_BYTES, download):
-            small = ", enough for small models only" if disk.free_bytes < LOW_DISK_BYTES else ""
-            yield Check("disk", "ok", f"{found}{small}.")
-            continue
-        is_full, short = disk.free_bytes < LEAST_DISK_BYTES, download > disk.free_bytes
-        if short:
-            takes = "takes" if wanted.download_is_certain else "may take"
+        found, download = f"{where} has {units.file_size(disk.free_bytes)} free", 0
+        if disk.what == HUB_DISK and wanted.download_bytes > disk.free_bytes:
+            download, takes = wanted.download_bytes, "takes" if wanted.download_is_certain else "may take"
             found += f"; this base {takes} {units.file_size(download)}"
-        state: State = "problem" if is_full or (short and wanted.download_is_certain) else "warning"
-        if disk.path:
+        is_full = disk.free_bytes < LEAST_DISK_BYTES
+        state: State = "problem" if is_full or (download and wanted.download_is_certain) else "warning"
+        if not is_full and not download:
+            yield Check("disk", "ok", f"{found}.")
+        elif disk.path:
             folders = "RANKVIZ_HOME names that of runs, HF_HUB_CACHE that of models"
             yield Check("disk", state, f"{found}.", f"Make room, or move the folder: {folders}.")
         elif is_full:
