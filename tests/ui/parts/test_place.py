@@ -49,7 +49,7 @@ def test_a_rented_machine_has_a_price_of_the_whole_sweep(tmp_path, hub):
         engine = next(each for each in api.workspace.supervisor.engines if each.name == "hf-jobs")
         engine.ledger.add(sweep.sweep_id, "a-job", Cost(0.4, 0.4))
 
-        words = "$0.40 of at most $5.00, 2 min in runs"
-        assert f"Ran on Hugging Face Jobs (l4x1). Cost so far: {words}." == text_of(place_html(api, sweep))
+        words = "$0.40 of at most $5.00 on Hugging Face Jobs, 2 min in runs"
+        assert f"Ran on Hugging Face Jobs, l4x1. Cost so far: {words}." == text_of(place_html(api, sweep))
         of_run = place_in_sentences(api, sweep.runs[0])
-        assert f"Machine time so far: 2 min. Its sweep: {words}; a job is billed as a whole, not by run." in of_run
+        assert f"Its sweep: {words}; a job is billed as a whole, not by run." in of_run

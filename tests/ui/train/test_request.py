@@ -133,7 +133,7 @@ def test_the_file_that_was_measured_on_explore_is_the_data(api):
         ("seeds", 1e300, "The number of seeds must be a whole number from 1 to 256"),
         ("learning_rates", "1e-3," * 30_000_000, "Learning rates can have at most 2,000 characters"),
         ("other_ranks", "9" * 5000, "Ranks can have at most 2,000 characters (got 5,000)."),
-        ("learning_rates", ",".join(f"{n}e-6" for n in range(1, 300)), "A sweep has at most 256 learning rates"),
+        ("learning_rates", ",".join(f"{n}e-6" for n in range(1, 300)), "A sweep needs 1 to 256 learning rates"),
     ],
 )
 def test_lists_are_bounded_before_they_are_made(field, value, sentence):
