@@ -11,7 +11,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.jobs import ENDS_EARLY, LOG_IN, SET_TOKEN, STILL_COSTS
 from rankviz.api.runs.spending import Spent
-from rankviz.cli.output import standing
+from rankviz.cli.runs import standing
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunStarted
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
