@@ -11,7 +11,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs.runs import curve_points_json, listed_run_json, run_json
+from rankviz.api.runs import curve_points_json, listed_run_json, run_json
 from rankviz.cli.shared import (
     ADAPTER,
     Force,
@@ -42,7 +42,7 @@ from rankviz.options import sweep_of as make_sweep
 from rankviz.publish import KINDS, Destination, Token
 
 if TYPE_CHECKING:
-    from rankviz.api.runs.runs import RunSummary
+    from rankviz.api.runs import RunSummary
     from rankviz.core.runs.events import HeldOut
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import RunRecord, Sweep
@@ -87,8 +87,8 @@ def _watch(api: Api, sweep_id: str) -> None:
 def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
     """Return what a sweep has cost so far, whether its job outlives or cuts its runs, and why it waits, in
     sentences."""
-    of_jobs = api.jobs.ends_early(sweep), api.jobs.still_costs(sweep)
-    return list(filter(None, [api.spending.of_sweep(sweep).sentence(), *of_jobs, api.runs.why_sweep_waits(sweep)]))
+    words = api.spending.of_sweep(sweep).sentence, api.jobs.still_costs(sweep), api.runs.why_sweep_waits(sweep)
+    return [*filter(None, words)]
 
 
 def time_left(progress: SweepProgress) -> str:
@@ -364,7 +364,7 @@ def facts(api: Api, summary: "RunSummary") -> Iterator[tuple[str, str]]:
     yield "State", str(run.state)
     yield "Place", api.locations.in_words(run)
     yield "Waits", api.runs.why_waits(run)
-    yield spent.called, spent.in_words
+    yield "Machine time so far", spent.in_words
     yield "Error", run.error
     yield "Base model", request.base
     yield "Data", request.data

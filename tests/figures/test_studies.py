@@ -11,7 +11,7 @@ from tests.support.runs.studies_toy import evidence, point, subject
 
 API = Api()
 APERTUS = "swiss-ai/Apertus-8B-Instruct-2509"
-SUBJECT = API.studies.subject("meta-llama/Llama-3.1-8B", "instruction")
+SUBJECT = API.forecasts.subject("meta-llama/Llama-3.1-8B", "instruction")
 NEAR = API.studies.near(SUBJECT, ("lora",), ("attention and mlp",))[:2]
 
 

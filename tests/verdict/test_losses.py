@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankviz.api.runs.verdict_json import verdict_json
+from rankviz.api.verdicts import verdict_json
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted
 from rankviz.core.runs.metric import CORRECT, EXACT_MATCH, TOKEN_ACCURACY
 from rankviz.errors import BadDataError, InvalidSettingError

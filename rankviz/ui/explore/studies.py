@@ -74,7 +74,7 @@ def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rs
     """Three figures with the nearest studies by their targets, a summary, and the sources; the button that removes is
     there where something was added."""
     methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))
-    subject = api.studies.subject(model or "", use_case)
+    subject = api.forecasts.subject(model or "", use_case)
     near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
     shapes = shapes_of([each.line.study.study_id for each in every])
