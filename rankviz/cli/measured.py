@@ -79,28 +79,6 @@ def validate(
         _print_time("Time, each source predicted without its own rows", unseen.time)
     if report.time:
         _print_time("Time, with their sources seen" if unseen else "Time", report.time)
-    if report.probes:
-        table(
-            "Probes: two small depths compared with the whole model",
-            ["Model", "Setup", "Memory", "From two depths", "Step", "From two depths"],
-            [
-                [
-                    row.model_id,
-                    row.setting,
-                    units.memory_size(row.measured_bytes),
-                    _signed(row.two_depth_error),
-                    units.duration(row.measured_seconds_per_step),
-                    _signed(row.two_depth_time_error),
-                ]
-                for row in report.probes
-            ],
-        )
-    if report.without_prediction:
-        table(
-            f"{counted(len(report.without_prediction), 'row')} without a prediction",
-            ["Row", "Source", "Reason"],
-            [[row.row_id, row.group, row.reason or ""] for row in report.without_prediction],
-        )
 
 
 def _print_time(title: str, time: TimeScore) -> None:

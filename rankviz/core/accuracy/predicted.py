@@ -368,11 +368,8 @@ def unusable(row: MeasuredRow) -> str:
     if not row.targets:
         return "target modules not stated"
     if not (row.use_peak and row.measured_bytes) and not (row.use_time and row.measured_seconds_per_step):
-        parts = [part.strip() for part in row.notes.split(";")]
-        unusable_peak = next((part for part in parts if part.endswith("not usable")), parts[0].split(":")[0])
-        if unusable_peak == "OOM":
-            return "the run stopped out of memory, so no peak was measured"
-        return unusable_peak or "neither a peak nor a timing"
+        first = row.notes.split(";")[0].split(":")[0].strip()
+        return "the run stopped out of memory, so no peak was measured" if first == "OOM" else first or "no measurement"
     return ""
 
 
@@ -382,12 +379,8 @@ def _why_not_counted(row: MeasuredRow) -> str:
         return "timing only"
     if row.is_bound:
         return "the length is only a cap: measured at most the high end"
-    if row.tier == "D":
-        parts = (part.strip().split(":")[0] for part in row.notes.split(";"))
-        return (
-            "; ".join(part for part in parts if re.search("not stated|contradict", part)) or "a setting is not stated"
-        )
-    return {"E": "read from an extrapolated line, not measured"}.get(row.tier, f"tier {row.tier}")
+    reasons = {"D": "a setting is not stated", "E": "read from an extrapolated line, not measured"}
+    return reasons.get(row.tier, f"tier {row.tier}")
 
 
 def _of_kind(memory: MemoryEstimate, kind: str, assume: Assumptions) -> Range:

@@ -16,7 +16,6 @@ from rankviz.core.accuracy.report import (
     Score,
     TimeScore,
     TotalScore,
-    UnseenGroup,
     widths,
 )
 from rankviz.core.cost.assumptions import Assumptions
@@ -158,28 +157,32 @@ def summarize(
 
     made: the day, ISO. unseen: the same rows, each predicted without its source; None leaves that out.
     """
-    scored, evidence = [p for p in predictions if p.scored], evidence_of(predictions)
-    on_cards, overall = _on_cards(scored), None
-    if scored:
-        name = "all counted rows on GPUs" if on_cards else "all counted rows"
-        overall = interval_score(name, on_cards or scored)
-    left_out = _left_out(unseen) if unseen and on_cards else None
+    scored, evidence, left_out = [p for p in predictions if p.scored], evidence_of(predictions), None
+    # A GPU's own counters measured these; a process's resident memory is something else.
+    on_cards = [p for p in scored if not p.stack.habits.on_cpu]
+    if unseen:
+        evidence = _with_left_out(evidence, unseen)
+        left_out = _left_out(unseen) if on_cards else None
+    every = "all counted rows on GPUs" if on_cards else "all counted rows"
+
+    def fine(p: PredictedRow) -> str:
+        row, bits = p.row, "4-bit" if p.stack.setup.quantized else "16-bit"
+        how = f"{row.attn}, checkpointing {row.checkpointing}, loss {row.loss_path}"
+        return f"{row.group}: {row.framework}, {bits}, {how}"
+
     return AccuracyReport(
         made=made,
         rows=tuple(_row(p, u) for p, u in zip(predictions, unseen or [None] * len(predictions), strict=True)),
         groups=scores(scored, _table),
-        overall=overall,
-        settings=tuple(sorted(scores(scored, _fine_kind), key=lambda score: score.group)),
+        overall=interval_score(every, on_cards or scored) if scored else None,
+        settings=tuple(sorted(scores(scored, fine), key=lambda score: score.group)),
         not_scored=scores(_not_counted(predictions), _table),
-        totals=_totals(scored),
+        totals=tuple(filter(None, (_total(name, scored) for name in ("reserved", "device")))),
         time=_time(predictions),
-        evidence=_with_left_out(evidence, unseen) if unseen else evidence,
+        evidence=evidence,
         bounds=scores([p for p in predictions if p.bound], _table),
         left_out=left_out,
-        unseen_groups=tuple(
-            UnseenGroup(group=score.group, rows=score.rows, inside_band=score.inside_band)
-            for score in (left_out.origins if left_out else ())
-        ),
+        unseen_groups=left_out.origins if left_out else (),
     )
 
 
@@ -187,26 +190,13 @@ def _table(p: PredictedRow) -> str:
     return p.row.group
 
 
-def _on_cards(scored: Sequence[PredictedRow]) -> list[PredictedRow]:
-    """Rows that a GPU's own counters measured; a process's resident memory is something else."""
-    return [p for p in scored if not p.stack.habits.on_cpu]
-
-
-def _fine_kind(p: PredictedRow) -> str:
-    """Finer than groups: a group, its precision family, attention, checkpointing and loss path."""
-    row, bits = p.row, "4-bit" if p.stack.setup.quantized else "16-bit"
-    how = f"{row.attn}, checkpointing {row.checkpointing}, loss {row.loss_path}"
-    return f"{row.group}: {row.framework}, {bits}, {how}"
-
-
 def _left_out(unseen: Sequence[PredictedRow]) -> LeftOut:
     scored = [p for p in unseen if p.scored]
-    measured_by = {kind: {p.row.origin for p in each} for kind, each in _grouped(scored, MEMORY.kind).items()}
-    alone = {origin for origins in measured_by.values() if len(origins) == 1 for origin in origins}
+    measured_by = [{p.row.origin for p in each} for each in _grouped(scored, MEMORY.kind).values()]
     return LeftOut(
         origins=scores(scored, lambda p: p.row.origin),
-        overall=interval_score("all counted rows on GPUs", _on_cards(scored)),
-        without_own_kind=tuple(sorted(alone)),
+        overall=interval_score("all counted rows on GPUs", [p for p in scored if not p.stack.habits.on_cpu]),
+        without_own_kind=tuple(sorted({origin for origins in measured_by if len(origins) == 1 for origin in origins})),
         time=_time(unseen),
     )
 
@@ -242,6 +232,7 @@ def _row(p: PredictedRow, unseen: PredictedRow | None) -> ReportRow:
             ends[f"{prefix}{end}"] = band and round(getattr(band, end))
         for end in ("low", "expected", "high"):
             ends[f"{prefix}seconds_{end}"] = seconds and getattr(seconds, end)
+    loss = f", {row.loss_path} loss" if row.loss_path != "unknown" else ""
     return ReportRow(
         **{name: getattr(row, name) for name in SHARED},
         scored=p.scored,
@@ -249,48 +240,31 @@ def _row(p: PredictedRow, unseen: PredictedRow | None) -> ReportRow:
         reason=p.reason or None,
         kind=stack and stack.kind,
         quantized=stack and stack.setup.quantized,
-        setting=_setting(row),
+        setting=f"{row.framework}, {row.precision}, r {row.r}, {len(row.targets)} targets, {row.batch} × "
+        f"{row.seq_len:,} tokens, checkpointing {row.checkpointing}, {row.attn} attention{loss}, {row.gpu}",
         measured_bytes=row.measured_bytes if row.use_peak else None,
         measured_seconds_per_step=row.measured_seconds_per_step if row.use_time else None,
         **ends,
     )
 
 
-def _setting(row: MeasuredRow) -> str:
-    """The setting in words, as the page shows it."""
-    loss = f", {row.loss_path} loss" if row.loss_path != "unknown" else ""
-    return (
-        f"{row.framework}, {row.precision}, r {row.r}, {len(row.targets)} targets, {row.batch} × {row.seq_len:,} "
-        f"tokens, checkpointing {row.checkpointing}, {row.attn} attention{loss}, {row.gpu}"
+def _total(name: str, scored: Sequence[PredictedRow]) -> TotalScore | None:
+    """Torch's reserved or nvidia-smi's figure, where scored rows have it beside what was allocated."""
+    rows = [p for p in scored if getattr(p.row, f"{name}_bytes")]
+
+    def mean(figure: Callable[[float, Range], float]) -> float:
+        of = (f"{name}_bytes", f"{name}_band")
+        return mean_over_settings(rows, lambda p: figure(getattr(p.row, of[0]), getattr(p.memory, of[1])))
+
+    if not rows:
+        return None
+    return TotalScore(
+        total=name,
+        rows=len(rows),
+        mean_abs_error=mean(lambda measured, band: abs(band.expected / measured - 1)),
+        inside_band=mean(lambda measured, band: band.holds(measured)),
+        mean_half_width=mean(lambda _, band: _half(band)),
     )
-
-
-def _totals(scored: Sequence[PredictedRow]) -> tuple[TotalScore, ...]:
-    """Torch's reserved and nvidia-smi's figure, where a scored row has them beside what was allocated."""
-
-    def total(name: str, pairs: dict[int, tuple[float, Range]]) -> TotalScore:
-        rows = [p for p in scored if id(p) in pairs]
-
-        def mean(figure: Callable[[float, Range], float]) -> float:
-            return mean_over_settings(rows, lambda p: figure(*pairs[id(p)]))
-
-        return TotalScore(
-            total=name,
-            rows=len(rows),
-            mean_abs_error=mean(lambda measured, band: abs(band.expected / measured - 1)),
-            inside_band=mean(lambda measured, band: band.holds(measured)),
-            mean_half_width=mean(lambda _, band: _half(band)),
-        )
-
-    each = {
-        name: {
-            id(p): (value, getattr(p.memory, f"{name}_band"))
-            for p in scored
-            if (value := getattr(p.row, f"{name}_bytes"))
-        }
-        for name in ("reserved", "device")
-    }
-    return tuple(total(name, pairs) for name, pairs in each.items() if pairs)
 
 
 def _time(predictions: Sequence[PredictedRow]) -> TimeScore | None:

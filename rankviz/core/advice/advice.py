@@ -30,12 +30,10 @@ ENOUGH_RAN = 3
 
 
 class Capacity(NamedTuple):
-    """The parameters of one adapter against the tokens of one amount of data; it does not move the rank.
+    """The parameters of one adapter against the tokens of one amount of data, after LoRA Without Regret (Schulman et
+    al. 2025): parameters times the bits that one can hold, and tokens times the loss in bits (assumptions.json).
 
-    The reasoning of LoRA Without Regret (Schulman et al. 2025): below its capacity LoRA keeps up with full fine-tuning,
-    and beyond it learns more slowly; there is no wall. Capacity is parameters times the bits that a parameter can hold,
-    need is tokens times the loss in bits (both in assumptions.json). The need is an upper bound: learning every token
-    by heart. As a rule for the rank it did worse than one rank for all (tools/forecast/regret.py).
+    It does not move the rank: as a rule it did worse than one rank for all (tools/forecast/regret.py).
     """
 
     r: int
