@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
     from rankviz.core.accuracy.report import AccuracyByKind, AccuracyReport
     from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.core.runs.fast_curve import Fidelity
 
 
 class Accuracy:
@@ -67,15 +66,6 @@ class Accuracy:
         measured = constants.with_rows(widths(report.evidence, report.made))
         unseen = left_out_predictions(rows, self._predict, constants, made)
         return self._report(rows, measured, unseen)
-
-    def fidelity(self) -> Fidelity | None:
-        """Return how near fast curves were to independent runs, by `make fidelity`; None before it has run."""
-        import json
-
-        from rankviz.core.runs.fast_curve import from_json
-
-        file = self._workspace.assets / "fidelity.json"
-        return from_json(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
     def _report(
         self, rows: Sequence[MeasuredRow], assumptions: Assumptions, unseen: Sequence[PredictedRow] | None = None

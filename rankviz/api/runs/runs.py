@@ -493,10 +493,8 @@ class Runs:
 
         first, tokens, exact = runs[0], self._measured.tokens, None
         if first.exact_match_examples:
-            of_answers, rows = tokens.of_answers(first), tokens.of_rows(first)
-            if of_answers is not None and rows is not None:  # None where the data cannot be read
-                cuda = here.get("device") == "cuda"
-                exact = answer_passes(of_answers, rows, answers=first.answered_examples, cuda=cuda)
+            of_answers = tokens.of_answers(first)  # None where the data cannot be read
+            exact = of_answers and answer_passes(of_answers, cuda=here.get("device") == "cuda")
         model = self._models.get(first.base)
         return sweep_time(model, runs, estimates, self._workspace.assumptions, paces, exact)
 

@@ -368,8 +368,11 @@ def unusable(row: MeasuredRow) -> str:
     if not row.targets:
         return "target modules not stated"
     if not (row.use_peak and row.measured_bytes) and not (row.use_time and row.measured_seconds_per_step):
-        first = row.notes.split(";")[0].split(":")[0].strip()
-        return "the run stopped out of memory, so no peak was measured" if first == "OOM" else first or "no measurement"
+        parts = [part.strip() for part in row.notes.split(";")]
+        reason = next((part for part in parts if part.endswith("not usable")), parts[0].split(":")[0])
+        return (
+            "the run stopped out of memory, so no peak was measured" if reason == "OOM" else reason or "no measurement"
+        )
     return ""
 
 
@@ -379,7 +382,9 @@ def _why_not_counted(row: MeasuredRow) -> str:
         return "timing only"
     if row.is_bound:
         return "the length is only a cap: measured at most the high end"
-    reasons = {"D": "a setting is not stated", "E": "read from an extrapolated line, not measured"}
+    parts = (part.strip().split(":")[0] for part in row.notes.split(";"))
+    unknown = "; ".join(part for part in parts if re.search("not stated|contradict", part)) or "a setting is not stated"
+    reasons = {"D": unknown, "E": "read from an extrapolated line, not measured"}
     return reasons.get(row.tier, f"tier {row.tier}")
 
 

@@ -1,6 +1,5 @@
 """Time of a sweep, part by part: announced before it starts, and its progress while it runs."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -38,12 +37,9 @@ from rankviz.core.runs.run_time import FormulaTimes
 
 EVALUATION_SHARE = 0.5
 """A forward pass over a row, in training steps a row, where nothing is recomputed: 2P of 4P operations."""
-ONE_TOKEN_PASS = Range(10.0, 25.0, 50.0)
-"""Cost of a pass over one token of each row, however many rows there are, since it reads all weights: in tokens of a
-pass over whole rows. Measured 26 in bf16 and 15 to 25 in fp32 with SmolLM2-135M on one thread of a CPU, from passes
-over 64, 59 and 5 rows, in CPU time (26 November 2026). The ends are a choice, for other bases and more threads."""
-CACHED_TOKENS = 2048
-"""Tokens of one batch of answers (the worker's MAX_CACHED_TOKENS)."""
+ONE_TOKEN_PASS = Range(0.05, 0.15, 0.5)
+"""Cost of one further token of an answer on a CPU, in passes over its row: with a cache it reads all weights for one
+token of each row of a batch. Measured 0.13 to 0.26 with SmolLM2-135M on one thread (26 November 2026)."""
 MORE_TOKENS = 8
 """An answer is given up so many tokens after the longest reference beside it (the worker's EXTRA_TOKENS)."""
 SHOWN_TOKENS = 64
@@ -133,26 +129,14 @@ class ExpectedSweep:
         return tuple(filter(None, (*lines, self.paces.busy_in_words, self.warning)))
 
 
-def answer_passes(answer_tokens: Range, row_tokens: Range, *, answers: int, cuda: bool) -> Range:
-    """Return the cost of one greedy answer, in forward passes over a whole row.
+def answer_passes(answer_tokens: Range, *, cuda: bool) -> Range:
+    """Return the cost of one greedy answer, in forward passes over a whole row: one, and ONE_TOKEN_PASS for each token
+    of the reference, with MORE_TOKENS after it but at the low end. On CUDA each token reads the row again.
 
-        passes = (prompt + (decoded - 1) · (1 + ONE_TOKEN_PASS · batches / answers)) / row
-
-    decoded = the reference at the low end, where all answers end with it; else MORE_TOKENS after it. There are as many
-    batches as CACHED_TOKENS in each ask for. The first pass reads the prompts and gives the first token. On CUDA each
-    token reads the row again. answer_tokens: of a reference, between the mean and the longest.
+    answer_tokens: of a reference, between the mean and the longest.
     """
-
-    def passes(end: str, more: int) -> float:
-        reference, row, one_token = (getattr(each, end) for each in (answer_tokens, row_tokens, ONE_TOKEN_PASS))
-        decoded = reference + more
-        if cuda:
-            return decoded
-        batches = min(answers, math.ceil(answers * (row + MORE_TOKENS) / CACHED_TOKENS))
-        return (max(0.0, row - reference) + max(0.0, decoded - 1) * (1 + one_token * batches / answers)) / row
-
-    low, expected, high = passes("low", 0), passes("expected", MORE_TOKENS), passes("high", MORE_TOKENS)
-    return Range(min(low, expected), expected, max(expected, high))
+    decoded = answer_tokens.plus(Range(0, MORE_TOKENS, MORE_TOKENS))
+    return decoded if cuda else Range(1, 1, 1).plus(decoded.multiplied(ONE_TOKEN_PASS))
 
 
 def formula_times(model: ModelSpec, run: RunRequest, training: Range, assumptions: Assumptions) -> FormulaTimes:
