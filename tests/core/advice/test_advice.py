@@ -6,7 +6,6 @@ import pytest
 
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import advise, capacity, record_of
-from rankviz.core.advice.rules import RANK_RULES, SETTINGS
 from rankviz.core.advice.use_case import Goal, data_of, use_case
 from rankviz.core.cost.setup import TrainingSetup
 from tests.support.runs.studies_toy import assumptions, base, evidence, point, study, subject
@@ -76,17 +75,6 @@ def test_it_says_how_good_such_advice_was():
     assert words.BY_TASK in text
 
 
-def test_it_says_whether_the_regret_is_what_was_aimed_at():
-    """0.6 points are less than 0.78; the losses of RECORD have the same figure."""
-    missed = record_of({"alternatives": [measured("advice", [1.3, 0.3, 2.0], [0, 0, 0])], "gains": {}})
-
-    assert (
-        "The regret of the advice is 0.60 points (aim: 0.78, met) and 0.60 % of the loss (aim: 1.2, met)."
-        == words.aim_in_words(RECORD)
-    )
-    assert 2 == words.aim_in_words(missed).count("missed") and "" == words.aim_in_words(record_of(None))
-
-
 def test_concern_about_forgetting_halves_the_rank_only_where_published_trainings_say_so():
     def kept(small, large):
         more = {"role": "forgetting", "metric": "kept", "higher_is_better": True}
@@ -111,13 +99,6 @@ def test_the_rate_moves_into_the_range_of_the_nearest_tuned_sweep():
     assert "Recommended: r = 32, alpha = 32, learning rate 3e-4 (3e-4 to 1e-3 did best), all linear layers" == (
         words.take(advice)
     )
-
-
-@pytest.mark.parametrize("name", ["pretraining", "rl"])
-def test_other_trainings_than_of_instructions_keep_their_own_rate(name):
-    advice = given(Goal(use_case=name))
-
-    assert (use_case(name).learning_rate, None) == (advice.learning_rate, advice.rates)
 
 
 def test_capacity_is_an_information_that_moves_nothing():
@@ -171,10 +152,3 @@ def test_a_rank_of_another_moe_scheme_is_converted_by_parameters():
 )
 def test_only_different_tokens_that_the_training_sees_count(goal, training, data):
     assert data == data_of(goal, training)
-
-
-def test_the_rule_of_thumb_has_four_lines_and_everything_in_it_a_source():
-    assert ["8", "16", "32", "64+"] == [rule.label for rule in RANK_RULES]
-    assert all(line.source for line in (*RANK_RULES, *SETTINGS))
-    values = {setting.name: setting.value for setting in SETTINGS}
-    assert ("0", '"none"', "r or 2r") == (values["Dropout"], values["Bias"], values["alpha"])

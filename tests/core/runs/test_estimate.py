@@ -11,7 +11,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.setup import Device
-from rankviz.core.lora.config import FLAGS, LoraConfig
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, precision_warning, refuse_base
 from rankviz.core.runs.request import SHORT_TRAINING
@@ -39,33 +39,6 @@ def test_resident_memory_of_a_cpu_run_is_as_measured(max_length, measured_mib):
     assert 0.9 <= estimate.memory_bytes.expected / (measured_mib * MIB) <= 1.1
 
 
-def test_rows_of_unknown_length_widen_the_range_up_to_max_length():
-    known = estimate_run(TOY, request(), Device(cpu_count=2), ASSUMPTIONS, Range(256, 256, 256))
-    unknown = estimate_run(TOY, request(), Device(cpu_count=2), ASSUMPTIONS)
-
-    assert unknown.memory_bytes.high == known.memory_bytes.high
-    assert unknown.memory_bytes.low < known.memory_bytes.low
-    assert unknown.seconds.low < known.seconds.low
-
-
-def test_twice_the_steps_take_twice_the_time_and_more_cores_less():
-    def seconds(cores=2, **more):
-        return estimate_run(TOY, request(**more), Device(cpu_count=cores), ASSUMPTIONS).seconds.expected
-
-    assert pytest.approx(2 * seconds(max_steps=40)) == seconds(max_steps=80)
-    assert seconds(cores=16) < seconds(cores=2)
-
-
-def test_a_bf16_base_on_a_cpu_is_faster_only_where_the_processor_is_made_for_it():
-    assert seconds_of("bf16", True).expected < seconds_of("fp32", True).expected
-    assert seconds_of("bf16", False).expected > seconds_of("fp32", False).expected
-
-
-def seconds_of(precision, cpu_bf16):
-    run_request = request(precision=precision)
-    return estimate_run(TOY, run_request, Device(cpu_count=2, cpu_bf16=cpu_bf16), ASSUMPTIONS).seconds
-
-
 def test_a_bf16_base_is_warned_of_only_where_the_processor_is_not_made_for_it():
     def warning(precision, **device):
         return precision_warning(request(precision=precision), Device(cpu_count=2, **device), ASSUMPTIONS)
@@ -89,18 +62,6 @@ def test_the_cuts_of_a_fast_curve_take_an_evaluation_each_and_low_ones_a_few_ste
 
     # 40 rows forward are a quarter of 80 rows of training; two cuts twice that, and r = 2 two steps of ten.
     assert 100 * (2 * 0.25 + 0.2) == pytest.approx(seconds(cut_ranks=(8, 2)) - seconds())
-
-
-def test_answers_cost_a_pass_and_a_part_of_one_for_each_token():
-    """References of 6 tokens: 14 may be decoded; on a CPU each costs 0.05 to 0.5 of a pass."""
-    six = Range(6, 6, 6)
-
-    assert (1.3, 3.1, 8.0) == pytest.approx(ends(answer_passes(six, cuda=False)))
-    assert (6, 14, 14) == ends(answer_passes(six, cuda=True))
-
-
-def ends(given):
-    return given.low, given.expected, given.high
 
 
 def test_exact_match_is_in_the_time_of_a_sweep_for_each_adapter_and_the_base():
@@ -138,13 +99,6 @@ API = Api(assets=ASSETS)
 CPU, GPU = Device(), Device(cuda=True)
 
 
-TOWERS = [row.id for row in API.models.all() if row.tower == "text tower"]
-
-
-LOADED_WHOLE_ON_CPU = [name for name in TOWERS if name.startswith("google/")]
-"""Gemma 3 and 4: AutoModelForCausalLM of transformers 5.17 has the whole model for their checkpoints."""
-
-
 def check(model_id, device, **lora):
     refuse_base(API.models.get(model_id), LoraConfig(**lora), SHORT_TRAINING, device)
 
@@ -158,13 +112,6 @@ def test_a_whole_multimodal_model_is_refused_and_its_text_tower_named(model_id, 
         check(model_id, device)
 
 
-def test_a_whole_model_without_a_text_tower_of_its_own_is_refused_without_a_gpu():
-    with pytest.raises(InvalidSettingError, match="A run without a GPU trains on text only: choose a text model"):
-        check("Qwen/Qwen3-VL-2B-Instruct", CPU)
-
-    check("Qwen/Qwen3-VL-2B-Instruct", GPU)
-
-
 @pytest.mark.parametrize(
     "lora", [{"finetune_vision_layers": True}, {"unsloth_class": "FastModel"}], ids=["flag", "FastModel's default"]
 )
@@ -174,9 +121,3 @@ def test_a_vision_tower_that_would_train_with_its_text_tower_is_refused_on_a_gpu
 
     check("google/gemma-3-4b-it", CPU, **lora)
     check("google/gemma-3-4b-it", GPU, **lora | {"finetune_vision_layers": False})
-
-
-@pytest.mark.parametrize("flag", FLAGS[1:])
-def test_a_flag_that_nothing_follows_is_refused_before_the_start(flag):
-    with pytest.raises(InvalidSettingError, match=f"^{flag} cannot be off here"):
-        check("embedded", CPU, **{flag: False})

@@ -74,13 +74,6 @@ def test_a_run_parts_from_the_curve_beyond_two_standard_errors_of_a_difference()
     assert "Judge low ranks by runs." in " ".join(sentences(run(2, 1.5, run_id="a")))
 
 
-def test_only_runs_with_the_seed_and_rate_of_the_truncated_run_are_compared_with_it():
-    others = [run(2, 3.3, run_id="seed", seed=1), run(2, 3.3, run_id="rate", learning_rate=1e-5)]
-
-    assert sentences() == sentences(*others)
-    assert "0.02 nats are assumed" in sentences(run(2, 1.64, run_id="a"), run_sd=None)[-1]
-
-
 def test_a_low_rank_is_never_advised_against_on_the_curve_alone():
     first, rules_out, steps = sentences()
 

@@ -4,12 +4,10 @@ import pytest
 
 from rankviz.core.runs.events import (
     MAX_ANSWER_CHARACTERS,
-    MAX_ATTEMPTS,
     Answered,
     AttemptPlaced,
     Evaluated,
     GreedyAnswer,
-    RunCancelled,
     RunCompleted,
     RunFailed,
     RunRequeued,
@@ -48,10 +46,6 @@ def begun(attempt):
     return RunStarted(time=1.0, environment={}, attempt=attempt)
 
 
-def steps(*events):
-    return [each.step for each in ASKED.after_all(events).steps]
-
-
 LOST = RunRequeued(time=2.0, attempt=1, lost="The node has gone.")
 
 
@@ -73,13 +67,6 @@ def test_a_late_event_changes_nothing(late):
     assert before.after(DONE) == before.after_all([late, DONE, late])
 
 
-def test_two_attempts_that_write_at_the_same_time_count_once():
-    mixed = [step(1, attempt=1), LOST, step(2, attempt=1), step(1, attempt=2), step(3, attempt=1), step(2, attempt=2)]
-
-    assert [1, 2] == steps(*mixed)
-    assert ASKED.after_all(mixed).unreadable_lines == 0
-
-
 def test_a_place_of_a_later_attempt_begins_it():
     record = ASKED.after_all([placed(1), step(1, attempt=1), placed(3, where="node-4"), step(1, attempt=3)])
 
@@ -99,12 +86,6 @@ def test_what_is_brought_twice_counts_once():
 
     assert ([1, 2], 200, 0) == ([each.step for each in record.steps], record.copied_bytes, record.unreadable_lines)
     assert record == ASKED.after_all(brought).after_all(brought)
-
-
-def test_a_number_without_an_end_is_none():
-    many = [RunRequeued(time=1.0)] * 3
-
-    assert MAX_ATTEMPTS == RunRecord(request=ASKED.request, attempt=MAX_ATTEMPTS - 1).after_all(many).attempt
 
 
 def test_an_attempt_that_never_began_is_not_counted():
@@ -136,12 +117,6 @@ def progressed(time, done, total=None):
     return StageProgressed(time=time, done=done, total=total, unit="examples")
 
 
-def trained(number):
-    return StepLogged(
-        time=number, step=number, loss=1.0, learning_rate=1e-4, tokens=100, seconds=number, memory_bytes=1
-    )
-
-
 FINISHED = RunCompleted(time=30.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="x")
 
 
@@ -159,24 +134,6 @@ def test_stages_that_have_ended_are_kept_with_their_time():
     assert (StageTime("loading the base", 5.5),) == staged(*begun).ended_stages
     assert (StageTime("loading the base", 5.5), StageTime("training", 23.5)) == staged(*begun, FINISHED).ended_stages
     assert (StageTime("loading the base", 5.5),) == staged(*begun, RunFailed(time=9.0, error="x")).ended_stages
-
-
-def test_the_first_run_of_a_worker_loads_the_base_and_evaluates_it():
-    assert [
-        "reading the data",
-        "getting the base",
-        "importing Unsloth",
-        "loading the base",
-        "tokenizing the data",
-        "attaching the adapter",
-        "evaluating the base",
-        "writing 4 held-out answers",
-        "preparing the training rows",
-        "training",
-        "evaluating the adapter",
-        "writing 4 held-out answers",
-        "saving the adapter",
-    ] == list(stages_of(questions.run(shown_answers=4), loads=True))
 
 
 def test_a_later_run_with_truncated_adapters_goes_through_each_of_them():
@@ -221,9 +178,6 @@ COMPLETE = measured(
 FAILED = measured(started(200.0), timed(4, 8.0), RunFailed(time=230.0, error="no memory"))
 
 
-CANCELLED = measured(RunCancelled(time=300.0))
-
-
 RUNNING = measured(started(400.0), timed(1, 3.0), timed(10, 30.0))
 
 
@@ -238,27 +192,6 @@ def test_what_has_ended_counts_whole_however_it_ended():
     assert 0.25 == sweep(COMPLETE, QUEUED, QUEUED, QUEUED).share_done
     assert (40 + 40 + 10) / 120 == sweep(COMPLETE, FAILED, RUNNING).share_done
     assert 0.0 == sweep(QUEUED).share_done
-
-
-def test_only_what_failed_or_was_cancelled_can_be_run_again():
-    assert (FAILED, CANCELLED) == sweep(COMPLETE, FAILED, CANCELLED, RUNNING, QUEUED).resumable
-    assert RUNNING is sweep(COMPLETE, RUNNING).running
-    assert sweep(COMPLETE, QUEUED).running is None
-
-
-def test_waiting_between_runs_is_no_time_of_the_runs():
-    assert 100.0 + 30.0 == sweep(COMPLETE, FAILED, CANCELLED, RUNNING).seconds_in_runs
-
-
-def with_steps(*ends):
-    """A run whose steps ended after so many seconds of training."""
-    return measured(*(timed(number, end) for number, end in enumerate(ends, start=1)))
-
-
-def test_the_first_step_compiles_so_its_time_stands_apart_from_that_of_the_others():
-    run = with_steps(30.0, 32.0, 33.0, 37.0)
-
-    assert (30.0, 2.0) == (run.first_step_seconds, run.step_seconds)
 
 
 def evaluated(loss=1.0, **counts):
@@ -281,17 +214,6 @@ def answered(when, *answers):
 
 def answering(*events):
     return RunRecord(request=questions.run()).after_all(events)
-
-
-def test_answers_before_and_after_stand_side_by_side_by_place():
-    run = answering(
-        answered("before", answer(3, "b3"), answer(1, "b1")), answered("after", answer(1, "a1"), answer(3, "a3"))
-    )
-
-    assert [(1, "b1", "a1"), (3, "b3", "a3")] == [
-        (each.place, each.before.text, each.after.text) for each in run.answers
-    ]
-    assert ("p", "ref") == (run.answers[0].prompt, run.answers[0].reference)
 
 
 def test_answers_from_elsewhere_are_bounded_and_can_be_shown():

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.lora.config import lora_alpha
 from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import added_run, quick_look, rate_first
@@ -31,11 +30,6 @@ def test_a_sweep_draws_a_whole_curve_before_it_starts_the_next():
         (7, 0.01, 8),
         (7, 0.001, 2),
     ] == grid(ranks=(8, 2), learning_rates=(0.01, 0.001), seeds=(0, 7))[:7]
-
-
-@pytest.mark.parametrize(("rule", "r", "expected"), [("r", 8, 8.0), ("2r", 8, 16.0), ("32", 8, 32.0), (" 2R ", 4, 8.0)])
-def test_alpha_rules(rule, r, expected):
-    assert expected == lora_alpha(rule, r)
 
 
 @pytest.mark.parametrize(
@@ -133,14 +127,6 @@ def test_alpha_follows_the_rule_of_the_sweep():
     assert 32 == added_run(fixed, fixed[0], 16, created_at=9.0).lora.lora_alpha
     assert 32 == added_run(by_rank, by_rank[0], 16, created_at=9.0).lora.lora_alpha
     assert 48 == added_run(by_rank, by_rank[0], 24, created_at=9.0).lora.lora_alpha
-
-
-def test_alphas_without_a_rule_are_refused():
-    low, high = requests(ranks=(4, 64))
-    odd = replace(high, lora=replace(high.lora, lora_alpha=48.0))
-
-    with pytest.raises(InvalidSettingError, match="no common rule for alpha"):
-        added_run((low, odd), high, 16, created_at=9.0)
 
 
 def test_a_rank_that_has_such_a_run_is_repeated_with_the_next_seed():

@@ -130,26 +130,6 @@ def test_truncating_takes_an_evaluation_and_its_recovery_steps():
     assert 2 * 3 + 8 - 5 == pytest.approx(progress_of(sweep(later), 177.0).seconds_left)
 
 
-def test_the_share_of_a_sweep_is_that_of_its_time():
-    done = record(*loading(1000.0), *trained(1021.0))
-    training = record(*loading(1161.0), *trained(1182.0)[:3], step(10, 30.0, 1222.0))
-    progress = progress_of(sweep(done, training), 1222.0)
-
-    # 161 s of the first run and 61 of the second are over; 30 steps of 3 s, evaluating and saving are left
-    assert 222 / (222 + 90 + 8 + 2) == pytest.approx(progress.share)
-    assert 1.0 == progress_of(sweep(DONE), 999.0).share
-    assert progress_of(sweep(QUEUED), 9.0).share is None
-
-
-def test_where_a_sweep_is_reads_as_a_sentence():
-    events = [*loading(), reached(21.0, "evaluating the base"), progressed(25.0, 16, 64)]
-
-    assert (
-        "Run 2 of 2: evaluating the base, 16 of 64 examples (6.0 s so far). Time left: about 2 min."
-        == progress_of(sweep(EARLIER, record(*events)), 27.0).sentence
-    )
-
-
 def test_a_stage_says_what_it_has_done():
     assert "downloading the base, 34.0 MB of 98.8 MB" == stage_in_words(
         record(reached(1.0, "downloading the base"), progressed(2.0, 34_000_000, 98_800_000, "bytes"))
@@ -212,14 +192,6 @@ def run(ended_at, training=1.0, workload=HERE, **parts):
     return Finished(
         timing=timing, expected=FormulaTimes(load=40.0, training=100.0, evaluation_of_one=0.5), evaluated=20
     )
-
-
-def test_each_run_is_announced_from_those_that_ended_before_it_and_the_first_not_at_all():
-    second, third = replay([run(3.0, 4.0), run(1.0, 1.0), run(2.0, 2.0)], ASSUMPTIONS)
-
-    assert (1, 2) == (second.sources, third.sources)
-    assert 100 + 20 + 3 == pytest.approx(second.seconds.expected)
-    assert 100 * 2**0.5 + 20 + 3 == pytest.approx(third.seconds.expected)
 
 
 FROM_LATER = "20261126"
