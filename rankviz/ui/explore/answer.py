@@ -208,7 +208,6 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         **words(api, values, estimate),
         "r": r,
         "usual_r": DEFAULTS["r"],
-        "reading_seconds": api.models.usual_reading_seconds() if estimate else None,
     }
 
 
