@@ -94,7 +94,7 @@ class Verdict:
     @property
     def run_sd(self) -> float | None:
         """Standard deviation of one run's loss over seeds, or of its accuracy in points; None with one run each."""
-        return self.noise.runs.sd if self.noise.runs else None
+        return math.sqrt(self.noise.runs.variance) if self.noise.runs else None
 
     @property
     def tolerance_nats(self) -> float | None:

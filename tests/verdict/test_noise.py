@@ -3,7 +3,7 @@ decide a pair, against simulation."""
 
 import numpy as np
 import pytest
-from scipy import integrate, special, stats
+from scipy import stats
 
 from rankviz.core.runs.metric import EXACT_MATCH
 from rankviz.verdict import CANT_TELL, DIFFERENT, judge
@@ -12,7 +12,6 @@ from rankviz.verdict.noise import (
     PairNoise,
     RunNoise,
     chance_to_tell,
-    expected_maximum,
     needed,
     studentized_range_quantile,
 )
@@ -29,14 +28,6 @@ def test_the_quantile_of_the_range(p, k, freedom):
 
     # scipy integrates to about 1e-7 of a probability, and at one degree of freedom q is steep in it
     assert float(stats.studentized_range.cdf(quantile, k, freedom)) == pytest.approx(p, abs=CLOSE)
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 10])
-def test_the_expected_maximum(n):
-    def term(z):
-        return z * n * stats.norm.pdf(z) * special.ndtr(z) ** (n - 1)
-
-    assert expected_maximum(n) == pytest.approx(integrate.quad(term, -9, 9)[0], abs=CLOSE)
 
 
 RUN, LIKES, REST, EXAMPLES = 0.02, 0.05, 0.1, 64

@@ -13,12 +13,9 @@ from rankviz.catalog.measurements import load_range_evidence, load_validation, r
 from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.accuracy.report import (
     AccuracyByKind,
-    AccuracyReport,
     KindAccuracy,
-    ReportRow,
     basis_of,
     in_words,
-    rests_on,
 )
 from rankviz.core.accuracy.summarize import (
     MEMORY,
@@ -274,45 +271,3 @@ def test_what_rows_of_litgpt_taught_is_left_out_with_them(row_id):
 
     assert predict(row, known).memory == predict(row, alone).memory
     assert predict(row, known.without("litgpt")).memory != predict(row, alone.without("litgpt")).memory
-
-
-def report_row(row_id, setting=None, **cells):
-    known = dict.fromkeys(ReportRow.__dataclass_fields__) | {
-        "model_id": "a/b",
-        "predicted_bytes": 1000,
-        "kind": "hf",
-        "scored": True,
-        "quantized": False,
-        "gpu": "T4",
-        "measured_kind": "allocated",
-    }
-    return ReportRow(**{**known, "row_id": row_id, "setting": setting or row_id, **cells})
-
-
-REPORT = AccuracyReport(
-    made="2026-11-25",
-    rows=(
-        report_row("far", predicted_bytes=8000),
-        report_row("far again", "far", predicted_bytes=8000),
-        report_row("near", predicted_bytes=1100),
-        report_row("4-bit", quantized=True),
-        report_row("not counted", scored=False),
-        report_row("other kernels", kind="unsloth"),
-        report_row("no prediction", predicted_bytes=None, kind=None),
-        report_row("same card", predicted_bytes=1200, gpu="L4"),
-    ),
-    groups=(),
-    overall=None,
-    settings=(),
-    not_scored=(),
-    totals=(),
-    time=None,
-    evidence=AccuracyByKind(static=(), memory=(), lower=(), time=()),
-)
-
-
-def test_rows_of_the_same_kind_come_the_most_alike_first():
-    similar = rests_on(REPORT, stack("trl"), predicted_bytes=1000, gpu="L4")
-
-    assert ["same card", "near", "far", "4-bit", "not counted"] == [row.row_id for row in similar.rows]
-    assert 6 == similar.count

@@ -66,15 +66,6 @@ def test_the_reason_is_what_half_and_twice_the_rank_did():
     )
 
 
-def test_it_says_how_good_such_advice_was():
-    text = words.confidence_in_words(given())
-
-    assert "Over 18 publications that ran r = 16 or less and r = 64 or more, each left out in turn, the rec" in text
-    assert "the recommended rank scored 0.60 points less than the best tested rank" in text
-    assert "(90 % interval 0.34 to 0.88)" in text
-    assert words.BY_TASK in text
-
-
 def test_concern_about_forgetting_halves_the_rank_only_where_published_trainings_say_so():
     def kept(small, large):
         more = {"role": "forgetting", "metric": "kept", "higher_is_better": True}
@@ -112,18 +103,6 @@ def test_capacity_is_an_information_that_moves_nothing():
     assert "not known" in words.capacity_in_words(given())
     assumed = given(data=data_of(Goal(), STEPS))
     assert "No data is given: the assumed training has at most 16.38 M tokens" in words.capacity_in_words(assumed)
-
-
-def test_the_nearest_study_is_shown_once_with_the_nearest_of_its_bases():
-    points = [*SWEEP, *(replace(p, base_model="toy/Big-2B") for p in SWEEP)]
-    points += [replace(p, study_id="other") for p in SWEEP]
-    models = [base(), base("toy/Big-2B", model_id="toy/Big-2B", parameters=2 * 10**9)]
-
-    shown = given(points=points, studies=[study(), study("other")], models=models).shown
-
-    assert [("other", "toy/Small-1B"), ("tuned", "toy/Small-1B")] == [
-        (near.line.study.study_id, near.line.model.base_model) for near in shown
-    ]
 
 
 def test_a_rank_of_another_moe_scheme_is_converted_by_parameters():

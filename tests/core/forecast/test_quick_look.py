@@ -125,15 +125,6 @@ def test_the_rank_to_train_is_the_lowest_within_the_tolerance_of_the_lowest_esti
     assert [64, 32] == [decide(runs, forecast({**FALLING, 32: loss})).train_rank for loss in (1.805, 1.804)]
 
 
-def test_the_sentences_on_training_name_the_reference_the_risk_and_the_settings():
-    first, why, risk, settings = decide(quick_look_runs(1.9, 1.8), forecast(FALLING), 0.02).train_sentences
-
-    assert "To train next: r = 16 (estimated loss 1.815 nats, 80 % band 1.785 to 1.845)." == first
-    assert "r = 16 is the lowest rank within 0.02 nats (2 % in perplexity) of the lowest estimate, at r = 64." == why
-    assert risk.startswith("A run there may land up to 0.045 nats above the lowest loss")
-    assert settings.startswith("Keep the data, the target modules and alpha = 32. The learning rate (0.001) was not")
-
-
 @pytest.mark.parametrize(
     ("low", "cuts", "saved", "shipped"),
     [

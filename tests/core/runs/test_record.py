@@ -6,18 +6,16 @@ from rankviz.core.runs.events import (
     MAX_ANSWER_CHARACTERS,
     Answered,
     AttemptPlaced,
-    Evaluated,
     GreedyAnswer,
     RunCompleted,
     RunFailed,
     RunRequeued,
     RunStarted,
-    StageProgressed,
     StageReached,
     StepLogged,
     stages_of,
 )
-from rankviz.core.runs.record import RunRecord, StageTime, Sweep
+from rankviz.core.runs.record import RunRecord, StageTime
 from rankviz.core.runs.request import MAX_SHOWN_ANSWERS
 from tests.support.runs import questions
 
@@ -113,19 +111,7 @@ def reached(time, stage):
     return StageReached(time=time, stage=stage)
 
 
-def progressed(time, done, total=None):
-    return StageProgressed(time=time, done=done, total=total, unit="examples")
-
-
 FINISHED = RunCompleted(time=30.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="x")
-
-
-def test_the_share_of_a_stage_is_what_it_has_done_of_its_total():
-    assert 0.25 == staged(reached(1.0, "evaluating the base"), progressed(2.0, 16, 64)).stage_share
-    assert 1.0 == staged(reached(1.0, "evaluating the base"), progressed(2.0, 80, 64)).stage_share
-    assert staged(reached(1.0, "importing Unsloth"), progressed(2.0, 900)).stage_share is None
-    assert staged(reached(1.0, "evaluating the base")).stage_share is None
-    assert staged().stage_share is None
 
 
 def test_stages_that_have_ended_are_kept_with_their_time():
@@ -152,56 +138,6 @@ def test_a_later_run_with_truncated_adapters_goes_through_each_of_them():
         "truncating to r = 2",
         "answering 10 held-out prompts",
     ] == list(stages_of(run, loads=False))
-
-
-def measured(*events, max_steps=40):
-    return RunRecord(request=questions.run(max_steps=max_steps)).after_all(events)
-
-
-def timed(number, seconds):
-    return StepLogged(
-        time=seconds, step=number, loss=1.0, learning_rate=1e-4, tokens=100, seconds=seconds, memory_bytes=1
-    )
-
-
-def started(at=0.0):
-    return RunStarted(time=at, environment={})
-
-
-COMPLETE = measured(
-    started(10.0),
-    timed(40, 80.0),
-    RunCompleted(time=110.0, train_seconds=80.0, peak_memory_bytes=1, peak_memory_kind="x"),
-)
-
-
-FAILED = measured(started(200.0), timed(4, 8.0), RunFailed(time=230.0, error="no memory"))
-
-
-RUNNING = measured(started(400.0), timed(1, 3.0), timed(10, 30.0))
-
-
-QUEUED = measured()
-
-
-def sweep(*runs):
-    return Sweep(sweep_id="s", runs=runs)
-
-
-def test_what_has_ended_counts_whole_however_it_ended():
-    assert 0.25 == sweep(COMPLETE, QUEUED, QUEUED, QUEUED).share_done
-    assert (40 + 40 + 10) / 120 == sweep(COMPLETE, FAILED, RUNNING).share_done
-    assert 0.0 == sweep(QUEUED).share_done
-
-
-def evaluated(loss=1.0, **counts):
-    return Evaluated(time=1.0, when="after", loss=loss, tokens=8, examples=3, seconds=1.0, **counts)
-
-
-def test_accuracies_are_shares_of_what_was_counted():
-    counted = evaluated(correct_tokens=6, example_exact_matches=(1, None, 0, 1, 0))
-
-    assert (0.75, 4, 0.5) == (counted.token_accuracy, counted.answered, counted.exact_match)
 
 
 def answer(place, text, prompt="p", ended=True):

@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.request import added_run, quick_look, rate_first
+from rankviz.core.runs.request import added_run, quick_look
 from rankviz.errors import InvalidSettingError
 from tests.support.runs import questions
 from tests.support.runs.questions import sweep
@@ -85,13 +85,6 @@ def test_a_quick_look_trains_two_ranks_repeats_the_lower_and_truncates_the_highe
     assert {(16.0, 30)} == {(run.lora.lora_alpha, run.max_steps) for run in runs}
     assert 3 == look.run_count
     assert 2 == len(quick_look(sweep(), repeat=False).runs(sweep_id="s", created_at=0.0))
-
-
-def test_rate_first_trains_one_rank_at_two_rates_a_factor_of_three_apart():
-    assert [(0, 1e-3, 16), (0, 3e-3, 16)] == grid_of(rate_first(sweep()))
-    assert [(0, 1e-3, 8), (0, 2e-4, 8)] == grid_of(rate_first(sweep(learning_rates=(1e-3, 2e-4)), (8,)))
-    with pytest.raises(InvalidSettingError, match=r"Rate first trains one rank, such as 16 \(got 2\)"):
-        rate_first(sweep(), (4, 64))
 
 
 @pytest.mark.parametrize(

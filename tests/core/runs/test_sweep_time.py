@@ -11,7 +11,7 @@ from rankviz.core.cost.pace import Difference, Timing, Workload
 from rankviz.core.runs.events import RunCompleted, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.run_time import FormulaTimes
-from rankviz.core.runs.sweep_time import progress_of, stage_in_words
+from rankviz.core.runs.sweep_time import progress_of
 from rankviz.paths import ASSETS
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSUMPTIONS
@@ -128,23 +128,6 @@ def test_truncating_takes_an_evaluation_and_its_recovery_steps():
     later = replace(run.after_all(truncated), request=run.request)
 
     assert 2 * 3 + 8 - 5 == pytest.approx(progress_of(sweep(later), 177.0).seconds_left)
-
-
-def test_a_stage_says_what_it_has_done():
-    assert "downloading the base, 34.0 MB of 98.8 MB" == stage_in_words(
-        record(reached(1.0, "downloading the base"), progressed(2.0, 34_000_000, 98_800_000, "bytes"))
-    )
-    assert "downloading the base, 34.0 MB" == stage_in_words(
-        record(reached(1.0, "downloading the base"), progressed(2.0, 34_000_000, None, "bytes"))
-    )
-    assert "importing Unsloth, 1,900 of about 5,000 Python modules" == stage_in_words(
-        record(reached(1.0, "importing Unsloth"), progressed(2.0, 1900, 5000, "Python modules"))
-    )
-    assert "importing Unsloth, 1,900 Python modules" == stage_in_words(
-        record(reached(1.0, "importing Unsloth"), progressed(2.0, 1900, None, "Python modules"))
-    )
-    assert "training, step 10 of 40" == stage_in_words(record(reached(1.0, "training"), step(10, 30.0, 30.0)))
-    assert "loading the base" == stage_in_words(record(reached(1.0, "loading the base")))
 
 
 def running_since(at):

@@ -26,23 +26,6 @@ def test_a_title_names_the_rank_that_is_truncated(ranks, cut_ranks, ending):
 ASKED = RunRecord(request=questions.run(run_id="r"))
 
 
-@pytest.mark.parametrize(
-    ("place", "words"),
-    [
-        (Place("ray", "node-0"), "Ray cluster, node-0"),
-        (Place("hf-jobs", "l4x1"), "Hugging Face Jobs, l4x1"),
-        (Place("slurm", "node-1"), "Slurm cluster, node-1"),
-        (Place("local", "GPU 1"), "this machine, GPU 1"),
-        (Place("local", "this machine"), "this machine"),
-        (Place("slurm"), "Slurm cluster"),
-        (Place("moon", "crater"), "moon, crater"),
-        (Place(), ""),
-    ],
-)
-def test_a_place_is_an_engine_and_where_it_is_there(place, words):
-    assert words == place.in_words
-
-
 def test_several_places_are_named_up_to_four():
     words = all_in_words([Place("local", "GPU 0"), *(Place("ray", f"n{n}") for n in (0, 0, 1, 2, 3, 4)), Place()])
 
