@@ -6,18 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from rankviz.core.accuracy import report
 from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
-from rankviz.core.accuracy.report import (
-    AccuracyByKind,
-    AccuracyReport,
-    KindAccuracy,
-    LeftOut,
-    ReportRow,
-    Score,
-    TimeScore,
-    TotalScore,
-    widths,
-)
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.quantity import Range
 
@@ -68,11 +58,11 @@ STATIC = BandEvidence(
 missing are workspaces and small tensors, as much beside a large base as beside a small one."""
 
 
-def evidence_of(predictions: Sequence[PredictedRow]) -> AccuracyByKind:
+def evidence_of(predictions: Sequence[PredictedRow]) -> report.AccuracyByKind:
     """Evidence for each band. RankViz estimates no base in GPTQ's format, so its errors widen no band of `static`."""
     scored = [p for p in predictions if p.scored]
     loaded = [p for p in scored if p.loaded_bytes and p.row.loaded_bytes and p.row.precision != "gptq-int4"]
-    return AccuracyByKind(
+    return report.AccuracyByKind(
         static=by_kind(STATIC, loaded),
         memory=by_kind(MEMORY, scored),
         lower=by_kind(MEMORY, _not_counted(predictions)),
@@ -85,7 +75,7 @@ def _not_counted(predictions: Iterable[PredictedRow]) -> list[PredictedRow]:
     return [p for p in predictions if p.predicted and not p.scored and not p.bound]
 
 
-def by_kind(evidence: BandEvidence, predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
+def by_kind(evidence: BandEvidence, predictions: Iterable[PredictedRow]) -> tuple[report.KindAccuracy, ...]:
     """Errors by kind of setting; repeats of one setting count as one error, their root mean square."""
     accuracies = []
     for name, members in sorted(_grouped(predictions, evidence.kind).items()):
@@ -93,7 +83,7 @@ def by_kind(evidence: BandEvidence, predictions: Iterable[PredictedRow]) -> tupl
         for repeats in by_setting(members).values():
             errors[repeats[0].row.origin].append(math.sqrt(_mean(evidence.error(p) ** 2 for p in repeats)))
         accuracies.append(
-            KindAccuracy(
+            report.KindAccuracy(
                 kind=name,
                 half_width=half_width(errors, members[0].stack.assume.value(evidence.unmeasured)),
                 groups=tuple(sorted(errors)),
@@ -126,15 +116,15 @@ def _mean(values: Iterable[float]) -> float:
     return sum(values) / len(values)
 
 
-def scores(predictions: Iterable[PredictedRow], name_of: Callable[[PredictedRow], str]) -> tuple[Score, ...]:
+def scores(predictions: Iterable[PredictedRow], name_of: Callable[[PredictedRow], str]) -> tuple[report.Score, ...]:
     """Scores of predicted rows, grouped by a name; the largest group first."""
     groups = sorted(_grouped(predictions, name_of).items(), key=lambda item: -len(item[1]))
     return tuple(interval_score(name, members) for name, members in groups)
 
 
-def interval_score(name: str, members: Sequence[PredictedRow]) -> Score:
+def interval_score(name: str, members: Sequence[PredictedRow]) -> report.Score:
     """The score of predicted rows."""
-    return Score(
+    return report.Score(
         group=name,
         rows=len(members),
         settings=len(by_setting(members)),
@@ -152,7 +142,7 @@ def _half(band: Range) -> float:
 
 def summarize(
     predictions: Sequence[PredictedRow], made: str, unseen: Sequence[PredictedRow] | None = None
-) -> AccuracyReport:
+) -> report.AccuracyReport:
     """The report of these predictions. Errors are shares of the measured figure; each setting counts once.
 
     made: the day, ISO. unseen: the same rows, each predicted without its source; None leaves that out.
@@ -170,7 +160,7 @@ def summarize(
         how = f"{row.attn}, checkpointing {row.checkpointing}, loss {row.loss_path}"
         return f"{row.group}: {row.framework}, {bits}, {how}"
 
-    return AccuracyReport(
+    return report.AccuracyReport(
         made=made,
         rows=tuple(_row(p, u) for p, u in zip(predictions, unseen or [None] * len(predictions), strict=True)),
         groups=scores(scored, _table),
@@ -190,10 +180,10 @@ def _table(p: PredictedRow) -> str:
     return p.row.group
 
 
-def _left_out(unseen: Sequence[PredictedRow]) -> LeftOut:
+def _left_out(unseen: Sequence[PredictedRow]) -> report.LeftOut:
     scored = [p for p in unseen if p.scored]
     measured_by = [{p.row.origin for p in each} for each in _grouped(scored, MEMORY.kind).values()]
-    return LeftOut(
+    return report.LeftOut(
         origins=scores(scored, lambda p: p.row.origin),
         overall=interval_score("all counted rows on GPUs", [p for p in scored if not p.stack.habits.on_cpu]),
         without_own_kind=tuple(sorted({origin for origins in measured_by if len(origins) == 1 for origin in origins})),
@@ -201,10 +191,12 @@ def _left_out(unseen: Sequence[PredictedRow]) -> LeftOut:
     )
 
 
-def _with_left_out(evidence: AccuracyByKind, unseen: Sequence[PredictedRow]) -> AccuracyByKind:
+def _with_left_out(evidence: report.AccuracyByKind, unseen: Sequence[PredictedRow]) -> report.AccuracyByKind:
     """The evidence with how far off each kind was without its sources."""
 
-    def left_out(part: BandEvidence, each: KindAccuracy, rows: list[PredictedRow], inside: Figure) -> KindAccuracy:
+    def left_out(
+        part: BandEvidence, each: report.KindAccuracy, rows: list[PredictedRow], inside: Figure
+    ) -> report.KindAccuracy:
         members = [p for p in rows if part.kind(p) == each.kind]
         error = mean_over_settings(members, lambda p: abs(part.share(p)))
         return replace(each, left_out_error=error, left_out_inside=mean_over_settings(members, inside))
@@ -222,7 +214,7 @@ SHARED += ("two_depth_seconds", "source")
 """Fields that a row of the report has of the measured one."""
 
 
-def _row(p: PredictedRow, unseen: PredictedRow | None) -> ReportRow:
+def _row(p: PredictedRow, unseen: PredictedRow | None) -> report.ReportRow:
     row, stack = p.row, p.stack
     ends: dict[str, float | None] = {}
     for prefix, each in (("", p), ("left_out_", unseen)):
@@ -233,7 +225,7 @@ def _row(p: PredictedRow, unseen: PredictedRow | None) -> ReportRow:
         for end in ("low", "expected", "high"):
             ends[f"{prefix}seconds_{end}"] = seconds and getattr(seconds, end)
     loss = f", {row.loss_path} loss" if row.loss_path != "unknown" else ""
-    return ReportRow(
+    return report.ReportRow(
         **{name: getattr(row, name) for name in SHARED},
         scored=p.scored,
         bound=p.bound,
@@ -248,7 +240,7 @@ def _row(p: PredictedRow, unseen: PredictedRow | None) -> ReportRow:
     )
 
 
-def _total(name: str, scored: Sequence[PredictedRow]) -> TotalScore | None:
+def _total(name: str, scored: Sequence[PredictedRow]) -> report.TotalScore | None:
     """Torch's reserved or nvidia-smi's figure, where scored rows have it beside what was allocated."""
     rows = [p for p in scored if getattr(p.row, f"{name}_bytes")]
 
@@ -258,7 +250,7 @@ def _total(name: str, scored: Sequence[PredictedRow]) -> TotalScore | None:
 
     if not rows:
         return None
-    return TotalScore(
+    return report.TotalScore(
         total=name,
         rows=len(rows),
         mean_abs_error=mean(lambda measured, band: abs(band.expected / measured - 1)),
@@ -267,11 +259,11 @@ def _total(name: str, scored: Sequence[PredictedRow]) -> TotalScore | None:
     )
 
 
-def _time(predictions: Sequence[PredictedRow]) -> TimeScore | None:
+def _time(predictions: Sequence[PredictedRow]) -> report.TimeScore | None:
     timed = [p for p in predictions if p.seconds]
     if not timed:
         return None
-    return TimeScore(
+    return report.TimeScore(
         rows=len(timed),
         mean_abs_error=mean_over_settings(timed, lambda p: abs(TIME.share(p))),
         inside_range=mean_over_settings(timed, _time_inside),
@@ -297,5 +289,5 @@ def left_out_predictions(
     for origin in {row.origin for row in rows}:
         own = constants.without(origin)
         others = [predict(row, own) for row in rows if row.origin != origin]
-        unseen[origin] = own.with_rows(widths(evidence_of(others), made))
+        unseen[origin] = own.with_rows(report.widths(evidence_of(others), made))
     return tuple(predict(row, unseen[row.origin]) for row in rows)

@@ -90,10 +90,10 @@ DEFAULT = "instruction"
 
 
 def use_case(name: str) -> UseCase:
-    for case in USE_CASES:
-        if case.name == name:
-            return case
-    raise InvalidSettingError(f"There is no use case {quoted(name)}: choose one of {', '.join(NAMES)}.")
+    """Return the use case of this name; InvalidSettingError where there is none."""
+    if name not in NAMES:
+        raise InvalidSettingError(f"There is no use case {quoted(name)}: choose one of {', '.join(NAMES)}.")
+    return USE_CASES[NAMES.index(name)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,17 +119,10 @@ class Goal:
                 whole(value, what, 1, high)
 
     def about(self, data: TrainingData | None) -> "Goal":
-        """Return the goal with the examples and tokens of the training's data; InvalidSettingError where both are
-        given and differ."""
+        """Return the goal with the examples and tokens of the training's data, which count before its own."""
         if data is None:
             return self
         of_data = {"examples": data.examples, "example_tokens": data.mean_tokens}
-        for name, value in of_data.items():
-            own = getattr(self, name)
-            if None not in (own, value) and own != value:
-                raise InvalidSettingError(
-                    f"The goal has {name} = {own:,}, and the training data {value:,}. Give them only once."
-                )
         return replace(self, **{name: value for name, value in of_data.items() if value is not None})
 
 
