@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs.runs import curve_points_json, run_json
+from rankviz.api.runs import curve_points_json, run_json
 from rankviz.cli.shared import fail, one_line, table
 from rankviz.cli.studies import print_bent
 from rankviz.core.runs.events import LOCAL, TRAINING
@@ -60,8 +60,8 @@ def _watch(api: Api, sweep_id: str) -> None:
 def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
     """Return what a sweep has cost so far, whether its job outlives or cuts its runs, and why it waits, in
     sentences."""
-    of_jobs = api.jobs.ends_early(sweep), api.jobs.still_costs(sweep)
-    return list(filter(None, [api.spending.of_sweep(sweep).sentence(), *of_jobs, api.runs.why_sweep_waits(sweep)]))
+    words = api.spending.of_sweep(sweep).sentence, api.jobs.still_costs(sweep), api.runs.why_sweep_waits(sweep)
+    return [*filter(None, words)]
 
 
 def time_left(progress: SweepProgress) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs.runs import listed_run_json, run_json
+from rankviz.api.runs import listed_run_json, run_json
 from rankviz.cli.output import print_sweep, runs_table, sweep_json, watch
 from rankviz.cli.shared import (
     ADAPTER,
@@ -36,7 +36,7 @@ from rankviz.options import sweep_of as make_sweep
 from rankviz.publish import KINDS, Destination, Token
 
 if TYPE_CHECKING:
-    from rankviz.api.runs.runs import RunSummary
+    from rankviz.api.runs import RunSummary
     from rankviz.core.runs.record import Sweep
 
 RANKS_HELP = (
@@ -180,7 +180,7 @@ def facts(api: Api, summary: "RunSummary") -> Iterator[tuple[str, str]]:
     yield "State", str(run.state)
     yield "Place", api.locations.in_words(run)
     yield "Waits", api.runs.why_waits(run)
-    yield spent.called, spent.in_words
+    yield "Machine time so far", spent.in_words
     yield "Error", run.error
     yield "Base model", request.base
     yield "Data", request.data

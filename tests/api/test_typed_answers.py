@@ -12,9 +12,8 @@ import rankviz.api
 from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswer, advice_json
 from rankviz.api.estimates import EstimateAnswer, estimate_json
-from rankviz.api.runs.runs import RunSummary, run_json
-from rankviz.api.runs.verdict_json import verdict_json
-from rankviz.api.runs.verdicts import SweepVerdict
+from rankviz.api.runs import RunSummary, run_json
+from rankviz.api.verdicts import SweepVerdict, verdict_json
 from rankviz.core.accuracy.report import AccuracyReport, SimilarRows
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question

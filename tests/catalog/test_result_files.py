@@ -136,17 +136,6 @@ def test_added_files_are_a_study_of_their_own_with_their_model_looked_up(tmp_pat
     assert (32, 64) == line.ranks
 
 
-def test_the_same_file_is_kept_once_and_can_be_removed(tmp_path, files):
-    api = Api(home=tmp_path / "home")
-    api.studies.add([files[0], files[0]])
-
-    (name,) = api.studies.added()
-    api.studies.remove(name)
-
-    assert [] == api.studies.added()
-    assert not any(study.own for study in api.studies.all().studies.values())
-
-
 VARIANTS = {
     "as PEFT writes it": {},
     "full fine-tuning": {"run_info__peft_config": None},
@@ -166,21 +155,6 @@ def test_what_is_kept_of_a_file_says_the_same_in_a_few_bytes(variant):
 
     assert points == read_result(text, "a.json")
     assert 100_000 > len(text.encode())
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"train_info__metrics": [{"test accuracy": 10**400}]},
-        {"train_info__metrics": [{"half \ud800": 1.0}]},
-        {"train_info__metrics": [{f"test {n}": 1.0 for n in range(1000)}]},
-        {"run_info__created_at": "someday"},
-        {"run_info__peft_config__r": 10**400},
-    ],
-)
-def test_a_file_that_holds_what_none_can_is_refused(change):
-    with pytest.raises(BadDataError):
-        read_result(result(**change), "a.json")
 
 
 HEADER = "model,task,metric,rank,value,seed,learning_rate"

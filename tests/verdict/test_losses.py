@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.api.runs.verdict_json import verdict_json
+from rankviz.api.verdicts import verdict_json
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted
 from rankviz.core.runs.metric import CORRECT, TOKEN_ACCURACY
 from rankviz.errors import BadDataError, InvalidSettingError

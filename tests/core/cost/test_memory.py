@@ -5,17 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost import weights
-from rankviz.core.cost.blocks import Block, checkpoint_bytes, loss_moments, unsloth_chunk
+from rankviz.core.cost.blocks import Block, loss_moments, unsloth_chunk
 from rankviz.core.cost.memory import MemoryTerms, trained_bytes
-from rankviz.core.cost.predict import predict
-from rankviz.core.cost.setup import card
-from rankviz.core.cost.shapes import BlockAttention
-from rankviz.core.cost.stack import Habits, settled
-from rankviz.core.lora.config import LoraConfig
-from rankviz.core.model.spec import ActivationBytes, OwnTensor, PlainModule, UnslothCheckpoint
+from rankviz.core.cost.stack import Habits
+from rankviz.core.model.spec import ActivationBytes, UnslothCheckpoint
 from tests.core.cost.toy_cost import HELD, SEVEN, estimate, shape_of, stack
-from tests.support.runs.toy import ASSUMPTIONS, ATTENTION, TOY, TOY_MOE, gpu, layer, model
+from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE
 
 HELD_TOY = replace(TOY, activation_bytes_per_token=(HELD,))
 
@@ -59,17 +54,6 @@ def test_unsloth_moves_checkpoints_to_the_host_and_keeps_less_of_each_block():
     assert 2 * 2 * 10 * (4 * 16 + 48 + 96 - 32) + 4 * 10 * 16 == whole.activations  # blocks × 2T(4H + 2Q + 2K + 2M)
 
 
-def test_of_many_blocks_four_hidden_states_stay_on_the_card_and_none_moves_below_512_tokens():
-    shape = shape_of(TOY)._replace(blocks=30)
-    unsloth = {"framework": "unsloth", "gradient_checkpointing": "unsloth"}
-
-    held = [checkpoint_bytes(TOY, shape, stack(**unsloth, max_length=length)) for length in (512, 511)]
-
-    assert [4 * 512 * 16 * 2, 30 * 511 * 16 * 2] == held
-    k_bit = [checkpoint_bytes(TOY, shape_of(TOY), stack(name, precision="nf4")) for name in ("trl", "peft")]
-    assert [2 * 10 * 16 * 2, 2 * 10 * 16 * 4] == k_bit  # PEFT's k-bit preparation makes them fp32
-
-
 def test_unsloth_unpacks_weights_into_a_buffer_that_stays_and_one_more_beside_its_gradients():
     asks = {"framework": "unsloth", "precision": "nf4-dq", "gradient_checkpointing": "unsloth"}
 
@@ -91,51 +75,6 @@ def test_compiled_blocks_of_unsloth_may_hold_a_twentieth_more_at_the_high_end():
     assert pytest.approx(memory.allocated / 20) == memory.allocated_band.high - unsloth.at(2, 100).allocated_band.high
     never = MemoryTerms(replace(TOY, model_type="gpt_oss"), shape_of(TOY), stack("unsloth"), None)
     assert 0 == trl.width_compiled == never.width_compiled
-
-
-def test_eager_attention_has_its_fullest_moment_in_its_own_backward_pass():
-    asks = {"loss_path": "fused", "max_length": 1000}
-    flash, eager = estimate(**asks), estimate(attn_implementation="eager", **asks)
-
-    matrix, mask = 2 * 1000 * 1000, 2 * 1000 * 1000  # heads × length², and two bytes of length²
-    copies = 1000 * 2 * 2 * (16 - 8)  # keys and values for both query heads
-    freed = 1000 * (2 * 96 + 4 * 16)  # the MLP and the norm before it
-    gradients = 1000 * (2 * 32 + 11 * 16)
-    assert 16 * matrix + mask + copies - freed - gradients == eager.activations - flash.activations
-
-
-def test_a_kernel_keeps_the_copies_it_makes_beside_queries_keys_values_and_output():
-    tokens, queries, keys, squares = 2 * 10, 16, 8, 2 * 10**2  # batch 2; two heads of 8, and one of keys
-
-    def kept(kernel, **changes):
-        one = block(per_device_train_batch_size=2)
-        one.attention = BlockAttention(kernel, **changes)
-        return one.kept()[0] - flash
-
-    flash = 0
-    flash = kept("flash")
-    # In fp32, as many key heads as query heads: queries, keys and values in place of those in 16 bit, and the softmax.
-    assert 4 * 2 * squares + tokens * (12 * queries - 2 * (queries + 2 * keys)) == kept("math")
-    assert tokens * 2 * 2 * (queries - keys) == kept("efficient", expanded=True)
-    assert 2 * squares == kept("efficient", masked=True)
-
-
-def test_in_the_only_micro_step_gradients_come_as_checkpoints_go():
-    asks = {"framework": "trl", "loss_path": "fused", "max_length": 1000, "optim": "sgd"}
-
-    def at(steps, parameters):
-        return estimate(gradient_accumulation_steps=steps, parameters=parameters, **asks)
-
-    few, many = 1_000, 100_000  # 4,000 and 400,000 bytes of gradients
-    assert [4_000, 2_000] == [at(steps, few).gradients for steps in (2, 1)]  # one of two blocks
-    assert [400_000, 400_000] == [at(steps, many).gradients for steps in (2, 1)]
-    assert 1000 * 16 * 2 == at(2, many).activations - at(1, many).activations  # the first block's alone is left
-
-
-def test_torchs_adamw_can_be_the_peak_where_nearly_everything_trains():
-    memory = estimate(parameters=100_000)
-
-    assert (0, 0, 400_000) == (memory.activations, memory.logits, memory.other)
 
 
 SETTINGS = [
@@ -188,23 +127,6 @@ def test_the_band_is_narrow_around_what_is_counted_and_wide_around_what_is_model
     assert (memory.high - memory.low) / memory.device < (dora.high - dora.low) / dora.device
 
 
-def test_the_wider_the_mlp_the_later_the_fullest_moment():
-    wide = model((*ATTENTION, *(layer(f"mlp.{n}_proj", 16, 64, part="mlp") for n in ("gate", "up")),
-                  layer("mlp.down_proj", 64, 16, part="mlp")))  # fmt: skip
-
-    assert [10 * (2 * 32 + 11 * 16), 10 * (6 * 64 + 2 * 16)] == [block(spec).gradients() for spec in (TOY, wide)]
-
-
-def test_adapters_in_the_activations_own_dtype_keep_an_input_once():
-    kept = [
-        block(names=names, framework="trl", precision="nf4").kept()[0]
-        for names in ((), ("q_proj",), ("q_proj", "v_proj"), ("q_proj", "o_proj"), ("q_proj", "gate_proj", "down_proj"))
-    ]
-
-    hidden, mlp_hidden = 2 * 10 * 16, 2 * 10 * 32
-    assert [0, hidden, hidden, hidden, 2 * hidden + mlp_hidden] == [each - kept[0] for each in kept]
-
-
 @pytest.mark.parametrize(
     ("framework", "precision", "gradients"),
     [
@@ -216,12 +138,6 @@ def test_adapters_in_the_activations_own_dtype_keep_an_input_once():
 )
 def test_an_adapter_on_the_projection_down_moves_the_fullest_moment(framework, precision, gradients):
     assert 10 * gradients == block(names=("down_proj",), framework=framework, precision=precision).gradients()
-
-
-def test_without_a_gate_the_fullest_moment_is_that_of_the_projection_down_as_well():
-    mlp = layer("mlp.dense_h_to_4h", 16, 64, part="mlp"), layer("mlp.dense_4h_to_h", 64, 16, part="mlp")
-
-    assert 10 * (6 * 64 + 10 * 16) == block(model((*ATTENTION, *mlp)), ("dense_4h_to_h",), "trl").gradients()
 
 
 def test_figures_read_off_a_blocks_class_take_the_formulas_place():
@@ -242,22 +158,6 @@ def test_figures_read_off_a_blocks_class_take_the_formulas_place():
         adapted,
         block(HELD_TOY, (), "unsloth").gradients(),
     ]
-
-
-def test_families_without_blocks_of_unsloths_own_keep_what_their_class_keeps_and_adapters_what_they_read_once():
-    (kind,) = shape_of(HELD_TOY).kinds
-    compiled = Block(kind, HELD_TOY, stack("unsloth").with_habits(fast_blocks=False))
-
-    assert (10 * (700 + 2 * 16), 10 * 350) == (compiled.kept()[0], compiled.gradients())
-
-
-def test_normed_queries_are_kept_twice_and_biased_ones_have_copies_of_their_input():
-    def kept(name, names=SEVEN):
-        return block(replace(TOY, model_type=name), names, "unsloth").kept()[0]
-
-    assert 10 * 2 * (16 + 8) == kept("qwen3") - kept("llama")  # queries and keys
-    assert 10 * 2 * 2 * 16 == kept("qwen2") - kept("llama")  # three copies for one
-    assert kept("llama", SEVEN[4:]) == kept("qwen2", SEVEN[4:])
 
 
 @pytest.mark.parametrize(
@@ -318,24 +218,6 @@ def test_what_each_loss_holds(setup, logits):
     assert logits == moments(**setup)[0].logits
 
 
-def test_the_last_norm_keeps_6h_and_unsloths_loss_a_chunk_of_logits_and_its_part_of_a_gradient_in_fp32():
-    (plain,), (unsloth,) = moments(), moments(framework="unsloth", loss_path="fused")
-
-    assert 6 * 512 * 16 == plain.activations
-    rows = 512 - 1  # the last token of a row has no label
-    assert 4 * rows * 100 + 2 * 512 * 16 == unsloth.logits
-    assert 4 * 512 * 16 + 4 * rows * 16 == unsloth.activations  # what the last norm keeps, and the product of the chunk
-
-
-def test_two_rows_of_2_048_tokens_have_too_few_labels_for_unsloths_tiles_on_a_large_card():
-    llama = replace(TOY, hidden_size=2048, vocab_size=128_256)
-    asks = {"framework": "unsloth", "loss_path": "fused"}
-    two = moments(llama, per_device_train_batch_size=2, max_length=2048, **asks)[0]
-    one = moments(llama, max_length=4097, **asks)[0]
-
-    assert [4 * 512 * 128_256 + 2 * 4096 * 2048, 4 * 4096 * 16_384 + 2 * 4097 * 2048] == [two.logits, one.logits]
-
-
 @pytest.mark.parametrize(
     ("tokens", "shape", "usable", "ampere", "expected"),
     [
@@ -353,22 +235,6 @@ def test_unsloths_chunks_and_tiles(tokens, shape, usable, ampere, expected):
     assert expected == unsloth_chunk(tokens, *shape, usable, ampere=ampere)
 
 
-def test_unsloths_former_losses_are_capped_by_the_card_and_cut_cross_entropy_holds_no_logits():
-    held = {
-        kind: moments(framework="unsloth", loss_path="fused", habits=Habits(unsloth_kernels=True, unsloth_loss=kind))[0]
-        for kind in ("func", "func-2025", "cut")
-    }
-
-    assert [16 * 512 * 100, 16 * 512 * 100, 2 * 512 * 16] == [each.logits for each in held.values()]
-    assert [4 * 2**30, 16 * 2**30, None] == [each.cap for each in held.values()]
-    assert [0.5, 2.0] == [held[kind].share_of_free for kind in ("func", "func-2025")]
-    fixed = 12_576 + 400 + ASSUMPTIONS.value("context-bytes")  # base, adapter, context
-    asks = {"framework": "unsloth", "gradient_checkpointing": "unsloth", "loss_path": "fused-func"}
-    free = {10**9: 1000, 16_000_000: 10_000, 10**12: 4_000_000}
-    logits = [estimate(usable=fixed + room, max_length=tokens, **asks).logits for room, tokens in free.items()]
-    assert [16 * 100 * 1000, 8_000_000, 4 * 2**30] == logits  # all at once, half of what is free, the cap
-
-
 def test_litgpts_quantized_head_is_unpacked_twice_and_the_last_graph_stays():
     head = replace(LITGPT, quantizes_every_linear=True, dequantizes_twice=True)
     _, backward = moments(loss_path="chunked", habits=head, precision="nf4")
@@ -378,20 +244,6 @@ def test_litgpts_quantized_head_is_unpacked_twice_and_the_last_graph_stays():
     assert ((8 + 2 / 4) * 512 * 100, 2 * 2 * 100 * 16) == (backward.logits, backward.scratch)
     assert ((4 + 2) * 512 * 100, (4 + 2 + 4) * 512 * 100) == (last_chunk.logits, handed_over.logits)
     assert 5000 + 4 * 512 * 16 == handed_over.activations
-
-
-@pytest.mark.parametrize(
-    ("framework", "precision", "expected"),
-    [
-        ("trl", "fp32", 6288 * 4),
-        ("trl", "nf4", 2592 + 1680 * 2),
-        ("trl", "nf4-dq", 2377 + 1680 * 2),
-        ("peft", "nf4", 2592 + 1680 * 4),  # prepare_model_for_kbit_training raises the rest to fp32
-        ("trl", "int8", 4608 + 4 * 256 + 1680 * 2),  # a scale for each of the 256 output rows
-    ],
-)
-def test_base_weights_by_precision(framework, precision, expected):
-    assert expected == weights.base_bytes(TOY, shape_of(TOY), stack(framework, precision=precision))
 
 
 @pytest.mark.parametrize(
@@ -410,18 +262,6 @@ def test_bytes_of_a_trainable_parameter_by_stack(framework, precision, optim, ex
     each = trained_bytes(chosen, chosen.habits.adapter_bytes)
 
     assert expected == each.weight + each.gradient + each.optimizer
-
-
-def test_modules_to_save_train_as_full_copies_in_the_bases_dtype():
-    memory = estimate(parameters=1700, saved=1600)
-
-    assert (100 * 4 + 1600 * 2, 100 * 8 + 1600 * 4) == (memory.adapter, memory.optimizer)
-
-
-def test_a_quantized_base_needs_one_weight_dequantized_where_that_is_more_than_gradients():
-    at = {n: estimate(framework="trl", precision="nf4", max_length=n, loss_path="fused").other for n in (1, 100)}
-
-    assert {1: 2 * 16 * 32, 100: 0} == at
 
 
 def test_peft_merges_targeted_experts_with_one_gradient_at_a_time_and_unsloth_does_not():
@@ -464,17 +304,6 @@ def test_a_dynamic_checkpoint_weighs_what_is_known_of_it_or_what_others_weigh_mo
     assert 2377 + 1680 * 2 == by_trl.base_weights
 
 
-def test_a_dynamic_checkpoint_adds_to_what_it_holds_and_not_to_an_embedding_raised_after_loading():
-    gemma, chosen = replace(checkpoint("unsloth-"), model_type="gemma3_text"), stack("unsloth", precision="nf4-dq")
-    here, on_t4 = (
-        MemoryTerms(gemma, shape_of(gemma), settled(chosen, gemma, card(gpu(supports_bf16=bf16))), None).base_weights
-        for bf16 in (True, False)
-    )
-
-    held = 2432 + 2432 // 8 + 1680 * 2
-    assert [held, held + 2 * 100 * 16] == [here, on_t4]
-
-
 def test_unsloth_moves_an_untied_embedding_to_the_host_where_the_card_is_short_of_room():
     untied = replace(TOY, tie_word_embeddings=False)
     asks = {"framework": "unsloth", "precision": "bf16", "loss_path": "fused", "max_length": 10}
@@ -486,28 +315,9 @@ def test_unsloth_moves_an_untied_embedding_to_the_host_where_the_card_is_short_o
     assert 12_576 == estimate(usable=0, **asks).base_weights  # a tied one is the head's too
 
 
-def test_an_embedding_that_is_trained_in_full_stays_on_the_card():
-    norm = PlainModule(path="model.norm", tensors=(OwnTensor(name="weight", shape=(16,)),), is_norm=True)
-    untied = replace(TOY, tie_word_embeddings=False, config_ties=False, plain_modules=(norm,))
-
-    def base_weights(*saves: str) -> int:
-        lora = LoraConfig(target_modules=("q_proj",), modules_to_save=saves)
-        chosen = stack("unsloth", loss_path="fused")
-        return predict(untied, lora, chosen, card(gpu()), usable_bytes=1.0).memory_at(2).base_weights
-
-    assert base_weights() == base_weights("norm") == base_weights("embed_tokens") - 2 * 100 * 16
-
-
 def test_forced_fp32_doubles_the_residual_stream_and_gemmas_embedding():
     forced = stack("unsloth", precision="fp16").with_habits(fp32_residual=True, fp32_embedding=True)
     terms = MemoryTerms(TOY, shape_of(TOY), forced, None)
 
     assert (2 * 10 * 16 * 4, 6288 * 2 + 2 * 1600) == (terms.checkpoints, terms.base_weights)
     assert 6288 * 2 == terms.checkpoint_bytes
-
-
-def test_the_habits_follow_the_setup_and_those_of_a_measured_row():
-    trl = stack("trl")
-
-    assert stack("unsloth").habits.unsloth_kernels and not trl.habits.unsloth_kernels
-    assert (2, 4) == (trl.residual_bytes, trl.with_habits(fp32_residual=True).residual_bytes)

@@ -66,12 +66,6 @@ def test_three_like_runs_move_the_time_to_their_middle_and_the_high_end_to_less_
     assert seconds.high / seconds.low <= 2
 
 
-def test_only_the_latest_three_count_so_that_the_range_follows_the_machines_load():
-    assert 3.0 == pytest.approx(training(timings(1.0, 1.0, 1.0, 1.0, 3.0, 3.1, 2.9)).factor)
-    # whatever the order in which they come
-    assert 3.0 == pytest.approx(training(timings(1.0, 1.0, 3.0, 3.1, 2.9)[::-1]).factor)
-
-
 def test_runs_that_disagree_widen_the_range_but_one_odd_run_does_not():
     assert 2 ** ASSUMPTIONS.value("here-disagreement") == pytest.approx(training(timings(1.0, 2.0, 4.0)).spread)
     assert NOISE == pytest.approx(training(timings(2.0, 2.0, 9.0)).spread)
@@ -90,16 +84,6 @@ def test_what_differs_widens_the_range(other, differs, width):
 
     assert differs == pace.differs
     assert math.hypot(math.log(NOISE), ASSUMPTIONS.value(width)) == pytest.approx(math.log(pace.spread))
-
-
-def test_another_bases_size_widens_it_too_and_far_from_it_says_nothing():
-    near, far = (
-        training(timings(2.0, 2.0, 2.0, workload=replace(HERE, base="b", parameters=n))) for n in (2 * 10**8, 10**10)
-    )
-
-    widths = ASSUMPTIONS.value("here-base-width"), ASSUMPTIONS.value("here-size-width") * math.log(2)
-    assert math.hypot(math.log(NOISE), *widths) == pytest.approx(math.log(near.spread))
-    assert far is None
 
 
 def test_the_nearest_runs_count_and_later_ones_of_another_base_do_not():
