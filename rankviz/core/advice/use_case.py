@@ -9,6 +9,8 @@ from rankviz.core.cost.setup import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingDa
 from rankviz.core.studies.lines import RL, TaskKind
 from rankviz.errors import InvalidSettingError, quoted
 
+DEFAULT = "instruction"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UseCase:
@@ -34,27 +36,9 @@ class UseCase:
 
 
 USE_CASES = (
-    UseCase(
-        name="simple",
-        label="Quick experiment, simple task or small file",
-        r=16,
-        rule_r=8,
-        task_kinds=("simple",),
-    ),
-    UseCase(
-        name="instruction",
-        label="Standard instruction tuning",
-        r=RECOMMENDED_RANK,
-        rule_r=16,
-        task_kinds=("instruction",),
-    ),
-    UseCase(
-        name="complex",
-        label="Complex task or shifted domain",
-        r=64,
-        rule_r=32,
-        task_kinds=("complex",),
-    ),
+    UseCase(name="simple", label="Quick experiment, simple task or small file", r=16, rule_r=8, task_kinds=("simple",)),
+    UseCase(name=DEFAULT, label="Standard instruction tuning", r=RECOMMENDED_RANK, rule_r=16, task_kinds=(DEFAULT,)),
+    UseCase(name="complex", label="Complex task or shifted domain", r=64, rule_r=32, task_kinds=("complex",)),
     UseCase(
         name="near-full",
         label="Near full fine-tuning, file size does not matter",
@@ -86,7 +70,6 @@ USE_CASES = (
     ),
 )
 NAMES = tuple(case.name for case in USE_CASES)
-DEFAULT = "instruction"
 
 
 def use_case(name: str) -> UseCase:

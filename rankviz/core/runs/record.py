@@ -328,9 +328,9 @@ class RunRecord(Recorded):
         return record._with_steps(steps)
 
     def _with_stage_ended(self, at: float) -> tuple[StageTime, ...]:
-        """A clock that was set back meanwhile gives no time below 0."""
         if self.stage_began_at is None or len(self.ended_stages) >= MAX_STAGES:
             return self.ended_stages
+        # A clock that was set back meanwhile gives no time below 0.
         return (*self.ended_stages, StageTime(self.stage, max(0.0, at - self.stage_began_at)))
 
     def _with_steps(self, steps: list[events.StepLogged]) -> "RunRecord":

@@ -152,11 +152,11 @@ def spell_of(run: RunRecord, now: float | None = None) -> Spell | None:
     began."""
     if (began := began_at(run)) is None:
         return None
-    ended, use = run.ended_at or now or began, _use([run.completed], 1.0) if run.completed else None
-    cpus = run.environment.get("cpu_count") or 1
+    threads = cpus = run.environment.get("cpu_count") or 1
     took = run.ended_at - run.loaded_at if run.ended_at and run.loaded_at else 0.0
-    threads = (use[1] + use[2]) / took if use and took > 0 else cpus
-    return Spell(began_at=began, ended_at=ended, threads=min(cpus, threads))
+    if run.completed and took > 0 and (use := _use([run.completed], 1.0)):
+        threads = (use[1] + use[2]) / took
+    return Spell(began_at=began, ended_at=run.ended_at or now or began, threads=min(cpus, threads))
 
 
 def _measured(seconds: float | None) -> float | None:

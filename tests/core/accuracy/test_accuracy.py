@@ -18,8 +18,6 @@ from rankviz.core.accuracy.report import (
     in_words,
 )
 from rankviz.core.accuracy.summarize import (
-    MEMORY,
-    by_kind,
     half_width,
     left_out_predictions,
     summarize,
@@ -106,16 +104,6 @@ def test_the_half_width_is_students_t_times_the_spread_between_sources():
     spread = math.sqrt(((0.03**2 + 0.04**2) / 2 + 0.05**2) / 2)
     assert pytest.approx(2.920 * spread) == half_width(errors)
     assert pytest.approx(6.314 * 0.05) == half_width({"lab-b": [0.05]})
-
-
-def test_memory_errors_are_shares_of_what_is_modelled():
-    row = predicted(measured_bytes="40000")
-    (evidence,) = by_kind(MEMORY, [row])
-
-    share = (40_000 - row.predicted.expected) / row.working_bytes
-    assert abs(share) > 0.25
-    assert pytest.approx(abs(share)) == evidence.half_width  # one source: 6.3 s, but no more than its worst error
-    assert ("hf", ("lab-a",), 1) == (evidence.kind, evidence.groups, evidence.settings)
 
 
 def test_a_row_whose_length_is_only_a_cap_is_a_bound_and_no_error():

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import fidelity
 from rankviz.core.runs.events import AdapterCut, Evaluated
 from rankviz.core.runs.fast_curve import (
     fast_curve,
@@ -95,32 +94,3 @@ def test_the_adapter_ships_at_the_lowest_rank_that_will_do_and_is_there(cuts, sa
     point = shippable(fast_curve(run(64, 1.600, cuts=cuts, saved=saved)))
 
     assert r == (point.r if point else None)
-
-
-def compared(**more):
-    independent = {2: 1.61, 8: 1.62, 32: 1.59, **more.pop("independent", {})}
-    runs = [run(r, loss, run_id=str(r)) for r, loss in independent.items()]
-    return fidelity.case_of("a", [*runs, TOP, *more.pop("others", ())], base="b", data="d", alpha="fixed")
-
-
-def test_a_case_has_the_cuts_minus_the_runs_and_the_regret_of_the_pick():
-    case = compared()
-
-    assert {2: 0.03, 8: -0.005, 32: 0.011} == pytest.approx(dict(case.differences))
-    # the curve picks 8 (1.615 is within 0.02 of 1.600); its run has 1.62, and the best run, of 32, 1.59
-    assert (8, pytest.approx(0.03)) == (case.picked, case.regret)
-    assert pytest.approx(0.025) == case.regret_of_cut  # 1.615
-    # the run of 64 has 1.600
-    assert pytest.approx(0.01) == case.regret_of_highest
-
-
-def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_within_the_tolerance():
-    cases = [compared(), compared(independent={32: 1.62})]
-    result = fidelity.as_json(fidelity.report(cases))
-
-    # r = 8: 0.005 twice; r = 32: 0.011 and 0.019
-    assert 0.008 == result["median_absolute_difference"]["r >= 8, fixed alpha"]
-    assert None is result["median_absolute_difference"]["r >= 8, alpha = r"]
-    # runs of 8, 32, 64: 1.62, 1.59, 1.60 apart by 0.03, 0.02, 0.01, and 1.62, 1.62, 1.60 by 0, 0.02, 0.02
-    assert 0.02 == result["independent_runs_apart"]["r >= 8, fixed alpha"]
-    assert (1, 0.03) == (result["regret_within_tolerance"], result["largest_regret"])

@@ -13,7 +13,6 @@ from rankviz.core.runs.events import (
     RunStarted,
     StageReached,
     StepLogged,
-    stages_of,
 )
 from rankviz.core.runs.record import RunRecord, StageTime
 from rankviz.core.runs.request import MAX_SHOWN_ANSWERS
@@ -120,24 +119,6 @@ def test_stages_that_have_ended_are_kept_with_their_time():
     assert (StageTime("loading the base", 5.5),) == staged(*begun).ended_stages
     assert (StageTime("loading the base", 5.5), StageTime("training", 23.5)) == staged(*begun, FINISHED).ended_stages
     assert (StageTime("loading the base", 5.5),) == staged(*begun, RunFailed(time=9.0, error="x")).ended_stages
-
-
-def test_a_later_run_with_truncated_adapters_goes_through_each_of_them():
-    run = questions.run(r=8, cut_ranks=(4, 2), exact_match_examples=10, held_out_examples=64)
-
-    assert [
-        "attaching the adapter",
-        "preparing the training rows",
-        "training",
-        "evaluating the adapter",
-        "answering 10 held-out prompts",
-        "saving the adapter",
-        "decomposing the adapter",
-        "truncating to r = 4",
-        "answering 10 held-out prompts",
-        "truncating to r = 2",
-        "answering 10 held-out prompts",
-    ] == list(stages_of(run, loads=False))
 
 
 def answer(place, text, prompt="p", ended=True):

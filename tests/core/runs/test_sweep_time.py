@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.run_times import Finished, by_recording, coverage, of_home, read, replay
+from benchmarks.run_times import Finished, coverage, of_home, replay
 from rankviz.core.cost.pace import Difference, Timing, Workload
 from rankviz.core.runs.events import RunCompleted, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
@@ -200,40 +200,3 @@ def test_of_the_shipped_sweeps_four_in_five_runs_are_inside_a_range_of_about_twi
     assert (int(runs), int(inside)) == like[:2]
     assert int(share) == round(100 * like.inside / like.runs)
     assert (float(width), float(widest)) == (round(like.middle_width, 2), round(like.widest, 2))
-
-
-def changes(finished, *, idle):
-    """Of all setups the most that the training ratio changed between runs; idle: without what the threads waited."""
-    ratios: dict[Workload, list[float]] = {}
-    for timing in (run.timing for run in finished if "training" in run.timing.ratios):
-        slowed = timing.slowdowns["training"] if idle else 1.0
-        ratios.setdefault(timing.workload, []).append(timing.ratios["training"] / slowed)
-    return max(max(each) / min(each) for each in ratios.values())
-
-
-CHOSEN_ON = 10
-"""So many of the runs that say how busy the machine was had ended before here-idle-noise and here-others-drift were
-chosen."""
-
-
-def test_the_figures_of_runs_that_say_how_busy_the_machine_was_are_those_of_their_rows():
-    """The figures of docs/method.md."""
-    finished, _ = by_recording(read(ASSETS / "run_times.csv"))
-    first = {run.timing.source_id for run in finished[:CHOSEN_ON]}
-    announced = replay(finished, ASSUMPTIONS)
-    chosen_on = coverage([each for each in announced if each.finished.timing.source_id in first])
-    later = [each for each in announced if each.finished.timing.source_id not in first]
-    unseen = coverage(later)
-    loads = [run.timing.load_average for run in finished]
-    change, idle_change = changes(finished, idle=False), changes(finished, idle=True)
-
-    prose = " ".join((ROOT / "docs" / "method.md").read_text("utf-8").split())
-    assert f"{len(finished)} runs with the counts" in prose
-    assert f"a load average of {min(loads):.0f} to {max(loads):.0f}" in prose
-    assert f"by a factor of up to {change:.1f} between runs, and {idle_change:.1f} without the waiting" in prose
-    assert f"{chosen_on.inside} of {chosen_on.runs} announced" in prose
-    assert f"Of the {unseen.runs} after that, {unseen.inside} were inside" in prose
-    assert f"({100 * unseen.inside / unseen.runs:.0f} %)" in prose
-    assert f"{unseen.middle_width:.1f} times the low end (median; {unseen.widest:.1f} at most)" in prose
-    assert f"{sum(each.sources >= 3 for each in later)} of them were announced from three runs" in prose
-    assert unseen.inside >= 0.8 * unseen.runs
