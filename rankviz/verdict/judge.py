@@ -307,7 +307,7 @@ def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
     which takes a while for many pairs."""
     from rankviz.verdict.words import sentences
 
-    metric, said = verdict.metric, sentences(verdict)
+    metric, words = verdict.metric, sentences(verdict)
 
     def rank_json(rank: RankLoss) -> RankVerdictJSON:
         values = {seed: verdict.read(loss) for seed, loss in rank.run_losses.items()}
@@ -332,6 +332,6 @@ def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
         confidence=CONFIDENCE,
         diverged=[asdict(run) for run in verdict.diverged],
         borrowed_noise=None,
-        headline=said[0],
-        sentences=said,
+        headline=words[0],
+        sentences=words,
     )

@@ -148,14 +148,20 @@ def reasons(advice: RankAdvice) -> tuple[Reason, ...]:
 
 
 def _reasons(advice: RankAdvice) -> Iterable[Reason]:
-    case, rule, targets, full, kept = advice.case, advice.case.rule, advice.record.targets, advice.full, advice.kept
+    case, rule, targets, full, kept = (
+        advice.case,
+        advice.case.rule,
+        advice.record.targets,
+        advice.below_full,
+        advice.retention,
+    )
     if not case.r_range:
         text = f"Rule of thumb: r = {rule.label} for {rule.use[0].lower()}{rule.use[1:]}."
         source = f"{rule.source}; {RECORD_SOURCE}"
         yield Reason("rule", f"{text} {rule_evidence(advice.record, rule)}".rstrip(), source)
     for near in advice.shown:
         yield Reason("nearest", _nearest(near, advice), *_cited(near.line.study))
-    for study in advice.told:
+    for study in advice.other_studies:
         yield Reason("nearest", f"{study.label}: {study.caveat}", *_cited(study))
     if advice.capacity:
         yield Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL)
@@ -170,12 +176,12 @@ def _reasons(advice: RankAdvice) -> Iterable[Reason]:
     if full and case.name in ("near-full", "pretraining"):
         text = f"Full fine-tuning was better than every rank in {full.count} of {full.comparisons} similar trainings."
         yield Reason("full", text, *_cited(full.line.study))
-    if kept and advice.goal.forgetting:
+    if retention and advice.goal.forgetting:
         text = (
-            f"In {kept.count} of {kept.comparisons} published trainings the smallest rank kept more of the base's "
+            f"In {retention.count} of {retention.comparisons} published trainings the smallest rank kept more of the base's "
             "abilities than the largest."
         )
-        yield Reason("forgetting", text, *_cited(kept.line.study))
+        yield Reason("forgetting", text, *_cited(retention.line.study))
     if (advice.data.epochs or 0) > FEW_EPOCHS:
         text = f"Each example is seen {advice.data.epochs:,.1f} times: more examples matter more than the rank here."
         yield Reason("data", text, f"{UNSLOTH} (one to three epochs)")
@@ -264,7 +270,7 @@ def would_change(advice: RankAdvice) -> tuple[str, ...]:
         "the learning rate tuned, with one repeat. Its result counts more than all published studies."
     )
     forgetting = ("If the base must keep its earlier abilities: smaller ranks kept more of them.",)
-    return own, FILE_WORDS[advice.r], *(forgetting if advice.kept and not advice.goal.forgetting else ())
+    return own, FILE_WORDS[advice.r], *(forgetting if advice.retention and not advice.goal.forgetting else ())
 
 
 def at_recommended(advice: RankAdvice, forecast: Forecast) -> RankForecast | None:

@@ -168,7 +168,7 @@ class Recorded(ABC):
         return self.request.run_id
 
     def after(self, event: events.RunEvent) -> Self:
-        """Return the record once this has happened. What has ended stays ended until it is asked for again, and what
+        """Return the record once this has journal. What has ended stays ended until it is asked for again, and what
         another attempt wrote, or what is here already, changes nothing."""
         if (begun := self.another(event)) is not None:
             return type(self)(request=self.request, unreadable_lines=self.unreadable_lines, **begun)
@@ -177,9 +177,9 @@ class Recorded(ABC):
         record = self._folded(event)
         return replace(record, copied_bytes=event.offset) if event.offset else record
 
-    def after_all(self, happened: Iterable[events.RunEvent]) -> Self:
-        """Return the record once all of these have happened."""
-        return reduce(type(self).after, happened, self)
+    def after_all(self, journal: Iterable[events.RunEvent]) -> Self:
+        """Return the record once all of these have journal."""
+        return reduce(type(self).after, journal, self)
 
     @abstractmethod
     def _folded(self, event: events.RunEvent) -> Self:
@@ -311,10 +311,10 @@ class RunRecord(Recorded):
                 return self._ended(event)
         return replace(self, **changes) if changes else self
 
-    def after_all(self, happened: Iterable[events.RunEvent]) -> "RunRecord":
+    def after_all(self, journal: Iterable[events.RunEvent]) -> "RunRecord":
         """`after` for each event; steps are added at once, so that a long journal folds in linear time."""
         record, steps, copied_bytes = self, [], self.copied_bytes
-        for event in happened:
+        for event in journal:
             if isinstance(event, events.StepLogged):
                 is_new = not event.offset or event.offset > copied_bytes
                 if is_new and record.counts(event) and not record.state.ended:

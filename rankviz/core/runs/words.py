@@ -127,10 +127,10 @@ def why_it_waits(run: RunRecord, sweep: Sweep, *, has_job: bool) -> str:
     return " ".join(filter(None, [lost, run.waits or (AFTER_OTHERS if sweep.running else starting)]))
 
 
-def cancel_in_words(asked: Sequence[RunRecord], unended: Sequence[RunRecord]) -> str:
+def cancel_in_words(requested: Sequence[RunRecord], unended: Sequence[RunRecord]) -> str:
     """Say which of the unended runs are to be cancelled; empty where none is."""
-    if not asked:
+    if not requested:
         return ""
-    of = "" if len(asked) == len(unended) else f" of {counted(len(asked), 'run')}"
-    cost = ", and costs," if any(run.engine == HF_JOBS for run in asked) else ""
+    of = "" if len(requested) == len(unended) else f" of {counted(len(requested), 'run')}"
+    cost = ", and costs," if any(run.engine == HF_JOBS for run in requested) else ""
     return f"A cancel was requested{of}. The job goes on{cost} until that is done."
