@@ -148,13 +148,8 @@ def reasons(advice: RankAdvice) -> tuple[Reason, ...]:
 
 
 def _reasons(advice: RankAdvice) -> Iterable[Reason]:
-    case, rule, targets, full, kept = (
-        advice.case,
-        advice.case.rule,
-        advice.record.targets,
-        advice.below_full,
-        advice.retention,
-    )
+    case, rule, targets = advice.case, advice.case.rule, advice.record.targets
+    full, retention = advice.below_full, advice.retention
     if not case.r_range:
         text = f"Rule of thumb: r = {rule.label} for {rule.use[0].lower()}{rule.use[1:]}."
         source = f"{rule.source}; {RECORD_SOURCE}"
@@ -178,8 +173,8 @@ def _reasons(advice: RankAdvice) -> Iterable[Reason]:
         yield Reason("full", text, *_cited(full.line.study))
     if retention and advice.goal.forgetting:
         text = (
-            f"In {retention.count} of {retention.comparisons} published trainings the smallest rank kept more of the base's "
-            "abilities than the largest."
+            f"In {retention.count} of {retention.comparisons} published trainings the smallest rank kept more of the "
+            "base's abilities than the largest."
         )
         yield Reason("forgetting", text, *_cited(retention.line.study))
     if (advice.data.epochs or 0) > FEW_EPOCHS:
