@@ -130,7 +130,7 @@ class Verdict:
         return next(rank for rank in self.ranks if rank.r == r)
 
     def pair(self, r: int, s: int) -> Pair:
-        return next(pair for pair in self.pairs if {pair.r, pair.s} == {r, s})
+        return next(pair for pair in self.pairs if pair.r == min(r, s) and pair.s == max(r, s))
 
     def above_best(self, r: int) -> AboveBest:
         """Return the difference of a rank's loss from the best rank's, with its interval."""
