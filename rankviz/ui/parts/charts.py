@@ -12,7 +12,7 @@ from rankviz.api import Api
 from rankviz.api.runs import listed_run_json
 from rankviz.core.cells import csv_text
 from rankviz.core.forecast.decision import Decision
-from rankviz.core.runs.fast_curve import Fidelity, Reading
+from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.words import still_training
@@ -157,7 +157,7 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
     judged_by_seeds = compares and not verdict.unknown
     details = [
         decision_html(decision) if decision else "",
-        fast_curve_html(reading, api.accuracy.fidelity()) if reading else "",
+        fast_curve_html(reading) if reading else "",
         verdict_html(verdict) if compares else "",
     ]
     picked = score.pick if score else decision.train_rank if decision and not judged_by_seeds else None
@@ -227,24 +227,6 @@ def verdict_table(verdict: Verdict) -> str:
     return html.titled(title, html.table(headers, rows, label=title))
 
 
-def fast_curve_html(reading: Reading, fidelity: Fidelity | None) -> str:
+def fast_curve_html(reading: Reading) -> str:
     """Of the best curve; others, of other seeds and rates, are in the figure."""
-    known = fidelity_words(fidelity) if fidelity else ()
-    return html.verdict(html.headlined([*reading.sentences, WHAT_A_FAST_CURVE_IS, *known]))
-
-
-def fidelity_words(fidelity: Fidelity) -> Sequence[str]:
-    """How near fast curves have been to independent runs, as measured."""
-    cases, medians = len(fidelity.cases), fidelity.median_absolute_difference
-    names = {
-        "r >= 8, fixed alpha": "at r ≥ 8",
-        "r = 2 and 4, fixed alpha": "at r = 2 and 4",
-        "r >= 8, alpha = r": "at r ≥ 8 with α = r",
-    }
-    differences = "; ".join(f"{medians[key]:.3f} {name}" for key, name in names.items() if medians[key] is not None)
-    return [
-        f"Accuracy of fast curves in {cases} measured cases: the median difference from independent runs was, in nats, "
-        f"{differences}. A run at the rank that the fast curve picked was within {fidelity.tolerance_nats:g} nats of "
-        f"the best run in {fidelity.regret_within_tolerance} of {cases} cases, and at most "
-        f"{fidelity.largest_regret:.3f} nats worse."
-    ]
+    return html.verdict(html.headlined([*reading.sentences, WHAT_A_FAST_CURVE_IS]))
