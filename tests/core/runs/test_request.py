@@ -52,7 +52,7 @@ def test_alpha_rules(rule, r, expected):
         ({"exact_match_examples": -1}, r"Exact match examples must be a whole number from 0 to 100,000 \(got -1\)"),
         ({"target_modules": ()}, "target module"),
         ({"alpha": "3r"}, "Alpha must be r, 2r or a number"),
-        ({"alpha": "inf"}, "Alpha must be a number above 0"),
+        ({"alpha": "inf"}, "Alpha must be r, 2r or a number above 0"),
         ({"precision": "fp8"}, "Precision must be one of auto, bf16"),
         ({"framework": "trl"}, "Framework of a run must be one of unsloth"),
         ({"moe_scheme": "linear-only"}, "MoE scheme of a run must be one of default"),

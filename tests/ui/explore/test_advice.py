@@ -31,7 +31,7 @@ def test_a_warning_is_in_view_in_one_sentence_and_whole_in_the_details(api):
         "fp16, so Unsloth computes it in fp32."
     )
     assert details.startswith("Details Warnings On T4, which has no bf16")
-    assert "more than in bf16" in details and "more than in bf16" not in shown
+    assert "The memory is in the estimate" in details and "The memory is in the estimate" not in shown
 
 
 def test_a_recorded_sweep_of_the_model_is_named_and_its_rank_does_not_move_the_recommendation(api):
