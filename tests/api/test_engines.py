@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted, StageReached
-from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
+from rankviz.errors import LimitError, NotInstalledError
 from rankviz.jobs import Nodes
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Visitor, acting_as
@@ -83,17 +83,6 @@ def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tm
     assert ("Slurm does not take the job now: Invalid account … on …", "") == (waiting.waits, waiting.where)
     assert "sbatch … was refused." == failed.error
     assert not [word for word in ("lab-secret", "10.0.0.7") for event in events if word in str(event)]
-
-
-def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp_path, monkeypatch):
-    monkeypatch.setattr("rankviz.jobs.slurm.NEEDED", ())
-    shared = Api(home=tmp_path, shared=True)
-
-    for engine in ("slurm", "ray"):
-        with acting_as(ANN), pytest.raises(InvalidSettingError, match="This page cannot use that engine now"):
-            shared.engines.start(questions.sweep(), engine)
-        with acting_as(Visitor("", admin=True)), pytest.raises(InvalidSettingError, match=r"(?i)set RANKVIZ_|pip"):
-            shared.engines.start(questions.sweep(), engine)
 
 
 def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):

@@ -155,12 +155,3 @@ def test_another_s_sweep_moves_nowhere_and_the_admin_starts_no_job_that_its_owne
             api.moves.resume(sweep_id)
         with acting_as(ADMIN), pytest.raises(InvalidSettingError, match=NOT_THE_PAYER):
             api.moves.resume(sweep_id)
-
-
-def test_one_run_more_of_a_sweep_on_a_rented_machine_runs_there(rented):
-    sweep_id = failed(rented, destination=WantedEngine("hf-jobs", {"flavor": "t4-small", "spend": "3"}))
-
-    run_id = rented.moves.add(sweep_id, 8)
-
-    destination = read_destination(rented.workspace.store.run_dir(run_id))
-    assert ("hf-jobs", {"flavor": "t4-small", "spend": "3"}) == (destination.engine, destination.options)

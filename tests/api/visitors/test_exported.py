@@ -8,7 +8,7 @@ from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunFailed, RunRequeued
 from rankviz.store import RunStore, import_runs
 from rankviz.store.ownership import WantedEngine
-from rankviz.visitor import Visitor, acting_as
+from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.web.visitors import ANN
 
@@ -49,13 +49,3 @@ def test_a_visitors_export_names_nothing_of_the_servers_engines_and_comes_in_aga
     came = there.get(run_id)
     assert ("failed", shown.error, shown.log_tail) == (came.state, came.error, came.log_tail)
     assert "sbatch … was refused." == came.error
-
-
-def test_the_export_of_the_owner_of_the_server_has_everything(failed, tmp_path):
-    api, run_id = failed
-    with acting_as(Visitor("", admin=True)):
-        zipped = api.runs.export([run_id], tmp_path / "all.zip")
-
-    with zipfile.ZipFile(zipped) as archive:
-        journal = archive.read(f"runs/{run_id}/events.jsonl")
-    assert (api.workspace.store.run_dir(run_id) / "events.jsonl").read_bytes() == journal

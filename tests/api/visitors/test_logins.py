@@ -1,8 +1,5 @@
 """The token of a login at Hugging Face: no operation writes it down, also not for the process that does its work."""
 
-import json
-from dataclasses import asdict, replace
-
 import pytest
 
 from rankviz import children
@@ -83,12 +80,3 @@ def test_a_job_that_a_login_pays_for_leaves_its_token_in_no_file(tmp_path, hub):
 
         assert only_job(hub)
         assert alice.login.token.encode() not in everything_below(tmp_path)
-
-
-def test_a_visitor_with_a_login_cannot_be_written_as_json():
-    ann = logged_in()
-
-    with pytest.raises(TypeError, match="Login"):
-        json.dumps(asdict(ann))
-
-    assert ann == Visitor(**json.loads(json.dumps(asdict(replace(ann, login=None)))))

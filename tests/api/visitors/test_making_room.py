@@ -56,16 +56,3 @@ def test_where_the_runs_folder_is_over_its_size_what_was_not_trained_makes_room_
 
     assert {trained, mine} == sweeps_here(api)
     assert [] == kept_data(api)
-
-
-def test_a_run_that_is_added_does_not_take_the_place_of_its_own_sweep(shared):
-    api = shared(runs_in_total=3)
-    store = api.workspace.store
-    sweep_id = aged(api, imported(api, ended(store, ANN.id, 4, 8)), 60)
-    other = imported(api, ended(store, BEN.id, 4))
-
-    with acting_as(ANN):
-        api.moves.add(sweep_id, 16)
-
-    assert 3 == len(store.run_ids(sweep_id))
-    assert other not in sweeps_here(api)

@@ -70,23 +70,6 @@ def test_a_visitor_has_so_many_sweeps_in_the_queue_and_others_still_find_a_place
         api.runs.start(questions.sweep(**SMALL))
 
 
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"r": 1024}, "at most 256 as the rank (got 1,024). Choose a lower rank."),
-        ({"per_device_train_batch_size": 33, "max_length": 256}, "at most 8,192 tokens per batch"),
-        ({"model_id": "Qwen/Qwen3-4B"}, "at most 1,000,000,000 parameters of the base model"),
-    ],
-)
-def test_a_probe_keeps_the_limits_of_a_step_and_of_bases(api, settings, sentence):
-    question = questions.probe(**{"model_id": "HuggingFaceTB/SmolLM2-135M", **settings})
-
-    with acting_as(ANN), pytest.raises(LimitError) as refusal:
-        api.probes.start(question)
-    assert sentence in str(refusal.value)
-    assert [] == api.workspace.store.records()
-
-
 def test_the_queue_of_all_visitors_is_bounded(shared):
     api = shared(sweeps=3, first_sweeps=3)
     for number in range(3):

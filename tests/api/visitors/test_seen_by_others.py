@@ -2,7 +2,7 @@
 
 import json
 
-from rankviz.api.runs import listed_run_json, run_json
+from rankviz.api.runs import run_json
 from rankviz.core.runs.events import Answered, GreedyAnswer, RunFailed
 from rankviz.visitor import acting_as
 from tests.api.visitors.owned import first_run, sweep_of
@@ -53,11 +53,3 @@ def test_who_looks_at_the_run_of_another_sees_no_row_of_its_data(api):
 
     assert {()} == {each.answers for each in (seen[0].record, *seen[1:])}
     assert not [text for text in ("a secret", "another", "a third") if text in str(jsons)]
-
-
-def test_a_list_of_runs_leaves_the_answers_out(api):
-    sweep_id = sweep_of(api, BEN)
-    with acting_as(BEN):
-        summary = api.runs.summary(first_run(api, sweep_id))
-
-    assert {"answers"} == run_json(summary).keys() - listed_run_json(summary).keys()
