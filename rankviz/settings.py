@@ -28,8 +28,6 @@ PAID_STEPS = 10_000
 JOBS_IMAGE, JOBS_FLAVOR, JOBS_SPEND, JOBS_AT_ONCE = "unsloth/unsloth:latest", "l4x1", 2.0, 8
 SLURM_OPTIONS, SLURM_AT_ONCE, SLURM_POLL_SECONDS = ("--gres=gpu:1",), 4, 10.0
 RAY_RESOURCES: Mapping[str, float] = MappingProxyType({"GPU": 1.0})
-SPLIT_RUNS = 3
-"""Runs that a worker must have at least for a sweep to be divided among free GPUs."""
 TEMP_HOURS = 24
 """Time for which uploads and downloads are kept."""
 HOST_NAME = r"(\*|(\*\.)?[^\s,*]+)"

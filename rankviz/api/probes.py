@@ -101,7 +101,6 @@ class Preflight(Operations):
         from rankviz.machine import cards, cpu_bf16, cpu_name, software
 
         driver = cards.read_driver()
-        memory = psutil.virtual_memory()
         return Facts(
             driver=driver,
             card=cards.chosen(driver),
@@ -109,8 +108,7 @@ class Preflight(Operations):
             cpu_name=cpu_name(),
             cpu_count=os.cpu_count() or 1,
             cpu_bf16=cpu_bf16(),
-            memory_bytes=memory.total,
-            available_bytes=memory.available,
+            memory_bytes=psutil.virtual_memory().total,
             disks=(
                 self._disk("runs", self._workspace.home),
                 self._disk(HUB_DISK, cache_folder()),
