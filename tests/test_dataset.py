@@ -126,7 +126,6 @@ GOOD = '{"prompt": "a", "completion": "b"}\n'
     [
         ("d.jsonl", GOOD + "{oops\n", r"Row 2 of d\.jsonl is not a JSON object"),
         ("d.jsonl", GOOD + "\n" + "[1]\n", r"Row 3 of d\.jsonl is not a JSON object but a list"),
-        ("d.jsonl", "[\n" + GOOD, "seems to hold one JSON array: name it .json, or write one object per"),
         ("d.json", "[" + GOOD, r"d\.json is not a JSON array"),
         ("d.json", "[" * 100_000, r"d\.json is not a JSON array"),
         ("d.json", "[1]", r"Row 1 of d\.json is not a JSON object but a int"),
@@ -175,7 +174,7 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
 def test_a_preview_shows_three_rows_with_counts(tmp_path):
     data = jsonl(tmp_path / "mine.jsonl", *({"prompt": "p" * n, "completion": "c"} for n in range(1, 6)))
 
-    preview = dataset.preview(data)
+    preview = dataset.preview_of(dataset.read(data))
 
     assert ("mine.jsonl", "prompt-completion", 5) == (preview.title, preview.format, preview.rows)
     assert (("p", "c"), ("pp", "c"), ("ppp", "c")) == preview.examples
@@ -187,7 +186,7 @@ def test_shipped_samples_are_as_their_index_says():
 
     assert ["phonemes", "syllables", "pairs"] == list(shipped)
     for sample in shipped.values():
-        assert sample.rows == dataset.preview(sample.id).rows
+        assert sample.rows == dataset.preview_of(dataset.read(sample.id)).rows
         assert sample.source and sample.checked
         assert ("Apache-2.0" if sample.id == "pairs" else "CMUDICT_LICENSE.txt") in sample.licence
     assert (dataset.ASSETS / "data" / "CMUDICT_LICENSE.txt").read_text().startswith("Copyright (C) 1993-2015 Carnegie")

@@ -88,7 +88,7 @@ def test_without_a_length_estimate_and_fit_assume_what_the_page_does_and_say_so(
         json.loads(rankviz("fit", *arguments, *more).stdout) for more in ((), ("--steps", "1000"))
     )
 
-    sentence = "Time and cost assume 1,000 optimizer steps: no number of steps or tokens was given."
+    sentence = "Time and cost assume 1,000 optimizer steps: no epochs, steps or tokens were given."
     assert given["ranks"] == assumed["ranks"]
     assert [sentence, *given["notes"]] == assumed["notes"]
     assert {**fit_given, "notes": [sentence]} == fit_assumed
