@@ -10,7 +10,7 @@ from rankviz.core.runs.request import check_download
 from rankviz.errors import LimitError
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
-from rankviz.visitor import acting_as
+from rankviz.visitor import Visitor, acting_as
 from tests.support.runs import questions
 from tests.support.web.visitors import ADMIN, ANN, BEN
 
@@ -164,3 +164,12 @@ def test_a_base_whose_files_are_larger_than_its_config_says_or_of_unknown_size_i
         check_download(100_000_000_000, api.workspace.limits)
     with pytest.raises(LimitError, match=r"an unknown number of bytes, .* of the catalogue"):
         check_download(None, api.workspace.limits)
+
+
+def test_the_places_in_the_queue_are_of_a_login_and_of_the_cookie_that_its_browser_had(api):
+    with acting_as(ANN):
+        api.runs.start(questions.sweep(**SMALL))
+    with acting_as(Visitor("hf:1", "ann", also=ANN.id)):
+        api.runs.start(questions.sweep(**SMALL))
+        with pytest.raises(LimitError, match=r"per visitor \(you have 2\)"):
+            api.runs.start(questions.sweep(**SMALL))

@@ -15,18 +15,6 @@ def a_zip(name):
     return runs_zip((name, run_files(name)))
 
 
-def test_one_more_zip_than_a_visitor_may_have_uploads_is_imported_where_the_others_were_taken_in(shared, sent):
-    api = shared(uploads_per_visitor=2)
-
-    with acting_as(ANN):
-        for number in range(3):
-            path = sent(api, ANN, "runs.zip", a_zip(f"s{number}"))
-            assert 1 == len(api.runs.import_(path))
-            assert not path.parent.exists()
-        assert 3 == len(api.runs.sweeps())
-    assert (0, 0) == api.workspace.temp.usage(ANN)
-
-
 def test_of_several_imports_of_one_upload_at_once_one_takes_it_in_and_nothing_is_remembered_of_the_others(shared, sent):
     api = shared()
 
