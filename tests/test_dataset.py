@@ -35,13 +35,6 @@ def test_an_instruction_with_its_input_becomes_a_chat(tmp_path):
     assert (("user", "Sing."), ("assistant", "la")) == second.messages
 
 
-def test_parquet_with_whole_numbers_as_answers(tmp_path):
-    table = pyarrow.table({"prompt": ["one", "two"], "completion": [1, 2], "other": [None, None]})
-    pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
-
-    assert [("one", "1"), ("two", "2")] == pairs(str(tmp_path / "d.parquet"))
-
-
 def turns(*pairs):
     return [{"role": role, "content": content} for role, content in pairs]
 
@@ -190,17 +183,3 @@ def test_shipped_samples_are_as_their_index_says():
         assert sample.source and sample.checked
         assert ("Apache-2.0" if sample.id == "pairs" else "CMUDICT_LICENSE.txt") in sample.licence
     assert (dataset.ASSETS / "data" / "CMUDICT_LICENSE.txt").read_text().startswith("Copyright (C) 1993-2015 Carnegie")
-
-
-@pytest.mark.parametrize("sample", ["phonemes", "syllables"])
-def test_no_word_of_a_sample_comes_twice_so_none_is_trained_on_and_held_out(sample):
-    prompts = [prompt for prompt, _ in pairs(sample)]
-
-    assert len(prompts) == len(set(prompts))
-
-
-def test_columns_without_a_name_are_read_by_nobody(tmp_path):
-    """As spreadsheets write them behind the others."""
-    (tmp_path / "d.csv").write_bytes(b"prompt,completion,,\na,b,,\nc,d,,\n")
-
-    assert [("a", "b"), ("c", "d")] == [example.as_pair() for example in dataset.read(str(tmp_path / "d.csv")).examples]

@@ -18,7 +18,7 @@ from rankviz.beside import Beside, Outcome
 from rankviz.catalog import hardware
 from rankviz.core.runs.estimate import saved_bytes
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
-from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, LimitError, NotRentedError
+from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.jobs.prices import STARTING, cost_range, seconds_left
 from rankviz.shared import rights
 from rankviz.store.ownership import WantedEngine
@@ -307,11 +307,11 @@ class Engines(Operations):
         return self.why_not(self.name(self._api.locations.destination(sweep).engine))
 
     def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
-        """Return the name of the engine that these mean. NotRentedError where it rents nothing and machine or limit
-        are given."""
+        """Return the name of the engine that these mean. InvalidSettingError where it rents nothing and machine or
+        limit are given."""
         name = self._api.locations.engine(engine).name
         if name != HF_JOBS and (flavor or spend is not None):
-            raise NotRentedError
+            raise InvalidSettingError("flavor and spend need the engine hf-jobs.")
         return name
 
     def destination(self, engine: str = "", flavor: str = "", spend: float | None = None) -> WantedEngine:

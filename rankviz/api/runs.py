@@ -398,8 +398,7 @@ class Runs(Operations):
         """Time by part. Answers are asked for alike in all runs of a sweep."""
         first, measured, exact = runs[0], self._api.measured, None
         if first.exact_match_examples and (of_answers := measured.answer_tokens(first)):
-            rows, on_gpu = measured.row_tokens(first), here.get("device") == "cuda"
-            exact = answer_passes(of_answers, rows, answers=first.answered_examples, cuda=on_gpu)
+            exact = answer_passes(of_answers, cuda=here.get("device") == "cuda")
         estimates, model = [estimator.estimate(run, here, paces) for run in runs], self._api.models.get(first.base)
         return sweep_time(model, runs, estimates, self._workspace.assumptions, paces, exact)
 

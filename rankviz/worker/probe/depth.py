@@ -30,6 +30,7 @@ from rankviz.core.runs.request import RunRequest
 from rankviz.errors import UserError
 from rankviz.logs import print_error
 from rankviz.store import RunStore
+from rankviz.worker.answering import own_output
 from rankviz.worker.device import causes
 from rankviz.worker.journal import explain, set_environment
 
@@ -41,10 +42,7 @@ def main(argv: Sequence[str]) -> int:
     home, probe_id, depth, folder = Path(argv[0]), argv[1], int(argv[2]), Path(argv[3])
     set_environment()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # Libraries print on standard output; the messages have it to themselves.
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    store = RunStore(home)
+    out, store = own_output(), RunStore(home)
 
     def send(name: str, value: Any) -> None:
         print(json.dumps({name: value}), file=out, flush=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.cli.output import print_sweep, standing, time_left
+from rankviz.cli.runs import print_sweep, standing, time_left
 from rankviz.endpoints.runs import status_json
 from rankviz.errors import EngineUnavailableError
 from rankviz.jobs.supervisor import KEPT, Supervisor

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.cost.duration import DurationTerms, cost, duration_terms, peak_flops_per_second, price_of, work_of
+from rankviz.core.cost.duration import DurationTerms, cost, duration_terms, price_of, work_of
 from rankviz.core.cost.setup import Price, TrainingSetup, card
 from rankviz.core.cost.stack import Habits
 from rankviz.core.quantity import Range
@@ -42,14 +42,6 @@ def test_cost_is_hours_times_price_ones_own_first_and_no_price_is_not_zero():
     assert (0.5, 3.6) == (price_of(gpu(), 0.5).usd_per_hour, price_of(gpu(), None).usd_per_hour)
 
 
-def test_the_other_16_bit_format_runs_at_the_same_rate_and_fp32_at_its_own():
-    assert 1e14 == peak_flops_per_second(gpu(), TrainingSetup(precision="fp16"))
-    old = gpu(bf16_flops_per_second=None, fp16_flops_per_second=65e12, supports_bf16=False)
-    assert 65e12 == peak_flops_per_second(old, TrainingSetup(precision="nf4-dq"))
-    assert peak_flops_per_second(gpu(), TrainingSetup(precision="fp32")) is None
-    assert 2e13 == peak_flops_per_second(gpu(fp32_flops_per_second=2e13), TrainingSetup(precision="fp32"))
-
-
 def test_products_and_bytes_moved_add_up_to_the_work():
     trl = stack("trl", max_length=1000)
     work = work_of(TOY, shape_of(TOY), trl)
@@ -75,18 +67,6 @@ def test_operations_with_loras_own_terms_and_twice_nothing_without_checkpointing
     assert 10 * 6 * 112 == kept.operations_per_rank
     base_too = work_of(TOY, shape_of(TOY), stack("trl"), weight_gradients=True)
     assert 10 * (2 * 4608 + 2 * 1600) == base_too.operations - counted.operations
-
-
-def test_without_autocast_the_adapter_works_in_fp32_and_so_does_what_k_bit_preparation_raised():
-    def without_autocast(**setup):
-        return work_of(TOY, shape_of(TOY), stack("peft", **setup).with_habits(autocast=False))
-
-    plain, raised = without_autocast(), without_autocast(precision="nf4")
-
-    assert (0, 10 * 8 * 112, 0) == (plain.operations_per_rank, plain.operations_fp32_per_rank, plain.operations_fp32)
-    attention = 2 * 4 * 16 * 10  # the math kernel's whole matrix, since no fused one takes grouped keys in fp32
-    assert 10 * (4.5 * attention + 6400) == raised.operations_fp32  # and the head
-    assert 10 * 6 * 4608 == raised.operations
 
 
 def test_bytes_moved_by_operators_and_by_dequantizing_and_the_share_of_fused_kernels():

@@ -89,21 +89,6 @@ def test_usable_memory_that_was_never_seen_is_a_range_and_makes_the_verdict_care
     assert "uncertain" == fit(left, usable, ASSUMPTIONS)
 
 
-def test_modules_to_save_weigh_in_memory_and_in_the_file():
-    asks = {
-        "modules_to_save": ("embed_tokens",),
-        "framework": "peft",
-        "training": {"precision": "bf16", "max_steps": 1},
-    }
-
-    (row,) = ranks(**asks)
-
-    assert 1792 + 1600 == row["adapter_parameters"]
-    assert 1792 * 4 + 1600 * 2 == row["memory_bytes"]["adapter"]
-    header = row["adapter_bytes"] - (1792 * 4 + 1600 * 2)
-    assert 0 < header < 2000
-
-
 @pytest.mark.parametrize("model_id", REAL)
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
 @pytest.mark.parametrize("precision", ["bf16", "nf4-dq"])
@@ -189,21 +174,6 @@ def test_a_token_takes_2p_and_2hv_operations_more_than_with_a_frozen_base(checkp
     trained = full(slow, gradient_checkpointing=checkpointing, max_length=2).duration.step
 
     assert pytest.approx(ours / adapters) == trained.expected / frozen.expected
-
-
-def test_its_band_is_more_than_twice_as_wide_as_an_adapters():
-    """One token, so that weights and states are nearly all there is."""
-    tiny = {"per_device_train_batch_size": 1, "max_length": 1, "optim": "adamw_8bit", "precision": "bf16"}
-    chosen = questions.question(target_modules=("q_proj",), framework="trl", max_steps=1, **tiny)
-
-    adapter, trained = estimate(TOY, chosen, gpu(), ASSUMPTIONS).ranks[0].memory, full(**tiny).memory
-
-    def share_above(memory):
-        """Without the bytes that are missing from any count, which are more than the toy."""
-        above = memory.allocated_band.high - memory.allocated
-        return (above - ASSUMPTIONS.value("width-static")) / memory.allocated
-
-    assert 2 * share_above(adapter) < share_above(trained)
 
 
 MIXED = TrainingData(examples=1000, mean_tokens=1000, longest_tokens=4096)

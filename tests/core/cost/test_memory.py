@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost.blocks import Block, loss_moments, unsloth_chunk
-from rankviz.core.cost.memory import MemoryTerms, trained_bytes
+from rankviz.core.cost.blocks import Block, loss_moments
+from rankviz.core.cost.memory import MemoryTerms
 from rankviz.core.cost.stack import Habits
-from rankviz.core.model.spec import ActivationBytes, UnslothCheckpoint
+from rankviz.core.model.spec import UnslothCheckpoint
 from tests.core.cost.toy_cost import HELD, SEVEN, estimate, shape_of, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE
 
@@ -66,17 +66,6 @@ def test_unsloth_unpacks_weights_into_a_buffer_that_stays_and_one_more_beside_it
     assert 2 * 8192 * 8 * 4 == gemma.other  # tables of 8,192 rows in fp32
 
 
-def test_compiled_blocks_of_unsloth_may_hold_a_twentieth_more_at_the_high_end():
-    unsloth, trl = (MemoryTerms(TOY, shape_of(TOY), stack(name), None) for name in ("unsloth", "trl"))
-    memory = unsloth.at(2, 100)
-    assert 0.05 == unsloth.width_compiled
-    unsloth.width_compiled = 0.0
-
-    assert pytest.approx(memory.allocated / 20) == memory.allocated_band.high - unsloth.at(2, 100).allocated_band.high
-    never = MemoryTerms(replace(TOY, model_type="gpt_oss"), shape_of(TOY), stack("unsloth"), None)
-    assert 0 == trl.width_compiled == never.width_compiled
-
-
 SETTINGS = [
     {
         "framework": framework,
@@ -127,19 +116,6 @@ def test_the_band_is_narrow_around_what_is_counted_and_wide_around_what_is_model
     assert (memory.high - memory.low) / memory.device < (dora.high - dora.low) / dora.device
 
 
-@pytest.mark.parametrize(
-    ("framework", "precision", "gradients"),
-    [
-        ("trl", "bf16", 6 * 32 + 10 * 16),
-        ("trl", "nf4", 4 * 32 + 2 * 16),  # 16-bit adapters
-        ("peft", "bf16", 6 * 32 + 10 * 16),
-        ("peft", "nf4", 10 * 32 + 2 * 16),  # fp32 hidden states
-    ],
-)
-def test_an_adapter_on_the_projection_down_moves_the_fullest_moment(framework, precision, gradients):
-    assert 10 * gradients == block(names=("down_proj",), framework=framework, precision=precision).gradients()
-
-
 def test_figures_read_off_a_blocks_class_take_the_formulas_place():
     def kept(framework, **setup):
         return block(HELD_TOY, (), framework, **setup).kept()[0]
@@ -160,34 +136,6 @@ def test_figures_read_off_a_blocks_class_take_the_formulas_place():
     ]
 
 
-@pytest.mark.parametrize(
-    ("names", "kept", "gradients"),
-    [
-        (SEVEN, 2 * 32, 16 + 32),
-        (SEVEN[:4], 3 * 32, 3 * 32),  # the MLP keeps its product and has three gradients
-        (("q_proj", "v_proj"), 3 * 32 + 16, 3 * 32),  # two copies of the hidden state for one
-        ((*SEVEN[:4], "down_proj"), 3 * 32 + 32, 3 * 32),  # and one of the adapter's input
-    ],
-)
-def test_parts_of_unsloths_blocks_without_all_of_their_adapters_run_as_they_are_written(names, kept, gradients):
-    of_toy = block(names=names, framework="unsloth")
-
-    assert (20 * (4 * 16 + 48 + kept), 20 * gradients) == (of_toy.kept()[0], of_toy.gradients())
-
-
-def test_where_optional_kernels_may_save_most_of_what_linear_attention_keeps_the_band_says_so():
-    def width(**changes):
-        (kind,) = (replace(kind, **changes) for kind in shape_of(TOY, ()).kinds)
-        return MemoryTerms(TOY, shape_of(TOY, ())._replace(kinds=(kind,)), stack("peft"), None).width_working
-
-    plain, linear = width(), {"layer_type": "linear_attention"}
-    wide = replace(HELD, autocast=ActivationBytes(kept=4160, gradients=300))
-    assert (1 - 416 / 700) ** 2 == pytest.approx(width(activations=HELD, **linear) ** 2 - plain**2)  # more than 0.4
-    assert 0.9**2 == pytest.approx(width(activations=wide, **linear) ** 2 - plain**2)  # 1 - 416/4160
-
-
-LLAMA, QWEN3_4B, GEMMA_3_4B = (4096, 128_256), (2560, 151_936), (2560, 262_208)
-CARD_80_GIB, CARD_24_GIB = 79.2 * 2**30, 22.0 * 2**30
 LITGPT = Habits(autocast=False, fp32_logits=True)
 
 
@@ -216,52 +164,6 @@ def moments(spec=TOY, framework="trl", habits=None, previous=0.0, **setup):
 )
 def test_what_each_loss_holds(setup, logits):
     assert logits == moments(**setup)[0].logits
-
-
-@pytest.mark.parametrize(
-    ("tokens", "shape", "usable", "ampere", "expected"),
-    [
-        (4096, LLAMA, CARD_80_GIB, False, (512, 128_256)),
-        (4096, QWEN3_4B, CARD_80_GIB, False, (512, 151_936)),
-        (4096, GEMMA_3_4B, CARD_80_GIB, False, (512, 262_208)),
-        (100_000, (4096, 32_000), None, True, (4096, 32_000)),  # a small vocabulary
-        (100, (4096, 32_000), None, True, (100, 32_000)),
-        (8192, LLAMA, CARD_80_GIB, True, (4096, 16_384)),  # tiles of at most 256 MiB since Ampere
-        (2048, LLAMA, CARD_80_GIB, True, (512, 128_256)),  # too few tokens for a large card
-        (2048, LLAMA, CARD_24_GIB, True, (2048, 16_384)),
-    ],
-)
-def test_unsloths_chunks_and_tiles(tokens, shape, usable, ampere, expected):
-    assert expected == unsloth_chunk(tokens, *shape, usable, ampere=ampere)
-
-
-def test_litgpts_quantized_head_is_unpacked_twice_and_the_last_graph_stays():
-    head = replace(LITGPT, quantizes_every_linear=True, dequantizes_twice=True)
-    _, backward = moments(loss_path="chunked", habits=head, precision="nf4")
-    old = replace(LITGPT, keeps_previous_graph=True)
-    _, last_chunk, handed_over = moments(loss_path="chunked", habits=old, previous=5000.0)
-
-    assert ((8 + 2 / 4) * 512 * 100, 2 * 2 * 100 * 16) == (backward.logits, backward.scratch)
-    assert ((4 + 2) * 512 * 100, (4 + 2 + 4) * 512 * 100) == (last_chunk.logits, handed_over.logits)
-    assert 5000 + 4 * 512 * 16 == handed_over.activations
-
-
-@pytest.mark.parametrize(
-    ("framework", "precision", "optim", "expected"),
-    [
-        ("peft", "bf16", "adamw_torch", 16),
-        ("peft", "bf16", "adamw_8bit", 10.03125),
-        ("unsloth", "nf4-dq", "paged_adamw_8bit", 10.03125),
-        ("trl", "nf4-dq", "adamw_torch", 8),
-        ("trl", "nf4-dq", "adamw_8bit", 6.03125),
-        ("peft", "bf16", "sgd", 8),
-    ],
-)
-def test_bytes_of_a_trainable_parameter_by_stack(framework, precision, optim, expected):
-    chosen = stack(framework, precision=precision, optim=optim)
-    each = trained_bytes(chosen, chosen.habits.adapter_bytes)
-
-    assert expected == each.weight + each.gradient + each.optimizer
 
 
 def test_peft_merges_targeted_experts_with_one_gradient_at_a_time_and_unsloth_does_not():

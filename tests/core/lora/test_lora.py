@@ -66,15 +66,6 @@ def test_a_file_is_its_length_its_padded_header_and_its_data():
     assert 8 + 280 + 256 == plan.file_bytes(4, 2)
 
 
-def test_parts_add_up_to_the_whole():
-    for spec, changes in ((TOY, {"use_dora": True}), (UNTIED, {"modules_to_save": ("lm_head",)}), (REMAPPED, {})):
-        plan = plan_of(spec, **changes)
-        grid = plan.by_block(16)
-
-        assert plan.parameters(16) == sum(row.parameters for row in plan.by_module(16))
-        assert plan.parameters(16) == sum(sum(row) for row in grid.parameters)
-
-
 def test_names_match_whole_components_from_the_end():
     assert 64 == plan_of(TOY, ("self_attn.q_proj",)).parameters(1)
     assert 32 == plan_of(TOY, ("layers.1.self_attn.q_proj",)).parameters(1)
@@ -87,22 +78,6 @@ def test_names_match_whole_components_from_the_end():
     ):
         with pytest.raises(InvalidSettingError, match="matches nothing"):
             plan_of(TOY, nothing)
-
-
-def test_presets_take_the_shortest_names_that_hit_one_part_only():
-    gpt2 = model(
-        (
-            layer("attn.c_attn", 16, 48, kind="conv1d"),
-            layer("attn.c_proj", 16, 16, kind="conv1d"),
-            layer("mlp.c_fc", 16, 64, kind="conv1d", part="mlp"),
-            layer("mlp.c_proj", 64, 16, kind="conv1d", part="mlp"),
-        ),
-        id="toy/gpt2",
-    )
-
-    assert ("c_attn", "attn.c_proj") == plan_of(gpt2, "attention").target_modules
-    assert ("c_fc", "mlp.c_proj") == plan_of(gpt2, "mlp").target_modules
-    assert {"attn.c_proj", "mlp.c_proj"} < {row.name for row in plan_of(gpt2, "all-linear").by_module(1)}
 
 
 NUMBERED = model(
@@ -267,15 +242,6 @@ def test_peft_rewrites_targets_of_a_moe_family_without_experts_too():
         plan_of(dense, ("q_proj", "gate_proj"), "unsloth", unsloth_class="FastModel")
 
 
-def test_a_router_trains_by_name_where_it_is_a_plain_linear_layer():
-    routed = model((*ATTENTION, layer("feed_forward.router", 16, 4)), id="toy/routed", model_type="toy")
-
-    assert 2 * (16 + 4) == plan_of(routed, ("router",), "unsloth").parameters(1)
-    assert 224 == plan_of(routed, "all-linear", "unsloth").parameters(1)
-    with pytest.raises(InvalidSettingError, match=r"router: Unsloth 2026\.10\.9 stops here"):
-        plan_of(replace(routed, model_type="llama4_text", id="toy/tuple-router"), ("router",), "unsloth")
-
-
 def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
     both = ("lm_head", "embed_tokens")
     peft = plan_of(WITH_HEAD, ("q_proj",), modules_to_save=both)
@@ -414,16 +380,6 @@ def test_unsloths_flags_choose_towers_and_kinds_of_layers():
     assert any("RankViz and its exports name the layers instead: q_proj" in note for note in spelled_out.notes)
 
 
-def test_a_plan_says_which_class_and_flags_a_script_has():
-    whole = replace(OTHER, tower="whole model", id="toy/whole-other")
-    text, off = plan_of(OTHER, "unsloth", "unsloth"), plan_of(whole, "unsloth", "unsloth", finetune_mlp_modules=False)
-
-    assert ("FastLanguageModel", {}) == (text.unsloth_class, text.unsloth_flags)
-    assert "FastVisionModel" == off.unsloth_class
-    assert [False, True, True, False] == [off.unsloth_flags[flag] for flag in FLAGS]
-    assert {} == plan_of(whole, "all-linear", "unsloth").unsloth_flags
-
-
 @pytest.mark.parametrize(
     ("spec", "targets", "settings", "sentence"),
     (
@@ -438,16 +394,6 @@ def test_a_plan_says_which_class_and_flags_a_script_has():
 def test_what_unsloth_refuses_is_refused_with_what_to_do(spec, targets, settings, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
         plan_of(spec, targets, "unsloth", **settings)
-
-
-def test_unsloths_cpu_backend_adds_fused_projections_and_leaves_pefts_rewrite_on():
-    phi = model((layer("self_attn.qkv_proj", 16, 48), layer("self_attn.o_proj", 16, 16)), id="toy/phi")
-    cpu = resolve(phi, LoraConfig(), "unsloth", cuda=False)
-
-    assert UNSLOTH_SEVEN == cpu.target_modules
-    assert (64, 64 + 128) == (plan_of(phi, framework="unsloth").parameters(1), cpu.parameters(1))
-    assert "peft-remap" == resolve(REMAPPED, LoraConfig(), "unsloth", cuda=False).scheme
-    assert plan_of(REMAPPED).parameters(1) == resolve(REMAPPED, LoraConfig(), "unsloth", cuda=False).parameters(1)
 
 
 @pytest.mark.parametrize(
@@ -480,21 +426,6 @@ def test_unsloth_makes_peft_rewrite_names_of_qwen2_moe_too():
     assert 544 == resolve(spec, chosen, "unsloth").parameters(8)
     with pytest.raises(InvalidSettingError, match=r"mlp\.gate is not a linear layer"):
         resolve(spec, chosen, "peft")
-
-
-@pytest.mark.parametrize("names", [("gate_proj", "up_proj", "down_proj"), ("down_proj",)])
-def test_a_gpt_oss_folder_of_ones_own_holds_stacks_where_a_list_of_experts_alone_has_no_layer(names):
-    """The names of the Hub fetch Unsloth's file with a linear layer for each expert, in 4 bit."""
-    lora = LoraConfig(target_modules=names)
-    known = load_model(ASSETS, "openai/gpt-oss-20b")
-    folder = replace(known, id="", unsloth_checkpoint=None)
-
-    assert resolve(known, lora, "unsloth", precision="nf4-dq").parameters(1)
-    with pytest.raises(InvalidSettingError, match="Only experts have these names"):
-        resolve(folder, lora, "unsloth", precision="nf4-dq")
-    by_fast_model = resolve(folder, replace(lora, unsloth_class="FastModel"), "unsloth", precision="nf4-dq")
-    assert by_fast_model.parameters(1)
-    assert not by_fast_model.route.split_experts
 
 
 KINDS = [lambda **given: Question(model_id="toy", **given), SweepRequest]
