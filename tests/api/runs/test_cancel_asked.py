@@ -4,9 +4,6 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.cli.runs import print_sweep, standing, time_left
-from rankviz.core.runs.events import AttemptPlaced
-from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.words import cancel_in_words
 from rankviz.endpoints.runs import status_json
 from rankviz.errors import EngineUnavailableError
 from rankviz.jobs.supervisor import KEPT, Supervisor
@@ -63,13 +60,3 @@ def test_a_wish_to_cancel_that_is_kept_is_said_wherever_the_sweep_is_shown(wishe
     print_sweep(api, sweep_id)
     assert asked in capsys.readouterr().out
     assert [False, False] == [sweep_view(api, sweep, tolerance="").cancel.visible, cancel_button(api, sweep).visible]
-
-
-def test_a_rented_job_costs_until_it_is_cancelled():
-    place = AttemptPlaced(time=1.0, engine="hf-jobs", attempt=1)
-    rented = RunRecord(request=questions.run(), place=place)
-    own = RunRecord(request=questions.run())
-
-    assert "" == cancel_in_words([], [rented])
-    words = "A cancel was requested of 1 run. The job goes on, and costs, until that is done."
-    assert words == cancel_in_words([rented], [rented, own])
