@@ -101,6 +101,9 @@ def test_nothing_is_read_while_another_tab_is_open_and_nothing_drawn_twice(api):
     assert {"seen", "timer", "table", "empty_box", "selected_box", "selected_title", "curve", "selected_loss"} | {
         "caption",
         "y",
+        "unreadable_box",
+        "unreadable",
+        "uploads",
     } == set(vars(drawn(api, sweep_id=sweep.sweep_id, selected=[sweep.runs[0].run_id], seen=first.seen)))
 
 

@@ -52,7 +52,7 @@ def test_the_newest_result_of_ones_own_stands_where_nothing_is_chosen_and_the_bu
     assert f"?tab=runs&amp;sweep={newest.sweep_id}" in shown.status
     assert older.sweep_id not in shown.status
     assert "Your newest sweep. The form starts another one." in text_of(shown.status)
-    assert "r = 4, 16 2 runs completed in " in text_of(shown.status)
+    assert "r = 4, 16 2 runs completed, " in text_of(shown.status)
     chosen = progress(api, sweep_id=newest.sweep_id, seen="")
     for part in ("curve", "words", "adapters", "loss", "answers"):
         assert getattr(chosen, part) == getattr(shown, part)
