@@ -26,7 +26,7 @@ from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, Ru
 if TYPE_CHECKING:
     from rankviz.core.advice.advice import RankAdvice, Record
     from rankviz.core.forecast.bands import Forecast
-    from rankviz.core.studies.nearest import Near
+    from rankviz.core.studies.lines import Near
     from rankviz.exports import Written
 
 UNUSED_PARAMETERS = "The number of parameters that was given is not used: this model's own layers are known."

@@ -9,8 +9,7 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.core.advice.words import metric_in_words
-from rankviz.core.studies.lines import Facet
-from rankviz.core.studies.nearest import Near
+from rankviz.core.studies.lines import Facet, Near
 from rankviz.figures import studies_figure, studies_info
 from rankviz.figures.studies import StudiesInfo, shapes_of
 from rankviz.ui.parts import html

@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.advice.rules import RANK_RULES
+from rankviz.core.advice.use_case import RANK_RULES
 from rankviz.ui.guide.tab import evidence_html, rules_html
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.runs.finished_runs import text_of
