@@ -16,9 +16,8 @@ from rankviz.exports.recipe import EVAL_STEPS, HELD_OUT_SHARE, LOGGING_STEPS, SC
 from rankviz.exports.words import (
     FILE_NAME,
     HELD_OUT,
-    UNREAD,
-    Unread,
-    Verbatim,
+    REFUSED_ROWS,
+    RefusedRows,
     names_in,
     require_readable,
     row_of,
@@ -41,7 +40,7 @@ CONSTANTS = {
 
 
 def adapter_config(recipe: Recipe) -> str:
-    """JSON that peft.LoraConfig.from_pretrained reads. JSON has no comments: what is to be said is in recipe.notes."""
+    """Write JSON that peft.LoraConfig.from_pretrained reads. It has no comments: notes are in recipe.notes alone."""
     modules = recipe.target_modules
     settings = {
         "peft_type": "LORA",
@@ -62,37 +61,41 @@ def adapter_config(recipe: Recipe) -> str:
     return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
 
-def _written(tool: str, command: str, recipe: Recipe, notes: Sequence[str], **values: Any) -> str:
-    """Fill the tool's template; its header names the file, its counts, and what the tool does otherwise."""
+def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any) -> str:
+    """Fill the tool's template; its header names the file, its counts, and how the tool differs."""
     name = tool.lower().replace("-", "")
     header = (
         f"{title(recipe)}, for {command}",
         sources(recipe),
         f"RankViz's estimates of memory and time are of Unsloth, TRL and plain PEFT, not of {tool}.",
         *recipe.notes,
-        *notes,
     )
     if not isinstance(alpha := recipe.lora_alpha, int):
         raise InvalidSettingError(
             f"{tool} needs a whole number as lora_alpha (got {alpha:g}). Choose a whole alpha, or another format."
         )
     shared = {"recipe": recipe, "setup": recipe.training, "lora": recipe.lora, "alpha": alpha, "header": header}
+    shared |= {"form": form, "about_rows": rows_of(recipe, form), "row_of": row_of, "held_out": HELD_OUT, **CONSTANTS}
     named = chat.data()["settings"][name]
-    return templates().get_template(f"{name}.yaml.jinja").render(**shared, **CONSTANTS, named=named, **values)
+    return templates().get_template(f"{name}.yaml.jinja").render(**shared, named=named, **values)
 
 
 def axolotl(recipe: Recipe) -> str:
-    """Axolotl's YAML, with a comment for each thing that Axolotl does otherwise than was asked."""
+    """Write Axolotl's YAML, with a comment on each setting that Axolotl treats differently."""
     require_readable(recipe, "Axolotl")
-    form: Form = recipe.form or ("messages" if recipe.is_chat else "prompt-completion")
-    rows = _rows(recipe, form)
-    about = [*rows_of(recipe, form), _learned(recipe, form), HELD_OUT]
-    if not recipe.form:
-        other: Form = "prompt-completion" if form == "messages" else "messages"
-        line = f"datasets: {json.dumps(_rows(recipe, other)['datasets'], ensure_ascii=False)}"
-        about += ["For the other kind of rows:", row_of(other), _learned(recipe, other), Verbatim(line)]
-    command = f"Axolotl {AXOLOTL_VERSION}: axolotl train axolotl.yaml"
-    return _written("Axolotl", command, recipe, (), targets=_targets(recipe), rows=rows, about_rows=about)
+    forms: tuple[Form, ...] = ("messages", "prompt-completion") if recipe.is_chat else ("prompt-completion", "messages")
+    form, other = (recipe.form, None) if recipe.form else forms
+    return _written(
+        "Axolotl",
+        f"Axolotl {AXOLOTL_VERSION}: axolotl train axolotl.yaml",
+        recipe,
+        form,
+        other=other,
+        end=chat.end_of_turn(recipe.model_id, recipe.model_type),
+        targets=_targets(recipe),
+        rows=_rows(recipe, form),
+        other_rows=json.dumps(_rows(recipe, other)["datasets"], ensure_ascii=False) if other else "",
+    )
 
 
 HEADINGS = (
@@ -120,29 +123,6 @@ def _rows(recipe: Recipe, form: Form) -> dict[str, Any]:
     return {"datasets": [{**row, "chat_template": "tokenizer_default"}], **({"eot_tokens": [end]} if end else {})}
 
 
-def _learned(recipe: Recipe, form: Form) -> str:
-    """What Axolotl learns of rows of this form, in a sentence."""
-    end = "with the tokenizer's end token"
-    if form == "prompt-completion":
-        lists = "" if recipe.form else " Both are text: lists of messages are not read."
-        return f"The completion is learned, {end} added to it.{lists}"
-    if form == "instruction":
-        return (
-            f"The output is learned, {end} added to it. Axolotl puts no instructions through a chat template, so "
-            "these stand under headings. For the chat template, write the rows as messages."
-        )
-    if form == "text":
-        return f"The whole text is learned, {end} added to it."
-    if not recipe.is_chat:
-        return f"The assistant's turns are learned, {end} behind each. The turns stand under headings."
-    if chat.end_of_turn(recipe.model_id, recipe.model_type) is None:
-        return (
-            "The assistant's turns are learned without an end: the chat template of this model writes none, and "
-            "Axolotl adds none. The scripts for Unsloth, TRL and PEFT learn the end too."
-        )
-    return "The assistant's turns are learned, with the token that ends them."
-
-
 def _targets(recipe: Recipe) -> dict[str, Any]:
     """Axolotl's settings of what is adapted."""
     names = recipe.target_modules
@@ -167,8 +147,8 @@ PLAIN_TEXT = "fewshot"
 """LLaMA-Factory's template for base models: it leaves the prompt unchanged and ends the completion with two line breaks
 and the tokenizer's end token. "empty" would leave the end token out, and the model would never learn to stop."""
 _ROLES = "one role has two names"
-UNREAD_BY_LLAMAFACTORY: Unread = (
-    *UNREAD,
+REFUSED_BY_LLAMAFACTORY: RefusedRows = (
+    *REFUSED_ROWS,
     ({"uneven"}, "it leaves out chats in which user and assistant do not take turns up to an answer"),
     ({"user", "human"}, _ROLES),
     ({"assistant", "gpt"}, _ROLES),
@@ -229,8 +209,8 @@ def entry(form: Form, traits: Sequence[Trait] = ()) -> dict[str, Any]:
 
 
 def dataset_info(recipe: Recipe) -> str:
-    """The file that tells LLaMA-Factory how to read the rows: by their form, or where that is unknown as rows of prompt
-    and completion and as whole chats."""
+    """Write dataset_info.json, which describes the rows: by their form, or where that is unknown as prompt and
+    completion and as whole chats."""
     known = {"train": entry(recipe.form, recipe.traits)} if recipe.form else {}
     entries = known or {"train": entry("prompt-completion"), "chats": entry("messages")}
     file = {"file_name": recipe.file_name or FILE_NAME}
@@ -238,8 +218,8 @@ def dataset_info(recipe: Recipe) -> str:
 
 
 def llamafactory(recipe: Recipe) -> str:
-    """LLaMA-Factory's YAML, with a comment for each thing that LLaMA-Factory does otherwise than was asked."""
-    require_readable(recipe, "LLaMA-Factory", UNREAD_BY_LLAMAFACTORY)
+    """Write LLaMA-Factory's YAML, with a comment on each setting that LLaMA-Factory treats differently."""
+    require_readable(recipe, "LLaMA-Factory", REFUSED_BY_LLAMAFACTORY)
     through_chats = recipe.is_chat and recipe.form != "text"
     # Without a template LLaMA-Factory reads the tokenizer's own.
     template = chat.llamafactory_template(recipe.model_id, recipe.model_type) if through_chats else PLAIN_TEXT
@@ -247,61 +227,17 @@ def llamafactory(recipe: Recipe) -> str:
         "LLaMA-Factory",
         f"LLaMA-Factory {LLAMAFACTORY_VERSION}: llamafactory-cli train llamafactory.yaml",
         recipe,
-        _done_otherwise(recipe),
+        recipe.form or "prompt-completion",
+        version=LLAMAFACTORY_VERSION,
+        unsloth=recipe.training.framework == "unsloth",
         modules=recipe.plan.target_modules,  # it keeps to the text tower by itself
         # By default the names reach the text tower alone (model/model_utils/visual.py).
         has_vision=any(adapted.layer.part == "vision" for adapted in (recipe.trained or recipe.plan).adapted),
         is_composite=composite(recipe.plan.model) is not None,
         template=template,
-        about_rows=_about_rows(recipe, template),
     )
-
-
-def _about_rows(recipe: Recipe, template: str) -> Sequence[str]:
-    form = recipe.form or "prompt-completion"
-    about = [*rows_of(recipe, form), "Put dataset_info.json, which comes with this file, beside it."]
-    if form == "text":
-        return [*about, "The whole text is learned, with the tokenizer's end token: stage pt adds it.", HELD_OUT]
-    if not recipe.form:
-        about.append("Both are text: lists of messages are not read.")
-    if recipe.is_chat and not recipe.form:
-        about += ["For whole chats, write dataset: chats. The rows are then:", row_of("messages")]
-    if not recipe.is_chat:
-        about.append(
-            f"template {PLAIN_TEXT} leaves the prompt unchanged, and ends the completion with two line breaks and the "
-            "end token."
-        )
-    elif not template:
-        about.append(
-            f"RankViz knows no template of LLaMA-Factory {LLAMAFACTORY_VERSION} for this model. Without one, "
-            "LLaMA-Factory reads the tokenizer's own chat template, and stops where it cannot: then set the template "
-            "of its family. Check in the log that the labels it prints end with the end token."
-        )
-    return [*about, HELD_OUT]
 
 
 def trains_with_unsloth(framework: str, precision: str) -> bool:
     """use_unsloth loads a base in 16 or 4 bit; in 8 bit it would quietly load 16 bit."""
     return framework == "unsloth" and precision in ("nf4", "nf4-dq", "bf16", "fp16")
-
-
-def _done_otherwise(recipe: Recipe) -> list[str]:
-    """What LLaMA-Factory does otherwise than was asked."""
-    setup, notes, unsloth = recipe.training, [], recipe.training.framework == "unsloth"
-    if composite(recipe.plan.model):
-        notes.append(
-            "LLaMA-Factory loads this model with all its towers and turns the names in lora_target into full module "
-            "paths. Unsloth's FastLanguageModel finds no layers by such paths and stops, so use_unsloth is false: "
-            + (f"PEFT trains {recipe.adapter_parameters:,} parameters." if recipe.trained else "PEFT trains.")
-        )
-    if unsloth and setup.gradient_checkpointing != "unsloth":
-        notes.append(
-            f"With use_unsloth checkpointing is always Unsloth's: {setup.gradient_checkpointing!r} is not set."
-        )
-    if unsloth and setup.precision == "nf4":
-        notes.append("Unsloth always quantizes the constants of a 4-bit base too, as nf4-dq does.")
-    if setup.loss_path == "triton" or (unsloth and setup.loss_path == "full"):
-        notes.append(f"LLaMA-Factory has no setting for the loss path {setup.loss_path!r}: not set.")
-    if setup.precision == "fp32":
-        notes.append("LLaMA-Factory has no fp32 base: without bf16 and fp16 it uses the GPU's best type.")
-    return notes
