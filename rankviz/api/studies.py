@@ -29,7 +29,7 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import ALL_LINEAR
 from rankviz.core.runs.metric import METRICS, measured_metrics
-<<<<<<< HEAD
+from rankviz.core.runs.words import still_training
 from rankviz.core.studies.lines import (
     FACETS,
     RL,
@@ -41,11 +41,6 @@ from rankviz.core.studies.lines import (
     module_names,
     nearest,
 )
-=======
-from rankviz.core.runs.words import still_training
-from rankviz.core.studies.lines import FACETS, RL, SCHEME_LABELS, AdapterSize, module_names
-from rankviz.core.studies.nearest import Near, Subject, drawn_lines, nearest
->>>>>>> main
 from rankviz.errors import (
     BadConfigError,
     BadDataError,
