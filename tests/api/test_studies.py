@@ -9,7 +9,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.catalog import own_studies
 from rankviz.errors import RankVizError
-from rankviz.ui.explore.studies import removed
+from rankviz.ui.explore.sections import removed
 from rankviz.visitor import HOST, NOBODY, Visitor, acting_as
 from tests.catalog.test_result_files import result
 

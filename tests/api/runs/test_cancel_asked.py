@@ -9,9 +9,8 @@ from rankviz.errors import EngineUnavailableError
 from rankviz.jobs.supervisor import KEPT, Supervisor
 from rankviz.store.ownership import WantedEngine
 from rankviz.ui.parts.live import status_html
-from rankviz.ui.parts.where import cancel
 from rankviz.ui.runs.view import standing_html, sweep_view
-from rankviz.ui.train.progress import cancel_button
+from rankviz.ui.train.tab import cancel_button
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import wait_for, worker
 from tests.support.runs import questions
@@ -39,16 +38,15 @@ def wished(tmp_path):
         Elsewhere.cancel(elsewhere, live)
 
 
-def test_a_wish_to_cancel_that_is_kept_is_said_wherever_the_sweep_is_shown(wished, monkeypatch, capsys):
+def test_a_wish_to_cancel_that_is_kept_is_said_wherever_the_sweep_is_shown(wished, capsys):
     sweep_id, api = wished
     running = api.runs.sweep(sweep_id).runs[0].run_id
-    notes = []
-    monkeypatch.setattr("gradio.Info", lambda message, **more: notes.append(message))
     assert not api.runs.are_unwanted(api.runs.sweep(sweep_id).runs)
 
-    cancel(api, sweep_id)  # the page's button: a note and no error
+    with pytest.raises(EngineUnavailableError, match="It waits for a login") as refusal:
+        api.runs.cancel(sweep_id)
 
-    assert [f"It waits for a login. {KEPT}"] == notes
+    assert str(refusal.value).endswith(KEPT)
     asked = "A cancel was requested. The job goes on until that is done."
     sweep = api.runs.sweep(sweep_id)
     assert asked == api.runs.why_sweep_waits(sweep) == api.runs.why_waits(sweep.runs[0])

@@ -115,6 +115,7 @@ def test_runs_that_other_programs_slowed_announce_what_the_machine_takes_without
     assert 2.0 == pytest.approx(busy.training.factor / busy.training.idle)
     assert quiet.training.idle == pytest.approx(busy.training.idle)
     assert "other programs want about 100 % of its processors" in busy.busy_in_words
+    assert "" == quiet.busy_in_words
 
 
 def test_on_a_shared_page_imported_runs_say_nothing_of_this_machine_and_everybodys_own_do(tmp_path):
