@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit.decide import FitAnswer
     from rankviz.core.model.spec import ModelSpec
-    from rankviz.core.runs.fast_curve import Fidelity
 
 MOST_ANSWERS = 32
 """Questions whose answers are cached, of about 0.4 MB each. Every page opens with the same one."""
@@ -63,15 +62,6 @@ class Accuracy(Operations):
         report = self._report(rows, constants)
         measured = constants.with_rows(widths(report.evidence, report.made))
         return self._report(rows, measured, left_out_predictions(rows, self._predict, constants, report.made))
-
-    def fidelity(self) -> Fidelity | None:
-        """Return how near fast curves were to independent runs, by `make fidelity`; None before it has run."""
-        import json
-
-        from rankviz.core.runs.fast_curve import from_json
-
-        file = self._workspace.assets / "fidelity.json"
-        return from_json(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
     def _report(
         self, rows: Sequence[MeasuredRow], assumptions: Assumptions, left_out: Sequence[PredictedRow] | None = None

@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted, StageReached
-from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
+from rankviz.errors import NotInstalledError
 from rankviz.jobs import Nodes
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Visitor, acting_as
@@ -85,17 +85,6 @@ def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tm
     assert not [word for word in ("lab-secret", "10.0.0.7") for event in events if word in str(event)]
 
 
-def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp_path, monkeypatch):
-    monkeypatch.setattr("rankviz.jobs.slurm.NEEDED", ())
-    shared = Api(home=tmp_path, shared=True)
-
-    for engine in ("slurm", "ray"):
-        with acting_as(ANN), pytest.raises(InvalidSettingError, match="This page cannot use that engine now"):
-            shared.engines.start(questions.sweep(), engine)
-        with acting_as(Visitor("", admin=True)), pytest.raises(InvalidSettingError, match=r"(?i)set RANKVIZ_|pip"):
-            shared.engines.start(questions.sweep(), engine)
-
-
 def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):
     api, _ = own
 
@@ -107,15 +96,6 @@ def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):
     assert ["completed"] == [run.state for run in api.runs.sweep(sweep_id).runs]
     assert "" == api.engines.why_none()
     assert ["Other machines"] == titles(api)
-
-
-def test_the_limits_of_a_shared_page_hold_on_what_its_owner_has_set_up(tmp_path):
-    api, _ = page_with_elsewhere(tmp_path, shared=True)
-
-    with acting_as(ANN):
-        for settings in ({"base": "meta-llama/Llama-3.1-8B"}, {"max_steps": 400}):
-            with pytest.raises(LimitError):
-                api.engines.check(questions.sweep(**settings), "elsewhere")
 
 
 def test_who_asks_while_a_cluster_is_looked_at_is_told_what_is_seen_and_not_that_nothing_is_known(tmp_path):

@@ -1,15 +1,12 @@
 """Forecasts by model and use case, and bent by a sweep's own runs."""
 
-import math
 from dataclasses import replace
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.advice.use_case import NAMES
 from rankviz.core.forecast.bands import forecast_json
 from rankviz.core.forecast.quick_look import measured_cells, measured_rank
-from rankviz.core.studies.lines import RL
 from rankviz.errors import InvalidSettingError, NoSuchPathError, RunNotFoundError
 from tests.support.runs.finished_runs import finished, plain_sweep
 
@@ -31,18 +28,6 @@ KEYS = {
 @pytest.fixture
 def api(tmp_path):
     return Api(home=tmp_path / "home", shared=False)
-
-
-def test_every_use_case_has_a_forecast_that_quotes_its_coverage(api):
-    for use_case in (name for name in NAMES if name != RL):
-        for metric, unit in (("score", "points"), ("loss", "percent_of_loss")):
-            answer = api.forecasts.of("Qwen/Qwen3-4B", use_case, metric=metric)
-
-            assert unit == answer.unit
-            quoted = f"held {100 * answer.coverage_80_left_out:.0f} %"
-            assert any(quoted in text for text in answer.sentences)
-            assert answer.validated is not any(text.startswith("Not validated") for text in answer.sentences)
-            assert [answer.heading, *answer.facts] == list(answer.sentences[: 1 + len(answer.facts)])
 
 
 def test_counts_of_a_model_that_cannot_be_read_say_what_they_need(api):
@@ -80,21 +65,6 @@ def test_a_sweep_of_another_base_is_refused_with_the_model_that_fits(api, model)
 
     assert f"trained embedded, not {model}" in str(refused.value)
     assert "give the model embedded, or leave the sweep out" in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("losses", "message"),
-    [
-        ({16: 1.0}, "has r = 16 only"),
-        ({4: math.nan}, "has none"),
-        ({4: 1.4, 64: math.nan}, "has r = 4 only"),
-    ],
-)
-def test_a_sweep_needs_finished_runs_at_two_ranks(api, losses, message):
-    sweep = finished(api, losses)
-
-    with pytest.raises(InvalidSettingError, match=message):
-        api.forecasts.bent(sweep.sweep_id)
 
 
 def test_a_rank_stands_at_its_best_learning_rate_and_its_mean_over_seeds():

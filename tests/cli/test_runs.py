@@ -9,8 +9,7 @@ from typer.testing import CliRunner
 from rankviz.api import Api
 from rankviz.cli import shared
 from rankviz.cli.commands import app
-from rankviz.cli.output import errors_in_words, print_sweep, status, sweep_json, time_left, watch
-from rankviz.cli.runs import facts, runs_show
+from rankviz.cli.runs import errors_in_words, facts, print_sweep, runs_show, status, sweep_json, time_left, watch
 from rankviz.core.runs import events
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.sweep_time import progress_of

@@ -21,18 +21,6 @@ def first_of(folder):
     return min(path.parent.name for path in folder.glob("runs/*/events.jsonl"))
 
 
-def test_one_run_is_found_without_a_look_at_others_or_at_those_that_ship(folder):
-    run_id = first_of(folder)
-    api = Api(home=folder, shared=False)
-
-    with opened_files(folder / "runs") as opened, opened_files(ASSETS / "recorded") as shipped:
-        assert not api.runs.is_sweep(run_id)
-        assert run_id == api.runs.get(run_id).run_id
-
-    assert {run_id} == {path.split("/")[0] for path in opened}
-    assert [] == shipped
-
-
 def test_one_sweep_is_found_without_reading_the_journals_of_others_or_of_those_that_ship(folder):
     run_id = first_of(folder)
     sweep_id, api = run_id.rsplit("-", 2)[0], Api(home=folder, shared=False)

@@ -66,16 +66,6 @@ def test_what_takes_months_is_refused_with_both_numbers_wherever_it_starts(page,
     assert 1 == len(api.moves.resume(usual))
 
 
-def test_runs_of_unlike_settings_are_each_estimated_by_their_own(page):
-    api, _ = page
-    sweep_id = failed(api, "local")
-    (usual,) = api.runs.resumed_requests(sweep_id)
-    (long,) = api.runs.resumed_requests(failed(api, "local", **FOR_MONTHS))
-
-    with pytest.raises(LimitError, match=REFUSED):
-        api.runs.check_runs([usual, long])
-
-
 def test_who_pays_for_the_machine_and_who_owns_the_page_take_what_they_like(page, tmp_path, monkeypatch):
     api, there = page
     there.seen = Nodes(gpus=["L4"], has_gpu=True)
