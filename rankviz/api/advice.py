@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from rankviz.core.studies.nearest import Near
     from rankviz.exports import Written
 
-UNUSED_PARAMETERS = "The number of parameters that was given is not used: this model's own layers are known."
 WIDE = ("unsloth", "all-linear", "attention")
 """Presets for "all linear layers", the first that a model and framework take."""
 
@@ -89,7 +88,7 @@ class Advice(Operations):
             *([lambda line: self._api.studies.equal_ranks(line, plan)] if plan else []),
         )
         setting = self._setting(question, preset, advice.r) if plan else None
-        notes = (*setting.notes, *([UNUSED_PARAMETERS] if parameters else [])) if setting else (unread,)
+        notes = tuple(setting.notes) if setting else (unread,)
         return AdviceAnswer(
             model_id=setting.model.id if setting else question.model_id,
             advice=advice,

@@ -369,11 +369,11 @@ class Runs(Operations):
             run_minutes=None if environment else self._workspace.limits.run_minutes,
         )
 
-    def seconds_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> Range | None:
-        """Return the time that runs of one sweep take; None where that is not known. environment: as in `expected`."""
-        here, estimator = environment or machine.here(), Estimator(self._api)
-        average = machine.load_average() if here == machine.here() else None
-        time = self._time(estimator.paces(runs[0], here, load_average=average), estimator, here, runs)
+    def seconds_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any]) -> Range | None:
+        """Return the time that runs of one sweep take there; None where that is not known."""
+        estimator = Estimator(self._api)
+        average = machine.load_average() if environment == machine.here() else None
+        time = self._time(estimator.paces(runs[0], environment, load_average=average), estimator, environment, runs)
         return time.total if time else None
 
     def require_minutes(self, runs: Sequence[RunRequest], engine: str) -> None:
@@ -397,7 +397,7 @@ class Runs(Operations):
     ) -> SweepTime | None:
         """Time by part. Answers are asked for alike in all runs of a sweep."""
         first, measured, exact = runs[0], self._api.measured, None
-        if first.exact_match_examples and (of_answers := measured.answer_tokens(first)):
+        if first.exact_match_examples and (of_answers := measured.row_tokens(first, of_answers=True)):
             exact = answer_passes(of_answers, cuda=here.get("device") == "cuda")
         estimates, model = [estimator.estimate(run, here, paces) for run in runs], self._api.models.get(first.base)
         return sweep_time(model, runs, estimates, self._workspace.assumptions, paces, exact)

@@ -91,17 +91,13 @@ class Sinks(Operations):
         """The token of this machine's own login at the Hub; empty where there is none, or it may not be used."""
         if self._workspace.shared:
             return ""
-
         return machine_token()
 
     def check(self, name: str, destination: Destination, token: Token | None, *, use_login: bool = False) -> list[str]:
         """The runs of a run or sweep that would be published; a RankVizError says what stands in the way."""
         destination.validate()
         self._workspace.rights.somebody()
-        is_sweep = self._api.runs.is_sweep(name)
-        records = self._api.runs.sweep(name).runs if is_sweep else [self._api.runs.get(name)]
-        if is_sweep and self._api.runs.sweep(name).recorded:
-            raise InvalidSettingError("A sweep that RankViz ships cannot be published: train one of your own.")
+        records = [self._workspace.store.get(run_id) for run_id in self._api.runs.own_ids(name)]
         if not self.is_own(name):
             raise NotYoursError(name)
         finished = [record for record in records if record.completed]

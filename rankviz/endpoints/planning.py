@@ -183,7 +183,7 @@ def costs(api: Api) -> Sequence[Callable[..., Any]]:
         """
         goal = Goal(use_case=use_case) if use_case else None
         written = api.exports.write(question_of({**options, "r": r}), r, format, learning_rate, goal)
-        beside = [TextFileJSON(file_name=name, text=text) for name, text in written.beside]
+        beside = [TextFileJSON(file_name=name, text=text) for name, text in written.extra_files]
         return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)
 
     return estimate, fit, advise, forecast, export

@@ -1,18 +1,14 @@
 """Where a sweep may run: what is offered to whom, what it takes there, and what it does not take here."""
 
-from threading import Event
-
 import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.errors import NotInstalledError
-from rankviz.jobs import Nodes
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Visitor, acting_as
-from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
-from tests.support.web.visitors import ANN, BEN
+from tests.support.web.visitors import ANN
 
 RAY = "RANKVIZ_RAY_ADDRESS"
 
@@ -96,29 +92,3 @@ def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):
     assert ["completed"] == [run.state for run in api.runs.sweep(sweep_id).runs]
     assert "" == api.engines.why_none()
     assert ["Other machines"] == titles(api)
-
-
-def test_who_asks_while_a_cluster_is_looked_at_is_told_what_is_seen_and_not_that_nothing_is_known(tmp_path):
-    api, there = page_with_elsewhere(tmp_path, shared=True)
-    trouble, looks, slow = Nodes(trouble="It does not answer."), [], Event()
-
-    def nodes():
-        looks.append(1)
-        if len(looks) > 1:
-            return trouble if slow.is_set() else Nodes()
-        slow.wait(120)
-        return trouble
-
-    there.nodes = nodes
-
-    def planned(by):
-        with acting_as(by):
-            return api.engines.ask("elsewhere", "question", lambda: api.engines.plan(questions.sweep(), "elsewhere"))
-
-    api.engines.beside.soon_seconds = 1.0
-    assert [None, None] == [planned(visitor) for visitor in (ANN, BEN)]
-    slow.set()
-    api.engines.beside.soon_seconds = 120.0
-
-    for visitor in (ANN, BEN):
-        assert ["It does not answer. The runs wait until that has changed."] == planned(visitor).get().notes

@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.forecast.bands import forecast_json
 from rankviz.core.forecast.quick_look import measured_cells, measured_rank
-from rankviz.errors import InvalidSettingError, NoSuchPathError, RunNotFoundError
+from rankviz.errors import InvalidSettingError
 from tests.support.runs.finished_runs import finished, plain_sweep
 
 KEYS = {
@@ -37,23 +37,6 @@ def test_counts_of_a_model_that_cannot_be_read_say_what_they_need(api):
     )
     why = api.forecasts.why_no_counts("roberta-base")
     assert why.startswith("No model 'roberta-base' in the catalogue.") and "or a config.json" in why
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"use_case": "poetry"}, InvalidSettingError, "There is no use case 'poetry'"),
-        ({"metric": "bleu"}, InvalidSettingError, "Metric must be one of score, loss"),
-        ({"model": "./nothing"}, NoSuchPathError, "no folder or file './nothing'"),
-        ({"model": ""}, InvalidSettingError, "Give a model, or its number of parameters"),
-        ({"parameters": 0}, InvalidSettingError, "Parameters must be a number from 1"),
-        ({"metric": "score", "runs": "s1"}, InvalidSettingError, "Your runs measured a loss, not a score"),
-        ({"runs": "nothing"}, RunNotFoundError, "No run or sweep 'nothing'"),
-    ],
-)
-def test_bad_input_is_refused_in_a_sentence(api, change, error, message):
-    with pytest.raises(error, match=message):
-        api.forecasts.answer(**{"model": "Qwen/Qwen3-4B"} | change)
 
 
 @pytest.mark.parametrize("model", ["Qwen/Qwen3-4B", "HuggingFaceTB/SmolLM2-135M"])

@@ -116,30 +116,6 @@ def test_a_space_whose_disk_was_emptied_has_its_jobs_again_when_their_owner_retu
     assert 1 == len(hub.jobs)
 
 
-def test_a_job_that_could_not_be_taken_is_looked_for_again_after_a_while(shared, hub, monkeypatch):
-    with acting_as(ALICE):
-        sweep_id = shared.engines.start(REQUEST, "hf-jobs", "l4x1", 5.0)
-        wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
-    shared.workspace.supervisor.stop()
-    for name in ("runs", "hf-jobs"):
-        shutil.rmtree(shared.workspace.home / name)
-    again = Api(home=shared.workspace.home, shared=True)
-    engine = use(again, hub)
-
-    def refuse(*_):
-        raise LimitError("You have too many runs here.")
-
-    with acting_as(ALICE):
-        with monkeypatch.context() as full:
-            full.setattr(engine, "take", refuse)
-            with pytest.raises(LimitError):
-                again.jobs.bring_back()
-        assert () == again.jobs.bring_back()
-        monkeypatch.setattr(again.jobs, "_not_before", {})
-        assert 2 == len(again.jobs.bring_back())
-    again.workspace.supervisor.stop()
-
-
 def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_to_do(own, monkeypatch):
     store = own.workspace.store
     sweep_id = store.create(questions.sweep(ranks=(4,)), "", WantedEngine("hf-jobs"))

@@ -323,4 +323,4 @@ def _boxes(written: Written | str) -> str:
     name, notes = written.file_name, html.paragraphs(*written.notes) if written.notes else ""
     fold = "Show the notebook" if name.endswith(".ipynb") else ""
     first = code_html(written.text, title=name, file_name=name, caption=notes, folded=fold)
-    return first + "".join(code_html(text, title=each, file_name=each) for each, text in written.beside)
+    return first + "".join(code_html(text, title=each, file_name=each) for each, text in written.extra_files)

@@ -6,11 +6,11 @@ from rankviz.api import Api
 from rankviz.api.engines import NOT_THE_PAYER
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
-from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotYoursError
+from rankviz.errors import InvalidSettingError, NotYoursError
 from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.jobs.hub import Logins
 from rankviz.jobs.local import Local
-from rankviz.jobs.prices import NO_LIMIT, Cost
+from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.elsewhere import Elsewhere
@@ -105,19 +105,6 @@ def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp
     assert (4, True) == (spent.attempts, spent.time.is_whole)
     assert 0.013333 <= spent.rent.usd
     assert "on Hugging Face Jobs, " in spent.in_words
-
-
-def test_a_limit_that_cannot_be_read_has_to_be_given(rented):
-    sweep_id = failed(rented, destination=WantedEngine("hf-jobs", {"flavor": "t4-small", "spend": "50"}))
-    papers = engine_of(rented).ledger
-    papers.note_limit(sweep_id, 1.0)
-    (engine_of(rented).place / f"limit-{sweep_id}").write_text("nonsense")
-
-    with pytest.raises(EngineUnavailableError, match=NO_LIMIT):
-        rented.moves.resume(sweep_id)
-    assert "hf-jobs" == rented.moves.destination(sweep_id).engine
-    rented.moves.resume(sweep_id, spend=2.0)
-    assert 2.0 == papers.limit(sweep_id)
 
 
 def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_said(rented):

@@ -94,7 +94,7 @@ def test_a_sweep_that_ships_one_that_is_queued_and_a_sweep_as_an_adapter_are_ref
     with acting_as(ANN):
         queued = api.workspace.store.create(questions.sweep(ranks=(4,), max_steps=2), ANN.id)
         for name, to, sentence in (
-            (api.runs.recorded()[0].sweep_id, DATASET, "A sweep that RankViz ships cannot be published"),
+            (api.runs.recorded()[0].sweep_id, DATASET, "ships with RankViz and cannot be changed. Train one"),
             (queued, DATASET, "no run of it has finished"),
             (sweep.sweep_id, ADAPTER, "An adapter is of one run: choose a run of this sweep"),
         ):
