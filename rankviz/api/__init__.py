@@ -94,7 +94,7 @@ class Api:
     """Bills: what runs have cost so far."""
     locations: Locations = _Group("runs.locations.Locations", "workspace")
     """Where runs are, are to be, or were."""
-    jobs: Jobs = _Group("jobs.Jobs", "workspace runs quota")
+    jobs: Jobs = _Group("jobs.Jobs", "workspace runs")
     """Runs on machines of Hugging Face, on the account of whoever asks."""
     engines: Engines = _Group("engines.Engines", "workspace runs jobs preflight")
     """Where sweeps may run: here, on rented machines, on what the server's owner has set up."""

@@ -7,16 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from rankviz import units
 from rankviz.api.runs.runs import Runs
-from rankviz.api.workspace import Workspace, writes
+from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.core.runs.estimate import saved_bytes
 from rankviz.core.runs.events import HF_JOBS
-from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, LimitError
-from rankviz.shared.quota import Quota
+from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.store.ownership import WantedEngine
 
 if TYPE_CHECKING:
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
     from rankviz.jobs.hub import Hub
     from rankviz.jobs.prices import Flavor
 
-SEARCH_AGAIN_SECONDS = 60.0
-"""After a search for jobs that have come back has failed."""
 ENDS_EARLY = "The limit ends the job after {}, probably before all runs have completed; what has completed is kept."
 STILL_COSTS = "Its job on Hugging Face is to be ended, and has not ended yet: it costs until then."
 LOG_IN = "Log in with Hugging Face (at the top of the page) to train on its machines, on your account."
@@ -78,10 +74,8 @@ class Offer:
 class Jobs:
     """Rented machines for whoever asks: the visitor of a shared page who is logged in, or the owner of this machine."""
 
-    def __init__(self, workspace: Workspace, runs: Runs, quota: Quota):
-        self._workspace, self._runs, self._quota = workspace, runs, quota
-        self._not_before: WeakKeyDictionary[Hub, float] = WeakKeyDictionary()
-        """When accounts are searched again whose search has failed."""
+    def __init__(self, workspace: Workspace, runs: Runs):
+        self._workspace, self._runs = workspace, runs
 
     def why_not(self) -> str:
         """Return why they cannot rent a machine, and what to do; empty where they can. A visitor's login, which this
@@ -93,34 +87,6 @@ class Jobs:
     def log_out(self, visitor_id: str) -> None:
         """Forget a login: what they have running goes on without being followed, and starts nothing."""
         self._engine.logins.forget(visitor_id)
-
-    @writes
-    def bring_back(self) -> Sequence[str]:
-        """Have the runs of one's jobs here again that this page started and does not know: the disk of a Space is
-        emptied by a restart. Return their ids. Looks once for each login, and again where not all could come."""
-        hub = self._login()
-        if hub is None or hub.was_searched or time.monotonic() < self._not_before.get(hub, 0.0):
-            return ()
-        hub.was_searched = True
-        self._not_before[hub] = time.monotonic() + SEARCH_AGAIN_SECONDS
-        owner, brought, refusal = self._workspace.rights.somebody().id, [], None
-        try:
-            for found in self._engine.returning(owner):
-                try:
-                    with self._quota.admitting(new=len(found.requests)):
-                        self._engine.take(found, owner)
-                    brought += [request.run_id for request in found.requests]
-                except (LimitError, EngineError, OSError) as error:
-                    refusal = error
-            if refusal and not brought:
-                raise refusal
-        except BaseException:
-            hub.was_searched = False
-            raise
-        hub.was_searched = refusal is None
-        if brought:
-            self._workspace.work_queue()
-        return brought
 
     def flavors(self) -> Sequence[Flavor]:
         """Return machines with one GPU, with today's prices; the cheapest first."""

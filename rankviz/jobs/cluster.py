@@ -14,15 +14,13 @@ from typing import Any, Protocol
 
 from rankviz import units
 from rankviz.errors import LimitError
-from rankviz.jobs import bundle
 from rankviz.jobs.engine import End, Job
 from rankviz.settings import Limits
 from rankviz.store.durable import replace_durably
 
-SUBMISSION, RENTED = "submission.json", "rented.json"
+SUBMISSION = "submission.json"
 EVENT_BYTES = 500
 """Bytes of an event where there are many."""
-CANCELLED = "The job was cancelled."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,9 +167,9 @@ def home_id(file: Path, place: Path) -> str:
     return hashlib.sha256(f"{place} ".encode() + file.read_bytes()).hexdigest()[:12]
 
 
-def in_thread(call: Callable[[], None], name: str) -> Future[None]:
+def in_thread(call: Callable[[], Any], name: str) -> Future[Any]:
     """Begin a call that may take minutes in a daemon thread: those of an executor keep a process from ending."""
-    future: Future[None] = Future()
+    future: Future[Any] = Future()
 
     def run() -> None:
         try:
@@ -184,32 +182,14 @@ def in_thread(call: Callable[[], None], name: str) -> Future[None]:
 
 
 def read_submission(folder: Path) -> Submission:
-    """Read what is known of a job elsewhere; of one whose file is damaged, that it may have been submitted. OSError
-    where it may be read later."""
+    """Read what is known of a job elsewhere; of one whose file is missing or damaged, that it may have been submitted.
+    OSError where it may be read later."""
     try:
-        if not (folder / SUBMISSION).exists() and (folder / RENTED).exists():  # a paid job of before 1 December 2026
-            rented = bundle.read_json(folder / RENTED)
-            end = End(why=str(rented["refusal"]), is_final=True) if rented.get("refusal") else None
-            return Submission(
-                submitted=rented.get("is_asked") is not False,
-                handle=str(rented["job_id"]),
-                cancelled=rented.get("is_ending") is True,
-                end=end,
-                terms=rented,
-            )
-        content = bundle.read_json(folder / SUBMISSION)
-        end = content.get("end")
-        seconds = content.get("seconds")
-        return Submission(
-            submitted=content["submitted"] is not False,
-            handle=content["handle"] if isinstance(content["handle"], str) else "",
-            cancelled=content.get("cancelled") is True,
-            end=End(**{name: value for name, value in end.items() if name in End._fields}) if end else None,
-            seconds=None if seconds is None else float(seconds),
-            seconds_at=float(content.get("seconds_at", 0.0)),
-            terms=dict(content.get("terms", {})),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
+        content = json.loads((folder / SUBMISSION).read_bytes())
+        end = content["end"]
+        known = {name: value for name, value in content.items() if name in Submission.__dataclass_fields__}
+        return Submission(**known | {"end": End(**end) if end else None, "terms": dict(content["terms"])})
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Submission(submitted=True)
 
 

@@ -24,7 +24,7 @@ import psutil
 
 from rankviz import children
 from rankviz.core.runs.events import GPU_LOST, Attempt
-from rankviz.errors import EngineEndingError
+from rankviz.errors import EngineUnavailableError
 from rankviz.paths import IMPORT_ROOT
 
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
@@ -75,7 +75,7 @@ class Worker:
 
     def end(self, grace_seconds: float) -> int | None:
         """End every process of it and return the leader's exit code (None: not known) once all are gone.
-        EngineEndingError where one is still there a second after it was killed, as while it waits for a driver."""
+        EngineUnavailableError where one is still there a second after it was killed, as while it waits for a driver."""
         processes = self._processes()
         if not self.was_killed:
             _signal(signal.SIGTERM, processes)
@@ -88,7 +88,7 @@ class Worker:
             time.sleep(0.02)
             processes |= self._processes()
         if any(map(_lives, processes)):
-            raise EngineEndingError(UNKILLED)
+            raise EngineUnavailableError(UNKILLED)
         return self.popen.wait() if self.popen is not None else None
 
     def _processes(self) -> set[int]:

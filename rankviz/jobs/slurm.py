@@ -131,9 +131,8 @@ class SlurmCluster(Cluster):
         if search_path:
             self._environment["PATH"] = search_path
         self._lock = threading.Lock()
-        self._asked_at = float("-inf")
-        self._rows: Mapping[str, SlurmJob] = {}
-        self._trouble: EngineUnavailableError | None = None
+        self._asked_at, self._trouble = float("-inf"), "Slurm does not answer (squeue)."
+        self._rows: Mapping[str, SlurmJob] | None = None
 
     def why_not(self) -> str:
         path = self._environment.get("PATH")
@@ -191,41 +190,36 @@ class SlurmCluster(Cluster):
             raise EngineUnavailableError(f"Slurm has not ended the job (scancel): {_problem(done.stderr)}")
 
     def _listed(self, job: RemoteJob) -> Mapping[str, SlurmJob]:
-        """This user's jobs by name: by a squeue that began after the job was submitted or cancelled, and not too
-        long ago."""
+        """Return this user's jobs by name: by a squeue that began after the job was submitted or cancelled, and not too
+        long ago. Jobs that ended a while ago are among them (MinJobAge). Older versions ignore filters where they print
+        JSON, and then others' jobs are too."""
         with self._lock:
-            age = time.monotonic() - self._asked_at
             most = min(MOST_OFTEN_SECONDS, self._poll_seconds) if job.submission.cancelled else self._poll_seconds
-            if age >= most or self._asked_at < job.asked_at:
-                self._asked_at = time.monotonic()
-                try:
-                    self._rows, self._trouble = self._squeue(), None
-                except EngineUnavailableError as error:
-                    self._trouble = error
-            if self._trouble:
-                raise self._trouble
+            if time.monotonic() - self._asked_at >= most or self._asked_at < job.asked_at:
+                self._asked_at, self._rows = time.monotonic(), None
+                done = self._run("squeue", "--me", "--states=all", "--json")
+                self._trouble = f"Slurm cannot be asked (squeue): {_problem(done.stderr)}"
+                if done.returncode == 0:
+                    try:
+                        self._rows = read_jobs(done.stdout, user=os.getuid())
+                    except ValueError as error:
+                        self._trouble = f"squeue --json printed something else: {printable(str(error), 100)}."
+            if self._rows is None:
+                raise EngineUnavailableError(self._trouble)
             return self._rows
-
-    def _squeue(self) -> Mapping[str, SlurmJob]:
-        """Jobs that ended a while ago are among them (MinJobAge). Older versions ignore filters where they print JSON,
-        and then others' jobs are too."""
-        done = self._run("squeue", "--me", "--states=all", "--json")
-        if done.returncode != 0:
-            raise EngineUnavailableError(f"Slurm cannot be asked (squeue): {_problem(done.stderr)}")
-        try:
-            return read_jobs(done.stdout, user=os.getuid())
-        except ValueError as error:
-            problem = printable(str(error), 100)
-            raise EngineUnavailableError(f"squeue --json printed something else: {problem}.") from None
 
     def _run(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
         """Run a command. EngineUnavailableError where it hangs: then all is killed that it started, since clusters
         have scripts around these commands."""
-        command = [name, *arguments]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         try:
             process = subprocess.Popen(
-                command, env=self._environment, text=True, errors="replace", start_new_session=True, **pipes
+                [name, *arguments],
+                env=self._environment,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+                **pipes,
             )
         except OSError:
             raise EngineDeclinedError(NOT_HERE.format(name)) from None
@@ -236,7 +230,7 @@ class SlurmCluster(Cluster):
                 os.killpg(process.pid, signal.SIGKILL)
                 process.communicate(timeout=1.0)
             raise EngineUnavailableError(f"Slurm does not answer ({name}).") from None
-        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+        return subprocess.CompletedProcess(name, process.returncode, stdout, stderr)
 
     def _script(self, job: RemoteJob) -> str:
         command = [*(self._python or [sys.executable]), *bundle.arguments(job.job, job.folder)]
@@ -337,27 +331,23 @@ def check_options(options: Sequence[str]) -> Sequence[str]:
 
 
 def python_command(text: str) -> Sequence[str]:
-    """Split a command line into words; ~ before the first is the home folder. InvalidSettingError where its quotes do
-    not close."""
+    """Split a command line into words. InvalidSettingError where its quotes do not close."""
     try:
-        words = shlex.split(text)
+        return shlex.split(text)
     except ValueError as error:
         raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(text)}: {error}.") from None
-    return [os.path.expanduser(word) for word in words[:1]] + words[1:]
 
 
 def read_exit_code(folder: Path) -> int | None:
     """Return the exit code of a job's worker, negative where a signal ended it; None where it has not ended, or
-    without a word. EngineUnavailableError where it may be read later."""
+    without a word."""
     try:
         text = (folder / EXIT_CODE).read_text()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
     except OSError as error:
         raise EngineUnavailableError(f"Files of jobs cannot be read now ({error.strerror}).") from error
-    if not re.fullmatch(r"\d{1,3} *\n", text, re.ASCII):
-        return None
-    return process.from_shell(int(text))
+    return process.from_shell(int(text)) if re.fullmatch(r"\d{1,3} *\n", text, re.ASCII) else None
 
 
 def read_jobs(text: str, user: int) -> Mapping[str, SlurmJob]:
@@ -368,11 +358,6 @@ def read_jobs(text: str, user: int) -> Mapping[str, SlurmJob]:
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"no list of jobs: {error!r}") from None
     return dict(sorted(jobs, key=lambda job: (not job[1].states & ENDED, int(job[1].id))))
-
-
-def states_of(words: str | Sequence[str]) -> frozenset[str]:
-    """Return the states of a text, as older versions print it ("CANCELLED by 1000"), or of a list of texts."""
-    return frozenset([words.split(" ")[0]] if isinstance(words, str) else map(str, words))
 
 
 def waits_of(row: SlurmJob) -> str:
@@ -389,8 +374,7 @@ def end_of(job: SlurmJob, exit_code: int | None) -> End | None:
     if not job.states & ENDED or ("COMPLETING" in job.states and "NODE_FAIL" not in job.states):
         return None
     for state in sorted(job.states & (ENDED - {"COMPLETED", "FAILED"})):
-        why = f"Slurm ended the job: {state}.{ADVICE.get(state, '')}"
-        return End(exit_code, lost=state in LOST, why=why)
+        return End(exit_code, lost=state in LOST, why=f"Slurm ended the job: {state}.{ADVICE.get(state, '')}")
     words = ", ".join([*sorted(job.states), *([job.reason] if job.reason not in ("", "None") else [])])
     why = f"The job ended in Slurm before its worker did: {words}. Do the nodes see the runs folder under its path?"
     return end_by(exit_code) or End(lost=True, why=printable(why, 300))
@@ -405,21 +389,19 @@ def end_by(exit_code: int | None) -> End | None:
 
 
 def _row(row: Mapping[str, Any]) -> SlurmJob:
+    """Older versions print a state as a text ("CANCELLED by 1000"), newer ones a list of texts."""
+    words = row["job_state"]
     return SlurmJob(
         id=str(_number(row["job_id"])),
-        states=states_of(row["job_state"]),
-        reason=_on_one_line(row.get("state_reason")),
-        nodes=_on_one_line(row.get("nodes")),
+        states=frozenset([words.split(" ")[0]] if isinstance(words, str) else map(str, words)),
+        reason=printable(" ".join(str(row.get("state_reason") or "").split()), 200),
+        nodes=printable(" ".join(str(row.get("nodes") or "").split()), 200),
     )
 
 
 def _number(value: Any) -> int:
     """Newer versions print some numbers as {"set": true, "infinite": false, "number": 5}."""
     return int(value["number"] if isinstance(value, dict) else value)
-
-
-def _on_one_line(text: Any) -> str:
-    return printable(" ".join(str(text or "").split()), 200)
 
 
 def _problem(text: str) -> str:

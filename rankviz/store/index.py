@@ -17,15 +17,13 @@ from typing import Any, NamedTuple
 
 from rankviz.core.runs.record import RunState
 from rankviz.errors import OF_NAMES, RunNotFoundError, RunUnreadError
-from rankviz.store.journal import MAX_REQUEST_BYTES, JournalReader, Record
+from rankviz.store.journal import JournalReader, Record
 from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, read_destination, read_ownership
 
 CANCEL = "cancel"
 """The file in a run's folder that asks to cancel it."""
-LOOK_SHARE = 0.05
+LOOK_SHARE, FREE_SECONDS = 0.05, 0.003
 """Share of the time in which all folders are looked at for what other processes wrote; a short look is free."""
-FREE_SECONDS, SLOW_SECONDS = 0.003, 0.25
-"""A look costs its processor time; one that takes longer, as on a network disk, its whole time."""
 MANY = 20
 """Runs that are read at once, from which on others are told how far that is."""
 PATIENCE_SECONDS = 0.05
@@ -130,11 +128,9 @@ class RunIndex:
         self._folder, self._open_reader = str(folder), open_reader
         self._entries: dict[str, Entry] = {}
         self._updating = threading.RLock()
-        self._is_read = False
         self._look_at = 0.0
         self._due: set[str] = set()
         self._names: Collection[str] = frozenset()
-        self._search: tuple[tuple[str, int], Sequence[str]] | None = None
         self._turns = self._version = 0
         self._made: dict[str, tuple[int, Any]] = {}
 
@@ -177,14 +173,10 @@ class RunIndex:
         return {record.request.sweep_id for record in self.records()}
 
     def of_sweep(self, sweep_id: str) -> Sequence[Record]:
-        """Return the runs of a sweep in the order they run; only those are read while not all have been."""
-        if is_alone := not self._is_read or bool(self.reading):
-            for run_id in self._naming(sweep_id):
-                self._try(run_id)
-        else:
-            self._update()
+        """Return the runs of a sweep in the order they run."""
+        self._update()
         for run_id in [each.run_id for each in self._in_order() if each.request.sweep_id == sweep_id]:
-            self._try(run_id, with_files=is_alone)  # of an ended run only its folder tells that another app deleted it
+            self._try(run_id, with_files=False)  # of an ended run only its folder tells that another app deleted it
         return [each for each in self._in_order() if each.request.sweep_id == sweep_id]
 
     def turns(self) -> int:
@@ -235,21 +227,6 @@ class RunIndex:
             made = self._made[name] = version, make()
         return made[1]
 
-    def _naming(self, sweep_id: str) -> Sequence[str]:
-        """Return the ids whose request.json holds the sweep's id: it is searched, which is faster than parsing."""
-        key = sweep_id, _time_of(self._folder)
-        if self._search is None or self._search[0] != key:
-            text = f'"{sweep_id}"'.encode()
-            self._search = key, [run_id for run_id in self.ids() if self._may_hold(run_id, text)]
-        return self._search[1]
-
-    def _may_hold(self, run_id: str, text: bytes) -> bool:
-        try:
-            with open(f"{self._folder}/{run_id}/request.json", "rb", buffering=0) as file:
-                return text in file.read(MAX_REQUEST_BYTES)
-        except OSError as error:
-            return error.errno not in OF_NAMES
-
     def _update(self, *, waits: bool = False) -> None:
         """Read what is new in the folder. A view does not wait for another thread that reads many runs."""
         while not self._updating.acquire(timeout=PATIENCE_SECONDS):
@@ -262,16 +239,15 @@ class RunIndex:
             self._updating.release()
 
     def _read_new(self) -> None:
-        if (began := time.monotonic()) >= self._look_at:
-            used = time.thread_time()
+        if time.monotonic() >= self._look_at:
+            began = time.thread_time()
             self._names = self.ids()
             for gone in self._entries.keys() - self._names:
                 self.forget(gone)
             self._due |= self._names - self._entries.keys()
             self._due |= {run_id for run_id, entry in list(self._entries.items()) if self._has_changed(run_id, entry)}
-            used, took = time.thread_time() - used, time.monotonic() - began
-            cost = took if took > SLOW_SECONDS else used
-            self._look_at = began + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
+            cost = time.thread_time() - began
+            self._look_at = time.monotonic() + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
         for run_id in {record.run_id for record in self._once("standing", self._standing).at_work} - self._due:
             self._try(run_id, with_files=False)
         due, new = sorted(self._due, reverse=True), len(self._due - self._entries.keys())
@@ -280,7 +256,6 @@ class RunIndex:
                 self.reading = ReadProgress(number, len(due))
             self._due.discard(run_id)
             self._try(run_id)
-        self._is_read = True
 
     def _has_changed(self, run_id: str, entry: Entry) -> bool:
         try:
@@ -321,14 +296,6 @@ class RunIndex:
             self._version += 1
         if is_new or entry.turn != turn:
             self._turns += 1
-
-
-def _time_of(folder: str) -> int:
-    """Return a folder's modification time, nanoseconds; 0 where there is none."""
-    try:
-        return os.stat(folder).st_mtime_ns
-    except FileNotFoundError:
-        return 0
 
 
 def _is_there(path: str) -> bool:

@@ -1,6 +1,5 @@
 """Machines of Hugging Face, for whoever has a login there: what they cost, and who may use what."""
 
-import shutil
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -20,7 +19,6 @@ from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.ui.parts.where import place_html
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on, use
-from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
 
@@ -106,51 +104,6 @@ def test_adapters_that_are_too_large_for_a_shared_page_are_refused_before_anythi
             shared.jobs.check(one, "a100-large", 50.0)
         with pytest.raises(LimitError, match=r"of one sweep take .* at most 10\.00 GB .* fewer"):
             shared.jobs.check(many, "a100-large", 50.0)
-
-
-def test_a_space_whose_disk_was_emptied_has_its_jobs_again_when_their_owner_returns(shared, hub, tmp_path):
-    with acting_as(ALICE):
-        sweep_id = shared.jobs.start(REQUEST, "l4x1", 5.0)
-        wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
-        run_ids = [run.run_id for run in shared.runs.sweep(sweep_id).runs]
-    shared.workspace.supervisor.stop()
-    for name in ("runs", "hf-jobs"):
-        shutil.rmtree(shared.workspace.home / name)
-    again = Api(home=shared.workspace.home, shared=True)
-    use(again, hub)
-
-    with acting_as(ALICE):
-        assert run_ids == list(again.jobs.bring_back())
-        assert () == again.jobs.bring_back()
-        assert run_ids == [run.run_id for run in again.runs.sweep(sweep_id).runs]
-    with acting_as(BEN):
-        assert () == again.jobs.bring_back()
-    again.workspace.supervisor.stop()
-    assert 1 == len(hub.jobs)
-
-
-def test_a_job_that_could_not_be_taken_is_looked_for_again_after_a_while(shared, hub, monkeypatch):
-    with acting_as(ALICE):
-        sweep_id = shared.jobs.start(REQUEST, "l4x1", 5.0)
-        wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
-    shared.workspace.supervisor.stop()
-    for name in ("runs", "hf-jobs"):
-        shutil.rmtree(shared.workspace.home / name)
-    again = Api(home=shared.workspace.home, shared=True)
-    engine = use(again, hub)
-
-    def refuse(*_):
-        raise LimitError("You have too many runs here.")
-
-    with acting_as(ALICE):
-        with monkeypatch.context() as full:
-            full.setattr(engine, "take", refuse)
-            with pytest.raises(LimitError):
-                again.jobs.bring_back()
-        assert () == again.jobs.bring_back()
-        monkeypatch.setattr(again.jobs, "_not_before", {})
-        assert 2 == len(again.jobs.bring_back())
-    again.workspace.supervisor.stop()
 
 
 @pytest.mark.parametrize(("seconds", "says"), [(3000, True), (8400, True), (9000, False)])

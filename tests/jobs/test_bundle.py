@@ -14,12 +14,12 @@ import pytest
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Attempt
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.jobs import Job
-from rankviz.jobs.bundle import arguments, collect, journal, pack, read_job, since
+from rankviz.jobs.bundle import collect, journal, pack, read_job, since
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from rankviz.store.journal import append_events
 from tests.support.processes.opened_files import opened_files
-from tests.support.processes.workers import sweep, worker
+from tests.support.processes.workers import sweep
 from tests.support.runs import questions
 
 ROWS = '{"prompt": "a", "completion": "b"}\n'
@@ -72,24 +72,6 @@ def test_a_packed_folder_is_a_runs_folder_whose_journals_say_which_attempt_this_
     assert job == read_job(tmp_path / "sent")
 
 
-def test_a_worker_runs_it_where_nothing_else_is(store, tmp_path):
-    run_ids = sweep(store, 4, 8)
-    folder = tmp_path / "sent"
-    job = packed(store, run_ids, folder)
-    command = worker("for run_id in run_ids:\n    begin(run_id) and complete(run_id)")
-
-    subprocess.run(
-        [*command, *arguments(job, folder)[3:]],
-        env={"PYTHONPATH": str(IMPORT_ROOT), "PATH": os.environ["PATH"]},
-        cwd="/",
-        check=True,
-    )
-
-    records = RunStore(folder).all()
-    assert ["completed"] * 2 == [record.state for record in records]
-    assert {2} == {event.attempt for run_id in run_ids for event in RunStore(folder).events(run_id)}
-
-
 def test_the_true_worker_admits_a_packed_request(store, tmp_path, data):
     """In its own process, as far as its gate: the data is found from the folder alone."""
     store.keep(data)
@@ -123,17 +105,6 @@ def test_a_base_that_is_a_folder_of_this_machine_is_not_sent(store, tmp_path):
     packed(store, run_ids, tmp_path / "seen", sees_folders=True)
 
     assert str(base) == json.loads((tmp_path / "seen/runs" / run_ids[0] / "request.json").read_text())["base"]
-
-
-def test_a_journal_is_read_from_an_offset_and_is_empty_where_there_is_none(store, tmp_path):
-    (run_id,) = sweep(store, 4)
-    packed(store, [run_id], tmp_path / "sent")
-    whole = journal(tmp_path / "sent", run_id).read_bytes()
-
-    assert whole[10:] == since(tmp_path / "sent", run_id, 10)
-    assert whole[:4] == since(tmp_path / "sent", run_id, 0, most=4)
-    assert b"" == since(tmp_path / "sent", run_id, len(whole))
-    assert b"" == since(tmp_path / "sent", "another", 0)
 
 
 @pytest.fixture
@@ -281,16 +252,3 @@ def test_data_is_read_once_for_all_runs_and_in_pieces(store, tmp_path):
     assert 1 == len(set(data))
     assert 1 == sum(path.endswith("rows.jsonl") for path in opened)
     assert peak < (tmp_path / "sent" / data[0]).stat().st_size / 2
-
-
-def test_runs_of_the_same_and_of_other_data_travel_together(store, tmp_path):
-    contents = {"a.jsonl": ROW, "b.jsonl": ROW, "c.txt": ROW, "d.jsonl": ROW * 2}
-    for name, rows in contents.items():
-        (tmp_path / name).write_text(rows)
-    run_ids = [run_id for name in contents for run_id in queued(store, tmp_path / name, 4)]
-
-    a, b, c, d = data_of(store, run_ids, tmp_path / "sent")
-
-    assert a == b
-    assert [ROW, ROW, ROW * 2] == [(tmp_path / "sent" / path).read_text() for path in (a, c, d)]
-    assert {a, c, d} == {str(path.relative_to(tmp_path / "sent")) for path in (tmp_path / "sent/data").rglob("*.*")}

@@ -143,20 +143,6 @@ def test_a_journal_cut_at_any_byte_is_what_its_whole_lines_say(store):
         assert RunRecord(request=request).after_all(parse_lines(whole[:size])) == record
 
 
-def test_one_sweep_is_read_alone_as_long_as_nobody_asks_for_all(store):
-    mine, other = queued(store, 4, 8), queued(store, 4, 8)
-    for run_id in (*mine, *other):
-        finish(store, run_id)
-    fresh = RunStore(store.home)
-
-    with opened_files(store.runs_dir) as opened:
-        sweep = fresh.sweep(store.get(mine[0]).request.sweep_id)
-
-    assert (mine, {"completed"}) == ([run.run_id for run in sweep.runs], {run.state for run in sweep.runs})
-    assert [] == [path for path in opened if path.startswith(tuple(other)) and not path.endswith("request.json")]
-    assert sorted([*mine, *other]) == sorted(record.run_id for record in fresh.records())
-
-
 @pytest.fixture
 def many(store):
     """The names of many runs, the oldest first."""
@@ -182,15 +168,6 @@ def test_a_view_is_made_of_the_newest_runs_while_the_others_are_read(slow, many)
 
     assert set(many[-READ:]) == set(seen)
     assert len(many) == slow.reading.total
-
-
-def test_a_view_of_a_sweep_has_all_its_runs_though_they_are_not_read_yet(slow, many):
-    oldest = many[0].rpartition("-")[0].rpartition("-")[0]
-
-    with viewing():
-        assert 50 == len(slow.sweep(oldest).runs)
-        with pytest.raises(RunNotFoundError):
-            slow.sweep("no-such-sweep")
 
 
 def test_whoever_does_not_only_look_gets_all_runs_once_they_are_read(slow, many):
