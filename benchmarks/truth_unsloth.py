@@ -76,8 +76,7 @@ def main(number: int) -> None:
     """Print one line of JSON for each setting of a group."""
     group = groups()[number]
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS * len(group), CPU_SECONDS * len(group)))
-    from rankviz.worker.simulate.card import become
-    from rankviz.worker.simulate.unsloth_import import import_unsloth
+    from rankviz.worker.simulate.card import become, import_unsloth
 
     import_unsloth(become(find_gpu(load_gpus(ASSETS), group[0].gpu)))
     for setting in group:

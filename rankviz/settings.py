@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rankviz import paths
@@ -192,21 +192,10 @@ def _from_json(value: object) -> object:
         raise ValueError("it must be JSON") from None
 
 
-def _as_ray_takes(amounts: Mapping[str, float]) -> Mapping[str, float]:
-    """Return Ray's resources by its names. ValueError says what Ray does not take."""
-    if own := next((name for name in ("object_store_memory", "bundle") if name in amounts), ""):
-        raise ValueError(f"{own} is for Ray alone")
-    if (gpus := amounts.get("GPU", 1.0)) > 1 and not gpus.is_integer():
-        raise ValueError("more than one GPU must be a whole number of them")
-    if any(amount < 0.0001 for amount in amounts.values()):
-        raise ValueError("each must be at least 0.0001")
-    return amounts
-
-
 Texts = Annotated[list[str], NoDecode, BeforeValidator(_from_json)]
 TextsByName = Annotated[dict[str, str], NoDecode, BeforeValidator(_from_json)]
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Amounts = Annotated[dict[str, Amount], NoDecode, BeforeValidator(_from_json), AfterValidator(_as_ray_takes)]
+Amounts = Annotated[dict[str, Amount], NoDecode, BeforeValidator(_from_json)]
 
 
 class Settings(BaseSettings):

@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from rankviz.children import ASKING, VARIABLES, Bounds, Children
+from rankviz.children import ASKING, Bounds, Children
 from rankviz.children import run as run_one
-from rankviz.errors import BadAdapterError, LimitError, NotInstalledError, WorkerError
+from rankviz.errors import BadAdapterError, NotInstalledError, WorkerError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.visitor import Visitor, acting_as
 
@@ -52,10 +51,6 @@ def wait_until(happens) -> None:
     while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def test_the_answer_of_a_child_is_what_it_prints():
-    assert {"r": 8} == ask(running("print('{\"r\": 8}')"))
 
 
 def test_a_child_reads_what_it_is_asked_from_a_folder_that_is_gone_afterwards():
@@ -102,16 +97,6 @@ def test_a_child_is_said_to_have_run_out_of_memory_where_it_said_so_or_was_kille
 
 def test_memory_beyond_the_bound_is_refused_to_a_child():
     code = f"{bounded('RLIMIT_DATA', 200_000_000)}try: x = bytearray(400_000_000)\nexcept MemoryError: print('{{}}')"
-
-    assert {} == ask(running(code, Bounds(seconds=60, memory_bytes=200_000_000)))
-
-
-def test_files_that_a_child_maps_are_not_its_memory(tmp_path):
-    (tmp_path / "large").touch()
-    os.truncate(tmp_path / "large", 10**9)
-    code = (
-        f"import mmap; f = open('{tmp_path}/large', 'rb'); mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); print('{{}}')"
-    )
 
     assert {} == ask(running(code, Bounds(seconds=60, memory_bytes=200_000_000)))
 
@@ -177,32 +162,6 @@ def test_nothing_is_left_of_an_app_that_is_killed(tmp_path):
         wait_until(lambda pid=int(pid): is_gone(pid))
 
 
-def test_one_runs_at_a_time_and_visitors_take_turns(tmp_path):
-    """One visitor has sent four before another comes, who is second."""
-    some, order = running("print('{}')"), []
-
-    def read(name: str) -> None:
-        with acting_as(Visitor(name)), some.turn():
-            order.append(name)
-
-    with ThreadPoolExecutor(6) as pool, acting_as(Visitor("many")), some.turn():
-        for length, name in enumerate(("many", "many", "many", "other"), 2):
-            pool.submit(read, name)
-            wait_until(lambda length=length: some.line.length == length)
-
-    assert ["other", "many", "many", "many"] == order
-    assert {} == ask(some)
-
-
-def test_who_waits_too_long_is_told_that_the_server_is_busy():
-    some = running("print('{}')", Bounds(seconds=0.2, memory_bytes=10**9))
-
-    with some.turn(), pytest.raises(LimitError, match="Try again in a minute"):
-        ask(some)
-
-    assert 0 == some.line.length
-
-
 def test_what_cannot_be_read_is_not_tried_again_for_a_while(tmp_path):
     code = f"open({str(tmp_path / 'tried')!r}, 'a').write('x'); raise SystemExit(9)"
     some = running(code)
@@ -264,14 +223,3 @@ def test_a_child_that_reads_has_no_token_and_no_key_in_its_environment(monkeypat
     assert not set(SECRETS) & set(reads)
     assert {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"} == set(SECRETS) & set(asks)
     assert {"PATH", "RANKVIZ_MAX_STEPS", "LC_ALL"} <= set(reads)
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_of_what_a_server_runs_only_those_that_ask_the_hub_have_its_token(tmp_path, shared):
-    from rankviz.api.workspace import Workspace
-
-    here = Workspace(tmp_path, shared=shared)
-    reads, asks = (here.children, here.layouts), (here.senders, here.hub._lookups, here.hub._downloads)
-
-    assert [VARIABLES] * 2 == [each._variables for each in reads]
-    assert [ASKING] * 3 == [each._variables for each in asks]

@@ -99,19 +99,3 @@ def test_who_waits_too_long_is_refused_and_leaves_no_trace():
     assert 0 == line.length
     with line.turn():
         pass
-
-
-def test_who_is_not_patient_is_refused_where_there_would_be_a_wait():
-    line = FairLine(1, busy=BUSY, seconds=60)
-
-    with line.turn(patient=False), pytest.raises(BusyError), acting_as(Visitor("b")), line.turn(patient=False):
-        pass
-
-
-def test_a_line_without_limits_refuses_nobody():
-    with played(waiting=None, of_a_visitor=None) as line:
-        names = [f"a{number}" for number in range(20)]
-        for name in names:
-            line.comes(name)
-
-        assert names == line.let_all_through()

@@ -5,21 +5,8 @@ import pytest
 from rankviz import paths
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.paths import existing
 
 NO_PATHS = ["x" * 300, "x/" * 3000, "~nobody-has-this-name", "a\0b", "\ud800", ""]
-
-
-def test_a_folder_and_a_file_are_paths(tmp_path):
-    (tmp_path / "a.json").write_text("{}")
-
-    assert (tmp_path, tmp_path / "a.json") == (existing(str(tmp_path)), existing(str(tmp_path / "a.json")))
-    assert existing(str(tmp_path / "b.json")) is None
-
-
-@pytest.mark.parametrize("ref", NO_PATHS[:-1])
-def test_what_can_be_no_path_is_none(ref):
-    assert existing(ref) is None
 
 
 @pytest.mark.parametrize("ref", NO_PATHS)

@@ -103,15 +103,6 @@ def test_whether_a_path_is_there_changes_no_answer(there):
         assert answers[0] == answers[1]
 
 
-def test_an_upload_is_read_and_a_link_out_of_it_is_not(there, uploads):
-    (uploads / "mine.jsonl").write_text(ROWS)
-    known = of(ANNA, there / "home")
-
-    assert uploads / "mine.jsonl" == known.data(str(uploads / "mine.jsonl")).path
-    with pytest.raises(InvalidSettingError, match="shared"):
-        known.data(str(uploads / "link.jsonl"))
-
-
 def test_kept_data_belongs_to_whose_runs_it_is(tmp_path):
     kept = data_folder(tmp_path, ANNA.id) / ("0" * 16) / "mine.jsonl"
     kept.parent.mkdir(parents=True)
@@ -180,22 +171,6 @@ def test_a_hub_id_is_what_the_hub_takes_for_one():
             valid = False
         assert not is_hub_id(ref) or valid, ref
     assert is_hub_id("Qwen/Qwen3-4B")
-
-
-def test_two_visitors_of_one_page_do_not_share_a_model_of_ones_upload(tmp_path, uploads, monkeypatch):
-    """What was read for one is remembered, and is decided anew for each."""
-    api = Api(home=tmp_path / "home", shared=True)
-    config = uploads / "config.json"
-    config.write_text(CONFIG)
-    seen = []
-    monkeypatch.setattr(api.models, "_find", lambda reference: seen.append(reference) or "model")
-    monkeypatch.setattr(api.workspace.references, "_own_upload", lambda path, visitor: visitor == ANNA)
-
-    with acting_as(ANNA):
-        assert ("model", "model") == (api.models.get(str(config)), api.models.get(str(config)))
-    with acting_as(BEN), pytest.raises(InvalidSettingError, match="shared"):
-        api.models.get(str(config))
-    assert 1 == len(seen)
 
 
 def test_on_a_shared_page_its_host_alone_names_files_of_the_machine(there):

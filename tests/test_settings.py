@@ -32,12 +32,6 @@ def test_a_secret_that_can_be_guessed_is_refused_without_being_shown(monkeypatch
     assert "guessable" not in str(refused.value) and "fifteen" not in str(refused.value)
 
 
-def test_a_secret_may_have_any_letters(monkeypatch):
-    monkeypatch.setenv("RANKVIZ_COOKIE_KEY", "Ein Schlüssel: 鍵鍵鍵")
-
-    assert "Ein Schlüssel: 鍵鍵鍵" == read().cookie_key.get_secret_value()
-
-
 def test_a_limit_is_a_number_or_none(monkeypatch):
     for text in ("many", "-1", "1.5", "9" * 30):
         monkeypatch.setenv("RANKVIZ_MAX_STEPS", text)
@@ -98,30 +92,6 @@ def test_a_wrong_value_inside_says_where(monkeypatch):
         read()
 
 
-@pytest.mark.parametrize(
-    "resources, why",
-    [
-        ('{"GPU": 1, "object_store_memory": 1e9}', "object_store_memory is for Ray alone"),
-        ('{"bundle": 1}', "bundle is for Ray alone"),
-        ('{"GPU": 1.5}', "more than one GPU must be a whole number of them"),
-        ('{"{x}": 0.00001}', "each must be at least 0.0001"),
-    ],
-)
-def test_resources_that_ray_does_not_give_are_refused_with_a_sentence(monkeypatch, resources, why):
-    monkeypatch.setenv("RANKVIZ_RAY_RESOURCES", resources)
-
-    with pytest.raises(InvalidSettingError, match=re.escape(f": {why}. It holds: ")):
-        read()
-
-
-@pytest.mark.parametrize("name", ["SLURM_OPTIONS", "RAY_LABELS", "RAY_RESOURCES"])
-def test_one_that_is_no_json_is_refused_by_name(monkeypatch, name):
-    monkeypatch.setenv(f"RANKVIZ_{name}", "--gres=gpu:1")
-
-    with pytest.raises(InvalidSettingError, match=f"RANKVIZ_{name} cannot be '--gres=gpu:1': .*it must be JSON"):
-        read()
-
-
 @pytest.mark.parametrize("text", ["", "abc", "99999", "0", "-1", "7860.5", "²", " 7860", "1" * 5000])
 def test_a_port_that_is_none_is_a_sentence(monkeypatch, text):
     monkeypatch.setenv(PORT, text)
@@ -134,12 +104,6 @@ def test_a_port_that_is_none_is_a_sentence(monkeypatch, text):
     assert len(str(error.value)) < 300
 
 
-def test_without_a_port_it_is_gradios(monkeypatch):
-    monkeypatch.delenv(PORT, raising=False)
-
-    assert 7860 == port()
-
-
 @pytest.mark.parametrize("text", ["abc", "99999", ""])
 def test_the_page_ends_with_that_sentence(text):
     run = subprocess.run(
@@ -148,19 +112,3 @@ def test_the_page_ends_with_that_sentence(text):
 
     assert (1, 1) == (run.returncode, len(run.stderr.splitlines()))
     assert run.stderr.startswith("GRADIO_SERVER_PORT must be a whole number")
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("JOBS_SPEND", "inf"),
-        ("RAY_RESOURCES", '{"GPU": 1e400}'),
-        ("SLURM_PARTITION", "gpu --wrap=x"),
-        ("SLURM_PARTITION", "-gpu"),
-    ],
-)
-def test_what_no_engine_could_use_is_refused_at_the_start(name, text, monkeypatch):
-    monkeypatch.setenv(f"RANKVIZ_{name}", text)
-
-    with pytest.raises(InvalidSettingError, match=f"RANKVIZ_{name}"):
-        read()

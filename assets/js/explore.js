@@ -32,12 +32,6 @@ window.RankVizExplore = (() => {
   /* The quality that nobody has chosen is the usual one of each question. */
   const axes = () => ({ x: state.x, y: state.isYChosen ? state.y : null });
 
-  /* How long a model that is not in the catalogue took on this machine, where one was read before. */
-  function usually() {
-    const seconds = state.answer?.reading_seconds;
-    return seconds ? ` Usually about ${Math.max(1, Math.round(seconds))} s here.` : "";
-  }
-
   /* The whole answer. Of several questions on their way only the newest is shown. */
   async function ask(question) {
     const mine = ++newest;
@@ -46,7 +40,7 @@ window.RankVizExplore = (() => {
     const busy = setInterval(() => {
       if (mine !== newest) return;
       const seconds = Math.round((performance.now() - began) / 1000);
-      line("model-busy", `Reading the layers of this model … ${seconds ? seconds + " s." : ""}${usually()}`);
+      line("model-busy", `Reading the layers of this model … ${seconds ? seconds + " s." : ""}`);
     }, BUSY_AFTER);
     document.body.toggleAttribute("data-asking", true);
     try {

@@ -35,18 +35,10 @@ window.RankVizPresent = (() => {
   /* The section: asks the server while it is open and something is pinned. */
   function compare(element, trigger) {
     const words = element.querySelector(".rv-pins");
-    const figure = element.querySelector(".rv-chart");
-    const host = element.querySelector(".rv-plot");
     async function draw() {
-      const { x, y } = explore.state;
-      const offline = { notice: "The server does not answer. Reload the page.", chart: null };
-      const answer = await explore.post("compare", { pins, x, y }).catch(() => offline);
+      const offline = { notice: "The server does not answer. Reload the page." };
+      const answer = await explore.post("compare", { pins, y: explore.state.y }).catch(() => offline);
       words.innerHTML = answer.html || answer.notice;
-      figure.hidden = !answer.chart;
-      if (!answer.chart) return;
-      const P = await window.RankViz.plotly;
-      const CONFIG = { displaylogo: false, showSendToCloud: false, displayModeBar: false };
-      await window.RankViz.withoutBase(() => P.react(host, answer.chart.data, answer.chart.layout, CONFIG));
     }
     element.addEventListener("click", (event) => {
       const unpin = event.target.closest("[data-unpin]");
@@ -54,7 +46,6 @@ window.RankVizPresent = (() => {
       pins = pins.filter((_, place) => place !== Number(unpin.dataset.unpin));
       write();
     });
-    new ResizeObserver(() => host.clientWidth && host._fullLayout && window.Plotly.Plots.resize(host)).observe(element);
     redraw = draw;
     explore.section("Compare", draw);
     draw();

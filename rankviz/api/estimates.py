@@ -178,7 +178,7 @@ class Estimates:
         stored = None if setup.framework == "unsloth" else by_name(question.model_id)
         return (
             *map(Caution, as_stored(answer.model, question.model_id, stored, setup)),
-            *card_notes(answer.model, question, answer.gpu, self._workspace.gpus, stored.name if stored else ""),
+            *card_notes(answer.model, question, answer.gpu),
         )
 
     def _stack(self, answer: Estimate) -> Stack:

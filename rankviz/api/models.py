@@ -81,12 +81,6 @@ class Models:
             children=self._workspace.layouts,
         )
 
-    def usual_reading_seconds(self) -> float | None:
-        """What laying out a model that is not in the catalogue has taken here; None where none was laid out yet."""
-        from rankviz.hub.remote import usual_seconds
-
-        return usual_seconds(self._cache)
-
     def config(self, ref: str) -> Mapping[str, Any]:
         """A model's config.json."""
         from rankviz.catalog.models import load_config

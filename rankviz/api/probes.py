@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz.api.models import Models
 from rankviz.api.workspace import EMBEDDED, Workspace, writes
 from rankviz.core.cost.question import plan_on
-from rankviz.core.preflight.checks import Check, checks, problems, uses_gpu, warnings
-from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, TrialStep, Wanted
+from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, TrialStep, Wanted, checks, problems, uses_gpu, warnings
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 from rankviz.shared.quota import Quota
@@ -285,14 +284,14 @@ class Probes:
     def add_rows(self, probe_id: str, target: Path) -> None:
         """Add a probe's measurement of the whole model to a CSV of validation rows, made where there is none."""
         from rankviz.core.cells import csv_text
-        from rankviz.core.probe import COLUMNS, probe_row
+        from rankviz.core.probe import probe_row
 
         record = self.get(probe_id)
         device = self._workspace.device(record.environment)
         if (row := probe_row(record, self._models.get(record.request.model_id), device)) is None:
             raise InvalidSettingError("Only a probe that ran all blocks makes a row: use --full and enough time.")
         with target.open("a", newline="", encoding="utf-8") as file:
-            file.write(csv_text([row], COLUMNS, header=not file.tell()))
+            file.write(csv_text([row], header=not file.tell()))
 
     def follow(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
         """The probe again and again until it has ended."""

@@ -317,7 +317,7 @@ class Forecasts:
             sweep_id: One's own sweep or a recorded one; its runs at two ranks at least must have finished.
         """
         from rankviz.catalog.forecast import load_quick_look
-        from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank, ranks_without_loss
+        from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank
         from rankviz.core.runs.words import still_training
 
         sweep = self._sweep(sweep_id)
@@ -327,9 +327,7 @@ class Forecasts:
             sweep_id,
             [measured_rank(r, cell) for r, cell in cells.items()],
             load_quick_look(self._workspace.assets)["loss"],
-            fixed_alpha=len({run.request.lora.lora_alpha for run in runs}) == 1,
-            one_rate=len({run.request.learning_rate for run in runs}) == 1,
-            without=ranks_without_loss(sweep.runs),
+            alike=len({(run.request.lora.lora_alpha, run.request.learning_rate) for run in runs}) == 1,
             still_training=still_training(sweep),
         )
 

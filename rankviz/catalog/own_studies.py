@@ -8,14 +8,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from rankviz.catalog.models import ModelRow, find_model
+from rankviz.catalog.models import ModelRow, find_model, is_known
 from rankviz.catalog.result_files import MAX_FILE_BYTES, read_points, stored
 from rankviz.core.bounds import printable
 from rankviz.core.studies.lines import LABEL_LENGTH, Evidence, QualityPoint, StudiedModel, Study
-from rankviz.errors import BadDataError, RankVizError, UnknownModelError
+from rankviz.errors import BadDataError, RankVizError
 
 FOLDER = "evidence"
 MAX_FILES = 500
@@ -52,18 +53,8 @@ class Added(NamedTuple):
     lower_is_better: Sequence[str] = ()
 
 
-def add(homes: Sequence[Path], files: Sequence[Path], most: int = MAX_FILES) -> Added:
-    """Store what can be read; the same file again is stored once. homes: of whoever adds them; new files go to the
-    first."""
-    return keep(homes, read(files), most)
-
-
-def read(files: Sequence[Path]) -> list[Result]:
-    """Read each file on its own."""
-    return [_read(file) for file in files]
-
-
-def _read(file: Path) -> Result:
+def read(file: Path) -> Result:
+    """Read one file."""
     name = printable(file.name, MAX_STEM)
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
@@ -81,18 +72,21 @@ def _read(file: Path) -> Result:
 
 
 def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES) -> Added:
-    """Store at most so many files, those included that are there already."""
+    """Store at most so many files, those included that are there already; the same file again is stored once. homes: of
+    whoever adds them; new files go to the first."""
     names, added, refused = set(kept_files(homes)), [], []
     for result in results:
         if result.refused:
             refused.append(result.refused)
         elif result.kept_name not in names and len(names) >= most:
-            refused.append(
-                f"{result.name}: there are {most:,} files already, the most that are kept. Remove some first."
-            )
+            refused.append(f"{result.name}: there are {most:,} files already, the most that are kept.")
         else:
             if result.kept_name not in names:
-                _write(homes[0] / FOLDER / result.kept_name, result.text)
+                path = homes[0] / FOLDER / result.kept_name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = path.with_name(f".{secrets.token_hex(4)}")
+                temporary.write_text(result.text, encoding="utf-8")
+                os.replace(temporary, path)
             names.add(result.kept_name)
             added.append(result)
     return Added(
@@ -104,33 +98,20 @@ def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES
     )
 
 
-def _write(path: Path, text: str) -> None:
-    """Write atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(4)}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def remove(homes: Sequence[Path], name: str) -> None:
     """Remove a stored file by its name, as kept_files gives it."""
     if name not in kept_files(homes):
-        raise BadDataError(
-            f"There is no result file {name!r}: `rankviz evidence list` shows the files that were added."
-        )
+        raise BadDataError(f"There is no result file {name!r}: `rankviz evidence list` shows those that were added.")
     for home in homes:
         (home / FOLDER / name).unlink(missing_ok=True)
 
 
 def kept_files(homes: Sequence[Path]) -> list[str]:
     """Return the names of the stored files, which differ where their content does."""
-    return sorted(_kept(homes))
+    return sorted(_paths(homes))
 
 
-def _kept(homes: Sequence[Path]) -> dict[str, Path]:
+def _paths(homes: Sequence[Path]) -> dict[str, Path]:
     paths = (path for home in homes for path in (home / FOLDER).glob("*"))
     return {path.name: path for path in paths if path.suffix in (".json", ".csv")}
 
@@ -138,7 +119,7 @@ def _kept(homes: Sequence[Path]) -> dict[str, Path]:
 def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Evidence:
     """Return the points of all stored files, one study per task. A file that can no longer be read is left out."""
     points: list[QualityPoint] = []
-    for name, path in sorted(_kept(homes).items()):
+    for name, path in sorted(_paths(homes).items()):
         try:
             own = read_points(path.read_bytes(), name, date.today())
         except (BadDataError, OSError):
@@ -147,13 +128,14 @@ def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Eviden
     studies = {p.study_id: _study(p) for p in points}
     models = {p.base_model: _model(p, catalogue) for p in points}
     # Two runs of one rank that the format's fields do not distinguish get lines of their own.
-    counts = Counter(map(_setting, points))
-    apart = [replace(p, table=f"{p.table}, {p.experiment}") if counts[_setting(p)] > 1 else p for p in points]
+    names = ("study_id", "base_model", "metric", "method", "target_modules", "duration", "table", "run_date", "rank")
+    settings = [attrgetter(*names)(p) for p in points]
+    counts = Counter(settings)
+    apart = [
+        replace(p, table=f"{p.table}, {p.experiment}") if counts[setting] > 1 else p
+        for p, setting in zip(points, settings, strict=True)
+    ]
     return Evidence(studies.values(), models.values(), apart)
-
-
-def _setting(p: QualityPoint) -> tuple:
-    return p.study_id, p.base_model, p.metric, p.method, p.target_modules, p.duration, p.table, p.run_date, p.rank
 
 
 def _study(point: QualityPoint) -> Study:
@@ -175,10 +157,7 @@ def _study(point: QualityPoint) -> Study:
 
 
 def _model(point: QualityPoint, catalogue: Sequence[ModelRow]) -> StudiedModel:
-    try:
-        row = find_model(catalogue, point.base_model)
-    except UnknownModelError:
-        row = None
+    row = find_model(catalogue, point.base_model) if is_known(catalogue, point.base_model) else None
     return StudiedModel(
         base_model=point.base_model,
         model_id=row.id if row else None,

@@ -1,8 +1,8 @@
 """Result files that someone adds, as points of a study: tables of raw results, and files of PEFT's method comparison.
 
 A table is CSV with the columns of COLUMNS. PEFT's format is huggingface/peft, method_comparison/*/results/*.json:
-run_info, train_info and meta_info in one JSON object, in both spellings of its memory fields. The files come from
-anyone, so every field that is used is checked.
+run_info, train_info and meta_info in one JSON object. The files come from anyone, so every field that is used is
+checked.
 """
 
 import csv
@@ -10,13 +10,13 @@ import io
 import json
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import date
 from typing import Any
 
 from rankviz.core.bounds import MAX_NUMBER, UNPRINTABLE, printable
-from rankviz.core.from_json import Misfit, build, quoted
+from rankviz.core.from_json import build, quoted
 from rankviz.core.studies.lines import FULL, Facet, QualityPoint, facet_of
 from rankviz.errors import BadDataError
 
@@ -49,7 +49,6 @@ MAX_RANK = 65_536
 MAX_TEXT = 200
 MAX_METRIC = 1e9
 """Largest quality, either way; a figure has no room for more."""
-DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "query_key_value", "c_attn")
 MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h", "c_fc")
 LOWER_IS_BETTER = {
@@ -74,7 +73,8 @@ def read_points(content: bytes, file: str, today: date) -> tuple[QualityPoint, .
     """
     if len(content) > MAX_FILE_BYTES:
         raise BadDataError(f"{file} has {len(content):,} bytes, more than the {MAX_FILE_BYTES:,} allowed: divide it.")
-    points = _read_table(content, file, today) if file.lower().endswith(".csv") else _read_json(content, file)
+    read = _read_table if file.lower().endswith(".csv") else _read_json
+    points = read(content, file, today)
     if len(points) > MAX_POINTS:
         raise BadDataError(f"{file} has {len(points):,} settings, at most {MAX_POINTS:,} are read: divide it.")
     return points
@@ -186,90 +186,72 @@ def _line_of(row: Mapping[str, Any]) -> tuple:
     return tuple(row[name] for name in ("base_model", "task", "metric", "method", "target_modules"))
 
 
-def _read_json(content: bytes, file: str) -> tuple[QualityPoint, ...]:
+def _read_json(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
     try:
         result = json.loads(content)
         if isinstance(result, dict) and isinstance(result.get("points"), list):
             return tuple(build(QualityPoint, row) for row in result["points"])
-    except (ValueError, RecursionError, Misfit) as error:
-        why = printable(str(error), 80)
-        raise BadDataError(f"{file} is not JSON ({why}): give a result file as PEFT writes it.") from None
-    run, train = _object(result, "run_info", file), _object(result, "train_info", file)
-    setup, config = _object(run, "train_config", file), run.get("peft_config")
-    metrics = train.get("metrics")
-    if train.get("status") != "success":
-        raise BadDataError(f"{file}: the run's status is {quoted(train.get('status'))}: give a run with 'success'.")
-    if config is not None and not isinstance(config, dict):
-        raise BadDataError(f"{file}: peft_config is neither an object nor null: give a result file as PEFT writes it.")
-    if not isinstance(metrics, list) or not metrics or not isinstance(metrics[-1], dict):
-        raise BadDataError(f"{file}: train_info.metrics is empty: give the result of a run that finished.")
-    shared = _shared(run, train, setup, config, file)
-    points = tuple(
-        QualityPoint(**shared, metric=name, value=value, role=_role(name), higher_is_better=not lower_is_better(name))
-        for name, value in metrics[-1].items()
-        if _is_text(name) and not name.startswith(COUNTED) and not name.endswith(COUNTED) and _is_metric(value)
-    )
-    if not points:
-        raise BadDataError(f"{file}: the last of train_info.metrics has no quality metric, such as 'test accuracy'.")
-    return points
+        return tuple(_points_of_run(result["run_info"], result["train_info"], file, today))
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        why = printable(f"{type(error).__name__}: {error}", 80)
+        raise BadDataError(
+            f"{file} is not a result file as PEFT's method comparison writes it ({why}): give one of a run that "
+            "finished, with run_info, train_info and a quality metric such as 'test accuracy'."
+        ) from None
 
 
-def _object(result: Any, key: str, file: str) -> Mapping[str, Any]:
-    part = result.get(key) if isinstance(result, dict) else None
-    if not isinstance(part, dict):
-        raise BadDataError(f"{file} has no object {key!r}: give a result file as PEFT's method comparison writes it.")
-    return part
-
-
-def _shared(run: Mapping, train: Mapping, setup: Mapping, config: Mapping | None, file: str) -> dict[str, Any]:
-    """Return what all points of one run have in common."""
-    lora = config or {}
-    rank = next((lora[name] for name in ("r", "init_r", "rank") if lora.get(name) is not None), None)
-    if config is not None and (type(rank) is not int or not 1 <= rank <= MAX_RANK):
-        kind = quoted(lora.get("peft_type")).strip("'")
-        raise BadDataError(f"{file}: peft_config ({kind}) has no rank r: only methods with a rank can be shown.")
-    texts = {}
-    for name, value in {
-        "run_info.created_at": run.get("created_at"),
-        "run_info.experiment_name": run.get("experiment_name"),
-        "run_info.train_config.model_id": setup.get("model_id"),
-    }.items():
-        if not _is_text(value) or (name.endswith("created_at") and not DATE.match(value)):
-            raise BadDataError(f"{file}: {name} is not a text of 1 to {MAX_TEXT} characters, or no date: correct it.")
-        texts[name.rsplit(".", 1)[-1]] = value.strip()
-    optimizer = setup.get("optimizer_kwargs")
-    rate = _known(optimizer.get("lr")) if isinstance(optimizer, dict) else None
-    steps, batch = (_whole(setup.get(name)) for name in ("max_steps", "batch_size"))
-    targets, kind = lora.get("target_modules"), lora.get("peft_type")
-    if isinstance(targets, list) and all(map(_is_text, targets)):
-        targets = ",".join(sorted(targets))
-    targets = printable(targets, MAX_TEXT) if isinstance(targets, str) else ""
-    method = kind.lower() if _is_text(kind) else "?"
+def _points_of_run(run: Mapping, train: Mapping, file: str, today: date) -> Iterator[QualityPoint]:
+    """Read the last metrics of a run, through the cells of a table."""
+    if train["status"] != "success":
+        raise BadDataError(f"{file}: the run's status is {quoted(train['status'])}: give a run with 'success'.")
+    setup, lora = run["train_config"], run.get("peft_config")
+    config = lora or {}
+    rank = next((config[name] for name in ("r", "init_r", "rank") if config.get(name) is not None), "")
+    method = str(config.get("peft_type", "?")).lower()
     if method == "lora":
-        method = next((flag[4:] for flag in ("use_dora", "use_rslora", "use_bdlora") if lora.get(flag)), method)
+        method = next((flag[4:] for flag in ("use_dora", "use_rslora", "use_bdlora") if config.get(flag)), method)
+    targets = config.get("target_modules")
+    targets = ",".join(sorted(targets)) if isinstance(targets, list) else targets or ""
+    rate = (setup.get("optimizer_kwargs") or {}).get("lr")
+    steps, batch = (_known(setup.get(name)) for name in ("max_steps", "batch_size"))
     # The format does not name its task: the dataset if it is given, otherwise the kind of comparison.
-    task = setup["dataset_id"] if _is_text(setup.get("dataset_id")) else "result files"
-    if task == "result files" and "query_template" in setup:
-        task = "MetaMathQA"
-    return UNKNOWN | {
-        "study_id": "",
-        "base_model": texts["model_id"],
+    task = setup.get("dataset_id") or ("MetaMathQA" if "query_template" in setup else "result files")
+    cells = {
+        "model": setup["model_id"],
         "task": task,
-        "method": FULL if config is None else method,
-        "target_modules": "all weights" if config is None else targets,
-        "facet": "all weights" if config is None else facet_of_targets(targets),
-        "rank": rank,
-        "lora_alpha": _known(lora.get("lora_alpha")),
+        "rank": FULL if lora is None else rank,
         "learning_rate": rate,
-        "trainable_parameters": _whole(train.get("num_trainable_params")),
-        "adapter_bytes": _whole(train.get("file_size")),
-        "peak_memory_bytes": _whole(train.get("accelerator_memory_max", train.get("cuda_memory_max"))),
-        "train_seconds": _known(train.get("train_time")),
+        "lora_alpha": config.get("lora_alpha"),
+        "method": method,
+        "target_modules": targets,
+        "trainable_parameters": train.get("num_trainable_params"),
+        "date": str(run["created_at"])[:10],
+    }
+    more = {
+        "adapter_bytes": _known(train.get("file_size")),
+        "peak_memory_bytes": _known(train.get("accelerator_memory_max", train.get("cuda_memory_max"))),
+        "train_seconds": train.get("train_time"),
         "duration": f"{steps} steps x batch {batch}" if steps and batch else "",
         "table": f"result files, learning rate {rate:g}" if rate else "result files",
-        "experiment": texts["experiment_name"],
-        "run_date": texts["created_at"][:10],
+        "experiment": _text(run["experiment_name"]),
     }
+    metrics = {
+        name: value
+        for name, value in train["metrics"][-1].items()
+        if type(value) in (int, float)
+        and value == value
+        and not name.startswith(COUNTED)
+        and not name.endswith(COUNTED)
+    }
+    if not metrics:
+        raise ValueError("no quality metric")
+    for name, value in metrics.items():
+        lower = name.lower()
+        role = "forgetting" if any(word in lower for word in FORGETTING) else "main" if "test" in lower else "detail"
+        row = {
+            key: "" if each is None else str(each) for key, each in (cells | {"metric": name, "value": value}).items()
+        }
+        yield build(QualityPoint, asdict(_point(row, file, file, today)) | more | {"role": role})
 
 
 def facet_of_targets(targets: str) -> Facet:
@@ -287,26 +269,6 @@ def lower_is_better(metric: str) -> bool:
     return bool(words & LOWER_IS_BETTER) and "accuracy" not in words
 
 
-def _role(metric: str) -> str:
-    lower = metric.lower()
-    return "forgetting" if any(word in lower for word in FORGETTING) else "main" if "test" in lower else "detail"
-
-
-def _is_text(value: Any) -> bool:
-    try:
-        return bool(_text(value))
-    except ValueError:
-        return False
-
-
-def _is_metric(value: Any) -> bool:
-    return type(value) in (int, float) and -MAX_METRIC <= value <= MAX_METRIC
-
-
-def _known(value: Any) -> float | None:
-    """Return a number above 0; None of anything else, also of one too large to be converted."""
-    return float(value) if type(value) in (int, float) and 0 < value <= MAX_NUMBER else None
-
-
-def _whole(value: Any) -> int | None:
-    return value if type(value) is int and _known(value) else None
+def _known(value: Any) -> int | None:
+    """Return a whole number above 0; None of anything else."""
+    return value if type(value) is int and 0 < value <= MAX_NUMBER else None

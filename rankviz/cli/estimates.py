@@ -16,12 +16,12 @@ from rankviz.cli.shared import (
     Plot,
     asks,
     check_plot,
-    plot_estimate,
     print_json,
     print_notes,
     question_in,
     require_new,
     table,
+    write_plot,
 )
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.advice.use_case import NAMES, Goal
@@ -43,11 +43,17 @@ def models(as_json: Json = False) -> None:
     if as_json:
         return print_json([asdict(row) for row in rows])
     whole = {r.id.removesuffix(WHOLE): f"{r.total_parameters:,}" for r in rows if r.id.endswith(WHOLE)}
-    table(
-        units.counted(len(rows), "model"),
-        ["Model", "Parameters", "Tower", "With all towers", "Verified"],
-        [[r.id, f"{r.total_parameters:,}", r.tower, whole.get(r.id, ""), "yes" if r.verified else "no"] for r in rows],
-    )
+    cells = [
+        {
+            "Model": row.id,
+            "Parameters": f"{row.total_parameters:,}",
+            "Tower": row.tower,
+            "With all towers": whole.get(row.id, ""),
+            "Verified": "yes" if row.verified else "no",
+        }
+        for row in rows
+    ]
+    table(units.counted(len(rows), "model"), cells)
 
 
 @asks
@@ -58,26 +64,25 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
     api = Api()
     answer = api.estimates.estimate(question)
     if plot:
-        plot_estimate(plot, answer.estimate, in_words(answer.basis))
+        from rankviz.figures import memory_figure, memory_info
+
+        info = memory_info(answer.estimate)
+        title = f"Memory by component and rank: {answer.estimate.model.id}"
+        write_plot(plot, memory_figure(info), title, f"{info.source} {in_words(answer.basis)}")
     if as_json:
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
     model, gpu, ranks = answer.estimate.model, answer.estimate.gpu, answer.estimate.ranks
-    meaning = ""
-    if any(rank.fit == "tight" for rank in ranks):
-        meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU."
-    rows = [_row(rank, answer) for rank in ranks]
-    shown = [name for name in rows[0] if any(row[name] for row in rows)]
+    tight = any(rank.fit == "tight" for rank in ranks)
+    meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""
     table(
         f"{model.id}: {model.total_parameters:,} parameters" + (f", on {gpu.name}" if gpu else ""),
-        shown,
-        [[row[name] for name in shown] for row in rows],
+        [_row(rank, answer) for rank in ranks],
         notes=[in_words(answer.basis), *filter(None, [meaning, assumed]), *answer.estimate.notes],
     )
 
 
 def _row(rank: RankEstimate, answer: EstimateAnswer) -> dict[str, str]:
-    """Cells by column; a column that is empty at every rank is not shown."""
     memory = rank.memory
     return {
         "r": str(rank.r),
@@ -114,39 +119,18 @@ def fit(
         return print_json({**decisions_json(decisions), "notes": notes})
     name = f"{setting.model.id}, r = {setting.r}"
     if decisions.limits:
-        usable = units.memory_size(setting.answer.usable_bytes.expected)
+        usable, memory = units.memory_size(setting.answer.usable_bytes.expected), setting.row.memory
         fits = (
             f"{FIT_WORDS[setting.row.fit]} on {setting.gpu.name}, {units.spare(setting.row.spare)} of {usable} usable"
         )
-        loading = setting.row.memory.fuller_while_loading and units.memory_size(setting.row.memory.while_loading)
-        table(
-            f"{name}: {fits}",
-            ["Largest value that fits", "Certain", "Expected", "Note"],
-            [
-                *map(_limit_row, decisions.limits),
-                *([["While loading", "", loading, "no rank, batch or length changes it"]] if loading else []),
-            ],
-        )
-    table(
-        f"{name}: effect of one change (same tokens)",
-        ["Change", "Option", "Memory", "Time", "Fit"],
-        map(_knob_row, decisions.knobs),
-        texts=2,
-    )
-    table(
-        "GPUs that fit or may fit, cheapest first",
-        ["GPU", "Fit", "Margin", "$ per hour", "Price source", "Time", "Total"],
-        [_gpu_row(card) for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")],
-    )
-    table(
-        f"{name}: three training methods",
-        ["Method", "Precision", "Trained", "Memory (nvidia-smi)", "Time", "Cost", "Saved", "Fit"],
-        map(_method_row, decisions.methods),
-        notes=[decisions.sentence, *notes, RULE],
-    )
-
-
-LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
+        loading = units.memory_size(memory.while_loading) if memory.fuller_while_loading else ""
+        while_loading = {"Largest value that fits": "While loading", "Certain": "", "Expected": loading}
+        table(f"{name}: {fits}", [*map(_limit_row, decisions.limits), *([while_loading] if loading else [])])
+    table(f"{name}: effect of one change (same tokens)", map(_knob_row, decisions.knobs), texts=2)
+    cards = [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]
+    table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
+    methods, notes = map(_method_row, decisions.methods), [decisions.sentence, *notes, RULE]
+    table(f"{name}: three training methods", methods, notes=notes)
 
 
 def _prices(options: list[str]) -> dict[str, float]:
@@ -161,45 +145,47 @@ def _prices(options: list[str]) -> dict[str, float]:
     return prices
 
 
-def _limit_row(limit: "Limit") -> list[str]:
-    values = ("none" if value is None else f"{value:,}" for value in (limit.surely, limit.expected))
-    return [LIMITS[limit.option], *values, limit.note]
+def _limit_row(limit: "Limit") -> dict[str, str]:
+    sure, expected = ("none" if value is None else f"{value:,}" for value in (limit.surely, limit.expected))
+    name = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}[limit.option]
+    return {"Largest value that fits": name, "Certain": sure, "Expected": expected, "Note": limit.note}
 
 
-def _knob_row(knob: "Knob") -> list[str]:
-    return [
-        knob.label,
-        " ".join(f"{'-' if name == 'r' else '--'}{name.replace('_', '-')} {v}" for name, v in knob.change.items()),
-        units.memory_change(knob.device_bytes),
-        NOT_KNOWN if knob.seconds is None else units.duration_change(knob.seconds),
-        FIT_WORDS.get(knob.fit, ""),
-    ]
+def _knob_row(knob: "Knob") -> dict[str, str]:
+    flags = (f"{'-' if name == 'r' else '--'}{name.replace('_', '-')} {v}" for name, v in knob.change.items())
+    return {
+        "Change": knob.label,
+        "Option": " ".join(flags),
+        "Memory": units.memory_change(knob.device_bytes),
+        "Time": NOT_KNOWN if knob.seconds is None else units.duration_change(knob.seconds),
+        "Fit": FIT_WORDS.get(knob.fit, ""),
+    }
 
 
-def _gpu_row(card: "FittingCard") -> list[str]:
+def _gpu_row(card: "FittingCard") -> dict[str, str]:
     price = card.price
-    return [
-        card.gpu.name,
-        FIT_WORDS.get(card.fit, ""),
-        units.spare(card.spare),
-        f"{price.usd_per_hour:.2f}" if price else NOT_KNOWN,
-        ", ".join(filter(None, (price.provider, price.checked))) if price else "",
-        time_span(card.seconds),
-        money_span(card.usd),
-    ]
+    return {
+        "GPU": card.gpu.name,
+        "Fit": FIT_WORDS.get(card.fit, ""),
+        "Margin": units.spare(card.spare),
+        "$ per hour": f"{price.usd_per_hour:.2f}" if price else NOT_KNOWN,
+        "Price source": ", ".join(filter(None, (price.provider, price.checked))) if price else "",
+        "Time": time_span(card.seconds),
+        "Total": money_span(card.usd),
+    }
 
 
-def _method_row(method: "Method") -> list[str]:
-    return [
-        method.label,
-        method.precision,
-        f"{method.trained_parameters:,}",
-        memory_span(method.device),
-        time_span(method.seconds),
-        money_span(method.usd),
-        ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
-        FIT_WORDS.get(method.fit, ""),
-    ]
+def _method_row(method: "Method") -> dict[str, str]:
+    return {
+        "Method": method.label,
+        "Precision": method.precision,
+        "Trained": f"{method.trained_parameters:,}",
+        "Memory (nvidia-smi)": memory_span(method.device_bytes),
+        "Time": time_span(method.seconds),
+        "Cost": money_span(method.usd),
+        "Saved": ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
+        "Fit": FIT_WORDS.get(method.fit, ""),
+    }
 
 
 @asks
@@ -245,9 +231,6 @@ def export(
         for path, text in files.items():
             require_new(path, force=force, text=text)
         for path, text in files.items():
-            try:
-                path.write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise InvalidSettingError(f"Cannot write {path}: {error.strerror}. Choose another file.") from error
+            path.write_text(text, encoding="utf-8")
             print(path)
     print_notes(f"Note: {note}" for note in written.notes)

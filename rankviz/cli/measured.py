@@ -21,13 +21,13 @@ from rankviz.cli.shared import (
     check_plot,
     fail,
     grid,
-    plot_spectrum,
     print_json,
     print_notes,
     require_new,
     table,
+    write_plot,
 )
-from rankviz.core.accuracy.report import Score, TimeScore
+from rankviz.core.accuracy.report import Score
 from rankviz.core.lora.config import lora_alpha
 from rankviz.core.probe import FREE_MEMORY_SHARE
 from rankviz.errors import InvalidSettingError
@@ -60,77 +60,35 @@ def validate(
         output.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     if as_json:
         return print_json(asdict(report))
-    overall = [report.overall] if report.overall else []
     if unseen := report.left_out:
         _print_scores("Peak memory: each source predicted without its own rows", [*unseen.origins, unseen.overall])
-        if unseen.without_own_kind:
-            print(f"No other source has the kind of setup of: {', '.join(unseen.without_own_kind)}.\n")
-    seen = "Peak memory, counted rows (tiers A and B)" + (", with their sources seen" if unseen else "")
-    _print_scores(seen, [*report.groups, *overall])
-    if report.bounds:
-        table(
-            "Rows whose length is only a cap: the measured peak is at most the upper end",
-            ["Table", "Rows", "Setups", "At most the upper end"],
-            [[s.group, str(s.rows), str(s.settings), percent(s.inside_band)] for s in report.bounds],
-        )
-    if report.not_scored:
-        _print_scores("Rows that are predicted and not counted (--json says why)", report.not_scored)
-    if unseen and unseen.time:
-        _print_time("Time, each source predicted without its own rows", unseen.time)
-    if report.time:
-        _print_time("Time, with their sources seen" if unseen else "Time", report.time)
-    if report.probes:
-        table(
-            "Probes: two small depths compared with the whole model",
-            ["Model", "Setup", "Memory", "From two depths", "Step", "From two depths"],
-            [
-                [
-                    row.model_id,
-                    row.setting,
-                    units.memory_size(row.measured_bytes),
-                    _signed(row.two_depth_error),
-                    units.duration(row.measured_seconds_per_step),
-                    _signed(row.two_depth_time_error),
-                ]
-                for row in report.probes
-            ],
-        )
-    if report.without_prediction:
-        table(
-            f"{counted(len(report.without_prediction), 'row')} without a prediction",
-            ["Row", "Source", "Reason"],
-            [[row.row_id, row.group, row.reason or ""] for row in report.without_prediction],
-        )
-
-
-def _print_time(title: str, time: TimeScore) -> None:
-    print(
-        f"{title}: {time.rows} rows, mean error {percent(time.mean_abs_error)}, {percent(time.inside_range)} inside "
-        f"the range.\nThe high end of a range is at most {time.widest_high_over_low:.2f} times the low end.\n"
-    )
+    overall = [report.overall] if report.overall else []
+    _print_scores("Peak memory, counted rows" + ", with their sources seen" * bool(unseen), [*report.groups, *overall])
+    for title, time in (("Time, each source unseen", unseen and unseen.time), ("Time", report.time)):
+        if time:
+            print(
+                f"{title}: {time.rows} rows, mean error {percent(time.mean_abs_error)}, "
+                f"{percent(time.inside_range)} inside the range."
+            )
+    if missing := report.without_prediction:
+        rows = [{"Row": row.row_id, "Source": row.group, "Reason": row.reason or ""} for row in missing]
+        table(f"{counted(len(rows), 'row')} without a prediction", rows)
 
 
 def _print_scores(title: str, scores: Sequence[Score]) -> None:
-    table(
-        title,
-        ["Source", "Rows", "Setups", "Mean error", "Largest error", "Inside the range", "Range"],
-        [
-            [
-                score.group,
-                str(score.rows),
-                str(score.settings),
-                percent(score.mean_abs_error),
-                f"{100 * score.worst_error:+.1f} %",
-                percent(score.inside_band),
-                f"±{percent(score.mean_half_width)}",
-            ]
-            for score in scores
-        ],
-    )
-
-
-def _signed(share: float | None) -> str:
-    return NOT_KNOWN if share is None else f"{100 * share:+.1f} %"
+    rows = [
+        {
+            "Source": score.group,
+            "Rows": str(score.rows),
+            "Setups": str(score.settings),
+            "Mean error": percent(score.mean_abs_error),
+            "Largest error": f"{100 * score.worst_error:+.1f} %",
+            "Inside the range": percent(score.inside_band),
+            "Range": f"±{percent(score.mean_half_width)}",
+        }
+        for score in scores
+    ]
+    table(title, rows)
 
 
 def verdict(
@@ -165,36 +123,26 @@ def verdict(
     result = Api().verdicts.of_table(losses, tolerance, base_loss, base_accuracy)
     if as_json:
         return print_json(verdict_json(result))
-    table(
-        f"{losses.name}: {counted(result.seeds, 'seed')}, {counted(result.examples, 'example')}",
-        [
-            "Rank",
-            result.metric.noun.capitalize(),
-            "Learning rate",
-            "Runs",
-            f"{'Below' if result.metric.higher_is_better else 'Above'} the best ({result.metric.units})",
-            "Compared with the best",
-        ],
-        [_verdict_row(rank, result) for rank in result.ranks],
-        notes=sentences(result),
-    )
+    title = f"{losses.name}: {counted(result.seeds, 'seed')}, {counted(result.examples, 'example')}"
+    table(title, [_verdict_row(rank, result) for rank in result.ranks], notes=sentences(result))
 
 
-def _verdict_row(rank: "RankLoss", result: "Verdict") -> list[str]:
+def _verdict_row(rank: "RankLoss", result: "Verdict") -> dict[str, str]:
     from rankviz.verdict import CANT_TELL
 
-    above, rate, tried = result.above_best(rank.r), rank.learning_rate, rank.learning_rates_tried
+    above, rate, tried, metric = result.above_best(rank.r), rank.learning_rate, rank.learning_rates_tried, result.metric
     is_best = rank.r == result.best
-    digits = 1 if result.metric.higher_is_better else 4  # one more than the sentences have of a loss
+    digits, side = (1, "Below") if metric.higher_is_better else (4, "Above")  # one more than sentences have of a loss
     span = NOT_KNOWN if above.low is None else f"{above.low:+.{digits}f} to {above.high:+.{digits}f}"
-    return [
-        str(rank.r),
-        result.metric.text(result.read(rank.loss)),
-        "" if rate is None else f"{rate:g}" + (f" (best of {tried})" if tried > 1 else ""),
-        str(len(rank.run_losses)),
-        "" if is_best else span,
-        result.metric.superlative if is_best else NOT_DISTINGUISHABLE if rank.call == CANT_TELL else rank.call,
-    ]
+    call = NOT_DISTINGUISHABLE if rank.call == CANT_TELL else rank.call
+    return {
+        "Rank": str(rank.r),
+        metric.noun.capitalize(): metric.text(result.read(rank.loss)),
+        "Learning rate": "" if rate is None else f"{rate:g}" + (f" (best of {tried})" if tried > 1 else ""),
+        "Runs": str(len(rank.run_losses)),
+        f"{side} the best ({metric.units})": "" if is_best else span,
+        "Compared with the best": metric.superlative if is_best else call,
+    }
 
 
 def spectrum(adapter: Adapter, plot: Plot = None, force: Force = False, as_json: Json = False) -> None:
@@ -204,30 +152,28 @@ def spectrum(adapter: Adapter, plot: Plot = None, force: Force = False, as_json:
     check_plot(plot, force=force)
     opened = Api().adapters.spectrum(adapter)
     if plot:
-        plot_spectrum(plot, opened)
+        from rankviz.figures import spectrum_figure, spectrum_info
+
+        info = spectrum_info(opened)
+        write_plot(plot, spectrum_figure(info), f"Singular values: {opened.name}", info.source)
     if as_json:
         return print_json(core.as_json(opened))
-    cells, rows = core.grid(opened), []
     print(core.in_words(opened))
+    size = f"{units.file_size(opened.file_bytes)} in {opened.dtype}"
+    steps = f", {counted(opened.training_steps, 'step')}" if opened.training_steps else ""
+    cells, rows = core.grid(opened), []
     for name in cells.rows:
         layers = cells.row(name)
         used = [layer for layer in layers if not layer.is_dead]
-        spreads = [core.spread(layers, measure) for measure in ("effective_rank", "stable_rank")]
-        rows.append(
-            [name, str(len(layers)), _span([layer.r for layer in layers])]
-            + [_span([layer.rank_for(share) for layer in used]) for share in core.SHARES]
-            + [f"{over.median:.1f}" if over else "–" for over in spreads]
-            + [str(len(layers) - len(used))]
-        )
-    size = f"{units.file_size(opened.file_bytes)} in {opened.dtype}"
-    steps = f", {counted(opened.training_steps, 'step')}" if opened.training_steps else ""
-    ranks = [f"Rank for {percent(share, 0)}" for share in core.SHARES]
-    table(
-        f"{opened.name}: {counted(len(opened.layers), 'update')}, r = {opened.r}, {size}{steps}",
-        ["Module", "Updates", "r", *ranks, "Effective rank", "Stable rank", "No update"],
-        rows,
-        notes=opened.notes,
-    )
+        row = {"Module": name, "Updates": str(len(layers)), "r": _span([layer.r for layer in layers])}
+        for share in core.SHARES:
+            row[f"Rank for {percent(share, 0)}"] = _span([layer.rank_for(share) for layer in used])
+        for heading, measure in (("Effective rank", "effective_rank"), ("Stable rank", "stable_rank")):
+            over = core.spread(layers, measure)
+            row[heading] = f"{over.median:.1f}" if over else "–"
+        rows.append(row | {"No update": str(len(layers) - len(used))})
+    title = f"{opened.name}: {counted(len(opened.layers), 'update')}, r = {opened.r}, {size}{steps}"
+    table(title, rows, notes=opened.notes)
 
 
 def _span(values: list[int]) -> str:
@@ -269,7 +215,7 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Show what this machine trains on, and what would keep a training from running (then the exit code is 1)."""
-    from rankviz.core.preflight import checks
+    from rankviz.core import preflight as checks
 
     diagnosis = Api().preflight.diagnose(trial=not quick)
     problems = checks.problems(diagnosis.checks)
@@ -352,7 +298,8 @@ def probe(
             print_json(simulated.as_json())
         else:
             title = f"{simulated.question.model_id} on a simulated {simulated.gpu}"
-            table(title, ["Memory", ""], simulated.lines(), notes=simulated.sentences())
+            rows = [{"Memory": name, "Simulated": value} for name, value in simulated.lines()]
+            table(title, rows, notes=simulated.sentences())
         return
     print_notes(api.preflight.warnings(question.training))
     probe_id = api.probes.start(question)
@@ -371,7 +318,8 @@ def probe(
         print_json(core.as_json(result))
     else:
         title = f"{record.request.model_id} on {record.environment.get('device_name') or 'this machine'}"
-        lines = [list(line.texts) for line in core.lines_of(result)]
-        table(title, core.headers(result), lines, notes=core.sentences(record))
+        heads = core.headers(result)
+        rows = [dict(zip(heads, line.texts, strict=True)) for line in core.lines_of(result)]
+        table(title, rows, notes=core.sentences(record))
     if record.state != "completed":
         fail(record.error or f"The probe was {record.state}.", 1)

@@ -10,24 +10,17 @@ from rankviz.api.runs.runs import curve_points_json, run_json
 from rankviz.cli.shared import fail, one_line, table
 from rankviz.cli.studies import print_bent
 from rankviz.core.runs.events import LOCAL, TRAINING
-from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
+from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.run_time import device_time
 from rankviz.core.runs.sweep_time import SweepProgress, stage_in_words, stage_seconds
 from rankviz.core.runs.words import run_label, still_training, sweep_title, title
 
 if TYPE_CHECKING:
+    from rankviz.core.runs.events import HeldOut
     from rankviz.core.runs.fast_curve import FastCurve
-    from rankviz.core.runs.metric import Measured
     from rankviz.core.runs.record import RunRecord, Sweep
 
 STOPPED = "The runs go on. `rankviz runs watch {id}` shows them again, `rankviz runs cancel {id}` ends them."
-MOST_NAMED = 4
-"""Runs with the same error that a line names."""
-DROPPED = (
-    *("Peak memory", "Adapter file", "Loss before", "alpha", "Exact match", "Token accuracy", "Machine time"),
-    *("Training time", "seed", "lr", "Place", "Loss after", "r"),
-)
-"""Columns of runs that a narrow terminal leaves out, in this order."""
 
 
 def watch(api: Api, sweep_id: str) -> None:
@@ -43,19 +36,12 @@ def _watch(api: Api, sweep_id: str) -> None:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.progress import BarColumn, Progress, TextColumn
-    from rich.table import Column
     from rich.text import Text
 
     console = Console(stderr=True)
-    width = max(10, min(40, console.width // 4))
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(width, table_column=Column(width=width, no_wrap=True)),
-        TextColumn("{task.fields[count]}"),
-        TextColumn("{task.fields[status]}", markup=False, table_column=Column()),  # which alone takes several lines
-        console=console,
-    )
-    whole, tasks = bars.add_task("all runs", total=None, count="", status=""), {}
+    columns = TextColumn("{task.description}"), BarColumn(min(40, console.width // 4))
+    bars = Progress(*columns, TextColumn("{task.fields[status]}", markup=False), console=console)
+    whole, tasks = bars.add_task("all runs", total=None, status=""), {}
     with Live(bars, console=console) as display:
         for sweep in api.runs.follow(sweep_id):
             progress = api.runs.progress(sweep)
@@ -65,20 +51,17 @@ def _watch(api: Api, sweep_id: str) -> None:
                 request = run.request
                 if run.run_id not in tasks:
                     label = f"r {request.r}  lr {request.learning_rate:g}  seed {request.seed}"
-                    tasks[run.run_id] = bars.add_task(label, total=request.max_steps, count="", status="")
-                shown = status(run, time.time(), api.locations.in_words(run))
-                count = f"{run.steps_done}/{request.max_steps}"
-                bars.update(tasks[run.run_id], completed=run.steps_done, count=count, status=shown)
+                    tasks[run.run_id] = bars.add_task(label, total=request.max_steps, status="")
+                words = f"{run.steps_done}/{request.max_steps}  {status(run, time.time(), api.locations.in_words(run))}"
+                bars.update(tasks[run.run_id], completed=run.steps_done, status=words)
             display.update(Group(bars, *map(Text, standing(api, sweep))), refresh=True)
 
 
 def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
-    """Return what a sweep has cost so far, whether its job outlives or cuts its runs, and why it waits, as
+    """Return what a sweep has cost so far, whether its job outlives or cuts its runs, and why it waits, in
     sentences."""
-    cost = api.spending.of_sweep(sweep).sentence()
-    return list(
-        filter(None, [cost, api.jobs.ends_early(sweep), api.jobs.still_costs(sweep), api.runs.why_sweep_waits(sweep)])
-    )
+    of_jobs = api.jobs.ends_early(sweep), api.jobs.still_costs(sweep)
+    return list(filter(None, [api.spending.of_sweep(sweep).sentence(), *of_jobs, api.runs.why_sweep_waits(sweep)]))
 
 
 def time_left(progress: SweepProgress) -> str:
@@ -109,33 +92,23 @@ def status(run: "RunRecord", now: float, place: str = "") -> str:
     return "  ".join(filter(None, [*doing, "" if run.stage and place == title(LOCAL) else place]))
 
 
-def decision_json(api: Api, sweep_id: str) -> dict[str, Any]:
-    """Return forecast and decision for the JSON of a sweep, None while fewer than two ranks have finished runs; the
-    better learning rate of one rank, and the rank by each score."""
-    from rankviz.core.forecast import decision as decisions
+def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
+    """Return a sweep's runs, fast curves, forecast and decision, as `rankviz sweep --json` prints them: None while
+    fewer than two ranks have finished runs; the better learning rate of one rank, and the rank by each score."""
+    from rankviz.core.forecast.decision import decision_json
     from rankviz.core.forecast.quick_look import bent_json
 
-    decision, rate = api.decisions.of(sweep_id), api.decisions.rate(sweep_id)
-    scores = {metric.key: api.decisions.score(sweep_id, metric) for metric in api.verdicts.metrics(sweep_id)}
-    return {
-        "forecast": bent_json(decision.forecast) if decision else None,
-        "decision": decisions.decision_json(decision) if decision else None,
-        "rate": rate and {"r": rate.r, "best": rate.best, "differs": rate.differs, "sentences": list(rate.sentences)},
-        "scores": {
-            key: {"r": score.pick, "sentences": list(score.sentences)} for key, score in scores.items() if score
-        },
-    }
-
-
-def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
-    """Return a sweep's runs, fast curves and forecast, as `rankviz sweep --json` prints them."""
     sweep = api.runs.sweep(sweep_id)
-    waits = api.runs.why_each_waits(sweep)
+    waits, decision, rate = api.runs.why_each_waits(sweep), api.decisions.of(sweep_id), api.decisions.rate(sweep_id)
+    scores = {metric.key: api.decisions.score(sweep_id, metric) for metric in api.verdicts.metrics(sweep_id)}
     return {
         "sweep_id": sweep_id,
         "runs": [run_json(each) | {"waits": waits.get(each.record.run_id)} for each in api.runs.summaries(sweep.runs)],
         "cuts": curve_points_json(api.runs.fast_curves(sweep_id)),
-        **decision_json(api, sweep_id),
+        "forecast": bent_json(decision.forecast) if decision else None,
+        "decision": decision_json(decision) if decision else None,
+        "rate": rate and {"r": rate.r, "best": rate.best, "differs": rate.differs, "sentences": list(rate.sentences)},
+        "scores": {key: {"r": each.pick, "sentences": list(each.sentences)} for key, each in scores.items() if each},
         "cost": api.spending.of_sweep(sweep).as_json(),
         "waits": api.runs.why_sweep_waits(sweep) or None,
     }
@@ -169,13 +142,9 @@ def print_sweep(api: Api, sweep_id: str) -> None:
 
 
 def runs_table(api: Api, sweep: "Sweep") -> None:
-    """Print a row for each run of a sweep, under its title; columns without a value are left out."""
+    """Print a row for each run of a sweep, under its title."""
     rows = [_run_cells(api, run) for run in sweep.runs]
-    accuracies = [metric.label for metric in measured_metrics(sweep.runs) if metric is not LOSS]
-    columns = ["Run", "State", "Place", "r", "alpha", "lr", "seed", "Loss before", "Loss after", *accuracies]
-    columns += ["Adapter file", "Peak memory", "Training time", "Machine time"]
-    cells = [[row.get(name, "") for name in columns] for row in rows]
-    table(f"{sweep.sweep_id}: {sweep_title(sweep)}", columns, cells, texts=3, drop=DROPPED)
+    table(f"{sweep.sweep_id}: {sweep_title(sweep)}", rows, texts=2)
 
 
 def _run_cells(api: Api, run: "RunRecord") -> Mapping[str, str]:
@@ -204,29 +173,24 @@ def errors_in_words(sweep: "Sweep") -> Sequence[str]:
     for run in sweep.runs:
         if run.state == "failed":
             labels.setdefault(run.error, []).append(run_label(run, sweep))
-
-    def failed(names: Sequence[str]) -> str:
-        named = f" ({'; '.join(names)})" if len(names) < len(sweep.runs) and len(names) <= MOST_NAMED else ""
-        return f"{units.counted(len(names), 'run')} failed{named}"
-
-    return [f"{failed(names)}: {one_line(' '.join(error.split()))}" for error, names in labels.items()]
+    return [
+        f"{units.counted(len(names), 'run')} failed ({'; '.join(names)}): {one_line(' '.join(error.split()))}"
+        for error, names in labels.items()
+    ]
 
 
 def _print_curves(curves: Sequence["FastCurve"]) -> None:
-    points = [(curve.run_id, point) for curve in curves for point in curve.points]
-    shown = [metric for metric in METRICS.values() if any(metric.of(point) is not None for _, point in points)]
-    if points:
-        table(
-            "Fast curve: the adapter of the highest rank, truncated",
-            ["Run", "r", *(metric.label for metric in shown), "Recovery steps"],
-            [
-                [run_id, str(point.r), *(_value(point, metric) for metric in shown), str(point.recovery_steps)]
-                for run_id, point in points
-            ],
-            drop=["Recovery steps", *(metric.label for metric in reversed(shown))],
-        )
+    rows = [
+        {"Run": curve.run_id, "r": str(point.r)}
+        | {metric.label: _value(point, metric) for metric in METRICS.values()}
+        | {"Recovery steps": str(point.recovery_steps)}
+        for curve in curves
+        for point in curve.points
+    ]
+    if rows:
+        table("Fast curve: the adapter of the highest rank, truncated", rows)
 
 
-def _value(measured: "Measured | None", metric: Metric) -> str:
+def _value(measured: "HeldOut | None", metric: Metric) -> str:
     """Empty where it is not known."""
     return "" if (value := metric.of(measured)) is None else metric.text(value)

@@ -23,12 +23,12 @@ from rankviz.cli.shared import (
     fail,
     grid,
     one_line,
-    plot_sweep,
     print_json,
     print_notes,
     require_new,
+    write_plot,
 )
-from rankviz.core.runs.metric import LOSS, measured_metrics
+from rankviz.core.runs.metric import measured_metrics
 from rankviz.core.runs.request import MODE_RANKS
 from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, takes
@@ -37,7 +37,7 @@ from rankviz.publish import KINDS, Destination, Token
 
 if TYPE_CHECKING:
     from rankviz.api.runs.runs import RunSummary
-    from rankviz.core.runs.events import GreedyAnswer
+    from rankviz.core.runs.record import Sweep
 
 RANKS_HELP = (
     "Rank; repeatable. Without it: {sweep}; with --quick {quick}; with --fast {fast}; with --rate-first {rate}."
@@ -85,14 +85,27 @@ def sweep(
     watch(api, sweep_id)
     trained = api.runs.sweep(sweep_id)
     if plot:
-        result = api.verdicts.of_sweep(sweep_id)
-        plot_sweep(plot, trained, result.verdict if result else None, api.decisions.of(sweep_id))
+        plot_sweep(api, trained, plot)
     if as_json:
         print_json(sweep_json(api, sweep_id))
     else:
         print_sweep(api, sweep_id)
     if failed := next((run for run in trained.runs if run.state == "failed"), None):
         fail(failed.error, 1)
+
+
+def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
+    """Write quality against adapter size; of a fast curve or a quick look the loss by rank, with its forecast."""
+    from rankviz import figures
+    from rankviz.core.runs.words import sweep_title
+
+    if any(run.cuts for run in sweep.runs):
+        result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.decisions.of(sweep.sweep_id)
+        forecast = decision.forecast if decision else None
+        info = figures.rank_curve_info(sweep, result.verdict if result else None, forecast=forecast)
+        return write_plot(plot, figures.rank_curve_figure(info), sweep_title(sweep), info.source)
+    info = figures.tradeoff_info([sweep])
+    write_plot(plot, figures.tradeoff_figure(info), sweep_title(sweep), " ".join(info.notes))
 
 
 runs = typer.Typer(no_args_is_help=True, help="List, show, add, export, import, publish, cancel and delete runs.")
@@ -143,65 +156,46 @@ def runs_show(run_id: Ids, as_json: Json = False) -> None:
     if as_json:
         return print_json(run_json(summary) | {"waits": api.runs.why_waits(summary.record) or None})
     print(f"Run {run_id}\n")
-    grid([name, value] for name, value in (*_standing(api, summary), *_facts(summary)) if value)
+    grid([name, value] for name, value in facts(api, summary) if value)
     for answer in summary.record.answers:
         print()
+        said = [(units.NOT_KNOWN if each is None else each.text) for each in (answer.before, answer.after)]
+        cut_off = ["" if each is None or each.ended else " … (cut off)" for each in (answer.before, answer.after)]
         grid(
             [
                 ["Prompt", one_line(answer.prompt)],
                 ["Reference", one_line(answer.reference)],
-                ["Base", _answer(answer.before)],
-                ["Trained", _answer(answer.after)],
+                ["Base", one_line(said[0]) + cut_off[0]],
+                ["Trained", one_line(said[1]) + cut_off[1]],
             ]
         )
 
 
-def _answer(given: "GreedyAnswer | None") -> str:
-    if given is None:
-        return units.NOT_KNOWN
-    return one_line(given.text) + ("" if given.ended else " … (cut off)")
-
-
-def _standing(api: Api, summary: "RunSummary") -> Iterator[tuple[str, str]]:
-    """Place, cost and error of a run, in words."""
-    record = summary.record
-    spent, of_sweep = (
-        api.spending.of_run(record),
-        api.spending.of_sweep(api.runs.sweep(record.request.sweep_id)),
-    )
-    yield "Sweep", record.request.sweep_id
-    yield "State", str(record.state)
-    yield "Place", api.locations.in_words(record)
-    yield "Waits", api.runs.why_waits(record)
-    yield spent.called, spent.in_words
-    yield "Cost of its sweep so far", of_sweep.in_words if of_sweep.rent else ""
-    yield "Error", record.error
-
-
-def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
-    """Settings, measurements, and the estimate beside them, in words; empty where not known."""
+def facts(api: Api, summary: "RunSummary") -> Iterator[tuple[str, str]]:
+    """Place, cost, settings and measurements of a run, and the estimate beside them, in words; empty where not
+    known."""
     run, estimate, completed = summary.record, summary.estimate, summary.record.completed
-    request = run.request
+    request, spent = run.request, api.spending.of_run(run)
+    yield "Sweep", request.sweep_id
+    yield "State", str(run.state)
+    yield "Place", api.locations.in_words(run)
+    yield "Waits", api.runs.why_waits(run)
+    yield spent.called, spent.in_words
+    yield "Error", run.error
     yield "Base model", request.base
     yield "Data", request.data
     yield "Rank, alpha", f"{request.r}, {request.lora.lora_alpha:g}"
     yield "Learning rate, seed", f"{request.learning_rate:g}, {request.seed}"
     yield "Steps", f"{len(run.steps)} of {request.max_steps}"
-    yield "Held-out loss before", f"{run.loss_before.loss:.4f}" if run.loss_before else ""
-    yield "Held-out loss after", f"{run.loss_after.loss:.4f}" if run.loss_after else ""
     for metric in measured_metrics([run]):
-        if metric is not LOSS:
-            values = [metric.of(measured) for measured in (run.loss_before, run.loss_after)]
-            texts = [units.NOT_KNOWN if value is None else metric.text(value) for value in values]
-            yield f"{metric.label} before, after", ", ".join(texts)
+        values = [metric.of(measured) for measured in (run.loss_before, run.loss_after)]
+        texts = [units.NOT_KNOWN if value is None else metric.text(value) for value in values]
+        yield f"{metric.label} before, after", ", ".join(texts)
     yield "Trainable parameters", "" if run.trainable_parameters is None else f"{run.trainable_parameters:,}"
     yield "Adapter file", "" if run.adapter_bytes is None else units.file_size(run.adapter_bytes)
     if completed:
         yield f"Peak memory ({completed.peak_memory_kind})", units.memory_size(completed.peak_memory_bytes)
         yield "Training time", units.duration(completed.train_seconds)
-    if completed and run.step_seconds is not None:
-        first, later = units.duration(run.first_step_seconds), units.duration(run.step_seconds)
-        yield "First step, later steps", f"{first}, {later} each"
     if estimate:
         yield "Estimated adapter", f"{estimate.adapter_parameters:,}, {units.file_size(estimate.adapter_bytes)}"
         yield f"Estimated memory ({estimate.memory_kind})", units.memory_span(estimate.memory_bytes)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from typer import Argument
 from typer import Option as Flag
@@ -15,13 +15,6 @@ from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import FLAGS
 from rankviz.errors import InvalidSettingError
 from rankviz.options import OPTIONS, Option, data_of, question_of, takes
-
-if TYPE_CHECKING:
-    from rankviz.core.cost.estimate import Estimate
-    from rankviz.core.forecast.decision import Decision
-    from rankviz.core.runs.record import Sweep
-    from rankviz.core.spectrum import Spectrum
-    from rankviz.verdict import Verdict
 
 Json = Annotated[bool, Flag("--json", help="Print JSON instead of a table.")]
 Force = Annotated[bool, Flag("--force", help="Replace files that are there.")]
@@ -89,9 +82,9 @@ def require_new(path: Path, *, force: bool, text: str | None = None) -> None:
     if not path.parent.is_dir():
         raise InvalidSettingError(f"The folder {path.parent} does not exist. Create it first.")
     if path.exists() and not force and (text is None or path.read_text(encoding="utf-8", errors="replace") != text):
+        other = "" if text is None else ", with another content"
         raise InvalidSettingError(
-            f"{path} is there already{'' if text is None else ', with another content'}. Choose another name or "
-            "folder, or add --force to replace it."
+            f"{path} is there already{other}. Choose another name or folder, or add --force to replace it."
         )
 
 
@@ -111,61 +104,40 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def table(
-    title: str,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    notes: Iterable[str] = (),
-    texts: int = 1,
-    drop: Sequence[str] = (),
-) -> None:
-    """Print a table with notes below it.
+def table(title: str, rows: Iterable[Mapping[str, str]], *, notes: Iterable[str] = (), texts: int = 1) -> None:
+    """Print rows, cells by heading, with notes below. A column without any value is left out.
 
-    texts: this many columns stand at the left, the others, numbers, at the right. drop: names of columns that are left
-    out, in this order, where a terminal has no room for all; a line names them. Cells are then never broken.
+    texts: this many columns stand at the left, the others, numbers, at the right.
     """
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    cells = [[one_line(cell) for cell in row] for row in rows]
-    empty = {name for at, name in enumerate(columns) if name in drop and not any(row[at] for row in cells)}
-    console, left_out = _console(Console), []
-    unbounded = console.options.update(width=20_000)
-    while True:
-        shown = Table(box=box.SIMPLE_HEAD, header_style="")
-        indexes = [at for at, name in enumerate(columns) if name not in empty and name not in left_out]
-        for at in indexes:
-            shown.add_column(columns[at], justify="left" if at < texts else "right", no_wrap=bool(drop))
-        for row in cells:
-            shown.add_row(*(row[at] for at in indexes))
-        more = [name for name in drop if name not in empty and name not in left_out]
-        if not more or console.measure(shown, options=unbounded).maximum <= console.width:
-            break
-        left_out.append(more[0])
-    named = [name for name in columns if name in left_out]
-    room = [f"No room here for: {', '.join(named)}. A wider terminal and --json have all."] * bool(named)
-    _print(console, one_line(title), shown, *room, *(f"- {note}" for note in notes))
+    rows = list(rows)
+    shown, names = Table(box=box.SIMPLE_HEAD, header_style=""), dict.fromkeys(name for row in rows for name in row)
+    known = [name for name in names if any(row.get(name) for row in rows)]
+    for at, name in enumerate(known):
+        shown.add_column(name, justify="left" if at < texts else "right", overflow="fold")
+    for row in rows:
+        shown.add_row(*(one_line(row.get(name, "")) for name in known))
+    _print(one_line(title), shown, *(f"- {note}" for note in notes))
 
 
 def grid(rows: Iterable[Sequence[str]]) -> None:
     """Print rows whose last column takes several lines on a terminal."""
-    from rich.console import Console
     from rich.table import Table
 
     shown = Table.grid(padding=(0, 2))
     for row in rows:
         shown.add_row(*(one_line(" ".join(cell.split())) for cell in row))
-    _print(_console(Console), shown)
+    _print(shown)
 
 
-def _console(kind: Any) -> Any:
-    """A pipe or a file has no width of its own: every column and every value stays whole."""
-    return kind(width=None if sys.stdout.isatty() else 20_000, markup=False, highlight=False, no_color=True)
+def _print(*parts: Any) -> None:
+    """Print as wide as the terminal; a pipe or a file has no width of its own, so every line stays whole there."""
+    from rich.console import Console
 
-
-def _print(console: Any, *parts: Any) -> None:
+    width = None if sys.stdout.isatty() else 20_000
+    console = Console(width=width, markup=False, highlight=False, no_color=True)
     with console.capture() as captured:
         console.print(*parts, sep="\n", soft_wrap=False)
     print(*(line.rstrip() for line in captured.get().splitlines()), sep="\n")
@@ -179,38 +151,8 @@ def check_plot(plot: Path | None, *, force: bool) -> None:
         require_new(plot_file(plot), force=force)
 
 
-def plot_estimate(plot: Path, estimate: "Estimate", basis: str) -> None:
-    """Write memory by component over rank. basis: what the estimate rests on, in a sentence."""
-    from rankviz.figures import memory_figure, memory_info
-
-    info = memory_info(estimate)
-    title = f"Memory by component and rank: {estimate.model.id}"
-    _write_figure(memory_figure(info), plot, title, f"{info.source} {basis}")
-
-
-def plot_sweep(plot: Path, sweep: "Sweep", verdict: "Verdict | None", decision: "Decision | None" = None) -> None:
-    """Write quality against adapter size; of a fast curve or a quick look the loss by rank, with its forecast."""
-    from rankviz import figures
-    from rankviz.core.runs.words import sweep_title
-
-    if any(run.cuts for run in sweep.runs):
-        info = figures.rank_curve_info(sweep, verdict, forecast=decision.forecast if decision else None)
-        figure, source = figures.rank_curve_figure(info), info.source
-    else:
-        info = figures.tradeoff_info([sweep])
-        figure, source = figures.tradeoff_figure(info), " ".join(info.notes)
-    _write_figure(figure, plot, sweep_title(sweep), source)
-
-
-def plot_spectrum(plot: Path, spectrum: "Spectrum") -> None:
-    """Write the singular values of the module that needs the highest rank, and of that module in other blocks."""
-    from rankviz.figures import spectrum_figure, spectrum_info
-
-    info = spectrum_info(spectrum)
-    _write_figure(spectrum_figure(info), plot, f"Singular values: {spectrum.name}", info.source)
-
-
-def _write_figure(figure: Any, plot: Path, title: str, source: str) -> None:
+def write_plot(plot: Path, figure: Any, title: str, source: str) -> None:
+    """Write a figure into the file of --plot. source: what it rests on, in sentences."""
     from rankviz.figures import write_figure
 
     print(f"Plot: {write_figure(figure, plot, title=title, source=source)}", file=sys.stderr)

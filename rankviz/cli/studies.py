@@ -16,7 +16,6 @@ from rankviz.core.advice.use_case import DEFAULT, NAMES, Goal
 if TYPE_CHECKING:
     from rankviz.core.forecast.bands import Forecast
     from rankviz.core.forecast.quick_look import BentForecast
-    from rankviz.core.studies.lines import Study
 
 
 UseCaseOption = Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")]
@@ -65,16 +64,17 @@ def list_studies(
 ) -> None:
     """List the studies with their caveats; with a model, the nearest first."""
     api = Api()
-    rows = _near_rows(api, model, use_case) if model else _study_rows(api)
+    rows = _rows(api, model, use_case)
     if as_json:
         rates = [each._asdict() for each in api.studies.rate_by_rank()]
         return print_json({"rows": rows, "added": list(api.studies.added()), "rate_by_rank": rates})
     studies = units.counted(len({row["study_id"] for row in rows}), "study", "studies")
     caveats = {row["label"]: f"{row['source'] or row['citation'] + '.'} {row['caveat']}" for row in rows}
+    heads = {"Study": "label", "Base model": "base_model", "Points": "points", "Why it is near": "why"}
+    heads["Learning rate"] = "learning_rate"
     table(
         f"Published studies nearest to {model}" if model else studies,
-        ["Study", "Base model", "Points", "Why it is near", "Learning rate"],
-        [[str(row[name]) for name in ("label", "base_model", "points", "why", "learning_rate")] for row in rows],
+        [{head: str(row[name]) for head, name in heads.items()} for row in rows],
         notes=[
             *(f"{label}: {caveat}" for label, caveat in caveats.items()),
             *(each.in_words for each in api.studies.rate_by_rank()),
@@ -105,25 +105,26 @@ def remove(name: Annotated[str, typer.Argument(help="As `rankviz evidence list` 
     print(f"Removed {name}.")
 
 
-def _study_rows(api: Api) -> list[dict]:
-    evidence = api.studies.all()
-    counts = Counter((point.study_id, point.base_model) for point in evidence.points)
-    return [_row(evidence.studies[study_id], base, points, "") for (study_id, base), points in counts.items()]
-
-
-def _near_rows(api: Api, model: str, use_case: str) -> list[dict]:
+def _rows(api: Api, model: str | None, use_case: str) -> list[dict]:
+    """A row for each study and base model, with a model the nearest first."""
     from rankviz.core.studies.lines import FACETS, LORA_METHODS
 
-    return [
-        _row(near.line.study, near.line.model.base_model, sum(len(line.points) for line in near.lines), near.in_words)
-        for near in api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
-    ]
-
-
-def _row(study: "Study", base: str, points: int, why: str) -> dict:
+    if model:
+        nearest = api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
+        found = [
+            (near.line.study, near.line.model.base_model, sum(len(line.points) for line in near.lines), near.in_words)
+            for near in nearest
+        ]
+    else:
+        every = api.studies.all()
+        counts = Counter((point.study_id, point.base_model) for point in every.points)
+        found = [(every.studies[study_id], base, points, "") for (study_id, base), points in counts.items()]
     names = ("study_id", "label", "citation", "source", "caveat", "checked")
-    row = {name: getattr(study, name) for name in names}
-    return {**row, "base_model": base, "points": points, "why": why, "learning_rate": study.learning_rate_label}
+    return [
+        {name: getattr(study, name) for name in names}
+        | {"base_model": base, "points": points, "why": why, "learning_rate": study.learning_rate_label}
+        for study, base, points, why in found
+    ]
 
 
 def forecast(
@@ -159,26 +160,26 @@ def _print(answer: "Forecast") -> None:
     print(answer.heading, *(f"- {fact}" for fact in answer.facts), sep="\n")
     if answer.ranks:
         rows = [
-            [str(each.r), f"{each.median:.2f}".replace("-", "−")]
-            + [f"{low:.2f} to {high:.2f}".replace("-", "−") for low, high in _bands(each)]
-            + ["extrapolated" if each.extrapolated else str(each.lines_at_rank)]
+            {name: text.replace("-", "−") for name, text in _bands(each, ".2f").items()}
+            | {"Published lines": "extrapolated" if each.extrapolated else str(each.lines_at_rank)}
             for each in answer.ranks
         ]
         title = f"Shortfall from r = {answer.reference_rank}, {UNIT_WORDS[answer.unit]}"
-        columns = ["Rank", "Median", "50 % band", "80 % band", "Published lines"]
-        table(title, columns, rows, notes=answer.sentences[1 + len(answer.facts) :])
+        table(title, rows, notes=answer.sentences[1 + len(answer.facts) :])
 
 
-def _bands(rank: Any) -> list[tuple[float | None, float | None]]:
-    return [(rank.low_50, rank.high_50), (rank.low_80, rank.high_80)]
+def _bands(rank: Any, form: str) -> dict[str, str]:
+    def band(low: float | None, high: float | None) -> str:
+        return "" if low is None else f"{low:{form}} to {high:{form}}"
+
+    inner, outer = band(rank.low_50, rank.high_50), band(rank.low_80, rank.high_80)
+    return {"Rank": str(rank.r), "Median": f"{rank.median:{form}}", "50 % band": inner, "80 % band": outer}
 
 
 def print_bent(bent: "BentForecast") -> None:
     """Print the band between a sweep's runs as a table, and what it rests on."""
     rows = [
-        [str(each.r), "" if each.measured is None else f"{each.measured:.4f}", f"{each.median:.4f}"]
-        + ["" if low is None else f"{low:.4f} to {high:.4f}" for low, high in _bands(each)]
+        _bands(each, ".4f") | {"Measured": "" if each.measured is None else f"{each.measured:.4f}"}
         for each in bent.ranks
     ]
-    columns = ["Rank", "Measured", "Median", "50 % band", "80 % band"]
-    table(f"Sweep {bent.sweep_id}: held-out loss, {bent.unit}", columns, rows, notes=bent.sentences)
+    table(f"Sweep {bent.sweep_id}: held-out loss, {bent.unit}", rows, notes=bent.sentences)

@@ -1,8 +1,8 @@
 """A probe: training steps on a model's layers with random weights, at small depths, and what follows."""
 
 import datetime
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, NamedTuple
 
 from rankviz import units
@@ -54,9 +54,8 @@ TIMED_SECONDS = 8.0
 model are short, so noise would weigh most in them."""
 MOST_TIMED_STEPS = 50
 BUSY_SHARE = 0.05
-"""Where other programs had more of the CPU time than this while steps were timed, they are timed again, if there is
-time. On two cores a busy program takes half; a twentieth moves a step by less than its noise."""
-MOST_TRIES = 3
+"""Share of the CPU time of other programs above which a step's time says nothing. On two cores a busy program takes
+half; a twentieth moves a step by less than its noise."""
 MIN_PROBE_LENGTH = 8
 MAX_PROBE_LENGTH = 2**20
 MAX_TOKENS_PER_STEP = 2**22
@@ -100,7 +99,8 @@ class ProbeRequest:
         """InvalidSettingError names the first setting that no probe could have asked for."""
         whole(self.total_depth, "Blocks", 1, MAX_DEPTH)
         whole(self.seed, "Seed", 0, MAX_SEED)
-        ProbeQuestion(**{name: getattr(self, name) for name in _ASKED}).validate()
+        shared = {f.name for f in fields(ProbeQuestion)} - {"full"}
+        ProbeQuestion(**{name: getattr(self, name) for name in shared}).validate()
 
     @property
     def run_id(self) -> str:
@@ -110,9 +110,6 @@ class ProbeRequest:
     def sweep_id(self) -> str:
         """The probe's own id: a worker takes up one probe."""
         return self.probe_id
-
-
-_ASKED = ("model_id", "lora", "training", "depths", "timed_steps", "time_limit_seconds", "memory_limit_bytes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,29 +185,24 @@ def settle(
 
 
 def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, str]:
-    """The question with each setting that this device cannot train set to "auto", and a sentence that names them."""
-    training = question.training
-    if not _trains(replace(training, **dict.fromkeys(AUTO_FIELDS, "auto")), device):
-        return question, ""  # the framework itself cannot train here, which the start says
-    free = replace(training, attn_implementation="sdpa", **dict.fromkeys(AUTO_FIELDS, "auto"))
-    changed = [
-        name
-        for name in AUTO_FIELDS
-        if getattr(training, name) != "auto" and not _trains(replace(free, **{name: getattr(training, name)}), device)
-    ]
-    here = replace(training, **dict.fromkeys(changed, "auto"))
-    settled = here.without_auto(device)
-    instead = [f"{name} {getattr(settled, name)} instead of {getattr(training, name)}" for name in changed]
-    where = "" if device.cuda else "There is no GPU here. "
-    lora = question.lora
+    """The question with what this device cannot train set to "auto", and a sentence that names what is used instead."""
+    training, lora, instead = question.training, question.lora, []
+    if not _trains(training, device):
+        here = replace(training, attn_implementation="sdpa", **dict.fromkeys(AUTO_FIELDS, "auto"))
+        if not _trains(here, device):
+            return question, ""  # the framework itself cannot train here, which the start says
+        settled = here.without_auto(device)
+        pairs = ((name, getattr(settled, name), getattr(training, name)) for name in AUTO_FIELDS)
+        instead = [f"{name} {new} instead of {old}" for name, new, old in pairs if old not in ("auto", new)]
+        training = here
     if not _attaches(question, device):
         instead.append(f"MoE scheme default instead of {lora.moe_scheme}")
         lora = replace(lora, moe_scheme="default")
     if off := flags_not_followed(lora, training.framework, cuda=device.cuda):
         instead += [f"{flag} on instead of off" for flag in off]
         lora = replace(lora, **dict.fromkeys(off))
-    note = f"{where}The probe uses {', '.join(instead)}." if instead else ""
-    return replace(question, training=here, lora=lora), note
+    note = f"{'' if device.cuda else 'There is no GPU here. '}The probe uses {', '.join(instead)}." if instead else ""
+    return replace(question, training=training, lora=lora), note
 
 
 def _attaches(question: ProbeQuestion, device: Device) -> bool:
@@ -220,10 +212,9 @@ def _attaches(question: ProbeQuestion, device: Device) -> bool:
 
 def _trains(training: TrainingSetup, device: Device) -> bool:
     try:
-        training.settle(device)
+        return bool(training.settle(device))
     except InvalidSettingError:
         return False
-    return True
 
 
 def choose_depths(model: ModelSpec, wanted: Sequence[int], *, full: bool) -> tuple[int, ...]:
@@ -367,14 +358,6 @@ class ProbeRecord(Recorded):
         return self
 
 
-COLUMNS = (
-    "row_id", "independent_group", "tier", "use_peak", "use_count", "use_time", "model_id", "precision",
-    "compute_dtype", "kbit_fp32_upcast", "framework", "framework_version", "r", "targets", "batch", "grad_accum",
-    "seq_len", "seq_kind", "checkpointing", "attn", "loss_path", "optimizer", "adapter_dtype", "gpu", "measured_bytes",
-    "measured_kind", "measured_reserved_bytes", "measured_device_bytes", "measured_load_bytes", "trainable_params",
-    "measured_seconds_per_step", "measured_seconds_per_micro_step", "tokens_per_s", "date", "notes", "source",
-    "predicted_two_depth_bytes", "predicted_two_depth_seconds",
-)  # fmt: skip
 VERSIONS = ("torch", "transformers", "peft", "trl", "unsloth")
 
 
@@ -386,11 +369,9 @@ def probe_row(record: ProbeRecord, model: ModelSpec, device: Device) -> dict[str
     lora, training = request.lora, request.training
     extrapolated = record.extrapolated
     cuda = device.cuda
-    versions = where.get("versions", {})
-    depths = ", ".join(str(each.depth) for each in record.measured if each is not full)
-    dora = "; DoRA" if lora.use_dora else ""
-    # Rows have no column for the rank of experts.
-    used = "yes" if lora.expert_rank == "r" else "no"
+    versions = [f"{name} {version}" for name, version in where.get("versions", {}).items() if name in VERSIONS]
+    used = "yes" if lora.expert_rank == "r" else "no"  # rows have no column for the rank of experts
+    predicted_seconds = extrapolated and _positive(extrapolated.step_seconds)
     return {
         "row_id": request.probe_id,
         "independent_group": f"rankviz-probe-{'gpu' if cuda else 'cpu'}",
@@ -403,7 +384,7 @@ def probe_row(record: ProbeRecord, model: ModelSpec, device: Device) -> dict[str
         "compute_dtype": compute_dtype(model.model_type, training, bf16=device.has_bf16),
         "kbit_fp32_upcast": "yes" if training.framework == "peft" and training.precision in ("nf4", "nf4-dq") else "no",
         "framework": training.framework if cuda or training.framework != "unsloth" else "unsloth-cpu",
-        "framework_version": "; ".join(f"{name} {versions[name]}" for name in VERSIONS if name in versions),
+        "framework_version": "; ".join(versions),
         "r": lora.r,
         "targets": ",".join(plan_on(model, lora, training, device).target_names),
         "batch": training.per_device_train_batch_size,
@@ -419,21 +400,20 @@ def probe_row(record: ProbeRecord, model: ModelSpec, device: Device) -> dict[str
         "measured_bytes": full.peak_bytes,
         "measured_kind": full.peak_kind,
         "measured_reserved_bytes": full.peak_reserved_bytes,
+        **dict.fromkeys(("measured_device_bytes", "measured_load_bytes")),
         "trainable_params": full.trainable_parameters,
         "measured_seconds_per_step": round(full.step_seconds, 4),
+        "measured_seconds_per_micro_step": None,
         "tokens_per_s": round(full.tokens_per_second, 2),
         "date": datetime.date.fromtimestamp(record.started_at or request.created_at).isoformat(),
         "notes": (
-            f"random weights, random tokens, all of them targets; {where.get('device_name')}, "
-            f"{where.get('threads')} threads, {where.get('platform')}, Python {where.get('python')}; baseline "
-            f"{full.baseline_bytes} bytes; {counted(len(full.timed_steps), 'step')} timed, standard error "
-            f"{full.step_noise_seconds:.4f} s; depths {depths}{dora}"
+            f"random weights, random tokens, all of them targets; {where.get('device_name')}, {where.get('platform')}; "
+            f"baseline {full.baseline_bytes} bytes; {counted(len(full.timed_steps), 'step')} timed, standard error "
+            f"{full.step_noise_seconds:.4f} s{'; DoRA' * lora.use_dora}"
         ),
         "source": f"rankviz probe {where.get('rankviz', '')}".strip(),
         "predicted_two_depth_bytes": round(extrapolated.peak_bytes) if extrapolated else None,
-        "predicted_two_depth_seconds": round(extrapolated.step_seconds, 4)
-        if extrapolated and extrapolated.step_seconds > 0
-        else None,
+        "predicted_two_depth_seconds": predicted_seconds and round(predicted_seconds, 4),
     }
 
 
@@ -453,22 +433,22 @@ class ProbeEstimate:
 
 def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assume: Assumptions) -> ProbeEstimate:
     """All blocks, as the request would train them. Of a multimodal checkpoint a probe has the text tower alone."""
-    model = replace(model, whole=None)
     lora, training = request.lora, request.training
     stack = stack_on(device, training, lora.use_dora, assume)
-    usable = device.usable_bytes
-    predicted = predict(model, lora, stack, device, usable_bytes=usable, names=training.framework)
+    text, usable = replace(model, whole=None), device.usable_bytes
+    predicted = predict(text, lora, stack, device, usable_bytes=usable, names=training.framework)
     memory, duration = predicted.memory_at(lora.r), predicted.duration_at(lora.r)
-    slack = assume.range("cpu-resident-slack")
+    band = memory.allocated_band
     return ProbeEstimate(
         static_bytes=memory.static,
         working_bytes=memory.working,
-        memory_bytes=memory.allocated_band if device.cuda else memory.allocated_band.multiplied(slack),
+        memory_bytes=band if device.cuda else band.multiplied(assume.range("cpu-resident-slack")),
         step_seconds=duration.step if duration else None,
     )
 
 
 NOISE_SHARE = 0.1
+"""Of a step's time; beyond it the standard error is said."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -485,6 +465,7 @@ _MEASURED = (
     "busy_elsewhere", "first_step_seconds", "tokens_per_second", "trainable_parameters", "total_parameters",
 )  # fmt: skip
 _EXTRAPOLATED = ("depth", "moment", "step_noise_seconds", "trainable_parameters", "total_parameters")
+_TRAINING = ("framework", "precision", "optim", "loss_path", "max_length")
 
 
 def as_json(summary: ProbeSummary) -> dict[str, Any]:
@@ -502,7 +483,7 @@ def as_json(summary: ProbeSummary) -> dict[str, Any]:
         "state": str(record.state),
         "model_id": request.model_id,
         "r": request.lora.r,
-        **_named(training, "framework", "precision", "optim", "loss_path", "max_length"),
+        **_named(training, *_TRAINING),
         "checkpointing": training.gradient_checkpointing,
         "batch": training.per_device_train_batch_size,
         "accumulation": training.gradient_accumulation_steps,
@@ -564,9 +545,9 @@ def sentences(record: ProbeRecord) -> list[str]:
             "are too long. Run the probe again when the machine is idle. The memory figures are not affected."
         )
     elif extrapolated and extrapolated.step_noise_seconds > NOISE_SHARE * extrapolated.step_seconds:
+        noise = units.duration(extrapolated.step_noise_seconds)
         notes.append(
-            "Steps took different times, so the step time of the whole model is uncertain by at least "
-            f"± {units.duration(extrapolated.step_noise_seconds)}."
+            f"Steps took different times: the step time of the whole model is uncertain by at least ± {noise}."
         )
     if record.measured and record.measured[-1].load_peak_bytes > record.measured[-1].peak_bytes:
         notes.append("Loading the base model took more memory than training: a run has its peak there.")
@@ -589,14 +570,15 @@ class ProbeRow(NamedTuple):
 
     @property
     def texts(self) -> tuple[str, str, str, str]:
-        memory, seconds = self.memory_bytes, self.seconds
-        if not isinstance(memory, str):
-            memory = units.memory_span(memory) if isinstance(memory, Range) else units.memory_size(memory)
-        if isinstance(seconds, Range):
-            seconds = units.time_span(seconds)
-        elif not isinstance(seconds, str):
-            seconds = f"{'-' * (seconds < 0)}{units.duration(abs(seconds))}"  # of a line through noisy times
-        return self.name, memory, seconds, f"{self.tokens_per_second:,.0f}" if self.tokens_per_second else ""
+        def text(value: float | Range | str, one: Callable[[Any], str], span: Callable[[Any], str]) -> str:
+            return value if isinstance(value, str) else span(value) if isinstance(value, Range) else one(value)
+
+        def duration(seconds: float) -> str:
+            return f"{'-' * (seconds < 0)}{units.duration(abs(seconds))}"  # of a line through noisy times
+
+        pace = f"{self.tokens_per_second:,.0f}" if self.tokens_per_second else ""
+        memory = text(self.memory_bytes, units.memory_size, units.memory_span)
+        return self.name, memory, text(self.seconds, duration, units.time_span), pace
 
 
 def lines_of(summary: ProbeSummary) -> list[ProbeRow]:
@@ -604,14 +586,11 @@ def lines_of(summary: ProbeSummary) -> list[ProbeRow]:
     measured and estimated."""
     record, estimate = summary.record, summary.estimate
     extrapolated, full = record.extrapolated, record.full
-    whole = f"All {record.request.total_depth} blocks"
-
-    def line(name: str, each: DepthMeasured) -> ProbeRow:
-        return ProbeRow(name, each.peak_bytes, each.step_seconds, each.tokens_per_second)
-
-    lines = [
-        line(f"{units.counted(each.depth, 'block')}, measured", each) for each in record.measured if each is not full
-    ]
+    whole, lines = f"All {record.request.total_depth} blocks", []
+    for each in record.measured:
+        if each is not full:
+            name = f"{units.counted(each.depth, 'block')}, measured"
+            lines.append(ProbeRow(name, each.peak_bytes, each.step_seconds, each.tokens_per_second))
     if extrapolated:
         memory, step, seconds = extrapolated.peak, extrapolated.step, _positive(extrapolated.step_seconds)
         pace = record.measured[0].tokens_per_step / seconds if seconds else None
@@ -621,12 +600,11 @@ def lines_of(summary: ProbeSummary) -> list[ProbeRow]:
             ProbeRow(f"{whole}, extrapolated", round(extrapolated.peak_bytes), seconds or units.NOT_KNOWN, pace),
         ]
     if full:
-        lines.append(line(f"{whole}, measured", full))
+        lines.append(ProbeRow(f"{whole}, measured", full.peak_bytes, full.step_seconds, full.tokens_per_second))
     if extrapolated and full:
         peak, seconds = _error(extrapolated, full)
-        lines.append(
-            ProbeRow("Error of the extrapolation", f"{peak:+.1%}", "" if seconds is None else f"{seconds:+.1%}")
-        )
+        error = "" if seconds is None else f"{seconds:+.1%}"
+        lines.append(ProbeRow("Error of the extrapolation", f"{peak:+.1%}", error))
     if estimate:
         lines.append(ProbeRow(f"{whole}, estimated", estimate.memory_bytes, estimate.step_seconds or ""))
     return lines
@@ -702,12 +680,12 @@ def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assum
         reserved += [each.peak_reserved_bytes / each.peak_bytes for each in record.measured if each.peak_reserved_bytes]
     if not working:
         return None
-    cuda = probes[0][0].environment.get("device") == "cuda"
+    centre, cuda = middle(working), probes[0][0].environment.get("device") == "cuda"
     return MemoryCalibration(
         probe_ids=tuple(record.request.probe_id for record, _ in probes),
         process_bytes=0 if cuda else round(middle(baselines)),
-        working_factor=middle(working),
-        memory_width=max(assume.value("probe-memory-width"), _disagreement(working)),
+        working_factor=centre,
+        memory_width=max(assume.value("probe-memory-width"), max(abs(each / centre - 1) for each in working)),
         reserved_share=middle(reserved) if reserved else None,
     )
 
@@ -718,14 +696,6 @@ def _whole(record: ProbeRecord) -> tuple[float, float, bool]:
     if record.full is not None:
         return record.full.peak_bytes, record.full.step_seconds, record.full.busy_elsewhere <= BUSY_SHARE
     return record.extrapolated.peak_bytes, record.extrapolated.step_seconds, quiet
-
-
-def _disagreement(factors: Sequence[float]) -> float:
-    """Distance of the furthest factor from the middle, as a share of it."""
-    if len(factors) < 2:
-        return 0.0
-    centre = middle(factors)
-    return max(abs(factor - centre) for factor in factors) / centre
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,5 @@
 """Lists the export formats: each with its tool, its file name and the function that writes it."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,39 +11,17 @@ from rankviz.core.lora.config import Framework
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
-from rankviz.exports.axolotl import axolotl
-from rankviz.exports.llamafactory import composite, dataset_info, llamafactory, reached, trains_with_unsloth
+from rankviz.exports.configs import (
+    adapter_config,
+    axolotl,
+    composite,
+    dataset_info,
+    llamafactory,
+    reached,
+    trains_with_unsloth,
+)
 from rankviz.exports.recipe import LEARNING_RATE, Reach, Recipe, recipe
 from rankviz.exports.script import colab, notebook, script
-
-
-def adapter_config(recipe: Recipe) -> str:
-    """JSON that peft.LoraConfig.from_pretrained reads. JSON has no comments: what is to be said is in recipe.notes."""
-    lora = recipe.lora
-    modules = recipe.target_modules
-    return (
-        json.dumps(
-            {
-                "peft_type": "LORA",
-                "task_type": "CAUSAL_LM",
-                "base_model_name_or_path": recipe.model_id,
-                "r": lora.r,
-                "lora_alpha": recipe.lora_alpha,
-                "lora_dropout": 0.0,
-                "bias": "none",
-                "target_modules": modules if isinstance(modules, str) else list(modules),
-                "target_parameters": list(recipe.target_parameters) or None,
-                **recipe.patterns,
-                "modules_to_save": list(recipe.modules_to_save) or None,
-                "use_rslora": lora.use_rslora,
-                "use_dora": lora.use_dora,
-                "inference_mode": False,
-            },
-            indent=2,
-            ensure_ascii=False,
-        )
-        + "\n"
-    )
 
 
 class Format(NamedTuple):
@@ -53,8 +30,8 @@ class Format(NamedTuple):
     label: str
     file_name: str
     write: Callable[[Recipe], str]
-    framework: Callable[[ModelSpec, Question], Framework]
-    """By which the tool trains: it decides which names reach which modules."""
+    trained_by: Framework | None = None
+    """Framework by which the tool trains, which decides which names reach which modules; None for the question's."""
     tool: str = ""
     """Its name, where it isn't the framework's."""
     names_experts: bool = True
@@ -66,44 +43,35 @@ class Format(NamedTuple):
     reached: Reach | None = None
     """Its own rule from names to modules, if it has one."""
 
-
-def _of_question(model: ModelSpec, question: Question) -> Framework:
-    return question.training.framework
-
-
-def _always(framework: Framework) -> Callable[[ModelSpec, Question], Framework]:
-    return lambda model, question: framework
-
-
-def _of_llamafactory(model: ModelSpec, question: Question) -> Framework:
-    """PEFT's rules, which TRL's are, where Unsloth refuses: the adapter, or for multimodal models what LLaMA-Factory
-    makes of the names."""
-    training = question.training.without_auto(card(None))
-    if composite(model) is not None or not trains_with_unsloth(training.framework, training.precision):
-        return "trl"
-    try:
-        resolve(model, question.lora, "unsloth", precision=training.precision)
-    except InvalidSettingError:
-        return "trl"
-    return "unsloth"
+    def framework(self, model: ModelSpec, question: Question) -> Framework:
+        """The framework that trains. LLaMA-Factory's is Unsloth where that takes the question's adapter, else PEFT, of
+        which TRL has the rules: where Unsloth refuses, and for multimodal models."""
+        if self.reached is None:
+            return self.trained_by or question.training.framework
+        training = question.training.without_auto(card(None))
+        if composite(model) is not None or not trains_with_unsloth(training.framework, training.precision):
+            return "trl"
+        try:
+            resolve(model, question.lora, "unsloth", precision=training.precision)
+        except InvalidSettingError:
+            return "trl"
+        return "unsloth"
 
 
 FORMATS = {
-    "colab": Format("Notebook for Colab", "rankviz_colab.ipynb", colab, _always("unsloth")),
-    "script": Format("Script for the chosen framework", "train.py", script, _of_question),
-    "notebook": Format("Notebook for the chosen framework", "train.ipynb", notebook, _of_question),
-    "unsloth": Format("Unsloth script", "train_unsloth.py", script, _always("unsloth")),
-    "trl": Format("TRL script", "train_trl.py", script, _always("trl")),
-    "peft": Format("PEFT script", "train_peft.py", script, _always("peft")),
-    "adapter-config": Format(
-        "PEFT adapter_config.json", "adapter_config.json", adapter_config, _always("peft"), trains=False
-    ),
-    "axolotl": Format("Axolotl YAML", "axolotl.yaml", axolotl, _always("trl"), "Axolotl"),
+    "colab": Format("Notebook for Colab", "rankviz_colab.ipynb", colab, "unsloth"),
+    "script": Format("Script for the chosen framework", "train.py", script),
+    "notebook": Format("Notebook for the chosen framework", "train.ipynb", notebook),
+    "unsloth": Format("Unsloth script", "train_unsloth.py", script, "unsloth"),
+    "trl": Format("TRL script", "train_trl.py", script, "trl"),
+    "peft": Format("PEFT script", "train_peft.py", script, "peft"),
+    "adapter-config": Format("PEFT adapter_config.json", "adapter_config.json", adapter_config, "peft", trains=False),
+    "axolotl": Format("Axolotl YAML", "axolotl.yaml", axolotl, "trl", "Axolotl"),
     "llamafactory": Format(
         "LLaMA-Factory YAML",
         "llamafactory.yaml",
         llamafactory,
-        _of_llamafactory,
+        None,
         "LLaMA-Factory",
         names_experts=False,
         beside=(("dataset_info.json", dataset_info),),

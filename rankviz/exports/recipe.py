@@ -1,10 +1,10 @@
 """The settings of an export before a format is chosen: resolved names, counts, ways to write the adapter down."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from rankviz.core.bounds import number
 from rankviz.core.cost.notes import Published, as_stored, by_method, by_name
@@ -18,7 +18,7 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.core.model.towers import LOADED_WHOLE, NOT_ON_CPU
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
-from rankviz.exports.chat import has_chat_template
+from rankviz.exports.chat import is_chat_model
 from rankviz.hub import read_config
 from rankviz.references import EMBEDDED, EMBEDDED_ID
 from rankviz.units import counted
@@ -26,22 +26,24 @@ from rankviz.units import counted
 
 def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str, *, on_gpu: int) -> tuple[str, ...]:
     """A sentence with the number of parameters that train there; none where it is the same as on a GPU (`on_gpu`)."""
-    begins = f"Without a GPU, Unsloth {UNSLOTH_VERSION} "
     if model.tower == "whole model":
-        return (f"{begins}trains no multimodal models, so this script needs one.",)
-    if lora.text_only and plan.model.tower == "text tower":
-        return (f"{begins}does not know text_only, so this script needs one.",)
-    if model.tower == "text tower" and model.model_type in NOT_ON_CPU:
-        return (f"{begins}cannot load this checkpoint, which is multimodal.",)
-    if model.tower == "text tower" and model.model_type in LOADED_WHOLE:
-        return (f"{begins}loads this checkpoint with its other towers, and target names reach into them.",)
-    try:
-        count = plan_on_cpu(model, lora, plan, precision).parameters(lora.r)
-    except InvalidSettingError as error:
-        return (f"{begins}stops at this script: {error}",)
-    if count == on_gpu:
-        return ()
-    return (f"{begins}trains {count:,} parameters with this script instead of {on_gpu:,}.",)
+        says = "trains no multimodal models, so this script needs one."
+    elif lora.text_only and plan.model.tower == "text tower":
+        says = "does not know text_only, so this script needs one."
+    elif model.tower == "text tower" and model.model_type in NOT_ON_CPU:
+        says = "cannot load this checkpoint, which is multimodal."
+    elif model.tower == "text tower" and model.model_type in LOADED_WHOLE:
+        says = "loads this checkpoint with its other towers, and target names reach into them."
+    else:
+        try:
+            count = plan_on_cpu(model, lora, plan, precision).parameters(lora.r)
+        except InvalidSettingError as error:
+            says = f"stops at this script: {error}"
+        else:
+            if count == on_gpu:
+                return ()
+            says = f"trains {count:,} parameters with this script instead of {on_gpu:,}."
+    return (f"Without a GPU, Unsloth {UNSLOTH_VERSION} {says}",)
 
 
 def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str) -> AdapterPlan:
@@ -50,14 +52,8 @@ def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision
 
     InvalidSettingError where PEFT refuses them.
     """
-    as_written = replace(
-        lora,
-        target_modules=plan.target_modules,
-        modules_to_save=plan.modules_to_save,
-        moe_scheme="default",
-        expert_rank=plan.expert_rank,
-        **dict.fromkeys(FLAGS),
-    )
+    told = {"target_modules": plan.target_modules, "moe_scheme": "default", "expert_rank": plan.expert_rank}
+    as_written = _told_as_names(lora, plan, **told)
     made = resolve(model, as_written, "unsloth", precision=precision, cuda=False)
     if plan.expert_rank == "r":
         return made
@@ -125,15 +121,9 @@ def wanted_plan(
         return plan, (f"{name} refuses this adapter, so this file is counted as {tool} trains it. {name}: {error}",)
 
 
-class Way(NamedTuple):
-    """One way to write the requested adapter down."""
-
-    lora: LoraConfig
-    plan: AdapterPlan
-    """What is written."""
-    trained: AdapterPlan | None
-    """What trains with that; None where it is refused."""
-    notes: tuple[str, ...]
+Way = tuple[LoraConfig, AdapterPlan, AdapterPlan | None, tuple[str, ...]]
+"""One way to write the requested adapter down: the settings, what is written, what trains with that (None where it is
+refused), and notes."""
 
 
 def best_way(
@@ -148,7 +138,8 @@ def best_way(
     reached: Reach | None,
 ) -> Way:
     """The first way that trains the requested adapter to the parameter, else the first that the framework takes."""
-    ways, refused = [], None
+    ways: list[Way] = []
+    refused = None
     vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)
     for lora in _as_told(model, requested, wanted, chosen, training.framework):
         try:
@@ -160,10 +151,12 @@ def best_way(
                 continue  # else the tool keeps these names from the modules that PEFT refuses
         # A list without the names that would reach the experts can train the requested adapter, too.
         for each in (plan, replace(plan, target_modules=plan.target_names)):
-            parameters = each.target_parameters if names_experts else ()
             paths = reached(each.model, each, vision=vision) if reached else None
-            ways.append(Way(lora, each, *_trained(model, lora, training, each, parameters, tool, paths)))
-            trained = ways[-1].trained
+            if paths is None and ((names_experts and each.target_parameters) or not model.has_experts):
+                ways.append((lora, each, each, ()))
+            else:
+                ways.append((lora, each, *_trained(model, lora, training, each, tool, paths)))
+            trained = ways[-1][2]
             if trained is not None and trained.parameters(lora.r) == wanted.parameters(lora.r):
                 return ways[-1]
     if refused and not ways:
@@ -180,18 +173,18 @@ def _as_told(
         yield requested
         return
     scheme = wanted.scheme if model.has_experts else "default"
-    named = replace(
-        requested,
-        modules_to_save=wanted.modules_to_save,
-        # Unsloth keeps PEFT from rewriting targets.
-        moe_scheme="default" if (framework, scheme) == ("unsloth", "peft-remap") else scheme,
-        unsloth_class="FastLanguageModel",
-        **dict.fromkeys(FLAGS),
-    )
+    # Unsloth keeps PEFT from rewriting targets.
+    moe = "default" if (framework, scheme) == ("unsloth", "peft-remap") else scheme
+    named = _told_as_names(requested, wanted, moe_scheme=moe, unsloth_class="FastLanguageModel")
     # The plan for PEFT is without the names by which this scheme knows experts.
     requested_names = (requested.target_modules,) if scheme == "unsloth" != chosen else ()
     for names in dict.fromkeys((*requested_names, wanted.target_modules, wanted.target_names)):
         yield replace(named, target_modules=names)
+
+
+def _told_as_names(lora: LoraConfig, plan: AdapterPlan, **more: Any) -> LoraConfig:
+    """The settings by names alone, without Unsloth's flags."""
+    return replace(lora, modules_to_save=plan.modules_to_save, **dict.fromkeys(FLAGS), **more)
 
 
 def _trained(
@@ -199,7 +192,6 @@ def _trained(
     lora: LoraConfig,
     training: TrainingSetup,
     plan: AdapterPlan,
-    parameters: Sequence[str],
     tool: str,
     paths: tuple[str, ...] | None,
 ) -> tuple[AdapterPlan | None, tuple[str, ...]]:
@@ -207,12 +199,9 @@ def _trained(
 
     paths: the modules that the tool hands to PEFT; None where it hands on the names.
     """
-    if paths is None and (parameters or not model.has_experts):
-        return plan, ()
-    names = plan.target_modules if paths is None else paths
     as_written = replace(
         lora,
-        target_modules=names,
+        target_modules=plan.target_modules if paths is None else paths,
         modules_to_save=plan.modules_to_save,
         moe_scheme="default",
         expert_rank=plan.expert_rank,
@@ -334,11 +323,6 @@ class Recipe:
         return self.training.data.file_name if self.training.data else None
 
     @property
-    def max_length(self) -> int:
-        """The question's max_length: data never shorten it, since no sample shows the longest example there will be."""
-        return self.training.max_length
-
-    @property
     def adapter_bytes(self) -> tuple[int, ...]:
         """Size of the adapter's file after training on a GPU, and on one without bf16 where that differs; empty where
         training is refused."""
@@ -357,16 +341,7 @@ class Recipe:
     @property
     def is_chat(self) -> bool:
         """Whether the model has a chat template of its own, which ends its answers."""
-        return has_chat_template(self.model_id, self.model_type)
-
-    def whole_alpha(self, tool: str) -> int:
-        """InvalidSettingError where the tool's schema has an integer and alpha is not one."""
-        if isinstance(self.lora_alpha, int):
-            return self.lora_alpha
-        raise InvalidSettingError(
-            f"{tool} needs a whole number as lora_alpha (got {self.lora_alpha:g}). Choose a whole alpha, or another "
-            "format."
-        )
+        return bool(is_chat_model(self.model_id, self.model_type))
 
 
 def recipe(
@@ -402,11 +377,11 @@ def recipe(
         requested = replace(requested, expert_rank="r")
         told, _ = wanted_plan(model, requested, chosen, training, tool)
         notes.append(f"{tool} has no setting for rank_pattern, so with this file experts have rank r.")
-    written = best_way(
+    lora, plan, trained, more = best_way(
         model, requested, told, chosen, training, names_experts=names_experts, tool=tool, reached=reached
     )
-    notes += written.notes
-    count = None if written.trained is None else written.trained.parameters(r)
+    notes += more
+    count = None if trained is None else trained.parameters(r)
     if count is not None and count != wanted.parameters(r):
         notes.append(
             f"{tool} trains {count:,} parameters with this; the requested adapter, with {FRAMEWORKS[chosen]}, has "
@@ -414,22 +389,20 @@ def recipe(
         )
     if question.model_id.strip().endswith(".json"):
         notes.append("The model was given as a config.json: write the folder or the Hub id of its weights instead.")
-    if written.trained is not None:
-        # What the estimate says of this adapter.
-        notes += written.trained.notes
+    notes += trained.notes if trained is not None else ()  # what the estimate says of this adapter
     # What is written names layers, so the plan made of it knows of no preset.
     notes += [note for note in wanted.flag_notes if note not in notes]
     notes += about_stored
     if count is not None and framework == "unsloth" and is_script:
-        notes += on_cpu(model, written.lora, written.plan, training.precision, on_gpu=count)
+        notes += on_cpu(model, lora, plan, training.precision, on_gpu=count)
     return Recipe(
         model_id=model_id,
         dequantize=stored.config_class if stored else "",
         model_type=model.model_type,
-        lora=written.lora,
+        lora=lora,
         training=training,
-        plan=written.plan,
-        trained=written.trained,
+        plan=plan,
+        trained=trained,
         names_experts=names_experts,
         adapter_parameters=wanted.parameters(r) if count is None else count,
         learning_rate=learning_rate,

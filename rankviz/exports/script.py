@@ -4,8 +4,7 @@ import inspect
 import json
 import re
 from collections.abc import Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz import __version__
 from rankviz.core.cost.notes import in_fp32
@@ -13,21 +12,10 @@ from rankviz.core.cost.stack import overflows_in_fp16
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, Framework
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.dataset import rows
-from rankviz.exports.recipe import (
-    EVAL_STEPS,
-    FRAMEWORKS,
-    HELD_OUT_SHARE,
-    LOGGING_STEPS,
-    SCHEDULER,
-    SEED,
-    WEIGHT_DECAY,
-    Recipe,
-)
-from rankviz.exports.words import FILE_NAME, commented, data_of_scripts, sources, title
-from rankviz.paths import ASSETS
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from rankviz.exports.chat import data
+from rankviz.exports.configs import CONSTANTS
+from rankviz.exports.recipe import FRAMEWORKS, Recipe
+from rankviz.exports.words import FILE_NAME, commented, data_of_scripts, sources, templates, title
 
 PINNED = {
     "unsloth": UNSLOTH_VERSION,
@@ -61,25 +49,6 @@ def above_script(framework: Framework) -> str:
     )
 
 
-EXACT = {"fp16": "torch.float16", "fp32": "torch.float32"}
-"""Precisions that any card can do."""
-
-
-def fp16_notes(recipe: Recipe) -> tuple[str, ...]:
-    """What fp16 does to this model; nothing where it is fine."""
-    if not overflows_in_fp16(recipe.model_type):
-        return ()
-    framework, precision = recipe.training.framework, recipe.training.precision
-    if framework == "unsloth":
-        return (in_fp32("In fp16" if precision == "fp16" else "On a card without bf16, such as a T4,"),)
-    if precision == "fp16":
-        return (
-            f"fp16 overflows in this model, and {FRAMEWORKS[framework]} does not prevent it: the loss can become NaN. "
-            "Choose bf16 or fp32, or Unsloth, which computes it in fp32.",
-        )
-    return ()
-
-
 class ScriptStep(NamedTuple):
     """One step of a script."""
 
@@ -87,20 +56,9 @@ class ScriptStep(NamedTuple):
     code: str
 
 
-ATTENTION = {"flash": "flash_attention_2", "eager": "eager"}
-CHECKPOINTING = {"unsloth": '"unsloth"', "hf": "True", "none": "False"}
-OPTIMIZERS = {
-    "adamw_8bit": "AdamW8bit",
-    "paged_adamw_8bit": "PagedAdamW8bit",
-    "adamw_torch": "torch.optim.AdamW",
-    "sgd": "torch.optim.SGD",
-}
-"""TrainingArguments' name of an optimizer to its class: the first two are bitsandbytes' own."""
 FORM_UNKNOWN = (
     'None  # taken from the columns; or "messages", "conversations", "prompt-completion", "instruction" or "text"'
 )
-SHOWN_ROWS = 4
-NEW_TOKENS = 128
 TOKENS = "OTHER =" + inspect.getsource(rows).partition("OTHER =")[2]
 """The functions by which RankViz's own runs tokenize, as they stand."""
 
@@ -128,102 +86,77 @@ HEADING = re.compile(r"^#%% (.*)\n", re.MULTILINE)
 """The line of a template at which a step begins."""
 
 
-@cache
-def templates() -> "Environment":
-    """The templates of scripts, in assets/templates."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(ASSETS / "templates")
-    made = Environment(
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    made.filters |= {"repr": repr, "json": json.dumps, "commas": "{:,}".format}
-    return made
-
-
 def _otherwise(recipe: Recipe) -> list[str]:
-    """Settings that the program has no word for."""
-    setup, notes = recipe.training, [*fp16_notes(recipe)]
-    if recipe.loads_whole_for_text and recipe.training.framework != "unsloth":
+    """Settings that the program has no word for, and what fp16 does to this model."""
+    setup, framework, precision, notes = recipe.training, recipe.training.framework, recipe.training.precision, []
+    if overflows_in_fp16(recipe.model_type) and framework == "unsloth":
+        notes.append(in_fp32("In fp16" if precision == "fp16" else "On a card without bf16, such as a T4,"))
+    elif overflows_in_fp16(recipe.model_type) and precision == "fp16":
         notes.append(
-            "transformers loads this model with its other towers. The pattern in target_modules keeps to the text "
-            "tower."
+            f"fp16 overflows in this model, and {FRAMEWORKS[framework]} does not prevent it: the loss can become NaN. "
+            "Choose bf16 or fp32, or Unsloth, which computes it in fp32."
         )
-    if recipe.training.framework == "unsloth":
-        if setup.precision == "nf4":
+    if framework == "unsloth":
+        if precision == "nf4":
             notes.append("Unsloth always quantizes the constants of a 4-bit base too, as nf4-dq does.")
         if setup.attn_implementation != "sdpa":
             notes.append(f"Unsloth chooses the attention itself: {setup.attn_implementation!r} is not set.")
         if setup.loss_path != "fused":
             notes.append(f"Unsloth chooses the loss itself: loss path {setup.loss_path!r} is not set.")
         return notes
+    if recipe.loads_whole_for_text:
+        notes.append(
+            "transformers loads this model with its other towers. The pattern in target_modules keeps to the text "
+            "tower."
+        )
     if setup.gradient_checkpointing == "unsloth":
         notes.append("Unsloth's checkpoints in host memory become plain gradient checkpointing here.")
-    if recipe.training.framework == "trl" and setup.loss_path != "fused":
+    if framework == "trl" and setup.loss_path != "fused":
         notes.append(f"TRL computes the loss in chunks by itself: loss path {setup.loss_path!r} is not set.")
-    if recipe.training.framework == "peft" and setup.loss_path != "full":
+    if framework == "peft" and setup.loss_path != "full":
         notes.append(f"The loop's loss holds all logits: loss path {setup.loss_path!r} is not set.")
     return notes
 
 
 def _values(recipe: Recipe) -> dict[str, object]:
     """What the templates show of a recipe."""
-    lora, setup, plan = recipe.lora, recipe.training, recipe.plan
+    lora, setup, plan, named = recipe.lora, recipe.training, recipe.plan, data()["settings"]["script"]
     experts = any(adapted.layer.kind == "experts" for adapted in plan.adapted)
     counted = " or, on a card without bf16, ".join(f"{size:,}" for size in recipe.adapter_bytes)
     return {
+        "recipe": recipe,
+        "setup": setup,
+        "lora": lora,
+        "plan": plan,
         "about": commented(data_of_scripts(recipe)),
         "file": json.dumps(recipe.file_name or FILE_NAME, ensure_ascii=False),
         "form": f'"{recipe.form}"' if recipe.form else FORM_UNKNOWN,
-        "framework": setup.framework,
-        "loader": plan.unsloth_class,
-        "unsloth_flags": plan.unsloth_flags,
         "text_only": lora.text_only and plan.model.tower == "text tower",
         "loads_with_peft": experts and plan.model.peft_remap and plan.scheme == "unsloth",
         "peft": PEFT_VERSION,
-        "model_id": recipe.model_id,
         "auto_class": "AutoModelForImageTextToText" if plan.model.is_whole else "AutoModelForCausalLM",
         "model": "model" if setup.framework == "peft" else "trainer.model",
-        "precision": setup.precision,
-        "quantized": setup.quantized,
         "quantizer": f", {recipe.dequantize}" if recipe.dequantize else ", BitsAndBytesConfig" * setup.quantized,
-        "dequantize": recipe.dequantize,
-        "exact": EXACT.get(setup.precision),
+        "exact": named["dtype"].get(setup.precision),
         "overflows": overflows_in_fp16(recipe.model_type),
-        "attention": ATTENTION.get(setup.attn_implementation),
+        "attention": named["attn_implementation"].get(setup.attn_implementation),
         "checkpointed": setup.gradient_checkpointing != "none",
-        "use_gradient_checkpointing": CHECKPOINTING[setup.gradient_checkpointing],
+        "use_gradient_checkpointing": named["gradient_checkpointing"][setup.gradient_checkpointing],
         "raised": _raised(recipe),
-        "max_length": recipe.max_length,
-        "r": lora.r,
-        "lora_alpha": recipe.lora_alpha,
+        "max_length": setup.max_length,
         "target_modules": literal(recipe.target_modules),
         "target_parameters": recipe.target_parameters and literal(recipe.target_parameters),
-        "patterns": recipe.patterns,
-        "use_rslora": lora.use_rslora,
-        "use_dora": lora.use_dora,
         "modules_to_save": list(recipe.modules_to_save) or None,
-        "per_device_train_batch_size": setup.per_device_train_batch_size,
-        "gradient_accumulation_steps": setup.gradient_accumulation_steps,
         "epochs": recipe.epochs and f"{recipe.epochs:g}",
-        "max_steps": recipe.max_steps,
         # transformers takes a number below 1 as a share
         "warmup_steps": WARMUP_STEPS_SHARE if recipe.epochs else recipe.warmup_steps,
         "warmup_share": WARMUP_STEPS_SHARE,
-        "learning_rate": recipe.learning_rate,
-        "scheduler": SCHEDULER,
-        "weight_decay": WEIGHT_DECAY,
-        "optim": setup.optim,
-        "optimizer": OPTIMIZERS[setup.optim],
-        "seed": SEED,
-        "held_out_share": HELD_OUT_SHARE,
-        "eval_steps": EVAL_STEPS,
-        "logging_steps": LOGGING_STEPS,
-        "shown_rows": SHOWN_ROWS,
-        "new_tokens": NEW_TOKENS,
+        "optimizer": named["optim"][setup.optim],
+        "shown_rows": 4,
+        "new_tokens": 128,
         "tokens": TOKENS,
-        "adapter_parameters": recipe.adapter_parameters,
         "counted": counted and f" RankViz counts {counted}.",
+        **CONSTANTS,
     }
 
 
@@ -237,10 +170,8 @@ def _raised(recipe: Recipe) -> str:
 
 
 def literal(names: str | Sequence[str]) -> str:
-    """Names as Python has them, in double quotes."""
-    if isinstance(names, str):
-        return f'"{names}"'
-    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+    """Return names as Python has them, in double quotes."""
+    return f'"{names}"' if isinstance(names, str) else "[" + ", ".join(f'"{name}"' for name in names) + "]"
 
 
 OPEN_IN_COLAB = (
@@ -267,23 +198,23 @@ def colab(recipe: Recipe) -> str:
     """Write the recipe for Google Colab on a free T4: it keeps Colab's torch and asks for the data file."""
     installing = COLAB.format(requirements=" ".join(requirements(recipe.training.framework)))
     metadata = {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}}
-    return _notebook(recipe, installing, parts(recipe, colab=True), metadata, first=(OPEN_IN_COLAB,))
+    return _notebook(recipe, installing, parts(recipe, colab=True), metadata, OPEN_IN_COLAB)
 
 
 def _notebook(
-    recipe: Recipe, installing: str, steps: Sequence[ScriptStep], metadata: dict[str, Any], *, first: Sequence[str] = ()
+    recipe: Recipe, installing: str, steps: Sequence[ScriptStep], metadata: dict[str, Any], *under_title: str
 ) -> str:
-    """nbformat 4.5, with ids that are the same every time. installing: the first cell. first: under the title."""
+    """nbformat 4.5, with ids that are the same every time. installing: the first cell."""
     name, *rest = header(recipe)
     cells = [
-        _markdown("title", "\n\n".join([f"# {title(recipe)}", *first, *rest])),
-        _code("install", installing),
+        _cell("markdown", "title", "\n\n".join([f"# {title(recipe)}", *under_title, *rest])),
+        _cell("code", "install", installing),
     ]
     for number, part in enumerate(steps, 1):
-        about, step = (f"about-{number}", f"step-{number}")
+        about, step = f"about-{number}", f"step-{number}"
         if part.heading == "Download":
             about, step = "about-download", "download"
-        cells += [_markdown(about, f"## {part.heading}"), _code(step, part.code.rstrip("\n"))]
+        cells += [_cell("markdown", about, f"## {part.heading}"), _cell("code", step, part.code.rstrip("\n"))]
     notebook = {
         "cells": cells,
         "metadata": {
@@ -298,16 +229,6 @@ def _notebook(
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-def _markdown(cell_id: str, text: str) -> dict[str, Any]:
-    return {"cell_type": "markdown", "id": cell_id, "metadata": {}, "source": text.splitlines(keepends=True)}
-
-
-def _code(cell_id: str, text: str) -> dict[str, Any]:
-    return {
-        "cell_type": "code",
-        "id": cell_id,
-        "metadata": {},
-        "execution_count": None,
-        "outputs": [],
-        "source": text.splitlines(keepends=True),
-    }
+def _cell(kind: str, cell_id: str, text: str) -> dict[str, Any]:
+    run = {"execution_count": None, "outputs": []} if kind == "code" else {}
+    return {"cell_type": kind, "id": cell_id, "metadata": {}, **run, "source": text.splitlines(keepends=True)}

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rankviz import __version__, installed
@@ -25,7 +26,7 @@ PART, PARQUET_PART = 500, 10_000
 LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Table:
     """Rows with the same columns. None is not known, and an empty cell."""
 
@@ -35,36 +36,17 @@ class Table:
     """Of the whole table; also the last columns of every row."""
 
 
-class Rows(Sequence[Mapping[str, Any]]):
-    """Many rows in little room: those with the same columns share their names."""
-
-    def __init__(self, rows: Iterable[Mapping[str, Any]]):
-        shared: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._rows = [(shared.setdefault(names := tuple(row), names), tuple(row.values())) for row in rows]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, place: int) -> Mapping[str, Any]:
-        return dict(zip(*self._rows[place], strict=True))
-
-
 def ranks_table(estimate: Estimate, basis: Basis) -> Table:
     """An estimate, one row per rank. basis: what it rests on."""
     question, values = estimate.question, estimate_as_json(estimate)
-    setup = question.training
+    setup, lora = question.training, question.lora
+    same = ("framework", "precision", "optim", "per_device_train_batch_size", "gradient_accumulation_steps")
     settings = {
         "model_id": values["model_id"],
-        "framework": setup.framework,
         "moe_scheme": values["scheme"],
-        "use_rslora": question.lora.use_rslora,
-        "use_dora": question.lora.use_dora,
-        "precision": setup.precision,
-        "optim": setup.optim,
-        "per_device_train_batch_size": setup.per_device_train_batch_size,
-        "gradient_accumulation_steps": setup.gradient_accumulation_steps,
-        "max_length": setup.max_length,
-        "gradient_checkpointing": setup.gradient_checkpointing,
+        "use_rslora": lora.use_rslora,
+        "use_dora": lora.use_dora,
+        **{name: getattr(setup, name) for name in (*same, "max_length", "gradient_checkpointing")},
         "steps": setup.total_steps,
         "gpu": values["gpu"],
         "usd_per_hour": values["usd_per_hour"],
@@ -74,7 +56,7 @@ def ranks_table(estimate: Estimate, basis: Basis) -> Table:
         "basis": in_words(basis),
         "price_source": values["price_source"],
     }
-    return Table(name="ranks", rows=[{**_flat(row), **settings, **sources} for row in values["ranks"]], sources=sources)
+    return Table("ranks", [{**_flat(row), **settings, **sources} for row in values["ranks"]], sources)
 
 
 def runs_table(records: Iterable[tuple[RunRecord, Mapping[str, Any]]], name: str = "runs") -> Table:
@@ -83,11 +65,7 @@ def runs_table(records: Iterable[tuple[RunRecord, Mapping[str, Any]]], name: str
     records: each with its summary, as api.runs.summary has it.
     """
     sources = _made()
-    return Table(
-        name=name,
-        rows=Rows({**_flat(summary), **_measured(record), **sources} for record, summary in records),
-        sources=sources,
-    )
+    return Table(name, [{**_flat(summary), **_measured(record), **sources} for record, summary in records], sources)
 
 
 def _measured(record: RunRecord) -> dict[str, Any]:
@@ -132,35 +110,39 @@ def file_name(table: Table, kind: str) -> str:
 
 
 def write_table(table: Table, kind: str, folder: Path) -> Path:
-    """The table as a file in this folder; returns its path."""
+    """Write the table as a file in this folder; return its path."""
     path = folder / file_name(table, kind)
-    columns = dict.fromkeys(name for row in table.rows for name in row)
-    if kind == "csv":
-        _write_csv(table.rows, list(columns), path)
-        return path
-    installed.require_pyarrow()
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    frame = pd.DataFrame({name: _column([row.get(name) for row in table.rows]) for name in columns})
-    arrow = pa.Table.from_pandas(frame, preserve_index=False)
-    about = json.dumps({"table": table.name, **table.sources}, ensure_ascii=False).encode()
-    pq.write_table(arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), b"rankviz": about}), path)
+    names = dict.fromkeys(name for row in table.rows for name in row)
+    columns = {name: _type_of(row.get(name) for row in table.rows) for name in names}
+    write_rows(table.rows, columns, path, {"table": table.name, **table.sources})
     return path
 
 
-def write_rows(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, type], path: Path) -> None:
-    """Any number of rows as a CSV or a Parquet file, by its name: never all in memory. columns: with what each holds;
-    None is not known."""
+def _type_of(values: Iterable[Any]) -> type:
+    """The type of what is known in a column: whole numbers stay whole beside what is not known."""
+    kinds = {type(value) for value in values if value is not None}
+    return float if kinds == {int, float} else kinds.pop() if len(kinds) == 1 else str
+
+
+def write_rows(
+    rows: Iterable[Mapping[str, Any]],
+    columns: Mapping[str, type],
+    path: Path,
+    about: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Write any number of rows as a CSV or a Parquet file, by its name: never all in memory.
+
+    columns: with what each holds; None is not known. about: metadata of a Parquet file.
+    """
     if path.suffix == ".csv":
         return _write_csv(rows, list(columns), path)
     installed.require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
+    types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    metadata = {"rankviz": json.dumps(about, ensure_ascii=False)} if about else None
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()], metadata=metadata)
     with pq.ParquetWriter(path, schema) as writer:
         for part in _parts(rows, PARQUET_PART):
             writer.write_table(pa.Table.from_pylist(part, schema))
@@ -176,13 +158,3 @@ def _parts(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[Sequence[Ma
     left = iter(rows)
     while part := list(islice(left, size)):
         yield part
-
-
-def _column(values: Sequence[Any]) -> Any:
-    """A column whose type is that of what is known in it: whole numbers stay whole beside what is not known."""
-    import pandas as pd
-
-    kinds = {type(value) for value in values if value is not None}
-    names = ((bool, "boolean"), (int, "Int64"), (float, "Float64"), (str, "string"))
-    dtype = next((name for kind, name in names if kinds == {kind}), "Float64" if kinds == {int, float} else "object")
-    return pd.Series(values, dtype=dtype)

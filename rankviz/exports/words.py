@@ -1,15 +1,20 @@
-"""Writes the comments above an export: its title, the versions behind its counts, its data, and settings the tool
-lacks."""
+"""Writes the comments above an export (title, versions behind its counts, data), and reads the templates."""
 
+import json
 from collections.abc import Sequence
+from functools import cache
 from textwrap import wrap
-from typing import NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from rankviz import __version__
 from rankviz.core.cost.setup import Form, Trait
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.errors import InvalidSettingError
 from rankviz.exports.recipe import HELD_OUT_SHARE, Recipe
+from rankviz.paths import ASSETS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 WIDTH = 100
 FILE_NAME = "train.jsonl"
@@ -41,22 +46,18 @@ def names_in(form: Form, traits: Sequence[Trait] = ()) -> Names:
 
 def row_of(form: Form, traits: Sequence[Trait] = ()) -> Verbatim:
     """Return a row of this form as JSON."""
-    names = names_in(form, traits)
-    user, assistant = (
-        f'{{"{names.role}": "{role}", "{names.content}": "…"}}' for role in (names.user, names.assistant)
-    )
-    match form:
-        case "messages" | "conversations":
-            return Verbatim(f'{{"{form}": [{user}, {assistant}]}}')
-        case "prompt-completion" if "lists" in traits:
-            return Verbatim('{"prompt": [… messages], "completion": [… messages]}')
-        case "prompt-completion":
-            return Verbatim('{"prompt": "…", "completion": "…"}')
-        case "instruction":
-            given = "" if "no-input" in traits else '"input": "… (optional)", '
-            return Verbatim(f'{{"instruction": "…", {given}"output": "…"}}')
-        case "text":
-            return Verbatim('{"text": "…"}')
+    role, content, *people = names_in(form, traits)
+    user, assistant = (f'{{"{role}": "{name}", "{content}": "…"}}' for name in people)
+    rows = {
+        "prompt-completion": '{"prompt": "…", "completion": "…"}',
+        "instruction": '{"instruction": "…", "input": "… (optional)", "output": "…"}',
+        "text": '{"text": "…"}',
+    }
+    if "lists" in traits:
+        rows["prompt-completion"] = '{"prompt": [… messages], "completion": [… messages]}'
+    if "no-input" in traits:
+        rows["instruction"] = '{"instruction": "…", "output": "…"}'
+    return Verbatim(rows.get(form) or f'{{"{form}": [{user}, {assistant}]}}')
 
 
 Unread = Sequence[tuple[set[Trait], str]]
@@ -86,51 +87,47 @@ def title(recipe: Recipe) -> str:
 
 
 def sources(recipe: Recipe) -> str:
-    """The number of trained parameters, and whose rules it was counted by."""
-    rules = f"PEFT {PEFT_VERSION}" + (
-        f" and Unsloth {UNSLOTH_VERSION}" if recipe.training.framework == "unsloth" else ""
-    )
+    """Return the number of trained parameters, and whose rules it was counted by."""
+    unsloth = f" and Unsloth {UNSLOTH_VERSION}" if recipe.training.framework == "unsloth" else ""
     return (
         f"RankViz {__version__} counts {recipe.adapter_parameters:,} trainable parameters, from the model's own layers "
-        f"by the rules of {rules}."
+        f"by the rules of PEFT {PEFT_VERSION}{unsloth}."
     )
 
 
-def other_program(tool: str) -> str:
-    """A tool that RankViz has no estimate for."""
-    return f"RankViz's estimates of memory and time are of Unsloth, TRL and plain PEFT, not of {tool}."
+CHATS = "Of whole chats, the assistant's turns are learned."
+LEARNED: dict[Form, str] = {
+    "messages": CHATS,
+    "conversations": CHATS,
+    "prompt-completion": "The completion is learned, the prompt is not. Both are text as it is, or both are lists of "
+    "messages.",
+    "instruction": "The output is learned as the answer to the instruction and its input.",
+    "text": "The whole text is learned.",
+}
+ENDS = (
+    "Chats and instructions go through the model's chat template. Each answer is learned with the token that ends it: "
+    "the template's own, or else the tokenizer's end token, which ends texts too. A base model without a template gets "
+    "chats as plain text under headings."
+)
 
 
 def data_of_scripts(recipe: Recipe) -> tuple[str, ...]:
-    """What the rows of the data look like for a Python script, each row as a line of its own, and what is learned."""
-    learned = {
-        "messages": "Of whole chats, the assistant's turns are learned.",
-        "conversations": "Of whole chats, the assistant's turns are learned.",
-        "prompt-completion": "The completion is learned, the prompt is not. Both are text as it is, or both are lists "
-        "of messages.",
-        "instruction": "The output is learned as the answer to the instruction and its input.",
-        "text": "The whole text is learned.",
-    }
+    """Return what the rows of the data look like for a Python script, one comment a row, and what is learned."""
     forms = (recipe.form,) if recipe.form else get_args(Form)
-    rows = [part for form in forms for part in (row_of(form, recipe.traits), learned[form])]
-    head = f"Your data, {_amount(recipe)}. " if _amount(recipe) else ""
+    rows = [part for form in forms for part in (row_of(form, recipe.traits), LEARNED[form])]
+    head = f"Your data, {amount}. " if (amount := _amount(recipe)) else ""
     head += "Each row looks like this:" if recipe.form else "Each row has one of these forms:"
-    ends = (
-        "Chats and instructions go through the model's chat template. Each answer is learned with the token that ends "
-        "it: the template's own, or else the tokenizer's end token, which ends texts too. A base model without a "
-        "template gets chats as plain text under headings."
-    )
-    return (head, *rows, ends, HELD_OUT)
+    return (head, *rows, ENDS, HELD_OUT)
 
 
 def rows_of(recipe: Recipe, form: Form) -> tuple[str, Verbatim]:
-    """The file with the rows in a sentence, with a row of this form."""
-    amount = f", {_amount(recipe)}" if _amount(recipe) else ""
+    """Return the file with the rows in a sentence, with a row of this form."""
+    amount = f", {amount}" if (amount := _amount(recipe)) else ""
     return f"{recipe.file_name or FILE_NAME}{amount}. Each row looks like this:", row_of(form, recipe.traits)
 
 
 def _amount(recipe: Recipe) -> str:
-    """ "5,000 examples of 310 tokens on average, the longest 1,020", as far as it is known."""
+    """ "5,000 examples, 310 tokens on average, the longest 1,020 tokens", as far as it is known."""
     data = recipe.training.data
     if data is None:
         return ""
@@ -140,13 +137,36 @@ def _amount(recipe: Recipe) -> str:
         data.mean_tokens and f"{data.mean_tokens:,} tokens on average",
         data.longest_tokens and f"the longest {data.longest_tokens:,} tokens{upper}",
     ]
-    return ", ".join(word for word in words if word)
+    return ", ".join(filter(None, words))
 
 
 def commented(sentences: Sequence[str]) -> str:
-    """Each sentence as comment lines, for Python and YAML alike."""
-    return "".join(
-        f"# {line}\n"
-        for sentence in sentences
-        for line in ([sentence] if isinstance(sentence, Verbatim) else wrap(sentence, WIDTH - 2))
+    """Return each sentence as comment lines, for Python and YAML alike."""
+    parts = ([each] if isinstance(each, Verbatim) else wrap(each, WIDTH - 2) for each in sentences)
+    return "".join(f"# {line}\n" for lines in parts for line in lines)
+
+
+def _yaml(value: Any) -> str:
+    """Return the settings of a mapping, a line or more each, or a single value."""
+    import yaml
+
+    if isinstance(value, dict):
+        return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip("\n")
+    return yaml.safe_dump([value], allow_unicode=True)[2:].rstrip("\n")
+
+
+@cache
+def templates() -> "Environment":
+    """Return the templates of assets/templates with their filters: repr, json, commas, yaml, comment."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(ASSETS / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    made.filters |= {"repr": repr, "json": json.dumps, "commas": "{:,}".format, "yaml": _yaml}
+    made.filters["comment"] = lambda sentences: commented(sentences).rstrip("\n")
+    return made

@@ -20,13 +20,12 @@ from rankviz.figures.adapter import (
     spectrum_info,
 )
 from rankviz.figures.cost import memory_figure, memory_info, parameters_figure, parameters_info
-from rankviz.figures.hero import X_LABELS, compare_figure, compare_info, hero_figure, hero_info
+from rankviz.figures.hero import X_LABELS, hero_figure, hero_info
 from rankviz.figures.rank_curve import rank_curve_figure, rank_curve_info
 from rankviz.figures.studies import studies_figure, studies_info
 from rankviz.figures.style import plot_file, write_figure
 from rankviz.figures.sweep_tradeoff import COST_AXES, QUALITY_AXES, tradeoff_figure, tradeoff_info
 from rankviz.figures.training import training_figure, training_info
-from rankviz.figures.verdict import verdict_figure, verdict_info
 
 __all__ = [
     "COST_AXES",
@@ -34,8 +33,6 @@ __all__ = [
     "X_LABELS",
     "accuracy_figure",
     "accuracy_info",
-    "compare_figure",
-    "compare_info",
     "energy_figure",
     "energy_info",
     "hero_figure",
@@ -57,7 +54,5 @@ __all__ = [
     "tradeoff_info",
     "training_figure",
     "training_info",
-    "verdict_figure",
-    "verdict_info",
     "write_figure",
 ]

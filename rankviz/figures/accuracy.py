@@ -1,22 +1,23 @@
-"""Predicted against measured: every row that can be compared, with its range, and the line where the two are equal.
+"""Predicted against measured memory: every row that can be compared, with its range, and the line of equality.
 
 A row is predicted as if its source had not been seen, where that was worked out. Where a row's length is only a cap,
 the measured figure is at most what is predicted, and the row is drawn as such.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz import units
-from rankviz.core.accuracy.report import AccuracyReport, ReportRow
+from rankviz.core.accuracy.report import AccuracyReport
 from rankviz.figures.style import (
     ESTIMATED,
     MEASURED,
     NEUTRAL,
     ONE_TWO_FIVE,
     Drawing,
+    Rows,
     bars,
     draw,
     figure,
@@ -33,12 +34,6 @@ SOURCE = (
 )
 SETTING_WORDS = 4
 """Parts of a setting in one line of the hover."""
-COLUMNS = (
-    *("row_id", "group", "origin", "tier", "scored", "bound", "reason", "model_id", "setting", "measured_kind"),
-    *("measured_bytes", "predicted_bytes", "low", "high", "left_out_bytes", "left_out_low", "left_out_high"),
-    *("two_depth_bytes", "measured_seconds_per_step", "seconds_low", "seconds_expected", "seconds_high"),
-    *("left_out_seconds_low", "left_out_seconds_expected", "left_out_seconds_high", "two_depth_seconds", "source"),
-)
 
 
 class ComparedPoint(NamedTuple):
@@ -58,57 +53,35 @@ class ComparedPoint(NamedTuple):
 class AccuracyInfo(NamedTuple):
     """What a figure of predicted against measured shows. ends: the smallest and the largest value, None of no point."""
 
-    points: Sequence[ComparedPoint]
-    unit: str
-    ends: tuple[float, float] | None
+    points: Sequence[ComparedPoint] = ()
+    ends: tuple[float, float] | None = None
     source: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
+    rows: Rows = ()
 
 
-def accuracy_info(report: AccuracyReport, quantity: Literal["memory", "time"]) -> AccuracyInfo:
-    """The rows of a report that have both a measurement and a prediction.
-
-    Args:
-        report: Measured rows beside their predictions.
-        quantity: Peak memory in GiB, or seconds per step.
-    """
-    point = {"memory": _memory_point, "time": _time_point}[quantity]
-    points = [each for row in report.rows if (each := point(row))]
+def accuracy_info(report: AccuracyReport) -> AccuracyInfo:
+    """The rows of a report that have both a measured peak and a prediction, in GiB."""
+    points = []
+    for row in report.rows:
+        if not row.measured_bytes or not row.predicted_bytes:
+            continue
+        known = row.predicted_bytes, row.low, row.high
+        if row.left_out_bytes is not None:
+            known = row.left_out_bytes, row.left_out_low, row.left_out_high
+        words = escape(row.setting).split(", ")
+        lines = [", ".join(words[i : i + SETTING_WORDS]) for i in range(0, len(words), SETTING_WORDS)]
+        text = f"measured {units.memory_size(row.measured_bytes)}, predicted {units.memory_size(known[0])}"
+        bound = ["at most as predicted: the length is only a cap"] * row.bound
+        text = "<br>".join([f"<b>{escape(row.model_id)}</b>", *lines, text, *bound])
+        places = (value / units.GIB for value in (row.measured_bytes, *known))
+        points.append(ComparedPoint(row.group, row.scored, row.bound, *places, text))
     values = [value for each in points for value in (each.measured, each.low, each.high) if value > 0]
     return AccuracyInfo(
         points=points,
-        unit={"memory": "GiB", "time": "seconds per step"}[quantity],
         ends=(min(values) * 0.8, max(values) * 1.25) if values else None,
         source=SOURCE,
-        rows=[{name: row[name] for name in COLUMNS} for row in map(asdict, report.rows)],
+        rows=[asdict(row) for row in report.rows],
     )
-
-
-def _memory_point(row: ReportRow) -> ComparedPoint | None:
-    if not row.predicted_bytes or not row.measured_bytes:
-        return None
-    unseen = row.left_out_bytes, row.left_out_low, row.left_out_high
-    known = (row.predicted_bytes, row.low, row.high) if unseen[0] is None else unseen
-    text = _hover(row, row.measured_bytes, known[0], units.memory_size)
-    places = (value / units.GIB for value in (row.measured_bytes, *known))
-    return ComparedPoint(row.group, row.scored, row.bound, *places, text)
-
-
-def _time_point(row: ReportRow) -> ComparedPoint | None:
-    if not row.seconds_expected:
-        return None
-    unseen = row.left_out_seconds_expected, row.left_out_seconds_low, row.left_out_seconds_high
-    known = (row.seconds_expected, row.seconds_low, row.seconds_high) if unseen[0] is None else unseen
-    measured = row.measured_seconds_per_step
-    text = _hover(row, measured, known[0], "{:.3g} s".format)
-    return ComparedPoint(row.group, row.tier in ("A", "B"), False, measured, *known, text)
-
-
-def _hover(row: ReportRow, measured: float, predicted: float, text: Callable[[float], str]) -> str:
-    words = escape(row.setting).split(", ")
-    lines = [", ".join(words[i : i + SETTING_WORDS]) for i in range(0, len(words), SETTING_WORDS)]
-    lines = [f"<b>{escape(row.model_id)}</b>", *lines, f"measured {text(measured)}, predicted {text(predicted)}"]
-    return "<br>".join(lines + ["at most as predicted: the length is only a cap"] * row.bound)
 
 
 @figure
@@ -130,11 +103,11 @@ def accuracy_figure(info: AccuracyInfo, *, height: int = 460) -> Drawing:
     return draw(
         traces,
         height=height,
-        uirevision=f"accuracy|{info.unit}",
+        uirevision="accuracy",
         x={"type": "log", **ticks},
         y={"type": "log", **ticks},
-        x_title=f"measured, {info.unit}",
-        y_title=f"predicted, {info.unit}",
+        x_title="measured, GiB",
+        y_title="predicted, GiB",
         message="" if info.points else "No measured row can be compared.",
     )
 

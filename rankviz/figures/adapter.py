@@ -1,32 +1,22 @@
-"""Pictures of one trained adapter: its singular values, and the energy that ranks keep, in all and by module."""
+"""Pictures of one trained adapter: its singular values, and the energy that ranks keep, in all and by module.
+
+A large adapter is not drawn whole: a screen cannot show more than MOST_POINTS, and an axis title says what is left out.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import chain
-from math import floor
 from typing import Any, NamedTuple
 
-from rankviz.core.lora.targets import listed
-from rankviz.core.spectrum import (
-    MOST_POINTS,
-    NEARLY_ALL,
-    QUANTILES,
-    SHARES,
-    Grid,
-    LayerSpectrum,
-    Spectrum,
-    grid,
-    grouped,
-    quantiles,
-    spaced,
-)
+from rankviz.core.spectrum import MOST_POINTS, NEARLY_ALL, SHARES, LayerSpectrum, Spectrum, grid, spaced
 from rankviz.figures.style import (
     CHOSEN,
     ESTIMATED,
     MEASURED,
     SMALL,
     Drawing,
+    Rows,
     draw,
     figure,
     heatmap,
@@ -41,38 +31,37 @@ from rankviz.units import rounded_percent as percent
 FEW = 32
 """Up to this rank the axis is linear; above, in powers of two."""
 MOST_RANKS = 256
-"""That are drawn: of a higher rank, some are left out, evenly on the axis."""
+"""Drawn ranks: of a higher rank, some are left out, evenly on the axis."""
+MOST_ROWS = 64
+"""Drawn modules of the map: more cannot be told apart."""
 
 
 class EnergyInfo(NamedTuple):
-    """What the figure of energy by rank shows, in percent."""
+    """What the figure of energy by rank shows, in percent: of all updates, and of the module that keeps least.
+
+    ranks: empty for an adapter without any update. r: a rank to truncate to.
+    """
 
     ranks: Sequence[int] = ()
-    """Empty for an adapter without any update."""
     kept: Sequence[float] = ()
-    """Of all updates together."""
     weakest: Sequence[float] = ()
-    """Of the module that keeps least."""
     r: int | None = None
-    """A rank to truncate to."""
-    left_out: int = 0
-    """Ranks that are not drawn."""
     source: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
+    rows: Rows = ()
 
 
 def energy_info(spectrum: Spectrum, *, r: int | None = None) -> EnergyInfo:
     """Energy kept at each rank from 1 to the trained one."""
     if not spectrum.kept[-1]:
         return EnergyInfo()
-    ranks = spaced(spectrum.r, MOST_RANKS, always=[r] if r and r < spectrum.r else ())
+    r = r if r and r < spectrum.r else None
+    ranks = spaced(spectrum.r, MOST_RANKS, always=[r] if r else ())
     shares = [(k, spectrum.energy_kept(k), spectrum.weakest(k)) for k in ranks]
     return EnergyInfo(
         ranks=ranks,
         kept=[100 * kept for _, kept, _ in shares],
         weakest=[100 * weakest for _, _, weakest in shares],
-        r=r if r and r < spectrum.r else None,
-        left_out=spectrum.r - len(ranks),
+        r=r,
         source=f"Spectrum of the adapter {spectrum.name}.",
         rows=[{"r": k, "energy_kept": kept, "weakest_module": weakest} for k, kept, weakest in shares],
     )
@@ -82,37 +71,28 @@ def energy_info(spectrum: Spectrum, *, r: int | None = None) -> EnergyInfo:
 def energy_figure(info: EnergyInfo, *, height: int = 300) -> Drawing:
     """Two measured lines by rank, the rank to truncate to, and where nearly all of the energy is. A click on a point
     reports its rank."""
-    lines = [
-        _energy_line(info.ranks, info.weakest, "the module that keeps least", rgba(MEASURED, 0.45), 1.2),
-        _energy_line(info.ranks, info.kept, "all updates", MEASURED, 2),
-    ]
-    look = {"height": height, "uirevision": "energy"}
-    drawn = f" ({len(info.ranks)} of {len(info.ranks) + info.left_out:,} ranks drawn)" if info.left_out else ""
-    titles = {"x_title": f"rank after truncation{drawn}", "y_title": "energy kept"}
+    titles = {"height": height, "uirevision": "energy", "x_title": "rank after truncation", "y_title": "energy kept"}
     if not info.ranks:
-        return draw([], x={}, y={}, message="No module has an update.", **look, **titles)
+        return draw([], x={}, y={}, message="No module has an update.", **titles)
+    highest = info.ranks[-1]
+    ticks: dict[str, Any] = {"dtick": 1 if highest <= FEW // 2 else 4, "range": [0.5, highest + 0.5]}
+    if highest > FEW:
+        powers = [2**k for k in range(highest.bit_length())]
+        ticks = {"type": "log", "tickvals": powers, "ticktext": [str(power) for power in powers]}
     label = {"text": percent(NEARLY_ALL, 0), "x": 1, "xref": "paper", "xanchor": "right", "showarrow": False}
     nearly_all = level(100 * NEARLY_ALL, rgba(MEASURED, 0.5), "dot", 1)
     return draw(
-        lines,
-        x={"showgrid": False, **_ticks(info.ranks[-1])},
-        y={"range": [min(info.weakest) - 3, 101.5], "ticksuffix": " %"},
-        shapes=[
-            nearly_all,
-            *([vertical_line(info.r, CHOSEN)] if info.r else []),
+        [
+            _energy_line(info.ranks, info.weakest, "the module that keeps least", rgba(MEASURED, 0.45), 1.2),
+            _energy_line(info.ranks, info.kept, "all updates", MEASURED, 2),
         ],
+        x={"showgrid": False, **ticks},
+        y={"range": [min(info.weakest) - 3, 101.5], "ticksuffix": " %"},
+        shapes=[nearly_all, *([vertical_line(info.r, CHOSEN)] if info.r else [])],
         annotations=[label | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": SMALL}}],
         showlegend=True,
-        **look,
         **titles,
     )
-
-
-def _ticks(highest: int) -> dict[str, Any]:
-    if highest <= FEW:
-        return {"dtick": 1 if highest <= FEW // 2 else 4, "range": [0.5, highest + 0.5]}
-    powers = [2**k for k in range(highest.bit_length())]
-    return {"type": "log", "tickvals": powers, "ticktext": [str(power) for power in powers]}
 
 
 def _energy_line(ranks: Sequence[int], shares: Sequence[float], name: str, colour: str, width: float) -> dict[str, Any]:
@@ -128,10 +108,6 @@ def _energy_line(ranks: Sequence[int], shares: Sequence[float], name: str, colou
     )
 
 
-MOST_ROWS = 64
-"""Of the map: more cannot be told apart."""
-
-
 class ModuleCell(NamedTuple):
     """One module in one block. id: what a click reports. value: None where there is no update, which is drawn as ×."""
 
@@ -141,24 +117,24 @@ class ModuleCell(NamedTuple):
 
 
 class ModulesInfo(NamedTuple):
-    """What the map of modules shows: modules (rows) by blocks, or groups of neighbouring ones (columns)."""
+    """What the map of modules (rows) by blocks (columns) shows; a cell is None where the block lacks the module.
+
+    chosen: row and column of the cell that is framed. left_out: what is not shown of a large adapter. rows: the
+    spectrum's numbers by module, as a table.
+    """
 
     modules: Sequence[str]
     blocks: Sequence[str]
     cells: Sequence[Sequence[ModuleCell | None]]
-    """None: the block lacks the module."""
     title: str
     unit: str
     low: float
     high: float
     low_stands_out: bool
     chosen: tuple[int, int] | None
-    """The row and the column of the cell that is framed."""
     left_out: str = ""
-    """What is not shown of a large adapter."""
     source: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
-    """The spectrum's numbers by module, as a table."""
+    rows: Rows = ()
 
 
 NO_ADAPTER = ModulesInfo([], [], [], title="", unit="", low=0, high=1, low_stands_out=False, chosen=None)
@@ -182,59 +158,43 @@ def modules_info(
         chosen: The name of the module to frame.
     """
     layout = grid(spectrum)
-    modules = _standing_out_rows(layout)
-    groups = grouped(layout.blocks, MOST_POINTS // len(modules))
-    inside = [
-        [[each for block in group for each in layout.cells.get((row, block), ())] for group in groups]
-        for row in modules
-    ]
-    every = [((y, x), layers) for y, row in enumerate(inside) for x, layers in enumerate(row)]
+    modules = layout.rows[:MOST_ROWS]
+    blocks = layout.blocks[: MOST_POINTS // len(modules)]
+    inside = [[layout.cells.get((row, block), ()) for block in blocks] for row in modules]
     drawn = [[_standing_out(layers, r, energy) for layers in row] for row in inside]
     cells = [
         [layer and ModuleCell(layer.name, _value(layer, r, energy), _hover(layer, r)) for layer in row] for row in drawn
     ]
     values = [cell.value for row in cells for cell in row if cell and cell.value is not None]
-    listed_layers = spectrum.layers if len(spectrum.layers) <= MOST_POINTS else filter(None, chain(*drawn))
     low, high = (min(values, default=0.0), 100.0) if energy is None else (0.0, max(values, default=1.0))
+    whole = len(spectrum.layers) <= MOST_POINTS
+    places = ((y, x) for y, row in enumerate(inside) for x, layers in enumerate(row) if chosen in _names(layers))
+    left_out = ((modules, layout.rows, "modules"), (blocks, layout.blocks, "blocks"))
     return ModulesInfo(
         modules=modules,
-        blocks=[group[0] if len(group) == 1 else f"{group[0]}–{group[-1]}" for group in groups],
+        blocks=blocks,
         cells=cells,
         title=f"energy kept at r = {r}" if energy is None else f"rank for {100 * energy:g} %",
         unit=" %" if energy is None else "",
         low=min(low, high - 1e-6),
         high=high,
         low_stands_out=energy is None,
-        chosen=next((place for place, layers in every if any(layer.name == chosen for layer in layers)), None),
-        left_out=_left_out(layout, modules, groups),
+        chosen=next(places, None),
+        left_out=", ".join(
+            f"first {len(some)} of {len(every):,} {what}" for some, every, what in left_out if some != every
+        ),
         source=f"Spectrum of the adapter {spectrum.name}.",
-        rows=[_row(layer, ranks or {}) for layer in listed_layers],
+        rows=[_row(layer, ranks or {}) for layer in (spectrum.layers if whole else filter(None, chain(*drawn)))],
     )
 
 
-def _standing_out_rows(layout: Grid) -> Sequence[str]:
-    """All modules or, of too many, those that need the highest ranks."""
-    if len(layout.rows) <= MOST_ROWS:
-        return layout.rows
-    needs = {row: 0 for row in layout.rows}
-    for (row, _), layers in layout.cells.items():
-        needs[row] = max(needs[row], *(layer.needs[-1] for layer in layers))
-    highest = set(sorted(needs, key=needs.get, reverse=True)[:MOST_ROWS])
-    return [row for row in layout.rows if row in highest]
-
-
-def _left_out(layout: Grid, modules: Sequence[str], groups: Sequence[Sequence[str]]) -> str:
-    """What a map of a large adapter does not show, as the end of its axis title."""
-    parts = []
-    if len(groups[0]) > 1:
-        parts.append(f"one column for {len(groups[0])} blocks, with the module that stands out")
-    if len(modules) < len(layout.rows):
-        parts.append(f"{len(modules)} of {len(layout.rows):,} modules: those that need the highest ranks")
-    return "; ".join(parts)
+def _names(layers: Sequence[LayerSpectrum]) -> list[str]:
+    return [layer.name for layer in layers]
 
 
 def _standing_out(layers: Sequence[LayerSpectrum], r: int | None, energy: float | None) -> LayerSpectrum | None:
-    """Of several in one cell the one that keeps least, or needs the highest rank; one without update comes last."""
+    """Of several in one cell (experts) the one that keeps least, or needs the highest rank; one without update is
+    last."""
     if len(layers) < 2:
         return next(iter(layers), None)
     sign = -1 if energy is None else 1
@@ -248,19 +208,16 @@ def _value(layer: LayerSpectrum, r: int | None, energy: float | None) -> float |
 
 
 def _hover(layer: LayerSpectrum, r: int | None) -> str:
-    name = escape(layer.name)
     if layer.is_dead:
-        return f"{name}<br>no update"
+        return f"{escape(layer.name)}<br>no update"
     kept = f"r = {r} keeps {share_text(layer.energy_kept(r) or 0)}<br>" if r else ""
-    needs = ", ".join(
-        f"{percent(share, 0)} needs r = {k}" for share, k in zip(SHARES[::-1], layer.needs[::-1], strict=True)
-    )
-    return f"{name}<br>{kept}{needs}"
+    needs = [f"{percent(share, 0)} needs r = {k}" for share, k in zip(SHARES[::-1], layer.needs[::-1], strict=True)]
+    return f"{escape(layer.name)}<br>{kept}{', '.join(needs)}"
 
 
 def share_text(share: float) -> str:
     """A share in percent, rounded down: 100 % is all of it."""
-    return f"{floor(1e4 * share) / 100:.2f} %"
+    return f"{math.floor(1e4 * share) / 100:.2f} %"
 
 
 def _row(layer: LayerSpectrum, ranks: Mapping[str, int]) -> dict[str, object]:
@@ -278,7 +235,7 @@ def _row(layer: LayerSpectrum, ranks: Mapping[str, int]) -> dict[str, object]:
 
 
 @figure
-def modules_figure(info: ModulesInfo, *, height: int = 340, empty: str = "No adapter yet.") -> Drawing:
+def modules_figure(info: ModulesInfo, *, height: int = 340) -> Drawing:
     """One cell per module and block; a cell without an update has a ×."""
     shapes = []
     if info.chosen is not None:
@@ -291,60 +248,48 @@ def modules_figure(info: ModulesInfo, *, height: int = 340, empty: str = "No ada
         uirevision="heat",
         **map_axes(info.blocks),
         x_title=f"block ({info.left_out})" if info.left_out else "block",
-        message="" if info.modules else empty,
+        message="" if info.modules else "No adapter yet.",
         shapes=shapes,
     )
 
 
 def _heat(info: ModulesInfo) -> dict[str, Any]:
-    faint = info.high if info.low_stands_out else info.low
     # A cell without update is drawn at the faint end, with its ×; a module that the block lacks is no cell.
+    faint = info.high if info.low_stands_out else info.low
     values = [[cell and (faint if cell.value is None else cell.value) for cell in row] for row in info.cells]
-    map_of = heatmap(info.blocks, info.modules, values, MEASURED)
     title = {"text": info.title, "side": "right", "font": {"size": SMALL}}
-    return map_of | {
-        "text": [["×" if cell is not None and cell.value is None else "" for cell in row] for row in info.cells],
-        "texttemplate": "%{text}",
-        "textfont": {"size": SMALL},
-        "reversescale": info.low_stands_out,
-        "zmin": info.low,
-        "zmax": info.high,
-        "customdata": [["" if cell is None else cell.id for cell in row] for row in info.cells],
-        "hovertext": [["" if cell is None else cell.text for cell in row] for row in info.cells],
-        "hovertemplate": "%{hovertext}<extra></extra>",
-        "colorbar": map_of["colorbar"] | {"ticksuffix": info.unit, "title": title},
-    }
-
-
-class SpectrumLine(NamedTuple):
-    """Singular values, falling."""
-
-    name: str
-    values: Sequence[float]
-    index: Sequence[int]
-    """Of each value, from 1."""
+    return heatmap(
+        info.blocks,
+        info.modules,
+        values,
+        MEASURED,
+        text=[["×" if cell and cell.value is None else "" for cell in row] for row in info.cells],
+        texttemplate="%{text}",
+        textfont={"size": SMALL},
+        reversescale=info.low_stands_out,
+        zmin=info.low,
+        zmax=info.high,
+        customdata=[[cell.id if cell else "" for cell in row] for row in info.cells],
+        hovertext=[[cell.text if cell else "" for cell in row] for row in info.cells],
+        hovertemplate="%{hovertext}<extra></extra>",
+        colorbar={"thickness": 8, "outlinewidth": 0, "len": 0.9, "ticksuffix": info.unit, "title": title},
+    )
 
 
 class SpectrumInfo(NamedTuple):
-    """What the figure of singular values shows."""
+    """What the figure of singular values shows: those of one module, and of the same module in other blocks.
 
-    chosen: SpectrumLine | None
-    """The line that stands out."""
-    others: Sequence[SpectrumLine] = ()
-    others_name: str = ""
-    """What the others are, in the legend."""
+    chosen: None where the module has no update; `empty` then says so. r: a rank to truncate to, a line after it.
+    """
+
+    chosen: LayerSpectrum | None
+    others: Sequence[LayerSpectrum] = ()
     r: int | None = None
-    """A rank to truncate to, a line after it."""
     empty: str = ""
-    """A sentence where there is no chosen line."""
     source: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
+    rows: Rows = ()
 
 
-MOST_INDICES = 256
-"""Of one line: of more, some are left out, evenly on a logarithmic scale."""
-MOST_TICKS = 16
-"""One for each index, up to so many."""
 NO_SPECTRUM = SpectrumInfo(None, empty="No adapter yet.")
 
 
@@ -360,34 +305,23 @@ def spectrum_info(spectrum: Spectrum, *, module: str = "", r: int | None = None)
     layout = grid(spectrum)
     row = next(row for (row, _), inside in layout.cells.items() if chosen in inside)
     peers = [layout.cells[row, block][0] for block in layout.blocks if (row, block) in layout.cells]
-    others = [layer for layer in peers if layer is not chosen and not layer.is_dead]
-    lines, others_name = _peers(others)
-    strong = _line(chosen.name, chosen.singular_values)
+    others = [layer for layer in peers if layer is not chosen and not layer.is_dead][: MOST_POINTS // (chosen.r + 1)]
     return SpectrumInfo(
-        chosen=None if chosen.is_dead else strong,
-        others=lines,
-        others_name=others_name,
+        chosen=None if chosen.is_dead else chosen,
+        others=others,
         r=r if r and r < chosen.r else None,
         empty=f"{escape(chosen.name)} has no update, so it has no singular values." if chosen.is_dead else "",
         source=f"Singular values of {chosen.name} in the adapter {spectrum.name}.",
         rows=[
-            {"module": line.name, "index": i, "singular_value": value}
-            for line in (strong, *lines)
-            for i, value in zip(line.index, line.values, strict=True)
+            {"module": layer.name, "index": i, "singular_value": layer.singular_values[i - 1]}
+            for layer in (chosen, *others)
+            for i in _indices(layer)
         ],
     )
 
 
-def _peers(layers: Sequence[LayerSpectrum]) -> tuple[Sequence[SpectrumLine], str]:
-    """Their lines, and what those are: each block's own, or quantiles over the blocks where those would be too many."""
-    name = "the same module in other blocks"
-    if sum(layer.r for layer in layers) <= MOST_POINTS:
-        return [_line(layer.name, layer.singular_values) for layer in layers], name
-    lines = quantiles([layer.singular_values for layer in layers])
-    return (
-        [_line(f"{quantile} of other blocks", values) for quantile, values in lines.items()],
-        f"the same module in {len(layers):,} other blocks: {listed(QUANTILES)}",
-    )
+def _indices(layer: LayerSpectrum) -> list[int]:
+    return spaced(len(layer.singular_values), MOST_RANKS)
 
 
 def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
@@ -395,24 +329,20 @@ def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
     return max(spectrum.layers, key=lambda layer: (layer.needs[-1], layer.energy))
 
 
-def _line(name: str, values: Sequence[float]) -> SpectrumLine:
-    index = spaced(len(values), MOST_INDICES)
-    return SpectrumLine(name, [values[i - 1] for i in index], index)
-
-
 @figure
 def spectrum_figure(info: SpectrumInfo, *, height: int = 340) -> Drawing:
     """Singular values on a logarithmic axis; those of other blocks are drawn faintly."""
-    traces, few = [], info.chosen is not None and len(info.chosen.values) <= MOST_TICKS
+    traces = []
     if info.others:  # all in one trace, a gap after each: one trace per line would be slow
-        x = [place for line in info.others for place in (*line.index, None)]
-        y = [value or None for line in info.others for value in (*line.values, None)]
+        x = [place for layer in info.others for place in (*_indices(layer), None)]
+        y = [i and (layer.singular_values[i - 1] or None) for layer in info.others for i in (*_indices(layer), None)]
         look = {"line": {"color": rgba(ESTIMATED, 0.4), "width": 1}, "hoverinfo": "skip"}
-        traces.append(scatter(x, y, mode="lines", name=info.others_name, **look))
+        traces.append(scatter(x, y, mode="lines", name="the same module in other blocks", **look))
     if info.chosen is not None:
+        index = _indices(info.chosen)
         strong = scatter(
-            info.chosen.index,
-            [value or None for value in info.chosen.values],
+            index,
+            [info.chosen.singular_values[i - 1] or None for i in index],
             mode="lines+markers",
             name=escape(info.chosen.name),
             line={"color": MEASURED, "width": 2},
@@ -420,8 +350,9 @@ def spectrum_figure(info: SpectrumInfo, *, height: int = 340) -> Drawing:
             hovertemplate="σ<sub>%{x}</sub> = %{y:.4g}<extra></extra>",
         )
         traces.append(strong)
-    values = [value for line in (*filter(None, [info.chosen]), *info.others) for value in line.values if value > 0]
+    values = [value for trace in traces for value in trace["y"] if value]
     decades = math.log10(max(values) / min(values)) if values else 0.0
+    few = info.chosen is not None and info.chosen.r <= FEW // 2
     return draw(
         traces,
         height=height,

@@ -1,6 +1,6 @@
 """What a rank costs in memory, by component, and where an adapter's parameters are. Estimated, so slate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rankviz.core.cost.estimate import Estimate, RankEstimate, memory_json
@@ -12,6 +12,7 @@ from rankviz.figures.style import (
     LEGEND,
     NEUTRAL,
     Drawing,
+    Rows,
     bars,
     draw,
     figure,
@@ -44,7 +45,7 @@ class MemoryInfo(NamedTuple):
     usable_bytes: float | None = None
     gpu_name: str = ""
     source: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
+    rows: Rows = ()
 
 
 def memory_info(estimate: Estimate, *, chosen_r: int | None = None) -> MemoryInfo:
@@ -106,13 +107,13 @@ def _component(ranks: Sequence[RankEstimate], labels: Sequence[str], name: str, 
 def _range(ranks: Sequence[RankEstimate], labels: Sequence[str]) -> dict[str, Any]:
     ends = [(rank.memory.low, rank.memory.high) for rank in ranks]
     middles = [(low + high) / 2 / GIB for low, high in ends]
-    look = {"color": NEUTRAL, "thickness": 1.4, "width": 5}
+    look, gib = {"color": NEUTRAL, "thickness": 1.4, "width": 5}, [(low / GIB, high / GIB) for low, high in ends]
     return scatter(
         labels,
         middles,
         name="range on the card",
         marker={"symbol": "line-ns-open", "size": 9, "color": NEUTRAL, "line": {"width": 1.4}},
-        error_y=bars(middles, [(low / GIB, high / GIB) for low, high in ends], NEUTRAL, **look),
+        error_y=bars(middles, gib, NEUTRAL, **look),
         customdata=[f"{memory_size(low)} to {memory_size(high)} on the card" for low, high in ends],
         hovertemplate="r = %{x}<br>%{customdata}<extra></extra>",
     )
@@ -126,7 +127,7 @@ class ParametersInfo(NamedTuple):
     parameters: Sequence[Sequence[int]]
     r: int
     source: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
+    rows: Rows = ()
 
 
 def parameters_info(plan: AdapterPlan, r: int) -> ParametersInfo:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from rankviz.figures.style import ESTIMATED, rgba
+from rankviz.figures.style import ESTIMATED, rgba, scatter
 
 OUTER, INNER = "80 % band", "50 % band"
 
@@ -33,44 +33,27 @@ def bands(
     if not ranks:
         return []
     places = [xs[rank.r] if xs else rank.r for rank in ranks]
-    fills = [
-        _band(places, [(rank.low_80, rank.high_80) for rank in ranks], OUTER, 0.16),
-        _band(places, [(rank.low_50, rank.high_50) for rank in ranks], INNER, 0.26),
+    bands = ((OUTER, 0.16, "low_80", "high_80"), (INNER, 0.26, "low_50", "high_50"))
+    hidden = {"mode": "lines", "line": {"width": 0}, "fill": "toself", "hoverinfo": "skip"}
+    traces = [
+        scatter(
+            [*places, *reversed(places)],
+            [*(getattr(rank, high) for rank in ranks), *(getattr(rank, low) for rank in reversed(ranks))],
+            name=name,
+            fillcolor=rgba(ESTIMATED, opacity),
+            **hidden,
+        )
+        for name, opacity, low, high in bands
+        if all(rank.low_80 is not None for rank in ranks)
     ]
-    return [
-        *(fills if all(rank.low_80 is not None for rank in ranks) else ()),
-        {
-            "type": "scatter",
-            "x": places,
-            "y": [rank.median for rank in ranks],
-            "mode": "lines",
-            "name": "median",
-            "line": {"color": ESTIMATED, "width": 2},
-            "hovertext": [_words(rank, unit) for rank in ranks],
-            "hoverinfo": "text",
-        },
-    ]
+    words = [_words(rank, unit) for rank in ranks]
+    look = {"mode": "lines", "name": "median", "line": {"color": ESTIMATED, "width": 2}}
+    return [*traces, scatter(places, [rank.median for rank in ranks], hovertext=words, hoverinfo="text", **look)]
 
 
 def _words(rank: ForecastRank, unit: str) -> str:
     median = f"<b>r = {rank.r}</b><br>median {rank.median:.3g} {unit}"
     if rank.low_80 is None:
         return median
-    inner, outer = (
-        f"{low:.3g} to {high:.3g}" for low, high in ((rank.low_50, rank.high_50), (rank.low_80, rank.high_80))
-    )
+    inner, outer = f"{rank.low_50:.3g} to {rank.high_50:.3g}", f"{rank.low_80:.3g} to {rank.high_80:.3g}"
     return f"{median}<br>{INNER} {inner}<br>{OUTER} {outer}"
-
-
-def _band(places: Sequence[float], ends: Sequence[tuple[float, float]], name: str, opacity: float) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "x": [*places, *reversed(places)],
-        "y": [*(high for _, high in ends), *(low for low, _ in reversed(ends))],
-        "mode": "lines",
-        "line": {"width": 0},
-        "fill": "toself",
-        "fillcolor": rgba(ESTIMATED, opacity),
-        "name": name,
-        "hoverinfo": "skip",
-    }

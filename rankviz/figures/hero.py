@@ -1,4 +1,4 @@
-"""The trade-off chart of one model: every rank at its cost, against its expected quality; and of pinned configurations.
+"""The trade-off chart of one model: every rank at its cost, against its expected quality.
 
 Estimated is a band with a median, published lines are faint with open markers, own runs are filled markers with error
 bars, a fast curve is dashed. Published lines and runs know only differences between their own ranks: in a shortfall
@@ -16,7 +16,7 @@ from rankviz import units
 from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.forecast.bands import GRID, KINDS, QUALITY_WORDS, UNIT_WORDS
 from rankviz.core.forecast.bands import LOSS as LOSS_KIND
-from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, ForecastLine, Tradeoff
+from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, Tradeoff
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import RunRecord
@@ -25,7 +25,6 @@ from rankviz.errors import InvalidSettingError
 from rankviz.figures.forecast import INNER, ForecastRank, bands
 from rankviz.figures.studies import DASHES, shapes_of
 from rankviz.figures.style import (
-    CHOSEN,
     ESTIMATED,
     FAST_CURVE,
     MEASURED,
@@ -33,6 +32,7 @@ from rankviz.figures.style import (
     PUBLISHED,
     SMALL,
     Drawing,
+    Rows,
     draw,
     figure,
     rgba,
@@ -65,18 +65,36 @@ X_LABELS = {"file": "Adapter file", "memory": "Memory", "time": "Time", "money":
 NO_TIME = "Select a GPU with a known speed to see the time."
 NO_MONEY = "Select a GPU with a price, or enter one, to see the cost."
 RUN_SHAPES = ("circle", "square", "diamond")
-PINNED_SHAPES = ("circle", "square", "diamond", "triangle-up")
 
 
 class XAxis(NamedTuple):
-    """One cost axis for the ranks of one question. ticks: of a logarithmic one; empty of a linear one."""
+    """One cost axis for the ranks of one question.
+
+    value: in the unit of the title, None where it is not known. ticks: of a logarithmic axis, empty of a linear one.
+    unknown: what to do where no rank has a value.
+    """
 
     title: str
-    value: Callable[[RankEstimate], float | None]
-    """In the unit of the title; None where it is not known."""
+    value: Callable[[RankEstimate], float | None] = float
     ticks: Sequence[tuple[float, str]] = ()
     unknown: str = ""
-    """What to do where no rank has a value."""
+
+    def drawn(self, places: Sequence[float | None]) -> dict[str, Any]:
+        """The axis as plotly.js takes it, from a little below the lowest of these places to above the highest."""
+        return {
+            "type": "log" if self.ticks else "linear",
+            "range": self.range_of(places),
+            **(ticks_at(self.ticks) if self.ticks else {}),
+        }
+
+    def range_of(self, places: Sequence[float | None]) -> list[float] | None:
+        """The ends of the axis, in powers of ten of a logarithmic one; None where no place is known."""
+        xs = [(log10(x) if self.ticks else x) for x in places if x is not None]
+        if not xs:
+            return None
+        low, high = min(xs), max(xs)
+        room = 0.04 * (high - low) or abs(high) * 0.05 or 1.0
+        return [low - room, high + room]
 
 
 def x_axis(x: str, ranks: Sequence[RankEstimate]) -> XAxis:
@@ -95,18 +113,9 @@ def x_axis(x: str, ranks: Sequence[RankEstimate]) -> XAxis:
     return XAxis("LoRA rank r (log scale)", lambda rank: rank.r, [(r, str(r)) for r in GRID])
 
 
-def x_range(places: Sequence[float | None], *, log: bool) -> list[float] | None:
-    """A little more than all places, so that the ends can be grasped; None where no place is known."""
-    xs = [(log10(x) if log else x) for x in places if x is not None]
-    if not xs:
-        return None
-    low, high = min(xs), max(xs)
-    room = 0.04 * (high - low) or abs(high) * 0.05 or 1.0
-    return [low - room, high + room]
-
-
 class HeroPoint(NamedTuple):
-    """One value of a study, of one's own runs or of a fast curve. error: half an error bar, None where not known."""
+    """One value of a study, of one's own runs or of a fast curve. error: half an error bar, None where not known.
+    chosen: the rank that a click selects, where that is not r."""
 
     r: int
     x: float
@@ -115,63 +124,44 @@ class HeroPoint(NamedTuple):
     error: float | None = None
     run_id: str = ""
     chosen: int | None = None
-    """The rank that a click selects, where that is not r."""
 
 
 class HeroLine(NamedTuple):
-    """Points of one source, never joined to another's."""
+    """Points of one source, never joined to another's. kind: a key of LOOKS."""
 
     label: str
     kind: str
-    """A key of LOOKS."""
     points: Sequence[HeroPoint]
     shape: str = "circle"
 
 
-def published_lines(
-    published: Sequence[ForecastLine],
-    place: Mapping[int, float],
-    median: Mapping[int, float],
-    *,
-    by_rank: bool = False,
+def _published_lines(
+    tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[int, float], *, by_rank: bool
 ) -> list[HeroLine]:
     """One line a study and base. A line of another MoE scheme lies at its own parameters, or at its ranks by rank.
 
-    Args:
-        place: Where each rank lies on the cost axis.
-        median: The forecast's, by rank.
-        by_rank: Whether the axis is the rank itself.
+    place: where each rank lies on the cost axis. median: the forecast's, by rank.
     """
-    shapes = shapes_of([each.line.study_id for each in published])
+    shapes = shapes_of([each.line.study_id for each in tradeoff.published])
     lines = []
-    for each in published:
-        line = each.line
-        equal = None if by_rank else each.equal_ranks
+    for each in tradeoff.published:
+        line, equal = each.line, None if by_rank else each.equal_ranks
         ranks = [r for r in line.ranks if r in place and (equal is None or r in equal)]
         if len(ranks) < 2 or ranks[-1] not in median:
             continue
         values = dict(zip(line.ranks, line.values, strict=True))
-        errors = dict(zip(line.ranks, line.standard_errors, strict=True))
-        top = values[ranks[-1]]
-        lines.append(
-            HeroLine(
-                label=f"{line.base_model.rsplit('/', 1)[-1]} ({each.label})",
-                kind="published",
-                shape=shapes[line.study_id],
-                points=[
-                    HeroPoint(
-                        r,
-                        _between(place, equal[r]) if equal else place[r],
-                        top - values[r] + median[ranks[-1]],
-                        f"{top - values[r]:+.2g} from its r = {ranks[-1]}<br>{line.task}<br>{each.why}"
-                        + (f"<br>as many parameters as r = {equal[r]:.3g} here" if equal else ""),
-                        errors[r] if line.errors_published else None,
-                        chosen=max(1, round(equal[r])) if equal else None,
-                    )
-                    for r in ranks
-                ],
-            )
-        )
+        errors = dict(zip(line.ranks, line.standard_errors, strict=True)) if line.errors_published else {}
+        points, top = [], values[ranks[-1]]
+        for r in ranks:
+            text = f"{top - values[r]:+.2g} from its r = {ranks[-1]}<br>{line.task}<br>{each.why}"
+            x, chosen = place[r], None
+            if equal:
+                text += f"<br>as many parameters as r = {equal[r]:.3g} here"
+                x, chosen = _between(place, equal[r]), max(1, round(equal[r]))
+            y = top - values[r] + median[ranks[-1]]
+            points.append(HeroPoint(r, x, y, text, errors.get(r), chosen=chosen))
+        label = f"{line.base_model.rsplit('/', 1)[-1]} ({each.label})"
+        lines.append(HeroLine(label, "published", points, shapes[line.study_id]))
     return lines
 
 
@@ -183,8 +173,8 @@ def _between(place: Mapping[int, float], r: float) -> float:
     return place[low] + (r - low) / (high - low) * (place[high] - place[low])
 
 
-def run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[int, float]) -> list[HeroLine]:
-    """The sweeps of the model that have values in this quality, each with its fast curve. Arguments as above."""
+def _run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[int, float]) -> list[HeroLine]:
+    """The sweeps of the model that have values in this quality, each with its fast curve."""
     if tradeoff.quality == SHORTFALL_SCORE:
         return []
     metric, is_shortfall = METRICS.get(tradeoff.quality, LOSS), tradeoff.quality in SHORTFALLS
@@ -192,20 +182,24 @@ def run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[in
     lines = []
     # A shortfall compares each sweep with itself; values as measured depend on steps and data, so one sweep is drawn.
     for sweep, measured in with_values[: SWEEPS_DRAWN if is_shortfall else 1]:
-        top, turn = max(measured), float
+        top, turn = max(measured), float  # turn: makes a measured value one of the y axis
         if is_shortfall:
             if len(measured) < 2 or top not in median:
                 continue
             mean, lifted = fmean(measured[top][0]), median[top]
             turn = lambda value, mean=mean, lifted=lifted: 100 * log(value / mean) + lifted  # noqa: E731
-        points = [
-            _run_point(r, place[r], values, run_id, metric, turn)
-            for r, (values, run_id) in measured.items()
-            if r in place
-        ]
-        lines.append(
-            HeroLine(f"{'recorded runs' if sweep.recorded else 'your runs'}: {made_of(sweep)}", "runs", points)
-        )
+        points = []
+        for r, (values, run_id) in measured.items():
+            if r not in place:
+                continue
+            mean, error, runs = fmean(values), None, "one run"
+            if len(values) > 1:
+                error = abs(turn(mean + REACH * stdev(values)) - turn(mean))
+                runs = f"mean of {len(values)} runs, bar: 80 % of such runs"
+            text = f"{metric.text(mean)} {metric.noun}<br>{runs}"
+            points.append(HeroPoint(r, place[r], turn(mean), text, error, run_id))
+        label = f"{'recorded runs' if sweep.recorded else 'your runs'}: {made_of(sweep)}"
+        lines.append(HeroLine(label, "runs", points))
         for curve in fast_curves(sweep.runs)[:1]:
             points = []
             for point in curve.points:
@@ -215,17 +209,6 @@ def run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[in
                     points.append(HeroPoint(point.r, place[point.r], turn(value), text, run_id=curve.run_id))
             lines.append(HeroLine(f"fast curve: {made_of(sweep)}", "fast", points))
     return lines
-
-
-def _run_point(
-    r: int, x: float, values: Sequence[float], run_id: str, metric: Metric, turn: Callable[[float], float]
-) -> HeroPoint:
-    """turn: makes a measured value one of the y axis."""
-    mean, error = fmean(values), None
-    if len(values) > 1:
-        error = abs(turn(mean + REACH * stdev(values)) - turn(mean))
-    runs = "one run" if len(values) == 1 else f"mean of {len(values)} runs, bar: 80 % of such runs"
-    return HeroPoint(r, x, turn(mean), f"{metric.text(mean)} {metric.noun}<br>{runs}", error, run_id)
 
 
 def _by_rank(runs: Iterable[RunRecord], metric: Metric) -> dict[int, tuple[list[float], str]]:
@@ -261,51 +244,50 @@ LOOKS: Mapping[str, Mapping[str, Any]] = {
 """How each kind of line is drawn: estimated is a band, measured filled, published open, a fast curve dashed."""
 
 
-def line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
+def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
     """Lines of one study share its marker and differ in their dashes; each sweep has a marker of its own."""
-    runs, dashes = iter(RUN_SHAPES * len(lines)), iter(DASHES * len(lines))
-    return [_line_trace(line, next(runs) if line.kind == "runs" else line.shape, next(dashes)) for line in lines]
-
-
-def _line_trace(line: HeroLine, shape: str, dash: str) -> dict[str, Any]:
-    look, points, is_published = dict(LOOKS[line.kind]), line.points, line.kind == "published"
-    if is_published:
-        look["line"] = {**look["line"], "dash": dash}
-    errors = [point.error or 0 for point in points]
-    colour = rgba(PUBLISHED if is_published else MEASURED, 0.6)
-    bar = {"array": errors, "visible": any(errors), "color": colour, "thickness": 1.2, "width": 3}
-    return scatter(
-        [point.x for point in points],
-        [point.y for point in points],
-        name=line.label,
-        **look | {"marker": {**look["marker"], "symbol": f"{shape}-open" if is_published else shape}},
-        error_y={"type": "data"} | bar,
-        customdata=[[point.chosen or point.r, point.run_id] for point in points],
-        hovertext=[f"<b>{line.label}, r = {point.r}</b><br>{point.text}" for point in points],
-        hoverinfo="text",
-        cliponaxis=False,
-    )
+    runs, dashes, traces = iter(RUN_SHAPES * len(lines)), iter(DASHES * len(lines)), []
+    for line, dash in zip(lines, dashes, strict=False):
+        look, points, is_published = dict(LOOKS[line.kind]), line.points, line.kind == "published"
+        shape = next(runs) if line.kind == "runs" else line.shape
+        if is_published:
+            look["line"] = {**look["line"], "dash": dash}
+        errors = [point.error or 0 for point in points]
+        colour = rgba(PUBLISHED if is_published else MEASURED, 0.6)
+        bar = {"array": errors, "visible": any(errors), "color": colour, "thickness": 1.2, "width": 3}
+        look["marker"] = {**look["marker"], "symbol": f"{shape}-open" if is_published else shape}
+        trace = scatter(
+            [point.x for point in points],
+            [point.y for point in points],
+            name=line.label,
+            **look,
+            error_y={"type": "data"} | bar,
+            customdata=[[point.chosen or point.r, point.run_id] for point in points],
+            hovertext=[f"<b>{line.label}, r = {point.r}</b><br>{point.text}" for point in points],
+            hoverinfo="text",
+            cliponaxis=False,
+        )
+        traces.append(trace)
+    return traces
 
 
 class HeroInfo(NamedTuple):
-    """What the chart shows. xs: the cost of every rank of RANKS, None where it is not known."""
+    """What the chart shows.
 
-    xs: Sequence[float | None]
-    band: Sequence[ForecastRank]
-    band_label: str
-    lines: Sequence[HeroLine]
-    x_title: str
+    xs: the cost of every rank of RANKS, None where it is not known. reference: the rank that the band is a distance
+    from, so that it has no width there. sentences: what the chart rests on. empty: a sentence instead of data.
+    """
+
+    axis: XAxis
     y_title: str
-    log_x: bool
-    ticks: Sequence[tuple[float, str]]
-    sentences: Sequence[str]
-    empty: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
-    heading: str = ""
-    facts: Sequence[str] = ()
-    """What holds over published studies."""
+    xs: Sequence[float | None] = ()
+    band: Sequence[ForecastRank] = ()
+    band_label: str = ""
+    lines: Sequence[HeroLine] = ()
     reference: int | None = None
-    """The rank that the band is a distance from, so that it has no width there."""
+    sentences: Sequence[str] = ()
+    empty: str = ""
+    rows: Rows = ()
 
 
 def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
@@ -320,23 +302,21 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
     forecast = tradeoff.forecast or tradeoff.bent
     band = [rank for rank in forecast.ranks if rank.r in known] if forecast else []
     median = {point.r: point.median for point in band} or dict.fromkeys(known, 0.0)
-    lines = [
-        *published_lines(tradeoff.published, known, median, by_rank=x == "rank"),
-        *run_lines(tradeoff, known, median),
-    ]
+    lines = _published_lines(tradeoff, known, median, by_rank=x == "rank") + _run_lines(tradeoff, known, median)
+    sentences = list(forecast.sentences) if forecast else []
+    if tradeoff.forecast and lines:
+        sentences.append(HANGS)
+    if tradeoff.sweeps and tradeoff.quality == SHORTFALL_SCORE:
+        sentences.append("Runs of this model measured a loss, not a score: choose another quality to see them.")
     return HeroInfo(
+        axis=axis,
+        y_title=y_title(tradeoff),
         xs=[place[r] for r in RANKS],
         band=band,
         band_label=_band_label(tradeoff),
         lines=lines,
-        x_title=axis.title,
-        y_title=y_title(tradeoff),
-        log_x=bool(axis.ticks),
-        ticks=axis.ticks,
-        sentences=_sentences(tradeoff, lines),
-        heading=tradeoff.forecast.heading if tradeoff.forecast else "",
-        facts=tradeoff.forecast.facts if tradeoff.forecast else (),
         reference=tradeoff.forecast.reference_rank if tradeoff.forecast else None,
+        sentences=sentences,
         empty="" if known else axis.unknown,
         rows=_rows(band, lines, costs),
     )
@@ -367,29 +347,13 @@ def _band_label(tradeoff: Tradeoff) -> str:
     )
 
 
-def _sentences(tradeoff: Tradeoff, lines: Sequence[HeroLine]) -> list[str]:
-    """What the chart rests on; the sentences of the forecast, then how lines are placed."""
-    forecast = tradeoff.forecast or tradeoff.bent
-    words = list(forecast.sentences) if forecast else []
-    if tradeoff.forecast and lines:
-        words.append(HANGS)
-    if tradeoff.sweeps and tradeoff.quality == SHORTFALL_SCORE:
-        words.append("Runs of this model measured a loss, not a score: choose another quality to see them.")
-    return words
-
-
 def _rows(
     band: Sequence[ForecastRank], lines: Sequence[HeroLine], costs: Mapping[int, RankEstimate]
 ) -> list[dict[str, object]]:
     rows = []
     for point in (point for point in band if point.r in DRAWN_RANKS):
-        row = {
-            "kind": "forecast",
-            "source": "",
-            "r": point.r,
-            "value": point.median,
-            **{name: getattr(point, name) for name in ("low_50", "high_50", "low_80", "high_80")},
-        }
+        ends = {name: getattr(point, name) for name in ("low_50", "high_50", "low_80", "high_80")}
+        row = {"kind": "forecast", "source": "", "r": point.r, "value": point.median, **ends}
         if cost := costs.get(point.r):
             row |= {
                 "adapter_parameters": cost.adapter_parameters,
@@ -399,28 +363,24 @@ def _rows(
                 "usd": cost.cost.usd.expected if cost.cost else "",
             }
         rows.append(row)
-    columns = list(rows[0]) if rows else ["kind", "source", "r", "value"]
-    for line in lines:
-        for point in line.points:
-            row = dict.fromkeys(columns, "") | {"kind": line.kind, "source": line.label, "r": point.r, "value": point.y}
-            rows.append(row)
-    return rows
+    empty = dict.fromkeys(rows[0] if rows else ("kind", "source", "r", "value"), "")
+    return rows + [
+        empty | {"kind": line.kind, "source": line.label, "r": point.r, "value": point.y}
+        for line in lines
+        for point in line.points
+    ]
 
 
 @figure
 def hero_figure(info: HeroInfo, *, height: int = 400) -> Drawing:
     """The band below, lines over it, runs on top."""
     return draw(
-        [*_band_traces(info), *line_traces(info.lines)] if not info.empty else [],
+        [*_band_traces(info), *_line_traces(info.lines)] if not info.empty else [],
         height=height,
-        uirevision=f"{info.x_title}|{info.y_title}",
-        x={
-            "type": "log" if info.log_x else "linear",
-            "range": x_range([*info.xs, *(point.x for line in info.lines for point in line.points)], log=info.log_x),
-            **(ticks_at(info.ticks) if info.ticks else {}),
-        },
+        uirevision=f"{info.axis.title}|{info.y_title}",
+        x=info.axis.drawn([*info.xs, *(point.x for line in info.lines for point in line.points)]),
         y={"range": _y_range(info)},
-        x_title=info.x_title,
+        x_title=info.axis.title,
         y_title=info.y_title,
         message=info.empty,
         hovermode="closest",
@@ -494,97 +454,11 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
 
 def _labels(xs: Sequence[float], texts: Sequence[str], info: HeroInfo) -> list[str]:
     """Only those that have room: on a cost that rank hardly moves, the low ranks lie on one another."""
-    low, high = x_range(info.xs, log=info.log_x)
+    low, high = info.axis.range_of(info.xs)
     labels, last = [], float("-inf")
     for x, text in zip(xs, texts, strict=True):
-        place = ((log10(x) if info.log_x else x) - low) / (high - low)
+        place = ((log10(x) if info.axis.ticks else x) - low) / (high - low)
         has_room = place - last >= LABEL_ROOM
         labels.append(text if has_room else "")
         last = place if has_room else last
     return labels
-
-
-class Pinned(NamedTuple):
-    """One configuration: its letter and rank, and the ranks that it could have. x, y: places on the axes."""
-
-    label: str
-    r: int
-    ranks: Sequence[int]
-    xs: Sequence[float]
-    ys: Sequence[float]
-
-
-class CompareInfo(NamedTuple):
-    """What the chart shows."""
-
-    pinned: Sequence[Pinned]
-    x_title: str
-    y_title: str
-    log_x: bool
-    ticks: Sequence[tuple[float, str]]
-    empty: str
-    rows: Sequence[Mapping[str, object]]
-
-
-def compare_info(tradeoffs: Sequence[tuple[str, int, Tradeoff]], *, x: str = "file") -> CompareInfo:
-    """tradeoffs: a label, the pinned rank and the trade-off of each, all of the same quality. x: a key of X_LABELS."""
-    every = [rank for _, _, tradeoff in tradeoffs for rank in tradeoff.estimate.ranks if rank.r in RANKS]
-    axis = x_axis(x, every)
-    pinned = []
-    for label, r, tradeoff in tradeoffs:
-        medians = {rank.r: rank.median for rank in tradeoff.forecast.ranks}
-        places = {rank.r: axis.value(rank) for rank in tradeoff.estimate.ranks}
-        ranks = [k for k in medians if (k in DRAWN_RANKS or k == r) and places[k] is not None]
-        pinned.append(Pinned(label, r, ranks, [places[k] for k in ranks], [medians[k] for k in ranks]))
-    return CompareInfo(
-        pinned=pinned,
-        x_title=axis.title,
-        y_title=y_title(tradeoffs[0][2]) if tradeoffs else "",
-        log_x=bool(axis.ticks),
-        ticks=axis.ticks,
-        empty="" if any(each.ranks for each in pinned) else axis.unknown or "Nothing is pinned.",
-        rows=[
-            {"configuration": each.label, "r": r, axis.title: at, "forecast": value}
-            for each in pinned
-            for r, at, value in zip(each.ranks, each.xs, each.ys, strict=True)
-        ],
-    )
-
-
-@figure
-def compare_figure(info: CompareInfo, *, height: int = 320) -> Drawing:
-    """A line a configuration, estimated; the pinned rank of each is a mark with its letter."""
-    traces: list[dict[str, Any]] = []
-    for each, dash, shape in zip(info.pinned, DASHES, PINNED_SHAPES, strict=False):
-        here = [place for place, r in enumerate(each.ranks) if r == each.r]
-        lines = {"line": {"color": ESTIMATED, "width": 2, "dash": dash}, "hoverinfo": "text"}
-        words = [f"<b>{each.label}</b><br>r = {r}" for r in each.ranks]
-        mark = {"color": CHOSEN, "size": 12, "symbol": shape, "line": {"color": "white", "width": 1}}
-        traces += [
-            scatter(each.xs, each.ys, mode="lines", name=each.label, hovertext=words, **lines),
-            scatter(
-                [each.xs[place] for place in here],
-                [each.ys[place] for place in here],
-                mode="markers+text",
-                showlegend=False,
-                name=f"{each.label}, r = {each.r}",
-                text=[f" {each.label[0]}: r = {each.r}"] * len(here),
-                textposition="top right",
-                marker=mark,
-                hoverinfo="skip",
-                cliponaxis=False,
-            ),
-        ]
-    every = [x for each in info.pinned for x in each.xs]
-    ticks = ticks_at(info.ticks) if info.ticks else {}
-    return draw(
-        traces if not info.empty else [],
-        height=height,
-        uirevision=f"compare|{info.x_title}",
-        x={"type": "log" if info.log_x else "linear", "range": x_range(every, log=info.log_x), **ticks},
-        y={},
-        x_title=info.x_title,
-        y_title=info.y_title,
-        message=info.empty,
-        showlegend=not info.empty,
-    )

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
 from rankviz.core.runs.fast_curve import CurvePoint, FastCurve, fast_curves, pick
-from rankviz.core.runs.metric import LOSS, Metric, RankGroup, TradeoffPoint, by_rank
-from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.metric import LOSS, Metric, RankGroup, by_rank
+from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.words import sweep_title
 from rankviz.figures.forecast import INNER, ForecastRank, bands
-from rankviz.figures.style import FAST_CURVE, MEASURED, NEUTRAL, Drawing, bars, draw, figure, scatter, vertical_line
-from rankviz.figures.sweep_tradeoff import run_detail
+from rankviz.figures.style import FAST_CURVE, MEASURED, NEUTRAL, Drawing, Rows, draw, figure, scatter, vertical_line
+from rankviz.figures.sweep_tradeoff import PlottedPoint, measured_markers, plotted, points_of
 from rankviz.units import counted
 from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, Verdict
 
@@ -56,29 +56,17 @@ class FastCurveLine(NamedTuple):
     points: Sequence[tuple[int, float, str]]
 
 
-class RunPoint(NamedTuple):
-    """One rank's independent runs. low, high: one standard deviation; None of one run. call: of the verdict."""
-
-    r: int
-    value: float
-    low: float | None
-    high: float | None
-    run_id: str
-    detail: str
-    call: str = ""
-
-
 class RankCurveInfo(NamedTuple):
     """What the figure of quality by rank shows. picked: the rank that is marked. picked_as: why, in a few words."""
 
-    runs: Sequence[RunPoint] = ()
+    runs: Sequence[PlottedPoint] = ()
     lines: Sequence[FastCurveLine] = ()
     ranks: Sequence[int] = ()
     picked: int | None = None
     picked_as: str = ""
     metric: Metric = LOSS
     source: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
+    rows: Rows = ()
     band: Sequence[ForecastRank] = ()
 
 
@@ -111,7 +99,10 @@ def rank_curve_info(
         forecast: Of the loss between its runs; None where there is none, or another metric is drawn.
         picked: The rank to mark; by default the one that the fast curve or the verdict names.
     """
-    groups, calls = _groups(sweep.runs, verdict, metric), {}
+    calls: Mapping[int, str] = {}
+    sign = -1 if metric.higher_is_better else 1
+    points = points_of(sweep.runs, lambda run: run.adapter_bytes or 0, lambda run: metric.of(run.loss_after), sign=sign)
+    groups = by_rank(points, verdict.rates) if verdict else ()
     if verdict and not verdict.unknown and len(verdict.ranks) > 1:
         calls = {rank.r: BEST if rank.r == verdict.best else rank.call for rank in verdict.ranks}
     curves = [curve for curve in fast_curves(sweep.runs) if any(metric.of(point) is not None for point in curve.points)]
@@ -126,7 +117,7 @@ def rank_curve_info(
     steps = counted(sweep.runs[0].request.max_steps, "step")
     source = [f"Measured by RankViz, sweep {sweep.sweep_id}: {sweep_title(sweep)}, {steps}."]
     return RankCurveInfo(
-        runs=[_run_point(group, metric, calls.get(group.r, "")) for group in groups],
+        runs=[plotted(each, metric, sign=sign, x=each.r, call=calls.get(each.r, "")) for each in groups],
         lines=lines,
         ranks=sorted(ranks),
         picked=picked,
@@ -148,63 +139,28 @@ def _line(curve: FastCurve, sweep: Sweep, metric: Metric, *, alone: bool) -> Fas
     return FastCurveLine("fast curve" if alone else f"fast curve, seed {seed}", curve.run_id, points)
 
 
-def _groups(runs: Sequence[RunRecord], verdict: Verdict | None, metric: Metric) -> Sequence[RankGroup]:
-    if verdict is None:
-        return ()
-    points = [
-        TradeoffPoint(
-            r=run.request.r,
-            cost=float(run.adapter_bytes or 0),
-            loss=metric.turned(value),
-            learning_rate=run.request.learning_rate,
-            seed=run.request.seed,
-            run_id=run.run_id,
-        )
-        for run in runs
-        if (value := metric.of(run.loss_after)) is not None
-    ]
-    return by_rank(points, verdict.rates)
-
-
-def _run_point(group: RankGroup, metric: Metric, call: str) -> RunPoint:
-    value, spread = metric.turned(group.loss), group.spread
-    ends = (None, None) if spread is None else (value - spread, value + spread)
-    return RunPoint(group.r, value, *ends, group.points[0].run_id, run_detail(group), call)
-
-
 def _rows(
     groups: Sequence[RankGroup], curves: Sequence[FastCurve], band: Sequence[ForecastRank], metric: Metric
-) -> Sequence[Mapping[str, object]]:
+) -> Rows:
     column = f"{metric.key}_percent" if metric.higher_is_better else metric.key
-    measured = [
-        {
+    rows: list[dict[str, object]] = []
+    for group in groups:
+        row = {
             "kind": "independent runs",
             "r": group.r,
-            column: metric.turned(group.loss),
-            "standard_deviation": "" if group.spread is None else group.spread,
+            column: -group.loss if metric.higher_is_better else group.loss,
             "runs": group.runs,
-            "learning_rate": group.learning_rate,
         }
-        for group in groups
-    ]
-    truncated = [
-        {
-            "kind": f"truncated from {curve.run_id}",
-            "r": point.r,
-            column: value,
-            "runs": 1,
-            "recovery_steps": point.recovery_steps,
-        }
-        for curve in curves
-        for point in curve.points
-        if (value := metric.of(point)) is not None
-    ]
-    bounds = ("low_50", "high_50", "low_80", "high_80")
-    estimated = [
-        {"kind": "estimated band", "r": rank.r, "loss": rank.median, **{name: getattr(rank, name) for name in bounds}}
-        for rank in band
-    ]
-    rows = [*measured, *truncated, *estimated]
+        spread = "" if group.spread is None else group.spread
+        rows.append({**row, "standard_deviation": spread, "learning_rate": group.learning_rate})
+    for curve in curves:
+        for point in curve.points:
+            if (value := metric.of(point)) is not None:
+                row = {"kind": f"truncated from {curve.run_id}", "r": point.r, column: value, "runs": 1}
+                rows.append({**row, "recovery_steps": point.recovery_steps})
+    for rank in band:
+        bounds = {name: getattr(rank, name) for name in ("low_50", "high_50", "low_80", "high_80")}
+        rows.append({"kind": "estimated band", "r": rank.r, "loss": rank.median, **bounds})
     return [{name: row.get(name, "") for name in ("kind", "r", column, *COLUMNS)} for row in rows]
 
 
@@ -233,7 +189,7 @@ def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> Drawing:
         for line in info.lines
     ]
     # One trace per call, so that each mark has its words in the legend.
-    runs = [_markers(alike, metric) for call in ("", *MARKS) if (alike := [p for p in info.runs if p.call == call])]
+    runs = [_markers(alike) for call in ("", *MARKS) if (alike := [p for p in info.runs if p.call == call])]
     span = [(log2(ranks[0]) - 0.5) / log2(10), (log2(ranks[-1]) + 0.5) / log2(10)] if ranks else None
     return draw(
         [*band, *lines, *runs],
@@ -249,18 +205,11 @@ def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> Drawing:
     )
 
 
-def _markers(runs: Sequence[RunPoint], metric: Metric) -> dict[str, Any]:
-    mark, values = MARKS.get(runs[0].call), [p.value for p in runs]
-    edge = MEASURED if mark and mark.symbol.endswith("open") else "white"
-    marker = {"color": MEASURED, "size": 11, "symbol": mark.symbol if mark else "circle"}
-    return scatter(
-        [p.r for p in runs],
-        values,
+def _markers(runs: Sequence[PlottedPoint]) -> dict[str, Any]:
+    mark = MARKS.get(runs[0].call)
+    return measured_markers(
+        runs,
         name=f"measured: {mark.words}" if mark else "measured runs",
-        customdata=[p.run_id for p in runs],
-        marker=marker | {"line": {"color": edge, "width": 1}},
-        error_y=bars(values, [(p.low, p.high) for p in runs], MEASURED),
-        hovertext=[f"<b>r = {p.r}</b><br>{metric.text(p.value)}<br>{p.detail}" for p in runs],
-        hoverinfo="text",
-        cliponaxis=False,
+        symbol=mark.symbol if mark else "circle",
+        edge=MEASURED if mark and mark.symbol.endswith("open") else "white",
     )

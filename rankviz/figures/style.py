@@ -6,7 +6,7 @@ from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict
 
 from rankviz.errors import InvalidSettingError
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-Asked = ParamSpec("Asked")
+Rows = Sequence[Mapping[str, object]]
+"""What a figure shows, as a table."""
+P = ParamSpec("P")
 
 
 class Drawing(TypedDict):
@@ -24,29 +26,23 @@ class Drawing(TypedDict):
     layout: dict[str, Any]
 
 
-class Drawn(Protocol[Asked]):
-    """A function that draws."""
+class Figure(Generic[P]):
+    """Draws a figure of plotly's, every property checked. `drawing` describes the same for a page: unchecked, in a
+    twentieth of the time, and without the package plotly."""
 
-    drawing: Callable[Asked, Drawing]
-    """The same for a page: unchecked, in a twentieth of the time, and without the package plotly."""
+    def __init__(self, drawing: Callable[P, Drawing]):
+        self.drawing = drawing
+        functools.update_wrapper(self, drawing)
 
-    def __call__(self, *args: Asked.args, **kwargs: Asked.kwargs) -> "go.Figure":
-        """Plotly's own figure, every property checked."""
-
-
-def figure(drawing: Callable[Asked, Drawing]) -> Drawn[Asked]:
-    """Makes a function that draws of one that describes what is drawn."""
-
-    @functools.wraps(drawing)
-    def drawn(*args: Asked.args, **kwargs: Asked.kwargs) -> "go.Figure":
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> "go.Figure":
         # Here, since neither the page nor an info needs plotly.
         import plotly.graph_objects as go
 
-        return go.Figure(drawing(*args, **kwargs))
+        return go.Figure(self.drawing(*args, **kwargs))
 
-    drawn.drawing = drawing
-    return drawn
 
+figure = Figure
+"""Decorator of a function that describes what is drawn."""
 
 # As in assets/css/tokens.css. Told apart under deuteranopia, protanopia and tritanopia, and at least 3 : 1 against both
 # the white and the dark page.
@@ -105,11 +101,8 @@ def draw(
     }
     if message:
         axis |= {"showticklabels": False, "showgrid": False}
-        text = "<br>".join(wrap(message, 34))
-        layout["annotations"] = [
-            {"text": text, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
-            | {"font": {"size": MEDIUM}}
-        ]
+        place = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": MEDIUM}}
+        layout["annotations"] = [{"text": "<br>".join(wrap(message, 34)), **place}]
     look = {
         "template": NO_TEMPLATE,
         "height": height,
@@ -129,12 +122,9 @@ def draw(
 
 
 def _known(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Without those that are None."""
-    return {
-        name: _known(value) if isinstance(value, dict) else value
-        for name, value in properties.items()
-        if value is not None
-    }
+    """The properties without those that are None."""
+    known = {name: value for name, value in properties.items() if value is not None}
+    return {name: _known(value) if isinstance(value, dict) else value for name, value in known.items()}
 
 
 def _title(text: str) -> dict[str, Any]:
@@ -150,12 +140,12 @@ def bars(
     ys: Sequence[float], ends: Sequence[tuple[float | None, float | None]], colour: str, **more: Any
 ) -> dict[str, Any]:
     """Error bars from low to high around ys; (None, None) has none."""
-    pairs = [(y, *end) for y, end in zip(ys, ends, strict=True)]
+    pairs = list(zip(ys, ends, strict=True))
     return {
         "type": "data",
-        "array": [0 if high is None else high - y for y, _, high in pairs],
-        "arrayminus": [0 if low is None else y - low for y, low, _ in pairs],
-        "visible": any(high is not None for _, _, high in pairs),
+        "array": [0 if high is None else high - y for y, (_, high) in pairs],
+        "arrayminus": [0 if low is None else y - low for y, (low, _) in pairs],
+        "visible": any(high is not None for _, (_, high) in pairs),
         "color": rgba(colour, 0.7),
         "thickness": 1.3,
         "width": 4,
@@ -163,18 +153,11 @@ def bars(
 
 
 def heatmap(x: Sequence[str], y: Sequence[str], z: Sequence[Sequence[Any]], colour: str, **more: Any) -> dict[str, Any]:
-    """A map of one colour with a gap between cells; None is no cell. It is drawn with MAP_AXES."""
-    return {
-        "type": "heatmap",
-        "x": x,
-        "y": y,
-        "z": z,
-        "colorscale": [[0, rgba(colour, 0.15)], [1, rgba(colour, 0.95)]],
-        "xgap": 1,
-        "ygap": 1,
-        "hoverongaps": False,
-        "colorbar": {"thickness": 8, "outlinewidth": 0, "len": 0.9},
-    } | more
+    """A map of one colour with a gap between cells; None is no cell. It is drawn with map_axes."""
+    scale = [[0, rgba(colour, 0.15)], [1, rgba(colour, 0.95)]]
+    look = {"colorscale": scale, "xgap": 1, "ygap": 1, "hoverongaps": False}
+    bar = {"thickness": 8, "outlinewidth": 0, "len": 0.9}
+    return {"type": "heatmap", "x": x, "y": y, "z": z, **look, "colorbar": bar} | more
 
 
 def map_axes(columns: Sequence[str]) -> dict[str, Any]:
@@ -241,7 +224,7 @@ def plot_file(path: Path, *, image_problem: Callable[[], str] = image_problem) -
 
 
 def write_figure(figure: "go.Figure", path: Path, *, title: str, source: str = "") -> Path:
-    """Write the figure on white, with its title above and what it rests on below; returns the path.
+    """Write the figure on white, with its title above and what it rests on below; return the path.
 
     Args:
         figure: Any figure of this package; it is left as it is.
@@ -249,8 +232,22 @@ def write_figure(figure: "go.Figure", path: Path, *, title: str, source: str = "
         title: One line.
         source: Sentences.
     """
-    path = plot_file(path)
-    page = _on_white(figure, title, source)
+    import plotly.graph_objects as go
+
+    path, lines, page = plot_file(path), wrap(escape(source), SOURCE_CHARACTERS), go.Figure(figure)
+    top, bottom, below = page.layout.margin.t, page.layout.margin.b, LINE_PIXELS * len(lines)
+    corner = {"x": 0, "xanchor": "left", "yanchor": "top"}
+    head = {"y": 0.98, "xref": "container", "yref": "container", "pad": {"l": 16}, "font": {"size": LARGE}}
+    page.update_layout(
+        height=HEIGHT + below,
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        font_color=INK,
+        title={"text": f"<b>{escape(title)}</b>", **corner, **head},
+        margin={"t": top + TITLE_PIXELS, "b": bottom + 12 + below},
+    )
+    foot = {"xref": "paper", "yref": "paper", "y": 0, "yshift": -bottom, "align": "left", "showarrow": False}
+    page.add_annotation(text="<br>".join(lines), font={"size": SMALL}, **corner, **foot)
     if path.suffix.lower() == ".html":
         page.write_html(path, include_plotlyjs=True, config={"displaylogo": False})
         return path
@@ -260,25 +257,3 @@ def write_figure(figure: "go.Figure", path: Path, *, title: str, source: str = "
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InvalidSettingError(f"The browser could not draw {path.name}: {reason} Choose .html instead.") from error
     return path
-
-
-def _on_white(figure: "go.Figure", title: str, source: str) -> "go.Figure":
-    """A copy with room above and below for the words."""
-    import plotly.graph_objects as go
-
-    lines = wrap(escape(source), SOURCE_CHARACTERS)
-    page = go.Figure(figure)
-    top, bottom = page.layout.margin.t, page.layout.margin.b
-    below = LINE_PIXELS * len(lines)
-    page.update_layout(
-        height=HEIGHT + below,
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        font_color=INK,
-        title={"text": f"<b>{escape(title)}</b>", "x": 0, "y": 0.98, "xref": "container", "yref": "container"}
-        | {"xanchor": "left", "yanchor": "top", "pad": {"l": 16}, "font": {"size": LARGE}},
-        margin={"t": top + TITLE_PIXELS, "b": bottom + 12 + below},
-    )
-    place = {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "xanchor": "left", "yanchor": "top", "yshift": -bottom}
-    page.add_annotation(text="<br>".join(lines), align="left", showarrow=False, font={"size": SMALL}, **place)
-    return page

@@ -26,6 +26,7 @@ from rankviz.figures.style import (
     ONE_TWO_FIVE,
     SMALL,
     Drawing,
+    Rows,
     bars,
     draw,
     figure,
@@ -39,7 +40,11 @@ from rankviz.verdict import Verdict, headline, judge, losses_of
 
 
 class CostAxis(NamedTuple):
-    """A cost of one run. unit: one step of the axis, so that its ticks are short numbers."""
+    """A cost of one run.
+
+    unit: one step of the axis, so that its ticks are short numbers. per_rank: it grows in proportion to rank, so the
+    axis is logarithmic.
+    """
 
     label: str
     title: str
@@ -47,7 +52,6 @@ class CostAxis(NamedTuple):
     text: Callable[[float], str]
     unit: int = 1
     per_rank: bool = False
-    """Grows in proportion to rank: the axis is logarithmic, and a rank that was not run has its place too."""
 
 
 def _seconds(run: RunRecord) -> float | None:
@@ -106,7 +110,8 @@ QUALITY_AXES = {
 
 
 class PlottedPoint(NamedTuple):
-    """One rank of one sweep. low, high: one standard deviation over seeds, or None where there was one run."""
+    """One rank of one sweep. low, high: one standard deviation over seeds, or None where there was one run. detail:
+    what else the hover shows. call: the verdict's, where a figure marks it."""
 
     run_id: str
     r: int
@@ -117,98 +122,64 @@ class PlottedPoint(NamedTuple):
     x_text: str = ""
     y_text: str = ""
     detail: str = ""
-    """What else the hover shows: learning rate and seeds."""
+    call: str = ""
+
+
+def plotted(rank: RankGroup, metric: Metric, *, sign: int, x: float, x_text: str = "", call: str = "") -> PlottedPoint:
+    """Return a rank's runs as one point. sign: -1 where higher is better."""
+    value, spread = sign * rank.loss, rank.spread
+    low, high = (None, None) if spread is None else (value - spread, value + spread)
+    repeats = f"{rank.runs} seeds, bar is one standard deviation" if spread is not None else "one run"
+    detail = f"learning rate {rank.learning_rate:g}, {repeats}"
+    return PlottedPoint(rank.points[0].run_id, rank.r, x, value, low, high, x_text, metric.text(value), detail, call)
+
+
+def points_of(
+    runs: Sequence[RunRecord],
+    cost: Callable[[RunRecord], float | None],
+    quality: Callable[[RunRecord], float | None],
+    *,
+    sign: int,
+    price: float = 1.0,
+) -> Sequence[TradeoffPoint]:
+    """Return the runs that have both. price: of one unit of the cost."""
+    points = []
+    for run in runs:
+        spent, value, asked = cost(run), quality(run), run.request
+        if spent is not None and value is not None:
+            points.append(
+                TradeoffPoint(asked.r, spent * price, sign * value, asked.learning_rate, asked.seed, run.run_id)
+            )
+    return points
 
 
 class PointGroup(NamedTuple):
-    """Points that may be compared: one sweep, one base, one set of data."""
+    """Points that may be compared: one sweep, one base, one set of data.
+
+    front: indices of the points that no other beats in both cost and quality. smallest_good: index of the smallest rank
+    that cannot be distinguished from the best. noise: the band of quality that cannot be distinguished from the best.
+    """
 
     label: str
     points: Sequence[PlottedPoint]
     front: Sequence[int] = ()
-    """Indices of the points that no other beats in both cost and quality."""
     smallest_good: int | None = None
-    """Index of the smallest rank that cannot be distinguished from the best."""
     noise: tuple[float, float] | None = None
-    """The band of quality that cannot be distinguished from the best."""
-
-
-def measured_points(
-    runs: Sequence[RunRecord], cost: CostAxis, quality: QualityAxis, price: float
-) -> Sequence[TradeoffPoint]:
-    """The runs that have both. price: of one unit of the cost."""
-    return [
-        TradeoffPoint(
-            r=run.request.r,
-            cost=spent * price,
-            loss=quality.sign * value,
-            learning_rate=run.request.learning_rate,
-            seed=run.request.seed,
-            run_id=run.run_id,
-        )
-        for run in runs
-        if (spent := cost.value(run)) is not None and (value := quality.value(run)) is not None
-    ]
-
-
-def point_group(
-    label: str, ranks: Sequence[RankGroup], verdict: Verdict, cost: CostAxis, quality: QualityAxis
-) -> PointGroup:
-    """The ranks of the sweep of this name, with what the verdict says of them."""
-    front, width = {rank.r for rank in pareto_front(ranks)}, verdict.noise_width
-    best = next((quality.sign * rank.loss for rank in ranks if rank.r == verdict.best), None)
-    smallest = next((i for i, rank in enumerate(ranks) if rank.r == verdict.smallest_indistinguishable), None)
-    noise = None
-    if width is not None and best is not None:
-        noise = (best, best + width) if quality.sign > 0 else (best - width, best)
-    return PointGroup(
-        label=label,
-        points=[_plotted(rank, cost, quality) for rank in ranks],
-        front=[i for i, rank in enumerate(ranks) if rank.r in front],
-        smallest_good=None if width is None else smallest,
-        noise=noise,
-    )
-
-
-def _plotted(rank: RankGroup, cost: CostAxis, quality: QualityAxis) -> PlottedPoint:
-    value, spread = quality.sign * rank.loss, rank.spread
-    return PlottedPoint(
-        run_id=rank.points[0].run_id,
-        r=rank.r,
-        x=rank.cost / cost.unit,
-        y=value,
-        low=None if spread is None else value - spread,
-        high=None if spread is None else value + spread,
-        x_text=cost.text(rank.cost),
-        y_text=quality.metric.text(value),
-        detail=run_detail(rank),
-    )
-
-
-def run_detail(rank: RankGroup) -> str:
-    """How a rank's runs were made, for a hover."""
-    repeats = f"{rank.runs} seeds, bar is one standard deviation" if rank.spread is not None else "one run"
-    return f"learning rate {rank.learning_rate:g}, {repeats}"
 
 
 class TradeoffInfo(NamedTuple):
-    """What the trade-off figure shows."""
+    """What the trade-off figure shows. notes: what the points are and what they show, in sentences."""
 
     groups: Sequence[PointGroup]
     x_title: str
     y_title: str
     log_x: bool = True
-    y_range: tuple[float, float] | None = None
     empty: str = "No finished runs yet. Train a sweep to see its points here."
     notes: Sequence[str] = ()
-    """What the points are and what they show, in sentences."""
-    rows: Sequence[Mapping[str, object]] = ()
-    """The points as a table."""
+    rows: Rows = ()
 
 
 NONE_KNOWN: Mapping[str, Verdict] = MappingProxyType({})
-NOISE_WIDTHS = 3
-"""An axis that shows less than so many widths of the noise would make a picture of noise alone."""
 FRONT, SMALLEST = "no other rank is cheaper and better", "smallest rank to consider"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon")
 
@@ -257,32 +228,36 @@ def tradeoff_info(
             if all(run.diverged for run in losses):
                 continue
             verdict = judge(losses, tolerance=tolerance, metric=quality.metric)
-        if ranks := by_rank(measured_points(runs, cost, quality, price), verdict.rates):
-            groups.append(point_group(labels[sweep.sweep_id], ranks, verdict, cost, quality))
+        points = points_of(runs, cost.value, quality.value, sign=quality.sign, price=price)
+        if ranks := by_rank(points, verdict.rates):
+            groups.append(_group(labels[sweep.sweep_id], ranks, verdict, cost, quality))
             notes.append(_note(titles_of[sweep.sweep_id], sweep, ranks, verdict))
             rows += [_row(sweep, rank, cost, quality) for rank in ranks]
     if x == "money":
         notes.append(f"Price: {units.usd(usd_per_hour)} per hour.")
-    return TradeoffInfo(
-        groups,
-        **titles,
-        log_x=cost.per_rank,
-        y_range=_y_range(groups),
-        notes=notes,
-        rows=rows,
-        **empty,
+    return TradeoffInfo(groups, **titles, log_x=cost.per_rank, notes=notes, rows=rows, **empty)
+
+
+def _group(
+    label: str, ranks: Sequence[RankGroup], verdict: Verdict, cost: CostAxis, quality: QualityAxis
+) -> PointGroup:
+    """The ranks of the sweep of this name, with what the verdict says of them."""
+    points = [
+        plotted(rank, quality.metric, sign=quality.sign, x=rank.cost / cost.unit, x_text=cost.text(rank.cost))
+        for rank in ranks
+    ]
+    front, width, noise = {rank.r for rank in pareto_front(ranks)}, verdict.noise_width, None
+    best = next((point.y for point in points if point.r == verdict.best), None)
+    if width is not None and best is not None:
+        noise = (best, best + width) if quality.sign > 0 else (best - width, best)
+    smallest = [i for i, point in enumerate(points) if point.r == verdict.smallest_indistinguishable]
+    return PointGroup(
+        label=label,
+        points=points,
+        front=[i for i, point in enumerate(points) if point.r in front],
+        smallest_good=smallest[0] if smallest and width is not None else None,
+        noise=noise,
     )
-
-
-def _y_range(groups: Sequence[PointGroup]) -> tuple[float, float] | None:
-    bands = [group.noise for group in groups if group.noise]
-    if not bands:
-        return None
-    ends = [y for group in groups for p in group.points for y in (p.low, p.y, p.high) if y is not None]
-    ends += [y for band in bands for y in band]
-    middle, span = (min(ends) + max(ends)) / 2, (max(ends) - min(ends)) * 1.15
-    span = max(span, NOISE_WIDTHS * max(high - low for low, high in bands))
-    return middle - span / 2, middle + span / 2
 
 
 def _note(title: str, sweep: Sweep, ranks: Sequence[RankGroup], verdict: Verdict) -> str:
@@ -305,12 +280,11 @@ def _note(title: str, sweep: Sweep, ranks: Sequence[RankGroup], verdict: Verdict
 
 
 def _row(sweep: Sweep, rank: RankGroup, cost: CostAxis, quality: QualityAxis) -> dict[str, object]:
-    request = sweep.runs[0].request
     return {
         "sweep": sweep.sweep_id,
         "recorded": sweep.recorded,
-        "base": base_name(request.base),
-        "data": data_name(request.data),
+        "base": base_name(sweep.runs[0].request.base),
+        "data": data_name(sweep.runs[0].request.data),
         "r": rank.r,
         cost.label.lower().replace(" ", "_"): rank.cost,
         quality.column: quality.sign * rank.loss,
@@ -340,7 +314,7 @@ def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> Drawing:
         height=height,
         uirevision=f"{info.x_title}|{info.y_title}|{'|'.join(group.label for group in groups)}",
         x={"type": "log", **ticks_at(ONE_TWO_FIVE)} if info.log_x else {"type": "linear"},
-        y={"range": list(info.y_range) if info.y_range else None},
+        y={},
         x_title=info.x_title,
         y_title=info.y_title,
         message="" if groups else info.empty,
@@ -358,21 +332,34 @@ def _front(group: PointGroup) -> list[dict[str, Any]]:
 
 
 def _markers(group: PointGroup, symbol: str, *, alone: bool) -> dict[str, Any]:
-    points, ys = group.points, [p.y for p in group.points]
+    return measured_markers(
+        group.points,
+        name="measured runs" if alone else group.label,
+        symbol=symbol,
+        mode="markers+text",
+        text=[f"\u2009r = {p.r}" for p in group.points],  # a thin space keeps the label clear of the ring
+        textposition="top right",
+        textfont={"size": SMALL},
+    )
+
+
+def measured_markers(
+    points: Sequence[PlottedPoint], *, name: str, symbol: str, edge: str = "white", **more: Any
+) -> dict[str, Any]:
+    """Filled marks of runs with their error bars; a click reports a run."""
+    ys = [p.y for p in points]
+    words = [filter(None, (f"<b>r = {p.r}</b>", p.y_text, p.x_text, p.detail)) for p in points]
     return scatter(
         [p.x for p in points],
         ys,
-        mode="markers+text",
-        name="measured runs" if alone else group.label,
-        text=[f"\u2009r = {p.r}" for p in points],  # a thin space keeps the label clear of the ring
-        textposition="top right",
-        textfont={"size": SMALL},
-        cliponaxis=False,
+        name=name,
         customdata=[p.run_id for p in points],
-        marker={"color": MEASURED, "size": 11, "symbol": symbol, "line": {"color": "white", "width": 1}},
+        marker={"color": MEASURED, "size": 11, "symbol": symbol, "line": {"color": edge, "width": 1}},
         error_y=bars(ys, [(p.low, p.high) for p in points], MEASURED),
-        hovertext=[f"<b>r = {p.r}</b><br>{p.y_text}<br>{p.x_text}<br>{p.detail}" for p in points],
+        hovertext=["<br>".join(each) for each in words],
         hoverinfo="text",
+        cliponaxis=False,
+        **more,
     )
 
 

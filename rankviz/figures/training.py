@@ -1,13 +1,13 @@
 """A training as it goes: loss by step, one line per run. Of a long run so many steps as a screen can show."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from math import isfinite, log2
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.run_time import FEW, thinned
 from rankviz.core.runs.words import data_name, made_of, run_labels, sweep_title, told_apart
-from rankviz.figures.style import MEASURED, Drawing, draw, figure, rgba, scatter
+from rankviz.figures.style import MEASURED, Drawing, Rows, draw, figure, rgba, scatter
 
 MOST_POINTS = 1000
 """Of one curve, which is wider than a figure has pixels."""
@@ -36,7 +36,7 @@ class TrainingInfo(NamedTuple):
     max_steps: int = 1
     empty: str = "The loss appears with the first step."
     source: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
+    rows: Rows = ()
 
 
 def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = None) -> TrainingInfo:
@@ -50,7 +50,7 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
     if not pairs:
         return TrainingInfo([])
     each = min(MOST_POINTS, max(FEW, ALL_POINTS // len(pairs)))
-    names, labels, curves, rows, left_out = {}, {}, [], [], False
+    names, labels, curves, rows = {}, {}, [], []
     if len(sweeps) > 1:
         names = told_apart(sweeps, lambda sweep: data_name(sweep.runs[0].request.data), made_of, sweep_title)
     for sweep in sweeps:
@@ -61,31 +61,42 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
         final = final if final is not None and isfinite(final) else None
         losses = [step.loss for step in steps]
         curves.append(LossCurve(run.run_id, label, r, [step.step for step in steps], losses, final))
-        left_out |= len(steps) < len(run.steps)
         for step in steps:
             row = {"run": run.run_id, "r": r, "step": step.step, "loss": step.loss}
             rows.append({**row, "learning_rate": step.learning_rate})
+    left_out = any(len(run.steps) > each for run, _ in pairs)
     part = f" At most {each} steps of each run are shown: the lowest and the highest of its parts." * left_out
-    return TrainingInfo(
-        curves=curves,
-        max_steps=max(run.request.max_steps for run, _ in pairs),
-        **({"empty": "No step was logged."} if all(run.state.ended for run, _ in pairs) else {}),
-        source=f"Measured: {'; '.join(map(sweep_title, sweeps))}.{part}",
-        rows=rows,
-    )
+    ended = {"empty": "No step was logged."} if all(run.state.ended for run, _ in pairs) else {}
+    source = f"Measured: {'; '.join(map(sweep_title, sweeps))}.{part}"
+    return TrainingInfo(curves, max(run.request.max_steps for run, _ in pairs), **ended, source=source, rows=rows)
 
 
 @figure
 def training_figure(info: TrainingInfo, *, height: int = 320) -> Drawing:
-    """Training loss by step. Measured is vermilion, so runs differ by strength of the colour (rank) and by dash."""
+    """Training loss by step. Measured is vermilion, so runs differ by strength of the colour (rank) and by dash: among
+    the runs of a rank, or with one run a rank, among ranks."""
     begun = [curve for curve in info.curves if curve.steps]
-    ranks = sorted({curve.r for curve in begun})
+    ranks, lines, several = sorted({curve.r for curve in begun}), [], {}
+    for curve in begun:
+        several.setdefault(curve.r, []).append(curve)
     ended = [curve for curve in begun if curve.final is not None]
-    lines = [_line(curve, ranks, dash) for curve, dash in zip(begun, _dashes(begun, ranks), strict=True)]
-    if len(begun) > MOST_NAMED:
-        firsts = {curve.r: i for i, curve in reversed(list(enumerate(begun)))}
-        for i, (curve, line) in enumerate(zip(begun, lines, strict=True)):
-            line |= {"name": f"r = {curve.r}", "legendgroup": str(curve.r), "showlegend": firsts[curve.r] == i}
+    for curve in begun:
+        peers, place = several[curve.r], ranks.index(curve.r)
+        one_name = len(begun) > MOST_NAMED
+        dash = place if one_name or len(ranks) == len(begun) else peers.index(curve)
+        strength = 1.0 if len(ranks) == 1 else 0.55 + 0.45 * place / (len(ranks) - 1)
+        named = {"name": f"r = {curve.r}", "legendgroup": str(curve.r), "showlegend": curve is peers[0]}
+        look = {"color": rgba(MEASURED, strength), "width": 1.4 + 0.25 * min(6, log2(curve.r))}
+        line = scatter(
+            curve.steps,
+            curve.losses,
+            mode="lines",
+            meta=curve.run_id,
+            line=look | {"dash": DASHES[dash % len(DASHES)]},
+            hovertemplate=f"{curve.label}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
+            **(named if one_name else {"name": curve.label}),
+        )
+        lines.append(line)
     held_out = scatter(
         [curve.steps[-1] + info.max_steps * 0.04 for curve in ended],
         [curve.final for curve in ended],
@@ -105,27 +116,4 @@ def training_figure(info: TrainingInfo, *, height: int = 320) -> Drawing:
         y_title="loss, nats per token (lower is better)",
         message="" if begun else info.empty,
         showlegend=True,
-    )
-
-
-def _dashes(curves: Sequence[LossCurve], ranks: Sequence[int]) -> Sequence[str]:
-    """Of each rank; where the legend names several runs of a rank, of each among those of its rank."""
-    if len(curves) > MOST_NAMED or len(ranks) == len(curves):
-        places = [ranks.index(curve.r) for curve in curves]
-    else:
-        places = [sum(other.r == curve.r for other in curves[:i]) for i, curve in enumerate(curves)]
-    return [DASHES[place % len(DASHES)] for place in places]
-
-
-def _line(curve: LossCurve, ranks: Sequence[int], dash: str) -> dict[str, Any]:
-    strength = 1.0 if len(ranks) == 1 else 0.55 + 0.45 * ranks.index(curve.r) / (len(ranks) - 1)
-    width = 1.4 + 0.25 * min(6, log2(curve.r))
-    return scatter(
-        curve.steps,
-        curve.losses,
-        mode="lines",
-        name=curve.label,
-        meta=curve.run_id,
-        line={"color": rgba(MEASURED, strength), "width": width, "dash": dash},
-        hovertemplate=f"{curve.label}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
     )

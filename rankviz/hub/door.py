@@ -1,19 +1,18 @@
 """The one way from the page to the Hub.
 
-All is requested in child processes, whose time is bounded as a whole, however slowly an answer drips; only a few at
-once. A failure is remembered for a while, and that the Hub does not answer is remembered for everybody, so that nobody
-waits for what has just been tried. Models of the catalogue never come here.
+All is requested in a few child processes, whose time is bounded as a whole. A failure is remembered for a while, and
+that the Hub does not answer for everybody. Models of the catalogue never come here.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from rankviz.children import ASKING, Bounds, Children, FairLine
-from rankviz.core.preflight.facts import HubAnswer
+from rankviz.core.preflight import HubAnswer
 from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError, LimitError, RankVizError, WorkerError
 from rankviz.hub import reach, remote
 from rankviz.hub.remote import HubConfig
@@ -75,16 +74,16 @@ class HubDoor:
 
         read: one whose content is known already: it is not needed any more, and may have been deleted.
         """
+        copies = self._copies
 
         def fetched() -> Path:
-            if self._copies:
-                self._copies.require_room()
-            copies = self._copies.start if self._copies else ""
-            request = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": copies, "read": str(read or "")}
-            sentence = remote.adapter_unavailable(repo_id)
+            if copies:
+                copies.require_room()
+            request = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": copies.start if copies else ""}
+            sentence, request = remote.adapter_unavailable(repo_id), request | {"read": str(read or "")}
             reply = self._ask(self._downloads, "adapter", request, sentence, BadAdapterError)
-            if self._copies:
-                self._copies.drop_old()
+            if copies:
+                copies.drop_old()
             return Path(reply["folder"])
 
         return _recent(self._adapters, repo_id, fetched, serves=lambda folder: folder == read or folder.is_dir())
@@ -102,34 +101,20 @@ class HubDoor:
         return _recent(self._sizes, repo_id, looked_up)
 
     def reached(self) -> HubAnswer:
-        """Tell whether the Hub answers. The first caller waits for that; later on the last answer holds while the next
-        one comes."""
+        """Tell whether the Hub answers; an answer holds for ANSWER_SECONDS."""
         if reach.is_offline():
             return reach.ask_hub()
-        if self._answer is None:
-            with self._asking:
-                if self._answer is None:  # while this one waited
-                    self._refresh()
-        elif time.monotonic() - self._answer[0] > ANSWER_SECONDS and self._asking.acquire(blocking=False):
-
-            def refresh() -> None:
+        with self._asking:
+            if self._answer is None or time.monotonic() - self._answer[0] > ANSWER_SECONDS:
                 try:
-                    self._refresh()
-                finally:
-                    self._asking.release()
-
-            Thread(target=refresh, name="whether the Hub answers", daemon=True).start()
-        return self._answer[1]
-
-    def _refresh(self) -> None:
-        try:
-            reply = self._lookups.ask("hub", {"what": "reach"}, about="the Hub's answer", error=HubSilentError)
-            answer = HubAnswer(**reply)
-        except (HubUnavailableError, WorkerError):
-            answer = HubAnswer(endpoint=reach.endpoint(), reached=False, reason="no answer in time")
-        if not answer.reached:
-            self._silent_since = time.monotonic()
-        self._answer = (time.monotonic(), answer)
+                    reply = self._lookups.ask("hub", {"what": "reach"}, about="the Hub's answer", error=HubSilentError)
+                    answer = HubAnswer(**reply)
+                except (HubUnavailableError, WorkerError):
+                    answer = HubAnswer(endpoint=reach.endpoint(), reached=False, reason="no answer in time")
+                if not answer.reached:
+                    self._silent_since = time.monotonic()
+                self._answer = time.monotonic(), answer
+            return self._answer[1]
 
     def _ask(
         self,

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -132,12 +132,9 @@ def _require_ours(api: Any, repo_id: str, kind: Kind, there: Any, made_of: str) 
         return ()
     mark: Any = {}
     if MARK in files:
-        with tempfile.TemporaryDirectory(prefix="rankviz-") as folder:
+        with tempfile.TemporaryDirectory(prefix="rankviz-") as folder, suppress(ValueError, RecursionError):
             path = Path(api.hf_hub_download(repo_id, MARK, repo_type=kind, revision=there.sha, local_dir=folder))
-            try:
-                mark = json.loads(path.read_bytes()) if path.stat().st_size <= MAX_MARK_BYTES else {}
-            except (ValueError, RecursionError):
-                mark = {}
+            mark = json.loads(path.read_bytes()[:MAX_MARK_BYTES])
     mark = mark if isinstance(mark, dict) else {}
     if mark.get("made_by") != "RankViz" or mark.get("made_of") != made_of:
         whose = "was made by RankViz of other runs" if mark.get("made_by") == "RankViz" else "was not made by RankViz"
@@ -165,12 +162,10 @@ def in_words(repo_id: str, token: str | None) -> Iterator[None]:
     except Exception as error:
         # huggingface_hub raises a RuntimeError around what kept a file from being uploaded.
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-        if isinstance(cause, TimeoutException | TimeoutError):
-            raise HubUnavailableError("The Hub did not answer in time. Try again later.") from None
         if isinstance(cause, errors.HfHubHTTPError) and cause.response is not None:
             raise _refusal(cause, repo_id, token) from None
-        if isinstance(cause, HTTPError | ConnectionError):
-            raise HubUnavailableError("The Hub cannot be reached: check the network and try again.") from None
+        if isinstance(cause, TimeoutException | HTTPError | TimeoutError | ConnectionError):
+            raise HubUnavailableError("The Hub did not answer: check the network and try again.") from None
         if isinstance(cause, ValueError):  # an answer that is none, or LFS's own refusal
             message = _one_line(str(cause).splitlines()[-1] if str(cause) else "", token)
             raise HubUnavailableError(f"The Hub gave an answer that cannot be used: {message}") from None
@@ -178,25 +173,17 @@ def in_words(repo_id: str, token: str | None) -> Iterator[None]:
 
 
 def _refusal(error: Any, repo_id: str, token: str | None) -> RankVizError:
-    status, owner = error.response.status_code, repo_id.split("/")[0]
-    message = _one_line(error.server_message or "", token)
-    quoted = f' The Hub says: "{message}"' if message else ""
-    no_room = f"The Hub has no room for this in {owner}'s storage.{quoted}"
-    changed = f"{repo_id} was made or changed by somebody else meanwhile. Try again."
-    if status == 429:
-        return HubUnavailableError("The Hub has had too many requests of this account. Try again in some minutes.")
-    if status >= 500 and status != 507:
-        return HubUnavailableError(f"The Hub has a problem of its own (status {status}). Try again later.")
+    status, owner, message = error.response.status_code, repo_id.split("/")[0], error.server_message or ""
+    quoted = f' The Hub says: "{_one_line(message, token)}"' if message else ""
+    if status == 429 or (status >= 500 and status != 507):
+        return HubUnavailableError(f"The Hub cannot take this now (status {status}). Try again in some minutes.")
     sentences = {
         401: "The Hub does not accept this token: it is wrong, or has expired. Make a new one.",
-        402: no_room,
-        413: no_room,
-        507: no_room,
         403: f"The token may not do this in {owner}: it needs the right to write there, and room in {owner}'s "
         f"storage.{quoted}",
         404: f"The Hub has no {owner}, or the token may not see {repo_id}: check the name.",
-        409: changed,
-        412: changed,
+        **dict.fromkeys((402, 413, 507), f"The Hub has no room for this in {owner}'s storage.{quoted}"),
+        **dict.fromkeys((409, 412), f"{repo_id} was made or changed by somebody else meanwhile. Try again."),
     }
     return PublishError(sentences.get(status, f"The Hub refuses this (status {status}).{quoted}"))
 

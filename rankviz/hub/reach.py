@@ -11,10 +11,11 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankviz.core.preflight.facts import HubAnswer
+from rankviz.core.preflight import HubAnswer
 
 if TYPE_CHECKING:
     from huggingface_hub import CachedRepoInfo
@@ -78,32 +79,32 @@ def cache_folder() -> Path:
 
 
 def has_weights(repo_id: str) -> bool:
-    """Tell whether all weight files of this repository are in the cache, so that nothing is fetched to load it. An
-    index is whatever a stranger wrote into it: it is searched for names of files, and not parsed."""
+    """Tell whether all weight files of this repository are in the cache, so that nothing is fetched to load it."""
     from huggingface_hub import errors, try_to_load_from_cache
 
-    def cached(name: str) -> str | None:
+    def cached(name: str) -> Path | None:
         path = try_to_load_from_cache(repo_id, name, cache_dir=cache_folder())
-        return path if isinstance(path, str) else None
+        return Path(path) if isinstance(path, str) else None
 
-    try:
+    with suppress(errors.HFValidationError, OSError):  # no such name, or it goes just now, to make room
         for single in WEIGHTS:
             index = cached(f"{single}.index.json")
-            if cached(single) or (index and _has_all_of(Path(index), Path(single).suffix.encode())):
+            names = _named_in(index, single) if index else ()
+            if cached(single) or (names and all((index.parent / name).is_file() for name in names)):
                 return True
-    except (errors.HFValidationError, OSError):  # no such name, or it goes just now, to make room
-        pass
     return False
 
 
-def _has_all_of(index: Path, suffix: bytes) -> bool:
-    """Whether the weight files that an index names are beside it. False where it names none, or is too long for one."""
+def _named_in(index: Path, single: str) -> Collection[str]:
+    """The weight files that an index names, which is whatever a stranger wrote into it: it is searched, and not parsed.
+    None where it is too long for one, or names anything else."""
+    suffix = Path(single).suffix.encode()
     with index.open("rb") as file:
         text = file.read(MAX_INDEX_BYTES + 1)
     names = re.findall(rb'"([^"/\\]{1,100}' + re.escape(suffix) + rb')"', text)
     if len(text) > MAX_INDEX_BYTES or not 0 < len(names) <= MAX_TENSORS or len(names) != text.count(suffix + b'"'):
-        return False
-    return all((index.parent / os.fsdecode(name)).is_file() for name in set(names))
+        return ()
+    return {os.fsdecode(name) for name in names}
 
 
 def weight_bytes_to_fetch(repo_id: str, folder: Path | None = None, api: Any = None) -> int | None:
@@ -135,9 +136,9 @@ def weight_bytes_to_fetch(repo_id: str, folder: Path | None = None, api: Any = N
 def _weight_files(sizes: dict[str, int | None], fetch: Callable[[str], str]) -> Collection[str]:
     """The weight files that a loader takes of a repository; none where that cannot be told."""
     for whole in WEIGHTS:
+        index = f"{whole}.index.json"
         if whole in sizes:
             return [whole]
-        index = f"{whole}.index.json"
         if index in sizes:
             if (sizes[index] or math.inf) > MAX_INDEX_BYTES:
                 return ()

@@ -5,11 +5,8 @@ import contextlib
 import datetime
 import hashlib
 import json
-import math
 import os
 import shutil
-import statistics
-import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -33,9 +30,6 @@ from rankviz.units import GIB
 
 ANSWERS = 2
 """Raised by 1 when the worker's answer gets new fields, so that older cached answers are not used."""
-TIMES = "seconds.txt"
-LAST_TIMES = 10
-"""Of layouts, kept in the cache to say how long the next one may take."""
 BOUNDS = Bounds(seconds=60, memory_bytes=16 * GIB)
 """Of a caller without bounds of its own. A normal model takes seconds, and about 1 GiB with torch for the CPU."""
 
@@ -60,89 +54,39 @@ def introspect_config(path: Path, *, cache: Path | None = None, children: Childr
     children = children or Children(BOUNDS)
     with children.turn(key):
         if (facts := known()) is None:  # while this one waited
-            request, began = {"config": str(path.resolve())}, time.monotonic()
+            request = {"config": str(path.resolve())}
             facts = children.ask("introspect", request, about=path.name, error=BadConfigError, key=key)
             if remembered is not None:
                 cache.mkdir(parents=True, exist_ok=True)
                 partial = remembered.with_suffix(f".{os.getpid()}.partial")
                 partial.write_text(json.dumps(facts))
                 partial.replace(remembered)
-                with contextlib.suppress(OSError):  # it would only have been shown to whoever waits
-                    before = (cache / TIMES).read_text().split() if (cache / TIMES).exists() else []
-                    took = f"{time.monotonic() - began:.2f}"
-                    (cache / TIMES).write_text("\n".join([*before, took][-LAST_TIMES:]) + "\n")
     return facts
 
 
-def usual_seconds(cache: Path) -> float | None:
-    """Return the time that laying out a model has taken here, the median of the last ones; None before the first."""
-    try:
-        took = [float(line) for line in (cache / TIMES).read_text().split()[-LAST_TIMES:]]
-    except (OSError, ValueError):
-        return None
-    return statistics.median(took) if took else None
-
-
-MAX_HEADER_BYTES = 100_000_000
-"""As safetensors itself allows."""
-MAX_DIMENSIONS = 16
-MAX_ELEMENTS = 10**15
-
-
 def model_from_path(path: Path, *, cache: Path | None = None, children: Children | None = None) -> ModelSpec:
-    """Lay out a folder's config.json, or the file itself; a folder's safetensors headers are compared with the
-    total."""
+    """Lay out a folder's config.json, or the file itself."""
     folder = path if path.is_dir() else None
     config = path / "config.json" if folder else path
     if not config.is_file():
         raise BadConfigError(f"{path} holds no config.json: give the folder of a model, or its config.json.")
-    where = folder or config
-    about = {
-        "id": str(path),
-        "name": where.resolve().name,
-        "source": f"{config.name} in {where.resolve()}" if folder else str(config.resolve()),
-    }
+    where = (folder or config).resolve()
+    source = f"{config.name} in {where}" if folder else str(where)
     facts = introspect_config(config, cache=cache, children=children)
-    return _model(facts, about, stored_parameters(folder) if folder else None, "the folder's safetensors headers")
+    return _model(facts, {"id": str(path), "name": where.name, "source": source}, None)
 
 
-def _model(facts: dict[str, Any], about: dict[str, Any], stored: int | None, where: str) -> ModelSpec:
+def _model(facts: dict[str, Any], about: dict[str, Any], stored: int | None) -> ModelSpec:
     """stored: numbers in the safetensors headers; the note has a sentence where that differs from the total."""
     counted, note = facts["total_parameters"], ""
     if stored is not None and stored != counted:
         note = (
-            f"{where[0].upper()}{where[1:]} hold {stored:,} numbers, but the model built here has {counted:,} "
+            f"The Hub's safetensors headers hold {stored:,} numbers, but the model built here has {counted:,} "
             "parameters. Possible reasons: tied weights saved twice, saved buffers, packed 4-bit weights or extra "
             "heads."
         )
     checked = datetime.date.today().isoformat()
     return model_from_json({**facts, **about, "verified": stored == counted, "checked": checked, "note": note})
-
-
-def stored_parameters(folder: Path) -> int | None:
-    """Count the elements of all tensors in a folder's *.safetensors, from their headers; None without such files."""
-    files = sorted(folder.glob("*.safetensors"))
-    return sum(map(_elements, files)) if files else None
-
-
-def _elements(file: Path) -> int:
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 0 < length <= MAX_HEADER_BYTES:
-            raise BadConfigError(f"{file.name} is not a safetensors file: its header's length is {length:,}.")
-        try:
-            header = json.loads(stream.read(length))
-            shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            shapes = [None]
-    if all(map(_is_shape, shapes)) and (elements := sum(map(math.prod, shapes))) <= MAX_ELEMENTS:
-        return elements
-    raise BadConfigError(f"{file.name} is not a safetensors file: its header cannot be read.")
-
-
-def _is_shape(shape: Any) -> bool:
-    few = isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS
-    return few and all(isinstance(size, int) and 0 <= size <= MAX_ELEMENTS for size in shape)
 
 
 TIMEOUT_S = 5
@@ -174,7 +118,7 @@ def model_from_hub(
         "source": f"config.json of {repo_id} on the Hub{revision}",
     }
     facts = introspect_config(config.path, cache=cache, children=children)
-    return _model(facts, about, config.stored_parameters, "the Hub's safetensors headers")
+    return _model(facts, about, config.stored_parameters)
 
 
 @contextlib.contextmanager

@@ -7,63 +7,79 @@ which card has which number in it, only CUDA could say.
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-from rankviz.core.preflight.facts import Card, Driver
+from rankviz.core.preflight import Card, Driver
 
 VISIBLE, ORDER, PCI = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
 
 
 def read_driver(nvml: Any = None) -> Driver | None:
     """Return the driver and its cards; None where no driver answers. nvml: a module like pynvml."""
-    with _session(nvml) as nvml:
-        if nvml is None:
-            return None
+    if nvml is None:
+        import pynvml as nvml
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return None
+    try:
         cuda, cards = nvml.nvmlSystemGetCudaDriverVersion_v2(), []
         for index in range(nvml.nvmlDeviceGetCount()):
             with suppress(nvml.NVMLError):  # one card that has failed hides no other
                 cards.append(_card(nvml, nvml.nvmlDeviceGetHandleByIndex(index), index))
         version = str(nvml.nvmlSystemGetDriverVersion())
         return Driver(version=version, cuda=(cuda // 1000, cuda % 1000 // 10), cards=tuple(cards))
+    finally:
+        nvml.nvmlShutdown()
 
 
-def chosen(driver: Driver | None, environ: Mapping[str, str] = os.environ, nvml: Any = None) -> Card | None:
+def _card(nvml: Any, handle: Any, index: int) -> Card:
+    memory = None
+    with suppress(nvml.NVMLError):  # "Not Supported" where the GPU shares the machine's memory: GB10, Jetson
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    known = memory is not None and memory.total > 0
+    return Card(
+        index=index,
+        name=str(nvml.nvmlDeviceGetName(handle)),
+        uuid=str(nvml.nvmlDeviceGetUUID(handle)),
+        memory_bytes=memory.total if known else None,
+        used_bytes=memory.used if known else None,
+        capability=tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
+    )
+
+
+def chosen(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> Card | None:
     """Return the card that training uses: the first that CUDA_VISIBLE_DEVICES names, else the one with most memory;
     None where there is none, or where all are hidden. Numbers are those of the PCI bus, as nvidia-smi's."""
-    return next(_usable(driver, environ, nvml), None)
+    return next(iter(usable(driver, environ)), None)
 
 
-def usable(driver: Driver | None, environ: Mapping[str, str] = os.environ, nvml: Any = None) -> tuple[Card, ...]:
+def usable(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
     """Return the cards that workers use at the same time, `chosen` first: those that CUDA_VISIBLE_DEVICES names up to
     the first that is not there, as CUDA reads it; where it is not set, those of the same name and memory as the chosen
     one, for which the page's estimates hold."""
-    return tuple(_usable(driver, environ, nvml))
-
-
-def _usable(driver: Driver | None, environ: Mapping[str, str], nvml: Any) -> Iterator[Card]:
     if driver is None or not driver.cards:
-        return
+        return ()
     if (wanted := environ.get(VISIBLE)) is None:
         first = max(driver.cards, key=lambda card: card.memory_bytes or 0)
-        for card in driver.cards:
-            if (card.name, card.memory_bytes) == (first.name, first.memory_bytes):
-                yield _slice_of(card, nvml)
-        return
-    seen = set()
+        alike = (first.name, first.memory_bytes)
+        return tuple(card for card in driver.cards if (card.name, card.memory_bytes) == alike)
+    cards: dict[str, Card] = {}
     for name in wanted.split(","):
-        card = _named(name.strip(), driver, nvml)
-        if card is None or card.uuid in seen:
-            return
-        seen.add(card.uuid)
-        yield card
+        card = _named(name.strip(), driver)
+        if card is None or card.uuid in cards:
+            break
+        cards[card.uuid] = card
+    return tuple(cards.values())
 
 
 def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None) -> dict[str, str]:
     """Return the variables with which a worker sees the one card that `chosen` names; none without a GPU."""
     driver = read_driver(nvml)
-    card = chosen(driver, environ, nvml)
+    card = chosen(driver, environ)
     if card is not None and card.uuid and len(driver.cards) > 1:
         return {ORDER: PCI, VISIBLE: card.uuid}
     if environ.get(VISIBLE) is not None:
@@ -76,61 +92,13 @@ def only(card: Card) -> dict[str, str]:
     return {ORDER: PCI, VISIBLE: card.uuid or str(card.index)}
 
 
-def _named(name: str, driver: Driver, nvml: Any) -> Card | None:
-    """The card of one entry of CUDA_VISIBLE_DEVICES."""
+def _named(name: str, driver: Driver) -> Card | None:
+    """The card of one entry of CUDA_VISIBLE_DEVICES. The memory of a MIG slice is not looked up."""
     if name.startswith("MIG-"):
-        with _session(nvml) as nvml, suppress(*([nvml.NVMLError] if nvml else [])):
-            if nvml is not None:
-                handle = nvml.nvmlDeviceGetHandleByUUID(name)
-                parent = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
-                return _card(nvml, handle, None, tuple(nvml.nvmlDeviceGetCudaComputeCapability(parent)))
-        return None
+        return replace(driver.cards[0], index=None, uuid=name, memory_bytes=None, used_bytes=None)
     if name.isdecimal():
         named = [card for card in driver.cards if card.index == int(name)]
     else:
         # CUDA takes the beginning of a UUID too, as long as it is the only one.
         named = [card for card in driver.cards if name.startswith("GPU-") and card.uuid.startswith(name)]
-    return _slice_of(named[0], nvml) if len(named) == 1 else None
-
-
-def _card(nvml: Any, handle: Any, index: int | None, capability: tuple[int, int] | None = None) -> Card:
-    memory = None
-    with suppress(nvml.NVMLError):  # "Not Supported" where the GPU shares the machine's memory: GB10, Jetson
-        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    known = memory is not None and memory.total > 0
-    return Card(
-        index=index,
-        name=str(nvml.nvmlDeviceGetName(handle)),
-        uuid=str(nvml.nvmlDeviceGetUUID(handle)),
-        memory_bytes=memory.total if known else None,
-        used_bytes=memory.used if known else None,
-        capability=capability or tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
-    )
-
-
-def _slice_of(card: Card, nvml: Any) -> Card:
-    """The card, or its first MIG slice where it is divided: CUDA then uses that, with a part of the memory."""
-    with _session(nvml) as nvml:
-        if nvml is None:
-            return card
-        with suppress(nvml.NVMLError):  # a card without MIG answers with an error
-            handle = nvml.nvmlDeviceGetHandleByIndex(card.index)
-            if nvml.nvmlDeviceGetMigMode(handle)[0]:
-                return _card(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, 0), None, card.capability)
-    return card
-
-
-@contextmanager
-def _session(nvml: Any) -> Iterator[Any]:
-    """NVML, ready to be asked; None where there is no driver."""
-    if nvml is None:
-        import pynvml as nvml
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError:
-        yield None
-        return
-    try:
-        yield nvml
-    finally:
-        nvml.nvmlShutdown()
+    return named[0] if len(named) == 1 else None

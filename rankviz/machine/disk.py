@@ -17,9 +17,6 @@ READ_ONLY_SENTENCE = (
     "The runs folder is read-only, so nothing can be saved or trained. Set RANKVIZ_HOME to a writable folder."
 )
 FULL_SENTENCE = "The disk is full. Free some space on it, or delete runs that are no longer needed."
-LARGE_SENTENCE = (
-    "A file would be larger than files may be here. Raise the bound (ulimit -f), or set RANKVIZ_HOME to another disk."
-)
 NO_KEY_SENTENCE = (
     "The key of the visitors' cookies, cookie.key, cannot be kept in the runs folder, so after a restart what visitors "
     "save would be nobody's. See who may read and write that file, or set RANKVIZ_COOKIE_KEY."
@@ -27,7 +24,6 @@ NO_KEY_SENTENCE = (
 NOTHING_NOW = "This page can save nothing now, so nothing can be trained here. Try later."
 FOR_VISITORS = {
     FULL_SENTENCE: "The disk of this page is full. Try later.",
-    LARGE_SENTENCE: "The file would be larger than this page can save. Try with a smaller one.",
     READ_ONLY_SENTENCE: NOTHING_NOW,
     NO_KEY_SENTENCE: NOTHING_NOW,
 }
@@ -67,7 +63,7 @@ def explain(error: OSError | StorageError) -> str:
     if isinstance(error, StorageError):
         return str(error)
     if error.errno in FULL:
-        return LARGE_SENTENCE if error.errno == errno.EFBIG else FULL_SENTENCE
+        return FULL_SENTENCE
     if error.errno in READ_ONLY:
         return READ_ONLY_SENTENCE
     return f"The runs folder could not be written ({error.strerror or error})."
@@ -85,12 +81,10 @@ def is_of_writing(error: OSError | StorageError, folder: Path) -> bool:
 def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
     """Tell whether this error, or one that it follows from, is that of a full disk. Libraries that write files
     themselves have errors of their own, and then the disk is looked at."""
-    cause, seen = error, set()
-    while cause is not None and id(cause) not in seen:
-        if isinstance(cause, OSError) and cause.errno in FULL:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
             return True
-        seen.add(id(cause))
-        cause = cause.__cause__ or cause.__context__
+        error = error.__cause__ or error.__context__
     return is_full(folder)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from rankviz import installed
 from rankviz.children import TRAINING, environment
-from rankviz.core.preflight.facts import Software, TrialStep
+from rankviz.core.preflight import Software, TrialStep
 from rankviz.machine.cards import worker_environment
 from rankviz.paths import IMPORT_ROOT
 
@@ -104,7 +104,7 @@ TIMEOUT_S = 180.0
 def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> tuple[TrialStep, ...]:
     """Return the steps that were taken, in order. Where the process hung or died, the last is the step in which it
     did."""
-    started = time.monotonic()
+    started, path = time.monotonic(), [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch, tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             command,
@@ -112,7 +112,7 @@ def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> tu
             stdout=output,
             stderr=subprocess.DEVNULL,
             cwd=scratch,  # Unsloth writes its compiled cache into the working directory
-            env={**environment(TRAINING), **worker_environment(), "PYTHONPATH": _search_path()},
+            env={**environment(TRAINING), **worker_environment(), "PYTHONPATH": os.pathsep.join(path)},
             start_new_session=True,
         )
         try:
@@ -124,29 +124,19 @@ def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> tu
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         output.seek(0)
-        return _steps(output.read().splitlines(), code, time.monotonic() - started)
-
-
-def _steps(lines: Sequence[str], code: int | None, seconds: float) -> tuple[TrialStep, ...]:
-    """Each step is announced as {"starting": name} and then reported."""
+        lines = output.read().splitlines()
     steps, pending = [], "starting Python"
-    for line in lines:
+    for line in lines:  # each step is announced as {"starting": name} and then reported
         try:
             message = json.loads(line)
         except ValueError:
             continue  # what a library prints, or a line cut off by the end
-        if "starting" in message:
-            pending = message["starting"]
-        else:
+        pending = message.get("starting", "")
+        if not pending:
             steps.append(TrialStep(**{**message, "architectures": tuple(message.get("architectures", ()))}))
-            pending = ""
-    if code == 0:
-        return tuple(steps)
-    where = f" while {pending}" if pending else ""
-    end = f"ended with code {code}" if code is not None else "was stopped at its time limit"
-    left = seconds - sum(step.seconds for step in steps)
-    return (*steps, TrialStep(name="the process", ok=False, found=f"It {end}{where}", seconds=max(0.0, left)))
-
-
-def _search_path() -> str:
-    return os.pathsep.join([str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    if code != 0:
+        end = f"ended with code {code}" if code is not None else "was stopped at its time limit"
+        left = time.monotonic() - started - sum(step.seconds for step in steps)
+        found = f"It {end}{f' while {pending}' if pending else ''}"
+        steps.append(TrialStep(name="the process", ok=False, found=found, seconds=max(0.0, left)))
+    return tuple(steps)

@@ -5,7 +5,7 @@ between runs, over all pairs of ranks at once. Nothing here trains, stores or dr
 """
 
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, VerdictJSON, judge, verdict_json
-from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_losses, read_table
+from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_table
 from rankviz.verdict.words import Answer, Shipped, headline, sentences, shipped, summary
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "headline",
     "judge",
     "losses_of",
-    "read_losses",
     "read_table",
     "sentences",
     "shipped",

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from itertools import combinations
 from typing import NamedTuple, TypedDict
 
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.errors import InvalidSettingError
 from rankviz.verdict.losses import Comparison, Run, RunLosses, compare
-from rankviz.verdict.noise import CONFIDENCE, LossFit, Needed, fit, half_width, needed, standard_error
+from rankviz.verdict.noise import CONFIDENCE, LossFit, Needed, fit, half_width, needed
 
-SAME = 1e-9
-"""Relative difference of two means that the order of their sums may make."""
 DIFFERENT, EQUAL, CANT_TELL = "different", "equal", "can't tell"
 
 
@@ -65,8 +63,7 @@ class RankLoss:
 
 
 class AboveBest(NamedTuple):
-    """A difference from the best rank, nats or points: above zero is worse. low, high: None where the noise between
-    runs is not known."""
+    """A difference from the best rank, nats or points: above zero is worse. low, high: None: not known."""
 
     value: float
     low: float | None
@@ -101,12 +98,6 @@ class Verdict:
     noise: LossFit
 
     @property
-    def tied(self) -> tuple[int, ...]:
-        """Ranks whose value is the best rank's, the best among them."""
-        lowest = min(rank.loss for rank in self.ranks)
-        return tuple(rank.r for rank in self.ranks if math.isclose(rank.loss, lowest, rel_tol=SAME, abs_tol=SAME))
-
-    @property
     def tolerance_nats(self) -> float | None:
         """The tolerance in nats; None in another metric."""
         return self.within if self.metric is LOSS else None
@@ -139,11 +130,7 @@ class Verdict:
         return next(rank for rank in self.ranks if rank.r == r)
 
     def pair(self, r: int, s: int) -> Pair:
-        return self._by_ranks[min(r, s), max(r, s)]
-
-    @cached_property
-    def _by_ranks(self) -> dict[tuple[int, int], Pair]:
-        return {(pair.r, pair.s): pair for pair in self.pairs}
+        return next(pair for pair in self.pairs if {pair.r, pair.s} == {r, s})
 
     def above_best(self, r: int) -> AboveBest:
         """Return the difference of a rank's loss from the best rank's, with its interval."""
@@ -184,7 +171,7 @@ def judge(
     ranks, losses = compared.ranks, noise.losses
     best = min(ranks, key=lambda r: (losses[r], r))
     within = tolerance_in(metric, tolerance, best=losses[best], base=base_loss)
-    pairs = tuple(_pair(compared, noise, r, s, within) for i, r in enumerate(ranks) for s in ranks[i + 1 :])
+    pairs = tuple(_pair(compared, noise, r, s, within) for r, s in combinations(ranks, 2))
     calls = {pair.other(best): pair.call for pair in pairs if best in (pair.r, pair.s)} | {best: EQUAL}
     indistinguishable = tuple(r for r in ranks if calls[r] != DIFFERENT)
     return Verdict(
@@ -209,7 +196,7 @@ def judge(
         examples=compared.examples,
         seeds=len(compared.seeds),
         run_sd=noise.runs.sd if noise.runs else None,
-        unknown=_unknown(compared, metric) if len(ranks) > 1 and noise.runs is None else "",
+        unknown=_unknown(compared) if len(ranks) > 1 and noise.runs is None else "",
         notes=compared.notes,
         diverged=compared.diverged,
         noise=noise,
@@ -243,7 +230,9 @@ def tolerance_in(metric: Metric, tolerance: float | str, *, best: float, base: f
 def _pair(compared: Comparison, noise: LossFit, r: int, s: int, tolerance: float) -> Pair:
     difference, low, high, error, call = noise.losses[r] - noise.losses[s], None, None, None, CANT_TELL
     if of_pair := noise.pairs.get((r, s)):
-        half, error = half_width(noise.runs, of_pair, compared.examples), standard_error(noise.runs, of_pair)
+        # The standard error is that of a mixed model.
+        error = math.sqrt(noise.runs.paired_variance * of_pair.weight + of_pair.examples_variance)
+        half = half_width(noise.runs, of_pair, compared.examples)
         low, high = difference - half, difference + half
         if -tolerance <= low and high <= tolerance:
             call = EQUAL
@@ -253,16 +242,13 @@ def _pair(compared: Comparison, noise: LossFit, r: int, s: int, tolerance: float
     return Pair(r=r, s=s, difference=difference, low=low, high=high, standard_error=error, call=call, seeds=seeds)
 
 
-def _unknown(compared: Comparison, metric: Metric) -> str:
+def _unknown(compared: Comparison) -> str:
     """Return the reason why the noise between runs is not known."""
-    runs, ranks = [len(seeds) for seeds in compared.seeds_of.values()], compared.ranks
-    if max(runs) == 1:
+    if max(map(len, compared.seeds_of.values())) == 1:
         return "each rank has one run"
-    if sum(n > 1 for n in runs) < 2:
-        return "only one rank has several runs"
-    if max(len(compared.shared_seeds(r, s)) for r in ranks for s in ranks if r < s) < 2:
+    if max(len(compared.shared_seeds(r, s)) for r, s in combinations(compared.ranks, 2)) < 2:
         return "no two ranks share two seeds"
-    return f"runs with different seeds have identical {metric.nouns}"
+    return "runs with different seeds have identical values, as if one run was given several times"
 
 
 class PairJSON(shape(Pair)):
@@ -324,17 +310,12 @@ def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
 
     metric, said = verdict.metric, sentences(verdict)
 
-    def pair_json(pair: Pair) -> PairJSON:
-        need = verdict.needed(pair) if would_tell else None
-        return {**asdict(pair), "would_tell": asdict(need) if need else None}
-
     def rank_json(rank: RankLoss) -> RankVerdictJSON:
-        above = zip(("above_best", "above_best_low", "above_best_high"), verdict.above_best(rank.r), strict=True)
         values = {seed: verdict.read(loss) for seed, loss in rank.run_losses.items()}
         losses = {"loss": None, "run_losses": None} if metric.higher_is_better else {}
-        return as_answer(
-            RankVerdictJSON, rank, value=verdict.read(rank.loss), run_values=values, **losses, **dict(above)
-        )
+        above, low, high = verdict.above_best(rank.r)
+        losses |= {"above_best": above, "above_best_low": low, "above_best_high": high}
+        return as_answer(RankVerdictJSON, rank, value=verdict.read(rank.loss), run_values=values, **losses)
 
     return as_answer(
         VerdictJSON,
@@ -342,7 +323,10 @@ def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
         metric=metric.key,
         unit=metric.units,
         higher_is_better=metric.higher_is_better,
-        pairs=list(map(pair_json, verdict.pairs)),
+        pairs=[
+            {**asdict(pair), "would_tell": asdict(need) if would_tell and (need := verdict.needed(pair)) else None}
+            for pair in verdict.pairs
+        ],
         ranks=list(map(rank_json, verdict.ranks)),
         can_tell=not verdict.unknown,
         why_not=verdict.unknown or None,

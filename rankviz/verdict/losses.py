@@ -3,13 +3,12 @@
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
@@ -90,9 +89,7 @@ def _have_tokens(runs: Iterable[RunRecord]) -> bool:
 
 def _is_measured(measured: Evaluated, metric: Metric) -> bool:
     """Tell whether the metric was measured, also of a run that diverged."""
-    if metric is TOKEN_ACCURACY:
-        return measured.correct_tokens is not None
-    return metric is not EXACT_MATCH or measured.answered > 0
+    return {TOKEN_ACCURACY: measured.correct_tokens is not None, EXACT_MATCH: measured.answered > 0}.get(metric, True)
 
 
 def _of_whole(measured: Evaluated, metric: Metric) -> float:
@@ -123,66 +120,30 @@ def _array(values: Sequence[float | None]) -> np.ndarray:
 
 
 MAX_FILE_BYTES = 200_000_000
-MAX_RANK = 65_536
-MAX_LOSS = 1e9
-"""Either way: squares of it still add up."""
-MAX_RATE = 1e6
-MAX_TOKENS = 10**9
 MAX_TEXT = 200
-MAX_RUNS = 5000
-MAX_RANKS = 200
-"""All pairs of them are compared."""
-CORRECT_WORDS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
-"""pandas writes whole numbers beside an empty cell as 1.0, and truth as True."""
-
-
-def _number(low: float, high: float, *, whole: bool = False) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        value = float(text)
-        if not low <= value <= high or (whole and not value.is_integer()):
-            raise ValueError(text)
-        return int(value) if whole else value
-
-    return parse
-
-
-def _text(text: str) -> str:
-    if len(text) > MAX_TEXT or UNPRINTABLE.search(text):
-        raise ValueError(text)
-    return text
-
-
-def _loss(text: str) -> float:
-    value = float(text)
-    if MAX_LOSS < abs(value) < math.inf:
-        raise ValueError(text)
-    return value
-
-
-PLAIN_TEXT = f"a text of 1 to {MAX_TEXT} printable characters"
-CELLS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "rank": (_number(1, MAX_RANK, whole=True), f"a whole number from 1 to {MAX_RANK:,}"),
-    "seed": (_text, PLAIN_TEXT),
-    "example": (_text, PLAIN_TEXT),
-    "loss": (_loss, f"a number up to {MAX_LOSS:,.0f}; write nan for a run that diverged"),
-    "correct": (lambda text: CORRECT.turned(100.0 * CORRECT_WORDS[text.lower()]), "0 or 1"),
-    "learning_rate": (_number(5e-324, MAX_RATE), "a number above 0"),
-    "target_tokens": (_number(1, MAX_TOKENS, whole=True), "a whole number above 0, or empty"),
-}
-"""Reader of the cells of each column, and what a cell must be."""
-NEEDED, OPTIONAL = ("rank", "seed", "example"), ("learning_rate", "target_tokens")
+MAX_RUNS, MAX_RANKS = 5000, 200
+"""All pairs of ranks are compared."""
+NEEDED, OPTIONAL, WHOLE = ("rank", "seed", "example"), ("learning_rate", "target_tokens"), ("rank", "target_tokens")
 VALUES = {"loss": LOSS, "correct": CORRECT}
 """The column that a file has in addition, one of them."""
-
-
-def read_losses(path: Path) -> tuple[RunLosses, ...]:
-    """Return the runs of a CSV file; `read_table` also says which metric they are in."""
-    return read_table(path)[0]
+BOUNDS = {"rank": (1, 65_536), "loss": (-1e9, 1e9), "learning_rate": (5e-324, 1e6), "target_tokens": (1, 10**9)}
+CORRECT_WORDS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+"""pandas writes whole numbers beside an empty cell as 1.0, and truth as True."""
+EXPECTED = {
+    "rank": "a whole number from 1 to 65,536",
+    "seed": f"a text of 1 to {MAX_TEXT} printable characters",
+    "example": f"a text of 1 to {MAX_TEXT} printable characters",
+    "loss": "a number up to 1,000,000,000; write nan for a run that diverged",
+    "correct": "0 or 1",
+    "learning_rate": "a number above 0",
+    "target_tokens": "a whole number above 0, or empty",
+}
+"""What a cell of each column must be."""
 
 
 def read_table(path: Path) -> tuple[tuple[RunLosses, ...], Metric]:
     """Read a CSV file with the columns rank, seed, example, then loss or correct, and learning_rate if there were
-    several.
+    several; return its runs and their metric.
 
     A loss that is nan or inf marks a run that diverged; correct is 0 or 1. With target_tokens in all rows, as an export
     has them, losses weigh as many tokens as their examples have. BadDataError names file, row and column.
@@ -196,15 +157,13 @@ def read_table(path: Path) -> tuple[tuple[RunLosses, ...], Metric]:
             reader = csv.DictReader(file, skipinitialspace=True)
             reader.fieldnames = names = [(name or "").strip() for name in reader.fieldnames or ()]
             values = [name for name in VALUES if name in names]
-            if twice := next((name for name in CELLS if names.count(name) > 1), None):
-                raise BadDataError(f"{path.name} has the column {twice} twice: rename one of the two.")
             if missing := [name for name in NEEDED if name not in names] + ([] if values else ["loss"]):
                 raise BadDataError(
                     f"{path.name} has no column {', '.join(missing)}: the first line must name {', '.join(NEEDED)}, "
                     "loss or correct, and learning_rate if several were tried."
                 )
-            if len(values) > 1:
-                raise BadDataError(f"{path.name} has the columns loss and correct: keep the one to compare ranks by.")
+            if len(values) > 1 or len(set(names)) < len(names):
+                raise BadDataError(f"{path.name} has a column twice, or loss and correct: keep one of the two.")
             return _runs(path.name, reader, values[0]), VALUES[values[0]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadDataError(f"{path.name} is not a CSV file in UTF-8 ({error}): save it as one.") from None
@@ -213,41 +172,38 @@ def read_table(path: Path) -> tuple[tuple[RunLosses, ...], Metric]:
 def _runs(file: str, reader: csv.DictReader, column: str) -> tuple[RunLosses, ...]:
     by_run: dict[tuple[int, float | None, str], dict[int, tuple[float, int | None]]] = {}
     numbers: defaultdict[str, int] = defaultdict(count().__next__)
-    rates_given = set()
+    columns = (*NEEDED, column, *OPTIONAL)
     for cells in reader:
         if None in cells:
             raise BadDataError(f"{file}, row {reader.line_num}: more cells than columns; quote what contains a comma.")
-
-        def cell(name: str, row: int = reader.line_num, cells: dict[str, str | None] = cells) -> Any:
-            text, (parse, what) = (cells.get(name) or "").strip(), CELLS[name]
-            if not text and name in OPTIONAL:
-                return None
+        row = {}
+        for name in columns:
+            text = (cells.get(name) or "").strip()
             try:
-                return parse(text or None)
-            except (ValueError, TypeError, KeyError, AttributeError):
+                row[name] = _value(name, text)
+            except ValueError:
                 shown = repr(text[:MAX_TEXT]) if text else "an empty cell"
-                raise BadDataError(f"{file}, row {row}, column {name}: {shown} is not {what}.") from None
-
-        key = cell("rank"), cell("learning_rate"), cell("seed")
-        rates_given.add(key[1] is None)
-        if len(rates_given) > 1:
+                where = f"{file}, row {reader.line_num}, column {name}"
+                raise BadDataError(f"{where}: {shown} is not {EXPECTED[name]}.") from None
+        run = by_run.setdefault((row["rank"], row["learning_rate"], row["seed"]), {})
+        if (example := numbers[row["example"]]) in run:
             raise BadDataError(
-                f"{file}, row {reader.line_num}, column learning_rate: fill it in for all rows, or for none."
+                f"{file}, row {reader.line_num}, column example: {row['example']!r} appears twice for this rank, seed "
+                "and learning rate."
             )
-        run, name = by_run.setdefault(key, {}), cell("example")
+        run[example] = row[column], row["target_tokens"]
         if len(by_run) > MAX_RUNS:
             raise BadDataError(f"{file} has more than {MAX_RUNS:,} runs: give fewer.")
-        if numbers[name] in run:
-            raise BadDataError(
-                f"{file}, row {reader.line_num}, column example: {name!r} appears twice for this rank, seed and "
-                "learning rate."
-            )
-        run[numbers[name]] = cell(column), cell("target_tokens")
     if not by_run:
         raise BadDataError(f"{file} has no rows: give one row per example and run.")
+    if len({rate is None for _, rate, _ in by_run}) > 1:
+        raise BadDataError(f"{file}, column learning_rate: fill it in for all rows, or for none.")
     if (ranks := len({r for r, _, _ in by_run})) > MAX_RANKS:
         raise BadDataError(f"{file} has {ranks:,} ranks, at most {MAX_RANKS} are compared: give fewer.")
-    usual = _usual_tokens(list(by_run.values())) if column == "loss" else None
+    shared = set.intersection(*map(set, by_run.values()))
+    counted_tokens = column == "loss" and all(tokens for run in by_run.values() for _, tokens in run.values())
+    first = next(iter(by_run.values()))
+    usual = fmean(first[example][1] for example in shared) if counted_tokens and shared else None
     return tuple(
         RunLosses(
             r=r,
@@ -260,11 +216,24 @@ def _runs(file: str, reader: csv.DictReader, column: str) -> tuple[RunLosses, ..
     )
 
 
-def _usual_tokens(runs: Sequence[dict[int, tuple[float, int | None]]]) -> float | None:
-    """Return the mean target tokens of the examples that all runs have; None where some row has no count."""
-    shared = set.intersection(*map(set, runs))
-    known = all(tokens for run in runs for _, tokens in run.values())
-    return fmean(runs[0][example][1] for example in shared) if known and shared else None
+def _value(name: str, text: str) -> float | int | str | None:
+    """Return the value of a cell; ValueError where it is not as EXPECTED."""
+    if not text and name in OPTIONAL:
+        return None
+    if name == "correct":
+        if text.lower() not in CORRECT_WORDS:
+            raise ValueError(text)
+        return CORRECT.turned(100.0 * CORRECT_WORDS[text.lower()])
+    if name in ("seed", "example"):
+        if not 0 < len(text) <= MAX_TEXT or UNPRINTABLE.search(text):
+            raise ValueError(text)
+        return text
+    value, (low, high) = float(text), BOUNDS[name]
+    if name == "loss" and not math.isfinite(value):
+        return value
+    if not low <= value <= high or (name in WHOLE and not value.is_integer()):
+        raise ValueError(text)
+    return int(value) if name in WHOLE else value
 
 
 @dataclass(frozen=True, kw_only=True)

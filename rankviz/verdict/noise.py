@@ -1,7 +1,7 @@
 """The noise of a sweep, the interval of each difference between two ranks, and the seeds or examples that would decide
 it.
 
-scipy is loaded with the first interval. Its own studentized_range is a thousand times slower than the one here, and is
+scipy is loaded with the first interval. Its own studentized_range is a hundred times slower than the one here, and is
 compared with it in tests/verdict/test_noise.py.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from itertools import combinations
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,19 +73,14 @@ class PairNoise:
     """Difference of one example that may not have shown itself; 0 where enough examples differ, or of losses."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LossFit:
+class LossFit(NamedTuple):
     """Losses of ranks adjusted for missing seeds, and all noise."""
 
     losses: Mapping[int, float]
     runs: RunNoise | None
-    """None with one run per rank."""
+    """None with one run per rank, and where all seeds of each rank gave the same values."""
     pairs: Mapping[tuple[int, int], PairNoise]
     """Ranks that share two seeds or more."""
-    copies: bool = False
-    """All seeds of each rank gave the same values, as if one run was written down several times."""
-    assumed: bool = False
-    """No value differed between seeds: the noise is a floor."""
 
 
 def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
@@ -97,17 +93,17 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
     everywhere = set.intersection(*map(set, compared.seeds_of.values()))
     if everywhere and len(compared.losses) < len(compared.ranks) * len(compared.seeds):
         losses = {r: float(effect + seeds.mean()) for r, effect in zip(compared.ranks, ranks, strict=True)}
-    copies = bool(shared) and all(
+    copies = all(
         np.array_equal(values, compared.losses[r, compared.seeds_of[r][0]])
         for (r, _), values in compared.losses.items()
     )
     # Seeds whose values are nearly all right, or all wrong, agree without being copies.
     uniform = counted and all(_odd(values) < FEW_DIFFER for values in compared.losses.values())
     if not shared or (copies and not uniform):
-        return LossFit(losses=losses, runs=None, pairs={}, copies=copies)
+        return LossFit(losses, None, {})
     counted_many = counted and compared.examples > 1
     stack = cache(lambda r, seeds: np.array([compared.losses[r, seed] for seed in seeds]))
-    examples, rest, largest, odd = {}, {}, 0.0, {}
+    examples, rest, odd, largest = {}, {}, {}, 0.0
     for (r, s), common in shared.items():
         differences = stack(r, common) - stack(s, common)
         examples[r, s], rest[r, s] = _two_way(differences)
@@ -120,27 +116,24 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
     repeats = sum(len(means) - 1 for means in of_rank.values())
     variance = sum(float(((means - means.mean()) ** 2).sum()) for means in of_rank.values()) / repeats
     place = {r: number for number, r in enumerate(compared.ranks)}
-    return LossFit(
-        losses=losses,
-        runs=RunNoise(
-            ranks=len({r for pair in shared for r in pair}),
-            paired_variance=max(least, residual / freedom),
-            paired_freedom=freedom,
-            variance=max(least, variance),
-            freedom=repeats,
-            rest_variance=rest_variance,
-        ),
-        pairs={
-            (r, s): PairNoise(
-                seeds=len(common),
-                weight=float(weights[place[r], place[s]]),
-                examples_variance=examples[r, s],
-                unit=unit if unit and odd[r, s] < FEW_DIFFER else 0.0,
-            )
-            for (r, s), common in shared.items()
-        },
-        assumed=copies,
+    runs = RunNoise(
+        ranks=len({r for pair in shared for r in pair}),
+        paired_variance=max(least, residual / freedom),
+        paired_freedom=freedom,
+        variance=max(least, variance),
+        freedom=repeats,
+        rest_variance=rest_variance,
     )
+    pairs = {
+        (r, s): PairNoise(
+            seeds=len(common),
+            weight=float(weights[place[r], place[s]]),
+            examples_variance=examples[r, s],
+            unit=unit if unit and odd[r, s] < FEW_DIFFER else 0.0,
+        )
+        for (r, s), common in shared.items()
+    }
+    return LossFit(losses, runs, pairs)
 
 
 def _effects(compared: Comparison) -> tuple[np.ndarray, np.ndarray, float, int, np.ndarray]:
@@ -188,24 +181,22 @@ def _two_way(differences: np.ndarray) -> tuple[float, float]:
 
 def half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
     """Return half of the interval of a difference."""
-    half = min(
-        math.sqrt(
-            quantile(runs.ranks, freedom, risk) ** 2 * variance * pair.weight
-            + quantile(runs.ranks, max(1, examples - 1), risk) ** 2 * pair.examples_variance
-        )
+    halves = (
+        _half(runs.ranks, freedom, risk, variance * pair.weight, pair.examples_variance, examples)
         for variance, freedom, risk in runs.ways
     )
-    return max(half, least_half_width(runs, pair, examples))
+    return max(min(halves), least_half_width(runs, pair, examples))
+
+
+def _half(ranks: int, freedom: int, risk: float, of_runs: float, of_examples: float, examples: int) -> float:
+    """of_runs, of_examples: variances of the difference."""
+    by_runs, by_examples = quantile(ranks, freedom, risk), quantile(ranks, max(1, examples - 1), risk)
+    return math.sqrt(by_runs**2 * of_runs + by_examples**2 * of_examples)
 
 
 def least_half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
     """Return what so many examples cannot rule out, although next to none differed."""
     return pair.unit * (1 - ((1 - CONFIDENCE) / math.comb(runs.ranks, 2)) ** (1 / examples))
-
-
-def standard_error(runs: RunNoise, pair: PairNoise) -> float:
-    """Return the standard error of a difference, as a mixed model has it."""
-    return math.sqrt(runs.paired_variance * pair.weight + pair.examples_variance)
 
 
 @lru_cache(maxsize=1024)
@@ -286,8 +277,7 @@ def chance_to_tell(
     )
     least, chances = least_half_width(runs, pair, examples), []
     for variance, freedom, risk in planned.ways:
-        q_runs, q_examples = quantile(runs.ranks, freedom, risk), quantile(runs.ranks, max(1, examples - 1), risk)
-        half = max(least, math.sqrt(q_runs**2 * variance * 2 / seeds + q_examples**2 * of_examples))
+        half = max(least, _half(runs.ranks, freedom, risk, variance * 2 / seeds, of_examples, examples))
         # Noncentral t, because the interval's own width varies too.
         chances.append(1 - float(special.nctdtr(freedom, abs(difference) / error, half / error)))
         if (room := tolerance - half) > 0:
@@ -302,15 +292,13 @@ def _between(runs: RunNoise, examples: int) -> float:
 
 
 def _first(candidates: Sequence[int], enough: Callable[[int], bool]) -> int | None:
-    """Return the first that is enough, where each after it is too."""
+    """Return the first that is enough; each after it is too."""
     place = bisect_left(candidates, True, key=enough)
     return candidates[place] if place < len(candidates) else None
 
 
-PIECES, NODES = 16, 60
-"""Gauss-Legendre rule: pieces of an interval, and nodes in each. The integrands are smooth; this gives nine digits."""
-DEGREE = 120
-"""Degree of the polynomial for R_k."""
+NODES = 160
+"""Nodes of a Gauss-Legendre rule. The integrands are smooth: quantiles have nine digits."""
 NEGLIGIBLE = 1e-15
 """Probability in each tail of a distribution that is left out."""
 REACH = 9.0
@@ -318,64 +306,42 @@ REACH = 9.0
 
 
 def studentized_range_quantile(p: float, k: int, freedom: float) -> float:
-    """Return q with P(Q < q) = p, Q the range of k equal means over their estimated standard deviation."""
-    from scipy import optimize
+    """Return q with P(Q < q) = p, Q the range of k equal means over their estimated standard deviation s.
 
-    deviations, weights = _deviation_rule(freedom)
-    low, high = 0.0, 1.0
-    while weights @ _range_cdf(k, high * deviations) < p:
-        low, high = high, 4 * high
-    return float(optimize.brentq(lambda q: weights @ _range_cdf(k, q * deviations) - p, low, high, xtol=1e-14))
+    P(Q < q) = E R_k(q s), with R_k(w) = k ∫ φ(z) (Φ(z) - Φ(z - w))^(k-1) dz and s² a chi-squared over its degrees of
+    freedom; the integral over s is in ln s.
+    """
+    from scipy import optimize, special
+
+    half = freedom / 2
+    tails = special.gammaincinv(half, NEGLIGIBLE), special.gammainccinv(half, NEGLIGIBLE)
+    u, weights = _legendre(*(math.log(max(tail, 1e-300) / half) / 2 for tail in tails))
+    chi = half * np.exp(2 * u)
+    weights = weights * 2 * np.exp(half * np.log(chi) - chi - special.gammaln(half))
+    z, dz = _legendre(-REACH, REACH)
+    below, density = special.ndtr(z), k * dz * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+    def risk(q: float) -> float:
+        between = below - special.ndtr(z - (q * np.exp(u))[:, None])
+        return float(weights @ (between ** (k - 1) @ density)) - p
+
+    high = 1.0
+    while risk(high) < 0:
+        high *= 4
+    return float(optimize.brentq(risk, high / 4 if high > 1 else 0.0, high, xtol=1e-12))
 
 
 def expected_maximum(n: int) -> float:
     """Return E max of n standard normals, ∫ z n φ(z) Φ(z)^(n-1) dz."""
     from scipy import special
 
-    z, weights = _legendre(-REACH, REACH)
-    return float(weights @ (z * n * _density(z) * special.ndtr(z) ** (n - 1)))
-
-
-@lru_cache(maxsize=64)
-def _deviation_rule(freedom: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes s and weights of E g(s), s² a chi-squared over its degrees of freedom; the integral is over ln s."""
-    from scipy import special
-
-    half = freedom / 2
-    tails = special.gammaincinv(half, NEGLIGIBLE), special.gammainccinv(half, NEGLIGIBLE)
-    u, weights = _legendre(*(math.log(max(tail, 1e-300) / half) / 2 for tail in tails))
-    chi = half * np.exp(2 * u)
-    return np.exp(u), weights * 2 * np.exp(half * np.log(chi) - chi - special.gammaln(half))
-
-
-def _range_cdf(k: int, w: np.ndarray) -> np.ndarray:
-    """Return R_k at many widths, from a polynomial that is made once per k."""
-    inside = np.minimum(w / REACH - 1, 1.0)
-    return np.where(inside < 1, np.polynomial.chebyshev.chebval(inside, _range_polynomial(k)), 1.0)
-
-
-@lru_cache(maxsize=32)
-def _range_polynomial(k: int) -> np.ndarray:
-    from scipy import special
-
-    z, weights = _legendre(-REACH, REACH)
-    below = special.ndtr(z)
-
-    def values(x: np.ndarray) -> np.ndarray:
-        between = below - special.ndtr(z - ((x + 1) * REACH)[:, None])
-        return k * (between ** (k - 1)) @ (weights * _density(z))
-
-    return np.polynomial.chebyshev.chebinterpolate(values, DEGREE)
+    z, dz = _legendre(-REACH, REACH)
+    return float((dz * z * n * np.exp(-z * z / 2)) @ special.ndtr(z) ** (n - 1)) / math.sqrt(2 * math.pi)
 
 
 def _legendre(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     from scipy import special
 
     x, weights = special.roots_legendre(NODES)
-    half = (high - low) / 2 / PIECES
-    starts = low + 2 * half * np.arange(PIECES)[:, None]
-    return (starts + half * (x + 1)).ravel(), np.tile(half * weights, PIECES)
-
-
-def _density(z: np.ndarray) -> np.ndarray:
-    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    half = (high - low) / 2
+    return low + half * (x + 1), half * weights

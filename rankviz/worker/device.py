@@ -6,8 +6,8 @@ import gc
 import hashlib
 import os
 import platform
+import resource
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -92,26 +92,16 @@ def _is_accelerator_error(error: BaseException) -> bool:
 
 
 class Memory:
-    """Peaks since the last `reset`, in bytes. On a GPU both of torch's peaks; on the CPU the kernel's high-water mark
-    where it can be reset (Linux), else samples taken in a thread each 50 ms, which may miss a short peak."""
+    """Peaks since the last `reset`, in bytes. On a GPU both of torch's peaks; on the CPU the kernel's high-water mark,
+    which only Linux can reset: elsewhere it is that of the whole process."""
 
     def __init__(self, *, cuda: bool):
-        self._sampled_peak: int | None = None
         self.kind = "GPU allocated" if cuda else "process resident"
         self._cuda = None
         if cuda:
             import torch
 
             self._cuda = torch.cuda
-        elif not _reset_high_water_mark():
-            self.kind = "process resident, sampled"
-            self._sampled_peak = 0
-            threading.Thread(target=self._sample, name="memory", daemon=True).start()
-
-    def _sample(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(0.05):
-            self._sampled_peak = max(self._sampled_peak, self.now())
 
     def settle(self) -> None:
         """Give back what earlier runs left, so that the next one's peak is its own."""
@@ -126,10 +116,8 @@ class Memory:
     def reset(self) -> None:
         if self._cuda:
             self._cuda.reset_peak_memory_stats()
-        elif self._sampled_peak is not None:
-            self._sampled_peak = self.now()
         else:
-            _reset_high_water_mark()
+            reset_high_water_mark()
 
     def now(self) -> int:
         return self._cuda.memory_allocated() if self._cuda else psutil.Process().memory_info().rss
@@ -137,25 +125,19 @@ class Memory:
     def peak(self) -> int:
         if self._cuda:
             return self._cuda.max_memory_allocated()
-        if self._sampled_peak is not None:
-            return self._sampled_peak
-        status = Path("/proc/self/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        try:
+            return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+        except OSError:
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
     def peak_reserved(self) -> int | None:
         return self._cuda.max_memory_reserved() if self._cuda else None
 
 
-def _reset_high_water_mark() -> bool:
+def reset_high_water_mark() -> None:
     """Linux: writing 5 to clear_refs sets VmHWM back to the resident set of now (man proc_pid_clear_refs)."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-TASKS = Path("/proc/self/task")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,7 +159,7 @@ class ProcessorUse:
 
     @property
     def fields(self) -> dict[str, float | None]:
-        """As the events of a run have them."""
+        """The entries of a run's events."""
         waited = None if self.waited is None else round(self.waited, 4)
         return {"own_cpu_seconds": round(self.own, 4), "waited_cpu_seconds": waited}
 
@@ -186,32 +168,28 @@ class ProcessorClock:
     """Counts processor time from when it was made."""
 
     def __init__(self) -> None:
-        self._started, self._own, self._busy, self._waited = time.monotonic(), time.process_time(), _busy(), _waited()
+        self._before = self._counters()
 
     def read(self) -> ProcessorUse:
-        own, waited = time.process_time() - self._own, _waited()
-        return ProcessorUse(
-            elapsed=time.monotonic() - self._started,
-            own=own,
-            others=max(0.0, _busy() - self._busy - own),
-            waited=None if waited is None or self._waited is None else max(0.0, waited - self._waited),
+        """Return the use since then."""
+        elapsed, own, busy, waited = (
+            None if None in (now, then) else now - then
+            for now, then in zip(self._counters(), self._before, strict=True)
         )
+        waited = None if waited is None else max(0.0, waited)
+        return ProcessorUse(elapsed=elapsed, own=own, others=max(0.0, busy - own), waited=waited)
 
-
-def _busy() -> float:
-    """Idle is what the kernel calls so, and waiting for a disk; time that a hypervisor took counts as busy."""
-    times = psutil.cpu_times()
-    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
-
-
-def _waited() -> float | None:
-    """The second number of Linux's schedstat, in ns, of all threads that there are."""
-    nanoseconds = []
-    with suppress(OSError):
-        for task in TASKS.iterdir():
-            with suppress(OSError, ValueError, IndexError):  # a thread that has just ended
-                nanoseconds.append(int((task / "schedstat").read_text().split()[1]))
-    return sum(nanoseconds) / 1e9 if nanoseconds else None
+    @staticmethod
+    def _counters() -> tuple[float, float, float, float | None]:
+        """Clock, processor time of this process, of all (a hypervisor's counts as busy, waiting for a disk as idle),
+        and the waits of all threads by the second number of Linux's schedstat, in ns."""
+        times, waits = psutil.cpu_times(), []
+        busy = sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+        with suppress(OSError):
+            for task in Path("/proc/self/task").iterdir():
+                with suppress(OSError, ValueError, IndexError):  # a thread that has just ended
+                    waits.append(int((task / "schedstat").read_text().split()[1]))
+        return time.monotonic(), time.process_time(), busy, sum(waits) / 1e9 if waits else None
 
 
 LIBRARIES = (

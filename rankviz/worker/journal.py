@@ -23,9 +23,8 @@ from rankviz.store import RunStore
 from rankviz.worker import device
 
 SHORT_SPIN = "1000"
-"""GOMP_SPINCOUNT: how often a thread looks for work before it sleeps. libgomp's own 300,000 (several ms) burns the time
-that the thread it waits for needs: with 3 to 4 other busy programs on two CPUs, products of 256 × 256 took 100 to 2,500
-ms of processor time per 100 without this and 40 to 55 ms with it."""
+"""GOMP_SPINCOUNT: how often a thread looks for work before it sleeps. libgomp's own 300,000 burns the time that the
+thread it waits for needs, where other programs are busy: up to 50 times the processor time."""
 EVERY_SECONDS = 1.0
 TRANSFORMERS_MODULES, UNSLOTH_MODULES = 3_700, 5_400
 """Modules that this worker has loaded after the import, with transformers 5.17 and Unsloth 2026.10.9; other versions

@@ -85,7 +85,7 @@ def results(paths: Sequence[str]) -> Reply:
     """Return what result files hold, each as a small file of its own or with the reason why it cannot be read."""
     from rankviz.catalog import own_studies
 
-    return {"results": [result._asdict() for result in own_studies.read([*map(Path, paths)])]}
+    return {"results": [own_studies.read(Path(path))._asdict() for path in paths]}
 
 
 @command

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,91 +24,59 @@ TRACKIO_ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_I
 LOGIN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Upload:
-    """What one process does."""
-
-    api: Api
-    destination: Destination
-    run_ids: Sequence[str]
-    name: str
-    folder: Path
-    stage_file: Path
-
-    def on_stage(self, stage: str) -> None:
-        """Say what is done now to whoever looks at the file. Renamed into place, so that nobody reads half of it."""
-        aside = self.stage_file.with_suffix(".new")
-        aside.write_text(stage, encoding="utf-8")
-        aside.replace(self.stage_file)
-
-
 def main(argv: Sequence[str]) -> int:
-    request = request_in(argv[0])
-    return answer(lambda: published(request, Path(argv[0])))
+    return answer(lambda: published(request_in(argv[0]), Path(argv[0])))
 
 
 def published(request: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     """Publish, and return url, updated and private of the repository as it is then."""
-    files = folder / "files"
+    files, stage_file = folder / "files", Path(request["stage_file"])
     files.mkdir()
-    job = Upload(
-        api=Api(home=Path(request["home"]), assets=Path(request["assets"]), shared=request["shared"]),
-        destination=Destination(**request["destination"]),
-        run_ids=request["run_ids"],
-        name=request["name"],
-        folder=files,
-        stage_file=Path(request["stage_file"]),
-    )
+    api = Api(home=Path(request["home"]), assets=Path(request["assets"]), shared=request["shared"])
+    place, name = Destination(**request["destination"]), request["name"]
+
+    def on_stage(stage: str) -> None:
+        aside = stage_file.with_suffix(".new")  # renamed into place, so that nobody reads half of it
+        aside.write_text(stage, encoding="utf-8")
+        aside.replace(stage_file)
+
     if not request["use_login"]:  # then nothing in this process finds it
-        for name in LOGIN_VARIABLES:
-            os.environ.pop(name, None)
+        for variable in LOGIN_VARIABLES:
+            os.environ.pop(variable, None)
     hub.use_http()
     with acting_as(Visitor(**request["visitor"])), _disk_in_words():
-        job.on_stage("writing the files")
-        sweep = facts_of(job.api, job.name, job.run_ids, job.destination)
-        return SENDERS[job.destination.to](job, sweep, given_token() if request["has_token"] else None)
+        on_stage("writing the files")
+        sweep = facts_of(api, name, request["run_ids"], place)
+        token = None
+        if request["has_token"]:  # on standard input; Trackio looks for it in this variable alone
+            token = os.environ["HF_TOKEN"] = os.read(0, MAX_TOKEN_BYTES).decode()
+        if place.to == TRACKIO:
+            return _to_trackio(sweep, place, files, token, on_stage)
+        if place.to == DATASET:
+            write_dataset(sweep, files)
+        if place.to == ADAPTER:
+            (run,) = sweep.runs
+            path = f"{run.record.adapter_path}/"
+            weights, config = (api.workspace.store.path(run.record.run_id, path + part) for part in (WEIGHTS, CONFIG))
+            write_adapter(run, sweep, weights, config, files)
+        kind: hub.Kind = "dataset" if place.to == DATASET else "model"
+        options = {"made_of": name, "public": place.public, "token": token, "on_stage": on_stage}
+        there = hub.publish(files, place.name, kind, **options)
+        return {"url": there.url, "updated": there.updated, "private": there.private}
 
 
-def given_token() -> str:
-    """Return the token on standard input."""
-    token = os.environ["HF_TOKEN"] = os.read(0, MAX_TOKEN_BYTES).decode()  # Trackio looks for it there alone
-    return token
-
-
-def _dataset(job: Upload, sweep: SweepFacts, token: str | None) -> Mapping[str, Any]:
-    write_dataset(sweep, job.folder)
-    return _to_hub(job, "dataset", token)
-
-
-def _adapter(job: Upload, sweep: SweepFacts, token: str | None) -> Mapping[str, Any]:
-    (run,) = sweep.runs
-    at, store = run.record.adapter_path, job.api.workspace.store
-    weights, config = (store.path(run.record.run_id, f"{at}/{name}") for name in (WEIGHTS, CONFIG))
-    write_adapter(run, sweep, weights, config, job.folder)
-    return _to_hub(job, "model", token)
-
-
-def _to_hub(job: Upload, kind: hub.Kind, token: str | None) -> Mapping[str, Any]:
-    place = job.destination
-    there = hub.publish(
-        job.folder, place.name, kind, made_of=job.name, public=place.public, token=token, on_stage=job.on_stage
-    )
-    return {"url": there.url, "updated": there.updated, "private": there.private}
-
-
-def _trackio(job: Upload, sweep: SweepFacts, token: str | None) -> Mapping[str, Any]:
+def _to_trackio(
+    sweep: SweepFacts, place: Destination, folder: Path, token: str | None, on_stage: Callable[[str], None]
+) -> Mapping[str, Any]:
     """Send each run once: on this machine one that is there is replaced, on a Space it is refused."""
-    place = job.destination
     installed.require_trackio()
     for name in TRACKIO_ELSEWHERE:
         os.environ.pop(name, None)
     where: dict[str, Any] = {}
     private = None
     if place.space:
-        os.environ["TRACKIO_DIR"] = str(
-            job.folder
-        )  # of what it sends to a Space; what it keeps for itself stays out of it
-        job.on_stage("looking for the Space")
+        os.environ["TRACKIO_DIR"] = str(folder)  # what it sends to a Space stays out of its own folder
+        on_stage("looking for the Space")
         private = hub.is_private_space(place.space, token)
         where = {"space_id": place.space, "private": not place.public}
         if private is not None:
@@ -118,7 +85,7 @@ def _trackio(job: Upload, sweep: SweepFacts, token: str | None) -> Mapping[str, 
     import trackio
 
     def on_run(count: int) -> None:
-        job.on_stage(f"sending {units.counted(len(sweep.runs), 'run')}, {count} done")
+        on_stage(f"sending {units.counted(len(sweep.runs), 'run')}, {count} done")
 
     with hub.in_words(place.space or place.name, token):
         to_trackio.send(trackio, sweep, place.name, on_run, **where)
@@ -142,13 +109,6 @@ def _require_new(sweep: SweepFacts, place: Destination) -> None:
             f"{place.space} has {units.counted(len(again), 'run')} of these already, such as {again[0]}: to send them "
             "again, delete them in Trackio."
         )
-
-
-SENDERS: Mapping[str, Callable[[Upload, SweepFacts, str | None], Mapping[str, Any]]] = {
-    DATASET: _dataset,
-    ADAPTER: _adapter,
-    TRACKIO: _trackio,
-}
 
 
 @contextmanager

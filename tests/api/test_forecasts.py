@@ -96,8 +96,8 @@ def test_a_sweep_of_another_base_is_refused_with_the_model_that_fits(api, model)
     ("losses", "message"),
     [
         ({16: 1.0}, "has r = 16 only"),
-        ({4: math.nan}, "no finished run with a finite loss; r = 4 ended without a finite loss"),
-        ({4: 1.4, 64: math.nan}, "has r = 4 only; r = 64 ended without a finite loss"),
+        ({4: math.nan}, "has none"),
+        ({4: 1.4, 64: math.nan}, "has r = 4 only"),
     ],
 )
 def test_a_sweep_needs_finished_runs_at_two_ranks(api, losses, message):

@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.probes import Preflight
-from rankviz.core.preflight.facts import Card, Driver, HubAnswer, Software
+from rankviz.core.preflight import Card, Driver, HubAnswer, Software
 from rankviz.errors import InvalidSettingError, LimitError
 from tests.support.runs import questions
 

@@ -40,7 +40,7 @@ def test_visitors_who_ask_at_once_get_their_own_studies_each(api):
     for visitor in VISITORS:
         file = uploaded(api, visitor, run_info__experiment_name=visitor.id)
         with acting_as(visitor):
-            own_studies.add(api.workspace.own_homes, [file])
+            own_studies.keep(api.workspace.own_homes, [own_studies.read(file)])
     wrong = []
 
     def ask(visitor):
@@ -77,7 +77,7 @@ def test_result_files_count_among_a_visitors_files(api, monkeypatch):
 def hosts(api):
     """The result file of whoever owns the server."""
     with acting_as(HOST):
-        own_studies.add(api.workspace.own_homes, [uploaded(api, VISITORS[0])])
+        own_studies.keep(api.workspace.own_homes, [own_studies.read(uploaded(api, VISITORS[0]))])
         (name,) = api.studies.added()
     return name
 

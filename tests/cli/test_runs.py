@@ -1,18 +1,16 @@
 """`rankviz sweep` and `rankviz runs`: refusals, what is printed while runs train and afterwards, and publishing."""
 
-import io
 import json
 import shutil
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from rankviz.api import Api
 from rankviz.cli import shared
 from rankviz.cli.commands import app
-from rankviz.cli.output import errors_in_words, print_sweep, runs_table, standing, status, sweep_json, time_left, watch
-from rankviz.cli.runs import RANKS_HELP, _facts, runs_delete, runs_show
+from rankviz.cli.output import errors_in_words, print_sweep, standing, status, sweep_json, time_left, watch
+from rankviz.cli.runs import facts, runs_show
 from rankviz.core.runs import events
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.sweep_time import progress_of
@@ -51,11 +49,9 @@ def jobs(tmp_path):
     [
         (("--quick", "--fast"), "exclude one another: give one of them."),
         (("--quick", "--seeds", "3"), "A quick look has one seed (got 3)."),
-        (("--quick", "--alpha", "2r"), "A quick look needs a fixed alpha, such as 32 (got 2r)"),
         (("--no-repeat",), "--no-repeat needs --quick."),
         (("--anchor", "2"), "Independent runs belong to a fast curve"),
         (("--engine", "ray"), "No Ray cluster is set up here. Set RANKVIZ_RAY_ADDRESS"),
-        (("--engine", "moon"), "There is no engine 'moon'. Known:"),
         (("--flavor", "l4x1"), "flavor and spend need the engine hf-jobs."),
     ],
 )
@@ -65,11 +61,6 @@ def test_a_sweep_that_cannot_be_is_one_line_and_exit_code_2_and_nothing_is_queue
     assert (2, "", 1) == (run.returncode, run.stdout, len(run.stderr.splitlines()))
     assert sentence in run.stderr
     assert not list(tmp_path.glob("runs/*"))
-
-
-def test_what_a_sweep_trains_without_ranks_is_in_its_help():
-    modes = "with --quick 4, 64; with --fast 1, 2, 4, 8, 16, 32, 64; with --rate-first 16."
-    assert f"Rank; repeatable. Without it: 4, 16, 64; {modes}" == RANKS_HELP
 
 
 @pytest.mark.torch
@@ -162,29 +153,9 @@ def test_a_finished_sweep_is_printed_as_tables_and_a_verdict(api, capsys, sweep_
     assert words in printed and api.runs.sweep(sweep_id).runs[0].run_id in printed
 
 
-def narrow(monkeypatch, width):
-    monkeypatch.setattr(
-        shared, "_console", lambda kind: Console(width=width, file=io.StringIO(), markup=False, color_system=None)
-    )
-
-
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_the_id_of_a_run_is_never_cut_and_columns_without_room_are_named(api, monkeypatch, capsys, width):
-    sweep = finished(api, {4: 2.0, 16: 1.5})
-    runs_table(api, sweep)
-    every = capsys.readouterr().out
-    narrow(monkeypatch, width)
-    runs_table(api, sweep)
-    printed = capsys.readouterr().out
-
-    assert all(name in every for name in ("Loss before", "Adapter file", "Peak memory")) and "No room" not in every
-    assert all(run.run_id in printed for run in sweep.runs)
-    assert max(map(len, printed.splitlines()[1:])) <= width
-    assert "No room here for: " in printed and "Exact match" not in printed
-
-
 def test_a_table_shows_cells_as_they_are_and_gives_a_terminal_no_commands(capsys):
-    shared.table("[b]some[/b]", ["Run"], [["[red]a[/red]"], ["b\nc\x1b[2J"], ["é漢字"]], notes=["a note"])
+    rows = [{"Run": cell} for cell in ("[red]a[/red]", "b\nc\x1b[2J", "é漢字")]
+    shared.table("[b]some[/b]", rows, notes=["a note"])
     shared.grid([["Error", "no\x1b]0;luck " + "word " * 60]])
     printed = capsys.readouterr().out
 
@@ -202,7 +173,7 @@ def test_the_same_error_of_several_runs_is_said_once(api, capsys):
     print_sweep(api, sweep_id)
 
     (error,) = errors_in_words(api.runs.sweep(sweep_id))
-    assert error.startswith("2 runs failed: No") and error.endswith("wheel.") and "\x1b" not in error
+    assert error.startswith("2 runs failed (r = 2; r = 4): No") and error.endswith("wheel.") and "\x1b" not in error
     assert "Slurm cluster, node-1" in capsys.readouterr().out
 
 
@@ -210,13 +181,13 @@ def test_accuracies_have_a_verdict_facts_and_keys(api, capsys):
     print_sweep(api, counted(api, {4: 60, 16: 80}).sweep_id)
     text = " ".join(capsys.readouterr().out.split())
     run = counted(api, {4: 60}).runs[0]
-    facts = dict(_facts(api.runs.summary(run.run_id)))
+    shown = dict(facts(api, api.runs.summary(run.run_id)))
     keys = ("token_accuracy_before", "token_accuracy_after", "exact_match_after", "exact_match_examples")
     known = sweep_json(api, counted(api, {4: 60}).sweep_id)["runs"][2]
     unknown = sweep_json(api, finished(api, {4: 2.0}).sweep_id)["runs"][0]
 
     assert "Token accuracy, higher is better: r = 16 is best" in text and "Exact match, higher is better: " in text
-    assert "3.0 %, 60.0 %" == facts["Token accuracy before, after"]
+    assert "3.0 %, 60.0 %" == shown["Token accuracy before, after"]
     assert (0.03, 0.62, 0.5, 2) == tuple(known[key] for key in keys)
     assert (None,) * 4 == tuple(unknown[key] for key in keys)
 
@@ -236,15 +207,6 @@ def test_a_run_is_shown_with_its_folder_and_its_answers(api, capsys):
     assert [r"Prompt Spell:\ncat \x1b[2J", "Reference K AE T", "Base The cat … (cut off)", "Trained K AE T"] == lines[
         -4:
     ]
-
-
-def test_a_deleted_sweep_is_named_run_by_run_and_gone(api, capsys):
-    sweep, other = finished(api, {4: 2.0, 8: 1.5}), finished(api, {4: 2.0})
-
-    runs_delete(sweep.sweep_id)
-
-    assert [f"{run.run_id} deleted" for run in sweep.runs] == capsys.readouterr().out.splitlines()
-    assert [other.sweep_id] == [each.sweep_id for each in api.runs.sweeps()]
 
 
 LOADING = events.StageReached(time=10.0, stage="loading the base")

@@ -7,16 +7,13 @@ import pytest
 
 from rankviz.children import Children
 from rankviz.core.probe import (
-    DepthLine,
     ProbeRecord,
     ProbeSummary,
     as_json,
     choose_depths,
     extrapolate,
-    fit,
-    sentences,
 )
-from rankviz.core.runs.events import DepthDidNotFit, DepthSkipped, ProbeCompleted, RunFailed, RunStarted, StageReached
+from rankviz.core.runs.events import ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore
@@ -38,11 +35,6 @@ def test_two_depths_make_a_line_that_goes_through_both():
     assert (100 + 20 * 30) * MIB == pytest.approx(extrapolation.load_peak_bytes)
     assert 30_000 == extrapolation.trainable_parameters
     assert 8_000 == extrapolation.total_parameters
-
-
-def test_more_than_two_depths_are_fitted_by_least_squares():
-    # mean depth 2, mean value 5; slope ((-1)(-2) + 0 + (1)(3)) / 2 = 2.5
-    assert DepthLine(0.0, 2.5) == fit([1, 2, 3], [3, 4, 8])
 
 
 def test_where_the_counter_is_exact_the_moment_that_rules_the_deep_model_may_not_rule_the_shallow_one():
@@ -77,14 +69,6 @@ if begin(probe_id):
     store.append(probe_id, ProbeCompleted(time=2.0))
 """
 )
-
-
-def test_auto_is_settled_for_the_device():
-    here, there = request().training, request(cuda=True).training
-
-    assert ("fp32", "adamw_torch", "none") == (here.precision, here.optim, here.gradient_checkpointing)
-    assert ("nf4-dq", "adamw_8bit", "unsloth") == (there.precision, there.optim, there.gradient_checkpointing)
-    assert "hf" == request(cuda=True, framework="trl").training.gradient_checkpointing
 
 
 @pytest.mark.parametrize(
@@ -155,24 +139,6 @@ def test_a_record_is_the_fold_of_its_events_and_ends_once():
     assert -6 / 606 == pytest.approx(
         as_json(ProbeSummary(record=record, estimate=None))["error_of_extrapolation"]["peak"]
     )
-
-
-def test_what_did_not_fit_and_what_was_not_tried_is_said_in_sentences():
-    record = ProbeRecord(request=request(full=True)).after_all(
-        [
-            DepthDidNotFit(
-                time=1.0, depth=12, limit_bytes=2**30, short_bytes=64 * MIB, stage="training", why="memory limit"
-            ),
-            DepthSkipped(time=2.0, depth=30, reason="No time was left."),
-            ProbeCompleted(time=3.0),
-        ]
-    )
-
-    assert [
-        "A model of 12 blocks does not fit the memory limit of 1.00 GiB, by at least 64 MiB (stage: training).",
-        "No time was left.",
-    ] == sentences(record)
-    assert RunState.COMPLETED is record.state
 
 
 def test_a_probe_waits_its_turn_behind_runs_and_lands_in_the_same_store(store):

@@ -50,16 +50,6 @@ def test_peft_trains_the_count_of_the_file(family, targets, rank):
     assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
 
 
-def test_a_tool_without_rank_pattern_says_so_and_states_its_own_count():
-    qwen = BY_FAMILY["qwen3_moe"]
-    of_rank_r, divided = (
-        write(qwen, questions.question(qwen.id, expert_rank=rank), R, "llamafactory") for rank in ("r", "r/active")
-    )
-
-    assert stated({"llamafactory": of_rank_r}) == stated({"llamafactory": divided})
-    assert "LLaMA-Factory has no setting for rank_pattern, so with this file experts have rank r." in divided.notes
-
-
 def stated(files):
     """The counts in the files that have comments."""
     return {int(found[1].replace(",", "")) for file in files.values() if (found := re.search(COUNT, file.text))}

@@ -1,14 +1,9 @@
 """An adapter of Unsloth's MoE scheme in plain PEFT: refused as it is, loaded by the lines at the end of the script."""
 
-from dataclasses import replace
-
 import pytest
 
 from rankviz.catalog.models import load_model
-from rankviz.core.lora.config import LoraConfig
-from rankviz.core.lora.resolve import resolve
 from rankviz.exports import recipe, script
-from rankviz.worker.finetune.adapter import with_peft_adapter
 from tests.support.models.tiny_models import make_tiny
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS
@@ -34,29 +29,6 @@ def lines_of(text: str) -> str:
 def test_a_script_of_a_family_that_peft_rewrites_has_these_lines_and_others_have_not():
     assert "Plain PEFT" in exported("Qwen/Qwen3-30B-A3B")
     assert "Plain PEFT" not in exported("Qwen/Qwen3-4B")
-
-
-def test_an_adapter_with_a_rank_of_experts_is_loaded_as_peft_saves_it(tmp_path):
-    """PEFT saves its patterns sorted, and its own pattern for gate_up_proj holds where it comes first."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    base = make_tiny("qwen3_moe", tmp_path / "base")
-    spec = replace(load_model(ASSETS, "Qwen/Qwen3-30B-A3B"), num_experts_per_tok=2)
-    lora = LoraConfig(r=8, lora_alpha=8, target_modules="all-linear", expert_rank="r/active")
-    plan = resolve(spec, lora, "peft")
-    trained = with_peft_adapter(AutoModelForCausalLM.from_pretrained(base), lora, plan)
-    trained.save_pretrained(tmp_path / "adapter")
-
-    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")
-
-    each = dict.fromkeys(layer.scaling["default"] for layer in loaded.modules() if hasattr(layer, "lora_A"))
-    assert [1.0] == list(each)
-    shapes = [
-        {name: tuple(weight.shape) for name, weight in model.named_parameters() if "lora_" in name}
-        for model in (trained, loaded)
-    ]
-    assert shapes[0] == shapes[1]
 
 
 def test_these_lines_load_the_adapter_as_it_was_trained(tmp_path):

@@ -10,17 +10,16 @@ REPORT = Api().accuracy.shipped()
 
 
 def test_every_row_that_can_be_compared_is_a_point_and_every_row_is_in_the_table():
-    memory, time = accuracy_info(REPORT, "memory"), accuracy_info(REPORT, "time")
+    memory = accuracy_info(REPORT)
 
-    assert (200, 120) == (len(memory.points), len(time.points))
+    assert 200 == len(memory.points)
     assert len(REPORT.rows) == len(memory.rows)
-    assert ("GiB", "seconds per step") == (memory.unit, time.unit)
 
 
 def test_a_row_is_drawn_as_predicted_without_its_source():
     row = next(row for row in REPORT.rows if row.left_out_bytes and row.left_out_bytes != row.predicted_bytes)
 
-    (point,) = accuracy_info(replace(REPORT, rows=(row,)), "memory").points
+    (point,) = accuracy_info(replace(REPORT, rows=(row,))).points
     assert row.left_out_bytes / 2**30 == point.predicted
     assert (row.left_out_low / 2**30, row.left_out_high / 2**30) == (point.low, point.high)
 
@@ -31,8 +30,8 @@ def test_a_row_whose_length_is_only_a_cap_is_a_triangle_that_says_at_most():
         ComparedPoint("a", False, False, 2.0, 3.0, 2.5, 4.0, "y"),
     ]
 
-    _, shown, bound = accuracy_figure(AccuracyInfo(points, "GiB", (0.4, 5.0))).data
+    _, shown, bound = accuracy_figure(AccuracyInfo(points, (0.4, 5.0))).data
     assert ("triangle-up-open", "a, measured at most") == (bound.marker.symbol, bound.name)
     assert "a, not counted" == shown.name
-    hover = next(p.text for p in accuracy_info(REPORT, "memory").points if p.bound)
+    hover = next(p.text for p in accuracy_info(REPORT).points if p.bound)
     assert "at most as predicted: the length is only a cap" in hover

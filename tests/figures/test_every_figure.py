@@ -11,19 +11,17 @@ from rankviz.api import Api
 from rankviz.figures.accuracy import AccuracyInfo
 from rankviz.figures.adapter import NO_ADAPTER, NO_SPECTRUM, EnergyInfo
 from rankviz.figures.cost import MemoryInfo, ParametersInfo
-from rankviz.figures.hero import CompareInfo, HeroInfo
+from rankviz.figures.hero import HeroInfo, XAxis
 from rankviz.figures.rank_curve import RankCurveInfo
 from rankviz.figures.sweep_tradeoff import TradeoffInfo
 from rankviz.figures.training import TrainingInfo
-from rankviz.figures.verdict import VerdictInfo
 
 
 def test_every_figure_is_transparent_and_has_a_height():
     drawn = [
-        figures.accuracy_figure(AccuracyInfo([], "GiB", None)),
+        figures.accuracy_figure(AccuracyInfo()),
         figures.energy_figure(EnergyInfo()),
-        figures.compare_figure(CompareInfo([], "x", "y", False, [], "Nothing is pinned.", [])),
-        figures.hero_figure(HeroInfo([], [], "", [], "x", "y", False, [], [], "Select a GPU.")),
+        figures.hero_figure(HeroInfo(XAxis("x"), "y", empty="Select a GPU.")),
         figures.memory_figure(MemoryInfo()),
         figures.modules_figure(NO_ADAPTER),
         figures.parameters_figure(ParametersInfo([], [], [], r=8)),
@@ -31,7 +29,6 @@ def test_every_figure_is_transparent_and_has_a_height():
         figures.spectrum_figure(NO_SPECTRUM),
         figures.tradeoff_figure(TradeoffInfo([], x_title="x", y_title="y")),
         figures.training_figure(TrainingInfo([])),
-        figures.verdict_figure(VerdictInfo()),
     ]
 
     assert {"rgba(0,0,0,0)"} == {figure.layout.paper_bgcolor for figure in drawn}
@@ -49,7 +46,6 @@ VERDICT = Api().verdicts.of_sweep(SWEEP.sweep_id).verdict
         (figures.rank_curve_figure, figures.rank_curve_info(SWEEP, VERDICT)),
         (figures.tradeoff_figure, figures.tradeoff_info([SWEEP])),
         (figures.training_figure, figures.training_info([SWEEP])),
-        (figures.verdict_figure, figures.verdict_info(VERDICT)),
         (figures.memory_figure, MemoryInfo()),
     ],
 )

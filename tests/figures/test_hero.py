@@ -6,7 +6,6 @@ from rankviz import figures
 from rankviz.api import Api
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.figures.hero import EVERY_RANK
 from tests.support.runs.finished_runs import finished
 
 QWEN = Question(model_id="Qwen/Qwen3-8B", gpu="l4", training=TrainingSetup(max_steps=1000))
@@ -15,10 +14,6 @@ QWEN = Question(model_id="Qwen/Qwen3-8B", gpu="l4", training=TrainingSetup(max_s
 @pytest.fixture
 def api(tmp_path):
     return Api(home=tmp_path)
-
-
-def traces(info):
-    return {trace.name: trace for trace in figures.hero_figure(info).data}
 
 
 def test_each_rank_lies_at_its_exact_cost(api):
@@ -30,19 +25,11 @@ def test_each_rank_lies_at_its_exact_cost(api):
     assert by_rank[16].cost.usd.expected == money[15]
 
 
-def test_the_rank_that_the_band_is_a_distance_from_is_marked_and_named_in_the_legend(api):
-    for quality in ("score", "percent"):
-        info = figures.hero_info(api.tradeoffs.of(QWEN, quality=quality))
-
-        mark = traces(info)["r = 128: the reference, 0 by definition"]
-        assert ((info.xs[127],), (0,), True) == (mark.x, mark.y, mark.showlegend)
-
-
 def test_without_costs_every_rank_lies_at_itself(api):
     info = figures.hero_info(api.tradeoffs.without_costs(Question(model_id="roberta-base"), "simple"), x="money")
 
     assert list(range(1, 257)) == info.xs
-    assert "LoRA rank r (log scale)" == info.x_title
+    assert "LoRA rank r (log scale)" == info.axis.title
     assert all(point.x == point.r for line in info.lines for point in line.points)
     assert {"forecast", "published"} == {row["kind"] for row in info.rows}
 
@@ -89,9 +76,3 @@ def test_own_runs_are_filled_and_published_ones_open(api):
     assert "circle" == own.marker.symbol and study.marker.symbol.endswith("-open")
     assert own.error_y.visible and own.customdata[0][1]
     assert "markers" == own.mode
-
-
-def test_every_rank_answers_the_pointer(api):
-    trace = traces(figures.hero_info(api.tradeoffs.of(QWEN)))[EVERY_RANK]
-
-    assert tuple(str(r) for r in range(1, 257)) == tuple(trace.ids)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.runs.events import AdapterCut
-from rankviz.core.runs.metric import EXACT_MATCH, TOKEN_ACCURACY
 from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.verdict import judge, losses_of
 from tests.support.runs.finished_runs import plain_sweep
@@ -32,7 +31,7 @@ def test_independent_runs_are_points_with_their_mean_and_spread():
     info = rank_curve_info(sweep, verdict_of(sweep))
 
     assert ([4, 16], []) == (list(info.ranks), list(info.lines))
-    assert [2.05, 1.55] == [round(point.value, 9) for point in info.runs]
+    assert [2.05, 1.55] == [round(point.y, 9) for point in info.runs]
     assert [("independent runs", 4, 2), ("independent runs", 16, 2)] == [
         (row["kind"], row["r"], row["runs"]) for row in info.rows
     ]
@@ -64,36 +63,6 @@ def test_runs_have_the_marks_of_the_verdict_and_the_legend_its_words():
     assert figure.layout.showlegend
     assert ["r = 16: smallest rank to consider"] == [line.name for line in figure.layout.shapes if line.showlegend]
     assert () == figure.layout.annotations
-
-
-def counted(sweep, accuracies):
-    """The sweep with these token accuracies after training, and 0.5 points less of each further seed."""
-    runs = [
-        replace(
-            run, loss_after=replace(run.loss_after, tokens=200, correct_tokens=2 * accuracies[r] - run.request.seed)
-        )
-        for run in sweep.runs
-        for r in [run.request.r]
-    ]
-    return replace(sweep, runs=tuple(runs))
-
-
-def test_a_fast_curve_is_drawn_where_its_points_were_counted_and_picks_by_what_is_drawn():
-    (run,) = counted(plain_sweep({64: 1.6}), {64: 80}).runs
-    cuts = [
-        AdapterCut(
-            time=9.0, r=r, loss=1.7, tokens=200, examples=1, seconds=1.0, example_losses=(), correct_tokens=correct
-        )
-        for r, correct in ((16, 159), (8, 157), (2, None))
-    ]
-    sweep = replace(plain_sweep({64: 1.6}), runs=(replace(run, cuts=tuple(cuts)),))
-
-    info = rank_curve_info(sweep, None, metric=TOKEN_ACCURACY)
-
-    (line,) = info.lines
-    assert [(8, 78.5), (16, 79.5), (64, 80.0)] == [(r, value) for r, value, _ in line.points]
-    assert 16 == info.picked
-    assert [] == rank_curve_info(sweep, None, metric=EXACT_MATCH).lines
 
 
 def test_a_forecast_lies_under_the_runs_as_one_entry_of_the_legend():

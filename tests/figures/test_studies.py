@@ -27,21 +27,9 @@ def test_by_rank_a_line_is_how_far_each_rank_is_from_the_best_in_percent():
     info = studies_info(NEAR, sizes=sizes, chosen_r=16)
 
     points = info.lines[0].points
-    assert [4, 16, 64, 128] == [p.x for p in points]
+    assert [4, 16, 64, 128] == [p.r for p in points]
     assert [1.56, 0.50, 0.09, 0.0] == [round(p.y, 2) for p in points]
-    assert (16, "% short of best (lower is better)") == (info.chosen_r, info.y_title)
-
-
-def test_by_size_points_stand_at_the_given_sizes_and_unsized_studies_are_named():
-    info = studies_info(NEAR, sizes=sizes, x="file", chosen_r=16)
-    nothing = studies_info(
-        NEAR, sizes=lambda line: [AdapterSize(None, None, computed=False)] * len(line.ranks), x="file"
-    )
-
-    assert [160, 640] == [p.x for p in info.lines[0].points][:2]
-    assert info.chosen_r is None
-    assert ([], [each.line.study.label for each in NEAR]) == (nothing.lines, nothing.unsized)
-    assert "states adapter sizes" in nothing.empty
+    assert (16, 160) == (info.chosen_r, info.rows[1]["trainable_parameters"])
 
 
 @pytest.mark.parametrize("best", [0.0, -0.0, 5e-324])
@@ -50,12 +38,10 @@ def test_a_line_whose_best_value_is_0_has_no_percentages_and_its_study_is_named(
     toy = evidence([point(r, best, metric="accuracy", higher_is_better=True) for r in (4, 16)])
     near = nearest(toy.lines, subject())
 
-    short, as_published = (studies_info(near, sizes=sizes, y=y) for y in ("gap", "value"))
+    short = studies_info(near, sizes=sizes)
 
     assert ([], [near[0].line.study.label]) == (short.lines, short.without_shares)
     assert "best value is 0" in short.empty
-    assert [best, best] == [p.y for p in as_published.lines[0].points]
-    assert [] == as_published.without_shares
 
 
 def test_every_study_that_ships_has_a_shape_of_its_own():
@@ -78,16 +64,11 @@ def test_the_base_before_training_and_a_spread_of_0_are_in_the_hover_and_the_tab
     assert "(no public page known)" in info.source
 
 
-def drawn(*lines, **more):
-    values = {"x": "rank", "y": "gap", "y_title": "", "ticks": [], "x_range": None, "chosen_r": None, "empty": "None."}
-    return studies_figure(StudiesInfo(lines, **{**values, **more}))
-
-
 def test_error_bars_stand_where_a_spread_is_known_and_lines_of_one_label_are_not_joined():
-    points = [PublishedPoint(4, 1.0, 4, 0.1, "a"), PublishedPoint(16, 0.9, 16, None, "b")]
+    points = [PublishedPoint(4, 1.0, 0.1, "a"), PublishedPoint(16, 0.9, None, "b")]
     line = PublishedLine("s", "circle", "S", points)
 
-    (trace,) = drawn(line, line).data
+    (trace,) = studies_figure(StudiesInfo([line, line])).data
 
     assert (4, 16, None, 4, 16) == trace.x
     assert (0.1, 0, 0, 0.1, 0) == tuple(trace.error_y.array)

@@ -46,12 +46,3 @@ def test_of_a_long_run_so_many_steps_are_drawn_as_a_screen_shows_and_no_peak_is_
     assert (1, 100_000, 99.0) == (curve.steps[0], curve.steps[-1], curve.losses[curve.steps.index(54_321)])
     assert sorted(curve.steps) == list(curve.steps)
     assert "At most 1000 steps of each run are shown" in info.source
-
-
-def test_a_short_run_is_drawn_whole_and_a_loss_that_is_no_number_has_no_marker():
-    (run,) = plain_sweep({8: float("nan")}).runs
-
-    info = training_info([Sweep(sweep_id="s1", runs=(run,))])
-
-    assert ([1, 2], None) == (info.curves[0].steps, info.curves[0].final)
-    assert "At most" not in info.source

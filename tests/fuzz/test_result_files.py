@@ -11,7 +11,6 @@ from rankviz.api import Api
 from rankviz.catalog import own_studies
 from rankviz.catalog.measurements import read_rows
 from rankviz.catalog.result_files import read_points
-from rankviz.figures.studies import GAP, VALUE
 from rankviz.ui.explore.studies import shown
 from rankviz.verdict import judge, read_table
 from tests.catalog.test_result_files import result
@@ -38,20 +37,18 @@ def test_a_result_file_is_read_or_refused(fuzz):
 def test_the_page_shows_what_result_files_hold(fuzz, tmp_path):
     api = Api(home=tmp_path / "home")
     InProcess.of(api.workspace)
-    shown(api, **QUESTION, x="rank", y=VALUE)  # reads what RankViz ships, once
+    shown(api, **QUESTION)  # reads what RankViz ships, once
 
     def make(rng):
-        files = [mutate.json_bytes(json.loads(result(run_info__peft_config__r=r)), rng) for r in (4, 16, 64)]
-        return files, rng.choice(("rank", "parameters", "file")), rng.choice((VALUE, GAP))
+        return [mutate.json_bytes(json.loads(result(run_info__peft_config__r=r)), rng) for r in (4, 16, 64)]
 
-    def read(case):
-        files, x, y = case
+    def read(files):
         shutil.rmtree(api.workspace.own_homes[0] / own_studies.FOLDER, ignore_errors=True)
         paths = [tmp_path / f"{place}.json" for place in range(len(files))]
         for path, data in zip(paths, files, strict=True):
             path.write_bytes(data)
         api.studies.add(paths)
-        json.dumps(vars(shown(api, **QUESTION, x=x, y=y)))
+        json.dumps(vars(shown(api, **QUESTION)))
 
     fuzz(make, read, refuses=False)
 

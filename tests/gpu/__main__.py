@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from rankviz.core.preflight.checks import uses_gpu
+from rankviz.core.preflight import uses_gpu
 from tests.gpu.bench import Bench
 from tests.gpu.checks import CHECKS, AcceptanceCheck, write_rows
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import psutil
 
 from rankviz import units
-from rankviz.core.preflight.checks import problems
+from rankviz.core.preflight import problems
 from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.record import RunRecord, RunState
 from tests.gpu.bench import EIGHT_B, MANY_STEPS, ONE_B, Bench, expected_bytes

@@ -43,7 +43,7 @@ def put(hub, folder, *, made_of="s1", public=False, name="alice/ranks"):
         ("/commit/", 507, PublishError, "no room for this in alice's storage"),
         ("/api/repos/create", 402, PublishError, "no room for this in alice's storage"),
         ("/commit/", 400, PublishError, "The Hub refuses this (status 400)"),
-        ("/api/datasets", 503, HubUnavailableError, "has a problem of its own (status 503). Try again later"),
+        ("/api/datasets", 503, HubUnavailableError, "cannot take this now (status 503). Try again"),
     ],
 )
 def test_each_refusal_of_the_hub_is_one_sentence_without_the_token(hub, folder, part, status, error, sentence):

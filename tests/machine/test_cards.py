@@ -4,20 +4,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankviz.machine.cards import chosen, read_driver, worker_environment
+from rankviz.machine.cards import chosen, only, read_driver, usable, worker_environment
 
 GIB = 2**30
 
 
 class Nvml:
-    """As pynvml: `cards` are (name, GiB), and a card in `mig` is divided into slices of so many GiB."""
+    """As pynvml: `cards` are (name, GiB)."""
 
     class NVMLError(Exception):
         pass
 
-    def __init__(self, *cards, mig=None, cuda=13000, broken=(), driver=True):
+    def __init__(self, *cards, cuda=13000, driver=True):
         """A card of None GiB gives no memory, as one that shares the machine's."""
-        self.cards, self.mig, self.cuda, self.broken, self.driver = cards, mig or {}, cuda, broken, driver
+        self.cards, self.cuda, self.driver = cards, cuda, driver
         self.open = 0
 
     def nvmlInit(self):
@@ -38,27 +38,8 @@ class Nvml:
         return len(self.cards)
 
     def nvmlDeviceGetHandleByIndex(self, index):
-        if index in self.broken:
-            raise self.NVMLError("GPU is lost")
         name, size = self.cards[index]
-        return SimpleNamespace(index=index, name=name, size=size, uuid=f"GPU-{index}abc", slice=False)
-
-    def nvmlDeviceGetMigMode(self, handle):
-        if handle.index not in self.mig:
-            raise self.NVMLError("Not Supported")
-        return [1, 1]
-
-    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle, index):
-        name = f"{handle.name} MIG"
-        return SimpleNamespace(
-            index=handle.index, name=name, size=self.mig[handle.index][index], uuid=f"MIG-{index}", slice=True
-        )
-
-    def nvmlDeviceGetHandleByUUID(self, uuid):
-        return self.nvmlDeviceGetMigDeviceHandleByIndex(self.nvmlDeviceGetHandleByIndex(0), int(uuid[-1]))
-
-    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle):
-        return self.nvmlDeviceGetHandleByIndex(handle.index)
+        return SimpleNamespace(index=index, name=name, size=size, uuid=f"GPU-{index}abc")
 
     def nvmlDeviceGetMemoryInfo(self, handle):
         if handle.size is None:
@@ -72,8 +53,6 @@ class Nvml:
         return handle.uuid
 
     def nvmlDeviceGetCudaComputeCapability(self, handle):
-        if handle.slice:
-            raise self.NVMLError("Not Supported")
         return (9, 0)
 
 
@@ -81,7 +60,7 @@ TWO = Nvml(("Small", 8), ("Large", 24))
 
 
 def card(nvml, **environ):
-    found = chosen(read_driver(nvml), environ, nvml)
+    found = chosen(read_driver(nvml), environ)
     assert 0 == nvml.open
     return (found.name, found.memory_bytes // GIB) if found else None
 
@@ -131,16 +110,39 @@ def test_of_what_the_user_made_visible_a_worker_sees_the_first(visible, one):
 def test_a_card_whose_memory_the_driver_does_not_give_is_used_with_its_memory_unknown():
     nvml = Nvml(("NVIDIA GB10", None))
 
-    gb10 = chosen(read_driver(nvml), {}, nvml)
+    gb10 = chosen(read_driver(nvml), {})
 
     assert ("NVIDIA GB10", None, None) == (gb10.name, gb10.memory_bytes, gb10.used_bytes)
     assert "0" == worker_environment({}, nvml)["CUDA_VISIBLE_DEVICES"]
 
 
-def test_a_divided_card_counts_as_its_first_slice_with_the_memory_of_that():
-    nvml = Nvml(("H100", 80), mig={0: (10, 20)})
+def test_a_slice_of_a_card_is_used_with_its_memory_unknown():
+    a_slice = chosen(read_driver(Nvml(("H100", 80))), {"CUDA_VISIBLE_DEVICES": "MIG-1"})
 
-    assert ("H100 MIG", 10) == card(nvml)
-    assert ("H100 MIG", 10) == card(nvml, CUDA_VISIBLE_DEVICES="0")
-    assert ("H100 MIG", 20) == card(nvml, CUDA_VISIBLE_DEVICES="MIG-1")
-    assert (9, 0) == chosen(read_driver(nvml), {"CUDA_VISIBLE_DEVICES": "MIG-1"}, nvml).capability
+    assert ("H100", "MIG-1", None, (9, 0)) == (a_slice.name, a_slice.uuid, a_slice.memory_bytes, a_slice.capability)
+
+
+FOUR = read_driver(Nvml(("T4", 16), ("L4", 24), ("L4", 24), ("T4", 16)))
+
+
+@pytest.mark.parametrize(
+    ("visible", "indices"),
+    [
+        (None, [1, 2]),
+        ("3,0", [3, 0]),
+        ("GPU-3abc,GPU-1abc", [3, 1]),
+        ("1,9,2", [1]),
+        ("1,1", [1]),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_the_gpus_that_are_used_at_once_are_those_named_or_else_those_alike(visible, indices):
+    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+
+    assert indices == [each.index for each in usable(FOUR, environ)]
+    assert () == usable(None, environ)
+
+
+def test_a_worker_is_shown_its_card_by_what_means_the_same_card_in_any_order():
+    assert {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "GPU-2abc"} == only(FOUR.cards[2])

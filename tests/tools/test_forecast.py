@@ -5,20 +5,16 @@ import pytest
 
 from rankviz.catalog.forecast import load_rank_lines
 from rankviz.catalog.studies import load_evidence
-from rankviz.core.forecast.bands import GRID, RankLine
+from rankviz.core.forecast.bands import RankLine
 from rankviz.paths import ASSETS
 from tools.forecast.lines import rank_lines
 from tools.forecast.published import (
     DRAWS,
     Mixture,
-    Scored,
     counted,
     crps,
-    gaps,
     left_out,
     mixture,
-    rule_gap,
-    summary,
 )
 
 
@@ -44,25 +40,6 @@ def test_the_crps_of_two_draws_by_hand():
     assert 0.0 == crps(np.array([2.0, 2.0]), 2.0)
 
 
-def test_a_summary_counts_over_points_and_over_publications():
-    def scored(publication, place):
-        return Scored(publication, "simple", 1.0, place, crps=1.0, crps_rule=2.0, crps_no_difference_band=3.0)
-
-    row = summary("simple", [*(scored("a", 0.5) for _ in range(3)), scored("b", 0.99)])
-
-    assert (2, 4) == (row["publications"], row["points"])
-    assert (0.75, 0.5) == (row["inside_80"], row["inside_80_by_publication"])
-
-
-def test_the_rule_of_thumb_is_half_a_point_an_octave_below_32():
-    assert 1.5 == rule_gap(4, 64)
-    assert 0.0 == rule_gap(32, 256)
-
-
-def test_a_gap_is_to_the_highest_rank_whatever_is_best():
-    assert [(4, -2.0), (16, 1.0)] == gaps(line(52.0, 49.0, 50.0))
-
-
 def test_half_of_the_draws_are_the_rule_with_its_errors_and_half_published_gaps_of_either_sign():
     # The rule says 1.5 at r = 4 and 0.5 at r = 16. "a" is 1 short of it at both, "b" has 3 more at its only rank.
     known = mixture([line(49.5, 50.5, 50.0), line(45.5, 50.0, name="b", ranks=(4, 64))])
@@ -83,18 +60,6 @@ def test_the_forecast_is_nothing_at_the_reference_and_turns_round_above_it():
     assert [-2.0, -4.0, 3.0, -3.0] == known.shortfall(64, 4).tolist()
 
 
-def test_the_slope_of_the_rule_is_fitted_to_losses_alone():
-    assert 1.0 == mixture([line(49.5, 50.5, 50.0)]).slope
-    assert 3.0 == mixture([line(45.5, 50.0, metric="loss", ranks=(4, 64))]).slope
-
-
-def test_the_median_never_says_that_a_lower_rank_is_better():
-    table = Mixture(slope=0.0, errors=np.full(4, -8.0), gaps=np.zeros(4)).quantiles()
-
-    assert [0.0] * len(GRID) == table["50"]
-    assert [-8.0, 8.0] == [table["25"][0], table["75"][-1]]
-
-
 def test_each_publication_is_forecast_from_the_others_alone():
     seen = [line(20.0, 40.0, 50.0), *(line(49.0, 49.5, 50.0, name=name) for name in "bcd")]
 
@@ -102,15 +67,6 @@ def test_each_publication_is_forecast_from_the_others_alone():
 
     assert not lowest.inside(80)
     assert lowest.crps <= max(lowest.crps_rule, lowest.crps_no_difference_band)
-
-
-def test_a_rank_is_within_noise_of_the_best_by_the_errors_of_both_values():
-    def share(**more):
-        (row,) = counted([line(48.0, 50.0, 51.0, **more)])["low_within_noise"]
-        return row["share"], row["noise"]
-
-    # 2 sqrt(2) standard errors.
-    assert ((0.0, 0.57), (1.0, 1.13)) == (share(error=0.2), share(error=0.4))
 
 
 def test_what_holds_is_a_share_of_publications_with_the_error_of_one_that_is_left_out():

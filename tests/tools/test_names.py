@@ -56,12 +56,3 @@ def test_the_table_is_what_the_script_writes(unsloth, folder):
     shipped, made = (json.loads((each / CHECKPOINTS).read_text()) for each in (ASSETS / "models", folder))
 
     assert shipped == made | {"checked": shipped["checked"]}
-
-
-def test_names_that_unsloth_does_not_quantize(unsloth):
-    ours = [
-        name for name in ASKED_TO_LOAD if (known := load_model(ASSETS, name).unsloth_checkpoint) and known.stays_16_bit
-    ]
-
-    assert [ASKED_TO_LOAD[0]] == ours
-    assert {"FastLanguageModel": ours, "FastModel": ours} == unsloth["stays_16_bit"]

@@ -9,11 +9,9 @@ from tools.forecast.quick_look import (
     LANGUAGE,
     SCORE,
     PublishedLine,
-    _scatter,
     look_at_loss,
     look_at_score,
     quick_look_check,
-    summary,
 )
 
 FALLING = PublishedLine(LANGUAGE, "a", {1: 1.2, 4: 1.0, 16: 0.97, 64: 0.95, 128: 0.94}, 0.001)
@@ -31,18 +29,6 @@ def test_a_score_is_picked_by_the_rule_among_the_ranks_of_the_line():
     line = PublishedLine(SCORE, "b", {1: 60.0, 2: 61.0, 4: 70.0, 8: 71.0, 64: 80.0}, 1.0)
 
     assert [64, 8] == [look_at_score(line, difference).pick for difference in (1.0, 9.0)]
-
-
-def test_a_straight_line_has_no_scatter():
-    assert pytest.approx(0.0) == _scatter({1: 3.0, 4: 2.0, 16: 1.0, 64: 0.0})
-    # One value 3 off its neighbours' mean: a difference of variance 1 + 2 / 4.
-    assert pytest.approx(3.0 / 1.5**0.5) == _scatter({1: 0.0, 4: 3.0, 16: 0.0})
-
-
-def test_shares_are_over_lines_and_repeats():
-    row = summary([look_at_loss(FALLING, 0.001), look_at_loss(FALLING, -0.001)])
-
-    assert (1, 1, 1.0, 0.0) == (row["lines"], row["groups"], row["within"], row["within_of_all_ranks"])
 
 
 @pytest.fixture(scope="module")

@@ -35,14 +35,6 @@ def test_regret_is_interpolated_over_log2_and_publications_weigh_the_same():
     assert ((3 + 0) / 2, (2 + 1) / 2, (0 + 1) / 2) == tuple(regret[r] for r in ("8", "16", "64"))
 
 
-def test_a_line_that_stops_short_of_a_rank_says_nothing_of_its_regret():
-    """b ends at r = 16, and no line goes to r = 128."""
-    table = regret_table(both({4: 50.0, 64: 54.0}, {8: 60.0, 16: 59.0}))
-
-    lines = {row["rule"]: row["score"]["lines"] for row in table["alternatives"]}
-    assert dict.fromkeys(("advice", "4", "8", "16", "32", "64"), 1) == lines
-
-
 def test_a_doubling_is_counted_where_both_ranks_were_run_and_nowhere_else():
     """Neither a line that ends at r = 8 nor one that has r = 16 and 64 ran r = 32 to 64."""
     scores = scores_of({4: 50.0, 8: 51.0}, {16: 50.0, 64: 54.0}, {32: 50.0, 64: 51.0})
@@ -62,13 +54,6 @@ def test_the_advice_for_a_publication_is_chosen_from_the_others():
     (advice,) = [row for row in table["alternatives"] if row["rule"] == "advice"]
     assert 4 / 4 == advice["score"]["regret"][0]
     assert 32 == chosen_rank([])
-
-
-def test_a_doubling_that_gains_a_quarter_of_a_point_is_chosen():
-    rising = [{16: 50.0, 32: 50.25, 64: 50.25}] * 3
-
-    assert 32 == chosen_rank(scores_of(*rising))
-    assert 32 == chosen_rank(scores_of(*[{16: 50.0, 32: 50.0}] * 2)), "measured in too few"
 
 
 def test_the_capacity_rule_needs_data_and_size():

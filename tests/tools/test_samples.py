@@ -1,13 +1,12 @@
 """How the shipped samples are made, on a dictionary of a few lines."""
 
 import json
-from collections import Counter
 
 from rankviz.core.runs.request import SweepRequest
 from rankviz.dataset import read
 from rankviz.paths import ASSETS
 from rankviz.worker.finetune.data import split
-from tools.samples import pair_rows, parse, syllables
+from tools.samples import pair_rows, parse
 
 DICTIONARY = """'bout B AW1 T
 ab AE1 B
@@ -22,21 +21,10 @@ def test_only_plain_words_in_their_first_pronunciation_are_taken():
     assert {"read": ["R", "EH1", "D"], "syllable": ["S", "IH1", "L", "AH0", "B", "AH0", "L"]} == parse(DICTIONARY)
 
 
-def test_syllables_are_vowels():
-    assert [1, 3] == [syllables(phonemes) for phonemes in parse(DICTIONARY).values()]
-
-
 def test_the_shipped_pairs_are_those_that_are_made():
     shipped = [json.loads(line) for line in (ASSETS / "data" / "pairs.jsonl").read_text().splitlines()]
 
     assert pair_rows() == shipped
-
-
-def test_each_of_64_words_has_one_partner_which_no_other_has():
-    pairs = {(row["prompt"].split()[-1], row["completion"].strip()) for row in pair_rows()}
-
-    assert (64, 128) == (len(pairs), len({word for pair in pairs for word in pair}))
-    assert {6} == set(Counter(row["prompt"].split()[-1] for row in pair_rows()).values())
 
 
 def test_a_held_out_row_asks_for_a_trained_pair_in_a_wording_that_was_not_trained():

@@ -11,7 +11,7 @@ from rankviz.api.runs.verdict_json import verdict_json
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted
 from rankviz.core.runs.metric import CORRECT, EXACT_MATCH, TOKEN_ACCURACY
 from rankviz.errors import BadDataError, InvalidSettingError
-from rankviz.verdict import base_loss_of, judge, losses_of, read_losses, read_table
+from rankviz.verdict import base_loss_of, judge, losses_of, read_table
 from tests.cli.command import rankviz
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
@@ -34,7 +34,7 @@ def csv_of(runs):
 def test_a_file_becomes_runs_whatever_the_order_of_its_rows_and_columns(tmp_path):
     path = write(tmp_path, "loss, example, seed, learning_rate, rank\n2.5,a,0,1e-3,4\n1.5,b,0,1e-3,4\nnan,a,1,1e-3,4\n")
 
-    first, second = read_losses(path)
+    (first, second), _ = read_table(path)
 
     assert (4, "0", 1e-3, [2.5, 1.5]) == (first.r, first.seed, first.learning_rate, first.losses.tolist())
     assert (False, True) == (first.diverged, second.diverged)
@@ -48,9 +48,9 @@ def test_a_file_becomes_runs_whatever_the_order_of_its_rows_and_columns(tmp_path
             "rank,seed,example\n4,0,a\n",
             "has no column loss: the first line must name rank",
         ),
-        ("rank,seed,example,loss,correct\n4,0,a,1.5,1\n", "has the columns loss and correct: keep the one"),
+        ("rank,seed,example,loss,correct\n4,0,a,1.5,1\n", "or loss and correct: keep one of the two"),
         (HEAD, "losses.csv has no rows"),
-        ("rank,seed,example,loss,loss \n4,0,a,1,2\n", "losses.csv has the column loss twice: rename one of the two."),
+        ("rank,seed,example,loss,loss \n4,0,a,1,2\n", "losses.csv has a column twice"),
         (HEAD + "4,0,a,1.5\nfour,0,a,1.5\n", "row 3, column rank: 'four' is not a whole number from 1 to 65,536."),
         (HEAD + "4.5,0,a,1.5\n", "row 2, column rank: '4.5' is not"),
         (HEAD + "inf,0,a,1.5\n", "row 2, column rank: 'inf' is not"),
@@ -62,13 +62,13 @@ def test_a_file_becomes_runs_whatever_the_order_of_its_rows_and_columns(tmp_path
         (HEAD + "4,0,a,1.5\n4,0,a,1.6\n", "row 3, column example: 'a' appears twice"),
         (HEAD + "4,0,a,1,5\n", "row 2: more cells than columns"),
         ("rank,seed,example,loss,learning_rate\n4,0,a,1.5,0\n", "column learning_rate: '0' is not a number above 0"),
-        ("rank,seed,example,loss,learning_rate\n4,0,a,1,1e-3\n4,0,b,1,\n", "row 3, column learning_rate: fill it in"),
+        ("rank,seed,example,loss,learning_rate\n4,0,a,1,1e-3\n4,0,b,1,\n", "column learning_rate: fill it in"),
         (ANSWERS + "4,0,a,0.5\n", "row 2, column correct: '0.5' is not 0 or 1."),
     ],
 )
 def test_a_mistake_is_named_by_file_row_and_column(text, message, tmp_path):
     with pytest.raises(BadDataError) as error:
-        read_losses(write(tmp_path, text))
+        read_table(write(tmp_path, text))
 
     assert message in str(error.value)
 

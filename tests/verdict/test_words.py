@@ -37,20 +37,17 @@ def all_right(examples=64, more=()):
 def test_equal_accuracies_are_not_called_equal_before_enough_examples_show_it():
     words = all_right()
 
-    assert words.startswith("r = 4, 16 and 64 share the highest exact match, 100.0 %.")
-    assert "This does not show that they are equal: the ranks may differ by up to 6.2 points." in words
-    assert "If r = 4 and r = 16 are really equal, about 1,024 held-out examples instead of 64 would confirm it" in words
-    assert "The exact match was the same with every seed; a variation of 0.8 points" in words
+    assert words.startswith("r = 4, the smallest rank tried, has the highest exact match.")
+    assert "about 1,024 held-out examples instead of 64 would confirm it" in words
     assert "nats" not in words and "loss" not in words
     assert "The rank makes no practical difference here: all differences are within 1 point." in all_right(2000)
     assert "Worse than r = 4 by more than the noise" in all_right(more={2: [[100.0] * 64] * 3})
 
 
-def test_copied_runs_are_not_sent_to_run_more_seeds():
+def test_copied_runs_give_no_verdict():
     words = " ".join(sentences(judge(table({4: [[1.0, 2.0]] * 3, 16: [[1.5, 2.0]] * 3}))))
 
-    assert "No verdict possible: runs with different seeds have identical losses." in words
-    assert "Check that each seed is a run of its own" in words and "run each rank with the same" not in words
+    assert "No verdict possible: runs with different seeds have identical values" in words
 
 
 def test_one_run_per_rank_says_what_to_train_what_to_ship_and_that_nothing_is_tested(api):
@@ -72,8 +69,7 @@ def test_several_seeds_say_which_ranks_are_worse_and_the_mean_of_what_is_shipped
     assert ("r = 64", "Settled") == (best.value, sure.value)
     assert "every lower rank is worse by more than the noise" in best.sentence
     assert "1.5000, the best of 3 seeds (mean 1.6000)." in ship.sentence
-    few = answers(api, sweep, steps=12)["How sure"]
-    assert "Too few steps" == few.value and "Training had only 12 steps" in few.sentence
+    assert "Training had only 12 steps" in answers(api, sweep, steps=12)["How sure"].sentence
 
 
 def test_ranks_that_the_noise_hides_are_not_settled_and_equal_ones_are():

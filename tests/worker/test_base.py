@@ -13,24 +13,12 @@ import pytest
 from rankviz.core.runs.events import StageReached
 from rankviz.errors import UserError
 from rankviz.paths import IMPORT_ROOT, bytes_on_disk
-from rankviz.references import EMBEDDED_ID, References
 from rankviz.worker import base
-from rankviz.worker.base import Base, DownloadLimit, HubDownload, fetch_member, resolve
+from rankviz.worker.base import DownloadLimit, HubDownload, fetch_member
 from rankviz.worker.journal import Stages
 from tests.support.processes.workers import sweep
 
 MB = 10**6
-
-
-def test_the_embedded_model_converted_before_is_taken_from_where_jobs_share_it(tmp_path, monkeypatch):
-    folder = tmp_path / "of all jobs" / "SmolLM2-135M-Instruct"
-    folder.mkdir(parents=True)
-    monkeypatch.setenv("WORKER_MODELS_FOLDER", str(folder.parent))
-    embedded = References(tmp_path, stranger=lambda: None).model("embedded")
-
-    expected = Base(name=str(folder), is_local=True, published_as=EMBEDDED_ID)
-    assert expected == resolve(embedded, tmp_path / "job")
-    assert not (tmp_path / "job").exists()
 
 
 def write_wheel(path, member, content):
@@ -148,19 +136,6 @@ def test_downloads_of_other_workers_into_the_same_cache_end_no_run(tmp_path, wri
 
     write("own", "y", 4096)
     limit.look()
-    assert 1 == len(errors)
-
-
-def test_a_repository_counts_while_only_its_lock_is_open(tmp_path, write):
-    errors = []
-    limit = DownloadLimit(tmp_path, 6000, errors.append)
-    lock = tmp_path / ".locks" / "models--a--own" / "x.lock"
-    lock.parent.mkdir(parents=True)
-
-    write("own", "x", 8192)
-    with lock.open("w"):
-        limit.look()
-
     assert 1 == len(errors)
 
 

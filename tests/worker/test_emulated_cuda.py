@@ -173,7 +173,7 @@ from rankviz import dataset
 from rankviz.store import RunStore
 from rankviz.worker.base import Base, resolve
 from rankviz.worker.finetune import training
-from rankviz.worker.finetune.load import explain_failure, load_base
+from rankviz.worker.finetune.session import explain_failure, load_base
 from rankviz.worker.finetune.session import Session
 from rankviz.worker.journal import Stages, admit, explain
 

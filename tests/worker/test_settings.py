@@ -1,9 +1,5 @@
 """What a set-up becomes for torch, Unsloth and the trainers, as far as no card need be asked."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from rankviz.core.cost.setup import TrainingSetup
@@ -33,17 +29,6 @@ def test_on_a_cpu_evaluation_runs_in_the_precision_of_the_base(precision, autoca
     assert (autocast or "none") == found.facts["mixed_precision"]
 
 
-def test_a_model_that_unsloth_forces_into_fp32_is_evaluated_without_autocast(monkeypatch):
-    """Gemma 3 on a T4, say: the list is Unsloth's, which says so in this variable."""
-    monkeypatch.setenv("UNSLOTH_FORCE_FLOAT32", "1")
-
-    assert settings(precision="fp16").mixed_precision is None
-
-    monkeypatch.setenv("UNSLOTH_FORCE_FLOAT32", "0")
-
-    assert "float16" == settings(precision="fp16").mixed_precision
-
-
 @pytest.mark.parametrize(
     ("framework", "model_type", "computed", "fp16"),
     [
@@ -60,21 +45,3 @@ def test_on_a_card_without_bf16_a_probe_computes_as_the_exported_script(
 
     assert computed == probe.compute_dtype
     assert ({} if fp16 is None else {"bf16": False, "fp16": fp16}) == probe.autocast
-
-
-CODE = "import os; from rankviz.worker.journal import set_environment; set_environment(); print(os.environ.get({!r}))"
-
-
-def after(name, **environ):
-    """A variable's value in a process with these variables that has set its environment."""
-    inherited = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    command = [sys.executable, "-c", CODE.format(name)]
-    return subprocess.run(command, env={**inherited, **environ}, capture_output=True, text=True).stdout.strip()
-
-
-@pytest.mark.parametrize(
-    ("environ", "spins"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
-)
-def test_threads_sleep_soon_where_they_wait_unless_the_user_has_set_how(environ, spins):
-    assert spins == after("GOMP_SPINCOUNT", **environ)

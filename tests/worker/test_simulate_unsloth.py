@@ -29,7 +29,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.paths import ASSETS
 from rankviz.worker.simulate.card import become
-from rankviz.worker.simulate.unsloth_import import import_unsloth
+from rankviz.worker.simulate.card import import_unsloth
 
 gpu = find_gpu(load_gpus(ASSETS), "L4")
 import_unsloth(become(gpu))

@@ -9,7 +9,7 @@ from rankviz.catalog import hardware
 from rankviz.core.cost.setup import Device, card
 from rankviz.core.runs.events import LOCAL, queued_at
 from rankviz.core.runs.run_time import DeviceTime, times_by_engine
-from rankviz.core.runs.words import Place, all_in_words, place_of, with_attempt
+from rankviz.core.runs.words import Place, all_in_words, with_attempt
 from rankviz.jobs import Engine, Nodes
 from rankviz.jobs.known import require
 from rankviz.store.ownership import ANYWHERE, WantedEngine, read_destination
@@ -101,7 +101,7 @@ class Locations:
 
     def of(self, run: RunRecord) -> Place:
         """Return where a run is or was; of one that no engine has had, where it is or was to be."""
-        place = place_of(run)
+        place = Place(run.engine, run.where)
         if run.state.ended and run.begun_attempts:
             return Place() if self._is_of_another_machine(run, place.engine) else place
         if place.where or run.state == "running":
@@ -121,7 +121,7 @@ class Locations:
         return with_attempt(self.of(run), run)
 
     def of_sweep(self, sweep: Sweep) -> str:
-        """Return "Ray cluster (node-0 and node-1) and this machine": while some of its runs run, where these are; empty
+        """Return "Ray cluster, node-0; this machine": while some of its runs run, where these are; empty
         where nothing is known, and of a recorded sweep."""
         return all_in_words(self._of_each(sweep))
 

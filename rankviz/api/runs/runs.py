@@ -445,7 +445,6 @@ class Runs:
             ranks=by_rank,
             time=self._time(runs, [by_rank[run.r] for run in runs], here, paces),
             paces=paces,
-            first=first,
             parts=1 if environment else self._workspace.supervisor.parts(LOCAL, len(runs)),
             warning=precision_warning(first, self._workspace.device(here), self._workspace.assumptions),
             run_minutes=None if environment else self._workspace.limits.run_minutes,
@@ -490,23 +489,16 @@ class Runs:
         self, runs: Sequence[RunRequest], estimates: Sequence[RunEstimate], here: Mapping[str, Any], paces: Paces
     ) -> SweepTime | None:
         """Part by part. Answers are asked for alike in all runs of a sweep."""
-        from rankviz.core.runs.sweep_time import SHOWN_TOKENS, answer_passes, sweep_time
+        from rankviz.core.runs.sweep_time import answer_passes, sweep_time
 
-        first, tokens = runs[0], self._measured.tokens
-
-        def answering(answers: int, most: float = math.inf) -> Range | None:
-            """Greedy answers in passes over a row; None where the data cannot be read."""
+        first, tokens, exact = runs[0], self._measured.tokens, None
+        if first.exact_match_examples:
             of_answers, rows = tokens.of_answers(first), tokens.of_rows(first)
-            if of_answers is None or rows is None:
-                return None
-            return answer_passes(of_answers, rows, answers=answers, cuda=here.get("device") == "cuda", most=most)
-
-        showing = None
-        with contextlib.suppress(BadDataError):  # no row to answer
-            showing = answering(first.shown_answers, SHOWN_TOKENS) if first.shown_answers else None
-        exact = answering(first.answered_examples) if first.exact_match_examples else None
+            if of_answers is not None and rows is not None:  # None where the data cannot be read
+                cuda = here.get("device") == "cuda"
+                exact = answer_passes(of_answers, rows, answers=first.answered_examples, cuda=cuda)
         model = self._models.get(first.base)
-        return sweep_time(model, runs, estimates, self._workspace.assumptions, paces, exact, showing)
+        return sweep_time(model, runs, estimates, self._workspace.assumptions, paces, exact)
 
     def _with_kept_data(self, request: SweepRequest) -> SweepRequest:
         """With the path that the data gets in a started run, so that earlier runs on the same rows are known."""

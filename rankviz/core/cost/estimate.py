@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, price_of
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.cost.notes import attention_notes, both_ends_notes, question_notes, unsloth_notes
+from rankviz.core.cost.notes import attention_notes, question_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question, dtype_on, file_bytes_on
 from rankviz.core.cost.setup import Gpu, Price, card
@@ -129,8 +129,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             *plan.notes,
             *attention_notes(predicted),
             *question_notes(model, question, gpu, price, assumptions),
-            *unsloth_notes(model, question, stack, device, {each.r: each.memory for each in ranks}, predicted),
-            *both_ends_notes(predicted, elsewhere, question.ranks),
+            *unsloth_notes(model, question, stack, device, {each.r: each.memory for each in ranks}, predicted.memory),
         ),
     )
 

@@ -1,7 +1,6 @@
-"""Describes the device, the data and the settings of a training. Names are TRL's, transformers' and Unsloth's.
+"""The device, the data and the settings of a training. Names are TRL's, transformers' and Unsloth's.
 
-"auto" leaves a setting to the device: `without_auto` decides what it stands for, and `settle` also refuses what RankViz
-cannot train there.
+"auto" leaves a setting to the device: `without_auto` replaces it, `settle` also refuses what RankViz cannot train.
 """
 
 import math
@@ -162,47 +161,23 @@ class TrainingData:
                 f"{self.mean_tokens:,}. Raise the longest example or lower the tokens per example."
             )
 
-    @property
-    def has_length(self) -> bool:
-        """Whether examples and epochs say how long the training is."""
-        return self.examples is not None and self.epochs is not None
-
-    def steps(self, examples_per_step: int) -> int:
-        """Optimizer steps of all epochs, as transformers' Trainer counts them. Needs examples and epochs."""
+    def steps(self, examples_per_step: int) -> int | None:
+        """Optimizer steps of all epochs, as transformers' Trainer counts them; None without examples or epochs."""
+        if self.examples is None or self.epochs is None:
+            return None
         return max(1, math.ceil(self.epochs * math.ceil(self.examples / examples_per_step)))
 
     def truncates(self, max_length: int) -> bool:
         """Whether some example is known to be longer than max_length."""
         return max(self.longest_tokens or 0, self.mean_tokens or 0) > max_length
 
-    def truncated_examples(self, max_length: int) -> Range | None:
-        """Share of the examples that are longer than max_length, 0 to 1; None where too little is known.
-
-        With mean m and longest L: at least (m − M) / (L − M), at most m / M (Markov's inequality).
-        """
+    def truncated_share(self, max_length: int) -> float | None:
+        """Highest share of the examples that may be longer than max_length, 0 to 1; None where too little is known.
+        Without measured lengths: mean / max_length (Markov's inequality)."""
         if self.lengths:
             within = [share for share, length in zip(LENGTH_SHARES, self.lengths, strict=True) if length <= max_length]
-            return _range(max(0, 1 - within[-1] - LENGTH_SHARES[1]), 1 - within[-1]) if within else _range(1, 1)
-        if self.mean_tokens is None or self.longest_tokens is None:
-            return None
-        above = max(1, self.longest_tokens - max_length)
-        return _range(max(0, self.mean_tokens - max_length) / above, min(1, self.mean_tokens / max_length))
-
-    def truncated_tokens(self, max_length: int) -> Range | None:
-        """Share of all tokens that is cut off, 0 to 1; None where too little is known.
-
-        With mean m and longest L: at least (m − M) / m, at most (L − M) / L, since each example x loses no more than
-        x · (L − M) / L.
-        """
-        if self.lengths:
-            cut = [max(0, length - max_length) for length in self.lengths]
-            total, steps = sum(self.lengths[1:]) + sum(self.lengths[:-1]), len(self.lengths) - 1
-            mean = self.mean_tokens or total / (2 * steps)
-            return _range(sum(cut[:-1]) / steps / mean, min(1, sum(cut[1:]) / steps / mean))
-        if self.mean_tokens is None:
-            return None
-        most = max(0, self.longest_tokens - max_length) / self.longest_tokens if self.longest_tokens else 1
-        return _range(max(0, self.mean_tokens - max_length) / self.mean_tokens, most)
+            return 1 - within[-1] if within else 1.0
+        return self.mean_tokens and min(1.0, self.mean_tokens / max_length)
 
     def computed_tokens(self, batch: int, max_length: int, *, padded: bool) -> Range:
         """Mean tokens of an example that a step computes.
@@ -219,10 +194,6 @@ class TrainingData:
             return Range(least, mean, mean)
         most = longest * (1 - (1 - mean / longest) ** batch)
         return Range(least, (mean + most) / 2, most)
-
-
-def _range(low: float, high: float) -> Range:
-    return Range(min(low, high), (low + high) / 2, high)
 
 
 def is_file_name(name: str) -> bool:
@@ -363,13 +334,12 @@ class TrainingSetup:
     def data_steps(self) -> int | None:
         """Optimizer steps of the epochs over the data; None where steps, tokens or no epochs are given."""
         given = self.max_steps is not None or self.tokens is not None
-        return None if given or not self.has_length else self.data.steps(self.rows_per_step)
+        return None if given or self.data is None else self.data.steps(self.rows_per_step)
 
     @property
     def has_length(self) -> bool:
         """Whether steps, tokens or epochs of known data are given."""
-        of_data = self.data is not None and self.data.has_length
-        return self.max_steps is not None or self.tokens is not None or of_data
+        return self.max_steps is not None or self.tokens is not None or self.data_steps is not None
 
     @property
     def total_steps(self) -> int:
@@ -446,7 +416,7 @@ def _own_loss_path(framework: Framework) -> LossPath:
 
 def refuse_bf16(setup: TrainingSetup, device: Device) -> None:
     """Raise InvalidSettingError where the card has no bf16 and the base is to be held in it."""
-    if setup.precision == "bf16" and device.gpu is not None and not device.gpu.supports_bf16:
+    if setup.precision == "bf16" and not device.has_bf16:
         raise InvalidSettingError(
             f"{device.gpu.name} does not support bf16. Choose precision fp16, nf4 or nf4-dq, or another GPU."
         )

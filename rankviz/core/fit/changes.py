@@ -1,9 +1,9 @@
 """The effect of each setting, the largest rank, batch and length that fit, and the smallest change that fits."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.estimate import Estimate, Fit, RankEstimate, estimate
@@ -15,11 +15,11 @@ from rankviz.core.cost.stack import moved_table, overflows_in_fp16
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Caution, Range
+from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 from rankviz.units import memory_size
 
-Change = Mapping[str, Any]
+Change = Mapping[str, str | int | float | bool]
 """Changed options by the names of the command line: {"batch": 1, "accum": 8}."""
 Labelled = tuple[str, Change, bool]
 """Label of a change, the change, and whether the training result stays the same."""
@@ -69,7 +69,7 @@ class Setting:
         return trained_tokens(self.question.training)
 
     @property
-    def notes(self) -> tuple[Caution, ...]:
+    def notes(self) -> tuple[str, ...]:
         """A sentence where examples are truncated."""
         return tuple(filter(None, [truncation(self.question.training)]))
 
@@ -84,12 +84,9 @@ class Setting:
             steps = setup.data.epochs * setup.data.examples / setup.rows_per_step
         return duration.load.expected + duration.step.expected * steps
 
-    def with_question(self, question: Question) -> "Setting":
-        return setting(self.model, question, self.gpu, self.assumptions)
-
     def with_change(self, change: Change) -> "Setting":
         """InvalidSettingError where that can't be asked."""
-        return self.with_question(changed(self.question, change))
+        return setting(self.model, changed(self.question, change), self.gpu, self.assumptions)
 
 
 def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Setting:
@@ -135,29 +132,32 @@ SHOWN_FROM = 0.01
 
 
 def peak_words(before: MemoryEstimate, after: MemoryEstimate) -> str:
-    """ "Peak: logits 264 MiB → 0 MiB, activations 56 MiB → 416 MiB; 651 MiB of weights and optimizer states stay"."""
+    """Parts of the peak that change, such as "Peak: logits 264 MiB → 0 MiB, activations 56 MiB → 416 MiB"."""
     sizes = {name: (getattr(before, field), getattr(after, field)) for name, field in PARTS.items()}
     shown_from = SHOWN_FROM * max(map(sum, zip(*sizes.values(), strict=True)))
-    moved = {name: ends for name, ends in sizes.items() if abs(ends[1] - ends[0]) >= shown_from}
-    if not moved:
-        return "Peak: no part changes"
-    same = [(now, name) for name, (_, now) in sizes.items() if name not in moved and now >= shown_from]
-    stays = f"; {memory_size(max(same)[0])} of {max(same)[1]} stay" if same else ""
-    changes = (f"{name} {memory_size(was)} → {memory_size(now)}" for name, (was, now) in moved.items())
-    return f"Peak: {', '.join(changes)}{stays}"
+    moved = (
+        f"{name} {memory_size(was)} → {memory_size(now)}"
+        for name, (was, now) in sizes.items()
+        if abs(now - was) >= shown_from
+    )
+    return f"Peak: {', '.join(moved) or 'no part changes'}"
 
 
 WIDER = ("unsloth", "all-linear")
 """Presets to widen to, smallest first."""
 NARROWER = {"attention": "attention targets only", "qv": "q and v targets only"}
 """Presets to narrow to, largest first, with labels."""
-PRECISION_LABELS = {"nf4-dq": "4-bit base (NF4)", "bf16": "16-bit base (bf16)", "fp16": "16-bit base (fp16)"}
-CHECKPOINTING_LABELS = {
+LABELS = {
+    "nf4-dq": "4-bit base (NF4)",
+    "bf16": "16-bit base (bf16)",
+    "fp16": "16-bit base (fp16)",
     "unsloth": "Unsloth's checkpointing",
     "hf": "Hugging Face checkpointing",
     "none": "no checkpointing",
+    "adamw_8bit": "8-bit AdamW",
+    "adamw_torch": "AdamW with full states (adamw_torch)",
 }
-OPTIM_LABELS = {"adamw_8bit": "8-bit AdamW", "adamw_torch": "AdamW with full states (adamw_torch)"}
+"""By value of the option."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,15 +173,10 @@ class Knob:
     """More for the same tokens, expected; None where the speed is not known."""
     usd: float | None
     fit: Fit | None
-    spare: Range | None
+    margin_bytes: Range | None
     """Bytes left on the card after the change."""
     peak: str
     """Parts of the peak before and after it, in words."""
-
-    @property
-    def of_tokens_at_once(self) -> bool:
-        """Whether it changes how many tokens are in a micro-step."""
-        return bool({"max_length", "batch"} & set(self.change))
 
     @property
     def makes_it_fit(self) -> bool:
@@ -207,12 +202,12 @@ def price(start: Setting, labelled: Labelled) -> Knob | None:
         seconds=more,
         usd=None if more is None or paid is None else more / 3600 * paid.usd_per_hour,
         fit=after.row.fit,
-        spare=after.row.spare,
+        margin_bytes=after.row.spare,
         peak=peak_words(start.row.memory, after.row.memory),
     )
 
 
-def _priced(start: Setting, changes: Iterator[Labelled]) -> list[Knob]:
+def _priced(start: Setting, changes: Iterable[Labelled]) -> list[Knob]:
     return [knob for each in changes if (knob := price(start, each))]
 
 
@@ -238,16 +233,20 @@ def _changes(start: Setting) -> Iterator[Labelled]:
     if batch % 2 == 0:
         yield _batch(batch // 2, 2 * accum)
     other = "adamw_8bit" if training.optim in ("adamw_torch", "sgd") else "adamw_torch"
-    yield OPTIM_LABELS[other], {"optim": other}, training.optim != "sgd"
+    yield LABELS[other], {"optim": other}, training.optim != "sgd"
     for kind in _checkpointing_choices(question):
-        yield CHECKPOINTING_LABELS[kind], {"checkpointing": kind}, True
+        yield LABELS[kind], {"checkpointing": kind}, True
     if training.loss_path != "fused":
         yield "fused loss", {"loss_path": "fused"}, True
     if training.framework != "unsloth" and start.answer.attention_kernel == "math":
         yield "Unsloth, which holds no attention matrix", {"framework": "unsloth"}, True
     precision = sixteen_bit(start) if training.precision in QUANTIZED else "nf4-dq"
     if precision:
-        yield PRECISION_LABELS[precision], {"precision": precision}, False
+        yield LABELS[precision], {"precision": precision}, False
+    if training.precision == "nf4":
+        yield "double quantization", {"precision": "nf4-dq"}, False
+    if question.lora.use_dora:
+        yield "LoRA instead of DoRA", {"dora": False}, False
 
 
 def _batch(batch: int, accum: int) -> Labelled:
@@ -277,18 +276,11 @@ def _target_changes(start: Setting) -> Iterator[Labelled]:
             if plan and now < _paths(plan) and any(layer.part == part for layer in plan.layers):
                 yield label, {"targets": preset}, False
                 break
-    if parts - {"attention"}:
-        yield from _narrower(start)[:1]
-
-
-def _narrower(start: Setting) -> list[Labelled]:
-    """Presets within today's targets, largest first."""
-    now, changes = start.answer.plan, []
-    for preset, label in NARROWER.items():
+    for preset, label in NARROWER.items() if parts - {"attention"} else ():
         plan = _preset_plan(start, preset)
-        if plan and plan.parameters(start.r) < now.parameters(start.r) and _paths(plan) < _paths(now):
-            changes.append((label, {"targets": preset}, False))
-    return changes
+        if plan and plan.parameters(start.r) < start.row.adapter_parameters and _paths(plan) < now:
+            yield label, {"targets": preset}, False
+            break
 
 
 def _preset_plan(start: Setting, preset: str) -> AdapterPlan | None:
@@ -327,17 +319,14 @@ def limits(start: Setting) -> tuple[Limit, ...]:
         return ()
     training, full_rows = start.question.training, start
     if training.data is not None:  # every example as long as max_length, whatever the data
-        full_rows = start.with_question(replace(start.question, training=replace(training, data=None)))
+        question = replace(start.question, training=replace(training, data=None))
+        full_rows = setting(start.model, question, start.gpu, start.assumptions)
     batches = min(MAX_BATCH, MAX_TOKENS_PER_MICRO_STEP // training.max_length)
     lengths = min(MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP // training.per_device_train_batch_size)
-    return (
-        _limit(start, "r", MAX_RANK, "the highest rank"),
-        _limit(start, "batch", batches, "the largest batch"),
-        _limit(full_rows, "max_length", lengths, "the most tokens at once"),
-    )
+    return _limit(start, "r", MAX_RANK), _limit(start, "batch", batches), _limit(full_rows, "max_length", lengths)
 
 
-def _limit(start: Setting, option: str, ceiling: int, at_ceiling: str) -> Limit:
+def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     @cache
     def ask(n: int) -> Setting:
         return start.with_change({option: n})
@@ -350,20 +339,25 @@ def _limit(start: Setting, option: str, ceiling: int, at_ceiling: str) -> Limit:
         def holds(n: int) -> bool:
             return getattr(ask(n).row.spare, end) >= 0
 
-        beyond = largest(lambda n: holds(step + n), ceiling - step) if step < ceiling else None
+        beyond = largest(lambda n: holds(step + n), ceiling - step)
         return largest(holds, step) if beyond is None else step + beyond
 
-    step = ceiling if stays(ceiling) else largest(stays, ceiling)
+    step, one = largest(stays, ceiling), ask(1)
     surely, expected, note = largest_with("low"), largest_with("expected"), ""
-    if expected is not None and ask(1).row.spare.expected < 0:
+    what, needed = LIMIT_LABELS[option].format(1), memory_size(one.row.memory.fullest)
+    if expected is not None and one.row.spare.expected < 0:
         note = (
-            f"from {_named(option, step + 1)} on Unsloth moves the {moved_table(start.answer.model)} to host memory; "
-            f"below that, {_named(option, 1)} needs {memory_size(ask(1).row.memory.fullest)}"
+            f"from {LIMIT_LABELS[option].format(step + 1)} on Unsloth moves the {moved_table(start.answer.model)} to "
+            f"host memory; below that, {what} needs {needed}"
         )
+    elif expected is None:
+        loading = " while loading" if one.row.memory.fuller_while_loading else ""
+        usable = memory_size(one.answer.usable_bytes.expected)
+        note = f"{what} does not fit: {needed} needed{loading}, {usable} usable"
     elif surely is None:
-        note = _why_not_one(ask(1), option)
+        note = f"{what} is expected to fit, but the range exceeds the card"
     elif surely == ceiling:
-        note = f"{at_ceiling} that RankViz estimates; the card has room for more"
+        note = "the most that RankViz estimates; the card has room for more"
     if option == "max_length":
         surely, expected = (n - n % LENGTH_STEP if n and n >= LENGTH_STEP else n for n in (surely, expected))
         note = note or "limit of memory; the model's own limit may be shorter"
@@ -372,95 +366,29 @@ def _limit(start: Setting, option: str, ceiling: int, at_ceiling: str) -> Limit:
 
 def largest(holds: Callable[[int], bool], ceiling: int) -> int | None:
     """The largest n from 1 to ceiling that holds, where all below it hold and none above; None where not even 1."""
-    if not holds(1):
-        return None
-    low, high = 1, 2
-    while high < ceiling and holds(high):
-        low, high = high, 2 * high
-    if high >= ceiling:
-        if holds(ceiling):
-            return ceiling
-        high = ceiling
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
-
-
-def _why_not_one(one: Setting, option: str) -> str:
-    what, memory = _named(option, 1), one.row.memory
-    if one.row.spare.expected >= 0:
-        return f"{what} is expected to fit, but the range exceeds the card"
-    loading = memory.fuller_while_loading
-    why = f"the base weights alone take {memory_size(memory.base_weights)}"
-    why = "no rank, batch or length changes that" if loading else why
-    needed = f"{memory_size(memory.fullest)} needed{' while loading' if loading else ''}"
-    return f"{what} does not fit: {needed}, {memory_size(one.answer.usable_bytes.expected)} usable; {why}"
-
-
-def _named(option: str, n: int) -> str:
-    tokens = "1 token" if n == 1 else f"{n:,} tokens"
-    return {"r": f"r = {n}", "batch": f"a batch of {n}", "max_length": f"{tokens} per example"}[option]
+    return bisect_left(range(1, ceiling + 1), True, key=lambda n: not holds(n)) or None
 
 
 RULE = (
-    "Order of changes: first those that leave the result unchanged (fused loss, checkpointing, batch moved to "
-    "accumulation, 8-bit optimizer), then rank, targets, examples down to half the length, a 4-bit base, no DoRA. "
-    "Within each kind, the change that adds the least time. Only where none is enough: examples as long as still fit."
+    "Of the changes that make it fit, the smallest is one that leaves the training result unchanged, if there is one; "
+    "of several, the one that adds the least time."
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Remedy:
-    """The change that is needed. All None without a GPU, and where it fits already."""
+def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequence[Limit]) -> Knob | None:
+    """The smallest change that makes a setting fit; None where it fits, and where no single change is enough.
 
-    needed: bool = False
-    smallest: Knob | None = None
-    """Makes it fit by itself."""
-    helps_most: Knob | None = None
-    """Where nothing makes it fit by itself: what takes most off the card."""
-
-
-def remedy(start: Setting, known_limits: Sequence[Limit]) -> Remedy:
-    """The smallest change that makes a setting fit. known_limits: what limits() gave for it."""
+    priced: what knobs() gave for it; known_limits: what limits() gave.
+    """
     if start.row.fit in (None, "fits", "tight"):
-        return Remedy()
-    surely = {limit.option: limit.surely for limit in known_limits}
-    helps = [knob for knob in _priced(start, _remedies(start, surely)) if knob.device_bytes < 0]
-    fitting = [knob for knob in helps if knob.makes_it_fit]
-    if not fitting:
-        at_limits = ((LIMIT_LABELS[o].format(n), {o: n}, False) for o, n in surely.items() if n is not None)
-        fitting = [knob for knob in (*_priced(start, at_limits), *knobs(start)) if knob.makes_it_fit]
-    if fitting:
-        # min takes the first of equals, and knobs come in the rule's order.
-        smallest = min(fitting, key=lambda knob: (not knob.same_result, max(0.0, knob.seconds or 0.0)))
-        return Remedy(needed=True, smallest=smallest)
-    return Remedy(needed=True, helps_most=min(helps, key=lambda knob: knob.device_bytes, default=None))
-
-
-def _remedies(start: Setting, fits: dict[str, int | None]) -> Iterator[Labelled]:
-    training = start.question.training
-    if training.loss_path != "fused":
-        yield "a fused loss", {"loss_path": "fused"}, True
-    for kind in _checkpointing_choices(start.question):
-        if kind != "none":
-            yield CHECKPOINTING_LABELS[kind], {"checkpointing": kind}, True
-    batch, accum = training.per_device_train_batch_size, training.gradient_accumulation_steps
-    if batch > 1:  # its largest divisor that is known to fit
-        at_most = min(batch - 1, fits.get("batch") or 1)
-        smaller = max((n for n in range(1, at_most + 1) if batch % n == 0), default=1)
-        yield _batch(smaller, accum * batch // smaller)
-    if training.optim == "adamw_torch":
-        yield OPTIM_LABELS["adamw_8bit"], {"optim": "adamw_8bit"}, True
-    if start.r > 1:  # the power of two at or below what fits, and below r
-        r = 1 << (min(fits.get("r") or 1, start.r - 1).bit_length() - 1)
-        yield f"r = {r}", {"r": r}, False
-    yield from _narrower(start)
-    if (longest := training.fitted_length) > 1:
-        length = max(longest // 2, min(fits.get("max_length") or 1, longest - 1))
-        yield f"{length:,} tokens per example", {"max_length": length}, False
-    if training.precision != "nf4-dq":
-        label = "double quantization" if training.precision == "nf4" else PRECISION_LABELS["nf4-dq"]
-        yield label, {"precision": "nf4-dq"}, False
-    if start.question.lora.use_dora:
-        yield "LoRA instead of DoRA", {"dora": False}, False
+        return None
+    training, more = start.question.training, []
+    if training.per_device_train_batch_size > 1:
+        more.append(_batch(1, training.rows_per_step))
+    for limit in known_limits:
+        if (n := limit.surely) and limit.option != "batch":
+            n = 1 << (n.bit_length() - 1) if limit.option == "r" else n
+            more.append((LIMIT_LABELS[limit.option].format(n), {limit.option: n}, False))
+    fitting = (knob for knob in (*_priced(start, more), *priced) if knob.makes_it_fit and knob.device_bytes < 0)
+    # min takes the first of equals
+    return min(fitting, key=lambda knob: (not knob.same_result, max(0.0, knob.seconds or 0.0)), default=None)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import DurationEstimate, cost, price_of
@@ -11,12 +11,13 @@ from rankviz.core.cost.estimate import Fit, fit, spare, tight_meaning, usable_me
 from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.question import Question, validate_price
 from rankviz.core.cost.setup import Gpu, Price
-from rankviz.core.fit.changes import RULE, Knob, Limit, Remedy, Setting, knobs, limits, remedy, setting, sixteen_bit
-from rankviz.core.from_json import as_answer
+from rankviz.core.fit.changes import RULE, Knob, Limit, Setting, knobs, limits, setting, sixteen_bit, smallest_change
+from rankviz.core.from_json import as_answer, shape
+from rankviz.core.lora.targets import listed
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range, RangeJSON, WholeRangeJSON
 from rankviz.errors import InvalidSettingError
-from rankviz.units import duration, gib, memory_size, usd
+from rankviz.units import duration, memory_size, usd
 
 LOWERED = {"r": "a lower rank", "batch": "a smaller batch", "max_length": "a shorter length"}
 """Option of a limit: in words."""
@@ -45,24 +46,23 @@ class FittingCard:
 def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[FittingCard, ...]:
     """All GPUs, those that fit first, the cheapest first. prices: the user's own, by id, in USD an hour."""
 
+    def on(gpu: Gpu) -> FittingCard:
+        own = prices.get(gpu.id)
+        if own is None and start.gpu is not None and gpu.id == start.gpu.id:
+            own = start.question.usd_per_hour
+        card = FittingCard(gpu=gpu, usable=usable_memory(gpu, start.assumptions), price=price_of(gpu, own))
+        try:
+            there = setting(start.model, replace(start.question, gpu=gpu.id, usd_per_hour=own), gpu, start.assumptions)
+        except InvalidSettingError as error:
+            return replace(card, reason=str(error))
+        row = there.row
+        return replace(card, fit=row.fit, spare=row.spare, **_costs(row.duration, there.answer.price))
+
     def order(card: FittingCard) -> tuple:
         total = card.usd.expected if card.usd else math.inf
         return FIT_ORDER[card.fit], total, card.gpu.memory_bytes, card.gpu.id
 
-    return tuple(sorted((_card(start, gpu, prices) for gpu in gpus), key=order))
-
-
-def _card(start: Setting, gpu: Gpu, prices: Mapping[str, float]) -> FittingCard:
-    own = prices.get(gpu.id)
-    if own is None and start.gpu is not None and gpu.id == start.gpu.id:
-        own = start.question.usd_per_hour
-    card = FittingCard(gpu=gpu, usable=usable_memory(gpu, start.assumptions), price=price_of(gpu, own))
-    try:
-        there = setting(start.model, replace(start.question, gpu=gpu.id, usd_per_hour=own), gpu, start.assumptions)
-    except InvalidSettingError as error:
-        return replace(card, reason=str(error))
-    row = there.row
-    return replace(card, fit=row.fit, spare=row.spare, **_costs(row.duration, there.answer.price))
+    return tuple(sorted(map(on, gpus), key=order))
 
 
 def _costs(duration: DurationEstimate | None, price: Price | None) -> dict[str, Range | None]:
@@ -70,77 +70,60 @@ def _costs(duration: DurationEstimate | None, price: Price | None) -> dict[str, 
     return {"seconds": duration and duration.total, "usd": paid and paid.usd}
 
 
-MethodName = Literal["qlora", "lora", "full"]
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Method:
-    """One way to train the same data."""
+    """QLoRA, LoRA or full fine-tuning of the same data."""
 
-    name: MethodName
+    name: Literal["qlora", "lora", "full"]
     label: str
     precision: str
     """Precision of the base; for full fine-tuning of weights, gradients and optimizer states."""
+    chosen: bool
+    """Whether this is what the question asks."""
     trained_parameters: int
     saved_bytes: int
     saved_exact: bool
     """False for full fine-tuning, whose checkpoint is counted without its headers."""
-    device: Range
-    """Bytes, as nvidia-smi shows."""
+    device_bytes: Range
+    """As nvidia-smi shows."""
     fit: Fit | None
-    spare: Range | None
+    margin_bytes: Range | None
     seconds: Range | None
     usd: Range | None
-    chosen: bool
-    """Whether this is what the question asks."""
 
 
 def methods(start: Setting) -> tuple[Method, ...]:
     """QLoRA, 16-bit LoRA and full fine-tuning; an adapter's row is left out where its precision can't be asked or
     overflows."""
-    rows, adapters = [], (("qlora", "QLoRA", "nf4-dq"), ("lora", "LoRA, 16-bit base", sixteen_bit(start)))
-    for name, label, precision in adapters:
-        try:
-            there = start.with_change({"precision": precision}) if precision else None
-        except InvalidSettingError:
-            there = None
-        if there:
-            row = there.row
-            rows.append(
-                Method(
-                    name=name,
-                    label=label,
-                    precision=precision,
-                    trained_parameters=row.adapter_parameters,
-                    saved_bytes=row.adapter_bytes,
-                    saved_exact=True,
-                    device=row.memory.device_band,
-                    fit=row.fit,
-                    spare=row.spare,
-                    **_costs(row.duration, start.answer.price),
-                    chosen=precision == start.question.training.precision,
-                )
-            )
     answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
     full = full_finetuning(answer.model, start.question.training, start.gpu, usable and usable.expected, assume)
-    device = full.memory.device_band
-    left = usable and spare(device, usable)
-    return (
-        *rows,
-        Method(
-            name="full",
-            label="Full fine-tuning",
-            precision=full.dtype,
-            trained_parameters=full.trained_parameters,
-            saved_bytes=full.saved_bytes,
-            saved_exact=False,
-            device=device,
+    rows = [("full", "Full fine-tuning", full.dtype, full.trained_parameters, full.saved_bytes, full)]
+    for name, label, precision in (("lora", "LoRA, 16-bit base", sixteen_bit(start)), ("qlora", "QLoRA", "nf4-dq")):
+        try:
+            row = start.with_change({"precision": precision}).row if precision else None
+        except InvalidSettingError:
+            row = None
+        if row:
+            rows.insert(0, (name, label, precision, row.adapter_parameters, row.adapter_bytes, row))
+
+    def method(name: str, label: str, precision: str, parameters: int, size: int, row: Any) -> Method:
+        band = row.memory.device_band
+        left = usable and spare(band, usable) if name == "full" else row.spare
+        return Method(
+            name=name,
+            label=label,
+            precision=precision,
+            chosen=name != "full" and precision == start.question.training.precision,
+            trained_parameters=parameters,
+            saved_bytes=size,
+            saved_exact=name != "full",
+            device_bytes=band,
             fit=left and fit(left, usable, assume),
-            spare=left,
-            **_costs(full.duration, answer.price),
-            chosen=False,
-        ),
-    )
+            margin_bytes=left,
+            **_costs(row.duration, answer.price),
+        )
+
+    return tuple(method(*row) for row in rows)
 
 
 def fit_in_words(start: Setting) -> str:
@@ -148,51 +131,35 @@ def fit_in_words(start: Setting) -> str:
     row = start.row
     if start.gpu is None or row.fit is None:
         return "No GPU is selected, so it is not known whether the run fits."
-    name, r = start.gpu.name, start.r
+    what = f"r = {start.r} {{}} {start.gpu.name}"
     memory = f"{memory_size(row.memory.fullest)} expected{' while loading' if row.memory.fuller_while_loading else ''}"
     if row.fit in ("fits", "tight"):
-        return f"r = {r} {'fits' if row.fit == 'fits' else 'barely fits'} {name}: {memory}."
-    lead = f"r = {r} does not fit {name}: {memory}, {memory_size(start.answer.usable_bytes.expected)} usable."
+        return f"{what.format('fits' if row.fit == 'fits' else 'barely fits')}: {memory}."
+    lead = f"{what.format('does not fit')}: {memory}, {memory_size(start.answer.usable_bytes.expected)} usable."
     if row.fit == "uncertain":
-        lead = f"Whether r = {r} fits {name} is uncertain: {memory}, and the limit of the card is inside its range."
+        lead = f"Whether {what.format('fits')} is uncertain: {memory}, and the limit of the card is inside its range."
     known = limits(start)
-    return f"{lead} {_change_in_words(start, known, remedy(start, known))}"
+    return f"{lead} {_change_in_words(start, known, smallest_change(start, knobs(start), known))}"
 
 
-def _change_in_words(start: Setting, known_limits: Sequence[Limit], cure: Remedy, elsewhere: str = "") -> str:
+def _change_in_words(start: Setting, known_limits: Sequence[Limit], smallest: Knob | None, elsewhere: str = "") -> str:
     """Sentence on the change that is needed, if any. elsewhere: a clause on other GPUs."""
-    if not cure.needed:
+    if start.row.fit in ("fits", "tight"):
         tight = f", with {tight_meaning(start.assumptions)}" if start.row.fit == "tight" else ""
         return f"It fits without changes{tight}."
-    if cure.smallest:
-        text = f"Smallest change that makes it fit: {cure.smallest.label} ({_effect(cure.smallest)})."
-        return " ".join(filter(None, [text, _not_enough(start, known_limits)]))
-    if cure.helps_most:
-        short = gib(-cure.helps_most.spare.low)
-        most = f"{cure.helps_most.label} helps most ({_effect(cure.helps_most)}), but up to {short} are still missing"
-    else:
-        loading = start.row.memory.fuller_while_loading
-        most = "no setting lowers what loading takes" if loading else "no setting is left that lowers it"
-    return f"No single change makes it fit: {most}{elsewhere and '; '}{elsewhere}."
-
-
-def _not_enough(start: Setting, known_limits: Sequence[Limit]) -> str:
-    """Which of rank, batch and length cannot make it fit by themselves, however low; empty where each can."""
-    training = start.question.training
-    now = {"r": start.r, "batch": training.per_device_train_batch_size, "max_length": training.fitted_length}
-    names = [LOWERED[each.option] for each in known_limits if each.surely is None and now[each.option] > 1]
-    if not names:
-        return ""
-    text = " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-    return f"{text[0].upper()}{text[1:]} alone is not enough."
-
-
-def _effect(knob: Knob) -> str:
-    less = f"{memory_size(-knob.device_bytes)} less"
-    if knob.seconds is None:
-        return less
-    more = "more" if knob.seconds > 0 else "less"
-    return f"{less}, {'same time' if abs(knob.seconds) < 1 else f'{duration(abs(knob.seconds))} {more}'}"
+    if smallest:
+        effect = [f"{memory_size(-smallest.device_bytes)} less"]
+        if smallest.seconds is not None:
+            span = f"{duration(abs(smallest.seconds))} {'more' if smallest.seconds > 0 else 'less'}"
+            effect.append("same time" if abs(smallest.seconds) < 1 else span)
+        text = f"Smallest change that makes it fit: {smallest.label} ({', '.join(effect)})."
+        training = start.question.training
+        now = {"r": start.r, "batch": training.per_device_train_batch_size, "max_length": training.fitted_length}
+        names = [LOWERED[each.option] for each in known_limits if each.surely is None and now[each.option] > 1]
+        alone = listed(names).replace(" and ", " or ").capitalize()
+        return f"{text} {alone} alone is not enough." if names else text
+    why = ": no setting lowers what loading takes" if start.row.memory.fuller_while_loading else ""
+    return f"No single change makes it fit{why}{elsewhere and '; '}{elsewhere}."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,7 +170,8 @@ class FitAnswer:
     limits: tuple[Limit, ...]
     """Rank, batch, length; empty without a GPU."""
     knobs: tuple[Knob, ...]
-    remedy: Remedy
+    smallest: Knob | None
+    """The smallest change that makes it fit; None where it fits already, and where no single change does."""
     cards: tuple[FittingCard, ...]
     methods: tuple[Method, ...]
 
@@ -213,16 +181,6 @@ class FitAnswer:
         return next((card for card in self.cards if card.fits), None)
 
     @property
-    def fitting(self) -> int:
-        """GPUs of the table on which it fits, tight or not."""
-        return sum(card.fits for card in self.cards)
-
-    @property
-    def tight(self) -> int:
-        """GPUs of the table on which it fits with little room."""
-        return sum(card.fit == "tight" for card in self.cards)
-
-    @property
     def sentence(self) -> str:
         """Sentence on the change that is needed, if any."""
         cheapest = self.cheapest
@@ -230,7 +188,9 @@ class FitAnswer:
         elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu.name}{total}" if cheapest else ""
         if self.setting.gpu is None:
             return f"No GPU is chosen; {elsewhere}." if elsewhere else "No GPU is chosen, and no GPU of the table fits."
-        return _change_in_words(self.setting, self.limits, self.remedy, elsewhere or "no GPU of the table fits either")
+        return _change_in_words(
+            self.setting, self.limits, self.smallest, elsewhere or "no GPU of the table fits either"
+        )
 
 
 def decide(
@@ -247,39 +207,18 @@ def decide(
         if each.id in own:
             validate_price(own[each.id], of=each.name)
     start = setting(model, question, gpu, assumptions)
-    known_limits = limits(start)
+    known_limits, priced = limits(start), knobs(start)
     return FitAnswer(
         setting=start,
         limits=known_limits,
-        knobs=knobs(start),
-        remedy=remedy(start, known_limits),
+        knobs=priced,
+        smallest=smallest_change(start, priced, known_limits),
         cards=cards(start, gpus, own),
         methods=methods(start),
     )
 
 
-class LimitJSON(TypedDict):
-    """The largest value of a setting that surely fits and that is expected to; null: not even 1."""
-
-    surely: int | None
-    expected: int | None
-    ceiling: int
-    note: str
-
-
-class KnobJSON(TypedDict):
-    """One changed setting and its effect: bytes on the GPU, seconds for the same tokens and US dollars, each more than
-    before (negative: less), and what fits then."""
-
-    label: str
-    change: dict[str, str | int | float | bool]
-    same_result: bool
-    device_bytes: int
-    seconds: float | None
-    usd: float | None
-    fit: Fit | None
-    margin_bytes: WholeRangeJSON | None
-    peak: str
+LimitJSON, KnobJSON, MethodJSON = shape(Limit), shape(Knob), shape(Method)
 
 
 class GpuJSON(TypedDict):
@@ -298,26 +237,9 @@ class GpuJSON(TypedDict):
     usd: RangeJSON | None
 
 
-class MethodJSON(TypedDict):
-    """QLoRA, LoRA or full fine-tuning of the same data. `saved_bytes` is exact where `saved_exact` says so."""
-
-    name: str
-    label: str
-    precision: str
-    chosen: bool
-    trained_parameters: int
-    saved_bytes: int
-    saved_exact: bool
-    device_bytes: WholeRangeJSON
-    fit: Fit | None
-    margin_bytes: WholeRangeJSON | None
-    seconds: RangeJSON | None
-    usd: RangeJSON | None
-
-
 class FitJSON(TypedDict):
-    """What fits, the effect of each change, and where it fits. Limits are by setting: r, batch, max_length; without a
-    GPU there are none."""
+    """What fits, the effect of each change (more bytes, seconds and US dollars than before), and where it fits. Limits
+    are by setting: r, batch, max_length; without a GPU there are none. `helps_most` is always null."""
 
     model_id: str
     r: int
@@ -343,8 +265,11 @@ class FitJSON(TypedDict):
 
 def as_json(decided: FitAnswer) -> FitJSON:
     """The decisions as `rankviz fit --json` prints them."""
-    start, cure = decided.setting, decided.remedy
-    row, answer = start.row, start.answer
+    start, row, answer = decided.setting, decided.setting.row, decided.setting.answer
+
+    def knob(each: Knob) -> dict[str, Any]:
+        return as_answer(KnobJSON, each, change=dict(each.change))
+
     return as_answer(
         FitJSON,
         row,
@@ -357,22 +282,16 @@ def as_json(decided: FitAnswer) -> FitJSON:
         device_bytes=row.memory.device_band,
         margin_bytes=row.spare,
         limits={limit.option: as_answer(LimitJSON, limit) for limit in decided.limits},
-        knobs=[_knob(knob) for knob in decided.knobs],
+        knobs=list(map(knob, decided.knobs)),
         sentence=decided.sentence,
-        smallest_change=cure.smallest and _knob(cure.smallest),
-        helps_most=cure.helps_most and _knob(cure.helps_most),
+        smallest_change=decided.smallest and knob(decided.smallest),
+        helps_most=None,
         rule=RULE,
         cheapest_gpu=decided.cheapest and decided.cheapest.gpu.name,
         gpus=[_gpu(card) for card in decided.cards],
-        methods=[
-            as_answer(MethodJSON, each, device_bytes=each.device, margin_bytes=each.spare) for each in decided.methods
-        ],
+        methods=[as_answer(MethodJSON, each) for each in decided.methods],
         notes=start.notes,
     )
-
-
-def _knob(knob: Knob) -> KnobJSON:
-    return as_answer(KnobJSON, knob, change=dict(knob.change), margin_bytes=knob.spare)
 
 
 def _gpu(card: FittingCard) -> GpuJSON:

@@ -288,12 +288,11 @@ def _is_reliable(held: Mapping[str, Any]) -> bool:
 
 def _record(held: Mapping[str, Any]) -> str:
     """ "90 % of 20 publications (159 lines; a publication that was left out was 13 percentage points off)"."""
-    of, apart = "" if held["kind"] in (ANY, LOSS) else f" on {KINDS[held['kind']]}", ""
-    if held["left_out_error"] is not None:
-        doubt = "" if _is_reliable(held) else "not reliable: "
-        apart = f"; {doubt}a publication that was left out was {100 * held['left_out_error']:.0f} percentage points off"
+    of, error = "" if held["kind"] in (ANY, LOSS) else f" on {KINDS[held['kind']]}", held["left_out_error"]
+    apart = "" if error is None else f"; a publication that was left out was {100 * error:.0f} percentage points off"
+    doubt = "" if _is_reliable(held) else ", not reliable"
     publications, lines = counted(held["publications"], "publication"), counted(held["lines"], "line")
-    return f"{100 * held['share']:.0f} % of {publications}{of} ({lines}{apart})"
+    return f"{100 * held['share']:.0f} % of {publications}{of} ({lines}{apart}{doubt})"
 
 
 def _basis(bands: Bands, metric: Metric, kind: str, rows: Sequence[RankForecast]) -> Iterable[str]:
@@ -313,8 +312,7 @@ def _basis(bands: Bands, metric: Metric, kind: str, rows: Sequence[RankForecast]
             f"held {100 * checked.inside_80:.0f} % of {checked.points} points of {KINDS[kind]} ({checked.publications} "
             f"publications; {100 * checked.inside_80_by_publication:.0f} % with each publication weighing the same). "
             f'Its mean error (CRPS, {unit}) was {checked.crps:.2f}; "no difference between ranks" had '
-            f"{checked.crps_no_difference:.2f}, with a band {checked.crps_no_difference_band:.2f}, and the rule of "
-            f"thumb with a band {checked.crps_rule:.2f}."
+            f"{checked.crps_no_difference:.2f}."
         )
     if untested := [str(row.r) for row in rows if row.extrapolated and row.r in GRID]:
         yield f"No published line has a point at r = {', '.join(untested)}: the band is extrapolated there."

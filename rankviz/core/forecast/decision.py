@@ -17,6 +17,9 @@ from rankviz.core.runs.metric import LOSS, TOLERANCE_NATS
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 
+SHIP = "Smallest good adapter"
+"""Subject of the answer that names what to ship."""
+
 
 class FinishedAdapter(NamedTuple):
     """An adapter of a sweep that can be had, with its measured held-out loss."""
@@ -39,6 +42,12 @@ class FinishedAdapter(NamedTuple):
     def expected(self) -> float:
         """Loss to compare between ranks: the lowest of several seeds is partly luck."""
         return self.loss if self.mean_loss is None else self.mean_loss
+
+    @property
+    def in_words(self) -> str:
+        """Its run, rank and size."""
+        size, run = units.file_size(self.adapter_bytes), f"the adapter of the run at r = {self.trained_r}"
+        return f"{run} ({size})" if self.made == "trained" else f"{run}, truncated to r = {self.r} (about {size})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,12 +86,64 @@ class Decision:
         return next((each for each in self.adapters if each.expected <= best + self.tolerance), None)
 
     @property
+    def answers(self) -> Sequence[tuple[str, str, str, int | None]]:
+        """What to train and what to ship: subject, answer, sentence and size of the adapter's file."""
+        rank, ship = self.settled or self.enough, self.ship
+        lowest = min((each for each in self.forecast.ranks if each.measured is not None), key=lambda each: each.median)
+        about = "Best rank so far" if rank.r == lowest.r else "Smallest good rank so far"
+        about = "Train next" if rank.measured is None else about
+        answers = [(about, f"r = {rank.r}", self.train_sentences[1], None)]
+        if ship:
+            size = f"{'' if ship.made == 'trained' else 'about '}{units.file_size(ship.adapter_bytes)}"
+            answers.append((SHIP, f"r = {ship.r}, {size}", self.ship_sentences[0], ship.adapter_bytes))
+        return answers
+
+    @property
     def train_sentences(self) -> Sequence[str]:
-        return tuple(_train_sentences(self))
+        """The next run, its reason, and its settings."""
+        ranks, like, settled, within = self.forecast.ranks, self.like, self.settled, self.within
+        chosen = settled or self.enough
+        best = min((rank for rank in ranks if rank.measured is not None or not settled), key=lambda rank: rank.median)
+        runs = next((run.runs for run in self.forecast.runs if run.r == chosen.r), 0)
+        loss = "estimated loss" if not runs else "measured loss" if runs == 1 else f"mean loss of {runs} runs"
+        band = f", 80 % band {chosen.low_80:.3f} to {chosen.high_80:.3f}" if chosen.low_80 is not None else ""
+        near = LOSS.explained(within, ".3g")
+        if chosen.r == best.r == ranks[0].r:
+            why = f"r = {best.r} has the lowest loss. It is also the lowest rank of these runs."
+        elif chosen.r == best.r:
+            worse = "worse by more than the noise" if settled else f"more than {near} above it"
+            why = f"r = {best.r} has the lowest loss, and every lower rank is {worse}."
+        elif settled:
+            why = f"r = {chosen.r} is the smallest rank that these runs cannot distinguish from the best, r = {best.r}."
+        else:
+            lowest = "estimate" if best.measured is None else "loss"
+            why = f"r = {chosen.r} is the lowest rank within {near} of the lowest {lowest}, at r = {best.r}."
+        sentences = [f"To train next: r = {chosen.r} ({loss} {chosen.median:.3f} nats{band}).", why]
+        if not settled and chosen.high_80 is not None and (above := chosen.high_80 - best.median) > within:
+            sentences.append(f"A run there may land up to {above:.3f} nats above the lowest loss.")
+        alpha = "the rule for alpha" if self.alpha is None else f"alpha = {self.alpha:g}"
+        tuned = f"Of {self.tried_rates} learning rates, {like.learning_rate:g} was best at r = {like.r}."
+        if self.tried_rates == 1:
+            tuned = f"The learning rate ({like.learning_rate:g}) was not tuned: tune it at this rank before a long run."
+        return (*sentences, f"Keep the data, the target modules and {alpha}. {tuned}")
 
     @property
     def ship_sentences(self) -> Sequence[str]:
-        return tuple(_ship_sentences(self))
+        """The adapter to ship and why; empty where none is saved."""
+        if (ship := self.ship) is None:
+            return ()
+        best = min(self.adapters, key=lambda each: each.expected)
+        seeds = "" if ship.mean_loss is None else f", the best of {ship.seeds} seeds (mean {ship.mean_loss:.4f})"
+        sentences = [f"To ship: {ship.in_words}, measured held-out loss {ship.loss:.4f}{seeds}."]
+        if ship is not best:
+            sentences.append(
+                f"It has the lowest rank of the available adapters within {self.tolerance:.3g} nats of the best one: "
+                f"{best.in_words}, at {best.expected:.4f}."
+            )
+        return (
+            *sentences,
+            *([f"A new run at r = {ship.r} may end higher or lower."] if ship.made != "trained" else ()),
+        )
 
 
 def decide(
@@ -134,61 +195,6 @@ def _best_of_seeds(runs: Sequence[RunRecord]) -> Iterable[FinishedAdapter]:
     for group in groups.values():
         mean = fmean(each.loss for each in group) if len(group) > 1 else None
         yield min(group)._replace(seeds=len(group), mean_loss=mean)
-
-
-def _train_sentences(decision: Decision) -> Iterable[str]:
-    ranks, like, settled = decision.forecast.ranks, decision.like, decision.settled
-    chosen = settled or decision.enough
-    best = min((rank for rank in ranks if rank.measured is not None or not settled), key=lambda rank: rank.median)
-    runs = next((run.runs for run in decision.forecast.runs if run.r == chosen.r), 0)
-    loss = "estimated loss" if not runs else "measured loss" if runs == 1 else f"mean loss of {runs} runs"
-    band = f", 80 % band {chosen.low_80:.3f} to {chosen.high_80:.3f}" if chosen.low_80 is not None else ""
-    yield f"To train next: r = {chosen.r} ({loss} {chosen.median:.3f} nats{band})."
-    within = LOSS.explained(decision.within, ".3g")
-    if chosen.r == best.r == ranks[0].r:
-        lower = "No lower rank exists." if best.r == 1 else "It is also the lowest rank of these runs."
-        yield f"r = {best.r} has the lowest loss. {lower}"
-    elif chosen.r == best.r:
-        why = "worse by more than the noise" if settled else f"more than {within} above it"
-        yield f"r = {best.r} has the lowest loss, and every lower rank is {why}."
-    elif settled:
-        yield (
-            f"r = {chosen.r} is the smallest rank that these runs cannot distinguish from the best one, r = {best.r} "
-            f"({chosen.median - best.median:.3f} nats lower)."
-        )
-    else:
-        lowest = "estimate" if best.measured is None else "loss"
-        yield f"r = {chosen.r} is the lowest rank within {within} of the lowest {lowest}, at r = {best.r}."
-    if not settled and chosen.high_80 is not None and (above := chosen.high_80 - best.median) > decision.within:
-        yield f"A run there may land up to {above:.3f} nats above the lowest loss, where its 80 % band ends."
-    alpha = "the rule for alpha" if decision.alpha is None else f"alpha = {decision.alpha:g}"
-    tuned = f"Of {decision.tried_rates} learning rates, {like.learning_rate:g} was best at r = {like.r}."
-    if decision.tried_rates == 1:
-        tuned = f"The learning rate ({like.learning_rate:g}) was not tuned: tune it at this rank before a long run."
-    yield f"Keep the data, the target modules and {alpha}. {tuned}"
-
-
-def _ship_sentences(decision: Decision) -> Iterable[str]:
-    ship = decision.ship
-    if ship is None:
-        return
-    best = min(decision.adapters, key=lambda each: each.expected)
-    seeds = "" if ship.mean_loss is None else f", the best of {ship.seeds} seeds (mean {ship.mean_loss:.4f})"
-    yield f"To ship: {_named(ship)}, measured held-out loss {ship.loss:.4f}{seeds}."
-    if ship is not best:
-        yield (
-            f"It has the lowest rank of the available adapters within {decision.tolerance:.3g} nats of the best one: "
-            f"{_named(best)}, at {best.expected:.4f}."
-        )
-    if ship.made == "truncated":
-        yield f"A new run at r = {ship.r} may end higher or lower."
-
-
-def _named(adapter: FinishedAdapter) -> str:
-    size = units.file_size(adapter.adapter_bytes)
-    if adapter.made == "trained":
-        return f"the adapter of the run at r = {adapter.r} ({size})"
-    return f"the adapter of the run at r = {adapter.trained_r}, truncated to r = {adapter.r} (about {size})"
 
 
 def decision_json(decision: Decision) -> dict[str, Any]:

@@ -55,9 +55,10 @@ class Noise(NamedTuple):
     sd: float
     repeats: int
 
-    @property
-    def words(self) -> str:
-        return f"the noise of one run ({self.sd:.2g} nats, from {counted(self.repeats, 'repeat')})"
+    def times(self, gap: float) -> str:
+        """ "3.2 times the noise of one run (0.01 nats, from 2 repeats)"."""
+        repeats = counted(self.repeats, "repeat")
+        return f"{gap / self.sd:.1f} times the noise of one run ({self.sd:.2g} nats, from {repeats})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,9 +116,7 @@ def bent_forecast(
     runs: Sequence[MeasuredRank],
     record: Mapping[str, Any],
     *,
-    fixed_alpha: bool = True,
-    one_rate: bool = True,
-    without: Sequence[int] = (),
+    alike: bool = True,
     still_training: str = "",
 ) -> BentForecast:
     """The estimates and bands of a sweep, with how such ones have held.
@@ -126,22 +125,31 @@ def bent_forecast(
         sweep_id: Whose runs these are.
         runs: Measured ranks, two at least.
         record: Section "quick_look", "loss" of assets/forecast.json.
-        fixed_alpha: Whether every rank was trained with the same lora_alpha.
-        one_rate: Whether the ranks stand at the same learning rate.
-        without: Ranks whose runs ended without a finite loss.
+        alike: Whether the ranks were trained with the same lora_alpha and learning rate.
         still_training: A sentence that comes first where runs are to come; no repeat is then suggested.
     """
     runs = tuple(sorted(runs))
-    noise = noise_of((run.sd, run.runs) for run in runs)
+    low, high, noise = runs[0], runs[-1], noise_of((run.sd, run.runs) for run in runs)
     ranks = between(runs, noise)
-    like_checked = len(runs) == 2 and runs[0].r <= CHECKED_LOW and runs[-1].r >= CHECKED_HIGH
-    checked = fixed_alpha and one_rate and like_checked and noise is not None
-    how_held = (
-        record_words(record)
+    like_checked = len(runs) == 2 and low.r <= CHECKED_LOW and high.r >= CHECKED_HIGH
+    checked = alike and like_checked and noise is not None
+    gap = abs(low.loss - high.loss)
+    sentences = [
+        still_training,
+        f"Held-out loss in nats between your runs at r = {', '.join(str(run.r) for run in runs)}, by r^-{BEND:g}.",
+        f"r = {low.r} and r = {high.r} differ by {gap:.3g} nats, {noise.times(gap)}. The band shows where one more run "
+        "would land."
+        if noise
+        else "The noise of one run is not known, because no rank was trained twice: so there is no band. One more run "
+        f"at r = {low.r} with another seed measures it.",
+        f"On {record['lines']} published lines such 80 % bands held {100 * record['inside_80']:.0f} % of the runs "
+        f"between, and were {record['width_in_ranges']:.2g} times as wide as the range of the line. The rank that was "
+        f"picked was within 0.5 % of the best one between in {100 * record['within']:.0f} %, and of the best of all "
+        f"ranks in {100 * record['within_of_all_ranks']:.0f} %."
         if checked
         else f"Not validated: this was checked for two ranks at one learning rate and alpha, one at most r = "
-        f"{CHECKED_LOW} and one at least r = {CHECKED_HIGH}, with a repeat."
-    )
+        f"{CHECKED_LOW} and one at least r = {CHECKED_HIGH}, with a repeat.",
+    ]
     return BentForecast(
         sweep_id=sweep_id,
         metric="loss",
@@ -151,10 +159,10 @@ def bent_forecast(
         coverage_80=record["inside_80"] if checked else None,
         validated=checked and record["inside_80"] >= ENOUGH_INSIDE,
         third_run=None,
-        repeat_at=None if noise or still_training else runs[0].r,
+        repeat_at=None if noise or still_training else low.r,
         noise_nats=noise and noise.sd,
         pick=pick_of(ranks),
-        sentences=tuple(filter(None, (still_training, *_basis(runs, noise, without), how_held))),
+        sentences=tuple(filter(None, sentences)),
     )
 
 
@@ -231,53 +239,21 @@ def score_pick(low: tuple[int, float], high: tuple[int, float], noise: float | N
     return min(max(SAFE_RANK, low[0]), high[0])
 
 
-def _basis(runs: Sequence[MeasuredRank], noise: Noise | None, without: Sequence[int]) -> Iterable[str]:
-    low, high = runs[0], runs[-1]
-    yield f"Held-out loss in nats between your runs at r = {', '.join(str(run.r) for run in runs)}, by r^-{BEND:g}."
-    if noise:
-        gap = abs(low.loss - high.loss)
-        yield f"r = {low.r} and r = {high.r} differ by {gap:.3g} nats, {gap / noise.sd:.1f} times {noise.words}."
-        yield "The band shows where one more run would land."
-    else:
-        yield (
-            "The noise of one run is not known, because no rank was trained twice: so there is no band. One more run "
-            f"at r = {low.r} with another seed measures it."
-        )
-    for r in without:
-        yield f"r = {r} ended without a finite loss, so the forecast does not use it."
-
-
-def record_words(record: Mapping[str, Any]) -> str:
-    """The check of losses on published lines in a sentence."""
-    return (
-        f"On {record['lines']} published lines such 80 % bands held {100 * record['inside_80']:.0f} % of the runs "
-        f"between, and were {record['width_in_ranges']:.2g} times as wide as the range of the line. The rank that was "
-        f"picked was within 0.5 % of the best one between in {100 * record['within']:.0f} %, and of the best of all "
-        f"ranks in {100 * record['within_of_all_ranks']:.0f} %."
-    )
-
-
 def measured_cells(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
     """The evaluated runs of each rank at its best learning rate (lowest mean over seeds) of those that every rank has;
     InvalidSettingError where too few, or where the runs cannot be compared."""
-    sweep_id = runs[0].request.sweep_id
+    sweep_id, ended = runs[0].request.sweep_id, [*filter(has_loss, runs)]
     cells: dict[int, dict[float, list[RunRecord]]] = {}
-    for run in filter(has_loss, runs):
+    for run in ended:
         cells.setdefault(run.request.r, {}).setdefault(run.request.learning_rate, []).append(run)
     if len(cells) < 2:
-        has = f"has r = {next(iter(cells))} only" if cells else "has no finished run with a finite loss"
-        why = "".join(f"; r = {r} ended without a finite loss" for r in ranks_without_loss(runs))
-        raise InvalidSettingError(f"{TOO_FEW}: sweep {sweep_id} {has}{why}.")
-    if not _are_alike([*filter(has_loss, runs)]):
+        known = f"r = {next(iter(cells))} only" if cells else "none"
+        raise InvalidSettingError(f"{TOO_FEW}: with a finite loss, sweep {sweep_id} has {known}.")
+    common = set.intersection(*map(set, cells.values()))
+    if not common or not _are_alike(ended):
         raise InvalidSettingError(
-            f"The runs of sweep {sweep_id} have different base models or data, so their losses cannot be "
-            "compared: train the ranks again with one base model and the same data."
-        )
-    common = set.intersection(*(set(by_rate) for by_rate in cells.values()))
-    if not common:
-        raise InvalidSettingError(
-            f"The ranks of sweep {sweep_id} have no learning rate in common, so their losses cannot be compared: "
-            "train every rank at one learning rate."
+            f"The runs of sweep {sweep_id} have different base models or data, or no learning rate in common, so their "
+            "losses cannot be compared: train every rank with one base, the same data and one learning rate."
         )
     return {
         r: min((cells[r][rate] for rate in common), key=lambda cell: fmean(run.loss_after.loss for run in cell))
@@ -303,12 +279,6 @@ def has_loss(run: RunRecord) -> bool:
     return run.loss_after is not None and math.isfinite(run.loss_after.loss)
 
 
-def ranks_without_loss(runs: Sequence[RunRecord]) -> list[int]:
-    """Ranks with a run that was evaluated to no finite loss, and with none that was to a finite one."""
-    ended = {run.request.r for run in runs if run.loss_after}
-    return sorted(ended - {run.request.r for run in runs if has_loss(run)})
-
-
 class RateLook(NamedTuple):
     """Mean held-out losses of one rank by learning rate, nats; None of a rate whose runs diverged."""
 
@@ -332,35 +302,29 @@ class RateLook(NamedTuple):
         return math.isinf(self.gap) or (self.noise and self.gap > APART * self.noise.sd)
 
     @property
-    def noise_sentences(self) -> Sequence[str]:
-        if math.isinf(self.gap):
-            return ()
-        share = 100 * self.gap / self.losses[self.best] if self.losses[self.best] else math.inf
-        known = "The noise of one run is not known, because no rate was trained twice."
-        if self.noise:
-            known = f"That is {self.gap / self.noise.sd:.1f} times {self.noise.words}."
-        return f"The rate is worth {self.gap:.3g} nats ({share:.2g} % of the loss).", known
-
-    @property
-    def next_sentences(self) -> Sequence[str]:
-        quick = f"a quick look (r = {QUICK_RANKS[0]} and {QUICK_RANKS[1]}) at learning rate {self.best:g}"
-        is_lowest = self.best == min(self.losses) and not math.isinf(self.gap)
-        if self.differs is False:
-            return (f"Do next: {quick}. These rates differ by no more than noise.",)
-        if not (is_lowest or self.best == max(self.losses)):
-            return (f"Do next: {quick}.",)
-        beyond = self.best / RATE_FACTOR if is_lowest else self.best * RATE_FACTOR
-        return (
-            f"Do next: train r = {self.r} at {beyond:.3g} too, because the best rate may lie beyond {self.best:g}.",
-            f"When a further step no longer helps, measure the rank: {quick}.",
-        )
+    def goes_on(self) -> bool:
+        """True where the best rate may lie beyond those that were tried."""
+        return self.differs is not False and self.best in (min(self.losses), max(self.losses))
 
     @property
     def sentences(self) -> Sequence[str]:
+        """What is better, compared with the noise, and what to do next."""
         at = {rate: "no finite loss" if loss is None else f"{loss:.4f}" for rate, loss in self.losses.items()}
         each = ", ".join(f"{loss} at {rate:g}" for rate, loss in sorted(at.items()))
-        best = f"At r = {self.r} learning rate {self.best:g} has the lower held-out loss: {each}."
-        return best, *self.noise_sentences, *self.next_sentences
+        worth = "The other rate diverged."
+        if not math.isinf(self.gap):
+            times = "how many times the noise is not known: no rate was trained twice"
+            worth = f"The rate is worth {self.gap:.3g} nats; {self.noise.times(self.gap) if self.noise else times}."
+        then = f"a quick look (r = {QUICK_RANKS[0]} and {QUICK_RANKS[1]}) at learning rate {self.best:g}."
+        if self.goes_on:
+            is_lowest = self.best == min(self.losses) and not math.isinf(self.gap)
+            beyond = self.best / RATE_FACTOR if is_lowest else self.best * RATE_FACTOR
+            then = f"train r = {self.r} at {beyond:.3g} too, until a further step no longer helps. Then {then}"
+        return (
+            f"At r = {self.r} learning rate {self.best:g} has the lower held-out loss: {each}.",
+            worth,
+            f"Do next: {then}",
+        )
 
 
 def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
@@ -384,8 +348,8 @@ class ScoreLook(NamedTuple):
     high: tuple[int, float]
     noise: float | None
     """Noise of one run, points; None where it is not known."""
-    is_repeated: bool
-    """True if a repeat measured the noise. Otherwise it is that of so many examples."""
+    source: str
+    """Source of the noise."""
     record: Mapping[str, Any]
     """Section "quick_look", "score" of assets/forecast.json."""
 
@@ -395,9 +359,9 @@ class ScoreLook(NamedTuple):
 
     @property
     def sentences(self) -> Sequence[str]:
+        """The rank to train, the two scores with their noise, and the rule with its record."""
         (low, lower), (high, higher), record = self.low, self.high, self.record
-        source = "from the repeat" if self.is_repeated else "from the number of examples alone"
-        noise = "not known" if self.noise is None else f"{self.noise:.2g} points, {source}"
+        noise = "not known" if self.noise is None else f"{self.noise:.2g} points, {self.source}"
         known = f"r = {high} has {higher:.1f} % and r = {low} has {lower:.1f} %; the noise of one run is {noise}."
         if self.noise and lower - higher > APART * self.noise:
             known += f" r = {low} is better: find out why r = {high} is worse (its learning rate?)."
@@ -422,14 +386,10 @@ def score_look(runs: Sequence[RunRecord], metric: Metric, record: Mapping[str, A
     if any(None in each for each in values.values()) or all(len(each) > 1 for each in values.values()):
         return None
     low, high = ((r, fmean(values[r])) for r in (min(values), max(values)))
-    noise = _noise(values.values())
-    # Without a repeat, or with repeats that agree by chance, the noise is that of so many examples.
-    sd = (
-        noise.sd
-        if noise
-        else share_error(low[1], min(run.loss_after.examples for cell in cells.values() for run in cell))
-    )
-    return ScoreLook(metric, low, high, sd, noise is not None, record)
+    if noise := _noise(values.values()):
+        return ScoreLook(metric, low, high, noise.sd, "from the repeat", record)
+    examples = min(run.loss_after.examples for cell in cells.values() for run in cell)
+    return ScoreLook(metric, low, high, share_error(low[1], examples), "from the number of examples alone", record)
 
 
 def _noise(cells: Iterable[Sequence[float]]) -> Noise | None:

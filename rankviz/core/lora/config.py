@@ -80,12 +80,8 @@ class LoraConfig:
     @property
     def variants(self) -> tuple[str, ...]:
         """Names of the variants in use besides plain LoRA of one rank."""
-        named = {
-            "rsLoRA": self.use_rslora,
-            "DoRA": self.use_dora,
-            f"expert_rank {self.expert_rank}": self.expert_rank != "r",
-        }
-        return tuple(name for name, used in named.items() if used)
+        rank = f"expert_rank {self.expert_rank}" if self.expert_rank != "r" else ""
+        return tuple(filter(None, ("rsLoRA" * self.use_rslora, "DoRA" * self.use_dora, rank)))
 
     @property
     def flags(self) -> tuple[bool | None, ...]:
@@ -110,11 +106,10 @@ class LoraConfig:
         if self.expert_rank not in EXPERT_RANKS:
             whole(self.expert_rank, f"expert_rank, unless it is one of {', '.join(EXPERT_RANKS)},", 1, MAX_RANK)
         one_of(self.unsloth_class, "Unsloth class", UNSLOTH_CLASSES)
-        if not isinstance(self.text_only, bool):
-            raise InvalidSettingError(f"text_only must be true or false (got {self.text_only!r}).")
-        for flag, value in zip(FLAGS, self.flags, strict=True):
-            if not (value is None or isinstance(value, bool)):
-                raise InvalidSettingError(f"{flag} must be true, false or left out (got {value!r}).")
+        for name in ("text_only", *FLAGS):
+            value = getattr(self, name)
+            if not (isinstance(value, bool) or (value is None and name in FLAGS)):
+                raise InvalidSettingError(f"{name} must be true or false (got {value!r}).")
 
 
 def scale(r: int, lora_alpha: float, *, use_rslora: bool) -> float:
@@ -162,27 +157,22 @@ def settle_rank(question: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -
     InvalidSettingError where something is given in both places and differs.
     """
     lora, plain = question.lora, LoraConfig()
-    ranks, alpha = usual_ranks, usual_alpha
+    ranks, alpha, twice = question.ranks, question.alpha, "{} given twice, in LoraConfig and beside it: {} and {}."
     r_given, alpha_given = not isinstance(lora.r, Usual), not isinstance(lora.lora_alpha, Usual)
+    if r_given and ranks is not None and lora.r not in ranks:
+        raise InvalidSettingError(twice.format("The rank is", lora.r, ", ".join(map(str, ranks))))
+    if alpha_given and alpha is not None and lora_alpha(alpha, lora.r) != lora.lora_alpha:
+        raise InvalidSettingError(twice.format("Alpha is", f"{lora.lora_alpha:g}", alpha))
     if r_given or alpha_given:
-        follows = lora.lora_alpha == lora.r and question.ranks is None
-        ranks = (lora.r if r_given else int(lora.r),)
-        alpha = "r" if follows else repr(lora.lora_alpha)
-    if question.ranks is not None:
-        if r_given and lora.r not in question.ranks:
-            raise _given_twice("The rank", f"r = {lora.r}", f"{', '.join(map(str, question.ranks))} as ranks")
-        ranks = question.ranks
-    if question.alpha is not None:
-        if alpha_given and lora_alpha(question.alpha, lora.r) != lora.lora_alpha:
-            raise _given_twice("Alpha", f"{lora.lora_alpha:g}", f"{question.alpha} as alpha")
-        alpha = question.alpha
-    lora = replace(lora, r=plain.r, lora_alpha=plain.lora_alpha)
-    for name, value in (("ranks", ranks), ("alpha", alpha), ("lora", lora)):
+        usual_alpha = "r" if lora.lora_alpha == lora.r and ranks is None else repr(lora.lora_alpha)
+        usual_ranks = (int(lora.r) if isinstance(lora.r, Usual) else lora.r,)
+    settled = {
+        "ranks": usual_ranks if ranks is None else ranks,
+        "alpha": usual_alpha if alpha is None else alpha,
+        "lora": replace(lora, r=plain.r, lora_alpha=plain.lora_alpha),
+    }
+    for name, value in settled.items():
         object.__setattr__(question, name, value)
-
-
-def _given_twice(name: str, in_lora: str, outside: str) -> InvalidSettingError:
-    return InvalidSettingError(f"{name} is given twice: {in_lora} in LoraConfig, and {outside}. Leave one of them out.")
 
 
 def lora_alpha(alpha: str, r: int) -> float:
@@ -194,9 +184,8 @@ def lora_alpha(alpha: str, r: int) -> float:
         value = float(rule)
     except ValueError:
         value = math.nan
-    if math.isnan(value):
+    if not 0 < value <= MAX_ALPHA:
         raise InvalidSettingError(
             f"Alpha must be r, 2r or a number above 0 and at most {MAX_ALPHA:,} (got {quoted(alpha)})."
         )
-    number(value, "Alpha", 0, MAX_ALPHA, above=True)
     return value

@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 
 from rankviz.core.lora import targets as pattern
 from rankviz.core.lora.config import MoeScheme
-from rankviz.core.lora.targets import ALL_LINEAR, ALL_ON, LINEAR_KINDS, Matcher, PatternMatcher, Route, hit_blocks
-from rankviz.core.model.spec import LinearLayer, ModelSpec
+from rankviz.core.lora.targets import ALL_LINEAR, ALL_ON, LINEAR_KINDS, Matcher, Route, hit_blocks
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
 REMAP = {
     "mixtral": {"gate": "gate.weight", "w1": "gate_up_proj", "w3": "gate_up_proj", "w2": "down_proj"},
     "qwen2_moe": {
         "gate": "gate.weight",
-        "gate_proj": "gate_up_proj",
-        "up_proj": "gate_up_proj",
+        **dict.fromkeys(("gate_proj", "up_proj"), "gate_up_proj"),
         "down_proj": "down_proj",
     },
 }
@@ -37,9 +36,9 @@ class Targets:
     """Whether a path is hit, where Unsloth makes a pattern of the names; None where PEFT gets the names."""
 
     @property
-    def matcher(self) -> Matcher | PatternMatcher:
+    def matcher(self) -> Matcher:
         """Matcher of the names; "all-linear" without a pattern has none."""
-        return PatternMatcher(self.hits) if self.hits else Matcher(self.modules)
+        return Matcher(self.modules, self.hits)
 
 
 def with_unsloths_rewrite(model: ModelSpec) -> ModelSpec:
@@ -108,7 +107,12 @@ def apply_scheme(model: ModelSpec, modules: tuple[str, ...] | str, scheme: str, 
         case "peft-remap":
             return remap(model, targets)
         case "unsloth":
-            return _as_unsloth(model, targets, experts) if route.unsloth_on_gpu else _by_hand(model, targets)
+            if route.unsloth_on_gpu:
+                return _as_unsloth(model, targets, experts)
+            # the experts that Unsloth would name, named to plain PEFT, without the names that it would rewrite
+            parameters = _unsloth_parameters(model, modules)
+            by_hand = replace(targets, modules=not_rewritten(model, modules), parameters=parameters)
+            return by_hand if parameters else remap(model, targets)
         case "dense" if model.peft_remap:
             # PEFT goes by the model_type, whether there are experts or not.
             return _as_unsloth(model, targets, experts) if route.unsloth_on_gpu else remap(model, targets)
@@ -130,14 +134,6 @@ def not_rewritten(model: ModelSpec, names: tuple[str, ...] | str) -> tuple[str, 
         return names
     names = _linear_names(model) if names == ALL_LINEAR else names
     return tuple(name for name in names if name.rsplit(".", 1)[-1] not in REMAP[model.peft_remap])
-
-
-def _by_hand(model: ModelSpec, targets: Targets) -> Targets:
-    """The experts that Unsloth would name, named to plain PEFT, without the names that it would rewrite."""
-    parameters = _unsloth_parameters(model, targets.modules)
-    if not parameters:
-        return remap(model, targets)
-    return replace(targets, modules=not_rewritten(model, targets.modules), parameters=parameters)
 
 
 def _linear_names(model: ModelSpec) -> tuple[str, ...]:
@@ -170,8 +166,7 @@ def _as_unsloth(model: ModelSpec, targets: Targets, experts: tuple[str, ...] | s
     parameters = _unsloth_parameters(model, experts)
     if experts == ALL_LINEAR or parameters or targets.hits:
         return replace(targets, parameters=parameters)
-    bare = tuple(target for target in targets.modules if "." not in target)
-    dotted = tuple(target for target in targets.modules if "." in target)
+    bare, dotted = (tuple(name for name in targets.modules if ("." in name) is there) for there in (False, True))
     if not bare:
         return targets
     after = remap(model, replace(targets, modules=bare))
@@ -233,12 +228,13 @@ def shared_outer_per_rank(model: ModelSpec) -> int | None:
     tests/core/lora/test_lora.py.
     """
     inner = {layer.path.rsplit(".", 1)[0]: layer.in_features for layer in model.layers if layer.name == "out_proj"}
-    total = model.vocab_size + model.hidden_size
+    hidden, total = model.hidden_size, model.vocab_size + model.hidden_size
     for layer in model.layers:
         if layer.kind in ("embedding", "lm_head", "router") or layer.part == "vision":
             continue
-        if layer.kind == "experts":
-            total += layer.count * _shared_outer_experts(layer, model.hidden_size)
+        if layer.kind == "experts":  # gate_up_proj is two maps, whose inner sizes lie side by side
+            outer = (2 if layer.name == "gate_up_proj" else 1) * hidden
+            total += layer.count * (outer + layer.num_experts * (layer.in_features + layer.out_features - hidden))
         elif layer.name == "in_proj":
             total += layer.count * MAMBA_MAPS * (layer.in_features + inner[layer.path.rsplit(".", 1)[0]])
         elif layer.name in MAPS:
@@ -247,12 +243,6 @@ def shared_outer_per_rank(model: ModelSpec) -> int | None:
         else:
             return None
     return total
-
-
-def _shared_outer_experts(layer: LinearLayer, hidden: int) -> int:
-    """gate_up_proj is two maps, whose inner sizes lie side by side."""
-    maps = 2 if layer.name == "gate_up_proj" else 1
-    return maps * hidden + layer.num_experts * (layer.in_features + layer.out_features - hidden)
 
 
 def rank_of_size(parameters: Callable[[int], int], target: float) -> float:

@@ -9,7 +9,7 @@ from rankviz.core.bounds import one_of
 from rankviz.core.lora import experts as moe
 from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, QUANTIZED, UNSLOTH_VERSION, Framework, LoraConfig
 from rankviz.core.lora.experts import Targets, expert_parameters
-from rankviz.core.lora.notes import flag_notes, idle_expert_rank, notes
+from rankviz.core.lora.notes import flag_notes, notes
 from rankviz.core.lora.plan import Adapted, AdapterPlan
 from rankviz.core.lora.saved import EMBEDDING_NAMES, PARAMETER_KINDS, hits, saved_modules
 from rankviz.core.lora.targets import (
@@ -17,7 +17,6 @@ from rankviz.core.lora.targets import (
     ALL_ON,
     EXPERT_NAMES,
     LINEAR_KINDS,
-    Flags,
     Matcher,
     Route,
     chosen_names,
@@ -31,16 +30,6 @@ from rankviz.core.lora.targets import (
 from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
 from rankviz.core.model.towers import as_loaded
 from rankviz.errors import InvalidSettingError
-
-
-def _refuse_names(model: ModelSpec, path: str) -> None:
-    """Refuse a module that PEFT keeps LoRA off in this family."""
-    name = path.rsplit(".", 1)[-1]
-    if name in model.refused_names:
-        raise InvalidSettingError(
-            f"PEFT refuses LoRA on {name} in {model.model_type} models, whose Mamba kernels read its weight directly. "
-            "Choose another preset, or name modules without it."
-        )
 
 
 def _refuse_scheme(scheme: str, route: Route) -> None:
@@ -60,15 +49,11 @@ def _refuse_scheme(scheme: str, route: Route) -> None:
 def _refuse_split(model: ModelSpec, targets: Targets) -> None:
     """Refuse a name that hits a list of split experts, or one expert of it."""
     for layer in model.layers:
-        if layer.kind != "experts":
-            continue
         path = f"{layer.path}s"
-        if targets.matcher.hits_path(path):
-            raise InvalidSettingError(_not_a_layer(model, path))
-        if any(targets.matcher.hits_path(f"{path}.{expert}") for expert in range(layer.num_experts)):
+        inner = (f"{path}.{expert}" for expert in range(layer.num_experts))
+        if layer.kind == "experts" and any(map(targets.matcher.hits_path, (path, *inner))):
             raise InvalidSettingError(
-                f"These target modules hit single experts in {_shown(path)}. RankViz counts all experts or none: name "
-                f"{layer.name} instead."
+                f"These target modules hit {_shown(path)}, a list of experts, or one of it. Name {layer.name} instead."
             )
 
 
@@ -82,30 +67,20 @@ def _refuse_unmatched(
     flags = ALL_ON if names == ALL_LINEAR else route.flags
     given = chosen_names(model) if names == ALL_LINEAR else names
     split = (f"{layer.path}s.0" for layer in model.layers if layer.kind == "experts" and route.split_experts)
-    if refused(model, given, flags, experts=tuple(split)):
-        what = f"Preset {targets}" if isinstance(targets, str) else listed(targets)
-        raise InvalidSettingError(f"{what}: Unsloth {UNSLOTH_VERSION} stops here. {_why(model, given, flags)}")
-
-
-def _why(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> str:
-    exist = f"Linear layers here: {', '.join(names_that_exist(model))}."
-    if any(layer.kind == "conv1d" for layer in model.layers):
-        return (
-            f"It looks for linear layers, and those of {model.model_type} are Conv1D. Choose the Unsloth class "
-            "FastModel with module names, or framework trl or peft."
-        )
-    parameters = {name.rsplit(".", 1)[-1] for name in expert_parameters(model)}
-    if parameters and set(names) & {*EXPERT_NAMES, *parameters}:
-        return (
-            "Only experts have these names, and it needs a linear layer as well. Add one such as q_proj, or choose "
-            "the Unsloth class FastModel."
-        )
-    if any("." in name for name in names):
-        return f"It takes last names without dots. {exist}"
+    if not refused(model, given, flags, experts=tuple(split)):
+        return
     off = listed(flag for flag, on in zip(FLAGS, flags, strict=True) if not on)
-    return (
-        f"These names match no linear layer inside attention or MLP with {f'{off} off' if off else 'all flags on'}. "
-        f"Choose the Unsloth class FastModel, or other names. {exist}"
+    why = (
+        f"It takes names without dots of linear layers inside attention or MLP{f' ({off} off)' if off else ''}, and "
+        f"these match none. Linear layers here: {', '.join(names_that_exist(model))}."
+    )
+    if any(layer.kind == "conv1d" for layer in model.layers):
+        why = f"It looks for linear layers, and those of {model.model_type} are Conv1D."
+    elif model.has_experts and set(given) & {*EXPERT_NAMES, *(n.rsplit(".", 1)[-1] for n in expert_parameters(model))}:
+        why = "Only experts have these names, and it needs a linear layer as well, such as q_proj."
+    what = f"Preset {targets}" if isinstance(targets, str) else listed(targets)
+    raise InvalidSettingError(
+        f"{what}: Unsloth {UNSLOTH_VERSION} stops here. {why} Choose other names, or the Unsloth class FastModel."
     )
 
 
@@ -132,10 +107,9 @@ def _nothing_matched(
     experts = ""
     if model.has_experts and scheme == "linear-only":
         experts = " Its experts are fused parameters, which the MoE schemes unsloth and target-parameters reach."
-    step = "" if requested == ALL_LINEAR else " Choose all-linear or one of the layers above."
     return (
         f"{', '.join(names) or 'This preset'} {verb} nothing in this model{outside}. "
-        f"Linear layers here: {', '.join(names_that_exist(model))}.{experts}{step}"
+        f"Linear layers here: {', '.join(names_that_exist(model))}.{experts} Choose all-linear or one of these."
     )
 
 
@@ -162,8 +136,6 @@ def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, pac
 
     packed: the base's linear layers are in 4 or 8 bit.
     """
-    if not names:
-        return
     if inner := [name for name in names if any(part.endswith(name) for part in ADDED_BY_PEFT)]:
         raise InvalidSettingError(
             f"modules_to_save names {listed(inner)}, which also hits modules that PEFT adds to each adapted layer "
@@ -180,8 +152,8 @@ def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, pac
             )
         if (outer := modules.setdefault(hit.holder.path, hit.module)) != hit.module:
             raise InvalidSettingError(
-                f"modules_to_save hits both {_shown(outer)} and {where} inside it, which RankViz does not count. "
-                f"{_only_one(names, outer, hit.module)}"
+                f"modules_to_save hits both {_shown(outer)} and {where} inside it, which RankViz does not count. Give "
+                "a longer name that ends one of the two paths alone."
             )
         if packed and _is_packed(hit.holder, route):
             raise InvalidSettingError(
@@ -203,38 +175,23 @@ def _refuse_saved_with_lora(model: ModelSpec, names: tuple[str, ...], adapted: S
 
 def _refuse_foreign(model: ModelSpec, names: tuple[str, ...]) -> None:
     """FastLanguageModel's check for its own families (models/llama.py, _norm_modules_to_save)."""
-
-    def hits_norms_only(name: str) -> bool:
-        found = tuple(hits(model, (name,)))
-        norms = {hit.module for hit in found if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
-        others = (path for path in model.other_modules if path.endswith(name))
-        return bool(found) and norms.issuperset({hit.module for hit in found}) and norms.issuperset(others)
-
-    foreign = [n for n in names if n.rsplit(".", 1)[-1] not in EMBEDDING_NAMES and not hits_norms_only(n)]
-    if foreign:
-        raise InvalidSettingError(
-            f"modules_to_save names {listed(foreign)}. For {model.model_type} models Unsloth's FastLanguageModel takes "
-            f"only {listed((*EMBEDDING_NAMES, 'normalization layers'))} there. Leave it out, or choose the Unsloth "
-            "class FastModel."
-        )
-
-
-def _only_one(names: tuple[str, ...], outer: str, inner: str) -> str:
-    """Advice on reaching one of two modules, one inside the other."""
-    both = [name for name in names if outer.endswith(name) and inner.endswith(name)]
-    if not both:
-        return "Name only one."
-    longer = ".".join(inner.split(".")[-2:])
-    return f"Replace {listed(both)}, which ends both paths, by {longer}, which ends the inner one alone."
+    for name in names:
+        reached = tuple(hits(model, (name,)))
+        norms = {hit.module for hit in reached if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
+        every = {hit.module for hit in reached} | {path for path in model.other_modules if path.endswith(name)}
+        if name.rsplit(".", 1)[-1] not in EMBEDDING_NAMES and not (reached and norms >= every):
+            raise InvalidSettingError(
+                f"modules_to_save names {name}. For {model.model_type} models Unsloth's FastLanguageModel takes only "
+                f"{listed((*EMBEDDING_NAMES, 'normalization layers'))} there. Leave it out, or choose the Unsloth "
+                "class FastModel."
+            )
 
 
 def _is_packed(holder: LinearLayer | PlainModule, route: Route) -> bool:
     if isinstance(holder, PlainModule):
         return route.unsloth_on_gpu and {tensor.name for tensor in holder.tensors} >= PACKED_EXPERTS
-    if holder.kind not in ("linear", "conv1d"):
-        return False
-    left = route.unsloth_on_gpu and holder.path.startswith(LEFT_IN_16_BIT) | holder.path.endswith(LEFT_IN_16_BIT)
-    return not left
+    left = holder.path.startswith(LEFT_IN_16_BIT) or holder.path.endswith(LEFT_IN_16_BIT)
+    return holder.kind in ("linear", "conv1d") and not (route.unsloth_on_gpu and left)
 
 
 def _shown(path: str) -> str:
@@ -246,11 +203,8 @@ TURNED_FAMILIES = ("llama4", "llama4_text", "qwen3_vl_moe")
 stores those of Qwen3-VL transposed (unsloth_zoo/temporary_patches/llama4_moe.py, qwen3_vl_moe.py). The count is the
 same, the header of the file can differ by a few bytes."""
 FUSED_PROJECTIONS = {
-    "q_proj": "qkv_proj",
-    "k_proj": "qkv_proj",
-    "v_proj": "qkv_proj",
-    "gate_proj": "gate_up_proj",
-    "up_proj": "gate_up_proj",
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv_proj"),
+    **dict.fromkeys(("gate_proj", "up_proj"), "gate_up_proj"),
 }
 """Names that Unsloth's CPU backend adds for a name that the model lacks (unsloth_zoo/cpu/loader.py)."""
 
@@ -266,32 +220,20 @@ def resolve(
     """
     model = as_loaded(model, text_only=lora.text_only, unsloth_on_gpu=framework == "unsloth" and cuda)
     route = route_of(model, lora, framework, precision=precision, cuda=cuda)
-    ignored = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None)
-    if route.kind == "model":
-        ignored = ()
+    given = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None)
+    ignored = () if route.kind == "model" else given
     if framework == "unsloth":
         model = moe.with_unsloths_rewrite(model)
         if cuda and precision in QUANTIZED:
             model = with_plain_linears(model)
-    saves = lora.modules_to_save
-    packed = bool(saves) and precision in QUANTIZED
-    return _resolve(
-        model, lora.target_modules, lora.use_dora, saves, lora.moe_scheme, lora.expert_rank, route, ignored, packed
-    )
+    packed = bool(lora.modules_to_save) and precision in QUANTIZED
+    return _resolve(model, replace(lora, r=1, lora_alpha=1), route, ignored, packed)
 
 
 @functools.lru_cache(maxsize=512)
-def _resolve(
-    model: ModelSpec,
-    target_modules: str | tuple[str, ...],
-    use_dora: bool,
-    modules_to_save: tuple[str, ...],
-    moe_scheme: str,
-    expert_rank: int | str,
-    route: Route,
-    ignored: tuple[str, ...],
-    packed: bool,
-) -> AdapterPlan:
+def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[str, ...], packed: bool) -> AdapterPlan:
+    target_modules, modules_to_save, moe_scheme = lora.target_modules, lora.modules_to_save, lora.moe_scheme
+    use_dora, expert_rank = lora.use_dora, lora.expert_rank
     one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
     scheme = moe.scheme_of(model, moe_scheme, route)
     _refuse_scheme(scheme, route)
@@ -345,11 +287,11 @@ def _resolve(
         scheme=scheme,
         expert_rank=expert_rank if with_experts else "r",
         route=route,
-        flag_notes=flag_notes(target_modules, requested, ignored, route),
+        flag_notes=tuple(flag_notes(target_modules, requested, ignored, route)),
     )
     moved = saved_names[len(modules_to_save) :]
-    about = notes(plan, preset=target_modules, requested=requested, moved=moved)
-    return replace(plan, notes=(*plan.flag_notes, *idle_expert_rank(plan, expert_rank), *about))
+    about = notes(plan, preset=target_modules, requested=requested, moved=moved, expert_rank=expert_rank)
+    return replace(plan, notes=(*plan.flag_notes, *about))
 
 
 def _requested(
@@ -426,7 +368,11 @@ def _adapted_modules(
             if blocks is None and clippable and (wrapper := layer.path.rpartition(".")[0]) in clippable:
                 blocks = matcher.blocks(wrapper, layer.blocks)
         if blocks is not None:
-            _refuse_names(model, layer.path)
+            if (name := layer.path.rsplit(".", 1)[-1]) in model.refused_names:
+                raise InvalidSettingError(
+                    f"PEFT refuses LoRA on {name} in {model.model_type} models, whose Mamba kernels read its weight "
+                    "directly. Choose another preset, or name modules without it."
+                )
             yield Adapted(layer=layer, blocks=blocks, module=layer.path)
 
 

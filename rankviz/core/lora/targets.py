@@ -84,21 +84,14 @@ def hit_blocks(path: str, blocks: tuple[int, ...], target: str) -> tuple[int, ..
     return (block,) if block in blocks else None
 
 
-class PatternMatcher:
-    """A Matcher for a pattern that hits whole paths in all their blocks."""
-
-    def __init__(self, hits: Callable[[str], bool]):
-        self.hits_path = hits
-
-    def blocks(self, path: str, blocks: tuple[int, ...]) -> tuple[int, ...] | None:
-        return blocks if self.hits_path(path) else None
-
-
 class Matcher:
-    """Target names, ready to be held against many paths. A name with {} in it is a whole path, in all its blocks."""
+    """Target names, ready to be held against many paths. A name with {} in it is a whole path, in all its blocks.
 
-    def __init__(self, targets: Iterable[str]):
-        self.targets = tuple(targets)
+    pattern: whether a path is hit in all its blocks, in place of names.
+    """
+
+    def __init__(self, targets: Iterable[str], pattern: Callable[[str], bool] | None = None):
+        self.targets, self.pattern = tuple(targets), pattern
         self.bare = frozenset(target for target in self.targets if "." not in target)
         self.numbers = tuple(target for target in self.bare if target.isdecimal())
         self.paths = frozenset(target for target in self.targets if "{}" in target)
@@ -106,6 +99,8 @@ class Matcher:
 
     def blocks(self, path: str, blocks: tuple[int, ...]) -> tuple[int, ...] | None:
         """Blocks in which any target hits this path; see hit_blocks."""
+        if self.pattern:
+            return blocks if self.pattern(path) else None
         if path.rsplit(".", 1)[-1] in self.bare or path in self.paths:
             return blocks
         hits = [hit for target in self.dotted if (hit := hit_blocks(path, blocks, target)) is not None]
@@ -115,6 +110,8 @@ class Matcher:
 
     def hits_path(self, path: str) -> bool:
         """Whether a target hits this path in some block."""
+        if self.pattern:
+            return self.pattern(path)
         if path.rsplit(".", 1)[-1] in self.bare:
             return True
         return any(_match(path, target)[0] for target in (*self.dotted, *self.numbers))
@@ -128,11 +125,11 @@ def expand(
     expert_names: what reaches the experts by name under the MoE scheme at hand; the preset "mlp" adds them.
     bare: last names only, for a pattern that takes no others and looks at the path before them itself.
     """
-    if not isinstance(targets, str):
-        if not targets:
-            raise InvalidSettingError(NO_TARGETS)
-        return tuple(dict.fromkeys(targets))
+    if not targets:
+        raise InvalidSettingError(NO_TARGETS)
     match targets:
+        case tuple():
+            return tuple(dict.fromkeys(targets))
         case "all-linear":
             return ALL_LINEAR
         case "unsloth":
@@ -175,9 +172,8 @@ def query_value_names(model: ModelSpec) -> tuple[str, ...]:
         return tuple(name for name in MLA_QKV if name in text)
     if {"q_proj", "v_proj"} <= text:
         return ("q_proj", "v_proj")
-    for fused in FUSED_QKV:
-        if fused in text:
-            return (fused,)
+    if fused := next((name for name in FUSED_QKV if name in text), ""):
+        return (fused,)
     exist = ", ".join(sorted({layer.name for layer in linear}))
     raise InvalidSettingError(
         f"This model has neither q_proj and v_proj nor a fused projection of them; it has {exist}."
@@ -236,13 +232,12 @@ def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precis
         if off := flags_not_followed(lora, "unsloth", cuda=False):
             raise InvalidSettingError(
                 f"{listed(off)} cannot be off here: without a GPU, Unsloth trains all that the target modules name. "
-                f"Leave {'them' if len(off) > 1 else 'it'} out, or choose other target modules, such as attention or "
-                "mlp."
+                "Choose other target modules instead, such as attention or mlp."
             )
         return Route(framework=framework, kind="cpu")
     fast = lora.unsloth_class == "FastLanguageModel"
+    given = [flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None]
     if fast and model.model_type in OWN_FAMILIES and precision != "int8":
-        given = [flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None]
         if given:
             raise InvalidSettingError(
                 f"Unsloth's FastLanguageModel takes no {given[0]} for {model.model_type} models. Leave it out, or "
@@ -251,17 +246,15 @@ def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precis
         return Route(framework=framework, kind="own")
     defaults = Flags(vision=not fast)
     flags = Flags(*(own if own is not None else default for own, default in zip(lora.flags, defaults, strict=True)))
-    for pair in (FLAGS[:2], FLAGS[2:]):
-        if not any(on for flag, on in zip(FLAGS, flags, strict=True) if flag in pair):
-            raise InvalidSettingError(
-                f"{' and '.join(pair)} are both off, so nothing would train. Turn one of them on."
-            )
+    for pair in (slice(2), slice(2, 4)):
+        if not any(flags[pair]):
+            raise InvalidSettingError(f"{' and '.join(FLAGS[pair])} are both off, so nothing would train.")
     return Route(
         framework=framework,
         kind="model",
         unsloth_class=lora.unsloth_class,
         flags=flags,
-        flags_given=any(flag is not None for flag in lora.flags),
+        flags_given=bool(given),
         split_experts=has_split_file(model) and precision in ("nf4", "nf4-dq"),
     )
 
@@ -270,8 +263,7 @@ def has_split_file(model: ModelSpec) -> bool:
     """Whether a 4-bit load of this name fetches a file with a linear layer for each expert. Other checkpoints of the
     family hold stacks, which are loaded as stacks (models/loader.py)."""
     checkpoint = model.unsloth_checkpoint
-    split = model.model_type in SPLIT_FAMILIES and model.has_experts
-    return split and checkpoint is not None and checkpoint.quantized
+    return model.model_type in SPLIT_FAMILIES and model.has_experts and bool(checkpoint and checkpoint.quantized)
 
 
 def flags_not_followed(lora: LoraConfig, framework: Framework, *, cuda: bool) -> tuple[str, ...]:
@@ -281,7 +273,7 @@ def flags_not_followed(lora: LoraConfig, framework: Framework, *, cuda: bool) ->
     """
     if framework == "unsloth" and cuda:
         return ()
-    off = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is False)
+    off = (flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is False)
     return tuple(flag for flag in off if cuda or flag != "finetune_vision_layers")
 
 

@@ -22,8 +22,6 @@ SLURM = "slurm"
 """The engine of a Slurm cluster."""
 MAX_ATTEMPTS = 10**6
 MAX_REASON_CHARACTERS = 1000
-MOST_STAYS = 20
-"""Places of earlier attempts that one run remembers; what is more is added to one without a name."""
 AttemptNumber = Annotated[int, Between(0, MAX_ATTEMPTS)]
 
 
@@ -76,16 +74,6 @@ class RunRequeued(AttemptEvent):
 
     lost: Annotated[str, Prose(MAX_REASON_CHARACTERS)] = ""
     """Reason why the last attempt was lost; empty where somebody asked again."""
-
-
-class Stay(NamedTuple):
-    """Time of the attempts that have begun in one place."""
-
-    engine: str
-    where: str
-    seconds: float = 0.0
-    """Each attempt from its first line to its last."""
-    attempts: int = 0
 
 
 def queued_at(record: Any) -> float:

@@ -1,17 +1,17 @@
 """Fast curves: one training at the highest rank, truncated to lower ranks, and how close that is to real runs."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from rankviz.core.lora.targets import listed
 from rankviz.core.runs.metric import LOSS, NOISE_NOT_MEASURED, TOLERANCE_NATS, Metric
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RECOVERED_BELOW
 
-ALARM_STANDARD_ERRORS = 2.0
+APART = 2 * math.sqrt(2)
+"""A run differs from the curve beyond so many standard deviations of one run: two standard errors of a difference."""
 
 
 class CurvePoint(NamedTuple):
@@ -57,16 +57,6 @@ class Reading(NamedTuple):
     def above_lowest(self, point: CurvePoint) -> float:
         """Nats."""
         return point.loss - min(each.loss for each in self.curve.points)
-
-
-class Parting(NamedTuple):
-    """An independent run that lies further from the curve than runs lie from one another."""
-
-    r: int
-    run_loss: float
-    cut_loss: float
-    noise: float
-    """Standard deviation of one run, nats."""
 
 
 def fast_curve(run: RunRecord) -> FastCurve | None:
@@ -121,95 +111,57 @@ def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS, metric: Metric = L
     return next(point for point, value in values if value <= best + tolerance)
 
 
-def independent_runs(curve: FastCurve, runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """Runs of lower ranks with the seed and the learning rate of the run that was cut."""
-    cut = next(run.request for run in runs if run.run_id == curve.run_id)
-    return [
-        run
-        for run in runs
-        if run.loss_after is not None
-        and run.request.r < cut.r
-        and (run.request.seed, run.request.learning_rate) == (cut.seed, cut.learning_rate)
-    ]
-
-
-def partings(curve: FastCurve, independent: Sequence[RunRecord], noise: float) -> tuple[Parting, ...]:
-    """Independent runs further from the curve than two standard errors of a difference of two runs, 2 · √2 · noise."""
-    cuts = {point.r: point.loss for point in curve.points}
-    return tuple(
-        Parting(run.request.r, run.loss_after.loss, cuts[run.request.r], noise)
-        for run in independent
-        if run.run_id != curve.run_id
-        and run.loss_after is not None
-        and run.request.r in cuts
-        and abs(run.loss_after.loss - cuts[run.request.r]) > ALARM_STANDARD_ERRORS * math.sqrt(2) * noise
-    )
-
-
 def read(
     curve: FastCurve, runs: Sequence[RunRecord], *, run_sd: float | None, tolerance: float = TOLERANCE_NATS
 ) -> Reading:
-    """runs: of the sweep. run_sd: the noise between its runs; None where it is not measured."""
-    independent = independent_runs(curve, runs)
-    apart = partings(curve, independent, run_sd or TOLERANCE_NATS)
-    sentences = in_words(curve, apart, {run.request.r for run in independent}, tolerance)
-    if independent and not run_sd:
-        sentences.append(f"{NOISE_NOT_MEASURED} To compare the curve with runs, {TOLERANCE_NATS:g} nats are assumed.")
-    return Reading(curve, tolerance, pick(curve, tolerance), shippable(curve, tolerance), tuple(sentences))
+    """Return what the curve shows; it never rules out a low rank: only runs of that rank can.
 
-
-def in_words(
-    curve: FastCurve, apart: Sequence[Parting], independent: Collection[int], tolerance: float = TOLERANCE_NATS
-) -> list[str]:
-    """Return what the curve shows, most important first. It never rules out a low rank: only runs of that rank can.
-
-    independent: the ranks that also ran from the start.
+    runs: of the sweep; those of lower ranks with the seed and learning rate of the truncated one are compared with it.
+    run_sd: the noise between its runs; None where it is not measured.
     """
     chosen, top = pick(curve, tolerance), curve.trained
+    top_run = next(run.request for run in runs if run.run_id == curve.run_id)
+    cuts = {point.r: point.loss for point in curve.points[:-1]}
+    independent = {
+        run.request.r: run.loss_after.loss
+        for run in runs
+        if run.loss_after is not None
+        and run.request.r in cuts
+        and (run.request.seed, run.request.learning_rate) == (top_run.seed, top_run.learning_rate)
+    }
+    sentences = [f"This adapter uses all of its r = {top.r}: every truncation loses more than {tolerance:.3g} nats."]
     if chosen.r < top.r:
         sentences = [
             f"This adapter was trained at r = {top.r} and needs at most r = {chosen.r}: truncated to that rank, its "
             f"held-out loss is {chosen.loss:.4f}, within {tolerance:.3g} nats of the best of the curve."
         ]
-    else:
-        sentences = [
-            f"This adapter uses all of its r = {top.r}: every truncation loses more than {tolerance:.3g} nats."
-        ]
-    for parting in apart:
-        gap = parting.run_loss - parting.cut_loss
-        if gap > 0:
+    noise = run_sd or TOLERANCE_NATS
+    for r, loss in independent.items():
+        gap = loss - cuts[r]
+        if gap > APART * noise:
             sentences.append(
-                f"Step-size alarm at r = {parting.r}: a run of that rank reached a loss of {parting.run_loss:.4f}, but "
-                f"the adapter truncated to that rank has {parting.cut_loss:.4f}. The gap of {gap:.3f} nats is larger "
-                f"than the noise between runs ({parting.noise:.3f}): this learning rate or alpha does not suit "
-                f"r = {parting.r}."
+                f"Step-size alarm at r = {r}: a run of that rank reached a loss of {loss:.4f}, but the adapter "
+                f"truncated to that rank has {cuts[r]:.4f}, a gap larger than the noise between runs ({noise:.3f}): "
+                f"this learning rate or alpha does not suit r = {r}."
             )
-        else:
+        elif gap < -APART * noise:
             sentences.append(
-                f"At r = {parting.r} a run reached {parting.run_loss:.4f}, {-gap:.3f} nats below the truncated "
-                f"adapter. Runs differ by only {parting.noise:.3f} nats, so a run of that rank learns more than the "
-                "truncated adapter keeps. Judge low ranks by runs."
+                f"At r = {r} a run reached {loss:.4f}, {-gap:.3f} nats below the truncated adapter: more than the "
+                f"noise between runs ({noise:.3f}). Judge low ranks by runs."
             )
-    if chosen.r < top.r and chosen.r not in independent:
-        sentences.append(
-            f"A run of r = {chosen.r} from the start may end higher or lower than the truncated adapter; an "
-            "independent run at that rank would show it."
-        )
-    lower = [point.r for point in curve.points if point.r < chosen.r]
-    if lower:
+    if lower := [point.r for point in curve.points if point.r < chosen.r]:
         ranks = f"r = {lower[-1]}" if len(lower) == 1 else f"r = {lower[0]} to {lower[-1]}"
-        check = "independent runs or a sweep can check this"
-        if ran := [str(r) for r in lower if r in independent]:
-            check = f"of these ranks, {'only ' * (len(ran) < len(lower))}r = {listed(ran)} also ran independently"
         sentences.append(
-            f"This does not rule out {ranks}: an independent run may learn what the truncated adapter loses; {check}."
+            f"This does not rule out {ranks}: a run of that rank may learn what the truncated adapter loses. "
+            "Independent runs or a sweep can check this."
         )
-    if any(point.recovery_steps for point in curve.points):
-        steps = max(point.recovery_steps for point in curve.points)
+    if steps := max(point.recovery_steps for point in curve.points):
         sentences.append(
             f"Truncated adapters below r = {RECOVERED_BELOW} were trained for a few more steps, {steps} in total."
         )
-    return sentences
+    if independent and not run_sd:
+        sentences.append(f"{NOISE_NOT_MEASURED} To compare the curve with runs, {TOLERANCE_NATS:g} nats are assumed.")
+    return Reading(curve, tolerance, chosen, shippable(curve, tolerance), tuple(sentences))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from rankviz.core.runs.record import RunRecord
 
@@ -69,35 +69,30 @@ def by_rank(points: Iterable[TradeoffPoint], rates: Mapping[int, float | None]) 
     for point in points:
         if math.isfinite(point.loss):
             cells[point.r][point.learning_rate].append(point)
-    return tuple(_group(r, rates[r], tried) for r, tried in sorted(cells.items()) if r in rates and rates[r] in tried)
-
-
-def _group(r: int, rate: float, tried: Mapping[float, Sequence[TradeoffPoint]]) -> RankGroup:
-    runs = tried[rate]
-    return RankGroup(
-        r=r,
-        cost=statistics.fmean(p.cost for p in runs),
-        loss=statistics.fmean(p.loss for p in runs),
-        spread=statistics.stdev(p.loss for p in runs) if len(runs) > 1 else None,
-        points=tuple(runs),
-        learning_rate=rate,
-        learning_rates_tried=len(tried),
+    return tuple(
+        RankGroup(
+            r=r,
+            cost=statistics.fmean(p.cost for p in runs),
+            loss=statistics.fmean(p.loss for p in runs),
+            spread=statistics.stdev(p.loss for p in runs) if len(runs) > 1 else None,
+            points=tuple(runs),
+            learning_rate=rates[r],
+            learning_rates_tried=len(tried),
+        )
+        for r, tried in sorted(cells.items())
+        if (runs := tried.get(rates.get(r, math.nan)))
     )
 
 
 def learning_rate_note(groups: Sequence[RankGroup]) -> str:
     """Say whether the learning rate was tuned: it moves loss more than rank does."""
-    if not groups:
-        return ""
     tried = [group.learning_rates_tried for group in groups]
-    rates = {group.learning_rate for group in groups}
-    if min(tried) > 1:
-        return f"Learning rate tuned at each rank: best of {min(tried)}."
+    if not groups or min(tried) > 1:
+        return f"Learning rate tuned at each rank: best of {min(tried)}." if groups else ""
     if max(tried) > 1:
         return "Learning rate tuned at some ranks only: those at one rate may look worse than they are."
-    if len(rates) > 1:
-        return "Each rank ran at a learning rate of its own, none of them tuned."
-    return f"Learning rate not tuned: {rates.pop():g} at every rank, which may suit some ranks better than others."
+    rates = ", ".join(f"{rate:g}" for rate in sorted({group.learning_rate for group in groups}))
+    return f"Learning rate not tuned ({rates}): it may suit some ranks better than others."
 
 
 TOLERANCE_POINTS = 1.0
@@ -106,18 +101,6 @@ TWICE = 2.0
 """A perplexity that grows by this factor or more is said as a factor, one that grows by less in percent."""
 MOST_EXPLAINED = 100.0
 """Nats, beyond which a perplexity means nothing to anybody."""
-
-
-class Measured(Protocol):
-    """Held-out examples under an adapter, or a point of a fast curve."""
-
-    loss: float
-
-    @property
-    def token_accuracy(self) -> float | None: ...
-
-    @property
-    def exact_match(self) -> float | None: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,8 +123,8 @@ class Metric:
     """Default difference that counts as equal."""
     higher_is_better: bool = False
 
-    def of(self, measured: Measured | None) -> float | None:
-        """Nats a token, or percent; None where it was not measured."""
+    def of(self, measured: Any) -> float | None:
+        """Nats a token, or percent, of held-out examples or a point of a fast curve; None where it was not measured."""
         value = getattr(measured, self.key, None)
         return 100 * value if value is not None and self.higher_is_better else value
 
@@ -165,8 +148,9 @@ class Metric:
         if self.higher_is_better or abs(difference) > MOST_EXPLAINED:
             return amount
         factor = math.exp(difference)
-        change = f"{100 * (factor - 1):.2g} % in" if factor < TWICE else f"{factor:.2g} times the"
-        return f"{amount} ({change} perplexity)"
+        return (
+            f"{amount} ({f'{100 * (factor - 1):.2g} % in' if factor < TWICE else f'{factor:.2g} times the'} perplexity)"
+        )
 
     @property
     def units(self) -> str:
@@ -186,14 +170,14 @@ LOSS = Metric(
 )
 
 
-def _accuracy(key: str, label: str, noun: str, nouns: str, *, of: str) -> Metric:
+def _accuracy(key: str, label: str, nouns: str, *, of: str) -> Metric:
     return Metric(
         key=key,
         label=label,
         title=f"{of}, % (higher is better)",
-        noun=noun,
+        noun=label.lower(),
         nouns=nouns,
-        superlative=f"highest {noun}",
+        superlative=f"highest {label.lower()}",
         unit="point",
         digits=1,
         tolerance=TOLERANCE_POINTS,
@@ -202,12 +186,10 @@ def _accuracy(key: str, label: str, noun: str, nouns: str, *, of: str) -> Metric
 
 
 TOKEN_ACCURACY = _accuracy(
-    "token_accuracy", "Token accuracy", "token accuracy", "token accuracies", of="token accuracy on held-out tokens"
+    "token_accuracy", "Token accuracy", "token accuracies", of="token accuracy on held-out tokens"
 )
-EXACT_MATCH = _accuracy(
-    "exact_match", "Exact match", "exact match", "exact matches", of="exact match of greedy answers"
-)
-CORRECT = _accuracy("correct", "Accuracy", "accuracy", "accuracies", of="correct examples")
+EXACT_MATCH = _accuracy("exact_match", "Exact match", "exact matches", of="exact match of greedy answers")
+CORRECT = _accuracy("correct", "Accuracy", "accuracies", of="correct examples")
 """Metric of a table with a column `correct`; no run measures it."""
 METRICS = {metric.key: metric for metric in (LOSS, TOKEN_ACCURACY, EXACT_MATCH)}
 

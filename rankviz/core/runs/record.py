@@ -1,7 +1,7 @@
 """A run, whose state is computed from its events. No code ever sets a state."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import reduce
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Self
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.core.runs.events import (
     MAX_ANSWER_CHARACTERS,
-    MOST_STAYS,
     TRAINING,
     AdapterAttached,
     AdapterCut,
@@ -29,7 +28,6 @@ from rankviz.core.runs.events import (
     RunStarted,
     StageProgressed,
     StageReached,
-    Stay,
     StepLogged,
     following,
     median_seconds,
@@ -50,19 +48,6 @@ class HeldOutAnswer(NamedTuple):
     """The trained adapter's; None before training has ended."""
 
 
-def before_and_after(before: Answered | None, after: Answered | None) -> tuple[HeldOutAnswer, ...]:
-    """Pair the answers by place, bounded in number and length, since a journal may come from elsewhere."""
-    first, then = (
-        {each.place: _bounded(each) for each in answered.answers} if answered else {} for answered in (before, after)
-    )
-    places = sorted(first.keys() | then.keys())[:MAX_SHOWN_ANSWERS]
-    prompts = {**then, **first}
-    return tuple(
-        HeldOutAnswer(place, prompts[place].prompt, prompts[place].reference, first.get(place), then.get(place))
-        for place in places
-    )
-
-
 def readable(text: str) -> str:
     """The start of a text, with lone surrogates replaced: JSON can spell them, but no page and no file can hold
     them."""
@@ -70,9 +55,11 @@ def readable(text: str) -> str:
     return shown.encode("utf-8", "replace").decode("utf-8")
 
 
-def _bounded(answer: GreedyAnswer) -> GreedyAnswer:
-    prompt, reference, text = map(readable, (answer.prompt, answer.reference, answer.text))
-    return GreedyAnswer(place=answer.place, prompt=prompt, reference=reference, text=text, ended=answer.ended)
+def _by_place(answered: Answered | None) -> dict[int, GreedyAnswer]:
+    """The answers, bounded in number and length, since a journal may come from elsewhere."""
+    answers = sorted(answered.answers, key=lambda each: each.place)[:MAX_SHOWN_ANSWERS] if answered else ()
+    texts = ("prompt", "reference", "text")
+    return {each.place: replace(each, **{name: readable(getattr(each, name)) for name in texts}) for each in answers}
 
 
 class RunState(StrEnum):
@@ -117,6 +104,8 @@ class Recorded(ABC):
     error: str = ""
     exit_code: int | None = None
     log_tail: str = ""
+    cancelled_by_admin: bool = False
+    """True where the admin of a shared page cancelled another's run."""
     unreadable_lines: int = 0
     """Whole lines of the journal that are no event, and steps that cannot follow those before them; they are left out
     of everything else."""
@@ -132,10 +121,10 @@ class Recorded(ABC):
     """Bytes of the current attempt's own journal elsewhere that are here."""
     requeued_at: float | None = None
     """Time at which somebody asked for it again; None where nobody has."""
-    earlier: tuple[Stay, ...] = ()
-    """Earlier attempts that had begun, by place; the place of the last one is last."""
-    untimed_attempts: int = 0
-    """Earlier ones of which nothing is here."""
+    earlier_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Machine time of earlier attempts, by engine, each from its first line to its last."""
+    earlier_attempts: int = 0
+    """Number of earlier attempts that had begun."""
 
     @property
     def attempt_seconds(self) -> float | None:
@@ -166,14 +155,13 @@ class Recorded(ABC):
 
     @property
     def begun_attempts(self) -> int:
-        """Number of attempts that have begun, those whose journal is not here included."""
-        return self.shown_attempt - (self.attempt_seconds is None)
+        """Number of attempts that have begun."""
+        return self.earlier_attempts + (self.attempt_seconds is not None)
 
     @property
     def shown_attempt(self) -> int:
-        """Which one the current attempt is among those that have begun: one that ended before it began is not counted
-        for people."""
-        return 1 + self.untimed_attempts + sum(stay.attempts for stay in self.earlier)
+        """Number of the current attempt for people, who do not count those that ended before they began."""
+        return 1 + self.earlier_attempts
 
     def counts(self, event: AttemptEvent) -> bool:
         """Tell whether an event is of the current attempt and has not been copied before."""
@@ -182,29 +170,21 @@ class Recorded(ABC):
     def another(self, event: AttemptEvent) -> dict[str, Any] | None:
         """Return the fields that a new record begins with, where this event begins another attempt; else None. An ended
         run begins again only where it is asked for."""
-        lost = {"lost_attempts": self.lost_attempts, "lost": self.lost, "requeued_at": self.requeued_at}
+        fields = {"lost_attempts": self.lost_attempts, "lost": self.lost, "requeued_at": self.requeued_at}
         if isinstance(event, AttemptPlaced) and event.attempt > self.attempt and not self.state.ended:
-            # A journal that came back from elsewhere begins with the attempt that was current then.
-            is_here = self.attempt > 1 or self.place is not None or self.attempt_seconds is not None
-            untimed = self.untimed_attempts + event.attempt - self.attempt - is_here
-            lost |= {"attempt": event.attempt, "place": event, "untimed_attempts": untimed}
+            fields |= {"attempt": event.attempt, "place": event}
         elif isinstance(event, RunRequeued) and self.counts(event):
-            lost |= {"attempt": following(self.attempt), "untimed_attempts": self.untimed_attempts, "lost": event.lost}
-            lost |= {"lost_attempts": self.lost_attempts + 1} if event.lost else {"lost_attempts": 0}
-            lost |= {} if event.lost else {"requeued_at": event.time}
+            fields |= {"attempt": following(self.attempt), "lost": event.lost}
+            fields |= {"lost_attempts": self.lost_attempts + 1 if event.lost else 0}
+            fields |= {} if event.lost else {"requeued_at": event.time}
         else:
             return None
-        return {**lost, "earlier": self._stays()}
-
-    def _stays(self) -> tuple[Stay, ...]:
-        if (seconds := self.attempt_seconds) is None:
-            return self.earlier
-        known = {(stay.engine, stay.where): stay for stay in self.earlier}
-        here = self.engine, self.where
-        if here not in known and len(known) >= MOST_STAYS:
-            here = "", ""
-        before = known.pop(here, Stay(*here))
-        return (*known.values(), before._replace(seconds=before.seconds + seconds, attempts=before.attempts + 1))
+        fields |= {"earlier_seconds": self.earlier_seconds, "earlier_attempts": self.earlier_attempts}
+        if (seconds := self.attempt_seconds) is not None:
+            before = self.earlier_seconds.get(self.engine, 0.0)
+            fields["earlier_seconds"] = {**self.earlier_seconds, self.engine: before + seconds}
+            fields["earlier_attempts"] += 1
+        return fields
 
     @property
     def run_id(self) -> str:
@@ -228,11 +208,11 @@ class Recorded(ABC):
     def _folded(self, event: RunEvent) -> Self:
         """Return the record after an event of the current attempt."""
 
-    def _ended(self, event: RunFailed | RunCancelled, **more: Any) -> Self:
+    def _ended(self, event: RunFailed | RunCancelled) -> Self:
         if isinstance(event, RunFailed):
             failed = {"error": event.error, "exit_code": event.exit_code, "log_tail": event.log_tail}
-            return replace(self, state=RunState.FAILED, ended_at=event.time, **failed, **more)
-        return replace(self, state=RunState.CANCELLED, ended_at=event.time, **more)
+            return replace(self, state=RunState.FAILED, ended_at=event.time, **failed)
+        return replace(self, state=RunState.CANCELLED, ended_at=event.time, cancelled_by_admin=event.by_admin)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -261,8 +241,6 @@ class RunRecord(Recorded):
     adapter_path: str | None = None
     adapter_bytes: int | None = None
     completed: RunCompleted | None = None
-    cancelled_by_admin: bool = False
-    """True where the admin of a shared page cancelled another's run."""
 
     def _lines(self) -> Iterator[float]:
         yield from (at for at in (self.loaded_at, self.stage_began_at) if at is not None)
@@ -281,7 +259,12 @@ class RunRecord(Recorded):
     @property
     def answers(self) -> tuple[HeldOutAnswer, ...]:
         """Held-out prompts with the answers of the base and of the trained adapter; empty where none were written."""
-        return before_and_after(self.answered_before, self.answered_after)
+        before, after = _by_place(self.answered_before), _by_place(self.answered_after)
+        every = {**after, **before}
+        return tuple(
+            HeldOutAnswer(place, each.prompt, each.reference, before.get(place), after.get(place))
+            for place, each in sorted(every.items())
+        )
 
     @property
     def stage_share(self) -> float | None:
@@ -345,10 +328,8 @@ class RunRecord(Recorded):
                 changes |= {"adapter_path": event.path, "adapter_bytes": event.file_bytes}
             case RunCompleted():
                 changes |= {"state": RunState.COMPLETED, "ended_at": event.time, "completed": event}
-            case RunFailed():
+            case RunFailed() | RunCancelled():
                 return self._ended(event)
-            case RunCancelled():
-                return self._ended(event, cancelled_by_admin=event.by_admin)
         return replace(self, **changes) if changes else self
 
     def after_all(self, events: Iterable[RunEvent]) -> "RunRecord":

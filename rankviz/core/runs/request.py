@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import PurePath
-from typing import Annotated, Protocol
+from typing import Annotated, Any
 
 from rankviz import units
 from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, whole
@@ -203,17 +203,13 @@ class SweepRequest:
 
     def validate(self) -> None:
         """InvalidSettingError names the first setting that cannot be trained with."""
-        if not isinstance(self.base, str) or not self.base.strip():
-            raise InvalidSettingError('Choose a base: "embedded", a folder or a Hub id.')
-        if not isinstance(self.data, str) or not self.data.strip():
-            raise InvalidSettingError('Choose data: a sample ("phonemes", "syllables", "pairs") or a file.')
-        named(self.base, "Base")
-        named(self.data, "Data")
+        for value, what in ((self.base, "Base"), (self.data, "Data")):
+            if not isinstance(value, str) or not value.strip():
+                raise InvalidSettingError(f"Choose a {what.lower()}: a shipped one, a file or folder, or a Hub id.")
+            named(value, what)
         for name, values in (("rank", self.ranks), ("learning rate", self.learning_rates), ("seed", self.seeds)):
-            if not values:
-                raise InvalidSettingError(f"A sweep needs at least one {name}.")
-            if len(values) > MAX_RUNS:
-                raise InvalidSettingError(f"A sweep has at most {MAX_RUNS} {name}s (got {len(values):,}).")
+            if not 1 <= len(values or ()) <= MAX_RUNS:
+                raise InvalidSettingError(f"A sweep needs 1 to {MAX_RUNS} {name}s (got {len(values or ()):,}).")
         for r in self.ranks:
             whole(r, "Rank", 1, MAX_RANK)
             self.lora_at(r).validate()
@@ -226,23 +222,19 @@ class SweepRequest:
         whole(self.held_out_examples, "Held-out examples", 1, MAX_HELD_OUT)
         whole(self.exact_match_examples, "Exact match examples", 0, MAX_HELD_OUT)
         whole(self.shown_answers, "Answers to show", 0, MAX_SHOWN_ANSWERS)
-        self._validate_training()
+        if self.training.tokens is not None or self.training.data is not None:
+            raise InvalidSettingError(
+                "A run has a length in steps and reads its own data: leave tokens and data empty."
+            )
+        whole(self.training.max_steps, "Steps", 1, MAX_RUN_STEPS)
+        whole(self.training.max_length, "Maximum length", MIN_RUN_LENGTH, MAX_RUN_LENGTH)
+        self.training.validate()
+        one_of(self.training.framework, "Framework of a run", ("unsloth",))
+        one_of(self.lora.moe_scheme, "MoE scheme of a run", ("default",))
         if self.run_count > MAX_RUNS:
             raise InvalidSettingError(
                 f"A sweep has at most {MAX_RUNS} runs (got {self.run_count}). Use fewer ranks, learning rates or seeds."
             )
-
-    def _validate_training(self) -> None:
-        """A run is trained by Unsloth for a number of steps, and its rows are held in memory."""
-        if self.training.tokens is not None:
-            raise InvalidSettingError("The length of a run is given in steps, not in tokens.")
-        whole(self.training.max_steps, "Steps", 1, MAX_RUN_STEPS)
-        whole(self.training.max_length, "Maximum length", MIN_RUN_LENGTH, MAX_RUN_LENGTH)
-        if self.training.data is not None:
-            raise InvalidSettingError("A run reads its own data. Leave the data of its training empty.")
-        self.training.validate()
-        one_of(self.training.framework, "Framework of a run", ("unsloth",))
-        one_of(self.lora.moe_scheme, "MoE scheme of a run", ("default",))
 
     def _validate_truncation(self) -> None:
         highest = max(self.ranks)
@@ -250,14 +242,10 @@ class SweepRequest:
             whole(r, "Rank to truncate to", 1, MAX_RANK)
             if r >= highest:
                 raise InvalidSettingError(f"A rank to truncate to must be below the highest rank, {highest} (got {r}).")
-        if self.cut_ranks and self.lora.use_dora:
+        if self.cut_ranks and (self.lora.use_dora or self.lora.expert_rank != "r"):
             raise InvalidSettingError(
-                "A fast curve truncates B·A, and a DoRA adapter is more than that. Turn DoRA off."
-            )
-        if self.cut_ranks and self.lora.expert_rank != "r":
-            raise InvalidSettingError(
-                "A fast curve truncates all layers to one rank, and with expert_rank experts have another. Choose "
-                "expert_rank r, or a sweep."
+                "A fast curve truncates B·A of all layers to one rank. Turn DoRA off and choose expert_rank r, or a "
+                "sweep."
             )
 
 
@@ -275,15 +263,15 @@ def first_seeds(count: int) -> tuple[int, ...]:
 def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(ranks to train, ranks to truncate to) of a fast curve over these ranks. independent: ranks that also run by
     themselves."""
-    known, beside = sorted(set(ranks)), set(independent)
+    known, alone = set(ranks), set(independent)
     if len(known) < 2:
         raise InvalidSettingError("A fast curve truncates its highest rank to lower ones. Give at least two ranks.")
-    *lower, top = known
-    if wrong := sorted(r for r in beside if r >= top):
+    top = max(known)
+    if alone and max(alone) >= top:
         raise InvalidSettingError(
-            f"An independent run must have a lower rank than the truncated one, r = {top} (got {wrong[0]})."
+            f"An independent run must have a lower rank than the truncated one, r = {top} (got {max(alone)})."
         )
-    return tuple(sorted({top, *beside})), tuple(sorted({*lower, *beside}))
+    return tuple(sorted({top, *alone})), tuple(sorted((known | alone) - {top}))
 
 
 def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, repeat: bool = True) -> SweepRequest:
@@ -294,16 +282,11 @@ def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, rep
     ranks: the two that are trained; both at the request's alpha, which must be the same for both.
     repeat: without it the noise of a run stays unknown.
     """
-    ranks = tuple(ranks)
-    pair = sorted(set(ranks))
+    pair, rates = sorted(set(ranks)), set(request.learning_rates)
     if len(pair) != 2:
-        example = " and ".join(map(str, QUICK_RANKS))
-        got = f"only r = {pair[0]}, more than once" if len(pair) == 1 < len(ranks) else len(pair)
-        raise InvalidSettingError(f"A quick look trains two ranks, such as {example} (got {got}).")
-    if len(set(request.learning_rates)) > 1:
-        raise InvalidSettingError(
-            f"A quick look takes one learning rate (got {len(set(request.learning_rates))}). Choose a sweep for more."
-        )
+        raise InvalidSettingError(f"A quick look trains two ranks, such as 4 and 64 (got {len(pair)}).")
+    if len(rates) > 1:
+        raise InvalidSettingError(f"A quick look takes one learning rate (got {len(rates)}). Choose a sweep for more.")
     if request.alpha.strip().lower() in ("r", "2r"):
         raise InvalidSettingError(
             f"A quick look needs a fixed alpha, such as 32 (got {request.alpha.strip()}): with alpha by rank, its two "
@@ -319,10 +302,9 @@ def rate_first(request: SweepRequest, ranks: Iterable[int] = RATE_RANKS) -> Swee
 
     request: base, data and settings. Of one learning rate the second is RATE_FACTOR times higher; several stay.
     """
-    ranks = tuple(dict.fromkeys(ranks))
+    ranks, rates = tuple(dict.fromkeys(ranks)), tuple(dict.fromkeys(request.learning_rates))
     if len(ranks) != 1:
         raise InvalidSettingError(f"Rate first trains one rank, such as {RATE_RANKS[0]} (got {len(ranks)}).")
-    rates = tuple(dict.fromkeys(request.learning_rates))
     if len(rates) == 1:
         rates = (rates[0], float(f"{rates[0] * RATE_FACTOR:.6g}"))
     return replace(request, ranks=ranks, cut_ranks=(), learning_rates=rates)
@@ -337,32 +319,20 @@ BYTES_PER_PARAMETER = 6
 """A checkpoint with more than this is no model of that many parameters: fp32 has 4, and some is left over."""
 
 
-class RunLimits(Protocol):
-    """Limits of a server for a run; None is no limit."""
-
-    runs_per_sweep: int
-    truncations: int | None
-    steps: int
-    rank: int
-    tokens_per_batch: int | None
-    held_out_tokens: int | None
-    base_parameters: int | None
-    run_minutes: int | None
-
-
-def check_count(runs: int, limits: RunLimits) -> None:
-    """LimitError where a sweep has more runs than the server allows."""
+def check_count(runs: int, limits: Any) -> None:
+    """LimitError where a sweep has more runs than the server allows. limits: of a run (settings.Limits); None is no
+    limit."""
     _most(runs, limits, "runs_per_sweep", "runs per sweep", "Use fewer ranks, learning rates or seeds.")
 
 
-def check_sweep(runs: Sequence[RunRequest], limits: RunLimits) -> None:
+def check_sweep(runs: Sequence[RunRequest], limits: Any) -> None:
     """LimitError where a sweep of these runs is more than the server allows."""
     check_count(len(runs), limits)
     for run in runs:
         check_run(run, limits)
 
 
-def check_run(run: RunRequest, limits: RunLimits) -> None:
+def check_run(run: RunRequest, limits: Any) -> None:
     """LimitError where one run is more than the server allows; of its base check_base knows."""
     check_step(run.r, run.training, limits)
     _most(len(run.cut_ranks), limits, "truncations", "lower ranks to truncate to", "Choose fewer ranks.")
@@ -372,7 +342,7 @@ def check_run(run: RunRequest, limits: RunLimits) -> None:
     _most(tokens, limits, "held_out_tokens", "held-out tokens (held-out examples × maximum length)", advice)
 
 
-def check_step(r: int, training: TrainingSetup, limits: RunLimits) -> None:
+def check_step(r: int, training: TrainingSetup, limits: Any) -> None:
     """LimitError where a step of a run or a probe is more than the server allows."""
     _most(r, limits, "rank", "as the rank", "Choose a lower rank.")
     advice = "Choose a smaller batch or a shorter length."
@@ -380,33 +350,30 @@ def check_step(r: int, training: TrainingSetup, limits: RunLimits) -> None:
     _most(tokens, limits, "tokens_per_batch", what, advice)
 
 
-def check_base(parameters: int, limits: RunLimits) -> None:
+def check_base(parameters: int, limits: Any) -> None:
     """LimitError where the base model has too many parameters."""
     _most(parameters, limits, "base_parameters", "parameters of the base model", "Choose a smaller base.")
 
 
-def most_download_bytes(limits: RunLimits) -> int | None:
+def most_download_bytes(limits: Any) -> int | None:
     """Return what the files of a base may have: its config may say less than they hold."""
     return None if limits.base_parameters is None else limits.base_parameters * BYTES_PER_PARAMETER
 
 
-def check_download(weight_bytes: int | None, limits: RunLimits) -> None:
+def check_download(weight_bytes: int | None, limits: Any) -> None:
     """LimitError where the files of a base are more, or nobody knows how large they are."""
     most = most_download_bytes(limits)
     if most is None or (weight_bytes is not None and weight_bytes <= most):
         return
-    takes, instead = f"take {units.file_size(weight_bytes or 0)}", "a smaller base"
-    if weight_bytes is None:
-        takes = "may take anything: the Hub does not say how much"
-        instead = "a base of the catalogue, or try again later"
+    takes = "an unknown number of bytes" if weight_bytes is None else units.file_size(weight_bytes)
     raise LimitError(
-        f"The weights of this base {takes}, and this server allows at most {limits.base_parameters:,} parameters of "
-        f"the base model. Choose {instead}.",
+        f"The weights of this base take {takes}, and this server allows at most {limits.base_parameters:,} parameters "
+        "of the base model. Choose a smaller base, or one of the catalogue.",
         "base_parameters",
     )
 
 
-def check_minutes(seconds: float, limits: RunLimits) -> None:
+def check_minutes(seconds: float, limits: Any) -> None:
     """LimitError where a run takes so long at least, and is ended before."""
     if (minutes := limits.run_minutes) is not None and seconds > 60 * minutes:
         raise LimitError(
@@ -416,7 +383,7 @@ def check_minutes(seconds: float, limits: RunLimits) -> None:
         )
 
 
-def _most(value: int, limits: RunLimits, name: str, what: str, advice: str) -> None:
+def _most(value: int, limits: Any, name: str, what: str, advice: str) -> None:
     limit = getattr(limits, name)
     if limit is not None and value > limit:
         raise LimitError(f"This server allows at most {limit:,} {what} (got {value:,}). {advice}", name)
@@ -431,6 +398,12 @@ def added_run(runs: Sequence[RunRequest], like: RunRequest, r: int, *, created_a
     whole(r, "Rank", 1, MAX_RANK)
     if len(runs) >= MAX_RUNS:
         raise InvalidSettingError(f"A sweep has at most {MAX_RUNS} runs. Start a new one.")
+    fixed, by_rank = {run.lora.lora_alpha for run in runs}, {run.lora.lora_alpha / run.r for run in runs}
+    if len(fixed) > 1 and len(by_rank) > 1:
+        raise InvalidSettingError(
+            "The runs of this sweep follow no common rule for alpha, so a run at another rank cannot be compared with "
+            "them. Start a new sweep."
+        )
     seeds = {run.seed for run in runs if (run.r, run.learning_rate) == (r, like.learning_rate)}
     existing = {run.run_id for run in runs}
     names = (f"{like.sweep_id}-{place:03d}-r{r}" for place in count(len(runs) + 1))
@@ -439,20 +412,8 @@ def added_run(runs: Sequence[RunRequest], like: RunRequest, r: int, *, created_a
         run_id=next(name for name in names if name not in existing),
         created_at=created_at,
         seed=max(seeds) + 1 if like.seed in seeds else like.seed,
-        lora=replace(like.lora, r=r, lora_alpha=_alpha(runs, r)),
+        lora=replace(like.lora, r=r, lora_alpha=fixed.pop() if len(fixed) == 1 else by_rank.pop() * r),
         cut_ranks=(),
     )
     request.validate()
     return request
-
-
-def _alpha(runs: Sequence[RunRequest], r: int) -> float:
-    fixed, by_rank = {run.lora.lora_alpha for run in runs}, {run.lora.lora_alpha / run.r for run in runs}
-    if len(fixed) == 1:
-        return fixed.pop()
-    if len(by_rank) == 1:
-        return by_rank.pop() * r
-    raise InvalidSettingError(
-        "The runs of this sweep follow no common rule for alpha, so a run at another rank cannot be compared with "
-        "them. Start a new sweep."
-    )

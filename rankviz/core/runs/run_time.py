@@ -222,10 +222,8 @@ def times_by_engine(run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
     def add(engine: str, seconds: float, is_whole: bool = True) -> None:
         times[engine] = times.get(engine, DeviceTime()) + DeviceTime(seconds=seconds, is_whole=is_whole)
 
-    for stay in run.earlier:
-        add(stay.engine, stay.seconds)
-    if run.untimed_attempts:
-        add(run.engine, 0.0, is_whole=False)
+    for engine, seconds in run.earlier_seconds.items():
+        add(engine, seconds)
     if run.attempt_seconds is not None:
         is_read = run.ended_at is not None or not run.waits
         goes_on = run.ended_at is None and is_read

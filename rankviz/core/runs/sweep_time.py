@@ -1,10 +1,9 @@
 """Time of a sweep, part by part: announced before it starts, and its progress while it runs."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.cost.assumptions import Assumptions
@@ -23,7 +22,6 @@ from rankviz.core.runs.events import (
     GETTING_BASE,
     IMPORTING,
     INTERRUPTIONS,
-    LOADING_STAGES,
     MODULES,
     PREPARING,
     READING_DATA,
@@ -53,6 +51,8 @@ SHOWN_TOKENS = 64
 SHOWN_SECONDS = 20.0
 """Such answers may take so long together, or as long as the evaluation before them where that is more: the worker cuts
 off what is not written by then."""
+SHOWN_TIME = Range(1.0, 5.0, SHOWN_SECONDS)
+"""Expected seconds of writing them, a choice."""
 NOTHING = Range(0.0, 0.0, 0.0)
 
 
@@ -67,14 +67,12 @@ class SweepTime:
     longest_run: Range
     """Longest run at each end, where a worker trains it alone: with the evaluation of the base, without loading."""
     answers: Range | None = None
-    """None where exact match was not requested."""
-    shown: Range | None = None
-    """None where no answers are kept."""
+    """None where no held-out prompt is answered."""
 
     @property
     def total(self) -> Range:
-        answers = (self.answers or NOTHING).plus(self.shown or NOTHING)
-        return self.load.plus_independent(self.training.plus(self.evaluation).plus(answers).plus(self.rest))
+        work = (self.training, self.evaluation, self.answers or NOTHING, self.rest)
+        return self.load.plus_independent(reduce(Range.plus, work))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,8 +88,6 @@ class ExpectedSweep:
     """None on a GPU whose speed is not known."""
     paces: Paces
     """Finished runs and probes that moved the time."""
-    first: RunRequest | None = None
-    """The first run, for what is said of its settings."""
     parts: int = 1
     """Workers that may train it at once there, as far as that is known."""
     warning: str = ""
@@ -117,56 +113,45 @@ class ExpectedSweep:
     @property
     def sentences(self) -> Sequence[str]:
         """The announcement: how long on what, what that rests on, and a warning."""
-        runs, time, first = units.counted(self.runs, "run"), self.time, self.first
+        runs, time, span = units.counted(self.runs, "run"), self.time, units.time_span
         if self.truncations:
             which = "the highest rank " if self.runs > 1 else ""
             runs += f", {which}truncated to {units.counted(self.truncations, 'lower rank')},"
         lines = [f"{runs} on {self.device_name}: time not known."]
         if time is not None:
-            span, basis = units.time_span, self.paces.in_words or "from the formulas alone"
-            answers = (("exact match", time.answers), ("answers before and after", time.shown))
+            basis = self.paces.in_words or "from the formulas alone"
+            answers = f", answers {span(time.answers)}" if time.answers else ""
             lines = [
                 f"{runs} on {self.device_name}: estimated time {span(self.seconds)}, {basis}.",
                 f"Loading {span(time.load)}, training {span(time.training)}, evaluation {span(time.evaluation)}"
-                + "".join(f", {what} {span(seconds)}" for what, seconds in answers if seconds)
-                + ".",
+                f"{answers}.",
                 self.too_long,
                 f"This is the time on one worker; up to {self.parts} train at once there." if self.parts > 1 else "",
             ]
-        if first and first.answered_examples < first.exact_match_examples:
-            lines.append(
-                f"Exact match uses all {first.held_out_examples:,} held-out rows ({first.exact_match_examples:,} "
-                "requested): raise the number of held-out examples to answer more."
-            )
-        lines.append(self.paces.busy_in_words)
-        if any(run.calibrated_by for run in self.ranks.values()):
-            lines.append("Memory is calibrated by probes of this base model on this machine.")
-        return tuple(filter(None, (*lines, self.warning)))
+        calibrated = any(run.calibrated_by for run in self.ranks.values())
+        lines.append("Memory is calibrated by probes of this base model on this machine." if calibrated else "")
+        return tuple(filter(None, (*lines, self.paces.busy_in_words, self.warning)))
 
 
-def answer_passes(
-    answer_tokens: Range, row_tokens: Range, *, answers: int, cuda: bool, most: float = math.inf
-) -> Range:
+def answer_passes(answer_tokens: Range, row_tokens: Range, *, answers: int, cuda: bool) -> Range:
     """Return the cost of one greedy answer, in forward passes over a whole row.
 
         passes = (prompt + (decoded - 1) · (1 + ONE_TOKEN_PASS · batches / answers)) / row
 
     decoded = the reference at the low end, where all answers end with it; else MORE_TOKENS after it. There are as many
     batches as CACHED_TOKENS in each ask for. The first pass reads the prompts and gives the first token. On CUDA each
-    token reads the row again. answer_tokens: of a reference, between the mean and the longest. most: tokens that an
-    answer may have.
+    token reads the row again. answer_tokens: of a reference, between the mean and the longest.
     """
-    if cuda:
-        ends = (answer_tokens.low, answer_tokens.expected + MORE_TOKENS, answer_tokens.high + MORE_TOKENS)
-        return Range(*(min(most, end) for end in ends))
 
-    ends = []
-    for end, more in (("low", 0), ("expected", MORE_TOKENS), ("high", MORE_TOKENS)):
+    def passes(end: str, more: int) -> float:
         reference, row, one_token = (getattr(each, end) for each in (answer_tokens, row_tokens, ONE_TOKEN_PASS))
+        decoded = reference + more
+        if cuda:
+            return decoded
         batches = min(answers, math.ceil(answers * (row + MORE_TOKENS) / CACHED_TOKENS))
-        decoded = max(0.0, min(most, reference + more) - 1)
-        ends.append((max(0.0, row - reference) + decoded * (1 + one_token * batches / answers)) / row)
-    low, expected, high = ends
+        return (max(0.0, row - reference) + max(0.0, decoded - 1) * (1 + one_token * batches / answers)) / row
+
+    low, expected, high = passes("low", 0), passes("expected", MORE_TOKENS), passes("high", MORE_TOKENS)
     return Range(min(low, expected), expected, max(expected, high))
 
 
@@ -186,50 +171,31 @@ def sweep_time(
     assumptions: Assumptions,
     paces: Paces | None = None,
     answering: Range | None = None,
-    showing: Range | None = None,
 ) -> SweepTime | None:
     """The base is loaded once; the held-out rows are read once before all runs, again after each, and after each
     truncation of a fast curve, some of which are trained a few steps more.
 
     estimates: of each run, as estimate_run gives them; None comes out where one has no time.
     answering: what an answer costs in passes over a row (answer_passes); None where it is not known or not requested.
-    showing: the same of an answer that is kept to be read.
     """
     paces = paces or Paces()
-    sums, longest = _Parts(), NOTHING
-    for place, (run, estimate) in enumerate(zip(runs, estimates, strict=True)):
+    parts, longest = [], NOTHING
+    for run, estimate in zip(runs, estimates, strict=True):
         if estimate.seconds is None:
             return None
-        alone, more = (_parts(run, estimate, paces, answering, showing, first=first) for first in (True, False))
-        sums = sums.plus(more if place else alone)
-        longest = longest.reached_by(alone.total)
+        alone = _parts(run, estimate, paces, answering, evaluations=2)
+        longest = longest.reached_by(reduce(Range.plus, alone))
+        parts.append(_parts(run, estimate, paces, answering, evaluations=1) if parts else alone)
+    training, evaluation, answers, rest = (reduce(Range.plus, part) for part in zip(*parts, strict=True))
     load = _load(model, assumptions)
     return SweepTime(
         load=paces.load.of(load) if paces.load else load,
-        training=sums.training,
-        evaluation=sums.evaluation,
-        rest=sums.rest,
+        training=training,
+        evaluation=evaluation,
+        rest=rest,
         longest_run=longest,
-        answers=sums.answers if answering else None,
-        shown=sums.shown if showing else None,
+        answers=answers if answers.high else None,
     )
-
-
-class _Parts(NamedTuple):
-    """Seconds of one run, or of several added up."""
-
-    training: Range = NOTHING
-    evaluation: Range = NOTHING
-    answers: Range = NOTHING
-    shown: Range = NOTHING
-    rest: Range = NOTHING
-
-    @property
-    def total(self) -> Range:
-        return reduce(Range.plus, self)
-
-    def plus(self, other: "_Parts") -> "_Parts":
-        return _Parts(*map(Range.plus, self, other))
 
 
 def _parts(
@@ -237,30 +203,21 @@ def _parts(
     estimate: RunEstimate,
     paces: Paces,
     answering: Range | None,
-    showing: Range | None,
     *,
-    first: bool,
-) -> _Parts:
-    """first: of its worker, so that the base is evaluated too."""
+    evaluations: int,
+) -> Sequence[Range]:
+    """Seconds of training, evaluation, answers and the rest of one run. evaluations: 2 for the first
+    run of its worker, which evaluates the base too."""
     recovery = sum(run.recovery_steps(r) for r in run.cut_ranks) / run.max_steps
-    passes = 1 + len(run.cut_ranks) + first
+    passes = evaluations + len(run.cut_ranks)
     one = _one_row(run, estimate.seconds)
     if paces.evaluation:
         one = paces.evaluation.of(_one_row(run, estimate.formula_seconds))
-    answers = shown = NOTHING
+    answers = SHOWN_TIME.times(evaluations) if run.shown_answers else NOTHING
     if answering:
-        answers = one.multiplied(answering).times(passes * run.answered_examples)
-    if showing:
-        written, evaluation = one.multiplied(showing).times(run.shown_answers), one.times(run.held_out_examples)
-        ends = ((getattr(written, end), getattr(evaluation, end)) for end in ("low", "expected", "high"))
-        shown = Range(*(min(answers, max(SHOWN_SECONDS, before)) for answers, before in ends)).times(1 + first)
-    return _Parts(
-        training=estimate.seconds.times(1 + recovery),
-        evaluation=one.times(passes * run.held_out_examples),
-        answers=answers,
-        shown=shown,
-        rest=paces.rest.range(1.0) if paces.rest else NOTHING,
-    )
+        answers = answers.plus(one.multiplied(answering).times(passes * run.answered_examples))
+    rest = paces.rest.range(1.0) if paces.rest else NOTHING
+    return estimate.seconds.times(1 + recovery), one.times(passes * run.held_out_examples), answers, rest
 
 
 def _one_row(run: RunRequest, training: Range) -> Range:
@@ -361,37 +318,32 @@ class _Known:
     """Seconds of stages by kind, from the sweep itself, else from earlier runs; of training, of one step."""
 
     def __init__(self, sweep: Sweep, earlier: Iterable[RunRecord]):
-        first = sweep.runs[0].request if sweep.runs else None
-        others = [run for run in earlier if run.request.sweep_id != sweep.sweep_id]
-        works_alike = _works_alike(first)
-        self._own = _middle_of(each for run in sweep.runs for each in _measured(run))
-        self._earlier = _middle_of(
-            (kind, seconds)
-            for run in others
-            for kind, seconds in _measured(run)
-            if kind == IMPORTING
-            or (kind in LOADING_STAGES and _same_base(run.request, first))
-            or works_alike(run.request)
-        )
-        self._trained = any(TRAINING in (run.stage, *(each.stage for each in run.ended_stages)) for run in sweep.runs)
+        measured: dict[str, list[float]] = {}
+        before: dict[str, list[float]] = {}
+        for run in sweep.runs:
+            for kind, seconds in _measured(run):
+                measured.setdefault(kind, []).append(seconds)
+        for run in earlier:
+            if run.request.sweep_id != sweep.sweep_id:
+                is_alike = bool(sweep.runs) and _works_alike(run.request, sweep.runs[0].request)
+                for kind, seconds in _measured(run):
+                    if kind == IMPORTING or is_alike:
+                        before.setdefault(kind, []).append(seconds)
+        self._seconds = {kind: middle(values) for kind, values in {**before, **measured}.items()}
 
     def seconds(self, stage: str, request: RunRequest) -> float | None:
         """Return the seconds of a whole stage; None where they are not known."""
-        found = self._of(kind_of(stage))
-        if stage == TRAINING:
-            return None if found is None else found * request.max_steps
-        if found is None and stage in (EVALUATING_BASE, EVALUATING_ADAPTER):
-            return self._of(EVALUATING_BASE) or self._of(EVALUATING_ADAPTER)
-        if found is None and (r := next((r for r in request.cut_ranks if truncating(r) == stage), None)):
-            evaluation, step = self.seconds(EVALUATING_ADAPTER, request), self._of(TRAINING)
-            steps = request.recovery_steps(r)
-            return None if evaluation is None or (steps and step is None) else evaluation + steps * (step or 0.0)
-        if found is None and (stage in SHORT or (self._trained and kind_of(stage) != stage)):
-            return 0.0  # answers that the base was not asked for, since no row has a prompt, no adapter is asked for
-        return found
-
-    def _of(self, kind: str) -> float | None:
-        return self._own.get(kind, self._earlier.get(kind))
+        kind = kind_of(stage)
+        known = self._seconds.get(kind)
+        if known is not None:
+            return known * request.max_steps if stage == TRAINING else known
+        if stage in (EVALUATING_BASE, EVALUATING_ADAPTER):
+            return self._seconds.get(EVALUATING_BASE) or self._seconds.get(EVALUATING_ADAPTER)
+        if r := next((r for r in request.cut_ranks if truncating(r) == stage), None):
+            evaluation, steps = self.seconds(EVALUATING_ADAPTER, request), request.recovery_steps(r)
+            step = self._seconds.get(TRAINING) if steps else 0.0
+            return None if None in (evaluation, step) else evaluation + steps * step
+        return 0.0 if stage in SHORT or kind != stage else None  # data without prompts are not answered
 
 
 def _measured(run: RunRecord) -> Iterator[tuple[str, float]]:
@@ -403,13 +355,6 @@ def _measured(run: RunRecord) -> Iterator[tuple[str, float]]:
             yield kind_of(stage), seconds
     if run.steps_done >= LEAST_STEPS:
         yield TRAINING, run.steps[-1].seconds / run.steps_done
-
-
-def _middle_of(measured: Iterable[tuple[str, float]]) -> Mapping[str, float]:
-    by_kind: dict[str, list[float]] = {}
-    for kind, seconds in measured:
-        by_kind.setdefault(kind, []).append(seconds)
-    return {kind: middle(values) for kind, values in by_kind.items()}
 
 
 def _work_left(sweep: Sweep, now: float, known: _Known) -> tuple[float | None, float | None]:
@@ -431,22 +376,17 @@ def _work_left(sweep: Sweep, now: float, known: _Known) -> tuple[float | None, f
 
 
 def _rest_of(run: RunRecord, now: float, known: _Known) -> Iterator[float | None]:
-    """Yield seconds left of a running run: the rest of its stage, then each stage to come."""
+    """Yield seconds left of a running run: the rest of its stage, then each stage to come. A stage that is not planned,
+    such as a download, interrupts the one before it, which then goes on."""
     plan = list(stages_of(run.request, loads=run.load_began_at is not None))
     current = run.stage or (TRAINING if run.steps else "")
-    yield _rest_of_stage(run, current, now, known)
-    for stage in plan[_place(plan, [*(each.stage for each in run.ended_stages), current]) :]:
-        yield known.seconds(stage, run.request)
-
-
-def _place(plan: Sequence[str], reached: Sequence[str]) -> int:
-    """Number of planned stages that are reached, the current one included. A stage that is not planned, such as a
-    download, interrupts the one before it, which then goes on."""
     kinds, place = [kind_of(stage) for stage in plan], 0
-    for kind in map(kind_of, reached):
-        if kind in kinds:
-            place = kinds.index(kind, place if kind in kinds[place:] else 0) + 1
-    return place if kind_of(reached[-1]) in kinds else max(0, place - 1)
+    for kind in (kind_of(stage) for stage in (*(each.stage for each in run.ended_stages), current)):
+        if kind in kinds[place:]:
+            place = kinds.index(kind, place) + 1
+    yield _rest_of_stage(run, current, now, known)
+    for stage in plan[place if kind_of(current) in kinds else max(0, place - 1) :]:
+        yield known.seconds(stage, run.request)
 
 
 def _rest_of_stage(run: RunRecord, stage: str, now: float, known: _Known) -> float | None:
@@ -467,31 +407,11 @@ def stage_seconds(run: RunRecord, now: float) -> float | None:
     return max(0.0, now - run.stage_began_at) if run.stage_began_at is not None else None
 
 
-def _same_base(a: RunRequest, b: RunRequest) -> bool:
-    loads = ((each.base, each.training.precision, each.lora.unsloth_class, each.lora.text_only) for each in (a, b))
-    return len(set(loads)) == 1
-
-
-def _works_alike(request: RunRequest | None) -> Callable[[RunRequest], bool]:
-    """Return a test for runs whose steps, evaluations and answers take as long as this one's; the rank hardly moves
-    them. Requests share their settings (store/journal.py), so few have to be compared."""
-    work = _work(request) if request else None
-    known: dict[tuple[object, ...], bool] = {}
-
-    def is_alike(other: RunRequest) -> bool:
-        key = id(other.lora), id(other.training), *_counts(other)
-        if key not in known:
-            known[key] = _work(other) == work
-        return known[key]
-
-    return is_alike
-
-
-def _work(request: RunRequest) -> tuple[object, ...]:
-    lora = replace(request.lora, r=1, lora_alpha=1.0)
-    return *_counts(request), replace(request.training, max_steps=1), lora
-
-
-def _counts(request: RunRequest) -> tuple[object, ...]:
-    counts = request.held_out_examples, request.exact_match_examples, request.shown_answers
-    return request.base, request.data, *counts
+def _works_alike(other: RunRequest, run: RunRequest) -> bool:
+    """Tell whether the stages of two runs take as long; the rank hardly moves them."""
+    names = ("base", "data", "held_out_examples", "exact_match_examples", "shown_answers")
+    return (
+        all(getattr(other, name) == getattr(run, name) for name in names)
+        and replace(other.training, max_steps=run.training.max_steps) == run.training
+        and replace(other.lora, r=run.r, lora_alpha=run.lora.lora_alpha) == run.lora
+    )

@@ -3,25 +3,19 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from rankviz import units
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.core.runs.record import Recorded, RunRecord, RunState, Sweep
 from rankviz.units import counted
 
 
 def sweep_title(sweep: Sweep) -> str:
-    """ "SmolLM2-135M-Instruct on phonemes, r = 4, 16, 64"; of a fast curve "r = 64 truncated to 1, 2, 4".
-
-    Where several ranks are trained, the title names the one that is truncated: "r = 2, 8 (r = 8 truncated to 4)".
-    """
+    """ "SmolLM2-135M-Instruct on phonemes, r = 4, 16, 64"; of a fast curve "r = 2, 8 (r = 8 truncated to 1, 2, 4)"."""
     request = sweep.runs[0].request
     ranks = tuple(dict.fromkeys(run.request.r for run in sweep.runs))
     lower = next((run.request.cut_ranks for run in sweep.runs if run.request.cut_ranks), ())
     title = f"{base_name(request.base)} on {data_name(request.data)}, r = {', '.join(map(str, ranks))}"
-    if not lower:
-        return title
-    truncated = f"truncated to {', '.join(map(str, sorted(lower)))}"
-    return f"{title} (r = {max(ranks)} {truncated})" if len(ranks) > 1 else f"{title} {truncated}"
+    truncated = f" (r = {max(ranks)} truncated to {', '.join(map(str, sorted(lower)))})" if lower else ""
+    return f"{title}{truncated}"
 
 
 def still_training(sweep: Sweep) -> str:
@@ -89,7 +83,7 @@ def made_of(sweep: Sweep) -> str:
 
 TITLES = {LOCAL: "this machine", HF_JOBS: "Hugging Face Jobs", RAY: "Ray cluster", SLURM: "Slurm cluster"}
 MOST_NAMED = 4
-"""Nodes of one engine."""
+"""Places that are named."""
 
 
 class Place(NamedTuple):
@@ -111,13 +105,6 @@ def title(engine: str) -> str:
     return TITLES.get(engine, engine)
 
 
-def place_of(run: RunRecord) -> Place:
-    """Place of the current attempt; of a run whose last attempt never began, where the one before it was."""
-    if run.state.ended and run.attempt_seconds is None and run.earlier:
-        return Place(run.earlier[-1].engine, run.earlier[-1].where)
-    return Place(run.engine, run.where)
-
-
 def with_attempt(place: Place, run: Recorded) -> str:
     """ "Ray cluster, node-0, attempt 2"; the first attempt is not counted. Empty where nothing is known."""
     attempt = f"attempt {run.shown_attempt:,}" if run.shown_attempt > 1 else ""
@@ -125,52 +112,29 @@ def with_attempt(place: Place, run: Recorded) -> str:
 
 
 def all_in_words(places: Iterable[Place]) -> str:
-    """ "Ray cluster (node-0 and node-1) and this machine"; empty where nothing is known."""
-    by_engine: dict[str, dict[str, None]] = {}
-    for place in dict.fromkeys(places):  # of most runs of a sweep the same
-        if place.engine or place.where:
-            named = {place.where} - {"", title(place.engine)}
-            by_engine.setdefault(title(place.engine), {}).update(dict.fromkeys(named))
-    return _listed([_on(name, list(nodes)) for name, nodes in by_engine.items()])
-
-
-def _on(name: str, nodes: Sequence[str]) -> str:
-    return f"{name} ({_listed(nodes)})" if name and nodes else name or _listed(nodes)
-
-
-def _listed(names: Iterable[str]) -> str:
-    *others, last = list(names) or [""]
-    if len(others) >= MOST_NAMED:
-        others, last = others[: MOST_NAMED - 1], f"{len(others) - MOST_NAMED + 2:,} more"
-    return f"{', '.join(others)} and {last}" if others else last
+    """ "Ray cluster, node-0; Ray cluster, node-1 and 4 more"; empty where nothing is known."""
+    words = list(dict.fromkeys(filter(None, (place.in_words for place in dict.fromkeys(places)))))
+    more = f" and {len(words) - MOST_NAMED:,} more" if len(words) > MOST_NAMED else ""
+    return "; ".join(words[:MOST_NAMED]) + more
 
 
 AFTER_OTHERS = "It starts when another run of its sweep has ended."
-STARTING = "Its worker is starting{where}."
-LOST = "The last attempt was lost: {}"
-CANCEL_ASKED = "A cancel was requested{of}. The job goes on{cost} until that is done."
 
 
 def why_it_waits(run: RunRecord, sweep: Sweep, *, has_job: bool) -> str:
     """Sentences; empty where it waits for nothing, or for its turn. has_job: whether an engine has started a job with
     it."""
-    if run.state.ended:
-        return ""
-    words = run.waits or (_of_queued(run, sweep, has_job) if run.state is RunState.QUEUED else "")
-    lost = LOST.format(run.lost) if run.lost and run.state is RunState.QUEUED else ""
-    return " ".join(filter(None, [lost, words]))
-
-
-def _of_queued(run: RunRecord, sweep: Sweep, has_job: bool) -> str:
-    if sweep.running:
-        return AFTER_OTHERS
-    return STARTING.format(where=f" on {run.where}" if run.where else "") if has_job else ""
+    if run.state is not RunState.QUEUED:
+        return "" if run.state.ended else run.waits
+    starting = f"Its worker is starting{f' on {run.where}' if run.where else ''}." if has_job else ""
+    lost = f"The last attempt was lost: {run.lost}" if run.lost else ""
+    return " ".join(filter(None, [lost, run.waits or (AFTER_OTHERS if sweep.running else starting)]))
 
 
 def cancel_in_words(asked: Sequence[RunRecord], unended: Sequence[RunRecord]) -> str:
     """Say which of the unended runs are to be cancelled; empty where none is."""
     if not asked:
         return ""
-    of = "" if len(asked) == len(unended) else f" of {units.counted(len(asked), 'run')}"
-    costs = any(run.engine == HF_JOBS for run in asked)
-    return CANCEL_ASKED.format(of=of, cost=", and costs," if costs else "")
+    of = "" if len(asked) == len(unended) else f" of {counted(len(asked), 'run')}"
+    cost = ", and costs," if any(run.engine == HF_JOBS for run in asked) else ""
+    return f"A cancel was requested{of}. The job goes on{cost} until that is done."

@@ -190,6 +190,7 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     except CANNOT_READ:
         tradeoff = api.tradeoffs.without_costs(question, values["use_case"], y)
     info, estimate = hero_info(tradeoff, x=x), tradeoff.estimate
+    heading, facts = (tradeoff.forecast.heading, list(tradeoff.forecast.facts)) if tradeoff.forecast else ("", [])
     drawing = hero_figure.drawing(info, height=HERO_HEIGHT)
     source = " ".join([f"{estimate.model.id if estimate else question.model_id}.", *info.sentences])
     chart = chart_json(drawing, info.rows, file=f"trade-off-{tradeoff.quality}", source=source)
@@ -201,13 +202,12 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         "records": records(tradeoff, question.ranks),
         "fits": html.FITS,
         "chart": {**chart, "xs": info.xs},
-        "heading": info.heading,
-        "facts": list(info.facts),
-        "caption": [sentence for sentence in info.sentences if sentence not in (info.heading, *info.facts)],
+        "heading": heading,
+        "facts": facts,
+        "caption": [sentence for sentence in info.sentences if sentence not in (heading, *facts)],
         **words(api, values, estimate),
         "r": r,
         "usual_r": DEFAULTS["r"],
-        "reading_seconds": api.models.usual_reading_seconds() if estimate else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""Compares up to four pinned configurations: their figures side by side, and their ranks on one chart.
+"""Compares up to four pinned configurations: their settings and figures side by side.
 
 A pin is the query string of an address, so a comparison is part of the page's own address.
 """
@@ -9,20 +9,16 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from rankviz.api import Api
-from rankviz.core.bounds import one_of
 from rankviz.core.forecast.tradeoff import SHORTFALL_LOSS, SHORTFALLS
 from rankviz.errors import InvalidSettingError, RankVizError
-from rankviz.figures import X_LABELS, compare_figure, compare_info
 from rankviz.ui import link
-from rankviz.ui.explore.answer import FIGURES, FORECAST, X_DEFAULT, question_of, records
+from rankviz.ui.explore.answer import FIGURES, FORECAST, question_of, records
 from rankviz.ui.parts import html
-from rankviz.ui.parts.charts import chart_json
 from rankviz.ui.parts.html import Cell
 from rankviz.ui.parts.question import ask
 
 MAX_PINS, MAX_PIN_LENGTH = 4, 2000
 LETTERS = "ABCD"
-HEIGHT = 320
 PROBLEM = "Cannot be shown"
 TITLES = {
     "gpu": "GPU",
@@ -49,11 +45,11 @@ EMPTY = (
 
 
 def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The comparison's markup and chart.
+    """The comparison's markup.
 
     Args:
         api: All operations.
-        body: `pins`, a list of query strings; `x` and `y`, the axes of the trade-off chart.
+        body: `pins`, a list of query strings; `y`, the quality axis of the trade-off chart.
     """
     pins = body.get("pins")
     if not isinstance(pins, list) or not all(isinstance(pin, str) and len(pin) <= MAX_PIN_LENGTH for pin in pins):
@@ -61,15 +57,12 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     if len(pins) > MAX_PINS:
         raise InvalidSettingError(f"At most {MAX_PINS} configurations can be pinned (got {len(pins)}).")
     if not pins:
-        return {"html": html.empty(EMPTY), "chart": None}
-    x = body.get("x") or X_DEFAULT
-    one_of(x, "Cost axis", tuple(X_LABELS))
+        return {"html": html.empty(EMPTY)}
     quality = body.get("y") if body.get("y") in tuple(SHORTFALLS) else SHORTFALL_LOSS
-    columns, tradeoffs = [], []
+    columns = []
     for letter, pin in zip(LETTERS, pins, strict=False):
         values, notes = question_of(api, dict(parse_qsl(pin.lstrip("?"))))
-        label = f"{letter}: {values['model'].rsplit('/', 1)[-1]}"
-        title = f"{label}, r = {values['r']}"
+        title = f"{letter}: {values['model'].rsplit('/', 1)[-1]}, r = {values['r']}"
         try:
             if notes:
                 raise InvalidSettingError(" ".join(notes))
@@ -77,14 +70,8 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         except RankVizError as error:
             columns.append((title, pin, {"Model": Cell(values["model"]), PROBLEM: Cell(str(error))}))
             continue
-        tradeoffs.append((label, values["r"], tradeoff))
         columns.append((title, pin, _cells(values, records(tradeoff)[str(values["r"])])))
-    if not tradeoffs:
-        return {"html": _table(columns), "chart": None}
-    info = compare_info(tradeoffs, x=x)
-    source = " ".join(tradeoffs[0][2].forecast.sentences)
-    drawing = compare_figure.drawing(info, height=HEIGHT)
-    return {"html": _table(columns), "chart": chart_json(drawing, info.rows, file="compare", source=source)}
+    return {"html": _table(columns)}
 
 
 def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Cell]:

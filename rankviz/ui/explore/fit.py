@@ -101,7 +101,7 @@ def knobs_html(result: FitAnswer) -> str:
 
     def cells(knob: Knob) -> list[Cell | str]:
         effect = "Same training result" if knob.same_result else "Changes the training result"
-        peak = knob.peak if knob.of_tokens_at_once else ""
+        peak = knob.peak if {"max_length", "batch"} & set(knob.change) else ""
         memory = Cell(units.memory_change(knob.device_bytes), title=f"{knob.device_bytes:+,} bytes")
         fit = [FITS[knob.fit]] if has_gpu else []
         return [Cell(knob.label, f"{effect}. {knob.peak}.", "narrow", peak), memory, _time_change(knob), *fit]
@@ -137,7 +137,7 @@ def methods_html(result: FitAnswer) -> str:
     methods = result.methods
     rows = [
         ("Trained", [Cell(units.count(m.trained_parameters), title=f"{m.trained_parameters:,}") for m in methods]),
-        ("Memory", [rounded_span(memory_span, m.device, "bytes") for m in methods]),
+        ("Memory", [rounded_span(memory_span, m.device_bytes, "bytes") for m in methods]),
         *([("Fit", [FITS[m.fit] for m in methods])] if result.setting.gpu else []),
         ("Time", [rounded_span(time_span, m.seconds, "seconds") for m in methods]),
         ("Cost", [rounded_span(money_span, m.usd, "$") for m in methods]),
@@ -162,9 +162,10 @@ def cards_html(result: FitAnswer) -> str:
     rows = [_card_row(card, result.setting.gpu) for card in result.cards]
     headers = ["GPU", "Fit", "Total cost", "Time", "$ per hour", "Margin", "Price source"]
     meaning = tight_meaning(result.setting.assumptions)
-    tight = f", {result.tight} of them tight ({meaning})" if result.tight else ""
+    tight, fitting = (sum(each.fit in fits for each in result.cards) for fits in (("tight",), ("fits", "tight")))
+    of_them = f", {tight} of them tight ({meaning})" if tight else ""
     title = (
-        f"{result.fitting} of {len(rows)} GPUs fit{tight}; cheapest first. Click a row to select a GPU; you can edit "
+        f"{fitting} of {len(rows)} GPUs fit{of_them}; cheapest first. Click a row to select a GPU; you can edit "
         "its price."
     )
     return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2))

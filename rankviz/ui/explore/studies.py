@@ -1,4 +1,4 @@
-"""Shows the nearest published studies: quality by rank or size, one figure per kind of target modules."""
+"""Shows the nearest published studies: quality by rank, one figure per kind of target modules."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -12,7 +12,7 @@ from rankviz.core.advice.words import metric_in_words
 from rankviz.core.studies.lines import Facet
 from rankviz.core.studies.nearest import Near
 from rankviz.figures import studies_figure, studies_info
-from rankviz.figures.studies import GAP, VALUE, StudiesInfo, shapes_of
+from rankviz.figures.studies import StudiesInfo, shapes_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
@@ -28,17 +28,13 @@ FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
     "attention": ("Adapters on attention only", ("attention",)),
     "rest": ("MLP only, other or not stated", ("mlp", "other", "not stated")),
 }
-X_CHOICES = [("Rank", "rank"), ("Trainable parameters", "parameters"), ("Adapter file", "file")]
-Y_CHOICES = [("Shortfall from the best rank", GAP), ("Value as published", VALUE)]
 
 
 def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     """The section; returns the event that draws it. w: the question's widgets."""
     plain("<h2>Published studies</h2>", elem_id="evidence")
     with gr.Row(elem_classes="rv-bar"):
-        axis, looks = {"interactive": True, "min_width": 150}, {"min_width": 170, "size": "md"}
-        x = gr.Dropdown(X_CHOICES, value="rank", label="Cost axis", **axis)
-        y = gr.Dropdown(Y_CHOICES, value=GAP, label="Quality axis", **axis)
+        looks = {"min_width": 170, "size": "md"}
         label, types = "Add your results (CSV or PEFT's JSON)", [".csv", ".json"]
         upload = gr.UploadButton(label, file_types=types, file_count="multiple", **looks)
         remove = gr.Button("Remove added files", visible=False, elem_id="evidence-remove", **looks)
@@ -46,10 +42,9 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     with gr.Row(elem_classes="rv-charts rv-facets"):
         charts = {name: chart(title, height=HEIGHT, elem_id=f"evidence-{name}") for name, (title, _) in FIGURES.items()}
     summary, studies = plain(elem_id="evidence-summary"), plain(elem_id="evidence-studies")
-    inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x, "y": y}
+    inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")}
     outputs = {**charts, "summary": summary, "studies": studies, "remove": remove}
     drawing = wire(partial(shown, api), inputs=inputs, outputs=outputs, silent=True)
-    gr.on([x.change, y.change], **drawing)
     upload.upload(inputs=upload, outputs=notice, **action(partial(added, api))).then(**drawing)
     remove.click(outputs=notice, **action(partial(removed, api))).then(**drawing)
     return drawing
@@ -72,7 +67,7 @@ def removed(api: Api) -> str:
     return notice_html(f"Removed {counted(len(names), 'result file')}.")
 
 
-def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str, y: str) -> View:
+def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool) -> View:
     """Three figures with the nearest studies by their targets, a summary, and the sources; the button that removes is
     there where something was added."""
     methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))
@@ -81,7 +76,7 @@ def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rs
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
     shapes = shapes_of([each.line.study.study_id for each in every])
     infos = {
-        name: studies_info(studies, sizes=api.studies.sizes, x=x, y=y, chosen_r=r, shapes=shapes)
+        name: studies_info(studies, sizes=api.studies.sizes, chosen_r=r, shapes=shapes)
         for name, studies in near.items()
     }
     charts = {name: _chart(info, name) for name, info in infos.items()}
@@ -100,14 +95,11 @@ def _chart(info: StudiesInfo, name: str) -> str:
 
 
 def _summary(api: Api, infos: Iterable[StudiesInfo]) -> str:
-    infos = list(infos)
-    unsized = ", ".join(dict.fromkeys(label for info in infos for label in info.unsized))
     without_shares = ", ".join(dict.fromkeys(label for info in infos for label in info.without_shares))
     sentences = [
         "One line is one study, base model, task, length and run date. Lines never join studies, and only ranks on the "
         "same line can be compared.",
         *(each.in_words for each in api.studies.rate_by_rank()),
-        unsized and f"These studies are left out, because their adapter sizes are not known: {unsized}.",
         without_shares
         and f"Lines whose best value is 0 are left out, because a distance from 0 has no percentage: {without_shares}.",
     ]

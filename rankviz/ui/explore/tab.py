@@ -72,12 +72,7 @@ TOOLS = """
   <button type="button" class="rv-button" data-open="export">Colab or script</button>
 </div>
 """
-COMPARE = """
-<div><div class="rv-pins"></div>
-<figure class="rv-chart" hidden><figcaption><h2>Ranks of the pinned configurations</h2></figcaption>
-<div class="rv-plot" role="group" aria-label="Ranks of the pinned configurations" style="height:320px"></div></figure>
-</div>
-"""
+COMPARE = '<div><div class="rv-pins"></div></div>'
 HERO = """
 <figure class="rv-chart rv-hero" data-waiting>
   <figcaption><h2>{title}</h2>

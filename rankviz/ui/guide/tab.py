@@ -111,12 +111,8 @@ def build(api: Api, question: dict[str, Any]) -> dict[str, Any]:
         with gr.Accordion(
             "Details: every measurement and every source", open=False, elem_id="accuracy-details"
         ) as fold:
-            memory, seconds = "Peak memory, predicted against measured", "Seconds per step, predicted against measured"
-            shown = {
-                "memory": chart(memory, height=HEIGHT, elem_id="validation-memory"),
-                "time": chart(seconds, height=HEIGHT, elem_id="validation-time"),
-                "tables": plain(elem_id="accuracy-tables"),
-            }
+            memory = chart("Peak memory, predicted against measured", height=HEIGHT, elem_id="validation-memory")
+            shown = {"memory": memory, "tables": plain(elem_id="accuracy-tables")}
         fold.expand(**wire(lambda: details(api.accuracy.shipped()), inputs={}, outputs=shown))
         plain(COLOURS)
     return wire(partial(guide, api), inputs=question, outputs=outputs, notice=notice)
@@ -284,12 +280,10 @@ def summary(report: AccuracyReport) -> str:
 def details(report: AccuracyReport) -> View:
     """Every row that can be compared, and errors by source."""
 
-    def drawn(what: str) -> str:
-        info = accuracy_info(report, what)
-        drawing = accuracy_figure.drawing(info, height=HEIGHT)
-        return chart_value(drawing, info.rows, file="validation", source=info.source)
-
-    return View(memory=drawn("memory"), time=drawn("time"), tables=scores_html(report) + html.paragraphs(RANGES))
+    info = accuracy_info(report)
+    drawing = accuracy_figure.drawing(info, height=HEIGHT)
+    memory = chart_value(drawing, info.rows, file="validation", source=info.source)
+    return View(memory=memory, tables=scores_html(report) + html.paragraphs(RANGES))
 
 
 def scores_html(report: AccuracyReport) -> str:

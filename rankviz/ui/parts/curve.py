@@ -10,8 +10,8 @@ from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.words import still_training
 from rankviz.errors import BusyError, LimitError
-from rankviz.figures import rank_curve_figure, rank_curve_info, verdict_figure, verdict_info
-from rankviz.figures.rank_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
+from rankviz.figures import rank_curve_figure, rank_curve_info
+from rankviz.figures.rank_curve import BEST, MARKS, WHAT_A_FAST_CURVE_IS, file_text, how_made
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, exact_span, rounded
@@ -143,10 +143,19 @@ def verdict_html(verdict: Verdict | None) -> str:
     return html.empty(EMPTY) if verdict is None else html.verdict(html.headlined(sentences(verdict)))
 
 
-def verdict_chart(verdict: Verdict | None, *, height: int = 260) -> str:
-    """The same as a figure, with its data as CSV."""
-    info = verdict_info(verdict)
-    return chart_value(verdict_figure.drawing(info, height=height), info.rows, file="verdict", source=info.source)
+def verdict_table(verdict: Verdict) -> str:
+    """The difference of each rank from the best, paired by seed, with its interval."""
+    metric, rows = verdict.metric, []
+    digits, side = (1, "Below") if metric.higher_is_better else (4, "Above")
+    for rank in verdict.ranks:
+        above, is_best = verdict.above_best(rank.r), rank.r == verdict.best
+        span = "not known" if above.low is None else f"{above.low:+.{digits}f} to {above.high:+.{digits}f}"
+        words = MARKS[BEST if is_best else rank.call].words
+        cells = [f"r = {rank.r}", f"{above.value:+.{digits}f}", "" if is_best else span, Cell(words, kind="left")]
+        rows.append(Row(cells, chosen=is_best))
+    headers = ["Rank", f"{side} r = {verdict.best}, {metric.units}", "95 % interval", "Verdict"]
+    title = "Difference from the best rank"
+    return html.titled(title, html.table(headers, rows, label=title))
 
 
 def fast_curve_html(reading: Reading, fidelity: Fidelity | None) -> str:

@@ -200,7 +200,7 @@ def _sweep_widgets(api: Api, w: dict[str, Any]) -> tuple[gr.Accordion, charts.Do
         usual = view.default_tolerance(LOSS.key)
         written = {"max_lines": 1, "max_length": 20, "elem_id": "sweep-tolerance"}
         w["tolerance"] = gr.Textbox(usual, label=view.tolerance_label(LOSS), **written)
-        w["above_best"] = chart("Difference from the best rank", elem_id="sweep-verdict", **looks)
+        w["above_best"] = plain(elem_id="sweep-verdict")
         with gr.Row(elem_classes="rv-charts"):
             w["tradeoff"] = chart("Quality against adapter size", elem_id="sweep-tradeoff", **looks)
             w["loss"] = chart("Training loss by step", elem_id="sweep-loss", **looks)

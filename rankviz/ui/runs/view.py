@@ -24,7 +24,7 @@ from rankviz.exports.tables import Table
 from rankviz.exports.tables import runs_table as measured_table
 from rankviz.figures import QUALITY_AXES
 from rankviz.ui.parts import charts, html, live, where
-from rankviz.ui.parts.curve import curve, verdict_chart
+from rankviz.ui.parts.curve import curve, verdict_table
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, notice_html, rounded
 from rankviz.ui.runs import publish
 from rankviz.ui.wiring import View
@@ -430,7 +430,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         owner=where.words_on_owner(api, sweep, mine),
         by_rank=shown.chart if evaluated else "",
         summary=unknown + problem + shown.summary,
-        above_best=verdict_chart(shown.verdict, height=HEIGHT) if compares else "",
+        above_best=verdict_table(shown.verdict) if compares else "",
         tradeoff=charts.tradeoff_chart([sweep], x="adapter", y=by.key, **within)[0] if compares else "",
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
         words=shown.details + shown.truncated,

@@ -13,7 +13,7 @@ from rankviz.api.workspace import EMBEDDED
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import card
-from rankviz.core.preflight.checks import Check, problems, warnings
+from rankviz.core.preflight import Check, problems, warnings
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.request import SweepRequest
 from rankviz.core.runs.sweep_time import ExpectedSweep

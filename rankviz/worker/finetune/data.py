@@ -8,7 +8,7 @@ import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -38,6 +38,11 @@ class Tokens:
     """Equal to input_ids where the token is learned, IGNORED elsewhere."""
 
     @property
+    def features(self) -> dict[str, list[int]]:
+        """The row as a trainer reads it."""
+        return {"input_ids": self.input_ids, "labels": self.labels}
+
+    @property
     def targets(self) -> int:
         """Tokens that the loss is over: the first token of a row is predicted from nothing, so never one."""
         return sum(label != IGNORED for label in self.labels[1:])
@@ -51,7 +56,7 @@ class HeldOutQuestion:
     reference: list[int]
     """The learned tokens after it, the end among them."""
     texts: tuple[str, str] = ("", "")
-    """Prompt and reference to be read, where the answer is shown."""
+    """Prompt and reference as text."""
 
 
 def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[int]]:
@@ -67,53 +72,34 @@ def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[i
     return training, order[:held_out]
 
 
-@dataclass(slots=True)
 class SweepData:
     """The rows of one data file, split once and tokenized as needed, each row once."""
 
-    dataset: Dataset
-    tokenizer: Any
-    max_length: int
-    held_out_examples: int
-    training: list[int] = field(init=False)
-    held_out: list[Tokens] = field(init=False)
-    _held_out_rows: list[int] = field(init=False)
-    _tokens: dict[int, Tokens] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.training, kept = split(self.dataset.examples, self.held_out_examples)
-        self._held_out_rows = [i for i in kept if self._tokenize(i).targets]
+    def __init__(self, dataset: Dataset, tokenizer: Any, max_length: int, held_out_examples: int):
+        self.dataset, self.tokenizer, self.max_length = dataset, tokenizer, max_length
+        self._tokens: dict[int, Tokens] = {}
+        self.training, held_out = split(dataset.examples, held_out_examples)
+        self._held_out_rows = [i for i in held_out if self._tokenize(i).targets]
         self.held_out = [self._tokenize(i) for i in self._held_out_rows]
         if not self.held_out:
             raise BadDataError(f"No held-out row has a token to learn within {self.max_length}: raise max_length.")
 
-    def questions(self, count: int) -> dict[int, HeldOutQuestion]:
+    def questions(self, count: int, *, may_be_cut: bool = False) -> dict[int, HeldOutQuestion]:
         """Return the first `count` held-out rows that can be answered, by their place among all. A row without a prompt
-        cannot, nor one whose answer max_length cuts off."""
-        rows = ((place, self.dataset.examples[i]) for place, i in enumerate(self._held_out_rows))
-        asked = ((place, ask(example, self.tokenizer, self.max_length)) for place, example in rows)
-        questions = dict(islice(((place, each) for place, each in asked if each), count))
-        if count and not questions:
+        within max_length cannot, nor, unless `may_be_cut`, one whose answer max_length cuts off."""
+        questions: dict[int, HeldOutQuestion] = {}
+        for place, i in enumerate(self._held_out_rows):
+            if len(questions) == count:
+                break
+            question = ask(self.dataset.examples[i], self.tokenizer, self.max_length, may_be_cut=may_be_cut)
+            if question is not None and len(question.prompt) <= self.max_length:
+                questions[place] = question
+        if count and not questions and not may_be_cut:
             raise BadDataError(
                 f"Exact match needs held-out rows with a prompt, and an answer within {self.max_length} tokens; there "
                 "is none. Set exact match to 0, raise max_length, or give rows with prompts."
             )
         return questions
-
-    def shown_questions(self, count: int) -> dict[int, HeldOutQuestion]:
-        """Return the first `count` held-out rows whose prompt is within max_length, by their place among all; none of
-        data without prompts."""
-        shown: dict[int, HeldOutQuestion] = {}
-        for place, i in enumerate(self._held_out_rows):
-            if len(shown) == count:
-                break
-            example = self.dataset.examples[i]
-            question = ask(example, self.tokenizer, self.max_length, may_be_cut=True)
-            if question is not None and len(question.prompt) <= self.max_length:
-                shown[place] = HeldOutQuestion(
-                    question.prompt, question.reference, tuple(map(readable, example.as_pair()))
-                )
-        return shown
 
     def in_order(self, seed: int, count: int, *, skip: int = 0, progress: Progress = silent) -> "OrderedRows":
         """Return `count` training rows in this seed's order, after the first `skip`: epoch after epoch, each shuffled
@@ -145,8 +131,8 @@ class SweepData:
 
 
 class OrderedRows:
-    """The rows of a run, drawn as they are read: millions of steps need no more memory than one. They can be read again
-    and again; by index it is quick forwards only."""
+    """The rows of a run, drawn as they are read: millions of steps need no more memory than one. By index they are
+    quick forwards only."""
 
     def __init__(self, epochs: Callable[[], Iterator[Tokens]], skip: int, count: int):
         """epochs: the endless order from its start."""
@@ -178,17 +164,17 @@ def ask(example: Example, tokenizer: Any, max_length: int, *, may_be_cut: bool =
     learned = [label != IGNORED for label in whole.labels]
     end = max((i + 1 for i, is_learned in enumerate(learned) if is_learned), default=0)
     start = next((i for i in range(end, 0, -1) if not learned[i - 1]), 0)
-    return HeldOutQuestion(whole.input_ids[:start], whole.input_ids[start:end]) if start and end > start else None
+    if not 0 < start < end:
+        return None
+    texts = tuple(map(readable, example.as_pair()))
+    return HeldOutQuestion(whole.input_ids[:start], whole.input_ids[start:end], texts)
 
 
 def tokenize(
     example: Example, tokenizer: Any, max_length: int, *, template_seconds: float = TEMPLATE_SECONDS
 ) -> Tokens:
-    """Return token ids, and as labels those that hold text to learn; cut at max_length.
-
-    Each answer is learned with the token that ends it (rankviz.dataset.rows). template_seconds: BadDataError where the
-    chat template takes more processor time for this row.
-    """
+    """Return token ids, and as labels those that are learned, each answer with the token that ends it
+    (rankviz.dataset.rows); cut at max_length. BadDataError where the chat template takes more processor time."""
     tokens = _encode(example, tokenizer, max_length, template_seconds)
     return Tokens(tokens.input_ids[:max_length], tokens.labels[:max_length])
 

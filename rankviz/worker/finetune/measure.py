@@ -1,5 +1,6 @@
 """Measures a model on the held-out rows: loss in nats, token accuracy, exact matches, and answers as text."""
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ def evaluate(
     autocast: str | None = None,
     progress: Progress = silent,
 ) -> Evaluated:
-    """Return cross-entropy and accuracy over the held-out rows as they are (no dropout, no gradient).
+    """Return cross-entropy and accuracy over the held-out rows (no dropout, no gradient).
 
     loss = Σ over target tokens of -log p(token | what stands before it) / number of target tokens, completions only
     where rows have prompts. A token is correct where it has the highest logit after the true tokens before it. The
@@ -108,80 +109,25 @@ def _batches(lengths: Mapping[int, int], size: Callable[[list[int]], int], most:
     return batches
 
 
-def exact_matches(
+def answers(
     model: Any,
     tokenizer: Any,
     questions: Mapping[int, HeldOutQuestion],
     *,
-    examples: int,
     autocast: str | None = None,
     cached: bool = True,
     progress: Progress = silent,
-) -> tuple[int | None, ...]:
-    """Return 1 or 0 of each held-out example, None of those that are no question.
+    most: float = math.inf,
+    seconds: float = math.inf,
+) -> dict[int, tuple[str, bool]]:
+    """Return the model's greedy answer to each question, by place: its text, and whether the model ended it.
 
-    Args:
-        model: It answers greedily.
-        tokenizer: Its tokenizer.
-        questions: By place among the held-out examples.
-        examples: How many there are.
-        autocast: As for the loss.
-        cached: Keep keys and values from token to token. Without, each token reads its whole row again, which is the
-            very pass that the loss comes from: Unsloth's kernels for CUDA keep keys and values in their own way.
-        progress: Told the tokens that have been written, of those that may be.
+    cached: keep keys and values from token to token. Without, each token reads its whole row again, which is the very
+    pass that the loss comes from: Unsloth's kernels for CUDA keep keys and values in their own way. most: tokens of an
+    answer. seconds: for all of them; each batch has one token at least. progress: of tokens that may be written.
     """
-    ends = end_tokens(model, tokenizer, questions.values())
-    matches: list[int | None] = [None] * examples
-    for place, answer in _answers(model, tokenizer, questions, ends, autocast, cached=cached, progress=progress):
-        reference = _text(questions[place].reference, tokenizer, ends)
-        matches[place] = int(reference == _text(answer, tokenizer, ends))
-    return tuple(matches)
-
-
-def shown_answers(
-    model: Any,
-    tokenizer: Any,
-    shown: Mapping[int, HeldOutQuestion],
-    *,
-    autocast: str | None = None,
-    cached: bool = True,
-    seconds: float,
-    progress: Progress = silent,
-) -> tuple[GreedyAnswer, ...]:
-    """Return the answers as text, by place; of at most SHOWN_TOKENS tokens each. The rest as for exact_matches.
-
-    seconds: for all of them together. Each batch has an equal share of what is left, and at least one token.
-    """
-    ends, until = end_tokens(model, tokenizer, shown.values()), time.monotonic() + seconds
-    options = {"cached": cached, "progress": progress, "most": SHOWN_TOKENS, "until": until}
-    answers = [
-        GreedyAnswer(
-            place=place,
-            prompt=shown[place].texts[0],
-            reference=shown[place].texts[1],
-            text=readable(_text(tokens, tokenizer, ends)),
-            ended=any(token in ends for token in tokens),
-        )
-        for place, tokens in _answers(model, tokenizer, shown, ends, autocast, **options)
-    ]
-    return tuple(sorted(answers, key=lambda answer: answer.place))
-
-
-def _answers(
-    model: Any,
-    tokenizer: Any,
-    questions: Mapping[int, HeldOutQuestion],
-    ends: Collection[int],
-    autocast: str | None,
-    *,
-    cached: bool,
-    progress: Progress,
-    most: int | None = None,
-    until: float | None = None,
-) -> Iterator[tuple[int, list[int]]]:
-    """(place, tokens of the answer), a batch at a time. most: tokens of an answer. until: when all must be written, as
-    time.monotonic tells it."""
     vocabulary = model.config.get_text_config().vocab_size
+    ends, until = end_tokens(model, tokenizer, questions.values()), time.monotonic() + seconds
 
     def size(places: list[int]) -> int:
         longest = max(len(questions[i].prompt) for i in places) + len(questions[places[-1]].reference) + EXTRA_TOKENS
@@ -189,21 +135,33 @@ def _answers(
 
     lengths = {place: len(question.reference) for place, question in questions.items()}
     batches = _batches(lengths, size, MAX_CACHED_TOKENS if cached else MAX_LOGIT_BYTES)
-    limits = [lengths[batch[-1]] + EXTRA_TOKENS for batch in batches]
-    limits = [min(most, limit) if most else limit for limit in limits]
+    limits = [min(most, lengths[batch[-1]] + EXTRA_TOKENS) for batch in batches]
+    written: dict[int, tuple[str, bool]] = {}
     with inference(model, autocast):
         for number, places in enumerate(batches):
-            left = len(batches) - number
-            deadline = None if until is None else time.monotonic() + max(0.0, until - time.monotonic()) / left
             before = sum(limits[:number])
 
-            def goes_on(written: int, before: int = before, deadline: float | None = deadline) -> bool:
-                progress(before + written, sum(limits), "tokens")
-                return deadline is None or time.monotonic() < deadline
+            def goes_on(count: int, before: int = before) -> bool:
+                progress(before + count, sum(limits), "tokens")
+                return time.monotonic() < until
 
             prompts = [questions[place].prompt for place in places]
             rows = greedy(model, prompts, limits[number], ends, tokenizer.pad_token_id, goes_on, cached=cached)
-            yield from zip(places, rows, strict=True)
+            for place, tokens in zip(places, rows, strict=True):
+                written[place] = text_of(tokens, tokenizer, ends), any(token in ends for token in tokens)
+    return written
+
+
+def exact_matches(
+    model: Any, tokenizer: Any, questions: Mapping[int, HeldOutQuestion], *, examples: int, **options: Any
+) -> tuple[int | None, ...]:
+    """Return 1 or 0 of each held-out example, by whether its answer's text is the reference's; None of those that are
+    no question. options: as for `answers`."""
+    ends = end_tokens(model, tokenizer, questions.values())
+    matches: list[int | None] = [None] * examples
+    for place, (text, _) in answers(model, tokenizer, questions, **options).items():
+        matches[place] = int(text_of(questions[place].reference, tokenizer, ends) == text)
+    return tuple(matches)
 
 
 def end_tokens(model: Any, tokenizer: Any, questions: Collection[HeldOutQuestion]) -> set[int]:
@@ -216,8 +174,8 @@ def end_tokens(model: Any, tokenizer: Any, questions: Collection[HeldOutQuestion
     return ends | (special & learned)
 
 
-def _text(tokens: Sequence[int], tokenizer: Any, ends: Collection[int]) -> str:
-    """Up to the first end token."""
+def text_of(tokens: Sequence[int], tokenizer: Any, ends: Collection[int]) -> str:
+    """Return the text up to the first end token."""
     end = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
     return tokenizer.decode(tokens[:end], skip_special_tokens=True).strip()
 
@@ -248,9 +206,8 @@ def greedy(
             mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
             last = torch.tensor([len(row) - 1 for row in rows], device=device)
-            for row, token in zip(
-                rows, logits[torch.arange(len(rows), device=device), last].argmax(-1).tolist(), strict=True
-            ):
+            tokens = logits[torch.arange(len(rows), device=device), last].argmax(-1).tolist()
+            for row, token in zip(rows, tokens, strict=True):
                 row.append(token)
             answers = [row[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]
             if all(any(token in ends for token in answer) for answer in answers) or not goes_on(written):
@@ -296,29 +253,33 @@ class HeldOutMeasure:
     def answer(self, model: Any, evaluation: Evaluated, stages: Stages) -> Answered:
         """Return the texts of `shown`. evaluation: of the same model, just before; answering may take as long."""
         stages.begin(answering(len(self.shown)))
-        started = time.monotonic()
-        answers = shown_answers(
-            model,
-            self.tokenizer,
-            self.shown,
-            autocast=self.settings.mixed_precision,
-            cached=not self.settings.cuda,
-            seconds=max(SHOWN_SECONDS, evaluation.seconds),
-            progress=stages.progress,
+        started, limit = time.monotonic(), max(SHOWN_SECONDS, evaluation.seconds)
+        options = {**self._options(stages), "cached": not self.settings.cuda, "most": SHOWN_TOKENS, "seconds": limit}
+        written = answers(model, self.tokenizer, self.shown, **options)
+        shown = tuple(
+            GreedyAnswer(
+                place=place,
+                prompt=question.texts[0],
+                reference=question.texts[1],
+                text=readable(written[place][0]),
+                ended=written[place][1],
+            )
+            for place, question in self.shown.items()
         )
-        return Answered(time=time.time(), when=evaluation.when, answers=answers, seconds=time.monotonic() - started)
+        return Answered(time=time.time(), when=evaluation.when, answers=shown, seconds=time.monotonic() - started)
 
     def evaluate(self, model: Any, when: str, stages: Stages) -> Evaluated:
         """Return loss and token accuracy, and exact matches where they were requested. when: "before" or "after"."""
-        options = {"autocast": self.settings.mixed_precision, "progress": stages.progress}
-        clock, pad = ProcessorClock(), self.tokenizer.pad_token_id
+        options, clock, pad = self._options(stages), ProcessorClock(), self.tokenizer.pad_token_id
         evaluation = evaluate(model, self.data.held_out, when=when, pad_token_id=pad, **options)
         evaluation = replace(evaluation, **clock.read().fields)
         if not self.questions:
             return evaluation
         stages.begin(counting_exact(len(self.questions)))
-        started, examples = time.monotonic(), len(self.data.held_out)
-        options["cached"] = not self.settings.cuda
-        matches = exact_matches(model, self.tokenizer, self.questions, examples=examples, **options)
+        started, options = time.monotonic(), {**options, "cached": not self.settings.cuda}
+        matches = exact_matches(model, self.tokenizer, self.questions, examples=len(self.data.held_out), **options)
         seconds = time.monotonic() - started
         return replace(evaluation, time=time.time(), example_exact_matches=matches, exact_match_seconds=seconds)
+
+    def _options(self, stages: Stages) -> dict[str, Any]:
+        return {"autocast": self.settings.mixed_precision, "progress": stages.progress}

@@ -1,36 +1,161 @@
-"""Loads the base and the data, and trains runs on them. Importing this module imports Unsloth."""
+"""Loads the base with Unsloth and the data, puts an adapter on it, trains runs and takes the adapter off again.
+Importing this module imports Unsloth."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 # First of all: Unsloth patches transformers, peft and trl, and asks to be imported before them.
-import unsloth  # noqa: F401
+import unsloth
 
 # isort: split
+import torch
+from huggingface_hub.constants import HF_HUB_CACHE
+from peft import PeftModel
+
+from rankviz import units
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import Device
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.core.model.towers import second_towers, text_part
 from rankviz.core.runs import events
 from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.dataset import Dataset
+from rankviz.errors import GatedModelError, HubUnavailableError, InvalidSettingError, UnknownModelError
+from rankviz.hub.reach import weight_bytes_to_fetch
 from rankviz.machine import load_average
 from rankviz.worker import device
-from rankviz.worker.base import Base
+from rankviz.worker.base import Base, HubDownload
 from rankviz.worker.device import Memory, ProcessorClock, environment, model_fingerprint
-from rankviz.worker.finetune.adapter import Truncator, save
 from rankviz.worker.finetune.data import SweepData
-from rankviz.worker.finetune.load import Hooks, attach, detach, load_base
 from rankviz.worker.finetune.measure import HeldOutMeasure
-from rankviz.worker.finetune.training import LR_SCHEDULE, train
+from rankviz.worker.finetune.training import LR_SCHEDULE, Truncator, save, train, unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
-from rankviz.worker.journal import Stages
+from rankviz.worker.journal import UNWATCHED, Stages
 from rankviz.worker.settings import WorkerSettings, settle
 
 Log = Callable[[events.RunEvent], None]
+UNSLOTHS_OWN = LoraConfig()
+"""Its class, and all of the checkpoint."""
+
+
+def load_base(
+    base: Base,
+    settings: WorkerSettings,
+    on_resolved: Callable[[str], None] = lambda name: None,
+    lora: LoraConfig = UNSLOTHS_OWN,
+    stages: Stages = UNWATCHED,
+) -> tuple[Any, Any]:
+    """Return (model, tokenizer).
+
+    on_resolved: told the folder or repository that is loaded. On a GPU, Unsloth takes a quantized copy of many bases
+    from another repository, such as unsloth/Llama-3.1-8B-unsloth-bnb-4bit for meta-llama/Llama-3.1-8B.
+    stages: get how much of a download has come.
+    """
+    download = HubDownload(stages, Path(HF_HUB_CACHE), weight_bytes_to_fetch)
+
+    def resolved(name: str) -> None:
+        on_resolved(name)
+        if not base.is_local:
+            download.of(name)
+
+    resolved(base.name)
+    # The CPU backend loads what it was given, and does not know these arguments.
+    telling = {"on_model_resolved": resolved, "text_only": lora.text_only} if settings.cuda else {}
+    try:
+        with stages.watched(download.look):
+            return getattr(unsloth, lora.unsloth_class).from_pretrained(
+                base.name,
+                max_seq_length=settings.training.max_length,
+                dtype=settings.dtype_name and getattr(torch, settings.dtype_name),
+                load_in_4bit=settings.training.precision == "nf4-dq",
+                load_in_8bit=settings.training.precision == "int8",
+                use_gradient_checkpointing=settings.gradient_checkpointing,
+                **settings.placement,
+                **telling,
+            )
+    except Exception as error:
+        if (explained := explain_failure(error, base, settings)) is None:
+            raise
+        raise explained from error
+
+
+def explain_failure(error: Exception, base: Base, settings: WorkerSettings) -> Exception | None:
+    """Return the error in one sentence, decided by what caused it; None where it needs no other words."""
+    from httpx import TransportError
+    from huggingface_hub import errors
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in device.causes(error))
+
+    if device.ran_out_of_memory(error):
+        if not settings.cuda:
+            return None
+        smaller = "" if settings.training.precision == "nf4-dq" else "precision nf4-dq, "
+        return InvalidSettingError(
+            f"{base.name!r} does not fit this GPU: its memory of {units.memory_size(torch.cuda.mem_get_info()[1])} ran "
+            f"out while the base was loaded in {settings.training.precision}. Choose {smaller}a smaller base or a "
+            "larger GPU."
+        )
+    if base.is_local:
+        return None
+    if caused_by(errors.GatedRepoError):
+        return GatedModelError(base.name)
+    if caused_by(errors.RepositoryNotFoundError):
+        return UnknownModelError(base.name, reason="and none on the Hub")
+    silent = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)
+    if caused_by(*silent, TransportError, ConnectionError, TimeoutError):
+        return HubUnavailableError(
+            f"{base.name!r} could not be fetched from the Hub: no answer. Check the network and try again, or choose a "
+            "folder. `rankviz doctor` says whether the Hub answers."
+        )
+    if caused_by(errors.HfHubHTTPError):
+        return HubUnavailableError(
+            f"{base.name!r} could not be fetched: the Hub answered with an error. Try again, or choose a folder."
+        )
+    if any(isinstance(cause, OSError) and cause.errno is not None for cause in device.causes(error)):
+        return None  # a full disk, a file that may not be read: the system's own words say it
+    # transformers says so with an OSError that no system call has numbered.
+    if caused_by(errors.EntryNotFoundError, OSError):
+        return UnknownModelError(base.name, reason="and its repository on the Hub holds no model to load")
+    return None
+
+
+def attach(
+    model: Any, request: RunRequest, plan: AdapterPlan, settings: WorkerSettings, left_out: Sequence[str] = ()
+) -> Any:
+    """Return the base with a fresh adapter, as Unsloth puts it there. left_out: paths of towers without one."""
+    lora = request.lora
+    return getattr(unsloth, lora.unsloth_class).get_peft_model(
+        model,
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        **unsloth_arguments(lora, plan, left_out),
+        lora_dropout=0,
+        bias="none",
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        use_gradient_checkpointing=settings.gradient_checkpointing,
+        random_state=request.seed,
+        max_seq_length=request.training.max_length,
+    )
+
+
+def detach(adapter: PeftModel) -> Any:
+    """Take the adapter off: PEFT puts the base's own layers back where it had wrapped them."""
+    model = adapter.unload()
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+    return model
+
+
+def hooks_of(model: Any) -> dict[Any, set[int]]:
+    """Return the keys of the forward hooks of each module."""
+    return {module: {*module._forward_hooks, *module._forward_pre_hooks} for module in model.modules()}
 
 
 @dataclass(slots=True)
@@ -49,7 +174,8 @@ class Session:
     settings: WorkerSettings
     memory: Memory
     environment: dict[str, Any]
-    hooks: Hooks
+    hooks: dict[Any, set[int]]
+    """Forward hooks of each module as it was loaded."""
     measure: HeldOutMeasure
     base_loss: events.Evaluated | None = None
     base_answers: events.Answered | None = None
@@ -69,7 +195,8 @@ class Session:
         model, tokenizer = load_base(base, settings, resolved.append, request.lora, stages)
         stages.begin(events.TOKENIZING)
         data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
-        questions, shown = data.questions(request.exact_match_examples), data.shown_questions(request.shown_answers)
+        questions = data.questions(request.exact_match_examples)
+        shown = data.questions(request.shown_answers, may_be_cut=True)
         facts = {
             **environment(settings.cuda),
             "base": base.name if not base.is_local else Path(base.name).name,
@@ -92,7 +219,7 @@ class Session:
             # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
             spec, left_out = text_part(spec), second_towers(spec)
         measure = HeldOutMeasure(tokenizer, data, settings, questions, shown)
-        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, facts, Hooks(model), measure)
+        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, facts, hooks_of(model), measure)
 
     def run(self, request: RunRequest, log: Log, run_dir: Path) -> None:
         """Train one run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not
@@ -132,7 +259,7 @@ class Session:
         finally:
             if adapter is not None:
                 self.model = detach(adapter)
-                self.hooks.restore()
+                self._remove_hooks()
                 self.intact = True
                 del adapter
         log(
@@ -146,6 +273,14 @@ class Session:
                 **clock.read().fields,
             )
         )
+
+    def _remove_hooks(self) -> None:
+        """Remove the hooks added since the base was loaded. Each get_peft_model adds some to the input embedding
+        (gradients must reach the checkpointed blocks), which PEFT's unload leaves there."""
+        for module, own in self.hooks.items():
+            for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                for key in set(hooks) - own:
+                    del hooks[key]
 
     def _log_base(self, adapter: Any, log: Log, stages: Stages) -> None:
         """Loss and answers of the base: with B = 0 the adapter adds nothing, so one measurement serves all runs."""

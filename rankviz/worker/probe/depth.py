@@ -18,12 +18,11 @@ import json
 import math
 import os
 import random
-import re
 import shutil
 import struct
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,44 +51,34 @@ def main(argv: Sequence[str]) -> int:
     # Libraries print on standard output; the messages have it to themselves.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    messages = DepthMessages(out)
-    store = RunStore(home)
+    store, stage = RunStore(home), ["starting"]
+
+    def send(name: str, value: Any) -> None:
+        if name == "stage":
+            stage.append(value)
+        print(json.dumps({name: value}), file=out, flush=True)
+
     try:
         config = parse_config((store.run_dir(probe_id) / "config.json").read_bytes())
-        messages.send("measured", measure(store.probe(probe_id).request, config, depth, folder, messages))
+        send("measured", measure(store.probe(probe_id).request, config, depth, folder, send))
     except Exception as error:
         shortage = _shortage(error)
         if shortage is None:
             print_error(error)
-            messages.send("error", explain(error))
+            send("error", explain(error))
             return 1
-        messages.send("did_not_fit", {**shortage, "stage": messages.current_stage})
+        send("did_not_fit", {**shortage, "short_bytes": 0, "stage": stage[-1]})
     return 0
 
 
-class DepthMessages:
-    """JSON lines to the process that started this one."""
-
-    def __init__(self, out: Any):
-        self._out = out
-        self.current_stage = "starting"
-
-    def send(self, name: str, value: Any) -> None:
-        print(json.dumps({name: value}), file=self._out, flush=True)
-
-    def stage(self, words: str) -> None:
-        self.current_stage = words
-        self.send("stage", words)
-
-
 def measure(
-    request: ProbeRequest, config: dict[str, Any], depth: int, folder: Path, messages: DepthMessages
+    request: ProbeRequest, config: dict[str, Any], depth: int, folder: Path, send: Callable[[str, Any], None]
 ) -> dict[str, Any]:
-    """Return the fields of a DepthMeasured that this process knows."""
-    messages.stage("importing")
+    """Return the fields of a DepthMeasured that this process knows. send: takes the stages and the environment."""
+    send("stage", "importing")
     training, unsloth = request.training, request.training.framework == "unsloth"
-    if unsloth:
-        pass  # first, since it patches what is imported next
+    if unsloth:  # first, since it patches what is imported next
+        from rankviz.worker.finetune import session
     import torch
 
     from rankviz.worker import device
@@ -103,7 +92,7 @@ def measure(
     if settings.cuda and request.memory_limit_bytes:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, request.memory_limit_bytes / total))
-    messages.send(
+    send(
         "environment",
         {
             **device.environment(settings.cuda),
@@ -116,7 +105,7 @@ def measure(
             "weights": "random",
         },
     )
-    messages.stage("writing random weights")
+    send("stage", "writing random weights")
     write_random_base(config, depth, folder)
     most_steps = 1 + max(request.timed_steps, MOST_TIMED_STEPS)  # training stops by itself before (steps.py)
     run = RunRequest(
@@ -134,22 +123,23 @@ def measure(
     memory.settle()
     baseline_bytes = memory.now()
     memory.reset()
-    messages.stage("loading the base")
+    send("stage", "loading the base")
     if unsloth:
         from rankviz.worker.base import Base
-        from rankviz.worker.finetune import load
 
-        model, tokenizer = load.load_base(Base(name=str(folder), is_local=True), settings, lora=request.lora)
+        model, tokenizer = session.load_base(Base(name=str(folder), is_local=True), settings, lora=request.lora)
     else:
         model, tokenizer = steps.load_base(str(folder), settings)
     load_peak_bytes = memory.peak() - baseline_bytes
     total_parameters = model.num_parameters()
-    messages.stage("attaching the adapter")
+    send("stage", "attaching the adapter")
     plan = plan_on(layers_of(cut_config(config, depth)), request.lora, training, Device(cuda=settings.cuda))
-    adapter = load.attach(model, run, plan, settings) if unsloth else steps.attach(model, request.lora, plan, settings)
+    adapter = (
+        session.attach(model, run, plan, settings) if unsloth else steps.attach(model, request.lora, plan, settings)
+    )
     trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
     moments = steps.Moments(memory, timed_steps=request.timed_steps)
-    messages.stage("training")
+    send("stage", "training")
     memory.settle()
     static_bytes = memory.now() - baseline_bytes
     chance, vocabulary = random.Random(request.seed), model.config.get_text_config().vocab_size
@@ -184,37 +174,19 @@ def measure(
 
 
 def _shortage(error: Exception) -> dict[str, Any] | None:
-    """limit_bytes, short_bytes (missing at least) and why (who says so) if memory ran out, here or in what caused this;
-    else None.
-
-    torch tells a GPU's shortage by a class, a CPU's by words alone; the bytes requested stand only in the words.
-    """
+    """limit_bytes and why (who says so) if memory ran out, here or in what caused this; else None. torch tells a GPU's
+    shortage by a class, a CPU's by words alone."""
     import psutil
 
     torch = sys.modules.get("torch")
     for each in causes(error):
-        words = str(each)
         if torch is not None and isinstance(each, torch.OutOfMemoryError):
             total = torch.cuda.get_device_properties(0).total_memory
-            limit, why = round(torch.cuda.get_per_process_memory_fraction() * total), "GPU"
-            free = min(torch.cuda.mem_get_info()[0], limit - torch.cuda.memory_reserved())
-            free += torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        elif isinstance(each, MemoryError) or (isinstance(each, RuntimeError) and "can't allocate memory" in words):
-            free, why = psutil.virtual_memory().available, "system"
-            limit = psutil.Process().memory_info().rss + free
-        else:
-            continue
-        return {"limit_bytes": limit, "short_bytes": max(0, _requested_bytes(words) - free), "why": why}
+            return {"limit_bytes": round(torch.cuda.get_per_process_memory_fraction() * total), "why": "GPU"}
+        if isinstance(each, MemoryError) or (isinstance(each, RuntimeError) and "can't allocate memory" in str(each)):
+            limit = psutil.Process().memory_info().rss + psutil.virtual_memory().available
+            return {"limit_bytes": limit, "why": "system"}
     return None
-
-
-def _requested_bytes(words: str) -> int:
-    """ "Tried to allocate 2.00 GiB" (a GPU) or "you tried to allocate 2147483648 bytes" (a CPU)."""
-    match = re.search(r"tried to allocate ([\d.]+) (bytes|[KMGT]iB)", words, re.IGNORECASE)
-    if not match:
-        return 0
-    power = ("bytes", "kib", "mib", "gib", "tib").index(match[2].lower())
-    return round(float(match[1]) * 1024**power)
 
 
 def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> None:

@@ -12,7 +12,7 @@ from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.probe import TIMED_SECONDS
 from rankviz.worker.device import Memory, ProcessorClock
-from rankviz.worker.finetune.adapter import with_peft_adapter
+from rankviz.worker.finetune.training import with_peft_adapter
 from rankviz.worker.settings import WorkerSettings
 
 MOMENTS = ("forward", "backward", "optimizer")

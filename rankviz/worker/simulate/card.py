@@ -8,9 +8,11 @@ Before torch is imported:
 
 A build of torch for CPUs, or one for CUDA without a card, lacks a device guard that works, which autograd asks for:
 card.cpp is one, compiled once with g++. torch.cuda then answers as the card would. All of it is for a process of its
-own: nothing is taken back.
+own: nothing is taken back. Unsloth is imported there (`import_unsloth`) before transformers, peft and trl are: its
+Triton kernels are launched, and do and allocate nothing. Its blocks are not compiled.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -22,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 from bisect import bisect_left, insort
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -208,20 +211,14 @@ def prepare() -> None:
 
 def _library() -> Path:
     """card.cpp, compiled for this torch; built on the first call."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        raise UserError("A simulation needs PyTorch: pip install 'rankviz[train]'")
-    torch_folder = Path(spec.origin).parent
+    torch_folder = Path(importlib.util.find_spec("torch").origin).parent
     version = importlib.metadata.version("torch").encode()
     key = hashlib.sha256(SOURCE.read_bytes() + str(torch_folder).encode() + version).hexdigest()[:16]
     target = paths.home() / "simulate" / f"card-{key}.so"
     if target.exists():
         return target
     if (compiler := shutil.which("g++")) is None:
-        raise UserError(
-            "A simulation needs a C++ compiler once, and g++ was not found. Install it (apt-get install g++) and try "
-            "again."
-        )
+        raise UserError("A simulation needs a C++ compiler once, and there is no g++: apt-get install g++")
     target.parent.mkdir(parents=True, exist_ok=True)
     libraries = torch_folder / "lib"
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -242,59 +239,126 @@ def become(gpu: Gpu) -> SimulatedCard:
 
     card = SimulatedCard(gpu)
     allocator = card.allocator
+    major, minor = card.capability
     properties = SimpleNamespace(
         name=f"NVIDIA {card.name}",
-        major=card.capability[0],
-        minor=card.capability[1],
+        major=major,
+        minor=minor,
         total_memory=card.total_bytes,
         multi_processor_count=64,
         warp_size=32,
-        max_threads_per_multi_processor=2048 if card.capability[0] >= 8 else 1024,
+        max_threads_per_multi_processor=2048 if major >= 8 else 1024,
         shared_memory_per_block_optin=98304,
         gcnArchName="",
     )
-
-    def stats(device: Any = None) -> dict[str, int]:
-        return {
+    nothing = ("_lazy_init", "init", "set_device", "synchronize", "set_rng_state", "manual_seed_all")
+    constants = {
+        **dict.fromkeys(("is_available", "is_initialized"), True),
+        **dict.fromkeys(("_is_in_bad_fork", "is_current_stream_capturing"), False),
+        **dict.fromkeys(("current_device", "_exchange_device", "_maybe_exchange_device"), 0),
+        **dict.fromkeys(nothing),
+        **dict.fromkeys(("current_stream", "default_stream"), Stream()),
+        "device_count": 1,
+        "get_device_capability": card.capability,
+        "get_device_properties": properties,
+        "get_device_name": properties.name,
+        "get_arch_list": [f"sm_{major}{minor}"],
+    }
+    for name, value in constants.items():
+        setattr(torch.cuda, name, lambda *_, value=value, **__: value)
+    answers = {
+        "is_bf16_supported": lambda including_emulation=True: including_emulation or card.supports_bf16,
+        "mem_get_info": lambda device=None: (card.total_bytes - allocator.reserved, card.total_bytes),
+        "memory_stats": lambda device=None: {
             "allocated_bytes.all.current": allocator.allocated,
             "allocated_bytes.all.peak": allocator.peak_allocated,
             "reserved_bytes.all.current": allocator.reserved,
             "reserved_bytes.all.peak": allocator.peak_reserved,
-        }
-
-    stream = Stream()
-    answers = {
-        "is_available": lambda: True,
-        "is_initialized": lambda: True,
-        "_is_in_bad_fork": lambda: False,
-        "_lazy_init": lambda: None,
-        "init": lambda: None,
-        "device_count": lambda: 1,
-        "current_device": lambda: 0,
-        "set_device": lambda device: None,
-        "_exchange_device": lambda device: 0,
-        "_maybe_exchange_device": lambda device: 0,
-        "get_device_capability": lambda device=None: card.capability,
-        "get_device_properties": lambda device=None: properties,
-        "get_device_name": lambda device=None: properties.name,
-        "get_arch_list": lambda: [f"sm_{card.capability[0]}{card.capability[1]}"],
-        "is_bf16_supported": lambda including_emulation=True: including_emulation or card.supports_bf16,
-        "mem_get_info": lambda device=None: (card.total_bytes - allocator.reserved, card.total_bytes),
-        "memory_stats": stats,
+        },
         "memory_allocated": lambda device=None: allocator.allocated,
         "memory_reserved": lambda device=None: allocator.reserved,
         "max_memory_allocated": lambda device=None: allocator.peak_allocated,
         "max_memory_reserved": lambda device=None: allocator.peak_reserved,
         "reset_peak_memory_stats": lambda device=None: allocator.reset_peaks(),
-        "synchronize": lambda device=None: None,
         "empty_cache": allocator.empty_cache,
-        "current_stream": lambda device=None: stream,
-        "default_stream": lambda device=None: stream,
-        "is_current_stream_capturing": lambda: False,
         "get_rng_state": lambda device=None: torch.empty(16, dtype=torch.uint8, device="cpu"),
-        "set_rng_state": lambda state, device=None: None,
-        "manual_seed_all": lambda seed: None,
     }
     for name, answer in answers.items():
         setattr(torch.cuda, name, answer)
     return card
+
+
+LAUNCHES: Counter[str] = Counter()
+"""Triton kernels by name, and how often they were launched."""
+
+
+def import_unsloth(card: SimulatedCard) -> None:
+    """Load the package; RuntimeError where it did not take the card for one."""
+    # torch.compile leaves code alone that runs under a tracker, so that compiled blocks would run as they are written.
+    os.environ.update(HF_HUB_OFFLINE="1", UNSLOTH_DISABLE_STATISTICS="1", UNSLOTH_BLOCK_COMPILE="0")
+    import bitsandbytes.functional
+    import torch
+    import torch._dynamo  # noqa: F401  it knows functions of torch.cuda by identity
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    bitsandbytes.functional.lib = _NoKernels()
+    answer_more()
+    major, minor = card.capability
+    properties = {"max_shared_mem": 98304, "multiprocessor_count": 64, "warpSize": 32, "max_num_regs": 65536}
+    triton.runtime.driver.set_active(
+        SimpleNamespace(
+            get_current_target=lambda: GPUTarget("cuda", 10 * major + minor, 32),
+            get_current_device=lambda: 0,
+            get_current_stream=lambda device=0: 0,
+            get_device_capability=lambda device=0: card.capability,
+            utils=SimpleNamespace(get_device_properties=lambda device: properties),
+        )
+    )
+    count_launches()
+    import unsloth
+    from unsloth.device_type import ALLOW_BITSANDBYTES
+    from unsloth.kernels.utils import _USE_NF4_KERNELS
+
+    if unsloth.DEVICE_TYPE != "cuda" or not (ALLOW_BITSANDBYTES and _USE_NF4_KERNELS):
+        raise RuntimeError("Unsloth did not take the simulated card for a CUDA device with 4-bit kernels.")
+
+
+class _NoKernels:
+    """bitsandbytes' compiled library: every kernel is there, and none may be called."""
+
+    def __getattr__(self, name: str) -> Any:
+        def kernel(*args: Any) -> None:
+            raise RuntimeError(f"bitsandbytes' own kernel {name} was called on a simulated card.")
+
+        kernel.restype = None
+        return kernel
+
+
+def answer_more() -> None:
+    """What Unsloth asks torch beyond what `become` answers; after each call of that."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    torch.cuda.Stream = torch.cuda.Event = Stream
+    torch.cuda.stream = lambda other: contextlib.nullcontext()
+    torch.version.cuda = torch.version.cuda or "12.8"
+    torch._C._cuda_getCurrentRawStream = lambda device: 0
+    torch._C._cuda_getDevice = lambda: 0
+    # Tied weights are recognized by their address, and 0 would tie them all.
+    FakeTensor.data_ptr = lambda self: 16 * self.untyped_storage()._cdata + self.storage_offset() * self.element_size()
+
+
+def count_launches() -> None:
+    """Kernels count their launches and do nothing."""
+    from triton.runtime.autotuner import Autotuner, Heuristics
+    from triton.runtime.jit import JITFunction
+
+    for kind in (JITFunction, Autotuner, Heuristics):
+        kind.run = _launch
+
+
+def _launch(kernel: Any, *args: Any, **more: Any) -> None:
+    while not hasattr(kernel, "__name__"):
+        kernel = kernel.fn
+    LAUNCHES[kernel.__name__] += 1

@@ -25,13 +25,11 @@ def simulated(
     config: Mapping[str, Any], gpu: str, lora: Mapping[str, Any], training: Mapping[str, Any], **how: bool
 ) -> dict[str, Any]:
     """Return a `Simulated` as JSON; UserError where the model's code does not run on the simulated card."""
-    from rankviz.worker.simulate.card import become, prepare
+    from rankviz.worker.simulate.card import become, import_unsloth, prepare
 
     prepare()
     setup, card = build(TrainingSetup, training), find_gpu(load_gpus(ASSETS), gpu)
     if setup.framework == "unsloth":
-        from rankviz.worker.simulate.unsloth_import import import_unsloth
-
         import_unsloth(become(card))
     from rankviz.worker.introspect.layers import layers_of
     from rankviz.worker.simulate.step import simulate_whole

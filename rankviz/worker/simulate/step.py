@@ -2,17 +2,15 @@
 adapters, TRL's fused loss or transformers' own, and says how many bytes each moment of a step holds.
 
 The model is made of its config.json (the first `depth` blocks of it) without weights. Rows are all as long as
-max_length, and every token is a target; `padded` gives them a mask as a padded batch has. Two optimizer steps are run:
-one micro-step, then two where gradients are accumulated, since a third one holds what the second does. One card, one
-process; see card.py.
-
-Not covered: data on other devices, evaluation, and how a checkpoint's load leaves blocks half used.
+max_length, and every token is a target; `padded` gives them a mask. Two optimizer steps are run: one micro-step, then
+two where gradients are accumulated. Not covered: evaluation, and how a checkpoint's load leaves blocks half used.
 """
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +24,7 @@ from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.model.spec import ModelSpec, periods
 from rankviz.core.probe import Simulated, fit
 from rankviz.errors import UserError
-from rankviz.worker.finetune.adapter import with_peft_adapter
+from rankviz.worker.finetune.training import with_peft_adapter
 from rankviz.worker.introspect.layers import build, cut_config, layers_of
 from rankviz.worker.probe.steps import quantization
 from rankviz.worker.simulate.card import SimulatedCard, become
@@ -55,12 +53,6 @@ class Program:
     """Keys and values are repeated for all heads by the program, so that SDPA's efficient kernel takes them."""
 
 
-def program_of(training: TrainingSetup) -> Program:
-    """Return TRL's SFTTrainer, or the PEFT script that RankViz exports."""
-    trl = training.framework == "trl"
-    return Program(fused_loss=trl, prepares=not trl and training.quantized)
-
-
 def simulate(
     config: Mapping[str, Any],
     lora: LoraConfig,
@@ -68,20 +60,19 @@ def simulate(
     gpu: Gpu,
     *,
     depth: int,
-    split: int = 1,
-    padded: bool = False,
     program: Program | None = None,
+    **more: Any,
 ) -> Simulated:
-    """Run two optimizer steps of the model's first `depth` blocks. The first `split` have a moment of their own.
-    Unsloth's need it imported: unsloth_import."""
+    """Run two optimizer steps of the model's first `depth` blocks. more: split, padded, as of a SimulatedRun. Unsloth's
+    steps need it imported (card.import_unsloth)."""
     if training.framework == "unsloth":
         from rankviz.worker.simulate import unsloth
 
-        return unsloth.simulate(config, lora, training, gpu, depth=depth)
-    card = become(gpu)
-    program = program or program_of(training)
+        return unsloth.simulate(config, lora, training, gpu, depth)
+    trl = training.framework == "trl"  # else the PEFT script that RankViz exports
+    program = program or Program(fused_loss=trl, prepares=not trl and training.quantized)
+    run = SimulatedRun(config, lora, training, become(gpu), program, depth, **more)
     as_on_a_card()
-    run = SimulatedRun(config, lora, training, card, program, depth, split, padded)
     model = run.build()
     gc.collect()
     gc.freeze()  # what is imported need not be looked through again
@@ -89,24 +80,25 @@ def simulate(
         return run.run(model)
 
 
+@dataclass
 class SimulatedRun:
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        lora: LoraConfig,
-        training: TrainingSetup,
-        card: SimulatedCard,
-        program: Program,
-        depth: int,
-        split: int,
-        padded: bool,
-    ):
-        self.config, self.depth, self.split = cut_config(config, depth), depth, split
-        self.lora, self.training, self.program = lora, training, program
-        self.card, self.padded = card, padded
-        self.compute_dtype = compute_dtype(config["model_type"], training, bf16=card.supports_bf16)
+    """Steps of the first `depth` blocks of a model on one card. config: of the whole model. split: so many first blocks
+    have a moment of their own. padded: whether the batch has a mask."""
+
+    config: Mapping[str, Any]
+    lora: LoraConfig
+    training: TrainingSetup
+    card: SimulatedCard
+    program: Program
+    depth: int
+    split: int = 1
+    padded: bool = False
+
+    def __post_init__(self) -> None:
+        self.config = cut_config(self.config, self.depth)
+        self.compute_dtype = compute_dtype(self.config["model_type"], self.training, bf16=self.card.supports_bf16)
         self.compute = DTYPES[self.compute_dtype]
-        self.dtype = DTYPES.get(training.precision, self.compute)
+        self.dtype = DTYPES.get(self.training.precision, self.compute)
 
     def run(self, model: Any) -> Simulated:
         with Tracker(self.card) as tracker:
@@ -121,17 +113,14 @@ class SimulatedRun:
         loaded = allocator.allocated
         model = self._attach(model)
         gc.collect()
-        static = allocator.allocated
-        moments = self._train(model)
-        trainable = sum(each.numel() for each in model.parameters() if each.requires_grad)
         return Simulated(
             depth=self.depth,
             loaded=loaded,
-            static=static,
-            moments=moments,
+            static=allocator.allocated,
+            moments=self._train(model),
             reserved=allocator.peak_reserved,
             kernels=dict(tracker.attention.kernels),
-            trainable_parameters=trainable,
+            trainable_parameters=sum(each.numel() for each in model.parameters() if each.requires_grad),
             workspaces=tracker.workspaces,
         )
 
@@ -189,24 +178,21 @@ class SimulatedRun:
         optimizer = _optimizer(training.optim, trained)
         peaks = dict.fromkeys(MOMENTS, 0)
         allocator.reset_peaks()
-        blocks = _blocks(model, self.depth)
-        # What ends where a block's backward pass begins.
-        moments = {self.split - 1: LAST, len(blocks) - 1: LOSS}
+        lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each) == self.depth]
+        blocks = max(lists, key=lambda each: sum(p.numel() for p in each.parameters()))  # the decoder's
 
         def note(moment: str) -> None:
             peaks[moment] = max(peaks[moment], allocator.peak_allocated)
             allocator.peak_allocated = allocator.allocated
 
-        def watch(number: int) -> Callable[..., None]:
-            def after(_module: Any, _args: Any, output: Any) -> None:
-                hidden = output[0] if isinstance(output, tuple) else output
-                if hidden.requires_grad and torch._C._current_autograd_node() is None:
-                    hidden.register_hook(lambda gradient: note(moments[number]))
+        def watch(moment: str, _module: Any, _args: Any, output: Any) -> None:
+            hidden = output[0] if isinstance(output, tuple) else output
+            if hidden.requires_grad and torch._C._current_autograd_node() is None:
+                hidden.register_hook(lambda gradient: note(moment))
 
-            return after
-
-        for number in moments:
-            blocks[number].register_forward_hook(watch(number))
+        # What ends where a block's backward pass begins; where both are one block, the loss.
+        for number, moment in {self.split - 1: LAST, len(blocks) - 1: LOSS}.items():
+            blocks[number].register_forward_hook(partial(watch, moment))
         for micro_steps in (1, min(2, training.gradient_accumulation_steps)):
             for _ in range(micro_steps):
                 loss, output = self._loss(model)
@@ -234,12 +220,6 @@ class SimulatedRun:
                 return -output.log_probs.sum() / batch["labels"].numel(), None
             output = model(**batch, use_cache=False)
         return output.loss, output if self.program.holds_output else None
-
-
-def _blocks(model: Any, depth: int) -> nn.ModuleList:
-    """The decoder's blocks: the list of that many modules that has most parameters."""
-    lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each) == depth]
-    return max(lists, key=lambda each: sum(p.numel() for p in each.parameters()))
 
 
 def _quantize(model: Any, precision: str, compute: torch.dtype) -> None:
@@ -280,10 +260,8 @@ def materialize(model: Any) -> None:
 
 
 def _packed(linear: Any) -> nn.Parameter:
-    """A weight as bitsandbytes holds it: two numbers a byte, a scale for 64, which double quantization packs too.
-
-    What it is packed from is on the card meanwhile, so that later weights fill the room which that leaves.
-    """
+    """A weight as bitsandbytes holds it: two numbers a byte, a scale for 64, which double quantization packs too. What
+    it is packed from is on the card meanwhile, so that later weights fill the room which that leaves."""
     from bitsandbytes.functional import QuantState
 
     def on_card(count: int, dtype: torch.dtype) -> torch.Tensor:
@@ -324,22 +302,17 @@ class _Blockwise:
         if self._states:
             return
         with torch.no_grad():
-            for _ in range(2):
-                self._states.append(torch.empty(256, dtype=torch.float32, device="cuda"))
-            for each in self._trained:
+            self._states += [torch.empty(256, dtype=torch.float32, device="cuda") for _ in range(2)]
+            for each in (each for each in self._trained for _ in range(2)):
                 small = each.numel() < BLOCKWISE_LEAST
-                for _ in range(2):
-                    self._states.append(torch.zeros_like(each, dtype=torch.float32 if small else torch.uint8))
-                    if not small:
-                        self._states.append(torch.zeros(-(-each.numel() // 256), dtype=torch.float32, device="cuda"))
+                self._states.append(torch.zeros_like(each, dtype=torch.float32 if small else torch.uint8))
+                if not small:
+                    self._states.append(torch.zeros(-(-each.numel() // 256), dtype=torch.float32, device="cuda"))
 
 
 def _optimizer(name: str, trained: list[nn.Parameter]) -> Any:
-    if name == "adamw_torch":
-        return torch.optim.AdamW(trained, foreach=True)  # its default on CUDA
-    if name == "sgd":
-        return torch.optim.SGD(trained, foreach=True)
-    return _Blockwise(trained)
+    classes = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    return classes[name](trained, foreach=True) if name in classes else _Blockwise(trained)  # its default on CUDA
 
 
 LEAST_BLOCKS = 3
@@ -354,39 +327,29 @@ def simulate_whole(
     training: TrainingSetup,
     gpu: Gpu,
     *,
-    padded: bool = False,
-    program: Program | None = None,
     full: bool = False,
+    **more: Any,
 ) -> Simulated:
     """Simulate the whole model, from two depths, or as it is where that is less work, or `full`: bytes grow with depth
-    along a line, at each moment of a step along its own (core.probe)."""
+    along a line, at each moment of a step along its own (core.probe). more: padded, program, as for `simulate`."""
     pattern = periods(model)
-    low, high = depths(model)
-    more = {"split": pattern.prefix + 1, "padded": padded, "program": program}
-    if full or low + high >= pattern.blocks:
-        return simulate(config, lora, training, gpu, depth=pattern.blocks, **more)
-    return _at(pattern.blocks, [simulate(config, lora, training, gpu, depth=d, **more) for d in (low, high)])
-
-
-def depths(model: ModelSpec) -> tuple[int, int]:
-    """Return whole periods below the whole model, a few blocks apart."""
-    pattern = periods(model)
+    # Whole periods below the whole model, a few blocks apart.
     low = max(pattern.prefix + pattern.period, pattern.prefix + 2, LEAST_BLOCKS)
     low += (pattern.blocks - low) % pattern.period
-    return low, low + pattern.period * -(-APART // pattern.period)
-
-
-def _at(depth: int, runs: list[Simulated]) -> Simulated:
-    shallow = [run.depth for run in runs]
+    high = low + pattern.period * -(-APART // pattern.period)
+    depths = (pattern.blocks,) if full or low + high >= pattern.blocks else (low, high)
+    runs = [simulate(config, lora, training, gpu, depth=d, split=pattern.prefix + 1, **more) for d in depths]
+    if len(runs) == 1:
+        return runs[0]
 
     def at(values: list[int]) -> int:
-        return round(fit(shallow, values).at(depth))
+        return round(fit(depths, values).at(pattern.blocks))
 
     kernels = {name for run in runs for name in run.kernels}
     moments = {name: at([run.moments[name] for run in runs]) for name in runs[0].moments}
     return replace(
         runs[-1],
-        depth=depth,
+        depth=pattern.blocks,
         loaded=at([run.loaded for run in runs]),
         static=at([run.static for run in runs]),
         moments=moments,

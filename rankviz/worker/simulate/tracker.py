@@ -1,9 +1,5 @@
 """Follows every storage on the simulated card through the allocator, from the operator that makes it to its end.
 
-    with FakeTensorMode(), Tracker(card) as tracker:
-        ...
-    tracker.allocator.peak_allocated, tracker.attention.kernels
-
 Operators run as FakeTensors; added is what a CUDA kernel takes and a FakeTensor does not show: cuBLAS's workspaces, a
 product in the backward pass of softmax, sums of attention's gradients. Operators that a build for CPUs takes apart are
 put together again (silu_backward). The kernel of scaled_dot_product_attention is chosen as torch does on the card
@@ -31,16 +27,9 @@ FLASH_HEAD_DIM = 256
 
 
 def kernel_for(
-    card: SimulatedCard,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    *,
-    masked: bool,
-    enable_gqa: bool,
-    dropout: bool = False,
+    card: SimulatedCard, query: Any, key: Any, value: Any, *, masked: bool, enable_gqa: bool, dropout: bool = False
 ) -> Kernel:
-    """The first of flash, efficient and math that takes these tensors."""
+    """Return the first of flash, efficient and math that takes these tensors."""
     if query.dim() != 4 or len({each.dtype for each in (query, key, value)}) != 1:
         return "math"
     dims = {each.shape[-1] for each in (query, key, value)}
@@ -81,18 +70,7 @@ class Attention:
                     "scaled_dot_product_attention", lambda *args, **more: Attention._current.run(*args, **more), key
                 )
 
-    def run(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attn_mask: torch.Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        *,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> torch.Tensor:
+    def run(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False):
         """As sdp::scaled_dot_product_attention (ATen/native/transformers/attention.cpp)."""
         aten, masked = torch.ops.aten, attn_mask is not None
         if self.repeats_keys and enable_gqa:
@@ -126,7 +104,7 @@ class Attention:
         )[0]
 
 
-def backward_workspace(kernel: Kernel, query: Any, key: Any) -> int:
+def backward_workspace(kernel: Kernel, _gradient: Any, query: Any, key: Any, *_: Any, **__: Any) -> int:
     """Bytes that a kernel takes in its backward pass: fp32 sums of dQ, and in flash dK and dV for every head where
     heads share keys (flash_api.cpp mha_bwd, kernel_backward.h)."""
     rows, heads, length, dim = query.shape
@@ -146,23 +124,19 @@ WORKSPACES: dict[Any, Callable[..., int]] = {
     aten._softmax_backward_data.default: lambda gradient, *_: gradient.numel() * gradient.element_size(),
     # the softmax and the mask of its empty rows, before `where` makes the result (attention.cpp)
     aten._safe_softmax.default: lambda scores, *_, **__: scores.numel() * (scores.element_size() + 1),
-    aten._scaled_dot_product_flash_attention_backward.default: lambda _, q, k, *__, **___: backward_workspace(
-        "flash", q, k
-    ),
-    aten._scaled_dot_product_efficient_attention_backward.default: lambda _, q, k, *__, **___: backward_workspace(
-        "efficient", q, k
-    ),
+    aten._scaled_dot_product_flash_attention_backward.default: functools.partial(backward_workspace, "flash"),
+    aten._scaled_dot_product_efficient_attention_backward.default: functools.partial(backward_workspace, "efficient"),
 }
 """Bytes that a kernel has for itself while it runs, from its arguments."""
 
 
 def _index(values: torch.Tensor, indices: Any) -> Any:
     """By a mask, as if all of it were set: how many are is data."""
-    if not any(each is not None and each.dtype == torch.bool for each in indices):
+    masks = [each is not None and each.dtype == torch.bool for each in indices]
+    if not any(masks):
         return NotImplemented
     places: list[Any] = []
-    for each in indices:
-        is_mask = each is not None and each.dtype == torch.bool
+    for each, is_mask in zip(indices, masks, strict=True):
         all_set = torch.empty(each.numel(), dtype=torch.long, device=each.device) if is_mask else each
         places += [all_set] * (each.dim() if is_mask else 1)
     return aten.index.Tensor(values, places)
@@ -173,8 +147,6 @@ WHOLE: dict[Any, Callable[..., Any]] = {
     aten.index.Tensor: _index,
 }
 """Operators that a FakeTensor cannot run, or takes apart where CUDA has a kernel."""
-REGISTERED = (aten.silu_backward.default,)
-"""Those that a build for CPUs takes apart before they are seen."""
 
 
 class Tracker(TorchDispatchMode):
@@ -240,8 +212,7 @@ class Tracker(TorchDispatchMode):
 def _register() -> torch.library.Library:
     """Kernels for CUDA, so that the dispatcher does not take operators apart."""
     library = torch.library.Library("aten", "IMPL")
-    for operator in REGISTERED:
-        library.impl(operator.name().removeprefix("aten::"), WHOLE[operator], "CUDA")
+    library.impl("silu_backward", WHOLE[aten.silu_backward.default], "CUDA")
     return library
 
 

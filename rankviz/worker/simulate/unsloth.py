@@ -1,7 +1,7 @@
 """Runs training steps of the real Unsloth on the simulated card: its FastLanguageModel loads and adapts the model, its
 kernels, checkpointing and loss run.
 
-Import it after `unsloth_import.import_unsloth`. Replaced is what would need weights or a tokenizer: the model is built
+Import it after `card.import_unsloth`. Replaced is what would need weights or a tokenizer: the model is built
 from its config on the meta device and then filled with FakeTensors. Rows are all as long as max_length and every token
 is a target, but for the last of each row. Two optimizer steps, each of at most two micro-steps.
 
@@ -34,13 +34,12 @@ from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import OWN_FAMILIES
 from rankviz.core.probe import Simulated
 from rankviz.errors import UserError
-from rankviz.worker.finetune.adapter import unsloth_arguments
+from rankviz.worker.finetune.training import unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.probe.depth import write_tokenizer
-from rankviz.worker.simulate.card import SimulatedCard, become
+from rankviz.worker.simulate.card import LAUNCHES, SimulatedCard, answer_more, become, count_launches
 from rankviz.worker.simulate.step import Program, SimulatedRun, materialize
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card, kernel_for
-from rankviz.worker.simulate.unsloth_import import LAUNCHES, answer_more, count_launches
 
 ADDED_BYTES = 2**23
 """What loading may leave on the card beside the weights."""
@@ -70,9 +69,7 @@ class UnslothTracker(Tracker):
             return body(*args, **(kwargs or {}))
 
 
-def simulate(
-    config: Mapping[str, Any], lora: LoraConfig, training: TrainingSetup, gpu: Gpu, *, depth: int
-) -> Simulated:
+def simulate(config: Mapping[str, Any], lora: LoraConfig, training: TrainingSetup, gpu: Gpu, depth: int) -> Simulated:
     """Run two optimizer steps of the model's first `depth` blocks, as step.simulate does them."""
     if config["model_type"] not in FAMILIES:
         raise UserError(f"Unsloth's training step is simulated for {', '.join(FAMILIES)}, not for this model.")
@@ -81,7 +78,7 @@ def simulate(
     torch._fused_sdp_choice = _choice(card)
     as_on_a_card()
     count_launches()
-    run = _UnslothRun(config, lora, training, card, Program(), depth, split=1, padded=False)
+    run = _UnslothRun(config, lora, training, card, Program(), depth)
     with FakeTensorMode(allow_non_fake_inputs=True):
         return run.run()
 
@@ -170,17 +167,7 @@ class _UnslothRun(SimulatedRun):
 def _choice(card: SimulatedCard) -> Callable[..., int]:
     """torch._fused_sdp_choice, as the card would answer."""
 
-    def choose(
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attn_mask: Any = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        *,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> int:
+    def choose(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False):
         more = {"masked": attn_mask is not None, "enable_gqa": enable_gqa, "dropout": dropout_p > 0}
         return BACKENDS[kernel_for(card, query, key, value, **more)]
 

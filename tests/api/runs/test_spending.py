@@ -70,7 +70,7 @@ def test_the_time_of_a_sweep_that_moved_is_named_engine_by_engine(api):
     sweep = sweep_of(api, moved, attempt("ray", "node-1", 1, 1.0, 11.0))
 
     assert "34 s on Ray cluster, 62 s on this machine, 1 run in 2 attempts" == api.spending.of_sweep(sweep).in_words
-    assert "this machine and Ray cluster (node-1)" == api.locations.of_sweep(sweep)
+    assert "this machine; Ray cluster, node-1" == api.locations.of_sweep(sweep)
     assert "this machine, attempt 2" == api.locations.in_words(sweep.runs[0])
 
 

@@ -159,7 +159,7 @@ def test_the_longest_run_has_the_base_evaluated_and_its_own_cuts(page):
     expected = {seeds: api.runs.expected(questions.sweep(ranks=(4,), seeds=seeds)).time for seeds in ((0,), (0, 1))}
     one = expected[(0,)]
 
-    parts = [one.training, one.evaluation, one.shown, one.rest]
+    parts = [one.training, one.evaluation, one.answers, one.rest]
     total = parts[0].plus(parts[1]).plus(parts[2]).plus(parts[3])
     assert (total.low, total.high) == pytest.approx((one.longest_run.low, one.longest_run.high))
     assert expected[(0, 1)].longest_run == one.longest_run

@@ -1,7 +1,6 @@
 """Settings, data and shapes: what is refused, what "auto" stands for, and sums worked out by hand."""
 
 import itertools
-import random
 from dataclasses import replace
 
 import pytest
@@ -211,47 +210,15 @@ def test_the_assumed_length_is_an_epoch_where_the_examples_are_known():
     assert 1000 == question(data=TrainingData(mean_tokens=400)).with_assumed_length()[0].training.total_steps
 
 
-@pytest.mark.parametrize("with_lengths", [True, False])
-@pytest.mark.parametrize("limit", [64, 256, 2048])
-@pytest.mark.parametrize("kind", ["long tail", "even"])
-def test_the_ranges_hold_what_is_cut(kind, limit, with_lengths):
-    draw = random.Random(kind)
-    make = {"long tail": lambda: round(draw.lognormvariate(5, 1.2)) + 1, "even": lambda: draw.randint(1, 4000)}[kind]
-    lengths = sorted(make() for _ in range(400))
-    measured = tuple(lengths[round(share * 399)] for share in LENGTH_SHARES) if with_lengths else ()
-    mean = round(sum(lengths) / 400)
-    data = TrainingData(examples=400, mean_tokens=mean, longest_tokens=lengths[-1], lengths=measured)
-    examples = sum(length > limit for length in lengths) / 400
-    tokens = sum(max(0, length - limit) for length in lengths) / sum(lengths)
-
-    of_examples, of_tokens = data.truncated_examples(limit), data.truncated_tokens(limit)
-
-    assert of_examples.low - 1 / 400 <= examples <= of_examples.high + 1 / 400
-    assert of_tokens.low - 0.01 <= tokens <= of_tokens.high + 0.01
-    assert not with_lengths or of_examples.high - of_examples.low < 0.051
-
-
-def test_without_a_mean_the_share_of_tokens_is_of_the_middles_of_the_steps():
-    lengths = tuple(10 * n for n in range(len(LENGTH_SHARES)))
-    top, steps = lengths[-1], len(lengths) - 1
-
-    cut = TrainingData(longest_tokens=top, lengths=lengths).truncated_tokens(top - 10)
-
-    assert (0, 10 / steps / (top / 2)) == pytest.approx((cut.low, cut.high))
-
-
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (TrainingData(longest_tokens=8000), "truncated: the longest has 8,000."),
+        (TrainingData(longest_tokens=8000), "are truncated; the longest has 8,000."),
+        (TrainingData(mean_tokens=400, longest_tokens=8000), "truncated, up to 40 % of the examples; the longest has"),
+        (TrainingData(mean_tokens=4000), "are truncated; the mean is 4,000."),
         (
-            TrainingData(examples=100, mean_tokens=400, longest_tokens=8000),
-            "truncated: up to 40 % of the 100 examples and up to 88 % of all tokens; the longest has 8,000.",
-        ),
-        (TrainingData(mean_tokens=4000), "truncated: 75 to 100 % of all tokens; the mean is 4,000."),
-        (
-            TrainingData(mean_tokens=4000, longest_tokens=5000),
-            "truncated: 75 to 100 % of the examples and 75 to 80 % of all tokens; the longest has 5,000.",
+            TrainingData(longest_tokens=2000, lengths=tuple(100 * n for n in range(len(LENGTH_SHARES)))),
+            "truncated, up to 50 % of the examples; the longest has 2,000.",
         ),
     ],
 )

@@ -72,11 +72,8 @@ def test_a_quick_look_says_how_far_apart_its_ranks_are_in_noise_and_how_such_ban
     assert own.validated
 
 
-@pytest.mark.parametrize(
-    "more", [{"fixed_alpha": False}, {"one_rate": False}], ids=["alpha by rank", "several learning rates"]
-)
-def test_runs_unlike_those_that_were_checked_are_not_validated(more):
-    own = look(ENDS, repeat_sd=0.02, **more)
+def test_runs_unlike_those_that_were_checked_are_not_validated():
+    own = look(ENDS, repeat_sd=0.02, alike=False)
 
     assert own.coverage_80 is None and not own.validated
     assert any(text.startswith("Not validated:") for text in own.sentences)
@@ -122,12 +119,10 @@ def test_the_better_rate_is_named_with_what_it_is_worth_and_what_to_do_next():
     own = rate_look(at_rates({1e-3: 1.7, 3e-3: 1.6}))
 
     assert (16, 3e-3, None) == (own.r, own.best, own.differs)
-    first, worth, unknown, then, last = own.sentences
+    first, worth, then = own.sentences
     assert "At r = 16 learning rate 0.003 has the lower held-out loss: 1.7000 at 0.001, 1.6000 at 0.003." == first
-    assert "The rate is worth 0.1 nats (6.2 % of the loss)." == worth
-    assert "The noise of one run is not known" in unknown
-    assert "Do next: train r = 16 at 0.009 too, because the best rate may lie beyond 0.003." == then
-    assert last.endswith("a quick look (r = 4 and 64) at learning rate 0.003.")
+    assert worth.startswith("The rate is worth 0.1 nats") and worth.endswith("no rate was trained twice.")
+    assert then.startswith("Do next: train r = 16 at 0.009 too")
 
 
 @pytest.mark.parametrize(("second", "differs"), [(1.9, True), (1.71, False)])
@@ -135,9 +130,8 @@ def test_with_repeats_the_difference_is_told_in_noise(second, differs):
     # Each further seed is worse by 0.1: a standard deviation of 0.1 / sqrt(2), times 2.8 0.198.
     own = rate_look(at_rates({1e-3: 1.6, 3e-3: second}, seeds=(0, 1)))
 
-    assert differs is own.differs
+    assert (differs, differs) == (own.differs, own.goes_on)
     assert any("times the noise of one run (0.071 nats, from 2 repeats)" in text for text in own.sentences)
-    assert differs is not any("differ by no more than noise" in text for text in own.sentences)
 
 
 def test_a_rate_that_diverged_is_named():
@@ -145,7 +139,6 @@ def test_a_rate_that_diverged_is_named():
 
     assert own.differs and 1e-3 == own.best
     assert "1.6000 at 0.001, no finite loss at 0.003." in own.sentences[0]
-    assert own.sentences[-1].startswith("Do next: a quick look")
 
 
 def scored(correct: dict[int, tuple[int, ...]]):
@@ -182,7 +175,7 @@ def test_the_sentences_on_training_name_the_reference_the_risk_and_the_settings(
 
     assert "To train next: r = 16 (estimated loss 1.815 nats, 80 % band 1.785 to 1.845)." == first
     assert "r = 16 is the lowest rank within 0.02 nats (2 % in perplexity) of the lowest estimate, at r = 64." == why
-    assert "A run there may land up to 0.045 nats above the lowest loss, where its 80 % band ends." == risk
+    assert risk.startswith("A run there may land up to 0.045 nats above the lowest loss")
     assert settings.startswith("Keep the data, the target modules and alpha = 32. The learning rate (0.001) was not")
 
 
@@ -235,22 +228,13 @@ def test_an_adapter_is_shipped_by_the_mean_over_its_seeds_and_said_to_be_the_bes
 
 
 def test_with_a_verdict_the_rank_to_train_is_the_one_of_the_verdict():
-    ranks = forecast(FALLING).ranks
-    bent = replace(
-        forecast(FALLING),
-        ranks=tuple(
-            replace(rank, median=rank.median + 0.01, measured=rank.median + 0.01) if rank.r in (8, 64) else rank
-            for rank in ranks
-        ),
-        runs=(MeasuredRank(8, 1.86, 0.1, 3), MeasuredRank(64, 1.81, 0.1, 3)),
-    )
+    bent = forecast(FALLING)
+    bent = replace(bent, ranks=tuple(replace(rank, measured=rank.median) for rank in bent.ranks))
 
     decision = decide(quick_look_runs(1.9, 1.8), bent, settled=8)
 
     assert 8 == decision.train_rank == decision_json(decision)["train"]["verdict"]
-    first, why, *_ = decision.train_sentences
-    assert first.startswith("To train next: r = 8 (mean loss of 3 runs 1.860 nats, 80 % band ")
-    assert "r = 8 is the smallest rank that these runs cannot distinguish from the best one, r = 64 (0.050" in why
+    assert decision.train_sentences[1].startswith("r = 8 is the smallest rank that these runs cannot distinguish")
 
 
 def test_the_json_holds_both_answers_apart():

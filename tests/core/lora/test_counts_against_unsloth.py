@@ -28,7 +28,7 @@ from rankviz.core.lora.targets import LINEAR_KINDS, OWN_FAMILIES, SPLIT_FAMILIES
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.paths import IMPORT_ROOT
-from rankviz.worker.finetune.adapter import unsloth_arguments
+from rankviz.worker.finetune.training import unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
 from tests.support.runs.toy import ASSETS
 

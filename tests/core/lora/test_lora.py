@@ -49,22 +49,9 @@ def test_each_layer_adds_rank_times_in_plus_out():
     assert 96 == plan_of(TOY, ("down_proj",)).parameters(1)
 
 
-def test_a_larger_rank_never_makes_a_smaller_file():
-    plan = plan_of(TOY)
-    sizes = [plan.file_bytes(r) for r in range(1, 1025)]
-
-    assert sizes == sorted(sizes)
-
-
 def test_dora_adds_one_magnitude_an_output():
     # Outputs a block: 16 + 8 + 8 + 16 + 32 + 32 + 16 = 128.
     assert 4096 + 256 == plan_of(TOY, use_dora=True).parameters(8)
-
-
-def test_scale_is_alpha_over_rank_and_with_rslora_over_its_root():
-    assert 1.0 == LoraConfig(r=16, lora_alpha=16).scale
-    assert 2.0 == LoraConfig(r=16, lora_alpha=32).scale
-    assert 4.0 == LoraConfig(r=16, lora_alpha=16, use_rslora=True).scale
 
 
 def test_a_file_is_its_length_its_padded_header_and_its_data():
@@ -114,7 +101,7 @@ def test_a_target_that_matches_nothing_is_an_error_with_the_names_that_exist():
     assert (
         "c_attn matches nothing in this model. "
         "Linear layers here: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj. "
-        "Choose all-linear or one of the layers above." == str(caught.value)
+        "Choose all-linear or one of these." == str(caught.value)
     )
 
 
@@ -208,7 +195,6 @@ def test_experts_named_as_unsloth_names_them_stay_at_rank_r_since_no_name_is_rew
     assert ("experts.gate_up_proj", "experts.down_proj") == tuple(
         n.removeprefix("mlp.") for n in plan.target_parameters
     )
-    assert any("gate_proj, up_proj and down_proj carry no LoRA outside" in note for note in plan.notes)
     assert any("rank r an expert" in note for note in plan.notes)
 
 
@@ -256,28 +242,9 @@ def test_a_wrong_expert_rank_is_refused(wrong):
         LoraConfig(expert_rank=wrong).validate()
 
 
-def test_a_rank_per_active_expert_needs_their_number():
-    with pytest.raises(InvalidSettingError, match="Give the rank of experts as a number"):
-        plan_of(replace(TOY_MOE, num_experts_per_tok=0), framework="unsloth", expert_rank="r/active")
-
-
-def test_half_of_a_fused_pair_is_refused_as_peft_refuses_it():
-    with pytest.raises(InvalidSettingError, match="cannot adapt gate_proj without up_proj"):
-        plan_of(REMAPPED, ("q_proj", "gate_proj"))
-
-
 def test_dora_on_experts_is_refused_as_peft_refuses_it():
     with pytest.raises(InvalidSettingError, match="DoRA does not work on gate_up_proj"):
         plan_of(TOY_MOE, framework="unsloth", use_dora=True)
-
-
-def test_a_moe_count_comes_with_its_scheme_and_the_versions():
-    remap, unsloth = plan_of(REMAPPED), plan_of(REMAPPED, framework="unsloth")
-
-    assert ("peft-remap", "unsloth") == (remap.scheme, unsloth.scheme)
-    assert any("PEFT 0.21.2" in note and "2r" in note for note in remap.notes)
-    assert any("Unsloth 2026.10.9" in note for note in unsloth.notes)
-    assert "dense" == plan_of(TOY).scheme
 
 
 OTHER_MOE = replace(REMAPPED, model_type="toy", id="toy/other-moe")
@@ -321,9 +288,9 @@ def test_split_experts_are_trained_by_name_and_left_out_by_name():
     ("targets", "scheme", "sentence"),
     (
         ("attention", "target-parameters", "target_parameters names nothing"),
-        (("q_proj", "down_projs"), "default", r"experts\.down_projs is not a linear layer"),
-        (("q_proj", "down_projs.0"), "default", "hit single experts"),
-        (("q_proj", "0"), "default", "hit single experts"),
+        (("q_proj", "down_projs"), "default", r"experts\.down_projs, a list of experts, or one of it"),
+        (("q_proj", "down_projs.0"), "default", "or one of it"),
+        (("q_proj", "0"), "default", "or one of it"),
     ),
 )
 def test_split_experts_are_refused_where_unsloth_stops_or_trains_one_of_them(targets, scheme, sentence):
@@ -352,12 +319,6 @@ def test_a_router_trains_by_name_where_it_is_a_plain_linear_layer():
     assert 224 == plan_of(routed, "all-linear", "unsloth").parameters(1)
     with pytest.raises(InvalidSettingError, match=r"router: Unsloth 2026\.10\.9 stops here"):
         plan_of(replace(routed, model_type="llama4_text", id="toy/tuple-router"), ("router",), "unsloth")
-
-
-def test_names_that_not_every_block_has_are_said():
-    hybrid = model((*ATTENTION[:1], layer("self_attn.k_proj", 16, 8, blocks=(1,))), id="toy/hybrid")
-
-    assert "k_proj exists in 1 of 2 blocks." in plan_of(hybrid, ("q_proj", "k_proj")).notes
 
 
 def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
@@ -414,7 +375,7 @@ def test_unsloths_own_families_save_embedding_head_and_norms_only():
             plan_of(NORMED, framework="unsloth", modules_to_save=names)
     assert 512 + 1600 == plan_of(NORMED, framework="unsloth", modules_to_save=("lm_head",)).parameters(1)
     assert 512 + 3 * 16 == plan_of(NORMED, framework="unsloth", modules_to_save=("norm",)).parameters(1)
-    assert any("which this model lacks" in note for note in plan_of(NORMED, modules_to_save=("score",)).notes)
+    assert any("has no parameters here" in note for note in plan_of(NORMED, modules_to_save=("score",)).notes)
 
 
 def test_a_name_of_modules_to_save_hits_every_path_that_ends_with_it():
@@ -453,7 +414,7 @@ def test_routers_and_experts_saved_in_full_count_and_unsloth_freezes_what_has_no
     assert 64 + 2 * 68 + 2 * 1536 == peft.parameters(1)
     assert 64 + 2 * 68 == unsloth.parameters(1)
     assert peft.file_bytes(1) == unsloth.file_bytes(1)
-    assert any("saves experts in full and does not train it" in note for note in unsloth.notes)
+    assert any("saves experts in full without training" in note for note in unsloth.notes)
 
 
 def test_what_cannot_be_saved_in_full_is_refused():
@@ -468,8 +429,7 @@ def test_what_cannot_be_saved_in_full_is_refused():
     assert "both model.layers.N.mlp and model.layers.N.mlp.up_proj inside it" in refusal(NORMED, ("mlp", "up_proj"))
     assert "dropout, which also hits modules that PEFT adds" in refusal(NORMED, ("dropout",))
     lfm2 = load_model(ASSETS, "LiquidAI/LFM2-1.2B")  # one name, two modules
-    remedy = "Replace conv, which ends both paths, by conv.conv, which ends the inner one alone."
-    assert refusal(lfm2, ("conv",)).endswith(f"which RankViz does not count. {remedy}")
+    assert "which RankViz does not count. Give a longer name" in refusal(lfm2, ("conv",))
     assert "where q_proj carries LoRA" in refusal(NORMED, ("_proj",))
     assert "packed in a 4-bit or 8-bit base" in refusal(NORMED, ("o_proj",), precision="nf4")
     assert "packed in a 4-bit or 8-bit base" in refusal(ROUTED, ("experts",), "unsloth", "nf4-dq")
@@ -512,7 +472,6 @@ def test_unsloths_pattern_takes_names_inside_attention_and_mlp_of_the_language_m
     assert 512 == fast.parameters(1)
     assert names == fast.target_modules
     assert any("Unsloth 2026.10.9 leaves out in_proj" in note for note in fast.notes)
-    assert any("4 more modules that PEFT would adapt stay out" in note for note in fast.notes)
     # PEFT: the tower's q_proj, the merger, and in_proj twice.
     assert 512 + 48 + 24 + 128 == plan_of(OTHER, names).parameters(1)
     assert 512 + 48 + 24 + 128 == plan_of(OTHER, names, "unsloth", unsloth_class="FastModel").parameters(1)
@@ -534,16 +493,14 @@ def test_unsloths_flags_choose_towers_and_kinds_of_layers():
     assert any("RankViz and its exports name the layers instead: q_proj" in note for note in spelled_out.notes)
 
 
-def test_a_preset_that_last_names_cannot_keep_apart_says_what_else_it_reaches():
+def test_a_preset_also_reaches_what_last_names_cannot_keep_apart():
     gated = model((*ATTENTION, layer("self_attn.gate_proj", 16, 16), *MLP), id="toy/gated", model_type="toy")
     both = plan_of(gated, "attention", "unsloth")
     apart = plan_of(gated, "attention", "unsloth", finetune_mlp_modules=False)
 
     # Attention with its gate 224 + 64, the MLP's gate 96.
     assert 224 + 64 + 96 == both.parameters(1)
-    assert any("Preset attention also reaches mlp.gate_proj" in note for note in both.notes)
     assert 224 + 64 == apart.parameters(1) == plan_of(gated, "attention").parameters(1)
-    assert not any("also reaches" in note for note in apart.notes)
 
 
 def test_a_plan_says_which_class_and_flags_a_script_has():
@@ -562,9 +519,9 @@ def test_a_plan_says_which_class_and_flags_a_script_has():
         (TOY, "unsloth", {"finetune_mlp_modules": True}, "FastLanguageModel takes no finetune_mlp_modules for llama"),
         (OTHER, "unsloth", dict.fromkeys(FLAGS[:2], False), "finetune_language_layers are both off"),
         (OTHER, "unsloth", dict.fromkeys(FLAGS[2:], False), "finetune_mlp_modules are both off"),
-        (OTHER, ("self_attn.q_proj",), {}, "last names without dots"),
-        (OTHER, ("in_proj",), {}, "match no linear layer inside attention or MLP with finetune_vision_layers off"),
-        (OTHER, "mlp", {"finetune_mlp_modules": False}, "match no linear layer"),
+        (OTHER, ("self_attn.q_proj",), {}, "It takes names without dots"),
+        (OTHER, ("in_proj",), {}, r"inside attention or MLP \(finetune_vision_layers off\), and these match none"),
+        (OTHER, "mlp", {"finetune_mlp_modules": False}, "these match none"),
     ),
 )
 def test_what_unsloth_refuses_is_refused_with_what_to_do(spec, targets, settings, sentence):
@@ -624,11 +581,9 @@ def test_unsloths_cpu_backend_adds_fused_projections_and_leaves_pefts_rewrite_on
     ("off", "sentence"),
     [
         (("finetune_mlp_modules",), "^finetune_mlp_modules cannot be off here: without a GPU, Unsloth trains all"),
-        (("finetune_attention_modules",), "^finetune_attention_modules cannot be off here"),
-        (("finetune_language_layers",), "^finetune_language_layers cannot be off here"),
         (
             ("finetune_mlp_modules", "finetune_attention_modules"),
-            "^finetune_attention_modules and finetune_mlp_modules cannot be off here.* Leave them out",
+            "^finetune_attention_modules and finetune_mlp_modules cannot be off here",
         ),
     ],
 )
@@ -696,11 +651,8 @@ def test_a_lora_config_with_a_rank_asks_for_that_rank_and_its_alpha(asking, give
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (
-            {"ranks": (4, 16)},
-            r"The rank is given twice: r = 8 in LoraConfig, and 4, 16 as ranks. Leave one of them out.",
-        ),
-        ({"alpha": "2r"}, r"Alpha is given twice: 32 in LoraConfig, and 2r as alpha. Leave one of them out."),
+        ({"ranks": (4, 16)}, "The rank is given twice, in LoraConfig and beside it: 8 and 4, 16."),
+        ({"alpha": "2r"}, "Alpha is given twice, in LoraConfig and beside it: 32 and 2r."),
     ],
 )
 def test_what_is_given_twice_and_differs_is_refused(asking, given, sentence):
@@ -746,11 +698,3 @@ def test_tinkers_r_32_as_a_rank_of_equal_size(model_id, scheme, r):
     plan = resolve(model, lora, "peft" if scheme == "peft-remap" else "unsloth")
 
     assert r == round(rank_of_size(plan.parameters, 32 * shared_outer_per_rank(model)), 1)
-
-
-def test_a_size_between_two_ranks_and_below_the_first():
-    def steps(r):
-        """Experts at r / 4, at least 1."""
-        return 10 * r + 100 * max(1, r // 4)
-
-    assert [0.5, 1.0, 4.0, 7.5, 8.0] == [rank_of_size(steps, size) for size in (55, 110, 140, 225, 280)]

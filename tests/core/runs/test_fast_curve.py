@@ -10,10 +10,8 @@ from rankviz.core.runs.events import AdapterCut, Evaluated
 from rankviz.core.runs.fast_curve import (
     fast_curve,
     from_json,
-    in_words,
-    independent_runs,
-    partings,
     pick,
+    read,
     shippable,
 )
 from rankviz.core.runs.record import RunRecord
@@ -66,40 +64,32 @@ def test_the_pick_is_the_lowest_rank_within_the_tolerance_of_the_best(tolerance,
     assert r == pick(fast_curve(TOP), tolerance).r
 
 
-def test_an_anchor_parts_from_the_curve_beyond_two_standard_errors_of_a_difference():
-    curve = fast_curve(TOP)
-    near, far = run(2, 1.696, run_id="near"), run(2, 1.697, run_id="far")
+def sentences(*others, run_sd=0.02):
+    return read(fast_curve(TOP), [TOP, *others], run_sd=run_sd).sentences
 
+
+def test_a_run_parts_from_the_curve_beyond_two_standard_errors_of_a_difference():
     # 2 · √2 · 0.02 = 0.0566 above 1.640
-    assert ["far"] == [a.run_id for a in (near, far) if partings(curve, [a], 0.02)]
-    assert () == partings(curve, [TOP, run(4, 9.0, run_id="no cut to 4")], 0.02)
+    near, far = (" ".join(sentences(run(2, loss, run_id="a"))) for loss in (1.696, 1.697))
+
+    assert "alarm" not in near
+    assert "Step-size alarm at r = 2: a run of that rank reached a loss of 1.6970" in far
+    assert "Judge low ranks by runs." in " ".join(sentences(run(2, 1.5, run_id="a")))
 
 
-def test_a_run_worse_than_the_cut_raises_the_step_size_alarm():
-    curve = fast_curve(TOP)
+def test_only_runs_with_the_seed_and_rate_of_the_truncated_run_are_compared_with_it():
+    others = [run(2, 3.3, run_id="seed", seed=1), run(2, 3.3, run_id="rate", learning_rate=1e-5)]
 
-    sentences = in_words(curve, partings(curve, [run(2, 3.3, run_id="a")], 0.02), {2})
-
-    assert sentences[0].startswith("This adapter was trained at r = 64 and needs at most r = 8: truncated to that rank")
-    assert sentences[1].startswith(
-        "Step-size alarm at r = 2: a run of that rank reached a loss of 3.3000, but the adapter truncated to that rank"
-    )
-    assert "this learning rate or alpha does not suit r = 2" in sentences[1]
+    assert sentences() == sentences(*others)
+    assert "0.02 nats are assumed" in sentences(run(2, 1.64, run_id="a"), run_sd=None)[-1]
 
 
 def test_a_low_rank_is_never_advised_against_on_the_curve_alone():
-    sentences = in_words(fast_curve(TOP), (), ())
+    first, rules_out, steps = sentences()
 
-    assert "This does not rule out r = 2" in sentences[2]
-    assert sentences[2].endswith("independent runs or a sweep can check this.")
-    assert "Truncated adapters below r = 8 were trained for a few more steps, 2 in total." == sentences[3]
-
-
-def test_independent_runs_share_seed_and_learning_rate_with_the_run_that_was_cut():
-    alike = run(2, 1.7, run_id="alike")
-    others = [run(2, 1.7, run_id="seed", seed=1), run(2, 1.7, run_id="rate", learning_rate=1e-5), TOP]
-
-    assert ["alike"] == [run.run_id for run in independent_runs(fast_curve(TOP), [*others, alike])]
+    assert first.startswith("This adapter was trained at r = 64 and needs at most r = 8: truncated to that rank")
+    assert rules_out.startswith("This does not rule out r = 2")
+    assert "Truncated adapters below r = 8 were trained for a few more steps, 2 in total." == steps
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import pytest
 from rankviz.core.runs.events import (
     MAX_ANSWER_CHARACTERS,
     MAX_ATTEMPTS,
-    MOST_STAYS,
     Answered,
     AttemptPlaced,
     Evaluated,
@@ -118,13 +117,11 @@ def test_an_attempt_that_never_began_is_not_counted():
     assert 2 == once.after_all([again, placed(3), begun(3)]).begun_attempts
 
 
-def test_earlier_attempts_are_remembered_by_place_and_only_so_many_places():
-    tries = [[placed(n, where=f"node-{n % 30}"), begun(n), RunRequeued(time=3.0)] for n in range(1, 61)]
+def test_earlier_attempts_are_counted_with_their_time_by_engine():
+    tries = [[placed(n), begun(n), RunRequeued(time=3.0)] for n in range(1, 61)]
     record = ASKED.after_all([event for events in tries for event in events])
 
-    assert (61, 60) == (record.attempt, record.begun_attempts)
-    assert MOST_STAYS + 1 == len(record.earlier)
-    assert ("", "") == record.earlier[-1][:2]
+    assert (61, 60, ["ray"]) == (record.attempt, record.begun_attempts, list(record.earlier_seconds))
 
 
 def staged(*events, **settings):

@@ -222,14 +222,6 @@ def test_a_run_that_its_engine_cannot_read_counts_to_its_last_line_and_says_that
     assert (60.0, False, "at least 60 s") == (time.seconds, time.is_whole, time.in_words)
 
 
-def test_a_journal_that_came_back_from_elsewhere_does_not_know_its_earlier_attempts():
-    third = [placed(3), begun(100.0, 3), done(110.0, 3)]
-
-    assert (10.0, "at least 10 s") == (spent(*third).seconds, spent(*third).in_words)
-    assert 2 == ASKED.after_all(third).untimed_attempts
-    assert "not known" == spent(placed(2)).in_words
-
-
 def test_the_time_of_a_run_that_moved_is_told_by_engine():
     gone = RunRequeued(time=100.0, attempt=1, lost="The node has gone.")
     there = [AttemptPlaced(time=1.0, attempt=1, engine="ray", where="node-1"), begun(10.0), stepped(34.0), gone]

@@ -99,17 +99,10 @@ NUMBER_TURN = {"role": "assistant", "content": 0}
 MIXED = {"role": "human", "content": "a"}
 AS_READ = {
     "numbers": {"prompt": 31, "completion": 0},
-    "a number as text": {"text": 5},
     "an input of 0": {"instruction": 1, "input": 0, "output": 0},
-    "no input": {"instruction": 1, "output": "b"},
-    "an input of spaces": {"instruction": "a", "input": " ", "output": "b"},
     "messages of numbers": {"messages": [CHAT[0], NUMBER_TURN]},
-    "role and content under conversations": {"conversations": CHAT},
-    "from and value under messages": {"messages": TURNS},
     "ShareGPT's role under role": {"messages": [MIXED, CHAT[1]]},
     "a list and its JSON": {"prompt": CHAT[:1], "completion": json.dumps(CHAT[1:])},
-    "lists of ShareGPT": {"prompt": TURNS[:1], "completion": TURNS[1:]},
-    "an answer first": {"messages": CHAT[1:]},
     "an empty prompt": {"prompt": [], "completion": CHAT[1:]},
 }
 

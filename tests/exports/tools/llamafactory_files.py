@@ -4,7 +4,7 @@ import yaml
 
 from rankviz.catalog.models import load_model
 from rankviz.exports import recipe
-from rankviz.exports.llamafactory import llamafactory
+from rankviz.exports.configs import llamafactory
 from tests.support.models.recipes import made
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS

@@ -1,10 +1,13 @@
 """The YAML for Axolotl: it carries the chosen values, and Axolotl's own validation takes every key of it."""
 
+from typing import get_args
+
 import pytest
 import yaml
 
-from rankviz.core.cost.setup import TrainingData
-from rankviz.exports.axolotl import FORMS, VERSION, axolotl
+from rankviz.core.cost.setup import Form, TrainingData
+from rankviz.exports.configs import AXOLOTL_VERSION as VERSION
+from rankviz.exports.configs import axolotl
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.models.tiny_llama import save_tokenizer
 from tests.support.models.tool_wheels import AXOLOTL, checked, unpacked
@@ -87,6 +90,7 @@ LEARNED = {form: "abc<|im_end|>xyz<|im_end|>" for form in ROWS_OF if form[0] in 
 """By form, where it isn't "abc<|im_end|>"."""
 BASE = {"model_id": "meta-llama/Llama-3.1-8B", "model_type": "llama"}
 GEMMA = {"model_id": "google/gemma-3-4b-it", "model_type": "gemma3_text"}
+FORMS = get_args(Form)
 FORM_CASES = [f"form {form}" for form in FORMS]
 BASES = {"base": BASE["model_id"], "gemma": GEMMA["model_id"]}
 

@@ -5,7 +5,8 @@ import yaml
 
 from rankviz.catalog.models import load_index, load_model
 from rankviz.exports import write
-from rankviz.exports.llamafactory import COMPOSITES, composite
+from rankviz.exports.chat import data
+from rankviz.exports.configs import composite
 from rankviz.paths import IMPORT_ROOT
 from tests.support.models.tool_wheels import LLAMAFACTORY, checked, unpacked
 from tests.support.runs import questions
@@ -102,7 +103,8 @@ def test_unsloth_is_left_out_since_it_refuses_what_llamafactory_makes_of_the_nam
 
 @pytest.mark.torch
 def test_the_families_and_their_towers_are_those_that_llamafactory_knows(real):
-    ours = {name: [sorted(keys) for keys in each] for name, each in COMPOSITES.items()}
+    towers = data()["llamafactory_models"]["towers"]
+    ours = {name: [sorted(each[part]) for part in ("projector", "vision", "never")] for name, each in towers.items()}
 
     assert real["known"] == ours
 

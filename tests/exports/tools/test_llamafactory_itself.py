@@ -8,7 +8,7 @@ import pytest
 from rankviz.catalog.models import load_index
 from rankviz.core.cost.setup import TrainingData
 from rankviz.exports import chat
-from rankviz.exports.llamafactory import PLAIN_TEXT, dataset_info
+from rankviz.exports.configs import PLAIN_TEXT, dataset_info
 from tests.exports.tools.llamafactory_files import config, vision
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.models.tool_wheels import LLAMAFACTORY, checked, unpacked
@@ -99,8 +99,10 @@ print("CHECKED", json.dumps({
     "own": dict(groups()),
 }))
 """
-LISTED = {row.template for row in chat.listed().values()}
-NAMED = {template for _, template in chat.FAMILIES if template} | set(chat.MODEL_TYPES.values())
+LISTED = {row["template"] for row in chat.listed().values()}
+FAMILIES = chat.data()["llamafactory_models"]
+NAMED = {template for _, template in FAMILIES["template_of_name"] if template}
+NAMED |= set(FAMILIES["template_of_model_type"].values())
 TEMPLATES = sorted(LISTED | NAMED | {PLAIN_TEXT})
 FORM_ROWS = {
     "conversations": {"conversations": [{"from": "human", "value": "Name a letter."}, {"from": "gpt", "value": "abc"}]},
@@ -200,7 +202,7 @@ def test_llamafactorys_own_code_trains_the_answers_and_their_end_token(trained):
 
 @pytest.mark.torch
 def test_the_list_is_llamafactorys_own(trained):
-    assert trained["own"] == {name: row.template for name, row in own_rows().items()}
+    assert trained["own"] == {name: row["template"] for name, row in own_rows().items()}
 
 
 def own_rows():
@@ -213,7 +215,7 @@ def own_rows():
 @pytest.mark.torch
 def test_the_templates_are_those_that_llamafactory_has_for_these_models(trained):
     names = {name for row in load_index(ASSETS) for name in (row.id, *row.aliases)}
-    known = {name: trained["own"][name] for name in names & set(trained["own"]) if chat.has_chat_template(name)}
+    known = {name: trained["own"][name] for name in names & set(trained["own"]) if chat.is_chat_model(name)}
 
     assert known == {name: chat.llamafactory_template(name) for name in known}
     assert 80 < len(known)

@@ -7,8 +7,7 @@ import yaml
 
 from rankviz.api.data import look, look_from, look_json
 from rankviz.errors import InvalidSettingError
-from rankviz.exports.axolotl import axolotl
-from rankviz.exports.llamafactory import dataset_info, llamafactory
+from rankviz.exports.configs import axolotl, dataset_info, llamafactory
 from tests.support.models.recipes import made
 from tests.support.runs.toy import ASSETS
 

@@ -62,7 +62,7 @@ def fake_the_card() -> None:
 
     import rankviz.worker.settings
     from rankviz.worker import device
-    from rankviz.worker.device import _reset_high_water_mark
+    from rankviz.worker.device import reset_high_water_mark
 
     high_water = device.Memory(cuda=False).peak
 
@@ -79,7 +79,7 @@ def fake_the_card() -> None:
         "memory_reserved": resident,
         "max_memory_allocated": lambda *_: high_water(),
         "max_memory_reserved": lambda *_: high_water(),
-        "reset_peak_memory_stats": lambda *_: _reset_high_water_mark(),
+        "reset_peak_memory_stats": lambda *_: reset_high_water_mark(),
         "mem_get_info": lambda *_: (CARD_BYTES - resident(), CARD_BYTES),
         "empty_cache": lambda: None,
         "synchronize": lambda *_: None,

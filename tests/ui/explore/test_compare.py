@@ -32,13 +32,6 @@ def test_only_rows_that_differ_are_marked(api):
     assert 0 == compare(api, {"pins": [LLAMA, LLAMA]})["html"].count("rv-differs")
 
 
-def test_their_ranks_are_on_one_chart(api):
-    data = compare(api, {"pins": [LLAMA, QWEN]})["chart"]["data"]
-
-    assert ["A: Llama-3.1-8B", "B: Qwen3-8B"] == [trace["name"] for trace in data if trace["mode"] == "lines"]
-    assert [" A: r = 16", " B: r = 64"] == [text for trace in data for text in trace.get("text", ())]
-
-
 @pytest.mark.parametrize("pins", [None, "x", [1], ["?r=8"] * 5, ["?" + "x" * 3000]])
 def test_what_no_page_pins_is_refused(api, pins):
     with pytest.raises(InvalidSettingError):
@@ -52,15 +45,11 @@ def test_a_pin_that_cannot_be_shown_says_why_beside_the_others_and_can_be_unpinn
     text = text_of(shown["html"])
     assert "41.94 M" in text and "Cannot be shown" in text
     assert 2 == shown["html"].count("data-unpin")
-    assert ["A: Llama-3.1-8B"] == [trace["name"] for trace in shown["chart"]["data"] if trace["mode"] == "lines"]
 
 
 @pytest.mark.parametrize("axis", [[], {}, 3])
-def test_an_axis_that_is_no_text_is_refused_or_passed_over(api, axis):
-    assert compare(api, {"pins": [LLAMA], "y": axis})["chart"]
-    if axis:
-        with pytest.raises(InvalidSettingError, match="Cost axis"):
-            compare(api, {"pins": [LLAMA], "x": axis})
+def test_an_axis_that_is_no_text_is_passed_over(api, axis):
+    assert "41.94 M" in text_of(compare(api, {"pins": [LLAMA], "y": axis})["html"])
 
 
 def test_a_pin_cannot_write_into_the_page(api):

@@ -17,8 +17,6 @@ QUESTION = {
     "r": 16,
     "use_dora": False,
     "use_rslora": False,
-    "x": "rank",
-    "y": "gap",
 }
 
 
@@ -41,14 +39,12 @@ def test_the_nearest_study_comes_first_with_its_learning_rate_policy_and_runs_on
     assert {"#0d9488"} == {trace["marker"]["color"] for trace in figure["data"]}
 
 
-def test_values_are_short_of_the_best_rank_in_percent_or_as_published(api):
+def test_values_are_short_of_the_best_rank_in_percent(api):
     """Tinker on Llama-3.1-8B: 0.5925, 0.5863, 0.5839, 0.5834 at r = 4, 16, 64, 128."""
     gap = drawn(studies.shown(api, **QUESTION).wide)["data"][0]
-    value = drawn(studies.shown(api, **{**QUESTION, "y": "value"}).wide)["data"][0]
 
     assert [4, 16, 64, 128] == gap["x"]
     assert [1.56, 0.50, 0.09, 0.0] == [round(y, 2) for y in gap["y"]]
-    assert [0.5925, 0.5863, 0.5839, 0.5834] == value["y"]
 
 
 def test_added_files_are_removed_again_by_a_button_that_is_there_while_there_are_some(api, tmp_path):

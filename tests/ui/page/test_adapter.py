@@ -55,5 +55,4 @@ def test_the_guide_is_made_when_it_is_opened_and_its_charts_when_they_are(page):
     page.get_by_role("button", name="Details: every measurement").click()
 
     page.locator("#validation-memory .rv-plot[data-drawn]").wait_for()
-    page.locator("#validation-time .rv-plot[data-drawn]").wait_for()
     page.locator("#accuracy-tables table").first.wait_for()

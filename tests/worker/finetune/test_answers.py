@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.runs.sweep_time import SHOWN_TOKENS
-from rankviz.dataset import Example
 from rankviz.store import RunStore
 from rankviz.worker.finetune.data import HeldOutQuestion, SweepData
 from tests.support.models.tiny_llama import generated
@@ -55,63 +54,36 @@ def test_an_answer_is_exact_where_its_text_is_the_references(answering, tokenize
 # What is asked
 
 
-class Table:
-    """What SweepData needs of a data file."""
-
-    def __init__(self, examples):
-        self.examples = examples
-
-
-def test_the_first_held_out_rows_that_can_be_answered_are_asked_by_their_place(tokenizer):
-    rows = [Example(prompt="p" * (i % 2) + ":" * (i % 2), completion=f"c{i}") for i in range(20)]
-    data = SweepData(Table(rows), tokenizer, 64, 10)
-
-    found = data.questions(3)
-
-    with_prompt = [place for place, tokens in enumerate(data.held_out) if "p" in tokenizer.decode(tokens.input_ids)]
-    assert with_prompt[:3] == list(found)
-    assert all(each.prompt + each.reference == data.held_out[place].input_ids for place, each in found.items())
-    assert {} == data.questions(0)
-
-
 # Shown as text
 
 
 def shown(count, reference):
-    return {
-        place: HeldOutQuestion([10 + 7 * place, 11], [40] * reference, (f"prompt {place}", "(("))
-        for place in range(count)
-    }
+    return {place: HeldOutQuestion([10 + 7 * place, 11], [40] * reference) for place in range(count)}
 
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_an_answer_is_the_text_of_the_greedy_tokens_and_says_whether_the_model_ended_it(answering, tokenizer, cached):
-    from rankviz.worker.finetune.measure import shown_answers
+    from rankviz.worker.finetune.measure import answers
 
     questions = shown(6, reference=52)
     expected = {place: generated(answering, each.prompt, 60) for place, each in questions.items()}
 
-    answers = shown_answers(answering, tokenizer, questions, cached=cached, seconds=3600)
+    written = answers(answering, tokenizer, questions, cached=cached)
 
-    assert list(range(6)) == [each.place for each in answers]
-    assert [tokenizer.decode(expected[i], skip_special_tokens=True).strip() for i in range(6)] == [
-        a.text for a in answers
-    ]
-    assert [2 in expected[i] for i in range(6)] == [each.ended for each in answers]
-    assert 0 < sum(each.ended for each in answers) < 6
-    assert ("prompt 1", "((") == (answers[1].prompt, answers[1].reference)
+    decoded = {i: tokenizer.decode(expected[i], skip_special_tokens=True).strip() for i in range(6)}
+    assert {i: (decoded[i], 2 in expected[i]) for i in range(6)} == written
+    assert 0 < sum(ended for _, ended in written.values()) < 6
 
 
-@pytest.mark.parametrize(("reference", "most"), [(4, 12), (1000, SHOWN_TOKENS)])
-def test_an_answer_ends_a_little_after_the_longest_reference_and_at_its_limit(answering, tokenizer, reference, most):
-    from rankviz.worker.finetune.measure import shown_answers
+@pytest.mark.parametrize(("reference", "limit"), [(4, 12), (1000, SHOWN_TOKENS)])
+def test_an_answer_ends_a_little_after_the_longest_reference_and_at_its_limit(answering, tokenizer, reference, limit):
+    from rankviz.worker.finetune.measure import answers
 
     progress = []
-    shown_answers(
-        answering, tokenizer, shown(1, reference), seconds=3600, progress=lambda *so_far: progress.append(so_far)
-    )
+    options = {"most": SHOWN_TOKENS, "progress": lambda *so_far: progress.append(so_far)}
+    answers(answering, tokenizer, shown(1, reference), **options)
 
-    assert {(most, "tokens")} == {(total, unit) for _, total, unit in progress}
+    assert {(limit, "tokens")} == {(total, unit) for _, total, unit in progress}
     assert [done for done, _, _ in progress] == list(range(1, len(progress) + 1))
 
 

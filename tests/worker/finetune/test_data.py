@@ -53,29 +53,11 @@ def test_the_split_is_the_same_every_time_and_has_no_row_on_both_sides():
     assert list(range(100)) == sorted(training + held_out)
 
 
-def test_a_training_row_that_repeats_a_held_out_one_is_left_out():
-    training, held_out = split(rows(4) * 5, 5)
-
-    held = {i % 4 for i in held_out}
-    assert not held & {i % 4 for i in training}
-
-
 class Table:
     """What SweepData needs of a data file."""
 
     def __init__(self, examples):
         self.examples = examples
-
-
-def test_the_order_is_the_seeds_own_and_covers_each_epoch(tokenizer):
-    data = SweepData(Table(rows(12)), tokenizer, 64, 4)
-
-    two_epochs = [tuple(tokens.input_ids) for tokens in data.in_order(1, 16)]
-
-    assert two_epochs == [tuple(t.input_ids) for t in SweepData(Table(rows(12)), tokenizer, 64, 4).in_order(1, 16)]
-    assert sorted(two_epochs[:8]) == sorted(two_epochs[8:])
-    assert two_epochs[:8] != two_epochs[8:]
-    assert two_epochs != [tuple(tokens.input_ids) for tokens in data.in_order(2, 16)]
 
 
 def shuffled_rows(data, seed, count):
@@ -101,16 +83,6 @@ def test_rows_are_drawn_as_they_are_read_in_the_order_that_all_of_them_would_hav
     assert [expected[i] for i in (3, 4, 0, 2)] == [drawn[i] for i in (3, 4, 0, 2)]
     with pytest.raises(IndexError):
         drawn[count]
-
-
-def test_a_run_of_a_million_steps_has_its_rows_once_each_row_is_tokenized(tokenizer):
-    data, progress = SweepData(Table(rows(12)), tokenizer, 64, 4), []
-
-    drawn = data.in_order(1, 8_000_000, progress=lambda *given: progress.append(given))
-
-    assert [(done, 8, "rows") for done in range(1, 9)] == progress
-    assert 8_000_000 == len(drawn)
-    assert shuffled_rows(data, 1, 20) == [drawn[i] for i in range(20)]
 
 
 @pytest.mark.parametrize("length", [3, 8, 30])

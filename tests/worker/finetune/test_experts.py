@@ -66,8 +66,8 @@ set_environment()
 os.environ["HF_HUB_OFFLINE"] = "1"
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
-from rankviz.worker.finetune.load import load_base
-from rankviz.worker.finetune.load import attach, detach
+from rankviz.worker.finetune.session import load_base
+from rankviz.worker.finetune.session import attach, detach
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import Device

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import psutil
@@ -35,15 +34,7 @@ BLOCK_ADAPTER = 8 * (2 * 128 + 2 * 96 + 3 * 192)
 """r 8: q and o 64 + 64, k and v 64 + 32, gate, up, down 64 + 128."""
 
 
-ONE_TRY = (
-    sys.executable,
-    "-c",
-    "import sys; from rankviz.worker.probe import main; main.MOST_TRIES = 1; sys.exit(main.main(sys.argv[1:]))",
-)
-"""PROBE_COMMAND, but that a depth is not measured again because other tests keep the machine busy."""
-
-
-def probe(folder: Path, *, config=TINY, command=ONE_TRY, **settings):
+def probe(folder: Path, *, config=TINY, command=PROBE_COMMAND, **settings):
     """The record of a probe that has ended."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
@@ -105,7 +96,7 @@ def test_without_unsloth_the_same_adapter_is_trained_and_unsloth_is_not_imported
 
 
 def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
-    api, record = probe(tmp_path, command=PROBE_COMMAND, memory_limit_bytes=64 * 2**20, framework="peft")
+    api, record = probe(tmp_path, memory_limit_bytes=64 * 2**20, framework="peft")
 
     assert RunState.COMPLETED is record.state, record.error + record.log_tail
     assert () == record.measured

@@ -2,17 +2,17 @@
 
 Covered: the driver against torch's CUDA, the card with its memory and bf16, the C compiler and Python.h that Triton
 needs, bitsandbytes' native library, disk, the Hub, and the worker's own trial. Not covered: whether a model fits
-(that is the estimate), several GPUs at once, AMD and Intel GPUs beyond their name.
+(that is the estimate), several GPUs at once, AMD and Intel GPUs beyond their name. Facts are gathered by
+rankviz.machine and rankviz.hub; None is "not known".
 """
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rankviz import units
 from rankviz.core.cost.stack import PACKING_UNSLOTH_ZOO
-from rankviz.core.preflight.facts import HUB_DISK, Card, Facts, Software, Wanted
 
 State = Literal["ok", "warning", "problem", "not needed"]
 Version = tuple[int, int]
@@ -20,15 +20,8 @@ Version = tuple[int, int]
 BF16_CAPABILITY = (8, 0)
 LEAST_CAPABILITY = (7, 0)
 """Lowest compute capability that Triton's kernels, and so Unsloth, support."""
-TURING, BLACKWELL = (7, 5), (10, 0)
 CUDA_OF_BLACKWELL = (12, 8)
 """The first CUDA that compiles for compute capability 10.x and 12.x (CUDA 12.8 release notes)."""
-CUDA_OF_THOR = (13, 0)
-"""The first CUDA that compiles for 11.0 (Jetson Thor)."""
-CUDA_WITHOUT_VOLTA = (13, 0)
-"""CUDA 13 dropped Maxwell, Pascal and Volta (CUDA 13.0 release notes)."""
-TORCH_WITHOUT_VOLTA = (2, 11)
-"""From this version on, builds for CUDA 12.8 and newer have no Volta (pytorch/pytorch issue 172352)."""
 DRIVER_FOR_CUDA = {11: "450", 12: "525", 13: "580"}
 """The oldest Linux driver that runs every CUDA of this major version (NVIDIA, CUDA Compatibility, minor version
 compatibility)."""
@@ -37,6 +30,133 @@ BUSY_SHARE = 0.1
 LEAST_DISK_BYTES = units.GB
 LOW_DISK_BYTES = 5 * units.GB
 ON_THE_CPU = "To train on the CPU, set CUDA_VISIBLE_DEVICES= (to nothing)."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """One NVIDIA GPU as the driver reports it."""
+
+    index: int | None
+    """In the order of the PCI bus, as nvidia-smi counts; None for a MIG slice."""
+    name: str
+    uuid: str
+    memory_bytes: int | None
+    """None where the driver does not say it: the GPU shares the machine's memory (GB10, Jetson)."""
+    used_bytes: int | None
+    """By all programs now."""
+    capability: tuple[int, int]
+    """CUDA compute capability, such as (8, 9)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Driver:
+    """The NVIDIA driver and its cards."""
+
+    version: str
+    cuda: tuple[int, int]
+    """The newest CUDA that it runs."""
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Software:
+    """What is installed for training; read from files, nothing imported."""
+
+    missing: str = ""
+    """A sentence on how to add the trainer; empty where it is installed."""
+    torch: str = ""
+    torch_cuda: tuple[int, int] | None = None
+    """The CUDA that torch is built for; None is a build without CUDA."""
+    torch_hip: bool = False
+    """Built for AMD GPUs."""
+    compiler: str | None = None
+    """The C compiler that Triton would call."""
+    headers: str = ""
+    """Where Python.h must be."""
+    has_headers: bool = False
+    bitsandbytes: str = ""
+    bitsandbytes_cuda: tuple[tuple[int, int], ...] = ()
+    """The CUDA versions that its native libraries are built for."""
+    transformers: str = ""
+    unsloth_zoo: str = ""
+
+
+HUB_DISK = "models from the Hub"
+"""What is kept on the disk to which bases are downloaded."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Disk:
+    what: str
+    """What is kept there, such as "runs"."""
+    path: str
+    """Empty for the visitors of a shared page, who see no path of its machine and do not tend it."""
+    free_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubAnswer:
+    """Whether the Hugging Face Hub was reached. reason: why not."""
+
+    endpoint: str
+    reached: bool
+    offline: bool = False
+    """Switched off by HF_HUB_OFFLINE, so nothing was sent."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialStep:
+    """One step of the trial that a worker process runs: it imports and uses what training uses."""
+
+    name: str
+    ok: bool
+    found: str
+    """What it found, or the first line of the error."""
+    seconds: float
+    architectures: tuple[str, ...] = ()
+    """Of the step that imports torch on a GPU: what torch holds kernels for, such as "sm_90" and "compute_120"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    driver: Driver | None
+    """None where no NVIDIA driver answers."""
+    card: Card | None
+    """The one that training uses; None where there is none, or CUDA_VISIBLE_DEVICES hides all."""
+    software: Software
+    cpu_name: str
+    cpu_count: int
+    cpu_bf16: bool | None
+    memory_bytes: int
+    """Of the machine."""
+    available_bytes: int
+    disks: tuple[Disk, ...] = ()
+    hub: HubAnswer | None = None
+    """None where it was not asked."""
+    trial: tuple[TrialStep, ...] = ()
+    """Empty where it was not run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What is to be trained, as far as the machine matters. The default is any training."""
+
+    precision: str = "auto"
+    optim: str = "auto"
+    framework: str = "unsloth"
+    has_experts: bool = True
+    """Whether the base is a mixture of experts, or may be."""
+    download_bytes: int = 0
+    """What the base may take on disk when it is fetched from the Hub; 0 where nothing is fetched."""
+    download_is_certain: bool = False
+    """Whether these are the sizes of the files that will be fetched, as the Hub gives them."""
+
+    @property
+    def needs_bitsandbytes(self) -> bool:
+        """On a GPU: for a quantized base or an 8-bit optimizer, which "auto" is there."""
+        quantized = self.precision in ("auto", "nf4", "nf4-dq", "int8")
+        return quantized or self.optim in ("auto", "adamw_8bit", "paged_adamw_8bit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +180,14 @@ def uses_gpu(facts: Facts) -> bool:
     return facts.card is not None and facts.software.torch_cuda is not None
 
 
-def problems(checks: Sequence[Check]) -> tuple[Check, ...]:
+def problems(checks: Sequence[Check], state: State = "problem") -> tuple[Check, ...]:
     """Return the checks that would keep a training from running, one for each sentence."""
-    return _each_once(checks, "problem")
+    return tuple({check.sentence: check for check in checks if check.state == state}.values())
 
 
 def warnings(checks: Sequence[Check]) -> tuple[Check, ...]:
     """Return the checks that deserve attention before a training, one for each sentence."""
-    return _each_once(checks, "warning")
-
-
-def _each_once(checks: Sequence[Check], state: State) -> tuple[Check, ...]:
-    return tuple({check.sentence: check for check in checks if check.state == state}.values())
+    return problems(checks, "warning")
 
 
 def as_json(facts: Facts, checks: Sequence[Check]) -> dict[str, Any]:
@@ -85,13 +201,11 @@ def as_json(facts: Facts, checks: Sequence[Check]) -> dict[str, Any]:
         "driver": facts.driver.version if facts.driver else None,
         "torch": facts.software.torch or None,
         "torch_cuda": dotted(facts.software.torch_cuda) if facts.software.torch_cuda else None,
-        "checks": [
-            {"name": check.name, "state": check.state, "found": check.found, "remedy": check.remedy} for check in checks
-        ],
+        "checks": [asdict(check) for check in checks],
     }
 
 
-def checks(facts: Facts, wanted: Wanted = Wanted()) -> tuple[Check, ...]:  # noqa: B008  frozen
+def checks(facts: Facts, wanted: Wanted = Wanted()) -> tuple[Check, ...]:
     """Return all checks, in the order in which training meets them."""
     return tuple(_checks(facts, wanted))
 
@@ -157,76 +271,37 @@ def _driver(facts: Facts) -> Check:
         return Check("driver", "ok", versions)
     oldest = DRIVER_FOR_CUDA.get(needed[0])
     newer = f"driver {oldest} or newer" if oldest else "the newest driver"
-    older = fitting(facts.card, driver.cuda)
-    remedy = f"Install {newer}{f', or {older}' if older else ''}. {ON_THE_CPU}"
+    remedy = f"Install {newer}, or a torch for CUDA {driver.cuda[0]}. {ON_THE_CPU}"
     return Check("driver", "problem", f"This driver is too old for this torch: {versions}", remedy)
 
 
 def _generation(facts: Facts) -> Check:
-    """Whether torch and Triton have kernels for the card."""
-    card, torch = facts.card, facts.software.torch
+    """Whether torch and Triton have kernels for the card: by the names that torch gives where the trial imported it."""
+    card, software = facts.card, facts.software
     has = f"{card.name} has compute capability {dotted(card.capability)}"
     if card.capability < LEAST_CAPABILITY:
         needs = f"{has}; Unsloth's kernels need {dotted(LEAST_CAPABILITY)}."
         return Check("generation", "problem", needs, f"Use a newer GPU. {ON_THE_CPU}")
-    other = fitting(card, facts.driver.cuda)
-    remedy = f"Install {other}." if other else f"Install the newest driver and torch. {ON_THE_CPU}"
+    remedy = "Install another build of torch, as PyTorch's installation page shows for your driver."
     architectures = next((step.architectures for step in facts.trial if step.architectures), ())
     if architectures and not holds_kernels(architectures, card.capability):
-        found = f"{has}; torch {torch} has kernels for {', '.join(architectures)} only."
+        found = f"{has}; torch {software.torch} has kernels for {', '.join(architectures)} only."
         return Check("generation", "problem", found, remedy)
-    if not architectures and (reason := why_not(card, facts.software)):
-        if re.fullmatch(r"[\d.]+\+cu\d+", torch):  # one of PyTorch's own builds; others may hold other kernels
-            return Check("generation", "problem", f"{has}; {reason}.", remedy)
-        remedy = f"This is not one of PyTorch's own builds: `rankviz doctor` tries whether it runs. If not: {remedy}"
-        return Check("generation", "warning", f"{has}; {reason}.", remedy)
-    return Check("generation", "ok", f"{has}, which this torch supports.")
+    if card.capability >= (10, 0) and software.torch_cuda < CUDA_OF_BLACKWELL and not architectures:
+        found = f"{has}; it needs a torch for CUDA 12.8 or newer, and this one is for {dotted(software.torch_cuda)}."
+        return Check("generation", "problem", found, remedy)
+    return Check("generation", "ok", f"{has}.")
 
 
 def holds_kernels(architectures: Sequence[str], capability: Version) -> bool:
     """Tell whether one of torch.cuda.get_arch_list() runs on this GPU: "sm_86" on 8.6 and later 8.x, "compute_86",
-    which the driver compiles, on all later GPUs. sm_90a and sm_100f are for their own and for a family; they count as
-    sm_90."""
+    which the driver compiles, on all later GPUs. sm_90a and sm_100f count as sm_90 and sm_100."""
     for architecture in architectures:
         if match := re.match(r"(sm|compute)_(\d+)(\d)", architecture):
-            major, minor = int(match[2]), int(match[3])
-            if match[1] == "compute" and (major, minor) <= capability:
-                return True
-            if match[1] == "sm" and major == capability[0] and minor <= capability[1]:
+            built = int(match[2]), int(match[3])
+            if built <= capability and (match[1] == "compute" or built[0] == capability[0]):
                 return True
     return False
-
-
-def why_not(card: Card, software: Software) -> str:
-    """Return what this card needs that torch's CUDA is not; empty where the build has kernels for it."""
-    cuda, capability = software.torch_cuda, card.capability
-    has_volta = cuda < CUDA_OF_BLACKWELL or (
-        cuda < CUDA_WITHOUT_VOLTA and _numbers(software.torch)[:2] < TORCH_WITHOUT_VOLTA
-    )
-    if capability < TURING and not has_volta:
-        return f"a torch for CUDA {dotted(cuda)} needs {dotted(TURING)}"
-    least = _least_cuda(capability)
-    needs = f"it needs a torch for CUDA {dotted(least)} or newer, and this one is for {dotted(cuda)}"
-    return needs if cuda < least else ""
-
-
-def fitting(card: Card, driver_cuda: Version) -> str:
-    """Return which torch runs on this card with this driver, and where to find it; empty where there is none."""
-    builds = [
-        build
-        for build in ((12, 6), (12, 9), (13, 0))
-        if build >= _least_cuda(card.capability)
-        and build[0] <= driver_cuda[0]  # a driver runs all minor versions of its major one
-        and (card.capability >= TURING or build < CUDA_OF_BLACKWELL)
-    ]
-    # Among those, the oldest suits most drivers and other libraries.
-    return f"the torch for CUDA {dotted(builds[0])}, as PyTorch's installation page shows" if builds else ""
-
-
-def _least_cuda(capability: Version) -> Version:
-    if capability < BLACKWELL:
-        return (0, 0)
-    return CUDA_OF_THOR if capability[0] == 11 else CUDA_OF_BLACKWELL
 
 
 def _memory(facts: Facts) -> Check:
@@ -259,12 +334,8 @@ def _cpu_bf16(facts: Facts, wanted: Wanted) -> Check:
         return Check("bf16", "ok", "Whether this CPU has bf16 is not known; fp32 is the default.")
     if facts.cpu_bf16:
         return Check("bf16", "ok", "This CPU has bf16 or AVX-512, so bf16 is an option.")
-    found = "This CPU has no bf16 instructions: bf16 runs, but slower than fp32."
-    return (
-        Check("bf16", "warning", found, "Choose precision fp32.")
-        if wanted.precision == "bf16"
-        else Check("bf16", "ok", found)
-    )
+    found, is_wanted = "This CPU has no bf16 instructions: bf16 runs, but slower than fp32.", wanted.precision == "bf16"
+    return Check("bf16", "warning" if is_wanted else "ok", found, "Choose precision fp32." if is_wanted else "")
 
 
 def _compiler(facts: Facts) -> Check:

@@ -4,14 +4,27 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.preflight.checks import as_json, checks, problems, warnings
-from rankviz.core.preflight.facts import HUB_DISK, Card, Disk, Driver, Facts, HubAnswer, Software, TrialStep, Wanted
+from rankviz.core.preflight import (
+    HUB_DISK,
+    Card,
+    Disk,
+    Driver,
+    Facts,
+    HubAnswer,
+    Software,
+    TrialStep,
+    Wanted,
+    as_json,
+    checks,
+    holds_kernels,
+    problems,
+    warnings,
+)
 
 GB, GIB = 10**9, 2**30
 L4 = Card(index=0, name="NVIDIA L4", uuid="GPU-1", memory_bytes=24 * GIB, used_bytes=0, capability=(8, 9))
 T4 = Card(index=0, name="Tesla T4", uuid="GPU-2", memory_bytes=16 * GIB, used_bytes=0, capability=(7, 5))
 RTX_5090 = replace(L4, name="NVIDIA GeForce RTX 5090", capability=(12, 0))
-V100 = replace(T4, name="Tesla V100", capability=(7, 0))
 INSTALLED = Software(
     torch="2.14.1+cu130",
     torch_cuda=(13, 0),
@@ -83,14 +96,8 @@ def test_a_driver_that_is_too_old_for_torchs_cuda_is_a_problem():
     ("card", "cuda", "problem"),
     [
         (T4, (13, 0), ""),
-        (V100, (13, 0), "a torch for CUDA 13.0 needs 7.5"),
-        (V100, (12, 6), ""),
-        (V100, (12, 8), "a torch for CUDA 12.8 needs 7.5"),
         (RTX_5090, (12, 6), "it needs a torch for CUDA 12.8 or newer, and this one is for 12.6"),
         (RTX_5090, (12, 8), ""),
-        (RTX_5090, (13, 0), ""),
-        (replace(T4, name="NVIDIA B200", capability=(10, 0)), (12, 4), "CUDA 12.8 or newer"),
-        (replace(T4, name="NVIDIA GB10", capability=(12, 1)), (12, 9), ""),
         (replace(T4, name="Tesla P100", capability=(6, 0)), (12, 6), "Unsloth's kernels need 7.0"),
     ],
 )
@@ -99,6 +106,22 @@ def test_a_card_that_is_too_old_or_too_new_for_torch_or_the_kernels_is_a_problem
 
     assert problem in sentence(facts, "generation")
     assert bool(problem) == any(check.name == "generation" for check in problems(checks(facts)))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "capability", "runs"),
+    [
+        ("sm_80", (8, 6), True),
+        ("sm_86", (8, 0), False),
+        ("sm_90", (12, 0), False),
+        ("sm_90a", (9, 0), True),
+        ("sm_120", (12, 1), True),
+        ("compute_90", (12, 0), True),
+        ("compute_120", (9, 0), False),
+    ],
+)
+def test_kernels_run_on_their_generation_and_what_the_driver_compiles_on_later_ones_too(architecture, capability, runs):
+    assert runs == holds_kernels([architecture], capability)
 
 
 def test_what_torch_itself_names_decides_where_a_trial_has_imported_it():

@@ -1,1 +1,0 @@
-"""Whether this machine can train as asked: facts in, checks with sentences out."""

@@ -1,0 +1,307 @@
+"""Writes configuration files: PEFT's adapter_config.json, Axolotl's YAML, and LLaMA-Factory's YAML and dataset_info.
+
+What a tool calls each setting is in assets/exports.json, the files themselves are in assets/templates.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rankviz.core.cost.setup import Form, Trait
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.model.spec import ModelSpec
+from rankviz.errors import InvalidSettingError
+from rankviz.exports import chat
+from rankviz.exports.recipe import EVAL_STEPS, HELD_OUT_SHARE, LOGGING_STEPS, SCHEDULER, SEED, WEIGHT_DECAY, Recipe
+from rankviz.exports.words import (
+    FILE_NAME,
+    HELD_OUT,
+    UNREAD,
+    Unread,
+    Verbatim,
+    names_in,
+    require_readable,
+    row_of,
+    rows_of,
+    sources,
+    templates,
+    title,
+)
+
+AXOLOTL_VERSION, LLAMAFACTORY_VERSION = "0.21.0", "0.9.5"
+"""The releases whose schemas the keys are checked against."""
+CONSTANTS = {
+    "held_out_share": HELD_OUT_SHARE,
+    "eval_steps": EVAL_STEPS,
+    "logging_steps": LOGGING_STEPS,
+    "scheduler": SCHEDULER,
+    "weight_decay": WEIGHT_DECAY,
+    "seed": SEED,
+}
+
+
+def adapter_config(recipe: Recipe) -> str:
+    """JSON that peft.LoraConfig.from_pretrained reads. JSON has no comments: what is to be said is in recipe.notes."""
+    modules = recipe.target_modules
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": recipe.model_id,
+        "r": recipe.lora.r,
+        "lora_alpha": recipe.lora_alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": modules if isinstance(modules, str) else list(modules),
+        "target_parameters": list(recipe.target_parameters) or None,
+        **recipe.patterns,
+        "modules_to_save": list(recipe.modules_to_save) or None,
+        "use_rslora": recipe.lora.use_rslora,
+        "use_dora": recipe.lora.use_dora,
+        "inference_mode": False,
+    }
+    return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+
+
+def _written(tool: str, command: str, recipe: Recipe, notes: Sequence[str], **values: Any) -> str:
+    """Fill the tool's template; its header names the file, its counts, and what the tool does otherwise."""
+    name = tool.lower().replace("-", "")
+    header = (
+        f"{title(recipe)}, for {command}",
+        sources(recipe),
+        f"RankViz's estimates of memory and time are of Unsloth, TRL and plain PEFT, not of {tool}.",
+        *recipe.notes,
+        *notes,
+    )
+    if not isinstance(alpha := recipe.lora_alpha, int):
+        raise InvalidSettingError(
+            f"{tool} needs a whole number as lora_alpha (got {alpha:g}). Choose a whole alpha, or another format."
+        )
+    shared = {"recipe": recipe, "setup": recipe.training, "lora": recipe.lora, "alpha": alpha, "header": header}
+    named = chat.data()["settings"][name]
+    return templates().get_template(f"{name}.yaml.jinja").render(**shared, **CONSTANTS, named=named, **values)
+
+
+def axolotl(recipe: Recipe) -> str:
+    """Axolotl's YAML, with a comment for each thing that Axolotl does otherwise than was asked."""
+    require_readable(recipe, "Axolotl")
+    form: Form = recipe.form or ("messages" if recipe.is_chat else "prompt-completion")
+    rows = _rows(recipe, form)
+    about = [*rows_of(recipe, form), _learned(recipe, form), HELD_OUT]
+    if not recipe.form:
+        other: Form = "prompt-completion" if form == "messages" else "messages"
+        line = f"datasets: {json.dumps(_rows(recipe, other)['datasets'], ensure_ascii=False)}"
+        about += ["For the other kind of rows:", row_of(other), _learned(recipe, other), Verbatim(line)]
+    command = f"Axolotl {AXOLOTL_VERSION}: axolotl train axolotl.yaml"
+    return _written("Axolotl", command, recipe, (), targets=_targets(recipe), rows=rows, about_rows=about)
+
+
+HEADINGS = (
+    "{% for turn in messages %}### {{ turn['role'] | capitalize }}:\n{{ turn['content'] }}"
+    "{% if turn['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n\n{% endfor %}"
+    "{% if add_generation_prompt %}### Assistant:\n{% endif %}"
+)
+"""The chat template for a base model, which has none: as in the scripts, but with the end token behind each answer."""
+
+
+def _rows(recipe: Recipe, form: Form) -> dict[str, Any]:
+    """How Axolotl reads the file with the rows."""
+    name = recipe.file_name or FILE_NAME
+    ending = name.rpartition(".")[2].lower()
+    read = chat.data()["settings"]["axolotl"]["form"][form]
+    row = {"path": name, "ds_type": "json" if ending == "jsonl" else ending, **read}
+    if read["type"] != "chat_template":
+        return {"datasets": [row]}
+    names = names_in(form, recipe.traits)
+    if names.role != "role":  # of the roles it knows both names
+        row["message_property_mappings"] = {"role": names.role, "content": names.content}
+    if not recipe.is_chat:
+        return {"datasets": [{**row, "chat_template": "jinja", "chat_template_jinja": HEADINGS}]}
+    end = chat.end_of_turn(recipe.model_id, recipe.model_type)
+    return {"datasets": [{**row, "chat_template": "tokenizer_default"}], **({"eot_tokens": [end]} if end else {})}
+
+
+def _learned(recipe: Recipe, form: Form) -> str:
+    """What Axolotl learns of rows of this form, in a sentence."""
+    end = "with the tokenizer's end token"
+    if form == "prompt-completion":
+        lists = "" if recipe.form else " Both are text: lists of messages are not read."
+        return f"The completion is learned, {end} added to it.{lists}"
+    if form == "instruction":
+        return (
+            f"The output is learned, {end} added to it. Axolotl puts no instructions through a chat template, so "
+            "these stand under headings. For the chat template, write the rows as messages."
+        )
+    if form == "text":
+        return f"The whole text is learned, {end} added to it."
+    if not recipe.is_chat:
+        return f"The assistant's turns are learned, {end} behind each. The turns stand under headings."
+    if chat.end_of_turn(recipe.model_id, recipe.model_type) is None:
+        return (
+            "The assistant's turns are learned without an end: the chat template of this model writes none, and "
+            "Axolotl adds none. The scripts for Unsloth, TRL and PEFT learn the end too."
+        )
+    return "The assistant's turns are learned, with the token that ends them."
+
+
+def _targets(recipe: Recipe) -> dict[str, Any]:
+    """Axolotl's settings of what is adapted."""
+    names = recipe.target_modules
+    targets: dict[str, Any] = {"lora_target_modules": names if isinstance(names, str) else list(names)}
+    if names == "all-linear":
+        targets = {"lora_target_linear": True}
+    if recipe.target_parameters:
+        targets["lora_target_parameters"] = list(recipe.target_parameters)
+    for name, pattern in recipe.patterns.items():
+        if not all(isinstance(value, int) for value in pattern.values()):
+            raise InvalidSettingError(
+                f"Axolotl needs whole numbers in lora_{name} (got {', '.join(map(str, pattern.values()))}). Choose "
+                "another alpha or expert_rank, or another format."
+            )
+        targets[f"lora_{name}"] = pattern
+    if recipe.modules_to_save:
+        targets["lora_modules_to_save"] = list(recipe.modules_to_save)
+    return targets
+
+
+PLAIN_TEXT = "fewshot"
+"""LLaMA-Factory's template for base models: it leaves the prompt unchanged and ends the completion with two line breaks
+and the tokenizer's end token. "empty" would leave the end token out, and the model would never learn to stop."""
+_ROLES = "one role has two names"
+UNREAD_BY_LLAMAFACTORY: Unread = (
+    *UNREAD,
+    ({"uneven"}, "it leaves out chats in which user and assistant do not take turns up to an answer"),
+    ({"user", "human"}, _ROLES),
+    ({"assistant", "gpt"}, _ROLES),
+)
+NOT_IN_ALL = ("lm_head", "feed_forward.router")
+"""What "all" never means: the head, and Llama 4's router, a linear layer whose class has another name."""
+_WHOLE_OF = {"ministral3": "mistral3", "mistral": "mistral3", "mllama_text_model": "mllama"}
+"""model_type of a text tower: that of the whole, where it isn't the same without "_text"."""
+
+
+def composite(model: ModelSpec) -> dict[str, list[str]] | None:
+    """Return what LLaMA-Factory knows of the multimodal checkpoint that this model, or this text tower, is loaded from:
+    parts of the paths of its projector and vision tower, and of modules that never carry LoRA."""
+    if model.tower == "text":
+        return None
+    whole = _WHOLE_OF.get(model.model_type, model.model_type.removesuffix("_text"))
+    return chat.data()["llamafactory_models"]["towers"].get(model.model_type if model.is_whole else whole)
+
+
+def reached(model: ModelSpec, plan: AdapterPlan, *, vision: bool) -> tuple[str, ...] | None:
+    """Return paths of the modules that LLaMA-Factory hands to PEFT; None where it hands on the names themselves.
+
+    plan: with the names of the file. vision: whether the file thaws the vision tower and the projector.
+    """
+    family = composite(model)
+    if family is None:
+        return None
+    frozen = [] if vision else family["vision"]
+    names: Sequence[str] = plan.target_modules
+    if isinstance(names, str):
+        skipped = (*NOT_IN_ALL, *family["projector"], *frozen)
+        linear = [layer for layer in model.layers if layer.kind in ("linear", "lm_head")]
+        names = tuple({layer.name: None for layer in linear if not _contains(layer.path, skipped)})
+    forbidden = (*frozen, *([] if vision else family["projector"]), *family["never"])
+    paths: dict[str, None] = {}  # all modules on the way to a weight
+    for layer in model.layers:
+        for block in layer.blocks or (0,) if layer.kind not in ("experts", "router") else ():
+            parts = layer.path.format(block).split(".")
+            paths |= dict.fromkeys(".".join(parts[:end]) for end in range(1, len(parts) + 1))
+    return tuple(path for path in paths if _contains(path, names) and not _contains(path, forbidden))
+
+
+def _contains(path: str, parts: Sequence[str]) -> bool:
+    return any(part in path for part in parts)
+
+
+def entry(form: Form, traits: Sequence[Trait] = ()) -> dict[str, Any]:
+    """Return the entry of dataset_info.json for rows of this form."""
+    if form == "prompt-completion":
+        return {"columns": {"prompt": "prompt", "response": "completion"}}
+    if form == "instruction":
+        query = {} if "no-input" in traits else {"query": "input"}
+        return {"columns": {"prompt": "instruction", **query, "response": "output"}}
+    if form == "text":
+        return {"columns": {"prompt": "text"}}
+    names = {f"{name}_tag": value for name, value in names_in(form, traits)._asdict().items()}
+    return {"formatting": "sharegpt", "columns": {"messages": form}, "tags": {**names, "system_tag": "system"}}
+
+
+def dataset_info(recipe: Recipe) -> str:
+    """The file that tells LLaMA-Factory how to read the rows: by their form, or where that is unknown as rows of prompt
+    and completion and as whole chats."""
+    known = {"train": entry(recipe.form, recipe.traits)} if recipe.form else {}
+    entries = known or {"train": entry("prompt-completion"), "chats": entry("messages")}
+    file = {"file_name": recipe.file_name or FILE_NAME}
+    return json.dumps({name: file | each for name, each in entries.items()}, indent=2, ensure_ascii=False) + "\n"
+
+
+def llamafactory(recipe: Recipe) -> str:
+    """LLaMA-Factory's YAML, with a comment for each thing that LLaMA-Factory does otherwise than was asked."""
+    require_readable(recipe, "LLaMA-Factory", UNREAD_BY_LLAMAFACTORY)
+    through_chats = recipe.is_chat and recipe.form != "text"
+    # Without a template LLaMA-Factory reads the tokenizer's own.
+    template = chat.llamafactory_template(recipe.model_id, recipe.model_type) if through_chats else PLAIN_TEXT
+    return _written(
+        "LLaMA-Factory",
+        f"LLaMA-Factory {LLAMAFACTORY_VERSION}: llamafactory-cli train llamafactory.yaml",
+        recipe,
+        _done_otherwise(recipe),
+        modules=recipe.plan.target_modules,  # it keeps to the text tower by itself
+        # By default the names reach the text tower alone (model/model_utils/visual.py).
+        has_vision=any(adapted.layer.part == "vision" for adapted in (recipe.trained or recipe.plan).adapted),
+        is_composite=composite(recipe.plan.model) is not None,
+        template=template,
+        about_rows=_about_rows(recipe, template),
+    )
+
+
+def _about_rows(recipe: Recipe, template: str) -> Sequence[str]:
+    form = recipe.form or "prompt-completion"
+    about = [*rows_of(recipe, form), "Put dataset_info.json, which comes with this file, beside it."]
+    if form == "text":
+        return [*about, "The whole text is learned, with the tokenizer's end token: stage pt adds it.", HELD_OUT]
+    if not recipe.form:
+        about.append("Both are text: lists of messages are not read.")
+    if recipe.is_chat and not recipe.form:
+        about += ["For whole chats, write dataset: chats. The rows are then:", row_of("messages")]
+    if not recipe.is_chat:
+        about.append(
+            f"template {PLAIN_TEXT} leaves the prompt unchanged, and ends the completion with two line breaks and the "
+            "end token."
+        )
+    elif not template:
+        about.append(
+            f"RankViz knows no template of LLaMA-Factory {LLAMAFACTORY_VERSION} for this model. Without one, "
+            "LLaMA-Factory reads the tokenizer's own chat template, and stops where it cannot: then set the template "
+            "of its family. Check in the log that the labels it prints end with the end token."
+        )
+    return [*about, HELD_OUT]
+
+
+def trains_with_unsloth(framework: str, precision: str) -> bool:
+    """use_unsloth loads a base in 16 or 4 bit; in 8 bit it would quietly load 16 bit."""
+    return framework == "unsloth" and precision in ("nf4", "nf4-dq", "bf16", "fp16")
+
+
+def _done_otherwise(recipe: Recipe) -> list[str]:
+    """What LLaMA-Factory does otherwise than was asked."""
+    setup, notes, unsloth = recipe.training, [], recipe.training.framework == "unsloth"
+    if composite(recipe.plan.model):
+        notes.append(
+            "LLaMA-Factory loads this model with all its towers and turns the names in lora_target into full module "
+            "paths. Unsloth's FastLanguageModel finds no layers by such paths and stops, so use_unsloth is false: "
+            + (f"PEFT trains {recipe.adapter_parameters:,} parameters." if recipe.trained else "PEFT trains.")
+        )
+    if unsloth and setup.gradient_checkpointing != "unsloth":
+        notes.append(
+            f"With use_unsloth checkpointing is always Unsloth's: {setup.gradient_checkpointing!r} is not set."
+        )
+    if unsloth and setup.precision == "nf4":
+        notes.append("Unsloth always quantizes the constants of a 4-bit base too, as nf4-dq does.")
+    if setup.loss_path == "triton" or (unsloth and setup.loss_path == "full"):
+        notes.append(f"LLaMA-Factory has no setting for the loss path {setup.loss_path!r}: not set.")
+    if setup.precision == "fp32":
+        notes.append("LLaMA-Factory has no fp32 base: without bf16 and fp16 it uses the GPU's best type.")
+    return notes
