@@ -85,9 +85,12 @@ def _with_data(
     if data is None:
         return request
     if data not in sent:
-        sent[data] = Path("data") / digest_of(data) / f"data{data.suffix}"
-        (folder / sent[data]).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(data, folder / sent[data])
+        aside = folder / "data" / secrets.token_hex(4)
+        aside.parent.mkdir(exist_ok=True)
+        shutil.copyfile(data, aside)
+        sent[data] = Path("data") / digest_of(aside) / f"data{data.suffix}"
+        (folder / sent[data]).parent.mkdir(exist_ok=True)
+        os.replace(aside, folder / sent[data])
     return replace(request, data=str(sent[data]))
 
 

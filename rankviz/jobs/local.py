@@ -142,11 +142,11 @@ class Local(Engine):
         return next(worker for worker in self._workers.values() if worker.attempts == live.job.attempts)
 
     def _live(self, worker: process.Worker) -> Live:
-        if self._memory_bytes < math.inf and worker.pid is not None:
+        if self._memory_bytes < math.inf:
             worker.end_at(self._memory_bytes / len(self._slots))
         return Live(
             job=Job(attempts=worker.attempts),
-            handle="" if worker.pid is None else str(worker.pid),
+            handle=str(worker.pid),
             where=next((slot.where for slot in self._slots if worker.lock == self._lock_of(slot)), ""),
             end=None if worker.alive() else self._end(worker),
         )

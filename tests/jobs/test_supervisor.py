@@ -2,7 +2,6 @@
 nothing was written reads nothing: counted in files opened, since a test cannot rely on the clock."""
 
 import fcntl
-import json
 import os
 from collections.abc import Sequence
 
@@ -173,19 +172,6 @@ def test_cancel_works_where_nobody_supervises(store):
     Patient(RunStore(store.home), command=HANG_IN_EACH).cancel(run_ids[0])
 
     assert ["cancelled", "queued"] == states(store, run_ids)
-    assert [] == processes_of(store.home)
-
-
-def test_a_worker_launched_by_a_supervisor_that_died_before_noting_its_pid_is_found_by_its_lock(store):
-    run_ids = sweep(store, 4)
-    first = supervise(store, HANG_IN_EACH)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    first.stop()
-    lock_file(store.home).write_text(json.dumps({"pid": None, "run_ids": run_ids}))
-
-    Patient(RunStore(store.home), command=HANG_IN_EACH).cancel(run_ids[0])
-
-    assert ["cancelled"] == states(store, run_ids)
     assert [] == processes_of(store.home)
 
 
