@@ -4,8 +4,7 @@ supervisor  the one loop of a runs folder: poll engines, copy journals, end what
 queue       whose turn it is
 engine      the interface of an engine; `known` has all of them
 local       worker processes of this machine (process)
-remote      jobs elsewhere: packed (bundle), submitted once, polled, copied, cancelled; each place is a cluster:
-            hf_jobs, ray, slurm
+remote      jobs elsewhere: packed (bundle), submitted once, polled, copied, cancelled; on hf_jobs, ray, slurm
 inside      runs in a job elsewhere and carries its files to a storage
 hub         calls to Hugging Face, and who is logged in; prices has costs and spending limits
 """

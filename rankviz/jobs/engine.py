@@ -4,8 +4,8 @@ A job is one base with its runs, one attempt of each, in one worker; or one prob
 everywhere (`python -m rankviz.worker finetune HOME RUN_ID@ATTEMPT ...`) and knows no engine. A run's journal decides
 what happened to the run; its engine only says whether somebody still writes.
 
-To add an engine that runs jobs elsewhere: a `Cluster` and a `Remote` (remote.py) with a name, a line in known.py, and
-its place in the fixture of tests/jobs/test_contract.py. Train, the command line and the endpoints then offer it.
+To add an engine that runs jobs elsewhere: a `Remote` (remote.py), a line in known.py, and its place in the fixture of
+tests/jobs/test_contract.py. Train, the command line and the endpoints then offer it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -9,7 +9,7 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
@@ -27,16 +27,6 @@ from rankviz.errors import (
     quoted,
 )
 from rankviz.jobs import bundle
-from rankviz.jobs.cluster import (
-    OWN_LIMITS,
-    Cluster,
-    JobLimits,
-    RemoteJob,
-    Status,
-    Submission,
-    home_id,
-    read_submission,
-)
 from rankviz.jobs.engine import End, Job, Live
 from rankviz.jobs.hub import IN, OUT, Hub, HubJob, Logins
 from rankviz.jobs.prices import (
@@ -51,6 +41,15 @@ from rankviz.jobs.prices import (
 )
 from rankviz.jobs.process import describe_exit
 from rankviz.jobs.remote import Remote
+from rankviz.jobs.submission import (
+    OWN_LIMITS,
+    JobLimits,
+    RemoteJob,
+    Status,
+    Submission,
+    home_id,
+    read_submission,
+)
 from rankviz.paths import ASSETS, IMPORT_ROOT
 from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND
 from rankviz.store import RunStore
@@ -62,7 +61,6 @@ NEEDED = ("pydantic-settings", "filelock", "psutil", "PyYAML", "threadpoolctl", 
 LEFT_OUT = (".css", ".js", ".png", ".svg", ".woff2", ".pyc")
 CANCELLED_THERE = "Its job was cancelled on Hugging Face. Resume the sweep to start it again."
 SCHEDULED = "Hugging Face looks for a free machine."
-NO_PROBES = "A probe measures the machine that RankViz is on, and no machine is rented for one."
 ONE_AT_A_TIME = "It waits for another job of its sweep to end: the spending limit of a sweep pays for one at a time."
 NO_PLACE = "It waits for another job to end: of all visitors together, {} run at the same time."
 ANOTHER_ACCOUNT = (
@@ -127,97 +125,6 @@ def terms_of(submission: Submission) -> JobTerms | None:
         return None
 
 
-class HubCluster(Cluster):
-    """The jobs of all accounts that are logged in, as a cluster."""
-
-    def __init__(self, home: Path, logins: Callable[[], Logins], *, image: str, worker: Sequence[str]):
-        self._home, self._logins, self._image, self._worker = home, logins, image, tuple(worker)
-
-    def prepare(self, job: RemoteJob) -> None:
-        path, data = archive()
-        files: dict[str, bytes | Path] = {path: data}
-        for file in sorted(job.folder.rglob("*")):
-            if file.is_file():
-                files[f"{job.name}/{file.relative_to(job.folder).as_posix()}"] = file
-        self._hub(self._terms(job)).send(files, f"Job {job.name}")
-
-    def submit(self, job: RemoteJob) -> str:
-        terms, path = self._terms(job), archive()[0]
-        try:
-            hub = self._hub(terms)
-            if there := hub.find(self.labels(job.name)):  # what was written down of it was lost
-                return there[-1].id
-        except EngineUnavailableError as error:
-            raise EngineDeclinedError(str(error)) from error
-        places = (f"{IN}/{path}", f"{IN}/{job.name}", f"{OUT}/{job.name}")
-        return hub.run(
-            image=self._image,
-            command=["sh", "-c", SCRIPT, "rankviz", *places, *self._worker],
-            flavor=terms.flavor,
-            timeout=terms.timeout_seconds,
-            labels={**self.labels(job.name), "name": f"rankviz-{terms.sweep_id}"[:100]},
-        )
-
-    def poll(self, job: RemoteJob) -> Status | None:
-        terms = terms_of(job.submission)
-        if terms is None:
-            return Status(handle=job.handle, end=End(why=DAMAGED, is_final=True))
-        hub = self._hub(terms)
-        seen = hub.job(job.handle) if job.handle else self._found(hub, job.name)
-        if seen is None:
-            return None
-        end = None
-        if seen.ended:
-            text = hub.read(f"{job.name}/exit_code", 0, 16).strip()
-            end = end_of(seen, int(text) if re.fullmatch(rb"-?\d{1,10}", text) else None, terms)
-        return Status(
-            handle=seen.id,
-            where=terms.flavor,
-            waits=SCHEDULED if seen.stage == "SCHEDULING" else "",
-            end=end,
-            was_cancelled=seen.stage in ("CANCELED", "DELETED"),
-            seconds=seen.seconds,
-        )
-
-    def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
-        return self._hub(self._terms(job)).read(f"{job.name}/{path}", offset, most)
-
-    def cancel(self, job: RemoteJob) -> None:
-        hub = self._hub(self._terms(job))
-        for job_id in [job.handle] if job.handle else [seen.id for seen in hub.find(self.labels(job.name))]:
-            hub.cancel(job_id)
-
-    def forget(self, job: RemoteJob) -> None:
-        self._hub(self._terms(job)).unsend(job.name)
-
-    def labels(self, name: str) -> Mapping[str, str]:
-        """Return the labels by which a job of this runs folder is found in its account."""
-        home = {"app": "rankviz", "home": home_id(self._home / "hf-jobs.id", self._home)}
-        return {**home, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]}
-
-    def _found(self, hub: Hub, name: str) -> HubJob | None:
-        """The newest job of a name. An older one that runs too is ended."""
-        *twins, newest = hub.find(self.labels(name)) or [None]
-        for twin in twins:
-            if not twin.ended:
-                with contextlib.suppress(EngineError):  # it has ended meanwhile
-                    hub.cancel(twin.id)
-        return newest
-
-    def _hub(self, terms: JobTerms) -> Hub:
-        """The calls of a job's account. EngineUnavailableError where nobody is logged in with it."""
-        hub = self._logins().require(terms.owner)
-        if hub.name != terms.account:
-            raise EngineUnavailableError(ANOTHER_ACCOUNT)
-        return hub
-
-    def _terms(self, job: RemoteJob) -> JobTerms:
-        terms = terms_of(job.submission)
-        if terms is None:
-            raise EngineError(DAMAGED)
-        return terms
-
-
 class HfJobs(Remote):
     """Jobs of one runs folder on Hugging Face.
 
@@ -252,10 +159,9 @@ class HfJobs(Remote):
         missing_seconds: float = MISSING_SECONDS,
     ):
         self.logins, self.sees_folders = logins, sees_folders
-        self._spend, self._flavor = spend, flavor
-        cluster = HubCluster(store.home, lambda: self.logins, image=image, worker=worker)
+        self._spend, self._flavor, self._image, self._worker = spend, flavor, image, tuple(worker)
         seconds = {"poll_seconds": poll_seconds, "missing_seconds": missing_seconds}
-        super().__init__(store, cluster, at_once=at_once, limits=limits, **seconds)
+        super().__init__(store, at_once=at_once, limits=limits, **seconds)
         self.ledger = Ledger(self.place)
 
     def room(self) -> int:
@@ -263,8 +169,6 @@ class HfJobs(Remote):
         return max(1, super().room())
 
     def terms(self, job: Job) -> Mapping[str, Any]:
-        if job.kind != "finetune":
-            raise EngineError(NO_PROBES)
         payer = job.options.get("payer", job.owner)
         hub = self.logins.require(payer)
         sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
@@ -327,6 +231,91 @@ class HfJobs(Remote):
                 submission = read_submission(folder)
                 if terms := terms_of(submission):
                     yield folder.name, submission, terms
+
+    def send(self, job: RemoteJob) -> None:
+        path, data = archive()
+        files: dict[str, bytes | Path] = {path: data}
+        for file in sorted(job.folder.rglob("*")):
+            if file.is_file():
+                files[f"{job.name}/{file.relative_to(job.folder).as_posix()}"] = file
+        self._hub(_terms(job)).send(files, f"Job {job.name}")
+
+    def submit(self, job: RemoteJob) -> str:
+        terms, path = _terms(job), archive()[0]
+        try:
+            hub = self._hub(terms)
+            if there := hub.find(self.labels(job.name)):  # what was written down of it was lost
+                return there[-1].id
+        except EngineUnavailableError as error:
+            raise EngineDeclinedError(str(error)) from error
+        places = (f"{IN}/{path}", f"{IN}/{job.name}", f"{OUT}/{job.name}")
+        return hub.run(
+            image=self._image,
+            command=["sh", "-c", SCRIPT, "rankviz", *places, *self._worker],
+            flavor=terms.flavor,
+            timeout=terms.timeout_seconds,
+            labels={**self.labels(job.name), "name": f"rankviz-{terms.sweep_id}"[:100]},
+        )
+
+    def poll(self, job: RemoteJob) -> Status | None:
+        terms = terms_of(job.submission)
+        if terms is None:
+            return Status(handle=job.handle, end=End(why=DAMAGED, is_final=True))
+        hub = self._hub(terms)
+        seen = hub.job(job.handle) if job.handle else self._found(hub, job.name)
+        if seen is None:
+            return None
+        end = None
+        if seen.ended:
+            text = hub.read(f"{job.name}/exit_code", 0, 16).strip()
+            end = end_of(seen, int(text) if re.fullmatch(rb"-?\d{1,10}", text) else None, terms)
+        return Status(
+            handle=seen.id,
+            where=terms.flavor,
+            waits=SCHEDULED if seen.stage == "SCHEDULING" else "",
+            end=end,
+            was_cancelled=seen.stage in ("CANCELED", "DELETED"),
+            seconds=seen.seconds,
+        )
+
+    def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
+        return self._hub(_terms(job)).read(f"{job.name}/{path}", offset, most)
+
+    def end(self, job: RemoteJob) -> None:
+        hub = self._hub(_terms(job))
+        for job_id in [job.handle] if job.handle else [seen.id for seen in hub.find(self.labels(job.name))]:
+            hub.cancel(job_id)
+
+    def unsend(self, job: RemoteJob) -> None:
+        self._hub(_terms(job)).unsend(job.name)
+
+    def labels(self, name: str) -> Mapping[str, str]:
+        """Return the labels by which a job of this runs folder is found in its account."""
+        home = {"app": "rankviz", "home": home_id(self._store.home / "hf-jobs.id", self._store.home)}
+        return {**home, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]}
+
+    def _found(self, hub: Hub, name: str) -> HubJob | None:
+        """The newest job of a name. An older one that runs too is ended."""
+        *twins, newest = hub.find(self.labels(name)) or [None]
+        for twin in twins:
+            if not twin.ended:
+                with contextlib.suppress(EngineError):  # it has ended meanwhile
+                    hub.cancel(twin.id)
+        return newest
+
+    def _hub(self, terms: JobTerms) -> Hub:
+        """The calls of a job's account. EngineUnavailableError where nobody is logged in with it."""
+        hub = self.logins.require(terms.owner)
+        if hub.name != terms.account:
+            raise EngineUnavailableError(ANOTHER_ACCOUNT)
+        return hub
+
+
+def _terms(job: RemoteJob) -> JobTerms:
+    terms = terms_of(job.submission)
+    if terms is None:
+        raise EngineError(DAMAGED)
+    return terms
 
 
 def end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:

@@ -7,13 +7,12 @@ own file system does. A token is kept in memory alone.
 
 import contextlib
 import math
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotSoon
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from itertools import islice
 from pathlib import Path
@@ -21,8 +20,8 @@ from typing import Any
 from urllib.parse import quote
 
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, RankVizError, redacted
-from rankviz.jobs.cluster import in_thread
 from rankviz.jobs.prices import STARTING, Flavor
+from rankviz.jobs.submission import in_thread
 
 REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
 IN, OUT = "/rankviz/in", "/rankviz/out"
@@ -33,10 +32,6 @@ CALL_SECONDS = 120.0
 FLAVORS_SECONDS, SOON_SECONDS = 300.0, 5.0
 """Machines and prices are asked for again after so long, and waited for so long."""
 MAX_LISTED = 20_000
-NOT_FOR_PEOPLE = re.compile(
-    r"\s*(?:\(?\b(?:request|trace|cf)[ -]?id\b\s*[:=]\s*[^\s)]+\)?|https?://\S+)", re.IGNORECASE
-)
-"""In what Hugging Face says: different in each answer, or nothing to read."""
 LOGIN = (
     "It waits for its owner's login at Hugging Face: the page keeps no token. Log in, and what the job did meanwhile "
     "is read."
@@ -66,8 +61,6 @@ class HubJob:
     seconds: float | None = None
     """At most what is billed; None where it is not known."""
     running_seconds: float | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    flavor: str = ""
 
     @property
     def ended(self) -> bool:
@@ -158,7 +151,7 @@ class Hub:
         """Return the jobs that have all these labels; the newest last."""
         with self._reaching():
             listed = islice(self._api.list_jobs(labels=dict(labels), namespace=self.name), MAX_LISTED)
-            jobs = [job for job in listed if labels.items() <= _labels(job).items()]
+            jobs = [job for job in listed if labels.items() <= (job.labels or {}).items()]
             return [self._described(job) for job in sorted(jobs, key=lambda job: str(job.created_at))]
 
     def cancel(self, job_id: str) -> None:
@@ -234,8 +227,6 @@ class Hub:
             message=_plain(job.status.message or "", self.token),
             seconds=total,
             running_seconds=running,
-            labels=_labels(job),
-            flavor=str(job.flavor or ""),
         )
 
     @contextlib.contextmanager
@@ -383,11 +374,7 @@ def _seconds(value: Any) -> float | None:
 
 def _plain(words: Any, token: str) -> str:
     """What Hugging Face says, in one line of a sentence, without the token that it was given."""
-    return redacted(" ".join(NOT_FOR_PEOPLE.sub("", str(words)).split()), token)[:300]
-
-
-def _labels(job: Any) -> Mapping[str, str]:
-    return {str(name): str(value) for name, value in (job.labels or {}).items()}
+    return redacted(" ".join(str(words).split()), token)[:300]
 
 
 def _text(value: Any) -> str:

@@ -20,17 +20,17 @@ def _local(store: RunStore, settings: Settings) -> Engine:
 
 
 def _hf_jobs(store: RunStore, settings: Settings) -> Engine:
-    from rankviz.jobs.cluster import JobLimits
     from rankviz.jobs.hf_jobs import HfJobs
     from rankviz.jobs.hub import Logins
+    from rankviz.jobs.submission import JobLimits
 
     chosen = {"image": settings.jobs_image, "spend": settings.jobs_spend, "flavor": settings.jobs_flavor}
     return HfJobs(store, Logins(of_machine=not settings.shared), limits=JobLimits.of(settings.limits), **chosen)
 
 
 def _ray(store: RunStore, settings: Settings) -> Engine:
-    from rankviz.jobs.cluster import JobLimits
     from rankviz.jobs.ray import Ray
+    from rankviz.jobs.submission import JobLimits
 
     chosen = {name: getattr(settings, f"ray_{name}") for name in ("address", "resources", "labels", "storage")}
     limits = JobLimits.of(settings.limits)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rankviz import units
 from rankviz.core.quantity import Range
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
-from rankviz.jobs.cluster import Submission
+from rankviz.jobs.submission import Submission
 from rankviz.store.durable import replace_durably
 
 STARTING = Range(120.0, 300.0, 600.0)

@@ -12,7 +12,6 @@ import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,10 +20,10 @@ from rankviz.core.runs.events import GPU_LOST, RAY
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, redacted
 from rankviz.installed import has_ray
 from rankviz.jobs import process
-from rankviz.jobs.cluster import OWN_LIMITS, Cluster, JobLimits, RemoteJob, Status, home_id, in_thread
 from rankviz.jobs.engine import End, Job, Live, Nodes
 from rankviz.jobs.inside import Storage
 from rankviz.jobs.remote import Remote
+from rankviz.jobs.submission import OWN_LIMITS, JobLimits, RemoteJob, Status, home_id, in_thread
 from rankviz.settings import RAY_RESOURCES
 from rankviz.store import RunStore
 
@@ -53,46 +52,71 @@ NEVER_PLACED = "failed to start within"
 NOT_FOUND = "status code 404"
 
 
-class RayCluster(Cluster):
-    """One cluster.
+class Ray(Remote):
+    """Jobs of an existing cluster.
 
     Args:
-        address: Of its dashboard.
+        sees_folders: Whether nodes see the folders of this machine under the same paths.
+        given_up_seconds: A cancelled job of a cluster that could not be reached for so long is left to it.
+        address: Of the cluster's dashboard.
         storage: A folder, or a URI of fsspec, that all nodes and this machine see.
         resources: Of one job, by Ray's names.
         labels: That a node must have.
         worker: Instead of the true one.
     """
 
+    name = RAY
+    divides = True
+
     def __init__(
         self,
-        home: Path,
+        store: RunStore,
         *,
-        address: str,
-        storage: str,
-        resources: Mapping[str, float],
-        labels: Mapping[str, str],
+        address: str = "",
+        storage: str = "",
+        resources: Mapping[str, float] = RAY_RESOURCES,
+        labels: Mapping[str, str] = NO_LABELS,
+        sees_folders: bool = False,
+        given_up_seconds: float = GIVEN_UP_SECONDS,
+        poll_seconds: float = 2.0,
+        limits: JobLimits = OWN_LIMITS,
         worker: Sequence[str] = (),
     ):
-        self.address, self.resources, self.labels = address, dict(resources), dict(labels)
-        self._home, self._storage, self._worker = home, storage, tuple(worker)
+        self.sees_folders, self._address, self._storage = sees_folders, address, storage
+        self._resources, self._labels, self._worker = dict(resources), dict(labels), tuple(worker)
+        seconds = {"poll_seconds": poll_seconds, "given_up_seconds": given_up_seconds}
+        super().__init__(store, at_once=0, limits=limits, **seconds)
         self._client: Any = None
         self._lock = threading.Lock()
+        self._slots: int | None = None
+        self._known, self._looked_at = Nodes(), -math.inf
+        self._looking: Any = None
+
+    @property
+    def title(self) -> str:
+        return f"Ray cluster {urlsplit(self._address).netloc}".strip()
+
+    @property
+    def about(self) -> str:
+        each = ", ".join(f"{name} {amount:g}" for name, amount in self._resources.items())
+        labels = "".join(f", on a node with {name}={value}" for name, value in self._labels.items())
+        sent = "" if self.sees_folders else " The base must be the embedded one or come from the Hub."
+        return f"The runs are sent to nodes of this cluster ({each} per worker{labels}), with their data.{sent}"
 
     def why_not(self) -> str:
-        if not self.address:
+        if not self._address:
             return NO_ADDRESS
         if not has_ray():
             return NOT_INSTALLED
         return "" if self._storage else NO_STORAGE
 
-    def prepare(self, job: RemoteJob) -> None:
+    def send(self, job: RemoteJob) -> None:
         with self._storing():
             Storage(f"{self._folder(job)}/in").write_all(job.folder)
 
     def submit(self, job: RemoteJob) -> str:
         client, handle = self._connected(), self._submission_id(job)
-        given = {ARGUMENTS[name]: amount for name, amount in self.resources.items() if name in ARGUMENTS}
+        given = {ARGUMENTS[name]: amount for name, amount in self._resources.items() if name in ARGUMENTS}
         if "entrypoint_memory" in given:
             given["entrypoint_memory"] = int(given["entrypoint_memory"])
         command = ["python", "-m", "rankviz.jobs.inside", *(f"{self._folder(job)}/{part}" for part in ("in", "out"))]
@@ -102,8 +126,8 @@ class RayCluster(Cluster):
                 submission_id=handle,
                 runtime_env={"env_vars": {"PYTHONUNBUFFERED": "1"}},
                 metadata={"rankviz": job.name},
-                entrypoint_resources={k: v for k, v in self.resources.items() if k not in ARGUMENTS} or None,
-                entrypoint_label_selector=self.labels or None,
+                entrypoint_resources={k: v for k, v in self._resources.items() if k not in ARGUMENTS} or None,
+                entrypoint_label_selector=self._labels or None,
                 **given,
             )
         except Exception as error:
@@ -133,36 +157,36 @@ class RayCluster(Cluster):
         with self._storing():
             return Storage(f"{self._folder(job)}/out").read(path, offset, most)
 
-    def cancel(self, job: RemoteJob) -> None:
+    def end(self, job: RemoteJob) -> None:
         client = self._connected()
         try:
             client.stop_job(self._submission_id(job))
         except Exception as error:
             raise self._unreached(error) from error
 
-    def forget(self, job: RemoteJob) -> None:
+    def unsend(self, job: RemoteJob) -> None:
         Storage(self._folder(job)).remove()
 
-    def nodes(self) -> tuple[Nodes, int]:
+    def _alive(self) -> tuple[Nodes, int]:
         """Return what jobs have on the nodes that live, and how many jobs fit there; where none does, what is needed
         and what is there. EngineUnavailableError."""
         from ray.util.state import list_nodes
 
         try:
-            nodes = list_nodes(address=self.address, detail=True, limit=1000, timeout=int(NODES_SECONDS))
+            nodes = list_nodes(address=self._address, detail=True, limit=1000, timeout=int(NODES_SECONDS))
         except Exception as error:
             raise self._unreached(error) from error
-        slots, models, has_gpu = 0, set(), "GPU" in self.resources
+        slots, models, has_gpu = 0, set(), "GPU" in self._resources
         alive = [(node.resources_total or {}, node.labels or {}) for node in nodes if node.state == "ALIVE"]
         for has, labels in alive:
-            fits = min(math.floor(has.get(name, 0) / amount) for name, amount in self.resources.items())
-            if fits > 0 and self.labels.items() <= labels.items():
+            fits = min(math.floor(has.get(name, 0) / amount) for name, amount in self._resources.items())
+            if fits > 0 and self._labels.items() <= labels.items():
                 slots += fits
                 models |= {name.removeprefix(ACCELERATOR) for name in has if name.startswith(ACCELERATOR)}
         if slots:
             return Nodes(sorted(models) if has_gpu else [], has_gpu=has_gpu), slots
-        needs = [f"{name} {amount:g}" for name, amount in self.resources.items()]
-        needs += [f"the label {name}={value}" for name, value in self.labels.items()]
+        needs = [f"{name} {amount:g}" for name, amount in self._resources.items()]
+        needs += [f"the label {name}={value}" for name, value in self._labels.items()]
         named = {f"{name} {amount:g}" for has, _ in alive for name, amount in has.items() if name[:5] != "node:"}
         named |= {f"{name}={value}" for _, labels in alive for name, value in labels.items() if name[:7] != "ray.io/"}
         trouble = f"No node of the Ray cluster has {' and '.join(needs)}. Its nodes have: {', '.join(sorted(named))}."
@@ -181,7 +205,7 @@ class RayCluster(Cluster):
         with self._lock:
             if self._client is None:
                 try:
-                    self._client = Client(self.address)
+                    self._client = Client(self._address)
                 except Exception as error:
                     raise EngineDeclinedError(str(self._unreached(error))) from error
             return self._client
@@ -191,7 +215,7 @@ class RayCluster(Cluster):
 
     def _submission_id(self, job: RemoteJob) -> str:
         """Ray takes each once."""
-        home = home_id(self._home / "ray.id", self._home.absolute())
+        home = home_id(self._store.home / "ray.id", self._store.home.absolute())
         return f"rankviz-{home}-{re.sub(r'[^A-Za-z0-9_-]', '_', job.name)}"
 
     def _unreached(self, error: Exception) -> EngineUnavailableError:
@@ -199,7 +223,7 @@ class RayCluster(Cluster):
         why = f"Does its head run, with a dashboard (pip install 'ray[default]')? {text}"
         if "token" in text.lower() or "Unauthenticated" in text:
             why = "It wants its token: set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN as on its nodes."
-        return EngineUnavailableError(f"The Ray cluster at {self.address} cannot be reached. {why}")
+        return EngineUnavailableError(f"The Ray cluster at {self._address} cannot be reached. {why}")
 
     @contextlib.contextmanager
     def _storing(self) -> Iterator[None]:
@@ -208,52 +232,6 @@ class RayCluster(Cluster):
         except Exception as error:  # each file system has errors of its own
             why = f"The storage of Ray (RANKVIZ_RAY_STORAGE) cannot be used: {_in_a_line(error)}"
             raise EngineUnavailableError(why) from error
-
-
-class Ray(Remote):
-    """Jobs of an existing cluster.
-
-    Args:
-        sees_folders: Whether nodes see the folders of this machine under the same paths.
-        given_up_seconds: A cancelled job of a cluster that could not be reached for so long is left to it.
-        address, storage, resources, labels, worker: As of `RayCluster`.
-    """
-
-    name = RAY
-    divides = True
-
-    def __init__(
-        self,
-        store: RunStore,
-        *,
-        address: str = "",
-        storage: str = "",
-        resources: Mapping[str, float] = RAY_RESOURCES,
-        labels: Mapping[str, str] = NO_LABELS,
-        sees_folders: bool = False,
-        given_up_seconds: float = GIVEN_UP_SECONDS,
-        poll_seconds: float = 2.0,
-        limits: JobLimits = OWN_LIMITS,
-        worker: Sequence[str] = (),
-    ):
-        self.sees_folders = sees_folders
-        place = {"address": address, "storage": storage, "resources": resources, "labels": labels, "worker": worker}
-        seconds = {"poll_seconds": poll_seconds, "given_up_seconds": given_up_seconds}
-        super().__init__(store, RayCluster(store.home, **place), at_once=0, limits=limits, **seconds)
-        self._slots: int | None = None
-        self._known, self._looked_at = Nodes(), -math.inf
-        self._looking: Any = None
-
-    @property
-    def title(self) -> str:
-        return f"Ray cluster {urlsplit(self.cluster.address).netloc}".strip()
-
-    @property
-    def about(self) -> str:
-        each = ", ".join(f"{name} {amount:g}" for name, amount in self.cluster.resources.items())
-        labels = "".join(f", on a node with {name}={value}" for name, value in self.cluster.labels.items())
-        sent = "" if self.sees_folders else " The base must be the embedded one or come from the Hub."
-        return f"The runs are sent to nodes of this cluster ({each} per worker{labels}), with their data.{sent}"
 
     def nodes(self) -> Nodes:
         if why_not := self.why_not():
@@ -281,7 +259,7 @@ class Ray(Remote):
 
     def _look(self) -> None:
         try:
-            self._known, self._slots = self.cluster.nodes()
+            self._known, self._slots = self._alive()
         except EngineUnavailableError as error:
             self._known, self._slots = Nodes(trouble=str(error)), None
         self._looked_at = time.monotonic()

@@ -1,7 +1,7 @@
 """Jobs on machines elsewhere: one engine for all of them.
 
 `Remote` packs a job into HOME/NAME-jobs/RUN_ID-aN, and a `Follower` submits it once, polls it, copies its journals and
-adapters into that folder and cancels it. A `Cluster` (cluster.py) says how one place does that.
+adapters into that folder and cancels it. A subclass says how one place does that.
 
 NAME-jobs/RUN_ID-aN/                 the packed job (bundle.py), its journals as far as they have come
 NAME-jobs/RUN_ID-aN/submission.json  what is known of it elsewhere
@@ -15,6 +15,7 @@ import os
 import shutil
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,9 +26,9 @@ from rankviz.core.bounds import INSIDE
 from rankviz.core.runs.events import LAST, Attempt, RunFailed
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError
 from rankviz.jobs import bundle
-from rankviz.jobs.cluster import (
+from rankviz.jobs.engine import End, Engine, Job, Live
+from rankviz.jobs.submission import (
     OWN_LIMITS,
-    Cluster,
     JobLimits,
     RemoteJob,
     Status,
@@ -36,7 +37,6 @@ from rankviz.jobs.cluster import (
     read_submission,
     write_submission,
 )
-from rankviz.jobs.engine import End, Engine, Job, Live
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.durable import aside_of
@@ -68,8 +68,10 @@ _logger = logging.getLogger(__name__)
 class Remote(Engine):
     """An engine that runs jobs on a cluster.
 
+    A subclass has `submit`, `poll`, `read` and `end`, and maybe `send` and `unsend`. Each may take minutes, is called
+    from several threads, and may raise EngineUnavailableError: then it is called again later.
+
     Args:
-        cluster: Where they run.
         at_once: Jobs that the cluster has at most, those that wait there too.
         poll_seconds: Pause between two looks at a job.
         missing_seconds: A job that the cluster does not know for so long is gone.
@@ -77,11 +79,12 @@ class Remote(Engine):
     """
 
     shares_disk = False
+    shares_folder = False
+    """Whether jobs run in their folder itself, which the nodes see. Then `read` is not called."""
 
     def __init__(
         self,
         store: RunStore,
-        cluster: Cluster,
         *,
         at_once: int,
         poll_seconds: float,
@@ -89,16 +92,36 @@ class Remote(Engine):
         given_up_seconds: float = math.inf,
         limits: JobLimits = OWN_LIMITS,
     ):
-        self.cluster, self.limits = cluster, limits
+        self.limits = limits
         self.place = store.home.absolute() / f"{self.name.removesuffix('-jobs')}-jobs"
-        self._store, self._at_once = store, at_once
+        self._store, self._at_once, self._poll_seconds = store, at_once, poll_seconds
         seconds = {"missing_seconds": missing_seconds, "given_up_seconds": given_up_seconds}
-        self._follower_of = partial(Follower, cluster, limits=limits, poll_seconds=poll_seconds, **seconds)
+        self._follower_of = partial(Follower, self, limits=limits, poll_seconds=poll_seconds, **seconds)
         self._followers: dict[str, Follower] = {}
         """By the names of their folders."""
 
-    def why_not(self) -> str:
-        return self.cluster.why_not()
+    def send(self, job: RemoteJob) -> None:
+        """Send what a job needs. Nothing is asked for yet. EngineError: it cannot be submitted."""
+
+    @abstractmethod
+    def submit(self, job: RemoteJob) -> str:
+        """Submit a job and return its handle. EngineDeclinedError: not now, and nothing was done. EngineError: never.
+        Another EngineUnavailableError: the answer was lost, and `poll` finds out."""
+
+    @abstractmethod
+    def poll(self, job: RemoteJob) -> Status | None:
+        """Describe a job, found by its handle, or by its name where that is empty; None where there is none."""
+
+    def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
+        """Return at most so many bytes of a file that the job wrote, from an offset on; none where it is not there."""
+        return b""
+
+    @abstractmethod
+    def end(self, job: RemoteJob) -> None:
+        """Ask for the end of a job, by its handle, or by its name where that is empty."""
+
+    def unsend(self, job: RemoteJob) -> None:
+        """Remove what was sent for a job that nobody reads any more."""
 
     def terms(self, job: Job) -> Mapping[str, Any]:
         """Return what is agreed on for a new job. As `start` where it has to wait."""
@@ -154,9 +177,9 @@ class Remote(Engine):
         def clean() -> None:
             with contextlib.suppress(Exception):  # what fails is left: the job finds no folder
                 if may_run:
-                    self.cluster.cancel(job)
+                    self.end(job)
             with contextlib.suppress(Exception):
-                self.cluster.forget(job)
+                self.unsend(job)
 
         in_thread(clean, "rankviz-forget")
         with contextlib.suppress(FileNotFoundError):
@@ -208,7 +231,7 @@ class Follower:
 
     def __init__(
         self,
-        cluster: Cluster,
+        engine: Remote,
         job: RemoteJob,
         *,
         limits: JobLimits,
@@ -219,7 +242,7 @@ class Follower:
         self.job, self.trouble = job, ""
         self.status: Status | None = None
         self.end = job.submission.end
-        self._cluster, self._limits = cluster, limits
+        self._engine, self._limits = engine, limits
         self._poll_seconds, self._missing_seconds = poll_seconds, missing_seconds
         self._given_up_seconds, self._reached_at = given_up_seconds, time.monotonic()
         self._cancelled_at, self._missing_since = -math.inf, math.inf
@@ -289,7 +312,7 @@ class Follower:
     def _step(self) -> None:
         if not self.job.submission.submitted and not self._submit():
             return
-        status = self._cluster.poll(self.job)
+        status = self._engine.poll(self.job)
         if status is None:
             self._look_for()
             return
@@ -302,7 +325,7 @@ class Follower:
         is_due = time.monotonic() - self._cancelled_at >= CANCEL_AGAIN_SECONDS
         if self.job.is_unwanted and is_due and status.end is None and not status.is_ending:
             self._note(cancelled=True)
-            self._cluster.cancel(self.job)
+            self._engine.end(self.job)
             self._cancelled_at = time.monotonic()
         if self._has_all(status):
             by_us = self.job.submission.cancelled and (status.was_cancelled or status.end.lost)
@@ -312,14 +335,14 @@ class Follower:
         """Ask the cluster for the job, once. Return whether it was asked."""
         try:
             if not self._is_prepared:
-                self._cluster.prepare(self.job)
+                self._engine.send(self.job)
                 self._is_prepared = True
             with self._writing():
                 if self.end:
                     return False
                 write_submission(self.job.folder, replace(self.job.submission, submitted=True))
                 self._note(submitted=True)
-            handle = self._cluster.submit(self.job)
+            handle = self._engine.submit(self.job)
         except EngineDeclinedError:
             self._note(submitted=False)
             raise
@@ -364,7 +387,7 @@ class Follower:
         """Copy what is new of the runs, which a job does one after the other. Return whether the job has ended, and all
         of it is here or does not come any more."""
         is_final, has_all = status.end is not None, True
-        if not (self._cluster.shares_folder or status.waits):
+        if not (self._engine.shares_folder or status.waits):
             for attempt in self.job.job.attempts:
                 try:
                     has_all = self._mirror(attempt.run_id, final=is_final) and has_all
@@ -392,7 +415,7 @@ class Follower:
                 self._ended.add(run_id)
         while run_id not in self._ended:
             offset = journal.stat().st_size if journal.exists() else 0
-            data = self._cluster.read(self.job, f"runs/{run_id}/{journal.name}", offset, READ_BYTES)
+            data = self._engine.read(self.job, f"runs/{run_id}/{journal.name}", offset, READ_BYTES)
             head, last = _split(data[: data.rfind(b"\n") + 1], is_final=final)
             self._append(run_id, journal, head)
             if last and run_id not in self._ended:
@@ -430,7 +453,7 @@ class Follower:
         """Copy the adapters that a run's journal names. Return whether they are here, whole, or never will be."""
         start = f"runs/{run_id}/"
         try:
-            files = json.loads(self._cluster.read(self.job, f"{start}{MANIFEST}", 0, READ_BYTES) or b"{}")
+            files = json.loads(self._engine.read(self.job, f"{start}{MANIFEST}", 0, READ_BYTES) or b"{}")
             saved = bundle.saved(self.job.folder, run_id)
             files = {path: max(0, int(size)) for path, size in files.items() if _is_in(path, saved)}
         except (ValueError, TypeError, AttributeError, RecursionError):
@@ -453,7 +476,7 @@ class Follower:
         try:
             with aside.open("wb") as file:
                 while file.tell() < size:
-                    data = self._cluster.read(self.job, path, file.tell(), min(CHUNK_BYTES, size - file.tell()))
+                    data = self._engine.read(self.job, path, file.tell(), min(CHUNK_BYTES, size - file.tell()))
                     if not data:
                         break
                     file.write(data)

@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 
 from rankviz.core.bounds import printable
 from rankviz.core.runs.events import DISK_FULL, GPU_LOST, MODELS_VARIABLE, SLURM
-from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, InvalidSettingError, quoted
+from rankviz.errors import EngineDeclinedError, EngineUnavailableError, InvalidSettingError, quoted
 from rankviz.jobs import bundle, process
-from rankviz.jobs.cluster import Cluster, RemoteJob, Status, home_id
 from rankviz.jobs.engine import End, Nodes
 from rankviz.jobs.remote import Remote
+from rankviz.jobs.submission import RemoteJob, Status, home_id
 from rankviz.machine import disk
 from rankviz.paths import IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
@@ -48,12 +48,6 @@ PASSED = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "XDG_CACHE
 """Variables that a worker gets: where bases are. No token: Slurm keeps scripts where operators read them."""
 MAY_HAVE_ARRIVED = re.compile(r"timed out|(send|receive|shutdown) failure|zero bytes|unexpected message", re.IGNORECASE)
 """What sbatch says where the controller may have the job all the same."""
-WILL_NOT_BE_TAKEN = re.compile(
-    r"invalid|specification|unrecognized option|not permitted|permission denied|configuration is not available|"
-    r"not in this partition|requested than permitted|no partition specified",
-    re.IGNORECASE,
-)
-"""What sbatch says of a job that is wrong as it is (slurm_errno.c). All else may pass, such as a limit of jobs."""
 EXIT_CODE, BATCH = "exit_code", "batch.sh"
 MOST_OFTEN_SECONDS = 1.0
 """While jobs are cancelled, Slurm is asked so often at most."""
@@ -99,40 +93,64 @@ class SlurmJob(NamedTuple):
     nodes: str = ""
 
 
-class SlurmCluster(Cluster):
-    """The commands of one user on one cluster.
+class Slurm(Remote):
+    """Batch jobs of one user on one cluster.
 
     Args:
-        jobs: The folder of the packed jobs.
-        options: Of sbatch.
-        python: The words that start Python on a node; none: the page's Python, by the same path.
+        partition: Empty: the cluster's default.
+        options: More options of sbatch.
+        python: The command that starts Python on a node; empty: the page's Python, by the same path.
+        at_once: Jobs that Slurm has at most, those that wait there too.
+        is_set_up: Whether the owner of this server wants it to be offered. If not, nothing is submitted.
+        missing_seconds: A job that Slurm does not list for so long is gone.
         search_path: Where the commands are, as PATH; empty: as the page's.
         seconds: A command that takes longer is killed.
         worker: Instead of the true one.
     """
 
+    name = SLURM
+    divides = True
     shares_folder = True
 
     def __init__(
         self,
-        jobs: Path,
+        store: RunStore,
         *,
-        options: Sequence[str],
-        python: Sequence[str] = (),
+        partition: str = "",
+        options: Sequence[str] = SLURM_OPTIONS,
+        python: str = "",
+        at_once: int = SLURM_AT_ONCE,
+        poll_seconds: float = SLURM_POLL_SECONDS,
         is_set_up: bool = True,
-        poll_seconds: float,
+        missing_seconds: float = 60.0,
         search_path: str = "",
         seconds: float = 30.0,
         worker: Sequence[str] = (),
     ):
-        self._jobs, self._options, self._python, self._worker = jobs, options, python, worker
-        self._is_set_up, self._poll_seconds, self._seconds = is_set_up, poll_seconds, seconds
+        super().__init__(store, at_once=at_once, poll_seconds=poll_seconds, missing_seconds=missing_seconds)
+        self._partition, self._python, self._worker = partition, python_command(python), worker
+        self._options = [*([f"--partition={partition}"] if partition else []), *check_options(options)]
+        self._is_set_up, self._seconds = is_set_up, seconds
         self._environment = {name: text for name, text in os.environ.items() if VARIABLES.fullmatch(name)}
         if search_path:
             self._environment["PATH"] = search_path
         self._lock = threading.Lock()
         self._asked_at, self._trouble = float("-inf"), "Slurm does not answer (squeue)."
         self._rows: Mapping[str, SlurmJob] | None = None
+
+    @property
+    def title(self) -> str:
+        return f"Slurm cluster, partition {self._partition}" if self._partition else "Slurm cluster"
+
+    @property
+    def about(self) -> str:
+        options = " ".join(self._options) or "no options"
+        return f"The runs are sent to nodes of this cluster as batch jobs ({options}), with their data."
+
+    def nodes(self) -> Nodes:
+        gpus = [match for option in self._options if (match := GPU.fullmatch(option))]
+        models = [match["model"].upper() for match in gpus if match["model"]]
+        return Nodes(gpus=models, has_gpu=bool(gpus), trouble=self.why_not())
 
     def why_not(self) -> str:
         path = self._environment.get("PATH")
@@ -157,11 +175,7 @@ class SlurmCluster(Cluster):
         problem = _problem(done.stderr)
         if done.returncode <= 0 or MAY_HAVE_ARRIVED.search(problem):
             raise EngineUnavailableError(f"Slurm's answer was lost: {problem}")
-        if WILL_NOT_BE_TAKEN.search(problem):
-            is_partition = "partition" in problem.lower() and "account" not in problem.lower()
-            setting = f"{'RANKVIZ_SLURM_PARTITION or ' if is_partition else ''}RANKVIZ_SLURM_OPTIONS"
-            raise EngineError(f"Slurm does not take the job: {problem} Change {setting}, and start RankViz again.")
-        raise EngineDeclinedError(f"Slurm does not take the job now: {problem}")
+        raise EngineDeclinedError(f"Slurm does not take the job: {problem}")
 
     def poll(self, job: RemoteJob) -> Status | None:
         row = self._listed(job).get(self._name(job))
@@ -178,12 +192,7 @@ class SlurmCluster(Cluster):
             is_ending=bool(row.states & {*ENDED, "COMPLETING"}),
         )
 
-    def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
-        with (job.folder / path).open("rb") as file:
-            file.seek(offset)
-            return file.read(most)
-
-    def cancel(self, job: RemoteJob) -> None:
+    def end(self, job: RemoteJob) -> None:
         """By number and name: numbers begin anew where a cluster is set up anew."""
         done = self._run("scancel", "--quiet", f"--name={self._name(job)}", *filter(None, [job.handle]))
         if done.returncode != 0:
@@ -244,8 +253,8 @@ class SlurmCluster(Cluster):
             folder=shlex.quote(str(job.folder)),
             exports="\n".join(f"export {name}={shlex.quote(text)}" for name, text in variables.items()),
             models=MODELS_VARIABLE,
-            shared=shlex.quote(str(self._jobs.parent / "models")),
-            of_nodes=shlex.quote(str(self._jobs / "models")),
+            shared=shlex.quote(str(self._store.home.absolute() / "models")),
+            of_nodes=shlex.quote(str(self.place / "models")),
             command=shlex.join(command),
             exit_code=EXIT_CODE,
         )
@@ -255,63 +264,7 @@ class SlurmCluster(Cluster):
 
     @cached_property
     def _home_id(self) -> str:
-        return home_id(self._jobs.parent / "slurm.id", self._jobs)
-
-
-class Slurm(Remote):
-    """Batch jobs of one cluster.
-
-    Args:
-        partition: Empty: the cluster's default.
-        options: More options of sbatch.
-        python: The command that starts Python on a node; empty: the page's Python.
-        at_once: Jobs that Slurm has at most, those that wait there too.
-        is_set_up: Whether the owner of this server wants it to be offered. If not, nothing is submitted.
-        missing_seconds: A job that Slurm does not list for so long is gone.
-        commands: More of `SlurmCluster`.
-    """
-
-    name = SLURM
-    divides = True
-
-    def __init__(
-        self,
-        store: RunStore,
-        *,
-        partition: str = "",
-        options: Sequence[str] = SLURM_OPTIONS,
-        python: str = "",
-        at_once: int = SLURM_AT_ONCE,
-        poll_seconds: float = SLURM_POLL_SECONDS,
-        is_set_up: bool = True,
-        missing_seconds: float = 60.0,
-        **commands: Any,
-    ):
-        self._partition = partition
-        self._options = [*([f"--partition={partition}"] if partition else []), *check_options(options)]
-        cluster = SlurmCluster(
-            store.home.absolute() / f"{self.name}-jobs",
-            options=self._options,
-            python=python_command(python),
-            is_set_up=is_set_up,
-            poll_seconds=poll_seconds,
-            **commands,
-        )
-        super().__init__(store, cluster, at_once=at_once, poll_seconds=poll_seconds, missing_seconds=missing_seconds)
-
-    @property
-    def title(self) -> str:
-        return f"Slurm cluster, partition {self._partition}" if self._partition else "Slurm cluster"
-
-    @property
-    def about(self) -> str:
-        options = " ".join(self._options) or "no options"
-        return f"The runs are sent to nodes of this cluster as batch jobs ({options}), with their data."
-
-    def nodes(self) -> Nodes:
-        gpus = [match for option in self._options if (match := GPU.fullmatch(option))]
-        models = [match["model"].upper() for match in gpus if match["model"]]
-        return Nodes(gpus=models, has_gpu=bool(gpus), trouble=self.why_not())
+        return home_id(self._store.home.absolute() / "slurm.id", self.place)
 
     def is_live(self, folder: Path) -> bool:
         """A job whose worker has ended takes no place any more, though Slurm has not said so yet."""

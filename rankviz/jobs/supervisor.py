@@ -241,6 +241,8 @@ class Supervisor:
                 time.sleep(self._poll_seconds / 4)
         finally:
             with self._mutex:
+                if not self._lock.is_locked:  # the one that supervises has their files
+                    self._unwanted.difference_update(unended)
                 if not was_here and self._thread is None:
                     self._release()
 

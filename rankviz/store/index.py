@@ -119,13 +119,13 @@ class RunIndex:
 
     Args:
         folder: The folder of their folders.
-        open_reader: Gives the reader of a run by its id; RunNotFoundError where its folder holds none.
     """
 
-    def __init__(self, folder: Path, open_reader: Callable[[str], JournalReader]):
+    def __init__(self, folder: Path):
         self.reading: ReadProgress | None = None
-        """Progress of a thread that reads many runs; None where none does."""
-        self._folder, self._open_reader = str(folder), open_reader
+        """Progress of another thread that reads many runs; None where none does. Meanwhile views (`viewing`) get the
+        runs that it has read, and all others wait."""
+        self._folder = str(folder)
         self._entries: dict[str, Entry] = {}
         self._updating = threading.RLock()
         self._look_at = 0.0
@@ -134,11 +134,15 @@ class RunIndex:
         self._turns = self._version = 0
         self._made: dict[str, tuple[int, Any]] = {}
 
+    def _open(self, run_id: str) -> JournalReader:
+        """Return the reader of a run; RunNotFoundError where its folder holds none."""
+        raise NotImplementedError
+
     def wait_until_read(self) -> None:
         """Return once the folder has been read, also within `viewing`."""
         self._update(waits=True)
 
-    def entry(self, run_id: str) -> Entry:
+    def _entry(self, run_id: str) -> Entry:
         """Return a run as its journal says now. RunNotFoundError; RunUnreadError where it cannot be read, and a view
         gets what is known."""
         try:
@@ -150,14 +154,10 @@ class RunIndex:
             raise RunNotFoundError(run_id)
         return entry
 
-    def known(self, run_id: str) -> Entry | None:
-        """Return a run as it was read last; None where it was not."""
-        return self._entries.get(run_id)
-
-    def records(self) -> Sequence[Record]:
-        """Return all, the oldest first, within a sweep in the order they run."""
+    def records(self) -> list[Record]:
+        """Return every run and probe, the oldest first, within a sweep in the order they run."""
         self._update()
-        return self._in_order()
+        return list(self._in_order())
 
     def unended(self) -> Sequence[Record]:
         """Return those that wait or run, in the same order."""
@@ -169,10 +169,7 @@ class RunIndex:
         self._update()
         return self._once("standing", self._standing)
 
-    def sweep_ids(self) -> set[str]:
-        return {record.request.sweep_id for record in self.records()}
-
-    def of_sweep(self, sweep_id: str) -> Sequence[Record]:
+    def _of_sweep(self, sweep_id: str) -> Sequence[Record]:
         """Return the runs of a sweep in the order they run."""
         self._update()
         for run_id in [each.run_id for each in self._in_order() if each.request.sweep_id == sweep_id]:
@@ -180,11 +177,11 @@ class RunIndex:
         return [each for each in self._in_order() if each.request.sweep_id == sweep_id]
 
     def turns(self) -> int:
-        """Return a number that changes whenever a run comes, goes, begins or ends."""
+        """Return a number that changes whenever a run comes, goes, begins or ends: while it stays, the queue does."""
         self._update()
         return self._turns
 
-    def ids(self) -> set[str]:
+    def _ids(self) -> set[str]:
         """Return the names of all folders that may be of runs, readable or not."""
         try:
             with os.scandir(self._folder) as entries:
@@ -192,20 +189,21 @@ class RunIndex:
         except FileNotFoundError:
             return set()
 
-    def unreadable_ids(self) -> set[str]:
+    def _unreadable_ids(self) -> set[str]:
         """Return the folders in the place of runs that hold none that can be read."""
         self._update()
         return set(self._names) - self._entries.keys()
 
-    def changed(self, run_ids: Iterable[str]) -> None:
+    def _changed(self, run_ids: Iterable[str]) -> None:
         """Look at these runs at the next question: this process wrote to them."""
         self._due.update(run_ids)
 
-    def forget(self, run_id: str) -> None:
-        """Drop a run whose folder is gone."""
-        if self._entries.pop(run_id, None) is not None:
-            self._version += 1
-            self._turns += 1
+    def forget(self, run_ids: Iterable[str]) -> None:
+        """Drop runs whose folders are gone."""
+        for run_id in run_ids:
+            if self._entries.pop(run_id, None) is not None:
+                self._version += 1
+                self._turns += 1
 
     def _in_order(self) -> Sequence[Record]:
         def sort() -> Sequence[Record]:
@@ -241,9 +239,8 @@ class RunIndex:
     def _read_new(self) -> None:
         if time.monotonic() >= self._look_at:
             began = time.thread_time()
-            self._names = self.ids()
-            for gone in self._entries.keys() - self._names:
-                self.forget(gone)
+            self._names = self._ids()
+            self.forget(self._entries.keys() - self._names)
             self._due |= self._names - self._entries.keys()
             self._due |= {run_id for run_id, entry in list(self._entries.items()) if self._has_changed(run_id, entry)}
             cost = time.thread_time() - began
@@ -269,7 +266,7 @@ class RunIndex:
         try:
             self._look(run_id, with_files=with_files)
         except RunNotFoundError:
-            self.forget(run_id)
+            self.forget([run_id])
         except OSError:
             self._due.add(run_id)
 
@@ -277,7 +274,7 @@ class RunIndex:
         folder, entry = f"{self._folder}/{run_id}", self._entries.get(run_id)
         is_new = entry is None
         if entry is None:
-            entry = Entry(self._open_reader(run_id))
+            entry = Entry(self._open(run_id))
         record, turn = entry.record, entry.turn
         try:
             entry.reader.read()
@@ -288,7 +285,7 @@ class RunIndex:
                 is_new and error.errno in OF_NAMES
             ):
                 raise
-            self.forget(run_id)
+            self.forget([run_id])
             raise RunNotFoundError(run_id) from None
         if is_new:
             self._entries[run_id] = entry

@@ -14,7 +14,7 @@ from rankviz.cli.output import standing
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunStarted
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
-from rankviz.jobs.cluster import Submission
+from rankviz.jobs.submission import Submission
 from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.ui.parts.where import place_html
 from rankviz.visitor import Login, Visitor, acting_as

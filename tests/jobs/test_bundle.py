@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -15,7 +13,6 @@ from rankviz.core.runs.events import AdapterCut, AdapterSaved, Attempt
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.jobs import Job
 from rankviz.jobs.bundle import collect, journal, pack, read_job, since
-from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from rankviz.store.journal import append_events
 from tests.support.processes.opened_files import opened_files
@@ -70,29 +67,6 @@ def test_a_packed_folder_is_a_runs_folder_whose_journals_say_which_attempt_this_
 
     assert (2, "far", "queued") == (record.attempt, record.engine, record.state)
     assert job == read_job(tmp_path / "sent")
-
-
-def test_the_true_worker_admits_a_packed_request(store, tmp_path, data):
-    """In its own process, as far as its gate: the data is found from the folder alone."""
-    store.keep(data)
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,), data=str(store.keep(data)))))
-    packed(store, [run_id], tmp_path / "sent")
-    admits = (
-        "import os, sys; from pathlib import Path; from rankviz.store import RunStore\n"
-        "from rankviz.worker.journal import admit\n"
-        "store = RunStore(Path(sys.argv[1])); os.chdir(store.home)\n"
-        "print(Path(admit(store, store.get(sys.argv[2]).request)[1].text).read_text(), end='')"
-    )
-
-    done = subprocess.run(
-        [sys.executable, "-c", admits, str(tmp_path / "sent"), run_id],
-        env={"PYTHONPATH": str(IMPORT_ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert ROWS == done.stdout
 
 
 def test_a_base_that_is_a_folder_of_this_machine_is_not_sent(store, tmp_path):

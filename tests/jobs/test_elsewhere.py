@@ -15,9 +15,8 @@ from rankviz.core.runs.events import (
     RunFailed,
     RunRequeued,
     StageReached,
-    StepLogged,
 )
-from rankviz.errors import EngineError, EngineUnavailableError, RunUnreadError, WorkerError
+from rankviz.errors import EngineError, EngineUnavailableError, WorkerError
 from rankviz.jobs import End, Engine, Job, Live
 from rankviz.jobs.supervisor import KEPT, Supervisor, stamped
 from rankviz.store import RunStore
@@ -87,13 +86,6 @@ def test_each_event_gets_its_attempt_and_where_its_line_ends():
     assert [(3, 1000 + len(lines(step(1)))), (3, 1000 + len(data))] == [(e.attempt, e.offset) for e in events]
 
 
-def test_a_worker_elsewhere_gives_out_no_attempts():
-    requeued = {"event": "RunRequeued", "time": 1.0}
-    placed = {"event": "AttemptPlaced", "time": 1.0, "attempt": 9, "engine": "mine"}
-
-    assert [StepLogged] == [type(e) for e in stamped(lines(requeued, placed, step(1)), Attempt("r", 1), 0)]
-
-
 def test_a_journal_that_grows_comes_once_whoever_brings_it(store):
     (run_id,) = sweep(store, 4)
     far = Far([run_id], lines(step(1)))
@@ -138,15 +130,6 @@ def test_what_is_not_the_current_attempt_is_not_brought(store):
 
     assert ("queued", ()) == (record.state, record.steps)
     assert not any(isinstance(event, RunCompleted) for event in store.events(run_id))
-
-
-def test_runs_after_the_first_that_goes_on_are_asked_only_once_the_job_has_ended(store):
-    first, second = sweep(store, 4, 8)
-    far = Far([first, second], lines(step(1)))
-
-    looked_at(store, far)
-
-    assert [(first, 0)] == far.asked
 
 
 class Refusing(Elsewhere):
@@ -391,25 +374,6 @@ def test_while_the_journal_of_a_run_cannot_be_read_its_job_goes_on_and_others_st
 
     assert ["running", "cancelled"] == states(store, [bad, other])
     assert [None] == [live.end for live in engine.live()]
-
-
-def test_a_job_goes_on_where_a_supervisor_that_takes_over_cannot_see_it_yet(supervise, store):
-    (run_id,) = sweep(store, 4)
-    supervisor, _ = supervise()
-    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
-    supervisor.stop()
-    later, engine = supervise()
-
-    def unread():
-        raise RunUnreadError("another", "Input/output error")
-
-    engine.live = unread
-    later.tick()
-    assert (["running"], 1) == (states(store, [run_id]), store.get(run_id).attempt)
-    del engine.live
-    later.tick()
-
-    assert (["running"], 1) == (states(store, [run_id]), store.get(run_id).attempt)
 
 
 def test_a_job_that_goes_on_after_its_runs_have_ended_is_ended(supervise, store, monkeypatch):

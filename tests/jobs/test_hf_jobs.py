@@ -15,6 +15,7 @@ from rankviz.jobs.local import Local
 from rankviz.jobs.prices import NO_LIMIT, STARTING, Cost
 from rankviz.jobs.remote import NEVER
 from rankviz.store import RunStore
+from tests.support.engines.alike import trains_there_as_here
 from tests.support.engines.hub_jobs import TIMEOUT, only_job, stand_in_hub, sweep
 from tests.support.processes.workers import (
     COMPLETE_ALL,
@@ -119,15 +120,6 @@ def test_two_jobs_of_a_sweep_never_run_at_once_since_each_would_have_the_whole_l
     assert "CANCELED" == one.stage
     assert int(60 * (2 - 0.013333) / 0.013333 - 600) == two.spec["timeoutSeconds"]
     supervisor.cancel(second)
-
-
-def test_an_adapter_is_here_when_its_run_has_completed(supervise, store, hub):
-    (run_id,) = sweep(store, 4)
-
-    supervise(SAVES_AN_ADAPTER).settle()
-
-    assert ["completed"] == states(store, [run_id])
-    assert b"12345678" == (store.run_dir(run_id) / WEIGHTS).read_bytes()
 
 
 @pytest.mark.parametrize("seen", [b"1234", None])
@@ -309,20 +301,6 @@ def test_while_hugging_face_does_not_answer_a_start_runs_elsewhere_start_and_are
     assert ["completed"] == states(store, [there])
 
 
-def test_a_run_that_is_cancelled_while_it_is_sent_starts_no_job(supervise, store, hub):
-    (run_id,) = sweep(store, 4)
-    hub.hangs.add(COMMIT)
-    supervisor = supervise()
-    wait_for(lambda: any(each.startswith(COMMIT) for each in hub.calls))
-
-    supervisor.cancel(run_id)
-
-    assert ["cancelled"] == states(store, [run_id])
-    hub.hangs.clear()
-    wait_for(lambda: sum(each.startswith(COMMIT) for each in hub.calls) == 2)  # it was sent, and removed again
-    assert START not in hub.calls
-
-
 def test_a_start_that_is_declined_is_asked_for_again_and_sent_once(supervise, store, hub):
     (run_id,) = sweep(store, 4)
     hub.refuses[START] = (429, "busy")
@@ -438,3 +416,11 @@ def supervise(store, logins):
     yield start
     for supervisor in started:
         supervisor.stop()
+
+
+@pytest.mark.torch
+def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_here(tmp_path, hub):
+    logins = Logins(hub.url, of_machine=False)
+    logins.give("", "hf_alice")
+
+    trains_there_as_here(tmp_path, "hf-jobs", lambda store: HfJobs(store, logins, sees_folders=True, poll_seconds=0.2))

@@ -34,19 +34,6 @@ def gpus_of(store, run_ids):
     return sorted({line for log in logs if log.exists() for line in log.read_text().splitlines()})
 
 
-def test_two_sweeps_run_side_by_side_each_on_a_gpu_of_its_own(store):
-    run_ids = [*sweep(store, 4), *sweep(store, 8)]
-
-    supervisor = supervise(store, SAYS_ITS_GPU, ("GPU-a", "GPU-b"))
-    wait_for(lambda: len(running(store)) == 2)
-    (store.home / "go").touch()
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["sees PCI_BUS_ID GPU-a", "sees PCI_BUS_ID GPU-b"] == gpus_of(store, run_ids)
-    assert {"GPU GPU-a", "GPU GPU-b"} == {store.get(run_id).where for run_id in run_ids}
-
-
 def test_a_sweep_alone_is_divided_among_the_gpus(store):
     run_ids = sweep(store, 1, 2, 3, 4, 6, 8)
 
@@ -119,20 +106,6 @@ def test_an_app_that_restarts_with_fewer_gpus_still_finds_every_worker(store):
     for live in later.live():
         later.cancel(live)
     assert [] == processes_of(store.home)
-
-
-def test_workers_that_share_a_folder_compile_into_folders_of_their_own(store):
-    says = "begin(run_ids[0]); print('cache', os.environ.get('UNSLOTH_COMPILE_LOCATION', 'its own'), flush=True)\n"
-    says += "while not (store.home / 'go').exists(): time.sleep(0.02)\ncomplete(run_ids[0])"
-    run_ids = [*sweep(store, 4), *sweep(store, 8)]
-
-    supervisor = supervise(store, says, ("0", "1"))
-    wait_for(lambda: len(running(store)) == 2)
-    (store.home / "go").touch()
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["cache its own", "cache unsloth_compiled_cache-1"] == gpus_of(store, run_ids)
 
 
 def test_a_run_that_was_lost_goes_to_the_gpu_that_has_not_just_lost_a_worker(store):

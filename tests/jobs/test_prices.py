@@ -5,9 +5,9 @@ import pytest
 
 from rankviz.core.quantity import Range
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
-from rankviz.jobs.cluster import Submission
 from rankviz.jobs.engine import End
 from rankviz.jobs.prices import MOST_USD, Cost, Ledger, cost_of, cost_range, cost_so_far, seconds_left
+from rankviz.jobs.submission import Submission
 
 
 def test_a_minute_that_has_begun_is_paid_whole():

@@ -11,9 +11,9 @@ import pytest
 from rankviz.core.runs.events import AdapterSaved, Attempt, RunCompleted, StepLogged
 from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.jobs import End, Job, bundle
-from rankviz.jobs.cluster import JobLimits, RemoteJob, Status, Submission, read_submission
 from rankviz.jobs.inside import Storage
 from rankviz.jobs.remote import MANIFEST, Follower
+from rankviz.jobs.submission import JobLimits, RemoteJob, Status, Submission, read_submission
 from rankviz.store.journal import line_of, parse_lines
 from tests.support.processes.workers import wait_for
 
@@ -35,7 +35,7 @@ class Folder:
         self.submitted = self.cancelled = 0
         self.answer = "7"
 
-    def prepare(self, job):
+    def send(self, job):
         pass
 
     def why_not(self):
@@ -53,11 +53,11 @@ class Folder:
     def read(self, job, path, offset, most):
         return Storage(str(self.there)).read(path, offset, most)
 
-    def cancel(self, job):
+    def end(self, job):
         self.cancelled += 1
         self.status = Status(handle="7", end=End(), was_cancelled=True)
 
-    def forget(self, job):
+    def unsend(self, job):
         pass
 
 

@@ -157,24 +157,6 @@ def test_a_job_whose_answer_was_lost_is_found_by_its_name_and_not_sent_twice(sto
     assert str(job.id) == store.get(run_id).place.job
 
 
-def test_a_job_that_arrives_after_it_was_given_up_runs_nothing(store, cluster, supervise):
-    late = []
-
-    def keeps(answer):
-        late.append(answer)
-        return failure("sbatch", TIMED_OUT)
-
-    (run_id,) = sweep(store, 4)
-    cluster.faults["sbatch"] = lambda answer: answer() if late else keeps(answer)
-
-    supervise(missing_seconds=0.5).settle()
-    late[0]()
-    wait_for(lambda: len(cluster.jobs) == 2 and all(job.has_ended for job in cluster.jobs))
-
-    assert ["COMPLETED", "FAILED"] == [job.state for job in cluster.jobs]
-    assert (["completed"], 1) == (states(store, [run_id]), len(store.get(run_id).steps))
-
-
 def test_a_job_that_slurm_refuses_for_now_waits_and_is_not_sent_again_at_once(store, cluster, supervise):
     run_ids = [*sweep(store, 4), *sweep(store, 8)]
     limit = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import psutil
 import pytest
 
-from rankviz.core.runs.events import RunCancelled, RunCompleted, RunFailed, RunStarted, StepLogged
+from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StepLogged
 from rankviz.core.runs.record import RunState
 from rankviz.jobs import Attempt, Engine, Job, Live
 from rankviz.jobs.local import Local
@@ -151,18 +151,6 @@ def test_a_worker_deaf_to_sigterm_is_killed_within_the_grace(store):
     assert [] == processes_of(store.home)
 
 
-def test_another_process_asks_the_supervisor_to_cancel(store):
-    run_ids = sweep(store, 4)
-    supervisor = supervise(store, HANG_IN_EACH)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    Patient(RunStore(store.home), command=HANG_IN_EACH).cancel(run_ids[0])
-    supervisor.stop()
-
-    assert ["cancelled"] == states(store, run_ids)
-    assert [] == processes_of(store.home)
-
-
 def test_cancel_works_where_nobody_supervises(store):
     run_ids = sweep(store, 4, 8)
     supervisor = supervise(store, HANG_IN_EACH)
@@ -173,38 +161,6 @@ def test_cancel_works_where_nobody_supervises(store):
 
     assert ["cancelled", "queued"] == states(store, run_ids)
     assert [] == processes_of(store.home)
-
-
-JOURNAL_BECOMES_FULL = (
-    "while not (store.home / 'seen').exists(): time.sleep(0.02)\n"
-    "journal = store.run_dir(run_ids[0]) / 'events.jsonl'\n"
-    "os.link(journal, journal.with_name('kept')); os.symlink('/dev/full', journal.with_name('full'))\n"
-    "os.replace(journal.with_name('full'), journal)\n"
-)
-"""From then on nothing more can be written into it."""
-
-
-def give_room(store, run_id):
-    journal = store.run_dir(run_id) / "events.jsonl"
-    os.replace(journal.with_name("kept"), journal)
-
-
-def test_a_run_is_cancelled_without_room_to_write_it_down_leaves_no_process_and_ends_later(store):
-    (run_id,) = sweep(store, 4)
-    supervisor = supervise(store, worker("begin(run_ids[0])\n" + JOURNAL_BECOMES_FULL + "time.sleep(600)"))
-    wait_for(lambda: store.get(run_id).environment)
-    pid = store.get(run_id).environment["pid"]
-    (store.home / "seen").touch()
-    wait_for(lambda: (store.run_dir(run_id) / "events.jsonl").is_symlink())
-
-    supervisor.cancel(run_id)
-    assert not psutil.pid_exists(pid)
-    assert isinstance(supervisor.unwritten[run_id], RunCancelled)
-    give_room(store, run_id)
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["cancelled"] == states(store, [run_id])
 
 
 def test_a_worker_that_found_the_disk_full_says_that_and_the_other_runs_wait_for_room(store):
@@ -242,30 +198,6 @@ def test_on_a_full_disk_nothing_starts_and_with_room_the_queue_goes_on():
         assert "" == disk.trouble(store.home)
 
 
-def test_a_disk_that_a_run_fills_ends_that_run_with_the_true_cause_and_its_unfinished_adapter_makes_room():
-    with small_disk(8) as folder:
-        store = RunStore(folder / "home")
-        run_ids = sweep(store, 4, 8)
-        fills = worker(
-            "from rankviz.worker.journal import Journal\n"
-            "for run_id in run_ids:\n"
-            "    if begin(run_id) and run_id.endswith('r4'):\n"
-            "        (store.run_dir(run_id) / 'adapter').mkdir()\n"
-            "        try: (store.run_dir(run_id) / 'adapter' / 'weights').write_bytes(b'x' * 2**24)\n"
-            "        except OSError as error:\n"
-            "            for _ in range(2000): step(run_id)\n"
-            "            raise SystemExit(Journal(store, run_id).fail(error))\n"
-            "    complete(run_id)"
-        )
-
-        supervisor = supervise(store, fills)
-        supervisor.settle()
-        supervisor.stop()
-
-        assert ["failed", "completed"] == states(store, run_ids)
-        assert disk.FULL_SENTENCE == store.get(run_ids[0]).error
-
-
 def test_in_a_read_only_folder_the_supervisor_complains_once():
     with read_only_folder() as home:
         ran = without_rights(
@@ -301,20 +233,6 @@ def test_a_journal_cut_at_any_byte_is_read_ended_once_and_goes_on(store):
         record = RunStore(store.home).get(run_id)
         assert (RunState.FAILED, "cut") == (record.state, record.error), cut
         assert lines <= len(again.events(run_id)) - 1 <= lines + 1  # a whole line without its newline is sealed
-
-
-def test_what_a_killed_app_left_half_written_or_half_removed_is_tidied_away(store):
-    (run_id,) = sweep(store, 4)
-    removed, abandoned, fresh = (store.runs_dir / name for name in (f".gone-{run_id}", ".new-old", ".new-now"))
-    for folder in (removed, abandoned, fresh):
-        (folder / "r4").mkdir(parents=True)
-    os.utime(abandoned, (0, 0))
-
-    supervisor = supervise(store, COMPLETE_ALL)
-    supervisor.settle()
-    supervisor.stop()
-
-    assert [".new-now", ".publish.lock", run_id] == sorted(path.name for path in store.runs_dir.iterdir())
 
 
 def lost_so_often(store, times):

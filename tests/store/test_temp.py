@@ -123,14 +123,6 @@ def test_what_is_old_goes_and_what_is_new_stays(temp):
     assert (False, True) == (temp.owns(old, ANNA), temp.owns(new, ANNA))
 
 
-def test_a_folder_of_work_is_removed_with_the_block(temp):
-    with temp.work() as folder:
-        (folder / "unpacked").write_bytes(b"x")
-        assert folder.is_relative_to(temp.folder / "work")
-
-    assert not folder.exists()
-
-
 def test_work_of_an_app_that_was_killed_goes_once_it_is_old_and_nothing_of_others(temp):
     with temp.work() as mine:
         names = (mine.name, "work-left", "projects")
@@ -141,14 +133,6 @@ def test_work_of_an_app_that_was_killed_goes_once_it_is_old_and_nothing_of_other
         temp.clean(2 * HOUR)
 
         assert [True, False, True] == [(temp.folder / "work" / name).exists() for name in names]
-
-
-def test_where_nothing_can_be_written_work_has_a_folder_of_the_system(tmp_path):
-    (tmp_path / "home").write_text("a file")
-
-    with TempHome(tmp_path / "home").work() as folder:
-        assert folder.is_dir()
-        assert not folder.is_relative_to(tmp_path / "home")
 
 
 def copy_of(temp: TempHome, number: int, age: float) -> Path:
@@ -190,15 +174,6 @@ def there(paths):
     return [path for path in paths if path.exists()]
 
 
-def test_a_download_is_a_file_of_its_name_in_a_folder_that_nobody_can_guess(temp, made):
-    path = made(ANNA, 7)
-
-    assert temp.is_download(path)
-    assert "1.zip" == path.name
-    assert 7 == path.stat().st_size
-    assert 32 < len(path.parent.name)
-
-
 def test_only_the_newest_few_of_a_visitor_stay(temp, made):
     bens = made(BEN)
     annas = [made(ANNA) for _ in range(KEPT + 2)]
@@ -206,12 +181,6 @@ def test_only_the_newest_few_of_a_visitor_stay(temp, made):
     assert annas[-KEPT:] == there(annas)
     assert bens.exists()
     assert KEPT + 1 == len(list(temp.page.iterdir()))
-
-
-def test_they_are_no_more_bytes_than_a_visitor_may_have(made):
-    small, medium, last = made(ANNA, 10, 100), made(ANNA, 60, 100), made(ANNA, 35, 100)
-
-    assert [medium, last] == there([small, medium, last])
 
 
 def test_a_full_server_removes_the_oldest_downloads_of_whoever_asked_for_them(temp, made):

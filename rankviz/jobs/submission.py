@@ -1,4 +1,4 @@
-"""What the one remote of all engines asks of a place where jobs run: a `Cluster`, and the types that it passes."""
+"""What is known of a job elsewhere: what was asked for it, how it stands, and the most that is accepted from it."""
 
 import contextlib
 import hashlib
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rankviz import units
 from rankviz.errors import LimitError
@@ -44,7 +44,7 @@ class Submission:
 
 @dataclass(slots=True)
 class RemoteJob:
-    """A job as a cluster is given it."""
+    """A job as an engine is given it."""
 
     folder: Path
     job: Job
@@ -79,43 +79,6 @@ class Status:
     """Whether it was told to end already."""
     seconds: float | None = None
     """Billed so far."""
-
-
-class Cluster(Protocol):
-    """Where jobs run. Each method may take minutes and is called from several threads.
-
-    EngineUnavailableError from any of them: it is tried again later.
-    """
-
-    shares_folder: bool = False
-    """Whether jobs run in the folder itself, which the nodes see. Then `read` is not called."""
-
-    def prepare(self, job: RemoteJob) -> None:
-        """Send what a job needs. Nothing is asked for yet. EngineError: it cannot be submitted."""
-
-    def submit(self, job: RemoteJob) -> str:
-        """Submit a job and return its handle. EngineDeclinedError: not now, and nothing was done. EngineError: never.
-        Another EngineUnavailableError: the answer was lost, and `poll` finds out."""
-        ...
-
-    def poll(self, job: RemoteJob) -> Status | None:
-        """Describe a job, found by its handle, or by its name where that is empty; None where there is none."""
-        ...
-
-    def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
-        """Return at most so many bytes of a file that the job wrote, from an offset on; none where it is not there."""
-        ...
-
-    def cancel(self, job: RemoteJob) -> None:
-        """Ask for the end of a job, by its handle, or by its name where that is empty."""
-        ...
-
-    def why_not(self) -> str:
-        """Return why it cannot be used, with what to do; empty where it can. Only looks at settings and packages."""
-        return ""
-
-    def forget(self, job: RemoteJob) -> None:
-        """Remove what the cluster was sent for a job that nobody reads any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
