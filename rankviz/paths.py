@@ -75,12 +75,7 @@ def bytes_in(folder: Path) -> int:
 def bytes_on_disk(folder: Path) -> int:
     """Return what the files below a folder take on the disk: one that was given its length before its content counts
     what has been written."""
-    return sum(written_by_file(folder))
-
-
-def written_by_file(folder: Path) -> Iterator[int]:
-    """Yield the same of each file."""
-    return (state.st_blocks * _BLOCK_BYTES for state in _files(folder))
+    return sum(state.st_blocks * _BLOCK_BYTES for state in _files(folder))
 
 
 def _files(folder: Path) -> Iterator[os.stat_result]:

@@ -6,11 +6,12 @@ import os
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import BadDataError, InvalidSettingError, RankVizError, UnknownModelError
+from rankviz.errors import BadDataError, InvalidSettingError, NoWeightsError, RankVizError, UnknownModelError
 from rankviz.paths import is_hub_id
 from rankviz.references import PRIVATE, References
 from rankviz.visitor import HOST, NOBODY, SERVER, Visitor, acting_as, data_folder
 from tests.api.visitors.owned import sweep_of
+from tests.support.models.folders import named_as_base
 
 ANNA, BEN, ADMIN = Visitor("anna"), Visitor("ben"), Visitor("boss", admin=True)
 ROWS = '{"prompt": "a", "completion": "b"}\n' * 3
@@ -218,3 +219,37 @@ def test_an_id_or_an_address_of_the_hub_is_that_model_and_no_other(there, writte
 def test_a_name_that_no_single_model_has_is_not_known(there, written):
     with pytest.raises(UnknownModelError, match="in the catalogue"):
         of(None, there / "home").model(written)
+
+
+def test_a_visitors_config_is_a_model_and_no_base(tmp_path):
+    """What a worker would refuse. Nor is data that the visitor's runs keep."""
+    config, kept = tmp_path / "uploads/config.json", data_folder(tmp_path, ANNA.id) / "0123456789abcdef/rows.jsonl"
+    for file in (config, kept):
+        file.parent.mkdir(parents=True)
+        file.touch()
+        assert file == of(ANNA, tmp_path).model(str(file)).path
+        with pytest.raises(NoWeightsError, match="Give the base as a Hub id"):
+            of(ANNA, tmp_path).base(str(file))
+
+
+@pytest.mark.parametrize("visitor", [ANNA, None])
+@pytest.mark.parametrize("name", ["embedded", "Qwen/Qwen3-4B", "someone/model"])
+def test_what_is_shipped_or_on_the_hub_is_a_base_for_everybody(tmp_path, visitor, name):
+    assert of(visitor, tmp_path).model(name) == of(visitor, tmp_path).base(name)
+
+
+@pytest.mark.parametrize(("files", "message"), [([], "no config.json"), (["config.json"], "no weights")])
+def test_a_folder_of_ones_own_without_weights_is_no_base(tmp_path, files, message):
+    for name in files:
+        (tmp_path / name).touch()
+
+    with pytest.raises(UnknownModelError, match=message):
+        of(None, tmp_path).base(str(tmp_path))
+
+
+def test_a_folder_of_ones_own_with_weights_is_a_base_and_its_config_alone_is_none(tmp_path):
+    folder = named_as_base(tmp_path)
+
+    assert folder == of(None, tmp_path).base(str(folder)).path
+    with pytest.raises(NoWeightsError):
+        of(None, tmp_path).base(str(folder / "config.json"))

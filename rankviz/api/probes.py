@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz.api.models import Models
 from rankviz.api.workspace import EMBEDDED, Workspace, writes
 from rankviz.core.cost.question import plan_on
-from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, TrialStep, Wanted, checks, problems, uses_gpu, warnings
+from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, Trial, Wanted, checks, problems, uses_gpu, warnings
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 from rankviz.shared.quota import Quota
@@ -90,13 +90,12 @@ class Preflight:
     def diagnose(self, *, trial: bool = True) -> Diagnosis:
         """Everything, the Hub and the trial among it; up to some minutes. Without the trainer there is no trial."""
         from rankviz.machine import software
-        from rankviz.machine import software as trials
 
-        steps = trials.run() if trial and not software.read().missing else ()
-        facts = self.facts(ask_hub=True, trial=steps)
+        tried = software.run() if trial and not software.read().missing else None
+        facts = self.facts(ask_hub=True, trial=tried)
         return Diagnosis(facts, checks(facts))
 
-    def facts(self, *, ask_hub: bool = False, trial: tuple[TrialStep, ...] = ()) -> Facts:
+    def facts(self, *, ask_hub: bool = False, trial: Trial | None = None) -> Facts:
         """What is known of this machine, cheaply."""
         import psutil
 
@@ -280,18 +279,6 @@ class Probes:
         except RankVizError:
             estimate = None  # an uploaded config.json that has gone since
         return ProbeSummary(record=record, estimate=estimate)
-
-    def add_rows(self, probe_id: str, target: Path) -> None:
-        """Add a probe's measurement of the whole model to a CSV of validation rows, made where there is none."""
-        from rankviz.core.cells import csv_text
-        from rankviz.core.probe import probe_row
-
-        record = self.get(probe_id)
-        device = self._workspace.device(record.environment)
-        if (row := probe_row(record, self._models.get(record.request.model_id), device)) is None:
-            raise InvalidSettingError("Only a probe that ran all blocks makes a row: use --full and enough time.")
-        with target.open("a", newline="", encoding="utf-8") as file:
-            file.write(csv_text([row], header=not file.tell()))
 
     def follow(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
         """The probe again and again until it has ended."""

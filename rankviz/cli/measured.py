@@ -261,9 +261,6 @@ def probe(
             help=f"Memory limit of the process or GPU; {percent(FREE_MEMORY_SHARE, 0)} of free memory by default."
         ),
     ] = None,
-    rows: Annotated[
-        Path | None, typer.Option(help="Add the measurement of all blocks to this CSV file of measured runs.")
-    ] = None,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Measure nothing: run the model's code on a simulated GPU, without one.")
     ] = False,
@@ -287,7 +284,7 @@ def probe(
         lora=replace(lora_of(options), r=r, lora_alpha=lora_alpha(options["alpha"], r)),
         training=training_of(options, start=core.PROBE_TRAINING),
         depths=tuple(depth or ()),
-        full=full or rows is not None,
+        full=full,
         timed_steps=steps,
         time_limit_seconds=time_limit,
         memory_limit_bytes=limit,
@@ -312,8 +309,6 @@ def probe(
         shown = status
     result = api.probes.summary(probe_id)
     record = result.record
-    if rows is not None:
-        api.probes.add_rows(probe_id, rows)
     if as_json:
         print_json(core.as_json(result))
     else:

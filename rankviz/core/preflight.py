@@ -28,7 +28,6 @@ compatibility)."""
 BUSY_SHARE = 0.1
 """Share of the card's memory in the hands of other programs, from which it is worth a warning."""
 LEAST_DISK_BYTES = units.GB
-LOW_DISK_BYTES = 5 * units.GB
 ON_THE_CPU = "To train on the CPU, set CUDA_VISIBLE_DEVICES= (to nothing)."
 
 
@@ -106,16 +105,11 @@ class HubAnswer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrialStep:
-    """One step of the trial that a worker process runs: it imports and uses what training uses."""
+class Trial:
+    """A worker process that imports and uses what training uses: what it found, or the last line of its error."""
 
-    name: str
     ok: bool
     found: str
-    """What it found, or the first line of the error."""
-    seconds: float
-    architectures: tuple[str, ...] = ()
-    """Of the step that imports torch on a GPU: what torch holds kernels for, such as "sm_90" and "compute_120"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,8 +128,8 @@ class Facts:
     disks: tuple[Disk, ...] = ()
     hub: HubAnswer | None = None
     """None where it was not asked."""
-    trial: tuple[TrialStep, ...] = ()
-    """Empty where it was not run."""
+    trial: Trial | None = None
+    """None where it was not run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,10 +220,9 @@ def _checks(facts: Facts, wanted: Wanted) -> Iterator[Check]:
     yield from _disk(facts, wanted)
     if facts.hub is not None:
         yield _hub(facts, wanted)
-    for step in facts.trial:
-        remedy = "" if step.ok else "Training would fail here too. Mend this first."
-        found = f"{step.found} ({units.duration(step.seconds)})."
-        yield Check(f"trial: {step.name}", "ok" if step.ok else "problem", found, remedy)
+    if facts.trial is not None:
+        remedy = "" if facts.trial.ok else "Training would fail here too. Mend this first."
+        yield Check("trial", "ok" if facts.trial.ok else "problem", f"{facts.trial.found}.", remedy)
 
 
 def _device(facts: Facts) -> Check:
@@ -276,32 +269,16 @@ def _driver(facts: Facts) -> Check:
 
 
 def _generation(facts: Facts) -> Check:
-    """Whether torch and Triton have kernels for the card: by the names that torch gives where the trial imported it."""
-    card, software = facts.card, facts.software
+    card, cuda = facts.card, facts.software.torch_cuda
     has = f"{card.name} has compute capability {dotted(card.capability)}"
     if card.capability < LEAST_CAPABILITY:
         needs = f"{has}; Unsloth's kernels need {dotted(LEAST_CAPABILITY)}."
         return Check("generation", "problem", needs, f"Use a newer GPU. {ON_THE_CPU}")
-    remedy = "Install another build of torch, as PyTorch's installation page shows for your driver."
-    architectures = next((step.architectures for step in facts.trial if step.architectures), ())
-    if architectures and not holds_kernels(architectures, card.capability):
-        found = f"{has}; torch {software.torch} has kernels for {', '.join(architectures)} only."
-        return Check("generation", "problem", found, remedy)
-    if card.capability >= (10, 0) and software.torch_cuda < CUDA_OF_BLACKWELL and not architectures:
-        found = f"{has}; it needs a torch for CUDA 12.8 or newer, and this one is for {dotted(software.torch_cuda)}."
+    if card.capability >= (10, 0) and cuda < CUDA_OF_BLACKWELL:
+        found = f"{has}; it needs a torch for CUDA 12.8 or newer, and this one is for {dotted(cuda)}."
+        remedy = "Install another build of torch, as PyTorch's installation page shows for your driver."
         return Check("generation", "problem", found, remedy)
     return Check("generation", "ok", f"{has}.")
-
-
-def holds_kernels(architectures: Sequence[str], capability: Version) -> bool:
-    """Tell whether one of torch.cuda.get_arch_list() runs on this GPU: "sm_86" on 8.6 and later 8.x, "compute_86",
-    which the driver compiles, on all later GPUs. sm_90a and sm_100f count as sm_90 and sm_100."""
-    for architecture in architectures:
-        if match := re.match(r"(sm|compute)_(\d+)(\d)", architecture):
-            built = int(match[2]), int(match[3])
-            if built <= capability and (match[1] == "compute" or built[0] == capability[0]):
-                return True
-    return False
 
 
 def _memory(facts: Facts) -> Check:
@@ -341,12 +318,9 @@ def _cpu_bf16(facts: Facts, wanted: Wanted) -> Check:
 def _compiler(facts: Facts) -> Check:
     if facts.software.compiler:
         return Check("compiler", "ok", f"Triton can compile with {facts.software.compiler}.")
-    return Check(
-        "compiler",
-        "problem",
-        "There is no C compiler, and Triton compiles a small one-off program before the first kernel runs.",
-        "Install gcc (Debian, Ubuntu: apt install gcc). If CC is set, it must name one program of this machine.",
-    )
+    found = "There is no C compiler, and Triton compiles a small one-off program before the first kernel runs."
+    remedy = "Install gcc (Debian, Ubuntu: apt install gcc). If CC is set, it must name one program of this machine."
+    return Check("compiler", "problem", found, remedy)
 
 
 def _headers(facts: Facts) -> Check:
@@ -379,34 +353,29 @@ def _bitsandbytes(facts: Facts, wanted: Wanted) -> Check:
 def _experts(facts: Facts, wanted: Wanted) -> Iterator[Check]:
     """A warning where the Unsloth installed leaves experts in 16 bit, which an estimate counts in 4."""
     zoo, transformers = facts.software.unsloth_zoo, facts.software.transformers
-    if not zoo or _numbers(zoo) >= PACKING_UNSLOTH_ZOO or _numbers(transformers) < (5,):
-        return
-    if wanted.has_experts and wanted.framework == "unsloth" and wanted.precision in ("auto", "nf4", "nf4-dq"):
-        yield Check(
-            "experts",
-            "warning",
+    in_16_bit = zoo and _numbers(zoo) < PACKING_UNSLOTH_ZOO and _numbers(transformers) >= (5,)
+    is_wanted = wanted.has_experts and wanted.framework == "unsloth" and wanted.precision in ("auto", "nf4", "nf4-dq")
+    if in_16_bit and is_wanted:
+        found = (
             f"unsloth_zoo {zoo} with transformers {transformers} keeps the experts of mixture-of-experts models in 16 "
-            "bit, so they need about four times the memory that an estimate says.",
-            f"Run pip install --upgrade unsloth unsloth_zoo: {dotted(PACKING_UNSLOTH_ZOO)} and newer load them in 4 "
-            "bit.",
+            "bit, so they need about four times the memory that an estimate says."
         )
+        newer = f"{dotted(PACKING_UNSLOTH_ZOO)} and newer load them in 4 bit."
+        yield Check("experts", "warning", found, f"Run pip install --upgrade unsloth unsloth_zoo: {newer}")
 
 
 def _disk(facts: Facts, wanted: Wanted) -> Iterator[Check]:
     for disk in facts.disks:
         where = f"{disk.path} ({disk.what})" if disk.path else f"The disk for {disk.what}"
-        found = f"{where} has {units.file_size(disk.free_bytes)} free"
-        download = wanted.download_bytes if disk.what == HUB_DISK else 0
-        if disk.free_bytes >= max(LEAST_DISK_BYTES, download):
-            small = ", enough for small models only" if disk.free_bytes < LOW_DISK_BYTES else ""
-            yield Check("disk", "ok", f"{found}{small}.")
-            continue
-        is_full, short = disk.free_bytes < LEAST_DISK_BYTES, download > disk.free_bytes
-        if short:
-            takes = "takes" if wanted.download_is_certain else "may take"
+        found, download = f"{where} has {units.file_size(disk.free_bytes)} free", 0
+        if disk.what == HUB_DISK and wanted.download_bytes > disk.free_bytes:
+            download, takes = wanted.download_bytes, "takes" if wanted.download_is_certain else "may take"
             found += f"; this base {takes} {units.file_size(download)}"
-        state: State = "problem" if is_full or (short and wanted.download_is_certain) else "warning"
-        if disk.path:
+        is_full = disk.free_bytes < LEAST_DISK_BYTES
+        state: State = "problem" if is_full or (download and wanted.download_is_certain) else "warning"
+        if not is_full and not download:
+            yield Check("disk", "ok", f"{found}.")
+        elif disk.path:
             folders = "RANKVIZ_HOME names that of runs, HF_HUB_CACHE that of models"
             yield Check("disk", state, f"{found}.", f"Make room, or move the folder: {folders}.")
         elif is_full:

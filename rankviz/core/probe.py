@@ -1,18 +1,16 @@
 """A probe: training steps on a model's layers with random weights, at small depths, and what follows."""
 
-import datetime
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, NamedTuple
 
 from rankviz import units
-from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, whole
+from rankviz.core.bounds import Id, Items, Moment, Reference, few, named, number, one_of, whole
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.pace import MemoryCalibration, Timing, Workload, kernels, machine_of
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.question import dtype_on, plan_on
 from rankviz.core.cost.setup import AUTO_FIELDS, Device, TrainingSetup
-from rankviz.core.cost.stack import compute_dtype, stack_on
+from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import flags_not_followed
 from rankviz.core.model.spec import ModelSpec, periods
@@ -33,33 +31,20 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.record import Recorded, RunState
 from rankviz.core.runs.request import MAX_SEED
 from rankviz.errors import InvalidSettingError
-from rankviz.units import counted
 
 TIME_LIMIT_SECONDS = 300.0
-MAX_TIME_LIMIT_SECONDS = 86_400
-SHARED_TIME_LIMIT_SECONDS = 90.0
+SHARED_TIME_LIMIT_SECONDS, SHARED_MEMORY_LIMIT_BYTES, SHARED_STEPS = 90.0, 4 * 2**30, 3
 """On a page that strangers share, where others wait."""
-MIN_MEMORY_LIMIT_BYTES = 2**20
 MAX_MEMORY_LIMIT_BYTES = 2**50
-MAX_DEPTH = 10_000
-MAX_DEPTHS = 1000
-"""Limit of one probe."""
-SHARED_MEMORY_LIMIT_BYTES = 4 * 2**30
-SHARED_STEPS = 3
+MAX_DEPTH, MAX_DEPTHS, MAX_STEPS, MAX_TOKENS_PER_STEP = 10_000, 1000, 100, 2**22
 FREE_MEMORY_SHARE = 0.8
 """A probe may use at most this share of the memory that is free when it starts."""
-TIMED_STEPS = 5
-TIMED_SECONDS = 8.0
+TIMED_STEPS, TIMED_SECONDS, MOST_TIMED_STEPS = 5, 8.0, 50
 """At each depth at least TIMED_STEPS steps are timed, and more until TIMED_SECONDS have passed: the steps of a shallow
 model are short, so noise would weigh most in them."""
-MOST_TIMED_STEPS = 50
 BUSY_SHARE = 0.05
 """Share of the CPU time of other programs above which a step's time says nothing. On two cores a busy program takes
 half; a twentieth moves a step by less than its noise."""
-MIN_PROBE_LENGTH = 8
-MAX_PROBE_LENGTH = 2**20
-MAX_TOKENS_PER_STEP = 2**22
-MAX_STEPS = 100
 PROBE_TRAINING = TrainingSetup(
     precision="auto",
     optim="auto",
@@ -73,34 +58,59 @@ PROBE_TRAINING = TrainingSetup(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeRequest:
-    """One probe, as request.json holds it."""
+class ProbeQuestion:
+    """A probe before it is checked and settled."""
 
-    probe_id: Id
-    created_at: Moment
     model_id: Reference
     """Id of the ModelSpec: a catalogue id, a path or a Hub id."""
-    total_depth: int
-    """Blocks of the whole model."""
-    depths: Annotated[tuple[int, ...], Items(1, MAX_DEPTHS)]
-    """To be measured, in this order; total_depth among them to check the extrapolation."""
-    lora: LoraConfig
-    training: TrainingSetup
-    """Settled: nothing in it is "auto"."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    training: TrainingSetup = PROBE_TRAINING
+    depths: Annotated[tuple[int, ...], Items(0, MAX_DEPTHS)] = ()
+    """To be measured, in this order; empty for two that the model's pattern allows."""
+    full: bool = False
+    """Run the whole model too, to check the extrapolation."""
     timed_steps: int = TIMED_STEPS
     """At least."""
     time_limit_seconds: float = TIME_LIMIT_SECONDS
     memory_limit_bytes: int | None = None
     """Limit of the process, baseline included; None is FREE_MEMORY_SHARE of what is free. On a GPU the
     card is the limit too."""
+
+    def validate(self) -> None:
+        """InvalidSettingError says what to change."""
+        named(self.model_id, "Model")
+        self.lora.validate()
+        whole(self.training.max_length, "Maximum length", 8, 2**20)
+        self.training.validate()
+        if self.training.tokens_per_step > MAX_TOKENS_PER_STEP:
+            raise InvalidSettingError(
+                f"A probe trains at most {MAX_TOKENS_PER_STEP:,} tokens per step (got "
+                f"{self.training.tokens_per_step:,}). Lower the batch size, the accumulation or the length."
+            )
+        whole(self.timed_steps, "Steps", 1, MAX_STEPS)
+        number(self.time_limit_seconds, "Time limit in seconds", 1, 86_400)
+        few(self.depths, "Depths", MAX_DEPTHS)
+        for depth in self.depths:
+            whole(depth, "Depth", 1, MAX_DEPTH)
+        if self.memory_limit_bytes is not None:
+            whole(self.memory_limit_bytes, "Memory limit in bytes", 2**20, MAX_MEMORY_LIMIT_BYTES)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeRequest(ProbeQuestion):
+    """One probe, as request.json holds it, with nothing "auto" in it; total_depth may be among its depths."""
+
+    probe_id: Id
+    created_at: Moment
+    total_depth: int
+    """Blocks of the whole model."""
     seed: int = 0
 
     def validate(self) -> None:
         """InvalidSettingError names the first setting that no probe could have asked for."""
         whole(self.total_depth, "Blocks", 1, MAX_DEPTH)
         whole(self.seed, "Seed", 0, MAX_SEED)
-        shared = {f.name for f in fields(ProbeQuestion)} - {"full"}
-        ProbeQuestion(**{name: getattr(self, name) for name in shared}).validate()
+        ProbeQuestion.validate(self)
 
     @property
     def run_id(self) -> str:
@@ -110,42 +120,6 @@ class ProbeRequest:
     def sweep_id(self) -> str:
         """The probe's own id: a worker takes up one probe."""
         return self.probe_id
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeQuestion:
-    """A probe before it is checked and settled."""
-
-    model_id: str
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    training: TrainingSetup = PROBE_TRAINING
-    depths: tuple[int, ...] = ()
-    """Your own; empty for two that the model's pattern allows."""
-    full: bool = False
-    """Run the whole model too, to check the extrapolation."""
-    timed_steps: int = TIMED_STEPS
-    time_limit_seconds: float = TIME_LIMIT_SECONDS
-    memory_limit_bytes: int | None = None
-
-    def validate(self) -> None:
-        """InvalidSettingError says what to change."""
-        named(self.model_id, "Model")
-        self.lora.validate()
-        whole(self.training.max_length, "Maximum length", MIN_PROBE_LENGTH, MAX_PROBE_LENGTH)
-        self.training.validate()
-        if self.training.tokens_per_step > MAX_TOKENS_PER_STEP:
-            raise InvalidSettingError(
-                f"A probe trains at most {MAX_TOKENS_PER_STEP:,} tokens per step (got "
-                f"{self.training.tokens_per_step:,}). Lower the batch size, the accumulation or the length."
-            )
-        whole(self.timed_steps, "Steps", 1, MAX_STEPS)
-        number(self.time_limit_seconds, "Time limit in seconds", 1, MAX_TIME_LIMIT_SECONDS)
-        if len(self.depths) > MAX_DEPTHS:
-            raise InvalidSettingError(f"A probe has at most {MAX_DEPTHS:,} depths (got {len(self.depths):,}).")
-        for depth in self.depths:
-            whole(depth, "Depth", 1, MAX_DEPTH)
-        if self.memory_limit_bytes is not None:
-            whole(self.memory_limit_bytes, "Memory limit in bytes", MIN_MEMORY_LIMIT_BYTES, MAX_MEMORY_LIMIT_BYTES)
 
 
 def settle(
@@ -356,65 +330,6 @@ class ProbeRecord(Recorded):
             case RunFailed() | RunCancelled():
                 return self._ended(event)
         return self
-
-
-VERSIONS = ("torch", "transformers", "peft", "trl", "unsloth")
-
-
-def probe_row(record: ProbeRecord, model: ModelSpec, device: Device) -> dict[str, Any] | None:
-    """Make a row of measured runs; None where the whole model wasn't measured. device: that measured it."""
-    full, request, where = record.full, record.request, record.environment
-    if full is None:
-        return None
-    lora, training = request.lora, request.training
-    extrapolated = record.extrapolated
-    cuda = device.cuda
-    versions = [f"{name} {version}" for name, version in where.get("versions", {}).items() if name in VERSIONS]
-    used = "yes" if lora.expert_rank == "r" else "no"  # rows have no column for the rank of experts
-    predicted_seconds = extrapolated and _positive(extrapolated.step_seconds)
-    return {
-        "row_id": request.probe_id,
-        "independent_group": f"rankviz-probe-{'gpu' if cuda else 'cpu'}",
-        "tier": "A",
-        "use_peak": used,
-        "use_count": used,
-        "use_time": used,
-        "model_id": request.model_id,
-        "precision": training.precision,
-        "compute_dtype": compute_dtype(model.model_type, training, bf16=device.has_bf16),
-        "kbit_fp32_upcast": "yes" if training.framework == "peft" and training.precision in ("nf4", "nf4-dq") else "no",
-        "framework": training.framework if cuda or training.framework != "unsloth" else "unsloth-cpu",
-        "framework_version": "; ".join(versions),
-        "r": lora.r,
-        "targets": ",".join(plan_on(model, lora, training, device).target_names),
-        "batch": training.per_device_train_batch_size,
-        "grad_accum": training.gradient_accumulation_steps,
-        "seq_len": training.max_length,
-        "seq_kind": "exact",
-        "checkpointing": training.gradient_checkpointing,
-        "attn": full.attn_implementation,
-        "loss_path": training.loss_path,
-        "optimizer": training.optim,
-        "adapter_dtype": dtype_on(model, training, device),
-        "gpu": where.get("device_name") if cuda else f"CPU, {where.get('cpu_count')} cores",
-        "measured_bytes": full.peak_bytes,
-        "measured_kind": full.peak_kind,
-        "measured_reserved_bytes": full.peak_reserved_bytes,
-        **dict.fromkeys(("measured_device_bytes", "measured_load_bytes")),
-        "trainable_params": full.trainable_parameters,
-        "measured_seconds_per_step": round(full.step_seconds, 4),
-        "measured_seconds_per_micro_step": None,
-        "tokens_per_s": round(full.tokens_per_second, 2),
-        "date": datetime.date.fromtimestamp(record.started_at or request.created_at).isoformat(),
-        "notes": (
-            f"random weights, random tokens, all of them targets; {where.get('device_name')}, {where.get('platform')}; "
-            f"baseline {full.baseline_bytes} bytes; {counted(len(full.timed_steps), 'step')} timed, standard error "
-            f"{full.step_noise_seconds:.4f} s{'; DoRA' * lora.use_dora}"
-        ),
-        "source": f"rankviz probe {where.get('rankviz', '')}".strip(),
-        "predicted_two_depth_bytes": round(extrapolated.peak_bytes) if extrapolated else None,
-        "predicted_two_depth_seconds": predicted_seconds and round(predicted_seconds, 4),
-    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

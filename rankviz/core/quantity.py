@@ -76,10 +76,6 @@ class Range:
         above = math.hypot(self.high - self.expected, other.high - other.expected)
         return Range(expected - below, expected, expected + above)
 
-    def joined(self, expected: "Range", high: "Range") -> "Range":
-        """This one's low end, another's expected one and a third's high end, of three cases in rising order."""
-        return Range(self.low, expected.expected, high.high)
-
     def over(self, divisor: "Range") -> "Range":
         """Least by most, expected by expected, most by least."""
         return Range(self.low / divisor.high, self.expected / divisor.expected, self.high / divisor.low)

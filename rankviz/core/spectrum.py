@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import accumulate, repeat
 from math import exp, floor, fsum, isclose, log, sqrt
 from statistics import median
@@ -22,8 +22,7 @@ FAINT = 0.01
 """Share of the median module's norm below which an update is reported as faint."""
 FEW_STEPS = 200
 """Training steps below which the rank that keeps 99 % of the energy mostly reflects the random start. Measured on a
-small Llama with r = 64 (docs/method.md): 49 after the first step, 33 and 23 after ten at learning rates 2e-4 and 1e-3,
-14 and 12 after 100, and from 200 to 400 steps 11 to 14."""
+small Llama with r = 64 (docs/method.md)."""
 SAME = 1e-9
 """Relative: how close a sum of floats comes to the share that it should equal."""
 
@@ -55,15 +54,11 @@ class LayerSpectrum:
     """r of them, falling; 0 beyond what the update uses."""
 
     @cached_property
-    def energies(self) -> tuple[float, ...]:
-        return tuple(value * value for value in self.singular_values)
-
-    @cached_property
     def kept(self) -> tuple[float, ...]:
         """The energy of the first k values, k = 0 to r."""
-        return (0.0, *accumulate(self.energies))
+        return (0.0, *accumulate(value * value for value in self.singular_values))
 
-    @cached_property
+    @property
     def energy(self) -> float:
         return self.kept[-1]
 
@@ -86,7 +81,7 @@ class LayerSpectrum:
     @property
     def stable_rank(self) -> float:
         """Squared Frobenius norm over squared spectral norm (Rudelson and Vershynin 2007); 0 when dead."""
-        return self.energy / self.energies[0] if not self.is_dead else 0.0
+        return self.energy / self.singular_values[0] ** 2 if not self.is_dead else 0.0
 
     @cached_property
     def needs(self) -> tuple[int, ...]:
@@ -181,38 +176,28 @@ def in_words(spectrum: Spectrum) -> str:
             "trained."
         )
     low, high = (spectrum.rank_for(share) for share in SHARES)
-    some, most = (f"{100 * share:.0f} %" for share in SHARES)
     if low >= spectrum.r:
-        used = f". Even {some} of the update's energy needs the full rank."
+        used = ". Even 90 % of the update's energy needs the full rank."
     elif high >= spectrum.r:
-        used = f". {most} of the update's energy needs the full rank; r = {low} keeps {some}."
+        used = f". 99 % of the update's energy needs the full rank; r = {low} keeps 90 %."
     else:
-        lower = "" if low == high else f", r = {low} keeps {some}"
-        least = floor(1e4 * spectrum.weakest(high)) / 100
+        lower = "" if low == high else f", r = {low} keeps 90 %"
         used = (
-            f"; r = {high} keeps {most} of the update's energy{lower}. "
-            f"At r = {high} every module keeps at least {least:.2f} % of its own energy."
+            f"; r = {high} keeps 99 % of the update's energy{lower}. At r = {high} every module keeps at least "
+            f"{floor(1e4 * spectrum.weakest(high)) / 100:.2f} % of its own energy."
         )
-    return f"Trained with r = {spectrum.r}{used} {steps_caution(spectrum)}".rstrip()
-
-
-def steps_caution(spectrum: Spectrum) -> str:
-    """Say that the ranks are not yet those of the task, after few or an unknown number of steps; "" after enough."""
+    caution = ""
     if spectrum.training_steps is None:
-        return (
-            f"The number of training steps is not known: below about {FEW_STEPS}, these ranks mostly reflect the "
+        caution = (
+            f" The number of training steps is not known: below about {FEW_STEPS}, these ranks mostly reflect the "
             "random start, not the task."
         )
-    if not spectrum.after_few_steps:
-        return ""
-    return (
-        f"It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these ranks "
-        "mostly reflect the random start. They do not say which rank the task needs."
-    )
-
-
-OFFERED = (MOST, 0.95, NEARLY_ALL)
-"""Shares of the energy, each with the smallest rank that holds it."""
+    elif spectrum.after_few_steps:
+        caution = (
+            f" It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these "
+            "ranks mostly reflect the random start. They do not say which rank the task needs."
+        )
+    return f"Trained with r = {spectrum.r}{used}{caution}"
 
 
 class Truncation(NamedTuple):
@@ -232,7 +217,7 @@ def truncations(spectrum: Spectrum) -> tuple[Truncation, ...]:
         return ()
     if spectrum.after_few_steps:
         return (Truncation(r=spectrum.r // 2),)
-    ranks = {spectrum.rank_for(share) for share in OFFERED} | {spectrum.r // 2}
+    ranks = {spectrum.rank_for(share) for share in (MOST, 0.95, NEARLY_ALL)} | {spectrum.r // 2}
     uniform = [Truncation(r=r) for r in sorted(ranks) if 0 < r < spectrum.r]
     lowered = any(layer.rank_for(NEARLY_ALL) < layer.r for layer in spectrum.layers)
     return (*uniform, *([Truncation(energy=NEARLY_ALL)] if lowered else []))
@@ -281,10 +266,6 @@ def patterns(values: Mapping[str, Value], default: Value) -> dict[str, Value]:
     return by_pattern
 
 
-def _commonest(values: Iterable[Value]) -> Value:
-    return Counter(values).most_common(1)[0][0]
-
-
 class Ranks(NamedTuple):
     """Settings of an adapter_config.json."""
 
@@ -297,8 +278,8 @@ class Ranks(NamedTuple):
 def in_peft(spectrum: Spectrum, by_module: Mapping[str, int], scales: Mapping[str, float]) -> Ranks:
     """Return the settings that give each module its rank and leave its scale as it was."""
     alphas = {name: alpha_for(scales[name], r, use_rslora=spectrum.use_rslora) for name, r in by_module.items()}
-    r = _commonest(by_module.values())
-    alpha = _commonest(alphas[name] for name, k in by_module.items() if k == r)
+    ((r, _),) = Counter(by_module.values()).most_common(1)
+    ((alpha, _),) = Counter(alphas[name] for name, k in by_module.items() if k == r).most_common(1)
     return Ranks(r, alpha, patterns(by_module, r), patterns(alphas, alpha))
 
 
@@ -327,8 +308,6 @@ def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
     return in_peft(spectrum, wanted, {layer.module: layer.scale for layer in spectrum.layers})
 
 
-REMEMBERED = 4
-"""Adapters whose names are laid out; a page draws the same one again at each change of the rank."""
 MOST_PARTS = 8
 """Parts of a name that is shortened, so that one made of dots alone takes no time."""
 OUTSIDE = "–"
@@ -353,26 +332,19 @@ class Grid:
 
 def grid(spectrum: Spectrum) -> Grid:
     """Return the layers by module and block, rows in the usual order of modules."""
-    rows, blocks, places = _laid_out(tuple(layer.name for layer in spectrum.layers))
-    cells: dict[tuple[str, str], list[LayerSpectrum]] = {}
-    for layer, place in zip(spectrum.layers, places, strict=True):
-        cells.setdefault(place, []).append(layer)
-    return Grid(rows, blocks, cells)
-
-
-@lru_cache(REMEMBERED)
-def _laid_out(names: tuple[str, ...]) -> tuple[Sequence[str], Sequence[str], Sequence[tuple[str, str]]]:
-    """Return rows, blocks, and the row and block of each name."""
-    placed = [_place(name) for name in names]
-    kinds = list(dict.fromkeys(kind for _, kind in placed))
+    placed = [(_place(layer.name), layer) for layer in spectrum.layers]
+    kinds = list(dict.fromkeys(kind for (_, kind), _ in placed))
     alike = Counter(tail for kind in kinds for tail in _tails(kind))
     short = {
         kind: next((tail for tail in _tails(kind) if alike[tail] == 1 and _is_module(tail)), kind) for kind in kinds
     }
     usual = {name: place for place, name in enumerate(USUAL_ORDER)}
     rows = sorted(short.values(), key=lambda row: (usual.get(row.split(".")[-1], len(usual)), row))
-    numbered = {block: int(block) if block.isdigit() else math.inf for block, _ in placed}
-    return rows, sorted(numbered, key=numbered.get), [(short[kind], block) for block, kind in placed]
+    blocks = sorted({block for (block, _), _ in placed}, key=lambda block: int(block) if block.isdigit() else math.inf)
+    cells: dict[tuple[str, str], list[LayerSpectrum]] = {}
+    for (block, kind), layer in placed:
+        cells.setdefault((short[kind], block), []).append(layer)
+    return Grid(rows, blocks, cells)
 
 
 def _place(name: str) -> tuple[str, str]:

@@ -40,12 +40,6 @@ def is_full(folder: Path) -> bool:
     return room.f_bavail * room.f_frsize < LEAST_FREE_BYTES or not has_files
 
 
-def is_read_only(folder: Path) -> bool:
-    """Tell whether nothing can be written into a folder, or it cannot be made."""
-    there = _there(folder)
-    return not (there.is_dir() and os.access(there, os.W_OK | os.X_OK))
-
-
 def is_of_all(error: OSError, folder: Path) -> bool:
     """Tell whether an error is that of a full or read-only disk, and not of one file on it. One of reading is not."""
     return error.errno in FULL or (not isinstance(error, RunUnreadError) and bool(trouble(folder)))
@@ -53,7 +47,8 @@ def is_of_all(error: OSError, folder: Path) -> bool:
 
 def trouble(folder: Path) -> str:
     """Return why nothing can be written there and what to do, as a sentence; empty where it can."""
-    if is_read_only(folder):
+    there = _there(folder)
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         return READ_ONLY_SENTENCE
     return FULL_SENTENCE if is_full(folder) else ""
 

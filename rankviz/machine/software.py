@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -21,7 +19,8 @@ from pathlib import Path
 
 from rankviz import installed
 from rankviz.children import TRAINING, environment
-from rankviz.core.preflight import Software, TrialStep
+from rankviz.core.preflight import Software, Trial
+from rankviz.errors import redacted
 from rankviz.machine.cards import worker_environment
 from rankviz.paths import IMPORT_ROOT
 
@@ -98,45 +97,35 @@ def _folder(package: str) -> Path | None:
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "preflight")
 TIMEOUT_S = 180.0
-"""Importing Unsloth takes up to a minute on a cold disk, the first Triton kernel some seconds."""
+"""Importing Unsloth takes up to a minute on a cold disk."""
 
 
-def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> tuple[TrialStep, ...]:
-    """Return the steps that were taken, in order. Where the process hung or died, the last is the step in which it
-    did."""
-    started, path = time.monotonic(), [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch, tempfile.TemporaryFile("w+") as output:
+def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Trial:
+    """Try in a process of its own what training uses, whatever becomes of that process."""
+    path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch, tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
             cwd=scratch,  # Unsloth writes its compiled cache into the working directory
             env={**environment(TRAINING), **worker_environment(), "PYTHONPATH": os.pathsep.join(path)},
             start_new_session=True,
+            text=True,
         )
         try:
-            code = process.wait(timeout_s)
+            output, _ = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            code = None
+            return Trial(ok=False, found="Importing the libraries did not end within its time limit")
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        output.seek(0)
-        lines = output.read().splitlines()
-    steps, pending = [], "starting Python"
-    for line in lines:  # each step is announced as {"starting": name} and then reported
-        try:
-            message = json.loads(line)
-        except ValueError:
-            continue  # what a library prints, or a line cut off by the end
-        pending = message.get("starting", "")
-        if not pending:
-            steps.append(TrialStep(**{**message, "architectures": tuple(message.get("architectures", ()))}))
-    if code != 0:
-        end = f"ended with code {code}" if code is not None else "was stopped at its time limit"
-        left = time.monotonic() - started - sum(step.seconds for step in steps)
-        found = f"It {end}{f' while {pending}' if pending else ''}"
-        steps.append(TrialStep(name="the process", ok=False, found=found, seconds=max(0.0, left)))
-    return tuple(steps)
+        if process.returncode == 0:
+            return Trial(ok=True, found=output.strip())
+        log.seek(0)
+        lines = log.read().decode(errors="replace").strip().splitlines()
+        return Trial(
+            ok=False, found=f"It ended with code {process.returncode}: {redacted((lines or ['no message'])[-1])}"
+        )

@@ -28,31 +28,38 @@ LEFT_OUT = ("loaded_from",)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFacts:
-    """A run with what stands beside it."""
+    """A run with what stands beside it. base_model: its Hub id. estimate: None where the base is not available."""
 
     record: RunRecord
     base_model: str
-    """Its Hub id."""
     estimate: RunEstimate | None = None
-    """None where the base is not available."""
+
+    @property
+    def estimated(self) -> dict[str, Any]:
+        """The estimate as columns."""
+        estimate = self.estimate
+        return {
+            "estimated_memory_bytes": estimate and estimate.memory_bytes.expected,
+            "estimated_train_seconds": estimate.seconds.expected if estimate and estimate.seconds else None,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepFacts:
-    """The runs that are published, and what the whole sweep says."""
+    """The runs that are published, and what the whole sweep says.
+
+    id: of the sweep or the run that was named. verdict: in sentences, the most important first; empty where there is
+    none. all_runs: of the sweep, which the verdict is on. time: of machines, over all attempts of all runs. rent: of
+    the machines that the whole sweep has rented, without a spending limit; None where it rented none.
+    """
 
     id: str
-    """Of the sweep or the run that was named."""
     sweep_id: str
     runs: Sequence[RunFacts]
     verdict: Sequence[str] = ()
-    """In sentences, the most important first; empty where there is none."""
     all_runs: Sequence[RunRecord] = field(default_factory=tuple)
-    """Of the sweep, which the verdict is on."""
     time: DeviceTime = field(default_factory=DeviceTime)
-    """Of machines, over all attempts of all runs of the sweep."""
     rent: Rent | None = None
-    """Of the machines that the whole sweep has rented, without a spending limit; None where it rented none."""
 
     @property
     def cost_in_words(self) -> Iterator[tuple[str, str]]:
@@ -76,8 +83,18 @@ class SweepFacts:
 
 
 def known_base(request: RunRequest) -> str:
-    """The Hub id of a run's base; empty where it was trained from a folder."""
+    """The Hub id of a run's base (the embedded one, a catalogue name or any other); empty where it was trained from a
+    folder."""
     return _hub_id(request.base)
+
+
+def _hub_id(base: str) -> str:
+    if base == EMBEDDED:
+        return EMBEDDED_ID
+    rows = models.load_index(ASSETS)
+    if models.is_known(rows, base):
+        return models.full_name(rows, base)
+    return base if is_hub_id(base) else ""
 
 
 def hub_base(request: RunRequest, given: str = "") -> str:
@@ -91,16 +108,6 @@ def hub_base(request: RunRequest, given: str = "") -> str:
     raise InvalidSettingError(
         "The base of this run is a folder, and others need its id on the Hub: give the base model as owner/name."
     )
-
-
-def _hub_id(base: str) -> str:
-    """Hub id of the embedded base, a catalogue name or any other Hub id; empty for a folder."""
-    if base == EMBEDDED:
-        return EMBEDDED_ID
-    rows = models.load_index(ASSETS)
-    if models.is_known(rows, base):
-        return models.full_name(rows, base)
-    return base if is_hub_id(base) else ""
 
 
 def data_label(request: RunRequest) -> str:
@@ -124,7 +131,7 @@ def without_paths(value: Any) -> Any:
         return {str(name): without_paths(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [without_paths(each) for each in value]
-    if isinstance(value, str) and value.startswith(("/", "~/", "\\")):
+    if _is_path(value):
         return Path(value).name
     return value
 
@@ -144,20 +151,13 @@ class Markdown(str):
 
 def _card(front: Mapping[str, Any], **values: Any) -> str:
     """A card by its template, which escapes every value that is not Markdown."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from rankviz.exports.words import templates
 
-    templates = Environment(
-        loader=FileSystemLoader(ASSETS / "templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_marked,
-    )
-    templates.filters["meant"] = Markdown
+    own = templates().overlay(finalize=_marked)
+    own.filters = own.filters | {"meant": Markdown}
     # JSON is YAML, and quotes what YAML would read otherwise.
     lines = {name: json.dumps(value, ensure_ascii=False) for name, value in front.items()}
-    return templates.get_template("card.md.jinja").render(front=lines, **values)
+    return own.get_template("card.md.jinja").render(front=lines, **values)
 
 
 def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
@@ -212,11 +212,10 @@ def measured(sweep: SweepFacts) -> Sequence[str]:
     seeds = sorted({run.request.seed for run in records})
     rates = sorted({run.request.learning_rate for run in records})
     examples = next((run.loss_after.examples for run in records if run.loss_after), first.held_out_examples)
+    several = len({run.request.r for run in records}) > 1
+    tuned = f"{rates[0]:g} at every rank, not tuned by rank." if several else f"{rates[0]:g}, not tuned."
     if len(rates) > 1:
         tuned = f"{_listed(rates)} were tried; each rank is judged at its best one."
-    else:
-        several = len({run.request.r for run in records}) > 1
-        tuned = f"{rates[0]:g} at every rank, not tuned by rank." if several else f"{rates[0]:g}, not tuned."
     return [
         f"Seeds: {_listed(seeds)}." + ("" if len(seeds) > 1 else " With one, the noise between runs is not known."),
         f"Held-out examples: {examples:,}, the same for all runs; the loss is the mean in nats per target token.",
@@ -247,18 +246,19 @@ def _where(records: Iterable[RunRecord]) -> Iterable[str]:
 
 
 def _adapter(record: RunRecord, file_bytes: int, targets: Any) -> Iterable[Fact]:
-    lora = record.request.lora
+    lora, parameters = record.request.lora, record.trainable_parameters
     named = ", ".join(map(str, targets)) if isinstance(targets, list | tuple) else str(targets or lora.target_modules)
-    yield "Rank r", str(lora.r)
-    yield "lora_alpha", f"{lora.lora_alpha:g}"
-    yield "Learning rate", f"{record.request.learning_rate:g}"
-    yield "Seed", str(record.request.seed)
-    yield "Target modules", named
-    if lora.variants:
-        yield "Variant", ", ".join(lora.variants)
-    if record.trainable_parameters is not None:
-        yield "Trainable parameters", f"{record.trainable_parameters:,}"
-    yield "File", f"{file_bytes:,} bytes"
+    facts = {
+        "Rank r": str(lora.r),
+        "lora_alpha": f"{lora.lora_alpha:g}",
+        "Learning rate": f"{record.request.learning_rate:g}",
+        "Seed": str(record.request.seed),
+        "Target modules": named,
+        "Variant": ", ".join(lora.variants),
+        "Trainable parameters": "" if parameters is None else f"{parameters:,}",
+        "File": f"{file_bytes:,} bytes",
+    }
+    return [(name, value) for name, value in facts.items() if value]
 
 
 def _cost(run: RunFacts) -> Iterable[Fact]:
@@ -325,10 +325,10 @@ def _is_path(value: Any) -> bool:
 
 
 def _read(config: Path) -> Mapping[str, Any]:
-    if config.stat().st_size > MAX_CONFIG_BYTES:
-        raise BadAdapterError(f"{CONFIG} has {config.stat().st_size:,} bytes, more than one can have.")
+    with config.open("rb") as stream:
+        data = stream.read(MAX_CONFIG_BYTES)
     try:
-        settings = json.loads(config.read_bytes())
+        settings = json.loads(data)
     except (ValueError, RecursionError):
         settings = None
     if not isinstance(settings, dict):
@@ -373,30 +373,16 @@ def write_dataset(sweep: SweepFacts, folder: Path) -> Sequence[str]:
 
 
 def _run_row(run: RunFacts) -> dict[str, Any]:
-    estimate = run.estimate
-    return summary_row(run.record) | {
-        "base": run.base_model,
-        "data": data_label(run.record.request),
-        "estimated_memory_bytes": estimate and estimate.memory_bytes.expected,
-        "estimated_train_seconds": estimate.seconds.expected if estimate and estimate.seconds else None,
-    }
+    own = {"base": run.base_model, "data": data_label(run.record.request)}
+    return summary_row(run.record) | own | run.estimated
 
 
 def _step_rows(run: RunFacts) -> Iterator[Mapping[str, Any]]:
-    record = run.record
-    for step in record.steps:
-        yield {
-            "run_id": record.run_id,
-            "r": record.request.r,
-            "learning_rate": record.request.learning_rate,
-            "seed": record.request.seed,
-            "step": step.step,
-            "loss": step.loss,
-            "step_learning_rate": step.learning_rate,
-            "tokens": step.tokens,
-            "seconds": step.seconds,
-            "memory_bytes": step.memory_bytes,
-        }
+    request = run.record.request
+    settings = run.record.run_id, request.r, request.learning_rate, request.seed
+    for step in run.record.steps:
+        values = step.step, step.loss, step.learning_rate, step.tokens, step.seconds, step.memory_bytes
+        yield dict(zip(STEP_COLUMNS, (*settings, *values), strict=True))
 
 
 def _details(run: RunFacts) -> Mapping[str, Any]:
@@ -429,37 +415,34 @@ class Token:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Destination:
-    """The place that a run or sweep is published to."""
+    """The place that a run or sweep is published to.
+
+    to: hub-dataset, hub-adapter or trackio. name: of the repository, owner/name; of the project in Trackio. public:
+    whether everybody may see a repository or Space that is made for it. space: of Trackio, owner/name; empty for
+    Trackio on this machine. base_model: the Hub id of the base, where it was trained from a folder.
+    """
 
     to: str
-    """hub-dataset, hub-adapter or trackio."""
     name: str
-    """Of the repository, owner/name; of the project in Trackio."""
     public: bool = False
-    """Whether everybody may see a repository or Space that is made for it."""
     space: str = ""
-    """Of Trackio, owner/name; empty for Trackio on this machine."""
     base_model: str = ""
-    """The Hub id of the base, where it was trained from a folder."""
 
     def validate(self) -> None:
         """InvalidSettingError names what cannot be."""
         one_of(self.to, "Where to publish", KINDS)
-        if self.to == TRACKIO:
-            if not PROJECT.fullmatch(self.name):
-                raise InvalidSettingError(
-                    f"A Trackio project has at most 80 letters, digits, - and _ (got {quoted(self.name)})."
-                )
-        elif not is_hub_id(self.name):
-            raise InvalidSettingError(f"The repository must be owner/name (got {quoted(self.name)}).")
+        if self.to == TRACKIO and not PROJECT.fullmatch(self.name):
+            raise InvalidSettingError(
+                f"A Trackio project has at most 80 letters, digits, - and _ (got {quoted(self.name)})."
+            )
         if self.space and self.to != TRACKIO:
             raise InvalidSettingError("A Space is for Trackio: leave it empty for a repository.")
-        if self.space and not is_hub_id(self.space):
-            raise InvalidSettingError(f"The Space must be owner/name (got {quoted(self.space)}).")
-        if self.base_model and not is_hub_id(self.base_model):
-            raise InvalidSettingError(
-                f"The base model must be owner/name, as on the Hub (got {quoted(self.base_model)})."
-            )
+        names = {"The Space": self.space, "The base model": self.base_model}
+        if self.to != TRACKIO:
+            names = {"The repository": self.name or "nothing"} | names
+        for what, name in names.items():
+            if name and not is_hub_id(name):
+                raise InvalidSettingError(f"{what} must be owner/name, as on the Hub (got {quoted(name)}).")
 
     @property
     def needs_token(self) -> bool:

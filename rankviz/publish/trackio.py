@@ -59,7 +59,7 @@ def forget(trackio: Any, project: str, run_ids: set[str]) -> None:
 
 def config(run: RunFacts, sweep: SweepFacts) -> Mapping[str, Any]:
     """What a run was made with and what it cost."""
-    record, estimate = run.record, run.estimate
+    record = run.record
     request, done = record.request, record.completed
     training = request.training
     return {
@@ -85,8 +85,7 @@ def config(run: RunFacts, sweep: SweepFacts) -> Mapping[str, Any]:
         "train_seconds": done and done.train_seconds,
         "peak_memory_bytes": done and done.peak_memory_bytes,
         "peak_memory_kind": done and done.peak_memory_kind,
-        "estimated_memory_bytes": estimate and estimate.memory_bytes.expected,
-        "estimated_train_seconds": estimate.seconds.expected if estimate and estimate.seconds else None,
+        **run.estimated,
         **sweep.cost,
         "verdict": " ".join(sweep.verdict[:1]),
         "environment": public_environment(record),

@@ -23,9 +23,6 @@ from rankviz.errors import OF_THE_DISK, SHOWN, BadAdapterError, quoted
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-TRAINER_STATE = "trainer_state.json"
-"""What transformers' Trainer saves beside the weights of a checkpoint."""
-MAX_STATE_BYTES = 64_000_000
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 MAX_BYTES = 64 * 10**9
 MAX_RATIO = 20
@@ -38,16 +35,13 @@ BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, Valu
 
 @dataclass(frozen=True)
 class Located:
-    """The two files of an adapter."""
+    """The two files of an adapter. name: shown to people, that of the folder or the zip. unpacked: keeps a zip's
+    unpacked files while they are in use."""
 
     weights: Path
     config: Path
     name: str
-    """Shown to people: the name of the folder or the zip."""
-    steps: int | None = None
-    """Optimizer steps it was trained for; None where no trainer_state.json beside the weights says so."""
     unpacked: Any = None
-    """Keeps a zip's unpacked files while they are in use."""
 
 
 def pack(folder: Path, target: Path) -> Path:
@@ -59,9 +53,9 @@ def pack(folder: Path, target: Path) -> Path:
 
 
 def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
-    """Find an adapter in a folder, in a zip, in a lone .safetensors with its config beside it, or as its files.
+    """Find an adapter in a folder, in a zip, in a lone .safetensors with its config beside it, or as its two files.
 
-    Of a folder or a zip only these two files are read, and the number of steps from a trainer_state.json beside them.
+    Nothing else of a folder or a zip is read.
     """
     if not paths:
         raise BadAdapterError(f"No adapter given: give its zip, or {WEIGHTS} and {CONFIG}.")
@@ -69,32 +63,26 @@ def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
         if not path.exists():
             raise BadAdapterError(f"No file or folder {str(path)!r}: give a trained adapter's folder, zip or Hub id.")
         _refuse_pickle(path.name)
-    if len(paths) == 1 and paths[0].is_dir():
-        return _in_folder(paths[0], max_bytes)
     if len(paths) == 1 and paths[0].suffix == ".zip":
         return _in_zip(paths[0], max_bytes)
-    by_name = {path.name: path for path in paths}
-    state = by_name.pop(TRAINER_STATE, None)
-    weights = [path for path in by_name.values() if path.suffix == ".safetensors"]
-    configs = [path for path in by_name.values() if path.suffix == ".json"]
+    if len(paths) == 1 and paths[0].is_dir():
+        folder = paths[0]
+        if not (folder / WEIGHTS).is_file():
+            for path in sorted(folder.iterdir()):
+                _refuse_pickle(path.name)
+            if any(folder.glob("model*.safetensors")):
+                raise BadAdapterError(f"{folder} holds a whole model: give the adapter as it was before it was merged.")
+            raise BadAdapterError(f"{folder} holds no {WEIGHTS}: give the folder that PEFT's save_pretrained wrote.")
+        return _checked(Located(folder / WEIGHTS, folder / CONFIG, folder.resolve().name), max_bytes)
+    weights = [path for path in paths if path.suffix == ".safetensors"]
+    configs = [path for path in paths if path.suffix == ".json"]
     if not weights and len(configs) == 1 and (configs[0].parent / WEIGHTS).is_file():
         weights = [configs[0].parent / WEIGHTS]
     if len(weights) != 1:
         raise BadAdapterError(f"Give one {WEIGHTS} with its {CONFIG}, a zip of both, or their folder.")
     folder = weights[0].parent
     config = configs[0] if len(configs) == 1 else folder / CONFIG
-    steps = _steps_in(state or folder / TRAINER_STATE)
-    return _checked(Located(weights[0], config, folder.name or weights[0].stem, steps), max_bytes)
-
-
-def _steps_in(state: Path) -> int | None:
-    if not state.is_file() or state.stat().st_size > MAX_STATE_BYTES:
-        return None
-    try:
-        steps = json.loads(state.read_bytes())["global_step"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return steps if type(steps) is int and steps > 0 else None
+    return _checked(Located(weights[0], config, folder.name or weights[0].stem), max_bytes)
 
 
 def _refuse_pickle(name: str) -> None:
@@ -104,17 +92,6 @@ def _refuse_pickle(name: str) -> None:
             "Load the adapter where you trust it and save it with PEFT's model.save_pretrained(folder), which writes "
             f"{WEIGHTS}."
         )
-
-
-def _in_folder(folder: Path, max_bytes: int) -> Located:
-    if not (folder / WEIGHTS).is_file():
-        for path in sorted(folder.iterdir()):
-            _refuse_pickle(path.name)
-        if any(folder.glob("model*.safetensors")):
-            raise BadAdapterError(f"{folder} holds a whole model: give the adapter as it was before it was merged.")
-        raise BadAdapterError(f"{folder} holds no {WEIGHTS}: give the folder that PEFT's save_pretrained wrote.")
-    steps = _steps_in(folder / TRAINER_STATE)
-    return _checked(Located(folder / WEIGHTS, folder / CONFIG, folder.resolve().name, steps), max_bytes)
 
 
 def _checked(located: Located, max_bytes: int) -> Located:
@@ -134,18 +111,16 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
             if len(members) > MAX_ZIP_MEMBERS:
                 raise BadAdapterError(f"{path.name} has {len(members):,} members: zip the adapter's folder alone.")
             wanted = [_member(members, path.name, file) for file in (WEIGHTS, CONFIG)]
-            size = sum(member.file_size for member in wanted)
-            for most, allowed in (
-                (max_bytes, f"the {max_bytes:,} allowed here."),
-                (
-                    max(SMALL_BYTES, MAX_RATIO * path.stat().st_size),
-                    f"{MAX_RATIO} times its own size: zip the adapter's folder again.",
-                ),
-            ):
-                if size > most:
-                    raise BadAdapterError(f"{path.name} unpacks to {size:,} bytes, more than {allowed}")
-            state = str(PurePosixPath(wanted[0].filename).parent / TRAINER_STATE)
-            wanted += [m for m in members if m.filename == state and m.file_size <= MAX_STATE_BYTES]
+            size, most = sum(member.file_size for member in wanted), max(SMALL_BYTES, MAX_RATIO * path.stat().st_size)
+            if size > max_bytes:
+                raise BadAdapterError(
+                    f"{path.name} unpacks to {size:,} bytes, more than the {max_bytes:,} allowed here."
+                )
+            if size > most:
+                raise BadAdapterError(
+                    f"{path.name} unpacks to {size:,} bytes, more than {MAX_RATIO} times its own size: zip the "
+                    "adapter's folder again."
+                )
             unpacked = tempfile.TemporaryDirectory(prefix="rankviz-adapter-")
             folder = Path(unpacked.name)
             for member in wanted:
@@ -156,8 +131,7 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
         if isinstance(error, OSError) and error.errno in OF_THE_DISK:
             raise
         raise BadAdapterError(f"{path.name} cannot be read as a zip ({error}): zip the folder again.") from None
-    steps = _steps_in(folder / TRAINER_STATE)
-    return _checked(Located(folder / WEIGHTS, folder / CONFIG, path.stem, steps, unpacked), max_bytes)
+    return _checked(Located(folder / WEIGHTS, folder / CONFIG, path.stem, unpacked), max_bytes)
 
 
 def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zipfile.ZipInfo:

@@ -6,16 +6,17 @@ import math
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from rankviz.core.bounds import MAX_TEXT, MODULE_NAME, UNPRINTABLE, shown
+from rankviz.core.bounds import MAX_TEXT, MODULE_NAME, UNPRINTABLE, Between, Items, Letters, shown
+from rankviz.core.from_json import Misfit, build
 from rankviz.errors import BadAdapterError, quoted
 from rankviz.trained.files import CONFIG, DTYPES, FLOATS, MAX_BYTES, TensorFile, locate
 from rankviz.trained.svd import Pair
@@ -23,12 +24,10 @@ from rankviz.trained.svd import Pair
 MAX_CONFIG_BYTES = 4_000_000
 MAX_R = 65_536
 MAX_ALPHA = 10**9
-MAX_NAMES = 10_000
+MAX_NAMES, MAX_PATTERN = 10_000, 100_000
 MAX_DEPTH = 20
 MATCHING_SECONDS = 2.0
 """Processor time for matching all names of one adapter with its patterns."""
-PEFT_DEFAULT = 8
-"""PEFT's r and lora_alpha where a config names none."""
 MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of init_lora_weights with which PEFT changes the base by a part of rank r when it loads the adapter."""
 OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_config", "arrow_config")
@@ -46,7 +45,7 @@ class Patterns:
         self._compiled: dict[str, re.Pattern[str]] = {}
         for key in values:
             try:
-                self._compiled[key] = re.compile(rf"(.*\.)?({key})$")  # peft.utils.other.get_pattern_key
+                self._compiled[key] = re.compile(rf"(.*\.)?({key})$")  # as peft.utils.other.get_pattern_key
             except (re.error, OverflowError, RecursionError) as error:
                 raise BadAdapterError(f"The pattern {quoted(key)} is not a regular expression: {error}.") from None
 
@@ -82,19 +81,34 @@ def bounded_matching(seconds: float = MATCHING_SECONDS) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdapterConfig:
-    """The rank that PEFT expects of each module, and the scale that it gives B·A."""
+Rank = Annotated[int, Between(1, MAX_R)]
+Alpha = Annotated[float, Between(-MAX_ALPHA, MAX_ALPHA)]
+Pattern = Annotated[str, Letters(MAX_PATTERN)]
+Name = Annotated[str, Letters(MAX_TEXT, MODULE_NAME)]
 
-    r: int
-    lora_alpha: float
-    use_rslora: bool
-    use_dora: bool
-    rank_pattern: Patterns
-    alpha_pattern: Patterns
-    target_parameters: tuple[str, ...]
-    raw: Mapping[str, Any]
-    """The whole file."""
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Settings of adapter_config.json that say what B·A is, with PEFT's defaults."""
+
+    r: Rank = 8
+    lora_alpha: Alpha = 8
+    use_rslora: bool | None = None
+    use_dora: bool | None = None
+    rank_pattern: Annotated[dict[Pattern, Rank], Items(0, MAX_NAMES)] | None = None
+    alpha_pattern: Annotated[dict[Pattern, Alpha], Items(0, MAX_NAMES)] | None = None
+    target_parameters: Annotated[tuple[Name, ...], Items(0, MAX_NAMES)] | None = None
+
+
+class AdapterConfig:
+    """The rank that PEFT expects of each module, and the scale that it gives B·A. raw: the whole file."""
+
+    def __init__(self, settings: LoraSettings, raw: Mapping[str, Any]):
+        self.raw = raw
+        self.r, self.lora_alpha = settings.r, settings.lora_alpha
+        self.use_rslora, self.use_dora = bool(settings.use_rslora), bool(settings.use_dora)
+        self._ranks, self._alphas = Patterns(settings.rank_pattern or {}), Patterns(settings.alpha_pattern or {})
+        self._parameters = settings.target_parameters or ()
 
     @property
     def base_model(self) -> str:
@@ -103,16 +117,16 @@ class AdapterConfig:
         return name if isinstance(name, str) and len(name) <= MAX_TEXT and not UNPRINTABLE.search(name) else ""
 
     def rank_of(self, module: str) -> int:
-        return self.rank_pattern.get(module, self.r)
+        return self._ranks.get(module, self.r)
 
     def scale_of(self, module: str) -> float:
         """alpha / r, or alpha / √r with rsLoRA."""
         r = self.rank_of(module)
-        return self.alpha_pattern.get(module, self.lora_alpha) / (math.sqrt(r) if self.use_rslora else r)
+        return self._alphas.get(module, self.lora_alpha) / (math.sqrt(r) if self.use_rslora else r)
 
     def parameters_of(self, module: str) -> list[str]:
         """Return the parameters of a module that target_parameters may mean, by their full names."""
-        keys = ((target, f"{module}.{target.rpartition('.')[2]}") for target in self.target_parameters)
+        keys = ((target, f"{module}.{target.rpartition('.')[2]}") for target in self._parameters)
         return list(dict.fromkeys(key for target, key in keys if f".{key}".endswith(f".{target}")))
 
     @property
@@ -130,7 +144,7 @@ class AdapterConfig:
 def parse_config(data: bytes, *, name: str = CONFIG) -> AdapterConfig:
     """Return an AdapterConfig from the file's bytes; BadAdapterError for anything but LoRA."""
     if len(data) > MAX_CONFIG_BYTES:
-        raise BadAdapterError(f"{name} has {len(data):,} bytes, more than a {CONFIG} can have: give the right file.")
+        raise BadAdapterError(f"{name} is larger than a {CONFIG} can be: give the right file.")
     try:
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -148,70 +162,40 @@ def parse_config(data: bytes, *, name: str = CONFIG) -> AdapterConfig:
     for setting in OWN_ARITHMETIC:
         if raw.get(setting):
             raise BadAdapterError(f"{name} sets {setting}: its update is not B·A alone, so its spectrum is not known.")
-
-    def whole(value: Any, field: str) -> int:
-        if type(value) is not int or not 1 <= value <= MAX_R:
-            raise BadAdapterError(f"{name}: {field} must be a whole number from 1 to {MAX_R:,} (got {shown(value)}).")
-        return value
-
-    def number(value: Any, field: str) -> float:
-        if type(value) not in (int, float) or not abs(value) <= MAX_ALPHA:
-            raise BadAdapterError(f"{name}: {field} must be a number of at most {MAX_ALPHA:,} (got {shown(value)}).")
-        return value
-
-    def patterns(field: str, checked: Callable[[Any, str], Any]) -> Patterns:
-        values = raw.get(field) or {}
-        if not isinstance(values, dict):
-            raise BadAdapterError(f"{name} has a {field} that is not an object of patterns: give the file PEFT saved.")
-        return Patterns({key: checked(value, f"{field} of {quoted(key)}") for key, value in values.items()})
-
-    parameters = raw.get("target_parameters") or ()
-    if not isinstance(parameters, list | tuple) or len(parameters) > MAX_NAMES:
-        raise BadAdapterError(f"{name}: target_parameters must be a list of at most {MAX_NAMES:,} names.")
-    for each in parameters:
-        if not isinstance(each, str) or not MODULE_NAME.fullmatch(each):
-            raise BadAdapterError(f"{name}: target_parameters has {shown(each)}, which is not the name of a parameter.")
-    return AdapterConfig(
-        r=whole(raw.get("r", PEFT_DEFAULT), "r"),
-        lora_alpha=number(raw.get("lora_alpha", PEFT_DEFAULT), "lora_alpha"),
-        use_rslora=bool(raw.get("use_rslora")),
-        use_dora=bool(raw.get("use_dora")),
-        rank_pattern=patterns("rank_pattern", whole),
-        alpha_pattern=patterns("alpha_pattern", number),
-        target_parameters=tuple(parameters),
-        raw=raw,
-    )
+    try:
+        return AdapterConfig(build(LoraSettings, raw), raw)
+    except Misfit as misfit:
+        raise BadAdapterError(f"{name}: {misfit}. Give the {CONFIG} that PEFT saved.") from None
 
 
 FACTOR = re.compile(r"(?P<module>[\w.:/-]+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
 PREFIX = "base_model.model."
 NESTED = re.compile(r"(\.base_layer)+$")
 MAX_MODULES = 200_000
+OF_A_MODULE = re.compile(r"\.(weight|bias|modules_to_save)\b")
 MAX_KINDS = 10
 """Of tensors that are left alone, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
-    """One pair of factors in the file. Fused experts are one, with a pair for each expert inside."""
+    """One pair of factors in the file: a, b are tensors' names. Fused experts are one, with a pair for each expert.
+
+    name: as PEFT's patterns name it: "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.experts.down_proj".
+    """
 
     name: str
-    """As PEFT's patterns name it: "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.experts.down_proj"."""
     a: str
-    """The tensor's name."""
     b: str
     r: int
     scale: float
     in_features: int
     out_features: int
     experts: int = 1
-    is_grouped: bool = False
-    """A grouped convolution's B is out × (r / groups): it is no pair, and a resize leaves it alone."""
 
     @property
     def pairs(self) -> tuple[str, ...]:
-        if self.is_grouped:
-            return ()
+        """Name of each update."""
         return (self.name,) if self.experts == 1 else tuple(f"{self.name}.{i}" for i in range(self.experts))
 
     def parameters(self, k: int) -> int:
@@ -236,16 +220,16 @@ class Outline:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """A trained adapter on disk. Its numbers are read when they are needed."""
+    """A trained adapter on disk. Its numbers are read when they are needed.
+
+    kept: tensors that are not factors: DoRA magnitudes, biases, modules saved in full.
+    """
 
     outline: Outline
     config: AdapterConfig
     file: TensorFile
     kept: tuple[str, ...]
-    """Tensors that are not factors: DoRA magnitudes, biases, modules saved in full."""
     notes: tuple[str, ...]
-    steps: int | None = None
-    """Optimizer steps that it was trained for; None where its files do not say."""
     unpacked: Any = None
 
     @property
@@ -259,7 +243,7 @@ class Adapter:
     @property
     def r(self) -> int:
         """The highest rank of any module."""
-        return max(module.r for module in self.modules if module.pairs)
+        return max(module.r for module in self.modules)
 
     @property
     def dtype(self) -> str:
@@ -297,9 +281,8 @@ class _Pairs(Mapping[str, Pair]):
 def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapter:
     """Read the adapter in a folder, a zip, or the files given; BadAdapterError names what is wrong."""
     located = locate(paths, max_bytes=max_bytes)
-    if located.config.stat().st_size > MAX_CONFIG_BYTES:
-        raise BadAdapterError(f"{located.config.name} is larger than a {CONFIG} can be: give the right file.")
-    config = parse_config(located.config.read_bytes(), name=located.config.name)
+    with located.config.open("rb") as stream:
+        config = parse_config(stream.read(MAX_CONFIG_BYTES + 1), name=located.config.name)
     file = TensorFile(located.weights)
     factors, kept = _factors(file)
     if not factors:
@@ -312,8 +295,6 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
     with bounded_matching():
         parameters = _parameters(file, config, factors)
         modules = [_module(file, config, name, sides, parameters.get(name, "")) for name, sides in factors.items()]
-    if all(module.is_grouped for module in modules):
-        raise BadAdapterError(f"{located.weights.name} adapts grouped convolutions alone: they have no spectrum.")
     return Adapter(
         outline=Outline(
             name=located.name,
@@ -327,8 +308,7 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
         config=config,
         file=file,
         kept=tuple(kept),
-        notes=tuple(_notes(config, kept, [module.name for module in modules if module.is_grouped])),
-        steps=located.steps,
+        notes=tuple(_notes(config, kept)),
         unpacked=located.unpacked,
     )
 
@@ -384,8 +364,6 @@ def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[s
         out_features=b.shape[0],
         experts=rows // r if parameter else 1,
     )
-    if len(a.shape) > 2 and rows == r > b.shape[1] and r % b.shape[1] == 0:
-        return replace(module, is_grouped=True, out_features=b.shape[0] * b.shape[1] // r)
     if module.experts > 1 or (rows == r and b.shape[1] == r and set(b.shape[2:]) <= {1}):
         return module
     if rows != b.shape[1] or len(a.shape) != 2:
@@ -424,25 +402,22 @@ def _parameters(file: TensorFile, config: AdapterConfig, factors: Mapping[str, M
     return found
 
 
-def _notes(config: AdapterConfig, kept: Sequence[str], grouped: Sequence[str]) -> list[str]:
+def _notes(config: AdapterConfig, kept: Sequence[str]) -> list[str]:
     notes = []
     if config.use_dora:
         notes.append(
             "DoRA: the magnitudes are not changed. They were trained with the whole update, and a truncated update "
             "changes the norm of W + B·A a little, so a resized DoRA adapter is approximate."
         )
-    others = sorted({_kind(name) for name in kept if "lora_magnitude" not in name})
+    named = (
+        "biases of the factors" if ".lora_" in name else OF_A_MODULE.sub("", name.removeprefix(PREFIX)).split(".")[-1]
+        for name in kept
+        if "lora_magnitude" not in name
+    )
+    others = sorted(set(named))
     if others:
         more = f" and {len(others) - MAX_KINDS} more" if len(others) > MAX_KINDS else ""
         notes.append(f"Not changed: {', '.join(others[:MAX_KINDS])}{more}.")
-    if grouped:
-        notes.append(f"Not changed: grouped convolutions ({len(grouped)}, such as {grouped[0]}).")
     if config.not_resizable:
         notes.append(f"This adapter cannot be resized: {config.not_resizable}")
     return notes
-
-
-def _kind(name: str) -> str:
-    if ".lora_" in name:
-        return "biases of the factors"
-    return re.sub(r"\.(weight|bias|modules_to_save)\b", "", name.removeprefix(PREFIX)).split(".")[-1]

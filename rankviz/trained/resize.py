@@ -29,21 +29,20 @@ from rankviz.trained.svd import decompose, singular_values, truncate_all
 
 @dataclass(frozen=True, kw_only=True)
 class ResizePlan:
-    """The result of a resize, before it is made."""
+    """The result of a resize, before it is made.
+
+    ranks: as PEFT's settings. dtype: a safetensors code for the factors; None leaves each as it is. energy_kept: of all
+    updates together; None where there is none. parameters: of all factors. config: the new adapter_config.json.
+    """
 
     by_module: Mapping[str, int]
     ranks: Ranks
-    """As PEFT's settings."""
     dtype: str | None
-    """A safetensors code for the factors; None leaves each as it is."""
     energy_kept: float | None
-    """Of all updates together; None where there is none."""
     parameters: int
-    """Of all factors."""
     file_bytes: int
     file_bytes_before: int
     config: Mapping[str, Any]
-    """The new adapter_config.json."""
 
     @property
     def smaller_by(self) -> float:
@@ -81,12 +80,9 @@ def plan(
         raise BadAdapterError(f"{adapter.name} cannot be resized: {adapter.not_resizable}")
     wanted = by_module(spectrum, wanted_ranks(spectrum, r=r, energy=energy))
     code = NAMES[dtype] if dtype else None
-    left_alone = {module.name: module.r for module in adapter.modules if module.is_grouped}
-    ranks = in_peft(spectrum, wanted | left_alone, {module.name: module.scale for module in adapter.modules})
+    ranks = in_peft(spectrum, wanted, {module.name: module.scale for module in adapter.modules})
     layout = dict(adapter.tensors)
     for module in adapter.modules:
-        if module.is_grouped:
-            continue
         for name, shape in zip((module.a, module.b), _shapes(adapter, module, wanted[module.name]), strict=True):
             layout[name] = (code or layout[name][0], shape)
     kept = fsum(layer.kept[wanted[layer.module]] for layer in spectrum.layers)
@@ -95,7 +91,7 @@ def plan(
         ranks=ranks,
         dtype=code,
         energy_kept=kept / spectrum.kept[-1] if spectrum.kept[-1] else None,
-        parameters=sum(module.parameters((wanted | left_alone)[module.name]) for module in adapter.modules),
+        parameters=sum(module.parameters(wanted[module.name]) for module in adapter.modules),
         file_bytes=file_bytes(layout, adapter.metadata),
         file_bytes_before=adapter.file_bytes,
         config={**adapter.raw_config, **ranks._asdict()},
@@ -144,8 +140,6 @@ def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
         for name, (dtype, shape) in adapter.outline.tensors.items()
     }
     for module in adapter.modules:
-        if module.is_grouped:
-            continue
         a, b = low[module.pairs[0]]
         if module.experts > 1:  # as PEFT's ParamWrapper keeps them
             a = np.concatenate([low[name][0] for name in module.pairs])
@@ -187,7 +181,6 @@ def spectrum(adapter: Adapter) -> Spectrum:
         dtype=adapter.dtype,
         file_bytes=adapter.file.file_bytes,
         notes=adapter.notes,
-        training_steps=adapter.steps,
     )
 
 

@@ -11,7 +11,7 @@ COMMANDS = {
     "probe": "probe.main",
     "probe_depth": "probe.depth",
     "preflight": "preflight",
-    "simulate": "simulate.main",
+    "simulate": "simulate.card",
     "adapter": "reading:adapter",
     "resize": "reading:resize",
     "data": "reading:data",

@@ -15,13 +15,11 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from filelock import FileLock
 
 from rankviz import units
@@ -159,8 +157,7 @@ LEAST_BYTES = 5 * 10**6
 
 
 class HubDownload:
-    """The download of a base from the Hub, as the files of the client's cache show it, within the stage that loads
-    it."""
+    """The progress of a base's download from the Hub, as the files of the client's cache show it."""
 
     def __init__(self, stages: Stages, cache: Path, size_of: Callable[[str], int | None]):
         """cache: of the Hub's client. size_of: bytes of a repository's weights that are to be fetched; it may raise."""
@@ -169,9 +166,9 @@ class HubDownload:
 
     def of(self, repository: str) -> None:
         """Watch this repository from now on: Unsloth may take another one than was named."""
-        blobs = self._cache / f"models--{repository.replace('/', '--')}" / "blobs"
-        self._before = self._seen = bytes_on_disk(blobs)
-        self._downloading, self._size, self._repository, self._blobs = False, None, repository, blobs
+        self._repository, self._downloading, self._size = repository, False, None
+        self._blobs = self._cache / f"models--{repository.replace('/', '--')}" / "blobs"
+        self._before = self._seen = bytes_on_disk(self._blobs)
 
     def look(self) -> None:
         """Report what has come since `of`, and that loading goes on once nothing comes any more."""
@@ -194,29 +191,21 @@ class HubDownload:
 class DownloadLimit:
     """Ends a download by what comes into the cache, whatever its repository says of itself and whoever fetches it:
     Unsloth does so in a process of its own, and of an adapter another repository. Nothing but the end of this process
-    stops that for certain. Repositories of which no process of this worker has a file or a lock open are other
-    workers' downloads and not counted."""
+    stops that for certain. Downloads of other workers in the meantime count too."""
 
     def __init__(self, cache: Path, most_bytes: int, stop: Callable[[LimitError], None]):
         """cache: of the Hub's client. stop: called once, in the thread that looks; it ends this process."""
         self._cache, self._most, self._stop = cache, most_bytes, stop
-        self._sizes, self._come, self._own = self._bytes_of_each(), Counter[str](), set[str]()
+        self._last, self._come = bytes_on_disk(cache), 0
 
     def look(self) -> None:
         """Call `stop` where more has come than may. What is deleted meanwhile has come all the same."""
-        before, self._sizes = self._sizes, self._bytes_of_each()
-        self._come += self._sizes - before  # of counters, only what is above 0
-        this = psutil.Process()
-        for process in (this, *this.children(recursive=True)):
-            with suppress(psutil.Error):
-                self._own |= {part for file in process.open_files() for part in Path(file.path).parts if "--" in part}
-        if sum(self._come[name] for name in self._own) > self._most:
+        last, self._last = self._last, bytes_on_disk(self._cache)
+        self._come += max(0, self._last - last)
+        if self._come > self._most:
             self._stop(
                 LimitError(
                     f"The download of this base was stopped at {units.file_size(self._most)}, the most that this "
                     "server fetches of one. Choose a smaller base."
                 )
             )
-
-    def _bytes_of_each(self) -> Counter[str]:
-        return Counter({folder.name: bytes_on_disk(folder) for folder in self._cache.glob("*--*")})

@@ -1,5 +1,6 @@
-"""The device that trains: its bf16 and failures, the memory and processor time of a run, and the environment that a
-run's journal starts with. torch is imported only where it is used."""
+"""The device that trains: its bf16 and failures, the memory and processor time of a run, the environment that a run's
+journal starts with, and a training set-up in the names of torch, Unsloth and the trainers. torch is imported only where
+it is used."""
 
 import ctypes
 import gc
@@ -13,17 +14,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
 import rankviz
 from rankviz import machine
+from rankviz.core.cost.setup import Checkpointing, Device, TrainingSetup
+from rankviz.core.cost.stack import compute_dtype
+from rankviz.core.preflight import BF16_CAPABILITY
+from rankviz.errors import InvalidSettingError
 from rankviz.machine import cards
 
-BF16_CAPABILITY = (8, 0)
-"""Compute capability from which bf16 is in the hardware (Ampere). torch emulates it below, several times slower, and
-so reports it as supported there."""
 OUT_OF_MEMORY_CODE = 2
 """cudaErrorMemoryAllocation of the CUDA runtime."""
 
@@ -41,7 +43,7 @@ def has_bf16() -> bool:
 
     if torch.version.hip:
         return torch.cuda.is_bf16_supported()
-    return torch.cuda.get_device_capability() >= BF16_CAPABILITY
+    return torch.cuda.get_device_capability() >= BF16_CAPABILITY  # torch emulates it below, several times slower
 
 
 def forces_fp32() -> bool:
@@ -62,9 +64,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     shortages = (MemoryError, torch.OutOfMemoryError) if torch else (MemoryError,)
     return any(
-        isinstance(each, shortages)
-        or (_is_accelerator_error(each) and getattr(each, "error_code", None) == OUT_OF_MEMORY_CODE)
-        for each in causes(error)
+        isinstance(each, shortages) or getattr(each, "error_code", None) == OUT_OF_MEMORY_CODE for each in causes(error)
     )
 
 
@@ -74,21 +74,17 @@ def is_lost(error: BaseException) -> bool:
 
     torch has a class for most of these. Triton and bitsandbytes report them as a RuntimeError, so the card is asked.
     """
-    if any(_is_accelerator_error(each) for each in causes(error)) and not ran_out_of_memory(error):
+    if (torch := sys.modules.get("torch")) is None:
+        return False
+    if any(isinstance(each, torch.AcceleratorError) for each in causes(error)) and not ran_out_of_memory(error):
         return True
-    torch = sys.modules.get("torch")
-    if torch is None or not has_cuda() or not torch.cuda.is_initialized():
+    if not has_cuda() or not torch.cuda.is_initialized():
         return False
     try:
         torch.cuda.synchronize()
     except RuntimeError as failure:
         return not ran_out_of_memory(failure)
     return False
-
-
-def _is_accelerator_error(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.AcceleratorError)
 
 
 class Memory:
@@ -108,10 +104,9 @@ class Memory:
         gc.collect()
         if self._cuda:
             self._cuda.empty_cache()
-        else:
-            # Freed blocks stay with glibc's arenas, and so in the resident set, until it is told to trim.
-            with suppress(OSError, AttributeError):
-                ctypes.CDLL(None).malloc_trim(0)
+            return
+        with suppress(OSError, AttributeError):  # freed blocks stay in glibc's arenas until it is told to trim
+            ctypes.CDLL(None).malloc_trim(0)
 
     def reset(self) -> None:
         if self._cuda:
@@ -243,3 +238,114 @@ def model_fingerprint(model: Any) -> str:
         for piece in (flat[:16], flat[-16:]):
             digest.update(piece.to("cpu").contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+CPU_OPTIMIZERS = {"adamw_torch": "adamw_torch_fused"}
+"""Requested name to the one used on a CPU: Unsloth's backend takes the fused AdamW, the same update in one kernel."""
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+"""torch's names."""
+ONE_CARD = {"": 0}
+"""Device map with the whole model on the first visible card. Left alone, Unsloth spreads a base that is too large over
+other cards or the CPU."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSettings:
+    """One set-up on one device. training: settled, so nothing in it is "auto". model_type: of the base's config.json,
+    for TRL and PEFT, which do not look at it by themselves."""
+
+    training: TrainingSetup
+    cuda: bool
+    model_type: str = ""
+
+    @property
+    def _unsloth_on_cuda(self) -> bool:
+        return self.cuda and self.training.framework == "unsloth"
+
+    @property
+    def optim(self) -> str:
+        """The trainer's name of the optimizer."""
+        optim = self.training.optim
+        return optim if self.cuda else CPU_OPTIMIZERS.get(optim, optim)
+
+    @property
+    def gradient_checkpointing(self) -> Literal["unsloth"] | bool:
+        """As Unsloth takes it: its own, transformers' own (True), or none."""
+        checkpointing = self.training.gradient_checkpointing
+        return "unsloth" if checkpointing == "unsloth" else checkpointing == "hf"
+
+    @property
+    def effective_checkpointing(self) -> Checkpointing:
+        """Checkpointing that the run really does. Below 512 tokens Unsloth's keeps layer inputs on the card, as
+        transformers' own does (apply_unsloth_gradient_checkpointing in unsloth/models/_utils.py)."""
+        checkpointing = self.training.gradient_checkpointing
+        return "hf" if checkpointing == "unsloth" and self.training.max_length < 512 else checkpointing
+
+    @property
+    def placement(self) -> dict[str, Any]:
+        """Arguments of from_pretrained that say where the base goes."""
+        return {"device_map": ONE_CARD} if self.cuda else {}
+
+    @property
+    def dtype_name(self) -> str | None:
+        """torch dtype of weights that are not quantized; None leaves it to Unsloth (bf16 where the GPU has it)."""
+        return DTYPES.get(self.training.precision)
+
+    @property
+    def compute_dtype(self) -> str:
+        """torch dtype in which a quantized base is multiplied."""
+        return DTYPES[compute_dtype(self.model_type, self.training, bf16=not self.cuda or has_bf16())]
+
+    @property
+    def mixed_precision(self) -> str | None:
+        """torch dtype that the trainer's autocast uses, so that evaluation runs in it too; None is no autocast.
+
+        Not always the precision of the base: on a GPU, Unsloth trains an fp32 base under bf16 autocast where the card
+        has bf16 (models/rl.py). Known once the base is loaded. Compared with the trainer's own arguments in
+        tests/worker/test_emulated_cuda.py.
+        """
+        if self._unsloth_on_cuda and forces_fp32():
+            return None
+        if self.training.quantized:
+            return self.compute_dtype
+        if self.training.precision != "fp32":
+            return self.dtype_name
+        return "bfloat16" if self._unsloth_on_cuda and has_bf16() else None
+
+    @property
+    def autocast(self) -> dict[str, bool]:
+        """bf16 and fp16 of the trainer; empty leaves both to Unsloth."""
+        if self.training.quantized and self.training.framework == "unsloth":
+            return {}
+        dtype = self.compute_dtype if self.training.quantized else self.dtype_name
+        return {"bf16": dtype == "bfloat16", "fp16": dtype == "float16"}
+
+    @property
+    def checkpointing_arguments(self) -> dict[str, bool]:
+        """Arguments of the trainer. On a GPU Unsloth's trainer has its own default."""
+        if self._unsloth_on_cuda:
+            return {}
+        on_cpu = {} if self.cuda else {"use_cpu": True}
+        return {"gradient_checkpointing": self.gradient_checkpointing is True, **on_cpu}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Entries of a run's environment; to be read once the base is loaded."""
+        return {
+            "precision": self.training.precision,
+            "mixed_precision": self.mixed_precision or "none",
+            "optim": self.optim,
+            "gradient_checkpointing": self.effective_checkpointing,
+        }
+
+
+def settle(training: TrainingSetup, *, cuda: bool, model_type: str = "") -> WorkerSettings:
+    """Return the set-up on this machine; InvalidSettingError where it cannot train so: nothing is replaced in
+    silence."""
+    settled = training.settle(Device(cuda=cuda, cpu_count=os.cpu_count() or 1))
+    if cuda and settled.precision == "bf16" and not has_bf16():
+        # Unsloth would load fp16 weights instead, and the trainer would then refuse its own arguments.
+        raise InvalidSettingError(
+            "This GPU does not support bf16, which needs compute capability 8.0. Choose precision fp16 or nf4-dq."
+        )
+    return WorkerSettings(training=settled, cuda=cuda, model_type=model_type)

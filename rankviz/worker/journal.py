@@ -60,17 +60,13 @@ class Stages:
     def imports(self, usual: int) -> contextlib.AbstractContextManager[None]:
         """Report the modules that come while the block imports. usual: how many this process usually has after it."""
         before = len(sys.modules)
-
-        def look() -> None:
-            come = len(sys.modules) - before
-            self.progress(come, max(come, usual - before), MODULES)
-
-        return self.watched(look)
+        return self.watched(
+            lambda: self.progress(come := len(sys.modules) - before, max(come, usual - before), MODULES)
+        )
 
     @contextmanager
     def watched(self, look: Callable[[], None]) -> Iterator[None]:
-        """Call `look` again and again in a thread while the block runs; it calls `begin` and `progress`. It has
-        returned for the last time when the block is left."""
+        """Call `look` again and again in a thread while the block runs."""
         ended = threading.Event()
 
         def watch() -> None:
@@ -109,10 +105,9 @@ def redirect_output(log: Path) -> None:
     """Let everything that is printed from here on, by C code too, go to this run's log."""
     sys.stdout.flush()
     sys.stderr.flush()
-    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(fd, 1)
-    os.dup2(fd, 2)
-    os.close(fd)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
 
 
 class Journal:

@@ -1,108 +1,38 @@
-"""Runs `python -m rankviz.worker preflight`: imports and uses, step by step, what training uses.
+"""Runs `python -m rankviz.worker preflight`: imports and uses what training uses, and prints what it found as one line.
 
-Standard output carries JSON lines: {"starting": name}, then the step as {"name", "ok", "found", "seconds"}, the first
-with {"architectures"} as well. On a GPU it multiplies on the card, compiles a Triton kernel and quantizes with
-bitsandbytes; on a CPU those steps are left out.
+On a GPU it multiplies on the card and quantizes with bitsandbytes' native library; Unsloth's import compiles for it.
 """
 
-import json
 import os
-import time
 from collections.abc import Sequence
-from typing import Any
 
 from rankviz import units
 from rankviz.worker import device
-from rankviz.worker.journal import first_line, set_environment
+from rankviz.worker.journal import set_environment
 
 
 def main(argv: Sequence[str]) -> int:
     set_environment()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # Libraries print on standard output; the steps have it to themselves.
-    messages = os.fdopen(os.dup(1), "w")
+    # Libraries print on standard output; the answer has it to itself.
+    out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    steps = [("importing torch", import_torch)]
-    for name, step in steps:
-        print(json.dumps({"starting": name}), file=messages, flush=True)
-        started, more = time.monotonic(), {}
-        try:
-            ok, found = True, step()
-            if step is import_torch:
-                more = {"architectures": architectures()}
-                steps += [*(ON_A_GPU if device.has_cuda() else ()), ("importing Unsloth", import_unsloth)]
-        except Exception as error:  # whatever a library raises is what this trial is for
-            ok, found = False, f"{type(error).__name__}: {first_line(error)}"
-        row: dict[str, Any] = {"name": name, "ok": ok, "found": found, "seconds": time.monotonic() - started, **more}
-        print(json.dumps(row), file=messages, flush=True)
-        if not ok:
-            break
-    return 0
-
-
-def import_torch() -> str:
     import torch
 
-    if not torch.cuda.is_available():
-        return f"torch {torch.__version__} uses the CPU, with {torch.get_num_threads()} threads"
-    properties = torch.cuda.get_device_properties(0)
-    return f"torch {torch.__version__} sees {properties.name} with {units.memory_size(properties.total_memory)}"
+    found = f"torch {torch.__version__} uses the CPU, with {torch.get_num_threads()} threads"
+    if device.has_cuda():
+        properties = torch.cuda.get_device_properties(0)
+        found = f"torch {torch.__version__} sees {properties.name} with {units.memory_size(properties.total_memory)}"
+        ones = torch.ones(256, 256, dtype=torch.bfloat16 if device.has_bf16() else torch.float16, device="cuda")
+        if (total := (ones @ ones).sum().item()) != 256**3:
+            raise ArithmeticError(f"ones times ones summed to {total} on the GPU, not {256**3}")
+        from bitsandbytes import functional
 
-
-def architectures() -> list[str]:
-    """Return the architectures that torch holds kernels for; none on a CPU."""
-    import torch
-
-    return torch.cuda.get_arch_list() if torch.cuda.is_available() and torch.version.hip is None else []
-
-
-def multiply() -> str:
-    """Multiply on the card, in the type that training computes in."""
-    import torch
-
-    dtype = torch.bfloat16 if device.has_bf16() else torch.float16
-    ones = torch.ones(256, 256, dtype=dtype, device="cuda")
-    total = (ones @ ones).sum().item()
-    if total != 256**3:
-        raise ArithmeticError(f"ones times ones summed to {total}, not {256**3}")
-    return f"a product in {str(dtype).removeprefix('torch.')} is right"
-
-
-def compile_kernel() -> str:
-    """Compile Triton's first kernel, which needs the C compiler and Python.h."""
-    import torch
-
-    from rankviz.worker.preflight_kernel import add_one
-
-    numbers = torch.arange(1024, dtype=torch.float32, device="cuda")
-    result = torch.empty_like(numbers)
-    add_one[(1,)](numbers, result, SIZE=1024)
-    if not torch.equal(result, numbers + 1):
-        raise ArithmeticError("the Triton kernel gave wrong numbers")
-    return "a Triton kernel compiles and is right"
-
-
-def quantize() -> str:
-    """Quantize to NF4 and back, with bitsandbytes' native library."""
-    import torch
-    from bitsandbytes import functional
-
-    weights = torch.randn(64, 64, dtype=torch.float16, device="cuda")
-    packed, state = functional.quantize_4bit(weights, quant_type="nf4")
-    error = (functional.dequantize_4bit(packed, state) - weights).abs().mean().item()
-    if not error < 0.2:
-        raise ArithmeticError(f"NF4 and back is off by {error:.3f} on average, of numbers around 1")
-    return "bitsandbytes quantizes to NF4 and back"
-
-
-def import_unsloth() -> str:
+        weights = torch.randn(64, 64, dtype=torch.float16, device="cuda")
+        packed, state = functional.quantize_4bit(weights, quant_type="nf4")
+        if not (error := (functional.dequantize_4bit(packed, state) - weights).abs().mean().item()) < 0.2:
+            raise ArithmeticError(f"NF4 and back is off by {error:.3f} on average, of numbers around 1")
     import unsloth
 
-    return f"Unsloth {unsloth.__version__} imports"
-
-
-ON_A_GPU = (
-    ("multiplying on the GPU", multiply),
-    ("compiling a kernel", compile_kernel),
-    ("quantizing on the GPU", quantize),
-)
+    print(f"{found}; Unsloth {unsloth.__version__} imports", file=out, flush=True)
+    return 0

@@ -66,9 +66,9 @@ def resize(
 
     if plan is None:
         pack(Path(paths[0]), Path(target))
-        return {}
-    write = trained.zipped if as_zip else trained.resize
-    write(read_adapter([*map(Path, paths)], max_bytes=max_bytes), trained.plan_from(plan), Path(target))
+    else:
+        write = trained.zipped if as_zip else trained.resize
+        write(read_adapter([*map(Path, paths)], max_bytes=max_bytes), trained.plan_from(plan), Path(target))
     return {}
 
 
@@ -105,12 +105,26 @@ def exported(homes: Sequence[str], run_ids: Sequence[str], target: str, for_visi
 
 
 @command
-def imported(source: str, assets: str, limits: Sequence[Any], most_bytes: float | None, **more: Any) -> Reply:
+def imported(
+    source: str,
+    assets: str,
+    limits: Sequence[Any],
+    most_bytes: float | None,
+    home: str,
+    owners: Sequence[str],
+    strangers: Any,
+    most: int | None,
+    most_in_total: int | None,
+) -> Reply:
     """Bring all runs of an exported zip into the runs folder, or none; return their ids and the bytes that they take.
 
     An error is of the zip; for what is in the runs folder it is refused.
     """
     from rankviz import store
+    from rankviz.api.workspace import Workspace
+    from rankviz.shared.quota import require_runs
+    from rankviz.store import removal
+    from rankviz.store.ownership import Ownership
 
     shipped = store.recorded(Path(assets))
     folders = store.read_export(Path(source), shipped, store.ImportLimits(*limits))
@@ -121,33 +135,14 @@ def imported(source: str, assets: str, limits: Sequence[Any], most_bytes: float 
                 f"These runs take {units.file_size(takes)}, and this server has {units.file_size(max(0, most_bytes))} "
                 "left for files of yours. Export and delete some of yours first."
             )
-        return {"run_ids": _taken_in(folders, shipped, **more), "takes": takes, "refused": None}
+        workspace = Workspace(Path(home))
+        with workspace.writing(), workspace.store.admission():
+            leaving = require_runs(workspace.store, owners, len(folders), most=most, most_in_total=most_in_total)
+            run_ids = store.take_in(workspace.store, folders, shipped, Ownership(owners[0]), strangers)
+            removal.let_go(workspace.store, leaving)  # last: what is refused takes nobody's place
+        return {"run_ids": run_ids, "takes": takes, "refused": None}
     except UserError as error:
         return {"run_ids": [], "takes": takes, "refused": error_json(error)}
-
-
-def _taken_in(
-    folders: Sequence[Any],
-    shipped: Sequence[Any],
-    *,
-    home: str,
-    owners: Sequence[str],
-    strangers: Any,
-    most: int | None,
-    most_in_total: int | None,
-) -> Sequence[str]:
-    from rankviz import store
-    from rankviz.api.workspace import Workspace
-    from rankviz.shared.quota import require_runs
-    from rankviz.store import removal
-    from rankviz.store.ownership import Ownership
-
-    workspace = Workspace(Path(home))
-    with workspace.writing(), workspace.store.admission():
-        leaving = require_runs(workspace.store, owners, len(folders), most=most, most_in_total=most_in_total)
-        run_ids = store.take_in(workspace.store, folders, shipped, Ownership(owners[0]), strangers)
-        removal.let_go(workspace.store, leaving)  # last: what is refused takes nobody's place
-        return run_ids
 
 
 def hub(argv: Sequence[str]) -> int:

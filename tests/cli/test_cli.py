@@ -95,16 +95,6 @@ def test_a_port_in_use_is_named(tmp_path):
     assert 2 == run.returncode
 
 
-def test_fit_says_what_fits_what_a_change_costs_and_which_gpus_do():
-    result = json.loads(rankviz("fit", "Qwen/Qwen3-4B", "-r", "8", "--gpu", "L4", "--steps", "100", "--json").stdout)
-
-    assert ("Qwen/Qwen3-4B", 8, "L4") == (result["model_id"], result["r"], result["gpu"])
-    assert {"r", "batch", "max_length"} == set(result["limits"])
-    assert {"r": 16} in [knob["change"] for knob in result["knobs"]]
-    assert ["qlora", "lora", "full"] == [method["name"] for method in result["methods"]]
-    assert 20 == len(result["gpus"])
-
-
 def test_without_a_length_estimate_and_fit_assume_what_the_page_does_and_say_so():
     arguments = ("Qwen/Qwen3-4B", "--gpu", "L4", "--json")
     assumed, given = (json.loads(rankviz("estimate", *arguments, *more).stdout) for more in ((), ("--steps", "1000")))
@@ -145,13 +135,3 @@ def test_a_data_file_is_measured_and_options_come_before_it(tmp_path):
     assert "Time and cost assume 1 epoch" in json.loads(measured.stdout)["notes"][0]
     assert (2, 8 * 2) == tuple(json.loads(measured.stdout)[name] for name in ("steps", "tokens_per_step"))
     assert (4, 8 * 3) == tuple(json.loads(own.stdout)[name] for name in ("steps", "tokens_per_step"))
-
-
-def test_forecast_gives_the_contracts_keys_and_a_table_with_its_coverage():
-    answer = json.loads(rankviz("forecast", "Qwen/Qwen3-4B", "--use-case", "complex", "--json").stdout)
-    text = rankviz("forecast", "Qwen/Qwen3-4B", "--metric", "loss").stdout
-
-    assert ("points", 128) == (answer["unit"], answer["reference_rank"])
-    assert {"studies", "lines", "coverage_80_left_out", "validated", "ranks"} <= answer.keys()
-    assert text.startswith("Model and task alone do not tell which rank you need")
-    assert "% of the loss" in text and "held" in text

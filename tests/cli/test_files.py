@@ -135,12 +135,3 @@ def test_a_path_is_relative_to_the_callers_folder(folder, tmp_path, words):
     run = rankviz(*words.split(), home=tmp_path / "home", cwd=folder, HF_HUB_OFFLINE="1")
 
     assert (0, "") == (run.returncode, run.stderr if run.returncode else "")
-
-
-def test_runs_are_exported_to_and_imported_from_the_callers_folder(folder, tmp_path):
-    sweep = finished(Api(tmp_path / "here"), {4: 1.0})
-
-    exported = rankviz("runs", "export", sweep.sweep_id, "-o", "mine/runs.zip", home=tmp_path / "here", cwd=folder)
-    imported = rankviz("runs", "import", "mine/runs.zip", home=tmp_path / "there", cwd=folder)
-
-    assert ["mine/runs.zip\n", f"{sweep.runs[0].run_id}\n"] == [exported.stdout, imported.stdout]

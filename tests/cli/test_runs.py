@@ -130,18 +130,6 @@ def test_a_failed_run_moves_to_a_rented_machine_or_stays_as_it_is(tmp_path, jobs
     assert left == (record.state, record.attempt)
 
 
-def test_runs_list_and_show_print_every_run_and_its_settings(tmp_path):
-    for run in RECORDED:
-        shutil.copytree(run, tmp_path / "runs" / run.name)
-
-    listed = rankviz("runs", "list", home=tmp_path).stdout
-    shown = rankviz("runs", "show", RECORDED[0].name, home=tmp_path).stdout
-
-    assert len(RECORDED) == sum(run.name in listed for run in RECORDED)
-    assert f"{len(RECORDED)} runs" == listed.splitlines()[-1]
-    assert RECORDED[0].name in shown and "{" not in shown
-
-
 @pytest.mark.parametrize(("sweep_id", "words"), [(SWEEP, "r = 2"), (FAST, "Fast curve")])
 def test_a_finished_sweep_is_printed_as_tables_and_a_verdict(api, capsys, sweep_id, words):
     for run in RECORDED:

@@ -12,11 +12,9 @@ from rankviz.core.preflight import (
     Facts,
     HubAnswer,
     Software,
-    TrialStep,
     Wanted,
     as_json,
     checks,
-    holds_kernels,
     problems,
     warnings,
 )
@@ -71,16 +69,6 @@ def test_a_machine_with_all_that_is_needed_has_neither_problem_nor_warning():
     ] == [check.name for check in found]  # fmt: skip
 
 
-def test_a_machine_without_a_gpu_says_so_and_what_it_trains_on_instead():
-    assert not problems(checks(cpu()))
-    assert not warnings(checks(cpu()))
-    assert (
-        "There is no NVIDIA GPU here, so training runs on the CPU: AMD EPYC, 8 cores, 64.00 GiB of memory."
-        == sentence(cpu(), "device")
-    )
-    assert "needed on a GPU only" in sentence(cpu(), "GPU libraries")
-
-
 def test_a_driver_that_is_too_old_for_torchs_cuda_is_a_problem():
     old = gpu(driver=("535.183", (12, 2)))
 
@@ -106,42 +94,6 @@ def test_a_card_that_is_too_old_or_too_new_for_torch_or_the_kernels_is_a_problem
 
     assert problem in sentence(facts, "generation")
     assert bool(problem) == any(check.name == "generation" for check in problems(checks(facts)))
-
-
-@pytest.mark.parametrize(
-    ("architecture", "capability", "runs"),
-    [
-        ("sm_80", (8, 6), True),
-        ("sm_86", (8, 0), False),
-        ("sm_90", (12, 0), False),
-        ("sm_90a", (9, 0), True),
-        ("sm_120", (12, 1), True),
-        ("compute_90", (12, 0), True),
-        ("compute_120", (9, 0), False),
-    ],
-)
-def test_kernels_run_on_their_generation_and_what_the_driver_compiles_on_later_ones_too(architecture, capability, runs):
-    assert runs == holds_kernels([architecture], capability)
-
-
-def test_what_torch_itself_names_decides_where_a_trial_has_imported_it():
-    def facts(*architectures):
-        step = TrialStep(name="importing torch", ok=True, found="", seconds=1.0, architectures=architectures)
-        return gpu(RTX_5090, trial=(step,))
-
-    assert "has kernels for sm_80, sm_90 only" in sentence(facts("sm_80", "sm_90"), "generation")
-    assert ["generation"] == [check.name for check in problems(checks(facts("sm_80", "sm_90")))]
-    for enough in ("sm_120", "compute_90"):
-        assert not problems(checks(facts(enough)))
-
-
-def test_a_card_without_figures_for_its_memory_is_used_and_its_memory_is_said_to_be_unknown():
-    facts = gpu(replace(RTX_5090, name="NVIDIA GB10", memory_bytes=None, used_bytes=None))
-
-    assert "Training runs on the GPU NVIDIA GB10." == sentence(facts, "device")
-    assert "Its size is not known" in sentence(facts, "GPU memory")
-    assert () == problems(checks(facts)) + warnings(checks(facts))
-    assert ("cuda", None) == tuple(as_json(facts, checks(facts))[name] for name in ("device", "device_memory_bytes"))
 
 
 def test_no_compiler_no_headers_and_no_library_of_bitsandbytes_are_a_problem_each():

@@ -6,27 +6,16 @@ import re
 import pytest
 import yaml
 
-from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.errors import InvalidSettingError
-from rankviz.exports import FORMATS, LEARNING_RATE
+from rankviz.exports import FORMATS
 from rankviz.exports.configs import adapter_config
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.quick import first_quick
 from tests.support.runs import questions
 
 MOE = "Qwen/Qwen3-30B-A3B"
-
-
-def test_the_learning_rate_is_the_one_given_or_that_of_the_use_case(api):
-    question, goal = Question(model_id="Qwen/Qwen3-4B"), Goal(use_case="pretraining")
-    advised = api.advice.advise(question, goal).advice.learning_rate
-
-    assert advised != LEARNING_RATE
-    assert f"learning_rate={LEARNING_RATE:g}," in api.exports.write(question, 16).text
-    assert f"learning_rate={advised:g}," in api.exports.write(question, 16, goal=goal).text
-    assert "learning_rate=0.001," in api.exports.write(question, 16, learning_rate=1e-3, goal=goal).text
 
 
 def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import yaml
 
 from rankviz.catalog.models import load_model
 from rankviz.exports import write
@@ -42,17 +41,6 @@ def test_the_script_dequantizes_with_the_class_of_the_checkpoint(model_id, name,
     assert "BitsAndBytesConfig" not in export.text
     (note,) = (note for note in export.notes if "is published in" in note)
     assert ("bit, so the estimate of memory does not apply" in note) is (precision != "bf16")
-
-
-def test_axolotl_dequantizes_too_and_unsloth_loads_its_own_checkpoint():
-    config = yaml.safe_load(written("openai/gpt-oss-20b", "axolotl").text)
-    assert ("Mxfp4Config", {"dequantize": True}) == (
-        config["model_quantization_config"],
-        config["model_quantization_config_kwargs"],
-    )
-    assert "load_in_4bit" not in config
-
-    assert "dequantize" not in written("openai/gpt-oss-20b", "unsloth").text
 
 
 def small_gpt_oss(folder):

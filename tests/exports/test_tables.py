@@ -69,22 +69,6 @@ def test_parquet_keeps_types_and_carries_the_sources_in_its_metadata(ranks, tmp_
     assert about["basis"] == table["basis"][0].as_py()
 
 
-def test_measured_runs_say_where_and_by_which_versions_they_were_measured(measured, tmp_path):
-    rows = rows_of(write_table(measured, "csv", tmp_path))
-
-    assert 12 == len(rows)
-    first = rows[0]
-    assert ("measured", "AMD EPYC", "0.21.2", "2026.10.9") == (
-        first["basis"],
-        first["device"],
-        first["peft_version"],
-        first["unsloth_version"],
-    )
-    assert "305280" == first["trainable_parameters"] == first["estimate_adapter_parameters"]
-    assert first["loss_after"].startswith("1.38838")
-    assert first["measured_at"].startswith("2026-11-25T")
-
-
 def test_the_runs_of_a_sweep_that_another_opened_are_shown_and_not_exported(tmp_path):
     api = Api(home=tmp_path / "home", shared=True)
     with acting_as(ANN):

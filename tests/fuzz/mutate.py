@@ -20,38 +20,14 @@ NUMBERS = (
     *(0, -1, 1, 2, 7, 255, 2**31, 2**53 + 1, 2**63, -(2**63), 10**9, 10**15, 10**18, 10**300, 10**400, -(10**400)),
     *(0.0, -0.0, 0.5, 1e-300, 5e-324, 1e18, -1e18, 1e300, 1.7e308, float("nan"), float("inf"), float("-inf")),
 )
+_WORDS = """
+../../../etc/passwd /etc/passwd ~/../etc/passwd ~nosuchuser/x .. . C:\\x file:///etc/passwd =1+1 @SUM(A1) {{7*7}} ${x}
+%s%n (a+)+$ (a|a)*b ((((((a*)*)*)*)*)*)*b [ (?P<x> a{1,99999}{1,99999} (?=.*a.*b.*c)* nan inf 1e999 ٣ １６ ² r² e² 0x10
+1_000 true null None -0 <script>alert(1)</script>
+"""
 TEXTS = (
     *("", " ", "\x00", "a\x00b", "\ud800", "x\udfffy", "\u202e", "\ufeff", "\n", "\r\n", "ß" * 300, "🤖" * 100),
-    *(
-        "../../../etc/passwd",
-        "/etc/passwd",
-        "~/../etc/passwd",
-        "~nosuchuser/x",
-        "..",
-        ".",
-        "C:\\x",
-        "file:///etc/passwd",
-    ),
-    *("=1+1", "@SUM(A1)", "<script>alert(1)</script>", "'\"><img src=x onerror=alert(1)>", "{{7*7}}", "${x}", "%s%n"),
-    *("(a+)+$", "(a|a)*b", "((((((a*)*)*)*)*)*)*b", "[", "(?P<x>", "a{1,99999}{1,99999}", "(?=.*a.*b.*c)*", ".*" * 50),
-    *(
-        "nan",
-        "inf",
-        "1e999",
-        "٣",
-        "１６",
-        "²",
-        "r²",
-        "e²",
-        "r" + "9" * 5000,
-        "e" + "9" * 400,
-        "0x10",
-        "1_000",
-        "true",
-        "null",
-        "None",
-        "-0",
-    ),
+    *(*_WORDS.split(), "'\"><img src=x onerror=alert(1)>", ".*" * 50, "r" + "9" * 5000, "e" + "9" * 400),
     *("A" * 300, "A" * 5000, "q_proj," * 2000),
 )
 OTHERS = (None, True, False, [], {}, [[]], {"": {}}, [None], [{}], {"a": [1, {"b": None}]})
@@ -277,20 +253,11 @@ def _deep(rng: Random) -> str:
     return opening * DEPTH + rng.choice((closing * DEPTH, "", "1" + closing * DEPTH))
 
 
+_NAMES = "../x /x runs/../x runs/a/b/c runs/x/request.json a\\b runs//request.json ü.json"
+
+
 def _name(rng: Random) -> str:
-    return rng.choice(
-        (
-            "../x",
-            "/x",
-            "runs/../x",
-            "runs/a/b/c",
-            "x" * 300,
-            "runs/x/request.json",
-            "a\\b",
-            "runs//request.json",
-            "ü.json",
-        )
-    )
+    return rng.choice((*_NAMES.split(), "x" * 300))
 
 
 def _cell(cell: Any, rng: Random) -> str:

@@ -5,7 +5,6 @@ import json
 
 import pyarrow
 import pyarrow.parquet
-import pytest
 
 from rankviz import dataset
 from tests.fuzz import mutate
@@ -110,17 +109,3 @@ def test_parquet(fuzz, tmp_path):
     files += [parquet([{"prompt": i, "completion": [i]} for i in range(3)]), parquet([{"text": b"\xff\xfe"}] * 3)]
 
     fuzz(lambda rng: mutate.file_bytes(rng.choice(files), rng), reading(tmp_path / "d.parquet"))
-
-
-@pytest.mark.parametrize("broken", [b"\xff\xfe", "a\ud800".encode("utf-8", "surrogatepass")])
-def test_parquet_whose_texts_are_no_utf8_is_refused(tmp_path, broken):
-    """Arrow does not look at the bytes of a text that a file declares to be one."""
-    bad = pyarrow.StringArray.from_buffers(
-        2, pyarrow.py_buffer(b"\0\0\0\0\x01\0\0\0" + (1 + len(broken)).to_bytes(4, "little")),
-        pyarrow.py_buffer(b"x" + broken)
-    )  # fmt: skip
-    path = tmp_path / "d.parquet"
-    pyarrow.parquet.write_table(pyarrow.table({"text": bad}), path)
-
-    with pytest.raises(dataset.BadDataError, match=r"d\.parquet"):
-        dataset.read(str(path))

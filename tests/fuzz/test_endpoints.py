@@ -3,7 +3,6 @@
 import json
 from functools import cache, partial
 from inspect import signature
-from random import Random
 from types import NoneType
 from typing import get_args
 
@@ -186,13 +185,3 @@ def test_any_arguments_of_an_endpoint_are_answered_or_refused(fuzz, api, endpoin
         json.dumps(given, allow_nan=False, default=str).encode()
 
     fuzz(arguments, called, least=LEAST, refuses=bool(parameters))
-
-
-@pytest.mark.parametrize("name", ENDPOINTS)
-def test_every_argument_is_given_and_with_more_than_its_default(name):
-    rng = Random(1)
-
-    rows = [valid(name, ENDPOINTS[name], rng) for _ in range(1000)]
-
-    always = [key for key, each in ENDPOINTS[name].items() if all(row[key] == each.default for row in rows)]
-    assert [] == always

@@ -47,75 +47,19 @@ HEADERS = {
     "upgrade": "websocket",
     "user-agent": "Mozilla/5.0",
 }
-HOSTILE = (
-    *(
-        "http://[",
-        "http://[::1",
-        "//[",
-        "http://x:99999999",
-        "http://\\",
-        "http://\u2100.example",
-        "[",
-        "]",
-        ":",
-        "::",
-        "@",
-    ),
-    *(
-        "bytes=",
-        "bytes=-",
-        "bytes=5-1",
-        "bytes=0-,0-,0-",
-        "bytes=99999999999999999999-",
-        "bytes=a-b",
-        "Bearer",
-        "Basic !",
-    ),
-    *(
-        "Basic 4p",
-        "; charset=\xff",
-        "; charset=utf-16",
-        "multipart/form-data",
-        "multipart/form-data; boundary=",
-        "-1",
-        "1e9",
-        "9" * 30,
-        "=",
-    ),
-    *(
-        ";;;",
-        'a="',
-        "a=b;" * 500,
-        "null",
-        "javascript:x",
-        "http://xn--",
-        "http://" + "a" * 300,
-        "http://%zz",
-        "\x00",
-        "\xff",
-    ),
-)
-PATHS = (
-    *("/", "/config", "/rankviz/answer", "/rankviz/visitor", "/rankviz/admin", "/rankviz/words", "/gradio_api/info"),
-    *("/gradio_api/upload", "/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/call/models", "/health"),
-    *(
-        "/gradio_api/file=x",
-        "/gradio_api/file=/etc/passwd",
-        "/theme.css",
-        "/static/fonts/x",
-        "/assets/x",
-        "/login",
-        "/logout",
-    ),
-    *(
-        "/gradio_api/app_id",
-        "/gradio_api/heartbeat/x",
-        "/gradio_api/reset",
-        "/gradio_api/mcp/",
-        "/robots.txt",
-        "/x" * 100,
-    ),
-)
+_WORDS = """
+http://[ http://[::1 //[ http://x:99999999 http://\\ http://\u2100.example [ ] : :: @ bytes= bytes=- bytes=5-1 null
+bytes=0-,0-,0- bytes=99999999999999999999- bytes=a-b Bearer -1 1e9 = ;;; javascript:x http://xn-- http://%zz \xff
+"""
+_PATHS = """
+/ /config /health /login /logout /robots.txt /theme.css /static/fonts/x /assets/x /rankviz/answer /rankviz/visitor
+/rankviz/admin /rankviz/words /gradio_api/info /gradio_api/upload /gradio_api/queue/join /gradio_api/run/predict
+/gradio_api/call/models /gradio_api/file=x /gradio_api/file=/etc/passwd /gradio_api/app_id /gradio_api/heartbeat/x
+/gradio_api/reset /gradio_api/mcp/
+"""
+HOSTILE = (*_WORDS.split(), "Basic !", "Basic 4p", "; charset=\xff", "; charset=utf-16", "multipart/form-data", "\x00")
+HOSTILE += ("multipart/form-data; boundary=", "9" * 30, 'a="', "a=b;" * 500, "http://" + "a" * 300)
+PATHS = (*_PATHS.split(), "/x" * 100)
 BODIES = (
     *(b"", b"{}", b"[", b"\xff", b'{"data": []}', b'{"data": "\\ud800"}', b'{"data": ["\\ud800"], "fn_index": 3}'),
     *(

@@ -16,17 +16,18 @@ from rankviz.visitor import Visitor
 from tests.fuzz import mutate
 from tests.support.processes.code_errors import none_logged
 
-CLICKS = (
-    *({"id": "r16"}, {"id": "20261125-015906-370c-001-r1"}, {"id": "l4", "text": "0.5"}, {"id": "gpu=l4"}),
-    *(
-        {"id": "csv"},
-        {"id": "m0-q_proj"},
-        {"id": "r²"},
-        {"id": "e²"},
-        {"id": "r" + "9" * 5000},
-        {"id": "e" + "9" * 400},
-    ),
+IDS = (
+    "r16",
+    "20261125-015906-370c-001-r1",
+    "gpu=l4",
+    "csv",
+    "m0-q_proj",
+    "r²",
+    "e²",
+    "r" + "9" * 5000,
+    "e" + "9" * 400,
 )
+CLICKS = (*({"id": each} for each in IDS), {"id": "l4", "text": "0.5"})
 SWEEP = "20261125-015906-370c"
 SCOPE = {
     "type": "http",

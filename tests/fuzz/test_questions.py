@@ -9,7 +9,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.references import References
 from rankviz.ui import link
-from rankviz.ui.explore.answer import answer, given, question_of, reply, words
+from rankviz.ui.explore.answer import answer, question_of, reply
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.visitor import Visitor
@@ -71,10 +71,6 @@ def test_an_address(fuzz, api):
 
 def test_an_answer(fuzz, api):
     fuzz(broken_body, answering(partial(answer, api)), refuses=False)
-
-
-def test_the_words_of_an_answer(fuzz, api):
-    fuzz(broken_body, answering(lambda body: words(api, given(api, body))), refuses=False)
 
 
 def test_a_comparison(fuzz, api):

@@ -4,12 +4,16 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
 from rankviz import units
+from rankviz.core.cells import csv_text
+from rankviz.core.cost.question import dtype_on, plan_on
+from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.preflight import problems
 from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.record import RunRecord, RunState
@@ -62,7 +66,7 @@ def ready(bench: Bench) -> Measured:
     facts, checks = bench.api.preflight.diagnose()
     if found := problems(checks):
         return Measured(" ".join(check.sentence for check in found), False)
-    sees = next(step.found for step in facts.trial if step.name == "importing torch")
+    sees = facts.trial.found
     return Measured(f"driver {facts.driver.version}, {facts.card.name}; {sees}", facts.card.name in sees)
 
 
@@ -249,10 +253,52 @@ def probed(bench: Bench, model_id: str, framework: str = "unsloth") -> ProbeReco
 
 def write_rows(bench: Bench, target: Path) -> int:
     """Every probe of a whole model as a validation row; how many."""
-    whole = [record for record in bench.__dict__.get("probed", {}).values() if record.full]
-    for record in whole:
-        bench.api.probes.add_rows(record.run_id, target)
-    return len(whole)
+    rows = [row(bench, record) for record in bench.__dict__.get("probed", {}).values() if record.full]
+    target.write_text(csv_text(rows), encoding="utf-8")
+    return len(rows)
+
+
+def row(bench: Bench, record: ProbeRecord) -> dict[str, Any]:
+    """The whole model of a probe on a GPU, in the form of assets/validation/*.csv."""
+    full, request, where, extrapolated = record.full, record.request, record.environment, record.extrapolated
+    lora, training, device = request.lora, request.training, bench.api.workspace.device(where)
+    model = bench.api.models.get(request.model_id)
+    return {
+        "row_id": request.probe_id,
+        "independent_group": "rankviz-probe-gpu",
+        "tier": "A",
+        **dict.fromkeys(("use_peak", "use_count", "use_time"), "yes"),
+        "model_id": request.model_id,
+        "precision": training.precision,
+        "compute_dtype": compute_dtype(model.model_type, training, bf16=device.has_bf16),
+        "kbit_fp32_upcast": "yes" if training.framework == "peft" and training.precision in ("nf4", "nf4-dq") else "no",
+        "framework": training.framework,
+        "framework_version": "; ".join(f"{name} {version}" for name, version in where["versions"].items()),
+        "r": lora.r,
+        "targets": ",".join(plan_on(model, lora, training, device).target_names),
+        "batch": training.per_device_train_batch_size,
+        "grad_accum": training.gradient_accumulation_steps,
+        "seq_len": training.max_length,
+        "seq_kind": "exact",
+        "checkpointing": training.gradient_checkpointing,
+        "attn": full.attn_implementation,
+        "loss_path": training.loss_path,
+        "optimizer": training.optim,
+        "adapter_dtype": dtype_on(model, training, device),
+        "gpu": where["device_name"],
+        "measured_bytes": full.peak_bytes,
+        "measured_kind": full.peak_kind,
+        "measured_reserved_bytes": full.peak_reserved_bytes,
+        **dict.fromkeys(("measured_device_bytes", "measured_load_bytes", "measured_seconds_per_micro_step")),
+        "trainable_params": full.trainable_parameters,
+        "measured_seconds_per_step": round(full.step_seconds, 4),
+        "tokens_per_s": round(full.tokens_per_second, 2),
+        "date": date.fromtimestamp(record.started_at).isoformat(),
+        "notes": f"random weights, random tokens, all of them targets; {len(full.timed_steps)} steps timed",
+        "source": f"rankviz probe {where['rankviz']}",
+        "predicted_two_depth_bytes": round(extrapolated.peak_bytes) if extrapolated else None,
+        "predicted_two_depth_seconds": round(extrapolated.step_seconds, 4) if extrapolated else None,
+    }
 
 
 def _probe_words(record: ProbeRecord) -> str:

@@ -58,9 +58,9 @@ def checkpointing(home: Path, precision: str, max_length: str) -> dict[str, Any]
     from rankviz.core.cost.setup import Device
     from rankviz.worker import device
     from rankviz.worker.base import Base, embedded_folder
+    from rankviz.worker.device import settle
     from rankviz.worker.finetune.session import attach, load_base
     from rankviz.worker.introspect.layers import layers_of
-    from rankviz.worker.settings import settle
     from tests.support.runs import questions
 
     request = questions.run(precision=precision, max_length=int(max_length))

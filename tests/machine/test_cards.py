@@ -65,14 +65,6 @@ def card(nvml, **environ):
     return (found.name, found.memory_bytes // GIB) if found else None
 
 
-def test_without_a_driver_there_is_no_card_and_a_worker_is_started_as_it_is():
-    nvml = Nvml(driver=False)
-
-    assert read_driver(nvml) is None
-    assert card(nvml) is None
-    assert {} == worker_environment({}, nvml)
-
-
 def test_the_driver_says_its_version_the_newest_cuda_it_runs_and_its_cards():
     driver = read_driver(Nvml(("One", 24), cuda=12080))
 
@@ -105,15 +97,6 @@ def test_of_what_the_user_made_visible_a_worker_sees_the_first(visible, one):
     environment = worker_environment({"CUDA_VISIBLE_DEVICES": visible}, TWO)
 
     assert {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": one} == environment
-
-
-def test_a_card_whose_memory_the_driver_does_not_give_is_used_with_its_memory_unknown():
-    nvml = Nvml(("NVIDIA GB10", None))
-
-    gb10 = chosen(read_driver(nvml), {})
-
-    assert ("NVIDIA GB10", None, None) == (gb10.name, gb10.memory_bytes, gb10.used_bytes)
-    assert "0" == worker_environment({}, nvml)["CUDA_VISIBLE_DEVICES"]
 
 
 def test_a_slice_of_a_card_is_used_with_its_memory_unknown():

@@ -1,13 +1,12 @@
 """What is installed, read from files, and the trial's answer, whatever becomes of its process."""
 
-import subprocess
 import sys
 
 import pytest
 
+from rankviz.core.preflight import Trial
 from rankviz.machine import software
 from rankviz.visitor import HOST, Visitor, acting_as
-from tests.support.processes.workers import wait_for
 
 
 @pytest.mark.parametrize(
@@ -47,47 +46,24 @@ def test_each_is_told_of_a_missing_trainer_what_they_can_do_whoever_asked_before
         assert "pip install" in missing(HOST)
 
 
-def run(program: str, timeout_s: float = 600.0):
-    return software.run(command=(sys.executable, "-c", f"import json, os, time\n{program}"), timeout_s=timeout_s)
+@pytest.mark.parametrize(
+    ("program", "ok", "found"),
+    [
+        ("print('torch 2.14 uses the CPU')", True, "torch 2.14 uses the CPU"),
+        ("import os; os._exit(7)", False, "It ended with code 7: no message"),
+        ("raise ImportError('no libcudart')", False, "It ended with code 1: ImportError: no libcudart"),
+        ("import time; time.sleep(600)", False, "Importing the libraries did not end within its time limit"),
+    ],
+)
+def test_a_trial_says_what_became_of_its_process(program, ok, found):
+    seconds = 1.0 if "sleep" in program else 600.0
 
-
-SAY = "say = lambda **message: print(json.dumps(message), flush=True)\n"
-TORCH = SAY + "say(starting='importing torch')\nsay(name='importing torch', ok=True, found='torch', seconds=1.0)\n"
-
-
-def test_the_steps_come_in_order_and_what_libraries_print_is_left_out():
-    steps = run(TORCH + "print('Unsloth: hello')\nsay(name='importing Unsloth', ok=False, found='no', seconds=0.5)")
-
-    assert [("importing torch", True, 1.0), ("importing Unsloth", False, 0.5)] == [
-        (step.name, step.ok, step.seconds) for step in steps
-    ]
-
-
-def test_a_process_that_dies_is_a_failed_step_that_says_where():
-    *_, last = run(TORCH + "say(starting='compiling a kernel')\nos._exit(7)")
-
-    assert (False, "It ended with code 7 while compiling a kernel") == (last.ok, last.found)
-
-
-def test_a_process_that_hangs_is_stopped_and_says_where(monkeypatch, tmp_path):
-    has_begun, wait = tmp_path / "has begun", subprocess.Popen.wait
-
-    def until_then(process, timeout=None):
-        wait_for(lambda: timeout is None or has_begun.exists())
-        return wait(process, timeout)
-
-    monkeypatch.setattr(subprocess.Popen, "wait", until_then)
-    begins = f"say(starting='importing Unsloth')\nopen({str(has_begun)!r}, 'w')\n"
-    *_, last = run(f"{TORCH}{begins}time.sleep(600)", timeout_s=1.0)
-
-    assert (False, "It was stopped at its time limit while importing Unsloth") == (last.ok, last.found)
-    assert last.seconds < 50
+    assert Trial(ok=ok, found=found) == software.run(command=(sys.executable, "-c", program), timeout_s=seconds)
 
 
 @pytest.mark.torch
 def test_on_this_machine_the_true_trial_imports_what_training_uses():
-    steps = {step.name: step for step in software.run()}
+    trial = software.run()
 
-    assert {"importing torch", "importing Unsloth"} <= set(steps)
-    assert all(step.ok for step in steps.values()), steps
-    assert steps["importing torch"].found.startswith("torch 2.")
+    assert trial.ok, trial
+    assert trial.found.startswith("torch 2.") and "; Unsloth " in trial.found

@@ -1,6 +1,5 @@
 """What a dataset and an adapter hold: tables, cards with metadata that YAML reads, and nothing private."""
 
-import json
 from dataclasses import replace
 
 import pandas as pd
@@ -17,9 +16,6 @@ from rankviz.publish.files import (
     SweepFacts,
     hub_base,
     public_config,
-    public_environment,
-    public_request,
-    without_paths,
     write_adapter,
     write_dataset,
 )
@@ -146,13 +142,3 @@ def test_the_base_is_an_id_of_the_hub_which_must_be_given_for_a_folder():
     assert BASE == hub_base(run(BASE)) == hub_base(run(FOLDER), BASE)
     with pytest.raises(InvalidSettingError, match="The base of this run is a folder"):
         hub_base(run(FOLDER))
-
-
-def test_requests_and_environments_hold_no_path():
-    fact = facts(data=f"{FOLDER}/chats.jsonl").runs[0]
-    record = replace(fact.record, environment={"device_name": "a CPU", "loaded_from": "secret", "x": f"{FOLDER}/y"})
-
-    assert ("chats.jsonl", BASE) == tuple(public_request(fact)[name] for name in ("data", "base"))
-    assert {"device_name": "a CPU", "x": "y"} == public_environment(record)
-    assert {"a": ["y", 3, "~"]} == without_paths({"a": ["~/x/y", 3, "~"]})
-    json.dumps(public_request(fact))

@@ -77,16 +77,6 @@ def test_the_loss_is_logged_by_step_between_the_evaluations_of_the_base_and_of_t
     assert (2.0, 2 * 2**30) == (steps[2]["eval/loss"], steps[2]["memory/peak_bytes"])
 
 
-def test_a_run_that_the_project_has_already_is_replaced():
-    run, deleted = there("s1-001-r4")
-    other, kept = there("s1-009-r4")
-
-    sent(Recorder([run, other]))
-
-    assert ["s1-001-r4"] == deleted
-    assert [] == kept
-
-
 def test_a_run_of_this_name_that_somebody_else_made_stays():
     run, deleted = there("s1-001-r4", made_by="me")
 

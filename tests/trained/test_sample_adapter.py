@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from rankviz.api import Api
@@ -41,23 +40,3 @@ def test_the_loss_after_truncation_was_measured_at_its_own_rank_too(api):
     assert sorted(losses.values(), reverse=True) == [losses[r] for r in sorted(losses)]
     measured = json.loads((FOLDER / "truncated.json").read_text())
     assert (run.loss_after.examples, run.loss_after.tokens) == (measured["examples"], measured["tokens"])
-
-
-@pytest.mark.torch
-def test_peft_loads_it_and_it_changes_the_projections_alone():
-    import torch
-    from peft import PeftModel
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        hidden_size=576, intermediate_size=8, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
-        vocab_size=16,
-    )  # fmt: skip
-    model = PeftModel.from_pretrained(LlamaForCausalLM(config), adapter_folder())
-
-    loaded = {name: value for name, value in model.named_parameters() if "lora_" in name}
-    assert 921_600 == sum(value.numel() for value in loaded.values())
-    pair = read_adapter([adapter_folder()]).pairs["model.layers.3.self_attn.v_proj"]
-    name = "base_model.model.model.layers.3.self_attn.v_proj.lora_{}.default.weight"
-    for side, ours in zip("AB", pair, strict=True):
-        np.testing.assert_array_equal(loaded[name.format(side)].detach().to(torch.float32).numpy(), ours)

@@ -14,7 +14,7 @@ from rankviz.core.runs.events import StageReached
 from rankviz.errors import UserError
 from rankviz.paths import IMPORT_ROOT, bytes_on_disk
 from rankviz.worker import base
-from rankviz.worker.base import DownloadLimit, HubDownload, fetch_member
+from rankviz.worker.base import HubDownload, fetch_member
 from rankviz.worker.journal import Stages
 from tests.support.processes.workers import sweep
 
@@ -123,20 +123,6 @@ def test_a_download_is_a_stage_of_its_own_with_the_bytes_that_come(tmp_path, wri
     download.look()
 
     assert ["loading the base"] == words(events)[2:]
-
-
-def test_downloads_of_other_workers_into_the_same_cache_end_no_run(tmp_path, write):
-    errors = []
-    limit = DownloadLimit(tmp_path, 6000, errors.append)
-
-    write("others", "x", 70_000)
-    with write("own", "x", 4096).open("rb"):
-        limit.look()
-    assert [] == errors
-
-    write("own", "y", 4096)
-    limit.look()
-    assert 1 == len(errors)
 
 
 FETCHES = """

@@ -9,19 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.worker.device import ProcessorClock, ran_out_of_memory
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.worker.device import ProcessorClock, WorkerSettings, ran_out_of_memory
 
 SPIN = "import time\nprint(flush=True)\nwhile True: time.time()"
-SLEEP_THEN_SPIN = """
-import time
-from rankviz.worker.device import ProcessorClock
-asleep = ProcessorClock()
-time.sleep(0.2)
-asleep, awake = asleep.read(), ProcessorClock()
-ends = time.process_time() + 0.3
-while time.process_time() < ends: pass
-print(asleep.own, awake.read().own)
-"""
 waits_are_counted = pytest.mark.skipif(
     not Path("/proc/self/schedstat").is_file(), reason="only Linux counts what threads wait for"
 )
@@ -32,14 +23,6 @@ def spin(seconds):
     ends = time.process_time() + seconds
     while time.process_time() < ends:
         pass
-
-
-def test_a_process_that_computes_has_the_processor_and_one_that_sleeps_does_not():
-    """In a process of its own: threads that other tests have left may compute."""
-    ran = subprocess.run([sys.executable, "-c", SLEEP_THEN_SPIN], stdout=subprocess.PIPE, text=True, check=True)
-    asleep, awake = map(float, ran.stdout.split())
-
-    assert asleep < 0.1 < 0.2 < awake
 
 
 @waits_are_counted
@@ -73,3 +56,44 @@ def chain(*errors: BaseException) -> BaseException:
 def test_memory_that_ran_out_in_a_cause_is_memory_that_ran_out():
     assert ran_out_of_memory(chain(RuntimeError("the loader failed"), MemoryError()))
     assert not ran_out_of_memory(RuntimeError("CUDA out of memory, says a log line"))
+
+
+def settings(*, cuda=True, model_type="", **training) -> WorkerSettings:
+    return WorkerSettings(training=TrainingSetup(**training), cuda=cuda, model_type=model_type)
+
+
+@pytest.mark.parametrize(
+    ("checkpointing", "max_length", "done"),
+    [("unsloth", 511, "hf"), ("unsloth", 512, "unsloth"), ("hf", 256, "hf"), ("none", 4096, "none")],
+)
+def test_unsloths_checkpointing_offloads_from_512_tokens_on(checkpointing, max_length, done):
+    found = settings(gradient_checkpointing=checkpointing, max_length=max_length)
+
+    assert done == found.effective_checkpointing
+    assert {"unsloth": "unsloth", "hf": True, "none": False}[checkpointing] == found.gradient_checkpointing
+
+
+@pytest.mark.parametrize(("precision", "autocast"), [("fp32", None), ("bf16", "bfloat16")])
+def test_on_a_cpu_evaluation_runs_in_the_precision_of_the_base(precision, autocast):
+    found = settings(cuda=False, precision=precision)
+
+    assert autocast == found.mixed_precision
+    assert (autocast or "none") == found.facts["mixed_precision"]
+
+
+@pytest.mark.parametrize(
+    ("framework", "model_type", "computed", "fp16"),
+    [
+        ("trl", "qwen3", "float16", True),
+        ("peft", "gemma3_text", "float32", False),
+        ("unsloth", "gemma3", "float16", None),
+    ],
+)
+def test_on_a_card_without_bf16_a_probe_computes_as_the_exported_script(
+    monkeypatch, framework, model_type, computed, fp16
+):
+    monkeypatch.setattr("rankviz.worker.device.has_bf16", lambda: False)
+    probe = settings(framework=framework, model_type=model_type, precision="nf4-dq")
+
+    assert computed == probe.compute_dtype
+    assert ({} if fp16 is None else {"bf16": False, "fp16": fp16}) == probe.autocast

@@ -194,7 +194,7 @@ session.run(request, lambda event: None, store.run_dir(run_id))
 result["environment"] = session.environment
 
 import httpx, torch, unsloth
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 def as_the_loader_raises(cause):
     by_transformers = OSError("a text of its own")
     by_transformers.__cause__ = cause
@@ -205,7 +205,6 @@ answer = httpx.Response(403, request=httpx.Request("GET", "https://hub"))
 causes = {
     "gated": GatedRepoError("no", response=answer),
     "unknown": RepositoryNotFoundError("no", response=answer),
-    "refused": HfHubHTTPError("no", response=answer),
     "no route": httpx.ConnectError("no route to host"),
     "no config": None,
     "disk full": OSError(28, "No space left on device"),
@@ -265,8 +264,7 @@ def test_from_512_tokens_on_unsloth_offloads_checkpoints_and_the_record_says_so(
     [
         ("gated", "'owner/name' is gated or private on the Hub."),
         ("unknown", "No model 'owner/name' in the catalogue, and none on the Hub."),
-        ("refused", "'owner/name' could not be fetched: the Hub answered with an error."),
-        ("no route", "'owner/name' could not be fetched from the Hub: no answer."),
+        ("no route", "'owner/name' could not be fetched from the Hub. Check the network"),
         ("disk full", ""),
         ("no config", "No model 'owner/name' in the catalogue, and its repository on the Hub holds no model to load."),
     ],

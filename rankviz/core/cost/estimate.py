@@ -50,8 +50,11 @@ class RankEstimate:
     spare: Range | None
     """Usable memory less what nvidia-smi would show at the fullest moment of loading and training, in bytes; negative
     where that is more. Each usable memory that the card may have is compared with what this training takes there."""
-    margin_bytes: int | None
-    """Usable memory less the expected figure of nvidia-smi at that moment."""
+
+    @property
+    def margin_bytes(self) -> int | None:
+        """The expected end of `spare`."""
+        return round(self.spare.expected) if self.spare else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,13 +94,11 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         left = usable and spare(memory.fullest_band, usable)
         if elsewhere:
             smallest, largest = (there.memory_at(r) for there in elsewhere)
-            ends = (
-                usable.low - smallest.fullest_band.high,
-                usable.expected - memory.fullest_band.high,
-                usable.high - largest.fullest_band.high,
-            )
-            most = max(usable.low - smallest.fullest_band.low, usable.high - largest.fullest_band.low)
-            left = Range(min(*ends, left.expected), left.expected, max(most, left.expected))
+            bands = (smallest.fullest_band, memory.fullest_band, largest.fullest_band)
+            ends = (usable.low, usable.expected, usable.high)
+            least = min(end - band.high for end, band in zip(ends, bands, strict=True))
+            most = max(usable.low - bands[0].low, usable.high - bands[2].low)
+            left = Range(min(least, left.expected), left.expected, max(most, left.expected))
             memory = memory.covering(smallest).covering(largest)
         return RankEstimate(
             r=r,
@@ -110,7 +111,6 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             cost=duration and cost(duration, price),
             fit=fit(left, usable, assumptions) if usable else None,
             spare=left,
-            margin_bytes=round(usable.expected - memory.fullest_band.expected) if usable else None,
         )
 
     ranks = tuple(at(r) for r in question.ranks)
@@ -167,23 +167,11 @@ def tight_meaning(assumptions: Assumptions) -> str:
     return f"less than {100 * assumptions.value('tight-share'):g} % to spare"
 
 
-class MemoryJSON(TypedDict):
-    """Bytes of GPU memory: seven components that add up to allocated; what the allocator reserves, and nvidia-smi shows
-    (device), with the band around the last; and what nvidia-smi shows while the base is loaded."""
-
-    base_weights: int
-    adapter: int
-    gradients: int
-    optimizer: int
-    activations: int
-    logits: int
-    other: int
-    allocated: int
-    reserved: int
-    device: int
-    low: int
-    high: int
-    while_loading: int
+COMPONENTS = ("base_weights", "adapter", "gradients", "optimizer", "activations", "logits", "other")
+TOTALS = ("allocated", "reserved", "device", "low", "high", "while_loading")
+MemoryJSON = TypedDict("MemoryJSON", dict.fromkeys((*COMPONENTS, *TOTALS), int))
+"""Bytes of GPU memory: components that add up to allocated; what the allocator reserves, and nvidia-smi shows (device),
+with the band around the last; and what nvidia-smi shows while the base is loaded."""
 
 
 class RankJSON(TypedDict):

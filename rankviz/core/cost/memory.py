@@ -16,7 +16,6 @@ from rankviz.core.quantity import Range
 RESERVE_FACTOR = 1 + 1 / 16
 RESERVE_BYTES_PER_PARAMETER = RESERVE_FACTOR * 16
 """fp32 weight and 12 more for each that trains (models/_utils.py, _training_reserve_bytes)."""
-BANDS = ("allocated_band", "reserved_band", "device_band")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,17 +36,19 @@ class MemoryEstimate:
     allocated_band: Range
     reserved_band: Range
     device_band: Range
+    """What nvidia-smi shows."""
     loading_band: Range | None = None
-    """nvidia-smi's figure at the fullest moment of loading the base; None where that was not estimated."""
+    """The same at the fullest moment of loading the base; None where that was not estimated."""
 
-    def reaching(self, other: "MemoryEstimate") -> "MemoryEstimate":
-        """Raise the high ends to the other's where these are higher."""
-        return replace(self, **{name: getattr(self, name).reaching(getattr(other, name).high) for name in BANDS})
-
-    def covering(self, other: "MemoryEstimate") -> "MemoryEstimate":
-        """Widen the bands until the other's are inside."""
-        lower = {name: getattr(self, name).including(getattr(other, name).low) for name in BANDS}
-        return replace(self, **lower).reaching(other)
+    def covering(self, other: "MemoryEstimate", *, low: bool = True) -> "MemoryEstimate":
+        """Widen the bands until the other's are inside; low: at both ends, else at the high one alone."""
+        bands = {}
+        for name in ("allocated_band", "reserved_band", "device_band"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            bands[name] = Range(
+                min(mine.low, theirs.low) if low else mine.low, mine.expected, max(mine.high, theirs.high)
+            )
+        return replace(self, **bands)
 
     @property
     def allocated(self) -> int:
@@ -64,15 +65,10 @@ class MemoryEstimate:
         """Memory of a step beside `static`: activations, logits, scratch."""
         return self.activations + self.logits + self.other
 
-    @property
-    def reserved(self) -> int:
-        """torch.cuda.max_memory_reserved."""
-        return round(self.reserved_band.expected)
-
-    @property
-    def device(self) -> int:
-        """nvidia-smi's figure, to compare with a card."""
-        return round(self.device_band.expected)
+    reserved = property(lambda self: round(self.reserved_band.expected), doc="torch.cuda.max_memory_reserved.")
+    device = property(lambda self: round(self.device_band.expected), doc="nvidia-smi's figure, to compare with a card.")
+    low = property(lambda self: round(self.device_band.low), doc="Low end around `device`, without allocator slack.")
+    high = property(lambda self: round(self.device_band.high), doc="High end around `device`.")
 
     @property
     def while_loading(self) -> int:
@@ -94,34 +90,20 @@ class MemoryEstimate:
         """Whether loading the base takes more than training."""
         return self.while_loading > self.device
 
-    @property
-    def low(self) -> int:
-        """Low end around `device`: what must be allocated and a small context, without the allocator's slack."""
-        return round(self.device_band.low)
-
-    @property
-    def high(self) -> int:
-        """High end around `device`."""
-        return round(self.device_band.high)
-
 
 class TrainedBytes(NamedTuple):
-    """Bytes for each trainable parameter."""
+    """Bytes for each trainable parameter. temporary: copies that the optimizer's step makes and drops."""
 
     weight: float
     gradient: float
     optimizer: float
     temporary: float
-    """Copies that the optimizer's step makes and drops."""
 
 
 def trained_bytes(stack: Stack, width: int) -> TrainedBytes:
-    """Weight, gradient and optimizer states of one parameter of so many bytes.
-
-    AdamW keeps two states; bitsandbytes' 8-bit form two bytes and two fp32 maxima for each 256 parameters. Plain PEFT
-    on a 16-bit base: 4 + 4 + 8 = 16; Unsloth with adamw_8bit: 4 + 4 + 2.03. Left out: tensors under 4,096 elements
-    keep fp32 states in bitsandbytes; paged states may sit in host memory.
-    """
+    """Weight, gradient and optimizer states of one parameter of so many bytes. AdamW keeps two states; bitsandbytes'
+    8-bit form two bytes and two fp32 maxima for each 256 parameters. Left out: tensors under 4,096 elements keep fp32
+    states in bitsandbytes; paged states may sit in host memory."""
     optim, assume, copies, states = stack.setup.optim, stack.assume, 0.0, 0.0
     if optim == "adamw_torch":
         states, copies = width * assume.value("adam-states"), assume.value("adam-temporary-copies")
@@ -138,13 +120,8 @@ class Moment(NamedTuple):
     other: float
     gradients: float
 
-    @property
-    def modelled(self) -> float:
-        return self.activations + self.logits
-
-    @property
-    def counted(self) -> float:
-        return self.other + self.gradients
+    modelled = property(lambda self: self.activations + self.logits)
+    counted = property(lambda self: self.other + self.gradients)
 
 
 class MemoryTerms:
@@ -261,7 +238,7 @@ class MemoryTerms:
         left = self.free - self.reserve - full * (self.saved.weight + RESERVE_BYTES_PER_PARAMETER)
         each = self.adapter.weight + RESERVE_BYTES_PER_PARAMETER
         last = bisect_right(range(1, r), left, key=lambda rank: lora_at(rank)[1] * each)
-        return memory.reaching(self._peak(last, *lora_at(last), full, 0)) if last >= 1 else memory
+        return memory.covering(self._peak(last, *lora_at(last), full, 0), low=False) if last >= 1 else memory
 
     def _adapter_bytes(self, lora: int, full: int) -> int:
         return round(lora * self.adapter.weight + full * self.saved.weight)

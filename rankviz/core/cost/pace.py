@@ -15,8 +15,9 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.quantity import Range, middle
 from rankviz.units import counted
 
-LAST_SLOWDOWNS = 3
-"""Number of runs that say how busy the machine has been."""
+LATEST = 3
+"""Number of the nearest runs that count, for the pace and for how busy the machine has been: with more, a change of the
+machine is followed too slowly."""
 RECENT_SECONDS = 3600.0
 """A choice: how busy the machine was longer ago says nothing of now."""
 AVERAGED_SECONDS = 60.0
@@ -27,8 +28,14 @@ samples, and how many threads of its own a worker had busy is known to about a t
 NO_SLOWDOWN = Range(1.0, 1.0, 1.0)
 BUSY_SHARE = 0.1
 """Share of the processors below which other programs are not mentioned: noise of a run is larger."""
-WIDER = 1.3
-"""Ratio of the most to the least slowdown from which the wider range is explained."""
+SAME_TOKENS = 1.1
+"""Ratio of tokens per micro-step that still counts as the same."""
+LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth", "bitsandbytes")
+"""Libraries whose versions memory and time depend on."""
+Part = Literal["load", "training", "evaluation", "rest"]
+PARTS: tuple[Part, ...] = ("load", "training", "evaluation", "rest")
+ALL_CPUS: tuple[Part, ...] = ("training", "evaluation")
+"""Parts that compute on all processors; the others mostly on one."""
 
 
 def slowdown(seconds: float, own: float, waited: float) -> float:
@@ -51,12 +58,11 @@ class Spell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Others:
-    """Threads of other programs that want a processor now."""
+    """Threads of other programs that want a processor now, at unix seconds."""
 
     threads: float
     cpus: int
     at: float = 0.0
-    """Unix seconds."""
 
     @property
     def share(self) -> float:
@@ -80,29 +86,16 @@ def others(load_average: float, at: float, cpus: int, spells: Iterable[Spell]) -
 
 
 def expected_slowdown(last: Sequence[float], now: Range | None) -> Range:
-    """The slowdown of the next run. last: those of the last runs here, the latest at the end; now: of the machine now.
+    """The slowdown of the next run. last: those of the last runs here; now: of the machine now.
 
     Expected is the geometric mean of both: the load average says how many others there are, the last runs how much of
     the machine a run gets beside them.
     """
-    last = last[-LAST_SLOWDOWNS:]
     ends = [*last, *((now.low, now.high) if now else ())]
     if not ends:
         return NO_SLOWDOWN
     centres = [*([middle(last)] if last else []), *([now.expected] if now else [])]
     return Range(min(ends), math.prod(centres) ** (1 / len(centres)), max(ends))
-
-
-SAME_TOKENS = 1.1
-"""Ratio of tokens per micro-step that still counts as the same."""
-LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth", "bitsandbytes")
-"""Libraries whose versions memory and time depend on."""
-Part = Literal["load", "training", "evaluation", "rest"]
-PARTS: tuple[Part, ...] = ("load", "training", "evaluation", "rest")
-ALL_CPUS: tuple[Part, ...] = ("training", "evaluation")
-"""Parts that compute on all processors; the others mostly on one."""
-LATEST = 3
-"""Number of the nearest runs that count: with more, a change of the machine is followed too slowly."""
 
 
 def machine_of(environment: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -114,10 +107,8 @@ def machine_of(environment: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def kernels(setup: TrainingSetup, *, use_dora: bool) -> tuple[str, ...]:
     """Settings that must be equal for memory and time to be comparable. setup: without "auto"."""
-    checkpointing = setup.gradient_checkpointing
-    if checkpointing == "unsloth" and setup.framework != "unsloth":
-        checkpointing = "hf"
-    dora = "dora" if use_dora else "lora"
+    own = setup.framework == "unsloth" or setup.gradient_checkpointing != "unsloth"
+    checkpointing, dora = setup.gradient_checkpointing if own else "hf", "dora" if use_dora else "lora"
     return setup.framework, setup.precision, setup.optim, checkpointing, setup.loss_path, dora
 
 
@@ -145,54 +136,43 @@ class Difference(IntEnum):
     KERNELS = 3
 
 
-DIFFERENCE_WORDS = {
-    Difference.NONE: "",
-    Difference.TOKENS: " with other data or another batch, so the range is wider",
-    Difference.BASE: " with another base model, so the range is wider",
-    Difference.KERNELS: " with another precision or training setup, so the range is wider",
-}
+DIFFERENCE_WORDS = ("", "other data or another batch", "another base model", "another precision or training setup")
+"""By Difference."""
 
 
-def _differences(there: Workload, here: Workload, part: Part) -> tuple[Difference, ...]:
-    """All differences, the largest last. Loading reads no rows, so it is the same whatever the data."""
-    tokens = abs(math.log(there.tokens / here.tokens)) > math.log(SAME_TOKENS)
-    present = {
-        Difference.NONE: True,
-        Difference.TOKENS: part != "load" and (there.data != here.data or tokens),
-        Difference.BASE: there.base != here.base,
-        Difference.KERNELS: there.kernels != here.kernels,
-    }
-    return tuple(each for each, holds in present.items() if holds)
-
-
-def _width(there: Workload, here: Workload, differs: Sequence[Difference], assume: Assumptions) -> float:
-    """Half-width of ln seconds that the differences give."""
+def _difference(there: Workload, here: Workload, part: Part, assume: Assumptions) -> tuple[Difference, float]:
+    """The largest difference, and the half-width of ln seconds that all of them give. Loading reads no rows, so it is
+    the same whatever the data."""
     sizes, tokens = math.log(there.parameters / here.parameters), math.log(there.tokens / here.tokens)
+    differs = there.data != here.data or abs(tokens) > math.log(SAME_TOKENS)
     widths = {
-        Difference.NONE: 0.0,
-        Difference.TOKENS: math.hypot(assume.value("here-data-width"), assume.value("here-tokens-width") * tokens),
-        Difference.BASE: math.hypot(assume.value("here-base-width"), assume.value("here-size-width") * sizes),
-        Difference.KERNELS: assume.value("here-kernels-width"),
+        Difference.TOKENS: (part != "load" and differs, "here-data-width", "here-tokens-width", tokens),
+        Difference.BASE: (there.base != here.base, "here-base-width", "here-size-width", sizes),
+        Difference.KERNELS: (there.kernels != here.kernels, "here-kernels-width", "here-kernels-width", 0.0),
     }
-    return math.hypot(*(widths[each] for each in differs))
+    present = {
+        difference: math.hypot(assume.value(width), assume.value(slope) * by)
+        for difference, (holds, width, slope, by) in widths.items()
+        if holds
+    }
+    return max(present, default=Difference.NONE), math.hypot(*present.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """Measured over expected time of one finished run or probe."""
+    """Measured over expected time of one finished run or probe. Times are unix seconds."""
 
     source_id: str
     """Empty where it must not be shown."""
     kind: Literal["run", "probe"]
     ended_at: float
-    """Unix seconds."""
     workload: Workload
     ratios: Mapping[Part, float]
     """Measured / expected, above 0, for each part that was measured. "rest" is in seconds: the formulas have none."""
     slowdowns: Mapping[Part, float] = field(default_factory=dict)
     """Factor by which other programs lengthened each part, where that is known."""
     began_at: float | None = None
-    """Unix seconds; before its base was loaded."""
+    """Before its base was loaded."""
     load_average: float | None = None
     """Load average of the machine when it began."""
     threads: float = 0.0
@@ -275,25 +255,20 @@ class Paces:
         elsewhere; "" where on nothing."""
         if self.training is None:
             return ""
-        sources, kinds = self.training.sources, [timing.kind for timing in self.training.sources]
+        sources, differs = self.training.sources, DIFFERENCE_WORDS[self.training.differs]
+        kinds = [timing.kind for timing in sources]
         named = [counted(kinds.count(kind), kind) for kind in ("run", "probe") if kind in kinds]
         named[0] = named[0].replace(" ", " finished ")
         here = " here" if all(timing.is_here for timing in sources) else ""
-        return f"from {' and '.join(named)}{here}{DIFFERENCE_WORDS[self.training.differs]}"
+        return f"from {' and '.join(named)}{here}{differs and f' with {differs}, so the range is wider'}"
 
     @property
     def busy_in_words(self) -> str:
-        """A sentence on other programs that slow the next run, or have slowed the last ones; else ""."""
-        usual, others = self.training.slowdown if self.training else NO_SLOWDOWN, self.others
-        if others and others.share >= BUSY_SHARE:
-            follows = "this takes longer" if usual.expected > 1 else "this may take longer than estimated"
-            need = f"take about {10 * round(10 * others.share)} % of its processors"
-            if others.share > 1:
-                need = f"need {others.share:.1f} times as many processors as it has"
-            return f"The machine is busy now: other programs {need}, so {follows}."
-        if usual.high >= WIDER * usual.low:
-            return f"Other programs made one of the last runs here take {usual.high:.1f} times as long: a wider range."
-        return ""
+        """A sentence on other programs that slow the next run; else ""."""
+        if not self.others or self.others.share < BUSY_SHARE:
+            return ""
+        share = 10 * round(10 * self.others.share)
+        return f"The machine is busy now: other programs want about {share} % of its processors, so this takes longer."
 
 
 def paces(timings: Sequence[Timing], workload: Workload, assume: Assumptions, others: Others | None = None) -> Paces:
@@ -306,59 +281,45 @@ def paces(timings: Sequence[Timing], workload: Workload, assume: Assumptions, ot
     }
     parts = {}
     for part in PARTS:
-        differs = {key: _differences(there, workload, part) for key, there in reached.items()}
-        if near := _nearest(part, latest, differs):
-            parts[part] = _pace(part, latest, near, differs, workload, assume, others)
+        differs = {key: _difference(there, workload, part, assume) for key, there in reached.items()}
+        parts[part] = _pace(part, latest, differs, assume, others)
     return Paces(**parts, others=others)
-
-
-def _nearest(part: Part, latest: Sequence[Timing], differs: Mapping[int, tuple[Difference, ...]]) -> Sequence[Timing]:
-    """The LATEST of those that differ least, the oldest first; without those whose slowdown is not known, where it is
-    known of some. latest: the latest first. differs: by the id of a workload; without those that are out of reach."""
-    nearest, near, known = len(Difference), [], []
-    for timing in latest:
-        if part not in timing.ratios or (of := differs.get(id(timing.workload))) is None or of[-1] > nearest:
-            continue
-        if of[-1] < nearest:
-            nearest, near, known = of[-1], [], []
-        near.append(timing)
-        if part in timing.slowdowns:
-            known.append(timing)
-        if nearest is Difference.NONE and len(known) == LATEST:
-            break
-    return (known or near)[:LATEST][::-1]
 
 
 def _pace(
     part: Part,
     latest: Sequence[Timing],
-    near: Sequence[Timing],
-    differs: Mapping[int, tuple[Difference, ...]],
-    workload: Workload,
+    differs: Mapping[int, tuple[Difference, float]],
     assume: Assumptions,
     others: Others | None,
-) -> Pace:
+) -> Pace | None:
+    """The pace of one part by the LATEST of the runs and probes that differ least; without those whose slowdown is not
+    known, where it is known of some. latest: the latest first. differs: by the id of a workload, if within reach."""
+    measured = [timing for timing in latest if part in timing.ratios and id(timing.workload) in differs]
+    if not measured:
+        return None
+    nearest = min(differs[id(timing.workload)][0] for timing in measured)
+    near = [timing for timing in measured if differs[id(timing.workload)][0] == nearest]
+    near = ([timing for timing in near if part in timing.slowdowns] or near)[:LATEST][::-1]
     known, slowed = part in near[0].slowdowns, NO_SLOWDOWN
     logs = [math.log(timing.ratios[part] / timing.slowdowns.get(part, 1.0)) for timing in near]
     centre = middle(logs)
     noise = assume.value(f"here-{'load' if part == 'load' else 'idle' if known else 'time'}-noise")
     width = math.hypot(
-        math.log(noise) * math.sqrt(LATEST / len(near)),
-        max(_width(timing.workload, workload, differs[id(timing.workload)], assume) for timing in near),
+        math.log(noise) * math.sqrt(LATEST / len(near)), max(differs[id(timing.workload)][1] for timing in near)
     )
     disagreement = assume.value("here-disagreement") * middle([abs(log - centre) for log in logs])
     if known:
         since = others.at - RECENT_SECONDS if others else -math.inf
         recent = takewhile(lambda timing: timing.ended_at > since, latest)
-        last = islice((timing.slowdowns[part] for timing in recent if part in timing.slowdowns), LAST_SLOWDOWNS)
+        last = list(islice((timing.slowdowns[part] for timing in recent if part in timing.slowdowns), LATEST))
         threads = others.cpus if others and part in ALL_CPUS else 1
-        now = others and others.slowdown(threads, assume.value("here-others-drift"))
-        slowed = expected_slowdown(list(last)[::-1], now)
+        slowed = expected_slowdown(last, others and others.slowdown(threads, assume.value("here-others-drift")))
     return Pace(
         idle=math.exp(centre),
         spread=math.exp(max(width, disagreement)),
         slowdown=slowed,
-        differs=differs[id(near[0].workload)][-1],
+        differs=nearest,
         sources=tuple(near),
     )
 
@@ -393,22 +354,20 @@ class Calibration:
     @property
     def sentence(self) -> str:
         """Sentence on the sources of memory and time."""
-        memory = self.memory and f"Memory is calibrated by {counted(len(self.memory.probe_ids), 'probe')} of this model"
+        memory = self.memory and f"memory is calibrated by {counted(len(self.memory.probe_ids), 'probe')} of this model"
         time = self.paces.in_words and f"time is estimated {self.paces.in_words}"
-        if memory and time:
-            return f"{memory} here; {time}."
-        return f"{memory} here." if memory else f"{time[0].upper()}{time[1:]}." if time else ""
+        text = "; ".join(filter(None, [memory and f"{memory} here", time]))
+        return f"{text[0].upper()}{text[1:]}." if text else ""
 
     def as_json(self) -> CalibrationJSON:
-        pace = self.paces.training
-        timed = {
-            kind: [t.source_id for t in pace.sources if t.kind == kind] if pace else [] for kind in ("probe", "run")
-        }
-        probes = [*(self.memory.probe_ids if self.memory else ()), *timed["probe"]]
+        pace, probes = self.paces.training, list(self.memory.probe_ids if self.memory else ())
+        sources = pace.sources if pace else ()
+        probes += [timing.source_id for timing in sources if timing.kind == "probe"]
+        runs = (timing.source_id for timing in sources if timing.kind == "run")
         return {
             "calibrated": "on this machine",
             "probe_ids": list(dict.fromkeys(filter(None, probes))),
-            "run_ids": list(dict.fromkeys(filter(None, timed["run"]))),
+            "run_ids": list(dict.fromkeys(filter(None, runs))),
             "working_factor": self.memory.working_factor if self.memory else None,
             "seconds_factor": pace.factor if pace else None,
             "in_words": self.sentence,
@@ -417,41 +376,37 @@ class Calibration:
 
 def calibrated_estimate(answer: Estimate, calibration: Calibration, assume: Assumptions) -> Estimate:
     """Calibrate memory, time, cost and fit of an answer at every rank."""
-    ranks = tuple(_calibrated_rank(rank, answer, calibration, assume) for rank in answer.ranks)
-    return replace(answer, ranks=ranks, notes=(calibration.sentence, *answer.notes))
+    setup, paces, usable = answer.question.training, calibration.paces, answer.usable_bytes
 
+    def calibrated(rank: RankEstimate) -> RankEstimate:
+        memory, duration = rank.memory, rank.duration
+        if calibration.memory:
+            memory = calibrated_memory(memory, calibration.memory, assume.range("context-bytes"))
+        if duration:
+            step = paces.training.of(duration.step) if paces.training else duration.step
+            load = paces.load.of(duration.load) if paces.load else duration.load
+            training = step.times(setup.total_steps)
+            total = load.plus(training) if setup.has_length else training
+            duration = replace(duration, step=step, load=load, total=total)
+        left = spare(memory.fullest_band, usable) if usable else None
+        return replace(
+            rank,
+            memory=memory,
+            duration=duration,
+            cost=duration and cost(duration, answer.price),
+            fit=fit(left, usable, assume) if left else None,
+            spare=left,
+        )
 
-def _calibrated_rank(
-    rank: RankEstimate, answer: Estimate, calibration: Calibration, assume: Assumptions
-) -> RankEstimate:
-    memory, duration, usable = rank.memory, rank.duration, answer.usable_bytes
-    setup, paces = answer.question.training, calibration.paces
-    if calibration.memory:
-        memory = calibrated_memory(memory, calibration.memory, assume.range("context-bytes"))
-    if duration:
-        step = paces.training.of(duration.step) if paces.training else duration.step
-        load = paces.load.of(duration.load) if paces.load else duration.load
-        training = step.times(setup.total_steps)
-        total = load.plus(training) if setup.has_length else training
-        duration = replace(duration, step=step, load=load, total=total)
-    left = spare(memory.fullest_band, usable) if usable else None
-    return replace(
-        rank,
-        memory=memory,
-        duration=duration,
-        cost=duration and cost(duration, answer.price),
-        fit=fit(left, usable, assume) if left else None,
-        spare=left,
-        margin_bytes=round(usable.expected - memory.fullest_band.expected) if usable else None,
-    )
+    notes = (calibration.sentence, *answer.notes)
+    return replace(answer, ranks=tuple(map(calibrated, answer.ranks)), notes=notes)
 
 
 def calibrated_memory(memory: MemoryEstimate, calibration: MemoryCalibration, context: Range) -> MemoryEstimate:
     """Replace the modelled parts by what probes measured; without a measured share of what is reserved the estimate's
     own stays."""
-    parts = {
-        name: round(calibration.working_factor * getattr(memory, name)) for name in ("activations", "logits", "other")
-    }
+    modelled = ("activations", "logits", "other")
+    parts = {name: round(calibration.working_factor * getattr(memory, name)) for name in modelled}
     band = calibration.memory(memory.static, memory.working)
     share = calibration.reserved_share or memory.reserved_band.expected / memory.allocated
     reserved = band.times(max(1.0, share))

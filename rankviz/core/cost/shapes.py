@@ -15,42 +15,27 @@ OUTPUT_PROJECTIONS = frozenset({"o_proj", "out_proj", "c_proj", "dense", "down_p
 """Names of square projections that write to the residual stream; others show it by their shape."""
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BlockKind:
     """Blocks with the same layers. Counts are elements per token, experts × active ones."""
 
     count: int
-    hidden_size: int
-    layer_type: str = "full_attention"
-    activations: BlockActivations | None = None
-    """Bytes that these blocks hold without an adapter, where it was measured on their class."""
-    attention: int = 0
-    """Outputs of the projections into attention plus the input of the one out of it: 2Q + 2K in a Llama block."""
-    mlp: int = 0
-    """Outputs of the projections up plus the input of the one down: 3M in a Llama block."""
-    mlp_hidden: int = 0
-    """Input of the projection down, M."""
-    out_of_attention: int = 0
-    into_attention: int = 0
-    attention_reads: bool = False
-    """Whether a layer outside the MLP reads the hidden state."""
-    mlp_reads: bool = False
-    own_inputs: int = 0
-    """Inputs of layers that read something else than the hidden state."""
-    targeted_inputs: int = 0
-    """Sum of in_features over modules that carry an adapter."""
-    targeted_outputs: int = 0
-    targeted_modules: int = 0
-    targeted_expert_modules: int = 0
-    """The experts' share of targeted_modules."""
-    targeted_into_attention: int = 0
-    targeted_attention_reads: bool = False
-    targeted_mlp_reads: bool = False
-    targeted_own_inputs: int = 0
-    targeted_mlp_hidden: int = 0
-    """Input of the projection down where it carries an adapter, else 0."""
-    targeted_mlp_inputs: int = 0
-    """The MLP's share of targeted_inputs."""
+    layer_type: str
+    activations: BlockActivations | None  # bytes that these blocks hold without an adapter, where it was measured
+    attention: int  # outputs of the projections into attention and the input of the one out of it: Llama's 2Q + 2K
+    mlp: int  # outputs of the projections up plus the input of the one down: 3M in a Llama block
+    mlp_hidden: int  # input of the projection down, M
+    out_of_attention: int
+    inputs: int  # of the linear layers, counted once where layers of one part read the hidden state
+    targeted_inputs: int  # sum of in_features over modules that carry an adapter
+    targeted_outputs: int
+    targeted_modules: int
+    targeted_expert_modules: int  # the experts' share of targeted_modules
+    targeted_mlp_inputs: int  # the MLP's share of targeted_inputs
+    targeted_mlp_hidden: int  # input of the projection down where it carries an adapter, else 0
+    targeted_shared_inputs: int  # targeted_inputs counted once like `inputs`, without the output of attention
+    targeted_mlp_shared_inputs: int  # the MLP's share of targeted_shared_inputs
+    padded_outputs: int  # of targeted projections into attention, where others of them carry no adapter; else 0
 
     @property
     def attention_width(self) -> int:
@@ -63,67 +48,64 @@ class BlockKind:
         """Attends within the model's sliding window only."""
         return "sliding" in self.layer_type
 
-    @property
-    def inputs(self) -> int:
-        """Inputs of the linear layers, counted once where layers of one part read the hidden state."""
-        return self.hidden_size * (self.attention_reads + self.mlp_reads) + self.own_inputs
 
-    @property
-    def targeted_shared_inputs(self) -> int:
-        """Inputs of targeted modules, counted once like `inputs`, without the output of attention, which it keeps."""
-        return self.hidden_size * (self.targeted_attention_reads + self.targeted_mlp_reads) + self.targeted_own_inputs
+Row = tuple[bool, LinearLayer, int]
+"""Whether it is an adapter, its layer, and how many of the layer's experts one token is multiplied with."""
 
-    @property
-    def targeted_mlp_shared_inputs(self) -> int:
-        """The MLP's share of targeted_shared_inputs."""
-        return self.hidden_size * self.targeted_mlp_reads + self.targeted_mlp_hidden
 
-    @property
-    def padded_outputs(self) -> int:
-        """Outputs of the targeted projections into attention, where others of them carry no adapter; else 0."""
-        return self.targeted_into_attention if self.targeted_into_attention < self.into_attention else 0
-
-    def add_layer(self, layer: LinearLayer, active: int) -> None:
-        """Count a layer of these blocks."""
-        out = writes_residual(layer, self.hidden_size)
-        kept = active * (layer.in_features if out else layer.out_features)
-        if layer.part == "mlp" or layer.kind in ("experts", "router"):
-            self.mlp += kept
-            self.mlp_hidden += kept if out else 0
+def _block_kind(
+    rows: Iterable[Row], hidden: int, *, count: int, layer_type: str, activations: BlockActivations | None
+) -> BlockKind:
+    mlp = mlp_hidden = attention = out_of_attention = into_attention = own = targeted_into = targeted_own = 0
+    inputs = outputs = modules = experts = mlp_inputs = targeted_mlp_hidden = 0
+    reads, targeted_reads = set(), set()  # whether it is the MLP that reads the hidden state
+    for is_adapter, layer, active in rows:
+        out, expert = writes_residual(layer, hidden), layer.kind == "experts"
+        from_hidden = not out and layer.in_features == hidden and not expert
+        wide_in, wide_out = active * layer.in_features, active * layer.out_features
+        in_mlp, in_attention = layer.part == "mlp", layer.part == "attention"
+        if is_adapter:
+            inputs, outputs, modules = inputs + wide_in, outputs + wide_out, modules + active
+            experts += active if expert else 0
+            if in_mlp or expert:
+                mlp_inputs += wide_in
+                targeted_mlp_hidden += wide_in if out else 0
+            targeted_into += layer.out_features if in_attention and not out else 0
+            if from_hidden:
+                targeted_reads.add(in_mlp)
+            elif not (in_attention and out):
+                targeted_own += wide_in
+            continue
+        if in_mlp or layer.kind in ("experts", "router"):
+            mlp += wide_in if out else wide_out
+            mlp_hidden += wide_in if out else 0
         else:
-            self.attention += kept
-            if layer.part == "attention" and out:
-                self.out_of_attention += layer.in_features
-            elif layer.part == "attention":
-                self.into_attention += layer.out_features
-        if not self._reads_hidden(layer, out):
-            self.own_inputs += active * layer.in_features
-        elif layer.part == "mlp":
-            self.mlp_reads = True
+            attention += wide_in if out else wide_out
+            out_of_attention += layer.in_features if in_attention and out else 0
+            into_attention += layer.out_features if in_attention and not out else 0
+        if from_hidden:
+            reads.add(in_mlp)
         else:
-            self.attention_reads = True
-
-    def add_adapter(self, layer: LinearLayer, active: int) -> None:
-        """Count the adapter of a layer of these blocks."""
-        out, expert = writes_residual(layer, self.hidden_size), layer.kind == "experts"
-        self.targeted_inputs += active * layer.in_features
-        self.targeted_outputs += active * layer.out_features
-        self.targeted_modules += active
-        self.targeted_expert_modules += active if expert else 0
-        if layer.part == "mlp" or expert:
-            self.targeted_mlp_inputs += active * layer.in_features
-            self.targeted_mlp_hidden += active * layer.in_features if out else 0
-        if layer.part == "attention" and not out:
-            self.targeted_into_attention += layer.out_features
-        if self._reads_hidden(layer, out) and layer.part == "mlp":
-            self.targeted_mlp_reads = True
-        elif self._reads_hidden(layer, out):
-            self.targeted_attention_reads = True
-        elif not (layer.part == "attention" and out):
-            self.targeted_own_inputs += active * layer.in_features
-
-    def _reads_hidden(self, layer: LinearLayer, out: bool) -> bool:
-        return not out and layer.in_features == self.hidden_size and layer.kind != "experts"
+            own += wide_in
+    return BlockKind(
+        count=count,
+        layer_type=layer_type,
+        activations=activations,
+        attention=attention,
+        mlp=mlp,
+        mlp_hidden=mlp_hidden,
+        out_of_attention=out_of_attention,
+        inputs=hidden * len(reads) + own,
+        targeted_inputs=inputs,
+        targeted_outputs=outputs,
+        targeted_modules=modules,
+        targeted_expert_modules=experts,
+        targeted_mlp_inputs=mlp_inputs,
+        targeted_mlp_hidden=targeted_mlp_hidden,
+        targeted_shared_inputs=hidden * len(targeted_reads) + targeted_own,
+        targeted_mlp_shared_inputs=hidden * (True in targeted_reads) + targeted_mlp_hidden,
+        padded_outputs=targeted_into if targeted_into < into_attention else 0,
+    )
 
 
 class ModelShape(NamedTuple):
@@ -131,22 +113,14 @@ class ModelShape(NamedTuple):
 
     kinds: tuple[BlockKind, ...]
     blocks: int
-    active_weights: int
-    """P: weights of the decoder's linear layers that one token is multiplied with; of experts the active ones."""
-    active_adapter_parameters: int
-    """Adapter parameters per unit of rank that one token is multiplied with."""
-    active_expert_parameters: int
-    """The experts' share of these."""
-    largest_linear: int
-    """Weights of the largest layer that a quantizer reaches."""
-    largest_targeted: int
-    """Weights of the largest layer that carries an adapter, experts left out."""
-    targeted_experts: tuple[int, ...]
-    """Weights of one block's fused expert parameters that carry an adapter, the smallest first."""
-    expert_blocks: int
-    """Number of blocks that have these."""
-    linear_rows: int
-    """Output rows of all layers that a quantizer reaches; int8 keeps a scale for each."""
+    active_weights: int  # P: weights of the decoder's linear layers that one token is multiplied with
+    active_adapter_parameters: int  # per unit of rank that one token is multiplied with
+    active_expert_parameters: int  # the experts' share of these
+    largest_linear: int  # weights of the largest layer that a quantizer reaches
+    largest_targeted: int  # weights of the largest layer that carries an adapter, experts left out
+    targeted_experts: tuple[int, ...]  # weights of one block's fused experts with an adapter, the smallest first
+    expert_blocks: int  # number of blocks that have these
+    linear_rows: int  # output rows of all layers that a quantizer reaches; int8 keeps a scale for each
 
 
 def writes_residual(layer: LinearLayer, hidden_size: int) -> bool:
@@ -156,8 +130,12 @@ def writes_residual(layer: LinearLayer, hidden_size: int) -> bool:
 
 def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
     """Sum over the real layers and over those that carry an adapter. Hand-worked in tests/core/cost/test_setup.py."""
-    rows: dict[tuple[int, ...], list[tuple[bool, LinearLayer, int]]] = {}  # by blocks
-    active_weights = largest = linear_rows = 0
+    rows: dict[tuple[int, ...], list[Row]] = {}  # by blocks
+    active_weights = largest = linear_rows = active_adapter = active_experts = largest_targeted = 0
+
+    def active_of(layer: LinearLayer) -> int:
+        return (model.num_experts_per_tok or 1) if layer.kind == "experts" else 1
+
     for layer in model.layers:
         if layer.kind in ("embedding", "lm_head"):
             continue
@@ -165,14 +143,13 @@ def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
             largest = max(largest, layer.in_features * layer.out_features)
             linear_rows += layer.count * layer.out_features
         if layer.part != "vision":
-            active = _active(model, layer)
+            active = active_of(layer)
             active_weights += layer.count * active * layer.in_features * layer.out_features
             if layer.blocks:
                 rows.setdefault(layer.blocks, []).append((False, layer, active))
-    active_adapter = active_experts = largest_targeted = 0
     experts: dict[str, tuple[int, int]] = {}
     for each in adapted:
-        layer, active, factor = each.layer, _active(model, each.layer), 1
+        layer, active, factor = each.layer, active_of(each.layer), 1
         if layer.kind == "experts":
             experts[layer.path] = layer.num_experts * layer.in_features * layer.out_features, each.count
             factor = each.rank_factor * active // layer.num_experts
@@ -199,11 +176,7 @@ def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
     )
 
 
-def _active(model: ModelSpec, layer: LinearLayer) -> int:
-    return (model.num_experts_per_tok or 1) if layer.kind == "experts" else 1
-
-
-def _kinds(rows: dict[tuple[int, ...], list[tuple[bool, LinearLayer, int]]], model: ModelSpec) -> tuple[BlockKind, ...]:
+def _kinds(rows: dict[tuple[int, ...], list[Row]], model: ModelSpec) -> tuple[BlockKind, ...]:
     """Group blocks by which rows they have, by how they attend, and by what they hold."""
     members: dict[int, list[int]] = {}
     for number, blocks in enumerate(rows):
@@ -215,14 +188,17 @@ def _kinds(rows: dict[tuple[int, ...], list[tuple[bool, LinearLayer, int]]], mod
         (tuple(numbers), types[block] if block < len(types) else unnamed, held.get(block))
         for block, numbers in members.items()
     )
-    layers, kinds = list(rows.values()), []
-    for (numbers, layer_type, at), count in signatures.items():
-        activations = None if at is None else model.activation_bytes_per_token[at]
-        kind = BlockKind(count=count, hidden_size=model.hidden_size, layer_type=layer_type, activations=activations)
-        for is_adapter, layer, active in (row for n in numbers for row in layers[n]):
-            (kind.add_adapter if is_adapter else kind.add_layer)(layer, active)
-        kinds.append(kind)
-    return tuple(kinds)
+    layers = list(rows.values())
+    return tuple(
+        _block_kind(
+            (row for n in numbers for row in layers[n]),
+            model.hidden_size,
+            count=count,
+            layer_type=layer_type,
+            activations=None if at is None else model.activation_bytes_per_token[at],
+        )
+        for (numbers, layer_type, at), count in signatures.items()
+    )
 
 
 Kernel = Literal["flash", "cudnn", "efficient", "flex", "math", "eager"]

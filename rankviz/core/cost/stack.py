@@ -23,47 +23,34 @@ class Habits:
     """Behaviour of a program that memory depends on and that no setting names."""
 
     on_cpu: bool = False
-    unsloth_kernels: bool = False
-    """Unsloth's loss, checkpointing and LoRA functions."""
+    unsloth_kernels: bool = False  # Unsloth's loss, checkpointing and LoRA functions
     fast_blocks: bool = True
     """With Unsloth: blocks of its own families, whose MLP works in place and recomputes x·A (kernels/fast_lora.py).
     Other families run transformers' classes."""
-    fp32_residual: bool = False
-    """Hidden states between blocks are fp32 while products stay in 16 bit: Unsloth's forced fp32."""
-    fp32_compute: bool = False
-    """A quantized base is multiplied in fp32, and all that is not quantized is in fp32."""
-    fp32_embedding: bool = False
-    """The embedding is held in fp32, and with it a tied head."""
+    fp32_residual: bool = False  # hidden states are fp32 while products stay in 16 bit: Unsloth's forced fp32
+    fp32_compute: bool = False  # a quantized base is multiplied in fp32, and the rest is in fp32
+    fp32_embedding: bool = False  # the embedding is held in fp32, and with it a tied head
     moves_embedding: bool = False
     """Unsloth moves an untied input embedding to host memory where the card is short of room (models/_utils.py,
     offload_embedding_if_tight)."""
-    triton_kernels: bool = False
-    """Norms, rotary embeddings and losses in fused kernels, the rest transformers' own."""
-    autocast: bool = True
-    """16-bit autocast, as the Trainer has it; PEFT's fp32 copy of an input is then kept in 16 bit."""
+    triton_kernels: bool = False  # norms, rotary embeddings and losses in fused kernels, the rest transformers' own
+    autocast: bool = True  # as the Trainer has it; PEFT's fp32 copy of an input is then kept in 16 bit
     raised: Literal["none", "norms", "all"] = "none"
     """Tensors that prepare_model_for_kbit_training (peft utils/other.py) left in fp32: everything that is not
     quantized, or the norms alone. Hidden states are fp32 either way."""
     adapter_bytes: int = 4
-    saved_bytes: int = 2
-    """Bytes a weight of modules_to_save."""
-    lora_dropout: bool = False
-    """Each adapter keeps a dropped copy of its input and a mask."""
+    saved_bytes: int = 2  # a weight of modules_to_save
+    lora_dropout: bool = False  # each adapter keeps a dropped copy of its input and a mask
     keeps_quantized_inputs: bool = False
     """bitsandbytes before 0.43 kept the input of each 4-bit layer (autograd/_functions.py, MatMul4Bit.forward)."""
     quantizes_experts: bool = False
-    packs_experts: bool = True
-    """This version of Unsloth can quantize stacks of experts (PACKING_UNSLOTH_ZOO)."""
-    one_expert_at_a_time: bool = False
-    """transformers before 5 had each expert as its own nn.Linear, run one after the other."""
+    packs_experts: bool = True  # this version of Unsloth can quantize stacks of experts (PACKING_UNSLOTH_ZOO)
+    one_expert_at_a_time: bool = False  # before transformers 5 each expert was its own nn.Linear, run one by one
     quantizes_every_linear: bool = False
     """Any nn.Linear is quantized, the head and subclasses included; transformers 5 takes plain ones and no head."""
-    unties_head: bool = False
-    """The head is a weight of its own even where the checkpoint ties it to the embedding."""
-    fp32_logits: bool = False
-    """Logits are made in 16 bit and handed to the loss in fp32 (Fabric's convert_output)."""
-    keeps_previous_graph: bool = False
-    """The last micro-step's logits, and the graph behind them, live until the next forward pass is over."""
+    unties_head: bool = False  # the head is a weight of its own even where the checkpoint ties it
+    fp32_logits: bool = False  # 16-bit logits are handed to the loss in fp32 (Fabric's convert_output)
+    keeps_previous_graph: bool = False  # of the last micro-step, until the next forward pass is over, with its logits
     dequantizes_twice: bool = False
     """A weight is unpacked to fp16, then copied to bf16, and both exist for a moment (Lightning's bitsandbytes)."""
     own_models: bool = False
@@ -73,20 +60,13 @@ class Habits:
     """transformers before 4.46 freed the 16-bit logits once their fp32 copy existed, and Trainers of that time the
     output once the loss was known."""
     unsloth_loss: UnslothLoss = "chunked"
-    ampere: bool = True
-    """The card is of Ampere or newer, which Unsloth's loss has tiles for."""
-    windows_experts: bool = False
-    """Packed experts are unpacked some at a time, in at most half of what is free."""
-    loads_plain_nf4: bool = False
-    """Unsloth before dynamic 4-bit checkpoints, or a row that names none."""
-    holds_logits: bool = False
-    """The model's output, logits included, is referenced until the backward pass is over, or as much in its place."""
-    copies_keys: bool = False
-    """Keys and values are copied to every query head before SDPA, whatever kernel takes them."""
-    weight_bytes: float | None = None
-    """Bytes of a quantized weight, where the format is none of RankViz's."""
-    pads_adapters: bool = False
-    """Adapters of a fused qkv projection are padded to its width, and the padding keeps its source."""
+    ampere: bool = True  # the card is of Ampere or newer, which Unsloth's loss has tiles for
+    windows_experts: bool = False  # packed experts are unpacked some at a time, in at most half of what is free
+    loads_plain_nf4: bool = False  # Unsloth before dynamic 4-bit checkpoints, or a row that names none
+    holds_logits: bool = False  # the output, or as much in its place, is referenced until the backward pass is over
+    copies_keys: bool = False  # keys and values are copied to every query head before SDPA, whatever kernel runs
+    weight_bytes: float | None = None  # of a quantized weight, where the format is none of RankViz's
+    pads_adapters: bool = False  # adapters of a fused qkv projection are padded to its width, which keeps the source
 
     @property
     def fuses_operators(self) -> bool:
@@ -94,13 +74,13 @@ class Habits:
 
 
 CPU_HABITS = Habits(on_cpu=True, autocast=False)
-"""Habits of Unsloth's CPU backend, and of TRL and PEFT where there is no card."""
+"""Of Unsloth's CPU backend, and of TRL and PEFT where there is no card."""
 
 
 def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
-    """Habits of the programs that RankViz offers: Unsloth, TRL's SFTTrainer, and transformers' Trainer or a plain loop
-    with PEFT's k-bit preparation. All train under 16-bit autocast and free the model's output before the backward pass
-    (transformers 5.17 Trainer.training_step; assets/templates/train.py.jinja)."""
+    """Habits of Unsloth, TRL's SFTTrainer, and transformers' Trainer or a plain loop with PEFT's k-bit preparation. All
+    train under 16-bit autocast and free the model's output before the backward pass (transformers 5.17
+    Trainer.training_step; assets/templates/train.py.jinja)."""
     framework, compute = setup.framework, "bf16" if gpu is None or gpu.supports_bf16 else "fp16"
     return Habits(
         unsloth_kernels=framework == "unsloth",
@@ -116,14 +96,11 @@ def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
 class Stack:
     """Everything besides the model that memory and time depend on."""
 
-    setup: TrainingSetup
-    """Without "auto"."""
+    setup: TrainingSetup  # without "auto"
     use_dora: bool
     assume: Assumptions
-    measured_habits: Habits | None = None
-    """Habits of the program that a measured row comes from; None is the framework's."""
-    gpu: Gpu | None = None
-    """Row of the card in the table; None is a card of Ampere or newer."""
+    measured_habits: Habits | None = None  # of the program that a measured row comes from; None is the framework's
+    gpu: Gpu | None = None  # row of the card in the table; None is a card of Ampere or newer
     habits: Habits = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
@@ -140,10 +117,8 @@ class Stack:
 
     def kind_with(self, *, matrix: bool) -> str:
         """The kind by kernels and by what makes the peak. matrix: whether blocks hold the attention matrix."""
-        if self.habits.on_cpu:
-            return "cpu"
         kernels = "unsloth" if self.habits.unsloth_kernels else "hf"
-        return f"{kernels}-eager" if matrix else kernels if self.checkpoints else f"{kernels}-none"
+        return "cpu" if self.habits.on_cpu else kernels + ("-eager" if matrix else "" if self.checkpoints else "-none")
 
     @property
     def time_kind(self) -> str:
@@ -195,9 +170,8 @@ class Stack:
     @property
     def compute_capability(self) -> float:
         """Compute capability of the card, or the lowest that fits its bf16 support."""
-        if self.gpu is not None and self.gpu.compute_capability is not None:
-            return self.gpu.compute_capability
-        return 8.0 if self.gpu is None or self.gpu.supports_bf16 else 7.5
+        known = self.gpu and self.gpu.compute_capability
+        return known or (8.0 if self.gpu is None or self.gpu.supports_bf16 else 7.5)
 
     @property
     def in_fp16(self) -> bool:
@@ -217,17 +191,13 @@ class Stack:
     @property
     def offloads(self) -> bool:
         """Unsloth moves layer inputs to pinned host memory (unsloth_zoo/gradient_checkpointing.py)."""
-        setup = self.setup
-        is_set = setup.framework == "unsloth" and setup.gradient_checkpointing == "unsloth"
-        return is_set and setup.max_length >= OFFLOAD_MIN_LENGTH
+        own = self.setup.framework == self.setup.gradient_checkpointing == "unsloth"
+        return own and self.setup.max_length >= OFFLOAD_MIN_LENGTH
 
 
 def stack_on(device: Device, training: TrainingSetup, use_dora: bool, assume: Assumptions) -> Stack:
-    """The stack that trains this set-up on this device.
-
-    On a CPU all frameworks train plain PEFT modules, and losses that are GPU kernels do not exist: Unsloth's CPU
-    backend runs under the Trainer without autocast, so nothing holds the logits once the loss is known.
-    """
+    """The stack that trains this set-up on this device. On a CPU all frameworks train plain PEFT modules without
+    autocast, and losses that are GPU kernels do not exist."""
     setup = training.without_auto(device)
     if device.cuda:
         return Stack(setup=setup, use_dora=use_dora, assume=assume, gpu=device.gpu)
@@ -293,7 +263,7 @@ def stays_16_bit(model: ModelSpec, setup: TrainingSetup) -> bool:
 
 
 def forces_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
-    """Whether the model trains in fp32 where fp16 is asked for or the card has no bf16."""
+    """Whether numbers overflow where fp16 is asked for or the card has no bf16; Unsloth then trains in fp32."""
     half = precision == "fp16" or (precision != "fp32" and not device.has_bf16)
     return half and overflows_in_fp16(model.model_type)
 

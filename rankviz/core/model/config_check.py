@@ -35,7 +35,6 @@ LAYER_KEYS = frozenset(
 EXPERT_KEYS = frozenset(("num_experts", "num_local_experts", "n_routed_experts"))
 FREE_WORDS = ("theta", "freq", "position", "length", "window", "context", "seed", "base")
 """In keys of numbers that nothing is built of."""
-
 SIZE_KEYS = {
     *("hidden_size", "n_embd", "d_model", "dim", "intermediate_size", "n_inner", "ffn_dim", "moe_intermediate_size"),
     *("shared_expert_intermediate_size", "vocab_size", "head_dim", "global_head_dim", "num_attention_heads", "n_head"),
@@ -43,36 +42,11 @@ SIZE_KEYS = {
 }
 WHOLE_KEYS = SIZE_KEYS | LAYER_KEYS | EXPERT_KEYS
 """Keys of whole numbers, of lists of them, or of null."""
-DIVISORS = frozenset(("hidden_size", "n_embd", "d_model", "vocab_size"))
-DIVISOR_ENDS = ("heads", "n_head", "patch_size", "merge_size", "stride")
-"""Ends of keys of numbers that others are divided by, so that they are at least 1. A head_dim may be 0: GLM-5 names its
-sizes of heads otherwise."""
-
 DTYPES = ("dtype", "torch_dtype")
 """Keys of what weights are stored in."""
 MODEL_DTYPES = ("bfloat16", "float16", "float32", "float64", "half", "float", "double")
 """In which a model can be made."""
-_DTYPES = (
-    *("auto", *MODEL_DTYPES, "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
-    *("float4_e2m1fn_x2", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-)
-_ROPES = (
-    *("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional", "axial", "mrope", "xdrope", "su"),
-)
-_ACTIVATIONS = (
-    *("gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"),
-    *("gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu"),
-    *("relu2", "relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh", "xielu"),
-)
-WORDS = {
-    **dict.fromkeys(DTYPES, _DTYPES),
-    "rope_type": _ROPES,
-    **dict.fromkeys(("hidden_act", "hidden_activation", "activation_function"), _ACTIVATIONS),
-}
-"""By key: the texts that transformers knows. tests/core/model/test_config_check.py compares them with its own."""
-
 OF_CODE = frozenset(("auto_map", "quantization_config", "kernel_config", "custom_generate", "custom_pipelines"))
-ROPES, QUANTIZATION = ("rope_scaling", "rope_parameters"), "quantization_config"
 
 
 def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
@@ -114,9 +88,8 @@ def too_large(name: str, size_bytes: int) -> str:
 
 def _check(config: dict[str, Any], name: str) -> None:
     """Every key and value, those of nested configs and lists included."""
-    most, layers = {"layers": 1, "experts": 1}, 0
+    most, layers, values = {"layers": 1, "experts": 1}, 0, 0
     left: list[tuple[str, Any, int]] = [(key, value, 1) for key, value in config.items()]
-    values = 0
     while left:
         key, value, depth = left.pop()
         values += 1
@@ -127,15 +100,12 @@ def _check(config: dict[str, Any], name: str) -> None:
         match value:
             case dict() if key in WHOLE_KEYS:
                 raise BadConfigError(f"{name}: {key} is an object; it should be a whole number.")
-            case dict() | list():
-                if isinstance(value, list) and len(value) > MAX_LIST:
-                    raise BadConfigError(
-                        f"{name}: {key} has {len(value):,} entries; no model has more than {MAX_LIST:,}."
-                    )
-                within = value.items() if isinstance(value, dict) else ((key, each) for each in value)
-                left.extend((_within(key, inner), each, depth + 1) for inner, each in within)
-            case _ if key in WORDS and value is not None:
-                _check_word(key, value, name)
+            case dict():
+                left.extend((inner, each, depth + 1) for inner, each in value.items())
+            case list() if len(value) > MAX_LIST:
+                raise BadConfigError(f"{name}: {key} has {len(value):,} entries; no model has more than {MAX_LIST:,}.")
+            case list():
+                left.extend((key, each, depth + 1) for each in value)
             case str() if key not in WHOLE_KEYS:
                 if len(value) > MAX_TEXT or HALVES.search(value):
                     raise BadConfigError(f"{name}: {key} is no text that a model's config.json has.")
@@ -155,40 +125,20 @@ def _check(config: dict[str, Any], name: str) -> None:
         )
 
 
-def _within(key: str, inner: str) -> str:
-    """The name of a value inside another, where its own says too little. How weights are packed has other words."""
-    if key in ROPES and inner == "type":
-        return "rope_type"
-    return f"{QUANTIZATION}.{inner}" if key.startswith(QUANTIZATION) and inner != key else inner
-
-
-def _check_word(key: str, value: Any, name: str) -> None:
-    word = value.removeprefix("torch.") if isinstance(value, str) else value
-    if word not in WORDS[key]:
-        raise BadConfigError(f"{name}: {key} is {shown(value)}; it should be one of {', '.join(WORDS[key])}.")
-
-
-def _most(key: str) -> int:
-    """The most that any model has of what an integer with this key counts."""
-    if key in LAYER_KEYS or key.endswith("layers"):
-        return MAX_LAYERS
-    if key.endswith("experts"):
-        return MAX_EXPERTS
-    if any(word in key for word in FREE_WORDS):
-        return MAX_FREE
-    return MAX_COUNT if key.startswith(("num_", "n_")) and key not in SIZE_KEYS else MAX_SIZE
-
-
 def _check_number(key: str, value: Any, name: str) -> None:
-    if value is None:
-        return
     if isinstance(value, bool) or not isinstance(value, int):
-        if key in WHOLE_KEYS:
+        if key in WHOLE_KEYS and value is not None:
             raise BadConfigError(f"{name}: {key} is {shown(value)}; it should be a whole number.")
         if value != value:
             raise BadConfigError(f"{name}: {key} is not a number.")
         return
-    most = _most(key)
-    least = 1 if key in DIVISORS or key.endswith(DIVISOR_ENDS) else 0 if key in WHOLE_KEYS else -most
+    most = MAX_COUNT if key.startswith(("num_", "n_")) and key not in SIZE_KEYS else MAX_SIZE
+    if key in LAYER_KEYS or key.endswith("layers"):
+        most = MAX_LAYERS
+    elif key.endswith("experts"):
+        most = MAX_EXPERTS
+    elif any(word in key for word in FREE_WORDS):
+        most = MAX_FREE
+    least = 0 if key in WHOLE_KEYS else -most
     if not least <= value <= most:
         raise BadConfigError(f"{name}: {key} is {shown(value)}; RankViz takes {least:,} to {most:,}.")

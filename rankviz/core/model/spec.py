@@ -242,37 +242,27 @@ def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
         ways = {way: ActivationBytes(**figures) for way, figures in part.items() if way != "blocks"}
         return BlockActivations(blocks=decode_blocks(part["blocks"]), **ways)
 
+    def layer(part: Mapping[str, Any]) -> LinearLayer:
+        return LinearLayer(**{**part, "blocks": blocks(part), "kernel": tuple(part.get("kernel", ()))})
+
     types = row.get("layer_types", ())
     if isinstance(types, Mapping):  # {kind: blocks}
         kinds = {block: kind for kind, numbers in types.items() for block in decode_blocks(numbers)}
         types = [kinds[block] for block in sorted(kinds)]
+    lists = {"layers": layer, "plain_modules": plain_module, "activation_bytes_per_token": activations}
     names = ("other_modules", "clippable_linears", "refused_names", "aliases")
-    return ModelSpec(
-        **{
-            **row,
-            **{name: tuple(row.get(name, ())) for name in names},
-            "layers": tuple(
-                LinearLayer(**{**layer, "blocks": blocks(layer), "kernel": tuple(layer.get("kernel", ()))})
-                for layer in row["layers"]
-            ),
-            "plain_modules": tuple(map(plain_module, row.get("plain_modules", ()))),
-            "layer_types": tuple(types),
-            "activation_bytes_per_token": tuple(map(activations, row.get("activation_bytes_per_token", ()))),
-        }
-    )
+    made = {name: tuple(row.get(name, ())) for name in names} | {"layer_types": tuple(types)}
+    made |= {name: tuple(map(make, row.get(name, ()))) for name, make in lists.items()}
+    return ModelSpec(**{**row, **made})
 
 
 def encode_blocks(blocks: Iterable[int]) -> str:
-    """The shortest list of runs, each an arithmetic progression, in rising order."""
-    rest = list(blocks)
-    runs = []
+    """The shortest list of runs, each an arithmetic progression, in rising order: "0-3,5-25/5"."""
+    rest, runs = list(blocks), []
     while rest:
         step = rest[1] - rest[0] if len(rest) > 1 else 1
-        length = 1
-        while length < len(rest) and rest[length] - rest[length - 1] == step:
-            length += 1
-        if length < 3 and step != 1:
-            length = 1
+        length = next((n for n in range(1, len(rest)) if rest[n] - rest[n - 1] != step), len(rest))
+        length = 1 if length < 3 and step != 1 else length
         first, last = rest[0], rest[length - 1]
         runs.append(str(first) if length == 1 else f"{first}-{last}" + (f"/{step}" if step != 1 else ""))
         rest = rest[length:]
@@ -305,11 +295,9 @@ class Periods:
         """Two depths below the whole, whole periods apart: the first with a whole period and LEAST_BLOCKS at least, the
         second three times as deep, or twice where the stack is short: the further apart, the less their noise weighs
         in the line through them. None where the stack is too short for two."""
-        step = self.period
-        least = self.prefix + step
-        # the least depths from a number of blocks on that leave whole periods out
-        roomy, first = (depth + (self.blocks - depth) % step for depth in (max(least, LEAST_BLOCKS), least))
-        for low in dict.fromkeys((roomy, first)):
+        step, least = self.period, self.prefix + self.period
+        for depth in (max(least, LEAST_BLOCKS), least):
+            low = depth + (self.blocks - depth) % step  # leaves whole periods out
             for times in (2, 1, 0):
                 high = low + step * max(1, times * low // step)
                 if high < self.blocks:

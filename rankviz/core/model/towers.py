@@ -59,16 +59,12 @@ def second_towers(model: ModelSpec) -> tuple[str, ...]:
 def text_part(model: ModelSpec) -> ModelSpec:
     """The model without its second towers, as far as LoRA is concerned; sizes stay those of the whole."""
     towers = second_towers(model)
-
-    def kept(paths: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(path for path in paths if not _is_under(path, towers))
-
     return replace(
         model,
         tower="text tower",
         layers=tuple(layer for layer in model.layers if layer.part != "vision"),
-        other_modules=kept(model.other_modules),
-        clippable_linears=kept(model.clippable_linears),
+        other_modules=tuple(path for path in model.other_modules if not _is_under(path, towers)),
+        clippable_linears=tuple(path for path in model.clippable_linears if not _is_under(path, towers)),
     )
 
 
@@ -139,18 +135,16 @@ COPY = re.compile(r"(-unsloth)?(-bnb-4bit|-bf16|-fp8(-block|-dynamic)?|-hf|-gguf
 def is_chat(name: str, model_type: str = "", *, listed: bool | None = None) -> bool | None:
     """Whether it is a chat model; None where neither its name nor a list says.
 
-    Args:
-        name: A Hub id, a folder, or a name in a paper.
-        model_type: Of its config.json, for folders with names of their own.
-        listed: Whether a list of models has it as a chat model; None where it is in no list.
+    name: a Hub id, a folder, or a name in a paper. model_type: of its config.json, for folders with names of their own.
+    listed: whether a list of models has it as a chat model; None where it is in no list.
     """
     name = last_part(name)
     words = set(re.split(r"[-_.]", name))
     if listed:
         return True
-    if words & BASE_WORDS and not ("base" not in words and POST_TRAINED.match(name)):
+    if "base" in words or (words & BASE_WORDS and not POST_TRAINED.match(name)):
         return False
-    if words & CHAT_WORDS or CHAT_FAMILIES.search(name) or CHAT_FAMILIES.search(model_type):
+    if words & CHAT_WORDS or CHAT_FAMILIES.search(f"{name} {model_type}"):
         return True
     return False if listed is False or BASE_NAMES.fullmatch(COPY.sub("", name)) else None
 

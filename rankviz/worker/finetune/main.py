@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from rankviz import dataset
 from rankviz.core.runs import events
 from rankviz.core.runs.events import DISK_FULL, GPU_LOST, Attempt
 from rankviz.errors import LimitError, UserError
@@ -81,10 +82,6 @@ def _fail_all(store: RunStore, attempts: Sequence[Attempt], error: Exception) ->
 @contextmanager
 def _download_bounded(store: RunStore, journal: Journal, attempts: Sequence[Attempt]) -> Iterator[None]:
     """Around the download of a base: no more of it comes than the server allows."""
-    most = most_to_fetch(store, journal.run_id)
-    if most is None:
-        yield
-        return
     from rankviz.hub.reach import cache_folder
 
     def stop(error: LimitError) -> None:
@@ -94,14 +91,14 @@ def _download_bounded(store: RunStore, journal: Journal, attempts: Sequence[Atte
             child.kill()
         os._exit(1)
 
-    with UNWATCHED.watched(bases.DownloadLimit(cache_folder(), most, stop).look):
+    most = most_to_fetch(store, journal.run_id)
+    look = bases.DownloadLimit(cache_folder(), most, stop).look if most is not None else lambda: None
+    with UNWATCHED.watched(look):
         yield
 
 
 def _load(journal: Journal, reference: Reference, data: Reference, attempts: Sequence[Attempt]):
     """Import and load step by step, with stages. Offline is set first: it is read once, when the Hub's client loads."""
-    from rankviz import dataset
-
     clock, average, stages = device.ProcessorClock(), load_average(), journal.stages
     stages.begin(events.READING_DATA)
     rows = dataset.read(data.text)

@@ -10,10 +10,9 @@ from typing import Any
 from rankviz.core.runs.events import Answered, Evaluated, GreedyAnswer, answering, counting_exact
 from rankviz.core.runs.record import readable
 from rankviz.core.runs.sweep_time import SHOWN_SECONDS, SHOWN_TOKENS
-from rankviz.worker.device import ProcessorClock
+from rankviz.worker.device import ProcessorClock, WorkerSettings
 from rankviz.worker.finetune.data import IGNORED, HeldOutQuestion, SweepData, Tokens
 from rankviz.worker.journal import Progress, Stages, silent
-from rankviz.worker.settings import WorkerSettings
 
 MAX_LOGIT_BYTES = 64 * 2**20
 """Rows are batched until their fp32 logits would be larger than this; one row alone may be."""

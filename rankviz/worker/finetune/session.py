@@ -30,13 +30,12 @@ from rankviz.hub.reach import weight_bytes_to_fetch
 from rankviz.machine import load_average
 from rankviz.worker import device
 from rankviz.worker.base import Base, HubDownload
-from rankviz.worker.device import Memory, ProcessorClock, environment, model_fingerprint
+from rankviz.worker.device import Memory, ProcessorClock, WorkerSettings, environment, model_fingerprint, settle
 from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.measure import HeldOutMeasure
 from rankviz.worker.finetune.training import LR_SCHEDULE, Truncator, save, train, unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.journal import UNWATCHED, Stages
-from rankviz.worker.settings import WorkerSettings, settle
 
 Log = Callable[[events.RunEvent], None]
 UNSLOTHS_OWN = LoraConfig()
@@ -50,12 +49,8 @@ def load_base(
     lora: LoraConfig = UNSLOTHS_OWN,
     stages: Stages = UNWATCHED,
 ) -> tuple[Any, Any]:
-    """Return (model, tokenizer).
-
-    on_resolved: told the folder or repository that is loaded. On a GPU, Unsloth takes a quantized copy of many bases
-    from another repository, such as unsloth/Llama-3.1-8B-unsloth-bnb-4bit for meta-llama/Llama-3.1-8B.
-    stages: get how much of a download has come.
-    """
+    """Return (model, tokenizer). on_resolved: takes the folder or repository that is loaded: on a GPU, Unsloth takes a
+    quantized copy of many bases from another one. stages: get how much of a download has come."""
     download = HubDownload(stages, Path(HF_HUB_CACHE), weight_bytes_to_fetch)
 
     def resolved(name: str) -> None:
@@ -92,30 +87,24 @@ def explain_failure(error: Exception, base: Base, settings: WorkerSettings) -> E
     def caused_by(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in device.causes(error))
 
-    if device.ran_out_of_memory(error):
-        if not settings.cuda:
-            return None
+    if settings.cuda and device.ran_out_of_memory(error):
         smaller = "" if settings.training.precision == "nf4-dq" else "precision nf4-dq, "
         return InvalidSettingError(
             f"{base.name!r} does not fit this GPU: its memory of {units.memory_size(torch.cuda.mem_get_info()[1])} ran "
             f"out while the base was loaded in {settings.training.precision}. Choose {smaller}a smaller base or a "
             "larger GPU."
         )
-    if base.is_local:
+    if base.is_local or device.ran_out_of_memory(error):
         return None
     if caused_by(errors.GatedRepoError):
         return GatedModelError(base.name)
     if caused_by(errors.RepositoryNotFoundError):
         return UnknownModelError(base.name, reason="and none on the Hub")
     silent = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)
-    if caused_by(*silent, TransportError, ConnectionError, TimeoutError):
+    if caused_by(*silent, errors.HfHubHTTPError, TransportError, ConnectionError, TimeoutError):
         return HubUnavailableError(
-            f"{base.name!r} could not be fetched from the Hub: no answer. Check the network and try again, or choose a "
-            "folder. `rankviz doctor` says whether the Hub answers."
-        )
-    if caused_by(errors.HfHubHTTPError):
-        return HubUnavailableError(
-            f"{base.name!r} could not be fetched: the Hub answered with an error. Try again, or choose a folder."
+            f"{base.name!r} could not be fetched from the Hub. Check the network and try again, or choose a folder. "
+            "`rankviz doctor` says whether the Hub answers."
         )
     if any(isinstance(cause, OSError) and cause.errno is not None for cause in device.causes(error)):
         return None  # a full disk, a file that may not be read: the system's own words say it
@@ -153,17 +142,11 @@ def detach(adapter: PeftModel) -> Any:
     return model
 
 
-def hooks_of(model: Any) -> dict[Any, set[int]]:
-    """Return the keys of the forward hooks of each module."""
-    return {module: {*module._forward_hooks, *module._forward_pre_hooks} for module in model.modules()}
-
-
 @dataclass(slots=True)
 class Session:
     """A base in memory with the data of a sweep, on which one run after another is trained."""
 
     model: Any
-    """The base, without an adapter between runs."""
     base: Base
     spec: ModelSpec
     """Its layers; of a multimodal model on a CPU, those of the text model alone."""
@@ -182,8 +165,7 @@ class Session:
     loading: dict[str, float | None] = field(default_factory=dict)
     """How busy the machine was while the base was loaded, as a run's environment has it; for the first run."""
     intact: bool = True
-    """Whether the base is as it was loaded. False while an adapter is attached, and for good where attaching or
-    detaching failed halfway."""
+    """Whether the base is as it was loaded; False for good where attaching or detaching failed halfway."""
 
     @classmethod
     def load(cls, request: RunRequest, base: Base, rows: Dataset, stages: Stages) -> "Session":
@@ -219,7 +201,8 @@ class Session:
             # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
             spec, left_out = text_part(spec), second_towers(spec)
         measure = HeldOutMeasure(tokenizer, data, settings, questions, shown)
-        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, facts, hooks_of(model), measure)
+        hooks = {module: {*module._forward_hooks, *module._forward_pre_hooks} for module in model.modules()}
+        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, facts, hooks, measure)
 
     def run(self, request: RunRequest, log: Log, run_dir: Path) -> None:
         """Train one run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not

@@ -20,9 +20,8 @@ from rankviz.core.spectrum import alpha_for
 from rankviz.errors import InvalidSettingError
 from rankviz.trained import svd
 from rankviz.worker.base import Base
-from rankviz.worker.device import Memory, ProcessorClock
+from rankviz.worker.device import Memory, ProcessorClock, WorkerSettings
 from rankviz.worker.finetune.data import IGNORED, OrderedRows, Tokens
-from rankviz.worker.settings import WorkerSettings
 
 
 def peft_arguments(lora: LoraConfig, plan: AdapterPlan) -> dict[str, Any]:
@@ -54,13 +53,11 @@ def with_peft_adapter(model: Any, lora: LoraConfig, plan: AdapterPlan) -> Any:
 
 
 def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan, left_out: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the modules of the plan as Unsloth's get_peft_model takes them, with its flags.
+    """Return the modules of the plan as Unsloth's get_peft_model takes them, with its flags. left_out: paths of towers
+    that no target name may reach (PEFT's exclude_modules).
 
-    left_out: paths of towers that no target name may reach (PEFT's exclude_modules).
-
-    On a GPU Unsloth adds the experts by itself, unless it is told of no parameters. Its CPU backend leaves PEFT's own
-    rewrite of experts on, and runs and probes there take no other MoE scheme. tests/worker/finetune/test_experts.py
-    compares what is trained with what is counted.
+    On a GPU Unsloth adds the experts by itself, unless it is told of no parameters; its CPU backend leaves PEFT's own
+    rewrite of experts on. tests/worker/finetune/test_experts.py compares what is trained with what is counted.
     """
     arguments = peft_arguments(lora, plan) | plan.unsloth_flags
     if plan.route.kind == "model" and plan.scheme == "linear-only":
@@ -93,9 +90,7 @@ class Truncator:
     """The LoRA pairs of a trained adapter as they were when this was made, to truncate it in place.
 
     Each module's update B·A is truncated to its first k singular values (trained.svd), and the pair of rank k takes the
-    place of the trained pair in the adapter. PEFT's scale stays what it was, so a few more steps train it at the very
-    scale of the trained one. A lower rank is made of the next higher one as that was trained, so that it has all of
-    their steps.
+    place of the trained pair in the adapter. PEFT's scale stays what it was, also for a few more steps.
     """
 
     def __init__(self, model: Any):
@@ -146,18 +141,15 @@ def train(
     memory: Memory,
     log: Callable[[StepLogged], None],
 ) -> float:
-    """Train on the rows in their order, once, and return the seconds it took.
-
-    `rows` holds exactly steps × batch × accumulation rows, so the trainer shuffles nothing and meets each once.
-    """
+    """Train on the rows in their order, once, and return the seconds it took. `rows` holds exactly steps × batch ×
+    accumulation rows."""
     from transformers import TrainerCallback
 
     rows_a_step = request.training.rows_per_step
     row_tokens = (len(row.input_ids) for row in rows)
 
     class StepLog(TrainerCallback):
-        seconds = 0.0
-        counted_steps = tokens = 0
+        seconds = counted_steps = tokens = 0
 
         def on_train_begin(self, args, state, control, **kwargs):
             self.started = self.read_at = time.monotonic()
@@ -205,9 +197,7 @@ def build_trainer(
     plain: bool = False,
 ) -> Any:
     """Return TRL's SFTTrainer, or transformers' own Trainer (`plain`), that meets each row once, in their order.
-
-    scratch: a folder; the trainer wants one, and nothing is saved there.
-    """
+    scratch: a folder that the trainer wants, in which nothing is saved."""
     from datasets import Dataset
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
     from trl import SFTConfig, SFTTrainer
@@ -234,10 +224,10 @@ def build_trainer(
         **settings.autocast,
         **settings.checkpointing_arguments,
     }
+    trainer, config = Trainer, TrainingArguments
     if not plain:
-        skip = {"skip_prepare_dataset": True}
+        trainer, config, skip = SFTTrainer, SFTConfig, {"skip_prepare_dataset": True}
         arguments |= {"max_length": request.training.max_length, "packing": False, "dataset_kwargs": skip}
-    trainer, config = (Trainer, TrainingArguments) if plain else (SFTTrainer, SFTConfig)
     # TRL takes nothing but a table, and Unsloth looks through it for tokens without weights: each row once.
     seen: set[int] = set()
     first = takewhile(lambda row: not (id(row) in seen or seen.add(id(row))), rows)

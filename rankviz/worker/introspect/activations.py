@@ -4,7 +4,7 @@ import math
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -89,15 +89,14 @@ class GpuOnMeta(TorchFunctionMode):
 
 
 def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    """The fused kernel, which keeps a byte an element. A fourth argument is functional.dropout's own."""
+    """The fused kernel, which keeps a byte an element."""
     return torch.native_dropout(input, p, True)[0] if training and p else input
 
 
 def _cast(name: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    in_fp32 = name in IN_FP32 and kwargs.get("dtype") is None
-    if not in_fp32 and name not in IN_16_BIT:
-        return args, kwargs
     dtype = torch.bfloat16 if name in IN_16_BIT else torch.float32
+    if name not in IN_16_BIT and (name not in IN_FP32 or kwargs.get("dtype") is not None):
+        return args, kwargs
 
     def cast(value: Any) -> Any:
         floating = isinstance(value, torch.Tensor) and value.is_floating_point()
@@ -107,12 +106,12 @@ def _cast(name: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[s
 
 
 class LiveBytes(TorchDispatchMode):
-    """Follows every storage that an operator hands out inside the block, until it is freed."""
+    """Follows every storage that an operator hands out inside the block, until it is freed; not that of `known`."""
 
-    def __init__(self):
+    def __init__(self, known: Iterable[torch.Tensor] = ()):
         super().__init__()
         self.now = self.peak = 0
-        self._known: set[int] = set()
+        self._known = {tensor.untyped_storage()._cdata for tensor in known}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
@@ -121,10 +120,6 @@ class LiveBytes(TorchDispatchMode):
                 self._follow(tensor.untyped_storage())
         self.peak = max(self.peak, self.now)
         return result
-
-    def ignore(self, tensors) -> None:
-        """Leave out weights that were there before."""
-        self._known |= {tensor.untyped_storage()._cdata for tensor in tensors}
 
     def _follow(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
@@ -168,23 +163,28 @@ def block_activations(
         repeated = pattern.prefix + pattern.period + (block - pattern.prefix) % pattern.period
         at = block if block < pattern.prefix or repeated >= depth else repeated
         groups.setdefault(tuple(each[at] for each in ways.values()), []).append(block)
-    return [_row(encode_blocks(blocks), dict(zip(ways, each, strict=True))) for each, blocks in groups.items()]
-
-
-def _row(blocks: str, ways: dict[str, ActivationBytes]) -> dict[str, Any]:
-    if ways["autocast"] == ways["bf16"]:
-        ways.pop("autocast")
-    rows = {
-        way: {name: n for name, n in asdict(each).items() if n or name != "own_input"} for way, each in ways.items()
-    }
-    return {"blocks": blocks, **rows}
+    rows = []
+    for each, blocks in groups.items():
+        row: dict[str, Any] = {"blocks": encode_blocks(blocks)}
+        for way, held in zip(ways, each, strict=True):
+            if way != "autocast" or held != each[0]:  # else that of bf16
+                row[way] = {name: n for name, n in asdict(held).items() if n or name != "own_input"}
+        rows.append(row)
+    return rows
 
 
 class _CutModel:
     """A model's first blocks, frozen, on the meta device."""
 
     def __init__(self, config: Mapping[str, Any], path: str, dtype: torch.dtype, autocast: bool, end: float):
-        self._model, self._masked = _build(config, dtype)
+        self._masked = False
+        try:
+            self._model = build(config, attn_implementation=UNMASKED, dtype=dtype)
+        except BadConfigError:  # older classes know attention by their own names alone, and insist on a mask
+            self._model, self._masked = build(config, attn_implementation="sdpa", dtype=dtype), True
+        for module in self._model.modules():
+            if getattr(module, "rope_type", None) in ("dynamic", "longrope"):
+                module.rope_type = "default"  # which angles these take depends on the positions; how many doesn't
         if any("Mamba" in type(module).__name__ for module in self._model.modules()):
             raise NotImplementedError("Mamba without its kernels")
         self._model.requires_grad_(False)
@@ -201,14 +201,12 @@ class _CutModel:
         shown = min(len(kept), pattern.prefix + pattern.period)
         del self._blocks[shown:]
         (fullest,) = self._per_token(self._fullest)
-        answers = []
-        for block in range(len(kept)):
-            most = fullest[block if block < shown else block - pattern.period]
-            # Held beyond the block's input, which is its checkpoint, and the gradient of its output, which is as large.
-            answers.append(
-                ActivationBytes(kept=kept[block], gradients=most + inputs[block] - kept[block], own_input=own[block])
-            )
-        return answers
+        # Held beyond the block's input, which is its checkpoint, and the gradient of its output, which is as large.
+        most = [*fullest, *(fullest[block - pattern.period] for block in range(shown, len(kept)))]
+        return [
+            ActivationBytes(kept=k, gradients=m + i - k, own_input=o)
+            for k, m, i, o in zip(kept, most, inputs, own, strict=True)
+        ]
 
     def _per_token(self, measure: Callable[[int], list[list[int]]]) -> list[list[int]]:
         """What a second row adds, over its tokens."""
@@ -242,8 +240,7 @@ class _CutModel:
 
     def _fullest(self, rows: int) -> list[list[int]]:
         """For each block the most that its backward pass holds beyond what was there when it began."""
-        live = LiveBytes()
-        live.ignore([*self._model.parameters(), *self._model.buffers()])
+        live = LiveBytes([*self._model.parameters(), *self._model.buffers()])
         began, most = [0] * len(self._blocks), [0] * len(self._blocks)
 
         def begins(block: int) -> None:
@@ -292,16 +289,3 @@ class _CutModel:
                 hooks.callback(block.register_forward_hook(after).remove)
             with GpuOnMeta(autocast=self._autocast):
                 return self._model.base_model(**arguments)[0]
-
-
-def _build(config: Mapping[str, Any], dtype: torch.dtype) -> tuple[Any, bool]:
-    """The model, and whether its attention insists on a mask: older classes know attention by their own names alone."""
-    try:
-        model, masked = build(config, attn_implementation=UNMASKED, dtype=dtype), False
-    except BadConfigError:
-        model, masked = build(config, attn_implementation="sdpa", dtype=dtype), True
-    for module in model.modules():
-        if getattr(module, "rope_type", None) in ("dynamic", "longrope"):
-            # Which angles these take depends on the positions; how many doesn't.
-            module.rope_type = "default"
-    return model, masked

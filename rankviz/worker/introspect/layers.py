@@ -38,6 +38,9 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
             f"transformers {transformers.__version__} has no architecture {model_type!r}, and RankViz runs no code "
             "that comes with a model."
         )
+    factories = [AutoModelForCausalLM, AutoModelForImageTextToText]
+    if whole or "vision_config" in config:
+        factories.reverse()
     try:
         # Its reader of files, since JSON as transformers 5 writes it has objects in place of infinite numbers.
         with TemporaryDirectory() as folder:
@@ -45,27 +48,15 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
             file.write_text(json.dumps(_makeable(config)))
             read, _ = PreTrainedConfig.get_config_dict(file, local_files_only=True)
         parsed = AutoConfig.for_model(**read)
+        if (factory := next((each for each in factories if type(parsed) in each._model_mapping), None)) is not None:
+            more |= {"trust_remote_code": False, "attn_implementation": attn_implementation}
+            with torch.device("meta"):
+                return factory.from_config(parsed, **more)
     except MemoryError:
         raise
     except Exception as error:
-        raise BadConfigError(f"transformers cannot read this config.json: {_one_line(error)}") from error
-    factories = [AutoModelForCausalLM, AutoModelForImageTextToText]
-    if whole or "vision_config" in config:
-        factories.reverse()
-    for factory in factories:
-        if type(parsed) not in factory._model_mapping:
-            continue
-        try:
-            with torch.device("meta"):
-                return factory.from_config(
-                    parsed, trust_remote_code=False, attn_implementation=attn_implementation, **more
-                )
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise BadConfigError(
-                f"transformers cannot build a {model_type!r} model from this config.json: {_one_line(error)}"
-            ) from error
+        why = shortened(" ".join(str(error).split()) or type(error).__name__, 200)
+        raise BadConfigError(f"transformers cannot build a {model_type!r} model of this config.json: {why}") from error
     raise BadConfigError(f"{model_type!r} has no model that writes text: RankViz knows causal and image-text models.")
 
 
@@ -99,10 +90,6 @@ def cut_config(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
     return {**config, "text_config": text} if nested else text
 
 
-def _one_line(error: Exception) -> str:
-    return shortened(" ".join(str(error).split()) or type(error).__name__, 200)
-
-
 SECOND_TOWERS = ("vision", "visual", "image", "audio", "multi_modal", "merger", "patch_embed", "mm_proj")
 ROUTER_NAMES = ("router", "gate", "shared_expert_gate")
 
@@ -113,7 +100,8 @@ def facts(config: Mapping[str, Any]) -> dict[str, Any]:
     text = model.config.get_text_config()
     # Gemma 4's global blocks differ; the fields below hold what most blocks have, the layers hold every block's own.
     text.allow_global_per_layer_attribute_access = True
-    unquantized = unquantized_parameters(model)
+    output, inputs = model.get_output_embeddings(), model.get_input_embeddings()
+    size = _first(text, "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", default=None)
     heads = _first(text, "num_attention_heads", "n_head", "num_heads")
     hidden = _first(text, "hidden_size", "n_embd", "d_model")
     return {
@@ -121,15 +109,15 @@ def facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "model_type": model.config.model_type,
         "tower": "whole model" if text is not model.config else "text",
         "total_parameters": sum(p.numel() for p in model.parameters()),
-        "unquantized_parameters": unquantized,
+        "unquantized_parameters": unquantized_parameters(model),
         "num_hidden_layers": _first(text, "num_hidden_layers", "n_layer"),
         "hidden_size": hidden,
         "num_attention_heads": heads,
         "num_key_value_heads": _first(text, "num_key_value_heads", default=None) or heads,
         "head_dim": _first(text, "head_dim", default=None) or hidden // heads,
-        "intermediate_size": _intermediate_size(text, hidden),
+        "intermediate_size": (max(size) if isinstance(size, list | tuple) else size) or 4 * hidden,
         "vocab_size": text.vocab_size,
-        "tie_word_embeddings": _tied(model),
+        "tie_word_embeddings": output is not None and output.weight is inputs.weight,
         "config_ties": bool(getattr(model.config, "tie_word_embeddings", False)),
         "num_experts": _first(text, "num_experts", "n_routed_experts", "num_local_experts", default=0) or 0,
         "num_experts_per_tok": _first(text, "num_experts_per_tok", "top_k_experts", default=0) or 0,
@@ -147,7 +135,7 @@ def walk(model: Any) -> dict[str, Any]:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    output = model.get_output_embeddings()
+    output, inputs = model.get_output_embeddings(), model.get_input_embeddings()
     paths = {"input_embedding": "", "output_embedding": ""}
     groups: dict[tuple, dict[str, Any]] = {}
     others: dict[str, str] = {}
@@ -168,7 +156,7 @@ def walk(model: Any) -> dict[str, Any]:
         part = part_of(name, ancestors)
         if module is output:
             paths["output_embedding"] = name
-        if module is model.get_input_embeddings():
+        if module is inputs:
             paths["input_embedding"] = name
         if isinstance(module, nn.Embedding):
             sits = part if part == "vision" else "embedding"
@@ -306,11 +294,6 @@ def _peft_remap(model_type: str) -> str:
     return family if known and family in conversion._MOE_TARGET_MODULE_MAPPING else ""
 
 
-def _tied(model: Any) -> bool:
-    output = model.get_output_embeddings()
-    return output is not None and output.weight is model.get_input_embeddings().weight
-
-
 def _first(config: Any, *names: str, default: Any = ...) -> Any:
     for name in names:
         value = getattr(config, name, None)
@@ -319,13 +302,6 @@ def _first(config: Any, *names: str, default: Any = ...) -> Any:
     if default is ...:
         raise BadConfigError(f"This config.json has no {names[0]}.")
     return default
-
-
-def _intermediate_size(text: Any, hidden: int) -> int:
-    size = _first(text, "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", default=None)
-    if isinstance(size, list | tuple):
-        size = max(size)
-    return size or 4 * hidden
 
 
 TOO_LARGE = "This config.json describes a model too large to lay out within the memory that RankViz allows for it."

@@ -4,20 +4,18 @@ A fresh process, so that neither peaks nor what malloc keeps leak from one depth
 standard output, {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or {"error"}; the process that
 started it (main.py) watches its memory and writes the journal.
 
-The model is a few blocks with random weights, so that a probe needs no download: shapes from the model built on the
-meta device, values from one block of random numbers written again and again, in bf16 as published checkpoints are. Not
-covered: weights that are stored otherwise than the model holds them (experts one by one); transformers makes those
-itself when it loads.
+The model is a few blocks with random weights in bf16, so that a probe needs no download: shapes from the model built on
+the meta device, values from one block of random numbers written again and again.
 
 On the CPU Unsloth's path is FastLanguageModel of its CPU backend and TRL's SFTTrainer, as in fine-tuning; "peft" is
-PEFT and transformers' Trainer. The path on a CUDA card ("trl", 4-bit and 8-bit bases, peaks of torch's allocator, out
-of memory there) is written from the installed sources and has never been run.
+PEFT and transformers' Trainer. The path on a CUDA card is written from the installed sources and has never been run.
 """
 
 import json
 import math
 import os
 import random
+import re
 import shutil
 import struct
 import sys
@@ -38,10 +36,8 @@ from rankviz.store import RunStore
 from rankviz.worker.device import causes
 from rankviz.worker.journal import explain, set_environment
 
-LEARNING_RATE = 1e-5
 BF16_BYTES = 2
 CHUNK_NUMBERS = 2**20
-FREE_DISK_SHARE = 0.9
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
             print_error(error)
             send("error", explain(error))
             return 1
-        send("did_not_fit", {**shortage, "short_bytes": 0, "stage": stage[-1]})
+        send("did_not_fit", {**shortage, "stage": stage[-1]})
     return 0
 
 
@@ -82,11 +78,11 @@ def measure(
     import torch
 
     from rankviz.worker import device
+    from rankviz.worker.device import settle
     from rankviz.worker.finetune.data import Tokens
     from rankviz.worker.finetune.training import build_trainer
     from rankviz.worker.introspect.layers import cut_config, layers_of
     from rankviz.worker.probe import steps
-    from rankviz.worker.settings import settle
 
     settings = settle(training, cuda=device.has_cuda(), model_type=config.get("model_type", ""))
     if settings.cuda and request.memory_limit_bytes:
@@ -116,7 +112,7 @@ def measure(
         data="random tokens",
         lora=request.lora,
         training=replace(training, max_steps=most_steps),
-        learning_rate=LEARNING_RATE,
+        learning_rate=1e-5,
         seed=request.seed,
     )
     memory = device.Memory(cuda=settings.cuda)
@@ -134,20 +130,18 @@ def measure(
     total_parameters = model.num_parameters()
     send("stage", "attaching the adapter")
     plan = plan_on(layers_of(cut_config(config, depth)), request.lora, training, Device(cuda=settings.cuda))
-    adapter = (
-        session.attach(model, run, plan, settings) if unsloth else steps.attach(model, request.lora, plan, settings)
-    )
+    attach = session.attach if unsloth else steps.attach
+    adapter = attach(model, run, plan, settings)
     trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
     moments = steps.Moments(memory, timed_steps=request.timed_steps)
     send("stage", "training")
     memory.settle()
     static_bytes = memory.now() - baseline_bytes
     chance, vocabulary = random.Random(request.seed), model.config.get_text_config().vocab_size
-    rows = [
-        [chance.randrange(3, vocabulary) for _ in range(training.max_length)]
-        for _ in range(most_steps * training.rows_per_step)
-    ]
-    rows = [Tokens(row, list(row)) for row in rows]
+    rows = []
+    for _ in range(most_steps * training.rows_per_step):
+        row = [chance.randrange(3, vocabulary) for _ in range(training.max_length)]
+        rows.append(Tokens(row, row))
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
         plain = training.framework == "peft"
         trainer = build_trainer(adapter, tokenizer, rows, run, settings, scratch, [moments], plain=plain)
@@ -174,18 +168,22 @@ def measure(
 
 
 def _shortage(error: Exception) -> dict[str, Any] | None:
-    """limit_bytes and why (who says so) if memory ran out, here or in what caused this; else None. torch tells a GPU's
-    shortage by a class, a CPU's by words alone."""
+    """limit_bytes, short_bytes (missing at least) and why (who says so) if memory ran out, here or in what caused this;
+    else None. torch tells a GPU's shortage by a class, a CPU's by words alone."""
     import psutil
 
     torch = sys.modules.get("torch")
     for each in causes(error):
         if torch is not None and isinstance(each, torch.OutOfMemoryError):
             total = torch.cuda.get_device_properties(0).total_memory
-            return {"limit_bytes": round(torch.cuda.get_per_process_memory_fraction() * total), "why": "GPU"}
+            limit = round(torch.cuda.get_per_process_memory_fraction() * total)
+            asked = re.search(r"ried to allocate ([\d.]+) ([KMG])iB", str(each))
+            requested = float(asked[1]) * 1024 ** (1 + "KMG".index(asked[2])) if asked else 0
+            short = max(0, round(requested) - limit + torch.cuda.memory_allocated())
+            return {"limit_bytes": limit, "short_bytes": short, "why": "GPU"}
         if isinstance(each, MemoryError) or (isinstance(each, RuntimeError) and "can't allocate memory" in str(each)):
             limit = psutil.Process().memory_info().rss + psutil.virtual_memory().available
-            return {"limit_bytes": limit, "why": "system"}
+            return {"limit_bytes": limit, "short_bytes": 0, "why": "system"}
     return None
 
 
@@ -202,7 +200,7 @@ def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> No
     size = BF16_BYTES * sum(math.prod(shape) for shape in shapes.values())
     folder.mkdir(parents=True)
     free = shutil.disk_usage(folder).free
-    if size > FREE_DISK_SHARE * free:
+    if size > 0.9 * free:
         raise UserError(
             f"{depth} blocks with random weights take {size / 1e9:.1f} GB of disk for a moment, and "
             f"{free / 1e9:.1f} GB are free: make room, or probe fewer blocks."
@@ -240,8 +238,7 @@ def write_tokenizer(folder: Path) -> None:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    words = {word: number for number, word in enumerate(("<pad>", "<eos>", "<unk>"))}
+    names = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    words = {word: number for number, word in enumerate(names.values())}
     tokenizer = Tokenizer(models.WordLevel(vocab=words, unk_token="<unk>"))
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
-    ).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)

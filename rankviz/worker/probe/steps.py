@@ -8,12 +8,11 @@ import torch
 from peft import prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
 
-from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.probe import TIMED_SECONDS
-from rankviz.worker.device import Memory, ProcessorClock
+from rankviz.core.runs.request import RunRequest
+from rankviz.worker.device import Memory, ProcessorClock, WorkerSettings
 from rankviz.worker.finetune.training import with_peft_adapter
-from rankviz.worker.settings import WorkerSettings
 
 MOMENTS = ("forward", "backward", "optimizer")
 
@@ -44,12 +43,12 @@ def quantization(precision: str, compute: str) -> BitsAndBytesConfig | None:
     )
 
 
-def attach(model: Any, lora: LoraConfig, plan: AdapterPlan, settings: WorkerSettings) -> Any:
+def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: WorkerSettings) -> Any:
     """Attach the adapter of the plan. Plain PEFT scripts prepare a quantized base first; TRL's trainer doesn't."""
     if settings.training.framework == "peft" and settings.training.quantized:
         checkpoints = settings.gradient_checkpointing is True
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpoints)
-    return with_peft_adapter(model, lora, plan)
+    return with_peft_adapter(model, request.lora, plan)
 
 
 def raise_trained(model: Any, settings: WorkerSettings) -> None:
@@ -65,10 +64,9 @@ class Moments(TrainerCallback):
     """Peaks of forward (the loss included), backward (clipping included) and optimizer: each grows with depth in its
     own way. Give it to a trainer as a callback, then call `watch` with that trainer."""
 
-    def __init__(self, memory: Memory, *, timed_steps: int, timed_seconds: float = TIMED_SECONDS):
-        """Training stops after the first step and `timed_steps` more that fill `timed_seconds`."""
-        self._memory = memory
-        self._least_steps, self._least_seconds = 1 + timed_steps, timed_seconds
+    def __init__(self, memory: Memory, *, timed_steps: int):
+        """Training stops after the first step and `timed_steps` more that fill TIMED_SECONDS."""
+        self._memory, self._least_steps = memory, 1 + timed_steps
         self.peaks: dict[str, int] = dict.fromkeys(MOMENTS, 0)
         """Bytes of the counter, the highest over all steps."""
         self.peak_reserved_bytes: int | None = None
@@ -114,12 +112,11 @@ class Moments(TrainerCallback):
             self.step_seconds.append(now - self._since)
             self._since = now
             self._clock = self._clock or ProcessorClock()
-            if len(self.step_seconds) >= self._least_steps and sum(self.step_seconds[1:]) >= self._least_seconds:
+            if len(self.step_seconds) >= self._least_steps and sum(self.step_seconds[1:]) >= TIMED_SECONDS:
                 control.should_training_stop = True
 
     def _note(self, moment: str) -> None:
         self.peaks[moment] = max(self.peaks[moment], self._memory.peak())
         reserved = self._memory.peak_reserved()
-        if reserved is not None:
-            self.peak_reserved_bytes = max(reserved, self.peak_reserved_bytes or 0)
+        self.peak_reserved_bytes = reserved and max(reserved, self.peak_reserved_bytes or 0)
         self._memory.reset()

@@ -25,14 +25,19 @@ import sys
 import tempfile
 from bisect import bisect_left, insort
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from rankviz import paths
-from rankviz.core.cost.setup import Gpu
-from rankviz.errors import UserError
+from rankviz.catalog.hardware import find_gpu, load_gpus
+from rankviz.core.cost.setup import Gpu, TrainingSetup
+from rankviz.core.from_json import build
+from rankviz.core.lora.config import LoraConfig
+from rankviz.errors import RankVizError, UserError
+from rankviz.worker.answering import answer, request_in
 
 SOURCE = Path(__file__).with_name("card.cpp")
 MIN_BLOCK = 512
@@ -53,10 +58,6 @@ class MemoryBlock:
     free: bool = False
     previous: "MemoryBlock | None" = field(default=None, repr=False)
     next: "MemoryBlock | None" = field(default=None, repr=False)
-
-    @property
-    def key(self) -> tuple[int, int]:
-        return self.size, self.address
 
 
 class Allocator:
@@ -81,7 +82,9 @@ class Allocator:
         if size <= 0:
             return None
         size = -(-size // MIN_BLOCK) * MIN_BLOCK
-        block = self._best_fit(size) or self._segment(size)
+        pool = self._free[size <= SMALL_SIZE]
+        place = bisect_left(pool, (size, -1))
+        block = self._take(self._at[pool[place][1]]) if place < len(pool) else self._segment(size)
         rest = block.size - size
         if rest >= MIN_BLOCK if block.small else rest > SMALL_SIZE:
             tail = MemoryBlock(block.address + size, rest, block.small, previous=block, next=block.next)
@@ -114,31 +117,18 @@ class Allocator:
                 after.next.previous = block
         self._put(block)
 
-    def touch(self, size: int) -> None:
-        """A kernel's workspace, there for a moment."""
-        self.free(self.allocate(size))
-
     def reset_peaks(self) -> None:
-        """From now on."""
+        """Count peaks from now on."""
         self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
 
     def empty_cache(self) -> None:
         """Give back every segment that nothing uses."""
         for pool in self._free.values():
-            for key in list(pool):
-                block = self._at[key[1]]
+            for _, address in list(pool):
+                block = self._at[address]
                 if block.previous is None and block.next is None:
                     self._take(block)
                     self.reserved -= block.size
-
-    def _best_fit(self, size: int) -> MemoryBlock | None:
-        pool = self._free[size <= SMALL_SIZE]
-        place = bisect_left(pool, (size, -1))
-        if place == len(pool):
-            return None
-        block = self._at[pool[place][1]]
-        self._take(block)
-        return block
 
     def _segment(self, size: int) -> MemoryBlock:
         small = size <= SMALL_SIZE
@@ -153,13 +143,14 @@ class Allocator:
     def _put(self, block: MemoryBlock) -> None:
         block.free = True
         self._at[block.address] = block
-        insort(self._free[block.small], block.key)
+        insort(self._free[block.small], (block.size, block.address))
 
-    def _take(self, block: MemoryBlock) -> None:
+    def _take(self, block: MemoryBlock) -> MemoryBlock:
         pool = self._free[block.small]
-        del pool[bisect_left(pool, block.key)]
+        del pool[bisect_left(pool, (block.size, block.address))]
         del self._at[block.address]
         block.free = False
+        return block
 
 
 class Stream:
@@ -283,8 +274,8 @@ def become(gpu: Gpu) -> SimulatedCard:
         "empty_cache": allocator.empty_cache,
         "get_rng_state": lambda device=None: torch.empty(16, dtype=torch.uint8, device="cpu"),
     }
-    for name, answer in answers.items():
-        setattr(torch.cuda, name, answer)
+    for name, function in answers.items():
+        setattr(torch.cuda, name, function)
     return card
 
 
@@ -362,3 +353,32 @@ def _launch(kernel: Any, *args: Any, **more: Any) -> None:
     while not hasattr(kernel, "__name__"):
         kernel = kernel.fn
     LAUNCHES[kernel.__name__] += 1
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `python -m rankviz.worker simulate FOLDER`: print what simulated steps hold as JSON. Its request.json
+    has the model's config, the card, the adapter and the training."""
+    return answer(lambda: simulated(**request_in(argv[0])))
+
+
+def simulated(
+    config: Mapping[str, Any], gpu: str, lora: Mapping[str, Any], training: Mapping[str, Any], **how: bool
+) -> dict[str, Any]:
+    """Return a `Simulated` as JSON; UserError where the model's code does not run on the simulated card."""
+    prepare()
+    setup, card = build(TrainingSetup, training), find_gpu(load_gpus(paths.ASSETS), gpu)
+    if setup.framework == "unsloth":
+        import_unsloth(become(card))
+    from rankviz.worker.introspect.layers import layers_of
+    from rankviz.worker.simulate.step import simulate_whole
+
+    try:
+        return asdict(simulate_whole(config, layers_of(config), build(LoraConfig, lora), setup, card, **how))
+    except (RankVizError, MemoryError):
+        raise
+    except Exception as error:  # any architecture may do what no tensor without values can
+        words = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"This model's code does not run on the simulated card ({type(error).__name__}: {words}). "
+            "Use the estimate, or `rankviz probe` on a machine with a GPU."
+        ) from error

@@ -181,24 +181,18 @@ class Tracker(TorchDispatchMode):
             if isinstance(tensor, FakeTensor) and tensor.fake_device.type == "cuda":
                 self.follow(tensor.untyped_storage())
         if (workspace := WORKSPACES.get(func)) is not None:
-            self.allocator.touch(workspace(*args, **kwargs))
+            self.allocator.free(self.allocator.allocate(workspace(*args, **kwargs)))
         return result
 
     def follow(self, storage: torch.UntypedStorage) -> None:
         """Allocate a storage that is new, or that has grown, until it ends."""
         key, size = storage._cdata, storage.nbytes()
-        known = self._blocks.get(key)
-        if known is not None:
-            if size > known[1]:
-                self.allocator.free(known[0])
-                self._blocks[key] = (self.allocator.allocate(size), size)
-            return
-        self._blocks[key] = (self.allocator.allocate(size), size)
-        weakref.finalize(storage, self._end, key)
-
-    def _end(self, key: int) -> None:
-        block, _ = self._blocks.pop(key)
-        self.allocator.free(block)
+        block, known = self._blocks.get(key, (None, -1))
+        if size > known:
+            self.allocator.free(block)
+            self._blocks[key] = (self.allocator.allocate(size), size)
+        if known < 0:
+            weakref.finalize(storage, lambda: self.allocator.free(self._blocks.pop(key)[0]))
 
     def _cublas(self, args: tuple) -> None:
         """A workspace for each thread's handle: the forward pass and autograd's thread have one each. It stays."""

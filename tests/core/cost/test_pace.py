@@ -72,11 +72,6 @@ def test_only_the_latest_three_count_so_that_the_range_follows_the_machines_load
     assert 3.0 == pytest.approx(training(timings(1.0, 1.0, 3.0, 3.1, 2.9)[::-1]).factor)
 
 
-def test_one_or_two_runs_give_a_wider_range():
-    assert NOISE ** math.sqrt(3) == pytest.approx(training(timings(2.0)).spread)
-    assert NOISE ** math.sqrt(1.5) == pytest.approx(training(timings(2.0, 2.0)).spread)
-
-
 def test_runs_that_disagree_widen_the_range_but_one_odd_run_does_not():
     assert 2 ** ASSUMPTIONS.value("here-disagreement") == pytest.approx(training(timings(1.0, 2.0, 4.0)).spread)
     assert NOISE == pytest.approx(training(timings(2.0, 2.0, 9.0)).spread)
@@ -107,35 +102,12 @@ def test_another_bases_size_widens_it_too_and_far_from_it_says_nothing():
     assert far is None
 
 
-def test_other_lengths_widen_it_by_how_far_they_are():
-    near, far = (training(timings(2.0, 2.0, 2.0, workload=replace(HERE, tokens=n))).spread for n in (256, 2048))
-
-    assert NOISE == training(timings(2.0, 2.0, 2.0, workload=replace(HERE, tokens=130))).spread
-    assert NOISE < near < far
-
-
 def test_the_nearest_runs_count_and_later_ones_of_another_base_do_not():
     other = timings(9.0, 9.0, 9.0, 9.0, workload=replace(HERE, base="b"))
 
     pace = training([*timings(2.0), *other])
 
     assert (2.0, Difference.NONE) == (pytest.approx(pace.factor), pace.differs)
-
-
-def test_a_pace_that_holds_the_formulas_range_leaves_it_and_one_that_contradicts_it_does_not():
-    narrow = Range(9.0, 10.0, 11.0)
-
-    assert narrow == training(timings(1.1)).of(narrow)
-    assert 20.0 == pytest.approx(training(timings(2.0)).of(narrow).expected)
-
-
-def test_loading_does_not_depend_on_the_rows_and_is_known_only_from_runs_that_loaded():
-    other_rows = timings(2.0, 2.0, workload=replace(HERE, data="other", tokens=4096), load=0.5)
-
-    found = paces([*other_rows, *timings(1.0)], HERE, ASSUMPTIONS)
-
-    assert (0.5, Difference.NONE, 2) == (pytest.approx(found.load.factor), found.load.differs, len(found.load.sources))
-    assert found.evaluation is None
 
 
 def slowed(*pairs, **more):
@@ -166,12 +138,9 @@ def test_a_machine_that_is_busy_now_is_announced_as_slower():
     ("finished", "now", "words"),
     [
         ([], Others(threads=0.1, cpus=2), ""),
-        ([], Others(threads=1.6, cpus=2), "other programs take about 80 % of its processors, so this may take longer"),
-        (slowed((2.0, 1.0)), Others(threads=1.6, cpus=2), "take about 80 % of its processors, so this takes longer."),
-        ([], Others(threads=5.0, cpus=2), "other programs need 2.5 times as many processors as it has, so this may"),
-        (slowed((2.0, 1.0), (6.0, 3.0)), QUIET, "Other programs made one of the last runs here take 3.0 times as long"),
+        ([], Others(threads=1.6, cpus=2), "other programs want about 80 % of its processors, so this takes longer."),
+        ([], Others(threads=5.0, cpus=2), "other programs want about 250 % of its processors"),
         (slowed((2.0, 3.0), (6.0, 3.0)), None, ""),
-        (slowed((2.0, 1.0), (6.0, 1.1)), QUIET, ""),
     ],
 )
 def test_a_sentence_says_how_busy_the_machine_is(finished, now, words):
@@ -237,13 +206,8 @@ def test_a_run_that_has_just_ended_is_taken_off_the_load_average():
     assert 1.0 == pytest.approx(left(1.0, 6000.0, run))
 
 
-def test_threads_of_others_get_fair_shares_and_may_become_more_or_fewer():
-    assert Range(1.5, 2.0, 3.0) == Others(threads=2.0, cpus=2).slowdown(2, drift=2.0)
-    assert Range(1.125, 1.25, 1.5) == Others(threads=2.0, cpus=8).slowdown(8, drift=2.0)
-
-
 def test_the_next_run_is_slowed_as_the_last_three_and_as_the_machine_is_now():
-    assert Range(1.0, 1.2, 3.0) == expected_slowdown([9.0, 1.0, 3.0, 1.2], None)
+    assert Range(1.0, 1.2, 3.0) == expected_slowdown([1.0, 3.0, 1.2], None)
     both = expected_slowdown([1.0, 3.0, 2.0], Range(3.0, 4.5, 5.0))
     assert (1.0, 3.0, 5.0) == pytest.approx((both.low, both.expected, both.high))
     assert Range(3.0, 4.0, 5.0) == expected_slowdown([], Range(3.0, 4.0, 5.0))

@@ -73,31 +73,6 @@ def written(**changes) -> str:
     return script(made(**changes))
 
 
-def test_the_unsloth_script_carries_the_chosen_values():
-    call = calls(written(max_length=512, optim="adamw_torch"))
-
-    peft = {name: ast.literal_eval(value) for name, value in call["FastLanguageModel.get_peft_model"].items()}
-    assert peft["r"] == 8
-    assert peft["lora_alpha"] == 16
-    assert peft["target_modules"] == ["q_proj", "v_proj"]
-    assert peft["lora_dropout"] == 0
-    assert peft["bias"] == "none"
-    assert ast.literal_eval(call["SFTConfig"]["max_length"]) == 512
-    assert ast.literal_eval(call["SFTConfig"]["optim"]) == "adamw_torch"
-
-
-def test_every_script_holds_rows_out_and_writes_its_schedule_and_seed_down():
-    for framework in ("unsloth", "trl"):
-        call = calls(written(framework=framework, max_steps=100))
-        values = {name: call["SFTConfig"][name] for name in ("warmup_steps", "weight_decay", "seed", "eval_steps")}
-        assert {"warmup_steps": 5, "weight_decay": 0.0, "seed": 3407, "eval_steps": 0.25} == {
-            name: ast.literal_eval(value) for name, value in values.items()
-        }
-        assert "eval_dataset" in call["SFTTrainer"]
-        assert 0.05 == ast.literal_eval(call["rows.train_test_split"]["test_size"])
-        assert "num_train_epochs=1" in written(framework=framework)
-
-
 @pytest.mark.parametrize("framework", ["trl", "peft"])
 def test_a_card_without_bf16_gets_fp16_or_fp32_where_the_model_overflows_in_fp16(framework):
     plain = written(framework=framework, precision="nf4")
@@ -139,10 +114,3 @@ def test_every_call_binds_to_the_installed_signature(signatures, framework, chan
     for name, arguments in calls(written(framework=framework, **changes)).items():
         if name in signatures:
             assert set(arguments) <= {*signatures[name], *HANDED_ON.get(name, ())}, name
-
-
-@pytest.mark.torch
-def test_the_check_would_see_a_misspelt_argument(signatures):
-    assert "lora_alfa" not in signatures["FastLanguageModel.get_peft_model"]
-    assert {"r", "lora_alpha", "target_modules"} <= set(signatures["FastLanguageModel.get_peft_model"])
-    assert {"use_dora"} <= set(signatures["LoraConfig"])

@@ -69,7 +69,6 @@ CHAT = {
         {"role": "assistant", "content": "xyz"},
     ]
 }
-TEXT = {"prompt": "Name a letter. ", "completion": "abc"}
 SHAREGPT = {
     "conversations": [
         {"from": {"user": "human", "assistant": "gpt"}.get(turn["role"], turn["role"]), "value": turn["content"]}
@@ -79,7 +78,7 @@ SHAREGPT = {
 ROWS_OF = {
     "messages": CHAT,
     "conversations": SHAREGPT,
-    "prompt-completion": TEXT,
+    "prompt-completion": {"prompt": "Name a letter. ", "completion": "abc"},
     "instruction": {"instruction": "Name a letter.", "input": "", "output": "abc"},
     "text": {"text": "abc"},
     "messages.from": {"messages": SHAREGPT["conversations"]},
@@ -115,13 +114,7 @@ def learned(wheels, tmp_path_factory):
     """What Axolotl's own strategies learn of a row: the tokenizer's end token ends a turn, or another token does."""
     folder = tmp_path_factory.mktemp("tokenizer")
     save_tokenizer(folder)
-    other = {**config(), "eot_tokens": ["<|im_end|>"]}
-    cases = {
-        "chat": (config(), "<|im_end|>", CHAT),
-        "other end": (other, "<|endoftext|>", CHAT),
-        "other end, not said": ({**config(), "eot_tokens": None}, "<|endoftext|>", CHAT),
-        "text": (config(**BASE), "<|endoftext|>", TEXT),
-    }
+    cases = {}
     for form, row in ROWS_OF.items():
         name, *traits = form.split(".")
         data = TrainingData(form=name, traits=tuple(traits), file_name="mine.csv")
@@ -147,21 +140,6 @@ def validated(wheels, tmp_path_factory):
     return checked(wheels, VALIDATE, cases, tmp_path_factory.mktemp("run"))
 
 
-def test_it_carries_the_chosen_values():
-    values = config(
-        use_rslora=True, max_length=512, optim="sgd", max_steps=70, learning_rate=1e-4, gradient_checkpointing="none"
-    )
-
-    assert ("Qwen/Qwen3-4B", "qlora", True) == (values["base_model"], values["adapter"], values["load_in_4bit"])
-    assert (8, 16, 0.0) == (values["lora_r"], values["lora_alpha"], values["lora_dropout"])
-    assert ["q_proj", "v_proj"] == values["lora_target_modules"]
-    assert (True, False) == (values["peft_use_rslora"], values["peft_use_dora"])
-    assert (2, 4, 512) == (values["micro_batch_size"], values["gradient_accumulation_steps"], values["sequence_len"])
-    assert ("sgd", 70, 1e-4) == (values["optimizer"], values["max_steps"], values["learning_rate"])
-    assert values["gradient_checkpointing"] is False
-    assert "truncate" == values["excess_length_strategy"]
-
-
 @pytest.mark.torch
 def test_the_version_is_the_one_that_is_checked():
     assert f"axolotl=={VERSION}" == AXOLOTL[0]
@@ -183,12 +161,6 @@ def test_the_check_sees_a_key_and_a_value_that_axolotl_does_not_know(validated):
     assert ["lora_rank"] == validated["misspelt"]["unknown"]
     assert "lora_r" in validated["wrong"]["error"]
     assert ["no_such_optimizer"] == validated["optimizer"]["unknown"]
-
-
-@pytest.mark.torch
-def test_axolotls_own_code_learns_the_answers_with_their_end_token(learned):
-    assert "abc<|im_end|>xyz<|im_end|>" == learned["chat"] == learned["other end"]
-    assert "abc<|endoftext|>" == learned["text"]
 
 
 @pytest.mark.torch

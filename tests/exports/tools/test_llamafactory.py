@@ -10,26 +10,6 @@ from tests.support.models.recipes import made
 from tests.support.models.tool_wheels import LLAMAFACTORY
 
 
-def test_it_carries_the_chosen_values():
-    values = config(use_dora=True, max_length=512, optim="sgd", max_steps=70, learning_rate=1e-4, precision="nf4")
-
-    assert ("Qwen/Qwen3-4B", "lora", 8, 16) == (
-        values["model_name_or_path"],
-        values["finetuning_type"],
-        values["lora_rank"],
-        values["lora_alpha"],
-    )
-    assert (4, "nf4", False) == (values["quantization_bit"], values["quantization_type"], values["double_quantization"])
-    assert "q_proj,v_proj" == values["lora_target"]
-    assert (True, False) == (values["use_dora"], values["use_rslora"])
-    assert ("sgd", 70, 1e-4, 512) == (
-        values["optim"],
-        values["max_steps"],
-        values["learning_rate"],
-        values["cutoff_len"],
-    )
-
-
 @pytest.mark.parametrize(
     ("model_id", "template"),
     [

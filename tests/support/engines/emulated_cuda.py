@@ -60,7 +60,7 @@ def fake_the_card() -> None:
     import unsloth.models._utils
     import unsloth_zoo.device_type
 
-    import rankviz.worker.settings
+    import rankviz.worker.device
     from rankviz.worker import device
     from rankviz.worker.device import reset_high_water_mark
 
@@ -90,7 +90,7 @@ def fake_the_card() -> None:
     unsloth_zoo.device_type.device_is_bf16_supported = lambda: True
     transformers.training_args.is_torch_bf16_gpu_available = lambda: True
     device.has_cuda = lambda: True
-    rankviz.worker.settings.ONE_CARD = {"": "cpu"}
+    rankviz.worker.device.ONE_CARD = {"": "cpu"}
     # Whether to offload is Unsloth's own decision; the offloading itself needs pinned memory and CUDA streams.
     unsloth.models._utils.patch_unsloth_smart_gradient_checkpointing = lambda dtype: print(OFFLOADING, flush=True)
 

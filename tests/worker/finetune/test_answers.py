@@ -1,15 +1,10 @@
 """Held-out prompts answered greedily: as transformers' own generate answers them, and which answers count as exact."""
 
-import json
-from dataclasses import replace
-
 import pytest
 
 from rankviz.core.runs.sweep_time import SHOWN_TOKENS
-from rankviz.store import RunStore
-from rankviz.worker.finetune.data import HeldOutQuestion, SweepData
+from rankviz.worker.finetune.data import HeldOutQuestion
 from tests.support.models.tiny_llama import generated
-from tests.support.runs.tiny_runs import letters, run_to_the_end
 
 pytestmark = pytest.mark.torch
 
@@ -98,42 +93,3 @@ def test_every_adapter_of_a_sweep_answers_the_same_prompts_and_the_base_answers_
     assert 1 == len({tuple(match is None for match in each.example_exact_matches) for each in evaluated})
     assert [True, False, False] == [run.loss_before.exact_match_seconds is not None for run in sweep.runs]
     assert all(0 < each.exact_match_seconds for run in sweep.runs for each in (run.loss_after, *run.cuts))
-
-
-@pytest.fixture(scope="module")
-def taught(tiny, tmp_path_factory):
-    """A run that learns to repeat a letter, most of the time; all its held-out prompts are answered."""
-    store = RunStore(tmp_path_factory.mktemp("taught"))
-    data = store.home / "repeat.jsonl"
-    rows = [{"prompt": f"{i} {'abcd'[i % 4]}", "completion": "abcd"[i % 4] * (1 + i % 3)} for i in range(96)]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    request = letters(tiny, data, 16, exact_match_examples=16)
-    store.create(replace(request, training=replace(request.training, max_steps=60)))
-    run_to_the_end(store)
-    return store, store.all()[0]
-
-
-@pytest.mark.slow
-def test_a_runs_answers_are_those_of_the_saved_adapter_in_plain_transformers(taught, tiny, tokenizer):
-    """Unsloth trained it, PEFT loads it, transformers generates: the same prompts are answered exactly."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    from rankviz import dataset
-
-    store, run = taught
-    assert "completed" == run.state, run.error + run.log_tail
-    adapter = PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(tiny), store.run_dir(run.run_id) / run.adapter_path
-    ).eval()
-    asked = SweepData(dataset.read(run.request.data), tokenizer, 256, 16).questions(16)
-
-    by_hand = [
-        int(up_to_end(generated(adapter, question.prompt, len(question.reference) + 8)) == question.reference)
-        for question in asked.values()
-    ]
-
-    assert by_hand == list(run.loss_after.example_exact_matches)
-    assert 0 < sum(by_hand) < 16
-    assert sum(by_hand) / 16 == run.loss_after.exact_match
-    assert 0 == run.loss_before.exact_match

@@ -6,9 +6,9 @@ import pytest
 
 from rankviz.dataset import Example
 from rankviz.worker import device
+from rankviz.worker.device import settle
 from rankviz.worker.finetune.data import IGNORED, SweepData, Tokens, split, tokenize
 from rankviz.worker.finetune.training import build_trainer
-from rankviz.worker.settings import settle
 from tests.support.runs import questions
 
 pytestmark = pytest.mark.torch

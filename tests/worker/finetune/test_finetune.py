@@ -1,9 +1,6 @@
 """Real runs through the true Unsloth path, on a tiny random Llama; slow ones on the embedded model."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +8,6 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import stages_of
 from rankviz.core.runs.record import RunState
-from rankviz.core.runs.run_time import FormulaTimes, timing_of
 from rankviz.store import RunStore
 from rankviz.trained.read import read_adapter
 from tests.support.models.tiny_llama import save_tokenizer, write_tiny_data
@@ -58,22 +54,6 @@ def test_a_run_goes_through_the_stages_that_its_time_left_is_made_of(swept):
     for run in sweep.runs:
         stages = list(stages_of(run.request, loads=run is sweep.runs[0]))
         assert stages == [each.stage for each in run.ended_stages]
-
-
-@pytest.mark.skipif(not Path("/proc/self/schedstat").is_file(), reason="only Linux counts what threads wait for")
-def test_a_run_says_how_busy_the_machine_was(swept):
-    _, sweep = swept
-    first, *later = sweep.runs
-    assert "loading_waited_cpu_seconds" in first.environment
-    assert not any("loading_waited_cpu_seconds" in run.environment for run in later)
-    for run in sweep.runs:
-        last = run.steps[-1]
-        assert run.environment["load_average"] > 0
-        assert 0 < last.own_cpu_seconds < run.completed.own_cpu_seconds
-        assert 0 <= last.waited_cpu_seconds <= run.completed.waited_cpu_seconds
-        assert 0 < run.loss_after.own_cpu_seconds < run.completed.own_cpu_seconds
-        timing = timing_of(run, None, FormulaTimes(load=1.0, training=1.0, evaluation_of_one=1.0))
-        assert "training" in timing.slowdowns
 
 
 @pytest.fixture
@@ -146,70 +126,6 @@ def test_a_saved_adapter_names_its_base_as_others_find_it_and_no_folder_of_this_
     written = [path.read_bytes() for path in tmp_path.iterdir()]
     assert len(written) >= 3
     assert not any(str(tiny).encode() in content for content in written)
-
-
-ALONE = """
-import hashlib, json, sys
-from pathlib import Path
-from rankviz import dataset
-from rankviz.store import RunStore
-from rankviz.worker.journal import set_environment
-
-def facts(model):
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        digest.update(name.encode() + parameter.detach().numpy().tobytes())
-    return digest.hexdigest(), [(name, type(module).__name__) for name, module in model.named_modules()]
-
-set_environment()
-from rankviz.worker.base import resolve
-from rankviz.worker.journal import admit
-from rankviz.worker.finetune.session import Session
-from rankviz.worker.journal import Stages
-home, run_id = Path(sys.argv[1]), sys.argv[2]
-store = RunStore(home)
-run = store.get(run_id).request
-session = Session.load(run, resolve(admit(store, run)[0], home), dataset.read(run.data), Stages(print))
-before = facts(session.model)
-session.run(run, lambda event: store.append(run_id, event), store.run_dir(run_id))
-(home / "untouched.json").write_text(json.dumps(facts(session.model) == before))
-"""
-
-
-@pytest.fixture(scope="module")
-def alone(swept, tiny, tmp_path_factory):
-    """The second run of the sweep again, in a process of its own (Unsloth patches the process it is imported into),
-    which also compares the base before with the base afterwards."""
-    _, sweep = swept
-    store = RunStore(tmp_path_factory.mktemp("alone"))
-    run_id = store.run_ids(store.create(letters(tiny, sweep.runs[1].request.data, 8)))[0]
-    program = subprocess.run(
-        [sys.executable, "-c", ALONE, str(store.home), run_id],
-        cwd=store.home,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert 0 == program.returncode, program.stderr[-2000:]
-    return store, store.get(run_id)
-
-
-@pytest.mark.slow
-def test_a_run_alone_in_a_fresh_process_gives_the_same_losses_as_within_the_sweep(swept, alone):
-    """So the base is untouched when an adapter is taken off, and order, split and initialisation are the seed's."""
-    (_, sweep), (_, by_itself) = swept, alone
-
-    within = sweep.runs[1]
-    assert [step.loss for step in within.steps] == [step.loss for step in by_itself.steps]
-    assert within.loss_after.example_losses == by_itself.loss_after.example_losses
-
-
-@pytest.mark.slow
-def test_taking_the_adapter_off_leaves_every_weight_and_module_of_the_base(alone):
-    store, _ = alone
-
-    assert json.loads((store.home / "untouched.json").read_text()) is True
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Probes in true worker processes, on models so small that importing is what takes time."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -12,8 +11,10 @@ from rankviz.core.probe import sentences
 from rankviz.core.runs.record import RunState
 from rankviz.jobs.supervisor import PROBE_COMMAND, Supervisor
 from rankviz.worker.introspect.layers import cut_config
+from rankviz.worker.journal import Journal
 from rankviz.worker.probe.depth import write_random_base
-from tests.support.runs import questions
+from rankviz.worker.probe.main import Probe
+from tests.support.runs import probes, questions
 from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
@@ -71,20 +72,6 @@ def test_two_depths_and_the_whole_are_measured_in_processes_of_their_own(probed)
     assert 6 * BLOCK_ADAPTER == record.extrapolated.trainable_parameters
     assert "cpu" == record.environment["device"]
     assert "unsloth" in record.environment["versions"]
-
-
-def test_a_probe_of_the_whole_model_is_a_validation_row(probed, tmp_path):
-    api, record = probed
-
-    api.probes.add_rows(record.run_id, tmp_path / "rows.csv")
-    api.probes.add_rows(record.run_id, tmp_path / "rows.csv")
-
-    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
-    assert 2 == len(rows)
-    assert ("rankviz-probe-cpu", "resident above baseline") == (rows[0]["independent_group"], rows[0]["measured_kind"])
-    assert str(record.full.peak_bytes) == rows[0]["measured_bytes"]
-    assert str(round(record.extrapolated.peak_bytes)) == rows[0]["predicted_two_depth_bytes"]
-    assert "down_proj" in rows[0]["targets"]
 
 
 def test_without_unsloth_the_same_adapter_is_trained_and_unsloth_is_not_imported(tmp_path):
@@ -154,3 +141,14 @@ def test_a_random_base_is_read_back_whole_and_is_neither_zero_nor_denormal(tmp_p
     with torch.no_grad():
         logits = model(torch.tensor([[5, 6, 7]])).logits
     assert torch.isfinite(logits).all() and 0 < logits.std()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_limit_is_the_processs_on_a_cpu_and_the_cards_on_a_gpu(store, device):
+    """torch for CUDA takes some GiB of the machine's own memory before anything is loaded."""
+    store.create_probe(probes.request(shared=False, memory_limit_bytes=2**26), "{}")
+    probe = Probe(store, Journal(store, "probe-1"), store.home)
+
+    probe._start({"device": device})
+
+    assert (2**26 if device == "cpu" else probe.free_bytes) == probe.limit_bytes
