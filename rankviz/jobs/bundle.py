@@ -117,8 +117,9 @@ def job_of(content: Any) -> Job:
 
 def folders_in(place: Path) -> Sequence[Path]:
     """Return the folders of the jobs that lie there. OSError where that cannot be seen now."""
-    with contextlib.suppress(FileNotFoundError):
-        return [place / name for name in sorted(os.listdir(place)) if FOLDER.fullmatch(name)]
+    with contextlib.suppress(FileNotFoundError), os.scandir(place) as entries:
+        # The spending limit of a sweep is a file beside them, whose name may end alike.
+        return sorted(place / entry.name for entry in entries if FOLDER.fullmatch(entry.name) and entry.is_dir())
     return []
 
 

@@ -233,11 +233,11 @@ class Supervisor:
                     is_ending = any(live.job.name in self._ending for live in jobs)
                 if not left and not is_ending:
                     return
-                if stuck:
-                    raise EngineUnavailableError(f"{stuck} {KEPT}")
+                if stuck or (is_here and time.monotonic() > deadline):
+                    raise EngineUnavailableError(f"{stuck or ENDING} {KEPT}")
                 if time.monotonic() > deadline:
                     waits = filter(None, (self.store.record(run_id).waits for run_id in left))
-                    raise WorkerError(f"{ENDING} {KEPT}" if is_here else NOT_CANCELLED + next(waits, OR_HANGS))
+                    raise WorkerError(NOT_CANCELLED + next(waits, OR_HANGS))
                 time.sleep(self._poll_seconds / 4)
         finally:
             with self._mutex:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,9 @@ import pytest
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Attempt
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.jobs import Job
-from rankviz.jobs.bundle import collect, journal, pack, read_job, since
+from rankviz.jobs.bundle import collect, folders_in, journal, pack, read_job, since
 from rankviz.store import RunStore
 from rankviz.store.journal import append_events
-from tests.support.processes.opened_files import opened_files
 from tests.support.processes.workers import sweep
 from tests.support.runs import questions
 
@@ -173,18 +171,6 @@ def test_a_journal_that_names_a_file_of_rankviz_as_an_adapter_brings_nothing(far
     assert ["owner.json", "request.json"] == [file for file in brought(here) if file != "worker.log"]
 
 
-@pytest.mark.parametrize("taken", ["adapter", "cuts", "worker.log"])
-def test_what_cannot_be_copied_here_is_the_trouble_of_that_run_alone(far, taken):
-    folder, run_id, _, here = far
-    if taken == "worker.log":
-        (here / taken).mkdir()
-    else:
-        (here / taken).write_text("a file")
-
-    with pytest.raises(EngineError, match="What it left cannot be copied"):
-        collect(folder, run_id, here)
-
-
 @pytest.mark.parametrize("odd", ["folder", "pipe", "link", "no folder"])
 def test_a_journal_that_is_no_plain_file_holds_nothing(far, tmp_path, odd):
     folder, run_id, run, _ = far
@@ -202,27 +188,9 @@ def test_a_journal_that_is_no_plain_file_holds_nothing(far, tmp_path, odd):
 ROW = '{"prompt": "a", "completion": "b"}\n'
 
 
-def queued(store, file, *ranks: int) -> list[str]:
-    """A sweep on this data."""
-    return store.run_ids(store.create(questions.sweep(ranks=ranks, data=str(store.keep(file)))))
+def test_a_file_whose_name_ends_as_that_of_a_job_is_none(tmp_path):
+    """As the spending limit of one sweep in 66 does."""
+    (tmp_path / "limit-20261201-072333-a447").touch()
+    (tmp_path / "20261201-072333-a447-001-r4-a1").mkdir()
 
-
-def data_of(store, run_ids, folder) -> list[str]:
-    """Where the data of each run lies in the folder."""
-    pack(store, Job(attempts=tuple(Attempt(run_id, 1) for run_id in run_ids)), folder, engine="far")
-    return [RunStore(folder).get(run_id).request.data for run_id in run_ids]
-
-
-def test_data_is_read_once_for_all_runs_and_in_pieces(store, tmp_path):
-    (tmp_path / "rows.jsonl").write_text(ROW * 400_000)
-    run_ids = queued(store, tmp_path / "rows.jsonl", 4, 8, 16)
-
-    tracemalloc.start()
-    with opened_files(store.home) as opened:
-        data = data_of(store, run_ids, tmp_path / "sent")
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-
-    assert 1 == len(set(data))
-    assert 1 == sum(path.endswith("rows.jsonl") for path in opened)
-    assert peak < (tmp_path / "sent" / data[0]).stat().st_size / 2
+    assert [tmp_path / "20261201-072333-a447-001-r4-a1"] == folders_in(tmp_path)

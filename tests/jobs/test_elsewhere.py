@@ -220,7 +220,7 @@ def test_whoever_cancels_waits_a_while_and_is_told_and_the_run_is_cancelled_late
         supervisor.start()
     wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
 
-    with pytest.raises(WorkerError, match="has not ended yet"):
+    with pytest.raises(EngineUnavailableError, match="has not ended yet"):
         supervisor.cancel(run_id, timeout_seconds=0.1)
     assert ["running"] == states(store, [run_id])
     engine.ends_now = True

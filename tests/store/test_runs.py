@@ -12,11 +12,11 @@ import pytest
 
 from rankviz.core.runs.events import Evaluated, RunCancelled, RunFailed
 from rankviz.core.runs.record import RunState
-from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError
-from rankviz.store import RunStore, export_runs, import_runs, recorded
-from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, request_text, whole_lines
+from rankviz.errors import BadAdapterError, RunNotFoundError
+from rankviz.store import RunStore
+from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, request_text
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
-from tests.store.written_runs import STARTED, ended_run, one_run, step
+from tests.store.written_runs import STARTED, one_run, step
 from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.runs import questions
 
@@ -94,15 +94,6 @@ def test_sweeps_come_oldest_first_and_their_runs_in_the_order_they_run(tmp_path)
 
     assert [first, second] == [sweep.sweep_id for sweep in sweeps]
     assert [(0, 4), (0, 64), (1, 4), (1, 64)] == [(r.request.seed, r.request.r) for r in sweeps[0].runs]
-
-
-def test_recorded_sweeps_are_folded_as_any_other_and_say_that_they_are_recorded(tmp_path):
-    run_id = ended_run(RunStore(tmp_path / "recorded"))
-
-    (sweep,) = recorded(tmp_path)
-
-    assert (True, True) == (sweep.recorded, sweep.ended)
-    assert (run_id, RunState.COMPLETED) == (sweep.runs[0].run_id, sweep.runs[0].state)
 
 
 def write(store, run_id, /, *, journal="", **changes):
@@ -224,14 +215,6 @@ def test_the_largest_evaluation_there_can_be_fits_a_line_and_a_long_line_of_anot
         assert parse_event(line) is None
 
 
-def test_a_line_longer_than_any_is_passed_over_in_pieces_and_the_next_one_counts(tmp_path):
-    too_long, cancelled = b" " * (2 * MAX_LINE_BYTES + 5) + b"\n", line_of(RunCancelled(time=1.0))
-    (tmp_path / "events.jsonl").write_bytes(too_long + cancelled + b'{"event"')
-
-    with (tmp_path / "events.jsonl").open("rb") as file:
-        assert [(0, b"\n"), (len(too_long), cancelled)] == list(whole_lines(file))
-
-
 TOGETHER = 8
 
 
@@ -283,21 +266,14 @@ def test_a_run_that_another_app_has_deleted_is_not_queued_and_nothing_is_added_t
     assert [] == store.all() == elsewhere.all()
 
 
-@pytest.mark.parametrize("by", ["keep", "create", "add"])
-def test_a_data_copy_that_was_changed_on_the_disk_is_replaced_by_what_is_given(tmp_path, by):
+def test_a_data_copy_that_was_changed_on_the_disk_is_replaced_by_what_is_given(tmp_path):
     upload, text = tmp_path / "mine.jsonl", '{"text": "hello"}\n'
     upload.write_text(text)
     store = RunStore(tmp_path / "home")
-    kept, sweep_id = store.keep(upload), store.create(questions.sweep(ranks=(4,)))
+    kept = store.keep(upload)
     kept.write_text(text[:5])
 
-    if by == "keep":
-        store.keep(upload)
-    elif by == "create":
-        store.create(questions.sweep(ranks=(4,)), data=upload)
-    else:
-        run = store.sweep(sweep_id).runs[0].request
-        store.add(replace(run, run_id=f"{sweep_id}-002-r8"), data=upload)
+    store.create(questions.sweep(ranks=(4,)), data=upload)
 
     assert text == kept.read_text()
     assert [kept] == list(kept.parent.iterdir())
@@ -309,7 +285,7 @@ RANKS = (1, 2, 4, 8)
 KILLED = """
 import os, sys
 from pathlib import Path
-from rankviz.store import RunStore, import_runs
+from rankviz.store import RunStore
 from rankviz.store.removal import remove
 from tests.support.runs import questions
 
@@ -329,8 +305,6 @@ setattr(os, call, dies)
 store = RunStore(home)
 if sys.argv[5:] == ["remove"]:
     remove(store, [record.run_id for record in store.records()])
-elif sys.argv[5:]:
-    import_runs(store, Path(sys.argv[5]))
 else:
     store.create(questions.sweep(ranks=ranks))
 """
@@ -339,7 +313,7 @@ else:
 @pytest.fixture
 def killed(tmp_path):
     """killed(call, after, *what): the store of an app that was killed at a call of os about runs, after so many, while
-    it queued a sweep, imported a zip ("runs.zip") or removed all runs ("remove")."""
+    it queued a sweep, or removed all runs ("remove")."""
 
     def kill(call, after, *what):
         arguments = [str(tmp_path / "home"), call, str(after), repr(RANKS), *map(str, what)]
@@ -389,20 +363,6 @@ def test_nobody_beside_it_takes_up_half_a_sweep(killed):
 
     with beside.publishing():  # as a supervisor does before it looks
         assert list(RANKS) == [record.request.r for record in beside.unended()]
-
-
-def test_an_import_whose_app_was_killed_is_here_as_a_whole(killed, tmp_path):
-    elsewhere = RunStore(tmp_path / "elsewhere")
-    sweep_id = elsewhere.create(questions.sweep(ranks=RANKS))
-    for run_id in elsewhere.run_ids(sweep_id):
-        elsewhere.append(run_id, RunCancelled(time=1.0))
-    zipped = export_runs([elsewhere], [sweep_id], tmp_path / "runs.zip")
-
-    store = killed("rename", 2, zipped)
-    with pytest.raises(InvalidSettingError, match="is here already"):
-        import_runs(store, zipped)
-
-    assert elsewhere.run_ids(sweep_id) == store.run_ids(sweep_id)
 
 
 @pytest.mark.parametrize("call, after", [("rename", 0), ("rename", 2), ("unlink", 0)])

@@ -50,19 +50,6 @@ def test_an_upload_that_is_used_up_goes_and_counts_no_more(temp):
     assert not temp.owns(used, ANNA)
 
 
-def test_what_another_has_uploaded_too_stays_theirs(temp):
-    used = upload(temp, "runs.zip", ANNA)
-    temp.own(used, "ben")
-
-    temp.remove_upload(used, Visitor("anna", also="carl"))
-
-    assert (False, True) == (temp.owns(used, ANNA), temp.owns(used, BEN))
-    assert used.exists()
-    assert [0, 1] == [temp.usage(visitor).files for visitor in (ANNA, BEN)]
-    temp.remove_upload(used, Visitor("login", also="ben"))
-    assert not used.exists()
-
-
 def test_nothing_else_is_used_up(temp, tmp_path):
     (tmp_path / "written").write_text("x")
     of_machine = tmp_path / "mine.zip"
@@ -201,17 +188,6 @@ def test_the_oldest_uploads_make_room_and_what_has_just_come_stays(temp):
     with pytest.raises(LimitError, match="all of the 1 MB that this server has for them"):
         temp.require_room(1, coming_bytes=700_000)
     assert [files[0], files[2]] == there(files)
-
-
-def test_the_same_content_by_another_name_stays(temp):
-    old = upload(temp, "a", ANNA, 600_000, age=60)
-    same = old.with_name("b")
-    same.write_bytes(b"x" * 400_000)
-    temp.own(same, "ben")
-
-    temp.require_room(1, coming_bytes=500_000)
-
-    assert [same] == there([old, same])
 
 
 def test_nothing_outside_of_the_uploads_makes_room(temp, tmp_path):

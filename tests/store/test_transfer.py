@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.events import Evaluated, RunCancelled
-from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
+from rankviz.core.runs.events import Evaluated
+from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.paths import ASSETS
 from rankviz.store import ImportLimits, RunStore, export_runs, import_runs, recorded
 from rankviz.store.journal import request_text
@@ -58,19 +58,6 @@ def test_an_export_has_what_each_example_counted_beside_its_loss(tmp_path):
         summary[name]
         for name in ("token_accuracy_before", "token_accuracy_after", "exact_match_after", "exact_match_examples")
     )
-
-
-def test_an_export_of_a_run_that_is_removed_meanwhile_says_so_and_leaves_nothing(tmp_path):
-    here = RunStore(tmp_path / "here")
-    (run_id,) = here.run_ids(here.create(questions.sweep(ranks=(4,))))
-    here.append(run_id, RunCancelled(time=1.0))
-    here.record(run_id)
-    (here.run_dir(run_id) / "request.json").unlink()
-
-    with pytest.raises(RunNotFoundError, match=run_id):
-        export_runs([here], [run_id], tmp_path / "runs.zip")
-
-    assert not (tmp_path / "runs.zip").exists()
 
 
 CANCELLED = '{"event": "RunCancelled", "time": 1.0}\n'
