@@ -25,7 +25,7 @@ import psutil
 
 from benchmarks.many_runs import Held, Sizes, add_large, held_by_a_worker, make_home, step
 from rankviz.api import Api
-from rankviz.api.runs.runs import listed_run_json
+from rankviz.api.runs import listed_run_json
 from rankviz.core.runs.events import RunCompleted
 from rankviz.exports.tables import write_table
 from rankviz.jobs.supervisor import Supervisor

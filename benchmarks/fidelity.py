@@ -9,7 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from itertools import combinations
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from rankviz.core.runs.fast_curve import FastCurve, Fidelity, fast_curve, pick  # noqa: E402
+from rankviz.core.runs.fast_curve import FastCurve, fast_curve, pick  # noqa: E402
 from rankviz.core.runs.metric import TOLERANCE_NATS  # noqa: E402
 from rankviz.core.runs.record import RunRecord  # noqa: E402
 
@@ -56,6 +56,24 @@ class Case(NamedTuple):
     """Loss of the cut itself at that rank minus the lowest of all, nats: of training high and shipping the cut."""
     regret_of_highest: float
     """Regret of always taking the highest rank."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fidelity:
+    """Distance of fast curves from independent runs, as `make fidelity` measured it, in nats. Medians are of absolute
+    differences; cases, settings and ranks are JSON objects."""
+
+    made: str | None
+    tolerance_nats: float
+    cases: tuple[Mapping[str, Any], ...]
+    median_absolute_difference: Mapping[str, float | None]
+    independent_runs_apart: Mapping[str, float | None]
+    settings: tuple[Mapping[str, Any], ...]
+    by_rank: Mapping[str, Mapping[str, Any]]
+    regret_within_tolerance: int
+    cut_within_tolerance: int
+    highest_within_tolerance: int
+    largest_regret: float
 
 
 class Curve(NamedTuple):

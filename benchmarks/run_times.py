@@ -157,7 +157,7 @@ def _of_run(api: Api, record: RunRecord) -> Finished | None:
     device, request = api.workspace.device(record.environment), record.request
     if (model := api.models.at_hand(request.base)) is None:
         return None
-    rows = api.measured.tokens.of_rows(request)
+    rows = api.measured.row_tokens(request)
     if (seconds := api.measured.formulas(model, request, device, rows).formula_seconds) is None:
         return None
     expected = formula_times(model, request, seconds, api.workspace.assumptions)

@@ -8,7 +8,7 @@ RankVizError
     - BadConfigError          a config.json that is malformed, too large or of an unknown architecture
     - UnknownGpuError         no such GPU in the table
     - InvalidSettingError     a setting out of range, or two that exclude each other
-        NotRentedError        a machine and a limit for an engine that rents nothing
+        NoWeightsError        a base to be trained that is known by its config.json alone
     - BadDataError            a training file that cannot be read; names the row
     - BadAdapterError         an adapter that cannot be read or resized; names the file or the module
     - RunNotFoundError        no such run or sweep, or none that this visitor may see
@@ -149,13 +149,6 @@ class NoWeightsError(InvalidSettingError):
 
     def __init__(self) -> None:
         super().__init__("A config.json has no weights to train. Give the base as a Hub id (owner/name).")
-
-
-class NotRentedError(InvalidSettingError):
-    """A machine and a limit are given for an engine that rents nothing."""
-
-    def __init__(self, message: str = "flavor and spend need the engine hf-jobs."):
-        super().__init__(message)
 
 
 class BadDataError(UserError):

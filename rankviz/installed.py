@@ -31,15 +31,10 @@ def missing_trainer(activity: str) -> str:
     return _lacks(f"{activity} needs the trainer", "pip install '.[train]' in the RankViz folder")
 
 
-def on_zero_gpu() -> bool:
-    """Tell whether this is a Space on ZeroGPU."""
-    return os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("", "0", "false")
-
-
 def why_not_train(*, shared: bool) -> str:
     """Return why nothing can be trained here whatever the disk has room for, and what to do instead; empty where
     something can be. shared: strangers use this page, who cannot install anything."""
-    if on_zero_gpu():
+    if os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("", "0", "false"):
         return ON_ZERO_GPU if _has(TRAINER) else f"{ON_ZERO_GPU} {LACKED}"
     missing = missing_trainer("Training")
     return NO_TRAINER_HERE if missing and shared else missing

@@ -45,11 +45,6 @@ class Reference:
         return Path(self.text) if self.kind == "path" else None
 
 
-def no_upload(path: Path, visitor: Visitor) -> bool:
-    """Return False: where nothing is uploaded, nothing is a visitor's upload."""
-    return False
-
-
 class References:
     """Resolver of everything that may be named here.
 
@@ -67,7 +62,7 @@ class References:
         assets: Path = ASSETS,
         *,
         stranger: Callable[[], Visitor | None],
-        own_upload: Callable[[Path, Visitor], bool] = no_upload,
+        own_upload: Callable[[Path, Visitor], bool] = lambda path, visitor: False,
     ):
         self._home, self._assets = home, assets
         self._stranger, self._own_upload = stranger, own_upload

@@ -28,8 +28,6 @@ PAID_STEPS = 10_000
 JOBS_IMAGE, JOBS_FLAVOR, JOBS_SPEND, JOBS_AT_ONCE = "unsloth/unsloth:latest", "l4x1", 2.0, 8
 SLURM_OPTIONS, SLURM_AT_ONCE, SLURM_POLL_SECONDS = ("--gres=gpu:1",), 4, 10.0
 RAY_RESOURCES: Mapping[str, float] = MappingProxyType({"GPU": 1.0})
-SPLIT_RUNS = 3
-"""Runs that a worker must have at least for a sweep to be divided among free GPUs."""
 TEMP_HOURS = 24
 """Time for which uploads and downloads are kept."""
 HOST_NAME = r"(\*|(\*\.)?[^\s,*]+)"
@@ -64,8 +62,6 @@ class Limits:
     upload_mb: int = 1000
     uploads_per_visitor: int | None = None
     files_mb_per_visitor: int | None = None
-    adapters_mb_per_visitor: int | None = None
-    """Adapters of one visitor's runs, those that queued runs will save included."""
     result_files: int = 500
     """Result files (added to the studies) that are kept of one visitor."""
     import_mb: int = 200
@@ -117,7 +113,6 @@ SHARED_LIMITS = Limits(
     upload_mb=100,
     uploads_per_visitor=20,
     files_mb_per_visitor=300,
-    adapters_mb_per_visitor=2_000,
     result_files=50,
     import_mb=50,
     runs_per_import=60,
@@ -151,8 +146,8 @@ TUNABLE = {
     "upload_mb": "MB (10^6 bytes) of one uploaded file",
     "files_mb_per_visitor": "MB of all files of one visitor: uploads, the data and journals of runs, and result files; "
     "and as much again of their downloads, of which the newest stays whatever its size",
-    "disk_mb": "MB in the runs folder, with the adapters that queued runs will save, beyond which nothing new starts; "
-    "bases from the Hub that nobody waits for make room, then runs. A quarter of it is for uploads and downloads",
+    "disk_mb": "MB in the runs folder beyond which nothing new starts; bases from the Hub that nobody waits for make "
+    "room, then runs. A quarter of it is for uploads and downloads",
 }
 """Limits that RANKVIZ_MAX_ variables set, with their descriptions. An empty variable is no limit."""
 

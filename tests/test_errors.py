@@ -36,10 +36,6 @@ def test_a_message_has_an_end_whatever_it_quotes():
         assert str(error).endswith("…")
 
 
-def test_an_error_that_a_child_raised_has_a_limit_too():
-    assert "" == remade("LimitError", "Too much.", otherwise=UserError).limit
-
-
 @pytest.mark.parametrize("token", [TOKEN, "hf_oauth_eyJhbGciOi.eyJzdWIi-OiIx.c2lnbmF0-dXJl_", "ofAMirror/0123456789+"])
 def test_no_message_has_a_token(monkeypatch, token):
     monkeypatch.setenv("HF_TOKEN", f"{token}\n")

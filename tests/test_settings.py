@@ -51,21 +51,6 @@ def test_a_limit_is_a_number_or_none(monkeypatch):
     assert 30 == len(TUNABLE) + len(Settings.model_fields)
 
 
-@pytest.mark.parametrize(
-    "name, text, value",
-    [
-        ("SLURM_OPTIONS", '["--gres=gpu:1"]', ["--gres=gpu:1"]),
-        ("RAY_LABELS", '{"gpu": "l4"}', {"gpu": "l4"}),
-        ("RAY_RESOURCES", '{"GPU": 2}', {"GPU": 2.0}),
-        ("RAY_RESOURCES", '{"GPU": 0.5, "CPU": 1.5, "memory": 16e9}', {"GPU": 0.5, "CPU": 1.5, "memory": 16e9}),
-    ],
-)
-def test_lists_and_names_with_values_are_json(monkeypatch, name, text, value):
-    monkeypatch.setenv(f"RANKVIZ_{name}", text)
-
-    assert value == getattr(read(), name.lower())
-
-
 PYDANTIC = re.compile("[Ii]nput|[Ss]hould|Value error|validation|parse|instance")
 
 
@@ -83,13 +68,6 @@ def test_whatever_a_variable_holds_is_taken_or_refused_in_plain_words(monkeypatc
                 assert len(refused) < 300
                 assert about.strip(".")
                 assert not PYDANTIC.search(refused.removeprefix(name))
-
-
-def test_a_wrong_value_inside_says_where(monkeypatch):
-    monkeypatch.setenv("RANKVIZ_RAY_RESOURCES", '{"GPU": 0}')
-
-    with pytest.raises(InvalidSettingError, match=r"_RESOURCES cannot be .0. \(GPU\): it must be more than 0\."):
-        read()
 
 
 @pytest.mark.parametrize("text", ["", "abc", "99999", "0", "-1", "7860.5", "²", " 7860", "1" * 5000])

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import load
 from rankviz import children, errors
 from rankviz.api.adapters import MANY_MODULES
-from rankviz.api.runs.verdicts import MANY_NUMBERS, MANY_PAIRS
+from rankviz.api.verdicts import MANY_NUMBERS, MANY_PAIRS
 from rankviz.settings import SHARED_LIMITS
 from rankviz.shared import gate
 from rankviz.trained import files

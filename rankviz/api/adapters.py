@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rankviz.api.workspace import Workspace
+from rankviz.api.workspace import Operations
 from rankviz.errors import BadAdapterError, NotYoursError, RunNotFoundError
 from rankviz.paths import named_in
 
 if TYPE_CHECKING:
+    from rankviz.api import Api
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.spectrum import Ranks, Spectrum, Truncation
     from rankviz.store import RunStore
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from rankviz.trained.resize import ResizePlan
 
 REMEMBERED = 4
-"""Adapters whose spectrum is kept."""
+"""Adapters whose spectrum is cached."""
 MANY_MODULES = 2000
-"""Of an adapter; what is said of fewer takes a few hundredths of a second."""
+"""Modules of an adapter; fewer are described in a few hundredths of a second."""
 SAMPLE = "sample"
 """Names the adapter that RankViz ships. A folder of this name is ./sample."""
 SUGGESTED_ENERGY = 0.99
@@ -35,29 +36,32 @@ files."""
 
 
 class Source(NamedTuple):
+    """The files of an adapter."""
+
     paths: list[Path]
     name: str = ""
-    """Of its spectrum, where it is not that of its file."""
+    """Name of its spectrum, where it is not that of its file."""
     run: RunRecord | None = None
     """The run that trained the adapter, where RankViz did."""
-    hub_id: str = ""
-    """Where it comes from the Hub, into a folder that is named after what is in it."""
 
 
 @dataclass(frozen=True)
 class Opened:
+    """An adapter that was read."""
+
     outline: Outline
     spectrum: Spectrum
     source: Source
     truncations: dict[str | None, Sequence[tuple[Truncation, ResizePlan]]] = field(default_factory=dict)
-    """By dtype; a page asks for them at each change of the rank."""
+    """Truncations by dtype; a page asks for them at each change of the rank."""
 
 
-class Adapters:
-    """What a trained adapter needs."""
+class Adapters(Operations):
+    """Spectra and truncations of trained adapters."""
 
-    def __init__(self, workspace: Workspace):
-        self._workspace = workspace
+    def __init__(self, api: Api):
+        super().__init__(api)
+        self._adapters: OrderedDict[tuple, Opened] = OrderedDict()
 
     def spectrum(self, adapter: Ref) -> Spectrum:
         """The singular values of a trained adapter's updates, and what they say."""
@@ -134,33 +138,28 @@ class Adapters:
 
     def resize(self, adapter: Ref, planned: ResizePlan, target: Path) -> Path:
         """Write the resized adapter into a new folder, as PEFT loads it."""
-        self._write(self._opened(adapter, files=True).source, Path(target).absolute(), planned, as_zip=False)
+        self._write(self._source(adapter), Path(target).absolute(), planned, as_zip=False)
         return Path(target)
 
     def zip_resized(self, adapter: Ref, planned: ResizePlan) -> Path:
-        """The resized adapter as a zip to download."""
-        opened = self._opened(adapter, files=True)
-        r = max(planned.by_module.values())
-        return self._zipped(opened.source, f"{opened.spectrum.name}-r{r}.zip", planned)
+        """Return the resized adapter as a zip to download."""
+        source, name = self._source(adapter), self.spectrum(adapter).name
+        file = f"{name}-r{max(planned.by_module.values())}.zip"
+        return self._workspace.download(file, lambda target: self._write(source, target, planned))
 
-    def _zipped(self, source: Source, name: str, planned: ResizePlan | None = None) -> Path:
-        return self._workspace.download(name, lambda target: self._write(source, target, planned))
-
-    def _write(self, source: Source, target: Path, planned: ResizePlan | None = None, *, as_zip: bool = True) -> Path:
-        """The adapter in a new file or folder: resized, or as it is where there is no plan."""
+    def _write(self, source: Source, target: Path, planned: ResizePlan | None = None, *, as_zip: bool = True) -> None:
+        """Write the adapter into a new file or folder: resized, or as it is where there is no plan."""
         from rankviz.trained.resize import as_json
 
         request = {
             "paths": [*map(str, source.paths)],
             "target": str(target),
-            "max_bytes": self._max_bytes,
+            "max_bytes": self._workspace.limits.adapter_mb * 10**6,
             "plan": as_json(planned) if planned else None,
             "as_zip": as_zip,
         }
-        children = self._workspace.children
-        with children.turn():
-            children.ask("resize", request, about=target.name, error=BadAdapterError)
-        return target
+        with self._workspace.children.turn():
+            self._workspace.children.ask("resize", request, about=target.name, error=BadAdapterError)
 
     def is_here(self, run_id: str, r: int) -> bool:
         """Tell whether this machine has the files that `zip_of_rank` needs; never those of a run that RankViz ships."""
@@ -181,7 +180,7 @@ class Adapters:
             return self.zip_resized(run_id, self.plan_resize(run_id, r=r))
         if not folder.is_dir():
             raise BadAdapterError(f"Run {run_id!r} has no adapter of r = {r} here: it was imported without it.")
-        return self._zipped(Source([folder]), f"adapter-r{r}.zip")
+        return self._workspace.download(f"adapter-r{r}.zip", lambda target: self._write(Source([folder]), target))
 
     def _saved(self, record: RunRecord, r: int) -> Path | None:
         """The folder in which the run saved an adapter of this rank; None where it saved none of it."""
@@ -192,47 +191,33 @@ class Adapters:
 
     def runs(self) -> Sequence[RunRecord]:
         """The finished runs of this machine whose adapter is here, newest first."""
-        return [
-            record
-            for record in reversed(self._workspace.rights.own(self._workspace.store.all()))
-            if record.adapter_path and self._has_adapter(record)
-        ]
-
-    def _has_adapter(self, record: RunRecord) -> bool:
-        try:
-            return (self._run_adapter(record) / "adapter_config.json").is_file()
-        except BadAdapterError:
-            return False
+        runs = []
+        for record in reversed(self._workspace.rights.own(self._workspace.store.all())):
+            with suppress(BadAdapterError):
+                if record.adapter_path and (self._run_adapter(record) / "adapter_config.json").is_file():
+                    runs.append(record)
+        return runs
 
     def _own_run(self, run_id: str) -> RunRecord:
         """An adapter is read by who trained it: to look at a run is not to have its weights."""
         record = self._workspace.store.get(run_id)
-        self._workspace.rights.require(run_id)
+        self._workspace.rights.required(run_id)
         return record
 
     def _run_adapter(self, record: RunRecord, store: RunStore | None = None) -> Path:
         return (store or self._workspace.store).path(record.run_id, record.adapter_path or "adapter")
 
-    @property
-    def _max_bytes(self) -> int:
-        return self._workspace.limits.adapter_mb * 10**6
-
-    def _opened(self, ref: Ref, *, files: bool = False) -> Opened:
-        """files: whether its files are needed, not only what was read of them."""
-        source = self._source(ref, self._max_bytes, files=files)
-        known = self._from_hub(source.hub_id)
-        if known and known.source == source:
-            return known
+    def _opened(self, ref: Ref) -> Opened:
+        source = self._source(ref)
         key = (source.name, *(_stamp(path) for path in source.paths))
-        if key in self._adapters:
-            return self._adapters[key]
-        children = self._workspace.children
-        with children.turn(repr(key)):
-            if key not in self._adapters:  # while this one waited
-                self._adapters[key] = self._read(source, repr(key))
-                while len(self._adapters) > REMEMBERED:
-                    self._adapters.popitem(last=False)
-            return self._adapters[key]
+        if opened := self._adapters.get(key):
+            return opened
+        with self._workspace.children.turn(repr(key)):
+            opened = self._adapters.get(key) or self._read(source, repr(key))  # it may have come while this one waited
+        self._adapters[key] = opened
+        while len(self._adapters) > REMEMBERED:
+            self._adapters.popitem(last=False)
+        return opened
 
     def _read(self, source: Source, key: str) -> Opened:
         from rankviz.core.spectrum import Truncation
@@ -240,7 +225,7 @@ class Adapters:
 
         request = {
             "paths": [*map(str, source.paths)],
-            "max_bytes": self._max_bytes,
+            "max_bytes": self._workspace.limits.adapter_mb * 10**6,
             "max_values": self._workspace.limits.adapter_values,
         }
         about = source.name or source.paths[0].name
@@ -251,19 +236,8 @@ class Adapters:
         known = {} if values.after_few_steps else {None: planned}  # the child does not know after how many steps
         return Opened(outline_from(reply["outline"]), values, source, known)
 
-    @cached_property
-    def _adapters(self) -> OrderedDict[tuple, Opened]:
-        return OrderedDict()
-
-    def _from_hub(self, hub_id: str) -> Opened | None:
-        """The one of this id that was opened last."""
-        opened = reversed(list(self._adapters.values()))
-        return next((each for each in opened if hub_id and each.source.hub_id == hub_id), None)
-
-    def _source(self, ref: Ref, max_bytes: int, *, files: bool) -> Source:
-        if isinstance(ref, Path):
-            ref = str(ref)
-        ref = ref.strip() if isinstance(ref, str) else list(ref)
+    def _source(self, ref: Ref) -> Source:
+        ref = str(ref).strip() if isinstance(ref, str | Path) else list(ref)
         if not ref:
             raise BadAdapterError("No adapter given: give its files, a run's id or a Hub id.")
         if isinstance(ref, list):
@@ -279,10 +253,8 @@ class Adapters:
         except RunNotFoundError:
             from rankviz import hub
 
-            known = None if files else self._from_hub(ref)
-            read = known.source.paths[0] if known else None
-            found = hub.find_adapter(ref, door=self._workspace.hub, max_bytes=max_bytes, read=read)
-            return Source([found], hub_id=ref)
+            limit = self._workspace.limits.adapter_mb * 10**6
+            return Source([hub.find_adapter(ref, door=self._workspace.hub, max_bytes=limit)])
         folder = self._run_adapter(record)
         if not folder.is_dir():
             raise BadAdapterError(

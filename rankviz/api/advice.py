@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
 from rankviz import units
-from rankviz.api.estimates import Estimates
-from rankviz.api.models import Models
-from rankviz.api.studies import Forecasts, Studies
-from rankviz.api.workspace import Workspace
+from rankviz.api.workspace import Operations
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import Alternative, Capacity, Step
 from rankviz.core.advice.use_case import DataAmount, Goal
@@ -20,16 +18,15 @@ from rankviz.core.cost.setup import card
 from rankviz.core.fit.changes import Setting
 from rankviz.core.fit.decide import fit_in_words
 from rankviz.core.forecast.bands import RankForecast
-from rankviz.core.from_json import shape
+from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
 
 if TYPE_CHECKING:
-    from rankviz.api.runs.verdicts import Verdicts
-    from rankviz.api.studies import OwnSweeps
     from rankviz.core.advice.advice import RankAdvice, Record
     from rankviz.core.forecast.bands import Forecast
+    from rankviz.core.studies.nearest import Near
     from rankviz.exports import Written
 
 UNUSED_PARAMETERS = "The number of parameters that was given is not used: this model's own layers are known."
@@ -65,26 +62,8 @@ class AdviceAnswer:
         return self.setting.row.fit if self.setting else None
 
 
-class Advice:
+class Advice(Operations):
     """The recommendation."""
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        models: Models,
-        studies: Studies,
-        estimates: Estimates,
-        forecasts: Forecasts,
-        own: OwnSweeps,
-        verdicts: Verdicts,
-    ):
-        self._workspace = workspace
-        self._models = models
-        self._studies = studies
-        self._estimates = estimates
-        self._forecasts = forecasts
-        self._own = own
-        self._verdicts = verdicts
 
     def advise(self, question: Question, goal: Goal, parameters: float | None = None) -> AdviceAnswer:
         """A recommended rank, alpha, learning rate and targets, with reasons and costs. A model that cannot be read has
@@ -97,30 +76,28 @@ class Advice:
         question.training.validate()
         goal = goal.about(question.training.data)
         goal.validate()
-        unread = self._forecasts.why_no_counts(question.model_id, parameters)
-        preset, plan = (WIDE[1], None) if unread else self._wide(self._models.get(question.model_id), question)
+        unread = self._api.forecasts.why_no_counts(question.model_id, parameters)
+        preset, plan = (WIDE[1], None) if unread else self._wide(self._api.models.get(question.model_id), question)
         advice = advise(
-            self._studies.all(),
+            self._api.studies.all(),
             self.record(),
-            self._forecasts.subject(question.model_id, goal.use_case, parameters, question.lora.expert_rank),
+            self._api.forecasts.subject(question.model_id, goal.use_case, parameters, question.lora.expert_rank),
             goal,
             data_of(goal, question.training),
             plan.parameters if plan else None,
             self._workspace.assumptions,
-            *([lambda line: self._studies.equal_ranks(line, plan)] if plan else []),
+            *([lambda line: self._api.studies.equal_ranks(line, plan)] if plan else []),
         )
         setting = self._setting(question, preset, advice.r) if plan else None
-        notes = (
-            (*setting.notes, UNUSED_PARAMETERS) if setting and parameters else setting.notes if setting else (unread,)
-        )
+        notes = (*setting.notes, *([UNUSED_PARAMETERS] if parameters else [])) if setting else (unread,)
         return AdviceAnswer(
             model_id=setting.model.id if setting else question.model_id,
             advice=advice,
             target_modules=preset,
             target_names=plan.target_names if plan else (),
             setting=setting,
-            notes=tuple(notes),
-            forecast=self._forecasts.of(question.model_id, goal.use_case, parameters=parameters),
+            notes=notes,
+            forecast=self._api.forecasts.of(question.model_id, goal.use_case, parameters=parameters),
             own=self._own_result(question.model_id) if setting and not advice.case.r_range else "",
         )
 
@@ -136,17 +113,17 @@ class Advice:
         """The advised adapter with its estimate."""
         lora = replace(question.lora, target_modules=preset, modules_to_save=())
         wide = replace(question, ranks=(r,), lora=lora, alpha="r")
-        return Setting.of(self._estimates.estimate(wide).estimate, r, self._workspace.assumptions)
+        return Setting.of(self._api.estimates.estimate(wide).estimate, r, self._workspace.assumptions)
 
     def _own_result(self, model: str) -> str:
         """Return the verdict on the sweep that counts first for a model, in a sentence."""
         from rankviz.core.runs.words import made_of
 
-        sweep = self._own.leading(model)
+        sweep = next(iter(self._api.forecasts.own_sweeps(model)), None)
         if sweep is None:
             return ""
         try:
-            judged = self._verdicts.of_sweep(sweep.sweep_id)
+            judged = self._api.verdicts.of_sweep(sweep.sweep_id)
         except (LimitError, RunNotFoundError, RunUnreadError):  # the advice needs no verdict, and no run that has gone
             judged = None
         answer = "no verdict yet."
@@ -258,31 +235,28 @@ class AdviceAnswerJSON(TypedDict):
 
 
 def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
-    """As `rankviz advise --json` prints it."""
+    """Return the answer as `rankviz advise --json` prints it."""
     advice, forecast = answer.advice, answer.forecast
     row, cap, rates = words.at_recommended(advice, forecast), advice.capacity, advice.rates
     of_forecast = {name: getattr(forecast, name) for name in ("unit", "reference_rank", "validated")}
+    known = {
+        name: getattr(answer, name) for name in ("model_id", "target_modules", "target_names", "gpu", "fit", "notes")
+    }
+    own = {name: getattr(advice, name) for name in ("r", "lora_alpha", "learning_rate")}
     return {
-        "model_id": answer.model_id,
+        **{name: list(value) if type(value) is tuple else value for name, value in {**known, **own}.items()},
         "use_case": advice.case.name,
         "goal": asdict(advice.goal),
-        "r": advice.r,
         "r_range": advice.case.r_range and list(advice.case.r_range),
-        "lora_alpha": advice.lora_alpha,
-        "learning_rate": advice.learning_rate,
         "learning_rate_best": rates
         and {"low": rates.low, "high": rates.high, "ranks": list(rates.ranks), "of": advice.rates_of},
         "learning_rates_to_try": list(advice.learning_rates),
-        "target_modules": answer.target_modules,
-        "target_names": list(answer.target_names),
         "take": words.take(advice),
         "because": words.because(advice),
         "sentence": f"{words.take(advice)}. Reason: {words.because(advice)}.",
         "then": list(words.main_sentences(advice)[1:]),
-        "general": None,
-        "lead": None,
+        **dict.fromkeys(("general", "lead", "confidence", "rank_enough")),
         "reasons": [reason._asdict() for reason in words.reasons(advice)],
-        "confidence": None,
         "confidence_in_words": words.confidence_in_words(advice),
         "regret": [
             {**each._asdict(), "score": each.score._asdict(), "loss": each.loss._asdict()}
@@ -292,38 +266,26 @@ def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
         "steps": [step._asdict() for step in advice.steps],
         "capacity": cap and {**cap._asdict(), "enough": cap.enough, "filled": cap.filled, "holds_from": None},
         "data": advice.data._asdict(),
-        "rank_enough": None,
-        "nearest": [
-            {
-                "study_id": near.line.study.study_id,
-                "base_model": near.line.model.base_model,
-                "why": list(near.why),
-                "learning_rate": near.line.study.learning_rate_label,
-                "source": near.line.study.source,
-                "caveat": near.line.study.caveat,
-                "equal_ranks": {str(r): x for r, x in advice.equal_ranks.get(near.line.study.study_id, {}).items()}
-                or None,
-            }
-            for near in advice.shown
-        ],
-        "gpu": answer.gpu,
-        "fit": answer.fit,
+        "nearest": [_near_json(near, advice.equal_ranks) for near in advice.shown],
         "fit_in_words": fit_in_words(answer.setting) if answer.setting else "",
         "forecast": row and {**of_forecast, **asdict(row), "in_words": words.forecast_sentence(advice, forecast)},
-        "notes": list(answer.notes),
     }
+
+
+def _near_json(near: Near, equal_ranks: Mapping[str, Mapping[int, float]]) -> NearStudyJSON:
+    study, model = near.line.study, near.line.model
+    equal = {str(r): x for r, x in equal_ranks.get(study.study_id, {}).items()} or None
+    rate = study.learning_rate_label
+    return as_answer(
+        NearStudyJSON, study, base_model=model.base_model, why=near.why, learning_rate=rate, equal_ranks=equal
+    )
 
 
 T4 = "t4"
 
 
-class Exports:
+class Exports(Operations):
     """Scripts, notebooks and configuration files."""
-
-    def __init__(self, models: Models, advice: Advice, estimates: Estimates):
-        self._models = models
-        self._advice = advice
-        self._estimates = estimates
 
     def write(
         self,
@@ -348,8 +310,8 @@ class Exports:
         replace(question, ranks=(r,)).validate()
         rate = learning_rate
         if rate is None:
-            rate = self._advice.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
-        model = self._models.get(question.model_id)
+            rate = self._api.advice.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
+        model = self._api.models.get(question.model_id)
         notes = (self._on_t4(question, r),) if format_name == "colab" else ()
         return exports.write(model, question, r, format_name, rate, notes)
 
@@ -363,9 +325,9 @@ class Exports:
         if not setup.has_length:
             setup = replace(setup, max_steps=STEPS)
         on_t4 = replace(question, ranks=(r,), gpu=T4, training=setup)
-        answer = self._estimates.estimate(on_t4)
+        answer = self._api.estimates.estimate(on_t4)
         rank, gpu = answer.rank(r), answer.estimate.gpu
         memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(gpu.usable_bytes)}"
         time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
-        fit = "" if rank.fit == "fits" else f" {fit_in_words(self._estimates.fit(on_t4, r).setting)}"
+        fit = "" if rank.fit == "fits" else f" {fit_in_words(self._api.estimates.fit(on_t4, r).setting)}"
         return f"Estimate for Colab's free T4: {memory}{time}.{fit}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import dataset, installed, units
-from rankviz.api.workspace import Workspace
+from rankviz.api.workspace import Operations
 from rankviz.catalog.hardware import load_assumptions
 from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData, Trait, characters, token_range
 from rankviz.core.quantity import Range
@@ -18,12 +18,16 @@ from rankviz.errors import BadDataError
 from rankviz.paths import existing
 
 if TYPE_CHECKING:
+    from rankviz.api import Api
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.dataset import Dataset, Example, Format
 
-
 SAMPLED = 2_000
-"""Examples whose characters are looked at; of the others only the length is."""
+"""Examples whose characters are counted by kind; of the others only the length is."""
+REMEMBERED = 16
+"""Files whose contents are cached."""
+SHOWN_CHARACTERS = 20_000
+"""Characters of an example in a preview."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,13 +40,13 @@ class MeasuredData:
     format: Format
     examples: int
     mean_tokens: Range
-    """Of an example, chat template included."""
+    """Tokens of an example, chat template included."""
     longest_tokens: Range
     lengths: tuple[int, ...] = ()
     """Expected tokens of the examples at LENGTH_SHARES, from the shortest on."""
     traits: tuple[Trait, ...] = ()
     notes: tuple[str, ...] = ()
-    """What is read otherwise than it stands there, as sentences."""
+    """Notes on values that were converted while reading, as sentences."""
 
     def training_data(self, epochs: float | None = None) -> TrainingData:
         """Return the data as an estimate takes it: the expected mean, and the upper end of the longest example, so that
@@ -79,90 +83,33 @@ class MeasuredData:
         }
 
 
-class Data:
-    """What a data file holds."""
-
-    def __init__(self, workspace: Workspace):
-        self._workspace = workspace
-
-    def measure(self, data: str) -> MeasuredData:
-        """Examples, lengths and form of a shipped sample or of a JSONL, JSON, CSV or Parquet file.
-
-        BadDataError names the first row that cannot be used.
-        """
-        return self._workspace.data_files.look(self._workspace.references.data(data).text).measured
-
-
-def measured(read: Dataset, *, is_file: bool, assets: Path) -> MeasuredData:
-    """A data set that has been read, in numbers."""
-    assume = load_assumptions(assets)
-    examples = read.examples
-    lengths = [_length(example) for example in examples]
-    step = max(1, len(examples) // SAMPLED)
-    sampled = examples[::step]
-    share = sum(lengths) / len(lengths) / (sum(lengths[::step]) / len(sampled))
-    longest = examples[max(range(len(examples)), key=lengths.__getitem__)]
-    mean_tokens = _token_range(sampled, assume).times(share)
-    ordered, tokens_per_character = sorted(lengths), mean_tokens.expected / (sum(lengths) / len(lengths))
-    return MeasuredData(
-        title=read.title,
-        file_name=read.title if is_file else None,
-        format=read.format,
-        examples=len(examples),
-        mean_tokens=mean_tokens,
-        longest_tokens=_token_range((longest,), assume),
-        lengths=tuple(
-            round(ordered[round(each * (len(ordered) - 1))] * tokens_per_character) for each in LENGTH_SHARES
-        ),
-        traits=read.traits,
-        notes=read.notes,
-    )
-
-
-def _token_range(examples: Sequence[Example], assume: Assumptions) -> Range:
-    """Tokens of these examples on average."""
-    counts = characters("\n".join(text for example in examples for text in _texts(example)))
-    messages = sum(len(example.messages) for example in examples) / len(examples)
-    mean = {kind: count / len(examples) for kind, count in counts.items()}
-    return token_range(mean, messages, assume)
-
-
-def _texts(example: Example) -> Sequence[str]:
-    return [content for _, content in example.messages] or [example.prompt, example.completion]
-
-
-def _length(example: Example) -> int:
-    return sum(map(len, _texts(example)))
-
-
-def _tokens(tokens: Range) -> str:
-    """ "400 tokens (320 to 600)"."""
-    low, expected, high = (f"{round(value):,}" for value in (tokens.low, tokens.expected, tokens.high))
-    return f"{expected} tokens ({low} to {high})"
-
-
-REMEMBERED = 16
-SHOWN_CHARACTERS = 20_000
-"""Of an example in a preview."""
-
-
 class Look(NamedTuple):
-    """What is known of a sample or a file."""
+    """The first rows of a sample or a file, and the whole of it in numbers."""
 
     preview: Preview
     measured: MeasuredData
 
 
-class DataFiles:
-    """Samples and files, looked at once."""
+class Data(Operations):
+    """Contents of data files."""
 
-    def __init__(self, workspace: Workspace):
-        self._workspace = workspace
+    def __init__(self, api: Api):
+        super().__init__(api)
         self._looks: OrderedDict[tuple, Look] = OrderedDict()
 
+    def measure(self, data: str) -> MeasuredData:
+        """Return examples, lengths and form of a shipped sample or of a JSONL, JSON, CSV or Parquet file.
+
+        BadDataError names the first row that cannot be used.
+        """
+        return self.look(data).measured
+
     def look(self, data: str) -> Look:
-        """A sample or a file that whoever asks may read. BadDataError names a bad row."""
-        key = (data, *_stamp(existing(data)))
+        """Return what a sample or a file that the current visitor may read holds. BadDataError names a bad row."""
+        data = self._workspace.references.data(data).text
+        path = existing(data)
+        status = path.stat() if path else None
+        key = (data, status.st_mtime_ns, status.st_size, status.st_ino) if status else (data,)
         if key in self._looks:
             return self._looks[key]
         if dataset.is_sample(data, self._workspace.assets):
@@ -185,38 +132,65 @@ class DataFiles:
         return seen
 
 
-LISTS = ("notes", "lengths", "traits")
-"""Fields of MeasuredData that JSON has as lists."""
-
-
 def look(data: str, assets: Path) -> Look:
-    """Read it here."""
-
+    """Read a sample or a file in this process."""
     read = dataset.read(data, assets)
     return Look(dataset.preview_of(read), measured(read, is_file=not dataset.is_sample(data, assets), assets=assets))
 
 
-def look_json(seen: Look) -> dict[str, Any]:
-    preview = seen.preview
-    examples = [[text[:SHOWN_CHARACTERS] for text in example] for example in preview.examples]
-    return {
-        "preview": {name: getattr(preview, name) for name in Preview.__dataclass_fields__} | {"examples": examples},
-        "measured": seen.measured.as_json() | {name: getattr(seen.measured, name) for name in ("file_name", *LISTS)},
-    }
-
-
-def look_from(row: Mapping[str, Any]) -> Look:
-
-    preview, measured = row["preview"], row["measured"]
-    tokens = {name: Range(**measured[name]) for name in ("mean_tokens", "longest_tokens")}
-    return Look(
-        Preview(**{**preview, "examples": tuple(map(tuple, preview["examples"]))}),
-        MeasuredData(**{**measured, **tokens, **{name: tuple(measured[name]) for name in LISTS}}),
+def measured(read: Dataset, *, is_file: bool, assets: Path) -> MeasuredData:
+    """Return a data set that has been read, in numbers."""
+    assume, examples = load_assumptions(assets), read.examples
+    lengths = [sum(map(len, _texts(example))) for example in examples]
+    step = max(1, len(examples) // SAMPLED)
+    sampled = examples[::step]
+    share = sum(lengths) / len(lengths) / (sum(lengths[::step]) / len(sampled))
+    longest = examples[max(range(len(examples)), key=lengths.__getitem__)]
+    mean_tokens = _token_range(sampled, assume).times(share)
+    ordered, tokens_per_character = sorted(lengths), mean_tokens.expected / (sum(lengths) / len(lengths))
+    return MeasuredData(
+        title=read.title,
+        file_name=read.title if is_file else None,
+        format=read.format,
+        examples=len(examples),
+        mean_tokens=mean_tokens,
+        longest_tokens=_token_range((longest,), assume),
+        lengths=tuple(
+            round(ordered[round(each * (len(ordered) - 1))] * tokens_per_character) for each in LENGTH_SHARES
+        ),
+        traits=read.traits,
+        notes=read.notes,
     )
 
 
-def _stamp(path: Path | None) -> tuple[int, ...]:
-    if path is None:
-        return ()
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size, status.st_ino
+def _token_range(examples: Sequence[Example], assume: Assumptions) -> Range:
+    """Mean tokens of these examples."""
+    counts = characters("\n".join(text for example in examples for text in _texts(example)))
+    messages = sum(len(example.messages) for example in examples) / len(examples)
+    return token_range({kind: count / len(examples) for kind, count in counts.items()}, messages, assume)
+
+
+def _texts(example: Example) -> Sequence[str]:
+    return [content for _, content in example.messages] or [example.prompt, example.completion]
+
+
+def _tokens(tokens: Range) -> str:
+    """Return "400 tokens (320 to 600)"."""
+    low, expected, high = (f"{round(value):,}" for value in (tokens.low, tokens.expected, tokens.high))
+    return f"{expected} tokens ({low} to {high})"
+
+
+def look_json(seen: Look) -> dict[str, Any]:
+    """Return the JSON of a look; examples are cut at SHOWN_CHARACTERS."""
+    row = {"preview": asdict(seen.preview), "measured": asdict(seen.measured)}
+    row["preview"]["examples"] = [[text[:SHOWN_CHARACTERS] for text in each] for each in seen.preview.examples]
+    return row
+
+
+def look_from(row: Mapping[str, Any]) -> Look:
+    """Read the JSON of a look."""
+    preview, measured = row["preview"], row["measured"]
+    tokens = {name: Range(**measured[name]) for name in ("mean_tokens", "longest_tokens")}
+    lists = {name: tuple(measured[name]) for name in ("notes", "lengths", "traits")}
+    examples = tuple(map(tuple, preview["examples"]))
+    return Look(Preview(**{**preview, "examples": examples}), MeasuredData(**{**measured, **tokens, **lists}))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankviz import paths
-from rankviz.api.workspace import EMBEDDED_MODEL, Workspace
+from rankviz.api.workspace import EMBEDDED_MODEL, Operations
 from rankviz.catalog import models as catalog_models
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import TrainingSetup, card
@@ -16,6 +15,9 @@ from rankviz.core.lora.targets import ModuleChoice, module_choices
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, UserError
 from rankviz.references import EMBEDDED, Reference
+
+if TYPE_CHECKING:
+    from rankviz.api import Api
 
 USUAL_SETTINGS: tuple[tuple[Framework, str], ...] = (
     ("unsloth", "unsloth"),
@@ -29,11 +31,11 @@ REMEMBERED = 1000
 """Models that are kept in memory."""
 
 
-class Models:
-    """What can be fine-tuned."""
+class Models(Operations):
+    """Models that can be fine-tuned."""
 
-    def __init__(self, workspace: Workspace):
-        self._workspace = workspace
+    def __init__(self, api: Api):
+        super().__init__(api)
         self._known: dict[Reference, ModelSpec] = {}
 
     def all(self) -> Sequence[catalog_models.ModelRow]:
@@ -60,34 +62,26 @@ class Models:
             return None
         return None if reference.kind == "hub" and reference not in self._known else self.get(ref)
 
-    @property
-    def _cache(self) -> Path:
-        return self._workspace.home / paths.INTROSPECTED
-
     def _find(self, reference: Reference) -> ModelSpec:
         assets = self._workspace.assets
         if reference.kind == "name":
             return catalog_models.load_model(assets, _catalogue_name(reference))
         from rankviz import hub
 
-        suggestions = ()
-        if reference.kind == "hub":
-            suggestions = catalog_models.close_names(catalog_models.load_index(assets), reference.text)
+        is_hub = reference.kind == "hub"
         return hub.find_model(
             reference.path or reference.text,
-            cache=self._cache,
+            cache=self._workspace.home / paths.INTROSPECTED,
             door=self._workspace.hub,
-            suggestions=suggestions,
+            suggestions=catalog_models.close_names(self.all(), reference.text) if is_hub else (),
             children=self._workspace.layouts,
         )
 
     def config(self, ref: str) -> Mapping[str, Any]:
         """A model's config.json."""
-        from rankviz.catalog.models import load_config
-
         reference = self._workspace.references.model(ref)
         if reference.kind == "name":
-            return load_config(self._workspace.assets, _catalogue_name(reference))
+            return catalog_models.load_config(self._workspace.assets, _catalogue_name(reference))
         from rankviz import hub
 
         return hub.find_config(reference.path or reference.text, door=self._workspace.hub)

@@ -7,17 +7,16 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from rankviz.api.models import Models
-from rankviz.api.workspace import EMBEDDED, Workspace, writes
+from rankviz.api.workspace import EMBEDDED, Operations, writes
 from rankviz.core.cost.question import plan_on
 from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, Trial, Wanted, checks, problems, uses_gpu, warnings
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
-from rankviz.shared.quota import Quota
 
 if TYPE_CHECKING:
     from rankviz.core.cost.setup import Device, TrainingSetup
@@ -36,31 +35,30 @@ class Diagnosis(NamedTuple):
     checks: tuple[Check, ...]
 
 
-class Preflight:
-    """Looks at this machine: cheaply before a start, in full for the doctor."""
-
-    def __init__(self, workspace: Workspace, models: Models):
-        self._workspace = workspace
-        self._models = models
+class Preflight(Operations):
+    """Checks of this machine: cheap ones before a start, all of them for the doctor."""
 
     def before(self, training: TrainingSetup, base: str = "") -> Sequence[Check]:
         """The checks for one training here; takes milliseconds, and up to 6 s where the base comes from the Hub and the
         network is slow. base: what a sweep trains; empty for a probe, which fetches nothing."""
         from rankviz.hub import reach
 
-        facts = self.facts()
-        model = self._from_the_hub(base)
+        facts, model = self.facts(), self._from_the_hub(base)
+        wanted = Wanted(
+            precision=training.precision,
+            optim=training.optim,
+            framework=training.framework,
+            has_experts=model is None or model.has_experts,
+        )
         repository = _repository(base, model, training, on_gpu=uses_gpu(facts)) if model else ""
         if model is None or reach.has_weights(repository or base):
-            return checks(facts, _wanted(training, has_experts=model is None or model.has_experts))
-        facts = replace(facts, hub=self._workspace.hub.reached())
-        known = self._weight_bytes(repository, patient=False) if repository and facts.hub.reached else None
+            return checks(facts, wanted)
+        facts, known = replace(facts, hub=self._workspace.hub.reached()), None
+        if repository and facts.hub.reached:
+            with suppress(LimitError):  # the Hub is busy with others
+                known = self._workspace.hub.weight_bytes(repository, patient=False)
         download = BYTES_PER_PARAMETER * (model.whole or model).total_parameters if known is None else known
-        certain = known is not None
-        return checks(
-            facts,
-            _wanted(training, has_experts=model.has_experts, download_bytes=download, download_is_certain=certain),
-        )
+        return checks(facts, replace(wanted, download_bytes=download, download_is_certain=known is not None))
 
     def require(self, training: TrainingSetup, base: str = "") -> None:
         """InvalidSettingError where a check says that this training cannot run here."""
@@ -79,7 +77,7 @@ class Preflight:
         repository = _repository(base, model, training, on_gpu=on_gpu) or base
         if reach.has_weights(repository):
             return 0
-        known = self._weight_bytes(repository, patient=True)
+        known = self._workspace.hub.weight_bytes(repository, patient=True)
         is_ours = self._workspace.references.model(base).kind == "name"
         return BYTES_PER_PARAMETER * model.total_parameters if known is None and is_ours else known
 
@@ -103,7 +101,6 @@ class Preflight:
         from rankviz.machine import cards, cpu_bf16, cpu_name, software
 
         driver = cards.read_driver()
-        memory = psutil.virtual_memory()
         return Facts(
             driver=driver,
             card=cards.chosen(driver),
@@ -111,8 +108,7 @@ class Preflight:
             cpu_name=cpu_name(),
             cpu_count=os.cpu_count() or 1,
             cpu_bf16=cpu_bf16(),
-            memory_bytes=memory.total,
-            available_bytes=memory.available,
+            memory_bytes=psutil.virtual_memory().total,
             disks=(
                 self._disk("runs", self._workspace.home),
                 self._disk(HUB_DISK, cache_folder()),
@@ -125,25 +121,13 @@ class Preflight:
         """Return the spec of a base on the Hub; None for one that is on this machine."""
         if not base or base == EMBEDDED or self._workspace.references.model(base).path:
             return None
-        return self._models.get(base)
-
-    def _weight_bytes(self, repository: str, *, patient: bool) -> int | None:
-        try:
-            return self._workspace.hub.weight_bytes(repository, patient=patient)
-        except LimitError:
-            if patient:
-                raise
-            return None
+        return self._api.models.get(base)
 
     def _disk(self, what: str, folder: Path) -> Disk:
         """The folder may not be there yet; its disk is that of the nearest one above."""
         there = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
         path = str(folder) if self._workspace.visitor.admin else ""
         return Disk(what=what, path=path, free_bytes=shutil.disk_usage(there).free)
-
-
-def _wanted(training: TrainingSetup, **base: Any) -> Wanted:
-    return Wanted(precision=training.precision, optim=training.optim, framework=training.framework, **base)
 
 
 def _repository(base: str, model: ModelSpec, training: TrainingSetup, *, on_gpu: bool) -> str:
@@ -158,16 +142,10 @@ SIMULATION_BOUNDS = {"seconds": 1800, "memory_bytes": 24 * 2**30}
 """Limits of one simulation, which takes half a minute for most models."""
 
 
-class Probes:
+class Probes(Operations):
     """Measured here, without weights."""
 
-    def __init__(self, workspace: Workspace, models: Models, preflight: Preflight, quota: Quota):
-        self._workspace = workspace
-        self._models = models
-        self._preflight = preflight
-        self._quota = quota
-
-    @writes
+    @writes()
     def start(self, question: ProbeQuestion) -> str:
         """Queue a probe of a model's memory and step time on this machine, with random weights; returns its id."""
         import secrets
@@ -179,10 +157,10 @@ class Probes:
         owner = self._workspace.rights.somebody()
         question.validate()
         check_step(question.lora.r, question.training, self._workspace.limits)
-        self._quota.check_base(question.model_id)
-        model = replace(self._models.get(question.model_id), whole=None)  # a probe has the text tower alone
+        self._api.quota.check_base(question.model_id)
+        model = replace(self._api.models.get(question.model_id), whole=None)  # a probe has the text tower alone
         plan_on(model, question.lora, question.training, self._workspace.here())
-        self._preflight.require(question.training)
+        self._api.preflight.require(question.training)
         now = time.time()
         request = settle(
             question,
@@ -192,8 +170,8 @@ class Probes:
             probe_id=f"probe-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}",
             created_at=now,
         )
-        config = json.dumps(self._models.config(question.model_id))
-        with self._workspace.starts.turn(), self._quota.admitting(new=1):
+        config = json.dumps(self._api.models.config(question.model_id))
+        with self._workspace.starts.turn(), self._api.quota.admitting(new=1):
             self._workspace.store.create_probe(request, config, owner.id)
         self._workspace.work_queue()
         return request.probe_id
@@ -218,7 +196,7 @@ class Probes:
         question.validate()
         if padded and question.training.per_device_train_batch_size == 1:
             raise InvalidSettingError("A batch of one example has no padding. Choose a batch of 2 or more.")
-        model = replace(self._models.get(question.model_id), whole=None)  # the text tower alone is simulated
+        model = replace(self._api.models.get(question.model_id), whole=None)  # the text tower alone is simulated
         gpu, lora = find_gpu(self._workspace.gpus, gpu_name), question.lora
         device = card(gpu)
         training = question.training.settle(device)
@@ -227,7 +205,7 @@ class Probes:
         stack = stack_on(device, estimated, lora.use_dora, self._workspace.assumptions)
         estimate = predict(model, lora, stack, device, usable_bytes=device.usable_bytes).memory_at(lora.r)
         request = {
-            "config": self._models.config(question.model_id),
+            "config": self._api.models.config(question.model_id),
             "gpu": gpu.id,
             "lora": asdict(lora),
             "training": asdict(training),
@@ -257,7 +235,7 @@ class Probes:
 
     def newest(self, model: str) -> ProbeRecord | None:
         """The newest probe of a model; None where it has none."""
-        model_id = self._models.get(model).id
+        model_id = self._api.models.get(model).id
         return next((record for record in self.all() if record.request.model_id == model_id), None)
 
     def get(self, probe_id: str) -> ProbeRecord:
@@ -272,7 +250,7 @@ class Probes:
 
         record = self.get(probe_id)
         try:
-            model = self._models.get(record.request.model_id)
+            model = self._api.models.get(record.request.model_id)
             estimate = estimate_probe(
                 model, record.request, self._workspace.device(record.environment), self._workspace.assumptions
             )

@@ -11,15 +11,13 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
-from rankviz.api.workspace import writes
+from rankviz.api.workspace import Operations, writes
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, NotYoursError, PublishError, RankVizError
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, RunFacts, SweepFacts, Token
 from rankviz.publish.files import hub_base
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.api.runs.runs import Runs
-    from rankviz.api.workspace import Workspace
     from rankviz.core.runs.record import RunRecord
 
 NOTHING_FINISHED = "Nothing to publish: no run of it has finished."
@@ -66,16 +64,16 @@ class Sending:
 
     @property
     def seconds(self) -> float:
+        """Seconds since it began, until now or its end."""
         return (self.ended_at or time.monotonic()) - self.began_at
 
 
-class Sinks:
+class Sinks(Operations):
     """Publishing by the current visitor, of their own runs only. A token is passed on to one process and kept
     nowhere."""
 
-    def __init__(self, workspace: Workspace, runs: Runs):
-        self._workspace = workspace
-        self._runs = runs
+    def __init__(self, api: Api):
+        super().__init__(api)
         self._sendings: OrderedDict[tuple[str, str], Sending] = OrderedDict()
         self._lock = Lock()
 
@@ -101,8 +99,12 @@ class Sinks:
         """The runs of a run or sweep that would be published; a RankVizError says what stands in the way."""
         destination.validate()
         self._workspace.rights.somebody()
-        self._require_own(name)
-        records = self._runs_of(name)
+        is_sweep = self._api.runs.is_sweep(name)
+        records = self._api.runs.sweep(name).runs if is_sweep else [self._api.runs.get(name)]
+        if is_sweep and self._api.runs.sweep(name).recorded:
+            raise InvalidSettingError("A sweep that RankViz ships cannot be published: train one of your own.")
+        if not self.is_own(name):
+            raise NotYoursError(name)
         finished = [record for record in records if record.completed]
         if not finished:
             raise InvalidSettingError(NOTHING_FINISHED)
@@ -115,7 +117,7 @@ class Sinks:
         self._require_token(destination, token, use_login)
         return [record.run_id for record in finished]
 
-    @writes
+    @writes()
     def publish(
         self,
         name: str,
@@ -125,14 +127,10 @@ class Sinks:
         use_login: bool = False,
         on_start: Callable[[Path], None] = lambda stage_file: None,
     ) -> Publication:
-        """Publish a run or a sweep; returns when it is there.
+        """Publish a run or a sweep of one's own; returns when it is there.
 
-        Args:
-            name: The id of a run or a sweep of one's own.
-            destination: Where to.
-            token: With which; None for this machine's login, or where none is needed.
-            use_login: Whether this machine's login may be used.
-            on_start: Called with the file that says what is done.
+        token: None for this machine's login, if it may be used (use_login), or where none is needed.
+        on_start: called with the file that says what is done.
         """
         run_ids = self.check(name, destination, token, use_login=use_login)
         secret = token.value if token else self._login() if use_login else ""
@@ -191,21 +189,11 @@ class Sinks:
     def is_own(self, name: str) -> bool:
         """Tell whether a run or sweep is the current visitor's: what others opened, and what an admin may change, is
         not."""
-        if not self._runs.is_mine(name):
+        if not self._api.runs.is_mine(name):
             return False
         visitor, store = self._workspace.visitor, self._workspace.store
         owners = {store.ownership(record.run_id).owner for record in self._workspace.rights.seen(name)}
         return not self._workspace.shared or owners <= {*visitor.ids}
-
-    def _require_own(self, name: str) -> None:
-        if self.is_own(name):
-            return
-        if self._runs.is_sweep(name) and self._runs.sweep(name).recorded:
-            raise InvalidSettingError("A sweep that RankViz ships cannot be published: train one of your own.")
-        raise NotYoursError(name)
-
-    def _runs_of(self, name: str) -> Sequence[RunRecord]:
-        return self._runs.sweep(name).runs if self._runs.is_sweep(name) else [self._runs.get(name)]
 
     def _require_adapter(self, finished: Sequence[RunRecord]) -> None:
         if len(finished) > 1:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rankviz import paths, visitor
 from rankviz.catalog import hardware
 from rankviz.core.cost.setup import Device, Gpu
-from rankviz.errors import NotInstalledError, StorageError
+from rankviz.errors import StorageError
 from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED, References
 from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
-    from rankviz.api.data import DataFiles
-    from rankviz.children import Children, ChildWords, FairLine
+    from rankviz.api import Api
+    from rankviz.children import Bounds, Children, ChildWords, FairLine
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.hub.door import HubDoor
     from rankviz.jobs.supervisor import Supervisor
@@ -44,24 +44,21 @@ OPERATIONS, OPERATIONS_WAITING, OPERATION_SECONDS = 5, 4, 60.0
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def writes(method: Method) -> Method:
-    """Make an operation raise StorageError where it cannot write into the runs folder."""
+class Operations:
+    """A group of operations of an Api."""
 
-    @wraps(method)
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        with self._workspace.writing():
-            return method(self, *args, **kwargs)
-
-    return call
+    def __init__(self, api: Api):
+        self._api, self._workspace = api, api.workspace
 
 
-def in_turn(line: str) -> Callable[[Method], Method]:
-    """Let visitors queue for an operation in this line of the workspace."""
+def writes(line: str = "") -> Callable[[Method], Method]:
+    """Make an operation raise StorageError where it cannot write into the runs folder. Visitors queue for it in this
+    line of the workspace, if any."""
 
     def decorate(method: Method) -> Method:
         @wraps(method)
         def call(self, *args: Any, **kwargs: Any) -> Any:
-            with getattr(self._workspace, line).turn():
+            with getattr(self._workspace, line).turn() if line else nullcontext(), self._workspace.writing():
                 return method(self, *args, **kwargs)
 
         return call
@@ -107,11 +104,6 @@ class Workspace:
         if asking and asking.admin:
             return asking  # on every server; the settings need not be read for that
         return asking or NOBODY if self.shared else HOST
-
-    @property
-    def payer(self) -> str:
-        """Id of who pays for a machine that the current visitor rents; empty on one's own page."""
-        return self.visitor.id if self.shared else ""
 
     @cached_property
     def references(self) -> References:
@@ -160,86 +152,73 @@ class Workspace:
 
     @cached_property
     def layouts(self) -> Children:
-        """Processes that lay out models outside the catalogue, in a line of their own: it takes 200 bytes to keep one
-        busy, and that is in the way of nobody who brings runs, data or adapters."""
+        """Processes that lay out models outside the catalogue, in a line of their own: 200 bytes keep one busy."""
         from rankviz.children import ChildWords
 
         what = "lays out at most {at_once} at once of models that are not in its catalogue, and is busy with others"
         return self._readers(ChildWords(busy=what), LAYOUTS_WAITING)
 
     def _readers(self, work: ChildWords, waiting: int) -> Children:
-        from rankviz.children import MAX_OF_A_VISITOR, Bounds, Children, FairLine
+        from rankviz.children import Children
 
-        limits, at_once = self.limits, self.limits.readers
-        bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
-        mine = MAX_OF_A_VISITOR if self.shared else None
-        line = {"seconds": bounds.seconds, "each": self._each, "waiting": waiting, "of_a_visitor": mine}
-        return Children(bounds, folder=self.work, work=work, line=FairLine(at_once, busy=work.is_busy(at_once), **line))
-
-    @property
-    def _each(self) -> int | None:
-        """Places in a line that one visitor may have; None is all."""
-        return 1 if self.shared else None
-
-    @cached_property
-    def hub(self) -> HubDoor:
-        """The door to models and adapters on the Hub. On a shared page its adapters are kept among the uploads, counted
-        and removed like them."""
-        from rankviz.children import Bounds
-        from rankviz.hub.door import Copies, open_door
-
-        limits, temp = self.limits, self.temp
-        bounds = Bounds(
-            seconds=limits.download_seconds,
-            memory_bytes=limits.child_memory_mb * 10**6,
-            file_bytes=limits.adapter_mb * 10**6,
+        bounds, at_once = self._bounds(self.limits.child_seconds), self.limits.readers
+        return Children(
+            bounds, self.work, work=work, line=self._line(at_once, work.is_busy(at_once), bounds.seconds, waiting)
         )
-        copies = Copies(temp.copies, lambda: temp.require_room(limits.temp_mb), temp.drop_copies)
-        shared = {"each": self._each, "copies": copies if self.shared else None}
-        return open_door(limits.hub_lookups, download_bounds=bounds, folder=self.work, **shared)
 
     @cached_property
     def senders(self) -> Children:
         """Processes that publish runs."""
-        from rankviz.children import ASKING, Bounds, Children, ChildWords, FairLine
+        from rankviz.children import ASKING, MAX_WAITING, Children, ChildWords
 
-        limits = self.limits
         work = ChildWords(
             "publishes",
             "Publishing",
             "publishes at most {at_once} runs or sweeps at once, and is busy with others",
             "try again later, or publish less at once",
         )
-        bounds = Bounds(seconds=limits.send_seconds, memory_bytes=limits.child_memory_mb * 10**6)
-        line = FairLine(limits.sends, busy=work.is_busy(limits.sends), seconds=bounds.seconds, each=self._each)
-        return Children(bounds, folder=self.work, work=work, line=line, variables=ASKING)
+        bounds, at_once = self._bounds(self.limits.send_seconds), self.limits.sends
+        line = self._line(at_once, work.is_busy(at_once), bounds.seconds, MAX_WAITING)
+        return Children(bounds, self.work, work=work, line=line, variables=ASKING)
+
+    def _bounds(self, seconds: float, **others: Any) -> Bounds:
+        from rankviz.children import Bounds
+
+        return Bounds(seconds=seconds, memory_bytes=self.limits.child_memory_mb * 10**6, **others)
+
+    def _line(self, at_once: int, busy: str, seconds: float, waiting: int | None) -> FairLine:
+        """A line in which one visitor of a shared page has one place, and on one's own page all."""
+        from rankviz.children import MAX_OF_A_VISITOR, FairLine
+
+        each, mine = (1, MAX_OF_A_VISITOR) if self.shared else (None, None)
+        return FairLine(at_once, busy=busy, seconds=seconds, each=each, waiting=waiting, of_a_visitor=mine)
+
+    @cached_property
+    def hub(self) -> HubDoor:
+        """The door to models and adapters on the Hub. On a shared page its adapters are kept among the uploads, counted
+        and removed like them."""
+        from rankviz.hub.door import Copies, open_door
+
+        limits, temp = self.limits, self.temp
+        bounds = self._bounds(limits.download_seconds, file_bytes=limits.adapter_mb * 10**6)
+        copies = Copies(temp.copies, lambda: temp.require_room(limits.temp_mb), temp.drop_copies)
+        shared = {"each": 1, "copies": copies} if self.shared else {"each": None, "copies": None}
+        return open_door(limits.hub_lookups, download_bounds=bounds, folder=self.work, **shared)
 
     @cached_property
     def starts(self) -> FairLine:
         """Line before what is queued, once it is checked: who waits for a model or the Hub keeps nobody from
         starting."""
-        return self._line("starts at most {} sweeps and probes at once")
+        return self._operations("starts at most {} sweeps and probes at once")
 
     @cached_property
     def changes(self) -> FairLine:
         """Line before runs are ended, deleted or shared, so that nobody who starts something is in the way."""
-        return self._line("ends, deletes and shares at most {} sweeps at once")
+        return self._operations("ends, deletes and shares at most {} sweeps at once")
 
-    def _line(self, does: str) -> FairLine:
-        """On one's own machine all may wait."""
-        from rankviz.children import MAX_OF_A_VISITOR, FairLine
-
+    def _operations(self, does: str) -> FairLine:
         busy = f"This server {does.format(OPERATIONS)}, and one for each visitor. Try again in a moment."
-        most, mine = (OPERATIONS_WAITING, MAX_OF_A_VISITOR) if self.shared else (None, None)
-        waits = {"seconds": OPERATION_SECONDS, "waiting": most}
-        return FairLine(OPERATIONS, busy=busy, each=self._each, of_a_visitor=mine, **waits)
-
-    @cached_property
-    def data_files(self) -> DataFiles:
-        """Samples and data files, each looked at once."""
-        from rankviz.api.data import DataFiles
-
-        return DataFiles(self)
+        return self._line(OPERATIONS, busy, OPERATION_SECONDS, OPERATIONS_WAITING if self.shared else None)
 
     @contextmanager
     def work(self) -> Iterator[Path]:
@@ -295,13 +274,6 @@ class Workspace:
         from rankviz import installed
 
         return installed.why_not_train(shared=self.shared) or self.why_not_write()
-
-    def require_trainer(self) -> None:
-        """NotInstalledError where nothing can be trained here, whatever is done about the disk."""
-        from rankviz import installed
-
-        if message := installed.why_not_train(shared=self.shared):
-            raise NotInstalledError(message)
 
     def why_not_write(self) -> str:
         """Return why nothing can be kept in the runs folder and how to change that; empty where it can."""

@@ -75,13 +75,11 @@ class Checkpoints:
 @functools.cache
 def load_checkpoints(assets: Path) -> Checkpoints:
     """The table that `python -m tools.names` writes."""
-    table = read_json(assets / "models" / CHECKPOINTS, REMEDY)
+    table, names = read_json(assets / "models" / CHECKPOINTS, REMEDY), ("repository", "file_bytes", "at_most_bytes")
     return Checkpoints(
         loaded={name.lower(): repository for repository, names in table["loaded"].items() for name in names},
         sized={
-            row["repository"].lower(): UnslothCheckpoint(
-                repository=row["repository"], file_bytes=row["file_bytes"], at_most_bytes=row["at_most_bytes"]
-            )
+            row["repository"].lower(): UnslothCheckpoint(**{name: row[name] for name in names})
             for row in table["sizes"]
         },
     )
@@ -108,19 +106,16 @@ def is_known(rows: Sequence[ModelRow], ref: str) -> bool:
 
 def full_name(rows: Sequence[ModelRow], ref: str) -> str:
     """The Hub id that a name of `find_model` means: the id or alias itself, or the first that ends in it."""
-    row = find_model(rows, ref)
-    names = (row.id, *row.aliases)
-    wanted = ref.lower().rstrip("/")
-    exact = next((name for name in names if name.lower() == wanted), None)
-    return (exact or next(name for name in names if name.lower().endswith(f"/{wanted}"))).removesuffix(WHOLE)
+    row, wanted = find_model(rows, ref), ref.lower().rstrip("/")
+    names = [name for name in (row.id, *row.aliases) if f"/{name.lower()}".endswith(f"/{wanted}")]
+    return min(names, key=lambda name: name.lower() != wanted).removesuffix(WHOLE)
 
 
 def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
     """Names that end in ref, or else look like it, SUGGESTIONS at most."""
     import difflib
 
-    ref = ref.removesuffix(WHOLE)
-    known: dict[str, str] = {}
+    ref, known = ref.removesuffix(WHOLE), {}
     for name in (*(row.id for row in rows), *(alias for row in rows for alias in row.aliases)):
         known.setdefault(name.lower(), name)
         known.setdefault(name.lower().split("/")[-1], name)
@@ -132,14 +127,11 @@ def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
 
 @functools.cache
 def _names(rows: tuple[ModelRow, ...]) -> Mapping[str, ModelRow]:
-    bare: dict[str, list[ModelRow]] = {}
-    full: dict[str, ModelRow] = {}
-    for row in rows:
-        for name in (row.id, *row.aliases):
-            full[name.lower()] = row
-            bare.setdefault(name.lower().split("/")[-1], []).append(row)
-    short = {name: owners[0] for name, owners in bare.items() if len({row.id for row in owners}) == 1}
-    return short | full
+    full = {name.lower(): row for row in rows for name in (row.id, *row.aliases)}
+    bare: dict[str, dict[str, ModelRow]] = {}
+    for name, row in full.items():
+        bare.setdefault(name.split("/")[-1], {})[row.id] = row
+    return {name: next(iter(owners.values())) for name, owners in bare.items() if len(owners) == 1} | full
 
 
 def load_config(assets: Path, ref: str) -> dict[str, Any]:

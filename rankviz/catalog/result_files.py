@@ -20,28 +20,6 @@ from rankviz.core.from_json import build, quoted
 from rankviz.core.studies.lines import FULL, Facet, QualityPoint, facet_of
 from rankviz.errors import BadDataError
 
-NEEDED = {
-    "model": "the base model's id",
-    "task": "what it was trained for and tested on",
-    "metric": "the name of the score or loss",
-    "rank": f"the LoRA rank, or {FULL} for full fine-tuning",
-    "value": "the run's result",
-}
-OPTIONAL = {
-    "higher_is_better": "yes or no (else the metric's name decides)",
-    "seed": "runs that differ in it alone are averaged",
-    "standard_error": "of the value, where a row is a mean already",
-    "base_value": "the metric before training",
-    "learning_rate": "",
-    "lora_alpha": "",
-    "method": "lora, rslora, dora, ...",
-    "target_modules": 'names with commas between them, or "all-linear"',
-    "trainable_parameters": "",
-    "date": "such as 2026-01-31",
-}
-COLUMNS = {**NEEDED, **OPTIONAL}
-COLUMNS_HELP = "; ".join(f"{name}: {meaning}" if meaning else name for name, meaning in COLUMNS.items())
-HEADER = f"its first line must name the columns {', '.join(NEEDED)}"
 MAX_FILE_BYTES = 2_000_000
 MAX_ROWS, MAX_POINTS = 5_000, 500
 """Rows of one table, and points of one file."""
@@ -61,6 +39,52 @@ FORGETTING = ("forgetting", "drift")
 COUNTED = ("samples", "tokens", "time", "step", "mem ")
 """Beginnings and ends of metrics that are not qualities."""
 UNKNOWN = {each.name: None for each in fields(QualityPoint) if each.type in (int | None, float | None)}
+
+
+def _number(kind: type, low: float, high: float) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        if not low <= (value := kind(text)) <= high:
+            raise ValueError(text)
+        return value
+
+    return read
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value.strip()) <= len(value) <= MAX_TEXT or UNPRINTABLE.search(value):
+        raise ValueError(value)
+    return value.strip()
+
+
+PLAIN_TEXT = (_text, f"a text of 1 to {MAX_TEXT} characters")
+VALUE = (_number(float, -MAX_METRIC, MAX_METRIC), "a number")
+ABOVE_0 = (_number(float, 5e-324, MAX_NUMBER), "a number above 0")
+RANK = (
+    lambda text: FULL if text.lower() == FULL else _number(int, 1, MAX_RANK)(text),
+    f"a whole number from 1 to {MAX_RANK:,}, or {FULL}",
+)
+YES_OR_NO = (lambda text: {"yes": True, "no": False}[text.lower()], "yes or no")
+COLUMNS: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    "model": ("the base model's id", *PLAIN_TEXT),
+    "task": ("what it was trained for and tested on", *PLAIN_TEXT),
+    "metric": ("the name of the score or loss", *PLAIN_TEXT),
+    "rank": (f"the LoRA rank, or {FULL} for full fine-tuning", *RANK),
+    "value": ("the run's result", *VALUE),
+    "higher_is_better": ("yes or no (else the metric's name decides)", *YES_OR_NO),
+    "seed": ("runs that differ in it alone are averaged", str, "a text"),
+    "standard_error": ("of the value, where a row is a mean", _number(float, 0, MAX_METRIC), "a number, 0 or more"),
+    "base_value": ("the metric before training", *VALUE),
+    "learning_rate": ("", *ABOVE_0),
+    "lora_alpha": ("", *ABOVE_0),
+    "method": ("lora, rslora, dora, ...", *PLAIN_TEXT),
+    "target_modules": ('names with commas between them, or "all-linear"', *PLAIN_TEXT),
+    "trainable_parameters": ("", _number(int, 1, MAX_NUMBER), "a whole number above 0"),
+    "date": ("such as 2026-01-31", date.fromisoformat, "a date such as 2026-01-31"),
+}
+"""Of a table: meaning, reader of a cell, and what a cell must be. The first five are needed."""
+NEEDED = tuple(COLUMNS)[:5]
+COLUMNS_HELP = "; ".join(f"{name}: {meaning}" if meaning else name for name, (meaning, *_) in COLUMNS.items())
+HEADER = f"its first line must name the columns {', '.join(NEEDED)}"
 
 
 def read_points(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
@@ -97,43 +121,9 @@ def _read_table(content: bytes, file: str, today: date) -> tuple[QualityPoint, .
     return _averaged([_point(cells, f"{file}, row {row}", file, today) for row, cells in enumerate(rows, start=2)])
 
 
-def _number(kind: type, low: float, high: float) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        if not low <= (value := kind(text)) <= high:
-            raise ValueError(text)
-        return value
-
-    return read
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value.strip()) <= len(value) <= MAX_TEXT or UNPRINTABLE.search(value):
-        raise ValueError(value)
-    return value.strip()
-
-
-PLAIN_TEXT = (_text, f"a text of 1 to {MAX_TEXT} characters")
-ABOVE_0 = (_number(float, 5e-324, MAX_NUMBER), "a number above 0")
-VALUE = (_number(float, -MAX_METRIC, MAX_METRIC), "a number")
-CELLS: dict[str, tuple[Callable[[str], Any], str]] = {
-    **dict.fromkeys(("model", "task", "metric", "method", "target_modules"), PLAIN_TEXT),
-    "rank": (
-        lambda text: FULL if text.lower() == FULL else _number(int, 1, MAX_RANK)(text),
-        f"a whole number from 1 to {MAX_RANK:,}, or {FULL}",
-    ),
-    **dict.fromkeys(("value", "base_value"), VALUE),
-    "higher_is_better": (lambda text: {"yes": True, "no": False}[text.lower()], "yes or no"),
-    "standard_error": (_number(float, 0, MAX_METRIC), "a number, 0 or more"),
-    **dict.fromkeys(("learning_rate", "lora_alpha"), ABOVE_0),
-    "trainable_parameters": (_number(int, 1, MAX_NUMBER), "a whole number above 0"),
-    "date": (date.fromisoformat, "a date such as 2026-01-31"),
-}
-"""Reader of the cells of each column, and what a cell must be."""
-
-
 def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> QualityPoint:
     given = {}
-    for name, (parse, what) in CELLS.items():
+    for name, (_, parse, what) in COLUMNS.items():
         text = (cells.get(name) or "").strip()
         try:
             given[name] = parse(text) if text or name in NEEDED else None

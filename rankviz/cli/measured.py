@@ -70,7 +70,7 @@ def validate(
                 f"{title}: {time.rows} rows, mean error {percent(time.mean_abs_error)}, "
                 f"{percent(time.inside_range)} inside the range."
             )
-    if missing := report.without_prediction:
+    if missing := [row for row in report.rows if row.reason and row.predicted_bytes is None]:
         rows = [{"Row": row.row_id, "Source": row.group, "Reason": row.reason or ""} for row in missing]
         table(f"{counted(len(rows), 'row')} without a prediction", rows)
 

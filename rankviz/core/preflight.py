@@ -124,7 +124,6 @@ class Facts:
     cpu_bf16: bool | None
     memory_bytes: int
     """Of the machine."""
-    available_bytes: int
     disks: tuple[Disk, ...] = ()
     hub: HubAnswer | None = None
     """None where it was not asked."""

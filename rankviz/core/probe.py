@@ -125,10 +125,7 @@ class ProbeRequest(ProbeQuestion):
 def settle(
     question: ProbeQuestion, model: ModelSpec, *, device: Device, shared: bool, probe_id: str, created_at: float
 ) -> ProbeRequest:
-    """The request that is queued; InvalidSettingError says what to change.
-
-    shared: strangers use this page, so time and memory are bounded more tightly.
-    """
+    """Return the request that is queued; InvalidSettingError says what to change. shared: strangers use this page."""
     question.validate()
     by_unsloth_on_gpu = device.cuda and question.training.framework == "unsloth"
     if model.tower == "whole model" and not by_unsloth_on_gpu:

@@ -1,8 +1,7 @@
 """Reads training data as rows of prompt and completion: the shipped samples, or a JSONL, JSON, CSV or Parquet file.
 
-Tokenizing is the worker's. A row that cannot be used is named by its number: the line of a JSONL file, the record under
-the header of a CSV file, the row of a Parquet file, the place in a JSON array. Nothing is guessed and no row is
-skipped; turns of a chat that carry no loss are left out and counted.
+A row that cannot be used is named by its number: the line of a JSONL file, else its place among the rows. Nothing is
+guessed and no row is skipped; turns of a chat that carry no loss are left out and counted.
 """
 
 import codecs
@@ -38,9 +37,7 @@ def _read_jsonl(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
         try:
             yield number, json.loads(line)
         except (ValueError, RecursionError) as error:
-            hint = " The file seems to hold one JSON array: name it .json, or write one object per line."
-            more = hint if line.strip() == "[" else ""
-            raise BadDataError(f"Row {number} of {name} is not a JSON object ({error}).{more}") from None
+            raise BadDataError(f"Row {number} of {name} is not a JSON object ({error}).") from None
 
 
 def _read_json(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
@@ -84,13 +81,9 @@ def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
             raise BadDataError(
                 f"{name} has {file.metadata.num_rows:,} rows or is too large when unpacked: use a part of it."
             )
-        columns = [
-            column for column in file.schema_arrow.names if column in {"input", *chain(*REQUIRED.values())}
-        ] or None
-        batches = file.iter_batches(batch_size=PARQUET_BATCH, columns=columns)
+        columns = [name for name in file.schema_arrow.names if name in {"input", *chain(*REQUIRED.values())}]
+        batches = file.iter_batches(batch_size=PARQUET_BATCH, columns=columns or None)
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
-    except UnicodeDecodeError:
-        raise BadDataError(f"{name} has texts that are not UTF-8: save it as UTF-8.") from None
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = quoted(str(error).partition("\n")[0])
         raise BadDataError(f"{name} cannot be read as Parquet ({reason}).") from None
@@ -126,20 +119,18 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
-    """A first look at data before training on it."""
+    """A first look at data: its first three rows as (prompt, completion), how many can be answered for exact match, and
+    characters of whole rows and of what is learned after the prompt."""
 
     title: str
     format: Format
     rows: int
     examples: tuple[tuple[str, str], ...]
-    """The first three rows as (prompt, completion)."""
     mean_characters: float
     longest_characters: int
     rows_with_prompt: int
-    """Rows that can be answered, for exact match."""
     mean_answer_characters: float
     longest_answer_characters: int
-    """Of what is learned after the prompt."""
 
     def require_prompts(self) -> None:
         """Raise BadDataError where no row has a prompt to answer."""
@@ -178,11 +169,6 @@ def is_sample(data: str, assets: Path = ASSETS) -> bool:
     return any(sample.id == data for sample in samples(assets))
 
 
-def preview(data: str, assets: Path = ASSETS) -> Preview:
-    """Return a first look at a sample or file."""
-    return preview_of(read(data, assets))
-
-
 def preview_of(dataset: Dataset) -> Preview:
     """Return a first look at data that was read."""
     pairs = [example.as_pair() for example in dataset.examples]
@@ -202,13 +188,26 @@ def preview_of(dataset: Dataset) -> Preview:
 
 def read(data: str, assets: Path = ASSETS) -> Dataset:
     """Read a sample by its id or a file by its path; BadDataError names what to correct."""
-    for sample in samples(assets):
-        if sample.id == data:
-            return _read_file(Path(assets) / "data" / sample.file, title=sample.title)
-    path = existing(data)
-    if path is None or path.suffix.lower() not in READERS:
-        raise unknown(data, assets, exists=path is not None)
-    return _read_file(path, title=path.name)
+    sample = next((sample for sample in samples(assets) if sample.id == data), None)
+    path = Path(assets) / "data" / sample.file if sample else existing(data)
+    if path is None or path.suffix.lower() not in READERS or not path.is_file():
+        raise unknown(data, assets, exists=path is not None and path.is_file())
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        raise BadDataError(
+            f"{path.name} has {size / 1e6:,.0f} MB, more than the {MAX_FILE_BYTES / 1e6:,.0f} MB allowed."
+        )
+    content = path.read_bytes()
+    format_, examples, traits = _examples(READERS[path.suffix.lower()](content, path.name), path.name)
+    if path.suffix.lower() == ".csv" and all(NUMBER.fullmatch(example.as_pair()[1]) for example in examples):
+        traits.add("numbers")  # to programs that take a column of digits for numbers
+    return Dataset(
+        title=sample.title if sample else path.name,
+        format=format_,
+        examples=examples,
+        fingerprint=hashlib.sha256(content).hexdigest()[:16],
+        traits=tuple(sorted(traits)),
+        notes=tuple(_notes(format_, examples)),
+    )
 
 
 def unknown(data: str, assets: Path = ASSETS, *, exists: bool = False) -> BadDataError:
@@ -217,28 +216,6 @@ def unknown(data: str, assets: Path = ASSETS, *, exists: bool = False) -> BadDat
         return BadDataError(f"There is no file {quoted(data)}.")
     known = ", ".join(sample.id for sample in samples(assets))
     return BadDataError(f"{quoted(data)} is neither a sample ({known}) nor a .jsonl, .json, .csv or .parquet file.")
-
-
-def _read_file(path: Path, title: str) -> Dataset:
-    if not path.is_file():
-        raise BadDataError(f"There is no file {str(path)!r}.")
-    if (size := path.stat().st_size) > MAX_FILE_BYTES:
-        raise BadDataError(
-            f"{path.name} has {size / 1e6:,.0f} MB, more than the {MAX_FILE_BYTES / 1e6:,.0f} MB allowed."
-        )
-    content = path.read_bytes()
-    rows = READERS[path.suffix.lower()](content, path.name)
-    format_, examples, traits = _examples(rows, path.name)
-    if path.suffix.lower() == ".csv" and all(NUMBER.fullmatch(example.as_pair()[1]) for example in examples):
-        traits.add("numbers")  # to programs that take a column of digits for numbers
-    return Dataset(
-        title=title,
-        format=format_,
-        examples=examples,
-        fingerprint=hashlib.sha256(content).hexdigest()[:16],
-        traits=tuple(sorted(traits)),
-        notes=tuple(_notes(format_, examples)),
-    )
 
 
 def _examples(rows: Iterator[tuple[int, Any]], name: str) -> tuple[Format, tuple[Example, ...], set[str]]:

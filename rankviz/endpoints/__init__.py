@@ -9,12 +9,12 @@ from itertools import chain
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.endpoints import cost, quality, runs
+from rankviz.endpoints import planning, runs
 from rankviz.endpoints.gate import checked
 
 
 def publish(api: Api) -> None:
     """Register the endpoints. None waits for another here: the operations know what only a few may do at once."""
-    kinds = (cost.operations, quality.operations, runs.reading, runs.changing, quality.adapter_operations)
+    kinds = (planning.costs, planning.quality, runs.reading, runs.changing, planning.adapters)
     for operation in chain.from_iterable(kind(api) for kind in kinds):
         gr.api(checked(operation), api_name=operation.__name__, queue=True, concurrency_limit=None)

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.runs.runs import ListedRunJSON, RunJSON, listed_run_json, run_json
-from rankviz.api.runs.spending import CostJSON
+from rankviz.api.locations import CostJSON
+from rankviz.api.runs import ListedRunJSON, RunJSON, listed_run_json, run_json
+from rankviz.core.from_json import as_answer
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.run_time import device_time, thinned
 from rankviz.endpoints.gate import FileJSON, file, part
@@ -114,20 +115,21 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
         ended=sweep.ended,
         yours=api.runs.is_mine(sweep_id),
         shared=sweep.recorded or api.runs.is_open(sweep_id),
-        place=None if sweep.recorded else place_json(api, sweep_id),
+        place=None if sweep.recorded else _place(api, sweep_id),
         share_done=progress.share,
         seconds_left=progress.seconds_left,
         in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
         waits=api.runs.why_sweep_waits(sweep) or api.jobs.still_costs(sweep) or None,
         cost=api.spending.of_sweep(sweep).as_json(),
-        runs=[_run_json(api, run, waits.get(run.run_id)) for run in sweep.runs],
+        runs=[_state(api, run, waits.get(run.run_id)) for run in sweep.runs],
     )
 
 
-def _run_json(api: Api, run: RunRecord, waits: str | None) -> RunStateJSON:
+def _state(api: Api, run: RunRecord, waits: str | None) -> RunStateJSON:
     place, spent = api.locations.of(run), device_time([run], time.time())
-    return RunStateJSON(
-        run_id=run.run_id,
+    return as_answer(
+        RunStateJSON,
+        run,
         r=run.request.r,
         state=str(run.state),
         engine=place.engine or None,
@@ -140,8 +142,7 @@ def _run_json(api: Api, run: RunRecord, waits: str | None) -> RunStateJSON:
     )
 
 
-def place_json(api: Api, sweep_id: str) -> PlaceJSON | None:
-    """Return the place of a sweep in the queue; None where it does not wait."""
+def _place(api: Api, sweep_id: str) -> PlaceJSON | None:
     place = api.runs.waiting(sweep_id)
     return place and PlaceJSON(ahead=place.ahead, seconds=asdict(place.seconds) if place.seconds else None)
 
@@ -214,7 +215,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             engine=api.engines.name(**there),
             run_ids=[each.run_id for each in sweep.runs],
             expected=expected,
-            place=place_json(api, sweep_id),
+            place=_place(api, sweep_id),
             waits=api.runs.why_sweep_waits(sweep) or None,
         )
 

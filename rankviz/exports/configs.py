@@ -18,7 +18,6 @@ from rankviz.exports.words import (
     HELD_OUT,
     UNREAD,
     Unread,
-    Verbatim,
     names_in,
     require_readable,
     row_of,
@@ -62,7 +61,7 @@ def adapter_config(recipe: Recipe) -> str:
     return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
 
-def _written(tool: str, command: str, recipe: Recipe, notes: Sequence[str], **values: Any) -> str:
+def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any) -> str:
     """Fill the tool's template; its header names the file, its counts, and what the tool does otherwise."""
     name = tool.lower().replace("-", "")
     header = (
@@ -70,29 +69,33 @@ def _written(tool: str, command: str, recipe: Recipe, notes: Sequence[str], **va
         sources(recipe),
         f"RankViz's estimates of memory and time are of Unsloth, TRL and plain PEFT, not of {tool}.",
         *recipe.notes,
-        *notes,
     )
     if not isinstance(alpha := recipe.lora_alpha, int):
         raise InvalidSettingError(
             f"{tool} needs a whole number as lora_alpha (got {alpha:g}). Choose a whole alpha, or another format."
         )
     shared = {"recipe": recipe, "setup": recipe.training, "lora": recipe.lora, "alpha": alpha, "header": header}
+    shared |= {"form": form, "about_rows": rows_of(recipe, form), "row_of": row_of, "held_out": HELD_OUT, **CONSTANTS}
     named = chat.data()["settings"][name]
-    return templates().get_template(f"{name}.yaml.jinja").render(**shared, **CONSTANTS, named=named, **values)
+    return templates().get_template(f"{name}.yaml.jinja").render(**shared, named=named, **values)
 
 
 def axolotl(recipe: Recipe) -> str:
     """Axolotl's YAML, with a comment for each thing that Axolotl does otherwise than was asked."""
     require_readable(recipe, "Axolotl")
-    form: Form = recipe.form or ("messages" if recipe.is_chat else "prompt-completion")
-    rows = _rows(recipe, form)
-    about = [*rows_of(recipe, form), _learned(recipe, form), HELD_OUT]
-    if not recipe.form:
-        other: Form = "prompt-completion" if form == "messages" else "messages"
-        line = f"datasets: {json.dumps(_rows(recipe, other)['datasets'], ensure_ascii=False)}"
-        about += ["For the other kind of rows:", row_of(other), _learned(recipe, other), Verbatim(line)]
-    command = f"Axolotl {AXOLOTL_VERSION}: axolotl train axolotl.yaml"
-    return _written("Axolotl", command, recipe, (), targets=_targets(recipe), rows=rows, about_rows=about)
+    forms: tuple[Form, ...] = ("messages", "prompt-completion") if recipe.is_chat else ("prompt-completion", "messages")
+    form, other = (recipe.form, None) if recipe.form else forms
+    return _written(
+        "Axolotl",
+        f"Axolotl {AXOLOTL_VERSION}: axolotl train axolotl.yaml",
+        recipe,
+        form,
+        other=other,
+        end=chat.end_of_turn(recipe.model_id, recipe.model_type),
+        targets=_targets(recipe),
+        rows=_rows(recipe, form),
+        other_rows=json.dumps(_rows(recipe, other)["datasets"], ensure_ascii=False) if other else "",
+    )
 
 
 HEADINGS = (
@@ -118,29 +121,6 @@ def _rows(recipe: Recipe, form: Form) -> dict[str, Any]:
         return {"datasets": [{**row, "chat_template": "jinja", "chat_template_jinja": HEADINGS}]}
     end = chat.end_of_turn(recipe.model_id, recipe.model_type)
     return {"datasets": [{**row, "chat_template": "tokenizer_default"}], **({"eot_tokens": [end]} if end else {})}
-
-
-def _learned(recipe: Recipe, form: Form) -> str:
-    """What Axolotl learns of rows of this form, in a sentence."""
-    end = "with the tokenizer's end token"
-    if form == "prompt-completion":
-        lists = "" if recipe.form else " Both are text: lists of messages are not read."
-        return f"The completion is learned, {end} added to it.{lists}"
-    if form == "instruction":
-        return (
-            f"The output is learned, {end} added to it. Axolotl puts no instructions through a chat template, so "
-            "these stand under headings. For the chat template, write the rows as messages."
-        )
-    if form == "text":
-        return f"The whole text is learned, {end} added to it."
-    if not recipe.is_chat:
-        return f"The assistant's turns are learned, {end} behind each. The turns stand under headings."
-    if chat.end_of_turn(recipe.model_id, recipe.model_type) is None:
-        return (
-            "The assistant's turns are learned without an end: the chat template of this model writes none, and "
-            "Axolotl adds none. The scripts for Unsloth, TRL and PEFT learn the end too."
-        )
-    return "The assistant's turns are learned, with the token that ends them."
 
 
 def _targets(recipe: Recipe) -> dict[str, Any]:
@@ -247,61 +227,17 @@ def llamafactory(recipe: Recipe) -> str:
         "LLaMA-Factory",
         f"LLaMA-Factory {LLAMAFACTORY_VERSION}: llamafactory-cli train llamafactory.yaml",
         recipe,
-        _done_otherwise(recipe),
+        recipe.form or "prompt-completion",
+        version=LLAMAFACTORY_VERSION,
+        unsloth=recipe.training.framework == "unsloth",
         modules=recipe.plan.target_modules,  # it keeps to the text tower by itself
         # By default the names reach the text tower alone (model/model_utils/visual.py).
         has_vision=any(adapted.layer.part == "vision" for adapted in (recipe.trained or recipe.plan).adapted),
         is_composite=composite(recipe.plan.model) is not None,
         template=template,
-        about_rows=_about_rows(recipe, template),
     )
-
-
-def _about_rows(recipe: Recipe, template: str) -> Sequence[str]:
-    form = recipe.form or "prompt-completion"
-    about = [*rows_of(recipe, form), "Put dataset_info.json, which comes with this file, beside it."]
-    if form == "text":
-        return [*about, "The whole text is learned, with the tokenizer's end token: stage pt adds it.", HELD_OUT]
-    if not recipe.form:
-        about.append("Both are text: lists of messages are not read.")
-    if recipe.is_chat and not recipe.form:
-        about += ["For whole chats, write dataset: chats. The rows are then:", row_of("messages")]
-    if not recipe.is_chat:
-        about.append(
-            f"template {PLAIN_TEXT} leaves the prompt unchanged, and ends the completion with two line breaks and the "
-            "end token."
-        )
-    elif not template:
-        about.append(
-            f"RankViz knows no template of LLaMA-Factory {LLAMAFACTORY_VERSION} for this model. Without one, "
-            "LLaMA-Factory reads the tokenizer's own chat template, and stops where it cannot: then set the template "
-            "of its family. Check in the log that the labels it prints end with the end token."
-        )
-    return [*about, HELD_OUT]
 
 
 def trains_with_unsloth(framework: str, precision: str) -> bool:
     """use_unsloth loads a base in 16 or 4 bit; in 8 bit it would quietly load 16 bit."""
     return framework == "unsloth" and precision in ("nf4", "nf4-dq", "bf16", "fp16")
-
-
-def _done_otherwise(recipe: Recipe) -> list[str]:
-    """What LLaMA-Factory does otherwise than was asked."""
-    setup, notes, unsloth = recipe.training, [], recipe.training.framework == "unsloth"
-    if composite(recipe.plan.model):
-        notes.append(
-            "LLaMA-Factory loads this model with all its towers and turns the names in lora_target into full module "
-            "paths. Unsloth's FastLanguageModel finds no layers by such paths and stops, so use_unsloth is false: "
-            + (f"PEFT trains {recipe.adapter_parameters:,} parameters." if recipe.trained else "PEFT trains.")
-        )
-    if unsloth and setup.gradient_checkpointing != "unsloth":
-        notes.append(
-            f"With use_unsloth checkpointing is always Unsloth's: {setup.gradient_checkpointing!r} is not set."
-        )
-    if unsloth and setup.precision == "nf4":
-        notes.append("Unsloth always quantizes the constants of a 4-bit base too, as nf4-dq does.")
-    if setup.loss_path == "triton" or (unsloth and setup.loss_path == "full"):
-        notes.append(f"LLaMA-Factory has no setting for the loss path {setup.loss_path!r}: not set.")
-    if setup.precision == "fp32":
-        notes.append("LLaMA-Factory has no fp32 base: without bf16 and fp16 it uses the GPU's best type.")
-    return notes

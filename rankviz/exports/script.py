@@ -4,10 +4,11 @@ import inspect
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from rankviz import __version__
 from rankviz.core.cost.notes import in_fp32
+from rankviz.core.cost.setup import Form
 from rankviz.core.cost.stack import overflows_in_fp16
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, Framework
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
@@ -15,7 +16,7 @@ from rankviz.dataset import rows
 from rankviz.exports.chat import data
 from rankviz.exports.configs import CONSTANTS
 from rankviz.exports.recipe import FRAMEWORKS, Recipe
-from rankviz.exports.words import FILE_NAME, commented, data_of_scripts, sources, templates, title
+from rankviz.exports.words import FILE_NAME, HELD_OUT, amount_of, commented, row_of, sources, templates, title
 
 PINNED = {
     "unsloth": UNSLOTH_VERSION,
@@ -128,7 +129,10 @@ def _values(recipe: Recipe) -> dict[str, object]:
         "setup": setup,
         "lora": lora,
         "plan": plan,
-        "about": commented(data_of_scripts(recipe)),
+        "amount": amount_of(recipe),
+        "forms": (recipe.form,) if recipe.form else get_args(Form),
+        "row_of": row_of,
+        "held_out": HELD_OUT,
         "file": json.dumps(recipe.file_name or FILE_NAME, ensure_ascii=False),
         "form": f'"{recipe.form}"' if recipe.form else FORM_UNKNOWN,
         "text_only": lora.text_only and plan.model.tower == "text tower",

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import __version__
 from rankviz.core.cost.setup import Form, Trait
@@ -95,38 +95,13 @@ def sources(recipe: Recipe) -> str:
     )
 
 
-CHATS = "Of whole chats, the assistant's turns are learned."
-LEARNED: dict[Form, str] = {
-    "messages": CHATS,
-    "conversations": CHATS,
-    "prompt-completion": "The completion is learned, the prompt is not. Both are text as it is, or both are lists of "
-    "messages.",
-    "instruction": "The output is learned as the answer to the instruction and its input.",
-    "text": "The whole text is learned.",
-}
-ENDS = (
-    "Chats and instructions go through the model's chat template. Each answer is learned with the token that ends it: "
-    "the template's own, or else the tokenizer's end token, which ends texts too. A base model without a template gets "
-    "chats as plain text under headings."
-)
-
-
-def data_of_scripts(recipe: Recipe) -> tuple[str, ...]:
-    """Return what the rows of the data look like for a Python script, one comment a row, and what is learned."""
-    forms = (recipe.form,) if recipe.form else get_args(Form)
-    rows = [part for form in forms for part in (row_of(form, recipe.traits), LEARNED[form])]
-    head = f"Your data, {amount}. " if (amount := _amount(recipe)) else ""
-    head += "Each row looks like this:" if recipe.form else "Each row has one of these forms:"
-    return (head, *rows, ENDS, HELD_OUT)
-
-
 def rows_of(recipe: Recipe, form: Form) -> tuple[str, Verbatim]:
     """Return the file with the rows in a sentence, with a row of this form."""
-    amount = f", {amount}" if (amount := _amount(recipe)) else ""
+    amount = f", {known}" if (known := amount_of(recipe)) else ""
     return f"{recipe.file_name or FILE_NAME}{amount}. Each row looks like this:", row_of(form, recipe.traits)
 
 
-def _amount(recipe: Recipe) -> str:
+def amount_of(recipe: Recipe) -> str:
     """ "5,000 examples, 310 tokens on average, the longest 1,020 tokens", as far as it is known."""
     data = recipe.training.data
     if data is None:

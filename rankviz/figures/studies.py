@@ -1,12 +1,14 @@
-"""Published quality by rank: a line per study, base and run date, never joined across."""
+"""Published quality by rank or by adapter size: a line per study, base and run date, never joined across."""
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
+from rankviz import units
 from rankviz.core.advice.words import metric_in_words, rate_text
 from rankviz.core.studies.lines import AdapterSize, Line, QualityPoint
 from rankviz.core.studies.nearest import Near
+from rankviz.errors import InvalidSettingError
 from rankviz.figures.style import (
     CHOSEN,
     PUBLISHED,
@@ -32,6 +34,9 @@ SHAPES = (
 )
 DASHES = ("solid", "dot", "dash", "dashdot")
 LEGEND_ROW_PIXELS = 38
+X_TITLES = {"rank": "LoRA rank r", "file": "adapter file"}
+SIZE_TICKS = [step * 10**power for power in range(3, 12) for step in (1, 3)]
+NO_SHARES = "The best value is 0, so no value has a distance from it in percent."
 POINT_COLUMNS = (
     *("base_model", "task", "metric", "higher_is_better", "method", "target_modules", "value", "standard_error"),
     *("base_value", "duration", "run_date"),
@@ -44,11 +49,12 @@ COLUMNS = (
 
 
 class PublishedPoint(NamedTuple):
-    """One rank: y is how far it is from the best, in percent.
+    """One rank at its place on the axis: y is how far it is from the best, in percent.
 
     error: half an error bar, None where it was one run. text: the hover, lines joined by <br>.
     """
 
+    x: float
     r: int
     y: float
     error: float | None
@@ -67,11 +73,12 @@ class PublishedLine(NamedTuple):
 class StudiesInfo(NamedTuple):
     """What a figure of published studies shows.
 
-    ranks: ticks of the axis. empty: a sentence where there is no line. without_shares: studies of which something is
-    left out because its best value is 0.
+    x: a key of X_TITLES. ranks: ticks of an axis of ranks. empty: a sentence where there is no line. without_shares:
+    studies of which something is left out because its best value is 0.
     """
 
     lines: Sequence[PublishedLine]
+    x: str = "rank"
     ranks: Sequence[int] = ()
     chosen_r: int | None = None
     empty: str = ""
@@ -89,44 +96,52 @@ def studies_info(
     near: Sequence[Near],
     *,
     sizes: Callable[[Line], Sequence[AdapterSize]],
+    x: str = "rank",
     chosen_r: int | None = None,
     shapes: Mapping[str, str] | None = None,
 ) -> StudiesInfo:
-    """Published lines of quality by rank.
+    """Published lines of quality by rank or size. A line whose sizes are not known has no place by size.
 
     Args:
         near: The studies to show, the nearest first.
-        sizes: Gives the adapter sizes of a line's points, for the table.
+        sizes: Gives the adapter sizes of a line's points.
+        x: A key of X_TITLES.
         chosen_r: A rank to mark.
         shapes: Marker by study, where several figures stand side by side.
     """
+    if x not in X_TITLES:
+        raise InvalidSettingError(f"No such axis: x is one of {', '.join(X_TITLES)}.")
     shapes = shapes or shapes_of([each.line.study.study_id for each in near])
-    drawn = [(each, line) for each in near for line in each.lines if line.has_shares]
-    ranks = sorted({r for _, line in drawn for r in line.ranks} | ({chosen_r} if chosen_r else set()))
+    every = [(each, line, sizes(line)) for each in near for line in each.lines if line.has_shares]
+    drawn = [row for row in every if x == "rank" or all(size.file_bytes for size in row[2])]
+    ranks = sorted({r for _, line, _ in drawn for r in line.ranks} | ({chosen_r} if chosen_r else set()))
     without_shares = [each.line.study.label for each in near if not all(line.has_shares for line in each.lines)]
-    zero = "The best value is 0, so no value has a distance from it in percent."
+    empty = "No published study with these targets states adapter sizes." if every else NO_SHARES
     cited = dict.fromkeys(f"{each.line.study.citation} ({each.line.study.where})" for each in near)
     return StudiesInfo(
-        lines=[_published_line(line, shapes) for _, line in drawn],
+        lines=[_published_line(line, size if x == "file" else None, shapes) for _, line, size in drawn],
+        x=x,
         ranks=ranks,
-        chosen_r=chosen_r,
-        empty=zero if near else "No published study has these targets.",
+        chosen_r=chosen_r if x == "rank" else None,
+        empty=empty if near else "No published study has these targets.",
         without_shares=without_shares,
         source="; ".join(cited),
-        rows=[row for each, line in drawn for row in _rows(line, each, sizes(line))],
+        rows=[row for each, line, size in drawn for row in _rows(line, each, size)],
     )
 
 
-def _published_line(line: Line, shapes: Mapping[str, str]) -> PublishedLine:
+def _published_line(line: Line, sizes: Sequence[AdapterSize] | None, shapes: Mapping[str, str]) -> PublishedLine:
     scale = 100 / abs(line.best.value)
+    places = [size.file_bytes for size in sizes] if sizes else line.ranks
     points = [
         PublishedPoint(
+            x=x,
             r=point.rank,
             y=100 * line.short_of_best(point.value),
             error=None if point.standard_error is None else point.standard_error * scale,
             text="<br>".join(filter(None, _hover(line, point))),
         )
-        for point in line.points
+        for x, point in zip(places, line.points, strict=True)
     ]
     # Who, on what, and who tuned the learning rate; broken where the legend would be too wide.
     runs = "one run each" if line.one_run else "bars: ± 1 s.e."
@@ -176,7 +191,7 @@ def _rows(line: Line, near: Near, sizes: Sequence[AdapterSize]) -> Rows:
 
 @figure
 def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies") -> Drawing:
-    """A logarithmic axis of ranks. name: tells figures apart that stand side by side."""
+    """A logarithmic axis. name: tells figures apart that stand side by side."""
     by_label: dict[str, list[PublishedLine]] = {}
     for line in info.lines:
         by_label.setdefault(line.label, []).append(line)
@@ -184,16 +199,17 @@ def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies
     for rank in info.ranks:  # without those that would overlap
         if not ticks or rank >= (1.9 if highest < 512 else 3.9) * ticks[-1]:
             ticks.append(rank)
+    by_rank = {**ticks_at([(rank, str(rank)) for rank in ticks]), "range": [-0.15, 3.2 if highest > 256 else 2.6]}
+    by_size = ticks_at([(size, units.file_size(size).replace(".0 ", " ")) for size in SIZE_TICKS])
     legend = {"x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "font": {"size": SMALL}, "tracegroupgap": 0}
     return draw(
         [_lines(group, DASHES[i % len(DASHES)]) for i, group in enumerate(by_label.values())],
         height=height,
-        uirevision=name,
+        uirevision=f"{name}|{info.x}",
         # The same range in figures side by side, so that they can be compared.
-        x={"type": "log", "tickangle": 0, **ticks_at([(rank, str(rank)) for rank in ticks])}
-        | {"range": [-0.15, 3.2 if highest > 256 else 2.6]},
+        x={"type": "log", "tickangle": 0, **(by_rank if info.x == "rank" else by_size)},
         y={},
-        x_title="LoRA rank r",
+        x_title=X_TITLES[info.x],
         y_title="% short of best (lower is better)",
         message="" if info.lines else info.empty,
         shapes=[vertical_line(info.chosen_r, CHOSEN)] if info.chosen_r and info.lines else [],
@@ -209,7 +225,7 @@ def _lines(group: Sequence[PublishedLine], dash: str) -> dict[str, Any]:
     errors = [p.error if p and p.error else 0 for p in points]
     look = {"array": errors, "arrayminus": None, "visible": any(errors), "color": rgba(PUBLISHED, 0.6)}
     return scatter(
-        [p and p.r for p in points],
+        [p and p.x for p in points],
         [p and p.y for p in points],
         mode="lines+markers",
         connectgaps=False,

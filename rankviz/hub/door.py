@@ -4,6 +4,7 @@ All is requested in a few child processes, whose time is bounded as a whole. A f
 that the Hub does not answer for everybody. Models of the catalogue never come here.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -32,10 +33,9 @@ Known = TypeVar("Known")
 
 
 class Copies(NamedTuple):
-    """Adapters from the Hub that are kept for a while."""
+    """Adapters from the Hub that are kept for a while. start: the beginning of the path of each."""
 
     start: str
-    """The beginning of the path of each."""
     require_room: Callable[[], None]
     """LimitError where there is none for another."""
     drop_old: Callable[[], None]
@@ -54,9 +54,9 @@ class HubDoor:
     def __init__(self, lookups: Children, downloads: Children, copies: Copies | None = None):
         self.lines = (lookups.line, downloads.line)
         self._lookups, self._downloads, self._copies = lookups, downloads, copies
-        self._silent_since: float | None = None
+        self._silent_since = -math.inf
         self._asking = Lock()
-        self._answer: tuple[float, HubAnswer] | None = None
+        self._answers: dict[str, tuple[float, HubAnswer]] = {}
         self._sizes: dict[str, tuple[float, int | None]] = {}
         self._adapters: dict[str, tuple[float, Path]] = {}
 
@@ -104,17 +104,19 @@ class HubDoor:
         """Tell whether the Hub answers; an answer holds for ANSWER_SECONDS."""
         if reach.is_offline():
             return reach.ask_hub()
+
+        def asked() -> HubAnswer:
+            try:
+                reply = self._lookups.ask("hub", {"what": "reach"}, about="the Hub's answer", error=HubSilentError)
+                answer = HubAnswer(**reply)
+            except (HubUnavailableError, WorkerError):
+                answer = HubAnswer(endpoint=reach.endpoint(), reached=False, reason="no answer in time")
+            if not answer.reached:
+                self._silent_since = time.monotonic()
+            return answer
+
         with self._asking:
-            if self._answer is None or time.monotonic() - self._answer[0] > ANSWER_SECONDS:
-                try:
-                    reply = self._lookups.ask("hub", {"what": "reach"}, about="the Hub's answer", error=HubSilentError)
-                    answer = HubAnswer(**reply)
-                except (HubUnavailableError, WorkerError):
-                    answer = HubAnswer(endpoint=reach.endpoint(), reached=False, reason="no answer in time")
-                if not answer.reached:
-                    self._silent_since = time.monotonic()
-                self._answer = time.monotonic(), answer
-            return self._answer[1]
+            return _recent(self._answers, "", asked)
 
     def _ask(
         self,
@@ -127,22 +129,22 @@ class HubDoor:
         patient: bool = True,
     ) -> Any:
         """unavailable: the sentence where the Hub is. error: raised where a bound is reached."""
+
+        def require_answers() -> None:
+            """HubSilentError where the Hub is switched off, or did not answer just now."""
+            if time.monotonic() - self._silent_since < SILENT_SECONDS or reach.is_offline():
+                raise HubSilentError(unavailable)
+
         key = f"{what} {request['repo_id']}"
-        self._require_answers(unavailable)
+        require_answers()
         with children.turn(key, patient=patient):
-            self._require_answers(unavailable)  # while this one waited
+            require_answers()  # while this one waited
             try:
                 about = f"{request['repo_id']} from the Hub"
                 return children.ask("hub", {"what": what, **request}, about=about, error=error, key=key)
             except HubSilentError:
                 self._silent_since = time.monotonic()
                 raise HubSilentError(unavailable) from None
-
-    def _require_answers(self, unavailable: str) -> None:
-        """HubSilentError where the Hub is switched off, or did not answer just now."""
-        silent = self._silent_since is not None and time.monotonic() - self._silent_since < SILENT_SECONDS
-        if silent or reach.is_offline():
-            raise HubSilentError(unavailable)
 
 
 def _recent(

@@ -1,5 +1,5 @@
-"""Models and adapters on the Hub or on this disk: a model's config.json, laid out, and what the Hub says of its
-weights, which stay there; an adapter's two files, their sizes known before they are fetched. Never a pickle."""
+"""Models and adapters on the Hub or on this disk: a model's config.json, laid out; an adapter's two files, their sizes
+known before they are fetched. Never a pickle."""
 
 import contextlib
 import datetime
@@ -94,13 +94,11 @@ TIMEOUT_S = 5
 
 
 class HubConfig(NamedTuple):
-    """What the Hub knows about a model."""
+    """What the Hub knows about a model: the path of its config.json, and numbers in its safetensors headers."""
 
     path: Path
-    """Of its config.json."""
     revision: str | None
     stored_parameters: int | None
-    """The sum over its safetensors headers."""
     licence: str | None
     gated: bool | None
 
@@ -255,14 +253,12 @@ def _check_adapter(repo_id: str, sizes: dict[str, int], max_bytes: int) -> None:
             f"{repo_id!r} has only {pickled}, and pickle files can run code when they are opened: load it where "
             f"you trust it and save it with PEFT's model.save_pretrained, which writes {WEIGHTS}."
         )
+    weights = sizes.get(WEIGHTS, 0)
     for wrong, sentence in (
         (WEIGHTS not in sizes, f"holds no {WEIGHTS}, so it is not an adapter in PEFT's layout: check the name."),
         (CONFIG not in sizes, f"holds no {CONFIG}, which holds r and lora_alpha: check the name."),
         (sizes.get(CONFIG, 0) > MAX_ADAPTER_CONFIG_BYTES, f"has a {CONFIG} larger than one can be."),
-        (
-            sizes.get(WEIGHTS, 0) > max_bytes,
-            f"has {sizes.get(WEIGHTS, 0):,} bytes of weights, more than the {max_bytes:,} allowed here.",
-        ),
+        (weights > max_bytes, f"has {weights:,} bytes of weights, more than the {max_bytes:,} allowed here."),
     ):
         if wrong:
             raise BadAdapterError(f"{repo_id!r} {sentence}")

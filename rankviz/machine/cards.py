@@ -1,9 +1,7 @@
 """NVIDIA GPUs as the driver reports them (NVML, no torch), and which one of them training uses.
 
 torch and NVML number cards alike only under CUDA_DEVICE_ORDER=PCI_BUS_ID, and with several visible cards transformers'
-Trainer spreads each batch over all of them. So a worker is started with that order and one card, and where there are
-several, the card is named by its UUID, which means the same card in any order. An order of the user's own is not used:
-which card has which number in it, only CUDA could say.
+Trainer spreads each batch over all of them. So a worker is started with that order and one card, by its UUID.
 """
 
 import os

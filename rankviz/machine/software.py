@@ -1,6 +1,5 @@
 """What is installed for training: read from files, and tried in a worker process under a time limit."""
 
-import ast
 import contextlib
 import os
 import re
@@ -65,16 +64,12 @@ def compiler(environ: Mapping[str, str] = os.environ) -> str | None:
     return shutil.which("gcc", path=path) or shutil.which("clang", path=path)
 
 
-def _torch_build(folder: Path | None) -> dict[str, str | None]:
-    """The constants of torch/version.py: __version__, cuda, hip, ..."""
+def _torch_build(folder: Path | None) -> dict[str, str]:
+    """The texts of torch/version.py by name: __version__, cuda, hip; without those that are None."""
     if folder is None or not (folder / "version.py").is_file():
         return {}
-    found = {}
-    for node in ast.parse((folder / "version.py").read_text(encoding="utf-8")).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [None])[0]
-        if isinstance(target, ast.Name) and isinstance(getattr(node, "value", None), ast.Constant):
-            found[target.id] = node.value.value
-    return found
+    text = (folder / "version.py").read_text(encoding="utf-8")
+    return dict(re.findall(r"""^(\w+)(?::[^=\n]+)?\s*=\s*['"]([^'"]*)['"]""", text, re.MULTILINE))
 
 
 def _built_for(folder: Path | None) -> tuple[tuple[int, int], ...]:

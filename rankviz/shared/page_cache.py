@@ -17,16 +17,12 @@ CONFIG = ("/config", "/config/")
 NOBODYS = b"rankviz.invalid"
 """Name of the server under which the page is made, replaced by the name that a visitor uses: a made-up name costs no
 page."""
-NAMES = frozenset({b"host", b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server", b"accept-encoding"})
-GZIP_LEVEL = 6
 FILES = ("/assets/", "/rankviz/", "/static/")
 KINDS = (".css", ".js")
 MAX_BYTES = 16 * 10**6
-"""Size of all that is kept. The page with its scripts has 2 MB."""
+"""Size of all that is cached. The page with its scripts has 2 MB."""
 PIECE_BYTES = 2**16
 """Sent at once, so that no more waits in memory for a slow visitor."""
-PARTS = frozenset({b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"})
-"""Headers that ask for less than the whole."""
 
 
 class Made(NamedTuple):
@@ -36,15 +32,11 @@ class Made(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
 
-    async def __call__(self, send: Any) -> None:
+    async def send(self, send: Any) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": list(self.headers)})
         for at in range(0, len(self.body), PIECE_BYTES):
             await send({"type": "http.response.body", "body": self.body[at : at + PIECE_BYTES], "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-
-
-Key = tuple[str, bool]
-"""Path, and whether it is a file: the page and its configuration have the name of the server in them."""
 
 
 class MadeOnce:
@@ -52,32 +44,32 @@ class MadeOnce:
 
     def __init__(self, app: Any, most_bytes: int = MAX_BYTES) -> None:
         self.app, self._compressed, self._most_bytes = app, GZipMiddleware(app), most_bytes
-        self._kept: OrderedDict[Key, Made] = OrderedDict()
+        self._made: OrderedDict[tuple[str, bool], Made] = OrderedDict()
         self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or (key := key_of(scope)) is None:
+        if scope["type"] != "http" or (is_file := _is_file(scope)) is None:
             return await self.app(scope, receive, send)
+        key = scope["path"], is_file
         async with self._turn:
-            made = self._kept.get(key) or await self._made(scope, receive, is_file=key[1])
+            made = self._made.get(key) or await self._make(scope, receive, is_file=is_file)
             if made.status == 200 and all(name.lower() != b"set-cookie" for name, _ in made.headers):
-                self._kept[key] = made
-                self._kept.move_to_end(key)
-            while sum(len(each.body) for each in self._kept.values()) > self._most_bytes:
-                self._kept.popitem(last=False)
-        await (made if key[1] else written(made, origin_of(scope), _takes_gzip(scope)))(send)
+                self._made[key] = made
+                self._made.move_to_end(key)
+            while sum(len(each.body) for each in self._made.values()) > self._most_bytes:
+                self._made.popitem(last=False)
+        await (made if is_file else written(made, origin_of(scope), _takes_gzip(scope))).send(send)
 
-    async def _made(self, scope: Any, receive: Any, *, is_file: bool) -> Made:
-        """Without the query, of which none of these depends; what is no file, under nobody's name."""
-        left_out = PARTS if is_file else PARTS | NAMES
-        headers = [(name, value) for name, value in scope["headers"] if name not in left_out]
-        named = {} if is_file else {"scheme": "http", "headers": [*headers, (b"host", NOBODYS)]}
+    async def _make(self, scope: Any, receive: Any, *, is_file: bool) -> Made:
+        """The whole answer to a request without headers and query, of which none of these depends. The page and its
+        configuration have the name of the server in them, so they are made under nobody's."""
+        headers = [(b"accept-encoding", b"gzip")] if is_file else [(b"host", NOBODYS)]
         messages: list[Any] = []
 
         async def note(message: Any) -> None:
             messages.append(message)
 
-        whole = {**scope, "method": "GET", "query_string": b"", "headers": headers, **named}
+        whole = {**scope, "scheme": "http", "method": "GET", "query_string": b"", "headers": headers}
         await self._compressed(whole, receive, note)
         start, *parts = messages
         return Made(start["status"], tuple(start["headers"]), b"".join(part.get("body", b"") for part in parts))
@@ -85,26 +77,24 @@ class MadeOnce:
 
 @lru_cache(maxsize=4)
 def written(made: Made, origin: str, compressed: bool) -> Made:
-    """Return what was made under nobody's name, under this one."""
+    """Return an answer that was made under nobody's name, under this one."""
     body = made.body.replace(b"http://" + NOBODYS, origin.encode())
     headers = [(name, value) for name, value in made.headers if name.lower() != b"content-length"]
     if compressed and made.status == 200:
-        body = gzip.compress(body, GZIP_LEVEL)
+        body = gzip.compress(body, 6)
         headers.append((b"content-encoding", b"gzip"))
     return Made(made.status, (*headers, (b"content-length", str(len(body)).encode())), body)
 
 
-def key_of(scope: Mapping[str, Any]) -> Key | None:
-    """Return the key of what all get alike; None where a request asks for something else, or Gradio asks for a login
-    first. A script that is not to be compressed comes from the disk."""
+def _is_file(scope: Mapping[str, Any]) -> bool | None:
+    """True for a script or stylesheet that may be compressed, False for the page and its configuration; None where a
+    request asks for something else, or Gradio asks for a login first."""
     if scope["method"] not in ("GET", "HEAD"):
         return None
     address = address_of(scope)
     if is_page({**scope, "method": "GET"}) or address in CONFIG:
-        return None if is_asked(scope) else (scope["path"], False)
-    if _takes_gzip(scope) and address.startswith(FILES) and address.endswith(KINDS):
-        return scope["path"], True
-    return None
+        return None if is_asked(scope) else False
+    return True if _takes_gzip(scope) and address.startswith(FILES) and address.endswith(KINDS) else None
 
 
 def origin_of(scope: Mapping[str, Any]) -> str:
@@ -120,7 +110,7 @@ def _takes_gzip(scope: Mapping[str, Any]) -> bool:
 
 
 BEFORE = b"<script>window.gradio_config"
-UNREAD = b',"api_visibility":"private"'
+PRIVATE = b',"api_visibility":"private"'
 """Property of each event. Gradio's clients read it, which ask for /config; its front end looks for "public" alone."""
 
 
@@ -130,26 +120,24 @@ class Head:
     numbers should stand there already."""
 
     def __init__(self, app: Any, tags: str) -> None:
-        self.app = app
-        self.tags = tags.encode()
+        self.app, self.tags = app, tags.encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.app(scope, receive, self._written(send) if is_page(scope) else send)
-
-    def _written(self, send: Any) -> Any:
+        if not is_page(scope):
+            return await self.app(scope, receive, send)
         start: dict[str, Any] = {}
-        parts: list[bytes] = []
+        body = bytearray()
 
         async def write(message: Any) -> None:
+            nonlocal body
             if message["type"] == "http.response.start":
                 start.update(message)
                 return
-            parts.append(message.get("body", b""))
-            if message.get("more_body"):
-                return
-            body = b"".join(parts).replace(UNREAD, b"").replace(BEFORE, self.tags + BEFORE, 1)
-            MutableHeaders(raw=start["headers"])["content-length"] = str(len(body))
-            await send(start)
-            await send({"type": "http.response.body", "body": body})
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                whole = bytes(body).replace(PRIVATE, b"").replace(BEFORE, self.tags + BEFORE, 1)
+                MutableHeaders(raw=start["headers"])["content-length"] = str(len(whole))
+                await send(start)
+                await send({"type": "http.response.body", "body": whole})
 
-        return write
+        await self.app(scope, receive, write)

@@ -7,20 +7,15 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rankviz import units
-from rankviz.api.runs.measured import Known
-from rankviz.api.workspace import in_turn, writes
+from rankviz.api.workspace import Operations, writes
 from rankviz.catalog import models as catalog_models
 from rankviz.catalog import own_studies
-from rankviz.core.cost.question import plan_on
-from rankviz.core.cost.setup import card
 from rankviz.core.probe import ProbeRecord
-from rankviz.core.runs.estimate import adapter_bytes, saved_bytes
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import check_base, check_count
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
@@ -29,12 +24,11 @@ from rankviz.paths import bytes_in, bytes_on_disk
 from rankviz.references import EMBEDDED
 from rankviz.settings import TEMP_HOURS
 from rankviz.store import removal
-from rankviz.store.removal import folders_of
 from rankviz.store.temp import Usage
 from rankviz.visitor import Visitor, data_folder, home_of
 
 if TYPE_CHECKING:
-    from rankviz.api.models import Models
+    from rankviz.api import Api
     from rankviz.api.workspace import Workspace
     from rankviz.core.runs.request import RunRequest
     from rankviz.store import RunStore
@@ -72,20 +66,6 @@ class Room:
             yield held.size_bytes
         finally:
             self.release(held)
-
-    def given(self, size: float, write: Callable[[float | None], Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Return the reply of what writes at most as many bytes as it is given, and replies how many it "takes".
-
-        size: that it is given first. Where it takes more, it writes nothing and is asked again; None is no limit.
-        """
-        if self._workspace.limits.files_mb_per_visitor is None:
-            return write(None)
-        while True:
-            with self.holding(0, up_to=size) as held:
-                reply = write(held)
-            if reply["takes"] <= held or held < size:
-                return reply
-            size = reply["takes"]
 
     def hold(self, held: Held, size: float, *, up_to: float = 0, files: int = 0) -> None:
         """Hold room for so many more bytes and files until `release`: for up to `up_to` bytes where that much is left.
@@ -135,11 +115,8 @@ class Room:
         return temp.usage(visitor).size_bytes + kept + store.journal_bytes(visitor.ids)
 
 
-class Uploads:
+class Uploads(Operations):
     """Uploads of the current visitor."""
-
-    def __init__(self, workspace: Workspace):
-        self._workspace = workspace
 
     def usage(self) -> Usage:
         """Return how many there are and their size; none on a page of one's own, where an upload is a file like any
@@ -148,10 +125,9 @@ class Uploads:
         is_known = self._workspace.shared and not visitor.is_nobody
         return self._workspace.temp.usage(visitor) if is_known else Usage(0, 0)
 
-    @in_turn("changes")
-    @writes
+    @writes("changes")
     def delete(self) -> Usage:
-        """Delete them all; returns what is gone. Runs have copies of their data, and stay."""
+        """Delete them all; returns their number and size. Runs have copies of their data, and stay."""
         if not self._workspace.shared:
             raise InvalidSettingError(
                 f"This page is your own: uploads lie in {self._workspace.temp.page}, from where they are removed after "
@@ -172,8 +148,12 @@ LEAST_FREE_BYTES = 6 * units.GB
 class Bases:
     """Bases from the Hub that a shared page keeps below its runs folder."""
 
-    def __init__(self, workspace: Workspace, models: Models):
-        self._workspace, self._models = workspace, models
+    def __init__(self, api: Api):
+        self._api, self._workspace = api, api.workspace
+
+    @property
+    def _are_ours(self) -> bool:
+        return self._workspace.shared and reach.is_own(self._workspace.home)
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
         """Remove bases that no run waits for, the least recently used first, until it is enough. Within
@@ -197,10 +177,6 @@ class Bases:
                 with self._workspace.store.admission():
                     self.make_room(is_enough)
 
-    @property
-    def _are_ours(self) -> bool:
-        return self._workspace.shared and reach.is_own(self._workspace.home)
-
     def _named(self, runs: Sequence[RunRequest] = ()) -> Iterator[str]:
         """The repositories of these runs and of those that wait or train, with the copies in 4 and 16 bits that Unsloth
         may take instead."""
@@ -210,9 +186,9 @@ class Bases:
         for base in {request.base for request in (*unended, *runs)} - {EMBEDDED}:
             with contextlib.suppress(RankVizError):
                 reference = self._workspace.references.model(base)
-                rows = catalog_models.load_index(self._workspace.assets)
-                names = [catalog_models.full_name(rows, base) if reference.kind == "name" else reference.text]
-                model = self._models.at_hand(base)
+                is_name = reference.kind == "name"
+                names = [catalog_models.full_name(self._api.models.all(), base) if is_name else reference.text]
+                model = self._api.models.at_hand(base)
                 if model and model.unsloth_checkpoint:
                     names.append(model.unsloth_checkpoint.repository)
                 yield from names
@@ -222,16 +198,14 @@ class Bases:
 
 DISK_SECONDS = 20.0
 """Time for which the size of the runs folder is taken as known."""
-KNOWN_SIZES = 1000
 
 
-class Quota:
+class Quota(Operations):
     """Quota of the current visitor. On a page of one's own nothing is limited unless the settings say so."""
 
-    def __init__(self, workspace: Workspace, models: Models):
-        self._workspace, self._models = workspace, models
-        self.bases = Bases(workspace, models)
-        self._sizes = Known(KNOWN_SIZES)
+    def __init__(self, api: Api):
+        super().__init__(api)
+        self.bases = Bases(api)
         self._disk: tuple[float, int] = (-DISK_SECONDS, 0)
 
     @contextlib.contextmanager
@@ -245,19 +219,12 @@ class Quota:
         sweep_id: the sweep that they belong to, where it is there already.
         adds: whether they are new runs of it.
         """
-        limits, store = self._workspace.limits, self._workspace.store
-        counts = (limits.sweeps, limits.sweeps_per_visitor, limits.runs_kept, limits.runs_in_total)
-        if all(limit is None for limit in (*counts, limits.adapters_mb_per_visitor, limits.disk_mb)):
-            if sweep_id:
-                self._require_sweep(runs, sweep_id, adds)
-            yield
-            return
+        store = self._workspace.store
         with store.admission():
             store.wait_until_read()
             self._require_place(sweep_id)
             if sweep_id:
                 self._require_sweep(runs, sweep_id, adds)
-            self._require_adapters(runs)
             self._require_disk(runs, sweep_id)
             leaving = self._require_runs(new, sweep_id)
             yield
@@ -280,17 +247,17 @@ class Quota:
         """LimitError where the base model is too large, by its config, or by its files where the Hub gives them."""
         limits = self._workspace.limits
         if limits.base_parameters is not None:
-            model = self._models.get(base)
+            model = self._api.models.get(base)
             check_base((model.whole or model).total_parameters, limits)
 
     def _require_place(self, sweep_id: str) -> None:
         """LimitError where the queue has no place for one more sweep or probe; one that is in it has its place."""
         limits = self._workspace.limits
-        unended = [record for record in self._workspace.store.records() if not record.state.ended]
+        unended = self._workspace.store.unended()
         queued = {record.request.sweep_id for record in unended}
         if sweep_id in queued:
             return
-        mine = {record.request.sweep_id for record in self._workspace.rights.made_by_visitor(unended)}
+        mine = {record.request.sweep_id for record in unended if self._workspace.rights.made(record.run_id)}
         if limits.sweeps_per_visitor is not None and len(mine) >= limits.sweeps_per_visitor:
             allowed = units.counted(limits.sweeps_per_visitor, "sweep")
             raise LimitError(
@@ -322,83 +289,42 @@ class Quota:
                 "runs_per_sweep",
             )
 
-    def _require_adapters(self, runs: Iterable[RunRequest]) -> None:
-        """LimitError where the visitor's adapters leave no room for those of these runs."""
-        most_mb, store = self._workspace.limits.adapters_mb_per_visitor, self._workspace.store
-        if most_mb is None or not (new := self.coming_bytes(runs)):
-            return
-        records = self._workspace.rights.made_by_visitor(store.all())
-        kept = sum(store.adapter_bytes(record.run_id) for record in records)
-        kept += self.coming_bytes(record.request for record in records if not record.state.ended)
-        if kept + new > most_mb * 10**6:
-            raise LimitError(
-                f"This server keeps at most {most_mb:,} MB of the adapters of a visitor's runs, those that queued runs "
-                f"will save included (yours take {units.file_size(kept)}, and this adds {units.file_size(new)}). "
-                "Delete some of your runs first, or choose fewer or lower ranks."
-            )
-
-    def coming_bytes(self, runs: Iterable[RunRequest]) -> int:
-        """Return what these runs will save beside what they have saved already. A base that only the Hub knows, and
-        nobody has asked for since the start, counts nothing."""
-        saved = self._workspace.store.adapter_bytes
-        sizes = (
-            (run, self._sizes.of((run.base, run.lora, run.training), partial(self._adapter_bytes, run))) for run in runs
-        )
-        return sum(max(0, saved_bytes(run, size or 0) - saved(run.run_id)) for run, size in sizes)
-
-    def _adapter_bytes(self, run: RunRequest) -> int | None:
-        """The larger of what this machine and a GPU elsewhere would save, since runs may train there."""
-        sizes: list[int] = []
-        for device in (self._workspace.here(), card(None)):
-            with contextlib.suppress(RankVizError):
-                if model := self._models.at_hand(run.base):
-                    sizes.append(adapter_bytes(plan_on(model, run.lora, run.training, device), run, device))
-        return max(sizes, default=None)
-
     def _require_runs(self, new: int, sweep_id: str = "") -> Sequence[Deletion]:
         limits, owners = self._workspace.limits, self._workspace.visitor.ids
         most = {"most": limits.runs_kept, "most_in_total": limits.runs_in_total}
         return require_runs(self._workspace.store, owners, new, **most, besides=sweep_id)
 
     def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
-        """LimitError where what is there and what will be saved is too much, whatever makes room. Nothing goes yet."""
-        limits, store = self._workspace.limits, self._workspace.store
-        if limits.disk_mb is None:
-            return
-        coming = self.coming_bytes(runs)
-        first = limits.disk_mb * 10**6 / limits.first_sweeps if limits.first_sweeps else 0
-        # Whoever has none queued, and wants no more than this share, is not kept out by what others have queued.
-        if coming and (coming > first or self._workspace.rights.made_by_visitor(store.unended())):
-            coming += self.coming_bytes(each.request for each in store.unended() if isinstance(each, RunRecord))
-        if not self._is_over_disk(coming):
+        """LimitError where what is there is too much, whatever makes room. Nothing goes yet."""
+        store = self._workspace.store
+        if not self._is_over_disk():
             return
         replaceable = removal.replaceable(store, besides=sweep_id)
-        folders = folders_of(store, [run_id for each in replaceable for run_id in each.run_ids])
-        if self._is_over_disk(coming - self.bases.idle_bytes(runs) - sum(map(bytes_on_disk, folders)), anew=True):
+        folders = removal.folders_of(store, [run_id for each in replaceable for run_id in each.run_ids])
+        if self._is_over_disk(self.bases.idle_bytes(runs) + sum(map(bytes_on_disk, folders)), measure=True):
             raise LimitError(
-                f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk[1] + coming)} "
-                f"with what queued runs will save, more than the {limits.disk_mb:,} MB that it allows. "
-                "Delete runs of yours, or try again later."
+                f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk[1])}, more than the "
+                f"{self._workspace.limits.disk_mb:,} MB that it allows. Delete runs of yours, or try again later."
             )
 
     def _free_disk(self, besides: Collection[str] = (), sweep_id: str = "") -> None:
         """Remove bases from the Hub, then runs but for these and for this sweep, until what is there is allowed."""
         if not self._is_over_disk():
             return
-        self.bases.make_room(lambda: not self._is_over_disk(anew=True))
+        self.bases.make_room(lambda: not self._is_over_disk(measure=True))
         for each in removal.replaceable(self._workspace.store, besides=sweep_id):
-            if not self._is_over_disk(anew=True):
+            if not self._is_over_disk(measure=True):
                 return
             if not set(besides).intersection(each.run_ids):
                 removal.let_go(self._workspace.store, [each])
 
-    def _is_over_disk(self, coming: int = 0, *, anew: bool = False) -> bool:
-        """coming: what will be saved, less what will make room."""
+    def _is_over_disk(self, leaving: int = 0, *, measure: bool = False) -> bool:
+        """leaving: bytes that can make room. measure: whether the disk is measured now."""
         if (most_mb := self._workspace.limits.disk_mb) is None:
             return False
-        if anew or time.monotonic() - self._disk[0] > DISK_SECONDS:
+        if measure or time.monotonic() - self._disk[0] > DISK_SECONDS:
             self._disk = time.monotonic(), bytes_on_disk(self._workspace.home)
-        return self._disk[1] + coming > most_mb * 10**6
+        return self._disk[1] - leaving > most_mb * 10**6
 
 
 def require_runs(

@@ -68,13 +68,11 @@ def without_private(text: str, settings: Settings) -> str:
     text = "\n".join(" ".join(each for each in line if not FOR_OWNER.search(each)) for line in lines)
     names = [settings.slurm_partition]
     if settings.ray_address:
-        text = text.replace(f" at {settings.ray_address}", "")
-        address = urlsplit(settings.ray_address)
+        text, address = text.replace(f" at {settings.ray_address}", ""), urlsplit(settings.ray_address)
         names += [settings.ray_address, address.netloc, address.hostname or "", settings.ray_storage]
     for option in settings.slurm_options:
         name, _, value = option.partition("=")
-        if value and name.lstrip("-") in NAMING:
-            names += [option, value]
+        names += [option, value] if value and name.lstrip("-") in NAMING else []
     if names := sorted(filter(None, {*names}), key=len, reverse=True):
         text = re.sub(rf"(?<![\w-])(?:{'|'.join(map(re.escape, names))})(?![\w-])", HIDDEN, text)
     return ADDRESS.sub(HIDDEN, text)
@@ -128,10 +126,6 @@ class Rights:
         times and memory are used, and only one's own are named."""
         return tuple(run_id if self.mine(run_id) else "" for run_id in run_ids)
 
-    def may_see(self, run_id: str) -> bool:
-        """Return whether this visitor may see a run: one's own, or one that its owner opened."""
-        return self.mine(run_id) or self._workspace.store.ownership(run_id).is_open
-
     def own(self, records: Iterable[Record]) -> list[Record]:
         """Return the records of this visitor, in their order, for lists, charts and choices."""
         visitor, store = self._workspace.visitor, self._workspace.store
@@ -139,18 +133,20 @@ class Rights:
             return list(records)
         return [record for record in records if visitor.owns(store.listed_ownership(record.run_id).owner)]
 
-    def made_by_visitor(self, records: Iterable[Record]) -> list[Record]:
-        """Return the records that this very visitor made, also for an admin, who may change all."""
-        return [record for record in records if self.made(record.run_id)]
-
     def made(self, run_id: str) -> bool:
-        """Return whether this very visitor made a run."""
+        """Return whether this very visitor made a run; also of an admin, who may change all."""
         return self._workspace.store.listed_ownership(run_id).owner in self._workspace.visitor.ids
 
     def require_sight(self, run_id: str) -> None:
-        """RunNotFoundError where this visitor may not know of a run."""
-        if not self.may_see(run_id):
+        """RunNotFoundError where this visitor may not know of a run: it is theirs, or its owner opened it."""
+        if not self.mine(run_id) and not self._workspace.store.ownership(run_id).is_open:
             raise RunNotFoundError(run_id)
+
+    def visible(self, records: Iterable[Record]) -> list[Record]:
+        """Return the records that this visitor may see; one's own alone where there are some."""
+        store = self._workspace.store
+        seen = [each for each in records if self.mine(each.run_id) or store.ownership(each.run_id).is_open]
+        return self.own(seen) or seen
 
     def seen(self, run_or_sweep_id: str) -> Sequence[RunRecord | ProbeRecord]:
         """Return the run or the probe, or the runs of the sweep, that this visitor may see. Of a name that belongs to
@@ -160,20 +156,9 @@ class Rights:
             raise RunNotFoundError(run_or_sweep_id)
         return [record for record in visible if record.run_id == run_or_sweep_id] or visible
 
-    def visible(self, records: Iterable[Record]) -> list[Record]:
-        """Return the records that this visitor may see; one's own alone where there are some."""
-        seen = [record for record in records if self.may_see(record.run_id)]
-        return self.own(seen) or seen
-
     def required(self, run_or_sweep_id: str) -> Sequence[RunRecord | ProbeRecord]:
         """Return what `seen` does; NotYoursError where it may not be changed."""
         records = self.seen(run_or_sweep_id)
         if not all(self.mine(record.run_id) for record in records):
             raise NotYoursError(run_or_sweep_id)
         return records
-
-    def require(self, run_id: str) -> None:
-        """RunNotFoundError or NotYoursError where this visitor may not change, export or resize a run."""
-        self.require_sight(run_id)
-        if not self.mine(run_id):
-            raise NotYoursError(run_id)

@@ -35,10 +35,6 @@ class Pair:
     seeds: int
     """Seeds that both ranks ran with."""
 
-    @property
-    def half_width(self) -> float | None:
-        return None if self.low is None else (self.high - self.low) / 2
-
     def other(self, r: int) -> int:
         return self.s if self.r == r else self.r
 
@@ -88,8 +84,6 @@ class Verdict:
     """The tolerance as it was requested."""
     examples: int
     seeds: int
-    run_sd: float | None
-    """Standard deviation of one run's loss over seeds, or of its accuracy in points; None with one run each."""
     unknown: str
     """Reason why no verdict is possible; empty where one is."""
     notes: tuple[str, ...]
@@ -98,19 +92,25 @@ class Verdict:
     noise: LossFit
 
     @property
+    def run_sd(self) -> float | None:
+        """Standard deviation of one run's loss over seeds, or of its accuracy in points; None with one run each."""
+        return math.sqrt(self.noise.runs.variance) if self.noise.runs else None
+
+    @property
     def tolerance_nats(self) -> float | None:
         """The tolerance in nats; None in another metric."""
         return self.within if self.metric is LOSS else None
 
     @property
     def rates(self) -> dict[int, float | None]:
+        """The learning rate that stands for each rank."""
         return {rank.r: rank.learning_rate for rank in self.ranks}
 
     @property
     def noise_width(self) -> float | None:
-        """Largest distance from the best at which a rank cannot be distinguished from it: the half-width of the widest
-        interval with the best, or the tolerance if that is more; None where no verdict is possible."""
-        halves = [pair.half_width for pair in self.with_best if pair.half_width is not None]
+        """Largest distance from the best at which a rank cannot be distinguished from it: half of the widest interval
+        with the best, or the tolerance if that is more; None where no verdict is possible."""
+        halves = [(pair.high - pair.low) / 2 for pair in self.with_best if pair.low is not None]
         return max(*halves, self.within) if halves else None
 
     @property
@@ -130,7 +130,7 @@ class Verdict:
         return next(rank for rank in self.ranks if rank.r == r)
 
     def pair(self, r: int, s: int) -> Pair:
-        return next(pair for pair in self.pairs if {pair.r, pair.s} == {r, s})
+        return next(pair for pair in self.pairs if pair.r == min(r, s) and pair.s == max(r, s))
 
     def above_best(self, r: int) -> AboveBest:
         """Return the difference of a rank's loss from the best rank's, with its interval."""
@@ -195,7 +195,6 @@ def judge(
         tolerance=str(tolerance),
         examples=compared.examples,
         seeds=len(compared.seeds),
-        run_sd=noise.runs.sd if noise.runs else None,
         unknown=_unknown(compared) if len(ranks) > 1 and noise.runs is None else "",
         notes=compared.notes,
         diverged=compared.diverged,
@@ -308,7 +307,7 @@ def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
     which takes a while for many pairs."""
     from rankviz.verdict.words import sentences
 
-    metric, said = verdict.metric, sentences(verdict)
+    metric, words = verdict.metric, sentences(verdict)
 
     def rank_json(rank: RankLoss) -> RankVerdictJSON:
         values = {seed: verdict.read(loss) for seed, loss in rank.run_losses.items()}
@@ -333,6 +332,6 @@ def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
         confidence=CONFIDENCE,
         diverged=[asdict(run) for run in verdict.diverged],
         borrowed_noise=None,
-        headline=said[0],
-        sentences=said,
+        headline=words[0],
+        sentences=words,
     )

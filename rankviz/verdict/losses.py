@@ -57,18 +57,12 @@ def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLoss
     runs = [run for run in runs if run.loss_after and _is_measured(run.loss_after, metric)]
     by_tokens = _have_tokens(runs)
     values = [_by_example(run.loss_after, metric, by_tokens) for run in runs]
-    lengths = {len(losses) for losses, _ in values}
-    if 0 in lengths or len(lengths) > 1:
+    if len({len(losses) for losses, _ in values}) > 1 or not all(len(losses) for losses, _ in values):
         values = [(np.array([_of_whole(run.loss_after, metric)]), np.arange(1)) for run in runs]
+    requests = [run.request for run in runs]
     return tuple(
-        RunLosses(
-            r=run.request.r,
-            seed=str(run.request.seed),
-            learning_rate=run.request.learning_rate,
-            losses=losses,
-            examples=examples,
-        )
-        for run, (losses, examples) in zip(runs, values, strict=True)
+        RunLosses(r=run.r, seed=str(run.seed), learning_rate=run.learning_rate, losses=losses, examples=examples)
+        for run, (losses, examples) in zip(requests, values, strict=True)
     )
 
 
@@ -304,8 +298,7 @@ def _best_rate(r: int, tried: dict[float | None, list[RunLosses]], diverged: Ite
     shared = set.intersection(*({run.seed for run in runs} for runs in steady.values()))
 
     def mean(rate: float | None) -> float:
-        runs = [run for run in steady[rate] if run.seed in shared] or steady[rate]
-        return fmean(fmean(run.losses) for run in runs)
+        return fmean(fmean(run.losses) for run in steady[rate] if run.seed in shared or not shared)
 
     return next(iter(steady)) if len(steady) == 1 else min(steady, key=lambda rate: (mean(rate), rate or 0))
 
@@ -317,13 +310,8 @@ def _notes(chosen: Sequence[RunLosses], diverged: Sequence[Run], common: int, al
     if diverged:
         names = "; ".join(run.name for run in diverged)
         yield f"These runs diverged and are left out, so their ranks look more stable than they are: {names}."
-        if lost := sorted({run.r for run in diverged} - set(seeds)):
-            yield f"Every run of {' and '.join(f'r = {r}' for r in lost)} diverged: its loss is not known."
     if missing := all_examples - common:
-        verb = "is" if missing == 1 else "are"
-        yield (
-            f"{missing:,} of {counted(all_examples, 'example')} {verb} missing from some run and left out of all runs."
-        )
+        yield f"Missing from some run and left out of all runs: {missing:,} of {counted(all_examples, 'example')}."
     if len(set(map(frozenset, seeds.values()))) > 1:
         counts = ", ".join(f"{len(mine)} at r = {r}" for r, mine in seeds.items())
         yield (

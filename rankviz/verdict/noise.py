@@ -9,7 +9,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from itertools import combinations
 from statistics import fmean
 from typing import NamedTuple
@@ -46,11 +46,6 @@ class RunNoise:
     """Variance of a single loss beside runs and examples: what more examples average out."""
 
     @property
-    def sd(self) -> float:
-        """Standard deviation of one run's loss over seeds."""
-        return math.sqrt(self.variance)
-
-    @cached_property
     def ways(self) -> tuple[tuple[float, int, float], ...]:
         """Intervals to choose the narrowest of: variance of one run, its degrees of freedom, its risk."""
         risk = 1 - CONFIDENCE
@@ -329,14 +324,6 @@ def studentized_range_quantile(p: float, k: int, freedom: float) -> float:
     while risk(high) < 0:
         high *= 4
     return float(optimize.brentq(risk, high / 4 if high > 1 else 0.0, high, xtol=1e-12))
-
-
-def expected_maximum(n: int) -> float:
-    """Return E max of n standard normals, ∫ z n φ(z) Φ(z)^(n-1) dz."""
-    from scipy import special
-
-    z, dz = _legendre(-REACH, REACH)
-    return float((dz * z * n * np.exp(-z * z / 2)) @ special.ndtr(z) ** (n - 1)) / math.sqrt(2 * math.pi)
 
 
 def _legendre(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,6 @@
 """The verdict in words: its sentences, and the three answers of a sweep."""
 
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from rankviz.core.runs.metric import LOSS
 from rankviz.core.spectrum import FEW_STEPS
 from rankviz.units import counted
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Verdict
-from rankviz.verdict.noise import CONFIDENCE, SEEDS, expected_maximum
+from rankviz.verdict.noise import CONFIDENCE, SEEDS
 
 ENOUGH_SEEDS = 3
 """Seeds per rank: with two, an interval is wide mostly for lack of degrees of freedom."""
@@ -86,13 +85,9 @@ def _noise(verdict: Verdict) -> Iterable[str]:
             f"equal if the whole interval of their difference is within {_tolerance(verdict, explained=True)}."
         )
     if (most := max(rank.learning_rates_tried for rank in verdict.ranks)) > 1:
-        better = "better than it is"
-        if verdict.noise.runs:
-            by = expected_maximum(most) * math.sqrt(verdict.noise.runs.paired_variance / verdict.seeds)
-            better = f"up to {metric.amount(by)} {better}, if all its rates are equally good"
         yield (
             f"Each rank is shown at the best of up to {most} learning rates, chosen by these same {metric.nouns}, so "
-            f"its {metric.noun} looks {better}."
+            f"its {metric.noun} looks better than it is."
         )
 
 

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rankviz.children import REQUEST
 from rankviz.errors import OF_THE_DISK, RankVizError
@@ -14,11 +14,16 @@ from rankviz.machine import disk
 TOO_LARGE = "It needs more memory than RankViz allows for reading it."
 
 
-def answer(result: Callable[[], Mapping[str, Any]], *, too_large: str = TOO_LARGE) -> int:
-    """Print what `result` returns, or its error; the exit code."""
-    # Libraries print on standard output; the answer has it to itself.
+def own_output() -> TextIO:
+    """Return this process's standard output for its answer alone: what libraries print goes to standard error."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    return out
+
+
+def answer(result: Callable[[], Mapping[str, Any]], *, too_large: str = TOO_LARGE) -> int:
+    """Print what `result` returns, or its error; the exit code."""
+    out = own_output()
     try:
         reply, code = result(), 0
     except RankVizError as error:

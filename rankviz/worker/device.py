@@ -69,11 +69,8 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Tell whether the GPU's context has failed for good, so that every later call of this process fails too: an
-    illegal memory access, a failed assertion in a kernel, a card that has dropped off the bus.
-
-    torch has a class for most of these. Triton and bitsandbytes report them as a RuntimeError, so the card is asked.
-    """
+    """Tell whether the GPU's context has failed for good, so that every later call of this process fails too. torch has
+    a class for most of these; Triton and bitsandbytes report them as a RuntimeError, so the card is asked."""
     if (torch := sys.modules.get("torch")) is None:
         return False
     if any(isinstance(each, torch.AcceleratorError) for each in causes(error)) and not ran_out_of_memory(error):
@@ -240,8 +237,6 @@ def model_fingerprint(model: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-CPU_OPTIMIZERS = {"adamw_torch": "adamw_torch_fused"}
-"""Requested name to the one used on a CPU: Unsloth's backend takes the fused AdamW, the same update in one kernel."""
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 """torch's names."""
 ONE_CARD = {"": 0}
@@ -252,21 +247,17 @@ other cards or the CPU."""
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSettings:
     """One set-up on one device. training: settled, so nothing in it is "auto". model_type: of the base's config.json,
-    for TRL and PEFT, which do not look at it by themselves."""
+    which TRL and PEFT do not look at by themselves."""
 
     training: TrainingSetup
     cuda: bool
     model_type: str = ""
 
     @property
-    def _unsloth_on_cuda(self) -> bool:
-        return self.cuda and self.training.framework == "unsloth"
-
-    @property
     def optim(self) -> str:
-        """The trainer's name of the optimizer."""
+        """The trainer's name of the optimizer. On a CPU Unsloth takes the fused AdamW, the same in one kernel."""
         optim = self.training.optim
-        return optim if self.cuda else CPU_OPTIMIZERS.get(optim, optim)
+        return "adamw_torch_fused" if optim == "adamw_torch" and not self.cuda else optim
 
     @property
     def gradient_checkpointing(self) -> Literal["unsloth"] | bool:
@@ -298,19 +289,17 @@ class WorkerSettings:
 
     @property
     def mixed_precision(self) -> str | None:
-        """torch dtype that the trainer's autocast uses, so that evaluation runs in it too; None is no autocast.
-
-        Not always the precision of the base: on a GPU, Unsloth trains an fp32 base under bf16 autocast where the card
-        has bf16 (models/rl.py). Known once the base is loaded. Compared with the trainer's own arguments in
-        tests/worker/test_emulated_cuda.py.
-        """
-        if self._unsloth_on_cuda and forces_fp32():
+        """torch dtype that the trainer's autocast uses, so that evaluation runs in it too; None is no autocast. Known
+        once the base is loaded: on a GPU, Unsloth trains an fp32 base under bf16 autocast where the card has bf16
+        (models/rl.py). Compared with the trainer's own arguments in tests/worker/test_emulated_cuda.py."""
+        on_unsloth = self.cuda and self.training.framework == "unsloth"
+        if on_unsloth and forces_fp32():
             return None
         if self.training.quantized:
             return self.compute_dtype
         if self.training.precision != "fp32":
             return self.dtype_name
-        return "bfloat16" if self._unsloth_on_cuda and has_bf16() else None
+        return "bfloat16" if on_unsloth and has_bf16() else None
 
     @property
     def autocast(self) -> dict[str, bool]:
@@ -323,7 +312,7 @@ class WorkerSettings:
     @property
     def checkpointing_arguments(self) -> dict[str, bool]:
         """Arguments of the trainer. On a GPU Unsloth's trainer has its own default."""
-        if self._unsloth_on_cuda:
+        if self.cuda and self.training.framework == "unsloth":
             return {}
         on_cpu = {} if self.cuda else {"use_cpu": True}
         return {"gradient_checkpointing": self.gradient_checkpointing is True, **on_cpu}

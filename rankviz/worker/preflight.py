@@ -8,15 +8,14 @@ from collections.abc import Sequence
 
 from rankviz import units
 from rankviz.worker import device
+from rankviz.worker.answering import own_output
 from rankviz.worker.journal import set_environment
 
 
 def main(argv: Sequence[str]) -> int:
     set_environment()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # Libraries print on standard output; the answer has it to itself.
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    out = own_output()
     import torch
 
     found = f"torch {torch.__version__} uses the CPU, with {torch.get_num_threads()} threads"

@@ -36,17 +36,15 @@ def test_another_name_of_a_model_gives_the_same_numbers_where_unsloth_loads_the_
 def test_the_detail_and_the_estimate_agree(api):
     question = Question(model_id="Qwen/Qwen3-30B-A3B", ranks=(8,))
 
-    detail = api.estimates.adapter(question, 8)
-    row = api.estimates.estimate(question).estimate.ranks[0]
+    estimate = api.estimates.estimate(question).estimate
+    row, plan = estimate.ranks[0], estimate.plan
 
     # 48 blocks: attention 2048·(4096+512+512) → 4096; 128 experts of gate_up 2048→1536 and down 768→2048.
     attention = 6144 + 2560 + 2560 + 6144
     experts = 128 * ((2048 + 1536) + (768 + 2048))
-    assert 8 * 48 * (attention + experts) == detail.parameters
-    assert detail.parameters == row.adapter_parameters
-    assert detail.file_bytes == row.adapter_bytes
-    assert detail.parameters == sum(module.parameters for module in detail.plan.by_module(8))
-    assert detail.parameters == sum(map(sum, detail.plan.by_block(8).parameters))
+    assert 8 * 48 * (attention + experts) == row.adapter_parameters
+    assert row.adapter_parameters == sum(module.parameters for module in plan.by_module(8))
+    assert row.adapter_parameters == sum(map(sum, plan.by_block(8).parameters))
 
 
 def test_a_sweep_with_a_bad_row_is_refused_by_the_rows_number_and_nothing_is_queued(api, tmp_path):
@@ -78,15 +76,6 @@ def test_a_sweep_on_targets_that_the_base_lacks_is_refused_before_it_is_queued(a
     assert [] == list(api.runs.sweeps())
 
 
-def test_the_cost_of_exact_match_is_announced_before_a_sweep(api):
-    without = api.runs.expected(questions.sweep(ranks=(8,)))
-    with_it = api.runs.expected(questions.sweep(ranks=(8,), exact_match_examples=64))
-
-    assert "exact match" in " ".join(with_it.sentences)
-    assert "exact match" not in " ".join(without.sentences)
-    assert without.seconds.expected + with_it.time.answers.expected == pytest.approx(with_it.seconds.expected)
-
-
 def test_a_shared_page_reads_no_files_of_its_machine(tmp_path):
     secret = tmp_path / "secret.jsonl"
     secret.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
@@ -116,7 +105,7 @@ def test_a_shared_page_reads_what_was_uploaded(tmp_path, monkeypatch):
 def test_every_operation_on_one_rank_checks_it(api, r):
     asking = questions.question("Qwen/Qwen3-4B", gpu="L4")
 
-    for operation in (api.estimates.adapter, api.exports.write, api.estimates.fit, api.estimates.rests_on):
+    for operation in (api.exports.write, api.estimates.fit, api.estimates.rests_on):
         with pytest.raises(InvalidSettingError, match="Rank must be a whole number from 1 to 1,024"):
             operation(asking, r)
 

@@ -41,19 +41,6 @@ def test_examples_mean_and_longest_are_measured_from_characters(api, tmp_path):
     )
 
 
-def test_what_is_read_otherwise_than_it_stands_there_is_said(api, tmp_path):
-    """By the process that reads it, so over its answer."""
-    turns = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
-    rows = [{"conversations": turns}, {"conversations": [*turns, {"from": "human", "value": "thanks bye"}]}]
-
-    held = api.data.measure(written(tmp_path / "chats.jsonl", rows))
-
-    assert held.in_words.endswith(
-        "The column conversations (ShareGPT) is read as messages. In 1 of 2 rows, the turns after the assistant's last "
-        "answer are left out, because nothing is learned from them."
-    )
-
-
 def test_an_estimate_takes_the_expected_mean_and_the_upper_end_of_the_longest(api, tmp_path):
     rows = [chat("abcd", "abcd"), chat("abcd", "abcd" * 5)]
 
@@ -79,4 +66,4 @@ def test_each_is_told_of_parquet_without_pyarrow_what_they_can_do_whoever_asked_
 
     for visitor, advice in ((HOST, "run pip install pyarrow to add it, or use CSV"), (ANN, "does not have: use CSV")):
         with acting_as(visitor), pytest.raises(NotInstalledError, match=advice):
-            api.workspace.data_files.look(str(tmp_path / "rows.parquet"))
+            api.data.look(str(tmp_path / "rows.parquet"))

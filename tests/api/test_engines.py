@@ -1,6 +1,5 @@
 """Where a sweep may run: what is offered to whom, what it takes there, and what it does not take here."""
 
-from contextlib import nullcontext
 from threading import Event
 
 import pytest
@@ -8,11 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
-from rankviz.jobs import Nodes, slurm
-from rankviz.jobs.ray import NO_ADDRESS, NO_STORAGE, NOT_INSTALLED
-from rankviz.jobs.slurm import NOT_SET_UP, SlurmJob, waits_of
-from rankviz.settings import read
-from rankviz.shared import rights
+from rankviz.jobs import Nodes
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Visitor, acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
@@ -68,29 +63,6 @@ def test_what_the_owner_has_set_up_is_offered_to_every_visitor_without_addresses
         assert not [word for word in PRIVATE for place in offered if word in place.title + place.about]
 
 
-def test_the_owner_reads_all_of_it(tmp_path, monkeypatch):
-    set_up(monkeypatch)
-    own, shared = Api(home=tmp_path / "own", shared=False), Api(home=tmp_path / "shared", shared=True)
-
-    with acting_as(Visitor("", admin=True)):
-        assert titles(own) == titles(shared)
-    assert ["This machine", "Ray cluster 10.0.0.1:8265", "Slurm cluster, partition lab-gpus"] == titles(own)
-    assert "--account=lab-secret" in own.engines.place("slurm").about
-    assert "(GPU 1 per worker), with their data." in own.engines.place("ray").about
-
-
-def test_what_a_cluster_says_of_itself_is_told_to_visitors_without_them(tmp_path, monkeypatch):
-    set_up(monkeypatch)
-    shared = Api(home=tmp_path / "shared", shared=True)
-    ray = next(engine for engine in shared.engines.known() if engine.name == "ray")
-    monkeypatch.setattr(ray, "nodes", lambda: Nodes(trouble="The Ray cluster at http://10.0.0.1:8265 does not answer."))
-
-    with acting_as(ANN):
-        (note,) = shared.engines.plan(questions.sweep(), "ray").notes
-
-    assert "The Ray cluster does not answer. The runs wait until that has changed." == note
-
-
 def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tmp_path, monkeypatch):
     set_up(monkeypatch)
     shared = Api(home=tmp_path / "shared", shared=True)
@@ -113,32 +85,6 @@ def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tm
     assert not [word for word in ("lab-secret", "10.0.0.7") for event in events if word in str(event)]
 
 
-ADVICE = ("RANKVIZ_", "scontrol", "--time", "--mem", "pip install")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        NOT_SET_UP,
-        NO_ADDRESS,
-        NOT_INSTALLED,
-        NO_STORAGE,
-        waits_of(SlurmJob("7", frozenset({"PENDING"}), "Priority")),
-        *(f"Slurm ended the job: {state}.{advice}" for state, advice in slurm.ADVICE.items()),
-    ],
-)
-def test_no_visitor_is_told_to_change_a_setting_of_the_server(tmp_path, text):
-    shared = Api(home=tmp_path, shared=True)
-
-    with acting_as(ANN):
-        shown = rights.shown_text(shared.workspace, text)
-    with acting_as(Visitor("", admin=True)):
-        assert text == rights.shown_text(shared.workspace, text)
-
-    assert shown.startswith(text[:10])
-    assert not [word for word in ADVICE if word in shown]
-
-
 def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp_path, monkeypatch):
     monkeypatch.setattr("rankviz.jobs.slurm.NEEDED", ())
     shared = Api(home=tmp_path, shared=True)
@@ -148,35 +94,6 @@ def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp
             shared.engines.start(questions.sweep(), engine)
         with acting_as(Visitor("", admin=True)), pytest.raises(InvalidSettingError, match=r"(?i)set RANKVIZ_|pip"):
             shared.engines.start(questions.sweep(), engine)
-
-
-def test_a_page_whose_own_engine_has_no_address_does_not_start(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANKVIZ_ENGINE", "ray")
-
-    with pytest.raises(InvalidSettingError, match="RANKVIZ_ENGINE is ray, so RANKVIZ_RAY_ADDRESS must be"):
-        titles(Api(home=tmp_path / "home", shared=False))
-
-
-@pytest.mark.parametrize(
-    ("address", "is_one"),
-    [("http://10.0.0.1:8265", True), ("https://head.lab/ray", True), ("http://[fe80::1]:8265", True), ("auto", False)],
-)
-def test_an_address_that_is_none_is_refused_by_the_name_of_its_variable(monkeypatch, address, is_one):
-    monkeypatch.setenv(RAY, address)
-
-    with nullcontext() if is_one else pytest.raises(InvalidSettingError, match=RAY):
-        assert address == read().ray_address
-
-
-def test_what_is_not_set_up_says_what_to_set_before_anything_is_queued(tmp_path):
-    api = Api(home=tmp_path / "home", shared=False)
-
-    with pytest.raises(InvalidSettingError, match="Set RANKVIZ_RAY_ADDRESS"):
-        api.engines.start(questions.sweep(), "ray")
-    with pytest.raises(InvalidSettingError, match="There is no engine 'moon'"):
-        api.engines.start(questions.sweep(), "moon")
-
-    assert [] == api.workspace.store.records()
 
 
 def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):

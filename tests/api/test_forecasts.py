@@ -45,16 +45,6 @@ def test_every_use_case_has_a_forecast_that_quotes_its_coverage(api):
             assert [answer.heading, *answer.facts] == list(answer.sentences[: 1 + len(answer.facts)])
 
 
-@pytest.mark.parametrize("metric", ["score", "loss"])
-def test_nothing_is_forecast_for_reinforcement_learning(api, metric):
-    answer = api.forecasts.of("Qwen/Qwen3-4B", RL, metric=metric)
-
-    assert () == answer.ranks
-    assert (answer.heading, *answer.facts) == answer.sentences
-    assert answer.facts[0].startswith("Nothing is forecast for reinforcement learning")
-    assert not answer.validated and answer.coverage_80_left_out is None
-
-
 def test_counts_of_a_model_that_cannot_be_read_say_what_they_need(api):
     assert "" == api.forecasts.why_no_counts("Qwen/Qwen3-4B")
     assert api.forecasts.why_no_counts("", 125e6).startswith(
@@ -122,15 +112,6 @@ def changed(runs, **more):
     return tuple(replace(run, request=replace(run.request, **more)) for run in runs)
 
 
-def test_a_rank_stands_at_a_learning_rate_that_every_rank_was_trained_at():
-    both = plain_sweep({4: 1.4, 64: 1.0}).runs
-    better_alone = changed(plain_sweep({64: 0.5}).runs, learning_rate=0.02)
-
-    cells = measured_cells((*both, *better_alone))
-
-    assert 1.0 == measured_rank(64, cells[64]).loss
-
-
 @pytest.mark.parametrize(
     ("more", "message"),
     [({"learning_rate": 0.02}, "no learning rate in common"), ({"data": "pairs"}, "different base models or data")],
@@ -142,29 +123,11 @@ def test_runs_that_cannot_be_compared_are_refused(more, message):
         measured_cells((low, *changed([high], **more)))
 
 
-def test_runs_that_read_the_same_of_files_in_different_places_are_compared():
-    low, high = plain_sweep({4: 1.4, 64: 1.0}).runs
-    runs = [*changed([low], data="mine.jsonl"), *changed([high], data="/elsewhere/data/0123/mine.jsonl")]
-    read = [replace(run, environment={"data_fingerprint": "a"}) for run in runs]
-
-    assert [4, 64] == list(measured_cells(read))
-    with pytest.raises(InvalidSettingError, match="different base models or data"):
-        measured_cells([runs[0], read[1]])
-    with pytest.raises(InvalidSettingError, match="different base models or data"):
-        measured_cells([read[0], *changed(read[1:], base="HuggingFaceTB/SmolLM2-360M")])
-
-
 def test_a_runs_id_is_answered_with_its_sweep(api):
     sweep = finished(api, {4: 1.4, 64: 1.0})
 
     with pytest.raises(InvalidSettingError, match=f"is a run of sweep {sweep.sweep_id}: give {sweep.sweep_id}"):
         api.forecasts.answer("embedded", runs=sweep.runs[0].run_id)
-
-
-def test_only_a_sweep_like_those_that_were_checked_is_validated(api):
-    assert api.forecasts.bent(finished(api, {4: 1.4, 64: 1.0}, seeds=(0, 1)).sweep_id).validated
-    assert not api.forecasts.bent(finished(api, {8: 1.4, 64: 1.0}, seeds=(0, 1)).sweep_id).validated
-    assert not api.forecasts.bent(finished(api, {4: 1.4, 64: 1.0}).sweep_id).validated
 
 
 def test_the_json_has_the_contracts_keys(api):

@@ -1,26 +1,20 @@
 """Machines of Hugging Face, for whoever has a login there: what they cost, and who may use what."""
 
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from rankviz import units
 from rankviz.api import Api
-from rankviz.api.jobs import ENDS_EARLY, LOG_IN, SET_TOKEN, STILL_COSTS
-from rankviz.api.runs.spending import Spent
-from rankviz.cli.output import standing
-from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunStarted
+from rankviz.api.engines import LOG_IN, SET_TOKEN, STILL_COSTS
+from rankviz.core.runs.events import AttemptPlaced, RunCancelled
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.jobs.submission import Submission
 from rankviz.store.ownership import WantedEngine, read_destination
-from rankviz.ui.parts.where import place_html
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on, use
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import text_of
 
 ALICE = Visitor("hf:1", "alice", login=Login("hf_alice"))
 BEN = Visitor("hf:2", "ben")
@@ -50,15 +44,8 @@ def test_without_a_login_it_is_said_what_to_do(tmp_path, hub, shared):
     assert SET_TOKEN == own.jobs.why_not()
 
 
-def test_machines_with_one_gpu_are_offered_with_today_s_prices_the_cheapest_first(own):
-    flavors = own.jobs.flavors()
-
-    assert ["t4-small", "l4x1", "a100-large"] == [each.name for each in flavors]
-    assert [0.40, 0.80, 2.50] == [round(each.usd_per_hour, 2) for each in flavors]
-
-
 def test_the_cost_is_a_range_with_what_it_assumes_and_what_the_limit_means(own):
-    offer = own.jobs.offer(REQUEST, "l4x1", 5.0)
+    offer = own.engines.plan(REQUEST, "hf-jobs", "l4x1", 5.0).offer
 
     # 0.013333 a minute: 2 to 10 minutes of starting are part of it, and 375 minutes are paid for.
     assert 3 * 0.013333 <= offer.usd.low <= offer.usd.expected <= offer.usd.high
@@ -70,13 +57,13 @@ def test_the_cost_is_a_range_with_what_it_assumes_and_what_the_limit_means(own):
 
 def test_a_machine_that_there_is_not_and_a_limit_that_pays_for_nothing_are_refused(own):
     with pytest.raises(InvalidSettingError, match="has no flavor 'h900'"):
-        own.jobs.check(REQUEST, "h900")
+        own.engines.check(REQUEST, "hf-jobs", "h900")
     with pytest.raises(InvalidSettingError, match=r"\$0.05 does not pay for a job"):
-        own.jobs.check(REQUEST, "l4x1", 0.05)
+        own.engines.check(REQUEST, "hf-jobs", "l4x1", 0.05)
 
 
 def test_a_sweep_keeps_its_machine_and_limit_and_no_token(own):
-    sweep_id = own.jobs.start(REQUEST, "l4x1", 5.0)
+    sweep_id = own.engines.start(REQUEST, "hf-jobs", "l4x1", 5.0)
 
     run = own.runs.sweep(sweep_id).runs[0]
     destination = read_destination(own.workspace.store.run_dir(run.run_id))
@@ -90,7 +77,7 @@ def test_a_page_without_a_trainer_and_its_limits_do_not_stand_in_the_way_of_who_
     with acting_as(ALICE):
         with pytest.raises(LimitError):
             shared.runs.check(large)
-        offer = shared.jobs.check(large, "a100-large", 5.0)
+        offer = shared.engines.check(large, "hf-jobs", "a100-large", 5.0).offer
 
     assert offer.usd.low > 0
 
@@ -101,30 +88,9 @@ def test_adapters_that_are_too_large_for_a_shared_page_are_refused_before_anythi
 
     with acting_as(ALICE):
         with pytest.raises(LimitError, match=r"of one run take 2\.68 GB, .* at most 2\.00 GB .* lower rank"):
-            shared.jobs.check(one, "a100-large", 50.0)
+            shared.engines.check(one, "hf-jobs", "a100-large", 50.0)
         with pytest.raises(LimitError, match=r"of one sweep take .* at most 10\.00 GB .* fewer"):
-            shared.jobs.check(many, "a100-large", 50.0)
-
-
-@pytest.mark.parametrize(("seconds", "says"), [(3000, True), (8400, True), (9000, False)])
-def test_a_job_whose_limit_is_shorter_than_what_its_runs_still_take_says_so(own, monkeypatch, seconds, says):
-    """A run that began 100 s ago and takes 8,800 s more."""
-    store, now = own.workspace.store, time.time()
-    sweep_id = store.create(questions.sweep(ranks=(4,)), "", WantedEngine("hf-jobs"))
-    (run_id,) = store.run_ids(sweep_id)
-    store.append(run_id, AttemptPlaced(time=now - 110, attempt=1, engine="hf-jobs", where="l4x1", job="a-job"))
-    store.append(run_id, RunStarted(time=now - 100, environment={}))
-    monkeypatch.setattr(own.runs, "progress", lambda sweep: SimpleNamespace(seconds_left=8800.0))
-    job = Submission(submitted=True, handle="a-job"), SimpleNamespace(timeout_seconds=seconds)
-    monkeypatch.setattr(own.workspace.supervisor.engine("hf-jobs"), "job_of", lambda sweep_id: job)
-    monkeypatch.setattr(own.spending, "of_sweep", lambda sweep: Spent(times={}, attempts_of_each=[]))
-
-    sweep = own.runs.sweep(sweep_id)
-    words = own.jobs.ends_early(sweep)
-
-    sentence = ENDS_EARLY.format(units.duration(seconds))
-    assert (sentence if says else "") == words
-    assert says is (sentence in text_of(place_html(own, sweep))) is (sentence in standing(own, sweep))
+            shared.engines.check(many, "hf-jobs", "a100-large", 50.0)
 
 
 def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_to_do(own, monkeypatch):

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.api.jobs import LOG_IN
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError
@@ -88,9 +87,9 @@ def test_a_sweep_of_a_cookie_that_goes_on_there_is_paid_by_whoever_asked_for_tha
 def test_after_a_logout_nothing_that_waits_is_started(shared, hub):
     shared.workspace.supervisor.engine("hf-jobs")._at_once = 1
     with acting_as(ALICE):
-        sweep_id = shared.jobs.start(REQUEST, "l4x1", 5.0)
+        sweep_id = shared.engines.start(REQUEST, "hf-jobs", "l4x1", 5.0)
         wait_for(lambda: hub.jobs)
-        second = shared.jobs.start(REQUEST, "l4x1", 5.0)
+        second = shared.engines.start(REQUEST, "hf-jobs", "l4x1", 5.0)
         store = shared.workspace.store
 
     shared.jobs.log_out(ALICE.id)
@@ -104,20 +103,6 @@ def test_after_a_logout_nothing_that_waits_is_started(shared, hub):
         assert "" == shared.jobs.why_not()
         wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
         shared.runs.cancel(sweep_id)
-
-
-def test_a_request_that_came_before_a_logout_brings_the_login_not_back(shared, hub):
-    with acting_as(asks_again(ALICE)):
-        assert "" == shared.jobs.why_not()
-
-        shared.jobs.log_out(ALICE.id)
-
-        assert LOG_IN == shared.jobs.why_not()
-        with pytest.raises(EngineUnavailableError):
-            shared.jobs.start(REQUEST, "l4x1", 5.0)
-    assert logins_of(shared).of(ALICE.id) is None
-    with acting_as(asks_again(ALICE)):
-        assert "" == shared.jobs.why_not()
 
 
 def test_whoever_goes_on_with_a_sweep_does_so_within_its_one_limit(shared, hub):

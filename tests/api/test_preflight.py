@@ -32,7 +32,7 @@ def api(tmp_path):
 
 @pytest.fixture
 def old(api):
-    api.__dict__["preflight"] = OnAnOldDriver(api.workspace, api.models)
+    api.__dict__["preflight"] = OnAnOldDriver(api)
     return api
 
 

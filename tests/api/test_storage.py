@@ -1,9 +1,6 @@
 """A runs folder that cannot be written: every operation that writes says why, and the planner goes on."""
 
-import errno
-import json
 import os
-import re
 import time
 from contextlib import contextmanager
 
@@ -15,15 +12,10 @@ from rankviz.core.runs.events import SAVING, RunStarted, StageReached
 from rankviz.errors import InvalidSettingError, StorageError
 from rankviz.machine import disk
 from rankviz.trained import files
-from rankviz.visitor import acting_as
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save
-from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
+from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
-from tests.support.web.visitors import ADMIN, ANN
-
-FULL = "The disk of this page is full. Try later."
-READ_ONLY_PAGE = "This page can save nothing now, so nothing can be trained here. Try later."
 
 
 def refusals(api, **more):
@@ -53,7 +45,7 @@ def test_on_a_full_disk_every_operation_says_so_and_a_deletion_makes_room():
 
         messages = refusals(
             api,
-            add=lambda: api.runs.add(sweep.sweep_id, 32),
+            add=lambda: api.moves.add(sweep.sweep_id, 32),
             export=lambda: api.runs.export([sweep.sweep_id], folder / "out.zip"),
         )
         assert disk.FULL_SENTENCE == messages.pop("export")
@@ -92,48 +84,6 @@ def test_a_run_with_no_room_to_say_how_it_ended_is_explained_cancelled_and_delet
         supervisor.tick()
         assert {} == supervisor.unwritten
         supervisor.stop()
-
-
-READ_ONLY = """
-import json, sys
-from pathlib import Path
-from rankviz.api import Api
-from rankviz.core.cost.question import Question
-from tests.api.test_storage import refusals
-api = Api(home=Path(sys.argv[1]), shared=False)
-api.workspace.work_queue = lambda: None
-print(json.dumps({"said": refusals(api), "why": api.workspace.why_not_train(),
-                  "ranks": len(api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B")).estimate.ranks)}))
-"""
-
-
-@pytest.mark.parametrize("by_a_link", [False, True])
-def test_in_a_read_only_folder_the_planner_goes_on_and_what_writes_says_what_to_do(tmp_path, by_a_link):
-    with read_only_folder() as home:
-        (tmp_path / "link").symlink_to(home)
-        (home / "runs").mkdir(mode=0o555)
-        ran = without_rights(READ_ONLY, tmp_path / "link" if by_a_link else home)
-
-    assert "" == ran.stderr
-    result = json.loads(ran.stdout)
-    assert (1, disk.READ_ONLY_SENTENCE) == (result["ranks"], result["why"])
-    assert {"start": disk.READ_ONLY_SENTENCE, "probe": disk.READ_ONLY_SENTENCE} == result["said"]
-
-
-@pytest.mark.parametrize(("trouble", "words"), [(disk.FULL_SENTENCE, FULL), (disk.READ_ONLY_SENTENCE, READ_ONLY_PAGE)])
-def test_a_visitor_of_a_shared_page_reads_what_a_visitor_can_do(tmp_path, monkeypatch, trouble, words):
-    api = Api(home=tmp_path, shared=True)
-    monkeypatch.setattr(disk, "trouble", lambda folder: trouble)
-
-    def full():
-        with api.workspace.writing():
-            raise OSError(errno.ENOSPC if trouble == disk.FULL_SENTENCE else errno.EROFS, "no")
-
-    for visitor, expected in ((ANN, words), (ADMIN, trouble)):
-        with acting_as(visitor):
-            assert expected == api.workspace.why_not_write()
-            with pytest.raises(StorageError, match=re.escape(expected)):
-                full()
 
 
 @pytest.fixture

@@ -12,15 +12,14 @@ import rankviz.api
 from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswer, advice_json
 from rankviz.api.estimates import EstimateAnswer, estimate_json
-from rankviz.api.runs.runs import RunSummary, run_json
-from rankviz.api.runs.verdict_json import verdict_json
-from rankviz.api.runs.verdicts import SweepVerdict
+from rankviz.api.runs import RunSummary, run_json
+from rankviz.api.verdicts import SweepVerdict, verdict_json
 from rankviz.core.accuracy.report import AccuracyReport, SimilarRows
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question
 from rankviz.core.fit.decide import FitAnswer
 from rankviz.core.runs.estimate import RunEstimate
-from rankviz.core.runs.fast_curve import FastCurve, Fidelity
+from rankviz.core.runs.fast_curve import FastCurve
 from rankviz.verdict import Verdict
 
 QUESTION = Question(model_id="Qwen/Qwen2.5-1.5B", ranks=(4, 8, 16), gpu="l4")
@@ -74,7 +73,6 @@ def test_each_operation_answers_with_its_type(api):
     assert isinstance(api.runs.summary(run.run_id), RunSummary)
     assert isinstance(api.runs.expected_run(run), RunEstimate)
     assert isinstance(api.accuracy.shipped(), AccuracyReport)
-    assert isinstance(api.accuracy.fidelity(), Fidelity)
     curves = [curve for sweep_id in recorded for curve in api.runs.fast_curves(sweep_id)]
     assert curves and all(isinstance(curve, FastCurve) for curve in curves)
 

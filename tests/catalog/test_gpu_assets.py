@@ -17,19 +17,6 @@ def test_the_shipped_files_keep_their_schema():
     check_hardware(ASSETS)
 
 
-def test_a_t4_holds_less_than_its_name_says():
-    t4 = find_gpu(GPUS, "T4")
-
-    assert 16 * 10**9 == t4.memory_bytes
-    assert 14.563 == round(t4.usable_bytes / 2**30, 3)
-    assert (None, 65e12, False) == (t4.bf16_flops_per_second, t4.fp16_flops_per_second, t4.supports_bf16)
-    assert (0.4, "HF Spaces t4-small", "2026-08-22") == (
-        t4.prices[0].usd_per_hour,
-        t4.prices[0].provider,
-        t4.prices[0].checked,
-    )
-
-
 @pytest.mark.parametrize("name", ["a100-80gb-sxm", "A100-80GB (SXM)", "a100 80gb"])
 def test_a_card_is_found_by_id_by_name_or_by_how_its_name_begins(name):
     assert "a100-80gb-sxm" == find_gpu(GPUS, name).id

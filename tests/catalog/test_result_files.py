@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from rankviz.api import Api
-from rankviz.catalog.result_files import MAX_FILE_BYTES, read_points, stored
+from rankviz.catalog.result_files import MAX_FILE_BYTES, read_points
 from rankviz.core.cost.question import Question
 from rankviz.errors import BadDataError
 
@@ -134,53 +134,6 @@ def test_added_files_are_a_study_of_their_own_with_their_model_looked_up(tmp_pat
     assert ("Llama", 3_212_749_824) == (model.family, model.parameters)
     (line,) = [x for x in evidence.lines if x.study.own and x.first.role == "main"]
     assert (32, 64) == line.ranks
-
-
-def test_the_same_file_is_kept_once_and_can_be_removed(tmp_path, files):
-    api = Api(home=tmp_path / "home")
-    api.studies.add([files[0], files[0]])
-
-    (name,) = api.studies.added()
-    api.studies.remove(name)
-
-    assert [] == api.studies.added()
-    assert not any(study.own for study in api.studies.all().studies.values())
-
-
-VARIANTS = {
-    "as PEFT writes it": {},
-    "full fine-tuning": {"run_info__peft_config": None},
-    "another method": {"run_info__peft_config": {"peft_type": ["VERA"], "r": 256}},
-    "no numbers": {"run_info__train_config__optimizer_kwargs": None, "train_info__file_size": 1e300},
-    "many metrics": {"train_info__metrics": [{f"{'é' * 180} {n}": n / 7 for n in range(50)}]},
-}
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_what_is_kept_of_a_file_says_the_same_in_a_few_bytes(variant):
-    large = json.loads(result(**VARIANTS[variant]))
-    large["run_info"]["peft_config"] and large["run_info"]["peft_config"].update(more=["x" * 1000] * 100)
-    points = read_result(json.dumps({**large, "more": ["{}"] * 100_000}), "a.json")
-
-    text = stored(points)
-
-    assert points == read_result(text, "a.json")
-    assert 100_000 > len(text.encode())
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"train_info__metrics": [{"test accuracy": 10**400}]},
-        {"train_info__metrics": [{"half \ud800": 1.0}]},
-        {"train_info__metrics": [{f"test {n}": 1.0 for n in range(1000)}]},
-        {"run_info__created_at": "someday"},
-        {"run_info__peft_config__r": 10**400},
-    ],
-)
-def test_a_file_that_holds_what_none_can_is_refused(change):
-    with pytest.raises(BadDataError):
-        read_result(result(**change), "a.json")
 
 
 HEADER = "model,task,metric,rank,value,seed,learning_rate"

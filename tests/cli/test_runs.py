@@ -9,13 +9,11 @@ from typer.testing import CliRunner
 from rankviz.api import Api
 from rankviz.cli import shared
 from rankviz.cli.commands import app
-from rankviz.cli.output import errors_in_words, print_sweep, standing, status, sweep_json, time_left, watch
-from rankviz.cli.runs import facts, runs_show
+from rankviz.cli.runs import errors_in_words, facts, print_sweep, runs_show, status, sweep_json, time_left, watch
 from rankviz.core.runs import events
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.sweep_time import progress_of
 from rankviz.paths import ASSETS
-from rankviz.store import RunStore
 from tests.cli.command import rankviz
 from tests.support.engines.hub_jobs import stand_in_hub
 from tests.support.engines.hub_stand_in import TOKEN, hub_stand_in
@@ -107,27 +105,6 @@ def test_hf_jobs_says_the_cost_first_and_an_account_without_credit_what_to_do(tm
     assert "$0.05 does not pay for a job" in too_little.stderr
     assert "Set HF_TOKEN" in without.stderr
     assert {} == hub.jobs
-
-
-@pytest.mark.parametrize(
-    ("terms", "words", "left"),
-    [
-        (("--flavor", "l4x1", "--spend", "5"), "The limit of $5.00 ends the job after 6 h 5 min", ("failed", 2)),
-        (("--flavor", "h900"), "Hugging Face has no flavor 'h900'", ("failed", 1)),
-    ],
-)
-def test_a_failed_run_moves_to_a_rented_machine_or_stays_as_it_is(tmp_path, jobs, terms, words, left):
-    hub, there = jobs
-    hub.refuses["POST /api/jobs/"] = (402, "Payment required")
-    store = RunStore(tmp_path / "home")
-    sweep_id = store.create(questions.sweep(ranks=(4,)))
-    store.append(*store.run_ids(sweep_id), events.RunFailed(time=1.0, error="no luck"))
-
-    run = rankviz("runs", "resume", sweep_id, "--engine", "hf-jobs", *terms, home=tmp_path / "home", **there)
-
-    assert words in run.stderr
-    (record,) = RunStore(tmp_path / "home").all()
-    assert left == (record.state, record.attempt)
 
 
 @pytest.mark.parametrize(("sweep_id", "words"), [(SWEEP, "r = 2"), (FAST, "Fast curve")])
@@ -229,22 +206,6 @@ def test_a_running_sweep_shows_what_it_does_and_the_time_left(happened, now, exp
 
     assert expected == (status(run, now), left)
     assert status(run, now, "Slurm cluster, node-1").endswith("node-1") is not run.state.ended
-
-
-def test_a_waiting_sweep_says_why(api):
-    store = api.workspace.store
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,))))
-    waits = "No node of the Ray cluster has GPU 1."
-    for event in (
-        LOADING,
-        events.RunRequeued(time=20.0, attempt=1, lost="The node has gone."),
-        events.AttemptPlaced(time=21.0, attempt=2, engine="ray", waits=waits),
-    ):
-        store.append(run_id, event)
-
-    (sweep,) = api.runs.sweeps()
-
-    assert [f"The last attempt was lost: The node has gone. {waits}"] == standing(api, sweep)
 
 
 def test_ctrl_c_says_how_to_see_the_runs_again_and_how_to_end_them(api, monkeypatch, capsys):

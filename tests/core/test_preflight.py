@@ -44,7 +44,6 @@ def gpu(card=L4, driver=("580.95", (13, 0)), cards=None, **facts) -> Facts:
             "cpu_count": 8,
             "cpu_bf16": True,
             "memory_bytes": 64 * GIB,
-            "available_bytes": 60 * GIB,
             **facts,
         }
     )

@@ -1,6 +1,5 @@
 """Probes: lines through measured depths worked by hand, what is refused and records."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -15,9 +14,7 @@ from rankviz.core.probe import (
 )
 from rankviz.core.runs.events import ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.record import RunState
-from rankviz.errors import InvalidSettingError, RunNotFoundError
-from rankviz.store import RunStore
-from tests.support.processes.workers import states, supervise, sweep, worker
+from rankviz.errors import InvalidSettingError
 from tests.support.runs import questions
 from tests.support.runs.probes import API, MIB, measured, request
 
@@ -46,29 +43,6 @@ def test_where_the_counter_is_exact_the_moment_that_rules_the_deep_model_may_not
 
     assert ("optimizer", 1000 * MIB) == (extrapolate(shallow, 30).moment, extrapolate(shallow, 30).peak_bytes)
     assert ("forward", 500 * MIB) == (extrapolate(shallow, 10).moment, extrapolate(shallow, 10).peak_bytes)
-
-
-def test_noise_weighs_as_far_as_the_line_is_stretched():
-    # At 12 from 4 and 8 the value is -1 · first + 2 · second.
-    first, second = measured(4, forward=1, steps=(1.0, 1.0, 4.0)), measured(8, forward=1, steps=(2.0, 3.0, 4.0))
-
-    # distances to the median of the second: 1, 0, 1, so 1.25 · 1.48 · 1 / √3; of the first 0, 0, 3, so 0
-    assert 2 * 1.25 * 1.48 / 3**0.5 == pytest.approx(extrapolate([first, second], 12).step_noise_seconds)
-
-
-PROBING = worker(
-    """
-from rankviz.core.runs.events import DepthMeasured, ProbeCompleted
-probe_id = run_ids[0]
-if begin(probe_id):
-    for depth in store.probe(probe_id).request.depths:
-        store.append(probe_id, DepthMeasured(
-            time=1.0, depth=depth, baseline_bytes=0, load_peak_bytes=1, moments={"forward": 100 + 10 * depth},
-            peak_kind="resident above baseline", timed_steps=(0.5 + 0.1 * depth,), first_step_seconds=1.0,
-            tokens_per_step=256, trainable_parameters=depth, total_parameters=depth, took_seconds=1.0))
-    store.append(probe_id, ProbeCompleted(time=2.0))
-"""
-)
 
 
 @pytest.mark.parametrize(
@@ -139,28 +113,6 @@ def test_a_record_is_the_fold_of_its_events_and_ends_once():
     assert -6 / 606 == pytest.approx(
         as_json(ProbeSummary(record=record, estimate=None))["error_of_extrapolation"]["peak"]
     )
-
-
-def test_a_probe_waits_its_turn_behind_runs_and_lands_in_the_same_store(store):
-    run_ids = sweep(store, 4)
-    queued = replace(request(), created_at=store.get(run_ids[0]).request.created_at + 1)
-    store.create_probe(queued, json.dumps({"num_hidden_layers": 30}))
-
-    supervisor = supervise(store, worker("begin(run_ids[0]) and complete(run_ids[0])"), probe_command=PROBING)
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["completed"] == states(store, run_ids)
-    again = RunStore(store.home)
-    record = again.probe("probe-1")
-    assert (RunState.COMPLETED, (4, 12)) == (record.state, tuple(each.depth for each in record.measured))
-    assert 400 == record.extrapolated.peak_bytes
-    assert ["probe-1"] == [each.run_id for each in again.probes()]
-    assert run_ids == [each.run_id for each in again.all()]
-    with pytest.raises(RunNotFoundError):
-        again.get("probe-1")
-    with pytest.raises(RunNotFoundError):
-        again.probe(run_ids[0])
 
 
 RUN = {

@@ -11,7 +11,6 @@ from rankviz.core.spectrum import (
     Spectrum,
     Truncation,
     as_json,
-    grid,
     in_words,
     patterns,
     proposed_rank,
@@ -44,13 +43,6 @@ def test_effective_rank_is_the_exponential_of_the_entropy_of_singular_values():
     assert 3.0 == pytest.approx(layer("even", 2.0, 2.0, 2.0).effective_rank)
     assert exp(4 / 7 * log(7 / 4) + 3 / 7 * log(7 / 3)) == pytest.approx(Q.effective_rank)
     assert 1.0 == layer("one", 5.0, 0.0).effective_rank
-
-
-def test_a_module_without_update_is_dead_and_needs_no_rank():
-    dead = layer("dead", 0.0, 0.0)
-
-    assert dead.is_dead
-    assert (0, 0.0, 0.0, None) == (dead.rank_for(0.99), dead.effective_rank, dead.stable_rank, dead.energy_kept(1))
 
 
 def test_a_whole_adapter_adds_energies_rank_by_rank():
@@ -183,29 +175,3 @@ def test_ranks_that_hold_90_95_and_99_percent_and_half_of_the_trained_rank():
     assert (Truncation(r=1), Truncation(r=2), Truncation(r=3), Truncation(r=8), BY_MODULE) == truncations(
         of_module(*values)
     )
-
-
-def test_blocks_and_modules_in_their_usual_order():
-    names = ["mlp.down_proj", "self_attn.k_proj", "self_attn.q_proj"]
-    laid_out = grid(adapter(*(layer(f"model.layers.{i}.{name}", 1.0) for i in (10, 9) for name in names)))
-
-    assert ["q_proj", "k_proj", "down_proj"] == laid_out.rows
-    assert ["9", "10"] == laid_out.blocks
-    assert ["model.layers.9.self_attn.q_proj", "model.layers.10.self_attn.q_proj"] == [
-        one.name for one in laid_out.row("q_proj")
-    ]
-
-
-def test_names_are_longer_where_they_would_be_the_same():
-    names = ["text.layers.0.attn.out", "vision.blocks.0.attn.out", "text.layers.0.mlp.out"]
-    laid_out = grid(adapter(*(layer(name, 1.0) for name in names)))
-
-    assert {"layers.attn.out", "blocks.attn.out", "mlp.out"} == set(laid_out.rows)
-
-
-def test_experts_share_a_cell():
-    laid_out = grid(adapter(*(layer(f"model.layers.0.mlp.experts.{i}.up_proj", 1.0) for i in range(3))))
-    fused = grid(adapter(*(layer(f"model.layers.0.mlp.experts.base_layer.{i}", 1.0) for i in range(3))))
-
-    assert (["up_proj"], 3) == (laid_out.rows, len(laid_out.cells["up_proj", "0"]))
-    assert (["experts.base_layer.*"], 3) == (fused.rows, len(fused.cells["experts.base_layer.*", "0"]))

@@ -3,15 +3,13 @@
 import inspect
 import json
 import math
-import re
 
 import gradio as gr
 import pytest
-from gradio.utils import get_function_description
 
 from rankviz.api import Api
 from rankviz.endpoints import publish
-from rankviz.endpoints.gate import MAX_ARGUMENT, MAX_LIST, finite, require, require_call
+from rankviz.endpoints.gate import MAX_ARGUMENT, MAX_LIST, finite, require
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.events import with_defaults
 from tests.support.web.endpoints import ENDPOINTS
@@ -73,18 +71,6 @@ def test_a_file_that_a_client_claims_to_have_uploaded_is_a_path_like_any_other(e
 def endpoint(model: str = "", ranks: list[int] = [16], data: str | None = None) -> None: ...  # noqa: B006
 
 
-def test_a_call_by_name_has_the_arguments_that_there_are():
-    upload = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
-    for given in ({}, {"model": "x"}, {"model": "x", "ranks": [], "data": None}, {"data": upload}):
-        require_call(endpoint, given)
-    for given, sentence in (
-        ({"model": "x", "rank": 8}, "endpoint has no argument 'rank'. Its arguments: model, ranks, data"),
-        ({"model": 5}, "model must be a text"),
-    ):
-        with pytest.raises(InvalidSettingError, match=re.escape(sentence)):
-            require_call(endpoint, given)
-
-
 def test_a_call_by_place_gets_the_defaults_of_what_it_leaves_out(page, endpoints):
     for function in page.fns.values():
         defaults = [each.default for each in inspect.signature(endpoints[function.api_name]).parameters.values()]
@@ -103,21 +89,6 @@ def test_every_argument_of_every_endpoint_refuses_what_is_hostile_with_a_sentenc
             with pytest.raises(InvalidSettingError, match=argument) as refusal:
                 function(**{argument: value})
             assert len(str(refusal.value)) < 400, parameter
-
-
-@pytest.mark.parametrize("name", ENDPOINTS)
-def test_every_endpoint_has_typed_arguments_with_a_meaning_and_a_typed_result(page, endpoints, name):
-    function, described = endpoints[name], page.get_api_info()["named_endpoints"][f"/{name}"]
-    description, meanings, _ = get_function_description(function)
-
-    assert description.endswith(".") and "Args" not in description
-    for argument, parameter in inspect.signature(function).parameters.items():
-        require(parameter.default, parameter.annotation, argument)
-        assert meanings[argument].endswith("."), argument
-        assert meanings[argument] in inspect.getdoc(function)
-    assert all(each["type"] for each in described["parameters"])
-    (result,) = described["returns"]
-    assert result["type"]["type"] in ("object", "array")
 
 
 def test_numbers_that_json_does_not_have_are_null():

@@ -1,7 +1,6 @@
 """Whose runs an endpoint shows and changes on a shared page: Ann's, Ben's, the admin's and nobody's."""
 
 import json
-import zipfile
 
 import pytest
 
@@ -208,19 +207,3 @@ def test_no_answer_holds_a_path_of_the_server_but_that_of_a_download(call, api, 
     answers = [call(ANN, "run", run_id), call(ANN, "runs"), call(ANN, "status", anns), call(ANN, "verdict", anns)]
 
     assert str(api.workspace.home) not in json.dumps(answers)
-
-
-def test_the_sample_adapter_is_resized_into_a_file(call):
-    resized = call(ANN, "resize", "sample", r=4)
-
-    with zipfile.ZipFile(resized["file"]["path"]) as archive:
-        config = json.loads(archive.read("sample-r4/adapter_config.json"))
-    assert 4 == config["r"] == resized["r"]
-    # 30 blocks, q (576 × 576) and v (576 × 192) at r = 4.
-    assert 30 * 4 * (576 + 576 + 576 + 192) == resized["adapter_parameters"]
-
-
-def test_the_spectrum_lists_its_updates_in_parts(call):
-    first, rest = call(ANN, "spectrum", "sample", limit=1), call(ANN, "spectrum", "sample", limit=500, offset=1)
-
-    assert (1, 59, 60) == (len(first["layers"]), len(rest["layers"]), rest["layers_in_all"])

@@ -73,11 +73,6 @@ def _costs(call, model, setup):
     return {model} == {answer["model_id"] for answer in answers}
 
 
-def test_catalogue_and_studies(call):
-    assert len(MODELS) <= len(call["models"]())
-    assert call["studies"]("Qwen/Qwen3-4B") and call["studies"]("roberta-base")
-
-
 def test_runs_of_ones_own(api, call):
     sweep_id = finished(api, {4: 1.4, 64: 1.0}).sweep_id
 

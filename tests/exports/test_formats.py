@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -20,7 +21,7 @@ MOE = "Qwen/Qwen3-30B-A3B"
 
 def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
     question = questions.question(MOE, framework="trl", moe_scheme="target-parameters", target_modules="attention")
-    parameters = api.estimates.adapter(question, 4).parameters
+    parameters = api.estimates.estimate(replace(question, ranks=(4,))).rank(4).adapter_parameters
     # 48 blocks: q 2048 to 4096, k and v 2048 to 512, o 4096 to 2048.
     attention = 4 * 48 * (2 * (2048 + 4096) + 2 * (2048 + 512))
 
@@ -87,7 +88,7 @@ def test_peft_reads_adapter_config_json_without_a_warning(changes, tmp_path, rec
 @pytest.mark.parametrize("model", first_quick(["deepseek-ai/DeepSeek-V2-Lite", MOE]))
 def test_experts_asked_of_trl_by_unsloths_scheme_are_trained_by_every_tool_that_can_name_them(api, model, name):
     question = questions.question(model, framework="trl", moe_scheme="unsloth")
-    parameters = api.estimates.adapter(question, 4).parameters
+    parameters = api.estimates.estimate(replace(question, ranks=(4,))).rank(4).adapter_parameters
 
     written = api.exports.write(question, 4, name)
 

@@ -8,7 +8,7 @@ import pytest
 
 from rankviz import __version__
 from rankviz.api import Api
-from rankviz.api.runs.runs import run_json
+from rankviz.api.runs import run_json
 from rankviz.core.cost.question import Question
 from rankviz.errors import NotYoursError
 from rankviz.exports.tables import ranks_table, runs_table, write_table

@@ -1,7 +1,5 @@
 """Published lines: the shipped studies as infos, and what the figure draws."""
 
-from dataclasses import replace
-
 import pytest
 
 from rankviz.api import Api
@@ -9,11 +7,11 @@ from rankviz.core.studies.lines import AdapterSize
 from rankviz.core.studies.nearest import nearest
 from rankviz.figures import studies_figure, studies_info
 from rankviz.figures.studies import PublishedLine, PublishedPoint, StudiesInfo, shapes_of
-from tests.support.runs.studies_toy import evidence, point, study, subject
+from tests.support.runs.studies_toy import evidence, point, subject
 
 API = Api()
 APERTUS = "swiss-ai/Apertus-8B-Instruct-2509"
-SUBJECT = API.studies.subject("meta-llama/Llama-3.1-8B", "instruction")
+SUBJECT = API.forecasts.subject("meta-llama/Llama-3.1-8B", "instruction")
 NEAR = API.studies.near(SUBJECT, ("lora",), ("attention and mlp",))[:2]
 
 
@@ -30,6 +28,15 @@ def test_by_rank_a_line_is_how_far_each_rank_is_from_the_best_in_percent():
     assert [4, 16, 64, 128] == [p.r for p in points]
     assert [1.56, 0.50, 0.09, 0.0] == [round(p.y, 2) for p in points]
     assert (16, 160) == (info.chosen_r, info.rows[1]["trainable_parameters"])
+
+
+def test_by_size_points_stand_at_the_given_sizes_and_unsized_studies_have_no_place():
+    nothing = studies_info(
+        NEAR, sizes=lambda line: [AdapterSize(None, None, computed=False)] * len(line.ranks), x="file"
+    )
+
+    assert [160, 640] == [p.x for p in studies_info(NEAR, sizes=sizes, x="file", chosen_r=16).lines[0].points][:2]
+    assert [] == nothing.lines and "states adapter sizes" in nothing.empty
 
 
 @pytest.mark.parametrize("best", [0.0, -0.0, 5e-324])
@@ -50,22 +57,8 @@ def test_every_study_that_ships_has_a_shape_of_its_own():
     assert len(studies) == len(set(shapes_of(studies).values()))
 
 
-def test_the_base_before_training_and_a_spread_of_0_are_in_the_hover_and_the_table():
-    studies = [replace(study(), source=None)]
-    toy = evidence([point(r, 1.0, base_value=1.5, standard_error=0.0) for r in (4, 16)], studies)
-
-    info = studies_info(nearest(toy.lines, subject()), sizes=sizes)
-
-    assert "before training 1.5" in info.lines[0].points[0].text
-    assert "1 ± 0 test nll" in info.lines[0].points[0].text
-    assert (1.5, 0.0, "no public page known") == tuple(
-        info.rows[0][k] for k in ("base_value", "standard_error", "source")
-    )
-    assert "(no public page known)" in info.source
-
-
 def test_error_bars_stand_where_a_spread_is_known_and_lines_of_one_label_are_not_joined():
-    points = [PublishedPoint(4, 1.0, 0.1, "a"), PublishedPoint(16, 0.9, None, "b")]
+    points = [PublishedPoint(4, 4, 1.0, 0.1, "a"), PublishedPoint(16, 16, 0.9, None, "b")]
     line = PublishedLine("s", "circle", "S", points)
 
     (trace,) = studies_figure(StudiesInfo([line, line])).data

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from rankviz.core.runs.record import Sweep
-from rankviz.figures import training_figure, training_info
+from rankviz.figures import training_info
 from tests.support.runs.finished_runs import plain_sweep
 
 
@@ -14,19 +14,6 @@ def test_the_info_has_a_curve_per_run_that_says_what_differs():
     assert ("r = 4, seed 0", [1, 2], [5.0, 4.0], 2.0) == (first.label, first.steps, first.losses, first.final)
     assert (2, 8) == (info.max_steps, len(info.rows))
     assert "Measured: SmolLM2-135M-Instruct on phonemes, r = 4, 16." == info.source
-
-
-def test_runs_of_one_rank_that_the_legend_names_differ_by_dash():
-    several = training_info([plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1))])
-    one_each = training_info([plain_sweep({4: 2.0, 16: 1.5})])
-
-    def dashes(info):
-        return [line.line.dash for line in training_figure(info).data if line.mode == "lines"]
-
-    assert ["solid", "dash"] == dashes(one_each)
-    assert {(4, "solid"), (4, "dash"), (16, "solid"), (16, "dash")} == {
-        (curve.r, dash) for curve, dash in zip(several.curves, dashes(several), strict=True)
-    }
 
 
 def long_run(count, peak):

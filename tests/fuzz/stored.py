@@ -7,9 +7,9 @@ from pathlib import Path
 from random import Random
 
 from rankviz.api import Api
-from rankviz.api.runs.runs import run_json
-from rankviz.api.runs.verdict_json import verdict_json
-from rankviz.cli.output import sweep_json
+from rankviz.api.runs import run_json
+from rankviz.api.verdicts import verdict_json
+from rankviz.cli.runs import sweep_json
 from rankviz.core.runs.events import (
     AdapterAttached,
     AdapterCut,

@@ -29,7 +29,7 @@ SAMPLES = (PAIRS, CHATS, INSTRUCTIONS, TEXTS, SHAREGPT)
 def reading(path):
     def read(data):
         path.write_bytes(data)
-        preview = dataset.preview(str(path))
+        preview = dataset.preview_of(dataset.read(str(path)))
         json.dumps(preview.examples).encode()
         "".join(part for example in preview.examples for part in example).encode()
 

@@ -10,7 +10,6 @@ import pytest
 
 from rankviz.children import ASKING, Bounds, Children, FairLine
 from rankviz.errors import (
-    BadAdapterError,
     BusyError,
     HubSilentError,
     HubUnavailableError,
@@ -138,11 +137,3 @@ def test_an_adapter_is_fetched_once_into_its_own_place(monkeypatch, tmp_path):
         assert (requests, ["room", "old"]) == (len(hub.asked), calls)
     assert (tmp_path / "kept", "adapter") == (folder.parents[1], folder.name)
     assert {CONFIG, WEIGHTS} == {path.name for path in folder.iterdir()}
-
-
-def test_a_large_adapter_is_refused_before_any_of_it_is_fetched(monkeypatch, tmp_path):
-    some = door(copies=Copies(str(tmp_path / "kept" / "hub-"), lambda: None, lambda: None))
-    with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)) as hub:
-        with pytest.raises(BadAdapterError, match="more than the 10 allowed here"):
-            some.adapter("someone/adapter", max_bytes=10)
-        assert 1 == len(hub.asked)

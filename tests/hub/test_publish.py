@@ -65,15 +65,6 @@ def test_a_repository_is_one_commit_with_a_mark_of_what_it_was_made_of(hub, fold
     assert {".gitattributes", "README.md", MARK} == there.files.keys()
 
 
-def test_a_list_of_files_in_a_mark_deletes_nothing_but_files_that_are_there(hub, folder):
-    mark = b'{"made_by": "RankViz", "made_of": "s1", "files": [["a"], 3, "../x", "gone.csv", "old.csv"]}'
-    hub.repositories["datasets/alice/ranks"] = Repository(private=True, files={MARK: mark, "old.csv": b"1"})
-
-    put(hub, folder)
-
-    assert {"README.md", MARK} == hub.repositories["datasets/alice/ranks"].files.keys()
-
-
 def test_a_private_repository_stays_private_when_it_is_updated_as_public(hub, folder):
     put(hub, folder)
 

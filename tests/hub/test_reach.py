@@ -23,11 +23,6 @@ def online(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
-def test_an_answer_is_an_answer_even_a_refusal():
-    assert ask_hub(session(lambda request: httpx.Response(200))).reached
-    assert ask_hub(session(lambda request: httpx.Response(401))).reached
-
-
 def test_a_failing_server_and_no_route_are_none():
     def no_route(request):
         raise httpx.ConnectError("no route to host")
@@ -120,29 +115,8 @@ SHARDS = {f"model-0000{n}-of-00002.safetensors": 10 * n for n in (1, 2)} | {"mod
 INDEX = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}})
 
 
-INDICES = {"model.safetensors.index.json": INDEX}
-
-
 def weight_bytes(tmp_path, hub):
     return weight_bytes_to_fetch(REPO, tmp_path, hub)
-
-
-def test_only_the_files_that_are_loaded_count_and_safetensors_before_bin(tmp_path, cache):
-    hub = Hub(
-        indices=INDICES,
-        **SHARDS,
-        **{"pytorch_model.bin": 99, "original/consolidated.00.pth": 99, "model.fp16.safetensors": 99, "config.json": 1},
-    )
-
-    assert 30 == weight_bytes(tmp_path, hub)
-    assert 5 == weight_bytes(tmp_path, Hub(indices=INDICES, **SHARDS, **{"model.safetensors": 5}))
-    assert 7 == weight_bytes(tmp_path, Hub(**{"pytorch_model.bin": 7, "training_args.bin": 1}))
-
-
-def test_what_is_in_the_cache_is_not_fetched_again(tmp_path, cache):
-    cache(**{"model-00001-of-00002.safetensors": "x"})
-
-    assert 20 == weight_bytes(tmp_path, Hub(indices=INDICES, **SHARDS))
 
 
 def test_a_base_is_in_the_cache_when_all_its_weights_are_and_not_when_only_its_config_is(cache):

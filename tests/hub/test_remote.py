@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -39,8 +38,6 @@ from tests.support.runs.toy import TOY
     ("content", "sentence"),
     (
         ("not json", "config.json is not JSON"),
-        ("[1, 2]", "config.json holds a list, not an object"),
-        ("{}", 'config.json has no "model_type"'),
         ('{"model_type": 3}', 'config.json has no "model_type"'),
         ("[" * 100_000, "config.json is nested too deep"),
         (
@@ -49,7 +46,6 @@ from tests.support.runs.toy import TOY
         ),
         (json.dumps(LLAMA | {"hidden_size": -16}), "hidden_size is -16"),
         (json.dumps(LLAMA | {"vocab_size": "many"}), "vocab_size is 'many'; it should be a whole number"),
-        (json.dumps(LLAMA | {"vocab_size": 1e30}), "it should be a whole number"),
         (json.dumps({"model_type": "qwen3_5", "text_config": {"num_hidden_layers": -1}}), "num_hidden_layers is -1"),
         (json.dumps(LLAMA | {"layer_types": ["full_attention"] * 20_000}), "layer_types has 20,000 entries"),
     ),
@@ -157,12 +153,6 @@ class Hub:
         return str(self.path)
 
 
-def test_a_config_that_is_too_large_is_not_fetched(tmp_path):
-    """The fake has no file to give."""
-    with pytest.raises(BadConfigError, match="RankViz reads at most 1 MB"):
-        fetch_config("a/b", tmp_path, api=Hub(size=10**9))
-
-
 def refused(kind):
     import httpx
 
@@ -178,9 +168,7 @@ def refused(kind):
             UnknownModelError,
             "nor on the Hub under this name. Did you mean 'a/c'?",
         ),
-        (errors.HFValidationError("no"), UnknownModelError, "nor on the Hub"),
         (errors.OfflineModeIsEnabled("no"), HubUnavailableError, "the Hub cannot be reached"),
-        (errors.LocalEntryNotFoundError("no"), HubUnavailableError, "the Hub cannot be reached"),
         (refused(errors.RemoteEntryNotFoundError), BadConfigError, "has no config.json on the Hub"),
         (refused(errors.HfHubHTTPError), HubUnavailableError, "the Hub cannot be reached"),
         (OSError("no route"), HubSilentError, "The catalogue has 'a/c'."),
@@ -249,22 +237,6 @@ def test_config_and_weights_are_fetched_and_nothing_else(tmp_path):
 
     assert folder == fetch_adapter("owner/name", max_bytes=10**6, api=api)
     assert [CONFIG, WEIGHTS] == api.fetched
-
-
-def test_a_copy_is_made_once_where_it_is_to_be_kept(tmp_path):
-    work, api = tmp_path / "work", FakeHub(two_blocks(tmp_path))
-
-    def fetched() -> Path:
-        return fetch_adapter("owner/name", max_bytes=10**6, copies=str(tmp_path / "kept" / "hub-"), work=work, api=api)
-
-    copy = fetched()
-
-    assert copy == fetched()
-    assert [CONFIG, WEIGHTS] == api.fetched
-    assert (tmp_path / "kept", "name") == (copy.parents[1], copy.name)
-    assert {CONFIG, WEIGHTS} == {path.name for path in copy.iterdir()}
-    assert [copy] == list(copy.parent.iterdir())
-    assert [] == list(work.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -90,15 +90,6 @@ def test_cuda_visible_devices_decides_where_it_is_set(visible, name):
     assert name == (found and found[0])
 
 
-@pytest.mark.parametrize(
-    ("visible", "one"), [("1,0", "GPU-1abc"), ("GPU-0a", "GPU-0abc"), ("", ""), ("7", "7"), ("GPU-", "GPU-")]
-)
-def test_of_what_the_user_made_visible_a_worker_sees_the_first(visible, one):
-    environment = worker_environment({"CUDA_VISIBLE_DEVICES": visible}, TWO)
-
-    assert {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": one} == environment
-
-
 def test_a_slice_of_a_card_is_used_with_its_memory_unknown():
     a_slice = chosen(read_driver(Nvml(("H100", 80))), {"CUDA_VISIBLE_DEVICES": "MIG-1"})
 

@@ -48,18 +48,6 @@ def adapter(tmp_path, sweep, **config):
     return folder
 
 
-def test_the_card_of_a_dataset_names_each_table_for_the_viewer_of_the_hub(tmp_path):
-    names = write_dataset(facts(), tmp_path)
-
-    front, text = card(tmp_path)
-    assert {"README.md", "requests.json", "runs.parquet", "losses_by_step.parquet"} == set(names)
-    assert [("runs", "runs.parquet"), ("losses_by_step", "losses_by_step.parquet")] == [
-        (each["config_name"], each["data_files"]) for each in front["configs"]
-    ]
-    assert "r = 16 is best." in text
-    assert "Seeds: 0. With one, the noise between runs is not known." in text
-
-
 def test_the_tables_hold_a_row_a_run_a_row_a_step_and_a_row_a_held_out_example(tmp_path):
     sweep = facts()
     losses = {"example_losses": (1.0, 3.0), "examples": 2, **correct(80, True)}

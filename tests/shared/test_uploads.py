@@ -135,15 +135,6 @@ def test_nothing_is_taken_where_all_visitors_together_have_filled_the_room(share
     assert (413, True) == (refused.status_code, "all of the 1 MB" in refused.text)
 
 
-def test_the_files_of_one_request_are_counted_one_by_one(shared):
-    client, workspace = shared(uploads_per_visitor=3)
-
-    assert 200 == send(client, "anna", count=2).status_code
-    assert 413 == send(client, "anna", b"others", count=3).status_code
-    assert ["mine.jsonl"] == left(workspace)
-    assert 200 == send(client, "anna", b"others", count=1).status_code
-
-
 def test_an_upload_that_says_no_length_is_counted_as_it_comes(shared):
     client, workspace = shared(files_mb_per_visitor=6)
 

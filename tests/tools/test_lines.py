@@ -28,13 +28,6 @@ def test_what_is_no_quality_of_plain_lora_is_left_out(change):
     assert () == lines([point(4, 1.1, **change), point(64, 1.0, **change)])
 
 
-def test_single_tasks_of_an_average_over_the_same_runs_are_left_out():
-    average = [score(r, value, task="set -> Average") for r, value in ((4, 0.5), (8, 0.6))]
-    single = [score(r, value, task="set -> BoolQ", role="detail") for r, value in ((4, 0.4), (8, 0.7))]
-
-    assert ["set -> Average"] == [line.task for line in lines(average + single)]
-
-
 def test_of_several_rates_at_each_rank_the_best_counts():
     rates = [
         score(r, value, learning_rate=rate, learning_rates_tried=1, table=f"rate {rate}")

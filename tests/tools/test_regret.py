@@ -1,8 +1,7 @@
 """The regret of choosing a rank, worked out by hand."""
 
 from tests.support.runs.studies_toy import base, evidence, point, study
-from tools.forecast.lines import rank_lines
-from tools.forecast.regret import capacity_rank, chosen_rank, doubling, regret_table
+from tools.forecast.regret import capacity_rank, chosen_rank, regret_table
 
 
 def lines_of(values, name="a"):
@@ -21,26 +20,12 @@ def both(first, second):
     )
 
 
-def scores_of(*lines):
-    """Scores of as many publications."""
-    points = [point for place, values in enumerate(lines) for point in lines_of(values, "abcdef"[place])]
-    return rank_lines(evidence(points, [study(name, task_kind="simple") for name in "abcdef"[: len(lines)]], [base()]))
-
-
 def test_regret_is_interpolated_over_log2_and_publications_weigh_the_same():
     """a: 50 at r = 4, 54 at r = 64, so 52 at r = 16; b: 60 at r = 8, its best, and 59 at r = 16 and above."""
     table = regret_table(both({4: 50.0, 64: 54.0}, {8: 60.0, 16: 59.0, 64: 59.0}))
 
     regret = {row["rule"]: row["score"]["regret"][0] for row in table["alternatives"]}
     assert ((3 + 0) / 2, (2 + 1) / 2, (0 + 1) / 2) == tuple(regret[r] for r in ("8", "16", "64"))
-
-
-def test_a_doubling_is_counted_where_both_ranks_were_run_and_nowhere_else():
-    """Neither a line that ends at r = 8 nor one that has r = 16 and 64 ran r = 32 to 64."""
-    scores = scores_of({4: 50.0, 8: 51.0}, {16: 50.0, 64: 54.0}, {32: 50.0, 64: 51.0})
-
-    assert (1, [1.0, 1.0, 1.0]) == (doubling(scores, 32)["publications"], doubling(scores, 32)["gain"])
-    assert doubling(scores, 16) is None
 
 
 def test_the_advice_for_a_publication_is_chosen_from_the_others():

@@ -42,19 +42,6 @@ def test_each_update_is_the_truncated_one_at_its_old_scale(tmp_path, config, opt
         np.testing.assert_allclose(update(after, name), expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_by_energy_the_plan_says_what_comes_out(tmp_path):
-    before, what = planned(two_blocks(tmp_path / "old"), energy=0.95)
-
-    after = read_adapter([resize(before, what, tmp_path / "new")])
-
-    whole, low = spectrum(before), spectrum(after)
-    assert dict(what.by_module) == {module.name: module.r for module in after.modules}
-    assert all((layer.energy_kept(what.by_module[layer.name]) or 1) >= 0.95 for layer in whole.layers)
-    kept = sum(layer.energy for layer in low.layers) / sum(layer.energy for layer in whole.layers)
-    assert kept == pytest.approx(what.energy_kept, rel=1e-6)
-    assert what.parameters == sum(t.size for pair in after.pairs.values() for t in pair)
-
-
 @pytest.mark.parametrize("dtype", [None, "fp32", "bf16", "fp16"])
 def test_the_file_has_the_size_that_was_promised_to_the_byte(tmp_path, dtype):
     before, what = planned(two_blocks(tmp_path / "old"), r=1, dtype=dtype)

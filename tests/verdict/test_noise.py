@@ -3,7 +3,7 @@ decide a pair, against simulation."""
 
 import numpy as np
 import pytest
-from scipy import integrate, special, stats
+from scipy import stats
 
 from rankviz.core.runs.metric import EXACT_MATCH
 from rankviz.verdict import CANT_TELL, DIFFERENT, judge
@@ -12,7 +12,6 @@ from rankviz.verdict.noise import (
     PairNoise,
     RunNoise,
     chance_to_tell,
-    expected_maximum,
     needed,
     studentized_range_quantile,
 )
@@ -29,14 +28,6 @@ def test_the_quantile_of_the_range(p, k, freedom):
 
     # scipy integrates to about 1e-7 of a probability, and at one degree of freedom q is steep in it
     assert float(stats.studentized_range.cdf(quantile, k, freedom)) == pytest.approx(p, abs=CLOSE)
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 10])
-def test_the_expected_maximum(n):
-    def term(z):
-        return z * n * stats.norm.pdf(z) * special.ndtr(z) ** (n - 1)
-
-    assert expected_maximum(n) == pytest.approx(integrate.quad(term, -9, 9)[0], abs=CLOSE)
 
 
 RUN, LIKES, REST, EXAMPLES = 0.02, 0.05, 0.1, 64
@@ -164,27 +155,11 @@ def test_equal_ranks_are_called_different_in_at_most_one_of_ten_sweeps(chance, r
     assert share_of(no_pair_differs, dict.fromkeys((4, 16, 64), chance), run_sd=run_sd) >= 0.9
 
 
-def test_a_gap_of_thirty_points_is_seen_with_three_seeds():
-    def seen(verdict):
-        return verdict.best == 16 and verdict.pair(4, 16).call == DIFFERENT
-
-    assert share_of(seen, {4: 0.4, 16: 0.75}) >= 0.8
-
-
-def test_intervals_hold_the_true_difference_in_95_of_100_sweeps():
-    """Without a spread of difficulty the true difference is that of the chances."""
-
-    def holds(verdict):
-        (pair,) = verdict.pairs
-        return pair.low <= 100 * (0.6 - 0.4) <= pair.high
-
-    assert share_of(holds, {4: 0.4, 16: 0.6}, spread=0.0, times=600) >= 0.95 - 0.027
-
-
 @pytest.mark.parametrize("error", [0.0, 100.0])
 def test_equal_accuracies_at_a_bound_have_an_interval_that_narrows_with_examples(error):
     def half_width(examples, ranks):
-        return judge(table({r: [[error] * examples] * 3 for r in ranks}), metric=EXACT_MATCH).pair(4, 16).half_width
+        pair = judge(table({r: [[error] * examples] * 3 for r in ranks}), metric=EXACT_MATCH).pair(4, 16)
+        return (pair.high - pair.low) / 2
 
     # The rule of three: 100 · (1 - 0.05^(1/64)) points of one pair, 0.05/3 of three.
     assert (4.573, 6.197) == (

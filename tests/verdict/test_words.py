@@ -1,14 +1,12 @@
 """The sentences of a verdict, and the three answers of a sweep."""
 
-import numpy as np
-
-from rankviz.core.runs.metric import EXACT_MATCH, TOKEN_ACCURACY
+from rankviz.core.runs.metric import EXACT_MATCH
 from rankviz.core.runs.words import still_training
 from rankviz.ui.parts.curve import curve
-from rankviz.verdict import CANT_TELL, judge, losses_of, sentences, summary
+from rankviz.verdict import CANT_TELL, judge, sentences, summary
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import counted, finished, finished_events, text_of
-from tests.support.runs.verdict_tables import planted, table
+from tests.support.runs.finished_runs import finished, finished_events, text_of
+from tests.support.runs.verdict_tables import table
 
 
 def answers(api, sweep, **more):
@@ -70,23 +68,6 @@ def test_several_seeds_say_which_ranks_are_worse_and_the_mean_of_what_is_shipped
     assert "every lower rank is worse by more than the noise" in best.sentence
     assert "1.5000, the best of 3 seeds (mean 1.6000)." in ship.sentence
     assert "Training had only 12 steps" in answers(api, sweep, steps=12)["How sure"].sentence
-
-
-def test_ranks_that_the_noise_hides_are_not_settled_and_equal_ones_are():
-    noisy = judge(planted(np.random.default_rng(0), {4: 2.0, 16: 2.0}, run_sd=0.2))
-    same = judge(table({4: [[2.0, 2.1], [2.001, 2.1]], 16: [[2.0, 2.1], [2.0, 2.1]]}), tolerance=0.5)
-
-    assert ["Not settled", "Settled"] == [summary(each, None, None)[-1].value for each in (noisy, same)]
-
-
-def test_an_accuracy_names_the_best_and_the_smallest_rank_to_consider(api):
-    sweep = counted(api, {4: 60, 16: 80})
-    verdict = judge(losses_of(sweep.runs, TOKEN_ACCURACY), metric=TOKEN_ACCURACY)
-
-    best, smallest, sure = summary(verdict, None, None)
-
-    assert ("Best rank", "r = 16", "It has the highest token accuracy: 81.0 %.") == best[:3]
-    assert ("Smallest rank to consider", "r = 16", "Settled") == (*smallest[:2], sure.value)
 
 
 def test_a_single_rank_asks_for_a_second_one_and_nothing_has_no_answer():

@@ -369,10 +369,10 @@ def unusable(row: MeasuredRow) -> str:
         return "target modules not stated"
     if not (row.use_peak and row.measured_bytes) and not (row.use_time and row.measured_seconds_per_step):
         parts = [part.strip() for part in row.notes.split(";")]
-        unusable_peak = next((part for part in parts if part.endswith("not usable")), parts[0].split(":")[0])
-        if unusable_peak == "OOM":
-            return "the run stopped out of memory, so no peak was measured"
-        return unusable_peak or "neither a peak nor a timing"
+        reason = next((part for part in parts if part.endswith("not usable")), parts[0].split(":")[0])
+        return (
+            "the run stopped out of memory, so no peak was measured" if reason == "OOM" else reason or "no measurement"
+        )
     return ""
 
 
@@ -382,12 +382,10 @@ def _why_not_counted(row: MeasuredRow) -> str:
         return "timing only"
     if row.is_bound:
         return "the length is only a cap: measured at most the high end"
-    if row.tier == "D":
-        parts = (part.strip().split(":")[0] for part in row.notes.split(";"))
-        return (
-            "; ".join(part for part in parts if re.search("not stated|contradict", part)) or "a setting is not stated"
-        )
-    return {"E": "read from an extrapolated line, not measured"}.get(row.tier, f"tier {row.tier}")
+    parts = (part.strip().split(":")[0] for part in row.notes.split(";"))
+    unknown = "; ".join(part for part in parts if re.search("not stated|contradict", part)) or "a setting is not stated"
+    reasons = {"D": unknown, "E": "read from an extrapolated line, not measured"}
+    return reasons.get(row.tier, f"tier {row.tier}")
 
 
 def _of_kind(memory: MemoryEstimate, kind: str, assume: Assumptions) -> Range:

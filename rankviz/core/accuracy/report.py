@@ -40,19 +40,18 @@ class AccuracyByKind:
 
 def widths(evidence: AccuracyByKind, made: str) -> tuple[Assumption, ...]:
     """Half-widths of bands as rows of assumptions, one for each kind of setting. made: the day, ISO."""
-    parts = (("", evidence.static), ("", evidence.memory), ("time-", evidence.time))
-    return tuple(_width(f"{prefix}width-{each.kind}", each, made) for prefix, part in parts for each in part)
-
-
-def _width(row_id: str, evidence: KindAccuracy, checked: str) -> Assumption:
-    value = evidence.half_width
-    return Assumption(
-        id=row_id,
-        value=Range(value, value, value),
-        unit={"width-static": "bytes"}.get(row_id, "natural logarithm" if row_id.startswith("time-") else "share"),
-        meaning=f"half-width from {evidence.settings} measured settings of {', '.join(evidence.groups)}",
-        source="assets/validation.json",
-        checked=checked,
+    parts = (("", evidence.static, "bytes"), ("", evidence.memory, "share"), ("time-", evidence.time, "logarithm"))
+    return tuple(
+        Assumption(
+            id=f"{prefix}width-{each.kind}",
+            value=Range(each.half_width, each.half_width, each.half_width),
+            unit=f"{'natural ' if prefix else ''}{unit}",
+            meaning=f"half-width from {each.settings} measured settings of {', '.join(each.groups)}",
+            source="assets/validation.json",
+            checked=made,
+        )
+        for prefix, part, unit in parts
+        for each in part
     )
 
 
@@ -86,17 +85,12 @@ def in_words(basis: Basis) -> str:
             "There is no measurement of this kind of setup (kernels, checkpointing, attention), so the range is wider. "
             "The memory formula comes from reading the code, and the width of the range is an assumption."
         )
-    sources = len(memory.groups)
-    rests = (
-        f"The memory range rests on {memory.settings} measured setups from {sources} source"
-        f"{'s' if sources > 1 else ''} with the same kernels, checkpointing and attention."
-    )
-    if memory.left_out_error is None:
-        return f"{rests} The estimate was {100 * memory.mean_abs_error:.1f} % off on average."
+    error, inside = memory.left_out_error or memory.mean_abs_error, memory.left_out_inside or 0.0
+    sources = "source" if len(memory.groups) == 1 else "sources"
     return (
-        f"{rests} Predicted without the measurements of its own source, a setup was "
-        f"{100 * memory.left_out_error:.1f} % off on average, and {100 * memory.left_out_inside:.0f} % of them were "
-        f"inside the range. {CHECKED_ON_ROWS}"
+        f"The memory range rests on {memory.settings} measured setups from {len(memory.groups)} {sources} with the "
+        "same kernels, checkpointing and attention. Predicted without the measurements of its own source, a setup was "
+        f"{100 * error:.1f} % off on average, and {100 * inside:.0f} % of them were inside the range. {CHECKED_ON_ROWS}"
     )
 
 
@@ -161,17 +155,8 @@ class ReportRow:
     @property
     def error(self) -> float | None:
         """Predicted against measured memory, as a share of the measured figure: without the row's source if known."""
-        return _off(self.left_out_bytes or self.predicted_bytes, self.measured_bytes)
-
-    @property
-    def two_depth_error(self) -> float | None:
-        """The peak from two depths against the measured one."""
-        return _off(self.two_depth_bytes, self.measured_bytes)
-
-    @property
-    def two_depth_time_error(self) -> float | None:
-        """The step time from two depths against the measured one."""
-        return _off(self.two_depth_seconds, self.measured_seconds_per_step)
+        value = self.left_out_bytes or self.predicted_bytes
+        return value / self.measured_bytes - 1 if value and self.measured_bytes else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,15 +178,6 @@ class TimeScore:
     mean_abs_error: float
     inside_range: float
     widest_high_over_low: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UnseenGroup:
-    """The share of a source inside its ranges without it; `LeftOut.origins` in short, as scripts have read it."""
-
-    group: str
-    rows: int
-    inside_band: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,30 +207,17 @@ class AccuracyReport:
     totals: tuple[TotalScore, ...]
     time: TimeScore | None
     evidence: AccuracyByKind
-    unseen_groups: tuple[UnseenGroup, ...] = ()
+    unseen_groups: tuple[Score, ...] = ()
+    """The same as left_out.origins, as scripts have read it."""
     bounds: tuple[Score, ...] = ()
     """Rows whose length is only a cap: the share whose measured figure is at most the high end."""
     left_out: LeftOut | None = None
     """None of a file of one's own: its rows are unseen anyway."""
 
     @property
-    def probes(self) -> tuple[ReportRow, ...]:
-        """Rows of probes that ran the whole model and two small depths."""
-        return tuple(row for row in self.rows if row.two_depth_bytes)
-
-    @property
-    def without_prediction(self) -> tuple[ReportRow, ...]:
-        """Rows without a prediction."""
-        return tuple(row for row in self.rows if row.reason and row.predicted_bytes is None)
-
-    @property
     def sources_on_gpus(self) -> frozenset[str]:
         """The sources of the scored rows that were measured on GPUs."""
         return frozenset(row.origin for row in self.rows if row.scored and row.kind != "cpu")
-
-
-def _off(value: float | None, measured: float | None) -> float | None:
-    return value / measured - 1 if value and measured else None
 
 
 SHOWN = 5
@@ -272,21 +235,16 @@ class SimilarRows:
 
 
 def rests_on(report: AccuracyReport, stack: Stack, predicted_bytes: float, gpu: str | None) -> SimilarRows:
-    """The rows of this kind of setting, and the most similar of them.
-
-    Similar: the same kernels, checkpointing and attention; then the same width of the base, the same card, and a
-    prediction of nearly the same size.
-    """
+    """The rows of this kind of setting (kernels, checkpointing and attention), and the most similar of them: the same
+    width of the base, the same card, and a prediction of nearly the same size."""
 
     def distance(row: ReportRow) -> tuple:
         size = abs(math.log(row.predicted_bytes / predicted_bytes)) if predicted_bytes else 0.0
         return not row.scored, row.quantized != stack.setup.quantized, (0.0 if gpu and row.gpu == gpu else 0.5) + size
 
-    resident = "resident above baseline"
-    rows = [
-        row for row in report.rows if row.predicted_bytes and row.kind == stack.kind and row.measured_kind != resident
-    ]
-    rows.sort(key=distance)
-    settings = {(row.model_id, row.setting): row for row in reversed(rows)}  # repeats of one setting once
-    nearest = tuple(row for row in rows if settings[row.model_id, row.setting] is row)
-    return SimilarRows(basis=basis_of(report.evidence, stack), count=len(rows), rows=nearest[:SHOWN])
+    rows = [row for row in report.rows if row.predicted_bytes and row.kind == stack.kind]
+    rows = [row for row in rows if row.measured_kind != "resident above baseline"]
+    # Repeats of one setting once.
+    nearest = {(row.model_id, row.setting): row for row in reversed(sorted(rows, key=distance))}
+    shown = sorted(nearest.values(), key=distance)[:SHOWN]
+    return SimilarRows(basis=basis_of(report.evidence, stack), count=len(rows), rows=tuple(shown))

@@ -6,19 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from rankviz.core.accuracy import report
 from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
-from rankviz.core.accuracy.report import (
-    AccuracyByKind,
-    AccuracyReport,
-    KindAccuracy,
-    LeftOut,
-    ReportRow,
-    Score,
-    TimeScore,
-    TotalScore,
-    UnseenGroup,
-    widths,
-)
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.quantity import Range
 
@@ -69,11 +58,11 @@ STATIC = BandEvidence(
 missing are workspaces and small tensors, as much beside a large base as beside a small one."""
 
 
-def evidence_of(predictions: Sequence[PredictedRow]) -> AccuracyByKind:
+def evidence_of(predictions: Sequence[PredictedRow]) -> report.AccuracyByKind:
     """Evidence for each band. RankViz estimates no base in GPTQ's format, so its errors widen no band of `static`."""
     scored = [p for p in predictions if p.scored]
     loaded = [p for p in scored if p.loaded_bytes and p.row.loaded_bytes and p.row.precision != "gptq-int4"]
-    return AccuracyByKind(
+    return report.AccuracyByKind(
         static=by_kind(STATIC, loaded),
         memory=by_kind(MEMORY, scored),
         lower=by_kind(MEMORY, _not_counted(predictions)),
@@ -86,7 +75,7 @@ def _not_counted(predictions: Iterable[PredictedRow]) -> list[PredictedRow]:
     return [p for p in predictions if p.predicted and not p.scored and not p.bound]
 
 
-def by_kind(evidence: BandEvidence, predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
+def by_kind(evidence: BandEvidence, predictions: Iterable[PredictedRow]) -> tuple[report.KindAccuracy, ...]:
     """Errors by kind of setting; repeats of one setting count as one error, their root mean square."""
     accuracies = []
     for name, members in sorted(_grouped(predictions, evidence.kind).items()):
@@ -94,7 +83,7 @@ def by_kind(evidence: BandEvidence, predictions: Iterable[PredictedRow]) -> tupl
         for repeats in by_setting(members).values():
             errors[repeats[0].row.origin].append(math.sqrt(_mean(evidence.error(p) ** 2 for p in repeats)))
         accuracies.append(
-            KindAccuracy(
+            report.KindAccuracy(
                 kind=name,
                 half_width=half_width(errors, members[0].stack.assume.value(evidence.unmeasured)),
                 groups=tuple(sorted(errors)),
@@ -127,15 +116,15 @@ def _mean(values: Iterable[float]) -> float:
     return sum(values) / len(values)
 
 
-def scores(predictions: Iterable[PredictedRow], name_of: Callable[[PredictedRow], str]) -> tuple[Score, ...]:
+def scores(predictions: Iterable[PredictedRow], name_of: Callable[[PredictedRow], str]) -> tuple[report.Score, ...]:
     """Scores of predicted rows, grouped by a name; the largest group first."""
     groups = sorted(_grouped(predictions, name_of).items(), key=lambda item: -len(item[1]))
     return tuple(interval_score(name, members) for name, members in groups)
 
 
-def interval_score(name: str, members: Sequence[PredictedRow]) -> Score:
+def interval_score(name: str, members: Sequence[PredictedRow]) -> report.Score:
     """The score of predicted rows."""
-    return Score(
+    return report.Score(
         group=name,
         rows=len(members),
         settings=len(by_setting(members)),
@@ -153,33 +142,37 @@ def _half(band: Range) -> float:
 
 def summarize(
     predictions: Sequence[PredictedRow], made: str, unseen: Sequence[PredictedRow] | None = None
-) -> AccuracyReport:
+) -> report.AccuracyReport:
     """The report of these predictions. Errors are shares of the measured figure; each setting counts once.
 
     made: the day, ISO. unseen: the same rows, each predicted without its source; None leaves that out.
     """
-    scored, evidence = [p for p in predictions if p.scored], evidence_of(predictions)
-    on_cards, overall = _on_cards(scored), None
-    if scored:
-        name = "all counted rows on GPUs" if on_cards else "all counted rows"
-        overall = interval_score(name, on_cards or scored)
-    left_out = _left_out(unseen) if unseen and on_cards else None
-    return AccuracyReport(
+    scored, evidence, left_out = [p for p in predictions if p.scored], evidence_of(predictions), None
+    # A GPU's own counters measured these; a process's resident memory is something else.
+    on_cards = [p for p in scored if not p.stack.habits.on_cpu]
+    if unseen:
+        evidence = _with_left_out(evidence, unseen)
+        left_out = _left_out(unseen) if on_cards else None
+    every = "all counted rows on GPUs" if on_cards else "all counted rows"
+
+    def fine(p: PredictedRow) -> str:
+        row, bits = p.row, "4-bit" if p.stack.setup.quantized else "16-bit"
+        how = f"{row.attn}, checkpointing {row.checkpointing}, loss {row.loss_path}"
+        return f"{row.group}: {row.framework}, {bits}, {how}"
+
+    return report.AccuracyReport(
         made=made,
         rows=tuple(_row(p, u) for p, u in zip(predictions, unseen or [None] * len(predictions), strict=True)),
         groups=scores(scored, _table),
-        overall=overall,
-        settings=tuple(sorted(scores(scored, _fine_kind), key=lambda score: score.group)),
+        overall=interval_score(every, on_cards or scored) if scored else None,
+        settings=tuple(sorted(scores(scored, fine), key=lambda score: score.group)),
         not_scored=scores(_not_counted(predictions), _table),
-        totals=_totals(scored),
+        totals=tuple(filter(None, (_total(name, scored) for name in ("reserved", "device")))),
         time=_time(predictions),
-        evidence=_with_left_out(evidence, unseen) if unseen else evidence,
+        evidence=evidence,
         bounds=scores([p for p in predictions if p.bound], _table),
         left_out=left_out,
-        unseen_groups=tuple(
-            UnseenGroup(group=score.group, rows=score.rows, inside_band=score.inside_band)
-            for score in (left_out.origins if left_out else ())
-        ),
+        unseen_groups=left_out.origins if left_out else (),
     )
 
 
@@ -187,34 +180,23 @@ def _table(p: PredictedRow) -> str:
     return p.row.group
 
 
-def _on_cards(scored: Sequence[PredictedRow]) -> list[PredictedRow]:
-    """Rows that a GPU's own counters measured; a process's resident memory is something else."""
-    return [p for p in scored if not p.stack.habits.on_cpu]
-
-
-def _fine_kind(p: PredictedRow) -> str:
-    """Finer than groups: a group, its precision family, attention, checkpointing and loss path."""
-    row, bits = p.row, "4-bit" if p.stack.setup.quantized else "16-bit"
-    how = f"{row.attn}, checkpointing {row.checkpointing}, loss {row.loss_path}"
-    return f"{row.group}: {row.framework}, {bits}, {how}"
-
-
-def _left_out(unseen: Sequence[PredictedRow]) -> LeftOut:
+def _left_out(unseen: Sequence[PredictedRow]) -> report.LeftOut:
     scored = [p for p in unseen if p.scored]
-    measured_by = {kind: {p.row.origin for p in each} for kind, each in _grouped(scored, MEMORY.kind).items()}
-    alone = {origin for origins in measured_by.values() if len(origins) == 1 for origin in origins}
-    return LeftOut(
+    measured_by = [{p.row.origin for p in each} for each in _grouped(scored, MEMORY.kind).values()]
+    return report.LeftOut(
         origins=scores(scored, lambda p: p.row.origin),
-        overall=interval_score("all counted rows on GPUs", _on_cards(scored)),
-        without_own_kind=tuple(sorted(alone)),
+        overall=interval_score("all counted rows on GPUs", [p for p in scored if not p.stack.habits.on_cpu]),
+        without_own_kind=tuple(sorted({origin for origins in measured_by if len(origins) == 1 for origin in origins})),
         time=_time(unseen),
     )
 
 
-def _with_left_out(evidence: AccuracyByKind, unseen: Sequence[PredictedRow]) -> AccuracyByKind:
+def _with_left_out(evidence: report.AccuracyByKind, unseen: Sequence[PredictedRow]) -> report.AccuracyByKind:
     """The evidence with how far off each kind was without its sources."""
 
-    def left_out(part: BandEvidence, each: KindAccuracy, rows: list[PredictedRow], inside: Figure) -> KindAccuracy:
+    def left_out(
+        part: BandEvidence, each: report.KindAccuracy, rows: list[PredictedRow], inside: Figure
+    ) -> report.KindAccuracy:
         members = [p for p in rows if part.kind(p) == each.kind]
         error = mean_over_settings(members, lambda p: abs(part.share(p)))
         return replace(each, left_out_error=error, left_out_inside=mean_over_settings(members, inside))
@@ -232,7 +214,7 @@ SHARED += ("two_depth_seconds", "source")
 """Fields that a row of the report has of the measured one."""
 
 
-def _row(p: PredictedRow, unseen: PredictedRow | None) -> ReportRow:
+def _row(p: PredictedRow, unseen: PredictedRow | None) -> report.ReportRow:
     row, stack = p.row, p.stack
     ends: dict[str, float | None] = {}
     for prefix, each in (("", p), ("left_out_", unseen)):
@@ -242,62 +224,46 @@ def _row(p: PredictedRow, unseen: PredictedRow | None) -> ReportRow:
             ends[f"{prefix}{end}"] = band and round(getattr(band, end))
         for end in ("low", "expected", "high"):
             ends[f"{prefix}seconds_{end}"] = seconds and getattr(seconds, end)
-    return ReportRow(
+    loss = f", {row.loss_path} loss" if row.loss_path != "unknown" else ""
+    return report.ReportRow(
         **{name: getattr(row, name) for name in SHARED},
         scored=p.scored,
         bound=p.bound,
         reason=p.reason or None,
         kind=stack and stack.kind,
         quantized=stack and stack.setup.quantized,
-        setting=_setting(row),
+        setting=f"{row.framework}, {row.precision}, r {row.r}, {len(row.targets)} targets, {row.batch} × "
+        f"{row.seq_len:,} tokens, checkpointing {row.checkpointing}, {row.attn} attention{loss}, {row.gpu}",
         measured_bytes=row.measured_bytes if row.use_peak else None,
         measured_seconds_per_step=row.measured_seconds_per_step if row.use_time else None,
         **ends,
     )
 
 
-def _setting(row: MeasuredRow) -> str:
-    """The setting in words, as the page shows it."""
-    loss = f", {row.loss_path} loss" if row.loss_path != "unknown" else ""
-    return (
-        f"{row.framework}, {row.precision}, r {row.r}, {len(row.targets)} targets, {row.batch} × {row.seq_len:,} "
-        f"tokens, checkpointing {row.checkpointing}, {row.attn} attention{loss}, {row.gpu}"
+def _total(name: str, scored: Sequence[PredictedRow]) -> report.TotalScore | None:
+    """Torch's reserved or nvidia-smi's figure, where scored rows have it beside what was allocated."""
+    rows = [p for p in scored if getattr(p.row, f"{name}_bytes")]
+
+    def mean(figure: Callable[[float, Range], float]) -> float:
+        of = (f"{name}_bytes", f"{name}_band")
+        return mean_over_settings(rows, lambda p: figure(getattr(p.row, of[0]), getattr(p.memory, of[1])))
+
+    if not rows:
+        return None
+    return report.TotalScore(
+        total=name,
+        rows=len(rows),
+        mean_abs_error=mean(lambda measured, band: abs(band.expected / measured - 1)),
+        inside_band=mean(lambda measured, band: band.holds(measured)),
+        mean_half_width=mean(lambda _, band: _half(band)),
     )
 
 
-def _totals(scored: Sequence[PredictedRow]) -> tuple[TotalScore, ...]:
-    """Torch's reserved and nvidia-smi's figure, where a scored row has them beside what was allocated."""
-
-    def total(name: str, pairs: dict[int, tuple[float, Range]]) -> TotalScore:
-        rows = [p for p in scored if id(p) in pairs]
-
-        def mean(figure: Callable[[float, Range], float]) -> float:
-            return mean_over_settings(rows, lambda p: figure(*pairs[id(p)]))
-
-        return TotalScore(
-            total=name,
-            rows=len(rows),
-            mean_abs_error=mean(lambda measured, band: abs(band.expected / measured - 1)),
-            inside_band=mean(lambda measured, band: band.holds(measured)),
-            mean_half_width=mean(lambda _, band: _half(band)),
-        )
-
-    each = {
-        name: {
-            id(p): (value, getattr(p.memory, f"{name}_band"))
-            for p in scored
-            if (value := getattr(p.row, f"{name}_bytes"))
-        }
-        for name in ("reserved", "device")
-    }
-    return tuple(total(name, pairs) for name, pairs in each.items() if pairs)
-
-
-def _time(predictions: Sequence[PredictedRow]) -> TimeScore | None:
+def _time(predictions: Sequence[PredictedRow]) -> report.TimeScore | None:
     timed = [p for p in predictions if p.seconds]
     if not timed:
         return None
-    return TimeScore(
+    return report.TimeScore(
         rows=len(timed),
         mean_abs_error=mean_over_settings(timed, lambda p: abs(TIME.share(p))),
         inside_range=mean_over_settings(timed, _time_inside),
@@ -323,5 +289,5 @@ def left_out_predictions(
     for origin in {row.origin for row in rows}:
         own = constants.without(origin)
         others = [predict(row, own) for row in rows if row.origin != origin]
-        unseen[origin] = own.with_rows(widths(evidence_of(others), made))
+        unseen[origin] = own.with_rows(report.widths(evidence_of(others), made))
     return tuple(predict(row, unseen[row.origin]) for row in rows)

@@ -30,12 +30,10 @@ ENOUGH_RAN = 3
 
 
 class Capacity(NamedTuple):
-    """The parameters of one adapter against the tokens of one amount of data; it does not move the rank.
+    """The parameters of one adapter against the tokens of one amount of data, after LoRA Without Regret (Schulman et
+    al. 2025): parameters times the bits that one can hold, and tokens times the loss in bits (assumptions.json).
 
-    The reasoning of LoRA Without Regret (Schulman et al. 2025): below its capacity LoRA keeps up with full fine-tuning,
-    and beyond it learns more slowly; there is no wall. Capacity is parameters times the bits that a parameter can hold,
-    need is tokens times the loss in bits (both in assumptions.json). The need is an upper bound: learning every token
-    by heart. As a rule for the rank it did worse than one rank for all (tools/forecast/regret.py).
+    It does not move the rank: as a rule it did worse than one rank for all (tools/forecast/regret.py).
     """
 
     r: int
@@ -155,11 +153,11 @@ class RankAdvice:
     data: DataAmount
     shown: tuple[Near, ...]
     """The nearest base of each of a few studies; of reinforcement learning, of every study."""
-    told: tuple[Study, ...]
+    other_studies: tuple[Study, ...]
     """Studies of reinforcement learning without a line over ranks: their caveat says what they found."""
-    kept: counts.Share | None
+    retention: counts.Share | None
     """Trainings of which the smallest rank kept more of the base than the largest."""
-    full: counts.Share | None
+    below_full: counts.Share | None
     """Trainings whose best rank was worse than full fine-tuning."""
     record: Record
     r: int
@@ -215,9 +213,9 @@ def advise(
     shown = tuple(first.values())[: None if rl else NEAREST_SHOWN]
     of_rl = [study for study in evidence.studies.values() if rl and study.task_kind == RL]
     forgetting = nearest([line for line in published if line.first.role == "forgetting"], subject)
-    kept = counts.kept_by_rank([line for each in forgetting for line in each.lines])
+    retention = counts.kept_by_rank([line for each in forgetting for line in each.lines])
     r, steps = case.r, ()
-    if goal.forgetting and kept and 2 * kept.count > kept.comparisons and r > SMALLEST:
+    if goal.forgetting and retention and 2 * retention.count > retention.comparisons and r > SMALLEST:
         r = max(SMALLEST, case.r // 2)
         steps = (Step("forgetting", case.r, r),)
     rates, rates_of = _rates(near, record) if case.rates_of_instruction else (None, "")
@@ -226,9 +224,9 @@ def advise(
         goal=goal,
         data=data,
         shown=shown,
-        told=tuple(study for study in of_rl if study.study_id not in first),
-        kept=kept,
-        full=counts.short_of_full([line for each in near if each.same_task for line in _counted(each)]),
+        other_studies=tuple(study for study in of_rl if study.study_id not in first),
+        retention=retention,
+        below_full=counts.short_of_full([line for each in near if each.same_task for line in _counted(each)]),
         record=record,
         r=r,
         steps=steps,

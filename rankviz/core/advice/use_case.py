@@ -9,6 +9,8 @@ from rankviz.core.cost.setup import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingDa
 from rankviz.core.studies.lines import RL, TaskKind
 from rankviz.errors import InvalidSettingError, quoted
 
+DEFAULT = "instruction"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UseCase:
@@ -34,27 +36,9 @@ class UseCase:
 
 
 USE_CASES = (
-    UseCase(
-        name="simple",
-        label="Quick experiment, simple task or small file",
-        r=16,
-        rule_r=8,
-        task_kinds=("simple",),
-    ),
-    UseCase(
-        name="instruction",
-        label="Standard instruction tuning",
-        r=RECOMMENDED_RANK,
-        rule_r=16,
-        task_kinds=("instruction",),
-    ),
-    UseCase(
-        name="complex",
-        label="Complex task or shifted domain",
-        r=64,
-        rule_r=32,
-        task_kinds=("complex",),
-    ),
+    UseCase(name="simple", label="Quick experiment, simple task or small file", r=16, rule_r=8, task_kinds=("simple",)),
+    UseCase(name=DEFAULT, label="Standard instruction tuning", r=RECOMMENDED_RANK, rule_r=16, task_kinds=(DEFAULT,)),
+    UseCase(name="complex", label="Complex task or shifted domain", r=64, rule_r=32, task_kinds=("complex",)),
     UseCase(
         name="near-full",
         label="Near full fine-tuning, file size does not matter",
@@ -86,14 +70,13 @@ USE_CASES = (
     ),
 )
 NAMES = tuple(case.name for case in USE_CASES)
-DEFAULT = "instruction"
 
 
 def use_case(name: str) -> UseCase:
-    for case in USE_CASES:
-        if case.name == name:
-            return case
-    raise InvalidSettingError(f"There is no use case {quoted(name)}: choose one of {', '.join(NAMES)}.")
+    """Return the use case of this name; InvalidSettingError where there is none."""
+    if name not in NAMES:
+        raise InvalidSettingError(f"There is no use case {quoted(name)}: choose one of {', '.join(NAMES)}.")
+    return USE_CASES[NAMES.index(name)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,17 +102,10 @@ class Goal:
                 whole(value, what, 1, high)
 
     def about(self, data: TrainingData | None) -> "Goal":
-        """Return the goal with the examples and tokens of the training's data; InvalidSettingError where both are
-        given and differ."""
+        """Return the goal with the examples and tokens of the training's data, which count before its own."""
         if data is None:
             return self
         of_data = {"examples": data.examples, "example_tokens": data.mean_tokens}
-        for name, value in of_data.items():
-            own = getattr(self, name)
-            if None not in (own, value) and own != value:
-                raise InvalidSettingError(
-                    f"The goal has {name} = {own:,}, and the training data {value:,}. Give them only once."
-                )
         return replace(self, **{name: value for name, value in of_data.items() if value is not None})
 
 

@@ -24,16 +24,10 @@ CAPACITY_SOURCE = f"{REGRET}; Allen-Zhu and Li 2024, arXiv 2404.05405"
 CAPACITY_URL = "https://thinkingmachines.ai/blog/lora/"
 RECORD_SOURCE = "RankViz, docs/forecast.md"
 BY_TASK = "The recommendation goes by task, on average over publications; yours may differ."
-COMPARED = (32, 64, 128)
-"""Fixed ranks that are compared with the advice, the last one only where it did better."""
-NOT_LEFT_OUT = ("near-full", "pretraining")
-"""Use cases with at most one publication: leaving it out leaves nothing to choose from."""
 AIM = (0.78, 1.2)
 """Points and % of the loss: the regret that the advice was meant to stay under."""
 FEW_EPOCHS = 3
 """Unsloth's guide advises one to three."""
-NOTHING_SHORT = 0.05
-"""Shortfalls are written to a tenth."""
 FILE_WORDS = {
     16: "Choose r = 32 if the file may be twice as large.",
     32: "Choose r = 16 if the file must be small, r = 64 if its size does not matter.",
@@ -85,14 +79,10 @@ def because(advice: RankAdvice) -> str:
     kind = advice.case.task_kinds[0] if advice.case.task_kinds else "all"
     record, r = advice.record, advice.r
     moved = "".join(f"r is halved from {step.before} to keep more of the base; " for step in advice.steps)
-    if record.gain(kind, r // 2) or record.gain(kind, r):
-        return f"{moved}on {KINDS[kind]}, {_doubling(record, kind, r // 2)}, and {_doubling(record, kind, r)}"
-    reason = f"{moved}r = {r} is the default for {KINDS[kind]}"
-    if record.gains:
-        reason += f", where too few publications ran r = {r // 2} or {2 * r} beside it"
-        if kind != "all":
-            reason += f"; on {KINDS['all']}, {_doubling(record, 'all', r // 2)}, and {_doubling(record, 'all', r)}"
-    return reason
+    if not (record.gain(kind, r // 2) or record.gain(kind, r)):
+        moved += f"r = {r} is the default for {KINDS[kind]}; "
+        kind = "all"
+    return f"{moved}on {KINDS[kind]}, {_doubling(record, kind, r // 2)}, and {_doubling(record, kind, r)}"
 
 
 def _doubling(record: Record, kind: str, r: int) -> str:
@@ -121,24 +111,15 @@ def rate_first(advice: RankAdvice) -> str:
 
 
 def confidence_in_words(advice: RankAdvice) -> str:
-    """Say how good such advice was for publications that it was chosen without, compared with fixed ranks."""
+    """Say how good such advice was for publications that it was chosen without; the Guide compares it with fixed
+    ranks."""
     ours = advice.record.regret("advice")
-    fixed = [(r, regret) for r in COMPARED if (regret := advice.record.regret(str(r)))]
-    if advice.case.r_range or ours is None or not fixed:
+    if advice.case.r_range or ours is None:
         return HEADING
-    others = []
-    for r, regret in fixed:
-        mean, low, high = regret.more
-        if r < COMPARED[-1] or mean < 0:
-            ends = f"{-mean:+.2f} points ({-high:.2f} to {-low:.2f})".replace("-0.00", "0.00").replace("-", "−")
-            file = f", with {r // advice.r} times the file" if r == COMPARED[-1] else ""
-            others.append(f"r = {r}: {ends}{file}")
-    untested = " The rank for this use case was not tested in this way." if advice.case.name in NOT_LEFT_OUT else ""
     return (
         f"{HEADING} {BY_TASK} Over {ours.score.publications} publications that ran r = 16 or less and r = 64 or more, "
         f"each left out in turn, the recommended rank scored {ours.score.mean:.2f} points less than the best tested "
-        f"rank (90 % interval {ours.score.low:.2f} to {ours.score.high:.2f}).{untested} One rank for every task would "
-        f"have scored, compared with it: {'; '.join(others)}."
+        f"rank (90 % interval {ours.score.low:.2f} to {ours.score.high:.2f})."
     )
 
 
@@ -154,14 +135,11 @@ def aim_in_words(record: Record) -> str:
 
 def rule_evidence(record: Record, rule: RankRule) -> str:
     """Say what published scores show for one line of the rule of thumb; empty without a record."""
-    gain = record.gain(rule.kind, rule.r)
-    if gain is None:
-        return f"Not measured: on {KINDS[rule.kind]}, {_doubling(record, rule.kind, rule.r)}." if record.gains else ""
-    interval = f"90 % interval {gain.low:.1f} to {gain.high:.1f}".replace("-0.0", "0.0").replace("-", "−")
-    return (
-        f"{'Too low on average' if gain.low > 0 else 'No clear gain from a higher rank'}: on {KINDS[rule.kind]}, r = "
-        f"{2 * rule.r} scored {_points(gain.mean)} ({interval}, {counted(gain.publications, 'publication')})."
-    )
+    if gain := record.gain(rule.kind, rule.r):
+        known = "Too low on average" if gain.low > 0 else "No clear gain from a higher rank"
+        interval = f"90 % interval {gain.low:.1f} to {gain.high:.1f}".replace("-0.0", "0.0").replace("-", "−")
+        return f"{known}: on {KINDS[rule.kind]}, {_doubling(record, rule.kind, rule.r)} ({interval})."
+    return f"Not measured: on {KINDS[rule.kind]}, {_doubling(record, rule.kind, rule.r)}." if record.gains else ""
 
 
 def reasons(advice: RankAdvice) -> tuple[Reason, ...]:
@@ -170,14 +148,15 @@ def reasons(advice: RankAdvice) -> tuple[Reason, ...]:
 
 
 def _reasons(advice: RankAdvice) -> Iterable[Reason]:
-    case, rule, targets, full, kept = advice.case, advice.case.rule, advice.record.targets, advice.full, advice.kept
+    case, rule, targets = advice.case, advice.case.rule, advice.record.targets
+    full, retention = advice.below_full, advice.retention
     if not case.r_range:
         text = f"Rule of thumb: r = {rule.label} for {rule.use[0].lower()}{rule.use[1:]}."
         source = f"{rule.source}; {RECORD_SOURCE}"
         yield Reason("rule", f"{text} {rule_evidence(advice.record, rule)}".rstrip(), source)
     for near in advice.shown:
         yield Reason("nearest", _nearest(near, advice), *_cited(near.line.study))
-    for study in advice.told:
+    for study in advice.other_studies:
         yield Reason("nearest", f"{study.label}: {study.caveat}", *_cited(study))
     if advice.capacity:
         yield Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL)
@@ -192,12 +171,12 @@ def _reasons(advice: RankAdvice) -> Iterable[Reason]:
     if full and case.name in ("near-full", "pretraining"):
         text = f"Full fine-tuning was better than every rank in {full.count} of {full.comparisons} similar trainings."
         yield Reason("full", text, *_cited(full.line.study))
-    if kept and advice.goal.forgetting:
+    if retention and advice.goal.forgetting:
         text = (
-            f"In {kept.count} of {kept.comparisons} published trainings the smallest rank kept more of the base's "
-            "abilities than the largest."
+            f"In {retention.count} of {retention.comparisons} published trainings the smallest rank kept more of the "
+            "base's abilities than the largest."
         )
-        yield Reason("forgetting", text, *_cited(kept.line.study))
+        yield Reason("forgetting", text, *_cited(retention.line.study))
     if (advice.data.epochs or 0) > FEW_EPOCHS:
         text = f"Each example is seen {advice.data.epochs:,.1f} times: more examples matter more than the rank here."
         yield Reason("data", text, f"{UNSLOTH} (one to three epochs)")
@@ -228,14 +207,15 @@ def result_words(line: Line, r: int) -> str:
     """ "r = 16 ended 0.8 % of the loss short of the best rank, r = 128"; of a rank that was not run its neighbours."""
     best, loss = line.best, line.first.is_loss
     scale = 1.0 if loss else points_scale(line.first.metric, [point.value for point in line.points])
-    below = [point for point in line.points if point.rank < r][-1:]
-    above = [point for point in line.points if point.rank > r][:1]
+    near = [point for point in line.points if point.rank == r] or [
+        *[point for point in line.points if point.rank < r][-1:],
+        *[point for point in line.points if point.rank > r][:1],
+    ]
     ended = []
-    for point in [point for point in line.points if point.rank == r][:1] or [*below, *above]:
-        gap = 100 * line.short_of_best(point.value) if loss else scale * abs(best.value - point.value)
+    for point in near:
         if point.rank != best.rank:
-            amount = "less than 0.1" if gap < NOTHING_SHORT else f"{gap:.1f}"
-            ended.append(f"r = {point.rank} ended {amount} {UNIT_WORDS['percent_of_loss' if loss else 'points']}")
+            gap = 100 * line.short_of_best(point.value) if loss else scale * abs(best.value - point.value)
+            ended.append(f"r = {point.rank} ended {gap:.1f} {UNIT_WORDS['percent_of_loss' if loss else 'points']}")
     not_run = "" if r in line.ranks else f"; r = {r} was not run"
     if not ended:
         return f"r = {best.rank} was the best rank of {listed(map(str, line.ranks))}{not_run}"
@@ -253,13 +233,12 @@ def capacity_in_words(advice: RankAdvice) -> str:
     data = "The size of your data is not known."
     if cap.tokens is not None:
         of = "Your data" if advice.data.examples is not None else "No data is given: the assumed training"
-        filled = "under 1 %" if cap.filled < 0.01 else f"{100 * cap.filled:.0f} %"
-        data = f"{of} has {'at most ' if cap.at_most else ''}{units.count(cap.tokens)} tokens, {filled} of that."
+        most = "at most " if cap.at_most else ""
+        data = f"{of} has {most}{units.count(cap.tokens)} tokens, {100 * cap.filled:.0f} % of that."
     return (
         f"Capacity at r = {cap.r}: {units.count(cap.parameters)} parameters hold what about "
         f"{units.count(cap.holds_tokens)} tokens can teach (published figures: {cap.bits_per_parameter:g} bits per "
-        f"parameter, {cap.bits_per_token:g} per token). It does not change the recommendation: as a rule for the rank "
-        f"it did worse than one rank for all. {data}"
+        f"parameter, {cap.bits_per_token:g} per token). It does not change the recommendation. {data}"
     )
 
 
@@ -286,7 +265,7 @@ def would_change(advice: RankAdvice) -> tuple[str, ...]:
         "the learning rate tuned, with one repeat. Its result counts more than all published studies."
     )
     forgetting = ("If the base must keep its earlier abilities: smaller ranks kept more of them.",)
-    return own, FILE_WORDS[advice.r], *(forgetting if advice.kept and not advice.goal.forgetting else ())
+    return own, FILE_WORDS[advice.r], *(forgetting if advice.retention and not advice.goal.forgetting else ())
 
 
 def at_recommended(advice: RankAdvice, forecast: Forecast) -> RankForecast | None:

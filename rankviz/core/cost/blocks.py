@@ -44,6 +44,8 @@ class Block:
         self.fuses_mlp = not stack.use_dora and kind.targeted_mlp_inputs == 2 * self.hidden + kind.mlp_hidden
         """Unsloth's own MLP needs an adapter without DoRA on each of its three projections (models/llama.py,
         patch_peft_model)."""
+        self._experts_in_turn = stack.habits.one_expert_at_a_time and model.num_experts > 0
+        """Experts one after the other, each with its own tokens, hold one expert's gradients at a time."""
 
     def kept(self) -> tuple[float, float, float]:
         """Bytes that the block keeps for its backward pass, and their growth with each unit of rank (x·A of each
@@ -112,8 +114,8 @@ class Block:
         return float(self.tokens * self.width * self.kind.inputs) if keeps else 0.0
 
     def kernels_may_save(self) -> float:
-        """The share of what a block of linear attention keeps in transformers' own code that optional kernels may not
-        keep: all that goes beyond a Llama block of the same widths."""
+        """Share of what linear attention keeps in transformers' own code that optional kernels may not keep: all beyond
+        a Llama block of the same widths."""
         return max(0.0, 1 - self._llama_kept() / self.held.kept) if self.held else 0.0
 
     def _attention_bytes(self) -> float:
@@ -126,7 +128,7 @@ class Block:
         """
         setup, width, attention = self.stack.setup, self.stack.attention_bytes, self.attention
         queries, keys = self.kind.attention_width, key_heads(self.kind, self.model) * head_dim(self.kind, self.model)
-        kept = self._matrix_kept() * self._matrix_elements
+        kept = self._matrix_bytes[0] * self._matrix_elements
         if attention.kernel == "math":
             kept += self.tokens * (12 * queries - width * (queries + 2 * keys))
         elif attention.expanded:
@@ -142,33 +144,24 @@ class Block:
         elements = setup.per_device_train_batch_size * self.model.num_attention_heads * setup.max_length**2
         return float(elements) if self.attention.holds_matrix else 0.0
 
-    def _matrix_kept(self) -> int:
-        """Bytes an element of the matrix that the block keeps for its backward pass."""
-        width = self.stack.attention_bytes
+    @cached_property
+    def _matrix_bytes(self) -> tuple[float, float]:
+        """Bytes an element of the matrix: those that the block keeps for its backward pass, and those at the fullest
+        moment of it."""
+        width, assume, model = self.stack.attention_bytes, self.stack.assume, self.model
         if self.attention.kernel == "math":
-            return 4
-        if self.model.model_type in SINKS:
-            return width
-        if caps_compiled(self.model, self.stack):
-            return 2 * width  # the products before the cap, and the softmax
-        softmax = 4 if width == 4 else 6
-        return softmax + (width if self.model.model_type in CAPS_SCORES else 0)  # a cap's tanh keeps its result
-
-    def _matrix_at_most(self) -> float:
-        """Bytes an element at the fullest moment of the attention's backward pass."""
-        width, assume = self.stack.attention_bytes, self.stack.assume
-        if self.attention.kernel == "math":
-            return assume.value("math-attention-bytes")
-        if self.model.model_type in SINKS:
-            return width * assume.value("sink-attention-copies")
-        if caps_compiled(self.model, self.stack):
-            return width * assume.value("unsloth-capped-attention-copies")
+            return 4, assume.value("math-attention-bytes")
+        if model.model_type in SINKS:
+            return width, width * assume.value("sink-attention-copies")
+        if caps_compiled(model, self.stack):  # the products before the cap, and the softmax
+            return 2 * width, width * assume.value("unsloth-capped-attention-copies")
+        cap = width if model.model_type in CAPS_SCORES else 0  # a cap's tanh keeps its result
         dtype = "-fp32" if width == 4 else "" if self.stack.in_fp16 else "-bf16"
-        return assume.value(f"eager-attention-bytes{dtype}")
+        return (4 if width == 4 else 6) + cap, assume.value(f"eager-attention-bytes{dtype}")
 
     def matrix(self) -> float:
         """The attention matrix at its fullest moment; 0 where none is made."""
-        return self._matrix_at_most() * self._matrix_elements if self.attention.holds_matrix else 0.0
+        return self._matrix_bytes[1] * self._matrix_elements
 
     def dora_inputs(self) -> float:
         """Bytes beside what the block keeps while a module's DoRA norm is made: that module's input as it is and in
@@ -195,7 +188,7 @@ class Block:
         if stack.use_dora:
             beside += tokens * max(0, 10 * kind.targeted_mlp_hidden - 12 * self.hidden)
         beside += 4 * (stack.residual_bytes - self.width) * tokens * self.hidden
-        of_matrix = (self._matrix_at_most() - self._matrix_kept()) * self._matrix_elements
+        of_matrix = (self._matrix_bytes[1] - self._matrix_bytes[0]) * self._matrix_elements
         freed = tokens * (self.width * kind.mlp + 4 * self.hidden + self._adapter_inputs(of_mlp=True))
         return max(0.0, beside, of_matrix - freed)
 
@@ -214,11 +207,6 @@ class Block:
             return max(llama, self.held.gradients - width * kind.targeted_mlp_hidden)
         beyond = self.held.gradients - self._plain_gradients(kind.mlp)
         return llama + (max(0.0, beyond) if kind.targeted_mlp_hidden else beyond)
-
-    @property
-    def _experts_in_turn(self) -> bool:
-        """Experts one after the other, each with its own tokens, hold one expert's gradients at a time."""
-        return self.stack.habits.one_expert_at_a_time and self.model.num_experts > 0
 
     def _plain_gradients(self, mlp: float) -> float:
         """Bytes a token of a Llama block without an adapter on the projection down."""
@@ -252,9 +240,8 @@ def blocks_of(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[Block]:
 
 
 def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """Each block's input, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are fp32. None
-    without checkpointing. Where Unsloth moves them to host memory, OFFLOADED_LEFT stay
-    (unsloth_zoo/gradient_checkpointing.py)."""
+    """Each block's input, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are fp32. Where
+    Unsloth moves them to host memory, OFFLOADED_LEFT stay (unsloth_zoo/gradient_checkpointing.py)."""
     if not stack.checkpoints:
         return 0.0
     each = float(stack.setup.tokens_per_micro_step * model.hidden_size * stack.residual_bytes)
@@ -286,24 +273,21 @@ CAPS_LOGITS = ("gemma2", "gemma3n", "gemma4", "muse_glimmer", "nanochat", "vault
 
 
 class LossMoment(NamedTuple):
-    """Bytes beside what blocks keep, at one moment around the loss."""
+    """Bytes beside what blocks keep, at one moment around the loss. Where logits adapt to the card, they are at most
+    `cap`, and at most a share of what is free."""
 
     logits: float
     activations: float = 0.0
     scratch: float = 0.0
     cap: float | None = None
-    """Limit of the logits where they adapt to the card; a share of what is free is another."""
     share_of_free: float = 0.5
 
 
 def loss_moments(
     model: ModelSpec, stack: Stack, usable_bytes: float | None, previous_inputs: float
 ) -> list[LossMoment]:
-    """All moments around the loss that can be the peak.
-
-    usable_bytes: of the card; None is a large one. previous_inputs: what the last micro-step's graph still keeps, for a
-    program that frees it late.
-    """
+    """All moments around the loss that can be the peak. usable_bytes: of the card; None is a large one.
+    previous_inputs: what the last micro-step's graph still keeps, for a program that frees it late."""
     setup, habits, assume = stack.setup, stack.habits, stack.assume
     tokens = setup.tokens_per_micro_step
     logits = float(tokens * model.vocab_size)
@@ -340,19 +324,16 @@ def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
 
 def _unsloth_moment(model: ModelSpec, stack: Stack, usable_bytes: float | None, head: float) -> LossMoment:
     """Unsloth's fused loss. Its buffer comes beside the gradient of the hidden states, T · H · 2 or, after forced fp32,
-    · 4; Llama 4's whole model is the one catalogue class that it does not reach (transformers' own loss then)."""
+    · 4."""
     setup, habits, assume = stack.setup, stack.habits, stack.assume
     tokens, vocab, hidden = setup.tokens_per_micro_step, model.vocab_size, model.hidden_size
     gradient = float(stack.residual_bytes * tokens * hidden)
-    match habits.unsloth_loss:
-        case "cut":
-            return LossMoment(gradient, head)
-        case "func" | "func-2025":
-            # the one of 2025 reckoned with 4 bytes a logit where 16 are held
-            over = 4 if habits.unsloth_loss == "func-2025" else 1
-            whole = assume.value("logits-bytes-unsloth-func") * tokens * vocab
-            cap = over * assume.value("unsloth-loss-cap-bytes")
-            return LossMoment(whole, head + gradient, cap=cap, share_of_free=over / 2)
+    if habits.unsloth_loss == "cut":
+        return LossMoment(gradient, head)
+    if habits.unsloth_loss != "chunked":
+        over = 4 if habits.unsloth_loss == "func-2025" else 1  # reckoned with 4 bytes a logit where 16 are held
+        whole, cap = assume.value("logits-bytes-unsloth-func") * tokens * vocab, assume.value("unsloth-loss-cap-bytes")
+        return LossMoment(whole, head + gradient, cap=over * cap, share_of_free=over / 2)
     labels = max(1, tokens - setup.per_device_train_batch_size)  # the last token of each row has none
     rows, columns = unsloth_chunk(labels, hidden, vocab, usable_bytes, ampere=habits.ampere)
     products = 4.0 * rows * hidden  # the chunk's part of that gradient, in fp32
@@ -372,14 +353,9 @@ def unsloth_chunk(tokens: int, hidden: int, vocab: int, usable_bytes: float | No
         rows = max(1, min(TILED_ROWS, tokens, TILE_BUDGET_BYTES // (TILE_COLUMNS * 4)))
         columns = TILE_COLUMNS if small else max(TILE_BUDGET_BYTES // (rows * 4), TILE_COLUMNS)
         return rows, min(columns - columns % TILE_COLUMNS, -(-vocab // TILE_COLUMNS) * TILE_COLUMNS)
-    least = min(max(_power_of_two_below(MIN_LOGITS / vocab), MIN_ROWS), MAX_ROWS)
-    rows = min(max(_power_of_two_below(tokens * hidden / vocab), least), MAX_ROWS)
-    rows = min(rows, max(CHUNK_BUDGET_BYTES // (vocab * 4), 2))
+    least, chosen = (1 << max(0, math.floor(math.log2(rows))) for rows in (MIN_LOGITS / vocab, tokens * hidden / vocab))
+    rows = min(max(chosen, min(max(least, MIN_ROWS), MAX_ROWS)), MAX_ROWS, max(CHUNK_BUDGET_BYTES // (vocab * 4), 2))
     return max(1, min(rows, tokens)), vocab
-
-
-def _power_of_two_below(value: float) -> int:
-    return 1 << math.floor(math.log2(value)) if value >= 1 else 1
 
 
 def _chunked_moments(

@@ -170,8 +170,8 @@ def tight_meaning(assumptions: Assumptions) -> str:
 COMPONENTS = ("base_weights", "adapter", "gradients", "optimizer", "activations", "logits", "other")
 TOTALS = ("allocated", "reserved", "device", "low", "high", "while_loading")
 MemoryJSON = TypedDict("MemoryJSON", dict.fromkeys((*COMPONENTS, *TOTALS), int))
-"""Bytes of GPU memory: components that add up to allocated; what the allocator reserves, and nvidia-smi shows (device),
-with the band around the last; and what nvidia-smi shows while the base is loaded."""
+MemoryJSON.__doc__ = """Bytes of GPU memory: components that add up to allocated; what the allocator reserves, and
+nvidia-smi shows (device), with the band around the last; and what nvidia-smi shows while the base is loaded."""
 
 
 class RankJSON(TypedDict):

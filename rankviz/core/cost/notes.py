@@ -51,9 +51,9 @@ def truncation(setup: TrainingSetup) -> Caution | None:
     data, limit = setup.data, setup.max_length
     if data is None or not data.truncates(limit):
         return None
-    share, which = data.truncated_share(limit), ""
-    if share and share < 1:
-        which = f", up to {math.ceil(100 * share - 1e-9)} % of the examples"
+    named = zip(data.truncated_shares(limit), ("the examples", "all tokens"), strict=True)
+    shares = [f"{math.ceil(100 * share - 1e-9)} % of {name}" for share, name in named if share < 1]
+    which = f", up to {' and '.join(shares)}" if shares else ""
     longest = f"the longest has {data.longest_tokens:,}" if data.longest_tokens else f"the mean is {data.mean_tokens:,}"
     return Caution(
         f"Examples above the maximum length of {limit:,} tokens are truncated{which}; {longest}. To learn them whole, "

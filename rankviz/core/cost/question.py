@@ -29,7 +29,7 @@ class Question:
 
     model_id: str
     lora: LoraConfig = field(default_factory=LoraConfig)
-    """The adapter. Its r and lora_alpha stand for `ranks` and `alpha` that are left out."""
+    """Its r and lora_alpha stand for `ranks` and `alpha` that are left out."""
     training: TrainingSetup = field(default_factory=TrainingSetup)
     ranks: tuple[int, ...] | None = None
     """None takes the lora's, which is ASSUMED_RANK unless given."""
@@ -55,13 +55,13 @@ class Question:
         data = self.training.data
         if self.training.has_length:
             return self, ""
+        assumed, length = {"max_steps": ASSUMED_STEPS}, f"{ASSUMED_STEPS:,} optimizer steps"
         if data is not None and data.examples is not None:
-            training = replace(self.training, data=replace(data, epochs=ASSUMED_EPOCHS))
-            sentence = f"Time and cost assume {ASSUMED_EPOCHS} epoch: no epochs, steps or tokens were given."
-            return replace(self, training=training), sentence
-        training = replace(self.training, max_steps=ASSUMED_STEPS)
-        sentence = f"Time and cost assume {ASSUMED_STEPS:,} optimizer steps: no number of steps or tokens was given."
-        return replace(self, training=training), sentence
+            assumed, length = {"data": replace(data, epochs=ASSUMED_EPOCHS)}, f"{ASSUMED_EPOCHS} epoch"
+        training = replace(self.training, **assumed)
+        return replace(
+            self, training=training
+        ), f"Time and cost assume {length}: no epochs, steps or tokens were given."
 
     def validate(self, gpu: Gpu | None = None) -> None:
         """InvalidSettingError says what to change. gpu: the row that `gpu` names."""

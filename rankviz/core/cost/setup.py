@@ -171,13 +171,21 @@ class TrainingData:
         """Whether some example is known to be longer than max_length."""
         return max(self.longest_tokens or 0, self.mean_tokens or 0) > max_length
 
-    def truncated_share(self, max_length: int) -> float | None:
-        """Highest share of the examples that may be longer than max_length, 0 to 1; None where too little is known.
-        Without measured lengths: mean / max_length (Markov's inequality)."""
-        if self.lengths:
-            within = [share for share, length in zip(LENGTH_SHARES, self.lengths, strict=True) if length <= max_length]
-            return 1 - within[-1] if within else 1.0
-        return self.mean_tokens and min(1.0, self.mean_tokens / max_length)
+    def truncated_shares(self, max_length: int) -> tuple[float, float]:
+        """Highest share of the examples that may be longer than max_length M, and of all tokens that may be cut off, 0
+        to 1; 1 where too little is known.
+
+        Without measured lengths, with mean m and longest L: m / M (Markov's inequality), and (L − M) / L, since each
+        example x loses no more than x · (L − M) / L.
+        """
+        if not self.lengths:
+            tokens = max(0, self.longest_tokens - max_length) / self.longest_tokens if self.longest_tokens else 1.0
+            return min(1.0, (self.mean_tokens or max_length) / max_length), tokens if self.mean_tokens else 1.0
+        within = [share for share, length in zip(LENGTH_SHARES, self.lengths, strict=True) if length <= max_length]
+        steps = len(self.lengths) - 1
+        mean = self.mean_tokens or (sum(self.lengths[1:]) + sum(self.lengths[:-1])) / (2 * steps)
+        cut = sum(max(0, length - max_length) for length in self.lengths[1:]) / steps
+        return 1 - within[-1] if within else 1.0, min(1.0, cut / mean)
 
     def computed_tokens(self, batch: int, max_length: int, *, padded: bool) -> Range:
         """Mean tokens of an example that a step computes.

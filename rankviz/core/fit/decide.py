@@ -181,6 +181,13 @@ class FitAnswer:
         return next((card for card in self.cards if card.fits), None)
 
     @property
+    def helps_most(self) -> Knob | None:
+        """Where no single change makes it fit, the one that lowers the need most."""
+        if self.smallest or self.setting.row.fit in (None, "fits", "tight"):
+            return None
+        return min(self.knobs, key=lambda knob: knob.device_bytes, default=None)
+
+    @property
     def sentence(self) -> str:
         """Sentence on the change that is needed, if any."""
         cheapest = self.cheapest
@@ -239,7 +246,7 @@ class GpuJSON(TypedDict):
 
 class FitJSON(TypedDict):
     """What fits, the effect of each change (more bytes, seconds and US dollars than before), and where it fits. Limits
-    are by setting: r, batch, max_length; without a GPU there are none. `helps_most` is always null."""
+    are by setting: r, batch, max_length; without a GPU there are none."""
 
     model_id: str
     r: int
@@ -285,7 +292,7 @@ def as_json(decided: FitAnswer) -> FitJSON:
         knobs=list(map(knob, decided.knobs)),
         sentence=decided.sentence,
         smallest_change=decided.smallest and knob(decided.smallest),
-        helps_most=None,
+        helps_most=decided.helps_most and knob(decided.helps_most),
         rule=RULE,
         cheapest_gpu=decided.cheapest and decided.cheapest.gpu.name,
         gpus=[_gpu(card) for card in decided.cards],

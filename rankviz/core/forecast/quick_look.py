@@ -184,14 +184,14 @@ def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank
     """
     if len({run.r for run in runs}) < 2:
         raise InvalidSettingError(f"{TOO_FEW}.")
-    ranks = [_bent_rank(run.r, run.loss, noise, 1 / run.runs, 0.0, 0.0, run.loss) for run in runs]
+    ranks = [_bent_rank(run.r, run.loss, noise, 1 / run.runs, measured=run.loss) for run in runs]
     for low, high in pairwise(sorted(runs)):
         gap = low.loss - high.loss
         for r in (r for r in GRID if low.r < r < high.r):
             w = share_left(r, BEND, low.r, high.r)
             moved = [gap * (share_left(r, bend, low.r, high.r) - w) for bend in (FALLING if gap > 0 else RISING)]
             means = w * w / low.runs + (1 - w) ** 2 / high.runs
-            ranks.append(_bent_rank(r, high.loss + gap * w, noise, means, -min(moved), max(moved), None))
+            ranks.append(_bent_rank(r, high.loss + gap * w, noise, means, -min(moved), max(moved)))
     return tuple(sorted(ranks, key=lambda rank: rank.r))
 
 
@@ -203,7 +203,13 @@ def share_left(r: float, bend: float, low: float, high: float) -> float:
 
 
 def _bent_rank(
-    r: int, loss: float, noise: Noise | None, means: float, below: float, above: float, measured: float | None
+    r: int,
+    loss: float,
+    noise: Noise | None,
+    means: float,
+    below: float = 0.0,
+    above: float = 0.0,
+    measured: float | None = None,
 ) -> BentRank:
     """means: variance of the estimate, in variances of one run. below, above: reach of the bends, nats, at 80 %."""
     ends = dict.fromkeys(("low_50", "high_50", "low_80", "high_80"))

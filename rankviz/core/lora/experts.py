@@ -19,7 +19,7 @@ REMAP = {
     },
 }
 """PEFT's _MOE_TARGET_MODULE_MAPPING: a name of transformers 4, and the parameter it became."""
-FUSED = {"mixtral": ("w1", "w3"), "qwen2_moe": ("gate_proj", "up_proj")}
+FUSED = {family: tuple(n for n, new in names.items() if new == "gate_up_proj") for family, names in REMAP.items()}
 """PEFT's _MOE_FUSED_TARGETS: what gate_up_proj was fused from."""
 
 
@@ -170,7 +170,12 @@ def _as_unsloth(model: ModelSpec, targets: Targets, experts: tuple[str, ...] | s
     if not bare:
         return targets
     after = remap(model, replace(targets, modules=bare))
-    return _restored(model, targets, replace(after, modules=(*after.modules, *dotted)))
+    # Unsloth puts names of linear layers back that the rewrite took out of target_modules.
+    linear = [layer for layer in model.layers if layer.kind in (*LINEAR_KINDS, "lm_head")]
+    layers = [each for each in linear if not Matcher(after.parameters).hits_path(f"{each.path}.weight")]
+    lost = (name for name in bare if name not in after.modules)
+    back = [n for n in lost if any(hit_blocks(each.path, each.blocks, n) is not None for each in layers)]
+    return replace(after, modules=(*after.modules, *dotted, *back))
 
 
 def _unsloth_parameters(model: ModelSpec, modules: tuple[str, ...] | str) -> tuple[str, ...]:
@@ -181,30 +186,10 @@ def _unsloth_parameters(model: ModelSpec, modules: tuple[str, ...] | str) -> tup
         return ()
     wanted = set(pattern.EXPERT_NAMES).intersection(modules)
     existing = {name.rsplit(".", 1)[-1]: name for name in reversed(expert_parameters(model))}
-    leaves = []
-    if wanted & {"gate_proj", "up_proj", "gate_up_proj"}:
-        if "gate_up_proj" in existing:
-            leaves.append("gate_up_proj")
-        else:
-            leaves += [name for name in ("gate_proj", "up_proj") if wanted & {name, "gate_up_proj"}]
-    if "down_proj" in wanted:
-        leaves.append("down_proj")
-    return tuple(existing[name] for name in leaves if name in existing)
-
-
-def _restored(model: ModelSpec, before: Targets, after: Targets) -> Targets:
-    """Linear layers whose names the rewrite took out of target_modules, put back."""
-    if after == before:
-        return after
-    parameters = Matcher(after.parameters)
-    layers = [
-        layer
-        for layer in model.layers
-        if layer.kind in (*LINEAR_KINDS, "lm_head") and not parameters.hits_path(f"{layer.path}.weight")
-    ]
-    lost = [name for name in before.modules if name not in after.modules]
-    back = [n for n in lost if any(hit_blocks(each.path, each.blocks, n) is not None for each in layers)]
-    return replace(after, modules=(*after.modules, *back))
+    leaves = [name for name in ("gate_proj", "up_proj") if wanted & {name, "gate_up_proj"}]
+    if "gate_up_proj" in existing and wanted - {"down_proj"}:
+        leaves = ["gate_up_proj"]
+    return tuple(existing[name] for name in (*leaves, *(wanted & {"down_proj"})) if name in existing)
 
 
 MAPS = {

@@ -67,10 +67,7 @@ def _experts(plan: AdapterPlan) -> Iterator[str]:
     experts = [a for a in plan.adapted if a.is_expert]
     if scheme == "dense":
         if model.peft_remap and not route.unsloth_on_gpu:
-            yield (
-                f"PEFT {PEFT_VERSION} rewrites targets that name expert projections in {model.model_type} models. This "
-                "one has no experts, so its dense layers with these names carry no LoRA."
-            )
+            yield f"PEFT {PEFT_VERSION} takes names of expert projections for experts': they carry no LoRA here."
         return
     if not experts:
         names = listed(name.rsplit(".", 1)[-1] for name in expert_parameters(model))
@@ -84,44 +81,31 @@ def _experts(plan: AdapterPlan) -> Iterator[str]:
     reach = listed(dict.fromkeys(a.layer.name for a in experts))
     divisor = {"r/active": model.num_experts_per_tok, "r/all": model.num_experts}.get(given)
     rank = f"r / {divisor}" if divisor else str(given)
+    program = f"Unsloth {UNSLOTH_VERSION}" if route.unsloth_on_gpu else f"PEFT {PEFT_VERSION}"
     if any(a.rank_factor > a.layer.num_experts for a in experts):
         yield Caution(
-            f"MoE scheme peft-remap: PEFT {PEFT_VERSION} on transformers 5 silently rewrites these targets. Each "
-            f"expert's {reach} carry LoRA, gate_up_proj at rank {'2r' if rank == 'r' else f'2 · {rank}'}; shared "
-            "experts and dense first layers lose theirs."
-        )
-    elif experts[0].split:
-        yield (
-            f"MoE scheme unsloth: in 4 bit Unsloth {UNSLOTH_VERSION} loads a checkpoint in which each expert's {reach} "
-            f"is a linear layer of its own, at rank {rank}. The file has one pair an expert."
+            f"MoE scheme peft-remap: {program} on transformers 5 silently rewrites these targets. Each expert's "
+            f"{reach} carry LoRA, gate_up_proj at rank {'2r' if rank == 'r' else f'2 · {rank}'}; shared experts and "
+            "dense first layers lose theirs."
         )
     else:
-        how = f"Unsloth {UNSLOTH_VERSION}" if route.unsloth_on_gpu else f"PEFT {PEFT_VERSION}"
-        yield (
-            f"MoE scheme {scheme}: the experts' {reach} carry LoRA at rank {rank} an expert, through target_parameters "
-            f"({how})."
-        )
+        how = "in linear layers of their own, as its 4-bit checkpoint has" if experts[0].split else "as parameters"
+        yield f"MoE scheme {scheme}: {program} trains each expert's {reach} at rank {rank} an expert, {how}."
     if given != "r":
-        yield (
-            f"expert_rank {given}: the experts have rank {rank}{', at least 1,' if divisor else ''} and the alpha / r "
-            "of the other layers, by PEFT's rank_pattern and alpha_pattern."
-        )
+        least = ", at least 1," if divisor else ""
+        yield f"expert_rank {given}: the experts have rank {rank}{least} and the alpha / r of the other layers."
 
 
 def experts_at(plan: AdapterPlan, r: int) -> str:
     """Describe how experts carry LoRA at one rank, for display beside a count; empty for a model without experts."""
-    if plan.scheme == "dense":
-        return ""
     experts = [a for a in plan.adapted if a.is_expert]
     if not experts:
-        return "no LoRA on the experts"
-    rank = plan.expert_rank_at(r)
-    words = f"LoRA per expert at rank {rank}"
+        return "" if plan.scheme == "dense" else "no LoRA on the experts"
+    rank, fused = plan.expert_rank_at(r), any(a.layer.name == "gate_up_proj" for a in experts)
+    how = ", in linear layers" if experts[0].split else ", gate and up fused" if fused else ""
     if any(a.rank_factor > a.layer.num_experts for a in experts):
-        return f"{words}, gate_up_proj at {2 * rank} (PEFT's remap)"
-    if experts[0].split:
-        return f"{words}, in linear layers"
-    return words + (", gate and up fused" if any(a.layer.name == "gate_up_proj" for a in experts) else "")
+        how = f", gate_up_proj at {2 * rank} (PEFT's remap)"
+    return f"LoRA per expert at rank {rank}{how}"
 
 
 def _missed(plan: AdapterPlan, requested: Names) -> Iterator[str]:

@@ -24,21 +24,23 @@ _ENTRY = len(',"":{"dtype":"","shape":[],"data_offsets":[,]}')
 
 
 class Tensor(NamedTuple):
-    """One tensor with its shape; rank_factor · r is one more dimension, if rank_factor is not 0."""
+    """One tensor with its shape; rank_factor · r is one more dimension, if rank_factor is not 0.
+
+    name: behind the block's number, such as ".self_attn.q_proj.lora_A.weight"; the whole name outside blocks.
+    """
 
     name: str
-    """Name behind the block's number: ".self_attn.q_proj.lora_A.weight"; the whole name outside blocks."""
     dtype: str
     shape: tuple[int, ...]
     rank_factor: int = 0
 
 
 class Group(NamedTuple):
-    """Tensors whose names share what precedes the block's number. No prefix: one tensor outside blocks."""
+    """Tensors whose names share what precedes the block's number, each with the blocks that have it. No prefix: one
+    tensor outside blocks."""
 
     prefix: str
     tensors: list[tuple[tuple[int, ...], Tensor]]
-    """Each with the blocks that have it."""
 
 
 def file_bytes(sections: Sequence["Section"], r: int) -> int:
@@ -60,15 +62,11 @@ class Section:
 
     def __init__(self, dtype: str, groups: Iterable[Group]):
         self.width = DTYPE_BYTES[dtype]
-        self.constant = 0
-        """Header bytes that don't depend on the rank."""
-        self.rank_factors: Counter[int] = Counter()
-        """Number of dimensions by their factor of the rank."""
+        self.constant = 0  # header bytes that don't depend on the rank
+        self.rank_factors: Counter[int] = Counter()  # number of dimensions by their factor of the rank
         self._templates: list[tuple[tuple[int, int], ...]] = []
-        self._kinds: list[int] = []
-        """Which template each block follows, in the order of the file."""
-        self._before: list[int] = [0]
-        """Number of tensors before each block."""
+        self._kinds: list[int] = []  # which template each block follows, in the order of the file
+        self._before: list[int] = [0]  # number of tensors before each block
         order = sorted(groups, key=lambda group: group.prefix + "0" if group.prefix else group.tensors[0][1].name)
         for group in order:
             self._add(group, dtype)
@@ -86,7 +84,11 @@ class Section:
         for block in sorted(masks, key=str):
             mask = masks[block]
             if mask not in templates:
-                members = tuple(_elements(tensor) for _, blocks, tensor in tensors if bits[blocks] & mask)
+                # elements per unit of rank, and elements that the rank doesn't touch
+                sizes = (
+                    (math.prod(each.shape), each.rank_factor) for _, blocks, each in tensors if bits[blocks] & mask
+                )
+                members = tuple((size * factor, 0) if factor else (0, size) for size, factor in sizes)
                 templates[mask] = len(self._templates), len(members)
                 self._templates.append(members)
             kind, size = templates[mask]
@@ -114,12 +116,6 @@ class Section:
                 digits += len(ends) - bisect_left(ends, power - starts[block - 1])
             power *= 10
         return digits, starts[-1]
-
-
-def _elements(tensor: Tensor) -> tuple[int, int]:
-    """Elements per unit of rank, and elements that the rank doesn't touch."""
-    size = math.prod(tensor.shape)
-    return (size * tensor.rank_factor, 0) if tensor.rank_factor else (0, size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -289,9 +285,10 @@ class AdapterPlan:
         dtype_bytes: of lora_A and lora_B, 4 (fp32) or 2 (bf16); DoRA's magnitudes stay in fp32.
         saved_dtype: of what is saved in full (lora.saved_dtype). frozen_dtype: of frozen weights, where that differs.
         """
-        saved = SAFETENSORS[saved_dtype]
+        saved = SAFETENSORS[saved_dtype] if self.saved else ""
         experts = None if self.expert_rank == "r" else self.expert_rank_at(r)
-        return file_bytes(self._sections(dtype_bytes, saved, SAFETENSORS.get(frozen_dtype, saved), experts), r)
+        dtype = {4: "F32", 2: "BF16"}[dtype_bytes]
+        return file_bytes(self._sections(dtype, saved, SAFETENSORS.get(frozen_dtype, saved), experts), r)
 
     def trained_bytes(
         self, r: int, framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
@@ -301,21 +298,10 @@ class AdapterPlan:
         saved, frozen = (saved_dtype(framework, precision, compute=compute, trained=each) for each in (True, False))
         return self.file_bytes(r, width, saved_dtype=saved, frozen_dtype=frozen)
 
-    @functools.cached_property
-    def _known_sections(self) -> dict[tuple[int, str, int | None], tuple[Section, ...]]:
-        return {}
-
-    def _sections(self, dtype_bytes: int, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:
-        """The file's sections, one a dtype. experts: their rank; None where it is r."""
-        key = (dtype_bytes, f"{saved} {frozen}" if self.saved else "", experts)
-        if key not in self._known_sections:
-            groups = self._groups({4: "F32", 2: "BF16"}[dtype_bytes], saved, frozen, experts)
-            dtypes = {tensor.dtype for group in groups for _, tensor in group.tensors}
-            self._known_sections[key] = tuple(Section(dtype, groups) for dtype in DTYPE_BYTES if dtype in dtypes)
-        return self._known_sections[key]
-
-    def _groups(self, dtype: str, saved: str, frozen: str, experts: int | None) -> list[Group]:
-        """The adapter's tensors as PEFT names them (save_pretrained), ready for the file's layout."""
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - plans are cached themselves
+    def _sections(self, dtype: str, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:
+        """The file's sections, one a dtype, with the tensors as PEFT names them (save_pretrained). experts: their rank;
+        None where it is r."""
 
         def entries() -> Iterator[tuple[str, tuple[int, ...], Iterable[Tensor]]]:
             for each in self.adapted:
@@ -335,7 +321,9 @@ class AdapterPlan:
                 inside.setdefault(before, Group(before, [])).tensors.extend((blocks, tensor) for tensor in named)
             else:
                 outside.extend(Group("", [((), tensor)]) for tensor in named)
-        return [*inside.values(), *outside]
+        groups = [*inside.values(), *outside]
+        dtypes = {tensor.dtype for group in groups for _, tensor in group.tensors}
+        return tuple(Section(each, groups) for each in DTYPE_BYTES if each in dtypes)
 
     def _contributions(self, r: int) -> Iterator[tuple[str, LayerPart, tuple[int, ...], int]]:
         """Name, part, blocks and trainable parameters of each module, in the model's order."""
@@ -368,12 +356,14 @@ class AdapterPlan:
 
     def by_module(self, r: int) -> tuple[ModuleRow, ...]:
         """Trainable parameters by module name, in the model's order; the rows add up to parameters(r)."""
-        rows: dict[str, ModuleRow] = {}
+        parts, counts, totals = {}, Counter(), Counter()
         for name, part, blocks, parameters in self._contributions(r):
-            known = rows.get(name) or ModuleRow(name=name, part=part, count=0, parameters=0)
-            count, total = known.count + (len(blocks) or 1), known.parameters + parameters
-            rows[name] = ModuleRow(name=name, part=known.part, count=count, parameters=total)
-        return tuple(rows.values())
+            parts.setdefault(name, part)
+            counts[name] += len(blocks) or 1
+            totals[name] += parameters
+        return tuple(
+            ModuleRow(name=name, part=part, count=counts[name], parameters=totals[name]) for name, part in parts.items()
+        )
 
     def by_block(self, r: int) -> BlockGrid:
         """Trainable parameters by block and module; all cells add up to parameters(r)."""

@@ -97,22 +97,6 @@ def _not_a_layer(model: ModelSpec, path: str) -> str:
     )
 
 
-def _nothing_matched(
-    model: ModelSpec, requested: tuple[str, ...] | str, scheme: str, saved_names: tuple[str, ...]
-) -> str:
-    """That no module and no parameter is hit, those aside that are saved in full."""
-    names = (requested,) if isinstance(requested, str) else requested
-    verb = "match" if len(names) > 1 else "matches"
-    outside = f" outside of modules_to_save ({', '.join(saved_names)})" if saved_names else ""
-    experts = ""
-    if model.has_experts and scheme == "linear-only":
-        experts = " Its experts are fused parameters, which the MoE schemes unsloth and target-parameters reach."
-    return (
-        f"{', '.join(names) or 'This preset'} {verb} nothing in this model{outside}. "
-        f"Linear layers here: {', '.join(names_that_exist(model))}.{experts} Choose all-linear or one of these."
-    )
-
-
 LEFT_IN_16_BIT = (
     *("multi_modal_projector", "merger", "modality_projection", "mm_projector", "router", "mlp.gate"),
     *("block_sparse_moe.gate", "moe.gate", "mamba", "audio_tower", "vision_tower", "visual", "vision_embedder"),
@@ -237,7 +221,12 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
     one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
     scheme = moe.scheme_of(model, moe_scheme, route)
     _refuse_scheme(scheme, route)
-    requested = _requested(model, target_modules, scheme, route)
+    experts = moe.expert_names(model, scheme)
+    requested = expand(model, target_modules, expert_names=experts, bare=route.scoped)
+    if requested == ALL_LINEAR and route.scoped and route.flags_given:
+        # Given the word, Unsloth turns every flag on; given the names, it heeds them.
+        scope = experts if route.flags.mlp and route.flags.language else ()
+        requested = tuple(dict.fromkeys((*chosen_names(model), *scope)))
     names, saved_names = requested, modules_to_save
     if requested != ALL_LINEAR:
         names, saved_names = _embeddings_to_save(requested, modules_to_save, route)
@@ -251,7 +240,14 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
         _refuse_split(model, targets)
     adapted = _adapted(model, targets, saved_names, route)
     if not adapted:
-        raise InvalidSettingError(_nothing_matched(model, requested, scheme, saved_names))
+        what = requested if isinstance(requested, str) else ", ".join(requested) or "This preset"
+        verb = "match" if not isinstance(requested, str) and len(requested) > 1 else "matches"
+        outside = f" outside of modules_to_save ({', '.join(saved_names)})" if saved_names else ""
+        fused = " Its experts are fused parameters, which other MoE schemes reach." if scheme == "linear-only" else ""
+        raise InvalidSettingError(
+            f"{what} {verb} nothing in this model{outside}. Linear layers here: {', '.join(names_that_exist(model))}."
+            f"{fused} Choose all-linear or one of these."
+        )
     wrapped = [a for a in adapted if a.layer.kind in ("experts", "router") and not a.split]
     if use_dora and wrapped:
         raise InvalidSettingError(
@@ -294,24 +290,12 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
     return replace(plan, notes=(*plan.flag_notes, *about))
 
 
-def _requested(
-    model: ModelSpec, target_modules: str | tuple[str, ...], scheme: str, route: Route
-) -> tuple[str, ...] | str:
-    """The names that the target modules stand for on this route."""
-    experts = moe.expert_names(model, scheme)
-    if target_modules == ALL_LINEAR and route.scoped and route.flags_given:
-        # Given the word, Unsloth turns every flag on; given the names, it heeds them.
-        scope = experts if route.flags.mlp and route.flags.language else ()
-        return tuple(dict.fromkeys((*chosen_names(model), *scope)))
-    return expand(model, target_modules, expert_names=experts, bare=route.scoped)
-
-
 def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) -> tuple[str, ...] | str:
     """Unsloth's CPU backend adds the fused projection that a name stands for where the model lacks the name itself."""
     if route.kind != "cpu" or isinstance(names, str):
         return names
     leaves = {path.rsplit(".", 1)[-1] for path in (*(layer.path for layer in model.layers), *model.other_modules)}
-    fused = (FUSED_PROJECTIONS[name] for name in names if name in FUSED_PROJECTIONS and name not in leaves)
+    fused = (FUSED_PROJECTIONS.get(name) for name in names if name not in leaves)
     return tuple(dict.fromkeys((*names, *(name for name in fused if name in leaves))))
 
 
@@ -324,9 +308,8 @@ def _embeddings_to_save(
     """
     if route.kind == "peft" or not route.flags.language:
         return names, modules_to_save
-    moved = tuple(
-        name for name in names if (name if route.kind == "cpu" else name.rsplit(".", 1)[-1]) in EMBEDDING_NAMES
-    )
+    bare = route.kind == "cpu"
+    moved = tuple(name for name in names if (name if bare else name.rsplit(".", 1)[-1]) in EMBEDDING_NAMES)
     rest = tuple(name for name in names if name not in moved)
     if moved and not rest:
         raise InvalidSettingError(
@@ -339,21 +322,21 @@ def _embeddings_to_save(
 def _adapted(model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], route: Route) -> tuple[Adapted, ...]:
     """Layers that carry an adapter, in the model's order."""
     order = {id(layer): place for place, layer in enumerate(model.layers)}
-    modules = _adapted_modules(model, targets, saved_names, reaches_inside=route.unsloth_on_gpu)
+    modules = _adapted_modules(model, targets, saved_names, route)
     return tuple(sorted((*modules, *_adapted_parameters(model, targets, route)), key=lambda a: order[id(a.layer)]))
 
 
 def _adapted_modules(
-    model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], *, reaches_inside: bool
+    model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], route: Route
 ) -> Iterator[Adapted]:
-    """Modules that target_modules hits. reaches_inside: Unsloth's patch for Gemma 4's wrapped linear layers."""
+    """Modules that target_modules hits; inside Gemma 4's wrapped linear layers by Unsloth's patch."""
 
     def is_saved(path: str) -> bool:
         """PEFT puts no adapter on or under a module that it saves in full."""
         return any(f".{name}." in f".{path}." for name in saved_names)
 
     every = targets.modules == ALL_LINEAR and not targets.hits
-    clippable = frozenset(model.clippable_linears) if reaches_inside else frozenset()
+    clippable = frozenset(model.clippable_linears) if route.unsloth_on_gpu else frozenset()
     matcher = None if every else targets.matcher
     for path in () if every else model.other_modules:
         if matcher.hits_path(path) and path not in clippable and not is_saved(path):
@@ -386,19 +369,16 @@ def _adapted_parameters(model: ModelSpec, targets: Targets, route: Route) -> Ite
     matcher = Matcher(targets.parameters)
     parameters = (layer for layer in model.layers if layer.kind in PARAMETER_KINDS)
     hit = [(each, blocks) for each in parameters if (blocks := matcher.blocks(each.path, each.blocks)) is not None]
+    split = route.split_experts
     for place, (layer, blocks) in enumerate(hit):
-        if route.split_experts:
-            yield Adapted(
-                layer=layer, blocks=blocks, module=f"{layer.path}s", rank_factor=layer.num_experts, split=True
-            )
-            continue
         module = layer.path.rpartition(".")[0]
         later = sum(each.path.rpartition(".")[0] == module and other == blocks for each, other in hit[place + 1 :])
-        doubled = targets.gate_up_doubled and layer.name == "gate_up_proj"
+        doubled = targets.gate_up_doubled and layer.name == "gate_up_proj" and not split
         yield Adapted(
             layer=layer,
             blocks=blocks,
-            module=module + ".base_layer" * later,
+            module=f"{layer.path}s" if split else module + ".base_layer" * later,
             rank_factor=layer.num_experts * (2 if doubled else 1),
-            turned=route.unsloth_on_gpu and model.model_type in TURNED_FAMILIES,
+            turned=route.unsloth_on_gpu and model.model_type in TURNED_FAMILIES and not split,
+            split=split,
         )

@@ -23,13 +23,11 @@ PARAMETER_KINDS = ("experts", "router")
 
 
 class SavedTensor(NamedTuple):
-    """One tensor of a saved module."""
+    """One tensor of a saved module. suffix: its name behind the module's path. fp32: whatever the others are."""
 
     suffix: str
-    """The name behind the module's path."""
     shape: tuple[int, ...]
     fp32: bool = False
-    """Whatever the dtype of the others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,41 +48,27 @@ class SavedModule:
     def name(self) -> str:
         return self.path.rsplit(".", 1)[-1]
 
-    @property
-    def count(self) -> int:
-        return len(self.blocks) or 1
-
 
 class Hit(NamedTuple):
-    """A name of modules_to_save that reaches a module with tensors."""
+    """A name of modules_to_save that reaches the owner of tensors, or a module above it, which is saved."""
 
     holder: LinearLayer | PlainModule
-    """Owner of the tensors."""
     module: str
-    """Path of the module that is saved: the holder's, or one above it."""
     blocks: tuple[int, ...]
 
 
 def hits(model: ModelSpec, names: Sequence[str]) -> Iterator[Hit]:
     """Every module with tensors that modules_to_save reaches, once for each module above it that a name hits."""
-    if not names:
-        return
+    ends = tuple(names)
     layers = (layer for layer in model.layers if layer.kind not in PARAMETER_KINDS)
-    for holder in (*layers, *model.plain_modules):
+    for holder in (*layers, *model.plain_modules) if names else ():
         parts = holder.path.split(".")
         for length in range(1, len(parts) + 1):
-            module = ".".join(parts[:length])
-            blocks = _hit_blocks(module, holder.blocks, names)
-            if blocks is not None:
+            module, blocks = ".".join(parts[:length]), holder.blocks
+            if "{}" in module:
+                blocks = tuple(block for block in blocks if module.replace("{}", str(block)).endswith(ends))
+            if blocks if "{}" in module else module.endswith(ends):
                 yield Hit(holder=holder, module=module, blocks=blocks)
-
-
-def _hit_blocks(module: str, blocks: tuple[int, ...], names: Sequence[str]) -> tuple[int, ...] | None:
-    """The blocks in which a name ends this path; None for no hit."""
-    if "{}" not in module:
-        return blocks if module.endswith(tuple(names)) else None
-    found = tuple(block for block in blocks if module.replace("{}", str(block)).endswith(tuple(names)))
-    return found or None
 
 
 def saved_modules(

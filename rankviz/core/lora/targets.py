@@ -308,9 +308,8 @@ def refused(model: ModelSpec, names: tuple[str, ...], flags: Flags, *, experts: 
     experts: paths of linear layers inside experts, which the pattern itself passes by.
     """
     linear = _linear(model)
-    return not any(_hit(path, names, flags) or _is_gemma_embedder(model, path, names, flags) for path in linear) and (
-        not any(_anywhere(path, names, flags) for path in (*linear, *experts))
-    )
+    hit = (_hit(path, names, flags) or _is_gemma_embedder(model, path, names, flags) for path in linear)
+    return not any(hit) and not any(_anywhere(path, names, flags) for path in (*linear, *experts))
 
 
 def matcher(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> Callable[[str], bool]:
@@ -344,10 +343,8 @@ def all_linear(model: ModelSpec) -> Callable[[str], bool]:
 def chosen_names(model: ModelSpec) -> tuple[str, ...]:
     """Last names that Unsloth lists for "all-linear": those of several layers, or in a numbered block."""
     layers = [layer for layer in model.layers if layer.kind in ("linear", "lm_head")]
-    counts: Counter[str] = Counter()
-    for layer in layers:
-        counts[layer.name] += layer.count
-    listed = (layer.name for layer in layers if counts[layer.name] > 1 or layer.blocks)
+    several = Counter(layer.name for layer in layers)
+    listed = (layer.name for layer in layers if several[layer.name] > 1 or layer.blocks)
     return tuple(dict.fromkeys(n for n in listed if n != ROUTER and n not in model.refused_names))
 
 
@@ -405,11 +402,8 @@ def _hit(path: str, names: Iterable[str], flags: Flags) -> bool:
 
 def _anywhere(path: str, names: tuple[str, ...], flags: Flags) -> bool:
     """Whether the path has a match that need not reach its end: "down_proj" in "mlp.experts.down_projs.0"."""
-    for part in _components(flags):
-        at = path.find(part)
-        if at >= 0 and any("." + name in path[at + len(part) :] for name in names):
-            return True
-    return False
+    behind = (path.partition(part)[2] for part in _components(flags))
+    return any("." + name in rest for rest in behind for name in names)
 
 
 def _is_gemma_embedder(model: ModelSpec, path: str, names: Iterable[str], flags: Flags) -> bool:

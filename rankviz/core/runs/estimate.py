@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.pace import MemoryCalibration, Paces, Workload, kernels
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import file_bytes_on, plan_on
@@ -142,15 +141,12 @@ def _at_length(
     predicted = predict(model, request.lora, stack, device, usable_bytes=usable, names=request.training.framework)
     memory, duration = predicted.memory_at(request.lora.r), predicted.duration_at(request.lora.r)
     step = duration.step if duration else None
-    held = memory.allocated_band if device.cuda else _resident(memory, assume)
+    held = memory.allocated_band
     if calibration is not None:
         held = calibration.memory(memory.static, memory.working)
+    elif not device.cuda:  # resident
+        held = assume.range("cpu-process-bytes").plus(held.multiplied(assume.range("cpu-resident-slack")))
     return held, step.times(training.total_steps) if step else None
-
-
-def _resident(memory: MemoryEstimate, assume: Assumptions) -> Range:
-    counted = memory.allocated_band.multiplied(assume.range("cpu-resident-slack"))
-    return assume.range("cpu-process-bytes").plus(counted)
 
 
 def refuse_base(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, device: Device) -> None:

@@ -1,10 +1,9 @@
 """Fast curves: one training at the highest rank, truncated to lower ranks, and how close that is to real runs."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rankviz.core.runs.metric import LOSS, NOISE_NOT_MEASURED, TOLERANCE_NATS, Metric
 from rankviz.core.runs.record import RunRecord
@@ -162,26 +161,3 @@ def read(
     if independent and not run_sd:
         sentences.append(f"{NOISE_NOT_MEASURED} To compare the curve with runs, {TOLERANCE_NATS:g} nats are assumed.")
     return Reading(curve, tolerance, chosen, shippable(curve, tolerance), tuple(sentences))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fidelity:
-    """Distance of fast curves from independent runs, as `make fidelity` measured it, in nats. Medians are of absolute
-    differences; cases, settings and ranks are JSON objects."""
-
-    made: str | None
-    tolerance_nats: float
-    cases: tuple[Mapping[str, Any], ...]
-    median_absolute_difference: Mapping[str, float | None]
-    independent_runs_apart: Mapping[str, float | None]
-    settings: tuple[Mapping[str, Any], ...]
-    by_rank: Mapping[str, Mapping[str, Any]]
-    regret_within_tolerance: int
-    cut_within_tolerance: int
-    highest_within_tolerance: int
-    largest_regret: float
-
-
-def from_json(value: Mapping[str, Any]) -> Fidelity:
-    """Read what `make fidelity` wrote."""
-    return Fidelity(**{**value, "cases": tuple(value["cases"]), "settings": tuple(value["settings"])})

@@ -17,11 +17,10 @@ NOISE_NOT_MEASURED = "This sweep has too few repeats to measure the noise of one
 
 
 class TradeoffPoint(NamedTuple):
-    """One run."""
+    """One run. cost: bytes, parameters, seconds or dollars, whatever the chart's x axis shows."""
 
     r: int
     cost: float
-    """Bytes, parameters, seconds or dollars: whatever the chart's x axis shows."""
     loss: float
     learning_rate: float = 0.0
     seed: int = 0

@@ -8,30 +8,7 @@ from functools import reduce
 from typing import Any, NamedTuple, Self
 
 from rankviz.core.lora.config import MAX_RANK
-from rankviz.core.runs.events import (
-    MAX_ANSWER_CHARACTERS,
-    TRAINING,
-    AdapterAttached,
-    AdapterCut,
-    AdapterSaved,
-    Answered,
-    AttemptEvent,
-    AttemptPlaced,
-    Environment,
-    Evaluated,
-    GreedyAnswer,
-    RunCancelled,
-    RunCompleted,
-    RunEvent,
-    RunFailed,
-    RunRequeued,
-    RunStarted,
-    StageProgressed,
-    StageReached,
-    StepLogged,
-    following,
-    median_seconds,
-)
+from rankviz.core.runs import events
 from rankviz.core.runs.request import MAX_SHOWN_ANSWERS, RunRequest
 
 
@@ -42,20 +19,20 @@ class HeldOutAnswer(NamedTuple):
     """Among the held-out examples; the same prompt has the same place in all runs of a sweep."""
     prompt: str
     reference: str
-    before: GreedyAnswer | None
+    before: events.GreedyAnswer | None
     """The base's; None where it was not answered."""
-    after: GreedyAnswer | None
+    after: events.GreedyAnswer | None
     """The trained adapter's; None before training has ended."""
 
 
 def readable(text: str) -> str:
     """The start of a text, with lone surrogates replaced: JSON can spell them, but no page and no file can hold
     them."""
-    shown = text if len(text) <= MAX_ANSWER_CHARACTERS else text[: MAX_ANSWER_CHARACTERS - 1] + "…"
+    shown = text if len(text) <= events.MAX_ANSWER_CHARACTERS else text[: events.MAX_ANSWER_CHARACTERS - 1] + "…"
     return shown.encode("utf-8", "replace").decode("utf-8")
 
 
-def _by_place(answered: Answered | None) -> dict[int, GreedyAnswer]:
+def _by_place(answered: events.Answered | None) -> dict[int, events.GreedyAnswer]:
     """The answers, bounded in number and length, since a journal may come from elsewhere."""
     answers = sorted(answered.answers, key=lambda each: each.place)[:MAX_SHOWN_ANSWERS] if answered else ()
     texts = ("prompt", "reference", "text")
@@ -100,7 +77,7 @@ class Recorded(ABC):
     ended_at: float | None = None
     stage: str = ""
     """The current stage, or the last one of what has ended."""
-    environment: Environment = field(default_factory=Environment)
+    environment: events.Environment = field(default_factory=events.Environment)
     error: str = ""
     exit_code: int | None = None
     log_tail: str = ""
@@ -115,7 +92,7 @@ class Recorded(ABC):
     """Attempts in a row that were lost with the place where they ran; asking again resets it."""
     lost: str = ""
     """Reason why the attempt before this one was lost, as a sentence; empty where it was not."""
-    place: AttemptPlaced | None = None
+    place: events.AttemptPlaced | None = None
     """Place of the current attempt; None while no engine has it, and in journals of before engines."""
     copied_bytes: int = 0
     """Bytes of the current attempt's own journal elsewhere that are here."""
@@ -163,18 +140,18 @@ class Recorded(ABC):
         """Number of the current attempt for people, who do not count those that ended before they began."""
         return 1 + self.earlier_attempts
 
-    def counts(self, event: AttemptEvent) -> bool:
+    def counts(self, event: events.AttemptEvent) -> bool:
         """Tell whether an event is of the current attempt and has not been copied before."""
         return event.attempt in (0, self.attempt) and (not event.offset or event.offset > self.copied_bytes)
 
-    def another(self, event: AttemptEvent) -> dict[str, Any] | None:
+    def another(self, event: events.AttemptEvent) -> dict[str, Any] | None:
         """Return the fields that a new record begins with, where this event begins another attempt; else None. An ended
         run begins again only where it is asked for."""
         fields = {"lost_attempts": self.lost_attempts, "lost": self.lost, "requeued_at": self.requeued_at}
-        if isinstance(event, AttemptPlaced) and event.attempt > self.attempt and not self.state.ended:
+        if isinstance(event, events.AttemptPlaced) and event.attempt > self.attempt and not self.state.ended:
             fields |= {"attempt": event.attempt, "place": event}
-        elif isinstance(event, RunRequeued) and self.counts(event):
-            fields |= {"attempt": following(self.attempt), "lost": event.lost}
+        elif isinstance(event, events.RunRequeued) and self.counts(event):
+            fields |= {"attempt": events.following(self.attempt), "lost": event.lost}
             fields |= {"lost_attempts": self.lost_attempts + 1 if event.lost else 0}
             fields |= {} if event.lost else {"requeued_at": event.time}
         else:
@@ -190,8 +167,8 @@ class Recorded(ABC):
     def run_id(self) -> str:
         return self.request.run_id
 
-    def after(self, event: RunEvent) -> Self:
-        """Return the record once this has happened. What has ended stays ended until it is asked for again, and what
+    def after(self, event: events.RunEvent) -> Self:
+        """Return the record once this has journal. What has ended stays ended until it is asked for again, and what
         another attempt wrote, or what is here already, changes nothing."""
         if (begun := self.another(event)) is not None:
             return type(self)(request=self.request, unreadable_lines=self.unreadable_lines, **begun)
@@ -200,16 +177,16 @@ class Recorded(ABC):
         record = self._folded(event)
         return replace(record, copied_bytes=event.offset) if event.offset else record
 
-    def after_all(self, events: Iterable[RunEvent]) -> Self:
-        """Return the record once all of these have happened."""
-        return reduce(type(self).after, events, self)
+    def after_all(self, journal: Iterable[events.RunEvent]) -> Self:
+        """Return the record once all of these have journal."""
+        return reduce(type(self).after, journal, self)
 
     @abstractmethod
-    def _folded(self, event: RunEvent) -> Self:
+    def _folded(self, event: events.RunEvent) -> Self:
         """Return the record after an event of the current attempt."""
 
-    def _ended(self, event: RunFailed | RunCancelled) -> Self:
-        if isinstance(event, RunFailed):
+    def _ended(self, event: events.RunFailed | events.RunCancelled) -> Self:
+        if isinstance(event, events.RunFailed):
             failed = {"error": event.error, "exit_code": event.exit_code, "log_tail": event.log_tail}
             return replace(self, state=RunState.FAILED, ended_at=event.time, **failed)
         return replace(self, state=RunState.CANCELLED, ended_at=event.time, cancelled_by_admin=event.by_admin)
@@ -225,22 +202,22 @@ class RunRecord(Recorded):
     loaded_at: float | None = None
     """Time at which the base was loaded and the run itself began."""
     stage_began_at: float | None = None
-    stage_progress: StageProgressed | None = None
+    stage_progress: events.StageProgressed | None = None
     """The latest of the current stage; None where the stage has said nothing of it."""
     ended_stages: tuple[StageTime, ...] = ()
     """In order; the stage in which a run failed or was cancelled is not one of them."""
     trainable_parameters: int | None = None
-    steps: tuple[StepLogged, ...] = ()
-    loss_before: Evaluated | None = None
-    loss_after: Evaluated | None = None
-    answered_before: Answered | None = None
+    steps: tuple[events.StepLogged, ...] = ()
+    loss_before: events.Evaluated | None = None
+    loss_after: events.Evaluated | None = None
+    answered_before: events.Answered | None = None
     """None where no answers were requested, and in journals that are older than answers."""
-    answered_after: Answered | None = None
-    cuts: tuple[AdapterCut, ...] = ()
+    answered_after: events.Answered | None = None
+    cuts: tuple[events.AdapterCut, ...] = ()
     """Evaluations of the trained adapter at lower ranks, of a fast curve."""
     adapter_path: str | None = None
     adapter_bytes: int | None = None
-    completed: RunCompleted | None = None
+    completed: events.RunCompleted | None = None
 
     def _lines(self) -> Iterator[float]:
         yield from (at for at in (self.loaded_at, self.stage_began_at) if at is not None)
@@ -269,7 +246,7 @@ class RunRecord(Recorded):
     @property
     def stage_share(self) -> float | None:
         """Share of the current stage that is done, 0 to 1; None where that is not known."""
-        if self.stage == TRAINING:
+        if self.stage == events.TRAINING:
             return min(1.0, self.steps_done / self.request.max_steps)
         progress = self.stage_progress
         return min(1.0, progress.done / progress.total) if progress and progress.total else None
@@ -286,7 +263,9 @@ class RunRecord(Recorded):
     @property
     def step_seconds(self) -> float | None:
         """Median seconds of the steps after the first; None before the second is done."""
-        return self.steps.summary.median_seconds if hasattr(self.steps, "summary") else median_seconds(self.steps)
+        return (
+            self.steps.summary.median_seconds if hasattr(self.steps, "summary") else events.median_seconds(self.steps)
+        )
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -295,48 +274,48 @@ class RunRecord(Recorded):
             return None
         return self.steps[-1].tokens / self.steps[-1].seconds
 
-    def _folded(self, event: RunEvent) -> "RunRecord":
+    def _folded(self, event: events.RunEvent) -> "RunRecord":
         changes: dict[str, Any] = {}
-        if isinstance(event, RunStarted | StageReached):
+        if isinstance(event, events.RunStarted | events.StageReached):
             changes = {"state": RunState.RUNNING, "started_at": self.started_at or event.time}
             if self.place and self.place.waits and self.started_at is None:
                 changes["place"] = replace(self.place, waits="")  # outdated once the worker writes
-        if isinstance(event, StageReached | RunCompleted):
+        if isinstance(event, events.StageReached | events.RunCompleted):
             changes["ended_stages"] = self._with_stage_ended(event.time)
         match event:
-            case AttemptPlaced():
+            case events.AttemptPlaced():
                 changes["place"] = event
-            case RunStarted():
+            case events.RunStarted():
                 changes |= {"loaded_at": self.loaded_at or event.time, "environment": event.environment}
-            case StageReached():
+            case events.StageReached():
                 load_began_at = self.load_began_at or (event.time if self.loaded_at is None else None)
                 changes |= {"load_began_at": load_began_at, "stage_progress": None}
                 changes |= {"stage": event.stage, "stage_began_at": event.time}
-            case StageProgressed():
+            case events.StageProgressed():
                 changes["stage_progress"] = event
-            case AdapterAttached():
+            case events.AdapterAttached():
                 changes["trainable_parameters"] = event.trainable_parameters
-            case Evaluated():
+            case events.Evaluated():
                 changes[f"loss_{event.when}"] = event
-            case Answered():
+            case events.Answered():
                 changes[f"answered_{event.when}"] = event
-            case StepLogged():
+            case events.StepLogged():
                 return self._with_steps([event])
-            case AdapterCut() if len(self.cuts) < MAX_RANK:
+            case events.AdapterCut() if len(self.cuts) < MAX_RANK:
                 changes["cuts"] = (*self.cuts, event)
-            case AdapterSaved():
+            case events.AdapterSaved():
                 changes |= {"adapter_path": event.path, "adapter_bytes": event.file_bytes}
-            case RunCompleted():
+            case events.RunCompleted():
                 changes |= {"state": RunState.COMPLETED, "ended_at": event.time, "completed": event}
-            case RunFailed() | RunCancelled():
+            case events.RunFailed() | events.RunCancelled():
                 return self._ended(event)
         return replace(self, **changes) if changes else self
 
-    def after_all(self, events: Iterable[RunEvent]) -> "RunRecord":
+    def after_all(self, journal: Iterable[events.RunEvent]) -> "RunRecord":
         """`after` for each event; steps are added at once, so that a long journal folds in linear time."""
         record, steps, copied_bytes = self, [], self.copied_bytes
-        for event in events:
-            if isinstance(event, StepLogged):
+        for event in journal:
+            if isinstance(event, events.StepLogged):
                 is_new = not event.offset or event.offset > copied_bytes
                 if is_new and record.counts(event) and not record.state.ended:
                     steps.append(event)
@@ -349,12 +328,12 @@ class RunRecord(Recorded):
         return record._with_steps(steps)
 
     def _with_stage_ended(self, at: float) -> tuple[StageTime, ...]:
-        """A clock that was set back meanwhile gives no time below 0."""
         if self.stage_began_at is None or len(self.ended_stages) >= MAX_STAGES:
             return self.ended_stages
+        # A clock that was set back meanwhile gives no time below 0.
         return (*self.ended_stages, StageTime(self.stage, max(0.0, at - self.stage_began_at)))
 
-    def _with_steps(self, steps: list[StepLogged]) -> "RunRecord":
+    def _with_steps(self, steps: list[events.StepLogged]) -> "RunRecord":
         """Add the steps that follow the last one: what counts up in a training never goes down."""
         if not steps:
             return self
@@ -372,7 +351,7 @@ class RunRecord(Recorded):
         )
 
 
-def _follows(step: StepLogged, last: StepLogged) -> bool:
+def _follows(step: events.StepLogged, last: events.StepLogged) -> bool:
     return step.step > last.step and step.seconds >= last.seconds and step.tokens >= last.tokens
 
 

@@ -33,10 +33,17 @@ class FormulaTimes:
 
 def timing_of(run: RunRecord, workload: Workload, expected: FormulaTimes) -> Timing | None:
     """Return a run as evidence for the time of the next one, as ratios of measured to expected seconds by part (of the
-    rest: seconds). None for a run that has not completed."""
+    rest: seconds). None for a run that has not completed.
+
+    Training counts at the pace of steps that compiled nothing: else a run of many steps would be expected from a short
+    one with its compilation in each step.
+    """
     if run.completed is None or run.loaded_at is None or run.ended_at is None or expected.training <= 0:
         return None
-    training, one = _training_seconds(run), _seconds_of_one_example(run)
+    usual = run.steps.summary.usual_seconds if hasattr(run.steps, "summary") else usual_seconds(run.steps)
+    training = None if usual is None else min(run.completed.train_seconds, usual * run.steps[-1].step)
+    warm = _warm_evaluations(run)
+    one = sum(each.seconds for each in warm) / sum(each.examples for each in warm) if warm else None
     load = _measured(run.loaded_at - run.load_began_at if run.load_began_at is not None else None)
     answering = sum(each.exact_match_seconds or 0.0 for each in _evaluations(run))
     answering += sum(each.seconds for each in (run.answered_before, run.answered_after) if each)
@@ -95,13 +102,6 @@ def _use(events: Sequence[Evaluated | StepLogged | RunCompleted], seconds: float
     return sum(event.seconds for event in events) if seconds is None else seconds, own, waited
 
 
-def _training_seconds(run: RunRecord) -> float | None:
-    """Return the seconds of training at the pace of steps that compiled nothing; None for a run too short to tell. A
-    run of many steps would otherwise be expected from a short one with its compilation in each step."""
-    usual = run.steps.summary.usual_seconds if hasattr(run.steps, "summary") else usual_seconds(run.steps)
-    return None if usual is None else min(run.completed.train_seconds, usual * run.steps[-1].step)
-
-
 def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
     """Return the mean seconds of a step that compiled nothing; None of too few to tell."""
     later = [
@@ -113,11 +113,6 @@ def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
         return None
     longest = COMPILED * median(later)
     return fmean(seconds for seconds in later if seconds <= longest)
-
-
-def _seconds_of_one_example(run: RunRecord) -> float | None:
-    warm = _warm_evaluations(run)
-    return sum(each.seconds for each in warm) / sum(each.examples for each in warm) if warm else None
 
 
 def _warm_evaluations(run: RunRecord) -> list[Evaluated]:
@@ -157,11 +152,11 @@ def spell_of(run: RunRecord, now: float | None = None) -> Spell | None:
     began."""
     if (began := began_at(run)) is None:
         return None
-    ended, use = run.ended_at or now or began, _use([run.completed], 1.0) if run.completed else None
-    cpus = run.environment.get("cpu_count") or 1
+    threads = cpus = run.environment.get("cpu_count") or 1
     took = run.ended_at - run.loaded_at if run.ended_at and run.loaded_at else 0.0
-    threads = (use[1] + use[2]) / took if use and took > 0 else cpus
-    return Spell(began_at=began, ended_at=ended, threads=min(cpus, threads))
+    if run.completed and took > 0 and (use := _use([run.completed], 1.0)):
+        threads = (use[1] + use[2]) / took
+    return Spell(began_at=began, ended_at=run.ended_at or now or began, threads=min(cpus, threads))
 
 
 def _measured(seconds: float | None) -> float | None:
@@ -217,17 +212,12 @@ def times_by_engine(run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
 
     What runs counts to its last line only while its engine cannot read it: then it waits for something.
     """
-    times: dict[str, DeviceTime] = {}
-
-    def add(engine: str, seconds: float, is_whole: bool = True) -> None:
-        times[engine] = times.get(engine, DeviceTime()) + DeviceTime(seconds=seconds, is_whole=is_whole)
-
-    for engine, seconds in run.earlier_seconds.items():
-        add(engine, seconds)
+    times = {engine: DeviceTime(seconds=seconds) for engine, seconds in run.earlier_seconds.items()}
     if run.attempt_seconds is not None:
         is_read = run.ended_at is not None or not run.waits
-        goes_on = run.ended_at is None and is_read
-        add(run.engine, max(run.attempt_seconds, now - run.started_at if goes_on else 0.0), is_read)
+        until_now = now - run.started_at if run.ended_at is None and is_read else 0.0
+        current = DeviceTime(seconds=max(run.attempt_seconds, until_now), is_whole=is_read)
+        times[run.engine] = times.get(run.engine, DeviceTime()) + current
     return times
 
 

@@ -1,6 +1,5 @@
 """Time of a sweep, part by part: announced before it starts, and its progress while it runs."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -13,37 +12,17 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range, middle
+from rankviz.core.runs import events
 from rankviz.core.runs.estimate import RunEstimate
-from rankviz.core.runs.events import (
-    ATTACHING,
-    DECOMPOSING,
-    EVALUATING_ADAPTER,
-    EVALUATING_BASE,
-    GETTING_BASE,
-    IMPORTING,
-    INTERRUPTIONS,
-    MODULES,
-    PREPARING,
-    READING_DATA,
-    SAVING,
-    TOKENIZING,
-    TRAINING,
-    kind_of,
-    stages_of,
-    truncating,
-)
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.run_time import FormulaTimes
 
 EVALUATION_SHARE = 0.5
 """A forward pass over a row, in training steps a row, where nothing is recomputed: 2P of 4P operations."""
-ONE_TOKEN_PASS = Range(10.0, 25.0, 50.0)
-"""Cost of a pass over one token of each row, however many rows there are, since it reads all weights: in tokens of a
-pass over whole rows. Measured 26 in bf16 and 15 to 25 in fp32 with SmolLM2-135M on one thread of a CPU, from passes
-over 64, 59 and 5 rows, in CPU time (26 November 2026). The ends are a choice, for other bases and more threads."""
-CACHED_TOKENS = 2048
-"""Tokens of one batch of answers (the worker's MAX_CACHED_TOKENS)."""
+ONE_TOKEN_PASS = Range(0.05, 0.15, 0.5)
+"""Cost of one further token of an answer on a CPU, in passes over its row: with a cache it reads all weights for one
+token of each row of a batch. Measured 0.13 to 0.26 with SmolLM2-135M on one thread (26 November 2026)."""
 MORE_TOKENS = 8
 """An answer is given up so many tokens after the longest reference beside it (the worker's EXTRA_TOKENS)."""
 SHOWN_TOKENS = 64
@@ -133,26 +112,14 @@ class ExpectedSweep:
         return tuple(filter(None, (*lines, self.paces.busy_in_words, self.warning)))
 
 
-def answer_passes(answer_tokens: Range, row_tokens: Range, *, answers: int, cuda: bool) -> Range:
-    """Return the cost of one greedy answer, in forward passes over a whole row.
+def answer_passes(answer_tokens: Range, *, cuda: bool) -> Range:
+    """Return the cost of one greedy answer, in forward passes over a whole row: one, and ONE_TOKEN_PASS for each token
+    of the reference, with MORE_TOKENS after it but at the low end. On CUDA each token reads the row again.
 
-        passes = (prompt + (decoded - 1) · (1 + ONE_TOKEN_PASS · batches / answers)) / row
-
-    decoded = the reference at the low end, where all answers end with it; else MORE_TOKENS after it. There are as many
-    batches as CACHED_TOKENS in each ask for. The first pass reads the prompts and gives the first token. On CUDA each
-    token reads the row again. answer_tokens: of a reference, between the mean and the longest.
+    answer_tokens: of a reference, between the mean and the longest.
     """
-
-    def passes(end: str, more: int) -> float:
-        reference, row, one_token = (getattr(each, end) for each in (answer_tokens, row_tokens, ONE_TOKEN_PASS))
-        decoded = reference + more
-        if cuda:
-            return decoded
-        batches = min(answers, math.ceil(answers * (row + MORE_TOKENS) / CACHED_TOKENS))
-        return (max(0.0, row - reference) + max(0.0, decoded - 1) * (1 + one_token * batches / answers)) / row
-
-    low, expected, high = passes("low", 0), passes("expected", MORE_TOKENS), passes("high", MORE_TOKENS)
-    return Range(min(low, expected), expected, max(expected, high))
+    decoded = answer_tokens.plus(Range(0, MORE_TOKENS, MORE_TOKENS))
+    return decoded if cuda else Range(1, 1, 1).plus(decoded.multiplied(ONE_TOKEN_PASS))
 
 
 def formula_times(model: ModelSpec, run: RunRequest, training: Range, assumptions: Assumptions) -> FormulaTimes:
@@ -229,7 +196,15 @@ def _load(model: ModelSpec, assumptions: Assumptions) -> Range:
     return load_seconds(model, Stack(setup=TrainingSetup(), use_dora=False, assume=assumptions))
 
 
-SHORT = (READING_DATA, GETTING_BASE, TOKENIZING, ATTACHING, PREPARING, SAVING, DECOMPOSING)
+SHORT = (
+    events.READING_DATA,
+    events.GETTING_BASE,
+    events.TOKENIZING,
+    events.ATTACHING,
+    events.PREPARING,
+    events.SAVING,
+    events.DECOMPOSING,
+)
 """Stages of usually a few seconds at most; getting the base where it is there already."""
 LEAST_STEPS = 2
 """Before the second step there is no pace: the first also compiles kernels."""
@@ -302,14 +277,14 @@ def progress_of(sweep: Sweep, now: float, earlier: Iterable[RunRecord] = ()) -> 
 def stage_in_words(run: RunRecord) -> str:
     """The current stage and what it has done, without its time; empty where it has none."""
     progress = run.stage_progress
-    if run.stage == TRAINING and run.steps:
-        return f"{TRAINING}, step {run.steps_done:,} of {run.request.max_steps:,}"
+    if run.stage == events.TRAINING and run.steps:
+        return f"{events.TRAINING}, step {run.steps_done:,} of {run.request.max_steps:,}"
     if progress is None:
         return run.stage
     if progress.unit == "bytes":
         of = f" of {units.file_size(progress.total)}" if progress.total else ""
         return f"{run.stage}, {units.file_size(progress.done)}{of}"
-    about = "about " if progress.unit == MODULES else ""
+    about = "about " if progress.unit == events.MODULES else ""
     of = f" of {about}{progress.total:,}" if progress.total else ""
     return f"{run.stage}, {progress.done:,}{of} {progress.unit}"
 
@@ -327,21 +302,21 @@ class _Known:
             if run.request.sweep_id != sweep.sweep_id:
                 is_alike = bool(sweep.runs) and _works_alike(run.request, sweep.runs[0].request)
                 for kind, seconds in _measured(run):
-                    if kind == IMPORTING or is_alike:
+                    if kind == events.IMPORTING or is_alike:
                         before.setdefault(kind, []).append(seconds)
         self._seconds = {kind: middle(values) for kind, values in {**before, **measured}.items()}
 
     def seconds(self, stage: str, request: RunRequest) -> float | None:
         """Return the seconds of a whole stage; None where they are not known."""
-        kind = kind_of(stage)
+        kind = events.kind_of(stage)
         known = self._seconds.get(kind)
         if known is not None:
-            return known * request.max_steps if stage == TRAINING else known
-        if stage in (EVALUATING_BASE, EVALUATING_ADAPTER):
-            return self._seconds.get(EVALUATING_BASE) or self._seconds.get(EVALUATING_ADAPTER)
-        if r := next((r for r in request.cut_ranks if truncating(r) == stage), None):
-            evaluation, steps = self.seconds(EVALUATING_ADAPTER, request), request.recovery_steps(r)
-            step = self._seconds.get(TRAINING) if steps else 0.0
+            return known * request.max_steps if stage == events.TRAINING else known
+        if stage in (events.EVALUATING_BASE, events.EVALUATING_ADAPTER):
+            return self._seconds.get(events.EVALUATING_BASE) or self._seconds.get(events.EVALUATING_ADAPTER)
+        if r := next((r for r in request.cut_ranks if events.truncating(r) == stage), None):
+            evaluation, steps = self.seconds(events.EVALUATING_ADAPTER, request), request.recovery_steps(r)
+            step = self._seconds.get(events.TRAINING) if steps else 0.0
             return None if None in (evaluation, step) else evaluation + steps * step
         return 0.0 if stage in SHORT or kind != stage else None  # data without prompts are not answered
 
@@ -351,10 +326,10 @@ def _measured(run: RunRecord) -> Iterator[tuple[str, float]]:
     interrupts has not shown how long it takes."""
     following = [*(each.stage for each in run.ended_stages[1:]), "" if run.state.ended else run.stage]
     for (stage, seconds), then in zip(run.ended_stages, following, strict=False):
-        if stage not in (TRAINING, *INTERRUPTIONS) and then not in INTERRUPTIONS:
-            yield kind_of(stage), seconds
+        if stage not in (events.TRAINING, *events.INTERRUPTIONS) and then not in events.INTERRUPTIONS:
+            yield events.kind_of(stage), seconds
     if run.steps_done >= LEAST_STEPS:
-        yield TRAINING, run.steps[-1].seconds / run.steps_done
+        yield events.TRAINING, run.steps[-1].seconds / run.steps_done
 
 
 def _work_left(sweep: Sweep, now: float, known: _Known) -> tuple[float | None, float | None]:
@@ -367,7 +342,7 @@ def _work_left(sweep: Sweep, now: float, known: _Known) -> tuple[float | None, f
         known.seconds(stage, run.request)
         for run in sweep.runs
         if run.started_at is None and not run.state.ended
-        for stage in stages_of(run.request, loads=False)
+        for stage in events.stages_of(run.request, loads=False)
     ]
     if None in waiting or any(None in rest for rest in rests):
         return None, None
@@ -378,24 +353,24 @@ def _work_left(sweep: Sweep, now: float, known: _Known) -> tuple[float | None, f
 def _rest_of(run: RunRecord, now: float, known: _Known) -> Iterator[float | None]:
     """Yield seconds left of a running run: the rest of its stage, then each stage to come. A stage that is not planned,
     such as a download, interrupts the one before it, which then goes on."""
-    plan = list(stages_of(run.request, loads=run.load_began_at is not None))
-    current = run.stage or (TRAINING if run.steps else "")
-    kinds, place = [kind_of(stage) for stage in plan], 0
-    for kind in (kind_of(stage) for stage in (*(each.stage for each in run.ended_stages), current)):
+    plan = list(events.stages_of(run.request, loads=run.load_began_at is not None))
+    current = run.stage or (events.TRAINING if run.steps else "")
+    kinds, place = [events.kind_of(stage) for stage in plan], 0
+    for kind in (events.kind_of(stage) for stage in (*(each.stage for each in run.ended_stages), current)):
         if kind in kinds[place:]:
             place = kinds.index(kind, place) + 1
     yield _rest_of_stage(run, current, now, known)
-    for stage in plan[place if kind_of(current) in kinds else max(0, place - 1) :]:
+    for stage in plan[place if events.kind_of(current) in kinds else max(0, place - 1) :]:
         yield known.seconds(stage, run.request)
 
 
 def _rest_of_stage(run: RunRecord, stage: str, now: float, known: _Known) -> float | None:
-    if stage == TRAINING and run.steps_done >= LEAST_STEPS:
+    if stage == events.TRAINING and run.steps_done >= LEAST_STEPS:
         pace = run.steps[-1].seconds / run.steps_done
         return max(0.0, (run.request.max_steps - run.steps_done) * pace)
     so_far, progress = stage_seconds(run, now) or 0.0, run.stage_progress
     usual = known.seconds(stage, run.request) if stage else 0.0
-    counts = progress and not (progress.unit == MODULES and usual is not None)  # modules take unlike times
+    counts = progress and not (progress.unit == events.MODULES and usual is not None)  # modules take unlike times
     if counts and run.stage_share and run.stage_began_at is not None:
         until_then = max(0.0, progress.time - run.stage_began_at)
         return max(0.0, until_then / run.stage_share - so_far)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.core.runs.record import Recorded, RunRecord, RunState, Sweep
+from rankviz.core.runs.request import RunRequest
 from rankviz.units import counted
 
 
@@ -61,18 +62,13 @@ def run_label(run: RunRecord, sweep: Sweep) -> str:
 
 def run_labels(sweep: Sweep, runs: Sequence[RunRecord] | None = None) -> Mapping[str, str]:
     """Labels of several runs by their ids: of the whole sweep, or of these."""
-    has_rates = len({run.request.learning_rate for run in sweep.runs}) > 1
-    has_seeds = len({run.request.seed for run in sweep.runs}) > 1
-    return {run.run_id: _label(run, has_rates, has_seeds) for run in (sweep.runs if runs is None else runs)}
+    rate = ", lr {learning_rate:g}" if len({run.request.learning_rate for run in sweep.runs}) > 1 else ""
+    seed = ", seed {seed}" if len({run.request.seed for run in sweep.runs}) > 1 else ""
 
+    def label(of: RunRequest) -> str:
+        return f"r = {{r}}{rate}{seed}".format(r=of.r, learning_rate=of.learning_rate, seed=of.seed)
 
-def _label(run: RunRecord, has_rates: bool, has_seeds: bool) -> str:
-    parts = [f"r = {run.request.r}"]
-    if has_rates:
-        parts.append(f"lr {run.request.learning_rate:g}")
-    if has_seeds:
-        parts.append(f"seed {run.request.seed}")
-    return ", ".join(parts)
+    return {run.run_id: label(run.request) for run in (sweep.runs if runs is None else runs)}
 
 
 def made_of(sweep: Sweep) -> str:
@@ -131,10 +127,10 @@ def why_it_waits(run: RunRecord, sweep: Sweep, *, has_job: bool) -> str:
     return " ".join(filter(None, [lost, run.waits or (AFTER_OTHERS if sweep.running else starting)]))
 
 
-def cancel_in_words(asked: Sequence[RunRecord], unended: Sequence[RunRecord]) -> str:
+def cancel_in_words(requested: Sequence[RunRecord], unended: Sequence[RunRecord]) -> str:
     """Say which of the unended runs are to be cancelled; empty where none is."""
-    if not asked:
+    if not requested:
         return ""
-    of = "" if len(asked) == len(unended) else f" of {counted(len(asked), 'run')}"
-    cost = ", and costs," if any(run.engine == HF_JOBS for run in asked) else ""
+    of = "" if len(requested) == len(unended) else f" of {counted(len(requested), 'run')}"
+    cost = ", and costs," if any(run.engine == HF_JOBS for run in requested) else ""
     return f"A cancel was requested{of}. The job goes on{cost} until that is done."

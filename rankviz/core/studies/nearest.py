@@ -61,8 +61,20 @@ def nearest(lines: Sequence[Line], subject: Subject) -> tuple[Near, ...]:
     by_pair: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         by_pair.setdefault((line.study.study_id, line.model.base_model), []).append(line)
-    every = [_near(tuple(pair), subject) for pair in by_pair.values()]
-    return tuple(sorted(every, key=lambda near: _distance(near, subject)))
+
+    def distance(near: Near) -> tuple:
+        size = _times(near.line.model.parameters, subject.parameters)
+        return (
+            not near.same_model,
+            not near.same_family,
+            not near.similar_size,
+            not near.same_task,
+            not near.line.study.learning_rate_tuned_per_rank,
+            math.log(size) if size else math.inf,
+            near.line.study.study_id,
+        )
+
+    return tuple(sorted((_near(tuple(pair), subject) for pair in by_pair.values()), key=distance))
 
 
 def drawn_lines(evidence: Evidence, methods: Sequence[str], facets: Sequence[Facet]) -> tuple[Line, ...]:
@@ -111,16 +123,3 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
 
 def _times(parameters: int | None, other: int | None) -> float | None:
     return max(parameters / other, other / parameters) if parameters and other else None
-
-
-def _distance(near: Near, subject: Subject) -> tuple:
-    size = _times(near.line.model.parameters, subject.parameters)
-    return (
-        not near.same_model,
-        not near.same_family,
-        not near.similar_size,
-        not near.same_task,
-        not near.line.study.learning_rate_tuned_per_rank,
-        math.log(size) if size else math.inf,
-        near.line.study.study_id,
-    )

@@ -1,4 +1,4 @@
-"""Shows the nearest published studies: quality by rank, one figure per kind of target modules."""
+"""Shows the nearest published studies: quality by rank or size, one figure per kind of target modules."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -21,6 +21,7 @@ from rankviz.ui.wiring import View, action, wire
 from rankviz.units import counted
 
 HEIGHT = 440
+X_CHOICES = [("Rank", "rank"), ("Adapter file", "file")]
 SHOWN = 4
 """Studies of one base that are drawn in a figure, besides all that were added here."""
 FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
@@ -35,6 +36,7 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     plain("<h2>Published studies</h2>", elem_id="evidence")
     with gr.Row(elem_classes="rv-bar"):
         looks = {"min_width": 170, "size": "md"}
+        x = gr.Dropdown(X_CHOICES, value="rank", label="Cost axis", interactive=True, min_width=150)
         label, types = "Add your results (CSV or PEFT's JSON)", [".csv", ".json"]
         upload = gr.UploadButton(label, file_types=types, file_count="multiple", **looks)
         remove = gr.Button("Remove added files", visible=False, elem_id="evidence-remove", **looks)
@@ -42,9 +44,10 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     with gr.Row(elem_classes="rv-charts rv-facets"):
         charts = {name: chart(title, height=HEIGHT, elem_id=f"evidence-{name}") for name, (title, _) in FIGURES.items()}
     summary, studies = plain(elem_id="evidence-summary"), plain(elem_id="evidence-studies")
-    inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")}
+    inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x}
     outputs = {**charts, "summary": summary, "studies": studies, "remove": remove}
     drawing = wire(partial(shown, api), inputs=inputs, outputs=outputs, silent=True)
+    x.change(**drawing)
     upload.upload(inputs=upload, outputs=notice, **action(partial(added, api))).then(**drawing)
     remove.click(outputs=notice, **action(partial(removed, api))).then(**drawing)
     return drawing
@@ -67,16 +70,16 @@ def removed(api: Api) -> str:
     return notice_html(f"Removed {counted(len(names), 'result file')}.")
 
 
-def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool) -> View:
+def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str = "rank") -> View:
     """Three figures with the nearest studies by their targets, a summary, and the sources; the button that removes is
     there where something was added."""
     methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))
-    subject = api.studies.subject(model or "", use_case)
+    subject = api.forecasts.subject(model or "", use_case)
     near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
     shapes = shapes_of([each.line.study.study_id for each in every])
     infos = {
-        name: studies_info(studies, sizes=api.studies.sizes, chosen_r=r, shapes=shapes)
+        name: studies_info(studies, sizes=api.studies.sizes, x=x, chosen_r=r, shapes=shapes)
         for name, studies in near.items()
     }
     charts = {name: _chart(info, name) for name, info in infos.items()}

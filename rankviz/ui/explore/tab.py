@@ -72,7 +72,7 @@ TOOLS = """
   <button type="button" class="rv-button" data-open="export">Colab or script</button>
 </div>
 """
-COMPARE = '<div><div class="rv-pins"></div></div>'
+COMPARE = '<div><div class="rv-pins"></div><div class="rv-panels"></div></div>'
 HERO = """
 <figure class="rv-chart rv-hero" data-waiting>
   <figcaption><h2>{title}</h2>

@@ -9,7 +9,7 @@ import gradio as gr
 
 from rankviz import __version__
 from rankviz.api import Api
-from rankviz.api.runs.runs import listed_run_json
+from rankviz.api.runs import listed_run_json
 from rankviz.core.cells import csv_text
 from rankviz.core.runs.record import Sweep
 from rankviz.endpoints.gate import finite

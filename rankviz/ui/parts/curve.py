@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rankviz.api import Api
 from rankviz.core.forecast.decision import Decision
 from rankviz.core.quantity import Range
-from rankviz.core.runs.fast_curve import Fidelity, Reading
+from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.words import still_training
@@ -56,7 +56,7 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
     judged_by_seeds = compares and not verdict.unknown
     details = [
         decision_html(decision) if decision else "",
-        fast_curve_html(reading, api.accuracy.fidelity()) if reading else "",
+        fast_curve_html(reading) if reading else "",
         verdict_html(verdict) if compares else "",
     ]
     info = rank_curve_info(
@@ -158,10 +158,9 @@ def verdict_table(verdict: Verdict) -> str:
     return html.titled(title, html.table(headers, rows, label=title))
 
 
-def fast_curve_html(reading: Reading, fidelity: Fidelity | None) -> str:
+def fast_curve_html(reading: Reading) -> str:
     """Of the best curve; others, of other seeds and rates, are in the figure."""
-    known = fidelity_words(fidelity) if fidelity else ()
-    return html.verdict(html.headlined([*reading.sentences, WHAT_A_FAST_CURVE_IS, *known]))
+    return html.verdict(html.headlined([*reading.sentences, WHAT_A_FAST_CURVE_IS]))
 
 
 def truncated_table(reading: Reading) -> str:
@@ -186,24 +185,3 @@ def truncated_table(reading: Reading) -> str:
     headers = ["Rank", "Made by", "Held-out loss", "Above the lowest", *(m.label for m in accuracies)]
     table = html.table([*headers, "Parameters", "Adapter file"], rows, label="Fast curve by rank", left=2)
     return html.titled("Fast curve by rank", table)
-
-
-def fidelity_words(fidelity: Fidelity) -> Sequence[str]:
-    """How near fast curves have been to independent runs, as measured."""
-    cases, medians = len(fidelity.cases), fidelity.median_absolute_difference
-    names = {
-        "r >= 8, fixed alpha": "at r ≥ 8",
-        "r = 2 and 4, fixed alpha": "at r = 2 and 4",
-        "r >= 8, alpha = r": "at r ≥ 8 with α = r",
-    }
-    differences = "; ".join(f"{medians[key]:.3f} {name}" for key, name in names.items() if medians[key] is not None)
-    apart = fidelity.independent_runs_apart["r >= 8, fixed alpha"]
-    scale = f" Independent runs of two ranks from r = 8 differed by {apart:.3f} nats." if apart is not None else ""
-    return [
-        f"Accuracy of fast curves in {cases} measured cases: the median difference from independent runs was, in nats, "
-        f"{differences}.{scale}",
-        f"A run at the rank that the fast curve picked was within {fidelity.tolerance_nats:g} nats of the best run in "
-        f"{fidelity.regret_within_tolerance} of {cases} cases, and at most {fidelity.largest_regret:.3f} nats worse. "
-        f"The truncated adapter at that rank was within the same distance in {fidelity.cut_within_tolerance} of "
-        f"{cases}, a run at the highest rank in {fidelity.highest_within_tolerance} of {cases}.",
-    ]

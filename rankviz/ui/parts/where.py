@@ -283,11 +283,11 @@ def place_html(api: Api, sweep: Sweep) -> str:
     if sweep.recorded:
         return ""
     standing, spent = standing_on(api, sweep), api.spending.of_sweep(sweep)
-    cost = spent.sentence(api.locations.engine_of_sweep(sweep) if standing else "")
-    once = not spent.rent and spent.attempts == len(spent.attempts_of_each)
+    cost = spent.sentence
+    once = not spent.rent and all(run.begun_attempts < 2 for run in sweep.runs)
     if sweep.ended and once and spent.time.in_words == units.duration(sweep.seconds_in_runs):
         cost = ""  # the sentence that it has ended tells this time
-    words = " ".join(filter(None, [standing, cost, api.jobs.ends_early(sweep), api.jobs.still_costs(sweep)]))
+    words = " ".join(filter(None, [standing, cost, api.jobs.still_costs(sweep)]))
     return f'<p class="rv-caption">{html.prose(words)}</p>' if words else ""
 
 
@@ -312,11 +312,10 @@ def place_in_sentences(api: Api, run: RunRecord) -> str:
     if sweep.recorded:
         return ""
     place = telling(api)(api.locations.in_words(run))
-    named = api.locations.of(run).engine if place else ""
-    spent = api.spending.of_run(run).sentence(named)
+    spent = api.spending.of_run(run).sentence
     sentences = [f"Place: {place}." if place else "", api.runs.why_waits(run), spent]
     if (of_sweep := api.spending.of_sweep(sweep)).rent:
-        sentences.append(f"Its sweep: {of_sweep.in_words_after(named)}; a job is billed as a whole, not by run.")
+        sentences.append(f"Its sweep: {of_sweep.in_words}; a job is billed as a whole, not by run.")
     return " ".join(filter(None, sentences))
 
 

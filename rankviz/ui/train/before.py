@@ -117,10 +117,7 @@ def choice(api: Api, *, engine: str) -> View:
 def queue(api: Api, *, engine: str) -> View:
     """On a shared page, what waits on an engine already, for who waits for nothing yet: of a sweep of one's own, its
     state says it. With when to look again."""
-    waits = engine != HF_JOBS and all(sweep.ended for sweep in api.runs.made())
-    words = api.runs.queue_words(engine) if waits else ""
-    shown = html.paragraphs(words) if words else ""
-    return View(queue=shown, asks=gr.Timer(QUEUE_SECONDS if words else IDLE_SECONDS))
+    return View(queue="", asks=gr.Timer(IDLE_SECONDS))
 
 
 def before_start(

@@ -1,8 +1,4 @@
-"""Splits, orders and tokenizes the data. All runs of a sweep get the same result.
-
-Split and order come from this module's own generators, not from the trainer's, so that they depend on nothing but the
-rows, the number held out and the run's seed.
-"""
+"""Splits, orders and tokenizes the data, by generators of its own: all runs of a sweep get the same result."""
 
 import random
 import signal
@@ -24,7 +20,7 @@ SPLIT_SEED = 0
 LARGEST_HELD_OUT_SHARE = 0.5
 CHARACTERS_PER_TOKEN = 64
 """The text of a row is cut at so many for each token of max_length before it is tokenized, which takes 250 MB for each
-MB of text. Prose has 2 to 6 characters a token; only tokens of nothing but spaces or dashes are longer."""
+MB of text. Prose has 2 to 6 characters a token."""
 TEMPLATE_SECONDS = 60.0
 """Of processor time that a chat template may take for one row: milliseconds are usual."""
 
@@ -103,8 +99,7 @@ class SweepData:
 
     def in_order(self, seed: int, count: int, *, skip: int = 0, progress: Progress = silent) -> "OrderedRows":
         """Return `count` training rows in this seed's order, after the first `skip`: epoch after epoch, each shuffled
-        again. No more of them are tokenized here than an epoch has, so that a long run starts as soon as a short
-        one."""
+        again. No more of them are tokenized here than an epoch has."""
         rows = OrderedRows(lambda: self._epochs(random.Random(seed)), skip, count)
         at_once = min(count, len(self.training))
         for done, _ in enumerate(islice(rows, at_once), 1):
@@ -199,8 +194,7 @@ def _encode(example: Example, tokenizer: Any, max_length: int, template_seconds:
 
 @contextmanager
 def _bounded(seconds: float) -> Iterator[None]:
-    """A chat template is a stranger's program: transformers runs it where it can reach nothing, but does not bound its
-    time. What it writes is cut with the row, and its memory is the worker's."""
+    """A chat template is a stranger's program, which transformers runs where it can reach nothing, for any time."""
     is_over = False
 
     def end(number: int, frame: Any) -> None:

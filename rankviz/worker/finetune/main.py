@@ -3,10 +3,8 @@
 HOME is a runs folder, or any folder that holds these runs as one does (engines.bundle makes it). Without an attempt the
 current one is taken.
 
-The true Unsloth path: FastLanguageModel.from_pretrained and get_peft_model, then TRL's SFTTrainer; 4-bit where CUDA is
-there, Unsloth's CPU backend where it isn't. Each run attaches a fresh adapter to the same base and takes it off again.
-A run that fails leaves the next one a base as it was, loaded again where need be; where the GPU itself has failed,
-this process ends and leaves the other runs to the next.
+Each run attaches a fresh adapter to the same base and takes it off again. One that fails leaves the next a base as it
+was, loaded again where need be; where the GPU itself has failed, this process ends and leaves other runs to the next.
 """
 
 import os

@@ -4,15 +4,11 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
-from rankviz.core.runs.events import Answered, Evaluated, GreedyAnswer, answering, counting_exact
-from rankviz.core.runs.record import readable
-from rankviz.core.runs.sweep_time import SHOWN_SECONDS, SHOWN_TOKENS
-from rankviz.worker.device import ProcessorClock, WorkerSettings
-from rankviz.worker.finetune.data import IGNORED, HeldOutQuestion, SweepData, Tokens
-from rankviz.worker.journal import Progress, Stages, silent
+from rankviz.core.runs.events import Evaluated
+from rankviz.worker.finetune.data import IGNORED, HeldOutQuestion, Tokens
+from rankviz.worker.journal import Progress, silent
 
 MAX_LOGIT_BYTES = 64 * 2**20
 """Rows are batched until their fp32 logits would be larger than this; one row alone may be."""
@@ -235,50 +231,3 @@ def greedy(
         if not goes_on(len(answers)):
             break
     return torch.cat(answers, dim=1).tolist()
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOutMeasure:
-    """The held-out rows of a sweep, and how a model answers them."""
-
-    tokenizer: Any
-    data: SweepData
-    settings: WorkerSettings
-    questions: Mapping[int, HeldOutQuestion]
-    """Held-out prompts to be answered, by place; none where exact match was not requested."""
-    shown: Mapping[int, HeldOutQuestion]
-    """Held-out prompts whose answers are kept as text, by place."""
-
-    def answer(self, model: Any, evaluation: Evaluated, stages: Stages) -> Answered:
-        """Return the texts of `shown`. evaluation: of the same model, just before; answering may take as long."""
-        stages.begin(answering(len(self.shown)))
-        started, limit = time.monotonic(), max(SHOWN_SECONDS, evaluation.seconds)
-        options = {**self._options(stages), "cached": not self.settings.cuda, "most": SHOWN_TOKENS, "seconds": limit}
-        written = answers(model, self.tokenizer, self.shown, **options)
-        shown = tuple(
-            GreedyAnswer(
-                place=place,
-                prompt=question.texts[0],
-                reference=question.texts[1],
-                text=readable(written[place][0]),
-                ended=written[place][1],
-            )
-            for place, question in self.shown.items()
-        )
-        return Answered(time=time.time(), when=evaluation.when, answers=shown, seconds=time.monotonic() - started)
-
-    def evaluate(self, model: Any, when: str, stages: Stages) -> Evaluated:
-        """Return loss and token accuracy, and exact matches where they were requested. when: "before" or "after"."""
-        options, clock, pad = self._options(stages), ProcessorClock(), self.tokenizer.pad_token_id
-        evaluation = evaluate(model, self.data.held_out, when=when, pad_token_id=pad, **options)
-        evaluation = replace(evaluation, **clock.read().fields)
-        if not self.questions:
-            return evaluation
-        stages.begin(counting_exact(len(self.questions)))
-        started, options = time.monotonic(), {**options, "cached": not self.settings.cuda}
-        matches = exact_matches(model, self.tokenizer, self.questions, examples=len(self.data.held_out), **options)
-        seconds = time.monotonic() - started
-        return replace(evaluation, time=time.time(), example_exact_matches=matches, exact_match_seconds=seconds)
-
-    def _options(self, stages: Stages) -> dict[str, Any]:
-        return {"autocast": self.settings.mixed_precision, "progress": stages.progress}

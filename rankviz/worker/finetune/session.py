@@ -2,7 +2,7 @@
 Importing this module imports Unsloth."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.core.model.towers import second_towers, text_part
 from rankviz.core.runs import events
+from rankviz.core.runs.record import readable
 from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
+from rankviz.core.runs.sweep_time import SHOWN_SECONDS, SHOWN_TOKENS
 from rankviz.dataset import Dataset
 from rankviz.errors import GatedModelError, HubUnavailableError, InvalidSettingError, UnknownModelError
 from rankviz.hub.reach import weight_bytes_to_fetch
@@ -31,8 +33,8 @@ from rankviz.machine import load_average
 from rankviz.worker import device
 from rankviz.worker.base import Base, HubDownload
 from rankviz.worker.device import Memory, ProcessorClock, WorkerSettings, environment, model_fingerprint, settle
-from rankviz.worker.finetune.data import SweepData
-from rankviz.worker.finetune.measure import HeldOutMeasure
+from rankviz.worker.finetune import measure
+from rankviz.worker.finetune.data import HeldOutQuestion, SweepData
 from rankviz.worker.finetune.training import LR_SCHEDULE, Truncator, save, train, unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.journal import UNWATCHED, Stages
@@ -159,7 +161,10 @@ class Session:
     environment: dict[str, Any]
     hooks: dict[Any, set[int]]
     """Forward hooks of each module as it was loaded."""
-    measure: HeldOutMeasure
+    questions: Mapping[int, HeldOutQuestion]
+    """Held-out prompts to be answered exactly, by place; none where that was not requested."""
+    shown: Mapping[int, HeldOutQuestion]
+    """Held-out prompts whose answers are kept as text, by place."""
     base_loss: events.Evaluated | None = None
     base_answers: events.Answered | None = None
     loading: dict[str, float | None] = field(default_factory=dict)
@@ -200,9 +205,8 @@ class Session:
         if spec.tower == "whole model" and not settings.cuda:
             # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
             spec, left_out = text_part(spec), second_towers(spec)
-        measure = HeldOutMeasure(tokenizer, data, settings, questions, shown)
         hooks = {module: {*module._forward_hooks, *module._forward_pre_hooks} for module in model.modules()}
-        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, facts, hooks, measure)
+        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, facts, hooks, questions, shown)
 
     def run(self, request: RunRequest, log: Log, run_dir: Path) -> None:
         """Train one run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not
@@ -230,10 +234,10 @@ class Session:
             train_seconds = train(adapter, self.tokenizer, rows, request, self.settings, memory=self.memory, log=log)
             peak_bytes, peak_reserved_bytes = self.memory.peak(), self.memory.peak_reserved()
             stages.begin(events.EVALUATING_ADAPTER)
-            evaluation = self.measure.evaluate(adapter, "after", stages)
+            evaluation = self.evaluate(adapter, "after", stages)
             log(evaluation)
-            if self.measure.shown:
-                log(self.measure.answer(adapter, evaluation, stages))
+            if self.shown:
+                log(self.answer(adapter, evaluation, stages))
             stages.begin(events.SAVING)
             file_bytes = save(adapter, run_dir / "adapter", self.base)
             log(events.AdapterSaved(time=time.time(), path="adapter", file_bytes=file_bytes))
@@ -269,15 +273,15 @@ class Session:
         """Loss and answers of the base: with B = 0 the adapter adds nothing, so one measurement serves all runs."""
         if self.base_loss is None:
             stages.begin(events.EVALUATING_BASE)
-            self.base_loss = self.measure.evaluate(adapter, "before", stages)
+            self.base_loss = self.evaluate(adapter, "before", stages)
             log(self.base_loss)
         else:
             spent = {"seconds": 0.0, "own_cpu_seconds": 0.0, "waited_cpu_seconds": 0.0}
             log(replace(self.base_loss, time=time.time(), **spent, exact_match_seconds=None, reused=True))
         if self.base_answers is not None:
             log(replace(self.base_answers, time=time.time(), seconds=0.0, reused=True))
-        elif self.measure.shown:
-            self.base_answers = self.measure.answer(adapter, self.base_loss, stages)
+        elif self.shown:
+            self.base_answers = self.answer(adapter, self.base_loss, stages)
             log(self.base_answers)
 
     def _truncate(self, adapter: Any, request: RunRequest, log: Log, stages: Stages, run_dir: Path) -> None:
@@ -308,7 +312,7 @@ class Session:
                 train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=log_step)
                 truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
                 file_bytes = truncator.save(r, run_dir / path, self.base)
-            evaluation = self.measure.evaluate(adapter, "after", stages)
+            evaluation = self.evaluate(adapter, "after", stages)
             held_out = {f.name: getattr(evaluation, f.name) for f in fields(events.HeldOut)}
             log(
                 events.AdapterCut(
@@ -321,3 +325,41 @@ class Session:
                     file_bytes=file_bytes,
                 )
             )
+
+    def answer(self, model: Any, evaluation: events.Evaluated, stages: Stages) -> events.Answered:
+        """Return the texts of `shown`. evaluation: of the same model, just before; answering may take as long."""
+        stages.begin(events.answering(len(self.shown)))
+        started, limit = time.monotonic(), max(SHOWN_SECONDS, evaluation.seconds)
+        options = {**self._options(stages), "cached": not self.settings.cuda, "most": SHOWN_TOKENS, "seconds": limit}
+        written = measure.answers(model, self.tokenizer, self.shown, **options)
+        shown = tuple(
+            events.GreedyAnswer(
+                place=place,
+                prompt=question.texts[0],
+                reference=question.texts[1],
+                text=readable(written[place][0]),
+                ended=written[place][1],
+            )
+            for place, question in self.shown.items()
+        )
+        return events.Answered(
+            time=time.time(), when=evaluation.when, answers=shown, seconds=time.monotonic() - started
+        )
+
+    def evaluate(self, model: Any, when: str, stages: Stages) -> events.Evaluated:
+        """Return loss and token accuracy, and exact matches where they were requested. when: "before" or "after"."""
+        options, clock, pad = self._options(stages), ProcessorClock(), self.tokenizer.pad_token_id
+        evaluation = measure.evaluate(model, self.data.held_out, when=when, pad_token_id=pad, **options)
+        evaluation = replace(evaluation, **clock.read().fields)
+        if not self.questions:
+            return evaluation
+        stages.begin(events.counting_exact(len(self.questions)))
+        started, options = time.monotonic(), {**options, "cached": not self.settings.cuda}
+        matches = measure.exact_matches(
+            model, self.tokenizer, self.questions, examples=len(self.data.held_out), **options
+        )
+        seconds = time.monotonic() - started
+        return replace(evaluation, time=time.time(), example_exact_matches=matches, exact_match_seconds=seconds)
+
+    def _options(self, stages: Stages) -> dict[str, Any]:
+        return {"autocast": self.settings.mixed_precision, "progress": stages.progress}

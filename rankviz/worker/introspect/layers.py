@@ -124,29 +124,33 @@ def facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "layer_types": list(_first(text, "layer_types", "layers_block_type", default=None) or ()),
         "sliding_window": _first(text, "sliding_window", default=None),
         **walk(model),
-        "plain_modules": plain_modules(model),
         "refused_names": _names_peft_refuses(model),
         "peft_remap": _peft_remap(model.config.model_type),
     }
 
 
 def walk(model: Any) -> dict[str, Any]:
-    """Return every weight that LoRA can reach, grouped by path and shape, and the paths of all other modules."""
+    """Return every weight that LoRA can reach, grouped by path and shape, the paths of all other modules, and of these
+    the ones with parameters or saved buffers of their own."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
     output, inputs = model.get_output_embeddings(), model.get_input_embeddings()
     paths = {"input_embedding": "", "output_embedding": ""}
-    groups: dict[tuple, dict[str, Any]] = {}
+    layers: dict[str, dict[str, Any]] = {}
+    plain: dict[str, dict[str, Any]] = {}
     others: dict[str, str] = {}
     ancestors: dict[str, str] = {"": type(model).__name__}
+    fp32 = tuple(model._keep_in_fp32_modules_strict or ())
+
+    def group(groups: dict[str, dict[str, Any]], row: dict[str, Any], block: int | None) -> None:
+        known = groups.setdefault(json.dumps(row), {**row, "blocks": []})
+        if block is not None:
+            known["blocks"].append(block)
 
     def add(name: str, in_features: int, out_features: int, **facts: Any) -> None:
         path, block = split_block(name, is_leaf=True)
-        row = {"path": path, "in_features": in_features, "out_features": out_features, **facts}
-        group = groups.setdefault(tuple(row.items()), {**row, "blocks": []})
-        if block is not None:
-            group["blocks"].append(block)
+        group(layers, {"path": path, "in_features": in_features, "out_features": out_features, **facts}, block)
 
     for name, module in model.named_modules():
         ancestors[name] = type(module).__name__
@@ -174,9 +178,22 @@ def walk(model: Any) -> dict[str, Any]:
             reads = module.in_channels * math.prod(kernel)
             add(name, reads, module.out_channels, kind="conv", part=part, bias=bias, kernel=kernel)
         else:
-            path, _ = split_block(name, is_leaf=not any(module.children()))
+            path, block = split_block(name, is_leaf=not any(module.children()))
             others.setdefault(path, type(module).__name__)
-            for parameter_name, parameter in module.named_parameters(recurse=False):
+            parameters, buffers = (
+                dict(each(recurse=False)) for each in (module.named_parameters, module.named_buffers)
+            )
+            tensors = [
+                {"name": key, "shape": tuple(tensor.shape)}
+                | ({"buffer": True} if key in buffers else {})
+                | ({"fp32": True} if any(part in f"{name}.{key}" for part in fp32) else {})
+                for key, tensor in (parameters | buffers).items()
+                if not (key in buffers and key in module._non_persistent_buffers_set)
+            ]
+            if tensors:
+                norm = {"is_norm": True} if "Norm" in type(module).__name__ else {}
+                group(plain, {"path": path, "tensors": tensors, "part": part, **norm}, block)
+            for parameter_name, parameter in parameters.items():
                 if parameter.ndim == 3 and "Experts" in type(module).__name__:
                     experts, first, second = parameter.shape
                     # As PEFT's ParamWrapper reads it.
@@ -187,45 +204,12 @@ def walk(model: Any) -> dict[str, Any]:
                 elif parameter.ndim == 2 and parameter_name == "weight" and name.rsplit(".", 1)[-1] in ROUTER_NAMES:
                     add(f"{name}.weight", parameter.shape[1], parameter.shape[0], kind="router", part="other")
     return {
-        "layers": list(groups.values()),
+        "layers": list(layers.values()),
         **paths,
+        "plain_modules": list(plain.values()),
         "other_modules": list(others),
         "clippable_linears": [path for path, class_name in others.items() if class_name == "Gemma4ClippableLinear"],
     }
-
-
-def plain_modules(model: Any) -> list[dict[str, Any]]:
-    """Return every module that is none of walk's layers and has parameters or saved buffers of its own, by path."""
-    from torch import nn
-    from transformers.pytorch_utils import Conv1D
-
-    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    fp32 = tuple(model._keep_in_fp32_modules_strict or ())
-    groups: dict[tuple, dict[str, Any]] = {}
-    ancestors: dict[str, str] = {}
-    for name, module in model.named_modules():
-        ancestors[name] = type(module).__name__
-        is_layer = isinstance(module, nn.Linear | nn.Embedding | Conv1D)
-        if not name or is_layer or (isinstance(module, convolutions) and module.groups == 1):
-            continue
-        parameters, buffers = dict(module.named_parameters(recurse=False)), dict(module.named_buffers(recurse=False))
-        tensors = [
-            {"name": key, "shape": tuple(tensor.shape)}
-            | ({"buffer": True} if key in buffers else {})
-            | ({"fp32": True} if any(part in f"{name}.{key}" for part in fp32) else {})
-            for key, tensor in (parameters | buffers).items()
-            if not (key in buffers and key in module._non_persistent_buffers_set)
-        ]
-        if not tensors:
-            continue
-        path, block = split_block(name, is_leaf=not any(module.children()))
-        row = {"path": path, "tensors": tensors, "part": part_of(name, ancestors)} | (
-            {"is_norm": True} if "Norm" in type(module).__name__ else {}
-        )
-        group = groups.setdefault((path, json.dumps(row)), {**row, "blocks": []})
-        if block is not None:
-            group["blocks"].append(block)
-    return list(groups.values())
 
 
 def split_block(name: str, *, is_leaf: bool = False) -> tuple[str, int | None]:

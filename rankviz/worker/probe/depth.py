@@ -4,11 +4,8 @@ A fresh process, so that neither peaks nor what malloc keeps leak from one depth
 standard output, {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or {"error"}; the process that
 started it (main.py) watches its memory and writes the journal.
 
-The model is a few blocks with random weights in bf16, so that a probe needs no download: shapes from the model built on
-the meta device, values from one block of random numbers written again and again.
-
-On the CPU Unsloth's path is FastLanguageModel of its CPU backend and TRL's SFTTrainer, as in fine-tuning; "peft" is
-PEFT and transformers' Trainer. The path on a CUDA card is written from the installed sources and has never been run.
+The model is a few blocks with random weights in bf16, so that a probe needs no download. "peft" is PEFT and
+transformers' Trainer. The path on a CUDA card is written from the installed sources and has never been run.
 """
 
 import json
@@ -33,6 +30,7 @@ from rankviz.core.runs.request import RunRequest
 from rankviz.errors import UserError
 from rankviz.logs import print_error
 from rankviz.store import RunStore
+from rankviz.worker.answering import own_output
 from rankviz.worker.device import causes
 from rankviz.worker.journal import explain, set_environment
 
@@ -44,14 +42,9 @@ def main(argv: Sequence[str]) -> int:
     home, probe_id, depth, folder = Path(argv[0]), argv[1], int(argv[2]), Path(argv[3])
     set_environment()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # Libraries print on standard output; the messages have it to themselves.
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    store, stage = RunStore(home), ["starting"]
+    out, store = own_output(), RunStore(home)
 
     def send(name: str, value: Any) -> None:
-        if name == "stage":
-            stage.append(value)
         print(json.dumps({name: value}), file=out, flush=True)
 
     try:
@@ -63,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
             print_error(error)
             send("error", explain(error))
             return 1
-        send("did_not_fit", {**shortage, "stage": stage[-1]})
+        send("did_not_fit", shortage)
     return 0
 
 

@@ -108,7 +108,7 @@ class Probe:
                         value |= {"timed_steps": tuple(value["timed_steps"]), "depth": depth}
                         return DepthMeasured(time=time.time(), took_seconds=time.monotonic() - started, **value)
                     elif kind == "did_not_fit":
-                        return DepthDidNotFit(time=time.time(), depth=depth, **value)
+                        return DepthDidNotFit(time=time.time(), depth=depth, stage=stage, **value)
                     else:
                         raise UserError(value)
                 with suppress(psutil.Error):

@@ -1,10 +1,6 @@
 """Makes this process believe in one CUDA card, on which FakeTensors live and nothing is computed.
 
-Before torch is imported:
-
-    prepare()
-    card = become(gpu)          # a Gpu of assets/gpus.json
-    with FakeTensorMode(), Tracker(card) as tracker: ...
+Before torch is imported: `card = become(gpu)`, and then `with FakeTensorMode(), Tracker(card) as tracker: ...`
 
 A build of torch for CPUs, or one for CUDA without a card, lacks a device guard that works, which autograd asks for:
 card.cpp is one, compiled once with g++. torch.cuda then answers as the card would. All of it is for a process of its
@@ -61,14 +57,12 @@ class MemoryBlock:
 
 
 class Allocator:
-    """One card's memory, as torch's CUDA caching allocator counts it (c10/cuda/CUDACachingAllocator.cpp, torch 2.13):
-    bytes allocated, and bytes reserved for them.
+    """One card's memory, as torch's CUDA caching allocator counts it (c10/cuda/CUDACachingAllocator.cpp, torch 2.13).
 
     Sizes are rounded to 512 bytes. Blocks up to 1 MiB come from segments of 2 MiB, larger ones below 10 MiB from
     segments of 20 MiB, the rest from segments of their own in whole 2 MiB. The smallest free block that is large enough
-    is taken, and split where more than 1 MiB (512 bytes in small segments) is left. Neighbours that are free become one
-    block. Not covered: more than one stream, expandable segments, the options of PYTORCH_CUDA_ALLOC_CONF, and segments
-    given back where the card is full.
+    is taken, and split where more than 1 MiB (512 bytes in small segments) is left. Not covered: more streams, the
+    options of PYTORCH_CUDA_ALLOC_CONF, and segments given back where the card is full.
     """
 
     def __init__(self) -> None:

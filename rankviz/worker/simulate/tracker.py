@@ -1,10 +1,8 @@
 """Follows every storage on the simulated card through the allocator, from the operator that makes it to its end.
 
 Operators run as FakeTensors; added is what a CUDA kernel takes and a FakeTensor does not show: cuBLAS's workspaces, a
-product in the backward pass of softmax, sums of attention's gradients. Operators that a build for CPUs takes apart are
-put together again (silu_backward). The kernel of scaled_dot_product_attention is chosen as torch does on the card
-(ATen/native/transformers/cuda/sdp_utils.cpp, torch 2.13); cuDNN's, which newer builds prefer on Hopper, takes what
-flash takes and counts as flash.
+product in the backward pass of softmax, sums of attention's gradients. The kernel of scaled_dot_product_attention is
+chosen as torch does on the card (ATen/native/transformers/cuda/sdp_utils.cpp, torch 2.13); cuDNN's counts as flash.
 """
 
 import functools

@@ -1,12 +1,9 @@
 """Runs training steps of the real Unsloth on the simulated card: its FastLanguageModel loads and adapts the model, its
 kernels, checkpointing and loss run.
 
-Import it after `card.import_unsloth`. Replaced is what would need weights or a tokenizer: the model is built
-from its config on the meta device and then filled with FakeTensors. Rows are all as long as max_length and every token
-is a target, but for the last of each row. Two optimizer steps, each of at most two micro-steps.
-
-Not covered: padding-free batches, xformers (absent, so that attention is torch's own), families that go through
-FastModel, and how a checkpoint's load leaves blocks half used.
+Import it after `card.import_unsloth`. Replaced is what would need weights or a tokenizer. Rows are all as long as
+max_length and every token is a target, but for the last of each row. Not covered: padding-free batches, xformers,
+families that go through FastModel, and how a checkpoint's load leaves blocks half used.
 """
 
 import functools

@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.cli.output import print_sweep, standing, time_left
+from rankviz.cli.runs import print_sweep, standing, time_left
 from rankviz.core.runs.events import AttemptPlaced
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.words import cancel_in_words

@@ -10,16 +10,12 @@ from threading import Event
 import pytest
 
 from rankviz import verdict
-from rankviz.api import Api
-from rankviz.api.runs import verdicts
+from rankviz.api import Api, verdicts
 from rankviz.children import MAX_OF_A_VISITOR
-from rankviz.core.advice.use_case import Goal
 from rankviz.core.runs.events import Evaluated
-from rankviz.errors import BusyError, LimitError, RunUnreadError
-from rankviz.store import journal
+from rankviz.errors import LimitError
 from rankviz.visitor import acting_as
 from tests.support.limits import limit
-from tests.support.processes.failing_reads import failing_reads
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
 from tests.support.web.visitors import ANN
@@ -116,29 +112,6 @@ def wait_until(happens) -> None:
     while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-@pytest.fixture
-def busy(api, monkeypatch):
-    """Others have all places in the line for what is read."""
-
-    @contextmanager
-    def turn():
-        raise BusyError("Try again in a minute.")
-        yield
-
-    return lambda: monkeypatch.setattr(api.workspace.children, "turn", turn)
-
-
-def test_advice_is_given_without_the_verdict_on_a_sweep_that_cannot_be_read_now(api):
-    sweep_id = sweep_of(api, 2)
-    api.workspace.store.all()
-    journal._recent.clear()
-
-    with acting_as(ANN), failing_reads(api.workspace.home):
-        with pytest.raises(RunUnreadError):
-            api.verdicts.of_sweep(sweep_id)
-        assert "no verdict yet" in api.advice.advise(questions.question(MODEL), Goal()).own
 
 
 def test_runs_with_too_many_examples_are_not_compared_and_the_limit_is_named(api):

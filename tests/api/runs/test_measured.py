@@ -1,12 +1,10 @@
 """Estimates of runs here start from those that have finished here: on journals written without a worker."""
 
-from dataclasses import replace
-
 import pytest
 
 from rankviz import machine
 from rankviz.api import Api
-from rankviz.core.cost.pace import LIBRARIES, UNSURE, Others, Workload
+from rankviz.core.cost.pace import LIBRARIES, UNSURE
 from rankviz.core.runs.estimate import workload_of
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
 from rankviz.visitor import acting_as
@@ -14,7 +12,6 @@ from tests.support.runs import questions
 from tests.support.web.visitors import ADMIN, ANN
 
 CPU = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.0"}}
-WORKLOAD = Workload(base="a", parameters=1, kernels=(), tokens=1)
 HERE = {**machine.here(), "versions": machine.versions(LIBRARIES)}
 
 
@@ -68,10 +65,6 @@ def expected(api, **settings):
     return api.runs.expected(questions.sweep(**{"ranks": (16,), "max_steps": 40, "shown_answers": 0, **settings}))
 
 
-def test_without_a_finished_run_the_announcement_says_that_it_is_the_formulas(api):
-    assert expected(api).sentences[0].endswith("from the formulas alone.")
-
-
 def test_after_three_runs_a_like_run_is_announced_as_what_they_took(api):
     for second in (1, 2, 3):
         finish(api, 1000.0 * second)
@@ -118,7 +111,7 @@ def paces_now(api, load_average, *, at):
     """Of a run like the finished ones, on a CPU."""
     run = api.workspace.store.all()[0]
     model, device = api.models.get("embedded"), api.workspace.device(CPU)
-    workload = workload_of(model, run.request, device, api.measured.tokens.of_rows(run.request))
+    workload = workload_of(model, run.request, device, api.measured.row_tokens(run.request))
     return api.measured.paces(workload, CPU, before=at, load_average=load_average)
 
 
@@ -132,20 +125,8 @@ def test_runs_that_other_programs_slowed_announce_what_the_machine_takes_without
     assert 2**0.5 == pytest.approx(quiet.training.factor / quiet.training.idle)
     assert 2.0 == pytest.approx(busy.training.factor / busy.training.idle)
     assert quiet.training.idle == pytest.approx(busy.training.idle)
-    assert "other programs take about 100 % of its processors" in busy.busy_in_words
+    assert "other programs want about 100 % of its processors" in busy.busy_in_words
     assert "4.0 times as long" in quiet.busy_in_words
-
-
-@pytest.mark.skipif(machine.here()["device"] != "cpu" or machine.load_average() is None, reason="a load does not count")
-def test_the_announcement_says_how_busy_this_machine_is_now(api):
-    announced = expected(api)
-    busy = replace(announced, paces=replace(announced.paces, others=Others(threads=1.6, cpus=2)))
-
-    assert announced.paces.others is not None
-    assert (
-        "The machine is busy now: other programs take about 80 % of its processors, so this may take longer than "
-        "estimated."
-    ) in busy.sentences
 
 
 def test_on_a_shared_page_imported_runs_say_nothing_of_this_machine_and_everybodys_own_do(tmp_path):

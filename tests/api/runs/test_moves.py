@@ -6,7 +6,7 @@ from rankviz.api import Api
 from rankviz.api.engines import NOT_THE_PAYER
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
-from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotRentedError, NotYoursError
+from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotYoursError
 from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.jobs.hub import Logins
 from rankviz.jobs.local import Local
@@ -144,33 +144,6 @@ def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_sai
     assert (
         "The limit of $5.00 for all jobs of this sweep, which have cost $1.20, ends the job after 4 h 35 min" in words
     )
-
-
-@pytest.mark.parametrize("action", ["check", "resume"])
-def test_a_limit_that_is_used_up_starts_nothing(rented, action):
-    sweep_id = failed(rented)
-    engine_of(rented).ledger.add(sweep_id, "an-earlier-job", Cost(1.9, 1.9))
-
-    with pytest.raises(InvalidSettingError, match=r"of \$2\.00 is used up: this sweep's jobs have cost \$1\.90"):
-        getattr(rented.moves, action)(sweep_id, "hf-jobs", "l4x1", 2.0)
-
-    assert ["failed"] == [run.state for run in rented.runs.sweep(sweep_id).runs]
-
-
-@pytest.mark.parametrize("terms", [{"flavor": "l4x1"}, {"spend": 5.0}])
-def test_machine_and_limit_are_refused_where_nothing_is_rented(rented, terms):
-    for engine in ("local", ""):
-        with pytest.raises(NotRentedError):
-            rented.moves.resume(failed(rented), engine, **terms)
-
-
-def test_an_engine_that_there_is_not_and_one_that_is_not_set_up_say_so(rented):
-    sweep_id = failed(rented)
-
-    with pytest.raises(InvalidSettingError, match="There is no engine 'moon'"):
-        rented.moves.resume(sweep_id, "moon")
-    with pytest.raises(InvalidSettingError, match="RANKVIZ_RAY_ADDRESS"):
-        rented.moves.resume(sweep_id, "ray")
 
 
 def test_another_s_sweep_moves_nowhere_and_the_admin_starts_no_job_that_its_owner_pays(tmp_path, hub):

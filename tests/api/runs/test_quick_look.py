@@ -3,7 +3,6 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import quick_look
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from tests.support.runs import questions
@@ -26,32 +25,6 @@ def quick(api, **losses):
     return sweep_id
 
 
-def test_one_finished_run_decides_nothing_and_two_do(api):
-    assert api.decisions.of(quick(api)) is None
-    assert api.decisions.of(quick(api, r4=2.0)) is None
-    assert api.decisions.of(quick(api, r4=float("nan"), r64=1.9)) is None
-
-    decision = api.decisions.of(quick(api, r4=2.0, r64=1.9))
-
-    assert [2.0, 1.9] == [rank.measured for rank in decision.forecast.ranks if rank.measured]
-    assert (4, 64) == (decision.forecast.ranks[0].r, decision.forecast.ranks[-1].r)  # nothing outside of the runs
-
-
-def test_recorded_sweeps_have_one_answer_for_verdict_and_training(api):
-    compared = []
-    for sweep in api.runs.recorded():
-        verdict, decision = api.verdicts.of_sweep(sweep.sweep_id).verdict, api.decisions.of(sweep.sweep_id)
-
-        if not verdict.unknown:
-            assert verdict.smallest_indistinguishable == decision.train_rank
-        means = {run.r: run.loss for run in decision.forecast.runs}
-        for rank in decision.forecast.ranks:
-            if rank.r in means:
-                compared.append(sweep.sweep_id)
-                assert rank.median == pytest.approx(means[rank.r])
-    assert {sweep.sweep_id for sweep in api.runs.recorded()} == set(compared)
-
-
 def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats_of_every_rank(api):
     sweep_id = api.workspace.store.create(quick_look(questions.sweep(max_steps=2)))
     for run, loss in zip(api.workspace.store.sweep(sweep_id).runs, (2.0, 1.5, 2.01), strict=True):
@@ -67,9 +40,9 @@ def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats
 
 def test_a_recorded_sweep_and_one_that_is_not_there_take_no_more_runs(api):
     with pytest.raises(InvalidSettingError, match="Train one of your own"):
-        api.runs.add(api.runs.recorded()[0].sweep_id, 24)
+        api.moves.add(api.runs.recorded()[0].sweep_id, 24)
     with pytest.raises(RunNotFoundError):
-        api.runs.add("nothing", 16)
+        api.moves.add("nothing", 16)
 
 
 def test_an_added_run_is_queued_in_its_sweep_and_rewrites_nothing(api):
@@ -103,11 +76,3 @@ def test_the_time_of_an_added_run_is_estimated_before_it_is_queued(api):
 
     assert 305_280 * 16 == estimate.adapter_parameters
     assert 2 == len(api.workspace.store.sweep(sweep_id).runs)
-
-
-def test_a_failed_run_does_not_decide(api):
-    sweep_id = quick(api, r4=2.0)
-    high = api.workspace.store.sweep(sweep_id).runs[1].run_id
-    api.workspace.store.append(high, RunFailed(time=1.0, error="No memory left."))
-
-    assert api.decisions.of(sweep_id) is None

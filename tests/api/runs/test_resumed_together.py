@@ -30,6 +30,6 @@ def test_whoever_reads_the_queue_finds_all_runs_that_are_resumed_or_none(tmp_pat
     monkeypatch.setattr(store, "publishing", and_then_somebody_reads)
     monkeypatch.setattr(api.workspace, "work_queue", lambda: None)
 
-    assert run_ids == list(api.runs.resume(sweep_id))
+    assert run_ids == list(api.moves.resume(sweep_id))
 
     assert [run_ids] == found

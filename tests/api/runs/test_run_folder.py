@@ -1,7 +1,7 @@
 """Where a run and its adapter lie, for those who may know."""
 
 from rankviz.api import Api
-from rankviz.api.runs.runs import run_json
+from rankviz.api.runs import run_json
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import finished
 from tests.support.web.visitors import ANN

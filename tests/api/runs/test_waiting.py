@@ -5,7 +5,7 @@ import time
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.runs.waiting import first_free
+from rankviz.api.locations import first_free
 from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunStarted
 from rankviz.core.runs.words import AFTER_OTHERS
@@ -66,15 +66,6 @@ def test_what_runs_has_no_place_and_counts_for_those_behind(api):
     assert place.sentence.endswith("Expected wait: not known.")
 
 
-def test_the_wait_is_bounded_by_what_a_run_may_take(api, monkeypatch):
-    monkeypatch.setenv("RANKVIZ_MAX_RUN_MINUTES", "0")
-    sweep_of(api, ANN)
-    sweep_id = sweep_of(api, BEN)
-
-    with acting_as(BEN):
-        assert 0.0 == api.runs.waiting(sweep_id).seconds.high
-
-
 def test_the_place_of_another_visitors_sweep_is_not_told(api):
     sweep_id = sweep_of(api, BEN)
 
@@ -87,23 +78,6 @@ def test_the_place_of_another_visitors_sweep_is_not_told(api):
 )
 def test_the_first_free_place_is_where_the_jobs_before_end_soonest(times, places, free):
     assert Range(0.0, free, 2 * free) == first_free([Range(0.0, each, 2 * each) for each in times], places)
-
-
-def test_before_a_sweep_is_started_one_reads_how_many_go_first_and_how_long_they_take_at_most(api):
-    with acting_as(BEN):
-        assert "" == api.runs.queue_words()
-    running, waiting = sweep_of(api, ANN), sweep_of(api, ANN, 8)
-    begin(api, running)
-
-    with acting_as(BEN):
-        assert "2 sweeps wait or run here now. Expected wait: not known." == api.runs.queue_words()
-    with acting_as(ANN):
-        api.runs.cancel(running)
-    with acting_as(BEN):
-        words = api.runs.queue_words()
-
-    assert words.startswith("1 sweep waits or runs here now. Expected wait: up to ")
-    assert waiting not in words
 
 
 @pytest.fixture

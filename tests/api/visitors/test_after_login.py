@@ -6,8 +6,6 @@ from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.store import export_runs
 from rankviz.visitor import Visitor, acting_as
-from tests.api.test_studies import experiments
-from tests.api.test_studies import uploaded as uploaded_results
 from tests.api.visitors.owned import sweep_of
 from tests.api.visitors.test_quota import SMALL
 from tests.support.runs import questions
@@ -46,33 +44,13 @@ def test_a_sweep_with_uploaded_data_goes_on(shared, uploaded):
 
     with acting_as(ALICE):
         assert 10 == api.runs.preview(run.request.data).rows
-        assert [run.run_id] == api.runs.resume(sweep_id)
-        added = api.workspace.store.get(api.runs.add(sweep_id, 8))
+        assert [run.run_id] == api.moves.resume(sweep_id)
+        added = api.workspace.store.get(api.moves.add(sweep_id, 8))
         assert run.request.data == added.request.data
         assert COOKIE.id == api.workspace.store.ownership(added.run_id).owner
     for other in (CARL, Visitor("hf:1", "alice")):
         with acting_as(other), pytest.raises(InvalidSettingError, match="Upload the file"):
             api.runs.preview(run.request.data)
-
-
-def test_result_files_are_listed_read_and_removed(shared, uploaded):
-    api = shared(result_files=2)
-    with acting_as(COOKIE):
-        api.studies.add([uploaded_results(api, COOKIE, "a.json", run_info__experiment_name="a")])
-    with acting_as(CARL):
-        api.studies.add([uploaded_results(api, CARL, "b.json", run_info__experiment_name="b")])
-
-    with acting_as(ALICE):
-        (first,) = api.studies.added()
-        mine = [uploaded_results(api, ALICE, f"{n}.json", run_info__experiment_name=str(n)) for n in (1, 2)]
-        assert "there are 2 files already" in str(api.studies.add(mine).refused)
-        assert {"a", "1"} == experiments(api)
-        api.studies.remove(first)
-        assert {"1"} == experiments(api)
-    with acting_as(COOKIE):
-        assert [] == list(api.studies.added())
-    with acting_as(CARL):
-        assert {"b"} == experiments(api)
 
 
 def test_the_places_in_the_queue_are_of_both(shared):

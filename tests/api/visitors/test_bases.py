@@ -49,27 +49,6 @@ def test_bases_that_nobody_waits_for_make_room_and_those_of_queued_runs_stay(pag
     assert ["HuggingFaceTB/SmolLM2-360M", "someone/old"] == repositories(hub)
 
 
-@pytest.mark.parametrize(
-    ("base", "loaded"),
-    (
-        ("Qwen/Qwen2.5-0.5B-Instruct", "unsloth/Qwen2.5-0.5B-Instruct"),
-        ("someone/Model-of-no-table", "unsloth/model-of-no-table"),
-        ("meta-llama/Llama-2-7b-hf", "unsloth/llama-2-7b"),
-        ("unsloth/Qwen3-0.6B-bnb-4bit", "unsloth/Qwen3-0.6B"),
-        ("unsloth/gpt-oss-20b-unsloth-bnb-4bit", "unsloth/gpt-oss-20b"),
-    ),
-)
-def test_the_copy_that_unsloth_loads_in_16_bit_stays_with_its_base(page, tmp_path, base, loaded):
-    api, hub = page(), tmp_path / "home" / "hub"
-    for repo_id in (base, loaded, "unsloth/other"):
-        put(hub, repo_id, MB, age=2 * HOUR)
-    api.workspace.store.create(questions.sweep(base=base, ranks=(1,)), BEN.id)
-
-    api.quota.bases.make_room(lambda: False)
-
-    assert sorted((base, loaded)) == repositories(hub)
-
-
 def test_where_the_disk_has_little_room_bases_go_by_themselves(page, tmp_path, monkeypatch):
     api, hub = page(), tmp_path / "home" / "hub"
     put(hub, "someone/old", 1000, age=2 * HOUR)

@@ -1,8 +1,5 @@
 """A visitor who asks for downloads again and again has no more on the disk than one who asks once in a while."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
 from rankviz.api import Api
@@ -12,8 +9,6 @@ from rankviz.shared.quota import Held
 from rankviz.visitor import acting_as
 from tests.support.limits import limit
 from tests.support.web.visitors import ANN, BEN
-
-MB = 10**6
 
 
 @pytest.fixture
@@ -51,27 +46,3 @@ def test_an_upload_that_is_refused_takes_nobodys_download(shared, limit):
         api.workspace.room.hold(Held(ANN, is_upload=True), 900_000, files=1)
 
     assert bens.exists()
-
-
-def test_one_that_is_being_written_is_removed_by_none_that_comes_meanwhile(shared):
-    api = shared()
-    begun, go_on = threading.Event(), threading.Event()
-
-    def write(target):
-        target.write_bytes(b"x")
-        begun.set()
-        assert go_on.wait(60)
-        target.write_bytes(target.read_bytes() + b"y")
-
-    def slow():
-        with acting_as(ANN):
-            return api.workspace.download("slow.zip", write)
-
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(slow)
-        assert begun.wait(60)
-        for _ in range(9):
-            download(api, ANN, 10)
-        go_on.set()
-
-        assert b"xy" == waiting.result().read_bytes()

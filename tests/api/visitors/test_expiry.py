@@ -3,9 +3,6 @@
 import os
 import time
 
-import pytest
-
-from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled
 from rankviz.shared import retention
 from rankviz.shared.retention import DAY, Retention
@@ -13,7 +10,6 @@ from rankviz.store import RunStore
 from rankviz.visitor import HOST, acting_as, home_of
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
-from tests.support.runs.probes import request as probe_request
 from tests.support.web.kept import aged
 from tests.support.web.visitors import ADMIN, ANN
 
@@ -55,15 +51,6 @@ def test_result_files_of_visitors_and_remembered_models_go_too_and_the_hosts_fil
     ]
 
 
-def test_a_sweep_goes_whole_after_the_last_of_its_runs(api):
-    sweep_id = sweep_of(api, ANN, 31)
-    os.utime(api.workspace.store.run_dir(api.workspace.store.run_ids(sweep_id)[1]) / "events.jsonl")
-
-    Retention(api.workspace).remove(time.time())
-
-    assert 2 == len(api.workspace.store.run_ids(sweep_id))
-
-
 def test_what_waits_or_runs_stays_however_old_it_is(api):
     sweep_id = aged(api, api.workspace.store.create(questions.sweep(ranks=(4, 8), max_steps=2), ANN.id), 300 * DAY)
     first, _ = api.workspace.store.run_ids(sweep_id)
@@ -86,25 +73,3 @@ def test_a_clock_that_jumps_ahead_removes_nothing(api, monkeypatch):
 
     monkeypatch.setattr(retention.time, "time", lambda: true_time() - 5000 * DAY)
     assert true_time() - 4999 * DAY > expires.clock.now()
-
-
-def test_probes_of_visitors_go_too(api):
-    api.workspace.store.create_probe(probe_request("probe-1"), "{}", ANN.id)
-    api.workspace.store.append("probe-1", RunCancelled(time=1.0))
-    aged(api, "probe-1", 31 * DAY)
-
-    Retention(api.workspace).remove(time.time())
-
-    assert set() == here(api)
-
-
-@pytest.mark.parametrize(("shared", "days"), [(True, ""), (False, None)])
-def test_where_days_are_no_limit_nothing_goes(tmp_path, monkeypatch, shared, days):
-    if days is not None:
-        monkeypatch.setenv("RANKVIZ_MAX_DAYS_KEPT", days)
-    api = Api(home=tmp_path / "home", shared=shared)
-    sweep_id = sweep_of(api, ANN, 3000)
-
-    Retention(api.workspace).remove(time.time())
-
-    assert {sweep_id} == here(api)

@@ -5,7 +5,7 @@ import zipfile
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunFailed, RunRequeued
+from rankviz.core.runs.events import AttemptPlaced, RunFailed, RunRequeued
 from rankviz.store import RunStore, import_runs
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Visitor, acting_as
@@ -49,24 +49,6 @@ def test_a_visitors_export_names_nothing_of_the_servers_engines_and_comes_in_aga
     came = there.get(run_id)
     assert ("failed", shown.error, shown.log_tail) == (came.state, came.error, came.log_tail)
     assert "sbatch … was refused." == came.error
-
-
-def test_a_visitors_export_has_the_names_of_files_without_their_places(tmp_path):
-    api = Api(home=tmp_path / "home", shared=True)
-    store, rows = api.workspace.store, tmp_path / "mine.jsonl"
-    rows.write_text("{}")
-    base = str(tmp_path / "uploads" / "config.json")
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,), base=base), ANN.id, data=rows))
-    store.append(run_id, RunCancelled(time=1.0))
-    with acting_as(ANN):
-        zipped = api.runs.export([run_id], tmp_path / "anns.zip")
-
-    with zipfile.ZipFile(zipped) as archive:
-        content = b"".join(map(archive.read, archive.namelist())).decode()
-    assert str(tmp_path) not in content
-    there = RunStore(tmp_path / "there")
-    import_runs(there, zipped)
-    assert ("config.json", "mine.jsonl") == (there.get(run_id).request.base, there.get(run_id).request.data)
 
 
 def test_the_export_of_the_owner_of_the_server_has_everything(failed, tmp_path):

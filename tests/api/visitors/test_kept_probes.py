@@ -2,9 +2,8 @@
 
 import pytest
 
-from rankviz.core.runs.events import ProbeCompleted, RunCancelled
-from rankviz.errors import LimitError
-from rankviz.visitor import HOST, acting_as
+from rankviz.core.runs.events import RunCancelled
+from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.runs.probes import SMOL
 from tests.support.runs.probes import request as probe_request
@@ -27,10 +26,6 @@ def cancelled(api, visitor, name):
     return probed(api, visitor, name, RunCancelled(time=1.0))
 
 
-def completed(api, visitor, name):
-    return probed(api, visitor, name, ProbeCompleted(time=1.0))
-
-
 def imports(api, tmp_path):
     exported = upload_of(ended(api.workspace.store, BEN.id, 4), api, tmp_path)
     with acting_as(ANN):
@@ -38,7 +33,7 @@ def imports(api, tmp_path):
 
 
 def adds(api, tmp_path):
-    api.runs.add(next(iter(api.runs.sweeps())).sweep_id, 8)
+    api.moves.add(next(iter(api.runs.sweeps())).sweep_id, 8)
 
 
 MORE = {
@@ -62,28 +57,3 @@ def test_ended_probes_make_room_for_whatever_a_visitor_wants_next(shared, tmp_pa
     assert {kept, second} <= sweeps_here(api)
     assert first not in sweeps_here(api)
     assert 3 == len(api.workspace.store.records())
-
-
-def test_a_probe_that_has_not_ended_stays_and_is_named_where_it_takes_the_place(shared):
-    api = shared(runs_kept=1, sweeps_per_visitor=9)
-    waiting = probed(api, ANN, "1")
-    probed(api, BEN, "2")
-
-    with acting_as(ANN), pytest.raises(LimitError) as refusal:
-        api.runs.start(ONE)
-
-    assert (
-        "(you have 1 with probes that have not ended, and this adds 1). Export and delete some of yours first, or wait "
-        "for those probes."
-    ) in str(refusal.value)
-    assert waiting in sweeps_here(api)
-
-
-def test_probes_of_the_host_stay(shared):
-    api = shared(runs_kept=1)
-    hosts = completed(api, HOST, "1")
-
-    with acting_as(HOST), pytest.raises(LimitError, match="at most 1 runs per visitor"):
-        api.runs.start(ONE)
-
-    assert {hosts} == sweeps_here(api)

@@ -78,7 +78,7 @@ def test_a_job_that_a_login_pays_for_leaves_its_token_in_no_file(tmp_path, hub):
     alice = logged_in("hf_alice")
 
     with page_on(hub, tmp_path / "home", shared=True) as shared, acting_as(alice):
-        shared.jobs.start(SweepRequest(ranks=(4,), seeds=(0,)), "l4x1", 5.0)
+        shared.engines.start(SweepRequest(ranks=(4,), seeds=(0,)), "hf-jobs", "l4x1", 5.0)
         wait_for(lambda: hub.jobs)
 
         assert only_job(hub)

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.runs.events import RunCancelled
-from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.errors import LimitError
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
-from tests.support.web.kept import aged, ended, imported, kept_data, sweeps_here, upload_of
+from tests.support.web.kept import aged, ended, imported, kept_data, sweeps_here
 from tests.support.web.visitors import ANN, BEN, CARL
 
 LOW, ONE, TWO, THREE = (questions.sweep(ranks=ranks, max_steps=2) for ranks in ((1,), (4,), (4, 8), (4, 8, 16)))
@@ -43,22 +43,6 @@ def test_nothing_of_a_sweep_that_has_not_ended_and_no_trained_run_makes_room(sha
     assert {trained, queued, mine} == sweeps_here(api)
 
 
-def test_an_import_of_what_is_here_already_takes_nobodys_place(shared, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    api = shared(runs_in_total=3)
-    store = api.workspace.store
-    exported = upload_of(ended(store, BEN.id, 4, 8), api, tmp_path)
-    copy = aged(api, imported(api, ended(store, CARL.id, 4)), 60)
-
-    with acting_as(ANN):
-        api.runs.import_(exported)
-        (anns,) = {run.sweep_id for run in api.runs.sweeps()}
-        with pytest.raises(InvalidSettingError, match="is here already"):
-            api.runs.import_(exported)
-
-    assert {copy, anns} == sweeps_here(api)
-
-
 def test_where_the_runs_folder_is_over_its_size_what_was_not_trained_makes_room_with_its_data(shared, uploaded):
     shared(disk_mb=2, files_mb_per_visitor=9)
     api, trained = shared(), None
@@ -74,17 +58,6 @@ def test_where_the_runs_folder_is_over_its_size_what_was_not_trained_makes_room_
     assert [] == kept_data(api)
 
 
-def test_nothing_goes_where_all_that_can_go_is_too_little(shared):
-    api = shared(disk_mb=2)
-    copy = imported(api, ended(api.workspace.store, BEN.id, 4))
-    (api.workspace.home / "else").write_bytes(b"x" * 3_000_000)
-
-    with acting_as(ANN), pytest.raises(LimitError, match="more than the 2 MB"):
-        api.runs.start(ONE)
-
-    assert {copy} == sweeps_here(api)
-
-
 def test_a_run_that_is_added_does_not_take_the_place_of_its_own_sweep(shared):
     api = shared(runs_in_total=3)
     store = api.workspace.store
@@ -92,7 +65,7 @@ def test_a_run_that_is_added_does_not_take_the_place_of_its_own_sweep(shared):
     other = imported(api, ended(store, BEN.id, 4))
 
     with acting_as(ANN):
-        api.runs.add(sweep_id, 16)
+        api.moves.add(sweep_id, 16)
 
     assert 3 == len(store.run_ids(sweep_id))
     assert other not in sweeps_here(api)

@@ -12,7 +12,6 @@ from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
-from tests.support.runs.probes import request as probe_request
 from tests.support.web.visitors import ADMIN, ANN, BEN
 
 
@@ -142,9 +141,9 @@ def test_a_run_that_came_over_a_limit_is_not_resumed(api):
 
     with acting_as(ANN):
         with pytest.raises(LimitError, match="200 steps per run"):
-            api.runs.resume("s1")
+            api.moves.resume("s1")
         with pytest.raises(LimitError, match="200 steps per run"):
-            api.runs.add("s1", 8)
+            api.moves.add("s1", 8)
         assert "cancelled" == api.runs.get(request.run_id).state
 
 
@@ -162,15 +161,15 @@ def test_a_sweep_that_comes_in_portions_has_no_more_runs_in_the_queue(shared):
     api = shared(runs_per_sweep=4)
     with acting_as(ANN):
         cancelled(api, "s1", 1, 2, 3)
-        assert 3 == len(api.runs.resume("s1"))
+        assert 3 == len(api.moves.resume("s1"))
         cancelled(api, "s1", 4, 5)
 
         with pytest.raises(LimitError) as refusal:
-            api.runs.resume("s1")
+            api.moves.resume("s1")
         assert "at most 4 runs of a sweep queued or running (3 are, and this adds 2)" in str(refusal.value)
         assert 3 == len(api.workspace.store.unended())
         api.runs.delete("s1-005-r4")
-        assert ["s1-004-r4"] == api.runs.resume("s1")
+        assert ["s1-004-r4"] == api.moves.resume("s1")
 
 
 def test_a_base_whose_files_are_larger_than_its_config_says_or_of_unknown_size_is_refused(api):
@@ -180,18 +179,5 @@ def test_a_base_whose_files_are_larger_than_its_config_says_or_of_unknown_size_i
     check_download(None, own)
     with pytest.raises(LimitError, match=r"take 100\.00 GB, .* at most 1,000,000,000 parameters .* a smaller base"):
         check_download(100_000_000_000, api.workspace.limits)
-    with pytest.raises(LimitError, match=r"may take anything: the Hub does not say how much, .* base of the catalogue"):
+    with pytest.raises(LimitError, match=r"an unknown number of bytes, .* of the catalogue"):
         check_download(None, api.workspace.limits)
-
-
-def test_probes_take_places_in_the_queue_too(api):
-    for number in range(2):
-        api.workspace.store.create_probe(probe_request(f"probe-{number}"), "{}", ANN.id)
-
-    with acting_as(ANN):
-        for start in (
-            lambda: api.runs.start(questions.sweep(**SMALL)),
-            lambda: api.probes.start(questions.probe("HuggingFaceTB/SmolLM2-135M")),
-        ):
-            with pytest.raises(LimitError, match="per visitor"):
-                start()

@@ -4,12 +4,11 @@ import json
 
 import pytest
 
-from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError, StorageError
 from rankviz.machine import disk
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
-from rankviz.visitor import HOST, NOBODY, Visitor, acting_as
+from rankviz.visitor import NOBODY, acting_as
 from tests.api.visitors.owned import first_run, sweep_of
 from tests.support.runs import questions
 from tests.support.runs.probes import request as probe_request
@@ -20,8 +19,8 @@ def changes(api, tmp_path):
     """Everything that a run or a sweep can be asked for beyond looking at it."""
     return {
         "cancel": api.runs.cancel,
-        "resume": api.runs.resume,
-        "add": lambda name: api.runs.add(name, 8),
+        "resume": api.moves.resume,
+        "add": lambda name: api.moves.add(name, 8),
         "delete": api.runs.delete,
         "export": lambda name: api.runs.export([name], tmp_path / "out.zip"),
         "open": lambda name: api.runs.open_to_all(name, True),
@@ -33,7 +32,7 @@ def test_lists_and_choices_hold_ones_own_runs_only(api):
 
     with acting_as(ANN):
         assert [mine] == [sweep.sweep_id for sweep in api.runs.sweeps()]
-        assert [mine] == [s.sweep_id for s in api.own_sweeps.of("embedded") if not s.recorded]
+        assert [mine] == [s.sweep_id for s in api.forecasts.own_sweeps("embedded") if not s.recorded]
         assert [first_run(api, mine)] == [run.run_id for run in api.adapters.runs()]
     with acting_as(NOBODY):
         assert [] == list(api.runs.sweeps())
@@ -170,19 +169,6 @@ def test_a_probe_is_seen_and_ended_by_who_started_it(api):
         assert [request.probe_id] == api.runs.cancel(request.probe_id)
 
 
-def test_what_has_not_ended_is_not_deleted(api):
-    sweep_id = sweep_of(api, ANN, 4, 8, ended=False)
-    first, second = (run.run_id for run in api.workspace.store.sweep(sweep_id).runs)
-    api.workspace.store.append(first, RunCancelled(time=1.0))
-
-    with acting_as(ANN):
-        with pytest.raises(InvalidSettingError, match="has not ended"):
-            api.runs.delete(sweep_id)
-        assert 2 == len(api.runs.sweep(sweep_id).runs)
-        assert [first] == api.runs.delete(first)
-        assert [second] == [run.run_id for run in api.runs.sweep(sweep_id).runs]
-
-
 def test_a_deleted_run_leaves_nothing_and_its_data_stays_while_another_run_reads_it(api, tmp_path):
     rows = tmp_path / "mine.jsonl"
     rows.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
@@ -196,24 +182,6 @@ def test_a_deleted_run_leaves_nothing_and_its_data_stays_while_another_run_reads
         api.runs.delete(second)
     assert not kept.parent.exists()
     assert {".publish.lock"} >= {path.name for path in api.workspace.store.runs_dir.iterdir()}
-
-
-@pytest.mark.parametrize(
-    "name", ["data/../runs/x", "data/{digest}/../../x", "data/x/y", "../out/y", "runs/../data/{digest}/y"]
-)
-def test_a_run_that_names_other_files_as_its_data_takes_none_with_it(api, tmp_path, name):
-    home = api.workspace.store.home
-    digest = "0" * 16
-    for folder in (home / "runs" / "x", home / "data" / "x", home / "data" / digest, home.parent / "out"):
-        folder.mkdir(parents=True)
-        (folder / "y").touch()
-    before = sorted(path for path in tmp_path.rglob("*") if path.name in ("x", "y", digest))
-    sweep_id = sweep_of(api, ANN, data=f"{home}/{name.format(digest=digest)}")
-
-    with acting_as(ANN):
-        api.runs.delete(sweep_id)
-
-    assert before == sorted(path for path in tmp_path.rglob("*") if path.name in ("x", "y", digest))
 
 
 def test_what_cannot_be_read_is_listed_for_its_owner_who_can_delete_it(api):
@@ -244,15 +212,6 @@ def test_a_recorded_sweep_is_everybodys_to_look_at_and_nobodys_to_change(api, tm
                 api.runs.delete(name)
     with acting_as(NOBODY):
         assert api.runs.export([sweep.sweep_id], tmp_path / "out.zip").is_file()
-
-
-@pytest.mark.parametrize("admin", [ADMIN, Visitor("hf:1", admin=True, also="cookie")])
-def test_what_the_host_made_is_no_admins_own(api, admin):
-    made = sweep_of(api, HOST)
-
-    with acting_as(admin):
-        assert "the host" == api.runs.owner_of(made)
-        assert not api.sinks.is_own(made)
 
 
 def test_no_run_becomes_open_by_what_another_has_under_the_name_of_its_sweep(api):

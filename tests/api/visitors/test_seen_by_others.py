@@ -2,7 +2,7 @@
 
 import json
 
-from rankviz.api.runs.runs import listed_run_json, run_json
+from rankviz.api.runs import listed_run_json, run_json
 from rankviz.core.runs.events import Answered, GreedyAnswer, RunFailed
 from rankviz.visitor import acting_as
 from tests.api.visitors.owned import first_run, sweep_of
@@ -17,19 +17,6 @@ def test_an_estimate_from_everybodys_runs_names_ones_own_alone(api):
         answer = run_json(api.runs.summary(ids[0]))
         assert (ids[0], "") == api.workspace.rights.named(ids)
         assert ids[1] not in json.dumps(answer)
-
-
-def test_a_shared_page_names_the_file_of_a_run_without_its_place(api, tmp_path):
-    rows = tmp_path / "mine.jsonl"
-    rows.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
-    kept = api.workspace.store.keep(rows, ANN.id)
-    sweep_id = sweep_of(api, ANN, data=str(kept))
-
-    with acting_as(ANN):
-        answer = run_json(api.runs.summary(first_run(api, sweep_id)))
-
-    assert "mine.jsonl" == answer["data"]
-    assert str(tmp_path) not in json.dumps(answer)
 
 
 def test_who_looks_at_the_failed_run_of_another_sees_no_place_of_the_server(api):

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.errors import InvalidSettingError
-from rankviz.visitor import HOST, NOBODY, acting_as
+from rankviz.visitor import acting_as
 from tests.api.visitors.test_used_up import a_zip
 from tests.support.runs import questions
-from tests.support.web.visitors import ADMIN, ANN, BEN
+from tests.support.web.visitors import ANN, BEN
 
 
 def test_a_visitor_deletes_what_is_left_of_theirs_and_no_others(shared, sent):
@@ -30,20 +29,6 @@ def test_a_visitor_deletes_what_is_left_of_theirs_and_no_others(shared, sent):
     assert not api.workspace.temp.owns(both, ANN)
 
 
-def test_the_admins_are_their_own_and_whom_nobody_can_tell_has_none(shared, sent):
-    api = shared()
-    path = sent(api, ANN, "a.json", b"a")
-    sent(api, NOBODY, "of-any.json", b"n")
-
-    with acting_as(ADMIN):
-        assert (0, 0) == api.uploads.delete()
-    with acting_as(NOBODY):
-        assert (0, 0) == api.uploads.usage()
-    with acting_as(NOBODY), pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
-        api.uploads.delete()
-    assert path.exists()
-
-
 def test_an_upload_that_goes_while_it_is_imported_is_taken_in_or_refused_in_a_sentence(shared, sent, monkeypatch):
     api = shared()
     path = sent(api, ANN, "runs.zip", a_zip("s"))
@@ -56,15 +41,6 @@ def test_an_upload_that_goes_while_it_is_imported_is_taken_in_or_refused_in_a_se
     monkeypatch.setattr(api.workspace.children, "ask", asked)
     with acting_as(ANN), pytest.raises(InvalidSettingError, match="There is no file"):
         api.runs.import_(path)
-
-
-def test_on_a_page_of_ones_own_a_sentence_says_where_they_are(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
-    api = Api(home=tmp_path / "home", shared=False)
-
-    with acting_as(HOST), pytest.raises(InvalidSettingError, match=f"uploads lie in {tmp_path / 'page'}"):
-        api.uploads.delete()
-    assert (0, 0) == api.uploads.usage()
 
 
 def test_downloads_and_runs_with_their_data_stay(shared, uploaded, tmp_path):

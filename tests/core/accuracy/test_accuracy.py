@@ -2,9 +2,8 @@
 source.
 """
 
-import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
@@ -14,19 +13,12 @@ from rankviz.catalog.measurements import load_range_evidence, load_validation, r
 from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.accuracy.report import (
     AccuracyByKind,
-    AccuracyReport,
     KindAccuracy,
-    ReportRow,
     basis_of,
     in_words,
-    rests_on,
 )
 from rankviz.core.accuracy.summarize import (
-    MEMORY,
-    TIME,
-    by_kind,
     half_width,
-    interval_score,
     left_out_predictions,
     summarize,
 )
@@ -34,7 +26,7 @@ from rankviz.core.quantity import Range
 from rankviz.errors import AssetError, BadDataError, UnknownModelError
 from tests.core.cost.toy_cost import stack
 from tests.support.runs.measured_rows import CELLS, measured_row
-from tests.support.runs.toy import ASSETS, ASSUMPTIONS, ATTENTION, EXPERTS, TOY, gpu, model
+from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 
 
 def evidence(kind, settings, group, mean_abs_error):
@@ -55,19 +47,6 @@ def test_a_sentence_says_what_an_estimate_rests_on():
     assert "The memory range rests on 3 measured setups from 1 source with the same kernels" in sentence
     assert "without the measurements of its own source, a setup was 3.4 % off on average, and 67 %" in sentence
     assert "1.2 %" not in sentence
-
-
-@pytest.mark.parametrize("settings", ({"framework": "unsloth"}, {"framework": "trl", "attn_implementation": "eager"}))
-def test_a_kind_of_setting_without_measurements_quotes_no_figure(settings):
-    """Rows that are shown and not counted are in-sample and say nothing about coverage."""
-    sentence = in_words(basis_of(EVIDENCE, stack(**settings)))
-
-    assert "There is no measurement of this kind of setup" in sentence
-    assert "the width of the range is an assumption" in sentence
-    assert not any(character.isdigit() for character in sentence)
-
-
-QUANTIZABLE_MOE = model((*ATTENTION, *EXPERTS), id="toy/toy-moe", unquantized_parameters=1680 + 2 * 4 * (256 + 128))
 
 
 def find_toy(model_id):
@@ -110,13 +89,6 @@ def test_a_row_that_cant_be_used_says_why(cells, reason):
     assert reason in row.reason
 
 
-def test_rows_whose_settings_arent_all_known_are_predicted_and_not_counted():
-    rows = [predicted(tier=tier) for tier in ("A", "B", "D", "E")]
-
-    assert [True, True, False, False] == [each.scored for each in rows]
-    assert all(each.predicted for each in rows)
-
-
 def test_each_kind_of_peak_is_compared_with_its_own_total():
     allocated, reserved, device, unknown = (
         predicted(measured_kind=kind).predicted for kind in ("allocated", "reserved", "device", "unknown")
@@ -126,51 +98,12 @@ def test_each_kind_of_peak_is_compared_with_its_own_total():
     assert (allocated.low, reserved.expected, device.high) == (unknown.low, unknown.expected, unknown.high)
 
 
-def test_repeats_of_one_setting_weigh_as_much_as_one_row():
-    rows = [predicted(row_id=str(n), measured_bytes="20000") for n in range(9)] + [predicted(seq_len="20")]
-
-    off = [abs(rows[0].error), abs(rows[-1].error)]
-
-    assert pytest.approx(sum(off) / 2) == interval_score("all", rows).mean_abs_error
-
-
 def test_the_half_width_is_students_t_times_the_spread_between_sources():
     errors = {"lab-a": [0.03, -0.04], "lab-b": [0.05]}
 
     spread = math.sqrt(((0.03**2 + 0.04**2) / 2 + 0.05**2) / 2)
     assert pytest.approx(2.920 * spread) == half_width(errors)
     assert pytest.approx(6.314 * 0.05) == half_width({"lab-b": [0.05]})
-
-
-def test_memory_errors_are_shares_of_what_is_modelled():
-    row = predicted(measured_bytes="40000")
-    (evidence,) = by_kind(MEMORY, [row])
-
-    share = (40_000 - row.predicted.expected) / row.working_bytes
-    assert abs(share) > 0.25
-    assert pytest.approx(abs(share)) == evidence.half_width  # one source: 6.3 s, but no more than its worst error
-    assert ("hf", ("lab-a",), 1) == (evidence.kind, evidence.groups, evidence.settings)
-
-
-def test_a_timing_is_compared_by_its_logarithm():
-    row = {"use_time": "yes", "measured_seconds_per_step": "1"}
-    expected = predicted(**row).seconds.expected
-
-    (evidence,) = by_kind(TIME, [predicted(use_time="yes", measured_seconds_per_step=str(2 * expected))])
-
-    assert pytest.approx(math.log(2)) == evidence.half_width
-
-
-def test_the_report_is_json_with_the_keys_that_scripts_rely_on():
-    report = json.loads(
-        json.dumps(asdict(summarize([predicted(), predicted(row_id="M2", gpu="2 x A100")], "2026-11-25")))
-    )
-
-    row, left_out = report["rows"]
-    assert {"row_id", "measured_bytes", "predicted_bytes", "low", "high"} <= row.keys()
-    assert {"measured_seconds_per_step", "seconds_low", "seconds_high"} <= row.keys()
-    assert ("several GPUs", None) == (left_out["reason"], left_out["predicted_bytes"])
-    assert {"group", "rows", "mean_abs_error", "inside_band"} <= report["groups"][0].keys()
 
 
 def test_a_row_whose_length_is_only_a_cap_is_a_bound_and_no_error():
@@ -277,14 +210,6 @@ def width_of(prediction):
     return prediction.stack.assume.value("width-hf", "width-unmeasured")
 
 
-def test_tables_of_one_source_are_left_out_together():
-    origins = [
-        row.origin for row in rows_of("fms-a100_80gb", "fms-a100_80gb_liger", "raschka-2023", "litgpt-hub", "mine")
-    ]
-
-    assert ["fms-acceleration", "fms-acceleration", "litgpt", "litgpt", "mine"] == origins
-
-
 def test_a_source_has_the_width_that_the_others_give():
     rows = rows_of("lab-a", "lab-b")
     rows[0] = replace(rows[0], measured_bytes=40_000)  # further off than lab-b's
@@ -294,24 +219,6 @@ def test_a_source_has_the_width_that_the_others_give():
     error = abs(40_000 - a.predicted.expected) / a.working_bytes
     assert error == pytest.approx(width_of(b))  # lab-a's one error, larger than the width of unmeasured kinds
     assert UNMEASURED == width_of(a)  # 6.3 times lab-b's small error would be more
-
-
-def test_a_kind_that_only_its_own_source_measured_has_the_width_of_unmeasured_kinds():
-    rows = [*rows_of("lab-a"), measured_row(independent_group="lab-b", attn="eager")]
-
-    a, b = left_out_predictions(rows, predict, CONSTANTS, "2026-11-26")
-    report = summarize([predict(row, CONSTANTS) for row in rows], "2026-11-26", [a, b])
-
-    assert UNMEASURED == width_of(a)
-    assert ("lab-a", "lab-b") == report.left_out.without_own_kind
-
-
-def test_a_constant_is_what_it_would_be_without_the_source_that_taught_it():
-    constants = taught("logits-bytes-full", "lab-a", 20)
-
-    a, b = left_out_predictions(rows_of("lab-a", "lab-b"), predict, constants, "2026-11-26")
-
-    assert (20 - 12) * 10 * 100 == a.memory.logits - b.memory.logits
 
 
 def test_the_report_counts_errors_over_these_predictions():
@@ -352,51 +259,3 @@ def test_what_rows_of_litgpt_taught_is_left_out_with_them(row_id):
 
     assert predict(row, known).memory == predict(row, alone).memory
     assert predict(row, known.without("litgpt")).memory != predict(row, alone.without("litgpt")).memory
-
-
-@pytest.mark.parametrize("value", ["1e300", "1e999", "-inf", "nan", "many"])
-def test_a_number_that_no_run_could_have_is_refused_with_its_place(value):
-    with pytest.raises(BadDataError, match=r"Line 2, column measured_bytes"):
-        measured_row(measured_bytes=value)
-
-
-def report_row(row_id, setting=None, **cells):
-    known = dict.fromkeys(ReportRow.__dataclass_fields__) | {
-        "model_id": "a/b",
-        "predicted_bytes": 1000,
-        "kind": "hf",
-        "scored": True,
-        "quantized": False,
-        "gpu": "T4",
-        "measured_kind": "allocated",
-    }
-    return ReportRow(**{**known, "row_id": row_id, "setting": setting or row_id, **cells})
-
-
-REPORT = AccuracyReport(
-    made="2026-11-25",
-    rows=(
-        report_row("far", predicted_bytes=8000),
-        report_row("far again", "far", predicted_bytes=8000),
-        report_row("near", predicted_bytes=1100),
-        report_row("4-bit", quantized=True),
-        report_row("not counted", scored=False),
-        report_row("other kernels", kind="unsloth"),
-        report_row("no prediction", predicted_bytes=None, kind=None),
-        report_row("same card", predicted_bytes=1200, gpu="L4"),
-    ),
-    groups=(),
-    overall=None,
-    settings=(),
-    not_scored=(),
-    totals=(),
-    time=None,
-    evidence=AccuracyByKind(static=(), memory=(), lower=(), time=()),
-)
-
-
-def test_rows_of_the_same_kind_come_the_most_alike_first():
-    similar = rests_on(REPORT, stack("trl"), predicted_bytes=1000, gpu="L4")
-
-    assert ["same card", "near", "far", "4-bit", "not counted"] == [row.row_id for row in similar.rows]
-    assert 6 == similar.count

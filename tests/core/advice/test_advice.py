@@ -6,7 +6,6 @@ import pytest
 
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import advise, capacity, record_of
-from rankviz.core.advice.rules import RANK_RULES, SETTINGS
 from rankviz.core.advice.use_case import Goal, data_of, use_case
 from rankviz.core.cost.setup import TrainingSetup
 from tests.support.runs.studies_toy import assumptions, base, evidence, point, study, subject
@@ -67,29 +66,6 @@ def test_the_reason_is_what_half_and_twice_the_rank_did():
     )
 
 
-def test_it_says_how_good_such_advice_was():
-    text = words.confidence_in_words(given())
-
-    assert "Over 18 publications that ran r = 16 or less and r = 64 or more, each left out in turn, the rec" in text
-    assert "the recommended rank scored 0.60 points less than the best tested rank" in text
-    assert text.endswith(
-        "r = 32: −0.30 points (−0.70 to 0.00); r = 64: +0.03 points (−0.02 to 0.10); r = 128: +0.20 points (−0.10 to "
-        "0.30), with 4 times the file."
-    )
-    assert words.BY_TASK in text
-
-
-def test_it_says_whether_the_regret_is_what_was_aimed_at():
-    """0.6 points are less than 0.78; the losses of RECORD have the same figure."""
-    missed = record_of({"alternatives": [measured("advice", [1.3, 0.3, 2.0], [0, 0, 0])], "gains": {}})
-
-    assert (
-        "The regret of the advice is 0.60 points (aim: 0.78, met) and 0.60 % of the loss (aim: 1.2, met)."
-        == words.aim_in_words(RECORD)
-    )
-    assert 2 == words.aim_in_words(missed).count("missed") and "" == words.aim_in_words(record_of(None))
-
-
 def test_concern_about_forgetting_halves_the_rank_only_where_published_trainings_say_so():
     def kept(small, large):
         more = {"role": "forgetting", "metric": "kept", "higher_is_better": True}
@@ -116,13 +92,6 @@ def test_the_rate_moves_into_the_range_of_the_nearest_tuned_sweep():
     )
 
 
-@pytest.mark.parametrize("name", ["pretraining", "rl"])
-def test_other_trainings_than_of_instructions_keep_their_own_rate(name):
-    advice = given(Goal(use_case=name))
-
-    assert (use_case(name).learning_rate, None) == (advice.learning_rate, advice.rates)
-
-
 def test_capacity_is_an_information_that_moves_nothing():
     """1,000 parameters a rank hold 2,000 tokens a rank."""
     full = given(Goal(examples=10**6, example_tokens=1))
@@ -134,18 +103,6 @@ def test_capacity_is_an_information_that_moves_nothing():
     assert "not known" in words.capacity_in_words(given())
     assumed = given(data=data_of(Goal(), STEPS))
     assert "No data is given: the assumed training has at most 16.38 M tokens" in words.capacity_in_words(assumed)
-
-
-def test_the_nearest_study_is_shown_once_with_the_nearest_of_its_bases():
-    points = [*SWEEP, *(replace(p, base_model="toy/Big-2B") for p in SWEEP)]
-    points += [replace(p, study_id="other") for p in SWEEP]
-    models = [base(), base("toy/Big-2B", model_id="toy/Big-2B", parameters=2 * 10**9)]
-
-    shown = given(points=points, studies=[study(), study("other")], models=models).shown
-
-    assert [("other", "toy/Small-1B"), ("tuned", "toy/Small-1B")] == [
-        (near.line.study.study_id, near.line.model.base_model) for near in shown
-    ]
 
 
 def test_a_rank_of_another_moe_scheme_is_converted_by_parameters():
@@ -174,10 +131,3 @@ def test_a_rank_of_another_moe_scheme_is_converted_by_parameters():
 )
 def test_only_different_tokens_that_the_training_sees_count(goal, training, data):
     assert data == data_of(goal, training)
-
-
-def test_the_rule_of_thumb_has_four_lines_and_everything_in_it_a_source():
-    assert ["8", "16", "32", "64+"] == [rule.label for rule in RANK_RULES]
-    assert all(line.source for line in (*RANK_RULES, *SETTINGS))
-    values = {setting.name: setting.value for setting in SETTINGS}
-    assert ("0", '"none"', "r or 2r") == (values["Dropout"], values["Bias"], values["alpha"])

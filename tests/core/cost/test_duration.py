@@ -1,15 +1,13 @@
 """Operations, bytes, time and money, worked out by hand on the toy."""
 
-import math
-
 import pytest
 
-from rankviz.core.cost.duration import DurationTerms, cost, duration_terms, peak_flops_per_second, price_of, work_of
+from rankviz.core.cost.duration import DurationTerms, cost, duration_terms, price_of, work_of
 from rankviz.core.cost.setup import Price, TrainingSetup, card
 from rankviz.core.cost.stack import Habits
 from rankviz.core.quantity import Range
 from tests.core.cost.toy_cost import shape_of, stack
-from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu, model
+from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu
 
 
 def terms(load=None):
@@ -44,19 +42,6 @@ def test_cost_is_hours_times_price_ones_own_first_and_no_price_is_not_zero():
     assert (0.5, 3.6) == (price_of(gpu(), 0.5).usd_per_hour, price_of(gpu(), None).usd_per_hour)
 
 
-def test_a_card_without_known_flops_or_bandwidth_has_no_time():
-    for unknown in (gpu(bf16_flops_per_second=None), gpu(bandwidth_bytes_per_second=None)):
-        assert duration_terms(TOY, shape_of(TOY), stack(), card(unknown)) is None
-
-
-def test_the_other_16_bit_format_runs_at_the_same_rate_and_fp32_at_its_own():
-    assert 1e14 == peak_flops_per_second(gpu(), TrainingSetup(precision="fp16"))
-    old = gpu(bf16_flops_per_second=None, fp16_flops_per_second=65e12, supports_bf16=False)
-    assert 65e12 == peak_flops_per_second(old, TrainingSetup(precision="nf4-dq"))
-    assert peak_flops_per_second(gpu(), TrainingSetup(precision="fp32")) is None
-    assert 2e13 == peak_flops_per_second(gpu(fp32_flops_per_second=2e13), TrainingSetup(precision="fp32"))
-
-
 def test_products_and_bytes_moved_add_up_to_the_work():
     trl = stack("trl", max_length=1000)
     work = work_of(TOY, shape_of(TOY), trl)
@@ -65,24 +50,6 @@ def test_products_and_bytes_moved_add_up_to_the_work():
     moved = work.bytes_moved / (1e12 * ASSUMPTIONS.value("bandwidth-efficiency"))
     assert 0 == work.operations_fp32
     assert pytest.approx(products + moved) == duration_terms(TOY, shape_of(TOY), trl, card(gpu())).work.expected
-
-
-def test_a_card_without_timings_has_the_wider_range():
-    def widest(group):
-        seconds = duration_terms(TOY, shape_of(TOY), stack("trl"), card(gpu(utilisation_group=group))).work
-        return seconds.high / seconds.low
-
-    assert pytest.approx(math.exp(2 * ASSUMPTIONS.value("time-width-hf"))) == widest("a100")
-    assert pytest.approx(math.exp(2 * 0.45)) == widest("hopper")
-
-
-def test_a_step_is_slower_with_more_tokens_a_higher_rank_and_dora():
-    def step(r=8, use_dora=False, **setup):
-        peft = stack("peft", use_dora, **{"max_length": 4096, **setup})
-        return duration_terms(TOY, shape_of(TOY), peft, card(gpu())).at(r).step.expected
-
-    assert step() < min(step(max_length=8192), step(r=16), step(use_dora=True))
-    assert pytest.approx(2 * step()) == step(gradient_accumulation_steps=4)
 
 
 def work(spec=TOY, framework="trl", habits=None, **setup):
@@ -100,26 +67,6 @@ def test_operations_with_loras_own_terms_and_twice_nothing_without_checkpointing
     assert 10 * 6 * 112 == kept.operations_per_rank
     base_too = work_of(TOY, shape_of(TOY), stack("trl"), weight_gradients=True)
     assert 10 * (2 * 4608 + 2 * 1600) == base_too.operations - counted.operations
-
-
-def test_a_sliding_window_bounds_the_keys_a_query_sees_and_eager_attention_multiplies_all():
-    sliding = model(layer_types=("sliding_attention", "full_attention"), sliding_window=4)
-
-    full_block, sliding_block = 4 * 16 * 5, 4 * 16 * 3.2  # 4 · (1 - 4/20) keys
-    assert pytest.approx(10 * (6 * 4608 + 4.5 * (full_block + sliding_block) + 6400)) == work(sliding).operations
-    assert 10 * 4.5 * 640 == work(attn_implementation="eager").operations - work().operations
-
-
-def test_without_autocast_the_adapter_works_in_fp32_and_so_does_what_k_bit_preparation_raised():
-    def without_autocast(**setup):
-        return work_of(TOY, shape_of(TOY), stack("peft", **setup).with_habits(autocast=False))
-
-    plain, raised = without_autocast(), without_autocast(precision="nf4")
-
-    assert (0, 10 * 8 * 112, 0) == (plain.operations_per_rank, plain.operations_fp32_per_rank, plain.operations_fp32)
-    attention = 2 * 4 * 16 * 10  # the math kernel's whole matrix, since no fused one takes grouped keys in fp32
-    assert 10 * (4.5 * attention + 6400) == raised.operations_fp32  # and the head
-    assert 10 * 6 * 4608 == raised.operations
 
 
 def test_bytes_moved_by_operators_and_by_dequantizing_and_the_share_of_fused_kernels():

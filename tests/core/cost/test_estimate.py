@@ -73,16 +73,6 @@ def test_unknown_speed_or_price_is_null_with_a_note_never_zero():
     assert any("no price in the table" in note for note in unpriced["notes"])
 
 
-def test_without_a_length_time_is_one_step_and_with_one_loading_counts():
-    (one,), (ten,) = ranks(training={}), ranks(training={"max_steps": 10})
-
-    assert one["seconds"] == one["step_seconds"]
-    assert (
-        pytest.approx(10 * ten["step_seconds"]["expected"] + ten["load_seconds"]["expected"])
-        == (ten["seconds"]["expected"])
-    )
-
-
 @pytest.mark.parametrize(("high", "verdict"), [(90, "fits"), (97, "tight"), (101, "uncertain"), (250, "does_not_fit")])
 def test_fit_compares_the_band_with_usable_memory(high, verdict):
     usable = Range(100, 100, 100)
@@ -97,21 +87,6 @@ def test_usable_memory_that_was_never_seen_is_a_range_and_makes_the_verdict_care
     assert [21.84, 22.8, 23.784] == [round(end / 2**30, 3) for end in (usable.low, usable.expected, usable.high)]
     left = spare(Range(20 * 2**30, 21 * 2**30, 23 * 2**30), usable)
     assert "uncertain" == fit(left, usable, ASSUMPTIONS)
-
-
-def test_modules_to_save_weigh_in_memory_and_in_the_file():
-    asks = {
-        "modules_to_save": ("embed_tokens",),
-        "framework": "peft",
-        "training": {"precision": "bf16", "max_steps": 1},
-    }
-
-    (row,) = ranks(**asks)
-
-    assert 1792 + 1600 == row["adapter_parameters"]
-    assert 1792 * 4 + 1600 * 2 == row["memory_bytes"]["adapter"]
-    header = row["adapter_bytes"] - (1792 * 4 + 1600 * 2)
-    assert 0 < header < 2000
 
 
 @pytest.mark.parametrize("model_id", REAL)
@@ -180,23 +155,6 @@ def full(card=None, **setup):
     return full_finetuning(TOY, TrainingSetup(**fields | setup), card or gpu(), 22 * 2**30, ASSUMPTIONS)
 
 
-@pytest.mark.parametrize("framework", ["trl", "unsloth", "peft"])
-def test_weights_gradients_and_states_are_bf16(framework):
-    got = full(framework=framework)
-
-    assert ("bf16", 6288, 2 * 6288) == (got.dtype, got.trained_parameters, got.saved_bytes)
-    assert (2 * 6288, 0, 2 * 6288) == (got.memory.base_weights, got.memory.adapter, got.memory.gradients)
-    assert 2 * 2 * 6288 == got.memory.optimizer
-
-
-def test_a_card_without_bf16_and_fp32_train_in_fp32():
-    t4 = gpu(supports_bf16=False, bf16_flops_per_second=None, fp16_flops_per_second=1e14)
-
-    for got in (full(t4), full(precision="fp32")):
-        assert "fp32" == got.dtype
-        assert (4 * 6288, 4 * 6288, 8 * 6288) == (got.memory.base_weights, got.memory.gradients, got.memory.optimizer)
-
-
 @pytest.mark.parametrize(
     ("checkpointing", "ours", "adapters"),
     [
@@ -218,29 +176,12 @@ def test_a_token_takes_2p_and_2hv_operations_more_than_with_a_frozen_base(checkp
     assert pytest.approx(ours / adapters) == trained.expected / frozen.expected
 
 
-def test_its_band_is_more_than_twice_as_wide_as_an_adapters():
-    """One token, so that weights and states are nearly all there is."""
-    tiny = {"per_device_train_batch_size": 1, "max_length": 1, "optim": "adamw_8bit", "precision": "bf16"}
-    chosen = questions.question(target_modules=("q_proj",), framework="trl", max_steps=1, **tiny)
-
-    adapter, trained = estimate(TOY, chosen, gpu(), ASSUMPTIONS).ranks[0].memory, full(**tiny).memory
-
-    def share_above(memory):
-        """Without the bytes that are missing from any count, which are more than the toy."""
-        above = memory.allocated_band.high - memory.allocated
-        return (above - ASSUMPTIONS.value("width-static")) / memory.allocated
-
-    assert 2 * share_above(adapter) < share_above(trained)
-
-
-def test_unknown_speed_is_no_duration():
-    assert full(gpu(bf16_flops_per_second=None)).duration is None
-
-
-LLAMA, GPT_OSS, FALCON = "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "tiiuae/falcon-7b"
 MIXED = TrainingData(examples=1000, mean_tokens=1000, longest_tokens=4096)
 TRUNCATED = TrainingData(examples=1000, mean_tokens=1000, longest_tokens=9000)
 DORA = {"precision": "bf16", "use_dora": True, "gradient_accumulation_steps": 1}
+
+
+LLAMA, GPT_OSS, FALCON = "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "tiiuae/falcon-7b"
 
 
 def on_card(model_id, gpu, framework="trl", data=None, r=16, targets="all-linear", use_dora=False, **setup):

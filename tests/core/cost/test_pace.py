@@ -9,20 +9,15 @@ from rankviz.catalog.models import load_model
 from rankviz.core.cost.estimate import estimate
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.pace import (
-    NO_SLOWDOWN,
-    UNSURE,
     Calibration,
     Difference,
     MemoryCalibration,
     Others,
-    Spell,
     Timing,
     Workload,
     calibrated_estimate,
     calibrated_memory,
-    expected_slowdown,
     machine_of,
-    others,
     paces,
     slowdown,
 )
@@ -66,17 +61,6 @@ def test_three_like_runs_move_the_time_to_their_middle_and_the_high_end_to_less_
     assert seconds.high / seconds.low <= 2
 
 
-def test_only_the_latest_three_count_so_that_the_range_follows_the_machines_load():
-    assert 3.0 == pytest.approx(training(timings(1.0, 1.0, 1.0, 1.0, 3.0, 3.1, 2.9)).factor)
-    # whatever the order in which they come
-    assert 3.0 == pytest.approx(training(timings(1.0, 1.0, 3.0, 3.1, 2.9)[::-1]).factor)
-
-
-def test_runs_that_disagree_widen_the_range_but_one_odd_run_does_not():
-    assert 2 ** ASSUMPTIONS.value("here-disagreement") == pytest.approx(training(timings(1.0, 2.0, 4.0)).spread)
-    assert NOISE == pytest.approx(training(timings(2.0, 2.0, 9.0)).spread)
-
-
 @pytest.mark.parametrize(
     ("other", "differs", "width"),
     [
@@ -90,16 +74,6 @@ def test_what_differs_widens_the_range(other, differs, width):
 
     assert differs == pace.differs
     assert math.hypot(math.log(NOISE), ASSUMPTIONS.value(width)) == pytest.approx(math.log(pace.spread))
-
-
-def test_another_bases_size_widens_it_too_and_far_from_it_says_nothing():
-    near, far = (
-        training(timings(2.0, 2.0, 2.0, workload=replace(HERE, base="b", parameters=n))) for n in (2 * 10**8, 10**10)
-    )
-
-    widths = ASSUMPTIONS.value("here-base-width"), ASSUMPTIONS.value("here-size-width") * math.log(2)
-    assert math.hypot(math.log(NOISE), *widths) == pytest.approx(math.log(near.spread))
-    assert far is None
 
 
 def test_the_nearest_runs_count_and_later_ones_of_another_base_do_not():
@@ -194,26 +168,6 @@ def test_what_others_took_is_what_threads_waited(seconds, own, waited, times):
     assert times == pytest.approx(slowdown(seconds, own, waited))
 
 
-def left(load_average, at, *spells):
-    return others(load_average + UNSURE, at, 2, spells).threads
-
-
-def test_a_run_that_has_just_ended_is_taken_off_the_load_average():
-    run = Spell(began_at=0.0, ended_at=600.0, threads=2.0)
-
-    assert 0.0 == pytest.approx(left(2.0, 600.0, run), abs=1e-3)
-    assert 1 - 2 / math.e == pytest.approx(left(1.0, 660.0, run), abs=1e-3)
-    assert 1.0 == pytest.approx(left(1.0, 6000.0, run))
-
-
-def test_the_next_run_is_slowed_as_the_last_three_and_as_the_machine_is_now():
-    assert Range(1.0, 1.2, 3.0) == expected_slowdown([1.0, 3.0, 1.2], None)
-    both = expected_slowdown([1.0, 3.0, 2.0], Range(3.0, 4.5, 5.0))
-    assert (1.0, 3.0, 5.0) == pytest.approx((both.low, both.expected, both.high))
-    assert Range(3.0, 4.0, 5.0) == expected_slowdown([], Range(3.0, 4.0, 5.0))
-    assert NO_SLOWDOWN == expected_slowdown([], None)
-
-
 ENVIRONMENT = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
 CPU = Device(cpu_count=2)
 
@@ -249,17 +203,6 @@ def test_what_was_measured_beyond_weights_and_states_scales_what_the_formulas_ap
     assert (1.5, 600 * MIB) == (calibrated.working_factor, calibrated.process_bytes)
     # 600 for the process, 50 known, 1.5 · 400
     assert 1250 * MIB == calibrated.memory(50 * MIB, 400 * MIB).expected
-
-
-def test_the_band_is_as_wide_as_probes_were_off_or_as_they_disagree():
-    width = ASSUMPTIONS.value("probe-memory-width")
-
-    held = calibration(1.5).memory(0, 400 * MIB)
-    assert (600 * MIB * (1 - width), 600 * MIB * (1 + width)) == pytest.approx(
-        (held.low - 600 * MIB, held.high - 600 * MIB)
-    )
-    # the middle of 1.0 and 2.0 is 1.5, and both are 0.5 from it
-    assert 1 / 3 == pytest.approx(calibration(1.0, 2.0).memory_width)
 
 
 def run(**more):

@@ -18,11 +18,10 @@ from rankviz.core.cost.setup import (
     token_range,
 )
 from rankviz.core.cost.shapes import model_shape
-from rankviz.core.model.spec import ActivationBytes, BlockActivations
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.questions import question
-from tests.support.runs.toy import ASSUMPTIONS, ATTENTION, MLP, TOY, TOY_MOE, adapted, gpu, layer, model
+from tests.support.runs.toy import ASSUMPTIONS, MLP, TOY, adapted, gpu, layer, model
 
 AUTO = {"precision": "auto", "optim": "auto", "gradient_checkpointing": "auto", "loss_path": "auto"}
 CHATS = TrainingData(examples=5000, mean_tokens=400, longest_tokens=1600, epochs=3)
@@ -74,45 +73,34 @@ def test_what_cannot_be_trained_is_refused_with_the_way_out(changes, device, mes
     [
         ({"ranks": ()}, "No rank is given. Give at least one, such as 16."),
         ({"ranks": (8, 0)}, "Rank must be a whole number from 1 to 1,024 (got 0)."),
-        ({"ranks": (1025,)}, "Rank must be a whole number from 1 to 1,024 (got 1,025)."),
         ({"alpha": "3r"}, "Alpha must be r, 2r or a number above 0 and at most 1,000,000 (got '3r')."),
-        ({"alpha": "nan"}, "Alpha must be r, 2r or a number above 0 and at most 1,000,000 (got 'nan')."),
         (
             {"target_modules": ()},
             "No target modules are given. Name some, or use one of all-linear, attention, mlp, qv, unsloth.",
         ),
-        ({"framework": "axolotl"}, "Framework must be one of unsloth, trl, peft (got 'axolotl')."),
         (
             {"moe_scheme": "all"},
             "MoE scheme must be one of default, linear-only, peft-remap, unsloth, target-parameters (got 'all').",
         ),
         ({"usd_per_hour": float("nan")}, "The price per hour must be a number from 0 to 1,000,000 (got nan)."),
-        ({"precision": "fp8"}, "Precision must be one of auto, bf16, fp16, fp32, nf4, nf4-dq, int8 (got 'fp8')."),
         ({"optim": "lion"}, "Optimizer must be one of auto, adamw_8bit, adamw_torch, paged_adamw_8bit, sgd"),
         (
             {"loss_path": "fused-func", "framework": "trl"},
             "Loss path fused-func exists only in Unsloth. Choose fused or full with framework trl.",
         ),
-        ({"per_device_train_batch_size": 0}, "Batch size must be a whole number from 1 to 4,096 (got 0)."),
-        ({"max_length": None}, "Maximum length must be a whole number from 1 to 4,194,304 (got nothing)."),
         (
             {"per_device_train_batch_size": 4096, "max_length": 131_072},
             "Batch 4,096 × length 131,072 is 536,870,912 tokens at once; the limit is 67,108,864. "
             "Lower the batch size or the length.",
         ),
-        ({"max_steps": 0}, "Steps must be a whole number from 1 to 100,000,000,000,000 (got 0)."),
         ({"max_steps": 5, "tokens": 5}, "Steps and tokens are both given. Give only one of them."),
         ({"data": {"file_name": "../a.csv"}}, "The name of the data's file must be a plain name of at most 200"),
-        ({"data": {"examples": 0}}, "Examples must be a whole number from 1 to 1,000,000,000,000 (got 0)."),
-        ({"data": {"mean_tokens": 1.5}}, "Tokens per example must be a whole number from 1 to 4,194,304 (got 1.5)."),
-        ({"data": {"examples": 5, "epochs": 0}}, "Epochs must be a number above 0 and at most 10,000 (got 0)."),
         ({"data": {"epochs": 2}}, "Epochs need the number of examples. Give examples, or steps."),
         (
             {"data": {"mean_tokens": 500, "longest_tokens": 400}},
             "The longest example has 400 tokens, fewer than the mean of 500. Raise the longest example or lower the",
         ),
         ({"data": {"examples": 5, "epochs": 2}, "max_steps": 9}, "Steps and epochs are both given. Give only one"),
-        ({"data": {"examples": 5, "epochs": 2}, "tokens": 9}, "Tokens and epochs are both given. Give only one"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -124,13 +112,6 @@ def test_what_cant_be_asked_is_said_with_what_to_change(settings, sentence):
         question(**settings).validate()
 
     assert str(error.value).startswith(sentence)
-
-
-def test_the_question_becomes_pefts_words():
-    lora = question(alpha="2r", use_rslora=True, target_modules=("q_proj",)).lora_at(16)
-
-    assert (16, 32, ("q_proj",)) == (lora.r, lora.lora_alpha, lora.target_modules)
-    assert 8 == lora.scale  # 32 / sqrt(16)
 
 
 def setup(data=CHATS, **more):
@@ -150,13 +131,6 @@ def test_steps_are_full_passes_over_the_examples_rounded_up_unless_steps_or_toke
     assert 1 == setup(replace(CHATS, examples=3, epochs=1)).total_steps
     assert [60, 10] == [setup(endless, max_steps=60).total_steps, setup(endless, tokens=10 * 8 * 400).total_steps]
     assert setup().has_length and not setup(endless).has_length
-
-
-def test_the_longest_example_sets_the_length_up_to_max_length():
-    assert 1600 == setup().fitted_length
-    assert 1664 == setup(replace(CHATS, longest_tokens=1601)).fitted_length
-    assert 1024 == setup(max_length=1024).fitted_length
-    assert 2048 == setup(replace(CHATS, longest_tokens=None)).fitted_length
 
 
 def test_padding_costs_nothing_without_it_and_at_most_the_bound_with_it():
@@ -193,15 +167,6 @@ def test_time_follows_the_mean_and_memory_the_longest_example():
     assert answer(max_steps=5).ranks == answer(TrainingData(), max_steps=5).ranks
 
 
-def test_a_padded_step_takes_from_the_mean_to_the_bound():
-    steps = {"framework": "trl", "gradient_checkpointing": "hf", "max_steps": 625}
-    low, mean, high = (answer(max_length=n, **steps).ranks[0].duration.step for n in (400, 550, 700))
-
-    step = answer(replace(CHATS, epochs=None), **steps).ranks[0].duration.step
-
-    assert pytest.approx((low.low, mean.expected, high.high)) == (step.low, step.expected, step.high)
-
-
 def test_the_assumed_length_is_an_epoch_where_the_examples_are_known():
     assumed, sentence = question(data=replace(CHATS, epochs=None)).with_assumed_length()
 
@@ -214,11 +179,15 @@ def test_the_assumed_length_is_an_epoch_where_the_examples_are_known():
     ("data", "words"),
     [
         (TrainingData(longest_tokens=8000), "are truncated; the longest has 8,000."),
-        (TrainingData(mean_tokens=400, longest_tokens=8000), "truncated, up to 40 % of the examples; the longest has"),
+        (
+            TrainingData(mean_tokens=400, longest_tokens=8000),
+            "truncated, up to 40 % of the examples and 88 % of all tokens; the longest",
+        ),
         (TrainingData(mean_tokens=4000), "are truncated; the mean is 4,000."),
         (
             TrainingData(longest_tokens=2000, lengths=tuple(100 * n for n in range(len(LENGTH_SHARES)))),
-            "truncated, up to 50 % of the examples; the longest has 2,000.",
+            # 100 + 200 + … + 1,000 of 20 steps, of a mean of 1,000
+            "truncated, up to 50 % of the examples and 28 % of all tokens; the longest has 2,000.",
         ),
     ],
 )
@@ -254,45 +223,3 @@ def test_a_llama_block_keeps_2q_2k_3m_elements_a_token():
     )
     (kind,) = model_shape(model((*fused, MLP[2])), []).kinds
     assert (48, 96, 32) == (kind.attention, kind.mlp, kind.mlp_hidden)
-
-
-def test_only_the_active_experts_are_multiplied_and_kept():
-    shape = model_shape(TOY_MOE, adapted(TOY_MOE, "gate_up_proj"))
-
-    (kind,) = shape.kinds
-    assert 2 * (768 + 2 * (256 + 128)) == shape.active_weights
-    assert 2 * (16 + 8) == kind.mlp
-    assert 2 * 2 * (16 + 16) == shape.active_adapter_parameters
-    assert ((4 * 16 * 16,), 2) == (shape.targeted_experts, shape.expert_blocks)
-
-
-def test_blocks_that_differ_in_layers_adapters_or_what_they_hold_are_told_apart():
-    hybrid = model(
-        (
-            layer("linear_attn.in_proj_qkv", 16, 40, blocks=(0,)),
-            layer("linear_attn.out_proj", 16, 16, blocks=(0,)),
-            *(layer(each.path.split("{}.")[1], each.in_features, each.out_features, blocks=(1,)) for each in ATTENTION),
-            *MLP,
-        ),
-        layer_types=("linear_attention", "full_attention"),
-    )
-    (q,) = adapted(TOY, "q_proj")
-    figures = tuple(
-        BlockActivations(blocks=(n,), bf16=each, fp32=each)
-        for n, each in enumerate((ActivationBytes(kept=1, gradients=1), ActivationBytes(kept=2, gradients=1)))
-    )
-
-    first, second = sorted(model_shape(hybrid, []).kinds, key=lambda kind: kind.attention_width)
-    of_adapter = model_shape(TOY, [replace(q, blocks=(1,))]).kinds
-    held = model_shape(replace(TOY, activation_bytes_per_token=figures), []).kinds
-
-    assert (0, 56, 1) == (first.attention_width, first.attention, first.count)
-    assert (16, 48, 1) == (second.attention_width, second.attention, second.count)
-    assert [(0, 1), (16, 1)] == sorted((kind.targeted_inputs, kind.count) for kind in of_adapter)
-    assert list(figures) == [kind.activations for kind in held]
-
-
-def test_a_vision_tower_weighs_but_no_text_token_runs_through_it():
-    shape = model_shape(model((*ATTENTION, *MLP, layer("visual.qkv", 1000, 3000, part="vision", blocks=(0, 1, 2)))), [])
-
-    assert (2, 4608, 3_000_000) == (shape.blocks, shape.active_weights, shape.largest_linear)

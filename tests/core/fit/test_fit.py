@@ -6,7 +6,6 @@ Cards are made to measure from the estimate's own figures, so that nothing here 
 import json
 import random
 import re
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,8 +14,8 @@ from rankviz.api import Api
 from rankviz.catalog.hardware import find_gpu, load_assumptions, load_gpus
 from rankviz.catalog.models import load_index, load_model
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import MAX_BATCH, Price, TrainingSetup
-from rankviz.core.fit.changes import changed, keeping_tokens, knobs, largest, limits, peak_words, setting
+from rankviz.core.cost.setup import Price, TrainingSetup
+from rankviz.core.fit.changes import changed, knobs, limits, peak_words, setting
 from rankviz.core.fit.decide import as_json, decide, fit_in_words
 from rankviz.core.quantity import Range, by_level
 from rankviz.errors import InvalidSettingError
@@ -77,14 +76,6 @@ def priced(usd_per_hour):
     return Price(usd_per_hour=usd_per_hour, provider="Toy cloud", source="made up", checked="2026-11-25")
 
 
-@pytest.mark.parametrize(("edge", "ceiling", "last"), [(0, 9, None), (1, 9, 1), (5, 9, 5), (8, 9, 8), (99, 9, 9)])
-def test_the_search_finds_the_last_number_that_holds(edge, ceiling, last):
-    tried = []
-
-    assert last == largest(lambda n: tried.append(n) or n <= edge, ceiling)
-    assert max(tried) <= ceiling
-
-
 @pytest.mark.parametrize(("option", "largest_one"), [("r", 48), ("batch", 5), ("max_length", 1088)])
 def test_the_largest_that_fits_is_the_one_the_card_was_made_for(option, largest_one):
     made_for = changed(question(), {option: largest_one})
@@ -93,16 +84,6 @@ def test_the_largest_that_fits_is_the_one_the_card_was_made_for(option, largest_
 
     assert largest_one == limit.surely
     assert limit.expected > limit.surely
-
-
-def test_the_searchs_own_ceiling_is_told_from_the_cards():
-    roomy = gpu(usable_bytes=2**50)
-
-    decided = on(question(training={"max_length": 1, "max_steps": 1}), roomy)
-
-    assert 1024 == limit_of(decided, "r").surely == limit_of(decided, "r").expected
-    assert MAX_BATCH == limit_of(decided, "batch").surely
-    assert "the most that RankViz estimates; the card has room for more" == limit_of(decided, "r").note
 
 
 def test_a_knob_costs_what_asking_again_gives():
@@ -119,39 +100,16 @@ def test_a_knob_costs_what_asking_again_gives():
 
 
 @pytest.mark.parametrize(
-    ("given", "change", "whole"),
-    [
-        ({"max_steps": 10, "max_length": 512}, {"max_length": 1024}, {"max_length": 1024, "steps": 5}),
-        ({"max_steps": 10, "max_length": 512}, {"max_length": 256}, {"max_length": 256, "steps": 20}),
-        # 5 steps of 2 · 4 · 512 tokens are 20,480; steps of 8,192 don't divide them.
-        ({"max_steps": 5, "max_length": 512}, {"max_length": 1024}, {"max_length": 1024, "tokens": 20_480}),
-        ({"tokens": 9_999, "max_length": 512}, {"max_length": 1024}, {"max_length": 1024}),
-        ({"max_steps": 10}, {"batch": 1, "accum": 8}, {"batch": 1, "accum": 8}),
-        ({"max_steps": 10}, {"r": 64}, {"r": 64}),
-    ],
-)
-def test_a_change_trains_as_many_tokens_as_before(given, change, whole):
-    assert whole == keeping_tokens(questions.question(**given), change)
-
-
-@pytest.mark.parametrize(
     ("given", "labels", "not_labels"),
     [
         ({"target_modules": "attention"}, {"add MLP targets"}, {"attention targets only", "add attention targets"}),
-        ({"target_modules": "mlp"}, {"add attention targets"}, {"add MLP targets"}),
         # No preset has the embedding too, so there is nothing to widen to.
         ({"target_modules": ("q_proj", "embed_tokens")}, set(), {"add MLP targets"}),
         ({"target_modules": "all-linear"}, {"attention targets only"}, {"add MLP targets"}),
         ({"training": {"loss_path": "full"}}, {"fused loss"}, set()),
-        ({"training": {"loss_path": "fused"}}, set(), {"fused loss"}),
         ({"training": {"optim": "adamw_torch"}}, {"8-bit AdamW"}, {"AdamW with full states (adamw_torch)"}),
-        ({"training": {"precision": "bf16"}}, {"4-bit base (NF4)"}, {"16-bit base (bf16)"}),
         ({"training": {"gradient_checkpointing": "none"}}, {"Hugging Face checkpointing"}, {"no checkpointing"}),
-        ({"framework": "unsloth"}, {"Unsloth's checkpointing"}, {"Hugging Face checkpointing"}),
-        ({"framework": "trl"}, set(), {"Unsloth's checkpointing"}),
-        ({"ranks": (1,)}, {"r = 2"}, {"r = 1"}),
         ({"ranks": (24,)}, {"r = 16", "r = 32"}, set()),
-        ({"ranks": (1024,)}, {"r = 512"}, {"r = 2048"}),
         ({"training": {"per_device_train_batch_size": 1}}, {"batch 2, accumulation 2"}, {"batch 0, accumulation 8"}),
         ({"training": {"gradient_accumulation_steps": 1}}, {"batch 1, accumulation 2"}, {"batch 4, accumulation 0"}),
     ],
@@ -175,14 +133,6 @@ def test_three_methods_at_the_same_rank_and_batch():
     assert [True, False, False] == [m.chosen for m in (qlora, lora, full)]
 
 
-def test_without_a_gpu_knobs_have_memory_alone_and_the_table_still_says_what_fits():
-    decided = on(question(), None, gpus=(gpu(),))
-
-    assert () == decided.limits
-    assert {None} == {knob.seconds for knob in decided.knobs} == {knob.fit for knob in decided.knobs}
-    assert decided.sentence.startswith("No GPU is chosen; the cheapest GPU that fits is the Toy card, ")
-
-
 def test_the_json_is_plain_and_whole():
     result = as_json(on(question(), gpu()))
 
@@ -192,15 +142,6 @@ def test_the_json_is_plain_and_whole():
     assert {"label", "change", "device_bytes", "seconds", "usd", "fit"} <= set(result["knobs"][0])
     assert ("Toy cloud", "2026-11-25") == (result["gpus"][0]["provider"], result["gpus"][0]["price_checked"])
     assert ["qlora", "lora", "full"] == [method["name"] for method in result["methods"]]
-
-
-@pytest.mark.parametrize(("framework", "offered"), [("trl", False), ("peft", False), ("unsloth", True)])
-def test_fp16_is_offered_for_a_model_that_overflows_in_it_only_where_that_is_prevented(framework, offered):
-    training = {"framework": framework, "precision": "nf4", "loss_path": "full"}
-    decided = on(question(training=training), gpu(supports_bf16=False), replace(WIDE, model_type="gemma3_text"))
-
-    assert offered is any("fp16" == knob.change.get("precision") for knob in decided.knobs)
-    assert offered is ("lora" in [method.name for method in decided.methods])
 
 
 def test_gpus_stand_by_verdict_then_by_total_and_what_is_not_known_comes_last():
@@ -225,16 +166,6 @@ def test_gpus_stand_by_verdict_then_by_total_and_what_is_not_known_comes_last():
     assert "Choose precision fp16" in decided.cards[-1].reason
 
 
-def test_ones_own_prices_replace_the_tables_and_reorder_it():
-    cheap, dear = gpu(id="cheap", prices=(priced(1.0),)), gpu(id="dear", prices=(priced(2.0),))
-
-    decided = on(question(), cheap, gpus=(cheap, dear), prices={"dear": 0.5})
-
-    assert ["dear", "cheap"] == [card.gpu.id for card in decided.cards]
-    assert "your own price" == decided.cards[0].price.provider
-    assert pytest.approx(decided.cards[0].usd.expected * 2) == decided.cards[1].usd.expected
-
-
 @pytest.mark.parametrize("price", [-0.5, float("nan"), float("inf"), "cheap", True])
 def test_a_price_that_cant_be_names_the_card_and_what_to_give(price):
     with pytest.raises(InvalidSettingError) as error:
@@ -242,13 +173,6 @@ def test_a_price_that_cant_be_names_the_card_and_what_to_give(price):
 
     message = f"The price per hour of the Toy card must be a number from 0 to 1,000,000 (got {price!r})."
     assert message == str(error.value)
-
-
-def test_what_fits_tight_says_how_little_is_to_spare():
-    decided = on(question(), card_for(question()))
-
-    assert "tight" == decided.setting.row.fit
-    assert "It fits without changes, with less than 5 % to spare." == decided.sentence
 
 
 HEAVY = {"loss_path": "full", "optim": "adamw_torch", "per_device_train_batch_size": 4}
@@ -263,17 +187,6 @@ def test_of_changes_that_keep_the_result_the_one_that_adds_no_time_comes_first()
 
     assert {"loss_path": "fused"} == dict(decided.smallest.change)
     assert decided.sentence.startswith("Smallest change that makes it fit: fused loss (")
-
-
-def test_what_keeps_the_result_comes_before_what_does_not_though_it_takes_time():
-    """A rank of 1 would do as well, and save time."""
-    chosen = question(ranks=(256,))
-    either = max(needs(changed(chosen, change)).high for change in ({"r": 1}, {"batch": 1, "accum": 8}))
-
-    decided = on(chosen, gpu(usable_bytes=int(either) + 1))
-
-    assert {"batch": 1, "accum": 8} == dict(decided.smallest.change)
-    assert decided.smallest.seconds > 0
 
 
 @pytest.mark.parametrize(
@@ -303,6 +216,7 @@ def test_where_nothing_is_enough_the_cheapest_gpu_that_fits_is_named():
     decided = on(question(training=HEAVY), small, gpus=(dear, cheap, small))
 
     assert decided.smallest is None
+    assert min(knob.device_bytes for knob in decided.knobs) == decided.helps_most.device_bytes
     assert decided.sentence.startswith("No single change makes it fit; ")
     assert "the cheapest GPU that fits is the Cheap card, about $" in decided.sentence
 
@@ -345,7 +259,7 @@ def test_where_loading_takes_most_the_sentences_quote_it_and_no_rank_helps(model
     assert any(f"Loading takes {loading}" in note for note in by_level(start.answer.notes)[0])
 
 
-@pytest.mark.parametrize("r", [1, 8, 16, 64, 256])
+@pytest.mark.parametrize("r", [8, 64])
 @pytest.mark.parametrize(
     "model", ["Qwen/Qwen3-30B-A3B", "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "Qwen/Qwen3-32B"]
 )
@@ -437,7 +351,7 @@ def question_of(model_id, gpu, ranks, **training):
 
 @pytest.mark.parametrize("gpu", CARDS)
 @pytest.mark.parametrize("model_id", MODELS)
-@pytest.mark.parametrize("batch, length", [(1, 1024), (2, 2048)])
+@pytest.mark.parametrize("batch, length", [(2, 2048)])
 def test_the_largest_rank_is_no_smaller_than_any_that_an_estimate_lets_fit(model_id, gpu, batch, length):
     setup = {"per_device_train_batch_size": batch, "max_length": length, "max_steps": 10}
     ranks = API.estimates.estimate(question_of(model_id, gpu, RANKS, **setup)).estimate.ranks
@@ -447,13 +361,3 @@ def test_the_largest_rank_is_no_smaller_than_any_that_an_estimate_lets_fit(model
     expected = [rank.r for rank in ranks if rank.margin_bytes >= 0]
     assert max(surely, default=0) <= (limits["r"].surely or 0)
     assert max(expected, default=0) <= (limits["r"].expected or 0)
-
-
-def test_a_rank_that_needs_less_than_a_lower_one_says_why():
-    """gpt-oss-20b on a V100: at r = 1 the embedding stays on the card, from r = 2 on it is moved."""
-    answer = API.estimates.fit(question_of("openai/gpt-oss-20b", "V100", (2,), max_steps=10), 2)
-    limit = answer.limits[0]
-
-    assert limit.surely is None
-    assert 2 <= limit.expected
-    assert "from r = 2 on Unsloth moves the input embedding to host memory" in limit.note

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.forecast.bands import GRID, at_rank, fact_words, forecast
+from rankviz.core.forecast.bands import at_rank, fact_words, forecast
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.forecasts import band, bands, held, left_out
 
@@ -18,15 +18,6 @@ def test_a_rank_is_extrapolated_where_no_line_has_it_or_one_of_its_neighbours_in
     row = at_rank(band(lines_at_rank={8: 3, 16: 0, 32: 1, 64: 2}), r)
 
     assert extrapolated is row.extrapolated
-
-
-def test_a_forecast_says_at_which_ranks_it_is_extrapolated():
-    def words_for(*untested):
-        rows = band(lines_at_rank={r: int(r not in untested) for r in GRID})
-        return " ".join(forecast(bands(rows), "score", "simple", [*GRID, 3]).sentences)
-
-    assert "extrapolated" not in words_for()
-    assert "has a point at r = 2, 4: the band is extrapolated there." in words_for(2, 4)
 
 
 @pytest.mark.parametrize("r", [0, 257, 2.5, True, "8"])
@@ -65,9 +56,6 @@ def test_a_forecast_quotes_the_coverage_and_the_errors_of_its_own_kind():
     assert any(text.startswith("Not validated: ") and "held 47 % of 20 points" in text for text in missed)
 
 
-NEVER = ("high_worse_loss", held("loss", publications=6, lines=38, share=0.0))
-
-
 def test_a_statement_is_quoted_for_its_kind_where_that_was_counted_and_for_all_scores_elsewhere():
     table = bands(holds=[("low_within_point", held()), ("low_within_point", held("simple", share=0.5, publications=6))])
 
@@ -75,15 +63,3 @@ def test_a_statement_is_quoted_for_its_kind_where_that_was_counted_and_for_all_s
 
     assert simple.startswith("r = 16 scored within one point of the best rank in 50 % of 6 publications on simple")
     assert "in 90 % of 10 publications (40 lines; " in other and "left out was 13 percentage points off" in other
-
-
-def test_the_noise_and_the_high_rank_are_judged():
-    within = ("low_within_noise", held(noise=2.2))
-
-    noise, high = fact_words(bands(holds=[within, NEVER, ("high_worse", held(share=0.06, left_out_error=None))]), "any")
-
-    assert "median 2.2 points), r = 16 scored within noise of the best rank in 90 % of 10 publications (" in noise
-    assert (
-        "r = 64 was 0.5 % of a loss worse than r = 16 in 0 % of 6 publications (38 lines; a publication that was left "
-        "out was 13 percentage points off), and more than a point worse in 6 % of 10 publications (40 lines)." == high
-    )

@@ -14,10 +14,8 @@ from rankviz.core.forecast.quick_look import (
     noise_of,
     pick_of,
     rate_look,
-    score_look,
     score_pick,
 )
-from rankviz.core.runs.metric import TOKEN_ACCURACY
 from tests.support.runs.finished_runs import plain_sweep
 from tests.support.runs.forecasts import look, measured
 from tests.support.web.quick_looks import forecast, quick_look_runs
@@ -48,13 +46,6 @@ def test_the_band_of_a_measured_rank_is_that_of_one_more_run():
     )
 
 
-def test_a_loss_that_rises_with_rank_may_rise_late():
-    rank = at(16, measured({4: 1.0, 64: 1.4}), Noise(0.0, 1))
-
-    # Straight in r it has risen by (16 - 4) / (64 - 4) = 0.2 of the gap; a curve that bends early by 0.8.
-    assert (pytest.approx(1.0 + 0.4 * 0.2), pytest.approx(1.0 + 0.4 * 0.8)) == (rank.low_80, rank.high_80)
-
-
 def test_noise_is_pooled_over_ranks_and_unknown_without_a_repeat():
     assert noise_of([(None, 1), (None, 1)]) is None
     assert (0.3, 1) == noise_of([(0.3, 2), (None, 1)])
@@ -70,14 +61,6 @@ def test_a_quick_look_says_how_far_apart_its_ranks_are_in_noise_and_how_such_ban
     )
     assert any("held 86 % of the runs" in text and "in 98 %" in text for text in own.sentences)
     assert own.validated
-
-
-def test_runs_unlike_those_that_were_checked_are_not_validated():
-    own = look(ENDS, repeat_sd=0.02, alike=False)
-
-    assert own.coverage_80 is None and not own.validated
-    assert any(text.startswith("Not validated:") for text in own.sentences)
-    assert not look({8: 1.4, 64: 1.0}, repeat_sd=0.02).validated
 
 
 def test_the_pick_is_the_lowest_rank_within_a_quarter_percent():
@@ -102,9 +85,6 @@ def test_the_pick_is_the_lowest_rank_within_a_quarter_percent():
 )
 def test_by_a_score_the_higher_rank_must_be_better_by_more_than_noise(low, high, noise, expected):
     assert expected == score_pick(low, high, noise)
-
-
-RECORD = {"lines": 72, "within": 0.85, "within_of_all_ranks": 0.84, "within_always_16": 0.65}
 
 
 def at_rates(losses: dict[float, float], seeds=(0,)):
@@ -134,31 +114,6 @@ def test_with_repeats_the_difference_is_told_in_noise(second, differs):
     assert any("times the noise of one run (0.071 nats, from 2 repeats)" in text for text in own.sentences)
 
 
-def test_a_rate_that_diverged_is_named():
-    own = rate_look(at_rates({1e-3: 1.6, 3e-3: math.nan}))
-
-    assert own.differs and 1e-3 == own.best
-    assert "1.6000 at 0.001, no finite loss at 0.003." in own.sentences[0]
-
-
-def scored(correct: dict[int, tuple[int, ...]]):
-    """One run for each count of 1,000 correct tokens."""
-    return [
-        replace(run, loss_after=replace(run.loss_after, tokens=1000, correct_tokens=count))
-        for r, counts in correct.items()
-        for run, count in zip(plain_sweep({r: 1.0}, seeds=tuple(range(len(counts)))).runs, counts, strict=True)
-    ]
-
-
-@pytest.mark.parametrize(("high", "pick"), [(850, 64), (815, 16)])
-def test_by_a_score_the_higher_rank_is_taken_only_beyond_the_noise_of_the_repeat(high, pick):
-    own = score_look(scored({4: (795, 805), 64: (high,)}), TOKEN_ACCURACY, RECORD)
-
-    assert (pick, (4, 80.0), pytest.approx(0.7071, abs=1e-4)) == (own.pick, own.low, own.noise)
-    assert f"To train next by token accuracy: r = {pick}." == own.sentences[0]
-    assert "On 72 published lines" in own.sentences[-1]
-
-
 FALLING = {4: 1.90, 8: 1.85, 16: 1.815, 32: 1.805, 64: 1.80}
 
 
@@ -168,15 +123,6 @@ def test_the_rank_to_train_is_the_lowest_within_the_tolerance_of_the_lowest_esti
     assert [16, 8, 64] == [decide(runs, forecast(FALLING), tolerance).train_rank for tolerance in (0.02, 0.05, 0.001)]
     # A quarter of a percent of 1.8 is 0.0045.
     assert [64, 32] == [decide(runs, forecast({**FALLING, 32: loss})).train_rank for loss in (1.805, 1.804)]
-
-
-def test_the_sentences_on_training_name_the_reference_the_risk_and_the_settings():
-    first, why, risk, settings = decide(quick_look_runs(1.9, 1.8), forecast(FALLING), 0.02).train_sentences
-
-    assert "To train next: r = 16 (estimated loss 1.815 nats, 80 % band 1.785 to 1.845)." == first
-    assert "r = 16 is the lowest rank within 0.02 nats (2 % in perplexity) of the lowest estimate, at r = 64." == why
-    assert risk.startswith("A run there may land up to 0.045 nats above the lowest loss")
-    assert settings.startswith("Keep the data, the target modules and alpha = 32. The learning rate (0.001) was not")
 
 
 @pytest.mark.parametrize(
@@ -194,15 +140,6 @@ def test_the_adapter_to_ship_is_one_that_can_be_had_of_the_lowest_rank_within_th
     decision = decide(quick_look_runs(low, 1.8, cuts, saved=saved), forecast(FALLING))
 
     assert shipped == (decision.ship.r, decision.ship.made)
-
-
-def test_a_truncated_adapter_is_shipped_with_its_measured_loss_and_no_promise_of_a_run():
-    first, why, promise = decide(quick_look_runs(1.9, 1.8, {8: 1.815}), forecast(FALLING)).ship_sentences
-
-    assert first.startswith("To ship: the adapter of the run at r = 64, truncated to r = 8 (about 8.0 MB), measured")
-    assert first.endswith("held-out loss 1.8150.")
-    assert why.endswith("within 0.02 nats of the best one: the adapter of the run at r = 64 (64.0 MB), at 1.8000.")
-    assert "A new run at r = 8 may end higher or lower." == promise
 
 
 SEEDS = {(4, 0): 1.9, (4, 1): 1.92, (64, 0): 1.7, (64, 1): 1.9}

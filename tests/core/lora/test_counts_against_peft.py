@@ -1,5 +1,6 @@
 """Catalogue models, wrapped by PEFT on the meta device: the same trainable parameters, the same refusals, and the size
-that a file with PEFT's tensors would have. One a family and every mixture of experts in `make test`."""
+that a file with PEFT's tensors would have. `make test` tries the first blocks of one a family and of every mixture of
+experts, `make test-counts` each model whole."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,11 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import Route, expand
 from rankviz.errors import InvalidSettingError
 from tests.support.models.families import one_a_family
+from tests.support.models.shallow import as_built, config_of, shallow
 from tests.support.processes.file_sizes import file_size
-from tests.support.quick import chosen_quick
+from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
-ASSETS = Path(__file__).parents[3] / "assets"
 ROWS = load_index(ASSETS)
 
 DENSE = (
@@ -60,19 +61,24 @@ def many():
         yield
 
 
-@pytest.mark.parametrize("model_id", chosen_quick([row.id for row in ROWS], one_a_family()))
-def test_peft_counts_as_rankviz_does(model_id):
-    (row,) = (row for row in ROWS if row.id == model_id)
-    model = replace(load_model(ASSETS, row.id), whole=None)
+@pytest.mark.parametrize(
+    ("model_id", "whole"),
+    [
+        *((model_id, False) for model_id in sorted(one_a_family())),
+        *(pytest.param(row.id, True, marks=pytest.mark.slow) for row in ROWS),
+    ],
+)
+def test_peft_counts_as_rankviz_does(model_id, whole, tmp_path):
+    model, path = (as_built(model_id), config_of(model_id)) if whole else shallow(model_id, tmp_path)
     for r, config in DENSE + (MOE if model.has_experts else ()):
         lora = replace(config, r=r)
-        case = f"{row.id}, {lora.target_modules}, {lora.moe_scheme}, dora {lora.use_dora}, r {r}, {lora.expert_rank}"
+        case = f"{model_id}, {lora.target_modules}, {lora.moe_scheme}, dora {lora.use_dora}, r {r}, {lora.expert_rank}"
         try:
             plan = resolve(model, lora, "peft")
         except InvalidSettingError:
             plan = None
 
-        count, file_bytes = peft_on_meta(row, model, lora, plan, r)
+        count, file_bytes = peft_on_meta(path, model, lora, plan, r)
 
         assert (count is None) == (plan is None), f"{case}: PEFT counts {count}"
         if plan is not None:
@@ -102,14 +108,14 @@ def test_the_rules_were_read_from_the_installed_versions():
     assert UNSLOTH_VERSION == version("unsloth")
 
 
-def peft_on_meta(row, model, lora, plan, r) -> tuple[int | None, int]:
+def peft_on_meta(path: Path, model, lora, plan, r) -> tuple[int | None, int]:
     """Trainable parameters and file size by PEFT itself; None where it refuses."""
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model, get_peft_model_state_dict
 
     from tests.support.models.meta_models import build
 
-    base = build(ASSETS / "configs" / row.file.replace(".whole.json", ".full.json"))
+    base = build(path)
     if lora.moe_scheme == "linear-only" and model.peft_remap:
         # PEFT looks its rewrite up by model_type: under a name it doesn't know there is none, as on transformers 4.
         base.config.model_type = "unknown"

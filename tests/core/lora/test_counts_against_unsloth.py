@@ -1,17 +1,17 @@
 """Catalogue models through the real FastLanguageModel, FastModel and FastVisionModel: the same counts, the same
 size of the file, and a refusal where Unsloth or PEFT stops.
 
-tests/support/models/unsloth_counts.py runs Unsloth's own get_peft_model on full-size models in a process of its own.
+tests/support/models/unsloth_counts.py runs Unsloth's own get_peft_model in a process of its own: in `make test` on the
+first blocks of one model a family and of every mixture of experts, in `make test-counts` on each model whole.
 """
 
-import functools
 import itertools
 import json
 import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from rankviz.catalog.models import load_index, load_model
+from rankviz.catalog.models import load_index
 from rankviz.core.lora.config import FLAGS, PRESETS, UNSLOTH_SEVEN, LoraConfig
 from rankviz.core.lora.experts import expert_names
 from rankviz.core.lora.plan import AdapterPlan
@@ -30,6 +30,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.worker.finetune.training import unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
+from tests.support.models.shallow import as_built, config_of, shallow
 from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
@@ -156,11 +157,6 @@ def asked(model: ModelSpec, lora: LoraConfig) -> tuple[str, ...] | str:
         return ("q_proj", "v_proj")
 
 
-def as_built(model_id: str) -> ModelSpec:
-    """The model of the catalogue's config.json: a text tower by itself, as text_only loads it."""
-    return replace(load_model(ASSETS, model_id), whole=None)
-
-
 def groups() -> list[list[ModelSpec]]:
     """Catalogue models, those together that are the same to LoRA."""
     together = defaultdict(list)
@@ -170,41 +166,36 @@ def groups() -> list[list[ModelSpec]]:
     return list(together.values())
 
 
-def questions(quick: bool) -> Iterator[tuple[ModelSpec, bool, list[Case]]]:
+Question = tuple[ModelSpec, Path, bool, list[Case]]
+"""A model with its config.json, whether its experts are linear layers, and its cases."""
+
+
+def questions(quick: bool, folder: Path) -> Iterator[Question]:
     """Each model with its cases; a checkpoint with split experts is a model of its own.
 
-    quick: one model a family and every mixture of experts; else the others.
+    quick: the first blocks of one model a family and of every mixture of experts; else every model whole.
     """
     models = sorted((model for model, *_ in groups()), key=lambda model: model.total_parameters)
     families = set()
     for model in models:
         family = (model.model_type, model.tower)
-        every = list(cases(model, smallest=family not in families))
-        chosen = family not in families or model.has_experts
+        smallest = family not in families
         families.add(family)
-        if quick != chosen:
+        if quick and not (smallest or model.has_experts):
             continue
+        built, path = shallow(model.id, folder) if quick else (model, config_of(model.id))
+        every = list(cases(built, smallest=smallest))
         for split in (False, True):
-            asking = [case for case in every if split == (case.precision == "nf4-dq")]
-            if asking:
-                yield model, split, asking
+            if asking := [case for case in every if split == (case.precision == "nf4-dq")]:
+                yield built, path, split, asking
 
 
-def ask_unsloth(
-    asking: Iterable[tuple[ModelSpec, bool, list[Case]]], configs: Mapping[str, Path] | None = None
-) -> Iterator[tuple[str, Case, dict[str, Any]]]:
-    """Unsloth's answer to each case. configs: the config.json of each model, None for the catalogue's."""
+def ask_unsloth(asking: Iterable[Question]) -> Iterator[tuple[ModelSpec, Case, dict[str, Any]]]:
+    """Unsloth's answer to each case."""
     asking = list(asking)
-    if configs is None:
-        names = {row.id: row.file.replace(".whole.json", ".full.json") for row in load_index(ASSETS)}
-        configs = {model_id: ASSETS / "configs" / name for model_id, name in names.items()}
     models = [
-        {
-            "config": str(configs[model.id]),
-            "split": split,
-            "calls": [call(model, case, case.plan(model)) for case in cases],
-        }
-        for model, split, cases in asking
+        {"config": str(path), "split": split, "calls": [call(model, case, case.plan(model)) for case in cases]}
+        for model, path, split, cases in asking
     ]
     program = subprocess.run(
         [sys.executable, "-m", "tests.support.models.unsloth_counts"],
@@ -215,44 +206,31 @@ def ask_unsloth(
     )
     assert program.returncode == 0, program.stderr[-3000:]
     answers = [json.loads(line) for line in program.stdout.splitlines()]
-    asked_in_order = [(model.id, case) for model, _, cases in asking for case in cases]
+    asked_in_order = [(model, case) for model, *_, cases in asking for case in cases]
     return ((*question, answer) for question, answer in zip(asked_in_order, answers, strict=True))
-
-
-@functools.cache
-def answers(quick: bool) -> dict[tuple[str, Case], tuple[int, int] | None]:
-    """Unsloth's count of every case and the bytes of the file, None where it or PEFT refuses; by two processes."""
-    every = list(questions(quick))
-    with ThreadPoolExecutor(2) as pool:
-        halves = pool.map(ask_unsloth, (every[::2], every[1::2]))
-        return {
-            (model_id, case): (answer["count"], answer["bytes"]) if "count" in answer else None
-            for half in halves
-            for model_id, case, answer in half
-        }
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_unsloth_trains_what_rankviz_counts_and_refuses_what_it_refuses(quick):
-    theirs = answers(quick)
-    models = {model_id: as_built(model_id) for model_id, _ in theirs}
-    ours = {
-        (model_id, case): plan and (plan.parameters(R), plan.file_bytes(R, saved_dtype="fp32"))
-        for (model_id, case) in theirs
-        for plan in [case.plan(models[model_id])]
-    }
+def test_unsloth_trains_what_rankviz_counts_and_refuses_what_it_refuses(quick, tmp_path):
+    """Two processes: counts and the bytes of files, and None where Unsloth or PEFT refuses."""
+    every = list(questions(quick, tmp_path))
+    theirs, ours = {}, {}
+    with ThreadPoolExecutor(2) as pool:
+        for model, case, answer in itertools.chain(*pool.map(ask_unsloth, (every[::2], every[1::2]))):
+            plan = case.plan(model)
+            ours[model.id, case] = plan and (plan.parameters(R), plan.file_bytes(R, saved_dtype="fp32"))
+            theirs[model.id, case] = (answer["count"], answer["bytes"]) if "count" in answer else None
 
     assert {} == {key: (ours[key], counted) for key, counted in theirs.items() if ours[key] != counted}
     refused = sum(counted is None for counted in theirs.values())
     assert 100 < refused < len(theirs) / 3
 
 
-@pytest.mark.timeout(1800)
 def test_counts_that_were_published_or_wrong_once():
     def count(model_id: str, targets, precision: str = "bf16", **settings) -> int | None:
-        answer = answers(True)[model_id, Case(LoraConfig(target_modules=targets, **settings), precision)]
-        return answer and answer[0]
+        plan = Case(LoraConfig(target_modules=targets, **settings), precision).plan(as_built(model_id))
+        return plan and plan.parameters(R)
 
     assert 642_514_944 // 4 == count("Qwen/Qwen3-30B-A3B", "unsloth")
     assert 92_454_912 // 2 == count("openai/gpt-oss-20b", "unsloth") == count("openai/gpt-oss-20b", "unsloth", "nf4-dq")
@@ -290,19 +268,18 @@ WRAPPERS = {
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_embedding_and_head_of_wrapped_language_models_are_one_where_the_config_says_so(tmp_path):
-    asking, configs = [], {}
+    asking = []
     for name, config in WRAPPERS.items():
-        configs[name] = tmp_path / f"{name}.full.json"
-        configs[name].write_text(json.dumps(config))
+        path = tmp_path / f"{name}.full.json"
+        path.write_text(json.dumps(config))
         model = replace(layers_of(config), id=name)
         targets = [("q_proj", *ends) for ends in (("embed_tokens", "lm_head"), ("lm_head",), ("model.embed_tokens",))]
-        asking.append((model, False, [Case(LoraConfig(target_modules=each)) for each in targets]))
-    plans = {(model.id, case): case.plan(model) for model, _, cases in asking for case in cases}
+        asking.append((model, path, False, [Case(LoraConfig(target_modules=each)) for each in targets]))
 
-    for model_id, case, answer in ask_unsloth(asking, configs):
-        plan = plans[model_id, case]
+    for model, case, answer in ask_unsloth(asking):
+        plan = case.plan(model)
         assert (answer["count"], answer["bytes"]) == (plan.parameters(R), plan.file_bytes(R, saved_dtype="fp32"))
 
     # Two text blocks of 4 · (32 + 32) for q_proj (OPT's, and Llama's), and tables of 203 · 32.
-    both = {model.id: plans[model.id, cases[0]].parameters(R) for model, _, cases in asking}
+    both = {model.id: cases[0].plan(model).parameters(R) for model, *_, cases in asking}
     assert {"blip-2": 13504, "instructblip": 13504, "llava-tied": 7008, "llava-untied": 13504} == both

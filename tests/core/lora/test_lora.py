@@ -12,7 +12,7 @@ import pytest
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import FLAGS, UNSLOTH_SEVEN, LoraConfig
-from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
+from rankviz.core.lora.experts import shared_outer_per_rank
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
@@ -49,11 +49,6 @@ def test_each_layer_adds_rank_times_in_plus_out():
     assert 96 == plan_of(TOY, ("down_proj",)).parameters(1)
 
 
-def test_dora_adds_one_magnitude_an_output():
-    # Outputs a block: 16 + 8 + 8 + 16 + 32 + 32 + 16 = 128.
-    assert 4096 + 256 == plan_of(TOY, use_dora=True).parameters(8)
-
-
 def test_a_file_is_its_length_its_padded_header_and_its_data():
     one = model((layer("self_attn.q_proj", 16, 16, blocks=(0,)),), id="toy/one")
     plan = plan_of(one, ("q_proj",))
@@ -71,15 +66,6 @@ def test_a_file_is_its_length_its_padded_header_and_its_data():
     assert 8 + 280 + 256 == plan.file_bytes(4, 2)
 
 
-def test_parts_add_up_to_the_whole():
-    for spec, changes in ((TOY, {"use_dora": True}), (UNTIED, {"modules_to_save": ("lm_head",)}), (REMAPPED, {})):
-        plan = plan_of(spec, **changes)
-        grid = plan.by_block(16)
-
-        assert plan.parameters(16) == sum(row.parameters for row in plan.by_module(16))
-        assert plan.parameters(16) == sum(sum(row) for row in grid.parameters)
-
-
 def test_names_match_whole_components_from_the_end():
     assert 64 == plan_of(TOY, ("self_attn.q_proj",)).parameters(1)
     assert 32 == plan_of(TOY, ("layers.1.self_attn.q_proj",)).parameters(1)
@@ -92,40 +78,6 @@ def test_names_match_whole_components_from_the_end():
     ):
         with pytest.raises(InvalidSettingError, match="matches nothing"):
             plan_of(TOY, nothing)
-
-
-def test_a_target_that_matches_nothing_is_an_error_with_the_names_that_exist():
-    with pytest.raises(InvalidSettingError) as caught:
-        plan_of(TOY, ("c_attn",))
-
-    assert (
-        "c_attn matches nothing in this model. "
-        "Linear layers here: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj. "
-        "Choose all-linear or one of these." == str(caught.value)
-    )
-
-
-def test_presets_take_the_shortest_names_that_hit_one_part_only():
-    gpt2 = model(
-        (
-            layer("attn.c_attn", 16, 48, kind="conv1d"),
-            layer("attn.c_proj", 16, 16, kind="conv1d"),
-            layer("mlp.c_fc", 16, 64, kind="conv1d", part="mlp"),
-            layer("mlp.c_proj", 64, 16, kind="conv1d", part="mlp"),
-        ),
-        id="toy/gpt2",
-    )
-
-    assert ("c_attn", "attn.c_proj") == plan_of(gpt2, "attention").target_modules
-    assert ("c_fc", "mlp.c_proj") == plan_of(gpt2, "mlp").target_modules
-    assert {"attn.c_proj", "mlp.c_proj"} < {row.name for row in plan_of(gpt2, "all-linear").by_module(1)}
-
-
-def test_a_module_that_is_no_layer_is_refused():
-    spec = replace(TOY, other_modules=("model.layers.{}.mlp",), id="toy/others")
-
-    with pytest.raises(InvalidSettingError, match=r"model\.layers\.N\.mlp is not a linear layer"):
-        plan_of(spec, ("q_proj", "mlp"))
 
 
 NUMBERED = model(
@@ -150,16 +102,6 @@ def test_a_layer_may_have_a_number_for_a_name():
     assert 224 + 24 == plan_of(NUMBERED, ("q_proj", "k_proj", "v_proj", "o_proj", "mlp.2")).parameters(1)
     with pytest.raises(InvalidSettingError, match=r"model\.layers\.N is not a linear layer"):
         plan_of(NUMBERED, ("q_proj", "0"))
-
-
-def test_a_convolution_is_a_layer_for_peft_and_no_linear_one():
-    patch = LinearLayer(
-        path="model.visual.patch_embed.proj", in_features=48, out_features=8, kind="conv", part="vision", kernel=(4, 4)
-    )
-    vision = model((*ATTENTION, patch), id="toy/patches")
-
-    assert 48 + 8 == plan_of(vision, ("proj",)).parameters(1)
-    assert 224 == plan_of(vision, "all-linear").parameters(1)
 
 
 def test_experts_multiply_the_pair_by_their_number():
@@ -242,11 +184,6 @@ def test_a_wrong_expert_rank_is_refused(wrong):
         LoraConfig(expert_rank=wrong).validate()
 
 
-def test_dora_on_experts_is_refused_as_peft_refuses_it():
-    with pytest.raises(InvalidSettingError, match="DoRA does not work on gate_up_proj"):
-        plan_of(TOY_MOE, framework="unsloth", use_dora=True)
-
-
 OTHER_MOE = replace(REMAPPED, model_type="toy", id="toy/other-moe")
 """A family that Unsloth has no kernels for. Attention 224, shared experts 288, experts 256 + 192."""
 
@@ -277,13 +214,6 @@ def split_plan(targets, **settings) -> AdapterPlan:
     return resolve(SPLIT, LoraConfig(target_modules=targets, **settings), "unsloth", precision="nf4")
 
 
-def test_split_experts_are_trained_by_name_and_left_out_by_name():
-    assert 224 + 256 + 192 == split_plan("unsloth").parameters(1)
-    for targets in ("unsloth", "all-linear"):
-        plan = split_plan(targets, moe_scheme="linear-only")
-        assert (UNSLOTH_SEVEN[:4], 224) == (plan.target_modules, plan.parameters(1))
-
-
 @pytest.mark.parametrize(
     ("targets", "scheme", "sentence"),
     (
@@ -310,15 +240,6 @@ def test_peft_rewrites_targets_of_a_moe_family_without_experts_too():
     assert 512 == plan_of(dense, framework="unsloth", unsloth_class="FastModel").parameters(1)
     with pytest.raises(InvalidSettingError, match="cannot adapt gate_proj without up_proj"):
         plan_of(dense, ("q_proj", "gate_proj"), "unsloth", unsloth_class="FastModel")
-
-
-def test_a_router_trains_by_name_where_it_is_a_plain_linear_layer():
-    routed = model((*ATTENTION, layer("feed_forward.router", 16, 4)), id="toy/routed", model_type="toy")
-
-    assert 2 * (16 + 4) == plan_of(routed, ("router",), "unsloth").parameters(1)
-    assert 224 == plan_of(routed, "all-linear", "unsloth").parameters(1)
-    with pytest.raises(InvalidSettingError, match=r"router: Unsloth 2026\.10\.9 stops here"):
-        plan_of(replace(routed, model_type="llama4_text", id="toy/tuple-router"), ("router",), "unsloth")
 
 
 def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
@@ -393,18 +314,6 @@ def test_a_name_of_modules_to_save_hits_every_path_that_ends_with_it():
         assert parameters == sum(map(sum, plan.by_block(1).parameters)), names
 
 
-def test_a_saved_norm_lies_in_the_file_once_a_block():
-    one = replace(NORMED, id="toy/one-normed", layers=(layer("self_attn.q_proj", 16, 16, blocks=(0,)),))
-    before = plan_of(one, ("q_proj",)).file_bytes(4, saved_dtype="fp32")
-    after = plan_of(one, ("q_proj",), modules_to_save=("layernorm",)).file_bytes(4, saved_dtype="fp32")
-
-    entry = ',"base_model.model.model.layers.0.input_layernorm.weight":{"dtype":"F32","shape":[16],"data_offsets":[,]}'
-    # Two norms of 64 bytes come before the pair: offsets 0, 64, 64, 128, and 128, 384, 384, 640 for 0, 256, 256, 512.
-    header = 272 + 2 * len(entry) + len("06464128128384384640") - len("0256256512")
-    assert 8 + 272 + 512 == before
-    assert 8 + -(-header // 8) * 8 + 512 + 128 == after
-
-
 def test_routers_and_experts_saved_in_full_count_and_unsloth_freezes_what_has_no_weight():
     saved = {"target_modules": ("q_proj",), "modules_to_save": ("gate", "experts")}
     peft = resolve(ROUTED, LoraConfig(**saved), "peft")
@@ -455,28 +364,6 @@ OTHER = model(
 """A family that Unsloth has no kernels for, with a vision tower. Attention 224, MLP 288, the tower's attention 48."""
 
 
-def test_what_unsloth_leaves_out_of_all_linear_is_said():
-    peft, unsloth = plan_of(OTHER, "all-linear"), plan_of(OTHER, "all-linear", "unsloth")
-
-    # Outside attention and MLP: 16 + 48 and 16 + 4 a block, and the merger's 24.
-    assert 512 + 48 + 2 * 84 + 24 == peft.parameters(1)
-    assert 512 + 48 == unsloth.parameters(1)
-    assert any("it leaves out in_proj, per_layer_gate and down_proj" in note for note in unsloth.notes)
-    assert 512 == plan_of(TOY, "all-linear", "unsloth").parameters(1)
-
-
-def test_unsloths_pattern_takes_names_inside_attention_and_mlp_of_the_language_model():
-    names = (*UNSLOTH_SEVEN, "in_proj")
-    fast = plan_of(OTHER, names, "unsloth")
-
-    assert 512 == fast.parameters(1)
-    assert names == fast.target_modules
-    assert any("Unsloth 2026.10.9 leaves out in_proj" in note for note in fast.notes)
-    # PEFT: the tower's q_proj, the merger, and in_proj twice.
-    assert 512 + 48 + 24 + 128 == plan_of(OTHER, names).parameters(1)
-    assert 512 + 48 + 24 + 128 == plan_of(OTHER, names, "unsloth", unsloth_class="FastModel").parameters(1)
-
-
 def test_unsloths_flags_choose_towers_and_kinds_of_layers():
     counts = {
         (True, True, True, False): 224 + 48,
@@ -493,26 +380,6 @@ def test_unsloths_flags_choose_towers_and_kinds_of_layers():
     assert any("RankViz and its exports name the layers instead: q_proj" in note for note in spelled_out.notes)
 
 
-def test_a_preset_also_reaches_what_last_names_cannot_keep_apart():
-    gated = model((*ATTENTION, layer("self_attn.gate_proj", 16, 16), *MLP), id="toy/gated", model_type="toy")
-    both = plan_of(gated, "attention", "unsloth")
-    apart = plan_of(gated, "attention", "unsloth", finetune_mlp_modules=False)
-
-    # Attention with its gate 224 + 64, the MLP's gate 96.
-    assert 224 + 64 + 96 == both.parameters(1)
-    assert 224 + 64 == apart.parameters(1) == plan_of(gated, "attention").parameters(1)
-
-
-def test_a_plan_says_which_class_and_flags_a_script_has():
-    whole = replace(OTHER, tower="whole model", id="toy/whole-other")
-    text, off = plan_of(OTHER, "unsloth", "unsloth"), plan_of(whole, "unsloth", "unsloth", finetune_mlp_modules=False)
-
-    assert ("FastLanguageModel", {}) == (text.unsloth_class, text.unsloth_flags)
-    assert "FastVisionModel" == off.unsloth_class
-    assert [False, True, True, False] == [off.unsloth_flags[flag] for flag in FLAGS]
-    assert {} == plan_of(whole, "all-linear", "unsloth").unsloth_flags
-
-
 @pytest.mark.parametrize(
     ("spec", "targets", "settings", "sentence"),
     (
@@ -527,54 +394,6 @@ def test_a_plan_says_which_class_and_flags_a_script_has():
 def test_what_unsloth_refuses_is_refused_with_what_to_do(spec, targets, settings, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
         plan_of(spec, targets, "unsloth", **settings)
-
-
-def test_experts_alone_are_refused_as_unsloth_refuses_them():
-    moe = replace(TOY_MOE, model_type="toy_moe")
-
-    with pytest.raises(InvalidSettingError, match=r"Preset mlp: .* it needs a linear layer as well"):
-        plan_of(moe, "mlp", "unsloth")
-    # Experts: 2 blocks · 4 · (16 + 16) and 2 · 4 · (8 + 16).
-    assert 256 + 192 == plan_of(moe, "mlp", "unsloth", unsloth_class="FastModel").parameters(1)
-    assert 96 + 192 == plan_of(moe, ("down_proj", "v_proj", "k_proj"), "unsloth").parameters(1)
-
-
-def test_conv1d_layers_are_refused_by_unsloths_pattern_and_taken_by_fast_model():
-    gpt = model((layer("attn.c_attn", 16, 48, kind="conv1d"),), id="toy/gpt", model_type="gpt2")
-
-    for targets, settings in (("qv", {}), ("all-linear", {}), ("all-linear", {"unsloth_class": "FastModel"})):
-        with pytest.raises(InvalidSettingError, match="those of gpt2 are Conv1D"):
-            plan_of(gpt, targets, "unsloth", **settings)
-    assert 128 == plan_of(gpt, "qv", "unsloth", unsloth_class="FastModel").parameters(1)
-
-
-def test_gpt_oss_in_4_bit_has_a_pair_for_each_expert():
-    split = UnslothCheckpoint(repository="unsloth/oss-unsloth-bnb-4bit")
-    oss = replace(TOY_MOE, model_type="gpt_oss", id="toy/oss", unsloth_checkpoint=split)
-    lora = LoraConfig(target_modules=UNSLOTH_SEVEN)
-    fused, split = (resolve(oss, lora, "unsloth", precision=precision) for precision in ("bf16", "nf4-dq"))
-    dora = resolve(oss, replace(lora, use_dora=True), "unsloth", precision="nf4")
-
-    assert fused.parameters(2) == split.parameters(2)
-    # The same values, and 2 blocks · (2 · 4 - 2) more pairs in the header.
-    assert 24 * 60 < split.file_bytes(2) - fused.file_bytes(2) < 24 * 200
-    # Attention's outputs 48 a block; experts' 4 · (16 + 16).
-    assert split.parameters(2) + 2 * 48 + 2 * 128 == dora.parameters(2)
-    assert sum(map(sum, dora.by_block(2).parameters)) == sum(row.parameters for row in dora.by_module(2))
-    # "down_proj" is found in "down_projs", "gate_proj" is not.
-    assert 192 == resolve(oss, LoraConfig(target_modules=("down_proj",)), "unsloth", precision="nf4").parameters(1)
-    with pytest.raises(InvalidSettingError, match="Only experts"):
-        resolve(oss, LoraConfig(target_modules=("gate_proj",)), "unsloth", precision="nf4")
-
-
-def test_unsloths_cpu_backend_adds_fused_projections_and_leaves_pefts_rewrite_on():
-    phi = model((layer("self_attn.qkv_proj", 16, 48), layer("self_attn.o_proj", 16, 16)), id="toy/phi")
-    cpu = resolve(phi, LoraConfig(), "unsloth", cuda=False)
-
-    assert UNSLOTH_SEVEN == cpu.target_modules
-    assert (64, 64 + 128) == (plan_of(phi, framework="unsloth").parameters(1), cpu.parameters(1))
-    assert "peft-remap" == resolve(REMAPPED, LoraConfig(), "unsloth", cuda=False).scheme
-    assert plan_of(REMAPPED).parameters(1) == resolve(REMAPPED, LoraConfig(), "unsloth", cuda=False).parameters(1)
 
 
 @pytest.mark.parametrize(
@@ -607,21 +426,6 @@ def test_unsloth_makes_peft_rewrite_names_of_qwen2_moe_too():
     assert 544 == resolve(spec, chosen, "unsloth").parameters(8)
     with pytest.raises(InvalidSettingError, match=r"mlp\.gate is not a linear layer"):
         resolve(spec, chosen, "peft")
-
-
-@pytest.mark.parametrize("names", [("gate_proj", "up_proj", "down_proj"), ("down_proj",)])
-def test_a_gpt_oss_folder_of_ones_own_holds_stacks_where_a_list_of_experts_alone_has_no_layer(names):
-    """The names of the Hub fetch Unsloth's file with a linear layer for each expert, in 4 bit."""
-    lora = LoraConfig(target_modules=names)
-    known = load_model(ASSETS, "openai/gpt-oss-20b")
-    folder = replace(known, id="", unsloth_checkpoint=None)
-
-    assert resolve(known, lora, "unsloth", precision="nf4-dq").parameters(1)
-    with pytest.raises(InvalidSettingError, match="Only experts have these names"):
-        resolve(folder, lora, "unsloth", precision="nf4-dq")
-    by_fast_model = resolve(folder, replace(lora, unsloth_class="FastModel"), "unsloth", precision="nf4-dq")
-    assert by_fast_model.parameters(1)
-    assert not by_fast_model.route.split_experts
 
 
 KINDS = [lambda **given: Question(model_id="toy", **given), SweepRequest]
@@ -660,11 +464,6 @@ def test_what_is_given_twice_and_differs_is_refused(asking, given, sentence):
         asking(lora=LoraConfig(r=8, lora_alpha=32), **given)
 
 
-def test_without_a_rank_the_usual_ones_are_asked_for():
-    assert ((32,), "r") == ((asked := Question(model_id="toy")).ranks, asked.alpha)
-    assert ((4, 16, 64), "32") == ((asked := SweepRequest(lora=LoraConfig(use_dora=True))).ranks, asked.alpha)
-
-
 TINKER = {
     "Qwen/Qwen3-30B-A3B": 14_450_688 + 835_584 + 153_984,
     "openai/gpt-oss-20b": 6_842_880 + 497_664 + 203_968,
@@ -679,22 +478,3 @@ TINKER = {
 @pytest.mark.parametrize("model_id", TINKER)
 def test_tinkers_parameters_follow_from_the_shapes(model_id):
     assert TINKER[model_id] == shared_outer_per_rank(load_model(ASSETS, model_id))
-
-
-@pytest.mark.parametrize(
-    ("model_id", "scheme", "r"),
-    [
-        ("Qwen/Qwen3-30B-A3B", "unsloth", 12.3),
-        ("Qwen/Qwen3-30B-A3B", "peft-remap", 7.9),
-        ("openai/gpt-oss-20b", "unsloth", 20.9),
-        ("deepseek-ai/DeepSeek-V3", "unsloth", 10.1),
-        ("deepseek-ai/DeepSeek-V3", "peft-remap", 6.6),
-        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "unsloth", 14.2),
-    ],
-)
-def test_tinkers_r_32_as_a_rank_of_equal_size(model_id, scheme, r):
-    model = load_model(ASSETS, model_id)
-    lora = LoraConfig(target_modules=UNSLOTH_SEVEN, moe_scheme=scheme)
-    plan = resolve(model, lora, "peft" if scheme == "peft-remap" else "unsloth")
-
-    assert r == round(rank_of_size(plan.parameters, 32 * shared_outer_per_rank(model)), 1)

@@ -8,7 +8,7 @@ from rankviz.catalog.models import load_index, load_model
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import LinearLayer, block_signatures, periods
-from rankviz.core.model.towers import as_loaded, is_chat, offers_text_only, text_model, text_part
+from rankviz.core.model.towers import as_loaded, is_chat, text_model, text_part
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.toy import ASSETS, ATTENTION, MLP, TOY, layer, model
 
@@ -49,11 +49,6 @@ UNKNOWN = ("someone/Llama-3.1-8B-poems", "models/my-model", "Dolphin-2.9-Llama-3
 )
 def test_a_name_says_chat_or_base_or_nothing(name, expected):
     assert expected is is_chat(name)
-
-
-def test_a_list_decides_where_the_name_does_not_and_the_model_type_where_neither_does():
-    assert [True, False, None] == [is_chat("models/my-model", listed=listed) for listed in (True, False, None)]
-    assert is_chat("models/my-model", "qwen3")
 
 
 def pattern_of(name):
@@ -135,12 +130,6 @@ def test_the_text_model_of_a_whole_is_its_row_of_the_catalogue(model):
         for name in ("total_parameters", "unquantized_parameters", "layers", "plain_modules", "other_modules")
         if getattr(model, name) != getattr(made, name)
     ]
-
-
-@pytest.mark.parametrize("model", PAIRS, ids=lambda model: model.id)
-def test_text_only_is_offered_where_the_text_model_is_named_after_the_family(model):
-    """unsloth/models/_utils.py, _is_family_text_decoder."""
-    assert offers_text_only(model) == model.model_type.startswith(model.whole.model_type)
 
 
 def test_unsloth_loads_the_whole_of_a_multimodal_name_unless_it_is_told_otherwise():

@@ -11,7 +11,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.setup import Device
-from rankviz.core.lora.config import FLAGS, LoraConfig
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, precision_warning, refuse_base
 from rankviz.core.runs.request import SHORT_TRAINING
@@ -39,33 +39,6 @@ def test_resident_memory_of_a_cpu_run_is_as_measured(max_length, measured_mib):
     assert 0.9 <= estimate.memory_bytes.expected / (measured_mib * MIB) <= 1.1
 
 
-def test_rows_of_unknown_length_widen_the_range_up_to_max_length():
-    known = estimate_run(TOY, request(), Device(cpu_count=2), ASSUMPTIONS, Range(256, 256, 256))
-    unknown = estimate_run(TOY, request(), Device(cpu_count=2), ASSUMPTIONS)
-
-    assert unknown.memory_bytes.high == known.memory_bytes.high
-    assert unknown.memory_bytes.low < known.memory_bytes.low
-    assert unknown.seconds.low < known.seconds.low
-
-
-def test_twice_the_steps_take_twice_the_time_and_more_cores_less():
-    def seconds(cores=2, **more):
-        return estimate_run(TOY, request(**more), Device(cpu_count=cores), ASSUMPTIONS).seconds.expected
-
-    assert pytest.approx(2 * seconds(max_steps=40)) == seconds(max_steps=80)
-    assert seconds(cores=16) < seconds(cores=2)
-
-
-def test_a_bf16_base_on_a_cpu_is_faster_only_where_the_processor_is_made_for_it():
-    assert seconds_of("bf16", True).expected < seconds_of("fp32", True).expected
-    assert seconds_of("bf16", False).expected > seconds_of("fp32", False).expected
-
-
-def seconds_of(precision, cpu_bf16):
-    run_request = request(precision=precision)
-    return estimate_run(TOY, run_request, Device(cpu_count=2, cpu_bf16=cpu_bf16), ASSUMPTIONS).seconds
-
-
 def test_a_bf16_base_is_warned_of_only_where_the_processor_is_not_made_for_it():
     def warning(precision, **device):
         return precision_warning(request(precision=precision), Device(cpu_count=2, **device), ASSUMPTIONS)
@@ -91,20 +64,6 @@ def test_the_cuts_of_a_fast_curve_take_an_evaluation_each_and_low_ones_a_few_ste
     assert 100 * (2 * 0.25 + 0.2) == pytest.approx(seconds(cut_ranks=(8, 2)) - seconds())
 
 
-def test_answers_cost_the_prompt_once_and_the_weights_for_each_further_token():
-    """Answers of 6 tokens in rows of 20: 14 of the prompt, then 13 of the 14 tokens that an answer may have, each of
-    which costs 1 + 25/50 with 50 answers in a batch. At the low end 5 of 6 tokens, each 1 + 10/50."""
-    exact = Range(6, 6, 6), Range(20, 20, 20)
-    cached = answer_passes(*exact, answers=50, cuda=False)
-
-    assert ((14 + 5 * 1.2) / 20, (14 + 13 * 1.5) / 20, (14 + 13 * 2) / 20) == pytest.approx(ends(cached))
-    assert (6, 14, 14) == ends(answer_passes(*exact, answers=50, cuda=True))
-
-
-def ends(given):
-    return given.low, given.expected, given.high
-
-
 def test_exact_match_is_in_the_time_of_a_sweep_for_each_adapter_and_the_base():
     hundred, twice = Range(100.0, 100.0, 100.0), Range(2.0, 2.0, 2.0)
     settings = {"max_steps": 10, "per_device_train_batch_size": 8, "held_out_examples": 40, "r": 64, "cut_ranks": (8,)}
@@ -122,34 +81,22 @@ def test_exact_match_is_in_the_time_of_a_sweep_for_each_adapter_and_the_base():
 
 
 @pytest.mark.parametrize(
-    ("reference", "longest", "row", "measured"),
-    [(2, 2, 6.80, 2.59), (2, 2, 6.80, 2.74), (11.36, 20, 17.69, 3.29), (11.36, 20, 17.69, 2.75), (3, 3, 10.5, 1.84)],
+    ("reference", "longest", "measured"),
+    [(2, 2, 2.59), (2, 2, 2.74), (11.36, 20, 3.29), (11.36, 20, 2.75), (3, 3, 1.84)],
     ids=["pairs, bf16", "pairs, fp32", "phonemes, bf16", "phonemes, fp32", "syllables, fp32"],
 )
-def test_the_measured_cost_of_answers_is_in_the_range(reference, longest, row, measured):
-    """64 answers of untrained SmolLM2-135M to each sample, in passes over rows of this mean: CPU time on one thread."""
-    references = Range(reference, (reference + longest) / 2, longest)
-    rows = Range(row, row - reference + references.expected, row - reference + longest)
+def test_the_measured_cost_of_answers_is_in_the_range(reference, longest, measured):
+    """64 answers of untrained SmolLM2-135M to each sample, in passes over its rows: CPU time on one thread."""
+    passes = answer_passes(Range(reference, (reference + longest) / 2, longest), cuda=False)
 
-    passes = answer_passes(references, rows, answers=64, cuda=False)
-
-    tokens = passes.multiplied(rows)
-    assert tokens.holds(measured * row)
-    assert 0.6 < measured * row / tokens.expected < 1.6
-    assert tokens.high < 6 * tokens.low
+    assert passes.holds(measured)
+    assert 0.5 < measured / passes.expected < 1.6
 
 
 API = Api(assets=ASSETS)
 
 
 CPU, GPU = Device(), Device(cuda=True)
-
-
-TOWERS = [row.id for row in API.models.all() if row.tower == "text tower"]
-
-
-LOADED_WHOLE_ON_CPU = [name for name in TOWERS if name.startswith("google/")]
-"""Gemma 3 and 4: AutoModelForCausalLM of transformers 5.17 has the whole model for their checkpoints."""
 
 
 def check(model_id, device, **lora):
@@ -165,13 +112,6 @@ def test_a_whole_multimodal_model_is_refused_and_its_text_tower_named(model_id, 
         check(model_id, device)
 
 
-def test_a_whole_model_without_a_text_tower_of_its_own_is_refused_without_a_gpu():
-    with pytest.raises(InvalidSettingError, match="A run without a GPU trains on text only: choose a text model"):
-        check("Qwen/Qwen3-VL-2B-Instruct", CPU)
-
-    check("Qwen/Qwen3-VL-2B-Instruct", GPU)
-
-
 @pytest.mark.parametrize(
     "lora", [{"finetune_vision_layers": True}, {"unsloth_class": "FastModel"}], ids=["flag", "FastModel's default"]
 )
@@ -181,9 +121,3 @@ def test_a_vision_tower_that_would_train_with_its_text_tower_is_refused_on_a_gpu
 
     check("google/gemma-3-4b-it", CPU, **lora)
     check("google/gemma-3-4b-it", GPU, **lora | {"finetune_vision_layers": False})
-
-
-@pytest.mark.parametrize("flag", FLAGS[1:])
-def test_a_flag_that_nothing_follows_is_refused_before_the_start(flag):
-    with pytest.raises(InvalidSettingError, match=f"^{flag} cannot be off here"):
-        check("embedded", CPU, **{flag: False})

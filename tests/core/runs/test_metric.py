@@ -24,12 +24,6 @@ def test_a_diverged_run_is_on_no_front_and_in_no_mean():
     assert [(2, 1.9, 1)] == [(group.r, group.loss, group.runs) for group in by_rank(points, RATES)]
 
 
-def test_a_rank_is_its_mean_over_seeds_with_their_spread():
-    (group,) = by_rank([run(8, 1.0, seed=0), run(8, 2.0, seed=1), run(8, 3.0, seed=2)], RATES)
-
-    assert (2.0, 1.0, 3) == (group.loss, group.spread, group.runs)
-
-
 def test_each_rank_stands_at_the_learning_rate_that_the_verdict_chose():
     points = [run(2, 1.9, rate=1e-3), run(2, 1.7, rate=3e-3), run(8, 1.6, rate=1e-3), run(8, 1.8, rate=3e-3)]
 

@@ -10,7 +10,6 @@ from rankviz.core.runs.events import (
     AttemptPlaced,
     Evaluated,
     RunCompleted,
-    RunFailed,
     RunRequeued,
     RunStarted,
     StageReached,
@@ -80,27 +79,6 @@ def test_the_first_run_of_a_sweep_loads_and_evaluates_twice():
     assert {"load": 10.0, "training": 48.0, "evaluation": 0.25, "rest": 3.0} == times_of(*FIRST)
 
 
-def test_a_later_run_does_not_load_and_its_reused_evaluation_took_no_time():
-    events = (
-        RunStarted(time=200.0, environment={}),
-        StageReached(time=200.0, stage="attaching the adapter"),
-        evaluated(201.0, "before", 0.0, reused=True),
-        *STEPS,
-        evaluated(259.0, "after", 6.0),
-        completed(260.0, 50.0),
-    )
-
-    # 60 s from its start: eight steps of 6 s, 6 of evaluation, and 6 more
-    assert {"training": 48.0, "evaluation": 0.3, "rest": 6.0} == times_of(*events)
-
-
-def test_what_the_first_step_took_longer_is_not_training():
-    """Six steps: 18 s, then 6 s each. At 6 s a step they train for 36 s, and 12 more join the rest."""
-    times = times_of(*NO_STEPS[:-1], *steps(18, 6, 6, 6, 6, 6), NO_STEPS[-1])
-
-    assert (36.0, 3.0 + 12.0) == (times["training"], times["rest"])
-
-
 @pytest.mark.parametrize("later", [0, 1, 4])
 def test_a_run_too_short_to_tell_its_pace_from_its_first_step_says_nothing_of_training(later):
     run = record(*NO_STEPS[:-1], *steps(30.0, *[0.5] * later), NO_STEPS[-1])
@@ -144,15 +122,6 @@ def test_how_much_longer_others_made_each_part_is_what_its_threads_waited():
     assert {"load": 10 / 8, "training": 3.0, "evaluation": 20 / 12, "rest": 2.0} == pytest.approx(dict(slowdowns))
 
 
-def test_it_is_not_known_of_a_run_on_a_gpu_of_an_old_journal_or_where_the_system_does_not_count():
-    gpu = (BUSY[0], replace(BUSY[1], environment={**BUSY[1].environment, "device": "cuda"}), *BUSY[2:])
-    uncounted = [replace(each, waited_cpu_seconds=None) if isinstance(each, StepLogged) else each for each in BUSY]
-
-    assert {} == timing_of(record(*gpu), HERE, ONE).slowdowns
-    assert {} == timing_of(record(*FIRST), HERE, ONE).slowdowns
-    assert {"load", "evaluation"} == timing_of(record(*uncounted), HERE, ONE).slowdowns.keys()
-
-
 @pytest.mark.parametrize("nonsense", ["much", -1.0, float("nan"), float("inf"), None, [1.0]])
 def test_an_imported_journal_with_nonsense_for_a_load_says_nothing(nonsense):
     environment = {**BUSY[1].environment, "load_average": nonsense, "loading_waited_cpu_seconds": nonsense}
@@ -160,20 +129,6 @@ def test_an_imported_journal_with_nonsense_for_a_load_says_nothing(nonsense):
 
     assert load_average_of(run) is None
     assert "load" not in timing_of(run, HERE, ONE).slowdowns
-
-
-def test_a_timing_says_when_it_began_and_how_busy_the_machine_was_then():
-    timing = timing_of(record(*BUSY), HERE, FormulaTimes(load=40.0, training=24.0, evaluation_of_one=0.5))
-
-    assert (103.0, 1.5) == (timing.began_at, timing.load_average)
-    assert {"load", "training", "evaluation", "rest"} == timing.slowdowns.keys()
-    # (45 + 73) / 60 s of its own on average
-    assert 118 / 60 == pytest.approx(timing.threads)
-
-
-def test_a_run_that_has_not_completed_has_no_times():
-    assert timing_of(record(*FIRST[:-1]), HERE, ONE) is None
-    assert timing_of(record(*FIRST[:-1], RunFailed(time=171.0, error="killed")), HERE, ONE) is None
 
 
 ASKED = RunRecord(request=questions.run(run_id="r"))
@@ -200,11 +155,6 @@ def placed(attempt=1, **fields):
 
 def spent(*events, now=1000.0):
     return device_time([ASKED.after_all(events)], now)
-
-
-def test_a_run_that_ended_counts_from_its_first_line_to_its_end():
-    assert 50.0 == spent(begun(100.0), stepped(120.0), done(150.0)).seconds
-    assert 5.0 == spent(begun(100.0), RunFailed(time=105.0, error="no luck")).seconds
 
 
 def test_a_lost_attempt_counts_to_its_last_line_since_nobody_saw_its_end():

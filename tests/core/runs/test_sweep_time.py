@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.run_times import Finished, by_recording, coverage, of_home, read, replay
+from benchmarks.run_times import Finished, coverage, of_home, replay
 from rankviz.core.cost.pace import Difference, Timing, Workload
 from rankviz.core.runs.events import RunCompleted, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.run_time import FormulaTimes
-from rankviz.core.runs.sweep_time import progress_of, stage_in_words
+from rankviz.core.runs.sweep_time import progress_of
 from rankviz.paths import ASSETS
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSUMPTIONS
@@ -130,43 +130,6 @@ def test_truncating_takes_an_evaluation_and_its_recovery_steps():
     assert 2 * 3 + 8 - 5 == pytest.approx(progress_of(sweep(later), 177.0).seconds_left)
 
 
-def test_the_share_of_a_sweep_is_that_of_its_time():
-    done = record(*loading(1000.0), *trained(1021.0))
-    training = record(*loading(1161.0), *trained(1182.0)[:3], step(10, 30.0, 1222.0))
-    progress = progress_of(sweep(done, training), 1222.0)
-
-    # 161 s of the first run and 61 of the second are over; 30 steps of 3 s, evaluating and saving are left
-    assert 222 / (222 + 90 + 8 + 2) == pytest.approx(progress.share)
-    assert 1.0 == progress_of(sweep(DONE), 999.0).share
-    assert progress_of(sweep(QUEUED), 9.0).share is None
-
-
-def test_where_a_sweep_is_reads_as_a_sentence():
-    events = [*loading(), reached(21.0, "evaluating the base"), progressed(25.0, 16, 64)]
-
-    assert (
-        "Run 2 of 2: evaluating the base, 16 of 64 examples (6.0 s so far). Time left: about 2 min."
-        == progress_of(sweep(EARLIER, record(*events)), 27.0).sentence
-    )
-
-
-def test_a_stage_says_what_it_has_done():
-    assert "downloading the base, 34.0 MB of 98.8 MB" == stage_in_words(
-        record(reached(1.0, "downloading the base"), progressed(2.0, 34_000_000, 98_800_000, "bytes"))
-    )
-    assert "downloading the base, 34.0 MB" == stage_in_words(
-        record(reached(1.0, "downloading the base"), progressed(2.0, 34_000_000, None, "bytes"))
-    )
-    assert "importing Unsloth, 1,900 of about 5,000 Python modules" == stage_in_words(
-        record(reached(1.0, "importing Unsloth"), progressed(2.0, 1900, 5000, "Python modules"))
-    )
-    assert "importing Unsloth, 1,900 Python modules" == stage_in_words(
-        record(reached(1.0, "importing Unsloth"), progressed(2.0, 1900, None, "Python modules"))
-    )
-    assert "training, step 10 of 40" == stage_in_words(record(reached(1.0, "training"), step(10, 30.0, 30.0)))
-    assert "loading the base" == stage_in_words(record(reached(1.0, "loading the base")))
-
-
 def running_since(at):
     """Training for 20 s, 10 of its 40 steps."""
     return record(
@@ -214,14 +177,6 @@ def run(ended_at, training=1.0, workload=HERE, **parts):
     )
 
 
-def test_each_run_is_announced_from_those_that_ended_before_it_and_the_first_not_at_all():
-    second, third = replay([run(3.0, 4.0), run(1.0, 1.0), run(2.0, 2.0)], ASSUMPTIONS)
-
-    assert (1, 2) == (second.sources, third.sources)
-    assert 100 + 20 + 3 == pytest.approx(second.seconds.expected)
-    assert 100 * 2**0.5 + 20 + 3 == pytest.approx(third.seconds.expected)
-
-
 FROM_LATER = "20261126"
 """Recorded runs from this day on had no part in the choice of the width."""
 
@@ -245,40 +200,3 @@ def test_of_the_shipped_sweeps_four_in_five_runs_are_inside_a_range_of_about_twi
     assert (int(runs), int(inside)) == like[:2]
     assert int(share) == round(100 * like.inside / like.runs)
     assert (float(width), float(widest)) == (round(like.middle_width, 2), round(like.widest, 2))
-
-
-def changes(finished, *, idle):
-    """Of all setups the most that the training ratio changed between runs; idle: without what the threads waited."""
-    ratios: dict[Workload, list[float]] = {}
-    for timing in (run.timing for run in finished if "training" in run.timing.ratios):
-        slowed = timing.slowdowns["training"] if idle else 1.0
-        ratios.setdefault(timing.workload, []).append(timing.ratios["training"] / slowed)
-    return max(max(each) / min(each) for each in ratios.values())
-
-
-CHOSEN_ON = 10
-"""So many of the runs that say how busy the machine was had ended before here-idle-noise and here-others-drift were
-chosen."""
-
-
-def test_the_figures_of_runs_that_say_how_busy_the_machine_was_are_those_of_their_rows():
-    """The figures of docs/method.md."""
-    finished, _ = by_recording(read(ASSETS / "run_times.csv"))
-    first = {run.timing.source_id for run in finished[:CHOSEN_ON]}
-    announced = replay(finished, ASSUMPTIONS)
-    chosen_on = coverage([each for each in announced if each.finished.timing.source_id in first])
-    later = [each for each in announced if each.finished.timing.source_id not in first]
-    unseen = coverage(later)
-    loads = [run.timing.load_average for run in finished]
-    change, idle_change = changes(finished, idle=False), changes(finished, idle=True)
-
-    prose = " ".join((ROOT / "docs" / "method.md").read_text("utf-8").split())
-    assert f"{len(finished)} runs with the counts" in prose
-    assert f"a load average of {min(loads):.0f} to {max(loads):.0f}" in prose
-    assert f"by a factor of up to {change:.1f} between runs, and {idle_change:.1f} without the waiting" in prose
-    assert f"{chosen_on.inside} of {chosen_on.runs} announced" in prose
-    assert f"Of the {unseen.runs} after that, {unseen.inside} were inside" in prose
-    assert f"({100 * unseen.inside / unseen.runs:.0f} %)" in prose
-    assert f"{unseen.middle_width:.1f} times the low end (median; {unseen.widest:.1f} at most)" in prose
-    assert f"{sum(each.sources >= 3 for each in later)} of them were announced from three runs" in prose
-    assert unseen.inside >= 0.8 * unseen.runs

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunRequeued, StageReached
+from rankviz.core.runs.events import AttemptPlaced, RunRequeued, StageReached
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words import AFTER_OTHERS, Place, all_in_words, sweep_title, why_it_waits
 from tests.support.runs import questions
@@ -24,23 +24,6 @@ def test_a_title_names_the_rank_that_is_truncated(ranks, cut_ranks, ending):
 
 
 ASKED = RunRecord(request=questions.run(run_id="r"))
-
-
-@pytest.mark.parametrize(
-    ("place", "words"),
-    [
-        (Place("ray", "node-0"), "Ray cluster, node-0"),
-        (Place("hf-jobs", "l4x1"), "Hugging Face Jobs, l4x1"),
-        (Place("slurm", "node-1"), "Slurm cluster, node-1"),
-        (Place("local", "GPU 1"), "this machine, GPU 1"),
-        (Place("local", "this machine"), "this machine"),
-        (Place("slurm"), "Slurm cluster"),
-        (Place("moon", "crater"), "moon, crater"),
-        (Place(), ""),
-    ],
-)
-def test_a_place_is_an_engine_and_where_it_is_there(place, words):
-    assert words == place.in_words
 
 
 def test_several_places_are_named_up_to_four():
@@ -68,22 +51,9 @@ def why(*events, others=(), has_job=False):
     return why_it_waits(run, sweep, has_job=has_job)
 
 
-def test_what_its_engine_says_comes_first():
-    waits = "No node of the Ray cluster has GPU 1."
-
-    assert waits == why(placed(waits=waits))
-    assert waits == why(placed(waits=waits), others=[BEGUN])
-    assert waits == why(placed(), BEGUN, placed(waits=waits))
-
-
 def test_a_lost_attempt_is_told_with_its_reason_until_the_next_one_begins():
     assert "The last attempt was lost: The node has gone." == why(BEGUN, LOST)
     assert f"The last attempt was lost: The node has gone. {AFTER_OTHERS}" == why(BEGUN, LOST, others=[BEGUN])
     again = why(BEGUN, LOST, placed(2, where="node-4"), has_job=True)
     assert "The last attempt was lost: The node has gone. Its worker is starting on node-4." == again
     assert "" == why(BEGUN, LOST, placed(2), StageReached(time=9.0, stage="loading the base", attempt=2))
-
-
-@pytest.mark.parametrize("events", [(), (BEGUN,), (BEGUN, RunCancelled(time=7.0))])
-def test_a_run_that_waits_for_its_turn_or_for_nothing_has_no_reason_of_its_own(events):
-    assert "" == why(*events)

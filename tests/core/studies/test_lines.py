@@ -6,7 +6,7 @@ from rankviz.core.studies.findings import kept_by_rank, short_of_full
 from rankviz.core.studies.lines import FACETS
 from rankviz.core.studies.nearest import drawn_lines, nearest
 from tests.support.runs.studies_toy import base, evidence, point, study, subject
-from tools.forecast.counts import rate_against_rank, rates_tuned, targets_against_rank
+from tools.forecast.counts import rate_against_rank, targets_against_rank
 
 SWEEP = [point(4, 1.02), point(16, 1.004), point(64, 1.0)]
 
@@ -82,13 +82,6 @@ def test_how_often_the_best_rank_stayed_behind_full_fine_tuning():
     assert (2, 3) == short_of_full(evidence(points).lines)[:2]
 
 
-def test_the_best_rates_at_the_rank_nearest_by_ratio():
-    lines = evidence([point(4, 1.0, learning_rate=1e-4), point(64, 1.0, learning_rate=1e-3)]).lines
-
-    assert ((4,), 1e-4, 1e-4, 1) == rates_tuned(lines, 8)
-    assert ((64,), 1e-3, 1e-3, 1) == rates_tuned(lines, 32)
-
-
 def near_pairs():
     others = [study("size", task_kind="simple"), study("kind"), study("nothing", task_kind="simple")]
     studies = [study(), study("family"), study("large"), *others]
@@ -130,15 +123,3 @@ def test_a_line_of_one_rank_shows_nothing_of_rank_unless_it_was_added_here():
 
     assert () == drawn_lines(evidence(one), ("lora",), FACETS)
     assert 1 == len(drawn_lines(evidence(one, [study(own=True)]), ("dora",), FACETS))
-
-
-@pytest.mark.parametrize(
-    ("given", "label"),
-    [
-        (study(), "learning rate tuned at each rank"),
-        (study(tuned=False), "learning rate not tuned per rank"),
-        (study(tuned=False, policy="not stated"), "learning-rate policy not stated"),
-    ],
-)
-def test_the_label_says_who_tuned_the_learning_rate(given, label):
-    assert label == given.learning_rate_label

@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -29,6 +28,7 @@ from rankviz.jobs.hub import Logins
 from rankviz.store import RunStore
 from rankviz.store.ownership import WantedEngine
 from tests.support.runs import questions
+from tests.support.web.loopback import Answering, Loopback
 
 HARDWARE = [
     ("cpu-basic", "CPU Basic", 167, None),
@@ -112,17 +112,15 @@ class StandInHub:
         """Whether lists of jobs have those with other labels too."""
         self.hangs: set[str] = set()
         """Beginnings of "METHOD /path" that are answered once they are no longer here."""
-        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._server = Loopback(_Handler, hub=self)
+        self.url = self._server.url
 
     def close(self) -> None:
         self.hangs.clear()
         for job in self.jobs.values():
             if job.process:
                 _kill(job.process)
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
 
     def folder(self, kind: str, repository: str) -> Path:
         return self.place / kind / repository
@@ -187,83 +185,64 @@ def _kill(process: subprocess.Popen) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """A client that has gone is no news."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Answering):
     hub: StandInHub
-    protocol_version = "HTTP/1.1"
 
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self._answer("GET")
-
-    def do_HEAD(self) -> None:
-        self._answer("HEAD")
-
-    def do_POST(self) -> None:
-        self._answer("POST")
-
-    def _answer(self, method: str) -> None:
+    def answer(self) -> None:
+        method = self.command
         url = urlsplit(self.path)
         path, query = unquote(url.path), parse_qs(url.query)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.body()
         call = f"{method} {path}"
         self.hub.calls.append(call)
         while any(call.startswith(start) for start in self.hub.hangs.copy()):
             time.sleep(0.02)
-        user = self.hub.tokens.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
+        user = self.hub.tokens.get(self.token)
         refused = next((each for start, each in self.hub.refuses.items() if call.startswith(start)), None)
         if refused:
-            return self._json({"error": refused[1]}, refused[0])
+            return self.reply({"error": refused[1]}, refused[0])
         if user is None and path != "/api/jobs/hardware":
-            return self._json({"error": "Invalid credentials"}, 401)
+            return self.reply({"error": "Invalid credentials"}, 401)
         parts = path.strip("/").split("/")
         match [method, *parts]:
             case ["GET", "api", "whoami-v2"]:
-                self._json({"name": user, "type": "user"})
+                self.reply({"name": user, "type": "user"})
             case ["GET", "api", "jobs", "hardware"]:
-                self._json([_hardware(*each) for each in HARDWARE])
+                self.reply([_hardware(*each) for each in HARDWARE])
             case [_, "api", "jobs", namespace, *_] if namespace != user:
-                self._json({"error": "Forbidden"}, 403)
+                self.reply({"error": "Forbidden"}, 403)
             case ["POST", "api", "jobs", namespace]:
                 status = 503 if self.hub.loses_answers > 0 else 200
                 self.hub.loses_answers -= 1
-                self._json(self.hub.start(namespace, json.loads(body)).json(), status)
+                self.reply(self.hub.start(namespace, json.loads(body)).json(), status)
             case ["GET", "api", "jobs", namespace]:
-                self._json(self._listed(namespace, query))
+                self.reply(self._listed(namespace, query))
             case [_, "api", "jobs", _, job_id, *rest]:
                 self._of_job(job_id, rest)
             case ["POST", "api", "repos", "create"]:
                 wanted = json.loads(body)
                 self.hub.folder("dataset", f"{user}/{wanted['name']}").mkdir(parents=True, exist_ok=True)
-                self._json({"url": f"{self.hub.url}/datasets/{user}/{wanted['name']}"})
+                self.reply({"url": f"{self.hub.url}/datasets/{user}/{wanted['name']}"})
             case ["GET", "api", "datasets", owner, name]:
-                self._json({"id": f"{owner}/{name}", "private": name not in self.hub.public})
+                self.reply({"id": f"{owner}/{name}", "private": name not in self.hub.public})
             case ["GET", "api", "buckets", owner, name]:
                 made = {"createdAt": "2026-01-01T00:00:00.000Z", "size": 0, "totalFiles": 0}
-                self._json({"id": f"{owner}/{name}", "private": name not in self.hub.public, **made})
+                self.reply({"id": f"{owner}/{name}", "private": name not in self.hub.public, **made})
             case ["POST", "api", "datasets", owner, name, "preupload", "main"]:
                 files = json.loads(body)["files"]
                 kept = [{"path": each["path"], "uploadMode": "regular", "shouldIgnore": False} for each in files]
-                self._json({"files": kept})
+                self.reply({"files": kept})
             case ["POST", "api", "datasets", owner, name, "commit", "main"]:
                 self._commit(self.hub.folder("dataset", f"{owner}/{name}"), body)
             case [_, "datasets", owner, name, "resolve", "main", *rest]:
                 self._file(self.hub.folder("dataset", f"{owner}/{name}") / "/".join(rest))
             case ["POST", "api", "buckets", owner, name]:
                 self.hub.folder("bucket", f"{owner}/{name}").mkdir(parents=True, exist_ok=True)
-                self._json({"url": f"{self.hub.url}/buckets/{owner}/{name}"})
+                self.reply({"url": f"{self.hub.url}/buckets/{owner}/{name}"})
             case ["GET", "buckets", owner, name, "resolve", *rest]:
                 self._file(self.hub.folder("bucket", f"{owner}/{name}") / "/".join(rest))
             case _:
-                self._json({"error": f"The stand-in has no {call}"}, 404)
+                self.reply({"error": f"The stand-in has no {call}"}, 404)
 
     def _listed(self, namespace: str, query: Mapping[str, list[str]]) -> list[dict]:
         wanted = {} if self.hub.lists_all else dict(each.split("=", 1) for each in query.get("label", ()))
@@ -275,10 +254,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _of_job(self, job_id: str, rest: list[str]) -> None:
         job = self.hub.jobs.get(job_id)
         if job is None:
-            return self._json({"error": "Job not found"}, 404, {"X-Error-Code": "JobNotFound"})
+            return self.reply({"error": "Job not found"}, 404, {"X-Error-Code": "JobNotFound"})
         if rest == ["cancel"] and job.ended is None:
             self.hub.end(job, "CANCELED")
-        self._json(job.json())
+        self.reply(job.json())
 
     def _commit(self, folder: Path, body: bytes) -> None:
         for line in body.splitlines():
@@ -292,7 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
                 case "deletedFolder":
                     shutil.rmtree(folder / value["path"].rstrip("/"), ignore_errors=True)
         url = f"{self.hub.url}/datasets/{folder.parent.name}/{folder.name}/commit/{'0' * 40}"
-        self._json({"commitOid": "0" * 40, "commitUrl": url, "pullRequestUrl": None})
+        self.reply({"commitOid": "0" * 40, "commitUrl": url, "pullRequestUrl": None})
 
     def _shown(self, file: Path) -> bytes | None:
         for end, instead in self.hub.shows.items():
@@ -303,45 +282,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, file: Path) -> None:
         data = self._shown(file)
         if data is None:
-            return self._json({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
+            return self.reply({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
         wanted = self.headers.get("Range", "")
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         if wanted and start >= len(data):
-            return self._json({"error": "Range not satisfiable"}, 416)
-        self.send_response(206 if wanted else 200)
-        self.send_header("ETag", '"0"')
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Content-Length", str(len(data) - start))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data[start:])
-
-    def _json(self, content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        data = json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+            return self.reply({"error": "Range not satisfiable"}, 416)
+        self.reply(data[start:], 206 if wanted else 200, {"ETag": '"0"', "X-Repo-Commit": "0" * 40})
 
 
 def _hardware(name: str, label: str, micro_usd: int, card: tuple[str, str] | None) -> dict:
-    accelerator = None
-    if card:
-        accelerator = {"type": "gpu", "model": card[0], "quantity": "1", "vram": card[1], "manufacturer": "Nvidia"}
-    return {
-        "name": name,
-        "prettyName": label,
-        "cpu": "4 vCPU",
-        "ram": "16 GB",
-        "ephemeralStorage": None,
-        "accelerator": accelerator,
-        "unitCostMicroUSD": micro_usd,
-        "unitCostUSD": micro_usd / 1e6,
-        "unitLabel": "minute",
-    }
+    named = {"type": "gpu", "quantity": "1", "manufacturer": "Nvidia"}
+    accelerator = named | {"model": card[0], "vram": card[1]} if card else None
+    machine = {"cpu": "4 vCPU", "ram": "16 GB", "ephemeralStorage": None, "accelerator": accelerator}
+    costs = {"unitCostMicroUSD": micro_usd, "unitCostUSD": micro_usd / 1e6, "unitLabel": "minute"}
+    return {"name": name, "prettyName": label, **machine, **costs}
 
 
 @contextlib.contextmanager

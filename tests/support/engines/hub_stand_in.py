@@ -8,8 +8,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
+
+from tests.support.web.loopback import Answering, Loopback
 
 TOKEN = "hf_alicesOwnToken0123456789"
 REGULAR_BYTES = 10 * 10**6
@@ -49,34 +50,22 @@ class Hub:
 @contextmanager
 def hub_stand_in() -> Iterator[Hub]:
     hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
-    server.daemon_threads = True
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = Loopback(_Handler, hub=hub)
+    hub.url = server.url
     try:
         yield hub
     finally:
         hub.hangs.set()
-        server.shutdown()
-        server.server_close()
+        server.stop()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(Answering):
     hub: Hub
 
-    def log_message(self, *_: object) -> None: ...
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    do_HEAD = do_POST = do_PUT = do_GET
-
-    def _answer(self) -> None:
-        body = self._body()
+    def answer(self) -> None:
+        body, token = self.body(), self.token
         path = unquote(self.path.partition("?")[0])
         self.hub.asked.append((self.command, path))
-        token = self.headers.get("authorization", "").removeprefix("Bearer ")
         if token:
             self.hub.tokens.add(token)
         for part, (status, words) in self.hub.faults.items():
@@ -93,16 +82,6 @@ class _Handler(BaseHTTPRequestHandler):
             if method == self.command and (match := re.fullmatch(pattern, path)):
                 return route(self, body, token, *match.groups())
         return self._json({"error": f"no route {path}"}, 404, "Not here")
-
-    def _body(self) -> bytes:
-        if self.headers.get("transfer-encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("content-length") or 0))
-        parts = []
-        while size := int(self.rfile.readline(), 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
 
     def _may_write(self, token: str, owner: str) -> bool:
         return owner in self.hub.owners.get(token, ())
@@ -187,22 +166,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json({"error": "Entry not found"}, 404, "Entry not found", code="EntryNotFound")
         content = there.files[file]
         headers = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": there.head}
-        self._send(content, 200, headers)
+        self.reply(content, 200, headers)
 
     def _json(self, value: object, status: int = 200, words: str = "", code: str = "") -> None:
-        headers = {"Content-Type": "application/json"}
-        headers |= {"X-Error-Message": words} if words else {}
+        headers = {"X-Error-Message": words} if words else {}
         headers |= {"X-Error-Code": code} if code else {}
-        self._send(json.dumps(value).encode(), status, headers)
-
-    def _send(self, content: bytes, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
+        self.reply(value, status, headers)
 
 
 NAME = r"([^/]+/[^/]+)"

@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -19,6 +18,7 @@ import psutil
 from rankviz.jobs.ray import Ray
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
+from tests.support.web.loopback import Answering, Loopback
 
 MARK = "STAND_IN_RAY_JOB"
 STOP_SECONDS = 3.0
@@ -75,8 +75,8 @@ class RayJobs:
         self._lock = threading.RLock()
         self._closed = False
         (place / "tmp").mkdir(parents=True, exist_ok=True)
-        self._server = _serve(self)
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._server = Loopback(_Line, cluster=self)
+        self.address = self._server.url
 
     def engine(self, store: RunStore, worker: Sequence[str] = (), **settings) -> Ray:
         given = {
@@ -121,8 +121,7 @@ class RayJobs:
 
     def close(self) -> None:
         self._closed = True
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
         for job in self.jobs.values():
             self._signal(job, signal.SIGKILL)
 
@@ -195,33 +194,15 @@ class RayJobs:
                 process.send_signal(number)
 
 
-def _serve(cluster: RayJobs) -> ThreadingHTTPServer:
-    class Line(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Nothing is logged."""
+class _Line(Answering):
+    cluster: RayJobs
 
-        def _do(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-            asked = f"{self.command} {self.path}"
-            fault = next((cluster.faults[name] for name in cluster.faults if asked.startswith(name)), None)
-            if fault and fault[0]:
-                status, content = fault
-            else:
-                status, content = cluster.answer(self.command, self.path, body)
-            if fault and not fault[0]:
-                self.close_connection = True
-                return
-            data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
-            with contextlib.suppress(OSError):
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-        do_GET = do_POST = do_DELETE = _do
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Line)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    return server
+    def answer(self) -> None:
+        body = json.loads(self.body() or b"{}")
+        asked = f"{self.command} {self.path}"
+        fault = next((each for name, each in self.cluster.faults.items() if asked.startswith(name)), None)
+        status, content = fault if fault and fault[0] else self.cluster.answer(self.command, self.path, body)
+        if fault and not fault[0]:
+            self.close_connection = True
+            return
+        self.reply(content, status)

@@ -1,12 +1,11 @@
 """A stand-in for Hugging Face's login on loopback: OpenID Connect as far as Gradio's button uses it."""
 
-import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlencode, urlsplit
+
+from tests.support.web.loopback import Answering, Loopback
 
 CLIENT = "the-page"
 
@@ -22,63 +21,38 @@ def login_provider(accounts: dict[str, str]) -> Iterator[str]:
     key = jwk.RSAKey.generate_key(2048, {"kid": "1", "use": "sig", "alg": "RS256"})
     nonces: dict[str, str] = {}
 
-    class Provider(BaseHTTPRequestHandler):
-        def do_GET(self):
+    class Provider(Answering):
+        def answer(self):
             address, query = urlsplit(self.path), parse_qs(urlsplit(self.path).query)
+            if self.command == "POST":
+                return self._token(parse_qs(self.body().decode())["code"][0])
             if address.path == "/oauth/authorize":
                 code = str(len(nonces))
                 nonces[code] = query["nonce"][0]
-                back = query["redirect_uri"][0]
-                self.send_response(302)
-                self.send_header(
-                    "Location",
-                    f"{back}{'&' if '?' in back else '?'}{urlencode({'code': code, 'state': query['state'][0]})}",
-                )
-                self.end_headers()
-            elif address.path == "/oauth/jwks":
-                self._answer({"keys": [key.as_dict(private=False)]})
-            else:
-                self._answer(
-                    {
-                        "issuer": url,
-                        "authorization_endpoint": f"{url}/oauth/authorize",
-                        "token_endpoint": f"{url}/oauth/token",
-                        "jwks_uri": f"{url}/oauth/jwks",
-                        "id_token_signing_alg_values_supported": ["RS256"],
-                    }
-                )
+                back, given = query["redirect_uri"][0], urlencode({"code": code, "state": query["state"][0]})
+                return self.reply(b"", 302, {"Location": f"{back}{'&' if '?' in back else '?'}{given}"})
+            if address.path == "/oauth/jwks":
+                return self.reply({"keys": [key.as_dict(private=False)]})
+            ends = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "jwks"}
+            known = {name: f"{server.url}/oauth/{end}" for name, end in ends.items()}
+            return self.reply({"issuer": server.url, **known, "id_token_signing_alg_values_supported": ["RS256"]})
 
-        def do_POST(self):
-            code = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())["code"][0]
+        def _token(self, code):
             sub, name = list(accounts.items())[-1]
-            now = int(time.time())
+            now, url = int(time.time()), server.url
             claims = {
                 **{"iss": url, "aud": CLIENT, "iat": now, "exp": now + 3600, "nonce": nonces[code], "sub": sub},
                 **{"name": name, "preferred_username": name, "profile": f"{url}/{name}", "picture": ""},
             }
             identity = jwt.encode({"alg": "RS256", "kid": "1"}, claims, key)
-            self._answer(
-                {"access_token": f"hf_oauth_{name}", "token_type": "bearer", "expires_in": 3600, "id_token": identity}
-            )
+            token = {"access_token": f"hf_oauth_{name}", "token_type": "bearer", "expires_in": 3600}
+            self.reply({**token, "id_token": identity})
 
-        def log_message(self, *_):
-            pass
-
-        def _answer(self, content):
-            data = json.dumps(content).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
-    url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = Loopback(Provider)
     try:
-        yield url
+        yield server.url
     finally:
-        server.shutdown()
+        server.stop()
 
 
 def as_space(provider: str) -> dict[str, str]:

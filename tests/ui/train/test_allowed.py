@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.jobs import LOG_IN, SET_TOKEN
+from rankviz.api.engines import LOG_IN, SET_TOKEN
 from rankviz.api.workspace import EMBEDDED
 from rankviz.errors import NoWeightsError
 from rankviz.machine import disk

@@ -8,53 +8,19 @@ import sys
 import pytest
 
 from rankviz.paths import IMPORT_ROOT
+from tests.support.models.tiny_models import COMMON, SHAPES
 
 pytestmark = pytest.mark.torch
 
 PRESETS = ("mlp", "unsloth", "all-linear", "attention", "mlp 3", "all-linear r/active")
 """Some with an expert_rank."""
-SHAPE = {
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "num_experts_per_tok": 2,
-    "vocab_size": 512,
-    "max_position_embeddings": 512,
-}
+EXPERTS = COMMON | {"num_local_experts": 4, "num_experts_per_tok": 2}
+MIXED = {"head_dim": 16, "layer_types": ["sliding_attention", "full_attention"]}
 CONFIGS = {
-    "qwen3_moe": SHAPE
-    | {
-        "architectures": ["Qwen3MoeForCausalLM"],
-        "model_type": "qwen3_moe",
-        "head_dim": 16,
-        "intermediate_size": 96,
-        "moe_intermediate_size": 32,
-        "num_experts": 4,
-    },
-    "mixtral": SHAPE
-    | {
-        "architectures": ["MixtralForCausalLM"],
-        "model_type": "mixtral",
-        "intermediate_size": 96,
-        "num_local_experts": 4,
-    },
-    "gpt_oss": SHAPE
-    | {
-        "architectures": ["GptOssForCausalLM"],
-        "model_type": "gpt_oss",
-        "head_dim": 16,
-        "intermediate_size": 64,
-        "num_local_experts": 4,
-        "layer_types": ["sliding_attention", "full_attention"],
-    },
-    "phi3": {key: value for key, value in SHAPE.items() if key != "num_experts_per_tok"}
-    | {
-        "architectures": ["Phi3ForCausalLM"],
-        "model_type": "phi3",
-        "intermediate_size": 96,
-        "pad_token_id": 0,
-    },
+    "qwen3_moe": SHAPES["qwen3_moe"],
+    "mixtral": EXPERTS | {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]},
+    "gpt_oss": EXPERTS | {"model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"]} | MIXED,
+    "phi3": SHAPES["phi3"],
 }
 
 PROGRAM = """

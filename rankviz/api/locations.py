@@ -1,0 +1,362 @@
+"""Where runs are, were or wait, and what that has cost: engines, places, the queue, machine time and rent."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from rankviz import units
+from rankviz.api.workspace import Operations
+from rankviz.catalog import hardware
+from rankviz.core.cost.setup import Device, card
+from rankviz.core.quantity import Range
+from rankviz.core.runs.events import HF_JOBS, LOCAL, queued_at
+from rankviz.core.runs.run_time import DeviceTime, Rent, times_by_engine
+from rankviz.core.runs.words import Place, all_in_words, title, with_attempt
+from rankviz.errors import EngineUnavailableError, RankVizError
+from rankviz.jobs import Engine, Nodes
+from rankviz.jobs.known import require
+from rankviz.shared import rights
+from rankviz.store.ownership import WantedEngine, read_destination
+from rankviz.store.runs import IMPORTED
+from rankviz.visitor import SERVER, acting_as
+
+if TYPE_CHECKING:
+    from rankviz.api import Api
+    from rankviz.core.probe import ProbeRequest
+    from rankviz.core.runs.record import RunRecord, Sweep
+    from rankviz.core.runs.request import RunRequest
+    from rankviz.jobs.queue import Batch
+
+NOT_HERE = "This page cannot use that engine now."
+"""For visitors, who cannot set it up."""
+KNOWN_SECONDS = 60.0
+"""Time for which the expected time of what waits is cached: pages ask each second."""
+MOST_KNOWN = 5_000
+USD_NOT_KNOWN = f"in US dollars {units.NOT_KNOWN} here"
+
+
+class Locations(Operations):
+    """This machine and those of other engines, and where runs are, are to be, or were. "This machine" in an imported
+    journal is another one, which is not known here."""
+
+    def engine(self, name: str) -> Engine:
+        """Return the engine of a name; empty: the one of runs that name none. InvalidSettingError."""
+        known = {engine.name: engine for engine in self._workspace.supervisor.engines}
+        return known[require(name or self._workspace.settings.engine, known)]
+
+    def why_not(self, name: str) -> str:
+        """Return why an engine cannot be used, as the current visitor may read it; empty where it can be."""
+        why_not = self.engine(name).why_not()
+        return why_not if self._workspace.visitor.admin else why_not and NOT_HERE
+
+    def is_here(self, engine: str) -> bool:
+        """Return whether the engine of this name is this machine's."""
+        return (engine or self._workspace.settings.engine) == LOCAL
+
+    def destination(self, sweep: Sweep) -> WantedEngine:
+        """Return where a sweep goes on: where the run was to be that somebody asked for last."""
+        last = max(sweep.runs, key=queued_at)
+        return read_destination(self._workspace.store.run_dir(last.run_id))
+
+    def environment(self, name: str, *, look: bool = True) -> Mapping[str, Any] | None:
+        """Return what a run on an engine will find there: as the newest run that completed there, or as its engine
+        sees its nodes. A GPU that is not known by its row has no speed; None is not known at all. look: whether the
+        engine may look at its nodes, which may take seconds."""
+        if self.is_here(name):
+            from rankviz import machine
+
+            return machine.here()
+        engine = self.engine(name)
+        nodes, last = engine.nodes() if look else Nodes(), self._last_on(engine.name)
+        rows = [gpu for model in nodes.gpus for gpu in hardware.gpus_of_model(self._workspace.gpus, model)]
+        if last and (not rows or self._workspace.gpu_of(last) in rows):
+            return last
+        if len(rows) == 1 and len(nodes.gpus) == 1:
+            return hardware.environment_of(rows[0])
+        return {"device": "cuda", "device_name": " or ".join(nodes.gpus) or "a GPU"} if nodes.has_gpu else None
+
+    def device(self, there: WantedEngine) -> Device:
+        """Return what runs find there. What is not known at all is taken for a GPU, which trains whatever a CPU
+        does."""
+        if there.engine == HF_JOBS:
+            return self._api.jobs.device(there)
+        environment = self.environment(there.engine)
+        return card(None) if environment is None else self._workspace.device(environment)
+
+    def _last_on(self, name: str) -> Mapping[str, Any] | None:
+        """The environment of the newest completed run that was sent there from here: an imported one may say anything
+        of itself."""
+        store = self._workspace.store
+        there = [
+            record
+            for record in store.records()
+            if record.engine == name
+            and record.state == "completed"
+            and record.environment.get("device_name")
+            and store.listed_destination(record.run_id).engine == name
+        ]
+        return max(there, key=lambda record: record.ended_at or 0.0).environment if there else None
+
+    def of(self, run: RunRecord) -> Place:
+        """Return where a run is or was; of one that no engine has had, where it is or was to be."""
+        place = Place(run.engine, run.where)
+        if run.state.ended and run.begun_attempts:
+            return Place() if self._is_of_another_machine(run, place.engine) else place
+        if place.where or run.state == "running":
+            return place
+        there = self._workspace.store.listed_destination(run.run_id)
+        chosen = there.engine or ("" if run.state.ended else self._workspace.settings.engine)
+        has_options = place.engine in ("", chosen)
+        return Place(place.engine or chosen, there.options.get("flavor", "") if has_options else "")
+
+    def in_words(self, run: RunRecord) -> str:
+        """Return "Ray cluster, node-0, attempt 2"; empty where nothing is known."""
+        return with_attempt(self.of(run), run)
+
+    def of_sweep(self, sweep: Sweep) -> str:
+        """Return "Ray cluster, node-0; this machine": while some of its runs run, where these are; empty
+        where nothing is known, and of a recorded sweep."""
+        if sweep.recorded:
+            return ""
+        running = [run for run in sweep.runs if run.state == "running"]
+        waiting = [run for run in sweep.runs if not run.state.ended]
+        return all_in_words([self.of(run) for run in running or waiting or sweep.runs])
+
+    def times(self, run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
+        """Return the time of all attempts of a run until now, unix seconds, by engine; "" where that is not known."""
+        return {
+            "" if self._is_of_another_machine(run, engine) else engine: spent
+            for engine, spent in times_by_engine(run, now).items()
+        }
+
+    def _is_of_another_machine(self, run: RunRecord, engine: str) -> bool:
+        is_ended_here = engine == LOCAL and run.state.ended
+        return is_ended_here and (self._workspace.store.run_dir(run.run_id) / IMPORTED).exists()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueuePlace:
+    """Place of a sweep in the queue of all visitors."""
+
+    ahead: int
+    """Sweeps and probes that go first, the running one among them."""
+    seconds: Range | None
+    """Seconds until its turn; None where the time of one of those is not known."""
+    trouble: str = ""
+    """Why nothing starts at all, as a sentence."""
+
+    @property
+    def sentence(self) -> str:
+        """A sentence for who waits. The wait is at most so long: who goes first may give up their turn."""
+        if self.trouble:
+            return f"Waiting. {self.trouble}"
+        if not self.ahead:
+            return "Next in the queue."
+        wait = "not known" if self.seconds is None else f"up to {units.duration(self.seconds.high)}"
+        before = units.counted(self.ahead, "sweep")
+        return f"Place {self.ahead + 1:,} in the queue: {before} before it. Expected wait: {wait}."
+
+
+class Queue(Operations):
+    """The queue: what goes before a sweep is told by number and time alone, whoever's it is."""
+
+    def __init__(self, api: Api):
+        super().__init__(api)
+        self._known: dict[tuple[str, tuple[str, ...]], tuple[float, Range | None]] = {}
+
+    def place(self, sweep_id: str) -> QueuePlace | None:
+        """Return the place of a sweep or a probe; None where a worker has it, or nothing of it waits."""
+        from rankviz.jobs import queue
+
+        supervisor, store = self._workspace.supervisor, self._workspace.store
+        records, with_job = store.unended(), supervisor.with_job or ()
+        running = [record for record in records if record.state == "running"]
+        started = {record.request.sweep_id for record in records if record in running or record.run_id in with_job}
+        batches = queue.batches(records, self._owner_of, supervisor.place_of)
+        mine = next((batch for batch in batches if batch.sweep_id == sweep_id), None)
+        if mine is None or sweep_id in started:
+            return None
+        engine = supervisor.engine_of(mine)
+        at_work = {record.request.sweep_id for record in running}
+        waiting = [each for each in batches if each.sweep_id not in at_work and supervisor.engine_of(each) == engine]
+        running = [record for record in running if record.engine in ("", engine)]
+        served = queue.served_at(store.records(), {batch.owner for batch in waiting}, self._owner_of, now=time.time())
+        order = queue.in_turn(waiting, served, Counter(self._owner_of(record.run_id) for record in running))
+        before = order[: order.index(mine)]
+        trouble = self._workspace.why_not_write() or rights.shown_text(self._workspace, supervisor.away.get(engine, ""))
+        places = max(supervisor.places(engine), len(running))
+        if len(running) + len(before) < places:
+            return QueuePlace(ahead=0, seconds=Range(0.0, 0.0, 0.0), trouble=trouble)
+        with acting_as(SERVER):
+            times = [self._left(record.request) for record in running] + [self._time(engine, each) for each in before]
+        seconds = None if None in times else first_free(times, places)
+        sweeps = len({record.request.sweep_id for record in running})
+        return QueuePlace(ahead=sweeps + len(before), seconds=seconds, trouble=trouble)
+
+    def _owner_of(self, run_id: str) -> str:
+        return self._workspace.store.listed_ownership(run_id).owner
+
+    def _left(self, request: RunRequest | ProbeRequest) -> Range | None:
+        if hasattr(request, "time_limit_seconds"):
+            return Range(0.0, request.time_limit_seconds, request.time_limit_seconds)
+        left = self._api.runs.pace(self._workspace.store.sweep(request.sweep_id)).seconds_left
+        return None if left is None else Range(0.0, left, left)
+
+    def _time(self, engine: str, batch: Batch) -> Range | None:
+        """Time that it should take, and at most what the server lets it take."""
+        key, now = (engine, batch.run_ids), time.monotonic()
+        if key not in self._known or self._known[key][0] < now - KNOWN_SECONDS:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            seconds, requests = None, [record.request for record in batch.records]
+            if hasattr(requests[0], "time_limit_seconds"):
+                seconds = self._left(requests[0])
+            else:
+                with suppress(RankVizError):  # its base or its data has gone; the worker will say so
+                    environment = self._api.locations.environment(engine, look=False)
+                    seconds = environment and self._api.runs.seconds_of(requests, environment)
+            if seconds and (minutes := self._workspace.limits.run_minutes) is not None:
+                most = 60.0 * minutes * len(requests)
+                seconds = Range(*(min(each, most) for each in (seconds.low, seconds.expected, seconds.high)))
+            self._known[key] = now, seconds
+        return self._known[key][1]
+
+
+def first_free(times: Sequence[Range], places: int) -> Range:
+    """Return when one of so many places is free after these jobs, each begun as soon as there is a place for it."""
+
+    def free(seconds_of: Sequence[float]) -> float:
+        free_at = [0.0] * places
+        for seconds in seconds_of:
+            heapq.heapreplace(free_at, free_at[0] + seconds)
+        return free_at[0]
+
+    return Range(*(free([getattr(each, end) for each in times]) for end in ("low", "expected", "high")))
+
+
+class CostJSON(TypedDict):
+    """So far: seconds of devices in all attempts of all runs, and the US dollars of rented machines, null where there
+    was none or it is not known. What is not whole is at least so much."""
+
+    device_seconds: float
+    device_seconds_is_whole: bool
+    attempts: int
+    usd: float | None
+    usd_is_whole: bool
+    limit_usd: float | None
+    in_words: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spent:
+    """Machine time and US dollars of runs so far.
+
+    A rented machine is billed as a whole, from its start to its end: its dollars are those of the sweep, and are not
+    divided among runs. Machines of one's own have no price.
+    """
+
+    times: Mapping[str, DeviceTime]
+    """Time by the name of the engine; "" where that is not known."""
+    attempts: int
+    """Attempts of all runs that have begun."""
+    rent: Rent | None = None
+    """None of a sweep that had no rented machine, and for who does not pay for it."""
+
+    @property
+    def time(self) -> DeviceTime:
+        """Machine time on all engines."""
+        return sum(self.times.values(), DeviceTime())
+
+    @property
+    def in_words(self) -> str:
+        """ "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs"; "24 s on Ray cluster, 62 s on this machine";
+        empty where nothing has begun."""
+        unknown = USD_NOT_KNOWN if self.rent and not self.rent.in_words else ""
+        return "; ".join(filter(None, [", ".join(self._parts()), unknown]))
+
+    @property
+    def sentence(self) -> str:
+        """ "Machine time so far: 18 min on this machine."; empty where nothing has begun."""
+        called = "Cost so far" if self.rent else "Machine time so far"
+        return f"{called}: {words}." if (words := self.in_words) else ""
+
+    def _parts(self) -> Iterator[str]:
+        rent = self.rent.in_words if self.rent else ""
+        if rent:
+            yield f"{rent} on {title(HF_JOBS)}"
+        for engine, spent in self.times.items():
+            if rent and engine == HF_JOBS and spent.in_words:
+                yield f"{spent.in_words} in runs"
+            elif spent.in_words:
+                elsewhere = " elsewhere" if len(self.times) > 1 else ""
+                yield spent.in_words + (f" on {title(engine)}" if engine else elsewhere)
+
+    def as_json(self) -> CostJSON:
+        rent = self.rent or Rent(usd=None, is_whole=True, limit_usd=None)
+        return {
+            "device_seconds": self.time.seconds,
+            "device_seconds_is_whole": self.time.is_whole,
+            "attempts": self.attempts,
+            "usd": rent.usd,
+            "usd_is_whole": rent.is_whole,
+            "limit_usd": rent.limit_usd,
+            "in_words": self.in_words,
+        }
+
+
+class Spending(Operations):
+    """Costs of the current visitor's sweeps."""
+
+    def of_sweep(self, sweep: Sweep) -> Spent:
+        """Return the cost of all its runs."""
+        rent = None if sweep.recorded or not self._api.runs.is_mine(sweep.sweep_id) else self._rent(sweep)
+        return self._spent(sweep.runs, rent)
+
+    def of_run(self, run: RunRecord) -> Spent:
+        """Return its time alone: what a rented machine cost is its sweep's."""
+        return self._spent([run])
+
+    def limit(self, sweep: Sweep) -> float | None:
+        """Return `given_limit`, and None where that cannot be read."""
+        with suppress(EngineUnavailableError):
+            return self.given_limit(sweep)
+        return None
+
+    def given_limit(self, sweep: Sweep) -> float | None:
+        """Return the spending limit in US dollars that a sweep was given last, also where it is on another engine now;
+        None where it never had one. EngineUnavailableError where that cannot be read."""
+        engine = self._workspace.supervisor.engine(HF_JOBS)
+        if engine and (given := engine.ledger.limit(sweep.sweep_id)) is not None:
+            return given
+        for run in sorted(sweep.runs, key=queued_at, reverse=True):  # before its first job, of an earlier version
+            destination = read_destination(self._workspace.store.run_dir(run.run_id))
+            if destination.engine == HF_JOBS and (spend := destination.options.get("spend")):
+                return float(spend)
+        return None
+
+    def _rent(self, sweep: Sweep) -> Rent | None:
+        engine, limit = self._workspace.supervisor.engine(HF_JOBS), self.limit(sweep)
+        try:
+            if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
+                if limit and (job := engine.job_of(sweep.sweep_id)):
+                    limit = max(limit, job[1].limit_usd or 0.0)  # one that was started with a higher limit keeps it
+                most = max(limit, bill.most_usd) if limit else None
+                return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=most)
+        except EngineUnavailableError:  # what jobs have cost cannot be read
+            return Rent(usd=None, is_whole=False, limit_usd=limit)
+        if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
+            return Rent(usd=None, is_whole=False, limit_usd=None)  # it was imported, say
+        return None
+
+    def _spent(self, runs: Sequence[RunRecord], rent: Rent | None = None) -> Spent:
+        times, now = {}, time.time()
+        for run in runs:
+            for engine, spent in self._api.locations.times(run, now).items():
+                times[engine] = times.get(engine, DeviceTime()) + spent
+        return Spent(times=times, attempts=sum(run.begun_attempts for run in runs), rent=rent)

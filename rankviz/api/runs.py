@@ -1,0 +1,786 @@
+"""Runs and sweeps: listed, estimated, started, extended, followed, cancelled, resumed, exported and imported."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+from rankviz import dataset, installed
+from rankviz.api.locations import Queue, QueuePlace
+from rankviz.api.measured import Estimator
+from rankviz.api.workspace import Operations, writes
+from rankviz.core.bounds import name_alone, without_places
+from rankviz.core.from_json import shape
+from rankviz.core.runs.estimate import RunEstimate, refuse_base
+from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, fingerprints
+from rankviz.core.runs.fast_curve import CurvePoint
+from rankviz.core.runs.record import RunRecord, RunState
+from rankviz.core.runs.request import added_run, check_count, check_download, check_minutes, check_sweep
+from rankviz.core.runs.run_time import DeviceTime, device_time
+from rankviz.core.runs.words import AFTER_OTHERS, Place, cancel_in_words, why_it_waits
+from rankviz.errors import (
+    BadDataError,
+    InvalidSettingError,
+    NotInstalledError,
+    RankVizError,
+    RunNotFoundError,
+    UserError,
+    quoted,
+)
+from rankviz.settings import paid_limits
+from rankviz.shared.rights import shown
+from rankviz.store import durable
+from rankviz.store.ownership import ANYWHERE, WantedEngine
+from rankviz.store.transfer import SummaryRow, summary_row
+from rankviz.visitor import data_folder
+
+if TYPE_CHECKING:
+    from rankviz.api import Api
+    from rankviz.core.cost.pace import Paces
+    from rankviz.core.quantity import Range
+    from rankviz.core.runs.events import RunEvent, RunFailed
+    from rankviz.core.runs.fast_curve import FastCurve
+    from rankviz.core.runs.record import Sweep
+    from rankviz.core.runs.request import RunRequest, SweepRequest
+    from rankviz.core.runs.sweep_time import ExpectedSweep, SweepProgress, SweepTime
+    from rankviz.dataset import Preview, Sample
+    from rankviz.jobs import Engine
+    from rankviz.store import RunStore
+
+Failed = TypeVar("Failed", "RunRecord", "RunFailed")
+SHORT_OWNER = 8
+"""Characters of a visitor's id: enough to tell visitors apart in a list."""
+GIVE_AGAIN = (
+    "RankViz does not find the file {} that this sweep was trained on, so its data must be given again. Start a new "
+    "sweep with that file."
+)
+FOLDER_IS_NOT_SENT = (
+    "The base is a folder of this machine, and weights are not sent. Give it as a Hub id, or choose a place that sees "
+    "this folder."
+)
+SAME_FOLDERS = " If the nodes have the same disk, set RANKVIZ_RAY_SAME_FOLDERS."
+NOTHING_TO_RESUME = "Nothing to resume: no run of this sweep has failed or was cancelled."
+CANCEL_FIRST = "To move runs that wait, cancel them first."
+_DIGEST = re.compile("[0-9a-f]{16}")
+
+
+class Runs(Operations):
+    """Runs of one folder, as far as the current visitor may see them, and those that RankViz ships."""
+
+    def __init__(self, api: Api):
+        super().__init__(api)
+        self._queue = Queue(api)
+
+    # What is here.
+
+    def samples(self) -> Sequence[Sample]:
+        """Return the sample data that RankViz ships."""
+        return dataset.samples(self._workspace.assets)
+
+    def preview(self, data: str) -> Preview:
+        """Return the first rows of a sample or a file, with counts; BadDataError names a bad row."""
+        return self._api.data.look(data).preview
+
+    def sweeps(self) -> Sequence[Sweep]:
+        """Return all sweeps of the current visitor, the newest first."""
+        from rankviz.store.runs import group
+
+        own = self._workspace.rights.own(self._workspace.store.all())
+        return group([shown(self._workspace, record) for record in own])[::-1]
+
+    def reading(self) -> str:
+        """Say how much has been read of the runs folder, as a sentence; empty once that is all."""
+        if (reading := self._workspace.store.reading) is None:
+            return ""
+        return f"The runs folder is being read: {reading.done:,} of {reading.total:,} runs so far."
+
+    def made(self) -> Sequence[Sweep]:
+        """Return the sweeps that the current visitor made, the newest first. An admin may change those of all."""
+        return [sweep for sweep in self.sweeps() if not self.owner_of(sweep.runs[0].run_id)]
+
+    def owner_of(self, run_or_sweep_id: str) -> str:
+        """Return whose it is, short, for the admin of a shared page; empty of what the current visitor made or RankViz
+        ships."""
+        store, visitor = self._workspace.store, self._workspace.visitor
+        if not (self._workspace.shared and visitor.admin) or self._ships(run_or_sweep_id):
+            return ""
+        is_run = store.run_dir(run_or_sweep_id).is_dir()  # at once, since a list asks for each
+        run_ids = [run_or_sweep_id] if is_run else [run.run_id for run in self._workspace.rights.seen(run_or_sweep_id)]
+        others = {store.ownership(run_id).owner for run_id in run_ids} - {*visitor.ids}
+        return next((f"visitor {owner[:SHORT_OWNER]}" if owner else "the host" for owner in sorted(others)), "")
+
+    def unreadable(self) -> Mapping[str, str]:
+        """Return folders in the place of runs that cannot be read, by name, with the reason of each."""
+        unreadable, mine = self._workspace.store.unreadable(), self._workspace.rights.mine
+        return {name: reason for name, reason in unreadable.items() if mine(name)}
+
+    def sweep(self, sweep_id: str) -> Sweep:
+        """Return one sweep, recorded ones among them, and those that others opened."""
+        if sweep_id in self._recorded_sweep_ids:
+            return next(sweep for sweep in self.recorded() if sweep.sweep_id == sweep_id)
+        sweep = self._workspace.store.sweep(sweep_id)
+        if not (runs := self._workspace.rights.visible(sweep.runs)):
+            raise RunNotFoundError(sweep_id)
+        return replace(sweep, runs=tuple(map(self._shown, runs)))
+
+    def is_sweep(self, run_or_sweep_id: str) -> bool:
+        """Return whether this is a sweep's id; RunNotFoundError where it is neither a sweep's nor a run's."""
+        try:
+            self.get(run_or_sweep_id)  # first: for a sweep, the requests of all runs may be searched
+        except RunNotFoundError:
+            self.sweep(run_or_sweep_id)
+            return True
+        return False
+
+    def get(self, run_id: str) -> RunRecord:
+        """Return one run, recorded ones among them, and those that others opened."""
+        if run_id in self._recorded_ids:
+            return self._recorded_store.get(run_id)
+        record = self._workspace.store.get(run_id)
+        self._workspace.rights.require_sight(run_id)
+        return self._shown(record)
+
+    def _shown(self, record: RunRecord) -> RunRecord:
+        """As the current visitor may read it: what a program wrote about a failure names places of its machine, and
+        answers quote the data, which are only for the owner of the run."""
+        record = shown(self._workspace, record)
+        if self._workspace.rights.mine(record.run_id):
+            return record
+        return replace(_without_places(record), answered_before=None, answered_after=None)
+
+    def events(self, run_id: str) -> Sequence[RunEvent]:
+        """Return what happened last in a run, in order, without its steps."""
+        from rankviz.core.runs.events import Answered, RunFailed
+
+        if run_id in self._recorded_ids:
+            return self._recorded_store.latest(run_id)
+        self.get(run_id)
+        events = [shown(self._workspace, event) for event in self._workspace.store.latest(run_id)]
+        if self._workspace.rights.mine(run_id):
+            return events
+        events = [event for event in events if not isinstance(event, Answered)]
+        return [_without_places(event) if isinstance(event, RunFailed) else event for event in events]
+
+    def folder(self, run_id: str) -> Path | None:
+        """Return the folder of a run; None on a shared page, and of a run that RankViz ships."""
+        hidden = self._workspace.shared or run_id in self._recorded_ids
+        return None if hidden else self._workspace.store.run_dir(run_id)
+
+    def recorded(self) -> Sequence[Sweep]:
+        """Return the sweeps that RankViz ships."""
+        return self._recorded
+
+    @cached_property
+    def _recorded(self) -> Sequence[Sweep]:
+        from rankviz import store
+
+        return store.recorded(self._workspace.assets)
+
+    @cached_property
+    def _recorded_store(self) -> RunStore:
+        from rankviz.store import RunStore
+
+        return RunStore(self._workspace.assets / "recorded")
+
+    @cached_property
+    def _recorded_ids(self) -> Set[str]:
+        """Ids of the recorded runs. None is read for that: most often one's own are meant."""
+        return frozenset(folder.name for folder in self._recorded_store.runs_dir.glob("*"))
+
+    @cached_property
+    def _recorded_sweep_ids(self) -> Set[str]:
+        return frozenset(run_id.rsplit("-", 2)[0] for run_id in self._recorded_ids)
+
+    def fast_curves(self, sweep_id: str) -> Sequence[FastCurve]:
+        """Return the fast curves of a sweep, the best first; none of an ordinary sweep."""
+        from rankviz.core.runs.fast_curve import fast_curves
+
+        return fast_curves(self.sweep(sweep_id).runs)
+
+    def summary(self, run_id: str) -> RunSummary:
+        """Return one run: what was requested and measured, with the estimate beside it."""
+        return next(self.summaries([self.get(run_id)]))
+
+    def summaries(self, runs: Sequence[RunRecord]) -> Iterator[RunSummary]:
+        """Yield the summary of each run as it is asked for."""
+        now = time.time()
+        for run, estimate in zip(runs, self.expected_runs(runs), strict=True):
+            place, spent = self._api.locations.of(run), device_time([run], now)
+            yield RunSummary(
+                record=run, estimate=estimate, device_time=spent, place=place, folder=self.folder(run.run_id)
+            )
+
+    # Whose it is, and what its owner may do.
+
+    def is_mine(self, run_or_sweep_id: str) -> bool:
+        """Return whether the current visitor may change it. RunNotFoundError where they may not even see it."""
+        rights = self._workspace.rights
+        return not self._ships(run_or_sweep_id) and all(
+            rights.mine(record.run_id) for record in rights.seen(run_or_sweep_id)
+        )
+
+    def own_ids(self, name: str) -> list[str]:
+        """Return the ids of the run, or the runs of the sweep, of this name, which the current visitor may change;
+        NotYoursError, RunNotFoundError, or InvalidSettingError of what ships, where they may not."""
+        if self._ships(name):
+            raise InvalidSettingError(f"{name!r} ships with RankViz and cannot be changed. Train one of your own.")
+        return [record.run_id for record in self._workspace.rights.required(name)]
+
+    def _ships(self, name: str) -> bool:
+        return name in self._recorded_ids or name in self._recorded_sweep_ids
+
+    def is_open(self, run_or_sweep_id: str) -> bool:
+        """Return whether others may look at some of it, by its address."""
+        records = self._workspace.rights.seen(run_or_sweep_id)
+        return any(self._workspace.store.ownership(record.run_id).is_open for record in records)
+
+    @writes("changes")
+    def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
+        """Let others look at a run or a sweep of one's own by its address, or no longer."""
+        store = self._workspace.store
+        with store.publishing():  # a run that comes meanwhile is as open as the others
+            for run_id in self.own_ids(run_or_sweep_id):
+                store.open_to_all(run_id, is_open)
+
+    @writes("changes")
+    def delete(self, run_or_sweep_id: str) -> Sequence[str]:
+        """Delete a run, a probe or a sweep of one's own that has ended, with its adapters and log; returns the ids. The
+        copy of its data goes too, unless another run has it."""
+        from rankviz.store.removal import remove
+
+        unreadable = self.unreadable()
+        run_ids = [run_or_sweep_id] if run_or_sweep_id in unreadable else self.own_ids(run_or_sweep_id)
+        numbered = re.compile(re.escape(run_or_sweep_id) + r"-\d+-r\d+")
+        run_ids += [name for name in unreadable if numbered.fullmatch(name)]  # the rest of the sweep
+        remove(self._workspace.store, run_ids, ended=self._workspace.supervisor.unwritten)
+        return run_ids
+
+    @writes("changes")
+    def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
+        """Cancel a run or a whole sweep; when its process has ended, returns the cancelled runs."""
+        from rankviz.core.runs.events import RunCancelled
+
+        run_ids, supervisor = self.own_ids(run_or_sweep_id), self._workspace.supervisor
+        supervisor.cancel_runs(run_ids, by_admin=bool(self.owner_of(run_or_sweep_id)))
+        unwritten = {run_id for run_id, end in supervisor.unwritten.items() if isinstance(end, RunCancelled)}
+        store = self._workspace.store
+        here = [each for each in run_ids if store.run_dir(each).is_dir()]  # some may have been deleted meanwhile
+        return [each for each in here if each in unwritten or store.record(each).state == "cancelled"]
+
+    @writes()
+    def export(self, ids: Sequence[str], target: Path) -> Path:
+        """Write the journals of runs and sweeps, recorded ones among them, and a CSV summary into one zip."""
+        run_ids: list[str] = []
+        for name in dict.fromkeys(ids):
+            if name in self._recorded_sweep_ids:
+                run_ids += [run.run_id for run in self.sweep(name).runs]
+            else:
+                run_ids += [name] if name in self._recorded_ids else self.own_ids(name)
+        request = {
+            "homes": [str(self._recorded_store.home), str(self._workspace.store.home)],
+            "run_ids": run_ids,
+            "target": str(Path(target).absolute()),
+            "for_visitor": not self._workspace.visitor.admin,
+        }
+        with self._workspace.children.turn():
+            self._workspace.children.ask("export", request, about="these runs", error=InvalidSettingError)
+        return Path(target)
+
+    def zip_of(self, ids: Sequence[str]) -> Path:
+        """Return the export as a file to download."""
+        return self._workspace.download("rankviz-runs.zip", lambda target: self.export(ids, target))
+
+    @writes()
+    def import_(self, source: Path) -> Sequence[str]:
+        """Read a zip that `export` wrote; returns the ids of its runs, without those that RankViz ships."""
+        from rankviz.children import remade
+
+        owner, limits, children = self._workspace.rights.somebody(), self._workspace.limits, self._workspace.children
+        source = self._workspace.references.file(source)
+        if not source.is_file():
+            raise InvalidSettingError(f"There is no file {quoted(str(source))}.")
+        key, most_bytes = f"import {durable.digest_of(source)} {source.name}", limits.import_mb * 10**6
+        request = {
+            "home": str(self._workspace.home),
+            "assets": str(self._workspace.assets.absolute()),
+            "source": str(source),
+            "owners": owner.ids,
+            "strangers": [] if owner.admin else owner.ids,
+            "limits": [
+                most_bytes,
+                limits.runs_per_import,
+                limits.events_per_run,
+                limits.values_per_import,
+                limits.record_kb and limits.record_kb * 1000,
+            ],
+            "most": limits.runs_kept,
+            "most_in_total": limits.runs_in_total,
+        }
+        with children.turn(key):
+            self._api.quota.require_room(1)  # others may have come before
+            self._workspace.references.file(source)  # and another import of it may have used it up
+            with self._workspace.room.holding(0, up_to=most_bytes) as room:
+                request["most_bytes"] = room
+                reply = children.ask("import", request, about=source.name, error=InvalidSettingError, key=key)
+            if refused := reply["refused"]:  # for what is here, which may change; so the failure is not remembered
+                raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
+            self._workspace.temp.remove_upload(source, owner)
+        self._api.quota.free_disk(besides=reply["run_ids"])
+        return reply["run_ids"]
+
+    # What runs are expected to take.
+
+    def expected(self, request: SweepRequest, environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
+        """Return memory and time of a sweep before it is started. environment: of the machine, as a run's own would be,
+        where it is not this one."""
+        check_count(request.run_count, self._workspace.limits)
+        runs = self.planned(request)
+        if environment is None:
+            self._api.quota.check_base(request.base)
+            check_sweep(runs, self._workspace.limits)
+        expected = self.expected_of(runs, environment)
+        if environment is None:
+            self.require_minutes(runs, LOCAL)
+        return expected
+
+    def planned(self, request: SweepRequest) -> Sequence[RunRequest]:
+        """Return the runs of a sweep before it is queued, with the path that the data will have, so that earlier runs
+        on the same rows are known."""
+        with contextlib.suppress(BadDataError, OSError):
+            if path := self._workspace.references.data(request.data).path:
+                owners = self._workspace.visitor.ids
+                copies = [self._workspace.store.kept_path(path, owner) for owner in owners]
+                kept = next((copy for copy in copies if copy.is_file()), path)
+                request = replace(request, data=str(kept))
+        return request.runs(sweep_id="expected", created_at=0.0)
+
+    def expected_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
+        """Return memory and time of runs of one sweep. environment: as in `expected`."""
+        from rankviz import machine
+        from rankviz.core.runs.estimate import precision_warning
+        from rankviz.core.runs.sweep_time import ExpectedSweep
+
+        here, first, estimator = environment or machine.here(), runs[0], Estimator(self._api)
+        device = self._workspace.device(here)
+        refuse_base(self._api.models.get(first.base), first.lora, first.training, device)
+        paces = estimator.paces(first, here, load_average=None if environment else machine.load_average())
+        by_rank = {run.r: estimator.estimate(run, here, paces) for run in runs}
+        return ExpectedSweep(
+            device_name=here["device_name"],
+            runs=len(runs),
+            truncations=max(len(run.cut_ranks) for run in runs),
+            ranks=by_rank,
+            time=self._time(paces, estimator, here, runs),
+            paces=paces,
+            parts=1 if environment else self._workspace.supervisor.parts(LOCAL, len(runs)),
+            warning=precision_warning(first, device, self._workspace.assumptions),
+            run_minutes=None if environment else self._workspace.limits.run_minutes,
+        )
+
+    def seconds_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> Range | None:
+        """Return the time that runs of one sweep take; None where that is not known. environment: as in `expected`."""
+        from rankviz import machine
+
+        here, estimator = environment or machine.here(), Estimator(self._api)
+        average = machine.load_average() if here == machine.here() else None
+        time = self._time(estimator.paces(runs[0], here, load_average=average), estimator, here, runs)
+        return time.total if time else None
+
+    def require_minutes(self, runs: Sequence[RunRequest], engine: str) -> None:
+        """LimitError where one of these runs of one sweep takes longer than the server lets it, even by the low end of
+        its estimate. Nothing is refused where no time is known, nor for other programs, which may end, nor for what
+        runs of other visitors took, who choose what those read."""
+        limits, locations = self._workspace.limits, self._api.locations
+        if limits.run_minutes is None or not locations.engine(engine).is_limited:
+            return
+        if not (environment := locations.environment(engine)):
+            return
+        estimator = Estimator(self._api)
+        # As on a machine that is idle: without a load average, slowdowns of the last runs would count for ever.
+        paces = estimator.paces(runs[0], environment, load_average=0.0)
+        known = (paces, paces.of_own(self._workspace.rights.made))
+        times = [self._time(each, estimator, environment, runs) for each in known]
+        check_minutes(min((time.longest_run.low for time in times if time), default=0.0), limits)
+
+    def _time(
+        self, paces: Paces, estimator: Estimator, here: Mapping[str, Any], runs: Sequence[RunRequest]
+    ) -> SweepTime | None:
+        """Time by part. Answers are asked for alike in all runs of a sweep."""
+        from rankviz.core.runs.sweep_time import answer_passes, sweep_time
+
+        first, measured, exact = runs[0], self._api.measured, None
+        if first.exact_match_examples and (of_answers := measured.answer_tokens(first)):
+            exact = answer_passes(of_answers, cuda=here.get("device") == "cuda")
+        estimates, model = [estimator.estimate(run, here, paces) for run in runs], self._api.models.get(first.base)
+        return sweep_time(model, runs, estimates, self._workspace.assumptions, paces, exact)
+
+    def expected_run(self, record: RunRecord) -> RunEstimate | None:
+        """Return the estimate beside a run's measurements, computed again; None where its base is not available.
+
+        memory_bytes is of what the run measures: a process's resident set on a CPU, what is allocated on a GPU.
+        seconds is training alone, from what had finished on its machine before it began.
+        """
+        return next(self.expected_runs([record]))
+
+    def expected_runs(self, records: Iterable[RunRecord]) -> Iterator[RunEstimate | None]:
+        """Yield the estimate of each run as it is asked for; None of one that waits for an engine of which no machine
+        is known."""
+        estimator, there = Estimator(self._api), functools.cache(self._environment_on)
+        for record in records:
+            request, estimate = record.request, None
+            waits = record.state is RunState.QUEUED and not record.environment
+            with contextlib.suppress(RankVizError):
+                environment = record.environment
+                if waits:
+                    place = self._workspace.supervisor.place_of(record.run_id)[0]
+                    environment = there(place or self._workspace.settings.engine)
+                if environment is not None:
+                    paces = estimator.paces(request, environment, before=record.started_at)
+                    estimate = estimator.estimate(request, environment, paces)
+            yield estimate
+
+    def _environment_on(self, engine: str) -> Mapping[str, Any] | None:
+        """Return the environment of runs on an engine, as known without a request to it; None of Hugging Face Jobs,
+        whose machine is chosen for each sweep."""
+        if engine == LOCAL:
+            return {}
+        return None if engine == HF_JOBS else self._api.locations.environment(engine, look=False)
+
+    # Whether runs could start, and starting them.
+
+    def check(self, request: SweepRequest, destination: WantedEngine = ANYWHERE) -> None:
+        """Check that a sweep could start there; else a RankVizError says what to change. Nothing is written.
+
+        destination: the engine. On another than that of this machine, this one needs no trainer and no GPU.
+        """
+        self._usable(destination)
+        self.check_limits(request, paid=not self._api.locations.engine(destination.engine).is_limited)
+        self.check_runs(self.planned(request), destination)
+
+    def _usable(self, destination: WantedEngine) -> Engine:
+        """The engine; a UserError where it cannot be used."""
+        locations, shared = self._api.locations, self._workspace.shared
+        engine, is_here = locations.engine(destination.engine), locations.is_here(destination.engine)
+        if is_here and (message := installed.why_not_train(shared=shared)):
+            raise NotInstalledError(message)
+        if not is_here and (message := locations.why_not(engine.name)):
+            raise InvalidSettingError(message)
+        return engine
+
+    def check_limits(self, request: SweepRequest, *, paid: bool = False) -> None:
+        """LimitError where a sweep is more than this server allows of one, whatever is queued and kept here. A base
+        without weights is refused as `References.base` has it. paid: whether the current visitor pays for its
+        machine."""
+        limits = paid_limits(self._workspace.limits) if paid else self._workspace.limits
+        check_count(request.run_count, limits)  # before the larger number that any sweep may have
+        request.validate()
+        self._workspace.references.base(request.base)
+        if not paid:
+            self._api.quota.check_base(request.base)  # first: no other setting would help
+        check_sweep(request.runs(sweep_id="expected", created_at=0.0), limits)
+
+    def check_runs(self, runs: Sequence[RunRequest], destination: WantedEngine = ANYWHERE) -> None:
+        """Check that runs that are here, or are made of such, could start there, as `check` does: they may come from
+        elsewhere."""
+        engine, references = self._usable(destination), self._workspace.references
+        is_here = self._api.locations.is_here(destination.engine)
+        limits = self._workspace.limits
+        check_sweep(runs, limits if engine.is_limited else paid_limits(limits))
+        alike: dict[tuple, list[RunRequest]] = {}
+        for run in runs:  # all of a sweep's are alike unless they come from elsewhere
+            key = run.base, run.data, replace(run.lora, r=1, lora_alpha=1.0), run.training
+            alike.setdefault(key, []).append(run)
+        for some in alike.values():
+            run = some[0]
+            references.base(run.base)
+            if engine.is_limited:
+                self._api.quota.check_base(run.base)
+            there = self._api.locations.device(destination)
+            run.training.settle(there)
+            preview = self.preview(run.data)
+            if run.exact_match_examples:
+                preview.require_prompts()
+            if not is_here and not engine.sees_folders and references.model(run.base).path:
+                advice = SAME_FOLDERS if engine.name == RAY and self._workspace.visitor.admin else ""
+                raise InvalidSettingError(FOLDER_IS_NOT_SENT + advice)
+            refuse_base(self._api.models.get(run.base), run.lora, run.training, there)
+            if is_here:
+                self._api.preflight.require(run.training, run.base)
+            if engine.is_limited and limits.base_parameters is not None:
+                elsewhere = None if is_here else there
+                check_download(self._api.preflight.weight_bytes(run.training, run.base, elsewhere), limits)
+            self.require_minutes(some, engine.name)
+
+    @writes()
+    def start(self, request: SweepRequest, destination: WantedEngine = ANYWHERE) -> str:
+        """Queue a sweep and see that someone works the queue; returns its id. destination: as in `check`.
+
+        It is checked before anything is queued. A file is copied into the runs folder, since an upload may not outlive
+        the page.
+        """
+        owner, references = self._workspace.rights.somebody(), self._workspace.references
+        self.check(request, destination)
+        store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
+        request = replace(request, base=base.text)
+        runs = request.runs(sweep_id="expected", created_at=0.0)
+        copied = file.stat().st_size if file and not durable.is_kept(store.kept_path(file, owner.id)) else 0
+        with (
+            self._workspace.starts.turn(),
+            self._api.quota.admitting(new=len(runs), runs=runs),
+            self._workspace.room.holding(copied),
+        ):
+            file = references.data(request.data).path  # an upload may have gone meanwhile
+            sweep_id = store.create(request, owner.id, destination, data=file)
+        self._workspace.work_queue()
+        return sweep_id
+
+    def expected_added(self, sweep_id: str, r: int) -> RunEstimate | None:
+        """Return memory and training time of one more run; None where its base or data is not available."""
+        environment = next((run.environment for run in self.sweep(sweep_id).runs if run.environment), {})
+        with contextlib.suppress(BadDataError):
+            return self.expected_run(RunRecord(request=self.added_request(sweep_id, r), environment=environment))
+        return None
+
+    def added_request(self, sweep_id: str, r: int) -> RunRequest:
+        """Return one more run of a sweep, with the same settings. It takes learning rate and seed from the best run at
+        the highest rank; at a rank that has such a run, the next seed. BadDataError where the data has gone."""
+        sweep = self.sweep(sweep_id)
+
+        def best_at_the_highest_rank(run: RunRecord) -> tuple[int, float]:
+            loss = run.loss_after.loss if run.loss_after else math.inf
+            return -run.request.r, loss if math.isfinite(loss) else math.inf
+
+        like = min(sweep.runs, key=best_at_the_highest_rank).request
+        like = replace(like, data=self._same_data(sweep, like.data))
+        return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())
+
+    def resumed_requests(self, sweep_id: str) -> Sequence[RunRequest]:
+        """Return the failed and cancelled runs of a sweep. InvalidSettingError where there is none, BadDataError where
+        their data has gone."""
+        sweep = self.sweep(sweep_id)
+        again = [run.request for run in sweep.resumable]
+        if not again:
+            raise InvalidSettingError(NOTHING_TO_RESUME + ("" if sweep.ended else f" {CANCEL_FIRST}"))
+        for data in {each.data for each in again}:
+            if self._same_data(sweep, data) != data:  # a worker reads what the request names
+                raise BadDataError(GIVE_AGAIN.format(quoted(PurePath(data).name)))
+        return again
+
+    def _same_data(self, sweep: Sweep, data: str) -> str:
+        """Return the sample or the file that a sweep was trained on: what its run names, or a copy of the same content
+        that the current visitor has. BadDataError where there is none."""
+        if dataset.is_sample(data, self._workspace.assets):
+            return data
+        path, home = PurePath(data), self._workspace.home
+        digests = fingerprints(run.environment for run in sweep.runs) or {path.parent.name}
+        digests = sorted(filter(_DIGEST.fullmatch, digests))
+        owners = (self._workspace.store.ownership(sweep.runs[0].run_id).owner, *self._workspace.visitor.ids)
+        copies = [data_folder(home, owner) / digest / path.name for owner in owners for digest in digests]
+        for candidate in (data, *copies):
+            with contextlib.suppress(UserError, OSError):
+                file = self._workspace.references.data(str(candidate)).path
+                if file and durable.digest_of(file) in digests:
+                    return str(file)
+        raise BadDataError(GIVE_AGAIN.format(quoted(path.name)))
+
+    # How runs go on, and why they wait.
+
+    def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
+        """Yield the sweep again and again until all its runs have ended."""
+        while True:
+            sweep = self.sweep(sweep_id)
+            yield sweep
+            if sweep.ended:
+                return
+            self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
+            time.sleep(every_seconds)
+
+    def progress(self, sweep: Sweep) -> SweepProgress:
+        """Return how far a sweep is and how long it still takes, from its own runs and from earlier ones on its
+        machine."""
+        progress = self.pace(sweep)
+        if not sweep.running:
+            return progress
+        trouble = self._workspace.why_not_write()
+        if not trouble and self.are_unwanted(sweep.runs):
+            trouble = cancel_in_words(sweep.runs, sweep.runs)
+        if trouble:
+            return replace(progress, trouble=trouble, stage_seconds_left=None, seconds_left=None, share=None)
+        return progress
+
+    def pace(self, sweep: Sweep) -> SweepProgress:
+        """Return the progress, whether or not somebody cancels it."""
+        from rankviz.core.runs.sweep_time import progress_of
+
+        environment = next((run.environment for run in sweep.runs if run.environment), None)
+        if environment is None and not sweep.recorded:
+            locations = self._api.locations
+            environment = locations.environment(locations.destination(sweep).engine, look=False)
+        earlier = self._api.measured.completed_runs(environment) if environment else ()
+        return progress_of(sweep, time.time(), earlier)
+
+    def waiting(self, sweep_id: str) -> QueuePlace | None:
+        """Return the place of a sweep or a probe in the queue of all visitors; None where it does not wait."""
+        self._workspace.rights.seen(sweep_id)
+        return self._queue.place(sweep_id)
+
+    def place_in_words(self, sweep_id: str) -> str:
+        """Say where a waiting sweep or probe stands in the queue, and how long it will wait."""
+        place = self.waiting(sweep_id)
+        return place.sentence if place else "It starts when a worker is free."
+
+    def why_waits(self, run: RunRecord) -> str:
+        """Say why a run has not begun: what its engine says, or its place in the queue; that somebody cancels it; empty
+        where it waits for nothing."""
+        return self.why_each_waits(self.sweep(run.request.sweep_id)).get(run.run_id, "")
+
+    def why_each_waits(self, sweep: Sweep) -> Mapping[str, str]:
+        """Say why each run of a sweep waits, by its id."""
+        each = {run_id: " ".join(filter(None, reasons)) for run_id, reasons in self._reasons(sweep).items()}
+        return {run_id: words for run_id, words in each.items() if words}
+
+    def why_sweep_waits(self, sweep: Sweep) -> str:
+        """Say why the runs of a sweep wait, without those that wait for one another."""
+        reasons = self._reasons(sweep)
+        unended = [run for run in sweep.runs if run.run_id in reasons]
+        unwanted = [run for run in unended if reasons[run.run_id][0]]
+        others = [words for _, *each in reasons.values() for words in each if words != AFTER_OTHERS]
+        return " ".join(filter(None, [cancel_in_words(unwanted, unended), *dict.fromkeys(others)]))
+
+    def _reasons(self, sweep: Sweep) -> Mapping[str, tuple[str, str, str]]:
+        """Of each run that has not ended, by its id: that somebody cancels it, what its journal and its sweep say, and
+        its place in the queue; each empty where there is nothing to say."""
+        unended = [run for run in sweep.runs if not run.state.ended and not sweep.recorded]
+        with_job = self._workspace.supervisor.with_job
+        if with_job is None:
+            with_job = {run.run_id for run in unended if run.place and run.place.job}
+        in_queue = not sweep.running and not any(run.run_id in with_job or run.waits for run in unended)
+        place = self.place_in_words(sweep.sweep_id) if in_queue and unended else ""
+        return {
+            run.run_id: (
+                cancel_in_words([run], [run]) if self.are_unwanted([run]) else "",
+                why_it_waits(run, sweep, has_job=run.run_id in with_job),
+                place,
+            )
+            for run in unended
+        }
+
+    def are_unwanted(self, runs: Sequence[RunRecord]) -> bool:
+        """Return whether some of these runs have not ended, and somebody cancels all of those."""
+        unended = [run for run in runs if not run.state.ended]
+        return bool(unended) and all(self._workspace.store.cancel_word(run.run_id) is not None for run in unended)
+
+
+def _without_places(failed: Failed) -> Failed:
+    return replace(failed, log_tail="", error=without_places(failed.error))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """A run, and the estimate beside it."""
+
+    record: RunRecord
+    estimate: RunEstimate | None
+    """None where its base model is not available."""
+    device_time: DeviceTime
+    """Time of all its attempts until now."""
+    place: Place
+    """Where it is, is to be, or was."""
+    folder: Path | None = None
+    """Folder of its request, journal, log and adapter. None on a shared page, whose visitors see no path of its
+    machine, and of a run that RankViz ships."""
+
+    @property
+    def adapter_folder(self) -> Path | None:
+        """Folder of the trained adapter, as PEFT loads it; None where there is none, or no folder to show."""
+        adapter = self.folder / self.record.adapter_path if self.folder and self.record.adapter_path else None
+        return adapter if adapter and adapter.is_dir() else None
+
+
+RunEstimateJSON = shape(RunEstimate)
+
+
+class AnswerJSON(TypedDict):
+    """One held-out prompt; before and after training are null where it was not answered."""
+
+    example: int
+    prompt: str
+    reference: str
+    before: str | None
+    after: str | None
+
+
+class ListedRunJSON(SummaryRow):
+    """One run: what was asked of it and what was measured, flat, with the estimate beside it. Losses are nats a token,
+    null is not known. Folders are those of an own machine."""
+
+    error: str | None
+    engine: str | None
+    where: str | None
+    attempt: int
+    waits: str | None
+    device_seconds: float
+    device_seconds_is_whole: bool
+    folder: str | None
+    adapter_folder: str | None
+    estimate: RunEstimateJSON | None
+
+
+class RunJSON(ListedRunJSON):
+    """One run with its answers to prompts."""
+
+    answers: list[AnswerJSON]
+
+
+class CurvePointJSON(shape(CurvePoint)):
+    """One rank of a fast curve."""
+
+    run_id: str
+
+
+def run_json(summary: RunSummary) -> RunJSON:
+    """Return what was requested and measured, flat, with the estimate and the answers beside it."""
+    answers = [
+        AnswerJSON(
+            example=answer.place,
+            prompt=answer.prompt,
+            reference=answer.reference,
+            before=answer.before and answer.before.text,
+            after=answer.after and answer.after.text,
+        )
+        for answer in summary.record.answers
+    ]
+    return {**listed_run_json(summary), "answers": answers}
+
+
+def listed_run_json(summary: RunSummary) -> ListedRunJSON:
+    """Return the JSON of a run without its answers, which are long and stand in the journals."""
+    row, record = summary_row(summary.record), summary.record
+    if summary.folder is None:  # no path of this machine is for who reads this
+        row |= {"base": name_alone(row["base"]), "data": name_alone(row["data"])}
+    return {
+        **row,
+        "error": record.error or None,
+        "engine": summary.place.engine or None,
+        "where": summary.place.where or None,
+        "attempt": record.shown_attempt,
+        "waits": record.waits or None,
+        "device_seconds": summary.device_time.seconds,
+        "device_seconds_is_whole": summary.device_time.is_whole,
+        "folder": summary.folder and str(summary.folder),
+        "adapter_folder": summary.adapter_folder and str(summary.adapter_folder),
+        "estimate": asdict(summary.estimate) if summary.estimate else None,
+    }
+
+
+def curve_points_json(curves: Iterable[FastCurve]) -> Sequence[CurvePointJSON]:
+    """Return the points of fast curves, the lowest rank of each first."""
+    return [{"run_id": curve.run_id, **point._asdict()} for curve in curves for point in curve.points]

@@ -1,0 +1,217 @@
+"""Which ranks can be distinguished, of a sweep or a table of losses; what to train next and what to ship."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from operator import is_
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rankviz import verdict as verdicts
+from rankviz.api.workspace import Operations
+from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
+from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError
+from rankviz.store.journal import numbers_in
+from rankviz.verdict import Verdict, VerdictJSON
+
+if TYPE_CHECKING:
+    from rankviz.api import Api
+    from rankviz.core.forecast.decision import Decision
+    from rankviz.core.forecast.quick_look import RateLook, ScoreLook
+    from rankviz.core.runs.fast_curve import Reading
+    from rankviz.core.runs.record import RunRecord, Sweep
+
+MOST_VERDICTS = 32
+"""Cached verdicts."""
+MANY_NUMBERS, MANY_PAIRS = 50_000, 50
+"""Held-out examples, and pairs of ranks. Fewer are compared in a few hundredths of a second."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepVerdict:
+    """The verdict on a sweep."""
+
+    sweep_id: str
+    verdict: Verdict
+
+
+class SweepVerdictJSON(VerdictJSON):
+    """Which ranks of a sweep differ. Differences, `within` and the noise are in `unit`."""
+
+    sweep_id: str
+
+
+def verdict_json(answer: SweepVerdict, *, would_tell: bool = True) -> SweepVerdictJSON:
+    """Return the verdict on a sweep as JSON. would_tell: with what would decide each pair."""
+    return {"sweep_id": answer.sweep_id, **verdicts.verdict_json(answer.verdict, would_tell=would_tell)}
+
+
+class Verdicts(Operations):
+    """Comparisons of ranks by their losses."""
+
+    def __init__(self, api: Api):
+        super().__init__(api)
+        self._known: OrderedDict[tuple, tuple[Sequence[Any], Verdict | None]] = OrderedDict()
+
+    def of_sweep(
+        self, sweep_id: str, tolerance: float | str | None = None, metric: str = "loss"
+    ) -> SweepVerdict | None:
+        """Return the verdict on the runs of a sweep that have been evaluated; None without any, and while one trains.
+
+        Args:
+            sweep_id: One's own sweep or a recorded one.
+            tolerance: Differences certainly smaller than this do not matter: nats of a loss, points of an accuracy, or
+                "2%" of the gain over the base. None: 0.02 nats or 1 point.
+            metric: "loss", "token_accuracy" or "exact_match"; InvalidSettingError where no run of the sweep has it.
+        """
+        if metric not in METRICS:
+            raise InvalidSettingError(f"The metric must be one of {', '.join(METRICS)} (got {metric!r}).")
+        sweep, key = self._api.runs.sweep(sweep_id), (sweep_id, metric, repr(tolerance))
+        if not sweep.ended:
+            return None
+        # All that it depends on: the same objects whoever asks. One is made once for all who may see its runs.
+        compared = [each for run in sweep.runs for each in (run.request, run.loss_before, run.loss_after)]
+        if not self._is_known(key, compared):
+            with self.comparing(sweep.runs):
+                if not self._is_known(key, compared):  # while this one waited
+                    self._known[key] = compared, self._judged(sweep, tolerance, METRICS[metric])
+        result = self._known[key][1]
+        while len(self._known) > MOST_VERDICTS:
+            self._known.popitem(last=False)
+        return result and SweepVerdict(sweep_id=sweep_id, verdict=result)
+
+    def _is_known(self, key: tuple, compared: Sequence[Any]) -> bool:
+        known = self._known.get(key, ((), None))[0]
+        return len(known) == len(compared) and all(map(is_, known, compared))
+
+    @contextmanager
+    def comparing(self, runs: Iterable[RunRecord]) -> Iterator[None]:
+        """Context for comparing runs by their held-out examples. Where these are many, visitors stand in the line for
+        what is read; LimitError where there is no place in it, or where they are more than this server compares."""
+        numbers = sum(numbers_in(run.loss_after) for run in runs if run.loss_after)
+        most = self._workspace.limits.example_numbers if numbers > MANY_NUMBERS else None
+        if most is not None and numbers > most:
+            raise LimitError(
+                f"These runs have {numbers:,} numbers of held-out examples; this server compares at most {most:,}. "
+                "Export them to compare them on a machine of your own."
+            )
+        with self._turn_if(numbers > MANY_NUMBERS):
+            yield
+
+    @contextmanager
+    def saying(self, answer: SweepVerdict) -> Iterator[bool]:
+        """Context for what is said of each pair of ranks, such as how many more seeds would decide it: the same line.
+        Yields False where there is no place in it: the verdict is then told without."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._turn_if(len(answer.verdict.pairs) > MANY_PAIRS))
+            except BusyError:
+                yield False
+            else:
+                yield True
+
+    def _turn_if(self, much: bool) -> AbstractContextManager[None]:
+        return self._workspace.children.turn() if much else nullcontext()
+
+    def _judged(self, sweep: Sweep, tolerance: float | str | None, metric: Metric) -> Verdict | None:
+        runs = verdicts.losses_of(sweep.runs, metric)
+        if not runs and metric not in measured_metrics(sweep.runs) and any(run.loss_after for run in sweep.runs):
+            if metric is TOKEN_ACCURACY:
+                raise InvalidSettingError("The token accuracy of this sweep is not known: its runs counted no tokens.")
+            raise InvalidSettingError(
+                "The exact match of this sweep is not known, because its runs answered no held-out prompts: train "
+                "again with exact match on some examples."
+            )
+        if all(run.diverged for run in runs):
+            return None
+        base = verdicts.base_loss_of(sweep.runs, metric)
+        return verdicts.judge(runs, tolerance=tolerance, base_loss=base, metric=metric)
+
+    def metrics(self, sweep_id: str) -> Sequence[Metric]:
+        """Return what the runs of a sweep can be compared by, as far as they have been evaluated; the loss always."""
+        return measured_metrics(self._api.runs.sweep(sweep_id).runs)
+
+    def fast_curve(
+        self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
+    ) -> Reading | None:
+        """Return what the best fast curve of a sweep shows; None for a sweep without one, or that still trains. judged:
+        of_sweep of the same, where it is known."""
+        from rankviz.core.runs.fast_curve import read
+
+        sweep = self._api.runs.sweep(sweep_id)
+        curve = next(iter(self._api.runs.fast_curves(sweep_id)), None)
+        if curve is None or not sweep.ended:
+            return None
+        with suppress(LimitError):  # the curve can be read without
+            judged = judged or self.of_sweep(sweep_id, tolerance)
+        if judged is None:
+            return read(curve, sweep.runs, run_sd=None)
+        return read(curve, sweep.runs, run_sd=judged.verdict.run_sd, tolerance=judged.verdict.within)
+
+    def of_table(
+        self,
+        path: Path,
+        tolerance: float | str | None = None,
+        base_loss: float | None = None,
+        base_accuracy: float | None = None,
+    ) -> Verdict:
+        """Return the verdict on a CSV file: columns rank, seed, example, loss or correct, and learning_rate where
+        several were tried.
+
+        Args:
+            path: The file. A loss that is nan marks a run that diverged; correct is 0 or 1.
+            tolerance: As for a sweep; points where the file has the column correct.
+            base_loss: Mean loss of the untrained base, for a tolerance as a share of the gain.
+            base_accuracy: The same of a file with the column correct: percent.
+        """
+        runs, by = verdicts.read_table(self._workspace.references.file(path))
+        base = base_loss if by is LOSS else base_accuracy
+        base = base if base is None else by.turned(base)
+        return verdicts.judge(runs, tolerance=tolerance, base_loss=base, metric=by)
+
+
+class Decisions(Operations):
+    """The quick look's answer; of any sweep with finished runs at two ranks."""
+
+    def of(
+        self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
+    ) -> Decision | None:
+        """Return the forecast between a sweep's runs, what to train next and what to ship; None while one of them
+        trains, with finished runs at fewer than two ranks. judged: the verdict, where it is known."""
+        from rankviz.core.forecast.decision import decide
+        from rankviz.core.runs.metric import TOLERANCE_NATS
+
+        sweep = self._api.runs.sweep(sweep_id)
+        if not sweep.ended:
+            return None
+        try:
+            forecast = self._api.forecasts.bent(sweep_id)
+        except RankVizError:
+            return None
+        judged = judged or self._api.verdicts.of_sweep(sweep_id, tolerance)
+        verdict = judged and judged.verdict
+        # The one repeat of a quick look says how wide a band is; a verdict between ranks needs repeats of each.
+        tested = verdict and not verdict.unknown and all(run.runs > 1 for run in forecast.runs)
+        settled = verdict.smallest_indistinguishable if tested else None
+        chosen = verdict and verdict.tolerance_nats != TOLERANCE_NATS  # the usual one stands in the box of the page
+        return decide(sweep.runs, forecast, verdict.tolerance_nats if chosen else None, settled)
+
+    def rate(self, sweep_id: str) -> RateLook | None:
+        """Return which learning rate is better, of a sweep of one rank whose runs ended; None of any other."""
+        from rankviz.core.forecast.quick_look import rate_look
+
+        sweep = self._api.runs.sweep(sweep_id)
+        return rate_look(sweep.runs) if sweep.ended else None
+
+    def score(self, sweep_id: str, metric: Metric) -> ScoreLook | None:
+        """Return which rank to take by a score, of a sweep whose ranks were not all trained twice; None of any
+        other."""
+        from rankviz.catalog.forecast import load_quick_look
+        from rankviz.core.forecast.quick_look import score_look
+
+        sweep = self._api.runs.sweep(sweep_id)
+        record = load_quick_look(self._workspace.assets)["score"]
+        return score_look(sweep.runs, metric, record) if sweep.ended and metric.higher_is_better else None

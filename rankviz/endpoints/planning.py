@@ -1,0 +1,291 @@
+"""Endpoints for planning: what a rank costs and buys, published studies, verdicts, files, and trained adapters."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, TypedDict
+
+from rankviz.api import Api
+from rankviz.api.advice import AdviceAnswerJSON, advice_json
+from rankviz.api.estimates import EstimateAnswerJSON, estimate_json
+from rankviz.api.verdicts import SweepVerdictJSON, verdict_json
+from rankviz.catalog.models import ModelRow
+from rankviz.core.advice.use_case import Goal
+from rankviz.core.cost.question import ASSUMED_RANK
+from rankviz.core.fit.decide import FitJSON
+from rankviz.core.fit.decide import as_json as fit_json
+from rankviz.core.forecast.bands import ForecastJSON, forecast_json
+from rankviz.core.forecast.quick_look import BentForecastJSON, bent_json
+from rankviz.core.from_json import as_answer, shape
+from rankviz.core.runs.words import still_training
+from rankviz.core.spectrum import SpectrumJSON
+from rankviz.core.spectrum import as_json as spectrum_json
+from rankviz.core.studies.lines import FACETS, LORA_METHODS, AdapterSize, Line
+from rankviz.core.studies.nearest import Near
+from rankviz.endpoints.gate import FileJSON, file, part
+from rankviz.errors import InvalidSettingError
+from rankviz.options import DATA, SETUP, UNSLOTH, question_of, takes
+
+MORE = (*UNSLOTH, *DATA, "text_only", "expert_rank")
+NO_PLACE = "What would decide each pair is left out: this server is busy with others. Ask again in a minute."
+ModelJSON = shape(ModelRow)
+
+
+class ForecastAnswerJSON(ForecastJSON):
+    """Quality by rank from published studies; `bent` is the forecast of the requested sweep."""
+
+    bent: BentForecastJSON | None
+
+
+class TextFileJSON(TypedDict):
+    """A file's name and its text."""
+
+    file_name: str
+    text: str
+
+
+class ExportJSON(TextFileJSON):
+    """A file, notes on it, and the files that belong beside it."""
+
+    notes: list[str]
+    beside: list[TextFileJSON]
+
+
+class VerdictAnswerJSON(SweepVerdictJSON):
+    """Which ranks of a sweep differ. Differences, `within` and the noise are in `unit`; `in_words` says it all."""
+
+    in_words: list[str]
+
+
+class PointJSON(TypedDict):
+    """One value; the standard error is null where the study has one run, or does not give it."""
+
+    rank: int
+    value: float
+    standard_error: float | None
+    learning_rate: float | None
+    trainable_parameters: int | None
+
+
+class LineJSON(TypedDict):
+    """Quality by rank in one study; `why` says what makes the study near. `expert_scheme` is shared-outer (one LoRA
+    factor for all experts of a layer) or divided (the rank divided by the active experts); null where each expert has
+    the whole rank, or none is adapted."""
+
+    study_id: str
+    label: str
+    base_model: str
+    why: str
+    task: str
+    metric: str
+    higher_is_better: bool
+    method: str
+    target_modules: str
+    expert_scheme: str | None
+    learning_rate: str
+    source: str
+    caveat: str
+    points: list[PointJSON]
+
+
+class SpectrumAnswerJSON(SpectrumJSON):
+    """A whole adapter, with the requested part of its layers. `rank_for_energy` is by share of all energy,
+    `energy_kept` the share by rank; dead modules have no update, faint ones a far smaller one than the others."""
+
+    layers_in_all: int
+
+
+class ResizedJSON(TypedDict):
+    """The resized adapter as a zip that PEFT loads once it is unpacked, and its new size."""
+
+    file: FileJSON
+    r: int
+    lora_alpha: float
+    rank_by_module: dict[str, int]
+    energy_kept: float | None
+    adapter_parameters: int
+    adapter_bytes: int
+    adapter_bytes_before: int
+
+
+def costs(api: Api) -> Sequence[Callable[..., Any]]:
+    """The endpoints for costs and advice. A model that a call leaves out is empty and refused as such: Gradio answers a
+    missing argument without words."""
+
+    @takes("model", "ranks", "targets", "alpha", *SETUP, *MORE)
+    def estimate(**options: Any) -> EstimateAnswerJSON:
+        """Exact adapter numbers, and ranges for memory, time and money."""
+        question, assumed = question_of(options).with_assumed_length()
+        return _with_note(estimate_json(api.estimates.estimate(question)), assumed)
+
+    @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE)
+    def fit(prices: dict[str, float] | None = None, **options: Any) -> FitJSON:
+        """What fits, the effect of each change, the smallest change that makes it fit, and the cheapest GPUs that fit.
+
+        Args:
+            prices: Your own prices in USD per hour by GPU, instead of the table's.
+        """
+        question, assumed = question_of(options).with_assumed_length()
+        return _with_note(fit_json(api.estimates.fit(question, options["r"], prices)), assumed)
+
+    @takes(
+        *("model", "use_case", "examples", "example_tokens", "forgetting", "targets"),
+        *(*SETUP, "longest_tokens", "epochs", "parameters", "expert_rank"),
+    )
+    def advise(
+        use_case: str = "instruction", forgetting: bool = False, parameters: float | None = None, **options: Any
+    ) -> AdviceAnswerJSON:
+        """A recommended rank, alpha, learning rate and targets, with reasons, and costs where the model can be read.
+
+        Args:
+            model: A catalogue id, an alias of one, a Hub id, or any other name.
+            use_case: simple, instruction, complex, near-full, pretraining or rl.
+            forgetting: Whether the base model must keep its abilities.
+            parameters: Parameters of a model that has no name here.
+        """
+        question, _ = question_of(options).with_assumed_length()
+        return advice_json(api.advice.advise(question, Goal(use_case=use_case, forgetting=forgetting), parameters))
+
+    def forecast(
+        model: str = "",
+        use_case: str = "instruction",
+        metric: str | None = None,
+        base: bool | None = None,
+        runs: str | None = None,
+        parameters: float | None = None,
+    ) -> ForecastAnswerJSON:
+        """How far each rank falls short of r = 128 in published studies, as a band; with runs, also their own forecast.
+
+        Args:
+            model: Any name: the band is the same for every model. With runs, the model that they trained.
+            use_case: simple, instruction, complex, near-full, pretraining or rl.
+            metric: score (points) or loss (% of the loss).
+            base: No longer used: the band does not depend on it.
+            runs: A sweep with finished runs at two ranks or more.
+            parameters: Parameters of a model that has no name here.
+        """
+        answer, bent = api.forecasts.answer(model, use_case, metric=metric, runs=runs, parameters=parameters)
+        return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
+
+    @takes("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE)
+    def export(
+        r: int = ASSUMED_RANK,
+        format: str = "script",
+        learning_rate: float | None = None,
+        use_case: str | None = None,
+        **options: Any,
+    ) -> ExportJSON:
+        """A script, a notebook or a configuration file that trains with these settings elsewhere.
+
+        Args:
+            format: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl or llamafactory.
+            learning_rate: Empty for a usual one, or that of the use case.
+            use_case: Take the learning rate for it: simple, instruction, complex, near-full, pretraining or rl.
+        """
+        goal = Goal(use_case=use_case) if use_case else None
+        written = api.exports.write(question_of({**options, "r": r}), r, format, learning_rate, goal)
+        beside = [TextFileJSON(file_name=name, text=text) for name, text in written.beside]
+        return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)
+
+    return estimate, fit, advise, forecast, export
+
+
+def quality(api: Api) -> Sequence[Callable[..., Any]]:
+    """The endpoints for models, studies and verdicts."""
+
+    def models(limit: int = 500, offset: int = 0) -> list[ModelJSON]:
+        """The base models of the catalogue, with parameter counts from their real layers.
+
+        Args:
+            limit: How many, 1 to 500.
+            offset: How many to leave out before them.
+        """
+        return [asdict(row) for row in part(api.models.all(), limit, offset)]
+
+    def studies(model: str = "", use_case: str = "instruction", limit: int = 20, offset: int = 0) -> list[LineJSON]:
+        """Quality by rank in published studies, the nearest to a model and a use case first.
+
+        Args:
+            model: Any name; it need not be one that can be read.
+            use_case: simple, instruction, complex, near-full, pretraining or rl.
+            limit: How many lines, 1 to 500.
+            offset: How many to leave out before them.
+        """
+        near = api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
+        lines = ((each, line) for each in near for line in each.lines)
+        return [_line(each, line, api.studies.sizes(line)) for each, line in part(lines, limit, offset)]
+
+    def verdict(sweep_id: str = "", tolerance: str | float | None = None, metric: str = "loss") -> VerdictAnswerJSON:
+        """Which ranks of a sweep can be told apart, and the smallest that cannot be told from the best.
+
+        Args:
+            sweep_id: From start_sweep or runs.
+            tolerance: Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base.
+            metric: loss, token_accuracy or exact_match.
+        """
+        from rankviz.verdict import sentences
+
+        answer = api.verdicts.of_sweep(sweep_id, tolerance, metric)
+        if answer is None:
+            why = still_training(api.runs.sweep(sweep_id)) or "No run of this sweep has been evaluated yet."
+            raise InvalidSettingError(f"{why} Ask again later.")
+        with api.verdicts.saying(answer) as has_place:
+            in_words = [*sentences(answer.verdict), *([] if has_place else [NO_PLACE])]
+            return {**verdict_json(answer, would_tell=has_place), "in_words": in_words}
+
+    return models, studies, verdict
+
+
+def adapters(api: Api) -> Sequence[Callable[..., Any]]:
+    """The endpoints for trained adapters."""
+
+    def spectrum(adapter: str = "", limit: int = 50, offset: int = 0) -> SpectrumAnswerJSON:
+        """Which rank a trained adapter really uses: the singular values of its updates, and what they say.
+
+        Args:
+            adapter: The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded.
+            limit: How many updates to list, 1 to 500; all of them set the other values.
+            offset: How many to leave out before them.
+        """
+        part((), limit, offset)
+        opened = api.adapters.spectrum(adapter)
+        return {**spectrum_json(opened, slice(offset, offset + limit)), "layers_in_all": len(opened.layers)}
+
+    def resize(
+        adapter: str = "", r: int | None = None, energy: float | None = None, dtype: str | None = None
+    ) -> ResizedJSON:
+        """Truncate a trained adapter to a lower rank, as a file to download.
+
+        Args:
+            adapter: The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded.
+            r: One rank for all modules, lower than the adapter's.
+            energy: Instead of a rank: the share of each module's energy to keep, such as 0.99.
+            dtype: fp32, bf16 or fp16; empty leaves it unchanged.
+        """
+        planned = api.adapters.plan_resize(adapter, r=r, energy=energy, dtype=dtype)
+        return {"file": file(api.adapters.zip_resized(adapter, planned)), **planned.as_json()}
+
+    return spectrum, resize
+
+
+def _with_note(answer: Mapping[str, Any], assumed: str) -> Any:
+    return {**answer, "notes": [*filter(None, [assumed]), *answer["notes"]]}
+
+
+def _line(near: Near, line: Line, sizes: Sequence[AdapterSize]) -> LineJSON:
+    points = [
+        as_answer(PointJSON, point, trainable_parameters=size.parameters)
+        for point, size in zip(line.points, sizes, strict=True)
+    ]
+    return as_answer(
+        LineJSON,
+        line.first,
+        study_id=line.study.study_id,
+        label=line.study.label,
+        base_model=line.model.base_model,
+        why=near.in_words,
+        expert_scheme=line.expert_scheme,
+        learning_rate=line.study.learning_rate_label,
+        source=line.study.where,
+        caveat=line.study.caveat,
+        points=points,
+    )
