@@ -97,8 +97,8 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
     print(f"first read of {len(store.records()):,} runs: {time.process_time() - seconds:.1f} s of a processor")
     gc.freeze()  # again as the app does
     done, waits, oldest = "done-00000", "wait-00000", "once-00000"
-    filters = {"text": "", "state": "any state", "x": "adapter", "y": "loss", "selected": []}
-    view = {"showing": "yes", **filters, "run_id": "", "open_id": "", "metric": "loss", "tolerance": "0.02", "seen": ""}
+    filters = {"text": "", "x": "adapter", "y": "loss", "selected": []}
+    view = {"showing": "yes", **filters, "run_id": "", "open_id": "", "metric": "loss", "tolerance": "", "seen": ""}
     steps, ends = itertools.count(20), iter(running)
 
     def go_on() -> None:
@@ -123,12 +123,12 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
     report.time("Runs tab, all of it", tab())
     report.time("Runs tab with a sweep, all of it", tab(sweep_id=done))
     report.time("Runs tab with a sweep where any run may have changed", tab(sweep_id=done), before=any_may_have_changed)
-    report.time("Runs tab, the queued runs", tab(state="queued"))
+    report.time("Runs tab, the queued runs", tab(text="queued"))
     ended = (run.run_id for sweep in reversed(api.runs.sweeps()) for run in sweep.runs)
     selected = list(itertools.islice(ended, MAX_LIST))
     report.time(f"Runs tab with {len(selected)} runs selected", tab(selected=selected))
     report.time("Runs tab, nothing new", tab(sweep_id=done, seen=runs_view(api, **view, sweep_id=done).seen))
-    report.time("chart and words of a sweep", lambda: sweep_view(api, api.runs.sweep(done), tolerance="0.02"))
+    report.time("chart and words of a sweep", lambda: sweep_view(api, api.runs.sweep(done), tolerance=""))
     report.time("verdict on a sweep", lambda: api.verdicts.of_sweep(done))
     report.time("verdict on a sweep of one seed", lambda: api.verdicts.of_sweep(oldest))
     report.time("place in the queue", lambda: api.runs.waiting(waits))
@@ -147,11 +147,11 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
 
 def _bench_large(report: Report, api: Api, tab: Callable[..., Callable[[], object]]) -> None:
     """A file of all runs, and sweeps of 256 runs among the others: a finished one, and one that is trained."""
-    from rankviz.ui.runs.view import ANY_STATE, matching_runs
+    from rankviz.ui.runs.view import matching_runs
 
     def as_csv() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            write_table(matching_runs(api, text="", state=ANY_STATE), "csv", Path(folder))
+            write_table(matching_runs(api, text=""), "csv", Path(folder))
 
     def listed() -> None:
         runs = itertools.islice((run for sweep in api.runs.sweeps() for run in sweep.runs), 500)

@@ -129,7 +129,7 @@ def drawn(chance: random.Random, base: Path, about: Mapping[str, Any]) -> Drawn:
     )
     written = write(model, question, r, tool)
     name = "train.py" if written.file_name.endswith(".py") else written.file_name
-    for file, text in ((name, written.text), *written.beside):
+    for file, text in ((name, written.text), *written.extra_files):
         base.with_name(file).write_text(text, encoding="utf-8")
     more = {"r": r, "targets": lora.target_modules, "precision": training.precision, "epochs": epochs or "steps"}
     return Drawn(base.parent, {**about, **more}, EXPECTED[tool](made, tokenized(base, data, training.max_length)))

@@ -320,7 +320,7 @@ window.RankVizExplore = (() => {
   /* Asked before Gradio has mounted anything; on another tab only when Explore is opened. */
   if ((params.get("tab") || "explore") === "explore") ask({ search: location.search });
   return {
-    state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, post, tell, usually,
+    state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, post, tell,
     isRestored: () => isRestored,
   };
 })();

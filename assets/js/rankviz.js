@@ -178,11 +178,16 @@ window.RankViz = (() => {
     };
   }
 
-  /* Rows and buttons with data-pick report what was picked; check boxes with data-tick select the ids in it. */
+  /* Rows and buttons with data-pick report what was picked; check boxes with data-tick select the ids in it. An update
+     keeps the scroll. */
   function pick(element, props, trigger, watch) {
+    let top = 0;
+    element.addEventListener("scroll", (event) => (top = event.target.scrollTop), true);
     watch("value", () => {
       // Once someone has used a box, its attribute no longer decides whether it is ticked.
       element.querySelectorAll("input[data-tick]").forEach((box) => (box.checked = box.hasAttribute("checked")));
+      const scrolled = element.querySelector(".rv-table-box");
+      if (scrolled) scrolled.scrollTop = top;
     });
     element.addEventListener("click", (event) => {
       if (event.target.closest("a, input, label, summary")) return;
@@ -192,21 +197,6 @@ window.RankViz = (() => {
     element.addEventListener("change", (event) => {
       const ids = event.target.dataset?.tick;
       if (ids && !select(ids.split(" "), event.target.checked)) event.target.checked = false;
-    });
-  }
-
-  /* As pick, and boxes with data-edit report what was written into them. An update keeps the scroll. */
-  function editable(element, props, trigger, watch) {
-    let top = 0;
-    pick(element, props, trigger, watch);
-    element.addEventListener("change", (event) => {
-      const id = event.target.dataset?.edit;
-      if (id) trigger("input", { id, text: event.target.value });
-    });
-    element.addEventListener("scroll", (event) => (top = event.target.scrollTop), true);
-    watch("value", () => {
-      const box = element.querySelector(".rv-table-box");
-      if (box) box.scrollTop = top;
     });
   }
 
@@ -289,7 +279,6 @@ window.RankViz = (() => {
   function restored() {
     isRestored = isAsRestored = true;
     draw(nameOfOpenTab());
-    if (new URL(location.href).searchParams.get("tab") === "sweep") remember({ tab: "runs" }); // its name before
   }
 
   function write(params) {
@@ -309,8 +298,7 @@ window.RankViz = (() => {
      made for the restored model when it is opened. */
   function openTab() {
     const name = new URL(location.href).searchParams.get("tab") || "explore";
-    const title = name === "sweep" ? "runs" : name;
-    const found = () => tabButtons().find((button) => nameOf(button) === title);
+    const found = () => tabButtons().find((button) => nameOf(button) === name);
     if (name === "explore" || name === "guide") return;
     const watcher = new MutationObserver(() => {
       if (!found()) return;
@@ -410,7 +398,6 @@ window.RankViz = (() => {
     rank,
     pick,
     selection,
-    editable,
     copyable,
     address,
     selected,

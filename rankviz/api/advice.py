@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
-from rankviz import units
+from rankviz import exports, units
 from rankviz.api.workspace import Operations
+from rankviz.catalog.forecast import read_forecast
 from rankviz.core.advice import words
-from rankviz.core.advice.advice import Alternative, Capacity, Step
-from rankviz.core.advice.use_case import DataAmount, Goal
+from rankviz.core.advice.advice import Alternative, Capacity, Step, advise, record_of
+from rankviz.core.advice.use_case import DataAmount, Goal, data_of
 from rankviz.core.bounds import named
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.question import Question, plan_on
@@ -21,15 +22,16 @@ from rankviz.core.forecast.bands import RankForecast
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.runs.words import made_of
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
+from rankviz.exports.recipe import STEPS
 
 if TYPE_CHECKING:
     from rankviz.core.advice.advice import RankAdvice, Record
     from rankviz.core.forecast.bands import Forecast
-    from rankviz.core.studies.nearest import Near
+    from rankviz.core.studies.lines import Near
     from rankviz.exports import Written
 
-UNUSED_PARAMETERS = "The number of parameters that was given is not used: this model's own layers are known."
 WIDE = ("unsloth", "all-linear", "attention")
 """Presets for "all linear layers", the first that a model and framework take."""
 
@@ -68,9 +70,6 @@ class Advice(Operations):
     def advise(self, question: Question, goal: Goal, parameters: float | None = None) -> AdviceAnswer:
         """A recommended rank, alpha, learning rate and targets, with reasons and costs. A model that cannot be read has
         no costs; parameters, of such a model, sorts the studies."""
-        from rankviz.core.advice.advice import advise
-        from rankviz.core.advice.use_case import data_of
-
         if question.model_id:
             named(question.model_id, "Model")
         question.training.validate()
@@ -89,7 +88,7 @@ class Advice(Operations):
             *([lambda line: self._api.studies.equal_ranks(line, plan)] if plan else []),
         )
         setting = self._setting(question, preset, advice.r) if plan else None
-        notes = (*setting.notes, *([UNUSED_PARAMETERS] if parameters else [])) if setting else (unread,)
+        notes = tuple(setting.notes) if setting else (unread,)
         return AdviceAnswer(
             model_id=setting.model.id if setting else question.model_id,
             advice=advice,
@@ -103,9 +102,6 @@ class Advice(Operations):
 
     def record(self) -> Record:
         """Return how well the advice and fixed ranks have done over the published lines."""
-        from rankviz.catalog.forecast import read_forecast
-        from rankviz.core.advice.advice import record_of
-
         forecast = read_forecast(self._workspace.assets)
         return record_of(forecast.get("advice"), forecast.get("counts", {}))
 
@@ -117,8 +113,6 @@ class Advice(Operations):
 
     def _own_result(self, model: str) -> str:
         """Return the verdict on the sweep that counts first for a model, in a sentence."""
-        from rankviz.core.runs.words import made_of
-
         sweep = next(iter(self._api.forecasts.own_sweeps(model)), None)
         if sweep is None:
             return ""
@@ -305,8 +299,6 @@ class Exports(Operations):
             learning_rate: None takes the recommended one for the goal, or exports.LEARNING_RATE without a goal.
             goal: The use case and its data.
         """
-        from rankviz import exports
-
         replace(question, ranks=(r,)).validate()
         rate = learning_rate
         if rate is None:
@@ -317,8 +309,6 @@ class Exports(Operations):
 
     def _on_t4(self, question: Question, r: int) -> str:
         """What Unsloth takes on Colab's free GPU with these settings, in fp16 where they say bf16."""
-        from rankviz.exports.recipe import STEPS
-
         setup = replace(question.training, framework="unsloth")
         if setup.precision == "bf16":
             setup = replace(setup, precision="fp16")

@@ -17,6 +17,7 @@ from rankviz.catalog import hardware
 from rankviz.core.runs.estimate import saved_bytes
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
+from rankviz.jobs.prices import STARTING, cost_range, seconds_left
 from rankviz.shared import rights
 from rankviz.store.ownership import WantedEngine
 
@@ -66,8 +67,6 @@ class Offer:
         return tuple(self._sentences())
 
     def _sentences(self) -> Iterator[str]:
-        from rankviz.jobs.prices import STARTING
-
         price = f"{self.flavor.label} ({self.flavor.name}): {units.usd(self.flavor.usd_per_hour)} per hour today"
         yield f"{price}. Cost: {units.money_span(self.usd) if self.usd else 'not known'}."
         if self.usd and self.usd.high > self.limit_usd - self.spent_usd:
@@ -118,8 +117,6 @@ class Jobs(Operations):
     def offer(self, runs: Sequence[RunRequest], there: WantedEngine) -> Offer:
         """Return the cost of runs of one sweep. The limit is that of the whole sweep: what its jobs have cost is part
         of it."""
-        from rankviz.jobs.prices import cost_range, seconds_left
-
         rented, limit = self.terms(there)
         expected = self._api.runs.expected_of(runs, self._environment(rented))
         usd = cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None

@@ -19,7 +19,7 @@ from rankviz.core.runs.events import HF_JOBS, LOCAL, queued_at
 from rankviz.core.runs.run_time import DeviceTime, Rent, times_by_engine
 from rankviz.core.runs.words import Place, all_in_words, title, with_attempt
 from rankviz.errors import EngineUnavailableError, RankVizError
-from rankviz.jobs import Engine, Nodes
+from rankviz.jobs import Engine, Nodes, queue
 from rankviz.jobs.known import require
 from rankviz.shared import rights
 from rankviz.store.ownership import WantedEngine, read_destination
@@ -172,8 +172,6 @@ class Queue(Operations):
 
     def place(self, sweep_id: str) -> QueuePlace | None:
         """Return the place of a sweep or a probe; None where a worker has it, or nothing of it waits."""
-        from rankviz.jobs import queue
-
         supervisor, store = self._workspace.supervisor, self._workspace.store
         records, with_job = store.unended(), supervisor.with_job or ()
         running = [record for record in records if record.state == "running"]

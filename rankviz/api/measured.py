@@ -76,28 +76,19 @@ class MeasuredRuns(Operations):
             return any(not entry.name.startswith(".") for entry in entries)
         return False
 
-    def row_tokens(self, request: RunRequest) -> Range | None:
-        """Return the tokens of a row after padding; None where the data has gone since."""
+    def row_tokens(self, request: RunRequest, *, of_answers: bool = False) -> Range | None:
+        """Return the tokens of a row after padding, or of a reference answer; None where the data has gone since.
+        BadDataError where answers are asked for and no row has a prompt."""
         from rankviz.core.runs.estimate import row_tokens
 
         try:
             preview = self._api.runs.preview(request.data)
         except RankVizError:
             return None
-        return row_tokens(preview.mean_characters, preview.longest_characters, self._workspace.assumptions)
-
-    def answer_tokens(self, request: RunRequest) -> Range | None:
-        """Return the tokens of a reference answer; None where the data cannot be read. BadDataError where no row has a
-        prompt."""
-        from rankviz.core.runs.estimate import row_tokens
-
-        try:
-            preview = self._api.runs.preview(request.data)
-        except RankVizError:
-            return None
+        if not of_answers:
+            return row_tokens(preview.mean_characters, preview.longest_characters, self._assume)
         preview.require_prompts()
-        assume = self._workspace.assumptions
-        return row_tokens(preview.mean_answer_characters, preview.longest_answer_characters, assume)
+        return row_tokens(preview.mean_answer_characters, preview.longest_answer_characters, self._assume)
 
     def memory(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, tokens: float, environment: Mapping[str, Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -12,11 +13,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from rankviz import installed
 from rankviz.api.workspace import EMBEDDED, Operations, writes
+from rankviz.catalog.hardware import find_gpu
+from rankviz.catalog.measurements import load_truth
+from rankviz.children import Bounds, Children, ChildWords
+from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import plan_on
+from rankviz.core.cost.setup import TrainingData, card
+from rankviz.core.cost.stack import stack_on
 from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, Trial, Wanted, checks, problems, uses_gpu, warnings
+from rankviz.core.probe import ProbeSummary, Simulated, SimulatedProbe, estimate_probe, for_here, settle
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
+from rankviz.hub import reach
+from rankviz.hub.reach import cache_folder
+from rankviz.machine import cards, cpu_bf16, cpu_name, software
 
 if TYPE_CHECKING:
     from rankviz.core.cost.setup import Device, TrainingSetup
@@ -41,8 +53,6 @@ class Preflight(Operations):
     def before(self, training: TrainingSetup, base: str = "") -> Sequence[Check]:
         """The checks for one training here; takes milliseconds, and up to 6 s where the base comes from the Hub and the
         network is slow. base: what a sweep trains; empty for a probe, which fetches nothing."""
-        from rankviz.hub import reach
-
         facts, model = self.facts(), self._from_the_hub(base)
         wanted = Wanted(
             precision=training.precision,
@@ -69,8 +79,6 @@ class Preflight(Operations):
         """Bytes that a training fetches of a base from the Hub, 0 of any other; None where that is not known, as where
         the Hub does not answer. Of the catalogue's models something is known always. LimitError where too many others
         ask the Hub. device: where it trains, if not here."""
-        from rankviz.hub import reach
-
         if (model := self._from_the_hub(base)) is None:
             return 0
         on_gpu = device.cuda if device else uses_gpu(self.facts())
@@ -87,8 +95,6 @@ class Preflight(Operations):
 
     def diagnose(self, *, trial: bool = True) -> Diagnosis:
         """Everything, the Hub and the trial among it; up to some minutes. Without the trainer there is no trial."""
-        from rankviz.machine import software
-
         tried = software.run() if trial and not software.read().missing else None
         facts = self.facts(ask_hub=True, trial=tried)
         return Diagnosis(facts, checks(facts))
@@ -96,9 +102,6 @@ class Preflight(Operations):
     def facts(self, *, ask_hub: bool = False, trial: Trial | None = None) -> Facts:
         """What is known of this machine, cheaply."""
         import psutil
-
-        from rankviz.hub.reach import cache_folder
-        from rankviz.machine import cards, cpu_bf16, cpu_name, software
 
         driver = cards.read_driver()
         return Facts(
@@ -148,11 +151,6 @@ class Probes(Operations):
     @writes()
     def start(self, question: ProbeQuestion) -> str:
         """Queue a probe of a model's memory and step time on this machine, with random weights; returns its id."""
-        import secrets
-
-        from rankviz import installed
-        from rankviz.core.probe import settle
-
         installed.require_trainer("A probe")
         owner = self._workspace.rights.somebody()
         question.validate()
@@ -183,15 +181,6 @@ class Probes(Operations):
 
         padded: the batch has a mask. full: all blocks, instead of two depths and a line.
         """
-        from rankviz import installed
-        from rankviz.catalog.hardware import find_gpu
-        from rankviz.catalog.measurements import load_truth
-        from rankviz.children import Bounds, Children, ChildWords
-        from rankviz.core.cost.predict import predict
-        from rankviz.core.cost.setup import TrainingData, card
-        from rankviz.core.cost.stack import stack_on
-        from rankviz.core.probe import Simulated, SimulatedProbe
-
         installed.require_trainer("A simulation")
         question.validate()
         if padded and question.training.per_device_train_batch_size == 1:
@@ -225,8 +214,6 @@ class Probes(Operations):
 
     def for_here(self, question: ProbeQuestion) -> tuple[ProbeQuestion, str]:
         """The question with what this machine cannot train set to "auto", and a sentence that names it."""
-        from rankviz.core.probe import for_here
-
         return for_here(question, self._workspace.here())
 
     def all(self) -> Sequence[ProbeRecord]:
@@ -246,8 +233,6 @@ class Probes(Operations):
 
     def summary(self, probe_id: str) -> ProbeSummary:
         """One probe: its measurements, the whole model by extrapolation, and the estimate beside it."""
-        from rankviz.core.probe import ProbeSummary, estimate_probe
-
         record = self.get(probe_id)
         try:
             model = self._api.models.get(record.request.model_id)

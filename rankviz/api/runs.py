@@ -13,18 +13,20 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from rankviz import dataset, installed
+from rankviz import dataset, installed, machine, store
 from rankviz.api.locations import Queue, QueuePlace
 from rankviz.api.measured import Estimator
 from rankviz.api.workspace import Operations, writes
+from rankviz.children import remade
 from rankviz.core.bounds import name_alone, without_places
 from rankviz.core.from_json import shape
-from rankviz.core.runs.estimate import RunEstimate, refuse_base
-from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, fingerprints
-from rankviz.core.runs.fast_curve import CurvePoint
+from rankviz.core.runs.estimate import RunEstimate, precision_warning, refuse_base
+from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, Answered, RunCancelled, RunFailed, fingerprints
+from rankviz.core.runs.fast_curve import CurvePoint, fast_curves
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import added_run, check_count, check_download, check_minutes, check_sweep
 from rankviz.core.runs.run_time import DeviceTime, device_time
+from rankviz.core.runs.sweep_time import ExpectedSweep, answer_passes, progress_of, sweep_time
 from rankviz.core.runs.words import AFTER_OTHERS, Place, cancel_in_words, why_it_waits
 from rankviz.errors import (
     BadDataError,
@@ -37,8 +39,10 @@ from rankviz.errors import (
 )
 from rankviz.settings import paid_limits
 from rankviz.shared.rights import shown
-from rankviz.store import durable
+from rankviz.store import RunStore, durable
 from rankviz.store.ownership import ANYWHERE, WantedEngine
+from rankviz.store.removal import remove
+from rankviz.store.runs import group
 from rankviz.store.transfer import SummaryRow, summary_row
 from rankviz.visitor import data_folder
 
@@ -91,8 +95,6 @@ class Runs(Operations):
 
     def sweeps(self) -> Sequence[Sweep]:
         """Return all sweeps of the current visitor, the newest first."""
-        from rankviz.store.runs import group
-
         own = self._workspace.rights.own(self._workspace.store.all())
         return group([shown(self._workspace, record) for record in own])[::-1]
 
@@ -158,8 +160,6 @@ class Runs(Operations):
 
     def events(self, run_id: str) -> Sequence[RunEvent]:
         """Return what happened last in a run, in order, without its steps."""
-        from rankviz.core.runs.events import Answered, RunFailed
-
         if run_id in self._recorded_ids:
             return self._recorded_store.latest(run_id)
         self.get(run_id)
@@ -180,14 +180,10 @@ class Runs(Operations):
 
     @cached_property
     def _recorded(self) -> Sequence[Sweep]:
-        from rankviz import store
-
         return store.recorded(self._workspace.assets)
 
     @cached_property
     def _recorded_store(self) -> RunStore:
-        from rankviz.store import RunStore
-
         return RunStore(self._workspace.assets / "recorded")
 
     @cached_property
@@ -201,8 +197,6 @@ class Runs(Operations):
 
     def fast_curves(self, sweep_id: str) -> Sequence[FastCurve]:
         """Return the fast curves of a sweep, the best first; none of an ordinary sweep."""
-        from rankviz.core.runs.fast_curve import fast_curves
-
         return fast_curves(self.sweep(sweep_id).runs)
 
     def summary(self, run_id: str) -> RunSummary:
@@ -254,8 +248,6 @@ class Runs(Operations):
     def delete(self, run_or_sweep_id: str) -> Sequence[str]:
         """Delete a run, a probe or a sweep of one's own that has ended, with its adapters and log; returns the ids. The
         copy of its data goes too, unless another run has it."""
-        from rankviz.store.removal import remove
-
         unreadable = self.unreadable()
         run_ids = [run_or_sweep_id] if run_or_sweep_id in unreadable else self.own_ids(run_or_sweep_id)
         numbered = re.compile(re.escape(run_or_sweep_id) + r"-\d+-r\d+")
@@ -266,8 +258,6 @@ class Runs(Operations):
     @writes("changes")
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
         """Cancel a run or a whole sweep; when its process has ended, returns the cancelled runs."""
-        from rankviz.core.runs.events import RunCancelled
-
         run_ids, supervisor = self.own_ids(run_or_sweep_id), self._workspace.supervisor
         supervisor.cancel_runs(run_ids, by_admin=bool(self.owner_of(run_or_sweep_id)))
         unwritten = {run_id for run_id, end in supervisor.unwritten.items() if isinstance(end, RunCancelled)}
@@ -301,8 +291,6 @@ class Runs(Operations):
     @writes()
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that `export` wrote; returns the ids of its runs, without those that RankViz ships."""
-        from rankviz.children import remade
-
         owner, limits, children = self._workspace.rights.somebody(), self._workspace.limits, self._workspace.children
         source = self._workspace.references.file(source)
         if not source.is_file():
@@ -364,10 +352,6 @@ class Runs(Operations):
 
     def expected_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
         """Return memory and time of runs of one sweep. environment: as in `expected`."""
-        from rankviz import machine
-        from rankviz.core.runs.estimate import precision_warning
-        from rankviz.core.runs.sweep_time import ExpectedSweep
-
         here, first, estimator = environment or machine.here(), runs[0], Estimator(self._api)
         device = self._workspace.device(here)
         refuse_base(self._api.models.get(first.base), first.lora, first.training, device)
@@ -385,13 +369,11 @@ class Runs(Operations):
             run_minutes=None if environment else self._workspace.limits.run_minutes,
         )
 
-    def seconds_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> Range | None:
-        """Return the time that runs of one sweep take; None where that is not known. environment: as in `expected`."""
-        from rankviz import machine
-
-        here, estimator = environment or machine.here(), Estimator(self._api)
-        average = machine.load_average() if here == machine.here() else None
-        time = self._time(estimator.paces(runs[0], here, load_average=average), estimator, here, runs)
+    def seconds_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any]) -> Range | None:
+        """Return the time that runs of one sweep take there; None where that is not known."""
+        estimator = Estimator(self._api)
+        average = machine.load_average() if environment == machine.here() else None
+        time = self._time(estimator.paces(runs[0], environment, load_average=average), estimator, environment, runs)
         return time.total if time else None
 
     def require_minutes(self, runs: Sequence[RunRequest], engine: str) -> None:
@@ -414,10 +396,8 @@ class Runs(Operations):
         self, paces: Paces, estimator: Estimator, here: Mapping[str, Any], runs: Sequence[RunRequest]
     ) -> SweepTime | None:
         """Time by part. Answers are asked for alike in all runs of a sweep."""
-        from rankviz.core.runs.sweep_time import answer_passes, sweep_time
-
         first, measured, exact = runs[0], self._api.measured, None
-        if first.exact_match_examples and (of_answers := measured.answer_tokens(first)):
+        if first.exact_match_examples and (of_answers := measured.row_tokens(first, of_answers=True)):
             exact = answer_passes(of_answers, cuda=here.get("device") == "cuda")
         estimates, model = [estimator.estimate(run, here, paces) for run in runs], self._api.models.get(first.base)
         return sweep_time(model, runs, estimates, self._workspace.assumptions, paces, exact)
@@ -618,8 +598,6 @@ class Runs(Operations):
 
     def pace(self, sweep: Sweep) -> SweepProgress:
         """Return the progress, whether or not somebody cancels it."""
-        from rankviz.core.runs.sweep_time import progress_of
-
         environment = next((run.environment for run in sweep.runs if run.environment), None)
         if environment is None and not sweep.recorded:
             locations = self._api.locations

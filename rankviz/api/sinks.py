@@ -11,8 +11,10 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
+from rankviz import installed, verdict
 from rankviz.api.workspace import Operations, writes
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, NotYoursError, PublishError, RankVizError
+from rankviz.jobs.hub import machine_token
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, RunFacts, SweepFacts, Token
 from rankviz.publish.files import hub_base
 
@@ -79,8 +81,6 @@ class Sinks(Operations):
 
     def offered(self) -> Sequence[str]:
         """The places to publish to."""
-        from rankviz import installed
-
         return (DATASET, ADAPTER, *((TRACKIO,) if installed.has_trackio() else ()))
 
     def has_login(self) -> bool:
@@ -91,18 +91,13 @@ class Sinks(Operations):
         """The token of this machine's own login at the Hub; empty where there is none, or it may not be used."""
         if self._workspace.shared:
             return ""
-        from rankviz.jobs.hub import machine_token
-
         return machine_token()
 
     def check(self, name: str, destination: Destination, token: Token | None, *, use_login: bool = False) -> list[str]:
         """The runs of a run or sweep that would be published; a RankVizError says what stands in the way."""
         destination.validate()
         self._workspace.rights.somebody()
-        is_sweep = self._api.runs.is_sweep(name)
-        records = self._api.runs.sweep(name).runs if is_sweep else [self._api.runs.get(name)]
-        if is_sweep and self._api.runs.sweep(name).recorded:
-            raise InvalidSettingError("A sweep that RankViz ships cannot be published: train one of your own.")
+        records = [self._workspace.store.get(run_id) for run_id in self._api.runs.own_ids(name)]
         if not self.is_own(name):
             raise NotYoursError(name)
         finished = [record for record in records if record.completed]
@@ -227,8 +222,6 @@ class Sinks(Operations):
 
 def facts_of(api: Api, name: str, run_ids: Sequence[str], destination: Destination) -> SweepFacts:
     """What is published of these runs."""
-    from rankviz import verdict
-
     records = [api.runs.get(run_id) for run_id in run_ids]
     sweep_id = records[0].request.sweep_id
     try:

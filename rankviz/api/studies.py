@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 
 from rankviz import units
 from rankviz.api.workspace import EMBEDDED, Operations, writes
+from rankviz.catalog import own_studies
 from rankviz.catalog.forecast import load_bands, load_quick_look, load_rank_lines, load_rates_by_rank
 from rankviz.catalog.models import find_model
+from rankviz.catalog.studies import load_evidence
 from rankviz.core.advice.use_case import use_case as use_case_of
 from rankviz.core.bounds import number, one_of
 from rankviz.core.cost.question import Question
 from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS, forecast
 from rankviz.core.forecast.bands import METRICS as BAND_METRICS
+from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, ForecastLine, Tradeoff
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
@@ -26,8 +29,18 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import ALL_LINEAR
 from rankviz.core.runs.metric import METRICS, measured_metrics
-from rankviz.core.studies.lines import FACETS, RL, SCHEME_LABELS, AdapterSize, module_names
-from rankviz.core.studies.nearest import Near, Subject, drawn_lines, nearest
+from rankviz.core.runs.words import still_training
+from rankviz.core.studies.lines import (
+    FACETS,
+    RL,
+    SCHEME_LABELS,
+    AdapterSize,
+    Near,
+    Subject,
+    drawn_lines,
+    module_names,
+    nearest,
+)
 from rankviz.errors import (
     BadConfigError,
     BadDataError,
@@ -49,8 +62,7 @@ if TYPE_CHECKING:
     from rankviz.core.forecast.bands import BandRecord, Forecast, RankLine
     from rankviz.core.forecast.quick_look import BentForecast
     from rankviz.core.runs.record import Sweep
-    from rankviz.core.studies.findings import RateByRank
-    from rankviz.core.studies.lines import Evidence, Facet, Line
+    from rankviz.core.studies.lines import Evidence, Facet, Line, RateByRank
 
 REMEMBERED = 16
 """Visitors with files of their own whose studies are cached."""
@@ -87,15 +99,11 @@ class Studies(Operations):
 
     @cached_property
     def _shipped(self) -> Evidence:
-        from rankviz.catalog.studies import load_evidence
-
         return load_evidence(self._workspace.assets)
 
     def _read(self, homes: Sequence[Path], names: Sequence[str]) -> Evidence:
         """names: of the files that are there, which say what is in them. It depends on its arguments alone, so visitors
         who ask at once get their own each."""
-        from rankviz.catalog import own_studies
-
         return self._shipped.plus(own_studies.own_evidence(homes, self._api.models.all()))
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
@@ -151,8 +159,6 @@ class Studies(Operations):
     @writes()
     def add(self, files: Sequence[Path]) -> Added:
         """Add tables of raw results and PEFT result files as studies; unreadable files are named with the reason."""
-        from rankviz.catalog import own_studies
-
         owner, homes = self._workspace.rights.somebody(), self._workspace.own_homes
         if not files:
             return own_studies.Added([], 0, [])
@@ -172,15 +178,11 @@ class Studies(Operations):
     @writes()
     def remove(self, name: str) -> None:
         """Remove a file that was added, by a name from `added`."""
-        from rankviz.catalog import own_studies
-
         self._workspace.rights.somebody()
         own_studies.remove(self._workspace.own_homes, name)
 
     def added(self) -> Sequence[str]:
         """Return the files that the current visitor has added here."""
-        from rankviz.catalog import own_studies
-
         return own_studies.kept_files(self._workspace.own_homes)
 
 
@@ -269,9 +271,6 @@ class Forecasts(Operations):
     def bent(self, sweep_id: str) -> BentForecast:
         """Return held-out loss by rank between a sweep's measured ranks, nats, from its runs: those at two ranks at
         least must have finished."""
-        from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank
-        from rankviz.core.runs.words import still_training
-
         sweep = self._sweep(sweep_id)
         cells = measured_cells(sweep.runs)
         runs = [run for cell in cells.values() for run in cell]

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import verdict as verdicts
 from rankviz.api.workspace import Operations
-from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
+from rankviz.catalog.forecast import load_quick_look
+from rankviz.core.forecast.decision import decide
+from rankviz.core.forecast.quick_look import rate_look, score_look
+from rankviz.core.runs.fast_curve import read
+from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, TOLERANCE_NATS, Metric, measured_metrics
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError
 from rankviz.store.journal import numbers_in
 from rankviz.verdict import Verdict, VerdictJSON
@@ -139,8 +143,6 @@ class Verdicts(Operations):
     ) -> Reading | None:
         """Return what the best fast curve of a sweep shows; None for a sweep without one, or that still trains. judged:
         of_sweep of the same, where it is known."""
-        from rankviz.core.runs.fast_curve import read
-
         sweep = self._api.runs.sweep(sweep_id)
         curve = next(iter(self._api.runs.fast_curves(sweep_id)), None)
         if curve is None or not sweep.ended:
@@ -181,9 +183,6 @@ class Decisions(Operations):
     ) -> Decision | None:
         """Return the forecast between a sweep's runs, what to train next and what to ship; None while one of them
         trains, with finished runs at fewer than two ranks. judged: the verdict, where it is known."""
-        from rankviz.core.forecast.decision import decide
-        from rankviz.core.runs.metric import TOLERANCE_NATS
-
         sweep = self._api.runs.sweep(sweep_id)
         if not sweep.ended:
             return None
@@ -201,17 +200,12 @@ class Decisions(Operations):
 
     def rate(self, sweep_id: str) -> RateLook | None:
         """Return which learning rate is better, of a sweep of one rank whose runs ended; None of any other."""
-        from rankviz.core.forecast.quick_look import rate_look
-
         sweep = self._api.runs.sweep(sweep_id)
         return rate_look(sweep.runs) if sweep.ended else None
 
     def score(self, sweep_id: str, metric: Metric) -> ScoreLook | None:
         """Return which rank to take by a score, of a sweep whose ranks were not all trained twice; None of any
         other."""
-        from rankviz.catalog.forecast import load_quick_look
-        from rankviz.core.forecast.quick_look import score_look
-
         sweep = self._api.runs.sweep(sweep_id)
         record = load_quick_look(self._workspace.assets)["score"]
         return score_look(sweep.runs, metric, record) if sweep.ended and metric.higher_is_better else None

@@ -72,7 +72,11 @@ COLUMNS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "value": ("the run's result", *VALUE),
     "higher_is_better": ("yes or no (else the metric's name decides)", *YES_OR_NO),
     "seed": ("runs that differ in it alone are averaged", str, "a text"),
-    "standard_error": ("of the value, where a row is a mean", _number(float, 0, MAX_METRIC), "a number, 0 or more"),
+    "standard_error": (
+        "of the value, where a row is a mean already",
+        _number(float, 0, MAX_METRIC),
+        "a number, 0 or more",
+    ),
     "base_value": ("the metric before training", *VALUE),
     "learning_rate": ("", *ABOVE_0),
     "lora_alpha": ("", *ABOVE_0),

@@ -227,7 +227,7 @@ def export(
                 f"The format {format_name} is a {ending} file: choose a name that ends in {ending} (got {output.name})."
             )
         text = written.text.replace(written.file_name, shlex.quote(output.name))  # in commands that it shows
-        files = {output: text} | {output.with_name(name): text for name, text in written.beside}
+        files = {output: text} | {output.with_name(name): text for name, text in written.extra_files}
         for path, text in files.items():
             require_new(path, force=force, text=text)
         for path, text in files.items():

@@ -343,14 +343,14 @@ def runs_show(run_id: Ids, as_json: Json = False) -> None:
     grid([name, value] for name, value in facts(api, summary) if value)
     for answer in summary.record.answers:
         print()
-        said = [(units.NOT_KNOWN if each is None else each.text) for each in (answer.before, answer.after)]
+        texts = [(units.NOT_KNOWN if each is None else each.text) for each in (answer.before, answer.after)]
         cut_off = ["" if each is None or each.ended else " … (cut off)" for each in (answer.before, answer.after)]
         grid(
             [
                 ["Prompt", one_line(answer.prompt)],
                 ["Reference", one_line(answer.reference)],
-                ["Base", one_line(said[0]) + cut_off[0]],
-                ["Trained", one_line(said[1]) + cut_off[1]],
+                ["Base", one_line(texts[0]) + cut_off[0]],
+                ["Trained", one_line(texts[1]) + cut_off[1]],
             ]
         )
 

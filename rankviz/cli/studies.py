@@ -111,19 +111,19 @@ def _rows(api: Api, model: str | None, use_case: str) -> list[dict]:
 
     if model:
         nearest = api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
-        found = [
+        shown = [
             (near.line.study, near.line.model.base_model, sum(len(line.points) for line in near.lines), near.in_words)
             for near in nearest
         ]
     else:
         every = api.studies.all()
         counts = Counter((point.study_id, point.base_model) for point in every.points)
-        found = [(every.studies[study_id], base, points, "") for (study_id, base), points in counts.items()]
+        shown = [(every.studies[study_id], base, points, "") for (study_id, base), points in counts.items()]
     names = ("study_id", "label", "citation", "source", "caveat", "checked")
     return [
         {name: getattr(study, name) for name in names}
         | {"base_model": base, "points": points, "why": why, "learning_rate": study.learning_rate_label}
-        for study, base, points, why in found
+        for study, base, points, why in shown
     ]
 
 

@@ -19,8 +19,7 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.words import still_training
 from rankviz.core.spectrum import SpectrumJSON
 from rankviz.core.spectrum import as_json as spectrum_json
-from rankviz.core.studies.lines import FACETS, LORA_METHODS, AdapterSize, Line
-from rankviz.core.studies.nearest import Near
+from rankviz.core.studies.lines import FACETS, LORA_METHODS, AdapterSize, Line, Near
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
 from rankviz.options import DATA, SETUP, UNSLOTH, question_of, takes
@@ -183,7 +182,7 @@ def costs(api: Api) -> Sequence[Callable[..., Any]]:
         """
         goal = Goal(use_case=use_case) if use_case else None
         written = api.exports.write(question_of({**options, "r": r}), r, format, learning_rate, goal)
-        beside = [TextFileJSON(file_name=name, text=text) for name, text in written.beside]
+        beside = [TextFileJSON(file_name=name, text=text) for name, text in written.extra_files]
         return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)
 
     return estimate, fit, advise, forecast, export

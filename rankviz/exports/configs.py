@@ -16,8 +16,8 @@ from rankviz.exports.recipe import EVAL_STEPS, HELD_OUT_SHARE, LOGGING_STEPS, SC
 from rankviz.exports.words import (
     FILE_NAME,
     HELD_OUT,
-    UNREAD,
-    Unread,
+    REFUSED_ROWS,
+    RefusedRows,
     names_in,
     require_readable,
     row_of,
@@ -40,7 +40,7 @@ CONSTANTS = {
 
 
 def adapter_config(recipe: Recipe) -> str:
-    """JSON that peft.LoraConfig.from_pretrained reads. JSON has no comments: what is to be said is in recipe.notes."""
+    """Write JSON that peft.LoraConfig.from_pretrained reads. It has no comments: notes are in recipe.notes alone."""
     modules = recipe.target_modules
     settings = {
         "peft_type": "LORA",
@@ -62,7 +62,7 @@ def adapter_config(recipe: Recipe) -> str:
 
 
 def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any) -> str:
-    """Fill the tool's template; its header names the file, its counts, and what the tool does otherwise."""
+    """Fill the tool's template; its header names the file, its counts, and how the tool differs."""
     name = tool.lower().replace("-", "")
     header = (
         f"{title(recipe)}, for {command}",
@@ -81,7 +81,7 @@ def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any)
 
 
 def axolotl(recipe: Recipe) -> str:
-    """Axolotl's YAML, with a comment for each thing that Axolotl does otherwise than was asked."""
+    """Write Axolotl's YAML, with a comment on each setting that Axolotl treats differently."""
     require_readable(recipe, "Axolotl")
     forms: tuple[Form, ...] = ("messages", "prompt-completion") if recipe.is_chat else ("prompt-completion", "messages")
     form, other = (recipe.form, None) if recipe.form else forms
@@ -147,8 +147,8 @@ PLAIN_TEXT = "fewshot"
 """LLaMA-Factory's template for base models: it leaves the prompt unchanged and ends the completion with two line breaks
 and the tokenizer's end token. "empty" would leave the end token out, and the model would never learn to stop."""
 _ROLES = "one role has two names"
-UNREAD_BY_LLAMAFACTORY: Unread = (
-    *UNREAD,
+REFUSED_BY_LLAMAFACTORY: RefusedRows = (
+    *REFUSED_ROWS,
     ({"uneven"}, "it leaves out chats in which user and assistant do not take turns up to an answer"),
     ({"user", "human"}, _ROLES),
     ({"assistant", "gpt"}, _ROLES),
@@ -209,8 +209,8 @@ def entry(form: Form, traits: Sequence[Trait] = ()) -> dict[str, Any]:
 
 
 def dataset_info(recipe: Recipe) -> str:
-    """The file that tells LLaMA-Factory how to read the rows: by their form, or where that is unknown as rows of prompt
-    and completion and as whole chats."""
+    """Write dataset_info.json, which describes the rows: by their form, or where that is unknown as prompt and
+    completion and as whole chats."""
     known = {"train": entry(recipe.form, recipe.traits)} if recipe.form else {}
     entries = known or {"train": entry("prompt-completion"), "chats": entry("messages")}
     file = {"file_name": recipe.file_name or FILE_NAME}
@@ -218,8 +218,8 @@ def dataset_info(recipe: Recipe) -> str:
 
 
 def llamafactory(recipe: Recipe) -> str:
-    """LLaMA-Factory's YAML, with a comment for each thing that LLaMA-Factory does otherwise than was asked."""
-    require_readable(recipe, "LLaMA-Factory", UNREAD_BY_LLAMAFACTORY)
+    """Write LLaMA-Factory's YAML, with a comment on each setting that LLaMA-Factory treats differently."""
+    require_readable(recipe, "LLaMA-Factory", REFUSED_BY_LLAMAFACTORY)
     through_chats = recipe.is_chat and recipe.form != "text"
     # Without a template LLaMA-Factory reads the tokenizer's own.
     template = chat.llamafactory_template(recipe.model_id, recipe.model_type) if through_chats else PLAIN_TEXT

@@ -36,7 +36,7 @@ class Format(NamedTuple):
     """Its name, where it isn't the framework's."""
     names_experts: bool = True
     """Whether it has PEFT's target_parameters and rank_pattern."""
-    beside: tuple[tuple[str, Callable[[Recipe], str]], ...] = ()
+    extra_files: tuple[tuple[str, Callable[[Recipe], str]], ...] = ()
     """Other files that it needs, by name."""
     trains: bool = True
     """Whether the file says how long to train, not only what the adapter is."""
@@ -74,7 +74,7 @@ FORMATS = {
         None,
         "LLaMA-Factory",
         names_experts=False,
-        beside=(("dataset_info.json", dataset_info),),
+        extra_files=(("dataset_info.json", dataset_info),),
         reached=reached,
     ),
 }
@@ -88,7 +88,7 @@ class Written(NamedTuple):
     notes: tuple[str, ...]
     """What the tool does otherwise than requested, and what the estimate notes; in the text too, where its format has
     comments."""
-    beside: tuple[tuple[str, str], ...] = ()
+    extra_files: tuple[tuple[str, str], ...] = ()
     """Other files that the tool needs in the same folder: name and text."""
 
 
@@ -116,5 +116,5 @@ def write(
     )
     about_data = (truncation(made.training), made.held_out_note) if chosen.trains else ()
     made = replace(made, notes=(*notes, *filter(None, about_data), *made.notes))
-    beside = tuple((name, each(made)) for name, each in chosen.beside)
-    return Written(chosen.write(made), chosen.file_name, made.notes, beside)
+    extra_files = tuple((name, each(made)) for name, each in chosen.extra_files)
+    return Written(chosen.write(made), chosen.file_name, made.notes, extra_files)

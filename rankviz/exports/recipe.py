@@ -52,8 +52,8 @@ def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision
 
     InvalidSettingError where PEFT refuses them.
     """
-    told = {"target_modules": plan.target_modules, "moe_scheme": "default", "expert_rank": plan.expert_rank}
-    as_written = _told_as_names(lora, plan, **told)
+    names = {"target_modules": plan.target_modules, "moe_scheme": "default", "expert_rank": plan.expert_rank}
+    as_written = _by_names(lora, plan, **names)
     made = resolve(model, as_written, "unsloth", precision=precision, cuda=False)
     if plan.expert_rank == "r":
         return made
@@ -141,7 +141,7 @@ def best_way(
     ways: list[Way] = []
     refused = None
     vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)
-    for lora in _as_told(model, requested, wanted, chosen, training.framework):
+    for lora in _variants(model, requested, wanted, chosen, training.framework):
         try:
             plan = resolve(model, lora, training.framework, precision=training.precision)
         except InvalidSettingError as error:
@@ -164,25 +164,25 @@ def best_way(
     return ways[0]
 
 
-def _as_told(
+def _variants(
     model: ModelSpec, requested: LoraConfig, wanted: AdapterPlan, chosen: Framework, framework: Framework
 ) -> Iterator[LoraConfig]:
-    """The requested adapter as the framework is told of it: as it is, or by the names that the chosen framework was
-    told, or by those that it has reached."""
+    """Yield settings that may describe the requested adapter to the framework: as they are, with the target names given
+    to the chosen framework, or with those that it reached."""
     if framework == chosen:
         yield requested
         return
     scheme = wanted.scheme if model.has_experts else "default"
     # Unsloth keeps PEFT from rewriting targets.
     moe = "default" if (framework, scheme) == ("unsloth", "peft-remap") else scheme
-    named = _told_as_names(requested, wanted, moe_scheme=moe, unsloth_class="FastLanguageModel")
+    named = _by_names(requested, wanted, moe_scheme=moe, unsloth_class="FastLanguageModel")
     # The plan for PEFT is without the names by which this scheme knows experts.
     requested_names = (requested.target_modules,) if scheme == "unsloth" != chosen else ()
     for names in dict.fromkeys((*requested_names, wanted.target_modules, wanted.target_names)):
         yield replace(named, target_modules=names)
 
 
-def _told_as_names(lora: LoraConfig, plan: AdapterPlan, **more: Any) -> LoraConfig:
+def _by_names(lora: LoraConfig, plan: AdapterPlan, **more: Any) -> LoraConfig:
     """The settings by names alone, without Unsloth's flags."""
     return replace(lora, modules_to_save=plan.modules_to_save, **dict.fromkeys(FLAGS), **more)
 
@@ -232,7 +232,7 @@ class Recipe:
     training: TrainingSetup
     """With the framework that the tool trains by."""
     plan: AdapterPlan
-    """What PEFT is to be told: names, the experts' parameters, and what Unsloth moves from the targets to be saved."""
+    """What the file gives PEFT: names, the experts' parameters, and what Unsloth moves from the targets to be saved."""
     trained: AdapterPlan | None = None
     """What trains with these names, where the tool reaches modules by a rule of its own or names no experts; None where
     training is refused or where it is the plan."""
@@ -241,7 +241,7 @@ class Recipe:
     adapter_parameters: int
     learning_rate: float = LEARNING_RATE
     notes: tuple[str, ...] = ()
-    """What the tool does otherwise than requested, in sentences."""
+    """Sentences on how the tool's training differs from the request."""
 
     @property
     def target_modules(self) -> str | tuple[str, ...]:
@@ -253,7 +253,7 @@ class Recipe:
 
     @property
     def loads_whole_for_text(self) -> bool:
-        """Whether the text tower is asked for, and the rest of the model is loaded with it."""
+        """Whether the adapter is for the text tower and the rest of the model is loaded with it."""
         return self.plan.model.tower == "whole for text"
 
     @property
@@ -372,13 +372,13 @@ def recipe(
     wanted, refusal = wanted_plan(model, requested, chosen, training, tool)
     if refusal:
         chosen = framework
-    told, notes = wanted, [*refusal]
+    writable, notes = wanted, [*refusal]
     if not names_experts and wanted.expert_rank != "r":
         requested = replace(requested, expert_rank="r")
-        told, _ = wanted_plan(model, requested, chosen, training, tool)
+        writable, _ = wanted_plan(model, requested, chosen, training, tool)
         notes.append(f"{tool} has no setting for rank_pattern, so with this file experts have rank r.")
     lora, plan, trained, more = best_way(
-        model, requested, told, chosen, training, names_experts=names_experts, tool=tool, reached=reached
+        model, requested, writable, chosen, training, names_experts=names_experts, tool=tool, reached=reached
     )
     notes += more
     count = None if trained is None else trained.parameters(r)

@@ -41,7 +41,7 @@ def requirements(framework: Framework) -> tuple[str, ...]:
 
 
 def above_script(framework: Framework) -> str:
-    """Comment lines: the pip command, and the header by which `uv run` installs the same (PEP 723)."""
+    """Return comment lines: the pip command, and the header by which `uv run` installs the same (PEP 723)."""
     listed = "".join(f'#     "{requirement}",\n' for requirement in requirements(framework))
     return (
         "# Install this first, or start this file with `uv run`, which installs it:\n"
@@ -65,19 +65,19 @@ TOKENS = "OTHER =" + inspect.getsource(rows).partition("OTHER =")[2]
 
 
 def script(recipe: Recipe) -> str:
-    """It says how to install what it needs, trains, evaluates on held-out rows, saves adapter and tokenizer, and shows
-    answers from before and after."""
+    """Write a script that says how to install what it needs, trains, evaluates on held-out rows, saves adapter and
+    tokenizer, and shows answers from before and after."""
     above = above_script(recipe.training.framework) + commented(header(recipe))
     return above + "\n" + "\n".join(part.code for part in parts(recipe))
 
 
 def header(recipe: Recipe) -> tuple[str, ...]:
-    """What stands above it: what it is, by whose count, and what the program does otherwise than asked."""
+    """Return the sentences above the code: title, source of the counts, differences from the request."""
     return (f"{title(recipe)}.", sources(recipe), *recipe.notes, *_otherwise(recipe))
 
 
 def parts(recipe: Recipe, *, colab: bool = False) -> tuple[ScriptStep, ...]:
-    """The steps, each of which a notebook has as a cell. colab: with cells for the upload and the download of files."""
+    """Return the steps; a notebook has a cell for each. colab: with cells that upload and download files."""
     text = templates().get_template("train.py.jinja").render(**_values(recipe), colab=colab)
     _, *steps = HEADING.split(text)
     return tuple(map(ScriptStep, steps[::2], steps[1::2]))
@@ -88,7 +88,7 @@ HEADING = re.compile(r"^#%% (.*)\n", re.MULTILINE)
 
 
 def _otherwise(recipe: Recipe) -> list[str]:
-    """Settings that the program has no word for, and what fp16 does to this model."""
+    """Notes on settings that the program cannot express, and on what fp16 does to this model."""
     setup, framework, precision, notes = recipe.training, recipe.training.framework, recipe.training.precision, []
     if overflows_in_fp16(recipe.model_type) and framework == "unsloth":
         notes.append(in_fp32("In fp16" if precision == "fp16" else "On a card without bf16, such as a T4,"))

@@ -60,19 +60,19 @@ def row_of(form: Form, traits: Sequence[Trait] = ()) -> Verbatim:
     return Verbatim(rows.get(form) or f'{{"{form}": [{user}, {assistant}]}}')
 
 
-Unread = Sequence[tuple[set[Trait], str]]
-UNREAD: Unread = (
+RefusedRows = Sequence[tuple[set[Trait], str]]
+REFUSED_ROWS: RefusedRows = (
     ({"numbers"}, "some values are numbers, not text"),
     ({"lists"}, "prompt and completion are lists of messages"),
     ({"json"}, "chats are JSON in a cell of text"),
     ({"role", "from"}, "some messages have role and content, others from and value"),
 )
-"""Traits of rows that neither Axolotl nor LLaMA-Factory can read where they come together, and the reason in words."""
+"""Traits of rows that neither Axolotl nor LLaMA-Factory can read in combination, and the reason in words."""
 
 
-def require_readable(recipe: Recipe, tool: str, unread: Unread = UNREAD) -> None:
+def require_readable(recipe: Recipe, tool: str, refused: RefusedRows = REFUSED_ROWS) -> None:
     """InvalidSettingError where the tool stops at the rows of the file or leaves some out."""
-    for traits, reason in unread:
+    for traits, reason in refused:
         if traits <= set(recipe.traits):
             raise InvalidSettingError(
                 f"{tool} cannot train on all rows of {recipe.file_name or 'this file'}: {reason}. Use the Unsloth or "

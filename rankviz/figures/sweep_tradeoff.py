@@ -145,10 +145,10 @@ def points_of(
     """Return the runs that have both. price: of one unit of the cost."""
     points = []
     for run in runs:
-        spent, value, asked = cost(run), quality(run), run.request
+        spent, value, request = cost(run), quality(run), run.request
         if spent is not None and value is not None:
             points.append(
-                TradeoffPoint(asked.r, spent * price, sign * value, asked.learning_rate, asked.seed, run.run_id)
+                TradeoffPoint(request.r, spent * price, sign * value, request.learning_rate, request.seed, run.run_id)
             )
     return points
 

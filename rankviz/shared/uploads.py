@@ -40,13 +40,16 @@ def _no_upload(why: str) -> Refused:
 
 
 class Arriving:
-    """One upload. Refused where the visitor or the server has no room for it, or the disk has none."""
+    """One upload. Refused where the visitor or the server has no room for it, or the disk has none.
+
+    Room is held for what has come alone: else whoever announces much and sends nothing would keep others out.
+    """
 
     def __init__(self, workspace: Workspace, visitor: Visitor, scope: Any):
-        headers = Headers(scope=scope)
-        length = headers.get("content-length", "")
         self.refused: Refused | None = None
         self._workspace, self._held = workspace, Held(visitor, is_upload=True)
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "")
         self._length = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
         self._parser = self._parser_of(headers)
         self._whole = False
@@ -54,8 +57,7 @@ class Arriving:
         self._name, self._value, self._disposition = bytearray(), bytearray(), b""
 
     async def begin(self) -> None:
-        """Refuse it before anything comes where its announced length is too much. Room is held for what has come alone:
-        else whoever announces much and sends nothing would keep others out."""
+        """Refuse it before anything comes where its announced length is too much."""
         await run_in_threadpool(self._hold, self._length, 0, 0)
         self.end()
 
@@ -109,7 +111,6 @@ class Arriving:
         if options.get(b"charset", b"utf-8").lower() != b"utf-8":  # in which Gradio reads the names of parts
             raise _no_upload("its charset is not UTF-8.")
         callbacks = {
-            "on_part_begin": self._begin_part,
             "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
             "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
             "on_header_end": self._end_header,
@@ -120,10 +121,6 @@ class Arriving:
         except FormParserError as error:
             raise _no_upload(str(error)) from None
 
-    def _begin_part(self) -> None:
-        self._files += 1
-        self._disposition = b""
-
     def _end_header(self) -> None:
         if self._name.lower() == b"content-disposition":
             self._disposition = bytes(self._value)
@@ -131,7 +128,8 @@ class Arriving:
 
     def _end_headers(self) -> None:
         """Gradio keeps a part that is no file in memory, and reads none; a file of another name it leaves to nobody."""
-        options = parse_options_header(self._disposition)[1]
+        options, self._disposition = parse_options_header(self._disposition)[1], b""
+        self._files += 1
         if b"filename" not in options:
             raise _no_upload("a part of it is no file.")
         if options.get(b"name") != b"files":

@@ -387,7 +387,7 @@ def _parameters(file: TensorFile, config: AdapterConfig, factors: Mapping[str, M
     nested: dict[str, list[str]] = {}
     for name in factors:
         nested.setdefault(NESTED.sub("", name), []).append(name)
-    found: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for module, names in nested.items():
         keys = sorted(config.parameters_of(module), key=lambda key: ("down" in key.rpartition(".")[2], key))
         inner_first = sorted(names, key=len, reverse=True)
@@ -397,9 +397,9 @@ def _parameters(file: TensorFile, config: AdapterConfig, factors: Mapping[str, M
         for order in permutations(keys, len(names)):
             experts = {number / config.rank_of(key) for number, key in zip(rows, order, strict=True)}
             if len(experts) == 1 and min(experts) == int(min(experts)) >= 1:
-                found |= dict(zip(inner_first, order, strict=True))
+                parameters |= dict(zip(inner_first, order, strict=True))
                 break
-    return found
+    return parameters
 
 
 def _notes(config: AdapterConfig, kept: Sequence[str]) -> list[str]:

@@ -2,12 +2,11 @@
 
 import hmac
 import socket
-import time
-from collections import Counter, deque
+from collections import Counter
 from contextlib import suppress
 from html import escape
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
@@ -20,15 +19,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.machine import disk
 from rankviz.shared.gate import HEALTH
 from rankviz.shared.identity import ADMIN_COOKIE, ADMIN_SECONDS, HEADER, Visitors, cookie, is_foreign, visitor_of_scope
-
-
-class Health(TypedDict):
-    """What the server says of itself. A count is None where the runs folder cannot be read, or is not read yet."""
-
-    version: str
-    home_writable: bool
-    queued: int | None
-    running: int | None
+from rankviz.ui.parts import html
 
 
 def health_routes(api: Api) -> list[Route]:
@@ -40,26 +31,20 @@ def health_routes(api: Api) -> list[Route]:
     return [Route(HEALTH, respond, methods=["GET"])]
 
 
-def health(api: Api) -> Health:
-    """The health of the server that this page belongs to: runs and probes of all visitors are counted together."""
-    home_writable = not disk.trouble(api.workspace.home)
-    health = Health(version=__version__, home_writable=home_writable, queued=None, running=None)
+def health(api: Api) -> dict[str, Any]:
+    """Version, whether the runs folder can be written, and how many runs and probes of all visitors wait and run; None
+    where the folder cannot be read, or is not read yet."""
+    queued = running = None
     if not api.workspace.store.reading:
         with suppress(OSError):
             states = Counter(record.state for record in api.workspace.store.records())
-            health |= {"queued": states[RunState.QUEUED], "running": states[RunState.RUNNING]}
-    return health
+            queued, running = states[RunState.QUEUED], states[RunState.RUNNING]
+    writable = not disk.trouble(api.workspace.home)
+    return {"version": __version__, "home_writable": writable, "queued": queued, "running": running}
 
 
-GUESSES, GUESSES_SECONDS = 10, 60.0
-"""Wrong tokens in this time, after which who sends one has to wait. Of all together, since nobody has an address that
-can be trusted. It stops no guessing: the token has to be long."""
 NO_STORE = {"Cache-Control": "no-store"}
-FORM = """<!doctype html><html lang="en" style="color-scheme: light dark"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width"><title>RankViz: admin</title></head>
-<body style="max-width: 30rem; margin: 3rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif">
-<h1>Admin</h1><p role="status">{says}</p><form method="post">{fields}</form>
-<p><a href="..">Back to the page</a></p></body></html>"""
+FORM = html.markup("admin")
 SIGN_IN = """<label>Token <input type="password" name="token" autocomplete="current-password" required></label>
 <button>Sign in</button>"""
 SIGN_OUT = '<input type="hidden" name="leave" value="yes"><button>Sign out</button>'
@@ -86,7 +71,6 @@ class Door:
 
     def __init__(self, visitors: Visitors):
         self._visitors = visitors
-        self._wrong: deque[float] = deque(maxlen=GUESSES + 1)
 
     async def answer(self, request: Request) -> Response:
         if request.method == "GET":
@@ -102,10 +86,6 @@ class Door:
         given = fields.get("token", [""])[0]
         if hmac.compare_digest(given.encode(), self._visitors.admin_token.encode()):
             return self._moved(request, self._visitors.admin_proof(), ADMIN_SECONDS)
-        # The right token is never kept waiting: else anyone could keep the admin out with wrong ones.
-        self._wrong.append(time.monotonic())
-        if len(self._wrong) > GUESSES and self._wrong[-1] - self._wrong[0] < GUESSES_SECONDS:
-            return self._form("Too many wrong tokens. Try again in a minute.", request, 429)
         return self._form("This is not the token.", request, 403)
 
     def _form(self, says: str, request: Request, status: int = 200) -> Response:
@@ -119,47 +99,36 @@ class Door:
         return response
 
 
-EVERY_ADDRESS = ("", "0.0.0.0", "::")
 OUTSIDE = ("192.0.2.1", 9)
 """An address of no machine (RFC 5737). Choosing the route to it sends nothing."""
-CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
-
-
-def is_local(host: str) -> bool:
-    """Whether a server on this host name or address answers this computer only."""
-    return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
 def own_address() -> str | None:
     """This machine's address in its network; None without a network, and in a container, whose own address nobody
     outside reaches."""
-    if any(mark.exists() for mark in CONTAINER_MARKS):
+    if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return None
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(OUTSIDE)
-        except OSError:
-            return None
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(OUTSIDE)
         return probe.getsockname()[0]
+    return None
 
 
 def room_url(host: str, port: int, own: str | None) -> str | None:
     """Where others in the network open the page that listens on `host`. None where they cannot, or it is not known."""
-    if is_local(host):
+    if host in ("localhost", "::1") or host.startswith("127."):
         return None
-    name = own if host in EVERY_ADDRESS else host
-    return f"http://[{name}]:{port}/" if name and ":" in name else name and f"http://{name}:{port}/"
+    name = own if host in ("", "0.0.0.0", "::") else host
+    return name and (f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/")
 
 
 def announcement(host: str, port: int, own: str | None) -> list[str]:
     """What the terminal says before a page starts that is not for this computer only."""
-    if is_local(host):
+    if host in ("localhost", "::1") or host.startswith("127."):
         return []
-    url = room_url(host, port, own)
+    url = room_url(host, port, own) or f"the address of this machine (or of the host of this container), port {port}."
     return [
-        f"Address in your network: {url}"
-        if url
-        else f"Address in your network: the address of this machine (or of the host of this container), port {port}.",
+        f"Address in your network: {url}",
         "Warning: everyone in the network can use this page. Without a login they can read, start, cancel and delete "
         "runs, use this machine's access to the Hub, and open models, data and adapters of it by their paths. Use it "
         "only in a network that you trust, or set RANKVIZ_SHARED=true: then each visitor has limits, and no path is "

@@ -28,31 +28,22 @@ from rankviz.errors import UserError
 from rankviz.shared import gate
 from rankviz.shared.identity import visitor_of
 from rankviz.store.index import viewing
-from rankviz.ui.events import click_of, in_words, require_sendable, with_defaults
 from rankviz.ui.mcp import checked, in_json
+from rankviz.ui.wiring import click_of, in_words, require_sendable, with_defaults
 from rankviz.visitor import acting_as
 
-MAX_ANSWERS = 10_000
-"""Unread answers of all sessions. A browser fetches an answer as soon as it is there; a program may take some
-seconds."""
-MAX_BYTES = 20_000_000
-"""Their size, as they are sent; in memory they take some times as much. The newest is kept whatever its size."""
+MAX_ANSWERS, MAX_BYTES = 10_000, 20_000_000
+"""Unread answers of all sessions, and their size as they are sent. The newest is kept whatever its size."""
 LARGE_BYTES = 50_000
 """Answers above it make room first, so that who leaves many of them does not push out the others'."""
-MAX_SESSIONS = 2000
-MAX_MESSAGES = 500
-"""Messages of a session. An event has a few: its place in the queue, its start, its answer."""
+MAX_SESSIONS, MAX_MESSAGES = 2000, 500
+"""Sessions, and messages of each. An event has a few: its place in the queue, its start, its answer."""
 TOO_LATE = "This answer was not fetched in time. Ask again."
 READ = "The answer was read already, or whoever waited for it has gone. Ask again."
 
 
 class Newest(OrderedDict[str, Any]):
-    """A mapping that keeps the entries used last.
-
-    Args:
-        most: Number of entries.
-        make: Makes the value of a missing key.
-    """
+    """A mapping that keeps the `most` entries used last; make: makes the value of a missing key."""
 
     def __init__(self, most: int, make: Callable[[], Any] | None = None):
         super().__init__()
@@ -166,48 +157,21 @@ class Messages(asyncio.Queue):
 
 DESCRIPTIONS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
 """Gradio's schema of the endpoints is made from these: for each component three times what its value may be."""
-UNREAD_OF_COMPONENTS = ("component_class_id", "skip_api")
-"""The class is asked for where it is not one of Gradio's own. The names of these do."""
-UNREAD_PROPS = ("preserved_by_key", "_retryable", "_undoable", "likeable")
-"""Properties of components made anew while the page runs, and of chats."""
-UNREAD_OF_EVENTS = (
-    "batch",
-    "max_batch_size",
-    "stream_every",
-    "scroll_to_output",
-    "api_description",
-    "collects_event_data",
-)
-"""RankViz streams and batches nothing, and its endpoints have their own description. The rest is for the server."""
+UNREAD_OF_EVENTS = ("batch", "max_batch_size", "stream_every", "scroll_to_output", "api_description")
+UNREAD_OF_EVENTS += ("collects_event_data",)
+EMPTY_OF_EVENTS = ("trigger_only_on_success", "trigger_only_on_failure", "cancels", "component_prop_inputs")
+EMPTY_OF_EVENTS += ("event_specific_args",)
+"""Of events, what RankViz's page does not use, and what the front end takes for false where it is absent."""
 UNREAD_IN_THE_BROWSER = ("types", "queue", "show_progress", "show_progress_on")
 """Properties of events without a server function."""
-FALSE_WITHOUT = (
-    "trigger_only_on_success",
-    "trigger_only_on_failure",
-    "cancels",
-    "component_prop_inputs",
-    "event_specific_args",
-)
-PROP_DEFAULTS = {
-    "visible": True,
-    "_selectable": False,
-    "equal_height": False,
-    "show_progress": False,
-    "variant": "default",  # of rows and columns
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "": {"visible": True, "_selectable": False, "equal_height": False, "show_progress": False, "variant": "default"},
+    "html": {
+        **{"html_template": "${value}", "css_template": "", "component_class_name": "HTML", "elem_classes": []},
+        **{"props": {}, "buttons": [], "show_label": False, "autoscroll": False, "streamable": False},
+    },
 }
-"""Values that the front end takes for properties that are absent."""
-HTML_DEFAULTS = {
-    "html_template": "${value}",
-    "css_template": "",
-    "component_class_name": "HTML",
-    "elem_classes": [],
-    "props": {},
-    "buttons": [],
-    "show_label": False,
-    "autoscroll": False,
-    "streamable": False,
-}
-"""Defaults of its HTML component."""
+"""Values that the front end takes for properties that are absent: of all components, and of its HTML component."""
 NOT_KEPT: dict[str, Any] = {}
 
 
@@ -226,13 +190,6 @@ class PageConfig(BlocksConfig):
         opened.config_for_block = lambda *_, **__: NOT_KEPT
         return opened
 
-    def attach_load_events(self, rendered_in: Any = None) -> None:
-        """Gradio's. The events of its components when a page loads, as of its login button, are no endpoints."""
-        before = set(self.fns)
-        super().attach_load_events(rendered_in)
-        for number in self.fns.keys() - before:
-            self.fns[number].api_visibility = "private"
-
     def get_config(self, renderable: Any = None) -> dict[str, Any]:
         """Gradio's, smaller. Public endpoints keep their descriptions, and belong to no page: who calls them reads
         /config or /gradio_api/info, which tell of every page."""
@@ -243,26 +200,22 @@ class PageConfig(BlocksConfig):
 
     def _small(self, config: dict[str, Any]) -> dict[str, Any]:
         public = [fn for fn in self.fns.values() if fn.api_visibility != "private"]
+        endpoints = {fn._id for fn in public}
         described = {block._id for fn in public for block in (*fn.inputs, *fn.outputs)}
         for component in config["components"]:
             props = component["props"]
             if component["id"] not in described:
-                _remove(component, (*DESCRIPTIONS, *UNREAD_OF_COMPONENTS), {"key": None})
-                _remove(props, UNREAD_PROPS, PROP_DEFAULTS)
-                if component["type"] == "html":
-                    _remove(props, (), HTML_DEFAULTS)
+                _remove(component, (*DESCRIPTIONS, "component_class_id", "skip_api"), {"key": None})
+                _remove(props, ("preserved_by_key", "_retryable", "_undoable", "likeable"), DEFAULTS[""])
+                _remove(props, (), DEFAULTS.get(component["type"], {}))
             if component["type"] == "number":
                 props.setdefault("value", None)  # Gradio leaves it out, and then shows 0
-        endpoints = {fn._id for fn in public}
         for event in config["dependencies"]:
-            empty = [name for name in event if event[name] is None]
-            _remove(event, (*UNREAD_OF_EVENTS, *empty), {"connection": "sse"})
-            _remove(event, [name for name in FALSE_WITHOUT if not event.get(name)])
-            if event["id"] not in endpoints:
-                _remove(event, ["api_name"])
+            empty = [name for name, value in event.items() if value is None or (not value and name in EMPTY_OF_EVENTS)]
+            unread = () if event["backend_fn"] else UNREAD_IN_THE_BROWSER
+            named = () if event["id"] in endpoints else ("api_name",)
+            _remove(event, (*UNREAD_OF_EVENTS, *empty, *unread, *named), {"connection": "sse"})
             event["targets"] = [target for target in event["targets"] if target[0] is not None]
-            if not event["backend_fn"]:
-                _remove(event, UNREAD_IN_THE_BROWSER)
         for page in config["page"].values():
             page["dependencies"] = [each for each in page["dependencies"] if each not in endpoints]
             page["components"] = [each for each in page["components"] if each not in described]

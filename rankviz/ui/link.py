@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from rankviz.core.advice import use_case
 from rankviz.core.bounds import UNPRINTABLE, one_of
-from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, validate_price
+from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR
 from rankviz.core.cost.setup import LENGTH_SHARES, MAX_EPOCHS, Form, TrainingData, Trait, is_file_name
 from rankviz.core.lora.config import FLAGS, MAX_ALPHA, PRESETS
 from rankviz.core.lora.targets import names_in
@@ -21,12 +21,10 @@ from rankviz.options import OPTIONS, Option
 
 CUSTOM, NO_GPU, NO_PARTS = "custom", "none", "none"
 MAX_TEXT = 2000
-"""Characters of a parameter, such as your own price of every GPU."""
+"""Characters of a parameter."""
 SHOWN = 40
 """Characters of a wrong parameter in its note."""
 TABS = ("explore", "train", "runs", "adapter", "guide")
-RENAMED_TABS = {"sweep": "runs"}
-"""Of older addresses."""
 PARTS = [
     ("Vision layers", "vision"),
     ("Language layers", "language"),
@@ -64,29 +62,6 @@ def file_in(text: str) -> TrainingData:
     )
 
 
-def price_texts(prices: str) -> list[tuple[str, str]]:
-    """ "l4:0.75,t4:0.2" as pairs of GPU id and price, as written."""
-    pairs = (part.partition(":") for part in prices.split(",") if part)
-    return [(gpu, price) for gpu, _, price in pairs]
-
-
-def price_text(prices: Mapping[str, str]) -> str:
-    """As price_texts reads it. A price cannot contain the two separators."""
-    return ",".join(f"{gpu}:{price.replace(',', ' ').replace(':', ' ')}" for gpu, price in prices.items())
-
-
-def prices_of(prices: str) -> dict[str, float]:
-    """Your own prices by GPU id; InvalidSettingError for a wrong one."""
-    own = {}
-    for gpu, text in price_texts(prices):
-        try:
-            own[gpu] = float(text)
-        except ValueError:
-            own[gpu] = text
-        validate_price(own[gpu], of=gpu)
-    return own
-
-
 def _number(text: str, fits: Callable[[float], bool], must: str) -> float:
     """Return the number, whole where it is; ValueError with what it must be."""
     try:
@@ -107,21 +82,13 @@ def _price(text: str) -> float:
     return _number(text, lambda value: 0 <= value <= MAX_USD_PER_HOUR, must)
 
 
-def _checked(text: str, check: Callable[[str], Any], must: str) -> str:
-    """Return the text where `check` can read it; ValueError with what it must be."""
+def _file(text: str) -> str:
     try:
-        check(text)
+        file_in(text)
     except InvalidSettingError as error:
+        must = "the form, longest example and name of a file, such as messages:1600:chats.jsonl"
         raise ValueError(must) from error
     return text
-
-
-def _file(text: str) -> str:
-    return _checked(text, file_in, "the form, longest example and name of a file, such as messages:1600:chats.jsonl")
-
-
-def _prices(text: str) -> str:
-    return _checked(text, prices_of, "GPU ids with a price each, such as l4:0.75,t4:0.2")
 
 
 def _parts(text: str) -> list[str]:
@@ -195,7 +162,6 @@ DEFAULTS: dict[str, Any] = {
     "length_unit": "steps",
     "gpu": "l4",
     "usd_per_hour": None,
-    "prices": "",
     "take": "script",
 }
 """The page when it opens, at the recommended rank; in the order in which its script gets the values."""
@@ -220,7 +186,6 @@ PARAMS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "file": ("measured_file", _file),
     "parts": ("parts", _parts),
     "usd": ("usd_per_hour", _price),
-    "prices": ("prices", _prices),
 }
 PARAMS = dict(sorted(PARAMS.items(), key=lambda each: list(DEFAULTS).index(each[1][0])))
 """What stands in an address: the widget that it sets, and the value of its text (ValueError says what it must be)."""

@@ -1,11 +1,11 @@
-"""MCP: what is sent to the server before its library reads it, calls with wrong arguments, and answers as JSON."""
+"""MCP: refuses messages before its library reads them, checks the arguments of calls, and answers as JSON."""
 
 import json
 import logging
 import math
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any, get_args
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -15,28 +15,23 @@ from rankviz.core.bounds import shown
 from rankviz.endpoints.gate import require_call, uploaded
 from rankviz.errors import InvalidSettingError
 from rankviz.shared.gate import API, address_of, once
-from rankviz.ui.events import toast
+from rankviz.ui.wiring import toast
 
 ADDRESS = f"{API}mcp"
 TOOLS_ONLY = ("prompts/get", "resources/read")
 NO_STREAM = "This MCP server sends nothing of its own. Send messages with POST (streamable HTTP)."
-PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
-"""Of JSON-RPC. Only the first two are errors of HTTP too."""
-
-
-class Fault(Exception):
-    """What is wrong with a message, in a sentence."""
-
-    def __init__(self, code: int, sentence: str, message_id: str | int | None = None):
-        super().__init__(sentence)
-        self.code, self.message_id = code, message_id
+INVALID_REQUEST, METHOD_NOT_FOUND = -32600, -32601
+"""Codes of JSON-RPC."""
+UNREADABLE = (
+    "The message cannot be read: send one JSON-RPC object in UTF-8 with a method, finite numbers, whole characters and "
+    "an id that is a text or a whole number."
+)
+NO_METHOD = "No such method here, or not with these params: tools/list names the tools and their arguments."
 
 
 class Mcp:
-    """ASGI middleware: answers a message that the library could not read, or that asks for what there is not, with an
-    error of JSON-RPC, and such a notification, or an answer, with nothing; 405 where a client
-    waits for messages. The library's log has errors only: its
-    warnings are of what others sent."""
+    """ASGI middleware: answers what the library cannot read or serve with an error of JSON-RPC, and 405 where a client
+    waits for messages. The library's log has errors only: its warnings are of what others sent."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -45,75 +40,57 @@ class Mcp:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         address = address_of(scope) if scope["type"] == "http" and self._is_installed else ""
-        if address.startswith(ADDRESS) and scope["method"] in ("GET", "HEAD") and _is_stream(address, scope):
-            return await PlainTextResponse(NO_STREAM, 405, {"allow": "POST"})(scope, receive, send)
-        if not (address.startswith(ADDRESS) and scope["method"] == "POST"):
+        if not address.startswith(ADDRESS) or scope["method"] not in ("GET", "HEAD", "POST"):
             return await self.app(scope, receive, send)
-        body = await Request(scope, receive).body()
-        try:
-            _require(body)
-        except Fault as fault:
-            is_read = fault.code not in (PARSE_ERROR, INVALID_REQUEST)
-            if is_read and fault.message_id is None:
-                return await Response(status_code=202)(scope, receive, send)
-            error = {"code": fault.code, "message": str(fault)}
-            answer = {"jsonrpc": "2.0", "id": fault.message_id, "error": error}
-            return await JSONResponse(answer, 200 if is_read else 400)(scope, receive, send)
-        await self.app(scope, once(body, receive), send)
-
-
-def _is_stream(address: str, scope: Any) -> bool:
-    """Whether it asks for messages of the server's own, without an end. Others are shown Gradio's page on MCP."""
-    return address == f"{ADDRESS}/sse" or "text/event-stream" in Headers(scope=scope).get("accept", "")
+        if scope["method"] == "POST":
+            body = await Request(scope, receive).body()
+            return await (refusal(body) or self.app)(scope, once(body, receive), send)
+        # Others are shown Gradio's page on MCP.
+        is_stream = address == f"{ADDRESS}/sse" or "text/event-stream" in Headers(scope=scope).get("accept", "")
+        await (PlainTextResponse(NO_STREAM, 405, {"allow": "POST"}) if is_stream else self.app)(scope, receive, send)
 
 
 def parsed(body: bytes) -> Any:
-    """The JSON of a message. Fault where it is none, or where it could not be written again."""
-    try:
-        message = json.loads(body, parse_float=_finite, parse_constant=_finite)
-        json.dumps(message, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise Fault(
-            PARSE_ERROR, "A text of the message has half of a character, as \\ud800 is: leave it out."
-        ) from None
-    except (ValueError, RecursionError):
-        raise Fault(PARSE_ERROR, "The message is no JSON that can be read: send one JSON object, in UTF-8.") from None
+    """The JSON of a message. ValueError or RecursionError where it is none, or could not be written again."""
+    message = json.loads(body, parse_float=_finite, parse_constant=_finite)
+    json.dumps(message, ensure_ascii=False).encode()
     return message
 
 
 def _finite(text: str) -> float:
     if math.isfinite(number := float(text)):
         return number
-    raise Fault(PARSE_ERROR, "A number of the message is not finite, as NaN and 1e999 are: leave it out.")
+    raise ValueError(text)
 
 
-def _require(body: bytes) -> None:
-    """Fault unless the library takes it, read in the same steps."""
+def refusal(body: bytes) -> Response | None:
+    """The answer to a message that the library is not to read; None for one that it reads, in the same steps."""
     from mcp.types import ClientNotification, ClientRequest, JSONRPCMessage, JSONRPCNotification, JSONRPCRequest
 
-    message = parsed(body)
     try:
+        message = parsed(body)
         read = JSONRPCMessage.model_validate(message).root
     except (ValueError, RecursionError):
-        text = 'The message is none of JSON-RPC: it needs "jsonrpc", "method", and an "id" where it asks for something.'
-        raise Fault(INVALID_REQUEST, text) from None
+        return _error(INVALID_REQUEST, UNREADABLE, None, 400)
     kind = {JSONRPCRequest: ClientRequest, JSONRPCNotification: ClientNotification}.get(type(read))
     if kind is None:  # an answer, which the library would look for the question of
-        raise Fault(INVALID_PARAMS, "This server asks its clients nothing.")
-    message_id = getattr(read, "id", None)
-    if message_id is not None and kind is ClientNotification:
-        raise Fault(INVALID_REQUEST, "The id of the message is neither a text nor a whole number: give one of these.")
+        return Response(status_code=202)
+    if kind is ClientNotification and "id" in message:
+        return _error(INVALID_REQUEST, UNREADABLE, None, 400)
     try:
         kind.model_validate(read.model_dump(by_alias=True, mode="json", exclude_none=True))
+        fits = read.method not in TOOLS_ONLY
     except (ValueError, RecursionError):
-        kinds = get_args(kind.model_fields["root"].annotation)
-        if any(read.method in get_args(each.model_fields["method"].annotation) for each in kinds):
-            text = f"The method {read.method!r} takes other params: tools/list names the tools and theirs."
-            raise Fault(INVALID_PARAMS, text, message_id) from None
-        text = f"MCP has no method {read.method[:100]!r}: tools/list names the tools."
-        raise Fault(METHOD_NOT_FOUND, text, message_id) from None
-    if read.method in TOOLS_ONLY:
-        raise Fault(INVALID_PARAMS, "There are no prompts or resources here: tools/list names the tools.", message_id)
+        fits = False
+    if fits:
+        return None
+    return (
+        Response(status_code=202) if kind is ClientNotification else _error(METHOD_NOT_FOUND, NO_METHOD, read.id, 200)
+    )
+
+
+def _error(code: int, text: str, message_id: str | int | None, status: int) -> Response:
+    return JSONResponse({"jsonrpc": "2.0", "id": message_id, "error": {"code": code, "message": text}}, status)
 
 
 def in_json(server: Any) -> Any:

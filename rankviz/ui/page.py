@@ -11,24 +11,42 @@ from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.errors import RankVizError
 from rankviz.figures import X_LABELS
 from rankviz.figures.hero import QUALITY_LABELS
-from rankviz.ui import link, who
-from rankviz.ui.adapter import tab as adapter
+from rankviz.shared.identity import login_is_on
+from rankviz.ui import adapter, guide, link
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.answer import question_of
-from rankviz.ui.guide import tab as guide
 from rankviz.ui.link import DEFAULTS
+from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import address, done, header, opened, plain
 from rankviz.ui.parts.html import notice_html
-from rankviz.ui.parts.where import not_here
+from rankviz.ui.parts.live import not_here
 from rankviz.ui.runs import tab as runs
-from rankviz.ui.runs.view import USUAL, default_tolerance
 from rankviz.ui.train import tab as train
 from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet
+from rankviz.visitor import Visitor
+
+ANONYMOUS = (
+    "You are anonymous here. Your runs and uploads belong to this browser's cookie: other visitors do not see them. "
+    "If you delete the cookie, you do not see them either."
+)
+UNKNOWN = "This browser keeps no cookie of this page, so you can explore, not train. Allow its cookie and reload."
+ADMIN = "You are the admin: you see the runs of all visitors, and can end and delete them."
+
+
+def who_html(visitor: Visitor, *, has_admin: bool) -> str:
+    """Return the line's HTML. has_admin: whether there is a sign-in of the admin to lead to."""
+    words = ANONYMOUS if visitor.id else UNKNOWN
+    if visitor.admin:
+        words = ADMIN
+    elif visitor.name:
+        words = f"You are {visitor.name}. Your runs and uploads belong to your Hugging Face account."
+    # Relative, since a page may be served under a path.
+    return html.paragraphs(words) + ('<p class="rv-caption"><a href="rankviz/admin">Admin</a></p>' if has_admin else "")
+
 
 JUDGED_ADDRESS = f"""(metric, tolerance) => RankViz.write({{
-  metric: metric === "{LOSS.key}" ? null : metric,
-  tolerance: tolerance === {USUAL}[metric] ? null : tolerance,
+  metric: metric === "{LOSS.key}" ? null : metric, tolerance: tolerance || null,
 }})"""
 """What a sweep is judged by and within. In the browser, so in the order in which it was chosen."""
 
@@ -39,7 +57,9 @@ def build_app(api: Api) -> gr.Blocks:
         with gr.Row(elem_classes="rv-top"):
             header()
             badge, draw_badge = train.build_badge(api)
-            who.login(api)
+            if api.workspace.shared and login_is_on():
+                # Gradio's icon is a file of this machine, which the page hands out to nobody.
+                gr.LoginButton(size="sm", min_width=160, scale=0, icon=None, elem_id="login")
         notice = plain(elem_id="address-notice")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Explore", id="explore") as explore_tab:
@@ -54,7 +74,11 @@ def build_app(api: Api) -> gr.Blocks:
                 rules = guide.build(api, exploring.question)
         # The address of adapters is apart: it says nothing of runs.
         run_address, adapter_address = address(), address()
-        identity = who.build(api)
+        if api.workspace.shared:
+            has_admin = bool(api.workspace.settings.admin_token)
+            app.load(
+                lambda: who_html(api.workspace.visitor, has_admin=has_admin), None, plain(elem_id="who"), **quiet()
+            )
         endpoints.publish(api)
 
         restored = {
@@ -65,7 +89,6 @@ def build_app(api: Api) -> gr.Blocks:
             "run": running.run_id,
             "open_sweep": running.open_id,
             "metric": running.metric,
-            "judged_by": running.judged_by,
             "tolerance": running.tolerance,
             "details": running.details,
             "showing_runs": running.showing,
@@ -86,8 +109,6 @@ def build_app(api: Api) -> gr.Blocks:
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
         loaded.then(**draw_badge)
-        if identity:
-            app.load(**identity, **quiet())
         app.load(None, js=adapter.BUSY_OF_THE_ADDRESS)
         app.load(adapting.load, None, adapting.loaded, **quiet()).then(**done("adapter-busy"))
 
@@ -134,7 +155,7 @@ def build_app(api: Api) -> gr.Blocks:
             return sweep_id, run_id, sweep_id, runs.SHOWING, gr.Tabs(selected="runs")
 
         shown = [*opened_runs, running.open_id, running.showing, tabs]
-        for shows_runs in (exploring.curve, training.curve, training.results):
+        for shows_runs in (exploring.curve, training.curve):
             chosen = shows_runs.select(of_click(to_run), None, shown, **clicked())
             chosen.then(**running.draw).then(None, js=runs.SHOW_RUN)
             chosen.then(**write_address)
@@ -151,7 +172,7 @@ def restore(api: Api, params: Mapping[str, str]) -> View:
     for name, known in (("x", X_LABELS), ("y", QUALITY_LABELS), ("metric", METRICS)):
         if name in params and params[name] not in known:
             notes.append(link.wrong(name, params[name], f"one of {', '.join(known)}"))
-    tab = link.RENAMED_TABS.get(params.get("tab", ""), params.get("tab", "explore"))
+    tab = params.get("tab", "explore")
     if tab not in link.TABS:
         notes.append(f"The address has tab={tab[:40]}, but the tabs are {', '.join(link.TABS)}. Explore is shown.")
         tab = "explore"
@@ -180,8 +201,7 @@ def restore(api: Api, params: Mapping[str, str]) -> View:
         run=run_id,
         open_sweep=sweep_id if run_id else "",
         metric=metric,
-        judged_by=metric,
-        tolerance=params.get("tolerance", default_tolerance(metric)),
+        tolerance=params.get("tolerance", ""),
         details=gr.Accordion(open="tolerance" in params),
         showing_runs=runs.SHOWING if tab == "runs" else gr.skip(),
     )

@@ -1,10 +1,8 @@
 """Serves the page, for app.py and `rankviz serve`."""
 
 import ctypes
-import errno
 import gc
 import os
-import socket
 import sys
 from contextlib import suppress
 from threading import Thread
@@ -40,7 +38,6 @@ def serve() -> None:
         reach.use_own(api.workspace.home)
     options = launch_options(api)
     host, port = options["server_name"], options["server_port"]
-    check_address(host, port)
     if not api.workspace.shared:
         for line in addresses.announcement(host, port, addresses.own_address()):
             print(line, flush=True)
@@ -54,7 +51,11 @@ def serve() -> None:
     app.api_open = False  # queue(api_open=False) would also make the server anew, which launch does again
     keep_log_ours()
     auto.AutoHTTPProtocol = H11Protocol  # reads 64 kB of a head; httptools, where it is installed, reads without end
-    app.launch(**options)
+    try:
+        app.launch(**options)
+    except OSError as error:
+        where = "Choose another with --host and --port, or GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."
+        raise UserError(f"The page cannot be served at {host}, port {port}: {error}. {where}") from error
 
 
 def keep_unreadable() -> None:
@@ -76,21 +77,6 @@ def read_ahead(api: Api) -> Thread:
     return thread
 
 
-def check_address(host: str, port: int) -> None:
-    """UserError where no server can listen. Gradio would say so with a traceback, after the page is built."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as server:
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind(address)
-    except (OSError, UnicodeError) as error:
-        what, option = {
-            errno.EADDRINUSE: (f"Port {port} is in use", "--port, or GRADIO_SERVER_PORT"),
-            errno.EACCES: (f"Port {port} needs the rights of an administrator", "--port, or GRADIO_SERVER_PORT"),
-        }.get(getattr(error, "errno", None), (f"This machine has no address {host!r}", "--host, or GRADIO_SERVER_NAME"))
-        raise UserError(f"{what}. Choose another with {option}.") from error
-
-
 def prepare_zero_gpu(app: gr.Blocks) -> None:
     """Make this page one that a ZeroGPU Space keeps running; elsewhere nothing is done.
 
@@ -100,9 +86,5 @@ def prepare_zero_gpu(app: gr.Blocks) -> None:
     if os.environ.get("SPACES_ZERO_GPU") == "true":
         import spaces
 
-        spaces.GPU(_never_called)
+        spaces.GPU(lambda: None)
         app.queue(max_size=ZERO_GPU_QUEUED)
-
-
-def _never_called() -> None:
-    pass

@@ -6,8 +6,8 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.errors import BadDataError, InvalidSettingError
-from rankviz.visitor import Visitor, acting_as
 from tests.support.runs import questions
 
 
@@ -87,20 +87,6 @@ def test_a_shared_page_reads_no_files_of_its_machine(tmp_path):
             read()
 
 
-def test_a_shared_page_reads_what_was_uploaded(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    api = Api(home=tmp_path / "home", shared=True)
-    upload = tmp_path / "uploads" / "mine.jsonl"
-    upload.parent.mkdir()
-    upload.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
-    api.workspace.temp.own(upload, "ann")
-
-    with acting_as(Visitor("ann")):
-        assert 3 == api.runs.preview(str(upload)).rows
-    with acting_as(Visitor("ben")), pytest.raises(InvalidSettingError, match="shared"):
-        api.runs.preview(str(upload))
-
-
 @pytest.mark.parametrize("r", [-4, 0, 5000])
 def test_every_operation_on_one_rank_checks_it(api, r):
     asking = questions.question("Qwen/Qwen3-4B", gpu="L4")
@@ -118,3 +104,28 @@ def test_a_check_before_the_start_refuses_what_the_start_refuses_and_writes_noth
         api.runs.check(questions.sweep(max_steps=0))
 
     assert [] == list(api.runs.sweeps())
+
+
+@pytest.mark.parametrize(
+    ("model_id", "gpu", "framework", "settings"),
+    [
+        ("openai/gpt-oss-20b", "A100-80GB", "trl", 23),  # eager, whatever is asked
+        ("meta-llama/Llama-3.1-8B", "T4", "trl", 23),  # the math kernel
+        ("meta-llama/Llama-3.1-8B", "L4", "trl", 69),
+        ("google/gemma-2-9b", "L4", "unsloth", None),
+    ],
+)
+def test_an_estimate_rests_on_rows_whose_attention_holds_the_matrix_where_its_own_does(
+    model_id, gpu, framework, settings
+):
+    training = TrainingSetup(framework=framework, gradient_checkpointing="auto")
+    question = Question(model_id=model_id, gpu=gpu, training=training, ranks=(16,))
+    answer, similar = Api().estimates.estimate(question), Api().estimates.rests_on(question, 16)
+
+    assert settings == (answer.basis.memory and answer.basis.memory.settings)
+    assert similar.basis == answer.basis
+
+
+def test_the_chart_is_in_points_like_the_recommendation_unless_the_model_has_runs(api):
+    assert "score" == api.tradeoffs.of(Question(model_id="Qwen/Qwen3-8B")).quality
+    assert "percent" == api.tradeoffs.of(Question(model_id="embedded")).quality

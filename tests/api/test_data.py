@@ -49,17 +49,6 @@ def test_an_estimate_takes_the_expected_mean_and_the_upper_end_of_the_longest(ap
     assert (2, 18, 126, 3) == (data.examples, data.mean_tokens, data.longest_tokens, data.epochs)
 
 
-def test_of_many_examples_some_are_looked_at_and_all_lengths_count(api, tmp_path):
-    rows = [{"prompt": "", "completion": "a" * (4 if i % 4 else 40)} for i in range(9000)]
-
-    held = api.data.measure(written(tmp_path / "rows.jsonl", rows))
-
-    # Every fourth is looked at, all of them long: 13 characters on average, 3.25 tokens.
-    assert 9000 == held.examples
-    assert pytest.approx(3.25) == held.mean_tokens.expected
-    assert pytest.approx(10) == held.longest_tokens.expected
-
-
 def test_each_is_told_of_parquet_without_pyarrow_what_they_can_do_whoever_asked_before(api, tmp_path, monkeypatch):
     monkeypatch.setattr("rankviz.installed._has", lambda packages: False)
     (tmp_path / "rows.parquet").write_bytes(b"PAR1")

@@ -1,18 +1,14 @@
 """Where a sweep may run: what is offered to whom, what it takes there, and what it does not take here."""
 
-from threading import Event
-
 import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted, StageReached
-from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
-from rankviz.jobs import Nodes
+from rankviz.errors import NotInstalledError
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Visitor, acting_as
-from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
-from tests.support.web.visitors import ANN, BEN
+from tests.support.web.visitors import ANN
 
 RAY = "RANKVIZ_RAY_ADDRESS"
 
@@ -85,17 +81,6 @@ def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tm
     assert not [word for word in ("lab-secret", "10.0.0.7") for event in events if word in str(event)]
 
 
-def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp_path, monkeypatch):
-    monkeypatch.setattr("rankviz.jobs.slurm.NEEDED", ())
-    shared = Api(home=tmp_path, shared=True)
-
-    for engine in ("slurm", "ray"):
-        with acting_as(ANN), pytest.raises(InvalidSettingError, match="This page cannot use that engine now"):
-            shared.engines.start(questions.sweep(), engine)
-        with acting_as(Visitor("", admin=True)), pytest.raises(InvalidSettingError, match=r"(?i)set RANKVIZ_|pip"):
-            shared.engines.start(questions.sweep(), engine)
-
-
 def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):
     api, _ = own
 
@@ -107,38 +92,3 @@ def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):
     assert ["completed"] == [run.state for run in api.runs.sweep(sweep_id).runs]
     assert "" == api.engines.why_none()
     assert ["Other machines"] == titles(api)
-
-
-def test_the_limits_of_a_shared_page_hold_on_what_its_owner_has_set_up(tmp_path):
-    api, _ = page_with_elsewhere(tmp_path, shared=True)
-
-    with acting_as(ANN):
-        for settings in ({"base": "meta-llama/Llama-3.1-8B"}, {"max_steps": 400}):
-            with pytest.raises(LimitError):
-                api.engines.check(questions.sweep(**settings), "elsewhere")
-
-
-def test_who_asks_while_a_cluster_is_looked_at_is_told_what_is_seen_and_not_that_nothing_is_known(tmp_path):
-    api, there = page_with_elsewhere(tmp_path, shared=True)
-    trouble, looks, slow = Nodes(trouble="It does not answer."), [], Event()
-
-    def nodes():
-        looks.append(1)
-        if len(looks) > 1:
-            return trouble if slow.is_set() else Nodes()
-        slow.wait(120)
-        return trouble
-
-    there.nodes = nodes
-
-    def planned(by):
-        with acting_as(by):
-            return api.engines.ask("elsewhere", "question", lambda: api.engines.plan(questions.sweep(), "elsewhere"))
-
-    api.engines.beside.soon_seconds = 1.0
-    assert [None, None] == [planned(visitor) for visitor in (ANN, BEN)]
-    slow.set()
-    api.engines.beside.soon_seconds = 120.0
-
-    for visitor in (ANN, BEN):
-        assert ["It does not answer. The runs wait until that has changed."] == planned(visitor).get().notes

@@ -1,16 +1,13 @@
 """Forecasts by model and use case, and bent by a sweep's own runs."""
 
-import math
 from dataclasses import replace
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.advice.use_case import NAMES
 from rankviz.core.forecast.bands import forecast_json
 from rankviz.core.forecast.quick_look import measured_cells, measured_rank
-from rankviz.core.studies.lines import RL
-from rankviz.errors import InvalidSettingError, NoSuchPathError, RunNotFoundError
+from rankviz.errors import InvalidSettingError
 from tests.support.runs.finished_runs import finished, plain_sweep
 
 KEYS = {
@@ -33,18 +30,6 @@ def api(tmp_path):
     return Api(home=tmp_path / "home", shared=False)
 
 
-def test_every_use_case_has_a_forecast_that_quotes_its_coverage(api):
-    for use_case in (name for name in NAMES if name != RL):
-        for metric, unit in (("score", "points"), ("loss", "percent_of_loss")):
-            answer = api.forecasts.of("Qwen/Qwen3-4B", use_case, metric=metric)
-
-            assert unit == answer.unit
-            quoted = f"held {100 * answer.coverage_80_left_out:.0f} %"
-            assert any(quoted in text for text in answer.sentences)
-            assert answer.validated is not any(text.startswith("Not validated") for text in answer.sentences)
-            assert [answer.heading, *answer.facts] == list(answer.sentences[: 1 + len(answer.facts)])
-
-
 def test_counts_of_a_model_that_cannot_be_read_say_what_they_need(api):
     assert "" == api.forecasts.why_no_counts("Qwen/Qwen3-4B")
     assert api.forecasts.why_no_counts("", 125e6).startswith(
@@ -52,23 +37,6 @@ def test_counts_of_a_model_that_cannot_be_read_say_what_they_need(api):
     )
     why = api.forecasts.why_no_counts("roberta-base")
     assert why.startswith("No model 'roberta-base' in the catalogue.") and "or a config.json" in why
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"use_case": "poetry"}, InvalidSettingError, "There is no use case 'poetry'"),
-        ({"metric": "bleu"}, InvalidSettingError, "Metric must be one of score, loss"),
-        ({"model": "./nothing"}, NoSuchPathError, "no folder or file './nothing'"),
-        ({"model": ""}, InvalidSettingError, "Give a model, or its number of parameters"),
-        ({"parameters": 0}, InvalidSettingError, "Parameters must be a number from 1"),
-        ({"metric": "score", "runs": "s1"}, InvalidSettingError, "Your runs measured a loss, not a score"),
-        ({"runs": "nothing"}, RunNotFoundError, "No run or sweep 'nothing'"),
-    ],
-)
-def test_bad_input_is_refused_in_a_sentence(api, change, error, message):
-    with pytest.raises(error, match=message):
-        api.forecasts.answer(**{"model": "Qwen/Qwen3-4B"} | change)
 
 
 @pytest.mark.parametrize("model", ["Qwen/Qwen3-4B", "HuggingFaceTB/SmolLM2-135M"])
@@ -80,21 +48,6 @@ def test_a_sweep_of_another_base_is_refused_with_the_model_that_fits(api, model)
 
     assert f"trained embedded, not {model}" in str(refused.value)
     assert "give the model embedded, or leave the sweep out" in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("losses", "message"),
-    [
-        ({16: 1.0}, "has r = 16 only"),
-        ({4: math.nan}, "has none"),
-        ({4: 1.4, 64: math.nan}, "has r = 4 only"),
-    ],
-)
-def test_a_sweep_needs_finished_runs_at_two_ranks(api, losses, message):
-    sweep = finished(api, losses)
-
-    with pytest.raises(InvalidSettingError, match=message):
-        api.forecasts.bent(sweep.sweep_id)
 
 
 def test_a_rank_stands_at_its_best_learning_rate_and_its_mean_over_seeds():

@@ -15,7 +15,6 @@ from rankviz.errors import BadDataError, BusyError, InvalidSettingError, RankViz
 from rankviz.visitor import Visitor, acting_as
 from tests.support.limits import limit
 from tests.support.models.saved_adapters import two_blocks
-from tests.support.runs.finished_runs import finished
 
 ANNA, BEN = Visitor("anna"), Visitor("ben")
 
@@ -91,17 +90,3 @@ def test_a_zip_that_could_not_be_read_is_not_read_again_whoever_brings_it(tmp_pa
             api.runs.import_(path)
 
     assert ["import"] == ran
-
-
-def test_a_zip_that_only_has_no_place_here_now_is_read_again(tmp_path):
-    exporting = Api(home=tmp_path / "other")
-    zipped = exporting.runs.export([finished(exporting, {4: 2.0}).sweep_id], tmp_path / "runs.zip")
-    api = Api(home=tmp_path / "home", shared=False)
-    (first,) = api.runs.import_(zipped)
-    for _ in range(2):
-        with pytest.raises(InvalidSettingError, match="is here already"):
-            api.runs.import_(zipped)
-
-    api.runs.delete(first)
-
-    assert [first] == api.runs.import_(zipped)

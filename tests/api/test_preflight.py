@@ -1,7 +1,6 @@
 """What stands in the way of a training is said before anything is queued."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -86,9 +85,3 @@ def test_the_size_on_the_hub_stops_a_training_that_has_certainly_too_little_room
         api.preflight.require(training, "Qwen/Qwen3-4B")
     for base in ("Qwen/Qwen3-8B", "Qwen/Qwen3-0.6B", "Qwen/Qwen3-1.7B"):
         api.preflight.require(training, base)
-
-
-def test_a_shared_page_names_no_path_of_its_machine(tmp_path):
-    shared = Api(home=tmp_path / "home", shared=True)
-
-    assert "" == shared.preflight._disk("runs", Path("/")).path

@@ -7,56 +7,13 @@ from contextlib import contextmanager
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.cost.question import Question
 from rankviz.core.runs.events import SAVING, RunStarted, StageReached
-from rankviz.errors import InvalidSettingError, StorageError
+from rankviz.errors import StorageError
 from rankviz.machine import disk
 from rankviz.trained import files
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save
 from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished
-
-
-def refusals(api, **more):
-    """What each operation says."""
-    operations = {
-        "start": lambda: api.runs.start(questions.sweep(ranks=(4,), max_steps=2)),
-        "probe": lambda: api.probes.start(questions.probe("HuggingFaceTB/SmolLM2-135M")),
-    }
-    messages = {}
-    for name, ask in (operations | more).items():
-        try:
-            messages[name] = ask() and "done"
-        except (StorageError, InvalidSettingError) as error:
-            messages[name] = str(error)
-    return messages
-
-
-def test_on_a_full_disk_every_operation_says_so_and_a_deletion_makes_room():
-    with small_disk(8) as folder:
-        api = Api(home=folder / "home", shared=False)
-        api.workspace.work_queue = lambda: None
-        sweep = finished(api, {4: 2.0, 8: 1.5})
-        weights = api.workspace.store.run_dir(sweep.runs[0].run_id) / "adapter" / "weights"
-        weights.parent.mkdir()
-        weights.write_bytes(b"x" * 3_000_000)
-        fill(folder)
-
-        messages = refusals(
-            api,
-            add=lambda: api.moves.add(sweep.sweep_id, 32),
-            export=lambda: api.runs.export([sweep.sweep_id], folder / "out.zip"),
-        )
-        assert disk.FULL_SENTENCE == messages.pop("export")
-        assert {"start", "probe", "add"} == {name for name, text in messages.items() if "free. Make room" in text}
-        assert disk.FULL_SENTENCE == api.workspace.why_not_train() == api.workspace.why_not_write()
-        assert api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B")).estimate.ranks
-        assert api.verdicts.of_sweep(sweep.sweep_id)
-
-        assert 2 == len(api.runs.delete(sweep.sweep_id))
-        assert "" == api.workspace.why_not_write()
-        api.workspace.store.create(questions.sweep(ranks=(4,), max_steps=2))
 
 
 def test_a_run_with_no_room_to_say_how_it_ended_is_explained_cancelled_and_deleted():

@@ -8,11 +8,10 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.catalog import own_studies
-from rankviz.errors import LimitError, RankVizError
-from rankviz.ui.explore.studies import removed
+from rankviz.errors import RankVizError
+from rankviz.ui.explore.sections import removed
 from rankviz.visitor import HOST, NOBODY, Visitor, acting_as
 from tests.catalog.test_result_files import result
-from tests.support.limits import limit
 
 VISITORS = [Visitor(name * 16) for name in "abcd"]
 
@@ -61,16 +60,6 @@ def test_visitors_who_ask_at_once_get_their_own_studies_each(api):
         sys.setswitchinterval(interval)
 
     assert [] == wrong
-
-
-def test_result_files_count_among_a_visitors_files(api, monkeypatch):
-    ann, *_ = VISITORS
-    limit(monkeypatch, files_mb_per_visitor=0)
-    file = uploaded(api, ann)
-
-    with acting_as(ann), pytest.raises(LimitError, match="at most 0 MB of a visitor's files"):
-        api.studies.add([file])
-    assert [] == list(api.workspace.home.rglob("evidence"))
 
 
 @pytest.fixture

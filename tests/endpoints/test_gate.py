@@ -11,7 +11,7 @@ from rankviz.api import Api
 from rankviz.endpoints import publish
 from rankviz.endpoints.gate import MAX_ARGUMENT, MAX_LIST, finite, require
 from rankviz.errors import InvalidSettingError
-from rankviz.ui.events import with_defaults
+from rankviz.ui.wiring import with_defaults
 from tests.support.web.endpoints import ENDPOINTS
 
 DEEP = json.loads("[" * 900 + "]" * 900)

@@ -10,7 +10,6 @@ from rankviz.api import Api
 from rankviz.catalog.models import load_index
 from rankviz.endpoints import publish
 from rankviz.errors import RankVizError
-from tests.support.runs.finished_runs import finished
 from tests.support.web.endpoints import ENDPOINTS, functions_of
 
 MODELS = [row.id for row in load_index(paths.ASSETS)]
@@ -73,10 +72,11 @@ def _costs(call, model, setup):
     return {model} == {answer["model_id"] for answer in answers}
 
 
-def test_runs_of_ones_own(api, call):
-    sweep_id = finished(api, {4: 1.4, 64: 1.0}).sweep_id
+def test_data_set_the_steps_of_every_endpoint(call):
+    data = {"examples": 5000, "example_tokens": 400, "longest_tokens": 1600, "epochs": 3}
 
-    assert 2 == len(call["forecast"]("embedded", runs=sweep_id)["bent"]["runs"])
-    for each in call["runs"]():
-        assert each["run_id"] == call["run"](each["run_id"])["run_id"]
-    assert sweep_id == call["verdict"](sweep_id)["sweep_id"]
+    assert 1875 == call["estimate"]("Qwen/Qwen3-4B", **data)["steps"]
+    assert 3 * 5000 * 400 == call["fit"]("Qwen/Qwen3-4B", **data)["tokens"]
+    advised = call["advise"]("Qwen/Qwen3-4B", **data)
+    assert (5000 * 400, 3.0) == (advised["data"]["tokens"], advised["data"]["epochs"])
+    assert (5000, 400) == (advised["goal"]["examples"], advised["goal"]["example_tokens"])

@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.core.spectrum import MOST_POINTS, LayerSpectrum, Spectrum
 from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info, spectrum_figure, spectrum_info
-from rankviz.ui.adapter.view import ROWS_SHOWN, table_html
+from rankviz.ui.adapter import ROWS_SHOWN, table_html
 
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

@@ -28,7 +28,7 @@ from rankviz.errors import RankVizError
 from rankviz.store.journal import request_text
 from rankviz.ui.parts import live
 from rankviz.ui.runs.view import runs_view
-from rankviz.ui.train.progress import adapters_html, answers_html
+from rankviz.ui.train.tab import adapters_html, answers_html
 from tests.fuzz import mutate
 from tests.support.runs import questions
 
@@ -75,7 +75,7 @@ EVENTS = (
     RunCompleted(time=40.0, train_seconds=9.0, peak_memory_bytes=100, peak_memory_kind="process resident", **CPU),
 )
 ROWS = [json.loads(json.dumps({"event": type(event).__name__, **asdict(event)})) for event in EVENTS]
-SHOWN = {"showing": "runs", "text": "", "state": "all", "x": "adapter", "y": "loss", "metric": "loss", "tolerance": ""}
+SHOWN = {"showing": "runs", "text": "", "x": "adapter", "y": "loss", "metric": "loss", "tolerance": ""}
 SHOWN |= {"selected": [], "sweep_id": "", "run_id": "", "open_id": ""}
 
 

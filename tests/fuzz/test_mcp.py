@@ -4,7 +4,7 @@ to a server that has the library."""
 import json
 
 from rankviz.errors import UserError
-from rankviz.ui.mcp import Fault, parsed
+from rankviz.ui.mcp import parsed
 from tests.fuzz import mutate
 
 MESSAGES = (
@@ -26,8 +26,8 @@ def test_a_message_to_the_mcp_server(fuzz):
     def read(body):
         try:
             message = parsed(body)
-        except Fault as fault:
-            raise UserError(str(fault)) from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(str(error)) from None
         json.dumps(message, ensure_ascii=False, allow_nan=False).encode()  # as it is answered
 
     fuzz(lambda rng: mutate.json_bytes(rng.choice(MESSAGES), rng), read)

@@ -19,7 +19,7 @@ ADDRESS = {
     "model": "Qwen/Qwen3-4B", "r": "32", "use_case": "complex", "examples": "1000", "example_tokens": "300",
     "longest": "900", "epochs": "2.5", "file": "messages:1600:chats.jsonl", "forgetting": "1", "save": "lm_head",
     "rslora": "1", "dora": "0", "parts": "attention", "framework": "trl", "precision": "bf16", "batch": "4",
-    "accum": "2", "max_length": "1024", "gpu": "l4", "usd": "0.7", "prices": "l4:0.75,t4:0.2",
+    "accum": "2", "max_length": "1024", "gpu": "l4", "usd": "0.7",
     "targets": "q_proj,v_proj", "alpha": "2r", "steps": "100", "tokens": "100000", "class": "FastModel",
     "pin": "model=Qwen/Qwen3-4B",
 }  # fmt: skip

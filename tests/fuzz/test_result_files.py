@@ -11,7 +11,7 @@ from rankviz.api import Api
 from rankviz.catalog import own_studies
 from rankviz.catalog.measurements import read_rows
 from rankviz.catalog.result_files import read_points
-from rankviz.ui.explore.studies import shown
+from rankviz.ui.explore.sections import shown_studies as shown
 from rankviz.verdict import judge, read_table
 from tests.catalog.test_result_files import result
 from tests.fuzz import mutate

@@ -88,16 +88,6 @@ def test_an_upload_that_no_browser_sends_is_a_sentence_and_nothing_of_it_stays(s
     assert [] == left(workspace)
 
 
-def test_a_part_that_is_no_file_is_refused_after_others_have_come(shared):
-    client, workspace = shared()
-    field = b'--boundary\r\nContent-Disposition: form-data; name="files"\r\n\r\n'
-
-    status, text, _ = stream(client, "anna", [*part("a.csv", MB), field, MB, b"\r\n"])
-
-    assert (400, True) == (status, text.startswith(NO_UPLOAD))
-    assert [] == left(workspace)
-
-
 def test_files_over_the_size_are_refused_and_nothing_of_them_stays(shared):
     client, workspace = shared(upload_mb=1)
     client.app.get_blocks().max_file_size = 10**6  # as launch sets it
@@ -135,18 +125,6 @@ def test_nothing_is_taken_where_all_visitors_together_have_filled_the_room(share
     assert (413, True) == (refused.status_code, "all of the 1 MB" in refused.text)
 
 
-def test_an_upload_that_says_no_length_is_counted_as_it_comes(shared):
-    client, workspace = shared(files_mb_per_visitor=6)
-
-    status, text, read = stream(client, "anna", [*part("a.csv", *[MB] * 2), *part("b.csv", *[MB] * 90)])
-
-    assert (413, True) == (status, "at most 6 MB of a visitor's files" in text)
-    assert 15 > read
-    assert [] == left(workspace)
-    assert 200 == stream(client, "anna", [*part("a.csv", *[MB] * 2), *part("b.csv", *[MB] * 2)])[0]
-    assert ["a.csv", "b.csv"] == left(workspace)
-
-
 def test_of_an_upload_that_is_given_up_nothing_stays(shared):
     client, workspace = shared()
 
@@ -177,13 +155,6 @@ def test_of_an_upload_that_fills_the_disk_nothing_stays_and_the_reason_is_said(s
         assert [] == left(workspace)
         fill(folder)
         assert (507, full) == stream(client, "anna", part("c.csv", b"1"))[:2]
-
-
-def test_an_upload_on_a_machine_of_ones_own_is_taken_without_limits(shared):
-    client, workspace = shared(is_shared=False)
-
-    assert 200 == stream(client, "", [piece for n in range(30) for piece in part(f"{n}.csv", b"1")])[0]
-    assert 30 == len(left(workspace))
 
 
 def test_an_upload_is_refused_while_nobody_would_be_known_after_a_restart(shared):

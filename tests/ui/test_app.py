@@ -64,18 +64,6 @@ def test_a_restarted_app_settles_a_run_whose_worker_has_gone(tmp_path):
     assert "stopped" in store.get(run).error
 
 
-def test_options_are_not_ignored_but_those_of_rankviz_serve():
-    done = subprocess.run(
-        [sys.executable, "app.py", "--host", "0.0.0.0"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-
-    assert 1 == done.returncode
-    assert (
-        "app.py takes no options. Start with `rankviz serve`, which has them: rankviz serve --host 0.0.0.0"
-        == done.stderr.strip().splitlines()[-1]
-    )
-
-
 def test_a_shared_page_keeps_bases_in_its_runs_folder_and_its_memory_from_its_workers(tmp_path):
     """One's own keeps bases where all programs do, and can be looked into by one's own programs."""
     is_dumpable = "ctypes.CDLL(None).prctl(3)"  # PR_GET_DUMPABLE

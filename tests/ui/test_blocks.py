@@ -13,7 +13,6 @@ from starlette.testclient import TestClient
 from rankviz import visitor
 from rankviz.api import Api
 from rankviz.shared.identity import HEADER, visitors_of
-from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.page import build_app
 from tests.support.web.serving import launched
 from tests.support.web.stranger import Events
@@ -141,16 +140,6 @@ def test_a_value_that_no_widget_sends_is_a_sentence_and_no_traceback(client, pag
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_text_field_that_was_sent_as_nothing_is_an_empty_text():
-    with PageBlocks() as page:
-        given, shown = gr.Textbox(), gr.Textbox()
-        gr.Button().click(repr, given, shown, queue=False)
-    with TestClient(gr.routes.App.create_app(page)) as client:
-        reply = client.post("/gradio_api/run/predict", json={"fn_index": 0, "data": [None], "session_hash": "odd"})
-
-    assert ["''"] == reply.json()["data"]
-
-
 def test_a_server_that_stops_leaves_uploads_as_long_as_they_are_to_be_kept(page, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.setattr(page, "max_file_size", None, raising=False)  # launch sets it
@@ -159,19 +148,3 @@ def test_a_server_that_stops_leaves_uploads_as_long_as_they_are_to_be_kept(page,
         (path,) = send(client, "").json()
 
     assert "rows" == Path(path).read_text()
-
-
-def test_no_statistics_are_made_of_events_however_many_there_were(page, client):
-    queue = page._queue
-    before = queue.events_recorded
-    event, values = Events(client.get("/config").json()).api("models"), [1, 0]
-
-    for _ in range(3):
-        body = {"fn_index": event, "data": values, "session_hash": "counted"}
-        assert 200 == client.post("/gradio_api/queue/join", json=body).status_code
-    with client.stream("GET", "/gradio_api/queue/data?session_hash=counted") as stream:
-        messages = [line for line in stream.iter_lines() if "process_completed" in line]
-
-    assert 3 == len(messages) == queue.events_recorded - before
-    assert 1 >= len(queue.event_analytics)
-    assert {"functions": {}} == queue.cached_event_analytics_summary

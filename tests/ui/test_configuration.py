@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 
 from rankviz.api import Api
-from rankviz.ui.blocks import DESCRIPTIONS, UNREAD_OF_EVENTS
+from rankviz.ui.blocks import DESCRIPTIONS
 from rankviz.ui.page import build_app
 
 
@@ -21,24 +21,8 @@ def test_the_widgets_of_the_page_are_not_described_for_endpoints_that_they_do_no
     assert {"api"} == described
 
 
-def test_events_hold_neither_nulls_nor_what_the_page_does_not_use(app):
-    events = app.get_config_file()["dependencies"]
-
-    assert not any(name in UNREAD_OF_EVENTS or value is None for event in events for name, value in event.items())
-    assert all({"id", "targets", "inputs", "outputs", "backend_fn", "trigger_mode"} <= set(event) for event in events)
-    assert all({"types", "queue", "show_progress"} <= set(event) for event in events if event["backend_fn"])
-
-
 def test_the_parts_of_the_page_are_described_once_however_often_gradio_asks(app):
     assert app.config["components"] is app.get_config_file()["components"]
-
-
-def test_what_is_private_is_said_to_be_so_to_those_who_call_endpoints(app):
-    named = {event.get("api_name"): event["api_visibility"] for event in app.get_config_file()["dependencies"]}
-
-    assert "private" == named.pop(None)
-    assert {"estimate", "start_sweep", "cancel", "resize"} <= set(named)
-    assert {"public"} == set(named.values())
 
 
 def test_the_html_of_the_page_has_at_most_255_kilobytes(address):
@@ -53,13 +37,6 @@ def test_endpoints_are_told_to_those_who_call_them_and_not_in_the_page(address):
     assert "finetune_vision_layers" not in page
     assert "/estimate" in described
     assert "estimate" in [event.get("api_name") for event in events]
-
-
-def test_the_endpoints_keep_their_schemas(app):
-    endpoints = app.get_api_info()["named_endpoints"]
-    estimate = {p["parameter_name"]: p["type"] for p in endpoints["/estimate"]["parameters"]}
-
-    assert {"type": "string"} == estimate["model"]
 
 
 def test_no_widget_starts_with_more_than_a_kilobyte_of_content_except_the_choice_of_models(app):

@@ -9,8 +9,6 @@ from rankviz.api.adapters import SAMPLE
 from rankviz.errors import StorageError
 from rankviz.machine import disk
 from rankviz.ui.parts.charts import sweep_runs, written_table
-from rankviz.ui.train.before import notebook
-from rankviz.ui.train.form import DEFAULTS
 from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
 
 
@@ -22,7 +20,6 @@ def doors(api):
         "spectrum": lambda: api.adapters.spectrum(SAMPLE),
         "resize": lambda: api.adapters.zip_resized(SAMPLE, api.adapters.plan_resize(SAMPLE, r=2)),
         "export": lambda: api.runs.zip_of([shipped]),
-        "notebook": lambda: notebook(api, **DEFAULTS),
         "table": lambda: written_table(api, table, "csv"),
     }
 
@@ -56,29 +53,6 @@ def test_on_a_full_disk_every_file_to_download_is_refused_with_the_reason(small)
     assert [] == [path for path in api.workspace.temp.page.rglob("*") if path.is_file()]
 
 
-def test_a_download_that_is_not_written_whole_is_removed(small):
-    api, _ = small
-
-    with pytest.raises(StorageError, match="disk is full"):
-        api.workspace.download("big.zip", lambda target: target.write_bytes(b"x" * 20_000_000))
-
-    assert [] == [path for path in api.workspace.temp.folder.rglob("*") if path.is_file()]
-
-
-def test_an_adapter_that_fills_the_disk_while_it_is_written_is_removed(small):
-    api, folder = small
-    planned = api.adapters.plan_resize(SAMPLE, r=2)
-    room = folder / "room"
-    room.write_bytes(b"x" * 100_000)
-    fill(folder)
-    room.unlink()
-
-    with pytest.raises(StorageError, match="disk is full"):
-        api.adapters.zip_resized(SAMPLE, planned)
-
-    assert [] == [path for path in api.workspace.temp.folder.rglob("*") if path.is_file()]
-
-
 READ_ONLY = """
 import json, sys
 from pathlib import Path
@@ -93,5 +67,5 @@ def test_with_a_read_only_folder_adapters_are_read_and_what_is_kept_says_what_to
         ran = without_rights(READ_ONLY, home)
 
     assert "" == ran.stderr
-    files = dict.fromkeys(("resize", "export", "notebook", "table"), disk.READ_ONLY_SENTENCE)
+    files = dict.fromkeys(("resize", "export", "table"), disk.READ_ONLY_SENTENCE)
     assert files == json.loads(ran.stdout)

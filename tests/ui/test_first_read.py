@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-from threading import Thread
 
 import gradio as gr
 import pytest
@@ -11,12 +10,11 @@ import pytest
 from rankviz.api import Api
 from rankviz.store import RunStore
 from rankviz.store.index import is_view, viewing
-from rankviz.ui.addresses import health
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.page import build_app
 from rankviz.ui.serve import read_ahead
 from tests.support.processes.opened_files import opened_files
-from tests.support.processes.slow_store import READ, SlowStore
+from tests.support.processes.slow_store import SlowStore
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
 from tests.support.web.serving import launched
@@ -49,14 +47,6 @@ def test_a_page_opened_meanwhile_is_answered_with_all_that_it_loads(api, visitor
     assert api.workspace.store.reading
 
 
-def test_the_list_of_runs_says_how_many_have_been_read(api):
-    with viewing():
-        table = text_of(drawn(api).table)
-
-    assert f"The runs folder is being read: {READ} of 100 runs so far." in table
-    assert f"{READ} queued" in table
-
-
 def test_the_list_is_drawn_anew_once_all_runs_are_read(api):
     with viewing():
         seen = drawn(api).seen
@@ -81,16 +71,6 @@ def test_an_app_has_read_the_runs_before_anybody_asks(tmp_path):
     with opened_files(store.runs_dir) as opened:
         assert 2 == len(api.runs.sweeps()[0].runs)
     assert [] == opened
-
-
-def test_a_program_that_lists_runs_gets_all_of_them(api):
-    Thread(target=api.workspace.store.goes_on.set).start()
-
-    assert 100 == len(api.runs.sweeps()[0].runs)
-
-
-def test_the_health_of_the_server_has_no_counts_yet(api):
-    assert (None, None) == (health(api)["queued"], health(api)["running"])
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,5 @@
 """What is written into the HTML of the page."""
 
-import json
-import urllib.request
-
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -49,11 +46,3 @@ def test_the_tags_stand_before_gradios_first_script(client):
 )
 def test_the_page_is_known_below_a_path_whether_or_not_the_proxy_takes_it_off(path, root_path, expected):
     assert expected is is_page({"type": "http", "method": "GET", "path": path, "root_path": root_path})
-
-
-def test_what_the_browser_does_not_read_of_events_is_left_out_of_the_page_alone(address):
-    page = urllib.request.urlopen(address).read().decode()
-    events = json.load(urllib.request.urlopen(f"{address}/config"))["dependencies"]
-
-    assert "api_visibility" not in page
-    assert {"private", "public"} == {event["api_visibility"] for event in events}

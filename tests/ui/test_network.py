@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.errors import UserError
 from rankviz.ui.addresses import announcement, room_url
-from rankviz.ui.serve import check_address
 from tests.support.web.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -18,11 +16,6 @@ ROOT = Path(__file__).parents[2]
 def test_a_page_on_every_address_is_opened_at_the_machines_own():
     assert "http://192.0.2.7:7860/" == room_url("0.0.0.0", 7860, "192.0.2.7")
     assert "http://192.0.2.7:80/" == room_url("::", 80, "192.0.2.7")
-
-
-def test_a_page_on_one_address_is_opened_there():
-    assert "http://10.0.0.5:7860/" == room_url("10.0.0.5", 7860, "192.0.2.7")
-    assert "http://[fd00::2]:7860/" == room_url("fd00::2", 7860, "192.0.2.7")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
@@ -37,12 +30,6 @@ def test_the_terminal_names_the_address_and_warns_that_paths_of_the_machine_can_
     assert "Address in your network: http://192.0.2.7:7860/" == address
     assert warning.startswith("Warning: everyone in the network can use this page.")
     assert "by their paths" in warning
-
-
-@pytest.mark.parametrize("host", ["no\udcff", "a" * 300, "nobody.invalid"])
-def test_a_host_that_is_none_is_a_sentence(host):
-    with pytest.raises(UserError, match="This machine has no address"):
-        check_address(host, 7860)
 
 
 def test_the_terminal_says_so_before_the_page_runs(tmp_path):

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 
 from rankviz.shared import gate
 from rankviz.shared.gate import ErrorAnswers
-from rankviz.ui.blocks import READ, PageBlocks
+from rankviz.ui.blocks import PageBlocks
 from tests.shared.conftest import As
 from tests.support.web.ports import free_port
 
@@ -99,16 +99,6 @@ def test_what_the_page_keeps_of_a_session_is_its_visitors(visitor, session):
     assert [["ann's"], ["nothing"]] == [reply.json()["data"] for reply in recalled]
 
 
-def test_an_event_is_cancelled_by_its_visitor_alone(visitor, session):
-    ann, ben = visitor("ann"), visitor("ben")
-    event = call(ann, session)
-    body = {"session_hash": session, "fn_index": 2, "event_id": event}
-
-    assert 404 == ben.post("/cancel", json=body).status_code
-    assert "the secret of x" in events_of(ann, "/queue/data", session_hash=session)
-    assert 200 == ann.post("/cancel", json=body).status_code
-
-
 def ended(stream):
     """What a stream gives until it ends, or says twice that it still waits."""
     lines = []
@@ -126,18 +116,6 @@ def test_an_answer_that_was_read_is_not_waited_for(visitor, session, again):
 
     with ann.stream("GET", again.format(event=event, session=session)) as stream:
         assert "404: " in ended(stream)
-
-
-def test_of_two_who_wait_for_one_answer_one_gets_it_and_the_other_waits_no_longer(visitor, session):
-    ann = visitor("ann")
-    address = f"/call/secret/{call(ann, session, WAITS)}"
-
-    with ann.stream("GET", address) as one, ann.stream("GET", address) as other:
-        GO_ON.set()
-        texts = [ended(one), ended(other)]
-
-    assert 1 == sum(f"the secret of {WAITS}" in text for text in texts)
-    assert 1 == sum(f"404: {READ}" in text for text in texts)
 
 
 def test_mcp_calls_as_a_visitor_and_reads_as_itself(visitor, session):

@@ -118,7 +118,11 @@ def test_only_what_plotly_writes_into_an_element_is_overruled():
 
 def test_every_class_of_the_stylesheets_is_on_the_page():
     """Those that end a name are put together from a prefix and a word: rv-fit-tight, rv-wrap."""
-    sources = [*(ASSETS.parent / "rankviz").rglob("*.py"), *(ASSETS / "js").glob("*.js")]
+    sources = [
+        *(ASSETS.parent / "rankviz").rglob("*.py"),
+        *(ASSETS / "js").glob("*.js"),
+        *(ASSETS / "html").glob("*.html"),
+    ]
     written = "".join(path.read_text() for path in sources)
     classes = set(chain.from_iterable(re.findall(r"\.(rv-[\w-]+)", code(path)) for path in EVERY))
     composed = {"rv-narrow", "rv-wrap", "rv-fit-tight", "rv-fit-uncertain", "rv-fit-does_not_fit"}

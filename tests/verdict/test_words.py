@@ -2,7 +2,7 @@
 
 from rankviz.core.runs.metric import EXACT_MATCH
 from rankviz.core.runs.words import still_training
-from rankviz.ui.parts.curve import curve
+from rankviz.ui.parts.charts import curve
 from rankviz.verdict import CANT_TELL, judge, sentences, summary
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, finished_events, text_of

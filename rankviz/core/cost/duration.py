@@ -36,14 +36,12 @@ MEASURED_GROUPS = ("turing", "a100")
 
 
 class Work(NamedTuple):
-    """Operations and bytes of one micro-step."""
+    """Operations and bytes of one micro-step, and more operations for each unit of rank; in 16 bit, or in fp32."""
 
     operations: float
-    """In 16 bit."""
     operations_fp32: float
     bytes_moved: float
     operations_per_rank: float
-    """More for each unit of rank, in 16 bit."""
     operations_fp32_per_rank: float
 
 
@@ -60,12 +58,10 @@ def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradien
     attends = heaviest(model, shape, stack)
     math_kernel = attends is not None and attends.kernel == "math"
     plain_fp32 = stack.computes_fp32
+    raised_head, head = habits.raised == "all" and not habits.autocast, model.hidden_size * model.vocab_size
     parts = (  # operations a token, and whether they are in fp32
         ((passes + 2 * weight_gradients) * shape.active_weights, plain_fp32),
-        (
-            (6 if weight_gradients else 4) * model.hidden_size * model.vocab_size,
-            plain_fp32 or (habits.raised == "all" and not habits.autocast),
-        ),
+        ((6 if weight_gradients else 4) * head, plain_fp32 or raised_head),
         (attention_passes * attention, stack.attention_bytes == 4 or math_kernel),
     )
     adapter, adapter_fp32 = adapter_passes * float(shape.active_adapter_parameters), habits.adapter_bytes == 4
@@ -142,7 +138,6 @@ class DurationTerms(NamedTuple):
 
     work: Range
     work_per_rank: Range
-    """More for each unit of rank."""
     floor: Range
     load: Range
     setup: TrainingSetup
@@ -150,11 +145,8 @@ class DurationTerms(NamedTuple):
     def at(self, r: float) -> DurationEstimate:
         """Seconds at one rank."""
         work, floor = self.work.plus(self.work_per_rank.times(r)), self.floor
-        step = Range(
-            math.hypot(work.low, floor.low),
-            math.hypot(work.expected, floor.expected),
-            math.hypot(work.high, floor.high),
-        ).times(self.setup.gradient_accumulation_steps)
+        ends = (math.hypot(getattr(work, end), getattr(floor, end)) for end in ("low", "expected", "high"))
+        step = Range(*ends).times(self.setup.gradient_accumulation_steps)
         training = step.times(self.setup.total_steps)
         total = self.load.plus(training) if self.setup.has_length else training
         return DurationEstimate(step=step, load=self.load, total=total)
@@ -251,9 +243,7 @@ def load_seconds(model: ModelSpec, stack: Stack) -> Range:
 
 def cost(duration: DurationEstimate, price: Price | None) -> CostEstimate | None:
     """Hours times price; None where there is no price."""
-    if price is None:
-        return None
-    return CostEstimate(usd=duration.total.times(price.usd_per_hour / 3600), price=price)
+    return price and CostEstimate(usd=duration.total.times(price.usd_per_hour / 3600), price=price)
 
 
 def price_of(gpu: Gpu, usd_per_hour: float | None) -> Price | None:

@@ -4,6 +4,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import mul
 from typing import NamedTuple
 
 from rankviz.core.cost import weights
@@ -165,12 +166,12 @@ class MemoryTerms:
         self.masks = mask_bytes(blocks, stack)
         # (bytes, bytes for each unit of r, and of the experts' rank) of each kind of block, and its gradients. Without
         # checkpointing all blocks keep theirs: `kept`, in the same form.
-        each, self.kept = [block.kept() for block in blocks], (0.0, 0.0, 0.0)
+        each, nothing = [block.kept() for block in blocks], (0.0, 0.0, 0.0)
+        self.kept = nothing
         if not stack.checkpoints:
-            self.kept = tuple(
-                sum(block.kind.count * one[i] for block, one in zip(blocks, each, strict=True)) for i in range(3)
-            )
-            each = [(0.0, 0.0, 0.0)] * len(each)
+            counts = [block.kind.count for block in blocks]
+            self.kept = tuple(sum(map(mul, counts, part)) for part in zip(*each, strict=True))
+            each = [nothing] * len(each)
         self.blocks = [(*one, block.gradients()) for one, block in zip(each, blocks, strict=True)]
         previous = sum(block.kind.count * block.quantized_inputs() for block in blocks)
         self.loss = loss_moments(model, stack, usable_bytes, previous)
@@ -228,7 +229,7 @@ class MemoryTerms:
         """
         lora, full = parameters - saved_parameters, saved_parameters
         lora_at = lora_at or (lambda rank: (rank, round(lora * rank / max(1, r))))
-        adapter = self._adapter_bytes(lora, full)
+        adapter = round(lora * self.adapter.weight + full * self.saved.weight)
         wanted = self.reserve + RESERVE_BYTES_PER_PARAMETER * parameters
         moved = self.embedding if self.embedding and self.free - adapter < wanted else 0
         memory = self._peak(r, lora_at(r)[0], lora, full, moved)
@@ -240,12 +241,9 @@ class MemoryTerms:
         last = bisect_right(range(1, r), left, key=lambda rank: lora_at(rank)[1] * each)
         return memory.covering(self._peak(last, *lora_at(last), full, 0), low=False) if last >= 1 else memory
 
-    def _adapter_bytes(self, lora: int, full: int) -> int:
-        return round(lora * self.adapter.weight + full * self.saved.weight)
-
     def _peak(self, r: int, expert_rank: int, lora: int, full: int, moved: int) -> MemoryEstimate:
         """The peak with so many bytes of the embedding in host memory."""
-        adapter = self._adapter_bytes(lora, full)
+        adapter = round(lora * self.adapter.weight + full * self.saved.weight)
         optimizer = round(lora * self.adapter.optimizer + full * self.saved.optimizer)
         base = self.base_weights - moved
         moments = self._moments(r, expert_rank, adapter - moved, lora, full)
@@ -355,13 +353,10 @@ def _standing_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
 
 
 def _merged_bytes(shape: ModelShape, stack: Stack) -> float:
-    """PEFT's merged experts.
-
-    ParamWrapper adds the adapter to each whole expert parameter (peft lora/layer.py), and its gradient is as large. The
-    backward pass has the gradient of one parameter at a time, the last one's first, and frees that one's merged weight
-    then: so the smaller of a pair beside both, or the larger beside its own gradient. Without checkpointing the merged
-    weights of all blocks stay. All are in fp32 where k-bit preparation has raised the experts.
-    """
+    """PEFT's merged experts: ParamWrapper adds the adapter to each whole expert parameter (peft lora/layer.py), and its
+    gradient is as large. The backward pass has the gradient of one parameter at a time, the last one's first, and frees
+    that one's merged weight then: so the smaller of a pair beside both, or the larger beside its own gradient. Without
+    checkpointing the merged weights of all blocks stay. In fp32 where k-bit preparation has raised the experts."""
     if stack.habits.unsloth_kernels or not shape.targeted_experts:
         return 0.0
     smallest, largest, every = shape.targeted_experts[0], shape.targeted_experts[-1], sum(shape.targeted_experts)

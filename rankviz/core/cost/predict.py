@@ -26,13 +26,10 @@ class Prediction(NamedTuple):
 
     plan: AdapterPlan
     memory: MemoryTerms
-    duration: DurationTerms | None
-    """None where the speed of the GPU is not known."""
-    saved_parameters: int
-    """Trained in full beside the adapter."""
+    duration: DurationTerms | None  # None where the speed of the GPU is not known
+    saved_parameters: int  # trained in full beside the adapter
     shape: ModelShape
-    stack: Stack
-    """The stack after the program's decisions for this model and card."""
+    stack: Stack  # after the program's decisions for this model and card
 
     def memory_at(self, r: int) -> MemoryEstimate:
         """Bytes at the peak of a step."""

@@ -360,15 +360,12 @@ class TrainingSetup:
 
     def validate(self) -> None:
         """Raise InvalidSettingError, which says which value to change, and its limits."""
-        for value, name, options in (
-            (self.framework, "Framework", get_args(Framework)),
-            (self.precision, "Precision", ("auto", *PRECISIONS)),
-            (self.optim, "Optimizer", ("auto", *OPTIMIZERS)),
-            (self.gradient_checkpointing, "Gradient checkpointing", ("auto", *CHECKPOINTING)),
-            (self.loss_path, "Loss path", ("auto", *LOSS_PATHS)),
-            (self.attn_implementation, "Attention", ATTENTION),
-        ):
-            one_of(value, name, options)
+        one_of(self.framework, "Framework", get_args(Framework))
+        one_of(self.precision, "Precision", ("auto", *PRECISIONS))
+        one_of(self.optim, "Optimizer", ("auto", *OPTIMIZERS))
+        one_of(self.gradient_checkpointing, "Gradient checkpointing", ("auto", *CHECKPOINTING))
+        one_of(self.loss_path, "Loss path", ("auto", *LOSS_PATHS))
+        one_of(self.attn_implementation, "Attention", ATTENTION)
         if self.loss_path == "fused-func" and self.framework != "unsloth":
             raise InvalidSettingError(
                 f"Loss path fused-func exists only in Unsloth. Choose fused or full with framework {self.framework}."
@@ -386,13 +383,11 @@ class TrainingSetup:
         given = [name for name, value in lengths.items() if value is not None]
         if len(given) > 1:
             raise InvalidSettingError(f"{given[0]} and {given[1].lower()} are both given. Give only one of them.")
-        for name in ("Steps", "Tokens"):
-            if name in given:
-                whole(lengths[name], name, 1, MAX_TRAINING_TOKENS)
         if self.data is not None:
             self.data.validate()
-            if self.data_steps is not None:
-                whole(self.data_steps, "Steps of all epochs", 1, MAX_TRAINING_TOKENS)
+        for name, value in {**lengths, "Epochs": None, "Steps of all epochs": self.data_steps}.items():
+            if value is not None:
+                whole(value, name, 1, MAX_TRAINING_TOKENS)
 
     def without_auto(self, device: Device) -> "TrainingSetup":
         """Replace every "auto" by what it stands for on this device. Refuses nothing: an estimate may be of what no

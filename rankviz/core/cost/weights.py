@@ -3,7 +3,6 @@
 import math
 from typing import Literal, get_args
 
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.shapes import ModelShape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.lora.resolve import LEFT_IN_16_BIT
@@ -44,10 +43,9 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     double quantization makes that maximum 8 bits (bitsandbytes functional.quantize_4bit); int8 keeps an fp32 scale for
     each output row. Left out: an embedding that Unsloth raises to fp32 after loading.
     """
-    setup, habits = stack.setup, stack.habits
+    setup, habits, embedding = stack.setup, stack.habits, model.vocab_size * model.hidden_size
     if habits.unsloth_kernels:
         return sum(unsloth_bytes(model, stack).values())
-    embedding = model.vocab_size * model.hidden_size
     head = embedding if habits.unties_head and model.tie_word_embeddings else 0
     if not setup.quantized:
         return (model.total_parameters + head) * stack.compute_bytes
@@ -152,28 +150,21 @@ def extra_bytes(model: ModelSpec, stack: Stack, plain: int, linear: int) -> Rang
 
     plain, linear: bytes of the model in plain NF4, and of its linear layers without experts.
     """
-    checkpoint = model.unsloth_checkpoint
-    four_bit = stack.habits.unsloth_kernels and stack.setup.precision in ("nf4", "nf4-dq")
-    if not four_bit or checkpoint is None or not checkpoint.dynamic or stack.habits.loads_plain_nf4:
+    checkpoint, habits = model.unsloth_checkpoint, stack.habits
+    four_bit = habits.unsloth_kernels and not habits.loads_plain_nf4 and stack.setup.precision in ("nf4", "nf4-dq")
+    if not (four_bit and checkpoint and checkpoint.dynamic):
         return Range(0.0, 0.0, 0.0)
     if checkpoint.file_bytes is not None:
         more = max(0.0, float(checkpoint.file_bytes - plain))
         return Range(more, more, more)
-    more = dynamic_share(model, stack.assume).times(linear)
-    if checkpoint.at_most_bytes is None:
-        return more
-    most = max(0.0, float(checkpoint.at_most_bytes - plain))
+    more = stack.assume.range(f"unsloth-dynamic-4bit-extra{'-moe' if model.has_experts else ''}").times(linear)
+    most = math.inf if checkpoint.at_most_bytes is None else max(0.0, float(checkpoint.at_most_bytes - plain))
     return Range(min(more.low, most), min(more.expected, most), min(more.high, most))
-
-
-def dynamic_share(model: ModelSpec, assume: Assumptions) -> Range:
-    """Extra size of a dynamic checkpoint over a plain one, as a share of the linear layers' bytes in NF4."""
-    return assume.range(f"unsloth-dynamic-4bit-extra{'-moe' if model.has_experts else ''}")
 
 
 def reads_quantized_experts(model: ModelSpec) -> bool:
     """Whether the file that a 4-bit load fetches holds the experts in 4 bit already."""
-    return model.unsloth_checkpoint is not None and model.unsloth_checkpoint.quantized
+    return bool(model.unsloth_checkpoint and model.unsloth_checkpoint.quantized)
 
 
 def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[str]) -> int:
@@ -185,12 +176,9 @@ def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[s
     if not stack.habits.moves_embedding:
         return 0
     tables = [each for each in model.layers if each.kind == "embedding" and each.path not in trained]
-    width = stack.compute_bytes
-    return sum(
-        width * each.parameters
-        for each in tables
-        if (not model.tie_word_embeddings if each.path == model.input_embedding else width * each.parameters >= 2**28)
-    )
+    sizes = {each.path: stack.compute_bytes * each.parameters for each in tables}
+    first = 0 if model.tie_word_embeddings else sizes.get(model.input_embedding, 0)
+    return first + sum(size for path, size in sizes.items() if path != model.input_embedding and size >= 2**28)
 
 
 def loading_bytes(model: ModelSpec, stack: Stack) -> float:

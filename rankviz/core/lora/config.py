@@ -120,15 +120,13 @@ def scale(r: int, lora_alpha: float, *, use_rslora: bool) -> float:
 def adapter_dtype(
     framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
 ) -> Literal["fp32", "bf16"]:
-    """Dtype that lora_A and lora_B are trained and saved in.
+    """Dtype that lora_A and lora_B are trained and saved in. compute: what a quantized base is multiplied in
+    (core.cost.stack.compute_dtype).
 
-    PEFT raises adapters on a 16-bit base to fp32 (autocast_adapter_dtype, tuners_utils.cast_adapter_dtype), Unsloth
-    always trains them in fp32 (unsloth_zoo training_utils), and TRL's SFTTrainer casts them to bf16 when the base is
-    quantized (sft_trainer.py, "_is_quantized_model"), leaving DoRA's magnitudes in fp32. fp16's gradient scaler refuses
-    bf16, so where a quantized base is not computed in bf16 RankViz's scripts and probes raise them again. Unsloth's CPU
-    backend (cuda=False) leaves that to TRL.
-
-    compute: what a quantized base is multiplied in on the card (core.cost.stack.compute_dtype).
+    PEFT raises adapters on a 16-bit base to fp32 (tuners_utils.cast_adapter_dtype), Unsloth always trains them in fp32
+    (unsloth_zoo training_utils), and TRL's SFTTrainer casts them to bf16 when the base is quantized (sft_trainer.py,
+    "_is_quantized_model"), as does Unsloth's CPU backend (cuda=False). fp16's gradient scaler refuses bf16, so where a
+    quantized base is not computed in bf16 RankViz's scripts and probes raise them again.
     """
     by_trl = framework == "trl" or (framework == "unsloth" and not cuda)
     return "bf16" if by_trl and precision in QUANTIZED and compute == "bf16" else "fp32"

@@ -77,14 +77,6 @@ def without_experts(model: ModelSpec, names: tuple[str, ...] | str, route: Route
     return tuple(dict.fromkeys(end for some in each for end in some))
 
 
-def expert_rank(model: ModelSpec, rule: int | str, r: int) -> int:
-    """The rank of each expert where all other layers have rank r. rule: LoraConfig.expert_rank."""
-    if isinstance(rule, int):
-        return rule
-    divisor = {"r": 1, "r/active": model.num_experts_per_tok, "r/all": model.num_experts}[rule]
-    return max(1, r // divisor)
-
-
 def expert_names(model: ModelSpec, scheme: str) -> tuple[str, ...]:
     """The module names that reach the experts under this scheme, for the preset "mlp"."""
     if scheme == "peft-remap":

@@ -10,7 +10,6 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from rankviz.core.lora.config import FLAGS, Dtype, Framework, LoraConfig, adapter_dtype, saved_dtype
-from rankviz.core.lora.experts import expert_rank
 from rankviz.core.lora.saved import SavedModule
 from rankviz.core.lora.targets import Route
 from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec
@@ -249,8 +248,10 @@ class AdapterPlan:
         return sum(a.per_rank for a in self.adapted) - experts, experts, fixed
 
     def expert_rank_at(self, r: int) -> int:
-        """The rank of each expert."""
-        return expert_rank(self.model, self.expert_rank, r)
+        """The rank of each expert where all other layers have rank r."""
+        rule, model = self.expert_rank, self.model
+        divisor = {"r": 1, "r/active": model.num_experts_per_tok, "r/all": model.num_experts}.get(rule)
+        return rule if divisor is None else max(1, r // divisor)
 
     @property
     def trains_experts(self) -> bool:
@@ -259,11 +260,8 @@ class AdapterPlan:
 
     def patterns(self, lora: LoraConfig) -> dict[str, dict[str, float]]:
         """PEFT's rank_pattern and alpha_pattern, which keep the experts' alpha / r that of the other layers; empty
-        where experts have the rank r.
-
-        PEFT's rewrite adds a pattern for gate_up_proj behind these, and the first that matches holds. A saved
-        configuration has them in alphabetical order, where only a bracket keeps ours before it.
-        """
+        where experts have the rank r. PEFT's rewrite adds a pattern for gate_up_proj behind these, and the first that
+        matches holds. A saved configuration has them in alphabetical order, where only a bracket keeps ours first."""
         ranks, alphas = {}, {}
         for each in self.adapted if self.expert_rank != "r" else ():
             if each.is_expert:
@@ -280,11 +278,9 @@ class AdapterPlan:
         return tuple(adapted.layer for adapted in self.adapted)
 
     def file_bytes(self, r: int, dtype_bytes: int = 4, *, saved_dtype: str = "bf16", frozen_dtype: str = "") -> int:
-        """Bytes of adapter_model.safetensors, header included.
-
-        dtype_bytes: of lora_A and lora_B, 4 (fp32) or 2 (bf16); DoRA's magnitudes stay in fp32.
-        saved_dtype: of what is saved in full (lora.saved_dtype). frozen_dtype: of frozen weights, where that differs.
-        """
+        """Bytes of adapter_model.safetensors, header included. dtype_bytes: of lora_A and lora_B, 4 (fp32) or 2 (bf16);
+        DoRA's magnitudes stay in fp32. saved_dtype: of what is saved in full; frozen_dtype: of frozen weights, where
+        that differs."""
         saved = SAFETENSORS[saved_dtype] if self.saved else ""
         experts = None if self.expert_rank == "r" else self.expert_rank_at(r)
         dtype = {4: "F32", 2: "BF16"}[dtype_bytes]

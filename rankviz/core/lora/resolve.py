@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from rankviz.core.bounds import one_of
@@ -34,15 +34,11 @@ from rankviz.errors import InvalidSettingError
 
 def _refuse_scheme(scheme: str, route: Route) -> None:
     """Refuse a MoE scheme that Unsloth does not leave to PEFT on a GPU."""
-    if scheme == "peft-remap" and route.unsloth_on_gpu:
+    own_way = scheme == "peft-remap" and route.unsloth_on_gpu
+    if own_way or (scheme == "target-parameters" and route.split_experts):
+        why = "trains experts in its own way on a GPU" if own_way else "loads a linear layer for each expert in 4 bit"
         raise InvalidSettingError(
-            f"Unsloth {UNSLOTH_VERSION} trains experts in its own way on a GPU, so the MoE scheme peft-remap has no "
-            "effect there. Choose the scheme unsloth, or framework trl or peft."
-        )
-    if scheme == "target-parameters" and route.split_experts:
-        raise InvalidSettingError(
-            f"In 4 bit Unsloth {UNSLOTH_VERSION} loads this model with a linear layer for each expert's projection, so "
-            "target_parameters names nothing. Choose the MoE scheme unsloth."
+            f"Unsloth {UNSLOTH_VERSION} {why}, so the MoE scheme {scheme} names nothing. Choose the scheme unsloth."
         )
 
 
@@ -88,8 +84,7 @@ def _not_a_layer(model: ModelSpec, path: str) -> str:
     """Why PEFT cannot wrap a module that a name hits."""
     if path in model.clippable_linears:
         return (
-            f"PEFT cannot put LoRA on {_shown(path)}, which wraps its linear layer. Choose the text tower, name "
-            f"{path.rsplit('.', 1)[-1]}.linear with full paths, or train with Unsloth, which reaches the inner layer."
+            f"PEFT cannot put LoRA on {_shown(path)}, which wraps its linear layer. Choose the text tower or Unsloth."
         )
     return (
         f"{_shown(path)} is not a linear layer, and PEFT refuses LoRA on it. "
@@ -143,17 +138,6 @@ def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, pac
             raise InvalidSettingError(
                 f"modules_to_save hits {_shown(hit.holder.path)}, whose weights are packed in a 4-bit or 8-bit base "
                 "and cannot be trained in full. Leave it out, or load the base in 16 bit."
-            )
-
-
-def _refuse_saved_with_lora(model: ModelSpec, names: tuple[str, ...], adapted: Sequence[Adapted]) -> None:
-    """Refuse a module that would be saved with the LoRA pair that it carries."""
-    for hit, each in itertools.product(hits(model, names), adapted):
-        inside = f"{each.module}.".startswith(f"{hit.module}.")
-        if inside and (not hit.blocks or set(hit.blocks) & set(each.blocks)):
-            raise InvalidSettingError(
-                f"modules_to_save hits {_shown(hit.module)}, where {each.layer.name} carries LoRA. Take it out of one "
-                "of the two lists."
             )
 
 
@@ -248,34 +232,33 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
             f"{what} {verb} nothing in this model{outside}. Linear layers here: {', '.join(names_that_exist(model))}."
             f"{fused} Choose all-linear or one of these."
         )
-    wrapped = [a for a in adapted if a.layer.kind in ("experts", "router") and not a.split]
+    wrapped = [a for a in adapted if a.layer.kind in PARAMETER_KINDS and not a.split]
     if use_dora and wrapped:
         raise InvalidSettingError(
-            f"DoRA does not work on {wrapped[0].layer.name}, a fused parameter of the experts (PEFT: lora.ParamWrapper "
-            "does not work with use_dora=True). Turn DoRA off, or choose the MoE scheme linear-only."
+            f"DoRA does not work on {wrapped[0].layer.name}, a fused parameter of experts. Turn DoRA off, or choose "
+            "the MoE scheme linear-only."
         )
-    _refuse_saved_with_lora(model, saved_names, adapted)
+    for hit, each in itertools.product(hits(model, saved_names), adapted):
+        inside = f"{each.module}.".startswith(f"{hit.module}.")
+        if inside and (not hit.blocks or set(hit.blocks) & set(each.blocks)):
+            raise InvalidSettingError(
+                f"modules_to_save hits {_shown(hit.module)}, where {each.layer.name} carries LoRA. Take it out of one "
+                "of the two lists."
+            )
     with_experts = any(a.is_expert for a in adapted)
     if with_experts and expert_rank == "r/active" and not model.num_experts_per_tok:
         raise InvalidSettingError(
-            "expert_rank r/active needs the number of experts active for a token, which this model's config.json does "
-            "not say. Give the rank of experts as a number."
+            "The config.json of this model does not say how many experts are active. Give expert_rank as a number."
         )
     by_hand = scheme == "target-parameters" or (scheme == "unsloth" and not route.unsloth_on_gpu)
     target_parameters = tuple(n for n in moe.expert_parameters(model) if by_hand and n in targets.parameters)
     if scheme == "unsloth" and target_parameters:
         names = moe.not_rewritten(model, names)
+    kept_names = targets.modules if isinstance(targets.modules, tuple) and not targets.hits else ()
     plan = AdapterPlan(
         model=model,
         adapted=adapted,
-        saved=saved_modules(
-            model,
-            saved_names,
-            target_names=targets.modules if isinstance(targets.modules, tuple) and not targets.hits else (),
-            adapted_paths=frozenset(a.layer.path for a in adapted),
-            unsloth=route.unsloth_on_gpu,
-            frozen_without_weight=route.kind == "model",
-        ),
+        saved=saved_modules(model, saved_names, route, kept_names, {a.layer.path for a in adapted}),
         use_dora=use_dora,
         target_modules=names,
         target_parameters=target_parameters,

@@ -1,19 +1,19 @@
 """Modules saved in full beside the adapter: modules_to_save, and what PEFT adds by itself.
 
 PEFT trains a copy of each module whose path ends with a name of modules_to_save, whole components or not: "norm" also
-hits "input_layernorm" (peft 0.21.2, utils/other.py, _set_trainable). Where embedding and head are tied, these are two
-copies that drift apart. Unsloth asks PEFT to keep them tied where config.json says that they are
-(ensure_weight_tying): one set of parameters, saved twice. Its FastModel freezes the tensors of a module without a
-"weight", such as fused experts (unsloth_zoo/training_utils.py, patch_modules_to_save). A LoRA target named exactly
-"embed_tokens" or "lm_head" makes PEFT save that layer's frozen weight too (utils/save_and_load.py,
-save_embedding_layers="auto"). What is refused is in resolve.py.
+hits "input_layernorm" (peft 0.21.2, utils/other.py, _set_trainable). Tied embedding and head are then two copies;
+Unsloth asks PEFT to keep them tied where config.json says so (ensure_weight_tying): one set of parameters, saved twice.
+Its FastModel freezes modules without a "weight", such as fused experts (unsloth_zoo/training_utils.py,
+patch_modules_to_save). A LoRA target named exactly "embed_tokens" or "lm_head" makes PEFT save that layer's frozen
+weight too (utils/save_and_load.py, save_embedding_layers="auto"). What is refused is in resolve.py.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from rankviz.core.lora.targets import Route
 from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec, PlainModule
 
 EMBEDDING_NAMES = ("embed_tokens", "lm_head")
@@ -72,27 +72,17 @@ def hits(model: ModelSpec, names: Sequence[str]) -> Iterator[Hit]:
 
 
 def saved_modules(
-    model: ModelSpec,
-    names: tuple[str, ...],
-    *,
-    target_names: tuple[str, ...],
-    adapted_paths: frozenset[str],
-    unsloth: bool,
-    frozen_without_weight: bool,
+    model: ModelSpec, names: tuple[str, ...], route: Route, target_names: Collection[str], adapted_paths: set[str]
 ) -> tuple[SavedModule, ...]:
-    """Everything that lies in the file in full.
-
-    target_names: as PEFT holds them in the end. unsloth: its way with a tied pair of which both are saved.
-    frozen_without_weight: FastModel's way with tensors of modules without a "weight".
-    """
+    """Everything that lies in the file in full. target_names: as PEFT holds them in the end."""
     leaves = {name.rsplit(".", 1)[-1] for name in names}
-    pair = unsloth and model.config_ties and set(EMBEDDING_NAMES) <= leaves
+    pair = route.unsloth_on_gpu and model.config_ties and set(EMBEDDING_NAMES) <= leaves
     saved = []
     for holder, _, blocks in hits(model, names):
         is_second = pair and holder.path == model.output_embedding
         if is_second and not model.tie_word_embeddings:
             continue  # dropped for PEFT to tie, and there is nothing to tie it to
-        frozen = frozen_without_weight and isinstance(holder, PlainModule) and not holder.has_weight
+        frozen = route.kind == "model" and isinstance(holder, PlainModule) and not holder.has_weight
         saved.append(_in_full(holder, blocks, trained=not (is_second or frozen)))
     if any(name in target_names for name in EMBEDDING_NAMES):
         ends = (model.input_embedding, model.output_embedding)
@@ -108,7 +98,10 @@ def _in_full(
         tensors = [SavedTensor(f".{tensor.name}", tensor.shape, tensor.fp32) for tensor in holder.tensors]
         parameters = sum(math.prod(tensor.shape) for tensor in holder.tensors if not tensor.buffer)
     else:
-        tensors = _layer_tensors(holder, within)
+        out, kernel = holder.out_features, holder.kernel
+        weight = (out, holder.in_features // math.prod(kernel), *kernel)
+        tensors = [SavedTensor(f"{within}.weight", weight[::-1] if holder.kind in ("embedding", "conv1d") else weight)]
+        tensors += [SavedTensor(f"{within}.bias", (out,))] if holder.bias else []
         parameters = sum(math.prod(tensor.shape) for tensor in tensors)
     return SavedModule(
         path=holder.path,
@@ -118,15 +111,3 @@ def _in_full(
         blocks=blocks,
         frozen_copy=bool(within),
     )
-
-
-def _layer_tensors(layer: LinearLayer, within: str) -> list[SavedTensor]:
-    weight = (layer.out_features, layer.in_features)
-    if layer.kind in ("embedding", "conv1d"):
-        weight = weight[::-1]
-    elif layer.kernel:
-        weight = (layer.out_features, layer.in_features // math.prod(layer.kernel), *layer.kernel)
-    tensors = [SavedTensor(f"{within}.weight", weight)]
-    if layer.bias:
-        tensors.append(SavedTensor(f"{within}.bias", (layer.out_features,)))
-    return tensors

@@ -145,11 +145,8 @@ def expand(
 
 
 def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
-    """The shortest names that hit all of one part and nothing else: "q_proj", but "attn.c_proj" on GPT-2.
-
-    Names can't tell a text tower from a second tower that uses the same ones; those hits are let through (and said,
-    notes.py), since whoever types the bare name gets them too.
-    """
+    """The shortest names that hit all of one part and nothing else: "q_proj", but "attn.c_proj" on GPT-2. Names can't
+    tell a text tower from a second tower that uses the same ones; those hits are let through."""
     linear, clippable = [layer for layer in model.layers if layer.kind in LINEAR_KINDS], set(model.clippable_linears)
     others = [layer.path for layer in linear if layer.part not in (part, "vision")]
     others += [path for path in model.other_modules if path not in clippable]
@@ -267,10 +264,8 @@ def has_split_file(model: ModelSpec) -> bool:
 
 
 def flags_not_followed(lora: LoraConfig, framework: Framework, *, cuda: bool) -> tuple[str, ...]:
-    """Flags that are off where the program that trains does not turn anything off for them.
-
-    Without a GPU only text models are trained, so finetune_vision_layers can be off there.
-    """
+    """Flags that are off where the program that trains does not turn anything off for them. Without a GPU only text
+    models are trained, so finetune_vision_layers can be off there."""
     if framework == "unsloth" and cuda:
         return ()
     off = (flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is False)

@@ -114,11 +114,6 @@ def question_of(api: Api, params: Mapping[str, str]) -> tuple[dict[str, Any], li
     """The settings that an address describes, and a sentence for each mistake. What the address leaves out is the
     page's default, or what suits the model where that cannot train it."""
     values, notes = link.read(params)
-    try:
-        api.estimates.own_prices(link.prices_of(values["prices"]))
-    except RankVizError as error:
-        notes.append(f"The address contains wrong prices. {error} The prices of the table are shown.")
-        values["prices"] = DEFAULTS["prices"]
     gpus = [*(gpu.id for gpu in api.workspace.gpus), NO_GPU]
     if values["gpu"] not in gpus:
         notes.append(link.wrong("gpu", values["gpu"], f"one of {', '.join(gpus)}"))
@@ -232,25 +227,17 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
 
 
 def measure_note(api: Api, estimate: Estimate | None, use_case: str) -> str:
-    """Under the buttons that measure: what they do not tell, why they take another model, or cannot work; nothing where
-    they do what they say. On a machine of one's own Train says why they cannot."""
+    """Under the buttons that measure: what they do not tell, or why they take another model; nothing where they do what
+    they say."""
     if use_case == RL:
         return "Both train on examples and measure held-out loss. That does not tell the reward."
-    embedded = f"embedded model {base_name(EMBEDDED)}"
     if estimate is None:
-        return (
-            "This model cannot be read here, so it cannot be trained here: choose another base on Train, such as the "
-            f"{embedded.replace('model ', '')}."
-        )
-    if api.workspace.shared and api.engines.why_none():
-        return "Nothing can be trained on this page now: Train says why."
-    most, has = api.workspace.limits.base_parameters, estimate.model.total_parameters
-    if not api.workspace.shared or most is None or has <= most:
+        return "This model cannot be read here, so it cannot be trained here: choose another base on Train."
+    most = api.workspace.limits.base_parameters if api.workspace.shared else None
+    if most is None or estimate.model.total_parameters <= most:
         return ""
-    return (
-        f"This page trains bases of at most {units.count(most)} parameters, and this one has {units.count(has)}: the "
-        f"runs train the {embedded} instead."
-    )
+    small = base_name(EMBEDDED)
+    return f"This page trains bases of at most {units.count(most)} parameters: the runs train {small} instead."
 
 
 def gpu_note(estimate: Estimate | None) -> str:
@@ -277,47 +264,38 @@ def card(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
     be read. r: the selected rank.
     """
     advice = answer.advice
-    warnings = by_level(estimate.notes)[0] if estimate else ()
+    warnings, notes = by_level(estimate.notes) if estimate else ((), ())
     warning = f"Warning: {_first(warnings[0])}" if warnings else ""
     reason, rate, file = advice_words.main_sentences(advice)
     own = _first(answer.own)
     short = (rate, own or reason) if warning else (reason, rate, own or file)
     low, high = advice.case.r_range or (advice.r, advice.r)
-    selected = " (selected)" if low <= r <= high else f" (selected: r = {r})"
+    selected = "selected" if low <= r <= high else f"selected: r = {r}"
     settings = (
         ("alpha", "r" if advice.case.r_range else f"{advice.lora_alpha}"),
         ("Learning rate", advice_words.rate_in_words(advice)),
         ("Targets", "all linear layers"),
     )
+    costs = [fit_in_words(Setting.of(estimate, r, answer.setting.assumptions))] if estimate else []
+    sure = advice_words.confidence_in_words(advice), advice_words.forecast_sentence(advice, answer.forecast)
+    reasons = "".join(f"<li>{_reason(reason)}</li>" for reason in advice_words.reasons(advice))
+    details = (
+        html.titled("Warnings", html.bullet_list(warnings)) if warnings else "",
+        html.paragraphs(*costs, *sure, answer.own, css=""),
+        html.titled("Reasons", f"<ul>{reasons}</ul>"),
+        html.titled("What would change the recommendation", html.bullet_list(advice_words.would_change(advice))),
+        html.titled("Notes", html.bullet_list(notes)) if notes else "",
+    )
     more = f"Details and {counted(len(warnings) - 1, 'more warning')}" if len(warnings) > 1 else "Details"
-    title = f"Recommended: {advice_words.rank_in_words(advice)}{selected}"
     return (
-        f'<div class="rv-advice"><h2>{escape(title)}</h2>{html.named_values(settings)}'
-        f"{html.paragraphs(' '.join(short), warning, css='')}"
-        f"{html.folded(more, _details(answer, estimate, r), name='details')}</div>"
+        f'<div class="rv-advice"><h2>Recommended: {escape(advice_words.rank_in_words(advice))} ({selected})</h2>'
+        f"{html.named_values(settings)}{html.paragraphs(' '.join(short), warning, css='')}"
+        f"{html.folded(more, ''.join(details), name='details')}</div>"
     )
 
 
 def _first(sentences: str) -> str:
     return re.split(SENTENCE_END, sentences, maxsplit=1)[0]
-
-
-def _details(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
-    advice = answer.advice
-    warnings, notes = by_level(estimate.notes) if estimate else ((), ())
-    costs = [fit_in_words(Setting.of(estimate, r, answer.setting.assumptions))] if estimate else []
-    sure = advice_words.confidence_in_words(advice), advice_words.forecast_sentence(advice, answer.forecast)
-    reasons = "".join(f"<li>{_reason(reason)}</li>" for reason in advice_words.reasons(advice))
-    changes = html.bullet_list(advice_words.would_change(advice))
-    return "".join(
-        (
-            html.titled("Warnings", html.bullet_list(warnings)) if warnings else "",
-            html.paragraphs(*costs, *sure, answer.own, css=""),
-            html.titled("Reasons", f"<ul>{reasons}</ul>"),
-            html.titled("What would change the recommendation", changes),
-            html.titled("Notes", html.bullet_list(notes)) if notes else "",
-        )
-    )
 
 
 def _reason(reason: advice_words.Reason) -> str:

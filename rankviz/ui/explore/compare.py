@@ -28,7 +28,6 @@ PROBLEM = "Cannot be shown"
 TITLES = {
     "gpu": "GPU",
     "usd": "$ per hour",
-    "prices": "Prices by GPU",
     "rslora": "rsLoRA",
     "dora": "DoRA",
     "moe": "Experts",
@@ -102,35 +101,26 @@ def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Ce
     }
 
 
-def _cell(name: str, cells: Mapping[str, Cell]) -> Cell:
-    """Of a setting that the address leaves out, what it then is; of a column that cannot be shown, a dash."""
-    if name in cells or PROBLEM in cells:
-        return cells.get(name, Cell("–"))
-    return Cell("" if name == PROBLEM else link.usual(name))
-
-
 def _table(columns: Sequence[tuple[str, str, Mapping[str, Cell]]]) -> str:
     """Settings first, figures last; a row in which the columns differ is marked."""
     ends = [*FIGURES, "Fit", FORECAST]
     names = list(dict.fromkeys(name for _, _, cells in columns for name in cells if name not in ends)) + ends
     head = "".join(
-        f'<th scope="col" class="rv-left">{escape(label)} '
-        f'<a href="?{escape(pin.lstrip("?"))}">Open</a> '
+        f'<th scope="col" class="rv-left">{escape(label)} <a href="?{escape(pin.lstrip("?"))}">Open</a> '
         f'<button type="button" data-unpin="{place}" aria-label="Unpin {escape(label)}">Unpin</button></th>'
         for place, (label, pin, _) in enumerate(columns)
     )
-    body = []
+    body = ""
     for name in names:
-        shown = [_cell(name, cells) for _, _, cells in columns]
+        # A setting that the address leaves out is as usual; a column that cannot be shown has dashes.
+        usual = Cell("" if name == PROBLEM else link.usual(name))
+        shown = [cells.get(name, Cell("–") if PROBLEM in cells else usual) for _, _, cells in columns]
         differs = len({cell.text for cell in shown}) > 1
-        cells = "".join(f'<td class="rv-left" title="{escape(cell.title)}">{escape(cell.text)}</td>' for cell in shown)
-        mark = '<span class="rv-unseen">differs: </span>' if differs else ""
-        title = TITLES.get(name) or name[0].upper() + name[1:].replace("_", " ")
-        body.append(
-            f'<tr class="{"rv-differs" if differs else ""}"><th scope="row">{mark}{escape(title)}</th>{cells}</tr>'
-        )
+        mark, css = ('<span class="rv-unseen">differs: </span>', "rv-differs") if differs else ("", "")
+        title = escape(TITLES.get(name) or name[0].upper() + name[1:].replace("_", " "))
+        cells = "".join(html.tag("td", cell, "rv-left") for cell in shown)
+        body += f'<tr class="{css}"><th scope="row">{mark}{title}</th>{cells}</tr>'
     return (
         '<div class="rv-table-box" tabindex="0" role="region" aria-label="Pinned configurations">'
-        f'<table class="rv-table rv-compare"><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(body)}</tbody>'
-        "</table></div>"
+        f'<table class="rv-table rv-compare"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )

@@ -26,9 +26,9 @@ from rankviz.exports.recipe import FRAMEWORKS
 from rankviz.exports.script import OPEN_IN_COLAB
 from rankviz.exports.tables import Table, ranks_table
 from rankviz.figures import X_LABELS, memory_figure, memory_info, parameters_figure, parameters_info
-from rankviz.ui.explore import fit, probe, studies
+from rankviz.ui.explore import sections
 from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, goal_of, suitable
-from rankviz.ui.guide.tab import rests_on_html
+from rankviz.ui.guide import rests_on_html
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULTS, PARTS, flags_of
 from rankviz.ui.parts import charts, html, question
 from rankviz.ui.parts.charts import MENU, chart, chart_value
@@ -56,42 +56,12 @@ OPEN_COLAB = (
 )
 
 HERO_TITLE = "Cost and quality by rank"
-FIGURE = (
-    '<div class="rv-figure"><h2>{}</h2><div class="rv-value">–</div><div class="rv-sub"></div>'
-    '<dl class="rv-steps"></dl></div>'
-)
+FIGURE = html.markup("figure")
 RANK_HEADERS = ("r", "Trainable parameters", "Share", "Adapter file", "GPU memory", "Time", "Cost", "Fit", FORECAST)
-RANKS = """
-<div class="rv-table-box" tabindex="0" role="region" aria-label="All ranks"><table class="rv-table">
-<thead><tr>{headers}</tr></thead><tbody></tbody></table></div>
-"""
-TOOLS = """
-<div class="rv-bar-buttons">
-  <button type="button" class="rv-button" data-pin><span>Pin to compare</span><span data-pins></span></button>
-  <button type="button" class="rv-button" data-present>Present</button>
-  <button type="button" class="rv-button" data-open="export">Colab or script</button>
-</div>
-"""
-COMPARE = '<div><div class="rv-pins"></div><div class="rv-panels"></div></div>'
-HERO = """
-<figure class="rv-chart rv-hero" data-waiting>
-  <figcaption><h2>{title}</h2>
-    <b data-presenting data-model hidden></b>
-    <span class="rv-choice" role="group" aria-label="Cost axis">{axes}</span>
-    <button type="button" class="rv-button" data-presenting data-present hidden>Close</button>
-    <label class="rv-select"><span>Quality</span><select aria-label="Quality axis"></select></label>
-    {menu}
-  </figcaption>
-  <p class="rv-hero-heading" hidden></p>
-  <div class="rv-hero-plot">
-    <div class="rv-plot" role="group" aria-label="Trade-off chart" style="height:{height}px"></div>
-    <div class="rv-grip" role="slider" tabindex="0" aria-label="Rank on the trade-off chart" aria-valuemin="1"
-      aria-valuemax="256" hidden><span class="rv-grip-label"></span><span class="rv-grip-dot"></span></div></div>
-  <ul class="rv-caption rv-hero-facts" aria-label="What published studies agree on" hidden></ul>
-  <details class="rv-details"><summary>What this chart rests on</summary><div class="rv-caption rv-hero-words"></div>
-  </details>
-</figure>
-"""
+RANKS = html.markup("ranks")
+TOOLS = html.markup("tools")
+COMPARE = html.markup("compare")
+HERO = html.markup("hero")
 
 
 def build(api: Api) -> View:
@@ -183,30 +153,29 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         with tab("All ranks", "ranks"):
             heads = (f'<th scope="col" class="{"" if i else "rv-left"}">{h}</th>' for i, h in enumerate(RANK_HEADERS))
             scripted(RANKS.format(headers="".join(heads)), "RankVizExplore.ranks(element)", elem_id="ranks")
-            ranks_file = charts.download_widgets("all ranks", elem_id="ranks-download")
+            charts.table_download(api, partial(ranks_of, api), inputs, label="all ranks", elem_id="ranks-download")
         with tab("Compare", "compare"):
             scripted(COMPARE, "RankVizPresent.compare(element, trigger)", elem_id="compare")
         with tab("Fit and changes", "fit") as fit_tab:
-            decided = fit.build()
+            decided = sections.fit_widgets()
         with tab("Memory", "memory") as memory_tab:
             title = "Memory by component and rank, estimated"
             memory = chart(title, height=SECTION_HEIGHT, elem_id="memory")
         with tab("Modules", "modules") as modules_tab:
             modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Studies", "studies") as studies_tab:
-            published = studies.build(api, w)
+            published = sections.build_studies(api, w)
         with tab("Accuracy", "accuracy") as accuracy_tab:
             rests_on = plain(elem_id="rests-on")
         with tab("Probe", "probe") as probe_tab:
-            probing = probe.build(api, w)
+            probing = sections.build_probe(api, w)
         with tab("Export", "export") as export_tab:
             colab = copyable(elem_id="colab")
             with gr.Row(elem_classes="rv-bar"):
                 w["take"].render()
             exporting = view(takeaway, colab=colab, code=copyable(elem_id="script"))
-    charts.offer(api, ranks_file, partial(ranks_of, api), inputs)
     for section, drawing in (
-        (fit_tab, view(fit.decisions, **decided)),
+        (fit_tab, view(sections.decisions, **decided)),
         (memory_tab, view(memory_picture, chart=memory)),
         (modules_tab, view(modules_picture, chart=modules)),
         (studies_tab, published),
@@ -217,7 +186,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         redraw = hidden(f"RankVizExplore.section({section.label!r}, () => trigger('submit'))")
         gr.on([section.select, redraw.submit], **drawing)
     w["take"].change(**exporting)
-    fit.connect(w, decided, asking)
+    sections.connect_fit(w, decided, asking)
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
@@ -354,4 +323,4 @@ def _boxes(written: Written | str) -> str:
     name, notes = written.file_name, html.paragraphs(*written.notes) if written.notes else ""
     fold = "Show the notebook" if name.endswith(".ipynb") else ""
     first = code_html(written.text, title=name, file_name=name, caption=notes, folded=fold)
-    return first + "".join(code_html(text, title=each, file_name=each) for each, text in written.beside)
+    return first + "".join(code_html(text, title=each, file_name=each) for each, text in written.extra_files)

@@ -1,9 +1,9 @@
-"""Draws every figure with one component, with its downloads, and gives tables a download menu."""
+"""Draws every figure with one component and its downloads, a sweep's held-out loss by rank among them."""
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -11,37 +11,33 @@ from rankviz import __version__
 from rankviz.api import Api
 from rankviz.api.runs import listed_run_json
 from rankviz.core.cells import csv_text
+from rankviz.core.forecast.decision import Decision
+from rankviz.core.runs.fast_curve import Reading
+from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import Sweep
+from rankviz.core.runs.words import still_training
 from rankviz.endpoints.gate import finite
-from rankviz.errors import UserError
+from rankviz.errors import BusyError, LimitError, UserError
 from rankviz.exports.tables import Table, file_name, runs_table, write_table
-from rankviz.figures import tradeoff_figure, tradeoff_info
+from rankviz.figures import (
+    rank_curve_figure,
+    rank_curve_info,
+    tradeoff_figure,
+    tradeoff_info,
+)
+from rankviz.figures.rank_curve import BEST, MARKS, WHAT_A_FAST_CURVE_IS
 from rankviz.figures.style import Drawing
 from rankviz.figures.sweep_tradeoff import NONE_KNOWN
+from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import file_button, handed, pickable, scripted
-from rankviz.ui.wiring import action, of_click, quiet
-from rankviz.verdict import Verdict
+from rankviz.ui.parts.html import Cell, Row, exact
+from rankviz.ui.wiring import View, action, of_click
+from rankviz.verdict import Answer, Verdict, sentences, shipped, summary
 
-MENU = """
-<details class="rv-menu"><summary aria-label="Download: {title}">Download</summary>
-    <div class="rv-tools"><button type="button" data-do="png" disabled>PNG</button>
-    <button type="button" data-do="svg" disabled>SVG</button>
-    <button type="button" data-do="html" disabled title="One file that opens without a network">HTML</button>
-    <button type="button" data-do="csv" disabled title="The data of this figure">CSV</button></div></details>
-""".strip()
+MENU = html.markup("menu")
 """The downloads of a figure with this title; its script enables those that there are."""
-TEMPLATE = """
-<figure class="rv-chart rv-none{css}">
-  <figcaption><h2>{title}</h2>{menu}
-  </figcaption>
-  <div class="rv-plot" role="group" aria-label="{title}" style="height:{height}px"></div>
-</figure>
-"""
-DOWNLOADS = (
-    '<div class="rv-table-tools"><details class="rv-menu"><summary aria-label="Download: {label}">Download</summary>'
-    '<div class="rv-tools"><button type="button" data-pick="csv">CSV</button>'
-    '<button type="button" data-pick="parquet">Parquet</button></div></details></div>'
-)
+TEMPLATE = html.markup("chart")
+DOWNLOADS = html.markup("downloads")
 
 
 def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> gr.HTML:
@@ -63,9 +59,7 @@ def chart_value(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file:
     return json_text(chart_json(drawing, rows, file=file, source=source))
 
 
-def chart_json(
-    drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str = ""
-) -> dict[str, object]:
+def chart_json(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str) -> dict[str, object]:
     """The same, before it is written as text."""
     about = {"file": f"rankviz-{file}", "source": source, "by": f"RankViz {__version__}"}
     return {**drawing, "csv": csv_text(rows), **about}
@@ -96,46 +90,17 @@ def tradeoff_chart(
     return chart_value(drawing, info.rows, file="tradeoff", source=caption), caption
 
 
-class DownloadMenu(NamedTuple):
-    """The menu, its markup, and the button behind it that hands the file to the browser."""
-
-    menu: gr.HTML
-    markup: str
-    file: gr.DownloadButton
-
-
-def download_widgets(label: str, *, elem_id: str, may_be_empty: bool = False) -> DownloadMenu:
-    """The menu where it stands on the page; `offer` connects it later, when its inputs exist.
-
-    may_be_empty: the table may have no rows; then `offer` shows the menu once it has some.
-    """
-    markup = DOWNLOADS.format(label=label)
-    return DownloadMenu(
-        pickable("" if may_be_empty else markup, elem_id=elem_id), markup, file_button(f"{elem_id}-file")
-    )
-
-
-def offer(
-    api: Api,
-    download: DownloadMenu,
-    table: Callable[..., Table],
-    inputs: Mapping[str, Any],
-    *,
-    of: gr.HTML | None = None,
+def table_download(
+    api: Api, table: Callable[..., Table], inputs: Mapping[str, Any], *, label: str, elem_id: str
 ) -> None:
-    """A choice in the menu writes the table of these inputs, passed by name, and downloads it.
-
-    of: a table that may be empty; while it has no rows there is no menu.
-    """
-    if of is not None:
-        shown = f"(html) => html?.includes('<td') ? {json.dumps(download.markup)} : ''"
-        of.change(None, of, download.menu, js=shown, **quiet())
+    """A menu that downloads the table of these inputs, passed by name, as CSV or Parquet."""
+    menu, file = pickable(DOWNLOADS.format(label=label), elem_id=elem_id), file_button(f"{elem_id}-file")
 
     def write(kind: str, *values: Any) -> str:
         return written_table(api, table(**dict(zip(inputs, values, strict=True))), kind)
 
-    widgets = {"inputs": list(inputs.values()), "outputs": download.file}
-    download.menu.select(**widgets, **action(of_click(write))).success(**handed(download.file))
+    writing = {"inputs": list(inputs.values()), "outputs": file, **action(of_click(write))}
+    menu.select(**writing).success(**handed(file))
 
 
 def written_table(api: Api, table: Table, kind: str) -> str:
@@ -153,3 +118,115 @@ def sweep_runs(api: Api, *, sweep_id: str) -> Table:
         api.workspace.rights.required(sweep_id)
     rows = ((each.record, listed_run_json(each)) for each in api.runs.summaries(sweep.runs))
     return runs_table(rows, name=f"sweep-{sweep_id}")
+
+
+EMPTY = "No verdict yet. A verdict needs finished runs."
+NOT_RECORDED = "The recording does not include this adapter."
+NOT_IMPORTED = "The files of this adapter are not on this machine."
+
+
+def curve(
+    api: Api, sweep: Sweep, tolerance: float | str | None = None, *, height: int = 320, metric: Metric = LOSS
+) -> View:
+    """As far as the sweep has got. tolerance: what counts as equal, as api.verdicts.of_sweep takes it. A fast curve is
+    read by its loss in every metric, with the usual tolerance where another metric is shown.
+
+    Returns `chart`; `summary`, what to train next, what to ship and how sure that is; `details`, all sentences and the
+    forecast; `verdict`, of several ranks that ran by themselves; `within`, what counts as equal, in nats or points;
+    `reading`, of the best fast curve; `decision`, by loss; `ship`, what is to be shipped and is here. Of runs
+    that cannot be compared `why_not` says why, and `is_busy` whether that passes.
+    """
+    try:
+        return _judged(api, sweep, tolerance, height, metric)
+    except LimitError as error:
+        nothing = dict.fromkeys(("verdict", "reading", "decision", "ship")) | {"chart": "", "details": ""}
+        summary, is_busy = html.notice_html(str(error), kind="error"), isinstance(error, BusyError)
+        return View(summary=summary, why_not=str(error), within=metric.tolerance, is_busy=is_busy, **nothing)
+
+
+def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, metric: Metric) -> View:
+    judged = api.verdicts.of_sweep(sweep.sweep_id, tolerance, metric.key)
+    by_loss = judged if metric is LOSS else None
+    reading = api.verdicts.fast_curve(sweep.sweep_id, tolerance if metric is LOSS else None, by_loss)
+    verdict = judged.verdict if judged else None
+    compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
+    decision = api.decisions.of(sweep.sweep_id, tolerance, by_loss) if metric is LOSS else None
+    ship = shipped(verdict, decision, reading)
+    here = ship is None or api.adapters.is_here(ship.run_id, ship.r)
+    score = api.decisions.score(sweep.sweep_id, metric)
+    judged_by_seeds = compares and not verdict.unknown
+    details = [
+        decision_html(decision) if decision else "",
+        fast_curve_html(reading) if reading else "",
+        verdict_html(verdict) if compares else "",
+    ]
+    picked = score.pick if score else decision.train_rank if decision and not judged_by_seeds else None
+    forecast = decision.forecast if decision else None
+    info = rank_curve_info(sweep, verdict, metric=metric, forecast=forecast, picked=picked)
+    drawing = rank_curve_figure.drawing(info, height=height)
+    answers = summary(
+        verdict,
+        decision,
+        reading,
+        steps=min((run.request.max_steps for run in sweep.runs if run.loss_after), default=0),
+        rate=api.decisions.rate(sweep.sweep_id),
+        score=score,
+        not_here="" if here else NOT_RECORDED if sweep.recorded else NOT_IMPORTED,
+    )
+    return View(
+        chart=chart_value(drawing, info.rows, file="rank-curve", source=info.source),
+        summary=_summary(sweep, answers),
+        details="".join(reversed(details) if judged_by_seeds else details),
+        verdict=verdict if compares else None,
+        within=verdict.within if verdict else metric.tolerance,
+        reading=reading,
+        decision=decision,
+        ship=ship if here else None,
+        why_not="",
+        is_busy=False,
+    )
+
+
+def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
+    """The answers side by side, each with its sentence; that it is not judged yet while it trains."""
+    if not sweep.ended:
+        return html.paragraphs(still_training(sweep)) if any(run.loss_after for run in sweep.runs) else ""
+    sizes = ["" if each.file_bytes is None else exact(each.file_bytes, "bytes") for each in answers]
+    figures = [
+        html.Figure(each.about, Cell(each.value, title=size), each.sentence)
+        for each, size in zip(answers, sizes, strict=True)
+    ]
+    return html.figures(figures) if figures else ""
+
+
+def decision_html(decision: Decision) -> str:
+    """The two answers said apart, then the forecast in words."""
+    answers = [("What to train", decision.train_sentences), ("What to ship", decision.ship_sentences)]
+    columns = "".join(f"<div>{html.titled(title, html.headlined(words))}</div>" for title, words in answers if words)
+    forecast = html.titled("Forecast between the runs", html.bullet_list(decision.forecast.sentences))
+    return html.verdict(f'<div class="rv-halves">{columns}</div>{forecast}')
+
+
+def verdict_html(verdict: Verdict | None) -> str:
+    """The first sentence large, the others under it."""
+    return html.empty(EMPTY) if verdict is None else html.verdict(html.headlined(sentences(verdict)))
+
+
+def verdict_table(verdict: Verdict) -> str:
+    """The difference of each rank from the best, paired by seed, with its interval."""
+    metric, rows = verdict.metric, []
+    digits, side = (1, "Below") if metric.higher_is_better else (4, "Above")
+    for rank in verdict.ranks:
+        above, is_best = verdict.above_best(rank.r), rank.r == verdict.best
+        span = "not known" if above.low is None else f"{above.low:+.{digits}f} to {above.high:+.{digits}f}"
+        words = MARKS[BEST if is_best else rank.call].words
+        cells = [f"r = {rank.r}", f"{above.value:+.{digits}f}", "" if is_best else span, Cell(words, kind="left")]
+        rows.append(Row(cells, chosen=is_best))
+    headers = ["Rank", f"{side} r = {verdict.best}, {metric.units}", "95 % interval", "Verdict"]
+    title = "Difference from the best rank"
+    return html.titled(title, html.table(headers, rows, label=title))
+
+
+def fast_curve_html(reading: Reading) -> str:
+    """Of the best curve; others, of other seeds and rates, are in the figure."""
+    return html.verdict(html.headlined([*reading.sentences, WHAT_A_FAST_CURVE_IS]))

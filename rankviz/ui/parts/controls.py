@@ -7,25 +7,11 @@ from typing import Any
 import gradio as gr
 
 from rankviz.endpoints.gate import MAX_LIST
+from rankviz.ui.parts import html
 
 STOPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-RANK_TEMPLATE = """
-<div class="rv-rank">
-  <div class="rv-rank-top"><label for="rv-rank-box">Rank <i>r</i></label>
-    <input id="rv-rank-box" type="number" min="1" max="1024" step="1" inputmode="numeric"
-      aria-describedby="rv-rank-hint"></div>
-  <input type="range" min="0" max="8" step="any" aria-label="Rank, in powers of two">
-  <div class="rv-stops">{stops}</div>
-  <div class="rv-hint" id="rv-rank-hint" role="status"></div>
-</div>
-"""
-HEADER = """
-<div class="rv-header"><button type="button" class="rv-button rv-skip" data-skip>Skip to the result</button>
-<h1>RankViz</h1>
-<p>What a LoRA rank costs, and what it buys</p>
-<span class="rv-hint" role="status"></span>
-<button type="button" class="rv-button" data-do="link">Copy link</button></div>
-"""
+RANK_TEMPLATE = html.markup("rank")
+HEADER = html.markup("header")
 
 
 def scripted(template: str, script: str | None, *, elem_id: str | None = None, value: Any = "") -> gr.HTML:
@@ -66,14 +52,9 @@ def slot(name: str) -> gr.HTML:
 
 
 def pickable(value: str = "", *, elem_id: str) -> gr.HTML:
-    """HTML whose rows marked data-pick report a click (`select`). Its boxes marked data-tick fill the `selection`."""
+    """HTML whose rows marked data-pick report a click (`select`). Its boxes marked data-tick fill the `selection`.
+    Scroll and focus outlive an update."""
     script = "RankViz.pick(element, props, trigger, watch); // 'select'"
-    return gr.HTML(value=value, js_on_load=script, apply_default_css=False, elem_id=elem_id)
-
-
-def editable(value: str = "", *, elem_id: str) -> gr.HTML:
-    """As pickable, and boxes marked data-edit report what was written (`input`). Scroll and focus outlive an update."""
-    script = "RankViz.editable(element, props, trigger, watch); // 'select' 'input'"
     return gr.HTML(value=value, js_on_load=script, apply_default_css=False, elem_id=elem_id)
 
 

@@ -9,6 +9,7 @@ from html import escape as escaped
 from typing import Any, NamedTuple
 
 from rankviz.core.cost.estimate import FIT_WORDS
+from rankviz.paths import ASSETS
 
 SPECIAL = re.compile("[&<>\"']")
 COMMAND = re.compile("`([^`]+)`")
@@ -24,6 +25,11 @@ def escape(text: str) -> str:
     return escaped(text) if SPECIAL.search(text) else text
 
 
+def markup(name: str) -> str:
+    """A template of assets/html, for `format`."""
+    return (ASSETS / "html" / f"{name}.html").read_text(encoding="utf-8").strip()
+
+
 class Cell(NamedTuple):
     """A table's cell, or another text with the exact value on hover (title). kind: "" a number, "left" a text, "narrow"
     and "wrap" a text that may break."""
@@ -33,8 +39,6 @@ class Cell(NamedTuple):
     kind: str = ""
     sub: "str | Cell" = ""
     """A second, quieter line: what was estimated, where `text` was measured."""
-    edit: str = ""
-    """What an edit of the text reports; then it stands in a box that `title` names."""
     href: str = ""
     """Where the text leads; only an https address becomes a link."""
     column: str = ""
@@ -113,15 +117,10 @@ def _row(row: Row, left: int, ticking: bool) -> str:
             f'<td class="rv-left"><input type="checkbox" data-tick="{escape(" ".join(row.ticks))}" '
             f'aria-label="Show {escape(cells[0].text)}"{" checked" if row.ticked else ""}></td>'
         )
-    for i, (text, title, kind, sub, edit, href, column) in enumerate(cells):
+    for i, (text, title, kind, sub, href, column) in enumerate(cells):
         text, title = escape(text), escape(title)
         if href.startswith("https://"):
             text = link(text, href)
-        if edit:
-            text = (
-                f'<input class="rv-edit" inputmode="decimal" data-edit="{escape(edit)}" value="{text}" '
-                f'aria-label="{title}">'
-            )
         if row.pick and i == 0:
             state = ' aria-pressed="true"' if row.chosen else ""
             if row.opened is not None:

@@ -24,7 +24,6 @@ from rankviz.ui.link import (
     file_in,
     file_text,
     flags_of,
-    prices_of,
     targets_of,
 )
 from rankviz.ui.parts import html
@@ -117,7 +116,6 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         with gr.Accordion("Training setup and price", open=False):
             w["usd_per_hour"] = gr.Number(None, label="Price, $ per hour", placeholder="Price from the table")
             slot("gpu-note")
-            w["prices"] = hidden(value=DEFAULTS["prices"])
             frameworks = CHOICES["framework"]
             w["framework"] = gr.Radio(frameworks, value=DEFAULTS["framework"], label="Framework")
             reach = "FastModel reaches layers outside attention and MLP too"
@@ -255,7 +253,6 @@ def ask(values: Mapping[str, Any]) -> Question:
     Values arrive from a browser or from anyone's HTTP call; the core checks them all. Only the rank is checked here,
     because the ranks to show are made from it.
     """
-    prices = prices_of(values["prices"])
     length = {"tokens" if values["length_unit"] == "tokens" else "steps": values["length"]}
     question = Question(
         model_id=(values["model"] or "").strip(),
@@ -264,6 +261,6 @@ def ask(values: Mapping[str, Any]) -> Question:
         alpha=alpha_of(values),
         training=training_of({name: values[name] for name in SETUP} | length, data_of(values)),
         gpu=None if values["gpu"] in (None, NO_GPU) else values["gpu"],
-        usd_per_hour=prices.get(values["gpu"]) if values["usd_per_hour"] is None else values["usd_per_hour"],
+        usd_per_hour=values["usd_per_hour"],
     )
     return question.with_assumed_length()[0]

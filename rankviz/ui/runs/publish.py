@@ -16,7 +16,6 @@ from rankviz.core.runs.record import Sweep
 from rankviz.errors import UserError
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.publish.files import known_base
-from rankviz.shared.identity import login_is_on
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.wiring import View, action, wire
@@ -28,7 +27,6 @@ LABELS = {
     TRACKIO: "Trackio: runs of this sweep",
 }
 CHOOSE_A_RUN = "Select a run of this sweep first (click it in the list): an adapter belongs to one run."
-OF_A_LOGIN = "Token with write access (empty: your Hugging Face login)"
 
 
 def box_of(api: Api, sweep: Sweep) -> Any:
@@ -37,17 +35,13 @@ def box_of(api: Api, sweep: Sweep) -> Any:
     return gr.Accordion(visible=finished and api.sinks.is_own(sweep.sweep_id))
 
 
-def form_view(api: Api, *, to: str, space: str, use_login: bool, sweep_id: str, run_id: str) -> View:
+def form_view(api: Api, *, to: str, sweep_id: str, run_id: str) -> View:
     """The form for this destination, and how far a publication is of the sweep and the run that are open."""
-    leaves = to != TRACKIO or bool(space.strip()) or api.workspace.shared
-    login = leaves and api.sinks.has_login()
     return View(
         place=gr.Textbox(label="Project" if to == TRACKIO else "Repository (owner/name)"),
         space=gr.Textbox(visible=to == TRACKIO),
         base_model=gr.Textbox(visible=_is_of_a_folder(api, sweep_id)),
-        public=gr.Checkbox(visible=leaves),
-        use_login=gr.Checkbox(visible=login),
-        token=gr.Textbox(visible=leaves and not (login and use_login)),
+        use_login=gr.Checkbox(visible=api.sinks.has_login()),
         **vars(status_view(api, sweep_id=sweep_id, run_id=run_id)),
     )
 
@@ -66,10 +60,8 @@ def _in_words(sending: Sending) -> str:
         return html.paragraphs(f"{where}: {sending.stage} ({units.duration(sending.seconds)}).")
     if result is None:
         return html.notice_html(sending.error, kind="error")
-    if not result.url:
-        return html.notice_html(result.in_words(place))
-    words = escape(result.in_words(place).removesuffix(result.url))
-    link = html.link(escape(where), result.url)
+    words = escape(result.in_words(place).removesuffix(result.url or ""))
+    link = html.link(escape(where), result.url) if result.url else ""
     return f'<div class="rv-notice rv-note" role="status"><p>{words}{link}</p></div>'
 
 
@@ -96,17 +88,16 @@ def start(
         space=space.strip() if to == TRACKIO else "",
         base_model=base_model.strip() if _is_of_a_folder(api, sweep_id) else "",
     )
-    typed, login = token.strip(), api.workspace.visitor.login
-    given = typed or (login.token if login else "")
+    login = api.workspace.visitor.login
+    given = token.strip() or (login.token if login else "")
     subject = run_id if to == ADAPTER else sweep_id
-    api.sinks.start(subject, destination, Token(given) if given else None, use_login=bool(use_login) and not typed)
+    api.sinks.start(subject, destination, Token(given) if given else None, use_login=bool(use_login) and not given)
     view = status_view(api, sweep_id=sweep_id, run_id=run_id)
     return "", view.status, view.timer
 
 
-def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, gr.Textbox, dict[str, Any]]:
-    """The section, its box of a base, and the event that draws it for the sweep and run that are open."""
-    shared = api.workspace.shared
+def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, dict[str, Any]]:
+    """The section, and the event that draws it for the sweep and run that are open."""
     w: dict[str, Any] = {}
 
     def text(label: str, max_length: int = 200, **more: Any) -> gr.Textbox:
@@ -118,9 +109,10 @@ def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, g
             looks = {"interactive": True, "min_width": 220, "elem_id": "publish-to"}
             w["to"] = gr.Dropdown(offered, value=DATASET, label="Publish as", **looks)
             w["place"] = text("Repository (owner/name)")
-            w["space"] = text(f"Trackio Space (owner/name){'' if shared else ', empty: this machine'}", visible=False)
+            here = "" if api.workspace.shared else ", empty: this machine"
+            w["space"] = text(f"Trackio Space (owner/name){here}", visible=False)
             w["base_model"] = text("Base model on the Hub (owner/name)", visible=False)
-            label = OF_A_LOGIN if shared and login_is_on() else "Hugging Face token with write access"
+            label = "Hugging Face token with write access (empty: a login)"
             w["token"] = text(label, 500, type="password", elem_id="publish-token")
         with gr.Row(elem_classes="rv-bar"):
             w["public"] = gr.Checkbox(False, label="Public: everyone can see it", elem_id="publish-public")
@@ -130,17 +122,15 @@ def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, g
         w["status"] = plain(elem_id="publish-status")
         w["timer"] = gr.Timer(POLL_SECONDS, active=False)
     shown = {"sweep_id": sweep_id, "run_id": run_id}
-    asked = {name: w[name] for name in ("to", "space", "use_login")}
-    outputs = {name: widget for name, widget in w.items() if name != "to"}
-    drawing = wire(partial(form_view, api), inputs={**asked, **shown}, outputs=outputs)
-    for event in (box.expand, w["to"].input, w["space"].input, w["use_login"].input):
+    outputs = {name: w[name] for name in ("place", "space", "base_model", "use_login", "status", "timer")}
+    drawing = wire(partial(form_view, api), inputs={"to": w["to"], **shown}, outputs=outputs)
+    for event in (box.expand, w["to"].input):
         event(**drawing)
     status = {name: w[name] for name in ("status", "timer")}
     w["timer"].tick(**wire(partial(status_view, api), inputs=shown, outputs=status))
     form = [w[name] for name in ("to", "place", "space", "base_model", "public", "use_login", "token")]
-    sent = {"inputs": [*form, sweep_id, run_id], "outputs": [w["token"], *status.values()]}
-    button.click(**sent, **action(partial(start, api)))
-    return box, w["base_model"], drawing
+    button.click(inputs=[*form, *shown.values()], outputs=[w["token"], *status.values()], **action(partial(start, api)))
+    return box, drawing
 
 
 def _is_of_a_folder(api: Api, sweep_id: str) -> bool:

@@ -11,47 +11,44 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, METRICS
-from rankviz.core.runs.record import RunState
 from rankviz.figures import COST_AXES, QUALITY_AXES
 from rankviz.settings import TEMP_HOURS
-from rankviz.ui.parts import charts, html, where
+from rankviz.ui.parts import charts, html, live
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import busy_line, editable, file_button, handed, hidden, pickable, plain, selection
+from rankviz.ui.parts.controls import busy_line, file_button, handed, hidden, pickable, plain, selection
 from rankviz.ui.runs import publish, view
-from rankviz.ui.runs.view import HEIGHT, USUAL, Choice
-from rankviz.ui.wiring import View, action, clicked, of_click, on_any, quiet, wire
+from rankviz.ui.runs.view import HEIGHT, Choice
+from rankviz.ui.wiring import View, action, clicked, of_click, on_any, wire
 
 SHOWING = "showing"
 SELECTION_LINE = "runs-too-many"
-JUDGED = f"(metric, by, tolerance) => [metric, metric === by ? tolerance : {USUAL}[metric]]"
-"""The usual tolerance of a metric that was just chosen, since nats say nothing of points. In the browser, so that no
-drawing falls between. A drop-down reports its choice again when it loses the focus: then what was written stays."""
+ASK = """(id) => [confirm("Delete this sweep, with its runs, losses and adapters? This cannot be undone.") ? id : ""]"""
 SHOW_RUN = "() => document.querySelector('#run-detail .rv-detail')?.scrollIntoView({ block: 'nearest' })"
 X_CHOICES = [(axis.label, name) for name, axis in COST_AXES.items() if name != "money"]
 """No price is asked for here."""
 LOSS_CHOICES = [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric is LOSS]
-NOT_DRAWN = ("x", "unreadable_go", "export_selected", "delete_it", "keep", "cancel_words", "cancel_it", "leave_it")
+NOT_DRAWN = ("x", "unreadable_go", "export_selected")
 """The widgets that view.runs_view leaves alone."""
 
 
 def build(api: Api) -> View:
-    """Build the tab; returns what the rest of the page needs of it. `open_id` is the sweep whose runs are listed,
-    `judged_by` the metric that the tolerance belongs to, and after the event `judged` both belong together. `showing`
-    is SHOWING while this is the open tab, else nothing is drawn; it is set in the browser, in the order of clicks.
-    After each event of `chosen` another sweep or run is open."""
+    """Build the tab; returns what the rest of the page needs of it. `open_id` is the sweep whose runs are listed; the
+    event `judged` follows another metric. `showing` is SHOWING while this is the open tab, else nothing is drawn; it is
+    set in the browser, in the order of clicks. After each event of `chosen` another sweep or run is open."""
     w: dict[str, Any] = {}
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="runs-empty") as w["empty_box"]:
         plain(html.empty(view.NOTHING_OF_YOURS))
         train = gr.Button("Train your first sweep", variant="primary", size="sm", elem_id="runs-train")
     with gr.Row(elem_classes="rv-bar"):
-        text = gr.Textbox("", label="Filter", placeholder="base, data, rank, id", max_lines=1, min_width=160, scale=3)
-        states = [view.ANY_STATE, *(each.value for each in RunState)]
-        state = gr.Dropdown(states, value=view.ANY_STATE, label="State", interactive=True, min_width=120)
+        text = gr.Textbox(
+            "", label="Filter", placeholder="base, data, rank, state, id", max_lines=1, min_width=160, scale=3
+        )
         bring = gr.UploadButton("Import a zip of runs", file_types=[".zip"], size="sm", elem_id="import-runs")
         if api.workspace.shared:
             w["uploads"] = gr.Button("", visible=False, size="sm", elem_id="uploads-delete")
-    table_file = charts.download_widgets("these runs", elem_id="runs-download", may_be_empty=True)
-    w["table"] = editable(elem_id="runs-table")
+    filters = {"text": text}
+    charts.table_download(api, partial(view.matching_runs, api), filters, label="these runs", elem_id="runs-download")
+    w["table"] = pickable(elem_id="runs-table")
     busy_line(SELECTION_LINE)
     plain(kept_words(api), elem_id="runs-kept")
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="unreadable-runs") as w["unreadable_box"]:
@@ -74,22 +71,20 @@ def build(api: Api) -> View:
     choice = sweep_id, run_id, open_id = hidden(elem_id="runs-sweep"), hidden(), hidden()
     w["message"] = plain(elem_id="sweep-message")
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
-        details, results_file, asks = _sweep_widgets(api, w)
-        w["publish"], w["published_base"], publishing = publish.build(api, sweep_id, run_id)
+        details = _sweep_widgets(api, w, sweep_id)
+        w["publish"], publishing = publish.build(api, sweep_id, run_id)
     shipped = file_button("sweep-adapter-file")
 
-    selected, judged_by, asked = selection(SELECTION_LINE), hidden(value=LOSS.key), gr.State("")
-    showing = hidden(elem_id="runs-showing")
+    selected, showing = selection(SELECTION_LINE), hidden(elem_id="runs-showing")
     w["seen"], w["timer"] = hidden(), gr.Timer(view.POLL_SECONDS, active=False)
-    filters = {"text": text, "state": state}
     shown = {"selected": selected, "sweep_id": sweep_id, "run_id": run_id, "open_id": open_id, "showing": showing}
     own = {name: w[name] for name in ("x", "y", "metric", "tolerance", "seen")}
     outputs = {name: widget for name, widget in w.items() if name not in NOT_DRAWN}
     drawing = wire(partial(view.runs_view, api), inputs={**filters, **shown, **own}, outputs=outputs)
     w["timer"].tick(**drawing)
-    on_any(text.change, state.change, w["x"].change, w["y"].change, w["tolerance"].input).then(**drawing)
-    judging = [w["metric"], judged_by, w["tolerance"]]
-    judged = w["metric"].input(None, judging, judging[1:], js=JUDGED)
+    on_any(text.change, w["x"].change, w["y"].change, w["tolerance"].input).then(**drawing)
+    # Nats say nothing of points, so another metric has its own tolerance again.
+    judged = w["metric"].select(None, None, w["tolerance"], js="() => ''")
     judged.then(**drawing)
 
     chosen = []
@@ -101,29 +96,22 @@ def build(api: Api) -> View:
         chosen.append(opened)
     on_any(selected.input).then(**drawing)
     clear.click(None, None, selected, js="() => [[]]").then(**drawing)
-    w["add"].click(inputs=sweep_id, **action(partial(where.add_run, api))).then(**drawing)
-    where.connect_again(api, w["resume"], asks, sweep_id, drawing)
+    w["add"].click(inputs=sweep_id, **action(partial(live.add_run, api))).then(**drawing)
+    w["resume"].click(inputs=sweep_id, **action(partial(view.resume, api))).then(**drawing)
     w["share"].input(inputs=[sweep_id, w["share"]], **action(lambda *open: api.runs.open_to_all(*open))).then(**drawing)
-    for button, sure in ((w["delete"], True), (w["keep"], False)):
-        button.click(partial(gr.Row, visible=sure), None, w["sure"], **quiet())
-    deleted = w["delete_it"].click(inputs=sweep_id, outputs=[*choice], **action(partial(view.delete, api)))
+    deleted = w["delete"].click(inputs=sweep_id, outputs=[*choice], js=ASK, **action(partial(view.delete, api)))
     deleted.then(**drawing)
     w["unreadable_go"].click(inputs=w["unreadable"], **action(partial(view.delete_unreadable, api))).then(**drawing)
     if "uploads" in w:
         w["uploads"].click(outputs=w["uploads"], **action(partial(view.delete_uploads, api)))
-    asking = [asked, w["cancel_sure"], w["cancel_words"]]
     for button, of in ((w["cancel"], sweep_id), (w["cancel_run"], run_id)):
-        button.click(inputs=of, outputs=asking, **action(partial(view.cancel_or_ask, api))).then(**drawing)
-    w["cancel_it"].click(inputs=asked, outputs=asking, **action(partial(view.cancel, api))).then(**drawing)
-    w["leave_it"].click(lambda: view.NOT_ASKING, None, asking, **quiet())
+        button.click(inputs=of, **action(partial(view.cancel, api))).then(**drawing)
     for button, file, make, inputs in (
         (w["ship"], shipped, view.shipped_adapter, [sweep_id, w["tolerance"], w["metric"]]),
         (w["export"], zipped, lambda api, sweep_id: view.zip_of(api, [sweep_id]), [sweep_id]),
         (w["export_selected"], zipped, view.zip_of, [selected]),
     ):
         button.click(inputs=inputs, outputs=file, **action(partial(make, api))).success(**handed(file))
-    charts.offer(api, table_file, partial(view.matching_runs, api), filters, of=w["table"])
-    charts.offer(api, results_file, partial(charts.sweep_runs, api), {"sweep_id": sweep_id}, of=w["results"])
     brought = bring.upload(inputs=bring, outputs=[*choice], **action(partial(view.imported, api)))
     brought.then(**drawing)
 
@@ -132,7 +120,6 @@ def build(api: Api) -> View:
         run_id=run_id,
         open_id=open_id,
         metric=w["metric"],
-        judged_by=judged_by,
         judged=judged,
         tolerance=w["tolerance"],
         details=details,
@@ -161,32 +148,21 @@ def kept_words(api: Api) -> str:
     )
 
 
-def _sweep_widgets(api: Api, w: dict[str, Any]) -> tuple[gr.Accordion, charts.DownloadMenu, dict[str, Any]]:
-    """The chosen sweep: figure, answers, the chosen run, details; with the table's file, and the choice of where what
-    did not complete goes on."""
+def _sweep_widgets(api: Api, w: dict[str, Any], sweep_id: gr.HTML) -> gr.Accordion:
+    """The chosen sweep: figure, answers, the chosen run, and its details, which are returned."""
 
     def button(name: str, text: str, elem_id: str, **more: Any) -> None:
         w[name] = gr.Button(text, size="sm", elem_id=elem_id, **more)
 
     w["status"] = plain(elem_id="sweep-status")
     with gr.Row(elem_classes="rv-bar"):
-        button("resume", "Run failed and cancelled runs again", "sweep-resume", visible=False)
+        button("resume", "", "sweep-resume", visible=False)
         button("cancel", "Cancel this sweep", "sweep-cancel", visible=False)
         button("add", "", "sweep-add", visible=False)
         button("ship", "Download the adapter", "sweep-ship", visible=False)
         button("export", "Download this sweep (zip)", "sweep-export", visible=False)
-        w["share"] = gr.Checkbox(False, label=where.SHARE, visible=False, elem_id="sweep-share")
+        w["share"] = gr.Checkbox(False, label=live.SHARE, visible=False, elem_id="sweep-share")
         button("delete", "Delete this sweep", "sweep-delete", visible=False)
-    asks = where.again_widgets(api, elem_id="sweep-again")
-    w["again_box"] = asks["box"]
-    with gr.Row(visible=False, elem_classes="rv-bar", elem_id="sweep-sure") as w["sure"]:
-        plain(html.paragraphs(view.SURE))
-        button("delete_it", "Delete", "sweep-delete-it", variant="stop")
-        button("keep", "Keep", "sweep-keep")
-    with gr.Row(visible=False, elem_classes="rv-bar", elem_id="cancel-sure") as w["cancel_sure"]:
-        w["cancel_words"] = plain()
-        button("cancel_it", "Cancel it", "cancel-it", variant="stop")
-        button("leave_it", "Let it train", "cancel-not")
     w["owner"] = plain(elem_id="sweep-owner")
     metrics = [(metric.label, metric.key) for metric in METRICS.values()]
     looks = {"interactive": True, "visible": False, "elem_id": "sweep-metric"}
@@ -197,15 +173,15 @@ def _sweep_widgets(api: Api, w: dict[str, Any]) -> tuple[gr.Accordion, charts.Do
     w["detail"] = plain(elem_id="run-detail")
     button("cancel_run", "Cancel this run", "cancel-run", visible=False)
     with gr.Accordion("Details", open=False, elem_id="sweep-details") as details:
-        usual = view.default_tolerance(LOSS.key)
-        written = {"max_lines": 1, "max_length": 20, "elem_id": "sweep-tolerance"}
-        w["tolerance"] = gr.Textbox(usual, label=view.tolerance_label(LOSS), **written)
+        written = {"max_lines": 1, "max_length": 20, "placeholder": f"{LOSS.tolerance:g}", "elem_id": "sweep-tolerance"}
+        w["tolerance"] = gr.Textbox("", label=view.tolerance_label(LOSS), **written)
         w["above_best"] = plain(elem_id="sweep-verdict")
         with gr.Row(elem_classes="rv-charts"):
             w["tradeoff"] = chart("Quality against adapter size", elem_id="sweep-tradeoff", **looks)
             w["loss"] = chart("Training loss by step", elem_id="sweep-loss", **looks)
         w["words"] = plain(elem_id="sweep-words")
-        file = charts.download_widgets("runs of this sweep", elem_id="sweep-results-download", may_be_empty=True)
+        looks = {"label": "runs of this sweep", "elem_id": "sweep-results-download"}
+        charts.table_download(api, partial(charts.sweep_runs, api), {"sweep_id": sweep_id}, **looks)
         w["results"] = pickable(elem_id="sweep-results")
         w["facts"] = plain(elem_id="sweep-facts")
-    return details, file, asks
+    return details

@@ -14,8 +14,6 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.runs import listed_run_json
-from rankviz.core.quantity import Range
-from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.words import base_name, data_name, sweep_title
@@ -23,9 +21,9 @@ from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizEr
 from rankviz.exports.tables import Table
 from rankviz.exports.tables import runs_table as measured_table
 from rankviz.figures import QUALITY_AXES
-from rankviz.ui.parts import charts, html, live, where
-from rankviz.ui.parts.curve import curve, verdict_table
-from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, notice_html, rounded
+from rankviz.ui.parts import charts, html, live
+from rankviz.ui.parts.charts import curve, verdict_table
+from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, notice_html, rounded
 from rankviz.ui.runs import publish
 from rankviz.ui.wiring import View
 from rankviz.units import counted
@@ -33,7 +31,6 @@ from rankviz.verdict import Shipped
 
 HEIGHT = 340
 POLL_SECONDS = 2.0
-ANY_STATE = "any state"
 HEADERS = ("Sweep or run", "State", "α", "Learning rate", "Seed", "Loss", "Gain", "Adapter file", "Memory")
 HEADERS += ("Run time", "Requested")
 MOST_ROWS = 500
@@ -43,11 +40,6 @@ NOTHING_OF_YOURS = (
     "You have no runs yet. The recorded sweeps below ship with RankViz: click one to read it, or train your own."
 )
 CHOOSE = "Click a sweep in the list to read it."
-SURE = "Delete this sweep, with its runs, losses and adapters? This cannot be undone."
-NOT_ASKING = ("", gr.Row(visible=False), "")
-"""What the question before another's is cancelled shows otherwise."""
-NO_QUESTIONS = {"sure": gr.Row(visible=False), "again_box": gr.Column(visible=False), "published_base": ""}
-"""They, and what was answered, are about the chosen sweep. A drawing of the same sweep leaves them as they are."""
 
 
 class Choice(NamedTuple):
@@ -80,82 +72,71 @@ def list_html(
     sweeps: Sequence[Sweep],
     *,
     text: str,
-    state: str,
     selected: Collection[str],
     choice: Choice = NOTHING,
     unreadable: Mapping[str, str] | None = None,
     owner: Callable[[Sweep], str] = lambda sweep: "",
     place: Callable[[Sweep | RunRecord], str] = lambda sweep_or_run: "",
-    note: str = "",
 ) -> str:
     """A row per sweep, and under the open one a row per run; with a filter, all runs that it lets through.
 
     Args:
         sweeps: In the order of the list.
-        text: Words that a run must have.
-        state: Of a run, or ANY_STATE.
+        text: Words that a run must have; its state is one of them.
         selected: Ids of the runs whose boxes are ticked.
         choice: The sweep and the run that are shown, and the sweep that is open.
         unreadable: Folders that hold no run, with the reason of each; listed where nothing is filtered.
         owner: Whose a sweep is, where that is said.
         place: Where a sweep or a run is, where that is said.
-        note: A sentence above the list.
     """
     selected = frozenset(selected)  # each run of the folder is looked up in it
-    filtering = bool(text) or state != ANY_STATE
-    own, recorded, left_out = [], [], 0
-    for sweep in sweeps:
-        matching = matching_of(sweep, text=text, state=state)
-        if matching and len(own) >= MOST_ROWS and not sweep.recorded:
-            left_out += 1
-        elif matching:
-            rows = recorded if sweep.recorded else own
-            is_open = filtering or sweep.sweep_id == choice.open_id
-            ids = [run.run_id for run in sweep.runs]
-            rows.append(
-                Row(
-                    _sweep_cells(sweep, owner(sweep), place(sweep)),
-                    pick=sweep.sweep_id,
-                    chosen=sweep.sweep_id == choice.sweep_id,
-                    ticks=ids,
-                    ticked=selected.issuperset(ids),
-                    opened=is_open,
-                )
-            )
-            for run in matching if is_open else ():
-                mine, cells = run.run_id, _run_cells(sweep, run, "" if sweep.recorded else place(run))
-                chosen = mine == choice.run_id
-                rows.append(Row(cells, pick=mine, chosen=chosen, ticks=[mine], ticked=mine in selected))
+    filtering = bool(text)
+    rows, own, left_out = [], 0, 0
     dashes = [Cell("–")] * (len(HEADERS) - 2)
-    for run_id, reason in ({} if filtering else unreadable or {}).items():
-        own.append(Row((Cell(run_id), Cell(f"unreadable: {reason}", kind="wrap"), *dashes)))
-    above = html.empty(note) if note else ""
-    if not (own or recorded):
-        return above + html.empty("No run matches the filter.")
+    broken = [
+        Row((Cell(run_id), Cell(f"unreadable: {reason}", kind="wrap"), *dashes))
+        for run_id, reason in ({} if filtering else unreadable or {}).items()
+    ]
+    for sweep in sweeps:
+        matching = matching_of(sweep, text)
+        if not matching:
+            continue
+        if sweep.recorded:
+            rows, broken = [*rows, *broken], []
+        elif own >= MOST_ROWS:
+            left_out += 1
+            continue
+        else:
+            own += 1
+        is_open, ids = filtering or sweep.sweep_id == choice.open_id, [run.run_id for run in sweep.runs]
+        looks = {"chosen": sweep.sweep_id == choice.sweep_id, "ticked": selected.issuperset(ids), "opened": is_open}
+        cells = _sweep_cells(sweep, owner(sweep), place(sweep))
+        rows.append(Row(cells, pick=sweep.sweep_id, ticks=ids, **looks))
+        for run in matching if is_open else ():
+            mine, cells = run.run_id, _run_cells(sweep, run, "" if sweep.recorded else place(run))
+            rows.append(Row(cells, pick=mine, chosen=mine == choice.run_id, ticks=[mine], ticked=mine in selected))
+    rows += broken
+    if not rows:
+        return html.empty("No run matches the filter.")
     more = f"Not listed: {counted(left_out, 'older sweep')}. Use the filter to find them." if left_out else ""
-    table = html.table(HEADERS, [*own, *recorded], label="Sweeps and runs", left=2)
-    return above + table + (html.empty(more) if more else "")
+    return html.table(HEADERS, rows, label="Sweeps and runs", left=2) + (html.empty(more) if more else "")
 
 
-def matching_of(sweep: Sweep, *, text: str, state: str) -> list[RunRecord]:
-    """The runs that have all words of a text and a state."""
+def matching_of(sweep: Sweep, text: str) -> list[RunRecord]:
+    """The runs that have all words of a text: of their ids, base, data, rank and state."""
     words = (text or "").lower().split()
 
     def names(run: RunRecord) -> str:
         request = run.request
         ids = f"{run.run_id} {request.sweep_id} {base_name(request.base)} {request.data}"
-        return f"{ids} r={request.r} r = {request.r}".lower()
+        return f"{ids} r={request.r} r = {request.r} {run.state.value}".lower()
 
-    return [
-        run
-        for run in sweep.runs
-        if state in (ANY_STATE, run.state) and (not words or all(word in names(run) for word in words))
-    ]
+    return [run for run in sweep.runs if not words or all(word in names(run) for word in words)]
 
 
-def matching_runs(api: Api, *, text: str, state: str) -> Table:
+def matching_runs(api: Api, *, text: str) -> Table:
     """The runs that the filter lets through, as a file has them."""
-    records = [run for sweep in all_sweeps(api) for run in matching_of(sweep, text=text, state=state)]
+    records = [run for sweep in all_sweeps(api) for run in matching_of(sweep, text)]
     return measured_table((each.record, listed_run_json(each)) for each in api.runs.summaries(records))
 
 
@@ -210,8 +191,8 @@ def _run_cells(sweep: Sweep, run: RunRecord, place: str) -> Sequence[Cell]:
     )
 
 
-def _listed(names: str | Iterable[str]) -> str:
-    return names if isinstance(names, str) else ", ".join(names)
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _when(run: RunRecord, form: str = "%Y-%m-%d %H:%M") -> str:
@@ -223,7 +204,6 @@ def runs_view(
     *,
     showing: str,
     text: str,
-    state: str,
     x: str,
     y: str,
     selected: Sequence[str],
@@ -253,10 +233,11 @@ def runs_view(
         of_it = live.fingerprint(chosen), is_open, api.runs.why_sweep_waits(chosen)
         standing = standing_html(api, chosen)
     uploads = api.uploads.usage()
+    filters = {"text": text, "selected": selected, "choice": choice, "unreadable": unreadable}
     parts: dict[str, tuple[Any, Callable[[], dict[str, Any]]]] = {
         "listed": (
-            (text, state, tuple(selected), choice, tuple(unreadable), prints, reading),
-            lambda: _listed_runs(api, sweeps, unreadable, reading, text, state, selected, choice),
+            (text, tuple(selected), choice, tuple(unreadable), prints, reading),
+            lambda: _listed_runs(api, sweeps, reading, filters),
         ),
         "unreadable": (tuple(unreadable), lambda: _unreadable(unreadable)),
         "uploads": (uploads, lambda: {"uploads": uploads_button(uploads.files, uploads.size_bytes)}),
@@ -264,11 +245,7 @@ def runs_view(
             (x, y, tuple(selected), prints if selected else ()),
             lambda: _overlaid(api, sweeps, selected, x, y),
         ),
-        "sweep": (
-            (sweep_id, tolerance, metric, of_it),
-            lambda: _sweep(api, chosen, sweep_id, tolerance, metric, standing),
-        ),
-        "chosen": (sweep_id, lambda: NO_QUESTIONS),  # after the sweep, which leaves them as they are
+        "sweep": ((sweep_id, tolerance, metric, of_it), lambda: _sweep(api, chosen, sweep_id, tolerance, metric)),
         "standing": ((sweep_id, standing), lambda: {"status": standing}),
         "run": ((run_id, of_it), lambda: _run(api, run_id)),
     }
@@ -278,9 +255,9 @@ def runs_view(
         if before.get(name) != now[name]:
             fields = draw()
             if fields.pop("is_busy", False):
-                now[name], is_busy = where.BUSY, True
+                now[name], is_busy = live.BUSY, True
             drawn |= fields
-    seconds = where.BUSY_SECONDS if is_busy else POLL_SECONDS
+    seconds = live.BUSY_SECONDS if is_busy else POLL_SECONDS
     return View(**drawn, seen=json.dumps(now), timer=gr.Timer(seconds, active=True))
 
 
@@ -292,30 +269,14 @@ def _seen(text: str) -> Mapping[str, Any]:
     return {}
 
 
-def _listed_runs(
-    api: Api,
-    sweeps: Sequence[Sweep],
-    unreadable: Mapping[str, str],
-    reading: str,
-    text: str,
-    state: str,
-    selected: Sequence[str],
-    choice: Choice,
-) -> dict[str, Any]:
-    said, at = where.telling(api), api.locations
-    table = list_html(
-        sweeps,
-        text=text,
-        state=state,
-        selected=selected,
-        choice=choice,
-        unreadable=unreadable,
-        owner=lambda sweep: api.runs.owner_of(sweep.runs[0].run_id),
-        place=lambda each: said(at.of_sweep(each) if isinstance(each, Sweep) else at.in_words(each)),
-        note=reading,
-    )
-    own = bool(unreadable or reading) or any(not sweep.recorded for sweep in sweeps)
-    return {"empty_box": gr.Row(visible=not own), "table": table}
+def _listed_runs(api: Api, sweeps: Sequence[Sweep], reading: str, filters: Mapping[str, Any]) -> dict[str, Any]:
+    def place(each: Sweep | RunRecord) -> str:
+        at = api.locations.of_sweep(each) if isinstance(each, Sweep) else api.locations.in_words(each)
+        return live.telling(api, at)
+
+    table = list_html(sweeps, **filters, owner=lambda sweep: api.runs.owner_of(sweep.runs[0].run_id), place=place)
+    own = bool(filters["unreadable"] or reading) or any(not sweep.recorded for sweep in sweeps)
+    return {"empty_box": gr.Row(visible=not own), "table": (html.empty(reading) if reading else "") + table}
 
 
 def _unreadable(unreadable: Mapping[str, str]) -> dict[str, Any]:
@@ -360,54 +321,42 @@ def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], *, x: 
     }
 
 
-def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric: str, standing: str) -> dict[str, Any]:
-    if chosen is None:
-        reason = api.runs.unreadable().get(sweep_id)
-        words = f"Run {quoted(sweep_id)} cannot be read: {reason}" if reason else where.not_here(api, sweep_id)
-        message = notice_html(words, kind="error") if sweep_id else html.empty(CHOOSE)
-        return {"message": message, "sweep_box": gr.Column(visible=False)}
-    return {"message": "", **vars(sweep_view(api, chosen, tolerance=tolerance, metric=metric, standing=standing))}
+def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric: str) -> dict[str, Any]:
+    if chosen is not None:
+        return {"message": "", **vars(sweep_view(api, chosen, tolerance=tolerance, metric=metric))}
+    reason = api.runs.unreadable().get(sweep_id)
+    words = f"Run {quoted(sweep_id)} cannot be read: {reason}" if reason else live.not_here(api, sweep_id)
+    message = notice_html(words, kind="error") if sweep_id else html.empty(CHOOSE)
+    return {"message": message, "sweep_box": gr.Column(visible=False)}
 
 
 def standing_html(api: Api, sweep: Sweep) -> str:
     """Its state, why it waits, and what it has cost so far: all that changes while nothing happens."""
     progress = None if sweep.ended else api.runs.progress(sweep)
-    return live.status_html(sweep, progress, api.runs.why_sweep_waits(sweep)) + where.place_html(api, sweep)
-
-
-def default_tolerance(metric: str) -> str:
-    """Of a metric by its key, as it stands in the box."""
-    return f"{METRICS[metric].tolerance:g}"
-
-
-USUAL = json.dumps({key: default_tolerance(key) for key in METRICS})
+    return live.status_html(sweep, progress, api.runs.why_sweep_waits(sweep)) + live.place_html(api, sweep)
 
 
 def tolerance_label(metric: Metric) -> str:
     return f"Tolerance: counts as equal within ({metric.units}, or 2% of the gain over the base)"
 
 
-def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key, standing: str | None = None) -> View:
-    """The sweep as far as it has got, judged by a metric (its key) within a tolerance (as written in the box); with
-    `is_busy`, whether it lacks its verdict as the server is busy.
-
-    standing: standing_html of it, where it is known.
-    """
+def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key) -> View:
+    """The sweep as far as it has got, judged by a metric (its key) within a tolerance (as written in the box, empty for
+    the metric's own); with `is_busy`, whether it lacks its verdict or a price as that takes a moment."""
     offered, by, unknown = measured_metrics(sweep.runs), METRICS[metric], ""
     evaluated = any(run.loss_after for run in sweep.runs)
     known = by in offered or not evaluated
     if not known:
         unknown = notice_html(f"{by.label} was not measured in this sweep. {LOSS.label} is shown.")
-        by, tolerance = LOSS, default_tolerance(LOSS.key)
+        by, tolerance = LOSS, ""
     shown, problem = curve_within(api, sweep, tolerance, by)
-    mine = where.may_change(api, sweep)
+    mine = live.may_change(api, sweep)
     readable = mine or sweep.recorded
     compares = shown.verdict is not None and len(shown.verdict.ranks) > 1
-    is_unwanted = api.runs.are_unwanted(sweep.runs)
-    can_resume, can_delete = bool(sweep.resumable) and mine and not is_unwanted, mine and sweep.ended
     shareable = mine and api.workspace.shared
     within = {"tolerance": shown.within, "verdicts": {sweep.sweep_id: shown.verdict}, "height": HEIGHT}
     environment = next((run.environment for run in sweep.runs if run.environment), {})
+    add, resume = live.add_button(api, sweep, shown.decision), live.resume_button(api, sweep)
     return View(
         sweep_box=gr.Column(visible=True),
         metric=gr.Dropdown(
@@ -415,38 +364,38 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
             visible=len(offered) > 1,
             **({} if known else {"value": by.key}),  # an answer that comes late must not undo a later choice
         ),
-        tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
-        status=standing_html(api, sweep) if standing is None else standing,
-        resume=gr.Button(where.again_label(api, sweep), visible=can_resume),
-        cancel=gr.Button(visible=mine and not sweep.ended and not is_unwanted),
-        add=where.add_button(api, sweep, shown.decision),
+        tolerance=gr.Textbox(
+            label=tolerance_label(by), placeholder=f"{by.tolerance:g}", **({} if known else {"value": ""})
+        ),
+        status=standing_html(api, sweep),
+        resume=resume,
+        cancel=gr.Button(visible=mine and not sweep.ended and not api.runs.are_unwanted(sweep.runs)),
+        add=add,
         ship=gr.Button(ship_label(shown.ship) if shown.ship else "", visible=readable and shown.ship is not None),
         export=gr.Button(visible=readable and any(run.state.ended for run in sweep.runs)),
         share=gr.Checkbox(value=shareable and api.runs.is_open(sweep.sweep_id), visible=shareable),
-        delete=gr.Button(visible=can_delete),
-        sure=gr.skip() if can_delete else gr.Row(visible=False),
-        again_box=gr.skip() if can_resume else gr.Column(visible=False),
+        delete=gr.Button(visible=mine and sweep.ended),
         publish=publish.box_of(api, sweep),
-        owner=where.words_on_owner(api, sweep, mine),
+        owner=live.words_on_owner(api, sweep, mine),
         by_rank=shown.chart if evaluated else "",
         summary=unknown + problem + shown.summary,
         above_best=verdict_table(shown.verdict) if compares else "",
         tradeoff=charts.tradeoff_chart([sweep], x="adapter", y=by.key, **within)[0] if compares else "",
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
-        words=shown.details + shown.truncated,
-        results=live.results_table(api, sweep),
+        words=shown.details,
+        results=live.results_table(api, sweep.runs),
         facts=facts_html(sweep.runs, environment),
-        is_busy=shown.is_busy,
+        is_busy=shown.is_busy or live.waits_for_price(add, resume),
     )
 
 
 def curve_within(api: Api, sweep: Sweep, tolerance: str, metric: Metric = LOSS) -> tuple[View, str]:
     """The curve, and a notice as HTML if the tolerance is not one: then the default tolerance is used."""
     try:
-        return curve(api, sweep, tolerance, height=HEIGHT, metric=metric), ""
+        return curve(api, sweep, tolerance or None, height=HEIGHT, metric=metric), ""
     except InvalidSettingError as error:
         problem = notice_html(f"{error} Shown with {metric.amount(metric.tolerance, 'g')}.", kind="error")
-        return curve(api, sweep, default_tolerance(metric.key), height=HEIGHT, metric=metric), problem
+        return curve(api, sweep, height=HEIGHT, metric=metric), problem
 
 
 def _run(api: Api, run_id: str) -> dict[str, Any]:
@@ -465,55 +414,26 @@ def detail_html(api: Api, run: RunRecord) -> str:
     """The section of one run: measured beside estimated, then configuration and environment, folded."""
     request, estimate = run.request, api.runs.expected_run(run)
     heading = f"r = {request.r}: {base_name(request.base)} on {data_name(request.data)}"
-    when = Cell(f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}.")
+    place, when = live.place_in_sentences(api, run), f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
     if run.ended_at and run.started_at:
-        seconds = max(0.0, run.ended_at - run.started_at)
-        when = Cell(f"{when.text} Duration: {units.duration(seconds)}.", title=exact(seconds, "seconds"))
-    place = where.place_in_sentences(api, run)
-    log = run.log_tail if run.state is RunState.FAILED else ""
+        when += f" Duration: {units.duration(max(0.0, run.ended_at - run.started_at))}."
+    log = escape(run.log_tail) if run.state is RunState.FAILED else ""
     title = "<h2>Last lines of the worker&#x27;s log</h2>"
+    calibrated = "The memory estimate is calibrated with probes of this base model here."
     notes = [
-        estimate
-        and estimate.calibrated_by
-        and "The memory estimate is calibrated with probes of this base model here.",
-        estimate and estimate.timed_in_words and f"The time is estimated {estimate.timed_in_words}.",
+        calibrated if estimate and estimate.calibrated_by else "",
+        f"The time is estimated {estimate.timed_in_words}." if estimate and estimate.timed_in_words else "",
     ]
-    headers = ["Quantity", "Measured", "Estimated", "Measured / estimated"]
     parts = [
         f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}"><h2>{escape(heading)}</h2>',
-        html.paragraphs(when),
-        html.paragraphs(place) if place else "",
+        html.paragraphs(when, place),
         notice_html(run.error or "", kind="error"),
-        f'<div class="rv-code">{title}<pre tabindex="0">{escape(log)}</pre></div>' if log else "",
-        html.table(headers, _compared(run, estimate), label="Measured and estimated"),
-        *(html.paragraphs(note) for note in notes if note),
+        f'<div class="rv-code">{title}<pre tabindex="0">{log}</pre></div>' if log else "",
+        live.results_table(api, [run], picks=False),
+        html.paragraphs(*notes),
         facts_html([run], run.environment),
     ]
     return "".join(parts) + "</section>"
-
-
-def _compared(run: RunRecord, estimate: RunEstimate | None) -> Iterable[Sequence[Cell]]:
-    done, before, after = run.completed, run.loss_before, run.loss_after
-    parameters, file_bytes = estimate and estimate.adapter_parameters, estimate and estimate.adapter_bytes
-    memory, seconds = estimate and estimate.memory_bytes, estimate and estimate.seconds
-    peak = f"Peak memory, {done.peak_memory_kind}" if done else "Peak memory"
-    rows = [
-        ("Trainable parameters", run.trainable_parameters, parameters, "{:,}".format, "parameters"),
-        ("Adapter file", run.adapter_bytes, file_bytes, "{:,} bytes".format, "bytes"),
-        (peak, done and done.peak_memory_bytes, memory, units.memory_size, "bytes"),
-        ("Training time", done and done.train_seconds, seconds, units.duration, "seconds"),
-        ("Held-out loss of the base", before and before.loss, None, NATS, PER_TOKEN),
-        ("Held-out loss after training", after and after.loss, None, NATS, PER_TOKEN),
-    ]
-    for metric in measured_metrics([run]):
-        if metric is not LOSS:
-            rows.append((f"{metric.label} of the base", metric.of(before), None, metric.text, metric.units))
-            rows.append((f"{metric.label} after training", metric.of(after), None, metric.text, metric.units))
-    for name, measured, estimated, text, unit in rows:
-        middle = estimated.expected if isinstance(estimated, Range) else estimated
-        ratio = measured / middle if measured and middle else None
-        shown = rounded(text, measured, unit), live.estimated(estimated, text, unit)
-        yield Cell(name), *shown, rounded("{:.3f}".format, ratio, "")
 
 
 def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
@@ -544,30 +464,15 @@ def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
-def environment_facts(environment: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """What the worker wrote about the machine, in its order; libraries one line each."""
-    facts = []
-    for name, value in environment.items():
-        if isinstance(value, Mapping):
-            facts += [(str(k), str(v)) for k, v in value.items()]
-            continue
-        if isinstance(value, bool):
-            value = "yes" if value else "no"
-        elif isinstance(value, list | tuple):
-            value = ", ".join(map(str, value))
-        elif isinstance(value, int):
-            value = f"{value:,}"
-        if value not in (None, ""):
-            facts.append((name.replace("_", " "), str(value)))
-    return facts
-
-
 def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str:
-    """Configuration and environment of runs, both folded."""
-    facts = (("Configuration", request_facts(runs)), ("Environment", environment_facts(environment)))
+    """Configuration and environment of runs, both folded; libraries one line each."""
+    flat: dict[str, Any] = {}
+    for name, value in environment.items():
+        flat |= value if isinstance(value, Mapping) else {name.replace("_", " "): value}
+    machine = [(str(name), _listed(value)) for name, value in flat.items() if value not in (None, "")]
     return "".join(
         html.folded(title, f'<div class="rv-facts">{html.named_values(pairs, css="")}</div>')
-        for title, pairs in facts
+        for title, pairs in (("Configuration", request_facts(runs)), ("Environment", machine))
         if pairs
     )
 
@@ -578,9 +483,7 @@ def ship_label(ship: Shipped) -> str:
     return f"Download the adapter {of} r = {ship.r} (zip)"
 
 
-def shipped_adapter(
-    api: Api, sweep_id: str, tolerance: str = default_tolerance(LOSS.key), metric: str = LOSS.key
-) -> str:
+def shipped_adapter(api: Api, sweep_id: str, tolerance: str = "", metric: str = LOSS.key) -> str:
     """The adapter that the answer on shipping names, as a zip that PEFT's loader takes once unpacked."""
     shown, _ = curve_within(api, api.runs.sweep(sweep_id), tolerance, METRICS[metric])
     if shown.ship is None:
@@ -606,24 +509,22 @@ def imported(api: Api, file: str | None) -> Choice:
     return Choice(sweep_id, open_id=sweep_id)
 
 
-def cancel_or_ask(api: Api, run_or_sweep_id: str) -> tuple[str, Any, str]:
-    """Cancel one's own; of another's, ask first: what is asked about, the row that asks, and its words."""
-    if owner := api.runs.owner_of(run_or_sweep_id):
-        words = html.paragraphs(f"{run_or_sweep_id} belongs to {owner}. Cancel it?")
-        return run_or_sweep_id, gr.Row(visible=True), words
-    return cancel(api, run_or_sweep_id)
+def cancel(api: Api, run_or_sweep_id: str) -> None:
+    """Cancel one's own, or as the admin another's."""
+    api.runs.cancel(run_or_sweep_id)
 
 
-def cancel(api: Api, run_or_sweep_id: str) -> tuple[str, Any, str]:
-    """Cancel it; nothing is asked afterwards."""
-    where.cancel(api, run_or_sweep_id)
-    return NOT_ASKING
+def resume(api: Api, sweep_id: str) -> None:
+    """Queue what failed or was cancelled where the sweep was to run."""
+    api.moves.resume(sweep_id)
 
 
-def delete(api: Api, sweep_id: str) -> tuple[str, str, str]:
-    """Nothing is chosen afterwards."""
+def delete(api: Api, sweep_id: str) -> Sequence[Any]:
+    """Nothing is chosen afterwards; where the browser's question was answered with no, nothing is done."""
+    if not sweep_id:
+        return [gr.skip()] * len(NOTHING)
     gr.Info(f"{counted(len(api.runs.delete(sweep_id)), 'run')} deleted.")
-    return "", "", ""
+    return NOTHING
 
 
 def delete_uploads(api: Api) -> Any:

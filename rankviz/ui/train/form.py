@@ -1,15 +1,20 @@
-"""Builds the form of Train, reads it into a request, and writes a stored request, or Explore's question, into it."""
+"""The form of Train: its widgets, the request that they make, and what that will take before it starts."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from rankviz import units
 from rankviz.api import Api
+from rankviz.api.workspace import EMBEDDED
+from rankviz.core.cost.notes import truncation
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in
-from rankviz.core.runs.events import LOCAL
+from rankviz.core.preflight import Check, problems, warnings
+from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.request import (
     MODE_RANKS,
     QUICK_RANKS,
@@ -21,13 +26,16 @@ from rankviz.core.runs.request import (
     rate_first,
     usual_seeds,
 )
-from rankviz.core.runs.words import data_name
+from rankviz.core.runs.sweep_time import ExpectedSweep
+from rankviz.core.runs.words import base_name, data_name
 from rankviz.dataset import SUFFIXES
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import BusyError, InvalidSettingError, LimitError, NoWeightsError, RankVizError
+from rankviz.shared.identity import login_is_on
 from rankviz.ui.explore.answer import goal_of
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, flags_of, targets_of
-from rankviz.ui.parts import html, question
+from rankviz.ui.parts import html, live, question
 from rankviz.ui.parts.controls import STOPS, box, busy_line, pair, plain
+from rankviz.ui.parts.html import Cell, exact, exact_span, notice_html, rounded, rounded_span
 from rankviz.ui.parts.question import expert_rank_picker, parts_picker
 from rankviz.ui.wiring import View
 
@@ -91,14 +99,6 @@ WHY_FIXED_ALPHA = (
     "Why fixed: with α = r and one learning rate, a short sweep measures the step size more than the rank. For your "
     "final adapter, use α = r or 2r and tune the learning rate."
 )
-WHAT_EXACT_MATCH_IS = (
-    "Exact match: each evaluated adapter answers so many held-out prompts greedily. An answer counts if it is the "
-    "reference. The estimated time includes this."
-)
-ABOUT_UNSLOTH = (
-    "Class and parts matter on a GPU: they decide which modules the target names reach. Without a GPU, Unsloth has one "
-    "class and trains all that the target modules name."
-)
 MODES = [
     ("Quick look: two ranks and a repeat", "quick"),
     ("Rate first: one rank, two learning rates", "rate"),
@@ -107,8 +107,8 @@ MODES = [
     ("Single run", "single"),
 ]
 MODE_NOTES = {
-    "quick": "Trains a low and a high rank on the same data, and forecasts the loss of the ranks between. A repeat of "
-    "the low rank, with another seed, measures the noise of a run: without it there is no band.",
+    "quick": "Trains two ranks, a low and a high one, on the same data, and forecasts the loss of the ranks between. A "
+    "repeat of the low rank, with another seed, measures the noise of a run: without it there is no band.",
     "rate": "Trains one rank at the given learning rate and at three times as much: what the rate is worth, before you "
     "ask for the rank.",
     "fast": "Trains the highest rank once and truncates its adapter to the lower ranks. A run at a lower rank may "
@@ -116,17 +116,14 @@ MODE_NOTES = {
     "sweep": "Trains each rank with every learning rate and seed. A verdict needs three or more seeds.",
     "single": "Trains one rank with one learning rate and one seed.",
 }
-RANKS_LABELS = {"quick": "Ranks to train: two", "rate": "Rank to train: one"}
-NOTED = ("base", "data", "ranks", "alpha", "numbers")
-"""The fields with a line under them for what is wrong there."""
 
 
 def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dict[str, Any]:
     """Build the column; widgets by the names of DEFAULTS, and what belongs to them. shared: where no folder is read."""
     w: dict[str, Any] = {"kept": gr.State(DEFAULTS["kept"])}
 
-    def text(label: str, value: str, **more: Any) -> Callable[[], Any]:
-        return lambda: gr.Textbox(value, label=label, max_lines=1, min_width=100, **more)
+    def text(name: str, label: str, **more: Any) -> Callable[[], Any]:
+        return lambda: gr.Textbox(DEFAULTS[name], label=label, max_lines=1, min_width=100, **more)
 
     def number(name: str, label: str, **more: Any) -> Callable[[], Any]:
         return lambda: box(label, DEFAULTS[name], min_width=80, **more)
@@ -134,73 +131,60 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     def choice(name: str, label: str, choices: Sequence, **more: Any) -> None:
         w[name] = gr.Dropdown(choices, value=DEFAULTS[name], label=label, interactive=True, **more)
 
-    def problem(field: str) -> None:
-        w[f"{field}_problem"] = plain(elem_id=f"train-problem-{field}")
+    def check(name: str, label: str, **more: Any) -> Callable[[], Any]:
+        return lambda: gr.Checkbox(DEFAULTS[name], label=label, min_width=100, **more)
 
     info = f"Embedded model, or enter a Hub id{'' if shared else ' or a folder'}"
     search = {"allow_custom_value": True, "elem_classes": ["rv-search", "rv-any"], "elem_id": "train-base"}
     choice("base", "Base model", [("SmolLM2-135M-Instruct (embedded)", "embedded")], info=info, **search)
     busy_line("base-busy")
-    problem("base")
     w["data"] = gr.Radio(data_choices(samples), value=DEFAULTS["data"], label="Data", elem_id="train-data")
-    w["file"] = gr.File(
-        label="JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), visible=False, height=110, elem_id="train-file"
-    )
-    problem("data")
+    looks = {"visible": False, "height": 110, "elem_id": "train-file"}
+    w["file"] = gr.File(label="JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), **looks)
     w["preview"] = plain(elem_id="train-preview")
     w["mode"] = gr.Radio(MODES, value=DEFAULTS["mode"], label="Mode", elem_id="train-mode")
     w["mode_note"] = plain(html.paragraphs(MODE_NOTES[DEFAULTS["mode"]]))
-    stops, label = [str(r) for r in STOPS], RANKS_LABELS[DEFAULTS["mode"]]
-    w["ranks"] = gr.CheckboxGroup(stops, value=DEFAULTS["ranks"], label=label, elem_id="train-ranks")
+    stops = [str(r) for r in STOPS]
+    w["ranks"] = gr.CheckboxGroup(stops, value=DEFAULTS["ranks"], label="Ranks", elem_id="train-ranks")
     hidden = {"placeholder": "2", "visible": False, "elem_id": "train-independent"}
     pair(
         w,
-        other_ranks=text("Other ranks", "", placeholder="24, 512"),
-        independent=text("Independent runs at", "", **hidden),
+        other_ranks=text("other_ranks", "Other ranks", placeholder="24, 512"),
+        independent=text("independent", "Independent runs at", **hidden),
     )
-    w["repeat"] = gr.Checkbox(DEFAULTS["repeat"], label="Repeat the lower rank once", elem_id="train-repeat")
-    problem("ranks")
-    rules = [("Fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")]
+    w["repeat"] = check("repeat", "Repeat the lower rank once", elem_id="train-repeat")()
     looks = {"value": DEFAULTS["alpha_rule"], "scale": 3, "min_width": 180, "elem_id": "train-alpha"}
     pair(
         w,
-        alpha_rule=lambda: gr.Radio(rules, label="Alpha", **looks),
+        alpha_rule=lambda: gr.Radio([("Fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")], label="Alpha", **looks),
         alpha_fixed=lambda: gr.Number(DEFAULTS["alpha_fixed"], label="Fixed alpha", scale=1, min_width=70),
     )
-    problem("alpha")
     pair(
         w,
-        learning_rates=text("Learning rates", DEFAULTS["learning_rates"]),
+        learning_rates=text("learning_rates", "Learning rates"),
         seeds=number("seeds", "Seeds", visible=False),
         max_steps=number("max_steps", "Steps per run", elem_id="train-steps"),
     )
-    problem("numbers")
     with gr.Accordion("Targets, batch, precision and more", open=False):
         plain(html.paragraphs(WHY_FIXED_ALPHA))
         choice("preset", "Target modules", CHOICES["preset"])
-        w["names"] = gr.Textbox("", label="Other module names", placeholder="q_proj, v_proj", max_lines=1)
-        pair(
-            w,
-            use_rslora=lambda: gr.Checkbox(False, label="rsLoRA", min_width=100),
-            use_dora=lambda: gr.Checkbox(False, label="DoRA", min_width=100),
-        )
+        w["names"] = text("names", "Other module names", placeholder="q_proj, v_proj")()
+        pair(w, use_rslora=check("use_rslora", "rsLoRA"), use_dora=check("use_dora", "DoRA"))
         pair(w, batch=number("batch", "Batch"), accumulation=number("accumulation", "Accumulation"))
-        pair(
-            w, max_length=number("max_length", "Max length (tokens)"), held_out=number("held_out", "Held-out examples")
-        )
+        length, held_out = number("max_length", "Max length (tokens)"), number("held_out", "Held-out examples")
+        pair(w, max_length=length, held_out=held_out)
+        greedy = "Held-out prompts that each adapter answers greedily; counts if equal to the reference"
         pair(
             w,
             shown_answers=number("shown_answers", "Answers to show (0: off)"),
-            exact_match=number("exact_match", "Exact match on (0: off)"),
+            exact_match=number("exact_match", "Exact match on (0: off)", info=greedy),
         )
-        plain(html.paragraphs(WHAT_EXACT_MATCH_IS))
         choice("precision", "Base model precision", PRECISIONS)
         choice("optim", "Optimizer", [("Automatic", "auto"), *CHOICES["optim"]])
-        choice("unsloth_class", "Unsloth class", CHOICES["unsloth_class"])
+        choice("unsloth_class", "Unsloth class", CHOICES["unsloth_class"], info="Matters on a GPU, as the parts do")
         w["expert_rank"] = expert_rank_picker(visible=True)
-        w["text_only"] = gr.Checkbox(DEFAULTS["text_only"], label="Text model only (Unsloth's text_only)")
+        w["text_only"] = check("text_only", "Text model only (Unsloth's text_only)")()
         w["parts"] = parts_picker(visible=True)
-        plain(html.paragraphs(ABOUT_UNSLOTH))
     return w
 
 
@@ -223,7 +207,7 @@ def _of_mode(mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The widgets that differ by mode, with these values."""
     value = {name: {"value": list(v) if name == "ranks" else v} for name, v in values.items()}
     return {
-        "ranks": gr.CheckboxGroup(label=RANKS_LABELS.get(mode, "Ranks"), **value.get("ranks", {})),
+        "ranks": gr.CheckboxGroup(**value["ranks"]) if "ranks" in value else gr.skip(),
         "independent": gr.Textbox(visible=mode == "fast", **value.get("independent", {})),
         "repeat": gr.Checkbox(visible=mode == "quick", **value.get("repeat", {})),
         "seeds": gr.Number(visible=mode != "quick", **value.get("seeds", {})),
@@ -251,33 +235,19 @@ def data_of(values: Mapping[str, Any]) -> str:
 
 def request_of(values: Mapping[str, Any]) -> SweepRequest:
     """The widgets' values as a request; InvalidSettingError for the first that is wrong."""
-    request, _, error = _read(values)
-    if error:
-        raise error
+    request, mode = START, values["mode"]
+    for read in READERS:
+        request = replace(request, **read(values))
+        if mode == "quick" and read not in (_base, _data):
+            request = quick_look(request, _ticked(values), repeat=values["repeat"])
+        if mode == "rate" and read in (_ranks, _numbers):
+            request = rate_first(request, _ticked(values))
+        request.validate()
     return request
 
 
-def problem_in(values: Mapping[str, Any]) -> tuple[str, InvalidSettingError] | None:
-    """(the field, what to change there) of the first wrong value; None where the values make a request."""
-    _, field, error = _read(values)
-    return (field, error) if error else None
-
-
-def _read(values: Mapping[str, Any]) -> tuple[SweepRequest, str, InvalidSettingError | None]:
-    """The request so far, the last field, and what is wrong there. Each field is checked alone, so that a refusal is
-    that field's."""
-    request, mode = START, values["mode"]
-    for field, read in FIELDS:
-        try:
-            request = replace(request, **read(values))
-            if mode == "quick" and field not in ("base", "data"):
-                request = quick_look(request, _ticked(values), repeat=values["repeat"])
-            if mode == "rate" and read in (_ranks, _rates):
-                request = rate_first(request, _ticked(values))
-            request.validate()
-        except InvalidSettingError as error:
-            return request, field, error
-    return request, field, None
+def _base(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"base": (values["base"] or "").strip()}
 
 
 def _data(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -306,12 +276,12 @@ def _alpha(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"alpha": f"{values['alpha_fixed']:g}" if fixed else values["alpha_rule"]}
 
 
-def _rates(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"learning_rates": numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4")}
-
-
-def _steps(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"training": replace(START.training, max_steps=values["max_steps"])}
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "learning_rates": numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4"),
+        "seeds": first_seeds(values["seeds"]),
+        "training": replace(START.training, max_steps=values["max_steps"]),
+    }
 
 
 def _more(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -328,17 +298,8 @@ def _more(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-FIELDS: Sequence[tuple[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = (
-    ("base", lambda values: {"base": (values["base"] or "").strip()}),
-    ("data", _data),
-    ("ranks", _ranks),
-    ("alpha", _alpha),
-    ("numbers", _rates),
-    ("numbers", lambda values: {"seeds": first_seeds(values["seeds"])}),
-    ("numbers", _steps),
-    ("more", _more),
-)
-"""Each field of the form with what its values set of a request."""
+READERS = (_base, _data, _ranks, _alpha, _numbers, _more)
+"""What the values of the form set of a request, in the order of the form."""
 
 
 def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: str) -> tuple[Any, ...]:
@@ -441,3 +402,194 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
         "precision": values["precision"] if gpu and values["precision"] in dict(PRECISIONS).values() else "auto",
         "optim": values["optim"] if gpu else "auto",
     }
+
+
+HUB = "Hub"
+"""The check of that name warns only where the base must be fetched and cannot."""
+SHORT_ROWS = 240
+"""Characters of the three rows of a preview, up to which they are shown open."""
+FORMS = (
+    "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, "
+    "messages, or conversations (ShareGPT)."
+)
+BEFORE = ("expected", "notice", "breakdown")
+"""What stands around the button, why it cannot start, and what the estimate is made of."""
+
+
+def cannot_train_html(api: Api) -> str:
+    """Why nothing can be trained anywhere, and which login would change that; empty where something can be."""
+    why = api.engines.why_none()
+    can_log_in = why and (login_is_on() or not api.workspace.shared)
+    # The same sentence twice where the disk is full.
+    return notice_html(*dict.fromkeys([why, api.engines.why_not(HF_JOBS) if can_log_in else ""]))
+
+
+def preview(api: Api, **values: Any) -> View:
+    """The first three examples of the data, with counts; or which row is wrong."""
+    data = data_of(values)
+    if not data:
+        return View(preview=html.paragraphs(FORMS))
+    try:
+        seen, measured = api.runs.preview(data), api.data.measure(data)
+    except RankVizError as error:
+        return View(preview=notice_html(str(error), kind="error"))
+    rows = [[Cell(text, kind="wrap") for text in example] for example in seen.examples]
+    table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
+    short = sum(len(text) for example in seen.examples for text in example) <= SHORT_ROWS
+    first = html.folded(f"First {units.counted(len(rows), 'example')}", table, is_open=short)
+    return View(preview=html.paragraphs(measured.in_words) + first)
+
+
+def choice(api: Api, *, engine: str) -> View:
+    """The places that are offered to whoever looks at the page. A choice that can stay is not sent back: it may be an
+    older one."""
+    offered = api.engines.offered()
+    if not live.is_asked(api):
+        return View(box=gr.Column(visible=False), engine=gr.Radio(value=LOCAL), terms=gr.Column(visible=False))
+    chosen = next((place for place in offered if place.name == engine), offered[0])
+    moved = {} if chosen.name == engine else {"value": chosen.name}
+    return View(
+        box=gr.Column(visible=True),
+        engine=gr.Radio(live.choices(offered), **moved),
+        about=html.paragraphs(chosen.about) if chosen.about else "",
+        terms=gr.Column(visible=chosen.name == HF_JOBS),
+    )
+
+
+def before_start(
+    api: Api, *, engine: str = LOCAL, flavor: str | None = None, spend: float | None = None, **values: Any
+) -> View:
+    """What stands around the button: time, memory and cost of these values where they are to run, or what to correct.
+    The button is off where nothing can be trained, and where these settings are refused."""
+    shown = View(
+        **dict.fromkeys(BEFORE, ""),
+        trainer=cannot_train_html(api),
+        start=gr.Button(interactive=True),
+        again=gr.Timer(active=False),
+    )
+    try:
+        request = request_of(values)
+        if engine == LOCAL:
+            _here(api, shown, request)
+        else:
+            _there(api, shown, request, engine, flavor, spend)
+    except RankVizError as error:
+        _refuse(shown, error)
+    if api.engines.why_none():
+        shown.start = gr.Button(interactive=False)
+    return shown
+
+
+def _refuse(shown: View, error: RankVizError) -> None:
+    """What is wrong, above the button, which is off unless it may pass."""
+    shown.notice = notice_html(str(error), kind="error")
+    shown.start = gr.Button(interactive=live.may_pass(error))
+    shown.again = gr.Timer(live.BUSY_SECONDS, active=isinstance(error, BusyError))
+
+
+def _here(api: Api, shown: View, request: SweepRequest) -> None:
+    api.workspace.references.base(request.base)
+    api.models.get(request.base)
+    request.training.settle(api.workspace.here())
+    api.runs.preview(request.data)
+    expected = api.runs.expected(request)
+    checks = api.preflight.before(request.training, request.base)
+    cut = truncation(replace(request.training, data=api.data.measure(request.data).training_data()))
+    noted = [check.sentence for check in warnings(checks) if check.name != HUB] + ([str(cut)] if cut else [])
+    shown.expected = notice_html(*noted, expected.warning) + expected_html(expected)
+    shown.breakdown = breakdown_html(expected)
+    shown.notice = notice_html(obstacle(api, request, expected, checks), kind="error")
+
+
+def _there(api: Api, shown: View, request: SweepRequest, engine: str, flavor: str | None, spend: float | None) -> None:
+    check = partial(api.engines.check, request)
+    found = live.find(api, ("start", repr(request)), check, engine=engine, flavor=flavor, spend=spend)
+    if found is None:
+        shown.expected = live.asking_html(api, engine)
+        shown.start = gr.Button(interactive=engine != HF_JOBS)  # nobody pays what they have not read
+        shown.again = gr.Timer(live.ASK_AGAIN_SECONDS, active=True)
+        return
+    shown.flavor = live.machines(api, found, flavor)
+    if found.plan is None:
+        _refuse(shown, found.error)
+        return
+    plan, expected = found.plan, found.plan.expected
+    cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
+    notes = notice_html(*plan.notes, expected.warning if expected else "")
+    takes = expected_html(expected, plan.not_known) if expected else html.paragraphs(plan.not_known)
+    shown.expected, shown.breakdown = cost + notes + takes, breakdown_html(expected) if expected else ""
+
+
+def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
+    """Estimated time and memory in two sentences, and that a run may be ended before it is done. not_known: of the
+    time, as a sentence."""
+    memory = [run.memory_bytes for run in expected.ranks.values()]
+    low, high = min(each.low for each in memory), max(each.high for each in memory)
+    time = exact_span(expected.seconds, "seconds") if expected.seconds else ""
+    first = " ".join(filter(None, [expected.sentences[0], not_known, expected.too_long]))
+    words = f"Memory: {units.memory_size(low)} to {units.memory_size(high)}."
+    return html.paragraphs(Cell(first, title=time), Cell(words, title=f"{exact(low)} to {exact(high, 'bytes')}"))
+
+
+def breakdown_html(expected: ExpectedSweep) -> str:
+    """Each part of the time and each rank, folded."""
+    rows = [
+        [
+            f"r = {r}",
+            f"{run.adapter_parameters:,}",
+            rounded(units.file_size, run.adapter_bytes, "bytes"),
+            rounded_span(units.memory_span, run.memory_bytes, "bytes"),
+        ]
+        for r, run in expected.ranks.items()
+    ]
+    table = html.table(["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank")
+    parts = [each for each in expected.sentences[1:] if each not in (expected.warning, expected.too_long)]
+    return html.folded("Parts and ranks", html.paragraphs(*parts) + table)
+
+
+def obstacle(api: Api, request: SweepRequest, expected: ExpectedSweep, checks: Sequence[Check]) -> str:
+    """Why this training cannot run on this machine; empty where nothing is known against it."""
+    if stop := problems(checks):
+        return " ".join(check.sentence for check in stop)
+    name = base_name(request.base)
+    if any(check.name == HUB for check in warnings(checks)):
+        return f"{name} cannot be trained here now: its weights are not on this machine, and the Hub cannot be reached."
+    device = api.workspace.here()
+    room = device.usable_bytes if device.cuda else api.preflight.facts().memory_bytes
+    least = min(run.memory_bytes.low for run in expected.ranks.values())
+    if room is None or least <= room:
+        return ""
+    needs = f"training needs at least {units.memory_size(least)}, and {'its GPU' if device.cuda else 'it'} has"
+    return f"{name} does not fit on this machine: {needs} {units.memory_size(room)}."
+
+
+def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[dict[str, Any], str]:
+    """The form as it is or, where this machine is to train it and cannot, with the embedded model and the reason as a
+    notice."""
+    sentence = _obstacle_of(api, values) if engine == LOCAL and not api.workspace.why_not_train() else ""
+    if not sentence:
+        return values, ""
+    changed = ("precision", "optim", "learning_rates", "parts", "batch", "accumulation", "max_length", *LORA[2:])
+    targets = {} if values["preset"] != CUSTOM else {"preset": DEFAULTS["preset"], "names": ""}
+    embedded = {**values, **{name: DEFAULTS[name] for name in changed}, **targets, "base": EMBEDDED}
+    if _obstacle_of(api, embedded):
+        return values, ""
+    words = f"the embedded model {base_name(EMBEDDED)} instead, with its own rates, batch, length and precision"
+    return embedded, notice_html(f"{sentence} The form has {words}.")
+
+
+def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
+    """Why the base of these values cannot be trained here. A wrong setting is none: it is said above the button."""
+    try:
+        request = request_of(values)
+        api.runs.check_limits(request)
+        expected = api.runs.expected(request)
+    except (LimitError, NoWeightsError) as error:
+        return "" if isinstance(error, BusyError) else str(error)
+    except RankVizError:
+        return ""
+    try:
+        request.training.settle(api.workspace.here())
+    except RankVizError as error:
+        return str(error)
+    return obstacle(api, request, expected, api.preflight.before(request.training, request.base))

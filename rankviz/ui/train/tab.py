@@ -1,25 +1,287 @@
 """The Train tab starts a sweep, shows its expected memory and time, and its progress, on every tab in one line."""
 
-from collections.abc import Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache, partial
+from html import escape
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import gradio as gr
 
+from rankviz import units
 from rankviz.api import Api
-from rankviz.errors import RankVizError
-from rankviz.ui.parts import charts, where
-from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, handed, hidden, pickable, plain
-from rankviz.ui.train import before
+from rankviz.core.runs.events import GreedyAnswer
+from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.sweep_time import SweepProgress
+from rankviz.errors import RankVizError, RunNotFoundError, quoted
+from rankviz.figures import rank_curve_figure, rank_curve_info
+from rankviz.ui.parts import html, live
+from rankviz.ui.parts.charts import chart, chart_value
+from rankviz.ui.parts.charts import curve as by_rank
+from rankviz.ui.parts.controls import busy, busy_line, copyable, done, hidden, pickable, plain
+from rankviz.ui.parts.html import Cell, code_html, notice_html
+from rankviz.ui.runs import view as runs
 from rankviz.ui.train import form as train_form
-from rankviz.ui.train import progress as shown
+from rankviz.ui.train.form import BEFORE, before_start, cannot_train_html, choice, preview, trainable
 from rankviz.ui.wiring import View, action, of_click, on_any, put, quiet, wire
+from rankviz.verdict import sentences
+
+TRAIN, TRAIN_ANOTHER = "Train", "Train another sweep"
+HEIGHT = 320
+POLL_SECONDS = 1.0
+EMPTY = (
+    "Nothing trained yet. Press Train: the embedded model and the sample data need no access to the Hub. The first "
+    "start may download the model from the Python package index (93 MB). You can close or reload the page while it "
+    "trains. Until then, here are two recorded sweeps to read."
+)
+CANNOT_TRAIN = (
+    "Nothing trained yet, and nothing can be trained here: the note at the top of Train says why. Here are two "
+    "recorded sweeps to read."
+)
+NEWEST = '<p class="rv-caption rv-newest">Your newest sweep. The form starts another one.</p>'
+GONE = "Sweep {} is not here: it may have been deleted{}. The form stays as it is."
+RESTORING = '<p class="rv-empty" role="status">Reading the runs of this machine …</p>'
+"""What stands there until the page is restored from its address."""
+
+
+def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
+    """The sweep that runs, else the oldest one that waits; nothing where there is none. unfinished: newest first."""
+    if not unfinished:
+        return ""
+    shown = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
+    others = len(unfinished) - 1
+    more = f", {units.counted(others, 'more sweep')}" if others else ""
+    words = escape(in_words(shown, api.runs.progress(shown)) + more)
+    pick = escape(shown.sweep_id)
+    return f'<button type="button" class="rv-button" data-pick="{pick}" title="Open on Train">{words}</button>'
+
+
+def in_words(sweep: Sweep, progress: SweepProgress) -> str:
+    """ "Training r = 4, 64: run 1 of 2, 34 %, time left about 3 min"; without what is not known yet."""
+    ranks = sorted({run.request.r for run in sweep.runs})
+    shown = ", ".join(map(str, ranks)) if len(ranks) <= 3 else f"{ranks[0]} to {ranks[-1]}"
+    if progress.number is None:
+        return f"Queued r = {shown}: {units.counted(progress.runs, 'run')}"
+    share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
+    left = "" if progress.seconds_left is None else f", time left about {units.duration(progress.seconds_left)}"
+    return f"Training r = {shown}: run {progress.number} of {progress.runs}{share}{left}"
+
+
+def best_of_each_rank(sweep: Sweep) -> Sequence[RunRecord]:
+    """The completed run with the lowest held-out loss of each rank, by rank."""
+    done = [run for run in sweep.runs if run.completed and run.loss_after and run.adapter_path]
+    best = {run.request.r: run for run in sorted(done, key=lambda run: run.loss_after.loss, reverse=True)}
+    return [best[r] for r in sorted(best)]
+
+
+def adapters_html(api: Api, sweep: Sweep) -> str:
+    """The adapter of each rank: its size, the folder it lies in (of one's own machine), and where to open it. An
+    imported run comes without its adapter."""
+    boxes = []
+    for run in best_of_each_rank(sweep):
+        r, folder = run.request.r, api.runs.folder(run.run_id)
+        if not api.adapters.is_here(run.run_id, r):
+            continue
+        name = f"Adapter at r = {r}, {units.file_size(run.adapter_bytes)}"
+        address = f"?tab=adapter&amp;adapter={quote(run.run_id)}"
+        link = f'<p class="rv-caption"><a href="{address}">Open r = {r} on Adapter</a></p>'
+        box = code_html(str(folder / run.adapter_path), title=name, caption=link) if folder else ""
+        boxes.append(box or html.paragraphs(name) + link)
+    return html.titled("Adapters", "".join(boxes)) if boxes else ""
+
+
+def answers_html(sweep: Sweep) -> str:
+    """Held-out prompts with the base's answer and that of the lowest and the highest rank; nothing where none were
+    written."""
+    answered = [run for run in best_of_each_rank(sweep) if any(answer.after for answer in run.answers)]
+    if not answered:
+        return ""
+    shown = [answered[0], answered[-1]][: len(answered)]
+    by_place = [{answer.place: answer.after for answer in run.answers} for run in shown]
+    headers = ["Held-out prompt", "Reference", "Base", *(f"r = {run.request.r}" for run in shown)]
+
+    def row(answer: Any) -> list[Cell]:
+        greedy = [answer.before, *(answers.get(answer.place) for answers in by_place)]
+        texts = [answer.prompt, answer.reference, *map(_answer, greedy)]
+        return [Cell(text, kind="wrap", column=name) for text, name in zip(texts, headers, strict=True)]
+
+    table = html.table(headers, [row(answer) for answer in shown[0].answers], label="Answers", left=2)
+    return html.titled("Answers before and after training", table)
+
+
+def _answer(answer: GreedyAnswer | None) -> str:
+    """An answer that was cut off ends with three dots."""
+    if answer is None:
+        return "–"
+    text = answer.text.strip() or "(empty)"
+    return text if answer.ended else f"{text} …"
+
+
+NOT_CHOSEN = {
+    "cancel": gr.Button(visible=False),
+    "add": gr.Button(visible=False),
+    "resume": gr.Button(visible=False),
+    "events_fold": gr.Accordion(visible=False),
+}
+"""What belongs to the chosen sweep alone. Runs has it of every sweep."""
+NOTHING = {
+    **dict.fromkeys(("loss", "curve", "words", "answers", "adapters", "events", "seen"), ""),
+    **NOT_CHOSEN,
+    "timer": gr.Timer(active=False),
+}
+
+
+def cancel_button(api: Api, sweep: Sweep) -> gr.Button:
+    """Of one's own sweep that waits or runs and is not asked to be cancelled yet; it names what it cancels."""
+    if sweep.ended or not is_ones_own(api, sweep) or api.runs.are_unwanted(sweep.runs):  # another's: on Runs
+        return gr.Button(visible=False)
+    ranks = ", ".join(map(str, sorted({run.request.r for run in sweep.runs})))
+    return gr.Button(f"Cancel this sweep (r = {ranks})", visible=True)
+
+
+def is_ones_own(api: Api, sweep: Sweep) -> bool:
+    """Whether whoever looks at it made it."""
+    return live.may_change(api, sweep) and not api.runs.owner_of(sweep.runs[0].run_id)
+
+
+def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
+    """What changed since it was last drawn: of the chosen sweep or, without one, of one's own newest with a result.
+
+    sweep_id: None while the page is not yet restored from its address.
+    """
+    if sweep_id is None:
+        return View()
+    sweep = shown_sweep(api, sweep_id)
+    if sweep and sweep.sweep_id == sweep_id:
+        return _drawn(api, sweep, seen)
+    closed = ", or its owner does not share it" if api.workspace.shared else ""
+    gone = notice_html(GONE.format(quoted(sweep_id), closed), kind="error") if sweep_id else ""
+    shown = _drawn(api, sweep, seen, gone + NEWEST) if sweep else View(**NOTHING, status=gone + empty_html(api))
+    return View(**{**vars(shown), "start": gr.Button(TRAIN), **NOT_CHOSEN})
+
+
+def shown_sweep(api: Api, sweep_id: str) -> Sweep | None:
+    """The chosen sweep or, where none is chosen or it is not here, one's own newest with something to show."""
+    if sweep_id:
+        with suppress(RunNotFoundError):
+            return api.runs.sweep(sweep_id)
+    return next((sweep for sweep in api.runs.made() if _has_a_result(sweep)), None)
+
+
+def _drawn(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
+    """One sweep. above: what stands over its state."""
+    timer = gr.Timer(POLL_SECONDS, active=not sweep.ended)
+    now = f"{sweep.sweep_id} {hash((above, live.fingerprint(sweep), api.runs.are_unwanted(sweep.runs)))}"
+    far = None if sweep.ended else api.runs.progress(sweep)
+    state = live.status_html(sweep, far, api.runs.why_sweep_waits(sweep))
+    status = above + state + live.place_html(api, sweep) + sweep_link(sweep)
+    if now == seen:
+        return View(timer=timer, **({} if sweep.ended else {"status": status}))
+    drawn = by_rank(api, sweep, height=HEIGHT) if _has_a_result(sweep) else None
+    add, resume = live.add_button(api, sweep, drawn.decision if drawn else None), live.resume_button(api, sweep)
+    is_busy = (drawn is not None and drawn.is_busy) or live.waits_for_price(add, resume)
+    return View(
+        status=status,
+        start=gr.Button(TRAIN_ANOTHER if not sweep.ended and is_ones_own(api, sweep) else TRAIN),
+        cancel=cancel_button(api, sweep),
+        add=add,
+        resume=resume,
+        loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
+        curve=drawn.chart if drawn else "",
+        words=_words(drawn) if drawn else "",
+        answers=answers_html(sweep),
+        adapters=adapters_html(api, sweep) if live.may_change(api, sweep) else "",
+        events_fold=gr.Accordion(visible=True),
+        events=live.events_html(api, sweep),
+        seen=f"{sweep.sweep_id} {live.BUSY}" if is_busy else now,
+        timer=gr.Timer(live.BUSY_SECONDS, active=True) if is_busy else timer,
+    )
+
+
+def _words(drawn: View) -> str:
+    """The summary, and the details folded under it."""
+    return drawn.summary + (html.folded("Details", drawn.details) if drawn.details else "")
+
+
+def empty_html(api: Api) -> str:
+    """Above the recorded sweeps, where no sweep of one's own has a result yet: the newest in one line, or what to do
+    first."""
+    if newest := next(iter(api.runs.made()), None):
+        return f'<div class="rv-empty"><p>{live.one_line(newest)}</p>{sweep_link(newest)}</div>'
+    return html.empty(CANNOT_TRAIN if api.engines.why_none() else EMPTY)
+
+
+def _has_a_result(sweep: Sweep) -> bool:
+    """Whether there is a loss at two ranks to compare, or at one when no more is to come."""
+    evaluated = {run.request.r for run in sweep.runs if run.loss_after}
+    return len(evaluated) > 1 or any(run.cuts for run in sweep.runs) or (bool(evaluated) and sweep.ended)
+
+
+def sweep_link(sweep: Sweep) -> str:
+    address = f"?tab=runs&amp;sweep={quote(sweep.sweep_id)}"
+    closing = "" if sweep.ended else "You can close this page; the training goes on. "
+    return f'<p class="rv-caption">{closing}<a href="{address}">Open this sweep on Runs</a></p>'
+
+
+class RecordedExample(NamedTuple):
+    """A recorded sweep and what it teaches."""
+
+    sweep_id: str
+    title: str
+    lesson: str
+
+
+EXAMPLES = {
+    "matters": RecordedExample(
+        "20261126-050022-3233",
+        "Rank matters here",
+        "With little room (one module of one block) and a high learning rate, the rank limits how many random word "
+        "pairs the adapter stores: r = 2 and r = 32 differ by 8.4 times the noise between seeds.",
+    ),
+    "does_not": RecordedExample(
+        "20261126-052035-4775",
+        "Rank does not matter here",
+        "The same word pairs, with an adapter on seven modules of every block: even the smallest rank has enough "
+        "parameters to store them. Learning rate and steps differ too, so compare ranks within a sweep only.",
+    ),
+}
+TOP = 2.58
+"""Where the axis of losses of both ends, in nats: 8 % above the highest run."""
+
+
+def examples(api: Api, *, sweep_id: str | None) -> View:
+    """Both recorded sweeps on one scale of losses, or nothing in place of them where the result of a sweep is shown.
+    sweep_id: None while the page is not yet restored from its address, when nobody knows."""
+    if sweep_id is None:
+        return View()
+    if shown_sweep(api, sweep_id):
+        return View(box=gr.Row(visible=False))
+    shown = View(box=gr.Row(visible=True))
+    for name, example in EXAMPLES.items():
+        chart, words = _example(api, example)
+        setattr(shown, name, chart)
+        setattr(shown, f"{name}_words", words)
+    return shown
+
+
+@lru_cache(maxsize=4)  # recorded sweeps do not change
+def _example(api: Api, example: RecordedExample) -> tuple[str, str]:
+    """(the figure, the words under it)."""
+    sweep, verdict = api.runs.sweep(example.sweep_id), api.verdicts.of_sweep(example.sweep_id).verdict
+    info = rank_curve_info(sweep, verdict)
+    drawing = rank_curve_figure.drawing(info, height=HEIGHT)
+    drawing["layout"]["yaxis"]["range"] = [0, TOP]
+    address = f'href="?tab=runs&amp;sweep={example.sweep_id}" aria-label="{example.title}: open on Runs"'
+    headline = html.paragraphs(sentences(verdict)[0], css="rv-headline") + html.paragraphs(example.lesson)
+    chart = chart_value(drawing, info.rows, file=f"rank-curve-{example.sweep_id}", source=info.source)
+    return chart, html.verdict(f'{headline}<p class="rv-caption"><a {address}>Open on Runs</a></p>')
+
 
 RUNNING_SECONDS, IDLE_SECONDS = 3.0, 30.0
 """Between two looks at what runs: a training may be started on the command line or on another page too."""
 BASE_BUSY = """() =>
-  RankViz.busy("base-busy", "Reading the layers of this base model …" + RankVizExplore.usually())"""
+  RankViz.busy("base-busy", "Reading the layers of this base model …")"""
 FOLD = """() => {
   const fold = document.querySelector(".rv-train-form > button");
   const shown = document.querySelector("#status:not(:has(.rv-newest)) .rv-status");
@@ -29,14 +291,10 @@ FOLD = """() => {
 FOLD_AS_RESTORED = f"() => RankViz.isAsRestored && ({FOLD})()"
 READY = """() => {
   document.querySelector("#train-button").focus({ preventScroll: true });
-  const fold = document.querySelector(".rv-train-form > button");
-  const replaced = document.querySelector("#train-replaced .rv-notice");
-  if (replaced && fold?.offsetParent && fold.classList.contains("open")) fold.click();
   if (innerWidth < 900) document.querySelector("#train-bar").scrollIntoView({ block: "end" });
   else scrollTo(0, 0);
 }"""
-"""Where Explore has filled the form, the next press starts it. On a phone the form folds under a note on what was
-replaced, so that note and button are both in view."""
+"""Where Explore has filled the form, the next press starts it."""
 IN_VIEW = """() => {
   const status = document.querySelector("#status");
   status.tabIndex = -1;
@@ -47,7 +305,7 @@ IN_VIEW = """() => {
     if (y < 0 || y > innerHeight / 2) top.scrollIntoView({ block: "start" });
   }, 100);
 }"""
-ASKED = f"() => [{where.ASKING.format('', 'there ')!r}, '', '', '']"
+ASKED = f"() => [{live.ASKING.format('', 'there ')!r}, '', '', '']"
 """As soon as another place is chosen nothing is said of the one before."""
 RUNS_ON = "runs_on"
 """The name of that choice among those of Explore's question."""
@@ -65,7 +323,7 @@ def now(api: Api) -> View:
     """What runs, and when to look again."""
     unfinished = [sweep for sweep in api.runs.sweeps() if not sweep.ended]
     timer = gr.Timer(RUNNING_SECONDS if unfinished else IDLE_SECONDS)
-    return View(line=shown.badge_html(api, unfinished), timer=timer)
+    return View(line=badge_html(api, unfinished), timer=timer)
 
 
 def build(api: Api) -> View:
@@ -77,36 +335,28 @@ def build(api: Api) -> View:
     w: dict[str, Any] = {}
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
-            w["trainer"] = plain(before.cannot_train_html(api), elem_id="train-trainer")
+            w["trainer"] = plain(cannot_train_html(api), elem_id="train-trainer")
             w["replaced"] = plain(elem_id="train-replaced")
             with gr.Accordion("Base, data and settings", elem_classes=["rv-fold", "rv-train-form"]):
                 w |= train_form.form_widgets(samples, shared=api.workspace.shared)
             with gr.Column(visible=False, elem_id="train-engine") as box:
-                limit = "Spending limit (US dollars)"
-                place = {"box": box, **where.widgets(api, limit_label=limit, elem_id="train-engine")}
+                place = {"box": box, **live.widgets(api, elem_id="train-engine")}
             with gr.Column(elem_id="train-before"):
                 w["breakdown"] = plain(elem_id="train-breakdown")
-                plain(before.allowed_html(api), elem_id="train-allowed")
             with gr.Column(elem_id="train-bar"):
-                queue = plain(elem_id="train-queue")
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
-                with gr.Row(elem_classes="rv-bar"):
-                    instead = "Use the embedded model instead"
-                    w["embedded"] = gr.Button(instead, visible=False, size="sm", elem_id="train-embedded")
-                    w["notebook"] = gr.Button("", visible=False, size="sm", elem_id="train-notebook")
                 busy_line("train-busy")
                 can = not api.engines.why_none()
-                w["start"] = gr.Button(shown.TRAIN, variant="primary", interactive=can, elem_id="train-button")
+                w["start"] = gr.Button(TRAIN, variant="primary", interactive=can, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
-            right, examples, results_file, asks = _right(api)
-    sweep_id, seen, timer = gr.State(None), hidden(), gr.Timer(shown.POLL_SECONDS, active=False)
-    notebook_file = file_button("train-notebook-file")
+            right, of_examples = _right()
+    sweep_id, seen, timer = gr.State(None), hidden(), gr.Timer(POLL_SECONDS, active=False)
 
     w |= {"flavor": place["flavor"], "again": place["again"]}
     form = {name: w[name] for name in train_form.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"], "replaced": w["replaced"]}
-    terms = {name: place[name] for name in where.NAMES}
+    terms = {name: place[name] for name in live.NAMES}
     w["data"].change(lambda data: gr.File(visible=data == train_form.OWN_FILE), w["data"], w["file"], **quiet())
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
@@ -114,53 +364,38 @@ def build(api: Api) -> View:
     chosen_mode = {"mode": w["mode"], "ranks": w["ranks"]}
     on_any(w["mode"].input).then(**wire(train_form.mode_chosen, inputs=chosen_mode, outputs=of_mode))
     data = {name: w[name] for name in ("data", "file", "kept")}
-    previewing = wire(partial(before.preview, api), inputs=data, outputs={"preview": w["preview"]})
+    previewing = wire(partial(preview, api), inputs=data, outputs={"preview": w["preview"]})
     on_any(*_changes(data)).then(**previewing)
     w["base"].change(None, js=BASE_BUSY)
-    around = (*before.BEFORE, "trainer", "embedded", "notebook", "start", "flavor", "again")
-    estimating = wire(
-        partial(before.before_start, api), inputs={**form, **terms}, outputs={name: w[name] for name in around}
-    )
+    around = {name: w[name] for name in (*BEFORE, "trainer", "start", "flavor", "again")}
+    estimating = wire(partial(before_start, api), inputs={**form, **terms}, outputs=around)
     offered = {name: place[name] for name in ("box", "engine", "about", "terms")}
-    choosing = wire(partial(before.choice, api), inputs={"engine": place["engine"]}, outputs=offered)
+    choosing = wire(partial(choice, api), inputs={"engine": place["engine"]}, outputs=offered)
     place["engine"].input(None, None, [w["expected"], w["notice"], w["breakdown"], place["about"]], js=ASKED)
     place["engine"].change(**choosing)
     on_any(*_changes({**form, **terms})).then(**estimating).then(**done("base-busy"))
     place["again"].tick(**estimating)
-    asks_queue = gr.Timer(before.IDLE_SECONDS, active=api.workspace.shared)
-    queued = {"queue": queue, "asks": asks_queue}
-    queueing = wire(partial(before.queue, api), inputs={"engine": place["engine"]}, outputs=queued)
 
     def fill_from(values: Mapping[str, Any], replaced: str = "") -> dict[Any, Any]:
         return put({**train_form.filled(values, samples), "replaced": replaced}, fillable)
 
-    embedding = {"inputs_kwargs": form, "outputs": list(fillable.values()), **quiet()}
-    w["embedded"].click(lambda **values: fill_from(before.instead(values)), **embedding)
     w["base"].input(lambda: "", None, w["replaced"], **quiet())
-    writing = {"inputs_kwargs": form, "outputs": notebook_file, **action(partial(before.notebook, api))}
-    w["notebook"].click(**writing).success(**handed(notebook_file))
-
-    outputs = {**right, "start": w["start"], "again_box": asks["box"], "seen": seen, "timer": timer}
-    drawing = wire(partial(shown.progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
+    outputs = {**right, "start": w["start"], "seen": seen, "timer": timer}
+    drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
     timer.tick(**drawing)
-    recorded = wire(partial(shown.examples, api), inputs={"sweep_id": sweep_id}, outputs=examples)
+    recorded = wire(partial(examples, api), inputs={"sweep_id": sweep_id}, outputs=of_examples)
 
     w["start"].click(**busy("train-busy", "Starting …"))
     starting = {"inputs_kwargs": {**form, **terms}, "outputs": [sweep_id, seen], **action(partial(start, api))}
     started = w["start"].click(**starting)
     right["cancel"].click(**busy("train-busy", "Cancelling …"))
-    cancelled = right["cancel"].click(inputs=sweep_id, **action(partial(where.cancel, api)))
+    cancelled = right["cancel"].click(inputs=sweep_id, **action(partial(runs.cancel, api)))
     cancelled.then(**drawing).then(**done("train-busy"))
     started.then(**done("train-busy"))
-    if api.workspace.shared:
-        asks_queue.tick(**queueing)
-        for changed in (place["engine"].change, started.then, cancelled.then):
-            changed(**queueing)
     started.success(lambda: "", None, w["replaced"], **quiet())
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
-    charts.offer(api, results_file, partial(charts.sweep_runs, api), {"sweep_id": sweep_id}, of=right["results"])
-    right["add"].click(inputs=sweep_id, **action(partial(where.add_run, api))).then(**drawing)
-    where.connect_again(api, right["resume"], asks, sweep_id, drawing)
+    right["add"].click(inputs=sweep_id, **action(partial(live.add_run, api))).then(**drawing)
+    right["resume"].click(inputs=sweep_id, **action(partial(runs.resume, api))).then(**drawing)
 
     filled = [*fillable.values(), *terms.values()]
 
@@ -168,54 +403,47 @@ def build(api: Api) -> View:
         values = form_of(api, sweep)
         if not values:
             return {widget: gr.skip() for widget in filled}
-        there = {} if api.runs.sweep(sweep).recorded else where.of_sweep(api, sweep)
+        there = {} if api.runs.sweep(sweep).recorded else live.of_sweep(api, sweep)
         return fill_from(values) | put(there, terms)
 
     return View(
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
-        opened=(previewing, choosing, estimating, recorded, *([queueing] if api.workspace.shared else [])),
+        opened=(previewing, choosing, estimating, recorded),
         fill={"fn": fill, "inputs": sweep_id, "outputs": filled, **quiet()},
         form=fillable,
         fill_from=fill_from,
         engine=place["engine"],
         started=started,
-        results=right["results"],
         curve=right["curve"],
     )
 
 
-def _right(api: Api) -> tuple[dict[str, Any], dict[str, Any], charts.DownloadMenu, dict[str, Any]]:
-    """The right column: widgets of progress.progress and of progress.examples, the table's file, and the choice of
-    where what did not complete goes on."""
-    w: dict[str, Any] = {"status": plain(shown.RESTORING, elem_id="status")}
+def _right() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The right column: widgets of progress.progress and of progress.examples."""
+    w: dict[str, Any] = {"status": plain(RESTORING, elem_id="status")}
     with gr.Row(elem_classes="rv-bar", elem_id="train-stop"):
         w["cancel"] = gr.Button("", visible=False, variant="stop", size="sm", elem_id="train-cancel")
+    looks = {"height": HEIGHT}
     with gr.Row(elem_classes="rv-charts", elem_id="examples", visible=False) as box:
         e: dict[str, Any] = {"box": box}
-        for name, example in (("matters", shown.MATTERS), ("does_not", shown.DOES_NOT_MATTER)):
-            elem_id = f"example-{name.replace('_', '-')}"
+        for name, example in EXAMPLES.items():
             with gr.Column():
-                e[name] = chart(example.title, height=shown.HEIGHT, elem_id=elem_id)
-                e[f"{name}_words"] = plain(elem_id=f"{elem_id}-words")
+                e[name] = chart(example.title, elem_id=f"example-{name}", **looks)
+                e[f"{name}_words"] = plain(elem_id=f"example-{name}-words")
     with gr.Row(elem_classes="rv-charts"):
-        looks = {"height": shown.HEIGHT, "optional": True}
-        w["curve"] = chart("Held-out loss by rank", elem_id="train-curve", **looks)
-        w["loss"] = chart("Training loss by step", elem_id="train-loss", **looks)
+        w["curve"] = chart("Held-out loss by rank", elem_id="train-curve", optional=True, **looks)
+        w["loss"] = chart("Training loss by step", elem_id="train-loss", optional=True, **looks)
     w["words"] = plain(elem_id="train-words")
     with gr.Row(elem_classes="rv-bar", elem_id="train-next"):
         w["add"] = gr.Button("", visible=False, size="sm", elem_id="add-run")
         w["resume"] = gr.Button("", visible=False, size="sm", elem_id="train-resume")
-    asks = where.again_widgets(api, elem_id="train-again")
     w["answers"] = plain(elem_id="train-answers")
     w["adapters"] = copyable(elem_id="train-adapters")
-    with gr.Accordion("Runs: measured and estimated", open=False, visible=False) as w["runs_fold"]:
-        file = charts.download_widgets("runs of this sweep", elem_id="results-download", may_be_empty=True)
-        w["results"] = pickable(elem_id="train-results")
     with gr.Accordion("Events", open=False, visible=False) as w["events_fold"]:
         w["events"] = plain(elem_id="train-events")
-    return w, e, file, asks
+    return w, e
 
 
 def _changes(widgets: Mapping[str, Any]) -> list[Any]:
@@ -231,7 +459,7 @@ def measuring(
 
     def fill(**values: Any) -> dict[Any, Any]:
         engine = values.pop(RUNS_ON)
-        form = before.trainable(api, train_form.measuring(api, values, engine, mode), engine)
+        form = trainable(api, train_form.measuring(api, values, engine, mode), engine)
         at = {training.sweep_id: "", training.seen: "", tabs: gr.Tabs(selected="train")}
         return training.fill_from(*form) | at
 
@@ -244,8 +472,8 @@ def measuring(
 
 def start(api: Api, **values: Any) -> tuple[str, str]:
     """Start these settings, beside whatever waits or runs already; the new sweep is shown."""
-    engine, flavor, spend = (values.pop(name) for name in where.NAMES)
-    return api.engines.start(train_form.request_of(values), engine, **where.terms(engine, flavor, spend)), ""
+    engine, flavor, spend = (values.pop(name) for name in live.NAMES)
+    return api.engines.start(train_form.request_of(values), engine, **live.terms(engine, flavor, spend)), ""
 
 
 def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:
@@ -254,7 +482,7 @@ def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:
         sweep = api.runs.sweep(sweep_id) if sweep_id else None
     except RankVizError:
         return None
-    if sweep is None or not (sweep.recorded or where.may_change(api, sweep)):
+    if sweep is None or not (sweep.recorded or live.may_change(api, sweep)):
         return None
     return train_form.values_of([run.request for run in sweep.runs], [sample.id for sample in api.runs.samples()])
 

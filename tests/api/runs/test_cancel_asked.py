@@ -4,17 +4,13 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.cli.runs import print_sweep, standing, time_left
-from rankviz.core.runs.events import AttemptPlaced
-from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.words import cancel_in_words
 from rankviz.endpoints.runs import status_json
 from rankviz.errors import EngineUnavailableError
 from rankviz.jobs.supervisor import KEPT, Supervisor
 from rankviz.store.ownership import WantedEngine
 from rankviz.ui.parts.live import status_html
-from rankviz.ui.parts.where import cancel
 from rankviz.ui.runs.view import standing_html, sweep_view
-from rankviz.ui.train.progress import cancel_button
+from rankviz.ui.train.tab import cancel_button
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import wait_for, worker
 from tests.support.runs import questions
@@ -42,16 +38,15 @@ def wished(tmp_path):
         Elsewhere.cancel(elsewhere, live)
 
 
-def test_a_wish_to_cancel_that_is_kept_is_said_wherever_the_sweep_is_shown(wished, monkeypatch, capsys):
+def test_a_wish_to_cancel_that_is_kept_is_said_wherever_the_sweep_is_shown(wished, capsys):
     sweep_id, api = wished
     running = api.runs.sweep(sweep_id).runs[0].run_id
-    notes = []
-    monkeypatch.setattr("gradio.Info", lambda message, **more: notes.append(message))
     assert not api.runs.are_unwanted(api.runs.sweep(sweep_id).runs)
 
-    cancel(api, sweep_id)  # the page's button: a note and no error
+    with pytest.raises(EngineUnavailableError, match="It waits for a login") as refusal:
+        api.runs.cancel(sweep_id)
 
-    assert [f"It waits for a login. {KEPT}"] == notes
+    assert str(refusal.value).endswith(KEPT)
     asked = "A cancel was requested. The job goes on until that is done."
     sweep = api.runs.sweep(sweep_id)
     assert asked == api.runs.why_sweep_waits(sweep) == api.runs.why_waits(sweep.runs[0])
@@ -65,13 +60,3 @@ def test_a_wish_to_cancel_that_is_kept_is_said_wherever_the_sweep_is_shown(wishe
     print_sweep(api, sweep_id)
     assert asked in capsys.readouterr().out
     assert [False, False] == [sweep_view(api, sweep, tolerance="").cancel.visible, cancel_button(api, sweep).visible]
-
-
-def test_a_rented_job_costs_until_it_is_cancelled():
-    place = AttemptPlaced(time=1.0, engine="hf-jobs", attempt=1)
-    rented = RunRecord(request=questions.run(), place=place)
-    own = RunRecord(request=questions.run())
-
-    assert "" == cancel_in_words([], [rented])
-    words = "A cancel was requested of 1 run. The job goes on, and costs, until that is done."
-    assert words == cancel_in_words([rented], [rented, own])

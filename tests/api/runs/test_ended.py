@@ -51,8 +51,8 @@ def test_the_estimate_beside_each_further_run_of_a_table_is_little_work(tmp_path
     api = Api(home=tmp_path)
     few, many = (finished(api, dict.fromkeys(range(1, count + 1), 2.0)) for count in (10, 60))
     for sweep in (few, many):
-        results_table(api, sweep)
+        results_table(api, sweep.runs)
 
-    further = calls_of(lambda: results_table(api, many)) - calls_of(lambda: results_table(api, few))
+    further = calls_of(lambda: results_table(api, many.runs)) - calls_of(lambda: results_table(api, few.runs))
 
     assert further / 50 < 400

@@ -6,12 +6,12 @@ from rankviz.api import Api
 from rankviz.api.engines import NOT_THE_PAYER
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
-from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotYoursError
+from rankviz.errors import InvalidSettingError, NotYoursError
 from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.jobs.hub import Logins
 from rankviz.jobs.local import Local
-from rankviz.jobs.prices import NO_LIMIT, Cost
-from rankviz.store.ownership import WantedEngine, read_destination
+from rankviz.jobs.prices import Cost
+from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
@@ -107,31 +107,6 @@ def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp
     assert "on Hugging Face Jobs, " in spent.in_words
 
 
-def test_without_a_place_a_sweep_goes_on_where_it_was_with_its_machine_and_limit(rented):
-    there = WantedEngine("hf-jobs", {"flavor": "t4-small", "spend": "3"})
-    sweep_id = failed(rented, destination=there)
-
-    plan = rented.moves.check(sweep_id)
-    rented.moves.resume(sweep_id)
-
-    assert ("t4-small", 3.0) == (plan.offer.flavor.name, plan.offer.limit_usd)
-    (run,) = rented.runs.sweep(sweep_id).runs
-    assert there == read_destination(rented.workspace.store.run_dir(run.run_id))
-
-
-def test_a_limit_that_cannot_be_read_has_to_be_given(rented):
-    sweep_id = failed(rented, destination=WantedEngine("hf-jobs", {"flavor": "t4-small", "spend": "50"}))
-    papers = engine_of(rented).ledger
-    papers.note_limit(sweep_id, 1.0)
-    (engine_of(rented).place / f"limit-{sweep_id}").write_text("nonsense")
-
-    with pytest.raises(EngineUnavailableError, match=NO_LIMIT):
-        rented.moves.resume(sweep_id)
-    assert "hf-jobs" == rented.moves.destination(sweep_id).engine
-    rented.moves.resume(sweep_id, spend=2.0)
-    assert 2.0 == papers.limit(sweep_id)
-
-
 def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_said(rented):
     sweep_id = failed(rented, 4, 16)
     engine_of(rented).ledger.add(sweep_id, "an-earlier-job", Cost(1.2, 1.2))
@@ -155,12 +130,3 @@ def test_another_s_sweep_moves_nowhere_and_the_admin_starts_no_job_that_its_owne
             api.moves.resume(sweep_id)
         with acting_as(ADMIN), pytest.raises(InvalidSettingError, match=NOT_THE_PAYER):
             api.moves.resume(sweep_id)
-
-
-def test_one_run_more_of_a_sweep_on_a_rented_machine_runs_there(rented):
-    sweep_id = failed(rented, destination=WantedEngine("hf-jobs", {"flavor": "t4-small", "spend": "3"}))
-
-    run_id = rented.moves.add(sweep_id, 8)
-
-    destination = read_destination(rented.workspace.store.run_dir(run_id))
-    assert ("hf-jobs", {"flavor": "t4-small", "spend": "3"}) == (destination.engine, destination.options)

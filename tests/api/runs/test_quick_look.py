@@ -45,17 +45,6 @@ def test_a_recorded_sweep_and_one_that_is_not_there_take_no_more_runs(api):
         api.moves.add("nothing", 16)
 
 
-def test_an_added_run_is_queued_in_its_sweep_and_rewrites_nothing(api):
-    sweep_id, store = quick(api, r4=2.0, r64=1.9), api.workspace.store
-    files = {path: path.read_bytes() for path in store.runs_dir.glob("*/*") if path.is_file()}
-
-    store.add(api.runs.added_request(sweep_id, 16))
-
-    runs = store.sweep(sweep_id).runs
-    assert [(4, "completed"), (64, "completed"), (16, "queued")] == [(run.request.r, run.state) for run in runs]
-    assert files == {path: path.read_bytes() for path in files}
-
-
 def test_an_added_run_takes_the_rate_of_the_best_run_at_the_highest_rank(api):
     sweep_id = api.workspace.store.create(
         questions.sweep(ranks=(4, 64), learning_rates=(1e-2, 1e-3, 3e-4), max_steps=2)

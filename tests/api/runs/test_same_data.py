@@ -74,19 +74,6 @@ def test_a_file_by_its_whole_path_is_compared_too(api, imported, tmp_path):
         added(api, sweep_id)
 
 
-def test_an_added_run_keeps_its_own_copy_of_the_data(api, imported, tmp_path):
-    file = tmp_path / "here" / "mine.jsonl"
-    file.write_text(ROWS)
-    sweep_id, store = imported(), api.workspace.store
-    request = api.runs.added_request(sweep_id, 16)
-
-    store.add(request, data=file)
-    file.unlink()
-
-    (kept,) = [run.request.data for run in store.sweep(sweep_id).runs if run.request.r == 16]
-    assert (ROWS, kept) == (Path(kept).read_text(), str(store.home / "data" / FINGERPRINT / "mine.jsonl"))
-
-
 @pytest.fixture
 def cancelled(api, tmp_path):
     """A sweep of this machine whose file is not in its place any more, nor its copy; returns its id."""

@@ -38,25 +38,6 @@ def attempt(engine, where, number, began, ended, failed=""):
     yield RunCompleted(time=ended, attempt=number, **done)
 
 
-def not_begun(engine, number):
-    yield AttemptPlaced(time=1.0, attempt=number, engine=engine, where="node-0")
-    yield RunFailed(time=2.0, attempt=number, error="Not started.")
-    yield RunRequeued(time=3.0, attempt=number)
-
-
-def test_attempts_that_never_began_are_not_counted(api):
-    """Six runs on Ray of which two had begun, resumed: nothing has started again yet."""
-    sweep = sweep_of(
-        api,
-        *(attempt("ray", "node-0", 1, 1.0, 13.0, "no luck") for _ in range(2)),
-        *(not_begun("ray", 1) for _ in range(4)),
-    )
-    spent = api.spending.of_sweep(sweep)
-
-    assert (2, "24 s on Ray cluster") == (spent.attempts, spent.in_words)
-    assert [2, 2, 1, 1, 1, 1] == [run.shown_attempt for run in sweep.runs]
-
-
 def test_the_time_of_a_sweep_that_moved_is_named_engine_by_engine(api):
     moved = [*attempt("ray", "node-0", 1, 1.0, 25.0, "no luck"), *attempt("local", "this machine", 2, 30.0, 92.0)]
     sweep = sweep_of(api, moved, attempt("ray", "node-1", 1, 1.0, 11.0))
@@ -64,15 +45,6 @@ def test_the_time_of_a_sweep_that_moved_is_named_engine_by_engine(api):
     assert "34 s on Ray cluster, 62 s on this machine" == api.spending.of_sweep(sweep).in_words
     assert "this machine; Ray cluster, node-1" == api.locations.of_sweep(sweep)
     assert "this machine, attempt 2" == api.locations.in_words(sweep.runs[0])
-
-
-def test_a_sweep_that_is_resumed_elsewhere_is_to_be_there(api):
-    sweep = sweep_of(api, [RunFailed(time=1.0, error="no luck")], destination=WantedEngine("slurm"))
-    assert "Slurm cluster" == api.locations.of_sweep(sweep)
-
-    api.workspace.store.requeue(sweep.runs[0].run_id, WantedEngine("ray"))
-
-    assert "Ray cluster" == api.locations.of_sweep(api.runs.sweep(sweep.sweep_id))
 
 
 def test_this_machine_in_an_imported_journal_is_not_this_one(api):

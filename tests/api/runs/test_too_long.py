@@ -5,12 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import fast_ranks, quick_look, usual_seeds
 from rankviz.errors import LimitError
 from rankviz.jobs import Nodes
-from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.settings import SHARED_LIMITS
 from rankviz.store.ownership import Ownership, WantedEngine, write_ownership
 from rankviz.visitor import acting_as
@@ -64,27 +62,6 @@ def test_what_takes_months_is_refused_with_both_numbers_wherever_it_starts(page,
     assert 2 == len(api.workspace.store.records())  # the two that were here
 
     assert 1 == len(api.moves.resume(usual))
-
-
-def test_runs_of_unlike_settings_are_each_estimated_by_their_own(page):
-    api, _ = page
-    sweep_id = failed(api, "local")
-    (usual,) = api.runs.resumed_requests(sweep_id)
-    (long,) = api.runs.resumed_requests(failed(api, "local", **FOR_MONTHS))
-
-    with pytest.raises(LimitError, match=REFUSED):
-        api.runs.check_runs([usual, long])
-
-
-def test_who_pays_for_the_machine_and_who_owns_the_page_take_what_they_like(page, tmp_path, monkeypatch):
-    api, there = page
-    there.seen = Nodes(gpus=["L4"], has_gpu=True)
-    asked = questions.sweep(ranks=(4,), **FOR_MONTHS)
-
-    monkeypatch.setattr(type(there), "is_limited", False)
-    assert "" == api.engines.check(asked, "elsewhere").expected.too_long
-    assert "" == Api(home=tmp_path / "own", shared=False).engines.check(asked).expected.too_long
-    assert not HfJobs.is_limited
 
 
 def three_runs(api, visitor, *, step=600.0, **settings):

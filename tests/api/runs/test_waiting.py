@@ -9,7 +9,7 @@ from rankviz.api.locations import first_free
 from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunStarted
 from rankviz.core.runs.words import AFTER_OTHERS
-from rankviz.errors import EngineUnavailableError, RunNotFoundError
+from rankviz.errors import EngineUnavailableError
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import acting_as
@@ -64,13 +64,6 @@ def test_what_runs_has_no_place_and_counts_for_those_behind(api):
     assert 1 == place.ahead
     assert place.seconds is None  # nothing is known yet of how long the running one takes
     assert place.sentence.endswith("Expected wait: not known.")
-
-
-def test_the_place_of_another_visitors_sweep_is_not_told(api):
-    sweep_id = sweep_of(api, BEN)
-
-    with acting_as(ANN), pytest.raises(RunNotFoundError):
-        api.runs.waiting(sweep_id)
 
 
 @pytest.mark.parametrize(

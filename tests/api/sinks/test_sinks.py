@@ -8,13 +8,11 @@ import pytest
 from rankviz.errors import (
     InvalidSettingError,
     NotYoursError,
-    PublishError,
     RunNotFoundError,
 )
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination
 from rankviz.visitor import HOST, acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, publish
-from tests.support.engines.hub_stand_in import TOKEN
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.published import FOLDER_OF_THE_BASE, trained
 from tests.support.web.visitors import ADMIN, ANN, BEN
@@ -76,15 +74,6 @@ def test_publishing_again_updates_the_repository_and_leaves_out_files_that_are_n
     assert b"mine" == repository.files["notes.txt"]
 
 
-def test_a_refusal_of_the_hub_is_one_sentence_without_the_token(api, hub, sweep):
-    hub.faults["/commit/"] = (403, f"said {TOKEN} to you")
-
-    with pytest.raises(PublishError) as refusal:
-        publish(api, sweep.sweep_id)
-
-    assert 'room in alice\'s storage. The Hub says: "said ... to you"' in str(refusal.value)
-
-
 def test_only_the_owner_publishes_not_who_reads_it_by_a_link_nor_the_admin(api, sweep):
     with acting_as(BEN), pytest.raises(RunNotFoundError):
         api.sinks.check(sweep.sweep_id, PLACE, ALICES)
@@ -105,7 +94,7 @@ def test_a_sweep_that_ships_one_that_is_queued_and_a_sweep_as_an_adapter_are_ref
     with acting_as(ANN):
         queued = api.workspace.store.create(questions.sweep(ranks=(4,), max_steps=2), ANN.id)
         for name, to, sentence in (
-            (api.runs.recorded()[0].sweep_id, DATASET, "A sweep that RankViz ships cannot be published"),
+            (api.runs.recorded()[0].sweep_id, DATASET, "ships with RankViz and cannot be changed. Train one"),
             (queued, DATASET, "no run of it has finished"),
             (sweep.sweep_id, ADAPTER, "An adapter is of one run: choose a run of this sweep"),
         ):

@@ -1,16 +1,20 @@
-"""What a visitor's export has of the server: no more than the visitor reads on the page."""
+"""What leaves and enters a page with runs, and what others read of them."""
 
+import json
 import zipfile
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import AttemptPlaced, RunFailed, RunRequeued
-from rankviz.store import RunStore, import_runs
+from rankviz.api.runs import run_json
+from rankviz.core.runs.events import Answered, AttemptPlaced, GreedyAnswer, RunFailed, RunRequeued
+from rankviz.errors import InvalidSettingError
+from rankviz.store import RunStore, export_runs, import_runs
 from rankviz.store.ownership import WantedEngine
-from rankviz.visitor import Visitor, acting_as
+from rankviz.visitor import acting_as
+from tests.api.visitors.owned import first_run, sweep_of
 from tests.support.runs import questions
-from tests.support.web.visitors import ANN
+from tests.support.web.visitors import ANN, BEN
 
 OWNERS = ("10.0.0.7", "lab-secret", "lab-gpus")
 """Of the owner of the server."""
@@ -51,11 +55,83 @@ def test_a_visitors_export_names_nothing_of_the_servers_engines_and_comes_in_aga
     assert "sbatch … was refused." == came.error
 
 
-def test_the_export_of_the_owner_of_the_server_has_everything(failed, tmp_path):
-    api, run_id = failed
-    with acting_as(Visitor("", admin=True)):
-        zipped = api.runs.export([run_id], tmp_path / "all.zip")
+def test_a_zip_that_another_exported_is_imported_under_new_names_whether_theirs_are_here_or_not(
+    api, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    sweep_id = sweep_of(api, ANN, 4, 8)
+    with acting_as(ANN):
+        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
+    api.workspace.temp.own(exported, BEN.id)
 
-    with zipfile.ZipFile(zipped) as archive:
-        journal = archive.read(f"runs/{run_id}/events.jsonl")
-    assert (api.workspace.store.run_dir(run_id) / "events.jsonl").read_bytes() == journal
+    with acting_as(BEN):
+        copied = api.runs.import_(exported)
+        with pytest.raises(InvalidSettingError, match=f"{copied[0]!r} is here already"):
+            api.runs.import_(exported)
+        api.runs.delete(api.runs.get(copied[0]).request.sweep_id)
+    with acting_as(ANN):
+        api.runs.delete(sweep_id)
+    with acting_as(BEN):
+        assert copied == api.runs.import_(exported)
+        (copy,) = api.runs.sweeps()
+        assert [4, 8] == [run.request.r for run in copy.runs]
+        assert sweep_id != copy.sweep_id
+
+
+def test_an_imported_run_names_its_data_without_the_place_of_another(api, tmp_path, monkeypatch):
+    """In a zip that a host or an earlier version made."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    sweep_id = sweep_of(api, ANN, data="/mnt/ann/mine.jsonl")
+    exported = export_runs([api.workspace.store], [sweep_id], tmp_path / "out.zip")
+    api.workspace.temp.own(exported, BEN.id)
+
+    with acting_as(BEN):
+        (run_id,) = api.runs.import_(exported)
+
+    assert "mine.jsonl" == api.workspace.store.get(run_id).request.data
+
+
+def test_an_estimate_from_everybodys_runs_names_ones_own_alone(api):
+    sweeps = [sweep_of(api, ANN), sweep_of(api, BEN)]
+    ids = [first_run(api, sweep_id) for sweep_id in sweeps]
+
+    with acting_as(ANN):
+        answer = run_json(api.runs.summary(ids[0]))
+        assert (ids[0], "") == api.workspace.rights.named(ids)
+        assert ids[1] not in json.dumps(answer)
+
+
+def test_who_looks_at_the_failed_run_of_another_sees_no_place_of_the_server(api):
+    sweep_id = sweep_of(api, BEN, ended=False)
+    run_id = first_run(api, sweep_id)
+    failure = {
+        "error": "There is no file '/srv/secret/base.bin' (file:///srv/secret/x), r/s 4",
+        "log_tail": "/srv/secret/log",
+    }
+    api.workspace.store.append(run_id, RunFailed(time=5.0, **failure))
+    with acting_as(BEN):
+        api.runs.open_to_all(sweep_id, True)
+        assert failure["log_tail"] == api.runs.get(run_id).log_tail
+
+    with acting_as(ANN):
+        seen = [api.runs.get(run_id), *api.runs.sweep(sweep_id).runs, *api.runs.events(run_id)]
+
+    assert {("There is no file '…/base.bin' (file:…/x), r/s 4", "")} == {(each.error, each.log_tail) for each in seen}
+
+
+def test_who_looks_at_the_run_of_another_sees_no_row_of_its_data(api):
+    sweep_id = sweep_of(api, BEN, ended=False)
+    run_id = first_run(api, sweep_id)
+    answer = GreedyAnswer(place=0, prompt="a secret", reference="another", text="a third", ended=True)
+    for when in ("before", "after"):
+        api.workspace.store.append(run_id, Answered(time=5.0, when=when, answers=(answer,), seconds=1.0))
+    with acting_as(BEN):
+        api.runs.open_to_all(sweep_id, True)
+        assert "a secret" in str(run_json(api.runs.summary(run_id)))
+
+    with acting_as(ANN):
+        seen = [api.runs.summary(run_id), api.runs.get(run_id), *api.runs.sweep(sweep_id).runs]
+        jsons = [run_json(api.runs.summary(run_id)), api.runs.events(run_id)]
+
+    assert {()} == {each.answers for each in (seen[0].record, *seen[1:])}
+    assert not [text for text in ("a secret", "another", "a third") if text in str(jsons)]

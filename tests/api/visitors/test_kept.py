@@ -1,15 +1,25 @@
-"""How many runs and files of a visitor are kept, and of all together."""
+"""What is kept of visitors, what makes room for what comes, and what goes with time."""
+
+import os
+import time
+from dataclasses import replace
 
 import pytest
 
 from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import LimitError
+from rankviz.shared import retention
 from rankviz.shared.quota import Held
-from rankviz.visitor import acting_as
+from rankviz.shared.retention import DAY, Retention
+from rankviz.store import RunStore
+from rankviz.visitor import HOST, acting_as, home_of
 from tests.api.visitors.test_quota import SMALL
 from tests.support.runs import questions
-from tests.support.web.kept import ended, kept_data, upload_of
-from tests.support.web.visitors import ANN, BEN
+from tests.support.runs.finished_runs import finished
+from tests.support.runs.probes import SMOL
+from tests.support.runs.probes import request as probe_request
+from tests.support.web.kept import aged, ended, imported, kept_data, sweeps_here, upload_of
+from tests.support.web.visitors import ADMIN, ANN, BEN, CARL
 
 
 def test_runs_of_a_visitor_are_kept_up_to_a_number_and_none_makes_room_for_another(shared):
@@ -102,3 +112,162 @@ def test_data_that_runs_keep_count_among_a_visitors_files_and_once_each(shared, 
         api.runs.start(questions.sweep(**SMALL, data=uploaded(api, BEN, 400, "z")))
 
     assert 2 == len(kept_data(api))
+
+
+ONE, TWO, THREE = (questions.sweep(ranks=ranks, max_steps=2) for ranks in ((4,), (4, 8), (4, 8, 16)))
+
+
+def probed(api, visitor, name, *events):
+    """The id of a visitor's probe, which waits unless it has ended with these events."""
+    probe = probe_request(f"probe-{name}")
+    api.workspace.store.create_probe(probe, "{}", visitor.id)
+    for event in events:
+        api.workspace.store.append(probe.probe_id, event)
+    return probe.probe_id
+
+
+def cancelled(api, visitor, name):
+    return probed(api, visitor, name, RunCancelled(time=1.0))
+
+
+def imports(api, tmp_path):
+    exported = upload_of(ended(api.workspace.store, BEN.id, 4), api, tmp_path)
+    with acting_as(ANN):
+        api.runs.import_(exported)
+
+
+def adds(api, tmp_path):
+    api.moves.add(next(iter(api.runs.sweeps())).sweep_id, 8)
+
+
+MORE = {
+    "a sweep": lambda api, tmp_path: api.runs.start(ONE),
+    "a run": adds,
+    "a probe": lambda api, tmp_path: api.probes.start(questions.probe(SMOL)),
+    "an import": imports,
+}
+
+
+@pytest.mark.parametrize("more", MORE)
+def test_ended_probes_make_room_for_whatever_a_visitor_wants_next(shared, tmp_path, monkeypatch, more):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    api = shared(runs_kept=3)
+    kept = ended(api.workspace.store, ANN.id, 4)
+    first, second = cancelled(api, ANN, "1"), cancelled(api, ANN, "2")
+
+    with acting_as(ANN):
+        MORE[more](api, tmp_path)
+
+    assert {kept, second} <= sweeps_here(api)
+    assert first not in sweeps_here(api)
+    assert 3 == len(api.workspace.store.records())
+
+
+LOW, ONE_RUN, TWO_RUNS, THREE_RUNS = (
+    questions.sweep(ranks=ranks, max_steps=2) for ranks in ((1,), (4,), (4, 8), (4, 8, 16))
+)
+
+
+def test_where_all_visitors_have_too_many_the_oldest_imported_sweep_makes_room_whole(shared):
+    api = shared(runs_in_total=6)
+    store = api.workspace.store
+    newer = imported(api, ended(store, CARL.id, 4))
+    aged(api, imported(api, ended(store, BEN.id, 4, 8)), 60)
+    trained = aged(api, ended(store, BEN.id, 4), 120)
+
+    with acting_as(ANN):
+        mine = api.runs.start(THREE_RUNS)
+
+    assert {newer, trained, mine} == sweeps_here(api)
+
+
+def test_nothing_of_a_sweep_that_has_not_ended_and_no_trained_run_makes_room(shared):
+    api = shared(runs_in_total=5)
+    store = api.workspace.store
+    trained, queued = ended(store, BEN.id, 4), store.create(TWO_RUNS, BEN.id)
+    imported(api, queued)
+    store.append(store.run_ids(queued)[0], RunCancelled(time=1.0))
+    copy = imported(api, ended(store, CARL.id, 4))
+
+    with acting_as(ANN):
+        with pytest.raises(LimitError, match="at most 5 runs of all visitors, and 4 are there"):
+            api.runs.start(THREE_RUNS)
+        assert {trained, queued, copy} == sweeps_here(api)
+        mine = api.runs.start(TWO_RUNS)
+    assert {trained, queued, mine} == sweeps_here(api)
+
+
+def test_where_the_runs_folder_is_over_its_size_what_was_not_trained_makes_room_with_its_data(shared, uploaded):
+    shared(disk_mb=2, files_mb_per_visitor=9)
+    api, trained = shared(), None
+    with acting_as(BEN):
+        api.runs.cancel(api.runs.start(replace(LOW, data=uploaded(api, BEN, 3000))))
+        trained = ended(api.workspace.store, BEN.id, 4)
+    api = shared()  # looks at the size of the folder anew
+
+    with acting_as(ANN):
+        mine = api.runs.start(LOW)
+
+    assert {trained, mine} == sweeps_here(api)
+    assert [] == kept_data(api)
+
+
+def sweep_of(api, visitor, days):
+    """A sweep of two runs that ended so many days ago; its id."""
+    with acting_as(visitor):
+        sweep_id = finished(api, {4: 2.0, 8: 1.9}).sweep_id
+    return aged(api, sweep_id, days * DAY)
+
+
+def here(api):
+    return {record.request.sweep_id for record in RunStore(api.workspace.home).records()}
+
+
+def test_what_a_visitor_and_the_admin_have_goes_after_some_days_and_the_hosts_own_stays(api):
+    old = [sweep_of(api, visitor, 31) for visitor in (ANN, ADMIN)]
+    young, hosts = sweep_of(api, ANN, 29), sweep_of(api, HOST, 31)
+
+    Retention(api.workspace).remove(time.time())
+
+    assert {young, hosts} == here(api)
+    assert not any(name.startswith(tuple(old)) for name in os.listdir(api.workspace.store.runs_dir))
+
+
+def test_result_files_of_visitors_and_remembered_models_go_too_and_the_hosts_files_stay(api):
+    home, now = api.workspace.home, time.time()
+    anns, models = home_of(home, ANN.id) / "evidence", home / "introspected"
+    for folder in (anns, models, home / "evidence"):
+        folder.mkdir(parents=True)
+        for days in (29, 31):
+            (folder / f"{days}.json").write_text("{}")
+            os.utime(folder / f"{days}.json", (now - days * DAY,) * 2)
+
+    Retention(api.workspace).remove(now)
+
+    assert [["29.json"], ["29.json"], ["29.json", "31.json"]] == [
+        sorted(os.listdir(folder)) for folder in (anns, models, home / "evidence")
+    ]
+
+
+def test_what_waits_or_runs_stays_however_old_it_is(api):
+    sweep_id = aged(api, api.workspace.store.create(questions.sweep(ranks=(4, 8), max_steps=2), ANN.id), 300 * DAY)
+    first, _ = api.workspace.store.run_ids(sweep_id)
+    api.workspace.store.append(first, RunCancelled(time=1.0))
+    aged(api, sweep_id, 300 * DAY)
+
+    Retention(api.workspace).remove(time.time())
+
+    assert 2 == len(api.workspace.store.run_ids(sweep_id))
+
+
+def test_a_clock_that_jumps_ahead_removes_nothing(api, monkeypatch):
+    sweep_id = sweep_of(api, ANN, 1)
+    expires = Retention(api.workspace)
+    true_time = time.time
+    monkeypatch.setattr(retention.time, "time", lambda: true_time() + 5000 * DAY)
+
+    expires.remove(expires.clock.now())
+    assert {sweep_id} == here(api)
+
+    monkeypatch.setattr(retention.time, "time", lambda: true_time() - 5000 * DAY)
+    assert true_time() - 4999 * DAY > expires.clock.now()

@@ -10,7 +10,7 @@ from rankviz.core.runs.request import check_download
 from rankviz.errors import LimitError
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
-from rankviz.visitor import acting_as
+from rankviz.visitor import Visitor, acting_as
 from tests.support.runs import questions
 from tests.support.web.visitors import ADMIN, ANN, BEN
 
@@ -68,23 +68,6 @@ def test_a_visitor_has_so_many_sweeps_in_the_queue_and_others_still_find_a_place
     with acting_as(ANN):
         api.runs.cancel(first)
         api.runs.start(questions.sweep(**SMALL))
-
-
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"r": 1024}, "at most 256 as the rank (got 1,024). Choose a lower rank."),
-        ({"per_device_train_batch_size": 33, "max_length": 256}, "at most 8,192 tokens per batch"),
-        ({"model_id": "Qwen/Qwen3-4B"}, "at most 1,000,000,000 parameters of the base model"),
-    ],
-)
-def test_a_probe_keeps_the_limits_of_a_step_and_of_bases(api, settings, sentence):
-    question = questions.probe(**{"model_id": "HuggingFaceTB/SmolLM2-135M", **settings})
-
-    with acting_as(ANN), pytest.raises(LimitError) as refusal:
-        api.probes.start(question)
-    assert sentence in str(refusal.value)
-    assert [] == api.workspace.store.records()
 
 
 def test_the_queue_of_all_visitors_is_bounded(shared):
@@ -181,3 +164,12 @@ def test_a_base_whose_files_are_larger_than_its_config_says_or_of_unknown_size_i
         check_download(100_000_000_000, api.workspace.limits)
     with pytest.raises(LimitError, match=r"an unknown number of bytes, .* of the catalogue"):
         check_download(None, api.workspace.limits)
+
+
+def test_the_places_in_the_queue_are_of_a_login_and_of_the_cookie_that_its_browser_had(api):
+    with acting_as(ANN):
+        api.runs.start(questions.sweep(**SMALL))
+    with acting_as(Visitor("hf:1", "ann", also=ANN.id)):
+        api.runs.start(questions.sweep(**SMALL))
+        with pytest.raises(LimitError, match=r"per visitor \(you have 2\)"):
+            api.runs.start(questions.sweep(**SMALL))

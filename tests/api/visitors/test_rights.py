@@ -111,18 +111,6 @@ def test_what_is_open_can_be_looked_at_by_its_address_and_nothing_more(api, tmp_
         api.runs.sweep(sweep_id)
 
 
-def test_the_owner_and_the_admin_may_change_a_sweep(api, tmp_path):
-    for visitor in (BEN, ADMIN):
-        sweep_id = sweep_of(api, BEN)
-        with acting_as(visitor):
-            assert api.runs.is_mine(sweep_id)
-            assert api.runs.export([sweep_id], tmp_path / "out.zip").is_file()
-            assert [] == api.runs.cancel(sweep_id)
-            assert 1 == len(api.runs.delete(sweep_id))
-            with pytest.raises(RunNotFoundError):
-                api.runs.sweep(sweep_id)
-
-
 def test_a_visitor_who_cannot_be_told_keeps_nothing_here(api, tmp_path):
     file = tmp_path / "results.json"
     file.write_text("{}")

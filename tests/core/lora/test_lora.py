@@ -217,7 +217,7 @@ def split_plan(targets, **settings) -> AdapterPlan:
 @pytest.mark.parametrize(
     ("targets", "scheme", "sentence"),
     (
-        ("attention", "target-parameters", "target_parameters names nothing"),
+        ("attention", "target-parameters", "target-parameters names nothing"),
         (("q_proj", "down_projs"), "default", r"experts\.down_projs, a list of experts, or one of it"),
         (("q_proj", "down_projs.0"), "default", "or one of it"),
         (("q_proj", "0"), "default", "or one of it"),

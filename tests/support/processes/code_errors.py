@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rankviz.ui.events import LOG
+from rankviz.ui.wiring import LOG
 
 
 class _Fails(logging.Handler):

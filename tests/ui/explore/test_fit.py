@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.ui import link
-from rankviz.ui.explore import fit
+from rankviz.ui.explore import sections
 from rankviz.ui.parts.question import DEFAULTS, ask
 from tests.support.runs.finished_runs import text_of
 
@@ -20,12 +20,12 @@ def api(tmp_path):
 
 
 def shown(api, **changes):
-    return fit.decisions(api, **{**LLAMA, **changes})
+    return sections.decisions(api, **{**LLAMA, **changes})
 
 
 def applied(pick):
     """The widgets that a click sets."""
-    return fit.applied(pick)
+    return sections.applied(pick)
 
 
 def test_the_verdict_says_the_margin_against_usable_memory(api):
@@ -36,17 +36,6 @@ def test_the_verdict_says_the_margin_against_usable_memory(api):
     low, high = setting.row.spare.low / 2**30, setting.row.spare.high / 2**30
     usable = setting.answer.usable_bytes.expected / 2**30
     assert f"{low:.1f} to {high:.1f} GiB to spare of {usable:.2f} GiB usable on L4" in text
-
-
-def test_without_a_gpu_each_part_says_what_it_can(api):
-    view = shown(api, gpu="none")
-
-    assert "No GPU is chosen; the cheapest GPU that fits is the" in view.verdict
-    assert "Select a GPU, or click one in the table below." in view.limits
-    assert "not known" in view.knobs
-    assert "not known" in view.methods
-    assert "Fit" not in text_of(view.methods)
-    assert 0 == view.cards.count("rv-chosen")
 
 
 def test_every_change_on_the_page_can_be_clicked_into_the_question(api):
@@ -75,15 +64,3 @@ def test_every_change_on_the_page_can_be_clicked_into_the_question(api):
 )
 def test_a_click_sets_what_the_change_names_and_nothing_else(pick, widgets):
     assert widgets == applied(pick)
-
-
-def test_ones_own_price_orders_the_table_and_prices_the_figures(api):
-    values = {**LLAMA, "prices": "l4:0.01,t4:9"}
-
-    cards = shown(api, prices=values["prices"]).cards
-
-    assert re.search(r"<tbody><tr[^>]*data-pick=\"gpu=l4\"", cards)
-    assert 'value="0.01"' in cards
-    assert 0.01 == ask(values).usd_per_hour
-    assert 2.0 == ask({**values, "usd_per_hour": 2.0}).usd_per_hour
-    assert None is ask({**values, "gpu": "a10"}).usd_per_hour

@@ -30,17 +30,6 @@ def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_th
     assert zoomed[0] > 0
 
 
-@pytest.mark.slow
-def test_a_click_on_a_change_makes_it_and_keeps_the_tokens_trained(page):
-    page.goto(LLAMA)
-    open_section(page, "Fit and changes")
-
-    page.locator("#knobs").get_by_role("button", name="twice the length, 4,096 tokens per example").click()
-
-    page.wait_for_url("**max_length=4096&steps=500")
-    page.locator("#knobs", has_text="twice the length, 8,192 tokens per example").wait_for()
-
-
 def test_a_copied_address_opens_the_same_view(page):
     page.goto(LLAMA)
     figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()

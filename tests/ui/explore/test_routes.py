@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from rankviz import visitor
 from rankviz.api import Api
 from rankviz.shared.identity import HEADER, Identified, Visitors
-from rankviz.ui.explore.answer import MAX_BODY_BYTES, routes
+from rankviz.ui.explore.answer import routes
 from rankviz.ui.parts.question import DEFAULTS
 
 
@@ -17,25 +17,11 @@ def client(tmp_path):
     return TestClient(Starlette(routes=routes(Api(home=tmp_path))), raise_server_exceptions=True)
 
 
-def test_an_answer_is_zipped_where_the_browser_takes_it(client):
-    zipped = client.post("/rankviz/answer", json={"values": DEFAULTS}, headers={"accept-encoding": "gzip"})
-    plain = client.post("/rankviz/answer", json={"values": DEFAULTS}, headers={"accept-encoding": "identity"})
-
-    assert "gzip" == zipped.headers["content-encoding"] and "content-encoding" not in plain.headers
-    assert zipped.json() == plain.json()
-    assert "no-store" == plain.headers["cache-control"]
-
-
 def test_a_mistake_is_a_notice_with_its_text_escaped(client):
     answer = client.post("/rankviz/answer", json={"values": {**DEFAULTS, "model": "<img src=x>"}})
 
     assert 200 == answer.status_code
     assert "&lt;img src=x&gt;" in answer.json()["without_costs"] and "<img" not in answer.json()["without_costs"]
-
-
-@pytest.mark.parametrize("body", [b"", b"[1]", b"{", b"\xff", b"[" * 50_000, b" " * (MAX_BODY_BYTES + 1) + b"{}"])
-def test_a_body_that_is_no_question_is_refused(client, body):
-    assert 422 == client.post("/rankviz/words", content=body).status_code
 
 
 def asks(*given):

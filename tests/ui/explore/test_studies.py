@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.ui.explore import studies
+from rankviz.ui.explore import sections as studies
 from rankviz.ui.parts.question import DEFAULTS
 from tests.catalog.test_result_files import result
 from tests.support.runs.finished_runs import text_of
@@ -30,7 +30,7 @@ def drawn(shown):
 
 
 def test_the_nearest_study_comes_first_with_its_learning_rate_policy_and_runs_on_the_label(api):
-    figure = drawn(studies.shown(api, **QUESTION).wide)
+    figure = drawn(studies.shown_studies(api, **QUESTION).wide)
 
     names = [trace["name"] for trace in figure["data"]]
     assert "Tinker SFT sweep, Llama-3.1-8B<br>rate tuned at each rank; bars: ± 1 s.e." == names[0]
@@ -41,7 +41,7 @@ def test_the_nearest_study_comes_first_with_its_learning_rate_policy_and_runs_on
 
 def test_values_are_short_of_the_best_rank_in_percent(api):
     """Tinker on Llama-3.1-8B: 0.5925, 0.5863, 0.5839, 0.5834 at r = 4, 16, 64, 128."""
-    gap = drawn(studies.shown(api, **QUESTION).wide)["data"][0]
+    gap = drawn(studies.shown_studies(api, **QUESTION).wide)["data"][0]
 
     assert [4, 16, 64, 128] == gap["x"]
     assert [1.56, 0.50, 0.09, 0.0] == [round(y, 2) for y in gap["y"]]
@@ -50,9 +50,9 @@ def test_values_are_short_of_the_best_rank_in_percent(api):
 def test_added_files_are_removed_again_by_a_button_that_is_there_while_there_are_some(api, tmp_path):
     (tmp_path / "mine.json").write_text(result())
 
-    assert not studies.shown(api, **QUESTION).remove["visible"]
+    assert not studies.shown_studies(api, **QUESTION).remove["visible"]
     studies.added(api, [str(tmp_path / "mine.json")])
-    assert studies.shown(api, **QUESTION).remove["visible"]
+    assert studies.shown_studies(api, **QUESTION).remove["visible"]
     assert "Removed 1 result file." == text_of(studies.removed(api))
     assert [] == list(api.studies.added())
-    assert not studies.shown(api, **QUESTION).remove["visible"]
+    assert not studies.shown_studies(api, **QUESTION).remove["visible"]

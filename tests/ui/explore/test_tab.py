@@ -6,11 +6,9 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AdapterSaved, Evaluated
-from rankviz.ui import page
 from rankviz.ui.explore import tab as explore
-from rankviz.ui.link import CUSTOM
 from rankviz.ui.parts import charts, html
-from rankviz.ui.parts.question import DEFAULTS, ask
+from rankviz.ui.parts.question import DEFAULTS
 from tests.support.runs import questions
 
 Ends = namedtuple("Ends", "low high")
@@ -20,13 +18,6 @@ LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
 @pytest.fixture
 def api(tmp_path):
     return Api(home=tmp_path)
-
-
-def test_ticked_modules_count_only_as_a_choice_of_ones_own():
-    ticked = {**DEFAULTS, "modules": ["q_proj"], "names": "v_proj, q_proj"}
-
-    assert "unsloth" == ask(ticked).lora.target_modules
-    assert ("q_proj", "v_proj") == ask({**ticked, "preset": CUSTOM}).lora.target_modules
 
 
 def test_the_modules_of_the_model_are_offered_with_their_copies(api):
@@ -75,14 +66,6 @@ def test_a_file_name_cannot_write_into_the_page(api):
     drawn = charts.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss", height=300)
 
     assert "&lt;img src=x&gt;.jsonl" in html.paragraphs(drawn[1])
-
-
-def test_a_sweep_that_is_going_is_found_without_an_address(api):
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)))
-
-    restored = page.restore(api, {})
-
-    assert sweep_id == restored.training_sweep
 
 
 def test_text_from_outside_is_escaped_everywhere():

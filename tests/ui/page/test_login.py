@@ -6,7 +6,7 @@ import pytest
 from rankviz.publish import DATASET
 from rankviz.shared.identity import HEADER
 from rankviz.store import RunStore
-from rankviz.ui.who import ANONYMOUS
+from rankviz.ui.page import ANONYMOUS
 from tests.support.quick import first_quick
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import come, finished_events

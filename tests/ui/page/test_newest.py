@@ -49,24 +49,6 @@ def events_of(page, part):
     )
 
 
-@pytest.mark.slow
-def test_a_sweep_stays_judged_by_what_was_chosen_last(page, counted_sweep):
-    page.goto(f"/?tab=runs&sweep={counted_sweep}&tolerance=0.02")
-    page.locator("#sweep-words", has_text="nats").wait_for()
-    late = Late(page, of="sweep-words", with_value="r")
-    page.get_by_label("Filter").press_sequentially("r")
-    late.wait()
-
-    page.locator("#sweep-metric input").click()
-    page.get_by_role("option", name="Token accuracy").click()
-    judged = page.locator("#sweep-words", has_text="Worse than r = 16 by more than")
-    judged.wait_for()
-    late.arrive()
-
-    assert judged.is_visible()
-    assert "Token accuracy" == page.locator("#sweep-metric input").input_value()
-
-
 def test_what_someone_enters_while_an_answer_comes_stays(page):
     page.goto("/?tab=train")
     page.locator("#expected", has_text="3 runs").wait_for()

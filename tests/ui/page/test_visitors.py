@@ -4,8 +4,8 @@ import pytest
 
 from rankviz.shared.identity import COOKIE
 from rankviz.store import RunStore
-from rankviz.ui.parts.where import COPY_IT, OF_ANOTHER
-from rankviz.ui.who import ADMIN, ANONYMOUS
+from rankviz.ui.page import ADMIN, ANONYMOUS
+from rankviz.ui.parts.live import COPY_IT, OF_ANOTHER
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import come, finished_events
 from tests.ui.conftest import WAIT_MILLISECONDS, Watched, serving

@@ -7,12 +7,11 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
-from rankviz.errors import BadAdapterError, UserError
 from rankviz.ui.page import restore
-from rankviz.ui.parts.curve import curve
+from rankviz.ui.parts.charts import curve
 from rankviz.ui.runs import view as page
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import counted, finished, text_of
+from tests.support.runs.finished_runs import counted, text_of
 
 
 @pytest.fixture
@@ -76,16 +75,6 @@ def shipped_rank(api, sweep):
 CUTS = {32: 1.601, 8: 1.612, 2: 1.700}
 
 
-def test_the_curve_is_a_table_too_and_names_what_was_trained_on(api):
-    text = text_of(curve(api, fast(api, cuts=CUTS)).truncated)
-
-    assert "r = 2 truncated, then 2 training steps 1.7000 0.1000" in text
-    assert "r = 8 truncated 1.6120 0.0120" in text
-    assert "r = 64 trained 1.6000 0.0000" in text
-    assert text.endswith("64.0 MB") and "about 8.0 MB" in text  # of 1 MB a rank
-    assert "" == curve(api, finished(api, {4: 2.0, 16: 1.5})).truncated
-
-
 @pytest.mark.parametrize(
     ("cuts", "rank"),
     [
@@ -96,20 +85,6 @@ def test_the_curve_is_a_table_too_and_names_what_was_trained_on(api):
 )
 def test_train_high_and_ship_low_is_offered_where_the_numbers_say_so(api, cuts, rank):
     assert rank == shipped_rank(api, fast(api, cuts=cuts))
-
-
-def test_a_truncated_adapter_that_was_trained_on_is_downloaded_as_it_was_saved(api):
-    sweep = fast(api, cuts={8: 1.601, 2: 1.602}, saved="cuts/r2")
-    folder = api.workspace.store.run_dir(sweep.runs[0].run_id) / "cuts" / "r2"
-
-    assert 2 == shipped_rank(api, sweep)
-    with pytest.raises(UserError, match="imported without it"):
-        page.shipped_adapter(api, sweep.sweep_id)
-    with pytest.raises(BadAdapterError, match="imported without it"):
-        api.adapters.zip_of_rank(sweep.runs[0].run_id, 2)
-    write_adapter(folder)
-    with zipfile.ZipFile(page.shipped_adapter(api, sweep.sweep_id)) as archive:
-        assert b"adapter_config.json in r2" == archive.read("adapter-r2/adapter_config.json")
 
 
 def write_adapter(folder):
@@ -132,21 +107,6 @@ def test_the_button_offers_the_smallest_good_adapter(api):
     assert ("Download the adapter of r = 4 (zip)", True) == (far.ship.value, far.ship.visible)
     with zipfile.ZipFile(page.shipped_adapter(api, sweep.sweep_id, "0.2")) as archive:
         assert b"adapter_config.json in adapter" == archive.read("adapter-r4/adapter_config.json")
-
-
-def test_an_adapter_that_is_not_here_is_named_without_a_button_and_with_the_reason(api):
-    imported = shown(api, finished(api, {4: 2.0, 16: 1.5}), tolerance="0.02")
-    recorded = next(
-        view
-        for sweep in api.runs.recorded()
-        if "Smallest good adapter" in (view := shown(api, sweep, tolerance="0.02")).summary
-    )
-
-    assert "The files of this adapter are not on this machine." in text_of(imported.summary)
-    assert [False, False] == [imported.ship.visible, recorded.ship.visible]
-    assert "The recording does not include this adapter." in text_of(recorded.summary)
-    assert not imported.ship.visible
-    assert not recorded.ship.visible
 
 
 @pytest.mark.parametrize(
@@ -199,7 +159,7 @@ def test_the_choice_of_quality_decides_figures_verdict_and_tolerance(api):
 
 @pytest.mark.parametrize(
     "params",
-    [{"tab": "sweep", "metric": "token_accuracy", "tolerance": "2"}, {"tab": "runs"}, {"tab": "runs", "run": ""}],
+    [{"tab": "runs", "metric": "token_accuracy", "tolerance": "2"}, {"tab": "runs"}, {"tab": "runs", "run": ""}],
 )
 def test_addresses_of_either_tab_open_the_sweep_and_its_run(api, params):
     sweep = counted(api, {4: 60, 16: 80})

@@ -7,30 +7,14 @@ from rankviz.api.engines import LOG_IN, SET_TOKEN
 from rankviz.api.workspace import EMBEDDED
 from rankviz.errors import NoWeightsError
 from rankviz.machine import disk
-from rankviz.ui.train import before
-from rankviz.ui.train.before import allowed_html
+from rankviz.ui.train import form as before
 from rankviz.ui.train.form import DEFAULTS, request_of
 from rankviz.visitor import acting_as
-from tests.support.limits import limit
 from tests.support.runs.finished_runs import text_of
 from tests.support.web.visitors import ANN
 
 LLAMA = "meta-llama/Llama-3.1-8B"
 ASKED_LLAMA = {**DEFAULTS, "base": LLAMA}
-
-
-def test_a_shared_page_says_its_limits(tmp_path, monkeypatch):
-    limit(monkeypatch, steps=50)
-    limit(monkeypatch, run_minutes=1)
-    limit(monkeypatch, tokens_per_batch=None)
-    monkeypatch.setattr(before, "login_is_on", lambda: True)
-
-    words = text_of(allowed_html(Api(home=tmp_path, shared=True)))
-
-    assert words.startswith("This page is shared. It allows at most: 12 runs per sweep, 50 steps per run, rank 256, ")
-    assert "1 minute per run" in words
-    assert "tokens per batch" not in words
-    assert words.endswith("which you pay for: 10,000 steps per run, and no limit on base, batch and minutes.")
 
 
 def test_why_nothing_trains_stands_at_the_top_as_soon_as_it_is_so_and_goes_with_it(tmp_path, monkeypatch):
@@ -63,27 +47,6 @@ def test_where_nothing_trains_here_the_note_names_the_login_that_trains_elsewher
 
 
 @pytest.mark.parametrize(
-    ("asked", "limit", "field"),
-    [
-        (ASKED_LLAMA, "at most 1,000,000,000 parameters", "base_problem"),
-        ({"max_steps": 500}, "at most 200 steps per run", "numbers_problem"),
-        ({"other_ranks": "512", "ranks": ["4"]}, "at most 256 as the rank", "ranks_problem"),
-        ({"mode": "sweep", "seeds": 7}, "at most 12 runs per sweep", "ranks_problem"),
-        ({"batch": 64, "max_length": 4096}, "tokens per batch", "notice"),
-    ],
-)
-def test_what_is_over_a_limit_is_said_before_the_button_and_under_its_field(tmp_path, asked, limit, field):
-    api = Api(home=tmp_path, shared=True)
-
-    with acting_as(ANN):
-        shown = before.before_start(api, **{**DEFAULTS, **asked})
-
-    assert limit in text_of(shown.notice)
-    assert shown.notice == getattr(shown, field)
-    assert not shown.start.interactive
-
-
-@pytest.mark.parametrize(
     ("asked", "limit", "changed"),
     [
         ({"base": LLAMA}, "parameters of the base model", {"base": EMBEDDED}),
@@ -113,7 +76,6 @@ def test_an_uploaded_config_is_said_to_have_no_weights_and_is_never_queued(tmp_p
             api.runs.start(request_of(values))
 
     assert "A config.json has no weights to train. Give the base as a Hub id" in text_of(shown.notice)
-    assert shown.notice == shown.base_problem
     assert not shown.start.interactive
     assert EMBEDDED == form["base"]
     assert "no weights to train" in text_of(replaced)

@@ -1,14 +1,10 @@
 """What stands before the Train button: the data, time and memory here, and what stands in the way."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from rankviz.api import Api
 from rankviz.errors import BusyError, LimitError, StorageError, WorkerError
-from rankviz.ui.train.before import before_start, instead, notebook, preview, trainable
-from rankviz.ui.train.form import request_of
+from rankviz.ui.train.form import before_start, preview, trainable
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import text_of
 from tests.support.web.train_form import FORM
@@ -27,16 +23,6 @@ def test_the_preview_shows_three_rows_and_counts(api):
 
     assert "4,000 examples" in shown
     assert 3 == shown.count("Pronounce ")
-
-
-def test_a_bad_row_is_named_in_the_preview(api, tmp_path):
-    bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
-
-    shown = preview(api, data="own", file=str(bad), kept="").preview
-
-    assert 'role="alert"' in shown
-    assert text_of(shown).startswith("Row 2 of bad.jsonl has no ")
 
 
 def test_what_a_sweep_will_take_stands_before_the_button(api):
@@ -62,7 +48,7 @@ def test_that_a_run_may_be_ended_before_it_is_done_stands_beside_the_time_and_wh
     assert text_of(refused.notice).startswith("This server allows at most 20 minutes per run, and one of these takes")
     assert not refused.start.interactive
     assert 1 == form["accumulation"]  # a link that asks for it
-    assert text_of(replaced).endswith("The form has the usual batch and length instead.")
+    assert "The form has the embedded model SmolLM2-135M-Instruct instead" in text_of(replaced)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +76,7 @@ def test_what_may_pass_by_itself_leaves_the_button_on_and_a_busy_server_is_asked
     assert not before_start(api, **FORM).again.active
 
 
-def test_a_base_that_cannot_be_trained_here_is_replaced_at_once_with_the_reason_and_its_notebook(api, monkeypatch):
+def test_a_base_that_cannot_be_trained_here_is_replaced_at_once_with_the_reason(api, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     values = {**FORM, "base": HUGE}
 
@@ -106,26 +92,3 @@ def test_a_form_that_can_be_trained_here_or_is_wrong_stays_as_it_is(api):
         form, replaced = trainable(api, values)
 
         assert (values, "") == (form, replaced)
-
-
-def test_the_embedded_model_takes_the_form_over_with_settings_that_it_can_train(api):
-    values = {**FORM, "base": HUGE, "precision": "nf4", "preset": "custom", "names": "experts", "max_steps": 7}
-
-    request = request_of(instead(values))
-
-    assert ("embedded", "unsloth", "auto", 7) == (
-        request.base,
-        request.lora.target_modules,
-        request.training.precision,
-        request.training.max_steps,
-    )
-
-
-def test_the_notebook_trains_the_highest_rank_of_the_form(api):
-    file = notebook(api, **{**FORM, "base": "Qwen/Qwen3-4B", "max_steps": 7})
-
-    cells = json.loads(Path(file).read_text(encoding="utf-8"))["cells"]
-    code = "".join("".join(cell["source"]) for cell in cells)
-    assert "Qwen3-4B" in code
-    assert "r=16" in code.replace(" ", "")
-    assert "max_steps=7" in code.replace(" ", "")

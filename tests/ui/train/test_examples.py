@@ -1,11 +1,9 @@
 """The two recorded sweeps in the empty state of Train."""
 
-import json
-
 import pytest
 
 from rankviz.api import Api
-from rankviz.ui.train.progress import DOES_NOT_MATTER, MATTERS, examples
+from rankviz.ui.train.tab import EXAMPLES, examples
 from rankviz.verdict import sentences
 from tests.support.runs.finished_runs import finished, text_of
 
@@ -18,22 +16,10 @@ def api(tmp_path_factory):
 def test_each_example_has_its_verdict_its_lesson_and_a_way_to_the_sweep(api):
     shown = examples(api, sweep_id="")
 
-    for example, words in ((MATTERS, shown.matters_words), (DOES_NOT_MATTER, shown.does_not_words)):
+    for example, words in zip(EXAMPLES.values(), (shown.matters_words, shown.does_not_words), strict=True):
         assert sentences(api.verdicts.of_sweep(example.sweep_id).verdict)[0] in text_of(words)
         assert example.lesson in text_of(words)
         assert f"?tab=runs&amp;sweep={example.sweep_id}" in words
-
-
-def test_the_figures_are_those_of_the_two_sweeps(api):
-    shown = examples(api, sweep_id="")
-
-    for example, chart in ((MATTERS, shown.matters), (DOES_NOT_MATTER, shown.does_not)):
-        drawn = json.loads(chart)
-        assert example.sweep_id in drawn["source"]
-        assert [2, 8, 32] == sorted(r for trace in drawn["data"] for r in trace["x"])
-    assert (
-        json.loads(shown.matters)["layout"]["yaxis"]["range"] == json.loads(shown.does_not)["layout"]["yaxis"]["range"]
-    )
 
 
 def test_the_examples_wait_until_the_page_is_restored_and_stay_away_where_a_result_of_ones_own_is(api, tmp_path):

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.core.runs.events import (
     Answered,
     GreedyAnswer,
@@ -14,15 +13,12 @@ from rankviz.core.runs.events import (
     StageReached,
     StepLogged,
 )
-from rankviz.ui.parts.where import cancel
-from rankviz.ui.train.progress import adapters_html, answers_html, progress
-from rankviz.ui.train.tab import form_of, start
-from rankviz.visitor import acting_as
+from rankviz.ui.runs.view import cancel
+from rankviz.ui.train.tab import adapters_html, answers_html, form_of, progress, start
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, text_of
 from tests.support.web.train_form import FORM
-from tests.support.web.visitors import ANN
 
 
 def queued(api, **settings):
@@ -63,7 +59,7 @@ def test_the_newest_result_of_ones_own_stands_where_nothing_is_chosen_and_the_bu
     for part in ("curve", "words", "adapters", "loss", "answers"):
         assert getattr(chosen, part) == getattr(shown, part)
     assert all((shown.curve, shown.words, shown.adapters, shown.loss))
-    assert ("Train", False, False) == (shown.start.value, shown.add.visible, shown.runs_fold.visible)
+    assert ("Train", False) == (shown.start.value, shown.add.visible)
     assert not hasattr(again, "curve")
 
 
@@ -110,7 +106,7 @@ def test_after_an_end_of_any_kind_the_button_trains_again(api, ending, words):
     shown = progress(api, sweep_id=sweep_id, seen="")
 
     assert ("Train", False) == (shown.start.value, shown.cancel.visible)
-    assert "Train 2 failed or cancelled runs again" == shown.resume.value
+    assert "Train 2 failed or cancelled runs again" == shown.resume["value"]
     assert words in shown.status
     assert not shown.timer.active
 
@@ -121,8 +117,6 @@ def test_another_sweep_starts_while_one_waits_and_cancel_ends_the_shown_one_alon
     first, _ = start(api, **FORM, engine="elsewhere", flavor=None, spend=2.0)
     second, _ = start(api, **FORM, engine="local", flavor=None, spend=2.0)
 
-    assert "on Other machines" in progress(api, sweep_id=first, seen="").cancel.value
-    assert progress(api, sweep_id=second, seen="").cancel.value.endswith("on this machine)")
     cancel(api, first)
 
     assert (True, False) == (api.runs.sweep(first).ended, api.runs.sweep(second).ended)
@@ -137,15 +131,6 @@ def test_the_adapter_of_each_rank_says_where_it_lies_and_opens_on_its_tab(api):
         assert str(api.workspace.store.run_dir(run.run_id) / "adapter") in shown
         assert f"?tab=adapter&amp;adapter={run.run_id}" in shown
     assert "Adapter at r = 16, 16.0 MB" in text_of(shown)
-
-
-def test_a_shared_page_opens_an_adapter_and_shows_no_path_of_its_machine(tmp_path):
-    api = Api(home=tmp_path, shared=True)
-    with acting_as(ANN):
-        shown = adapters_html(api, with_adapters(api, finished(api, {4: 2.0})))
-
-    assert str(tmp_path) not in shown
-    assert "Open r = 4 on Adapter" in text_of(shown)
 
 
 def test_answers_of_the_base_stand_beside_those_of_the_lowest_and_the_highest_rank(api):

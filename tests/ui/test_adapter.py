@@ -1,18 +1,36 @@
 """The Adapter tab, as Gradio calls it."""
 
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 
-from rankviz.api import Api
+from rankviz.api import Api, adapters
+from rankviz.children import FairLine
 from rankviz.core.runs.events import AdapterSaved
 from rankviz.errors import BadAdapterError, InvalidSettingError
-from rankviz.ui.adapter import tab as adapter
+from rankviz.trained.read import read_adapter
+from rankviz.ui import adapter
 from rankviz.ui.page import build_app
 from rankviz.visitor import acting_as
 from tests.support.models.saved_adapters import Q, factors, save, two_blocks
+from tests.support.processes.workers import wait_for
 from tests.support.runs.finished_runs import finished, text_of
 from tests.support.runs.toy import ASSETS
-from tests.support.web.visitors import ANN
-from tests.ui.adapter.views import K_DEAD, figure, shown, texts
+from tests.support.web.visitors import ANN, BEN
+
+K_DEAD = "model.layers.1.self_attn.v_proj"
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "home", assets=ASSETS, shared=False)
+
+
+def shown(api, source, *, choice="r2", cell="", detailed=True):
+    return adapter.shown(api, source=source, choice=choice, cell=cell, detailed=detailed)
 
 
 def test_the_page_is_built_without_reading_an_adapter_and_the_tab_tells_of_the_sample_when_it_is_opened(api, tmp_path):
@@ -40,7 +58,7 @@ def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
         assert name in text
     assert f"1 of 4 {K_DEAD}" in text
     assert "on some/base" in text
-    heat = figure(view.heat)["data"][0]
+    heat = json.loads(view.heat)["data"][0]
     assert (["0", "1"], ["q_proj", "v_proj"]) == (heat["x"], heat["y"])
     assert [["", ""], ["", "×"]] == heat["text"]
     assert 5 == view.table.count("<tr")
@@ -52,20 +70,17 @@ def test_a_click_on_a_module_shows_its_singular_values(api, tmp_path):
     folder = two_blocks(tmp_path / "mine")
     name = "model.layers.1.self_attn.q_proj"
 
-    values = figure(shown(api, str(folder), cell=name).values)
+    faint, strong = json.loads(shown(api, str(folder), cell=name).values)["data"]
 
-    faint, strong = values["data"]
     assert name == strong["name"]
     assert strong["y"] == pytest.approx(api.adapters.spectrum(str(folder)).layers[2].singular_values)
-    assert "log" == values["layout"]["yaxis"]["type"]
     assert 5 == len(faint["y"])  # the same module in block 0, and a gap
-    assert 2.5 == values["layout"]["shapes"][0]["x0"]
 
 
 def test_what_is_no_adapter_gives_a_notice_and_the_one_before_is_gone(api, tmp_path):
     (tmp_path / "adapter_model.bin").write_bytes(b"\x80\x04.")
 
-    view = shown(api, [str(tmp_path / "adapter_model.bin")])
+    view = shown(api, json.dumps([str(tmp_path / "adapter_model.bin")]))
 
     assert "pickle files can run code" in text_of(view.notice)
     assert (True, False) == (view.sample.visible, view.parts.visible)
@@ -75,12 +90,7 @@ def test_a_finished_run_of_this_machine_is_offered_and_opened_by_its_id(api):
     run, without = finished(api, {4: 1.0, 8: 1.0}).runs
     two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
 
-    choices = adapter.run_choices(api).choices
-
-    assert [
-        ("Sample: r = 16, SmolLM2-135M-Instruct on phonemes", "sample"),
-        ("r = 4, SmolLM2-135M-Instruct on phonemes", run.run_id),
-    ] == choices
+    assert ("r = 4, SmolLM2-135M-Instruct on phonemes", run.run_id) == adapter.run_choices(api).choices[1]
     assert (4, run.run_id) == (api.adapters.spectrum(run.run_id).r, api.adapters.spectrum(run.run_id).name)
     with pytest.raises(BadAdapterError, match="has no adapter here: no adapter was saved, or the run was imported"):
         api.adapters.spectrum(without.run_id)
@@ -125,7 +135,7 @@ def test_names_from_the_file_are_shown_as_text(api, tmp_path):
 
     view = shown(api, str(folder))
 
-    assert "<img" not in "".join(texts(view))
+    assert "<img" not in "".join(value for value in vars(view).values() if isinstance(value, str))
     assert 1 == len(api.adapters.spectrum(str(folder)).layers)
 
 
@@ -133,6 +143,87 @@ def test_names_from_the_file_are_shown_as_text(api, tmp_path):
 def test_what_can_be_no_place_gets_one_sentence(api, ref):
     notice = text_of(shown(api, ref).notice)
 
-    assert notice.startswith("There is no adapter ")
-    assert len(notice) < 200
+    assert notice.startswith("There is no adapter ") and len(notice) < 200
     assert notice.endswith("here: give its files, a run&#x27;s id or a Hub id (owner/name).")
+
+
+def test_what_a_resize_comes_to_is_what_the_zip_then_holds(api, tmp_path):
+    folder = str(two_blocks(tmp_path / "mine"))
+
+    path, words = adapter.zip_of(api, folder, "r1")
+    after = read_adapter([Path(path)])
+
+    # (12 + 10) and (12 + 6), twice
+    assert f"mine-r1.zip has r = 1 and {after.file.file_bytes:,} bytes of weights" in text_of(words)
+    assert ("mine-r1", 1, 80) == (after.name, after.r, sum(t.size for pair in after.pairs.values() for t in pair))
+
+
+def test_a_resize_that_cannot_be_says_why_beside_a_spectrum_that_stays(api, tmp_path):
+    view = shown(api, str(two_blocks(tmp_path / "mine")), choice="r4")
+
+    assert "a resize only lowers the rank: give a rank from 1 to 3" in text_of(view.choices)
+    assert not view.make.interactive
+    assert "Trained with r = 4" in text_of(view.top)
+
+
+def test_the_sample_opens_with_its_training_and_choices_with_exact_sizes(api):
+    view = shown(api, "sample", choice="r3")
+
+    assert "400 steps on phonemes" in text_of(view.top)
+    assert ["r2", "r3", "r8", "e99"] == re.findall('data-pick="([^"]+)"', view.choices)
+    assert 1 == view.choices.count('class="rv-chosen"')
+    assert f'title="{api.adapters.plan_resize("sample", r=3).file_bytes:,} bytes"' in view.choices
+    assert "Resize to r = 3 and download (361.1 kB)" == view.make.value
+
+
+@pytest.mark.parametrize("odd", ["", "<script>", "r²", "e²", "r" + "9" * 5000, "e" + "9" * 400])
+def test_a_choice_is_a_rank_an_energy_or_else_the_proposed_rank(api, odd):
+    assert (8, None) == adapter.resize_of(api, "sample", "r8")
+    assert (None, 0.99) == adapter.resize_of(api, "sample", "e99")
+    assert (api.adapters.proposed_rank("sample"), None) == adapter.resize_of(api, "sample", odd)
+
+
+def test_after_few_steps_no_rank_is_recommended_and_half_the_trained_one_is_selected(api, tmp_path):
+    (run,) = finished(api, {4: 1.0}).runs
+    two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
+
+    view = shown(api, run.run_id, choice="")
+
+    assert "After 2 steps, the spectrum is mostly noise, so no rank is recommended" in text_of(view.choices)
+    assert "Resize to r = 2 and" in view.make.value and "secondary" == view.make.variant
+    assert [2] == [choice.r for choice, _ in api.adapters.truncations(run.run_id)]
+    assert "" == view.pattern
+
+
+@pytest.fixture
+def large(api, tmp_path, monkeypatch):
+    """One of four modules, which are many here; its spectrum is in memory."""
+    monkeypatch.setattr(adapters, "MANY_MODULES", 3, raising=False)
+    folder = str(two_blocks(tmp_path / "mine"))
+    api.adapters.spectrum(folder)
+    return folder
+
+
+def test_a_redraw_of_many_modules_waits_for_others_in_the_line(api, large):
+    line = api.workspace.children.line = FairLine(1, busy="Busy with others.", seconds=600)
+
+    def redraw():
+        with acting_as(ANN):
+            return shown(api, large, choice="r1")
+
+    with ThreadPoolExecutor(1) as pool, acting_as(BEN), line.turn():
+        redrawn = pool.submit(redraw)
+        wait_for(lambda: line.length == 2 or redrawn.done())
+        waited = not redrawn.done()
+
+    assert waited
+    assert "Resize to r = 1" in redrawn.result().make.value
+
+
+def test_where_there_is_no_place_the_page_says_so_and_stays_as_it_is(api, large):
+    api.workspace.children.line = FairLine(1, busy="Busy with others.", seconds=0)
+    with ThreadPoolExecutor(1) as pool, acting_as(BEN), api.workspace.children.line.turn():
+        view = pool.submit(shown, api, large, choice="r1").result()
+
+    assert "Busy with others." in text_of(view.notice)
+    assert ["notice"] == list(vars(view))

@@ -13,8 +13,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.accuracy.report import AccuracyReport, ReportRow, Score
 from rankviz.core.advice.advice import Alternative, Mean
-from rankviz.core.advice.rules import LORA, RANK_RULES, SETTINGS
-from rankviz.core.advice.use_case import DEFAULT, USE_CASES
+from rankviz.core.advice.use_case import DEFAULT, LORA, RANK_RULES, SETTINGS, USE_CASES
 from rankviz.core.advice.words import BY_TASK, aim_in_words, rule_evidence
 from rankviz.core.forecast.bands import KINDS
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
@@ -39,67 +38,20 @@ PAGES = {
     "LoRA Without Regret": "https://thinkingmachines.ai/blog/lora/",
 }
 """Addresses of sources that are no papers, by how their names begin."""
+HOW = html.markup("how")
+"""How each number is computed, and what the colours mean."""
 WHAT_IT_IS = (
     "LoRA leaves the weights of the base unchanged. Beside each targeted weight matrix it trains two thin matrices, A "
     "with r rows and B with r columns, and adds their product to the weight. A higher rank r can learn a more complex "
     "change; the adapter file grows in proportion, and the table shows what else grows with it in this model."
 )
 RANGES = (
-    "A source is who measured with which program. Its tables share mistakes, so each source is predicted as if it had "
-    "not been seen: without the constants that it taught and without its errors in the width of ranges. The width "
-    "comes from the errors of the other sources with the same kind of setup: Student's t at 95 % times the spread "
-    "between sources. It is computed separately for modelled memory (activations, logits) and for counted memory "
-    "(weights, adapter, optimizer states, scratch). Where no measurement has the same kind of setup, the range is "
-    "wider, and the page says so. No formula is fitted to single rows, but some code was read because a row did not "
-    "fit, so a source that nobody has looked at may be further off. docs/accuracy.md lists the rows that are not "
-    "counted, with the reason."
+    "A source is who measured with which program. Each source is predicted as if it had not been seen: without the "
+    "constants that it taught and without its errors in the width of ranges. The width is Student's t at 95 % times "
+    "the spread between the other sources with the same kind of setup, separately for modelled memory (activations, "
+    "logits) and counted memory (weights, adapter, optimizer states, scratch). docs/accuracy.md has every table, and "
+    "the rows that are not counted, with the reason."
 )
-HOW = f"""
-<dl class="rv-how">
-<dt>Trainable parameters <i>exact</i></dt>
-<dd>LoRA adds two matrices to each target weight: A (r × in) and B (out × r). A layer therefore adds r · (in + out)
-parameters. The layers are the real ones: each model of the catalogue was built on the meta device from its own
-<code>config.json</code>, so grouped-query attention, fused projections, tied embeddings and experts are counted
-correctly. Tests compare the counts with PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}, to the parameter.</dd>
-<dt>Another number in an older notebook</dt>
-<dd>A count depends on the versions. gpt-oss-20b with Unsloth's seven projections and r = 8 has 92,454,912 trainable
-parameters with Unsloth {UNSLOTH_VERSION}. Notebooks made before Unsloth put adapters on experts printed 3,981,312,
-which is attention alone. Unsloth also reads target names in its own way for all families but llama, mistral, gemma,
-gemma2, qwen2 and qwen3: it trains linear layers inside attention and MLP modules of the language model, and leaves out
-other layers with the same names. The notes of each estimate say what was left out.</dd>
-<dt>Adapter file <i>exact</i></dt>
-<dd>The size of <code>adapter_model.safetensors</code> in bytes, header included, in the type that the framework saves:
-4 bytes per parameter in PEFT and Unsloth, 2 in TRL's QLoRA path. Tests compare it with saved files, to the byte.</dd>
-<dt>Memory <i>range</i></dt>
-<dd>The sum of base weights, adapter, gradients, optimizer states, activations, logits and scratch memory at the peak,
-plus the allocator's slack and the CUDA context: the figure that <code>nvidia-smi</code> shows. The tensors that blocks
-keep were traced through whole training steps of transformers and PEFT {PEFT_VERSION}; the kernels of Unsloth
-{UNSLOTH_VERSION} were read in its code.</dd>
-<dt>Time <i>range</i></dt>
-<dd>Matrix products at the speed that GPUs sustained in measurements, plus the bytes that all other operators move,
-divided by the GPU's bandwidth, with a minimum for kernel launches. A frozen base needs no weight gradients, so the
-usual rule of 6 operations per parameter does not apply.</dd>
-<dt>Cost <i>range</i></dt>
-<dd>Hours times the price per hour, yours or the table's. "GPU and price" shows its provider and date.</dd>
-<dt>Held-out loss <i>measured</i></dt>
-<dd>Nats per target token on examples that were not trained on, the same examples for every run of a sweep. One run
-cannot order ranks that differ by less than about {TOLERANCE_NATS:g} nats: repeat it with other seeds before you trust
-a small difference.</dd>
-<dt>Quality forecast <i>range</i></dt>
-<dd>A band from the lines of published rank studies, the same for every model and task: half of it is the rule of thumb
-with the errors that it had, half is no difference between ranks, with the gaps that were published. Your own runs have
-a forecast of their own, between their ranks.</dd>
-</dl>
-"""
-COLOURS = """
-<h2>Colours</h2>
-<p class="rv-caption rv-colours">
-<span><span class="rv-dot rv-dot-estimated"></span>estimated: a line or a bar</span> &emsp;
-<span><span class="rv-dot"></span>measured: a filled marker</span> &emsp;
-<span><span class="rv-dot rv-dot-published"></span>published: an open marker, one shape per study</span> &emsp;
-<span><span class="rv-dot rv-dot-fast"></span>fast curve: dashed</span> &emsp;
-<span><span class="rv-dot rv-dot-chosen"></span>chosen rank: a thin line and a bold row</span></p>
-"""
 
 
 def build(api: Api, question: dict[str, Any]) -> dict[str, Any]:
@@ -108,13 +60,11 @@ def build(api: Api, question: dict[str, Any]) -> dict[str, Any]:
         notice = plain()
         outputs = {"rank": plain(), "rules": plain(elem_id="rules"), "evidence": plain(elem_id="rank-evidence")}
         outputs |= {"rest": plain(elem_id="terms"), "accuracy": plain(elem_id="accuracy")}
-        with gr.Accordion(
-            "Details: every measurement and every source", open=False, elem_id="accuracy-details"
-        ) as fold:
+        title = "Details: every measurement and every source"
+        with gr.Accordion(title, open=False, elem_id="accuracy-details") as fold:
             memory = chart("Peak memory, predicted against measured", height=HEIGHT, elem_id="validation-memory")
             shown = {"memory": memory, "tables": plain(elem_id="accuracy-tables")}
         fold.expand(**wire(lambda: details(api.accuracy.shipped()), inputs={}, outputs=shown))
-        plain(COLOURS)
     return wire(partial(guide, api), inputs=question, outputs=outputs, notice=notice)
 
 
@@ -122,16 +72,12 @@ def guide(api: Api, **values: Any) -> View:
     """Everything but the accuracy's details. values: of the question's widgets."""
     numbers = numbers_html(api, use_case=values["use_case"])
     return View(
-        rank=_section("What is a rank?", f'<div class="rv-advice"><p>{WHAT_IT_IS} {linked(LORA)}</p></div>'),
-        rules=_section("Choice of rank", rules_html(api, **values)),
-        evidence=_section("How good is the recommendation?", evidence_html(api)),
-        rest=settings_html() + _section("How the numbers are computed", numbers),
-        accuracy=_section("Accuracy of these numbers", html.paragraphs(summary(api.accuracy.shipped()))),
+        rank=f'<h2>What is a rank?</h2><div class="rv-advice"><p>{WHAT_IT_IS} {linked(LORA)}</p></div>',
+        rules=f"<h2>Choice of rank</h2>{rules_html(api, **values)}",
+        evidence=f"<h2>How good is the recommendation?</h2>{evidence_html(api)}",
+        rest=f"{settings_html()}<h2>How the numbers are computed</h2>{numbers}",
+        accuracy=f"<h2>Accuracy of these numbers</h2>{html.paragraphs(summary(api.accuracy.shipped()))}",
     )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<h2>{escape(title)}</h2>{body}"
 
 
 def linked(source: str) -> str:
@@ -190,13 +136,10 @@ def evidence_html(api: Api) -> str:
     about = (
         "Regret: how much worse the chosen rank ended than the best tested rank, on average over publications (90 % "
         f"interval). Counted are lines from r = 16 or less to r = 64 or more: {ours.score.lines} with scores of "
-        f"{ours.score.publications} publications, {ours.loss.lines} with held-out losses of {ours.loss.publications}; "
-        "a row with fewer has those that reach its rank: compare it by the column beside its scores, and its "
-        "losses by docs/forecast.md. For the recommended rank, each publication is left out in turn. "
-        f"{aim_in_words(record)} The rule itself, 16, 32 or 64 by use case, was found on these "
-        "publications, so new ones may do worse. For near full fine-tuning and "
-        "continued pretraining, the rank was not tested in this way. The mean rank is geometric. Always r = 64 failed "
-        "most where alpha stayed at 16 (RoBERTa on QNLI and RTE): scale alpha with r."
+        f"{ours.score.publications} publications, {ours.loss.lines} with held-out losses of {ours.loss.publications}. "
+        f"For the recommended rank, each publication is left out in turn. {aim_in_words(record)} The rule itself was "
+        "found on these publications, so new ones may do worse; near full fine-tuning and continued pretraining were "
+        "not tested in this way. Always r = 64 failed most where alpha stayed at 16: scale alpha with r."
     )
     headers = ["Choice", "Mean rank", "Scores, points", "More than recommended", "Losses, %"]
     rows = [_regret_row(each, ours) for each in record.alternatives]
@@ -205,17 +148,14 @@ def evidence_html(api: Api) -> str:
 
 def _regret_row(each: Alternative, ours: Alternative) -> Row:
     name = {"advice": "Recommended here", "capacity": "Capacity rule"}.get(each.rule, f"Always r = {each.rule}")
-    fewer = (each.score.lines, each.loss.lines) != (ours.score.lines, ours.loss.lines)
     more, *ends = (f"{points:.2f}".replace("-0.00", "0.00").replace("-", "−") for points in each.more)
 
     def cell(mean: Mean) -> Cell:
-        of = f"; {mean.lines} lines, {counted(mean.publications, 'publication')}" if fewer else ""
-        return Cell(f"{mean.mean:.2f}", sub=f"{mean.low:.2f} to {mean.high:.2f}{of}")
+        of = f"{mean.lines} lines, {counted(mean.publications, 'publication')}"
+        return Cell(f"{mean.mean:.2f}", title=of, sub=f"{mean.low:.2f} to {mean.high:.2f}")
 
-    first = Cell(name, sub="estimated data and sizes" if each.rule == "capacity" else "")
     than_ours = "" if each is ours else Cell(more, sub=" to ".join(ends))
-    cells = [first, f"{each.mean_rank:.0f}", cell(each.score), than_ours, cell(each.loss)]
-    return Row(cells, chosen=each is ours)
+    return Row([name, f"{each.mean_rank:.0f}", cell(each.score), than_ours, cell(each.loss)], chosen=each is ours)
 
 
 def numbers_html(api: Api, *, use_case: str) -> str:
@@ -247,8 +187,9 @@ def numbers_html(api: Api, *, use_case: str) -> str:
         ("Held-out loss", "measured", "the noise of a run", "repeat it with other seeds"),
     ]
     cells = [[Cell(name, sub=kind), Cell(error, kind="wrap", sub=compared)] for name, kind, error, compared in rows]
+    how = HOW.format(peft=PEFT_VERSION, unsloth=UNSLOTH_VERSION, tolerance=TOLERANCE_NATS)
     table = html.table(["Number", "Error so far"], cells, label="How far off each number has been")
-    return table + html.folded("How each number is computed", HOW)
+    return table + html.folded("How each number is computed", how)
 
 
 def settings_html() -> str:
@@ -287,30 +228,17 @@ def details(report: AccuracyReport) -> View:
 
 
 def scores_html(report: AccuracyReport) -> str:
-    """Errors by source, each predicted without itself, and all together; then the tables with their sources seen, and
-    rows whose length is only a cap."""
+    """Errors by source, each predicted without itself, and all together."""
     left_out = report.left_out
-    unseen = [*map(_score, left_out.origins), Row(_score(left_out.overall), chosen=True)]
-    seen = [
-        *map(_score, (*report.groups, report.overall)),
-        *(_score(each, ", not counted") for each in report.not_scored),
-    ]
-    bounds = [[each.group, f"{each.rows:,}", f"{each.settings:,}", percent(each.inside_band)] for each in report.bounds]
+    rows = [*map(_score, left_out.origins), Row(_score(left_out.overall), chosen=True)]
     headers = ["Source", "Rows", "Setups", "Mean error", "Largest error", "Inside the range", "Range"]
-    of_bounds = ["Table", "Rows", "Setups", "Measured at most the upper end"]
-    return "".join(
-        html.titled(title, html.table(names, rows, label=label))
-        for title, names, rows, label in (
-            ("Sources, each predicted without its own measurements", headers, unseen, "Error by unseen source"),
-            ("Rows whose length is only a cap", of_bounds, bounds, "Rows that are bounds"),
-            ("Tables of measurements, with their sources seen", headers, seen, "Error by table"),
-        )
-    )
+    table = html.table(headers, rows, label="Error by unseen source")
+    return html.titled("Sources, each predicted without its own measurements", table)
 
 
-def _score(score: Score, after: str = "") -> list[str]:
+def _score(score: Score) -> list[str]:
     return [
-        score.group + after,
+        score.group,
         f"{score.rows:,}",
         f"{score.settings:,}",
         percent(score.mean_abs_error),

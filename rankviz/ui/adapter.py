@@ -1,0 +1,420 @@
+"""The Adapter tab opens a trained adapter, shows which rank it really uses, and offers it at a lower rank.
+
+What is shown follows from where the adapter is and what it is to be truncated to, so a reload at the same address shows
+the same. Uploads have no address.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from html import escape
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gradio as gr
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.api.adapters import SAMPLE, SUGGESTED_ENERGY
+from rankviz.core.runs.words import base_name, data_name
+from rankviz.core.spectrum import (
+    FEW_STEPS,
+    MOST,
+    NEARLY_ALL,
+    SHARES,
+    TERMS,
+    LayerSpectrum,
+    Ranks,
+    Spectrum,
+    in_words,
+    spread,
+)
+from rankviz.errors import BusyError, RankVizError
+from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info, spectrum_figure, spectrum_info
+from rankviz.figures.adapter import hardest_module, share_text
+from rankviz.ui import link
+from rankviz.ui.parts import html
+from rankviz.ui.parts.charts import chart, chart_value
+from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, handed, hidden, pickable, plain
+from rankviz.ui.parts.html import Cell, Figure, Row, code_html, exact, exact_span, notice_html, rounded
+from rankviz.ui.wiring import View, action, clicked, of_click, put, quiet, wire
+from rankviz.units import rounded_percent as percent
+
+if TYPE_CHECKING:
+    from rankviz.core.runs.record import RunRecord
+    from rankviz.core.spectrum import Truncation
+    from rankviz.trained.resize import ResizePlan
+
+READING = "Reading the adapter…"
+BUSY_OF_THE_ADDRESS = f"""() => {{
+  if (new URL(location.href).searchParams.get("adapter")) RankViz.busy("adapter-busy", "{READING}");
+}}"""
+OF_TEXT = "(text, source) => text || source"
+OF_FILES = "(files, source) => files?.length ? JSON.stringify(files.map((file) => file.path)) : source"
+"""Where the adapter is; removing the files from the box changes nothing."""
+MAX_DIGITS = 10
+"""Of a number in what a click reports."""
+ROWS_SHOWN = 200
+"""Of more modules, those that need the highest ranks."""
+CAUTION = "Energy describes the weights, not the loss: evaluate the resized adapter before you use it."
+ENERGY_HEIGHT, HEAT_HEIGHT, VALUES_HEIGHT = 340, 250, 320
+HEADERS = ("Module", "r", *(f"Rank for {percent(share, 0)}" for share in SHARES), "Effective rank", "Stable rank")
+HEADERS += ("Norm", "Truncated to", "Energy kept")
+
+
+def build(api: Api) -> View:
+    """Build the tab; returns what the rest of the page needs of it. `load` takes the page's request and fills `loaded`
+    with the adapter that the address names; the event `choices` lists this machine's runs. After each event of `opened`
+    another adapter is shown, and the address is to name `source`."""
+    w: dict[str, Any] = {}
+    with gr.Row(elem_classes="rv-split"):
+        with gr.Column(elem_classes="rv-question"):
+            label = "Trained adapter (both files, or a zip)"
+            files = gr.File(label=label, file_count="multiple", height=150, elem_id="adapter-files")
+            label = "Hub id" if api.workspace.shared else "Hub id, folder, zip or run"
+            hint = "owner/name, then press Enter"
+            ref = gr.Textbox(label=label, placeholder=hint, max_lines=1, elem_id="adapter-ref")
+            runs = gr.Dropdown([], value=None, label="Sample or finished run", elem_id="adapter-runs")
+            busy_line("adapter-busy")
+        with gr.Column(elem_classes="rv-answer"):
+            w["notice"] = plain(elem_id="adapter-notice")
+            w["top"] = plain(elem_id="adapter-top")
+            with gr.Row(elem_classes="rv-bar"):
+                w["sample"] = gr.Button("Open the sample adapter", variant="primary", elem_id="adapter-sample")
+            # Not inside the parts: what becomes visible there shows it too.
+            zipped = file_button("adapter-zip")
+            with gr.Column(visible=False, elem_id="adapter-parts") as w["parts"]:
+                with gr.Row(elem_classes="rv-charts"):
+                    title = "Energy kept by rank"
+                    w["energy_chart"] = chart(title, height=ENERGY_HEIGHT, elem_id="adapter-energy-kept")
+                    with gr.Column(elem_id="adapter-lower"):
+                        plain('<h2 class="rv-section">Make it smaller</h2>')
+                        w["choices"] = pickable(elem_id="adapter-choices")
+                        looks = {"interactive": False, "variant": "primary", "elem_id": "adapter-resize"}
+                        w["make"] = gr.Button("Resize", **looks)
+                        busy_line("resize-busy")
+                        made = plain(html.paragraphs(CAUTION), elem_id="adapter-made")
+                w["heat"] = chart("Modules by block", height=HEAT_HEIGHT, elem_id="adapter-heat")
+                title = "Details: singular values, all modules, ranks for a new training"
+                with gr.Accordion(title, open=False) as more:
+                    looks = {"height": VALUES_HEIGHT, "elem_id": "adapter-values", "optional": True}
+                    w["values"] = chart("Singular values of one module", **looks)
+                    w["table"] = pickable(elem_id="adapter-table")
+                    w["pattern"] = copyable(elem_id="adapter-pattern")
+    source, choice, cell = hidden(elem_id="adapter-source"), hidden(), gr.State("")
+    detailed = gr.State(False)
+    inputs = {"source": source, "choice": choice, "cell": cell, "detailed": detailed}
+    drawing = wire(partial(shown, api), inputs=inputs, outputs=w)
+    opening = {"fn": lambda: ("", "", html.paragraphs(CAUTION)), "outputs": [choice, cell, made], **quiet()}
+
+    located = []
+    for event, widget, script in (
+        (files.change, files, OF_FILES),
+        (ref.submit, ref, OF_TEXT),
+        (runs.input, runs, OF_TEXT),
+    ):
+        event(**busy("adapter-busy", READING))
+        located.append(event(None, [widget, source], source, js=script))
+    w["sample"].click(**busy("adapter-busy", READING))
+    located.append(w["sample"].click(None, None, [source, runs], js=f"() => [{SAMPLE!r}, {SAMPLE!r}]"))
+    opened = [each.then(**opening).then(**drawing).then(**done("adapter-busy")) for each in located]
+
+    picked = of_click(lambda name: name)
+    for offers in (w["choices"], w["energy_chart"]):
+        offers.select(picked, None, choice, **clicked()).then(**drawing)
+    details = {"fn": lambda: (gr.Accordion(open=True), True), "outputs": [more, detailed], **quiet()}
+    w["heat"].select(picked, None, cell, **clicked()).then(**details).then(**drawing)
+    w["table"].select(picked, None, cell, **clicked()).then(**drawing)
+    more.expand(lambda: True, None, detailed, **quiet()).then(**drawing)
+    more.collapse(lambda: False, None, detailed, **quiet())
+    w["make"].click(**busy("resize-busy", "Resizing…"))
+    resizing = {"inputs": [source, choice], "outputs": [zipped, made], **action(partial(zip_of, api))}
+    w["make"].click(**resizing).then(**done("resize-busy")).success(**handed(zipped))
+    filled = {"source": source, "ref": ref, "runs": runs, **w}
+
+    # Closures, since Gradio finds gr.Request by the function's own type hints and loses it in a partial.
+    def load(request: gr.Request) -> dict[Any, Any]:
+        return put(restored(api, request.query_params.get("adapter", "")[:300]), filled)
+
+    def choose_from(shown: str, request: gr.Request) -> list[Any]:
+        """The adapters to choose from, and what to do while none is open. The page is built without: it reads files."""
+        is_open = shown or request.query_params.get("adapter", "")
+        return [run_choices(api), gr.skip() if is_open else empty_html(api.adapters.sample())]
+
+    return View(
+        load=load,
+        loaded=list(filled.values()),
+        choices={"fn": choose_from, "inputs": source, "outputs": [runs, w["top"]], **quiet()},
+        source=source,
+        opened=opened,
+    )
+
+
+def restored(api: Api, ref: str) -> dict[str, Any]:
+    """The adapter that the address names, shown; nothing where it names none."""
+    if not ref:
+        return {}
+    values = {"source": ref, "ref": "" if ref == SAMPLE else ref, "runs": run_choices(api, chosen=ref)}
+    return values | vars(shown(api, source=ref))
+
+
+def ref_of(source: str) -> str | list[str]:
+    """What the page remembers as the source, a text, as the API takes it: files are a JSON list of paths."""
+    with suppress(ValueError, RecursionError):
+        paths = json.loads(source)
+        if isinstance(paths, list) and all(isinstance(path, str) for path in paths):
+            return paths
+    return source
+
+
+def address_of(source: str) -> str:
+    ref = ref_of(source)
+    return link.address({"adapter": ref if isinstance(ref, str) and ref else None})
+
+
+def run_choices(api: Api, *, chosen: str = "") -> Any:
+    """The sample, and the finished runs whose adapter is here. chosen: what to select, if it is among them."""
+
+    def words(run: Any) -> str:
+        return f"r = {run.request.r}, {base_name(run.request.base)} on {data_name(run.request.data)}"
+
+    sample = (f"Sample: {words(api.adapters.sample())}", SAMPLE)
+    choices = [sample, *((words(run), run.run_id) for run in api.adapters.runs())]
+    selected = {"value": chosen} if chosen in {value for _, value in choices} else {}
+    return gr.Dropdown(choices=choices, **selected)
+
+
+class Resize(NamedTuple):
+    """What the adapter is to be truncated to: one rank, or a share of each module's energy."""
+
+    r: int | None
+    energy: float | None = None
+
+
+def resize_of(api: Api, source: str | list[str], choice: str) -> Resize:
+    """The choice or the point that was clicked, "r8" or "e99"; the proposed rank for anything else."""
+    kind, number = choice[:1], choice[1:]
+    if len(number) <= MAX_DIGITS and kind == "r" and number.isdecimal():
+        return Resize(int(number))
+    if len(number) <= MAX_DIGITS and kind == "e" and number.replace(".", "", 1).isdecimal():
+        return Resize(None, float(number) / 100)
+    return Resize(api.adapters.proposed_rank(source))
+
+
+def choice_id(resize: "Resize | Truncation") -> str:
+    """What a click on a choice reports."""
+    return f"e{100 * resize.energy:g}" if resize.r is None else f"r{resize.r}"
+
+
+def zip_of(api: Api, source: str, choice: str) -> tuple[str, str]:
+    """The resized adapter's zip, and a sentence about it."""
+    ref = ref_of(source)
+    plan = api.adapters.plan_resize(ref, **resize_of(api, ref, choice)._asdict())
+    path = api.adapters.zip_resized(ref, plan)
+    words = (
+        f"{path.name} has {_ranks(plan)} and {plan.file_bytes:,} bytes of weights. Unpack it and load it with "
+        "PeftModel.from_pretrained(base, folder), then compare its answers with those of the original."
+    )
+    return str(path), notice_html(words)
+
+
+def shown(api: Api, *, source: str, choice: str = "", cell: str = "", detailed: bool = False) -> View:
+    """Everything on the right; an error stands where the result would. detailed: whether the details are open."""
+    ref, notice = ref_of(source), ""
+    try:
+        spectrum = api.adapters.spectrum(ref) if ref else None
+    except RankVizError as error:
+        spectrum, notice = None, notice_html(str(error), kind="error")
+    if spectrum is None:
+        top = empty_html(api.adapters.sample())
+        return View(notice=notice, top=top, sample=gr.Button(visible=True), parts=gr.Column(visible=False))
+    try:
+        return _opened(api, ref, spectrum, resize_of(api, ref, choice), cell, detailed)
+    except BusyError as error:
+        return View(notice=notice_html(str(error), kind="error"))
+
+
+def _opened(api: Api, source: str | list[str], spectrum: Spectrum, wanted: Resize, cell: str, detailed: bool) -> View:
+    """BusyError where it has many modules and too many others are looked at."""
+    plan, refused = None, ""
+    try:
+        plan = api.adapters.plan_resize(source, **wanted._asdict())
+    except BusyError:
+        raise
+    except RankVizError as error:
+        refused = str(error)
+    share = wanted.energy if plan and wanted.energy else SUGGESTED_ENERGY
+    truncations, run = api.adapters.truncations(source), api.adapters.trained_by(source)
+    suggested = api.adapters.suggested_ranks(source, share) if detailed else None
+    with api.adapters.looking(spectrum):
+        ranks = {layer.name: plan.by_module[layer.module] for layer in spectrum.layers} if plan else {}
+        chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
+        choices = choices_html(spectrum, truncations, wanted, plan, api.adapters.truncated_losses(source))
+        heat = modules_info(spectrum, r=wanted.r, energy=wanted.energy, ranks=ranks, chosen=chosen.name)
+        few_steps = spectrum.after_few_steps
+        text = f"Resize to {_ranks(plan)} and download ({units.file_size(plan.file_bytes)})" if plan else "Resize"
+        looks = {"variant": "secondary" if few_steps else "primary", "interactive": plan is not None}
+        noise = (
+            f"After {units.counted(spectrum.training_steps or 0, 'step')}, the spectrum is mostly noise, so no rank is "
+            f"recommended: half the trained rank is offered. Train for {FEW_STEPS} steps or more, then look again."
+        )
+        result = View(
+            notice=notice_html(*spectrum.notes),
+            top=top_html(spectrum, run),
+            sample=gr.Button(visible=False),
+            parts=gr.Column(visible=True),
+            energy_chart=_chart(energy_figure, energy_info(spectrum, r=wanted.r), ENERGY_HEIGHT, "energy-by-rank"),
+            choices=notice_html(noise if few_steps else "") + choices + notice_html(refused, kind="error"),
+            make=gr.Button(text, **looks),
+            heat=_chart(modules_figure, heat, HEAT_HEIGHT, "adapter-modules"),
+        )
+        if detailed:
+            values = spectrum_info(spectrum, module=chosen.name, r=ranks.get(chosen.name))
+            result.values = _chart(spectrum_figure, values, VALUES_HEIGHT, "singular-values")
+            result.table = table_html(spectrum, ranks, chosen)
+            result.pattern = pattern_html(suggested, share) if suggested else ""
+        return result
+
+
+def _chart(figure: Any, info: Any, height: int, file: str) -> str:
+    return chart_value(figure.drawing(info, height=height), info.rows, file=file, source=info.source)
+
+
+def empty_html(sample: "RunRecord") -> str:
+    """What to do without an adapter, and what the sample is."""
+    real = f"{base_name(sample.request.base)}, r = {sample.request.r}, {training_text(sample)}"
+    return html.empty(
+        "Open a trained LoRA adapter to see which rank it really uses, and to make it smaller.",
+        f"The sample is a real adapter: {real}.",
+        "RankViz reads adapter_config.json and adapter_model.safetensors. The base model is not needed.",
+    )
+
+
+def training_text(run: "RunRecord") -> str:
+    """ "400 steps on phonemes, learning rate 0.001, held-out loss 4.21 → 0.95 nats"."""
+    text = f"{run.steps_done} steps on {data_name(run.request.data)}, learning rate {run.request.learning_rate:g}"
+    if run.loss_before and run.loss_after:
+        text += f", held-out loss {run.loss_before.loss:.2f} → {run.loss_after.loss:.2f} nats"
+    return text
+
+
+def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
+    """Name and origin, five numbers, and what they mean in at most three sentences."""
+    low, high = min(layer.scale for layer in spectrum.layers), max(layer.scale for layer in spectrum.layers)
+    scale = f"scale {low:.4g}" if low == high else f"scale {low:.4g} to {high:.4g}"
+    nearly, most = "–", "no update"
+    if spectrum.kept[-1]:
+        nearly = f"r = {spectrum.rank_for(NEARLY_ALL)}"
+        most = f"{percent(MOST, 0)}: r = {spectrum.rank_for(MOST)}"
+    dead = ", ".join(spectrum.dead[:4]) + (f" and {len(spectrum.dead) - 4} more" if len(spectrum.dead) > 4 else "")
+    counted = f"{len(spectrum.dead)} of {len(spectrum.layers)}"
+    row = [
+        Figure("Trained rank", f"r = {spectrum.r}", sub=f"α {spectrum.lora_alpha:g}, {scale}, {spectrum.dtype}"),
+        Figure(f"Rank for {percent(NEARLY_ALL, 0)} of the energy", nearly, sub=most),
+        _middle("Effective rank", spectrum, "effective_rank"),
+        _middle("Stable rank", spectrum, "stable_rank"),
+        Figure("Modules without an update", counted, sub=dead or "every module is updated"),
+    ]
+    path = PurePath(spectrum.base_model or "")
+    base = path.name if path.is_absolute() else spectrum.base_model  # a folder without its path
+    steps = f"{spectrum.training_steps:,} steps" if spectrum.training_steps else ""
+    origin = [spectrum.name, units.file_size(spectrum.file_bytes), base and f"on {base}"]
+    words = ", ".join(filter(None, [*origin, training_text(run) if run else steps]))
+    return (
+        f"{html.paragraphs(Cell(words, title=exact(spectrum.file_bytes, 'bytes')))}{html.figures(row)}"
+        f'<div class="rv-advice"><p>{escape(in_words(spectrum))}</p></div>'
+        f"{html.paragraphs(*(f'{term.name}: {term.meaning} [{term.source}]' for term in TERMS))}"
+    )
+
+
+def _middle(name: str, spectrum: Spectrum, measure: str) -> Figure:
+    over = spread(spectrum.layers, measure)
+    if over is None:
+        return Figure(name, "–", sub="no updated module")
+    by_module = f"median; {over.low:.1f} to {over.high:.1f} by module"
+    return Figure(name, rounded("{:.1f}".format, over.median, ""), sub=Cell(by_module, title=exact_span(over)))
+
+
+def choices_html(
+    spectrum: Spectrum,
+    choices: "Sequence[tuple[Truncation | Resize, ResizePlan]]",
+    resize: Resize,
+    selected: "ResizePlan | None",
+    losses: Mapping[int, float],
+) -> str:
+    """A row for each choice with its exact size; a click selects it.
+
+    Args:
+        spectrum: The adapter as it is.
+        choices: Truncations with their results.
+        resize: The selected one, which gets a row of its own where it is none of the choices.
+        selected: Its result; None where it cannot be.
+        losses: Held-out loss by rank, where it was measured.
+    """
+    if not choices:
+        return ""
+    if selected and choice_id(resize) not in {choice_id(each) for each, _ in choices}:
+        choices = [*choices, (resize, selected)]
+
+    def loss(r: int | None) -> Cell | str:
+        return rounded("held-out loss {:.3f}".format, losses[r], html.PER_TOKEN) if r in losses else ""
+
+    rows = []
+    for each, plan in choices:
+        label, sub = (f"r = {each.r}", loss(each.r)) if each.r else (_ranks(plan), "each module its own")
+        smaller = f"{percent(abs(plan.smaller_by))} {'smaller' if plan.smaller_by >= 0 else 'larger'}"
+        energy: Cell | str = "–"
+        if plan.energy_kept is not None:  # of all updates, and of the module that keeps least
+            least = f"≥ {percent(each.energy, 0)}" if each.r is None else share_text(spectrum.weakest(each.r) or 0)
+            energy = Cell(share_text(plan.energy_kept), sub=f"weakest module {least}")
+        cells = [Cell(label, kind="left", sub=sub), rounded(units.file_size, plan.file_bytes, "bytes", sub=smaller)]
+        rows.append(Row([*cells, energy], pick=choice_id(each), chosen=choice_id(each) == choice_id(resize)))
+    now = Cell(f"r = {spectrum.r} (now)", kind="left", sub=loss(spectrum.r))
+    rows.append(Row([now, rounded(units.file_size, spectrum.file_bytes, "bytes"), "100.00 %"]))
+    return html.table(["Rank", "File", "Energy kept"], rows, label="Choices of a lower rank")
+
+
+def _ranks(plan: "ResizePlan") -> str:
+    low, high = min(plan.by_module.values()), max(plan.by_module.values())
+    return f"r = {low}" if low == high else f"r = {low} – {high}"
+
+
+def table_html(spectrum: Spectrum, ranks: Mapping[str, int], chosen: LayerSpectrum) -> str:
+    """Every module or, of a large adapter, those that need the highest ranks. ranks: what each is truncated to."""
+    layers, more = spectrum.layers, ""
+    if len(layers) > ROWS_SHOWN:
+        highest = sorted(layers, key=lambda layer: layer.needs[-1], reverse=True)[:ROWS_SHOWN]
+        names = {layer.name for layer in (*highest, chosen)}
+        more = f"{len(names)} of {len(layers):,} modules: those that need the highest ranks."
+        layers = [layer for layer in layers if layer.name in names]
+    rows = [Row(_cells(layer, ranks.get(layer.name)), pick=layer.name, chosen=layer is chosen) for layer in layers]
+    return html.table(HEADERS, rows, label="Modules") + html.paragraphs(more)
+
+
+def _cells(layer: LayerSpectrum, k: int | None) -> Sequence[Cell | str]:
+    if layer.is_dead:
+        return (layer.name, str(layer.r), "no update", *("–",) * 4, str(k or "–"), "–")
+    kept = layer.energy_kept(k) if k else None
+    return (
+        layer.name,
+        str(layer.r),
+        str(layer.rank_for(MOST)),
+        str(layer.rank_for(NEARLY_ALL)),
+        rounded("{:.1f}".format, layer.effective_rank, ""),
+        rounded("{:.2f}".format, layer.stable_rank, ""),
+        rounded("{:.3g}".format, layer.norm, ""),
+        str(k or "–"),
+        share_text(kept) if kept is not None else "–",
+    )
+
+
+def pattern_html(ranks: Ranks, energy: float) -> str:
+    """The ranks for a new training, as arguments of PEFT's LoraConfig. energy: the share of each module's that they
+    keep."""
+    lines = [f"r={ranks.r},", f"lora_alpha={ranks.lora_alpha:g},"]
+    for name in ("rank_pattern", "alpha_pattern"):
+        if pattern := getattr(ranks, name):
+            lines.append(f"{name}={json.dumps(pattern, indent=4)},")
+    title = f"Suggestion for a new training: per module the rank for {100 * energy:g} % of its energy in this adapter"
+    return code_html("\n".join(lines), title=title)

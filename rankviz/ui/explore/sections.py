@@ -1,0 +1,415 @@
+"""Sections of Explore: fit and changes, published studies, and the probe."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import gradio as gr
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.core.advice.words import metric_in_words
+from rankviz.core.cost.estimate import tight_meaning
+from rankviz.core.cost.setup import Gpu
+from rankviz.core.fit.changes import RULE, Knob
+from rankviz.core.fit.decide import FitAnswer, FittingCard
+from rankviz.core.lora.config import lora_alpha
+from rankviz.core.probe import (
+    FREE_MEMORY_SHARE,
+    PROBE_TRAINING,
+    SHARED_MEMORY_LIMIT_BYTES,
+    SHARED_TIME_LIMIT_SECONDS,
+    TIME_LIMIT_SECONDS,
+    ProbeQuestion,
+    ProbeRecord,
+    headers,
+    lines_of,
+    sentences,
+)
+from rankviz.core.runs.record import RunState
+from rankviz.core.studies.lines import Facet, Near
+from rankviz.figures import studies_figure, studies_info
+from rankviz.figures.studies import StudiesInfo, shapes_of
+from rankviz.options import training_of
+from rankviz.ui import link
+from rankviz.ui.link import alpha_of
+from rankviz.ui.parts import html, question
+from rankviz.ui.parts.charts import chart, chart_value
+from rankviz.ui.parts.controls import hidden, pickable, plain
+from rankviz.ui.parts.html import FITS, Cell, Row, notice_html, rounded_span
+from rankviz.ui.wiring import View, action, clicked, of_click, put, wire
+from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
+from rankviz.units import rounded_percent as percent
+
+LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
+APPLIED = (
+    "r", "preset", "precision", "batch", "accumulation", "max_length", "optim", "checkpointing", "loss_path", "length",
+    "length_unit", "gpu", "framework",
+)  # fmt: skip
+"""The widgets of the question that a click on a change may set."""
+
+
+def fit_widgets() -> dict[str, gr.HTML]:
+    """Build the section; widgets by the names that `decisions` sets."""
+    with gr.Column(elem_classes="rv-decisions", elem_id="decisions"):
+        verdict = plain(elem_id="verdict")
+        with gr.Row(elem_classes="rv-charts"):
+            knobs = pickable(elem_id="knobs")
+            with gr.Column():
+                limits = plain(elem_id="limits")
+                methods = pickable(elem_id="methods")
+        cards = pickable(elem_id="cards")
+    return {"verdict": verdict, "knobs": knobs, "limits": limits, "methods": methods, "cards": cards}
+
+
+def connect_fit(w: Mapping[str, Any], shown: Mapping[str, gr.HTML], asking: Mapping[str, Any]) -> None:
+    """A click on a change or a GPU sets widgets of the question.
+
+    w: the question's widgets. shown: those of `build`. asking: the event that sends the question as it stands.
+    """
+    settable = {name: w[name] for name in APPLIED}
+    apply = of_click(lambda change: put(applied(change), settable))
+    for changeable in ("knobs", "cards"):
+        # Once more when all widgets are set: the first that changes asks before the others are.
+        shown[changeable].select(apply, None, list(settable.values()), **clicked()).then(**asking)
+
+
+def applied(change: str) -> Mapping[str, Any]:
+    """What a click on a change or a GPU sets, by the names of the question's widgets."""
+    return {name: value for name, value in link.changes(dict(parse_qsl(change))).items() if name in APPLIED}
+
+
+def decisions(api: Api, **values: Any) -> View:
+    """The section for the widgets' values."""
+    asked = question.ask(values)
+    own = {} if asked.usd_per_hour is None or asked.gpu is None else {asked.gpu: asked.usd_per_hour}
+    result = api.estimates.fit(asked, values["r"], own)
+    return View(
+        verdict=verdict_html(result),
+        knobs=knobs_html(result),
+        limits=limits_html(result),
+        methods=methods_html(result),
+        cards=cards_html(result),
+    )
+
+
+def verdict_html(result: FitAnswer) -> str:
+    """Fit and margin against usable memory, then what to change."""
+    start, lead = result.setting, escape(result.sentence)
+    if start.row.fit:
+        spare = html.tag("b", rounded_span(units.spare, start.row.spare, "bytes"))
+        usable = html.tag("span", rounded_span(memory_span, start.answer.usable_bytes, "bytes"))
+        lead = f"{html.fit_chip(start.row.fit)} {spare} of {usable} usable on {escape(start.gpu.name)}. {lead}"
+    rule = "" if start.row.fit in (None, "fits", "tight") else html.paragraphs(RULE)
+    return html.verdict(f"<h2>Fit and changes at r = {start.r}</h2><p>{lead}</p>{rule}")
+
+
+def knobs_html(result: FitAnswer) -> str:
+    """The effect of each change; a click applies it."""
+    has_gpu = result.setting.gpu is not None
+
+    def cells(knob: Knob) -> list[Cell | str]:
+        effect = "Same training result" if knob.same_result else "Changes the training result"
+        memory = Cell(units.memory_change(knob.device_bytes), title=f"{knob.device_bytes:+,} bytes")
+        time = Cell(NOT_KNOWN)
+        if knob.seconds is not None:
+            money = "" if knob.usd is None else f", {'-' if knob.usd < 0 else '+'}{units.usd(abs(knob.usd))}"
+            time = Cell(units.duration_change(knob.seconds), title=f"{knob.seconds:+,.12g} seconds{money}")
+        peak = knob.peak if {"max_length", "batch"} & set(knob.change) else ""
+        label = Cell(knob.label, f"{effect}. {knob.peak}.", "narrow", peak)
+        return [label, memory, time, *([FITS[knob.fit]] if has_gpu else [])]
+
+    rows = [Row(cells(knob), pick=urlencode(knob.change)) for knob in result.knobs]
+    title = f"Effect of one change (same {result.setting.tokens:,} tokens). Click a row to apply it."
+    headers = ["Change", "Memory", "Time", *(["Fit"] if has_gpu else [])]
+    return html.titled(title, html.table(headers, rows, label="Effect of one change"))
+
+
+def limits_html(result: FitAnswer) -> str:
+    """The largest rank, batch and length, certain and expected."""
+    title = "Largest value that fits, other settings unchanged"
+    if not result.limits:
+        return html.titled(title, html.empty("Select a GPU, or click one in the table below."))
+    ends = ([LIMITS[each.option], each.surely, each.expected] for each in result.limits)
+    rows = [[name, *("none" if value is None else f"{value:,}" for value in values)] for name, *values in ends]
+    notes = (f"{LIMITS[limit.option]}: {limit.note}." for limit in result.limits if limit.note)
+    table = html.table(["Setting", "Certain", "Expected"], rows, label="Largest value that fits")
+    return html.titled(title, table + html.paragraphs(*notes))
+
+
+def methods_html(result: FitAnswer) -> str:
+    """Three training methods side by side, a column each."""
+    methods = result.methods
+    about = {m.label: "" if m.saved_exact else "about " for m in methods}
+    saved = (f"{about[m.label]}{m.saved_bytes:,} bytes" for m in methods)
+    rows = [
+        ("Trained", [Cell(units.count(m.trained_parameters), title=f"{m.trained_parameters:,}") for m in methods]),
+        ("Memory", [rounded_span(memory_span, m.device_bytes, "bytes") for m in methods]),
+        *([("Fit", [FITS[m.fit] for m in methods])] if result.setting.gpu else []),
+        ("Time", [rounded_span(time_span, m.seconds, "seconds") for m in methods]),
+        ("Cost", [rounded_span(money_span, m.usd, "$") for m in methods]),
+        ("Saved", [Cell(about[m.label] + units.file_size(m.saved_bytes), title=next(saved)) for m in methods]),
+    ]
+    headers = ["", *(f"{m.label.split(',')[0]}, {m.precision}" for m in methods)]
+    table = html.table(headers, [[name, *cells] for name, cells in rows], label="Three training methods")
+    note = (
+        f"Full fine-tuning uses {methods[-1].precision} weights, gradients and optimizer states. No measured run "
+        "validates it, so the range is wider."
+    )
+    return html.titled("Three training methods, same batch and length", table + html.paragraphs(note))
+
+
+def cards_html(result: FitAnswer) -> str:
+    """Every GPU of the table, those that fit first. A click selects one."""
+    rows = [_card_row(card, result.setting.gpu) for card in result.cards]
+    headers = ["GPU", "Fit", "Total cost", "Time", "$ per hour", "Margin", "Price source"]
+    meaning = tight_meaning(result.setting.assumptions)
+    tight, fitting = (sum(each.fit in fits for each in result.cards) for fits in (("tight",), ("fits", "tight")))
+    of_them = f", {tight} of them tight ({meaning})" if tight else ""
+    title = f"{fitting} of {len(rows)} GPUs fit{of_them}; cheapest first. Click a row to select a GPU."
+    return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2))
+
+
+def _card_row(card: FittingCard, chosen: Gpu | None) -> Row:
+    price, gpu = card.price, card.gpu
+    cells = [
+        gpu.name,
+        FITS.get(card.fit) or Cell("✕ cannot run this", title=card.reason),
+        rounded_span(money_span, card.usd, "$"),
+        rounded_span(time_span, card.seconds, "seconds"),
+        f"{price.usd_per_hour:.2f}" if price else NOT_KNOWN,
+        rounded_span(units.gib_span, card.spare, "bytes") if card.spare else "",
+        ", ".join(filter(None, (price.provider, price.checked))) if price else "",
+    ]
+    return Row(cells, pick=urlencode({"gpu": gpu.id}), chosen=gpu == chosen)
+
+
+HEIGHT = 440
+SHOWN = 4
+"""Studies of one base that are drawn in a figure, besides all that were added here."""
+FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
+    "wide": ("Adapters on attention and MLP", ("attention and mlp",)),
+    "attention": ("Adapters on attention only", ("attention",)),
+    "rest": ("MLP only, other or not stated", ("mlp", "other", "not stated")),
+}
+X_CHOICES = [("Rank", "rank"), ("Adapter file", "file")]
+
+
+def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
+    """The section; returns the event that draws it. w: the question's widgets."""
+    plain("<h2>Published studies</h2>", elem_id="evidence")
+    with gr.Row(elem_classes="rv-bar"):
+        looks = {"min_width": 170, "size": "md"}
+        x = gr.Dropdown(X_CHOICES, value="rank", label="Cost axis", interactive=True, min_width=150)
+        label, types = "Add your results (CSV or PEFT's JSON)", [".csv", ".json"]
+        upload = gr.UploadButton(label, file_types=types, file_count="multiple", **looks)
+        remove = gr.Button("Remove added files", visible=False, elem_id="evidence-remove", **looks)
+    notice = plain(elem_id="evidence-notice")
+    with gr.Row(elem_classes="rv-charts rv-facets"):
+        charts = {name: chart(title, height=HEIGHT, elem_id=f"evidence-{name}") for name, (title, _) in FIGURES.items()}
+    summary, studies = plain(elem_id="evidence-summary"), plain(elem_id="evidence-studies")
+    inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x}
+    outputs = {**charts, "summary": summary, "studies": studies, "remove": remove}
+    drawing = wire(partial(shown_studies, api), inputs=inputs, outputs=outputs, silent=True)
+    x.change(**drawing)
+    upload.upload(inputs=upload, outputs=notice, **action(partial(added, api))).then(**drawing)
+    remove.click(outputs=notice, **action(partial(removed, api))).then(**drawing)
+    return drawing
+
+
+def added(api: Api, files: Sequence[str]) -> str:
+    """Keep the uploaded files; a sentence for each file that cannot be read."""
+    result = api.studies.add([Path(file) for file in files or ()])
+    kept = f"Added {counted(len(result.files), 'result file')} with {counted(result.points, 'point')}."
+    return notice_html(kept if result.files else "") + notice_html(*result.refused, kind="error")
+
+
+def removed(api: Api) -> str:
+    """Remove all files that were added; a sentence."""
+    names = list(api.studies.added())
+    for name in names:
+        api.studies.remove(name)
+    return notice_html(f"Removed {counted(len(names), 'result file')}.")
+
+
+def shown_studies(
+    api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str = "rank"
+) -> View:
+    """Three figures with the nearest studies by their targets, a summary, and the sources; the button that removes is
+    there where something was added."""
+    methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))
+    subject = api.forecasts.subject(model or "", use_case)
+    near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
+    every = list(dict.fromkeys(each for studies in near.values() for each in studies))
+    shapes = shapes_of([each.line.study.study_id for each in every])
+    infos = {
+        name: studies_info(studies, sizes=api.studies.sizes, x=x, chosen_r=r, shapes=shapes)
+        for name, studies in near.items()
+    }
+    charts = {}
+    for name, info in infos.items():
+        drawing = studies_figure.drawing(info, height=HEIGHT, name=name)
+        charts[name] = chart_value(drawing, info.rows, file=f"evidence-{name}", source=info.source)
+    remove = gr.update(visible=bool(api.studies.added()))
+    return View(**charts, summary=_summary(api, list(infos.values())), studies=_studies(every), remove=remove)
+
+
+def _nearest(near: Sequence[Near]) -> list[Near]:
+    own = [each for each in near if each.line.study.own]
+    return [*[each for each in near if not each.line.study.own][:SHOWN], *own]
+
+
+def _summary(api: Api, infos: Iterable[StudiesInfo]) -> str:
+    without_shares = ", ".join(dict.fromkeys(label for info in infos for label in info.without_shares))
+    return html.paragraphs(
+        " ".join(
+            (
+                "One line is one study, base model, task, length and run date. Lines never join studies, and only "
+                "ranks on the same line can be compared.",
+                *(each.in_words for each in api.studies.rate_by_rank()),
+                f"Left out, because a distance from 0 has no percentage: {without_shares}." if without_shares else "",
+            )
+        )
+    )
+
+
+def _studies(near: Sequence[Near]) -> str:
+    """Sources, policies and caveats of all that is drawn."""
+
+    def cells(n: Near) -> list[Cell]:
+        study, line = n.line.study, n.lines[-1]
+        best = f"r = {line.best.rank} of {', '.join(map(str, line.ranks))}: {line.best.value:g} {metric_in_words(line)}"
+        full = f"full fine-tuning {line.full.value:g}" if line.full else ""
+        return [
+            Cell(study.label, kind="narrow", href=study.source or "", sub=study.citation),
+            Cell(n.line.model.base_model, kind="narrow", sub=n.in_words),
+            Cell(study.learning_rate_and_alpha_policy, kind="narrow", sub=study.learning_rate_label),
+            Cell(best, kind="narrow", sub=full),
+            Cell(study.caveat, kind="wrap", sub=f"checked {study.checked}, {study.licence}"),
+        ]
+
+    headers = ["Study and source", "Base model and similarity", "Learning rate and alpha", "Best rank", "Caveat"]
+    body = html.table(headers, [cells(n) for n in near], label="Studies shown", left=5)
+    return html.folded(f"Sources, learning-rate policies and caveats of the {len(near)} base models shown", body)
+
+
+POLL_SECONDS = 1.0
+SETTINGS = (
+    "model", "r", "preset", "modules", "names", "save", "alpha_rule", "alpha_fixed", "use_rslora", "use_dora",
+    "moe_scheme", "expert_rank", "unsloth_class", "text_only", "parts", "framework", "precision", "optim",
+    "checkpointing",
+)  # fmt: skip
+"""Widgets of the question that a probe uses. It has its own batch and length: on a CPU they are smaller."""
+
+
+def build_probe(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
+    """The section; returns the event that draws it. w: the question's widgets."""
+    with gr.Column(elem_id="probe"):
+        plain(html.paragraphs(about(api)))
+        with gr.Row(elem_classes="rv-bar"):
+            batch = gr.Number(1, label="Probe batch", precision=0, min_width=90)
+            length = gr.Number(256, label="Probe length", precision=0, min_width=90)
+            full = gr.Checkbox(False, label="Also run all blocks", min_width=120)
+            start = gr.Button("Measure", min_width=140, elem_id="probe-button")
+            cancel = gr.Button("Cancel", visible=False, min_width=90, elem_id="probe-cancel")
+        refused = plain(elem_id="probe-notice")
+        panel = plain(elem_id="probe-panel")
+    seen, timer = hidden(), gr.Timer(POLL_SECONDS, active=False)
+    outputs = {"panel": panel, "cancel": cancel, "seen": seen, "timer": timer}
+    drawing = wire(partial(probing, api), inputs={"model": w["model"], "seen": seen}, outputs=outputs, silent=True)
+    inputs = {name: w[name] for name in SETTINGS} | {"own_batch": batch, "own_length": length, "full": full}
+    start.click(**wire(partial(begun, api), inputs=inputs, outputs={"notice": refused}, notice=refused)).then(**drawing)
+    cancel.click(inputs=w["model"], **action(partial(cancelled, api))).then(**drawing)
+    timer.tick(**drawing)
+    return drawing
+
+
+def about(api: Api) -> str:
+    seconds, memory = TIME_LIMIT_SECONDS, f"{percent(FREE_MEMORY_SHARE, 0)} of the free memory"
+    if api.workspace.shared:
+        seconds, memory = SHARED_TIME_LIMIT_SECONDS, units.memory_size(SHARED_MEMORY_LIMIT_BYTES)
+    return (
+        "A probe builds the real layers of this model with random weights, at two small depths, and runs training "
+        "steps with this adapter on this machine. It downloads nothing. It ends after at most "
+        f"{units.duration(seconds)} and uses at most {memory}. A depth that does not fit is a result too."
+    )
+
+
+def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> View:
+    """Queue a probe with these settings, adapted to what this machine can train."""
+    r = question.rank_of(values)
+    setup = {name: values[name] for name in ("framework", "precision", "optim", "checkpointing")}
+    probe = ProbeQuestion(
+        model_id=(values["model"] or "").strip(),
+        lora=replace(question.lora_of(values), r=r, lora_alpha=lora_alpha(alpha_of(values), r)),
+        training=training_of(setup | {"batch": own_batch, "max_length": own_length}, start=PROBE_TRAINING),
+        full=bool(full),
+    )
+    probe, changed = api.probes.for_here(probe)
+    api.probes.start(probe)
+    return View(notice=notice_html(changed))
+
+
+def cancelled(api: Api, model: str) -> None:
+    record = api.probes.newest(model or "")
+    if record is not None and not record.state.ended:
+        api.runs.cancel(record.run_id)
+
+
+def probing(api: Api, *, model: str, seen: str) -> View:
+    """The section as it stands; nothing to draw is nothing sent."""
+    record = api.probes.newest(model or "")
+    if record is None:
+        panel = html.empty("No probe of this model on this machine yet.")
+        return View(panel=panel, cancel=gr.Button(visible=False), seen="", timer=gr.Timer(active=False))
+    runs, standing = not record.state.ended, standing_of(api, record)
+    now = f"{record.run_id} {record.state.value} {len(record.measured)} {standing}"
+    timer = gr.Timer(active=runs)
+    if now == seen:
+        return View(timer=timer)
+    panel = panel_html(api, record, standing)
+    return View(panel=panel, cancel=gr.Button(visible=runs), seen=now, timer=timer)
+
+
+def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
+    """Where it stands, and the table of what it has measured."""
+    request, training, where = record.request, record.request.training, record.environment
+    tokens = f"{training.per_device_train_batch_size} × {training.max_length:,} tokens"
+    what = f"r = {request.lora.r}, {training.framework}, {training.precision}, {training.optim}, {tokens}"
+    parts = [f"<h2>{escape(request.model_id)}, {escape(what)}</h2>"]
+    if standing:
+        ended = len(record.measured) + len(record.did_not_fit) + len(record.skipped)
+        parts.append(f'<p role="status">{escape(standing)}</p>')
+        parts.append(html.progress(ended / len(request.depths), label="Depths measured"))
+    elif record.state is RunState.CANCELLED:
+        parts.append(html.paragraphs("Cancelled."))
+    parts.append(notice_html(record.error or "", kind="error"))
+    if record.measured:
+        summary = api.probes.summary(record.run_id)
+        rows = [
+            Row(line.texts, chosen="All" in line.name and "estimated" not in line.name) for line in lines_of(summary)
+        ]
+        parts.append(html.table(headers(summary), rows, label="Probe"))
+    parts.append(notice_html(*sentences(record)))
+    if where:
+        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at or request.created_at))
+        kind = f" Memory: {record.measured[0].peak_kind}." if record.measured else ""
+        parts.append(
+            html.paragraphs(f"Measured on {where.get('device_name')}, {day}; random weights and tokens.{kind}")
+        )
+    return '<div class="rv-status">' + "".join(parts) + "</div>"
+
+
+def standing_of(api: Api, record: ProbeRecord) -> str:
+    """Empty of one that has ended."""
+    if record.state.ended:
+        return ""
+    if record.state is RunState.QUEUED:
+        return f"Queued. {api.runs.place_in_words(record.run_id)}"
+    elapsed = units.duration(max(1.0, time.time() - record.started_at)) if record.started_at else ""
+    return f"{record.stage[:1].upper()}{record.stage[1:]}. {elapsed} elapsed."

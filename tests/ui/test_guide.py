@@ -1,0 +1,93 @@
+"""The Guide tab: the rule of thumb with live numbers, how far off each number has been, and what estimates rest on."""
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.catalog.models import load_model
+from rankviz.core.accuracy.report import ReportRow
+from rankviz.core.advice.use_case import RANK_RULES
+from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora.resolve import resolve
+from rankviz.ui import guide
+from rankviz.ui.parts.question import DEFAULTS
+from tests.support.runs.finished_runs import text_of
+from tests.support.runs.toy import ASSETS
+
+QWEN = DEFAULTS | {"model": "Qwen/Qwen3-8B"}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    return Api(home=tmp_path_factory.mktemp("home"))
+
+
+def test_each_rank_of_the_rule_has_this_models_numbers(api):
+    """43,646,976 = 36 · 16 · Σ (in + out) over Unsloth's seven projections of Qwen3-8B."""
+    projections = (4096 + 4096) + 2 * (4096 + 1024) + (4096 + 4096) + 3 * (4096 + 12288)
+    table = guide.rules_html(api, **QWEN)
+
+    for rule in RANK_RULES:
+        assert f'title="{36 * rule.r * projections:,}"' in table
+    assert 1 == table.count("rv-chosen")
+
+
+def test_the_regret_of_the_recommendation_stands_above_that_of_fixed_ranks_and_of_the_capacity_rule(api):
+    shown = text_of(guide.evidence_html(api))
+    ours = api.advice.record().regret("advice")
+
+    assert f"Recommended here {ours.mean_rank:.0f} {ours.score.mean:.2f} {ours.score.low:.2f} to" in shown
+    for choice in ("Always r = 4", "Always r = 128", "Capacity rule"):
+        assert choice in shown
+
+
+def test_the_number_of_an_older_notebook_is_attention_alone():
+    model = load_model(ASSETS, "openai/gpt-oss-20b")
+    today, attention = (
+        resolve(model, LoraConfig(target_modules=targets), "unsloth", precision="nf4-dq").parameters(8)
+        for targets in ("unsloth", UNSLOTH_SEVEN[:4])
+    )
+
+    assert f"has {today:,} trainable" in guide.HOW
+    assert f"printed {attention:,},\nwhich is attention alone" in guide.HOW
+
+
+def test_each_number_has_its_error_and_the_methods_are_folded_below(api):
+    table, fold = guide.numbers_html(api, use_case="instruction").split("<details")
+
+    unseen, forecast = api.accuracy.shipped().left_out, api.forecasts.of("Qwen/Qwen3-8B", "instruction")
+    words = text_of(table)
+    assert f"{100 * unseen.overall.mean_abs_error:.1f} % on average" in words
+    assert f"{unseen.overall.rows} published peaks" in words
+    assert f"{unseen.time.rows} timings" in words
+    assert f"{100 * forecast.coverage_80_left_out:.0f} % of left-out scores inside the band" in words
+    for number in ("Trainable parameters", "Adapter file", "Memory", "Time", "Cost", "Quality forecast"):
+        assert number in words
+        assert f"<dt>{number}" in fold
+
+
+def test_the_chart_has_every_row_that_can_be_compared(api):
+    report = api.accuracy.shipped()
+    comparable = [row for row in report.rows if row.predicted_bytes]
+
+    drawn = json.loads(guide.details(report).memory)
+
+    line, *groups = drawn["data"]
+    assert line["x"] == line["y"]
+    assert len(comparable) == sum(len(group["x"]) for group in groups) == 200
+    assert len(report.rows) + 1 == len(drawn["csv"].splitlines())
+
+
+def test_the_measured_rows_are_shown_unfolded_and_escaped_with_how_far_off_they_were():
+    known = {"model_id": "a/<b>", "setting": "trl, bf16", "measured_kind": "allocated", "source": "somewhere"}
+    known |= {"measured_bytes": 2 * 2**30, "predicted_bytes": 3 * 2**30}
+    row = ReportRow(**dict.fromkeys(field.name for field in fields(ReportRow)) | known)
+
+    shown = guide.rests_on_html([row], "Rests on <this>.")
+
+    assert "Rests on &lt;this&gt;." in shown and "a/&lt;b&gt;" in shown
+    assert "+50.0 %" in shown
+    assert "+25.0 %" in guide.rests_on_html([replace(row, left_out_bytes=2.5 * 2**30)], "")
+    assert "at most" in guide.rests_on_html([replace(row, bound=True)], "")
