@@ -3,13 +3,11 @@ this server has set up; and where a sweep goes on."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from rankviz import units
 from rankviz.api.runs import NOTHING_TO_RESUME
@@ -18,7 +16,7 @@ from rankviz.beside import Beside, Outcome
 from rankviz.catalog import hardware
 from rankviz.core.runs.estimate import saved_bytes
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
-from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, LimitError
+from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.jobs.prices import STARTING, cost_range, seconds_left
 from rankviz.shared import rights
 from rankviz.store.ownership import WantedEngine
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
     from rankviz.jobs.hub import Hub
     from rankviz.jobs.prices import Bill, Flavor
 
-SEARCH_AGAIN_SECONDS = 60.0
-"""Time after which a search for jobs that have come back, which failed, is made again."""
 STILL_COSTS = "Its job on Hugging Face is to be ended, and has not ended yet: it costs until then."
 LOG_IN = "Log in with Hugging Face (at the top of the page) to train on its machines, on your account."
 SET_TOKEN = "Set HF_TOKEN, or run `hf auth login`, to train on machines of Hugging Face, on your account."
@@ -86,11 +82,6 @@ class Offer:
 class Jobs(Operations):
     """Rented machines of the current visitor: who is logged in on a shared page, or the owner of this machine."""
 
-    def __init__(self, api: Api):
-        super().__init__(api)
-        self._not_before: WeakKeyDictionary[Hub, float] = WeakKeyDictionary()
-        """When accounts are searched again whose search has failed."""
-
     def why_not(self) -> str:
         """Return why they cannot rent a machine, and what to do; empty where they can. A visitor's login, which this
         request brings, is known from here on, so that what they have running is followed again."""
@@ -101,34 +92,6 @@ class Jobs(Operations):
     def log_out(self, visitor_id: str) -> None:
         """Forget a login: what they have running goes on without being followed, and starts nothing."""
         self._engine.logins.forget(visitor_id)
-
-    @writes()
-    def bring_back(self) -> Sequence[str]:
-        """Bring the runs of one's jobs back that this page started and does not know: the disk of a Space is emptied by
-        a restart. Return their ids. Looks once for each login, and again where not all could come."""
-        hub = self._login()
-        if hub is None or hub.was_searched or time.monotonic() < self._not_before.get(hub, 0.0):
-            return ()
-        hub.was_searched = True
-        self._not_before[hub] = time.monotonic() + SEARCH_AGAIN_SECONDS
-        owner, brought, refusal = self._workspace.rights.somebody().id, [], None
-        try:
-            for found in self._engine.returning(owner):
-                try:
-                    with self._api.quota.admitting(new=len(found.requests)):
-                        self._engine.take(found, owner)
-                    brought += [request.run_id for request in found.requests]
-                except (LimitError, EngineError, OSError) as error:
-                    refusal = error
-            if refusal and not brought:
-                raise refusal
-        except BaseException:
-            hub.was_searched = False
-            raise
-        hub.was_searched = refusal is None
-        if brought:
-            self._workspace.work_queue()
-        return brought
 
     def flavors(self) -> Sequence[Flavor]:
         """Return machines with one GPU, with today's prices; the cheapest first."""
