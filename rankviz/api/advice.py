@@ -29,7 +29,7 @@ from rankviz.exports.recipe import STEPS
 if TYPE_CHECKING:
     from rankviz.core.advice.advice import RankAdvice, Record
     from rankviz.core.forecast.bands import Forecast
-    from rankviz.core.studies.nearest import Near
+    from rankviz.core.studies.lines import Near
     from rankviz.exports import Written
 
 WIDE = ("unsloth", "all-linear", "attention")

@@ -30,8 +30,17 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import ALL_LINEAR
 from rankviz.core.runs.metric import METRICS, measured_metrics
 from rankviz.core.runs.words import still_training
-from rankviz.core.studies.lines import FACETS, RL, SCHEME_LABELS, AdapterSize, module_names
-from rankviz.core.studies.nearest import Near, Subject, drawn_lines, nearest
+from rankviz.core.studies.lines import (
+    FACETS,
+    RL,
+    SCHEME_LABELS,
+    AdapterSize,
+    Near,
+    Subject,
+    drawn_lines,
+    module_names,
+    nearest,
+)
 from rankviz.errors import (
     BadConfigError,
     BadDataError,
@@ -53,8 +62,7 @@ if TYPE_CHECKING:
     from rankviz.core.forecast.bands import BandRecord, Forecast, RankLine
     from rankviz.core.forecast.quick_look import BentForecast
     from rankviz.core.runs.record import Sweep
-    from rankviz.core.studies.findings import RateByRank
-    from rankviz.core.studies.lines import Evidence, Facet, Line
+    from rankviz.core.studies.lines import Evidence, Facet, Line, RateByRank
 
 REMEMBERED = 16
 """Visitors with files of their own whose studies are cached."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from rankviz.catalog.files import read_json
 from rankviz.core.forecast.bands import Bands, RankLine, bands_from_json
-from rankviz.core.studies.findings import RateByRank
+from rankviz.core.studies.lines import RateByRank
 from rankviz.errors import AssetError
 
 FILE = "forecast.json"

@@ -19,8 +19,7 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.words import still_training
 from rankviz.core.spectrum import SpectrumJSON
 from rankviz.core.spectrum import as_json as spectrum_json
-from rankviz.core.studies.lines import FACETS, LORA_METHODS, AdapterSize, Line
-from rankviz.core.studies.nearest import Near
+from rankviz.core.studies.lines import FACETS, LORA_METHODS, AdapterSize, Line, Near
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
 from rankviz.options import DATA, SETUP, UNSLOTH, question_of, takes

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 from rankviz import units
 from rankviz.core.advice.words import metric_in_words, rate_text
-from rankviz.core.studies.lines import AdapterSize, Line, QualityPoint
-from rankviz.core.studies.nearest import Near
+from rankviz.core.studies.lines import AdapterSize, Line, Near, QualityPoint
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.style import (
     CHOSEN,

@@ -13,8 +13,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.accuracy.report import AccuracyReport, ReportRow, Score
 from rankviz.core.advice.advice import Alternative, Mean
-from rankviz.core.advice.rules import LORA, RANK_RULES, SETTINGS
-from rankviz.core.advice.use_case import DEFAULT, USE_CASES
+from rankviz.core.advice.use_case import DEFAULT, LORA, RANK_RULES, SETTINGS, USE_CASES
 from rankviz.core.advice.words import BY_TASK, aim_in_words, rule_evidence
 from rankviz.core.forecast.bands import KINDS
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION

@@ -3,8 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.studies.lines import AdapterSize
-from rankviz.core.studies.nearest import nearest
+from rankviz.core.studies.lines import AdapterSize, nearest
 from rankviz.figures import studies_figure, studies_info
 from rankviz.figures.studies import PublishedLine, PublishedPoint, StudiesInfo, shapes_of
 from tests.support.runs.studies_toy import evidence, point, subject

@@ -8,7 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.catalog.models import load_model
 from rankviz.core.accuracy.report import ReportRow
-from rankviz.core.advice.rules import RANK_RULES
+from rankviz.core.advice.use_case import RANK_RULES
 from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.ui import guide

@@ -10,9 +10,18 @@ from typing import Any
 
 from rankviz.catalog.studies import FOLDER, RATES_FILE, read_table
 from rankviz.core.advice.advice import FIRST_RANK
-from rankviz.core.studies.findings import Alpha, RateAgainstRank, RateByRank, RatesTuned, TargetsAgainstRank
-from rankviz.core.studies.lines import FACETS, RL, Evidence, Line
-from rankviz.core.studies.nearest import drawn_lines
+from rankviz.core.studies.lines import (
+    FACETS,
+    RL,
+    Alpha,
+    Evidence,
+    Line,
+    RateAgainstRank,
+    RateByRank,
+    RatesTuned,
+    TargetsAgainstRank,
+    drawn_lines,
+)
 
 SWEPT_TO = 64
 """A tuned sweep of losses reaches at least this rank."""

@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from rankviz.core.advice.advice import ENOUGH_RAN
-from rankviz.core.advice.rules import RECOMMENDED_RANK
-from rankviz.core.advice.use_case import USE_CASES
+from rankviz.core.advice.use_case import RECOMMENDED_RANK, USE_CASES
 from rankviz.core.forecast.bands import RankLine
 from rankviz.core.studies.lines import Evidence
 from tools.forecast.lines import rank_lines

@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 from rankviz.core.advice.use_case import DataAmount, Goal, UseCase, use_case
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.runs.request import RATE_FACTOR, RATE_RANKS
-from rankviz.core.studies import findings as counts
-from rankviz.core.studies.lines import FACETS, RL, Evidence, Line, Study
-from rankviz.core.studies.nearest import Near, Subject, drawn_lines, nearest
+from rankviz.core.studies import lines as counts
+from rankviz.core.studies.lines import FACETS, RL, Evidence, Line, Near, Study, Subject, drawn_lines, nearest
 
 SMALLEST = 16
 """Concern about forgetting goes no lower."""

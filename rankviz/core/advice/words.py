@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.advice.advice import FIRST_RANK, RankAdvice, Record
-from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH, RankRule
+from rankviz.core.advice.use_case import QLORA, REGRET, UNSLOTH, RankRule
 from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast, points_scale
 from rankviz.core.lora.targets import listed
-from rankviz.core.studies.lines import Line, Study, TaskKind
-from rankviz.core.studies.nearest import Near
+from rankviz.core.studies.lines import Line, Near, Study, TaskKind
 from rankviz.units import counted
 from rankviz.units import rounded_percent as percent
 

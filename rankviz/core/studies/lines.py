@@ -1,13 +1,12 @@
-"""Published rank studies as frozen data, and their points as lines that may be joined.
+"""Published rank studies as frozen data, their points as lines that may be joined, and what is nearest and counted."""
 
-Points come from assets/evidence/ or from result files that someone added; nothing here reads a file. A line holds what
-may be compared: one study, base model, task, metric, method, targets, length, table and run date.
-"""
-
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
+
+from rankviz.units import count
 
 RL = "rl"
 """Reinforcement learning: the kind of task and the use case."""
@@ -283,3 +282,217 @@ def module_names(target_modules: str) -> tuple[str, ...]:
     """ "q,v" or "q_proj,v_proj" as module names; empty where a study uses other words."""
     names = tuple(f"{name}_proj" if name in SHORT_NAMES else name for name in target_modules.split(","))
     return names if all(name.endswith("_proj") for name in names) else ()
+
+
+Alpha = Literal["fixed", "r", ""]
+ALPHA_WORDS: dict[Alpha, str] = {"fixed": "with alpha fixed", "r": "with alpha = r", "": "without a stated alpha"}
+NEAR_RANKS = 4
+"""Up to so many times lower or higher, ranks of one line share their learning rates."""
+
+
+class RateAgainstRank(NamedTuple):
+    """Shares of a loss that the learning rate and the rank moved; medians over models."""
+
+    rate: float
+    rank: float
+    models: int
+    reference_learning_rate: float
+
+
+class TargetsAgainstRank(NamedTuple):
+    """Comparisons in which one study has the same base and task with narrow and with wide targets."""
+
+    more_by_targets: int
+    comparisons: int
+
+
+class Share(NamedTuple):
+    """Number of comparisons in which something held."""
+
+    count: int
+    comparisons: int
+    line: Line
+    """The longest training of the nearest study."""
+
+
+class RatesTuned(NamedTuple):
+    """The best of the learning rates tried, at ranks near the requested one."""
+
+    ranks: tuple[int, ...]
+    low: float
+    high: float
+    models: int
+
+
+def kept_by_rank(nearest_first: Sequence[Line]) -> Share | None:
+    """Count the lines of forgetting whose smallest rank kept more of the base than the largest."""
+
+    def better(line: Line) -> bool:
+        small, large = line.points[0].value, line.points[-1].value
+        return small != large and (small > large) is line.first.higher_is_better
+
+    return _share([x for x in nearest_first if x.first.role == "forgetting" and len(x.points) > 1], better)
+
+
+def short_of_full(nearest_first: Sequence[Line]) -> Share | None:
+    """Count the lines whose best rank was worse than full fine-tuning of the same base on the same data."""
+    lines = [line for line in nearest_first if line.full is not None and line.first.role == "main"]
+    return _share(lines, lambda line: line.short_of_best(line.full.value) < 0)
+
+
+def _share(lines: Sequence[Line], holds: Callable[[Line], bool]) -> Share | None:
+    if not lines:
+        return None
+    same_pair = [line for line in lines if (line.study, line.model) == (lines[0].study, lines[0].model)]
+    return Share(sum(map(holds, lines)), len(lines), same_pair[-1])
+
+
+def rates_of_line(line: Line, r: int) -> RatesTuned | None:
+    """The best learning rates of one tuned line at its ranks up to NEAR_RANKS times below or above r, or else at its
+    rank nearest to r; None where the study did not tune them at each rank.
+
+    With alpha / r as the scale, the best rate hardly depends on the rank (LoRA Without Regret, Schulman et al. 2025),
+    and a grid of three or four rates, run once, does not place it more exactly than between those ranks' best rates.
+    """
+    points = [point for point in line.points if point.learning_rate is not None]
+    if not line.study.learning_rate_tuned_per_rank or not points:
+        return None
+    times = {point.rank: max(point.rank / r, r / point.rank) for point in points}
+    within = max(NEAR_RANKS, min(times.values()))
+    chosen = [point for point in points if times[point.rank] <= within]
+    rates = [point.learning_rate for point in chosen]
+    return RatesTuned(tuple(point.rank for point in chosen), min(rates), max(rates), 1)
+
+
+class RateByRank(NamedTuple):
+    """The best learning rate at a sweep's highest rank over that at its lowest, for sweeps with one policy of alpha."""
+
+    alpha: Alpha
+    sweeps: int
+    median: float
+    low: float
+    high: float
+
+    @property
+    def in_words(self) -> str:
+        which = f"{self.sweeps} sweeps" if self.sweeps > 1 else "one sweep"
+        times = f"{self.median:.2g} times" if self.median != 1 else "equal to"
+        spread = f" (median; {self.low:.2g} to {self.high:.2g} times)" if self.sweeps > 1 else ""
+        return (
+            f"In {which} {ALPHA_WORDS[self.alpha]}, the best learning rate at the highest rank was {times} that at the "
+            f"lowest{spread}."
+        )
+
+
+SIMILAR_SIZE = 2.0
+"""Up to so many times larger or smaller counts as a similar size."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """The model and kind of task for which studies are sorted."""
+
+    names: frozenset[str]
+    """The model's id and the name that the user gave, in lower case."""
+    model_id: str
+    """Empty for a model that could not be read."""
+    family: str | None
+    parameters: int | None
+    """None where nothing says it."""
+    task_kinds: tuple[TaskKind, ...]
+    """If empty: any study that also has full fine-tuning."""
+    expert_rank: int | str = "r"
+    """Rank of a mixture's experts, as LoraConfig has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Near:
+    """One study of one base model, with its lines and what makes it near."""
+
+    lines: tuple[Line, ...]
+    why: tuple[str, ...]
+    """Reasons in words; empty where the study has nothing in common with the subject."""
+    same_model: bool
+    """And the same MoE scheme: r = 16 with shared experts' factors is not r = 16 with a pair for each."""
+    same_family: bool
+    similar_size: bool
+    same_task: bool
+    scheme_line: Line | None
+    """The first of its lines whose experts are adapted in another way than the subject's."""
+
+    @property
+    def line(self) -> Line:
+        return self.lines[0]
+
+    @property
+    def in_words(self) -> str:
+        return ", ".join(self.why) or "no nearer study is published"
+
+
+def nearest(lines: Sequence[Line], subject: Subject) -> tuple[Near, ...]:
+    """Every study and base model of these lines, the nearest first."""
+    by_pair: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        by_pair.setdefault((line.study.study_id, line.model.base_model), []).append(line)
+
+    def distance(near: Near) -> tuple:
+        size = _times(near.line.model.parameters, subject.parameters)
+        return (
+            not near.same_model,
+            not near.same_family,
+            not near.similar_size,
+            not near.same_task,
+            not near.line.study.learning_rate_tuned_per_rank,
+            math.log(size) if size else math.inf,
+            near.line.study.study_id,
+        )
+
+    return tuple(sorted((_near(tuple(pair), subject) for pair in by_pair.values()), key=distance))
+
+
+def drawn_lines(evidence: Evidence, methods: Sequence[str], facets: Sequence[Facet]) -> tuple[Line, ...]:
+    """Lines of quality that show what rank does: two ranks at least, of these methods, with these targets. Of what was
+    added here, every one with these targets."""
+    return tuple(
+        line
+        for line in evidence.lines
+        if line.first.role == "main"
+        and line.first.facet in facets
+        and (line.study.own or (len(line.points) > 1 and line.first.method in methods))
+    )
+
+
+def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
+    model, study = lines[0].model, lines[0].study
+    named = model.base_model.lower() in subject.names
+    scheme = SCHEME_OF_EXPERT_RANK.get(subject.expert_rank, "")
+    scheme_line = next((x for x in lines if x.adapts_experts and x.expert_scheme != scheme), None)
+    same_shapes = named or model.model_id == subject.model_id
+    same_family = same_shapes or model.family == subject.family
+    size = _times(model.parameters, subject.parameters)
+    similar = size is not None and size <= SIMILAR_SIZE
+    same_task = study.task_kind in subject.task_kinds if subject.task_kinds else any(line.full for line in lines)
+    why = []
+    if same_shapes:
+        why.append("the same model" if named else "a model with the same shapes")
+    elif same_family:
+        why.append(f"the same family ({model.family})")
+    if scheme_line and same_shapes:
+        why.append(f"but another MoE scheme ({SCHEME_WORDS[scheme_line.expert_scheme]})")
+    if similar and not same_shapes:
+        why.append(f"a similar size ({count(model.parameters)})")
+    if same_task:
+        why.append("the same kind of task" if subject.task_kinds else "has full fine-tuning too")
+    return Near(
+        lines=lines,
+        why=tuple(why),
+        same_model=same_shapes and scheme_line is None,
+        same_family=same_family,
+        similar_size=similar,
+        same_task=same_task,
+        scheme_line=scheme_line,
+    )
+
+
+def _times(parameters: int | None, other: int | None) -> float | None:
+    return max(parameters / other, other / parameters) if parameters and other else None

@@ -32,8 +32,7 @@ from rankviz.core.probe import (
     sentences,
 )
 from rankviz.core.runs.record import RunState
-from rankviz.core.studies.lines import Facet
-from rankviz.core.studies.nearest import Near
+from rankviz.core.studies.lines import Facet, Near
 from rankviz.figures import studies_figure, studies_info
 from rankviz.figures.studies import StudiesInfo, shapes_of
 from rankviz.options import training_of

@@ -2,9 +2,7 @@
 
 import pytest
 
-from rankviz.core.studies.findings import kept_by_rank, short_of_full
-from rankviz.core.studies.lines import FACETS
-from rankviz.core.studies.nearest import drawn_lines, nearest
+from rankviz.core.studies.lines import FACETS, drawn_lines, kept_by_rank, nearest, short_of_full
 from tests.support.runs.studies_toy import base, evidence, point, study, subject
 from tools.forecast.counts import rate_against_rank, targets_against_rank
 

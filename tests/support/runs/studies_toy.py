@@ -2,8 +2,7 @@
 
 from rankviz.core.cost.assumptions import Assumption, Assumptions
 from rankviz.core.quantity import Range
-from rankviz.core.studies.lines import Evidence, QualityPoint, StudiedModel, Study
-from rankviz.core.studies.nearest import Subject
+from rankviz.core.studies.lines import Evidence, QualityPoint, StudiedModel, Study, Subject
 
 
 def study(study_id="tuned", *, tuned=True, task_kind="instruction", examples=1000, policy="full grid", **more):
