@@ -24,7 +24,6 @@ RankVizError
       + RunUnreadError        a run is there and cannot be read at the moment
   + EngineError               an engine refused a job, or lost what it made; says why
   + EngineUnavailableError    an engine cannot be reached or has no room; its jobs go on, and it is asked again
-      + EngineEndingError     it is ending a job, which takes a while
       + EngineDeclinedError   it does not do it now, and has done nothing
   + WorkerError               a worker process failed: exit code and the tail of its log
 """
@@ -224,10 +223,6 @@ class EngineError(RankVizError):
 
 class EngineUnavailableError(RankVizError):
     """An engine cannot be reached, or cannot start a job now; the message says why. It is asked again later."""
-
-
-class EngineEndingError(EngineUnavailableError):
-    """A job is being ended, and that takes a while. It is asked again soon."""
 
 
 class EngineDeclinedError(EngineUnavailableError):

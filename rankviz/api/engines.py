@@ -3,13 +3,11 @@ this server has set up; and where a sweep goes on."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from rankviz import units
 from rankviz.api.runs import NOTHING_TO_RESUME
@@ -18,7 +16,7 @@ from rankviz.beside import Beside, Outcome
 from rankviz.catalog import hardware
 from rankviz.core.runs.estimate import saved_bytes
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
-from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, LimitError
+from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.jobs.prices import STARTING, cost_range, seconds_left
 from rankviz.shared import rights
 from rankviz.store.ownership import WantedEngine
@@ -33,10 +31,8 @@ if TYPE_CHECKING:
     from rankviz.jobs import Engine
     from rankviz.jobs.hf_jobs import HfJobs
     from rankviz.jobs.hub import Hub
-    from rankviz.jobs.prices import Flavor
+    from rankviz.jobs.prices import Bill, Flavor
 
-SEARCH_AGAIN_SECONDS = 60.0
-"""Time after which a search for jobs that have come back, which failed, is made again."""
 STILL_COSTS = "Its job on Hugging Face is to be ended, and has not ended yet: it costs until then."
 LOG_IN = "Log in with Hugging Face (at the top of the page) to train on its machines, on your account."
 SET_TOKEN = "Set HF_TOKEN, or run `hf auth login`, to train on machines of Hugging Face, on your account."
@@ -58,10 +54,8 @@ class Offer:
     """None where the speed of its GPU is not known."""
     limit_usd: float
     """Spending limit of the sweep, for all its jobs."""
-    spent_usd: float = 0.0
-    """The most that its earlier jobs have cost."""
-    spent_is_whole: bool = True
-    """Whether that is what they have cost."""
+    bill: Bill
+    """Cost of its earlier jobs."""
     timeout_seconds: int
     """The job's time limit, which the spending limit pays for."""
 
@@ -73,10 +67,11 @@ class Offer:
     def _sentences(self) -> Iterator[str]:
         price = f"{self.flavor.label} ({self.flavor.name}): {units.usd(self.flavor.usd_per_hour)} per hour today"
         yield f"{price}. Cost: {units.money_span(self.usd) if self.usd else 'not known'}."
-        if self.usd and self.usd.high > self.limit_usd - self.spent_usd:
+        bill = self.bill
+        if self.usd and self.usd.high > self.limit_usd - bill.most_usd:
             yield "The spending limit may end the job before all runs have completed. What has completed is kept."
-        cost = "have cost" if self.spent_is_whole else "may have cost up to"
-        spent = f" for all jobs of this sweep, which {cost} {units.usd(self.spent_usd)}," if self.spent_usd else ""
+        cost = "have cost" if bill.is_whole else "may have cost up to"
+        spent = f" for all jobs of this sweep, which {cost} {units.usd(bill.most_usd)}," if bill.most_usd else ""
         yield (
             f"The limit of {units.usd(self.limit_usd)}{spent} ends the job after "
             f"{units.duration(self.timeout_seconds)}. Billed by the minute, with starting: assumed "
@@ -86,11 +81,6 @@ class Offer:
 
 class Jobs(Operations):
     """Rented machines of the current visitor: who is logged in on a shared page, or the owner of this machine."""
-
-    def __init__(self, api: Api):
-        super().__init__(api)
-        self._not_before: WeakKeyDictionary[Hub, float] = WeakKeyDictionary()
-        """When accounts are searched again whose search has failed."""
 
     def why_not(self) -> str:
         """Return why they cannot rent a machine, and what to do; empty where they can. A visitor's login, which this
@@ -102,34 +92,6 @@ class Jobs(Operations):
     def log_out(self, visitor_id: str) -> None:
         """Forget a login: what they have running goes on without being followed, and starts nothing."""
         self._engine.logins.forget(visitor_id)
-
-    @writes()
-    def bring_back(self) -> Sequence[str]:
-        """Bring the runs of one's jobs back that this page started and does not know: the disk of a Space is emptied by
-        a restart. Return their ids. Looks once for each login, and again where not all could come."""
-        hub = self._login()
-        if hub is None or hub.was_searched or time.monotonic() < self._not_before.get(hub, 0.0):
-            return ()
-        hub.was_searched = True
-        self._not_before[hub] = time.monotonic() + SEARCH_AGAIN_SECONDS
-        owner, brought, refusal = self._workspace.rights.somebody().id, [], None
-        try:
-            for found in self._engine.returning(owner):
-                try:
-                    with self._api.quota.admitting(new=len(found.requests)):
-                        self._engine.take(found, owner)
-                    brought += [request.run_id for request in found.requests]
-                except (LimitError, EngineError, OSError) as error:
-                    refusal = error
-            if refusal and not brought:
-                raise refusal
-        except BaseException:
-            hub.was_searched = False
-            raise
-        hub.was_searched = refusal is None
-        if brought:
-            self._workspace.work_queue()
-        return brought
 
     def flavors(self) -> Sequence[Flavor]:
         """Return machines with one GPU, with today's prices; the cheapest first."""
@@ -159,19 +121,10 @@ class Jobs(Operations):
         usd = cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None
         bill = self._engine.bill(runs[0].sweep_id)
         timeout = seconds_left(limit, bill.most_usd, rented.usd_per_minute, is_whole=bill.is_whole)
-        return Offer(
-            flavor=rented,
-            expected=expected,
-            usd=usd,
-            limit_usd=limit,
-            spent_usd=bill.most_usd,
-            spent_is_whole=bill.is_whole,
-            timeout_seconds=timeout,
-        )
+        return Offer(flavor=rented, expected=expected, usd=usd, limit_usd=limit, bill=bill, timeout_seconds=timeout)
 
     def require_room(self, runs: Sequence[RunRequest], offer: Offer) -> None:
-        """LimitError where this server has no room for the adapters of these runs, and for what they are truncated
-        to."""
+        """LimitError where this server has no room for what these runs will save."""
         ranks = offer.expected.ranks
         self._engine.limits.require([saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs])
 

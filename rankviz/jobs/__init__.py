@@ -1,13 +1,10 @@
 """Running what is queued: which run is next, on which engine, and how it ended.
 
-supervisor  the one loop of a runs folder: look at jobs, cancel, settle, start
-live        the jobs that engines have, and what they wrote elsewhere
-ending      what becomes of runs whose job wrote something, ended or is to be ended
+supervisor  the one loop of a runs folder: poll engines, copy journals, end what is unwanted, start what is next
 queue       whose turn it is
 engine      the interface of an engine; `known` has all of them
 local       worker processes of this machine (process)
-remote      jobs elsewhere: packed (bundle), submitted, polled, mirrored (follower), cancelled; each place is a cluster:
-            hf_jobs, ray, slurm
+remote      jobs elsewhere: packed (bundle), submitted once, polled, copied, cancelled; on hf_jobs, ray, slurm
 inside      runs in a job elsewhere and carries its files to a storage
 hub         calls to Hugging Face, and who is logged in; prices has costs and spending limits
 """

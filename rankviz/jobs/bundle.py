@@ -99,25 +99,12 @@ def write_job(folder: Path, job: Job) -> None:
     write_durably(folder / JOB_FILE, json.dumps(content))
 
 
-def read_json(file: Path) -> Any:
-    """Read a small file. ValueError where it is not there or damaged; OSError where that may go better later."""
-    try:
-        return json.loads(file.read_bytes())
-    except RecursionError as error:
-        raise ValueError(str(error)) from None
-    except OSError as error:
-        if error.errno not in OF_NAMES:
-            raise
-        raise ValueError(error.strerror) from None
-
-
 def read_job(folder: Path) -> Job:
     """Read the job of a packed folder. EngineError where it is damaged; OSError where it may be read later."""
     try:
-        job = job_of(read_json(folder / JOB_FILE))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise EngineError(f"What is written down of its job cannot be read ({folder.name}/{JOB_FILE}).") from None
-    return job
+        return job_of(json.loads((folder / JOB_FILE).read_bytes()))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise EngineError(f"{JOB_FILE} is missing or damaged") from None
 
 
 def job_of(content: Any) -> Job:
@@ -128,19 +115,11 @@ def job_of(content: Any) -> Job:
     return job
 
 
-def job_by_names(folder: Path) -> Job:
-    """Return as much of a job as the names of its files say, where job.json is damaged."""
-    name, _, number = folder.name.rpartition("-a")
-    others: set[str] = set()
-    with contextlib.suppress(OSError):
-        others = {*os.listdir(folder / "runs")} - {name}
-    return Job(attempts=(Attempt(name, int(number)), *(Attempt(run_id, 0) for run_id in sorted(others))))
-
-
 def folders_in(place: Path) -> Sequence[Path]:
     """Return the folders of the jobs that lie there. OSError where that cannot be seen now."""
-    with contextlib.suppress(FileNotFoundError):
-        return [place / name for name in sorted(os.listdir(place)) if FOLDER.fullmatch(name)]
+    with contextlib.suppress(FileNotFoundError), os.scandir(place) as entries:
+        # The spending limit of a sweep is a file beside them, whose name may end alike.
+        return sorted(place / entry.name for entry in entries if FOLDER.fullmatch(entry.name) and entry.is_dir())
     return []
 
 
@@ -166,9 +145,7 @@ def since(folder: Path, run_id: str, offset: int, most: int = 2**22) -> bytes:
         with path.open("rb") as file:
             file.seek(offset)
             return file.read(most)
-    except OSError as error:
-        if error.errno not in OF_NAMES:
-            raise
+    except FileNotFoundError:
         return b""
 
 
@@ -189,7 +166,10 @@ def missing(folder: Path, run_id: str) -> str:
             return str(error)
         if not _is_file(weights) or (size is not None and weights.stat().st_size != size):
             return f"{relative}/{WEIGHTS} did not arrive whole."
-        if not _is_whole(weights.with_name(CONFIG)):
+        try:
+            if _is_file(config := weights.with_name(CONFIG)):
+                json.loads(config.read_bytes())
+        except (ValueError, RecursionError):
             return f"{relative}/{CONFIG} did not arrive whole."
     return ""
 
@@ -232,19 +212,9 @@ def _copy_files(source: Path, target: Path) -> None:
             shutil.copyfile(file, target / relative, follow_symlinks=False)
 
 
-def _is_whole(config: Path) -> bool:
-    """False where it is only the beginning of an adapter's settings."""
-    try:
-        return not _is_file(config) or isinstance(json.loads(config.read_bytes()), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
 def _is_file(path: Path) -> bool:
-    """Whether it is a plain file, and no link. OSError where that may be seen later."""
+    """Tell whether it is a plain file, and no link."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
-    except OSError as error:
-        if error.errno not in OF_NAMES:
-            raise
+    except (FileNotFoundError, NotADirectoryError):
         return False

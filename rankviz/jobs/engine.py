@@ -4,11 +4,11 @@ A job is one base with its runs, one attempt of each, in one worker; or one prob
 everywhere (`python -m rankviz.worker finetune HOME RUN_ID@ATTEMPT ...`) and knows no engine. A run's journal decides
 what happened to the run; its engine only says whether somebody still writes.
 
-To add an engine that runs jobs elsewhere: a `Cluster` (remote.py) and a `Remote` with a name, a line in known.py, and
-its place in the fixture of tests/jobs/test_contract.py. Train, the command line and the endpoints then offer it.
+To add an engine that runs jobs elsewhere: a `Remote` (remote.py), a line in known.py, and its place in the fixture of
+tests/jobs/test_contract.py. Train, the command line and the endpoints then offer it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -81,9 +81,9 @@ class Nodes(NamedTuple):
 class Engine(Protocol):
     """Where jobs run.
 
-    One supervisor calls it, from one thread at a time, some times a second: an engine that asks a network does so in
-    threads and keeps the answers. Any method may raise EngineUnavailableError where the place cannot be reached; then
-    nothing is decided of its jobs. An unexpected error counts as that too, and is logged with its traceback.
+    One supervisor calls it, from one thread, some times a second: an engine that asks a network does so in threads and
+    keeps the answers. Any method may raise EngineUnavailableError where the place cannot be reached; then nothing is
+    decided of its jobs. An unexpected error counts as that too, and is logged with its traceback.
     """
 
     name: str
@@ -130,10 +130,9 @@ class Engine(Protocol):
         """Return every job that was started and not forgotten, also those that have ended."""
         ...
 
-    def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
-        """End a job with every process it started, and return once they are gone. None, and nothing is ended, where
-        `unless` returns True.
-        EngineEndingError where that takes a while: it goes on, and this is called again."""
+    def cancel(self, live: Live) -> End | None:
+        """End a job with every process it started. None where it has not ended yet: it goes on ending, and this is
+        called again."""
         ...
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:

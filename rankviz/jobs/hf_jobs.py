@@ -7,14 +7,10 @@ The packed job and this package go into a private repository; journals and adapt
 import contextlib
 import hashlib
 import io
-import json
-import os
 import re
-import secrets
-import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -22,31 +18,16 @@ from typing import Annotated, Any
 
 from rankviz.core.bounds import Between, Word
 from rankviz.core.from_json import build
-from rankviz.core.runs.events import HF_JOBS, AttemptPlaced
-from rankviz.core.runs.request import RunRequest
+from rankviz.core.runs.events import HF_JOBS
 from rankviz.errors import (
     EngineDeclinedError,
     EngineError,
     EngineUnavailableError,
     InvalidSettingError,
-    UserError,
     quoted,
 )
 from rankviz.jobs import bundle
-from rankviz.jobs.cluster import (
-    OWN_LIMITS,
-    RENTED,
-    SUBMISSION,
-    Cluster,
-    JobLimits,
-    RemoteJob,
-    Status,
-    Submission,
-    read_submission,
-    write_submission,
-)
 from rankviz.jobs.engine import End, Job, Live
-from rankviz.jobs.follower import READ_BYTES
 from rankviz.jobs.hub import IN, OUT, Hub, HubJob, Logins
 from rankviz.jobs.prices import (
     MOST_USD,
@@ -60,25 +41,26 @@ from rankviz.jobs.prices import (
 )
 from rankviz.jobs.process import describe_exit
 from rankviz.jobs.remote import Remote
+from rankviz.jobs.submission import (
+    OWN_LIMITS,
+    JobLimits,
+    RemoteJob,
+    Status,
+    Submission,
+    home_id,
+    read_submission,
+)
 from rankviz.paths import ASSETS, IMPORT_ROOT
 from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND
 from rankviz.store import RunStore
-from rankviz.store.durable import aside_of, replace_durably
-from rankviz.store.journal import line_of, parse_request, request_text
-from rankviz.store.ownership import Ownership, WantedEngine
 
 MISSING_SECONDS = 300.0
 """How late Hugging Face may list a job that it has started."""
-MOST_RETURNING, MOST_RUNS = 100, 1000
-"""The newest jobs of an account that are looked at for returning, and runs of one."""
-NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 NEEDED = ("pydantic-settings", "filelock", "psutil", "PyYAML", "threadpoolctl", "nvidia-ml-py")
 """What the worker imports beside the trainer, by the names in requirements.txt."""
 LEFT_OUT = (".css", ".js", ".png", ".svg", ".woff2", ".pyc")
-RESUME = "Resume the sweep to start what is left."
 CANCELLED_THERE = "Its job was cancelled on Hugging Face. Resume the sweep to start it again."
 SCHEDULED = "Hugging Face looks for a free machine."
-NO_PROBES = "A probe measures the machine that RankViz is on, and no machine is rented for one."
 ONE_AT_A_TIME = "It waits for another job of its sweep to end: the spending limit of a sweep pays for one at a time."
 NO_PLACE = "It waits for another job to end: of all visitors together, {} run at the same time."
 ANOTHER_ACCOUNT = (
@@ -130,34 +112,136 @@ class JobTerms:
     sweep_id: Word
     limit_usd: Annotated[float, Between(0, MOST_USD)] | None = None
     """The spending limit of its sweep."""
-    has_returned: bool = False
-    """Whether it came back from its account after this runs folder had been emptied."""
+
+
+TERMS = JobTerms.__dataclass_fields__.keys()
 
 
 def terms_of(submission: Submission) -> JobTerms | None:
     """Return the terms of a job; None where they are damaged."""
     try:
-        return build(JobTerms, dict(submission.terms))
+        return build(JobTerms, {name: value for name, value in submission.terms.items() if name in TERMS})
     except ValueError:
         return None
 
 
-class HubCluster(Cluster):
-    """The jobs of all accounts that are logged in, as a cluster."""
+class HfJobs(Remote):
+    """Jobs of one runs folder on Hugging Face.
 
-    def __init__(self, home: Path, logins: Callable[[], Logins], *, image: str, worker: Sequence[str]):
-        self._home, self._logins, self._image, self._worker = home, logins, image, tuple(worker)
+    Args:
+        image: In which they run; one with Unsloth, or one with uv.
+        at_once: Jobs of all owners together.
+        spend, flavor: Spending limit in US dollars and machine where runs name none.
+        limits: Of what is accepted from a job.
+        worker: Instead of the true one.
+        sees_folders: Whether jobs see the folders of this machine, as those of a stand-in do.
+        missing_seconds: A job that Hugging Face does not know for so long was never started, or has been deleted.
+    """
 
-    def prepare(self, job: RemoteJob) -> None:
+    name = HF_JOBS
+    title = "Hugging Face Jobs"
+    about = "Your Hugging Face account pays. The data and RankViz's code go into a private repository of yours."
+    is_limited = False
+
+    def __init__(
+        self,
+        store: RunStore,
+        logins: Logins,
+        *,
+        image: str = JOBS_IMAGE,
+        at_once: int = JOBS_AT_ONCE,
+        spend: float = JOBS_SPEND,
+        flavor: str = JOBS_FLAVOR,
+        limits: JobLimits = OWN_LIMITS,
+        worker: Sequence[str] = (),
+        sees_folders: bool = False,
+        poll_seconds: float = 5.0,
+        missing_seconds: float = MISSING_SECONDS,
+    ):
+        self.logins, self.sees_folders = logins, sees_folders
+        self._spend, self._flavor, self._image, self._worker = spend, flavor, image, tuple(worker)
+        seconds = {"poll_seconds": poll_seconds, "missing_seconds": missing_seconds}
+        super().__init__(store, at_once=at_once, limits=limits, **seconds)
+        self.ledger = Ledger(self.place)
+
+    def room(self) -> int:
+        """One at least: `start` says why a job waits."""
+        return max(1, super().room())
+
+    def terms(self, job: Job) -> Mapping[str, Any]:
+        payer = job.options.get("payer", job.owner)
+        hub = self.logins.require(payer)
+        sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
+        jobs = list(self._jobs())
+        if any(terms.sweep_id == sweep_id for _, _, terms in jobs):
+            raise EngineUnavailableError(ONE_AT_A_TIME)
+        # A job that nobody can follow takes a place of its own owner only.
+        payers = [terms.owner for _, each, terms in jobs if not each.end]
+        if sum(owner == payer or self.logins.of(owner) is not None for owner in payers) >= self._at_once:
+            raise EngineUnavailableError(NO_PLACE.format(self._at_once))
+        limit, bill = self.ledger.limit(sweep_id), self.bill(sweep_id)
+        options = {**job.options, **({} if limit is None else {"spend": repr(limit)})}
+        try:
+            flavor, usd = self.offer(hub, options, wait=0.0)
+            seconds = seconds_left(usd, bill.most_usd, flavor.usd_per_minute, is_whole=bill.is_whole)
+        except InvalidSettingError as error:  # who looks at a run of another sees no dollars
+            raise EngineError(USED_UP if bill.jobs else str(error)) from error
+        if limit is None:
+            self.ledger.note_limit(sweep_id, usd)
+        price = {"flavor": flavor.name, "usd_per_minute": flavor.usd_per_minute}
+        times = {"timeout_seconds": seconds, "limit_usd": usd}
+        return asdict(JobTerms(owner=payer, account=hub.name, sweep_id=sweep_id, **price, **times))
+
+    def forget(self, live: Live) -> None:
+        """What it made stays in the bucket, which is its owner's."""
+        folder = bundle.folder_of(live.job, self.place)
+        submission = read_submission(folder)
+        if terms := terms_of(submission):
+            self.ledger.add(terms.sweep_id, folder.name, _cost(submission, terms))
+        super().forget(live)
+
+    def offer(self, hub: Hub, options: Mapping[str, str], wait: float = 5.0) -> tuple[Flavor, float]:
+        """Return the machine and the spending limit in US dollars that these options name. InvalidSettingError."""
+        name, spend = options.get("flavor") or self._flavor, options.get("spend") or self._spend
+        flavors = hub.flavors(wait)
+        flavor = next((each for each in flavors if each.name == name), None)
+        if flavor is None:
+            known = ", ".join(each.name for each in flavors)
+            raise InvalidSettingError(f"Hugging Face has no flavor {quoted(name)}. It has: {known}.")
+        try:
+            usd = float(spend)
+        except ValueError:
+            raise InvalidSettingError(f"The spending limit must be a number of US dollars (got {spend!r}).") from None
+        require_limit(usd)
+        return flavor, usd
+
+    def bill(self, sweep_id: str) -> Bill:
+        """Return what a sweep's jobs have cost so far, with those that run. EngineUnavailableError."""
+        jobs = {name: _cost(each, terms) for name, each, terms in self._jobs() if terms.sweep_id == sweep_id}
+        return self.ledger.bill(sweep_id, jobs)
+
+    def job_of(self, sweep_id: str) -> tuple[Submission, JobTerms] | None:
+        """Return the job of a sweep that has not been read to its end."""
+        return next(((each, terms) for _, each, terms in self._jobs() if terms.sweep_id == sweep_id), None)
+
+    def _jobs(self) -> Iterator[tuple[str, Submission, JobTerms]]:
+        """The jobs that have not been read to their end, as far as they can be read. Any thread may ask."""
+        for folder in bundle.folders_in(self.place):
+            with contextlib.suppress(OSError):
+                submission = read_submission(folder)
+                if terms := terms_of(submission):
+                    yield folder.name, submission, terms
+
+    def send(self, job: RemoteJob) -> None:
         path, data = archive()
         files: dict[str, bytes | Path] = {path: data}
         for file in sorted(job.folder.rglob("*")):
             if file.is_file():
                 files[f"{job.name}/{file.relative_to(job.folder).as_posix()}"] = file
-        self._hub(self._terms(job)).send(files, f"Job {job.name}")
+        self._hub(_terms(job)).send(files, f"Job {job.name}")
 
     def submit(self, job: RemoteJob) -> str:
-        terms, path = self._terms(job), archive()[0]
+        terms, path = _terms(job), archive()[0]
         try:
             hub = self._hub(terms)
             if there := hub.find(self.labels(job.name)):  # what was written down of it was lost
@@ -195,20 +279,20 @@ class HubCluster(Cluster):
         )
 
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
-        return self._hub(self._terms(job)).read(f"{job.name}/{path}", offset, most)
+        return self._hub(_terms(job)).read(f"{job.name}/{path}", offset, most)
 
-    def cancel(self, job: RemoteJob) -> None:
-        hub = self._hub(self._terms(job))
+    def end(self, job: RemoteJob) -> None:
+        hub = self._hub(_terms(job))
         for job_id in [job.handle] if job.handle else [seen.id for seen in hub.find(self.labels(job.name))]:
             hub.cancel(job_id)
 
-    def forget(self, job: RemoteJob) -> None:
-        self._hub(self._terms(job)).unsend(job.name)
+    def unsend(self, job: RemoteJob) -> None:
+        self._hub(_terms(job)).unsend(job.name)
 
-    def labels(self, name: str = "") -> Mapping[str, str]:
-        """Return the labels by which a job of this runs folder is found in its account; without a name, all are."""
-        home = {"app": "rankviz", "home": self._home_id()}
-        return {**home, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]} if name else home
+    def labels(self, name: str) -> Mapping[str, str]:
+        """Return the labels by which a job of this runs folder is found in its account."""
+        home = {"app": "rankviz", "home": home_id(self._store.home / "hf-jobs.id", self._store.home)}
+        return {**home, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]}
 
     def _found(self, hub: Hub, name: str) -> HubJob | None:
         """The newest job of a name. An older one that runs too is ended."""
@@ -221,272 +305,25 @@ class HubCluster(Cluster):
 
     def _hub(self, terms: JobTerms) -> Hub:
         """The calls of a job's account. EngineUnavailableError where nobody is logged in with it."""
-        hub = self._logins().require(terms.owner)
+        hub = self.logins.require(terms.owner)
         if hub.name != terms.account:
             raise EngineUnavailableError(ANOTHER_ACCOUNT)
         return hub
 
-    def _terms(self, job: RemoteJob) -> JobTerms:
-        terms = terms_of(job.submission)
-        if terms is None:
-            raise EngineError(DAMAGED)
-        return terms
 
-    def _home_id(self) -> str:
-        """Of this runs folder, made once; of a Space, whose disk is emptied by a restart, its own."""
-        if space := os.environ.get("SPACE_ID"):
-            return hashlib.sha256(space.encode()).hexdigest()[:16]
-        file = self._home / "hf-jobs.id"
-        known = file.read_text(errors="replace").strip() if file.exists() else ""
-        if not re.fullmatch(r"[0-9a-f]{16}", known):
-            known = secrets.token_hex(8)
-            replace_durably(file, known)
-        return known
-
-
-@dataclass(frozen=True, slots=True)
-class Returning:
-    """A job of an account that this page started and its runs folder does not know: a Space's disk is emptied when it
-    restarts."""
-
-    name: str
-    """Of its folder."""
-    job: Job
-    requests: tuple[RunRequest, ...]
-    """Of the runs that come back."""
-    terms: JobTerms
-    handle: str
-
-
-class HfJobs(Remote):
-    """Jobs of one runs folder on Hugging Face.
-
-    Args:
-        image: In which they run; one with Unsloth, or one with uv.
-        at_once: Jobs of all owners together.
-        spend, flavor: Spending limit in US dollars and machine where runs name none.
-        limits: Of what is accepted from a job.
-        worker: Instead of the true one.
-        sees_folders: Whether jobs see the folders of this machine, as those of a stand-in do.
-        missing_seconds: A job that Hugging Face does not know for so long was never started, or has been deleted.
-    """
-
-    name = HF_JOBS
-    title = "Hugging Face Jobs"
-    about = "Your Hugging Face account pays. The data and RankViz's code go into a private repository of yours."
-    is_limited = False
-
-    def __init__(
-        self,
-        store: RunStore,
-        logins: Logins,
-        *,
-        image: str = JOBS_IMAGE,
-        at_once: int = JOBS_AT_ONCE,
-        spend: float = JOBS_SPEND,
-        flavor: str = JOBS_FLAVOR,
-        limits: JobLimits = OWN_LIMITS,
-        worker: Sequence[str] = (),
-        sees_folders: bool = False,
-        poll_seconds: float = 5.0,
-        missing_seconds: float = MISSING_SECONDS,
-    ):
-        self.logins, self.sees_folders = logins, sees_folders
-        self._spend, self._flavor = spend, flavor
-        cluster = HubCluster(store.home, lambda: self.logins, image=image, worker=worker)
-        seconds = {"poll_seconds": poll_seconds, "missing_seconds": missing_seconds}
-        super().__init__(store, cluster, at_once=at_once, limits=limits, **seconds)
-        self.ledger = Ledger(self.place)
-        self._coming: set[str] = set()
-        """Runs that are just coming back."""
-
-    def room(self) -> int:
-        """One at least: `start` says why a job waits."""
-        return max(1, super().room())
-
-    def start(self, job: Job) -> Live | None:
-        return None if self._coming & {attempt.run_id for attempt in job.attempts} else super().start(job)
-
-    def terms(self, job: Job) -> Mapping[str, Any]:
-        if job.kind != "finetune":
-            raise EngineError(NO_PROBES)
-        payer = job.options.get("payer", job.owner)
-        hub = self.logins.require(payer)
-        sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
-        jobs = list(self._jobs())
-        if any(terms.sweep_id == sweep_id for _, _, terms in jobs):
-            raise EngineUnavailableError(ONE_AT_A_TIME)
-        # A job that nobody can follow takes a place of its own owner only.
-        payers = [terms.owner for _, each, terms in jobs if not each.end]
-        if sum(owner == payer or self.logins.of(owner) is not None for owner in payers) >= self._at_once:
-            raise EngineUnavailableError(NO_PLACE.format(self._at_once))
-        limit, bill = self.ledger.limit(sweep_id), self.bill(sweep_id)
-        options = job.options if limit is None else {**job.options, "spend": repr(limit)}
-        try:
-            flavor, usd = self.offer(hub, options, wait=0.0)
-            seconds = seconds_left(usd, bill.most_usd, flavor.usd_per_minute, is_whole=bill.is_whole)
-        except InvalidSettingError as error:  # who looks at a run of another sees no dollars
-            raise EngineError(USED_UP if bill.jobs else str(error)) from error
-        terms = JobTerms(
-            owner=payer,
-            account=hub.name,
-            flavor=flavor.name,
-            usd_per_minute=flavor.usd_per_minute,
-            timeout_seconds=seconds,
-            sweep_id=sweep_id,
-            limit_usd=usd,
-        )
-        if limit is None:
-            self.ledger.note_limit(sweep_id, usd)
-        return asdict(terms)
-
-    def forget(self, live: Live) -> None:
-        """What it made stays in the bucket, which is its owner's."""
-        folder = bundle.folder_of(live.job, self.place)
-        with (self.place / "forgotten").open("a") as file:
-            file.write(f"{folder.name}\n")
-        follower = self._followers.get(folder.name)
-        submission = follower.job.submission if follower else read_submission(folder)
-        if terms := terms_of(submission):
-            self.ledger.add(terms.sweep_id, folder.name, _cost(submission, terms))
-        super().forget(live)
-
-    def offer(self, hub: Hub, options: Mapping[str, str], wait: float = 5.0) -> tuple[Flavor, float]:
-        """Return the machine and the spending limit in US dollars that these options name. InvalidSettingError."""
-        name, spend = options.get("flavor") or self._flavor, options.get("spend") or self._spend
-        flavors = hub.flavors(wait)
-        flavor = next((each for each in flavors if each.name == name), None)
-        if flavor is None:
-            known = ", ".join(each.name for each in flavors)
-            raise InvalidSettingError(f"Hugging Face has no flavor {quoted(name)}. It has: {known}.")
-        try:
-            usd = float(spend)
-        except ValueError:
-            raise InvalidSettingError(f"The spending limit must be a number of US dollars (got {spend!r}).") from None
-        require_limit(usd)
-        return flavor, usd
-
-    def bill(self, sweep_id: str) -> Bill:
-        """Return what a sweep's jobs have cost so far, with those that run. EngineUnavailableError."""
-        jobs = {name: _cost(each, terms) for name, each, terms in self._jobs() if terms.sweep_id == sweep_id}
-        return self.ledger.bill(sweep_id, jobs)
-
-    def job_of(self, sweep_id: str) -> tuple[Submission, JobTerms] | None:
-        """Return the job of a sweep that has not been read to its end."""
-        return next(((each, terms) for _, each, terms in self._jobs() if terms.sweep_id == sweep_id), None)
-
-    def _jobs(self) -> Iterator[tuple[str, Submission, JobTerms]]:
-        """The jobs that have not been read to their end, as far as they can be read. Any thread may ask."""
-        for folder in bundle.folders_in(self.place):
-            with contextlib.suppress(OSError):
-                submission = read_submission(folder)
-                if terms := terms_of(submission):
-                    yield folder.name, submission, terms
-
-    def returning(self, owner: str) -> Sequence[Returning]:
-        """Return the newest jobs of an owner's account that are this page's and not here, each with the runs that no
-        newer one has, and note what the others cost. Nothing of an account counts for a run or sweep of somebody else.
-        EngineUnavailableError, EngineError where a job cannot be looked at: then none comes yet."""
-        hub, forgotten = self.logins.require(owner), self.place / "forgotten"
-        here = {folder.name for folder in bundle.folders_in(self.place)}
-        here |= set(forgotten.read_text(errors="replace").split()) if forgotten.exists() else set()
-        self._store.wait_until_read()
-        records = self._store.records()
-        runs = {record.run_id for record in records}
-        theirs = [each for each in records if self._store.listed_ownership(each.run_id).owner != owner]
-        others = {name for each in theirs for name in (each.run_id, each.request.sweep_id)}
-        found = []
-        for seen in list(reversed(hub.find(self.cluster.labels())))[:MOST_RETURNING]:
-            name = seen.labels.get("job", "")
-            job = self._read(hub, seen, name, owner) if NAME.fullmatch(name) and name not in here else None
-            if job is None or not others.isdisjoint({job.terms.sweep_id, *(each.run_id for each in job.requests)}):
-                continue
-            if requests := tuple(request for request in job.requests if request.run_id not in runs):
-                found.append(replace(job, requests=requests))
-                runs |= {request.run_id for request in requests}
-            elif seen.ended:
-                self.ledger.add(job.terms.sweep_id, name, _cost(_billed(seen), job.terms))
-        return found
-
-    def take(self, found: Returning, owner: str) -> None:
-        """Have the runs of such a job here again, and follow it. Nothing is started. EngineError where it is here."""
-        folder, terms = self.place / found.name, replace(found.terms, has_returned=True)
-        wanted = {request.run_id for request in found.requests}
-        first, *others = found.job.attempts
-        attempts = (first, *(each for each in others if each.run_id in wanted))
-        numbers = {attempt.run_id: attempt.number for attempt in attempts}
-        self.place.mkdir(parents=True, exist_ok=True)
-        aside = aside_of(self._store.home / "hf-jobs")
-        self._coming |= wanted
-        try:
-            for attempt in attempts:
-                (aside / "runs" / attempt.run_id).mkdir(parents=True)
-            for request in found.requests:
-                (aside / "runs" / request.run_id / "request.json").write_text(request_text(request))
-            bundle.write_job(aside, replace(found.job, attempts=attempts))
-            write_submission(aside, Submission(submitted=True, handle=found.handle, terms=asdict(terms)))
-            if folder.exists():
-                raise EngineError("This job is here already.")
-            limit = {} if terms.limit_usd is None else {"spend": f"{terms.limit_usd:g}"}
-            content = {}
-            for request in found.requests:
-                placed = AttemptPlaced(
-                    time=request.created_at,
-                    attempt=numbers[request.run_id],
-                    engine=HF_JOBS,
-                    where=terms.flavor,
-                    job=found.handle,
-                )
-                content[request.run_id] = {
-                    "request.json": request_text(request),
-                    "events.jsonl": line_of(placed),
-                    **WantedEngine(HF_JOBS, {"flavor": terms.flavor, **limit}).files,
-                }
-            self._store.publish(content, Ownership(owner), joins=found.requests)
-            os.rename(aside, folder)
-            if terms.limit_usd and self.ledger.limit(terms.sweep_id) is None:
-                self.ledger.note_limit(terms.sweep_id, terms.limit_usd)  # the newest job comes first
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-            self._coming -= wanted
-
-    def _read(self, hub: Hub, seen: HubJob, name: str, owner: str) -> Returning | None:
-        """Read a job from the bucket, or from what was sent where it has not begun; None where that makes no sense.
-        EngineUnavailableError, EngineError where it cannot be had."""
-
-        def text(path: str) -> bytes:
-            path = f"{name}/{path}"
-            return hub.read(path, 0, READ_BYTES) or hub.sent(path, READ_BYTES)
-
-        try:
-            job = bundle.job_of(json.loads(text(bundle.JOB_FILE)))
-            job = replace(job, attempts=job.attempts[:MOST_RUNS])
-            submission = text(SUBMISSION)
-            terms = json.loads(submission)["terms"] if submission else json.loads(text(RENTED))
-            terms = replace(build(JobTerms, terms), owner=owner, account=hub.name, has_returned=False)
-            requests = tuple(parse_request(text(f"runs/{attempt.run_id}/request.json")) for attempt in job.attempts)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
-            return None
-        if bundle.folder_of(job, self.place).name != name or not all(isinstance(each, RunRequest) for each in requests):
-            return None
-        named = [attempt.run_id for attempt in job.attempts if attempt.number > 0]
-        is_one = named == [request.run_id for request in requests] and len(set(named)) == len(named)
-        if not is_one or {request.sweep_id for request in requests} != {terms.sweep_id}:
-            return None
-        return Returning(name, job, requests, terms, seen.id)
+def _terms(job: RemoteJob) -> JobTerms:
+    terms = terms_of(job.submission)
+    if terms is None:
+        raise EngineError(DAMAGED)
+    return terms
 
 
 def end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
-    """Return how a job ended. One that has returned is not tried again by itself: how often it was tried is not known.
+    """Return how a job ended.
 
     Args:
         exit_code: Of the worker, where it is known. Hugging Face may end it by a signal: its own reason comes first.
     """
-    end = _end_of(seen, exit_code, terms)
-    return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if terms.has_returned else end
-
-
-def _end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
     if seen.stage == "CANCELED":
         return End(why=CANCELLED_THERE, is_final=True)
     words, had_failed = seen.message.lower(), exit_code is not None and exit_code >= 0
@@ -503,10 +340,6 @@ def _end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
         return End(exit_code, lost=exit_code < 0, why=describe_exit(exit_code))
     message = f" {seen.message.rstrip('.')}." if seen.message else ""
     return End(lost=True, why=f"The job ended on Hugging Face before its runs did ({seen.stage.lower()}).{message}")
-
-
-def _billed(seen: HubJob) -> Submission:
-    return Submission(submitted=True, handle=seen.id, end=End(), seconds=seen.seconds)
 
 
 def _cost(submission: Submission, terms: JobTerms) -> Cost:

@@ -7,13 +7,12 @@ own file system does. A token is kept in memory alone.
 
 import contextlib
 import math
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotSoon
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from itertools import islice
 from pathlib import Path
@@ -21,8 +20,8 @@ from typing import Any
 from urllib.parse import quote
 
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, RankVizError, redacted
-from rankviz.jobs.cluster import in_thread
 from rankviz.jobs.prices import STARTING, Flavor
+from rankviz.jobs.submission import in_thread
 
 REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
 IN, OUT = "/rankviz/in", "/rankviz/out"
@@ -33,10 +32,6 @@ CALL_SECONDS = 120.0
 FLAVORS_SECONDS, SOON_SECONDS = 300.0, 5.0
 """Machines and prices are asked for again after so long, and waited for so long."""
 MAX_LISTED = 20_000
-NOT_FOR_PEOPLE = re.compile(
-    r"\s*(?:\(?\b(?:request|trace|cf)[ -]?id\b\s*[:=]\s*[^\s)]+\)?|https?://\S+)", re.IGNORECASE
-)
-"""In what Hugging Face says: different in each answer, or nothing to read."""
 LOGIN = (
     "It waits for its owner's login at Hugging Face: the page keeps no token. Log in, and what the job did meanwhile "
     "is read."
@@ -66,8 +61,6 @@ class HubJob:
     seconds: float | None = None
     """At most what is billed; None where it is not known."""
     running_seconds: float | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    flavor: str = ""
 
     @property
     def ended(self) -> bool:
@@ -87,8 +80,6 @@ class Hub:
 
         self.token = token
         self.rejected = False
-        self.was_searched = False
-        """Whether its account was looked through for jobs that have come back."""
         self._name = name
         self._api = HfApi(endpoint=endpoint, token=token)
         self._flavors: Future[Sequence[Flavor]] | None = None
@@ -160,7 +151,7 @@ class Hub:
         """Return the jobs that have all these labels; the newest last."""
         with self._reaching():
             listed = islice(self._api.list_jobs(labels=dict(labels), namespace=self.name), MAX_LISTED)
-            jobs = [job for job in listed if labels.items() <= _labels(job).items()]
+            jobs = [job for job in listed if labels.items() <= (job.labels or {}).items()]
             return [self._described(job) for job in sorted(jobs, key=lambda job: str(job.created_at))]
 
     def cancel(self, job_id: str) -> None:
@@ -195,10 +186,6 @@ class Hub:
             self._api.delete_folder(
                 folder, f"{self.name}/{REPOSITORY}", repo_type="dataset", commit_message=f"Read: {folder}"
             )
-
-    def sent(self, path: str, most: int) -> bytes:
-        """Return the beginning of a file of the repository; nothing where it is not there."""
-        return self._get(f"datasets/{self.name}/{REPOSITORY}/resolve/main/{quote(path)}", 0, most)
 
     def read(self, path: str, offset: int, most: int) -> bytes:
         """Return at most so many bytes of a file of the bucket from an offset on; none where it is not there."""
@@ -240,8 +227,6 @@ class Hub:
             message=_plain(job.status.message or "", self.token),
             seconds=total,
             running_seconds=running,
-            labels=_labels(job),
-            flavor=str(job.flavor or ""),
         )
 
     @contextlib.contextmanager
@@ -290,7 +275,6 @@ class Hub:
         return EngineError(f"Hugging Face refused it ({code}: {words}).")
 
 
-@dataclass
 class Logins:
     """Who is logged in at Hugging Face, by the visitor's id. On a shared page each visitor's token serves that
     visitor's jobs only. On a machine of one's own it is HF_TOKEN, or the login of this machine.
@@ -300,21 +284,19 @@ class Logins:
         of_machine: Whether the token of this machine serves the jobs that have no owner.
     """
 
-    endpoint: str | None = None
-    of_machine: bool = True
-    _known: dict[str, tuple[Hub, float]] = field(default_factory=dict)
-    """Each with when it expires, unix seconds."""
-    _rejected: set[str] = field(default_factory=set)
-    """Tokens that Hugging Face did not accept: a page brings them with each request."""
-    _ended_at: dict[str, float] = field(default_factory=dict)
-    """When an owner logged out last, by the clock of requests."""
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    def __init__(self, endpoint: str | None = None, of_machine: bool = True):
+        self._endpoint, self._of_machine = endpoint, of_machine
+        self._known: dict[str, tuple[Hub, float]] = {}
+        """Each with when it expires, unix seconds."""
+        self._ended_at: dict[str, float] = {}
+        """When an owner logged out last, by the clock of requests."""
+        self._lock = threading.RLock()
 
     def give(
         self, owner: str, token: str, name: str = "", expires_at: float = math.inf, *, came_at: float = math.inf
     ) -> Hub | None:
         """Keep a visitor's login. Returns their Hub; None where they have logged out since. Of two logins of one
-        account, as on a laptop and on a phone, the one that lasts longer is kept.
+        account, as on a laptop and on a phone, the first is kept while it lasts.
 
         Args:
             name: The account's; it is asked for where it is not given.
@@ -323,12 +305,12 @@ class Logins:
         with self._lock:
             if came_at <= self._ended_at.get(owner, -math.inf):
                 return None
-            hub, ends_at = self.of_owner(owner) or (None, -math.inf)
-            if hub is not None and hub.token == token:
+            hub = self._valid(owner)
+            if hub is None or not (hub.token == token or hub.is_of(name)):
+                hub = Hub(token, name, self._endpoint)
+            if hub.token == token:
                 self._known[owner] = hub, expires_at
-            elif hub is None or not hub.is_of(name) or (ends_at < expires_at and token not in self._rejected):
-                self._known[owner] = Hub(token, name, self.endpoint), expires_at
-            return self._known[owner][0]
+            return hub
 
     def forget(self, owner: str) -> None:
         """Log a visitor out. A request that came before brings no login back, however long it takes."""
@@ -339,24 +321,19 @@ class Logins:
     def of(self, owner: str) -> Hub | None:
         """Return a visitor's Hub; None where they are not logged in. The token of this machine is read each time: it
         may be another account's by now."""
-        if not owner and self.of_machine:
-            token = machine_token()
-            if token:
+        if not owner and self._of_machine:
+            if token := machine_token():
                 return self.give("", token)
             self.forget("")
-        known = self.of_owner(owner)
-        return known[0] if known else None
+        return self._valid(owner)
 
-    def of_owner(self, owner: str) -> tuple[Hub, float] | None:
-        """Return a login that has not ended, with when it expires."""
+    def _valid(self, owner: str) -> Hub | None:
         with self._lock:
-            known = self._known.get(owner)
-            if known and (known[0].rejected or known[1] <= time.time()):
-                if known[0].rejected:
-                    self._rejected = {*list(self._rejected)[-100:], known[0].token}
+            hub, expires_at = self._known.get(owner, (None, 0.0))
+            if hub is not None and (hub.rejected or expires_at <= time.time()):
                 del self._known[owner]
                 return None
-            return known
+            return hub
 
     def require(self, owner: str) -> Hub:
         """Return a visitor's Hub. EngineUnavailableError where they are not logged in."""
@@ -367,7 +344,7 @@ class Logins:
 
     def sentence(self, owner: str) -> str:
         """Return why a job of theirs waits where nobody is logged in."""
-        return LOGIN if owner or not self.of_machine else NO_TOKEN
+        return LOGIN if owner or not self._of_machine else NO_TOKEN
 
 
 def machine_token() -> str:
@@ -397,11 +374,7 @@ def _seconds(value: Any) -> float | None:
 
 def _plain(words: Any, token: str) -> str:
     """What Hugging Face says, in one line of a sentence, without the token that it was given."""
-    return redacted(" ".join(NOT_FOR_PEOPLE.sub("", str(words)).split()), token)[:300]
-
-
-def _labels(job: Any) -> Mapping[str, str]:
-    return {str(name): str(value) for name, value in (job.labels or {}).items()}
+    return redacted(" ".join(str(words).split()), token)[:300]
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 SENT is the packed job (bundle.py), BACK where its files go: paths, or URIs that fsspec reads. The worker runs on a copy
 on the machine's own disk, since a journal is appended to, and object storage holds whole files. Files are written to
-BACK: journals every few seconds, the adapters of a run with a list of them (follower.MANIFEST) once it has ended, and
+BACK: journals every few seconds, the adapters of a run with a list of them (remote.MANIFEST) once it has ended, and
 at last `exit_code`. What cannot be written is tried again, for minutes.
 """
 
@@ -14,13 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rankviz import logs
 from rankviz.core.runs.events import LAST, Attempt
 from rankviz.jobs import bundle, process
-from rankviz.jobs.follower import MANIFEST
-from rankviz.jobs.storage import Storage
+from rankviz.jobs.remote import MANIFEST
 from rankviz.store.journal import parse_lines
 
 LOOK_SECONDS, WRITE_SECONDS, WANTED_SECONDS = 0.3, 2.0, 60.0
@@ -28,6 +27,61 @@ LAST_SECONDS = 300.0
 """After the worker has ended, what it left is still written for so long. Then the job ends: it costs money."""
 SMALL = ("job.json", "submission.json", "request.json", "events.jsonl", "worker.log", "config.json", "exit_code")
 """Files that are written as they grow; others once their run has ended."""
+
+
+class Storage:
+    """A folder that the page and the machines of a cluster both see: a path, or any URI that fsspec reads (s3://…).
+    Whatever its file system raises goes on."""
+
+    def __init__(self, address: str):
+        from fsspec.core import url_to_fs
+
+        # Listings that are cached would hide what a job wrote since.
+        self._files, self._root = url_to_fs(address, use_listings_cache=False)
+
+    def read(self, path: str, offset: int, most: int) -> bytes:
+        """Return at most so many bytes of a file from an offset on; none where it is not there or has no more."""
+        try:
+            size = self._files.info(self._at(path))["size"]
+            if offset >= size:
+                return b""
+            return self._files.cat_file(self._at(path), start=offset, end=min(size, offset + most))
+        except FileNotFoundError:
+            return b""
+
+    def write(self, path: str, file: Path) -> None:
+        """Copy a file of this machine there."""
+        target = self._at(path)
+        if "file" in self._files.protocol:  # elsewhere a folder is the beginning of a name
+            self._files.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
+        self._files.put_file(str(file), target)
+
+    def write_all(self, folder: Path) -> None:
+        """Copy all files below a folder there."""
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                self.write(file.relative_to(folder).as_posix(), file)
+
+    def read_all(self, folder: Path) -> None:
+        """Copy all files to a folder of this machine."""
+        for path in self._files.find(self._root):
+            target = folder / path[len(self._root) :].lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._files.get_file(path, str(target))
+
+    def has_gone(self, path: str) -> bool:
+        """Return whether a file is certainly not there any more."""
+        try:
+            return not self._files.exists(self._at(path))
+        except Exception:
+            return False
+
+    def remove(self) -> None:
+        if self._files.exists(self._root):
+            self._files.rm(self._root, recursive=True)
+
+    def _at(self, path: str) -> str:
+        return f"{self._root.rstrip('/')}/{path}"
 
 
 class Carrier:
@@ -39,41 +93,37 @@ class Carrier:
         """Bytes of each journal that have been looked through for its end."""
         self._copied: dict[Path, tuple[int, int]] = {}
         self._not_before = 0.0
-        self._troubles: set[str] = set()
+        self._failed: set[Path] = set()
 
     def look(self) -> bool:
-        """Write what is new, and all files of runs that have ended since. Whether all could be written."""
+        """Write what is new, and all files of runs that have ended since. Return whether all could be written."""
         is_whole = True
         for run_id, offset in self._read.items():
             new = bundle.since(self._work, run_id, offset)
             new = new[: new.rfind(b"\n") + 1]
-            if any(isinstance(event, LAST) for event in parse_lines(new)) and not self.write(run_id):
+            if any(isinstance(event, LAST) for event in parse_lines(new)) and not self._write_run(run_id):
                 is_whole = False
             else:
                 self._read[run_id] = offset + len(new)
         return (time.monotonic() < self._not_before or self.write()) and is_whole
 
-    def write(self, run_id: str = "") -> bool:
-        """Write all small files that have changed, and with a run everything of it and then a list of that. Whether
-        all of it could be written."""
-        is_whole, sizes = True, {}
-        for file in (Path(place) / name for place, _, names in os.walk(self._work) for name in names):
-            relative = file.relative_to(self._work)
-            of_run = bool(run_id) and relative.parts[:2] == ("runs", run_id)
-            if (file.name in SMALL or of_run) and file.is_file() and not file.is_symlink():
-                size = file.stat().st_size
-                is_written = self._write(file, relative)
-                is_whole = is_whole and (is_written or (bool(run_id) and not of_run))
-                if of_run and size:
-                    sizes[Path(*relative.parts[2:]).as_posix()] = size
-        if run_id and is_whole:
-            manifest = self._work / MANIFEST
-            manifest.write_text(json.dumps(sizes))
-            is_whole = self._write(manifest, Path("runs", run_id, MANIFEST))
+    def write(self) -> bool:
+        """Write all small files that have changed. Return whether all could be written."""
         self._not_before = time.monotonic() + WRITE_SECONDS
-        return is_whole
+        return all([self._write(file) for file in _files_in(self._work) if file.name in SMALL])
 
-    def _write(self, file: Path, relative: Path) -> bool:
+    def _write_run(self, run_id: str) -> bool:
+        """Write everything of a run, and then a list of that."""
+        folder = self._work / "runs" / run_id
+        files = [file for file in _files_in(folder) if file.name != MANIFEST]
+        sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+        if not all([self._write(file) for file in files]):
+            return False
+        (folder / MANIFEST).write_text(json.dumps({path: size for path, size in sizes.items() if size}))
+        return self._write(folder / MANIFEST)
+
+    def _write(self, file: Path) -> bool:
+        relative = file.relative_to(self._work)
         try:
             state = file.stat()
             if self._copied.get(relative) != (state.st_size, state.st_mtime_ns):
@@ -81,11 +131,15 @@ class Carrier:
                 self._copied[relative] = state.st_size, state.st_mtime_ns
             return True
         except Exception as error:  # each file system has errors of its own
-            trouble = f"{relative} could not be written into the storage ({getattr(error, 'strerror', None) or error})."
-            if trouble not in self._troubles:  # in the log once
-                self._troubles.add(trouble)
-                print(trouble, flush=True)
+            if relative not in self._failed:  # in the log once
+                self._failed.add(relative)
+                print(f"{relative} could not be written into the storage ({error}).", flush=True)
             return False
+
+
+def _files_in(folder: Path) -> list[Path]:
+    files = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
+    return [file for file in files if file.is_file() and not file.is_symlink()]
 
 
 def main(argv: Sequence[str]) -> int:

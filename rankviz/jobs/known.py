@@ -20,45 +20,28 @@ def _local(store: RunStore, settings: Settings) -> Engine:
 
 
 def _hf_jobs(store: RunStore, settings: Settings) -> Engine:
-    from rankviz.jobs.cluster import JobLimits
     from rankviz.jobs.hf_jobs import HfJobs
     from rankviz.jobs.hub import Logins
+    from rankviz.jobs.submission import JobLimits
 
-    return HfJobs(
-        store,
-        Logins(of_machine=not settings.shared),
-        image=settings.jobs_image,
-        spend=settings.jobs_spend,
-        flavor=settings.jobs_flavor,
-        limits=JobLimits.of(settings.limits),
-    )
+    chosen = {"image": settings.jobs_image, "spend": settings.jobs_spend, "flavor": settings.jobs_flavor}
+    return HfJobs(store, Logins(of_machine=not settings.shared), limits=JobLimits.of(settings.limits), **chosen)
 
 
 def _ray(store: RunStore, settings: Settings) -> Engine:
-    from rankviz.jobs.cluster import JobLimits
     from rankviz.jobs.ray import Ray
+    from rankviz.jobs.submission import JobLimits
 
-    return Ray(
-        store,
-        address=settings.ray_address,
-        resources=settings.ray_resources,
-        labels=settings.ray_labels,
-        storage=settings.ray_storage,
-        sees_folders=settings.ray_same_folders,
-        limits=JobLimits.of(settings.limits),
-    )
+    chosen = {name: getattr(settings, f"ray_{name}") for name in ("address", "resources", "labels", "storage")}
+    limits = JobLimits.of(settings.limits)
+    return Ray(store, sees_folders=settings.ray_same_folders, limits=limits, **chosen)
 
 
 def _slurm(store: RunStore, settings: Settings) -> Engine:
     from rankviz.jobs.slurm import Slurm
 
-    return Slurm(
-        store,
-        partition=settings.slurm_partition,
-        options=settings.slurm_options,
-        python=settings.slurm_python,
-        is_set_up=bool(settings.slurm_partition) or settings.engine == SLURM,
-    )
+    chosen = {name: getattr(settings, f"slurm_{name}") for name in ("partition", "options", "python")}
+    return Slurm(store, is_set_up=bool(settings.slurm_partition) or settings.engine == SLURM, **chosen)
 
 
 KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {

@@ -8,14 +8,14 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.runs.events import GPU_LOST, LOCAL
-from rankviz.errors import EngineEndingError
+from rankviz.errors import EngineUnavailableError
 from rankviz.jobs import process
 from rankviz.jobs.engine import End, Engine, Job, Kind, Live
 from rankviz.machine import cards
@@ -101,11 +101,8 @@ class Local(Engine):
                 self._workers[lock] = worker
         return [self._live(self._workers[lock]) for lock in sorted(self._workers)]
 
-    def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
-        worker = self._worker(live)
-        if not worker.was_killed and unless():
-            return None
-        exit_code = worker.end(self._grace_seconds)
+    def cancel(self, live: Live) -> End:
+        exit_code = self._worker(live).end(self._grace_seconds)
         return End(exit_code, why=process.describe_exit(exit_code))
 
     def forget(self, live: Live) -> None:
@@ -145,11 +142,11 @@ class Local(Engine):
         return next(worker for worker in self._workers.values() if worker.attempts == live.job.attempts)
 
     def _live(self, worker: process.Worker) -> Live:
-        if self._memory_bytes < math.inf and worker.pid is not None:
+        if self._memory_bytes < math.inf:
             worker.end_at(self._memory_bytes / len(self._slots))
         return Live(
             job=Job(attempts=worker.attempts),
-            handle="" if worker.pid is None else str(worker.pid),
+            handle=str(worker.pid),
             where=next((slot.where for slot in self._slots if worker.lock == self._lock_of(slot)), ""),
             end=None if worker.alive() else self._end(worker),
         )
@@ -158,7 +155,7 @@ class Local(Engine):
         """What is left of it is ended too; None until that has gone."""
         try:
             exit_code = worker.end(self._grace_seconds)
-        except EngineEndingError:
+        except EngineUnavailableError:
             return None
         if worker.took_bytes:
             return End(exit_code, why=OUT_OF_MEMORY.format(units.memory_size(self._memory_bytes / len(self._slots))))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rankviz import units
 from rankviz.core.quantity import Range
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
-from rankviz.jobs.cluster import Submission
+from rankviz.jobs.submission import Submission
 from rankviz.store.durable import replace_durably
 
 STARTING = Range(120.0, 300.0, 600.0)
@@ -73,17 +73,12 @@ def cost_range(training: Range, usd_per_minute: float) -> Range:
     return Range(*(cost_of(each, usd_per_minute) for each in (seconds.low, seconds.expected, seconds.high)))
 
 
-def longest_seconds(timeout: int) -> float:
-    """Return the most that a job with this time limit is billed for."""
-    return timeout + STARTING.high
-
-
 def require_limit(usd: float) -> None:
     """Raise InvalidSettingError for what is no spending limit."""
-    if not math.isfinite(usd) or usd <= 0:
-        raise InvalidSettingError(f"The spending limit must be above 0 US dollars (got {usd:g}).")
-    if usd > MOST_USD:
-        raise InvalidSettingError(f"The spending limit must be at most {MOST_USD:,} US dollars (got {usd:g}).")
+    if not 0 < usd <= MOST_USD:
+        raise InvalidSettingError(
+            f"The spending limit must be above 0 and at most {MOST_USD:,} US dollars (got {usd:g})."
+        )
 
 
 def seconds_left(usd: float, spent: float, usd_per_minute: float, *, is_whole: bool = True) -> int:
@@ -102,16 +97,13 @@ def seconds_left(usd: float, spent: float, usd_per_minute: float, *, is_whole: b
     if seconds >= LEAST_SECONDS:
         return seconds
     least = spent + math.ceil((STARTING.high + LEAST_SECONDS) / 60.0) * usd_per_minute
-    starting = f"starting may take {STARTING.high / 60:.0f} minutes and is billed"
-    at_least = f"Give at least {units.usd(math.ceil(round(100 * least, DIGITS)) / 100)}"
-    if not spent:
-        raise InvalidSettingError(
-            f"{units.usd(usd)} does not pay for a job: {starting}. {at_least}, or choose a cheaper machine."
-        )
     cost = "have cost" if is_whole else "may have cost up to"
+    so_far = f"this sweep's jobs {cost} {units.usd(spent)}, and " if spent else ""
     raise InvalidSettingError(
-        f"The spending limit of {units.usd(usd)} is used up: this sweep's jobs {cost} {units.usd(spent)}, and the rest "
-        f"does not pay for another one: {starting}. {at_least} for the whole sweep, or choose a cheaper machine."
+        f"The spending limit of {units.usd(usd)} {'is used up' if spent else 'does not pay for a job'}: "
+        f"{so_far}starting may take "
+        f"{STARTING.high / 60:.0f} minutes and is billed. Give at least "
+        f"{units.usd(math.ceil(round(100 * least, DIGITS)) / 100)} for the whole sweep, or choose a cheaper machine."
     )
 
 
@@ -137,7 +129,7 @@ class Bill(NamedTuple):
 def cost_so_far(submission: Submission, timeout: int, usd_per_minute: float) -> Cost:
     """Return what a job has cost by what is written down of it. Until its time is known, it may have cost all that its
     time limit allows."""
-    longest = longest_seconds(timeout)
+    longest = timeout + STARTING.high
     if not submission.submitted or (submission.end and not submission.handle):  # it was listed nowhere
         least = most = 0.0
     elif submission.seconds is None:

@@ -24,7 +24,7 @@ import psutil
 
 from rankviz import children
 from rankviz.core.runs.events import GPU_LOST, Attempt
-from rankviz.errors import EngineEndingError
+from rankviz.errors import EngineUnavailableError
 from rankviz.paths import IMPORT_ROOT
 
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
@@ -47,7 +47,7 @@ class Worker:
 
     lock: Path
     attempts: tuple[Attempt, ...]
-    pid: int | None
+    pid: int
     popen: subprocess.Popen | None = None
     took_bytes: int = 0
     """Of memory, when it was killed for that."""
@@ -58,7 +58,7 @@ class Worker:
             # Never polled here: unwaited for it stays a zombie, which keeps its pid, and so its group's, from being
             # given to a stranger until `end` has ended the group.
             return self.popen.returncode is None and _lives(self.popen.pid)
-        return is_held(self.lock) and (self.pid is None or _lives(self.pid))
+        return is_held(self.lock) and _lives(self.pid)
 
     def end_at(self, most_bytes: float) -> None:
         """Kill all of its processes where together they take more of this machine's memory than that. Files that they
@@ -75,7 +75,7 @@ class Worker:
 
     def end(self, grace_seconds: float) -> int | None:
         """End every process of it and return the leader's exit code (None: not known) once all are gone.
-        EngineEndingError where one is still there a second after it was killed, as while it waits for a driver."""
+        EngineUnavailableError where one is still there a second after it was killed, as while it waits for a driver."""
         processes = self._processes()
         if not self.was_killed:
             _signal(signal.SIGTERM, processes)
@@ -88,24 +88,18 @@ class Worker:
             time.sleep(0.02)
             processes |= self._processes()
         if any(map(_lives, processes)):
-            raise EngineEndingError(UNKILLED)
+            raise EngineUnavailableError(UNKILLED)
         return self.popen.wait() if self.popen is not None else None
 
     def _processes(self) -> set[int]:
-        """The group, the leader's descendants that left it, and, for the moment in which a supervisor died between
-        launching a worker and writing down its pid, whoever else holds the lock."""
+        """The group, and the leader's descendants that left it."""
         pids = set()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
-                if self.pid is None:
-                    is_one = any(file.path == str(self.lock) for file in process.open_files())
-                else:
-                    is_one = os.getpgid(process.pid) == self.pid
-                if is_one:
+                if os.getpgid(process.pid) == self.pid:
                     pids.add(process.pid)
-        if self.pid is not None:
-            with contextlib.suppress(psutil.Error):
-                pids |= {each.pid for each in psutil.Process(self.pid).children(recursive=True)}
+        with contextlib.suppress(psutil.Error):
+            pids |= {each.pid for each in psutil.Process(self.pid).children(recursive=True)}
         return pids - {os.getpid()}
 
 
@@ -128,21 +122,16 @@ def launch(
         niceness: How far its priority is below that of this process.
     """
     lock = lock_file(home, slot)
-    search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    variables = {
-        **children.environment(children.TRAINING),
-        **environment,
-        "PYTHONPATH": os.pathsep.join(search_path),
-        "PYTHONUNBUFFERED": "1",
-    }
     texts = [str(attempt) for attempt in attempts]
+    variables = {**children.environment(children.TRAINING), **environment, "PYTHONUNBUFFERED": "1"}
+    variables["PYTHONPATH"] = os.pathsep.join([str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
-        _write(fd, {"pid": None, "run_ids": texts})
+        os.ftruncate(fd, 0)  # who finds the lock before this is written again finds no other process
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 [*command, str(home), *texts],
@@ -154,7 +143,7 @@ def launch(
                 start_new_session=True,
                 pass_fds=(fd,),
             )
-        _write(fd, {"pid": popen.pid, "run_ids": texts})
+        os.pwrite(fd, json.dumps({"pid": popen.pid, "run_ids": texts}).encode(), 0)
         nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
         with contextlib.suppress(OSError):  # when memory runs out, this one is killed, and not the app
             Path(f"/proc/{popen.pid}/oom_score_adj").write_text("500")
@@ -170,12 +159,8 @@ def find(lock: Path) -> Worker | None:
     """Return the worker that an earlier supervisor launched with this lock and that still lives."""
     if not is_held(lock):
         return None
-    try:
-        content = json.loads(lock.read_text())
-    except ValueError:
-        content = {}
-    attempts = tuple(Attempt.parse(text) for text in content.get("run_ids", ()))
-    return Worker(lock=lock, attempts=attempts, pid=content.get("pid"))
+    content = json.loads(lock.read_text())
+    return Worker(lock=lock, attempts=tuple(map(Attempt.parse, content["run_ids"])), pid=content["pid"])
 
 
 def lock_file(home: Path, slot: int = 0) -> Path:
@@ -226,11 +211,6 @@ def _signal(number: signal.Signals, processes: set[int]) -> None:
     for pid in processes:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
-
-
-def _write(fd: int, content: dict) -> None:
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, json.dumps(content).encode(), 0)
 
 
 def _lives(pid: int) -> bool:

@@ -5,13 +5,13 @@ nodes see, and its journals and adapters come back there (rankviz.jobs.inside). 
 has gone is tried again by the supervisor.
 """
 
+import contextlib
 import math
 import re
 import shlex
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,10 +20,10 @@ from rankviz.core.runs.events import GPU_LOST, RAY
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, redacted
 from rankviz.installed import has_ray
 from rankviz.jobs import process
-from rankviz.jobs.cluster import OWN_LIMITS, Cluster, JobLimits, RemoteJob, Status, home_id, in_thread
-from rankviz.jobs.engine import End, Nodes
+from rankviz.jobs.engine import End, Job, Live, Nodes
+from rankviz.jobs.inside import Storage
 from rankviz.jobs.remote import Remote
-from rankviz.jobs.storage import Storage
+from rankviz.jobs.submission import OWN_LIMITS, JobLimits, RemoteJob, Status, home_id, in_thread
 from rankviz.settings import RAY_RESOURCES
 from rankviz.store import RunStore
 
@@ -31,6 +31,8 @@ CALL_SECONDS, NODES_SECONDS, KEPT_SECONDS = 30.0, 15.0, 30.0
 GIVEN_UP_SECONDS = 120.0
 ACCELERATOR = "accelerator_type:"
 """A node with GPUs has a resource of this name with the model."""
+ARGUMENTS = {"GPU": "entrypoint_num_gpus", "CPU": "entrypoint_num_cpus", "memory": "entrypoint_memory"}
+"""Of submit_job, for resources that have one of their own."""
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 NOT_INSTALLED = (
     "Ray is not installed here. For RANKVIZ_RAY_ADDRESS, run pip install '.[ray]' in the RankViz folder, or pip "
@@ -50,33 +52,56 @@ NEVER_PLACED = "failed to start within"
 NOT_FOUND = "status code 404"
 
 
-class RayCluster(Cluster):
-    """One cluster.
+class Ray(Remote):
+    """Jobs of an existing cluster.
 
     Args:
-        address: Of its dashboard.
+        sees_folders: Whether nodes see the folders of this machine under the same paths.
+        given_up_seconds: A cancelled job of a cluster that could not be reached for so long is left to it.
+        address: Of the cluster's dashboard.
         storage: A folder, or a URI of fsspec, that all nodes and this machine see.
         resources: Of one job, by Ray's names.
         labels: That a node must have.
         worker: Instead of the true one.
     """
 
-    shares_folder = False
+    name = RAY
+    divides = True
 
     def __init__(
         self,
-        home: Path,
+        store: RunStore,
         *,
-        address: str,
-        storage: str,
-        resources: Mapping[str, float],
-        labels: Mapping[str, str],
+        address: str = "",
+        storage: str = "",
+        resources: Mapping[str, float] = RAY_RESOURCES,
+        labels: Mapping[str, str] = NO_LABELS,
+        sees_folders: bool = False,
+        given_up_seconds: float = GIVEN_UP_SECONDS,
+        poll_seconds: float = 2.0,
+        limits: JobLimits = OWN_LIMITS,
         worker: Sequence[str] = (),
     ):
-        self._home, self._address, self._storage = home, address, storage
+        self.sees_folders, self._address, self._storage = sees_folders, address, storage
         self._resources, self._labels, self._worker = dict(resources), dict(labels), tuple(worker)
+        seconds = {"poll_seconds": poll_seconds, "given_up_seconds": given_up_seconds}
+        super().__init__(store, at_once=0, limits=limits, **seconds)
         self._client: Any = None
         self._lock = threading.Lock()
+        self._slots: int | None = None
+        self._known, self._looked_at = Nodes(), -math.inf
+        self._looking: Any = None
+
+    @property
+    def title(self) -> str:
+        return f"Ray cluster {urlsplit(self._address).netloc}".strip()
+
+    @property
+    def about(self) -> str:
+        each = ", ".join(f"{name} {amount:g}" for name, amount in self._resources.items())
+        labels = "".join(f", on a node with {name}={value}" for name, value in self._labels.items())
+        sent = "" if self.sees_folders else " The base must be the embedded one or come from the Hub."
+        return f"The runs are sent to nodes of this cluster ({each} per worker{labels}), with their data.{sent}"
 
     def why_not(self) -> str:
         if not self._address:
@@ -85,47 +110,40 @@ class RayCluster(Cluster):
             return NOT_INSTALLED
         return "" if self._storage else NO_STORAGE
 
-    def prepare(self, job: RemoteJob) -> None:
-        try:
-            self._at(job, "in").write_all(job.folder)
-        except Exception as error:
-            raise EngineUnavailableError(self._unwritten(error)) from error
+    def send(self, job: RemoteJob) -> None:
+        with self._storing():
+            Storage(f"{self._folder(job)}/in").write_all(job.folder)
 
     def submit(self, job: RemoteJob) -> str:
-        client = self._connected()
-        ask = {"GPU": "entrypoint_num_gpus", "CPU": "entrypoint_num_cpus", "memory": "entrypoint_memory"}
-        others = {name: amount for name, amount in self._resources.items() if name not in ask}
-        given = {ask[name]: amount for name, amount in self._resources.items() if name in ask}
+        client, handle = self._connected(), self._submission_id(job)
+        given = {ARGUMENTS[name]: amount for name, amount in self._resources.items() if name in ARGUMENTS}
         if "entrypoint_memory" in given:
             given["entrypoint_memory"] = int(given["entrypoint_memory"])
         command = ["python", "-m", "rankviz.jobs.inside", *(f"{self._folder(job)}/{part}" for part in ("in", "out"))]
-        handle = self._submission_id(job)
         try:
             client.submit_job(
                 entrypoint=shlex.join([*command, *self._worker]),
                 submission_id=handle,
                 runtime_env={"env_vars": {"PYTHONUNBUFFERED": "1"}},
                 metadata={"rankviz": job.name},
-                entrypoint_resources=others or None,
+                entrypoint_resources={k: v for k, v in self._resources.items() if k not in ARGUMENTS} or None,
                 entrypoint_label_selector=self._labels or None,
                 **given,
             )
         except Exception as error:
             if re.search(r"status code 4\d\d|Invalid|must be", str(error)) and NOT_FOUND not in str(error):
                 raise EngineError(f"Ray does not take the job: {_in_a_line(error)}") from error
-            raise EngineUnavailableError(self._unreached(error)) from error
+            raise self._unreached(error) from error
         return handle
 
     def poll(self, job: RemoteJob) -> Status | None:
-        handle = self._submission_id(job)
+        client, handle = self._connected(), self._submission_id(job)
         try:
-            details = self._connected().get_job_info(handle)
-        except EngineUnavailableError:
-            raise
+            details = client.get_job_info(handle)
         except Exception as error:
             if NOT_FOUND in str(error):
                 return None
-            raise EngineUnavailableError(self._unreached(error)) from error
+            raise self._unreached(error) from error
         state, message = str(details.status), _in_a_line(details.message or "")
         return Status(
             handle=handle,
@@ -136,23 +154,20 @@ class RayCluster(Cluster):
         )
 
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
-        try:
-            return self._at(job, "out").read(path, offset, most)
-        except Exception as error:
-            raise EngineUnavailableError(self._unwritten(error)) from error
+        with self._storing():
+            return Storage(f"{self._folder(job)}/out").read(path, offset, most)
 
-    def cancel(self, job: RemoteJob) -> None:
+    def end(self, job: RemoteJob) -> None:
+        client = self._connected()
         try:
-            self._connected().stop_job(self._submission_id(job))
-        except EngineUnavailableError:
-            raise
+            client.stop_job(self._submission_id(job))
         except Exception as error:
-            raise EngineUnavailableError(self._unreached(error)) from error
+            raise self._unreached(error) from error
 
-    def forget(self, job: RemoteJob) -> None:
+    def unsend(self, job: RemoteJob) -> None:
         Storage(self._folder(job)).remove()
 
-    def nodes(self) -> tuple[Nodes, int]:
+    def _alive(self) -> tuple[Nodes, int]:
         """Return what jobs have on the nodes that live, and how many jobs fit there; where none does, what is needed
         and what is there. EngineUnavailableError."""
         from ray.util.state import list_nodes
@@ -160,7 +175,7 @@ class RayCluster(Cluster):
         try:
             nodes = list_nodes(address=self._address, detail=True, limit=1000, timeout=int(NODES_SECONDS))
         except Exception as error:
-            raise EngineUnavailableError(self._unreached(error)) from error
+            raise self._unreached(error) from error
         slots, models, has_gpu = 0, set(), "GPU" in self._resources
         alive = [(node.resources_total or {}, node.labels or {}) for node in nodes if node.state == "ALIVE"]
         for has, labels in alive:
@@ -192,85 +207,31 @@ class RayCluster(Cluster):
                 try:
                     self._client = Client(self._address)
                 except Exception as error:
-                    raise EngineDeclinedError(self._unreached(error)) from error
+                    raise EngineDeclinedError(str(self._unreached(error))) from error
             return self._client
 
     def _folder(self, job: RemoteJob) -> str:
         return f"{self._storage.rstrip('/')}/{self._submission_id(job)}"
 
-    def _at(self, job: RemoteJob, part: str) -> Storage:
-        return Storage(f"{self._folder(job)}/{part}")
-
     def _submission_id(self, job: RemoteJob) -> str:
         """Ray takes each once."""
-        home = home_id(self._home / "ray.id", self._home.absolute())
+        home = home_id(self._store.home / "ray.id", self._store.home.absolute())
         return f"rankviz-{home}-{re.sub(r'[^A-Za-z0-9_-]', '_', job.name)}"
 
-    def _unreached(self, error: Exception) -> str:
+    def _unreached(self, error: Exception) -> EngineUnavailableError:
         text = _in_a_line(error)
+        why = f"Does its head run, with a dashboard (pip install 'ray[default]')? {text}"
         if "token" in text.lower() or "Unauthenticated" in text:
             why = "It wants its token: set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN as on its nodes."
-        else:
-            why = f"Does its head run, with a dashboard (pip install 'ray[default]')? {text}"
-        return f"The Ray cluster at {self._address} cannot be reached. {why}"
+        return EngineUnavailableError(f"The Ray cluster at {self._address} cannot be reached. {why}")
 
-    def _unwritten(self, error: Exception) -> str:
-        return f"The storage of Ray (RANKVIZ_RAY_STORAGE) cannot be used: {_in_a_line(error)}"
-
-
-class Ray(Remote):
-    """Jobs of an existing cluster.
-
-    Args:
-        sees_folders: Whether nodes see the folders of this machine under the same paths.
-        given_up_seconds: A cancelled job of a cluster that could not be reached for so long is left to it.
-        cluster: More of `RayCluster`.
-    """
-
-    name = RAY
-    divides = True
-
-    def __init__(
-        self,
-        store: RunStore,
-        *,
-        address: str = "",
-        storage: str = "",
-        resources: Mapping[str, float] = RAY_RESOURCES,
-        labels: Mapping[str, str] = NO_LABELS,
-        sees_folders: bool = False,
-        given_up_seconds: float = GIVEN_UP_SECONDS,
-        poll_seconds: float = 2.0,
-        limits: JobLimits = OWN_LIMITS,
-        worker: Sequence[str] = (),
-    ):
-        self._address, self._resources, self._labels = address, dict(resources), dict(labels)
-        self.sees_folders = sees_folders
-        cluster = RayCluster(
-            store.home, address=address, storage=storage, resources=resources, labels=labels, worker=worker
-        )
-        super().__init__(
-            store,
-            cluster,
-            at_once=0,
-            poll_seconds=poll_seconds,
-            given_up_seconds=given_up_seconds,
-            limits=limits,
-        )
-        self._slots: int | None = None
-        self._known, self._looked_at = Nodes(), -math.inf
-        self._looking: Any = None
-
-    @property
-    def title(self) -> str:
-        return f"Ray cluster {urlsplit(self._address).netloc}".strip()
-
-    @property
-    def about(self) -> str:
-        each = ", ".join(f"{name} {amount:g}" for name, amount in self._resources.items())
-        labels = "".join(f", on a node with {name}={value}" for name, value in self._labels.items())
-        sent = "" if self.sees_folders else " The base must be the embedded one or come from the Hub."
-        return f"The runs are sent to nodes of this cluster ({each} per worker{labels}), with their data.{sent}"
+    @contextlib.contextmanager
+    def _storing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # each file system has errors of its own
+            why = f"The storage of Ray (RANKVIZ_RAY_STORAGE) cannot be used: {_in_a_line(error)}"
+            raise EngineUnavailableError(why) from error
 
     def nodes(self) -> Nodes:
         if why_not := self.why_not():
@@ -283,23 +244,22 @@ class Ray(Remote):
         """No room before the cluster has said what it has; where it cannot be asked, one, so that `start` says why."""
         if self.why_not():
             return 1
-        if self._looking is None or (
-            self._looking.done() and time.monotonic() - self._looked_at >= (KEPT_SECONDS if self._slots else 5.0)
-        ):
+        age = time.monotonic() - self._looked_at
+        if self._looking is None or (self._looking.done() and age >= (KEPT_SECONDS if self._slots else 5.0)):
             self._looking = in_thread(self._look, "rankviz-ray-nodes")
         if self._looked_at == -math.inf:
             return 0
         self._at_once = self._slots or 0
         return super().room() if self._slots else 1
 
-    def start(self, job: Any) -> Any:
+    def start(self, job: Job) -> Live | None:
         if not self.why_not() and not self._slots:
             raise EngineUnavailableError(self._known.trouble or "Ray is asked for its nodes.")
         return super().start(job)
 
     def _look(self) -> None:
         try:
-            self._known, self._slots = self.cluster.nodes()
+            self._known, self._slots = self._alive()
         except EngineUnavailableError as error:
             self._known, self._slots = Nodes(trouble=str(error)), None
         self._looked_at = time.monotonic()

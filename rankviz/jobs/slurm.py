@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 
 from rankviz.core.bounds import printable
 from rankviz.core.runs.events import DISK_FULL, GPU_LOST, MODELS_VARIABLE, SLURM
-from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, InvalidSettingError, quoted
+from rankviz.errors import EngineDeclinedError, EngineUnavailableError, InvalidSettingError, quoted
 from rankviz.jobs import bundle, process
-from rankviz.jobs.cluster import Cluster, RemoteJob, Status, home_id
 from rankviz.jobs.engine import End, Nodes
 from rankviz.jobs.remote import Remote
+from rankviz.jobs.submission import RemoteJob, Status, home_id
 from rankviz.machine import disk
 from rankviz.paths import IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
@@ -48,12 +48,6 @@ PASSED = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "XDG_CACHE
 """Variables that a worker gets: where bases are. No token: Slurm keeps scripts where operators read them."""
 MAY_HAVE_ARRIVED = re.compile(r"timed out|(send|receive|shutdown) failure|zero bytes|unexpected message", re.IGNORECASE)
 """What sbatch says where the controller may have the job all the same."""
-WILL_NOT_BE_TAKEN = re.compile(
-    r"invalid|specification|unrecognized option|not permitted|permission denied|configuration is not available|"
-    r"not in this partition|requested than permitted|no partition specified",
-    re.IGNORECASE,
-)
-"""What sbatch says of a job that is wrong as it is (slurm_errno.c). All else may pass, such as a limit of jobs."""
 EXIT_CODE, BATCH = "exit_code", "batch.sh"
 MOST_OFTEN_SECONDS = 1.0
 """While jobs are cancelled, Slurm is asked so often at most."""
@@ -99,41 +93,64 @@ class SlurmJob(NamedTuple):
     nodes: str = ""
 
 
-class SlurmCluster(Cluster):
-    """The commands of one user on one cluster.
+class Slurm(Remote):
+    """Batch jobs of one user on one cluster.
 
     Args:
-        jobs: The folder of the packed jobs.
-        options: Of sbatch.
-        python: The words that start Python on a node; none: the page's Python, by the same path.
+        partition: Empty: the cluster's default.
+        options: More options of sbatch.
+        python: The command that starts Python on a node; empty: the page's Python, by the same path.
+        at_once: Jobs that Slurm has at most, those that wait there too.
+        is_set_up: Whether the owner of this server wants it to be offered. If not, nothing is submitted.
+        missing_seconds: A job that Slurm does not list for so long is gone.
         search_path: Where the commands are, as PATH; empty: as the page's.
         seconds: A command that takes longer is killed.
         worker: Instead of the true one.
     """
 
+    name = SLURM
+    divides = True
     shares_folder = True
 
     def __init__(
         self,
-        jobs: Path,
+        store: RunStore,
         *,
-        options: Sequence[str],
-        python: Sequence[str] = (),
+        partition: str = "",
+        options: Sequence[str] = SLURM_OPTIONS,
+        python: str = "",
+        at_once: int = SLURM_AT_ONCE,
+        poll_seconds: float = SLURM_POLL_SECONDS,
         is_set_up: bool = True,
-        poll_seconds: float,
+        missing_seconds: float = 60.0,
         search_path: str = "",
         seconds: float = 30.0,
         worker: Sequence[str] = (),
     ):
-        self._jobs, self._options, self._python, self._worker = jobs, options, python, worker
-        self._is_set_up, self._poll_seconds, self._seconds = is_set_up, poll_seconds, seconds
+        super().__init__(store, at_once=at_once, poll_seconds=poll_seconds, missing_seconds=missing_seconds)
+        self._partition, self._python, self._worker = partition, python_command(python), worker
+        self._options = [*([f"--partition={partition}"] if partition else []), *check_options(options)]
+        self._is_set_up, self._seconds = is_set_up, seconds
         self._environment = {name: text for name, text in os.environ.items() if VARIABLES.fullmatch(name)}
         if search_path:
             self._environment["PATH"] = search_path
         self._lock = threading.Lock()
-        self._asked_at = float("-inf")
-        self._rows: Mapping[str, SlurmJob] = {}
-        self._trouble: EngineUnavailableError | None = None
+        self._asked_at, self._trouble = float("-inf"), "Slurm does not answer (squeue)."
+        self._rows: Mapping[str, SlurmJob] | None = None
+
+    @property
+    def title(self) -> str:
+        return f"Slurm cluster, partition {self._partition}" if self._partition else "Slurm cluster"
+
+    @property
+    def about(self) -> str:
+        options = " ".join(self._options) or "no options"
+        return f"The runs are sent to nodes of this cluster as batch jobs ({options}), with their data."
+
+    def nodes(self) -> Nodes:
+        gpus = [match for option in self._options if (match := GPU.fullmatch(option))]
+        models = [match["model"].upper() for match in gpus if match["model"]]
+        return Nodes(gpus=models, has_gpu=bool(gpus), trouble=self.why_not())
 
     def why_not(self) -> str:
         path = self._environment.get("PATH")
@@ -158,11 +175,7 @@ class SlurmCluster(Cluster):
         problem = _problem(done.stderr)
         if done.returncode <= 0 or MAY_HAVE_ARRIVED.search(problem):
             raise EngineUnavailableError(f"Slurm's answer was lost: {problem}")
-        if WILL_NOT_BE_TAKEN.search(problem):
-            is_partition = "partition" in problem.lower() and "account" not in problem.lower()
-            setting = f"{'RANKVIZ_SLURM_PARTITION or ' if is_partition else ''}RANKVIZ_SLURM_OPTIONS"
-            raise EngineError(f"Slurm does not take the job: {problem} Change {setting}, and start RankViz again.")
-        raise EngineDeclinedError(f"Slurm does not take the job now: {problem}")
+        raise EngineDeclinedError(f"Slurm does not take the job: {problem}")
 
     def poll(self, job: RemoteJob) -> Status | None:
         row = self._listed(job).get(self._name(job))
@@ -179,53 +192,43 @@ class SlurmCluster(Cluster):
             is_ending=bool(row.states & {*ENDED, "COMPLETING"}),
         )
 
-    def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
-        with (job.folder / path).open("rb") as file:
-            file.seek(offset)
-            return file.read(most)
-
-    def cancel(self, job: RemoteJob) -> None:
+    def end(self, job: RemoteJob) -> None:
         """By number and name: numbers begin anew where a cluster is set up anew."""
         done = self._run("scancel", "--quiet", f"--name={self._name(job)}", *filter(None, [job.handle]))
         if done.returncode != 0:
             raise EngineUnavailableError(f"Slurm has not ended the job (scancel): {_problem(done.stderr)}")
 
     def _listed(self, job: RemoteJob) -> Mapping[str, SlurmJob]:
-        """This user's jobs by name: by a squeue that began after the job was submitted or cancelled, and not too
-        long ago."""
+        """Return this user's jobs by name: by a squeue that began after the job was submitted or cancelled, and not too
+        long ago. Jobs that ended a while ago are among them (MinJobAge). Older versions ignore filters where they print
+        JSON, and then others' jobs are too."""
         with self._lock:
-            age = time.monotonic() - self._asked_at
             most = min(MOST_OFTEN_SECONDS, self._poll_seconds) if job.submission.cancelled else self._poll_seconds
-            if age >= most or self._asked_at < job.asked_at:
-                self._asked_at = time.monotonic()
-                try:
-                    self._rows, self._trouble = self._squeue(), None
-                except EngineUnavailableError as error:
-                    self._trouble = error
-            if self._trouble:
-                raise self._trouble
+            if time.monotonic() - self._asked_at >= most or self._asked_at < job.asked_at:
+                self._asked_at, self._rows = time.monotonic(), None
+                done = self._run("squeue", "--me", "--states=all", "--json")
+                self._trouble = f"Slurm cannot be asked (squeue): {_problem(done.stderr)}"
+                if done.returncode == 0:
+                    try:
+                        self._rows = read_jobs(done.stdout, user=os.getuid())
+                    except ValueError as error:
+                        self._trouble = f"squeue --json printed something else: {printable(str(error), 100)}."
+            if self._rows is None:
+                raise EngineUnavailableError(self._trouble)
             return self._rows
-
-    def _squeue(self) -> Mapping[str, SlurmJob]:
-        """Jobs that ended a while ago are among them (MinJobAge). Older versions ignore filters where they print JSON,
-        and then others' jobs are too."""
-        done = self._run("squeue", "--me", "--states=all", "--json")
-        if done.returncode != 0:
-            raise EngineUnavailableError(f"Slurm cannot be asked (squeue): {_problem(done.stderr)}")
-        try:
-            return read_jobs(done.stdout, user=os.getuid())
-        except ValueError as error:
-            problem = printable(str(error), 100)
-            raise EngineUnavailableError(f"squeue --json printed something else: {problem}.") from None
 
     def _run(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
         """Run a command. EngineUnavailableError where it hangs: then all is killed that it started, since clusters
         have scripts around these commands."""
-        command = [name, *arguments]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         try:
             process = subprocess.Popen(
-                command, env=self._environment, text=True, errors="replace", start_new_session=True, **pipes
+                [name, *arguments],
+                env=self._environment,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+                **pipes,
             )
         except OSError:
             raise EngineDeclinedError(NOT_HERE.format(name)) from None
@@ -236,7 +239,7 @@ class SlurmCluster(Cluster):
                 os.killpg(process.pid, signal.SIGKILL)
                 process.communicate(timeout=1.0)
             raise EngineUnavailableError(f"Slurm does not answer ({name}).") from None
-        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+        return subprocess.CompletedProcess(name, process.returncode, stdout, stderr)
 
     def _script(self, job: RemoteJob) -> str:
         command = [*(self._python or [sys.executable]), *bundle.arguments(job.job, job.folder)]
@@ -250,8 +253,8 @@ class SlurmCluster(Cluster):
             folder=shlex.quote(str(job.folder)),
             exports="\n".join(f"export {name}={shlex.quote(text)}" for name, text in variables.items()),
             models=MODELS_VARIABLE,
-            shared=shlex.quote(str(self._jobs.parent / "models")),
-            of_nodes=shlex.quote(str(self._jobs / "models")),
+            shared=shlex.quote(str(self._store.home.absolute() / "models")),
+            of_nodes=shlex.quote(str(self.place / "models")),
             command=shlex.join(command),
             exit_code=EXIT_CODE,
         )
@@ -261,63 +264,7 @@ class SlurmCluster(Cluster):
 
     @cached_property
     def _home_id(self) -> str:
-        return home_id(self._jobs.parent / "slurm.id", self._jobs)
-
-
-class Slurm(Remote):
-    """Batch jobs of one cluster.
-
-    Args:
-        partition: Empty: the cluster's default.
-        options: More options of sbatch.
-        python: The command that starts Python on a node; empty: the page's Python.
-        at_once: Jobs that Slurm has at most, those that wait there too.
-        is_set_up: Whether the owner of this server wants it to be offered. If not, nothing is submitted.
-        missing_seconds: A job that Slurm does not list for so long is gone.
-        commands: More of `SlurmCluster`.
-    """
-
-    name = SLURM
-    divides = True
-
-    def __init__(
-        self,
-        store: RunStore,
-        *,
-        partition: str = "",
-        options: Sequence[str] = SLURM_OPTIONS,
-        python: str = "",
-        at_once: int = SLURM_AT_ONCE,
-        poll_seconds: float = SLURM_POLL_SECONDS,
-        is_set_up: bool = True,
-        missing_seconds: float = 60.0,
-        **commands: Any,
-    ):
-        self._partition = partition
-        self._options = [*([f"--partition={partition}"] if partition else []), *check_options(options)]
-        cluster = SlurmCluster(
-            store.home.absolute() / f"{self.name}-jobs",
-            options=self._options,
-            python=python_command(python),
-            is_set_up=is_set_up,
-            poll_seconds=poll_seconds,
-            **commands,
-        )
-        super().__init__(store, cluster, at_once=at_once, poll_seconds=poll_seconds, missing_seconds=missing_seconds)
-
-    @property
-    def title(self) -> str:
-        return f"Slurm cluster, partition {self._partition}" if self._partition else "Slurm cluster"
-
-    @property
-    def about(self) -> str:
-        options = " ".join(self._options) or "no options"
-        return f"The runs are sent to nodes of this cluster as batch jobs ({options}), with their data."
-
-    def nodes(self) -> Nodes:
-        gpus = [match for option in self._options if (match := GPU.fullmatch(option))]
-        models = [match["model"].upper() for match in gpus if match["model"]]
-        return Nodes(gpus=models, has_gpu=bool(gpus), trouble=self.why_not())
+        return home_id(self._store.home.absolute() / "slurm.id", self.place)
 
     def is_live(self, folder: Path) -> bool:
         """A job whose worker has ended takes no place any more, though Slurm has not said so yet."""
@@ -337,27 +284,23 @@ def check_options(options: Sequence[str]) -> Sequence[str]:
 
 
 def python_command(text: str) -> Sequence[str]:
-    """Split a command line into words; ~ before the first is the home folder. InvalidSettingError where its quotes do
-    not close."""
+    """Split a command line into words. InvalidSettingError where its quotes do not close."""
     try:
-        words = shlex.split(text)
+        return shlex.split(text)
     except ValueError as error:
         raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(text)}: {error}.") from None
-    return [os.path.expanduser(word) for word in words[:1]] + words[1:]
 
 
 def read_exit_code(folder: Path) -> int | None:
     """Return the exit code of a job's worker, negative where a signal ended it; None where it has not ended, or
-    without a word. EngineUnavailableError where it may be read later."""
+    without a word."""
     try:
         text = (folder / EXIT_CODE).read_text()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
     except OSError as error:
         raise EngineUnavailableError(f"Files of jobs cannot be read now ({error.strerror}).") from error
-    if not re.fullmatch(r"\d{1,3} *\n", text, re.ASCII):
-        return None
-    return process.from_shell(int(text))
+    return process.from_shell(int(text)) if re.fullmatch(r"\d{1,3} *\n", text, re.ASCII) else None
 
 
 def read_jobs(text: str, user: int) -> Mapping[str, SlurmJob]:
@@ -368,11 +311,6 @@ def read_jobs(text: str, user: int) -> Mapping[str, SlurmJob]:
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"no list of jobs: {error!r}") from None
     return dict(sorted(jobs, key=lambda job: (not job[1].states & ENDED, int(job[1].id))))
-
-
-def states_of(words: str | Sequence[str]) -> frozenset[str]:
-    """Return the states of a text, as older versions print it ("CANCELLED by 1000"), or of a list of texts."""
-    return frozenset([words.split(" ")[0]] if isinstance(words, str) else map(str, words))
 
 
 def waits_of(row: SlurmJob) -> str:
@@ -389,8 +327,7 @@ def end_of(job: SlurmJob, exit_code: int | None) -> End | None:
     if not job.states & ENDED or ("COMPLETING" in job.states and "NODE_FAIL" not in job.states):
         return None
     for state in sorted(job.states & (ENDED - {"COMPLETED", "FAILED"})):
-        why = f"Slurm ended the job: {state}.{ADVICE.get(state, '')}"
-        return End(exit_code, lost=state in LOST, why=why)
+        return End(exit_code, lost=state in LOST, why=f"Slurm ended the job: {state}.{ADVICE.get(state, '')}")
     words = ", ".join([*sorted(job.states), *([job.reason] if job.reason not in ("", "None") else [])])
     why = f"The job ended in Slurm before its worker did: {words}. Do the nodes see the runs folder under its path?"
     return end_by(exit_code) or End(lost=True, why=printable(why, 300))
@@ -405,21 +342,19 @@ def end_by(exit_code: int | None) -> End | None:
 
 
 def _row(row: Mapping[str, Any]) -> SlurmJob:
+    """Older versions print a state as a text ("CANCELLED by 1000"), newer ones a list of texts."""
+    words = row["job_state"]
     return SlurmJob(
         id=str(_number(row["job_id"])),
-        states=states_of(row["job_state"]),
-        reason=_on_one_line(row.get("state_reason")),
-        nodes=_on_one_line(row.get("nodes")),
+        states=frozenset([words.split(" ")[0]] if isinstance(words, str) else map(str, words)),
+        reason=printable(" ".join(str(row.get("state_reason") or "").split()), 200),
+        nodes=printable(" ".join(str(row.get("nodes") or "").split()), 200),
     )
 
 
 def _number(value: Any) -> int:
     """Newer versions print some numbers as {"set": true, "infinite": false, "number": 5}."""
     return int(value["number"] if isinstance(value, dict) else value)
-
-
-def _on_one_line(text: Any) -> str:
-    return printable(" ".join(str(text or "").split()), 200)
 
 
 def _problem(text: str) -> str:

@@ -1,35 +1,76 @@
-"""One supervisor per runs folder: it gives queued sweeps and probes in turn (queue.py) to engines that have room.
+"""One supervisor per runs folder: it gives queued sweeps and probes in turn to engines that have room.
 
 Several may be started on one folder (a second app, a command line): the one that holds HOME/supervisor.lock works, the
-others wait to take over. What it knows it reads from the journals and from the engines, so that a restart loses
-nothing: a job that still lives is watched on, the runs of one that has gone are tried again or fail, and the queue goes
-on. Where the disk is full, how runs ended is kept until it can be written down, and nothing starts before.
+others wait to take over. It is one loop: poll each engine, copy what jobs wrote elsewhere into the journals here, end
+what nobody wants, settle the runs of jobs that ended, start what there is room for. What it knows it reads from the
+journals and from the engines, so that a restart loses nothing.
 """
 
 import contextlib
 import logging
-import math
+import shutil
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from filelock import FileLock, Timeout
 
-from rankviz.core.runs.events import RunEvent
-from rankviz.errors import EngineEndingError, EngineUnavailableError, RunNotFoundError, RunUnreadError, WorkerError
-from rankviz.jobs.ending import BY_ADMIN, Ending, Outcomes
-from rankviz.jobs.engine import Engine
-from rankviz.jobs.live import LiveJobs
+from rankviz.core.probe import ProbeRecord
+from rankviz.core.runs.events import (
+    DISK_FULL,
+    LAST,
+    MAX_REASON_CHARACTERS,
+    Attempt,
+    AttemptPlaced,
+    RunCancelled,
+    RunEvent,
+    RunFailed,
+    RunRequeued,
+    following,
+)
+from rankviz.core.runs.record import RunRecord, RunState
+from rankviz.core.runs.request import SHORTER
+from rankviz.errors import (
+    OF_NAMES,
+    EngineError,
+    EngineUnavailableError,
+    RunNotFoundError,
+    RunUnreadError,
+    UserError,
+    WorkerError,
+    quoted,
+    shortened,
+)
+from rankviz.jobs.engine import End, Engine, Job, Live
 from rankviz.jobs.local import COMMANDS, Local
-from rankviz.jobs.queue import Batch, Goal, RunQueue
+from rankviz.jobs.queue import Batch, Goal, batches, in_turn, parts, served_at
 from rankviz.machine import disk
 from rankviz.store import RunStore
+from rankviz.store.journal import Record, parse_event
 from rankviz.store.removal import tidy
 
+BARREN_JOBS = 2
+"""After so many jobs of a sweep in a row that complete no run, the rest of the sweep is given up."""
+DONE_SECONDS = 60.0
+"""A job that goes on for so long after its runs have ended hangs, and may cost money: it is ended."""
+REASON_SECONDS = 2.0
+"""Reasons why an attempt waits are written down after once, twice, three times so long, and so on."""
+BY_ADMIN = "by the admin"
+"""Stands in the cancel file of a run that is another's."""
 NOT_CANCELLED = "The app that supervises this run is asked to cancel it, and has not done so yet. "
 OR_HANGS = "It goes on trying, unless it is stopped or hangs."
+ENDING = "The job is asked to end and has not ended yet."
 KEPT = "The wish to cancel is kept, and tried again until it is done."
+NOT_STARTED = "The worker could not be started: "
+BROKEN = "The engine {name} has an error ({error}): the log of the app has it."
+ORPHANED = (
+    "The app or the machine stopped while this run was going, and its worker with it. What it wrote is kept; start "
+    "it again to have it whole."
+)
 WORKER_COMMAND, PROBE_COMMAND = COMMANDS["finetune"], COMMANDS["probe"]
+_logger = logging.getLogger(__name__)
 
 
 class Supervisor:
@@ -40,9 +81,9 @@ class Supervisor:
         engine: The name of the one that has runs which name none; the first, unless given.
         command, probe_command: Of the local engine, where none is given; tests pass their own.
         run_minutes: A run that takes longer is ended, and the rest of its sweep goes on.
-        room_seconds: After a worker has found the disk full, the next one starts no sooner, and only with room.
         max_attempts: A run whose place was lost is tried again until it was lost so often.
-        split_runs: A sweep is divided among free places as long as each part has so many runs.
+        split_runs: A sweep is divided among free places of an engine as long as each part has so many runs, since each
+            loads the base once more.
     """
 
     def __init__(
@@ -56,7 +97,6 @@ class Supervisor:
         poll_seconds: float = 0.2,
         grace_seconds: float = 2.0,
         run_minutes: float | None = None,
-        room_seconds: float = 30.0,
         max_attempts: int = 1,
         split_runs: int = 3,
     ):
@@ -64,57 +104,78 @@ class Supervisor:
         if not engines:
             commands = {"finetune": tuple(command), "probe": tuple(probe_command)}
             engines = [Local(store.home, commands=commands, grace_seconds=grace_seconds)]
-        self._poll_seconds = poll_seconds
+        self._engines = {each.name: each for each in engines}
+        self._default, self._poll_seconds = engine or engines[0].name, poll_seconds
+        self._run_minutes, self._max_attempts, self._split_runs = run_minutes, max_attempts, split_runs
         self._lock = FileLock(store.home / "supervisor.lock", thread_local=False)
         self._mutex = threading.RLock()
-        self._jobs, self._outcomes = LiveJobs(store, engines), Outcomes(store, max_attempts)
-        parts = store, self._jobs, self._outcomes
-        self._queue = RunQueue(*parts, default=engine or engines[0].name, split_runs=split_runs)
-        most = math.inf if run_minutes is None else run_minutes
-        self._ending = Ending(*parts, run_minutes=most, room_seconds=room_seconds)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._jobs: dict[str, list[Live]] = {}
+        """Of each engine that could be polled. What one that cannot be reached now has stays as it was."""
+        self._away: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
+        self._places: dict[str, int] = {}
+        self._unwanted: set[str] = set()
+        """Runs that this process was asked to cancel; those of others have a file."""
+        self._unwritten: dict[str, RunEvent] = {}
+        """Ends of runs that there was no room for on the disk."""
+        self._ending: dict[str, str] = {}
+        """Jobs that are being ended, by name, with the run that took too long, if it is for one."""
+        self._stuck: dict[str, str] = {}
+        """Why jobs could not be ended, by name."""
+        self._done_at: dict[str, float] = {}
+        self._running_since: dict[str, tuple[str, float]] = {}
+        self._declined: set[Attempt] = set()
+        """Attempts that an engine did not start and said so: their numbers are given again."""
+        self._placed: dict[Attempt, tuple[tuple[str, ...], int, float]] = {}
+        """Engine, place, job and reason to wait as they were written down; how many reasons, and when the last was."""
+        self._barren: Counter[str] = Counter()
+        self._served: dict[str, float] = {}
+        self._queue: tuple[object, dict[str, list[Batch]], Mapping[str, float]] = (None, {}, {})
+        """What waits for each engine and when visitors were served, for a state of the store."""
 
     @property
     def engines(self) -> Sequence[Engine]:
         """Where runs may be."""
-        return tuple(self._jobs.engines.values())
+        return tuple(self._engines.values())
 
     def engine(self, name: str) -> Engine | None:
         """Return the engine of a name; None where it is not among them."""
-        return self._jobs.engines.get(name)
+        return self._engines.get(name)
 
     def engine_of(self, batch: Batch) -> str:
         """Return the name of the engine on which a batch is to run."""
-        return self._queue.engine_of(batch)
+        return self.place_of(batch.run_ids[0])[0] or self._default
 
     def place_of(self, run_id: str) -> Goal:
         """Return where a run that waits is to be."""
-        return self._queue.goal_of(run_id)
+        there = self.store.listed_destination(run_id)
+        return there.engine, tuple(sorted(there.options.items()))
 
     def places(self, engine: str) -> int:
         """Return how many jobs an engine has at once; 1 where it was not asked yet."""
-        return max(1, self._queue.places.get(engine, 1))
+        return max(1, self._places.get(engine, 1))
 
     def parts(self, engine: str, runs: int) -> int:
         """Return how many jobs a sweep of so many runs is divided into where it has all places of an engine."""
-        divides = engine in self._jobs.engines and self._jobs.engines[engine].divides
-        return min(self.places(engine), max(1, runs // self._queue.split_runs)) if divides else 1
+        divides = engine in self._engines and self._engines[engine].divides
+        return min(self.places(engine), max(1, runs // self._split_runs)) if divides else 1
 
     @property
     def with_job(self) -> Collection[str] | None:
         """The runs that some job has; None where another process supervises."""
-        return self._jobs.run_ids if self._lock.is_locked else None
+        return self._run_ids if self._lock.is_locked else None
 
     @property
     def away(self) -> Mapping[str, str]:
         """Why engines cannot be reached now, by name."""
-        return self._jobs.away.copy()
+        return self._away.copy()
 
     @property
     def unwritten(self) -> Mapping[str, RunEvent]:
         """How runs ended, by run, as far as there was no room to write it down."""
-        return self._outcomes.ended
+        return {run_id: end for run_id, end in self._unwritten.copy().items() if not isinstance(end, RunRequeued)}
 
     def start(self) -> None:
         """Work in a background thread, now or as soon as no other supervisor does."""
@@ -138,9 +199,8 @@ class Supervisor:
             if self._thread is None:
                 self.tick()
             with self._mutex:
-                busy = bool(self._jobs) or self.store.standing().has_unended
-            if not busy:
-                return
+                if not any(self._jobs.values()) and not self.store.standing().has_unended:
+                    return
             if time.monotonic() > deadline:
                 raise TimeoutError(f"Runs are still going after {timeout_seconds:g} s.")
             time.sleep(min(self._poll_seconds, 0.05))
@@ -148,79 +208,86 @@ class Supervisor:
     def cancel(self, run_or_sweep_id: str, timeout_seconds: float = 15.0) -> None:
         """Cancel a run, or all runs of a sweep. Returns when they have ended and no process of theirs is left; a run
         that has ended already stays as it ended. Works from any process: where another one supervises, it is asked by
-        a marker in the run's folder. Needs no room on the disk: what cannot be written down yet is in `unwritten`.
+        a file in the run's folder. Needs no room on the disk: what cannot be written down yet is in `unwritten`.
 
-        EngineUnavailableError, RunUnreadError, WorkerError where they have not ended in that time; then they end as
-        soon as they can.
+        EngineUnavailableError, WorkerError where they have not ended in that time; then they end as soon as they can.
         """
         self.cancel_runs(self.store.run_ids(run_or_sweep_id), timeout_seconds)
 
     def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0, *, by_admin: bool = False) -> None:
         """Cancel these runs, as `cancel`. by_admin: where they are another's, who will read it."""
         deadline = time.monotonic() + timeout_seconds
-        if by_admin:
-            with contextlib.suppress(OSError):
-                self._ask_to_cancel(run_ids, BY_ADMIN)
-        marked = supervises = False
-        attempts = {run_id: self._attempt(run_id) for run_id in run_ids}
-        left, trouble = self._unended(run_ids), None
+        for run_id in (unended := self._unended(run_ids)):
+            with contextlib.suppress(OSError):  # no room; an app that finds the job ended would not know why
+                self.store.ask_to_cancel(run_id, BY_ADMIN if by_admin else "")
+        with self._mutex:
+            was_here = self._lock.is_locked
+            self._unwanted.update(unended)
         try:
-            while left or isinstance(trouble, EngineEndingError):
+            while True:
                 with self._mutex:
-                    supervised = self._lock.is_locked
-                    trouble = self._cancel_here(left, run_ids)
-                    supervises |= self._lock.is_locked and not supervised and self._thread is None
-                    if not self._lock.is_locked and not marked:
-                        self._ask_to_cancel(left)
-                        marked = True
-                left = [run_id for run_id in self._unended(left) if not self._is_resumed(run_id, attempts[run_id])]
-                if trouble:
-                    if not isinstance(trouble, EngineEndingError | WorkerError):
-                        is_kept = all(self.store.cancel_word(run_id) is not None for run_id in left)
-                        raise EngineUnavailableError(f"{trouble} {KEPT}") if is_kept else trouble
-                    if time.monotonic() > deadline:
-                        raise trouble
-                    time.sleep(self._poll_seconds / 4)
+                    self._tick(launches=False)
+                    is_here, left = self._lock.is_locked, [each for each in unended if self._is_to_end(each)]
+                    jobs = [live for _, live in self._live() if self._has_any(live, run_ids)]
+                    stuck = next((self._stuck[live.job.name] for live in jobs if live.job.name in self._stuck), "")
+                    is_ending = any(live.job.name in self._ending for live in jobs)
+                if not left and not is_ending:
+                    return
+                if stuck or (is_here and time.monotonic() > deadline):
+                    raise EngineUnavailableError(f"{stuck or ENDING} {KEPT}")
+                if time.monotonic() > deadline:
+                    waits = filter(None, (self.store.record(run_id).waits for run_id in left))
+                    raise WorkerError(NOT_CANCELLED + next(waits, OR_HANGS))
+                time.sleep(self._poll_seconds / 4)
         finally:
-            if supervises:
-                self._release()
+            with self._mutex:
+                if not self._lock.is_locked:  # the one that supervises has their files
+                    self._unwanted.difference_update(unended)
+                if not was_here and self._thread is None:
+                    self._release()
 
     def tick(self) -> None:
-        """Look once: cancel what was asked, copy what is new, settle what ended, end what takes too long, start what
-        is next."""
+        """Look once: poll engines, cancel what was asked, copy what is new, settle what ended, start what is next."""
+        self._tick(launches=True)
+
+    def _tick(self, *, launches: bool) -> None:
         with self._mutex:
             if not self._acquire():
                 return
-            self._outcomes.flush()
-            self._jobs.look()
+            self._poll()
+            for run_id, event in list(self._unwritten.items()):
+                del self._unwritten[run_id]
+                self._write(run_id, event)
             standing = self.store.standing()
-            if standing.unwanted:
-                with self._jobs.sparing(), contextlib.suppress(EngineUnavailableError):  # it is tried again
-                    self._ending.cancel(standing.unwanted)
-            for engine, live in self._jobs:
-                self._ending.attend(engine, live)
-            if standing.has_unended:
-                self._ending.settle_orphans(standing.at_work)
-                if self._ending.may_start and not disk.trouble(self.store.home):
-                    self._queue.launch()
+            self._unwanted = {run_id for run_id in self._unwanted if self._is_open(run_id)}
+            unwanted = self._unwanted.union(standing.unwanted)
+            for run_id in unwanted:
+                with self._sparing(run_id):
+                    if self.store.record(run_id).state is RunState.QUEUED and self._begin(run_id):
+                        self._cancelled(run_id)
+            for engine, live in self._live():
+                with self._sparing(live.job.name):
+                    self._attend(engine, live, unwanted)
+            self._settle_orphans(standing.at_work)
+            if launches and standing.has_unended and not disk.trouble(self.store.home):
+                self._launch()
 
     def _loop(self) -> None:
-        complaint = ""
+        trouble = ""
         while not self._stopping.wait(self._poll_seconds):
             try:
                 self.tick()
-                complaint = ""
-            except OSError as error:  # a full disk, say, or a read-only folder: runs wait, and it may be mended
-                if complaint != (complaint := disk.explain(error)):
-                    logging.getLogger(__name__).warning("Runs wait. %s", complaint)
-                self._stopping.wait(5 * self._poll_seconds)
-            except Exception as error:
-                if complaint != (complaint := repr(error)):
-                    logging.getLogger(__name__).exception("The supervisor stumbled and tries again")
+                trouble = ""
+            except Exception as error:  # a read-only folder, say: runs wait, and it may be mended
+                if trouble != (trouble := repr(error)):
+                    if isinstance(error, OSError):
+                        _logger.warning("Runs wait. %s", disk.explain(error))
+                    else:
+                        _logger.exception("The supervisor stumbled and tries again")
                 self._stopping.wait(5 * self._poll_seconds)
 
     def _acquire(self) -> bool:
-        """Hold the folder's lock; on taking it over, find the worker that still lives."""
+        """Hold the folder's lock, unless another process has it."""
         if self._lock.is_locked:
             return True
         try:
@@ -229,46 +296,430 @@ class Supervisor:
         except Timeout:
             return False
         try:
-            self._jobs.look()
-            self._ending.settle_orphans(self.store.standing().at_work)
             tidy(self.store)
         except BaseException:
-            self._lock.release()  # or the next look would take a worker that lives for gone
+            self._lock.release()
             raise
         return True
 
     def _release(self) -> None:
         with self._mutex:
-            self._jobs.release()
+            for known in (self._jobs, self._placed, self._declined, self._stuck):
+                known.clear()
+            for name, engine in self._engines.items():
+                with self._reaching(name):
+                    engine.release()
             self._lock.release()
 
-    def _unended(self, run_ids: Sequence[str]) -> Sequence[str]:
-        """Without those that were deleted."""
-        return self._ending.unended([run_id for run_id in run_ids if self.store.run_dir(run_id).is_dir()])
+    # The jobs of engines
 
-    def _attempt(self, run_id: str) -> float:
-        """The current one; any may be where that cannot be read now, or the run was deleted."""
-        with contextlib.suppress(RunNotFoundError, RunUnreadError):
-            return self.store.record(run_id).attempt
-        return math.inf
+    def _live(self) -> list[tuple[Engine, Live]]:
+        return [(self._engines[name], live) for name, jobs in self._jobs.items() for live in jobs]
 
-    def _is_resumed(self, run_id: str, attempt: float) -> bool:
-        """Whether a run that was to be cancelled has ended meanwhile, and somebody wants it again."""
-        return attempt < self._attempt(run_id) < math.inf and self.store.cancel_word(run_id) is None
+    @property
+    def _run_ids(self) -> set[str]:
+        return {attempt.run_id for jobs in list(self._jobs.values()) for live in jobs for attempt in live.job.attempts}
 
-    def _cancel_here(
-        self, run_ids: Sequence[str], among: Sequence[str]
-    ) -> EngineUnavailableError | RunUnreadError | WorkerError | None:
-        """Why that was not possible now. among: as of Ending.cancel."""
+    def _poll(self) -> None:
+        """Ask every engine what it has, and write down where that is."""
+        for name, engine in self._engines.items():
+            with self._reaching(name):
+                self._jobs[name] = list(engine.live())
+                for live in self._jobs[name]:
+                    if live.end is None:
+                        self._place(name, live.job.attempts, live.where, live.handle, live.waits)
+
+    def _attend(self, engine: Engine, live: Live, unwanted: Collection[str]) -> None:
+        """Copy what is new of a job, end it where nobody wants it, and settle its runs once it has ended."""
+        name, end = live.job.name, live.end
+        if end is None:
+            later = contextlib.suppress(OSError, EngineUnavailableError)  # it ends also where there is no room
+            with later:
+                self._copy(engine, live)
+            if run_id := self._takes_too_long(engine, live):
+                self._ending[name] = run_id
+            elif self._is_needless(engine, live, unwanted):
+                self._ending.setdefault(name, "")
+            elif name not in self._ending:
+                return
+            try:
+                end = engine.cancel(live)
+            except Exception as error:
+                broken = BROKEN.format(name=engine.name, error=type(error).__name__)
+                self._stuck[name] = str(error) if isinstance(error, EngineUnavailableError) else broken
+                raise
+            self._stuck.pop(name, None)
+            if end is None:
+                return
+            end = end._replace(by_us=True)
+            with later:
+                self._copy(engine, live)
+        else:
+            self._copy(engine, live)
+        self._settle(engine, live, end)
+        engine.forget(replace(live, end=end))
+        self._jobs[engine.name] = [each for each in self._jobs[engine.name] if each.job.name != name]
+        for known in (self._ending, self._stuck, self._done_at, self._running_since):
+            known.pop(name, None)
+        for attempt in live.job.attempts:
+            self._placed.pop(attempt, None)
+
+    def _is_needless(self, engine: Engine, live: Live, unwanted: Collection[str]) -> bool:
+        """Tell whether a job is at a run that nobody wants, or has nothing to do, or goes on all the same."""
+        has_unwanted, states, has_open = self._has_any(live, unwanted), [], False
+        for record in self._records(live):
+            states.append(record.state)
+            if not record.state.ended:
+                if record.run_id in unwanted and self._has_begun(record):
+                    return True
+                has_open = True
+                if not has_unwanted:
+                    break
+        if has_open:
+            return not engine.shares_disk and self._is_at_cancelled(engine, live)
+        if RunState.CANCELLED in states or live.waits or len(states) < len(live.job.attempts):
+            return True
+        now = time.monotonic()
+        return now - self._done_at.setdefault(live.job.name, now) >= DONE_SECONDS
+
+    def _is_at_cancelled(self, engine: Engine, live: Live) -> bool:
+        """Tell whether a job elsewhere is at a run that was cancelled as it waited, of which the job knows nothing."""
+        is_at_one = False
+        for attempt in live.job.attempts:
+            with contextlib.suppress(RunNotFoundError):
+                record = self.store.record(attempt.run_id)
+                if record.attempt == attempt.number and not record.state.ended:
+                    return is_at_one and record.state is RunState.QUEUED
+                if record.attempt == attempt.number and record.state is not RunState.CANCELLED:
+                    is_at_one = False
+                    continue
+            events = list(stamped(engine.events(live, attempt, 0), attempt, 0))
+            if events:
+                is_at_one = not any(isinstance(event, LAST) for event in events)
+        return False
+
+    def _takes_too_long(self, engine: Engine, live: Live) -> str:
+        """Return the run of a job that takes longer than it may, counted from when this supervisor saw it begin."""
+        if self._run_minutes is None or not engine.is_limited:
+            return ""
+        running = next((each.run_id for each in self._records(live) if each.state is RunState.RUNNING), "")
+        known, since = self._running_since.get(live.job.name, ("", 0.0))
+        if known != running:
+            since = time.monotonic()
+            self._running_since[live.job.name] = running, since
+        return running if time.monotonic() - since >= 60 * self._run_minutes else ""
+
+    def _records(self, live: Live) -> Iterator[Record]:
+        """Yield the runs of a job whose current attempt it has, without those that were deleted."""
+        for attempt in live.job.attempts:
+            with contextlib.suppress(RunNotFoundError):
+                record = self.store.record(attempt.run_id)
+                if attempt.number in (0, record.attempt):
+                    yield record
+
+    @staticmethod
+    def _has_any(live: Live, run_ids: Collection[str]) -> bool:
+        return not {attempt.run_id for attempt in live.job.attempts}.isdisjoint(run_ids)
+
+    def _copy(self, engine: Engine, live: Live) -> None:
+        """Copy what attempts wrote elsewhere into the journals here, each line once: a copied line has its attempt and
+        its offset in that attempt's own journal. Runs after the first that goes on are looked at once the job has
+        ended."""
+        for attempt in () if engine.shares_disk else live.job.attempts:
+            with contextlib.suppress(RunNotFoundError):
+                record = self.store.record(attempt.run_id)
+                if record.attempt != attempt.number or record.state.ended:
+                    continue
+                events = list(stamped(engine.events(live, attempt, record.copied_bytes), attempt, record.copied_bytes))
+                last = next((at for at, event in enumerate(events) if isinstance(event, LAST)), None)
+                self.store.append_copied(attempt.run_id, events[:last])
+                if last is not None:
+                    self.store.append(attempt.run_id, self._with_files(engine, live, attempt, events[last]))
+                elif live.end is None:
+                    return
+
+    def _with_files(self, engine: Engine, live: Live, attempt: Attempt, last: RunEvent) -> RunEvent:
+        """Return how an attempt ended, once what it left is here: a run whose adapter is not here has failed."""
         try:
-            if not self._acquire():
-                waits = filter(None, (self.store.record(run_id).waits for run_id in run_ids))
-                return WorkerError(NOT_CANCELLED + next(waits, OR_HANGS))
-            self._ending.cancel(run_ids, among)
-        except (EngineUnavailableError, RunUnreadError) as error:
-            return error
-        return None
+            engine.collect(live, attempt, self.store.run_dir(attempt.run_id))
+        except EngineError as error:
+            if not isinstance(last, RunFailed):
+                why = f"The run completed, but its adapter is not here. {error}"
+                return RunFailed(time=time.time(), error=why, attempt=last.attempt, offset=last.offset)
+        return last
 
-    def _ask_to_cancel(self, run_ids: Sequence[str], word: str = "") -> None:
-        for run_id in run_ids:
-            self.store.ask_to_cancel(run_id, word)
+    def _place(self, engine: str, attempts: Iterable[Attempt], where: str = "", job: str = "", waits: str = "") -> None:
+        """Write down where attempts are, where that is news."""
+        new = engine, where, job, waits
+        for attempt in attempts:
+            known, reasons, reason_at = self._placed.get(attempt, (None, 0, 0.0))
+            if known == new or (waits and reasons and time.monotonic() - reason_at < REASON_SECONDS * reasons):
+                continue
+            with self._sparing(attempt.run_id):
+                record = self.store.record(attempt.run_id)
+                number, place = attempt.number or record.attempt, record.place
+                there = place and (place.engine, place.where, place.job, place.waits)
+                if not record.state.ended and (record.attempt < number or there != new):
+                    placed = AttemptPlaced(
+                        time=time.time(), attempt=number, engine=engine, where=where, job=job, waits=waits
+                    )
+                    self.store.append(attempt.run_id, placed)
+                self._placed[attempt] = new, reasons + bool(waits), time.monotonic() if waits else reason_at
+
+    # How runs end
+
+    def _settle(self, engine: Engine, live: Live, end: End) -> None:
+        """Decide what becomes of the runs of a job that has ended: those that it had begun are tried again where their
+        place was lost, else failed or cancelled; the others wait again."""
+        name, records = live.job.name, list(self._records(live))
+        queued = [record for record in records if record.state is RunState.QUEUED and not self._has_begun(record)]
+        begun = [record for record in records if not record.state.ended and record not in queued]
+        by_us = end.by_us or (name in self._ending and (end.lost or end.exit_code is None) and not end.is_final)
+        is_full = end.exit_code not in (0, None) and engine.shares_disk and disk.is_full(self.store.home)
+        if is_full or end.exit_code == DISK_FULL:
+            end = end._replace(why=disk.FULL_SENTENCE, lost=False)
+        if len(begun) + len(queued) == len(records) and not (begun or by_us or end.is_final):
+            begun, queued = queued[:1], queued[1:]  # so that no job is tried for ever
+        is_tried_again = by_us
+        for record in begun:
+            if not engine.shares_disk:
+                with contextlib.suppress(EngineError, EngineUnavailableError, OSError):  # its log
+                    engine.collect(live, Attempt(record.run_id, record.attempt), self.store.run_dir(record.run_id))
+            if self._is_unwanted(record.run_id):
+                self._cancelled(record.run_id)
+            elif record.run_id == self._ending.get(name):
+                too_long = f"This run took more than {self._run_minutes:g} minutes, the most that this server allows."
+                self._fail(record.run_id, end._replace(why=f"{too_long} {SHORTER}"))
+            elif by_us or (end.lost and record.lost_attempts + 1 < self._max_attempts):
+                self.store.clear(record.run_id)
+                lost = "" if by_us else shortened(end.why, MAX_REASON_CHARACTERS)
+                self._write(record.run_id, RunRequeued(time=time.time(), lost=lost))
+                is_tried_again = True
+            else:
+                self._fail(record.run_id, end)
+        sweep_id = records[0].request.sweep_id if records else ""
+        if any(record.state is RunState.COMPLETED for record in records):
+            self._barren[sweep_id] = 0
+        elif not is_tried_again:
+            self._barren[sweep_id] += 1
+        if end.is_final:
+            self._give_up(queued, end)
+        elif self._barren[sweep_id] >= BARREN_JOBS:
+            why = f"Not started: {BARREN_JOBS} workers in a row completed no run of this sweep. The last: {end.why}"
+            self._give_up(queued, end._replace(why=why))
+
+    def _settle_orphans(self, at_work: Iterable[Record]) -> None:
+        """Settle runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up
+        here, may still live."""
+        in_jobs, seen = self._run_ids, {"", *self._jobs} - self._away.keys()
+        for record in list(at_work):
+            run_id = record.run_id
+            if run_id in in_jobs or run_id in self._unwritten or record.engine not in seen:
+                continue
+            with self._sparing(run_id):
+                record = self.store.record(run_id)
+                if record.state.ended or not self._has_begun(record):
+                    continue
+                if self._is_unwanted(run_id):
+                    self._cancelled(run_id)
+                elif record.lost_attempts + 1 < self._max_attempts:
+                    self.store.clear(run_id)
+                    self._write(run_id, RunRequeued(time=time.time(), lost=ORPHANED))
+                else:
+                    self._fail(run_id, End(why=ORPHANED))
+
+    def _has_begun(self, record: Record) -> bool:
+        return record.state is RunState.RUNNING or self.store.has_begun(record.run_id)
+
+    def _is_unwanted(self, run_id: str) -> bool:
+        return run_id in self._unwanted or self.store.cancel_word(run_id) is not None
+
+    def _is_open(self, run_id: str) -> bool:
+        """Tell whether a run has not ended, or cannot be read now."""
+        try:
+            return run_id not in self.unwritten and not self.store.record(run_id).state.ended
+        except RunNotFoundError:
+            return False
+        except RunUnreadError:
+            return True
+
+    def _unended(self, run_ids: Iterable[str]) -> list[str]:
+        return [run_id for run_id in run_ids if self._is_open(run_id)]
+
+    def _is_to_end(self, run_id: str) -> bool:
+        """Tell whether a run that is to be cancelled has not ended, and nobody has resumed it meanwhile."""
+        return self._is_open(run_id) and self._is_unwanted(run_id)
+
+    def _begin(self, run_id: str) -> bool:
+        """Take a queued run up, to cancel it. Where there is no room for the mark, a run that no job has is nobody
+        else's."""
+        try:
+            return self.store.begin(run_id)
+        except RunUnreadError:
+            raise
+        except OSError:
+            return run_id not in self._run_ids
+
+    def _cancelled(self, run_id: str) -> None:
+        word = self.store.cancel_word(run_id)
+        self._write(run_id, RunCancelled(time=time.time(), by_admin=word == BY_ADMIN))
+        self._unwanted.discard(run_id)
+
+    def _fail(self, run_id: str, end: End, log_of: str = "") -> None:
+        tail = self.store.log_tail(log_of or run_id)
+        self._write(run_id, RunFailed(time=time.time(), error=end.why, exit_code=end.exit_code, log_tail=tail))
+
+    def _give_up(self, records: Sequence[Record], end: End) -> None:
+        """Fail queued runs that are not to start."""
+        for record in records:
+            with self._sparing(record.run_id):
+                if self.store.begin(record.run_id):
+                    self._fail(record.run_id, end, log_of=records[0].run_id)
+
+    def _write(self, run_id: str, event: RunEvent) -> None:
+        """Write down how the current attempt of a run ended, now or as soon as there is room."""
+        record = None
+        try:
+            record = self.store.record(run_id)
+            if not record.state.ended and run_id not in self.unwritten:
+                self.store.append(run_id, replace(event, attempt=record.attempt))
+        except (RunNotFoundError, FileNotFoundError):  # deleted meanwhile
+            pass
+        except OSError as error:
+            self._unwritten[run_id] = event
+            if isinstance(record, RunRecord) and record.adapter_path is None:  # not whole, and may fill the disk
+                shutil.rmtree(self.store.run_dir(run_id) / "adapter", ignore_errors=True)
+            _logger.warning("How run %s ended is written later. %s", run_id, disk.explain(error))
+
+    # What starts next
+
+    def _launch(self) -> None:
+        """Start what there is room for."""
+        rooms: dict[str, int] = {}
+        for name, engine in self._engines.items():
+            if name not in self._away:
+                with self._reaching(name):
+                    rooms[name] = engine.room()
+        self._places = {name: len(self._jobs.get(name, ())) + room for name, room in rooms.items()}
+        if not any(room > 0 for room in rooms.values()):
+            return
+        waiting, began = self._look()
+        for name, group in waiting.items():
+            if rooms.get(name, 0) > 0:
+                with self._reaching(name):
+                    self._fill(self._engines[name], group, rooms[name], began)
+            elif name not in self._engines:
+                end = End(why=f"There is no engine {quoted(name)} here. Known: {', '.join(self._engines)}.")
+                self._give_up([record for batch in group for record in batch.records], end)
+
+    def _owner_of(self, run_id: str) -> str:
+        return self.store.listed_ownership(run_id).owner
+
+    def _look(self) -> tuple[Mapping[str, list[Batch]], Mapping[str, float]]:
+        """Return what no job has, by engine, and when its owners were served; made again where something changed."""
+        in_jobs, unwritten = frozenset(self._run_ids), frozenset(self._unwritten)
+        if self._queue[0] != (self.store.turns(), in_jobs, unwritten):
+            with self.store.publishing():
+                free = [
+                    record
+                    for record in self.store.unended()
+                    if record.run_id not in in_jobs | unwritten and not self.store.is_begun(record.run_id)
+                ]
+                state = self.store.turns(), in_jobs, unwritten
+            waiting, groups = batches(free, self._owner_of, self.place_of), {}
+            owners, began = {batch.owner for batch in waiting}, {}
+            if len(owners) > 1:
+                began = served_at(self.store.records(), owners, self._owner_of, now=time.time())
+            for batch in waiting:
+                groups.setdefault(self.engine_of(batch), []).append(batch)
+            self._queue = state, groups, began
+        return self._queue[1:]
+
+    def _fill(self, engine: Engine, waiting: Sequence[Batch], room: int, began: Mapping[str, float]) -> None:
+        here = [live for live in self._jobs.get(engine.name, ()) if live.end is None and live.job.attempts]
+        places = Counter(self._owner_of(live.job.attempts[0].run_id) for live in here)
+        order = in_turn(waiting, {**began, **self._served}, places)
+        for batch in parts(order, room, places, least=self._split_runs) if engine.divides else order:
+            if room > 0 and self._start(engine, batch):
+                self._served[batch.owner] = time.time()
+                room -= 1
+
+    def _start(self, engine: Engine, batch: Batch) -> bool:
+        """Start a job for a batch. Where it has to wait, why is written down; where it cannot start, its runs fail."""
+        job = Job(
+            attempts=tuple(self._next_attempt(record) for record in batch.records),
+            kind="probe" if isinstance(batch.records[0], ProbeRecord) else "finetune",
+            owner=batch.owner,
+            options=dict(self.place_of(batch.run_ids[0])[1]),
+        )
+        if not engine.shares_disk and not self._declined.issuperset(job.attempts):
+            self._place(engine.name, job.attempts)
+        try:
+            live = engine.start(job)
+        except Exception as error:
+            is_of_files = isinstance(error, OSError) and error.errno in OF_NAMES and not disk.trouble(self.store.home)
+            if is_of_files or isinstance(error, EngineError | UserError):
+                because = "" if isinstance(error, EngineError) else NOT_STARTED
+                self._give_up(batch.records, End(why=f"{because}{str(error).rstrip('.')}."))
+                return False
+            self._declined.update(job.attempts)
+            is_known = isinstance(error, EngineUnavailableError)
+            self._place(engine.name, job.attempts, waits=str(error) if is_known else f"{NOT_STARTED}{error}")
+            if is_known or isinstance(error, OSError):
+                return False
+            raise
+        self._declined.difference_update(job.attempts)
+        if live is not None:
+            self._jobs.setdefault(engine.name, []).append(live)
+            self._place(engine.name, live.job.attempts, live.where, live.handle, live.waits)
+        return live is not None
+
+    def _next_attempt(self, record: Record) -> Attempt:
+        """Return the attempt to start. One that an engine elsewhere had may still live there, so its number is not
+        given again."""
+        current = Attempt(record.run_id, record.attempt)
+        engine = self._engines.get(record.engine)
+        may_live = bool(record.engine) and (engine is None or not engine.shares_disk)
+        return (
+            current._replace(number=following(record.attempt))
+            if may_live and current not in self._declined
+            else current
+        )
+
+    # Troubles
+
+    @contextlib.contextmanager
+    def _reaching(self, name: str) -> Iterator[None]:
+        """Around what asks an engine: where that fails, the engine is away until it is asked with success."""
+        with self._sparing(name):
+            try:
+                yield
+            except Exception as error:
+                is_known = isinstance(error, EngineUnavailableError)
+                self._away[name] = str(error) if is_known else BROKEN.format(name=name, error=type(error).__name__)
+                raise
+            self._away.pop(name, None)
+
+    @contextlib.contextmanager
+    def _sparing(self, subject: str) -> Iterator[None]:
+        """Around what is of one engine, job or run: where it fails, that is in the log once and left for later, and
+        all else goes on."""
+        try:
+            yield
+        except RunNotFoundError:  # deleted meanwhile
+            return
+        except Exception as error:
+            if self._logged.get(subject) != (text := f"{type(error).__name__}: {error}"):
+                is_known = isinstance(error, EngineUnavailableError | OSError)
+                _logger.warning("Left for later: %s: %s", subject, error, exc_info=None if is_known else error)
+            self._logged[subject] = text
+
+
+def stamped(data: bytes, attempt: Attempt, offset: int) -> Iterator[RunEvent]:
+    """Yield the events of whole lines that begin at an offset of an attempt's own journal, without what they say of
+    attempts: only the supervisor gives them."""
+    for line in data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]:
+        offset += len(line) + 1
+        event = parse_event(line)
+        if event is not None and not isinstance(event, AttemptPlaced | RunRequeued):
+            yield replace(event, attempt=attempt.number, offset=offset)

@@ -17,15 +17,13 @@ from typing import Any, NamedTuple
 
 from rankviz.core.runs.record import RunState
 from rankviz.errors import OF_NAMES, RunNotFoundError, RunUnreadError
-from rankviz.store.journal import MAX_REQUEST_BYTES, JournalReader, Record
+from rankviz.store.journal import JournalReader, Record
 from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, read_destination, read_ownership
 
 CANCEL = "cancel"
 """The file in a run's folder that asks to cancel it."""
-LOOK_SHARE = 0.05
+LOOK_SHARE, FREE_SECONDS = 0.05, 0.003
 """Share of the time in which all folders are looked at for what other processes wrote; a short look is free."""
-FREE_SECONDS, SLOW_SECONDS = 0.003, 0.25
-"""A look costs its processor time; one that takes longer, as on a network disk, its whole time."""
 MANY = 20
 """Runs that are read at once, from which on others are told how far that is."""
 PATIENCE_SECONDS = 0.05
@@ -121,28 +119,30 @@ class RunIndex:
 
     Args:
         folder: The folder of their folders.
-        open_reader: Gives the reader of a run by its id; RunNotFoundError where its folder holds none.
     """
 
-    def __init__(self, folder: Path, open_reader: Callable[[str], JournalReader]):
+    def __init__(self, folder: Path):
         self.reading: ReadProgress | None = None
-        """Progress of a thread that reads many runs; None where none does."""
-        self._folder, self._open_reader = str(folder), open_reader
+        """Progress of another thread that reads many runs; None where none does. Meanwhile views (`viewing`) get the
+        runs that it has read, and all others wait."""
+        self._folder = str(folder)
         self._entries: dict[str, Entry] = {}
         self._updating = threading.RLock()
-        self._is_read = False
         self._look_at = 0.0
         self._due: set[str] = set()
         self._names: Collection[str] = frozenset()
-        self._search: tuple[tuple[str, int], Sequence[str]] | None = None
         self._turns = self._version = 0
         self._made: dict[str, tuple[int, Any]] = {}
+
+    def _open(self, run_id: str) -> JournalReader:
+        """Return the reader of a run; RunNotFoundError where its folder holds none."""
+        raise NotImplementedError
 
     def wait_until_read(self) -> None:
         """Return once the folder has been read, also within `viewing`."""
         self._update(waits=True)
 
-    def entry(self, run_id: str) -> Entry:
+    def _entry(self, run_id: str) -> Entry:
         """Return a run as its journal says now. RunNotFoundError; RunUnreadError where it cannot be read, and a view
         gets what is known."""
         try:
@@ -154,14 +154,10 @@ class RunIndex:
             raise RunNotFoundError(run_id)
         return entry
 
-    def known(self, run_id: str) -> Entry | None:
-        """Return a run as it was read last; None where it was not."""
-        return self._entries.get(run_id)
-
-    def records(self) -> Sequence[Record]:
-        """Return all, the oldest first, within a sweep in the order they run."""
+    def records(self) -> list[Record]:
+        """Return every run and probe, the oldest first, within a sweep in the order they run."""
         self._update()
-        return self._in_order()
+        return list(self._in_order())
 
     def unended(self) -> Sequence[Record]:
         """Return those that wait or run, in the same order."""
@@ -173,26 +169,19 @@ class RunIndex:
         self._update()
         return self._once("standing", self._standing)
 
-    def sweep_ids(self) -> set[str]:
-        return {record.request.sweep_id for record in self.records()}
-
-    def of_sweep(self, sweep_id: str) -> Sequence[Record]:
-        """Return the runs of a sweep in the order they run; only those are read while not all have been."""
-        if is_alone := not self._is_read or bool(self.reading):
-            for run_id in self._naming(sweep_id):
-                self._try(run_id)
-        else:
-            self._update()
+    def _of_sweep(self, sweep_id: str) -> Sequence[Record]:
+        """Return the runs of a sweep in the order they run."""
+        self._update()
         for run_id in [each.run_id for each in self._in_order() if each.request.sweep_id == sweep_id]:
-            self._try(run_id, with_files=is_alone)  # of an ended run only its folder tells that another app deleted it
+            self._try(run_id, with_files=False)  # of an ended run only its folder tells that another app deleted it
         return [each for each in self._in_order() if each.request.sweep_id == sweep_id]
 
     def turns(self) -> int:
-        """Return a number that changes whenever a run comes, goes, begins or ends."""
+        """Return a number that changes whenever a run comes, goes, begins or ends: while it stays, the queue does."""
         self._update()
         return self._turns
 
-    def ids(self) -> set[str]:
+    def _ids(self) -> set[str]:
         """Return the names of all folders that may be of runs, readable or not."""
         try:
             with os.scandir(self._folder) as entries:
@@ -200,20 +189,21 @@ class RunIndex:
         except FileNotFoundError:
             return set()
 
-    def unreadable_ids(self) -> set[str]:
+    def _unreadable_ids(self) -> set[str]:
         """Return the folders in the place of runs that hold none that can be read."""
         self._update()
         return set(self._names) - self._entries.keys()
 
-    def changed(self, run_ids: Iterable[str]) -> None:
+    def _changed(self, run_ids: Iterable[str]) -> None:
         """Look at these runs at the next question: this process wrote to them."""
         self._due.update(run_ids)
 
-    def forget(self, run_id: str) -> None:
-        """Drop a run whose folder is gone."""
-        if self._entries.pop(run_id, None) is not None:
-            self._version += 1
-            self._turns += 1
+    def forget(self, run_ids: Iterable[str]) -> None:
+        """Drop runs whose folders are gone."""
+        for run_id in run_ids:
+            if self._entries.pop(run_id, None) is not None:
+                self._version += 1
+                self._turns += 1
 
     def _in_order(self) -> Sequence[Record]:
         def sort() -> Sequence[Record]:
@@ -235,21 +225,6 @@ class RunIndex:
             made = self._made[name] = version, make()
         return made[1]
 
-    def _naming(self, sweep_id: str) -> Sequence[str]:
-        """Return the ids whose request.json holds the sweep's id: it is searched, which is faster than parsing."""
-        key = sweep_id, _time_of(self._folder)
-        if self._search is None or self._search[0] != key:
-            text = f'"{sweep_id}"'.encode()
-            self._search = key, [run_id for run_id in self.ids() if self._may_hold(run_id, text)]
-        return self._search[1]
-
-    def _may_hold(self, run_id: str, text: bytes) -> bool:
-        try:
-            with open(f"{self._folder}/{run_id}/request.json", "rb", buffering=0) as file:
-                return text in file.read(MAX_REQUEST_BYTES)
-        except OSError as error:
-            return error.errno not in OF_NAMES
-
     def _update(self, *, waits: bool = False) -> None:
         """Read what is new in the folder. A view does not wait for another thread that reads many runs."""
         while not self._updating.acquire(timeout=PATIENCE_SECONDS):
@@ -262,16 +237,14 @@ class RunIndex:
             self._updating.release()
 
     def _read_new(self) -> None:
-        if (began := time.monotonic()) >= self._look_at:
-            used = time.thread_time()
-            self._names = self.ids()
-            for gone in self._entries.keys() - self._names:
-                self.forget(gone)
+        if time.monotonic() >= self._look_at:
+            began = time.thread_time()
+            self._names = self._ids()
+            self.forget(self._entries.keys() - self._names)
             self._due |= self._names - self._entries.keys()
             self._due |= {run_id for run_id, entry in list(self._entries.items()) if self._has_changed(run_id, entry)}
-            used, took = time.thread_time() - used, time.monotonic() - began
-            cost = took if took > SLOW_SECONDS else used
-            self._look_at = began + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
+            cost = time.thread_time() - began
+            self._look_at = time.monotonic() + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
         for run_id in {record.run_id for record in self._once("standing", self._standing).at_work} - self._due:
             self._try(run_id, with_files=False)
         due, new = sorted(self._due, reverse=True), len(self._due - self._entries.keys())
@@ -280,7 +253,6 @@ class RunIndex:
                 self.reading = ReadProgress(number, len(due))
             self._due.discard(run_id)
             self._try(run_id)
-        self._is_read = True
 
     def _has_changed(self, run_id: str, entry: Entry) -> bool:
         try:
@@ -294,7 +266,7 @@ class RunIndex:
         try:
             self._look(run_id, with_files=with_files)
         except RunNotFoundError:
-            self.forget(run_id)
+            self.forget([run_id])
         except OSError:
             self._due.add(run_id)
 
@@ -302,7 +274,7 @@ class RunIndex:
         folder, entry = f"{self._folder}/{run_id}", self._entries.get(run_id)
         is_new = entry is None
         if entry is None:
-            entry = Entry(self._open_reader(run_id))
+            entry = Entry(self._open(run_id))
         record, turn = entry.record, entry.turn
         try:
             entry.reader.read()
@@ -313,7 +285,7 @@ class RunIndex:
                 is_new and error.errno in OF_NAMES
             ):
                 raise
-            self.forget(run_id)
+            self.forget([run_id])
             raise RunNotFoundError(run_id) from None
         if is_new:
             self._entries[run_id] = entry
@@ -321,14 +293,6 @@ class RunIndex:
             self._version += 1
         if is_new or entry.turn != turn:
             self._turns += 1
-
-
-def _time_of(folder: str) -> int:
-    """Return a folder's modification time, nanoseconds; 0 where there is none."""
-    try:
-        return os.stat(folder).st_mtime_ns
-    except FileNotFoundError:
-        return 0
 
 
 def _is_there(path: str) -> bool:

@@ -289,10 +289,8 @@ def _lists_in(event: RunEvent | None) -> Mapping[str, Sequence]:
     return {"answers": event.answers} if isinstance(event, Answered) else {}
 
 
-RECENT_NUMBERS = 1_000_000
-"""Numbers of the journals that were read again, which stay in memory; at least those of the last one."""
-STEP_NUMBERS = 12
-"""Numbers that take as much memory as one step."""
+RECENT = 8
+"""Journals that were read again and stay in memory."""
 _recent: OrderedDict[tuple[str, int], JournalReader] = OrderedDict()
 _recent_lock = Lock()
 
@@ -303,7 +301,7 @@ def _read_again(part: Part) -> JournalReader:
     with _recent_lock:
         if key not in _recent:
             _recent[key] = _whole(part)
-            while len(_recent) > 1 and sum(map(_numbers, _recent.values())) > RECENT_NUMBERS:
+            while len(_recent) > RECENT:
                 _recent.popitem(last=False)
         _recent.move_to_end(key)
         return _recent[key]
@@ -321,11 +319,3 @@ def _whole(part: Part) -> JournalReader:
     if reader.offset != part.size:
         raise RunNotFoundError(run_id)
     return reader
-
-
-def _numbers(reader: JournalReader) -> int:
-    record = reader.record
-    if not isinstance(record, RunRecord):
-        return STEP_NUMBERS * len(reader.latest)
-    lists = sum(map(numbers_in, (record.loss_before, record.loss_after, *record.cuts)))
-    return lists + STEP_NUMBERS * (len(reader.latest) + len(record.steps) + len(record.cuts))

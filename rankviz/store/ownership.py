@@ -120,7 +120,13 @@ class CookieKey:
         if self._given:
             return True
         try:
-            kept = self._read() or self._write()
+            kept = self._read()
+            if not kept:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                with FileLock(self._file.with_name(f".{KEY_FILE}.lock"), thread_local=False):
+                    if not (kept := self._read()):
+                        kept = self.keys[-1]
+                        replace_durably(self._file, kept, mode=0o600)
         except OSError:
             return False
         if kept != self.keys[-1]:
@@ -130,16 +136,5 @@ class CookieKey:
     def _read(self) -> str:
         from rankviz.settings import MIN_SECRET  # with pydantic, which no worker needs
 
-        try:
-            text = self._file.read_text(encoding="utf-8").strip()
-        except (FileNotFoundError, UnicodeError):
-            return ""
+        text = self._file.read_text(errors="replace").strip() if self._file.is_file() else ""
         return text if len(text) >= MIN_SECRET else ""
-
-    def _write(self) -> str:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._file.with_name(f".{KEY_FILE}.lock"), thread_local=False):
-            if not (kept := self._read()):
-                kept = self.keys[-1]
-                replace_durably(self._file, kept, mode=0o600)
-        return kept

@@ -1,7 +1,6 @@
 """Deletes runs, and finds ended runs of visitors that expire or make room."""
 
 import contextlib
-import os
 import re
 import shutil
 import time
@@ -52,14 +51,13 @@ def tidy(store: RunStore) -> None:
     store.wait_until_read()
     with store.publishing():  # what was half published or half gone is whole or gone then
         copies = set(_copies(store.home))
-        for folder in _unused(store, copies):
-            if _is_old(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+        for folder in filter(_is_old, _unused(store, copies)):
+            shutil.rmtree(folder, ignore_errors=True)
         left = list(store.runs_dir.glob(f"{durable.GONE}*"))  # here: of what is just going, some may come back
-    for folder in (store.home, store.runs_dir, *copies):
-        durable.remove_left(folder, ABANDONED_SECONDS)
     for folder in (*left, *filter(_is_old, store.runs_dir.glob(".new-*"))):
         shutil.rmtree(folder, ignore_errors=True)
+    for folder in (store.home, store.runs_dir, *copies):
+        durable.remove_left(folder, ABANDONED_SECONDS)
 
 
 def _unused(store: RunStore, folders: Set[Path], besides: Container[str] = ()) -> list[Path]:
@@ -69,12 +67,12 @@ def _unused(store: RunStore, folders: Set[Path], besides: Container[str] = ()) -
     for record in store.records():
         read.add(record.run_id)
         if record.run_id not in besides:
-            named |= _copies_of(store, record)
+            named |= _data_copies(store, record)
     try:
         for run_id in store.names()[0] - read:
             with contextlib.suppress(FileNotFoundError):  # someone else's folder
                 request = (store.run_dir(run_id) / "request.json").read_text(errors="replace")
-                named |= _owners_copies(store, run_id, set(_DIGEST.findall(request)))
+                named |= _copies_of(store, run_id, _DIGEST.findall(request))
     except OSError:
         return []
     return sorted(folders - named)
@@ -88,22 +86,21 @@ def _data_of(store: RunStore, run_id: str, ended: Container[str]) -> set[Path]:
         return set()
     if not record.state.ended and run_id not in ended and store.run_dir(run_id).is_dir():
         raise InvalidSettingError(f"{run_id!r} has not ended. Cancel it first, then delete it.")
-    return _copies_of(store, record)
+    return _data_copies(store, record)
 
 
-def _copies_of(store: RunStore, record: Record) -> set[Path]:
-    if not isinstance(record, RunRecord):
-        return set()
-    return _owners_copies(store, record.run_id, {Path(record.request.data).parent.name})
+def _data_copies(store: RunStore, record: Record) -> set[Path]:
+    content = Path(record.request.data).parent.name if isinstance(record, RunRecord) else ""
+    return _copies_of(store, record.run_id, [content]) if _DIGEST.fullmatch(content) else set()
 
 
-def _owners_copies(store: RunStore, run_id: str, contents: Set[str]) -> set[Path]:
+def _copies_of(store: RunStore, run_id: str, contents: Collection[str]) -> set[Path]:
     """Return the copies with these contents that belong to the owner of a run, whatever its request names; anybody's
     where its owner is not known."""
     owner = store.listed_ownership(run_id).owner
     if owner == UNKNOWN_OWNER:
         return {folder for folder in _copies(store.home) if folder.name in contents}
-    return {data_folder(store.home, owner) / content for content in contents if _DIGEST.fullmatch(content)}
+    return {data_folder(store.home, owner) / content for content in contents}
 
 
 def _copies(home: Path) -> Iterator[Path]:
@@ -113,9 +110,7 @@ def _copies(home: Path) -> Iterator[Path]:
 
 
 def _is_old(folder: Path) -> bool:
-    with contextlib.suppress(OSError):  # gone meanwhile
-        return time.time() - folder.stat().st_mtime > ABANDONED_SECONDS
-    return False
+    return time.time() - _written_at(folder) > ABANDONED_SECONDS
 
 
 class Deletion(NamedTuple):
@@ -139,8 +134,12 @@ def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
     Args:
         besides: A sweep that somebody is using.
     """
+
+    def is_replaceable(record: Record) -> bool:
+        return record.state is not RunState.COMPLETED or (store.run_dir(record.run_id) / IMPORTED).exists()
+
     others = (records for _, records in _ended(store) if records[0].request.sweep_id != besides)
-    groups = ([record for record in records if _is_replaceable(store, record)] for records in others)
+    groups = ([record for record in records if is_replaceable(record)] for records in others)
     return sorted((_deletion(store, group) for group in groups if group), key=lambda deletion: deletion.written_at)
 
 
@@ -179,14 +178,14 @@ def _ended(store: RunStore) -> list[tuple[str, Sequence[Record]]]:
     return [(owner, group) for (owner, _), group in groups.items() if all(record.state.ended for record in group)]
 
 
-def _is_replaceable(store: RunStore, record: Record) -> bool:
-    return record.state is not RunState.COMPLETED or (store.run_dir(record.run_id) / IMPORTED).exists()
-
-
 def _deletion(store: RunStore, records: Sequence[Record]) -> Deletion:
-    times = [0.0]
-    for record in records:
-        for name in ("request.json", "events.jsonl"):
-            with contextlib.suppress(OSError):  # gone meanwhile
-                times.append(os.stat(store.run_dir(record.run_id) / name).st_mtime)
-    return Deletion(tuple(record.run_id for record in records), max(times))
+    run_ids = tuple(record.run_id for record in records)
+    files = (store.run_dir(run_id) / name for run_id in run_ids for name in ("request.json", "events.jsonl"))
+    return Deletion(run_ids, max(map(_written_at, files)))
+
+
+def _written_at(path: Path) -> float:
+    """Return when a file or folder was written last, unix seconds; 0 where it is gone."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0

@@ -30,7 +30,7 @@ from rankviz.errors import (
 )
 from rankviz.paths import bytes_in, resolved
 from rankviz.store import durable
-from rankviz.store.index import CANCEL, ReadProgress, RunIndex, Standing, begun_file
+from rankviz.store.index import CANCEL, RunIndex, begun_file
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
@@ -60,7 +60,7 @@ IMPORTED = "imported"
 """A file in the folder of a run that came from a zip, and was not trained here since."""
 
 
-class RunStore:
+class RunStore(RunIndex):
     """Every run and every probe under HOME/runs. Many pages may read it each second: only what was appended is read.
 
     Nothing is written before there is something to write. One appending write per line and rename to publish are POSIX
@@ -70,17 +70,7 @@ class RunStore:
     def __init__(self, home: Path):
         self.home = resolved(home)
         self.runs_dir = self.home / "runs"
-        self._index = RunIndex(self.runs_dir, self._open)
-
-    @property
-    def reading(self) -> ReadProgress | None:
-        """Progress of another thread that reads many runs; None where none does. Meanwhile views
-        (index.viewing) get the runs that it has read, and all others wait."""
-        return self._index.reading
-
-    def wait_until_read(self) -> None:
-        """Return once the folder has been read, also within a view."""
-        self._index.wait_until_read()
+        super().__init__(self.runs_dir)
 
     def run_dir(self, run_id: str) -> Path:
         return self.runs_dir / run_id
@@ -92,7 +82,7 @@ class RunStore:
     def record(self, run_id: str) -> Record:
         """Return a run or a probe as it is now. RunNotFoundError; RunUnreadError where it cannot be read now, and a
         view gets what is known."""
-        return self._index.entry(run_id).record
+        return self._entry(run_id).record
 
     def get(self, run_id: str) -> RunRecord:
         """Return a run; RunNotFoundError for a probe too."""
@@ -107,22 +97,6 @@ class RunStore:
         if not isinstance(record, ProbeRecord):
             raise RunNotFoundError(probe_id)
         return record
-
-    def records(self) -> list[Record]:
-        """Return every run and probe, the oldest first, within a sweep in the order they run."""
-        return list(self._index.records())
-
-    def unended(self) -> Sequence[Record]:
-        """Return those that wait or run, in the same order."""
-        return self._index.unended()
-
-    def standing(self) -> Standing:
-        """Return what there is for a supervisor to do."""
-        return self._index.standing()
-
-    def turns(self) -> int:
-        """Return a number that changes whenever a run comes, goes, begins or ends: while it stays, the queue does."""
-        return self._index.turns()
 
     def all(self) -> list[RunRecord]:
         """Return every run, the oldest sweep first, within a sweep in the order they run."""
@@ -140,7 +114,7 @@ class RunStore:
 
     def latest(self, run_id: str) -> Sequence[RunEvent]:
         """Return the last events in order, without steps and progress."""
-        return tuple(self._index.entry(run_id).reader.read_latest())
+        return tuple(self._entry(run_id).reader.read_latest())
 
     def sweeps(self) -> list[Sweep]:
         """Return all sweeps, the oldest first."""
@@ -148,14 +122,14 @@ class RunStore:
 
     def sweep(self, sweep_id: str) -> Sweep:
         """Return a sweep; RunNotFoundError where no run is of it."""
-        runs = tuple(each for each in self._index.of_sweep(sweep_id) if isinstance(each, RunRecord))
+        runs = tuple(each for each in self._of_sweep(sweep_id) if isinstance(each, RunRecord))
         if not runs:
             raise RunNotFoundError(sweep_id)
         return Sweep(sweep_id=sweep_id, runs=runs)
 
     def named(self, run_or_sweep_id: str) -> Sequence[Record]:
         """Return the run or probe of this name, and all runs of the sweep of this name."""
-        others = [each for each in self._index.of_sweep(run_or_sweep_id) if each.run_id != run_or_sweep_id]
+        others = [each for each in self._of_sweep(run_or_sweep_id) if each.run_id != run_or_sweep_id]
         if self._has_folder(run_or_sweep_id):
             with contextlib.suppress(RunNotFoundError):
                 return [self.record(run_or_sweep_id), *others]
@@ -169,17 +143,17 @@ class RunStore:
 
     def names(self) -> tuple[set[str], set[str]]:
         """Return the ids of all runs and probes, readable or not, and those of all sweeps."""
-        return self._index.ids(), self._index.sweep_ids()
+        return self._ids(), {record.request.sweep_id for record in self.records()}
 
     def counts(self, owners: Collection[str]) -> tuple[int, int]:
         """Return how many runs and probes are here of these owners, and of all, unreadable ones included."""
-        ids = self._index.ids()
+        ids = self._ids()
         return sum(self.listed_ownership(run_id).owner in owners for run_id in ids), len(ids)
 
     def journal_bytes(self, owners: Collection[str]) -> int:
         """Return the size of the journals of these owners' runs."""
         total = 0
-        for run_id in self._index.ids():
+        for run_id in self._ids():
             if self.listed_ownership(run_id).owner in owners:
                 with contextlib.suppress(OSError):  # not begun, or gone meanwhile
                     total += self._journal(run_id).stat().st_size
@@ -195,17 +169,17 @@ class RunStore:
 
     def listed_ownership(self, run_id: str) -> Ownership:
         """Return the owner of one run among many, as it was read last."""
-        entry = self._index.known(run_id)
+        entry = self._entries.get(run_id)
         return self.ownership(run_id) if entry is None else entry.ownership
 
     def listed_destination(self, run_id: str) -> WantedEngine:
         """Return the engine of one run among many, as it was read last."""
-        entry = self._index.known(run_id)
+        entry = self._entries.get(run_id)
         return read_destination(self.run_dir(run_id)) if entry is None else entry.destination
 
     def is_begun(self, run_id: str) -> bool:
         """Return `has_begun` of one run among many, as it was read last."""
-        entry = self._index.known(run_id)
+        entry = self._entries.get(run_id)
         return entry is not None and entry.is_begun
 
     def has_begun(self, run_id: str) -> bool:
@@ -217,7 +191,7 @@ class RunStore:
         cannot be opened, or its owner is not known. A folder without a request.json is someone else's."""
         unowned = sorted(each.run_id for each in self.records() if self.listed_ownership(each.run_id) == UNKNOWN)
         reasons = dict.fromkeys(unowned, UNKNOWN_SENTENCE)
-        for run_id in sorted(self._index.unreadable_ids()):
+        for run_id in sorted(self._unreadable_ids()):
             try:
                 self._read_request(run_id)
                 self._journal(run_id).open("rb").close()
@@ -239,11 +213,6 @@ class RunStore:
         text = (after_first_word(data) if start else data).decode(errors="replace")
         lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
         return redacted("\n".join(lines))[-LOG_TAIL_BYTES:].strip()
-
-    def forget(self, run_ids: Iterable[str]) -> None:
-        """Drop runs whose folders are gone."""
-        for run_id in run_ids:
-            self._index.forget(run_id)
 
     def create(
         self,
@@ -331,7 +300,7 @@ class RunStore:
                     if is_open[each.sweep_id] != ownership.is_open:
                         write_ownership(Path(aside) / each.run_id, replace(ownership, is_open=is_open[each.sweep_id]))
                 durable.bring(self.runs_dir, Path(aside), list(folders))
-                self._index.changed(folders)
+                self._changed(folders)
 
     def _is_open(self, sweep_id: str, owner: str) -> bool:
         """Return whether others may look at all that an owner has of a sweep."""
@@ -370,7 +339,7 @@ class RunStore:
         """Let others look at a run or at all runs of a sweep, or no longer."""
         for run_id in self.run_ids(run_or_sweep_id):
             write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
-            self._index.changed([run_id])
+            self._changed([run_id])
 
     def append(self, run_id: str, event: RunEvent) -> None:
         """Append what happened. One writer at a time: the worker while it lives, then the supervisor."""
@@ -379,7 +348,7 @@ class RunStore:
     def append_copied(self, run_id: str, events: Sequence[RunEvent]) -> None:
         """Append what an attempt wrote elsewhere, each with its attempt and its offset there."""
         append_events(self._journal(run_id), events)
-        self._index.changed([run_id])
+        self._changed([run_id])
 
     def begin(self, run_id: str, attempt: int = 0) -> bool:
         """Take up an attempt of a queued run, for good; 0 is the current one.
@@ -396,7 +365,7 @@ class RunStore:
             return False
         except FileNotFoundError:
             raise RunNotFoundError(run_id) from None
-        self._index.changed([run_id])
+        self._changed([run_id])
         return True
 
     def ask_to_cancel(self, run_id: str, word: str = "") -> None:
@@ -406,7 +375,7 @@ class RunStore:
             file.write_text(word)
         else:
             file.touch()
-        self._index.changed([run_id])
+        self._changed([run_id])
 
     def cancel_word(self, run_id: str) -> str | None:
         """Return the word of whoever asks to cancel a run; None where nobody does, empty where it is no text.

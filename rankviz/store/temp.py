@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from threading import RLock, Thread
+from threading import RLock
 from typing import NamedTuple
 
 from rankviz.errors import LimitError
@@ -20,21 +20,16 @@ from rankviz.visitor import Visitor
 
 GRADIO_FOLDER = "GRADIO_TEMP_DIR"
 """The environment variable that tells Gradio where uploads and downloads lie."""
-CLEAN_SECONDS = 3600
 PARTIAL_SECONDS = 3600
 """After which a file without a folder goes: of an upload that was given up, or an empty one of an event of Gradio's."""
 FRESH_SECONDS = 600.0
 """An upload is used soon after it has come, so it makes room for others only after that."""
-DOWNLOAD = "download-"
-"""Prefix of the folder of a download."""
+DOWNLOAD, COPY, WORK = "download-", "hub-", "work-"
+"""Prefixes of the folders of a download, of an adapter from the Hub, which can be fetched again, and of work."""
 KEPT = 4
 """Downloads of one visitor."""
-COPY = "hub-"
-"""Prefix of the folder of an adapter from the Hub, which can be fetched again."""
 KEPT_COPIES = 3
 """Adapters of all visitors."""
-WORK = "work-"
-"""Prefix of a folder of work."""
 
 
 class Clock:
@@ -67,6 +62,11 @@ class TempHome:
     def page(self) -> Path:
         """The folder of uploads and downloads: as GRADIO_TEMP_DIR says, or Gradio's own."""
         return Path(os.environ.get(GRADIO_FOLDER) or Path(tempfile.gettempdir()) / "gradio")
+
+    @property
+    def copies(self) -> str:
+        """The beginning of the path of an adapter from the Hub."""
+        return str(self.page / COPY)
 
     def use_for_gradio(self, *, always: bool = False) -> None:
         """Let Gradio keep its files here, or in a folder of their own where it was told of another place, which others
@@ -129,15 +129,6 @@ class TempHome:
         for record in self._records(download, visitor):
             record.unlink(missing_ok=True)
 
-    def is_download(self, path: Path) -> bool:
-        """Return whether a file was made to be downloaded, not uploaded."""
-        return Path(path).resolve().parent.name.startswith(DOWNLOAD)
-
-    @property
-    def copies(self) -> str:
-        """The beginning of the path of an adapter from the Hub."""
-        return str(self.page / COPY)
-
     def drop_copies(self) -> None:
         """Delete all adapters from the Hub but the newest few."""
         copies = [path for path in _inside(self.page) if path.name.startswith(COPY)]
@@ -147,16 +138,19 @@ class TempHome:
     def require_room(self, most_mb: int | None, coming_bytes: int = 0) -> float:
         """Return how many more bytes of uploads and downloads there is room for, besides those on their way.
 
-        The oldest downloads make room, then the oldest uploads of whoever has most, but none that has just come.
-        LimitError where there is too little all the same; then nothing is removed.
+        The oldest downloads make room, then the oldest uploads, but none that has just come. LimitError where there is
+        too little all the same; then nothing is removed.
         """
         if most_mb is None:
             return math.inf
         used = sum(bytes_in(each) for each in _inside(self.page) if each.is_dir())  # an upload gets one at its end
         left = most_mb * 10**6 - coming_bytes - used
         if left < 0:
-            downloads = sorted(self.page.glob(f"{DOWNLOAD}*/*"), key=_written_at)
-            left += _free([*downloads, *self._uploads_to_go()], -left)
+            files = [path for path in self.page.resolve().glob("*/*") if path.is_file() and not path.is_symlink()]
+            downloads = [path for path in files if self.is_download(path)]
+            is_old = time.time() - FRESH_SECONDS
+            uploads = [path for path in files if self._is_upload(path) and _written_at(path) < is_old]
+            left += _free([*sorted(downloads, key=_written_at), *sorted(uploads, key=_written_at)], -left)
         if left < 0:
             raise LimitError(
                 f"Uploads and downloads take all of the {most_mb:,} MB that this server has for them. The older ones "
@@ -164,31 +158,17 @@ class TempHome:
             )
         return left
 
-    def _uploads_to_go(self) -> Iterable[Path]:
-        """Return the order in which uploads make room: each time the oldest of whoever has most left, so that a visitor
-        with little keeps it."""
-        uploads = {
-            folder.name: [path for record in _inside(folder) if (path := _path_in(record)) and self._is_upload(path)]
-            for folder in _inside(self.folder / "owners")
-        }
-        owned = {path for paths in uploads.values() for path in paths}
-        others = (path for path in self.page.resolve().glob("*/*") if not path.parent.name.startswith(COPY))
-        uploads[""] = [p for p in others if p not in owned and not p.is_symlink() and self._is_upload(p)]
-        lines = {name: sorted(paths, key=_written_at, reverse=True) for name, paths in uploads.items()}
-        used = {name: sum(map(_size, paths)) for name, paths in lines.items()}
-        order: dict[Path, None] = {}  # what two visitors have uploaded stands in it once
-        while waiting := [name for name, line in lines.items() if line]:
-            name = max(waiting, key=lambda each: (used[each], each))
-            oldest = lines[name].pop()
-            if time.time() - _written_at(oldest) <= FRESH_SECONDS:
-                lines[name] = []
-                continue
-            order[oldest] = None
-            used[name] -= _size(oldest)
-        return order
+    def is_of_page(self, path: Path) -> bool:
+        """Return whether a file is among uploads and downloads."""
+        return Path(path).resolve().is_relative_to(self.page.resolve())
+
+    def is_download(self, path: Path) -> bool:
+        """Return whether a file was made to be downloaded, not uploaded."""
+        return Path(path).resolve().parent.name.startswith(DOWNLOAD)
 
     def _is_upload(self, path: Path) -> bool:
-        return path.parent.parent == self.page.resolve() and path.is_file() and not self.is_download(path)
+        is_here = path.parent.parent == self.page.resolve() and path.is_file()
+        return is_here and not path.parent.name.startswith((DOWNLOAD, COPY))
 
     def own(self, path: Path, visitor_id: str) -> None:
         """Remember the owner of an upload or download. Two visitors may have uploaded the same file."""
@@ -199,10 +179,6 @@ class TempHome:
     def owns(self, path: Path, visitor: Visitor) -> bool:
         """Return whether a file is among uploads and downloads, and this visitor's."""
         return bool(visitor.ids) and self.is_of_page(path) and any(map(Path.is_file, self._records(path, visitor)))
-
-    def is_of_page(self, path: Path) -> bool:
-        """Return whether a file is among uploads and downloads."""
-        return Path(path).resolve().is_relative_to(self.page.resolve())
 
     def remove_upload(self, path: Path, visitor: Visitor) -> None:
         """Remove an upload of this visitor, unless another has uploaded the same. Any other file stays as it is."""
@@ -254,25 +230,12 @@ class TempHome:
             with suppress(OSError):  # not empty
                 folder.rmdir()
 
-    def keep_clean(self, keep_seconds: float, every_seconds: float = CLEAN_SECONDS) -> None:
-        """Clean now, and again and again while this process lives."""
-        clock = Clock()
-
-        def clean() -> None:
-            while True:
-                self.clean(keep_seconds, clock.now())
-                time.sleep(every_seconds)
-
-        Thread(target=clean, name="temporary files", daemon=True).start()
-
 
 def _free(files: Iterable[Path], needed_bytes: float) -> int:
     """Remove files in this order until so many bytes are free; return how many that are, 0 where all have fewer."""
     sizes = {path: _size(path) for path in files}
-    if needed_bytes > sum(sizes.values()):
-        return 0
     freed = 0
-    for path, size in sizes.items():
+    for path, size in sizes.items() if needed_bytes <= sum(sizes.values()) else ():
         if freed >= needed_bytes:
             break
         with suppress(OSError):

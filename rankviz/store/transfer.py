@@ -6,9 +6,8 @@ import re
 import sys
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from io import BytesIO
 from itertools import chain
@@ -69,59 +68,51 @@ def export_runs(
         records = [replace(record, request=shown(record.request)) for record in records]
     if not records:
         raise InvalidSettingError("None of these runs has ended yet: export them when they have.")
-    with _whole(target), zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(SUMMARY, csv_text([summary_row(record) for record in records]))
-        has_header = False
-        with archive.open(LOSSES, "w") as file:
-            for record in records:  # run by run: the examples of all may be millions
-                rows = loss_rows(record)
-                file.write(csv_text(rows, header=not has_header).encode())
-                has_header = has_header or bool(rows)
-        for record in records:
-            folder, within = places[record.run_id].run_dir(record.run_id), f"runs/{record.run_id}"
-            try:
-                if shown:
-                    archive.writestr(f"{within}/request.json", request_text(record.request))
-                else:
-                    archive.write(folder / "request.json", f"{within}/request.json")
-                _write_journal(archive, folder / "events.jsonl", f"{within}/events.jsonl", shown)
-            except FileNotFoundError:  # deleted meanwhile
-                raise RunNotFoundError(record.run_id) from None
-    return target
-
-
-def _write_journal(archive: zipfile.ZipFile, journal: Path, name: str, shown: Callable[[Any], Any] | None) -> None:
-    """Write a journal; a line that is no event may hold anything, so it becomes an empty one where `shown` is given."""
-    if shown is None:
-        return archive.write(journal, name)
-    with journal.open("rb") as lines, archive.open(name, "w") as file:
-        events = (parse_event(line) for _, line in whole_lines(lines))
-        file.writelines(b"\n" if event is None else line_of(shown(event)) for event in events)
-
-
-@contextmanager
-def _whole(target: Path) -> Iterator[None]:
-    """Delete a file whose writing fails."""
     try:
-        yield
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(SUMMARY, csv_text([summary_row(record) for record in records]))
+            has_header = False
+            with archive.open(LOSSES, "w") as file:
+                for record in records:  # run by run: the examples of all may be millions
+                    rows = loss_rows(record)
+                    file.write(csv_text(rows, header=not has_header).encode())
+                    has_header = has_header or bool(rows)
+            for record in records:
+                folder = places[record.run_id].run_dir(record.run_id)
+                _write_run(archive, folder, f"runs/{record.run_id}", record.request, shown)
+    except FileNotFoundError as error:  # deleted meanwhile
+        target.unlink(missing_ok=True)
+        raise RunNotFoundError(Path(error.filename).parent.name) from None
     except BaseException:
         target.unlink(missing_ok=True)
         raise
+    return target
+
+
+def _write_run(
+    archive: zipfile.ZipFile, folder: Path, within: str, request: RunRequest, shown: Callable[[Any], Any] | None
+) -> None:
+    """Write a run's two files; a line that is no event may hold anything, so it becomes an empty one where `shown` is
+    given."""
+    if shown is None:
+        for name in ("request.json", "events.jsonl"):
+            archive.write(folder / name, f"{within}/{name}")
+        return
+    archive.writestr(f"{within}/request.json", request_text(request))
+    with (folder / "events.jsonl").open("rb") as lines, archive.open(f"{within}/events.jsonl", "w") as file:
+        events = (parse_event(line) for _, line in whole_lines(lines))
+        file.writelines(b"\n" if event is None else line_of(shown(event)) for event in events)
 
 
 def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:
     """Return the runs of a name, with the store that has them. A run is looked for in every store first: to know its
     sweeps, a store reads the journals of all its runs."""
+    if store := next((store for store in stores if os.path.isdir(store.run_dir(name))), None):
+        return {name: store}
     for store in stores:
-        if os.path.isdir(store.run_dir(name)):
-            return {name: store}
-    *others, last = stores
-    for store in others:
-        try:
+        with suppress(RunNotFoundError):
             return dict.fromkeys(store.run_ids(name), store)
-        except RunNotFoundError:
-            continue
-    return dict.fromkeys(last.run_ids(name), last)
+    raise RunNotFoundError(name)
 
 
 class SummaryRow(TypedDict):
@@ -420,15 +411,14 @@ def _renamed_for(store: RunStore, runs: Sequence[ImportedRun], owners: Sequence[
         owners: The importer's ids; the first owns what is imported.
     """
     own = {run_id.lower() for run_id in store.names()[0] if store.ownership(run_id).owner in owners}
+    renamed = []
     for run in runs:
         for request in (run.request, *(_renamed(run.request, owner) for owner in owners[1:])):
             if request.run_id.lower() in own:
                 raise InvalidSettingError(f"Run {request.run_id!r} is here already; nothing was imported.")
-    renamed = [_renamed(run.request, owners[0]) for run in runs]
-    return [
-        ImportedRun(request, {**run.files, "request.json": request_text(request)})
-        for run, request in zip(runs, renamed, strict=True)
-    ]
+        request = _renamed(run.request, owners[0])
+        renamed.append(ImportedRun(request, {**run.files, "request.json": request_text(request)}))
+    return renamed
 
 
 def _renamed(request: RunRequest, owner: str) -> RunRequest:
@@ -452,23 +442,19 @@ def _refuse_used_names(
     """InvalidSettingError where a run's name is not new, or its sweep is another's. Names that differ in capitals alone
     are one folder on some disks, and one name to a reader."""
     here, sweeps_here = store.names()
-    runs, sweeps = _folded(request.run_id for request in requests), {request.sweep_id for request in requests}
-    if twice := [name for name, count in runs.items() if count > 1]:
-        raise InvalidSettingError(f"The zip holds two runs called {twice[0]!r}; nothing was imported.")
+    runs, sweeps = [request.run_id for request in requests], {request.sweep_id for request in requests}
     fixed = [name for sweep in shipped for name in (sweep.sweep_id, *(run.run_id for run in sweep.runs))]
-    used = _folded([*here, *sweeps_here, *sweeps, *fixed, *RESERVED])
-    for request in requests:
-        if request.run_id.lower() in used:
-            raise InvalidSettingError(f"Run {request.run_id!r} is here already; nothing was imported.")
-    others = _folded([*here, *fixed, *RESERVED, *(sweeps_here - sweeps)])
+    used = {name.lower() for name in (*here, *fixed, *RESERVED)}
+    for run_id in runs:
+        if run_id.lower() in used or run_id.lower() in {name.lower() for name in (*sweeps_here, *sweeps)}:
+            raise InvalidSettingError(f"Run {run_id!r} is here already; nothing was imported.")
+    if len({name.lower() for name in (*runs, *sweeps)}) < len(runs) + len(sweeps):
+        raise InvalidSettingError("Two names in the zip differ in capitals alone; nothing was imported.")
+    used |= {name.lower() for name in sweeps_here - sweeps}
     for sweep_id in sorted(sweeps):
-        if sweep_id.lower() in others or _folded(sweeps)[sweep_id.lower()] > 1:
+        if sweep_id.lower() in used:
             raise InvalidSettingError(f"The name {sweep_id!r} of a sweep is here already; nothing was imported.")
         if sweep_id in sweeps_here and any(
             store.ownership(run.run_id).owner != ownership.owner for run in store.sweep(sweep_id).runs
         ):
             raise InvalidSettingError(f"Sweep {sweep_id!r} belongs to another visitor; nothing was imported.")
-
-
-def _folded(names: Iterable[str]) -> Counter[str]:
-    return Counter(name.lower() for name in names)

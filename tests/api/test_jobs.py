@@ -1,6 +1,5 @@
 """Machines of Hugging Face, for whoever has a login there: what they cost, and who may use what."""
 
-import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,11 +10,10 @@ from rankviz.api.engines import LOG_IN, SET_TOKEN, STILL_COSTS
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
-from rankviz.jobs.cluster import Submission
+from rankviz.jobs.submission import Submission
 from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on, use
-from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 
 ALICE = Visitor("hf:1", "alice", login=Login("hf_alice"))
@@ -93,27 +91,6 @@ def test_adapters_that_are_too_large_for_a_shared_page_are_refused_before_anythi
             shared.engines.check(one, "hf-jobs", "a100-large", 50.0)
         with pytest.raises(LimitError, match=r"of one sweep take .* at most 10\.00 GB .* fewer"):
             shared.engines.check(many, "hf-jobs", "a100-large", 50.0)
-
-
-def test_a_space_whose_disk_was_emptied_has_its_jobs_again_when_their_owner_returns(shared, hub, tmp_path):
-    with acting_as(ALICE):
-        sweep_id = shared.engines.start(REQUEST, "hf-jobs", "l4x1", 5.0)
-        wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
-        run_ids = [run.run_id for run in shared.runs.sweep(sweep_id).runs]
-    shared.workspace.supervisor.stop()
-    for name in ("runs", "hf-jobs"):
-        shutil.rmtree(shared.workspace.home / name)
-    again = Api(home=shared.workspace.home, shared=True)
-    use(again, hub)
-
-    with acting_as(ALICE):
-        assert run_ids == list(again.jobs.bring_back())
-        assert () == again.jobs.bring_back()
-        assert run_ids == [run.run_id for run in again.runs.sweep(sweep_id).runs]
-    with acting_as(BEN):
-        assert () == again.jobs.bring_back()
-    again.workspace.supervisor.stop()
-    assert 1 == len(hub.jobs)
 
 
 def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_to_do(own, monkeypatch):

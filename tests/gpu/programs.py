@@ -13,28 +13,19 @@ from typing import Any
 def plain_loss(home: Path, precision: str, adapter: str = "") -> dict[str, Any]:
     """The held-out loss of the embedded base by transformers alone, with an adapter put on it by PEFT: no Unsloth."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from rankviz import dataset
     from rankviz.core.runs.request import SweepRequest
     from rankviz.worker.base import embedded_folder
     from rankviz.worker.finetune.data import SweepData
     from rankviz.worker.finetune.measure import evaluate
+    from rankviz.worker.probe.depth import quantization
 
     folder, cuda = embedded_folder(home), torch.cuda.is_available()
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    nf4 = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        quantization_config=nf4 if precision == "nf4-dq" else None,
-        device_map={"": 0} if cuda else None,
-    )
+    placed = {"quantization_config": quantization(precision, "bfloat16"), "device_map": {"": 0} if cuda else None}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **placed)
     if adapter:
         from peft import PeftModel
 
@@ -86,10 +77,5 @@ if __name__ == "__main__":
     os.environ["HF_HUB_OFFLINE"] = "1"
     name, home, precision, *arguments = sys.argv[1:]
     os.chdir(home)  # Unsloth writes its compiled cache into the working directory
-    print(
-        json.dumps(
-            {f.__name__: f for f in (plain_loss, checkpointing, limited_worker)}[name](
-                Path(home), precision, *arguments
-            )
-        )
-    )
+    programs = {each.__name__: each for each in (plain_loss, checkpointing, limited_worker)}
+    print(json.dumps(programs[name](Path(home), precision, *arguments)))

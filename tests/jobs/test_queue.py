@@ -2,9 +2,9 @@
 
 import pytest
 
-from rankviz.core.runs.events import RunCancelled, RunStarted
+from rankviz.core.runs.events import RunCancelled
 from rankviz.jobs.local import Local
-from rankviz.jobs.queue import Batch, batches, in_turn, parts, served_at
+from rankviz.jobs.queue import Batch, batches, in_turn, parts
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from rankviz.store.ownership import WantedEngine, write_destination
@@ -57,10 +57,6 @@ def test_a_run_that_was_moved_starts_though_the_others_of_its_sweep_wait_elsewhe
     assert ["queued", "completed"] == states(store, [there, here])
 
 
-def test_visitors_take_turns_and_each_ones_oldest_goes_first():
-    assert ["a0", "b3", "c4", "a1", "a2"] == order_of("a", "a", "a", "b", "c")
-
-
 def test_who_was_served_longest_ago_goes_first_and_who_never_was_before_them():
     assert ["c2", "b1", "a0", "b3"] == order_of("a", "b", "c", "b", served={"a": 9.0, "b": 5.0})
 
@@ -93,16 +89,6 @@ def test_a_sweep_is_divided_where_places_are_free_and_each_part_is_worth_a_base(
     for batch in order:
         together = [record for part in divided if part.sweep_id == batch.sweep_id for record in part.records]
         assert list(batch.records) == together
-
-
-def test_when_somebody_was_served_is_read_from_the_journals_and_never_lies_in_the_future(store):
-    (a,), (b,) = queued(store, "ann"), queued(store, "ben")
-    store.append(a, RunStarted(time=4e9, environment={}))
-    store.append(b, RunStarted(time=50.0, environment={}))
-
-    served = served_at(store.records(), ["ann", "ben", "cem"], lambda run_id: "ann" if run_id == a else "ben", now=99.0)
-
-    assert {"ann": 99.0, "ben": 50.0} == served
 
 
 def test_a_visitor_with_one_sweep_does_not_wait_behind_all_of_anothers(store):

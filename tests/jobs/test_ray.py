@@ -20,7 +20,6 @@ from tests.support.processes.workers import (
     states,
     sweep,
     wait_for,
-    waiting_for,
 )
 
 
@@ -58,17 +57,6 @@ def test_without_an_address_or_a_storage_nothing_is_started_and_a_run_says_what_
     assert NO_ADDRESS == engine.why_not() == engine.nodes().trouble
     assert NO_STORAGE == Ray(store, address="http://10.0.0.1:8265").why_not()
     assert not (store.home / "ray-jobs").exists()
-
-
-def test_it_is_called_by_its_address_and_says_what_it_takes_and_needs(store):
-    given = {"resources": {"GPU": 1, "CPU": 4}, "labels": {"gpu": "l4"}, "storage": "s3://b/x"}
-    engine = Ray(store, address="http://10.0.0.1:8265", **given)
-
-    assert ("Ray cluster 10.0.0.1:8265", "") == (engine.title, engine.why_not())
-    assert (
-        "The runs are sent to nodes of this cluster (GPU 1, CPU 4 per worker, on a node with gpu=l4), with their data. "
-        "The base must be the embedded one or come from the Hub." == engine.about
-    )
 
 
 def test_a_job_asks_for_the_resources_and_labels_of_the_settings(store, cluster, supervise):
@@ -120,21 +108,6 @@ def test_resources_that_ray_refuses_are_the_end_of_a_run_and_named(store, cluste
 
     assert "Ray does not take the job" in store.get(run_id).error
     assert "must be a multiple of 0.0001" in store.get(run_id).error
-
-
-def test_while_the_cluster_cannot_be_asked_runs_go_on_and_nothing_is_decided(store, cluster, supervise):
-    (run_id,) = sweep(store, 4)
-    go = store.home.parent / "go"
-    supervisor = supervise(waiting_for(go))
-    wait_for(lambda: store.get(run_id).steps)
-
-    cluster.faults["GET /api/jobs/"] = 500, "Internal error"
-    wait_for(lambda: "cannot be reached" in store.get(run_id).waits)
-    go.touch()
-    del cluster.faults["GET /api/jobs/"]
-    supervisor.settle()
-
-    assert (["completed"], 1, 1) == (states(store, [run_id]), store.get(run_id).attempt, len(cluster.jobs))
 
 
 @pytest.mark.parametrize("given_up_seconds, state", [(3600, "running"), (0, "cancelled")])
@@ -193,15 +166,6 @@ def test_a_storage_that_cannot_be_used_is_said_and_a_job_is_removed_from_it_once
 
     assert ["completed"] == states(store, [run_id])
     wait_for(lambda: not any(storage.iterdir()))
-
-
-def test_a_wrong_token_is_said_with_a_sentence(store, cluster, supervise):
-    (run_id,) = sweep(store, 4)
-    cluster.faults["GET /api/v0/nodes"] = 401, "Unauthorized: Missing authentication token"
-
-    supervise()
-
-    wait_for(lambda: "set RAY_AUTH_TOKEN_PATH" in store.get(run_id).waits)
 
 
 @pytest.mark.torch

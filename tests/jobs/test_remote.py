@@ -11,9 +11,9 @@ import pytest
 from rankviz.core.runs.events import AdapterSaved, Attempt, RunCompleted, StepLogged
 from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.jobs import End, Job, bundle
-from rankviz.jobs.cluster import JobLimits, RemoteJob, Status, Submission, read_submission
-from rankviz.jobs.follower import MANIFEST, Follower
-from rankviz.jobs.storage import Storage
+from rankviz.jobs.inside import Storage
+from rankviz.jobs.remote import MANIFEST, Follower
+from rankviz.jobs.submission import JobLimits, RemoteJob, Status, Submission, read_submission
 from rankviz.store.journal import line_of, parse_lines
 from tests.support.processes.workers import wait_for
 
@@ -35,7 +35,7 @@ class Folder:
         self.submitted = self.cancelled = 0
         self.answer = "7"
 
-    def prepare(self, job):
+    def send(self, job):
         pass
 
     def why_not(self):
@@ -53,11 +53,11 @@ class Folder:
     def read(self, job, path, offset, most):
         return Storage(str(self.there)).read(path, offset, most)
 
-    def cancel(self, job):
+    def end(self, job):
         self.cancelled += 1
         self.status = Status(handle="7", end=End(), was_cancelled=True)
 
-    def forget(self, job):
+    def unsend(self, job):
         pass
 
 
@@ -135,17 +135,6 @@ def test_a_job_is_ended_though_a_file_of_it_never_comes(setting):
         bundle.collect(setting.here, "r4", setting.here / "collected")
 
 
-def test_the_log_of_a_job_that_ended_in_the_middle_is_here(setting):
-    (setting.run / "events.jsonl").write_bytes(STEP)
-    (setting.run / "worker.log").write_text("Out of luck.")
-    setting.cluster.status = Status(handle="7", end=End(1))
-
-    follower = setting.follow()
-
-    wait_for(lambda: follower.end)
-    assert "Out of luck." == (setting.here / "runs/r4/worker.log").read_text()
-
-
 @pytest.mark.parametrize(
     "bounds, words",
     [
@@ -205,17 +194,6 @@ def test_a_job_whose_answer_was_lost_is_looked_for_and_never_submitted_again(set
     wait_for(lambda: follower.end)
     assert (1, True) == (setting.cluster.submitted, follower.end.lost)
     assert read_submission(setting.here).submitted
-
-
-def test_what_a_job_has_done_until_it_was_cancelled_is_here(setting):
-    follower = setting.follow()
-    wait_for(lambda: follower.status)
-    (setting.run / "events.jsonl").write_bytes(STEP + DONE)
-
-    follower.cancel()
-
-    wait_for(lambda: follower.end)
-    assert (True, STEP + DONE, 1) == (follower.end.by_us, journal(setting), setting.cluster.cancelled)
 
 
 def test_a_follower_that_was_stopped_writes_nothing_any_more(setting):

@@ -13,7 +13,7 @@ from rankviz.jobs.supervisor import Supervisor
 from rankviz.settings import read
 from rankviz.store import RunStore
 from tests.support.engines.alike import trains_there_as_here
-from tests.support.engines.slurm_cluster import TIMED_OUT, UNREACHABLE, SlurmCluster, failure
+from tests.support.engines.slurm_cluster import TIMED_OUT, SlurmCluster, failure
 from tests.support.processes.workers import (
     COMPLETE_ALL,
     FIRST_HANGS,
@@ -55,7 +55,7 @@ def supervise(store, cluster):
     """Starts a supervisor with an engine of the cluster; all are stopped."""
     started = []
 
-    def start(command=COMPLETE_ALL, *, cluster=cluster, room_seconds=0.05, **settings) -> Patient:
+    def start(command=COMPLETE_ALL, *, cluster=cluster, **settings) -> Patient:
         here = RunStore(store.home)
         engine = cluster.engine(here, command, **settings)
         supervisor = Patient(
@@ -64,7 +64,6 @@ def supervise(store, cluster):
             poll_seconds=0.05,
             max_attempts=2,
             split_runs=3,
-            room_seconds=room_seconds,
         )
         supervisor.start()
         started.append(supervisor)
@@ -118,21 +117,6 @@ def test_one_job_carries_a_base_with_all_its_runs_by_the_options_of_the_server(s
     assert ("", "NONE") == (job.options["no-requeue"], job.options["export"])
 
 
-def test_a_run_says_why_it_waits_in_slurm_and_starts_there(store, cluster, supervise):
-    (run_id,) = sweep(store, 4)
-    cluster.reason = "Priority"
-    supervisor = supervise()
-    wait_for(lambda: store.get(run_id).waits == "Slurm has not started the job yet: Priority.")
-
-    cluster.reason = "ReqNodeNotAvail, UnavailableNodes:node-0"
-    cluster.schedule()
-    wait_for(lambda: store.get(run_id).waits.startswith("Slurm has not started the job yet: ReqNodeNotAvail"))
-    cluster.release()
-    supervisor.settle()
-
-    assert ["completed"] == states(store, [run_id])
-
-
 def test_no_secret_of_the_page_reaches_slurm_or_a_job(store, cluster, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_quiet")
     monkeypatch.setenv("RANKVIZ_ADMIN_TOKEN", "admin_quiet_and_long")
@@ -173,24 +157,6 @@ def test_a_job_whose_answer_was_lost_is_found_by_its_name_and_not_sent_twice(sto
     assert str(job.id) == store.get(run_id).place.job
 
 
-def test_a_job_that_arrives_after_it_was_given_up_runs_nothing(store, cluster, supervise):
-    late = []
-
-    def keeps(answer):
-        late.append(answer)
-        return failure("sbatch", TIMED_OUT)
-
-    (run_id,) = sweep(store, 4)
-    cluster.faults["sbatch"] = lambda answer: answer() if late else keeps(answer)
-
-    supervise(missing_seconds=0.5).settle()
-    late[0]()
-    wait_for(lambda: len(cluster.jobs) == 2 and all(job.has_ended for job in cluster.jobs))
-
-    assert ["COMPLETED", "FAILED"] == [job.state for job in cluster.jobs]
-    assert (["completed"], 1) == (states(store, [run_id]), len(store.get(run_id).steps))
-
-
 def test_a_job_that_slurm_refuses_for_now_waits_and_is_not_sent_again_at_once(store, cluster, supervise):
     run_ids = [*sweep(store, 4), *sweep(store, 8)]
     limit = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
@@ -204,39 +170,6 @@ def test_a_job_that_slurm_refuses_for_now_waits_and_is_not_sent_again_at_once(st
 
     assert ["completed"] * 2 == states(store, run_ids)
     assert {1} == {store.get(run_id).attempt for run_id in run_ids}
-
-
-def test_while_slurm_cannot_be_asked_runs_go_on_and_nothing_is_decided(store, cluster, supervise):
-    (run_id,) = sweep(store, 4)
-    go = store.home.parent / "go"
-    supervisor = supervise(waiting_for(go), missing_seconds=0.1)
-    wait_for(lambda: store.get(run_id).steps)
-
-    cluster.faults["squeue"] = lambda answer: failure("squeue", UNREACHABLE)
-    wait_for(lambda: "Unable to contact slurm controller" in store.get(run_id).waits)
-    supervisor.stop()
-    before = len(questions_to(cluster, "squeue"))
-    supervise(waiting_for(go), missing_seconds=0.1)
-    wait_for(lambda: len(questions_to(cluster, "squeue")) > before + 1)
-    wait_for(lambda: "Unable to contact slurm controller" in store.get(run_id).waits)
-    go.touch()
-    wait_for(lambda: states(store, [run_id]) == ["completed"])
-
-    assert (1, 1) == (len(cluster.jobs), store.get(run_id).attempt)
-    assert "Unable to contact slurm controller" in store.get(run_id).waits
-
-
-@pytest.mark.parametrize("state", ["PREEMPTED"])
-def test_a_run_whose_node_is_taken_away_is_tried_again(store, cluster, supervise, state):
-    run_ids = sweep(store, 4, 8)
-    supervisor = supervise(FIRST_HANGS)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    cluster.end(cluster.jobs[0], state)
-    supervisor.settle()
-
-    assert ["completed"] * 2 == states(store, run_ids)
-    assert [2, 1] == [store.get(run_id).lost_attempts + 1 for run_id in run_ids]
 
 
 def test_a_job_that_slurm_has_forgotten_is_settled_by_its_exit_code(store, cluster, supervise):
@@ -263,23 +196,6 @@ def test_a_state_is_a_text_in_older_versions_and_a_list_in_newer_ones():
 def test_a_job_of_another_user_with_the_same_name_is_not_ours():
     """Older versions ignore --me where they print JSON."""
     assert {} == read_rows(row(user_id=SOMEBODY, job_state="COMPLETED"))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "slurm_load_jobs error", "{}", "[]", '{"jobs": [{}]}', '{"jobs": [7]}', '{"jobs": null}', "\0"),
-        "[" * 200_000,
-        '{"jobs": [{"user_id": Infinity}]}',
-        '{"jobs": [{"user_id": {"number": {}}}]}',
-        '{"jobs": [{"user_id": 1000, "name": "mine", "job_id": "x"}]}',
-        '{"jobs": [{"user_id": 1000, "name": "mine", "job_id": 7, "job_state": 5}]}',
-    ],
-    ids=lambda text: text[:20],
-)
-def test_what_is_no_list_of_jobs_is_an_error(text):
-    with pytest.raises(ValueError):
-        read_jobs(text, user=ME)
 
 
 @pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "PREEMPTED"])

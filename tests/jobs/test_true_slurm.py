@@ -22,8 +22,6 @@ from tests.support.processes.workers import (
     states,
     sweep,
     wait_for,
-    waiting_for,
-    worker,
 )
 
 pytestmark = pytest.mark.slow
@@ -124,22 +122,6 @@ def test_a_job_that_reaches_its_time_limit_fails_its_run(run, store):
     assert "Slurm ended the job: TIMEOUT. Use fewer steps." in store.get(run_ids[0]).error
 
 
-def test_while_the_controller_is_away_a_run_goes_on_and_says_so(run, slurm, store):
-    (run_id,) = sweep(store, 4)
-    go = store.home.parent / "go"
-    supervisor = run(waiting_for(go), missing_seconds=1.0)
-    wait_for(lambda: store.get(run_id).steps)
-
-    slurm.stop_controller()
-    wait_for(lambda: "Unable to contact slurm controller" in store.get(run_id).waits)
-    go.touch()
-    wait_for(lambda: states(store, [run_id]) == ["completed"])
-    slurm.start_controller()
-    supervisor.settle(240)
-
-    assert 1 == store.get(run_id).attempt
-
-
 def test_a_job_waits_where_it_is_cancelled_before_it_starts(run, slurm, store):
     (run_id,) = sweep(store, 4)
     slurm.run("sbatch", "--partition=first", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 600")
@@ -150,21 +132,6 @@ def test_a_job_waits_where_it_is_cancelled_before_it_starts(run, slurm, store):
 
     assert ["cancelled"] == states(store, [run_id])
     assert "CANCELLED" in slurm.run("squeue", "--me", "--states=CANCELLED", "--noheader", "--format=%T")
-
-
-def test_no_secret_of_the_page_reaches_a_job(slurm, store, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_quiet")
-    (run_id,) = sweep(store, 4)
-    prints = worker("print(dict(os.environ), flush=True)\nfor run_id in run_ids: begin(run_id) and complete(run_id)")
-    supervisor = Supervisor(store, engines=[slurm.engine(store, prints)], poll_seconds=0.05)
-    supervisor.start()
-
-    supervisor.settle(240)
-    supervisor.stop()
-
-    log = (store.run_dir(run_id) / "worker.log").read_text()
-    assert "SLURM_JOB_ID" in log
-    assert "quiet" not in log
 
 
 def test_a_folder_of_any_name_is_a_runs_folder(slurm, tmp_path):

@@ -13,7 +13,6 @@ from rankviz.store.ownership import (
     Ownership,
 )
 from rankviz.visitor import HOST, NOBODY, Visitor
-from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.runs import questions
 
 
@@ -90,27 +89,3 @@ def test_one_that_could_not_be_written_is_written_as_soon_as_it_can_be(tmp_path)
     assert key.is_kept()
 
     assert [key_of(tmp_path / "home")] == key.keys
-
-
-def test_a_full_disk_keeps_nothing_half_written():
-    with small_disk(1) as folder:
-        filler = fill(folder)
-        key = CookieKey(folder)
-
-        assert not key.is_kept()
-        assert {filler.name, f".{KEY_FILE}.lock"} >= {path.name for path in folder.iterdir()}
-        filler.unlink()
-        assert key.is_kept()
-        assert [key_of(folder)] == key.keys
-
-
-def test_of_two_apps_that_could_not_write_theirs_the_first_one_is_kept_and_both_are_believed(tmp_path):
-    (tmp_path / "home").write_text("")
-    first, second = CookieKey(tmp_path / "home"), CookieKey(tmp_path / "home")
-    theirs = second.keys[0]
-    (tmp_path / "home").unlink()
-
-    assert first.is_kept() and second.is_kept()
-
-    assert [theirs, first.keys[0]] == second.keys
-    assert first.keys[0] == key_of(tmp_path / "home")

@@ -12,7 +12,6 @@ from rankviz.core.runs.events import RunCancelled, StageReached
 from rankviz.store import RunStore
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
 from tests.support.processes.failing_reads import failing_reads
-from tests.support.processes.hostile_disks import small_disk
 from tests.support.runs import questions
 
 
@@ -99,18 +98,6 @@ def kill_before_it_is_in_place(code):
     assert -9 == subprocess.run([sys.executable, "-c", f"{killing}; {code}"]).returncode
 
 
-def test_of_a_copy_that_fills_the_disk_nothing_stays(rows):
-    large = rows("x" * 5_000_000)
-    with small_disk(4) as folder:
-        store = RunStore(folder / "home")
-
-        with pytest.raises(OSError):
-            store.create(questions.sweep(ranks=(4,)), data=large)
-
-        assert [] == store.records()
-        assert [] == [path for path in store.home.rglob("*") if path.is_file() and path.suffix != ".lock"]
-
-
 @pytest.mark.parametrize("name", ["request.json", "events.jsonl"])
 def test_the_data_of_a_run_that_cannot_be_read_just_now_stays_where_another_run_of_it_goes(store, rows, name):
     data = rows("shared")
@@ -124,17 +111,6 @@ def test_the_data_of_a_run_that_cannot_be_read_just_now_stays_where_another_run_
 
     assert os.path.exists(fresh.get(staying).request.data)
     assert not fresh.run_dir(going).exists()
-
-
-def test_a_copy_stays_where_another_who_names_it_removes_a_run(store, rows):
-    kept = store.keep(rows("rows"), "ann")  # before there is a run of hers
-    bens = store.run_ids(store.create(questions.sweep(ranks=(8,), data=str(kept)), "ben"))
-    for run_id in bens:
-        store.append(run_id, RunCancelled(time=1.0))
-
-    remove(store, bens)
-
-    assert kept.exists()
 
 
 def test_the_data_of_an_unreadable_run_and_what_is_no_copy_stay(store, rows):

@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.events import Answered, Evaluated, GreedyAnswer, RunCancelled, RunFailed, RunStarted
+from rankviz.core.runs.events import Evaluated, RunCancelled, RunFailed
 from rankviz.core.runs.record import RunState
-from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError
-from rankviz.store import RunStore, export_runs, import_runs, recorded
-from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, request_text, whole_lines
+from rankviz.errors import BadAdapterError, RunNotFoundError
+from rankviz.store import RunStore
+from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, request_text
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
-from tests.store.written_runs import DONE, STARTED, ended_run, one_run, step
+from tests.store.written_runs import STARTED, one_run, step
 from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.runs import questions
 
@@ -25,21 +25,6 @@ DEEP = "[" * 5000
 STEP = {"event": "StepLogged", "time": 2.0, "step": 1, "loss": 2.5, "learning_rate": 1e-3, "tokens": 8, "seconds": 1.0}
 STEP |= {"memory_bytes": 7}
 LOSSES = {"event": "Evaluated", "time": 2.0, "when": "after", "loss": 2.5, "tokens": 6, "examples": 2, "seconds": 1.0}
-
-
-def test_a_record_follows_its_journal_as_it_grows(tmp_path):
-    writer, reader = RunStore(tmp_path), RunStore(tmp_path)
-    run_id = one_run(writer)
-
-    writer.append(run_id, STARTED)
-    assert RunState.RUNNING is reader.get(run_id).state
-    writer.append(run_id, step(1))
-    writer.append(run_id, step(2))
-    assert (1, 2) == tuple(s.step for s in reader.get(run_id).steps)
-    writer.append(run_id, DONE)
-
-    assert RunState.COMPLETED is reader.get(run_id).state
-    assert (STARTED, step(1), step(2), DONE) == reader.events(run_id)
 
 
 def test_what_stands_deep_in_an_event_is_written_down_without_tokens_too(tmp_path):
@@ -52,14 +37,6 @@ def test_what_stands_deep_in_an_event_is_written_down_without_tokens_too(tmp_pat
     journal = (store.run_dir(run_id) / "events.jsonl").read_text()
     assert "alicesOwn" not in journal
     assert {"loaded_from": QUIET, QUIET: {"nested": [QUIET, 3]}} == json.loads(journal)["environment"]
-
-
-def test_the_end_of_a_long_log_begins_with_no_part_of_a_token(tmp_path):
-    store = RunStore(tmp_path)
-    run_id = one_run(store)
-    (store.run_dir(run_id) / "worker.log").write_text(" hf_alicesOwnToken0123456789abcdefghij" * 1000)
-
-    assert {"..."} == set(store.log_tail(run_id).split())
 
 
 def test_what_a_crash_cut_off_takes_no_later_event_with_it(tmp_path):
@@ -75,15 +52,6 @@ def test_what_a_crash_cut_off_takes_no_later_event_with_it(tmp_path):
     assert RunState.CANCELLED is record.state
     assert 1 == record.unreadable_lines
     assert (STARTED, RunCancelled(time=5.0)) == store.events(run_id)
-
-
-def test_an_event_of_a_later_version_with_one_more_field_still_counts(tmp_path):
-    store = RunStore(tmp_path)
-    run_id = one_run(store)
-    with (store.run_dir(run_id) / "events.jsonl").open("a") as file:
-        file.write('{"event": "RunCancelled", "time": 2.0, "by": "someone"}\n')
-
-    assert RunState.CANCELLED is store.get(run_id).state
 
 
 def test_a_failed_run_asked_for_again_starts_from_nothing_for_every_reader(tmp_path):
@@ -126,31 +94,6 @@ def test_sweeps_come_oldest_first_and_their_runs_in_the_order_they_run(tmp_path)
 
     assert [first, second] == [sweep.sweep_id for sweep in sweeps]
     assert [(0, 4), (0, 64), (1, 4), (1, 64)] == [(r.request.seed, r.request.r) for r in sweeps[0].runs]
-
-
-def test_a_request_that_no_sweep_can_ask_for_is_unreadable_with_its_reason_and_hides_nothing_else(tmp_path):
-    store = RunStore(tmp_path)
-    run_id, spoiled = ended_run(store), ended_run(store)
-    request = store.run_dir(spoiled) / "request.json"
-    request.write_text(request.read_text().replace('"max_length": 256', '"max_length": -1'))
-    (store.runs_dir / "torn").mkdir()
-    (store.runs_dir / "torn" / "request.json").write_text("{")
-    (store.runs_dir / "of someone else").mkdir()
-
-    fresh = RunStore(tmp_path)
-
-    assert [run_id] == [record.run_id for record in fresh.all()]
-    assert {spoiled, "torn"} == fresh.unreadable().keys()
-    assert "Maximum length must be a whole number" in fresh.unreadable()[spoiled]
-
-
-def test_recorded_sweeps_are_folded_as_any_other_and_say_that_they_are_recorded(tmp_path):
-    run_id = ended_run(RunStore(tmp_path / "recorded"))
-
-    (sweep,) = recorded(tmp_path)
-
-    assert (True, True) == (sweep.recorded, sweep.ended)
-    assert (run_id, RunState.COMPLETED) == (sweep.runs[0].run_id, sweep.runs[0].state)
 
 
 def write(store, run_id, /, *, journal="", **changes):
@@ -207,22 +150,6 @@ def test_a_request_that_is_no_json_is_one_unreadable_row(tmp_path, text):
     assert "request.json" in store.unreadable()["bad"]
 
 
-def test_a_request_of_before_25_november_is_refused_with_a_sentence(tmp_path):
-    store = write(RunStore(tmp_path), "bad")
-    (store.run_dir("bad") / "request.json").write_text('{"run_id": "bad", "r": 8}')
-
-    assert "of before 25 November 2026" in store.unreadable()["bad"]
-
-
-def test_a_journal_that_cannot_be_opened_makes_its_run_unreadable_and_no_other(tmp_path):
-    store = write(RunStore(tmp_path), "good")
-    (write(store, "bad").run_dir("bad") / "events.jsonl").unlink()
-    (store.run_dir("bad") / "events.jsonl").mkdir()
-
-    assert ["good"] == [record.run_id for record in store.all()]
-    assert "Is a directory" in store.unreadable()["bad"]
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -253,16 +180,6 @@ def test_a_line_that_holds_what_no_event_can_is_one_unreadable_line(tmp_path, li
     assert not record.environment and record.loss_after is None and record.adapter_path is None
 
 
-def test_what_people_read_is_cut_off_and_made_printable_and_the_failure_counts(tmp_path):
-    failed = {"event": "RunFailed", "time": 3.0, "error": "no \udc80 file" + "x" * 10**5, "log_tail": "a\nb\x1b[31m"}
-    store = write(RunStore(tmp_path), "a", journal=json.dumps(failed) + "\n")
-
-    record = store.get("a")
-
-    assert (RunState.FAILED, 4000, "a\nb\ufffd[31m") == (record.state, len(record.error), record.log_tail)
-    assert record.error.startswith("no \ufffd file") and record.error.encode()
-
-
 def test_a_step_that_goes_back_cannot_follow_and_is_left_out(tmp_path):
     lines = [STEP, STEP | {"step": 2, "tokens": 16, "seconds": 2.0}, STEP, STEP | {"step": 3, "tokens": 16}]
     store = write(RunStore(tmp_path), "a", journal="".join(json.dumps(line) + "\n" for line in lines))
@@ -270,16 +187,6 @@ def test_a_step_that_goes_back_cannot_follow_and_is_left_out(tmp_path):
     record = store.get("a")
 
     assert ([1, 2], 2) == ([step.step for step in record.steps], record.unreadable_lines)
-
-
-def test_the_last_events_are_kept_without_steps(tmp_path):
-    stage = {"event": "StageReached", "time": 1.0}
-    rows = [stage | {"stage": f"stage {n}"} for n in range(100)] + [STEP | {"step": n + 1} for n in range(100)]
-    store = write(RunStore(tmp_path), "a", journal="".join(json.dumps(row) + "\n" for row in rows))
-
-    latest = store.latest("a")
-
-    assert [f"stage {n}" for n in range(40, 100)] == [event.stage for event in latest]
 
 
 @pytest.mark.parametrize(
@@ -306,29 +213,6 @@ def test_the_largest_evaluation_there_can_be_fits_a_line_and_a_long_line_of_anot
     for name in ("X", "StepLogged", "RunCancelled"):
         line = b'{"event": "%s", "time": 1.0, "a": [%s{}]}' % (name.encode(), b"{}," * (MAX_SHORT_LINE_BYTES // 3))
         assert parse_event(line) is None
-
-
-def test_a_line_longer_than_any_is_passed_over_in_pieces_and_the_next_one_counts(tmp_path):
-    too_long, cancelled = b" " * (2 * MAX_LINE_BYTES + 5) + b"\n", line_of(RunCancelled(time=1.0))
-    (tmp_path / "events.jsonl").write_bytes(too_long + cancelled + b'{"event"')
-
-    with (tmp_path / "events.jsonl").open("rb") as file:
-        assert [(0, b"\n"), (len(too_long), cancelled)] == list(whole_lines(file))
-
-
-def test_answers_are_written_read_back_exported_and_imported(store, tmp_path):
-    answer = GreedyAnswer(place=3, prompt="Spell: cat", reference="K AE T", text="K É", ended=False)
-    before, after = (Answered(time=2.0, when=when, answers=(answer,), seconds=1.5) for when in ("before", "after"))
-    run_id = one_run(store)
-    for event in (STARTED, before, after, DONE):
-        store.append(run_id, event)
-    elsewhere = RunStore(tmp_path / "elsewhere")
-
-    import_runs(elsewhere, export_runs([store], [run_id], tmp_path / "runs.zip"))
-
-    assert (STARTED, before, after, DONE) == elsewhere.events(run_id)
-    assert (before, after) == (elsewhere.get(run_id).answered_before, elsewhere.get(run_id).answered_after)
-    assert store.get(run_id).answers == elsewhere.get(run_id).answers
 
 
 TOGETHER = 8
@@ -369,19 +253,6 @@ def test_of_many_who_ask_at_once_one_queues_the_run(store, cancelled):
     assert (RunState.QUEUED, 2) == (store.get(cancelled).state, store.get(cancelled).attempt)
 
 
-def test_a_run_that_a_worker_has_begun_meanwhile_keeps_its_beginning_and_its_adapter(store, cancelled):
-    assert store.requeue(cancelled)
-    assert store.begin(cancelled)
-    store.append(cancelled, RunStarted(time=time.time(), environment={}))
-    (store.run_dir(cancelled) / "adapter").mkdir()
-
-    assert not RunStore(store.home).requeue(cancelled)
-
-    assert store.has_begun(cancelled)
-    assert (store.run_dir(cancelled) / "adapter").is_dir()
-    assert RunState.RUNNING is store.get(cancelled).state
-
-
 def test_a_run_that_another_app_has_deleted_is_not_queued_and_nothing_is_added_to_its_sweep(store, cancelled):
     elsewhere = RunStore(store.home)
     request = elsewhere.get(cancelled).request
@@ -395,21 +266,14 @@ def test_a_run_that_another_app_has_deleted_is_not_queued_and_nothing_is_added_t
     assert [] == store.all() == elsewhere.all()
 
 
-@pytest.mark.parametrize("by", ["keep", "create", "add"])
-def test_a_data_copy_that_was_changed_on_the_disk_is_replaced_by_what_is_given(tmp_path, by):
+def test_a_data_copy_that_was_changed_on_the_disk_is_replaced_by_what_is_given(tmp_path):
     upload, text = tmp_path / "mine.jsonl", '{"text": "hello"}\n'
     upload.write_text(text)
     store = RunStore(tmp_path / "home")
-    kept, sweep_id = store.keep(upload), store.create(questions.sweep(ranks=(4,)))
+    kept = store.keep(upload)
     kept.write_text(text[:5])
 
-    if by == "keep":
-        store.keep(upload)
-    elif by == "create":
-        store.create(questions.sweep(ranks=(4,)), data=upload)
-    else:
-        run = store.sweep(sweep_id).runs[0].request
-        store.add(replace(run, run_id=f"{sweep_id}-002-r8"), data=upload)
+    store.create(questions.sweep(ranks=(4,)), data=upload)
 
     assert text == kept.read_text()
     assert [kept] == list(kept.parent.iterdir())
@@ -421,7 +285,7 @@ RANKS = (1, 2, 4, 8)
 KILLED = """
 import os, sys
 from pathlib import Path
-from rankviz.store import RunStore, import_runs
+from rankviz.store import RunStore
 from rankviz.store.removal import remove
 from tests.support.runs import questions
 
@@ -441,8 +305,6 @@ setattr(os, call, dies)
 store = RunStore(home)
 if sys.argv[5:] == ["remove"]:
     remove(store, [record.run_id for record in store.records()])
-elif sys.argv[5:]:
-    import_runs(store, Path(sys.argv[5]))
 else:
     store.create(questions.sweep(ranks=ranks))
 """
@@ -451,7 +313,7 @@ else:
 @pytest.fixture
 def killed(tmp_path):
     """killed(call, after, *what): the store of an app that was killed at a call of os about runs, after so many, while
-    it queued a sweep, imported a zip ("runs.zip") or removed all runs ("remove")."""
+    it queued a sweep, or removed all runs ("remove")."""
 
     def kill(call, after, *what):
         arguments = [str(tmp_path / "home"), call, str(after), repr(RANKS), *map(str, what)]
@@ -503,20 +365,6 @@ def test_nobody_beside_it_takes_up_half_a_sweep(killed):
         assert list(RANKS) == [record.request.r for record in beside.unended()]
 
 
-def test_an_import_whose_app_was_killed_is_here_as_a_whole(killed, tmp_path):
-    elsewhere = RunStore(tmp_path / "elsewhere")
-    sweep_id = elsewhere.create(questions.sweep(ranks=RANKS))
-    for run_id in elsewhere.run_ids(sweep_id):
-        elsewhere.append(run_id, RunCancelled(time=1.0))
-    zipped = export_runs([elsewhere], [sweep_id], tmp_path / "runs.zip")
-
-    store = killed("rename", 2, zipped)
-    with pytest.raises(InvalidSettingError, match="is here already"):
-        import_runs(store, zipped)
-
-    assert elsewhere.run_ids(sweep_id) == store.run_ids(sweep_id)
-
-
 @pytest.mark.parametrize("call, after", [("rename", 0), ("rename", 2), ("unlink", 0)])
 @pytest.mark.parametrize("next_is", ["a start", "a change"])
 def test_a_sweep_whose_app_was_killed_while_it_deleted_it_has_gone_as_a_whole(ended, killed, call, after, next_is):
@@ -530,14 +378,6 @@ def test_a_sweep_whose_app_was_killed_while_it_deleted_it_has_gone_as_a_whole(en
 
     assert ([16] if next_is == "a change" else []) == ranks_of(store) == ranks_of(RunStore(store.home))
     assert [] == names_in(store)
-
-
-def test_a_sweep_whose_app_was_killed_before_it_deleted_the_first_run_is_whole(ended, killed):
-    store = killed("replace", 0, "remove")
-
-    tidy(store)
-
-    assert list(RANKS) == ranks_of(store) == ranks_of(RunStore(store.home))
 
 
 def test_what_is_half_deleted_is_not_resumed(ended, killed):

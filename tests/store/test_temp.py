@@ -3,14 +3,12 @@
 import os
 import time
 from pathlib import Path
-from threading import Event
 
 import pytest
 
 from rankviz.errors import LimitError
-from rankviz.store.temp import FRESH_SECONDS, KEPT, KEPT_COPIES, TempHome
+from rankviz.store.temp import FRESH_SECONDS, KEPT, KEPT_COPIES, Clock, TempHome
 from rankviz.visitor import HOST, NOBODY, Visitor
-from tests.support.processes.workers import wait_for
 
 ANNA, BEN, CARL = Visitor("anna"), Visitor("ben"), Visitor("carl")
 HOUR, MB = 3600, 10**6
@@ -52,19 +50,6 @@ def test_an_upload_that_is_used_up_goes_and_counts_no_more(temp):
     assert not temp.owns(used, ANNA)
 
 
-def test_what_another_has_uploaded_too_stays_theirs(temp):
-    used = upload(temp, "runs.zip", ANNA)
-    temp.own(used, "ben")
-
-    temp.remove_upload(used, Visitor("anna", also="carl"))
-
-    assert (False, True) == (temp.owns(used, ANNA), temp.owns(used, BEN))
-    assert used.exists()
-    assert [0, 1] == [temp.usage(visitor).files for visitor in (ANNA, BEN)]
-    temp.remove_upload(used, Visitor("login", also="ben"))
-    assert not used.exists()
-
-
 def test_nothing_else_is_used_up(temp, tmp_path):
     (tmp_path / "written").write_text("x")
     of_machine = tmp_path / "mine.zip"
@@ -96,18 +81,12 @@ def test_gradio_keeps_its_files_here_or_in_a_folder_of_their_own_where_it_was_to
 
 
 def test_a_clock_that_jumps_ahead_removes_no_upload(temp, monkeypatch):
-    path, real = upload(temp, "a.zip", ANNA), time.time
-    temp.keep_clean(24 * HOUR, every_seconds=0.01)
+    path, clock, real = upload(temp, "a.zip", ANNA), Clock(), time.time
 
     monkeypatch.setattr(time, "time", lambda: real() + 48 * HOUR)
-    for name in ("first", "second"):  # once the second has gone, all was looked at after the clock had jumped
-        left = temp.folder / "work" / f"work-{name}"
-        left.mkdir(parents=True)
-        make_old(left, 96 * HOUR)  # two days before the clock jumped
-        wait_for(lambda left=left: not left.exists())
+    temp.clean(24 * HOUR, clock.now())
 
     assert path.exists()
-    temp.clean = lambda *_: Event().wait()  # so that the thread works no more
 
 
 def test_a_link_among_the_uploads_is_what_it_leads_to(temp, tmp_path):
@@ -131,14 +110,6 @@ def test_what_is_old_goes_and_what_is_new_stays(temp):
     assert (False, True) == (temp.owns(old, ANNA), temp.owns(new, ANNA))
 
 
-def test_a_folder_of_work_is_removed_with_the_block(temp):
-    with temp.work() as folder:
-        (folder / "unpacked").write_bytes(b"x")
-        assert folder.is_relative_to(temp.folder / "work")
-
-    assert not folder.exists()
-
-
 def test_work_of_an_app_that_was_killed_goes_once_it_is_old_and_nothing_of_others(temp):
     with temp.work() as mine:
         names = (mine.name, "work-left", "projects")
@@ -149,14 +120,6 @@ def test_work_of_an_app_that_was_killed_goes_once_it_is_old_and_nothing_of_other
         temp.clean(2 * HOUR)
 
         assert [True, False, True] == [(temp.folder / "work" / name).exists() for name in names]
-
-
-def test_where_nothing_can_be_written_work_has_a_folder_of_the_system(tmp_path):
-    (tmp_path / "home").write_text("a file")
-
-    with TempHome(tmp_path / "home").work() as folder:
-        assert folder.is_dir()
-        assert not folder.is_relative_to(tmp_path / "home")
 
 
 def copy_of(temp: TempHome, number: int, age: float) -> Path:
@@ -198,15 +161,6 @@ def there(paths):
     return [path for path in paths if path.exists()]
 
 
-def test_a_download_is_a_file_of_its_name_in_a_folder_that_nobody_can_guess(temp, made):
-    path = made(ANNA, 7)
-
-    assert temp.is_download(path)
-    assert "1.zip" == path.name
-    assert 7 == path.stat().st_size
-    assert 32 < len(path.parent.name)
-
-
 def test_only_the_newest_few_of_a_visitor_stay(temp, made):
     bens = made(BEN)
     annas = [made(ANNA) for _ in range(KEPT + 2)]
@@ -214,12 +168,6 @@ def test_only_the_newest_few_of_a_visitor_stay(temp, made):
     assert annas[-KEPT:] == there(annas)
     assert bens.exists()
     assert KEPT + 1 == len(list(temp.page.iterdir()))
-
-
-def test_they_are_no_more_bytes_than_a_visitor_may_have(made):
-    small, medium, last = made(ANNA, 10, 100), made(ANNA, 60, 100), made(ANNA, 35, 100)
-
-    assert [medium, last] == there([small, medium, last])
 
 
 def test_a_full_server_removes_the_oldest_downloads_of_whoever_asked_for_them(temp, made):
@@ -231,37 +179,15 @@ def test_a_full_server_removes_the_oldest_downloads_of_whoever_asked_for_them(te
     assert MB - MB // 3 - MB // 2 == left
 
 
-def test_the_oldest_of_who_has_most_makes_room_first_whoever_came_first(temp):
-    small = upload(temp, "small", ANNA, 200_000, age=500)
-    old, new = upload(temp, "old", BEN, 400_000, age=60), upload(temp, "new", BEN, 400_000, age=30)
+def test_the_oldest_uploads_make_room_and_what_has_just_come_stays(temp):
+    files = [upload(temp, "old", BEN, 300_000, age=60), upload(temp, "older", ANNA, 200_000, age=500)]
+    files.append(upload(temp, "just come", BEN, 400_000))
 
-    left = temp.require_room(1, coming_bytes=300_000)
-
-    assert [small, new] == there([small, old, new])
-    assert 100_000 == left
-
-
-def test_what_has_just_come_stays_and_counts_for_its_visitor(temp):
-    files = upload(temp, "old", BEN, 300_000, age=60), upload(temp, "just come", BEN, 400_000)
-    files = *files, upload(temp, "a", ANNA, 300_000, age=500)
-
-    temp.require_room(1, coming_bytes=200_000)
-    assert [*files[1:]] == there(files)
-
+    assert 0 == temp.require_room(1, coming_bytes=300_000)
+    assert [files[0], files[2]] == there(files)
     with pytest.raises(LimitError, match="all of the 1 MB that this server has for them"):
         temp.require_room(1, coming_bytes=700_000)
-    assert [*files[1:]] == there(files)
-
-
-def test_the_same_content_by_another_name_stays(temp):
-    old = upload(temp, "a", ANNA, 600_000, age=60)
-    same = old.with_name("b")
-    same.write_bytes(b"x" * 400_000)
-    temp.own(same, "ben")
-
-    temp.require_room(1, coming_bytes=500_000)
-
-    assert [same] == there([old, same])
+    assert [files[0], files[2]] == there(files)
 
 
 def test_nothing_outside_of_the_uploads_makes_room(temp, tmp_path):
@@ -282,26 +208,13 @@ def test_nothing_outside_of_the_uploads_makes_room(temp, tmp_path):
     assert outside.exists()
 
 
-def test_downloads_and_what_is_nobodys_make_room_before_uploads_and_who_reads_one_reads_on(temp, made):
-    download, nobodys = made(ANNA, 100_000), upload(temp, "nobody's", None, 500_000, age=60)
-    ben, anna = upload(temp, "b", BEN, 300_000, age=900), upload(temp, "a", ANNA, 100_000, age=500)
+def test_downloads_make_room_before_uploads_and_who_reads_one_reads_on(temp, made):
+    download, ben = made(ANNA, 100_000), upload(temp, "b", BEN, 300_000, age=900)
+    anna = upload(temp, "a", ANNA, 100_000, age=500)
 
-    temp.require_room(1, coming_bytes=50_000)
-    assert [nobodys, ben, anna] == there([download, nobodys, ben, anna])
-    temp.require_room(1, coming_bytes=500_000)
-    assert [ben, anna] == there([nobodys, ben, anna])
+    temp.require_room(1, coming_bytes=550_000)
+    assert [ben, anna] == there([download, ben, anna])
     with ben.open("rb") as file:
         temp.require_room(1, coming_bytes=800_000)
         assert [anna] == there([ben, anna])
         assert 300_000 == len(file.read())
-
-
-def test_a_folder_of_somebody_else_beside_that_of_an_app_stays(temp):
-    theirs = temp.folder / "work" / "projects" / "thesis.tex"
-    theirs.parent.mkdir(parents=True)
-    theirs.write_text("years")
-    make_old(theirs.parent, 100 * HOUR)
-
-    temp.clean(HOUR)
-
-    assert "years" == theirs.read_text()

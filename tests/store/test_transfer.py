@@ -8,17 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.events import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS, Evaluated, RunCancelled
-from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
+from rankviz.core.runs.events import Evaluated
+from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.paths import ASSETS
-from rankviz.settings import SHARED_LIMITS
 from rankviz.store import ImportLimits, RunStore, export_runs, import_runs, recorded
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
-from rankviz.store.transfer import loss_rows
 from tests.store.written_runs import DONE, STARTED, ended_run, one_run
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import plain_sweep
 
 
 def test_exported_runs_come_in_again_elsewhere(tmp_path):
@@ -63,44 +60,10 @@ def test_an_export_has_what_each_example_counted_beside_its_loss(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("tokens", "kept"), [((5, 6), [5, 6]), ((5,), [None, None]), ((5, 6, 7), [None, None])])
-def test_counts_that_are_not_of_each_example_are_left_out(tokens, kept):
-    (run,) = plain_sweep({4: 2.0}).runs
-    after = replace(run.loss_after, example_losses=(1.0, 2.0), example_tokens=tokens)
-
-    rows = loss_rows(replace(run, loss_after=after))
-
-    assert kept == [row["target_tokens"] for row in rows]
-    assert [1.0, 2.0] == [row["loss"] for row in rows]
-
-
-def test_what_has_not_ended_is_not_exported(tmp_path):
-    store = RunStore(tmp_path)
-
-    with pytest.raises(InvalidSettingError, match="None of these runs has ended"):
-        export_runs([store], [one_run(store)], tmp_path / "runs.zip")
-
-
-def test_an_export_of_a_run_that_is_removed_meanwhile_says_so_and_leaves_nothing(tmp_path):
-    here = RunStore(tmp_path / "here")
-    (run_id,) = here.run_ids(here.create(questions.sweep(ranks=(4,))))
-    here.append(run_id, RunCancelled(time=1.0))
-    here.record(run_id)
-    (here.run_dir(run_id) / "request.json").unlink()
-
-    with pytest.raises(RunNotFoundError, match=run_id):
-        export_runs([here], [run_id], tmp_path / "runs.zip")
-
-    assert not (tmp_path / "runs.zip").exists()
-
-
 CANCELLED = '{"event": "RunCancelled", "time": 1.0}\n'
 
 
 MEASURED = {"event": "Evaluated", "time": 1, "when": "after", "loss": 2.0, "tokens": 9, "examples": 3, "seconds": 1}
-
-
-CUT = {"event": "AdapterCut", "time": 1, "loss": 2.0, "tokens": 9, "examples": 64, "seconds": 1}
 
 
 STEP = {"event": "StepLogged", "time": 1, "loss": 2.0, "learning_rate": 0, "tokens": 9, "seconds": 1, "memory_bytes": 1}
@@ -341,47 +304,3 @@ def test_runs_of_rankviz_itself_take_far_less_memory_than_a_shared_page_allows(t
     path = export_runs([RunStore(ASSETS / "recorded")], ids, tmp_path / "a.zip")
 
     assert import_runs(RunStore(tmp_path), path, limits=ImportLimits(record_bytes=25_000, values=100_000))
-
-
-def truncated(r, examples):
-    """What a journal has of a truncation to r. Its numbers are like no others."""
-    counts = range(300, 300 + examples)
-    held_out = {
-        "examples": examples,
-        "tokens": sum(counts),
-        "correct_tokens": sum(counts) - r * examples,
-        "example_losses": [count / 7 + r for count in counts],
-        "example_tokens": [*counts],
-        "example_correct_tokens": [count - r for count in counts],
-        "example_exact_matches": [count % 2 for count in counts],
-        "exact_match_seconds": 3.5 + r,
-    }
-    saved = {"seconds": 9.5 + r, "recovery_steps": 20, "path": f"cuts/r{r}", "file_bytes": 10**6 + r}
-    return [
-        {"event": "StageReached", "time": 2.5, "stage": f"truncating to r = {r}"},
-        {"event": "StageReached", "time": 3.5, "stage": f"answering {examples} held-out prompts"},
-        CUT | held_out | saved | {"r": r},
-    ]
-
-
-@pytest.mark.parametrize("examples", [1, 4096])
-def test_whatever_a_shared_page_trains_is_imported_by_one(tmp_path, examples):
-    """With as many truncations as it allows, and the longest error and log."""
-    shared = SHARED_LIMITS
-    lines = [line for r in range(1, shared.truncations + 1) for line in truncated(r, examples)]
-    failed = {
-        "event": "RunFailed",
-        "time": 9,
-        "error": "😀" * MAX_ERROR_CHARACTERS,
-        "log_tail": "😀" * MAX_LOG_CHARACTERS,
-    }
-    path = made(tmp_path, ("a", "s"), journal="".join(f"{json.dumps(line)}\n" for line in [BEGUN, *lines, failed]))
-    limits = ImportLimits(
-        unpacked_bytes=shared.import_mb * 10**6,
-        runs=shared.runs_per_import,
-        events=shared.events_per_run,
-        values=shared.values_per_import,
-        record_bytes=shared.record_kb * 1000,
-    )
-
-    assert ["a"] == import_runs(RunStore(tmp_path), path, limits=limits)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 
@@ -64,24 +63,6 @@ def test_a_start_that_was_cancelled_after_the_download_does_not_download_again(t
     assert b"gguf" == (folder / "model.safetensors").read_bytes()
     assert "checking and unpacking the download" == events[0].stage
     assert not wheels.exists()
-
-
-def test_a_second_worker_waits_while_the_first_converts(tmp_path, monkeypatch, wheels):
-    second, waiting = [], []
-
-    def convert(gguf, folder, stages):
-        folder.mkdir()
-        thread = threading.Thread(target=lambda: second.append(base.embedded_folder(tmp_path)))
-        thread.start()
-        thread.join(0.5)
-        assert gguf.is_file() and folder.is_dir() and not second
-        waiting.append(thread)
-
-    monkeypatch.setattr(base, "_convert", convert)
-    first = base.embedded_folder(tmp_path)
-    waiting[0].join(120)
-
-    assert [first] == second
 
 
 def words(events):

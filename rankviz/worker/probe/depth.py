@@ -73,9 +73,9 @@ def measure(
     from rankviz.worker import device
     from rankviz.worker.device import settle
     from rankviz.worker.finetune.data import Tokens
-    from rankviz.worker.finetune.training import build_trainer
+    from rankviz.worker.finetune.training import build_trainer, with_peft_adapter
     from rankviz.worker.introspect.layers import cut_config, layers_of
-    from rankviz.worker.probe import steps
+    from rankviz.worker.probe.steps import Moments
 
     settings = settle(training, cuda=device.has_cuda(), model_type=config.get("model_type", ""))
     if settings.cuda and request.memory_limit_bytes:
@@ -118,15 +118,28 @@ def measure(
 
         model, tokenizer = session.load_base(Base(name=str(folder), is_local=True), settings, lora=request.lora)
     else:
-        model, tokenizer = steps.load_base(str(folder), settings)
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        compute = settings.dtype_name or settings.compute_dtype
+        bits = quantization(settings.training.precision, compute)
+        options = {"dtype": getattr(torch, compute), "quantization_config": bits, **settings.placement}
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     load_peak_bytes = memory.peak() - baseline_bytes
     total_parameters = model.num_parameters()
     send("stage", "attaching the adapter")
     plan = plan_on(layers_of(cut_config(config, depth)), request.lora, training, Device(cuda=settings.cuda))
-    attach = session.attach if unsloth else steps.attach
-    adapter = attach(model, run, plan, settings)
+    if unsloth:
+        adapter = session.attach(model, run, plan, settings)
+    else:
+        if training.framework == "peft" and training.quantized:  # as plain scripts do; TRL's trainer doesn't
+            from peft import prepare_model_for_kbit_training
+
+            checkpoints = settings.gradient_checkpointing is True
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpoints)
+        adapter = with_peft_adapter(model, request.lora, plan)
     trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
-    moments = steps.Moments(memory, timed_steps=request.timed_steps)
+    moments = Moments(memory, timed_steps=request.timed_steps)
     send("stage", "training")
     memory.settle()
     static_bytes = memory.now() - baseline_bytes
@@ -138,8 +151,11 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
         plain = training.framework == "peft"
         trainer = build_trainer(adapter, tokenizer, rows, run, settings, scratch, [moments], plain=plain)
-        if not unsloth:
-            steps.raise_trained(trainer.model, settings)
+        if not unsloth and compute != "bfloat16":
+            # TRL makes the adapter of a quantized base bf16, and fp16's gradient scaler refuses all but fp32.
+            for parameter in trainer.model.parameters():
+                if parameter.requires_grad:
+                    parameter.data = parameter.data.float()
         moments.watch(trainer)
         trainer.train()
     first, *timed = moments.step_seconds
@@ -158,6 +174,17 @@ def measure(
         "busy_elsewhere": moments.busy_elsewhere,
         "attn_implementation": getattr(model.config, "_attn_implementation", None) or "",
     }
+
+
+def quantization(precision: str, compute: str) -> Any:
+    """Return bitsandbytes' settings of a precision, or None where it does not quantize. compute: torch dtype's name."""
+    from transformers import BitsAndBytesConfig
+
+    if precision == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    four_bit = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute}
+    double = {"bnb_4bit_use_double_quant": precision == "nf4-dq"}
+    return BitsAndBytesConfig(**four_bit, **double) if precision in ("nf4", "nf4-dq") else None
 
 
 def _shortage(error: Exception) -> dict[str, Any] | None:

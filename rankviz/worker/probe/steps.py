@@ -1,63 +1,14 @@
-"""A probe's training step: base and adapter by transformers and PEFT alone, peak memory in each part of a step, and the
-time of steps. Import it after Unsloth where that trains; PEFT's own path must not import Unsloth, which patches all."""
+"""Peak memory in each part of a training step, and the time of steps. Import it after Unsloth where that trains."""
 
 import time
 from typing import Any
 
-import torch
-from peft import prepare_model_for_kbit_training
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
+from transformers import TrainerCallback
 
-from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.probe import TIMED_SECONDS
-from rankviz.core.runs.request import RunRequest
-from rankviz.worker.device import Memory, ProcessorClock, WorkerSettings
-from rankviz.worker.finetune.training import with_peft_adapter
+from rankviz.worker.device import Memory, ProcessorClock
 
 MOMENTS = ("forward", "backward", "optimizer")
-
-
-def load_base(folder: str, settings: WorkerSettings) -> tuple[Any, Any]:
-    """Return the model in the requested precision, and its tokenizer."""
-    compute = settings.dtype_name or settings.compute_dtype
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=getattr(torch, compute),
-        quantization_config=quantization(settings.training.precision, compute),
-        **settings.placement,
-    )
-    return model, AutoTokenizer.from_pretrained(folder)
-
-
-def quantization(precision: str, compute: str) -> BitsAndBytesConfig | None:
-    """Return bitsandbytes' settings of a precision; None where it does not quantize. compute: torch dtype's name."""
-    if precision == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    if precision not in ("nf4", "nf4-dq"):
-        return None
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=precision == "nf4-dq",
-        bnb_4bit_compute_dtype=getattr(torch, compute),
-    )
-
-
-def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: WorkerSettings) -> Any:
-    """Attach the adapter of the plan. Plain PEFT scripts prepare a quantized base first; TRL's trainer doesn't."""
-    if settings.training.framework == "peft" and settings.training.quantized:
-        checkpoints = settings.gradient_checkpointing is True
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpoints)
-    return with_peft_adapter(model, request.lora, plan)
-
-
-def raise_trained(model: Any, settings: WorkerSettings) -> None:
-    """Make trained weights fp32 where nothing computes in bf16, as in the exported scripts: TRL makes the adapter of a
-    quantized base bf16, and fp16's gradient scaler refuses all but fp32."""
-    if (settings.dtype_name or settings.compute_dtype) != "bfloat16":
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
 
 
 class Moments(TrainerCallback):

@@ -22,10 +22,10 @@ import tempfile
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from rankviz import paths
 from rankviz.catalog.hardware import find_gpu, load_gpus
@@ -44,16 +44,12 @@ MIN_LARGE = 10 * 2**20
 ROUND_LARGE = 2 * 2**20
 
 
-@dataclass(slots=True)
-class MemoryBlock:
-    """A piece of a segment."""
+class MemoryBlock(NamedTuple):
+    """A piece of a segment that is in use."""
 
     address: int
     size: int
     small: bool
-    free: bool = False
-    previous: "MemoryBlock | None" = field(default=None, repr=False)
-    next: "MemoryBlock | None" = field(default=None, repr=False)
 
 
 class Allocator:
@@ -68,48 +64,47 @@ class Allocator:
     def __init__(self) -> None:
         self.allocated = self.reserved = self.peak_allocated = self.peak_reserved = 0
         self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
-        self._at: dict[int, MemoryBlock] = {}
+        """(size, address) of free pieces, of small and of large segments, in rising order."""
+        self._starts: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
+        """The other end of each free piece."""
+        self._segments: dict[int, int] = {}
         self._next_address = 0
 
     def allocate(self, size: int) -> MemoryBlock | None:
-        """A block of that many bytes; None for none."""
+        """Return a block of that many bytes; None for none."""
         if size <= 0:
             return None
         size = -(-size // MIN_BLOCK) * MIN_BLOCK
-        pool = self._free[size <= SMALL_SIZE]
+        small = size <= SMALL_SIZE
+        pool = self._free[small]
         place = bisect_left(pool, (size, -1))
-        block = self._take(self._at[pool[place][1]]) if place < len(pool) else self._segment(size)
-        rest = block.size - size
-        if rest >= MIN_BLOCK if block.small else rest > SMALL_SIZE:
-            tail = MemoryBlock(block.address + size, rest, block.small, previous=block, next=block.next)
-            if block.next is not None:
-                block.next.previous = tail
-            block.next, block.size = tail, size
-            self._put(tail)
-        self.allocated += block.size
+        if place < len(pool):
+            length, address = pool[place]
+            self._take(address, address + length, small)
+        else:
+            address, length = self._segment(size, small)
+        rest = length - size
+        if rest >= MIN_BLOCK if small else rest > SMALL_SIZE:
+            self._put(address + size, address + length, small)
+            length = size
+        self.allocated += length
         self.peak_allocated = max(self.peak_allocated, self.allocated)
-        return block
+        return MemoryBlock(address, length, small)
 
     def free(self, block: MemoryBlock | None) -> None:
         """Give a block back, and join it with free neighbours."""
         if block is None:
             return
         self.allocated -= block.size
-        before, after = block.previous, block.next
-        if before is not None and before.free:
-            self._take(before)
-            before.size += block.size
-            before.next = after
-            if after is not None:
-                after.previous = before
-            block = before
-        if after is not None and after.free:
-            self._take(after)
-            block.size += after.size
-            block.next = after.next
-            if after.next is not None:
-                after.next.previous = block
-        self._put(block)
+        start, end = block.address, block.address + block.size
+        if (before := self._ends.get(start)) is not None:
+            self._take(before, start, block.small)
+            start = before
+        if (after := self._starts.get(end)) is not None:
+            self._take(end, after, block.small)
+            end = after
+        self._put(start, end, block.small)
 
     def reset_peaks(self) -> None:
         """Count peaks from now on."""
@@ -117,34 +112,31 @@ class Allocator:
 
     def empty_cache(self) -> None:
         """Give back every segment that nothing uses."""
-        for pool in self._free.values():
-            for _, address in list(pool):
-                block = self._at[address]
-                if block.previous is None and block.next is None:
-                    self._take(block)
-                    self.reserved -= block.size
+        for small, pool in self._free.items():
+            for size, address in list(pool):
+                if self._segments.get(address) == size:
+                    self._take(address, address + size, small)
+                    del self._segments[address]
+                    self.reserved -= size
 
-    def _segment(self, size: int) -> MemoryBlock:
-        small = size <= SMALL_SIZE
+    def _segment(self, size: int, small: bool) -> tuple[int, int]:
         length = LARGE_SEGMENT if size < MIN_LARGE else -(-size // ROUND_LARGE) * ROUND_LARGE
         length = SMALL_SEGMENT if small else length
         self.reserved += length
         self.peak_reserved = max(self.peak_reserved, self.reserved)
-        block = MemoryBlock(self._next_address, length, small)
-        self._next_address += length
-        return block
+        address = self._next_address
+        self._segments[address] = length
+        self._next_address += length + MIN_BLOCK  # a gap, so that segments never join
+        return address, length
 
-    def _put(self, block: MemoryBlock) -> None:
-        block.free = True
-        self._at[block.address] = block
-        insort(self._free[block.small], (block.size, block.address))
+    def _put(self, start: int, end: int, small: bool) -> None:
+        self._starts[start], self._ends[end] = end, start
+        insort(self._free[small], (end - start, start))
 
-    def _take(self, block: MemoryBlock) -> MemoryBlock:
-        pool = self._free[block.small]
-        del pool[bisect_left(pool, (block.size, block.address))]
-        del self._at[block.address]
-        block.free = False
-        return block
+    def _take(self, start: int, end: int, small: bool) -> None:
+        del self._starts[start], self._ends[end]
+        pool = self._free[small]
+        del pool[bisect_left(pool, (end - start, start))]
 
 
 class Stream:

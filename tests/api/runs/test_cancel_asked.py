@@ -28,7 +28,7 @@ def wished(tmp_path):
     api.workspace.work_queue()
     wait_for(lambda: api.runs.sweep(sweep_id).running)
 
-    def no_login(live, unless):
+    def no_login(live):
         raise EngineUnavailableError("It waits for a login.")
 
     elsewhere.cancel = no_login

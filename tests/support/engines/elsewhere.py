@@ -6,13 +6,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
 from rankviz.api import Api
-from rankviz.errors import EngineEndingError
 from rankviz.jobs import Attempt, End, Engine, Job, Live, Nodes, bundle
 from rankviz.jobs.local import Local
 from rankviz.jobs.supervisor import Supervisor
@@ -60,9 +59,7 @@ class Elsewhere(Engine):
         self._place.mkdir(exist_ok=True)
         return [self._live(folder) for folder in sorted(self._place.iterdir())]
 
-    def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
-        if unless():
-            return None
+    def cancel(self, live: Live) -> End | None:
         folder = self._place / live.job.name
         for process in _processes(folder):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -93,20 +90,6 @@ class Elsewhere(Engine):
             where=live.where,
             end=End(exit_code, lost=lost, why=f"The other machine ended with code {exit_code}."),
         )
-
-
-def ends_later(engine: Elsewhere) -> list[Live]:
-    """From now on the engine ends nothing while it is asked to; returns the jobs that it was asked to end."""
-    asked: list[Live] = []
-
-    def cancel(live: Live, unless: Callable[[], bool] = lambda: False) -> None:
-        if unless():
-            return
-        asked.append(live)
-        raise EngineEndingError("It takes a while.")
-
-    engine.cancel = cancel
-    return asked
 
 
 def _processes(folder: Path) -> list[psutil.Process]:

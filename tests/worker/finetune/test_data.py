@@ -5,7 +5,6 @@ import random
 import pytest
 
 from rankviz.dataset import Example
-from rankviz.worker import device
 from rankviz.worker.device import settle
 from rankviz.worker.finetune.data import IGNORED, SweepData, Tokens, split, tokenize
 from rankviz.worker.finetune.training import build_trainer
@@ -115,23 +114,6 @@ def test_the_trainer_meets_each_row_once_in_its_order(tokenizer, tiny, tmp_path,
 
 def request(**settings):
     return questions.sweep(ranks=(8,), **settings).runs(sweep_id="s", created_at=0.0)[0]
-
-
-@pytest.mark.parametrize(
-    ("cuda", "settings", "expected"),
-    [
-        (True, {}, ("nf4-dq", "adamw_8bit")),
-        (False, {}, ("fp32", "adamw_torch_fused")),
-        (False, {"precision": "bf16", "optim": "sgd"}, ("bf16", "sgd")),
-        (True, {"precision": "bf16", "optim": "adamw_torch"}, ("bf16", "adamw_torch")),
-    ],
-)
-def test_auto_is_four_bit_on_a_gpu_and_fp32_without(monkeypatch, cuda, settings, expected):
-    monkeypatch.setattr(device, "has_bf16", lambda: True)  # asks the card, which may not be there
-
-    settled = settle(request(**settings).training, cuda=cuda)
-
-    assert expected == (settled.training.precision, settled.optim)
 
 
 # Measuring

@@ -1,4 +1,4 @@
-"""What the one remote of all engines asks of a place where jobs run: a `Cluster`, and the types that it passes."""
+"""What is known of a job elsewhere: what was asked for it, how it stands, and the most that is accepted from it."""
 
 import contextlib
 import hashlib
@@ -10,19 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rankviz import units
 from rankviz.errors import LimitError
-from rankviz.jobs import bundle
 from rankviz.jobs.engine import End, Job
 from rankviz.settings import Limits
 from rankviz.store.durable import replace_durably
 
-SUBMISSION, RENTED = "submission.json", "rented.json"
+SUBMISSION = "submission.json"
 EVENT_BYTES = 500
 """Bytes of an event where there are many."""
-CANCELLED = "The job was cancelled."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +44,7 @@ class Submission:
 
 @dataclass(slots=True)
 class RemoteJob:
-    """A job as a cluster is given it."""
+    """A job as an engine is given it."""
 
     folder: Path
     job: Job
@@ -81,43 +79,6 @@ class Status:
     """Whether it was told to end already."""
     seconds: float | None = None
     """Billed so far."""
-
-
-class Cluster(Protocol):
-    """Where jobs run. Each method may take minutes and is called from several threads.
-
-    EngineUnavailableError from any of them: it is tried again later.
-    """
-
-    shares_folder: bool = False
-    """Whether jobs run in the folder itself, which the nodes see. Then `read` is not called."""
-
-    def prepare(self, job: RemoteJob) -> None:
-        """Send what a job needs. Nothing is asked for yet. EngineError: it cannot be submitted."""
-
-    def submit(self, job: RemoteJob) -> str:
-        """Submit a job and return its handle. EngineDeclinedError: not now, and nothing was done. EngineError: never.
-        Another EngineUnavailableError: the answer was lost, and `poll` finds out."""
-        ...
-
-    def poll(self, job: RemoteJob) -> Status | None:
-        """Describe a job, found by its handle, or by its name where that is empty; None where there is none."""
-        ...
-
-    def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
-        """Return at most so many bytes of a file that the job wrote, from an offset on; none where it is not there."""
-        ...
-
-    def cancel(self, job: RemoteJob) -> None:
-        """Ask for the end of a job, by its handle, or by its name where that is empty."""
-        ...
-
-    def why_not(self) -> str:
-        """Return why it cannot be used, with what to do; empty where it can. Only looks at settings and packages."""
-        return ""
-
-    def forget(self, job: RemoteJob) -> None:
-        """Remove what the cluster was sent for a job that nobody reads any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,9 +130,9 @@ def home_id(file: Path, place: Path) -> str:
     return hashlib.sha256(f"{place} ".encode() + file.read_bytes()).hexdigest()[:12]
 
 
-def in_thread(call: Callable[[], None], name: str) -> Future[None]:
+def in_thread(call: Callable[[], Any], name: str) -> Future[Any]:
     """Begin a call that may take minutes in a daemon thread: those of an executor keep a process from ending."""
-    future: Future[None] = Future()
+    future: Future[Any] = Future()
 
     def run() -> None:
         try:
@@ -184,32 +145,14 @@ def in_thread(call: Callable[[], None], name: str) -> Future[None]:
 
 
 def read_submission(folder: Path) -> Submission:
-    """Read what is known of a job elsewhere; of one whose file is damaged, that it may have been submitted. OSError
-    where it may be read later."""
+    """Read what is known of a job elsewhere; of one whose file is missing or damaged, that it may have been submitted.
+    OSError where it may be read later."""
     try:
-        if not (folder / SUBMISSION).exists() and (folder / RENTED).exists():  # a paid job of before 1 December 2026
-            rented = bundle.read_json(folder / RENTED)
-            end = End(why=str(rented["refusal"]), is_final=True) if rented.get("refusal") else None
-            return Submission(
-                submitted=rented.get("is_asked") is not False,
-                handle=str(rented["job_id"]),
-                cancelled=rented.get("is_ending") is True,
-                end=end,
-                terms=rented,
-            )
-        content = bundle.read_json(folder / SUBMISSION)
-        end = content.get("end")
-        seconds = content.get("seconds")
-        return Submission(
-            submitted=content["submitted"] is not False,
-            handle=content["handle"] if isinstance(content["handle"], str) else "",
-            cancelled=content.get("cancelled") is True,
-            end=End(**{name: value for name, value in end.items() if name in End._fields}) if end else None,
-            seconds=None if seconds is None else float(seconds),
-            seconds_at=float(content.get("seconds_at", 0.0)),
-            terms=dict(content.get("terms", {})),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
+        content = json.loads((folder / SUBMISSION).read_bytes())
+        end = content["end"]
+        known = {name: value for name, value in content.items() if name in Submission.__dataclass_fields__}
+        return Submission(**known | {"end": End(**end) if end else None, "terms": dict(content["terms"])})
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Submission(submitted=True)
 
 

@@ -1,0 +1,407 @@
+"""Jobs of engines that share no disk with the store: what is copied of them, how they are ended, and an engine that
+cannot be reached."""
+
+import errno
+import json
+import time
+from dataclasses import replace
+
+import pytest
+
+from rankviz.core.runs.events import (
+    Attempt,
+    AttemptPlaced,
+    RunCompleted,
+    RunFailed,
+    RunRequeued,
+    StageReached,
+)
+from rankviz.errors import EngineError, EngineUnavailableError, WorkerError
+from rankviz.jobs import End, Engine, Job, Live
+from rankviz.jobs.supervisor import KEPT, Supervisor, stamped
+from rankviz.store import RunStore
+from rankviz.store.ownership import WantedEngine
+from rankviz.store.removal import remove
+from tests.support.engines.elsewhere import Elsewhere
+from tests.support.processes.failing_reads import failing_reads
+from tests.support.processes.workers import (
+    COMPLETE_ALL,
+    FIRST_HANGS,
+    HANG_IN_EACH,
+    each_waits_for,
+    states,
+    sweep,
+    wait_for,
+)
+from tests.support.runs import questions
+
+STEP = {"event": "StepLogged", "time": 1.0, "loss": 1.0, "learning_rate": 1e-3, "memory_bytes": 1}
+DONE = {"event": "RunCompleted", "time": 9.0, "train_seconds": 1.0, "peak_memory_bytes": 1, "peak_memory_kind": "x"}
+
+
+def step(number):
+    return {**STEP, "step": number, "tokens": number, "seconds": number}
+
+
+def lines(*rows):
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+class Far(Engine):
+    """Has one job, whose runs all have the journal that it is given."""
+
+    name, shares_disk = "far", False
+
+    def __init__(self, run_ids, data=b"", attempt=1):
+        self.data, self.error, self.asked = data, None, []
+        self.job = Job(attempts=tuple(Attempt(run_id, attempt) for run_id in run_ids))
+
+    def live(self):
+        return [Live(job=self.job, handle="1")]
+
+    def room(self):
+        return 0
+
+    def events(self, live, attempt, offset):
+        self.asked.append((attempt.run_id, offset))
+        return self.data[offset:]
+
+    def collect(self, live, attempt, folder):
+        if self.error:
+            raise self.error
+
+
+def looked_at(store, far):
+    supervisor = Supervisor(RunStore(store.home), engines=[far])
+    supervisor.tick()
+    supervisor.stop()
+    return store.get(far.job.attempts[0].run_id)
+
+
+def test_each_event_gets_its_attempt_and_where_its_line_ends():
+    data = lines(step(1), step(2))
+
+    events = list(stamped(data, Attempt("r", 3), 1000))
+
+    assert [(3, 1000 + len(lines(step(1)))), (3, 1000 + len(data))] == [(e.attempt, e.offset) for e in events]
+
+
+def test_a_journal_that_grows_comes_once_whoever_brings_it(store):
+    (run_id,) = sweep(store, 4)
+    far = Far([run_id], lines(step(1)))
+    looked_at(store, far)
+    far.data += lines(step(2)) + b'{"event": "Step'
+
+    record = looked_at(store, far)
+
+    assert [1, 2] == [each.step for each in record.steps]
+    assert [(run_id, 0), (run_id, len(lines(step(1))))] == far.asked
+
+
+def test_a_run_completes_once_its_adapter_is_here(store):
+    far = Far(sweep(store, 4), lines(step(1), DONE))
+    far.error = EngineUnavailableError("The bucket does not answer.")
+    meanwhile = looked_at(store, far)
+    far.error = None
+    record = looked_at(store, far)
+
+    assert ("queued", 1) == (meanwhile.state, len(meanwhile.steps))
+    assert ("completed", 1) == (record.state, len(record.steps))
+
+
+def test_a_run_whose_adapter_did_not_arrive_fails_with_the_reason(store):
+    far = Far(sweep(store, 4), lines(step(1), DONE))
+    far.error = EngineError("adapter/adapter_model.safetensors did not arrive whole.")
+
+    record = looked_at(store, far)
+
+    assert ("failed", 1) == (record.state, len(record.steps))
+    assert "The run completed, but its adapter is not here. adapter/adapter_model.safetensors" in record.error
+
+
+def test_what_is_not_the_current_attempt_is_not_brought(store):
+    (run_id,) = sweep(store, 4)
+    store.append(run_id, RunFailed(time=1.0, error="no luck"))
+    store.append(run_id, RunRequeued(time=2.0, attempt=1))
+    far = Far([run_id], lines(step(1), DONE))
+    far.cancel = lambda live: None
+
+    record = looked_at(store, far)
+
+    assert ("queued", ()) == (record.state, record.steps)
+    assert not any(isinstance(event, RunCompleted) for event in store.events(run_id))
+
+
+class Refusing(Elsewhere):
+    """Starts nothing as long as it has a reason."""
+
+    reason = "Its cluster does not answer."
+
+    def start(self, job):
+        if self.reason:
+            raise EngineUnavailableError(self.reason)
+        return super().start(job)
+
+
+def test_a_run_that_is_refused_again_and_again_stays_one_attempt_and_says_why_once(store, tmp_path):
+    (run_id,) = sweep(store, 4)
+    engine = Refusing(store, tmp_path / "elsewhere", COMPLETE_ALL)
+    supervisor = Supervisor(store, engines=[engine])
+
+    for number in range(5):
+        supervisor.tick()
+        engine.reason = f"It does not answer (request {number})."  # other words are written a minute later
+
+    record = store.get(run_id)
+    assert (1, "Its cluster does not answer.") == (record.attempt, record.waits)
+    assert 2 == sum(isinstance(event, AttemptPlaced) for event in store.events(run_id))
+    engine.reason = ""
+    supervisor.settle()
+    supervisor.stop()
+    assert (["completed"], 1) == (states(store, [run_id]), store.get(run_id).attempt)
+    assert "" == store.get(run_id).waits
+
+
+class Broken(Elsewhere):
+    """With a mistake in its code."""
+
+    name = "broken"
+    where = ""
+
+    def live(self):
+        return self._or_stumble("live", super().live)
+
+    def room(self):
+        return self._or_stumble("room", super().room)
+
+    def start(self, job):
+        return self._or_stumble("start", lambda: super(Broken, self).start(job))
+
+    def _or_stumble(self, where, answer):
+        if self.where == where:
+            raise ZeroDivisionError
+        return answer()
+
+
+@pytest.mark.parametrize("where", ["live", "room", "start"])
+def test_an_engine_with_a_mistake_keeps_the_runs_of_no_other_waiting_and_is_in_the_log_once(
+    store, tmp_path, caplog, where
+):
+    broken = Broken(store, tmp_path / "broken", COMPLETE_ALL)
+    broken.where = where
+    supervisor = Supervisor(store, engines=[Elsewhere(store, tmp_path / "elsewhere", COMPLETE_ALL), broken])
+    (there,) = store.run_ids(store.create(questions.sweep(ranks=(8,)), destination=WantedEngine("broken")))
+    (here,) = sweep(store, 4)
+
+    wait_for(lambda: supervisor.tick() or states(store, [here]) == ["completed"])
+
+    assert ["queued"] == states(store, [there])
+    assert "The engine broken has an error (ZeroDivisionError)" in supervisor.away["broken"]
+    assert 1 == caplog.text.count("Traceback")
+    broken.where = ""
+    wait_for(lambda: supervisor.tick() or states(store, [there]) == ["completed"])
+    supervisor.stop()
+
+
+class Slow(Elsewhere):
+    """Ends a job once `ends_now` is set; until then that takes a while."""
+
+    ends_now = False
+
+    def cancel(self, live):
+        return super().cancel(live) if self.ends_now else None
+
+
+@pytest.mark.parametrize("in_thread", [True, False])
+def test_whoever_cancels_waits_a_while_and_is_told_and_the_run_is_cancelled_later(supervise, store, in_thread):
+    (run_id,) = sweep(store, 4)
+    supervisor, engine = supervise(make=Slow)
+    if in_thread:
+        supervisor.start()
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+
+    with pytest.raises(EngineUnavailableError, match="has not ended yet"):
+        supervisor.cancel(run_id, timeout_seconds=0.1)
+    assert ["running"] == states(store, [run_id])
+    engine.ends_now = True
+
+    supervisor.settle()
+    assert ["cancelled"] == states(store, [run_id])
+
+
+def test_a_run_is_cancelled_also_where_the_app_is_killed_while_its_job_is_ended(supervise, store):
+    (run_id,) = sweep(store, 4)
+    supervisor, engine = supervise()
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    store.ask_to_cancel(run_id)
+    supervisor.stop()
+    engine.cancel(engine.live()[0])
+
+    later, _ = supervise()
+    later.settle()
+
+    assert ["cancelled"] == states(store, [run_id])
+
+
+@pytest.mark.parametrize("why", ["cancelled", "too long"])
+def test_a_job_is_ended_also_where_there_is_no_room_for_its_log(supervise, store, why):
+    (run_id,) = sweep(store, 4)
+    supervisor, engine = supervise(HANG_IN_EACH, run_minutes=0.01 if why == "too long" else None)
+
+    def collect(live, *of):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    engine.collect = collect
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    if why == "cancelled":
+        supervisor.cancel(run_id)
+    wait_for(lambda: supervisor.tick() or store.get(run_id).state.ended)
+
+    assert ["cancelled" if why == "cancelled" else "failed"] == states(store, [run_id])
+    assert not engine.live()
+
+
+class Holding(Elsewhere):
+    """Ends nothing."""
+
+    waits = ""
+
+    def live(self):
+        return [replace(live, waits=self.waits) for live in super().live()]
+
+    def cancel(self, live):
+        raise EngineUnavailableError("Its cluster does not answer.")
+
+
+@pytest.mark.parametrize("waits", ["", "Its cluster does not answer."])
+def test_who_cancels_while_an_engine_is_away_leaves_a_wish_and_is_told_what_is_true(store, tmp_path, caplog, waits):
+    (run_id,) = sweep(store, 4)
+    engine = Holding(RunStore(store.home), tmp_path / "elsewhere", HANG_IN_EACH)
+    supervisor = Supervisor(RunStore(store.home), engines=[engine], poll_seconds=0.02)
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    engine.waits = waits
+    supervisor.tick()
+
+    with pytest.raises(WorkerError, match="is asked to cancel it, and has not done so yet") as error:
+        Supervisor(store, engines=[engine]).cancel(run_id, timeout_seconds=0.1)
+    assert str(error.value).endswith(waits or "It goes on trying, unless it is stopped or hangs.")
+    with pytest.raises(EngineUnavailableError, match=f"does not answer. {KEPT}"):
+        supervisor.cancel(run_id)
+    for _ in range(5):
+        supervisor.tick()
+
+    assert (["running"], "") == (states(store, [run_id]), store.cancel_word(run_id))
+    assert 1 == caplog.text.count("does not answer")
+    supervisor.stop()
+    Elsewhere.cancel(engine, Elsewhere.live(engine)[0])
+
+
+def test_a_job_that_begins_a_run_that_was_cancelled_as_it_waited_is_ended_and_the_others_go_on(
+    supervise, store, tmp_path
+):
+    first, unwanted, last = sweep(store, 2, 4, 8)
+    supervisor, engine = supervise(each_waits_for(tmp_path))
+    wait_for(lambda: supervisor.tick() or store.get(first).steps)
+    supervisor.cancel(unwanted)
+    job = engine.live()[0].job
+    (tmp_path / "r2").touch()
+    wait_for(lambda: supervisor.tick() or job not in [live.job for live in engine.live()])
+    (tmp_path / "r8").touch()
+    supervisor.settle()
+
+    assert ["completed", "cancelled", "completed"] == states(store, [first, unwanted, last])
+    assert (0, "") == (store.get(last).lost_attempts, store.get(last).lost)
+
+
+@pytest.fixture
+def at_the_first(supervise, store):
+    """Two runs of a sweep, whose job holds the first, with a supervisor; the engine ends a job when it is asked thrice,
+    and calls `meanwhile` at first."""
+    first, last = sweep(store, 4, 8)
+    supervisor, engine = supervise(FIRST_HANGS)
+    wait_for(lambda: supervisor.tick() or store.get(first).steps)
+    asked = []
+
+    def cancel(live):
+        asked.append(live)
+        if len(asked) == 1:
+            engine.meanwhile()
+        return Elsewhere.cancel(engine, live) if len(asked) == 3 else None
+
+    engine.cancel = cancel
+    return first, last, supervisor, engine
+
+
+def test_a_run_that_is_resumed_while_its_sweep_is_being_cancelled_is_not_cancelled_again(at_the_first, store):
+    first, last, supervisor, engine = at_the_first
+    engine.meanwhile = lambda: supervisor.store.requeue(last)  # by its owner, on another page
+    supervisor.cancel_runs([first, last])
+    assert ["cancelled", "queued"] == states(store, [first, last])
+
+    supervisor.settle()
+    assert ["cancelled", "completed"] == states(store, [first, last])
+
+
+def test_a_run_that_is_deleted_while_its_sweep_is_being_cancelled_is_in_nobody_s_way(at_the_first, store):
+    first, last, supervisor, engine = at_the_first
+    engine.meanwhile = lambda: remove(supervisor.store, [last])  # by its owner, on another page
+    supervisor.cancel_runs([first, last])
+
+    assert ["cancelled"] == states(store, [first])
+
+
+LATER = StageReached(time=3.0, stage="loading", attempt=1)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO])
+@pytest.mark.parametrize("again", [False, True])
+def test_while_the_journal_of_a_run_cannot_be_read_its_job_goes_on_and_others_start_and_end(
+    supervise, store, code, again
+):
+    (bad,) = sweep(store, 4)
+    supervisor, engine = supervise()
+    wait_for(lambda: supervisor.tick() or store.get(bad).steps)
+    if again:
+        supervisor.stop()
+        supervisor, engine = supervise()
+    (other,) = sweep(store, 8)
+    store.append(bad, LATER)
+
+    with failing_reads(store.run_dir(bad), code):
+        wait_for(lambda: supervisor.tick() or store.get(other).steps)
+        supervisor.cancel(other)
+    supervisor.tick()
+
+    assert ["running", "cancelled"] == states(store, [bad, other])
+    assert [None] == [live.end for live in engine.live()]
+
+
+def test_a_job_that_goes_on_after_its_runs_have_ended_is_ended(supervise, store, monkeypatch):
+    (run_id,) = sweep(store, 4)
+    supervisor, engine = supervise()
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    store.append(run_id, RunFailed(time=time.time(), error="by itself", attempt=1))
+    supervisor.tick()
+    assert engine.live()
+
+    monkeypatch.setattr("rankviz.jobs.supervisor.DONE_SECONDS", 0.0)
+    supervisor.tick()
+
+    assert not engine.live()
+
+
+def test_what_an_engine_says_of_a_job_that_it_ended_for_us_is_no_lost_attempt(supervise, store):
+    first, last = sweep(store, 4, 8)
+    supervisor, engine = supervise(FIRST_HANGS, make=Slow)
+    wait_for(lambda: supervisor.tick() or store.get(first).steps)
+    store.ask_to_cancel(first)
+    supervisor.tick()
+    live = engine.live()[0]
+    Elsewhere.cancel(engine, live)
+    engine.live = lambda: [replace(live, end=End(lost=True, why="It is gone."))]
+    supervisor.tick()
+    del engine.live
+    supervisor.settle()
+
+    assert ["cancelled", "completed"] == states(store, [first, last])
+    assert 0 == store.get(last).lost_attempts
