@@ -89,7 +89,7 @@ def test_sweeps_open_onto_their_runs_and_selected_runs_share_a_chart(page):
     row.get_by_role("button").click()
     page.locator(f"#runs-table tr[data-pick='{sweep_id}-001-r1'] button").click()
 
-    page.locator("#run-detail tr", has_text="Held-out loss after training").wait_for()
+    page.locator("#run-detail table", has_text="Held-out loss").wait_for()
     page.wait_for_url(f"**run={sweep_id}-001-r1")
     page.locator(f"#runs-table tr[data-pick='{sweep_id}'] input").check()
     page.locator("#selected-runs", has_text="12 selected runs of 1 sweep").wait_for()
