@@ -134,19 +134,6 @@ def test_a_half_written_bucket_fails_the_run_and_not_the_losses(supervise, store
     assert [1] == [step.step for step in store.get(run_id).steps]
 
 
-def test_a_machine_that_is_lost_costs_its_run_one_attempt(supervise, store, hub, tmp_path):
-    (run_id,) = sweep(store, 4)
-    supervisor = supervise(waiting_for(tmp_path / "go"))
-    wait_for(lambda: store.get(run_id).steps)
-
-    hub.end(only_job(hub), "ERROR", "The node was lost")
-    (tmp_path / "go").touch()
-    supervisor.settle()
-
-    assert ["completed"] == states(store, [run_id])
-    assert 2 == store.get(run_id).attempt == len(hub.jobs)
-
-
 def test_a_job_that_reaches_its_time_limit_is_not_started_again(supervise, store, hub):
     run_ids = sweep(store, 4, 8, spend="2")
     supervisor = supervise(HANG_IN_EACH)
