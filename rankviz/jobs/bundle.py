@@ -69,7 +69,8 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
         (target / "request.json").write_text(request_text(request), encoding="utf-8")
         placed = AttemptPlaced(time=time.time(), attempt=attempt.number or record.attempt, engine=engine)
         append_events(journal(folder, attempt.run_id), [placed])
-    write_job(folder, job)
+    content = {"kind": job.kind, "attempts": [str(attempt) for attempt in job.attempts]}
+    write_durably(folder / JOB_FILE, json.dumps(content))
 
 
 def _with_data(
@@ -92,11 +93,6 @@ def _with_data(
         (folder / sent[data]).parent.mkdir(exist_ok=True)
         os.replace(aside, folder / sent[data])
     return replace(request, data=str(sent[data]))
-
-
-def write_job(folder: Path, job: Job) -> None:
-    content = {"kind": job.kind, "attempts": [str(attempt) for attempt in job.attempts]}
-    write_durably(folder / JOB_FILE, json.dumps(content))
 
 
 def read_job(folder: Path) -> Job:
