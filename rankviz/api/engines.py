@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rankviz.jobs import Engine
     from rankviz.jobs.hf_jobs import HfJobs
     from rankviz.jobs.hub import Hub
-    from rankviz.jobs.prices import Flavor
+    from rankviz.jobs.prices import Bill, Flavor
 
 STILL_COSTS = "Its job on Hugging Face is to be ended, and has not ended yet: it costs until then."
 LOG_IN = "Log in with Hugging Face (at the top of the page) to train on its machines, on your account."
@@ -54,10 +54,8 @@ class Offer:
     """None where the speed of its GPU is not known."""
     limit_usd: float
     """Spending limit of the sweep, for all its jobs."""
-    spent_usd: float = 0.0
-    """The most that its earlier jobs have cost."""
-    spent_is_whole: bool = True
-    """Whether that is what they have cost."""
+    bill: Bill
+    """Cost of its earlier jobs."""
     timeout_seconds: int
     """The job's time limit, which the spending limit pays for."""
 
@@ -69,10 +67,11 @@ class Offer:
     def _sentences(self) -> Iterator[str]:
         price = f"{self.flavor.label} ({self.flavor.name}): {units.usd(self.flavor.usd_per_hour)} per hour today"
         yield f"{price}. Cost: {units.money_span(self.usd) if self.usd else 'not known'}."
-        if self.usd and self.usd.high > self.limit_usd - self.spent_usd:
+        bill = self.bill
+        if self.usd and self.usd.high > self.limit_usd - bill.most_usd:
             yield "The spending limit may end the job before all runs have completed. What has completed is kept."
-        cost = "have cost" if self.spent_is_whole else "may have cost up to"
-        spent = f" for all jobs of this sweep, which {cost} {units.usd(self.spent_usd)}," if self.spent_usd else ""
+        cost = "have cost" if bill.is_whole else "may have cost up to"
+        spent = f" for all jobs of this sweep, which {cost} {units.usd(bill.most_usd)}," if bill.most_usd else ""
         yield (
             f"The limit of {units.usd(self.limit_usd)}{spent} ends the job after "
             f"{units.duration(self.timeout_seconds)}. Billed by the minute, with starting: assumed "
@@ -122,19 +121,10 @@ class Jobs(Operations):
         usd = cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None
         bill = self._engine.bill(runs[0].sweep_id)
         timeout = seconds_left(limit, bill.most_usd, rented.usd_per_minute, is_whole=bill.is_whole)
-        return Offer(
-            flavor=rented,
-            expected=expected,
-            usd=usd,
-            limit_usd=limit,
-            spent_usd=bill.most_usd,
-            spent_is_whole=bill.is_whole,
-            timeout_seconds=timeout,
-        )
+        return Offer(flavor=rented, expected=expected, usd=usd, limit_usd=limit, bill=bill, timeout_seconds=timeout)
 
     def require_room(self, runs: Sequence[RunRequest], offer: Offer) -> None:
-        """LimitError where this server has no room for the adapters of these runs, and for what they are truncated
-        to."""
+        """LimitError where this server has no room for what these runs will save."""
         ranks = offer.expected.ranks
         self._engine.limits.require([saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs])
 

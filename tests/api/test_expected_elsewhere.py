@@ -14,15 +14,6 @@ from tests.support.runs import questions
 A_CPU = {"device": "cpu", "device_name": "a large CPU", "cpu_count": 64, "cpu_bf16": True}
 
 
-def test_what_is_not_known_of_the_machines_there_is_said_and_not_estimated_from_this_one(own):
-    api, _ = own
-
-    plan = api.engines.check(questions.sweep(), "elsewhere")
-
-    assert plan.expected is None
-    assert ["On Other machines: time and memory are not known until a run has completed there."] == list(plan.sentences)
-
-
 def test_a_gpu_that_the_engine_names_gives_time_and_memory(own):
     api, there = own
     there.seen = Nodes(gpus=["L4"], has_gpu=True)

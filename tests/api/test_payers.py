@@ -116,7 +116,7 @@ def test_whoever_goes_on_with_a_sweep_does_so_within_its_one_limit(shared, hub):
     engine.ledger.add(sweep_id, "an-earlier-job", Cost(0.5, 0.5))
 
     with acting_as(ALICE):
-        assert 0.5 == shared.moves.check(sweep_id, "hf-jobs", "l4x1", 3.0).offer.spent_usd
+        assert 0.5 == shared.moves.check(sweep_id, "hf-jobs", "l4x1", 3.0).offer.bill.most_usd
         shared.moves.resume(sweep_id, "hf-jobs", "l4x1", 3.0)
         wait_for(lambda: "free machine" in store.get(run_id).waits)
     with acting_as(BEN):

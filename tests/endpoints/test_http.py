@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 from gradio_client import Client
-from gradio_client.exceptions import AppError
 
-from tests.support.processes.workers import wait_for
 from tests.support.web.serving import serving
 
 PAGE = Path(__file__).parents[2] / "docs" / "http_and_mcp.md"
@@ -109,37 +107,6 @@ def test_the_documented_upload_by_curl_is_what_the_visitor_trains_on(address, tm
     mine = client(address, token)
     assert ("complete", 3) == (event, len(answer["run_ids"]))  # a quick look: two ranks, and a repeat
     mine.predict(answer["sweep_id"], api_name="/cancel")
-
-
-def test_a_sweep_is_followed_shared_and_ended_by_its_owner_alone(address, visitor):
-    other = client(address, token_of(address))
-    sweep_id = visitor.predict(mode="quick", steps=2, api_name="/start_sweep")["sweep_id"]
-
-    status = visitor.predict(sweep_id, api_name="/status")
-    assert (True, False) == (status["yours"], status["ended"])
-    with pytest.raises(AppError, match="No run or sweep"):
-        other.predict(sweep_id, api_name="/status")
-    visitor.predict(sweep_id, True, api_name="/share")
-    assert not other.predict(sweep_id, api_name="/status")["yours"]
-    with pytest.raises(AppError, match="belongs to another visitor"):
-        other.predict(sweep_id, api_name="/cancel")
-    visitor.predict(sweep_id, api_name="/cancel")
-    wait_for(lambda: visitor.predict(sweep_id, api_name="/status")["ended"])
-    visitor.predict(sweep_id, api_name="/delete")
-    assert [] == visitor.predict(api_name="/runs")
-
-
-def test_a_long_request_is_refused_before_it_is_read(address):
-    for path in ("call/v2/estimate", "call/estimate", "mcp/"):
-        request = urllib.request.Request(
-            f"{address}/gradio_api/{path}",
-            data=json.dumps({"ranks": [16] * 100_000}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(request)
-        assert 413 == refused.value.code
-        assert "at most 100,000 bytes" in json.load(refused.value)["detail"]
 
 
 def test_another_sites_page_cannot_call_an_endpoint_from_a_visitors_browser(address):

@@ -34,7 +34,6 @@ from rankviz.shared.gate import (
     ErrorAnswers,
     Hosts,
     Readable,
-    Refusals,
     is_closed,
     trusted,
 )
@@ -435,23 +434,6 @@ class TestAnswers:
         for name in ("asyncio", "python_multipart.multipart"):
             logging.getLogger(name).warning("Expected boundary character 255, got 120 at index 4")
         assert ["Exception in ASGI application"] == [record.message for record in caplog.records]
-
-    def test_a_refused_event_is_answered_with_422_and_a_broken_one_with_500(self):
-        def answer(status, **marks):
-            sent = []
-
-            async def app(scope, receive, send):
-                scope.update(marks)
-                await send({"type": "http.response.start", "status": status, "headers": []})
-
-            async def send(message):
-                sent.append(message["status"])
-
-            asyncio.run(Refusals(app)({"type": "http"}, None, send))
-            return sent[0]
-
-        refused = {gate.REFUSED: True}
-        assert [422, 500, 200] == [answer(500, **refused), answer(500), answer(200, **refused)]
 
 
 class TestHeads:

@@ -137,9 +137,8 @@ def saved_dtype(framework: Framework, precision: str, *, compute: Dtype = "bf16"
 
     Trained copies in fp16 are raised to fp32, which the gradient scaler needs: by Unsloth (unsloth_zoo
     training_utils.py), and by RankViz's scripts for TRL and PEFT. Plain PEFT scripts raise all that is not quantized of
-    a quantized base first (utils/other.py, prepare_model_for_kbit_training).
-
-    compute: as above. trained: False for the frozen weight that PEFT saves beside a LoRA pair on it.
+    a quantized base first (utils/other.py, prepare_model_for_kbit_training). trained: False
+    for the frozen weight that PEFT saves beside a LoRA pair on it.
     """
     if precision == "fp32" or (framework == "peft" and precision in QUANTIZED):
         return "fp32"
@@ -150,10 +149,7 @@ def saved_dtype(framework: Framework, precision: str, *, compute: Dtype = "bf16"
 def settle_rank(question: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -> None:
     """Settle `ranks` and `alpha` of a question or a sweep that has left them out (None): from its `lora`, where rank
     and alpha are given there, or as usual. Given there alone, an alpha that equals the rank follows it ("r"). The lora
-    then keeps neither.
-
-    InvalidSettingError where something is given in both places and differs.
-    """
+    then keeps neither. InvalidSettingError where something is given in both places and differs."""
     lora, plain = question.lora, LoraConfig()
     ranks, alpha, twice = question.ranks, question.alpha, "{} given twice, in LoraConfig and beside it: {} and {}."
     r_given, alpha_given = not isinstance(lora.r, Usual), not isinstance(lora.lora_alpha, Usual)

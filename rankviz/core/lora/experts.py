@@ -19,8 +19,6 @@ REMAP = {
     },
 }
 """PEFT's _MOE_TARGET_MODULE_MAPPING: a name of transformers 4, and the parameter it became."""
-FUSED = {family: tuple(n for n, new in names.items() if new == "gate_up_proj") for family, names in REMAP.items()}
-"""PEFT's _MOE_FUSED_TARGETS: what gate_up_proj was fused from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +134,8 @@ def remap(model: ModelSpec, targets: Targets) -> Targets:
     """PEFT's silent rewrite; the identity for families it doesn't know."""
     if not model.peft_remap:
         return targets
-    mapping, fused, modules = REMAP[model.peft_remap], FUSED[model.peft_remap], targets.modules
+    mapping, modules = REMAP[model.peft_remap], targets.modules
+    fused = [old for old, new in mapping.items() if new == "gate_up_proj"]  # PEFT's _MOE_FUSED_TARGETS
     if modules == ALL_LINEAR:
         modules = tuple(dict.fromkeys((*_linear_names(model), *mapping)))
     seen = [target.rsplit(".", 1)[-1] for target in modules if target.rsplit(".", 1)[-1] in mapping]
@@ -191,10 +190,6 @@ MAPS = {
     **dict.fromkeys(("q_b_proj", "kv_b_proj", "in_proj_a", "in_proj_b", "shared_expert_gate"), 0),
 }
 """Number of pairs that Tinker counts on a linear layer, by its name: q, k and v apart, no second MLA map, no gates."""
-MAMBA_MAPS = 2
-"""Pairs of a Mamba mixer's in_proj: its two wide outputs, each as wide as what out_proj reads."""
-MOST = 65_536
-"""Ranks that are searched."""
 
 
 def shared_outer_per_rank(model: ModelSpec) -> int | None:
@@ -212,8 +207,8 @@ def shared_outer_per_rank(model: ModelSpec) -> int | None:
         if layer.kind == "experts":  # gate_up_proj is two maps, whose inner sizes lie side by side
             outer = (2 if layer.name == "gate_up_proj" else 1) * hidden
             total += layer.count * (outer + layer.num_experts * (layer.in_features + layer.out_features - hidden))
-        elif layer.name == "in_proj":
-            total += layer.count * MAMBA_MAPS * (layer.in_features + inner[layer.path.rsplit(".", 1)[0]])
+        elif layer.name == "in_proj":  # a Mamba mixer's two wide outputs, each as wide as what out_proj reads
+            total += layer.count * 2 * (layer.in_features + inner[layer.path.rsplit(".", 1)[0]])
         elif layer.name in MAPS:
             maps = MAPS[layer.name]
             total += layer.count * (maps * layer.in_features + min(maps, 1) * layer.out_features)
@@ -223,13 +218,9 @@ def shared_outer_per_rank(model: ModelSpec) -> int | None:
 
 
 def rank_of_size(parameters: Callable[[int], int], target: float) -> float:
-    """The rank, seldom whole, at which an adapter has this many parameters, between those of its whole ranks.
-
-    Args:
-        parameters: Of the adapter at a rank from 1.
-        target: Tinker's r = 32 on Qwen3-30B-A3B is r = 12.3 of Unsloth's adapter.
-    """
-    high = bisect_left(range(MOST), target, lo=1, key=parameters)
+    """The rank, seldom whole, at which an adapter has as many parameters as this: Tinker's r = 32 on Qwen3-30B-A3B is
+    r = 12.3 of Unsloth's adapter."""
+    high = bisect_left(range(65_536), target, lo=1, key=parameters)
     if high == 1:
         return target / parameters(1)
     low = parameters(high - 1)

@@ -117,11 +117,8 @@ def _missed(plan: AdapterPlan, requested: Names) -> Iterator[str]:
     if any(a.is_expert for a in adapted):
         hit |= EXPERT_ALIASES
     paths = [path for a in adapted for path in (a.layer.path, a.layer.path.rpartition(".")[0])]
-    missed = [
-        name
-        for name in requested
-        if name.rsplit(".", 1)[-1] not in hit and not any(Matcher((name,)).hits_path(path) for path in paths)
-    ]
+    unhit = (name for name in requested if name.rsplit(".", 1)[-1] not in hit)
+    missed = [name for name in unhit if not any(Matcher((name,)).hits_path(path) for path in paths)]
     left = [name for name in missed if name.rsplit(".", 1)[-1] in exist] if plan.route.scoped else []
     if left:
         yield Caution(

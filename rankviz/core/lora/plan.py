@@ -23,12 +23,10 @@ _ENTRY = len(',"":{"dtype":"","shape":[],"data_offsets":[,]}')
 
 
 class Tensor(NamedTuple):
-    """One tensor with its shape; rank_factor · r is one more dimension, if rank_factor is not 0.
-
-    name: behind the block's number, such as ".self_attn.q_proj.lora_A.weight"; the whole name outside blocks.
-    """
+    """One tensor with its shape; rank_factor · r is one more dimension, if rank_factor is not 0."""
 
     name: str
+    """Behind the block's number, such as ".self_attn.q_proj.lora_A.weight"; the whole name outside blocks."""
     dtype: str
     shape: tuple[int, ...]
     rank_factor: int = 0
@@ -84,9 +82,8 @@ class Section:
             mask = masks[block]
             if mask not in templates:
                 # elements per unit of rank, and elements that the rank doesn't touch
-                sizes = (
-                    (math.prod(each.shape), each.rank_factor) for _, blocks, each in tensors if bits[blocks] & mask
-                )
+                held = [each for _, blocks, each in tensors if bits[blocks] & mask]
+                sizes = ((math.prod(each.shape), each.rank_factor) for each in held)
                 members = tuple((size * factor, 0) if factor else (0, size) for size, factor in sizes)
                 templates[mask] = len(self._templates), len(members)
                 self._templates.append(members)

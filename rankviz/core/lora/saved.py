@@ -18,8 +18,7 @@ from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec, PlainModu
 
 EMBEDDING_NAMES = ("embed_tokens", "lm_head")
 """PEFT's EMBEDDING_LAYER_NAMES."""
-PARAMETER_KINDS = ("experts", "router")
-"""Kinds of layers that are one parameter of a module in plain_modules."""
+PARAMETER_KINDS = ("experts", "router")  # of layers that are one parameter of a module in plain_modules
 
 
 class SavedTensor(NamedTuple):
@@ -59,15 +58,14 @@ class Hit(NamedTuple):
 
 def hits(model: ModelSpec, names: Sequence[str]) -> Iterator[Hit]:
     """Every module with tensors that modules_to_save reaches, once for each module above it that a name hits."""
-    ends = tuple(names)
     layers = (layer for layer in model.layers if layer.kind not in PARAMETER_KINDS)
     for holder in (*layers, *model.plain_modules) if names else ():
         parts = holder.path.split(".")
         for length in range(1, len(parts) + 1):
             module, blocks = ".".join(parts[:length]), holder.blocks
             if "{}" in module:
-                blocks = tuple(block for block in blocks if module.replace("{}", str(block)).endswith(ends))
-            if blocks if "{}" in module else module.endswith(ends):
+                blocks = tuple(block for block in blocks if module.replace("{}", str(block)).endswith(tuple(names)))
+            if blocks if "{}" in module else module.endswith(tuple(names)):
                 yield Hit(holder=holder, module=module, blocks=blocks)
 
 

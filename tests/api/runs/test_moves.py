@@ -113,7 +113,7 @@ def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_sai
 
     offer = rented.moves.check(sweep_id, "hf-jobs", "l4x1", 5.0).offer
 
-    assert (5.0, 1.2) == (offer.limit_usd, offer.spent_usd)
+    assert (5.0, 1.2) == (offer.limit_usd, offer.bill.most_usd)
     assert int(60 * 3.8 / 0.013333 - 600) == offer.timeout_seconds
     words = " ".join(offer.sentences)
     assert (

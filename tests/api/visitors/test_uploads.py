@@ -13,7 +13,6 @@ from rankviz.visitor import acting_as
 from tests.attacks.payloads import run_files, runs_zip
 from tests.catalog.test_result_files import result
 from tests.support.limits import limit
-from tests.support.runs import questions
 from tests.support.web.visitors import ANN, BEN
 
 
@@ -33,20 +32,6 @@ def test_a_visitor_deletes_what_is_left_of_theirs_and_no_others(shared, sent):
     with acting_as(BEN):
         assert (2, 5) == api.uploads.usage()
     assert not api.workspace.temp.owns(both, ANN)
-
-
-def test_an_upload_that_goes_while_its_sweep_waits_to_start_is_asked_for_again(shared, uploaded, monkeypatch):
-    api = shared()
-    path, turn = uploaded(api, ANN, 20), api.workspace.starts.turn
-
-    def late_turn():
-        api.uploads.delete()
-        return turn()
-
-    monkeypatch.setattr(api.workspace.starts, "turn", late_turn)
-    with acting_as(ANN), pytest.raises(InvalidSettingError, match="no upload of yours that is still here"):
-        api.runs.start(questions.sweep(ranks=(4,), data=path))
-    assert not api.workspace.store.records()
 
 
 def a_zip(name):
