@@ -69,8 +69,7 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
         (target / "request.json").write_text(request_text(request), encoding="utf-8")
         placed = AttemptPlaced(time=time.time(), attempt=attempt.number or record.attempt, engine=engine)
         append_events(journal(folder, attempt.run_id), [placed])
-    content = {"kind": job.kind, "attempts": [str(attempt) for attempt in job.attempts]}
-    write_durably(folder / JOB_FILE, json.dumps(content))
+    write_job(folder, job)
 
 
 def _with_data(
@@ -93,6 +92,11 @@ def _with_data(
         (folder / sent[data]).parent.mkdir(exist_ok=True)
         os.replace(aside, folder / sent[data])
     return replace(request, data=str(sent[data]))
+
+
+def write_job(folder: Path, job: Job) -> None:
+    content = {"kind": job.kind, "attempts": [str(attempt) for attempt in job.attempts]}
+    write_durably(folder / JOB_FILE, json.dumps(content))
 
 
 def read_job(folder: Path) -> Job:
