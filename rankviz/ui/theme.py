@@ -35,7 +35,7 @@ from rankviz.ui.mcp import Mcp
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
 SCRIPTS = tuple(
     ASSETS / "js" / f"{name}.js"
-    for name in ("newest", "files", "rankviz", "explore", "first", "hero", "present", "focus", "stays", "toasts")
+    for name in ("newest", "files", "rankviz", "explore", "first", "hero", "present", "focus", "stays")
 )
 FIRST_STYLES = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "first"))
 """Of what the scripts show before Gradio has added the other stylesheets."""

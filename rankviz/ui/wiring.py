@@ -14,7 +14,7 @@ from rankviz.shared.gate import LOG, NO_EVENT, REFUSED, logged
 from rankviz.ui.parts.html import notice_html
 
 TITLE = "Not done"
-"""Title over the sentence (on the page by assets/js/toasts.js)."""
+"""Title over the sentence, for programs: Gradio 6.31 writes Error over each on the page."""
 
 
 @contextmanager

@@ -87,8 +87,7 @@ def _is_measured(measured: Evaluated, metric: Metric) -> bool:
 
 
 def _of_whole(measured: Evaluated, metric: Metric) -> float:
-    value = metric.of(measured)
-    return math.nan if value is None else metric.turned(value)
+    return math.nan if (value := metric.of(measured)) is None else metric.turned(value)
 
 
 def _by_example(measured: Evaluated, metric: Metric, by_tokens: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -131,7 +131,6 @@ def show_sweep(api: Api) -> None:
     for sweep in _sweeps(api):
         _runs_view(api, sweep_id=sweep.sweep_id, run_id=sweep.runs[-1].run_id)
         live.status_html(sweep, api.runs.progress(sweep))
-        live.events_html(api, sweep)
         adapters_html(api, sweep)
         answers_html(sweep)
 

@@ -66,17 +66,6 @@ def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
     assert "rank_pattern={" in view.pattern.replace("&quot;", '"')
 
 
-def test_a_click_on_a_module_shows_its_singular_values(api, tmp_path):
-    folder = two_blocks(tmp_path / "mine")
-    name = "model.layers.1.self_attn.q_proj"
-
-    faint, strong = json.loads(shown(api, str(folder), cell=name).values)["data"]
-
-    assert name == strong["name"]
-    assert strong["y"] == pytest.approx(api.adapters.spectrum(str(folder)).layers[2].singular_values)
-    assert 5 == len(faint["y"])  # the same module in block 0, and a gap
-
-
 def test_what_is_no_adapter_gives_a_notice_and_the_one_before_is_gone(api, tmp_path):
     (tmp_path / "adapter_model.bin").write_bytes(b"\x80\x04.")
 
@@ -137,14 +126,6 @@ def test_names_from_the_file_are_shown_as_text(api, tmp_path):
 
     assert "<img" not in "".join(value for value in vars(view).values() if isinstance(value, str))
     assert 1 == len(api.adapters.spectrum(str(folder)).layers)
-
-
-@pytest.mark.parametrize("ref", ["~nobody-of-this-name/x", "no adapter!"])
-def test_what_can_be_no_place_gets_one_sentence(api, ref):
-    notice = text_of(shown(api, ref).notice)
-
-    assert notice.startswith("There is no adapter ") and len(notice) < 200
-    assert notice.endswith("here: give its files, a run&#x27;s id or a Hub id (owner/name).")
 
 
 def test_what_a_resize_comes_to_is_what_the_zip_then_holds(api, tmp_path):

@@ -2,13 +2,11 @@
 
 import json
 import tracemalloc
-from pathlib import Path
 
 import gradio as gr
 import httpx
 import pytest
 from gradio.state_holder import SessionState
-from starlette.testclient import TestClient
 
 from rankviz import visitor
 from rankviz.api import Api
@@ -16,7 +14,6 @@ from rankviz.shared.identity import HEADER, visitors_of
 from rankviz.ui.page import build_app
 from tests.support.web.serving import launched
 from tests.support.web.stranger import Events
-from tests.support.web.uploads import send
 
 STATE_KILOBYTES = 200
 """Of an open page."""
@@ -113,15 +110,6 @@ def test_an_open_page_keeps_the_components_that_changed_on_it_and_no_others(page
     assert len(kept) < len(outputs) / 4
 
 
-def test_a_page_is_opened_without_events_for_the_tabs_that_are_closed(page):
-    events = Events(page.get_config_file())
-
-    filled = {output.elem_id for event in events.chain(events.loads) for output in page.fns[event].outputs}
-
-    assert {"tabs", "modules"} <= filled
-    assert not {"status", "expected", "example-matters", "train-curve", "runs-table"} & filled
-
-
 def test_a_value_that_no_widget_sends_is_a_sentence_and_no_traceback(client, page, capfd):
     """Of an event with a number among its inputs."""
     event, place = next(
@@ -138,13 +126,3 @@ def test_a_value_that_no_widget_sends_is_a_sentence_and_no_traceback(client, pag
     assert 422 == reply.status_code
     assert "must be a number or empty (got 'x')" in reply.json()["error"]
     assert "Traceback" not in capfd.readouterr().err
-
-
-def test_a_server_that_stops_leaves_uploads_as_long_as_they_are_to_be_kept(page, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(page, "max_file_size", None, raising=False)  # launch sets it
-
-    with TestClient(gr.routes.App.create_app(page)) as client:
-        (path,) = send(client, "").json()
-
-    assert "rows" == Path(path).read_text()

@@ -38,14 +38,6 @@ def dtype():
     return gr.Dropdown(["float32", "bfloat16"], label="Data type")
 
 
-def test_what_a_widget_holds_reaches_the_function():
-    assert "3.5" == page_with(lambda: gr.Number(label="Epochs"))(3.5)
-    assert "None" == page_with(lambda: gr.Number(label="Epochs"))(None)
-    assert "bfloat16" == page_with(dtype)("bfloat16")
-    assert "['r1']" == page_with(lambda: gr.HTML([]))(["r1"])
-    assert "['mlp']" == page_with(lambda: gr.CheckboxGroup(["mlp", "attention"], label="Parts"))(["mlp"])
-
-
 @pytest.mark.parametrize(
     ("widget", "value", "name"),
     [
@@ -79,11 +71,6 @@ def test_a_value_that_is_not_in_the_list_is_refused_without_the_list_and_without
     assert len(message) < 300
 
 
-def test_a_choice_is_empty_only_where_the_page_starts_without_one():
-    assert "Data type" in refusal(page_with(lambda: gr.Dropdown(["a"], value="a", label="Data type")), None)
-    assert "None" == page_with(lambda: gr.Dropdown(["a"], value=None, label="Data type"))(None)
-
-
 def test_every_refusal_has_the_same_heading():
     with pytest.raises(gr.Error) as of_gradio:
         page_with(dtype)()
@@ -91,10 +78,6 @@ def test_every_refusal_has_the_same_heading():
         page_with(dtype)("int4")
 
     assert ["Not done"] * 2 == [of_gradio.value.title, of_ours.value.title]
-
-
-def test_too_few_values_are_a_sentence():
-    assert "The request could not be read. Reload the page." == refusal(page_with(dtype))
 
 
 def clicked(event: gr.EventData):

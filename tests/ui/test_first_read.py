@@ -1,16 +1,13 @@
 """The page answers while the runs folder is read for the first time."""
 
-import asyncio
 import gc
 import os
 
-import gradio as gr
 import pytest
 
 from rankviz.api import Api
 from rankviz.store import RunStore
-from rankviz.store.index import is_view, viewing
-from rankviz.ui.blocks import PageBlocks
+from rankviz.store.index import viewing
 from rankviz.ui.page import build_app
 from rankviz.ui.serve import read_ahead
 from tests.support.processes.opened_files import opened_files
@@ -71,19 +68,3 @@ def test_an_app_has_read_the_runs_before_anybody_asks(tmp_path):
     with opened_files(store.runs_dir) as opened:
         assert 2 == len(api.runs.sweeps()[0].runs)
     assert [] == opened
-
-
-@pytest.mark.parametrize(
-    ("event", "draws"),
-    [
-        ({"api_visibility": "private", "queue": False}, True),
-        ({"api_visibility": "private", "queue": True}, False),
-        ({"api_visibility": "public", "queue": False}, False),
-    ],
-)
-def test_only_what_draws_the_page_is_content_with_runs_that_have_been_read(event, draws):
-    with PageBlocks(analytics_enabled=False) as page:
-        shown = gr.Textbox()
-        gr.Button("Go").click(lambda: str(is_view()), None, shown, **event)
-
-    assert str(draws) == asyncio.run(page.process_api(page.fns[0], []))["data"][0]

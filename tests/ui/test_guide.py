@@ -1,6 +1,5 @@
 """The Guide tab: the rule of thumb with live numbers, how far off each number has been, and what estimates rest on."""
 
-import json
 from dataclasses import fields, replace
 
 import pytest
@@ -34,15 +33,6 @@ def test_each_rank_of_the_rule_has_this_models_numbers(api):
     assert 1 == table.count("rv-chosen")
 
 
-def test_the_regret_of_the_recommendation_stands_above_that_of_fixed_ranks_and_of_the_capacity_rule(api):
-    shown = text_of(guide.evidence_html(api))
-    ours = api.advice.record().regret("advice")
-
-    assert f"Recommended here {ours.mean_rank:.0f} {ours.score.mean:.2f} {ours.score.low:.2f} to" in shown
-    for choice in ("Always r = 4", "Always r = 128", "Capacity rule"):
-        assert choice in shown
-
-
 def test_the_number_of_an_older_notebook_is_attention_alone():
     model = load_model(ASSETS, "openai/gpt-oss-20b")
     today, attention = (
@@ -66,18 +56,6 @@ def test_each_number_has_its_error_and_the_methods_are_folded_below(api):
     for number in ("Trainable parameters", "Adapter file", "Memory", "Time", "Cost", "Quality forecast"):
         assert number in words
         assert f"<dt>{number}" in fold
-
-
-def test_the_chart_has_every_row_that_can_be_compared(api):
-    report = api.accuracy.shipped()
-    comparable = [row for row in report.rows if row.predicted_bytes]
-
-    drawn = json.loads(guide.details(report).memory)
-
-    line, *groups = drawn["data"]
-    assert line["x"] == line["y"]
-    assert len(comparable) == sum(len(group["x"]) for group in groups) == 200
-    assert len(report.rows) + 1 == len(drawn["csv"].splitlines())
 
 
 def test_the_measured_rows_are_shown_unfolded_and_escaped_with_how_far_off_they_were():

@@ -11,10 +11,6 @@ def address_of(**changes):
     return {name: value for name, value in link.write({**DEFAULTS, **changes}).items() if value is not None}
 
 
-def test_what_is_at_its_default_is_not_in_the_address():
-    assert {} == address_of()
-
-
 def test_the_address_names_what_differs():
     address = address_of(r=64, alpha_rule="2r", use_rslora=True, usd_per_hour=1.5, batch=4)
 
@@ -83,10 +79,6 @@ def test_a_bad_parameter_gives_a_sentence_and_the_default(params, sentence):
     assert DEFAULTS == values
     assert 1 == len(notes)
     assert sentence in notes[0]
-
-
-def test_a_parameter_that_rankviz_does_not_know_is_left_alone():
-    assert (DEFAULTS, []) == link.read({"utm_source": "mail", "__theme": "dark"})
 
 
 @pytest.mark.parametrize("text", ["x" * 5000, "\ud800", "a\0b", "1" * 5000, "a\nb"], ids=ascii)

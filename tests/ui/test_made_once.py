@@ -75,11 +75,6 @@ def test_the_second_visitor_gets_what_was_made_for_the_first(client, gradio, add
     assert [address] == gradio.made
 
 
-def test_a_query_or_a_range_of_the_first_visitor_is_not_the_next_ones(client):
-    assert "x" not in client.get("/?page=x").text
-    assert "None" in client.get("/assets/index-1.js", headers={"range": "bytes=0-9"}).text
-
-
 def test_each_name_of_the_server_stands_on_the_page_and_all_the_same_scripts_come(client, gradio):
     names = [{}, {"x-forwarded-host": "rankviz.example"}, {"host": "other.example"}]
     names += [names[1] | {"x-forwarded-proto": "https"}]

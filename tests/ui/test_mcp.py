@@ -27,12 +27,3 @@ def test_no_stream_is_held_open_of_which_nothing_will_come(client, name, method)
     answer = client.request(method, f"/gradio_api/{name}", headers=STREAM)
 
     assert (405, "POST") == (answer.status_code, answer.headers["allow"])
-
-
-def test_the_older_transport_is_refused_whatever_its_client_accepts(client):
-    assert 405 == client.get("/gradio_api/mcp/sse").status_code
-
-
-@pytest.mark.parametrize("name", ["mcp/", "mcp/schema"])
-def test_a_browser_is_shown_gradios_pages(client, name):
-    assert "served" == client.get(f"/gradio_api/{name}", headers={"accept": "text/html"}).text

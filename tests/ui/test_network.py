@@ -1,14 +1,10 @@
 """Where others reach the page, and what the terminal says of it."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from rankviz.ui.addresses import announcement, room_url
-from tests.support.web.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,21 +26,3 @@ def test_the_terminal_names_the_address_and_warns_that_paths_of_the_machine_can_
     assert "Address in your network: http://192.0.2.7:7860/" == address
     assert warning.startswith("Warning: everyone in the network can use this page.")
     assert "by their paths" in warning
-
-
-def test_the_terminal_says_so_before_the_page_runs(tmp_path):
-    port = str(free_port())
-    environment = {
-        **os.environ,
-        "RANKVIZ_HOME": str(tmp_path),
-        "GRADIO_SERVER_NAME": "0.0.0.0",
-        "GRADIO_SERVER_PORT": port,
-    }
-
-    with subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
-        first, second = (process.stdout.readline().decode() for _ in range(2))
-        process.kill()
-
-    assert first.startswith("Address in your network: ")
-    assert port in first
-    assert second.startswith("Warning: everyone in the network")

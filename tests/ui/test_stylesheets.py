@@ -77,15 +77,6 @@ def test_every_colour_can_be_seen_on_the_page(theme):
     assert contrast(getattr(ui_theme(), border.removeprefix("*")), raised) >= 3, "an empty box or circle"
 
 
-@pytest.mark.parametrize("kind", ["primary", "cancel"])
-@pytest.mark.parametrize("dark", ["", "_dark"], ids=["light", "dark"])
-@pytest.mark.parametrize("hover", ["", "_hover"], ids=["", "hover"])
-def test_the_words_of_a_filled_button_can_be_read(kind, dark, hover):
-    fill, text = (colour_of(f"button_{kind}_{name}{hover}{dark}") for name in ("background_fill", "text_color"))
-
-    assert contrast(fill, text) >= 4.5
-
-
 def colour_of(variable):
     """The colour of one of Gradio's variables, which may name another."""
     value = getattr(ui_theme(), variable) or getattr(ui_theme(), variable.removesuffix("_dark"))

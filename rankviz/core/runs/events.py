@@ -12,14 +12,8 @@ from rankviz.core.bounds import Between, Bytes, BytesMoved, Count, Items, Loss, 
 from rankviz.core.quantity import median_error, middle
 from rankviz.core.runs.request import RunRequest
 
-LOCAL = "local"
-"""The engine of this machine."""
-HF_JOBS = "hf-jobs"
-"""The engine of machines that Hugging Face rents out by the minute."""
-RAY = "ray"
-"""The engine of a Ray cluster."""
-SLURM = "slurm"
-"""The engine of a Slurm cluster."""
+LOCAL, HF_JOBS, RAY, SLURM = "local", "hf-jobs", "ray", "slurm"
+"""Engines: this machine, machines that Hugging Face rents out by the minute, a Ray cluster and a Slurm cluster."""
 MAX_ATTEMPTS = 10**6
 MAX_REASON_CHARACTERS = 1000
 AttemptNumber = Annotated[int, Between(0, MAX_ATTEMPTS)]
@@ -230,7 +224,7 @@ class DepthSkipped(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeCompleted(AttemptEvent):
-    pass
+    """The probe has ended well."""
 
 
 GPU_LOST = 75
@@ -286,9 +280,8 @@ class Matches(NamedTuple):
 
 def matches_of(examples: Sequence[int | None]) -> Matches:
     """Count the values of example_exact_matches; a list that is on the disk (store/journal.py) has them in memory."""
-    if (summary := getattr(examples, "summary", None)) is not None:
-        return summary
-    return Matches(sum(match is not None for match in examples), sum(filter(None, examples)))
+    known = getattr(examples, "summary", None)
+    return known or Matches(sum(match is not None for match in examples), sum(filter(None, examples)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -329,7 +322,7 @@ class HeldOut(AttemptEvent):
     def exact_match(self) -> float | None:
         """Share of answered prompts whose answer is the reference; None where none was answered."""
         answered, right = matches_of(self.example_exact_matches)
-        return None if not answered or math.isnan(self.loss) else right / answered
+        return right / answered if answered and not math.isnan(self.loss) else None
 
     def contradiction(self) -> str:
         """Return why the counts cannot be of the same examples; empty where they can."""
@@ -502,13 +495,11 @@ SAVING = "saving the adapter"
 DECOMPOSING = "decomposing the adapter"
 
 DOWNLOADING = "downloading the base"
-"""Within getting or loading it, where it is not there yet."""
 UNPACKING = "checking and unpacking the download"
 IMPORTING_TRANSFORMERS = "importing Transformers"
 CONVERTING = "converting the base"
-"""After the download of the embedded model, as the two before."""
 INTERRUPTIONS = (DOWNLOADING, UNPACKING, IMPORTING_TRANSFORMERS, CONVERTING)
-"""Stages of a first time, after which the stage before them goes on."""
+"""Stages of a first time, within getting or loading the base, which then goes on."""
 
 MODULES = "Python modules"
 """Unit of what an import has loaded. Its total is what the import usually loads, so about right."""

@@ -14,18 +14,14 @@ from rankviz.errors import InvalidSettingError, LimitError
 
 MAX_RUNS = 256
 """Limit of one sweep: a week of short runs; more is a typing mistake."""
-MAX_RUN_STEPS = 1_000_000
-MIN_RUN_LENGTH = 8
-MAX_RUN_LENGTH = 2**20
-MAX_SEED = 2**32 - 1
-MAX_HELD_OUT = 100_000
+MAX_RUN_STEPS, MAX_HELD_OUT, MAX_SEED = 1_000_000, 100_000, 2**32 - 1
+MIN_RUN_LENGTH, MAX_RUN_LENGTH = 8, 2**20
 SHOWN_ANSWERS = 4
 """Held-out prompts of a sweep whose answers before and after training are kept to be read."""
 MAX_SHOWN_ANSWERS = 16
 VERDICT_SEEDS = 3
 """Default number of seeds of a sweep: with fewer the noise between runs is hardly known. A fast curve has one."""
-SWEEP_ALPHA = "32"
-SWEEP_RANKS = (4, 16, 64)
+SWEEP_ALPHA, SWEEP_RANKS = "32", (4, 16, 64)
 FAST_RANKS = (1, 2, 4, 8, 16, 32, 64)
 """Default ranks of a sweep and of a fast curve."""
 QUICK_RANKS = (4, 64)
@@ -38,8 +34,7 @@ MODE_RANKS = {"sweep": SWEEP_RANKS, "quick": QUICK_RANKS, "fast": FAST_RANKS, "r
 learning rates."""
 RECOVERED_BELOW = 8
 """Truncating to lower ranks than this loses enough for a few steps of training to pay (`make fidelity`)."""
-RECOVERY_SHARE = 0.04
-LEAST_RECOVERY_STEPS = 2
+RECOVERY_SHARE, LEAST_RECOVERY_STEPS = 0.04, 2
 RECOVERY_LEARNING_RATE_SHARE = 0.3
 """Share of the run's learning rate at the first recovery step; it falls to 0 over them."""
 WARMUP_STEPS_SHARE = 0.05

@@ -31,7 +31,6 @@ SHOWN_SECONDS = 20.0
 """Such answers may take so long together, or as long as the evaluation before them where that is more: the worker cuts
 off what is not written by then."""
 SHOWN_TIME = Range(1.0, 5.0, SHOWN_SECONDS)
-"""Expected seconds of writing them, a choice."""
 NOTHING = Range(0.0, 0.0, 0.0)
 
 

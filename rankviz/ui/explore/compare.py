@@ -25,22 +25,7 @@ MAX_PINS, MAX_PIN_LENGTH = 4, 2000
 LETTERS = "ABCD"
 HEIGHT = 320
 PROBLEM = "Cannot be shown"
-TITLES = {
-    "gpu": "GPU",
-    "usd": "$ per hour",
-    "rslora": "rsLoRA",
-    "dora": "DoRA",
-    "moe": "Experts",
-    "accum": "Accumulation",
-    "longest": "Longest example",
-    "example_tokens": "Tokens per example",
-    "file": "Data file",
-    "forgetting": "Abilities are kept",
-    "save": "modules_to_save",
-    "optim": "Optimizer",
-    "loss_path": "Loss",
-    "class": "Unsloth class",
-}
+TITLES = {"gpu": "GPU", "usd": "$ per hour", "rslora": "rsLoRA", "dora": "DoRA", "moe": "Experts"}
 """Of settings whose name in an address is no title."""
 EMPTY = (
     "Nothing is pinned. Press “Pin to compare” beside the chart to keep a configuration here, then change the model or "

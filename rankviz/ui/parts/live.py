@@ -13,13 +13,12 @@ from rankviz.api import Api
 from rankviz.api.engines import Plan
 from rankviz.core.forecast.decision import Decision
 from rankviz.core.quantity import Range
-from rankviz.core.runs import events
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.events import HF_JOBS, LOCAL, TRAINING
-from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
+from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.sweep_time import SweepProgress, progress_of
-from rankviz.core.runs.words import Place, run_label, run_labels, sweep_title, title
+from rankviz.core.runs.words import run_label, sweep_title, title
 from rankviz.errors import (
     BusyError,
     EngineUnavailableError,
@@ -36,7 +35,6 @@ from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, exact_span, rounded
 
-EVENTS_SHOWN = 60
 HEADERS = ("Rank", "State", "Learning rate", "Seed", "Held-out loss", "Gain")
 COST_HEADERS = ("Parameters", "Adapter file", "Peak memory", "Training time")
 
@@ -69,31 +67,22 @@ def one_line(sweep: Sweep) -> str:
 
 
 def _how_far(sweep: Sweep, progress: SweepProgress) -> str:
-    """A bar, the time left, and what is known of the current run. The bar is the stage's while no more is known. With a
-    trouble nobody knows how far it is."""
+    """A bar, the time left, and what is known of the current run. With a trouble nobody knows how far it is."""
     running = sweep.running
     last = running.steps[-1] if running and running.steps else None
     pace = running.tokens_per_second if running else None
-    words, left = progress.left_in_words, progress.seconds_left
-    shares = (progress.share, progress.stage_share, sweep.share_done or None if running else sweep.share_done)
-    share = None if progress.trouble else next((known for known in shares if known is not None), None)
-    label = "this stage" if progress.share is None and progress.stage_share is not None else "the whole sweep"
+    left = Cell(progress.left_in_words, title=exact(progress.seconds_left, "seconds") if progress.seconds_left else "")
+    shares = (progress.share, progress.stage_share, sweep.share_done)
     known = [
-        ("Time left", "" if progress.trouble else Cell(words, title="" if left is None else exact(left, "seconds"))),
-        ("This stage", _stage(progress) if running else ""),
+        ("Time left", "" if progress.trouble else left),
+        ("This stage", progress.stage.partition(", ")[2] if running else ""),
         ("Step", f"{last.step} of {running.request.max_steps}" if last and running.stage != TRAINING else ""),
         ("Training loss", rounded(NATS, last.loss, PER_TOKEN) if last else ""),
         ("Tokens per second", f"{pace:,.0f}" if pace else ""),
         ("Memory in use", rounded(units.memory_size, last.memory_bytes, "bytes") if last else ""),
     ]
-    return html.progress(share, label=f"Share of {label}") + html.stats([pair for pair in known if pair[1]])
-
-
-def _stage(progress: SweepProgress) -> str:
-    """ "16 of 64 examples, 3 s": what the stage has done, and its time so far."""
-    counted, seconds = progress.stage.partition(", ")[2], progress.stage_seconds
-    so_far = units.duration(round(seconds)) if seconds is not None and seconds >= 1 else ""
-    return ", ".join(filter(None, [counted, so_far]))
+    share = None if progress.trouble else next((share for share in shares if share is not None), None)
+    return html.progress(share, label="Share of the sweep") + html.stats([pair for pair in known if pair[1]])
 
 
 def _state(sweep: Sweep) -> str:
@@ -112,72 +101,14 @@ def _state(sweep: Sweep) -> str:
 
 
 def _took(sweep: Sweep) -> str:
-    """The time of its runs. "Cancelled in 7 min" would be how long it took to cancel them."""
-    if not sweep.seconds_in_runs:
-        return ""
-    took, begun = units.duration(sweep.seconds_in_runs), sum(run.started_at is not None for run in sweep.runs)
-    if all(run.state is RunState.COMPLETED for run in sweep.runs):
-        return f" in {took}"
-    return f". {'The run' if len(sweep.runs) == 1 else units.counted(begun, 'run')} took {took}"
+    """The time of its runs."""
+    return f", {units.duration(sweep.seconds_in_runs)} in runs" if sweep.seconds_in_runs else ""
 
 
 def loss_chart(sweeps: Sequence[Sweep], run_ids: Collection[str] | None = None) -> str:
     """Training loss by step of every run, or of these runs."""
     info = training_info(sweeps, run_ids=run_ids)
     return chart_value(training_figure.drawing(info), info.rows, file="loss", source=info.source)
-
-
-def events_html(api: Api, sweep: Sweep) -> str:
-    """What happened, newest first, in words."""
-    labels, lines = run_labels(sweep), []
-    for run in sweep.runs:
-        before = ""
-        for event in api.runs.events(run.run_id) if run.state is not RunState.QUEUED else ():
-            if (words := in_words(event)) and words != before:  # a place is written again with its job
-                lines.append((event.time, labels[run.run_id], words))
-                before = words
-    items = "".join(
-        f"<li><time>{time.strftime('%H:%M:%S', time.localtime(at))}</time> <b>{escape(label)}</b> "
-        f"{html.prose(words)}</li>"
-        for at, label, words in sorted(lines, key=lambda line: line[0], reverse=True)[:EVENTS_SHOWN]
-    )
-    return f'<ol class="rv-events">{items}</ol>' if items else html.paragraphs("No events yet.")
-
-
-def in_words(event: events.RunEvent) -> str:
-    """A sentence for what happened; nothing for a step, which the loss curve shows."""
-    match event:
-        case events.RunStarted(environment=environment):
-            device = environment.get("device_name") or environment.get("device") or "an unnamed device"
-            return f"started on {device}"
-        case events.StageReached(stage=stage):
-            return stage
-        case events.AdapterAttached(trainable_parameters=parameters):
-            return f"adapter attached, {parameters:,} trainable parameters"
-        case events.Evaluated(when=when, loss=loss, examples=examples):
-            of, on = "base" if when == "before" else "adapter", units.counted(examples, "example")
-            return f"held-out loss of the {of}: {loss:.4f} on {on}{_accuracies(event)}"
-        case events.AdapterCut(r=r, recovery_steps=steps, loss=loss):
-            more = f" and trained for {units.counted(steps, 'more step')}" if steps else ""
-            return f"truncated to r = {r}{more}: held-out loss {loss:.4f}{_accuracies(event)}"
-        case events.AdapterSaved(file_bytes=size):
-            return f"adapter saved, {size:,} bytes"
-        case events.RunCompleted(train_seconds=seconds):
-            return f"completed, {units.duration(seconds)} of training"
-        case events.RunFailed(error=error):
-            return f"failed: {error}"
-        case events.RunCancelled():
-            return "cancelled by the admin" if event.by_admin else "cancelled"
-        case events.RunRequeued(lost=lost):
-            return f"queued again: {lost}" if lost else "queued again"
-        case events.AttemptPlaced(engine=engine, where=where, waits=waits):
-            return ". ".join(filter(None, [f"given to {Place(engine, where).in_words}", waits]))
-    return ""
-
-
-def _accuracies(measured: events.HeldOut) -> str:
-    known = [(m.noun, value) for m in METRICS.values() if m is not LOSS and (value := m.of(measured)) is not None]
-    return "".join(f", {noun} {value:.1f} %" for noun, value in known)
 
 
 def results_table(api: Api, runs: Sequence[RunRecord], *, picks: bool = True) -> str:

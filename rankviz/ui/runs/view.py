@@ -236,14 +236,12 @@ def runs_view(
     filters = {"text": text, "selected": selected, "choice": choice, "unreadable": unreadable}
     parts: dict[str, tuple[Any, Callable[[], dict[str, Any]]]] = {
         "listed": (
-            (text, tuple(selected), choice, tuple(unreadable), prints, reading),
+            (text, tuple(selected), choice, tuple(unreadable), prints, reading, uploads),
             lambda: _listed_runs(api, sweeps, reading, filters),
         ),
-        "unreadable": (tuple(unreadable), lambda: _unreadable(unreadable)),
-        "uploads": (uploads, lambda: {"uploads": uploads_button(uploads.files, uploads.size_bytes)}),
         "overlaid": (
             (x, y, tuple(selected), prints if selected else ()),
-            lambda: _overlaid(api, sweeps, selected, x, y),
+            lambda: overlay(api, sweeps, selected, x, y),
         ),
         "sweep": ((sweep_id, tolerance, metric, of_it), lambda: _sweep(api, chosen, sweep_id, tolerance, metric)),
         "standing": ((sweep_id, standing), lambda: {"status": standing}),
@@ -276,43 +274,37 @@ def _listed_runs(api: Api, sweeps: Sequence[Sweep], reading: str, filters: Mappi
 
     table = list_html(sweeps, **filters, owner=lambda sweep: api.runs.owner_of(sweep.runs[0].run_id), place=place)
     own = bool(filters["unreadable"] or reading) or any(not sweep.recorded for sweep in sweeps)
-    return {"empty_box": gr.Row(visible=not own), "table": (html.empty(reading) if reading else "") + table}
+    uploads, broken = api.uploads.usage(), list(filters["unreadable"])
+    size = f"{counted(uploads.files, 'file')}, {units.file_size(uploads.size_bytes)}"
+    return {
+        "empty_box": gr.Row(visible=not own),
+        "table": (html.empty(reading) if reading else "") + table,
+        "unreadable_box": gr.Row(visible=bool(broken)),
+        "unreadable": gr.Dropdown(choices=broken),
+        "uploads": gr.Button(f"Delete my uploads ({size})", visible=bool(uploads.files)),
+    }
 
 
-def _unreadable(unreadable: Mapping[str, str]) -> dict[str, Any]:
-    choices = gr.Dropdown(choices=list(unreadable), value=None)
-    return {"unreadable_box": gr.Row(visible=bool(unreadable)), "unreadable": choices}
-
-
-def uploads_button(files: int, size_bytes: int) -> gr.Button:
-    """It deletes what is still here."""
-    size = f"{counted(files, 'file')}, {units.file_size(size_bytes)}"
-    return gr.Button(f"Delete my uploads ({size})", visible=bool(files))
-
-
-def _overlaid(api: Api, sweeps: Sequence[Sweep], selected: Sequence[str], x: str, y: str) -> dict[str, Any]:
-    if not selected:
-        return {"selected_box": gr.Column(visible=False)}
-    try:
-        return {"selected_box": gr.Column(visible=True), **overlay(api, sweeps, selected, x=x, y=y)}
-    except LimitError as error:
-        nothing = dict.fromkeys(("selected_title", "curve", "selected_loss"), "")
-        notice, is_busy = notice_html(str(error), kind="error"), isinstance(error, BusyError)
-        return {"selected_box": gr.Column(visible=True), **nothing, "caption": notice, "is_busy": is_busy}
-
-
-def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], *, x: str, y: str) -> dict[str, Any]:
+def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str, y: str) -> dict[str, Any]:
     """The selected runs on one chart each. x, y: axes of the chart of quality and cost; a quality that these runs lack
     becomes the loss."""
+    if not selected:
+        return {"selected_box": gr.Column(visible=False)}
     selected = frozenset(selected)  # each run of the folder is looked up in it
     drawn = [sweep for sweep in sweeps if any(run.run_id in selected for run in sweep.runs)]
     runs = [run for sweep in drawn for run in sweep.runs if run.run_id in selected]
     known = measured_metrics(runs)
     qualities = [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric in known]
     shown_y = y if y in dict(qualities).values() else "loss"
-    with api.verdicts.comparing(runs):
-        curve, caption = charts.tradeoff_chart(drawn, x=x, y=shown_y, run_ids=selected, height=HEIGHT)
+    try:
+        with api.verdicts.comparing(runs):
+            curve, caption = charts.tradeoff_chart(drawn, x=x, y=shown_y, run_ids=selected, height=HEIGHT)
+    except LimitError as error:
+        nothing = dict.fromkeys(("selected_title", "curve", "selected_loss"), "")
+        notice, is_busy = notice_html(str(error), kind="error"), isinstance(error, BusyError)
+        return {"selected_box": gr.Column(visible=True), **nothing, "caption": notice, "is_busy": is_busy}
     return {
+        "selected_box": gr.Column(visible=True),
         "selected_title": html.titled(f"{counted(len(runs), 'selected run')} of {counted(len(drawn), 'sweep')}", ""),
         "curve": curve,
         "selected_loss": live.loss_chart(drawn, selected),

@@ -122,11 +122,10 @@ NOT_CHOSEN = {
     "cancel": gr.Button(visible=False),
     "add": gr.Button(visible=False),
     "resume": gr.Button(visible=False),
-    "events_fold": gr.Accordion(visible=False),
 }
 """What belongs to the chosen sweep alone. Runs has it of every sweep."""
 NOTHING = {
-    **dict.fromkeys(("loss", "curve", "words", "answers", "adapters", "events", "seen"), ""),
+    **dict.fromkeys(("loss", "curve", "words", "answers", "adapters", "seen"), ""),
     **NOT_CHOSEN,
     "timer": gr.Timer(active=False),
 }
@@ -192,8 +191,6 @@ def _drawn(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
         words=_words(drawn) if drawn else "",
         answers=answers_html(sweep),
         adapters=adapters_html(api, sweep) if live.may_change(api, sweep) else "",
-        events_fold=gr.Accordion(visible=True),
-        events=live.events_html(api, sweep),
         seen=f"{sweep.sweep_id} {live.BUSY}" if is_busy else now,
         timer=gr.Timer(live.BUSY_SECONDS, active=True) if is_busy else timer,
     )
@@ -441,8 +438,6 @@ def _right() -> tuple[dict[str, Any], dict[str, Any]]:
         w["resume"] = gr.Button("", visible=False, size="sm", elem_id="train-resume")
     w["answers"] = plain(elem_id="train-answers")
     w["adapters"] = copyable(elem_id="train-adapters")
-    with gr.Accordion("Events", open=False, visible=False) as w["events_fold"]:
-        w["events"] = plain(elem_id="train-events")
     return w, e
 
 

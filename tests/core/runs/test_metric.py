@@ -11,12 +11,6 @@ def run(r, loss, *, cost=None, rate=1e-3, seed=0):
     return TradeoffPoint(r, cost if cost is not None else 1000 * r, loss, rate, seed)
 
 
-def test_the_front_is_what_no_other_point_beats_on_both():
-    cheap, middling, dear = run(2, 1.9), run(4, 1.95), run(8, 1.8)
-
-    assert (cheap, dear) == pareto_front([dear, middling, cheap])
-
-
 def test_a_diverged_run_is_on_no_front_and_in_no_mean():
     points = [run(2, float("nan"), seed=0), run(2, 1.9, seed=1), run(4, float("inf"))]
 

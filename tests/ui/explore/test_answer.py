@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.ui.explore.answer import FIGURES, answer
+from rankviz.ui.explore.answer import answer
 from rankviz.ui.parts.question import DEFAULTS, ask
 from rankviz.units import GIB
 from tests.support.quick import chosen_quick
@@ -19,23 +19,6 @@ LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
 @pytest.fixture
 def api(tmp_path):
     return Api(home=tmp_path)
-
-
-def test_every_rank_up_to_256_has_its_five_figures(api):
-    shown = answer(api, {"values": LLAMA})
-
-    assert [str(r) for r in range(1, 257)] == list(shown["records"])
-    figures = dict(zip(FIGURES, shown["records"]["16"]["figures"], strict=True))
-    assert ["41.94 M", "41,943,040 parameters", "0.52 % of the base", "41.94 M"] == figures["Trainable parameters"]
-    assert figures["GPU memory"][2].startswith("on L4")
-    assert "fits" == shown["records"]["16"]["fit"]
-
-
-def test_an_address_and_its_values_give_the_same_answer(api):
-    by_address = answer(api, {"search": "?model=meta-llama/Llama-3.1-8B&r=24"})
-
-    assert by_address == answer(api, {"values": by_address["values"]})
-    assert (24, "24") == (by_address["r"], by_address["address"]["r"])
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,6 @@ def api(tmp_path):
     return Api(home=tmp_path)
 
 
-def test_columns_have_letters_figures_and_a_way_to_open_them(api):
-    shown = compare(api, {"pins": [LLAMA, QWEN]})
-
-    text = text_of(shown["html"])
-    assert "A: Llama-3.1-8B, r = 16" in text and "B: Qwen3-8B, r = 64" in text
-    assert "41.94 M" in text
-    assert 'href="?model=Qwen/Qwen3-8B&amp;r=64&amp;dora=1"' in shown["html"]
-
-
 def test_only_rows_that_differ_are_marked(api):
     marked = compare(api, {"pins": [LLAMA, QWEN]})["html"].split("<tr")
     differing = [text_of("<tr" + row).split("differs: ")[1] for row in marked if "rv-differs" in row]

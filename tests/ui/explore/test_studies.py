@@ -29,16 +29,6 @@ def drawn(shown):
     return json.loads(shown)
 
 
-def test_the_nearest_study_comes_first_with_its_learning_rate_policy_and_runs_on_the_label(api):
-    figure = drawn(studies.shown_studies(api, **QUESTION).wide)
-
-    names = [trace["name"] for trace in figure["data"]]
-    assert "Tinker SFT sweep, Llama-3.1-8B<br>rate tuned at each rank; bars: ± 1 s.e." == names[0]
-    assert any(name.endswith("one run each") for name in names)
-    assert all(trace["marker"]["symbol"].endswith("-open") for trace in figure["data"])
-    assert {"#0d9488"} == {trace["marker"]["color"] for trace in figure["data"]}
-
-
 def test_values_are_short_of_the_best_rank_in_percent(api):
     """Tinker on Llama-3.1-8B: 0.5925, 0.5863, 0.5839, 0.5834 at r = 4, 16, 64, 128."""
     gap = drawn(studies.shown_studies(api, **QUESTION).wide)["data"][0]

@@ -20,14 +20,6 @@ def api(tmp_path):
     return Api(home=tmp_path)
 
 
-def test_the_modules_of_the_model_are_offered_with_their_copies(api):
-    fitted = explore.fitted(api, model="meta-llama/Llama-3.1-8B", preset="qv", modules=["k_proj"], framework="unsloth")
-
-    assert ("down_proj × 32", "down_proj") in fitted.modules.choices
-    assert ["q_proj", "v_proj"] == fitted.modules.value
-    assert fitted.moe_scheme.visible is False
-
-
 def test_a_whole_multimodal_model_offers_unsloths_flags_and_a_text_model_its_class(api):
     values = {"preset": "attention", "modules": [], "parts": ["vision", "attention"], "unsloth_class": "FastModel"}
     whole = explore.fitted(api, model="google/gemma-3-4b-it:whole", framework="unsloth", **values)
@@ -42,16 +34,6 @@ def test_a_whole_multimodal_model_offers_unsloths_flags_and_a_text_model_its_cla
     assert (False, False) == (trl.parts.visible, trl.unsloth_class.visible)
     # What is hidden has its default, and counts for nothing.
     assert (DEFAULTS["parts"], DEFAULTS["unsloth_class"]) == (text.parts.value, whole.unsloth_class.value)
-
-
-def test_the_list_of_models_has_one_row_a_model_and_other_names_are_understood(api):
-    choices = {value: label for label, value in explore.model_choices(api)}
-
-    assert choices["meta-llama/Llama-3.1-8B"].startswith("meta-llama/Llama-3.1-8B · 8.03 B")
-    assert "google/gemma-4-E2B · 5.10 B, text alone 4.63 B" == choices["google/gemma-4-E2B"]
-    assert "google/gemma-4-E2B:whole · 5.10 B, whole model" == choices["google/gemma-4-E2B:whole"]
-    assert [row.id for row in api.models.all()] == list(choices)
-    assert "meta-llama/Llama-3.1-8B" == api.models.get("unsloth/Llama-3.1-8B").id
 
 
 def test_a_file_name_cannot_write_into_the_page(api):

@@ -24,25 +24,6 @@ def test_the_length_of_given_data_is_in_epochs_unless_steps_or_tokens_are_set():
     assert "Time and cost are for 60 steps of 8 examples." in note(**set_by_hand)
 
 
-def test_a_file_sets_all_boxes_and_clears_steps(tmp_path):
-    rows = [{"prompt": "abcd", "completion": "abcd"}] * 3
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    shown = question.measured(Api(home=tmp_path / "home"), file=str(path), epochs=2)
-
-    # 2 · 4 · 0.25 = 2 tokens, up to 1.6 times as many
-    assert (3, 2, 3, 2, None) == (
-        shown.examples,
-        shown.example_tokens,
-        shown.longest_tokens,
-        shown.epochs,
-        shown.length,
-    )
-    assert "prompt-completion:3:rows.jsonl:" + ".".join(["2"] * 21) == shown.measured_file
-    assert "rows.jsonl: 3 examples (prompt-completion)" in shown.file_note
-
-
 def test_examples_above_the_maximum_length_are_said_beside_the_data_with_how_many_of_them(tmp_path):
     """One in ten is 50 times as long: 100 characters, 25 tokens, against 5,000 characters, 1,250 tokens."""
     rows = [{"text": "abcd " * (1000 if n % 10 == 0 else 20)} for n in range(100)]

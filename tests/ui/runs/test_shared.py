@@ -81,16 +81,6 @@ def test_a_shared_sweep_is_read_by_its_address_and_not_listed(api, anns):
     assert view["by_rank"]
 
 
-def test_what_is_no_longer_shared_is_gone_for_others(api, anns):
-    share(api, anns)
-    with acting_as(BEN):
-        seen = drawn(api, anns)["seen"]
-    share(api, anns, is_open=False)
-
-    with acting_as(BEN):
-        assert not drawn(api, anns, seen=seen)["sweep_box"].visible
-
-
 def test_another_visitor_cannot_share_or_delete(api, anns):
     with acting_as(BEN):
         for change in (lambda: api.runs.open_to_all(anns, True), lambda: of_sweep.delete(api, anns)):

@@ -109,24 +109,6 @@ def test_the_button_offers_the_smallest_good_adapter(api):
         assert b"adapter_config.json in adapter" == archive.read("adapter-r4/adapter_config.json")
 
 
-@pytest.mark.parametrize(
-    ("tolerance", "nats", "sentence", "rank"),
-    [
-        ("0.005", 0.005, "needs at most r = 32", 32),
-        ("2%", 0.108, "needs at most r = 2", 8),  # of a gain of 5.4; r = 2 was trained on and not kept
-    ],
-)
-def test_what_counts_as_equal_decides_pick_words_and_the_rank_to_ship(api, tolerance, nats, sentence, rank):
-    sweep = fast(api, cuts=CUTS)
-
-    drawn = curve(api, sweep, tolerance)
-
-    assert nats == pytest.approx(drawn.reading.tolerance)
-    assert sentence in text_of(drawn.details)
-    assert [int(sentence.split()[-1])] == [line["x0"] for line in json.loads(drawn.chart)["layout"]["shapes"]]
-    assert rank == drawn.reading.shippable.r
-
-
 def test_an_invalid_tolerance_gives_a_notice_and_the_default(api):
     sweep = fast(api, cuts=CUTS)
 

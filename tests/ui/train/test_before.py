@@ -25,15 +25,6 @@ def test_the_preview_shows_three_rows_and_counts(api):
     assert 3 == shown.count("Pronounce ")
 
 
-def test_what_a_sweep_will_take_stands_before_the_button(api):
-    shown = before_start(api, **FORM)
-
-    assert text_of(shown.expected).startswith("2 runs on ")
-    # SmolLM2-135M: 305,280 a unit of r.
-    assert "1,221,120" in text_of(shown.breakdown)
-    assert "4,884,480" in text_of(shown.breakdown)
-
-
 def test_that_a_run_may_be_ended_before_it_is_done_stands_beside_the_time_and_what_must_be_is_refused(tmp_path):
     api = Api(home=tmp_path, shared=True)
     may, must = ({**FORM, "steps": 200, "accumulation": number} for number in (4, 65_536))

@@ -4,8 +4,8 @@ from threading import Event
 
 import pytest
 
-from rankviz.core.runs.events import HF_JOBS, LOCAL
-from rankviz.ui.train.form import before_start, choice
+from rankviz.core.runs.events import HF_JOBS
+from rankviz.ui.train.form import before_start
 from rankviz.ui.train.tab import start
 from tests.support.engines.hub_jobs import page_on
 from tests.support.runs.finished_runs import text_of
@@ -17,15 +17,6 @@ def api(tmp_path, hub):
     with page_on(hub, tmp_path / "home") as api:
         api.engines.beside.soon_seconds = 60.0
         yield api
-
-
-def test_machines_are_offered_with_their_prices_once_they_are_chosen(api):
-    here, there = choice(api, engine=LOCAL), choice(api, engine=HF_JOBS)
-    machines = before_start(api, engine=HF_JOBS, flavor=None, spend=5.0, **FORM).flavor
-
-    assert (False, True) == (here.terms.visible, there.terms.visible)
-    assert [("t4-small, $0.40/h", "t4-small"), ("l4x1, $0.80/h", "l4x1")] == machines.choices[:2]
-    assert "l4x1" == machines.value
 
 
 def test_the_cost_stands_before_the_button_as_a_range(api):

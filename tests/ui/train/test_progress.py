@@ -7,14 +7,12 @@ import pytest
 from rankviz.core.runs.events import (
     Answered,
     GreedyAnswer,
-    RunCancelled,
-    RunFailed,
     RunStarted,
     StageReached,
     StepLogged,
 )
 from rankviz.ui.runs.view import cancel
-from rankviz.ui.train.tab import adapters_html, answers_html, form_of, progress, start
+from rankviz.ui.train.tab import answers_html, form_of, progress, start
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, text_of
@@ -54,7 +52,7 @@ def test_the_newest_result_of_ones_own_stands_where_nothing_is_chosen_and_the_bu
     assert f"?tab=runs&amp;sweep={newest.sweep_id}" in shown.status
     assert older.sweep_id not in shown.status
     assert "Your newest sweep. The form starts another one." in text_of(shown.status)
-    assert "r = 4, 16 2 runs completed in " in text_of(shown.status)
+    assert "r = 4, 16 2 runs completed, " in text_of(shown.status)
     chosen = progress(api, sweep_id=newest.sweep_id, seen="")
     for part in ("curve", "words", "adapters", "loss", "answers"):
         assert getattr(chosen, part) == getattr(shown, part)
@@ -91,26 +89,6 @@ def test_while_a_sweep_runs_one_button_cancels_it_one_trains_more_and_the_loss_i
     assert shown.timer.active
 
 
-@pytest.mark.parametrize(
-    ("ending", "words"),
-    [
-        (RunCancelled(time=9.0), "2 runs cancelled"),
-        (RunFailed(time=9.0, error="Out of <memory>."), "Out of &lt;memory&gt;."),
-    ],
-)
-def test_after_an_end_of_any_kind_the_button_trains_again(api, ending, words):
-    sweep_id, _ = running(api)
-    for run in api.workspace.store.sweep(sweep_id).runs:
-        api.workspace.store.append(run.run_id, ending)
-
-    shown = progress(api, sweep_id=sweep_id, seen="")
-
-    assert ("Train", False) == (shown.start.value, shown.cancel.visible)
-    assert "Train 2 failed or cancelled runs again" == shown.resume["value"]
-    assert words in shown.status
-    assert not shown.timer.active
-
-
 def test_another_sweep_starts_while_one_waits_and_cancel_ends_the_shown_one_alone(tmp_path):
     api, _ = page_with_elsewhere(tmp_path)
     api.workspace.work_queue = lambda: None
@@ -120,17 +98,6 @@ def test_another_sweep_starts_while_one_waits_and_cancel_ends_the_shown_one_alon
     cancel(api, first)
 
     assert (True, False) == (api.runs.sweep(first).ended, api.runs.sweep(second).ended)
-
-
-def test_the_adapter_of_each_rank_says_where_it_lies_and_opens_on_its_tab(api):
-    sweep = with_adapters(api, finished(api, {4: 2.0, 16: 1.5}))
-
-    shown = adapters_html(api, sweep)
-
-    for run in sweep.runs:
-        assert str(api.workspace.store.run_dir(run.run_id) / "adapter") in shown
-        assert f"?tab=adapter&amp;adapter={run.run_id}" in shown
-    assert "Adapter at r = 16, 16.0 MB" in text_of(shown)
 
 
 def test_answers_of_the_base_stand_beside_those_of_the_lowest_and_the_highest_rank(api):

@@ -6,7 +6,7 @@ from rankviz.api import Api
 from rankviz.core.runs.request import quick_look, rate_first
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
-from rankviz.ui.train.form import data_choices, measuring, mode_chosen, request_of, values_of
+from rankviz.ui.train.form import measuring, mode_chosen, request_of, values_of
 from tests.support.runs import questions
 from tests.support.web.train_form import FORM
 
@@ -32,12 +32,6 @@ def test_unsloths_class_and_parts_become_flags_where_they_are_not_the_classs_own
     request = request_of({**FORM, "unsloth_class": unsloth_class, "parts": parts})
 
     assert (unsloth_class, flags) == (request.lora.unsloth_class, request.lora.flags)
-
-
-def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_rest():
-    request = request_of({**FORM, "mode": "fast", "other_ranks": "2", "independent": "8"})
-
-    assert ((8, 16), (2, 4, 8)) == (request.ranks, request.cut_ranks)
 
 
 def test_rate_first_is_one_rank_at_two_rates():
@@ -117,13 +111,6 @@ def test_explores_question_is_measured_by_a_quick_look_of_its_model_and_adapter(
     )
     assert (3e-4,) == request.learning_rates  # as the card recommends
     assert "auto" == request.training.precision or api.workspace.here().cuda
-
-
-def test_the_file_that_was_measured_on_explore_is_the_data(api):
-    form = measuring(api, {**ASKED, "data_file": "/uploads/letters.jsonl"})
-
-    assert "/uploads/letters.jsonl" == request_of(form).data
-    assert ("letters.jsonl", "kept") in data_choices([], form["kept"])
 
 
 @pytest.mark.parametrize(
