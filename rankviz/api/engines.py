@@ -190,7 +190,7 @@ class Jobs(Operations):
         return hub
 
     def _environment(self, flavor: Flavor) -> Mapping[str, Any]:
-        """As a run there would find it."""
+        """The environment that a run there would find."""
         if rows := hardware.gpus_of_model(self._workspace.gpus, flavor.gpu, flavor.memory_bytes):
             return hardware.environment_of(rows[0])
         device = "cuda" if flavor.gpu else "cpu"
@@ -203,7 +203,7 @@ class EngineChoice(NamedTuple):
     name: str
     title: str
     about: str
-    """What happens there and what that needs, in a sentence or two; empty where that is plain."""
+    """A sentence or two on what happens there and what that needs; empty where that is plain."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,7 +215,7 @@ class Plan:
     notes: Sequence[str] = ()
     """Sentences to read before it starts."""
     not_known: str = ""
-    """What is not known, as a sentence."""
+    """A sentence on what is not known."""
     offer: Offer | None = None
     """Offer of a machine that is rented."""
 
