@@ -48,6 +48,7 @@ ASSETS = {
     "fidelity.json": "Fast curves compared with independent runs, as `make fidelity` writes it.",
     "forecast.json": "Bands of quality by rank from published studies, validated, as `make forecast` writes it.",
     "gpus.json": "GPUs: memory, speed and dated prices, each with its source.",
+    "html": "Markup of the page, with named places for values.",
     "js": "The script of the page.",
     "models": "The catalogue, as `make assets` makes it from `configs`: one file per model, and an index.",
     "recorded": "Four sweeps and a fast curve that RankViz ran itself.",

@@ -45,12 +45,12 @@ class AdviceAnswer:
     target_modules: str | tuple[str, ...]
     """The preset that stands for all linear layers of this model."""
     target_names: tuple[str, ...]
-    """What it reaches."""
+    """Modules that the preset reaches."""
     setting: Setting | None
     """Model, rank and GPU of the advised adapter, with its estimate; None of a model that cannot be read."""
     notes: tuple[str, ...]
     forecast: Forecast
-    """Of quality by rank."""
+    """Quality by rank in published studies."""
     own: str = ""
     """Result of the sweep of this model that the trade-off chart shows, in a sentence; empty without one."""
 
@@ -308,7 +308,7 @@ class Exports(Operations):
         return exports.write(model, question, r, format_name, rate, notes)
 
     def _on_t4(self, question: Question, r: int) -> str:
-        """What Unsloth takes on Colab's free GPU with these settings, in fp16 where they say bf16."""
+        """Return memory and time of Unsloth on Colab's free GPU with these settings, in fp16 where they say bf16."""
         setup = replace(question.training, framework="unsloth")
         if setup.precision == "bf16":
             setup = replace(setup, precision="fp16")

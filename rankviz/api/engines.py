@@ -93,6 +93,28 @@ class Jobs(Operations):
         """Forget a login: what they have running goes on without being followed, and starts nothing."""
         self._engine.logins.forget(visitor_id)
 
+    @writes()
+    def bring_back(self) -> Sequence[str]:
+        """Bring the runs of one's jobs back whose sweeps this page does not know: the disk of a Space is emptied by a
+        restart. Return their ids. Looks once for each login."""
+        hub = self._login()
+        if hub is None or hub.was_searched:
+            return ()
+        hub.was_searched = True
+        owner, brought = self._workspace.rights.somebody().id, []
+        try:
+            for found in self._engine.returning(owner):
+                with self._api.quota.admitting(new=len(found.requests)):
+                    self._engine.take(found, owner)
+                brought += [request.run_id for request in found.requests]
+        except EngineUnavailableError:
+            hub.was_searched = False
+            raise
+        finally:
+            if brought:
+                self._workspace.work_queue()
+        return brought
+
     def flavors(self) -> Sequence[Flavor]:
         """Return machines with one GPU, with today's prices; the cheapest first."""
         return [each for each in self._require_login().flavors() if each.gpus == 1]
@@ -168,7 +190,7 @@ class Jobs(Operations):
         return hub
 
     def _environment(self, flavor: Flavor) -> Mapping[str, Any]:
-        """As a run there would find it."""
+        """The environment that a run there would find."""
         if rows := hardware.gpus_of_model(self._workspace.gpus, flavor.gpu, flavor.memory_bytes):
             return hardware.environment_of(rows[0])
         device = "cuda" if flavor.gpu else "cpu"
@@ -181,7 +203,7 @@ class EngineChoice(NamedTuple):
     name: str
     title: str
     about: str
-    """What happens there and what that needs, in a sentence or two; empty where that is plain."""
+    """A sentence or two on what happens there and what that needs; empty where that is plain."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,7 +215,7 @@ class Plan:
     notes: Sequence[str] = ()
     """Sentences to read before it starts."""
     not_known: str = ""
-    """What is not known, as a sentence."""
+    """A sentence on what is not known."""
     offer: Offer | None = None
     """Offer of a machine that is rented."""
 

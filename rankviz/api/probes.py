@@ -90,7 +90,7 @@ class Preflight(Operations):
         return BYTES_PER_PARAMETER * model.total_parameters if known is None and is_ours else known
 
     def warnings(self, training: TrainingSetup, base: str = "") -> Sequence[str]:
-        """What is worth knowing before this training starts, as sentences."""
+        """Return sentences to read before this training starts."""
         return [check.sentence for check in warnings(self.before(training, base))]
 
     def diagnose(self, *, trial: bool = True) -> Diagnosis:
@@ -100,7 +100,7 @@ class Preflight(Operations):
         return Diagnosis(facts, checks(facts))
 
     def facts(self, *, ask_hub: bool = False, trial: Trial | None = None) -> Facts:
-        """What is known of this machine, cheaply."""
+        """Return what is known of this machine without a long look."""
         import psutil
 
         driver = cards.read_driver()
@@ -217,7 +217,7 @@ class Probes(Operations):
         return for_here(question, self._workspace.here())
 
     def all(self) -> Sequence[ProbeRecord]:
-        """All probes of whoever asks, the newest first."""
+        """Return all probes of the current visitor, the newest first."""
         return self._workspace.rights.own(self._workspace.store.probes())[::-1]
 
     def newest(self, model: str) -> ProbeRecord | None:

@@ -151,8 +151,8 @@ class Runs(Operations):
         return self._shown(record)
 
     def _shown(self, record: RunRecord) -> RunRecord:
-        """As the current visitor may read it: what a program wrote about a failure names places of its machine, and
-        answers quote the data, which are only for the owner of the run."""
+        """The record as the current visitor may read it: what a program wrote about a failure names places of its
+        machine, and answers quote the data, which are only for the owner of the run."""
         record = shown(self._workspace, record)
         if self._workspace.rights.mine(record.run_id):
             return record
@@ -634,8 +634,8 @@ class Runs(Operations):
         return " ".join(filter(None, [cancel_in_words(unwanted, unended), *dict.fromkeys(others)]))
 
     def _reasons(self, sweep: Sweep) -> Mapping[str, tuple[str, str, str]]:
-        """Of each run that has not ended, by its id: that somebody cancels it, what its journal and its sweep say, and
-        its place in the queue; each empty where there is nothing to say."""
+        """Reasons of each run that has not ended, by its id: that somebody cancels it, what its journal and its sweep
+        say, and its place in the queue; each empty where there is nothing to say."""
         unended = [run for run in sweep.runs if not run.state.ended and not sweep.recorded]
         with_job = self._workspace.supervisor.with_job
         if with_job is None:
@@ -671,7 +671,7 @@ class RunSummary:
     device_time: DeviceTime
     """Time of all its attempts until now."""
     place: Place
-    """Where it is, is to be, or was."""
+    """The place where it is, is to be, or was."""
     folder: Path | None = None
     """Folder of its request, journal, log and adapter. None on a shared page, whose visitors see no path of its
     machine, and of a run that RankViz ships."""

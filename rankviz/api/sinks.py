@@ -29,7 +29,7 @@ KEPT_SENDINGS = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Publication:
-    """What is there now."""
+    """The repository or project as it is now."""
 
     url: str
     """Empty of Trackio on this machine."""
@@ -58,7 +58,7 @@ class Sending:
 
     @property
     def stage(self) -> str:
-        """What is done now."""
+        """The step that is done now."""
         try:
             return self.stage_file.read_text(encoding="utf-8") if self.stage_file else "waiting"
         except OSError:
@@ -221,7 +221,7 @@ class Sinks(Operations):
 
 
 def facts_of(api: Api, name: str, run_ids: Sequence[str], destination: Destination) -> SweepFacts:
-    """What is published of these runs."""
+    """Return the facts that are published of these runs."""
     records = [api.runs.get(run_id) for run_id in run_ids]
     sweep_id = records[0].request.sweep_id
     try:

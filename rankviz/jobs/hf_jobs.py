@@ -7,10 +7,13 @@ The packed job and this package go into a private repository; journals and adapt
 import contextlib
 import hashlib
 import io
+import json
+import os
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -18,12 +21,14 @@ from typing import Annotated, Any
 
 from rankviz.core.bounds import Between, Word
 from rankviz.core.from_json import build
-from rankviz.core.runs.events import HF_JOBS
+from rankviz.core.runs.events import HF_JOBS, AttemptPlaced
+from rankviz.core.runs.request import RunRequest
 from rankviz.errors import (
     EngineDeclinedError,
     EngineError,
     EngineUnavailableError,
     InvalidSettingError,
+    UserError,
     quoted,
 )
 from rankviz.jobs import bundle
@@ -40,25 +45,34 @@ from rankviz.jobs.prices import (
     seconds_left,
 )
 from rankviz.jobs.process import describe_exit
-from rankviz.jobs.remote import Remote
+from rankviz.jobs.remote import READ_BYTES, Remote
 from rankviz.jobs.submission import (
     OWN_LIMITS,
+    SUBMISSION,
     JobLimits,
     RemoteJob,
     Status,
     Submission,
     home_id,
     read_submission,
+    write_submission,
 )
 from rankviz.paths import ASSETS, IMPORT_ROOT
 from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND
 from rankviz.store import RunStore
+from rankviz.store.durable import aside_of
+from rankviz.store.journal import line_of, parse_request, request_text
+from rankviz.store.ownership import Ownership, WantedEngine
 
+MOST_RETURNING, MOST_RUNS = 100, 1000
+"""The newest jobs of an account that are looked at for returning, and runs of one."""
+NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 MISSING_SECONDS = 300.0
 """How late Hugging Face may list a job that it has started."""
 NEEDED = ("pydantic-settings", "filelock", "psutil", "PyYAML", "threadpoolctl", "nvidia-ml-py")
 """What the worker imports beside the trainer, by the names in requirements.txt."""
 LEFT_OUT = (".css", ".js", ".png", ".svg", ".woff2", ".pyc")
+RESUME = "Resume the sweep to start what is left."
 CANCELLED_THERE = "Its job was cancelled on Hugging Face. Resume the sweep to start it again."
 SCHEDULED = "Hugging Face looks for a free machine."
 ONE_AT_A_TIME = "It waits for another job of its sweep to end: the spending limit of a sweep pays for one at a time."
@@ -112,6 +126,8 @@ class JobTerms:
     sweep_id: Word
     limit_usd: Annotated[float, Between(0, MOST_USD)] | None = None
     """The spending limit of its sweep."""
+    has_returned: bool = False
+    """Whether it came back from its account after this runs folder had been emptied."""
 
 
 TERMS = JobTerms.__dataclass_fields__.keys()
@@ -123,6 +139,19 @@ def terms_of(submission: Submission) -> JobTerms | None:
         return build(JobTerms, {name: value for name, value in submission.terms.items() if name in TERMS})
     except ValueError:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """A job of an account whose sweep its page does not know any more: a Space's disk is emptied when it restarts."""
+
+    name: str
+    """Of its folder."""
+    job: Job
+    requests: tuple[RunRequest, ...]
+    """Of the runs that come back."""
+    terms: JobTerms
+    handle: str
 
 
 class HfJobs(Remote):
@@ -163,10 +192,15 @@ class HfJobs(Remote):
         seconds = {"poll_seconds": poll_seconds, "missing_seconds": missing_seconds}
         super().__init__(store, at_once=at_once, limits=limits, **seconds)
         self.ledger = Ledger(self.place)
+        self._coming: set[str] = set()
+        """Runs that are just coming back."""
 
     def room(self) -> int:
         """One at least: `start` says why a job waits."""
         return max(1, super().room())
+
+    def start(self, job: Job) -> Live | None:
+        return None if self._coming & {attempt.run_id for attempt in job.attempts} else super().start(job)
 
     def terms(self, job: Job) -> Mapping[str, Any]:
         payer = job.options.get("payer", job.owner)
@@ -198,6 +232,8 @@ class HfJobs(Remote):
         submission = read_submission(folder)
         if terms := terms_of(submission):
             self.ledger.add(terms.sweep_id, folder.name, _cost(submission, terms))
+        with (self.place / "forgotten").open("a") as file:  # its runs may be deleted here, and do not return
+            file.write(f"{folder.name}\n")
         super().forget(live)
 
     def offer(self, hub: Hub, options: Mapping[str, str], wait: float = 5.0) -> tuple[Flavor, float]:
@@ -231,6 +267,76 @@ class HfJobs(Remote):
                 submission = read_submission(folder)
                 if terms := terms_of(submission):
                     yield folder.name, submission, terms
+
+    def returning(self, owner: str) -> Sequence[Returning]:
+        """Return the newest jobs of an owner's account whose sweeps are not here, each with the runs that no newer one
+        has. EngineUnavailableError, EngineError where a job cannot be looked at."""
+        hub, forgotten, found = self.logins.require(owner), self.place / "forgotten", []
+        here = set(forgotten.read_text(errors="replace").split()) if forgotten.exists() else set()
+        self._store.wait_until_read()
+        runs, sweeps = self._store.names()
+        for seen in list(reversed(hub.find(self.labels())))[:MOST_RETURNING]:
+            job = self._read_job(hub, seen, owner) if NAME.fullmatch(seen.name) and seen.name not in here else None
+            requests = tuple(request for request in job.requests if request.run_id not in runs) if job else ()
+            if requests and job.terms.sweep_id not in sweeps:
+                found.append(replace(job, requests=requests))
+                runs |= {request.run_id for request in requests}
+        return found
+
+    def take(self, found: Returning, owner: str) -> None:
+        """Have the runs of such a job here again, and follow it. Nothing is started. EngineError where it is here."""
+        folder, terms = self.place / found.name, replace(found.terms, has_returned=True)
+        numbers = {attempt.run_id: attempt.number for attempt in found.job.attempts}
+        first, *others = found.job.attempts  # the first names the folder
+        self._coming |= (wanted := {request.run_id for request in found.requests})
+        self.place.mkdir(parents=True, exist_ok=True)
+        aside = aside_of(folder)
+        try:
+            aside.mkdir()
+            attempts = (first, *(each for each in others if each.run_id in wanted))
+            bundle.write_job(aside, replace(found.job, attempts=attempts))
+            write_submission(aside, Submission(submitted=True, handle=found.handle, terms=asdict(terms)))
+            if folder.exists():
+                raise EngineError("This job is here already.")
+            there = WantedEngine(HF_JOBS, {"flavor": terms.flavor, "spend": f"{terms.limit_usd or self._spend:g}"})
+            content = {}
+            for request in found.requests:
+                placed = {"attempt": numbers[request.run_id], "engine": HF_JOBS, "job": found.handle}
+                events = line_of(AttemptPlaced(time=request.created_at, **placed))
+                content[request.run_id] = {"request.json": request_text(request), "events.jsonl": events, **there.files}
+            self._store.publish(content, Ownership(owner), joins=found.requests)
+            os.rename(aside, folder)
+            if terms.limit_usd and self.ledger.limit(terms.sweep_id) is None:
+                self.ledger.note_limit(terms.sweep_id, terms.limit_usd)  # the newest job comes first
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+            self._coming -= wanted
+
+    def _read_job(self, hub: Hub, seen: HubJob, owner: str) -> Returning | None:
+        """Read a job from the bucket, or from what was sent where it has not begun; None where that makes no sense."""
+
+        def text(path: str) -> bytes:
+            path = f"{seen.name}/{path}"
+            return hub.read(path, 0, READ_BYTES) or hub.sent(path, READ_BYTES)
+
+        try:
+            job = bundle.job_of(json.loads(text(bundle.JOB_FILE)))
+            job = replace(job, attempts=job.attempts[:MOST_RUNS])
+            terms = json.loads(text(SUBMISSION))["terms"]
+            terms = build(JobTerms, {name: value for name, value in terms.items() if name in TERMS})
+            requests = tuple(parse_request(text(f"runs/{attempt.run_id}/request.json")) for attempt in job.attempts)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
+            return None
+        named = [attempt.run_id for attempt in job.attempts if attempt.number > 0]
+        is_one = (
+            all(isinstance(each, RunRequest) for each in requests)
+            and named == [request.run_id for request in requests]
+            and len(set(named)) == len(named)
+            and {request.sweep_id for request in requests} == {terms.sweep_id}
+            and bundle.folder_of(job, self.place).name == seen.name
+        )
+        terms = replace(terms, owner=owner, account=hub.name, has_returned=False)
+        return Returning(seen.name, job, requests, terms, seen.id) if is_one else None
 
     def send(self, job: RemoteJob) -> None:
         path, data = archive()
@@ -289,10 +395,13 @@ class HfJobs(Remote):
     def unsend(self, job: RemoteJob) -> None:
         self._hub(_terms(job)).unsend(job.name)
 
-    def labels(self, name: str) -> Mapping[str, str]:
-        """Return the labels by which a job of this runs folder is found in its account."""
-        home = {"app": "rankviz", "home": home_id(self._store.home / "hf-jobs.id", self._store.home)}
-        return {**home, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]}
+    def labels(self, name: str = "") -> Mapping[str, str]:
+        """Return the labels by which a job of this runs folder is found in its account; without a name, all are. The
+        disk of a Space is emptied by a restart, so its own name stands for its folder."""
+        space = os.environ.get("SPACE_ID")
+        home = hashlib.sha256(space.encode()).hexdigest()[:16] if space else ""
+        known = {"app": "rankviz", "home": home or home_id(self._store.home / "hf-jobs.id", self._store.home)}
+        return {**known, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]} if name else known
 
     def _found(self, hub: Hub, name: str) -> HubJob | None:
         """The newest job of a name. An older one that runs too is ended."""
@@ -319,11 +428,16 @@ def _terms(job: RemoteJob) -> JobTerms:
 
 
 def end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
-    """Return how a job ended.
+    """Return how a job ended. One that has returned is not tried again by itself: how often it was tried is not known.
 
     Args:
         exit_code: Of the worker, where it is known. Hugging Face may end it by a signal: its own reason comes first.
     """
+    end = _end_of(seen, exit_code, terms)
+    return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if terms.has_returned else end
+
+
+def _end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
     if seen.stage == "CANCELED":
         return End(why=CANCELLED_THERE, is_final=True)
     words, had_failed = seen.message.lower(), exit_code is not None and exit_code >= 0

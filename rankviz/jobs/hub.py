@@ -61,6 +61,8 @@ class HubJob:
     seconds: float | None = None
     """At most what is billed; None where it is not known."""
     running_seconds: float | None = None
+    name: str = ""
+    """Of its folder, by its label."""
 
     @property
     def ended(self) -> bool:
@@ -80,6 +82,8 @@ class Hub:
 
         self.token = token
         self.rejected = False
+        self.was_searched = False
+        """Whether its account was looked through for jobs that have come back."""
         self._name = name
         self._api = HfApi(endpoint=endpoint, token=token)
         self._flavors: Future[Sequence[Flavor]] | None = None
@@ -187,6 +191,10 @@ class Hub:
                 folder, f"{self.name}/{REPOSITORY}", repo_type="dataset", commit_message=f"Read: {folder}"
             )
 
+    def sent(self, path: str, most: int) -> bytes:
+        """Return the beginning of a file of the repository; nothing where it is not there."""
+        return self._get(f"datasets/{self.name}/{REPOSITORY}/resolve/main/{quote(path)}", 0, most)
+
     def read(self, path: str, offset: int, most: int) -> bytes:
         """Return at most so many bytes of a file of the bucket from an offset on; none where it is not there."""
         return self._get(f"buckets/{self.name}/{BUCKET}/resolve/{quote(path)}", offset, most)
@@ -227,6 +235,7 @@ class Hub:
             message=_plain(job.status.message or "", self.token),
             seconds=total,
             running_seconds=running,
+            name=str((job.labels or {}).get("job", "")),
         )
 
     @contextlib.contextmanager

@@ -4,7 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-from rankviz.errors import RunUnreadError, StorageError
+from rankviz.errors import StorageError
 
 LEAST_FREE_BYTES = 2**20
 """With less than this a disk counts as full: a run could not even say how it ended."""
@@ -38,11 +38,6 @@ def is_full(folder: Path) -> bool:
         return False
     has_files = room.f_favail >= LEAST_FREE_FILES or room.f_files == 0  # which is said where nothing bounds them
     return room.f_bavail * room.f_frsize < LEAST_FREE_BYTES or not has_files
-
-
-def is_of_all(error: OSError, folder: Path) -> bool:
-    """Tell whether an error is that of a full or read-only disk, and not of one file on it. One of reading is not."""
-    return error.errno in FULL or (not isinstance(error, RunUnreadError) and bool(trouble(folder)))
 
 
 def trouble(folder: Path) -> str:

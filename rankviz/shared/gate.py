@@ -443,7 +443,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 def _is_of_parser(error: object) -> bool:
-    """Whether an answer cannot be sent any more, after a request that could not be read."""
+    """Tell an answer that cannot be sent any more, after a request that could not be read."""
     return type(error).__module__.startswith("h11")
 
 

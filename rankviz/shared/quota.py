@@ -43,7 +43,7 @@ class Held:
 
     visitor: Visitor
     is_upload: bool = False
-    """Whether it comes among the uploads, which are counted one by one and for all visitors together."""
+    """True for uploads, which are counted one by one and for all visitors together."""
     size_bytes: float = 0.0
     files: int = 0
 

@@ -203,7 +203,7 @@ class UploadMiddleware:
             await send(each)
 
     def _own(self, paths: list[Path], visitor_id: str) -> None:
-        """Where it cannot be written down whose files are, none stays: they would count for nobody."""
+        """Write down whose the files are. Where that fails none stays: they would count for nobody."""
         try:
             for path in paths:
                 self._workspace.temp.own(path, visitor_id)

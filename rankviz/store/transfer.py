@@ -185,8 +185,6 @@ MAX_ARCHIVE_BYTES = 100 * 10**6
 MAX_DIRECTORY_BYTES = 10**6
 MAX_IMPORTED_ATTEMPTS = 10**5
 """Far below core.runs.events.MAX_ATTEMPTS, so that a run can be tried again here as often as anybody likes."""
-USUAL_RATIO = 20
-"""Unpacked to packed bytes; journals of real runs are below."""
 MAX_RATIO = 200
 """Unpacked to packed bytes of a file of more than RATIO_BYTES."""
 RATIO_BYTES = 10**6

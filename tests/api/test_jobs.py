@@ -1,5 +1,6 @@
 """Machines of Hugging Face, for whoever has a login there: what they cost, and who may use what."""
 
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from rankviz.jobs.submission import Submission
 from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on, use
+from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 
 ALICE = Visitor("hf:1", "alice", login=Login("hf_alice"))
@@ -108,3 +110,24 @@ def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_t
     assert f"{STILL_COSTS} {engine.logins.sentence('')}" == own.jobs.still_costs(own.runs.sweep(sweep_id))
     jobs.clear()
     assert "" == own.jobs.still_costs(own.runs.sweep(sweep_id))
+
+
+def test_a_space_whose_disk_was_emptied_has_its_jobs_again_when_their_owner_returns(shared, hub, tmp_path):
+    with acting_as(ALICE):
+        sweep_id = shared.engines.start(REQUEST, "hf-jobs", "l4x1", 5.0)
+        wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
+        run_ids = [run.run_id for run in shared.runs.sweep(sweep_id).runs]
+    shared.workspace.supervisor.stop()
+    for name in ("runs", "hf-jobs"):
+        shutil.rmtree(shared.workspace.home / name)
+    again = Api(home=shared.workspace.home, shared=True)
+    use(again, hub)
+
+    with acting_as(ALICE):
+        assert run_ids == list(again.jobs.bring_back())
+        assert () == again.jobs.bring_back()
+        assert run_ids == [run.run_id for run in again.runs.sweep(sweep_id).runs]
+    with acting_as(BEN):
+        assert () == again.jobs.bring_back()
+    again.workspace.supervisor.stop()
+    assert 1 == len(hub.jobs)

@@ -3,18 +3,22 @@ What every engine must hold is in test_contract.py."""
 
 import math
 import re
+import shutil
 import time
+from dataclasses import replace
 
 import pytest
 
 from rankviz.core.runs.events import RunFailed
-from rankviz.errors import EngineUnavailableError
+from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT, CANCELLED_THERE, ONE_AT_A_TIME, USED_UP, HfJobs
 from rankviz.jobs.hub import BUCKET, LOGIN, NO_CREDIT, REPOSITORY, Logins
 from rankviz.jobs.local import Local
 from rankviz.jobs.prices import NO_LIMIT, STARTING, Cost
 from rankviz.jobs.remote import NEVER
 from rankviz.store import RunStore
+from rankviz.store.journal import request_text
+from rankviz.store.ownership import Ownership
 from tests.support.engines.alike import trains_there_as_here
 from tests.support.engines.hub_jobs import TIMEOUT, only_job, stand_in_hub, sweep
 from tests.support.processes.workers import (
@@ -132,19 +136,6 @@ def test_a_half_written_bucket_fails_the_run_and_not_the_losses(supervise, store
     assert ["failed"] == states(store, [run_id])
     assert "its adapter is not here" in store.get(run_id).error
     assert [1] == [step.step for step in store.get(run_id).steps]
-
-
-def test_a_machine_that_is_lost_costs_its_run_one_attempt(supervise, store, hub, tmp_path):
-    (run_id,) = sweep(store, 4)
-    supervisor = supervise(waiting_for(tmp_path / "go"))
-    wait_for(lambda: store.get(run_id).steps)
-
-    hub.end(only_job(hub), "ERROR", "The node was lost")
-    (tmp_path / "go").touch()
-    supervisor.settle()
-
-    assert ["completed"] == states(store, [run_id])
-    assert 2 == store.get(run_id).attempt == len(hub.jobs)
 
 
 def test_a_job_that_reaches_its_time_limit_is_not_started_again(supervise, store, hub):
@@ -369,6 +360,86 @@ def test_nothing_is_sent_where_others_can_read_it(supervise, store, hub, name):
     assert f"alice/{name} on Hugging Face, so nothing is sent there" in store.get(run_id).error
     assert {} == hub.jobs
     assert not [path for path in hub.folder("dataset", "alice/rankviz-jobs").rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def emptied(store, hub, logins, supervise, tmp_path):
+    """A home that knows nothing of a job which it started before its disk was emptied: (store, engine, run ids)."""
+    run_ids = sweep(store, 2, 4, flavor="l4x1")
+    first = supervise(waiting_for(tmp_path / "go"))
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    first.stop()
+    for name in ("runs", "hf-jobs"):
+        shutil.rmtree(store.home / name)
+    here = RunStore(store.home)
+    engine = HfJobs(here, logins, poll_seconds=0.1)
+    yield here, engine, run_ids
+    engine.release()
+
+
+def test_a_job_whose_page_lost_its_disk_comes_back_once_with_its_owner_and_is_not_started_again(emptied, hub, tmp_path):
+    store, engine, run_ids = emptied
+    (found,), (same,) = engine.returning("ann"), engine.returning("ann")
+    engine.take(found, "ann")
+    with pytest.raises(EngineError, match="here already"):
+        engine.take(same, "ann")
+    assert [] == engine.returning("ann")
+
+    supervisor = Patient(store, engines=[engine], poll_seconds=0.05)
+    supervisor.start()
+    (tmp_path / "go").touch()
+    supervisor.settle()
+    supervisor.stop()
+
+    assert (["completed"] * 2, 1) == (states(store, run_ids), len(hub.jobs))
+    assert {"ann"} == {store.ownership(run_id).owner for run_id in run_ids}
+    assert [] == engine.returning("ann")
+
+
+def test_what_comes_back_and_is_lost_is_started_again_only_when_somebody_asks(emptied, hub):
+    store, engine, run_ids = emptied
+    (found,) = engine.returning("ann")
+    engine.take(found, "ann")
+    supervisor = Patient(store, engines=[engine], poll_seconds=0.05, max_attempts=5)
+    supervisor.start()
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    hub.end(only_job(hub), "ERROR", "The node was lost")
+    supervisor.settle()
+    supervisor.stop()
+
+    assert (["failed"] * 2, 1) == (states(store, run_ids), len(hub.jobs))
+    assert store.get(run_ids[0]).error.endswith("The node was lost. Resume the sweep to start what is left.")
+
+
+def test_a_job_comes_back_to_its_own_page_and_owner_and_into_no_sweep_of_another(emptied, logins, tmp_path):
+    store, engine, _ = emptied
+    logins.give("ben", "hf_ben")
+    elsewhere = RunStore(tmp_path / "elsewhere")
+    elsewhere.home.mkdir()
+    (found,) = engine.returning("ann")
+
+    assert [] == engine.returning("ben")
+    assert [] == HfJobs(elsewhere, logins).returning("ann")
+    run_id = f"{found.terms.sweep_id}-099-r2"
+    request = replace(found.requests[0], run_id=run_id)
+    store.publish({run_id: {"request.json": request_text(request)}}, Ownership("ben"))
+    assert [] == engine.returning("ann")
+    assert 0 == engine.bill(found.terms.sweep_id).jobs
+
+
+@pytest.mark.parametrize(
+    "file, content",
+    [
+        ("job.json", b"{"),
+        ("job.json", b'{"kind": "finetune", "attempts": ["../../x@1"]}'),
+        ("submission.json", b'{"terms": {"flavor": "l4x1"}}'),
+        ("request.json", b"[" * 9999),
+    ],
+)
+def test_what_cannot_be_read_of_a_job_does_not_come_back(emptied, hub, file, content):
+    hub.shows[file] = content
+
+    assert [] == emptied[1].returning("ann")
 
 
 def test_a_sweep_whose_limit_cannot_be_read_waits_and_says_what_to_do(supervise, store, hub, logins):

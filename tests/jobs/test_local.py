@@ -7,7 +7,6 @@ from rankviz.jobs import Attempt, Job, process
 from rankviz.jobs.local import Local
 from rankviz.jobs.supervisor import Supervisor
 from tests.support.processes.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
-from tests.support.runs import questions
 
 SAYS_ITS_GPU = (
     "for run_id in run_ids:\n"
@@ -75,21 +74,6 @@ def test_a_worker_that_cannot_be_killed_keeps_its_gpu_and_nothing_else(store, mo
     pids.clear()
     wait_for(lambda: supervisor.tick() or states(store, [stuck]) == ["cancelled"])
     supervisor.stop()
-
-
-def test_a_visitor_with_one_sweep_gets_the_second_gpu_before_another_of_the_first(store):
-    first, second = (store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann")) for _ in range(2))
-    other = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ben"))
-
-    supervisor = supervise(store, SAYS_ITS_GPU, ("0", "1"))
-    wait_for(lambda: len(running(store)) == 2)
-    together = running(store)
-    (store.home / "go").touch()
-    supervisor.settle()
-    supervisor.stop()
-
-    assert {*first, *other} == {*together}
-    assert ["completed"] == states(store, second)
 
 
 def test_an_app_that_restarts_with_fewer_gpus_still_finds_every_worker(store):

@@ -31,20 +31,6 @@ def started(store, run_ids):
     return sorted(run_ids, key=lambda run_id: store.get(run_id).started_at)
 
 
-def test_runs_of_a_sweep_that_are_to_be_in_different_places_go_to_different_jobs(store):
-    sweep_id = store.create(questions.sweep(ranks=(2, 4, 8)), "ann")
-    two, four, eight = store.run_ids(sweep_id)
-    for run_id, there in ((two, WantedEngine("local")), (four, WantedEngine("far", {"flavor": "a"}))):
-        write_destination(store.run_dir(run_id), there)
-    write_destination(store.run_dir(eight), WantedEngine("far", {"flavor": "b"}))
-    supervisor = Supervisor(store)
-
-    parts = batches(store.records(), lambda _: "ann", supervisor.place_of)
-
-    assert [(two,), (four,), (eight,)] == [batch.run_ids for batch in parts]
-    assert ["local", "far", "far"] == [supervisor.engine_of(batch) for batch in parts]
-
-
 def test_a_run_that_was_moved_starts_though_the_others_of_its_sweep_wait_elsewhere(store, tmp_path):
     there, here = store.run_ids(store.create(questions.sweep(ranks=(2, 4)), "ann", WantedEngine("elsewhere")))
     write_destination(store.run_dir(here), WantedEngine("local"))
@@ -89,17 +75,6 @@ def test_a_sweep_is_divided_where_places_are_free_and_each_part_is_worth_a_base(
     for batch in order:
         together = [record for part in divided if part.sweep_id == batch.sweep_id for record in part.records]
         assert list(batch.records) == together
-
-
-def test_a_visitor_with_one_sweep_does_not_wait_behind_all_of_anothers(store):
-    many = [queued(store, "ann")[0] for _ in range(4)]
-    (one,) = queued(store, "ben")
-
-    supervisor = supervise(store, COMPLETE_ALL)
-    supervisor.settle()
-    supervisor.stop()
-
-    assert [many[0], one, *many[1:]] == started(store, [*many, one])
 
 
 def test_a_restart_changes_no_order(store):

@@ -177,15 +177,6 @@ def test_a_list_of_files_that_makes_no_sense_counts_as_none(setting, manifest):
     wait_for(lambda: journal(setting) == STEP + DONE)
 
 
-def test_a_job_that_was_refused_for_good_ends_with_the_reason(setting):
-    setting.cluster.answer = EngineError("No credit.")
-
-    follower = setting.follow()
-
-    wait_for(lambda: follower.end)
-    assert ("No credit.", True, 1) == (follower.end.why, follower.end.is_final, setting.cluster.submitted)
-
-
 def test_a_job_whose_answer_was_lost_is_looked_for_and_never_submitted_again(setting):
     setting.cluster.answer, setting.cluster.status = EngineUnavailableError("No answer."), None
 
@@ -194,17 +185,6 @@ def test_a_job_whose_answer_was_lost_is_looked_for_and_never_submitted_again(set
     wait_for(lambda: follower.end)
     assert (1, True) == (setting.cluster.submitted, follower.end.lost)
     assert read_submission(setting.here).submitted
-
-
-def test_a_follower_that_was_stopped_writes_nothing_any_more(setting):
-    follower = setting.follow()
-    wait_for(lambda: follower.status)
-
-    follower.stop()
-    (setting.run / "events.jsonl").write_bytes(STEP)
-    time.sleep(0.1)
-
-    assert b"" == journal(setting)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"submitted": 1}', '{"submitted": false, "end": [1]}'])

@@ -5,7 +5,6 @@ import fcntl
 import os
 from collections.abc import Sequence
 
-import psutil
 import pytest
 
 from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StepLogged
@@ -23,7 +22,6 @@ from tests.support.processes.workers import (
     COMPLETE_ALL,
     HANG_IN_EACH,
     Patient,
-    lives,
     lost_reasons,
     processes_of,
     states,
@@ -114,30 +112,6 @@ def test_only_one_of_two_supervisors_works_and_the_other_takes_over(store):
     assert ["failed"] == states(store, after)
 
 
-def test_cancel_of_a_running_run_leaves_no_process_and_the_others_go_on(store):
-    run_ids = sweep(store, 4, 8)
-    hang_at_rank_4_with_a_child = worker(
-        "for run_id in run_ids:\n"
-        "    begin(run_id)\n"
-        "    if run_id.endswith('r4'):\n"
-        "        subprocess.Popen(['sleep', '61']); step(run_id); time.sleep(600)\n"
-        "    complete(run_id)"
-    )
-    supervisor = supervise(store, hang_at_rank_4_with_a_child)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    leader = psutil.Process(store.get(run_ids[0]).environment["pid"])
-    group = [leader, *leader.children(recursive=True)]
-
-    supervisor.cancel(run_ids[0])
-
-    assert 2 == len(group)
-    assert not any(map(lives, group))
-    assert RunState.CANCELLED is store.get(run_ids[0]).state
-    supervisor.settle()
-    supervisor.stop()
-    assert ["cancelled", "completed"] == states(store, run_ids)
-
-
 def test_a_worker_deaf_to_sigterm_is_killed_within_the_grace(store):
     run_ids = sweep(store, 4)
     deaf = worker("signal.signal(signal.SIGTERM, signal.SIG_IGN); begin(run_ids[0]); step(run_ids[0]); time.sleep(600)")
@@ -161,22 +135,6 @@ def test_cancel_works_where_nobody_supervises(store):
 
     assert ["cancelled", "queued"] == states(store, run_ids)
     assert [] == processes_of(store.home)
-
-
-def test_a_worker_that_found_the_disk_full_says_that_and_the_other_runs_wait_for_room(store):
-    run_ids = sweep(store, 4, 8, 16)
-    full = worker(
-        "if run_ids[0].endswith('r4'):\n"
-        "    begin(run_ids[0]); raise SystemExit(74)\n"
-        "for run_id in run_ids: begin(run_id) and complete(run_id)"
-    )
-
-    supervisor = supervise(store, full)
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["failed", "completed", "completed"] == states(store, run_ids)
-    assert disk.FULL_SENTENCE == store.get(run_ids[0]).error
 
 
 def test_on_a_full_disk_nothing_starts_and_with_room_the_queue_goes_on():

@@ -180,15 +180,6 @@ def test_a_line_that_holds_what_no_event_can_is_one_unreadable_line(tmp_path, li
     assert not record.environment and record.loss_after is None and record.adapter_path is None
 
 
-def test_a_step_that_goes_back_cannot_follow_and_is_left_out(tmp_path):
-    lines = [STEP, STEP | {"step": 2, "tokens": 16, "seconds": 2.0}, STEP, STEP | {"step": 3, "tokens": 16}]
-    store = write(RunStore(tmp_path), "a", journal="".join(json.dumps(line) + "\n" for line in lines))
-
-    record = store.get("a")
-
-    assert ([1, 2], 2) == ([step.step for step in record.steps], record.unreadable_lines)
-
-
 @pytest.mark.parametrize(
     "path", ["/etc", "../b", "a/../../b", ".hidden", "a//b", "~root", "a\\b", "link", "link/deeper"]
 )

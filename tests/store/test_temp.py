@@ -39,17 +39,6 @@ def make_old(path: Path, seconds: float) -> None:
         os.utime(each, (time.time() - seconds,) * 2)
 
 
-def test_an_upload_that_is_used_up_goes_and_counts_no_more(temp):
-    used, kept = upload(temp, "runs.zip", ANNA), upload(temp, "data.jsonl", ANNA)
-
-    temp.remove_upload(used, ANNA)
-    temp.remove_upload(used, ANNA)
-
-    assert (False, True) == (used.parent.exists(), kept.exists())
-    assert (1, 10) == temp.usage(ANNA)
-    assert not temp.owns(used, ANNA)
-
-
 def test_nothing_else_is_used_up(temp, tmp_path):
     (tmp_path / "written").write_text("x")
     of_machine = tmp_path / "mine.zip"
@@ -87,16 +76,6 @@ def test_a_clock_that_jumps_ahead_removes_no_upload(temp, monkeypatch):
     temp.clean(24 * HOUR, clock.now())
 
     assert path.exists()
-
-
-def test_a_link_among_the_uploads_is_what_it_leads_to(temp, tmp_path):
-    (tmp_path / "secret").touch()
-    path = temp.page / "hash" / "link"
-    path.parent.mkdir(parents=True)
-    path.symlink_to(tmp_path / "secret")
-    temp.own(path, ANNA.id)
-
-    assert not temp.owns(path, ANNA)
 
 
 def test_what_is_old_goes_and_what_is_new_stays(temp):

@@ -233,7 +233,8 @@ def capacity_in_words(advice: RankAdvice) -> str:
     if cap.tokens is not None:
         of = "Your data" if advice.data.examples is not None else "No data is given: the assumed training"
         most = "at most " if cap.at_most else ""
-        data = f"{of} has {most}{units.count(cap.tokens)} tokens, {100 * cap.filled:.0f} % of that."
+        filled = "under 1 %" if cap.filled < 0.01 else f"{100 * cap.filled:.0f} %"
+        data = f"{of} has {most}{units.count(cap.tokens)} tokens, {filled} of that."
     return (
         f"Capacity at r = {cap.r}: {units.count(cap.parameters)} parameters hold what about "
         f"{units.count(cap.holds_tokens)} tokens can teach (published figures: {cap.bits_per_parameter:g} bits per "

@@ -261,8 +261,12 @@ def fact_words(bands: Bands, kind: str) -> Iterable[str]:
 
     if low := of_kind("low_within_point"):
         yield f"r = 16 scored within one point of the best rank in {_record(low)}, each taken alone."
-    if high := of_kind("high_worse"):
-        yield f"r = 64 scored more than a point worse than r = 16 in {_record(high)}."
+    score, loss = of_kind("high_worse"), bands.holds["high_worse_loss"].get(LOSS)
+    if score and loss:
+        yield (
+            f"r = 64 was 0.5 % of a loss worse than r = 16 in {_record(loss)}, and more than a point worse in "
+            f"{_record(score)}."
+        )
     if bands.rate:
         (least, most), (low, high) = bands.rate["times"], bands.rate["worse_at_3"]
         yield (

@@ -444,6 +444,8 @@ def choice(api: Api, *, engine: str) -> View:
     """The places that are offered to whoever looks at the page. A choice that can stay is not sent back: it may be an
     older one."""
     offered = api.engines.offered()
+    if HF_JOBS in [place.name for place in offered]:
+        api.engines.beside.ask(("back", api.workspace.visitor.id), "", api.jobs.bring_back)
     if not live.is_asked(api):
         return View(box=gr.Column(visible=False), engine=gr.Radio(value=LOCAL), terms=gr.Column(visible=False))
     chosen = next((place for place in offered if place.name == engine), offered[0])
