@@ -190,6 +190,13 @@ class PageConfig(BlocksConfig):
         opened.config_for_block = lambda *_, **__: NOT_KEPT
         return opened
 
+    def attach_load_events(self, rendered_in: Any = None) -> None:
+        """Gradio's. The events of its components when a page loads, as of its login button, are no endpoints."""
+        before = set(self.fns)
+        super().attach_load_events(rendered_in)
+        for number in self.fns.keys() - before:
+            self.fns[number].api_visibility = "private"
+
     def get_config(self, renderable: Any = None) -> dict[str, Any]:
         """Gradio's, smaller. Public endpoints keep their descriptions, and belong to no page: who calls them reads
         /config or /gradio_api/info, which tell of every page."""
