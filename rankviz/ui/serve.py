@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import socket
 import sys
 from contextlib import suppress
 from threading import Thread
@@ -38,6 +39,7 @@ def serve() -> None:
         reach.use_own(api.workspace.home)
     options = launch_options(api)
     host, port = options["server_name"], options["server_port"]
+    check_address(host, port)
     if not api.workspace.shared:
         for line in addresses.announcement(host, port, addresses.own_address()):
             print(line, flush=True)
@@ -51,11 +53,18 @@ def serve() -> None:
     app.api_open = False  # queue(api_open=False) would also make the server anew, which launch does again
     keep_log_ours()
     auto.AutoHTTPProtocol = H11Protocol  # reads 64 kB of a head; httptools, where it is installed, reads without end
+    app.launch(**options)
+
+
+def check_address(host: str, port: int) -> None:
+    """UserError where no server can listen. Gradio would fail after the page is built, with a traceback."""
     try:
-        app.launch(**options)
-    except OSError as error:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address[:2], family=family).close()
+    except (OSError, UnicodeError) as error:
+        reason = "this machine has no such address, the port is in use, or it needs an administrator's rights"
         where = "Choose another with --host and --port, or GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."
-        raise UserError(f"The page cannot be served at {host}, port {port}: {error}. {where}") from error
+        raise UserError(f"The page cannot be served at {host}, port {port}: {reason}. {where}") from error
 
 
 def keep_unreadable() -> None:

@@ -41,7 +41,7 @@ def test_an_estimate_as_json_has_the_contracts_keys_and_exact_numbers():
         (("runs", "show", "nothing"), "rankviz runs list"),
         (("verdict", "losses.csv", "--tolerance", "2%"), "needs --base-loss"),
         (("frobnicate",), "frobnicate"),
-        (("serve", "--host", "1.2.3.4"), "no address '1.2.3.4'. Choose another with --host, or GRADIO_SERVER_NAME."),
+        (("serve", "--host", "1.2.3.4"), "cannot be served at 1.2.3.4, port 7860"),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(args, sentence, tmp_path):
