@@ -37,7 +37,7 @@ from rankviz.ui import link
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, handed, hidden, pickable, plain
-from rankviz.ui.parts.html import Cell, Figure, Row, code_html, exact, exact_span, notice_html, rounded
+from rankviz.ui.parts.html import Cell, NamedNumber, Row, code_html, exact, exact_span, notice_html, rounded
 from rankviz.ui.wiring import View, action, clicked, of_click, put, quiet, wire
 from rankviz.units import rounded_percent as percent
 
@@ -310,11 +310,11 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     dead = ", ".join(spectrum.dead[:4]) + (f" and {len(spectrum.dead) - 4} more" if len(spectrum.dead) > 4 else "")
     counted = f"{len(spectrum.dead)} of {len(spectrum.layers)}"
     row = [
-        Figure("Trained rank", f"r = {spectrum.r}", sub=f"α {spectrum.lora_alpha:g}, {scale}, {spectrum.dtype}"),
-        Figure(f"Rank for {percent(NEARLY_ALL, 0)} of the energy", nearly, sub=most),
+        NamedNumber("Trained rank", f"r = {spectrum.r}", sub=f"α {spectrum.lora_alpha:g}, {scale}, {spectrum.dtype}"),
+        NamedNumber(f"Rank for {percent(NEARLY_ALL, 0)} of the energy", nearly, sub=most),
         _middle("Effective rank", spectrum, "effective_rank"),
         _middle("Stable rank", spectrum, "stable_rank"),
-        Figure("Modules without an update", counted, sub=dead or "every module is updated"),
+        NamedNumber("Modules without an update", counted, sub=dead or "every module is updated"),
     ]
     path = PurePath(spectrum.base_model or "")
     base = path.name if path.is_absolute() else spectrum.base_model  # a folder without its path
@@ -328,12 +328,12 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     )
 
 
-def _middle(name: str, spectrum: Spectrum, measure: str) -> Figure:
+def _middle(name: str, spectrum: Spectrum, measure: str) -> NamedNumber:
     over = spread(spectrum.layers, measure)
     if over is None:
-        return Figure(name, "–", sub="no updated module")
+        return NamedNumber(name, "–", sub="no updated module")
     by_module = f"median; {over.low:.1f} to {over.high:.1f} by module"
-    return Figure(name, rounded("{:.1f}".format, over.median, ""), sub=Cell(by_module, title=exact_span(over)))
+    return NamedNumber(name, rounded("{:.1f}".format, over.median, ""), sub=Cell(by_module, title=exact_span(over)))
 
 
 def choices_html(

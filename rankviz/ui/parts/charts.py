@@ -193,7 +193,7 @@ def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
         return html.paragraphs(still_training(sweep)) if any(run.loss_after for run in sweep.runs) else ""
     sizes = ["" if each.file_bytes is None else exact(each.file_bytes, "bytes") for each in answers]
     figures = [
-        html.Figure(each.about, Cell(each.value, title=size), each.sentence)
+        html.NamedNumber(each.about, Cell(each.value, title=size), each.sentence)
         for each, size in zip(answers, sizes, strict=True)
     ]
     return html.figures(figures) if figures else ""

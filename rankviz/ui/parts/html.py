@@ -57,7 +57,7 @@ class Row(NamedTuple):
     """Whether the rows that it opens onto are shown; None for a row that opens onto none."""
 
 
-class Figure(NamedTuple):
+class NamedNumber(NamedTuple):
     """One number of a row of them."""
 
     name: str
@@ -141,7 +141,7 @@ def link(text: str, url: str) -> str:
     return f'<a href="{escape(url)}" target="_blank" rel="noopener">{text}</a>'
 
 
-def figures(row: Sequence[Figure]) -> str:
+def figures(row: Sequence[NamedNumber]) -> str:
     """Numbers in a row, each with its name."""
     each = (
         f'<div class="rv-figure"><h2>{escape(f.name)}</h2>{tag("div", f.value, "rv-value")}'

@@ -55,7 +55,7 @@ def test_text_from_outside_is_escaped_everywhere():
     row = html.Row(cells=[html.Cell(evil, title=evil, sub=evil)], pick=evil, ticks=[evil])
     markup = (
         html.table([evil], [row], label=evil)
-        + html.figures([html.Figure(name=evil, value=html.Cell(evil, title=evil), sub=evil)])
+        + html.figures([html.NamedNumber(name=evil, value=html.Cell(evil, title=evil), sub=evil)])
         + html.paragraphs(evil)
         + html.stats([(evil, html.Cell(evil, title=evil, sub=evil))])
         + html.named_values([(evil, evil)])
