@@ -106,12 +106,16 @@ def _cast(name: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[s
 
 
 class LiveBytes(TorchDispatchMode):
-    """Follows every storage that an operator hands out inside the block, until it is freed; not that of `known`."""
+    """Follows every storage that an operator hands out inside the block, until it is freed."""
 
-    def __init__(self, known: Iterable[torch.Tensor] = ()):
+    def __init__(self):
         super().__init__()
         self.now = self.peak = 0
-        self._known = {tensor.untyped_storage()._cdata for tensor in known}
+        self._known: set[int] = set()
+
+    def ignore(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Leave out weights that were there before."""
+        self._known |= {tensor.untyped_storage()._cdata for tensor in tensors}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
@@ -240,7 +244,8 @@ class _CutModel:
 
     def _fullest(self, rows: int) -> list[list[int]]:
         """For each block the most that its backward pass holds beyond what was there when it began."""
-        live = LiveBytes([*self._model.parameters(), *self._model.buffers()])
+        live = LiveBytes()
+        live.ignore([*self._model.parameters(), *self._model.buffers()])
         began, most = [0] * len(self._blocks), [0] * len(self._blocks)
 
         def begins(block: int) -> None:
