@@ -133,7 +133,6 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
     report.time("verdict on a sweep of one seed", lambda: api.verdicts.of_sweep(oldest))
     report.time("place in the queue", lambda: api.runs.waiting(waits))
     report.time("last place in the queue", lambda: api.runs.waiting(newest))
-    report.time("words on the queue", api.runs.queue_words)
     supervisor = Supervisor(store, engines=[Held(running)])
     report.time("look of the supervisor", supervisor.tick)
     report.time("look of the supervisor while all that run go on", supervisor.tick, before=go_on)
