@@ -49,8 +49,7 @@ class ComparedPoint(NamedTuple):
 
 
 class AccuracyInfo(NamedTuple):
-    """Content of the figure of predicted against measured memory. ends: ends of both axes, GiB; None without points.
-   """
+    """Content of the figure of predicted against measured memory. ends: ends of both axes, GiB; None without points."""
 
     points: Sequence[ComparedPoint] = ()
     ends: tuple[float, float] | None = None

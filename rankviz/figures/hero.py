@@ -70,7 +70,7 @@ RUN_SHAPES = ("circle", "square", "diamond")
 class XAxis(NamedTuple):
     """One cost axis for the ranks of one question. value: cost of a rank in the unit of the title, None where unknown.
     ticks: for a logarithmic axis; empty for a linear axis. unknown: a sentence on what to do if no rank has a value.
-   """
+    """
 
     title: str
     value: Callable[[RankEstimate], float | None] = float
