@@ -108,7 +108,7 @@ def _energy_line(ranks: Sequence[int], shares: Sequence[float], name: str, colou
 
 
 class ModuleCell(NamedTuple):
-    """One module in one block. id: the module's name, reported on a click. value: percent or a rank; None: no update."""
+    """One module in one block. id: the module's name, for clicks. value: percent or a rank; None without an update."""
 
     id: str
     value: float | None
