@@ -141,8 +141,7 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
 
 
 def print_sweep(api: Api, sweep_id: str) -> None:
-    """Print a sweep's runs, fast curves and forecast as tables; and its errors, cost, decisions and verdicts as
-    sentences."""
+    """Print a sweep's runs, fast curves and forecast as tables, and errors, cost, decisions and verdicts as text."""
     from rankviz.verdict import sentences
 
     sweep = api.runs.sweep(sweep_id)
@@ -354,8 +353,7 @@ def runs_show(run_id: Ids, as_json: Json = False) -> None:
 
 
 def facts(api: Api, summary: "RunSummary") -> Iterator[tuple[str, str]]:
-    """Yield a run's place, cost, settings, measurements and estimate as pairs of name and text; the text is empty
-    where unknown."""
+    """Yield a run's place, cost, settings, measurements and estimate as (name, text); text is empty where unknown."""
     run, estimate, completed = summary.record, summary.estimate, summary.record.completed
     request, spent = run.request, api.spending.of_run(run)
     yield "Sweep", request.sweep_id

@@ -28,7 +28,7 @@ from rankviz.exports.words import (
 )
 
 AXOLOTL_VERSION, LLAMAFACTORY_VERSION = "0.21.0", "0.9.5"
-"""Releases whose schemas the tests check the keys against."""
+"""Releases with whose schemas the written keys agree."""
 CONSTANTS = {
     "held_out_share": HELD_OUT_SHARE,
     "eval_steps": EVAL_STEPS,
@@ -161,7 +161,7 @@ _WHOLE_OF = {"ministral3": "mistral3", "mistral": "mistral3", "mllama_text_model
 
 def composite(model: ModelSpec) -> dict[str, list[str]] | None:
     """Return LLaMA-Factory's data on the multimodal checkpoint of this model or text tower: parts of the paths of its
-    projector and vision tower, and of modules that never carry LoRA. None for a text-only checkpoint."""
+    projector and vision tower, and of modules that never carry LoRA. None where it lists none."""
     if model.tower == "text":
         return None
     whole = _WHOLE_OF.get(model.model_type, model.model_type.removesuffix("_text"))

@@ -44,8 +44,8 @@ class Format(NamedTuple):
     """The tool's own rule from target names to modules; None where it has PEFT's."""
 
     def framework(self, model: ModelSpec, question: Question) -> Framework:
-        """Return the framework that trains. For LLaMA-Factory this is Unsloth where Unsloth accepts the question's
-        adapter; else, and for multimodal models, plain PEFT, which is estimated by the rules of TRL."""
+        """Return the framework whose rules the tool trains by. For LLaMA-Factory: Unsloth where it accepts the
+        question's adapter; else, and for multimodal models, TRL, because plain PEFT has the same rules."""
         if self.reached is None:
             return self.trained_by or question.training.framework
         training = question.training.without_auto(card(None))

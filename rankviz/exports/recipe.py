@@ -25,7 +25,7 @@ from rankviz.units import counted
 
 
 def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str, *, on_gpu: int) -> tuple[str, ...]:
-    """Return a sentence on how many parameters the script trains on a CPU; empty where as many as on a GPU."""
+    """Return a sentence on the script without a GPU; empty where it trains as many parameters as on a GPU."""
     if model.tower == "whole model":
         says = "trains no multimodal models, so this script needs one."
     elif lora.text_only and plan.model.tower == "text tower":
@@ -90,7 +90,7 @@ def published(model_id: str) -> Published | None:
 
 
 def loadable(model: ModelSpec, ref: str) -> str:
-    """Return the name by which libraries load the model; a user may have given a part of it, or another case."""
+    """Return the name by which libraries load the model. ref: may lack the owner, or differ in case."""
     ref = HUB_IDS.get(ref, ref)
     names = (model.id.removesuffix(":whole"), *model.aliases)
     known = {name.lower().split("/")[-1]: name for name in reversed(names)} | {name.lower(): name for name in names}
@@ -106,7 +106,7 @@ Reach = Callable[..., tuple[str, ...] | None]
 def wanted_plan(
     model: ModelSpec, requested: LoraConfig, chosen: Framework, training: TrainingSetup, tool: str
 ) -> tuple[AdapterPlan, tuple[str, ...]]:
-    """Return the adapter as the chosen framework makes it; if that is refused, as the tool makes it, and a sentence."""
+    """Return the adapter as the chosen framework makes it; if it refuses, as the tool makes it, with a note on that."""
     try:
         return resolve(model, requested, chosen, precision=training.precision), ()
     except InvalidSettingError as error:
@@ -221,7 +221,7 @@ class Recipe:
     model_type: str = ""
     """From the model's config.json."""
     dequantize: str = ""
-    """Class of transformers that dequantizes a checkpoint published quantized while loading; empty without one."""
+    """Class of transformers that dequantizes a published quantized checkpoint at loading; empty for others."""
     lora: LoraConfig
     training: TrainingSetup
     """Setup of training, with the framework that the tool trains with."""

@@ -35,8 +35,9 @@ SETTING_WORDS = 4
 
 
 class ComparedPoint(NamedTuple):
-    """One measured row and its prediction, in GiB. group: its table. scored: True where it counts in the accuracy.
-    bound: True where the prediction is only an upper limit. low, high: the predicted range. text: the hover."""
+    """One measured row and its prediction, in GiB. group: the row's table. scored: True where the row counts in
+    the accuracy. bound: True where the prediction is only an upper limit. low, high: the predicted range. text:
+    the hover."""
 
     group: str
     scored: bool
@@ -85,7 +86,7 @@ def accuracy_info(report: AccuracyReport) -> AccuracyInfo:
 @figure
 def accuracy_figure(info: AccuracyInfo, *, height: int = 460) -> Drawing:
     """Draw predicted against measured memory on two logarithmic axes. An open marker does not count, since its setup
-    is not fully known. An open triangle that points up is an upper limit, which is right anywhere above the line."""
+    is not fully known. An open triangle that points up is an upper limit: it is right anywhere above the line."""
     groups = sorted({(not point.scored, point.bound, point.group) for point in info.points})
     low, high = info.ends or (0, 0)
     line = {"color": NEUTRAL, "width": 1.2, "dash": "dash"}

@@ -37,9 +37,9 @@ MOST_ROWS = 64
 
 
 class EnergyInfo(NamedTuple):
-    """Content of the figure of energy by rank: the energy of all updates, and of the weakest module, in percent.
-    ranks: empty for an adapter without any update. r: the rank to truncate to, or None. weakest: by rank, the energy
-    of the module that keeps the smallest share of its own."""
+    """Content of the figure of energy by rank, in percent. kept: share of all updates' energy at each rank. weakest:
+    smallest share of its own energy that any module keeps. ranks: empty for an adapter without any update. r: the rank
+    to truncate to."""
 
     ranks: Sequence[int] = ()
     kept: Sequence[float] = ()
@@ -108,7 +108,7 @@ def _energy_line(ranks: Sequence[int], shares: Sequence[float], name: str, colou
 
 
 class ModuleCell(NamedTuple):
-    """One module in one block. id: the module's name, for clicks. value: percent or a rank; None without an update."""
+    """One module in one block. id: reported on a click. value: percent of energy, or a rank; None without an update."""
 
     id: str
     value: float | None
@@ -275,8 +275,8 @@ def _heat(info: ModulesInfo) -> dict[str, Any]:
 
 class SpectrumInfo(NamedTuple):
     """Content of the figure of singular values: one module, and modules of the same kind in other blocks. chosen: None
-    where the module has no update; `empty` is then the sentence to show. r: a rank to truncate to, marked by a line
-    after its singular value; None for no line."""
+    for a module without update; `empty` is then the sentence to show. r: the rank to truncate to, marked by a line;
+    None for no line."""
 
     chosen: LayerSpectrum | None
     others: Sequence[LayerSpectrum] = ()

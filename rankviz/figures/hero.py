@@ -113,7 +113,7 @@ def x_axis(x: str, ranks: Sequence[RankEstimate]) -> XAxis:
 
 class HeroPoint(NamedTuple):
     """One value of a study, a run or a fast curve. error: half the length of an error bar, None where unknown. chosen:
-    the rank that a click selects, if it is not r."""
+    rank that a click selects, if it is not r."""
 
     r: int
     x: float

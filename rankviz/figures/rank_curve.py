@@ -90,7 +90,7 @@ def rank_curve_info(
     forecast: "BentForecast | None" = None,
     picked: int | None = None,
 ) -> RankCurveInfo:
-    """Return quality by rank of one sweep in any state: its runs, its fast curve and its forecast.
+    """Return quality by rank of one sweep: its runs, its fast curves and its forecast.
 
     Args:
         sweep: A sweep in any state.

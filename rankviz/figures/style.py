@@ -88,8 +88,8 @@ def draw(
     """Return a drawing of these traces and axes in the common look. Properties that are None are left to plotly.js.
 
     uirevision: the page keeps the zoom while this string stays equal. message: a sentence in place of data; the axes
-    stay. No layout.title, because titles are in the page; an explicit height, because a figure without one may get
-    height 0.
+    stay. The page itself shows titles, so there is no layout.title. The height is explicit, since Plotly may choose
+    none.
     """
     axis = {
         "tickfont": {"size": SMALL},

@@ -139,7 +139,8 @@ def points_of(
     sign: int,
     price: float = 1.0,
 ) -> Sequence[TradeoffPoint]:
-    """Return a point for each run with a known cost and quality. price: US dollars per unit of cost, else 1."""
+    """Return a point for each run with a known cost and quality. price: US dollars per unit of cost; 1 for no
+    change."""
     points = []
     for run in runs:
         spent, value, request = cost(run), quality(run), run.request
@@ -189,8 +190,8 @@ def tradeoff_info(
     tolerance: float | None = None,
     verdicts: Mapping[str, Verdict] = NONE_KNOWN,
 ) -> TradeoffInfo:
-    """Return the finished runs, one group per sweep, since base, data, order and held-out set agree only within a
-    sweep.
+    """Return finished runs, one group per sweep, since only runs of a sweep have equal base, data, order and held-out
+    set.
 
     Args:
         sweeps: Sweeps; those without finished runs are left out.

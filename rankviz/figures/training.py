@@ -73,8 +73,8 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
 
 @figure
 def training_figure(info: TrainingInfo, *, height: int = 320) -> Drawing:
-    """Draw training loss by step in the colour of measurements. A higher rank has a stronger and wider line; the dash
-    separates the runs of one rank, or the ranks where each has one run or the legend names ranks only."""
+    """Draw training loss by step in the colour of measurements. A higher rank has a stronger and wider line. The dash
+    tells the runs of one rank apart; with one run per rank, or many runs, it tells ranks apart."""
     begun = [curve for curve in info.curves if curve.steps]
     ranks, lines, several = sorted({curve.r for curve in begun}), [], {}
     for curve in begun:

@@ -1,4 +1,4 @@
-"""Publishes as files: an adapter, or a sweep as a dataset, each with its card; and the place they are published to."""
+"""Files that are published (an adapter, or a sweep as a dataset), their cards, and the place they are published to."""
 
 import json
 import os
@@ -426,7 +426,7 @@ class Destination:
     base_model: str = ""
 
     def validate(self) -> None:
-        """Check the fields; raise InvalidSettingError for the first that is not possible."""
+        """Check the fields; raise InvalidSettingError for the first field that is not possible."""
         one_of(self.to, "Where to publish", KINDS)
         if self.to == TRACKIO and not PROJECT.fullmatch(self.name):
             raise InvalidSettingError(

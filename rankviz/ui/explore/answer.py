@@ -63,7 +63,7 @@ UNBROKEN = "r\u00a0=\u00a0"
 FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")
 """Names of the five figures, in their order."""
 FORECAST = "Forecast: median (80 % band)"
-"""Heading of quality_text."""
+"""Heading above the texts of quality_text."""
 BASES = {"nf4": "4-bit", "nf4-dq": "4-bit", "int8": "8-bit"} | {name: name for name in ("bf16", "fp16", "fp32")}
 """Words for the base model in each precision."""
 SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
@@ -225,8 +225,7 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
 
 
 def measure_note(api: Api, estimate: Estimate | None, use_case: str) -> str:
-    """Return a note for the buttons that measure: what held-out loss does not tell, or why they train another model;
-    else empty."""
+    """Return a note for the buttons that measure: limits of held-out loss, or why another model is trained; else ""."""
     if use_case == RL:
         return "Both train on examples and measure held-out loss. That does not tell the reward."
     if estimate is None:

@@ -55,7 +55,7 @@ APPLIED = (
 
 
 def fit_widgets() -> dict[str, gr.HTML]:
-    """Build the section; return its widgets by the names that `decisions` sets."""
+    """Build the section "Fit and changes"; return its widgets by the names that `decisions` sets."""
     with gr.Column(elem_classes="rv-decisions", elem_id="decisions"):
         verdict = plain(elem_id="verdict")
         with gr.Row(elem_classes="rv-charts"):
@@ -199,7 +199,7 @@ X_CHOICES = [("Rank", "rank"), ("Adapter file", "file")]
 
 
 def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
-    """Build the section; return the event that draws it. w: the question's widgets."""
+    """Build the section "Studies"; return the event that draws it. w: the question's widgets."""
     plain("<h2>Published studies</h2>", elem_id="evidence")
     with gr.Row(elem_classes="rv-bar"):
         looks = {"min_width": 170, "size": "md"}
@@ -306,7 +306,7 @@ SETTINGS = (
 
 
 def build_probe(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
-    """Build the section; return the event that draws it. w: the question's widgets."""
+    """Build the section "Probe"; return the event that draws it. w: the question's widgets."""
     with gr.Column(elem_id="probe"):
         plain(html.paragraphs(about(api)))
         with gr.Row(elem_classes="rv-bar"):
@@ -375,7 +375,7 @@ def probing(api: Api, *, model: str, seen: str) -> View:
 
 
 def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
-    """Return the probe's state and a table of its measurements."""
+    """Return a probe's state and a table of its measurements. standing: the state in words, empty if it has ended."""
     request, training, where = record.request, record.request.training, record.environment
     tokens = f"{training.per_device_train_batch_size} × {training.max_length:,} tokens"
     what = f"r = {request.lora.r}, {training.framework}, {training.precision}, {training.optim}, {tokens}"

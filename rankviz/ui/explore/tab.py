@@ -206,8 +206,7 @@ def model_label(row: Any, whole: Any = None) -> str:
 
 
 def followed(api: Api, **values: Any) -> View:
-    """Return `fitted` for a newly chosen model, with other targets and framework where it cannot be trained with the
-    chosen ones."""
+    """Return `fitted` for a new model, with other targets and framework if it cannot be trained with the chosen."""
     model = api.models.get(values["model"] or "")
     chosen = LoraConfig(target_modules=values["preset"], unsloth_class=values["unsloth_class"])
     training = TrainingSetup(framework=values["framework"])
@@ -283,7 +282,7 @@ def modules_picture(api: Api, **values: Any) -> View:
 
 
 def resting(api: Api, **values: Any) -> View:
-    """Return the basis of the estimate and the measured rows most similar to it."""
+    """Return the basis of the estimate, and the measured rows most similar to the estimate."""
     every_rank = question.ask(values)
     rows = api.estimates.rests_on(every_rank, values["r"]).rows
     return View(words=rests_on_html(rows, in_words(api.estimates.estimate(every_rank).basis)))

@@ -42,8 +42,8 @@ DOWNLOADS = html.markup("downloads")
 
 def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> gr.HTML:
     """Return a chart component with title and downloads. Its value comes from chart_value; a click on a point is
-    `select`. Without a value there is no title and no download, but the room for the figure stays; optional: without
-    that room. A figure without data has no downloads."""
+    `select`. Without a value it shows nothing, but keeps the figure's room (with `optional`, no room either). A figure
+    without data has no downloads."""
     title, css = escape(title), " rv-optional" if optional else ""
     template = TEMPLATE.format(title=title, menu=MENU.format(title=title), height=height, css=css)
     return scripted(template, "RankViz.chart(element, props, trigger, watch); // 'select'", elem_id=elem_id)
@@ -56,7 +56,7 @@ def chart_value(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file:
 
 
 def chart_json(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str) -> dict[str, object]:
-    """Return a figure and its data as a dict: the content of chart_value before it becomes text."""
+    """Return a figure and its data as a dict: chart_value without the conversion to text."""
     about = {"file": f"rankviz-{file}", "source": source, "by": f"RankViz {__version__}"}
     return {**drawing, "csv": csv_text(rows), **about}
 

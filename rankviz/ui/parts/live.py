@@ -65,7 +65,7 @@ def one_line(sweep: Sweep) -> str:
 
 
 def _how_far(sweep: Sweep, progress: SweepProgress) -> str:
-    """Return a progress bar, the time left, and numbers of the current run. With a trouble the share is unknown."""
+    """Return a progress bar, the time left, and numbers of the current run. Without a share the bar pulses."""
     running = sweep.running
     last = running.steps[-1] if running and running.steps else None
     pace = running.tokens_per_second if running else None
@@ -170,7 +170,7 @@ BUSY_SECONDS = 5.0
 """Seconds until the page tries again when other visitors use all slots."""
 NO_PRICE_YET = "a job, price not known yet"
 BUSY = "busy"
-"""Replaces the fingerprint of a sweep that was drawn without its verdict, so that the sweep is drawn again."""
+"""Marker in place of the fingerprint of a sweep drawn without its verdict, so that the sweep is drawn again."""
 BOX = "rv-where"
 """CSS class of the widgets of the engine choice; a script drops answers to an older choice (assets/js/newest.js)."""
 ASKING = '<div class="rv-caption" role="status"><p>Asking{} for time, memory and cost {}…</p></div>'
@@ -224,9 +224,8 @@ def is_asked(api: Api) -> bool:
 def find(
     api: Api, question: Hashable, check: Callable[..., Plan], *, engine: str, flavor: str | None, spend: float | None
 ) -> Found | None:
-    """Return the plan of a sweep on an engine, or its error; None while the answer is being computed in the
-    background. question: a key that is equal for equal sweeps. check: returns the plan for an engine's name and
-    terms."""
+    """Return the plan of a sweep on an engine, or its error; None while the answer is computed in the background.
+    question: a key that is equal for equal sweeps. check: returns the plan for an engine's name and terms."""
 
     def ask() -> Found:
         machines = _machines(api) if engine == HF_JOBS else ()

@@ -194,7 +194,7 @@ def data_of(values: Mapping[str, Any]) -> TrainingData | None:
 
 
 def length_note(question: Question) -> str:
-    """Return a paragraph on the training length behind time and cost. question: with a length."""
+    """Return a paragraph on the training length that time and cost are for. question: must have a length."""
     training, data = question.training, question.training.data
     steps = f"{units.counted(training.total_steps, 'step')} of {training.rows_per_step} examples"
     if data is None:
