@@ -28,7 +28,7 @@ from rankviz.exports.words import (
 )
 
 AXOLOTL_VERSION, LLAMAFACTORY_VERSION = "0.21.0", "0.9.5"
-"""Releases with whose schemas the written keys agree."""
+"""Releases of the tools with whose schemas the keys agree."""
 CONSTANTS = {
     "held_out_share": HELD_OUT_SHARE,
     "eval_steps": EVAL_STEPS,
@@ -107,7 +107,6 @@ HEADINGS = (
 
 
 def _rows(recipe: Recipe, form: Form) -> dict[str, Any]:
-    """Return Axolotl's settings for the file with the examples."""
     name = recipe.file_name or FILE_NAME
     ending = name.rpartition(".")[2].lower()
     read = chat.data()["settings"]["axolotl"]["form"][form]

@@ -25,7 +25,7 @@ from rankviz.exports.script import colab, notebook, script
 
 
 class Format(NamedTuple):
-    """One file format for an export."""
+    """One file format for an export. tool: empty where its name is the framework's."""
 
     label: str
     file_name: str
@@ -33,7 +33,6 @@ class Format(NamedTuple):
     trained_by: Framework | None = None
     """Framework that the tool trains with, and so whose rules match names to modules; None for the chosen framework."""
     tool: str = ""
-    """Name of the tool; empty where it is the framework's."""
     names_experts: bool = True
     """True where the tool has PEFT's target_parameters and rank_pattern."""
     extra_files: tuple[tuple[str, Callable[[Recipe], str]], ...] = ()

@@ -163,8 +163,8 @@ def best_way(
 def _variants(
     model: ModelSpec, requested: LoraConfig, wanted: AdapterPlan, chosen: Framework, framework: Framework
 ) -> Iterator[LoraConfig]:
-    """Yield settings that may describe the requested adapter to the framework: unchanged; with the target names given
-    to the chosen framework; or with the module names that it adapts."""
+    """Yield settings that may describe the requested adapter to the framework: unchanged; with the target names for
+    the chosen framework; or with the names of the modules that carry the adapter."""
     if framework == chosen:
         yield requested
         return
@@ -215,11 +215,10 @@ TEXT_TOWER = "language_model"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """One adapter and its training, ready to be written in any format."""
+    """One adapter and its training, ready to be written in any format, with notes on differences from the request."""
 
     model_id: str
     model_type: str = ""
-    """From the model's config.json."""
     dequantize: str = ""
     """Class of transformers that dequantizes a published quantized checkpoint at loading; empty for others."""
     lora: LoraConfig
@@ -235,7 +234,6 @@ class Recipe:
     adapter_parameters: int
     learning_rate: float = LEARNING_RATE
     notes: tuple[str, ...] = ()
-    """Sentences on differences between the tool's training and the request."""
 
     @property
     def target_modules(self) -> str | tuple[str, ...]:

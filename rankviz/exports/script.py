@@ -36,7 +36,7 @@ PYTHON = ">=3.11"
 
 
 def requirements(framework: Framework) -> tuple[str, ...]:
-    """Return "unsloth==2026.10.9" and the other pinned packages that the framework's script imports."""
+    """Return requirements such as "unsloth==2026.10.9" for the packages that the framework's script imports."""
     return tuple(f"{name}=={version}" for name, version in PINNED.items() if name not in LEFT_OUT[framework])
 
 
@@ -73,7 +73,7 @@ def script(recipe: Recipe) -> str:
 
 def header(recipe: Recipe) -> tuple[str, ...]:
     """Return the sentences above the code: title, origin of the counts, differences from the request."""
-    return (f"{title(recipe)}.", sources(recipe), *recipe.notes, *_otherwise(recipe))
+    return (f"{title(recipe)}.", sources(recipe), *recipe.notes, *_differences(recipe))
 
 
 def parts(recipe: Recipe, *, colab: bool = False) -> tuple[ScriptStep, ...]:
@@ -87,7 +87,7 @@ HEADING = re.compile(r"^#%% (.*)\n", re.MULTILINE)
 """Heading line in the template, with which a step begins."""
 
 
-def _otherwise(recipe: Recipe) -> list[str]:
+def _differences(recipe: Recipe) -> list[str]:
     """Return notes on settings that the program cannot express, and on the effect of fp16 on this model."""
     setup, framework, precision, notes = recipe.training, recipe.training.framework, recipe.training.precision, []
     if overflows_in_fp16(recipe.model_type) and framework == "unsloth":
@@ -120,7 +120,6 @@ def _otherwise(recipe: Recipe) -> list[str]:
 
 
 def _values(recipe: Recipe) -> dict[str, object]:
-    """Return the values for the template."""
     lora, setup, plan, named = recipe.lora, recipe.training, recipe.plan, data()["settings"]["script"]
     experts = any(adapted.layer.kind == "experts" for adapted in plan.adapted)
     counted = " or, on a card without bf16, ".join(f"{size:,}" for size in recipe.adapter_bytes)

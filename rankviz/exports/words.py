@@ -81,7 +81,7 @@ def require_readable(recipe: Recipe, tool: str, refused: RefusedRows = REFUSED_R
 
 
 def title(recipe: Recipe) -> str:
-    """Return "LoRA r = 16, alpha = 16 on Qwen/Qwen3-4B"."""
+    """Return a title such as "LoRA r = 16, alpha = 16 on Qwen/Qwen3-4B"."""
     kind = "DoRA" if recipe.lora.use_dora else "LoRA"
     return f"{kind} r = {recipe.lora.r}, alpha = {recipe.lora_alpha:g} on {recipe.model_id}"
 
@@ -102,7 +102,7 @@ def rows_of(recipe: Recipe, form: Form) -> tuple[str, Verbatim]:
 
 
 def amount_of(recipe: Recipe) -> str:
-    """Return "5,000 examples, 310 tokens on average, the longest 1,020 tokens", without the parts that are unknown."""
+    """Return words such as "5,000 examples, 310 tokens on average, the longest 1,020 tokens", as far as known."""
     data = recipe.training.data
     if data is None:
         return ""

@@ -35,9 +35,8 @@ SETTING_WORDS = 4
 
 
 class ComparedPoint(NamedTuple):
-    """One measured row and its prediction, in GiB. group: the row's table. scored: True where the row counts in
-    the accuracy. bound: True where the prediction is only an upper limit. low, high: the predicted range. text:
-    the hover."""
+    """One measured row and its prediction, in GiB. group: the row's table. scored: True where it counts in the
+    accuracy. bound: True where the prediction is only an upper limit. low, high: predicted range. text: the hover."""
 
     group: str
     scored: bool

@@ -148,7 +148,6 @@ def modules_info(
     """Return a map of the share of its energy that each module keeps at a rank, or of the rank it needs for a share.
 
     Args:
-        spectrum: The adapter.
         r: One rank for all modules.
         energy: A share of energy from 0 to 1, in place of r: the map then shows ranks.
         ranks: Rank by module name that a resize would use, for the table.
@@ -290,13 +289,8 @@ NO_SPECTRUM = SpectrumInfo(None, empty="No adapter yet.")
 
 
 def spectrum_info(spectrum: Spectrum, *, module: str = "", r: int | None = None) -> SpectrumInfo:
-    """Return the singular values of one module and of its peers in other blocks.
-
-    Args:
-        spectrum: The adapter.
-        module: Full name of the module; by default the module that needs the highest rank.
-        r: A rank to truncate to, which is marked.
-    """
+    """Return the singular values of one module and of its peers in other blocks. module: its full name; by default the
+    module that needs the highest rank. r: a rank to truncate to, which is marked."""
     chosen = next((layer for layer in spectrum.layers if layer.name == module), None) or hardest_module(spectrum)
     layout = grid(spectrum)
     row = next(row for (row, _), inside in layout.cells.items() if chosen in inside)

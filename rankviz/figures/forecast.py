@@ -23,13 +23,8 @@ class ForecastRank(Protocol):
 def bands(
     ranks: Sequence[ForecastRank], xs: Mapping[int, float] | None = None, *, unit: str = "nats"
 ) -> list[dict[str, Any]]:
-    """Return traces of the median and, where they are known, of both bands; no traces without ranks.
-
-    Args:
-        ranks: The forecast at each rank.
-        xs: Place on the x axis, by rank; by default the rank itself.
-        unit: Unit of the values, for the hover.
-    """
+    """Return traces of the median and, where they are known, of both bands; no traces without ranks. xs: place on the
+    x axis, by rank; by default the rank itself. unit: unit of the values, for the hover."""
     if not ranks:
         return []
     places = [xs[rank.r] if xs else rank.r for rank in ranks]

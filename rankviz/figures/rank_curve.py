@@ -90,10 +90,9 @@ def rank_curve_info(
     forecast: "BentForecast | None" = None,
     picked: int | None = None,
 ) -> RankCurveInfo:
-    """Return quality by rank of one sweep: its runs, its fast curves and its forecast.
+    """Return quality by rank of one sweep in any state: its runs, its fast curves and its forecast.
 
     Args:
-        sweep: A sweep in any state.
         verdict: The verdict on the sweep's runs in this metric; None where there is none yet.
         metric: The quality to draw; points without it are left out.
         forecast: Forecast of the loss between the sweep's runs; None where there is none, or for another metric.

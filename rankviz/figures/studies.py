@@ -101,7 +101,6 @@ def studies_info(
         near: The studies to show, the nearest first.
         sizes: Returns the adapter sizes of a line's points.
         x: A key of X_TITLES.
-        chosen_r: A rank to mark.
         shapes: Marker by study, for figures side by side; by default one is chosen for each.
     """
     if x not in X_TITLES:

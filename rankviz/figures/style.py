@@ -223,10 +223,9 @@ def plot_file(path: Path, *, image_problem: Callable[[], str] = image_problem) -
 
 
 def write_figure(figure: "go.Figure", path: Path, *, title: str, source: str = "") -> Path:
-    """Write the figure on white, with a title above and its source below; return the path.
+    """Write the figure on white, with a title above and its source below, without changing it; return the path.
 
     Args:
-        figure: Any figure of this package; it is not changed.
         path: A path that ends in .html, .png or .svg; an existing file is replaced.
         title: One line of text.
         source: Sentences on the origin of the numbers.

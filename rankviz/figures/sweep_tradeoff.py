@@ -139,8 +139,7 @@ def points_of(
     sign: int,
     price: float = 1.0,
 ) -> Sequence[TradeoffPoint]:
-    """Return a point for each run with a known cost and quality. price: US dollars per unit of cost; 1 for no
-    change."""
+    """Return a point for each run with a known cost and quality. price: US dollars per unit of cost, or 1."""
     points = []
     for run in runs:
         spent, value, request = cost(run), quality(run), run.request
@@ -195,8 +194,7 @@ def tradeoff_info(
 
     Args:
         sweeps: Sweeps; those without finished runs are left out.
-        x: A key of COST_AXES.
-        y: A key of QUALITY_AXES.
+        x, y: A key of COST_AXES, a key of QUALITY_AXES.
         run_ids: Only these runs; None means all.
         usd_per_hour: Price of the machine, for x = "money".
         tolerance: Largest difference, in nats or points, that does not matter in practice; None for the default.

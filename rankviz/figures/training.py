@@ -40,12 +40,8 @@ class TrainingInfo(NamedTuple):
 
 
 def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = None) -> TrainingInfo:
-    """Return the training loss by step of every run.
-
-    Args:
-        sweeps: Sweeps in any state.
-        run_ids: Only these runs; None means all.
-    """
+    """Return the training loss by step of every run of sweeps in any state. run_ids: only these runs; None means
+    all."""
     pairs = [(run, sweep) for sweep in sweeps for run in sweep.runs if run_ids is None or run.run_id in run_ids]
     if not pairs:
         return TrainingInfo([])

@@ -225,7 +225,6 @@ def measured(sweep: SweepFacts) -> Sequence[str]:
 
 
 def _versions(records: Iterable[RunRecord]) -> str:
-    """Return the RankViz versions that trained these runs; this version for a run that does not state one."""
     return _listed(dict.fromkeys(run.environment.get("rankviz") or __version__ for run in records))
 
 

@@ -165,12 +165,8 @@ def _typed(name: str, value: Any, default: Any) -> Any:
 
 
 def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that the first screen of Explore shows.
-
-    Args:
-        api: All operations.
-        body: `values` or `search`, as `given` reads them; `x`, the cost axis; `y`, the quality axis.
-    """
+    """Return everything that the first screen of Explore shows. body: `values` or `search`, as `given` reads them;
+    `x`, the cost axis; `y`, the quality axis."""
     values = given(api, body)
     question, r = ask(values), values["r"]
     x, y = body.get("x") or X_DEFAULT, body.get("y") or None

@@ -34,12 +34,8 @@ EMPTY = (
 
 
 def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the comparison's markup and a chart for each configuration.
-
-    Args:
-        api: All operations.
-        body: `pins`, a list of query strings; `x` and `y`, the axes of the trade-off chart.
-    """
+    """Return the comparison's markup and a chart for each configuration. body: `pins`, a list of query strings; `x`
+    and `y`, the axes of the trade-off chart."""
     pins = body.get("pins")
     if not isinstance(pins, list) or not all(isinstance(pin, str) and len(pin) <= MAX_PIN_LENGTH for pin in pins):
         raise InvalidSettingError("The pinned configurations could not be read. Remove pin from the address.")

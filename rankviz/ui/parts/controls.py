@@ -45,7 +45,7 @@ def plain(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
 
 
 def slot(name: str) -> gr.HTML:
-    """Return an empty place that the page's script fills from the entry of this name in an answer's `slots`."""
+    """Return an empty place that the page's script fills with the part of an answer that has this name."""
     return scripted(f'<div id="slot-{name}"></div>', "RankVizExplore.place(element)")
 
 
@@ -73,8 +73,8 @@ def handed(file: gr.DownloadButton) -> dict[str, Any]:
 
 
 def selection(line_id: str) -> gr.HTML:
-    """Return an invisible list of the ids that are ticked in the page's tables, in the order of ticks; `input` is its
-    change. The browser keeps the list, and writes into the line `line_id` when a tick is one too many."""
+    """Return an invisible list of the ids that are ticked in the page's tables, in the order of ticks; `input` fires
+    when it changes. The browser keeps the list, and writes into the line `line_id` when a tick is one too many."""
     return hidden(f"RankViz.selection(props, trigger, {MAX_LIST}, {line_id!r}); // 'input'", value=[])
 
 
@@ -99,8 +99,8 @@ def header() -> gr.HTML:
 
 
 def opened(tab: str) -> gr.HTML:
-    """Return an invisible widget whose `submit` fires when this tab is opened, or restored from the page's address. A
-    tab's own `select` could fire before its settings are restored, and then the tab would be drawn twice."""
+    """Return an invisible widget whose `submit` fires when this tab is opened, or when a restored page starts on it. A
+    tab's own `select` could fire before settings are restored, and then the tab would be drawn twice."""
     return hidden(f"RankViz.opened({tab!r}, () => trigger('submit'))")
 
 

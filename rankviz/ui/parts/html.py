@@ -168,7 +168,8 @@ def titled(title: str, body: str) -> str:
 
 
 def folded(summary: str, body: str, *, is_open: bool = False, name: str = "") -> str:
-    """Return a sentence that unfolds markup of this module. name: for a sentence that changes, to keep it open."""
+    """Return a sentence that unfolds markup of this module. name: identifies a fold whose sentence changes, so that it
+    stays open."""
     attributes = (f' data-fold="{escape(name)}"' if name else "") + (" open" if is_open else "")
     return f'<details class="rv-details"{attributes}><summary>{escape(summary)}</summary>{body}</details>'
 

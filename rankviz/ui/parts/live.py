@@ -47,9 +47,9 @@ def fingerprint(sweep: Sweep) -> int:
 
 
 def status_html(sweep: Sweep, progress: SweepProgress | None = None, waiting: str = "") -> str:
-    """Return the sweep's state in one line, and while it runs its progress, time left and the numbers of the current
-    run. progress: from api.runs.progress, which also uses earlier runs; None uses this sweep only. waiting: why the
-    sweep waits, from api.runs.why_sweep_waits."""
+    """Return the sweep's state in one line, and while it runs its progress, time left and numbers of the current run.
+    progress: from api.runs.progress, which also uses earlier runs; None uses this sweep only. waiting: a sentence from
+    api.runs.why_sweep_waits."""
     state = html.prose(f"{_state(sweep)} {waiting}".strip())
     far = "" if sweep.ended else _how_far(sweep, progress or progress_of(sweep, time.time()))
     failed = next((run.error for run in sweep.runs if run.state is RunState.FAILED and run.error), "")
@@ -91,14 +91,14 @@ def _state(sweep: Sweep) -> str:
         ended = ", ".join([f"{units.counted(first, 'run')} {state}", *(f"{n} {state}" for n, state in others)])
         by_admin = " (cancelled by the admin)" if any(run.cancelled_by_admin for run in runs) else ""
         recorded = "Recorded by RankViz and shipped with it: " if sweep.recorded else ""
-        return f"{recorded}{ended}{by_admin}{_took(sweep)}."
+        return f"{recorded}{ended}{by_admin}{_run_time(sweep)}."
     if running is None:
         return "Queued."
     doing = running.stage if running.steps_done in (0, running.request.max_steps) else "training"
     return f"Run {runs.index(running) + 1} of {len(runs)}, {run_label(running, sweep)}: {doing or 'starting'}."
 
 
-def _took(sweep: Sweep) -> str:
+def _run_time(sweep: Sweep) -> str:
     return f", {units.duration(sweep.seconds_in_runs)} in runs" if sweep.seconds_in_runs else ""
 
 
@@ -141,7 +141,6 @@ def _measured(run: RunRecord, estimate: RunEstimate | None, accuracies: Sequence
 
 
 def _accuracy(run: RunRecord, metric: Metric) -> Cell:
-    """Return an accuracy after training, with the base's accuracy below."""
     after, before = metric.of(run.loss_after), metric.of(run.loss_before)
     sub = "" if before is None else f"base {metric.text(before)}"
     return Cell("–" if after is None else metric.text(after), sub=sub)
@@ -217,7 +216,7 @@ def choices(places: Sequence[Any]) -> list[tuple[str, str]]:
 
 
 def is_asked(api: Api) -> bool:
-    """Return True where there are engines besides this machine to choose from."""
+    """Return True where the visitor can choose an engine other than this machine."""
     return [place.name for place in api.engines.offered()] not in ([], [LOCAL])
 
 
@@ -251,7 +250,8 @@ def _machines(api: Api) -> list[tuple[str, str]]:
 
 
 def machines(api: Api, found: Found, chosen: str | None) -> Any:
-    """Return an update of the machine dropdown. A valid choice is not sent back, as it may have changed meanwhile."""
+    """Return an update of the machine dropdown. A choice that stays valid is not sent, as the user may have changed
+    it."""
     names = [name for _, name in found.machines]
     if not names:
         return gr.skip()
