@@ -133,7 +133,7 @@ def best_way(
     tool: str,
     reached: Reach | None,
 ) -> Way:
-    """Return the first way that trains exactly the requested number of parameters, else the first one accepted."""
+    """Return the first way that trains exactly the requested number of parameters, else the first way accepted."""
     ways: list[Way] = []
     refused = None
     vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)

@@ -168,8 +168,7 @@ def titled(title: str, body: str) -> str:
 
 
 def folded(summary: str, body: str, *, is_open: bool = False, name: str = "") -> str:
-    """Return a sentence that unfolds markup of this module. name: identifies a fold whose sentence changes, so that it
-    stays open."""
+    """Return a sentence that unfolds markup of this module. name: keeps a fold open whose sentence changes."""
     attributes = (f' data-fold="{escape(name)}"' if name else "") + (" open" if is_open else "")
     return f'<details class="rv-details"{attributes}><summary>{escape(summary)}</summary>{body}</details>'
 

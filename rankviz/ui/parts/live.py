@@ -250,8 +250,7 @@ def _machines(api: Api) -> list[tuple[str, str]]:
 
 
 def machines(api: Api, found: Found, chosen: str | None) -> Any:
-    """Return an update of the machine dropdown. A choice that stays valid is not sent, as the user may have changed
-    it."""
+    """Return an update of the machine dropdown. A valid choice is not sent back, as the user may have changed it."""
     names = [name for _, name in found.machines]
     if not names:
         return gr.skip()
