@@ -1,7 +1,7 @@
 """The command line: `rankviz` or `python -m rankviz`.
 
-Each command prints a table, or the same as JSON with --json. Exit code 2 and one line on stderr for a mistake that
-the caller can correct, 1 for the rest. Everything heavy is imported inside the command that needs it.
+Each command prints a table, or JSON with --json. A mistake that the user can correct gives one line on stderr and exit
+code 2; other errors give 1. Slow imports are inside the command that needs them.
 """
 
 from rankviz.cli.shared import fail

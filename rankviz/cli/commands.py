@@ -1,4 +1,4 @@
-"""All commands, as Typer reads, runs and documents them."""
+"""The table of all commands, from which the Typer app is made, and `rankviz serve`."""
 
 import sys
 from collections.abc import Iterable
@@ -28,11 +28,11 @@ COMMANDS = {
     "runs": "runs",
     "evidence": "studies",
 }
-"""The module of each command or group of commands, which has it under the same name."""
+"""Module of each command or group of commands; the command has the same name in its module."""
 
 
 def app(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The commands of these names. Only their modules are imported: estimates are asked for often, by programs too."""
+    """Return a Typer app with these commands. Only their modules are imported, which keeps `estimate` fast."""
     made = typer.Typer(
         add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
     )

@@ -1,4 +1,4 @@
-"""`rankviz models`, `estimate`, `fit` and `export`."""
+"""The commands `models`, `estimate`, `fit` and `export`."""
 
 import shlex
 from dataclasses import asdict
@@ -134,7 +134,7 @@ def fit(
 
 
 def _prices(options: list[str]) -> dict[str, float]:
-    """ "L4=0.75" as a price by GPU."""
+    """Return price by GPU from options such as "L4=0.75", in US dollars per hour."""
     prices = {}
     for text in options:
         gpu, _, price = text.partition("=")

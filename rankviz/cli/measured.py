@@ -1,4 +1,4 @@
-"""`rankviz validate`, `verdict`, `spectrum`, `resize`, `doctor` and `probe`: measurements, and what this machine is."""
+"""The commands `validate`, `verdict`, `spectrum`, `resize`, `doctor` and `probe`."""
 
 import json
 import sys

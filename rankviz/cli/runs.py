@@ -1,4 +1,4 @@
-"""`rankviz sweep` and `rankviz runs ...`; how runs are shown while they train, as tables and sentences, or as JSON."""
+"""The commands `sweep` and `runs …`, and how they show runs: progress bars, tables and sentences, or JSON."""
 
 import sys
 import time
@@ -51,8 +51,8 @@ STOPPED = "The runs go on. `rankviz runs watch {id}` shows them again, `rankviz 
 
 
 def watch(api: Api, sweep_id: str) -> None:
-    """Show a bar for the whole sweep and one for each run on stderr until all have ended. Ctrl-C ends the command with
-    what to do next, and the runs go on."""
+    """Show a progress bar for the sweep and for each run on stderr until all runs have ended. Ctrl-C ends only the
+    display: the runs continue, and a message says what to do next."""
     try:
         _watch(api, sweep_id)
     except KeyboardInterrupt:
@@ -85,14 +85,13 @@ def _watch(api: Api, sweep_id: str) -> None:
 
 
 def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
-    """Return what a sweep has cost so far, whether its job outlives or cuts its runs, and why it waits, in
-    sentences."""
+    """Return sentences on a sweep: its cost so far, a cancelled job that still costs money, and why the sweep waits."""
     words = api.spending.of_sweep(sweep).sentence, api.jobs.still_costs(sweep), api.runs.why_sweep_waits(sweep)
     return [*filter(None, words)]
 
 
 def time_left(progress: SweepProgress) -> str:
-    """Return the time left of the sweep, or else of its stage; empty while none of its runs is running."""
+    """Return the time left of the sweep, else of its stage; empty while none of its runs is running."""
     if progress.number is None or progress.trouble:
         return ""
     if progress.seconds_left is not None:
@@ -103,8 +102,8 @@ def time_left(progress: SweepProgress) -> str:
 
 
 def status(run: "RunRecord", now: float, place: str = "") -> str:
-    """Return what a run is doing, with loss and pace of training, and its place where that is not this machine.
-    now: unix seconds."""
+    """Return the state of a run in words; while it trains, its loss, pace and memory. place: where it runs; omitted
+    for a run on this machine. now: unix seconds."""
     if run.state.ended:
         return str(run.state)
     if not run.stage:
@@ -120,8 +119,8 @@ def status(run: "RunRecord", now: float, place: str = "") -> str:
 
 
 def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
-    """Return a sweep's runs, fast curves, forecast and decision, as `rankviz sweep --json` prints them: None while
-    fewer than two ranks have finished runs; the better learning rate of one rank, and the rank by each score."""
+    """Return the JSON of `rankviz sweep --json`: runs, fast curves, forecast and decision (None while fewer than two
+    ranks have finished), the better of two learning rates of a rank, the decision by each score, and cost."""
     from rankviz.core.forecast.decision import decision_json
     from rankviz.core.forecast.quick_look import bent_json
 
@@ -142,8 +141,7 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
 
 
 def print_sweep(api: Api, sweep_id: str) -> None:
-    """Print a sweep's runs, fast curves and forecast as tables; errors, cost, what to train and to ship, and its
-    verdicts in sentences."""
+    """Print a sweep's runs, fast curves and forecast as tables, and errors, cost, decisions and verdicts as text."""
     from rankviz.verdict import sentences
 
     sweep = api.runs.sweep(sweep_id)
@@ -169,7 +167,7 @@ def print_sweep(api: Api, sweep_id: str) -> None:
 
 
 def runs_table(api: Api, sweep: "Sweep") -> None:
-    """Print a row for each run of a sweep, under its title."""
+    """Print a table with a row for each run of a sweep."""
     rows = [_run_cells(api, run) for run in sweep.runs]
     table(f"{sweep.sweep_id}: {sweep_title(sweep)}", rows, texts=2)
 
@@ -195,7 +193,7 @@ def _run_cells(api: Api, run: "RunRecord") -> Mapping[str, str]:
 
 
 def errors_in_words(sweep: "Sweep") -> Sequence[str]:
-    """Return a line for each different error of its failed runs: "2 runs failed (r = 4; r = 8): No wheel."."""
+    """Return lines such as "2 runs failed (r = 4; r = 8): No wheel.", one for each different error of a sweep."""
     labels: dict[str, list[str]] = {}
     for run in sweep.runs:
         if run.state == "failed":
@@ -219,7 +217,6 @@ def _print_curves(curves: Sequence["FastCurve"]) -> None:
 
 
 def _value(measured: "HeldOut | None", metric: Metric) -> str:
-    """Empty where it is not known."""
     return "" if (value := metric.of(measured)) is None else metric.text(value)
 
 
@@ -279,7 +276,7 @@ def sweep(
 
 
 def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
-    """Write quality against adapter size; of a fast curve or a quick look the loss by rank, with its forecast."""
+    """Write a figure of quality by adapter size; for a fast curve or quick look, of loss by rank with its forecast."""
     from rankviz import figures
     from rankviz.core.runs.words import sweep_title
 
@@ -356,8 +353,7 @@ def runs_show(run_id: Ids, as_json: Json = False) -> None:
 
 
 def facts(api: Api, summary: "RunSummary") -> Iterator[tuple[str, str]]:
-    """Place, cost, settings and measurements of a run, and the estimate beside them, in words; empty where not
-    known."""
+    """Yield a run's place, cost, settings, measurements and estimate as (name, text); text is empty where unknown."""
     run, estimate, completed = summary.record, summary.estimate, summary.record.completed
     request, spent = run.request, api.spending.of_run(run)
     yield "Sweep", request.sweep_id

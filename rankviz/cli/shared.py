@@ -1,4 +1,4 @@
-"""What commands share: options, how they print, fail and plot, and the question that options make."""
+"""Helpers of all commands: options, the question made of them, printing, errors and plots."""
 
 import json
 import sys
@@ -40,7 +40,7 @@ _TABLE = OPTIONS | {each.name: each for each in _CHANGED}
 
 
 def as_flag(option: Option) -> Parameter:
-    """Return an option of the table as a parameter that Typer reads; `model` is an argument."""
+    """Return an option of the table as a Typer parameter: `model` as an argument, the others as flags."""
     if option.name == "model":
         kind, default = Annotated[str, Argument(help=option.description)], Parameter.empty
     else:
@@ -51,11 +51,11 @@ def as_flag(option: Option) -> Parameter:
 
 
 asks = takes(*QUESTION, table=_TABLE, make=as_flag)
-"""Decorator that gives a command the options of a question, in **options; `question_in` makes it."""
+"""Decorator that adds the options of a question to a command, passed as **options for `question_in`."""
 
 
 def question_in(options: Mapping[str, Any], command: str = "") -> Question:
-    """Return the question of a command's options. command: one that takes one rank."""
+    """Return the question of a command's options. command: name of a command that takes exactly one rank."""
     if command and len(options["ranks"]) != 1:
         raise InvalidSettingError(f"{command} takes one rank: give -r once.")
     measured = None
@@ -69,14 +69,14 @@ def question_in(options: Mapping[str, Any], command: str = "") -> Question:
 
 
 def fail(message: str, code: int) -> None:
-    """End the command with one line on stderr."""
+    """End the command with one line on stderr and this exit code."""
     print(" ".join(message.split()), file=sys.stderr)
     sys.exit(code)
 
 
 def require_new(path: Path, *, force: bool, text: str | None = None) -> None:
-    """InvalidSettingError where no file can be written, or another file exists. text: its new content, which may be
-    there already."""
+    """Check that a file can be written and that no other file is there, unless `force`; raise InvalidSettingError
+    otherwise. text: the new content; a file with the same content may be there already."""
     if path.is_dir():
         raise InvalidSettingError(f"{path} is a folder: give the name of a file in it.")
     if not path.parent.is_dir():
@@ -89,26 +89,24 @@ def require_new(path: Path, *, force: bool, text: str | None = None) -> None:
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """Print notes on stderr."""
+    """Print each note as a line on stderr."""
     for note in notes:
         print(note, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
-    """Print JSON."""
+    """Print a value as JSON on stdout."""
     print(json.dumps(value, indent=1))
 
 
 def one_line(text: str) -> str:
-    """Return the text with its line breaks spelled, and without commands to a terminal."""
+    """Return the text on one line: line breaks and control characters are escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def table(title: str, rows: Iterable[Mapping[str, str]], *, notes: Iterable[str] = (), texts: int = 1) -> None:
-    """Print rows, cells by heading, with notes below. A column without any value is left out.
-
-    texts: this many columns stand at the left, the others, numbers, at the right.
-    """
+    """Print rows as a table, with notes below; a column without any value is left out. rows: mappings of heading to
+    cell. texts: number of columns at the left that hold text; the other columns hold numbers and are aligned right."""
     from rich import box
     from rich.table import Table
 
@@ -123,7 +121,7 @@ def table(title: str, rows: Iterable[Mapping[str, str]], *, notes: Iterable[str]
 
 
 def grid(rows: Iterable[Sequence[str]]) -> None:
-    """Print rows whose last column takes several lines on a terminal."""
+    """Print rows without headings; on a terminal, the last column wraps."""
     from rich.table import Table
 
     shown = Table.grid(padding=(0, 2))
@@ -133,7 +131,7 @@ def grid(rows: Iterable[Sequence[str]]) -> None:
 
 
 def _print(*parts: Any) -> None:
-    """Print as wide as the terminal; a pipe or a file has no width of its own, so every line stays whole there."""
+    """Print in the width of the terminal. A pipe or a file has no width, so lines stay whole there."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 20_000
@@ -144,7 +142,7 @@ def _print(*parts: Any) -> None:
 
 
 def check_plot(plot: Path | None, *, force: bool) -> None:
-    """Refuse a file that cannot be written or is there already, before the command does its work."""
+    """Check that the plot file can be written and does not exist yet; raise InvalidSettingError otherwise."""
     if plot:
         from rankviz.figures import plot_file
 
@@ -152,7 +150,7 @@ def check_plot(plot: Path | None, *, force: bool) -> None:
 
 
 def write_plot(plot: Path, figure: Any, title: str, source: str) -> None:
-    """Write a figure into the file of --plot. source: what it rests on, in sentences."""
+    """Write a figure into the file of --plot. source: sentences on the origin of the numbers."""
     from rankviz.figures import write_figure
 
     print(f"Plot: {write_figure(figure, plot, title=title, source=source)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`rankviz advise`, `evidence` and `forecast`."""
+"""The commands `advise`, `evidence` and `forecast`."""
 
 from collections import Counter
 from pathlib import Path
@@ -106,7 +106,7 @@ def remove(name: Annotated[str, typer.Argument(help="As `rankviz evidence list` 
 
 
 def _rows(api: Api, model: str | None, use_case: str) -> list[dict]:
-    """A row for each study and base model, with a model the nearest first."""
+    """Return a row for each study and base model; with a model, the nearest study first."""
     from rankviz.core.studies.lines import FACETS, LORA_METHODS
 
     if model:
@@ -177,7 +177,7 @@ def _bands(rank: Any, form: str) -> dict[str, str]:
 
 
 def print_bent(bent: "BentForecast") -> None:
-    """Print the band between a sweep's runs as a table, and what it rests on."""
+    """Print the forecast between a sweep's runs as a table, with sentences on its basis."""
     rows = [
         _bands(each, ".4f") | {"Measured": "" if each.measured is None else f"{each.measured:.4f}"}
         for each in bent.ranks

@@ -1,10 +1,10 @@
 """Tells chat models from base models, and names LLaMA-Factory's template for a model.
 
 A chat model is trained through its chat template, which ends each answer with a token that the model stops at. A base
-model has no such template, or one whose tokens it was never trained on, so it is given plain text, which the trainer
-ends with the tokenizer's own end token. RankViz has no tokenizer at hand. So LLaMA-Factory's own list decides
+model has no such template, or one with tokens that it was never trained on, so it gets plain text that ends with the
+tokenizer's end token. RankViz has no tokenizer here, so LLaMA-Factory's list decides
 (assets/llamafactory_templates.csv), then the model_type and the name (assets/exports.json, core/model/towers.py). A
-fine-tune with a name of its own is in no family: its template is unknown.
+renamed fine-tune has no known template.
 """
 
 import csv
@@ -19,36 +19,34 @@ from rankviz.paths import ASSETS
 
 @cache
 def data() -> dict[str, Any]:
-    """Return assets/exports.json: names of settings by tool, and what LLaMA-Factory knows of model families."""
+    """Return assets/exports.json: names of settings by tool, and LLaMA-Factory's templates by model family."""
     return json.loads((ASSETS / "exports.json").read_text(encoding="utf-8"))
 
 
 @cache
 def listed() -> dict[str, dict[str, str]]:
-    """Return the rows of LLaMA-Factory's list by lower-case Hub id, and by the part after the slash."""
+    """Return the rows of LLaMA-Factory's list of models, by lower-case Hub id and by the part after the slash."""
     with (ASSETS / "llamafactory_templates.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["id"].lower(): row for row in csv.DictReader(file)}
     return {name.split("/")[-1]: row for name, row in rows.items()} | rows
 
 
 def _row(model_id: str) -> dict[str, str] | None:
-    """The model's row by its id, by its name, or by the name that it is a copy of."""
+    """Return the model's row, by its id, its name, or the name of the model it is a copy of; None if unlisted."""
     name = last_part(model_id)
     names = (model_id.strip().removesuffix(":whole").lower(), name, COPY.sub("", name))
     return next((listed()[each] for each in names if each in listed()), None)
 
 
 def is_chat_model(model_id: str, model_type: str = "") -> bool | None:
-    """Return whether it is a chat model; None where neither the list nor its name says.
-
-    model_id: Hub id or folder. model_type: of its config.json, for folders with names of their own.
-    """
+    """Return True for a chat model, False for a base model, None where neither the list nor the name says. model_id:
+    Hub id or folder. model_type: from its config.json, for folders with other names."""
     row = _row(model_id)
     return is_chat(model_id, model_type, listed=row["chat"] == "yes" if row else None)
 
 
 def llamafactory_template(model_id: str, model_type: str = "") -> str:
-    """LLaMA-Factory's template for a chat model; empty where it is unknown."""
+    """Return LLaMA-Factory's template for a chat model; empty where it is unknown."""
     if row := _row(model_id):
         return row["template"]
     known = data()["llamafactory_models"]
@@ -60,8 +58,8 @@ def llamafactory_template(model_id: str, model_type: str = "") -> str:
 
 
 def end_of_turn(model_id: str, model_type: str = "") -> str | None:
-    """The token that the chat template writes behind an answer; empty for the tokenizer's end token, or where the
-    template is unknown; None where it writes none."""
+    """Return the token that the chat template writes after an answer; None where it writes no token; empty for the
+    tokenizer's end token, or where the template is unknown."""
     known, template = data()["llamafactory_models"], llamafactory_template(model_id, model_type)
     if template in known["no_end_of_turn"]:
         return None

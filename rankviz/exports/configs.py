@@ -1,6 +1,6 @@
 """Writes configuration files: PEFT's adapter_config.json, Axolotl's YAML, and LLaMA-Factory's YAML and dataset_info.
 
-What a tool calls each setting is in assets/exports.json, the files themselves are in assets/templates.
+The tools' names for settings are in assets/exports.json, the files themselves in assets/templates.
 """
 
 import json
@@ -28,7 +28,7 @@ from rankviz.exports.words import (
 )
 
 AXOLOTL_VERSION, LLAMAFACTORY_VERSION = "0.21.0", "0.9.5"
-"""The releases whose schemas the keys are checked against."""
+"""Releases of the tools with whose schemas the keys agree."""
 CONSTANTS = {
     "held_out_share": HELD_OUT_SHARE,
     "eval_steps": EVAL_STEPS,
@@ -40,7 +40,7 @@ CONSTANTS = {
 
 
 def adapter_config(recipe: Recipe) -> str:
-    """Write JSON that peft.LoraConfig.from_pretrained reads. It has no comments: notes are in recipe.notes alone."""
+    """Write JSON that peft.LoraConfig.from_pretrained reads. JSON has no comments: notes are only in recipe.notes."""
     modules = recipe.target_modules
     settings = {
         "peft_type": "LORA",
@@ -62,7 +62,7 @@ def adapter_config(recipe: Recipe) -> str:
 
 
 def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any) -> str:
-    """Fill the tool's template; its header names the file, its counts, and how the tool differs."""
+    """Fill the tool's template. Its header gives the file, the counts, and differences between the tool and RankViz."""
     name = tool.lower().replace("-", "")
     header = (
         f"{title(recipe)}, for {command}",
@@ -103,11 +103,10 @@ HEADINGS = (
     "{% if turn['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n\n{% endfor %}"
     "{% if add_generation_prompt %}### Assistant:\n{% endif %}"
 )
-"""The chat template for a base model, which has none: as in the scripts, but with the end token behind each answer."""
+"""Chat template for a base model, which has none: as in the scripts, but with the end token after each answer."""
 
 
 def _rows(recipe: Recipe, form: Form) -> dict[str, Any]:
-    """How Axolotl reads the file with the rows."""
     name = recipe.file_name or FILE_NAME
     ending = name.rpartition(".")[2].lower()
     read = chat.data()["settings"]["axolotl"]["form"][form]
@@ -124,7 +123,7 @@ def _rows(recipe: Recipe, form: Form) -> dict[str, Any]:
 
 
 def _targets(recipe: Recipe) -> dict[str, Any]:
-    """Axolotl's settings of what is adapted."""
+    """Return Axolotl's settings for the modules that are adapted or saved in full."""
     names = recipe.target_modules
     targets: dict[str, Any] = {"lora_target_modules": names if isinstance(names, str) else list(names)}
     if names == "all-linear":
@@ -144,8 +143,8 @@ def _targets(recipe: Recipe) -> dict[str, Any]:
 
 
 PLAIN_TEXT = "fewshot"
-"""LLaMA-Factory's template for base models: it leaves the prompt unchanged and ends the completion with two line breaks
-and the tokenizer's end token. "empty" would leave the end token out, and the model would never learn to stop."""
+"""LLaMA-Factory's template for base models: the prompt stays unchanged, and the completion ends with two line breaks
+and the tokenizer's end token. With "empty" there would be no end token, and the model would never learn to stop."""
 _ROLES = "one role has two names"
 REFUSED_BY_LLAMAFACTORY: RefusedRows = (
     *REFUSED_ROWS,
@@ -154,14 +153,14 @@ REFUSED_BY_LLAMAFACTORY: RefusedRows = (
     ({"assistant", "gpt"}, _ROLES),
 )
 NOT_IN_ALL = ("lm_head", "feed_forward.router")
-"""What "all" never means: the head, and Llama 4's router, a linear layer whose class has another name."""
+"""Modules that "all" never includes: the head, and Llama 4's router, whose linear layer has a class of another name."""
 _WHOLE_OF = {"ministral3": "mistral3", "mistral": "mistral3", "mllama_text_model": "mllama"}
-"""model_type of a text tower: that of the whole, where it isn't the same without "_text"."""
+"""model_type of the whole checkpoint by that of its text tower, where removing "_text" does not give it."""
 
 
 def composite(model: ModelSpec) -> dict[str, list[str]] | None:
-    """Return what LLaMA-Factory knows of the multimodal checkpoint that this model, or this text tower, is loaded from:
-    parts of the paths of its projector and vision tower, and of modules that never carry LoRA."""
+    """Return LLaMA-Factory's data on the multimodal checkpoint of this model or text tower: parts of the paths of its
+    projector and vision tower, and of modules that never carry LoRA. None where it lists none."""
     if model.tower == "text":
         return None
     whole = _WHOLE_OF.get(model.model_type, model.model_type.removesuffix("_text"))
@@ -169,10 +168,8 @@ def composite(model: ModelSpec) -> dict[str, list[str]] | None:
 
 
 def reached(model: ModelSpec, plan: AdapterPlan, *, vision: bool) -> tuple[str, ...] | None:
-    """Return paths of the modules that LLaMA-Factory hands to PEFT; None where it hands on the names themselves.
-
-    plan: with the names of the file. vision: whether the file thaws the vision tower and the projector.
-    """
+    """Return paths of the modules that LLaMA-Factory gives to PEFT; None where it gives the names themselves. plan:
+    with the target names of the file. vision: True where the file unfreezes the vision tower and the projector."""
     family = composite(model)
     if family is None:
         return None
@@ -196,7 +193,7 @@ def _contains(path: str, parts: Sequence[str]) -> bool:
 
 
 def entry(form: Form, traits: Sequence[Trait] = ()) -> dict[str, Any]:
-    """Return the entry of dataset_info.json for rows of this form."""
+    """Return the entry of dataset_info.json for examples of this form. traits: details of a file that was read."""
     if form == "prompt-completion":
         return {"columns": {"prompt": "prompt", "response": "completion"}}
     if form == "instruction":
@@ -209,8 +206,8 @@ def entry(form: Form, traits: Sequence[Trait] = ()) -> dict[str, Any]:
 
 
 def dataset_info(recipe: Recipe) -> str:
-    """Write dataset_info.json, which describes the rows: by their form, or where that is unknown as prompt and
-    completion and as whole chats."""
+    """Write dataset_info.json for the examples of a known form; for an unknown form, with one entry for prompt and
+    completion and one for chats."""
     known = {"train": entry(recipe.form, recipe.traits)} if recipe.form else {}
     entries = known or {"train": entry("prompt-completion"), "chats": entry("messages")}
     file = {"file_name": recipe.file_name or FILE_NAME}
@@ -239,5 +236,5 @@ def llamafactory(recipe: Recipe) -> str:
 
 
 def trains_with_unsloth(framework: str, precision: str) -> bool:
-    """use_unsloth loads a base in 16 or 4 bit; in 8 bit it would quietly load 16 bit."""
+    """Return True where LLaMA-Factory's use_unsloth applies: in 16 or 4 bit; in 8 bit it would load 16 bit."""
     return framework == "unsloth" and precision in ("nf4", "nf4-dq", "bf16", "fp16")

@@ -1,4 +1,4 @@
-"""Lists the export formats: each with its tool, its file name and the function that writes it."""
+"""The export formats, each with its tool, its file name and the function that writes it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,27 +25,26 @@ from rankviz.exports.script import colab, notebook, script
 
 
 class Format(NamedTuple):
-    """One way to take a recipe away."""
+    """One file format for an export. tool: empty where its name is the framework's."""
 
     label: str
     file_name: str
     write: Callable[[Recipe], str]
     trained_by: Framework | None = None
-    """Framework by which the tool trains, which decides which names reach which modules; None for the question's."""
+    """Framework that the tool trains with, and so whose rules match names to modules; None for the chosen framework."""
     tool: str = ""
-    """Its name, where it isn't the framework's."""
     names_experts: bool = True
-    """Whether it has PEFT's target_parameters and rank_pattern."""
+    """True where the tool has PEFT's target_parameters and rank_pattern."""
     extra_files: tuple[tuple[str, Callable[[Recipe], str]], ...] = ()
-    """Other files that it needs, by name."""
+    """Name and writer of each other file that the tool needs."""
     trains: bool = True
-    """Whether the file says how long to train, not only what the adapter is."""
+    """True where the file says how long to train, False where it only describes the adapter."""
     reached: Reach | None = None
-    """Its own rule from names to modules, if it has one."""
+    """The tool's own rule from target names to modules; None where it has PEFT's."""
 
     def framework(self, model: ModelSpec, question: Question) -> Framework:
-        """The framework that trains. LLaMA-Factory's is Unsloth where that takes the question's adapter, else PEFT, of
-        which TRL has the rules: where Unsloth refuses, and for multimodal models."""
+        """Return the framework whose rules the tool trains by. For LLaMA-Factory: Unsloth where it accepts the
+        question's adapter; else, and for multimodal models, TRL, because plain PEFT has the same rules."""
         if self.reached is None:
             return self.trained_by or question.training.framework
         training = question.training.without_auto(card(None))
@@ -81,15 +80,15 @@ FORMATS = {
 
 
 class Written(NamedTuple):
-    """A recipe as a file."""
+    """Content of an exported file."""
 
     text: str
     file_name: str
     notes: tuple[str, ...]
-    """What the tool does otherwise than requested, and what the estimate notes; in the text too, where its format has
-    comments."""
+    """Differences between the tool's training and the request, and notes of the estimate; also comments in the text,
+    where the format has comments."""
     extra_files: tuple[tuple[str, str], ...] = ()
-    """Other files that the tool needs in the same folder: name and text."""
+    """Name and text of each other file that the tool needs in the same folder."""
 
 
 def write(
@@ -100,7 +99,7 @@ def write(
     learning_rate: float = LEARNING_RATE,
     notes: tuple[str, ...] = (),
 ) -> Written:
-    """The question's adapter at one rank, in a format of FORMATS. notes: to stand before those of the recipe."""
+    """Return the question's adapter at rank r in a format of FORMATS. notes: sentences to put before the recipe's."""
     if format_name not in FORMATS:
         raise InvalidSettingError(f"No format {format_name!r}: choose one of {', '.join(FORMATS)}.")
     chosen = FORMATS[format_name]

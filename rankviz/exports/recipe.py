@@ -1,4 +1,4 @@
-"""The settings of an export before a format is chosen: resolved names, counts, ways to write the adapter down."""
+"""The settings of an export before a format is chosen: model name, adapter, counts and notes."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from rankviz.units import counted
 
 
 def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str, *, on_gpu: int) -> tuple[str, ...]:
-    """A sentence with the number of parameters that train there; none where it is the same as on a GPU (`on_gpu`)."""
+    """Return a sentence on the script without a GPU; empty where it trains as many parameters as on a GPU."""
     if model.tower == "whole model":
         says = "trains no multimodal models, so this script needs one."
     elif lora.text_only and plan.model.tower == "text tower":
@@ -47,11 +47,9 @@ def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str
 
 
 def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str) -> AdapterPlan:
-    """The adapter that the CPU backend makes of the names in the script; it takes no flags and no MoE scheme. The
-    script's rank_pattern comes before PEFT's own, which would double the rank of gate_up_proj.
-
-    InvalidSettingError where PEFT refuses them.
-    """
+    """Return the adapter that Unsloth's CPU backend makes of the script's names; it takes no flags and no MoE scheme.
+    The script's rank_pattern has priority over PEFT's own, which would double the rank of gate_up_proj. Raise
+    InvalidSettingError where PEFT refuses the names."""
     names = {"target_modules": plan.target_modules, "moe_scheme": "default", "expert_rank": plan.expert_rank}
     as_written = _by_names(lora, plan, **names)
     made = resolve(model, as_written, "unsloth", precision=precision, cuda=False)
@@ -63,18 +61,18 @@ def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision
 
 
 LEARNING_RATE = 2e-4
-"""Unsloth's notebooks' own; whoever has a better one passes it."""
+"""Default of Unsloth's notebooks, for callers without a recommended rate."""
 STEPS = 60
-"""Where neither steps nor tokens are given."""
+"""Length of a training for which neither steps nor tokens are given."""
 SEED = 3407
-"""Unsloth's notebooks' own."""
+"""Default of Unsloth's notebooks."""
 SCHEDULER = "linear"
 WEIGHT_DECAY = 0.0
-"""Both as in RankViz's own runs, so that an exported training can be compared with them."""
+"""Scheduler and weight decay of RankViz's own runs, so that an exported training can be compared with them."""
 HELD_OUT_SHARE = 0.05
-"""Of the rows, for evaluation."""
+"""Share of the examples that is held out for evaluation."""
 EVAL_STEPS = 0.25
-"""How often the held-out loss is computed, as a share of all steps: transformers and Axolotl take it so."""
+"""Interval of evaluations as a share of all steps, as transformers and Axolotl accept it."""
 LOGGING_STEPS = 10
 
 
@@ -82,10 +80,8 @@ HUB_IDS = {EMBEDDED: EMBEDDED_ID}
 
 
 def published(model_id: str) -> Published | None:
-    """None for a checkpoint in 16 or 32 bit, or of bitsandbytes.
-
-    model_id: Hub id, or a folder, whose config.json then decides.
-    """
+    """Return the format of a checkpoint that is published quantized; None for 16 or 32 bit, or for bitsandbytes.
+    model_id: Hub id, or a folder with a config.json that decides."""
     config = Path(model_id) / "config.json"
     if config.is_file():
         stored = read_config(config).get("quantization_config")
@@ -94,7 +90,7 @@ def published(model_id: str) -> Published | None:
 
 
 def loadable(model: ModelSpec, ref: str) -> str:
-    """The name that libraries load the model by: the catalogue also takes the part after the slash, in any case."""
+    """Return the name by which libraries load the model. ref: may lack the owner, or differ in case."""
     ref = HUB_IDS.get(ref, ref)
     names = (model.id.removesuffix(":whole"), *model.aliases)
     known = {name.lower().split("/")[-1]: name for name in reversed(names)} | {name.lower(): name for name in names}
@@ -104,13 +100,13 @@ def loadable(model: ModelSpec, ref: str) -> str:
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
 
 Reach = Callable[..., tuple[str, ...] | None]
-"""(model, plan, vision=…) to the paths that a tool hands to PEFT; None where it hands on the names themselves."""
+"""Function of (model, plan, vision=…) that returns the paths a tool gives to PEFT; None where it gives target names."""
 
 
 def wanted_plan(
     model: ModelSpec, requested: LoraConfig, chosen: Framework, training: TrainingSetup, tool: str
 ) -> tuple[AdapterPlan, tuple[str, ...]]:
-    """The adapter as the question's framework has it. Where that refuses: as the tool has it, with a sentence."""
+    """Return the adapter as the chosen framework makes it; if it refuses, as the tool makes it, with a note on that."""
     try:
         return resolve(model, requested, chosen, precision=training.precision), ()
     except InvalidSettingError as error:
@@ -122,8 +118,8 @@ def wanted_plan(
 
 
 Way = tuple[LoraConfig, AdapterPlan, AdapterPlan | None, tuple[str, ...]]
-"""One way to write the requested adapter down: the settings, what is written, what trains with that (None where it is
-refused), and notes."""
+"""One way to write the requested adapter: the settings, the plan as written, the plan that then trains (None where
+training is refused), and notes."""
 
 
 def best_way(
@@ -137,7 +133,7 @@ def best_way(
     tool: str,
     reached: Reach | None,
 ) -> Way:
-    """The first way that trains the requested adapter to the parameter, else the first that the framework takes."""
+    """Return the first way that trains exactly the requested number of parameters, else the first way accepted."""
     ways: list[Way] = []
     refused = None
     vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)
@@ -167,8 +163,8 @@ def best_way(
 def _variants(
     model: ModelSpec, requested: LoraConfig, wanted: AdapterPlan, chosen: Framework, framework: Framework
 ) -> Iterator[LoraConfig]:
-    """Yield settings that may describe the requested adapter to the framework: as they are, with the target names given
-    to the chosen framework, or with those that it reached."""
+    """Yield settings that may describe the requested adapter to the framework: unchanged; with the target names for
+    the chosen framework; or with the names of the modules that carry the adapter."""
     if framework == chosen:
         yield requested
         return
@@ -183,7 +179,7 @@ def _variants(
 
 
 def _by_names(lora: LoraConfig, plan: AdapterPlan, **more: Any) -> LoraConfig:
-    """The settings by names alone, without Unsloth's flags."""
+    """Return the settings with names only, without Unsloth's flags."""
     return replace(lora, modules_to_save=plan.modules_to_save, **dict.fromkeys(FLAGS), **more)
 
 
@@ -195,10 +191,8 @@ def _trained(
     tool: str,
     paths: tuple[str, ...] | None,
 ) -> tuple[AdapterPlan | None, tuple[str, ...]]:
-    """The adapter that trains with what is written, which does not name the MoE scheme; None where PEFT refuses.
-
-    paths: the modules that the tool hands to PEFT; None where it hands on the names.
-    """
+    """Return the adapter that trains from the file, which cannot name an MoE scheme, and notes; None where PEFT
+    refuses it. paths: the modules that the tool gives to PEFT; None where it gives target names."""
     as_written = replace(
         lora,
         target_modules=plan.target_modules if paths is None else paths,
@@ -216,36 +210,34 @@ def _trained(
 
 
 TEXT_TOWER = "language_model"
-"""What the paths of these text towers have in common."""
+"""Part of every module path in a text tower that is loaded with its whole model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """One adapter and how to train it, ready to be written down."""
+    """One adapter and its training, ready to be written in any format, with notes on differences from the request."""
 
     model_id: str
     model_type: str = ""
-    """Of the model's config.json."""
     dequantize: str = ""
-    """The class of transformers that dequantizes the checkpoint as it is loaded, for one published quantized."""
+    """Class of transformers that dequantizes a published quantized checkpoint at loading; empty for others."""
     lora: LoraConfig
     training: TrainingSetup
-    """With the framework that the tool trains by."""
+    """Setup of training, with the framework that the tool trains with."""
     plan: AdapterPlan
-    """What the file gives PEFT: names, the experts' parameters, and what Unsloth moves from the targets to be saved."""
+    """Adapter as written for PEFT: target names, the experts' parameters, and modules that Unsloth saves in full."""
     trained: AdapterPlan | None = None
-    """What trains with these names, where the tool reaches modules by a rule of its own or names no experts; None where
-    training is refused or where it is the plan."""
+    """Adapter that trains from these names: the plan, or another where the tool has its own rule for modules or cannot
+    name experts. None where training is refused."""
     names_experts: bool = True
-    """Whether the tool can name fused experts and their rank (PEFT's target_parameters and rank_pattern)."""
+    """True where the tool can name fused experts and their rank (PEFT's target_parameters and rank_pattern)."""
     adapter_parameters: int
     learning_rate: float = LEARNING_RATE
     notes: tuple[str, ...] = ()
-    """Sentences on how the tool's training differs from the request."""
 
     @property
     def target_modules(self) -> str | tuple[str, ...]:
-        """PEFT's target_modules: names, "all-linear", or a pattern that keeps to the text tower."""
+        """PEFT's target_modules: names, "all-linear", or a pattern that matches the text tower only."""
         if not self.loads_whole_for_text or self.training.framework == "unsloth":
             return self.plan.target_modules
         names = self.plan.target_names if self.plan.target_modules == "all-linear" else self.plan.target_modules
@@ -253,22 +245,22 @@ class Recipe:
 
     @property
     def loads_whole_for_text(self) -> bool:
-        """Whether the adapter is for the text tower and the rest of the model is loaded with it."""
+        """True where the adapter is for the text tower but the whole model is loaded."""
         return self.plan.model.tower == "whole for text"
 
     @property
     def target_parameters(self) -> tuple[str, ...]:
-        """Fused experts, where the scheme names them."""
+        """PEFT's target_parameters: fused experts; empty where the scheme or the tool does not name them."""
         return self.plan.target_parameters if self.names_experts else ()
 
     @property
     def patterns(self) -> dict[str, dict[str, float]]:
-        """PEFT's rank_pattern and alpha_pattern, where experts have a rank of their own."""
+        """PEFT's rank_pattern and alpha_pattern by setting, for experts with their own rank."""
         return self.plan.patterns(self.lora)
 
     @property
     def modules_to_save(self) -> tuple[str, ...]:
-        """Trained and saved in full."""
+        """Names of modules that are trained and saved in full."""
         return self.plan.modules_to_save
 
     @property
@@ -282,13 +274,13 @@ class Recipe:
 
     @property
     def epochs(self) -> float | None:
-        """Full passes over the data, where they set the length."""
+        """Full passes over the data; None where the length is set in steps or tokens."""
         data = self.training.data
         return data.epochs if data is not None and self.training.data_steps is not None else None
 
     @property
     def held_out_note(self) -> str:
-        """Note that training is shorter than its estimate, which counts all examples: some rows are held out."""
+        """Note that training is shorter than its estimate, because some examples are held out; empty without epochs."""
         if not self.epochs:
             return ""
         examples = self.training.data.examples
@@ -300,7 +292,7 @@ class Recipe:
 
     @property
     def trained_steps(self) -> int:
-        """Optimizer steps without the held-out rows."""
+        """Number of optimizer steps without the held-out examples."""
         if not self.epochs:
             return self.max_steps
         data = self.training.data
@@ -309,23 +301,23 @@ class Recipe:
 
     @property
     def form(self) -> Form | None:
-        """The form of the rows of the data; None where that is not known."""
+        """Form of the examples; None where the data is unknown."""
         return self.training.data.form if self.training.data else None
 
     @property
     def traits(self) -> tuple[Trait, ...]:
-        """What the rows of a measured file have."""
+        """Details of the examples that were found in a measured file."""
         return self.training.data.traits if self.training.data else ()
 
     @property
     def file_name(self) -> str | None:
-        """Name of the file with the rows; None where that is not known."""
+        """Name of the file with the examples; None where unknown."""
         return self.training.data.file_name if self.training.data else None
 
     @property
     def adapter_bytes(self) -> tuple[int, ...]:
-        """Size of the adapter's file after training on a GPU, and on one without bf16 where that differs; empty where
-        training is refused."""
+        """Size of the adapter's file after training on a GPU, followed by the size on a GPU without bf16 if it
+        differs; empty where training is refused."""
         if (plan := self.trained) is None:
             return ()
         setup = self.training
@@ -335,12 +327,12 @@ class Recipe:
 
     @property
     def warmup_steps(self) -> int:
-        """Warmup steps: the share of all steps that RankViz's own runs have."""
+        """Number of warm-up steps: the share of all steps that RankViz's own runs use."""
         return round(WARMUP_STEPS_SHARE * self.max_steps)
 
     @property
     def is_chat(self) -> bool:
-        """Whether the model has a chat template of its own, which ends its answers."""
+        """True where the model has its own chat template, which ends its answers."""
         return bool(is_chat_model(self.model_id, self.model_type))
 
 
@@ -355,11 +347,9 @@ def recipe(
     tool: str = "",
     reached: Reach | None = None,
 ) -> Recipe:
-    """The question's adapter at one rank, for a tool that trains by `framework`.
-
-    names_experts: whether the tool has target_parameters and rank_pattern. tool: its name, if it isn't the framework's.
-    reached: the tool's own rule from names to modules, if it has one.
-    """
+    """Return the question's adapter at rank r for a tool that trains with `framework`. names_experts: True where the
+    tool has target_parameters and rank_pattern. tool: its name, if not the framework's. reached: the tool's own rule
+    from target names to modules, if it has one."""
     number(learning_rate, "Learning rate", 0, 1, above=True)
     requested, chosen = question.lora_at(r), question.training.framework
     training = replace(question.training.without_auto(card(None)), framework=framework)

@@ -27,21 +27,21 @@ PINNED = {
     "datasets": "4.8.5",
     "bitsandbytes": "0.50.2",
 }
-"""With these versions the scripts are run in tests/exports/code/test_scripts_train.py. unsloth_zoo, which unsloth asks
-for without an upper limit, has the pattern that finds the layers."""
+"""Versions with which tests/exports/code/test_scripts_train.py runs the scripts. unsloth_zoo, which unsloth requires
+without an upper limit, contains the pattern that finds layers."""
 LEFT_OUT = {"unsloth": (), "trl": ("unsloth", "unsloth_zoo"), "peft": ("unsloth", "unsloth_zoo", "trl")}
-"""What a framework's script does not use."""
+"""Packages that a framework's script does not use."""
 PYTHON = ">=3.11"
-"""What TRL 1.15 needs."""
+"""Python versions that TRL 1.15 supports."""
 
 
 def requirements(framework: Framework) -> tuple[str, ...]:
-    """ "unsloth==2026.10.9" and what else the framework's script imports."""
+    """Return requirements such as "unsloth==2026.10.9" for the packages that the framework's script imports."""
     return tuple(f"{name}=={version}" for name, version in PINNED.items() if name not in LEFT_OUT[framework])
 
 
 def above_script(framework: Framework) -> str:
-    """Return comment lines: the pip command, and the header by which `uv run` installs the same (PEP 723)."""
+    """Return comment lines: the pip command, and the PEP 723 header from which `uv run` installs the same packages."""
     listed = "".join(f'#     "{requirement}",\n' for requirement in requirements(framework))
     return (
         "# Install this first, or start this file with `uv run`, which installs it:\n"
@@ -51,7 +51,7 @@ def above_script(framework: Framework) -> str:
 
 
 class ScriptStep(NamedTuple):
-    """One step of a script."""
+    """One step of a script, or cell of a notebook."""
 
     heading: str
     code: str
@@ -61,34 +61,34 @@ FORM_UNKNOWN = (
     'None  # taken from the columns; or "messages", "conversations", "prompt-completion", "instruction" or "text"'
 )
 TOKENS = "OTHER =" + inspect.getsource(rows).partition("OTHER =")[2]
-"""The functions by which RankViz's own runs tokenize, as they stand."""
+"""Source code of the functions with which RankViz's own runs tokenize; the script contains it unchanged."""
 
 
 def script(recipe: Recipe) -> str:
-    """Write a script that says how to install what it needs, trains, evaluates on held-out rows, saves adapter and
-    tokenizer, and shows answers from before and after."""
+    """Write a script with install instructions that trains, evaluates on held-out examples, saves adapter and
+    tokenizer, and shows answers from before and after training."""
     above = above_script(recipe.training.framework) + commented(header(recipe))
     return above + "\n" + "\n".join(part.code for part in parts(recipe))
 
 
 def header(recipe: Recipe) -> tuple[str, ...]:
-    """Return the sentences above the code: title, source of the counts, differences from the request."""
-    return (f"{title(recipe)}.", sources(recipe), *recipe.notes, *_otherwise(recipe))
+    """Return the sentences above the code: title, origin of the counts, differences from the request."""
+    return (f"{title(recipe)}.", sources(recipe), *recipe.notes, *_differences(recipe))
 
 
 def parts(recipe: Recipe, *, colab: bool = False) -> tuple[ScriptStep, ...]:
-    """Return the steps; a notebook has a cell for each. colab: with cells that upload and download files."""
+    """Return the steps of the script, one per notebook cell. colab: with cells that upload and download files."""
     text = templates().get_template("train.py.jinja").render(**_values(recipe), colab=colab)
     _, *steps = HEADING.split(text)
     return tuple(map(ScriptStep, steps[::2], steps[1::2]))
 
 
 HEADING = re.compile(r"^#%% (.*)\n", re.MULTILINE)
-"""The line of a template at which a step begins."""
+"""Heading line in the template, with which a step begins."""
 
 
-def _otherwise(recipe: Recipe) -> list[str]:
-    """Notes on settings that the program cannot express, and on what fp16 does to this model."""
+def _differences(recipe: Recipe) -> list[str]:
+    """Return notes on settings that the program cannot express, and on the effect of fp16 on this model."""
     setup, framework, precision, notes = recipe.training, recipe.training.framework, recipe.training.precision, []
     if overflows_in_fp16(recipe.model_type) and framework == "unsloth":
         notes.append(in_fp32("In fp16" if precision == "fp16" else "On a card without bf16, such as a T4,"))
@@ -120,7 +120,6 @@ def _otherwise(recipe: Recipe) -> list[str]:
 
 
 def _values(recipe: Recipe) -> dict[str, object]:
-    """What the templates show of a recipe."""
     lora, setup, plan, named = recipe.lora, recipe.training, recipe.plan, data()["settings"]["script"]
     experts = any(adapted.layer.kind == "experts" for adapted in plan.adapted)
     counted = " or, on a card without bf16, ".join(f"{size:,}" for size in recipe.adapter_bytes)
@@ -165,7 +164,7 @@ def _values(recipe: Recipe) -> dict[str, object]:
 
 
 def _raised(recipe: Recipe) -> str:
-    """Why what trains may be in 16 bit on a card without bf16, and is raised to fp32; "" where it is not."""
+    """Return why trained weights could be in 16 bit on a card without bf16 and are raised to fp32; else empty."""
     setup, framework = recipe.training, recipe.training.framework
     if framework == "trl" and setup.quantized:
         return "TRL casts the adapter of a quantized base to bf16"
@@ -174,7 +173,7 @@ def _raised(recipe: Recipe) -> str:
 
 
 def literal(names: str | Sequence[str]) -> str:
-    """Return names as Python has them, in double quotes."""
+    """Return names as a Python literal in double quotes."""
     return f'"{names}"' if isinstance(names, str) else "[" + ", ".join(f'"{name}"' for name in names) + "]"
 
 
@@ -199,7 +198,7 @@ def notebook(recipe: Recipe) -> str:
 
 
 def colab(recipe: Recipe) -> str:
-    """Write the recipe for Google Colab on a free T4: it keeps Colab's torch and asks for the data file."""
+    """Write the recipe for Google Colab on a free T4: the notebook keeps Colab's torch and asks for the data file."""
     installing = COLAB.format(requirements=" ".join(requirements(recipe.training.framework)))
     metadata = {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}}
     return _notebook(recipe, installing, parts(recipe, colab=True), metadata, OPEN_IN_COLAB)
@@ -208,7 +207,7 @@ def colab(recipe: Recipe) -> str:
 def _notebook(
     recipe: Recipe, installing: str, steps: Sequence[ScriptStep], metadata: dict[str, Any], *under_title: str
 ) -> str:
-    """nbformat 4.5, with ids that are the same every time. installing: the first cell."""
+    """Return a notebook of nbformat 4.5 with stable cell ids. installing: code of the first cell."""
     name, *rest = header(recipe)
     cells = [
         _cell("markdown", "title", "\n\n".join([f"# {title(recipe)}", *under_title, *rest])),

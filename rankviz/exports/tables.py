@@ -1,6 +1,6 @@
 """Writes tables as CSV or Parquet: flat rows, each with the sources of its numbers.
 
-CSV has no comments, so sources are columns; Parquet has them in its metadata too, under "rankviz".
+CSV has no comments, so sources are columns; Parquet also has them in its metadata, under "rankviz".
 """
 
 import json
@@ -22,22 +22,22 @@ from rankviz.errors import InvalidSettingError
 
 KINDS = ("csv", "parquet")
 PART, PARQUET_PART = 500, 10_000
-"""Rows that are written at once: of a CSV file, and of a Parquet file."""
+"""Number of rows written at a time, to a CSV and to a Parquet file."""
 LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with the same columns. None is not known, and an empty cell."""
+    """Rows with the same columns. None means unknown and becomes an empty cell."""
 
     name: str
     rows: Sequence[Mapping[str, Any]]
     sources: Mapping[str, Any] = field(default_factory=dict)
-    """Of the whole table; also the last columns of every row."""
+    """Sources of the whole table; they are also the last columns of every row."""
 
 
 def ranks_table(estimate: Estimate, basis: Basis) -> Table:
-    """An estimate, one row per rank. basis: what it rests on."""
+    """Return an estimate as a table, one row per rank. basis: the measurements that the estimate rests on."""
     question, values = estimate.question, estimate_as_json(estimate)
     setup, lora = question.training, question.lora
     same = ("framework", "precision", "optim", "per_device_train_batch_size", "gradient_accumulation_steps")
@@ -60,10 +60,8 @@ def ranks_table(estimate: Estimate, basis: Basis) -> Table:
 
 
 def runs_table(records: Iterable[tuple[RunRecord, Mapping[str, Any]]], name: str = "runs") -> Table:
-    """Measured runs, a row a run, with where and by which versions it was measured.
-
-    records: each with its summary, as api.runs.summary has it.
-    """
+    """Return measured runs as a table, one row per run, with time, RankViz and library versions of the measurement.
+    records: each run with its summary from api.runs.summary."""
     sources = _made()
     return Table(name, [{**_flat(summary), **_measured(record), **sources} for record, summary in records], sources)
 
@@ -90,7 +88,7 @@ def _day(seconds: float) -> str:
 
 
 def _flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """{"usd": {"low": 1}} as {"usd_low": 1}; a list as its items with commas between."""
+    """Return {"usd": {"low": 1}} as {"usd_low": 1}, and a list as its items joined by commas."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, Mapping):
@@ -101,7 +99,7 @@ def _flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def file_name(table: Table, kind: str) -> str:
-    """The table's file name. InvalidSettingError for a table without rows, and for a kind of file that is none."""
+    """Return the table's file name; raise InvalidSettingError for a table without rows or an unknown kind of file."""
     if kind not in KINDS:
         raise InvalidSettingError(f"No kind of table {kind[:20]!r}: choose {' or '.join(KINDS)}.")
     if not table.rows:
@@ -110,7 +108,7 @@ def file_name(table: Table, kind: str) -> str:
 
 
 def write_table(table: Table, kind: str, folder: Path) -> Path:
-    """Write the table as a file in this folder; return its path."""
+    """Write the table to a file in this folder; return its path."""
     path = folder / file_name(table, kind)
     names = dict.fromkeys(name for row in table.rows for name in row)
     columns = {name: _type_of(row.get(name) for row in table.rows) for name in names}
@@ -119,7 +117,7 @@ def write_table(table: Table, kind: str, folder: Path) -> Path:
 
 
 def _type_of(values: Iterable[Any]) -> type:
-    """The type of what is known in a column: whole numbers stay whole beside what is not known."""
+    """Return the type of a column's known values; whole numbers stay int also in a column with unknown values."""
     kinds = {type(value) for value in values if value is not None}
     return float if kinds == {int, float} else kinds.pop() if len(kinds) == 1 else str
 
@@ -130,10 +128,8 @@ def write_rows(
     path: Path,
     about: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Write any number of rows as a CSV or a Parquet file, by its name: never all in memory.
-
-    columns: with what each holds; None is not known. about: metadata of a Parquet file.
-    """
+    """Write rows as CSV or Parquet, by the ending of the path, without holding all of them in memory. columns: the
+    type of each column; None is an unknown value. about: metadata of a Parquet file."""
     if path.suffix == ".csv":
         return _write_csv(rows, list(columns), path)
     installed.require_pyarrow()

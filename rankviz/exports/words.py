@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 FILE_NAME = "train.jsonl"
-"""Where the user's file is not known."""
+"""Name in an export where the user's file is unknown."""
 HELD_OUT = f"{100 * HELD_OUT_SHARE:g} % of the rows are held out; their loss shows when to stop."
 
 
 class Verbatim(str):
-    """A comment that stays on one line, since it is there to be copied."""
+    """A comment that is never wrapped, because the user copies it."""
 
 
 class Names(NamedTuple):
-    """The keys of a message, and the names of the two roles."""
+    """Names in a chat file: the two keys of a message, and the two roles."""
 
     role: str
     content: str
@@ -36,7 +36,7 @@ class Names(NamedTuple):
 
 
 def names_in(form: Form, traits: Sequence[Trait] = ()) -> Names:
-    """Return the names that a file's chats have, or where no file was read those of their form."""
+    """Return the names that a file's chats use; where no file was read, the usual names of this form."""
     is_sharegpt = "from" in traits or (form == "conversations" and "role" not in traits)
     keys, roles = (("from", "value"), ("human", "gpt")) if is_sharegpt else (("role", "content"), ("user", "assistant"))
     user = next((name for name in ("user", "human") if name in traits), roles[0])
@@ -45,7 +45,7 @@ def names_in(form: Form, traits: Sequence[Trait] = ()) -> Names:
 
 
 def row_of(form: Form, traits: Sequence[Trait] = ()) -> Verbatim:
-    """Return a row of this form as JSON."""
+    """Return an example of this form as JSON."""
     role, content, *people = names_in(form, traits)
     user, assistant = (f'{{"{role}": "{name}", "{content}": "…"}}' for name in people)
     rows = {
@@ -67,11 +67,11 @@ REFUSED_ROWS: RefusedRows = (
     ({"json"}, "chats are JSON in a cell of text"),
     ({"role", "from"}, "some messages have role and content, others from and value"),
 )
-"""Traits of rows that neither Axolotl nor LLaMA-Factory can read in combination, and the reason in words."""
+"""Combinations of traits that neither Axolotl nor LLaMA-Factory can read, each with the reason in words."""
 
 
 def require_readable(recipe: Recipe, tool: str, refused: RefusedRows = REFUSED_ROWS) -> None:
-    """InvalidSettingError where the tool stops at the rows of the file or leaves some out."""
+    """Check that the tool reads every row of the file; raise InvalidSettingError with the reason otherwise."""
     for traits, reason in refused:
         if traits <= set(recipe.traits):
             raise InvalidSettingError(
@@ -81,13 +81,13 @@ def require_readable(recipe: Recipe, tool: str, refused: RefusedRows = REFUSED_R
 
 
 def title(recipe: Recipe) -> str:
-    """ "LoRA r = 16, alpha = 16 on Qwen/Qwen3-4B" """
+    """Return a title such as "LoRA r = 16, alpha = 16 on Qwen/Qwen3-4B"."""
     kind = "DoRA" if recipe.lora.use_dora else "LoRA"
     return f"{kind} r = {recipe.lora.r}, alpha = {recipe.lora_alpha:g} on {recipe.model_id}"
 
 
 def sources(recipe: Recipe) -> str:
-    """Return the number of trained parameters, and whose rules it was counted by."""
+    """Return a sentence with the number of trained parameters and the rules by which it was counted."""
     unsloth = f" and Unsloth {UNSLOTH_VERSION}" if recipe.training.framework == "unsloth" else ""
     return (
         f"RankViz {__version__} counts {recipe.adapter_parameters:,} trainable parameters, from the model's own layers "
@@ -96,13 +96,13 @@ def sources(recipe: Recipe) -> str:
 
 
 def rows_of(recipe: Recipe, form: Form) -> tuple[str, Verbatim]:
-    """Return the file with the rows in a sentence, with a row of this form."""
+    """Return a sentence on the file with the examples, and one example of this form."""
     amount = f", {known}" if (known := amount_of(recipe)) else ""
     return f"{recipe.file_name or FILE_NAME}{amount}. Each row looks like this:", row_of(form, recipe.traits)
 
 
 def amount_of(recipe: Recipe) -> str:
-    """ "5,000 examples, 310 tokens on average, the longest 1,020 tokens", as far as it is known."""
+    """Return words such as "5,000 examples, 310 tokens on average, the longest 1,020 tokens", as far as known."""
     data = recipe.training.data
     if data is None:
         return ""
@@ -116,13 +116,13 @@ def amount_of(recipe: Recipe) -> str:
 
 
 def commented(sentences: Sequence[str]) -> str:
-    """Return each sentence as comment lines, for Python and YAML alike."""
+    """Return each sentence as comment lines, for Python and YAML."""
     parts = ([each] if isinstance(each, Verbatim) else wrap(each, WIDTH - 2) for each in sentences)
     return "".join(f"# {line}\n" for lines in parts for line in lines)
 
 
 def _yaml(value: Any) -> str:
-    """Return the settings of a mapping, a line or more each, or a single value."""
+    """Return a mapping as lines of YAML settings, or a single value as YAML."""
     import yaml
 
     if isinstance(value, dict):
@@ -132,7 +132,7 @@ def _yaml(value: Any) -> str:
 
 @cache
 def templates() -> "Environment":
-    """Return the templates of assets/templates with their filters: repr, json, commas, yaml, comment."""
+    """Return the environment of assets/templates with its filters: repr, json, commas, yaml, comment."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(

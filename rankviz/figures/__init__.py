@@ -1,13 +1,12 @@
-"""Pictures: for each figure an info (a small named tuple of what is drawn), its maker, and the drawing.
+"""Plotly figures of RankViz. `x_info` computes what a figure shows as a named tuple; `x_figure` draws the tuple.
 
     from rankviz import Api, figures
 
     sweep = Api().runs.sweeps()[0]
     figures.tradeoff_figure(figures.tradeoff_info([sweep])).show()
 
-An info computes, a figure draws. Plotly lives here only, and is imported when the first figure is drawn. Colours mean
-one thing everywhere (style.py); text, grid and hover colours are left to the page's stylesheet, so that a figure
-follows the light and the dark theme without being drawn again.
+Only this package uses Plotly, and imports it when the first figure is drawn. A colour has one meaning everywhere
+(style.py). The page's stylesheet sets the colours of text, grid and hover, so a change of theme needs no new drawing.
 """
 
 from rankviz.figures.accuracy import accuracy_figure, accuracy_info

@@ -1,7 +1,6 @@
-"""Predicted against measured memory: every row that can be compared, with its range, and the line of equality.
+"""Predicted against measured peak memory: every measured row that can be compared, with its predicted range.
 
-A row is predicted as if its source had not been seen, where that was worked out. Where a row's length is only a cap,
-the measured figure is at most what is predicted, and the row is drawn as such.
+Where possible, a row is predicted without the measurements of its own source.
 """
 
 from collections.abc import Sequence
@@ -33,12 +32,11 @@ SOURCE = (
     "predicted without the measurements of its own source."
 )
 SETTING_WORDS = 4
-"""Parts of a setting in one line of the hover."""
 
 
 class ComparedPoint(NamedTuple):
-    """One measurement. group: its table; scored: whether it counts; text: the hover; bound: whether the measured figure
-    is at most what is predicted."""
+    """One measured row and its prediction, in GiB. group: the row's table. scored: True where it counts in the
+    accuracy. bound: True where the prediction is only an upper limit. low, high: predicted range. text: the hover."""
 
     group: str
     scored: bool
@@ -51,7 +49,7 @@ class ComparedPoint(NamedTuple):
 
 
 class AccuracyInfo(NamedTuple):
-    """What a figure of predicted against measured shows. ends: the smallest and the largest value, None of no point."""
+    """Content of the figure of predicted against measured memory. ends: ends of both axes, GiB; None without points."""
 
     points: Sequence[ComparedPoint] = ()
     ends: tuple[float, float] | None = None
@@ -60,7 +58,7 @@ class AccuracyInfo(NamedTuple):
 
 
 def accuracy_info(report: AccuracyReport) -> AccuracyInfo:
-    """The rows of a report that have both a measured peak and a prediction, in GiB."""
+    """Return the rows of a report that have a measured peak and a prediction, in GiB."""
     points = []
     for row in report.rows:
         if not row.measured_bytes or not row.predicted_bytes:
@@ -86,8 +84,8 @@ def accuracy_info(report: AccuracyReport) -> AccuracyInfo:
 
 @figure
 def accuracy_figure(info: AccuracyInfo, *, height: int = 460) -> Drawing:
-    """Logarithmic on both axes. A filled marker counts, an open one is shown only: its setting is not fully known. An
-    open triangle that points up may lie anywhere above the line, its length being only a cap."""
+    """Draw predicted against measured memory on two logarithmic axes. An open marker does not count, since its setup
+    is not fully known. An open triangle that points up is an upper limit: it is right anywhere above the line."""
     groups = sorted({(not point.scored, point.bound, point.group) for point in info.points})
     low, high = info.ends or (0, 0)
     line = {"color": NEUTRAL, "width": 1.2, "dash": "dash"}

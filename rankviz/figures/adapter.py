@@ -1,6 +1,6 @@
-"""Pictures of one trained adapter: its singular values, and the energy that ranks keep, in all and by module.
+"""Figures of one trained adapter: its singular values, and the energy that each rank keeps, in total and by module.
 
-A large adapter is not drawn whole: a screen cannot show more than MOST_POINTS, and an axis title says what is left out.
+Of a large adapter at most MOST_POINTS points are drawn; the title of an axis says what is left out.
 """
 
 import math
@@ -29,18 +29,17 @@ from rankviz.figures.style import (
 from rankviz.units import rounded_percent as percent
 
 FEW = 32
-"""Up to this rank the axis is linear; above, in powers of two."""
+"""Highest rank for a linear rank axis; above it the axis is logarithmic with a tick at each power of two."""
 MOST_RANKS = 256
-"""Drawn ranks: of a higher rank, some are left out, evenly on the axis."""
+"""Maximum number of ranks in a figure; of more ranks, some are left out evenly along the axis."""
 MOST_ROWS = 64
-"""Drawn modules of the map: more cannot be told apart."""
+"""Maximum number of modules in the map; more rows could not be distinguished."""
 
 
 class EnergyInfo(NamedTuple):
-    """What the figure of energy by rank shows, in percent: of all updates, and of the module that keeps least.
-
-    ranks: empty for an adapter without any update. r: a rank to truncate to.
-    """
+    """Content of the figure of energy by rank, in percent. kept: share of all updates' energy at each rank. weakest:
+    smallest share of its own energy that any module keeps. ranks: empty for an adapter without any update. r: the rank
+    to truncate to."""
 
     ranks: Sequence[int] = ()
     kept: Sequence[float] = ()
@@ -51,7 +50,7 @@ class EnergyInfo(NamedTuple):
 
 
 def energy_info(spectrum: Spectrum, *, r: int | None = None) -> EnergyInfo:
-    """Energy kept at each rank from 1 to the trained one."""
+    """Return the energy kept at each rank from 1 to the trained rank. r: a rank to truncate to, which is marked."""
     if not spectrum.kept[-1]:
         return EnergyInfo()
     r = r if r and r < spectrum.r else None
@@ -69,8 +68,8 @@ def energy_info(spectrum: Spectrum, *, r: int | None = None) -> EnergyInfo:
 
 @figure
 def energy_figure(info: EnergyInfo, *, height: int = 300) -> Drawing:
-    """Two measured lines by rank, the rank to truncate to, and where nearly all of the energy is. A click on a point
-    reports its rank."""
+    """Draw the energy kept by rank, in total and of the weakest module, with the rank to truncate to and the level of
+    nearly all energy. A click on a point reports its rank."""
     titles = {"height": height, "uirevision": "energy", "x_title": "rank after truncation", "y_title": "energy kept"}
     if not info.ranks:
         return draw([], x={}, y={}, message="No module has an update.", **titles)
@@ -109,7 +108,7 @@ def _energy_line(ranks: Sequence[int], shares: Sequence[float], name: str, colou
 
 
 class ModuleCell(NamedTuple):
-    """One module in one block. id: what a click reports. value: None where there is no update, which is drawn as ×."""
+    """One module in one block. id: reported on a click. value: percent of energy, or a rank; None without an update."""
 
     id: str
     value: float | None
@@ -117,11 +116,9 @@ class ModuleCell(NamedTuple):
 
 
 class ModulesInfo(NamedTuple):
-    """What the map of modules (rows) by blocks (columns) shows; a cell is None where the block lacks the module.
-
-    chosen: row and column of the cell that is framed. left_out: what is not shown of a large adapter. rows: the
-    spectrum's numbers by module, as a table.
-    """
+    """Content of the map of modules (rows) by blocks (columns). A cell is None where the block has no such module.
+    low, high: ends of the colour scale. low_stands_out: True where low values have the strong colour. chosen: row and
+    column of the framed cell. left_out: modules and blocks that are not drawn. rows: the map as a table."""
 
     modules: Sequence[str]
     blocks: Sequence[str]
@@ -148,14 +145,13 @@ def modules_info(
     ranks: Mapping[str, int] | None = None,
     chosen: str = "",
 ) -> ModulesInfo:
-    """The share of its energy that each module keeps at one rank, or the rank that it needs for a share.
+    """Return a map of the share of its energy that each module keeps at a rank, or of the rank it needs for a share.
 
     Args:
-        spectrum: The adapter.
         r: One rank for all modules.
-        energy: A share from 0 to 1 instead of a rank.
-        ranks: The rank that each module is to be resized to, for the table.
-        chosen: The name of the module to frame.
+        energy: A share of energy from 0 to 1, in place of r: the map then shows ranks.
+        ranks: Rank by module name that a resize would use, for the table.
+        chosen: Name of the module to frame.
     """
     layout = grid(spectrum)
     modules = layout.rows[:MOST_ROWS]
@@ -193,8 +189,8 @@ def _names(layers: Sequence[LayerSpectrum]) -> list[str]:
 
 
 def _standing_out(layers: Sequence[LayerSpectrum], r: int | None, energy: float | None) -> LayerSpectrum | None:
-    """Of several in one cell (experts) the one that keeps least, or needs the highest rank; one without update is
-    last."""
+    """Return the most demanding layer of a cell, which experts share: the one that keeps least energy or needs the
+    highest rank. None for an empty cell."""
     if len(layers) < 2:
         return next(iter(layers), None)
     sign = -1 if energy is None else 1
@@ -216,7 +212,7 @@ def _hover(layer: LayerSpectrum, r: int | None) -> str:
 
 
 def share_text(share: float) -> str:
-    """A share in percent, rounded down: 100 % is all of it."""
+    """Return a share in percent, rounded down, so that "100.00 %" means all of it."""
     return f"{math.floor(1e4 * share) / 100:.2f} %"
 
 
@@ -236,7 +232,7 @@ def _row(layer: LayerSpectrum, ranks: Mapping[str, int]) -> dict[str, object]:
 
 @figure
 def modules_figure(info: ModulesInfo, *, height: int = 340) -> Drawing:
-    """One cell per module and block; a cell without an update has a ×."""
+    """Draw one cell per module and block; a cell without an update has a ×."""
     shapes = []
     if info.chosen is not None:
         y, x = info.chosen
@@ -277,10 +273,9 @@ def _heat(info: ModulesInfo) -> dict[str, Any]:
 
 
 class SpectrumInfo(NamedTuple):
-    """What the figure of singular values shows: those of one module, and of the same module in other blocks.
-
-    chosen: None where the module has no update; `empty` then says so. r: a rank to truncate to, a line after it.
-    """
+    """Content of the figure of singular values: one module, and modules of the same kind in other blocks. chosen: None
+    for a module without update; `empty` is then the sentence to show. r: the rank to truncate to, marked by a line;
+    None for no line."""
 
     chosen: LayerSpectrum | None
     others: Sequence[LayerSpectrum] = ()
@@ -294,13 +289,8 @@ NO_SPECTRUM = SpectrumInfo(None, empty="No adapter yet.")
 
 
 def spectrum_info(spectrum: Spectrum, *, module: str = "", r: int | None = None) -> SpectrumInfo:
-    """One module's singular values.
-
-    Args:
-        spectrum: The adapter.
-        module: The module's full name; without one, the module that needs the highest rank.
-        r: The rank to truncate it to.
-    """
+    """Return the singular values of one module and of its peers in other blocks. module: its full name; by default the
+    module that needs the highest rank. r: a rank to truncate to, which is marked."""
     chosen = next((layer for layer in spectrum.layers if layer.name == module), None) or hardest_module(spectrum)
     layout = grid(spectrum)
     row = next(row for (row, _), inside in layout.cells.items() if chosen in inside)
@@ -325,13 +315,13 @@ def _indices(layer: LayerSpectrum) -> list[int]:
 
 
 def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
-    """The module that needs the highest rank for nearly all of its energy."""
+    """Return the module that needs the highest rank to keep nearly all of its energy (the last of SHARES)."""
     return max(spectrum.layers, key=lambda layer: (layer.needs[-1], layer.energy))
 
 
 @figure
 def spectrum_figure(info: SpectrumInfo, *, height: int = 340) -> Drawing:
-    """Singular values on a logarithmic axis; those of other blocks are drawn faintly."""
+    """Draw singular values by index on a logarithmic axis, other blocks faintly."""
     traces = []
     if info.others:  # all in one trace, a gap after each: one trace per line would be slow
         x = [place for layer in info.others for place in (*_indices(layer), None)]

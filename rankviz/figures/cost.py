@@ -1,4 +1,4 @@
-"""What a rank costs in memory, by component, and where an adapter's parameters are. Estimated, so slate."""
+"""Figures of estimates: memory by component and rank, and adapter parameters by module and block."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -34,11 +34,11 @@ SHADES = {
     "logits": "#c9d2de",
     "other": "#e0e6ee",
 }
-"""Seven steps of slate by component, in the order of the stack; they differ on white and on the dark page."""
+"""Shade of slate by memory component, in the order of the stack; all differ on a white and on a dark page."""
 
 
 class MemoryInfo(NamedTuple):
-    """What the memory figure shows: the memory of each rank, and what a program can use of the card."""
+    """Content of the memory figure. usable_bytes: GPU memory that a program can use, None without a GPU."""
 
     ranks: Sequence[RankEstimate] = ()
     chosen_r: int | None = None
@@ -49,7 +49,7 @@ class MemoryInfo(NamedTuple):
 
 
 def memory_info(estimate: Estimate, *, chosen_r: int | None = None) -> MemoryInfo:
-    """Memory by component at every rank of an estimate."""
+    """Return memory by component at every rank of an estimate."""
     return MemoryInfo(
         ranks=estimate.ranks,
         chosen_r=chosen_r,
@@ -62,7 +62,7 @@ def memory_info(estimate: Estimate, *, chosen_r: int | None = None) -> MemoryInf
 
 @figure
 def memory_figure(info: MemoryInfo, *, height: int = 340) -> Drawing:
-    """One stacked bar per rank against the card's usable memory, with the range of what the card would show."""
+    """Draw one stacked bar per rank with its range of device memory, and the card's usable memory as a line."""
     ranks, usable = [rank.r for rank in info.ranks], info.usable_bytes
     labels = [f"<b>{r}</b>" if r == info.chosen_r else str(r) for r in ranks]
     shapes, notes = [], []
@@ -120,7 +120,7 @@ def _range(ranks: Sequence[RankEstimate], labels: Sequence[str]) -> dict[str, An
 
 
 class ParametersInfo(NamedTuple):
-    """What the map of parameters shows: one row per module, one column per block; 0 where the block lacks it."""
+    """Content of the map of parameters, by module (row) and block (column); 0 where the block has no such module."""
 
     modules: Sequence[str]
     blocks: Sequence[str]
@@ -131,7 +131,7 @@ class ParametersInfo(NamedTuple):
 
 
 def parameters_info(plan: AdapterPlan, r: int) -> ParametersInfo:
-    """Adapter parameters at rank r by module and block."""
+    """Return the adapter parameters at rank r by module and block."""
     grid = plan.by_block(r)
     rules = f"PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}"
     return ParametersInfo(
@@ -151,7 +151,7 @@ def parameters_info(plan: AdapterPlan, r: int) -> ParametersInfo:
 
 @figure
 def parameters_figure(info: ParametersInfo, *, height: int = 340) -> Drawing:
-    """An empty cell is a module that the block lacks."""
+    """Draw adapter parameters by module and block; a cell is empty where the block has no such module."""
     cells = heatmap(
         info.blocks,
         info.modules,

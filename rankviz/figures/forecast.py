@@ -1,4 +1,4 @@
-"""A forecast of quality by rank as traces: the 80 % band, the 50 % band and the median. Estimated is never a marker."""
+"""Draws a forecast of quality by rank as Plotly traces: the 80 % band, the 50 % band and the median."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -9,12 +9,12 @@ OUTER, INNER = "80 % band", "50 % band"
 
 
 class ForecastRank(Protocol):
-    """A band at one rank, in the figure's unit."""
+    """Forecast at one rank, in the unit of the figure: median, and ends of the 50 % and 80 % bands."""
 
     r: int
     median: float
     low_50: float | None
-    """None where only the median is known, as the other ends are then."""
+    """None where only the median is known; then the other three ends are None too."""
     high_50: float | None
     low_80: float | None
     high_80: float | None
@@ -23,13 +23,8 @@ class ForecastRank(Protocol):
 def bands(
     ranks: Sequence[ForecastRank], xs: Mapping[int, float] | None = None, *, unit: str = "nats"
 ) -> list[dict[str, Any]]:
-    """The two bands where they are known, and the median; nothing without ranks.
-
-    Args:
-        ranks: The band by rank.
-        xs: Where each rank lies on the x axis; by default at itself.
-        unit: Of the values, for the hover.
-    """
+    """Return traces of the median and, where they are known, of both bands; no traces without ranks. xs: place on the
+    x axis, by rank; by default the rank itself. unit: unit of the values, for the hover."""
     if not ranks:
         return []
     places = [xs[rank.r] if xs else rank.r for rank in ranks]

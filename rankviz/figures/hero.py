@@ -1,9 +1,9 @@
-"""The trade-off chart of one model: every rank at its cost, against its expected quality.
+"""The trade-off chart of one model: every rank by its cost and its expected quality.
 
-Estimated is a band with a median, published lines are faint with open markers, own runs are filled markers with error
-bars, a fast curve is dashed. Published lines and runs know only differences between their own ranks: in a shortfall
-each is placed so that its highest rank lies on the forecast's median. The chosen rank is not drawn here: the page draws
-it over the chart, so that it follows at once.
+Forecasts are a band with a median, published lines are faint with open markers, runs are filled markers with error
+bars, and a fast curve is dashed. Published lines and runs only give differences between their own ranks, so for a
+shortfall each is shifted until its highest rank lies on the forecast's median. The page itself draws the chosen rank
+over the chart, so that a moved slider shows at once.
 """
 
 from bisect import bisect_left
@@ -42,16 +42,16 @@ from rankviz.figures.style import (
 from rankviz.units import rounded_percent
 
 DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
-"""Enough for a smooth band on any axis."""
+"""Ranks at which the band is drawn: enough for smooth edges on any cost axis."""
 LABEL_ROOM = 0.035
-"""Share of the axis that a rank's label takes."""
+"""Minimum distance between two rank labels, as a share of the axis."""
 WHOLE_BAND_FROM = 8
-"""The whole 80 % band is in the picture from this rank on."""
+"""Lowest rank whose 80 % band must be inside the y range."""
 SWEEPS_DRAWN = 3
 REACH = NormalDist().inv_cdf(0.9)
-"""Standard deviations from the middle to the end of an 80 % interval, as wide as the band's."""
+"""Standard deviations from the mean to the end of an 80 % interval, the width that the band has."""
 EVERY_RANK = "every rank"
-"""The trace that the page fills with all costs of a rank, for its hover."""
+"""Name of the hidden trace of all ranks; the page adds all costs of a rank to it, for the hover."""
 QUALITY_LABELS = {
     SHORTFALL_LOSS: "Shortfall, % of loss",
     SHORTFALL_SCORE: "Shortfall, points",
@@ -68,10 +68,8 @@ RUN_SHAPES = ("circle", "square", "diamond")
 
 
 class XAxis(NamedTuple):
-    """One cost axis for the ranks of one question.
-
-    value: in the unit of the title, None where it is not known. ticks: of a logarithmic axis, empty of a linear one.
-    unknown: what to do where no rank has a value.
+    """One cost axis for the ranks of one question. value: cost of a rank in the unit of the title, None where unknown.
+    ticks: for a logarithmic axis; empty for a linear axis. unknown: a sentence on what to do if no rank has a value.
     """
 
     title: str
@@ -80,7 +78,7 @@ class XAxis(NamedTuple):
     unknown: str = ""
 
     def drawn(self, places: Sequence[float | None]) -> dict[str, Any]:
-        """The axis as plotly.js takes it, from a little below the lowest of these places to above the highest."""
+        """Return the axis for plotly.js, from a little below the lowest of these places to a little above the top."""
         return {
             "type": "log" if self.ticks else "linear",
             "range": self.range_of(places),
@@ -88,7 +86,7 @@ class XAxis(NamedTuple):
         }
 
     def range_of(self, places: Sequence[float | None]) -> list[float] | None:
-        """The ends of the axis, in powers of ten of a logarithmic one; None where no place is known."""
+        """Return both ends of the axis, as powers of ten if it is logarithmic; None where no place is known."""
         xs = [(log10(x) if self.ticks else x) for x in places if x is not None]
         if not xs:
             return None
@@ -98,7 +96,7 @@ class XAxis(NamedTuple):
 
 
 def x_axis(x: str, ranks: Sequence[RankEstimate]) -> XAxis:
-    """The axis of this key of X_LABELS."""
+    """Return the cost axis for a key of X_LABELS."""
     if x == "file":
         return XAxis("adapter file, MB (log scale)", lambda rank: rank.adapter_bytes / units.MB, ONE_TWO_FIVE)
     if x == "memory":
@@ -114,8 +112,8 @@ def x_axis(x: str, ranks: Sequence[RankEstimate]) -> XAxis:
 
 
 class HeroPoint(NamedTuple):
-    """One value of a study, of one's own runs or of a fast curve. error: half an error bar, None where not known.
-    chosen: the rank that a click selects, where that is not r."""
+    """One value of a study, a run or a fast curve. error: half the length of an error bar, None where unknown. chosen:
+    rank that a click selects, if it is not r."""
 
     r: int
     x: float
@@ -127,7 +125,7 @@ class HeroPoint(NamedTuple):
 
 
 class HeroLine(NamedTuple):
-    """Points of one source, never joined to another's. kind: a key of LOOKS."""
+    """Points of one source; lines of two sources are never joined. kind: a key of LOOKS."""
 
     label: str
     kind: str
@@ -138,10 +136,9 @@ class HeroLine(NamedTuple):
 def _published_lines(
     tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[int, float], *, by_rank: bool
 ) -> list[HeroLine]:
-    """One line a study and base. A line of another MoE scheme lies at its own parameters, or at its ranks by rank.
-
-    place: where each rank lies on the cost axis. median: the forecast's, by rank.
-    """
+    """Return one line per study and base model, shifted to the forecast's median at its highest rank. A line with
+    another MoE scheme lies at the ranks with equal parameters, or, on the rank axis, at its own ranks. place, median:
+    place on the cost axis and median of the forecast, by rank."""
     shapes = shapes_of([each.line.study_id for each in tradeoff.published])
     lines = []
     for each in tradeoff.published:
@@ -166,7 +163,7 @@ def _published_lines(
 
 
 def _between(place: Mapping[int, float], r: float) -> float:
-    """Where a rank that need not be whole lies: straight between its neighbours, or beyond the last two."""
+    """Return the place of a fractional rank on the cost axis, by linear interpolation or extrapolation."""
     known = sorted(place)
     high = min(max(bisect_left(known, r), 1), len(known) - 1)
     low, high = known[high - 1], known[high]
@@ -174,7 +171,7 @@ def _between(place: Mapping[int, float], r: float) -> float:
 
 
 def _run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[int, float]) -> list[HeroLine]:
-    """The sweeps of the model that have values in this quality, each with its fast curve."""
+    """Return the model's sweeps that measured this quality, each followed by its fast curve."""
     if tradeoff.quality == SHORTFALL_SCORE:
         return []
     metric, is_shortfall = METRICS.get(tradeoff.quality, LOSS), tradeoff.quality in SHORTFALLS
@@ -212,7 +209,7 @@ def _run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[i
 
 
 def _by_rank(runs: Iterable[RunRecord], metric: Metric) -> dict[int, tuple[list[float], str]]:
-    """Values and the id of one run by rank, at the learning rate that was best there."""
+    """Return, by rank, the values of all runs at the rank's best learning rate, and the id of one of the runs."""
     cells: dict[int, dict[float, list[tuple[float, str]]]] = {}
     for run in runs:
         value = metric.of(run.loss_after)
@@ -241,11 +238,11 @@ LOOKS: Mapping[str, Mapping[str, Any]] = {
         "marker": {"size": 6, "color": FAST_CURVE},
     },
 }
-"""How each kind of line is drawn: estimated is a band, measured filled, published open, a fast curve dashed."""
+"""Plotly properties by kind of line: published lines have open markers, runs filled ones, a fast curve is dashed."""
 
 
 def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
-    """Lines of one study share its marker and differ in their dashes; each sweep has a marker of its own."""
+    """Return a trace per line. Lines of a study share a marker and differ by dash; each sweep has its own marker."""
     runs, dashes, traces = iter(RUN_SHAPES * len(lines)), iter(DASHES * len(lines)), []
     for line, dash in zip(lines, dashes, strict=False):
         look, points, is_published = dict(LOOKS[line.kind]), line.points, line.kind == "published"
@@ -272,11 +269,9 @@ def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
 
 
 class HeroInfo(NamedTuple):
-    """What the chart shows.
-
-    xs: the cost of every rank of RANKS, None where it is not known. reference: the rank that the band is a distance
-    from, so that it has no width there. sentences: what the chart rests on. empty: a sentence instead of data.
-    """
+    """Content of the trade-off chart. xs: cost of every rank of RANKS, None where unknown. reference: the rank from
+    which shortfalls are counted, where the band has no width. sentences: the evidence behind the chart. empty: a
+    sentence that replaces the data."""
 
     axis: XAxis
     y_title: str
@@ -291,7 +286,7 @@ class HeroInfo(NamedTuple):
 
 
 def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
-    """Every rank of the trade-off at its cost; at itself where costs are not known. x: a key of X_LABELS."""
+    """Return every rank at its cost, or on the rank axis where no costs are known. x: a key of X_LABELS."""
     if x not in X_LABELS:
         raise InvalidSettingError(f"The cost axis must be one of {', '.join(X_LABELS)} (got {x}).")
     costs = {rank.r: rank for rank in tradeoff.estimate.ranks} if tradeoff.estimate else {}
@@ -323,7 +318,7 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
 
 
 def y_title(tradeoff: Tradeoff) -> str:
-    """The quality, its unit, and which way is better."""
+    """Return the title of the quality axis: the quality, its unit, and whether lower or higher is better."""
     if tradeoff.forecast:
         forecast = tradeoff.forecast
         other = f"r = {forecast.reference_rank}" if forecast.ranks else "each line's highest rank"
@@ -332,7 +327,7 @@ def y_title(tradeoff: Tradeoff) -> str:
 
 
 def _band_label(tradeoff: Tradeoff) -> str:
-    """What the band is, with how often such bands have held where that was counted."""
+    """Return the legend entry of the band, with the share of unseen results inside such bands where it was counted."""
     forecast = tradeoff.forecast
     if forecast is None:
         recorded = tradeoff.bent is not None and tradeoff.sweeps[0].recorded
@@ -373,7 +368,7 @@ def _rows(
 
 @figure
 def hero_figure(info: HeroInfo, *, height: int = 400) -> Drawing:
-    """The band below, lines over it, runs on top."""
+    """Draw the trade-off chart: the band at the bottom, lines over it, runs on top."""
     return draw(
         [*_band_traces(info), *_line_traces(info.lines)] if not info.empty else [],
         height=height,
@@ -391,7 +386,7 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> Drawing:
 
 
 def _y_range(info: HeroInfo) -> list[float] | None:
-    """All but the far end of the 80 % band at the lowest ranks, which would press everything else flat."""
+    """Return the y range, without the far end of the 80 % band at low ranks, which would flatten everything else."""
     known = [rank for rank in info.band if rank.low_80 is not None]
     band = [(rank.low_50, rank.high_50) for rank in known] or [(rank.median, rank.median) for rank in info.band]
     band += [(rank.low_80, rank.high_80) for rank in known if rank.r >= WHOLE_BAND_FROM]
@@ -406,8 +401,8 @@ def _y_range(info: HeroInfo) -> list[float] | None:
 
 
 def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
-    """An entry of the legend for the band and the median, and one for the inner band; the ranks that a band has by
-    name; every rank, for the hover."""
+    """Return the traces of the forecast: both bands and the median, a hidden trace of every rank for the hover,
+    labelled markers at powers of two, and the reference rank."""
     if not info.band:
         return []
     xs = dict(zip(RANKS, info.xs, strict=True))
@@ -453,7 +448,7 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
 
 
 def _labels(xs: Sequence[float], texts: Sequence[str], info: HeroInfo) -> list[str]:
-    """Only those that have room: on a cost that rank hardly moves, the low ranks lie on one another."""
+    """Return the rank labels, empty where they would overlap: on some cost axes the low ranks lie close together."""
     low, high = info.axis.range_of(info.xs)
     labels, last = [], float("-inf")
     for x, text in zip(xs, texts, strict=True):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Mark(NamedTuple):
-    """A marker's shape and what the legend calls it."""
+    """A marker's symbol and its words in the legend."""
 
     symbol: str
     words: str
@@ -49,7 +49,7 @@ TO_TRAIN, ENOUGH, SMALLEST = "train next", "enough for this adapter", "smallest 
 
 
 class FastCurveLine(NamedTuple):
-    """One training, its adapter truncated to lower ranks. points: rank, value and words for the hover."""
+    """One training whose adapter was truncated to lower ranks. points: rank, value, and words for the hover."""
 
     label: str
     run_id: str
@@ -57,7 +57,7 @@ class FastCurveLine(NamedTuple):
 
 
 class RankCurveInfo(NamedTuple):
-    """What the figure of quality by rank shows. picked: the rank that is marked. picked_as: why, in a few words."""
+    """Content of the figure of quality by rank. picked: the rank to mark. picked_as: the reason, in a few words."""
 
     runs: Sequence[PlottedPoint] = ()
     lines: Sequence[FastCurveLine] = ()
@@ -71,14 +71,14 @@ class RankCurveInfo(NamedTuple):
 
 
 def how_made(point: CurvePoint, curve: FastCurve) -> str:
-    """ "trained", "truncated", or with how many steps of training after it."""
+    """Return "trained" or "truncated", with the number of training steps after the truncation if there were any."""
     if point is curve.trained:
         return "trained"
     return f"truncated, then {point.recovery_steps} training steps" if point.recovery_steps else "truncated"
 
 
 def file_text(point: CurvePoint, curve: FastCurve) -> str:
-    """The adapter's file; of a truncated adapter it is in proportion to rank, which leaves out the header."""
+    """Return the size of the adapter's file; "about" for a truncated one, whose size is scaled by rank."""
     return ("" if point is curve.trained else "about ") + units.file_size(point.adapter_bytes)
 
 
@@ -90,14 +90,13 @@ def rank_curve_info(
     forecast: "BentForecast | None" = None,
     picked: int | None = None,
 ) -> RankCurveInfo:
-    """Quality by rank of one sweep, a fast curve or both, as far as it has got.
+    """Return quality by rank of one sweep in any state: its runs, its fast curves and its forecast.
 
     Args:
-        sweep: A sweep in any state.
-        verdict: Of its runs, in this metric; None as long as there is none.
-        metric: What is drawn; points without it are left out.
-        forecast: Of the loss between its runs; None where there is none, or another metric is drawn.
-        picked: The rank to mark; by default the one that the fast curve or the verdict names.
+        verdict: The verdict on the sweep's runs in this metric; None where there is none yet.
+        metric: The quality to draw; points without it are left out.
+        forecast: Forecast of the loss between the sweep's runs; None where there is none, or for another metric.
+        picked: The rank to mark; by default the rank that the fast curve or the verdict recommends.
     """
     calls: Mapping[int, str] = {}
     sign = -1 if metric.higher_is_better else 1
@@ -166,7 +165,7 @@ def _rows(
 
 @figure
 def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> Drawing:
-    """Runs and truncated adapters are never joined. The band lies under both. Runs have the marks of the verdict."""
+    """Draw runs with the marks of the verdict, fast curves and the band; lines never join runs and truncations."""
     ranks, metric = info.ranks, info.metric
     name = NAME if info.band and info.band[0].low_80 is not None else MEDIAN
     band = [

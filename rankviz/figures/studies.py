@@ -1,4 +1,4 @@
-"""Published quality by rank or by adapter size: a line per study, base and run date, never joined across."""
+"""Published quality by rank or by adapter size: one line per study, base model and run date."""
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -48,10 +48,8 @@ COLUMNS = (
 
 
 class PublishedPoint(NamedTuple):
-    """One rank at its place on the axis: y is how far it is from the best, in percent.
-
-    error: half an error bar, None where it was one run. text: the hover, lines joined by <br>.
-    """
+    """One rank of a study. x: its rank or file size in bytes. y: distance from the line's best value, in percent.
+    error: half the length of an error bar, None where there was one run. text: the hover, lines joined by <br>."""
 
     x: float
     r: int
@@ -61,7 +59,7 @@ class PublishedPoint(NamedTuple):
 
 
 class PublishedLine(NamedTuple):
-    """Points that may be joined. shape: the study's marker. label: the legend's entry."""
+    """Points of one line of a study. shape: the study's marker. label: the entry in the legend."""
 
     study: str
     shape: str
@@ -70,11 +68,9 @@ class PublishedLine(NamedTuple):
 
 
 class StudiesInfo(NamedTuple):
-    """What a figure of published studies shows.
-
-    x: a key of X_TITLES. ranks: ticks of an axis of ranks. empty: a sentence where there is no line. without_shares:
-    studies of which something is left out because its best value is 0.
-    """
+    """Content of the figure of published studies. x: a key of X_TITLES. ranks: ticks of a rank axis. empty: a sentence
+    that replaces the lines where there are none. without_shares: labels of studies with lines left out, because their
+    best value is 0."""
 
     lines: Sequence[PublishedLine]
     x: str = "rank"
@@ -87,7 +83,7 @@ class StudiesInfo(NamedTuple):
 
 
 def shapes_of(studies: Sequence[str]) -> dict[str, str]:
-    """One shape per study, the same in every figure that is shown beside this one."""
+    """Return one marker shape per study id, so that figures side by side can share the mapping."""
     return {study: SHAPES[i % len(SHAPES)] for i, study in enumerate(dict.fromkeys(studies))}
 
 
@@ -99,14 +95,13 @@ def studies_info(
     chosen_r: int | None = None,
     shapes: Mapping[str, str] | None = None,
 ) -> StudiesInfo:
-    """Published lines of quality by rank or size. A line whose sizes are not known has no place by size.
+    """Return published lines of quality by rank or by file size; by size, lines without known sizes are left out.
 
     Args:
         near: The studies to show, the nearest first.
-        sizes: Gives the adapter sizes of a line's points.
+        sizes: Returns the adapter sizes of a line's points.
         x: A key of X_TITLES.
-        chosen_r: A rank to mark.
-        shapes: Marker by study, where several figures stand side by side.
+        shapes: Marker by study, for figures side by side; by default one is chosen for each.
     """
     if x not in X_TITLES:
         raise InvalidSettingError(f"No such axis: x is one of {', '.join(X_TITLES)}.")
@@ -169,7 +164,7 @@ def _hover(line: Line, point: QualityPoint) -> Sequence[str]:
 
 
 def _rows(line: Line, near: Near, sizes: Sequence[AdapterSize]) -> Rows:
-    """The line as rows of a table; what is not known is empty."""
+    """Return the line as table rows; unknown cells are empty."""
     rows = []
     for point, size in zip(line.points, sizes, strict=True):
         row = {name: getattr(point, name) for name in POINT_COLUMNS} | {
@@ -190,7 +185,7 @@ def _rows(line: Line, near: Near, sizes: Sequence[AdapterSize]) -> Rows:
 
 @figure
 def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies") -> Drawing:
-    """A logarithmic axis. name: tells figures apart that stand side by side."""
+    """Draw published lines on a logarithmic axis. name: distinguishes figures side by side, for their zoom."""
     by_label: dict[str, list[PublishedLine]] = {}
     for line in info.lines:
         by_label.setdefault(line.label, []).append(line)
@@ -219,7 +214,7 @@ def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies
 
 
 def _lines(group: Sequence[PublishedLine], dash: str) -> dict[str, Any]:
-    """The lines of one legend entry as one trace: an empty point between two lines keeps them apart."""
+    """Return all lines of one legend entry as a single trace, with an empty point between two lines."""
     points: list[PublishedPoint | None] = [point for line in group for point in (*line.points, None)][:-1]
     errors = [p.error if p and p.error else 0 for p in points]
     look = {"array": errors, "arrayminus": None, "visible": any(errors), "color": rgba(PUBLISHED, 0.6)}

@@ -1,4 +1,4 @@
-"""One colour a meaning, one look for every figure; how a figure is made, and written into a file."""
+"""The common look of all figures: one colour per meaning, traces, axes, and how a figure is written to a file."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 Rows = Sequence[Mapping[str, object]]
-"""What a figure shows, as a table."""
+"""Content of a figure as table rows."""
 P = ParamSpec("P")
 
 
 class Drawing(TypedDict):
-    """A figure as plotly.js takes it."""
+    """A figure as plotly.js takes it: traces and layout."""
 
     data: list[dict[str, Any]]
     layout: dict[str, Any]
 
 
 class Figure(Generic[P]):
-    """Draws a figure of plotly's, every property checked. `drawing` describes the same for a page: unchecked, in a
-    twentieth of the time, and without the package plotly."""
+    """Callable that returns a Plotly figure with every property checked. `drawing` returns the same figure for the
+    page as plain data: unchecked, 20 times faster, and without the package plotly."""
 
     def __init__(self, drawing: Callable[P, Drawing]):
         self.drawing = drawing
@@ -42,7 +42,7 @@ class Figure(Generic[P]):
 
 
 figure = Figure
-"""Decorator of a function that describes what is drawn."""
+"""Decorator that turns a function that returns a Drawing into a Figure."""
 
 # As in assets/css/tokens.css. Told apart under deuteranopia, protanopia and tritanopia, and at least 3 : 1 against both
 # the white and the dark page.
@@ -60,15 +60,15 @@ MEDIUM = 14
 LARGE = 16
 
 BELOW_MARKS = 6
-"""Pixels between the x axis, on which a mark may lie, and its numbers, beside Plotly's own few."""
+"""Pixels added between the x axis, on which a marker may lie, and the tick labels."""
 FONT = "Source Sans Pro, ui-sans-serif, system-ui, sans-serif"
 LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": SMALL}}
 NO_TEMPLATE = {"data": {"scatter": [{"type": "scatter"}]}}
-"""What Plotly's template "none" is: 50 bytes in place of the 6 kB of the usual one."""
+"""Content of Plotly's template "none": 50 bytes in place of 6 kB for the default template."""
 
 
 def rgba(colour: str, alpha: float) -> str:
-    """A hex colour with an opacity, so that it reads on a white page and on a dark one."""
+    """Return a hex colour with an opacity, so that it suits a white and a dark page."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha:g})"
 
@@ -85,10 +85,10 @@ def draw(
     message: str = "",
     **layout: Any,
 ) -> Drawing:
-    """These traces and axes in the common look. What is None is left to plotly.js.
+    """Return a drawing of these traces and axes in the common look. Properties that are None are left to plotly.js.
 
-    uirevision: zoom is kept while this stays the same. message: a sentence where the data would be, axes kept. No
-    layout.title, because titles are in the page; an explicit height, because a figure without one may come out with
+    uirevision: the page keeps the zoom while this string stays equal. message: a sentence in place of data; the axes
+    stay. The page itself shows titles, so there is no layout.title. The height is explicit, since Plotly may choose
     none.
     """
     axis = {
@@ -122,7 +122,6 @@ def draw(
 
 
 def _known(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The properties without those that are None."""
     known = {name: value for name, value in properties.items() if value is not None}
     return {name: _known(value) if isinstance(value, dict) else value for name, value in known.items()}
 
@@ -132,14 +131,14 @@ def _title(text: str) -> dict[str, Any]:
 
 
 def scatter(x: Sequence[Any], y: Sequence[Any], *, mode: str = "markers", **more: Any) -> dict[str, Any]:
-    """A trace of points or of a line."""
+    """Return a trace of points or of a line."""
     return {"type": "scatter", "x": list(x), "y": list(y), "mode": mode, **more}
 
 
 def bars(
     ys: Sequence[float], ends: Sequence[tuple[float | None, float | None]], colour: str, **more: Any
 ) -> dict[str, Any]:
-    """Error bars from low to high around ys; (None, None) has none."""
+    """Return error bars from low to high for the points at ys; no bar for (None, None)."""
     pairs = list(zip(ys, ends, strict=True))
     return {
         "type": "data",
@@ -153,7 +152,7 @@ def bars(
 
 
 def heatmap(x: Sequence[str], y: Sequence[str], z: Sequence[Sequence[Any]], colour: str, **more: Any) -> dict[str, Any]:
-    """A map of one colour with a gap between cells; None is no cell. It is drawn with map_axes."""
+    """Return a map in one colour with gaps between its cells; None leaves a cell empty. Use map_axes for its axes."""
     scale = [[0, rgba(colour, 0.15)], [1, rgba(colour, 0.95)]]
     look = {"colorscale": scale, "xgap": 1, "ygap": 1, "hoverongaps": False}
     bar = {"thickness": 8, "outlinewidth": 0, "len": 0.9}
@@ -161,7 +160,7 @@ def heatmap(x: Sequence[str], y: Sequence[str], z: Sequence[Sequence[Any]], colo
 
 
 def map_axes(columns: Sequence[str]) -> dict[str, Any]:
-    """The axes of a heatmap, with at most 8 columns named."""
+    """Return the axes of a heatmap, with labels on at most 8 columns."""
     every = max(1, -(-len(columns) // 8))
     axis = {"showgrid": False, "type": "category"}
     shown = {"tickangle": 0, "tickmode": "array", "tickvals": columns[::every]}
@@ -169,28 +168,28 @@ def map_axes(columns: Sequence[str]) -> dict[str, Any]:
 
 
 def ticks_at(pairs: Sequence[tuple[float, str]]) -> dict[str, Any]:
-    """An axis with ticks at these places."""
+    """Return axis properties for ticks at these values, each with its text."""
     return {"tickmode": "array", "tickvals": [at for at, _ in pairs], "ticktext": [text for _, text in pairs]}
 
 
 ONE_TWO_FIVE = [(step * 10.0**power, f"{step * 10.0**power:,g}") for power in range(-3, 7) for step in (1, 2, 5)]
-"""Ticks of a logarithmic axis; Plotly's own are bare digits between powers of ten."""
+"""Ticks of a logarithmic axis at 1, 2 and 5 times each power of ten; Plotly's default labels are single digits."""
 
 
 def level(y: float, colour: str, dash: str, width: float = 1.4, layer: str = "below") -> dict[str, Any]:
-    """A line over the whole width."""
+    """Return a horizontal line over the whole width of a figure."""
     line = {"color": colour, "width": width, "dash": dash}
     return {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": y, "y1": y, "line": line, "layer": layer}
 
 
 def vertical_line(x: float, colour: str, name: str = "") -> dict[str, Any]:
-    """A line over the whole height, with its words (name) in the legend: beside it they would cross a mark."""
+    """Return a line over the whole height of a figure. name: its entry in the legend, where no marker is crossed."""
     line = {"line": {"color": colour, "width": 1.2}, "layer": "below", "name": name, "showlegend": bool(name)}
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"} | line
 
 
 def named_band(low: float, high: float, name: str) -> dict[str, Any]:
-    """A grey band over the whole width, with its words in the legend."""
+    """Return a horizontal grey band over the whole width of a figure, with its name in the legend."""
     look = {"fillcolor": rgba(NEUTRAL, 0.13), "line": {"width": 0}, "layer": "below", "name": name, "showlegend": True}
     return {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high} | look
 
@@ -198,12 +197,12 @@ def named_band(low: float, high: float, name: str) -> dict[str, Any]:
 WIDTH, HEIGHT = 960, 560
 INK = "#1e293b"
 SOURCE_CHARACTERS = 145
-"""In a line under the figure."""
+"""Maximum length of a line of source text below a figure."""
 LINE_PIXELS, TITLE_PIXELS = 15, 46
 
 
 def image_problem() -> str:
-    """What PNG and SVG files lack on this machine, and the remedy; empty where nothing."""
+    """Return what this machine lacks for writing PNG and SVG files, and the remedy; empty where nothing is missing."""
     if find_spec("kaleido") is None:
         return "the package kaleido is not installed (pip install kaleido)."
     from choreographer.browsers.chromium import Chromium
@@ -212,7 +211,7 @@ def image_problem() -> str:
 
 
 def plot_file(path: Path, *, image_problem: Callable[[], str] = image_problem) -> Path:
-    """The path, if a figure can be written there; InvalidSettingError says what to change otherwise."""
+    """Return the path if a figure can be written to it; raise InvalidSettingError with the remedy otherwise."""
     ending = path.suffix.lower()
     if ending not in (".html", ".png", ".svg"):
         raise InvalidSettingError(f"The name of a plot file ends in .html, .png or .svg (got {path.name}).")
@@ -224,13 +223,12 @@ def plot_file(path: Path, *, image_problem: Callable[[], str] = image_problem) -
 
 
 def write_figure(figure: "go.Figure", path: Path, *, title: str, source: str = "") -> Path:
-    """Write the figure on white, with its title above and what it rests on below; return the path.
+    """Write the figure on white, with a title above and its source below, without changing it; return the path.
 
     Args:
-        figure: Any figure of this package; it is left as it is.
-        path: Ends in .html, .png or .svg; an existing file is replaced.
-        title: One line.
-        source: Sentences.
+        path: A path that ends in .html, .png or .svg; an existing file is replaced.
+        title: One line of text.
+        source: Sentences on the origin of the numbers.
     """
     import plotly.graph_objects as go
 

@@ -1,4 +1,4 @@
-"""Quality against cost: measured points, what none of them beats, and the smallest rank that is good enough."""
+"""Quality against cost of measured runs, with the Pareto front and the smallest rank that is good enough."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
@@ -40,11 +40,8 @@ from rankviz.verdict import Verdict, headline, judge, losses_of
 
 
 class CostAxis(NamedTuple):
-    """A cost of one run.
-
-    unit: one step of the axis, so that its ticks are short numbers. per_rank: it grows in proportion to rank, so the
-    axis is logarithmic.
-    """
+    """One kind of cost of a run. value: the cost, None where unknown. text: a cost in words. unit: divisor for short
+    tick labels. per_rank: True where the cost grows in proportion to rank, which makes the axis logarithmic."""
 
     label: str
     title: str
@@ -80,12 +77,12 @@ COST_AXES = {
     "time": CostAxis("Training time", "training time, seconds", _seconds, units.duration),
     "money": CostAxis("Money", "cost, US dollars", _seconds, units.usd),
 }
-"""Of "money" the value is seconds; whoever plots it multiplies by the price."""
+"""Cost axes by key. The value of "money" is in seconds: multiply it by the price per second."""
 
 
 class QualityAxis(NamedTuple):
-    """A quality of one run. sign: -1 where higher is better, since the core's rule is that lower is better.
-    metric: what its verdict is in."""
+    """One quality of a run. metric: the metric of its verdict. sign: -1 where higher is better, since core code
+    assumes that lower is better."""
 
     label: str
     title: str
@@ -110,8 +107,8 @@ QUALITY_AXES = {
 
 
 class PlottedPoint(NamedTuple):
-    """One rank of one sweep. low, high: one standard deviation over seeds, or None where there was one run. detail:
-    what else the hover shows. call: the verdict's, where a figure marks it."""
+    """One rank of one sweep. low, high: mean minus and plus one standard deviation over seeds, None for a single run.
+    detail: more words for the hover. call: the verdict on the rank, in figures that mark it."""
 
     run_id: str
     r: int
@@ -126,7 +123,7 @@ class PlottedPoint(NamedTuple):
 
 
 def plotted(rank: RankGroup, metric: Metric, *, sign: int, x: float, x_text: str = "", call: str = "") -> PlottedPoint:
-    """Return a rank's runs as one point. sign: -1 where higher is better."""
+    """Return the runs of one rank as one point. sign: -1 where higher is better. call: the verdict on the rank."""
     value, spread = sign * rank.loss, rank.spread
     low, high = (None, None) if spread is None else (value - spread, value + spread)
     repeats = f"{rank.runs} seeds, bar is one standard deviation" if spread is not None else "one run"
@@ -142,7 +139,7 @@ def points_of(
     sign: int,
     price: float = 1.0,
 ) -> Sequence[TradeoffPoint]:
-    """Return the runs that have both. price: of one unit of the cost."""
+    """Return a point for each run with a known cost and quality. price: US dollars per unit of cost, or 1."""
     points = []
     for run in runs:
         spent, value, request = cost(run), quality(run), run.request
@@ -154,11 +151,9 @@ def points_of(
 
 
 class PointGroup(NamedTuple):
-    """Points that may be compared: one sweep, one base, one set of data.
-
-    front: indices of the points that no other beats in both cost and quality. smallest_good: index of the smallest rank
-    that cannot be distinguished from the best. noise: the band of quality that cannot be distinguished from the best.
-    """
+    """Points that may be compared: one sweep, with one base model and one data set. front: indices of the points that
+    no other point beats in both cost and quality. smallest_good: index of the smallest rank that cannot be
+    distinguished from the best. noise: range of quality that cannot be distinguished from the best."""
 
     label: str
     points: Sequence[PlottedPoint]
@@ -168,7 +163,7 @@ class PointGroup(NamedTuple):
 
 
 class TradeoffInfo(NamedTuple):
-    """What the trade-off figure shows. notes: what the points are and what they show, in sentences."""
+    """Content of the trade-off figure. notes: sentences on the origin and the meaning of the points."""
 
     groups: Sequence[PointGroup]
     x_title: str
@@ -194,17 +189,16 @@ def tradeoff_info(
     tolerance: float | None = None,
     verdicts: Mapping[str, Verdict] = NONE_KNOWN,
 ) -> TradeoffInfo:
-    """Finished runs of the sweeps, one group per sweep, since only within a sweep are base, data, order and held-out
-    set the same.
+    """Return finished runs, one group per sweep, since only runs of a sweep have equal base, data, order and held-out
+    set.
 
     Args:
-        sweeps: Sweeps with finished runs; others are left out.
-        x: A key of COST_AXES.
-        y: A key of QUALITY_AXES.
+        sweeps: Sweeps; those without finished runs are left out.
+        x, y: A key of COST_AXES, a key of QUALITY_AXES.
         run_ids: Only these runs; None means all.
-        usd_per_hour: For x = "money".
-        tolerance: Values that differ by no more than so many nats, or points, are equal in practice; None: as usual.
-        verdicts: On all runs of a sweep within this tolerance, by its id, where it is known.
+        usd_per_hour: Price of the machine, for x = "money".
+        tolerance: Largest difference, in nats or points, that does not matter in practice; None for the default.
+        verdicts: Known verdicts within this tolerance on all runs of a sweep, by sweep id.
     """
     if x not in COST_AXES or y not in QUALITY_AXES:
         raise InvalidSettingError(
@@ -241,7 +235,7 @@ def tradeoff_info(
 def _group(
     label: str, ranks: Sequence[RankGroup], verdict: Verdict, cost: CostAxis, quality: QualityAxis
 ) -> PointGroup:
-    """The ranks of the sweep of this name, with what the verdict says of them."""
+    """Return a sweep's ranks as a group, with the findings of its verdict."""
     points = [
         plotted(rank, quality.metric, sign=quality.sign, x=rank.cost / cost.unit, x_text=cost.text(rank.cost))
         for rank in ranks
@@ -297,8 +291,7 @@ def _row(sweep: Sweep, rank: RankGroup, cost: CostAxis, quality: QualityAxis) ->
 
 @figure
 def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> Drawing:
-    """Each group has its own marker shape; points of different groups are never joined. A mark that several groups have
-    stands in the legend once."""
+    """Draw each group with its own marker shape; lines never join two groups, and the legend names each mark once."""
     groups = [group for group in info.groups if group.points]
     traces, shapes, named = [], [], set()
     for group, symbol in zip(groups, SYMBOLS * len(groups), strict=False):
@@ -346,7 +339,7 @@ def _markers(group: PointGroup, symbol: str, *, alone: bool) -> dict[str, Any]:
 def measured_markers(
     points: Sequence[PlottedPoint], *, name: str, symbol: str, edge: str = "white", **more: Any
 ) -> dict[str, Any]:
-    """Filled marks of runs with their error bars; a click reports a run."""
+    """Return filled markers of runs with error bars; a click on a marker reports its run."""
     ys = [p.y for p in points]
     words = [filter(None, (f"<b>r = {p.r}</b>", p.y_text, p.x_text, p.detail)) for p in points]
     return scatter(

@@ -1,4 +1,4 @@
-"""A training as it goes: loss by step, one line per run. Of a long run so many steps as a screen can show."""
+"""Training loss by step, one line per run, with a limited number of points."""
 
 from collections.abc import Collection, Sequence
 from math import isfinite, log2
@@ -10,16 +10,16 @@ from rankviz.core.runs.words import data_name, made_of, run_labels, sweep_title,
 from rankviz.figures.style import MEASURED, Drawing, Rows, draw, figure, rgba, scatter
 
 MOST_POINTS = 1000
-"""Of one curve, which is wider than a figure has pixels."""
+"""Maximum number of points of one curve; a figure has fewer pixels."""
 ALL_POINTS = 8_000
-"""Of all curves of a figure, as long as that leaves each of them FEW."""
+"""Maximum number of points of all curves together, but each curve keeps at least FEW."""
 MOST_NAMED = 8
-"""With more curves than this the legend names ranks, which look alike, and the hover names runs."""
+"""Maximum number of curves with an entry each in the legend; more curves have one entry per rank."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
 class LossCurve(NamedTuple):
-    """One run. final: held-out loss after training, drawn as a marker after the last step."""
+    """Loss by step of one run. final: held-out loss after training, a marker after the last step; None if unknown."""
 
     run_id: str
     label: str
@@ -30,7 +30,7 @@ class LossCurve(NamedTuple):
 
 
 class TrainingInfo(NamedTuple):
-    """What the figure of a training shows. max_steps: the end of its axis."""
+    """Content of the figure of training loss. max_steps: end of the x axis. empty: a sentence in place of curves."""
 
     curves: Sequence[LossCurve]
     max_steps: int = 1
@@ -40,12 +40,8 @@ class TrainingInfo(NamedTuple):
 
 
 def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = None) -> TrainingInfo:
-    """Training loss by step of every run.
-
-    Args:
-        sweeps: Sweeps in any state.
-        run_ids: Only these runs; None means all.
-    """
+    """Return the training loss by step of every run of sweeps in any state. run_ids: only these runs; None means
+    all."""
     pairs = [(run, sweep) for sweep in sweeps for run in sweep.runs if run_ids is None or run.run_id in run_ids]
     if not pairs:
         return TrainingInfo([])
@@ -73,8 +69,8 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
 
 @figure
 def training_figure(info: TrainingInfo, *, height: int = 320) -> Drawing:
-    """Training loss by step. Measured is vermilion, so runs differ by strength of the colour (rank) and by dash: among
-    the runs of a rank, or with one run a rank, among ranks."""
+    """Draw training loss by step in the colour of measurements. A higher rank has a stronger and wider line. The dash
+    tells the runs of one rank apart; with one run per rank, or many runs, it tells ranks apart."""
     begun = [curve for curve in info.curves if curve.steps]
     ranks, lines, several = sorted({curve.r for curve in begun}), [], {}
     for curve in begun:

@@ -1,7 +1,7 @@
-"""What leaves the machine when somebody publishes a run or a sweep: the files, their cards, and what Trackio is sent.
+"""Everything that leaves the machine when a run or a sweep is published: files, their cards, and Trackio's metrics.
 
-Nothing here reaches the network; hub.publish and trackio do. No path of the machine, no row of data, no held-out prompt
-and no answer is part of it.
+This package does not access the network; hub.publish and Trackio do. No path of the machine, no row of data, no
+held-out prompt and no answer is published.
 """
 
 from rankviz.publish.files import ADAPTER, DATASET, KINDS, TRACKIO, Destination, RunFacts, SweepFacts, Token

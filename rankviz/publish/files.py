@@ -1,4 +1,4 @@
-"""What is published as files: an adapter or a sweep as a dataset, their cards, and where they go."""
+"""Files that are published (an adapter, or a sweep as a dataset), their cards, and the place they are published to."""
 
 import json
 import os
@@ -23,12 +23,12 @@ from rankviz.references import EMBEDDED, EMBEDDED_ID
 from rankviz.store.transfer import LOSS_COLUMNS, loss_rows, summary_row
 
 LEFT_OUT = ("loaded_from",)
-"""Of the environment: it may be the name of a private folder."""
+"""Keys of the environment that are not published: loaded_from may name a private folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFacts:
-    """A run with what stands beside it. base_model: its Hub id. estimate: None where the base is not available."""
+    """A run and what is published with it. base_model: its Hub id. estimate: None where the base is not available."""
 
     record: RunRecord
     base_model: str
@@ -36,7 +36,7 @@ class RunFacts:
 
     @property
     def estimated(self) -> dict[str, Any]:
-        """The estimate as columns."""
+        """Estimated memory in bytes and training time in seconds, as columns of a table."""
         estimate = self.estimate
         return {
             "estimated_memory_bytes": estimate and estimate.memory_bytes.expected,
@@ -46,11 +46,11 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepFacts:
-    """The runs that are published, and what the whole sweep says.
+    """The runs to publish, and the results of their whole sweep.
 
-    id: of the sweep or the run that was named. verdict: in sentences, the most important first; empty where there is
-    none. all_runs: of the sweep, which the verdict is on. time: of machines, over all attempts of all runs. rent: of
-    the machines that the whole sweep has rented, without a spending limit; None where it rented none.
+    id: the sweep or run that the user named. verdict: sentences, the most important first; empty where there is no
+    verdict. all_runs: all runs of the sweep, which the verdict is on. time: machine time of all attempts of all runs.
+    rent: cost of all machines that the sweep rented, without a spending limit; None where it rented no machine.
     """
 
     id: str
@@ -63,7 +63,7 @@ class SweepFacts:
 
     @property
     def cost_in_words(self) -> Iterator[tuple[str, str]]:
-        """Name and value."""
+        """Name and value of each known cost of the whole sweep."""
         if self.time.in_words:
             yield "Machine time of the whole sweep, all attempts", self.time.in_words
         if self.rent:
@@ -71,8 +71,8 @@ class SweepFacts:
 
     @property
     def cost(self) -> Mapping[str, float | bool | None]:
-        """Cost of the whole sweep: seconds of machines over all attempts, and US dollars of rented ones, None where
-        there were none or it is not known. What is not whole is at least so much."""
+        """Cost of the whole sweep: machine seconds of all attempts, and US dollars of rented machines. None is unknown
+        or no cost; where is_whole is False the value is a lower bound."""
         rent = self.rent or Rent(usd=None, is_whole=True, limit_usd=None)
         return {
             "sweep_device_seconds": self.time.seconds or None,
@@ -83,8 +83,7 @@ class SweepFacts:
 
 
 def known_base(request: RunRequest) -> str:
-    """The Hub id of a run's base (the embedded one, a catalogue name or any other); empty where it was trained from a
-    folder."""
+    """Return the Hub id of a run's base; empty where the run was trained from a folder."""
     return _hub_id(request.base)
 
 
@@ -98,8 +97,8 @@ def _hub_id(base: str) -> str:
 
 
 def hub_base(request: RunRequest, given: str = "") -> str:
-    """The Hub id of a run's base. InvalidSettingError where it was trained from a folder and no id is given, or from
-    another base than the given one."""
+    """Return the Hub id of a run's base; raise InvalidSettingError where a folder has no given id, or where the given
+    id contradicts the base that the run was trained from."""
     known = known_base(request)
     if known and given and _hub_id(given) != known:
         raise InvalidSettingError(f"This run was trained from {known}, not from {given}: leave the base model out.")
@@ -111,22 +110,22 @@ def hub_base(request: RunRequest, given: str = "") -> str:
 
 
 def data_label(request: RunRequest) -> str:
-    """A sample's name, or a file's name without its folder."""
+    """Return the name of the sample, or of the data file without its folder."""
     return Path(request.data).name
 
 
 def public_request(run: RunFacts) -> Mapping[str, Any]:
-    """The request as JSON, with the base's Hub id and without a path of the machine."""
+    """Return the request as JSON, with the base's Hub id and without paths of the machine."""
     return {**asdict(run.record.request), "base": run.base_model, "data": data_label(run.record.request)}
 
 
 def public_environment(record: RunRecord) -> Mapping[str, Any]:
-    """The environment of a run without paths of the machine."""
+    """Return the environment of a run without paths of the machine."""
     return without_paths({name: value for name, value in record.environment.items() if name not in LEFT_OUT})
 
 
 def without_paths(value: Any) -> Any:
-    """Reduce each text that is a path to its last part."""
+    """Return the value with each text that is a path reduced to its last part, at any depth."""
     if isinstance(value, Mapping):
         return {str(name): without_paths(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -138,19 +137,19 @@ def without_paths(value: Any) -> Any:
 
 Fact = tuple[str, str]
 MARKS = "\\`*_{}[]<>|#&~"
-"""What Markdown or HTML would take for more than text."""
+"""Characters that Markdown or HTML would not show as plain text."""
 ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
-"""Where a space keeps readers of Markdown from making a link of an address."""
+"""Places for a space in a web address, so that Markdown does not make it a link."""
 LIBRARIES = ("unsloth", "peft", "trl", "transformers", "torch")
 NO_VERDICT = "There is no verdict: this sweep has no other rank to compare with, or its losses do not allow one."
 
 
 class Markdown(str):
-    """Text whose marks are meant. No word of others is in it as it came."""
+    """Text with intended Markdown marks, which is not escaped. User input must be escaped before it is put in."""
 
 
 def _card(front: Mapping[str, Any], **values: Any) -> str:
-    """A card by its template, which escapes every value that is not Markdown."""
+    """Return a card from its template, which escapes every value that is not Markdown."""
     from rankviz.exports.words import templates
 
     own = templates().overlay(finalize=_marked)
@@ -161,7 +160,7 @@ def _card(front: Mapping[str, Any], **values: Any) -> str:
 
 
 def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
-    """README.md of a dataset. tables: the file of each table by its name."""
+    """Return the README.md of a dataset. tables: file name of each table, by its name."""
     records = [run.record for run in sweep.runs]
     bases = _listed(dict.fromkeys(run.base_model for run in sweep.runs))
     ranks, data = _listed(sorted({record.request.r for record in records})), _data(sweep)
@@ -183,7 +182,7 @@ def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
 
 
 def model_card(run: RunFacts, sweep: SweepFacts, *, file_bytes: int, targets: Any) -> str:
-    """README.md of an adapter. targets: as its configuration has them."""
+    """Return the README.md of an adapter. targets: target_modules from its adapter_config.json."""
     record = run.record
     return _card(
         {
@@ -206,7 +205,7 @@ def model_card(run: RunFacts, sweep: SweepFacts, *, file_bytes: int, targets: An
 
 
 def measured(sweep: SweepFacts) -> Sequence[str]:
-    """Say how the numbers of a sweep were measured: those of its runs that have a loss."""
+    """Return sentences on how the losses of a sweep were measured: seeds, held-out examples, learning rate, steps."""
     records = [run for run in sweep.all_runs if run.loss_after] or [run.record for run in sweep.runs]
     first = records[0].request
     seeds = sorted({run.request.seed for run in records})
@@ -226,12 +225,11 @@ def measured(sweep: SweepFacts) -> Sequence[str]:
 
 
 def _versions(records: Iterable[RunRecord]) -> str:
-    """Versions of RankViz that trained these; this one where a run does not say."""
     return _listed(dict.fromkeys(run.environment.get("rankviz") or __version__ for run in records))
 
 
 def _where(records: Iterable[RunRecord]) -> Iterable[str]:
-    """Each device, its software and its fingerprints once, in sentences."""
+    """Return sentences on each different device, its software and its fingerprints."""
     sentences: dict[str, None] = {}
     for where in (run.environment for run in records if run.environment):
         device, precision = where.get("device_name") or "not known", where.get("precision") or "not known"
@@ -284,7 +282,7 @@ def _data(sweep: SweepFacts) -> str:
 
 
 def _marked(value: Any) -> Markdown:
-    """Escape a text as one line of Markdown that reads as it is, but for addresses."""
+    """Return a text escaped as one line of Markdown that shows it unchanged, except for web addresses."""
     if isinstance(value, Markdown):
         return value
     line = ADDRESS.sub(" ", " ".join(str(value).split()))
@@ -302,10 +300,8 @@ MAX_CONFIG_BYTES = 4_000_000
 
 
 def write_adapter(run: RunFacts, sweep: SweepFacts, weights: Path, config: Path, folder: Path) -> Sequence[str]:
-    """Put the files of a run's adapter into a folder; returns their names. The weights are linked, not copied.
-
-    weights, config: as the run saved them.
-    """
+    """Write the adapter's configuration and card into a folder and link its weights; return the file names. weights,
+    config: files that the run saved."""
     settings = public_config(_read(config), run.base_model)
     (folder / CONFIG).write_text(json.dumps(settings, indent=2), encoding="utf-8")
     os.symlink(weights, folder / WEIGHTS)
@@ -315,7 +311,7 @@ def write_adapter(run: RunFacts, sweep: SweepFacts, weights: Path, config: Path,
 
 
 def public_config(settings: Mapping[str, Any], base_model: str) -> Mapping[str, Any]:
-    """PEFT's configuration with the id of the base on the Hub; any other path in it becomes null."""
+    """Return PEFT's configuration with the Hub id of the base; any other path in it becomes null."""
     known = {name: None if _is_path(value) else value for name, value in settings.items()}
     return known | {"base_model_name_or_path": base_model}
 
@@ -355,8 +351,8 @@ HELD_OUT_COLUMNS = {"run_id": str, **LOSS_COLUMNS}
 
 
 def write_dataset(sweep: SweepFacts, folder: Path) -> Sequence[str]:
-    """Write the files of a sweep's dataset into a folder; returns their names. Tables are Parquet, or CSV where pyarrow
-    is not installed. The steps and the examples of one run at a time are in memory."""
+    """Write the files of a sweep's dataset into a folder; return their names. Tables are Parquet, or CSV without
+    pyarrow. Only one run's steps and examples are in memory at a time."""
     kind = "parquet" if installed.has_pyarrow() else "csv"
     runs = write_table(Table(name=RUNS, rows=[_run_row(run) | sweep.cost for run in sweep.runs]), kind, folder)
     names = {RUNS: runs.rename(folder / f"{RUNS}.{kind}").name}
@@ -392,13 +388,13 @@ def _details(run: RunFacts) -> Mapping[str, Any]:
 DATASET, ADAPTER, TRACKIO = "hub-dataset", "hub-adapter", "trackio"
 KINDS = (DATASET, ADAPTER, TRACKIO)
 PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
-"""Of a Trackio project: the characters that Trackio keeps in the name of its file."""
+"""Pattern of a Trackio project's name: characters that Trackio keeps in the name of its file."""
 TOKEN = re.compile(r"[!-~]{8,500}")
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A Hugging Face access token. It is shown nowhere, also not where an object that holds it is printed."""
+    """A Hugging Face access token. Its value is never printed, not even inside another object's repr."""
 
     value: str
 
@@ -406,7 +402,7 @@ class Token:
         return "Token(...)"
 
     def validate(self) -> None:
-        """InvalidSettingError, which does not repeat it, where it can be none."""
+        """Check that the text can be a token; raise InvalidSettingError, which does not repeat it, otherwise."""
         if not TOKEN.fullmatch(self.value):
             raise InvalidSettingError(
                 "This is not a Hugging Face token: it has 8 to 500 letters, digits and signs, without spaces."
@@ -417,9 +413,9 @@ class Token:
 class Destination:
     """The place that a run or sweep is published to.
 
-    to: hub-dataset, hub-adapter or trackio. name: of the repository, owner/name; of the project in Trackio. public:
-    whether everybody may see a repository or Space that is made for it. space: of Trackio, owner/name; empty for
-    Trackio on this machine. base_model: the Hub id of the base, where it was trained from a folder.
+    to: hub-dataset, hub-adapter or trackio. name: the repository as owner/name, or the Trackio project. public: True
+    where everybody may see a repository or Space that is created. space: owner/name of a Space for Trackio; empty for
+    Trackio on this machine. base_model: Hub id of the base, for a run that was trained from a folder.
     """
 
     to: str
@@ -429,7 +425,7 @@ class Destination:
     base_model: str = ""
 
     def validate(self) -> None:
-        """InvalidSettingError names what cannot be."""
+        """Check the fields; raise InvalidSettingError for the first field that is not possible."""
         one_of(self.to, "Where to publish", KINDS)
         if self.to == TRACKIO and not PROJECT.fullmatch(self.name):
             raise InvalidSettingError(
@@ -446,5 +442,5 @@ class Destination:
 
     @property
     def needs_token(self) -> bool:
-        """True where it leaves this machine."""
+        """True where the data leaves this machine."""
         return self.to != TRACKIO or bool(self.space)

@@ -1,6 +1,6 @@
-"""Finished runs as runs of a Trackio project: configuration, loss by step, evaluation, memory. Each run once.
+"""Sends finished runs to a Trackio project: configuration, loss by step, evaluation and memory, each run once.
 
-Trackio is given as an argument, so that whoever has no Trackio can still read and test what it would be sent.
+The library is an argument, so that the code can be read and tested without Trackio.
 """
 
 import warnings
@@ -15,11 +15,9 @@ QUIET = {"resume": "never", "embed": False, "auto_log_gpu": False, "auto_log_cpu
 
 
 def send(trackio: Any, sweep: SweepFacts, project: str, on_run: Callable[[int], None], **where: Any) -> None:
-    """Send runs; one that the project has already is replaced.
-
-    trackio: the library. on_run: called with how many runs are there. where: space_id and private, of a Space, which
-    has none of these runs.
-    """
+    """Send the sweep's runs; a run that the local project already has is replaced. trackio: the library. on_run:
+    called before each run with the number of runs sent. where: space_id and private for a Space, which must not have
+    any of these runs."""
     if not where:
         forget(trackio, project, {run.record.run_id for run in sweep.runs})
     for count, run in enumerate(sweep.runs):
@@ -42,7 +40,7 @@ def send(trackio: Any, sweep: SweepFacts, project: str, on_run: Callable[[int], 
 
 
 def forget(trackio: Any, project: str, run_ids: set[str]) -> None:
-    """Delete these runs of ours from a project of this machine."""
+    """Delete these runs from a project on this machine; raise PublishError for a run that RankViz did not send."""
     try:
         runs = list(trackio.Api().runs(project))
     except ValueError:  # there is no such project yet
@@ -58,7 +56,7 @@ def forget(trackio: Any, project: str, run_ids: set[str]) -> None:
 
 
 def config(run: RunFacts, sweep: SweepFacts) -> Mapping[str, Any]:
-    """What a run was made with and what it cost."""
+    """Return a run's settings, estimate, measurements and cost as Trackio's configuration."""
     record = run.record
     request, done = record.request, record.completed
     training = request.training
@@ -93,7 +91,7 @@ def config(run: RunFacts, sweep: SweepFacts) -> Mapping[str, Any]:
 
 
 def points(record: RunRecord) -> Iterator[tuple[int, Mapping[str, float]]]:
-    """What is logged, by step: the base's evaluation at step 0, each training step, the adapter's at the last."""
+    """Yield metrics by step: the base's evaluation at step 0, each training step, the final evaluation at the last."""
     last = record.steps_done
     by_step: dict[int, dict[str, float]] = {
         step.step: {
@@ -119,5 +117,5 @@ def _evaluation(held_out: Any) -> Mapping[str, float]:
 
 
 def known_names(records: Sequence[Any]) -> set[str]:
-    """The names in a Space's answer to /get_runs_for_project."""
+    """Return the run names in a Space's answer to /get_runs_for_project."""
     return {str(record.get("name")) if isinstance(record, Mapping) else str(record) for record in records}

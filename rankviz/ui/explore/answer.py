@@ -1,7 +1,7 @@
-"""Answers Explore's question for the page's script: all ranks at once, the chart, the recommendation.
+"""Answers Explore's question for the page's script: all ranks at once, the chart and the recommendation.
 
-Served beside Gradio's own addresses: Gradio's event path copies the state of the whole page for every change; an answer
-here is one request. The page holds the texts of every rank from 1 to 256, so that a change of the rank needs none.
+The answers have addresses beside Gradio's: an event of Gradio copies the state of the whole page, an answer here is
+one request. It has the texts of every rank from 1 to 256, so a change of the rank needs no request.
 """
 
 import gzip
@@ -55,23 +55,23 @@ from rankviz.visitor import acting_as
 X_DEFAULT = "file"
 HERO_HEIGHT = 400
 LARGEST = 10**15
-"""No number of the question is larger."""
+"""Maximum absolute value of a number in the question."""
 MAX_TEXT, MAX_CHOICES, MAX_ADDRESS = 2000, 256, 8000
-"""Characters of a text, entries of a list, characters of a whole address."""
+"""Maximum characters of a text, entries of a list, and characters of an address."""
 UNBROKEN = "r\u00a0=\u00a0"
-"""No line of the page ends within "r = 64"."""
+""""r = " with non-breaking spaces, so that no line ends within "r = 64"."""
 FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")
-"""The five figures, in their order."""
+"""Names of the five figures, in their order."""
 FORECAST = "Forecast: median (80 % band)"
-"""What quality_text is called."""
+"""Heading above the texts of quality_text."""
 BASES = {"nf4": "4-bit", "nf4-dq": "4-bit", "int8": "8-bit"} | {name: name for name in ("bf16", "fp16", "fp32")}
-"""What a precision loads the base in."""
+"""Words for the base model in each precision."""
 SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
-"""Between two sentences: a decimal point has no space behind it."""
+"""Pattern of the space between two sentences; a decimal point has no space after it."""
 
 
 def routes(api: Api, **more: Callable[..., Mapping[str, Any]]) -> list[Route]:
-    """One address an answer: that of this module, and of others by name, which are called with the API and a body."""
+    """Return a POST route per answer: this module's, and `more`, functions of the API and a body, by name."""
     views = {"answer": answer, "words": lambda api, body: words(api, given(api, body)), **more}
     return [Route(f"/rankviz/{name}", _serve(partial(view, api)), methods=["POST"]) for name, view in views.items()]
 
@@ -86,7 +86,7 @@ def _serve(view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Callable:
 
 
 def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, zipped: bool = False) -> Response:
-    """A view's answer as JSON. A mistake is an answer too, a notice; what is no question at all has status 422."""
+    """Return a view's answer as JSON. A mistake of the user becomes a notice; an unreadable question has status 422."""
     try:
         question = json.loads(body) if len(body) <= MAX_BODY_BYTES else None
     except (ValueError, RecursionError):
@@ -111,8 +111,8 @@ def _json(value: Mapping[str, Any], status: int, zipped: bool = False) -> Respon
 
 
 def question_of(api: Api, params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """The settings that an address describes, and a sentence for each mistake. What the address leaves out is the
-    page's default, or what suits the model where that cannot train it."""
+    """Return the settings that an address describes, and a sentence for each mistake in it. Settings that the address
+    leaves out are the page's defaults, or framework and preset of `suitable`."""
     values, notes = link.read(params)
     gpus = [*(gpu.id for gpu in api.workspace.gpus), NO_GPU]
     if values["gpu"] not in gpus:
@@ -124,8 +124,8 @@ def question_of(api: Api, params: Mapping[str, str]) -> tuple[dict[str, Any], li
 
 
 def suitable(api: Api, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Framework and preset where the model cannot be trained with the page's defaults; nothing for any other, and for
-    a model that only the Hub knows."""
+    """Return the framework and preset for a model that cannot be trained with the page's defaults; empty for other
+    models, and for a model that is only on the Hub."""
     try:
         model = api.models.at_hand((values["model"] or "").strip())
     except RankVizError:
@@ -136,10 +136,8 @@ def suitable(api: Api, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def given(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The question's values as a browser sent them, or as an address has them under `search`; defaults for the rest.
-
-    Every value has the type of its widget; what it may be is checked by the core.
-    """
+    """Return the question's values that a browser sent, or that the address in `search` describes, with defaults for
+    the rest. Every value has the type of its widget; the core checks its range."""
     if isinstance(body.get("search"), str):
         plain_text(body["search"], "The address", MAX_ADDRESS)
         return question_of(api, dict(parse_qsl(body["search"].lstrip("?"))))[0]
@@ -167,12 +165,8 @@ def _typed(name: str, value: Any, default: Any) -> Any:
 
 
 def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the first screen shows.
-
-    Args:
-        api: All operations.
-        body: `values` or `search` as `given` reads them; `x`, the cost axis; `y`, the quality axis.
-    """
+    """Return everything that the first screen of Explore shows. body: `values` or `search`, as `given` reads them;
+    `x`, the cost axis; `y`, the quality axis."""
     values = given(api, body)
     question, r = ask(values), values["r"]
     x, y = body.get("x") or X_DEFAULT, body.get("y") or None
@@ -207,8 +201,8 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None) -> dict[str, Any]:
-    """What follows the rank in words: the recommendation, and the address. A model that cannot be read has a notice in
-    place of notes on its costs. estimate: of this question, if at hand."""
+    """Return the texts that depend on the rank: the recommendation, notes and the address. A model that cannot be read
+    has a notice in place of notes on its costs. estimate: of this question, if there is one already."""
     question = ask(values)
     advised = api.advice.advise(question, goal_of(values))
     if advised.setting:
@@ -227,8 +221,7 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
 
 
 def measure_note(api: Api, estimate: Estimate | None, use_case: str) -> str:
-    """Under the buttons that measure: what they do not tell, or why they take another model; nothing where they do what
-    they say."""
+    """Return a note for the buttons that measure: limits of held-out loss, or why another model is trained; else ""."""
     if use_case == RL:
         return "Both train on examples and measure held-out loss. That does not tell the reward."
     if estimate is None:
@@ -241,7 +234,7 @@ def measure_note(api: Api, estimate: Estimate | None, use_case: str) -> str:
 
 
 def gpu_note(estimate: Estimate | None) -> str:
-    """The price that is used, with its source, and the usable memory."""
+    """Return the price in use with its source, and the usable memory; empty without a GPU."""
     if estimate is None or estimate.usable_bytes is None:
         return ""
     price = estimate.price
@@ -251,18 +244,15 @@ def gpu_note(estimate: Estimate | None) -> str:
 
 
 def goal_of(values: Mapping[str, Any]) -> Goal:
-    """What the widgets say of the use case; the core checks it."""
+    """Return the use case that the widgets describe; the core checks it."""
     fields = {name: values[name] for name in ("use_case", "examples", "example_tokens")}
     return Goal(**fields, forgetting=bool(values["forgetting"]))
 
 
 def card(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
-    """The recommendation beside the chart, in at most three sentences, a warning among them, which takes the place of
-    the least urgent one; everything else is folded below.
-
-    estimate: of the question as it stands, with its notes on this model and these targets; None for a model that cannot
-    be read. r: the selected rank.
-    """
+    """Return the recommendation: up to three visible sentences, everything else folded. A warning replaces the least
+    urgent sentence. estimate: for the current question, with its notes on model and targets; None for a model that
+    cannot be read. r: the selected rank."""
     advice = answer.advice
     warnings, notes = by_level(estimate.notes) if estimate else ((), ())
     warning = f"Warning: {_first(warnings[0])}" if warnings else ""
@@ -306,8 +296,8 @@ def _reason(reason: advice_words.Reason) -> str:
 
 
 def records(tradeoff: Tradeoff, ranks: Sequence[int] = ()) -> dict[str, Any]:
-    """By rank: `figures` has value, exact value, second line and short form of each of FIGURES. A model that cannot be
-    read has a quality alone, at RANKS and these ranks."""
+    """Return the texts by rank: `figures` has value, exact value, second line and short form for each of FIGURES. A
+    model that cannot be read has only a quality, at RANKS and at `ranks`."""
     forecast = tradeoff.forecast or tradeoff.bent
     known = {rank.r: rank for rank in forecast.ranks} if forecast else {}
     if tradeoff.estimate is None:
@@ -339,7 +329,7 @@ def _quality(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> dict[s
 
 
 def quality_text(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> str:
-    """The forecast at one rank: the median, and the 80 % band."""
+    """Return the forecast at one rank as median and 80 % band."""
     if rank is None:
         return "no forecast"
     if tradeoff.forecast is None:

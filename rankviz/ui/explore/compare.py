@@ -1,4 +1,4 @@
-"""Compares up to four pinned configurations: settings and figures side by side, a trade-off chart each.
+"""Compares up to four pinned configurations: settings and figures side by side, and a trade-off chart for each.
 
 A pin is the query string of an address, so a comparison is part of the page's own address.
 """
@@ -26,7 +26,7 @@ LETTERS = "ABCD"
 HEIGHT = 320
 PROBLEM = "Cannot be shown"
 TITLES = {"gpu": "GPU", "usd": "$ per hour", "rslora": "rsLoRA", "dora": "DoRA", "moe": "Experts"}
-"""Of settings whose name in an address is no title."""
+"""Titles of settings whose names in an address are not suitable as titles."""
 EMPTY = (
     "Nothing is pinned. Press “Pin to compare” beside the chart to keep a configuration here, then change the model or "
     "the rank."
@@ -34,12 +34,8 @@ EMPTY = (
 
 
 def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The comparison's markup, and a chart for each configuration.
-
-    Args:
-        api: All operations.
-        body: `pins`, a list of query strings; `x` and `y`, the axes of the trade-off chart.
-    """
+    """Return the comparison's markup and a chart for each configuration. body: `pins`, a list of query strings; `x`
+    and `y`, the axes of the trade-off chart."""
     pins = body.get("pins")
     if not isinstance(pins, list) or not all(isinstance(pin, str) and len(pin) <= MAX_PIN_LENGTH for pin in pins):
         raise InvalidSettingError("The pinned configurations could not be read. Remove pin from the address.")
@@ -72,7 +68,7 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Cell]:
-    """By row name: the settings that are not the page's own, then the figures."""
+    """Return the cells of a column by row name: settings that differ from the page's defaults, then the figures."""
     params = {name: text for name, text in link.write(values).items() if text is not None}
     settings = {name: Cell(text) for name, text in params.items() if name not in ("r", "model", "take")}
     figures = {name: Cell(*figure[:2]) for name, figure in zip(FIGURES, record["figures"], strict=True)}
@@ -87,7 +83,7 @@ def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Ce
 
 
 def _table(columns: Sequence[tuple[str, str, Mapping[str, Cell]]]) -> str:
-    """Settings first, figures last; a row in which the columns differ is marked."""
+    """Return a table with settings first and figures last; a row in which the columns differ is marked."""
     ends = [*FIGURES, "Fit", FORECAST]
     names = list(dict.fromkeys(name for _, _, cells in columns for name in cells if name not in ends)) + ends
     head = "".join(

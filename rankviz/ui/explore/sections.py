@@ -51,11 +51,11 @@ APPLIED = (
     "r", "preset", "precision", "batch", "accumulation", "max_length", "optim", "checkpointing", "loss_path", "length",
     "length_unit", "gpu", "framework",
 )  # fmt: skip
-"""The widgets of the question that a click on a change may set."""
+"""Widgets of the question that a click on a change or a GPU may set."""
 
 
 def fit_widgets() -> dict[str, gr.HTML]:
-    """Build the section; widgets by the names that `decisions` sets."""
+    """Build the section "Fit and changes"; return its widgets by the names that `decisions` sets."""
     with gr.Column(elem_classes="rv-decisions", elem_id="decisions"):
         verdict = plain(elem_id="verdict")
         with gr.Row(elem_classes="rv-charts"):
@@ -68,10 +68,8 @@ def fit_widgets() -> dict[str, gr.HTML]:
 
 
 def connect_fit(w: Mapping[str, Any], shown: Mapping[str, gr.HTML], asking: Mapping[str, Any]) -> None:
-    """A click on a change or a GPU sets widgets of the question.
-
-    w: the question's widgets. shown: those of `build`. asking: the event that sends the question as it stands.
-    """
+    """Let a click on a change or a GPU set widgets of the question. w: the question's widgets. shown: widgets of
+    fit_widgets. asking: the event that sends the current question."""
     settable = {name: w[name] for name in APPLIED}
     apply = of_click(lambda change: put(applied(change), settable))
     for changeable in ("knobs", "cards"):
@@ -80,12 +78,12 @@ def connect_fit(w: Mapping[str, Any], shown: Mapping[str, gr.HTML], asking: Mapp
 
 
 def applied(change: str) -> Mapping[str, Any]:
-    """What a click on a change or a GPU sets, by the names of the question's widgets."""
+    """Return the values that a click on a change or a GPU sets, by widget of the question."""
     return {name: value for name, value in link.changes(dict(parse_qsl(change))).items() if name in APPLIED}
 
 
 def decisions(api: Api, **values: Any) -> View:
-    """The section for the widgets' values."""
+    """Return the section "Fit and changes" for the widgets' values."""
     asked = question.ask(values)
     own = {} if asked.usd_per_hour is None or asked.gpu is None else {asked.gpu: asked.usd_per_hour}
     result = api.estimates.fit(asked, values["r"], own)
@@ -99,7 +97,7 @@ def decisions(api: Api, **values: Any) -> View:
 
 
 def verdict_html(result: FitAnswer) -> str:
-    """Fit and margin against usable memory, then what to change."""
+    """Return fit and margin on the selected GPU, then the recommended change."""
     start, lead = result.setting, escape(result.sentence)
     if start.row.fit:
         spare = html.tag("b", rounded_span(units.spare, start.row.spare, "bytes"))
@@ -110,7 +108,7 @@ def verdict_html(result: FitAnswer) -> str:
 
 
 def knobs_html(result: FitAnswer) -> str:
-    """The effect of each change; a click applies it."""
+    """Return a table of the effect of each change; a click on a row applies the change."""
     has_gpu = result.setting.gpu is not None
 
     def cells(knob: Knob) -> list[Cell | str]:
@@ -131,7 +129,7 @@ def knobs_html(result: FitAnswer) -> str:
 
 
 def limits_html(result: FitAnswer) -> str:
-    """The largest rank, batch and length, certain and expected."""
+    """Return a table of the largest rank, batch and length that fit: certain, and expected."""
     title = "Largest value that fits, other settings unchanged"
     if not result.limits:
         return html.titled(title, html.empty("Select a GPU, or click one in the table below."))
@@ -143,7 +141,7 @@ def limits_html(result: FitAnswer) -> str:
 
 
 def methods_html(result: FitAnswer) -> str:
-    """Three training methods side by side, a column each."""
+    """Return three training methods side by side, a column each."""
     methods = result.methods
     about = {m.label: "" if m.saved_exact else "about " for m in methods}
     saved = (f"{about[m.label]}{m.saved_bytes:,} bytes" for m in methods)
@@ -165,7 +163,7 @@ def methods_html(result: FitAnswer) -> str:
 
 
 def cards_html(result: FitAnswer) -> str:
-    """Every GPU of the table, those that fit first. A click selects one."""
+    """Return a table of all GPUs, fitting ones first; a click on a row selects a GPU."""
     rows = [_card_row(card, result.setting.gpu) for card in result.cards]
     headers = ["GPU", "Fit", "Total cost", "Time", "$ per hour", "Margin", "Price source"]
     meaning = tight_meaning(result.setting.assumptions)
@@ -191,7 +189,7 @@ def _card_row(card: FittingCard, chosen: Gpu | None) -> Row:
 
 HEIGHT = 440
 SHOWN = 4
-"""Studies of one base that are drawn in a figure, besides all that were added here."""
+"""Maximum number of published studies in a figure; all of the user's own are drawn too."""
 FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
     "wide": ("Adapters on attention and MLP", ("attention and mlp",)),
     "attention": ("Adapters on attention only", ("attention",)),
@@ -201,7 +199,7 @@ X_CHOICES = [("Rank", "rank"), ("Adapter file", "file")]
 
 
 def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
-    """The section; returns the event that draws it. w: the question's widgets."""
+    """Build the section "Studies"; return the event that draws it. w: the question's widgets."""
     plain("<h2>Published studies</h2>", elem_id="evidence")
     with gr.Row(elem_classes="rv-bar"):
         looks = {"min_width": 170, "size": "md"}
@@ -223,14 +221,14 @@ def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def added(api: Api, files: Sequence[str]) -> str:
-    """Keep the uploaded files; a sentence for each file that cannot be read."""
+    """Store uploaded result files; return a notice with a sentence for each file that cannot be read."""
     result = api.studies.add([Path(file) for file in files or ()])
     kept = f"Added {counted(len(result.files), 'result file')} with {counted(result.points, 'point')}."
     return notice_html(kept if result.files else "") + notice_html(*result.refused, kind="error")
 
 
 def removed(api: Api) -> str:
-    """Remove all files that were added; a sentence."""
+    """Remove all result files that were added; return a notice."""
     names = list(api.studies.added())
     for name in names:
         api.studies.remove(name)
@@ -240,8 +238,8 @@ def removed(api: Api) -> str:
 def shown_studies(
     api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str = "rank"
 ) -> View:
-    """Three figures with the nearest studies by their targets, a summary, and the sources; the button that removes is
-    there where something was added."""
+    """Return three figures of the nearest studies, one per group of targets, with a summary and sources. The button
+    that removes files is visible if there are any."""
     methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))
     subject = api.forecasts.subject(model or "", use_case)
     near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
@@ -279,7 +277,7 @@ def _summary(api: Api, infos: Iterable[StudiesInfo]) -> str:
 
 
 def _studies(near: Sequence[Near]) -> str:
-    """Sources, policies and caveats of all that is drawn."""
+    """Return a table of sources, learning-rate policies and caveats of the studies in the figures."""
 
     def cells(n: Near) -> list[Cell]:
         study, line = n.line.study, n.lines[-1]
@@ -304,11 +302,11 @@ SETTINGS = (
     "moe_scheme", "expert_rank", "unsloth_class", "text_only", "parts", "framework", "precision", "optim",
     "checkpointing",
 )  # fmt: skip
-"""Widgets of the question that a probe uses. It has its own batch and length: on a CPU they are smaller."""
+"""Widgets of the question that a probe uses. Batch and length have their own, since a CPU needs small values."""
 
 
 def build_probe(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
-    """The section; returns the event that draws it. w: the question's widgets."""
+    """Build the section "Probe"; return the event that draws it. w: the question's widgets."""
     with gr.Column(elem_id="probe"):
         plain(html.paragraphs(about(api)))
         with gr.Row(elem_classes="rv-bar"):
@@ -341,7 +339,7 @@ def about(api: Api) -> str:
 
 
 def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> View:
-    """Queue a probe with these settings, adapted to what this machine can train."""
+    """Queue a probe with these settings, adapted to this machine's abilities; return a notice of the adaptations."""
     r = question.rank_of(values)
     setup = {name: values[name] for name in ("framework", "precision", "optim", "checkpointing")}
     probe = ProbeQuestion(
@@ -362,7 +360,7 @@ def cancelled(api: Api, model: str) -> None:
 
 
 def probing(api: Api, *, model: str, seen: str) -> View:
-    """The section as it stands; nothing to draw is nothing sent."""
+    """Return the state of the newest probe of this model. seen: the state on the page; only a new state is drawn."""
     record = api.probes.newest(model or "")
     if record is None:
         panel = html.empty("No probe of this model on this machine yet.")
@@ -377,7 +375,7 @@ def probing(api: Api, *, model: str, seen: str) -> View:
 
 
 def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
-    """Where it stands, and the table of what it has measured."""
+    """Return a probe's state and a table of its measurements. standing: the state in words, empty if it has ended."""
     request, training, where = record.request, record.request.training, record.environment
     tokens = f"{training.per_device_train_batch_size} × {training.max_length:,} tokens"
     what = f"r = {request.lora.r}, {training.framework}, {training.precision}, {training.optim}, {tokens}"
@@ -406,7 +404,7 @@ def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
 
 
 def standing_of(api: Api, record: ProbeRecord) -> str:
-    """Empty of one that has ended."""
+    """Return the state of a probe in words; empty for a probe that has ended."""
     if record.state.ended:
         return ""
     if record.state is RunState.QUEUED:

@@ -1,7 +1,7 @@
-"""The Explore tab has the settings on the left and the estimate on the right, with sections below.
+"""The Explore tab: settings on the left, the estimate on the right, and sections below.
 
-The page's script fills figures, chart, recommendation and table of ranks: they hold no values of Gradio's, so a change
-of the rank costs nothing but a few texts. A section is computed when it is opened, and again when the question changes.
+The page's script fills figures, chart, recommendation and table of ranks, so a change of the rank only replaces texts.
+A section is computed when it is opened, and again when the question changes.
 """
 
 from functools import partial
@@ -41,11 +41,11 @@ MEASURE = {
     "quick": f"Quick look: {' and '.join(f'{UNBROKEN}{r}' for r in QUICK_RANKS)}, one repeat",
 }
 MEASURE_LOOKS = {"rate": {"elem_id": "measure-rate"}, "quick": {"elem_id": "measure", "variant": "primary"}}
-"""Buttons that fill the form of Train, by the mode that they choose. The learning rate matters more than the rank."""
+"""Properties of the buttons that fill the form of Train, by mode; the learning rate matters most, so it is first."""
 REFITS = ("preset", "framework", "unsloth_class", "precision")
-"""Widgets that decide, with the model, which modules there are to tick."""
+"""Widgets that, besides the model, decide which modules can be ticked."""
 TYPED = ("modules", "parts", "length", *question.DATA)
-"""Only a person changes these; an empty number box reports a change whenever the page loads."""
+"""Widgets whose event is `input`: an empty number box reports a `change` whenever the page loads."""
 FITTED_BY = ("model", "modules", "names", "text_only", "parts", "expert_rank", *REFITS)
 FITTED = ("modules", "moe_scheme", "expert_rank", "parts", "unsloth_class", "text_only", "preset", "framework")
 SECTION_HEIGHT = 340
@@ -65,10 +65,9 @@ HERO = html.markup("hero")
 
 
 def build(api: Api) -> View:
-    """Build the tab; returns what the rest of the page needs of it: `question`, its widgets by the names of
-    link.DEFAULTS, `data_file`, `curve` and the buttons `measure` by mode, none of which can be pressed before the page
-    is restored. The event `fit` makes widgets follow the model after they were set from elsewhere; after `restored` a
-    change of a widget is a question."""
+    """Build the tab; return `question`, its widgets by the names of link.DEFAULTS; the widgets `data_file` and
+    `curve`; the buttons `measure` by mode; and two events. `fit` adapts widgets to a model that was set elsewhere.
+    After `restored` the buttons can be pressed, and a change of a widget sends the question."""
     take = {"label": "Export as", "interactive": True, "min_width": 220, "elem_id": "take", "render": False}
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question rv-sticky"):
@@ -133,17 +132,17 @@ def build(api: Api) -> View:
 
 
 def _in_browser(function: str, inputs: list[Any]) -> dict[str, Any]:
-    """An event without a server: a function of the page's script gets the question's values, as DEFAULTS has them."""
+    """Return an event that runs only in the browser: a function of the page's script gets the question's values."""
     script = f"(...values) => {{ RankVizExplore.{function}(values); return []; }}"
     return {"fn": None, "inputs": inputs, "outputs": None, "js": script, "queue": False, "show_progress": "hidden"}
 
 
 def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[str, Any]) -> None:
-    """The row of sections. w: the question's widgets; inputs: those that make the question; asking: the event that
-    sends it as it stands."""
+    """Build the sections. w: all widgets of the question. inputs: widgets whose values make the question. asking: the
+    event that sends the current question."""
 
     def tab(label: str, name: str) -> gr.Tab:
-        """Its name is in the address while it is open."""
+        """Return a tab whose name is in the address while it is open."""
         return gr.Tab(label, id=name, elem_id=f"section-{name}")
 
     def view(function: Any, **outputs: Any) -> dict[str, Any]:
@@ -190,14 +189,14 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
-    """The rows of the catalogue. Their other names can be typed: a list of all 583 would weigh on every event."""
+    """Return label and id of each catalogue row; other names can be typed, as a list of all 583 slows every event."""
     rows = {row.id: row for row in api.models.all()}
     return [(model_label(row, rows.get(row.id + WHOLE)), row.id) for row in rows.values()]
 
 
 def model_label(row: Any, whole: Any = None) -> str:
-    """whole: the row of a text tower with all that its checkpoint holds. The framework decides which of them is loaded
-    and counted, so both sizes are there."""
+    """Return a model's id with its number of parameters. whole: row of the whole checkpoint, for a text tower. The
+    label has both sizes, as the framework decides which of the two is loaded."""
     size = units.count(row.total_parameters)
     if whole:
         size = f"{units.count(whole.total_parameters)}, text alone {size}"
@@ -207,8 +206,7 @@ def model_label(row: Any, whole: Any = None) -> str:
 
 
 def followed(api: Api, **values: Any) -> View:
-    """`fitted` after another model was chosen: with targets and a framework that it can be trained with, where the
-    chosen ones cannot train it."""
+    """Return `fitted` for a new model, with other targets and framework if it cannot be trained with the chosen."""
     model = api.models.get(values["model"] or "")
     chosen = LoraConfig(target_modules=values["preset"], unsloth_class=values["unsloth_class"])
     training = TrainingSetup(framework=values["framework"])
@@ -232,8 +230,8 @@ def fitted(
     parts: list[str] | None = None,
     expert_rank: str = "r",
 ) -> View:
-    """The widgets that depend on the model: its modules to tick, with what is targeted ticked, the experts, and under
-    Unsloth the trained parts of a whole multimodal model, whose class is always FastVisionModel."""
+    """Return updates of the widgets that depend on the model: modules with the targeted ones ticked, experts, and
+    under Unsloth the trained parts of a whole multimodal model, whose class is always FastVisionModel."""
     spec = api.models.get(model or "")
     unsloth = framework == "unsloth"
     has_towers = unsloth and offers_text_only(spec)
@@ -260,14 +258,14 @@ def fitted(
 
 
 def uploaded(api: Api, *, file: str) -> View:
-    """The model of an uploaded config.json becomes the selected one."""
+    """Return a model dropdown in which the model of an uploaded config.json is selected."""
     spec = api.models.get(file)
     choices = [*model_choices(api), (f"{spec.name} (your config.json)", file)]
     return View(model=gr.Dropdown(choices=choices, value=file))
 
 
 def memory_picture(api: Api, **values: Any) -> View:
-    """Memory by component at each rank."""
+    """Return the figure of memory by component at each rank."""
     asked = question.ask(values)
     answer = api.estimates.estimate(asked)
     info = memory_info(answer.estimate, chosen_r=values["r"])
@@ -277,28 +275,28 @@ def memory_picture(api: Api, **values: Any) -> View:
 
 
 def modules_picture(api: Api, **values: Any) -> View:
-    """Adapter parameters by module and block, at the chosen rank."""
+    """Return the figure of adapter parameters by module and block, at the chosen rank."""
     info = parameters_info(api.estimates.estimate(question.ask(values)).estimate.plan, values["r"])
     drawing = parameters_figure.drawing(info, height=SECTION_HEIGHT)
     return View(chart=chart_value(drawing, info.rows, file="modules", source=info.source))
 
 
 def resting(api: Api, **values: Any) -> View:
-    """What the estimate rests on, and the measured rows most like it."""
+    """Return the basis of the estimate, and the measured rows most similar to the estimate."""
     every_rank = question.ask(values)
     rows = api.estimates.rests_on(every_rank, values["r"]).rows
     return View(words=rests_on_html(rows, in_words(api.estimates.estimate(every_rank).basis)))
 
 
 def ranks_of(api: Api, **values: Any) -> Table:
-    """The table of ranks with all numbers, for a file."""
+    """Return the table of ranks with all numbers, for a download."""
     answer = api.estimates.estimate(question.ask(values))
     return ranks_table(answer.estimate, answer.basis)
 
 
 def takeaway(api: Api, **values: Any) -> View:
-    """A notebook for Colab and the chosen file, with the recommended learning rate. What cannot express the settings
-    says why in its place, once."""
+    """Return a notebook for Colab and the chosen file, with the recommended learning rate. A file that cannot express
+    the settings is replaced by the reason, shown once."""
     chosen = question.ask(values)
     chosen.validate()  # what is wrong there is said above, once
 

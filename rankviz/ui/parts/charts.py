@@ -1,4 +1,4 @@
-"""Draws every figure with one component and its downloads, a sweep's held-out loss by rank among them."""
+"""The chart component with its downloads, downloads of tables, and the charts and verdict of a sweep."""
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,38 +35,34 @@ from rankviz.ui.wiring import View, action, of_click
 from rankviz.verdict import Answer, Verdict, sentences, shipped, summary
 
 MENU = html.markup("menu")
-"""The downloads of a figure with this title; its script enables those that there are."""
+"""Markup of a chart's download menu, for the chart's title; the page's script enables the available downloads."""
 TEMPLATE = html.markup("chart")
 DOWNLOADS = html.markup("downloads")
 
 
 def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> gr.HTML:
-    """A figure with title and downloads. Its value is what chart_value makes; a click on a point is `select`.
-
-    Without a value it has neither title nor downloads, and keeps the room of the figure to come; a figure without data
-    has no downloads. optional: without a value it takes no room.
-    """
+    """Return a chart component with title and downloads. Its value comes from chart_value; a click on a point is
+    `select`. Without a value it shows nothing, but keeps the figure's room (with `optional`, no room either). A figure
+    without data has no downloads."""
     title, css = escape(title), " rv-optional" if optional else ""
     template = TEMPLATE.format(title=title, menu=MENU.format(title=title), height=height, css=css)
     return scripted(template, "RankViz.chart(element, props, trigger, watch); // 'select'", elem_id=elem_id)
 
 
 def chart_value(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str = "") -> str:
-    """A figure and its data, as chart() draws them and offers them for download.
-
-    source: what it rests on, in a sentence or two; it goes into every file beside the address of the view.
-    """
+    """Return a figure and its data as the JSON value of a chart component. source: one or two sentences on the origin
+    of the numbers; every download contains them and the address of the view."""
     return json_text(chart_json(drawing, rows, file=file, source=source))
 
 
 def chart_json(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str) -> dict[str, object]:
-    """The same, before it is written as text."""
+    """Return a figure and its data as a dict: chart_value without the conversion to text."""
     about = {"file": f"rankviz-{file}", "source": source, "by": f"RankViz {__version__}"}
     return {**drawing, "csv": csv_text(rows), **about}
 
 
 def json_text(value: object, **how: object) -> str:
-    """The value as JSON that a browser reads: a number that is none, as of a run that diverged, is null."""
+    """Return the value as JSON for a browser; a NaN or infinity, such as the loss of a diverged run, becomes null."""
     try:
         return json.dumps(value, allow_nan=False, **how)
     except ValueError:
@@ -83,7 +79,7 @@ def tradeoff_chart(
     tolerance: float | None = None,
     verdicts: Mapping[str, Verdict] = NONE_KNOWN,
 ) -> tuple[str, str]:
-    """(the figure with its data, what it shows in sentences as plain text). Arguments as for tradeoff_info."""
+    """Return a trade-off figure as a chart's value, and its notes as plain text. Arguments as for tradeoff_info."""
     info = tradeoff_info(sweeps, x=x, y=y, run_ids=run_ids, tolerance=tolerance, verdicts=verdicts)
     caption = " ".join(info.notes)
     drawing = tradeoff_figure.drawing(info, height=height)
@@ -93,7 +89,7 @@ def tradeoff_chart(
 def table_download(
     api: Api, table: Callable[..., Table], inputs: Mapping[str, Any], *, label: str, elem_id: str
 ) -> None:
-    """A menu that downloads the table of these inputs, passed by name, as CSV or Parquet."""
+    """Build a menu that downloads a table as CSV or Parquet. table: called with the values of `inputs`, by name."""
     menu, file = pickable(DOWNLOADS.format(label=label), elem_id=elem_id), file_button(f"{elem_id}-file")
 
     def write(kind: str, *values: Any) -> str:
@@ -104,13 +100,13 @@ def table_download(
 
 
 def written_table(api: Api, table: Table, kind: str) -> str:
-    """The path of the table as a file to download. kind: "csv" or "parquet"."""
+    """Write the table to a file for download; return its path. kind: "csv" or "parquet"."""
     name = file_name(table, kind)
     return str(api.workspace.download(name, lambda target: write_table(table, kind, target.parent)))
 
 
 def sweep_runs(api: Api, *, sweep_id: str) -> Table:
-    """The runs of one sweep, of one's own or of a recorded one."""
+    """Return the runs of a sweep as a table; the sweep must be recorded or belong to the visitor."""
     if not sweep_id:
         raise UserError("No sweep yet: train one to download its runs.")
     sweep = api.runs.sweep(sweep_id)
@@ -128,13 +124,13 @@ NOT_IMPORTED = "The files of this adapter are not on this machine."
 def curve(
     api: Api, sweep: Sweep, tolerance: float | str | None = None, *, height: int = 320, metric: Metric = LOSS
 ) -> View:
-    """As far as the sweep has got. tolerance: what counts as equal, as api.verdicts.of_sweep takes it. A fast curve is
-    read by its loss in every metric, with the usual tolerance where another metric is shown.
+    """Return a sweep's held-out quality by rank and its verdict, as far as the sweep has got. tolerance: as for
+    api.verdicts.of_sweep. Fast curves are judged by loss, with the default tolerance if another metric is shown.
 
-    Returns `chart`; `summary`, what to train next, what to ship and how sure that is; `details`, all sentences and the
-    forecast; `verdict`, of several ranks that ran by themselves; `within`, what counts as equal, in nats or points;
-    `reading`, of the best fast curve; `decision`, by loss; `ship`, what is to be shipped and is here. Of runs
-    that cannot be compared `why_not` says why, and `is_busy` whether that passes.
+    The view has `chart`; `summary`, what to train and to ship, and how sure that is; `details`, all sentences;
+    `verdict` on independent runs; `within`, the tolerance in nats or points; `reading` of the best fast curve;
+    `decision` by loss; `ship`, the adapter to ship if its files are here; `why_not`, why runs cannot be compared, and
+    `is_busy`, if that may pass.
     """
     try:
         return _judged(api, sweep, tolerance, height, metric)
@@ -188,7 +184,7 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
 
 
 def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
-    """The answers side by side, each with its sentence; that it is not judged yet while it trains."""
+    """Return the answers side by side, each with its sentence; a note in place of answers while the sweep trains."""
     if not sweep.ended:
         return html.paragraphs(still_training(sweep)) if any(run.loss_after for run in sweep.runs) else ""
     sizes = ["" if each.file_bytes is None else exact(each.file_bytes, "bytes") for each in answers]
@@ -200,7 +196,7 @@ def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
 
 
 def decision_html(decision: Decision) -> str:
-    """The two answers said apart, then the forecast in words."""
+    """Return what to train and what to ship, side by side, above the forecast in words."""
     answers = [("What to train", decision.train_sentences), ("What to ship", decision.ship_sentences)]
     columns = "".join(f"<div>{html.titled(title, html.headlined(words))}</div>" for title, words in answers if words)
     forecast = html.titled("Forecast between the runs", html.bullet_list(decision.forecast.sentences))
@@ -208,12 +204,12 @@ def decision_html(decision: Decision) -> str:
 
 
 def verdict_html(verdict: Verdict | None) -> str:
-    """The first sentence large, the others under it."""
+    """Return the verdict: its first sentence large, the others in a list; a placeholder for None."""
     return html.empty(EMPTY) if verdict is None else html.verdict(html.headlined(sentences(verdict)))
 
 
 def verdict_table(verdict: Verdict) -> str:
-    """The difference of each rank from the best, paired by seed, with its interval."""
+    """Return a table of each rank's difference from the best rank, paired by seed, with its 95 % interval."""
     metric, rows = verdict.metric, []
     digits, side = (1, "Below") if metric.higher_is_better else (4, "Above")
     for rank in verdict.ranks:
@@ -228,5 +224,5 @@ def verdict_table(verdict: Verdict) -> str:
 
 
 def fast_curve_html(reading: Reading) -> str:
-    """Of the best curve; others, of other seeds and rates, are in the figure."""
+    """Return sentences on the best fast curve; curves of other seeds and learning rates are only in the figure."""
     return html.verdict(html.headlined([*reading.sentences, WHAT_A_FAST_CURVE_IS]))

@@ -1,4 +1,4 @@
-"""Defines widgets that Gradio lacks: HTML that a script of the page fills or that reports clicks, and hidden values."""
+"""Widgets that Gradio lacks: HTML that the page's script fills or that reports clicks, and hidden values."""
 
 import json
 from collections.abc import Callable
@@ -15,12 +15,12 @@ HEADER = html.markup("header")
 
 
 def scripted(template: str, script: str | None, *, elem_id: str | None = None, value: Any = "") -> gr.HTML:
-    """Markup that a script of the page fills or draws, in our own styles."""
+    """Return markup that a script of the page fills or draws, in the page's own styles."""
     return gr.HTML(value=value, html_template=template, js_on_load=script, apply_default_css=False, elem_id=elem_id)
 
 
 def hidden(script: str | None = None, *, value: Any = "", elem_id: str | None = None) -> gr.HTML:
-    """Invisible: a value that the browser keeps, or an event that a script of the page triggers."""
+    """Return an invisible widget for a value that the browser keeps, or for an event that the script triggers."""
     return gr.HTML(
         value=value,
         html_template="<span hidden></span>",
@@ -32,61 +32,59 @@ def hidden(script: str | None = None, *, value: Any = "", elem_id: str | None = 
 
 
 def rank_picker(value: int) -> gr.HTML:
-    """A slider with stops at powers of two and a number box for any rank: one widget, one value, an int.
-
-    Two Gradio widgets that set each other would need a round trip and could loop; this is one.
-    """
+    """Return one widget for the rank, an int: a slider with stops at powers of two, and a number box for any rank. Two
+    Gradio widgets that set each other would need a round trip and could loop."""
     stops = "".join(f'<button type="button" data-r="{r}" tabindex="-1">{r}</button>' for r in STOPS)
     script = "RankViz.rank(element, props, trigger, watch)"
     return scripted(RANK_TEMPLATE.format(stops=stops), script, elem_id="rank", value=value)
 
 
 def plain(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
-    """HTML in our own styles, without Gradio's for prose and without its report of clicks."""
+    """Return HTML in the page's own styles, without Gradio's prose styles and click events."""
     return gr.HTML(value=value, js_on_load=None, apply_default_css=False, elem_id=elem_id)
 
 
 def slot(name: str) -> gr.HTML:
-    """A place that the page's script fills, with what an answer has for this name."""
+    """Return an empty place that the page's script fills with the part of an answer that has this name."""
     return scripted(f'<div id="slot-{name}"></div>', "RankVizExplore.place(element)")
 
 
 def pickable(value: str = "", *, elem_id: str) -> gr.HTML:
-    """HTML whose rows marked data-pick report a click (`select`). Its boxes marked data-tick fill the `selection`.
-    Scroll and focus outlive an update."""
+    """Return HTML whose rows with data-pick report a click (`select`), and whose boxes with data-tick change the
+    `selection`. An update keeps scroll position and focus."""
     script = "RankViz.pick(element, props, trigger, watch); // 'select'"
     return gr.HTML(value=value, js_on_load=script, apply_default_css=False, elem_id=elem_id)
 
 
 def copyable(value: str = "", *, elem_id: str) -> gr.HTML:
-    """HTML with boxes of html.code_html, whose buttons copy and save their text."""
+    """Return HTML with boxes from html.code_html, whose buttons copy and save their text."""
     return gr.HTML(value=value, js_on_load="RankViz.copyable(element)", apply_default_css=False, elem_id=elem_id)
 
 
 def file_button(elem_id: str) -> gr.DownloadButton:
-    """Invisible: hands a file to the browser after `handed`. Gradio shows again what is hidden in an accordion that
-    comes later, so a class hides it too."""
+    """Return an invisible button that downloads a file through `handed`. A CSS class hides it too, since Gradio shows
+    hidden widgets again in an accordion that is built later."""
     return gr.DownloadButton("file", visible="hidden", elem_id=elem_id, elem_classes="rv-unseen")
 
 
 def handed(file: gr.DownloadButton) -> dict[str, Any]:
-    """An event in the browser alone: download the file that this button has just been given."""
+    """Return an event that runs only in the browser: download the file that this button was just given."""
     return {"fn": None, "js": f"() => {{ setTimeout(() => document.querySelector('#{file.elem_id}').click(), 60); }}"}
 
 
 def selection(line_id: str) -> gr.HTML:
-    """Invisible: a list of the ids that are ticked in the page's tables; `input` when it has changed. The browser keeps
-    it, in the order of ticks, and says in this line where a tick would be one too many."""
+    """Return an invisible list of the ids that are ticked in the page's tables, in the order of ticks; `input` fires
+    when it changes. The browser keeps the list, and writes into the line `line_id` when a tick is one too many."""
     return hidden(f"RankViz.selection(props, trigger, {MAX_LIST}, {line_id!r}); // 'input'", value=[])
 
 
 def busy_line(line_id: str) -> gr.HTML:
-    """Where `busy` shows that something takes a while."""
+    """Return the line in which `busy` shows that something takes a while."""
     return plain(f'<div id="{line_id}" class="rv-busy" role="status"></div>')
 
 
 def busy(line_id: str, text: str) -> dict[str, Any]:
-    """An event in the browser alone: show this text if the work takes more than half a second."""
+    """Return an event that runs only in the browser: show this text if the work takes more than half a second."""
     return {"fn": None, "js": f"() => RankViz.busy({json.dumps(line_id)}, {json.dumps(text)})"}
 
 
@@ -95,30 +93,30 @@ def done(line_id: str) -> dict[str, Any]:
 
 
 def header() -> gr.HTML:
-    """The page's h1, and a button that copies an address at which the page looks as it does now. A sentence says where
-    only this computer can open it."""
+    """Return the page's title and a button that copies an address of the current view; a sentence warns where only
+    this computer can open that address."""
     return scripted(HEADER, "RankViz.header(element)", elem_id="header")
 
 
 def opened(tab: str) -> gr.HTML:
-    """Invisible: `submit` when this tab is opened, or the page has been restored with it from its address. A tab's own
-    `select` may come before that, when nobody knows what it is to show, and then there would be two."""
+    """Return an invisible widget whose `submit` fires when this tab is opened, or when a restored page starts on it. A
+    tab's own `select` could fire before settings are restored, and then the tab would be drawn twice."""
     return hidden(f"RankViz.opened({tab!r}, () => trigger('submit'))")
 
 
 def address() -> gr.HTML:
-    """Invisible: its value is a JSON object of query parameters, which are put into the browser's address."""
+    """Return an invisible widget whose value, a JSON object of query parameters, goes to the browser's address."""
     return hidden("RankViz.address(props, watch)")
 
 
 def box(label: str, value: int | None, *, min_width: int = 120, **more: Any) -> gr.Number:
-    """A box for a whole number. Without a minimum: Gradio would refuse the event without a word where the core says
+    """Return a box for a whole number. It has no minimum: Gradio would silently drop the event, while the core says
     what to change."""
     return gr.Number(value, label=label, precision=0, step=1, min_width=min_width, interactive=True, **more)
 
 
 def pair(w: dict[str, Any], **makers: Callable[[], Any]) -> None:
-    """Put widgets of these names side by side."""
+    """Put widgets side by side and store them in `w`. makers: a function for each widget, by name."""
     with gr.Row(elem_classes="rv-pair"):
         for name, make in makers.items():
             w[name] = make()

@@ -1,6 +1,6 @@
-"""Makes small pieces of HTML: tables, figures in a row, lists, notices. It escapes every text from outside.
+"""Small pieces of HTML: tables, rows of numbers, lists, notices. Every text from outside is escaped here.
 
-gr.HTML puts its value into the page as it is, so nothing else in ui/ writes a text between tags without `escape`.
+gr.HTML puts its value into the page unchanged, so no other module of ui/ writes a text between tags without `escape`.
 """
 
 import re
@@ -14,51 +14,50 @@ from rankviz.paths import ASSETS
 SPECIAL = re.compile("[&<>\"']")
 COMMAND = re.compile("`([^`]+)`")
 NATS = "{:.4f}".format
-"""How a loss is written."""
 PER_TOKEN = "nats per token"
 FIT_MARKS = {"fits": "✓", "tight": "✓", "uncertain": "?", "does_not_fit": "✕"}
 FITS = {fit: f"{FIT_MARKS[fit]} {words}" for fit, words in FIT_WORDS.items()}
 
 
 def escape(text: str) -> str:
-    """As the standard library does; most texts have nothing to be escaped."""
+    """Return the text escaped as html.escape does; faster for the many texts with nothing to escape."""
     return escaped(text) if SPECIAL.search(text) else text
 
 
 def markup(name: str) -> str:
-    """A template of assets/html, for `format`."""
+    """Return a template of assets/html, for `format`."""
     return (ASSETS / "html" / f"{name}.html").read_text(encoding="utf-8").strip()
 
 
 class Cell(NamedTuple):
-    """A table's cell, or another text with the exact value on hover (title). kind: "" a number, "left" a text, "narrow"
-    and "wrap" a text that may break."""
+    """Text of a table cell or another element, with the exact value on hover (title). kind: "" for a number, "left"
+    for text, "narrow" and "wrap" for text that may break."""
 
     text: str
     title: str = ""
     kind: str = ""
     sub: "str | Cell" = ""
-    """A second, quieter line: what was estimated, where `text` was measured."""
+    """Second, quieter line, such as the estimate below a measured value."""
     href: str = ""
-    """Where the text leads; only an https address becomes a link."""
+    """Link target of the text; only an https address becomes a link."""
     column: str = ""
-    """What names the text where a phone shows the cells of a row one under the other."""
+    """Name of the value, for phones, where the cells of a row stand below one another."""
 
 
 class Row(NamedTuple):
     cells: Sequence[Cell | str]
     pick: str = ""
-    """What a click on the row reports; empty for a row without a choice."""
+    """Value that a click on the row reports; empty for a row that cannot be clicked."""
     chosen: bool = False
     ticks: Sequence[str] = ()
-    """The ids that its box selects; none for a row without a box."""
+    """Ids that the row's checkbox selects; empty for a row without a checkbox."""
     ticked: bool = False
     opened: bool | None = None
-    """Whether the rows that it opens onto are shown; None for a row that opens onto none."""
+    """True where the rows that a click unfolds are shown; None for a row that unfolds nothing."""
 
 
 class NamedNumber(NamedTuple):
-    """One number of a row of them."""
+    """One number with its name, in a row of numbers."""
 
     name: str
     value: str | Cell
@@ -66,27 +65,27 @@ class NamedNumber(NamedTuple):
 
 
 def rounded(text: Callable[[float], str], value: float | None, unit: str, *, sub: str | Cell = "") -> Cell:
-    """A rounded number, the exact one on hover; a dash where there is none."""
+    """Return a rounded number with the exact value on hover; a dash for None. unit: for the exact value."""
     return Cell("–", sub=sub) if value is None else Cell(text(value), title=exact(value, unit), sub=sub)
 
 
 def rounded_span(text: Callable[[Any], str], ends: Any, unit: str) -> Cell:
-    """The same of a range with `low` and `high`; what `text` has for None where there is none."""
+    """Return a range with `low` and `high`, with the exact ends on hover; `text` also gives the words for None."""
     return Cell(text(ends), title=exact_span(ends, unit) if ends else "")
 
 
 def exact(value: float, unit: str = "") -> str:
-    """1_644_167_168 -> "1,644,167,168 bytes"."""
+    """Return 1_644_167_168 as "1,644,167,168 bytes"."""
     return f"{value:,.12g} {unit}".strip()
 
 
 def exact_span(ends: Any, unit: str = "") -> str:
-    """The same of a range with `low` and `high`."""
+    """Return the exact ends of a range with `low` and `high`: "1 to 2 bytes"."""
     return f"{exact(ends.low)} to {exact(ends.high, unit)}"
 
 
 def tag(name: str, content: str | Cell, css: str = "") -> str:
-    """An element that holds a text, with its exact value on hover."""
+    """Return an element with a text, and the exact value on hover."""
     cell = content if isinstance(content, Cell) else Cell(content)
     attributes = {"class": css, "title": cell.title}
     written = "".join(f' {key}="{escape(value)}"' for key, value in attributes.items() if value)
@@ -94,7 +93,7 @@ def tag(name: str, content: str | Cell, css: str = "") -> str:
 
 
 def table(headers: Sequence[str], rows: Sequence[Row | Sequence[Cell | str]], *, label: str, left: int = 1) -> str:
-    """A table that scrolls sideways inside its own box. left: so many first columns hold text."""
+    """Return a table that scrolls sideways inside its own box. left: this many columns at the left hold text."""
     rows = [row if isinstance(row, Row) else Row(row) for row in rows]
     ticking = any(row.ticks for row in rows)
     text = {i for row in rows[:1] for i, cell in enumerate(row.cells) if isinstance(cell, Cell) and cell.kind}
@@ -137,12 +136,12 @@ def _row(row: Row, left: int, ticking: bool) -> str:
 
 
 def link(text: str, url: str) -> str:
-    """Markup as a link to another site."""
+    """Return markup as a link to another site."""
     return f'<a href="{escape(url)}" target="_blank" rel="noopener">{text}</a>'
 
 
 def figures(row: Sequence[NamedNumber]) -> str:
-    """Numbers in a row, each with its name."""
+    """Return numbers side by side, each with its name above."""
     each = (
         f'<div class="rv-figure"><h2>{escape(f.name)}</h2>{tag("div", f.value, "rv-value")}'
         f"{tag('div', f.sub, 'rv-sub')}</div>"
@@ -152,24 +151,24 @@ def figures(row: Sequence[NamedNumber]) -> str:
 
 
 def named_values(pairs: Sequence[tuple[str, str | Cell]], css: str = "rv-steps") -> str:
-    """Names on the left, values on the right, a small line for each."""
+    """Return a list of names on the left and values on the right, a line each."""
     rows = "".join(f"<dt>{escape(name)}</dt>{tag('dd', value)}" for name, value in pairs)
     return f'<dl class="{css}">{rows}</dl>'
 
 
 def stats(pairs: Sequence[tuple[str, str | Cell]]) -> str:
-    """Names and values side by side."""
+    """Return names and values side by side."""
     rows = "".join(f"<div><dt>{escape(name)}</dt>{tag('dd', value)}</div>" for name, value in pairs)
     return f'<dl class="rv-stats">{rows}</dl>'
 
 
 def titled(title: str, body: str) -> str:
-    """A small heading over markup of this module."""
+    """Return a small heading above markup of this module."""
     return f'<h3 class="rv-section">{escape(title)}</h3>{body}'
 
 
 def folded(summary: str, body: str, *, is_open: bool = False, name: str = "") -> str:
-    """A sentence that opens onto markup of this module. name: of one whose words change, so that it stays open."""
+    """Return a sentence that unfolds markup of this module. name: keeps a fold open whose sentence changes."""
     attributes = (f' data-fold="{escape(name)}"' if name else "") + (" open" if is_open else "")
     return f'<details class="rv-details"{attributes}><summary>{escape(summary)}</summary>{body}</details>'
 
@@ -183,12 +182,12 @@ def fit_chip(fit: str | None) -> str:
 
 
 def prose(text: str) -> str:
-    """A sentence of RankViz's, with `commands` as code."""
+    """Return a sentence of RankViz as HTML, with `commands` as code."""
     return COMMAND.sub(r"<code>\1</code>", escape(text))
 
 
 def notice_html(*sentences: str, kind: str = "note") -> str:
-    """Sentences in a quiet box; nothing for no sentence. kind: note or error."""
+    """Return sentences in a quiet box; empty without sentences. kind: note or error."""
     text = "".join(f"<p>{prose(sentence)}</p>" for sentence in sentences if sentence)
     role = "alert" if kind == "error" else "status"
     return f'<div class="rv-notice rv-{kind}" role="{role}">{text}</div>' if text else ""
@@ -200,12 +199,12 @@ def paragraphs(*sentences: str | Cell, css: str = "rv-caption") -> str:
 
 
 def empty(*sentences: str) -> str:
-    """What stands where there is nothing to show yet."""
+    """Return a placeholder that says why there is nothing to show yet."""
     return paragraphs(*sentences, css="rv-empty")
 
 
 def headlined(sentences: Sequence[str]) -> str:
-    """The first sentence large, the others under it."""
+    """Return the first sentence large and the others as a list below."""
     return paragraphs(sentences[0], css="rv-headline") + bullet_list(sentences[1:])
 
 
@@ -214,7 +213,7 @@ def bullet_list(items: Sequence[str]) -> str:
 
 
 def progress(share: float | None, *, label: str) -> str:
-    """A bar from 0 to 1, or a pulsing one where the share is not known."""
+    """Return a progress bar for a share from 0 to 1; a pulsing bar for None."""
     if share is None:
         return f'<div class="rv-progress rv-unknown" role="progressbar" aria-label="{escape(label)}"><div></div></div>'
     percent = max(0.0, min(1.0, share)) * 100
@@ -227,11 +226,9 @@ def progress(share: float | None, *, label: str) -> str:
 def code_html(
     code: str, *, title: str, file_name: str = "", caption: str = "", tools: str = "", folded: str = ""
 ) -> str:
-    """A text with buttons that copy and save the whole of it, for controls.copyable.
-
-    file_name: under which it is saved; without one it can only be copied. caption, tools: markup under the title and
-    before the buttons. folded: what opens the text, which then starts closed.
-    """
+    """Return a text with buttons that copy and save all of it, for controls.copyable. file_name: name for saving;
+    without a name there is only a copy button. caption, tools: markup below the title and before the buttons. folded:
+    words of a fold that hides the text until it is opened."""
     save = '<button type="button" data-do="save">Download</button>' if file_name else ""
     shown = f'<pre tabindex="0">{escape(code)}</pre>'
     return (

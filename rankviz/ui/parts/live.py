@@ -1,4 +1,4 @@
-"""Shows a sweep during and after training: state, place, cost, events, measured values beside the estimates."""
+"""A sweep during and after training: state, cost, measured values beside estimates; and the choice of an engine."""
 
 import time
 from collections.abc import Callable, Collection, Hashable, Sequence
@@ -40,18 +40,16 @@ COST_HEADERS = ("Parameters", "Adapter file", "Peak memory", "Training time")
 
 
 def fingerprint(sweep: Sweep) -> int:
-    """Of what is shown of a sweep; while it stays the same there is nothing to draw."""
+    """Return a hash of all that the page shows of a sweep; while the hash stays equal there is nothing to redraw."""
     places = [run.place and (run.place.engine, run.place.where, run.place.waits) for run in sweep.runs]
     runs = [(str(run.state), run.attempt, run.stage, len(run.steps), len(run.cuts), run.ended_at) for run in sweep.runs]
     return hash((sweep.sweep_id, *places, *runs))
 
 
 def status_html(sweep: Sweep, progress: SweepProgress | None = None, waiting: str = "") -> str:
-    """The sweep's state in one line; while it runs how far it is, its time left and the numbers of the current run.
-
-    progress: as api.runs.progress has it, from earlier runs too; None takes it from this sweep alone.
-    waiting: why it waits, as api.runs.why_sweep_waits has it.
-    """
+    """Return the sweep's state in one line, and while it runs its progress, time left and numbers of the current run.
+    progress: from api.runs.progress, which also uses earlier runs; None uses this sweep only. waiting: a sentence from
+    api.runs.why_sweep_waits."""
     state = html.prose(f"{_state(sweep)} {waiting}".strip())
     far = "" if sweep.ended else _how_far(sweep, progress or progress_of(sweep, time.time()))
     failed = next((run.error for run in sweep.runs if run.state is RunState.FAILED and run.error), "")
@@ -62,12 +60,12 @@ def status_html(sweep: Sweep, progress: SweepProgress | None = None, waiting: st
 
 
 def one_line(sweep: Sweep) -> str:
-    """Title and state in one line, as HTML."""
+    """Return title and state of the newest sweep in one line of HTML."""
     return f"Newest sweep: <b>{escape(sweep_title(sweep))}</b>. {escape(_state(sweep))}"
 
 
 def _how_far(sweep: Sweep, progress: SweepProgress) -> str:
-    """A bar, the time left, and what is known of the current run. With a trouble nobody knows how far it is."""
+    """Return a progress bar, the time left, and numbers of the current run. Without a share the bar pulses."""
     running = sweep.running
     last = running.steps[-1] if running and running.steps else None
     pace = running.tokens_per_second if running else None
@@ -93,26 +91,25 @@ def _state(sweep: Sweep) -> str:
         ended = ", ".join([f"{units.counted(first, 'run')} {state}", *(f"{n} {state}" for n, state in others)])
         by_admin = " (cancelled by the admin)" if any(run.cancelled_by_admin for run in runs) else ""
         recorded = "Recorded by RankViz and shipped with it: " if sweep.recorded else ""
-        return f"{recorded}{ended}{by_admin}{_took(sweep)}."
+        return f"{recorded}{ended}{by_admin}{_run_time(sweep)}."
     if running is None:
         return "Queued."
     doing = running.stage if running.steps_done in (0, running.request.max_steps) else "training"
     return f"Run {runs.index(running) + 1} of {len(runs)}, {run_label(running, sweep)}: {doing or 'starting'}."
 
 
-def _took(sweep: Sweep) -> str:
-    """The time of its runs."""
+def _run_time(sweep: Sweep) -> str:
     return f", {units.duration(sweep.seconds_in_runs)} in runs" if sweep.seconds_in_runs else ""
 
 
 def loss_chart(sweeps: Sequence[Sweep], run_ids: Collection[str] | None = None) -> str:
-    """Training loss by step of every run, or of these runs."""
+    """Return a chart's value of the training loss by step. run_ids: only these runs; None means all."""
     info = training_info(sweeps, run_ids=run_ids)
     return chart_value(training_figure.drawing(info), info.rows, file="loss", source=info.source)
 
 
 def results_table(api: Api, runs: Sequence[RunRecord], *, picks: bool = True) -> str:
-    """A row per run: what was measured, and under it the estimate. picks: whether a click on a row reports its run."""
+    """Return a row per run with measured values above estimates. picks: True where a click reports the row's run."""
     accuracies = [metric for metric in measured_metrics(runs) if metric is not LOSS]
     rows = [
         Row(_measured(run, estimate, accuracies), pick=run.run_id if picks else "")
@@ -144,7 +141,6 @@ def _measured(run: RunRecord, estimate: RunEstimate | None, accuracies: Sequence
 
 
 def _accuracy(run: RunRecord, metric: Metric) -> Cell:
-    """After training, with the base's under it."""
     after, before = metric.of(run.loss_after), metric.of(run.loss_before)
     sub = "" if before is None else f"base {metric.text(before)}"
     return Cell("–" if after is None else metric.text(after), sub=sub)
@@ -157,7 +153,7 @@ def beside(
     unit: str,
     measured_unit: str = "",
 ) -> Cell:
-    """A measurement with its estimate, a number or a range, under it. unit: of the exact values on hover."""
+    """Return a measured value with its estimate, a number or a range, below. unit: for the exact values on hover."""
     expected: str | Cell = ""
     if isinstance(estimate, Range):
         words = f"est. {text(estimate.low)} – {text(estimate.high)}"
@@ -170,12 +166,12 @@ def beside(
 NAMES = ("engine", "flavor", "spend")
 ASK_AGAIN_SECONDS = 0.7
 BUSY_SECONDS = 5.0
-"""Until it is asked again where others have all places."""
+"""Seconds until the page tries again when other visitors use all slots."""
 NO_PRICE_YET = "a job, price not known yet"
 BUSY = "busy"
-"""For the hash of what was drawn without its verdict, as others had all places: it is drawn again."""
+"""Marker in place of the fingerprint of a sweep drawn without its verdict, so that the sweep is drawn again."""
 BOX = "rv-where"
-"""Of the boxes of the choice: what was asked about another choice is no longer answered (assets/js/newest.js)."""
+"""CSS class of the widgets of the engine choice; a script drops answers to an older choice (assets/js/newest.js)."""
 ASKING = '<div class="rv-caption" role="status"><p>Asking{} for time, memory and cost {}…</p></div>'
 SHARE = "Share: anyone who has the link can read this sweep"
 COPY_IT = "Copy link, at the top of the page, copies the address of this sweep."
@@ -183,22 +179,22 @@ OF_ANOTHER = "This sweep belongs to another visitor, who shares it: you can read
 
 
 class Found(NamedTuple):
-    """What a sweep takes in the place that is chosen, or why it cannot run there."""
+    """Answer to whether a sweep can run on the chosen engine: its plan there, or the error that prevents it."""
 
     plan: Plan | None = None
     error: RankVizError | None = None
     machines: Sequence[tuple[str, str]] = ()
-    """Choices of the drop-down, where they are rented."""
+    """Label and name of each machine that can be rented; empty for other engines."""
 
 
 def may_pass(error: RankVizError) -> bool:
-    """Whether a try may succeed though nothing is changed: what cannot be reached or done now may be in a moment."""
+    """Return True where a later try may succeed without any change, as when a service is down for a moment."""
     return isinstance(error, BusyError | EngineUnavailableError | HubUnavailableError | StorageError | WorkerError)
 
 
 def widgets(api: Api, *, elem_id: str) -> dict[str, Any]:
-    """Build the choice: the places, machine and limit of a rented one, what happens there, and the timer that asks
-    again."""
+    """Build the choice of an engine, the machine and spending limit of a rented one, a line about the plan, and the
+    timer that asks again."""
     w: dict[str, Any] = {}
 
     def at(name: str) -> dict[str, Any]:
@@ -220,17 +216,15 @@ def choices(places: Sequence[Any]) -> list[tuple[str, str]]:
 
 
 def is_asked(api: Api) -> bool:
-    """Whether there is more to choose than this machine."""
+    """Return True where the visitor can choose an engine other than this machine."""
     return [place.name for place in api.engines.offered()] not in ([], [LOCAL])
 
 
 def find(
     api: Api, question: Hashable, check: Callable[..., Plan], *, engine: str, flavor: str | None, spend: float | None
 ) -> Found | None:
-    """What a sweep takes there; None while that is being asked.
-
-    question: the same for the same sweep. check: what it takes on an engine, by its name and terms.
-    """
+    """Return the plan of a sweep on an engine, or its error; None while the answer is computed in the background.
+    question: a key that is equal for equal sweeps. check: returns the plan for an engine's name and terms."""
 
     def ask() -> Found:
         machines = _machines(api) if engine == HF_JOBS else ()
@@ -244,19 +238,19 @@ def find(
 
 
 def asking_html(api: Api, engine: str) -> str:
-    """While it is being asked."""
+    """Return the line to show while `find` has no answer yet."""
     return ASKING.format(f" {escape(api.engines.place(engine).title)}", "")
 
 
 def _machines(api: Api) -> list[tuple[str, str]]:
-    """What can be rented, with today's prices. What cannot be read is said where the cost stands."""
+    """Return the machines to rent with today's prices; empty if the prices cannot be read, as the plan reports."""
     with suppress(RankVizError):
         return [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in api.jobs.flavors()]
     return []
 
 
 def machines(api: Api, found: Found, chosen: str | None) -> Any:
-    """The drop-down of machines. A choice that can stay is not sent back, as it may be an older one."""
+    """Return an update of the machine dropdown. A valid choice is not sent back, as the user may have changed it."""
     names = [name for _, name in found.machines]
     if not names:
         return gr.skip()
@@ -265,13 +259,13 @@ def machines(api: Api, found: Found, chosen: str | None) -> Any:
 
 
 def terms(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any]:
-    """What the widgets hold, where a rented machine is chosen."""
+    """Return machine and spending limit for a rented machine; empty for other engines."""
     return {"flavor": flavor or "", "spend": spend} if engine == HF_JOBS else {}
 
 
 def of_sweep(api: Api, sweep_id: str) -> dict[str, Any]:
-    """Updates of the choice to where a sweep is, with its machine and limit; none where whoever asks cannot choose
-    that."""
+    """Return updates that set the choice to the engine of a sweep, with its machine and limit; empty where the visitor
+    may not choose that engine."""
     there = api.moves.destination(sweep_id)
     engine = api.engines.name(there.engine)
     if engine not in [place.name for place in api.engines.offered()]:
@@ -284,8 +278,8 @@ def of_sweep(api: Api, sweep_id: str) -> dict[str, Any]:
 
 
 def job_price(api: Api, sweep_id: str, check: Callable[[], Plan]) -> str:
-    """ "a job of $0.04 – 0.17", where a sweep is to go on on a rented machine, or NO_PRICE_YET; empty elsewhere.
-    check: what it takes there."""
+    """Return "a job of $0.04 – 0.17" for a sweep that continues on a rented machine, NO_PRICE_YET while the price is
+    computed, and empty for other engines. check: returns the plan there."""
     with suppress(RankVizError):
         if api.moves.destination(sweep_id).engine != HF_JOBS:
             return ""
@@ -298,7 +292,7 @@ def job_price(api: Api, sweep_id: str, check: Callable[[], Plan]) -> str:
 
 
 def resume_button(api: Api, sweep: Sweep) -> dict[str, Any]:
-    """Queues what failed or was cancelled again where the sweep was to run; off until the price of a job is known."""
+    """Return an update of the button that queues failed and cancelled runs again; off while a price is unknown."""
     if not (sweep.resumable and may_change(api, sweep)) or api.runs.are_unwanted(sweep.runs):
         return gr.update(visible=False)
     price = job_price(api, sweep.sweep_id, lambda: api.moves.check(sweep.sweep_id))
@@ -307,7 +301,7 @@ def resume_button(api: Api, sweep: Sweep) -> dict[str, Any]:
 
 
 def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, Any]:
-    """Offers one more run of the rank that a repeat helps most, with its time and price, once all runs have ended."""
+    """Return an update of the button that adds a repeat at the most useful rank; hidden until all runs have ended."""
     r = decision.forecast.repeat_at if decision else None
     if r is None or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
         return gr.update(visible=False)
@@ -319,12 +313,12 @@ def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, A
 
 
 def waits_for_price(*buttons: dict[str, Any]) -> bool:
-    """Whether one of them is to be drawn again once its price is known."""
+    """Return True where one of the buttons must be drawn again once its price is known."""
     return any(NO_PRICE_YET in button.get("value", "") for button in buttons)
 
 
 def add_run(api: Api, sweep_id: str) -> None:
-    """The run that the button names, worked out again from the sweep as it now is."""
+    """Add the run that the button offers, computed again from the current state of the sweep."""
     decision = api.decisions.of(sweep_id)
     if decision is None or decision.forecast.repeat_at is None:
         raise UserError("No repeat is offered for this sweep.")
@@ -332,8 +326,8 @@ def add_run(api: Api, sweep_id: str) -> None:
 
 
 def place_html(api: Api, sweep: Sweep) -> str:
-    """Where a sweep runs, waits or ran, and what it has cost so far, of a rented machine in US dollars; that its job
-    ends before its runs do, or after them."""
+    """Return where a sweep runs, waits or ran, its cost so far (US dollars for a rented machine), and a note on a
+    cancelled job that still costs money."""
     if sweep.recorded:
         return ""
     place = telling(api, api.locations.of_sweep(sweep))
@@ -345,13 +339,13 @@ def place_html(api: Api, sweep: Sweep) -> str:
 
 
 def telling(api: Api, place: str) -> str:
-    """A place in words as it is; "" instead of this machine, where whoever asks can train nowhere else."""
+    """Return the place unchanged, but "" for this machine where the visitor can train nowhere else."""
     others = any(engine.name != LOCAL and not api.engines.why_not(engine.name) for engine in api.engines.known())
     return place if others or place != title(LOCAL) else ""
 
 
 def place_in_sentences(api: Api, run: RunRecord) -> str:
-    """Where a run is or was, why it waits, and what it has cost so far."""
+    """Return where a run is or was, why it waits, and its cost so far."""
     sweep = api.runs.sweep(run.request.sweep_id)
     if sweep.recorded:
         return ""
@@ -364,18 +358,18 @@ def place_in_sentences(api: Api, run: RunRecord) -> str:
 
 
 def not_here(api: Api, run_or_sweep_id: str) -> str:
-    """Of what whoever looks may not see, which is answered as what isn't there."""
+    """Return the one message for a run or sweep that does not exist, or that the visitor may not see."""
     closed = ", or its owner does not share it" if api.workspace.shared else ""
     return f"No run or sweep {quoted(run_or_sweep_id)} here{closed}."
 
 
 def may_change(api: Api, sweep: Sweep) -> bool:
-    """Whether whoever looks at it may cancel, extend, export and delete it."""
+    """Return True where the visitor may cancel, extend, export and delete the sweep."""
     return not sweep.recorded and api.runs.is_mine(sweep.sweep_id)
 
 
 def words_on_owner(api: Api, sweep: Sweep, mine: bool) -> str:
-    """Whose it is, where that is not plain; nothing on a page of one's own."""
+    """Return a sentence on the sweep's owner where it matters; empty on a page that is not shared."""
     if not api.workspace.shared or sweep.recorded:
         return ""
     if not mine:

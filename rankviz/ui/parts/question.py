@@ -1,4 +1,4 @@
-"""Builds the left column (model, rank, training, data, GPU), and reads its widgets into a question."""
+"""The left column of settings (model, rank, training, data, GPU), and the question that its values make."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -31,32 +31,32 @@ from rankviz.ui.parts.controls import STOPS, box, busy_line, hidden, pair, plain
 from rankviz.ui.wiring import View
 
 DATA = ("examples", "example_tokens", "longest_tokens", "epochs")
-"""The number boxes of one's own data."""
+"""Number boxes for the user's own data."""
 SETUP = ("framework", "precision", "optim", "batch", "accumulation", "max_length", "checkpointing", "loss_path")
-"""The rows of rankviz.options that are widgets of the training."""
+"""Options of rankviz.options that have a widget for the training setup."""
 MORE = """
 <button type="button" class="rv-button rv-more" data-more aria-expanded="false">
 Use case, targets, GPU, your data</button>
 """
-"""Opens the rest of the question on a phone, where the figures come first."""
+"""Button that unfolds the rest of the question on a phone, where the figures come first."""
 
 
 def dropdown(name: str, label: str, **more: Any) -> gr.Dropdown:
-    """The choices of a setting of link.DEFAULTS, with its default."""
+    """Return a dropdown for a setting of link.DEFAULTS, with its choices and default."""
     return gr.Dropdown(
         **{"choices": CHOICES.get(name), "value": DEFAULTS[name], "interactive": True, **more}, label=label
     )
 
 
 def expert_rank_picker(*, visible: bool) -> gr.Dropdown:
-    """PEFT's rank_pattern of mixtures of experts: a rule, or a number that is typed."""
+    """Return a dropdown for the rank of experts (PEFT's rank_pattern): a rule, or a number that the user types."""
     label = "Rank of each expert: choose, or enter a number"
     return dropdown("expert_rank", label, allow_custom_value=True, visible=visible)
 
 
 def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str, Any]:
-    """Build the column; widgets by the names of link.DEFAULTS, besides the buttons `upload` and `data_file`, and
-    `file_note`. In sight is what most people change, the rest is folded."""
+    """Build the column; return its widgets by the names of link.DEFAULTS, and `upload`, `data_file` and `file_note`.
+    Settings that most users change are visible, the others are folded."""
     w: dict[str, Any] = {}
 
     def number(name: str, label: str, placeholder: str | None = None) -> Any:
@@ -144,7 +144,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
 
 
 def parts_picker(*, visible: bool) -> gr.CheckboxGroup:
-    """Unsloth's flags of what is trained."""
+    """Return checkboxes for Unsloth's flags of the trained parts."""
     label = "Trained parts (Unsloth's finetune_ flags)"
     return gr.CheckboxGroup(CHOICES["parts"], value=DEFAULTS["parts"], label=label, visible=visible)
 
@@ -160,7 +160,7 @@ def gpu_label(gpu: Gpu) -> str:
 
 
 def measured(api: Api, *, file: str, epochs: float | None = None) -> View:
-    """What an uploaded file says of the data: DATA, the remembered file, and a note. The length is then in epochs."""
+    """Measure an uploaded file; return values of DATA, the remembered file and a note. The length is then in epochs."""
     held = api.data.measure(file)
     data = held.training_data()
     return View(
@@ -175,8 +175,8 @@ def measured(api: Api, *, file: str, epochs: float | None = None) -> View:
 
 
 def data_of(values: Mapping[str, Any]) -> TrainingData | None:
-    """The data of the widgets; None where all are empty. Steps or tokens come before epochs. A measured file counts as
-    long as there is a number of examples."""
+    """Return the data that the widgets describe; None where all are empty. Steps or tokens have priority over epochs.
+    A measured file counts while a number of examples is set."""
     file = TrainingData()
     if values["measured_file"] and values["examples"] is not None:
         file = file_in(values["measured_file"])
@@ -194,7 +194,7 @@ def data_of(values: Mapping[str, Any]) -> TrainingData | None:
 
 
 def length_note(question: Question) -> str:
-    """What length of training time and cost are for, as a paragraph. question: with a length."""
+    """Return a paragraph on the training length that time and cost are for. question: must have a length."""
     training, data = question.training, question.training.data
     steps = f"{units.counted(training.total_steps, 'step')} of {training.rows_per_step} examples"
     if data is None:
@@ -209,7 +209,7 @@ def length_note(question: Question) -> str:
 
 
 def _lengths(training: TrainingSetup, data: TrainingData | None) -> Iterator[str]:
-    """What is assumed or estimated about the lengths of given examples, and that a measured file is remembered."""
+    """Yield sentences on assumed or estimated lengths of examples, and on the measured file."""
     if data is None:
         return
     if data.mean_tokens is None:
@@ -227,12 +227,12 @@ def rank_of(values: Mapping[str, Any]) -> int:
 
 
 def ranks_shown(r: int) -> tuple[int, ...]:
-    """The stops, with the chosen rank, half of it and twice it among them."""
+    """Return the ranks of a table: the slider's stops, the chosen rank, half of it and twice it."""
     return tuple(sorted({*STOPS, r, max(1, r // 2), min(MAX_RANK, 2 * r)}))
 
 
 def lora_of(values: Mapping[str, Any]) -> LoraConfig:
-    """The adapter, rank and alpha aside."""
+    """Return the adapter's configuration without rank and alpha."""
     return LoraConfig(
         target_modules=targets_of(values),
         use_rslora=bool(values["use_rslora"]),
@@ -247,12 +247,9 @@ def lora_of(values: Mapping[str, Any]) -> LoraConfig:
 
 
 def ask(values: Mapping[str, Any]) -> Question:
-    """The widgets' values as a question to the core, for every rank that the page shows. Where they say no length of
-    training, it is the assumed one, which length_note says.
-
-    Values arrive from a browser or from anyone's HTTP call; the core checks them all. Only the rank is checked here,
-    because the ranks to show are made from it.
-    """
+    """Return the widgets' values as a question for every rank of ranks_shown. Without a length, it has the assumed
+    length, which length_note states. Values arrive from a browser or from anyone's HTTP call, and the core checks
+    them. Only the rank is checked here, because ranks_shown uses it."""
     length = {"tokens" if values["length_unit"] == "tokens" else "steps": values["length"]}
     question = Question(
         model_id=(values["model"] or "").strip(),
