@@ -96,7 +96,8 @@ NAME = re.compile(r"\*|(\*\.)?[a-z0-9_.-]+|[0-9a-f:.]*")
 
 
 def trusted(server: str, given: str) -> list[str]:
-    """Return the names of this server. IP addresses are not listed: they always pass, since none can be redirected.
+    """Return the names of this server. IP addresses are not listed: they always pass, since no DNS entry redirects
+    one.
 
     server: the name or address that the server listens on. given: value of RANKVIZ_HOSTS.
     """
@@ -349,8 +350,8 @@ MAX_TOKEN = 10_000
 
 def own(session: str, scope: Mapping[str, Any]) -> str:
     """Return the session name that Gradio gets in place of the one sent: a hash of the visitor (the same before and
-    after a login), a colon, which no sent name may have, and the name. All senders with neither cookie nor header are
-    one visitor."""
+    after a login), a colon, which no sent name may have, and the name. Senders with no cookie or header are one
+    visitor."""
     headers = Headers(scope=scope)
     if all(headers.get(name) == value for name, value in FROM_MCP.items()):
         return f"mcp:{session}"

@@ -111,9 +111,8 @@ class Visitors:
             return ""
 
     def token_for_program(self, scope: Mapping[str, Any]) -> str:
-        """Return the header value with which a program acts as the sender of this request (known by header, login or
-        cookie), or as a new visitor. The token of a login is not valid as a cookie, and asking again does not extend
-        it."""
+        """Return the header value with which a program acts as the sender of this request, or as a new visitor. The
+        token of a login is not valid as a cookie, and its end does not move where a program asks again."""
         given = Headers(scope=scope).get(HEADER, "")
         if self._login_in(given):
             return given
@@ -162,8 +161,7 @@ class Visitors:
         return f"hf:{sub}" if sub and isinstance(sub, str) else ""
 
     def _by_header(self, scope: Mapping[str, Any]) -> Visitor | None:
-        """Return the visitor that a header names; None without one, or for a Hub token, which the Space itself
-        checks."""
+        """Return the visitor that a header names; None for no header or a Hub token, which the Space itself checks."""
         headers = Headers(scope=scope)
         if (token := headers.get(HEADER)) is not None:
             return self._login_in(token) or Visitor(self.id_in(token))

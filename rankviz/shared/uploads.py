@@ -125,8 +125,7 @@ class Arriving:
         self._name, self._value = bytearray(), bytearray()
 
     def _end_headers(self) -> None:
-        """Refuse a part that is no file, which Gradio would keep unread in memory, and a file that would have no
-        owner."""
+        """Refuse a part that is no file, which Gradio would keep in memory, and a file that would have no owner."""
         options, self._disposition = parse_options_header(self._disposition)[1], b""
         self._files += 1
         if b"filename" not in options:
