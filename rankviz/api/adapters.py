@@ -110,8 +110,7 @@ class Adapters(Operations):
             return suggested(spectrum, energy)
 
     def truncations(self, adapter: Ref, *, dtype: str | None = None) -> Sequence[tuple[Truncation, ResizePlan]]:
-        """Return useful truncations, each with its plan (ranks, bytes, energy); empty if the adapter cannot be
-        resized."""
+        """Return useful truncations with their plans (ranks, bytes, energy); none if an adapter cannot be resized."""
         from rankviz.trained.resize import planned_truncations
 
         opened = self._opened(adapter)

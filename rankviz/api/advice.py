@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from rankviz.exports import Written
 
 WIDE = ("unsloth", "all-linear", "attention")
-"""Presets that mean "all linear layers", in order of preference: the first that the model and framework allow is
-used."""
+"""Presets for "all linear layers", best first; the first that model and framework allow is used."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +59,7 @@ class AdviceAnswer:
 
     @property
     def fit(self) -> Fit | None:
+        """Fit of the advised adapter; None without a GPU."""
         return self.setting.row.fit if self.setting else None
 
 
@@ -110,7 +110,7 @@ class Advice(Operations):
         return Setting.of(self._api.estimates.estimate(wide).estimate, r, self._workspace.assumptions)
 
     def _own_result(self, model: str) -> str:
-        """Return one sentence with the verdict on the newest sweep of a model; empty without a sweep."""
+        """Return one sentence with the verdict on the first of `own_sweeps`; empty without a sweep."""
         sweep = next(iter(self._api.forecasts.own_sweeps(model)), None)
         if sweep is None:
             return ""
@@ -127,7 +127,7 @@ class Advice(Operations):
         return f"{whose} of this model ({made_of(sweep)}): {answer}"
 
     def _wide(self, model: ModelSpec, question: Question) -> tuple[str | tuple[str, ...], AdapterPlan]:
-        """Return the preset for all linear layers of this model with its plan; the question's own targets if none is
+        """Return preset and plan of all linear layers of this model; of the question's targets if no preset is
         allowed."""
         for preset in WIDE:
             try:

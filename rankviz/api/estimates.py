@@ -134,8 +134,7 @@ class Estimates(Operations):
         )
 
     def _stack(self, answer: Estimate) -> Stack:
-        """Return the setup that selects measured rows: with eager attention if a kernel stores the attention
-        matrix."""
+        """Return the setup that selects measured rows: eager attention where a kernel stores the attention matrix."""
         training, lora = answer.question.training, answer.question.lora
         if answer.attention_kernel in ("eager", "math"):
             training = replace(training, attn_implementation="eager")

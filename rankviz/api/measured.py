@@ -52,7 +52,8 @@ class EndedHere:
         self.paces: dict[Hashable, Paces] = {}
 
     def latest(self, before: float | None) -> Sequence[Timing]:
-        """Return the timings of the last MOST_RUNS that ended by `before` (unix seconds; None: now), oldest first."""
+        """Return the timings of the last MOST_RUNS that ended by `before` (unix seconds; None: of all), oldest
+        first."""
         end = len(self.ends) if before is None else bisect_right(self.ends, before)
         timings = map(self._timing_of, self.records[end - 1 :: -1] if end else ())
         return tuple(islice(filter(None, timings), MOST_RUNS))[::-1]
@@ -268,8 +269,7 @@ class Estimator:
         self._known: dict[Hashable, Any] = {}
 
     def paces(self, request: RunRequest, environment: Mapping[str, Any], **when: float | None) -> Paces:
-        """Return the pace of a run, which is the same for every rank of a sweep. when: arguments of
-        MeasuredRuns.paces."""
+        """Return the pace of a run, the same for each rank of a sweep. when: arguments of MeasuredRuns.paces."""
         from rankviz.core.runs.estimate import workload_of
 
         model, device, rows = self._of(request, environment)

@@ -26,8 +26,7 @@ USUAL_SETTINGS: tuple[tuple[Framework, str], ...] = (
     ("unsloth", "attention"),
     ("trl", "attention"),
 )
-"""Pairs of framework and preset to try, Unsloth's default first: not every model has the modules of a preset, and
-Unsloth refuses some models."""
+"""Framework and preset to try for a model, in this order. Not every model has the modules of a preset."""
 REMEMBERED = 1000
 """Number of models that are cached in memory."""
 
@@ -99,8 +98,7 @@ class Models(Operations):
         return USUAL_SETTINGS[0]
 
     def preset_names(self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup) -> Sequence[str]:
-        """Return the names of the modules that a preset selects in this model on a GPU; empty if PEFT or Unsloth
-        refuses it."""
+        """Return the names of the modules that a preset selects on a GPU; empty if PEFT or Unsloth refuses it."""
         try:
             return plan_on(model, lora, training, card(None)).target_names
         except InvalidSettingError:

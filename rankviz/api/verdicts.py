@@ -67,8 +67,8 @@ class Verdicts(Operations):
 
         Args:
             sweep_id: A sweep that the current visitor may see, or a recorded one.
-            tolerance: Largest difference that does not matter: nats of a loss, points of an accuracy, or "2%" of the
-                gain over the base. None for 0.02 nats or 1 point.
+            tolerance: Differences that are certainly smaller do not matter: nats of a loss, points of an accuracy, or
+                "2%" of the gain over the base. None for 0.02 nats or 1 point.
             metric: "loss", "token_accuracy" or "exact_match"; InvalidSettingError if no run of the sweep has it.
         """
         if metric not in METRICS:
@@ -176,8 +176,7 @@ class Verdicts(Operations):
 
 
 class Decisions(Operations):
-    """Decisions on ended sweeps, with finished runs at two ranks or more, or at one rank with several learning
-    rates."""
+    """Decisions on ended sweeps: which rank to ship, what to train next, which learning rate is better."""
 
     def of(
         self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
