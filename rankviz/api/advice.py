@@ -127,7 +127,7 @@ class Advice(Operations):
         return f"{whose} of this model ({made_of(sweep)}): {answer}"
 
     def _wide(self, model: ModelSpec, question: Question) -> tuple[str | tuple[str, ...], AdapterPlan]:
-        """Return preset and plan of all linear layers of this model; of the question's targets if no preset is
+        """Return preset and plan of all linear layers of this model; the question's targets if no preset is
         allowed."""
         for preset in WIDE:
             try:

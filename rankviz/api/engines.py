@@ -266,8 +266,7 @@ class Engines(Operations):
         return self.beside.ask((name, self._workspace.visitor.id), question, answer)
 
     def why_not(self, name: str) -> str:
-        """Return a sentence on why the current visitor cannot use an engine, and what to do; empty if it can be
-        used."""
+        """Return why the current visitor cannot use an engine and what to do, as a sentence; empty if possible."""
         if name == LOCAL:
             return self._workspace.why_not_train()
         return self._workspace.why_not_write() or (

@@ -46,8 +46,7 @@ class Locations(Operations):
     machine, which is not known here."""
 
     def engine(self, name: str) -> Engine:
-        """Return the engine of this name, or the default engine if it is empty; InvalidSettingError for an unknown
-        name."""
+        """Return the engine of this name; empty for the default engine. InvalidSettingError for an unknown name."""
         known = {engine.name: engine for engine in self._workspace.supervisor.engines}
         return known[require(name or self._workspace.settings.engine, known)]
 
@@ -130,8 +129,7 @@ class Locations(Operations):
         return all_in_words([self.of(run) for run in running or waiting or sweep.runs])
 
     def times(self, run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
-        """Return machine time of all attempts of a run until `now` (unix seconds), by engine; "" is an unknown
-        engine."""
+        """Return machine time of all attempts of a run until `now` (unix seconds), by engine ("": unknown)."""
         return {
             "" if self._is_of_another_machine(run, engine) else engine: spent
             for engine, spent in times_by_engine(run, now).items()

@@ -52,8 +52,7 @@ class EndedHere:
         self.paces: dict[Hashable, Paces] = {}
 
     def latest(self, before: float | None) -> Sequence[Timing]:
-        """Return the timings of the last MOST_RUNS that ended by `before` (unix seconds; None: of all), oldest
-        first."""
+        """Return the timings of the last MOST_RUNS that ended by `before` (unix seconds; None: all), oldest first."""
         end = len(self.ends) if before is None else bisect_right(self.ends, before)
         timings = map(self._timing_of, self.records[end - 1 :: -1] if end else ())
         return tuple(islice(filter(None, timings), MOST_RUNS))[::-1]

@@ -94,8 +94,7 @@ class Preflight(Operations):
         return [check.sentence for check in warnings(self.before(training, base))]
 
     def diagnose(self, *, trial: bool = True) -> Diagnosis:
-        """Run all checks, with the Hub and a trial training; takes up to some minutes. No trial without the
-        trainer."""
+        """Run all checks, with the Hub and a trial training (if the trainer is there); takes up to minutes."""
         tried = software.run() if trial and not software.read().missing else None
         facts = self.facts(ask_hub=True, trial=tried)
         return Diagnosis(facts, checks(facts))
@@ -214,8 +213,7 @@ class Probes(Operations):
         )
 
     def for_here(self, question: ProbeQuestion) -> tuple[ProbeQuestion, str]:
-        """Return the question with settings that this machine cannot train set to "auto", and a sentence naming
-        them."""
+        """Return the question with "auto" for settings that cannot train here, and a sentence that names them."""
         return for_here(question, self._workspace.here())
 
     def all(self) -> Sequence[ProbeRecord]:

@@ -149,8 +149,7 @@ class Sinks(Operations):
     def start(
         self, name: str, destination: Destination, token: Token | None = None, *, use_login: bool = False
     ) -> Sending:
-        """Start publishing in the background; `sending` returns the progress. Errors known before the start are
-        raised."""
+        """Publish in the background; `sending` returns the progress. Errors known before the start are raised."""
         self.check(name, destination, token, use_login=use_login)
         key = (self._workspace.visitor.id, name)
         with self._lock:
@@ -177,8 +176,7 @@ class Sinks(Operations):
         return sending
 
     def sending(self, name: str) -> Sending | None:
-        """Return the current visitor's last publication of a run or sweep; None without one since the server
-        started."""
+        """Return the visitor's last publication of a run or sweep; None without one since the server started."""
         of_theirs = (self._sendings.get((owner, name)) for owner in self._workspace.visitor.ids)
         return max(filter(None, of_theirs), key=lambda sending: sending.began_at, default=None)
 
