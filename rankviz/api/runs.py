@@ -105,8 +105,7 @@ class Runs(Operations):
         return f"The runs folder is being read: {reading.done:,} of {reading.total:,} runs so far."
 
     def made(self) -> Sequence[Sweep]:
-        """Return the sweeps that the current visitor made, newest first; without others', which an admin may
-        change."""
+        """Return the sweeps that the current visitor made, newest first; an admin may change others' too."""
         return [sweep for sweep in self.sweeps() if not self.owner_of(sweep.runs[0].run_id)]
 
     def owner_of(self, run_or_sweep_id: str) -> str:
@@ -216,8 +215,7 @@ class Runs(Operations):
     # Whose it is, and what its owner may do.
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
-        """Return whether the current visitor may change a run or sweep. RunNotFoundError if it is hidden from the
-        visitor."""
+        """Return whether the current visitor may change a run or sweep; RunNotFoundError for a hidden one."""
         rights = self._workspace.rights
         return not self._ships(run_or_sweep_id) and all(
             rights.mine(record.run_id) for record in rights.seen(run_or_sweep_id)
@@ -292,8 +290,7 @@ class Runs(Operations):
 
     @writes()
     def import_(self, source: Path) -> Sequence[str]:
-        """Import a zip that `export` wrote; return the ids of the imported runs. Runs that RankViz ships are
-        skipped."""
+        """Import a zip that `export` wrote; return the new runs' ids. Runs that RankViz ships are skipped."""
         owner, limits, children = self._workspace.rights.somebody(), self._workspace.limits, self._workspace.children
         source = self._workspace.references.file(source)
         if not source.is_file():
@@ -503,7 +500,7 @@ class Runs(Operations):
 
     @writes()
     def start(self, request: SweepRequest, destination: WantedEngine = ANYWHERE) -> str:
-        """Check and queue a sweep, start a worker if none runs, and return the sweep's id.
+        """Check and queue a sweep, see that the queue is worked on, and return the sweep's id.
 
         The data file is copied into the runs folder, since an upload may be deleted earlier than the sweep.
         """

@@ -102,12 +102,12 @@ class Studies(Operations):
         return load_evidence(self._workspace.assets)
 
     def _read(self, homes: Sequence[Path], names: Sequence[str]) -> Evidence:
-        """Return all points with those in these folders. names: added files, part of the cache key; their names
-        contain a digest of their content."""
+        """Return all points with those in these folders. names: of the added files, part of the cache key; they differ
+        where the contents do."""
         return self._shipped.plus(own_studies.own_evidence(homes, self._api.models.all()))
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
-        """Return how often the best learning rate falls, stays or rises with the rank in published sweeps."""
+        """Return ratios of the best learning rates at the highest and the lowest rank of published sweeps."""
         return load_rates_by_rank(self._workspace.assets)
 
     def near(self, subject: Subject, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
@@ -157,8 +157,7 @@ class Studies(Operations):
 
     @writes()
     def add(self, files: Sequence[Path]) -> Added:
-        """Add tables of raw results and PEFT result files as studies. The answer names unreadable files with the
-        reason."""
+        """Add tables of raw results and PEFT result files as studies; return counts and unreadable files."""
         owner, homes = self._workspace.rights.somebody(), self._workspace.own_homes
         if not files:
             return own_studies.Added([], 0, [])
@@ -198,12 +197,11 @@ class Forecasts(Operations):
         ranks: Sequence[int] | None = None,
         parameters: float | None = None,
     ) -> Forecast:
-        """Return the shortfall of each rank from r = 128 in published studies, as a band that is the same for every
-        model.
+        """Return the shortfall of each rank from r = 128 in published studies, as a band, the same for every model.
 
         Args:
             model: Any name; no model is loaded.
-            use_case: A name of core.advice.use_case. It selects the kind of studies for the counts and the coverage.
+            use_case: A name of core.advice.use_case. It selects the studies for counts and coverage.
             metric: "score" (points; the default) or "loss" (% of the loss).
             ranks: Whole numbers from 1 to 256; by default the powers of two among them.
             parameters: Size of a model without a name here.
@@ -256,8 +254,7 @@ class Forecasts(Operations):
         return ""
 
     def _check(self, model: str, parameters: float | None) -> None:
-        """Raise an error for an impossible name, and for a path that does not exist or is another visitor's. Any other
-        name is allowed."""
+        """Raise an error for an impossible name, and for a path that is missing or another visitor's."""
         if parameters is not None:
             number(parameters, "Parameters", 1, MOST_PARAMETERS)
         elif not model:

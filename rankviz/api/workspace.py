@@ -152,8 +152,7 @@ class Workspace:
 
     @cached_property
     def layouts(self) -> Children:
-        """Child processes that lay out models outside the catalogue, in a line of their own, since a tiny config.json
-        can keep one busy."""
+        """Child processes that lay out models outside the catalogue, with a line of their own."""
         from rankviz.children import ChildWords
 
         what = "lays out at most {at_once} at once of models that are not in its catalogue, and is busy with others"
@@ -228,9 +227,8 @@ class Workspace:
             yield folder
 
     def download(self, name: str, write: Callable[[Path], object]) -> Path:
-        """Return the path of a file of this name for the current visitor to download. `write` writes it; the visitor's
-        older downloads are deleted for it. LimitError where the server has no room, StorageError where writing
-        fails."""
+        """Return the path of a file of this name to download, written by `write`. Older downloads of the current
+        visitor are deleted for it. LimitError where the server has no room, StorageError where writing fails."""
         limits = self.limits
         self.temp.require_room(limits.temp_mb)
         with self.work() as folder:
