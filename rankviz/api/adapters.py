@@ -148,7 +148,6 @@ class Adapters(Operations):
         return self._workspace.download(file, lambda target: self._write(source, target, planned))
 
     def _write(self, source: Source, target: Path, planned: ResizePlan | None = None, *, as_zip: bool = True) -> None:
-        """Write the adapter into a new file or folder; unchanged where there is no plan."""
         from rankviz.trained.resize import as_json
 
         request = {

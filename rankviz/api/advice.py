@@ -127,8 +127,7 @@ class Advice(Operations):
         return f"{whose} of this model ({made_of(sweep)}): {answer}"
 
     def _wide(self, model: ModelSpec, question: Question) -> tuple[str | tuple[str, ...], AdapterPlan]:
-        """Return preset and plan of all linear layers of this model; the question's targets if no preset is
-        allowed."""
+        """Return preset and plan of all linear layers of a model; the question's targets if no preset is allowed."""
         for preset in WIDE:
             try:
                 lora = replace(question.lora, target_modules=preset, modules_to_save=())
@@ -191,8 +190,7 @@ class AdviceAnswerJSON(TypedDict):
     studies disagree, and the range is recommended instead of `r`. `confidence`, `lead`, `general` and `rank_enough`
     are always null: no data gives the right rank of one model, no study leads, and counts of models for which a rank
     was enough did not hold for publications that were left out. `regret` has how good such advice was. `capacity` is
-    null if the model's layers are not known, `fit` also without a GPU, and `forecast` if there is none for the use
-    case."""
+    null if the model's layers are not known, `fit` also without a GPU, and `forecast` if the use case has none."""
 
     use_case: str
     goal: GoalJSON

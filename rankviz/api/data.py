@@ -99,9 +99,7 @@ class Data(Operations):
 
     def measure(self, data: str) -> MeasuredData:
         """Return number, lengths and format of the examples in a shipped sample or a JSONL, JSON, CSV or Parquet file.
-
-        BadDataError names the first row that cannot be used.
-        """
+        BadDataError names the first row that cannot be used."""
         return self.look(data).measured
 
     def look(self, data: str) -> Look:
@@ -164,7 +162,6 @@ def measured(read: Dataset, *, is_file: bool, assets: Path) -> MeasuredData:
 
 
 def _token_range(examples: Sequence[Example], assume: Assumptions) -> Range:
-    """Return the estimated mean tokens of these examples."""
     counts = characters("\n".join(text for example in examples for text in _texts(example)))
     messages = sum(len(example.messages) for example in examples) / len(examples)
     return token_range({kind: count / len(examples) for kind, count in counts.items()}, messages, assume)

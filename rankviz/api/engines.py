@@ -1,5 +1,4 @@
-"""Engines on which a sweep can run: this machine, a rented machine of Hugging Face, or a cluster; and resumed
-sweeps."""
+"""Engines on which a sweep can run (this machine, a rented one of Hugging Face, a cluster), and resumed sweeps."""
 
 from __future__ import annotations
 
@@ -128,16 +127,14 @@ class Jobs(Operations):
         return WantedEngine(HF_JOBS, {"flavor": flavor or settings.jobs_flavor, "spend": f"{spend:g}", **payer})
 
     def terms(self, there: WantedEngine) -> tuple[Flavor, float]:
-        """Return machine and spending limit (US dollars). InvalidSettingError where there is no such machine or the
-        limit is too low."""
+        """Return machine and spending limit in US dollars; InvalidSettingError where either is not allowed."""
         rented, limit = self._engine.offer(self._require_login(), there.options)
         if rented.gpus > 1:
             raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
         return rented, limit
 
     def offer(self, runs: Sequence[RunRequest], there: WantedEngine) -> Offer:
-        """Return the cost of runs of one sweep. The cost of the sweep's earlier jobs counts toward the spending
-        limit."""
+        """Return the cost of runs of one sweep. The spending limit includes the cost of the sweep's earlier jobs."""
         rented, limit = self.terms(there)
         expected = self._api.runs.expected_of(runs, self._environment(rented))
         usd = cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None
@@ -190,7 +187,6 @@ class Jobs(Operations):
         return hub
 
     def _environment(self, flavor: Flavor) -> Mapping[str, Any]:
-        """Return the environment of a run on a rented machine."""
         if rows := hardware.gpus_of_model(self._workspace.gpus, flavor.gpu, flavor.memory_bytes):
             return hardware.environment_of(rows[0])
         device = "cuda" if flavor.gpu else "cpu"
@@ -228,11 +224,8 @@ class Plan:
 
 
 class Engines(Operations):
-    """Engines for the current visitor.
-
-    `engine` is always an engine's name; empty means the default engine. `flavor` (machine) and `spend` (spending limit
-    in US dollars) apply to rented machines; the settings give them where they are missing.
-    """
+    """Engines for the current visitor. `engine` is always an engine's name; empty means the default engine. `flavor`
+    (machine) and `spend` (spending limit in US dollars) apply to rented machines; the settings give missing ones."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -282,8 +275,7 @@ class Engines(Operations):
         return self.why_not(self.name(self._api.locations.destination(sweep).engine))
 
     def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
-        """Return the full name of an engine. InvalidSettingError if flavor or spend is given for an engine without
-        rent."""
+        """Return the full name of an engine. InvalidSettingError if flavor or spend is given and it rents nothing."""
         name = self._api.locations.engine(engine).name
         if name != HF_JOBS and (flavor or spend is not None):
             raise InvalidSettingError("flavor and spend need the engine hf-jobs.")
@@ -295,8 +287,7 @@ class Engines(Operations):
         return self._api.jobs.destination(flavor, spend) if name == HF_JOBS else WantedEngine(name)
 
     def check(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
-        """Return the plan of a new sweep. A RankVizError says what to change if the sweep cannot start on this
-        engine."""
+        """Return the plan of a new sweep. A RankVizError says what to change if the sweep cannot start there."""
         there = self.destination(engine, flavor, spend)
         self._api.runs.check(request, there)
         return self.plan_of(self._api.runs.planned(request), there, checks=True)
@@ -340,11 +331,9 @@ class Engines(Operations):
 
 
 class Moves(Operations):
-    """Sweeps that continue: failed and cancelled runs again, or one more run, on the same engine or another.
-
-    Arguments are those of Engines; if empty, the sweep's own engine, machine and spending limit are used. The limit
-    covers all jobs of the sweep, also earlier ones.
-    """
+    """Sweeps that continue: failed and cancelled runs again, or one more run, on the same engine or another. Arguments
+    are those of Engines; if empty, the sweep's own engine, machine and spending limit are used. The limit covers all
+    jobs of the sweep, also earlier ones."""
 
     def destination(
         self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None
@@ -361,8 +350,7 @@ class Moves(Operations):
         return self._api.jobs.destination(flavor or known.get("flavor", ""), spend)
 
     def check(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
-        """Return the plan of a sweep's failed and cancelled runs. A RankVizError says what to change if they cannot
-        start."""
+        """Return the plan of a sweep's failed and cancelled runs. A RankVizError says why they cannot start."""
         there = self._there(sweep_id, engine, flavor, spend)
         return self._plan(sweep_id, self._api.runs.resumed_requests(sweep_id), there)
 
@@ -396,8 +384,7 @@ class Moves(Operations):
         return request.run_id
 
     def _there(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> WantedEngine:
-        """Return the destination of runs to start. EngineUnavailableError if no limit is given and the sweep's is
-        unreadable."""
+        """Return the destination of runs to start. EngineUnavailableError where the spending limit is unreadable."""
         there = self.destination(sweep_id, engine, flavor, spend)
         if spend is None and there.engine == HF_JOBS:
             self._api.spending.given_limit(self._api.runs.sweep(sweep_id))

@@ -82,8 +82,7 @@ class Locations(Operations):
         return {"device": "cuda", "device_name": " or ".join(nodes.gpus) or "a GPU"} if nodes.has_gpu else None
 
     def device(self, there: WantedEngine) -> Device:
-        """Return the device that runs will find at a destination. Unknown machines count as a GPU, which can train
-        whatever a CPU can."""
+        """Return the device at a destination; where it is not known, a GPU, which can train whatever a CPU can."""
         if there.engine == HF_JOBS:
             return self._api.jobs.device(there)
         environment = self.environment(there.engine)
@@ -253,11 +252,8 @@ class CostJSON(TypedDict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spent:
-    """Machine time and US dollars of runs so far.
-
-    A rented machine is billed from its start to its end, so its cost belongs to the sweep and is not divided among
-    runs. Machines of one's own have no price.
-    """
+    """Machine time and US dollars of runs so far. A rented machine is billed from its start to its end, so its cost
+    belongs to the sweep and is not divided among runs. Machines of one's own have no price."""
 
     times: Mapping[str, DeviceTime]
     """Machine time by engine name; "" is an unknown engine."""

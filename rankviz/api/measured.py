@@ -70,8 +70,7 @@ class MeasuredRuns(Operations):
         self._ended: tuple[int | None, Mapping[Hashable, EndedHere]] = None, {}
 
     def any(self) -> bool:
-        """Return whether any run or probe exists. Does not load the store, which an estimate from the command line
-        does not need."""
+        """Return whether any run or probe exists, without loading the store, which an estimate does not need."""
         with suppress(OSError), os.scandir(self._workspace.home / "runs") as entries:
             return any(not entry.name.startswith(".") for entry in entries)
         return False
@@ -298,7 +297,6 @@ class Estimator:
         return paced(self._once(key, formulas), paces)
 
     def _of(self, request: RunRequest, environment: Mapping[str, Any]) -> tuple[ModelSpec, Device, Range | None]:
-        """Return model, device and tokens per example."""
         names = ("device", "device_name", "device_memory_bytes", "cpu_count", "cpu_bf16")
         key = tuple(environment.get(name) for name in names)
         return (

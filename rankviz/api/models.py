@@ -43,10 +43,8 @@ class Models(Operations):
         return catalog_models.load_index(self._workspace.assets)
 
     def get(self, ref: str) -> ModelSpec:
-        """Return a model by catalogue id or alias, folder, config.json or Hub id.
-
-        A model outside the catalogue is built on the meta device in a worker process, under time and memory limits.
-        """
+        """Return a model by catalogue id or alias, folder, config.json or Hub id. A model outside the catalogue is
+        built on the meta device in a worker process, under time and memory limits."""
         reference = self._workspace.references.model(ref)
         if reference not in self._known:
             self._known[reference] = self._find(reference)

@@ -376,9 +376,8 @@ class Runs(Operations):
         return time.total if time else None
 
     def require_minutes(self, runs: Sequence[RunRequest], engine: str) -> None:
-        """Raise LimitError where the low estimate of one of these runs exceeds the server's time limit. Runs of
-        unknown time pass. Slowdowns by other programs and measurements of other visitors' runs do not count against a
-        run."""
+        """Raise LimitError where the low estimate of one of these runs exceeds the server's time limit; runs of
+        unknown time pass. Slowdowns by other programs and by other visitors' runs do not count against a run."""
         limits, locations = self._workspace.limits, self._api.locations
         if limits.run_minutes is None or not locations.engine(engine).is_limited:
             return
@@ -394,7 +393,6 @@ class Runs(Operations):
     def _time(
         self, paces: Paces, estimator: Estimator, here: Mapping[str, Any], runs: Sequence[RunRequest]
     ) -> SweepTime | None:
-        """Return the time of a sweep by part; None where it is not known."""
         first, measured, exact = runs[0], self._api.measured, None
         if first.exact_match_examples and (of_answers := measured.row_tokens(first, of_answers=True)):
             exact = answer_passes(of_answers, cuda=here.get("device") == "cuda")
@@ -403,15 +401,12 @@ class Runs(Operations):
 
     def expected_run(self, record: RunRecord) -> RunEstimate | None:
         """Return a run's estimate to compare with its measurements; None where its base model is not available.
-
         memory_bytes is what the run measures: resident memory of the process on a CPU, allocated memory on a GPU.
-        seconds is training time, estimated from runs that had finished on its machine before it began.
-        """
+        seconds is training time, estimated from runs that had finished on the same machine before the run began."""
         return next(self.expected_runs([record]))
 
     def expected_runs(self, records: Iterable[RunRecord]) -> Iterator[RunEstimate | None]:
-        """Yield the estimate of each run, computed when it is asked for; None where the base or the machine is not
-        known."""
+        """Yield the estimate of each run, computed on demand; None where the base or the machine is not known."""
         estimator, there = Estimator(self._api), functools.cache(self._environment_on)
         for record in records:
             request, estimate = record.request, None
@@ -436,10 +431,8 @@ class Runs(Operations):
     # Whether runs could start, and starting them.
 
     def check(self, request: SweepRequest, destination: WantedEngine = ANYWHERE) -> None:
-        """Check that a sweep could start at a destination; a RankVizError says what to change. Writes nothing.
-
-        This machine needs a trainer and a GPU only if the destination is this machine's engine.
-        """
+        """Check that a sweep could start at a destination; a RankVizError says what to change. Writes nothing. This
+        machine needs a trainer and a GPU only if the destination is this machine's own engine."""
         self._usable(destination)
         self.check_limits(request, paid=not self._api.locations.engine(destination.engine).is_limited)
         self.check_runs(self.planned(request), destination)
@@ -456,7 +449,7 @@ class Runs(Operations):
 
     def check_limits(self, request: SweepRequest, *, paid: bool = False) -> None:
         """Raise LimitError where a sweep exceeds this server's limits for one sweep, whatever else is queued, and the
-        error of `References.base` where the base has no weights. paid: True where the current visitor pays for the
+        error of `References.base` for a base without weights. paid: True where the current visitor pays the
         machine."""
         limits = paid_limits(self._workspace.limits) if paid else self._workspace.limits
         check_count(request.run_count, limits)  # before the larger number that any sweep may have
@@ -500,10 +493,8 @@ class Runs(Operations):
 
     @writes()
     def start(self, request: SweepRequest, destination: WantedEngine = ANYWHERE) -> str:
-        """Check and queue a sweep, see that the queue is worked on, and return the sweep's id.
-
-        The data file is copied into the runs folder, since an upload may be deleted earlier than the sweep.
-        """
+        """Check and queue a sweep, see that the queue is worked on, and return the sweep's id. The data file is copied
+        into the runs folder, since an upload may be deleted earlier than the sweep."""
         owner, references = self._workspace.rights.somebody(), self._workspace.references
         self.check(request, destination)
         store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
@@ -614,8 +605,7 @@ class Runs(Operations):
         return place.sentence if place else "It starts when a worker is free."
 
     def why_waits(self, run: RunRecord) -> str:
-        """Return why a run has not begun: a pending cancel, its engine's reason, or its place in the queue. Empty if
-        it does not wait."""
+        """Return why a run waits: a pending cancel, its engine's reason, or its place in the queue; else empty."""
         return self.why_each_waits(self.sweep(run.request.sweep_id)).get(run.run_id, "")
 
     def why_each_waits(self, sweep: Sweep) -> Mapping[str, str]:
@@ -671,8 +661,7 @@ class RunSummary:
     place: Place
     """Place where the run is, is to be, or was."""
     folder: Path | None = None
-    """Folder of the run's request, journal, log and adapter. None on a shared page, where no path is shown, and for a
-    recorded run."""
+    """Folder of the run's request, journal, log and adapter. None on a shared page and for a recorded run."""
 
     @property
     def adapter_folder(self) -> Path | None:

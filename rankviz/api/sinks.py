@@ -181,8 +181,7 @@ class Sinks(Operations):
         return max(filter(None, of_theirs), key=lambda sending: sending.began_at, default=None)
 
     def is_own(self, name: str) -> bool:
-        """Return whether a run or sweep belongs to the current visitor. Shared runs do not, nor do others' runs to an
-        admin."""
+        """Return whether the current visitor owns a run or sweep. Shared runs, and an admin's access, do not count."""
         if not self._api.runs.is_mine(name):
             return False
         visitor, store = self._workspace.visitor, self._workspace.store

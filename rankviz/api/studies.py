@@ -102,8 +102,7 @@ class Studies(Operations):
         return load_evidence(self._workspace.assets)
 
     def _read(self, homes: Sequence[Path], names: Sequence[str]) -> Evidence:
-        """Return all points with those in these folders. names: of the added files, part of the cache key; they differ
-        where the contents do."""
+        """Return all points with those in these folders. names: of the added files, part of the cache key."""
         return self._shipped.plus(own_studies.own_evidence(homes, self._api.models.all()))
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
@@ -268,8 +267,8 @@ class Forecasts(Operations):
                 return
 
     def bent(self, sweep_id: str) -> BentForecast:
-        """Return the forecast of held-out loss (nats) between a sweep's measured ranks. The sweep needs finished runs
-        at two ranks or more."""
+        """Return the held-out loss (nats) between a sweep's ranks as a forecast from finished runs at two or more
+        ranks."""
         sweep = self._sweep(sweep_id)
         cells = measured_cells(sweep.runs)
         runs = [run for cell in cells.values() for run in cell]
@@ -427,6 +426,5 @@ class Tradeoffs(Operations):
 
 
 def _label(near: Near) -> str:
-    """Return the study's label with the MoE scheme of its points."""
     scheme = next((line.expert_scheme for line in near.lines if line.expert_scheme), None)
     return f"{near.line.study.label}, {SCHEME_LABELS[scheme]}" if scheme else near.line.study.label

@@ -204,8 +204,7 @@ class Decisions(Operations):
         return rate_look(sweep.runs) if sweep.ended else None
 
     def score(self, sweep_id: str, metric: Metric) -> ScoreLook | None:
-        """Return which rank to take by a score, for an ended sweep whose ranks were not all trained twice; else
-        None."""
+        """Return which rank to take by a score, for an ended sweep without two runs of every rank; else None."""
         sweep = self._api.runs.sweep(sweep_id)
         record = load_quick_look(self._workspace.assets)["score"]
         return score_look(sweep.runs, metric, record) if sweep.ended and metric.higher_is_better else None

@@ -1,5 +1,4 @@
-"""The workspace that all operations share: runs folder, shipped data, queue, this machine, and lines for heavy
-requests."""
+"""The workspace that all operations share: runs folder, shipped data, queue, this machine, and visitors' lines."""
 
 from __future__ import annotations
 
@@ -195,8 +194,7 @@ class Workspace:
 
     @cached_property
     def hub(self) -> HubDoor:
-        """Access to models and adapters on the Hub. On a shared page downloaded adapters are stored, counted and
-        removed like uploads."""
+        """Access to models and adapters on the Hub. A shared page stores, counts and removes adapters like uploads."""
         from rankviz.hub.door import Copies, open_door
 
         limits, temp = self.limits, self.temp
@@ -207,8 +205,7 @@ class Workspace:
 
     @cached_property
     def starts(self) -> FairLine:
-        """Line for queueing runs that were already checked, so that a slow model or Hub request blocks no other
-        visitor."""
+        """Line for queueing checked runs, so that a slow model or Hub request blocks no other visitor's start."""
         return self._operations("starts at most {} sweeps and probes at once")
 
     @cached_property

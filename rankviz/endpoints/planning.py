@@ -50,8 +50,7 @@ class ExportJSON(TextFileJSON):
 
 
 class VerdictAnswerJSON(SweepVerdictJSON):
-    """Verdict on a sweep's ranks. Differences, `within` and the noise are in `unit`; `in_words` has all as
-    sentences."""
+    """Verdict on a sweep's ranks. Differences, `within` and the noise are in `unit`; `in_words` are sentences."""
 
     in_words: list[str]
 

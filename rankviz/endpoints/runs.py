@@ -44,8 +44,7 @@ class PlaceJSON(TypedDict):
 
 
 class StatusJSON(TypedDict):
-    """Progress of a sweep. place is null once the sweep runs, waits if it waits for nothing, and unknown values are
-    null."""
+    """Progress of a sweep. place is null once it runs, waits if nothing is waited for; unknown values are null."""
 
     sweep_id: str
     ended: bool

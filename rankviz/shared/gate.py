@@ -349,9 +349,8 @@ MAX_TOKEN = 10_000
 
 
 def own(session: str, scope: Mapping[str, Any]) -> str:
-    """Return the session name that Gradio gets in place of the one sent: a hash of the visitor (the same before and
-    after a login), a colon, which no sent name may have, and the name. Senders with no cookie or header are one
-    visitor."""
+    """Return the session name that Gradio gets for the one sent: a hash of the visitor (the same before and after a
+    login), a colon, which no sent name has, and the name. All senders without cookie and header are one visitor."""
     headers = Headers(scope=scope)
     if all(headers.get(name) == value for name, value in FROM_MCP.items()):
         return f"mcp:{session}"

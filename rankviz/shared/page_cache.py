@@ -116,8 +116,7 @@ PRIVATE = b',"api_visibility":"private"'
 
 class Head:
     """ASGI middleware: inserts these tags into the page before Gradio's first script, and removes data that the
-    browser does not use. Gradio's own `head` would come only after its scripts have run: too late for the page's first
-    numbers."""
+    browser does not use. Gradio's own `head` comes only after its scripts, too late for the page's first numbers."""
 
     def __init__(self, app: Any, tags: str) -> None:
         self.app, self.tags = app, tags.encode()

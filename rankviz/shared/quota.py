@@ -274,8 +274,7 @@ class Quota(Operations):
             )
 
     def _require_sweep(self, runs: Sequence[RunRequest], sweep_id: str, adds: bool) -> None:
-        """Raise LimitError where a sweep would have too many runs, or, where runs are resumed, too many queued or
-        running at once."""
+        """Raise LimitError where a sweep would have too many runs, or, if it is resumed, too many at once."""
         here, coming = self._workspace.store.sweep(sweep_id).runs, {run.run_id for run in runs}
         limits = self._workspace.limits
         if adds:

@@ -153,9 +153,8 @@ class UploadMiddleware:
         await self.app(scope, receive, send)
 
     def _require_own(self, path: Path, visitor: Visitor) -> None:
-        """Raise Refused for another visitor's upload, as if it did not exist. Downloads are allowed: only their
-        visitor knows the address. A path with ".." is refused, since it can mean two files where a folder is a
-        link."""
+        """Raise Refused for another visitor's upload, as if it did not exist. Downloads pass: only their visitor knows
+        the address. A path with ".." is refused, as a linked folder gives it two meanings."""
         temp = self._workspace.temp
         try:
             plain = path.is_absolute() and ".." not in path.parts
