@@ -36,7 +36,7 @@ class MeasuredData:
 
     title: str
     file_name: str | None = None
-    """None for a shipped sample."""
+    """Name of the file; None for a shipped sample."""
     format: Format
     examples: int
     mean_tokens: Range

@@ -207,7 +207,7 @@ class Plan:
     """Time, memory and cost of a sweep on the engine where it will run."""
 
     expected: ExpectedSweep | None
-    """None where nothing is known of the machines."""
+    """Time and memory; None where nothing is known of the machines."""
     notes: Sequence[str] = ()
     """Sentences to read before starting."""
     not_known: str = ""
@@ -287,7 +287,7 @@ class Engines(Operations):
         return self._api.jobs.destination(flavor, spend) if name == HF_JOBS else WantedEngine(name)
 
     def check(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
-        """Return the plan of a new sweep. A RankVizError says what to change if the sweep cannot start there."""
+        """Return the plan of a new sweep; a RankVizError says what to change if the sweep cannot start."""
         there = self.destination(engine, flavor, spend)
         self._api.runs.check(request, there)
         return self.plan_of(self._api.runs.planned(request), there, checks=True)

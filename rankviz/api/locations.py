@@ -60,7 +60,7 @@ class Locations(Operations):
         return (engine or self._workspace.settings.engine) == LOCAL
 
     def destination(self, sweep: Sweep) -> WantedEngine:
-        """Return the destination of a sweep: that of its most recently queued run."""
+        """Return the destination of the most recently queued run of a sweep, where the sweep continues."""
         last = max(sweep.runs, key=queued_at)
         return read_destination(self._workspace.store.run_dir(last.run_id))
 
@@ -144,9 +144,9 @@ class QueuePlace:
     """Place of a sweep or probe in the queue of all visitors."""
 
     ahead: int
-    """Number of sweeps and probes before it, the running ones included."""
+    """Number of sweeps and probes that go first, running ones included."""
     seconds: Range | None
-    """Seconds until it starts; None where the time of one before it is not known."""
+    """Seconds until the sweep starts; None where the time of an earlier sweep or probe is not known."""
     trouble: str = ""
     """Sentence on why nothing starts at all; empty if nothing is wrong."""
 
@@ -163,7 +163,7 @@ class QueuePlace:
 
 
 class Queue(Operations):
-    """Queue of all visitors' sweeps. Visitors learn number and time of what is before their sweep, not whose it is."""
+    """Queue of all visitors' sweeps and probes. Visitors see number and time of earlier entries, not the owners."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -260,7 +260,7 @@ class Spent:
     attempts: int
     """Number of attempts that have begun, over all runs."""
     rent: Rent | None = None
-    """None without a rented machine, and for a visitor who does not pay for it."""
+    """Rent so far; None without a rented machine, and for a visitor who does not pay for it."""
 
     @property
     def time(self) -> DeviceTime:

@@ -59,8 +59,8 @@ class EndedHere:
 
 
 class MeasuredRuns(Operations):
-    """Finished runs and probes that estimates use: those on the same device, CPU count and library versions. They may
-    be other visitors', whose ids are not shown (Rights.named)."""
+    """Finished runs and probes that estimates use: those on the same device, CPU count and library versions. Runs of
+    other visitors count too, but their ids are not shown (Rights.named)."""
 
     def __init__(self, api: Api):
         super().__init__(api)

@@ -232,13 +232,13 @@ class Runs(Operations):
         return name in self._recorded_ids or name in self._recorded_sweep_ids
 
     def is_open(self, run_or_sweep_id: str) -> bool:
-        """Return whether any run of a run or sweep is shared with others."""
+        """Return whether a run, or any run of a sweep, is shared with others."""
         records = self._workspace.rights.seen(run_or_sweep_id)
         return any(self._workspace.store.ownership(record.run_id).is_open for record in records)
 
     @writes("changes")
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
-        """Share a run or sweep of the current visitor with all who have its address, or end that."""
+        """Share a run or sweep of the current visitor with everybody who has its address, or stop sharing."""
         store = self._workspace.store
         with store.publishing():  # a run that comes meanwhile is as open as the others
             for run_id in self.own_ids(run_or_sweep_id):
@@ -448,8 +448,8 @@ class Runs(Operations):
         return engine
 
     def check_limits(self, request: SweepRequest, *, paid: bool = False) -> None:
-        """Raise LimitError where a sweep exceeds this server's limits for one sweep, whatever else is queued, and the
-        error of `References.base` for a base without weights. paid: True where the current visitor pays the
+        """Raise LimitError where a sweep exceeds this server's limits for one sweep, whatever else is queued; for a
+        base without weights, raise the error of `References.base`. paid: True where the visitor pays for the
         machine."""
         limits = paid_limits(self._workspace.limits) if paid else self._workspace.limits
         check_count(request.run_count, limits)  # before the larger number that any sweep may have
@@ -655,7 +655,7 @@ class RunSummary:
 
     record: RunRecord
     estimate: RunEstimate | None
-    """None where the base model is not available."""
+    """Estimate of memory and time; None where the base model is not available."""
     device_time: DeviceTime
     """Machine time of all attempts until now."""
     place: Place

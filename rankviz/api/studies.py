@@ -102,7 +102,7 @@ class Studies(Operations):
         return load_evidence(self._workspace.assets)
 
     def _read(self, homes: Sequence[Path], names: Sequence[str]) -> Evidence:
-        """Return all points with those in these folders. names: of the added files, part of the cache key."""
+        """Return the shipped points and those in the given folders. names: added files, part of the cache key."""
         return self._shipped.plus(own_studies.own_evidence(homes, self._api.models.all()))
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
@@ -267,8 +267,8 @@ class Forecasts(Operations):
                 return
 
     def bent(self, sweep_id: str) -> BentForecast:
-        """Return the held-out loss (nats) between a sweep's ranks as a forecast from finished runs at two or more
-        ranks."""
+        """Return the forecast of held-out loss (nats) between ranks of a sweep with finished runs at two ranks or
+        more."""
         sweep = self._sweep(sweep_id)
         cells = measured_cells(sweep.runs)
         runs = [run for cell in cells.values() for run in cell]

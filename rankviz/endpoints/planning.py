@@ -50,7 +50,7 @@ class ExportJSON(TextFileJSON):
 
 
 class VerdictAnswerJSON(SweepVerdictJSON):
-    """Verdict on a sweep's ranks. Differences, `within` and the noise are in `unit`; `in_words` are sentences."""
+    """Verdict on the ranks of a sweep, `in_words` in sentences. Differences, `within` and the noise are in `unit`."""
 
     in_words: list[str]
 
@@ -67,8 +67,8 @@ class PointJSON(TypedDict):
 
 class LineJSON(TypedDict):
     """Quality by rank in one study; `why` says what makes the study near. `expert_scheme` is shared-outer (one LoRA
-    factor for all experts of a layer) or divided (the rank divided by the active experts); null if each expert has the
-    full rank or none is adapted."""
+    factor for all experts of a layer), divided (the rank divided by the active experts), or null (the whole rank for
+    each expert, or no adapted experts)."""
 
     study_id: str
     label: str

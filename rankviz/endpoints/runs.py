@@ -21,8 +21,8 @@ NOT_KNOWN_NOW = "What it will take is not known just now."
 
 
 class RunStateJSON(TypedDict):
-    """Progress of one run. engine and where are where it is, is to be, or was. attempt counts the attempts that began;
-    waits says in sentences why the run waits."""
+    """Progress of one run. engine and where name the place where the run is, is to be, or was. attempt counts the
+    attempts that began; waits says in sentences why the run waits."""
 
     run_id: str
     r: int
@@ -44,7 +44,7 @@ class PlaceJSON(TypedDict):
 
 
 class StatusJSON(TypedDict):
-    """Progress of a sweep. place is null once it runs, waits if nothing is waited for; unknown values are null."""
+    """Progress of a sweep: place is null once it runs, waits is null if it does not wait; unknown values are null."""
 
     sweep_id: str
     ended: bool

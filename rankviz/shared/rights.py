@@ -134,7 +134,7 @@ class Rights:
         return [record for record in records if visitor.owns(store.listed_ownership(record.run_id).owner)]
 
     def made(self, run_id: str) -> bool:
-        """Return whether the current visitor made a run; for an admin too, who may change all runs."""
+        """Return whether the current visitor, also an admin who may change all runs, made this one."""
         return self._workspace.store.listed_ownership(run_id).owner in self._workspace.visitor.ids
 
     def require_sight(self, run_id: str) -> None:
