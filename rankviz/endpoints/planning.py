@@ -118,8 +118,7 @@ def costs(api: Api) -> Sequence[Callable[..., Any]]:
 
     @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE)
     def fit(prices: dict[str, float] | None = None, **options: Any) -> FitJSON:
-        """Settings that fit, effects of changes, the smallest change that makes it fit, and the cheapest GPUs that
-        fit.
+        """Settings that fit, effects of changes, the smallest change that fits, and the cheapest GPUs that fit.
 
         Args:
             prices: Your own prices in USD per hour by GPU, instead of the table's.
@@ -179,7 +178,7 @@ def costs(api: Api) -> Sequence[Callable[..., Any]]:
         Args:
             format: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl or llamafactory.
             learning_rate: Empty for a usual rate, or the rate for the use case.
-            use_case: It sets the learning rate: simple, instruction, complex, near-full, pretraining or rl.
+            use_case: Use case for the learning rate: simple, instruction, complex, near-full, pretraining or rl.
         """
         goal = Goal(use_case=use_case) if use_case else None
         written = api.exports.write(question_of({**options, "r": r}), r, format, learning_rate, goal)

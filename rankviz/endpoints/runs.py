@@ -196,8 +196,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         Args:
             model: embedded (SmolLM2-135M-Instruct), a Hub id, or a folder on a machine of your own.
             data: phonemes, syllables, pairs, or the path of a file that you uploaded.
-            engine: Engine of the sweep: local, hf-jobs, ray or another that this server offers; null for its usual
-                one.
+            engine: Engine to run on: local, hf-jobs, ray or another of this server's; null for its usual one.
             flavor: With hf-jobs: the machine, such as l4x1; null for the server's usual one.
             spend: With hf-jobs: US dollars that the sweep may cost; null for the server's usual limit.
         """
