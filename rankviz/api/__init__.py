@@ -1,10 +1,10 @@
-"""Every operation, once: the page, the HTTP endpoints and the command line all call these.
+"""All operations of RankViz, which the page, the HTTP endpoints and the command line call.
 
     api = Api()
     api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B", ranks=(8, 16)))
 
-Nothing is computed here. A group of operations is made, and what it needs imported, at its first use, so that
-an estimate from the command line loads the core and one model's row.
+Nothing is computed here. Each group of operations is imported and made at its first use, so an estimate from the
+command line loads only the core and one model's row.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
 
 
 class _Group:
-    """A group of operations: its module is imported, and the group made, at its first use.
+    """Descriptor of a group of operations, which imports its module and makes the group at the first use.
 
     Args:
-        path: Module in rankviz and class.
+        path: Module below rankviz, and class.
     """
 
     def __init__(self, path: str):
@@ -58,9 +58,10 @@ class Api:
     """All operations on one runs folder.
 
     Args:
-        home: The runs folder; RANKVIZ_HOME, or ~/.rankviz.
-        assets: The data that RankViz ships.
-        shared: Whether others use it, as on a Space: then it reads only uploads and the runs folder.
+        home: The runs folder; None for RANKVIZ_HOME, or ~/.rankviz.
+        assets: Folder of the data that RankViz ships.
+        shared: True where others use the page, as on a Space; then only uploads and the runs folder are read. None for
+            what the settings say.
     """
 
     data: Data = _Group("api.data.Data")

@@ -1,4 +1,4 @@
-"""Trained adapters: which rank they really use, and the same adapter at a lower rank."""
+"""Trained adapters: singular values of their updates, ranks worth truncating to, and truncated adapters as files."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from rankviz.trained.resize import ResizePlan
 
 REMEMBERED = 4
-"""Adapters whose spectrum is cached."""
+"""Number of adapters whose spectrum is cached."""
 MANY_MODULES = 2000
-"""Modules of an adapter; fewer are described in a few hundredths of a second."""
+"""Number of modules above which drawing or planning waits in a line; fewer take a few hundredths of a second."""
 SAMPLE = "sample"
-"""Names the adapter that RankViz ships. A folder of this name is ./sample."""
+"""Name of the adapter that RankViz ships. A folder of the same name can be given as ./sample."""
 SUGGESTED_ENERGY = 0.99
 Ref = str | Path | Sequence[str]
-"""A folder, a zip, a .safetensors with its config beside it, a run's id, a Hub id or SAMPLE; or the paths of its
-files."""
+"""Reference to an adapter: a folder, a zip, a .safetensors with its config beside it, a run's id, a Hub id, SAMPLE, or
+the paths of the adapter's files."""
 
 
 class Source(NamedTuple):
@@ -40,20 +40,20 @@ class Source(NamedTuple):
 
     paths: list[Path]
     name: str = ""
-    """Name of its spectrum, where it is not that of its file."""
+    """Name of the spectrum; empty to use the file's name."""
     run: RunRecord | None = None
-    """The run that trained the adapter, where RankViz did."""
+    """Run that trained the adapter; None where RankViz did not train it."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An adapter that was read."""
+    """An adapter that was read, with its spectrum."""
 
     outline: Outline
     spectrum: Spectrum
     source: Source
     truncations: dict[str | None, Sequence[tuple[Truncation, ResizePlan]]] = field(default_factory=dict)
-    """Truncations by dtype; a page asks for them at each change of the rank."""
+    """Cached truncations by dtype (None: unchanged), since a page needs them at each change of the rank."""
 
 
 class Adapters(Operations):
@@ -64,20 +64,20 @@ class Adapters(Operations):
         self._adapters: OrderedDict[tuple, Opened] = OrderedDict()
 
     def spectrum(self, adapter: Ref) -> Spectrum:
-        """The singular values of a trained adapter's updates, and what they say."""
+        """Return the singular values of a trained adapter's updates, and the ranks that follow from them."""
         return self._opened(adapter).spectrum
 
     def looking(self, spectrum: Spectrum) -> AbstractContextManager[None]:
-        """Context for drawing or planning each module. Where these are many, visitors stand in the line for
-        what is read; BusyError where there is no place in it. Nothing else of Adapters is called within."""
+        """Return a context for drawing or planning every module of an adapter. With more than MANY_MODULES, the caller
+        waits in the line for file reading; BusyError where that is full. No other method may be called in it."""
         return self._workspace.children.turn() if len(spectrum.layers) > MANY_MODULES else nullcontext()
 
     def trained_by(self, adapter: Ref) -> RunRecord | None:
-        """The run that trained it; None where RankViz did not."""
+        """Return the run that trained an adapter; None where RankViz did not train it."""
         return self._opened(adapter).source.run
 
     def sample(self) -> RunRecord:
-        """The run that trained the adapter that RankViz ships."""
+        """Return the run that trained the adapter that RankViz ships."""
         return self._sample_store.all()[0]
 
     @cached_property
@@ -87,22 +87,22 @@ class Adapters(Operations):
         return RunStore(self._workspace.assets / "sample_adapter")
 
     def truncated_losses(self, adapter: Ref) -> Mapping[int, float]:
-        """Held-out loss by rank where it was measured after truncation, nats per token: of the sample alone."""
+        """Return held-out losses measured after truncation, nats per token by rank; empty except for the sample."""
         if adapter != SAMPLE:
             return {}
         measured = json.loads((self._workspace.assets / "sample_adapter" / "truncated.json").read_text())
         return {int(r): loss for r, loss in measured["losses"].items()}
 
     def proposed_rank(self, adapter: Ref) -> int:
-        """The rank to truncate an adapter to, unless another is chosen: it keeps 99 % of the energy, or after few
-        steps it is half the trained rank."""
+        """Return the default rank to truncate an adapter to: the lowest that keeps 99 % of the energy, or half the
+        trained rank where the adapter was trained for few steps only."""
         from rankviz.core.spectrum import proposed_rank
 
         return proposed_rank(self.spectrum(adapter))
 
     def suggested_ranks(self, adapter: Ref, energy: float = SUGGESTED_ENERGY) -> Ranks | None:
-        """Suggest ranks for a new training: each module's for this share of its energy, in PEFT's settings; None after
-        few steps."""
+        """Return ranks for a new training, as PEFT settings: each module gets the rank that keeps this share of its
+        energy. None where the adapter was trained for few steps only."""
         from rankviz.core.spectrum import suggested
 
         spectrum = self.spectrum(adapter)
@@ -110,7 +110,7 @@ class Adapters(Operations):
             return suggested(spectrum, energy)
 
     def truncations(self, adapter: Ref, *, dtype: str | None = None) -> Sequence[tuple[Truncation, ResizePlan]]:
-        """Truncations worth a look, each with its result; none for an adapter that cannot be resized."""
+        """Return useful truncations with their plans (ranks, bytes, energy); none if an adapter cannot be resized."""
         from rankviz.trained.resize import planned_truncations
 
         opened = self._opened(adapter)
@@ -122,13 +122,13 @@ class Adapters(Operations):
     def plan_resize(
         self, adapter: Ref, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
     ) -> ResizePlan:
-        """The result of a resize before it is made: ranks, bytes and energy kept.
+        """Return the ranks, bytes and kept energy that a resize would give.
 
         Args:
-            adapter: What to resize.
+            adapter: The adapter to resize.
             r: One rank for all modules, lower than the adapter's.
-            energy: Or the share of each module's energy to keep, such as 0.99.
-            dtype: fp32, bf16 or fp16; unchanged by default.
+            energy: Instead of `r`: the share of each module's energy to keep, such as 0.99.
+            dtype: fp32, bf16 or fp16; None leaves the dtype unchanged.
         """
         from rankviz.trained.resize import plan
 
@@ -137,18 +137,17 @@ class Adapters(Operations):
             return plan(opened.outline, opened.spectrum, r=r, energy=energy, dtype=dtype)
 
     def resize(self, adapter: Ref, planned: ResizePlan, target: Path) -> Path:
-        """Write the resized adapter into a new folder, as PEFT loads it."""
+        """Write the resized adapter into a new folder that PEFT can load, and return the folder."""
         self._write(self._source(adapter), Path(target).absolute(), planned, as_zip=False)
         return Path(target)
 
     def zip_resized(self, adapter: Ref, planned: ResizePlan) -> Path:
-        """Return the resized adapter as a zip to download."""
+        """Write the resized adapter into a zip to download, and return its path."""
         source, name = self._source(adapter), self.spectrum(adapter).name
         file = f"{name}-r{max(planned.by_module.values())}.zip"
         return self._workspace.download(file, lambda target: self._write(source, target, planned))
 
     def _write(self, source: Source, target: Path, planned: ResizePlan | None = None, *, as_zip: bool = True) -> None:
-        """Write the adapter into a new file or folder: resized, or as it is where there is no plan."""
         from rankviz.trained.resize import as_json
 
         request = {
@@ -162,7 +161,7 @@ class Adapters(Operations):
             self._workspace.children.ask("resize", request, about=target.name, error=BadAdapterError)
 
     def is_here(self, run_id: str, r: int) -> bool:
-        """Tell whether this machine has the files that `zip_of_rank` needs; never those of a run that RankViz ships."""
+        """Return whether this machine has the files for `zip_of_rank`; False for a run that RankViz ships."""
         try:
             record = self._own_run(run_id)
             return (self._saved(record, r) or self._run_adapter(record)).is_dir()
@@ -170,10 +169,8 @@ class Adapters(Operations):
             return False
 
     def zip_of_rank(self, run_id: str, r: int) -> Path:
-        """The adapter of a run at rank r, as a zip to download.
-
-        It is the one that the run saved at this rank, as trained or after recovery training, or else one truncated now.
-        """
+        """Return a zip to download with a run's adapter of rank r. It is the adapter that the run saved at this rank
+        (trained, or truncated and trained further), or else the run's adapter truncated now."""
         record = self._own_run(run_id)
         folder = self._saved(record, r)
         if folder is None:
@@ -183,14 +180,14 @@ class Adapters(Operations):
         return self._workspace.download(f"adapter-r{r}.zip", lambda target: self._write(Source([folder]), target))
 
     def _saved(self, record: RunRecord, r: int) -> Path | None:
-        """The folder in which the run saved an adapter of this rank; None where it saved none of it."""
+        """Return the folder in which the run saved an adapter of this rank; None where it saved none."""
         if r == record.request.r:
             return self._run_adapter(record)
         path = next((cut.path for cut in record.cuts if cut.r == r), "")
         return self._workspace.store.path(record.run_id, path) if path else None
 
     def runs(self) -> Sequence[RunRecord]:
-        """The finished runs of this machine whose adapter is here, newest first."""
+        """Return the current visitor's runs whose adapter is on this machine, newest first."""
         runs = []
         for record in reversed(self._workspace.rights.own(self._workspace.store.all())):
             with suppress(BadAdapterError):
@@ -199,7 +196,7 @@ class Adapters(Operations):
         return runs
 
     def _own_run(self, run_id: str) -> RunRecord:
-        """An adapter is read by who trained it: to look at a run is not to have its weights."""
+        """Return a run of the current visitor. Somebody who may only look at a run must not get its weights."""
         record = self._workspace.store.get(run_id)
         self._workspace.rights.required(run_id)
         return record
@@ -264,6 +261,6 @@ class Adapters(Operations):
 
 
 def _stamp(path: Path) -> tuple:
-    """Changes when a file or what is in a folder does."""
+    """Return a cache key that changes when the file, or an adapter file in the folder, changes."""
     files = sorted(path.glob("adapter_*")) if path.is_dir() else [path] if path.exists() else []
     return (str(path.resolve()), *((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files))

@@ -33,26 +33,25 @@ if TYPE_CHECKING:
     from rankviz.exports import Written
 
 WIDE = ("unsloth", "all-linear", "attention")
-"""Presets for "all linear layers", the first that a model and framework take."""
+"""Presets for "all linear layers", best first; the first that model and framework allow is used."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdviceAnswer:
-    """An advice for one model, and what the advised adapter costs."""
+    """The advice for one model, with the cost of the advised adapter."""
 
     model_id: str
     advice: RankAdvice
     target_modules: str | tuple[str, ...]
-    """The preset that stands for all linear layers of this model."""
+    """Preset that means all linear layers of this model."""
     target_names: tuple[str, ...]
-    """Modules that the preset reaches."""
     setting: Setting | None
-    """Model, rank and GPU of the advised adapter, with its estimate; None of a model that cannot be read."""
+    """Model, rank and GPU of the advised adapter, with its estimate; None if the model cannot be read."""
     notes: tuple[str, ...]
     forecast: Forecast
     """Quality by rank in published studies."""
     own: str = ""
-    """Result of the sweep of this model that the trade-off chart shows, in a sentence; empty without one."""
+    """One sentence with the verdict on the sweep of this model that the trade-off chart shows; empty without one."""
 
     @property
     def gpu(self) -> str | None:
@@ -65,11 +64,11 @@ class AdviceAnswer:
 
 
 class Advice(Operations):
-    """The recommendation."""
+    """Recommended settings, and the record of earlier recommendations."""
 
     def advise(self, question: Question, goal: Goal, parameters: float | None = None) -> AdviceAnswer:
-        """A recommended rank, alpha, learning rate and targets, with reasons and costs. A model that cannot be read has
-        no costs; parameters, of such a model, sorts the studies."""
+        """Return a recommended rank, alpha, learning rate and targets, with reasons, and with costs if the model can
+        be read. parameters: size of a model that cannot be read, by which studies are sorted."""
         if question.model_id:
             named(question.model_id, "Model")
         question.training.validate()
@@ -101,18 +100,17 @@ class Advice(Operations):
         )
 
     def record(self) -> Record:
-        """Return how well the advice and fixed ranks have done over the published lines."""
+        """Return how well the advice and fixed ranks did on the published studies."""
         forecast = read_forecast(self._workspace.assets)
         return record_of(forecast.get("advice"), forecast.get("counts", {}))
 
     def _setting(self, question: Question, preset: str | tuple[str, ...], r: int) -> Setting:
-        """The advised adapter with its estimate."""
         lora = replace(question.lora, target_modules=preset, modules_to_save=())
         wide = replace(question, ranks=(r,), lora=lora, alpha="r")
         return Setting.of(self._api.estimates.estimate(wide).estimate, r, self._workspace.assumptions)
 
     def _own_result(self, model: str) -> str:
-        """Return the verdict on the sweep that counts first for a model, in a sentence."""
+        """Return one sentence with the verdict on the first of `own_sweeps`; empty without a sweep."""
         sweep = next(iter(self._api.forecasts.own_sweeps(model)), None)
         if sweep is None:
             return ""
@@ -129,7 +127,7 @@ class Advice(Operations):
         return f"{whose} of this model ({made_of(sweep)}): {answer}"
 
     def _wide(self, model: ModelSpec, question: Question) -> tuple[str | tuple[str, ...], AdapterPlan]:
-        """The preset that stands for all linear layers here, and what it hits; the question's own where none can."""
+        """Return preset and plan of all linear layers of a model; the question's targets if no preset is allowed."""
         for preset in WIDE:
             try:
                 lora = replace(question.lora, target_modules=preset, modules_to_save=())
@@ -148,7 +146,7 @@ RegretJSON = shape(Alternative)
 
 
 class LearningRatesJSON(TypedDict):
-    """The best of the learning rates that studies tried at these ranks, of one base model or of all."""
+    """Range of the best learning rates in studies at these ranks; `of` names one base model, or all models."""
 
     low: float
     high: float
@@ -157,8 +155,8 @@ class LearningRatesJSON(TypedDict):
 
 
 class CapacityJSON(shape(Capacity)):
-    """The adapter against the data. `filled` is the share of its capacity that they take. `holds_from` is always null:
-    capacity does not move the rank."""
+    """Capacity of the adapter against the amount of data. `filled` is the share of the capacity that the data takes.
+    `holds_from` is always null: capacity does not change the recommended rank."""
 
     enough: bool | None
     filled: float | None
@@ -166,8 +164,8 @@ class CapacityJSON(shape(Capacity)):
 
 
 class NearStudyJSON(TypedDict):
-    """A published study; `why` says what makes it near. Where it adapts experts in another way, `equal_ranks` has for
-    each of its ranks the one of as many parameters here."""
+    """A published study; `why` lists what makes it near. Where the study adapts experts in another way, `equal_ranks`
+    gives for each of its ranks the rank here that trains as many parameters."""
 
     study_id: str
     base_model: str
@@ -188,11 +186,11 @@ class AdvisedRankForecastJSON(shape(RankForecast)):
 
 
 class AdviceAnswerJSON(TypedDict):
-    """The recommended settings for one model, in figures and in sentences, and what they rest on. Where `r_range` is
-    given, studies disagree and it is recommended instead of `r`. `confidence`, `lead`, `general` and `rank_enough` are
-    always null: nothing tells the rank of one model, no study leads, and how many models a rank was enough for did not
-    hold for publications that were left out. `regret` has how good such advice was. `capacity` is null where the
-    model's layers are not known, `fit` also without a GPU, and `forecast` where there is none for the use case."""
+    """The recommended settings for one model, as numbers and sentences, with their reasons. If `r_range` is given,
+    studies disagree, and the range is recommended instead of `r`. `confidence`, `lead`, `general` and `rank_enough`
+    are always null: no data gives the right rank of one model, no study leads, and counts of models for which a rank
+    was enough did not hold for publications that were left out. `regret` has how good such advice was. `capacity` is
+    null if the model's layers are not known, `fit` also without a GPU, and `forecast` if the use case has none."""
 
     use_case: str
     goal: GoalJSON
@@ -229,7 +227,7 @@ class AdviceAnswerJSON(TypedDict):
 
 
 def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
-    """Return the answer as `rankviz advise --json` prints it."""
+    """Return the answer as the JSON of `rankviz advise --json`."""
     advice, forecast = answer.advice, answer.forecast
     row, cap, rates = words.at_recommended(advice, forecast), advice.capacity, advice.rates
     of_forecast = {name: getattr(forecast, name) for name in ("unit", "reference_rank", "validated")}
@@ -279,7 +277,7 @@ T4 = "t4"
 
 
 class Exports(Operations):
-    """Scripts, notebooks and configuration files."""
+    """Training scripts, notebooks and configuration files."""
 
     def write(
         self,
@@ -289,14 +287,14 @@ class Exports(Operations):
         learning_rate: float | None = None,
         goal: Goal | None = None,
     ) -> Written:
-        """The adapter at one rank and how to train it, as a file.
+        """Return a file that trains an adapter with these settings elsewhere.
 
         Args:
-            question: Its other ranks are ignored.
+            question: The settings; its ranks are ignored.
             r: The rank.
-            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl or
-                llamafactory. A script and a notebook follow the question's framework.
-            learning_rate: None takes the recommended one for the goal, or exports.LEARNING_RATE without a goal.
+            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl
+                or llamafactory. A script and a notebook use the question's framework.
+            learning_rate: None for the rate recommended for the goal, or exports.LEARNING_RATE without a goal.
             goal: The use case and its data.
         """
         replace(question, ranks=(r,)).validate()
@@ -308,7 +306,7 @@ class Exports(Operations):
         return exports.write(model, question, r, format_name, rate, notes)
 
     def _on_t4(self, question: Question, r: int) -> str:
-        """Return memory and time of Unsloth on Colab's free GPU with these settings, in fp16 where they say bf16."""
+        """Return a sentence with memory and time on Colab's free GPU, with Unsloth, and fp16 in place of bf16."""
         setup = replace(question.training, framework="unsloth")
         if setup.precision == "bf16":
             setup = replace(setup, precision="fp16")

@@ -1,4 +1,4 @@
-"""Data files: how many examples they hold, how long these are, and in which form; read once, in a child process."""
+"""Data files: number, length and format of their examples, read once per file in a child process."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
     from rankviz.dataset import Dataset, Example, Format
 
 SAMPLED = 2_000
-"""Examples whose characters are counted by kind; of the others only the length is."""
+"""Most examples whose characters are counted by kind; the other examples only count by length."""
 REMEMBERED = 16
-"""Files whose contents are cached."""
+"""Number of files whose contents are cached."""
 SHOWN_CHARACTERS = 20_000
-"""Characters of an example in a preview."""
+"""Most characters of each text in a preview."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredData:
-    """A data file in numbers. Tokens are estimated from characters: no tokenizer is loaded."""
+    """Numbers of a data file or sample. Tokens are estimated from characters: no tokenizer is loaded."""
 
     title: str
     file_name: str | None = None
-    """None of a shipped sample."""
+    """Name of the file; None for a shipped sample."""
     format: Format
     examples: int
     mean_tokens: Range
-    """Tokens of an example, chat template included."""
+    """Mean tokens per example, including the chat template."""
     longest_tokens: Range
     lengths: tuple[int, ...] = ()
-    """Expected tokens of the examples at LENGTH_SHARES, from the shortest on."""
+    """Expected tokens of examples at the quantiles LENGTH_SHARES, shortest first."""
     traits: tuple[Trait, ...] = ()
     notes: tuple[str, ...] = ()
     """Notes on values that were converted while reading, as sentences."""
 
     def training_data(self, epochs: float | None = None) -> TrainingData:
-        """Return the data as an estimate takes it: the expected mean, and the upper end of the longest example, so that
-        memory is enough and nothing is truncated."""
+        """Return the input of an estimate: the expected mean length, and the upper end of the longest example's
+        length, so that memory suffices and no example is truncated."""
         return TrainingData(
             examples=self.examples,
             mean_tokens=max(1, round(self.mean_tokens.expected)),
@@ -65,7 +65,7 @@ class MeasuredData:
 
     @property
     def in_words(self) -> str:
-        """A few sentences for a person."""
+        """Numbers of the data in a few sentences."""
         count = units.counted(self.examples, "example")
         return (
             f"{self.title}: {count} ({self.format}), about {_tokens(self.mean_tokens)} each, the longest about "
@@ -84,28 +84,26 @@ class MeasuredData:
 
 
 class Look(NamedTuple):
-    """The first rows of a sample or a file, and the whole of it in numbers."""
+    """The first rows of a sample or file, and the numbers of the whole."""
 
     preview: Preview
     measured: MeasuredData
 
 
 class Data(Operations):
-    """Contents of data files."""
+    """Contents of data files, cached."""
 
     def __init__(self, api: Api):
         super().__init__(api)
         self._looks: OrderedDict[tuple, Look] = OrderedDict()
 
     def measure(self, data: str) -> MeasuredData:
-        """Return examples, lengths and form of a shipped sample or of a JSONL, JSON, CSV or Parquet file.
-
-        BadDataError names the first row that cannot be used.
-        """
+        """Return number, lengths and format of the examples in a shipped sample or a JSONL, JSON, CSV or Parquet file.
+        BadDataError names the first row that cannot be used."""
         return self.look(data).measured
 
     def look(self, data: str) -> Look:
-        """Return what a sample or a file that the current visitor may read holds. BadDataError names a bad row."""
+        """Return first rows and numbers of a sample or a file of the current visitor. BadDataError names a bad row."""
         data = self._workspace.references.data(data).text
         path = existing(data)
         status = path.stat() if path else None
@@ -133,13 +131,13 @@ class Data(Operations):
 
 
 def look(data: str, assets: Path) -> Look:
-    """Read a sample or a file in this process."""
+    """Return first rows and numbers of a sample or file, read in this process."""
     read = dataset.read(data, assets)
     return Look(dataset.preview_of(read), measured(read, is_file=not dataset.is_sample(data, assets), assets=assets))
 
 
 def measured(read: Dataset, *, is_file: bool, assets: Path) -> MeasuredData:
-    """Return a data set that has been read, in numbers."""
+    """Return the numbers of a data set that was read. is_file: False for a shipped sample."""
     assume, examples = load_assumptions(assets), read.examples
     lengths = [sum(map(len, _texts(example))) for example in examples]
     step = max(1, len(examples) // SAMPLED)
@@ -164,7 +162,6 @@ def measured(read: Dataset, *, is_file: bool, assets: Path) -> MeasuredData:
 
 
 def _token_range(examples: Sequence[Example], assume: Assumptions) -> Range:
-    """Mean tokens of these examples."""
     counts = characters("\n".join(text for example in examples for text in _texts(example)))
     messages = sum(len(example.messages) for example in examples) / len(examples)
     return token_range({kind: count / len(examples) for kind, count in counts.items()}, messages, assume)
@@ -175,20 +172,20 @@ def _texts(example: Example) -> Sequence[str]:
 
 
 def _tokens(tokens: Range) -> str:
-    """Return "400 tokens (320 to 600)"."""
+    """Return text such as "400 tokens (320 to 600)"."""
     low, expected, high = (f"{round(value):,}" for value in (tokens.low, tokens.expected, tokens.high))
     return f"{expected} tokens ({low} to {high})"
 
 
 def look_json(seen: Look) -> dict[str, Any]:
-    """Return the JSON of a look; examples are cut at SHOWN_CHARACTERS."""
+    """Return a Look as JSON; texts are cut at SHOWN_CHARACTERS."""
     row = {"preview": asdict(seen.preview), "measured": asdict(seen.measured)}
     row["preview"]["examples"] = [[text[:SHOWN_CHARACTERS] for text in each] for each in seen.preview.examples]
     return row
 
 
 def look_from(row: Mapping[str, Any]) -> Look:
-    """Read the JSON of a look."""
+    """Return the Look that `look_json` has written."""
     preview, measured = row["preview"], row["measured"]
     tokens = {name: Range(**measured[name]) for name in ("mean_tokens", "longest_tokens")}
     lists = {name: tuple(measured[name]) for name in ("notes", "lengths", "traits")}

@@ -1,5 +1,4 @@
-"""Where a sweep may run: this machine, one that the visitor rents from Hugging Face by the minute, or what the owner of
-this server has set up; and where a sweep goes on."""
+"""Engines on which a sweep can run (this machine, a rented one of Hugging Face, a cluster), and resumed sweeps."""
 
 from __future__ import annotations
 
@@ -40,28 +39,28 @@ NOT_KNOWN = "On {title}: time and memory are not known until a run has completed
 NO_SPEED = "It is known once a run has completed there on a GPU that RankViz lists."
 NOT_THE_PAYER = "The jobs of this sweep are paid by its owner, who alone can start another one."
 KINDS = {RAY: "Ray cluster", SLURM: "Slurm cluster"}
-"""All that visitors of a shared page read of a place that its owner has set up."""
+"""Titles of engines, which are all that visitors of a shared page read of a cluster that its owner has set up."""
 ABOUT_KINDS = "The runs are sent to nodes of this cluster, with their data."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offer:
-    """Cost of a sweep on a machine of Hugging Face."""
+    """Cost of a sweep on a rented machine of Hugging Face."""
 
     flavor: Flavor
     expected: ExpectedSweep
     usd: Range | None
-    """None where the speed of its GPU is not known."""
+    """US dollars; None where the speed of the GPU is not known."""
     limit_usd: float
-    """Spending limit of the sweep, for all its jobs."""
+    """Spending limit for all jobs of the sweep."""
     bill: Bill
-    """Cost of its earlier jobs."""
+    """Cost of the sweep's earlier jobs."""
     timeout_seconds: int
-    """The job's time limit, which the spending limit pays for."""
+    """Time limit of the job: as long as the rest of the spending limit pays for."""
 
     @property
     def sentences(self) -> Sequence[str]:
-        """The cost before the button, what it assumes, and what the limit means."""
+        """Price, cost, assumptions and spending limit, to read before starting."""
         return tuple(self._sentences())
 
     def _sentences(self) -> Iterator[str]:
@@ -80,23 +79,23 @@ class Offer:
 
 
 class Jobs(Operations):
-    """Rented machines of the current visitor: who is logged in on a shared page, or the owner of this machine."""
+    """Rented machines of Hugging Face, on the account of the visitor who is logged in, or of this machine's owner."""
 
     def why_not(self) -> str:
-        """Return why they cannot rent a machine, and what to do; empty where they can. A visitor's login, which this
-        request brings, is known from here on, so that what they have running is followed again."""
+        """Return why the current visitor cannot rent a machine and what to do; empty if renting is possible. Also
+        stores the login of this request, so that the visitor's running jobs are polled again."""
         if self._login() is None:
             return LOG_IN if self._workspace.shared else SET_TOKEN
         return ""
 
     def log_out(self, visitor_id: str) -> None:
-        """Forget a login: what they have running goes on without being followed, and starts nothing."""
+        """Forget a login. The visitor's jobs run on without being polled, and no new job starts."""
         self._engine.logins.forget(visitor_id)
 
     @writes()
     def bring_back(self) -> Sequence[str]:
-        """Bring the runs of one's jobs back whose sweeps this page does not know: the disk of a Space is emptied by a
-        restart. Return their ids. Looks once for each login."""
+        """Restore runs of the visitor's jobs whose sweeps are missing here, as after a restart of a Space, which
+        empties its disk. Return their ids. Searches once per login."""
         hub = self._login()
         if hub is None or hub.was_searched:
             return ()
@@ -116,28 +115,26 @@ class Jobs(Operations):
         return brought
 
     def flavors(self) -> Sequence[Flavor]:
-        """Return machines with one GPU, with today's prices; the cheapest first."""
+        """Return the machines with one GPU at today's prices, cheapest first."""
         return [each for each in self._require_login().flavors() if each.gpus == 1]
 
     def destination(self, flavor: str = "", spend: float | None = None) -> WantedEngine:
-        """Return where a run goes that is rented for; what is empty is as the settings have it. On a shared page the
-        current visitor pays, whoever made the sweep: it may have been made before they logged in."""
+        """Return the destination of runs on a rented machine, with the settings' values for what is empty. On a shared
+        page the current visitor pays, even for a sweep made before the login."""
         settings = self._workspace.settings
         spend = settings.jobs_spend if spend is None else spend
         payer = {"payer": self._workspace.visitor.id} if self._workspace.shared else {}
         return WantedEngine(HF_JOBS, {"flavor": flavor or settings.jobs_flavor, "spend": f"{spend:g}", **payer})
 
     def terms(self, there: WantedEngine) -> tuple[Flavor, float]:
-        """Return the machine and the spending limit in US dollars. InvalidSettingError where there is no such machine
-        or the limit is too low."""
+        """Return machine and spending limit in US dollars; InvalidSettingError where either is not allowed."""
         rented, limit = self._engine.offer(self._require_login(), there.options)
         if rented.gpus > 1:
             raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
         return rented, limit
 
     def offer(self, runs: Sequence[RunRequest], there: WantedEngine) -> Offer:
-        """Return the cost of runs of one sweep. The limit is that of the whole sweep: what its jobs have cost is part
-        of it."""
+        """Return the cost of runs of one sweep. The spending limit includes the cost of the sweep's earlier jobs."""
         rented, limit = self.terms(there)
         expected = self._api.runs.expected_of(runs, self._environment(rented))
         usd = cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None
@@ -146,16 +143,16 @@ class Jobs(Operations):
         return Offer(flavor=rented, expected=expected, usd=usd, limit_usd=limit, bill=bill, timeout_seconds=timeout)
 
     def require_room(self, runs: Sequence[RunRequest], offer: Offer) -> None:
-        """LimitError where this server has no room for what these runs will save."""
+        """Raise LimitError where this server has no room for the adapters and files that these runs will save."""
         ranks = offer.expected.ranks
         self._engine.limits.require([saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs])
 
     def note_limit(self, sweep_id: str, offer: Offer) -> None:
-        """Keep the limit of a sweep that goes on with this offer, which holds for each later job of it. OSError."""
+        """Store the spending limit of a sweep, which applies to all its later jobs. Raise OSError where that fails."""
         self._engine.ledger.note_limit(sweep_id, offer.limit_usd)
 
     def still_costs(self, sweep: Sweep) -> str:
-        """Return that the job of a sweep that was cancelled has not ended yet, and what to do, as sentences."""
+        """Return sentences that the job of a cancelled sweep has not ended yet, and what to do; empty if none runs."""
         if not sweep.ended or not any(run.state == "cancelled" and run.engine == HF_JOBS for run in sweep.runs):
             return ""
         is_mine = self._api.runs.is_mine(sweep.sweep_id)
@@ -166,7 +163,7 @@ class Jobs(Operations):
         return f"{STILL_COSTS} {'' if logins.of(terms.owner) else logins.sentence(terms.owner)}".strip()
 
     def device(self, there: WantedEngine) -> Device:
-        """Return what a run finds on such a machine."""
+        """Return the device of the machine that a destination rents."""
         return self._workspace.device(self._environment(self.terms(there)[0]))
 
     @property
@@ -174,8 +171,8 @@ class Jobs(Operations):
         return self._workspace.supervisor.engine(HF_JOBS)
 
     def _login(self) -> Hub | None:
-        """The one that this request brings, on a shared page. One that is kept serves what was queued with it alone:
-        whoever has the cookie of a browser may be somebody else."""
+        """Return the login that this request brings on a shared page, never a stored one: somebody else may have got
+        the browser's cookie. On other pages return the machine's login."""
         visitor = self._workspace.visitor
         if not self._workspace.shared:
             return self._engine.logins.of("")
@@ -190,7 +187,6 @@ class Jobs(Operations):
         return hub
 
     def _environment(self, flavor: Flavor) -> Mapping[str, Any]:
-        """The environment that a run there would find."""
         if rows := hardware.gpus_of_model(self._workspace.gpus, flavor.gpu, flavor.memory_bytes):
             return hardware.environment_of(rows[0])
         device = "cuda" if flavor.gpu else "cpu"
@@ -198,41 +194,38 @@ class Jobs(Operations):
 
 
 class EngineChoice(NamedTuple):
-    """An engine to choose."""
+    """An engine that can be chosen."""
 
     name: str
     title: str
     about: str
-    """A sentence or two on what happens there and what that needs; empty where that is plain."""
+    """Explanation of the engine and what it needs, in one or two sentences; may be empty."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Time, memory and cost of a sweep where it is to run."""
+    """Time, memory and cost of a sweep on the engine where it will run."""
 
     expected: ExpectedSweep | None
-    """None where nothing is known of the machines there."""
+    """Time and memory; None where nothing is known of the machines."""
     notes: Sequence[str] = ()
-    """Sentences to read before it starts."""
+    """Sentences to read before starting."""
     not_known: str = ""
-    """A sentence on what is not known."""
+    """Sentence that says what is not known; empty if all is."""
     offer: Offer | None = None
-    """Offer of a machine that is rented."""
+    """Offer of a rented machine; None on other engines."""
 
     @property
     def sentences(self) -> Sequence[str]:
-        """Notes, time and cost."""
+        """Notes, time and cost, as sentences."""
         expected = self.expected.sentences if self.expected else ()
         cost = self.offer.sentences if self.offer else ()
         return (*self.notes, *expected[:1], *filter(None, [self.not_known]), *expected[1:], *cost)
 
 
 class Engines(Operations):
-    """Engines for the current visitor.
-
-    Everywhere `engine` is the name of one, empty for the one of runs that name none; flavor and spend are machine and
-    spending limit in US dollars, where one is rented, as the settings have them where they are not given.
-    """
+    """Engines for the current visitor. `engine` is always an engine's name; empty means the default engine. `flavor`
+    (machine) and `spend` (spending limit in US dollars) apply to rented machines; the settings give missing ones."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -240,23 +233,23 @@ class Engines(Operations):
         self.beside = Beside()
 
     def known(self) -> Sequence[Engine]:
-        """Return all, whether they can be used or not; the one of runs which name none first."""
+        """Return all engines, usable or not, the default engine first."""
         return self._workspace.supervisor.engines
 
     def offered(self) -> Sequence[EngineChoice]:
-        """Return those that the current visitor can use."""
+        """Return the engines that the current visitor can use."""
         return [self.place(engine.name) for engine in self.known() if not self.why_not(engine.name)]
 
     def place(self, name: str) -> EngineChoice:
-        """Describe one. Addresses, accounts and options are for the owner of the server alone."""
+        """Return name and description of an engine; without addresses, accounts and options, except for the admin."""
         engine = self._api.locations.engine(name)
         if engine.name in KINDS and not self._workspace.visitor.admin:
             return EngineChoice(engine.name, KINDS[engine.name], ABOUT_KINDS)
         return EngineChoice(engine.name, engine.title, engine.about)
 
     def ask(self, name: str, question: Hashable, work: Callable[[], Any]) -> Outcome | None:
-        """Return the answer to a question that an engine may take seconds for; None while it is worked out: ask again.
-        question: the same for the same answer."""
+        """Return the outcome of `work`, which may take an engine seconds; None while it runs in the background: call
+        again. question: cache key of the answer."""
 
         def answer() -> Any:
             with self._look:  # else the next would be told that nothing is known
@@ -266,7 +259,7 @@ class Engines(Operations):
         return self.beside.ask((name, self._workspace.visitor.id), question, answer)
 
     def why_not(self, name: str) -> str:
-        """Return why they cannot use one, and what to do, as a sentence; empty where they can."""
+        """Return why the current visitor cannot use an engine and what to do, as a sentence; empty if possible."""
         if name == LOCAL:
             return self._workspace.why_not_train()
         return self._workspace.why_not_write() or (
@@ -274,40 +267,38 @@ class Engines(Operations):
         )
 
     def why_none(self) -> str:
-        """Return why nothing can be trained anywhere, and what to do; empty where something can be."""
+        """Return why no engine can train, and what to do; empty if one can."""
         return "" if self.offered() else self._workspace.why_not_train()
 
     def why_not_more(self, sweep: Sweep) -> str:
-        """Return why no run of a sweep can be queued where it is to run, as `why_not`."""
+        """Return why the engine of a sweep cannot be used, as `why_not`; empty if it can."""
         return self.why_not(self.name(self._api.locations.destination(sweep).engine))
 
     def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
-        """Return the name of the engine that these mean. InvalidSettingError where it rents nothing and machine or
-        limit are given."""
+        """Return the full name of an engine. InvalidSettingError if flavor or spend is given and it rents nothing."""
         name = self._api.locations.engine(engine).name
         if name != HF_JOBS and (flavor or spend is not None):
             raise InvalidSettingError("flavor and spend need the engine hf-jobs.")
         return name
 
     def destination(self, engine: str = "", flavor: str = "", spend: float | None = None) -> WantedEngine:
-        """Return where runs go that are started with these."""
+        """Return the destination of runs that start with these settings."""
         name = self.name(engine, flavor, spend)
         return self._api.jobs.destination(flavor, spend) if name == HF_JOBS else WantedEngine(name)
 
     def check(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
-        """Return the plan of a sweep on an engine. A RankVizError says what to change where it could not start
-        there."""
+        """Return the plan of a new sweep; a RankVizError says what to change if the sweep cannot start."""
         there = self.destination(engine, flavor, spend)
         self._api.runs.check(request, there)
         return self.plan_of(self._api.runs.planned(request), there, checks=True)
 
     def plan(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
-        """Return the plan of a sweep that was checked."""
+        """Return the plan of a sweep without checking whether it can start."""
         return self.plan_of(self._api.runs.planned(request), self.destination(engine, flavor, spend))
 
     def plan_of(self, runs: Sequence[RunRequest], there: WantedEngine, *, checks: bool = False) -> Plan:
-        """Return the plan of runs of one sweep. checks: whether room for adapters is required where a machine is
-        rented, and warnings of this machine are added where it is to train."""
+        """Return the plan of runs of one sweep. checks: True to require room for adapters of a rented machine, and to
+        add warnings about this machine."""
         expected = self._api.runs.expected_of
         engine = self._api.locations.engine(there.engine)
         if engine.name == HF_JOBS:
@@ -329,7 +320,7 @@ class Engines(Operations):
         return Plan(expected=result, notes=notes, not_known="" if result.time else NO_SPEED)
 
     def start(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> str:
-        """Queue a sweep there; return its id."""
+        """Check and queue a sweep on an engine; return the sweep's id."""
         there = self.destination(engine, flavor, spend)
         offer = self.check(request, engine, flavor, spend).offer if there.engine == HF_JOBS else None
         sweep_id = self._api.runs.start(request, there)
@@ -340,16 +331,14 @@ class Engines(Operations):
 
 
 class Moves(Operations):
-    """Sweeps that go on: failed and cancelled runs again, or one run more, where the sweep was or on another engine.
-
-    Arguments are as for Engines, but empty they stand for where the sweep is, and for its own machine and spending
-    limit. That limit is of all jobs of the sweep, those before this one included.
-    """
+    """Sweeps that continue: failed and cancelled runs again, or one more run, on the same engine or another. Arguments
+    are those of Engines; if empty, the sweep's own engine, machine and spending limit are used. The limit covers all
+    jobs of the sweep, also earlier ones."""
 
     def destination(
         self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None
     ) -> WantedEngine:
-        """Return where its runs would go on."""
+        """Return the destination on which a sweep would continue."""
         self._api.runs.own_ids(sweep_id)
         sweep = self._api.runs.sweep(sweep_id)
         now = self._api.locations.destination(sweep)
@@ -361,14 +350,13 @@ class Moves(Operations):
         return self._api.jobs.destination(flavor or known.get("flavor", ""), spend)
 
     def check(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
-        """Return the plan of the failed and cancelled runs of a sweep there. A RankVizError says what to change where
-        they cannot go on there."""
+        """Return the plan of a sweep's failed and cancelled runs. A RankVizError says why they cannot start."""
         there = self._there(sweep_id, engine, flavor, spend)
         return self._plan(sweep_id, self._api.runs.resumed_requests(sweep_id), there)
 
     @writes()
     def resume(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Sequence[str]:
-        """Queue them there; completed runs stay. Return their ids."""
+        """Queue the failed and cancelled runs of a sweep again; return their ids. Completed runs stay."""
         there, again = self._there(sweep_id, engine, flavor, spend), self._api.runs.resumed_requests(sweep_id)
         self._note_limit(sweep_id, self._plan(sweep_id, again, there))
         with self._workspace.starts.turn(), self._api.quota.admitting(new=0, runs=again, sweep_id=sweep_id):
@@ -379,12 +367,12 @@ class Moves(Operations):
         return queued
 
     def check_added(self, sweep_id: str, r: int) -> Plan:
-        """Return the plan of one more run of a sweep where the sweep is, within what is left of its spending limit."""
+        """Return the plan of one more run of a sweep on the sweep's engine, within the rest of its spending limit."""
         return self._plan(sweep_id, [self._api.runs.added_request(sweep_id, r)], self._there(sweep_id))
 
     @writes()
     def add(self, sweep_id: str, r: int) -> str:
-        """Queue it; return its id."""
+        """Queue one more run of a sweep; return the run's id."""
         there, request = self._there(sweep_id), self._api.runs.added_request(sweep_id, r)
         self._note_limit(sweep_id, self._plan(sweep_id, [request], there))
         store, first = self._workspace.store, self._api.runs.sweep(sweep_id).runs[0]
@@ -396,8 +384,7 @@ class Moves(Operations):
         return request.run_id
 
     def _there(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> WantedEngine:
-        """The destination of runs that start: EngineUnavailableError where the limit cannot be read and none is
-        given."""
+        """Return the destination of runs to start. EngineUnavailableError where the spending limit is unreadable."""
         there = self.destination(sweep_id, engine, flavor, spend)
         if spend is None and there.engine == HF_JOBS:
             self._api.spending.given_limit(self._api.runs.sweep(sweep_id))
@@ -410,6 +397,6 @@ class Moves(Operations):
         return self._api.engines.plan_of(runs, there, checks=True)
 
     def _note_limit(self, sweep_id: str, plan: Plan) -> None:
-        """Note the limit of a rented machine before its runs are queued: a job may start as soon as they are."""
+        """Store the limit of a rented machine. Call it before runs are queued: a job may start right after that."""
         if plan.offer:
             self._api.jobs.note_limit(sweep_id, plan.offer)

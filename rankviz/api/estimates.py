@@ -1,4 +1,4 @@
-"""Estimates: what a rank costs, what fits, and how far off the estimates have been."""
+"""Estimates: cost of each rank, settings that fit a GPU, and errors of the estimates against measured runs."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
     from rankviz.core.model.spec import ModelSpec
 
 MOST_ANSWERS = 32
-"""Questions whose answers are cached, of about 0.4 MB each. Every page opens with the same one."""
+"""Number of questions whose answers are cached, about 0.4 MB each. Every page opens with the same question."""
 MANY_RANKS = 32
-"""An estimate of so many ranks is cached. One of a few takes 1 ms to make."""
+"""Number of ranks from which an estimate is cached. An estimate of a few ranks takes 1 ms."""
 
 
 class Accuracy(Operations):
     """Errors of the estimates against measured runs."""
 
     def of_file(self, file: Path) -> AccuracyReport:
-        """Predict the measured rows of a CSV file; return both with errors by group."""
+        """Return the measured rows of a CSV file with predictions, and errors by group."""
         from rankviz.catalog.measurements import read_rows
 
         return self._report(read_rows(Path(file)), self._workspace.assumptions)
 
     def shipped(self) -> AccuracyReport:
-        """Return the report that RankViz ships, on which ranges rest."""
+        """Return the report that RankViz ships. The width of the ranges in estimates comes from its errors."""
         from rankviz.catalog.measurements import load_validation
 
         return load_validation(self._workspace.assets)
 
     def remake(self) -> AccuracyReport:
-        """Compute the shipped report again. Ranges rest on errors, and errors do not rest on ranges: first the
-        errors, then the rows again with the ranges that these give, and each once more without its source."""
+        """Compute the shipped report again, in three passes: first the errors, then all rows with ranges as wide as
+        these errors, then each row predicted without its source."""
         from rankviz.catalog.measurements import shipped_rows
         from rankviz.core.accuracy.report import widths
         from rankviz.core.accuracy.summarize import left_out_predictions
@@ -86,27 +86,27 @@ class Accuracy(Operations):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EstimateAnswer:
-    """An estimate, and what it rests on."""
+    """An estimate with the measurements that support it."""
 
     estimate: Estimate
     calibration: Calibration | None
-    """Correction by runs and probes on this machine; None where there are none."""
+    """Correction by runs and probes on this machine; None without any."""
     basis: Basis
 
     def rank(self, r: int) -> RankEstimate:
-        """Return one rank of the question."""
+        """Return the estimate of one rank of the question."""
         return next(rank for rank in self.estimate.ranks if rank.r == r)
 
     def share(self, rank: RankEstimate) -> float:
-        """Return trainable parameters as a share of the base model's."""
+        """Return the trainable parameters as a fraction of the base model's parameters."""
         return rank.adapter_parameters / self.estimate.model.total_parameters
 
 
 class Estimates(Operations):
-    """Costs of a rank."""
+    """Estimates of memory, time and cost."""
 
     def estimate(self, question: Question) -> EstimateAnswer:
-        """Return exact adapter numbers, and ranges for memory, time and cost, for every rank of the question."""
+        """Return exact adapter sizes, and ranges for memory, time and cost, for every rank of the question."""
         gpu, assume = self._gpu(question), self._workspace.assumptions
         estimated = _estimate_once if len(question.ranks) >= MANY_RANKS else estimate
         answer = estimated(self._api.models.get(question.model_id), question, gpu, assume)
@@ -123,7 +123,7 @@ class Estimates(Operations):
         return hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
 
     def _about_cards(self, answer: Estimate) -> tuple[str, ...]:
-        """Notes on what the card is too old for, and on training a checkpoint that was published quantized."""
+        """Return notes on limits of old GPUs, and on training a checkpoint that was published quantized."""
         question = answer.question
         setup = question.training
         # Unsloth fetches its own copies of such checkpoints.
@@ -134,14 +134,14 @@ class Estimates(Operations):
         )
 
     def _stack(self, answer: Estimate) -> Stack:
-        """By which measured rows are chosen: those of eager attention where a kernel holds the attention matrix."""
+        """Return the setup that selects measured rows: eager attention where a kernel stores the attention matrix."""
         training, lora = answer.question.training, answer.question.lora
         if answer.attention_kernel in ("eager", "math"):
             training = replace(training, attn_implementation="eager")
         return stack_on(card(None), training, lora.use_dora, self._workspace.assumptions)
 
     def rests_on(self, question: Question, r: int) -> SimilarRows:
-        """Return the measured rows that an estimate rests on: how far off they were, and the most similar ones."""
+        """Return the measured rows that support an estimate, their errors, and the most similar rows."""
         from rankviz.core.accuracy.report import rests_on
 
         answer = self.estimate(replace(question, ranks=(r,))).estimate
@@ -149,12 +149,13 @@ class Estimates(Operations):
         return rests_on(self._api.accuracy.shipped(), self._stack(answer), allocated, gpu)
 
     def fit(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> FitAnswer:
-        """Return what fits at this rank, the effect of each change, what to change, and which GPUs fit, cheapest first.
+        """Return what fits at this rank, the effect of each change, what to change, and which GPUs fit, cheapest
+        first.
 
         Args:
-            question: Its other ranks are ignored.
+            question: The settings; its ranks are ignored.
             r: The rank.
-            prices: Your own, in USD per hour by GPU, instead of the table's.
+            prices: Prices in USD per hour by GPU name, instead of the table's.
         """
         return _decide_once(
             self._api.models.get(question.model_id),
@@ -166,11 +167,11 @@ class Estimates(Operations):
         )
 
     def own_prices(self, prices: Mapping[str, float]) -> dict[str, float]:
-        """Return prices by GPU id, from prices by GPU as people name it."""
+        """Return prices by GPU id from prices by any name of a GPU."""
         return {hardware.find_gpu(self._workspace.gpus, name).id: price for name, price in prices.items()}
 
     def _calibration(self, answer: Estimate) -> Calibration | None:
-        """Correction by what was measured here, of an estimate for the GPU of this very machine."""
+        """Return the correction by measurements here; None unless the estimate is for this machine's GPU."""
         from rankviz import machine
 
         here = machine.here()
@@ -200,15 +201,15 @@ BasisJSON = shape(Basis)
 
 
 class EstimateAnswerJSON(EstimateJSON):
-    """An estimate; how far off settings of its kind were (`rests_on`), and what probes and runs on this machine say of
-    it (`calibration`)."""
+    """An estimate, with the errors of estimates for similar settings (`rests_on`), and the correction by probes and
+    runs on this machine (`calibration`)."""
 
     calibration: CalibrationJSON | None
     rests_on: BasisJSON
 
 
 def estimate_json(answer: EstimateAnswer) -> EstimateAnswerJSON:
-    """Return the answer as `rankviz estimate --json` prints it."""
+    """Return the answer as the JSON of `rankviz estimate --json`."""
     return {
         **estimate_as_json(answer.estimate),
         "calibration": answer.calibration.as_json() if answer.calibration else None,

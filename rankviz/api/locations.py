@@ -1,4 +1,4 @@
-"""Where runs are, were or wait, and what that has cost: engines, places, the queue, machine time and rent."""
+"""Locations of runs, their place in the queue, and the machine time and rent they have cost."""
 
 from __future__ import annotations
 
@@ -34,40 +34,40 @@ if TYPE_CHECKING:
     from rankviz.jobs.queue import Batch
 
 NOT_HERE = "This page cannot use that engine now."
-"""For visitors, who cannot set it up."""
+"""Message for visitors, who cannot set up the engine."""
 KNOWN_SECONDS = 60.0
-"""Time for which the expected time of what waits is cached: pages ask each second."""
+"""Seconds for which the expected time of a waiting sweep is cached. Pages ask every second."""
 MOST_KNOWN = 5_000
 USD_NOT_KNOWN = f"in US dollars {units.NOT_KNOWN} here"
 
 
 class Locations(Operations):
-    """This machine and those of other engines, and where runs are, are to be, or were. "This machine" in an imported
-    journal is another one, which is not known here."""
+    """Engines and their machines, and the location of each run. An imported journal's "this machine" is another
+    machine, which is not known here."""
 
     def engine(self, name: str) -> Engine:
-        """Return the engine of a name; empty: the one of runs that name none. InvalidSettingError."""
+        """Return the engine of this name; empty for the default engine. InvalidSettingError for an unknown name."""
         known = {engine.name: engine for engine in self._workspace.supervisor.engines}
         return known[require(name or self._workspace.settings.engine, known)]
 
     def why_not(self, name: str) -> str:
-        """Return why an engine cannot be used, as the current visitor may read it; empty where it can be."""
+        """Return why an engine cannot be used, as the current visitor may read it; empty if it can be used."""
         why_not = self.engine(name).why_not()
         return why_not if self._workspace.visitor.admin else why_not and NOT_HERE
 
     def is_here(self, engine: str) -> bool:
-        """Return whether the engine of this name is this machine's."""
+        """Return whether an engine of this name (empty: the default engine) trains on this machine."""
         return (engine or self._workspace.settings.engine) == LOCAL
 
     def destination(self, sweep: Sweep) -> WantedEngine:
-        """Return where a sweep goes on: where the run was to be that somebody asked for last."""
+        """Return the destination of the most recently queued run of a sweep, where the sweep continues."""
         last = max(sweep.runs, key=queued_at)
         return read_destination(self._workspace.store.run_dir(last.run_id))
 
     def environment(self, name: str, *, look: bool = True) -> Mapping[str, Any] | None:
-        """Return what a run on an engine will find there: as the newest run that completed there, or as its engine
-        sees its nodes. A GPU that is not known by its row has no speed; None is not known at all. look: whether the
-        engine may look at its nodes, which may take seconds."""
+        """Return the environment that a run on an engine will find: that of the newest run completed there, or what
+        the engine says about its nodes. None if nothing is known; a GPU that is not in the table has no known speed.
+        look: False to make no request to the engine, which may take seconds."""
         if self.is_here(name):
             from rankviz import machine
 
@@ -82,16 +82,15 @@ class Locations(Operations):
         return {"device": "cuda", "device_name": " or ".join(nodes.gpus) or "a GPU"} if nodes.has_gpu else None
 
     def device(self, there: WantedEngine) -> Device:
-        """Return what runs find there. What is not known at all is taken for a GPU, which trains whatever a CPU
-        does."""
+        """Return the device at a destination; where it is not known, a GPU, which can train whatever a CPU can."""
         if there.engine == HF_JOBS:
             return self._api.jobs.device(there)
         environment = self.environment(there.engine)
         return card(None) if environment is None else self._workspace.device(environment)
 
     def _last_on(self, name: str) -> Mapping[str, Any] | None:
-        """The environment of the newest completed run that was sent there from here: an imported one may say anything
-        of itself."""
+        """Return the environment of the newest completed run that was sent to an engine from here. Imported runs do
+        not count: their journals may claim anything."""
         store = self._workspace.store
         there = [
             record
@@ -104,7 +103,7 @@ class Locations(Operations):
         return max(there, key=lambda record: record.ended_at or 0.0).environment if there else None
 
     def of(self, run: RunRecord) -> Place:
-        """Return where a run is or was; of one that no engine has had, where it is or was to be."""
+        """Return the place where a run is or was; before any engine has taken it, the place where it is to run."""
         place = Place(run.engine, run.where)
         if run.state.ended and run.begun_attempts:
             return Place() if self._is_of_another_machine(run, place.engine) else place
@@ -116,12 +115,12 @@ class Locations(Operations):
         return Place(place.engine or chosen, there.options.get("flavor", "") if has_options else "")
 
     def in_words(self, run: RunRecord) -> str:
-        """Return "Ray cluster, node-0, attempt 2"; empty where nothing is known."""
+        """Return text such as "Ray cluster, node-0, attempt 2"; empty where nothing is known."""
         return with_attempt(self.of(run), run)
 
     def of_sweep(self, sweep: Sweep) -> str:
-        """Return "Ray cluster, node-0; this machine": while some of its runs run, where these are; empty
-        where nothing is known, and of a recorded sweep."""
+        """Return text such as "Ray cluster, node-0; this machine": the places of the running runs, if any run. Empty
+        where nothing is known, and for a recorded sweep."""
         if sweep.recorded:
             return ""
         running = [run for run in sweep.runs if run.state == "running"]
@@ -129,7 +128,7 @@ class Locations(Operations):
         return all_in_words([self.of(run) for run in running or waiting or sweep.runs])
 
     def times(self, run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
-        """Return the time of all attempts of a run until now, unix seconds, by engine; "" where that is not known."""
+        """Return machine time of all attempts of a run until `now` (unix seconds), by engine ("": unknown)."""
         return {
             "" if self._is_of_another_machine(run, engine) else engine: spent
             for engine, spent in times_by_engine(run, now).items()
@@ -142,18 +141,18 @@ class Locations(Operations):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueuePlace:
-    """Place of a sweep in the queue of all visitors."""
+    """Place of a sweep or probe in the queue of all visitors."""
 
     ahead: int
-    """Sweeps and probes that go first, the running one among them."""
+    """Number of sweeps and probes that go first, running ones included."""
     seconds: Range | None
-    """Seconds until its turn; None where the time of one of those is not known."""
+    """Seconds until the sweep starts; None where the time of an earlier sweep or probe is not known."""
     trouble: str = ""
-    """Why nothing starts at all, as a sentence."""
+    """Sentence on why nothing starts at all; empty if nothing is wrong."""
 
     @property
     def sentence(self) -> str:
-        """A sentence for who waits. The wait is at most so long: who goes first may give up their turn."""
+        """Place and longest wait as a sentence. The wait may be shorter, since others may cancel."""
         if self.trouble:
             return f"Waiting. {self.trouble}"
         if not self.ahead:
@@ -164,14 +163,14 @@ class QueuePlace:
 
 
 class Queue(Operations):
-    """The queue: what goes before a sweep is told by number and time alone, whoever's it is."""
+    """Queue of all visitors' sweeps and probes. Visitors see number and time of earlier entries, not the owners."""
 
     def __init__(self, api: Api):
         super().__init__(api)
         self._known: dict[tuple[str, tuple[str, ...]], tuple[float, Range | None]] = {}
 
     def place(self, sweep_id: str) -> QueuePlace | None:
-        """Return the place of a sweep or a probe; None where a worker has it, or nothing of it waits."""
+        """Return the place of a sweep or probe; None if it has started, or no run of it waits."""
         supervisor, store = self._workspace.supervisor, self._workspace.store
         records, with_job = store.unended(), supervisor.with_job or ()
         running = [record for record in records if record.state == "running"]
@@ -207,7 +206,7 @@ class Queue(Operations):
         return None if left is None else Range(0.0, left, left)
 
     def _time(self, engine: str, batch: Batch) -> Range | None:
-        """Time that it should take, and at most what the server lets it take."""
+        """Return the expected seconds of a batch, at most the server's limit; None where they are not known."""
         key, now = (engine, batch.run_ids), time.monotonic()
         if key not in self._known or self._known[key][0] < now - KNOWN_SECONDS:
             if len(self._known) >= MOST_KNOWN:
@@ -227,7 +226,7 @@ class Queue(Operations):
 
 
 def first_free(times: Sequence[Range], places: int) -> Range:
-    """Return when one of so many places is free after these jobs, each begun as soon as there is a place for it."""
+    """Return when one of `places` workers is free again after these jobs, each started as soon as a worker is free."""
 
     def free(seconds_of: Sequence[float]) -> float:
         free_at = [0.0] * places
@@ -239,8 +238,8 @@ def first_free(times: Sequence[Range], places: int) -> Range:
 
 
 class CostJSON(TypedDict):
-    """So far: seconds of devices in all attempts of all runs, and the US dollars of rented machines, null where there
-    was none or it is not known. What is not whole is at least so much."""
+    """Cost so far: machine seconds of all attempts of all runs, and US dollars of rented machines, null without any or
+    where they are not known. Values that are not whole are lower bounds."""
 
     device_seconds: float
     device_seconds_is_whole: bool
@@ -253,34 +252,31 @@ class CostJSON(TypedDict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spent:
-    """Machine time and US dollars of runs so far.
-
-    A rented machine is billed as a whole, from its start to its end: its dollars are those of the sweep, and are not
-    divided among runs. Machines of one's own have no price.
-    """
+    """Machine time and US dollars of runs so far. A rented machine is billed from its start to its end, so its cost
+    belongs to the sweep and is not divided among runs. Machines of one's own have no price."""
 
     times: Mapping[str, DeviceTime]
-    """Time by the name of the engine; "" where that is not known."""
+    """Machine time by engine name; "" is an unknown engine."""
     attempts: int
-    """Attempts of all runs that have begun."""
+    """Number of attempts that have begun, over all runs."""
     rent: Rent | None = None
-    """None of a sweep that had no rented machine, and for who does not pay for it."""
+    """Rent so far; None without a rented machine, and for a visitor who does not pay for it."""
 
     @property
     def time(self) -> DeviceTime:
-        """Machine time on all engines."""
+        """Machine time on all engines together."""
         return sum(self.times.values(), DeviceTime())
 
     @property
     def in_words(self) -> str:
-        """ "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs"; "24 s on Ray cluster, 62 s on this machine";
-        empty where nothing has begun."""
+        """Text such as "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs" or "24 s on Ray cluster, 62 s on
+        this machine"; empty if nothing has begun."""
         unknown = USD_NOT_KNOWN if self.rent and not self.rent.in_words else ""
         return "; ".join(filter(None, [", ".join(self._parts()), unknown]))
 
     @property
     def sentence(self) -> str:
-        """ "Machine time so far: 18 min on this machine."; empty where nothing has begun."""
+        """Sentence such as "Machine time so far: 18 min on this machine."; empty if nothing has begun."""
         called = "Cost so far" if self.rent else "Machine time so far"
         return f"{called}: {words}." if (words := self.in_words) else ""
 
@@ -312,23 +308,23 @@ class Spending(Operations):
     """Costs of the current visitor's sweeps."""
 
     def of_sweep(self, sweep: Sweep) -> Spent:
-        """Return the cost of all its runs."""
+        """Return the cost of all runs of a sweep."""
         rent = None if sweep.recorded or not self._api.runs.is_mine(sweep.sweep_id) else self._rent(sweep)
         return self._spent(sweep.runs, rent)
 
     def of_run(self, run: RunRecord) -> Spent:
-        """Return its time alone: what a rented machine cost is its sweep's."""
+        """Return the machine time of a run, without dollars: rent belongs to the sweep."""
         return self._spent([run])
 
     def limit(self, sweep: Sweep) -> float | None:
-        """Return `given_limit`, and None where that cannot be read."""
+        """Return the same as `given_limit`; None where the limit cannot be read."""
         with suppress(EngineUnavailableError):
             return self.given_limit(sweep)
         return None
 
     def given_limit(self, sweep: Sweep) -> float | None:
-        """Return the spending limit in US dollars that a sweep was given last, also where it is on another engine now;
-        None where it never had one. EngineUnavailableError where that cannot be read."""
+        """Return the spending limit (US dollars) that a sweep was last given, even if it has moved to another engine;
+        None if it never had one. EngineUnavailableError where the limit cannot be read."""
         engine = self._workspace.supervisor.engine(HF_JOBS)
         if engine and (given := engine.ledger.limit(sweep.sweep_id)) is not None:
             return given

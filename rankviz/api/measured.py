@@ -1,4 +1,4 @@
-"""Evidence of runs and probes that have finished on this machine, for estimates of memory and time here."""
+"""Measurements of runs and probes that finished on this machine, used to correct estimates of memory and time."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     Record: TypeAlias = RunRecord | ProbeRecord
 
 MOST_RUNS = 200
-"""The latest finished runs and probes that an estimate looks at."""
+"""Most finished runs and probes, the latest, that an estimate uses."""
 LOAD_SECONDS = 3600.0
-"""A worker that ended so long ago no longer counts in a load average, which is over a minute."""
+"""Seconds after which a worker that has ended no longer counts in the load average, a mean over a minute."""
 MOST_FORMULAS = 1000
-"""Cached estimates of unlike runs, of a kilobyte each."""
+"""Number of run estimates that are cached, about a kilobyte each."""
 
 
 class EndedHere:
-    """Runs and probes that have ended on one machine, in the order of their ends.
+    """Runs and probes that have ended on one machine, sorted by end.
 
     Args:
-        records: Those that have ended, in any order.
-        timing_of: Time that one took; None where it is not known.
+        records: Ended runs and probes, in any order.
+        timing_of: Returns the measured times of a run or probe; None where they are not known.
     """
 
     def __init__(self, records: Sequence[Record], timing_of: Callable[[Record], Timing | None]):
@@ -52,15 +52,15 @@ class EndedHere:
         self.paces: dict[Hashable, Paces] = {}
 
     def latest(self, before: float | None) -> Sequence[Timing]:
-        """Return the timings of the latest MOST_RUNS that had ended by then (unix seconds), the oldest first."""
+        """Return the timings of the last MOST_RUNS that ended by `before` (unix seconds; None: all), oldest first."""
         end = len(self.ends) if before is None else bisect_right(self.ends, before)
         timings = map(self._timing_of, self.records[end - 1 :: -1] if end else ())
         return tuple(islice(filter(None, timings), MOST_RUNS))[::-1]
 
 
 class MeasuredRuns(Operations):
-    """Estimates start from what has finished on the same machine: device, number of CPUs and versions. It may be
-    anybody's, and the current visitor reads the ids of their own alone (Rights.named)."""
+    """Finished runs and probes that estimates use: those on the same device, CPU count and library versions. Runs of
+    other visitors count too, but their ids are not shown (Rights.named)."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -70,15 +70,14 @@ class MeasuredRuns(Operations):
         self._ended: tuple[int | None, Mapping[Hashable, EndedHere]] = None, {}
 
     def any(self) -> bool:
-        """Return whether there is a run or a probe. Looked up without the store, which an estimate from the command
-        line does not load."""
+        """Return whether any run or probe exists, without loading the store, which an estimate does not need."""
         with suppress(OSError), os.scandir(self._workspace.home / "runs") as entries:
             return any(not entry.name.startswith(".") for entry in entries)
         return False
 
     def row_tokens(self, request: RunRequest, *, of_answers: bool = False) -> Range | None:
-        """Return the tokens of a row after padding, or of a reference answer; None where the data has gone since.
-        BadDataError where answers are asked for and no row has a prompt."""
+        """Return the tokens of a padded example, or of a reference answer; None where the data cannot be read any
+        more. BadDataError where answers are wanted and no row has a prompt."""
         from rankviz.core.runs.estimate import row_tokens
 
         try:
@@ -93,7 +92,7 @@ class MeasuredRuns(Operations):
     def memory(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, tokens: float, environment: Mapping[str, Any]
     ) -> MemoryCalibration | None:
-        """Return the memory that probes of this set-up on this device measured; None where there are none."""
+        """Return the memory correction by probes of the same setup on this device; None without such probes."""
         if not self.any() or not (probes := self._workspace.store.probes()):
             return None
         from rankviz.core.probe import applies, calibrate, estimate_probe
@@ -112,11 +111,11 @@ class MeasuredRuns(Operations):
         load_average: float | None = None,
         ended: Mapping[Hashable, EndedHere] | None = None,
     ) -> Paces:
-        """Return the pace of such a run, by what has finished on this device.
+        """Return the pace of this workload, measured on the machine of this environment.
 
-        before: leaves out what ended later (unix seconds), for the estimate beside a run that has ended itself.
-        load_average: of the machine now; None where it is not known, and for a run that has ended.
-        ended: `ended_by_machine`, which looks at the runs folder: it is asked for once for many runs.
+        before: use only what had ended by then (unix seconds), for the estimate of a run that has ended.
+        load_average: load of the machine now; None if it is not known, or the run has ended.
+        ended: result of `ended_by_machine`, so that it is computed once for many runs.
         """
         from rankviz.core.cost.pace import Paces, machine_of, paces
 
@@ -135,7 +134,7 @@ class MeasuredRuns(Operations):
     def of_question(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, environment: Mapping[str, Any]
     ) -> Calibration | None:
-        """Return the correction of an estimate without data; None where nothing comparable was measured here."""
+        """Return the correction of an estimate without a run; None where nothing comparable was measured here."""
         from rankviz.core.cost.pace import Calibration, Workload, kernels
 
         tokens = training.tokens_per_micro_step
@@ -146,7 +145,7 @@ class MeasuredRuns(Operations):
         return calibration if calibration.memory or calibration.paces.training else None
 
     def completed_runs(self, environment: Mapping[str, Any]) -> Sequence[RunRecord]:
-        """Return the latest completed runs on the machine of this environment, the oldest first."""
+        """Return the latest MOST_RUNS completed runs on the machine of this environment, oldest first."""
         from rankviz.core.cost.pace import machine_of
         from rankviz.core.runs.record import RunRecord
 
@@ -155,7 +154,7 @@ class MeasuredRuns(Operations):
         return list(islice(runs, MOST_RUNS))[::-1]
 
     def formulas(self, model: ModelSpec, request: RunRequest, device: Device, rows: Range | None) -> RunEstimate:
-        """Return the estimate of a run before anything that was measured here moves it. rows: as `row_tokens`."""
+        """Return the estimate of a run without any correction by measurements. rows: result of `row_tokens`."""
         from rankviz.core.runs.estimate import estimate_run
 
         key = model, request.lora, request.training, device, rows
@@ -170,7 +169,7 @@ class MeasuredRuns(Operations):
         return self._workspace.assumptions
 
     def ended_by_machine(self) -> Mapping[Hashable, EndedHere]:
-        """Return what has ended, by its machine. Looked up again once something begins or ends."""
+        """Return ended runs and probes by machine (device, CPUs, versions); updated when a run begins or ends."""
         from rankviz.core.cost.pace import machine_of
 
         store, turns = self._workspace.store, self._workspace.store.turns()
@@ -190,7 +189,7 @@ class MeasuredRuns(Operations):
         load_average: float | None,
         at: float,
     ) -> Others | None:
-        """Programs beside one's own workers; None on a GPU, whose time they hardly move."""
+        """Return the CPU use of programs other than RankViz's workers; None on a GPU, which they hardly slow down."""
         from rankviz.core.cost.pace import machine_of, others
         from rankviz.core.runs.record import RunRecord
         from rankviz.core.runs.run_time import began_at, spell_of
@@ -206,8 +205,8 @@ class MeasuredRuns(Operations):
         return others(load_average, at, environment.get("cpu_count") or 1, [spell_of(run, now=at) for run in own])
 
     def _made_here(self, record: Record) -> bool:
-        """Tell whether a worker of this machine or of its owner's clusters made it; on a page of one's own always. What
-        somebody imports, or a job in an account of theirs writes, may say anything of any machine."""
+        """Return whether a worker here or on the server owner's clusters made a record. On a shared page, imported
+        runs and jobs in a visitor's account are not trusted: they could claim any machine."""
         from rankviz.core.runs.events import HF_JOBS, LOCAL
         from rankviz.store.ownership import read_destination
         from rankviz.store.runs import IMPORTED
@@ -223,7 +222,7 @@ class MeasuredRuns(Operations):
         return self._here[key]
 
     def _timing(self, record: Record) -> Timing | None:
-        """Time that it took; None where it is not known. Made once: a record that has ended changes no more."""
+        """Return the measured times of an ended run or probe, cached; None where they are not known."""
         key = record.run_id, record.ended_at
         if key not in self._timings:
             self._timings[key] = None
@@ -253,7 +252,7 @@ class MeasuredRuns(Operations):
 
 
 def with_versions(environment: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an environment with the versions of this machine's libraries, where it has none."""
+    """Return an environment with this machine's library versions, unless it has versions already."""
     from rankviz import machine
     from rankviz.core.cost.pace import LIBRARIES
 
@@ -261,14 +260,14 @@ def with_versions(environment: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class Estimator:
-    """Estimates runs for one answer, and is then given up: what it has looked up may change."""
+    """Estimates runs for a single answer. It is used once, because what it caches may change."""
 
     def __init__(self, api: Api):
         self._api, self._workspace, self._measured = api, api.workspace, api.measured
         self._known: dict[Hashable, Any] = {}
 
     def paces(self, request: RunRequest, environment: Mapping[str, Any], **when: float | None) -> Paces:
-        """Return the pace of such a run; the same for every rank of a sweep. when: as for MeasuredRuns.paces."""
+        """Return the pace of a run, the same for each rank of a sweep. when: arguments of MeasuredRuns.paces."""
         from rankviz.core.runs.estimate import workload_of
 
         model, device, rows = self._of(request, environment)
@@ -278,7 +277,7 @@ class Estimator:
         return self._measured.paces(workload, environment, ended=ended, **when)
 
     def estimate(self, request: RunRequest, environment: Mapping[str, Any], paces: Paces) -> RunEstimate:
-        """Return memory and time of a run."""
+        """Return the estimate of a run's memory and time."""
         from rankviz.core.cost.pace import machine_of
         from rankviz.core.runs.estimate import estimate_run, paced
 
@@ -298,7 +297,6 @@ class Estimator:
         return paced(self._once(key, formulas), paces)
 
     def _of(self, request: RunRequest, environment: Mapping[str, Any]) -> tuple[ModelSpec, Device, Range | None]:
-        """Model, device and tokens of a row."""
         names = ("device", "device_name", "device_memory_bytes", "cpu_count", "cpu_bf16")
         key = tuple(environment.get(name) for name in names)
         return (

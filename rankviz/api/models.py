@@ -1,4 +1,4 @@
-"""Base models: the catalogue, and any other model by folder, config.json or Hub id."""
+"""Base models: those of the catalogue, and any other by folder, config.json or Hub id."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ USUAL_SETTINGS: tuple[tuple[Framework, str], ...] = (
     ("unsloth", "attention"),
     ("trl", "attention"),
 )
-"""Unsloth's own default first. Some families name their modules otherwise, and Unsloth refuses some."""
+"""Framework and preset to try for a model, in this order. Not every model has the modules of a preset."""
 REMEMBERED = 1000
-"""Models that are kept in memory."""
+"""Number of models that are cached in memory."""
 
 
 class Models(Operations):
@@ -39,14 +39,12 @@ class Models(Operations):
         self._known: dict[Reference, ModelSpec] = {}
 
     def all(self) -> Sequence[catalog_models.ModelRow]:
-        """The catalogue, a short row a model, sorted by id."""
+        """Return the short rows of the catalogue's models, sorted by id."""
         return catalog_models.load_index(self._workspace.assets)
 
     def get(self, ref: str) -> ModelSpec:
-        """A catalogue id or one of its aliases, a folder, a config.json, or a Hub id.
-
-        The last three are built on the meta device in a worker process, under time and memory limits.
-        """
+        """Return a model by catalogue id or alias, folder, config.json or Hub id. A model outside the catalogue is
+        built on the meta device in a worker process, under time and memory limits."""
         reference = self._workspace.references.model(ref)
         if reference not in self._known:
             self._known[reference] = self._find(reference)
@@ -55,7 +53,7 @@ class Models(Operations):
         return self._known[reference]
 
     def at_hand(self, ref: str) -> ModelSpec | None:
-        """A model that can be had without asking the Hub; None for any other."""
+        """Return a model if it needs no request to the Hub; else None."""
         try:
             reference = self._workspace.references.model(ref)
         except UserError:
@@ -78,7 +76,7 @@ class Models(Operations):
         )
 
     def config(self, ref: str) -> Mapping[str, Any]:
-        """A model's config.json."""
+        """Return the content of a model's config.json."""
         reference = self._workspace.references.model(ref)
         if reference.kind == "name":
             return catalog_models.load_config(self._workspace.assets, _catalogue_name(reference))
@@ -87,18 +85,18 @@ class Models(Operations):
         return hub.find_config(reference.path or reference.text, door=self._workspace.hub)
 
     def modules(self, model: ModelSpec) -> Sequence[ModuleChoice]:
-        """Every name that target_modules can hit in this model, with how many modules it hits."""
+        """Return each name that target_modules can select in this model, with the number of modules it selects."""
         return module_choices(model)
 
     def usual_setting(self, model: ModelSpec) -> tuple[Framework, str]:
-        """The first framework and preset of USUAL_SETTINGS that this model can be trained with."""
+        """Return the first framework and preset of USUAL_SETTINGS with which this model can be trained."""
         for framework, preset in USUAL_SETTINGS:
             if self.preset_names(model, LoraConfig(target_modules=preset), TrainingSetup(framework=framework)):
                 return framework, preset
         return USUAL_SETTINGS[0]
 
     def preset_names(self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup) -> Sequence[str]:
-        """The modules that a preset reaches in this model on a GPU; none where PEFT or Unsloth refuses it."""
+        """Return the names of the modules that a preset selects on a GPU; empty if PEFT or Unsloth refuses it."""
         try:
             return plan_on(model, lora, training, card(None)).target_names
         except InvalidSettingError:

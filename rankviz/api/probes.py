@@ -1,4 +1,4 @@
-"""Whether this machine can train, and memory and step time that are measured on it."""
+"""Checks that this machine can train, and probes that measure memory and step time on it."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 
 BYTES_PER_PARAMETER = 2
-"""Of a checkpoint as published: bf16."""
+"""Bytes per parameter of a published checkpoint (bf16)."""
 FOUR_BIT = ("auto", "nf4", "nf4-dq")
-"""Precisions with a 4-bit base on a GPU."""
+"""Precisions that load a 4-bit base on a GPU."""
 
 
 class Diagnosis(NamedTuple):
@@ -48,11 +48,11 @@ class Diagnosis(NamedTuple):
 
 
 class Preflight(Operations):
-    """Checks of this machine: cheap ones before a start, all of them for the doctor."""
+    """Checks of this machine: quick checks before a start, and all checks for `rankviz doctor`."""
 
     def before(self, training: TrainingSetup, base: str = "") -> Sequence[Check]:
-        """The checks for one training here; takes milliseconds, and up to 6 s where the base comes from the Hub and the
-        network is slow. base: what a sweep trains; empty for a probe, which fetches nothing."""
+        """Return the quick checks for one training here. Takes milliseconds; up to 6 s if the base comes from the Hub
+        and the network is slow. base: the base model of a sweep; empty for a probe, which downloads nothing."""
         facts, model = self.facts(), self._from_the_hub(base)
         wanted = Wanted(
             precision=training.precision,
@@ -71,14 +71,14 @@ class Preflight(Operations):
         return checks(facts, replace(wanted, download_bytes=download, download_is_certain=known is not None))
 
     def require(self, training: TrainingSetup, base: str = "") -> None:
-        """InvalidSettingError where a check says that this training cannot run here."""
+        """Raise InvalidSettingError where a quick check says that this training cannot run here."""
         if found := problems(self.before(training, base)):
             raise InvalidSettingError(" ".join(check.sentence for check in found))
 
     def weight_bytes(self, training: TrainingSetup, base: str, device: Device | None = None) -> int | None:
-        """Bytes that a training fetches of a base from the Hub, 0 of any other; None where that is not known, as where
-        the Hub does not answer. Of the catalogue's models something is known always. LimitError where too many others
-        ask the Hub. device: where it trains, if not here."""
+        """Return the bytes of weights that a training would download; 0 if none. None where the Hub does not tell; for
+        models of the catalogue the size is then estimated. LimitError if too many others query the Hub. device: the
+        training device; None for this machine's."""
         if (model := self._from_the_hub(base)) is None:
             return 0
         on_gpu = device.cuda if device else uses_gpu(self.facts())
@@ -94,13 +94,13 @@ class Preflight(Operations):
         return [check.sentence for check in warnings(self.before(training, base))]
 
     def diagnose(self, *, trial: bool = True) -> Diagnosis:
-        """Everything, the Hub and the trial among it; up to some minutes. Without the trainer there is no trial."""
+        """Run all checks, with the Hub and a trial training (if the trainer is there); takes up to minutes."""
         tried = software.run() if trial and not software.read().missing else None
         facts = self.facts(ask_hub=True, trial=tried)
         return Diagnosis(facts, checks(facts))
 
     def facts(self, *, ask_hub: bool = False, trial: Trial | None = None) -> Facts:
-        """Return what is known of this machine without a long look."""
+        """Return what is quickly known of this machine. ask_hub: True to check the connection to the Hub."""
         import psutil
 
         driver = cards.read_driver()
@@ -121,36 +121,36 @@ class Preflight(Operations):
         )
 
     def _from_the_hub(self, base: str) -> ModelSpec | None:
-        """Return the spec of a base on the Hub; None for one that is on this machine."""
+        """Return the model of a base on the Hub; None for a base on this machine."""
         if not base or base == EMBEDDED or self._workspace.references.model(base).path:
             return None
         return self._api.models.get(base)
 
     def _disk(self, what: str, folder: Path) -> Disk:
-        """The folder may not be there yet; its disk is that of the nearest one above."""
+        """Return the free space on the disk of a folder, which need not exist yet."""
         there = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
         path = str(folder) if self._workspace.visitor.admin else ""
         return Disk(what=what, path=path, free_bytes=shutil.disk_usage(there).free)
 
 
 def _repository(base: str, model: ModelSpec, training: TrainingSetup, *, on_gpu: bool) -> str:
-    """The repository whose weights are fetched: Unsloth takes a 4-bit copy of many bases on a GPU. Empty where it is
-    not known which one, since the model is not one of the catalogue."""
+    """Return the repository whose weights are downloaded. On a GPU, Unsloth loads a 4-bit copy of many bases; empty
+    where that copy is not known, as for models outside the catalogue."""
     if not on_gpu or training.framework != "unsloth" or training.precision not in FOUR_BIT:
         return base
     return model.unsloth_checkpoint.repository if model.unsloth_checkpoint else ""
 
 
 SIMULATION_BOUNDS = {"seconds": 1800, "memory_bytes": 24 * 2**30}
-"""Limits of one simulation, which takes half a minute for most models."""
+"""Limits of one simulation. Most models take half a minute."""
 
 
 class Probes(Operations):
-    """Measured here, without weights."""
+    """Measurements of memory and step time without weights."""
 
     @writes()
     def start(self, question: ProbeQuestion) -> str:
-        """Queue a probe of a model's memory and step time on this machine, with random weights; returns its id."""
+        """Queue a probe of a model's memory and step time on this machine, with random weights; return its id."""
         installed.require_trainer("A probe")
         owner = self._workspace.rights.somebody()
         question.validate()
@@ -177,9 +177,9 @@ class Probes(Operations):
     def simulate(
         self, question: ProbeQuestion, gpu_name: str, *, padded: bool = False, full: bool = False
     ) -> SimulatedProbe:
-        """Memory of training steps on a simulated card, in a child process. The settings are checked as for a card.
+        """Return the memory of training steps on a simulated GPU, counted in a child process.
 
-        padded: the batch has a mask. full: all blocks, instead of two depths and a line.
+        padded: True for a batch with an attention mask. full: True for all blocks; else two depths, extrapolated.
         """
         installed.require_trainer("A simulation")
         question.validate()
@@ -213,26 +213,26 @@ class Probes(Operations):
         )
 
     def for_here(self, question: ProbeQuestion) -> tuple[ProbeQuestion, str]:
-        """The question with what this machine cannot train set to "auto", and a sentence that names it."""
+        """Return the question with "auto" for settings that cannot train here, and a sentence that names them."""
         return for_here(question, self._workspace.here())
 
     def all(self) -> Sequence[ProbeRecord]:
-        """Return all probes of the current visitor, the newest first."""
+        """Return all probes of the current visitor, newest first."""
         return self._workspace.rights.own(self._workspace.store.probes())[::-1]
 
     def newest(self, model: str) -> ProbeRecord | None:
-        """The newest probe of a model; None where it has none."""
+        """Return the newest probe of a model; None without one."""
         model_id = self._api.models.get(model).id
         return next((record for record in self.all() if record.request.model_id == model_id), None)
 
     def get(self, probe_id: str) -> ProbeRecord:
-        """One probe."""
+        """Return one probe."""
         record = self._workspace.store.probe(probe_id)
         self._workspace.rights.require_sight(probe_id)
         return record
 
     def summary(self, probe_id: str) -> ProbeSummary:
-        """One probe: its measurements, the whole model by extrapolation, and the estimate beside it."""
+        """Return one probe with its measurements, the extrapolation to the whole model, and the estimate."""
         record = self.get(probe_id)
         try:
             model = self._api.models.get(record.request.model_id)
@@ -244,7 +244,7 @@ class Probes(Operations):
         return ProbeSummary(record=record, estimate=estimate)
 
     def follow(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
-        """The probe again and again until it has ended."""
+        """Yield the probe repeatedly until it has ended."""
         while True:
             record = self.get(probe_id)
             yield record

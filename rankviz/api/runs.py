@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 Failed = TypeVar("Failed", "RunRecord", "RunFailed")
 SHORT_OWNER = 8
-"""Characters of a visitor's id: enough to tell visitors apart in a list."""
+"""Number of characters of a visitor's id that are shown in a list."""
 GIVE_AGAIN = (
     "RankViz does not find the file {} that this sweep was trained on, so its data must be given again. Start a new "
     "sweep with that file."
@@ -77,7 +77,7 @@ _DIGEST = re.compile("[0-9a-f]{16}")
 
 
 class Runs(Operations):
-    """Runs of one folder, as far as the current visitor may see them, and those that RankViz ships."""
+    """Runs in one runs folder that the current visitor may see, and the recorded runs that RankViz ships."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -94,23 +94,23 @@ class Runs(Operations):
         return self._api.data.look(data).preview
 
     def sweeps(self) -> Sequence[Sweep]:
-        """Return all sweeps of the current visitor, the newest first."""
+        """Return all sweeps of the current visitor, newest first."""
         own = self._workspace.rights.own(self._workspace.store.all())
         return group([shown(self._workspace, record) for record in own])[::-1]
 
     def reading(self) -> str:
-        """Say how much has been read of the runs folder, as a sentence; empty once that is all."""
+        """Return a sentence on how many runs of the folder have been read; empty once all have."""
         if (reading := self._workspace.store.reading) is None:
             return ""
         return f"The runs folder is being read: {reading.done:,} of {reading.total:,} runs so far."
 
     def made(self) -> Sequence[Sweep]:
-        """Return the sweeps that the current visitor made, the newest first. An admin may change those of all."""
+        """Return the sweeps that the current visitor made, newest first; an admin may change others' too."""
         return [sweep for sweep in self.sweeps() if not self.owner_of(sweep.runs[0].run_id)]
 
     def owner_of(self, run_or_sweep_id: str) -> str:
-        """Return whose it is, short, for the admin of a shared page; empty of what the current visitor made or RankViz
-        ships."""
+        """Return a short name of the owner of a run or sweep, for the admin of a shared page; empty for other
+        visitors, and if the admin made it or RankViz ships it."""
         store, visitor = self._workspace.store, self._workspace.visitor
         if not (self._workspace.shared and visitor.admin) or self._ships(run_or_sweep_id):
             return ""
@@ -120,12 +120,12 @@ class Runs(Operations):
         return next((f"visitor {owner[:SHORT_OWNER]}" if owner else "the host" for owner in sorted(others)), "")
 
     def unreadable(self) -> Mapping[str, str]:
-        """Return folders in the place of runs that cannot be read, by name, with the reason of each."""
+        """Return the reason why a run folder cannot be read, by folder name, for the current visitor's folders."""
         unreadable, mine = self._workspace.store.unreadable(), self._workspace.rights.mine
         return {name: reason for name, reason in unreadable.items() if mine(name)}
 
     def sweep(self, sweep_id: str) -> Sweep:
-        """Return one sweep, recorded ones among them, and those that others opened."""
+        """Return one sweep: of the current visitor, shared by another, or recorded."""
         if sweep_id in self._recorded_sweep_ids:
             return next(sweep for sweep in self.recorded() if sweep.sweep_id == sweep_id)
         sweep = self._workspace.store.sweep(sweep_id)
@@ -134,7 +134,7 @@ class Runs(Operations):
         return replace(sweep, runs=tuple(map(self._shown, runs)))
 
     def is_sweep(self, run_or_sweep_id: str) -> bool:
-        """Return whether this is a sweep's id; RunNotFoundError where it is neither a sweep's nor a run's."""
+        """Return whether an id is a sweep's and not a run's. RunNotFoundError if it is neither."""
         try:
             self.get(run_or_sweep_id)  # first: for a sweep, the requests of all runs may be searched
         except RunNotFoundError:
@@ -143,7 +143,7 @@ class Runs(Operations):
         return False
 
     def get(self, run_id: str) -> RunRecord:
-        """Return one run, recorded ones among them, and those that others opened."""
+        """Return one run: of the current visitor, shared by another, or recorded."""
         if run_id in self._recorded_ids:
             return self._recorded_store.get(run_id)
         record = self._workspace.store.get(run_id)
@@ -151,15 +151,15 @@ class Runs(Operations):
         return self._shown(record)
 
     def _shown(self, record: RunRecord) -> RunRecord:
-        """The record as the current visitor may read it: what a program wrote about a failure names places of its
-        machine, and answers quote the data, which are only for the owner of the run."""
+        """Return the record as the current visitor may read it. Only the owner reads the error's paths, the log and
+        the answers, which quote the data."""
         record = shown(self._workspace, record)
         if self._workspace.rights.mine(record.run_id):
             return record
         return replace(_without_places(record), answered_before=None, answered_after=None)
 
     def events(self, run_id: str) -> Sequence[RunEvent]:
-        """Return what happened last in a run, in order, without its steps."""
+        """Return the latest events of a run in order, without training steps."""
         if run_id in self._recorded_ids:
             return self._recorded_store.latest(run_id)
         self.get(run_id)
@@ -170,7 +170,7 @@ class Runs(Operations):
         return [_without_places(event) if isinstance(event, RunFailed) else event for event in events]
 
     def folder(self, run_id: str) -> Path | None:
-        """Return the folder of a run; None on a shared page, and of a run that RankViz ships."""
+        """Return the folder of a run; None on a shared page, and for a recorded run."""
         hidden = self._workspace.shared or run_id in self._recorded_ids
         return None if hidden else self._workspace.store.run_dir(run_id)
 
@@ -188,7 +188,7 @@ class Runs(Operations):
 
     @cached_property
     def _recorded_ids(self) -> Set[str]:
-        """Ids of the recorded runs. None is read for that: most often one's own are meant."""
+        """Ids of the recorded runs, from their folder names: no journal is read."""
         return frozenset(folder.name for folder in self._recorded_store.runs_dir.glob("*"))
 
     @cached_property
@@ -196,15 +196,15 @@ class Runs(Operations):
         return frozenset(run_id.rsplit("-", 2)[0] for run_id in self._recorded_ids)
 
     def fast_curves(self, sweep_id: str) -> Sequence[FastCurve]:
-        """Return the fast curves of a sweep, the best first; none of an ordinary sweep."""
+        """Return the fast curves of a sweep, best first; empty for an ordinary sweep."""
         return fast_curves(self.sweep(sweep_id).runs)
 
     def summary(self, run_id: str) -> RunSummary:
-        """Return one run: what was requested and measured, with the estimate beside it."""
+        """Return one run with its settings, measurements and estimate."""
         return next(self.summaries([self.get(run_id)]))
 
     def summaries(self, runs: Sequence[RunRecord]) -> Iterator[RunSummary]:
-        """Yield the summary of each run as it is asked for."""
+        """Yield the summary of each run, computed when it is asked for."""
         now = time.time()
         for run, estimate in zip(runs, self.expected_runs(runs), strict=True):
             place, spent = self._api.locations.of(run), device_time([run], now)
@@ -215,15 +215,15 @@ class Runs(Operations):
     # Whose it is, and what its owner may do.
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
-        """Return whether the current visitor may change it. RunNotFoundError where they may not even see it."""
+        """Return whether the current visitor may change a run or sweep; RunNotFoundError for a hidden one."""
         rights = self._workspace.rights
         return not self._ships(run_or_sweep_id) and all(
             rights.mine(record.run_id) for record in rights.seen(run_or_sweep_id)
         )
 
     def own_ids(self, name: str) -> list[str]:
-        """Return the ids of the run, or the runs of the sweep, of this name, which the current visitor may change;
-        NotYoursError, RunNotFoundError, or InvalidSettingError of what ships, where they may not."""
+        """Return the ids of the run, or of the sweep's runs, with this name. Raise NotYoursError or RunNotFoundError
+        where the current visitor may not change or see them, InvalidSettingError where RankViz ships them."""
         if self._ships(name):
             raise InvalidSettingError(f"{name!r} ships with RankViz and cannot be changed. Train one of your own.")
         return [record.run_id for record in self._workspace.rights.required(name)]
@@ -232,13 +232,13 @@ class Runs(Operations):
         return name in self._recorded_ids or name in self._recorded_sweep_ids
 
     def is_open(self, run_or_sweep_id: str) -> bool:
-        """Return whether others may look at some of it, by its address."""
+        """Return whether a run, or any run of a sweep, is shared with others."""
         records = self._workspace.rights.seen(run_or_sweep_id)
         return any(self._workspace.store.ownership(record.run_id).is_open for record in records)
 
     @writes("changes")
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
-        """Let others look at a run or a sweep of one's own by its address, or no longer."""
+        """Share a run or sweep of the current visitor with everybody who has its address, or stop sharing."""
         store = self._workspace.store
         with store.publishing():  # a run that comes meanwhile is as open as the others
             for run_id in self.own_ids(run_or_sweep_id):
@@ -246,8 +246,8 @@ class Runs(Operations):
 
     @writes("changes")
     def delete(self, run_or_sweep_id: str) -> Sequence[str]:
-        """Delete a run, a probe or a sweep of one's own that has ended, with its adapters and log; returns the ids. The
-        copy of its data goes too, unless another run has it."""
+        """Delete an ended run, probe or sweep of the current visitor, with adapters and log; return the deleted ids.
+        Its copy of the data is deleted too, unless another run uses it."""
         unreadable = self.unreadable()
         run_ids = [run_or_sweep_id] if run_or_sweep_id in unreadable else self.own_ids(run_or_sweep_id)
         numbered = re.compile(re.escape(run_or_sweep_id) + r"-\d+-r\d+")
@@ -257,7 +257,7 @@ class Runs(Operations):
 
     @writes("changes")
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
-        """Cancel a run or a whole sweep; when its process has ended, returns the cancelled runs."""
+        """Cancel a run or sweep, wait until its process has ended, and return the ids of the cancelled runs."""
         run_ids, supervisor = self.own_ids(run_or_sweep_id), self._workspace.supervisor
         supervisor.cancel_runs(run_ids, by_admin=bool(self.owner_of(run_or_sweep_id)))
         unwritten = {run_id for run_id, end in supervisor.unwritten.items() if isinstance(end, RunCancelled)}
@@ -267,7 +267,7 @@ class Runs(Operations):
 
     @writes()
     def export(self, ids: Sequence[str], target: Path) -> Path:
-        """Write the journals of runs and sweeps, recorded ones among them, and a CSV summary into one zip."""
+        """Write a zip with the journals of runs and sweeps, recorded ones included, and a CSV summary."""
         run_ids: list[str] = []
         for name in dict.fromkeys(ids):
             if name in self._recorded_sweep_ids:
@@ -285,12 +285,12 @@ class Runs(Operations):
         return Path(target)
 
     def zip_of(self, ids: Sequence[str]) -> Path:
-        """Return the export as a file to download."""
+        """Return the path of an export to download."""
         return self._workspace.download("rankviz-runs.zip", lambda target: self.export(ids, target))
 
     @writes()
     def import_(self, source: Path) -> Sequence[str]:
-        """Read a zip that `export` wrote; returns the ids of its runs, without those that RankViz ships."""
+        """Import a zip that `export` wrote; return the new runs' ids. Runs that RankViz ships are skipped."""
         owner, limits, children = self._workspace.rights.somebody(), self._workspace.limits, self._workspace.children
         source = self._workspace.references.file(source)
         if not source.is_file():
@@ -327,8 +327,7 @@ class Runs(Operations):
     # What runs are expected to take.
 
     def expected(self, request: SweepRequest, environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
-        """Return memory and time of a sweep before it is started. environment: of the machine, as a run's own would be,
-        where it is not this one."""
+        """Return memory and time of a sweep before its start. environment: of another machine; None for this one."""
         check_count(request.run_count, self._workspace.limits)
         runs = self.planned(request)
         if environment is None:
@@ -340,8 +339,8 @@ class Runs(Operations):
         return expected
 
     def planned(self, request: SweepRequest) -> Sequence[RunRequest]:
-        """Return the runs of a sweep before it is queued, with the path that the data will have, so that earlier runs
-        on the same rows are known."""
+        """Return the runs of a sweep before it is queued. They name the future copy of the data, so that measurements
+        of earlier runs on the same data apply."""
         with contextlib.suppress(BadDataError, OSError):
             if path := self._workspace.references.data(request.data).path:
                 owners = self._workspace.visitor.ids
@@ -370,16 +369,15 @@ class Runs(Operations):
         )
 
     def seconds_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any]) -> Range | None:
-        """Return the time that runs of one sweep take there; None where that is not known."""
+        """Return the seconds that runs of one sweep take in an environment; None where they are not known."""
         estimator = Estimator(self._api)
         average = machine.load_average() if environment == machine.here() else None
         time = self._time(estimator.paces(runs[0], environment, load_average=average), estimator, environment, runs)
         return time.total if time else None
 
     def require_minutes(self, runs: Sequence[RunRequest], engine: str) -> None:
-        """LimitError where one of these runs of one sweep takes longer than the server lets it, even by the low end of
-        its estimate. Nothing is refused where no time is known, nor for other programs, which may end, nor for what
-        runs of other visitors took, who choose what those read."""
+        """Raise LimitError where the low estimate of one of these runs exceeds the server's time limit; runs of
+        unknown time pass. Slowdowns by other programs and by other visitors' runs do not count against a run."""
         limits, locations = self._workspace.limits, self._api.locations
         if limits.run_minutes is None or not locations.engine(engine).is_limited:
             return
@@ -395,7 +393,6 @@ class Runs(Operations):
     def _time(
         self, paces: Paces, estimator: Estimator, here: Mapping[str, Any], runs: Sequence[RunRequest]
     ) -> SweepTime | None:
-        """Time by part. Answers are asked for alike in all runs of a sweep."""
         first, measured, exact = runs[0], self._api.measured, None
         if first.exact_match_examples and (of_answers := measured.row_tokens(first, of_answers=True)):
             exact = answer_passes(of_answers, cuda=here.get("device") == "cuda")
@@ -403,16 +400,13 @@ class Runs(Operations):
         return sweep_time(model, runs, estimates, self._workspace.assumptions, paces, exact)
 
     def expected_run(self, record: RunRecord) -> RunEstimate | None:
-        """Return the estimate beside a run's measurements, computed again; None where its base is not available.
-
-        memory_bytes is of what the run measures: a process's resident set on a CPU, what is allocated on a GPU.
-        seconds is training alone, from what had finished on its machine before it began.
-        """
+        """Return a run's estimate to compare with its measurements; None where its base model is not available.
+        memory_bytes is what the run measures: resident memory of the process on a CPU, allocated memory on a GPU.
+        seconds is training time, estimated from runs that had finished on the same machine before the run began."""
         return next(self.expected_runs([record]))
 
     def expected_runs(self, records: Iterable[RunRecord]) -> Iterator[RunEstimate | None]:
-        """Yield the estimate of each run as it is asked for; None of one that waits for an engine of which no machine
-        is known."""
+        """Yield the estimate of each run, computed on demand; None where the base or the machine is not known."""
         estimator, there = Estimator(self._api), functools.cache(self._environment_on)
         for record in records:
             request, estimate = record.request, None
@@ -428,8 +422,8 @@ class Runs(Operations):
             yield estimate
 
     def _environment_on(self, engine: str) -> Mapping[str, Any] | None:
-        """Return the environment of runs on an engine, as known without a request to it; None of Hugging Face Jobs,
-        whose machine is chosen for each sweep."""
+        """Return the environment of runs on an engine without a request to it; None for Hugging Face Jobs, where each
+        sweep chooses its machine."""
         if engine == LOCAL:
             return {}
         return None if engine == HF_JOBS else self._api.locations.environment(engine, look=False)
@@ -437,16 +431,14 @@ class Runs(Operations):
     # Whether runs could start, and starting them.
 
     def check(self, request: SweepRequest, destination: WantedEngine = ANYWHERE) -> None:
-        """Check that a sweep could start there; else a RankVizError says what to change. Nothing is written.
-
-        destination: the engine. On another than that of this machine, this one needs no trainer and no GPU.
-        """
+        """Check that a sweep could start at a destination; a RankVizError says what to change. Writes nothing. This
+        machine needs a trainer and a GPU only if the destination is this machine's own engine."""
         self._usable(destination)
         self.check_limits(request, paid=not self._api.locations.engine(destination.engine).is_limited)
         self.check_runs(self.planned(request), destination)
 
     def _usable(self, destination: WantedEngine) -> Engine:
-        """The engine; a UserError where it cannot be used."""
+        """Return the engine of a destination; raise a UserError where it cannot be used."""
         locations, shared = self._api.locations, self._workspace.shared
         engine, is_here = locations.engine(destination.engine), locations.is_here(destination.engine)
         if is_here and (message := installed.why_not_train(shared=shared)):
@@ -456,8 +448,8 @@ class Runs(Operations):
         return engine
 
     def check_limits(self, request: SweepRequest, *, paid: bool = False) -> None:
-        """LimitError where a sweep is more than this server allows of one, whatever is queued and kept here. A base
-        without weights is refused as `References.base` has it. paid: whether the current visitor pays for its
+        """Raise LimitError where a sweep exceeds this server's limits for one sweep, whatever else is queued; for a
+        base without weights, raise the error of `References.base`. paid: True where the visitor pays for the
         machine."""
         limits = paid_limits(self._workspace.limits) if paid else self._workspace.limits
         check_count(request.run_count, limits)  # before the larger number that any sweep may have
@@ -468,8 +460,8 @@ class Runs(Operations):
         check_sweep(request.runs(sweep_id="expected", created_at=0.0), limits)
 
     def check_runs(self, runs: Sequence[RunRequest], destination: WantedEngine = ANYWHERE) -> None:
-        """Check that runs that are here, or are made of such, could start there, as `check` does: they may come from
-        elsewhere."""
+        """Check that runs could start at a destination, as `check` does. The runs may be resumed, added or imported,
+        so they need not have the same settings."""
         engine, references = self._usable(destination), self._workspace.references
         is_here = self._api.locations.is_here(destination.engine)
         limits = self._workspace.limits
@@ -501,11 +493,8 @@ class Runs(Operations):
 
     @writes()
     def start(self, request: SweepRequest, destination: WantedEngine = ANYWHERE) -> str:
-        """Queue a sweep and see that someone works the queue; returns its id. destination: as in `check`.
-
-        It is checked before anything is queued. A file is copied into the runs folder, since an upload may not outlive
-        the page.
-        """
+        """Check and queue a sweep, see that the queue is worked on, and return the sweep's id. The data file is copied
+        into the runs folder, since an upload may be deleted earlier than the sweep."""
         owner, references = self._workspace.rights.somebody(), self._workspace.references
         self.check(request, destination)
         store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
@@ -530,8 +519,8 @@ class Runs(Operations):
         return None
 
     def added_request(self, sweep_id: str, r: int) -> RunRequest:
-        """Return one more run of a sweep, with the same settings. It takes learning rate and seed from the best run at
-        the highest rank; at a rank that has such a run, the next seed. BadDataError where the data has gone."""
+        """Return the request of one more run of a sweep. Settings, learning rate and seed are those of the best run at
+        the highest rank, with the next seed if rank r has such a run. BadDataError where the data is gone."""
         sweep = self.sweep(sweep_id)
 
         def best_at_the_highest_rank(run: RunRecord) -> tuple[int, float]:
@@ -543,8 +532,8 @@ class Runs(Operations):
         return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())
 
     def resumed_requests(self, sweep_id: str) -> Sequence[RunRequest]:
-        """Return the failed and cancelled runs of a sweep. InvalidSettingError where there is none, BadDataError where
-        their data has gone."""
+        """Return the requests of a sweep's failed and cancelled runs. InvalidSettingError if there are none,
+        BadDataError if their data is gone."""
         sweep = self.sweep(sweep_id)
         again = [run.request for run in sweep.resumable]
         if not again:
@@ -555,8 +544,8 @@ class Runs(Operations):
         return again
 
     def _same_data(self, sweep: Sweep, data: str) -> str:
-        """Return the sample or the file that a sweep was trained on: what its run names, or a copy of the same content
-        that the current visitor has. BadDataError where there is none."""
+        """Return the sample or file that a sweep was trained on: the one that it names, or a copy with the same
+        content that the current visitor has. BadDataError where there is none."""
         if dataset.is_sample(data, self._workspace.assets):
             return data
         path, home = PurePath(data), self._workspace.home
@@ -574,7 +563,7 @@ class Runs(Operations):
     # How runs go on, and why they wait.
 
     def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
-        """Yield the sweep again and again until all its runs have ended."""
+        """Yield the sweep repeatedly until all its runs have ended."""
         while True:
             sweep = self.sweep(sweep_id)
             yield sweep
@@ -584,8 +573,8 @@ class Runs(Operations):
             time.sleep(every_seconds)
 
     def progress(self, sweep: Sweep) -> SweepProgress:
-        """Return how far a sweep is and how long it still takes, from its own runs and from earlier ones on its
-        machine."""
+        """Return progress and remaining time of a sweep, from its own runs and earlier runs on its machine. No times
+        while a cancel is pending or the disk cannot be written."""
         progress = self.pace(sweep)
         if not sweep.running:
             return progress
@@ -597,7 +586,7 @@ class Runs(Operations):
         return progress
 
     def pace(self, sweep: Sweep) -> SweepProgress:
-        """Return the progress, whether or not somebody cancels it."""
+        """Return progress and remaining time of a sweep as if nothing stopped it."""
         environment = next((run.environment for run in sweep.runs if run.environment), None)
         if environment is None and not sweep.recorded:
             locations = self._api.locations
@@ -606,27 +595,26 @@ class Runs(Operations):
         return progress_of(sweep, time.time(), earlier)
 
     def waiting(self, sweep_id: str) -> QueuePlace | None:
-        """Return the place of a sweep or a probe in the queue of all visitors; None where it does not wait."""
+        """Return the place of a sweep or probe in the queue of all visitors; None if it does not wait."""
         self._workspace.rights.seen(sweep_id)
         return self._queue.place(sweep_id)
 
     def place_in_words(self, sweep_id: str) -> str:
-        """Say where a waiting sweep or probe stands in the queue, and how long it will wait."""
+        """Return a sentence with a waiting sweep's or probe's place in the queue and its wait."""
         place = self.waiting(sweep_id)
         return place.sentence if place else "It starts when a worker is free."
 
     def why_waits(self, run: RunRecord) -> str:
-        """Say why a run has not begun: what its engine says, or its place in the queue; that somebody cancels it; empty
-        where it waits for nothing."""
+        """Return why a run waits: a pending cancel, its engine's reason, or its place in the queue; else empty."""
         return self.why_each_waits(self.sweep(run.request.sweep_id)).get(run.run_id, "")
 
     def why_each_waits(self, sweep: Sweep) -> Mapping[str, str]:
-        """Say why each run of a sweep waits, by its id."""
+        """Return why each run of a sweep waits, by run id; runs that do not wait are left out."""
         each = {run_id: " ".join(filter(None, reasons)) for run_id, reasons in self._reasons(sweep).items()}
         return {run_id: words for run_id, words in each.items() if words}
 
     def why_sweep_waits(self, sweep: Sweep) -> str:
-        """Say why the runs of a sweep wait, without those that wait for one another."""
+        """Return why the runs of a sweep wait, except runs that wait only for another run of the sweep."""
         reasons = self._reasons(sweep)
         unended = [run for run in sweep.runs if run.run_id in reasons]
         unwanted = [run for run in unended if reasons[run.run_id][0]]
@@ -634,8 +622,8 @@ class Runs(Operations):
         return " ".join(filter(None, [cancel_in_words(unwanted, unended), *dict.fromkeys(others)]))
 
     def _reasons(self, sweep: Sweep) -> Mapping[str, tuple[str, str, str]]:
-        """Reasons of each run that has not ended, by its id: that somebody cancels it, what its journal and its sweep
-        say, and its place in the queue; each empty where there is nothing to say."""
+        """Return three reasons for each unended run, by run id: a pending cancel, what its journal or sweep says, and
+        its place in the queue. Each is empty where it does not apply."""
         unended = [run for run in sweep.runs if not run.state.ended and not sweep.recorded]
         with_job = self._workspace.supervisor.with_job
         if with_job is None:
@@ -652,7 +640,7 @@ class Runs(Operations):
         }
 
     def are_unwanted(self, runs: Sequence[RunRecord]) -> bool:
-        """Return whether some of these runs have not ended, and somebody cancels all of those."""
+        """Return whether some of these runs have not ended, and a cancel is pending for all of those runs."""
         unended = [run for run in runs if not run.state.ended]
         return bool(unended) and all(self._workspace.store.cancel_word(run.run_id) is not None for run in unended)
 
@@ -663,22 +651,21 @@ def _without_places(failed: Failed) -> Failed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSummary:
-    """A run, and the estimate beside it."""
+    """A run with its estimate and place."""
 
     record: RunRecord
     estimate: RunEstimate | None
-    """None where its base model is not available."""
+    """Estimate of memory and time; None where the base model is not available."""
     device_time: DeviceTime
-    """Time of all its attempts until now."""
+    """Machine time of all attempts until now."""
     place: Place
-    """The place where it is, is to be, or was."""
+    """Place where the run is, is to be, or was."""
     folder: Path | None = None
-    """Folder of its request, journal, log and adapter. None on a shared page, whose visitors see no path of its
-    machine, and of a run that RankViz ships."""
+    """Folder of the run's request, journal, log and adapter. None on a shared page and for a recorded run."""
 
     @property
     def adapter_folder(self) -> Path | None:
-        """Folder of the trained adapter, as PEFT loads it; None where there is none, or no folder to show."""
+        """Folder of the trained adapter, as PEFT loads it; None without one, or where no path is shown."""
         adapter = self.folder / self.record.adapter_path if self.folder and self.record.adapter_path else None
         return adapter if adapter and adapter.is_dir() else None
 
@@ -687,7 +674,7 @@ RunEstimateJSON = shape(RunEstimate)
 
 
 class AnswerJSON(TypedDict):
-    """One held-out prompt; before and after training are null where it was not answered."""
+    """Answers to one held-out prompt before and after training; null where it was not answered."""
 
     example: int
     prompt: str
@@ -697,8 +684,8 @@ class AnswerJSON(TypedDict):
 
 
 class ListedRunJSON(SummaryRow):
-    """One run: what was asked of it and what was measured, flat, with the estimate beside it. Losses are nats a token,
-    null is not known. Folders are those of an own machine."""
+    """One run: settings and measurements, flat, with the estimate. Losses are nats per token; unknown values are null.
+    Folders are given only where the page is not shared."""
 
     error: str | None
     engine: str | None
@@ -713,7 +700,7 @@ class ListedRunJSON(SummaryRow):
 
 
 class RunJSON(ListedRunJSON):
-    """One run with its answers to prompts."""
+    """One run with its answers to held-out prompts."""
 
     answers: list[AnswerJSON]
 
@@ -725,7 +712,7 @@ class CurvePointJSON(shape(CurvePoint)):
 
 
 def run_json(summary: RunSummary) -> RunJSON:
-    """Return what was requested and measured, flat, with the estimate and the answers beside it."""
+    """Return the JSON of a run: settings and measurements, flat, with estimate and answers."""
     answers = [
         AnswerJSON(
             example=answer.place,
@@ -740,7 +727,7 @@ def run_json(summary: RunSummary) -> RunJSON:
 
 
 def listed_run_json(summary: RunSummary) -> ListedRunJSON:
-    """Return the JSON of a run without its answers, which are long and stand in the journals."""
+    """Return the JSON of a run without its answers, which are long."""
     row, record = summary_row(summary.record), summary.record
     if summary.folder is None:  # no path of this machine is for who reads this
         row |= {"base": name_alone(row["base"]), "data": name_alone(row["data"])}
@@ -760,5 +747,5 @@ def listed_run_json(summary: RunSummary) -> ListedRunJSON:
 
 
 def curve_points_json(curves: Iterable[FastCurve]) -> Sequence[CurvePointJSON]:
-    """Return the points of fast curves, the lowest rank of each first."""
+    """Return the points of all fast curves, the lowest rank of each curve first."""
     return [{"run_id": curve.run_id, **point._asdict()} for curve in curves for point in curve.points]

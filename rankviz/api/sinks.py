@@ -1,4 +1,4 @@
-"""Publishing one's own finished runs: to the Hub as a dataset or an adapter, or to Trackio."""
+"""Publishing of a visitor's own finished runs: to the Hub as a dataset or an adapter, or to Trackio."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 NOTHING_FINISHED = "Nothing to publish: no run of it has finished."
 KEPT_SENDINGS = 256
-"""Of all visitors, so that a page that is opened again shows what became of it."""
+"""Number of publications of all visitors that are remembered, so that a reopened page can show the result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Publication:
-    """The repository or project as it is now."""
+    """The published repository or project."""
 
     url: str
-    """Empty of Trackio on this machine."""
+    """Empty for Trackio on this machine."""
     updated: bool
-    """Whether it was there before."""
+    """True where the repository or project existed before."""
     private: bool
 
     def in_words(self, destination: Destination) -> str:
-        """One sentence."""
+        """Return one sentence on the result."""
         if destination.to == TRACKIO and not destination.space:
             return f"Sent to the Trackio project {destination.name} on this machine: run trackio show to look at it."
         seen = "private" if self.private else "public"
@@ -47,7 +47,7 @@ class Publication:
 
 @dataclass(slots=True)
 class Sending:
-    """A publication that is on its way, or has ended."""
+    """A publication that is running or has ended."""
 
     destination: Destination
     stage_file: Path | None = None
@@ -58,7 +58,7 @@ class Sending:
 
     @property
     def stage(self) -> str:
-        """The step that is done now."""
+        """Name of the current step."""
         try:
             return self.stage_file.read_text(encoding="utf-8") if self.stage_file else "waiting"
         except OSError:
@@ -66,13 +66,12 @@ class Sending:
 
     @property
     def seconds(self) -> float:
-        """Seconds since it began, until now or its end."""
+        """Seconds since the start, until the end or now."""
         return (self.ended_at or time.monotonic()) - self.began_at
 
 
 class Sinks(Operations):
-    """Publishing by the current visitor, of their own runs only. A token is passed on to one process and kept
-    nowhere."""
+    """Publishing of the current visitor's own runs. A token is passed to one process and stored nowhere."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -80,21 +79,21 @@ class Sinks(Operations):
         self._lock = Lock()
 
     def offered(self) -> Sequence[str]:
-        """The places to publish to."""
+        """Return the kinds of destinations that can be published to."""
         return (DATASET, ADAPTER, *((TRACKIO,) if installed.has_trackio() else ()))
 
     def has_login(self) -> bool:
-        """Tell whether this machine's own login at the Hub may be used; never on a shared page."""
+        """Return whether this machine's own Hub login may be used; never on a shared page."""
         return bool(self._login())
 
     def _login(self) -> str:
-        """The token of this machine's own login at the Hub; empty where there is none, or it may not be used."""
+        """Return the token of this machine's own Hub login; empty if there is none or it may not be used."""
         if self._workspace.shared:
             return ""
         return machine_token()
 
     def check(self, name: str, destination: Destination, token: Token | None, *, use_login: bool = False) -> list[str]:
-        """The runs of a run or sweep that would be published; a RankVizError says what stands in the way."""
+        """Return the ids of the runs that would be published. A RankVizError says why publishing is not possible."""
         destination.validate()
         self._workspace.rights.somebody()
         records = [self._workspace.store.get(run_id) for run_id in self._api.runs.own_ids(name)]
@@ -122,10 +121,10 @@ class Sinks(Operations):
         use_login: bool = False,
         on_start: Callable[[Path], None] = lambda stage_file: None,
     ) -> Publication:
-        """Publish a run or a sweep of one's own; returns when it is there.
+        """Publish a run or sweep of the current visitor; return when that is done.
 
-        token: None for this machine's login, if it may be used (use_login), or where none is needed.
-        on_start: called with the file that says what is done.
+        token: None to use this machine's login (if use_login allows it), or where none is needed.
+        on_start: called with the file in which the current step is written.
         """
         run_ids = self.check(name, destination, token, use_login=use_login)
         secret = token.value if token else self._login() if use_login else ""
@@ -150,7 +149,7 @@ class Sinks(Operations):
     def start(
         self, name: str, destination: Destination, token: Token | None = None, *, use_login: bool = False
     ) -> Sending:
-        """Publish in the background; `sending` tells how far it is. What can be refused at once is."""
+        """Publish in the background; `sending` returns the progress. Errors known before the start are raised."""
         self.check(name, destination, token, use_login=use_login)
         key = (self._workspace.visitor.id, name)
         with self._lock:
@@ -177,13 +176,12 @@ class Sinks(Operations):
         return sending
 
     def sending(self, name: str) -> Sending | None:
-        """The last publication of a run or sweep by whoever asks; None where there was none since the server began."""
+        """Return the visitor's last publication of a run or sweep; None without one since the server started."""
         of_theirs = (self._sendings.get((owner, name)) for owner in self._workspace.visitor.ids)
         return max(filter(None, of_theirs), key=lambda sending: sending.began_at, default=None)
 
     def is_own(self, name: str) -> bool:
-        """Tell whether a run or sweep is the current visitor's: what others opened, and what an admin may change, is
-        not."""
+        """Return whether the current visitor owns a run or sweep. Shared runs, and an admin's access, do not count."""
         if not self._api.runs.is_mine(name):
             return False
         visitor, store = self._workspace.visitor, self._workspace.store
@@ -221,7 +219,7 @@ class Sinks(Operations):
 
 
 def facts_of(api: Api, name: str, run_ids: Sequence[str], destination: Destination) -> SweepFacts:
-    """Return the facts that are published of these runs."""
+    """Return the facts about these runs that are published."""
     records = [api.runs.get(run_id) for run_id in run_ids]
     sweep_id = records[0].request.sweep_id
     try:

@@ -1,4 +1,4 @@
-"""Quality by rank: published studies, forecasts from them and from own runs, and what a rank costs and buys."""
+"""Quality by rank: published studies, forecasts from studies and own runs, and costs and quality of all ranks."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ if TYPE_CHECKING:
     from rankviz.core.studies.lines import Evidence, Facet, Line, RateByRank
 
 REMEMBERED = 16
-"""Visitors with files of their own whose studies are cached."""
+"""Number of visitors with added result files whose studies are cached."""
 LINES_SHOWN = 3
-"""Published lines of the nearest studies that are drawn."""
+"""Number of published lines, of the nearest studies, that the trade-off chart shows."""
 MOST_PARAMETERS = 10**15
 CANNOT_READ = (
     BadConfigError,
@@ -77,7 +77,7 @@ CANNOT_READ = (
     UnknownModelError,
     WorkerError,
 )
-"""A model that raises one of these has no counts; its forecast and advice need none."""
+"""Errors after which a model has no parameter counts. Its forecast and advice need none."""
 COUNTS_NEED = (
     "Parameters, file, memory, time and cost of an adapter need the layers of a model: give a model of the catalogue, "
     "an id on the Hub (owner/name) or a config.json."
@@ -85,7 +85,7 @@ COUNTS_NEED = (
 
 
 class Studies(Operations):
-    """Quality by rank, as far as others have measured it."""
+    """Quality by rank in published studies and result files that visitors added."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -102,20 +102,19 @@ class Studies(Operations):
         return load_evidence(self._workspace.assets)
 
     def _read(self, homes: Sequence[Path], names: Sequence[str]) -> Evidence:
-        """names: of the files that are there, which say what is in them. It depends on its arguments alone, so visitors
-        who ask at once get their own each."""
+        """Return the shipped points and those in the given folders. names: added files, part of the cache key."""
         return self._shipped.plus(own_studies.own_evidence(homes, self._api.models.all()))
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
-        """Return how the best learning rate moves with the rank, counted over published sweeps."""
+        """Return ratios of the best learning rates at the highest and the lowest rank of published sweeps."""
         return load_rates_by_rank(self._workspace.assets)
 
     def near(self, subject: Subject, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
-        """Return published lines of quality by rank with these targets, the nearest study first."""
+        """Return published lines of quality by rank, the study nearest to the subject first."""
         return nearest(drawn_lines(self.all(), methods, facets), subject)
 
     def sizes(self, line: Line) -> Sequence[AdapterSize]:
-        """Return the adapters of a line's points: as published, or counted where base and targets are known."""
+        """Return the adapter size of each point: as published, or counted if base and target modules are known."""
         if line.study.expert_scheme == "shared-outer" and line.model.model_id:  # trained by Tinker
             per_rank = shared_outer_per_rank(self._api.models.get(line.model.model_id))
             if per_rank:
@@ -129,8 +128,7 @@ class Studies(Operations):
         ]
 
     def _plan_of(self, line: Line) -> AdapterPlan | None:
-        """The adapter of a line; None where the base has no row in the catalogue, or the study doesn't say its modules
-        one by one."""
+        """Return the adapter of a line; None if the base is not in the catalogue or the modules are not published."""
         stated = line.first.target_modules
         targets = stated if stated == ALL_LINEAR else module_names(stated)
         if line.model.model_id is None or not targets:
@@ -141,12 +139,12 @@ class Studies(Operations):
         return None
 
     def equal_ranks(self, line: Line, plan: AdapterPlan) -> Mapping[int, float]:
-        """Return ranks that train as many parameters with a pair for each expert as a line's ranks do in its own MoE
-        scheme; of the ranks whose size is known.
+        """Return, by rank of a line, the rank that trains as many parameters with a LoRA pair per expert as the line's
+        MoE scheme does. Ranks of unknown size are left out.
 
         Args:
-            plan: The adapter to compare with, if it is on the line's base; else Unsloth's default on that base counts,
-                with the same expert_rank.
+            plan: Adapter to compare with, if it is on the line's base; else Unsloth's default adapter on that base is
+                used, with the same expert_rank.
         """
         model_id = line.model.model_id
         if model_id is None:
@@ -158,7 +156,7 @@ class Studies(Operations):
 
     @writes()
     def add(self, files: Sequence[Path]) -> Added:
-        """Add tables of raw results and PEFT result files as studies; unreadable files are named with the reason."""
+        """Add tables of raw results and PEFT result files as studies; return counts and unreadable files."""
         owner, homes = self._workspace.rights.somebody(), self._workspace.own_homes
         if not files:
             return own_studies.Added([], 0, [])
@@ -177,17 +175,17 @@ class Studies(Operations):
 
     @writes()
     def remove(self, name: str) -> None:
-        """Remove a file that was added, by a name from `added`."""
+        """Delete an added result file, by its name from `added`."""
         self._workspace.rights.somebody()
         own_studies.remove(self._workspace.own_homes, name)
 
     def added(self) -> Sequence[str]:
-        """Return the files that the current visitor has added here."""
+        """Return the names of the result files that the current visitor has added here."""
         return own_studies.kept_files(self._workspace.own_homes)
 
 
 class Forecasts(Operations):
-    """The quality forecast. A forecast takes no more than reading a table."""
+    """Forecasts of quality by rank, read from a table without computing."""
 
     def of(
         self,
@@ -198,14 +196,14 @@ class Forecasts(Operations):
         ranks: Sequence[int] | None = None,
         parameters: float | None = None,
     ) -> Forecast:
-        """Return each rank's shortfall from r = 128 in published studies, as a band; the same for every model.
+        """Return the shortfall of each rank from r = 128 in published studies, as a band, the same for every model.
 
         Args:
-            model: Any name; it is not read.
-            use_case: A name of core.advice.use_case. It chooses the kind of studies that counts and coverage are of.
+            model: Any name; no model is loaded.
+            use_case: A name of core.advice.use_case. It selects the studies for counts and coverage.
             metric: "score" (points; the default) or "loss" (% of the loss).
             ranks: Whole numbers from 1 to 256; by default the powers of two among them.
-            parameters: Parameters of a model that has no name here.
+            parameters: Size of a model without a name here.
         """
         use_case_of(use_case)
         metric = metric or "score"
@@ -214,14 +212,14 @@ class Forecasts(Operations):
         return forecast(load_bands(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks or GRID)
 
     def left_out(self, use_case: str) -> BandRecord | None:
-        """Return how the band held scores of publications that were left out; None where none was."""
+        """Return the band's record on publications that were left out; None where none was."""
         return load_bands(self._workspace.assets).left_out.get(KIND_OF_USE_CASE[use_case])
 
     def subject(
         self, model: str, use_case: str, parameters: float | None = None, expert_rank: int | str = "r"
     ) -> Subject:
-        """Return the model and task that studies are sorted for. Of a model that cannot be read, what studies say of
-        its name, or else its parameters."""
+        """Return the model and task by which studies are sorted. For a model that cannot be read, family and size come
+        from a study that names it, or the size from `parameters`."""
         name = model.strip().lower()
         family = None
         if not self.why_no_counts(model, parameters):
@@ -244,7 +242,7 @@ class Forecasts(Operations):
         )
 
     def why_no_counts(self, model: str, parameters: float | None = None) -> str:
-        """Return why a model has no counts, and what they need, as sentences; "" of one that can be read."""
+        """Return why a model has no parameter counts and what to give instead; empty if it can be read."""
         self._check(model, parameters)
         if not model:
             return COUNTS_NEED
@@ -255,7 +253,7 @@ class Forecasts(Operations):
         return ""
 
     def _check(self, model: str, parameters: float | None) -> None:
-        """Refuse what is no name, and a path that is not there or is not this visitor's. A name may be of any model."""
+        """Raise an error for an impossible name, and for a path that is missing or another visitor's."""
         if parameters is not None:
             number(parameters, "Parameters", 1, MOST_PARAMETERS)
         elif not model:
@@ -269,8 +267,8 @@ class Forecasts(Operations):
                 return
 
     def bent(self, sweep_id: str) -> BentForecast:
-        """Return held-out loss by rank between a sweep's measured ranks, nats, from its runs: those at two ranks at
-        least must have finished."""
+        """Return the forecast of held-out loss (nats) between ranks of a sweep with finished runs at two ranks or
+        more."""
         sweep = self._sweep(sweep_id)
         cells = measured_cells(sweep.runs)
         runs = [run for cell in cells.values() for run in cell]
@@ -283,7 +281,7 @@ class Forecasts(Operations):
         )
 
     def _sweep(self, sweep_id: str) -> Sweep:
-        """The sweep; a run's id is answered with the id of its sweep."""
+        """Return the sweep. For the id of a run, the error message gives the id of its sweep."""
         try:
             return self._api.runs.sweep(sweep_id)
         except RunNotFoundError:
@@ -299,8 +297,8 @@ class Forecasts(Operations):
         runs: str | None = None,
         parameters: float | None = None,
     ) -> tuple[Forecast, BentForecast | None]:
-        """Return `of`, and where the id of a sweep is given, `bent`. Its runs measure a loss, so "loss" is the default
-        metric then, and model is the one that they trained."""
+        """Return the results of `of`, and of `bent` if `runs` is a sweep's id (else None). With a sweep, the default
+        metric is "loss" and `model` must be the model that it trained."""
         if not runs:
             return self.of(model, use_case, metric=metric, parameters=parameters), None
         if metric == "score":
@@ -315,8 +313,8 @@ class Forecasts(Operations):
         return self.of(model, use_case, metric=metric or "loss", parameters=parameters), self.bent(runs)
 
     def own_sweeps(self, model: str) -> list[Sweep]:
-        """Return sweeps with evaluated runs of this very model: one's own, the newest first, then recorded ones, the
-        oldest first. A base that only the Hub knows is compared by its name alone."""
+        """Return the sweeps with evaluated runs of this model: the visitor's own, newest first, then recorded ones,
+        oldest first. A base outside the catalogue that needs the Hub is compared by name only."""
         model_id = self._api.models.get(model).id
 
         def is_of(base: str) -> bool:
@@ -332,28 +330,27 @@ class Forecasts(Operations):
         return [sweep for sweep in evaluated if is_of(sweep.runs[0].request.base)]
 
     def same_kind(self, one: str, other: str) -> bool:
-        """Tell whether both are base models, or both are tuned to chat."""
+        """Return whether two models are both base models or both chat models."""
         return self._is_chat(one) == self._is_chat(other)
 
     def _is_chat(self, ref: str) -> bool:
-        """Tell a chat model by its own name, or else by the row it is read as. The embedded model is the
-        instruction-tuned one; its row in the catalogue is the base model."""
+        """Return whether a model is a chat model, by its name or else its catalogue row. The embedded model is a chat
+        model, although its row is the base model's."""
         model, named = self._api.models.get(ref), True if ref == EMBEDDED else is_chat_model(ref)
         return bool(is_chat_model(model.id, model.model_type) if named is None else named)
 
 
 class Tradeoffs(Operations):
-    """Costs and qualities of all ranks of one model."""
+    """Costs and quality of all ranks of one model."""
 
     def of(self, question: Question, use_case: str = "instruction", quality: str | None = None) -> Tradeoff:
-        """Return costs at every rank from 1 to 256 and at the question's own, with forecast, published lines and own
-        runs.
+        """Return costs at RANKS (1 to 256) and the question's ranks, with forecast, published lines and own runs.
 
         Args:
             question: Its ranks are added to RANKS.
             use_case: A name of core.advice.use_case.
-            quality: A key of SHORTFALLS or METRICS. By default % of the loss where there is a sweep of this model, else
-                points, as the recommendation has them. One that this model does not have is replaced by that.
+            quality: A key of SHORTFALLS or METRICS. The default, also for a key that this model lacks, is % of the
+                loss if the model has a sweep, else points.
         """
         use_case_of(use_case)
         if quality is not None:
@@ -380,7 +377,7 @@ class Tradeoffs(Operations):
         )
 
     def without_costs(self, question: Question, use_case: str, quality: str | None = None) -> Tradeoff:
-        """Return quality by rank of a model that cannot be read. quality: a key of SHORTFALLS."""
+        """Return quality by rank for a model that cannot be read. quality: a key of SHORTFALLS."""
         quality = quality if quality in SHORTFALLS else SHORTFALL_SCORE
         metric = SHORTFALLS[quality]
         return Tradeoff(
@@ -399,7 +396,7 @@ class Tradeoffs(Operations):
     def _published(
         self, question: Question, use_case: str, metric: str, plan: AdapterPlan | None = None
     ) -> tuple[ForecastLine, ...]:
-        """The nearest lines in this metric; scores of the forecast's kind only."""
+        """Return the nearest published lines in this metric; only of the forecast's kind of tasks."""
         task = KIND_OF_USE_CASE[use_case]
         kind = LOSS if metric == LOSS and task != RL else task
         # "Complex tasks and domain adaptation" draws both, though its band is that of mathematics and code.
@@ -429,6 +426,5 @@ class Tradeoffs(Operations):
 
 
 def _label(near: Near) -> str:
-    """The study's, with the MoE scheme of its points."""
     scheme = next((line.expert_scheme for line in near.lines if line.expert_scheme), None)
     return f"{near.line.study.label}, {SCHEME_LABELS[scheme]}" if scheme else near.line.study.label

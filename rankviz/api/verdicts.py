@@ -1,4 +1,4 @@
-"""Which ranks can be distinguished, of a sweep or a table of losses; what to train next and what to ship."""
+"""Verdicts on the ranks of a sweep or a table of losses, and decisions: what to train next and what to ship."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord, Sweep
 
 MOST_VERDICTS = 32
-"""Cached verdicts."""
+"""Number of cached verdicts."""
 MANY_NUMBERS, MANY_PAIRS = 50_000, 50
-"""Held-out examples, and pairs of ranks. Fewer are compared in a few hundredths of a second."""
+"""Held-out losses and pairs of ranks above which a comparison waits in a line; fewer take hundredths of a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepVerdict:
-    """The verdict on a sweep."""
+    """The verdict on the ranks of a sweep."""
 
     sweep_id: str
     verdict: Verdict
 
 
 class SweepVerdictJSON(VerdictJSON):
-    """Which ranks of a sweep differ. Differences, `within` and the noise are in `unit`."""
+    """Verdict on the ranks of a sweep. Differences, `within` and the noise are in `unit`."""
 
     sweep_id: str
 
 
 def verdict_json(answer: SweepVerdict, *, would_tell: bool = True) -> SweepVerdictJSON:
-    """Return the verdict on a sweep as JSON. would_tell: with what would decide each pair."""
+    """Return the verdict as JSON. would_tell: True to add the seeds or examples that would decide each pair."""
     return {"sweep_id": answer.sweep_id, **verdicts.verdict_json(answer.verdict, would_tell=would_tell)}
 
 
@@ -63,13 +63,13 @@ class Verdicts(Operations):
     def of_sweep(
         self, sweep_id: str, tolerance: float | str | None = None, metric: str = "loss"
     ) -> SweepVerdict | None:
-        """Return the verdict on the runs of a sweep that have been evaluated; None without any, and while one trains.
+        """Return the verdict on the evaluated runs of a sweep; None without any, or while the sweep trains.
 
         Args:
-            sweep_id: One's own sweep or a recorded one.
-            tolerance: Differences certainly smaller than this do not matter: nats of a loss, points of an accuracy, or
-                "2%" of the gain over the base. None: 0.02 nats or 1 point.
-            metric: "loss", "token_accuracy" or "exact_match"; InvalidSettingError where no run of the sweep has it.
+            sweep_id: A sweep that the current visitor may see, or a recorded one.
+            tolerance: Differences that are certainly smaller do not matter: nats of a loss, points of an accuracy, or
+                "2%" of the gain over the base. None for 0.02 nats or 1 point.
+            metric: "loss", "token_accuracy" or "exact_match"; InvalidSettingError if no run of the sweep has it.
         """
         if metric not in METRICS:
             raise InvalidSettingError(f"The metric must be one of {', '.join(METRICS)} (got {metric!r}).")
@@ -93,8 +93,8 @@ class Verdicts(Operations):
 
     @contextmanager
     def comparing(self, runs: Iterable[RunRecord]) -> Iterator[None]:
-        """Context for comparing runs by their held-out examples. Where these are many, visitors stand in the line for
-        what is read; LimitError where there is no place in it, or where they are more than this server compares."""
+        """Context for comparing runs by their held-out examples. With more than MANY_NUMBERS losses, the caller waits
+        in the line for file reading. LimitError where it is full, or the losses exceed the server's limit."""
         numbers = sum(numbers_in(run.loss_after) for run in runs if run.loss_after)
         most = self._workspace.limits.example_numbers if numbers > MANY_NUMBERS else None
         if most is not None and numbers > most:
@@ -107,8 +107,8 @@ class Verdicts(Operations):
 
     @contextmanager
     def saying(self, answer: SweepVerdict) -> Iterator[bool]:
-        """Context for what is said of each pair of ranks, such as how many more seeds would decide it: the same line.
-        Yields False where there is no place in it: the verdict is then told without."""
+        """Context for wording a verdict with what would decide each pair of ranks. With more than MANY_PAIRS, the
+        caller waits in the line for file reading. Yields False where it is full; then that part is left out."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(self._turn_if(len(answer.verdict.pairs) > MANY_PAIRS))
@@ -135,14 +135,14 @@ class Verdicts(Operations):
         return verdicts.judge(runs, tolerance=tolerance, base_loss=base, metric=metric)
 
     def metrics(self, sweep_id: str) -> Sequence[Metric]:
-        """Return what the runs of a sweep can be compared by, as far as they have been evaluated; the loss always."""
+        """Return the metrics by which the evaluated runs of a sweep can be compared; always with the loss."""
         return measured_metrics(self._api.runs.sweep(sweep_id).runs)
 
     def fast_curve(
         self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
     ) -> Reading | None:
-        """Return what the best fast curve of a sweep shows; None for a sweep without one, or that still trains. judged:
-        of_sweep of the same, where it is known."""
+        """Return the reading of a sweep's best fast curve; None without a fast curve, or while the sweep trains.
+        judged: result of `of_sweep`, if it is known already."""
         sweep = self._api.runs.sweep(sweep_id)
         curve = next(iter(self._api.runs.fast_curves(sweep_id)), None)
         if curve is None or not sweep.ended:
@@ -160,14 +160,14 @@ class Verdicts(Operations):
         base_loss: float | None = None,
         base_accuracy: float | None = None,
     ) -> Verdict:
-        """Return the verdict on a CSV file: columns rank, seed, example, loss or correct, and learning_rate where
+        """Return the verdict on a CSV file with columns rank, seed, example, loss or correct, and learning_rate if
         several were tried.
 
         Args:
-            path: The file. A loss that is nan marks a run that diverged; correct is 0 or 1.
-            tolerance: As for a sweep; points where the file has the column correct.
+            path: The file. A loss of nan marks a run that diverged; correct is 0 or 1.
+            tolerance: As in `of_sweep`; points where the file has the column correct.
             base_loss: Mean loss of the untrained base, for a tolerance as a share of the gain.
-            base_accuracy: The same of a file with the column correct: percent.
+            base_accuracy: Accuracy of the untrained base in percent, where the file has the column correct.
         """
         runs, by = verdicts.read_table(self._workspace.references.file(path))
         base = base_loss if by is LOSS else base_accuracy
@@ -176,13 +176,13 @@ class Verdicts(Operations):
 
 
 class Decisions(Operations):
-    """The quick look's answer; of any sweep with finished runs at two ranks."""
+    """Decisions on ended sweeps: which rank to ship, what to train next, which learning rate is better."""
 
     def of(
         self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
     ) -> Decision | None:
-        """Return the forecast between a sweep's runs, what to train next and what to ship; None while one of them
-        trains, with finished runs at fewer than two ranks. judged: the verdict, where it is known."""
+        """Return the forecast between a sweep's ranks, what to train next and what to ship; None while a run trains,
+        or with finished runs at fewer than two ranks. judged: the verdict, if it is known already."""
         sweep = self._api.runs.sweep(sweep_id)
         if not sweep.ended:
             return None
@@ -199,13 +199,12 @@ class Decisions(Operations):
         return decide(sweep.runs, forecast, verdict.tolerance_nats if chosen else None, settled)
 
     def rate(self, sweep_id: str) -> RateLook | None:
-        """Return which learning rate is better, of a sweep of one rank whose runs ended; None of any other."""
+        """Return which learning rate is better in an ended sweep of one rank; None for any other sweep."""
         sweep = self._api.runs.sweep(sweep_id)
         return rate_look(sweep.runs) if sweep.ended else None
 
     def score(self, sweep_id: str, metric: Metric) -> ScoreLook | None:
-        """Return which rank to take by a score, of a sweep whose ranks were not all trained twice; None of any
-        other."""
+        """Return which rank to take by a score, for an ended sweep without two runs of every rank; else None."""
         sweep = self._api.runs.sweep(sweep_id)
         record = load_quick_look(self._workspace.assets)["score"]
         return score_look(sweep.runs, metric, record) if sweep.ended and metric.higher_is_better else None

@@ -1,5 +1,4 @@
-"""The workspace that all operations share: a runs folder, RankViz's own data, the queue, this machine, and the lines in
-which visitors wait for what is heavy."""
+"""The workspace that all operations share: runs folder, shipped data, queue, this machine, and visitors' lines."""
 
 from __future__ import annotations
 
@@ -34,26 +33,26 @@ if TYPE_CHECKING:
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
 
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
-"""Catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
+"""Catalogue row with the layer shapes of the embedded base, SmolLM2-135M-Instruct."""
 READING_WAITING, LAYOUTS_WAITING = 6, 2
-"""Requests that wait in each line. A layout takes seconds, reading up to a minute. A request that waits keeps a thread
-of the page, so all lines together are shorter than the threads are many."""
+"""Most waiting requests in the lines for file reading (up to a minute each) and model layouts (seconds each). Each
+blocks a thread of the page, so their sum must stay below the number of threads."""
 OPERATIONS, OPERATIONS_WAITING, OPERATION_SECONDS = 5, 4, 60.0
-"""Operations that start runs at once, and as many that change some; those that wait; the longest wait."""
+"""Limits of the lines `starts` and `changes`: operations at once, operations that wait, longest wait in seconds."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Operations:
-    """A group of operations of an Api."""
+    """Base class of the groups of operations of an Api."""
 
     def __init__(self, api: Api):
         self._api, self._workspace = api, api.workspace
 
 
 def writes(line: str = "") -> Callable[[Method], Method]:
-    """Make an operation raise StorageError where it cannot write into the runs folder. Visitors queue for it in this
-    line of the workspace, if any."""
+    """Return a decorator for operations that write into the runs folder: failures become StorageError. line: name of
+    the Workspace line in which visitors wait for the operation; empty for none."""
 
     def decorate(method: Method) -> Method:
         @wraps(method)
@@ -67,12 +66,12 @@ def writes(line: str = "") -> Callable[[Method], Method]:
 
 
 class Workspace:
-    """One runs folder, with the models, cards and constants that RankViz ships.
+    """One runs folder, with the models, GPUs and constants that RankViz ships.
 
     Args:
-        home: The runs folder; RANKVIZ_HOME, or ~/.rankviz.
-        assets: RankViz's own data.
-        shared: Whether strangers use it; as the settings say, unless given.
+        home: The runs folder; None for RANKVIZ_HOME, or ~/.rankviz.
+        assets: Folder of the data that RankViz ships.
+        shared: True where strangers use the page; None for what the settings say.
     """
 
     def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool | None = None):
@@ -82,7 +81,7 @@ class Workspace:
 
     @cached_property
     def settings(self) -> Settings:
-        """Settings of this server, read when something asks, since an estimate needs none."""
+        """Settings of this server, read at first use, since an estimate needs none."""
         from rankviz.settings import read
 
         return read(**self._given)
@@ -94,12 +93,12 @@ class Workspace:
 
     @property
     def limits(self) -> Limits:
-        """Limits of one visitor and of all together."""
+        """Limits for one visitor and for all visitors together."""
         return self.settings.limits
 
     @property
     def visitor(self) -> Visitor:
-        """The current visitor: the host on a machine of one's own, else whoever sent the request that is answered."""
+        """Current visitor: the sender of the request; NOBODY without one, or the host on a page that is not shared."""
         asking = visitor.current()
         if asking and asking.admin:
             return asking  # on every server; the settings need not be read for that
@@ -107,7 +106,7 @@ class Workspace:
 
     @cached_property
     def references(self) -> References:
-        """Resolver of what the current visitor may name a model, data or an adapter by."""
+        """Resolver of names and paths of models, data and adapters that the current visitor gives."""
         return References(
             self.home,
             self.assets,
@@ -124,35 +123,35 @@ class Workspace:
 
     @cached_property
     def room(self) -> Room:
-        """Room for visitors' files on the disk."""
+        """Disk space for visitors' files."""
         from rankviz.shared.quota import Room
 
         return Room(self)
 
     @property
     def own_homes(self) -> Sequence[Path]:
-        """Folders of what belongs to the current visitor, beside the runs: the runs folder, or the visitor's parts of
-        it, first that of what is new; none of who cannot be told from others."""
+        """Folders of the current visitor's files other than runs; new files go into the first. The runs folder itself
+        for an admin; none for a visitor who cannot be told from others."""
         visitor = self.visitor
         return (self.home,) if visitor.admin else tuple(home_of(self.home, owner) for owner in visitor.ids)
 
     @cached_property
     def temp(self) -> TempHome:
-        """The folder of all temporary files."""
+        """Folder of all temporary files."""
         from rankviz.store.temp import TempHome
 
         return TempHome(self.home)
 
     @cached_property
     def children(self) -> Children:
-        """Processes that read adapters, data files and imports. Who compares a large sweep stands in the same line."""
+        """Child processes that read adapters, data files and imports. Large verdicts wait in the same line."""
         from rankviz.children import READING
 
         return self._readers(READING, READING_WAITING)
 
     @cached_property
     def layouts(self) -> Children:
-        """Processes that lay out models outside the catalogue, in a line of their own: 200 bytes keep one busy."""
+        """Child processes that lay out models outside the catalogue, with a line of their own."""
         from rankviz.children import ChildWords
 
         what = "lays out at most {at_once} at once of models that are not in its catalogue, and is busy with others"
@@ -168,7 +167,7 @@ class Workspace:
 
     @cached_property
     def senders(self) -> Children:
-        """Processes that publish runs."""
+        """Child processes that publish runs."""
         from rankviz.children import ASKING, MAX_WAITING, Children, ChildWords
 
         work = ChildWords(
@@ -187,7 +186,7 @@ class Workspace:
         return Bounds(seconds=seconds, memory_bytes=self.limits.child_memory_mb * 10**6, **others)
 
     def _line(self, at_once: int, busy: str, seconds: float, waiting: int | None) -> FairLine:
-        """A line in which one visitor of a shared page has one place, and on one's own page all."""
+        """Return a line in which each visitor of a shared page has one place; without that limit on other pages."""
         from rankviz.children import MAX_OF_A_VISITOR, FairLine
 
         each, mine = (1, MAX_OF_A_VISITOR) if self.shared else (None, None)
@@ -195,8 +194,7 @@ class Workspace:
 
     @cached_property
     def hub(self) -> HubDoor:
-        """The door to models and adapters on the Hub. On a shared page its adapters are kept among the uploads, counted
-        and removed like them."""
+        """Access to models and adapters on the Hub. A shared page stores, counts and removes adapters like uploads."""
         from rankviz.hub.door import Copies, open_door
 
         limits, temp = self.limits, self.temp
@@ -207,13 +205,12 @@ class Workspace:
 
     @cached_property
     def starts(self) -> FairLine:
-        """Line before what is queued, once it is checked: who waits for a model or the Hub keeps nobody from
-        starting."""
+        """Line for queueing checked runs, so that a slow model or Hub request blocks no other visitor's start."""
         return self._operations("starts at most {} sweeps and probes at once")
 
     @cached_property
     def changes(self) -> FairLine:
-        """Line before runs are ended, deleted or shared, so that nobody who starts something is in the way."""
+        """Line for cancelling, deleting and sharing runs, separate from the line for starting runs."""
         return self._operations("ends, deletes and shares at most {} sweeps at once")
 
     def _operations(self, does: str) -> FairLine:
@@ -222,13 +219,13 @@ class Workspace:
 
     @contextmanager
     def work(self) -> Iterator[Path]:
-        """Context with a folder for temporary files; StorageError where that fails."""
+        """Context with a folder for temporary files; StorageError where it cannot be written."""
         with self.writing(), self.temp.work() as folder:
             yield folder
 
     def download(self, name: str, write: Callable[[Path], object]) -> Path:
-        """Make a file that the current visitor downloads: `write` writes it at a path of this name. Older ones of
-        theirs make room. LimitError where the server has no room, StorageError where nothing can be written."""
+        """Return the path of a file of this name to download, written by `write`. Older downloads of the current
+        visitor are deleted for it. LimitError where the server has no room, StorageError where writing fails."""
         limits = self.limits
         self.temp.require_room(limits.temp_mb)
         with self.work() as folder:
@@ -265,31 +262,30 @@ class Workspace:
         )
 
     def work_queue(self) -> None:
-        """Go on with what is queued, and settle what an app that stopped has left behind."""
+        """Start working on queued runs, and end runs that a stopped app has left behind."""
         self.supervisor.start()
 
     def why_not_train(self) -> str:
-        """Return why nothing can be trained on this machine, and what to do instead; empty where something can be.
-        Engines knows of other places."""
+        """Return why this machine cannot train and what to do; empty if it can. Engines knows of other machines."""
         from rankviz import installed
 
         return installed.why_not_train(shared=self.shared) or self.why_not_write()
 
     def why_not_write(self) -> str:
-        """Return why nothing can be kept in the runs folder and how to change that; empty where it can."""
+        """Return why the runs folder cannot be written and what to do; empty if it can."""
         from rankviz.machine import disk
 
         return self.of_disk(disk.trouble(self.home))
 
     def of_disk(self, sentence: str) -> str:
-        """Word an error of the disk for the current visitor: a visitor of a shared page does not tend its machine."""
+        """Return the message of a disk error for the current visitor: only the admin can act on the original."""
         from rankviz.machine import disk
 
         return sentence if self.visitor.admin else disk.FOR_VISITORS.get(sentence, sentence)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Context for writing into the runs folder or among uploads and downloads: StorageError where that fails."""
+        """Context for writing runs, uploads and downloads: errors of the disk become StorageError."""
         try:
             yield
         except (StorageError, OSError) as error:
@@ -300,18 +296,18 @@ class Workspace:
             raise StorageError(self.of_disk(disk.explain(error))) from error
 
     def here(self) -> Device:
-        """Return this machine, as training finds it."""
+        """Return the device that training finds on this machine."""
         from rankviz import machine
 
         return self.device(machine.here())
 
     def gpu_of(self, environment: Mapping[str, Any]) -> Gpu | None:
-        """Return the row of the GPU that an environment names; None where the table has no such card of that memory."""
+        """Return the GPU of an environment; None if the table has no GPU of that name and memory."""
         name, size = environment.get("device_name") or "", environment.get("device_memory_bytes")
         return hardware.gpu_of_device(self.gpus, name, size)
 
     def device(self, environment: Mapping[str, Any]) -> Device:
-        """Return the device of a run's environment."""
+        """Return the training device that an environment describes."""
         return Device(
             cpu_count=environment.get("cpu_count") or os.cpu_count() or 1,
             cpu_bf16=environment.get("cpu_bf16"),

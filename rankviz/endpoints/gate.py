@@ -1,6 +1,6 @@
-"""Checks the arguments of endpoints (types as annotated, bounded sizes, finite numbers) and makes JSON of answers.
+"""Checks of endpoint arguments (annotated types, sizes, finite numbers), and conversion of answers to JSON.
 
-What a value may be beyond that, the core says.
+All other limits on values are checked in the core.
 """
 
 import reprlib
@@ -21,12 +21,12 @@ from rankviz.errors import InvalidSettingError
 Entry = TypeVar("Entry")
 
 MAX_ARGUMENT = 10_000
-"""Characters of a text."""
+"""Most characters of a text argument."""
 MAX_LIST = 256
 MAX_PART = 500
-"""Entries that one call returns."""
+"""Most entries that one call returns."""
 FILES = ("data", "adapter")
-"""The arguments that may be a file."""
+"""Names of the arguments that may be an uploaded file."""
 WORDS = {
     str: "a text",
     int: "a whole number",
@@ -38,14 +38,14 @@ WORDS = {
     list[str]: "a list of texts",
     dict[str, float]: "numbers by name",
 }
-"""The types that an argument may have."""
+"""Names of the types that an argument may have, for error messages."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _SHORT.maxlevel = 2
 
 
 class FileJSON(TypedDict):
-    """A file that this call made: Gradio's clients fetch it, others read `url`."""
+    """A file made by this call. Gradio's clients download it; others read `url`."""
 
     path: str
     orig_name: str
@@ -53,8 +53,8 @@ class FileJSON(TypedDict):
 
 
 def checked(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the operation, called only with arguments that its signature allows; null stands for numbers that JSON
-    does not have. InvalidSettingError names a wrong argument."""
+    """Wrap an operation: check its arguments against its signature, and replace numbers that JSON lacks by null in the
+    answer. InvalidSettingError names a wrong argument."""
     parameters = signature(operation).parameters
 
     @wraps(operation)
@@ -69,7 +69,7 @@ def checked(operation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def require_call(operation: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """InvalidSettingError unless the operation can be called with these arguments, by name. All have defaults."""
+    """Raise InvalidSettingError unless an operation can be called with these arguments, by name; all have defaults."""
     parameters = signature(operation).parameters
     for name, value in given.items():
         if name not in parameters:
@@ -79,14 +79,14 @@ def require_call(operation: Callable[..., Any], given: Mapping[str, Any]) -> Non
 
 
 def uploaded(value: object) -> object:
-    """Return the path of a file as Gradio's clients send one once they have uploaded it; any other value unchanged.
-    Whether the path is this visitor's upload, the resolver of references decides."""
+    """Return the path in a file object of Gradio's clients; any other value unchanged. Does not check that the path is
+    the visitor's own upload; the resolver of references does."""
     is_file = isinstance(value, dict) and value.get("meta") == {"_type": "gradio.FileData"}
     return value.get("path") if is_file else value
 
 
 def require(value: object, kind: Any, name: str) -> None:
-    """InvalidSettingError unless the value is of this type and no larger than an argument may be."""
+    """Raise InvalidSettingError unless the value has this type and is within the size limits of arguments."""
     if isinstance(value, list):
         few(value, name, MAX_LIST)
     if isinstance(value, dict):
@@ -113,7 +113,7 @@ def _is(value: object, kind: Any) -> bool:
 
 
 def finite(value: Any) -> Any:
-    """Replace numbers that JSON does not have by None, at any depth."""
+    """Return the value with NaN and infinite numbers replaced by None, at any depth."""
     if isinstance(value, Mapping):
         return {name: finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -122,12 +122,12 @@ def finite(value: Any) -> Any:
 
 
 def part(entries: Iterable[Entry], limit: int, offset: int) -> list[Entry]:
-    """Return `limit` entries from `offset` on; InvalidSettingError where these are no part of a list."""
+    """Return `limit` entries starting at `offset`; InvalidSettingError where either is out of bounds."""
     whole(limit, "limit", 1, MAX_PART)
     whole(offset, "offset", 0, 10**9)
     return list(islice(entries, offset, offset + limit))
 
 
 def file(path: Path) -> FileJSON:
-    """Return a file as Gradio serves it."""
+    """Return the JSON with which Gradio serves a file."""
     return FileJSON(path=str(path), orig_name=path.name, meta=gr.FileData(path=str(path)).model_dump()["meta"])

@@ -30,33 +30,33 @@ ModelJSON = shape(ModelRow)
 
 
 class ForecastAnswerJSON(ForecastJSON):
-    """Quality by rank from published studies; `bent` is the forecast of the requested sweep."""
+    """Quality by rank from published studies. `bent` is the forecast from the requested sweep's own runs."""
 
     bent: BentForecastJSON | None
 
 
 class TextFileJSON(TypedDict):
-    """A file's name and its text."""
+    """Name and text of a file."""
 
     file_name: str
     text: str
 
 
 class ExportJSON(TextFileJSON):
-    """A file, notes on it, and the files that belong beside it."""
+    """A file, notes on it, and further files that it needs beside it."""
 
     notes: list[str]
     beside: list[TextFileJSON]
 
 
 class VerdictAnswerJSON(SweepVerdictJSON):
-    """Which ranks of a sweep differ. Differences, `within` and the noise are in `unit`; `in_words` says it all."""
+    """Verdict on the ranks of a sweep, `in_words` in sentences. Differences, `within` and the noise are in `unit`."""
 
     in_words: list[str]
 
 
 class PointJSON(TypedDict):
-    """One value; the standard error is null where the study has one run, or does not give it."""
+    """One value of a study. The standard error is null if the study has one run or does not give it."""
 
     rank: int
     value: float
@@ -67,8 +67,8 @@ class PointJSON(TypedDict):
 
 class LineJSON(TypedDict):
     """Quality by rank in one study; `why` says what makes the study near. `expert_scheme` is shared-outer (one LoRA
-    factor for all experts of a layer) or divided (the rank divided by the active experts); null where each expert has
-    the whole rank, or none is adapted."""
+    factor for all experts of a layer), divided (the rank divided by the active experts), or null (the whole rank for
+    each expert, or no adapted experts)."""
 
     study_id: str
     label: str
@@ -87,14 +87,14 @@ class LineJSON(TypedDict):
 
 
 class SpectrumAnswerJSON(SpectrumJSON):
-    """A whole adapter, with the requested part of its layers. `rank_for_energy` is by share of all energy,
-    `energy_kept` the share by rank; dead modules have no update, faint ones a far smaller one than the others."""
+    """An adapter, with the requested part of its layers. `rank_for_energy` is the rank by share of all energy,
+    `energy_kept` the share by rank. Dead modules have no update, faint modules a far smaller one than the others."""
 
     layers_in_all: int
 
 
 class ResizedJSON(TypedDict):
-    """The resized adapter as a zip that PEFT loads once it is unpacked, and its new size."""
+    """The resized adapter as a zip, which PEFT loads once it is unpacked, and its new size."""
 
     file: FileJSON
     r: int
@@ -107,8 +107,8 @@ class ResizedJSON(TypedDict):
 
 
 def costs(api: Api) -> Sequence[Callable[..., Any]]:
-    """The endpoints for costs and advice. A model that a call leaves out is empty and refused as such: Gradio answers a
-    missing argument without words."""
+    """Return the endpoints for costs and advice. A missing model defaults to an empty text, so that the error is a
+    sentence: Gradio answers a missing argument without one."""
 
     @takes("model", "ranks", "targets", "alpha", *SETUP, *MORE)
     def estimate(**options: Any) -> EstimateAnswerJSON:
@@ -118,7 +118,7 @@ def costs(api: Api) -> Sequence[Callable[..., Any]]:
 
     @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE)
     def fit(prices: dict[str, float] | None = None, **options: Any) -> FitJSON:
-        """What fits, the effect of each change, the smallest change that makes it fit, and the cheapest GPUs that fit.
+        """Settings that fit, effects of changes, the smallest change that fits, and the cheapest GPUs that fit.
 
         Args:
             prices: Your own prices in USD per hour by GPU, instead of the table's.
@@ -133,13 +133,13 @@ def costs(api: Api) -> Sequence[Callable[..., Any]]:
     def advise(
         use_case: str = "instruction", forgetting: bool = False, parameters: float | None = None, **options: Any
     ) -> AdviceAnswerJSON:
-        """A recommended rank, alpha, learning rate and targets, with reasons, and costs where the model can be read.
+        """A recommended rank, alpha, learning rate and targets, with reasons, and with costs if the model can be read.
 
         Args:
             model: A catalogue id, an alias of one, a Hub id, or any other name.
             use_case: simple, instruction, complex, near-full, pretraining or rl.
-            forgetting: Whether the base model must keep its abilities.
-            parameters: Parameters of a model that has no name here.
+            forgetting: True if the base model must keep its abilities.
+            parameters: Number of parameters of a model that has no name here.
         """
         question, _ = question_of(options).with_assumed_length()
         return advice_json(api.advice.advise(question, Goal(use_case=use_case, forgetting=forgetting), parameters))
@@ -152,15 +152,15 @@ def costs(api: Api) -> Sequence[Callable[..., Any]]:
         runs: str | None = None,
         parameters: float | None = None,
     ) -> ForecastAnswerJSON:
-        """How far each rank falls short of r = 128 in published studies, as a band; with runs, also their own forecast.
+        """Shortfall of each rank from r = 128 in published studies, as a band; with runs, also their own forecast.
 
         Args:
             model: Any name: the band is the same for every model. With runs, the model that they trained.
             use_case: simple, instruction, complex, near-full, pretraining or rl.
             metric: score (points) or loss (% of the loss).
             base: No longer used: the band does not depend on it.
-            runs: A sweep with finished runs at two ranks or more.
-            parameters: Parameters of a model that has no name here.
+            runs: Id of a sweep with finished runs at two ranks or more.
+            parameters: Number of parameters of a model that has no name here.
         """
         answer, bent = api.forecasts.answer(model, use_case, metric=metric, runs=runs, parameters=parameters)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
@@ -177,8 +177,8 @@ def costs(api: Api) -> Sequence[Callable[..., Any]]:
 
         Args:
             format: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl or llamafactory.
-            learning_rate: Empty for a usual one, or that of the use case.
-            use_case: Take the learning rate for it: simple, instruction, complex, near-full, pretraining or rl.
+            learning_rate: Empty for a usual rate, or the rate for the use case.
+            use_case: Use case for the learning rate: simple, instruction, complex, near-full, pretraining or rl.
         """
         goal = Goal(use_case=use_case) if use_case else None
         written = api.exports.write(question_of({**options, "r": r}), r, format, learning_rate, goal)
@@ -189,14 +189,14 @@ def costs(api: Api) -> Sequence[Callable[..., Any]]:
 
 
 def quality(api: Api) -> Sequence[Callable[..., Any]]:
-    """The endpoints for models, studies and verdicts."""
+    """Return the endpoints for models, studies and verdicts."""
 
     def models(limit: int = 500, offset: int = 0) -> list[ModelJSON]:
         """The base models of the catalogue, with parameter counts from their real layers.
 
         Args:
-            limit: How many, 1 to 500.
-            offset: How many to leave out before them.
+            limit: Number of entries, 1 to 500.
+            offset: Number of entries to skip.
         """
         return [asdict(row) for row in part(api.models.all(), limit, offset)]
 
@@ -204,17 +204,17 @@ def quality(api: Api) -> Sequence[Callable[..., Any]]:
         """Quality by rank in published studies, the nearest to a model and a use case first.
 
         Args:
-            model: Any name; it need not be one that can be read.
+            model: Any name; the model need not be readable.
             use_case: simple, instruction, complex, near-full, pretraining or rl.
-            limit: How many lines, 1 to 500.
-            offset: How many to leave out before them.
+            limit: Number of entries, 1 to 500.
+            offset: Number of entries to skip.
         """
         near = api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
         lines = ((each, line) for each in near for line in each.lines)
         return [_line(each, line, api.studies.sizes(line)) for each, line in part(lines, limit, offset)]
 
     def verdict(sweep_id: str = "", tolerance: str | float | None = None, metric: str = "loss") -> VerdictAnswerJSON:
-        """Which ranks of a sweep can be told apart, and the smallest that cannot be told from the best.
+        """Ranks of a sweep that can be told apart, and the smallest rank that cannot be told from the best.
 
         Args:
             sweep_id: From start_sweep or runs.
@@ -235,15 +235,15 @@ def quality(api: Api) -> Sequence[Callable[..., Any]]:
 
 
 def adapters(api: Api) -> Sequence[Callable[..., Any]]:
-    """The endpoints for trained adapters."""
+    """Return the endpoints for trained adapters."""
 
     def spectrum(adapter: str = "", limit: int = 50, offset: int = 0) -> SpectrumAnswerJSON:
-        """Which rank a trained adapter really uses: the singular values of its updates, and what they say.
+        """Ranks that a trained adapter really uses: the singular values of its updates, and what they say.
 
         Args:
             adapter: The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded.
-            limit: How many updates to list, 1 to 500; all of them set the other values.
-            offset: How many to leave out before them.
+            limit: Number of updates to list, 1 to 500. The other values are computed from all updates.
+            offset: Number of entries to skip.
         """
         part((), limit, offset)
         opened = api.adapters.spectrum(adapter)

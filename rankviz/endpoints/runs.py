@@ -1,5 +1,4 @@
-"""Endpoints for runs and sweeps: looked at by whoever may see them, started by whoever can be told from others, and
-changed by their owner."""
+"""Endpoints for runs and sweeps: read by all who may see them, started by identified visitors, changed by owners."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,13 +16,13 @@ from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.options import TRAIN_OPTIONS, sweep_of, takes
 
 SHOWN_STEPS = 400
-"""Steps of a run that an answer holds; some runs have thousands."""
+"""Most training steps in the answer for a run; some runs have thousands."""
 NOT_KNOWN_NOW = "What it will take is not known just now."
 
 
 class RunStateJSON(TypedDict):
-    """How far one run is, and where: engine and where it is, is to be, or was. attempt counts those that began; waits
-    says why it waits, in sentences."""
+    """Progress of one run. engine and where name the place where the run is, is to be, or was. attempt counts the
+    attempts that began; waits says in sentences why the run waits."""
 
     run_id: str
     r: int
@@ -38,15 +37,14 @@ class RunStateJSON(TypedDict):
 
 
 class PlaceJSON(TypedDict):
-    """Place in the queue of all visitors: how many go first, and the seconds until its turn (low, expected, high)."""
+    """Place in the queue of all visitors: sweeps that go first, and seconds until the start (low, expected, high)."""
 
     ahead: int
     seconds: dict[str, float] | None
 
 
 class StatusJSON(TypedDict):
-    """How far a sweep is. place is null once it runs, waits where it waits for nothing, and what is not known is
-    null."""
+    """Progress of a sweep: place is null once it runs, waits is null if it does not wait; unknown values are null."""
 
     sweep_id: str
     ended: bool
@@ -70,13 +68,13 @@ class TrainingStepJSON(TypedDict):
 
 class RunAnswerJSON(RunJSON):
     """One run: its settings and measurements, flat, with the estimate, answers to prompts and the training loss by
-    step. Losses are nats per token, null is not known. Folders are those of an own machine."""
+    step. Losses are nats per token; unknown values are null. Folders are given only where the page is not shared."""
 
     steps: list[TrainingStepJSON]
 
 
 class StartedJSON(TypedDict):
-    """A sweep that is queued now, and on which engine; expected says what it will take, in sentences."""
+    """A sweep that is queued now, and its engine; expected says in sentences what it will take."""
 
     sweep_id: str
     engine: str
@@ -87,27 +85,27 @@ class StartedJSON(TypedDict):
 
 
 class IdsJSON(TypedDict):
-    """The runs that were changed."""
+    """Ids of the runs that were changed."""
 
     run_ids: list[str]
 
 
 class UploadsJSON(TypedDict):
-    """The deleted uploads."""
+    """Number and size of the deleted uploads."""
 
     files: int
     size_bytes: int
 
 
 class SharedJSON(TypedDict):
-    """Whether others may look at it, and what they add to the address of this page to do so."""
+    """Sharing of a run or sweep: shared is true if others may look at it, by adding address to this page's address."""
 
     shared: bool
     address: str
 
 
 def status_json(api: Api, sweep_id: str) -> StatusJSON:
-    """Return how far a sweep is."""
+    """Return the progress of a sweep."""
     sweep = api.runs.sweep(sweep_id)
     progress, waits = api.runs.progress(sweep), api.runs.why_each_waits(sweep)
     return StatusJSON(
@@ -148,14 +146,14 @@ def _place(api: Api, sweep_id: str) -> PlaceJSON | None:
 
 
 def reading(api: Api) -> Sequence[Callable[..., Any]]:
-    """The endpoints that look at runs and sweeps."""
+    """Return the endpoints that read runs and sweeps."""
 
     def runs(limit: int = 100, offset: int = 0) -> list[ListedRunJSON]:
-        """Your runs, the newest sweep first: settings, measurements and estimate, without answers to prompts.
+        """Your runs, newest sweep first: settings, measurements and estimate, without answers to prompts.
 
         Args:
-            limit: How many, 1 to 500.
-            offset: How many to leave out before them.
+            limit: Number of entries, 1 to 500.
+            offset: Number of entries to skip.
         """
         every = part((run for sweep in api.runs.sweeps() for run in sweep.runs), limit, offset)
         return [*map(listed_run_json, api.runs.summaries(every))]
@@ -171,7 +169,7 @@ def reading(api: Api) -> Sequence[Callable[..., Any]]:
         return {**run_json(summary), "steps": [{"step": each.step, "loss": each.loss} for each in steps]}
 
     def status(sweep_id: str = "") -> StatusJSON:
-        """How far a sweep is: its place in the queue, its runs, and the time left.
+        """Progress of a sweep: its place in the queue, its runs, and the time left.
 
         Args:
             sweep_id: From start_sweep, or the sweep_id of a run.
@@ -182,7 +180,7 @@ def reading(api: Api) -> Sequence[Callable[..., Any]]:
 
 
 def changing(api: Api) -> Sequence[Callable[..., Any]]:
-    """The endpoints that start, change and export runs and sweeps."""
+    """Return the endpoints that start, change and export runs and sweeps."""
 
     @takes(
         *("model", "data", "mode", "ranks", "independent", "targets", "alpha", "learning_rates", "seeds", "steps"),
@@ -198,7 +196,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         Args:
             model: embedded (SmolLM2-135M-Instruct), a Hub id, or a folder on a machine of your own.
             data: phonemes, syllables, pairs, or the path of a file that you uploaded.
-            engine: Where it runs: local, hf-jobs, ray or what else this server offers; null for its usual one.
+            engine: Engine to run on: local, hf-jobs, ray or another of this server's; null for its usual one.
             flavor: With hf-jobs: the machine, such as l4x1; null for the server's usual one.
             spend: With hf-jobs: US dollars that the sweep may cost; null for the server's usual limit.
         """
@@ -223,7 +221,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """Cancel a run or a sweep of yours. Returns when its process has ended.
 
         Args:
-            id: Of the run or the sweep.
+            id: Id of the run or the sweep.
         """
         return IdsJSON(run_ids=list(api.runs.cancel(id)))
 
@@ -234,7 +232,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
 
         Args:
             sweep_id: From start_sweep or runs.
-            engine: Where they run from now on, as in start_sweep; null for where they were to run.
+            engine: Engine for these runs from now on, as in start_sweep; null for the one that the sweep has.
             flavor: With hf-jobs: the machine; null for the one that the sweep has.
             spend: With hf-jobs: US dollars that all jobs of the sweep may cost, earlier ones too; null for its limit.
         """
@@ -244,20 +242,20 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """Delete a run or a sweep of yours that has ended, with its adapters and log.
 
         Args:
-            id: Of the run or the sweep.
+            id: Id of the run or the sweep.
         """
         return IdsJSON(run_ids=list(api.runs.delete(id)))
 
     def delete_uploads() -> UploadsJSON:
-        """Delete the files that you have uploaded to a shared page. Runs have copies of their data, and stay."""
+        """Delete the files that you have uploaded to a shared page. Runs keep copies of their data."""
         return UploadsJSON(**api.uploads.delete()._asdict())
 
     def share(id: str = "", shared: bool = True) -> SharedJSON:
-        """Let others look at a sweep of yours by its address, or no longer. They cannot change it.
+        """Share a sweep of yours with others, who can look at it by its address but not change it, or stop sharing it.
 
         Args:
-            id: Of the sweep, or of one run.
-            shared: Whether others may look at it.
+            id: Id of the sweep, or of one run.
+            shared: True to let others look at it, False to stop.
         """
         kind = "sweep" if api.runs.is_sweep(id) else "run"  # nothing else has an address
         api.runs.open_to_all(id, shared)
@@ -267,7 +265,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """The journals of runs and sweeps and a summary, as a zip.
 
         Args:
-            ids: Of runs and sweeps of yours, or that RankViz ships.
+            ids: Ids of runs and sweeps of yours, or that RankViz ships.
         """
         if not ids:
             raise InvalidSettingError("Give the id of at least one run or sweep.")

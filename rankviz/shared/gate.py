@@ -1,6 +1,6 @@
-"""The gate that every request passes: its server's name, its site, head, address, body, session and event.
+"""Checks of every HTTP request: server name, sending site, headers, address, body, session and event; error answers.
 
-Slow connections and long heads are for the proxy in front of the page (docs/server.md).
+Slow connections and long headers are left to the proxy in front of the page (docs/server.md).
 """
 
 import inspect
@@ -34,9 +34,9 @@ LOG = logging.getLogger("rankviz.ui")
 API = "/gradio_api/"
 UPLOAD = f"{API}upload"
 FILES = (f"{API}file=", f"{API}file/")
-"""Beginnings of addresses; the path of a file that Gradio opens follows."""
+"""Prefixes of the addresses at which Gradio serves a file; the path of the file follows."""
 ANSWERS = ("/rankviz/answer", "/rankviz/words", "/rankviz/compare")
-"""Addresses beside Gradio's own that the page's script asks."""
+"""Addresses of RankViz's own, outside Gradio's, that the page's script requests."""
 HEALTH = "/rankviz/health"
 CLOSED = (
     "component_server",
@@ -52,9 +52,9 @@ CLOSED = (
     "undo-vibe-edit",
     "vibe-",
 )
-"""Addresses of Gradio for components and modes that this page does not have."""
+"""Address prefixes, after API, of Gradio components and modes that this page does not have."""
 LOGIN = ("/login", "/login/")
-"""Addresses of the form of Gradio's own `auth`; a login at Hugging Face has addresses below them."""
+"""Addresses of the form of Gradio's own `auth`. A login at Hugging Face uses addresses below /login/."""
 MONITORING = "/monitoring"
 NO_ENDPOINT = f"There is no endpoint of this name, or it has other arguments: {API}info lists all."
 NO_EVENT = "You have no such event here. Call the endpoint, and read its answer with the same cookie or header."
@@ -66,24 +66,24 @@ ANOTHERS = (
 
 
 def address_of(scope: Mapping[str, Any]) -> str:
-    """Return the path of a request as the router reads it, without the part that a proxy has put in front."""
+    """Return the path of a request as the router reads it, without the prefix that a proxy has added."""
     return get_route_path(scope)
 
 
 def is_upload(scope: Mapping[str, Any]) -> bool:
-    """Return whether files come with a request."""
+    """Return whether a request uploads files."""
     return scope["method"] == "POST" and address_of(scope) == UPLOAD
 
 
 def is_closed(address: str, *, asks_login: bool = False) -> bool:
-    """Return whether an address is of no use on this page. asks_login: whether Gradio asks for name and password."""
+    """Return whether this page does not serve an address. asks_login: True where Gradio asks for a password."""
     if address in LOGIN:
         return not asks_login
     return address.startswith((MONITORING, *(API + name for name in CLOSED)))
 
 
 def file_in(address: str) -> str | None:
-    """Return the path of the file that Gradio opens for an address; None where it opens none."""
+    """Return the path of the file that Gradio would open for an address; None where the address names no file."""
     return next((address.removeprefix(mark) for mark in FILES if address.startswith(mark)), None)
 
 
@@ -92,13 +92,14 @@ def file_in(address: str) -> str | None:
 LOOPBACK = "localhost"
 HOST = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9_.-]+))(?::\d*)?")
 NAME = re.compile(r"\*|(\*\.)?[a-z0-9_.-]+|[0-9a-f:.]*")
-"""A server's name, any name below one, any at all, or an IP address; empty where only a path is given."""
+"""Pattern of a server name: host name, "*." and a domain, "*" for any name, or IP address; empty for a bare path."""
 
 
 def trusted(server: str, given: str) -> list[str]:
-    """Return the names of this server, beside IP addresses, which cannot be bound to another machine.
+    """Return the names of this server. IP addresses are not listed: they always pass, since no DNS entry redirects
+    one.
 
-    server: the name or address that it listens on. given: RANKVIZ_HOSTS.
+    server: the name or address that the server listens on. given: value of RANKVIZ_HOSTS.
     """
     own = socket.gethostname().lower()
     short = own.partition(".")[0]
@@ -107,7 +108,7 @@ def trusted(server: str, given: str) -> list[str]:
 
 
 def _names(given: str) -> list[str]:
-    """Host names as browsers send them. Each may have a scheme, a port and a path around it; a path has none."""
+    """Return the host names in a comma-separated list, as browsers send them, without scheme, port and path."""
     names = []
     for text in map(str.strip, given.split(",")):
         try:
@@ -125,13 +126,14 @@ def _names(given: str) -> list[str]:
 
 
 class Hosts(TrustedHostMiddleware):
-    """ASGI middleware: answers 421 under a name that is not the server's, and 403 to another site's page, which a
-    shared Space answers as nobody. Only sites of RANKVIZ_HOSTS show the page in a frame, and the Hub a Space.
+    """ASGI middleware: answers 421 to a request for a name that is not this server's, and 403 to another site's page,
+    except on a shared Space, where it has no visitor. Else only sites of RANKVIZ_HOSTS, and the Hub for a Space, may
+    frame it.
 
     Args:
-        server: The name or address that it listens on.
-        given: RANKVIZ_HOSTS.
-        shared: Whether strangers use the page.
+        server: The name or address that the server listens on.
+        given: Value of RANKVIZ_HOSTS.
+        shared: True where strangers use the page.
     """
 
     def __init__(self, app: Any, server: str, given: str, shared: bool) -> None:
@@ -178,18 +180,18 @@ class Hosts(TrustedHostMiddleware):
 
 HOST_HEADERS = (b"host", b"x-forwarded-host")
 GRADIOS_OWN = b"x-gradio-server"
-"""From the server that draws Gradio's pages, which there is none of here; Gradio writes it into answers to others."""
+"""Header of Gradio's page-rendering server, which is not used here. It is removed: Gradio copies it into answers."""
 RANGE = re.compile(rb"bytes=\d{0,18}-\d{0,18}")
-"""One range of a file. Of several, as of any other, the whole file is sent: Gradio reads no other."""
+"""Pattern of a Range header with one range, all that Gradio reads. Others are removed: the whole file is sent."""
 MAX_PATH_BYTES = 2000
 MAX_NAME_BYTES = 255
-"""Length of a name between two slashes: no file has a longer one, and looking for it is an error."""
+"""Longest name between two slashes of a path. No file has a longer name, and looking one up would raise an error."""
 
 
 @asynccontextmanager
 async def before_all(app: Any, hosts: Hosts) -> AsyncIterator[None]:
-    """Put `Readable` and `hosts` before everything while the app runs. Gradio's own check of origins, which reads
-    headers too and lets other sites' pages in, comes before any middleware that Gradio can be given."""
+    """Context in which `Readable` and `hosts` come before all other middleware of the app. Gradio's own check of
+    origins reads headers and accepts other sites, and runs before any middleware that can be added to Gradio."""
     hosts.app = app.middleware_stack or app.build_middleware_stack()
     app.middleware_stack = Readable(hosts)
     yield
@@ -222,7 +224,7 @@ class Readable:
 
 
 def _unreadable(scope: Any) -> str:
-    """Name of what cannot be read; empty where all can. Empty headers and "null" are read as no address."""
+    """Return the name of the request's part that cannot be read; empty where all can. "null" and empty headers can."""
     path = scope["path"].encode(errors="replace")
     if UNPRINTABLE.search(scope["path"]) or len(path) > MAX_PATH_BYTES:
         return "path"
@@ -249,16 +251,16 @@ def _unreadable(scope: Any) -> str:
 # The body, and a login of Gradio's own.
 
 MAX_BODY_BYTES = 100_000
-"""Size of a question of Explore, a call by HTTP or MCP, and any other request that is not named here."""
+"""Largest body of a question of Explore, of a call by HTTP or MCP, and of any request without its own limit."""
 MAX_EVENT_BYTES = 500_000
-"""Size of an event of the page, with the values of its widgets. The largest names 256 uploaded files, in 300 kB."""
+"""Largest body of an event of the page with the values of its widgets. 256 uploaded files take 300 kB."""
 MAX_VALUES = 10_000
-"""Values in any body. 256 uploaded files are 2,000."""
+"""Most JSON values in a body. 256 uploaded files are 2,000 values."""
 BEGIN_A_VALUE = (b",", b"[", b"{")
-"""Bytes before each JSON value but the first; in texts they count too, which saves reading those."""
+"""Bytes before each JSON value but the first. They are counted inside texts too, so that no JSON is parsed."""
 EVENTS = tuple(API + name for name in ("queue/join", "run/", "api/"))
 COOKIES = ("access-token-", "access-token-unsecure-")
-"""Cookies of Gradio's login, each followed by the app's own id."""
+"""Prefixes of the cookies of Gradio's login; the id of the app follows."""
 
 
 def asks_password(scope: Mapping[str, Any]) -> bool:
@@ -267,13 +269,13 @@ def asks_password(scope: Mapping[str, Any]) -> bool:
 
 
 def is_asked(scope: Mapping[str, Any]) -> bool:
-    """Return whether Gradio asks for a login."""
+    """Return whether Gradio asks for a login of any kind: its own, or one of the app that RankViz is mounted in."""
     return asks_password(scope) or getattr(scope.get("app"), "auth_dependency", None) is not None
 
 
 async def is_let_in(scope: Mapping[str, Any]) -> bool:
-    """Return whether nobody is asked for a login, or whoever sends this request has logged in. An error of a host's
-    own login, such as HTTPException, is passed on."""
+    """Return whether no login is needed, or the sender of this request has logged in. Errors of the login of a
+    surrounding app, such as HTTPException, are raised."""
     app, request = scope.get("app"), Request(scope)
     if (user_of := getattr(app, "auth_dependency", None)) is not None:
         user = user_of(request)
@@ -282,8 +284,8 @@ async def is_let_in(scope: Mapping[str, Any]) -> bool:
 
 
 class Bodies:
-    """ASGI middleware: answers 413 to a request that is too long, 404 to one that the page has no use for, and to a
-    question of who has to log in 401, or the answer of the host's own login."""
+    """ASGI middleware: answers 413 to a too long body, 404 to an address that this page does not serve, and 401 (or
+    what the surrounding app's login answers) to a request for ANSWERS without the login that the page needs."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -306,7 +308,7 @@ class Bodies:
 
 
 async def _read(receive: Any, most: int) -> bytes | None:
-    """The whole body; None where whoever sends it has gone."""
+    """Return the whole body; None where the sender has disconnected."""
     body, values = bytearray(), 0
     while True:
         message = await receive()
@@ -323,7 +325,7 @@ async def _read(receive: Any, most: int) -> bytes | None:
 
 
 def once(body: bytes, receive: Any) -> Any:
-    """Return a `receive` that gives the body, and after it what comes."""
+    """Return a `receive` that gives this body first, and then the messages of the given `receive`."""
     given = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def read() -> Any:
@@ -335,10 +337,10 @@ def once(body: bytes, receive: Any) -> Any:
 # The envelope: session, event and upload, by the names that a request gives them.
 
 FROM_MCP = {"x-gradio-user": "mcp"}
-"""Header with which Gradio's MCP reads all answers in one session, as itself. Its random name never leaves the server;
-calls of endpoints have the header of who asks."""
+"""Header with which Gradio's MCP server reads all answers in one session of its own, whose random name never leaves
+the server. Calls of endpoints have the headers of the caller instead."""
 KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-"""Browsers and Gradio's clients send random letters, digits and dashes."""
+"""Pattern of session, event and upload ids: browsers and Gradio's clients send random letters, digits and dashes."""
 SESSION = "session_hash"
 KEYS = (SESSION, "event_id", "upload_id")
 NUMBERS = ("fn_index", "trigger_id")
@@ -347,8 +349,8 @@ MAX_TOKEN = 10_000
 
 
 def own(session: str, scope: Mapping[str, Any]) -> str:
-    """Return the name by which Gradio knows a session of this request's visitor: the same before and after a login.
-    No name that is sent has a colon. Whoever has neither cookie nor header is one visitor."""
+    """Return the session name that Gradio gets for the one sent: a hash of the visitor (the same before and after a
+    login), a colon, which no sent name has, and the name. All senders without cookie and header are one visitor."""
     headers = Headers(scope=scope)
     if all(headers.get(name) == value for name, value in FROM_MCP.items()):
         return f"mcp:{session}"
@@ -357,7 +359,7 @@ def own(session: str, scope: Mapping[str, Any]) -> str:
 
 
 def is_anothers(event_id: str, queue: Any, scope: Mapping[str, Any]) -> bool:
-    """Return whether an event that runs, or whose answer was not fetched yet, is another visitor's."""
+    """Return whether an event belongs to another visitor, while it runs or until its answer is fetched."""
     event = queue.event_ids_to_events.get(event_id)
     sessions = (
         [event.session_hash] if event else [s for s, ids in queue.pending_event_ids_session.items() if event_id in ids]
@@ -366,15 +368,15 @@ def is_anothers(event_id: str, queue: Any, scope: Mapping[str, Any]) -> bool:
 
 
 async def push(pushed: Any, *, body: Any, request: Any, username: str | None) -> Any:
-    """Wrap Gradio's `Queue.push`. Of an event without a session Gradio would take the id for the name of one."""
+    """Wrap Gradio's `Queue.push`: name the session of an event without one; Gradio would name it after the event."""
     if body.session_hash is None:
         body.session_hash = own(secrets.token_hex(16), request.scope)
     return await pushed(body=body, request=request, username=username)
 
 
 async def readable(request: Request) -> AsyncIterator[None]:
-    """A dependency of all of Gradio's addresses: HTTPException for an envelope that no client sends, for another's
-    event, and for an endpoint or arguments that there are not."""
+    """FastAPI dependency of Gradio's addresses. Raise HTTPException 422 for malformed ids, an unknown endpoint or
+    unfit arguments, and 404 for another visitor's event or an unknown event of the page."""
     blocks, given = request.app.get_blocks(), dict(request.path_params)
     query = request.query_params.multi_items()
     _require([*given.items(), *query])
@@ -427,12 +429,12 @@ def _fits(name: str, value: Any) -> bool:
 # The answer, and the log.
 
 READERS = ("asyncio", "python_multipart")
-"""Libraries whose warnings are of what others sent, or that they have gone. uvicorn sets the level of its own again."""
+"""Libraries that log warnings about unreadable requests and lost connections. uvicorn would undo such a level."""
 _logged: set[tuple[str, int, type]] = set()
 
 
 def keep_log_ours() -> None:
-    """Leave out of the log what libraries warn of requests that cannot be read, for every server of this process."""
+    """Remove library warnings about unreadable requests from the log, for every server of this process."""
     logging.getLogger("uvicorn.error").addFilter(_is_ours)
     for name in READERS:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -443,13 +445,13 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 def _is_of_parser(error: object) -> bool:
-    """Tell an answer that cannot be sent any more, after a request that could not be read."""
+    """Return whether an error says that no answer can be sent any more, after a request that could not be read."""
     return type(error).__module__.startswith("h11")
 
 
 def logged(error: Exception, name: str) -> str:
-    """Log an error in RankViz, with its traceback once for each place in the code; returns its number, by which the
-    host finds it. name: of what failed."""
+    """Log an error in RankViz and return its number, by which the host finds it in the log. The traceback is logged
+    once for each place in the code. name: the operation or address that failed."""
     number = secrets.token_hex(4)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = (frame.filename, frame.lineno or 0, type(error))
@@ -461,8 +463,8 @@ def logged(error: Exception, name: str) -> str:
 
 
 class ErrorAnswers:
-    """ASGI middleware, the first of ours: where the code behind it fails, the answer is a sentence, and the log has one
-    entry. A server writes a traceback for each exception that it sees."""
+    """ASGI middleware, the outermost of RankViz's: answers an unexpected error with a sentence and logs it once.
+    Without this, the server would write a traceback for each exception."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -492,11 +494,11 @@ class ErrorAnswers:
 
 
 REFUSED = "rankviz.refused"
-"""Key in the ASGI scope of a request whose event was refused."""
+"""Key in the ASGI scope that is set when an event was refused because of its input."""
 
 
 class Refusals:
-    """ASGI middleware: an event that was refused is answered with 422. Gradio answers every error with 500."""
+    """ASGI middleware: answers a refused event with 422. Gradio answers every error with 500."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -511,5 +513,5 @@ class Refusals:
 
 
 async def unfit(request: Request, error: Exception) -> JSONResponse:
-    """Answer a body of another form than its address takes. FastAPI would quote it, also where it is no text at all."""
+    """Answer 422 to a body that its address cannot take. FastAPI would quote the body, even where it is not text."""
     return JSONResponse({"detail": "The body of the request has another form than this address takes."}, 422)

@@ -1,8 +1,8 @@
 """Identity: tells the visitors of a shared page apart, by a signed cookie, a login at Hugging Face or a header.
 
-Never by an address or a Gradio session. A request of another site's page is nobody's: on a Space some browsers send the
-cookies along with it, and Gradio lets any origin read the answer. A login is the browser's own: Gradio gets none where
-another page sent the request, or a header names a visitor.
+Neither an IP address nor a Gradio session identifies a visitor. A request from another site's page has no visitor: on
+a Space some browsers send the cookies with such a request, and Gradio lets any origin read the answer. A login belongs
+to a browser: Gradio sees none where another site's page sent the request, or a header names the visitor.
 """
 
 import math
@@ -25,59 +25,59 @@ from rankviz.visitor import NOBODY, Login, Visitor
 
 COOKIE, ADMIN_COOKIE = "rankviz_visitor", "rankviz_admin"
 ADMIN_ID = "admin"
-"""Id of an admin who has no visitor's cookie: what has no owner is the host's."""
+"""Visitor id of an admin without a visitor cookie. An empty id would mean the host, who owns unowned runs."""
 HEADER = "x-rankviz-visitor"
 COOKIE_SECONDS = 365 * 24 * 3600
 ADMIN_SECONDS = 8 * 3600
 LOGIN_SECONDS = 8 * 3600
-"""Time for which a program acts as somebody who is logged in, or until that login's own end where it comes before."""
+"""Longest time for which a program may act as a logged-in visitor; less where the login itself ends earlier."""
 LOGIN_VARIABLES = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
 VISITED = ("", "/", "/login/callback")
-"""Addresses that a link on another site may open: the page, and the way back from a login at Hugging Face."""
+"""Addresses that a link on another site may open: the page, and the return from a login at Hugging Face."""
 PORTS = {"http": 80, "https": 443}
 MARK = "rankviz.visitor"
-"""Key of the visitor in a request's ASGI scope."""
+"""Key of the visitor in the ASGI scope of a request."""
 SIGNED: dict[str, Any] = {"key_derivation": "hmac", "digest_method": sha256}
 
 
 def is_space() -> bool:
-    """Return whether this is a Space, as Gradio tells it."""
+    """Return whether this server is a Hugging Face Space, by the environment variables that Gradio reads too."""
     return os.environ.get("SYSTEM") == "spaces" and bool(os.environ.get("SPACE_ID"))
 
 
 def login_is_on() -> bool:
-    """Return whether people can log in. Without the client's secret everyone knows the key of Gradio's session, and
-    outside a Space its login is a mock."""
+    """Return whether visitors can log in. Without the OAuth client's secret, the key of Gradio's session cookie would
+    be public; outside a Space, Gradio's login is a mock."""
     known = all(os.environ.get(name) for name in LOGIN_VARIABLES)
     return known and is_space() and find_spec("authlib") is not None
 
 
 def is_page(scope: Mapping[str, Any]) -> bool:
-    """Return whether a request asks for the page. Some proxies leave the path in front of it on, some take it off."""
+    """Return whether a request asks for the page. Proxies may keep or remove the path prefix of the page."""
     if scope["type"] != "http" or scope["method"] != "GET":
         return False
     return scope["path"] in ("/", scope.get("root_path", "").rstrip("/") + "/")
 
 
 def visitor_of_scope(scope: Mapping[str, Any]) -> Visitor:
-    """Return who sent this request to a shared page."""
+    """Return the visitor who sent this request; NOBODY where `Identified` has not named one."""
     return scope.get(MARK, NOBODY)
 
 
 def visitor_of(request: Any) -> Visitor:
-    """Return who sent a request of Gradio or Starlette; None is nobody's."""
+    """Return the visitor who sent a request of Gradio or Starlette; NOBODY for None."""
     inner = getattr(request, "request", None) if type(request).__module__.startswith("gradio") else request
     return visitor_of_scope(inner.scope) if inner is not None else NOBODY
 
 
 class Visitors:
-    """Makes and reads the proofs of identity.
+    """Makes and checks the signed proofs of identity: visitor cookies, admin cookies, and tokens of programs.
 
     Args:
-        keys: They sign the proofs. Where there are several, the last one does; more may come. Whoever knows one can be
-            everyone.
-        admin_token: Makes an admin of who presents it; empty where there is none.
-        logins: Whether Gradio's session cookie is to be believed.
+        keys: Keys that sign the proofs; the last one signs, all are accepted, and keys may be added later. Anybody who
+            knows a key can pose as any visitor.
+        admin_token: Secret that makes its sender an admin; empty where there is no admin.
+        logins: True where the login in Gradio's session cookie can be trusted.
     """
 
     def __init__(self, keys: str | Sequence[str], admin_token: str = "", logins: bool = False):
@@ -97,22 +97,22 @@ class Visitors:
         return URLSafeSerializer(self._keys, salt="rankviz.login", signer_kwargs=SIGNED)
 
     def token(self, visitor_id: str) -> str:
-        """Return what proves that one is this visitor, in a cookie or a header."""
+        """Return a signed token that proves this visitor's id, for a cookie or a header."""
         return self._ids.sign(visitor_id).decode()
 
     def new_id(self) -> str:
         return secrets.token_hex(16)
 
     def id_in(self, token: str) -> str:
-        """Return the visitor that a token proves; empty where it proves none."""
+        """Return the visitor id that a token proves; empty where the token is not valid."""
         try:
             return self._ids.unsign(token).decode()
         except (BadSignature, UnicodeError):
             return ""
 
     def token_for_program(self, scope: Mapping[str, Any]) -> str:
-        """Return the header with which a program acts as who sent this request, by header, login or cookie, or as a new
-        visitor. That of a login is no cookie, and has an end, which asking for it again does not move."""
+        """Return the header value with which a program acts as the sender of this request, or as a new visitor. The
+        token of a login is not valid as a cookie, and its end does not move where a program asks again."""
         given = Headers(scope=scope).get(HEADER, "")
         if self._login_in(given):
             return given
@@ -123,22 +123,22 @@ class Visitors:
         return self.token(known or self.cookie_id(scope) or self.new_id())
 
     def is_over(self, token: str) -> bool:
-        """Return whether a token proved a login that has ended."""
+        """Return whether a token was made for a login and has expired."""
         try:
             return bool(time.time() >= self._logins.loads(token)[-1])
         except BadData:
             return False
 
     def admin_proof(self) -> str:
-        """Return the value of an admin's cookie; it holds for some hours."""
+        """Return the value of an admin's cookie, which is valid for ADMIN_SECONDS."""
         return self._admins.sign("admin").decode()
 
     def cookie_id(self, scope: Mapping[str, Any]) -> str:
-        """Return the id in the cookie; empty where there is none, or another site's page sent the request."""
+        """Return the visitor id in the cookie; empty without a valid cookie, or for another site's page."""
         return "" if is_foreign(scope) else self.id_in(HTTPConnection(scope).cookies.get(COOKIE, ""))
 
     def of(self, scope: Mapping[str, Any]) -> Visitor:
-        """Return who sent a request. A header names a program's visitor, since programs send no cookies."""
+        """Return the visitor who sent a request. A header takes precedence: programs send no cookies."""
         if (by_header := self._by_header(scope)) is not None:
             return by_header
         if is_foreign(scope):
@@ -150,18 +150,18 @@ class Visitors:
         return Visitor(cookie_id or (ADMIN_ID if admin else ""), admin=admin)
 
     def has_session(self, scope: Mapping[str, Any]) -> bool:
-        """Return whether Gradio's session is of who sent a request. Its cookie comes with those of other sites' pages
-        too."""
+        """Return whether the Gradio session of a request belongs to its sender. Browsers also send the session cookie
+        with requests from other sites' pages."""
         return self._by_header(scope) is None and not is_foreign(scope)
 
     def login_id(self, scope: Mapping[str, Any]) -> str:
-        """Return the id of who is logged in in the browser that sent a request; empty where nobody is. A login whose
-        time is over has not been left."""
+        """Return the id of the account that is logged in in the sender's browser, also after the login has expired;
+        empty where nobody is logged in."""
         sub = (_oauth_info(scope).get("userinfo") or {}).get("sub") if self.logins else ""
         return f"hf:{sub}" if sub and isinstance(sub, str) else ""
 
     def _by_header(self, scope: Mapping[str, Any]) -> Visitor | None:
-        """None where no header is meant for us: an access token of the Hub is for the Space's own door."""
+        """Return the visitor that a header names; None for no header or a Hub token, which the Space itself checks."""
         headers = Headers(scope=scope)
         if (token := headers.get(HEADER)) is not None:
             return self._login_in(token) or Visitor(self.id_in(token))
@@ -172,7 +172,7 @@ class Visitors:
         return visitor if visitor.id else None
 
     def _login_in(self, token: str) -> Visitor | None:
-        """The visitor of a login's token while it holds; without the login, which rents machines."""
+        """Return the visitor of a valid token of a login, without the login itself, which could rent machines."""
         try:
             visitor_id, also, ends = self._logins.loads(token)
         except BadData:
@@ -186,7 +186,7 @@ class Visitors:
             return False
 
     def _profile(self, scope: Mapping[str, Any]) -> tuple[str, Login | None] | None:
-        """Name and login of who is logged in at Hugging Face."""
+        """Return name and login of the Hugging Face account that is logged in; None without a valid login."""
         info, expires_at = _oauth_info(scope), _expires_at(scope)
         if not self.login_id(scope) or expires_at < time.time():
             return None
@@ -195,24 +195,23 @@ class Visitors:
 
 
 def visitors_of(api: Api) -> Visitors:
-    """Return the visitors of a page, as its settings have it."""
+    """Return the Visitors of a page, with the keys and the admin token of its settings."""
     token = api.workspace.settings.admin_token
     return Visitors(api.workspace.rights.key.keys, token.get_secret_value() if token else "", login_is_on())
 
 
 def _oauth_info(scope: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A login in Gradio's session."""
     return scope.get("session", {}).get("oauth_info") or {}
 
 
 def _expires_at(scope: Mapping[str, Any]) -> float:
-    """End of a login, in unix seconds; infinite where that is not known."""
+    """Return the end of the login in unix seconds; infinite where the end is not known."""
     return _oauth_info(scope).get("expires_at", math.inf)
 
 
 def is_foreign(scope: Mapping[str, Any]) -> bool:
-    """Return whether another site's page sent a request. A link to the page, the way back from a login, and the frame
-    that shows a Space are no such thing."""
+    """Return whether another site's page sent a request. Links to the page, the return from a login, and the frame
+    that shows a Space do not count."""
     headers, method = Headers(scope=scope), scope.get("method")
     site = headers.get("sec-fetch-site")
     if site is not None:
@@ -232,14 +231,14 @@ def is_foreign(scope: Mapping[str, Any]) -> bool:
 
 
 def _place(scheme: str, host: str) -> tuple[str | None, int | None]:
-    """Name and port of a host. Browsers leave a default port out, and some proxies write it."""
+    """Return name and port of a host. Some proxies write the scheme's default port, which browsers leave out."""
     parts = urlsplit(f"{scheme}://{host}")
     return parts.hostname, parts.port or PORTS.get(scheme)
 
 
 def cookie(scope: Mapping[str, Any], name: str, value: str, seconds: int) -> str:
-    """Return a Set-Cookie header for our own path: a proxy may have other servers beside it. A Space is shown in a
-    frame of another site, where only a partitioned cookie is kept."""
+    """Return a Set-Cookie header for the path of this page only, since a proxy may serve other apps beside it. On a
+    Space the cookie is partitioned: browsers keep no other cookie in a frame of another site."""
     forwarded = Headers(scope=scope).get("x-forwarded-proto", "").partition(",")[0].strip()
     https = "https" in (forwarded, scope.get("scheme"))
     framed = https and is_space()
@@ -249,10 +248,10 @@ def cookie(scope: Mapping[str, Any], name: str, value: str, seconds: int) -> str
 
 
 class Identified:
-    """ASGI middleware: names the visitor of each request, and gives each new visitor of the page a cookie.
+    """ASGI middleware: writes the visitor into the scope of each request, and gives each visitor of the page a cookie.
 
     Args:
-        log_out: Called with the id of a login that a request has ended.
+        log_out: Called with the visitor id of a login that a request has ended.
     """
 
     def __init__(self, app: Any, visitors: Visitors, log_out: Callable[[str], None] = lambda visitor_id: None) -> None:
@@ -274,7 +273,7 @@ class Identified:
             self.log_out(login)
 
     def _with_cookie(self, scope: Any, send: Any) -> Any:
-        """Renewed at each visit."""
+        """Return a `send` that adds the visitor's cookie to the answer, with a new expiry date at each visit."""
         visitor_id = self.visitors.cookie_id(scope) or self.visitors.new_id()
 
         async def write(message: Any) -> None:

@@ -1,4 +1,4 @@
-"""The page, its scripts and stylesheets as every visitor gets them: each made once, and compressed."""
+"""Caches of the page, its scripts and stylesheets: each answer is made once for all visitors, and compressed."""
 
 import asyncio
 import gzip
@@ -15,18 +15,18 @@ from rankviz.shared.identity import is_page
 
 CONFIG = ("/config", "/config/")
 NOBODYS = b"rankviz.invalid"
-"""Name of the server under which the page is made, replaced by the name that a visitor uses: a made-up name costs no
-page."""
+"""Server name under which the page is made. It is replaced by the name that the visitor uses, so a request with a
+made-up name does not cause a new page."""
 FILES = ("/assets/", "/rankviz/", "/static/")
 KINDS = (".css", ".js")
 MAX_BYTES = 16 * 10**6
-"""Size of all that is cached. The page with its scripts has 2 MB."""
+"""Size limit of all cached answers. The page with its scripts has 2 MB."""
 PIECE_BYTES = 2**16
-"""Sent at once, so that no more waits in memory for a slow visitor."""
+"""Bytes that are sent at once: the most that waits in memory for a slow visitor."""
 
 
 class Made(NamedTuple):
-    """A whole answer. A copy of it is sent, since a visitor's cookie is added."""
+    """A complete cached answer. Each visitor is sent a copy of its headers, to which the visitor's cookie is added."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -40,7 +40,7 @@ class Made(NamedTuple):
 
 
 class MadeOnce:
-    """ASGI middleware: the page, scripts and stylesheets are made once, one at a time."""
+    """ASGI middleware: makes the page and each script and stylesheet once, one at a time, and caches them."""
 
     def __init__(self, app: Any, most_bytes: int = MAX_BYTES) -> None:
         self.app, self._compressed, self._most_bytes = app, GZipMiddleware(app), most_bytes
@@ -61,8 +61,8 @@ class MadeOnce:
         await (made if is_file else written(made, origin_of(scope), _takes_gzip(scope))).send(send)
 
     async def _make(self, scope: Any, receive: Any, *, is_file: bool) -> Made:
-        """The whole answer to a request without headers and query, of which none of these depends. The page and its
-        configuration have the name of the server in them, so they are made under nobody's."""
+        """Return the whole answer to a request without headers and query, on which no cached answer depends. The page
+        and its configuration contain the server's name, so they are made under NOBODYS."""
         headers = [(b"accept-encoding", b"gzip")] if is_file else [(b"host", NOBODYS)]
         messages: list[Any] = []
 
@@ -77,7 +77,7 @@ class MadeOnce:
 
 @lru_cache(maxsize=4)
 def written(made: Made, origin: str, compressed: bool) -> Made:
-    """Return an answer that was made under nobody's name, under this one."""
+    """Return an answer that was made under NOBODYS with the visitor's origin in its place."""
     body = made.body.replace(b"http://" + NOBODYS, origin.encode())
     headers = [(name, value) for name, value in made.headers if name.lower() != b"content-length"]
     if compressed and made.status == 200:
@@ -87,8 +87,8 @@ def written(made: Made, origin: str, compressed: bool) -> Made:
 
 
 def _is_file(scope: Mapping[str, Any]) -> bool | None:
-    """True for a script or stylesheet that may be compressed, False for the page and its configuration; None where a
-    request asks for something else, or Gradio asks for a login first."""
+    """Return True for a script or stylesheet that may be compressed, False for the page and its configuration; None
+    for any other request, and where Gradio asks for a login first."""
     if scope["method"] not in ("GET", "HEAD"):
         return None
     address = address_of(scope)
@@ -98,7 +98,7 @@ def _is_file(scope: Mapping[str, Any]) -> bool | None:
 
 
 def origin_of(scope: Mapping[str, Any]) -> str:
-    """Return the server as a visitor names it, by scheme, name and port, as Gradio reads that."""
+    """Return scheme, name and port of the server as the visitor addresses it, as Gradio reads them."""
     headers = Headers(scope=scope)
     host, proto = (headers.get(f"x-forwarded-{name}", "").partition(",")[0].strip() for name in ("host", "proto"))
     scheme = "https" if proto == "https" else "http" if host else scope["scheme"]
@@ -111,13 +111,12 @@ def _takes_gzip(scope: Mapping[str, Any]) -> bool:
 
 BEFORE = b"<script>window.gradio_config"
 PRIVATE = b',"api_visibility":"private"'
-"""Property of each event. Gradio's clients read it, which ask for /config; its front end looks for "public" alone."""
+"""Property of each event that the front end does not need. Gradio's clients do, but they read /config."""
 
 
 class Head:
-    """ASGI middleware: answers the address of the page with these tags before Gradio's first script, and without what
-    the browser does not read. Gradio adds its own `head` only when its scripts have run, which is when the page's first
-    numbers should stand there already."""
+    """ASGI middleware: inserts these tags into the page before Gradio's first script, and removes data that the
+    browser does not use. Gradio's own `head` comes only after its scripts, too late for the page's first numbers."""
 
     def __init__(self, app: Any, tags: str) -> None:
         self.app, self.tags = app, tags.encode()

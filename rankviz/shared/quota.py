@@ -1,4 +1,4 @@
-"""Quotas: what a visitor may have at once. Sweeps in the queue, runs, adapters, bases, and room on the disk."""
+"""Quotas: the most that a visitor may have at once, of queued sweeps, runs, adapters, base models and disk space."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ KEEPING = f"Delete your uploads on Runs; those that are left are removed after {
 
 @dataclass(eq=False)
 class Held:
-    """Room for what is on its way to a visitor's files."""
+    """A reservation of disk space for files that are about to be written for a visitor."""
 
     visitor: Visitor
     is_upload: bool = False
-    """True for uploads, which are counted one by one and for all visitors together."""
+    """True for uploads, which are counted per file and limited for all visitors together."""
     size_bytes: float = 0.0
     files: int = 0
 
 
 class Room:
-    """Room for the files of all visitors of one runs folder."""
+    """Disk space for the files of all visitors of one runs folder."""
 
     def __init__(self, workspace: Workspace):
         self._workspace = workspace
@@ -58,8 +58,8 @@ class Room:
 
     @contextlib.contextmanager
     def holding(self, size: float, *, up_to: float = 0) -> Iterator[float]:
-        """Context within which so many bytes may be written for the current visitor as it yields. LimitError where
-        their files leave no room."""
+        """Context in which the current visitor has `size` to `up_to` bytes reserved; yields the reserved bytes. Raise
+        LimitError where the visitor's files leave too little space."""
         held = Held(self._workspace.visitor)
         try:
             self.hold(held, size, up_to=up_to)
@@ -68,9 +68,9 @@ class Room:
             self.release(held)
 
     def hold(self, held: Held, size: float, *, up_to: float = 0, files: int = 0) -> None:
-        """Hold room for so many more bytes and files until `release`: for up to `up_to` bytes where that much is left.
-        LimitError where the visitor or the server has none. Uploads of others make room last, for what is not
-        refused."""
+        """Add a reservation of `size` bytes, or up to `up_to` where that much is left, and of `files` files; `release`
+        ends it. Raise LimitError where the visitor or the server has too little space. Old downloads and uploads are
+        removed for it only after the visitor's own limits are checked."""
         limits, temp = self._workspace.limits, self._workspace.temp
         with self._changing:
             if files and (most := limits.uploads_per_visitor) is not None:
@@ -94,13 +94,13 @@ class Room:
             self._held.add(held)
 
     def release(self, held: Held) -> None:
-        """Give back room for what has been written or given up."""
+        """End a reservation: the files were written, or given up."""
         with self._changing:
             self._held.discard(held)
             held.size_bytes, held.files = 0.0, 0
 
     def left_bytes(self, visitor: Visitor) -> float:
-        """Return how many more bytes may be kept for a visitor."""
+        """Return the bytes that may still be written for a visitor; infinite without a limit."""
         most_mb = self._workspace.limits.files_mb_per_visitor
         if most_mb is None:
             return math.inf
@@ -108,7 +108,7 @@ class Room:
         return most_mb * 10**6 - self.used_bytes(visitor) - coming
 
     def used_bytes(self, visitor: Visitor) -> int:
-        """Return the size of all files of a visitor that are here."""
+        """Return the total size of a visitor's files on this server: uploads, run data, result files and journals."""
         home, temp, store = self._workspace.home, self._workspace.temp, self._workspace.store
         folders = [(data_folder(home, owner), home_of(home, owner) / own_studies.FOLDER) for owner in visitor.ids]
         kept = sum(bytes_in(folder) for each in folders for folder in each)
@@ -119,15 +119,15 @@ class Uploads(Operations):
     """Uploads of the current visitor."""
 
     def usage(self) -> Usage:
-        """Return how many there are and their size; none on a page of one's own, where an upload is a file like any
-        other, and none for a visitor who cannot be told from others."""
+        """Return number and size of the current visitor's uploads. Zero on a page that is not shared, where uploads
+        are ordinary files, and for a visitor who cannot be told from others."""
         visitor = self._workspace.visitor
         is_known = self._workspace.shared and not visitor.is_nobody
         return self._workspace.temp.usage(visitor) if is_known else Usage(0, 0)
 
     @writes("changes")
     def delete(self) -> Usage:
-        """Delete them all; returns their number and size. Runs have copies of their data, and stay."""
+        """Delete all uploads of the current visitor; return their number and size. Runs keep copies of their data."""
         if not self._workspace.shared:
             raise InvalidSettingError(
                 f"This page is your own: uploads lie in {self._workspace.temp.page}, from where they are removed after "
@@ -142,11 +142,11 @@ class Uploads(Operations):
 
 
 LEAST_FREE_BYTES = 6 * units.GB
-"""As much as the next base may take, by the limits of a shared page."""
+"""Free disk space that is kept for the next base model: the largest that the limits of a shared page allow."""
 
 
 class Bases:
-    """Bases from the Hub that a shared page keeps below its runs folder."""
+    """Base models from the Hub that a shared page stores in its runs folder."""
 
     def __init__(self, api: Api):
         self._api, self._workspace = api, api.workspace
@@ -156,18 +156,18 @@ class Bases:
         return self._workspace.shared and reach.is_own(self._workspace.home)
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
-        """Remove bases that no run waits for, the least recently used first, until it is enough. Within
-        RunStore.admission."""
+        """Remove base models that no queued or running run needs, least recently used first, until `is_enough` returns
+        True. The caller holds RunStore.admission."""
         if self._are_ours:
             reach.make_room(self._workspace.home, set(self._named()), is_enough)
 
     def idle_bytes(self, runs: Sequence[RunRequest]) -> int:
-        """Return the size of bases that no run waits for, these runs included."""
+        """Return the size of all base models that neither these runs nor any queued or running run needs."""
         idle = reach.idle(self._workspace.home, set(self._named(runs))) if self._are_ours else ()
         return sum(repo.size_on_disk for repo in idle)
 
     def make_room_on_disk(self) -> None:
-        """Make room where the disk has little left, since nothing could be trained any more."""
+        """Remove unneeded base models while less than LEAST_FREE_BYTES are free: a full disk stops all training."""
 
         def is_enough() -> bool:
             return shutil.disk_usage(self._workspace.home).free >= LEAST_FREE_BYTES
@@ -178,8 +178,8 @@ class Bases:
                     self.make_room(is_enough)
 
     def _named(self, runs: Sequence[RunRequest] = ()) -> Iterator[str]:
-        """The repositories of these runs and of those that wait or train, with the copies in 4 and 16 bits that Unsloth
-        may take instead."""
+        """Yield the repositories that these runs and all queued or running runs may read, including the 4-bit and
+        16-bit copies that Unsloth may load instead."""
         store = self._workspace.store
         store.wait_until_read()
         unended = [record.request for record in store.unended() if isinstance(record, RunRecord)]
@@ -197,11 +197,11 @@ class Bases:
 
 
 DISK_SECONDS = 20.0
-"""Time for which the size of the runs folder is taken as known."""
+"""Seconds for which the measured size of the runs folder is reused."""
 
 
 class Quota(Operations):
-    """Quota of the current visitor. On a page of one's own nothing is limited unless the settings say so."""
+    """Quota of the current visitor. A page that is not shared has no limits unless the settings set some."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -212,12 +212,12 @@ class Quota(Operations):
     def admitting(
         self, *, new: int, runs: Sequence[RunRequest] = (), sweep_id: str = "", adds: bool = False
     ) -> Iterator[None]:
-        """Context within which `new` runs or probes may be queued; LimitError where the visitor or the server has no
-        room. Runs that make room go once the new ones are there: where those are refused within it, none goes.
+        """Context in which `new` runs or probes may be queued. Raise LimitError where the visitor or the server has no
+        room. Old runs that make room are deleted at the end of the context, unless an error leaves it.
 
-        runs: what is to be trained, also where it is kept already.
-        sweep_id: the sweep that they belong to, where it is there already.
-        adds: whether they are new runs of it.
+        runs: all runs that are queued, added or resumed.
+        sweep_id: the sweep that the runs belong to, if it exists already.
+        adds: True where the runs are new runs of that sweep.
         """
         store = self._workspace.store
         with store.admission():
@@ -232,26 +232,26 @@ class Quota(Operations):
             self._free_disk(sweep_id=sweep_id)
 
     def require_room(self, new: int) -> None:
-        """LimitError where so many more runs cannot be kept for this visitor, whatever makes room, or the disk is in
-        use. Nothing goes."""
+        """Raise LimitError where `new` more runs of this visitor would exceed a limit, or the disk limit is exceeded,
+        even if old runs made room. Nothing is deleted."""
         self._require_disk()
         self._require_runs(new)
 
     def free_disk(self, besides: Collection[str]) -> None:
-        """Make room for these runs, which have come, by what can be had again, where there is too much."""
+        """Delete base models and old runs, but not these imported ones, while the disk limit is exceeded."""
         if self._is_over_disk():
             with self._workspace.store.admission():
                 self._free_disk(besides)
 
     def check_base(self, base: str) -> None:
-        """LimitError where the base model is too large, by its config, or by its files where the Hub gives them."""
+        """Raise LimitError where the base model has more parameters than this server allows."""
         limits = self._workspace.limits
         if limits.base_parameters is not None:
             model = self._api.models.get(base)
             check_base((model.whole or model).total_parameters, limits)
 
     def _require_place(self, sweep_id: str) -> None:
-        """LimitError where the queue has no place for one more sweep or probe; one that is in it has its place."""
+        """Raise LimitError where the queue has no place for one more sweep or probe. A sweep that is queued passes."""
         limits = self._workspace.limits
         unended = self._workspace.store.unended()
         queued = {record.request.sweep_id for record in unended}
@@ -274,8 +274,7 @@ class Quota(Operations):
             )
 
     def _require_sweep(self, runs: Sequence[RunRequest], sweep_id: str, adds: bool) -> None:
-        """LimitError where a sweep would have too many runs, or, where it goes on, too many in the queue: they may come
-        in portions."""
+        """Raise LimitError where a sweep would have too many runs, or, if it is resumed, too many at once."""
         here, coming = self._workspace.store.sweep(sweep_id).runs, {run.run_id for run in runs}
         limits = self._workspace.limits
         if adds:
@@ -295,7 +294,7 @@ class Quota(Operations):
         return require_runs(self._workspace.store, owners, new, **most, besides=sweep_id)
 
     def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
-        """LimitError where what is there is too much, whatever makes room. Nothing goes yet."""
+        """Raise LimitError where deleting all that is replaceable would not meet the disk limit. Delete nothing."""
         store = self._workspace.store
         if not self._is_over_disk():
             return
@@ -308,7 +307,7 @@ class Quota(Operations):
             )
 
     def _free_disk(self, besides: Collection[str] = (), sweep_id: str = "") -> None:
-        """Remove bases from the Hub, then runs but for these and for this sweep, until what is there is allowed."""
+        """Delete base models, then old runs, but not `besides` and this sweep's, until the disk limit is met."""
         if not self._is_over_disk():
             return
         self.bases.make_room(lambda: not self._is_over_disk(measure=True))
@@ -319,7 +318,7 @@ class Quota(Operations):
                 removal.let_go(self._workspace.store, [each])
 
     def _is_over_disk(self, leaving: int = 0, *, measure: bool = False) -> bool:
-        """leaving: bytes that can make room. measure: whether the disk is measured now."""
+        """Return whether the runs folder without `leaving` bytes exceeds its limit. measure: measure it now."""
         if (most_mb := self._workspace.limits.disk_mb) is None:
             return False
         if measure or time.monotonic() - self._disk[0] > DISK_SECONDS:
@@ -336,12 +335,12 @@ def require_runs(
     most_in_total: int | None,
     besides: str = "",
 ) -> Sequence[Deletion]:
-    """LimitError where so many more runs cannot be kept for their owner, or for all. Returns what makes room once they
-    are there, within RunStore.admission: ended probes of their owner for the owner's limit, and the oldest runs that
-    can be had again for that of all.
+    """Return what to delete once `new` runs are there; raise LimitError where that cannot meet the limits. The owner's
+    limit (`most`) is met by the owner's ended probes, the limit of all (`most_in_total`) by the oldest runs that can
+    be made again. The caller holds RunStore.admission.
 
-    owners: the ids of whoever they will belong to.
-    besides: the sweep to which they come.
+    owners: visitor ids of the owner of the new runs.
+    besides: the sweep that the new runs are added to, of which nothing is deleted.
     """
     if not new or (most is None and most_in_total is None):
         return ()

@@ -1,7 +1,7 @@
-"""Retention: one background thread removes what has been kept for long enough, and bases where the disk is nearly full.
+"""Retention: a background thread that deletes old files, and base models where the disk is nearly full.
 
-Visitors' runs, probes and result files go some days after their end (Limits.days_kept), and with them what was
-remembered of models outside the catalogue; uploads and downloads go after a day.
+Runs, probes, result files and cached layouts of models outside the catalogue are deleted some days after their last
+change (Limits.days_kept); uploads and downloads after a day.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 DAY = 86_400.0
 LOOK_SECONDS = 60.0
-"""Time between two looks at the disk; old files are looked for every ten minutes."""
+"""Seconds between two checks of the free disk space. Old files are searched for at every tenth check."""
 
 
 class Retention:
-    """Retention in one runs folder, which several apps may clean at once."""
+    """Deletion of old files in one runs folder, which several apps may clean at once."""
 
     def __init__(self, workspace: Workspace, bases: Bases | None = None):
         self._workspace, self._bases = workspace, bases
         self.clock = Clock()
 
     def remove(self, now: float) -> None:
-        """Remove runs, probes and files of visitors that are old enough. now: unix seconds."""
+        """Delete runs, probes and files of visitors that are older than Limits.days_kept. now: unix seconds."""
         days, store = self._workspace.limits.days_kept, self._workspace.store
         if days is None:
             return
@@ -51,7 +51,7 @@ class Retention:
                 removal.let_go(store, removal.expired(store, before))
 
     def keep_clean(self, every_seconds: float = LOOK_SECONDS) -> None:
-        """Clean the temporary files now, and all of it again and again while this process lives."""
+        """Start a thread that deletes old temporary files now, and all old files from time to time."""
         temp = self._workspace.temp
         with temp.work():  # takes this app's folder before those of ended apps are removed
             pass

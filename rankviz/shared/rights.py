@@ -1,4 +1,4 @@
-"""Rights: who may see a run, a sweep or a probe, who may change it, and what visitors never read."""
+"""Rights: who may see a run, a sweep or a probe, who may change it, and which texts are hidden from visitors."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 HIDDEN = "…"
 ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\w.]\w)")
 NAMING = ("account", "exclude", "licenses", "mail-user", "nodelist", "qos", "reservation", "wckey")
-"""Options of sbatch whose values are names of the site."""
+"""Options of sbatch whose values are names of the cluster's site."""
 SENTENCE_ENDS = re.compile(r"(?<=[.!?]) +(?=[A-Z`])")
 FOR_OWNER = re.compile(r"\bRANKVIZ_[A-Z]|\bscontrol\b")
-"""Found in a sentence that only the owner of the server can act on."""
+"""Pattern that marks a sentence with advice that only the owner of the server can follow."""
 TEXTS = ("error", "log_tail", "lost", "waits", "where")
-"""Fields of a run and its events in which an engine names its places."""
+"""Fields of a run or an event in which an engine may name its machines."""
 
 
 def shown_text(workspace: Workspace, text: str) -> str:
-    """Return a text of the server's engines as the current visitor may read it."""
+    """Return a text from an engine of this server as the current visitor may read it."""
     return text if workspace.visitor.admin else without_private(text, workspace.settings)
 
 
@@ -44,14 +44,14 @@ def shown(workspace: Workspace, item: Any) -> Any:
 
 
 def taken_along(item: Any, settings: Settings) -> Any:
-    """Return the request of a run, or an event, for a visitor's export: files are named without their folders."""
+    """Return a run's request or an event for a visitor's export: files are named without their folders."""
     if isinstance(item, RunRequest):
         return replace(item, base=name_alone(item.base), data=name_alone(item.data))
     return hidden(item, settings)
 
 
 def hidden(item: Any, settings: Settings) -> Any:
-    """Return a run or an event as visitors may read it; the same object where nothing is hidden."""
+    """Return a run or an event without names of machines; the same object where nothing had to be removed."""
     known = {name: getattr(item, name) for name in TEXTS if name in item.__dataclass_fields__}
     changed = {name: new for name, text in known.items() if text and (new := without_private(text, settings)) != text}
     if changed.get("where") == HIDDEN:
@@ -63,7 +63,7 @@ def hidden(item: Any, settings: Settings) -> Any:
 
 
 def without_private(text: str, settings: Settings) -> str:
-    """Return a text without addresses of the server's engines, names of its site, and advice to its owner."""
+    """Return a text without addresses and names of the owner's clusters, and without advice to the owner."""
     lines = (SENTENCE_ENDS.split(line) for line in text.split("\n"))
     text = "\n".join(" ".join(each for each in line if not FOR_OWNER.search(each)) for line in lines)
     names = [settings.slurm_partition]
@@ -89,22 +89,22 @@ class Rights:
 
     @cached_property
     def key(self) -> CookieKey:
-        """Key that signs the cookies of a shared page's visitors."""
+        """Key that signs the visitor cookies of a shared page."""
         from rankviz.store.ownership import CookieKey
 
         given = self._workspace.settings.cookie_key
         return CookieKey(self._workspace.home, given.get_secret_value() if given else "")
 
     def why_unknown_later(self) -> str:
-        """Return why visitors would not be recognized after the next start, so that nothing can be theirs, as a
-        sentence; empty where they would."""
+        """Return why visitors would not be recognized after a restart, as a sentence; empty where they would be.
+        Without that, a visitor cannot own anything."""
         if not self._workspace.shared or self.key.is_kept():
             return ""
         return self._workspace.why_not_write() or self._workspace.of_disk(disk.NO_KEY_SENTENCE)
 
     def somebody(self) -> Visitor:
-        """Return the current visitor, who must be able to own runs. InvalidSettingError for one who cannot be told from
-        others, StorageError where they would not be recognized later."""
+        """Return the current visitor, who must be able to own runs. Raise InvalidSettingError for a visitor who cannot
+        be told from others, StorageError where visitors would not be recognized after a restart."""
         visitor = self._workspace.visitor
         if visitor.is_nobody:
             raise InvalidSettingError(
@@ -117,47 +117,47 @@ class Rights:
         return visitor
 
     def mine(self, run_id: str) -> bool:
-        """Return whether this visitor may change a run or probe."""
+        """Return whether the current visitor may change a run or probe."""
         visitor = self._workspace.visitor
         return visitor.admin or visitor.owns(self._workspace.store.ownership(run_id).owner)
 
     def named(self, run_ids: Iterable[str]) -> tuple[str, ...]:
-        """Return ids of runs and probes that an answer rests on, each empty that is not this visitor's: everybody's
-        times and memory are used, and only one's own are named."""
+        """Return these ids of runs and probes that an estimate uses, each replaced by "" if the run is not this
+        visitor's: estimates use everybody's measurements, but name only the visitor's own."""
         return tuple(run_id if self.mine(run_id) else "" for run_id in run_ids)
 
     def own(self, records: Iterable[Record]) -> list[Record]:
-        """Return the records of this visitor, in their order, for lists, charts and choices."""
+        """Return the records that belong to the current visitor, in the given order; all of them for an admin."""
         visitor, store = self._workspace.visitor, self._workspace.store
         if visitor.admin:
             return list(records)
         return [record for record in records if visitor.owns(store.listed_ownership(record.run_id).owner)]
 
     def made(self, run_id: str) -> bool:
-        """Return whether this very visitor made a run; also of an admin, who may change all."""
+        """Return whether the current visitor, also an admin who may change all runs, made this one."""
         return self._workspace.store.listed_ownership(run_id).owner in self._workspace.visitor.ids
 
     def require_sight(self, run_id: str) -> None:
-        """RunNotFoundError where this visitor may not know of a run: it is theirs, or its owner opened it."""
+        """Raise RunNotFoundError unless the current visitor owns a run or its owner shared it."""
         if not self.mine(run_id) and not self._workspace.store.ownership(run_id).is_open:
             raise RunNotFoundError(run_id)
 
     def visible(self, records: Iterable[Record]) -> list[Record]:
-        """Return the records that this visitor may see; one's own alone where there are some."""
+        """Return the records that the current visitor may see; only the visitor's own where there are any."""
         store = self._workspace.store
         seen = [each for each in records if self.mine(each.run_id) or store.ownership(each.run_id).is_open]
         return self.own(seen) or seen
 
     def seen(self, run_or_sweep_id: str) -> Sequence[RunRecord | ProbeRecord]:
-        """Return the run or the probe, or the runs of the sweep, that this visitor may see. Of a name that belongs to
-        several people, one's own are meant."""
+        """Return the run or probe, or the runs of the sweep, that the current visitor may see. Where several visitors
+        have one of this name, the visitor's own counts. Raise RunNotFoundError where there is none."""
         visible = self.visible(self._workspace.store.named(run_or_sweep_id))
         if not visible:
             raise RunNotFoundError(run_or_sweep_id)
         return [record for record in visible if record.run_id == run_or_sweep_id] or visible
 
     def required(self, run_or_sweep_id: str) -> Sequence[RunRecord | ProbeRecord]:
-        """Return what `seen` does; NotYoursError where it may not be changed."""
+        """Return what `seen` returns; raise NotYoursError where the current visitor may not change all of it."""
         records = self.seen(run_or_sweep_id)
         if not all(self.mine(record.run_id) for record in records):
             raise NotYoursError(run_or_sweep_id)

@@ -1,4 +1,4 @@
-"""Uploads: counted as they come in, how many and how large, and whose each is on a shared page."""
+"""Uploads: limits on number and size while files arrive, and the owner of each file on a shared page."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ from rankviz.shared.quota import Held
 from rankviz.visitor import HOST, Visitor
 
 STEP_BYTES = 4_000_000
-"""Room that is held at once, so that the files that are there are not counted again for every packet."""
+"""Bytes that are reserved at a time, so that the visitor's files are not counted again for every packet."""
 NOBODYS = (
     "Uploads need this page's cookie. Allow cookies for this page, and reload it; a program sends the header "
     "X-RankViz-Visitor, whose value it gets from /rankviz/visitor; that of a login ends with it."
@@ -28,7 +28,7 @@ NOBODYS = (
 
 
 class Refused(MultiPartException):
-    """An upload that is refused. Gradio takes it for an error of its own parser, and removes what it has written."""
+    """Raised for an upload that is refused. Gradio treats it as a parser error and removes the partial files."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)
@@ -40,10 +40,8 @@ def _no_upload(why: str) -> Refused:
 
 
 class Arriving:
-    """One upload. Refused where the visitor or the server has no room for it, or the disk has none.
-
-    Room is held for what has come alone: else whoever announces much and sends nothing would keep others out.
-    """
+    """One upload while it arrives; refused where the visitor, the server or the disk has no room for it. Only bytes
+    that have arrived are reserved: a sender who announces much and sends nothing must not block others."""
 
     def __init__(self, workspace: Workspace, visitor: Visitor, scope: Any):
         self.refused: Refused | None = None
@@ -57,16 +55,16 @@ class Arriving:
         self._name, self._value, self._disposition = bytearray(), bytearray(), b""
 
     async def begin(self) -> None:
-        """Refuse it before anything comes where its announced length is too much."""
+        """Refuse the upload before any byte is read if its announced length is too large."""
         await run_in_threadpool(self._hold, self._length, 0, 0)
         self.end()
 
     def end(self) -> None:
-        """Give its room back: its files are there, or nothing of it is."""
+        """End the reservation: the files are written, or the upload has failed."""
         self._workspace.room.release(self._held)
 
     def counting(self, receive: Any) -> Any:
-        """Return `receive` that raises Refused once too much has come."""
+        """Return a `receive` that counts bytes and files, and raises Refused once a limit is exceeded."""
 
         async def counted() -> Any:
             if self._whole:
@@ -127,7 +125,7 @@ class Arriving:
         self._name, self._value = bytearray(), bytearray()
 
     def _end_headers(self) -> None:
-        """Gradio keeps a part that is no file in memory, and reads none; a file of another name it leaves to nobody."""
+        """Refuse a part that is no file, which Gradio would keep in memory, and a file that would have no owner."""
         options, self._disposition = parse_options_header(self._disposition)[1], b""
         self._files += 1
         if b"filename" not in options:
@@ -137,7 +135,7 @@ class Arriving:
 
 
 class UploadMiddleware:
-    """ASGI middleware around Gradio's own addresses of files. Behind Identified, which names the visitor."""
+    """ASGI middleware for Gradio's addresses of uploads and files. Must come after Identified."""
 
     def __init__(self, app: Any, workspace: Workspace):
         self.app, self._workspace = app, workspace
@@ -155,9 +153,8 @@ class UploadMiddleware:
         await self.app(scope, receive, send)
 
     def _require_own(self, path: Path, visitor: Visitor) -> None:
-        """Refuse another's file as if it were not there. The address of a download is known to one visitor alone.
-
-        Only plain paths are opened: one with ".." means another file to who follows links than to who does not."""
+        """Raise Refused for another visitor's upload, as if it did not exist. Downloads pass: only their visitor knows
+        the address. A path with ".." is refused, as a linked folder gives it two meanings."""
         temp = self._workspace.temp
         try:
             plain = path.is_absolute() and ".." not in path.parts
@@ -168,7 +165,7 @@ class UploadMiddleware:
             raise Refused(403, "This file is not here, or it is another visitor's.")
 
     async def _upload(self, scope: Any, receive: Any, send: Any) -> None:
-        """Send the answer once it is written down whose the files are."""
+        """Handle an upload; the answer is sent only after the owner of the files is recorded."""
         workspace, shared = self._workspace, self._workspace.shared
         visitor = visitor_of_scope(scope) if shared else HOST
         if shared and not visitor.id:
@@ -203,7 +200,7 @@ class UploadMiddleware:
             await send(each)
 
     def _own(self, paths: list[Path], visitor_id: str) -> None:
-        """Write down whose the files are. Where that fails none stays: they would count for nobody."""
+        """Record the owner of these files; delete them if that fails, as they would count for no visitor."""
         try:
             for path in paths:
                 self._workspace.temp.own(path, visitor_id)
