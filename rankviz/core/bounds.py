@@ -91,7 +91,7 @@ def name_alone(reference: str) -> str:
 
 
 def without_places(text: str) -> str:
-    """Return the text with the folders before file names removed."""
+    """Return the text with the folders before file names replaced by "…/"."""
     return PLACE.sub("…/", text)
 
 

@@ -148,7 +148,8 @@ class Wanted:
 
     @property
     def needs_bitsandbytes(self) -> bool:
-        """True if a GPU needs bitsandbytes for a quantized base or an 8-bit optimizer, which "auto" chooses there."""
+        """True if training on a GPU needs bitsandbytes: for a quantized base or an 8-bit optimizer, both of which
+        "auto" may choose."""
         quantized = self.precision in ("auto", "nf4", "nf4-dq", "int8")
         return quantized or self.optim in ("auto", "adamw_8bit", "paged_adamw_8bit")
 
