@@ -70,8 +70,7 @@ Bytes = Annotated[int, Between(0, 2**60)]
 BytesMoved = Annotated[int, Between(-(2**60), 2**60)]
 """Difference of two numbers of bytes."""
 Loss = Annotated[float, OrNan(-1e-3, 1e9)]
-"""Nats per token, which rounding may take slightly below 0. nan for a diverged run, also if its loss is infinite or
-above the limit."""
+"""Nats per token; rounding may take it slightly below 0. nan: the run diverged, or the loss is above the limit."""
 Word = Annotated[str, Letters(200)]
 Id = Annotated[str, Letters(100, NAME)]
 Reference = Annotated[str, Letters(1000)]
@@ -96,9 +95,7 @@ def without_places(text: str) -> str:
 
 
 SHOWN = 80
-"""Most characters of a refused value in its error message."""
 MAX_NAMES = 256
-"""Most module names in one list."""
 MODULE_NAME = re.compile(r"[\w.{}-]{1,200}")
 """Name of a module or parameter. Other texts are refused, because libraries treat names as regular expressions."""
 
@@ -110,8 +107,7 @@ def whole(value: object, name: str, low: int, high: int) -> None:
 
 
 def number(value: object, name: str, low: float, high: float, *, above: bool = False) -> None:
-    """Check that the value is a number from low to high; raise InvalidSettingError otherwise. above: refuse low itself
-    too."""
+    """Check that the value is a number from low to high; else raise InvalidSettingError. above: refuse low itself."""
     if not is_number(value) or not low <= value <= high or (above and value == low):
         limits = f"above {low:,} and at most {high:,}" if above else f"from {low:,} to {high:,}"
         raise InvalidSettingError(f"{name} must be a number {limits} (got {shown(value)}).")

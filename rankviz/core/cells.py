@@ -9,8 +9,7 @@ from functools import cache
 FORMULA = re.compile(
     r"""^(?=[\t\r\n] | [\ "]* [=+\-@＝＋－＠]) | (?<=.[;|\t\r\n]) (?=[\s"]* [=+\-@＝＋－＠])""", re.VERBOSE | re.DOTALL
 )
-"""Start of a text, or of a part after a separator, that a spreadsheet may execute as a formula (owasp.org, CSV
-Injection)."""
+"""Start of a text or of a part of it that a spreadsheet may execute as a formula (owasp.org, CSV Injection)."""
 INERT = frozenset({int, float, type(None)})
 
 
@@ -20,10 +19,8 @@ def cell(value: object) -> object:
 
 
 def csv_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = (), *, header: bool = True) -> str:
-    """Return rows as the text of a CSV file; empty for no rows. None and missing values become empty cells.
-
-    columns: names of the columns; by default all keys of the rows.
-    """
+    """Return rows as the text of a CSV file, empty for no rows; None and missing values become empty cells. columns:
+    names of the columns; by default all keys of the rows."""
     if not rows:
         return ""
     names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))

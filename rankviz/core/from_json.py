@@ -44,8 +44,7 @@ class Misfit(ValueError):
 
 
 def build(kind: type[T], row: object) -> T:
-    """Return an instance of the dataclass from a JSON object; raise Misfit naming the first field that cannot be
-    read."""
+    """Return an instance of the dataclass from a JSON object; raise Misfit naming the first unreadable field."""
     return _of_dataclass(kind)(row)
 
 
@@ -87,8 +86,7 @@ def _of_dataclass(kind: type) -> Reader:
 
 @functools.cache
 def _of_typed_dict(kind: type) -> Reader:
-    """Return a reader of known keys by their hints, and of unknown keys with plain values, which later versions may
-    add."""
+    """Return a reader of known keys by their hints, and of unknown keys (of later versions) with plain values."""
     readers = {name: _reader(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
     key = _text(Letters(100))
 
@@ -231,8 +229,7 @@ _PLAIN = {kind: _reader(kind) for kind in (bool, int, float, str)} | {NoneType: 
 
 @functools.cache
 def shape(kind: type) -> Any:
-    """Return the TypedDict for a dataclass or NamedTuple and for those nested in it; its name is the class's with
-    "JSON"."""
+    """Return the TypedDict of a dataclass or NamedTuple, named with "JSON" appended, nested ones included."""
     made = TypedDict(f"{kind.__name__}JSON", {name: _in_json(hint) for name, hint in get_type_hints(kind).items()})
     made.__doc__ = kind.__doc__
     return made
@@ -252,10 +249,8 @@ def _in_json(hint: Any) -> Any:
 
 
 def as_answer(kind: type, row: Any, **others: Any) -> Any:
-    """Return a JSON object with the keys of a TypedDict, taken from attributes of the row or from `others`.
-
-    A Range becomes an object, of whole numbers where the key ends in "_bytes"; tuples become lists.
-    """
+    """Return a JSON object with the keys of a TypedDict, taken from attributes of the row or from `others`. A Range
+    becomes an object, of whole numbers where the key ends in "_bytes"; tuples become lists."""
     names = kind.__annotations__
     return {name: _plain(name, others[name] if name in others else getattr(row, name)) for name in names}
 

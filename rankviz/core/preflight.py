@@ -23,8 +23,7 @@ LEAST_CAPABILITY = (7, 0)
 CUDA_OF_BLACKWELL = (12, 8)
 """First CUDA version that compiles for compute capability 10.x and 12.x (CUDA 12.8 release notes)."""
 DRIVER_FOR_CUDA = {11: "450", 12: "525", 13: "580"}
-"""By major version of CUDA, the oldest Linux driver that runs all its minor versions (NVIDIA, CUDA Compatibility,
-minor version compatibility)."""
+"""Oldest Linux driver for all versions of a CUDA major version (NVIDIA, CUDA minor version compatibility)."""
 BUSY_SHARE = 0.1
 """Share of the card's memory used by other programs, above which a warning is given."""
 LEAST_DISK_BYTES = units.GB
@@ -106,8 +105,7 @@ class HubAnswer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """Result of a worker process that imports and uses what training needs. found: its report, or the last line of its
-    error."""
+    """Result of a worker process that uses what training needs. found: report, or last line of its error."""
 
     ok: bool
     found: str
@@ -124,7 +122,6 @@ class Facts:
     cpu_count: int
     cpu_bf16: bool | None
     memory_bytes: int
-    """Memory of the machine."""
     disks: tuple[Disk, ...] = ()
     hub: HubAnswer | None = None
     """None where it was not contacted."""
@@ -148,8 +145,7 @@ class Wanted:
 
     @property
     def needs_bitsandbytes(self) -> bool:
-        """True if training on a GPU needs bitsandbytes: for a quantized base or an 8-bit optimizer, both of which
-        "auto" may choose."""
+        """True if the base is quantized or the optimizer 8-bit, as "auto" may choose on a GPU."""
         quantized = self.precision in ("auto", "nf4", "nf4-dq", "int8")
         return quantized or self.optim in ("auto", "adamw_8bit", "paged_adamw_8bit")
 

@@ -72,8 +72,7 @@ class ProbeQuestion:
     """Least number of timed steps at each depth."""
     time_limit_seconds: float = TIME_LIMIT_SECONDS
     memory_limit_bytes: int | None = None
-    """Memory limit of the process, with its baseline; None for FREE_MEMORY_SHARE of the free memory. On a GPU, the
-    card's memory is a limit too."""
+    """Limit with the process's baseline; None for FREE_MEMORY_SHARE. The GPU's memory is a limit too."""
 
     def validate(self) -> None:
         """Check all settings; raise InvalidSettingError with advice."""
@@ -124,8 +123,7 @@ class ProbeRequest(ProbeQuestion):
 def settle(
     question: ProbeQuestion, model: ModelSpec, *, device: Device, shared: bool, probe_id: str, created_at: float
 ) -> ProbeRequest:
-    """Return the request to queue, without "auto"; raise InvalidSettingError with advice. shared: the page is open to
-    other visitors, so limits apply."""
+    """Return the request to queue, without "auto"; InvalidSettingError gives advice. shared: on a shared page."""
     question.validate()
     by_unsloth_on_gpu = device.cuda and question.training.framework == "unsloth"
     if model.tower == "whole model" and not by_unsloth_on_gpu:
@@ -156,8 +154,7 @@ def settle(
 
 
 def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, str]:
-    """Return the question with settings that this device cannot train replaced, and a sentence naming the
-    replacements."""
+    """Return the question with settings replaced that this device cannot train, and a sentence on them."""
     training, lora, instead = question.training, question.lora, []
     if not _trains(training, device):
         here = replace(training, attn_implementation="sdpa", **dict.fromkeys(AUTO_FIELDS, "auto"))
@@ -190,8 +187,8 @@ def _trains(training: TrainingSetup, device: Device) -> bool:
 
 
 def choose_depths(model: ModelSpec, wanted: Sequence[int], *, full: bool) -> tuple[int, ...]:
-    """Return the depths to measure, in rising order. wanted: the user's own depths; each must differ from the whole
-    model by whole periods of its pattern of blocks, so that all lie on one line. full: include the whole model."""
+    """Return the depths to measure, in rising order. wanted: the user's own depths; each must leave out whole periods
+    of the model's pattern of blocks, so that all lie on one line. full: include the whole model."""
     pattern = periods(model)
     blocks = pattern.blocks
     wrong = [d for d in wanted if not pattern.prefix + pattern.period <= d <= blocks or (blocks - d) % pattern.period]
@@ -227,7 +224,6 @@ class Extrapolation:
     peak: DepthLine
     """Peak of this part in bytes; the intercept is independent of depth, the slope is per block."""
     load_peak_bytes: float
-    """Peak while the base is loaded."""
     step: DepthLine
     """Seconds per step; the intercept is independent of depth, the slope is per block."""
     step_noise_seconds: float
@@ -345,8 +341,7 @@ class ProbeEstimate:
 
 
 def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assume: Assumptions) -> ProbeEstimate:
-    """Estimate training of the whole model as requested. For a multimodal checkpoint, only the text tower counts, as
-    in a probe."""
+    """Estimate the whole model as requested; of a multimodal checkpoint only the text tower, as in a probe."""
     lora, training = request.lora, request.training
     stack = stack_on(device, training, lora.use_dora, assume)
     text, usable = replace(model, whole=None), device.usable_bytes
@@ -383,8 +378,7 @@ _TRAINING = ("framework", "precision", "optim", "loss_path", "max_length")
 
 
 def as_json(summary: ProbeSummary) -> dict[str, Any]:
-    """Return the probe as a JSON object. Bytes are above the process's baseline (CPU) or the allocator's (GPU), see
-    peak_kind."""
+    """Return the probe as a JSON object. Bytes are above the baseline (CPU) or allocated (GPU), see peak_kind."""
     record, estimate = summary.record, summary.estimate
     request, extrapolated, full = record.request, record.extrapolated, record.full
     training, step = request.training, estimate and estimate.step_seconds
@@ -497,8 +491,7 @@ class ProbeRow(NamedTuple):
 
 
 def lines_of(summary: ProbeSummary) -> list[ProbeRow]:
-    """Return the table's rows: measured depths, the line through them, and the whole model extrapolated, measured and
-    estimated."""
+    """Return the table's rows: measured depths, line through them, and whole model by extrapolation and estimate."""
     record, estimate = summary.record, summary.estimate
     extrapolated, full = record.extrapolated, record.full
     whole, lines = f"All {record.request.total_depth} blocks", []
@@ -561,8 +554,7 @@ def applies(
 
 
 def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) -> Timing | None:
-    """Return the probe as evidence for the time of later runs; None if it is unfinished, other programs were busy, or
-    there is no time estimate."""
+    """Return the probe as evidence for later times; None if unfinished, disturbed, or without a time estimate."""
     if record.state is not RunState.COMPLETED or (record.full is None and record.extrapolated is None):
         return None
     _, step, quiet = _whole(record)
@@ -584,8 +576,8 @@ def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) ->
 
 
 def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assumptions) -> MemoryCalibration | None:
-    """Calibrate memory by probes. None without probes, or where every measured peak is below the static bytes:
-    measurement and formulas then do not describe the same thing."""
+    """Calibrate memory by probes. None without probes, or where all peaks are below the static bytes, since probes and
+    formulas then disagree on what is counted."""
     working, baselines, reserved = [], [], []
     for record, estimate in probes:
         peak, _, _ = _whole(record)
@@ -606,7 +598,7 @@ def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assum
 
 
 def _whole(record: ProbeRecord) -> tuple[float, float, bool]:
-    """Return peak and step time of the whole model (measured, else extrapolated), and whether other programs were
+    """Return peak and step time of the whole model (measured or extrapolated), and whether other programs were
     idle."""
     quiet = all(each.busy_elsewhere <= BUSY_SHARE for each in record.measured)
     if record.full is not None:
@@ -653,7 +645,6 @@ class SimulatedProbe:
     """A simulation with its estimate."""
 
     question: ProbeQuestion
-    """Settings without "auto"."""
     gpu: str
     padded: bool
     run: Simulated

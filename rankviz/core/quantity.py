@@ -69,8 +69,7 @@ class Range:
         return Range(self.low + other.low, self.expected + other.expected, self.high + other.high)
 
     def plus_independent(self, other: "Range") -> "Range":
-        """Return the sum of two independent figures: distances of the ends from the expected value add up in
-        quadrature."""
+        """Return the sum of two independent figures: distances of the ends add up in quadrature."""
         expected = self.expected + other.expected
         below = math.hypot(self.expected - self.low, other.expected - other.low)
         above = math.hypot(self.high - self.expected, other.high - other.expected)
@@ -95,8 +94,8 @@ def middle(values: Sequence[float]) -> float:
 
 
 def median_error(values: Sequence[float]) -> float:
-    """Return the standard error of the median, from the median absolute deviation (times 1.48: standard deviation of
-    normal noise; times 1.25 over the root of the count: error of the median); 0 for a single value."""
+    """Return the standard error of the median, from the median absolute deviation (1.48 times it is a normal standard
+    deviation, and 1.25 times that over the root of the count the median's error); 0 for a single value."""
     if len(values) < 2:
         return 0.0
     centre = middle(values)

@@ -1,5 +1,4 @@
-"""Singular values of a trained adapter: how much of its rank each module uses, and ranks by module derived from
-that."""
+"""Singular values of a trained adapter: how much of its rank each module uses, and ranks by module from that."""
 
 import math
 import re
@@ -22,8 +21,7 @@ MOST, NEARLY_ALL = SHARES = (0.9, 0.99)
 FAINT = 0.01
 """Share of the median module's norm below which an update is reported as faint."""
 FEW_STEPS = 200
-"""Training steps below which the rank that keeps 99 % of the energy mostly reflects the random start. Measured on a
-small Llama with r = 64 (docs/method.md)."""
+"""Training steps below which ranks mostly reflect the random start (small Llama, r = 64; docs/method.md)."""
 SAME = 1e-9
 """Relative rounding error up to which a sum reaches a share."""
 
@@ -127,8 +125,7 @@ class Spectrum:
         return self.training_steps is not None and self.training_steps < FEW_STEPS
 
     def energy_kept(self, k: int) -> float | None:
-        """Return the share of the energy of all updates that rank k for all modules keeps; None where there is no
-        update."""
+        """Return the share of all energy that rank k for all modules keeps; None where there is no update."""
         return self.kept[min(k, self.r)] / self.kept[-1] if self.kept[-1] else None
 
     def rank_for(self, share: float) -> int:
@@ -136,8 +133,7 @@ class Spectrum:
         return bisect_left(self.kept, share * self.kept[-1] * (1 - SAME)) if self.kept[-1] else 0
 
     def weakest(self, k: int) -> float | None:
-        """Return the smallest share of its own energy that any module keeps at rank k; None where there is no
-        update."""
+        """Return the smallest share of its own energy that any module keeps at rank k; None without updates."""
         return self.weakest_by_rank[min(k, self.r)]
 
     @cached_property
@@ -148,8 +144,7 @@ class Spectrum:
         return tuple(map(min, self._by_rank(shares))) if used else (None,) * (self.r + 1)
 
     def _by_rank(self, lines: Iterable[Sequence[float]]) -> Iterable[tuple[float, ...]]:
-        """Turn one line of values (by k = 0 to r) per layer into one tuple over layers per k; a layer of lower rank
-        repeats its last value."""
+        """Turn values by k = 0 to r of each layer into values of all layers by k, each line's last repeated."""
         return zip(*((*line, *repeat(line[-1], self.r + 1 - len(line))) for line in lines), strict=True)
 
     @cached_property
@@ -211,11 +206,9 @@ class Truncation(NamedTuple):
 
 
 def truncations(spectrum: Spectrum) -> tuple[Truncation, ...]:
-    """Return useful truncations: lower ranks in rising order, then a rank for each module where that lowers any.
-
-    Half the trained rank is always included, for adapters that need their whole rank. After few training steps it is
-    the only one, because the energy is that of the random start. Empty for an adapter with r = 1 or without an update.
-    """
+    """Return useful truncations: lower ranks in rising order, then a rank for each module where that lowers any. Half
+    the trained rank is always included, for adapters that need their whole rank; after few steps it is the only one,
+    since the energy is the random start's. Empty for r = 1 or without an update."""
     if spectrum.r == 1 or not spectrum.kept[-1]:
         return ()
     if spectrum.after_few_steps:
@@ -252,8 +245,7 @@ def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | No
 
 
 def patterns(values: Mapping[str, Value], default: Value) -> dict[str, Value]:
-    """Return PEFT patterns for the modules whose value is not the default; blocks with the same module and value share
-    one pattern."""
+    """Return PEFT patterns for modules whose value is not the default, one for all blocks that share it."""
     blocks: dict[tuple[str, str, Value], list[str]] = {}
     by_pattern: dict[str, Value] = {}
     for name, value in values.items():
@@ -296,8 +288,7 @@ def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
 
 
 def proposed_rank(spectrum: Spectrum) -> int:
-    """Return one lower rank for all modules: the one that keeps 99 % of the energy, or after few steps half the
-    trained rank. At least 1."""
+    """Return a lower rank for all modules, at least 1: for 99 % of the energy, or half after few steps."""
     if spectrum.after_few_steps:
         return max(1, spectrum.r // 2)
     return min(max(1, spectrum.rank_for(SHARES[-1])), max(1, spectrum.r - 1))
@@ -453,14 +444,11 @@ TERMS = (
 
 
 MOST_POINTS = 2000
-"""Approximate limit of points in one figure."""
 
 
 def spaced(count: int, most: int, *, always: Iterable[int] = ()) -> list[int]:
-    """Return whole numbers from 1 to count: all of them, or about `most` on a logarithmic scale, with both ends.
-
-    always: numbers to include in any case.
-    """
+    """Return whole numbers from 1 to count: all, or about `most` on a logarithmic scale with both ends. always:
+    numbers to include in any case."""
     if count <= most:
         return list(range(1, count + 1))
     return sorted({round(count ** (i / (most - 1))) for i in range(most)} | set(always))

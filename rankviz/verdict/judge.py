@@ -1,5 +1,4 @@
-"""The verdict: each pair of ranks is different, equal or undecided ("can't tell"), which gives the smallest sufficient
-rank."""
+"""The verdict: each pair of ranks is different, equal or undecided; and the smallest rank that is good enough."""
 
 from __future__ import annotations
 
@@ -28,8 +27,7 @@ class Pair:
     """Loss of r minus loss of s; for an accuracy, errors in points."""
     low: float | None
     high: float | None
-    """Interval of the difference over runs and examples, with one confidence for all pairs together; None: not
-    known."""
+    """Interval of the difference over runs and examples, for all pairs at once; None where not known."""
     standard_error: float | None
     call: str
     """DIFFERENT: the interval excludes zero and is not within the tolerance. EQUAL: the interval is within the
@@ -61,8 +59,7 @@ class RankLoss:
 
 
 class AboveBest(NamedTuple):
-    """Difference from the best rank with its interval, in nats or points; above zero is worse. low, high: None: not
-    known."""
+    """Difference from the best rank in nats or points, above zero is worse; low and high are None if not known."""
 
     value: float
     low: float | None
@@ -90,14 +87,12 @@ class Verdict:
     unknown: str
     """Reason why no verdict is possible; empty where one is."""
     notes: tuple[str, ...]
-    """Sentences on runs and examples that were left out."""
     diverged: tuple[Run, ...]
     noise: LossFit
 
     @property
     def run_sd(self) -> float | None:
-        """Standard deviation of one run's loss (or accuracy in points) over seeds; None where the noise is not
-        known."""
+        """Standard deviation of a run's loss (or accuracy in points) over seeds; None where not known."""
         return math.sqrt(self.noise.runs.variance) if self.noise.runs else None
 
     @property
@@ -147,8 +142,7 @@ class Verdict:
         return AboveBest(-pair.difference, low, high)
 
     def needed(self, pair: Pair) -> Needed | None:
-        """Return the seeds or examples that would decide an undecided pair; None where it is decided or the noise is
-        not known."""
+        """Return what would decide an undecided pair; None if it is decided or the noise is not known."""
         if pair.call != CANT_TELL or pair.low is None:
             return None
         return needed(self.noise.runs, self.noise.pairs[pair.r, pair.s], self.examples, pair.difference, self.within)
@@ -208,8 +202,7 @@ def judge(
 
 
 def tolerance_in(metric: Metric, tolerance: float | str, *, best: float, base: float | None) -> float:
-    """Return the tolerance in nats or points; "2%" is a share of the gain, base - best. best, base: losses, or errors
-    in points."""
+    """Return the tolerance in nats or points; "2%" is a share of base - best (losses, or errors in points)."""
     text = str(tolerance).strip()
     try:
         value = float(text.removesuffix("%"))
@@ -257,8 +250,7 @@ def _unknown(compared: Comparison) -> str:
 
 
 class PairJSON(shape(Pair)):
-    """Two ranks, r < s. A difference above zero says that r is worse; `would_tell` has the seeds or examples that
-    would decide an undecided pair."""
+    """Two ranks, r < s. A difference above zero says that r is worse; `would_tell` is what would decide the pair."""
 
     would_tell: shape(Needed) | None
 
@@ -310,8 +302,7 @@ class VerdictJSON(TypedDict):
 
 
 def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
-    """Return the verdict as JSON; null where not known. would_tell: whether to compute what would decide each pair,
-    which takes a while for many pairs."""
+    """Return the verdict as JSON. would_tell: compute what would decide each pair (slow for many pairs)."""
     from rankviz.verdict.words import sentences
 
     metric, words = verdict.metric, sentences(verdict)

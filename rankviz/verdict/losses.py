@@ -1,5 +1,4 @@
-"""Held-out losses or errors of each example in each run, from a sweep or a CSV file, and the choice of runs to
-compare."""
+"""Held-out losses or errors by example and run, from a sweep or a CSV file, and the choice of runs to compare."""
 
 import csv
 import math
@@ -49,10 +48,8 @@ class RunLosses(Run):
 
 
 def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLosses, ...]:
-    """Return the losses (or errors) of the runs that measured the metric after training.
-
-    If a run has no values of single examples, or not as many as the other runs, each whole run counts as one example.
-    """
+    """Return the losses (or errors) of the runs that measured the metric after training. If runs have no values of
+    single examples, or different numbers of them, each whole run counts as one example."""
     runs = [run for run in runs if run.loss_after and _is_measured(run.loss_after, metric)]
     by_tokens = _have_tokens(runs)
     values = [_by_example(run.loss_after, metric, by_tokens) for run in runs]
@@ -66,8 +63,7 @@ def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLoss
 
 
 def base_loss_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> float | None:
-    """Return the untrained base's mean loss (or errors), weighing examples as in losses_of; None where not
-    measured."""
+    """Return the base's mean loss (or errors), weighed as in losses_of; None where it was not measured."""
     runs = list(runs)
     before = next((run.loss_before for run in runs if run.loss_before), None)
     if before is None or not _is_measured(before, metric):
@@ -77,8 +73,7 @@ def base_loss_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> float | No
 
 
 def _have_tokens(runs: Iterable[RunRecord]) -> bool:
-    """Tell whether all evaluated runs have token counts by example; losses with and without them cannot be
-    compared."""
+    """Tell whether all evaluated runs have token counts by example; other losses are not comparable."""
     return all(run.loss_after.example_tokens for run in runs if run.loss_after)
 
 

@@ -58,14 +58,12 @@ class PairNoise:
     """Noise of the difference between two ranks."""
 
     seeds: int
-    """Number of seeds that both ranks ran with."""
     weight: float
     """Variance of the difference divided by that of one run: 2 / n if no run is missing."""
     examples_variance: float
     """Variance of the difference due to the choice of examples."""
     unit: float = 0.0
-    """Effect in points of one example that might differ although none was seen to; 0 for losses, and where enough
-    examples differ."""
+    """Points of one example that might differ although none did; 0 for losses or if enough examples differ."""
 
 
 class LossFit(NamedTuple):
@@ -79,8 +77,7 @@ class LossFit(NamedTuple):
 
 
 def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
-    """Fit rank and seed effects to the means of runs, and the noise around the fit. counted: values are right or
-    wrong."""
+    """Fit rank and seed effects to runs' means, and the noise around the fit. counted: values are right or wrong."""
     shared = {pair: compared.shared_seeds(*pair) for pair in combinations(compared.ranks, 2)}
     shared = {pair: seeds for pair, seeds in shared.items() if len(seeds) > 1}
     of_rank = {r: np.array([compared.means[r, seed] for seed in seeds]) for r, seeds in compared.seeds_of.items()}
@@ -162,8 +159,7 @@ def _odd(values: np.ndarray) -> int:
 
 
 def _two_way(differences: np.ndarray) -> tuple[float, float]:
-    """Return (MS_example - MS_rest) / (n m), at least 0, and MS_rest of a table of n seeds × m examples; (0, 0) with
-    one example."""
+    """Return (MS_example - MS_rest) / (n m), at least 0, and MS_rest, of n seeds × m examples; (0, 0) if m is 1."""
     n, m = differences.shape
     if m == 1:
         return 0.0, 0.0
@@ -255,8 +251,7 @@ def chance_to_tell(
     tolerance: float,
     scale: float = 1.0,
 ) -> float:
-    """Return the probability that a sweep with so many seeds and examples decides the pair. scale: factor on the
-    variance between runs."""
+    """Return the probability that such a sweep decides the pair. scale: factor on the variance between runs."""
     from scipy import special
 
     paired = _between(runs, measured_examples) * scale + runs.rest_variance / examples

@@ -130,8 +130,7 @@ def names(ranks: Sequence[int]) -> str:
 SETTLED, PARTLY, OPEN, UNTESTED = "Settled", "Partly settled", "Not settled", "Not tested"
 SURE = "How sure"
 DIFFER, ALIKE = "More than noise", "Within noise"
-"""Result of comparing two single runs with the noise of repeats. Only several seeds of each can test the
-difference."""
+"""Two single runs compared with the noise of repeats. Only several seeds of each would test the difference."""
 
 
 class Answer(NamedTuple):

@@ -1,5 +1,4 @@
-"""Measured training runs from elsewhere, predicted by the formulas of every estimate, and the errors of the
-predictions."""
+"""Measured training runs from elsewhere, predicted by the formulas of every estimate, with the errors."""
 
 import math
 import re
@@ -21,9 +20,8 @@ from rankviz.core.quantity import Range
 from rankviz.errors import BadDataError, UserError, quoted
 
 KINDS = ("allocated", "reserved", "device", "capacity", "unknown", "resident above baseline")
-"""Counter of a measured figure: torch's allocated or reserved, nvidia-smi's ("device"), the size of the card at the
-longest length that fitted ("capacity"), not stated, or a process's resident set minus its baseline before the base was
-loaded."""
+"""Counter of a figure: torch's allocated or reserved, nvidia-smi's ("device"), the card's size at the longest length
+that fitted ("capacity"), not stated, or a process's resident set minus its baseline before loading."""
 
 ORIGINS = {
     "fms-": "fms-acceleration",
@@ -77,7 +75,7 @@ class MeasuredRow:
     source: str
     notes: str
     trainable_parameters: int | None = None
-    """Count printed by the program; None unless the row's targets are known by name."""
+    """Printed by the program; None unless the row's targets are known by name."""
     date: str = ""
     two_depth_bytes: int | None = None
     """For a probe's row: peak of the whole model, extrapolated from two small depths."""
@@ -85,8 +83,7 @@ class MeasuredRow:
 
     @property
     def origin(self) -> str:
-        """Source: who measured, with which program. Tables of one source share mistakes, so errors on unknown data are
-        tested by leaving out whole sources."""
+        """Source: who measured, with which program. Its tables share mistakes, so it is left out as a whole."""
         return next((name for start, name in ORIGINS.items() if self.group.startswith(start)), self.group)
 
     @property
@@ -139,7 +136,6 @@ def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
 
 @cache
 def _kinds() -> Mapping[str, Any]:
-    """Return the type of each field, without None."""
     hints = get_type_hints(MeasuredRow).items()
     return {name: next((kind for kind in (int, float) if kind in get_args(hint)), hint) for name, hint in hints}
 
@@ -195,16 +191,13 @@ PROGRAMS = {
     "torchtune": Habits(autocast=False, holds_logits=True, own_models=True),
 }
 """Habits of each program. Two kinds of program hold logits. fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py,
-which also copies keys to every head so that the efficient kernel can be used) keeps the output. Trainers before 5
-return it with the loss; in the rows of fms-acceleration, the loss of transformers 4.48 makes a shifted copy of the
-same size."""
+which also copies keys to every head for the efficient kernel) keeps the output. Trainers before 5 return it with the
+loss; in the rows of fms-acceleration, the loss of transformers 4.48 makes a shifted copy of that size."""
 FMS_TRANSFORMERS_OF_2024 = (4, 45, 2)
-"""Version in scripts/benchmarks/refs/requirements.txt of fms-acceleration before February 2025, for rows that only
-refer to this file."""
+"""Version in fms-acceleration's scripts/benchmarks/refs/requirements.txt before February 2025."""
 TRAINED_COPIES = ("embed_tokens", "lm_head")
 """Targets that Unsloth trains as full copies if they are not tied."""
 UNSTATED_LOSS_PATHS = {"litgpt": "chunked", "torchtune": "chunked"}
-"""Loss path of a program for rows that do not name one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -239,8 +232,7 @@ class PredictedRow:
 
     @property
     def bound(self) -> bool:
-        """True if the measured figure is only a lower bound for the prediction, since the row's length is only a
-        limit."""
+        """True if the measured figure is only a lower bound, because the row's length is a limit."""
         return self.predicted is not None and self.row.is_bound
 
     @property
@@ -255,8 +247,7 @@ class PredictedRow:
 def predict_row(
     row: MeasuredRow, find_model: Callable[[str], ModelSpec], find_gpu: Callable[[str], Gpu | None], assume: Assumptions
 ) -> PredictedRow:
-    """Predict a row's peak memory by its own counter, and its seconds per step where the row has a timing and the
-    card's speed is known."""
+    """Predict a row's peak by its own counter, and its step time if it has a timing and the card a known speed."""
     if problem := unusable(row):
         return PredictedRow(row=row, reason=problem)
     stack, gpu = row_stack(row, assume), find_gpu(row.gpu)

@@ -15,8 +15,7 @@ class KindAccuracy:
 
     kind: str
     half_width: float
-    """Half-width of the band: for memory a share of the modelled part, for counted parts bytes, for time a natural
-    logarithm."""
+    """Memory: share of the modelled part, bytes for counted parts. Time: natural logarithm."""
     groups: tuple[str, ...]
     """Names of the sources; a source includes all its tables."""
     settings: int
@@ -78,8 +77,7 @@ def basis_of(evidence: AccuracyByKind, stack: Stack) -> Basis:
 
 
 def in_words(basis: Basis) -> str:
-    """Return the evidence for an estimate's memory range as a sentence: errors of similar settings whose own source
-    was left out."""
+    """Return a sentence on the evidence for a memory range: errors of similar settings, their source left out."""
     memory = basis.memory
     if memory is None:
         return (
@@ -106,7 +104,6 @@ class Score:
     worst_error: float
     inside_band: float
     mean_half_width: float
-    """Half-width of the band as a share of the predicted figure."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +117,7 @@ class ReportRow:
     tier: str
     scored: bool
     bound: bool
-    """True if the measured figure is only a lower bound for the prediction, since the row's length is only a limit."""
+    """True if the measured figure is only a lower bound, because the row's length is a limit."""
     reason: str | None
     """Reason why the row is not counted, or has no prediction."""
     model_id: str
@@ -129,7 +126,6 @@ class ReportRow:
     quantized: bool | None
     gpu: str
     setting: str
-    """Setting in words."""
     measured_kind: str
     measured_bytes: int | None
     predicted_bytes: int | None
@@ -144,8 +140,7 @@ class ReportRow:
     two_depth_seconds: float | None
     source: str
     left_out_bytes: int | None = None
-    """Prediction if the row's source is left out, followed by its range; None where it was not computed, as for a file
-    of your own."""
+    """Prediction with the row's source left out, then its range; None where it was not computed."""
     left_out_low: int | None = None
     left_out_high: int | None = None
     left_out_seconds_low: float | None = None

@@ -17,10 +17,8 @@ Figure = Callable[[PredictedRow], float]
 
 
 def half_width(errors_by_origin: dict[str, Sequence[float]], unmeasured: float = math.inf) -> float:
-    """Return t(95 %, G) · s from the errors of each of G sources.
-
-    unmeasured: half-width of a kind without measurements. It is the limit, unless a measurement was further off.
-    """
+    """Return t(95 %, G) · s from the errors of each of G sources. unmeasured: half-width of a kind without
+    measurements; it is the limit, unless a measurement was further off."""
     worst = max(abs(error) for errors in errors_by_origin.values() for error in errors)
     means = [sum(error * error for error in errors) / len(errors) for errors in errors_by_origin.values()]
     by_spread = STUDENT_95[min(len(means), len(STUDENT_95)) - 1] * math.sqrt(sum(means) / len(means))
@@ -28,8 +26,7 @@ def half_width(errors_by_origin: dict[str, Sequence[float]], unmeasured: float =
 
 
 class BandEvidence(NamedTuple):
-    """Functions of a predicted row for one band: its kind of setting, its error in the band's unit, and its error as a
-    share."""
+    """Functions of a predicted row: kind of setting, error in the unit of its band, and error as a share."""
 
     kind: Callable[[PredictedRow], str]
     error: Figure
@@ -59,8 +56,7 @@ because the missing part (workspaces and small tensors) does not grow with the b
 
 
 def evidence_of(predictions: Sequence[PredictedRow]) -> report.AccuracyByKind:
-    """Return the evidence for each band. Rows with GPTQ are excluded from `static`: RankViz estimates no base in this
-    format."""
+    """Return the evidence for each band; `static` excludes GPTQ, a format that RankViz does not estimate."""
     scored = [p for p in predictions if p.scored]
     loaded = [p for p in scored if p.loaded_bytes and p.row.loaded_bytes and p.row.precision != "gptq-int4"]
     return report.AccuracyByKind(
@@ -136,7 +132,6 @@ def interval_score(name: str, members: Sequence[PredictedRow]) -> report.Score:
 
 
 def _half(band: Range) -> float:
-    """Return the half-width as a share of the expected value."""
     return (band.high - band.low) / 2 / band.expected
 
 
@@ -144,9 +139,7 @@ def summarize(
     predictions: Sequence[PredictedRow], made: str, unseen: Sequence[PredictedRow] | None = None
 ) -> report.AccuracyReport:
     """Return the report on these predictions. Errors are shares of the measured figure; each setting weighs the same.
-
-    made: ISO date. unseen: the same rows, each predicted with its source left out; None omits this part.
-    """
+    made: ISO date. unseen: the same rows, each predicted with its source left out; None omits this part."""
     scored, evidence, left_out = [p for p in predictions if p.scored], evidence_of(predictions), None
     # A GPU's own counters measured these; a process's resident memory is something else.
     on_cards = [p for p in scored if not p.stack.habits.on_cpu]
@@ -192,7 +185,6 @@ def _left_out(unseen: Sequence[PredictedRow]) -> report.LeftOut:
 
 
 def _with_left_out(evidence: report.AccuracyByKind, unseen: Sequence[PredictedRow]) -> report.AccuracyByKind:
-    """Add to each kind the errors with sources left out."""
 
     def left_out(
         part: BandEvidence, each: report.KindAccuracy, rows: list[PredictedRow], inside: Figure
@@ -211,7 +203,6 @@ def _with_left_out(evidence: report.AccuracyByKind, unseen: Sequence[PredictedRo
 
 SHARED = ("row_id", "group", "origin", "tier", "model_id", "gpu", "measured_kind", "two_depth_bytes")
 SHARED += ("two_depth_seconds", "source")
-"""Fields that a row of the report copies from the measured row."""
 
 
 def _row(p: PredictedRow, unseen: PredictedRow | None) -> report.ReportRow:
@@ -241,8 +232,7 @@ def _row(p: PredictedRow, unseen: PredictedRow | None) -> report.ReportRow:
 
 
 def _total(name: str, scored: Sequence[PredictedRow]) -> report.TotalScore | None:
-    """Return the score of torch's reserved memory or nvidia-smi's figure, over scored rows that have it; None without
-    any."""
+    """Return the score of torch's reserved memory or nvidia-smi's figure; None if no scored row has it."""
     rows = [p for p in scored if getattr(p.row, f"{name}_bytes")]
 
     def mean(figure: Callable[[float, Range], float]) -> float:
@@ -283,9 +273,7 @@ def left_out_predictions(
     made: str,
 ) -> tuple[PredictedRow, ...]:
     """Predict each row with constants and widths that its source did not contribute to; rows keep their order.
-
-    constants: assumptions without widths from measurements. made: ISO date.
-    """
+    constants: assumptions without widths from measurements. made: ISO date."""
     unseen = {}
     for origin in {row.origin for row in rows}:
         own = constants.without(origin)

@@ -50,8 +50,7 @@ class Capacity(NamedTuple):
 
     @property
     def filled(self) -> float | None:
-        """Share of the capacity that the data fills (above 1: more than it holds); None where the data's size is
-        unknown."""
+        """Share of the capacity that the data fills; None where the data's size is unknown."""
         return None if self.tokens is None else self.tokens / self.holds_tokens
 
 
@@ -73,8 +72,7 @@ class Mean(NamedTuple):
 
 
 class Alternative(NamedTuple):
-    """Results of one rule for choosing a rank: the advice, one rank for all, or the capacity rule. Scores in points,
-    losses in %."""
+    """Results of a rule for choosing a rank: advice, one rank for all, or capacity. Scores in points, losses in %."""
 
     rule: str
     mean_rank: float
@@ -92,8 +90,7 @@ class Record(NamedTuple):
     alternatives: tuple[Alternative, ...]
     """Results by rule, first the advice; each publication was left out in turn."""
     gains: Mapping[str, Mapping[int, Mean]]
-    """Points gained by doubling the rank, over publications that ran both ranks; by kind of task ("all": every kind)
-    and lower rank."""
+    """Points gained by doubling a rank, over publications with both; by kind of task ("all": every) and rank."""
     rate_or_rank: counts.RateAgainstRank | None = None
     targets: counts.TargetsAgainstRank | None = None
     rates: counts.RatesTuned | None = None
@@ -165,11 +162,9 @@ class RankAdvice:
     r: int
     steps: tuple[Step, ...]
     capacity: Capacity | None
-    """None where the model's layers are not known, and for reinforcement learning, whose data teach far less per
-    token."""
+    """None where the layers are not known, and for reinforcement learning (its data teach far less)."""
     equal_ranks: Mapping[str, Mapping[int, float]]
-    """For studies with another MoE scheme, by study id: the study's ranks, each with the rank here that has as many
-    parameters."""
+    """By id of a study with another MoE scheme: its ranks, each with the rank here of equal parameters."""
     rates: counts.RatesTuned | None
     """Best learning rates near FIRST_RANK; None where no tuned sweep applies to this use case."""
     rates_of: str
@@ -181,8 +176,7 @@ class RankAdvice:
 
     @property
     def learning_rate(self) -> float:
-        """Recommended learning rate: the use case's, clipped to the range of the best rates. Training and exports of
-        the recommended settings use it."""
+        """Recommended learning rate, also for training and exports: the use case's, clipped to `rates`."""
         rates, usual = self.rates, self.case.learning_rate
         return usual if rates is None else min(max(usual, rates.low), rates.high)
 
@@ -202,13 +196,9 @@ def advise(
     assume: Assumptions,
     equal_ranks: Callable[[Line], Mapping[int, float]] = lambda line: {},
 ) -> RankAdvice:
-    """Return the recommended settings and the evidence for them.
-
-    parameters: function from rank to parameters of an adapter on all linear layers; None where the layers are not
-    known.
-    equal_ranks: function from a line with another MoE scheme to its ranks, each with the rank here that has as many
-    parameters.
-    """
+    """Return the recommended settings and the evidence for them. parameters: function from rank to parameters of an
+    adapter on all linear layers; None where the layers are not known. equal_ranks: function from a line with another
+    MoE scheme to its ranks, each with the rank here of equal parameters."""
     case = use_case(goal.use_case)
     rl = RL in case.task_kinds
     lines = [x for x in drawn_lines(evidence, ("lora",), FACETS) if (x.study.task_kind == RL) is rl]
@@ -244,8 +234,8 @@ def advise(
 
 
 def _rates(near: Sequence[Near], record: Record) -> tuple[counts.RatesTuned | None, str]:
-    """Return the best learning rates near FIRST_RANK with their source: of the nearest tuned line of the same family,
-    else of all tuned sweeps."""
+    """Return the best learning rates near FIRST_RANK: the nearest tuned relative's, or all sweeps'; and their
+    source."""
     for each in near:
         for line in _counted(each) if each.same_family else ():
             if rates := counts.rates_of_line(line, FIRST_RANK):

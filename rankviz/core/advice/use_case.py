@@ -241,8 +241,7 @@ class DataAmount(NamedTuple):
 
 
 def data_of(goal: Goal, training: TrainingSetup) -> DataAmount:
-    """Return the part of the data that the training reaches. Tokens count once: repeating them adds nothing to
-    learn."""
+    """Return the data that the training reaches. Repeated tokens count once: they add nothing to learn."""
     known = training.has_length
     rows = training.total_steps * training.per_device_train_batch_size * training.gradient_accumulation_steps
     each = min(goal.example_tokens or training.max_length, training.max_length)

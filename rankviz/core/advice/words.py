@@ -35,8 +35,7 @@ FILE_WORDS = {
 
 
 class Reason(NamedTuple):
-    """One sentence on why the rank is recommended. name: rule, nearest, capacity, rate, targets, full, forgetting or
-    data."""
+    """One reason for the advice. name: rule, nearest, capacity, rate, targets, full, forgetting or data."""
 
     name: str
     text: str
@@ -59,8 +58,7 @@ def take(advice: RankAdvice) -> str:
 
 
 def rate_in_words(advice: RankAdvice) -> str:
-    """Return the learning rate to start with, and the range that was best in sweeps: "3e-4 (3e-4 to 1e-3 did
-    best)"."""
+    """Return the learning rate to start with, and the range of the best: "3e-4 (3e-4 to 1e-3 did best)"."""
     span, start = _best_rates(advice), rate_text(advice.learning_rate)
     return start if span in ("", start) else f"{start} ({span} did best)"
 
@@ -112,8 +110,7 @@ def rate_first(advice: RankAdvice) -> str:
 
 
 def confidence_in_words(advice: RankAdvice) -> str:
-    """Say how good the advice was for publications that were left out of it. The Guide compares it with fixed
-    ranks."""
+    """Say how good the advice was for left-out publications. The Guide compares it with fixed ranks."""
     ours = advice.record.regret("advice")
     if advice.case.r_range or ours is None:
         return HEADING
@@ -205,8 +202,7 @@ def _nearest(near: Near, advice: RankAdvice) -> str:
 
 
 def result_words(line: Line, r: int) -> str:
-    """Return "r = 16 ended 0.8 % of the loss short of the best rank, r = 128"; for a rank that was not run, the
-    neighbouring ranks."""
+    """Return "r = 16 ended 0.8 % of the loss short of the best rank, r = 128"; for an untested r, its neighbours."""
     best, loss = line.best, line.first.is_loss
     scale = 1.0 if loss else points_scale(line.first.metric, [point.value for point in line.points])
     near = [point for point in line.points if point.rank == r] or [

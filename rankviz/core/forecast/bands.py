@@ -19,7 +19,6 @@ Metric = Literal["score", "loss"]
 METRICS: tuple[Metric, ...] = ("score", "loss")
 LOSS = "loss"
 GRID = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-"""Ranks of a forecast."""
 REFERENCE_RANK = 128
 """Rank from which a forecast measures the shortfall of other ranks."""
 UNITS: Mapping[Metric, str] = {"score": "points", LOSS: "percent_of_loss"}
@@ -93,8 +92,7 @@ def points_scale(metric: str, values: Sequence[float]) -> float:
 
 
 def share_error(percent: float, items: int) -> float:
-    """Return the standard error of a share of so many items, in percent; a share near 0 or 100 % counts as 2 or 98
-    %."""
+    """Return the standard error of a share of so many items, in percent; the share is clipped to 2 to 98 %."""
     share = min(max(percent / 100, 0.02), 0.98)
     return 100 * math.sqrt(share * (1 - share) / items)
 
@@ -128,13 +126,11 @@ class Forecast:
     """Number of publications; several studies of one paper count once."""
     lines: int
     coverage_80_left_out: float | None
-    """Share of points of left-out publications of this kind inside the 80 % band; None where none could be left
-    out."""
+    """Share of left-out points of this kind inside the 80 % band; None where none could be left out."""
     validated: bool
     ranks: tuple[RankForecast, ...]
     """Empty for reinforcement learning, which has no forecast."""
     heading: str
-    """Sentence on the limits of the forecast."""
     facts: tuple[str, ...]
     """Sentences on common results of published studies, with counts."""
     sentences: tuple[str, ...]
@@ -158,8 +154,7 @@ class BandRecord:
     crps_no_difference_band: float
     """Mean error of "no difference between ranks" with the symmetric band of published gaps."""
     crps_rule: float
-    """Mean error of the rule of thumb with the band of its own errors. The forecast is the average of this band and
-    the band of "no difference"."""
+    """Mean error of the rule of thumb's band. The forecast averages this and the band of "no difference"."""
 
     @property
     def validated(self) -> bool:
@@ -177,8 +172,7 @@ class Bands:
 
     reference_rank: int
     bands: Mapping[Metric, Mapping[str, Any]]
-    """Band by metric: numbers of publications ("studies") and lines, lines_at_rank, and quantiles by level at each
-    rank of GRID."""
+    """By metric: numbers of "studies" (publications) and lines, lines_at_rank, and quantiles by level over GRID."""
     left_out: Mapping[str, BandRecord]
     holds: Mapping[str, Mapping[str, Mapping[str, Any]]]
     """Share of publications in which a statement held, by statement and then kind (tools/forecast/published.py)."""
@@ -201,8 +195,7 @@ def bands_from_json(value: Mapping[str, Any]) -> Bands:
 
 
 def at_rank(band: Mapping[str, Any], r: int) -> RankForecast:
-    """Return the band at a rank, interpolated linearly in log2 r between ranks of GRID; raise InvalidSettingError for
-    ranks outside GRID."""
+    """Return the band at a rank, linear in log2 r between ranks of GRID; InvalidSettingError outside GRID."""
     if isinstance(r, bool) or not isinstance(r, int) or not GRID[0] <= r <= GRID[-1]:
         raise InvalidSettingError(f"A forecast needs ranks from {GRID[0]} to {GRID[-1]} (got {r!r}).")
     low = min(int(math.log2(r)), len(GRID) - 2)
@@ -259,8 +252,7 @@ def rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def fact_words(bands: Bands, kind: str) -> Iterable[str]:
-    """Yield sentences on common results of published studies: of this kind where they are reliable, else of all
-    kinds."""
+    """Yield sentences on common results of published studies: of this kind if reliable, else of all kinds."""
 
     def of_kind(statement: str) -> Mapping[str, Any] | None:
         rows = bands.holds[statement]

@@ -58,8 +58,7 @@ class Decision:
     tolerance: float
     """Loss differences up to this many nats count as equal."""
     enough: BentRank
-    """Lowest rank whose loss is within `within` of the lowest; a rank's loss is the mean of its runs, else its
-    estimate."""
+    """Lowest rank within `within` of the lowest loss; a loss is the mean of a rank's runs, else its estimate."""
     within: float
     """Nats above the lowest loss that `enough` may have: the given tolerance, else PICK_SHARE of the lowest loss."""
     settled: BentRank | None
@@ -71,7 +70,6 @@ class Decision:
     alpha: float | None
     """lora_alpha of all runs; None where runs differ."""
     adapters: tuple[FinishedAdapter, ...]
-    """Available adapters, lowest rank first."""
 
     @property
     def train_rank(self) -> int:
@@ -80,15 +78,13 @@ class Decision:
 
     @property
     def ship(self) -> FinishedAdapter | None:
-        """Adapter with the lowest rank within the tolerance of the best one, by mean loss over seeds; None before any
-        is saved."""
+        """Adapter of the lowest rank within the tolerance of the best, by mean loss; None before any is saved."""
         best = min((each.expected for each in self.adapters), default=math.inf)
         return next((each for each in self.adapters if each.expected <= best + self.tolerance), None)
 
     @property
     def answers(self) -> Sequence[tuple[str, str, str, int | None]]:
-        """What to train and what to ship, each as label, answer, sentence and bytes of the adapter's file (None for
-        training)."""
+        """What to train and what to ship: label, answer, sentence, and bytes of the adapter's file or None."""
         rank, ship = self.settled or self.enough, self.ship
         lowest = min((each for each in self.forecast.ranks if each.measured is not None), key=lambda each: each.median)
         about = "Best rank so far" if rank.r == lowest.r else "Smallest good rank so far"

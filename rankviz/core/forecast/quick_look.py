@@ -22,8 +22,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
 
 BEND = 0.3
-"""Exponent of the interpolation: the loss falls as r^-0.3. On published sweeps, runs lie about a fifth of the gap
-below a straight line in log r."""
+"""Exponent: the loss falls as r^-0.3. In published sweeps, runs are a fifth of the gap below a line in log r."""
 FALLING, RISING = (0.0, 1.0), (-1.0, 1.0)
 """Lowest and highest exponent covered by an 80 % band: from a straight line in log r (0) to a curve that saturates
 early (1). A loss that rises with rank may also rise late (-1: linear in r)."""
@@ -51,8 +50,7 @@ class MeasuredRank(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """Standard deviation of one run. repeats: number of runs it was measured by, not counting the first run of each
-    rank."""
+    """Standard deviation of one run. repeats: number of runs beyond the first of each rank, which it is based on."""
 
     sd: float
     repeats: int
@@ -87,8 +85,7 @@ class BentForecast:
     runs: tuple[MeasuredRank, ...]
     ranks: tuple[BentRank, ...]
     coverage_80: float | None
-    """Share of runs at ranks between that such 80 % bands contained on published lines; None for sweeps unlike
-    those."""
+    """Share of runs at ranks between that such bands contained on published lines; None for unlike sweeps."""
     validated: bool
     third_run: int | None
     """Always None; kept for readers of older versions. See repeat_at."""
@@ -200,8 +197,7 @@ def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank
 
 
 def share_left(r: float, bend: float, low: float, high: float) -> float:
-    """Return the share of the gap between low and high that is left at r: 1 at low, 0 at high. bend: exponent; 0 is
-    straight in log r."""
+    """Return the share of the gap from low to high left at r: 1 at low, 0 at high. bend: exponent; 0 is log r."""
     if not bend:
         return math.log(high / r) / math.log(high / low)
     return (r**-bend - high**-bend) / (low**-bend - high**-bend)
@@ -216,8 +212,8 @@ def _bent_rank(
     above: float = 0.0,
     measured: float | None = None,
 ) -> BentRank:
-    """Return one rank with its bounds. means: variance of the estimate, in variances of one run. below, above: effect
-    of the bends on an 80 % band, nats."""
+    """Return a rank with bounds. means: variance of the estimate, in run variances. below, above: bends' effect,
+    nats."""
     ends = dict.fromkeys(("low_50", "high_50", "low_80", "high_80"))
     for name, level, z in (("80", 0.9, MIDDLE_80), ("50", 0.75, MIDDLE_50)) if noise else ():
         reach, share = t_quantile(level, noise.repeats) * noise.sd * math.sqrt(1 + means), z / MIDDLE_80
@@ -227,8 +223,7 @@ def _bent_rank(
 
 
 def t_quantile(p: float, freedom: int) -> float:
-    """Return the p-quantile of Student's t: exact for 1 and 2 degrees of freedom, else by Cornish and Fisher
-    (Abramowitz and Stegun 26.7.5)."""
+    """Return a quantile of Student's t, for freedom above 2 by Cornish and Fisher (Abramowitz and Stegun 26.7.5)."""
     if freedom == 1:
         return math.tan(math.pi * (p - 0.5))
     if freedom == 2:
@@ -253,9 +248,8 @@ def score_pick(low: tuple[int, float], high: tuple[int, float], noise: float | N
 
 
 def measured_cells(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
-    """Return the evaluated runs by rank, at the rank's best learning rate (lowest mean loss over seeds) among the
-    rates that every rank has; raise InvalidSettingError where fewer than two ranks have runs, or the runs cannot be
-    compared."""
+    """Return the evaluated runs by rank, at the rank's best learning rate (lowest mean loss) among the rates that all
+    ranks have; raise InvalidSettingError for fewer than two ranks, or runs that cannot be compared."""
     sweep_id, ended = runs[0].request.sweep_id, [*filter(has_loss, runs)]
     cells: dict[int, dict[float, list[RunRecord]]] = {}
     for run in ended:
@@ -276,8 +270,7 @@ def measured_cells(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
 
 
 def _are_alike(runs: Sequence[RunRecord]) -> bool:
-    """Tell whether the runs have the same base and data: by fingerprints of the data read, or by name where not all
-    have one."""
+    """Tell whether runs have the same base and data, by fingerprints, or by name where some have none."""
     read = [fingerprints([run.environment]) for run in runs]
     is_named_alike = all(read) or len({run.request.data for run in runs}) == 1
     return is_named_alike and len({run.request.base for run in runs}) == 1 and len(frozenset().union(*read)) <= 1
@@ -294,8 +287,7 @@ def has_loss(run: RunRecord) -> bool:
 
 
 class RateLook(NamedTuple):
-    """Comparison of learning rates at one rank: mean held-out loss by rate, nats (None for a rate whose runs
-    diverged)."""
+    """Learning rates at one rank, with mean held-out loss by rate in nats (None where all its runs diverged)."""
 
     r: int
     losses: Mapping[float, float | None]
@@ -343,8 +335,7 @@ class RateLook(NamedTuple):
 
 
 def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
-    """Compare the learning rates of a sweep of one rank; None where fewer than two rates have ended runs, or none has
-    a finite loss."""
+    """Compare learning rates of a sweep of one rank; None with fewer than two ended rates or without a finite loss."""
     ended = [run for run in runs if run.loss_after]
     by_rate: dict[float, list[float]] = {}
     for run in ended:
@@ -364,7 +355,6 @@ class ScoreLook(NamedTuple):
     noise: float | None
     """Standard deviation of one run, points; None where it is not known."""
     source: str
-    """Source of the noise, in words."""
     record: Mapping[str, Any]
     """Section "quick_look", "score" of assets/forecast.json."""
 

@@ -10,25 +10,21 @@ from rankviz.core.forecast.quick_look import BentForecast
 from rankviz.core.runs.record import Sweep
 
 RANKS = tuple(range(GRID[0], GRID[-1] + 1))
-"""All ranks that a forecast covers."""
 SHORTFALL_SCORE, SHORTFALL_LOSS = "score", "percent"
 SHORTFALLS: dict[str, Metric] = {SHORTFALL_SCORE: "score", SHORTFALL_LOSS: LOSS}
-"""Qualities that are forecast from published lines, with the metric of the forecast. Other qualities are metrics of
-runs."""
+"""Qualities forecast from published lines, with the metric of the forecast. Others are metrics of runs."""
 
 
 class ForecastLine(NamedTuple):
     """A published line in the forecast's unit."""
 
     label: str
-    """Label of the study, with its MoE scheme."""
     line: RankLine
     source: str
     why: str
     """Similarities of the study with the model, in words."""
     equal_ranks: Mapping[int, float] | None = None
-    """For a line with another MoE scheme: its ranks, each with the rank of the question's adapter that trains as many
-    parameters. None for other lines."""
+    """For a line with another MoE scheme: by its rank, the question's rank with as many parameters."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,5 +44,4 @@ class Tradeoff:
     sweeps: tuple[Sweep, ...]
     """Sweeps of this model with evaluated runs: the newest first, recorded ones last."""
     bent: BentForecast | None
-    """Forecast between the runs of the newest of these sweeps; None where `quality` is not the loss, or too few runs
-    ended."""
+    """Forecast between the newest sweep's runs; None where quality is not the loss, or too few runs ended."""

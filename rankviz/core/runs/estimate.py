@@ -46,12 +46,9 @@ def estimate_run(
     row_tokens: Range | None = None,
     calibration: MemoryCalibration | None = None,
 ) -> RunEstimate:
-    """Estimate memory and adapter of a run, and its time by the formulas alone.
-
-    row_tokens: tokens of a row after padding to the longest row of its batch; None takes a range of shares of
-    max_length.
-    calibration: memory as probes on this machine measured it; None takes the formulas.
-    """
+    """Estimate memory and adapter of a run, and its time by the formulas alone. row_tokens: tokens of a row after
+    padding to the longest of its batch; None takes shares of max_length. calibration: memory as measured by probes
+    here."""
     training, r = request.training.without_auto(device), request.lora.r
     longest = training.max_length
     lengths = row_tokens or assumptions.range("row-length-share").times(longest)
@@ -94,8 +91,7 @@ def paced(estimate: RunEstimate, paces: Paces) -> RunEstimate:
 
 
 def workload_of(model: ModelSpec, request: RunRequest, device: Device, row_tokens: Range | None) -> Workload:
-    """Return the properties that the time of a run depends on, to compare it with finished runs on the same
-    machine."""
+    """Return the properties that a run's time depends on, to compare it with runs on the same machine."""
     training = request.training.without_auto(device)
     rows = min(row_tokens.expected, training.max_length) if row_tokens else training.max_length
     return Workload(
@@ -108,8 +104,7 @@ def workload_of(model: ModelSpec, request: RunRequest, device: Device, row_token
 
 
 def precision_warning(request: RunRequest, device: Device, assumptions: Assumptions) -> str:
-    """Return a sentence where a run in bf16 is known to be far slower on this CPU than one in fp32; empty
-    otherwise."""
+    """Return a warning where bf16 is known to be far slower on this CPU than fp32; empty otherwise."""
     if device.cuda or device.cpu_bf16 is not False or request.training.precision != "bf16":
         return ""
     times = 1 / assumptions.range("cpu-bf16-speed-up-without").expected
@@ -173,8 +168,7 @@ def refuse_base(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, dev
 
 
 def refuse_whole(model: ModelSpec, what: str) -> None:
-    """Raise InvalidSettingError for a whole multimodal model; the message names the text model to choose instead, if
-    there is one."""
+    """Raise InvalidSettingError for a whole multimodal model, naming the text model to choose instead."""
     tower = model.id.removesuffix(WHOLE) if model.id.endswith(WHOLE) else "a text model"
     raise InvalidSettingError(
         f"{model.id or 'This base'} is a whole multimodal model. {what} trains on text only: choose {tower} instead."

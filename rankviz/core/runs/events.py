@@ -13,8 +13,7 @@ from rankviz.core.quantity import median_error, middle
 from rankviz.core.runs.request import RunRequest
 
 LOCAL, HF_JOBS, RAY, SLURM = "local", "hf-jobs", "ray", "slurm"
-"""Engines that execute runs: this machine, Hugging Face Jobs (rented by the minute), a Ray cluster and a Slurm
-cluster."""
+"""Engines: this machine, Hugging Face Jobs (rented by the minute), a Ray cluster and a Slurm cluster."""
 MAX_ATTEMPTS = 10**6
 MAX_REASON_CHARACTERS = 1000
 AttemptNumber = Annotated[int, Between(0, MAX_ATTEMPTS)]
@@ -43,8 +42,7 @@ class AttemptEvent:
 
     time: Moment
     attempt: AttemptNumber = 0
-    """Number of the attempt that wrote the event; 0 stands for the current attempt, as in journals that are older than
-    attempt numbers."""
+    """Attempt that wrote the event; 0: the current one, as in journals older than attempt numbers."""
     offset: Count = 0
     """Position after this event's line in the journal it was copied from, in bytes; 0 if it was not copied. Records
     ignore an event at an offset that they have copied already."""
@@ -52,8 +50,8 @@ class AttemptEvent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptPlaced(AttemptEvent):
-    """An engine accepted an attempt. Written before the engine starts the attempt, and again when its location is
-    known better. A number above the current attempt's begins that attempt."""
+    """An engine accepted an attempt. Written before the attempt starts, and again when its location is known better. A
+    number above the current attempt's begins that attempt."""
 
     engine: Word
     where: Word = ""
@@ -114,7 +112,6 @@ class Environment(TypedDict, total=False):
     platform: Word
     rankviz: Word
     versions: dict[Word, Word | None]
-    """Version of each installed library, by its name; None where it is not installed."""
     base: Word
     loaded_from: Word
     base_dtype: Word
@@ -127,10 +124,9 @@ class Environment(TypedDict, total=False):
     optim: Word
     target_modules: Annotated[tuple[Word, ...], Items(0, 10_000)] | Word
     load_average: Annotated[float, Between(0, 10**6)] | None
-    """Load average of the machine over the minute before the base began to load, or before the run if an earlier run
-    had loaded it."""
+    """Processes running or waiting in the minute before the base was loaded, or the run if it was loaded."""
     loading_own_cpu_seconds: Seconds | None
-    """Processor seconds of the worker while the base was loaded; only in the run that loaded it. See StepLogged."""
+    """Processor seconds while the base was loaded, as in StepLogged; only in the run that loaded it."""
     loading_waited_cpu_seconds: Seconds | None
 
 
@@ -169,8 +165,7 @@ class DepthMeasured(AttemptEvent):
     took_seconds: Seconds
     """Seconds from the start of the probe's process to its end."""
     static_bytes: BytesMoved | None = None
-    """Memory of base and adapter before the first step, above the baseline; None in probes from before 26 November
-    2026."""
+    """Base and adapter before the first step, above baseline; None before 26 November 2026."""
     peak_reserved_bytes: Bytes | None = None
     """Peak of torch's caching allocator; None on a CPU."""
     attn_implementation: Word = ""
@@ -209,11 +204,9 @@ class DepthDidNotFit(AttemptEvent):
 
     depth: Blocks
     limit_bytes: Bytes
-    """Available memory."""
     short_bytes: Bytes
     """Least number of bytes that were missing; 0 where it is not known."""
     stage: Word
-    """Stage in which memory ran out."""
     why: NoRoom
     """Where the limit comes from."""
 
@@ -222,7 +215,6 @@ class DepthDidNotFit(AttemptEvent):
 class DepthSkipped(AttemptEvent):
     depth: Blocks
     reason: Annotated[str, Prose(MAX_REASON)]
-    """Reason as a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,8 +251,7 @@ class StageReached(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageProgressed(AttemptEvent):
-    """Progress of the current stage, about once a second; a shorter stage has none. Training reports its progress in
-    StepLogged instead."""
+    """Progress of a stage, about once a second; none for a shorter stage and for training (see StepLogged)."""
 
     done: Count
     total: Count | None
@@ -282,8 +273,7 @@ class Matches(NamedTuple):
 
 
 def matches_of(examples: Sequence[int | None]) -> Matches:
-    """Count the values of example_exact_matches. A list that stays on disk (store/journal.py) brings its counts as
-    `summary`."""
+    """Count the values of example_exact_matches; a list on disk (store/journal.py) has its counts as `summary`."""
     known = getattr(examples, "summary", None)
     return known or Matches(sum(match is not None for match in examples), sum(filter(None, examples)))
 
@@ -303,10 +293,8 @@ class HeldOut(AttemptEvent):
     example_tokens: tuple[Tokens, ...] = ()
     """Target tokens of each held-out example, in the order of the held-out set."""
     example_correct_tokens: tuple[Count, ...] = ()
-    """Correct target tokens of each held-out example, in the same order."""
     example_exact_matches: tuple[Annotated[int, Between(0, 1)] | None, ...] = ()
-    """For each held-out example, 1 where the greedy answer to its prompt is the reference, else 0; None where the
-    prompt was not answered."""
+    """By held-out example: 1 if its greedy answer is the reference, else 0; None if it was not answered."""
     exact_match_seconds: Seconds | None = None
     """Seconds of answering the prompts, which the seconds of an evaluation do not include."""
 
@@ -345,8 +333,7 @@ class HeldOut(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated(HeldOut):
-    """The held-out set was evaluated. when: "before" training (adapter attached but untrained, so the base's own loss)
-    or "after"."""
+    """The held-out set was evaluated. when: "before" training (the base's own loss, since B = 0) or "after"."""
 
     when: When
     seconds: Seconds
@@ -354,8 +341,7 @@ class Evaluated(HeldOut):
     example_losses: tuple[Loss, ...] = ()
     """Mean loss of each held-out example, in the order of the held-out set."""
     reused: bool = False
-    """True where an earlier run of the same worker measured it: an untrained adapter (B = 0) adds nothing, so all runs
-    of a base have the same loss before training."""
+    """True where an earlier run of the worker measured it: with B = 0 all runs have the base's loss."""
     own_cpu_seconds: Seconds | None = None
     """Processor seconds of the worker, as in StepLogged."""
     waited_cpu_seconds: Seconds | None = None
@@ -376,8 +362,7 @@ class GreedyAnswer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answered(AttemptEvent):
-    """A few held-out prompts were answered for people to read, the same prompts in all runs of a sweep. when: as in
-    Evaluated."""
+    """Held-out prompts were answered for people to read, the same in all runs of a sweep. when: as in Evaluated."""
 
     when: When
     answers: Annotated[tuple[GreedyAnswer, ...], Items(0, 100)]
@@ -401,8 +386,7 @@ class StepLogged(AttemptEvent):
     """Processor time of the worker during `seconds`, summed over its threads. Read once a second and at the last step;
     None at other steps, and in journals from before 26 November 2026."""
     waited_cpu_seconds: Seconds | None = None
-    """Seconds in which the worker's threads were ready but other programs used the processors; None where not
-    counted."""
+    """Seconds in which threads were ready but had no processor; None where not counted."""
 
 
 def median_seconds(steps: Sequence[StepLogged]) -> float | None:
@@ -420,11 +404,9 @@ class AdapterCut(HeldOut):
     """Seconds of truncation, recovery steps and evaluation, with answering."""
     example_losses: tuple[Loss, ...]
     recovery_steps: Count = 0
-    """Training steps before this evaluation, including those of the higher truncated adapters that this one was made
-    from."""
+    """Training steps before this evaluation, including those of higher ranks it was truncated from."""
     path: PathInside = ""
-    """Folder of the truncated adapter, relative to the run's directory. Empty without recovery steps: resizing the
-    trained adapter makes the same one."""
+    """Folder within the run's directory; empty without recovery steps, since a resize makes that adapter."""
     file_bytes: Bytes | None = None
     """Size of adapter_model.safetensors in that folder; None in journals of earlier versions."""
 
@@ -434,7 +416,6 @@ class AdapterSaved(AttemptEvent):
     path: PathInside
     """Folder of the adapter, relative to the run's directory."""
     file_bytes: Bytes
-    """Size of adapter_model.safetensors."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -509,8 +490,7 @@ UNPACKING = "checking and unpacking the download"
 IMPORTING_TRANSFORMERS = "importing Transformers"
 CONVERTING = "converting the base"
 INTERRUPTIONS = (DOWNLOADING, UNPACKING, IMPORTING_TRANSFORMERS, CONVERTING)
-"""Stages needed only the first time a base is used. They interrupt the stage that gets or loads the base, which
-continues afterwards."""
+"""Stages of the first use of a base. They interrupt getting or loading the base, which continues afterwards."""
 
 MODULES = "Python modules"
 """Unit of the progress of imports. The total is the number of modules usually loaded, so it is approximate."""

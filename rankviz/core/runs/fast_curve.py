@@ -22,10 +22,9 @@ class CurvePoint(NamedTuple):
     adapter_bytes: int
     """Size of the truncated adapter's file; at the highest rank, of the trained adapter's."""
     recovery_steps: int
-    """Training steps after truncation, including those of the higher truncated adapters that this one was made from; 0
-    without recovery."""
+    """Training steps after truncation, including those of higher ranks; 0 without recovery."""
     path: str = ""
-    """Folder of the truncated adapter within its run; empty without recovery steps, since none is saved then."""
+    """Folder of the adapter within its run; empty without recovery steps, since none is saved then."""
     token_accuracy: float | None = None
     exact_match: float | None = None
     """Share of answered prompts, as in HeldOut; None where it was not measured."""
@@ -52,7 +51,6 @@ class Reading(NamedTuple):
     chosen: CurvePoint
     shippable: CurvePoint | None
     sentences: tuple[str, ...]
-    """Sentences, the most important first."""
 
     def above_lowest(self, point: CurvePoint) -> float:
         """Return how many nats the point's loss is above the lowest loss of the curve."""
@@ -102,11 +100,8 @@ def shippable(curve: FastCurve, tolerance: float = TOLERANCE_NATS) -> CurvePoint
 
 
 def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS, metric: Metric = LOSS) -> CurvePoint:
-    """Return the point with the lowest rank that is at most the tolerance worse than the best point, in the metric's
-    unit. A tolerance, not a significance test: all points come from one training and differ little but in rank.
-
-    At least one point must have been measured by the metric.
-    """
+    """Return the lowest rank's point that is at most the tolerance worse than the best point, in the metric's unit
+    (measured for at least one point). No significance test: the points share one training."""
     values = [(p, metric.turned(value)) for p in curve.points if (value := metric.of(p)) is not None]
     best = min(value for _, value in values)
     return next(point for point, value in values if value <= best + tolerance)
@@ -115,12 +110,9 @@ def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS, metric: Metric = L
 def read(
     curve: FastCurve, runs: Sequence[RunRecord], *, run_sd: float | None, tolerance: float = TOLERANCE_NATS
 ) -> Reading:
-    """Read the curve: pick a rank, and compare the curve with independent runs. A curve never rules out a low rank;
-    only runs of that rank can.
-
-    runs: of the sweep; those of lower ranks with the seed and learning rate of the truncated run are compared with it.
-    run_sd: standard deviation between runs of the sweep, in nats; None where it is not measured.
-    """
+    """Pick a rank, and compare the curve with independent runs; only runs of a low rank can rule it out. runs: of the
+    sweep; those of lower ranks with the seed and learning rate of the truncated run are compared. run_sd: standard
+    deviation between runs in nats; None where not measured."""
     chosen, top = pick(curve, tolerance), curve.trained
     top_run = next(run.request for run in runs if run.run_id == curve.run_id)
     cuts = {point.r: point.loss for point in curve.points[:-1]}

@@ -10,10 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 from rankviz.core.runs.record import RunRecord
 
 TOLERANCE_NATS = 0.02
-"""Default tolerance: loss differences smaller than this do not matter. About the standard deviation of one short
-run."""
+"""Default tolerance: smaller loss differences do not matter. About the standard deviation of a short run."""
 NOISE_NOT_MEASURED = "This sweep has too few repeats to measure the noise of one run."
-"""First sentence where a noise has to be assumed."""
 
 
 class TradeoffPoint(NamedTuple):
@@ -28,13 +26,11 @@ class TradeoffPoint(NamedTuple):
 
 
 class RankGroup(NamedTuple):
-    """Runs of one rank at its best learning rate, over seeds."""
+    """Runs of one rank at its best learning rate, over seeds; cost and loss are means."""
 
     r: int
     cost: float
-    """Mean over the runs."""
     loss: float
-    """Mean over the runs."""
     spread: float | None
     """Standard deviation over the runs; None with one run (not known, not zero)."""
     points: tuple[TradeoffPoint, ...]
@@ -50,8 +46,7 @@ HasCostAndLoss = TypeVar("HasCostAndLoss", TradeoffPoint, RankGroup)
 
 
 def pareto_front(points: Iterable[HasCostAndLoss]) -> tuple[HasCostAndLoss, ...]:
-    """Return the points that no other point beats on both cost and loss, cheapest first. Of equal points the first is
-    kept."""
+    """Return the points that no other beats on both cost and loss, cheapest first; the first of equal points."""
     front: list[HasCostAndLoss] = []
     for point in sorted(points, key=lambda p: (p.cost, p.loss)):
         if math.isfinite(point.loss) and (not front or point.loss < front[-1].loss):
@@ -60,11 +55,8 @@ def pareto_front(points: Iterable[HasCostAndLoss]) -> tuple[HasCostAndLoss, ...]
 
 
 def by_rank(points: Iterable[TradeoffPoint], rates: Mapping[int, float | None]) -> tuple[RankGroup, ...]:
-    """Group runs by rank, smallest rank first; diverged runs (a loss that is not finite) are left out.
-
-    rates: the verdict's learning rate by rank, so that the chart shows the runs that the verdict judges. A rank
-    without a rate, or without runs at its rate, gets no group.
-    """
+    """Group runs by rank, smallest first, without diverged runs. rates: by rank the learning rate that the verdict
+    judges; ranks without a rate, or without runs at this rate, are left out."""
     cells: dict[int, dict[float, list[TradeoffPoint]]] = defaultdict(lambda: defaultdict(list))
     for point in points:
         if math.isfinite(point.loss):
@@ -120,18 +112,16 @@ class Metric:
     digits: int
     """Decimal places of a difference."""
     tolerance: float
-    """Default difference that counts as equal."""
     higher_is_better: bool = False
 
     def of(self, measured: Any) -> float | None:
-        """Return the metric of held-out results or of a point of a fast curve, in nats per token or percent; None
-        where it was not measured."""
+        """Return the metric of held-out results or a curve's point, in nats per token or percent; None if not
+        measured."""
         value = getattr(measured, self.key, None)
         return 100 * value if value is not None and self.higher_is_better else value
 
     def turned(self, value: float) -> float:
-        """Return a value for which lower is better: an accuracy as percent of errors (and back again), a loss
-        unchanged."""
+        """Return a value for which lower is better: percent of errors for an accuracy (and back), a loss as it is."""
         return 100 - value if self.higher_is_better else value
 
     def text(self, value: float) -> str:
@@ -144,8 +134,7 @@ class Metric:
         return f"{number} {self.unit if number == '1' else self.units}"
 
     def explained(self, difference: float, spec: str | None = None) -> str:
-        """Return a difference with its unit, and for a loss the change of perplexity (the exponential of the loss):
-        "0.02 nats (2 % in perplexity)"."""
+        """Return a difference with its unit, for a loss also as perplexity: "0.02 nats (2 % in perplexity)"."""
         amount = self.amount(difference, spec)
         if self.higher_is_better or abs(difference) > MOST_EXPLAINED:
             return amount

@@ -44,7 +44,7 @@ class RunState(StrEnum):
     """A worker has begun the run, and it has not ended."""
     COMPLETED = "completed"
     FAILED = "failed"
-    """Ended without completing; the error gives the reason. Files written so far are kept."""
+    """Ended without completing; files written so far are kept."""
     CANCELLED = "cancelled"
     """Cancelled; no worker runs it."""
 
@@ -81,8 +81,7 @@ class Recorded(ABC):
     cancelled_by_admin: bool = False
     """True where the admin of a shared page cancelled another visitor's run."""
     unreadable_lines: int = 0
-    """Lines of the journal that are not valid events, and steps that do not follow the previous step; all are
-    ignored."""
+    """Ignored lines of the journal: invalid events, and steps that do not follow the previous step."""
     attempt: int = 1
     """Number of the current attempt; events of earlier attempts no longer count."""
     lost_attempts: int = 0
@@ -194,10 +193,9 @@ class RunRecord(Recorded):
 
     request: RunRequest
     load_began_at: float | None = None
-    """Unix seconds at which the worker began to load the base; None where an earlier run of the sweep had loaded
-    it."""
+    """Time at which loading the base began; None where an earlier run had loaded it."""
     loaded_at: float | None = None
-    """Unix seconds at which the base was loaded and the run itself began."""
+    """Time at which the base was loaded and the run itself began."""
     stage_began_at: float | None = None
     stage_progress: events.StageProgressed | None = None
     """Latest progress of the current stage; None where the stage has reported none."""
@@ -225,8 +223,7 @@ class RunRecord(Recorded):
 
     @property
     def gain(self) -> float | None:
-        """Loss of the base minus loss of the trained adapter, held-out, in nats per token; None until both are
-        measured."""
+        """Held-out loss of the base minus that of the trained adapter, nats per token; None until measured."""
         if self.loss_before is None or self.loss_after is None:
             return None
         return self.loss_before.loss - self.loss_after.loss
@@ -310,8 +307,7 @@ class RunRecord(Recorded):
         return replace(self, **changes) if changes else self
 
     def after_all(self, journal: Iterable[events.RunEvent]) -> "RunRecord":
-        """Return the record after all events of a journal, as `after` for each; steps are added together, so that the
-        time is linear in the journal's length."""
+        """Return the record after all events; steps are added together, so that the time stays linear."""
         record, steps, copied_bytes = self, [], self.copied_bytes
         for event in journal:
             if isinstance(event, events.StepLogged):

@@ -1,5 +1,4 @@
-"""Requests for a run or a sweep, their checks against the limits of a server, and requests for one more run of a
-sweep."""
+"""Requests for a run or a sweep, their checks against a server's limits, and one more run of a sweep."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,6 @@ VERDICT_SEEDS = 3
 """Default number of seeds of a sweep: fewer hardly measure the noise between runs. A fast curve has one."""
 SWEEP_ALPHA, SWEEP_RANKS = "32", (4, 16, 64)
 FAST_RANKS = (1, 2, 4, 8, 16, 32, 64)
-"""Default ranks of a sweep and of a fast curve."""
 QUICK_RANKS = (4, 64)
 """Ranks of a quick look, the lower one trained twice: ranks between are forecast from their losses and the noise."""
 RATE_RANKS = (16,)
@@ -39,8 +37,7 @@ RECOVERY_SHARE, LEAST_RECOVERY_STEPS = 0.04, 2
 RECOVERY_LEARNING_RATE_SHARE = 0.3
 """Learning rate of the first recovery step as a share of the run's; it falls linearly to 0."""
 WARMUP_STEPS_SHARE = 0.05
-"""Share of the steps over which the learning rate rises linearly from 0 (no step in runs of fewer than ten); then it
-falls linearly to 0."""
+"""Learning rate: linear from 0 over this share of the steps (none of fewer than ten), then linear down to 0."""
 SHORT_TRAINING = TrainingSetup(
     precision="auto",
     optim="auto",
@@ -51,9 +48,7 @@ SHORT_TRAINING = TrainingSetup(
     max_length=256,
     max_steps=40,
 )
-"""Default settings of a run."""
 _SHARED = ("base", "data", "training", "held_out_examples", "exact_match_examples", "shown_answers")
-"""Fields of a sweep that each of its runs copies."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,10 +70,9 @@ class RunRequest:
     """Seed of the adapter's initialisation and of the order of training rows, not of the choice of held-out rows."""
     held_out_examples: int = 64
     exact_match_examples: int = 0
-    """Most held-out prompts that each evaluated adapter answers greedily, to count exact matches; 0 answers none."""
+    """Most held-out prompts answered by each evaluated adapter, to count exact matches."""
     shown_answers: int = 0
-    """Most held-out prompts whose greedy answers are kept as text, before and after training; 0 keeps none. Older runs
-    have 0."""
+    """Most held-out prompts whose greedy answers are kept, before and after training; 0 in older runs."""
     cut_ranks: Annotated[tuple[int, ...], Items(0, MAX_RANK)] = ()
     """Lower ranks to truncate the trained adapter to and evaluate (a fast curve); empty for an ordinary run."""
 
@@ -131,8 +125,7 @@ class RunRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepRequest:
-    """Request for a sweep: every rank × learning rate × seed on the same data and held-out set; the base is loaded
-    once."""
+    """Request for every rank × learning rate × seed on the same data and held-out set; the base is loaded once."""
 
     base: str = "embedded"
     data: str = "phonemes"
@@ -146,8 +139,7 @@ class SweepRequest:
     exact_match_examples: int = 0
     shown_answers: int = SHOWN_ANSWERS
     cut_ranks: tuple[int, ...] = ()
-    """Ranks of a fast curve: the highest of `ranks` is trained and truncated to these. Lower ones of `ranks` are
-    trained independently."""
+    """The highest of `ranks` is truncated to these (a fast curve); lower `ranks` train independently."""
     repeats: int = 0
     """Extra runs of the lowest rank alone, each with a further seed; they measure the noise of one run."""
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -255,8 +247,7 @@ def first_seeds(count: int) -> tuple[int, ...]:
 
 
 def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return (ranks to train, ranks to truncate to) of a fast curve over `ranks`. independent: ranks to train
-    independently as well."""
+    """Return (ranks to train, ranks to truncate to) of a fast curve. independent: lower ranks to train as well."""
     known, alone = set(ranks), set(independent)
     if len(known) < 2:
         raise InvalidSettingError("A fast curve truncates its highest rank to lower ones. Give at least two ranks.")
@@ -270,12 +261,9 @@ def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[t
 
 def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, repeat: bool = True) -> SweepRequest:
     """Return a sweep of two ranks on the same data, the lower one trained again with another seed, the higher one
-    truncated to all lower ranks.
-
-    request: base, data and settings; its ranks are replaced, and only its first seed is used.
-    ranks: the two ranks to train, both with the request's alpha, which must be a fixed number.
-    repeat: whether to train the lower rank again; without it the noise of a run stays unknown.
-    """
+    truncated to all lower ranks. request: base, data and settings; its ranks are replaced, its first seed is used, and
+    its alpha must be a fixed number. repeat: without the second run of the lower rank, the noise of a run stays
+    unknown."""
     pair, rates = sorted(set(ranks)), set(request.learning_rates)
     if len(pair) != 2:
         raise InvalidSettingError(f"A quick look trains two ranks, such as 4 and 64 (got {len(pair)}).")
@@ -292,10 +280,8 @@ def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, rep
 
 
 def rate_first(request: SweepRequest, ranks: Iterable[int] = RATE_RANKS) -> SweepRequest:
-    """Return a sweep of one rank at two learning rates, to measure the effect of the rate before choosing a rank.
-
-    request: base, data and settings. If it has one learning rate, a second one RATE_FACTOR times higher is added.
-    """
+    """Return a sweep of one rank at two learning rates, to measure the rate's effect before choosing a rank. request:
+    base, data and settings; to a single learning rate, one RATE_FACTOR times higher is added."""
     ranks, rates = tuple(dict.fromkeys(ranks)), tuple(dict.fromkeys(request.learning_rates))
     if len(ranks) != 1:
         raise InvalidSettingError(f"Rate first trains one rank, such as {RATE_RANKS[0]} (got {len(ranks)}).")
@@ -308,14 +294,12 @@ SHORTER = (
     "Use fewer steps, less gradient accumulation, fewer held-out examples, a smaller batch, a shorter length or a "
     "smaller base."
 )
-"""Advice on making a run shorter."""
 BYTES_PER_PARAMETER = 6
 """Limit for the size of a checkpoint's files: fp32 takes 4 bytes, the rest is a margin."""
 
 
 def check_count(runs: int, limits: Any) -> None:
-    """Check that a sweep has no more runs than the server allows; raise LimitError otherwise. limits: settings.Limits,
-    where None is no limit."""
+    """Check the number of runs; raise LimitError otherwise. limits: settings.Limits, where None is no limit."""
     _most(runs, limits, "runs_per_sweep", "runs per sweep", "Use fewer ranks, learning rates or seeds.")
 
 
@@ -350,8 +334,7 @@ def check_base(parameters: int, limits: Any) -> None:
 
 
 def most_download_bytes(limits: Any) -> int | None:
-    """Return the limit for the files of a base, in bytes; None without one. It guards against a config that states
-    fewer parameters than the files hold."""
+    """Return the limit for a base's files, in case its config states too few parameters; None without one."""
     return None if limits.base_parameters is None else limits.base_parameters * BYTES_PER_PARAMETER
 
 
@@ -385,12 +368,9 @@ def _most(value: int, limits: Any, name: str, what: str, advice: str) -> None:
 
 
 def added_run(runs: Sequence[RunRequest], like: RunRequest, r: int, *, created_at: float) -> RunRequest:
-    """Return the request for one more run of a sweep, at rank r and not truncated.
-
-    runs: all runs of the sweep. Alpha follows their rule: one value for all ranks, or proportional to rank.
-    like: the run whose base, data, settings and seed are copied. If rank r has a run with that seed, the next seed is
-    taken (a repeat).
-    """
+    """Return the request for one more run of a sweep, at rank r and not truncated. runs: all runs of the sweep; alpha
+    follows their rule (one value, or proportional to rank). like: run whose base, data, settings and seed are copied;
+    if rank r has a run with that seed, the next seed is taken (a repeat)."""
     whole(r, "Rank", 1, MAX_RANK)
     if len(runs) >= MAX_RUNS:
         raise InvalidSettingError(f"A sweep has at most {MAX_RUNS} runs. Start a new one.")

@@ -34,11 +34,8 @@ class FormulaTimes:
 
 def timing_of(run: RunRecord, workload: Workload, expected: FormulaTimes) -> Timing | None:
     """Return a completed run as evidence for the time of later runs: measured over expected seconds by part (for
-    "rest": seconds); None where it has not completed.
-
-    Training time is steps times the mean of steps that compiled no kernels. Otherwise the compilation of a short run
-    would be extrapolated to every step of a long run.
-    """
+    "rest": seconds); else None. Only steps that compiled no kernels count as training, or the compilation of a short
+    run would be extrapolated to every step of a long run."""
     if run.completed is None or run.loaded_at is None or run.ended_at is None or expected.training <= 0:
         return None
     usual = run.steps.summary.usual_seconds if hasattr(run.steps, "summary") else usual_seconds(run.steps)
@@ -72,11 +69,8 @@ def timing_of(run: RunRecord, workload: Workload, expected: FormulaTimes) -> Tim
 
 
 def _slowdowns(run: RunRecord, load: float | None) -> dict[Part, float]:
-    """Return by part how many times longer it took because of other programs, where that is known.
-
-    Empty on a GPU, where the processor's load hardly matters. "rest" is unknown with truncated adapters, whose waiting
-    was not counted.
-    """
+    """Return by part how many times longer it took because of other programs, where known. Empty on a GPU, where this
+    hardly matters; without "rest" for truncated adapters, whose waiting was not counted."""
     if run.environment.get("device") != "cpu":
         return {}
     steps, whole = _use(run.steps[-1:]), _use([run.completed], run.ended_at - run.loaded_at)
@@ -95,8 +89,7 @@ def _slowdowns(run: RunRecord, load: float | None) -> dict[Part, float]:
 
 
 def _use(events: Sequence[Evaluated | StepLogged | RunCompleted], seconds: float | None = None) -> Use | None:
-    """Add up wall-clock, own and waited seconds of the events; None where one of the events does not have them.
-    seconds: wall-clock time to use instead."""
+    """Add up wall-clock (or `seconds`), own and waited seconds; None where an event does not have them."""
     uses = [(event.own_cpu_seconds, event.waited_cpu_seconds) for event in events]
     if not uses or any(None in use for use in uses):
         return None
@@ -105,8 +98,7 @@ def _use(events: Sequence[Evaluated | StepLogged | RunCompleted], seconds: float
 
 
 def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
-    """Return the mean seconds of steps that compiled no kernels, without the first step; None for fewer than
-    LEAST_LATER_STEPS."""
+    """Return the mean seconds of steps after the first that compiled no kernels; None for too few steps."""
     later = [
         (after.seconds - before.seconds) / (after.step - before.step)
         for before, after in pairwise(steps)
@@ -190,12 +182,10 @@ class Rent:
     """Cost of the machines that a sweep rents from Hugging Face."""
 
     usd: float | None
-    """Cost so far; None where it is not known."""
     is_whole: bool
     """False where an unknown cost has to be added."""
     limit_usd: float | None
-    """Highest cost of all jobs of the sweep together, for all their payers; None where the sweep has no limit any
-    more."""
+    """Most that all jobs of the sweep can cost, over all payers; None where it has no limit any more."""
 
     @property
     def in_words(self) -> str:
@@ -212,11 +202,8 @@ def device_time(runs: Iterable[RunRecord], now: float) -> DeviceTime:
 
 
 def times_by_engine(run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
-    """Return the machine time of all attempts of a run by engine; empty where nothing has begun. now: unix seconds.
-
-    A running attempt counts until now, but only until its last event while its engine cannot read it (a reason to wait
-    is then set).
-    """
+    """Return the machine time of all attempts of a run by engine; empty where nothing has begun. A running attempt
+    counts until now (unix seconds), but only until its last event while its engine cannot read it."""
     times = {engine: DeviceTime(seconds=seconds) for engine, seconds in run.earlier_seconds.items()}
     if run.attempt_seconds is not None:
         is_read = run.ended_at is not None or not run.waits
@@ -254,8 +241,7 @@ class StepSummary(NamedTuple):
 
 
 def thinned(steps: Sequence[StepLogged], most: int) -> Sequence[StepLogged | Point]:
-    """Return at most `most` steps (4 or more): the first, the last, and the lowest and highest loss of equal parts
-    between them, so that no peak is lost."""
+    """Return at most `most` (4 or more) steps: first, last, and the lowest and highest loss of equal parts between."""
     if most == FEW and hasattr(steps, "summary"):
         return steps.summary.few
     if len(steps) <= most:

@@ -19,19 +19,16 @@ from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.run_time import FormulaTimes
 
 EVALUATION_SHARE = 0.5
-"""Time of a forward pass over a row, as a share of a training step's time per row without recomputation: 2P of 4P
-operations."""
+"""Time of a forward pass over a row, in training steps per row without recomputation: 2P of 4P operations."""
 ONE_TOKEN_PASS = Range(0.05, 0.15, 0.5)
-"""Cost of one further token of an answer on a CPU, in forward passes over its row: with a KV cache it reads all
-weights for one token of each row of a batch. Measured 0.13 to 0.26 with SmolLM2-135M on one thread (26 November
-2026)."""
+"""Cost of one further token of an answer on a CPU, in forward passes over its row: a KV cache reads all weights for
+one token of each row. Measured 0.13 to 0.26 with SmolLM2-135M on one thread (26 November 2026)."""
 MORE_TOKENS = 8
 """An answer is cut off this many tokens after the longest reference in its batch (the worker's EXTRA_TOKENS)."""
 SHOWN_TOKENS = 64
 """Token limit of one answer that is kept to be read."""
 SHOWN_SECONDS = 20.0
-"""Time limit for all answers kept to be read, or the seconds of the evaluation before them if that is longer; the
-worker stops writing then."""
+"""Time limit for the answers kept to be read, unless the evaluation before them took longer."""
 SHOWN_TIME = Range(1.0, 5.0, SHOWN_SECONDS)
 NOTHING = Range(0.0, 0.0, 0.0)
 
@@ -45,8 +42,7 @@ class SweepTime:
     evaluation: Range
     rest: Range
     longest_run: Range
-    """Longest run of the sweep if its worker evaluates the base too; without loading. Each end is the longest of any
-    run."""
+    """Longest run with evaluation of the base, without loading: at each end the longest of any run."""
     answers: Range | None = None
     """None where no held-out prompt is answered."""
 
@@ -67,7 +63,6 @@ class ExpectedSweep:
     time: SweepTime | None
     """None on a GPU whose speed is not known."""
     paces: Paces
-    """Corrections of the time by finished runs and probes."""
     parts: int = 1
     """Number of workers that may train the sweep at once on that engine; 1 where it is not known."""
     warning: str = ""
@@ -114,12 +109,9 @@ class ExpectedSweep:
 
 
 def answer_passes(answer_tokens: Range, *, cuda: bool) -> Range:
-    """Return the cost of one greedy answer, in forward passes over a whole row. On a CPU: one pass for the prompt,
-    plus ONE_TOKEN_PASS for each token. On CUDA: one pass for each token. Tokens: those of the reference, plus
-    MORE_TOKENS except at the low end.
-
-    answer_tokens: tokens of a reference, between the mean and the longest one.
-    """
+    """Return the cost of one greedy answer, in forward passes over a whole row: on a CPU one, plus ONE_TOKEN_PASS per
+    token; on CUDA one per token. Tokens are those of the reference, plus MORE_TOKENS except at the low end.
+    answer_tokens: tokens of a reference, between the mean and the longest one."""
     decoded = answer_tokens.plus(Range(0, MORE_TOKENS, MORE_TOKENS))
     return decoded if cuda else Range(1, 1, 1).plus(decoded.multiplied(ONE_TOKEN_PASS))
 
@@ -141,13 +133,9 @@ def sweep_time(
     paces: Paces | None = None,
     answering: Range | None = None,
 ) -> SweepTime | None:
-    """Estimate the time of a sweep that loads the base once, evaluates the base once, and evaluates after each
-    training and each truncation; recovery steps of truncated adapters are included.
-
-    estimates: of each run, from estimate_run. Returns None where one of them has no time.
-    answering: cost of one answer in forward passes over a row (answer_passes); None where it is unknown or not
-    requested.
-    """
+    """Estimate the time of a sweep: the base is loaded and evaluated once, and each run and truncation is trained and
+    evaluated. estimates: of each run, from estimate_run; None is returned if one has no time. answering: cost of an
+    answer in forward passes over a row (answer_passes); None where unknown or not requested."""
     paces = paces or Paces()
     parts, longest = [], NOTHING
     for run, estimate in zip(runs, estimates, strict=True):
@@ -225,7 +213,6 @@ class SweepProgress:
     stage: str
     """Stage of the current run and its progress: "evaluating the base, 16 of 64 examples"."""
     stage_seconds: float | None
-    """Seconds that the current stage has taken so far; None without a stage."""
     stage_share: float | None
     """Share of the current stage that is done, 0 to 1; None where it is not known."""
     stage_seconds_left: float | None = None
@@ -293,8 +280,7 @@ def stage_in_words(run: RunRecord) -> str:
 
 
 class _Known:
-    """Typical seconds by kind of stage, from the sweep itself or else from earlier runs; for training, seconds per
-    step."""
+    """Seconds by kind of stage (training: per step), from the sweep itself, else from earlier runs."""
 
     def __init__(self, sweep: Sweep, earlier: Iterable[RunRecord]):
         measured: dict[str, list[float]] = {}
@@ -337,8 +323,7 @@ def _measured(run: RunRecord) -> Iterator[tuple[str, float]]:
 
 
 def _work_left(sweep: Sweep, now: float, known: _Known) -> tuple[float | None, float | None]:
-    """Return seconds of work left for all workers together, and seconds until the last worker ends; (None, None) where
-    not known."""
+    """Return seconds of work left, and seconds until the last worker ends; (None, None) where not known."""
     if sweep.ended or all(run.started_at is None for run in sweep.runs):
         return None, None
     running = [run for run in sweep.runs if run.state is RunState.RUNNING]
@@ -388,8 +373,7 @@ def stage_seconds(run: RunRecord, now: float) -> float | None:
 
 
 def _works_alike(other: RunRequest, run: RunRequest) -> bool:
-    """Tell whether two runs have the same settings apart from steps, rank and alpha, so that stages take equally
-    long."""
+    """Tell whether two runs differ only in steps, rank and alpha, so that stages take equally long."""
     names = ("base", "data", "held_out_examples", "exact_match_examples", "shown_answers")
     return (
         all(getattr(other, name) == getattr(run, name) for name in names)

@@ -10,8 +10,7 @@ from rankviz.units import counted
 
 
 def sweep_title(sweep: Sweep) -> str:
-    """Return "SmolLM2-135M-Instruct on phonemes, r = 4, 16, 64"; for a fast curve "…, r = 2, 8 (r = 8 truncated to 1,
-    2, 4)"."""
+    """Return "SmolLM2-135M-Instruct on phonemes, r = 4, 16"; with a fast curve, "(r = 16 truncated to 1, 2)" added."""
     request = sweep.runs[0].request
     ranks = tuple(dict.fromkeys(run.request.r for run in sweep.runs))
     lower = next((run.request.cut_ranks for run in sweep.runs if run.request.cut_ranks), ())
@@ -81,17 +80,14 @@ def made_of(sweep: Sweep) -> str:
 
 TITLES = {LOCAL: "this machine", HF_JOBS: "Hugging Face Jobs", RAY: "Ray cluster", SLURM: "Slurm cluster"}
 MOST_NAMED = 4
-"""Limit of places that a sentence names."""
 
 
 class Place(NamedTuple):
     """Location where a run trains: engine and machine."""
 
     engine: str = ""
-    """Name of the engine; empty where it is not known."""
     where: str = ""
-    """Machine within the engine, for people: "GPU 1", "node-3", "l4x1". Empty, or the engine's title, where nothing
-    more is known."""
+    """Machine for people: "GPU 1", "node-3", "l4x1"; empty, or the engine's title, if nothing more is known."""
 
     @property
     def in_words(self) -> str:

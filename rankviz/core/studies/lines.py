@@ -1,5 +1,4 @@
-"""Published rank studies as frozen data: their points joined to lines, their distance from a model, and counts over
-them."""
+"""Published rank studies as frozen data: points joined to lines, their distance from a model, and counts."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +25,6 @@ SCHEME_LABELS: dict[ExpertScheme, str] = {
     "shared-outer": "experts share a factor",
     "divided": "experts at r / active",
 }
-"""Labels for a chart's legend."""
 SCHEME_OF_EXPERT_RANK: dict[int | str, str | None] = {"r": None, "r/active": "divided"}
 """Published scheme by expert_rank; other values of expert_rank match no published scheme."""
 Facet = Literal["attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none"]
@@ -34,10 +32,9 @@ FACETS: tuple[Facet, ...] = ("attention and mlp", "attention", "mlp", "other", "
 """Parts of the blocks that have adapters; "all weights" is full fine-tuning, "none" the untrained base."""
 FULL = "full"
 LOSSES = ("test_nll", "val_loss", "eval_loss", "train_nll_unseen_batches")
-"""Metrics that are a language model's loss per token on text it was not trained on. Excluded: losses of classifiers,
-and losses on training text."""
+"""A language model's losses per token on text it was not trained on; no classifier's loss, no loss on training
+text."""
 LABEL_LENGTH = 30
-"""Most characters of a study's label."""
 LEAST = 1e-9
 """Smallest best value for which other values are given as shares of it."""
 ROUNDING = 1e-12
@@ -51,7 +48,6 @@ class Study:
 
     study_id: str
     label: str
-    """Short name for a legend."""
     citation: str
     source: str | None
     """Link; None for files added on this page, and where no public page is known."""
@@ -103,7 +99,6 @@ class StudiedModel:
     source: str
     checked: str
     has_experts: bool = False
-    """True for a mixture of experts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +124,6 @@ class QualityPoint:
     standard_error: float | None
     """None for a single run, or where the study gives no spread."""
     base_value: float | None = None
-    """Value of the base before training, by the same metric."""
     reference_learning_rate: float | None
     value_at_reference_rate: float | None
     """Value of this rank at reference_learning_rate, which was not tuned, where the study has both."""
@@ -182,8 +176,7 @@ class Line:
 
     @property
     def expert_scheme(self) -> ExpertScheme | None:
-        """Scheme of its experts where it is not the default of PEFT and Unsloth. With such a scheme, equal ranks do
-        not have equal parameters."""
+        """Scheme of its experts, if not the default: equal ranks then do not have equal parameters."""
         return self.study.expert_scheme if self.adapts_experts else None
 
     @property
@@ -202,8 +195,7 @@ class Line:
 
 
 class AdapterSize(NamedTuple):
-    """Size of a point's adapter; None means "not known". computed: True if it was counted from the base's layers
-    because the study does not state it."""
+    """Size of a point's adapter; None: not known. computed: from the base's layers, not stated by the study."""
 
     parameters: int | None
     file_bytes: int | None
@@ -299,8 +291,7 @@ class RateAgainstRank(NamedTuple):
 
 
 class TargetsAgainstRank(NamedTuple):
-    """Number of comparisons of narrow with wide targets on the same base and task, and in how many of them wide
-    targets gained more than rank."""
+    """Comparisons of narrow with wide targets on one base and task, and those in which targets gained more."""
 
     more_by_targets: int
     comparisons: int
@@ -348,12 +339,10 @@ def _share(lines: Sequence[Line], holds: Callable[[Line], bool]) -> Share | None
 
 
 def rates_of_line(line: Line, r: int) -> RatesTuned | None:
-    """Return the best learning rates of a line at its ranks within a factor NEAR_RANKS of r, or else at its rank
-    nearest to r; None where the study did not tune the rate at each rank.
-
-    With alpha / r as the scale, the best rate hardly depends on the rank (LoRA Without Regret, Schulman et al. 2025).
-    A grid of three or four rates, run once, does not locate it better than the range over these ranks.
-    """
+    """Return the best learning rates of a line at ranks within a factor NEAR_RANKS of r, or else at its rank nearest
+    to r; None unless tuned at each rank. With alpha / r as the scale, the best rate hardly depends on the rank (LoRA
+    Without Regret, Schulman et al. 2025), and a grid of three or four rates does not locate it better than this
+    range."""
     points = [point for point in line.points if point.learning_rate is not None]
     if not line.study.learning_rate_tuned_per_rank or not points:
         return None
@@ -365,8 +354,7 @@ def rates_of_line(line: Line, r: int) -> RatesTuned | None:
 
 
 class RateByRank(NamedTuple):
-    """Ratio of the best learning rate at a sweep's highest rank to the best at its lowest rank, over sweeps with the
-    same rule for alpha."""
+    """Best learning rate at a sweep's highest rank over that at its lowest, for sweeps with one rule for alpha."""
 
     alpha: Alpha
     sweeps: int
@@ -399,7 +387,6 @@ class Subject:
     """Empty for a model that could not be read."""
     family: str | None
     parameters: int | None
-    """None where unknown."""
     task_kinds: tuple[TaskKind, ...]
     """Kinds of study that apply; if empty, all studies that also have full fine-tuning."""
     expert_rank: int | str = "r"
@@ -414,14 +401,12 @@ class Near:
     why: tuple[str, ...]
     """Similarities in words; empty where the study has nothing in common with the subject."""
     same_model: bool
-    """True for the same model and the same MoE scheme: r = 16 with factors shared by experts is not r = 16 for each
-    expert."""
+    """True for the same model and MoE scheme: r = 16 shared by experts is not r = 16 for each expert."""
     same_family: bool
     similar_size: bool
     same_task: bool
     scheme_line: Line | None
-    """The first of the lines whose experts are adapted by another scheme than the subject's; None where there is
-    none."""
+    """First line whose experts are adapted by another scheme than the subject's; None without one."""
 
     @property
     def line(self) -> Line:
