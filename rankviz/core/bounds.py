@@ -107,7 +107,7 @@ def whole(value: object, name: str, low: int, high: int) -> None:
 
 
 def number(value: object, name: str, low: float, high: float, *, above: bool = False) -> None:
-    """Check that the value is a number from low to high; else raise InvalidSettingError. above: refuse low itself."""
+    """Check that the value is a number from low to high; else raise InvalidSettingError. above: low is refused too."""
     if not is_number(value) or not low <= value <= high or (above and value == low):
         limits = f"above {low:,} and at most {high:,}" if above else f"from {low:,} to {high:,}"
         raise InvalidSettingError(f"{name} must be a number {limits} (got {shown(value)}).")

@@ -72,7 +72,7 @@ class ProbeQuestion:
     """Least number of timed steps at each depth."""
     time_limit_seconds: float = TIME_LIMIT_SECONDS
     memory_limit_bytes: int | None = None
-    """Limit with the process's baseline; None for FREE_MEMORY_SHARE. The GPU's memory is a limit too."""
+    """Limit with the baseline; None: FREE_MEMORY_SHARE of the free memory. The GPU's memory is a limit too."""
 
     def validate(self) -> None:
         """Check all settings; raise InvalidSettingError with advice."""
@@ -123,7 +123,7 @@ class ProbeRequest(ProbeQuestion):
 def settle(
     question: ProbeQuestion, model: ModelSpec, *, device: Device, shared: bool, probe_id: str, created_at: float
 ) -> ProbeRequest:
-    """Return the request to queue, without "auto"; InvalidSettingError gives advice. shared: on a shared page."""
+    """Return the request to queue, without "auto"; raise InvalidSettingError with advice. shared: on a shared page."""
     question.validate()
     by_unsloth_on_gpu = device.cuda and question.training.framework == "unsloth"
     if model.tower == "whole model" and not by_unsloth_on_gpu:
@@ -554,7 +554,7 @@ def applies(
 
 
 def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) -> Timing | None:
-    """Return the probe as evidence for later times; None if unfinished, disturbed, or without a time estimate."""
+    """Return the probe as evidence for later times; None if unfinished, slowed down, or without a time estimate."""
     if record.state is not RunState.COMPLETED or (record.full is None and record.extrapolated is None):
         return None
     _, step, quiet = _whole(record)
@@ -598,8 +598,7 @@ def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assum
 
 
 def _whole(record: ProbeRecord) -> tuple[float, float, bool]:
-    """Return peak and step time of the whole model (measured or extrapolated), and whether other programs were
-    idle."""
+    """Return peak and step time of the whole model, measured or extrapolated, and whether the machine was quiet."""
     quiet = all(each.busy_elsewhere <= BUSY_SHARE for each in record.measured)
     if record.full is not None:
         return record.full.peak_bytes, record.full.step_seconds, record.full.busy_elsewhere <= BUSY_SHARE

@@ -144,7 +144,7 @@ class Spectrum:
         return tuple(map(min, self._by_rank(shares))) if used else (None,) * (self.r + 1)
 
     def _by_rank(self, lines: Iterable[Sequence[float]]) -> Iterable[tuple[float, ...]]:
-        """Turn values by k = 0 to r of each layer into values of all layers by k, each line's last repeated."""
+        """Return tuples over layers by k, from each layer's values by k; lower ranks repeat their last value."""
         return zip(*((*line, *repeat(line[-1], self.r + 1 - len(line))) for line in lines), strict=True)
 
     @cached_property
@@ -288,7 +288,7 @@ def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
 
 
 def proposed_rank(spectrum: Spectrum) -> int:
-    """Return a lower rank for all modules, at least 1: for 99 % of the energy, or half after few steps."""
+    """Return a lower rank for all modules: one that keeps 99 % of the energy, or half after few steps; at least 1."""
     if spectrum.after_few_steps:
         return max(1, spectrum.r // 2)
     return min(max(1, spectrum.rank_for(SHARES[-1])), max(1, spectrum.r - 1))
@@ -447,8 +447,8 @@ MOST_POINTS = 2000
 
 
 def spaced(count: int, most: int, *, always: Iterable[int] = ()) -> list[int]:
-    """Return whole numbers from 1 to count: all, or about `most` on a logarithmic scale with both ends. always:
-    numbers to include in any case."""
+    """Return whole numbers from 1 to count: all, or about `most` on a log scale with both ends, and those of
+    `always`."""
     if count <= most:
         return list(range(1, count + 1))
     return sorted({round(count ** (i / (most - 1))) for i in range(most)} | set(always))

@@ -27,7 +27,7 @@ class Pair:
     """Loss of r minus loss of s; for an accuracy, errors in points."""
     low: float | None
     high: float | None
-    """Interval of the difference over runs and examples, for all pairs at once; None where not known."""
+    """Interval (low to high) of the difference over runs and examples, for all pairs at once; None: not known."""
     standard_error: float | None
     call: str
     """DIFFERENT: the interval excludes zero and is not within the tolerance. EQUAL: the interval is within the

@@ -199,11 +199,11 @@ def quantile(ranks: int, freedom: float, risk: float) -> float:
 
 POWER = 0.8
 NOISE_TAIL = 0.1
-"""Probability on each side of the interval of the noise's variance."""
+"""Probability outside the interval of the noise's variance, on each side."""
 SEEDS = (*range(2, 11), 12, 15, 20, 25, 30, 40, 50)
-"""Numbers of seeds that are tried."""
+"""Numbers of seeds per rank that `needed` tries."""
 DOUBLINGS = 12
-"""Most doublings of the held-out examples that are tried."""
+"""Most doublings of the held-out examples that `needed` tries."""
 
 
 @dataclass(frozen=True, kw_only=True)

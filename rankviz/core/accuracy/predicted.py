@@ -232,7 +232,7 @@ class PredictedRow:
 
     @property
     def bound(self) -> bool:
-        """True if the measured figure is only a lower bound, because the row's length is a limit."""
+        """True if the row's length is only a limit, so that the measured figure is at most the prediction."""
         return self.predicted is not None and self.row.is_bound
 
     @property

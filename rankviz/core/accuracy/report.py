@@ -117,7 +117,7 @@ class ReportRow:
     tier: str
     scored: bool
     bound: bool
-    """True if the measured figure is only a lower bound, because the row's length is a limit."""
+    """True if the row's length is only a limit, so that the measured figure is at most the prediction."""
     reason: str | None
     """Reason why the row is not counted, or has no prediction."""
     model_id: str
@@ -193,7 +193,7 @@ class AccuracyReport:
     """Predicted against measured figures; errors are shares of the measured figure."""
 
     made: str
-    """ISO date."""
+    """Date of the report, ISO."""
     rows: tuple[ReportRow, ...]
     groups: tuple[Score, ...]
     overall: Score | None
@@ -230,8 +230,8 @@ class SimilarRows:
 
 
 def rests_on(report: AccuracyReport, stack: Stack, predicted_bytes: float, gpu: str | None) -> SimilarRows:
-    """Return the rows of this kind of setting (kernels, checkpointing and attention), the most similar first: counted,
-    equally quantized, the same card, and a prediction of similar size."""
+    """Return the number of rows of this kind of setting (kernels, checkpointing and attention), and the most similar
+    of them: counted, equally quantized, on the same card, with a prediction of similar size."""
 
     def distance(row: ReportRow) -> tuple:
         size = abs(math.log(row.predicted_bytes / predicted_bytes)) if predicted_bytes else 0.0

@@ -20,7 +20,7 @@ from rankviz.core.studies import lines as counts
 from rankviz.core.studies.lines import FACETS, RL, Evidence, Line, Near, Study, Subject, drawn_lines, nearest
 
 SMALLEST = 16
-"""Lowest rank that the wish to keep the base's abilities leads to."""
+"""Halving the rank to keep the base's abilities goes no lower than this."""
 (FIRST_RANK,) = RATE_RANKS
 """Rank at which the learning rate is tuned first, at two rates a factor RATE_FACTOR apart."""
 NEAREST_SHOWN = 3
@@ -234,7 +234,7 @@ def advise(
 
 
 def _rates(near: Sequence[Near], record: Record) -> tuple[counts.RatesTuned | None, str]:
-    """Return the best learning rates near FIRST_RANK: the nearest tuned relative's, or all sweeps'; and their
+    """Return the best learning rates near FIRST_RANK, of the nearest tuned relative or all sweeps, and their
     source."""
     for each in near:
         for line in _counted(each) if each.same_family else ():

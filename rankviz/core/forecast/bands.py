@@ -47,9 +47,9 @@ KIND_OF_USE_CASE = {
 LEVELS = ("10", "25", "50", "75", "90")
 """Quantiles of a band, in percent."""
 ENOUGH_INSIDE, ENOUGH_PUBLICATIONS, ENOUGH_POINTS = 0.75, 5, 20
-"""A band counts as validated if the 80 % band of left-out publications contained at least this share of their points
-(with points, and with publications, weighing the same), over at least so many publications and points, and its mean
-error was at most that of "no difference between ranks"."""
+"""A band is validated if its 80 % band contained at least this share of the points of left-out publications (both with
+equal weights for points and with equal weights for publications), over at least so many publications and points, and
+its mean error was at most that of "no difference between ranks"."""
 RELIABLE = 0.2
 """Largest mean error of a share, over left-out publications, at which the share counts as reliable."""
 HEADING = (

@@ -52,7 +52,7 @@ class FinishedAdapter(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What to train next and what to ship, with the evidence."""
+    """Answers on what to train next and what to ship, with the evidence."""
 
     forecast: BentForecast
     tolerance: float
@@ -84,7 +84,7 @@ class Decision:
 
     @property
     def answers(self) -> Sequence[tuple[str, str, str, int | None]]:
-        """What to train and what to ship: label, answer, sentence, and bytes of the adapter's file or None."""
+        """Answers on training and shipping: label, answer, sentence, and bytes of the adapter's file or None."""
         rank, ship = self.settled or self.enough, self.ship
         lowest = min((each for each in self.forecast.ranks if each.measured is not None), key=lambda each: each.median)
         about = "Best rank so far" if rank.r == lowest.r else "Smallest good rank so far"

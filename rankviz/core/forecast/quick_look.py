@@ -31,11 +31,12 @@ PICK_SHARE = 0.0025
 """The pick is the lowest rank within this share of the lowest estimate. It is half of the 0.5 % by which picks are
 checked; the other half is left for the error of the estimate."""
 APART = 2.8
-"""Standard deviations of one run from which two runs differ: twice the noise of a difference."""
+"""Two runs differ where they are this many standard deviations of one run apart: twice the noise of a difference."""
 SAFE_RANK = 16
 """Rank to choose where two scores do not differ."""
 CHECKED_LOW, CHECKED_HIGH = 4, 32
-"""Highest low rank and lowest high rank of sweeps like those that the method was checked on."""
+"""The method was checked on sweeps with a lowest rank of at most CHECKED_LOW and a highest of at least
+CHECKED_HIGH."""
 ENOUGH_INSIDE = 0.75
 TOO_FEW = "A forecast from your runs needs finished runs at two ranks at least, such as r = 4 and r = 64"
 
@@ -85,7 +86,7 @@ class BentForecast:
     runs: tuple[MeasuredRank, ...]
     ranks: tuple[BentRank, ...]
     coverage_80: float | None
-    """Share of runs at ranks between that such bands contained on published lines; None for unlike sweeps."""
+    """Share of runs inside such 80 % bands on published lines; None for sweeps unlike the checked ones."""
     validated: bool
     third_run: int | None
     """Always None; kept for readers of older versions. See repeat_at."""
@@ -197,7 +198,7 @@ def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank
 
 
 def share_left(r: float, bend: float, low: float, high: float) -> float:
-    """Return the share of the gap from low to high left at r: 1 at low, 0 at high. bend: exponent; 0 is log r."""
+    """Return the share of the gap from low to high left at r: 1 at low, 0 at high. bend 0 is straight in log r."""
     if not bend:
         return math.log(high / r) / math.log(high / low)
     return (r**-bend - high**-bend) / (low**-bend - high**-bend)
@@ -212,8 +213,7 @@ def _bent_rank(
     above: float = 0.0,
     measured: float | None = None,
 ) -> BentRank:
-    """Return a rank with bounds. means: variance of the estimate, in run variances. below, above: bends' effect,
-    nats."""
+    """Return a rank with bounds. means: estimate's variance in run variances. below, above: effect of bends, nats."""
     ends = dict.fromkeys(("low_50", "high_50", "low_80", "high_80"))
     for name, level, z in (("80", 0.9, MIDDLE_80), ("50", 0.75, MIDDLE_50)) if noise else ():
         reach, share = t_quantile(level, noise.repeats) * noise.sd * math.sqrt(1 + means), z / MIDDLE_80

@@ -44,8 +44,8 @@ class AttemptEvent:
     attempt: AttemptNumber = 0
     """Attempt that wrote the event; 0: the current one, as in journals older than attempt numbers."""
     offset: Count = 0
-    """Position after this event's line in the journal it was copied from, in bytes; 0 if it was not copied. Records
-    ignore an event at an offset that they have copied already."""
+    """Position after this event's line in the journal that it was copied from, in bytes; 0 for an event written here.
+    A record skips events up to the offset that it has already copied."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,8 +76,8 @@ def queued_at(record: Any) -> float:
 
 
 def counting(events: Iterable[AttemptEvent], attempt: int) -> Iterator[AttemptEvent]:
-    """Yield the events that count: those of the attempt that is current when they were written, and those without a
-    number. attempt: number of the attempt that is current before the first event."""
+    """Yield the events that count: of the current attempt, which events may change, or without a number. attempt:
+    number of the current attempt before the first event."""
     for event in events:
         if isinstance(event, AttemptPlaced):
             attempt = max(attempt, event.attempt)
@@ -124,7 +124,7 @@ class Environment(TypedDict, total=False):
     optim: Word
     target_modules: Annotated[tuple[Word, ...], Items(0, 10_000)] | Word
     load_average: Annotated[float, Between(0, 10**6)] | None
-    """Processes running or waiting in the minute before the base was loaded, or the run if it was loaded."""
+    """Load average over the minute before loading the base, or before the run if the base was loaded already."""
     loading_own_cpu_seconds: Seconds | None
     """Processor seconds while the base was loaded, as in StepLogged; only in the run that loaded it."""
     loading_waited_cpu_seconds: Seconds | None
@@ -208,7 +208,7 @@ class DepthDidNotFit(AttemptEvent):
     """Least number of bytes that were missing; 0 where it is not known."""
     stage: Word
     why: NoRoom
-    """Where the limit comes from."""
+    """Source of the limit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -286,7 +286,7 @@ class HeldOut(AttemptEvent):
     loss: Loss
     """Mean in nats per target token."""
     tokens: Tokens
-    """Target tokens."""
+    """Number of target tokens."""
     examples: Annotated[int, Between(1, 10**9)]
     correct_tokens: Count | None = None
     """Target tokens that the model gives the highest probability, given the true tokens before each."""
@@ -307,7 +307,7 @@ class HeldOut(AttemptEvent):
 
     @property
     def answered(self) -> int:
-        """Prompts that were answered."""
+        """Number of answered prompts."""
         return matches_of(self.example_exact_matches).answered
 
     @property
@@ -404,7 +404,7 @@ class AdapterCut(HeldOut):
     """Seconds of truncation, recovery steps and evaluation, with answering."""
     example_losses: tuple[Loss, ...]
     recovery_steps: Count = 0
-    """Training steps before this evaluation, including those of higher ranks it was truncated from."""
+    """Recovery steps before this evaluation, including those of the higher ranks that it was truncated from."""
     path: PathInside = ""
     """Folder within the run's directory; empty without recovery steps, since a resize makes that adapter."""
     file_bytes: Bytes | None = None

@@ -22,7 +22,7 @@ class CurvePoint(NamedTuple):
     adapter_bytes: int
     """Size of the truncated adapter's file; at the highest rank, of the trained adapter's."""
     recovery_steps: int
-    """Training steps after truncation, including those of higher ranks; 0 without recovery."""
+    """Recovery steps after truncation, including those of higher ranks; 0 without recovery."""
     path: str = ""
     """Folder of the adapter within its run; empty without recovery steps, since none is saved then."""
     token_accuracy: float | None = None

@@ -20,7 +20,7 @@ class HeldOutAnswer(NamedTuple):
     prompt: str
     reference: str
     before: events.GreedyAnswer | None
-    """Answer of the base; None where it was not requested."""
+    """Answer of the base; None where it was not answered."""
     after: events.GreedyAnswer | None
     """Answer of the trained adapter; None before training has ended."""
 
@@ -108,7 +108,7 @@ class Recorded(ABC):
 
     @abstractmethod
     def _lines(self) -> Iterable[float]:
-        """Return times of the current attempt's last events, at least one of each kind."""
+        """Return times of events of the current attempt, among them the last of each kind."""
 
     @property
     def engine(self) -> str:
@@ -206,7 +206,7 @@ class RunRecord(Recorded):
     loss_before: events.Evaluated | None = None
     loss_after: events.Evaluated | None = None
     answered_before: events.Answered | None = None
-    """None where no answers were requested, and in journals that are older than answers."""
+    """Answers of the base; None where none were requested, and in journals that are older than answers."""
     answered_after: events.Answered | None = None
     cuts: tuple[events.AdapterCut, ...] = ()
     """Evaluations of the trained adapter truncated to lower ranks, for a fast curve."""

@@ -295,7 +295,7 @@ SHORTER = (
     "smaller base."
 )
 BYTES_PER_PARAMETER = 6
-"""Limit for the size of a checkpoint's files: fp32 takes 4 bytes, the rest is a margin."""
+"""Most bytes of a checkpoint's files per parameter: fp32 takes 4, the rest is a margin."""
 
 
 def check_count(runs: int, limits: Any) -> None:
@@ -334,7 +334,7 @@ def check_base(parameters: int, limits: Any) -> None:
 
 
 def most_download_bytes(limits: Any) -> int | None:
-    """Return the limit for a base's files, in case its config states too few parameters; None without one."""
+    """Return the most bytes that a base's files may have, in case its config is wrong; None without a limit."""
     return None if limits.base_parameters is None else limits.base_parameters * BYTES_PER_PARAMETER
 
 

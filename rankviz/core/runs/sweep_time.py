@@ -28,7 +28,7 @@ MORE_TOKENS = 8
 SHOWN_TOKENS = 64
 """Token limit of one answer that is kept to be read."""
 SHOWN_SECONDS = 20.0
-"""Time limit for the answers kept to be read, unless the evaluation before them took longer."""
+"""Time limit for the answers kept to be read, or the seconds of the evaluation before them if these are more."""
 SHOWN_TIME = Range(1.0, 5.0, SHOWN_SECONDS)
 NOTHING = Range(0.0, 0.0, 0.0)
 
@@ -133,9 +133,10 @@ def sweep_time(
     paces: Paces | None = None,
     answering: Range | None = None,
 ) -> SweepTime | None:
-    """Estimate the time of a sweep: the base is loaded and evaluated once, and each run and truncation is trained and
-    evaluated. estimates: of each run, from estimate_run; None is returned if one has no time. answering: cost of an
-    answer in forward passes over a row (answer_passes); None where unknown or not requested."""
+    """Estimate the time of a sweep: the base is loaded and evaluated once, each run trains and is evaluated, and each
+    truncation trains its recovery steps and is evaluated. estimates: of each run, from estimate_run; None is returned
+    if one has no time. answering: cost of an answer in forward passes over a row (answer_passes); None where unknown
+    or not requested."""
     paces = paces or Paces()
     parts, longest = [], NOTHING
     for run, estimate in zip(runs, estimates, strict=True):
@@ -196,7 +197,7 @@ SHORT = (
     events.SAVING,
     events.DECOMPOSING,
 )
-"""Stages that usually take at most a few seconds (getting the base: where it is on disk already)."""
+"""Stages that usually take at most a few seconds; getting the base does if it is on disk already."""
 LEAST_STEPS = 2
 """Fewest steps for a pace: the first step also compiles kernels."""
 LEAST_SECONDS_LEFT = 1.0

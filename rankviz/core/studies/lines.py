@@ -32,8 +32,7 @@ FACETS: tuple[Facet, ...] = ("attention and mlp", "attention", "mlp", "other", "
 """Parts of the blocks that have adapters; "all weights" is full fine-tuning, "none" the untrained base."""
 FULL = "full"
 LOSSES = ("test_nll", "val_loss", "eval_loss", "train_nll_unseen_batches")
-"""A language model's losses per token on text it was not trained on; no classifier's loss, no loss on training
-text."""
+"""Losses per token of a language model on text that it was not trained on; no losses of classifiers."""
 LABEL_LENGTH = 30
 LEAST = 1e-9
 """Smallest best value for which other values are given as shares of it."""
@@ -176,7 +175,7 @@ class Line:
 
     @property
     def expert_scheme(self) -> ExpertScheme | None:
-        """Scheme of its experts, if not the default: equal ranks then do not have equal parameters."""
+        """Scheme of the experts if not PEFT's default; equal ranks then do not have equal parameters."""
         return self.study.expert_scheme if self.adapts_experts else None
 
     @property
@@ -291,7 +290,7 @@ class RateAgainstRank(NamedTuple):
 
 
 class TargetsAgainstRank(NamedTuple):
-    """Comparisons of narrow with wide targets on one base and task, and those in which targets gained more."""
+    """Comparisons of narrow and wide targets on one base and task; in some, targets gained more than rank."""
 
     more_by_targets: int
     comparisons: int
