@@ -43,7 +43,6 @@ class Card:
     used_bytes: int | None
     """Memory in use now, by all programs; None where not known."""
     capability: tuple[int, int]
-    """CUDA compute capability, such as (8, 9)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -352,7 +352,6 @@ def _place(name: str) -> tuple[str, str]:
 
 
 def _tails(kind: str) -> list[str]:
-    """Return a name's last part, its last two parts, and so on."""
     parts = kind.rsplit(".", MOST_PARTS)
     return [".".join(parts[-n:]) for n in range(1, min(len(parts), MOST_PARTS) + 1)]
 
@@ -447,8 +446,7 @@ MOST_POINTS = 2000
 
 
 def spaced(count: int, most: int, *, always: Iterable[int] = ()) -> list[int]:
-    """Return whole numbers from 1 to count: all, or about `most` on a log scale with both ends, and those of
-    `always`."""
+    """Return numbers from 1 to count: all, or about `most` on a log scale with both ends, and those in `always`."""
     if count <= most:
         return list(range(1, count + 1))
     return sorted({round(count ** (i / (most - 1))) for i in range(most)} | set(always))

@@ -1,5 +1,4 @@
-"""Decides which ranks differ: from each held-out example's loss or errors in each run, to calls, intervals and
-sentences.
+"""Decides which ranks differ, from each held-out example's loss or errors in each run.
 
 The difference of two ranks is paired: the same examples, the same seed. Its interval includes the choice of examples
 and the noise between runs, with one confidence for all pairs of ranks together. Nothing here trains, stores or draws.

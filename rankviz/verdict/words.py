@@ -232,7 +232,6 @@ def _answers(
 
 
 def _two_runs(decision: Decision) -> Answer:
-    """Return the comparison of a quick look's two ranks with the noise of its repeats."""
     runs, noise = decision.forecast.runs, decision.forecast.noise_nats
     gap = abs(runs[0].loss - runs[-1].loss)
     differ = f"r = {runs[0].r} and r = {runs[-1].r} differ by {LOSS.explained(gap)}"

@@ -165,7 +165,7 @@ RAISED = {"yes": "all", "norms only": "norms", "no": "none"}
 DYNAMIC = "nf4-dq-dynamic"
 PRECISIONS = {name: name for name in ("bf16", "fp16", "fp32", "int8", "nf4", "nf4-dq")}
 PRECISIONS |= {"fp4": "nf4", DYNAMIC: "nf4-dq", "gptq-int4": "nf4-dq"}
-"""By a row's format, the precision whose formula is used. For GPTQ, bytes per weight are an assumption."""
+"""Precision whose formula is used, by a row's format. For GPTQ, bytes per weight are an assumption."""
 
 LITGPT = Habits(
     autocast=False,

@@ -17,7 +17,6 @@ class KindAccuracy:
     half_width: float
     """Memory: share of the modelled part, bytes for counted parts. Time: natural logarithm."""
     groups: tuple[str, ...]
-    """Names of the sources; a source includes all its tables."""
     settings: int
     mean_abs_error: float
     """Mean absolute error as a share of the measured figure; the sources were known to the formulas."""
@@ -119,7 +118,6 @@ class ReportRow:
     bound: bool
     """True if the row's length is only a limit, so that the measured figure is at most the prediction."""
     reason: str | None
-    """Reason why the row is not counted, or has no prediction."""
     model_id: str
     kind: str | None
     """Kind of setting: kernels, checkpointing and attention."""
@@ -193,7 +191,6 @@ class AccuracyReport:
     """Predicted against measured figures; errors are shares of the measured figure."""
 
     made: str
-    """Date of the report, ISO."""
     rows: tuple[ReportRow, ...]
     groups: tuple[Score, ...]
     overall: Score | None
@@ -224,9 +221,7 @@ class SimilarRows:
 
     basis: Basis
     count: int
-    """Number of rows of this kind of setting."""
     rows: tuple[ReportRow, ...]
-    """The most similar rows, at most SHOWN."""
 
 
 def rests_on(report: AccuracyReport, stack: Stack, predicted_bytes: float, gpu: str | None) -> SimilarRows:

@@ -164,7 +164,7 @@ class RankAdvice:
     capacity: Capacity | None
     """None where the layers are not known, and for reinforcement learning (its data teach far less)."""
     equal_ranks: Mapping[str, Mapping[int, float]]
-    """By id of a study with another MoE scheme: its ranks, each with the rank here of equal parameters."""
+    """Ranks of a study with another MoE scheme, by its id, each with the rank here of equal parameters."""
     rates: counts.RatesTuned | None
     """Best learning rates near FIRST_RANK; None where no tuned sweep applies to this use case."""
     rates_of: str
@@ -234,8 +234,7 @@ def advise(
 
 
 def _rates(near: Sequence[Near], record: Record) -> tuple[counts.RatesTuned | None, str]:
-    """Return the best learning rates near FIRST_RANK, of the nearest tuned relative or all sweeps, and their
-    source."""
+    """Return the best learning rates near FIRST_RANK and their source: the nearest tuned relative or all sweeps."""
     for each in near:
         for line in _counted(each) if each.same_family else ():
             if rates := counts.rates_of_line(line, FIRST_RANK):

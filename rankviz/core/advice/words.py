@@ -64,7 +64,6 @@ def rate_in_words(advice: RankAdvice) -> str:
 
 
 def _best_rates(advice: RankAdvice) -> str:
-    """Return the best learning rates ("1e-4 to 3e-4") of the advice; empty where there are none."""
     return " to ".join(dict.fromkeys(map(rate_text, (advice.rates.low, advice.rates.high)))) if advice.rates else ""
 
 

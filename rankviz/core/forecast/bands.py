@@ -43,7 +43,7 @@ KIND_OF_USE_CASE = {
     "pretraining": "shift",
     "rl": RL,
 }
-"""By use case, the kind of study that a forecast of scores uses for it."""
+"""Kind of study that a forecast of scores uses, by use case."""
 LEVELS = ("10", "25", "50", "75", "90")
 """Quantiles of a band, in percent."""
 ENOUGH_INSIDE, ENOUGH_PUBLICATIONS, ENOUGH_POINTS = 0.75, 5, 20
@@ -132,9 +132,7 @@ class Forecast:
     """Empty for reinforcement learning, which has no forecast."""
     heading: str
     facts: tuple[str, ...]
-    """Sentences on common results of published studies, with counts."""
     sentences: tuple[str, ...]
-    """Heading, facts, and the basis of the band."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,7 +170,7 @@ class Bands:
 
     reference_rank: int
     bands: Mapping[Metric, Mapping[str, Any]]
-    """By metric: numbers of "studies" (publications) and lines, lines_at_rank, and quantiles by level over GRID."""
+    """Numbers of "studies" (publications) and lines, lines_at_rank and quantiles by level over GRID; by metric."""
     left_out: Mapping[str, BandRecord]
     holds: Mapping[str, Mapping[str, Mapping[str, Any]]]
     """Share of publications in which a statement held, by statement and then kind (tools/forecast/published.py)."""

@@ -35,8 +35,7 @@ APART = 2.8
 SAFE_RANK = 16
 """Rank to choose where two scores do not differ."""
 CHECKED_LOW, CHECKED_HIGH = 4, 32
-"""The method was checked on sweeps with a lowest rank of at most CHECKED_LOW and a highest of at least
-CHECKED_HIGH."""
+"""Limits of checked sweeps: lowest rank at most CHECKED_LOW, highest rank at least CHECKED_HIGH."""
 ENOUGH_INSIDE = 0.75
 TOO_FEW = "A forecast from your runs needs finished runs at two ranks at least, such as r = 4 and r = 64"
 
@@ -95,7 +94,6 @@ class BentForecast:
     noise_nats: float | None
     """Standard deviation of one run; None where no rank was trained twice."""
     pick: int
-    """Recommended rank, from pick_of."""
     sentences: tuple[str, ...]
 
 
@@ -356,7 +354,6 @@ class ScoreLook(NamedTuple):
     """Standard deviation of one run, points; None where it is not known."""
     source: str
     record: Mapping[str, Any]
-    """Section "quick_look", "score" of assets/forecast.json."""
 
     @property
     def pick(self) -> int:

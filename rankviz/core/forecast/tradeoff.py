@@ -40,7 +40,6 @@ class Tradeoff:
     forecast: Forecast | None
     """Forecast at RANKS; None where `quality` is a metric of runs."""
     published: tuple[ForecastLine, ...]
-    """Nearest published lines, in the forecast's unit."""
     sweeps: tuple[Sweep, ...]
     """Sweeps of this model with evaluated runs: the newest first, recorded ones last."""
     bent: BentForecast | None

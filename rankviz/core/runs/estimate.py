@@ -133,7 +133,6 @@ def _at_length(
     assume: Assumptions,
     calibration: MemoryCalibration | None,
 ) -> tuple[Range, Range | None]:
-    """Return memory and training seconds for rows of so many tokens."""
     training = replace(request.training, max_length=tokens)
     stack = stack_on(device, training, request.lora.use_dora, assume)
     usable = device.usable_bytes

@@ -76,8 +76,8 @@ def queued_at(record: Any) -> float:
 
 
 def counting(events: Iterable[AttemptEvent], attempt: int) -> Iterator[AttemptEvent]:
-    """Yield the events that count: of the current attempt, which events may change, or without a number. attempt:
-    number of the current attempt before the first event."""
+    """Yield the events without a number and those of the current attempt, which AttemptPlaced and RunRequeued change.
+    attempt: number of the current attempt before the first event."""
     for event in events:
         if isinstance(event, AttemptPlaced):
             attempt = max(attempt, event.attempt)
@@ -294,7 +294,7 @@ class HeldOut(AttemptEvent):
     """Target tokens of each held-out example, in the order of the held-out set."""
     example_correct_tokens: tuple[Count, ...] = ()
     example_exact_matches: tuple[Annotated[int, Between(0, 1)] | None, ...] = ()
-    """By held-out example: 1 if its greedy answer is the reference, else 0; None if it was not answered."""
+    """Exact match of each held-out example: 1 or 0, or None where its prompt was not answered."""
     exact_match_seconds: Seconds | None = None
     """Seconds of answering the prompts, which the seconds of an evaluation do not include."""
 

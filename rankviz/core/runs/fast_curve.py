@@ -27,7 +27,7 @@ class CurvePoint(NamedTuple):
     """Folder of the adapter within its run; empty without recovery steps, since none is saved then."""
     token_accuracy: float | None = None
     exact_match: float | None = None
-    """Share of answered prompts, as in HeldOut; None where it was not measured."""
+    """Share of exact matches; None, as for token_accuracy, where it was not measured."""
 
 
 class FastCurve(NamedTuple):

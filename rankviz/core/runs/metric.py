@@ -115,8 +115,7 @@ class Metric:
     higher_is_better: bool = False
 
     def of(self, measured: Any) -> float | None:
-        """Return the metric of held-out results or a curve's point, in nats per token or percent; None if not
-        measured."""
+        """Return the metric of held-out results or a curve's point, in nats per token or percent; None without it."""
         value = getattr(measured, self.key, None)
         return 100 * value if value is not None and self.higher_is_better else value
 

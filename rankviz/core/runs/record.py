@@ -41,7 +41,6 @@ def _by_place(answered: events.Answered | None) -> dict[int, events.GreedyAnswer
 class RunState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
-    """A worker has begun the run, and it has not ended."""
     COMPLETED = "completed"
     FAILED = "failed"
     """Ended without completing; files written so far are kept."""
