@@ -132,7 +132,7 @@ def settle(
         raise InvalidSettingError(
             f"{off[0]} is a setting of Unsloth on a GPU, and this probe would ignore it. Leave it out."
         )
-    if not _attaches(question, device):
+    if not _has_moe_scheme(question, device):
         one_of(question.lora.moe_scheme, "MoE scheme of an Unsloth probe without a GPU", ("default",))
     time_limit, memory_limit, steps = question.time_limit_seconds, question.memory_limit_bytes, question.timed_steps
     if shared:
@@ -156,15 +156,15 @@ def settle(
 def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, str]:
     """Return the question with settings replaced that this device cannot train, and a sentence on them."""
     training, lora, instead = question.training, question.lora, []
-    if not _trains(training, device):
+    if not _can_train(training, device):
         here = replace(training, attn_implementation="sdpa", **dict.fromkeys(AUTO_FIELDS, "auto"))
-        if not _trains(here, device):
+        if not _can_train(here, device):
             return question, ""  # the framework itself cannot train here, which the start says
         settled = here.without_auto(device)
         pairs = ((name, getattr(settled, name), getattr(training, name)) for name in AUTO_FIELDS)
         instead = [f"{name} {new} instead of {old}" for name, new, old in pairs if old not in ("auto", new)]
         training = here
-    if not _attaches(question, device):
+    if not _has_moe_scheme(question, device):
         instead.append(f"MoE scheme default instead of {lora.moe_scheme}")
         lora = replace(lora, moe_scheme="default")
     if off := flags_not_followed(lora, training.framework, cuda=device.cuda):
@@ -174,12 +174,12 @@ def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, st
     return replace(question, training=training, lora=lora), note
 
 
-def _attaches(question: ProbeQuestion, device: Device) -> bool:
+def _has_moe_scheme(question: ProbeQuestion, device: Device) -> bool:
     """Tell whether the MoE scheme is available; Unsloth without a GPU has only its default."""
     return device.cuda or question.training.framework != "unsloth" or question.lora.moe_scheme == "default"
 
 
-def _trains(training: TrainingSetup, device: Device) -> bool:
+def _can_train(training: TrainingSetup, device: Device) -> bool:
     try:
         return bool(training.settle(device))
     except InvalidSettingError:

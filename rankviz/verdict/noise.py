@@ -91,7 +91,7 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
         for (r, _), values in compared.losses.items()
     )
     # Seeds whose values are nearly all right, or all wrong, agree without being copies.
-    uniform = counted and all(_odd(values) < FEW_DIFFER for values in compared.losses.values())
+    uniform = counted and all(_count_differing(values) < FEW_DIFFER for values in compared.losses.values())
     if not shared or (copies and not uniform):
         return LossFit(losses, None, {})
     counted_many = counted and compared.examples > 1
@@ -101,7 +101,7 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
         differences = stack(r, common) - stack(s, common)
         examples[r, s], rest[r, s] = _two_way(differences)
         if counted_many:
-            largest, odd[r, s] = max(largest, float(np.abs(differences).max())), _odd(differences)
+            largest, odd[r, s] = max(largest, float(np.abs(differences).max())), _count_differing(differences)
     unit = (largest or ALL_POINTS) if counted_many else 0.0
     # Two losses make a difference, hence half of its variance.
     rest_variance = max(fmean(rest.values()) / 2, unit**2 / (4 * (compared.examples + 1)))
@@ -153,7 +153,7 @@ def _effects(compared: Comparison) -> tuple[np.ndarray, np.ndarray, float, int, 
     return ranks, seeds, residual, freedom, each[:, None] + each - 2 * covariance
 
 
-def _odd(values: np.ndarray) -> int:
+def _count_differing(values: np.ndarray) -> int:
     """Count the examples that differ from the median. values: by example, or seeds × examples."""
     return int(np.count_nonzero((np.atleast_2d(values) != np.median(values)).any(axis=0)))
 

@@ -281,7 +281,7 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
     """Return the software and settings that the row was measured with."""
     on_cpu = row.gpu.startswith("CPU")
     loss_path = row.loss_path if row.loss_path != "unknown" else UNSTATED_LOSS_PATHS.get(row.framework, "full")
-    habits = _of_its_time(CPU_HABITS if on_cpu else PROGRAMS[row.framework], row)
+    habits = _habits_in_version(CPU_HABITS if on_cpu else PROGRAMS[row.framework], row)
     if row.framework == "litgpt":  # known from its rows alone
         habits = replace(
             habits,
@@ -309,7 +309,7 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
     return Stack(setup=setup, use_dora=False, assume=assume, measured_habits=habits)
 
 
-def _of_its_time(habits: Habits, row: MeasuredRow) -> Habits:
+def _habits_in_version(habits: Habits, row: MeasuredRow) -> Habits:
     """Return the program's habits in the version or year that the row names."""
     transformers = version_of("transformers", row.framework_version)
     if transformers is None and row.origin == "fms-acceleration" and row.date.startswith("2024"):

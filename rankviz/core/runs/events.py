@@ -126,7 +126,7 @@ class Environment(TypedDict, total=False):
     load_average: Annotated[float, Between(0, 10**6)] | None
     """Load average over the minute before loading the base, or before the run if the base was loaded already."""
     loading_own_cpu_seconds: Seconds | None
-    """Processor seconds while the base was loaded, as in StepLogged; only in the run that loaded it."""
+    """Own and waited processor seconds of loading the base, as in StepLogged; only in the run that loaded it."""
     loading_waited_cpu_seconds: Seconds | None
 
 
@@ -343,7 +343,7 @@ class Evaluated(HeldOut):
     reused: bool = False
     """True where an earlier run of the worker measured it: with B = 0 all runs have the base's loss."""
     own_cpu_seconds: Seconds | None = None
-    """Processor seconds of the worker, as in StepLogged."""
+    """Own and waited processor seconds of the evaluation, as in StepLogged."""
     waited_cpu_seconds: Seconds | None = None
 
 
@@ -428,7 +428,7 @@ class RunCompleted(AttemptEvent):
     """Memory by the same counter as the peak, just before the adapter was attached."""
     peak_reserved_bytes: Bytes | None = None
     own_cpu_seconds: Seconds | None = None
-    """Processor seconds of the worker since the run started, as in StepLogged."""
+    """Own and waited processor seconds since the run started, as in StepLogged."""
     waited_cpu_seconds: Seconds | None = None
 
 

@@ -96,6 +96,7 @@ class Recorded(ABC):
     earlier_seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds of earlier attempts by engine, each attempt from its first event to its last."""
     earlier_attempts: int = 0
+    """Number of earlier attempts that had begun."""
 
     @property
     def attempt_seconds(self) -> float | None:

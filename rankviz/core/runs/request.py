@@ -300,7 +300,7 @@ BYTES_PER_PARAMETER = 6
 
 def check_count(runs: int, limits: Any) -> None:
     """Check the number of runs; raise LimitError otherwise. limits: settings.Limits, where None is no limit."""
-    _most(runs, limits, "runs_per_sweep", "runs per sweep", "Use fewer ranks, learning rates or seeds.")
+    _check_limit(runs, limits, "runs_per_sweep", "runs per sweep", "Use fewer ranks, learning rates or seeds.")
 
 
 def check_sweep(runs: Sequence[RunRequest], limits: Any) -> None:
@@ -313,24 +313,24 @@ def check_sweep(runs: Sequence[RunRequest], limits: Any) -> None:
 def check_run(run: RunRequest, limits: Any) -> None:
     """Check one run against the server's limits; raise LimitError otherwise. check_base checks its base model."""
     check_step(run.r, run.training, limits)
-    _most(len(run.cut_ranks), limits, "truncations", "lower ranks to truncate to", "Choose fewer ranks.")
-    _most(run.max_steps, limits, "steps", "steps per run", "Choose fewer steps.")
+    _check_limit(len(run.cut_ranks), limits, "truncations", "lower ranks to truncate to", "Choose fewer ranks.")
+    _check_limit(run.max_steps, limits, "steps", "steps per run", "Choose fewer steps.")
     tokens = run.held_out_examples * run.training.max_length
     advice = "Choose fewer held-out examples or a shorter length."
-    _most(tokens, limits, "held_out_tokens", "held-out tokens (held-out examples × maximum length)", advice)
+    _check_limit(tokens, limits, "held_out_tokens", "held-out tokens (held-out examples × maximum length)", advice)
 
 
 def check_step(r: int, training: TrainingSetup, limits: Any) -> None:
     """Check rank and tokens per batch of a run or a probe against the server's limits; raise LimitError otherwise."""
-    _most(r, limits, "rank", "as the rank", "Choose a lower rank.")
+    _check_limit(r, limits, "rank", "as the rank", "Choose a lower rank.")
     advice = "Choose a smaller batch or a shorter length."
     tokens, what = training.tokens_per_micro_step, "tokens per batch (batch size × maximum length)"
-    _most(tokens, limits, "tokens_per_batch", what, advice)
+    _check_limit(tokens, limits, "tokens_per_batch", what, advice)
 
 
 def check_base(parameters: int, limits: Any) -> None:
     """Check the parameters of a base model against the server's limit; raise LimitError otherwise."""
-    _most(parameters, limits, "base_parameters", "parameters of the base model", "Choose a smaller base.")
+    _check_limit(parameters, limits, "base_parameters", "parameters of the base model", "Choose a smaller base.")
 
 
 def most_download_bytes(limits: Any) -> int | None:
@@ -361,7 +361,7 @@ def check_minutes(seconds: float, limits: Any) -> None:
         )
 
 
-def _most(value: int, limits: Any, name: str, what: str, advice: str) -> None:
+def _check_limit(value: int, limits: Any, name: str, what: str, advice: str) -> None:
     limit = getattr(limits, name)
     if limit is not None and value > limit:
         raise LimitError(f"This server allows at most {limit:,} {what} (got {value:,}). {advice}", name)

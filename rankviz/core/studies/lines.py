@@ -423,7 +423,7 @@ def nearest(lines: Sequence[Line], subject: Subject) -> tuple[Near, ...]:
         by_pair.setdefault((line.study.study_id, line.model.base_model), []).append(line)
 
     def distance(near: Near) -> tuple:
-        size = _times(near.line.model.parameters, subject.parameters)
+        size = _size_ratio(near.line.model.parameters, subject.parameters)
         return (
             not near.same_model,
             not near.same_family,
@@ -456,7 +456,7 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
     scheme_line = next((x for x in lines if x.adapts_experts and x.expert_scheme != scheme), None)
     same_shapes = named or model.model_id == subject.model_id
     same_family = same_shapes or model.family == subject.family
-    size = _times(model.parameters, subject.parameters)
+    size = _size_ratio(model.parameters, subject.parameters)
     similar = size is not None and size <= SIMILAR_SIZE
     same_task = study.task_kind in subject.task_kinds if subject.task_kinds else any(line.full for line in lines)
     why = []
@@ -481,5 +481,5 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
     )
 
 
-def _times(parameters: int | None, other: int | None) -> float | None:
+def _size_ratio(parameters: int | None, other: int | None) -> float | None:
     return max(parameters / other, other / parameters) if parameters and other else None
