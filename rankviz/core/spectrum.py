@@ -63,6 +63,7 @@ class LayerSpectrum:
 
     @property
     def norm(self) -> float:
+        """Frobenius norm of the update."""
         return sqrt(self.energy)
 
     @property

@@ -78,10 +78,12 @@ class RunRequest:
 
     @property
     def r(self) -> int:
+        """Rank of the adapter."""
         return self.lora.r
 
     @property
     def max_steps(self) -> int:
+        """Optimizer steps of the whole run."""
         return self.training.total_steps
 
     @property
