@@ -1,1 +1,1 @@
-"""What is true: pure functions on frozen data, standard library only."""
+"""The domain: pure functions on frozen data, without I/O; standard library only."""

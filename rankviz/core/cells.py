@@ -1,4 +1,4 @@
-"""The one writer of CSV files: texts that others wrote are inert in a spreadsheet, and numbers stay numbers."""
+"""Writes CSV files in which texts cannot act as formulas of a spreadsheet, and numbers stay numbers."""
 
 import csv
 import io
@@ -9,21 +9,18 @@ from functools import cache
 FORMULA = re.compile(
     r"""^(?=[\t\r\n] | [\ "]* [=+\-@＝＋－＠]) | (?<=.[;|\t\r\n]) (?=[\s"]* [=+\-@＝＋－＠])""", re.VERBOSE | re.DOTALL
 )
-"""Where a spreadsheet may take a text, or what follows a separator of its own in it, for a formula (owasp.org, CSV
-Injection)."""
+"""Start of a text or of a part of it that a spreadsheet may execute as a formula (owasp.org, CSV Injection)."""
 INERT = frozenset({int, float, type(None)})
 
 
 def cell(value: object) -> object:
-    """The value; a text that a spreadsheet would take for a formula gets an apostrophe in front. Numbers stay."""
+    """Return the value; a text that a spreadsheet would execute as a formula gets an apostrophe in front."""
     return value if value is None or isinstance(value, int | float) else FORMULA.sub("'", str(value))
 
 
 def csv_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = (), *, header: bool = True) -> str:
-    """Rows as the text of a CSV file; empty for no rows. None, and what a row lacks, is an empty cell.
-
-    columns: those of the file; all of the rows', unless given.
-    """
+    """Return rows as the text of a CSV file, empty for no rows; None and missing values become empty cells. columns:
+    names of the columns; by default all keys of the rows."""
     if not rows:
         return ""
     names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))

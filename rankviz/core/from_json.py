@@ -1,4 +1,4 @@
-"""Reads JSON values into dataclasses by their annotations, and makes JSON answers of objects."""
+"""Reads JSON values into dataclasses by their annotations, and turns objects into JSON answers."""
 
 import functools
 import math
@@ -40,16 +40,16 @@ QUOTED = 60
 
 
 class Misfit(ValueError):
-    """A JSON value that is not what its field holds."""
+    """A JSON value does not fit its field."""
 
 
 def build(kind: type[T], row: object) -> T:
-    """An instance of the dataclass from a JSON object. Misfit names the first field that cannot be read."""
+    """Return an instance of the dataclass from a JSON object; raise Misfit naming the first unreadable field."""
     return _of_dataclass(kind)(row)
 
 
 def quoted(value: object) -> str:
-    """A value as a message can quote it, however large it is."""
+    """Return the value as an error message quotes it, shortened."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MAX_NUMBER:
         return f"a number of {math.floor(math.log10(abs(value))) + 1} digits"
     if isinstance(value, list | dict):
@@ -86,7 +86,7 @@ def _of_dataclass(kind: type) -> Reader:
 
 @functools.cache
 def _of_typed_dict(kind: type) -> Reader:
-    """Its own keys by their hints; others as long as they are plain values, since a later version may have more."""
+    """Return a reader of known keys by their hints, and of unknown keys (of later versions) with plain values."""
     readers = {name: _reader(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
     key = _text(Letters(100))
 
@@ -110,7 +110,6 @@ def _of_typed_dict(kind: type) -> Reader:
 
 
 def _reader(hint: Any) -> Reader:
-    """Reader of any value with this annotation."""
     bounds: dict[type, Any] = {}
     if get_origin(hint) is Annotated:
         hint, *annotations = get_args(hint)
@@ -230,7 +229,7 @@ _PLAIN = {kind: _reader(kind) for kind in (bool, int, float, str)} | {NoneType: 
 
 @functools.cache
 def shape(kind: type) -> Any:
-    """The TypedDict of a dataclass or NamedTuple, and of those in it, each as an object."""
+    """Return the TypedDict of a dataclass or NamedTuple, named with "JSON" appended, nested ones included."""
     made = TypedDict(f"{kind.__name__}JSON", {name: _in_json(hint) for name, hint in get_type_hints(kind).items()})
     made.__doc__ = kind.__doc__
     return made
@@ -250,10 +249,8 @@ def _in_json(hint: Any) -> Any:
 
 
 def as_answer(kind: type, row: Any, **others: Any) -> Any:
-    """A JSON object with the keys of a TypedDict: each is an attribute of the row, or one of `others`.
-
-    A Range becomes an object, of whole numbers where the key ends in "_bytes"; tuples become lists.
-    """
+    """Return a JSON object with the keys of a TypedDict, taken from attributes of the row or from `others`. A Range
+    becomes an object, of whole numbers where the key ends in "_bytes"; tuples become lists."""
     names = kind.__annotations__
     return {name: _plain(name, others[name] if name in others else getattr(row, name)) for name in names}
 

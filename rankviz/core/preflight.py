@@ -1,9 +1,9 @@
-"""Checks of a machine before it trains: what was found, and what to do about it, each in a sentence.
+"""Checks of a machine before training: each result is a sentence, with advice where something has to be done.
 
 Covered: the driver against torch's CUDA, the card with its memory and bf16, the C compiler and Python.h that Triton
-needs, bitsandbytes' native library, disk, the Hub, and the worker's own trial. Not covered: whether a model fits
-(that is the estimate), several GPUs at once, AMD and Intel GPUs beyond their name. Facts are gathered by
-rankviz.machine and rankviz.hub; None is "not known".
+needs, bitsandbytes' native library, disk, the Hub, and the worker's own trial. Not covered: whether a model fits (see
+the estimate), several GPUs at once, AMD and Intel GPUs beyond their name. Facts come from rankviz.machine and
+rankviz.hub; None means "not known".
 """
 
 import re
@@ -19,14 +19,13 @@ Version = tuple[int, int]
 
 BF16_CAPABILITY = (8, 0)
 LEAST_CAPABILITY = (7, 0)
-"""Lowest compute capability that Triton's kernels, and so Unsloth, support."""
+"""Lowest compute capability supported by Triton's kernels, and so by Unsloth."""
 CUDA_OF_BLACKWELL = (12, 8)
-"""The first CUDA that compiles for compute capability 10.x and 12.x (CUDA 12.8 release notes)."""
+"""First CUDA version that compiles for compute capability 10.x and 12.x (CUDA 12.8 release notes)."""
 DRIVER_FOR_CUDA = {11: "450", 12: "525", 13: "580"}
-"""The oldest Linux driver that runs every CUDA of this major version (NVIDIA, CUDA Compatibility, minor version
-compatibility)."""
+"""Oldest Linux driver for all versions of a CUDA major version (NVIDIA, CUDA minor version compatibility)."""
 BUSY_SHARE = 0.1
-"""Share of the card's memory in the hands of other programs, from which it is worth a warning."""
+"""Share of the card's memory used by other programs, above which a warning is given."""
 LEAST_DISK_BYTES = units.GB
 ON_THE_CPU = "To train on the CPU, set CUDA_VISIBLE_DEVICES= (to nothing)."
 
@@ -36,15 +35,14 @@ class Card:
     """One NVIDIA GPU as the driver reports it."""
 
     index: int | None
-    """In the order of the PCI bus, as nvidia-smi counts; None for a MIG slice."""
+    """Number in PCI bus order, as in nvidia-smi; None for a MIG slice."""
     name: str
     uuid: str
     memory_bytes: int | None
-    """None where the driver does not say it: the GPU shares the machine's memory (GB10, Jetson)."""
+    """None where the driver does not give it, because the GPU shares the machine's memory (GB10, Jetson)."""
     used_bytes: int | None
-    """By all programs now."""
+    """Memory in use now, by all programs; None where not known."""
     capability: tuple[int, int]
-    """CUDA compute capability, such as (8, 9)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,60 +51,60 @@ class Driver:
 
     version: str
     cuda: tuple[int, int]
-    """The newest CUDA that it runs."""
+    """Newest CUDA version that the driver runs."""
     cards: tuple[Card, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Software:
-    """What is installed for training; read from files, nothing imported."""
+    """Installed software for training, read from files without importing anything."""
 
     missing: str = ""
-    """A sentence on how to add the trainer; empty where it is installed."""
+    """Sentence on how to install the trainer; empty where it is installed."""
     torch: str = ""
     torch_cuda: tuple[int, int] | None = None
-    """The CUDA that torch is built for; None is a build without CUDA."""
+    """CUDA version that torch is built for; None for a build without CUDA."""
     torch_hip: bool = False
-    """Built for AMD GPUs."""
+    """True if torch is built for AMD GPUs."""
     compiler: str | None = None
-    """The C compiler that Triton would call."""
+    """C compiler that Triton would call; None where there is none."""
     headers: str = ""
-    """Where Python.h must be."""
+    """Folder where Python.h has to be."""
     has_headers: bool = False
     bitsandbytes: str = ""
     bitsandbytes_cuda: tuple[tuple[int, int], ...] = ()
-    """The CUDA versions that its native libraries are built for."""
+    """CUDA versions of its native libraries."""
     transformers: str = ""
     unsloth_zoo: str = ""
 
 
 HUB_DISK = "models from the Hub"
-"""What is kept on the disk to which bases are downloaded."""
+"""Value of Disk.what for the disk to which bases are downloaded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Disk:
     what: str
-    """What is kept there, such as "runs"."""
+    """Kind of files kept there, such as "runs"."""
     path: str
-    """Empty for the visitors of a shared page, who see no path of its machine and do not tend it."""
+    """Empty for visitors of a shared page, who must not see the machine's paths."""
     free_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubAnswer:
-    """Whether the Hugging Face Hub was reached. reason: why not."""
+    """Result of contacting the Hugging Face Hub. reason: why it was not reached."""
 
     endpoint: str
     reached: bool
     offline: bool = False
-    """Switched off by HF_HUB_OFFLINE, so nothing was sent."""
+    """True if HF_HUB_OFFLINE is set, so no request was sent."""
     reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """A worker process that imports and uses what training uses: what it found, or the last line of its error."""
+    """Result of a worker process that uses what training needs. found: report, or last line of its error."""
 
     ok: bool
     found: str
@@ -117,51 +115,49 @@ class Facts:
     driver: Driver | None
     """None where no NVIDIA driver answers."""
     card: Card | None
-    """The one that training uses; None where there is none, or CUDA_VISIBLE_DEVICES hides all."""
+    """Card that training uses; None where there is none, or CUDA_VISIBLE_DEVICES hides all."""
     software: Software
     cpu_name: str
     cpu_count: int
     cpu_bf16: bool | None
     memory_bytes: int
-    """Of the machine."""
     disks: tuple[Disk, ...] = ()
     hub: HubAnswer | None = None
-    """None where it was not asked."""
+    """None where it was not contacted."""
     trial: Trial | None = None
     """None where it was not run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What is to be trained, as far as the machine matters. The default is any training."""
+    """Requirements of a training, as far as the machine matters; the default is any training."""
 
     precision: str = "auto"
     optim: str = "auto"
     framework: str = "unsloth"
     has_experts: bool = True
-    """Whether the base is a mixture of experts, or may be."""
+    """True if the base is, or may be, a mixture of experts."""
     download_bytes: int = 0
-    """What the base may take on disk when it is fetched from the Hub; 0 where nothing is fetched."""
+    """Bytes of disk that downloading the base takes; 0 without a download."""
     download_is_certain: bool = False
-    """Whether these are the sizes of the files that will be fetched, as the Hub gives them."""
+    """True if download_bytes is the sum of the files' sizes, given by the Hub."""
 
     @property
     def needs_bitsandbytes(self) -> bool:
-        """On a GPU: for a quantized base or an 8-bit optimizer, which "auto" is there."""
+        """True if the base is quantized or the optimizer 8-bit, as "auto" may choose on a GPU."""
         quantized = self.precision in ("auto", "nf4", "nf4-dq", "int8")
         return quantized or self.optim in ("auto", "adamw_8bit", "paged_adamw_8bit")
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that training needs."""
+    """Result of checking one requirement of training."""
 
     name: str
     state: State
     found: str
-    """One sentence."""
     remedy: str = ""
-    """What to do, in one or two sentences; empty where there is nothing to do."""
+    """Advice in one or two sentences; empty where nothing has to be done."""
 
     @property
     def sentence(self) -> str:
@@ -169,22 +165,22 @@ class Check:
 
 
 def uses_gpu(facts: Facts) -> bool:
-    """Tell whether training runs on an NVIDIA GPU here: there is one, and torch is built for CUDA."""
+    """Tell whether training runs on an NVIDIA GPU here: a card is visible, and torch is built for CUDA."""
     return facts.card is not None and facts.software.torch_cuda is not None
 
 
 def problems(checks: Sequence[Check], state: State = "problem") -> tuple[Check, ...]:
-    """Return the checks that would keep a training from running, one for each sentence."""
+    """Return the checks that would keep a training from running; of equal sentences only one."""
     return tuple({check.sentence: check for check in checks if check.state == state}.values())
 
 
 def warnings(checks: Sequence[Check]) -> tuple[Check, ...]:
-    """Return the checks that deserve attention before a training, one for each sentence."""
+    """Return the checks with a warning; of equal sentences only one."""
     return problems(checks, "warning")
 
 
 def as_json(facts: Facts, checks: Sequence[Check]) -> dict[str, Any]:
-    """Return what `rankviz doctor --json` prints."""
+    """Return the JSON object that `rankviz doctor --json` prints."""
     card = facts.card if uses_gpu(facts) else None
     return {
         "ready": not problems(checks),
@@ -199,7 +195,7 @@ def as_json(facts: Facts, checks: Sequence[Check]) -> dict[str, Any]:
 
 
 def checks(facts: Facts, wanted: Wanted = Wanted()) -> tuple[Check, ...]:
-    """Return all checks, in the order in which training meets them."""
+    """Return all checks, in the order in which a training depends on them."""
     return tuple(_checks(facts, wanted))
 
 
@@ -331,7 +327,6 @@ def _headers(facts: Facts) -> Check:
 
 
 def _bitsandbytes(facts: Facts, wanted: Wanted) -> Check:
-    """Its native library for torch's CUDA, and whether this training needs it."""
     version, cuda = facts.software.bitsandbytes, facts.software.torch_cuda
     state: State = "problem" if wanted.needs_bitsandbytes else "not needed"
     other = "or train with precision bf16 or fp16 and optimizer adamw_torch."
@@ -350,7 +345,7 @@ def _bitsandbytes(facts: Facts, wanted: Wanted) -> Check:
 
 
 def _experts(facts: Facts, wanted: Wanted) -> Iterator[Check]:
-    """A warning where the Unsloth installed leaves experts in 16 bit, which an estimate counts in 4."""
+    """Yield a warning where the installed Unsloth keeps experts in 16 bit, while an estimate assumes 4 bit."""
     zoo, transformers = facts.software.unsloth_zoo, facts.software.transformers
     in_16_bit = zoo and _numbers(zoo) < PACKING_UNSLOTH_ZOO and _numbers(transformers) >= (5,)
     is_wanted = wanted.has_experts and wanted.framework == "unsloth" and wanted.precision in ("auto", "nf4", "nf4-dq")
@@ -396,10 +391,10 @@ def _hub(facts: Facts, wanted: Wanted) -> Check:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """ "2026.6.1.post1" as (2026, 6, 1)."""
+    """Return "2026.6.1.post1" as (2026, 6, 1)."""
     return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 def dotted(version: tuple[int, ...]) -> str:
-    """Return a version as one writes it, such as 12.8."""
+    """Return a version as text, such as "12.8"."""
     return ".".join(str(part) for part in version)

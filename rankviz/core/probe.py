@@ -1,4 +1,4 @@
-"""A probe: training steps on a model's layers with random weights, at small depths, and what follows."""
+"""A probe: measured training steps of a model with few blocks and random weights, extrapolated to the whole model."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,17 +34,17 @@ from rankviz.errors import InvalidSettingError
 
 TIME_LIMIT_SECONDS = 300.0
 SHARED_TIME_LIMIT_SECONDS, SHARED_MEMORY_LIMIT_BYTES, SHARED_STEPS = 90.0, 4 * 2**30, 3
-"""On a page that strangers share, where others wait."""
+"""Limits on a shared page, where other visitors wait."""
 MAX_MEMORY_LIMIT_BYTES = 2**50
 MAX_DEPTH, MAX_DEPTHS, MAX_STEPS, MAX_TOKENS_PER_STEP = 10_000, 1000, 100, 2**22
 FREE_MEMORY_SHARE = 0.8
-"""A probe may use at most this share of the memory that is free when it starts."""
+"""Most memory that a probe may use, as a share of the memory free at its start."""
 TIMED_STEPS, TIMED_SECONDS, MOST_TIMED_STEPS = 5, 8.0, 50
-"""At each depth at least TIMED_STEPS steps are timed, and more until TIMED_SECONDS have passed: the steps of a shallow
-model are short, so noise would weigh most in them."""
+"""At each depth, at least TIMED_STEPS steps are timed, and more (at most MOST_TIMED_STEPS) until TIMED_SECONDS have
+passed: steps of a shallow model are short, so noise matters most there."""
 BUSY_SHARE = 0.05
-"""Share of the CPU time of other programs above which a step's time says nothing. On two cores a busy program takes
-half; a twentieth moves a step by less than its noise."""
+"""Share of CPU time used by other programs above which step times are discarded. On two cores a busy program takes
+half; a twentieth changes a step by less than its noise."""
 PROBE_TRAINING = TrainingSetup(
     precision="auto",
     optim="auto",
@@ -54,30 +54,28 @@ PROBE_TRAINING = TrainingSetup(
     gradient_accumulation_steps=1,
     max_length=256,
 )
-"""Default settings of a probe."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeQuestion:
-    """A probe before it is checked and settled."""
+    """A requested probe, before it is checked and "auto" is replaced."""
 
     model_id: Reference
     """Id of the ModelSpec: a catalogue id, a path or a Hub id."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     training: TrainingSetup = PROBE_TRAINING
     depths: Annotated[tuple[int, ...], Items(0, MAX_DEPTHS)] = ()
-    """To be measured, in this order; empty for two that the model's pattern allows."""
+    """Depths to measure, in this order; empty for two that fit the model's pattern of blocks."""
     full: bool = False
-    """Run the whole model too, to check the extrapolation."""
+    """True to run the whole model as well, which checks the extrapolation."""
     timed_steps: int = TIMED_STEPS
-    """At least."""
+    """Least number of timed steps at each depth."""
     time_limit_seconds: float = TIME_LIMIT_SECONDS
     memory_limit_bytes: int | None = None
-    """Limit of the process, baseline included; None is FREE_MEMORY_SHARE of what is free. On a GPU the
-    card is the limit too."""
+    """Limit with the baseline; None: FREE_MEMORY_SHARE of the free memory. The GPU's memory is a limit too."""
 
     def validate(self) -> None:
-        """InvalidSettingError says what to change."""
+        """Check all settings; raise InvalidSettingError with advice."""
         named(self.model_id, "Model")
         self.lora.validate()
         whole(self.training.max_length, "Maximum length", 8, 2**20)
@@ -98,16 +96,16 @@ class ProbeQuestion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeRequest(ProbeQuestion):
-    """One probe, as request.json holds it, with nothing "auto" in it; total_depth may be among its depths."""
+    """Request for one probe, as in request.json, without "auto"; its depths may include total_depth."""
 
     probe_id: Id
     created_at: Moment
     total_depth: int
-    """Blocks of the whole model."""
+    """Number of blocks of the whole model."""
     seed: int = 0
 
     def validate(self) -> None:
-        """InvalidSettingError names the first setting that no probe could have asked for."""
+        """Check all settings; raise InvalidSettingError naming the first invalid one."""
         whole(self.total_depth, "Blocks", 1, MAX_DEPTH)
         whole(self.seed, "Seed", 0, MAX_SEED)
         ProbeQuestion.validate(self)
@@ -118,14 +116,14 @@ class ProbeRequest(ProbeQuestion):
 
     @property
     def sweep_id(self) -> str:
-        """The probe's own id: a worker takes up one probe."""
+        """The probe's own id, since a worker runs one probe."""
         return self.probe_id
 
 
 def settle(
     question: ProbeQuestion, model: ModelSpec, *, device: Device, shared: bool, probe_id: str, created_at: float
 ) -> ProbeRequest:
-    """Return the request that is queued; InvalidSettingError says what to change. shared: strangers use this page."""
+    """Return the request to queue, without "auto"; raise InvalidSettingError with advice. shared: on a shared page."""
     question.validate()
     by_unsloth_on_gpu = device.cuda and question.training.framework == "unsloth"
     if model.tower == "whole model" and not by_unsloth_on_gpu:
@@ -134,7 +132,7 @@ def settle(
         raise InvalidSettingError(
             f"{off[0]} is a setting of Unsloth on a GPU, and this probe would ignore it. Leave it out."
         )
-    if not _attaches(question, device):
+    if not _has_moe_scheme(question, device):
         one_of(question.lora.moe_scheme, "MoE scheme of an Unsloth probe without a GPU", ("default",))
     time_limit, memory_limit, steps = question.time_limit_seconds, question.memory_limit_bytes, question.timed_steps
     if shared:
@@ -156,17 +154,17 @@ def settle(
 
 
 def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, str]:
-    """The question with what this device cannot train set to "auto", and a sentence that names what is used instead."""
+    """Return the question with settings replaced that this device cannot train, and a sentence on them."""
     training, lora, instead = question.training, question.lora, []
-    if not _trains(training, device):
+    if not _can_train(training, device):
         here = replace(training, attn_implementation="sdpa", **dict.fromkeys(AUTO_FIELDS, "auto"))
-        if not _trains(here, device):
+        if not _can_train(here, device):
             return question, ""  # the framework itself cannot train here, which the start says
         settled = here.without_auto(device)
         pairs = ((name, getattr(settled, name), getattr(training, name)) for name in AUTO_FIELDS)
         instead = [f"{name} {new} instead of {old}" for name, new, old in pairs if old not in ("auto", new)]
         training = here
-    if not _attaches(question, device):
+    if not _has_moe_scheme(question, device):
         instead.append(f"MoE scheme default instead of {lora.moe_scheme}")
         lora = replace(lora, moe_scheme="default")
     if off := flags_not_followed(lora, training.framework, cuda=device.cuda):
@@ -176,12 +174,12 @@ def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, st
     return replace(question, training=training, lora=lora), note
 
 
-def _attaches(question: ProbeQuestion, device: Device) -> bool:
-    """Return whether the MoE scheme is available: Unsloth's CPU backend knows its own only."""
+def _has_moe_scheme(question: ProbeQuestion, device: Device) -> bool:
+    """Tell whether the MoE scheme is available; Unsloth without a GPU has only its default."""
     return device.cuda or question.training.framework != "unsloth" or question.lora.moe_scheme == "default"
 
 
-def _trains(training: TrainingSetup, device: Device) -> bool:
+def _can_train(training: TrainingSetup, device: Device) -> bool:
     try:
         return bool(training.settle(device))
     except InvalidSettingError:
@@ -189,8 +187,8 @@ def _trains(training: TrainingSetup, device: Device) -> bool:
 
 
 def choose_depths(model: ModelSpec, wanted: Sequence[int], *, full: bool) -> tuple[int, ...]:
-    """Choose the depths to measure, in rising order. wanted: your own depths, which must leave out whole periods of the
-    pattern, or they do not lie on one line."""
+    """Return the depths to measure, in rising order. wanted: the user's own depths; each must leave out whole periods
+    of the model's pattern of blocks, so that all lie on one line. full: include the whole model."""
     pattern = periods(model)
     blocks = pattern.blocks
     wrong = [d for d in wanted if not pattern.prefix + pattern.period <= d <= blocks or (blocks - d) % pattern.period]
@@ -207,7 +205,7 @@ def choose_depths(model: ModelSpec, wanted: Sequence[int], *, full: bool) -> tup
 
 
 class DepthLine(NamedTuple):
-    """intercept + slope · depth."""
+    """Straight line over depth: intercept + slope · depth."""
 
     intercept: float
     slope: float
@@ -218,19 +216,18 @@ class DepthLine(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extrapolation:
-    """A model of `depth` blocks, from shallower ones. Bytes are above the process's baseline."""
+    """Memory and time at `depth` blocks, extrapolated from fewer blocks. Bytes are above the process's baseline."""
 
     depth: int
     moment: str
-    """The moment of a step that needs most memory at this depth: forward, backward, optimizer, or "step" on a CPU."""
+    """Part of a step with the highest peak at this depth: forward, backward, optimizer, or "step" on a CPU."""
     peak: DepthLine
-    """Bytes of that moment, once and per block."""
+    """Peak of this part in bytes; the intercept is independent of depth, the slope is per block."""
     load_peak_bytes: float
-    """While the base is loaded."""
     step: DepthLine
-    """Seconds, once and per block."""
+    """Seconds per step; the intercept is independent of depth, the slope is per block."""
     step_noise_seconds: float
-    """Standard error of step_seconds, from the spread of the timed steps of each depth."""
+    """Standard error of step_seconds, from the spread of timed steps at each depth."""
     trainable_parameters: int
     total_parameters: int
 
@@ -240,12 +237,12 @@ class Extrapolation:
 
     @property
     def step_seconds(self) -> float:
-        """Noise can turn the line down so far that it is not above 0; then it says nothing."""
+        """Seconds per step at this depth. Noise may make it zero or negative; it is meaningless then."""
         return self.step.at(self.depth)
 
 
 def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation | None:
-    """Extrapolate to a depth; None where fewer than two depths were measured."""
+    """Extrapolate measurements to a depth; None with fewer than two different depths."""
     depths = [each.depth for each in measured]
     if len(set(depths)) < 2:
         return None
@@ -274,7 +271,7 @@ def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation 
 
 
 def fit(depths: Sequence[float], values: Sequence[float]) -> DepthLine:
-    """Fit a line by least squares; at least two different depths."""
+    """Fit a line by least squares; at least two depths must differ."""
     mean_depth, mean = sum(depths) / len(depths), sum(values) / len(values)
     spread = sum((d - mean_depth) ** 2 for d in depths)
     slope = sum((d - mean_depth) * (v - mean) for d, v in zip(depths, values, strict=True)) / spread
@@ -283,7 +280,7 @@ def fit(depths: Sequence[float], values: Sequence[float]) -> DepthLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeRecord(Recorded):
-    """The state of a probe: its request folded with its events."""
+    """State of a probe, computed from its request and events."""
 
     request: ProbeRequest
     measured: tuple[DepthMeasured, ...] = ()
@@ -300,12 +297,12 @@ class ProbeRecord(Recorded):
 
     @property
     def full(self) -> DepthMeasured | None:
-        """The whole model, where it was run."""
+        """Measurement of the whole model; None where it was not run."""
         return next((each for each in self.measured if each.depth == self.request.total_depth), None)
 
     @property
     def extrapolated(self) -> Extrapolation | None:
-        """The whole model from the shallower depths; None before two of them are there."""
+        """Whole model extrapolated from shallower depths; None before two depths are measured."""
         shallow = [each for each in self.measured if each.depth < self.request.total_depth]
         return extrapolate(shallow, self.request.total_depth)
 
@@ -331,20 +328,20 @@ class ProbeRecord(Recorded):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeEstimate:
-    """One set-up on one device."""
+    """Estimate by the formulas for one setup on one device."""
 
     static_bytes: int
-    """Base, adapter, gradients and states: known from shapes."""
+    """Base, adapter, gradients and optimizer states; known exactly from shapes."""
     working_bytes: int
-    """Activations, logits, scratch: what the formulas only approximate."""
+    """Activations, logits and temporary buffers; approximated by the formulas."""
     memory_bytes: Range
-    """Peak of the counter that a probe measures."""
+    """Peak, by the counter that a probe measures."""
     step_seconds: Range | None
     """None on a GPU whose speed is not known."""
 
 
 def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assume: Assumptions) -> ProbeEstimate:
-    """All blocks, as the request would train them. Of a multimodal checkpoint a probe has the text tower alone."""
+    """Estimate the whole model as requested; of a multimodal checkpoint only the text tower, as in a probe."""
     lora, training = request.lora, request.training
     stack = stack_on(device, training, lora.use_dora, assume)
     text, usable = replace(model, whole=None), device.usable_bytes
@@ -360,16 +357,16 @@ def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assu
 
 
 NOISE_SHARE = 0.1
-"""Of a step's time; beyond it the standard error is said."""
+"""Share of a step's time above which its standard error is reported."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeSummary:
-    """A probe, and the estimate beside it."""
+    """A probe with its estimate."""
 
     record: ProbeRecord
     estimate: ProbeEstimate | None
-    """None where its model is no longer available."""
+    """None where the model is no longer available."""
 
 
 _MEASURED = (
@@ -381,7 +378,7 @@ _TRAINING = ("framework", "precision", "optim", "loss_path", "max_length")
 
 
 def as_json(summary: ProbeSummary) -> dict[str, Any]:
-    """Return a JSON object. Bytes are above the process's baseline on a CPU, the allocator's on a GPU, by peak_kind."""
+    """Return the probe as a JSON object. Bytes are above the baseline (CPU) or allocated (GPU), see peak_kind."""
     record, estimate = summary.record, summary.estimate
     request, extrapolated, full = record.request, record.extrapolated, record.full
     training, step = request.training, estimate and estimate.step_seconds
@@ -440,13 +437,13 @@ def _positive(seconds: float) -> float | None:
 
 
 def _error(extrapolated: Extrapolation, full: DepthMeasured) -> tuple[float, float | None]:
-    """Return the relative errors of the extrapolated peak and step."""
+    """Return relative errors of the extrapolated peak and step time; None where no step time could be extrapolated."""
     seconds = _positive(extrapolated.step_seconds)
     return extrapolated.peak_bytes / full.peak_bytes - 1, seconds / full.step_seconds - 1 if seconds else None
 
 
 def sentences(record: ProbeRecord) -> list[str]:
-    """Return notes on the numbers: depths that did not fit or were left out, and how certain the time is."""
+    """Return notes on the figures: depths that did not fit or were skipped, and the uncertainty of the time."""
     notes = [_did_not_fit(each, record) for each in record.did_not_fit]
     notes += [each.reason for each in record.skipped]
     extrapolated = record.extrapolated
@@ -467,13 +464,13 @@ def sentences(record: ProbeRecord) -> list[str]:
 
 
 def headers(summary: ProbeSummary) -> list[str]:
-    """Return the column titles of a probe's table."""
+    """Return the column titles of the probe's table."""
     kind = summary.record.peak_kind
     return ["", f"Peak memory, {kind}" if kind else "Peak memory", "Step", "Tokens/s"]
 
 
 class ProbeRow(NamedTuple):
-    """A row of the table. memory_bytes, seconds: numbers, a range, or words in their place."""
+    """One row of the table. memory_bytes, seconds: a number, a range, or text instead of either."""
 
     name: str
     memory_bytes: float | Range | str
@@ -494,8 +491,7 @@ class ProbeRow(NamedTuple):
 
 
 def lines_of(summary: ProbeSummary) -> list[ProbeRow]:
-    """Return the rows of the table: the measured depths, the line through them, and the whole model extrapolated,
-    measured and estimated."""
+    """Return the table's rows: measured depths, line through them, and whole model by extrapolation and estimate."""
     record, estimate = summary.record, summary.estimate
     extrapolated, full = record.extrapolated, record.full
     whole, lines = f"All {record.request.total_depth} blocks", []
@@ -540,10 +536,10 @@ def applies(
     environment: Mapping[str, Any],
     assume: Assumptions,
 ) -> bool:
-    """Tell whether a probe counts for the memory of this model and set-up on this device.
+    """Tell whether a probe can calibrate the memory of this model and setup on this device.
 
-    training: with nothing "auto" in it. tokens: of a micro-step. environment: device_name, cpu_count and versions, as a
-    run's has them.
+    training: without "auto". tokens: of one micro-step. environment: device_name, cpu_count and versions, as in a
+    run's.
     """
     reach = assume.value("probe-tokens-reach")
     request, there = record.request, record.environment
@@ -558,8 +554,7 @@ def applies(
 
 
 def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) -> Timing | None:
-    """The probe as evidence for the time of the next run; None where its steps were not timed on a quiet machine, or
-    none was estimated."""
+    """Return the probe as evidence for later times; None if unfinished, slowed down, or without a time estimate."""
     if record.state is not RunState.COMPLETED or (record.full is None and record.extrapolated is None):
         return None
     _, step, quiet = _whole(record)
@@ -581,8 +576,8 @@ def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) ->
 
 
 def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assumptions) -> MemoryCalibration | None:
-    """Calibrate memory by probes. None without probes, or where less was measured than weights and states alone take:
-    then a probe and the formulas don't speak of the same thing."""
+    """Calibrate memory by probes. None without probes, or where all peaks are below the static bytes, since probes and
+    formulas then disagree on what is counted."""
     working, baselines, reserved = [], [], []
     for record, estimate in probes:
         peak, _, _ = _whole(record)
@@ -603,7 +598,7 @@ def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assum
 
 
 def _whole(record: ProbeRecord) -> tuple[float, float, bool]:
-    """Return peak and step of the whole model, measured or else extrapolated, and whether the machine was quiet."""
+    """Return peak and step time of the whole model, measured or extrapolated, and whether the machine was quiet."""
     quiet = all(each.busy_elsewhere <= BUSY_SHARE for each in record.measured)
     if record.full is not None:
         return record.full.peak_bytes, record.full.step_seconds, record.full.busy_elsewhere <= BUSY_SHARE
@@ -612,29 +607,29 @@ def _whole(record: ProbeRecord) -> tuple[float, float, bool]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Simulated:
-    """Bytes that the allocator of the simulated card holds; peaks over two optimizer steps."""
+    """Bytes allocated on a simulated card; peaks are over two optimizer steps."""
 
     depth: int
     loaded: int
-    """The base alone."""
+    """Bytes of the base alone."""
     static: int
-    """Base and adapter, before the first step."""
+    """Bytes of base and adapter, before the first step."""
     moments: Mapping[str, int]
     reserved: int
     kernels: Mapping[str, int] = field(default_factory=dict)
-    """How often each attention kernel ran, recomputed blocks included."""
+    """Number of runs by attention kernel, including recomputed blocks."""
     trainable_parameters: int = 0
     workspaces: int = 0
-    """cuBLAS's, part of every moment."""
+    """Bytes of cuBLAS workspaces, included in every moment."""
 
     @property
     def allocated(self) -> int:
-        """The highest of the moments."""
+        """Highest peak of all moments."""
         return max(self.moments.values())
 
     @property
     def moment(self) -> str:
-        """Which one that is."""
+        """Name of the moment with the highest peak."""
         return max(self.moments, key=lambda name: self.moments[name])
 
 
@@ -646,10 +641,9 @@ _SIMULATED = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulatedProbe:
-    """A simulation, and the estimate beside it."""
+    """A simulation with its estimate."""
 
     question: ProbeQuestion
-    """With nothing "auto" in it."""
     gpu: str
     padded: bool
     run: Simulated
@@ -657,10 +651,10 @@ class SimulatedProbe:
     """Allocated bytes by the formulas."""
     mean_error: float
     worst_error: float
-    """Of simulated peaks, as shares of the measured ones (assets/truth.json)."""
+    """Largest error of simulated peaks, as a share of measured peaks (assets/truth.json)."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return a flat JSON object, in bytes."""
+        """Return a flat JSON object; sizes in bytes."""
         run = self.run
         return {
             "simulated": True,
@@ -682,7 +676,7 @@ class SimulatedProbe:
         }
 
     def lines(self) -> list[list[str]]:
-        """Return the rows of a table: name and bytes."""
+        """Return the rows of a table: name and size."""
         run = self.run
         peaks = {f"Peak: {name}": value for name, value in run.moments.items() if value}  # not all are told apart
         sizes = {"Base weights": run.loaded, "Base and adapter": run.static, **peaks}

@@ -1,4 +1,4 @@
-"""A figure that is not known exactly (low, expected, high), and the notes that stand beside figures."""
+"""A figure that is not known exactly (low, expected, high), and notes on figures by level."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 ROUNDING = 1e-9
-"""Relative: ends that sums and powers of floats put out of order by less than this are put in order."""
+"""Relative error up to which ends in the wrong order, from rounding, are corrected."""
 
 
 class RangeJSON(TypedDict):
@@ -27,7 +27,7 @@ class WholeRangeJSON(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """low ≤ expected ≤ high, in whatever unit the field that holds it names."""
+    """low ≤ expected ≤ high, in the unit that the field names."""
 
     low: float
     expected: float
@@ -49,35 +49,34 @@ class Range:
         return Range(self.low * factor, self.expected * factor, self.high * factor)
 
     def including(self, value: float) -> "Range":
-        """With this value inside."""
+        """Return the range widened to include the value."""
         return Range(min(self.low, value), self.expected, max(self.high, value))
 
     def reaching(self, high: float) -> "Range":
-        """With a high end no lower than this; the low end stays."""
+        """Return the range with its high end raised to at least `high`."""
         return Range(self.low, self.expected, max(self.high, high))
 
     def reached_by(self, other: "Range") -> "Range":
-        """At each end the larger of both."""
+        """Return the larger of both ranges at each of low, expected and high."""
         return Range(max(self.low, other.low), max(self.expected, other.expected), max(self.high, other.high))
 
     def multiplied(self, other: "Range") -> "Range":
-        """End by end; for ranges above zero."""
+        """Return the product at each of low, expected and high; both ranges must be above zero."""
         return Range(self.low * other.low, self.expected * other.expected, self.high * other.high)
 
     def plus(self, other: "Range") -> "Range":
-        """Both at their low end, both as expected, both at their high end."""
+        """Return the sum at each of low, expected and high."""
         return Range(self.low + other.low, self.expected + other.expected, self.high + other.high)
 
     def plus_independent(self, other: "Range") -> "Range":
-        """The sum of two that do not depend on one another: each end is as far from the middle as the root of both
-        distances' squares."""
+        """Return the sum of two independent figures: distances of the ends add up in quadrature."""
         expected = self.expected + other.expected
         below = math.hypot(self.expected - self.low, other.expected - other.low)
         above = math.hypot(self.high - self.expected, other.high - other.expected)
         return Range(expected - below, expected, expected + above)
 
     def over(self, divisor: "Range") -> "Range":
-        """Least by most, expected by expected, most by least."""
+        """Return the quotient: low by the divisor's high, expected by expected, high by the divisor's low."""
         return Range(self.low / divisor.high, self.expected / divisor.expected, self.high / divisor.low)
 
     def as_json(self) -> RangeJSON:
@@ -88,15 +87,15 @@ class Range:
 
 
 def middle(values: Sequence[float]) -> float:
-    """The median."""
+    """Return the median."""
     ordered = sorted(values)
     half = len(ordered) // 2
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def median_error(values: Sequence[float]) -> float:
-    """Standard error of the median, from the median distance to it (1.48 of which is a standard deviation for normal
-    noise, and 1.25 of that over the root of the count the median's error); 0 for a single value."""
+    """Return the standard error of the median, from the median absolute deviation (1.48 times it is a normal standard
+    deviation, and 1.25 times that over the root of the count the median's error); 0 for a single value."""
     if len(values) < 2:
         return 0.0
     centre = middle(values)
@@ -107,7 +106,7 @@ Level = Literal["info", "warning"]
 
 
 class Caution(str):
-    """A note of level "warning"."""
+    """A note of level "warning"; other notes are plain strings."""
 
     __slots__ = ()
 
@@ -117,6 +116,6 @@ def level(note: str) -> Level:
 
 
 def by_level(notes: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Warnings, then all others, each in their order."""
+    """Return (warnings, other notes), each in the given order."""
     notes = tuple(notes)
     return tuple(n for n in notes if level(n) == "warning"), tuple(n for n in notes if level(n) == "info")

@@ -1,4 +1,4 @@
-"""The singular values of a trained adapter: how much of its rank each module uses, and ranks by module that follow."""
+"""Singular values of a trained adapter: how much of its rank each module uses, and ranks by module from that."""
 
 import math
 import re
@@ -17,18 +17,17 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
 
 MOST, NEARLY_ALL = SHARES = (0.9, 0.99)
-"""Shares of the energy; the rank that holds each is given."""
+"""Shares of the energy for which the necessary rank is reported."""
 FAINT = 0.01
 """Share of the median module's norm below which an update is reported as faint."""
 FEW_STEPS = 200
-"""Training steps below which the rank that keeps 99 % of the energy mostly reflects the random start. Measured on a
-small Llama with r = 64 (docs/method.md)."""
+"""Training steps below which ranks mostly reflect the random start (small Llama, r = 64; docs/method.md)."""
 SAME = 1e-9
-"""Relative: how close a sum of floats comes to the share that it should equal."""
+"""Relative rounding error up to which a sum reaches a share."""
 
 
 def alpha_for(scale: float, r: int, *, use_rslora: bool) -> float:
-    """The lora_alpha that gives this scale at this rank, as a whole number where it is one."""
+    """Return the lora_alpha that gives this scale at this rank, as an integer where possible."""
     alpha = scale * (sqrt(r) if use_rslora else r)
     return round(alpha) if isclose(alpha, round(alpha), rel_tol=1e-12) else alpha
 
@@ -43,19 +42,19 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpectrum:
-    """One update, scale · B·A."""
+    """Singular values of one update, scale · B·A."""
 
     name: str
     module: str
-    """Name in PEFT's patterns: the name itself, except that all experts of a fused parameter share it."""
+    """Module name in PEFT's patterns: `name`, but one for all experts of a fused parameter."""
     r: int
     scale: float
     singular_values: tuple[float, ...]
-    """r of them, falling; 0 beyond what the update uses."""
+    """All r singular values, falling; 0 where the update does not use the rank."""
 
     @cached_property
     def kept(self) -> tuple[float, ...]:
-        """The energy of the first k values, k = 0 to r."""
+        """Energy of the first k values, by k = 0 to r."""
         return (0.0, *accumulate(value * value for value in self.singular_values))
 
     @property
@@ -85,15 +84,15 @@ class LayerSpectrum:
 
     @cached_property
     def needs(self) -> tuple[int, ...]:
-        """The rank for each of SHARES."""
+        """Necessary rank for each of SHARES."""
         return tuple(map(self.rank_for, SHARES))
 
     def energy_kept(self, k: int) -> float | None:
-        """The share of its energy that the first k values hold; None when dead."""
+        """Return the share of the update's energy in its first k values; None when dead."""
         return None if self.is_dead else self.kept[min(k, self.r)] / self.energy
 
     def rank_for(self, share: float) -> int:
-        """The smallest rank that keeps this share of the energy; 0 when dead."""
+        """Return the smallest rank that keeps this share of the update's energy; 0 when dead."""
         if self.is_dead:
             return 0
         return bisect_left(self.kept, share * self.energy * (1 - SAME))
@@ -101,11 +100,11 @@ class LayerSpectrum:
 
 @dataclass(frozen=True, kw_only=True)
 class Spectrum:
-    """A whole adapter."""
+    """Singular values of a whole adapter."""
 
     name: str
     r: int
-    """The highest rank of any module."""
+    """Highest rank of any module."""
     layers: tuple[LayerSpectrum, ...]
     base_model: str = ""
     lora_alpha: float | None = None
@@ -114,56 +113,56 @@ class Spectrum:
     file_bytes: int = 0
     notes: tuple[str, ...] = ()
     training_steps: int | None = None
-    """Optimizer steps that it was trained for; None where neither its files nor a run of RankViz says so."""
+    """Optimizer steps of its training; None where neither its files nor a run of RankViz tells them."""
 
     @cached_property
     def kept(self) -> tuple[float, ...]:
-        """Energy of all updates truncated to rank k, k = 0 to r."""
+        """Energy of all updates truncated to rank k, by k = 0 to r."""
         return tuple(map(fsum, self._by_rank(layer.kept for layer in self.layers)))
 
     @property
     def after_few_steps(self) -> bool:
-        """Whether its ranks are known to be mostly those of the random start."""
+        """True where its ranks are known to reflect mostly the random start."""
         return self.training_steps is not None and self.training_steps < FEW_STEPS
 
     def energy_kept(self, k: int) -> float | None:
-        """The share of all updates' energy at one rank for all; None when there is none."""
+        """Return the share of all energy that rank k for all modules keeps; None where there is no update."""
         return self.kept[min(k, self.r)] / self.kept[-1] if self.kept[-1] else None
 
     def rank_for(self, share: float) -> int:
-        """The smallest rank for all modules that keeps this share of all their energy; 0 when there is none."""
+        """Return the smallest rank for all modules that keeps this share of all energy; 0 where there is no update."""
         return bisect_left(self.kept, share * self.kept[-1] * (1 - SAME)) if self.kept[-1] else 0
 
     def weakest(self, k: int) -> float | None:
-        """The smallest share of its energy that any module keeps at this rank."""
+        """Return the smallest share of its own energy that any module keeps at rank k; None without updates."""
         return self.weakest_by_rank[min(k, self.r)]
 
     @cached_property
     def weakest_by_rank(self) -> tuple[float | None, ...]:
-        """The smallest share that any module keeps, for k = 0 to r."""
+        """Smallest share of its own energy that any module keeps, by k = 0 to r."""
         used = [layer for layer in self.layers if not layer.is_dead]
         shares = ([kept / layer.energy for kept in layer.kept] for layer in used)
         return tuple(map(min, self._by_rank(shares))) if used else (None,) * (self.r + 1)
 
     def _by_rank(self, lines: Iterable[Sequence[float]]) -> Iterable[tuple[float, ...]]:
-        """Values by k = 0 to r of each layer, as those of all layers by k; a layer of a lower rank keeps its last."""
+        """Return tuples over layers by k, from each layer's values by k; lower ranks repeat their last value."""
         return zip(*((*line, *repeat(line[-1], self.r + 1 - len(line))) for line in lines), strict=True)
 
     @cached_property
     def dead(self) -> tuple[str, ...]:
-        """Modules without any update."""
+        """Names of modules without any update."""
         return tuple(layer.name for layer in self.layers if layer.is_dead)
 
     @cached_property
     def faint(self) -> tuple[str, ...]:
-        """Modules whose update has less than FAINT of the median module's norm, but not zero."""
+        """Names of modules whose update is not zero, but below FAINT of the median module's norm."""
         norms = sorted(layer.norm for layer in self.layers if not layer.is_dead)
         limit = FAINT * norms[len(norms) // 2] if norms else 0.0
         return tuple(layer.name for layer in self.layers if 0 < layer.norm < limit)
 
 
 def spread(layers: Iterable[LayerSpectrum], measure: Literal["effective_rank", "stable_rank"]) -> Spread | None:
-    """Return it over the updates that are not zero; None where all are."""
+    """Return the spread of a measure over the updates that are not zero; None where all are zero."""
     values = [getattr(layer, measure) for layer in layers if not layer.is_dead]
     return Spread(min(values), median(values), max(values)) if values else None
 
@@ -201,18 +200,16 @@ def in_words(spectrum: Spectrum) -> str:
 
 
 class Truncation(NamedTuple):
-    """One rank for all modules, or for each module the smallest that keeps this share of its energy."""
+    """One rank for all modules (r), or for each module the smallest rank that keeps a share of its energy (energy)."""
 
     r: int | None = None
     energy: float | None = None
 
 
 def truncations(spectrum: Spectrum) -> tuple[Truncation, ...]:
-    """Return lower ranks first, then each module with its own rank where that lowers any.
-
-    Half the trained rank is among them, since an adapter that needs its whole rank has no other. After few steps it is
-    the only one: the energy is that of the random start. None for an adapter that cannot be lower or has no update.
-    """
+    """Return useful truncations: lower ranks in rising order, then a rank for each module where that lowers any. Half
+    the trained rank is always included, for adapters that need their whole rank; after few steps it is the only one,
+    since the energy is the random start's. Empty for r = 1 or without an update."""
     if spectrum.r == 1 or not spectrum.kept[-1]:
         return ()
     if spectrum.after_few_steps:
@@ -228,8 +225,8 @@ BLOCK = re.compile(r"(?P<before>.*?\.)(?P<block>\d+)(?P<after>\..*)")
 
 
 def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | None = None) -> dict[str, int]:
-    """Return a rank for each layer: one for all (a layer keeps its own where that is lower), or the smallest that keeps
-    this share of the layer's energy, and 1 where there is no update, since PEFT has no rank 0."""
+    """Return a rank by layer's name: `r` for all (at most the layer's own rank), or the smallest that keeps the share
+    `energy` of the layer's energy; at least 1, since PEFT has no rank 0."""
     if (r is None) == (energy is None):
         raise InvalidSettingError("Give either a rank or a share of the energy to keep.")
     if r is not None:
@@ -249,7 +246,7 @@ def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | No
 
 
 def patterns(values: Mapping[str, Value], default: Value) -> dict[str, Value]:
-    """Return PEFT patterns for the modules whose value is not the default, blocks of one module and value together."""
+    """Return PEFT patterns for modules whose value is not the default, one for all blocks that share it."""
     blocks: dict[tuple[str, str, Value], list[str]] = {}
     by_pattern: dict[str, Value] = {}
     for name, value in values.items():
@@ -267,7 +264,7 @@ def patterns(values: Mapping[str, Value], default: Value) -> dict[str, Value]:
 
 
 class Ranks(NamedTuple):
-    """Settings of an adapter_config.json."""
+    """Rank and alpha settings of an adapter_config.json."""
 
     r: int
     lora_alpha: float
@@ -276,7 +273,7 @@ class Ranks(NamedTuple):
 
 
 def in_peft(spectrum: Spectrum, by_module: Mapping[str, int], scales: Mapping[str, float]) -> Ranks:
-    """Return the settings that give each module its rank and leave its scale as it was."""
+    """Return the settings that give each module its rank and keep its scale."""
     alphas = {name: alpha_for(scales[name], r, use_rslora=spectrum.use_rslora) for name, r in by_module.items()}
     ((r, _),) = Counter(by_module.values()).most_common(1)
     ((alpha, _),) = Counter(alphas[name] for name, k in by_module.items() if k == r).most_common(1)
@@ -284,7 +281,7 @@ def in_peft(spectrum: Spectrum, by_module: Mapping[str, int], scales: Mapping[st
 
 
 def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
-    """Return a rank for each module: the highest of its layers', as all experts of a fused parameter share one."""
+    """Return ranks by module: the highest of its layers' ranks, since all experts of a fused parameter share one."""
     wanted: dict[str, int] = {}
     for layer in spectrum.layers:
         wanted[layer.module] = max(wanted.get(layer.module, 0), ranks[layer.name])
@@ -292,16 +289,15 @@ def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
 
 
 def proposed_rank(spectrum: Spectrum) -> int:
-    """Return one rank for all modules that keeps 99 % of the energy, below the trained one where that is above 1; after
-    few steps half the trained one."""
+    """Return a lower rank for all modules: one that keeps 99 % of the energy, or half after few steps; at least 1."""
     if spectrum.after_few_steps:
         return max(1, spectrum.r // 2)
     return min(max(1, spectrum.rank_for(SHARES[-1])), max(1, spectrum.r - 1))
 
 
 def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
-    """Return ranks for a new training: each module with the rank that this share of its energy needs, at its scale.
-    None after few steps, when this is the random start."""
+    """Return settings for a new training in which each module has the smallest rank that keeps this share of its
+    energy, and its scale. None after few steps, when the energy is that of the random start."""
     if spectrum.after_few_steps:
         return None
     wanted = by_module(spectrum, wanted_ranks(spectrum, energy=energy))
@@ -309,9 +305,9 @@ def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
 
 
 MOST_PARTS = 8
-"""Parts of a name that is shortened, so that one made of dots alone takes no time."""
+"""Most parts of a shortened module name, so that a malicious name of many dots takes no time."""
 OUTSIDE = "–"
-"""The block of a module that is in none."""
+"""Name of the block for modules outside all blocks."""
 USUAL_ORDER = (
     *("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "o_proj"),
     *("gate_proj", "up_proj", "gate_up_proj", "down_proj"),
@@ -321,17 +317,17 @@ USUAL_ORDER = (
 @dataclass(frozen=True)
 class Grid:
     rows: Sequence[str]
-    """Modules, as short as tells them apart: "q_proj", "self_attn.out_proj"."""
+    """Shortest distinct module names: "q_proj", "self_attn.out_proj"."""
     blocks: Sequence[str]
     cells: Mapping[tuple[str, str], Sequence[LayerSpectrum]]
-    """By row and block. Several where a block has many of a kind: experts."""
+    """Layers by (row, block); several where a block has several experts."""
 
     def row(self, name: str) -> list[LayerSpectrum]:
         return [layer for block in self.blocks for layer in self.cells.get((name, block), ())]
 
 
 def grid(spectrum: Spectrum) -> Grid:
-    """Return the layers by module and block, rows in the usual order of modules."""
+    """Return the layers by module and block, with modules in the usual order."""
     placed = [(_place(layer.name), layer) for layer in spectrum.layers]
     kinds = list(dict.fromkeys(kind for (_, kind), _ in placed))
     alike = Counter(tail for kind in kinds for tail in _tails(kind))
@@ -348,7 +344,7 @@ def grid(spectrum: Spectrum) -> Grid:
 
 
 def _place(name: str) -> tuple[str, str]:
-    """Return a module's block and its name without that, further numbers (experts) as stars."""
+    """Return a module's block, and its name without the block's number and with "*" for other numbers (experts)."""
     match = BLOCK.fullmatch(name)
     if match is None:
         return OUTSIDE, name
@@ -357,7 +353,6 @@ def _place(name: str) -> tuple[str, str]:
 
 
 def _tails(kind: str) -> list[str]:
-    """Return its last part, its last two, and so on."""
     parts = kind.rsplit(".", MOST_PARTS)
     return [".".join(parts[-n:]) for n in range(1, min(len(parts), MOST_PARTS) + 1)]
 
@@ -367,8 +362,8 @@ def _is_module(tail: str) -> bool:
 
 
 class LayerJSON(TypedDict):
-    """One update, scale · B·A: its singular values, the ranks that they come to, its Frobenius norm, and the smallest
-    rank that keeps each share of its energy."""
+    """One update, scale · B·A: singular values, effective and stable rank, Frobenius norm, and the smallest rank that
+    keeps each share of its energy."""
 
     name: str
     r: int
@@ -381,8 +376,8 @@ class LayerJSON(TypedDict):
 
 
 class SpectrumJSON(TypedDict):
-    """A whole adapter. `rank_for_energy` is by share of all energy, `energy_kept` the share by rank; dead modules have
-    no update, faint ones a far smaller one than the others."""
+    """A whole adapter. `rank_for_energy`: smallest rank by share of all energy. `energy_kept`: share of all energy by
+    rank. Dead modules have no update; the update of a faint module is far smaller than the others."""
 
     name: str
     r: int
@@ -402,7 +397,7 @@ class SpectrumJSON(TypedDict):
 
 
 def as_json(spectrum: Spectrum, part: slice = slice(None)) -> SpectrumJSON:
-    """Return what `rankviz spectrum --json` prints. part: the layers that are listed."""
+    """Return the JSON object that `rankviz spectrum --json` prints. part: slice of the layers to list."""
     return as_answer(
         SpectrumJSON,
         spectrum,
@@ -421,7 +416,7 @@ def _shares(rank_for: Callable[[float], int]) -> dict[str, int]:
 
 
 class Term(NamedTuple):
-    """meaning: in one or two sentences, without a name before them."""
+    """A term with its meaning in one or two sentences, and its source."""
 
     name: str
     meaning: str
@@ -449,14 +444,10 @@ TERMS = (
 
 
 MOST_POINTS = 2000
-"""Points of one figure, about."""
 
 
 def spaced(count: int, most: int, *, always: Iterable[int] = ()) -> list[int]:
-    """The whole numbers from 1 to count; of more than `most`, so many on a logarithmic scale, with both ends.
-
-    always: numbers that are among them in any case.
-    """
+    """Return numbers from 1 to count: all, or about `most` on a log scale with both ends, and those in `always`."""
     if count <= most:
         return list(range(1, count + 1))
     return sorted({round(count ** (i / (most - 1))) for i in range(most)} | set(always))

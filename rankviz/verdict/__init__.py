@@ -1,7 +1,7 @@
-"""Which ranks differ: from each held-out example's loss or errors in each run, to calls, intervals and sentences.
+"""Decides which ranks differ, from each held-out example's loss or errors in each run.
 
-A difference of two ranks is paired on examples within a seed; its interval covers the choice of examples and the noise
-between runs, over all pairs of ranks at once. Nothing here trains, stores or draws.
+The difference of two ranks is paired: the same examples, the same seed. Its interval includes the choice of examples
+and the noise between runs, with one confidence for all pairs of ranks together. Nothing here trains, stores or draws.
 """
 
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, VerdictJSON, judge, verdict_json

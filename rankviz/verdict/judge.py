@@ -1,4 +1,4 @@
-"""The verdict: each pair of ranks is different, equal or undecided ("can't tell"); and which smallest rank follows."""
+"""The verdict: each pair of ranks is different, equal or undecided; and the smallest rank that is good enough."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Pair:
     r: int
     s: int
     difference: float
-    """Loss of r minus loss of s, or errors."""
+    """Loss of r minus loss of s; for an accuracy, errors in points."""
     low: float | None
     high: float | None
-    """Interval of the difference, over runs and examples, for all pairs together; None: not known."""
+    """Interval (low to high) of the difference over runs and examples, for all pairs at once; None: not known."""
     standard_error: float | None
     call: str
-    """DIFFERENT: the interval leaves out zero and is not within the tolerance. EQUAL: it is within the tolerance,
-    whether or not it leaves out zero. CANT_TELL: neither, or not known."""
+    """DIFFERENT: the interval excludes zero and is not within the tolerance. EQUAL: the interval is within the
+    tolerance, even if it excludes zero. CANT_TELL: neither, or not known."""
     seeds: int
-    """Seeds that both ranks ran with."""
+    """Number of seeds that both ranks ran with."""
 
     def other(self, r: int) -> int:
         return self.s if self.r == r else self.r
@@ -45,13 +45,13 @@ class RankLoss:
 
     r: int
     loss: float
-    """Mean over runs and examples, adjusted for seeds that it lacks; errors in points of an accuracy."""
+    """Mean over runs and examples, adjusted for missing seeds; for an accuracy, errors in points."""
     run_losses: dict[str, float]
-    """Mean over examples, by seed."""
+    """Mean loss over examples, by seed."""
     learning_rate: float | None
     learning_rates_tried: int
     call: str
-    """Comparison with the best rank."""
+    """Call of the pair with the best rank; EQUAL for the best itself."""
 
     @property
     def seeds(self) -> int:
@@ -59,7 +59,7 @@ class RankLoss:
 
 
 class AboveBest(NamedTuple):
-    """A difference from the best rank, nats or points: above zero is worse. low, high: None: not known."""
+    """Difference from the best rank in nats or points, above zero is worse; low and high are None if not known."""
 
     value: float
     low: float | None
@@ -68,62 +68,61 @@ class AboveBest(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Which ranks differ."""
+    """Comparison of all ranks of a sweep, with the noise that it is based on."""
 
     best: int
-    """The rank with the lowest loss or the highest accuracy; whether it is really better is in the pairs."""
+    """Rank with the lowest loss or the highest accuracy; `pairs` tell whether it is really better."""
     smallest_indistinguishable: int
     indistinguishable_from_best: tuple[int, ...]
-    """Ranks that are not DIFFERENT from the best, and the best itself."""
+    """The best rank, and all ranks that are not DIFFERENT from it."""
     ranks: tuple[RankLoss, ...]
     pairs: tuple[Pair, ...]
     metric: Metric
     within: float
     """Differences that count as equal, in nats or points."""
     tolerance: str
-    """The tolerance as it was requested."""
+    """Tolerance as requested, such as "0.02" or "2%"."""
     examples: int
     seeds: int
     unknown: str
     """Reason why no verdict is possible; empty where one is."""
     notes: tuple[str, ...]
-    """Sentences on what was left out."""
     diverged: tuple[Run, ...]
     noise: LossFit
 
     @property
     def run_sd(self) -> float | None:
-        """Standard deviation of one run's loss over seeds, or of its accuracy in points; None with one run each."""
+        """Standard deviation of a run's loss (or accuracy in points) over seeds; None where not known."""
         return math.sqrt(self.noise.runs.variance) if self.noise.runs else None
 
     @property
     def tolerance_nats(self) -> float | None:
-        """The tolerance in nats; None in another metric."""
+        """Tolerance in nats; None for an accuracy."""
         return self.within if self.metric is LOSS else None
 
     @property
     def rates(self) -> dict[int, float | None]:
-        """The learning rate that stands for each rank."""
+        """Learning rate used, by rank."""
         return {rank.r: rank.learning_rate for rank in self.ranks}
 
     @property
     def noise_width(self) -> float | None:
         """Largest distance from the best at which a rank cannot be distinguished from it: half of the widest interval
-        with the best, or the tolerance if that is more; None where no verdict is possible."""
+        with the best, or the tolerance if larger; None where no verdict is possible."""
         halves = [(pair.high - pair.low) / 2 for pair in self.with_best if pair.low is not None]
         return max(*halves, self.within) if halves else None
 
     @property
     def with_best(self) -> Sequence[Pair]:
-        """The pairs that the best rank is in."""
+        """Pairs that include the best rank."""
         return [pair for pair in self.pairs if self.best in (pair.r, pair.s)]
 
     def called(self, call: str) -> list[int]:
-        """Ranks other than the best with this comparison."""
+        """Return the ranks other than the best with this call."""
         return [rank.r for rank in self.ranks if rank.r != self.best and rank.call == call]
 
     def read(self, loss: float) -> float:
-        """Return a rank's or a run's loss as it is shown: nats, or an accuracy in percent."""
+        """Return a loss in the form that is shown: nats, or an accuracy in percent."""
         return self.metric.turned(loss)
 
     def rank(self, r: int) -> RankLoss:
@@ -133,7 +132,7 @@ class Verdict:
         return next(pair for pair in self.pairs if pair.r == min(r, s) and pair.s == max(r, s))
 
     def above_best(self, r: int) -> AboveBest:
-        """Return the difference of a rank's loss from the best rank's, with its interval."""
+        """Return how much the rank's loss is above the best rank's, with interval."""
         if r == self.best:
             return AboveBest(0.0, 0.0, 0.0)
         pair = self.pair(r, self.best)
@@ -143,7 +142,7 @@ class Verdict:
         return AboveBest(-pair.difference, low, high)
 
     def needed(self, pair: Pair) -> Needed | None:
-        """Return what would decide an undecided pair; None where it is decided, or where the noise is not known."""
+        """Return what would decide an undecided pair; None if it is decided or the noise is not known."""
         if pair.call != CANT_TELL or pair.low is None:
             return None
         return needed(self.noise.runs, self.noise.pairs[pair.r, pair.s], self.examples, pair.difference, self.within)
@@ -156,14 +155,14 @@ def judge(
     base_loss: float | None = None,
     metric: Metric = LOSS,
 ) -> Verdict:
-    """Compare runs that saw the same data and held-out examples.
+    """Compare runs that used the same data and held-out examples.
 
     Args:
         runs: Any number of ranks, learning rates and seeds.
-        tolerance: Differences whose whole interval is within this count as equal: nats or points, or "2%" of the gain
-            over the base. None: the metric's own.
-        base_loss: Loss of the untrained base, for a tolerance as a share; errors in points of an accuracy.
-        metric: What the runs' values are.
+        tolerance: Ranks are equal if the whole interval of their difference is within this: nats or points, or "2%" of
+            the gain over the base. None takes the metric's own.
+        base_loss: Loss of the untrained base (for an accuracy, errors in points); needed for a tolerance in percent.
+        metric: Metric of the runs' values.
     """
     compared = compare(runs)
     tolerance = metric.tolerance if tolerance is None else tolerance
@@ -203,7 +202,7 @@ def judge(
 
 
 def tolerance_in(metric: Metric, tolerance: float | str, *, best: float, base: float | None) -> float:
-    """Return a tolerance in nats or points; "2%" is a share of the gain, base - best: losses, or errors in points."""
+    """Return the tolerance in nats or points; "2%" is a share of base - best (losses, or errors in points)."""
     text = str(tolerance).strip()
     try:
         value = float(text.removesuffix("%"))
@@ -251,14 +250,14 @@ def _unknown(compared: Comparison) -> str:
 
 
 class PairJSON(shape(Pair)):
-    """Two ranks, r < s. A difference above zero says that r is worse; `would_tell` what would decide it."""
+    """Two ranks, r < s. A difference above zero says that r is worse; `would_tell` is what would decide the pair."""
 
     would_tell: shape(Needed) | None
 
 
 class RankVerdictJSON(TypedDict):
-    """One rank at its best learning rate, and how far it is above the best rank. Losses are nats, null of an accuracy;
-    values nats or percent. Those of runs are by seed."""
+    """One rank at its best learning rate, and how far it is above the best rank. Losses are nats, null for an
+    accuracy; values are nats or percent; `run_losses` and `run_values` are by seed."""
 
     r: int
     loss: float | None
@@ -297,14 +296,13 @@ class VerdictJSON(TypedDict):
     noise_width: float | None
     diverged: list[shape(Run)]
     borrowed_noise: None
-    """Kept from earlier versions."""
+    """Always null; kept for readers of earlier versions."""
     headline: str
     sentences: list[str]
 
 
 def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
-    """Return the verdict as JSON; what is not known is null. would_tell: whether to find what would decide each pair,
-    which takes a while for many pairs."""
+    """Return the verdict as JSON. would_tell: compute what would decide each pair (slow for many pairs)."""
     from rankviz.verdict.words import sentences
 
     metric, words = verdict.metric, sentences(verdict)

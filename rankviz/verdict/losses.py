@@ -1,4 +1,4 @@
-"""Held-out values of each example in each run, from a sweep or a CSV file, and the choice of what is compared."""
+"""Held-out losses or errors by example and run, from a sweep or a CSV file, and the choice of runs to compare."""
 
 import csv
 import math
@@ -36,12 +36,11 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunLosses(Run):
-    """A run with its held-out losses in nats per token, or its errors in points."""
+    """One run with its held-out losses in nats per token, or its errors in points."""
 
     losses: np.ndarray = field(compare=False)
-    """One value per example."""
     examples: np.ndarray = field(compare=False)
-    """Numbers of these examples, ascending; an example has the same number in all runs."""
+    """Numbers of the examples, ascending; an example has the same number in all runs."""
 
     @property
     def diverged(self) -> bool:
@@ -49,11 +48,8 @@ class RunLosses(Run):
 
 
 def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLosses, ...]:
-    """Return the losses of the runs that measured the metric after training.
-
-    Where a run kept no values of single examples, or another number of them than the other runs, each whole run counts
-    as one example.
-    """
+    """Return the losses (or errors) of the runs that measured the metric after training. If runs have no values of
+    single examples, or different numbers of them, each whole run counts as one example."""
     runs = [run for run in runs if run.loss_after and _is_measured(run.loss_after, metric)]
     by_tokens = _have_tokens(runs)
     values = [_by_example(run.loss_after, metric, by_tokens) for run in runs]
@@ -67,7 +63,7 @@ def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLoss
 
 
 def base_loss_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> float | None:
-    """Return the untrained base's loss or errors, over examples as in losses_of; None where it was not measured."""
+    """Return the base's mean loss (or errors), weighed as in losses_of; None where it was not measured."""
     runs = list(runs)
     before = next((run.loss_before for run in runs if run.loss_before), None)
     if before is None or not _is_measured(before, metric):
@@ -77,12 +73,12 @@ def base_loss_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> float | No
 
 
 def _have_tokens(runs: Iterable[RunRecord]) -> bool:
-    """Tell whether all evaluated runs kept their examples' token counts: losses of the two kinds do not compare."""
+    """Tell whether all evaluated runs have token counts by example; other losses are not comparable."""
     return all(run.loss_after.example_tokens for run in runs if run.loss_after)
 
 
 def _is_measured(measured: Evaluated, metric: Metric) -> bool:
-    """Tell whether the metric was measured, also of a run that diverged."""
+    """Tell whether the metric was measured, even if the run diverged."""
     return {TOKEN_ACCURACY: measured.correct_tokens is not None, EXACT_MATCH: measured.answered > 0}.get(metric, True)
 
 
@@ -91,8 +87,8 @@ def _of_whole(measured: Evaluated, metric: Metric) -> float:
 
 
 def _by_example(measured: Evaluated, metric: Metric, by_tokens: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return losses or errors and the numbers of their examples: empty where single examples were not kept, nan where
-    the run diverged. by_tokens: an example's loss weighs as much as it has target tokens."""
+    """Return losses (or errors) and their examples' numbers: empty where there are no values of single examples, nan
+    where the run diverged. by_tokens: weigh an example's loss by its target tokens."""
     if metric is LOSS:
         losses = _array(measured.example_losses)
         if by_tokens and len(losses):
@@ -115,13 +111,13 @@ def _array(values: Sequence[float | None]) -> np.ndarray:
 MAX_FILE_BYTES = 200_000_000
 MAX_TEXT = 200
 MAX_RUNS, MAX_RANKS = 5000, 200
-"""All pairs of ranks are compared."""
+"""Limits of a file, since all pairs of ranks are compared."""
 NEEDED, OPTIONAL, WHOLE = ("rank", "seed", "example"), ("learning_rate", "target_tokens"), ("rank", "target_tokens")
 VALUES = {"loss": LOSS, "correct": CORRECT}
-"""The column that a file has in addition, one of them."""
+"""Metric by name of the value column; a file has exactly one of these columns."""
 BOUNDS = {"rank": (1, 65_536), "loss": (-1e9, 1e9), "learning_rate": (5e-324, 1e6), "target_tokens": (1, 10**9)}
 CORRECT_WORDS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
-"""pandas writes whole numbers beside an empty cell as 1.0, and truth as True."""
+"""Accepted cells of `correct`. pandas writes integers as 1.0 in columns with empty cells, and booleans as True."""
 EXPECTED = {
     "rank": "a whole number from 1 to 65,536",
     "seed": f"a text of 1 to {MAX_TEXT} printable characters",
@@ -131,15 +127,15 @@ EXPECTED = {
     "learning_rate": "a number above 0",
     "target_tokens": "a whole number above 0, or empty",
 }
-"""What a cell of each column must be."""
+"""Valid content of a cell in words, by column."""
 
 
 def read_table(path: Path) -> tuple[tuple[RunLosses, ...], Metric]:
-    """Read a CSV file with the columns rank, seed, example, then loss or correct, and learning_rate if there were
-    several; return its runs and their metric.
+    """Read a CSV file; return its runs and their metric. Columns: rank, seed, example, then loss or correct;
+    learning_rate if several were tried; target_tokens is optional.
 
-    A loss that is nan or inf marks a run that diverged; correct is 0 or 1. With target_tokens in all rows, as an export
-    has them, losses weigh as many tokens as their examples have. BadDataError names file, row and column.
+    A loss of nan or inf marks a diverged run; correct is 0 or 1. If all rows have target_tokens, as in an export,
+    losses are weighed by them. Raise BadDataError naming file, row and column.
     """
     if not path.is_file():
         raise BadDataError(f"No file {str(path)!r}: give a CSV file with {', '.join(NEEDED)}, and loss or correct.")
@@ -210,7 +206,7 @@ def _runs(file: str, reader: csv.DictReader, column: str) -> tuple[RunLosses, ..
 
 
 def _value(name: str, text: str) -> float | int | str | None:
-    """Return the value of a cell; ValueError where it is not as EXPECTED."""
+    """Return the value of a cell; ValueError where it is not as in EXPECTED."""
     if not text and name in OPTIONAL:
         return None
     if name == "correct":
@@ -231,20 +227,20 @@ def _value(name: str, text: str) -> float | int | str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The runs that are compared."""
+    """Runs chosen to be compared."""
 
     ranks: tuple[int, ...]
     seeds: tuple[str, ...]
-    """All seeds that any of them ran with."""
+    """All seeds of any of the runs."""
     examples: int
     """Number of examples common to all runs."""
     losses: dict[tuple[int, str], np.ndarray]
-    """Losses over the examples, in one order, by (rank, seed)."""
+    """Losses over the common examples, in the same order for all, by (rank, seed)."""
     rates: dict[int, float | None]
     rates_tried: dict[int, int]
     diverged: tuple[Run, ...]
     notes: tuple[str, ...]
-    """Sentences on what was left out."""
+    """Sentences on runs and examples that were left out."""
 
     @cached_property
     def means(self) -> dict[tuple[int, str], float]:
@@ -253,16 +249,17 @@ class Comparison:
 
     @cached_property
     def seeds_of(self) -> dict[int, tuple[str, ...]]:
-        """Seeds that each rank ran with."""
+        """Seeds by rank."""
         return {r: tuple(seed for seed in self.seeds if (r, seed) in self.losses) for r in self.ranks}
 
     def shared_seeds(self, r: int, s: int) -> tuple[str, ...]:
-        """Seeds that both ranks ran with."""
+        """Return the seeds that both ranks ran with."""
         return tuple(seed for seed in self.seeds_of[r] if (s, seed) in self.losses)
 
 
 def compare(runs: Sequence[RunLosses]) -> Comparison:
-    """Choose every rank that has a finite run; BadDataError where there is none, or no example that all share."""
+    """Choose the runs to compare: all finite runs of each rank at its best learning rate, on the examples common to
+    all; raise BadDataError where no run is finite, or no example is common."""
     finite = [run for run in runs if not run.diverged]
     diverged = tuple(Run(r=run.r, seed=run.seed, learning_rate=run.learning_rate) for run in runs if run.diverged)
     if not finite:
@@ -290,8 +287,8 @@ def compare(runs: Sequence[RunLosses]) -> Comparison:
 
 
 def _best_rate(r: int, tried: dict[float | None, list[RunLosses]], diverged: Iterable[Run]) -> float | None:
-    """Return the rate with the lowest mean over the seeds that the rates share; one at which a run diverged only where
-    all have one."""
+    """Return the learning rate with the lowest mean loss over the seeds that all rates share. Rates with a diverged
+    run are considered only if every rate has one."""
     bad = {run.learning_rate for run in diverged if run.r == r}
     steady = {rate: runs for rate, runs in tried.items() if rate not in bad} or tried
     shared = set.intersection(*({run.seed for run in runs} for runs in steady.values()))

@@ -1,8 +1,7 @@
-"""The noise of a sweep, the interval of each difference between two ranks, and the seeds or examples that would decide
-it.
+"""Noise of a sweep, intervals of differences between ranks, and the seeds or examples that would decide a difference.
 
-scipy is loaded with the first interval. Its own studentized_range is a hundred times slower than the one here, and is
-compared with it in tests/verdict/test_noise.py.
+scipy is imported with the first interval. Its own studentized_range is a hundred times slower than the one here;
+tests/verdict/test_noise.py compares the two.
 """
 
 import math
@@ -20,15 +19,15 @@ from rankviz.verdict.losses import Comparison
 
 CONFIDENCE = 0.95
 FEW_FREEDOM = 4
-"""Degrees of freedom below which unpaired runs are tried too."""
+"""Degrees of freedom below which unpaired runs are considered too."""
 FEW_DIFFER = 5
-"""Examples: with so many or more, a share is about normal, and the variances are enough."""
+"""Differing examples from which a share is about normally distributed, so that variances describe it."""
 ALL_POINTS = 100.0
 """Points between a right and a wrong example."""
 NOTHING = 1e-9
-"""Eigenvalue, per run of a seed, that is 0 but for the last digits."""
+"""Eigenvalue per run of a seed below which it counts as 0."""
 MANY = 1e4
-"""Degrees of freedom from which on a quantile no longer changes in its third digit."""
+"""Degrees of freedom above which quantiles are the same in their first three digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +36,17 @@ class RunNoise:
 
     ranks: int
     paired_variance: float
-    """Variance of one run without what its seed does to every rank alike."""
+    """Variance of one run without the effect that its seed has on all ranks."""
     paired_freedom: int
     variance: float
-    """Variance of one run, the effect of its seed included."""
+    """Variance of one run, with the effect of its seed."""
     freedom: int
     rest_variance: float
-    """Variance of a single loss beside runs and examples: what more examples average out."""
+    """Variance of a single loss that neither its run nor its example explains; more examples average it out."""
 
     @property
     def ways(self) -> tuple[tuple[float, int, float], ...]:
-        """Intervals to choose the narrowest of: variance of one run, its degrees of freedom, its risk."""
+        """Candidate intervals, of which the narrowest is used: variance of one run, its degrees of freedom, risk."""
         risk = 1 - CONFIDENCE
         if self.paired_freedom >= FEW_FREEDOM:
             return ((self.paired_variance, self.paired_freedom, risk),)
@@ -59,27 +58,26 @@ class PairNoise:
     """Noise of the difference between two ranks."""
 
     seeds: int
-    """Seeds that both ran with."""
     weight: float
-    """Variance of the difference over that of one run: 2 / n where no run is missing."""
+    """Variance of the difference divided by that of one run: 2 / n if no run is missing."""
     examples_variance: float
-    """Variance that the choice of examples adds to the difference."""
+    """Variance of the difference due to the choice of examples."""
     unit: float = 0.0
-    """Difference of one example that may not have shown itself; 0 where enough examples differ, or of losses."""
+    """Points of one example that might differ although none did; 0 for losses or if enough examples differ."""
 
 
 class LossFit(NamedTuple):
-    """Losses of ranks adjusted for missing seeds, and all noise."""
+    """Losses of ranks adjusted for missing seeds, with all noise."""
 
     losses: Mapping[int, float]
     runs: RunNoise | None
-    """None with one run per rank, and where all seeds of each rank gave the same values."""
+    """None with one run per rank, and where all seeds of each rank have the same values."""
     pairs: Mapping[tuple[int, int], PairNoise]
-    """Ranks that share two seeds or more."""
+    """Noise by pair of ranks that share at least two seeds."""
 
 
 def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
-    """Fit rank and seed effects to the means of runs, and the noise around them. counted: values are right or wrong."""
+    """Fit rank and seed effects to runs' means, and the noise around the fit. counted: values are right or wrong."""
     shared = {pair: compared.shared_seeds(*pair) for pair in combinations(compared.ranks, 2)}
     shared = {pair: seeds for pair, seeds in shared.items() if len(seeds) > 1}
     of_rank = {r: np.array([compared.means[r, seed] for seed in seeds]) for r, seeds in compared.seeds_of.items()}
@@ -93,7 +91,7 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
         for (r, _), values in compared.losses.items()
     )
     # Seeds whose values are nearly all right, or all wrong, agree without being copies.
-    uniform = counted and all(_odd(values) < FEW_DIFFER for values in compared.losses.values())
+    uniform = counted and all(_count_differing(values) < FEW_DIFFER for values in compared.losses.values())
     if not shared or (copies and not uniform):
         return LossFit(losses, None, {})
     counted_many = counted and compared.examples > 1
@@ -103,7 +101,7 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
         differences = stack(r, common) - stack(s, common)
         examples[r, s], rest[r, s] = _two_way(differences)
         if counted_many:
-            largest, odd[r, s] = max(largest, float(np.abs(differences).max())), _odd(differences)
+            largest, odd[r, s] = max(largest, float(np.abs(differences).max())), _count_differing(differences)
     unit = (largest or ALL_POINTS) if counted_many else 0.0
     # Two losses make a difference, hence half of its variance.
     rest_variance = max(fmean(rest.values()) / 2, unit**2 / (4 * (compared.examples + 1)))
@@ -132,11 +130,11 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
 
 
 def _effects(compared: Comparison) -> tuple[np.ndarray, np.ndarray, float, int, np.ndarray]:
-    """Fit rank + seed to the means of runs by least squares.
+    """Fit rank + seed to the means of runs by least squares, with ranks eliminated from the normal equations (one
+    equation per seed is left).
 
-    Returns effects of ranks and of seeds, residual sum of squares, degrees of freedom, and the variance of the
-    difference of each two ranks over that of one run. The ranks are taken out of the normal equations, which leaves one
-    equation per seed.
+    Returns effects of ranks, effects of seeds, residual sum of squares, degrees of freedom, and for each two ranks the
+    variance of their difference divided by that of one run.
     """
     cells = [[(r, seed) for seed in compared.seeds] for r in compared.ranks]
     ran = np.array([[float(cell in compared.means) for cell in row] for row in cells])
@@ -155,14 +153,13 @@ def _effects(compared: Comparison) -> tuple[np.ndarray, np.ndarray, float, int, 
     return ranks, seeds, residual, freedom, each[:, None] + each - 2 * covariance
 
 
-def _odd(values: np.ndarray) -> int:
-    """Count the examples that are not as most are. values: examples, or seeds × examples."""
+def _count_differing(values: np.ndarray) -> int:
+    """Count the examples that differ from the median. values: by example, or seeds × examples."""
     return int(np.count_nonzero((np.atleast_2d(values) != np.median(values)).any(axis=0)))
 
 
 def _two_way(differences: np.ndarray) -> tuple[float, float]:
-    """Return (MS_example - MS_rest) / (n m), at least 0, and MS_rest of a table of seeds × examples; 0 with one
-    example."""
+    """Return (MS_example - MS_rest) / (n m), at least 0, and MS_rest, of n seeds × m examples; (0, 0) if m is 1."""
     n, m = differences.shape
     if m == 1:
         return 0.0, 0.0
@@ -175,7 +172,7 @@ def _two_way(differences: np.ndarray) -> tuple[float, float]:
 
 
 def half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
-    """Return half of the interval of a difference."""
+    """Return half the width of a difference's interval."""
     halves = (
         _half(runs.ranks, freedom, risk, variance * pair.weight, pair.examples_variance, examples)
         for variance, freedom, risk in runs.ways
@@ -184,29 +181,29 @@ def half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
 
 
 def _half(ranks: int, freedom: int, risk: float, of_runs: float, of_examples: float, examples: int) -> float:
-    """of_runs, of_examples: variances of the difference."""
+    """Return half the width of one candidate interval. of_runs, of_examples: variances of the difference."""
     by_runs, by_examples = quantile(ranks, freedom, risk), quantile(ranks, max(1, examples - 1), risk)
     return math.sqrt(by_runs**2 * of_runs + by_examples**2 * of_examples)
 
 
 def least_half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
-    """Return what so many examples cannot rule out, although next to none differed."""
+    """Return the difference that so many examples cannot rule out even if hardly any of them differed."""
     return pair.unit * (1 - ((1 - CONFIDENCE) / math.comb(runs.ranks, 2)) ** (1 / examples))
 
 
 @lru_cache(maxsize=1024)
 def quantile(ranks: int, freedom: float, risk: float) -> float:
-    """Return how many standard errors hold all pairs of so many ranks at once, but for the risk."""
+    """Return the number of standard errors within which all pairs of ranks lie at once, with probability 1 - risk."""
     return studentized_range_quantile(1 - risk, ranks, min(freedom, MANY)) / math.sqrt(2)
 
 
 POWER = 0.8
 NOISE_TAIL = 0.1
-"""Outside the interval of the noise itself, on each side."""
+"""Probability outside the interval of the noise's variance, on each side."""
 SEEDS = (*range(2, 11), 12, 15, 20, 25, 30, 40, 50)
-"""Numbers of seeds that are tried."""
+"""Numbers of seeds per rank that `needed` tries."""
 DOUBLINGS = 12
-"""Doublings of the held-out examples that are tried."""
+"""Most doublings of the held-out examples that `needed` tries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,15 +213,15 @@ class Needed:
     seeds_low: int | None
     seeds: int | None
     seeds_high: int | None
-    """Seeds per rank in all, those that have run among them."""
+    """Total seeds per rank, including those that have run."""
     examples: int | None
-    """Held-out examples in all, with the seeds as they are; None: more examples alone would not be enough."""
+    """Total held-out examples with the present seeds; None: more examples alone would not be enough."""
     runs_share: float
-    """Share of the variance of the difference that is between runs, which more examples do not reduce."""
+    """Share of the difference's variance that is between runs, which more examples do not reduce."""
 
 
 def needed(runs: RunNoise, pair: PairNoise, examples: int, difference: float, tolerance: float) -> Needed:
-    """Find the seeds or examples with which a difference like this one is decided in POWER of all sweeps."""
+    """Return the seeds or examples with which a sweep decides a difference of this size with probability POWER."""
     from scipy import special
 
     def decides(n: int, m: int, scale: float = 1.0) -> bool:
@@ -254,8 +251,7 @@ def chance_to_tell(
     tolerance: float,
     scale: float = 1.0,
 ) -> float:
-    """Return the chance that a sweep of so many seeds and examples decides the pair. scale: of the variance between
-    runs."""
+    """Return the probability that such a sweep decides the pair. scale: factor on the variance between runs."""
     from scipy import special
 
     paired = _between(runs, measured_examples) * scale + runs.rest_variance / examples
@@ -282,26 +278,26 @@ def chance_to_tell(
 
 
 def _between(runs: RunNoise, examples: int) -> float:
-    """Return the variance of one run without what its finite number of examples explains."""
+    """Return the variance of one run, without the part due to its finite number of examples."""
     return max(0.0, runs.paired_variance - runs.rest_variance / examples)
 
 
 def _first(candidates: Sequence[int], enough: Callable[[int], bool]) -> int | None:
-    """Return the first that is enough; each after it is too."""
+    """Return the first candidate that is enough, or None; all candidates after it must be enough too."""
     place = bisect_left(candidates, True, key=enough)
     return candidates[place] if place < len(candidates) else None
 
 
 NODES = 160
-"""Nodes of a Gauss-Legendre rule. The integrands are smooth: quantiles have nine digits."""
+"""Nodes of a Gauss-Legendre rule; the integrands are smooth, so quantiles have nine correct digits."""
 NEGLIGIBLE = 1e-15
-"""Probability in each tail of a distribution that is left out."""
+"""Probability neglected in each tail of a distribution."""
 REACH = 9.0
-"""Standard deviations of a normal beyond which nothing is left."""
+"""Standard deviations beyond which the normal density is neglected."""
 
 
 def studentized_range_quantile(p: float, k: int, freedom: float) -> float:
-    """Return q with P(Q < q) = p, Q the range of k equal means over their estimated standard deviation s.
+    """Return q with P(Q < q) = p, where Q is the range of k equal means over their estimated standard deviation s.
 
     P(Q < q) = E R_k(q s), with R_k(w) = k ∫ φ(z) (Φ(z) - Φ(z - w))^(k-1) dz and s² a chi-squared over its degrees of
     freedom; the integral over s is in ln s.

@@ -1,4 +1,4 @@
-"""The verdict in words: its sentences, and the three answers of a sweep."""
+"""The verdict as sentences, and at most three short answers of a sweep."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -17,11 +17,11 @@ from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Verdict
 from rankviz.verdict.noise import CONFIDENCE, SEEDS
 
 ENOUGH_SEEDS = 3
-"""Seeds per rank: with two, an interval is wide mostly for lack of degrees of freedom."""
+"""Recommended seeds per rank: with two, intervals are wide mostly for lack of degrees of freedom."""
 
 
 def headline(verdict: Verdict) -> str:
-    """Return the first sentence: what holds for the smallest rank."""
+    """Return the first sentence: the result for the smallest rank."""
     best, superlative = f"r = {verdict.best}", verdict.metric.superlative
     equal, undecided = verdict.called(EQUAL), verdict.called(CANT_TELL)
     if len(verdict.ranks) == 1:
@@ -55,7 +55,7 @@ def headline(verdict: Verdict) -> str:
 
 
 def sentences(verdict: Verdict) -> list[str]:
-    """Return all sentences of a verdict, most important first."""
+    """Return all sentences of a verdict, the most important first."""
     return [headline(verdict), *_differences(verdict), *_noise(verdict), *_next(verdict), *verdict.notes]
 
 
@@ -92,7 +92,7 @@ def _noise(verdict: Verdict) -> Iterable[str]:
 
 
 def _next(verdict: Verdict) -> Iterable[str]:
-    """Say what would decide the smallest rank: its pair with the best, or the first undecided pair."""
+    """Yield what would decide the smallest rank's pair with the best, or the first undecided pair."""
     if verdict.unknown and len(verdict.ranks) > 1:
         yield f"To measure the noise between runs, run each rank with the same {ENOUGH_SEEDS} or more seeds."
     undecided = [pair for pair in verdict.with_best if pair.call == CANT_TELL and pair.low is not None]
@@ -117,43 +117,43 @@ def _next(verdict: Verdict) -> Iterable[str]:
 
 
 def _tolerance(verdict: Verdict, *, explained: bool = False) -> str:
-    """explained: with what nats are in perplexity."""
+    """Return the tolerance in words. explained: with the change of perplexity."""
     share = f" ({verdict.tolerance} of the gain)" if verdict.tolerance.strip().endswith("%") else ""
     return f"{(verdict.metric.explained if explained else verdict.metric.amount)(verdict.within, '.3g')}{share}"
 
 
 def names(ranks: Sequence[int]) -> str:
-    """ "r = 4, 16 and 64"."""
+    """Return "r = 4, 16 and 64"."""
     return f"r = {listed(map(str, ranks))}"
 
 
 SETTLED, PARTLY, OPEN, UNTESTED = "Settled", "Partly settled", "Not settled", "Not tested"
 SURE = "How sure"
 DIFFER, ALIKE = "More than noise", "Within noise"
-"""Two runs compared with the noise of their repeats. Only several seeds of each would test the difference."""
+"""Two single runs compared with the noise of repeats. Only several seeds of each would test the difference."""
 
 
 class Answer(NamedTuple):
-    """One answer of a sweep: its subject, the answer in a few characters, and a sentence."""
+    """One answer of a sweep: subject, answer in a few characters, and sentence."""
 
     about: str
     value: str
     sentence: str
     file_bytes: int | None = None
-    """Size of the adapter that the answer names."""
+    """Size of the adapter that the answer names; None for other answers."""
 
 
 class Shipped(NamedTuple):
-    """The adapter that the answer on shipping names."""
+    """Adapter that the answer on shipping names."""
 
     run_id: str
     r: int
     trained_r: int
-    """The rank of its run; higher than r of a truncated one."""
+    """Rank of its run; higher than r for a truncated adapter."""
 
 
 def shipped(verdict: Verdict | None, decision: Decision | None, reading: Reading | None) -> Shipped | None:
-    """Return what `summary` says to ship, of the same arguments; None where it says nothing of it."""
+    """Return the adapter that `summary` recommends to ship, from the same arguments; None where it recommends none."""
     if decision:
         return decision.ship and Shipped(decision.ship.run_id, decision.ship.r, decision.ship.trained_r)
     if not _is_one_training(verdict, reading):
@@ -179,13 +179,13 @@ def summary(
     """Return at most three answers, as far as they are known.
 
     Args:
-        verdict: Of a sweep in any metric; None before a run has been evaluated.
-        decision: Of a sweep with finished runs at two ranks, by loss.
-        reading: Of its best fast curve.
-        steps: Training steps of its shortest run.
-        not_here: Why the adapter to ship cannot be downloaded, as a sentence.
-        rate: Of a sweep of one rank at several learning rates.
-        score: Of a sweep by a score, where no verdict compares its ranks.
+        verdict: Verdict on the sweep in any metric; None before a run has been evaluated.
+        decision: Decision by loss; None without finished runs at two ranks.
+        reading: Reading of the sweep's best fast curve; None without one.
+        steps: Training steps of the shortest run.
+        not_here: Reason why the adapter to ship cannot be downloaded, as a sentence; empty where it can.
+        rate: Comparison of learning rates, for a sweep of one rank.
+        score: Choice by a score, where no verdict compares the ranks.
     """
     few = f"Training had only {counted(steps, 'step')}: longer training may change the ranks."
     after = {SURE: few if steps < FEW_STEPS else "", decisions.SHIP: not_here}
@@ -232,7 +232,6 @@ def _answers(
 
 
 def _two_runs(decision: Decision) -> Answer:
-    """Compare the two ranks of a quick look with the noise of its repeats."""
     runs, noise = decision.forecast.runs, decision.forecast.noise_nats
     gap = abs(runs[0].loss - runs[-1].loss)
     differ = f"r = {runs[0].r} and r = {runs[-1].r} differ by {LOSS.explained(gap)}"

@@ -1,4 +1,4 @@
-"""Measured training runs from elsewhere, predicted by the same formulas as any estimate, and how far off they were."""
+"""Measured training runs from elsewhere, predicted by the formulas of every estimate, with the errors."""
 
 import math
 import re
@@ -20,8 +20,8 @@ from rankviz.core.quantity import Range
 from rankviz.errors import BadDataError, UserError, quoted
 
 KINDS = ("allocated", "reserved", "device", "capacity", "unknown", "resident above baseline")
-"""Which counter a figure is: torch's two, nvidia-smi's, a card's size at the longest length that fitted, not stated,
-or a process's resident set less what it had before the base was loaded."""
+"""Counter of a figure: torch's allocated or reserved, nvidia-smi's ("device"), the card's size at the longest length
+that fitted ("capacity"), not stated, or a process's resident set minus its baseline before loading."""
 
 ORIGINS = {
     "fms-": "fms-acceleration",
@@ -30,26 +30,26 @@ ORIGINS = {
     "unsloth-": "unsloth",
     "fitcheck-": "fitcheck",
 }
-"""By how a group's name begins. Raschka's runs are litgpt's scripts on litgpt's data."""
+"""Source by prefix of a group's name. Raschka's runs use litgpt's scripts on litgpt's data."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredRow:
-    """One row. None is "not known"."""
+    """One measured setting with its figures; None means "not known"."""
 
     row_id: str
     group: str
-    """Rows from one table, whose errors hang together."""
+    """Table of measurements; errors within a table are correlated."""
     tier: str
-    """A: every setting stated, exact length. B: the length is the longest sample or a cap that is reached. C: the
-    length is a cap that rows need not reach. D: something is not stated. E: an extrapolated line."""
+    """A: every setting stated, exact length. B: the length is the longest sample's or a limit that rows reach. C: the
+    length is a limit that rows may not reach. D: a setting is not stated. E: read from an extrapolated line."""
     use_peak: bool
     use_time: bool
     model_id: str
     precision: str
     compute_dtype: str
     raised: str
-    """"yes", "no" or "norms only": what k-bit preparation left in fp32."""
+    """Tensors that k-bit preparation left in fp32: "yes" (all), "no" (none) or "norms only"."""
     framework: str
     framework_version: str
     r: int
@@ -68,34 +68,32 @@ class MeasuredRow:
     measured_kind: str
     reserved_bytes: int | None
     device_bytes: int | None
-    """The other totals, where they were read too: torch's reserved and nvidia-smi's."""
+    """nvidia-smi's total, where it was read as well."""
     loaded_bytes: int | None
-    """Allocated before the first step: weights, adapter and, where the source says so, optimizer states."""
+    """Bytes allocated before the first step: weights, adapter and, where the source says so, optimizer states."""
     measured_seconds_per_step: float | None
     source: str
     notes: str
     trainable_parameters: int | None = None
-    """Printed by the program; only where the row's targets can be given by name."""
+    """Printed by the program; None unless the row's targets are known by name."""
     date: str = ""
-    """Date of the measurement in the source."""
     two_depth_bytes: int | None = None
-    """For a probe's row: what two small depths made of the whole model."""
+    """For a probe's row: peak of the whole model, extrapolated from two small depths."""
     two_depth_seconds: float | None = None
 
     @property
     def origin(self) -> str:
-        """The source: who measured with which program. Tables of one source share mistakes, so that only another
-        source says what happens on one that has not been seen."""
+        """Source: who measured, with which program. Its tables share mistakes, so it is left out as a whole."""
         return next((name for start, name in ORIGINS.items() if self.group.startswith(start)), self.group)
 
     @property
     def is_bound(self) -> bool:
-        """The length is only a cap: at the cap the run would have taken at least what was measured."""
+        """True if the length is only a limit: at this length, the run would have used at least the measured memory."""
         return self.seq_kind == "cap"
 
     @property
     def setting(self) -> tuple:
-        """Rows with the same setting repeat one measurement."""
+        """Key of the setting; rows with equal keys repeat one measurement."""
         return _SETTING(self)
 
 
@@ -113,7 +111,7 @@ COLUMNS = {
     "two_depth_bytes": "predicted_two_depth_bytes",
     "two_depth_seconds": "predicted_two_depth_seconds",
 }
-"""By field: its column in a CSV file, where that has another name."""
+"""Column in a CSV file by field, where the names differ."""
 IF_EMPTY = {
     "group": "not stated",
     "tier": "D",
@@ -128,7 +126,7 @@ NEEDED = ("r", "batch", "seq_len")
 
 
 def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
-    """One line of a CSV file; BadDataError names the line and the column that can't be read."""
+    """Read one line of a CSV file; raise BadDataError naming the line and the column that cannot be read."""
     row = {name: _cell(cells, name, kind, line) for name, kind in _kinds().items()}
     row["row_id"] = row["row_id"] or f"line {line}"
     if (cells.get("use_count") or "").strip() != "yes":
@@ -138,7 +136,6 @@ def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
 
 @cache
 def _kinds() -> Mapping[str, Any]:
-    """The type of each field, without None."""
     hints = get_type_hints(MeasuredRow).items()
     return {name: next((kind for kind in (int, float) if kind in get_args(hint)), hint) for name, hint in hints}
 
@@ -168,7 +165,7 @@ RAISED = {"yes": "all", "norms only": "norms", "no": "none"}
 DYNAMIC = "nf4-dq-dynamic"
 PRECISIONS = {name: name for name in ("bf16", "fp16", "fp32", "int8", "nf4", "nf4-dq")}
 PRECISIONS |= {"fp4": "nf4", DYNAMIC: "nf4-dq", "gptq-int4": "nf4-dq"}
-"""The precision whose formula a row's format follows; GPTQ's own bytes a weight are an assumption."""
+"""Precision whose formula is used, by a row's format. For GPTQ, bytes per weight are an assumption."""
 
 LITGPT = Habits(
     autocast=False,
@@ -180,8 +177,8 @@ LITGPT = Habits(
     own_models=True,
 )
 """litgpt of 2023 and 2024 (finetune/lora.py, lora.py, model.py) on Fabric (plugins/precision/bitsandbytes.py): LoRA
-dropout 0.05, bitsandbytes before 0.43, padded adapters of the fused qkv. What was read there because rows did not fit
-is in assumptions.json, so that it can be left out with them: see `_as_rows_taught`."""
+dropout 0.05, bitsandbytes before 0.43, padded adapters of the fused qkv. Behaviour found because rows did not fit is
+in assumptions.json, so that it can be left out together with these rows: see `row_stack`."""
 PROGRAMS = {
     "peft": Habits(autocast=False, holds_logits=True, copies_keys=True),
     "trl": Habits(holds_logits=True),
@@ -193,35 +190,34 @@ PROGRAMS = {
     "litgpt": LITGPT,
     "torchtune": Habits(autocast=False, holds_logits=True, own_models=True),
 }
-"""Programs that hold logits: fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py, which also copies keys to every
-head so that the efficient kernel takes them) keeps the output; Trainers before 5 return it beside the loss, or, in the
-rows of fms-acceleration, the loss of transformers 4.48 makes a shifted copy as large."""
+"""Habits of each program. Two kinds of program hold logits. fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py,
+which also copies keys to every head for the efficient kernel) keeps the output. Trainers before 5 return it with the
+loss; in the rows of fms-acceleration, the loss of transformers 4.48 makes a shifted copy of that size."""
 FMS_TRANSFORMERS_OF_2024 = (4, 45, 2)
-"""scripts/benchmarks/refs/requirements.txt of fms-acceleration before February 2025, for rows that only point to it."""
+"""Version in fms-acceleration's scripts/benchmarks/refs/requirements.txt before February 2025."""
 TRAINED_COPIES = ("embed_tokens", "lm_head")
-"""Target names that Unsloth trains as full copies where they are not tied."""
+"""Targets that Unsloth trains as full copies if they are not tied."""
 UNSTATED_LOSS_PATHS = {"litgpt": "chunked", "torchtune": "chunked"}
-"""Loss path of a program where the row names none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictedRow:
-    """One row beside its prediction."""
+    """One measured row with its prediction."""
 
     row: MeasuredRow
     stack: Stack | None = None
     predicted: Range | None = None
-    """Prediction of the row's own kind of peak."""
+    """Predicted peak, by the row's own counter."""
     memory: MemoryEstimate | None = None
     parameters: int | None = None
-    """That train."""
+    """Number of trainable parameters."""
     loaded_bytes: int = 0
-    """Allocated before the first step: weights, adapter, and optimizer states where the row's notes say so."""
+    """Predicted bytes before the first step: weights, adapter, and optimizer states where the row's notes say so."""
     working_bytes: float = 0.0
-    """The part of the prediction that is modelled: activations and logits."""
+    """Part of the prediction that is modelled, not counted: activations and logits."""
     seconds: Range | None = None
     reason: str
-    """Why the row can't be used, or isn't counted; empty for a scored row."""
+    """Reason why the row cannot be used, or is not counted; empty for a scored row."""
 
     @property
     def scored(self) -> bool:
@@ -236,12 +232,12 @@ class PredictedRow:
 
     @property
     def bound(self) -> bool:
-        """The measured figure is at most what the prediction is for: the row's length is only a cap."""
+        """True if the row's length is only a limit, so that the measured figure is at most the prediction."""
         return self.predicted is not None and self.row.is_bound
 
     @property
     def inside(self) -> bool:
-        """Whether the measured figure is inside the band, or below its high end where it is a bound."""
+        """True if the measured figure is inside the band, or for a bound below its high end."""
         if self.predicted is None:
             return False
         measured, low = self.row.measured_bytes, -math.inf if self.bound else self.predicted.low
@@ -251,7 +247,7 @@ class PredictedRow:
 def predict_row(
     row: MeasuredRow, find_model: Callable[[str], ModelSpec], find_gpu: Callable[[str], Gpu | None], assume: Assumptions
 ) -> PredictedRow:
-    """Memory of the row's kind of peak, and seconds a step where the row has a timing and the card a speed."""
+    """Predict a row's peak by its own counter, and its step time if it has a timing and the card a known speed."""
     if problem := unusable(row):
         return PredictedRow(row=row, reason=problem)
     stack, gpu = row_stack(row, assume), find_gpu(row.gpu)
@@ -282,10 +278,10 @@ def predict_row(
 
 
 def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
-    """The stack that the row was measured on."""
+    """Return the software and settings that the row was measured with."""
     on_cpu = row.gpu.startswith("CPU")
     loss_path = row.loss_path if row.loss_path != "unknown" else UNSTATED_LOSS_PATHS.get(row.framework, "full")
-    habits = _of_its_time(CPU_HABITS if on_cpu else PROGRAMS[row.framework], row)
+    habits = _habits_in_version(CPU_HABITS if on_cpu else PROGRAMS[row.framework], row)
     if row.framework == "litgpt":  # known from its rows alone
         habits = replace(
             habits,
@@ -313,8 +309,8 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
     return Stack(setup=setup, use_dora=False, assume=assume, measured_habits=habits)
 
 
-def _of_its_time(habits: Habits, row: MeasuredRow) -> Habits:
-    """Habits of the program in the version or year that the row names."""
+def _habits_in_version(habits: Habits, row: MeasuredRow) -> Habits:
+    """Return the program's habits in the version or year that the row names."""
     transformers = version_of("transformers", row.framework_version)
     if transformers is None and row.origin == "fms-acceleration" and row.date.startswith("2024"):
         transformers = FMS_TRANSFORMERS_OF_2024
@@ -345,13 +341,13 @@ def _of_its_time(habits: Habits, row: MeasuredRow) -> Habits:
 
 
 def version_of(name: str, text: str) -> tuple[int, ...] | None:
-    """The numbers after a program's name ("transformers 4.45.2" -> (4, 45, 2)); None where they are not there."""
+    """Return the version after a program's name ("transformers 4.45.2" -> (4, 45, 2)); None where there is none."""
     match = re.search(rf"\b{name}\W*(\d+(?:\.\d+)*)", text, re.IGNORECASE)
     return tuple(map(int, match[1].split("."))) if match else None
 
 
 def unusable(row: MeasuredRow) -> str:
-    """Why nothing can be predicted for the row, in words; empty where something can."""
+    """Return the reason why no prediction is possible for the row; empty where one is."""
     for value, known, what in (
         (row.framework, PROGRAMS, "program"),
         (row.precision, PRECISIONS, "precision"),
@@ -377,7 +373,7 @@ def unusable(row: MeasuredRow) -> str:
 
 
 def _why_not_counted(row: MeasuredRow) -> str:
-    """Reason in the source for not counting the row: never how far off the prediction is."""
+    """Return the reason why the row is not counted. Only the source decides, never the error of the prediction."""
     if not (row.use_peak and row.measured_bytes):
         return "timing only"
     if row.is_bound:

@@ -1,4 +1,4 @@
-"""Reports how far off the estimates have been, by kind of setting, by source and row by row."""
+"""Report of how far off the estimates have been: by kind of setting, by source and by row."""
 
 import math
 from collections.abc import Sequence
@@ -11,35 +11,34 @@ from rankviz.core.quantity import Range
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KindAccuracy:
-    """Errors of the scored rows of one kind of setting."""
+    """Errors of scored rows of one kind of setting."""
 
     kind: str
     half_width: float
-    """Memory: share of what is modelled, and bytes for what is counted. Time: natural logarithm."""
+    """Memory: share of the modelled part, bytes for counted parts. Time: natural logarithm."""
     groups: tuple[str, ...]
-    """Sources, each with all its tables."""
     settings: int
     mean_abs_error: float
-    """Share of the measured figure, with these very sources seen."""
+    """Mean absolute error as a share of the measured figure; the sources were known to the formulas."""
     left_out_error: float | None = None
-    """Mean error with each setting's own source left out; None where that was not computed."""
+    """Mean absolute error if the source of each setting is left out; None where it was not computed."""
     left_out_inside: float | None = None
-    """Share of settings inside the range that they have then."""
+    """Share of settings inside their range if their source is left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AccuracyByKind:
-    """Evidence for each band."""
+    """Evidence for each band, by kind of setting."""
 
     static: tuple[KindAccuracy, ...]
     memory: tuple[KindAccuracy, ...]
     lower: tuple[KindAccuracy, ...]
-    """Rows that are shown and not counted; no band rests on them."""
+    """Rows that are shown but not counted; no band is based on them."""
     time: tuple[KindAccuracy, ...]
 
 
 def widths(evidence: AccuracyByKind, made: str) -> tuple[Assumption, ...]:
-    """Half-widths of bands as rows of assumptions, one for each kind of setting. made: the day, ISO."""
+    """Return the half-widths of bands as assumptions, one for each kind of setting. made: ISO date."""
     parts = (("", evidence.static, "bytes"), ("", evidence.memory, "share"), ("time-", evidence.time, "logarithm"))
     return tuple(
         Assumption(
@@ -56,7 +55,7 @@ def widths(evidence: AccuracyByKind, made: str) -> tuple[Assumption, ...]:
 
 
 CHECKED_ON_ROWS = "The formulas stay the same, and they were checked against the same measurements."
-"""Limit of figures over unseen sources."""
+"""Limit of the figures on left-out sources, as a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +67,7 @@ class Basis:
 
 
 def basis_of(evidence: AccuracyByKind, stack: Stack) -> Basis:
-    """Evidence for this kind of setting."""
+    """Return the evidence for this kind of setting."""
 
     def of(accuracies: Sequence[KindAccuracy], kind: str) -> KindAccuracy | None:
         return next((each for each in accuracies if each.kind == kind), None)
@@ -77,8 +76,7 @@ def basis_of(evidence: AccuracyByKind, stack: Stack) -> Basis:
 
 
 def in_words(basis: Basis) -> str:
-    """Sentence on the evidence for an estimate's memory range: how far off settings like this one were without their
-    own source."""
+    """Return a sentence on the evidence for a memory range: errors of similar settings, their source left out."""
     memory = basis.memory
     if memory is None:
         return (
@@ -96,7 +94,7 @@ def in_words(basis: Basis) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """Errors of a group of rows, each setting weighed once."""
+    """Errors of a group of rows, each setting weighing the same."""
 
     group: str
     rows: int
@@ -105,38 +103,34 @@ class Score:
     worst_error: float
     inside_band: float
     mean_half_width: float
-    """Half-width of the band, as a share of the predicted figure."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportRow:
-    """One measured row beside its prediction. What was not measured or cannot be predicted is None."""
+    """One measured row with its prediction; None: not measured, or no prediction possible."""
 
     row_id: str
     group: str
-    """The table of measurements."""
     origin: str
-    """The source: who measured with which program; may have several tables."""
+    """Source: who measured, with which program; may have several tables."""
     tier: str
     scored: bool
     bound: bool
-    """The row's length is only a cap, so that the measured figure is at most what is predicted."""
+    """True if the row's length is only a limit, so that the measured figure is at most the prediction."""
     reason: str | None
-    """Why the row does not count, or has no prediction."""
     model_id: str
     kind: str | None
     """Kind of setting: kernels, checkpointing and attention."""
     quantized: bool | None
     gpu: str
     setting: str
-    """In words."""
     measured_kind: str
     measured_bytes: int | None
     predicted_bytes: int | None
     low: int | None
     high: int | None
     two_depth_bytes: int | None
-    """Peak extrapolated from two shallow depths."""
+    """Peak extrapolated from two small depths."""
     measured_seconds_per_step: float | None
     seconds_low: float | None
     seconds_expected: float | None
@@ -144,8 +138,7 @@ class ReportRow:
     two_depth_seconds: float | None
     source: str
     left_out_bytes: int | None = None
-    """Predicted as if the row's source had not been seen, with its range. None where that was not worked out, as for
-    a file of one's own."""
+    """Prediction with the row's source left out, then its range; None where it was not computed."""
     left_out_low: int | None = None
     left_out_high: int | None = None
     left_out_seconds_low: float | None = None
@@ -154,14 +147,14 @@ class ReportRow:
 
     @property
     def error(self) -> float | None:
-        """Predicted against measured memory, as a share of the measured figure: without the row's source if known."""
+        """Predicted minus measured memory, as a share of the measured; with the row's source left out if known."""
         value = self.left_out_bytes or self.predicted_bytes
         return value / self.measured_bytes - 1 if value and self.measured_bytes else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TotalScore:
-    """Torch's reserved memory, or nvidia-smi's figure."""
+    """Errors of a total: torch's reserved memory, or nvidia-smi's figure."""
 
     total: str
     rows: int
@@ -172,7 +165,7 @@ class TotalScore:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeScore:
-    """Seconds per step."""
+    """Errors of the seconds per step."""
 
     rows: int
     mean_abs_error: float
@@ -182,23 +175,22 @@ class TimeScore:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeftOut:
-    """Predictions of rows whose sources had not been seen."""
+    """Errors of predictions for rows whose source was left out."""
 
     origins: tuple[Score, ...]
-    """Memory, a source each."""
+    """Memory, by source."""
     overall: Score
-    """Memory of all counted rows that a GPU's own counters measured, each setting weighed once."""
+    """Memory of all counted rows measured by a GPU's own counters, each setting weighing the same."""
     without_own_kind: tuple[str, ...]
-    """Sources that measured a kind of setting which no other has: the width of unmeasured kinds applied there."""
+    """Sources with a kind of setting that no other source measured; the width for unmeasured kinds was used there."""
     time: TimeScore | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AccuracyReport:
-    """Predicted against measured. Errors are shares of the measured figure."""
+    """Predicted against measured figures; errors are shares of the measured figure."""
 
     made: str
-    """Day, ISO."""
     rows: tuple[ReportRow, ...]
     groups: tuple[Score, ...]
     overall: Score | None
@@ -208,15 +200,15 @@ class AccuracyReport:
     time: TimeScore | None
     evidence: AccuracyByKind
     unseen_groups: tuple[Score, ...] = ()
-    """The same as left_out.origins, as scripts have read it."""
+    """Equals left_out.origins; kept for existing scripts."""
     bounds: tuple[Score, ...] = ()
-    """Rows whose length is only a cap: the share whose measured figure is at most the high end."""
+    """Rows whose length is only a limit: share whose measured figure is at most the high end."""
     left_out: LeftOut | None = None
-    """None of a file of one's own: its rows are unseen anyway."""
+    """None for a file of your own, whose rows are all unknown to the formulas."""
 
     @property
     def sources_on_gpus(self) -> frozenset[str]:
-        """The sources of the scored rows that were measured on GPUs."""
+        """Names of the sources of scored rows measured on GPUs."""
         return frozenset(row.origin for row in self.rows if row.scored and row.kind != "cpu")
 
 
@@ -225,18 +217,16 @@ SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimilarRows:
-    """The measured rows that an estimate rests on."""
+    """Measured rows that an estimate is based on."""
 
     basis: Basis
     count: int
-    """Rows of this kind of setting."""
     rows: tuple[ReportRow, ...]
-    """The most similar ones, at most SHOWN."""
 
 
 def rests_on(report: AccuracyReport, stack: Stack, predicted_bytes: float, gpu: str | None) -> SimilarRows:
-    """The rows of this kind of setting (kernels, checkpointing and attention), and the most similar of them: the same
-    width of the base, the same card, and a prediction of nearly the same size."""
+    """Return the number of rows of this kind of setting (kernels, checkpointing and attention), and the most similar
+    of them: counted, equally quantized, on the same card, with a prediction of similar size."""
 
     def distance(row: ReportRow) -> tuple:
         size = abs(math.log(row.predicted_bytes / predicted_bytes)) if predicted_bytes else 0.0

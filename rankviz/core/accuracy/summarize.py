@@ -1,4 +1,4 @@
-"""Sums up predictions of measured rows: errors by group, with sources left out, and how wide ranges must be."""
+"""Summaries of predictions for measured rows: errors by group, with sources left out, and the widths of bands."""
 
 import math
 from collections import defaultdict
@@ -17,11 +17,8 @@ Figure = Callable[[PredictedRow], float]
 
 
 def half_width(errors_by_origin: dict[str, Sequence[float]], unmeasured: float = math.inf) -> float:
-    """t(95 %, G) · s, from the errors of each source's settings.
-
-    unmeasured: the half-width of a kind that nobody measured. Measurements do not make it wider than that, unless one
-    of them was further off.
-    """
+    """Return t(95 %, G) · s from the errors of each of G sources. unmeasured: half-width of a kind without
+    measurements; it is the limit, unless a measurement was further off."""
     worst = max(abs(error) for errors in errors_by_origin.values() for error in errors)
     means = [sum(error * error for error in errors) / len(errors) for errors in errors_by_origin.values()]
     by_spread = STUDENT_95[min(len(means), len(STUDENT_95)) - 1] * math.sqrt(sum(means) / len(means))
@@ -29,7 +26,7 @@ def half_width(errors_by_origin: dict[str, Sequence[float]], unmeasured: float =
 
 
 class BandEvidence(NamedTuple):
-    """One part of the evidence: what is compared, in the unit of its band and as a share."""
+    """Functions of a predicted row: kind of setting, error in the unit of its band, and error as a share."""
 
     kind: Callable[[PredictedRow], str]
     error: Figure
@@ -54,12 +51,12 @@ STATIC = BandEvidence(
     share=lambda p: p.loaded_bytes / p.row.loaded_bytes - 1,
     unmeasured="width-static-unmeasured",
 )
-"""Errors of what is counted (weights, adapter, states), where memory was read before the first step. In bytes: what is
-missing are workspaces and small tensors, as much beside a large base as beside a small one."""
+"""Errors of the counted parts (weights, adapter, states), where memory was read before the first step. In bytes,
+because the missing part (workspaces and small tensors) does not grow with the base."""
 
 
 def evidence_of(predictions: Sequence[PredictedRow]) -> report.AccuracyByKind:
-    """Evidence for each band. RankViz estimates no base in GPTQ's format, so its errors widen no band of `static`."""
+    """Return the evidence for each band; `static` excludes GPTQ, a format that RankViz does not estimate."""
     scored = [p for p in predictions if p.scored]
     loaded = [p for p in scored if p.loaded_bytes and p.row.loaded_bytes and p.row.precision != "gptq-int4"]
     return report.AccuracyByKind(
@@ -71,12 +68,11 @@ def evidence_of(predictions: Sequence[PredictedRow]) -> report.AccuracyByKind:
 
 
 def _not_counted(predictions: Iterable[PredictedRow]) -> list[PredictedRow]:
-    """Rows that are shown and not counted, without bounds."""
     return [p for p in predictions if p.predicted and not p.scored and not p.bound]
 
 
 def by_kind(evidence: BandEvidence, predictions: Iterable[PredictedRow]) -> tuple[report.KindAccuracy, ...]:
-    """Errors by kind of setting; repeats of one setting count as one error, their root mean square."""
+    """Return errors by kind of setting; repeats of one setting count as one error, their root mean square."""
     accuracies = []
     for name, members in sorted(_grouped(predictions, evidence.kind).items()):
         errors: dict[str, list[float]] = defaultdict(list)
@@ -102,12 +98,12 @@ def _grouped(predictions: Iterable[PredictedRow], key: Callable) -> dict:
 
 
 def by_setting(predictions: Iterable[PredictedRow]) -> dict[tuple, list[PredictedRow]]:
-    """Group the rows that repeat one setting."""
+    """Group rows that repeat one setting, by the setting's key."""
     return _grouped(predictions, lambda p: p.row.setting)
 
 
 def mean_over_settings(predictions: Iterable[PredictedRow], figure: Figure) -> float:
-    """Mean with the same weight for each setting, however often it was repeated."""
+    """Return the mean over settings, each weighing the same however often it was repeated."""
     return _mean(_mean(figure(p) for p in members) for members in by_setting(predictions).values())
 
 
@@ -117,13 +113,13 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def scores(predictions: Iterable[PredictedRow], name_of: Callable[[PredictedRow], str]) -> tuple[report.Score, ...]:
-    """Scores of predicted rows, grouped by a name; the largest group first."""
+    """Return scores of predicted rows grouped by name, the largest group first."""
     groups = sorted(_grouped(predictions, name_of).items(), key=lambda item: -len(item[1]))
     return tuple(interval_score(name, members) for name, members in groups)
 
 
 def interval_score(name: str, members: Sequence[PredictedRow]) -> report.Score:
-    """The score of predicted rows."""
+    """Return the score of a group of predicted rows."""
     return report.Score(
         group=name,
         rows=len(members),
@@ -136,17 +132,14 @@ def interval_score(name: str, members: Sequence[PredictedRow]) -> report.Score:
 
 
 def _half(band: Range) -> float:
-    """Half-width as a share of what is expected."""
     return (band.high - band.low) / 2 / band.expected
 
 
 def summarize(
     predictions: Sequence[PredictedRow], made: str, unseen: Sequence[PredictedRow] | None = None
 ) -> report.AccuracyReport:
-    """The report of these predictions. Errors are shares of the measured figure; each setting counts once.
-
-    made: the day, ISO. unseen: the same rows, each predicted without its source; None leaves that out.
-    """
+    """Return the report on these predictions. Errors are shares of the measured figure; each setting weighs the same.
+    made: ISO date. unseen: the same rows, each predicted with its source left out; None omits this part."""
     scored, evidence, left_out = [p for p in predictions if p.scored], evidence_of(predictions), None
     # A GPU's own counters measured these; a process's resident memory is something else.
     on_cards = [p for p in scored if not p.stack.habits.on_cpu]
@@ -192,7 +185,6 @@ def _left_out(unseen: Sequence[PredictedRow]) -> report.LeftOut:
 
 
 def _with_left_out(evidence: report.AccuracyByKind, unseen: Sequence[PredictedRow]) -> report.AccuracyByKind:
-    """The evidence with how far off each kind was without its sources."""
 
     def left_out(
         part: BandEvidence, each: report.KindAccuracy, rows: list[PredictedRow], inside: Figure
@@ -211,7 +203,6 @@ def _with_left_out(evidence: report.AccuracyByKind, unseen: Sequence[PredictedRo
 
 SHARED = ("row_id", "group", "origin", "tier", "model_id", "gpu", "measured_kind", "two_depth_bytes")
 SHARED += ("two_depth_seconds", "source")
-"""Fields that a row of the report has of the measured one."""
 
 
 def _row(p: PredictedRow, unseen: PredictedRow | None) -> report.ReportRow:
@@ -241,7 +232,7 @@ def _row(p: PredictedRow, unseen: PredictedRow | None) -> report.ReportRow:
 
 
 def _total(name: str, scored: Sequence[PredictedRow]) -> report.TotalScore | None:
-    """Torch's reserved or nvidia-smi's figure, where scored rows have it beside what was allocated."""
+    """Return the score of torch's reserved memory or nvidia-smi's figure; None if no scored row has it."""
     rows = [p for p in scored if getattr(p.row, f"{name}_bytes")]
 
     def mean(figure: Callable[[float, Range], float]) -> float:
@@ -281,10 +272,8 @@ def left_out_predictions(
     constants: Assumptions,
     made: str,
 ) -> tuple[PredictedRow, ...]:
-    """The rows in their order, each predicted with constants and widths of someone who has not seen its source.
-
-    constants: without widths that come from measurements. made: the day, ISO.
-    """
+    """Predict each row with constants and widths that its source did not contribute to; rows keep their order.
+    constants: assumptions without widths from measurements. made: ISO date."""
     unseen = {}
     for origin in {row.origin for row in rows}:
         own = constants.without(origin)

@@ -20,25 +20,25 @@ from rankviz.core.studies import lines as counts
 from rankviz.core.studies.lines import FACETS, RL, Evidence, Line, Near, Study, Subject, drawn_lines, nearest
 
 SMALLEST = 16
-"""Concern about forgetting goes no lower."""
+"""Halving the rank to keep the base's abilities goes no lower than this."""
 (FIRST_RANK,) = RATE_RANKS
-"""The learning rate is tuned first, at this rank and at two rates a factor RATE_FACTOR apart."""
+"""Rank at which the learning rate is tuned first, at two rates a factor RATE_FACTOR apart."""
 NEAREST_SHOWN = 3
 ENOUGH_RAN = 3
 """Publications that must have run both ranks before the gain of a doubling counts as measured."""
 
 
 class Capacity(NamedTuple):
-    """The parameters of one adapter against the tokens of one amount of data, after LoRA Without Regret (Schulman et
-    al. 2025): parameters times the bits that one can hold, and tokens times the loss in bits (assumptions.json).
+    """Parameters of an adapter compared with the tokens of the data, after LoRA Without Regret (Schulman et al. 2025):
+    capacity is parameters times bits per parameter, demand is tokens times loss in bits (assumptions.json).
 
-    It does not move the rank: as a rule it did worse than one rank for all (tools/forecast/regret.py).
+    It does not change the recommended rank: as a rule it did worse than one rank for all (tools/forecast/regret.py).
     """
 
     r: int
     parameters: int
     holds_tokens: int
-    """Tokens at which its capacity ends."""
+    """Number of tokens that fill the capacity."""
     tokens: int | None
     at_most: bool
     bits_per_parameter: float
@@ -50,19 +50,19 @@ class Capacity(NamedTuple):
 
     @property
     def filled(self) -> float | None:
-        """Share of the capacity that the data would fill."""
+        """Share of the capacity that the data fills; None where the data's size is unknown."""
         return None if self.tokens is None else self.tokens / self.holds_tokens
 
 
 def capacity(r: int, parameters: int, tokens: int | None, at_most: bool, assume: Assumptions) -> Capacity:
-    """The capacity of an adapter with so many parameters, beside the tokens of the data."""
+    """Return the capacity of an adapter with so many parameters, beside the tokens of the data."""
     per_token, per_parameter = assume.value("capacity-bits-per-token"), assume.value("capacity-bits-per-parameter")
     holds = math.floor(parameters * per_parameter / per_token)
     return Capacity(r, parameters, holds, tokens, at_most, per_parameter, per_token)
 
 
 class Mean(NamedTuple):
-    """A mean over publications, with the ends of its 90 % interval."""
+    """Mean over publications, with the ends of its 90 % interval."""
 
     mean: float
     low: float
@@ -72,36 +72,36 @@ class Mean(NamedTuple):
 
 
 class Alternative(NamedTuple):
-    """One way to choose a rank: the advice, one rank for all, or the capacity rule. Scores in points, losses in %."""
+    """Results of a rule for choosing a rank: advice, one rank for all, or capacity. Scores in points, losses in %."""
 
     rule: str
     mean_rank: float
     score: Mean
     more: tuple[float, float, float]
-    """Points that its regret is above the advice's on the lines that reach its rank: mean, 90 % interval."""
+    """Points by which the rule's regret exceeds the advice's, on lines that reach its rank: mean and 90 % interval."""
     over_one_point: float
-    """Share of publications whose best rank was more than a point better."""
+    """Share of publications whose best rank was more than one point better than the rule's."""
     loss: Mean
 
 
 class Record(NamedTuple):
-    """Results of ranks over the published lines (tools/forecast/regret.py)."""
+    """Results of rules and ranks over the published lines (tools/forecast/regret.py)."""
 
     alternatives: tuple[Alternative, ...]
-    """The advice first, each publication left out in turn."""
+    """Results by rule, first the advice; each publication was left out in turn."""
     gains: Mapping[str, Mapping[int, Mean]]
-    """Points that twice the rank gained where both were run, by kind of task ("all" for every kind) and rank."""
+    """Points gained by doubling a rank, over publications with both; by kind of task ("all": every) and rank."""
     rate_or_rank: counts.RateAgainstRank | None = None
     targets: counts.TargetsAgainstRank | None = None
     rates: counts.RatesTuned | None = None
-    """The best rates of all tuned sweeps around FIRST_RANK."""
+    """Best learning rates near FIRST_RANK, over all tuned sweeps."""
 
     def gain(self, kind: str, r: int) -> Mean | None:
-        """None where fewer than ENOUGH_RAN publications ran both ranks."""
+        """Return the gain of doubling rank r; None where fewer than ENOUGH_RAN publications ran both ranks."""
         return self.gains[kind][r] if self.ran(kind, r) >= ENOUGH_RAN else None
 
     def ran(self, kind: str, r: int) -> int:
-        """Publications that ran this rank and twice this rank."""
+        """Return the number of publications that ran both r and 2r."""
         row = self.gains.get(kind, {}).get(r)
         return row.publications if row else 0
 
@@ -110,7 +110,7 @@ class Record(NamedTuple):
 
 
 def record_of(section: Mapping[str, Any] | None, counted: Mapping[str, Any] = MappingProxyType({})) -> Record:
-    """Read the sections "advice" and "counts" of assets/forecast.json; empty without them."""
+    """Read the sections "advice" and "counts" of assets/forecast.json; a missing section gives an empty record."""
     rate, targets, tuned = (counted.get(name) for name in ("rate_against_rank", "targets_against_rank", "rates_tuned"))
     every = (
         rate and counts.RateAgainstRank(**rate),
@@ -136,7 +136,7 @@ def record_of(section: Mapping[str, Any] | None, counted: Mapping[str, Any] = Ma
 
 
 class Step(NamedTuple):
-    """A change of the rank. why: forgetting."""
+    """One change of the recommended rank. why: "forgetting"."""
 
     why: str
     before: int
@@ -145,30 +145,30 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RankAdvice:
-    """The recommendation, and what it is based on."""
+    """The recommended settings, and the evidence for them."""
 
     case: UseCase
     goal: Goal
     data: DataAmount
     shown: tuple[Near, ...]
-    """The nearest base of each of a few studies; of reinforcement learning, of every study."""
+    """Nearest base model of each of a few studies; for reinforcement learning, of every study."""
     other_studies: tuple[Study, ...]
-    """Studies of reinforcement learning without a line over ranks: their caveat says what they found."""
+    """Studies of reinforcement learning without a line over ranks; their caveat states the result."""
     retention: counts.Share | None
-    """Trainings of which the smallest rank kept more of the base than the largest."""
+    """Count of trainings in which the smallest rank kept more of the base's abilities than the largest."""
     below_full: counts.Share | None
-    """Trainings whose best rank was worse than full fine-tuning."""
+    """Count of trainings whose best rank was worse than full fine-tuning."""
     record: Record
     r: int
     steps: tuple[Step, ...]
     capacity: Capacity | None
-    """None where the model's layers are not known, and for reinforcement learning, whose data teach far less."""
+    """None where the layers are not known, and for reinforcement learning (its data teach far less)."""
     equal_ranks: Mapping[str, Mapping[int, float]]
-    """Ranks of as many parameters here, by study that adapts experts in another way, and its ranks."""
+    """Ranks of a study with another MoE scheme, by its id, each with the rank here of equal parameters."""
     rates: counts.RatesTuned | None
-    """The best learning rates around FIRST_RANK; None where sweeps do not tell them for this use case."""
+    """Best learning rates near FIRST_RANK; None where no tuned sweep applies to this use case."""
     rates_of: str
-    """Whose rates these are: a base model, or "all models"."""
+    """Source of `rates`: a base model's name or "all models"."""
 
     @property
     def lora_alpha(self) -> int:
@@ -176,14 +176,13 @@ class RankAdvice:
 
     @property
     def learning_rate(self) -> float:
-        """To start with: the use case's, moved to the nearer end of the best rates. All that trains or exports the
-        recommended settings takes it from here."""
+        """Recommended learning rate, also for training and exports: the use case's, clipped to `rates`."""
         rates, usual = self.rates, self.case.learning_rate
         return usual if rates is None else min(max(usual, rates.low), rates.high)
 
     @property
     def learning_rates(self) -> tuple[float, float]:
-        """To try first, at FIRST_RANK."""
+        """Two learning rates to try first, at FIRST_RANK."""
         return self.learning_rate, float(f"{RATE_FACTOR * self.learning_rate:.2g}")
 
 
@@ -197,11 +196,9 @@ def advise(
     assume: Assumptions,
     equal_ranks: Callable[[Line], Mapping[int, float]] = lambda line: {},
 ) -> RankAdvice:
-    """The recommended settings and their reasons.
-
-    parameters: of an adapter on all linear layers at a rank; None where the model's layers are not known. equal_ranks:
-    ranks of a line whose experts are adapted in another way, and those of as many parameters here.
-    """
+    """Return the recommended settings and the evidence for them. parameters: function from rank to parameters of an
+    adapter on all linear layers; None where the layers are not known. equal_ranks: function from a line with another
+    MoE scheme to its ranks, each with the rank here of equal parameters."""
     case = use_case(goal.use_case)
     rl = RL in case.task_kinds
     lines = [x for x in drawn_lines(evidence, ("lora",), FACETS) if (x.study.task_kind == RL) is rl]
@@ -237,8 +234,7 @@ def advise(
 
 
 def _rates(near: Sequence[Near], record: Record) -> tuple[counts.RatesTuned | None, str]:
-    """The best learning rates near FIRST_RANK, where the rate is tuned first: of the nearest tuned relative, or of all
-    tuned sweeps."""
+    """Return the best learning rates near FIRST_RANK and their source: the nearest tuned relative or all sweeps."""
     for each in near:
         for line in _counted(each) if each.same_family else ():
             if rates := counts.rates_of_line(line, FIRST_RANK):

@@ -1,4 +1,4 @@
-"""The rule of thumb about rank, what other settings mean, and the use cases with their ranks and amounts of data."""
+"""The rule of thumb about rank, explanations of other settings, and use cases with their ranks and amounts of data."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -24,14 +24,14 @@ class RankRule(NamedTuple):
     r: int
     label: str
     kind: str
-    """The kind of task that its published scores are of, as core.advice.advice names it."""
+    """Kind of task whose published scores are shown with the rule, as a key of core.advice.advice.Record.gains."""
     use: str
     reason: str
     source: str
 
 
 class SettingRule(NamedTuple):
-    """One setting explained in at most two sentences."""
+    """One setting, explained in at most two sentences."""
 
     name: str
     value: str
@@ -138,15 +138,15 @@ class UseCase:
     label: str
     r: int
     rule_r: int
-    """Its line of the rule of thumb, which is shown beside r."""
+    """Rank of the line of the rule of thumb that is shown beside r."""
     task_kinds: tuple[TaskKind, ...]
-    """Its kinds of study; if empty, the studies that also have full fine-tuning."""
+    """Kinds of study that apply; if empty, the studies that also have full fine-tuning."""
     learning_rate: float = 2e-4
     learning_rate_source: str = UNSLOTH
     r_range: tuple[int, int] | None = None
-    """Recommended instead of one rank, where studies disagree; r is then the rank whose costs are shown."""
+    """Range recommended instead of one rank, where studies disagree; r is then the rank whose costs are shown."""
     rates_of_instruction: bool = True
-    """Learning rates of instruction sweeps apply to it."""
+    """True if the learning rates of instruction-tuning sweeps apply."""
 
     @property
     def rule(self) -> RankRule:
@@ -199,18 +199,18 @@ def use_case(name: str) -> UseCase:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Goal:
-    """Inputs of the advice besides the question to the estimate."""
+    """Inputs of the advice, in addition to those of the estimate."""
 
     use_case: str = DEFAULT
     examples: int | None = None
-    """Different training examples; None takes those of the training's data."""
+    """Number of different training examples; None takes the training data's."""
     example_tokens: int | None = None
-    """Tokens of one of them, on average; None takes those of the training's data, or at most the longest row."""
+    """Mean tokens of an example; None takes the training data's, or the maximum length as an upper limit."""
     forgetting: bool = False
-    """The base must keep its earlier abilities."""
+    """True if the base must keep its earlier abilities."""
 
     def validate(self) -> None:
-        """Raise InvalidSettingError with what to change, or return."""
+        """Check all fields; raise InvalidSettingError with advice."""
         use_case(self.use_case)
         for value, what, high in (
             (self.examples, "Examples", MAX_EXAMPLES),
@@ -220,7 +220,7 @@ class Goal:
                 whole(value, what, 1, high)
 
     def about(self, data: TrainingData | None) -> "Goal":
-        """Return the goal with the examples and tokens of the training's data, which count before its own."""
+        """Return the goal with the training data's examples and tokens, where they are known, in place of its own."""
         if data is None:
             return self
         of_data = {"examples": data.examples, "example_tokens": data.mean_tokens}
@@ -231,18 +231,17 @@ class DataAmount(NamedTuple):
     """Amount of data to learn from."""
 
     tokens: int | None
-    """Different tokens trained on; None where neither examples nor a length of training is given."""
+    """Different tokens trained on; None where neither examples nor training length are given."""
     at_most: bool
-    """The true number may be lower: padding, repeats, or rows shorter than the longest."""
+    """True if the real number may be lower: padding, repeats, or rows shorter than the maximum length."""
     epochs: float | None
-    """Times that each example is seen; None without both examples and a length of training."""
+    """Passes over the examples; None unless both examples and training length are given."""
     examples: int | None
-    """Different examples that the training gets to see."""
+    """Different examples that the training reaches."""
 
 
 def data_of(goal: Goal, training: TrainingSetup) -> DataAmount:
-    """Return the part of the goal's data that the training sees. Repeating a token adds nothing to learn, so
-    only the first time counts."""
+    """Return the data that the training reaches. Repeated tokens count once: they add nothing to learn."""
     known = training.has_length
     rows = training.total_steps * training.per_device_train_batch_size * training.gradient_accumulation_steps
     each = min(goal.example_tokens or training.max_length, training.max_length)

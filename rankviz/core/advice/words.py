@@ -1,4 +1,4 @@
-"""An advice in sentences: the recommendation, its reasons with their sources, and how good such advice was."""
+"""The advice in sentences: the recommendation, its reasons with sources, and results of such advice in the past."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -24,9 +24,9 @@ CAPACITY_URL = "https://thinkingmachines.ai/blog/lora/"
 RECORD_SOURCE = "RankViz, docs/forecast.md"
 BY_TASK = "The recommendation goes by task, on average over publications; yours may differ."
 AIM = (0.78, 1.2)
-"""Points and % of the loss: the regret that the advice was meant to stay under."""
+"""Regret that the advice was designed to stay below: points for scores, and % of the loss."""
 FEW_EPOCHS = 3
-"""Unsloth's guide advises one to three."""
+"""Most epochs that Unsloth's guide advises."""
 FILE_WORDS = {
     16: "Choose r = 32 if the file may be twice as large.",
     32: "Choose r = 16 if the file must be small, r = 64 if its size does not matter.",
@@ -35,7 +35,7 @@ FILE_WORDS = {
 
 
 class Reason(NamedTuple):
-    """One sentence of why. name: rule, nearest, capacity, rate, targets, full, forgetting or data."""
+    """One reason for the advice. name: rule, nearest, capacity, rate, targets, full, forgetting or data."""
 
     name: str
     text: str
@@ -44,12 +44,12 @@ class Reason(NamedTuple):
 
 
 def rank_in_words(advice: RankAdvice) -> str:
-    """ "r = 32", or "r = 8 to 32" where a range is recommended."""
+    """Return "r = 32", or "r = 8 to 32" where a range is recommended."""
     return "r = {} to {}".format(*advice.case.r_range) if advice.case.r_range else f"r = {advice.r}"
 
 
 def take(advice: RankAdvice) -> str:
-    """Name the recommended settings."""
+    """Return the recommended settings as a sentence without a full stop."""
     alpha = "r" if advice.case.r_range else advice.lora_alpha
     return (
         f"Recommended: {rank_in_words(advice)}, alpha = {alpha}, learning rate {rate_in_words(advice)}, "
@@ -58,18 +58,17 @@ def take(advice: RankAdvice) -> str:
 
 
 def rate_in_words(advice: RankAdvice) -> str:
-    """ "3e-4 (3e-4 to 1e-3 did best)": where to start, and the range that sweeps leave."""
+    """Return the learning rate to start with, and the range of the best: "3e-4 (3e-4 to 1e-3 did best)"."""
     span, start = _best_rates(advice), rate_text(advice.learning_rate)
     return start if span in ("", start) else f"{start} ({span} did best)"
 
 
 def _best_rates(advice: RankAdvice) -> str:
-    """The best learning rates of the nearest tuned sweep; empty where there is none."""
     return " to ".join(dict.fromkeys(map(rate_text, (advice.rates.low, advice.rates.high)))) if advice.rates else ""
 
 
 def because(advice: RankAdvice) -> str:
-    """Give the main reason, without a full stop."""
+    """Return the main reason, without a full stop."""
     if advice.case.r_range:
         return (
             "published studies of reinforcement learning disagree: in some r = 1 did as well as r = 256, in others r = "
@@ -85,7 +84,7 @@ def because(advice: RankAdvice) -> str:
 
 
 def _doubling(record: Record, kind: str, r: int) -> str:
-    """Say what twice this rank gained, or how few publications ran both."""
+    """Say what twice this rank gained, or how few publications ran both ranks."""
     if gain := record.gain(kind, r):
         publications = counted(gain.publications, "publication")
         return f"r = {2 * r} scored on average {_points(gain.mean)} than r = {r} in {publications}"
@@ -98,7 +97,7 @@ def _points(gain: float) -> str:
 
 
 def main_sentences(advice: RankAdvice) -> tuple[str, str, str]:
-    """Give the main reason, the learning rate that comes before the rank, and what the file size would change."""
+    """Return the main reason, advice on the learning rate to tune before the rank, and advice on file size."""
     reason = because(advice)
     file = "Train more than one rank if you can." if advice.case.r_range else FILE_WORDS[advice.r]
     return f"{reason if reason.startswith('r ') else reason[0].upper() + reason[1:]}.", rate_first(advice), file
@@ -110,8 +109,7 @@ def rate_first(advice: RankAdvice) -> str:
 
 
 def confidence_in_words(advice: RankAdvice) -> str:
-    """Say how good such advice was for publications that it was chosen without; the Guide compares it with fixed
-    ranks."""
+    """Say how good the advice was for left-out publications. The Guide compares it with fixed ranks."""
     ours = advice.record.regret("advice")
     if advice.case.r_range or ours is None:
         return HEADING
@@ -123,7 +121,7 @@ def confidence_in_words(advice: RankAdvice) -> str:
 
 
 def aim_in_words(record: Record) -> str:
-    """Say whether the regret is what was aimed at; empty without a record."""
+    """Say whether the regret of the advice met its aim; empty without a record."""
     ours = record.regret("advice")
     if ours is None:
         return ""
@@ -133,7 +131,7 @@ def aim_in_words(record: Record) -> str:
 
 
 def rule_evidence(record: Record, rule: RankRule) -> str:
-    """Say what published scores show for one line of the rule of thumb; empty without a record."""
+    """Say what published scores show about one line of the rule of thumb; empty without a record."""
     if gain := record.gain(rule.kind, rule.r):
         known = "Too low on average" if gain.low > 0 else "No clear gain from a higher rank"
         interval = f"90 % interval {gain.low:.1f} to {gain.high:.1f}".replace("-0.0", "0.0").replace("-", "−")
@@ -142,7 +140,7 @@ def rule_evidence(record: Record, rule: RankRule) -> str:
 
 
 def reasons(advice: RankAdvice) -> tuple[Reason, ...]:
-    """Give the rule of thumb with what the data say of it, the nearest studies, and what matters more than rank."""
+    """Return the rule of thumb with its evidence, the nearest studies, and what matters more than the rank."""
     return tuple(_reasons(advice))
 
 
@@ -186,8 +184,8 @@ def _cited(study: Study) -> tuple[str, str]:
 
 
 def _nearest(near: Near, advice: RankAdvice) -> str:
-    """Say what the recommended rank reached in a near line, or every rank where a range is recommended. Of the study's
-    lines the last with adapters on all parts of the blocks, else the last."""
+    """Say what the recommended rank reached in a near study, or every rank where a range is recommended. The study's
+    last line with adapters on attention and MLP is used, else its last line."""
     line = ([line for line in near.lines if line.first.facet == "attention and mlp"] or near.lines)[-1]
     equal = advice.equal_ranks.get(line.study.study_id, {}).get(line.best.rank)
     r = max(1, round(advice.r * line.best.rank / equal)) if equal else advice.r
@@ -203,7 +201,7 @@ def _nearest(near: Near, advice: RankAdvice) -> str:
 
 
 def result_words(line: Line, r: int) -> str:
-    """ "r = 16 ended 0.8 % of the loss short of the best rank, r = 128"; of a rank that was not run its neighbours."""
+    """Return "r = 16 ended 0.8 % of the loss short of the best rank, r = 128"; for an untested r, its neighbours."""
     best, loss = line.best, line.first.is_loss
     scale = 1.0 if loss else points_scale(line.first.metric, [point.value for point in line.points])
     near = [point for point in line.points if point.rank == r] or [
@@ -227,7 +225,7 @@ def metric_in_words(line: Line) -> str:
 
 
 def capacity_in_words(advice: RankAdvice) -> str:
-    """Say how much the adapter can hold, which does not move the rank."""
+    """Say how many tokens the adapter can hold, which does not change the recommended rank."""
     cap = advice.capacity
     data = "The size of your data is not known."
     if cap.tokens is not None:
@@ -269,12 +267,12 @@ def would_change(advice: RankAdvice) -> tuple[str, ...]:
 
 
 def at_recommended(advice: RankAdvice, forecast: Forecast) -> RankForecast | None:
-    """Return the forecast's row for the recommended rank; None where there is no forecast."""
+    """Return the forecast's row for the recommended rank; None without a forecast or for a range of ranks."""
     return None if advice.case.r_range else next((row for row in forecast.ranks if row.r == advice.r), None)
 
 
 def forecast_sentence(advice: RankAdvice, forecast: Forecast) -> str:
-    """Say what the forecast gives for the recommended rank."""
+    """Return the forecast for the recommended rank as a sentence."""
     row = at_recommended(advice, forecast)
     if row is None:
         return "There is no quality forecast for reinforcement learning."
@@ -287,5 +285,5 @@ def forecast_sentence(advice: RankAdvice, forecast: Forecast) -> str:
 
 
 def rate_text(rate: float) -> str:
-    """0.0002 -> '2e-4'."""
+    """Return a learning rate in short form: 0.0002 -> "2e-4"."""
     return f"{rate:.2g}" if rate >= 0.01 else f"{rate:.1e}".replace(".0e", "e").replace("e-0", "e-")

@@ -19,14 +19,13 @@ Metric = Literal["score", "loss"]
 METRICS: tuple[Metric, ...] = ("score", "loss")
 LOSS = "loss"
 GRID = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-"""Ranks of a forecast."""
 REFERENCE_RANK = 128
-"""A forecast is the shortfall from this rank."""
+"""Rank from which a forecast measures the shortfall of other ranks."""
 UNITS: Mapping[Metric, str] = {"score": "points", LOSS: "percent_of_loss"}
 UNIT_WORDS = {"points": "points", "percent_of_loss": "% of the loss"}
 QUALITY_WORDS = {"points": "scores", "percent_of_loss": "losses"}
 ANY = "any"
-"""All kinds of score together."""
+"""Kind of study: all scores together."""
 KINDS = {
     "simple": "simple tasks",
     "instruct": "instruction tuning",
@@ -44,15 +43,15 @@ KIND_OF_USE_CASE = {
     "pretraining": "shift",
     "rl": RL,
 }
-"""The kind of score study that speaks for a use case."""
+"""Kind of study that a forecast of scores uses, by use case."""
 LEVELS = ("10", "25", "50", "75", "90")
 """Quantiles of a band, in percent."""
 ENOUGH_INSIDE, ENOUGH_PUBLICATIONS, ENOUGH_POINTS = 0.75, 5, 20
-"""A band is validated where the 80 % band of left-out publications held at least this share of their points, over at
-least so many publications and points, whether points or publications weigh the same, and where its mean error was no
-larger than that of "no difference between ranks"."""
+"""A band is validated if its 80 % band contained at least this share of the points of left-out publications (both with
+equal weights for points and with equal weights for publications), over at least so many publications and points, and
+its mean error was at most that of "no difference between ranks"."""
 RELIABLE = 0.2
-"""A share is not reliable where publications that were left out were farther from it, on average."""
+"""Largest mean error of a share, over left-out publications, at which the share counts as reliable."""
 HEADING = (
     "Model and task alone do not tell which rank you need: published results differ more by data and learning rate "
     "than by rank."
@@ -65,35 +64,35 @@ NO_FORECAST_OF_RL = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RankLine:
-    """One line in the unit of its metric."""
+    """Quality by rank of one published line, in the forecast's unit."""
 
     metric: Metric
     kind: str
     publication: str
-    """Studies of one paper or repository share it."""
+    """Paper or repository; its studies count as one publication."""
     study_id: str
     base_model: str
     task: str
     ranks: tuple[int, ...]
     values: tuple[float, ...]
-    """Quality, higher is better."""
+    """Quality by rank; higher is better."""
     standard_errors: tuple[float | None, ...]
-    """Errors of the test set or between seeds, same unit; None where nothing is known."""
+    """Standard errors by rank, from the test set or between seeds, in the unit of the values; None where unknown."""
     parameters: int | None
     base: bool
     errors_published: bool = False
-    """True if a standard error came with the results, rather than from the size of the test set."""
+    """True if at least one standard error is published, not derived from the size of the test set."""
 
 
 def points_scale(metric: str, values: Sequence[float]) -> float:
-    """Return the factor that turns this metric into points of 100."""
+    """Return the factor that turns a metric into points of 100."""
     if "mt_bench" in metric:
         return 10.0
     return 100.0 if max(map(abs, values)) <= 1 else 1.0
 
 
 def share_error(percent: float, items: int) -> float:
-    """Standard error of a share of so many items, in percent; a share near 0 or 100 % counts as 2 or 98 %."""
+    """Return the standard error of a share of so many items, in percent; the share is clipped to 2 to 98 %."""
     share = min(max(percent / 100, 0.02), 0.98)
     return 100 * math.sqrt(share * (1 - share) / items)
 
@@ -109,39 +108,36 @@ class RankForecast:
     low_80: float
     high_80: float
     lines_at_rank: int
-    """Published lines of this metric that have a point at this rank."""
+    """Number of published lines of this metric with a point at this rank."""
     extrapolated: bool
-    """No published line of this metric has a point here: beyond all of them, or in a gap between them."""
+    """True if no published line of this metric has a point here: the rank is above or between their ranks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
-    """Quality by rank from published lines, and how such bands have held."""
+    """Quality by rank from published lines, and how well such forecasts held."""
 
     unit: str
     """"points" or "percent_of_loss"."""
     kind: str
-    """The kind of study that the coverage and the counts are of; the band is of all."""
+    """Kind of study that coverage and counts are of; the band is of all kinds."""
     reference_rank: int
     studies: int
-    """Publications; several studies of one paper count once."""
+    """Number of publications; several studies of one paper count once."""
     lines: int
     coverage_80_left_out: float | None
-    """Share of points of left-out publications of this kind inside the 80 % band; None where none could be left out."""
+    """Share of left-out points of this kind inside the 80 % band; None where none could be left out."""
     validated: bool
     ranks: tuple[RankForecast, ...]
-    """Empty for reinforcement learning, of which nothing can be forecast."""
+    """Empty for reinforcement learning, which has no forecast."""
     heading: str
-    """Sentence on what the forecast does not tell."""
     facts: tuple[str, ...]
-    """Sentences on what holds over published studies, with counts."""
     sentences: tuple[str, ...]
-    """Heading, facts, and what the band rests on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BandRecord:
-    """Record of the band for points of one kind whose publication was left out."""
+    """Errors of the band for points of one kind whose publication was left out."""
 
     kind: str
     publications: int
@@ -149,14 +145,14 @@ class BandRecord:
     inside_50: float
     inside_80: float
     inside_80_by_publication: float
-    """inside_80 with every publication weighing the same."""
+    """inside_80 with all publications weighing the same."""
     crps: float
-    """Mean error of the whole band (continuous ranked probability score), in the kind's unit."""
+    """Mean error of the whole band (continuous ranked probability score), in the unit of this kind."""
     crps_no_difference: float
     crps_no_difference_band: float
-    """Error of "no difference" with the symmetric band of published gaps."""
+    """Mean error of "no difference between ranks" with the symmetric band of published gaps."""
     crps_rule: float
-    """Error of the rule of thumb with the band of its own errors. The forecast is half of each."""
+    """Mean error of the rule of thumb's band. The forecast averages this and the band of "no difference"."""
 
     @property
     def validated(self) -> bool:
@@ -170,23 +166,23 @@ class BandRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bands:
-    """The part of assets/forecast.json that a forecast is read from."""
+    """Sections of assets/forecast.json from which forecasts are read."""
 
     reference_rank: int
     bands: Mapping[Metric, Mapping[str, Any]]
-    """Bands by metric: publications (studies) and lines, lines_at_rank, and by level quantiles at each rank of GRID."""
+    """Numbers of "studies" (publications) and lines, lines_at_rank and quantiles by level over GRID; by metric."""
     left_out: Mapping[str, BandRecord]
     holds: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    """Share of publications in which a statement held, by statement and kind (tools/forecast/published.py)."""
+    """Share of publications in which a statement held, by statement and then kind (tools/forecast/published.py)."""
     rate: Mapping[str, Any] | None
-    """Cost of a learning rate that was too low, and of a quarter of the rank."""
+    """Loss from a learning rate that was too low, and from a quarter of the rank; None where it was not computed."""
 
 
 ForecastJSON = shape(Forecast)
 
 
 def bands_from_json(value: Mapping[str, Any]) -> Bands:
-    """Read what `make forecast` wrote."""
+    """Read the output of `make forecast`."""
     return Bands(
         reference_rank=value["reference_rank"],
         bands=value["bands"],
@@ -197,7 +193,7 @@ def bands_from_json(value: Mapping[str, Any]) -> Bands:
 
 
 def at_rank(band: Mapping[str, Any], r: int) -> RankForecast:
-    """Read the band at a rank, straight in log2 r between those of GRID; InvalidSettingError for a rank outside it."""
+    """Return the band at a rank, linear in log2 r between ranks of GRID; InvalidSettingError outside GRID."""
     if isinstance(r, bool) or not isinstance(r, int) or not GRID[0] <= r <= GRID[-1]:
         raise InvalidSettingError(f"A forecast needs ranks from {GRID[0]} to {GRID[-1]} (got {r!r}).")
     low = min(int(math.log2(r)), len(GRID) - 2)
@@ -214,13 +210,14 @@ def at_rank(band: Mapping[str, Any], r: int) -> RankForecast:
 
 
 def forecast(bands: Bands, metric: Metric, task: str, ranks: Sequence[int] = GRID) -> Forecast:
-    """Return the band at these ranks, with its record and sentences.
+    """Return the forecast at these ranks, with its record and sentences.
 
     Args:
         bands: From assets/forecast.json.
-        metric: Losses do not depend on the task: all come from one kind of data, and none from reinforcement learning.
-        task: The kind of score that the use case stands for, by KIND_OF_USE_CASE.
-        ranks: Any from 1 to 256.
+        metric: "score" or "loss". Losses do not depend on the task: all come from one kind of data, none from
+            reinforcement learning.
+        task: Kind of study, from KIND_OF_USE_CASE.
+        ranks: Any ranks from 1 to 256.
     """
     kind = LOSS if metric == LOSS and task != RL else task
     band, checked = bands.bands[metric], bands.left_out.get(kind)
@@ -242,18 +239,18 @@ def forecast(bands: Bands, metric: Metric, task: str, ranks: Sequence[int] = GRI
 
 
 def forecast_json(forecast: Forecast) -> ForecastJSON:
-    """Return the forecast as `rankviz forecast --json` and the endpoint print it."""
+    """Return the forecast as `rankviz forecast --json` and the endpoint give it."""
     lists = {"facts": list(forecast.facts), "sentences": list(forecast.sentences)}
     return {**asdict(forecast), "ranks": [rounded(asdict(rank)) for rank in forecast.ranks], **lists}
 
 
 def rounded(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row with four digits behind the point."""
+    """Return the row with its floats rounded to four decimal places."""
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
 
 
 def fact_words(bands: Bands, kind: str) -> Iterable[str]:
-    """Say what holds over published studies: for this kind of score where enough publications show it, else for all."""
+    """Yield sentences on common results of published studies: of this kind if reliable, else of all kinds."""
 
     def of_kind(statement: str) -> Mapping[str, Any] | None:
         rows = bands.holds[statement]
@@ -291,7 +288,7 @@ def _record(held: Mapping[str, Any]) -> str:
 
 
 def _basis(bands: Bands, metric: Metric, kind: str, rows: Sequence[RankForecast]) -> Iterable[str]:
-    """Say what the band is made of, how such bands have held, and where it rests on other ranks alone."""
+    """Yield sentences on the sources of the band, its record, and ranks where it is extrapolated."""
     band, checked, unit = bands.bands[metric], bands.left_out.get(kind), UNIT_WORDS[UNITS[metric]]
     yield (
         f"Shortfall from r = {bands.reference_rank} in {unit}, the same for every model and task, from "

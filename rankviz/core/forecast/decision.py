@@ -1,7 +1,7 @@
 """Decides what to train next and what to ship now, for a sweep with a forecast between its runs.
 
-These are two questions: a truncated adapter exists with the loss that was measured of it; what a new run at its rank
-would reach is a forecast.
+The two answers differ: a truncated adapter exists and its loss is measured, but the loss of a new run at its rank is a
+forecast.
 """
 
 import math
@@ -18,76 +18,73 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 
 SHIP = "Smallest good adapter"
-"""Subject of the answer that names what to ship."""
+"""Label of the answer that names the adapter to ship."""
 
 
 class FinishedAdapter(NamedTuple):
-    """An adapter of a sweep that can be had, with its measured held-out loss."""
+    """A trained or truncated adapter that is available, with its measured held-out loss."""
 
     r: int
     loss: float
-    """Loss of the best seed."""
+    """Lowest loss over seeds."""
     made: Literal["trained", "truncated"]
     adapter_bytes: int
-    """Size of its file; of a truncated adapter in proportion to rank."""
+    """Size of the file; for a truncated adapter, in proportion to rank."""
     run_id: str
     trained_r: int
-    """The rank of its run."""
+    """Rank of the run that trained the adapter."""
     seeds: int = 1
-    """Adapters of this kind, rank and learning rate; this one has the lowest loss of them."""
+    """Number of adapters of the same kind, rank and learning rate; this one has the lowest loss among them."""
     mean_loss: float | None = None
-    """Over these seeds; None of one."""
+    """Mean loss over these seeds; None for one seed."""
 
     @property
     def expected(self) -> float:
-        """Loss to compare between ranks: the lowest of several seeds is partly luck."""
+        """Loss for comparing ranks: the mean where there are several seeds, since the lowest is partly luck."""
         return self.loss if self.mean_loss is None else self.mean_loss
 
     @property
     def in_words(self) -> str:
-        """Its run, rank and size."""
+        """Run, rank and size of the adapter."""
         size, run = units.file_size(self.adapter_bytes), f"the adapter of the run at r = {self.trained_r}"
         return f"{run} ({size})" if self.made == "trained" else f"{run}, truncated to r = {self.r} (about {size})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """The two answers, with what they rest on."""
+    """Answers on what to train next and what to ship, with the evidence."""
 
     forecast: BentForecast
     tolerance: float
-    """Nats that count as equal."""
+    """Loss differences up to this many nats count as equal."""
     enough: BentRank
-    """The forecast's pick, or with a tolerance of one's own the lowest rank within it; a rank counts with the mean of
-    its runs where it has any, else with its estimate."""
+    """Lowest rank within `within` of the lowest loss; a loss is the mean of a rank's runs, else its estimate."""
     within: float
-    """Nats above the lowest loss that such a rank may have."""
+    """Nats above the lowest loss that `enough` may have: the given tolerance, else PICK_SHARE of the lowest loss."""
     settled: BentRank | None
-    """The smallest rank that the sweep's verdict cannot distinguish from the best; None without a verdict."""
+    """Smallest rank that the sweep's verdict cannot distinguish from the best; None without a verdict."""
     like: RunRequest
-    """The run whose settings the next run takes."""
+    """Run whose settings the next run uses."""
     tried_rates: int
-    """Learning rates that were tried at its rank."""
+    """Number of learning rates tried at the rank of `like`."""
     alpha: float | None
-    """lora_alpha of all runs; None where it differs."""
+    """lora_alpha of all runs; None where runs differ."""
     adapters: tuple[FinishedAdapter, ...]
-    """Lowest rank first."""
 
     @property
     def train_rank(self) -> int:
-        """Rank of the next run: the verdict's, else the lowest rank that is enough."""
+        """Rank of the next run: the verdict's, else `enough`."""
         return (self.settled or self.enough).r
 
     @property
     def ship(self) -> FinishedAdapter | None:
-        """The adapter of the lowest rank within the tolerance of the best one, by means over seeds; None before any is
-        saved."""
+        """Adapter of the lowest rank within the tolerance of the best, by mean loss; None before any is saved."""
         best = min((each.expected for each in self.adapters), default=math.inf)
         return next((each for each in self.adapters if each.expected <= best + self.tolerance), None)
 
     @property
     def answers(self) -> Sequence[tuple[str, str, str, int | None]]:
-        """What to train and what to ship: subject, answer, sentence and size of the adapter's file."""
+        """Answers on training and shipping: label, answer, sentence, and bytes of the adapter's file or None."""
         rank, ship = self.settled or self.enough, self.ship
         lowest = min((each for each in self.forecast.ranks if each.measured is not None), key=lambda each: each.median)
         about = "Best rank so far" if rank.r == lowest.r else "Smallest good rank so far"
@@ -100,7 +97,7 @@ class Decision:
 
     @property
     def train_sentences(self) -> Sequence[str]:
-        """The next run, its reason, and its settings."""
+        """Sentences on the next run: rank, reason and settings."""
         ranks, like, settled, within = self.forecast.ranks, self.like, self.settled, self.within
         chosen = settled or self.enough
         best = min((rank for rank in ranks if rank.measured is not None or not settled), key=lambda rank: rank.median)
@@ -129,7 +126,7 @@ class Decision:
 
     @property
     def ship_sentences(self) -> Sequence[str]:
-        """The adapter to ship and why; empty where none is saved."""
+        """Sentences on the adapter to ship and why; empty where none is saved."""
         if (ship := self.ship) is None:
             return ()
         best = min(self.adapters, key=lambda each: each.expected)
@@ -149,13 +146,14 @@ class Decision:
 def decide(
     runs: Sequence[RunRecord], forecast: BentForecast, tolerance: float | None = None, settled: int | None = None
 ) -> Decision:
-    """Decide from a sweep's runs and its forecast.
+    """Decide what to train next and what to ship, from a sweep's runs and its forecast.
 
     Args:
-        runs: Of the sweep, two ranks of them evaluated at least.
-        forecast: Between these runs.
-        tolerance: Nats that count as equal; without it TOLERANCE_NATS for what to ship, and the forecast's pick.
-        settled: The smallest rank that the sweep's verdict cannot distinguish from the best, where there is a verdict.
+        runs: All runs of the sweep; at least two ranks must be evaluated.
+        forecast: The forecast between these runs.
+        tolerance: Nats that count as equal; None takes TOLERANCE_NATS for shipping, and the forecast's own share for
+            training.
+        settled: Smallest rank that the sweep's verdict cannot distinguish from the best; None without a verdict.
     """
     cells = measured_cells(runs)
     lowest = min(rank.median for rank in forecast.ranks)
@@ -198,7 +196,7 @@ def _best_of_seeds(runs: Sequence[RunRecord]) -> Iterable[FinishedAdapter]:
 
 
 def decision_json(decision: Decision) -> dict[str, Any]:
-    """Both answers, flat."""
+    """Return both answers as a JSON object."""
     ship, like = decision.ship, decision.like
     return {
         "tolerance": decision.tolerance,

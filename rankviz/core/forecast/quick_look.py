@@ -1,8 +1,8 @@
-"""A quick look: what a few short runs of one sweep say of the ranks between them, and of the learning rate.
+"""Quick look: estimates from a few short runs of one sweep, for ranks between them and for the learning rate.
 
-Losses are interpolated by r^-0.3 between the means of neighbouring measured ranks, with the band of one further run:
-the noise of a run, as the repeats of this sweep measured it, and the bends that a curve may have. Scores are not
-interpolated (score_pick). Both are checked on published lines: docs/accuracy.md, `make forecast`.
+Losses are interpolated by r^-0.3 between the means of neighbouring measured ranks. The band of one further run
+combines the noise of a run, measured by repeats in this sweep, with the possible bends of the curve. Scores are not
+interpolated (score_pick). Both were checked on published lines: docs/accuracy.md, `make forecast`.
 """
 
 import math
@@ -22,26 +22,26 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
 
 BEND = 0.3
-"""The loss falls as r^-0.3: on published sweeps runs lie about a fifth of the gap below a straight line in log r."""
+"""Exponent: the loss falls as r^-0.3. In published sweeps, runs are a fifth of the gap below a line in log r."""
 FALLING, RISING = (0.0, 1.0), (-1.0, 1.0)
-"""Bends that an 80 % band reaches: from a straight line in log r to a curve that saturates early. A loss that rises
-with rank may also do so late, straight in r."""
+"""Lowest and highest exponent covered by an 80 % band: from a straight line in log r (0) to a curve that saturates
+early (1). A loss that rises with rank may also rise late (-1: linear in r)."""
 MIDDLE_80, MIDDLE_50 = NormalDist().inv_cdf(0.9), NormalDist().inv_cdf(0.75)
 PICK_SHARE = 0.0025
-"""The rank to take is the lowest within this share of the lowest estimate. Half of the 0.5 % that it is checked by is
-left to the error of the estimate."""
+"""The pick is the lowest rank within this share of the lowest estimate. It is half of the 0.5 % by which picks are
+checked; the other half is left for the error of the estimate."""
 APART = 2.8
 """Two runs differ where they are this many standard deviations of one run apart: twice the noise of a difference."""
 SAFE_RANK = 16
-"""The rank to take where two scores do not differ."""
+"""Rank to choose where two scores do not differ."""
 CHECKED_LOW, CHECKED_HIGH = 4, 32
-"""The lowest rank is at most the first and the highest at least the second in sweeps like those that were checked."""
+"""Limits of checked sweeps: lowest rank at most CHECKED_LOW, highest rank at least CHECKED_HIGH."""
 ENOUGH_INSIDE = 0.75
 TOO_FEW = "A forecast from your runs needs finished runs at two ranks at least, such as r = 4 and r = 64"
 
 
 class MeasuredRank(NamedTuple):
-    """Mean held-out loss of the runs of one rank, nats. sd: spread between its runs; None of one run."""
+    """Mean held-out loss of the runs of one rank, nats. sd: standard deviation between its runs; None with one run."""
 
     r: int
     loss: float
@@ -50,13 +50,13 @@ class MeasuredRank(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """Standard deviation of one run, from repeats: runs of a rank beyond its first."""
+    """Standard deviation of one run. repeats: number of runs beyond the first of each rank, which it is based on."""
 
     sd: float
     repeats: int
 
     def times(self, gap: float) -> str:
-        """ "3.2 times the noise of one run (0.01 nats, from 2 repeats)"."""
+        """Return "3.2 times the noise of one run (0.01 nats, from 2 repeats)"."""
         repeats = counted(self.repeats, "repeat")
         return f"{gap / self.sd:.1f} times the noise of one run ({self.sd:.2g} nats, from {repeats})"
 
@@ -67,7 +67,7 @@ class BentRank:
 
     r: int
     median: float
-    """The mean of the runs of a measured rank, else the estimate."""
+    """Mean of the runs of a measured rank, else the estimate."""
     low_50: float | None
     high_50: float | None
     low_80: float | None
@@ -77,7 +77,7 @@ class BentRank:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BentForecast:
-    """Loss by rank from a sweep's own runs."""
+    """Loss by rank, from a sweep's own runs."""
 
     sweep_id: str
     metric: str
@@ -85,16 +85,15 @@ class BentForecast:
     runs: tuple[MeasuredRank, ...]
     ranks: tuple[BentRank, ...]
     coverage_80: float | None
-    """Share of runs between that such 80 % bands held on published lines; None for runs unlike those."""
+    """Share of runs inside such 80 % bands on published lines; None for sweeps unlike the checked ones."""
     validated: bool
     third_run: int | None
-    """Always None: a third run is a repeat now (repeat_at)."""
+    """Always None; kept for readers of older versions. See repeat_at."""
     repeat_at: int | None
-    """A rank to train once more with another seed, so that the noise is known; None where it is."""
+    """Rank to train again with another seed, to measure the noise; None where the noise is known."""
     noise_nats: float | None
     """Standard deviation of one run; None where no rank was trained twice."""
     pick: int
-    """The rank to take, see pick_of."""
     sentences: tuple[str, ...]
 
 
@@ -102,7 +101,7 @@ BentForecastJSON = shape(BentForecast)
 
 
 def bent_json(bent: BentForecast) -> BentForecastJSON:
-    """Return the forecast as `rankviz forecast --json` and the endpoint print it; held-out loss, nats."""
+    """Return the forecast as `rankviz forecast --json` and the endpoint give it; held-out loss, nats."""
     return {
         **asdict(bent),
         "runs": [run._asdict() for run in bent.runs],
@@ -119,14 +118,14 @@ def bent_forecast(
     alike: bool = True,
     still_training: str = "",
 ) -> BentForecast:
-    """The estimates and bands of a sweep, with how such ones have held.
+    """Return estimates and bands between the runs of a sweep, with the record of such forecasts.
 
     Args:
-        sweep_id: Whose runs these are.
-        runs: Measured ranks, two at least.
+        sweep_id: Id of the sweep.
+        runs: Measured ranks, at least two.
         record: Section "quick_look", "loss" of assets/forecast.json.
-        alike: Whether the ranks were trained with the same lora_alpha and learning rate.
-        still_training: A sentence that comes first where runs are to come; no repeat is then suggested.
+        alike: Whether all ranks were trained with the same lora_alpha and learning rate.
+        still_training: First sentence while runs are not finished (no repeat is suggested then); empty otherwise.
     """
     runs = tuple(sorted(runs))
     low, high, noise = runs[0], runs[-1], noise_of((run.sd, run.runs) for run in runs)
@@ -167,8 +166,8 @@ def bent_forecast(
 
 
 def noise_of(cells: Iterable[tuple[float | None, int]]) -> Noise | None:
-    """The spread of repeats, pooled over ranks; None without repeats, and where they agree to the last digit, which no
-    noise does. cells: (standard deviation, runs)."""
+    """Return the noise of one run, pooled over ranks. None without repeats, and where all repeats are identical (no
+    real noise is 0). cells: (standard deviation or None, number of runs) of each rank."""
     known = [(sd, runs - 1) for sd, runs in cells if sd is not None]
     repeats = sum(each for _, each in known)
     sd = math.sqrt(sum(each * sd * sd for sd, each in known) / repeats) if repeats else 0.0
@@ -176,11 +175,12 @@ def noise_of(cells: Iterable[tuple[float | None, int]]) -> Noise | None:
 
 
 def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank, ...]:
-    """Each rank of GRID between the lowest and the highest measured one, and the measured ones.
+    """Return the measured ranks, and each rank of GRID between the lowest and the highest of them, with estimate and
+    band.
 
-    Estimate, of the measured neighbours: high + (low - high) · w, w = (r^-0.3 - high^-0.3) / (low^-0.3 - high^-0.3).
-    The band adds two parts in quadrature: a further run and the means, with Student's t for so many repeats; and how
-    far w moves with the bends of FALLING or RISING.
+    Estimate between the measured neighbours low and high: high + (low - high) · w, w = (r^-0.3 - high^-0.3) /
+    (low^-0.3 - high^-0.3). The band adds two parts in quadrature: the noise of a further run and of the means, with
+    Student's t for the number of repeats; and the change of w over the bends of FALLING or RISING.
     """
     if len({run.r for run in runs}) < 2:
         raise InvalidSettingError(f"{TOO_FEW}.")
@@ -196,7 +196,7 @@ def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank
 
 
 def share_left(r: float, bend: float, low: float, high: float) -> float:
-    """The share of the gap from low to high that is left at r: 1 at low, 0 at high. Bend 0 is straight in log r."""
+    """Return the share of the gap from low to high left at r: 1 at low, 0 at high. bend 0 is straight in log r."""
     if not bend:
         return math.log(high / r) / math.log(high / low)
     return (r**-bend - high**-bend) / (low**-bend - high**-bend)
@@ -211,7 +211,7 @@ def _bent_rank(
     above: float = 0.0,
     measured: float | None = None,
 ) -> BentRank:
-    """means: variance of the estimate, in variances of one run. below, above: reach of the bends, nats, at 80 %."""
+    """Return a rank with bounds. means: estimate's variance in run variances. below, above: effect of bends, nats."""
     ends = dict.fromkeys(("low_50", "high_50", "low_80", "high_80"))
     for name, level, z in (("80", 0.9, MIDDLE_80), ("50", 0.75, MIDDLE_50)) if noise else ():
         reach, share = t_quantile(level, noise.repeats) * noise.sd * math.sqrt(1 + means), z / MIDDLE_80
@@ -221,7 +221,7 @@ def _bent_rank(
 
 
 def t_quantile(p: float, freedom: int) -> float:
-    """Student's t, exact for 1 and 2 degrees of freedom, else by Cornish and Fisher (Abramowitz and Stegun 26.7.5)."""
+    """Return a quantile of Student's t, for freedom above 2 by Cornish and Fisher (Abramowitz and Stegun 26.7.5)."""
     if freedom == 1:
         return math.tan(math.pi * (p - 0.5))
     if freedom == 2:
@@ -232,22 +232,22 @@ def t_quantile(p: float, freedom: int) -> float:
 
 
 def pick_of(ranks: Sequence[BentRank]) -> int:
-    """The lowest rank within PICK_SHARE of the lowest estimate."""
+    """Return the lowest rank within PICK_SHARE of the lowest estimate."""
     lowest = min(rank.median for rank in ranks)
     return next(rank.r for rank in ranks if rank.median <= lowest + PICK_SHARE * abs(lowest))
 
 
 def score_pick(low: tuple[int, float], high: tuple[int, float], noise: float | None) -> int:
-    """The rank to take by a score: the higher one where it is better by more than APART times the noise of one run,
-    else SAFE_RANK, or the nearer of the two where that is not between them. (rank, score), higher is better."""
+    """Return the higher rank if its score is better by more than APART times the noise of one run; else SAFE_RANK,
+    moved into the range of the two. low, high: (rank, score), higher is better. noise: None where not known."""
     if noise is not None and high[1] - low[1] > APART * noise:
         return high[0]
     return min(max(SAFE_RANK, low[0]), high[0])
 
 
 def measured_cells(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
-    """The evaluated runs of each rank at its best learning rate (lowest mean over seeds) of those that every rank has;
-    InvalidSettingError where too few, or where the runs cannot be compared."""
+    """Return the evaluated runs by rank, at the rank's best learning rate (lowest mean loss) among the rates that all
+    ranks have; raise InvalidSettingError for fewer than two ranks, or runs that cannot be compared."""
     sweep_id, ended = runs[0].request.sweep_id, [*filter(has_loss, runs)]
     cells: dict[int, dict[float, list[RunRecord]]] = {}
     for run in ended:
@@ -268,15 +268,14 @@ def measured_cells(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
 
 
 def _are_alike(runs: Sequence[RunRecord]) -> bool:
-    """Tell whether the runs have the same base and data: by fingerprints of what was read, or by name where not all
-    have one."""
+    """Tell whether runs have the same base and data, by fingerprints, or by name where some have none."""
     read = [fingerprints([run.environment]) for run in runs]
     is_named_alike = all(read) or len({run.request.data for run in runs}) == 1
     return is_named_alike and len({run.request.base for run in runs}) == 1 and len(frozenset().union(*read)) <= 1
 
 
 def measured_rank(r: int, runs: Sequence[RunRecord]) -> MeasuredRank:
-    """Mean and spread over the seeds of one rank."""
+    """Return mean and standard deviation over the seeds of one rank."""
     losses = [run.loss_after.loss for run in runs]
     return MeasuredRank(r, fmean(losses), stdev(losses) if len(losses) > 1 else None, len(losses))
 
@@ -286,7 +285,7 @@ def has_loss(run: RunRecord) -> bool:
 
 
 class RateLook(NamedTuple):
-    """Mean held-out losses of one rank by learning rate, nats; None of a rate whose runs diverged."""
+    """Learning rates at one rank, with mean held-out loss by rate in nats (None where all its runs diverged)."""
 
     r: int
     losses: Mapping[float, float | None]
@@ -298,7 +297,7 @@ class RateLook(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """Nats from the best rate to the next; infinite where the others diverged."""
+        """Nats from the best learning rate to the next; infinite where the others diverged."""
         lowest, *others = sorted(math.inf if loss is None else loss for loss in self.losses.values())
         return others[0] - lowest
 
@@ -309,12 +308,12 @@ class RateLook(NamedTuple):
 
     @property
     def goes_on(self) -> bool:
-        """True where the best rate may lie beyond those that were tried."""
+        """True if the best rate is the lowest or highest one tried, so that a better one may lie beyond."""
         return self.differs is not False and self.best in (min(self.losses), max(self.losses))
 
     @property
     def sentences(self) -> Sequence[str]:
-        """What is better, compared with the noise, and what to do next."""
+        """Sentences on the better rate, the difference compared with the noise, and what to do next."""
         at = {rate: "no finite loss" if loss is None else f"{loss:.4f}" for rate, loss in self.losses.items()}
         each = ", ".join(f"{loss} at {rate:g}" for rate, loss in sorted(at.items()))
         worth = "The other rate diverged."
@@ -334,8 +333,7 @@ class RateLook(NamedTuple):
 
 
 def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
-    """Compare the learning rates of a sweep of one rank; None where fewer than two rates ended, or none with a finite
-    loss."""
+    """Compare learning rates of a sweep of one rank; None with fewer than two ended rates or without a finite loss."""
     ended = [run for run in runs if run.loss_after]
     by_rate: dict[float, list[float]] = {}
     for run in ended:
@@ -347,17 +345,15 @@ def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
 
 
 class ScoreLook(NamedTuple):
-    """The rank to take by a score, from the lowest and the highest rank of a sweep: (rank, percent)."""
+    """Choice between the lowest and the highest rank of a sweep by a score. low, high: (rank, percent)."""
 
     metric: Metric
     low: tuple[int, float]
     high: tuple[int, float]
     noise: float | None
-    """Noise of one run, points; None where it is not known."""
+    """Standard deviation of one run, points; None where it is not known."""
     source: str
-    """Source of the noise."""
     record: Mapping[str, Any]
-    """Section "quick_look", "score" of assets/forecast.json."""
 
     @property
     def pick(self) -> int:
@@ -365,7 +361,7 @@ class ScoreLook(NamedTuple):
 
     @property
     def sentences(self) -> Sequence[str]:
-        """The rank to train, the two scores with their noise, and the rule with its record."""
+        """Sentences on the rank to train, the two scores with their noise, and the rule with its record."""
         (low, lower), (high, higher), record = self.low, self.high, self.record
         noise = "not known" if self.noise is None else f"{self.noise:.2g} points, {self.source}"
         known = f"r = {high} has {higher:.1f} % and r = {low} has {lower:.1f} %; the noise of one run is {noise}."
@@ -382,8 +378,8 @@ class ScoreLook(NamedTuple):
 
 
 def score_look(runs: Sequence[RunRecord], metric: Metric, record: Mapping[str, Any]) -> ScoreLook | None:
-    """Compare the lowest and the highest rank of a sweep by a score; None where they cannot be compared, or where every
-    rank was trained twice, so that a verdict compares them."""
+    """Compare the lowest and the highest rank of a sweep by a score; None where they cannot be compared, or where
+    every rank was trained twice, so that a verdict compares them."""
     try:
         cells = measured_cells(runs)
     except InvalidSettingError:

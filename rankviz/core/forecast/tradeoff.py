@@ -1,4 +1,4 @@
-"""Costs and known quality of the ranks of one model, side by side. Nothing is computed here."""
+"""Data structures for costs and known quality of one model's ranks, side by side. Nothing is computed here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,41 +10,37 @@ from rankviz.core.forecast.quick_look import BentForecast
 from rankviz.core.runs.record import Sweep
 
 RANKS = tuple(range(GRID[0], GRID[-1] + 1))
-"""Every rank that a forecast covers."""
 SHORTFALL_SCORE, SHORTFALL_LOSS = "score", "percent"
 SHORTFALLS: dict[str, Metric] = {SHORTFALL_SCORE: "score", SHORTFALL_LOSS: LOSS}
-"""Qualities that are forecast from published lines, with the metric of the forecast. The others are metrics of runs."""
+"""Qualities forecast from published lines, with the metric of the forecast. Others are metrics of runs."""
 
 
 class ForecastLine(NamedTuple):
-    """A published line in the unit of the forecast."""
+    """A published line in the forecast's unit."""
 
     label: str
-    """The study's, with its MoE scheme."""
     line: RankLine
     source: str
     why: str
-    """Reason why it is near to the model."""
+    """Similarities of the study with the model, in words."""
     equal_ranks: Mapping[int, float] | None = None
-    """For a line with another MoE scheme: by its ranks, the rank of the question's adapter that trains as many
-    parameters."""
+    """For a line with another MoE scheme: by its rank, the question's rank with as many parameters."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tradeoff:
-    """One model's ranks from 1 to 256 with their costs, and what is known of their quality."""
+    """Costs of one model's ranks from 1 to 256, and what is known about their quality."""
 
     estimate: Estimate | None
-    """At RANKS, and at the question's own; None for a model that cannot be read."""
+    """Estimate at RANKS and at the question's own ranks; None for a model that cannot be read."""
     quality: str
     """A key of SHORTFALLS, or of core.runs.metric.METRICS."""
     qualities: tuple[str, ...]
-    """The qualities that this model has, SHORTFALLS first."""
+    """Qualities available for this model, SHORTFALLS first."""
     forecast: Forecast | None
-    """At RANKS; None where quality is a metric of runs."""
+    """Forecast at RANKS; None where `quality` is a metric of runs."""
     published: tuple[ForecastLine, ...]
-    """The nearest lines in the unit of the forecast."""
     sweeps: tuple[Sweep, ...]
-    """Sweeps of this model with evaluated runs; the newest first, recorded ones last."""
+    """Sweeps of this model with evaluated runs: the newest first, recorded ones last."""
     bent: BentForecast | None
-    """Between the runs of the newest such sweep; None where quality is not its loss, or too little has run."""
+    """Forecast between the newest sweep's runs; None where quality is not the loss, or too few runs ended."""

@@ -19,21 +19,21 @@ from rankviz.errors import InvalidSettingError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunEstimate:
-    """One run."""
+    """Estimated size, memory and time of one run."""
 
     adapter_parameters: int
     adapter_bytes: int
     memory_bytes: Range
-    """Peak of the counter that the run measures, `memory_kind`."""
+    """Peak memory, by the counter that `memory_kind` names."""
     memory_kind: str
     seconds: Range | None
-    """Training alone; None on a GPU whose speed is not known."""
+    """Training time, without loading and evaluation; None on a GPU whose speed is not known."""
     formula_seconds: Range | None
-    """Training seconds by the formulas alone, before runs and probes on this machine moved them."""
+    """Training time by the formulas alone, without correction by runs and probes on this machine."""
     calibrated_by: tuple[str, ...] = ()
-    """Probes on this machine that moved memory."""
+    """Ids of the probes on this machine that corrected the memory."""
     timed_by: tuple[str, ...] = ()
-    """Runs and probes on this machine that moved time."""
+    """Ids of the runs and probes on this machine that corrected the time."""
     timed_in_words: str = ""
     """Sources of the time in words, such as "from 3 finished runs here"."""
 
@@ -46,11 +46,9 @@ def estimate_run(
     row_tokens: Range | None = None,
     calibration: MemoryCalibration | None = None,
 ) -> RunEstimate:
-    """Estimate memory and adapter of a run, and its time by the formulas alone.
-
-    row_tokens: tokens of a row after padding to the longest of its batch; None spreads the range up to max_length.
-    calibration: what probes here say of its memory.
-    """
+    """Estimate memory and adapter of a run, and its time by the formulas alone. row_tokens: tokens of a row after
+    padding to the longest of its batch; None takes shares of max_length. calibration: memory as measured by probes
+    here."""
     training, r = request.training.without_auto(device), request.lora.r
     longest = training.max_length
     lengths = row_tokens or assumptions.range("row-length-share").times(longest)
@@ -74,18 +72,18 @@ def estimate_run(
 
 
 def adapter_bytes(plan: AdapterPlan, request: RunRequest, device: Device) -> int:
-    """Size of the adapter file that the run saves."""
+    """Return the size of the adapter file that the run saves."""
     return file_bytes_on(plan, request.lora.r, request.training.without_auto(device), device)
 
 
 def saved_bytes(request: RunRequest, adapter_bytes: int) -> int:
-    """Size of all adapters that the run saves: its own, and truncated ones that were trained a little more."""
+    """Return the size of all adapters that the run saves: its own, and each truncated one that gets recovery steps."""
     cuts = sum(r for r in request.cut_ranks if request.recovery_steps(r))
     return adapter_bytes * (request.r + cuts) // request.r
 
 
 def paced(estimate: RunEstimate, paces: Paces) -> RunEstimate:
-    """The estimate with its time moved by what has finished here."""
+    """Return the estimate with its time corrected by runs and probes that finished on this machine."""
     if (formulas := estimate.formula_seconds) is None:
         return estimate
     seconds = paces.training.of(formulas) if paces.training else formulas
@@ -93,7 +91,7 @@ def paced(estimate: RunEstimate, paces: Paces) -> RunEstimate:
 
 
 def workload_of(model: ModelSpec, request: RunRequest, device: Device, row_tokens: Range | None) -> Workload:
-    """Return what the time of a run depends on, to compare it with what has finished on the same machine."""
+    """Return the properties that a run's time depends on, to compare it with runs on the same machine."""
     training = request.training.without_auto(device)
     rows = min(row_tokens.expected, training.max_length) if row_tokens else training.max_length
     return Workload(
@@ -106,7 +104,7 @@ def workload_of(model: ModelSpec, request: RunRequest, device: Device, row_token
 
 
 def precision_warning(request: RunRequest, device: Device, assumptions: Assumptions) -> str:
-    """A sentence where another precision is known to be far faster here; empty otherwise."""
+    """Return a warning where bf16 is known to be far slower on this CPU than fp32; empty otherwise."""
     if device.cuda or device.cpu_bf16 is not False or request.training.precision != "bf16":
         return ""
     times = 1 / assumptions.range("cpu-bf16-speed-up-without").expected
@@ -117,7 +115,8 @@ def precision_warning(request: RunRequest, device: Device, assumptions: Assumpti
 
 
 def row_tokens(mean_characters: float, longest_characters: float, assumptions: Assumptions) -> Range:
-    """Tokens of a row after padding, from characters: between the mean row in long tokens and the longest in short."""
+    """Estimate the tokens of a row after padding from its characters. Low end: the mean row, with many characters a
+    token; high end: the longest row, with few."""
     each = assumptions.range("characters-per-token")
     return Range(
         mean_characters / each.high,
@@ -134,7 +133,6 @@ def _at_length(
     assume: Assumptions,
     calibration: MemoryCalibration | None,
 ) -> tuple[Range, Range | None]:
-    """Memory and training seconds with rows of this length."""
     training = replace(request.training, max_length=tokens)
     stack = stack_on(device, training, request.lora.use_dora, assume)
     usable = device.usable_bytes
@@ -150,7 +148,7 @@ def _at_length(
 
 
 def refuse_base(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, device: Device) -> None:
-    """InvalidSettingError where this base or this adapter on it cannot be trained as it is counted."""
+    """Raise InvalidSettingError where a run cannot train this base, or this adapter on it."""
     if model.tower == "whole model" and (not device.cuda or model.id.endswith(WHOLE)):
         refuse_whole(model, "A run" if device.cuda else "A run without a GPU")
     plan = plan_on(model, lora, training, device)
@@ -169,7 +167,7 @@ def refuse_base(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, dev
 
 
 def refuse_whole(model: ModelSpec, what: str) -> None:
-    """InvalidSettingError that names the text tower, where the catalogue has it."""
+    """Raise InvalidSettingError for a whole multimodal model, naming the text model to choose instead."""
     tower = model.id.removesuffix(WHOLE) if model.id.endswith(WHOLE) else "a text model"
     raise InvalidSettingError(
         f"{model.id or 'This base'} is a whole multimodal model. {what} trains on text only: choose {tower} instead."

@@ -13,22 +13,22 @@ from rankviz.core.quantity import median_error, middle
 from rankviz.core.runs.request import RunRequest
 
 LOCAL, HF_JOBS, RAY, SLURM = "local", "hf-jobs", "ray", "slurm"
-"""Engines: this machine, machines that Hugging Face rents out by the minute, a Ray cluster and a Slurm cluster."""
+"""Engines: this machine, Hugging Face Jobs (rented by the minute), a Ray cluster and a Slurm cluster."""
 MAX_ATTEMPTS = 10**6
 MAX_REASON_CHARACTERS = 1000
 AttemptNumber = Annotated[int, Between(0, MAX_ATTEMPTS)]
 
 
 class Attempt(NamedTuple):
-    """One try of one run, as a worker is given it: "RUN_ID@2"."""
+    """One attempt at one run; "RUN_ID@2" as an argument of a worker."""
 
     run_id: str
     number: int = 0
-    """0: the current one, whichever that is."""
+    """Number of the attempt, from 1; 0 stands for the current attempt."""
 
     @classmethod
     def parse(cls, text: str) -> "Attempt":
-        """Read "RUN_ID" or "RUN_ID@NUMBER". ValueError where the number is none."""
+        """Read "RUN_ID" or "RUN_ID@NUMBER"; ValueError where NUMBER is not a number."""
         run_id, _, number = text.partition("@")
         return cls(run_id, int(number or 0))
 
@@ -42,41 +42,42 @@ class AttemptEvent:
 
     time: Moment
     attempt: AttemptNumber = 0
-    """Number of the attempt that wrote it; 0: the current one, as in journals of before attempts were counted."""
+    """Attempt that wrote the event; 0: the current one, as in journals older than attempt numbers."""
     offset: Count = 0
-    """For an event that an engine brought from elsewhere: the bytes of that attempt's own journal up to the end of its
-    line. What has been brought before counts once."""
+    """Position after this event's line in the journal that it was copied from, in bytes; 0 for an event written here.
+    A record skips events up to the offset that it has already copied."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptPlaced(AttemptEvent):
-    """An engine has an attempt. Written before the engine starts it, and again when more is known of where it is. A
-    number above the current one begins that attempt."""
+    """An engine accepted an attempt. Written before the attempt starts, and again when its location is known better. A
+    number above the current attempt's begins that attempt."""
 
     engine: Word
     where: Word = ""
-    """For people: "GPU 1", "node-3", "l4x1"."""
+    """Location for people: "GPU 1", "node-3", "l4x1"."""
     job: Word = ""
-    """The engine's name of the job that carries it."""
+    """The engine's name for the job that executes the attempt."""
     waits: Annotated[str, Prose(MAX_REASON_CHARACTERS)] = ""
-    """Reason why it has not begun there, as a sentence."""
+    """Reason why the attempt has not begun there, as a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRequeued(AttemptEvent):
-    """A run is asked for again, and its next attempt begins; what it wrote before no longer counts."""
+    """A run is queued again: its next attempt begins, and events of earlier attempts no longer count."""
 
     lost: Annotated[str, Prose(MAX_REASON_CHARACTERS)] = ""
-    """Reason why the last attempt was lost; empty where somebody asked again."""
+    """Reason why the last attempt was lost; empty where a person queued the run again."""
 
 
 def queued_at(record: Any) -> float:
-    """Return when somebody last asked for a run or a probe, by its record; unix seconds."""
+    """Return when a run or a probe was last queued by a person, from its record; unix seconds."""
     return record.request.created_at if record.requeued_at is None else record.requeued_at
 
 
 def counting(events: Iterable[AttemptEvent], attempt: int) -> Iterator[AttemptEvent]:
-    """The events that count, where so many attempts have begun before them."""
+    """Yield the events without a number and those of the current attempt, which AttemptPlaced and RunRequeued change.
+    attempt: number of the current attempt before the first event."""
     for event in events:
         if isinstance(event, AttemptPlaced):
             attempt = max(attempt, event.attempt)
@@ -87,7 +88,7 @@ def counting(events: Iterable[AttemptEvent], attempt: int) -> Iterator[AttemptEv
 
 
 def following(attempt: int) -> int:
-    """The number of the attempt after this one."""
+    """Return the number of the attempt after this one, at most MAX_ATTEMPTS."""
     return min(attempt + 1, MAX_ATTEMPTS)
 
 
@@ -95,8 +96,7 @@ Processors = Annotated[int, Between(1, 100_000)]
 
 
 class Environment(TypedDict, total=False):
-    """The machine, versions and data of a run or probe; other plain values may stand beside these. None is not
-    known."""
+    """Machine, versions and data of a run or probe; other plain values may be added. None: not known."""
 
     device: Literal["cuda", "cpu"]
     device_name: Word | None
@@ -112,7 +112,6 @@ class Environment(TypedDict, total=False):
     platform: Word
     rankviz: Word
     versions: dict[Word, Word | None]
-    """By library."""
     base: Word
     loaded_from: Word
     base_dtype: Word
@@ -125,15 +124,14 @@ class Environment(TypedDict, total=False):
     optim: Word
     target_modules: Annotated[tuple[Word, ...], Items(0, 10_000)] | Word
     load_average: Annotated[float, Between(0, 10**6)] | None
-    """Processes that ran or waited over the minute before the base began to load, or before the run where an earlier
-    one had it loaded."""
+    """Load average over the minute before loading the base, or before the run if the base was loaded already."""
     loading_own_cpu_seconds: Seconds | None
-    """Of the run that loaded the base, and so is the next; as in StepLogged."""
+    """Own and waited processor seconds of loading the base, as in StepLogged; only in the run that loaded it."""
     loading_waited_cpu_seconds: Seconds | None
 
 
 def fingerprints(environments: Iterable[Environment]) -> frozenset[str]:
-    """Return the known fingerprints of the data that was read in these environments."""
+    """Return the known fingerprints of the data read in these environments."""
     return frozenset(where.get("data_fingerprint", "") for where in environments) - {""}
 
 
@@ -147,42 +145,42 @@ Blocks = Annotated[int, Between(1, 10_000)]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DepthMeasured(AttemptEvent):
-    """A probe ran true training steps on the model cut to so many blocks."""
+    """A probe ran real training steps on the model truncated to `depth` blocks."""
 
     depth: Blocks
     baseline_bytes: Bytes
-    """Just before the base was loaded: the resident set, or what the GPU's allocator held."""
+    """Memory just before the base was loaded: resident set, or bytes allocated on the GPU."""
     load_peak_bytes: BytesMoved
-    """The peak while the base was loaded, above the baseline."""
+    """Peak while the base was loaded, above the baseline."""
     moments: Annotated[dict[Moments, Annotated[int, Between(1, 2**60)]], Items(1, 3)]
-    """{"forward", "backward", "optimizer": the peak in that part of a step, bytes above the baseline}."""
+    """Peak bytes above the baseline, by part of a training step ("forward", "backward", "optimizer")."""
     peak_kind: Word
     """"resident above baseline" or "allocated"."""
     timed_steps: Annotated[tuple[StepSeconds, ...], Items(1, MAX_TIMED_STEPS)]
-    """Seconds of each step after the first, which warms up."""
+    """Seconds of each step after the first; the first one is warm-up."""
     first_step_seconds: Seconds
     tokens_per_step: Count
     trainable_parameters: Count
     total_parameters: Count
     took_seconds: Seconds
-    """From the start of the process to its end."""
+    """Seconds from the start of the probe's process to its end."""
     static_bytes: BytesMoved | None = None
-    """Base and adapter, before the first step, above the baseline; None in probes of before 26 November 2026."""
+    """Base and adapter before the first step, above baseline; None before 26 November 2026."""
     peak_reserved_bytes: Bytes | None = None
     """Peak of torch's caching allocator; None on a CPU."""
     attn_implementation: Word = ""
-    """Choice of transformers: "sdpa", "eager", ..."""
+    """Attention that Transformers chose: "sdpa", "eager", ..."""
     busy_elsewhere: Annotated[float, Between(0, 1)] = 0.0
-    """The share of the machine's CPU time that other processes had while steps were timed."""
+    """Share of the machine's CPU time that other processes used while steps were timed."""
 
     @property
     def peak_bytes(self) -> int:
-        """Over the steps, above the baseline."""
+        """Highest peak of all parts of a step, above the baseline."""
         return max(self.moments.values())
 
     @property
     def counts_exactly(self) -> bool:
-        """True where the counter is the allocator's own, which knows what is in use from what it only keeps."""
+        """True where memory was counted by torch's allocator, which tells used memory from cached memory."""
         return self.peak_kind == "allocated"
 
     @property
@@ -192,7 +190,7 @@ class DepthMeasured(AttemptEvent):
 
     @property
     def step_noise_seconds(self) -> float:
-        """Standard error of that median."""
+        """Standard error of the median of the timed steps."""
         return median_error(self.timed_steps)
 
     @property
@@ -202,15 +200,13 @@ class DepthMeasured(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DepthDidNotFit(AttemptEvent):
-    """Memory ran out: a result."""
+    """Memory ran out at this depth; a result of the probe, not a failure."""
 
     depth: Blocks
     limit_bytes: Bytes
-    """Available memory."""
     short_bytes: Bytes
-    """At least so much more was needed."""
+    """Least number of bytes that were missing; 0 where it is not known."""
     stage: Word
-    """Stage in which memory ran out."""
     why: NoRoom
     """Source of the limit."""
 
@@ -219,26 +215,25 @@ class DepthDidNotFit(AttemptEvent):
 class DepthSkipped(AttemptEvent):
     depth: Blocks
     reason: Annotated[str, Prose(MAX_REASON)]
-    """A sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeCompleted(AttemptEvent):
-    """The probe has ended well."""
+    """The probe ended without an error."""
 
 
 GPU_LOST = 75
-"""Exit code of a worker whose GPU has failed for good; a new process may find it well (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code of a worker whose GPU stopped working; a new process may be able to use it (EX_TEMPFAIL of sysexits.h)."""
 DISK_FULL = 74
 """Exit code of a worker that could not write because the disk is full (EX_IOERR of sysexits.h)."""
 MODELS_VARIABLE = "WORKER_MODELS_FOLDER"
-"""Variable of a worker that keeps the embedded base elsewhere than in its runs folder, for other jobs too."""
+"""Environment variable of a worker: folder for the embedded base, where jobs share it outside the runs folder."""
 MAX_ANSWER_CHARACTERS = 1000
 MAX_ERROR_CHARACTERS = 4000
 MAX_LOG_CHARACTERS = 8000
 When = Literal["before", "after"]
 Tokens = Annotated[int, Between(1, 10**12)]
-"""Number of target tokens of one example or more; none has no target token."""
+"""Number of target tokens of one example or of several; at least 1."""
 Answer = Annotated[str, Prose(MAX_ANSWER_CHARACTERS, controls=True)]
 
 
@@ -249,21 +244,20 @@ class RunStarted(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageReached(AttemptEvent):
-    """Next work of the worker, in words: "importing Unsloth", "loading the base", "evaluating the base"."""
+    """A worker begins a stage: "importing Unsloth", "loading the base", "evaluating the base"."""
 
     stage: Word
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageProgressed(AttemptEvent):
-    """Progress of the current stage. Written at most about once a second, so a short stage has none; of training,
-    StepLogged says it."""
+    """Progress of a stage, about once a second; none for a shorter stage and for training (see StepLogged)."""
 
     done: Count
     total: Count | None
-    """None where it is not known, such as the bytes of a download whose length nobody said."""
+    """None where it is not known, such as for a download that does not state its length."""
     unit: Word
-    """Unit of the count: "bytes", "examples", "rows", "modules", "steps"."""
+    """Unit of `done` and `total`: "bytes", "examples", "rows", "modules", "steps"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -272,60 +266,58 @@ class AdapterAttached(AttemptEvent):
 
 
 class Matches(NamedTuple):
-    """Prompts that were answered, and those whose answer is the reference."""
+    """Number of prompts that were answered, and of answers that equal the reference."""
 
     answered: int
     right: int
 
 
 def matches_of(examples: Sequence[int | None]) -> Matches:
-    """Count the values of example_exact_matches; a list that is on the disk (store/journal.py) has them in memory."""
+    """Count the values of example_exact_matches; a list on disk (store/journal.py) has its counts as `summary`."""
     known = getattr(examples, "summary", None)
     return known or Matches(sum(match is not None for match in examples), sum(filter(None, examples)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldOut(AttemptEvent):
-    """The held-out examples under an adapter. Counts of what was not measured are None or empty, never 0: no run of
-    before 26 November 2026 counted tokens, and answers are counted only where they were requested."""
+    """Results on the held-out examples. Counts that were not measured are None or empty, never 0: no run from before
+    26 November 2026 counted tokens, and answers are counted only where they were requested."""
 
     loss: Loss
-    """Mean in nats a target token."""
+    """Mean in nats per target token."""
     tokens: Tokens
-    """Target tokens."""
+    """Number of target tokens."""
     examples: Annotated[int, Between(1, 10**9)]
     correct_tokens: Count | None = None
-    """Target tokens that the model gives the highest probability, after the true tokens before them."""
+    """Target tokens that the model gives the highest probability, given the true tokens before each."""
     example_tokens: tuple[Tokens, ...] = ()
     """Target tokens of each held-out example, in the order of the held-out set."""
     example_correct_tokens: tuple[Count, ...] = ()
-    """The correct ones among them."""
     example_exact_matches: tuple[Annotated[int, Between(0, 1)] | None, ...] = ()
-    """For each held-out example, 1 where the greedy answer to its prompt is the reference, else 0; None where the
-    prompt was not answered."""
+    """Exact match of each held-out example: 1 or 0, or None where its prompt was not answered."""
     exact_match_seconds: Seconds | None = None
-    """Time of answering; not part of an evaluation's own seconds."""
+    """Seconds of answering the prompts, which the seconds of an evaluation do not include."""
 
     @property
     def token_accuracy(self) -> float | None:
-        """Share of target tokens that are correct; None also of a diverged run, whose loss is not a number."""
+        """Share of target tokens that are correct; None where it was not counted or the loss is NaN."""
         if self.correct_tokens is None or math.isnan(self.loss):
             return None
         return self.correct_tokens / self.tokens
 
     @property
     def answered(self) -> int:
-        """Prompts that were answered."""
+        """Number of answered prompts."""
         return matches_of(self.example_exact_matches).answered
 
     @property
     def exact_match(self) -> float | None:
-        """Share of answered prompts whose answer is the reference; None where none was answered."""
+        """Share of answered prompts whose answer is the reference; None where none was answered or the loss is NaN."""
         answered, right = matches_of(self.example_exact_matches)
         return right / answered if answered and not math.isnan(self.loss) else None
 
     def contradiction(self) -> str:
-        """Return why the counts cannot be of the same examples; empty where they can."""
+        """Return why the counts cannot all describe the same examples; empty where they can."""
         losses = getattr(self, "example_losses", ())
         counts = (losses, self.example_tokens, self.example_correct_tokens, self.example_exact_matches)
         if len({len(each) for each in counts if each}) > 1:
@@ -341,17 +333,17 @@ class HeldOut(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated(HeldOut):
-    """The held-out set was evaluated. when: "before" (adapter attached, untrained: the base) or "after"."""
+    """The held-out set was evaluated. when: "before" training (the base's own loss, since B = 0) or "after"."""
 
     when: When
     seconds: Seconds
-    """Seconds of the pass that loss and token accuracy come from."""
+    """Seconds of the pass that loss and token accuracy were computed in."""
     example_losses: tuple[Loss, ...] = ()
-    """Mean of each held-out example, in the order of the held-out set."""
+    """Mean loss of each held-out example, in the order of the held-out set."""
     reused: bool = False
-    """Measured by an earlier run of the same worker: with B = 0 the adapter adds nothing, so the base's loss is one."""
+    """True where an earlier run of the worker measured it: with B = 0 all runs have the base's loss."""
     own_cpu_seconds: Seconds | None = None
-    """As in StepLogged, and so is the next."""
+    """Own and waited processor seconds of the evaluation, as in StepLogged."""
     waited_cpu_seconds: Seconds | None = None
 
 
@@ -360,23 +352,23 @@ class GreedyAnswer:
     """A held-out prompt and the model's greedy answer to it, as text of at most MAX_ANSWER_CHARACTERS each."""
 
     place: Count
-    """Among the held-out examples."""
+    """Index of the prompt among the held-out examples."""
     prompt: Answer
     reference: Answer
     text: Answer
     ended: bool
-    """Whether the model ended it; else it was cut off."""
+    """True where the model ended the answer; False where it was cut off."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answered(AttemptEvent):
-    """A few held-out prompts were answered, the same ones in all runs of a sweep, to be read. when: as in Evaluated."""
+    """Held-out prompts were answered for people to read, the same in all runs of a sweep. when: as in Evaluated."""
 
     when: When
     answers: Annotated[tuple[GreedyAnswer, ...], Items(0, 100)]
     seconds: Seconds
     reused: bool = False
-    """The base's, answered by an earlier run of the same worker."""
+    """True where an earlier run of the same worker wrote the base's answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -385,46 +377,45 @@ class StepLogged(AttemptEvent):
     loss: Loss
     learning_rate: Annotated[float, Between(0, 10)]
     tokens: Count
-    """Tokens trained on so far, padding left out."""
+    """Tokens trained on so far, without padding."""
     seconds: Seconds
     """Training seconds so far."""
     memory_bytes: Bytes
-    """Now in use: GPU allocated, or the worker's resident set."""
+    """Memory in use now: allocated on the GPU, or the worker's resident set."""
     own_cpu_seconds: Seconds | None = None
-    """Processor time of the worker in `seconds`, added over its threads. Read each second and at the last step: None at
-    other steps, and in journals of before 26 November 2026."""
+    """Processor time of the worker during `seconds`, summed over its threads. Read once a second and at the last step;
+    None at other steps, and in journals from before 26 November 2026."""
     waited_cpu_seconds: Seconds | None = None
-    """Seconds in which its threads were ready but other programs had the processors; None where not counted."""
+    """Seconds in which threads were ready but had no processor; None where not counted."""
 
 
 def median_seconds(steps: Sequence[StepLogged]) -> float | None:
-    """Return the median seconds of the steps after the first; None of fewer than two."""
+    """Return the median seconds of the steps after the first; None for fewer than two steps."""
     ends = [step.seconds for step in steps]
     return middle([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterCut(HeldOut):
-    """The trained adapter, cut to a lower rank, was evaluated: a point of a fast curve."""
+    """The trained adapter, truncated to a lower rank, was evaluated: one point of a fast curve."""
 
     r: Annotated[int, Between(1, 65_536)]
     seconds: Seconds
-    """Cutting, recovery and evaluation, answers among it."""
+    """Seconds of truncation, recovery steps and evaluation, with answering."""
     example_losses: tuple[Loss, ...]
     recovery_steps: Count = 0
-    """Steps that it and the higher cuts it was made of were trained on before it was evaluated."""
+    """Recovery steps before this evaluation, including those of the higher ranks that it was truncated from."""
     path: PathInside = ""
-    """Folder of its adapter, relative to the run's directory, where it was trained on; any other is a resize away."""
+    """Folder within the run's directory; empty without recovery steps, since a resize makes that adapter."""
     file_bytes: Bytes | None = None
-    """Size of adapter_model.safetensors there; None in journals of earlier versions."""
+    """Size of adapter_model.safetensors in that folder; None in journals of earlier versions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterSaved(AttemptEvent):
     path: PathInside
-    """Relative to the run's directory."""
+    """Folder of the adapter, relative to the run's directory."""
     file_bytes: Bytes
-    """Size of adapter_model.safetensors."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -434,10 +425,10 @@ class RunCompleted(AttemptEvent):
     peak_memory_kind: Word
     """"GPU allocated" or "process resident"."""
     baseline_memory_bytes: Bytes | None = None
-    """The same counter just before the adapter was attached."""
+    """Memory by the same counter as the peak, just before the adapter was attached."""
     peak_reserved_bytes: Bytes | None = None
     own_cpu_seconds: Seconds | None = None
-    """As in StepLogged, and so is the next; both since the run started."""
+    """Own and waited processor seconds since the run started, as in StepLogged."""
     waited_cpu_seconds: Seconds | None = None
 
 
@@ -451,7 +442,7 @@ class RunFailed(AttemptEvent):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunCancelled(AttemptEvent):
     by_admin: bool = False
-    """True where the admin of a shared page cancelled another's run."""
+    """True where the admin of a shared page cancelled another visitor's run."""
 
 
 RunEvent = (
@@ -476,7 +467,7 @@ RunEvent = (
 )
 
 LAST = (RunCompleted, RunFailed, ProbeCompleted)
-"""Events that end an attempt, as a worker writes them."""
+"""Events with which a worker ends an attempt."""
 
 EVENT_TYPES: dict[str, type] = {t.__name__: t for t in RunEvent.__args__}
 
@@ -499,39 +490,39 @@ UNPACKING = "checking and unpacking the download"
 IMPORTING_TRANSFORMERS = "importing Transformers"
 CONVERTING = "converting the base"
 INTERRUPTIONS = (DOWNLOADING, UNPACKING, IMPORTING_TRANSFORMERS, CONVERTING)
-"""Stages of a first time, within getting or loading the base, which then goes on."""
+"""Stages of the first use of a base. They interrupt getting or loading the base, which continues afterwards."""
 
 MODULES = "Python modules"
-"""Unit of what an import has loaded. Its total is what the import usually loads, so about right."""
+"""Unit of the progress of imports. The total is the number of modules usually loaded, so it is approximate."""
 
 LOADING_STAGES = (READING_DATA, GETTING_BASE, IMPORTING, LOADING, TOKENIZING)
-"""Stages of the first run of a worker only."""
+"""Stages that only the first run of a worker has."""
 
 
 def counting_exact(prompts: int) -> str:
-    """Answering held-out prompts, to count exact matches."""
+    """Return the stage of answering so many held-out prompts to count exact matches."""
     return f"answering {units.counted(prompts, 'held-out prompt')}"
 
 
 def answering(prompts: int) -> str:
-    """Answering the few held-out prompts whose answers are kept as text."""
+    """Return the stage of answering so many held-out prompts whose answers are kept as text."""
     return f"writing {units.counted(prompts, 'held-out answer')}"
 
 
 def kind_of(stage: str) -> str:
-    """The stage without the number of its prompts, which may be fewer than were requested."""
+    """Return the stage without its number of prompts, which may be lower than the requested one."""
     first = stage.partition(" ")[0]
     return first if first in ("answering", "writing") else stage
 
 
 def truncating(r: int) -> str:
-    """Truncating the trained adapter to a lower rank, training it a few steps, and evaluating it."""
+    """Return the stage of truncating the trained adapter to rank r, training recovery steps, and evaluating."""
     return f"truncating to r = {r}"
 
 
 def stages_of(request: RunRequest, *, loads: bool) -> Iterator[str]:
     """Yield the stages of a run. loads: whether it is the first run of its worker, which loads the base and evaluates
-    it. Numbers of prompts are those requested; data with fewer prompts has other words."""
+    it. Stages of answering name the requested numbers of prompts, which may be higher than the real ones."""
     exact, shown = (
         [words(count)] if count else []
         for words, count in ((counting_exact, request.answered_examples), (answering, request.shown_answers))

@@ -10,28 +10,28 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RECOVERED_BELOW
 
 APART = 2 * math.sqrt(2)
-"""A run differs from the curve beyond so many standard deviations of one run: two standard errors of a difference."""
+"""Standard deviations of one run beyond which a run and the curve differ: two standard errors of a difference."""
 
 
 class CurvePoint(NamedTuple):
-    """One rank."""
+    """One rank of a fast curve."""
 
     r: int
     loss: float
     parameters: int
     adapter_bytes: int
-    """Size of the cut adapter's file, or of the trained one at the highest rank."""
+    """Size of the truncated adapter's file; at the highest rank, of the trained adapter's."""
     recovery_steps: int
-    """Steps of training after the cut, those of the higher cuts it was made of included; 0 is the cut itself."""
+    """Recovery steps after truncation, including those of higher ranks; 0 without recovery."""
     path: str = ""
-    """Folder of a cut's own adapter in its run, where it was trained on and saved."""
+    """Folder of the adapter within its run; empty without recovery steps, since none is saved then."""
     token_accuracy: float | None = None
     exact_match: float | None = None
-    """Shares, as in HeldOut; None where they were not measured."""
+    """Share of exact matches; None, as for token_accuracy, where it was not measured."""
 
 
 class FastCurve(NamedTuple):
-    """Points from the lowest rank to the one that was trained."""
+    """Points from the lowest rank to the trained one."""
 
     run_id: str
     points: tuple[CurvePoint, ...]
@@ -43,24 +43,24 @@ class FastCurve(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A curve with its pick and sentences."""
+    """A fast curve with the recommended rank and sentences."""
 
     curve: FastCurve
     tolerance: float
-    """Nats that count as equal."""
+    """Loss differences up to this many nats count as equal."""
     chosen: CurvePoint
     shippable: CurvePoint | None
     sentences: tuple[str, ...]
-    """The most important first."""
 
     def above_lowest(self, point: CurvePoint) -> float:
-        """Nats."""
+        """Return how many nats the point's loss is above the lowest loss of the curve."""
         return point.loss - min(each.loss for each in self.curve.points)
 
 
 def fast_curve(run: RunRecord) -> FastCurve | None:
-    """Return the curve of a run that was truncated, as far as it has got; None for any other. Of two cuts of one rank
-    the later counts. Parameters and bytes are in proportion to rank: of the bytes the header, a few kB, is not."""
+    """Return the curve of a run that was truncated, with the points measured so far; None for other runs and before
+    the trained adapter is evaluated. If a rank was truncated twice, the later result counts. Parameters and bytes are
+    in proportion to rank (a file's header, a few kB, is not)."""
     if not run.cuts or run.loss_after is None:
         return None
     top, parameters, size = run.request.r, run.trainable_parameters or 0, run.adapter_bytes or 0
@@ -88,23 +88,20 @@ def fast_curve(run: RunRecord) -> FastCurve | None:
 
 
 def fast_curves(runs: Iterable[RunRecord]) -> list[FastCurve]:
-    """Return the curves of these runs, the best trained one first."""
+    """Return the curves of these runs, the lowest loss of the trained adapter first."""
     return sorted((curve for run in runs if (curve := fast_curve(run))), key=lambda curve: curve.trained.loss)
 
 
 def shippable(curve: FastCurve, tolerance: float = TOLERANCE_NATS) -> CurvePoint | None:
-    """The pick, or the next rank above it whose adapter can be had: a cut that was saved, or one that was not trained
-    on and so can be cut again. None where that is the trained rank."""
+    """Return the point with the lowest rank from the pick upwards whose adapter is saved, or can be made again by
+    truncation alone; None where only the trained adapter is."""
     chosen = pick(curve, tolerance)
     return next((p for p in curve.points[:-1] if p.r >= chosen.r and (p.path or not p.recovery_steps)), None)
 
 
 def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS, metric: Metric = LOSS) -> CurvePoint:
-    """The lowest rank whose cut loses at most the tolerance against the best of the curve, in the metric's unit. A
-    tolerance and not a significance, since the points share one training and differ by little else than rank.
-
-    The metric must have been measured of some point.
-    """
+    """Return the lowest rank's point that is at most the tolerance worse than the best point, in the metric's unit
+    (measured for at least one point). No significance test: the points share one training."""
     values = [(p, metric.turned(value)) for p in curve.points if (value := metric.of(p)) is not None]
     best = min(value for _, value in values)
     return next(point for point, value in values if value <= best + tolerance)
@@ -113,11 +110,9 @@ def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS, metric: Metric = L
 def read(
     curve: FastCurve, runs: Sequence[RunRecord], *, run_sd: float | None, tolerance: float = TOLERANCE_NATS
 ) -> Reading:
-    """Return what the curve shows; it never rules out a low rank: only runs of that rank can.
-
-    runs: of the sweep; those of lower ranks with the seed and learning rate of the truncated one are compared with it.
-    run_sd: the noise between its runs; None where it is not measured.
-    """
+    """Pick a rank, and compare the curve with independent runs; only runs of a low rank can rule it out. runs: of the
+    sweep; those of lower ranks with the seed and learning rate of the truncated run are compared. run_sd: standard
+    deviation between runs in nats; None where not measured."""
     chosen, top = pick(curve, tolerance), curve.trained
     top_run = next(run.request for run in runs if run.run_id == curve.run_id)
     cuts = {point.r: point.loss for point in curve.points[:-1]}

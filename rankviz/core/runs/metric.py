@@ -1,4 +1,4 @@
-"""Metrics of runs, and quality against cost in a sweep: the ranks that no other rank beats on both."""
+"""Metrics of runs, groups of runs by rank, and the Pareto front of quality against cost."""
 
 import math
 import statistics
@@ -10,14 +10,12 @@ from typing import Any, NamedTuple, TypeVar
 from rankviz.core.runs.record import RunRecord
 
 TOLERANCE_NATS = 0.02
-"""Differences surely smaller than this don't matter, unless another tolerance is chosen: about the standard deviation
-of one short run."""
+"""Default tolerance: smaller loss differences do not matter. About the standard deviation of a short run."""
 NOISE_NOT_MEASURED = "This sweep has too few repeats to measure the noise of one run."
-"""Sentence before an assumed noise."""
 
 
 class TradeoffPoint(NamedTuple):
-    """One run. cost: bytes, parameters, seconds or dollars, whatever the chart's x axis shows."""
+    """Loss and cost of one run. cost: bytes, parameters, seconds or dollars, as on the chart's x axis."""
 
     r: int
     cost: float
@@ -28,15 +26,13 @@ class TradeoffPoint(NamedTuple):
 
 
 class RankGroup(NamedTuple):
-    """One rank at the learning rate that served it best, over its seeds."""
+    """Runs of one rank at its best learning rate, over seeds; cost and loss are means."""
 
     r: int
     cost: float
-    """Mean over the runs."""
     loss: float
-    """Mean over the runs."""
     spread: float | None
-    """Standard deviation over the runs; None of one run: not known, not zero."""
+    """Standard deviation over the runs; None with one run (not known, not zero)."""
     points: tuple[TradeoffPoint, ...]
     learning_rate: float
     learning_rates_tried: int
@@ -50,7 +46,7 @@ HasCostAndLoss = TypeVar("HasCostAndLoss", TradeoffPoint, RankGroup)
 
 
 def pareto_front(points: Iterable[HasCostAndLoss]) -> tuple[HasCostAndLoss, ...]:
-    """Points that no other beats on both cost and loss, cheapest first. Of equal points the first stays."""
+    """Return the points that no other beats on both cost and loss, cheapest first; the first of equal points."""
     front: list[HasCostAndLoss] = []
     for point in sorted(points, key=lambda p: (p.cost, p.loss)):
         if math.isfinite(point.loss) and (not front or point.loss < front[-1].loss):
@@ -59,11 +55,8 @@ def pareto_front(points: Iterable[HasCostAndLoss]) -> tuple[HasCostAndLoss, ...]
 
 
 def by_rank(points: Iterable[TradeoffPoint], rates: Mapping[int, float | None]) -> tuple[RankGroup, ...]:
-    """One group a rank, smallest rank first.
-
-    Where several learning rates were tried, rates says which stands for a rank: the verdict's choice, so that the
-    chart shows what the verdict judges. Runs that diverged (a loss that isn't finite) are left out.
-    """
+    """Group runs by rank, smallest first, without diverged runs. rates: by rank the learning rate that the verdict
+    judges; ranks without a rate, or without runs at this rate, are left out."""
     cells: dict[int, dict[float, list[TradeoffPoint]]] = defaultdict(lambda: defaultdict(list))
     for point in points:
         if math.isfinite(point.loss):
@@ -84,7 +77,7 @@ def by_rank(points: Iterable[TradeoffPoint], rates: Mapping[int, float | None]) 
 
 
 def learning_rate_note(groups: Sequence[RankGroup]) -> str:
-    """Say whether the learning rate was tuned: it moves loss more than rank does."""
+    """Say whether the learning rate was tuned, which moves the loss more than the rank does."""
     tried = [group.learning_rates_tried for group in groups]
     if not groups or min(tried) > 1:
         return f"Learning rate tuned at each rank: best of {min(tried)}." if groups else ""
@@ -95,54 +88,52 @@ def learning_rate_note(groups: Sequence[RankGroup]) -> str:
 
 
 TOLERANCE_POINTS = 1.0
-"""Differences of an accuracy surely smaller than this don't matter, unless another tolerance is chosen."""
+"""Default tolerance: accuracy differences smaller than this do not matter."""
 TWICE = 2.0
-"""A perplexity that grows by this factor or more is said as a factor, one that grows by less in percent."""
+"""Growth of a perplexity from which it is written as a factor; smaller growth is written in percent."""
 MOST_EXPLAINED = 100.0
-"""Nats, beyond which a perplexity means nothing to anybody."""
+"""Difference in nats above which no perplexity is given, since the factor would mean nothing to a reader."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """One way to say how good an adapter is."""
+    """A measure of an adapter's quality: loss or an accuracy."""
 
     key: str
-    """Name of the metric in addresses and files."""
+    """Name of the metric in URLs and files."""
     label: str
     title: str
-    """Title of an axis, with its unit and which way is better."""
+    """Title of an axis, with the unit and which direction is better."""
     noun: str
     nouns: str
     superlative: str
     unit: str
     """Unit of a difference: "nat" or "point"."""
     digits: int
-    """After the decimal point of a difference."""
+    """Decimal places of a difference."""
     tolerance: float
-    """Default difference that counts as equal."""
     higher_is_better: bool = False
 
     def of(self, measured: Any) -> float | None:
-        """Nats a token, or percent, of held-out examples or a point of a fast curve; None where it was not measured."""
+        """Return the metric of held-out results or a curve's point, in nats per token or percent; None without it."""
         value = getattr(measured, self.key, None)
         return 100 * value if value is not None and self.higher_is_better else value
 
     def turned(self, value: float) -> float:
-        """An accuracy in percent as errors in percent and back; a loss as it is."""
+        """Return a value for which lower is better: percent of errors for an accuracy (and back), a loss as it is."""
         return 100 - value if self.higher_is_better else value
 
     def text(self, value: float) -> str:
-        """A value as it is shown: nats, or percent."""
+        """Return a value as text: four decimals for nats, one for percent."""
         return f"{value:.1f} %" if self.higher_is_better else f"{value:.4f}"
 
     def amount(self, difference: float, spec: str | None = None) -> str:
-        """A difference with its unit: "0.011 nats", "1 point"."""
+        """Return a difference with its unit: "0.011 nats", "1 point"."""
         number = format(difference, spec or f".{self.digits}f")
         return f"{number} {self.unit if number == '1' else self.units}"
 
     def explained(self, difference: float, spec: str | None = None) -> str:
-        """A difference with its unit and what nats are in perplexity, the exponential of the loss: "0.02 nats (2 % in
-        perplexity)"."""
+        """Return a difference with its unit, for a loss also as perplexity: "0.02 nats (2 % in perplexity)"."""
         amount = self.amount(difference, spec)
         if self.higher_is_better or abs(difference) > MOST_EXPLAINED:
             return amount
@@ -189,11 +180,11 @@ TOKEN_ACCURACY = _accuracy(
 )
 EXACT_MATCH = _accuracy("exact_match", "Exact match", "exact matches", of="exact match of greedy answers")
 CORRECT = _accuracy("correct", "Accuracy", "accuracies", of="correct examples")
-"""Metric of a table with a column `correct`; no run measures it."""
+"""Metric of an uploaded table with a column `correct`; runs do not measure it."""
 METRICS = {metric.key: metric for metric in (LOSS, TOKEN_ACCURACY, EXACT_MATCH)}
 
 
 def measured_metrics(runs: Iterable[RunRecord]) -> tuple[Metric, ...]:
-    """Return the metrics that some run has after training; the loss always."""
+    """Return the metrics measured after training by at least one of the runs; always the loss."""
     after = [run.loss_after for run in runs if run.loss_after]
     return tuple(m for m in METRICS.values() if m is LOSS or any(m.of(each) is not None for each in after))

@@ -13,27 +13,26 @@ from rankviz.core.runs.request import MAX_SHOWN_ANSWERS, RunRequest
 
 
 class HeldOutAnswer(NamedTuple):
-    """One held-out prompt."""
+    """A held-out prompt, its reference, and the answers before and after training."""
 
     place: int
-    """Among the held-out examples; the same prompt has the same place in all runs of a sweep."""
+    """Index among the held-out examples, the same for a prompt in all runs of a sweep."""
     prompt: str
     reference: str
     before: events.GreedyAnswer | None
-    """The base's; None where it was not answered."""
+    """Answer of the base; None where it was not answered."""
     after: events.GreedyAnswer | None
-    """The trained adapter's; None before training has ended."""
+    """Answer of the trained adapter; None before training has ended."""
 
 
 def readable(text: str) -> str:
-    """The start of a text, with lone surrogates replaced: JSON can spell them, but no page and no file can hold
-    them."""
+    """Return the start of a text, with lone surrogates replaced: JSON can express them, but pages and files cannot."""
     shown = text if len(text) <= events.MAX_ANSWER_CHARACTERS else text[: events.MAX_ANSWER_CHARACTERS - 1] + "…"
     return shown.encode("utf-8", "replace").decode("utf-8")
 
 
 def _by_place(answered: events.Answered | None) -> dict[int, events.GreedyAnswer]:
-    """The answers, bounded in number and length, since a journal may come from elsewhere."""
+    """Return answers by index of their prompt, limited in number and length, since a journal may be imported."""
     answers = sorted(answered.answers, key=lambda each: each.place)[:MAX_SHOWN_ANSWERS] if answered else ()
     texts = ("prompt", "reference", "text")
     return {each.place: replace(each, **{name: readable(getattr(each, name)) for name in texts}) for each in answers}
@@ -41,15 +40,12 @@ def _by_place(answered: events.Answered | None) -> dict[int, events.GreedyAnswer
 
 class RunState(StrEnum):
     QUEUED = "queued"
-    """Asked for; no worker has begun it."""
     RUNNING = "running"
-    """A worker has begun it, and it has not ended."""
     COMPLETED = "completed"
-    """Trained, evaluated and saved."""
     FAILED = "failed"
-    """Ended without completing; the error says why. What was written stays."""
+    """Ended without completing; files written so far are kept."""
     CANCELLED = "cancelled"
-    """Worker is not running, and was cancelled."""
+    """Cancelled; no worker runs it."""
 
     @property
     def ended(self) -> bool:
@@ -57,14 +53,14 @@ class RunState(StrEnum):
 
 
 class StageTime(NamedTuple):
-    """A stage that has ended, and how long it took."""
+    """A stage that has ended, with its seconds."""
 
     stage: str
     seconds: float
 
 
 MAX_STAGES = 5000
-"""Stages of one run whose times are kept; one that truncates to a thousand ranks goes through fewer."""
+"""Limit of stages of one run whose times are recorded; truncating to a thousand ranks takes fewer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,36 +72,35 @@ class Recorded(ABC):
     started_at: float | None = None
     ended_at: float | None = None
     stage: str = ""
-    """The current stage, or the last one of what has ended."""
+    """The current stage; after the end, the last one."""
     environment: events.Environment = field(default_factory=events.Environment)
     error: str = ""
     exit_code: int | None = None
     log_tail: str = ""
     cancelled_by_admin: bool = False
-    """True where the admin of a shared page cancelled another's run."""
+    """True where the admin of a shared page cancelled another visitor's run."""
     unreadable_lines: int = 0
-    """Whole lines of the journal that are no event, and steps that cannot follow those before them; they are left out
-    of everything else."""
+    """Ignored lines of the journal: invalid events, and steps that do not follow the previous step."""
     attempt: int = 1
-    """The number of the current one; what earlier ones wrote counts no more."""
+    """Number of the current attempt; events of earlier attempts no longer count."""
     lost_attempts: int = 0
-    """Attempts in a row that were lost with the place where they ran; asking again resets it."""
+    """Consecutive attempts that were lost with the machine they ran on; queuing the run again resets the count."""
     lost: str = ""
-    """Reason why the attempt before this one was lost, as a sentence; empty where it was not."""
+    """Reason why the previous attempt was lost, as a sentence; empty where it was not lost."""
     place: events.AttemptPlaced | None = None
-    """Place of the current attempt; None while no engine has it, and in journals of before engines."""
+    """Location of the current attempt; None while no engine has it, and in journals older than engines."""
     copied_bytes: int = 0
-    """Bytes of the current attempt's own journal elsewhere that are here."""
+    """Bytes of the current attempt's journal on another machine that were copied here."""
     requeued_at: float | None = None
-    """Time at which somebody asked for it again; None where nobody has."""
+    """Unix seconds at which a person last queued the run again; None where nobody has."""
     earlier_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Machine time of earlier attempts, by engine, each from its first line to its last."""
+    """Seconds of earlier attempts by engine, each attempt from its first event to its last."""
     earlier_attempts: int = 0
     """Number of earlier attempts that had begun."""
 
     @property
     def attempt_seconds(self) -> float | None:
-        """Seconds of the current attempt to its end, or to its last line; None where it has not begun."""
+        """Seconds of the current attempt until its end, or else until its last event; None before it begins."""
         if self.started_at is None:
             return None
         last = max([self.started_at, *self._lines()]) if self.ended_at is None else self.ended_at
@@ -113,31 +108,31 @@ class Recorded(ABC):
 
     @abstractmethod
     def _lines(self) -> Iterable[float]:
-        """Return when the current attempt last wrote each kind of event."""
+        """Return times of events of the current attempt, among them the last of each kind."""
 
     @property
     def engine(self) -> str:
-        """The engine that has the current attempt; empty where none has."""
+        """Engine of the current attempt; empty where it has none."""
         return self.place.engine if self.place else ""
 
     @property
     def where(self) -> str:
-        """The place of the current attempt, for people; empty where no engine has it or it is not known."""
+        """Location of the current attempt for people; empty where it is not known or no engine has the attempt."""
         return self.place.where if self.place else ""
 
     @property
     def waits(self) -> str:
-        """Reason why the engine that has it has not begun it, as a sentence."""
+        """Reason why the engine has not begun the attempt, as a sentence; empty where there is none."""
         return self.place.waits if self.place else ""
 
     @property
     def begun_attempts(self) -> int:
-        """Number of attempts that have begun."""
+        """Number of attempts that have begun, with the current one."""
         return self.earlier_attempts + (self.attempt_seconds is not None)
 
     @property
     def shown_attempt(self) -> int:
-        """Number of the current attempt for people, who do not count those that ended before they began."""
+        """Number of the current attempt as people see it, not counting attempts that ended before they began."""
         return 1 + self.earlier_attempts
 
     def counts(self, event: events.AttemptEvent) -> bool:
@@ -145,8 +140,8 @@ class Recorded(ABC):
         return event.attempt in (0, self.attempt) and (not event.offset or event.offset > self.copied_bytes)
 
     def another(self, event: events.AttemptEvent) -> dict[str, Any] | None:
-        """Return the fields that a new record begins with, where this event begins another attempt; else None. An ended
-        run begins again only where it is asked for."""
+        """Return the first fields of a new record if this event begins another attempt; else None. An ended run begins
+        another attempt only when it is queued again."""
         fields = {"lost_attempts": self.lost_attempts, "lost": self.lost, "requeued_at": self.requeued_at}
         if isinstance(event, events.AttemptPlaced) and event.attempt > self.attempt and not self.state.ended:
             fields |= {"attempt": event.attempt, "place": event}
@@ -168,8 +163,8 @@ class Recorded(ABC):
         return self.request.run_id
 
     def after(self, event: events.RunEvent) -> Self:
-        """Return the record once this has journal. What has ended stays ended until it is asked for again, and what
-        another attempt wrote, or what is here already, changes nothing."""
+        """Return the record after one more event. An ended run stays ended until it is queued again. Events of other
+        attempts, and events that were copied before, change nothing."""
         if (begun := self.another(event)) is not None:
             return type(self)(request=self.request, unreadable_lines=self.unreadable_lines, **begun)
         if self.state.ended or not self.counts(event):
@@ -178,7 +173,7 @@ class Recorded(ABC):
         return replace(record, copied_bytes=event.offset) if event.offset else record
 
     def after_all(self, journal: Iterable[events.RunEvent]) -> Self:
-        """Return the record once all of these have journal."""
+        """Return the record after all events of a journal."""
         return reduce(type(self).after, journal, self)
 
     @abstractmethod
@@ -198,23 +193,23 @@ class RunRecord(Recorded):
 
     request: RunRequest
     load_began_at: float | None = None
-    """Time at which its worker began to load the base; None where an earlier run of the sweep had it loaded."""
+    """Time at which loading the base began; None where an earlier run had loaded it."""
     loaded_at: float | None = None
     """Time at which the base was loaded and the run itself began."""
     stage_began_at: float | None = None
     stage_progress: events.StageProgressed | None = None
-    """The latest of the current stage; None where the stage has said nothing of it."""
+    """Latest progress of the current stage; None where the stage has reported none."""
     ended_stages: tuple[StageTime, ...] = ()
-    """In order; the stage in which a run failed or was cancelled is not one of them."""
+    """Ended stages in order, without the one in which the run failed or was cancelled."""
     trainable_parameters: int | None = None
     steps: tuple[events.StepLogged, ...] = ()
     loss_before: events.Evaluated | None = None
     loss_after: events.Evaluated | None = None
     answered_before: events.Answered | None = None
-    """None where no answers were requested, and in journals that are older than answers."""
+    """Answers of the base; None where none were requested, and in journals that are older than answers."""
     answered_after: events.Answered | None = None
     cuts: tuple[events.AdapterCut, ...] = ()
-    """Evaluations of the trained adapter at lower ranks, of a fast curve."""
+    """Evaluations of the trained adapter truncated to lower ranks, for a fast curve."""
     adapter_path: str | None = None
     adapter_bytes: int | None = None
     completed: events.RunCompleted | None = None
@@ -228,7 +223,7 @@ class RunRecord(Recorded):
 
     @property
     def gain(self) -> float | None:
-        """Held-out loss of the base minus that of the trained adapter, nats a token."""
+        """Held-out loss of the base minus that of the trained adapter, nats per token; None until measured."""
         if self.loss_before is None or self.loss_after is None:
             return None
         return self.loss_before.loss - self.loss_after.loss
@@ -269,7 +264,7 @@ class RunRecord(Recorded):
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Over the training so far, from the last step logged."""
+        """Tokens trained on per second, over all steps so far; None before the first step is done."""
         if not self.steps or not self.steps[-1].seconds:
             return None
         return self.steps[-1].tokens / self.steps[-1].seconds
@@ -312,7 +307,7 @@ class RunRecord(Recorded):
         return replace(self, **changes) if changes else self
 
     def after_all(self, journal: Iterable[events.RunEvent]) -> "RunRecord":
-        """`after` for each event; steps are added at once, so that a long journal folds in linear time."""
+        """Return the record after all events; steps are added together, so that the time stays linear."""
         record, steps, copied_bytes = self, [], self.copied_bytes
         for event in journal:
             if isinstance(event, events.StepLogged):
@@ -334,7 +329,7 @@ class RunRecord(Recorded):
         return (*self.ended_stages, StageTime(self.stage, max(0.0, at - self.stage_began_at)))
 
     def _with_steps(self, steps: list[events.StepLogged]) -> "RunRecord":
-        """Add the steps that follow the last one: what counts up in a training never goes down."""
+        """Add the steps that follow the last one; ignore and count those whose number, seconds or tokens go down."""
         if not steps:
             return self
         known, left_out = list(self.steps), 0
@@ -357,12 +352,12 @@ def _follows(step: events.StepLogged, last: events.StepLogged) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep:
-    """Runs that belong together."""
+    """Runs that were started together to be compared."""
 
     sweep_id: str
     runs: tuple[RunRecord, ...]
     recorded: bool = False
-    """Shipped with RankViz, made by it elsewhere."""
+    """True where the sweep ships with RankViz."""
 
     @property
     def ended(self) -> bool:
@@ -379,13 +374,13 @@ class Sweep:
 
     @property
     def share_done(self) -> float:
-        """Share of the steps of all runs that is done; a run that has ended counts whole, however it ended."""
+        """Share of the steps of all runs that is done; an ended run counts as fully done, however it ended."""
         total = sum(run.request.max_steps for run in self.runs)
         done = sum(run.request.max_steps if run.state.ended else run.steps_done for run in self.runs)
         return done / total if total else 0.0
 
     @property
     def seconds_in_runs(self) -> float:
-        """The runs' own time: between runs the sweep may have waited, or stood still until it was resumed."""
+        """Seconds within ended runs, without the pauses between runs."""
         spans = [run.ended_at - run.started_at for run in self.runs if run.started_at and run.ended_at]
         return sum(max(0.0, span) for span in spans)

@@ -1,4 +1,4 @@
-"""Defines the request for a run or a sweep, what a server allows of it, and one more run of a sweep that exists."""
+"""Requests for a run or a sweep, their checks against a server's limits, and one more run of a sweep."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,30 +13,29 @@ from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha, settle_ra
 from rankviz.errors import InvalidSettingError, LimitError
 
 MAX_RUNS = 256
-"""Limit of one sweep: a week of short runs; more is a typing mistake."""
+"""Limit of runs of one sweep, a week of short runs; more would be a typing error."""
 MAX_RUN_STEPS, MAX_HELD_OUT, MAX_SEED = 1_000_000, 100_000, 2**32 - 1
 MIN_RUN_LENGTH, MAX_RUN_LENGTH = 8, 2**20
 SHOWN_ANSWERS = 4
-"""Held-out prompts of a sweep whose answers before and after training are kept to be read."""
+"""Default number of held-out prompts whose answers before and after training are kept to be read."""
 MAX_SHOWN_ANSWERS = 16
 VERDICT_SEEDS = 3
-"""Default number of seeds of a sweep: with fewer the noise between runs is hardly known. A fast curve has one."""
+"""Default number of seeds of a sweep: fewer hardly measure the noise between runs. A fast curve has one."""
 SWEEP_ALPHA, SWEEP_RANKS = "32", (4, 16, 64)
 FAST_RANKS = (1, 2, 4, 8, 16, 32, 64)
-"""Default ranks of a sweep and of a fast curve."""
 QUICK_RANKS = (4, 64)
 """Ranks of a quick look, the lower one trained twice: ranks between are forecast from their losses and the noise."""
 RATE_RANKS = (16,)
 RATE_FACTOR = 3
-"""Between the two learning rates that are tried before the rank."""
+"""Ratio of the two learning rates that "rate first" tries."""
 MODE_RANKS = {"sweep": SWEEP_RANKS, "quick": QUICK_RANKS, "fast": FAST_RANKS, "rate": RATE_RANKS}
-"""By what is trained: each rank, two ranks for a quick look, the highest alone for a fast curve, or one rank at two
-learning rates."""
+"""Default ranks by mode. "sweep" trains each rank, "quick" two ranks, "fast" the highest rank (truncated to the
+others), "rate" one rank at two learning rates."""
 RECOVERED_BELOW = 8
-"""Truncating to lower ranks than this loses enough for a few steps of training to pay (`make fidelity`)."""
+"""Adapters truncated to ranks below this lose enough for a few more training steps to pay (`make fidelity`)."""
 RECOVERY_SHARE, LEAST_RECOVERY_STEPS = 0.04, 2
 RECOVERY_LEARNING_RATE_SHARE = 0.3
-"""Share of the run's learning rate at the first recovery step; it falls to 0 over them."""
+"""Learning rate of the first recovery step as a share of the run's; it falls linearly to 0."""
 WARMUP_STEPS_SHARE = 0.05
 """Learning rate: linear from 0 over this share of the steps (none of fewer than ten), then linear down to 0."""
 SHORT_TRAINING = TrainingSetup(
@@ -49,14 +48,12 @@ SHORT_TRAINING = TrainingSetup(
     max_length=256,
     max_steps=40,
 )
-"""Default settings of a run."""
 _SHARED = ("base", "data", "training", "held_out_examples", "exact_match_examples", "shown_answers")
-"""Fields that all runs of a sweep copy from it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRequest:
-    """One run, as request.json holds it; written once."""
+    """Request for one run, written once as request.json."""
 
     run_id: Id
     sweep_id: Id
@@ -67,23 +64,21 @@ class RunRequest:
     """A shipped sample's id ("phonemes", "syllables", "pairs") or the path of a JSONL, JSON, CSV or Parquet file."""
     lora: LoraConfig
     training: TrainingSetup = SHORT_TRAINING
-    """Settings as requested: "auto" is settled by the worker, on the device where it runs."""
+    """Requested settings; the worker replaces "auto" by a value for its device."""
     learning_rate: float = 1e-3
     seed: int = 0
-    """Seed of the adapter's initialisation and of the order of the training rows, but not of the held-out rows."""
+    """Seed of the adapter's initialisation and of the order of training rows, not of the choice of held-out rows."""
     held_out_examples: int = 64
     exact_match_examples: int = 0
-    """Held-out prompts that each evaluated adapter answers greedily, at most; 0 answers none, and more than there are
-    answers all."""
+    """Most held-out prompts answered by each evaluated adapter, to count exact matches."""
     shown_answers: int = 0
-    """Held-out prompts whose greedy answers are kept as text, before and after training, at most; 0 writes none, as
-    did every run that is older than this setting."""
+    """Most held-out prompts whose greedy answers are kept, before and after training; 0 in older runs."""
     cut_ranks: Annotated[tuple[int, ...], Items(0, MAX_RANK)] = ()
-    """Lower ranks that the trained adapter is truncated to, each evaluated: a fast curve. Empty for an ordinary run."""
+    """Lower ranks to truncate the trained adapter to and evaluate (a fast curve); empty for an ordinary run."""
 
     @property
     def r(self) -> int:
-        """The rank, by which the runs of a sweep are told apart."""
+        """Rank of the adapter."""
         return self.lora.r
 
     @property
@@ -93,21 +88,21 @@ class RunRequest:
 
     @property
     def answered_examples(self) -> int:
-        """Held-out prompts that are answered, if all held-out rows have one."""
+        """Number of held-out prompts answered for exact matches, if every held-out row has a prompt."""
         return min(self.exact_match_examples, self.held_out_examples)
 
     @property
     def data_apart(self) -> str:
-        """A name of its data that no other data has: that of a file without its folder goes with the sweep's id."""
+        """Name of the data that no other data shares: a bare file name is prefixed with the sweep's id."""
         path = PurePath(self.data)
         return f"{self.sweep_id} {self.data}" if path.suffix and path.name == self.data else self.data
 
     def validate(self) -> None:
-        """InvalidSettingError names the first setting that no sweep could have asked for."""
+        """Check the request as a sweep of one run; raise InvalidSettingError naming the first invalid setting."""
         self.as_sweep().validate()
 
     def as_sweep(self) -> "SweepRequest":
-        """The sweep of this run alone: what must hold of a new one must hold of it, wherever it came from."""
+        """Return the sweep of this run alone, so that one set of checks serves new and imported runs."""
         return SweepRequest(
             ranks=(self.lora.r,),
             alpha=repr(self.lora.lora_alpha),
@@ -119,8 +114,8 @@ class RunRequest:
         )
 
     def recovery_steps(self, r: int) -> int:
-        """Steps that the adapter truncated to r is trained on, at its own rank, before it is evaluated. It is made of
-        the next higher one as that was trained, so steps add up on the way down."""
+        """Return the steps that the adapter truncated to r trains before it is evaluated. It is truncated from the
+        next higher adapter after that one's recovery steps, so steps add up on the way down."""
         if r >= RECOVERED_BELOW:
             return 0
         return max(LEAST_RECOVERY_STEPS, round(RECOVERY_SHARE * self.max_steps))
@@ -132,34 +127,32 @@ class RunRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepRequest:
-    """A sweep: every rank × learning rate × seed, on the same data and held-out set, the base loaded once."""
+    """Request for every rank × learning rate × seed on the same data and held-out set; the base is loaded once."""
 
     base: str = "embedded"
     data: str = "phonemes"
     ranks: tuple[int, ...] | None = None
-    """None takes the lora's, or SWEEP_RANKS where it has none of its own."""
+    """Ranks to train; None takes the rank of `lora`, or SWEEP_RANKS where `lora` has none."""
     alpha: str | None = None
-    """"r", "2r" or a number held fixed over the ranks; None takes the lora's, or SWEEP_ALPHA."""
+    """ "r", "2r", or one number for all ranks; None takes lora_alpha of `lora`, or SWEEP_ALPHA where it has none."""
     learning_rates: tuple[float, ...] = (1e-3,)
     seeds: tuple[int, ...] = tuple(range(VERDICT_SEEDS))
     held_out_examples: int = 64
     exact_match_examples: int = 0
-    """As in RunRequest, and so is the next."""
     shown_answers: int = SHOWN_ANSWERS
     cut_ranks: tuple[int, ...] = ()
-    """A fast curve: the highest of `ranks` is trained and truncated to these; lower ones of `ranks` run by
-    themselves."""
+    """The highest of `ranks` is truncated to these (a fast curve); lower `ranks` train independently."""
     repeats: int = 0
-    """Further runs of the lowest rank alone, each with the next seed: they measure the noise of one run."""
+    """Extra runs of the lowest rank alone, each with a further seed; they measure the noise of one run."""
     lora: LoraConfig = field(default_factory=LoraConfig)
-    """The adapter. Its r and lora_alpha stand for `ranks` and `alpha` that are left out."""
+    """Settings of the adapter. Its r and lora_alpha are used where `ranks` and `alpha` are None."""
     training: TrainingSetup = SHORT_TRAINING
 
     def __post_init__(self):
         settle_rank(self, SWEEP_RANKS, SWEEP_ALPHA)
 
     def lora_at(self, r: int) -> LoraConfig:
-        """The adapter at one rank."""
+        """Return the adapter's settings at one rank."""
         return replace(self.lora, r=r, lora_alpha=lora_alpha(self.alpha, r))
 
     @property
@@ -168,8 +161,8 @@ class SweepRequest:
         return (len(set(self.ranks)) * len(set(self.seeds)) + self.repeats) * len(set(self.learning_rates))
 
     def runs(self, *, sweep_id: str, created_at: float) -> Sequence[RunRequest]:
-        """One request per run, in the order they will run: a whole curve for the first seed and learning rate, small
-        ranks first, then the next learning rate, then the next seed, then repeats. What is named twice runs once."""
+        """Return one request per run in order of training: all ranks from the lowest for the first seed and learning
+        rate, then the next learning rate, then the next seed, at last the repeats. Duplicate values run once."""
         self.validate()
         grid = [
             (seed, learning_rate, r)
@@ -197,7 +190,7 @@ class SweepRequest:
         )
 
     def validate(self) -> None:
-        """InvalidSettingError names the first setting that cannot be trained with."""
+        """Check all settings; raise InvalidSettingError naming the first that cannot be trained with."""
         for value, what in ((self.base, "Base"), (self.data, "Data")):
             if not isinstance(value, str) or not value.strip():
                 raise InvalidSettingError(f"Choose a {what.lower()}: a shipped one, a file or folder, or a Hub id.")
@@ -245,19 +238,18 @@ class SweepRequest:
 
 
 def usual_seeds(mode: str) -> int:
-    """Number of seeds of a sweep unless one is given. mode: a key of MODE_RANKS, or a single run."""
+    """Return the default number of seeds. mode: a key of MODE_RANKS, or any other word for a single run."""
     return VERDICT_SEEDS if mode == "sweep" else 1
 
 
 def first_seeds(count: int) -> tuple[int, ...]:
-    """The first seeds, bounded before they are made."""
+    """Return the seeds 0 to count - 1; raise InvalidSettingError before building them where there are too many."""
     whole(count, "The number of seeds", 1, MAX_RUNS)
     return tuple(range(count))
 
 
 def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(ranks to train, ranks to truncate to) of a fast curve over these ranks. independent: ranks that also run by
-    themselves."""
+    """Return (ranks to train, ranks to truncate to) of a fast curve. independent: lower ranks to train as well."""
     known, alone = set(ranks), set(independent)
     if len(known) < 2:
         raise InvalidSettingError("A fast curve truncates its highest rank to lower ones. Give at least two ranks.")
@@ -270,13 +262,10 @@ def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[t
 
 
 def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, repeat: bool = True) -> SweepRequest:
-    """Two ranks on the same data, the lower one once more with another seed; the higher one's adapter is truncated to
-    every lower rank.
-
-    request: base, data and settings. Its ranks are replaced, and only the first of its seeds is used.
-    ranks: the two that are trained; both at the request's alpha, which must be the same for both.
-    repeat: without it the noise of a run stays unknown.
-    """
+    """Return a sweep of two ranks on the same data, the lower one trained again with another seed, the higher one
+    truncated to all lower ranks. request: base, data and settings; its ranks are replaced, its first seed is used, and
+    its alpha must be a fixed number. repeat: without the second run of the lower rank, the noise of a run stays
+    unknown."""
     pair, rates = sorted(set(ranks)), set(request.learning_rates)
     if len(pair) != 2:
         raise InvalidSettingError(f"A quick look trains two ranks, such as 4 and 64 (got {len(pair)}).")
@@ -293,10 +282,8 @@ def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, rep
 
 
 def rate_first(request: SweepRequest, ranks: Iterable[int] = RATE_RANKS) -> SweepRequest:
-    """One rank at two learning rates, to see what the rate is worth before the rank is asked.
-
-    request: base, data and settings. Of one learning rate the second is RATE_FACTOR times higher; several stay.
-    """
+    """Return a sweep of one rank at two learning rates, to measure the rate's effect before choosing a rank. request:
+    base, data and settings; to a single learning rate, one RATE_FACTOR times higher is added."""
     ranks, rates = tuple(dict.fromkeys(ranks)), tuple(dict.fromkeys(request.learning_rates))
     if len(ranks) != 1:
         raise InvalidSettingError(f"Rate first trains one rank, such as {RATE_RANKS[0]} (got {len(ranks)}).")
@@ -309,54 +296,52 @@ SHORTER = (
     "Use fewer steps, less gradient accumulation, fewer held-out examples, a smaller batch, a shorter length or a "
     "smaller base."
 )
-"""Advice to make a run shorter."""
 BYTES_PER_PARAMETER = 6
-"""A checkpoint with more than this is no model of that many parameters: fp32 has 4, and some is left over."""
+"""Most bytes of a checkpoint's files per parameter: fp32 takes 4, the rest is a margin."""
 
 
 def check_count(runs: int, limits: Any) -> None:
-    """LimitError where a sweep has more runs than the server allows. limits: of a run (settings.Limits); None is no
-    limit."""
-    _most(runs, limits, "runs_per_sweep", "runs per sweep", "Use fewer ranks, learning rates or seeds.")
+    """Check the number of runs; raise LimitError otherwise. limits: settings.Limits, where None is no limit."""
+    _check_limit(runs, limits, "runs_per_sweep", "runs per sweep", "Use fewer ranks, learning rates or seeds.")
 
 
 def check_sweep(runs: Sequence[RunRequest], limits: Any) -> None:
-    """LimitError where a sweep of these runs is more than the server allows."""
+    """Check a sweep's runs, their number and each of them, against the server's limits; raise LimitError otherwise."""
     check_count(len(runs), limits)
     for run in runs:
         check_run(run, limits)
 
 
 def check_run(run: RunRequest, limits: Any) -> None:
-    """LimitError where one run is more than the server allows; of its base check_base knows."""
+    """Check one run against the server's limits; raise LimitError otherwise. check_base checks its base model."""
     check_step(run.r, run.training, limits)
-    _most(len(run.cut_ranks), limits, "truncations", "lower ranks to truncate to", "Choose fewer ranks.")
-    _most(run.max_steps, limits, "steps", "steps per run", "Choose fewer steps.")
+    _check_limit(len(run.cut_ranks), limits, "truncations", "lower ranks to truncate to", "Choose fewer ranks.")
+    _check_limit(run.max_steps, limits, "steps", "steps per run", "Choose fewer steps.")
     tokens = run.held_out_examples * run.training.max_length
     advice = "Choose fewer held-out examples or a shorter length."
-    _most(tokens, limits, "held_out_tokens", "held-out tokens (held-out examples × maximum length)", advice)
+    _check_limit(tokens, limits, "held_out_tokens", "held-out tokens (held-out examples × maximum length)", advice)
 
 
 def check_step(r: int, training: TrainingSetup, limits: Any) -> None:
-    """LimitError where a step of a run or a probe is more than the server allows."""
-    _most(r, limits, "rank", "as the rank", "Choose a lower rank.")
+    """Check rank and tokens per batch of a run or a probe against the server's limits; raise LimitError otherwise."""
+    _check_limit(r, limits, "rank", "as the rank", "Choose a lower rank.")
     advice = "Choose a smaller batch or a shorter length."
     tokens, what = training.tokens_per_micro_step, "tokens per batch (batch size × maximum length)"
-    _most(tokens, limits, "tokens_per_batch", what, advice)
+    _check_limit(tokens, limits, "tokens_per_batch", what, advice)
 
 
 def check_base(parameters: int, limits: Any) -> None:
-    """LimitError where the base model has too many parameters."""
-    _most(parameters, limits, "base_parameters", "parameters of the base model", "Choose a smaller base.")
+    """Check the parameters of a base model against the server's limit; raise LimitError otherwise."""
+    _check_limit(parameters, limits, "base_parameters", "parameters of the base model", "Choose a smaller base.")
 
 
 def most_download_bytes(limits: Any) -> int | None:
-    """Return what the files of a base may have: its config may say less than they hold."""
+    """Return the most bytes that a base's files may have, in case its config is wrong; None without a limit."""
     return None if limits.base_parameters is None else limits.base_parameters * BYTES_PER_PARAMETER
 
 
 def check_download(weight_bytes: int | None, limits: Any) -> None:
-    """LimitError where the files of a base are more, or nobody knows how large they are."""
+    """Check the size of a base's files; raise LimitError where it is unknown or above most_download_bytes."""
     most = most_download_bytes(limits)
     if most is None or (weight_bytes is not None and weight_bytes <= most):
         return
@@ -369,7 +354,7 @@ def check_download(weight_bytes: int | None, limits: Any) -> None:
 
 
 def check_minutes(seconds: float, limits: Any) -> None:
-    """LimitError where a run takes so long at least, and is ended before."""
+    """Raise LimitError where a run takes longer than the server allows. seconds: low end of its estimated time."""
     if (minutes := limits.run_minutes) is not None and seconds > 60 * minutes:
         raise LimitError(
             f"This server allows at most {units.counted(minutes, 'minute')} per run, and one of these takes at least "
@@ -378,18 +363,16 @@ def check_minutes(seconds: float, limits: Any) -> None:
         )
 
 
-def _most(value: int, limits: Any, name: str, what: str, advice: str) -> None:
+def _check_limit(value: int, limits: Any, name: str, what: str, advice: str) -> None:
     limit = getattr(limits, name)
     if limit is not None and value > limit:
         raise LimitError(f"This server allows at most {limit:,} {what} (got {value:,}). {advice}", name)
 
 
 def added_run(runs: Sequence[RunRequest], like: RunRequest, r: int, *, created_at: float) -> RunRequest:
-    """A run at rank r for the sweep of `runs`, not truncated. like: the run whose base, data and settings it takes; its
-    seed too, or the next where that rank has a run with it (a repeat).
-
-    Alpha follows the sweep: the same for all ranks, or in proportion to rank. Where all runs have one rank it stays.
-    """
+    """Return the request for one more run of a sweep, at rank r and not truncated. runs: all runs of the sweep; alpha
+    follows their rule (one value, or proportional to rank). like: run whose base, data, settings and seed are copied;
+    if rank r has a run with that seed, the next seed is taken (a repeat)."""
     whole(r, "Rank", 1, MAX_RANK)
     if len(runs) >= MAX_RUNS:
         raise InvalidSettingError(f"A sweep has at most {MAX_RUNS} runs. Start a new one.")

@@ -1,4 +1,4 @@
-"""Measured times of finished runs, part by part, from their events, and what runs have cost so far."""
+"""Measured times of finished runs by part, and machine time and cost of runs so far."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +13,19 @@ from rankviz.core.runs.events import LOCAL, Evaluated, RunCompleted, StepLogged,
 from rankviz.core.runs.record import RunRecord
 
 MIN_SECONDS = 1e-3
-"""Less was not measured: clocks of a journal may be set back meanwhile."""
+"""Shorter measured times are discarded: a clock may have been set back while the journal was written."""
 LEAST_LATER_STEPS = 5
-"""Steps of the shipped sweeps differ by up to 30 % (rows differ in length), so the mean of five is within 13 %."""
+"""Fewest steps after the first for a mean step time. Steps of the shipped sweeps differ by up to 30 % (rows differ in
+length), so the mean of five is within 13 %."""
 Use = tuple[float, float, float]
-"""Seconds of the clock, of processor time and of waiting for a processor."""
+"""Seconds of wall-clock time, of processor time and of waiting for a processor."""
 COMPILED = 10.0
-"""A step that takes so many times the median of the later steps has compiled kernels again, for another shape."""
+"""A step this many times longer than the median has compiled kernels again, for another shape."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FormulaTimes:
-    """Seconds that the formulas expect of a run."""
+    """Seconds of a run by the formulas alone."""
 
     load: float
     training: float
@@ -32,12 +33,9 @@ class FormulaTimes:
 
 
 def timing_of(run: RunRecord, workload: Workload, expected: FormulaTimes) -> Timing | None:
-    """Return a run as evidence for the time of the next one, as ratios of measured to expected seconds by part (of the
-    rest: seconds). None for a run that has not completed.
-
-    Training counts at the pace of steps that compiled nothing: else a run of many steps would be expected from a short
-    one with its compilation in each step.
-    """
+    """Return a completed run as evidence for the time of later runs: measured over expected seconds by part (for
+    "rest": seconds); else None. Only steps that compiled no kernels count as training, or the compilation of a short
+    run would be extrapolated to every step of a long run."""
     if run.completed is None or run.loaded_at is None or run.ended_at is None or expected.training <= 0:
         return None
     usual = run.steps.summary.usual_seconds if hasattr(run.steps, "summary") else usual_seconds(run.steps)
@@ -71,11 +69,8 @@ def timing_of(run: RunRecord, workload: Workload, expected: FormulaTimes) -> Tim
 
 
 def _slowdowns(run: RunRecord, load: float | None) -> dict[Part, float]:
-    """Return how many times longer other programs made each part, as far as that is known.
-
-    On a GPU the processor's load hardly moves the time. The rest is the whole run without training and evaluations;
-    with truncated adapters it is unknown, since what they waited was not counted.
-    """
+    """Return by part how many times longer it took because of other programs, where known. Empty on a GPU, where this
+    hardly matters; without "rest" for truncated adapters, whose waiting was not counted."""
     if run.environment.get("device") != "cpu":
         return {}
     steps, whole = _use(run.steps[-1:]), _use([run.completed], run.ended_at - run.loaded_at)
@@ -94,7 +89,7 @@ def _slowdowns(run: RunRecord, load: float | None) -> dict[Part, float]:
 
 
 def _use(events: Sequence[Evaluated | StepLogged | RunCompleted], seconds: float | None = None) -> Use | None:
-    """Add up clock, own and waited seconds; None where one of the events does not have them."""
+    """Add up wall-clock (or `seconds`), own and waited seconds; None where an event does not have them."""
     uses = [(event.own_cpu_seconds, event.waited_cpu_seconds) for event in events]
     if not uses or any(None in use for use in uses):
         return None
@@ -103,7 +98,7 @@ def _use(events: Sequence[Evaluated | StepLogged | RunCompleted], seconds: float
 
 
 def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
-    """Return the mean seconds of a step that compiled nothing; None of too few to tell."""
+    """Return the mean seconds of steps after the first that compiled no kernels; None for too few steps."""
     later = [
         (after.seconds - before.seconds) / (after.step - before.step)
         for before, after in pairwise(steps)
@@ -116,7 +111,7 @@ def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
 
 
 def _warm_evaluations(run: RunRecord) -> list[Evaluated]:
-    """Return both evaluations, or the one after training alone where it was faster: the one before compiles kernels."""
+    """Return both evaluations, or only the last one where it was faster, since the first one compiles kernels."""
     every = [each for each in _evaluations(run) if each.examples]
     if not every:
         return []
@@ -124,7 +119,7 @@ def _warm_evaluations(run: RunRecord) -> list[Evaluated]:
 
 
 def evaluated(run: RunRecord) -> int:
-    """Return the number of held-out examples that the run evaluated itself, each time counted."""
+    """Return the number of held-out examples evaluated by this run itself, counting an example each time."""
     return sum(each.examples for each in _evaluations(run))
 
 
@@ -133,7 +128,7 @@ def _evaluations(run: RunRecord) -> list[Evaluated]:
 
 
 def load_average_of(run: RunRecord) -> float | None:
-    """Return the load average of the machine when the run began; None where its journal does not say."""
+    """Return the machine's load average when the run began; None where the journal does not have it."""
     return _number(run, "load_average")
 
 
@@ -143,13 +138,13 @@ def _number(run: RunRecord, name: str) -> float | None:
 
 
 def began_at(run: RunRecord) -> float | None:
-    """Return when its worker began to load the base, or began the run where it had that; None before it began."""
+    """Return the unix seconds at which the worker began to load the base, or else began the run; None before that."""
     return run.load_began_at or run.loaded_at
 
 
 def spell_of(run: RunRecord, now: float | None = None) -> Spell | None:
-    """Return when and on how many threads its worker was at work, until now where it has not ended; None before it
-    began."""
+    """Return the period in which the run's worker was busy, and its number of threads; None before it began. now: end
+    of the period where the run has not ended."""
     if (began := began_at(run)) is None:
         return None
     threads = cpus = run.environment.get("cpu_count") or 1
@@ -165,15 +160,15 @@ def _measured(seconds: float | None) -> float | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceTime:
-    """Machine time of one run, or of several added up."""
+    """Machine time of one run or several runs."""
 
     seconds: float = 0.0
     is_whole: bool = True
-    """False where it is longer by a time that is not known."""
+    """False where an unknown time has to be added."""
 
     @property
     def in_words(self) -> str:
-        """ "18 min", "at least 18 min", "not known"; empty where nothing has begun."""
+        """ "18 min", "at least 18 min" or "not known"; empty where nothing has begun."""
         if not self.seconds:
             return "" if self.is_whole else units.NOT_KNOWN
         return f"{'' if self.is_whole else 'at least '}{units.duration(self.seconds)}"
@@ -184,18 +179,17 @@ class DeviceTime:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rent:
-    """Cost of the machines that a sweep has rented from Hugging Face."""
+    """Cost of the machines that a sweep rents from Hugging Face."""
 
     usd: float | None
-    """None where it is not known here."""
     is_whole: bool
-    """False where it is more by what is not known now."""
+    """False where an unknown cost has to be added."""
     limit_usd: float | None
-    """The most that all its jobs together can cost, of all who pay for them; None where it no longer has a limit."""
+    """Most that all jobs of the sweep can cost, over all payers; None where it has no limit any more."""
 
     @property
     def in_words(self) -> str:
-        """ "$0.40 of at most $5.00"; empty where it is not known."""
+        """ "$0.40 of at most $5.00"; empty where the cost is not known."""
         if self.usd is None or not (self.usd or self.is_whole):
             return ""
         most = f" of at most {units.usd(self.limit_usd)}" if self.limit_usd else ""
@@ -203,15 +197,13 @@ class Rent:
 
 
 def device_time(runs: Iterable[RunRecord], now: float) -> DeviceTime:
-    """Machine time of all attempts of these runs. now: unix seconds."""
+    """Return the machine time of all attempts of these runs. now: unix seconds."""
     return sum((time for run in runs for time in times_by_engine(run, now).values()), DeviceTime())
 
 
 def times_by_engine(run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
-    """Machine time of all attempts of a run by engine, until now (unix seconds); empty where it is not known.
-
-    What runs counts to its last line only while its engine cannot read it: then it waits for something.
-    """
+    """Return the machine time of all attempts of a run by engine; empty where nothing has begun. A running attempt
+    counts until now (unix seconds), but only until its last event while its engine cannot read it."""
     times = {engine: DeviceTime(seconds=seconds) for engine, seconds in run.earlier_seconds.items()}
     if run.attempt_seconds is not None:
         is_read = run.ended_at is not None or not run.waits
@@ -222,11 +214,11 @@ def times_by_engine(run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
 
 
 FEW = 40
-"""Steps of each run where many runs are drawn together."""
+"""Number of steps of each run where many runs are drawn together."""
 
 
 class Point(NamedTuple):
-    """A step as it is drawn."""
+    """One step as it is drawn."""
 
     step: int
     loss: float
@@ -234,7 +226,7 @@ class Point(NamedTuple):
 
 
 class StepSummary(NamedTuple):
-    """Facts of an ended run's steps for tables, estimates and charts; the steps themselves are read from the disk."""
+    """Summary of an ended run's steps for tables, estimates and charts; the steps themselves stay on disk."""
 
     first: StepLogged
     last: StepLogged
@@ -249,8 +241,7 @@ class StepSummary(NamedTuple):
 
 
 def thinned(steps: Sequence[StepLogged], most: int) -> Sequence[StepLogged | Point]:
-    """Choose at most so many of these steps: the first and the last, and of equal parts between them the lowest and the
-    highest loss, so that no peak is lost. most: at least 4."""
+    """Return at most `most` (4 or more) steps: first, last, and the lowest and highest loss of equal parts between."""
     if most == FEW and hasattr(steps, "summary"):
         return steps.summary.few
     if len(steps) <= most:

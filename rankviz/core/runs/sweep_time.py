@@ -1,4 +1,4 @@
-"""Time of a sweep, part by part: announced before it starts, and its progress while it runs."""
+"""Time of a sweep by part: the estimate before it starts, and its progress and time left while it runs."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,31 +19,30 @@ from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.run_time import FormulaTimes
 
 EVALUATION_SHARE = 0.5
-"""A forward pass over a row, in training steps a row, where nothing is recomputed: 2P of 4P operations."""
+"""Time of a forward pass over a row, in training steps per row without recomputation: 2P of 4P operations."""
 ONE_TOKEN_PASS = Range(0.05, 0.15, 0.5)
-"""Cost of one further token of an answer on a CPU, in passes over its row: with a cache it reads all weights for one
-token of each row of a batch. Measured 0.13 to 0.26 with SmolLM2-135M on one thread (26 November 2026)."""
+"""Cost of one further token of an answer on a CPU, in forward passes over its row: a KV cache reads all weights for
+one token of each row. Measured 0.13 to 0.26 with SmolLM2-135M on one thread (26 November 2026)."""
 MORE_TOKENS = 8
-"""An answer is given up so many tokens after the longest reference beside it (the worker's EXTRA_TOKENS)."""
+"""An answer is cut off this many tokens after the longest reference in its batch (the worker's EXTRA_TOKENS)."""
 SHOWN_TOKENS = 64
-"""Limit for one answer that is kept to be read."""
+"""Token limit of one answer that is kept to be read."""
 SHOWN_SECONDS = 20.0
-"""Such answers may take so long together, or as long as the evaluation before them where that is more: the worker cuts
-off what is not written by then."""
+"""Time limit for the answers kept to be read, or the seconds of the evaluation before them if these are more."""
 SHOWN_TIME = Range(1.0, 5.0, SHOWN_SECONDS)
 NOTHING = Range(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepTime:
-    """Seconds."""
+    """Estimated seconds of a sweep by part."""
 
     load: Range
     training: Range
     evaluation: Range
     rest: Range
     longest_run: Range
-    """Longest run at each end, where a worker trains it alone: with the evaluation of the base, without loading."""
+    """Longest run with evaluation of the base, without loading: at each end the longest of any run."""
     answers: Range | None = None
     """None where no held-out prompt is answered."""
 
@@ -60,27 +59,25 @@ class ExpectedSweep:
     device_name: str
     runs: int
     truncations: int
-    """Lower ranks that a fast curve's adapter is truncated to."""
     ranks: Mapping[int, RunEstimate]
     time: SweepTime | None
     """None on a GPU whose speed is not known."""
     paces: Paces
-    """Finished runs and probes that moved the time."""
     parts: int = 1
-    """Workers that may train it at once there, as far as that is known."""
+    """Number of workers that may train the sweep at once on that engine; 1 where it is not known."""
     warning: str = ""
-    """A setting that costs more on this device than it need, as a sentence."""
+    """Sentence on a setting that makes the run needlessly slow on this device; empty where there is none."""
     run_minutes: int | None = None
-    """After which a run is ended there; None where it is not."""
+    """Minutes after which the server ends a run; None without a limit."""
 
     @property
     def seconds(self) -> Range | None:
-        """Seconds of the whole sweep: loading, training, evaluations."""
+        """Seconds of the whole sweep (loading, training, evaluations); None where the time is not known."""
         return self.time.total if self.time else None
 
     @property
     def too_long(self) -> str:
-        """A sentence where a run may be ended before it is done; empty where it is done in time."""
+        """Sentence where a run may reach the server's time limit before it completes; empty otherwise."""
         if self.time is None or self.run_minutes is None or self.time.longest_run.high <= 60 * self.run_minutes:
             return ""
         longest, minutes = self.time.longest_run.high, units.counted(self.run_minutes, "minute")
@@ -90,7 +87,7 @@ class ExpectedSweep:
 
     @property
     def sentences(self) -> Sequence[str]:
-        """The announcement: how long on what, what that rests on, and a warning."""
+        """Announcement of the sweep: device and time, the basis of the estimate, and warnings."""
         runs, time, span = units.counted(self.runs, "run"), self.time, units.time_span
         if self.truncations:
             which = "the highest rank " if self.runs > 1 else ""
@@ -112,17 +109,15 @@ class ExpectedSweep:
 
 
 def answer_passes(answer_tokens: Range, *, cuda: bool) -> Range:
-    """Return the cost of one greedy answer, in forward passes over a whole row: one, and ONE_TOKEN_PASS for each token
-    of the reference, with MORE_TOKENS after it but at the low end. On CUDA each token reads the row again.
-
-    answer_tokens: of a reference, between the mean and the longest.
-    """
+    """Return the cost of one greedy answer, in forward passes over a whole row: on a CPU one, plus ONE_TOKEN_PASS per
+    token; on CUDA one per token. Tokens are those of the reference, plus MORE_TOKENS except at the low end.
+    answer_tokens: tokens of a reference, between the mean and the longest one."""
     decoded = answer_tokens.plus(Range(0, MORE_TOKENS, MORE_TOKENS))
     return decoded if cuda else Range(1, 1, 1).plus(decoded.multiplied(ONE_TOKEN_PASS))
 
 
 def formula_times(model: ModelSpec, run: RunRequest, training: Range, assumptions: Assumptions) -> FormulaTimes:
-    """Return what the formulas expect of one run. training: seconds of its training by the formulas."""
+    """Return the seconds of one run by the formulas. training: seconds of its training by the formulas."""
     return FormulaTimes(
         load=_load(model, assumptions).expected,
         training=training.expected,
@@ -138,12 +133,10 @@ def sweep_time(
     paces: Paces | None = None,
     answering: Range | None = None,
 ) -> SweepTime | None:
-    """The base is loaded once; the held-out rows are read once before all runs, again after each, and after each
-    truncation of a fast curve, some of which are trained a few steps more.
-
-    estimates: of each run, as estimate_run gives them; None comes out where one has no time.
-    answering: what an answer costs in passes over a row (answer_passes); None where it is not known or not requested.
-    """
+    """Estimate the time of a sweep: the base is loaded and evaluated once, each run trains and is evaluated, and each
+    truncation trains its recovery steps and is evaluated. estimates: of each run, from estimate_run; None is returned
+    if one has no time. answering: cost of an answer in forward passes over a row (answer_passes); None where unknown
+    or not requested."""
     paces = paces or Paces()
     parts, longest = [], NOTHING
     for run, estimate in zip(runs, estimates, strict=True):
@@ -172,8 +165,8 @@ def _parts(
     *,
     evaluations: int,
 ) -> Sequence[Range]:
-    """Seconds of training, evaluation, answers and the rest of one run. evaluations: 2 for the first
-    run of its worker, which evaluates the base too."""
+    """Return seconds of training, evaluation, answers and the rest of one run. evaluations: 2 for the first run of a
+    worker, which evaluates the base too; else 1."""
     recovery = sum(run.recovery_steps(r) for r in run.cut_ranks) / run.max_steps
     passes = evaluations + len(run.cut_ranks)
     one = _one_row(run, estimate.seconds)
@@ -187,7 +180,7 @@ def _parts(
 
 
 def _one_row(run: RunRequest, training: Range) -> Range:
-    """A held-out example's forward pass."""
+    """Return the seconds of one held-out example's forward pass."""
     return training.times(EVALUATION_SHARE / (run.max_steps * run.training.rows_per_step))
 
 
@@ -204,16 +197,16 @@ SHORT = (
     events.SAVING,
     events.DECOMPOSING,
 )
-"""Stages of usually a few seconds at most; getting the base where it is there already."""
+"""Stages that usually take at most a few seconds; getting the base does if it is on disk already."""
 LEAST_STEPS = 2
-"""Before the second step there is no pace: the first also compiles kernels."""
+"""Fewest steps for a pace: the first step also compiles kernels."""
 LEAST_SECONDS_LEFT = 1.0
-"""Least time left of a sweep that has not ended."""
+"""Lowest time left shown for a sweep that has not ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepProgress:
-    """Progress of a sweep and the time it still takes."""
+    """Progress of a sweep and the time left."""
 
     number: int | None
     """Number of the current run, from 1; None while none is running."""
@@ -221,17 +214,16 @@ class SweepProgress:
     stage: str
     """Stage of the current run and its progress: "evaluating the base, 16 of 64 examples"."""
     stage_seconds: float | None
-    """The current stage's time so far."""
     stage_share: float | None
-    """0 to 1; None where it is not known."""
+    """Share of the current stage that is done, 0 to 1; None where it is not known."""
     stage_seconds_left: float | None = None
-    """An estimate; None where it is not known, and of a stage that is about to end."""
+    """Estimated seconds until the current stage ends; None where not known, or less than a second."""
     seconds_left: float | None
-    """Estimate for the whole sweep; None where it is not known yet."""
+    """Estimated seconds until the whole sweep ends; None where it is not known yet."""
     share: float | None
-    """Share of the whole sweep's time; None where that is not known yet."""
+    """Share of the whole sweep's time that has passed; None where it is not known yet."""
     trouble: str = ""
-    """Reason why its end is not known, as a sentence: its journal cannot be written, or it is to be cancelled."""
+    """Reason why the end is not known, as a sentence: the journal cannot be written, or a cancel was requested."""
 
     @property
     def sentence(self) -> str:
@@ -245,7 +237,7 @@ class SweepProgress:
 
     @property
     def left_in_words(self) -> str:
-        """Time left of the sweep, or else of its current stage, as far as it is known."""
+        """Time left of the sweep, or else of its current stage, or "not known yet"."""
         if self.seconds_left is not None:
             return f"about {units.duration(self.seconds_left)}"
         if self.stage_seconds_left is not None:
@@ -254,7 +246,7 @@ class SweepProgress:
 
 
 def progress_of(sweep: Sweep, now: float, earlier: Iterable[RunRecord] = ()) -> SweepProgress:
-    """now: unix seconds. earlier: completed runs on the same machine."""
+    """Return a sweep's progress. now: unix seconds. earlier: completed runs on the same machine, for stage times."""
     running = sweep.running
     known = _Known(sweep, earlier)
     work, left = _work_left(sweep, now, known)
@@ -274,7 +266,7 @@ def progress_of(sweep: Sweep, now: float, earlier: Iterable[RunRecord] = ()) -> 
 
 
 def stage_in_words(run: RunRecord) -> str:
-    """The current stage and what it has done, without its time; empty where it has none."""
+    """Return the current stage with its progress, without times; empty where there is no stage."""
     progress = run.stage_progress
     if run.stage == events.TRAINING and run.steps:
         return f"{events.TRAINING}, step {run.steps_done:,} of {run.request.max_steps:,}"
@@ -289,7 +281,7 @@ def stage_in_words(run: RunRecord) -> str:
 
 
 class _Known:
-    """Seconds of stages by kind, from the sweep itself, else from earlier runs; of training, of one step."""
+    """Seconds by kind of stage (training: per step), from the sweep itself, else from earlier runs."""
 
     def __init__(self, sweep: Sweep, earlier: Iterable[RunRecord]):
         measured: dict[str, list[float]] = {}
@@ -321,8 +313,8 @@ class _Known:
 
 
 def _measured(run: RunRecord) -> Iterator[tuple[str, float]]:
-    """(kind of stage, seconds) of those that have ended, and the pace of training. A stage that a download
-    interrupts has not shown how long it takes."""
+    """Yield (kind of stage, seconds) of ended stages, and (training, seconds per step). Stages that a download
+    interrupts are skipped, since they took longer than usual."""
     following = [*(each.stage for each in run.ended_stages[1:]), "" if run.state.ended else run.stage]
     for (stage, seconds), then in zip(run.ended_stages, following, strict=False):
         if stage not in (events.TRAINING, *events.INTERRUPTIONS) and then not in events.INTERRUPTIONS:
@@ -332,7 +324,7 @@ def _measured(run: RunRecord) -> Iterator[tuple[str, float]]:
 
 
 def _work_left(sweep: Sweep, now: float, known: _Known) -> tuple[float | None, float | None]:
-    """Seconds of all workers together, and until the last of them ends; None where that is not known."""
+    """Return seconds of work left, and seconds until the last worker ends; (None, None) where not known."""
     if sweep.ended or all(run.started_at is None for run in sweep.runs):
         return None, None
     running = [run for run in sweep.runs if run.state is RunState.RUNNING]
@@ -350,8 +342,8 @@ def _work_left(sweep: Sweep, now: float, known: _Known) -> tuple[float | None, f
 
 
 def _rest_of(run: RunRecord, now: float, known: _Known) -> Iterator[float | None]:
-    """Yield seconds left of a running run: the rest of its stage, then each stage to come. A stage that is not planned,
-    such as a download, interrupts the one before it, which then goes on."""
+    """Yield seconds left of a running run: of its current stage, then of each later stage. An unplanned stage, such as
+    a download, interrupts the one before it, which continues afterwards."""
     plan = list(events.stages_of(run.request, loads=run.load_began_at is not None))
     current = run.stage or (events.TRAINING if run.steps else "")
     kinds, place = [events.kind_of(stage) for stage in plan], 0
@@ -377,12 +369,12 @@ def _rest_of_stage(run: RunRecord, stage: str, now: float, known: _Known) -> flo
 
 
 def stage_seconds(run: RunRecord, now: float) -> float | None:
-    """Seconds of the current stage so far; None without one. now: unix seconds."""
+    """Return the seconds of the current stage so far; None without a stage. now: unix seconds."""
     return max(0.0, now - run.stage_began_at) if run.stage_began_at is not None else None
 
 
 def _works_alike(other: RunRequest, run: RunRequest) -> bool:
-    """Tell whether the stages of two runs take as long; the rank hardly moves them."""
+    """Tell whether two runs differ only in steps, rank and alpha, so that stages take equally long."""
     names = ("base", "data", "held_out_examples", "exact_match_examples", "shown_answers")
     return (
         all(getattr(other, name) == getattr(run, name) for name in names)

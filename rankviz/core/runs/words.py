@@ -1,4 +1,4 @@
-"""Titles and labels of runs and sweeps, their places, and why they wait."""
+"""Titles and labels of runs and sweeps, their locations, and reasons why runs wait."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from rankviz.units import counted
 
 
 def sweep_title(sweep: Sweep) -> str:
-    """ "SmolLM2-135M-Instruct on phonemes, r = 4, 16, 64"; of a fast curve "r = 2, 8 (r = 8 truncated to 1, 2, 4)"."""
+    """Return "SmolLM2-135M-Instruct on phonemes, r = 4, 16"; with a fast curve, "(r = 16 truncated to 1, 2)" added."""
     request = sweep.runs[0].request
     ranks = tuple(dict.fromkeys(run.request.r for run in sweep.runs))
     lower = next((run.request.cut_ranks for run in sweep.runs if run.request.cut_ranks), ())
@@ -20,7 +20,7 @@ def sweep_title(sweep: Sweep) -> str:
 
 
 def still_training(sweep: Sweep) -> str:
-    """Say that a sweep cannot be judged yet, with how many of its runs have ended; empty where all have."""
+    """Say that a sweep cannot be judged yet, with the number of ended runs; empty where all have ended."""
     if sweep.ended:
         return ""
     ended = sum(run.state.ended for run in sweep.runs)
@@ -30,12 +30,13 @@ def still_training(sweep: Sweep) -> str:
 
 
 def sweep_label(sweep: Sweep) -> str:
-    """The title, marked where the sweep ships with RankViz."""
+    """Return the title, marked "(recorded)" where the sweep ships with RankViz."""
     return sweep_title(sweep) + (" (recorded)" if sweep.recorded else "")
 
 
 def told_apart(sweeps: Sequence[Sweep], *names: Callable[[Sweep], str]) -> Mapping[str, str]:
-    """Names of sweeps by id: the first of these that tells all apart, else the last with the id."""
+    """Return a distinct name of each sweep by its id. names: functions from short to long; the first that gives all
+    sweeps different names is used, else the last with the id appended."""
     for name in (*names, lambda sweep: f"{names[-1](sweep)} ({sweep.sweep_id})"):
         by_id = {sweep.sweep_id: name(sweep) for sweep in sweeps}
         if len(set(by_id.values())) == len(by_id):
@@ -44,24 +45,24 @@ def told_apart(sweeps: Sequence[Sweep], *names: Callable[[Sweep], str]) -> Mappi
 
 
 def base_name(base: str) -> str:
-    """The model's own name, without its owner or folder."""
+    """Return a model's own name, without its owner or folder."""
     return "SmolLM2-135M-Instruct" if base == "embedded" else base.rstrip("/").rsplit("/", 1)[-1]
 
 
 def data_name(data: str) -> str:
-    """The sample's id, or the file's name without the fingerprint that the store puts before it."""
+    """Return a sample's id, or a file's name without the fingerprint that the store prepends."""
     name = data.rsplit("/", 1)[-1]
     digest, _, rest = name.partition("-")
     return rest if rest and len(digest) == 16 else name
 
 
 def run_label(run: RunRecord, sweep: Sweep) -> str:
-    """The rank, and what else differs within the sweep."""
+    """Return the rank, with the learning rate and seed where they differ within the sweep."""
     return run_labels(sweep, [run])[run.run_id]
 
 
 def run_labels(sweep: Sweep, runs: Sequence[RunRecord] | None = None) -> Mapping[str, str]:
-    """Labels of several runs by their ids: of the whole sweep, or of these."""
+    """Return labels by run id. runs: those to label; None labels the whole sweep."""
     rate = ", lr {learning_rate:g}" if len({run.request.learning_rate for run in sweep.runs}) > 1 else ""
     seed = ", seed {seed}" if len({run.request.seed for run in sweep.runs}) > 1 else ""
 
@@ -72,23 +73,21 @@ def run_labels(sweep: Sweep, runs: Sequence[RunRecord] | None = None) -> Mapping
 
 
 def made_of(sweep: Sweep) -> str:
-    """Return what tells sweeps of one model apart: "phonemes, 400 steps"."""
+    """Return the properties by which sweeps of one model differ: "phonemes, 400 steps"."""
     request = sweep.runs[0].request
     return f"{data_name(request.data)}, {counted(request.max_steps, 'step')}"
 
 
 TITLES = {LOCAL: "this machine", HF_JOBS: "Hugging Face Jobs", RAY: "Ray cluster", SLURM: "Slurm cluster"}
 MOST_NAMED = 4
-"""Places that are named."""
 
 
 class Place(NamedTuple):
-    """The place of one run."""
+    """Location where a run trains: engine and machine."""
 
     engine: str = ""
-    """Name of the engine; empty where it is not known."""
     where: str = ""
-    """There, for people: "GPU 1", "node-3", "l4x1"; the engine's title, or empty, where there is no more to say."""
+    """Machine for people: "GPU 1", "node-3", "l4x1"; empty, or the engine's title, if nothing more is known."""
 
     @property
     def in_words(self) -> str:
@@ -97,18 +96,18 @@ class Place(NamedTuple):
 
 
 def title(engine: str) -> str:
-    """Title of an engine within a sentence."""
+    """Return an engine's title for use within a sentence."""
     return TITLES.get(engine, engine)
 
 
 def with_attempt(place: Place, run: Recorded) -> str:
-    """ "Ray cluster, node-0, attempt 2"; the first attempt is not counted. Empty where nothing is known."""
+    """Return "Ray cluster, node-0, attempt 2"; the first attempt is not numbered. Empty where nothing is known."""
     attempt = f"attempt {run.shown_attempt:,}" if run.shown_attempt > 1 else ""
     return ", ".join(filter(None, [place.in_words, attempt]))
 
 
 def all_in_words(places: Iterable[Place]) -> str:
-    """ "Ray cluster, node-0; Ray cluster, node-1 and 4 more"; empty where nothing is known."""
+    """Return "Ray cluster, node-0; Ray cluster, node-1 and 4 more"; empty where nothing is known."""
     words = list(dict.fromkeys(filter(None, (place.in_words for place in dict.fromkeys(places)))))
     more = f" and {len(words) - MOST_NAMED:,} more" if len(words) > MOST_NAMED else ""
     return "; ".join(words[:MOST_NAMED]) + more
@@ -118,8 +117,8 @@ AFTER_OTHERS = "It starts when another run of its sweep has ended."
 
 
 def why_it_waits(run: RunRecord, sweep: Sweep, *, has_job: bool) -> str:
-    """Sentences; empty where it waits for nothing, or for its turn. has_job: whether an engine has started a job with
-    it."""
+    """Return sentences on why a queued run has not started; empty where it has, or only waits for its turn. has_job:
+    whether an engine has started a job with the run."""
     if run.state is not RunState.QUEUED:
         return "" if run.state.ended else run.waits
     starting = f"Its worker is starting{f' on {run.where}' if run.where else ''}." if has_job else ""
@@ -128,7 +127,7 @@ def why_it_waits(run: RunRecord, sweep: Sweep, *, has_job: bool) -> str:
 
 
 def cancel_in_words(requested: Sequence[RunRecord], unended: Sequence[RunRecord]) -> str:
-    """Say which of the unended runs are to be cancelled; empty where none is."""
+    """Say how many of the unended runs will be cancelled; empty where no cancel was requested."""
     if not requested:
         return ""
     of = "" if len(requested) == len(unended) else f" of {counted(len(requested), 'run')}"

@@ -1,4 +1,4 @@
-"""Published rank studies as frozen data, their points as lines that may be joined, and what is nearest and counted."""
+"""Published rank studies as frozen data: points joined to lines, their distance from a model, and counts."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -9,39 +9,35 @@ from typing import Literal, NamedTuple
 from rankviz.units import count
 
 RL = "rl"
-"""Reinforcement learning: the kind of task and the use case."""
+"""Reinforcement learning; both a kind of task and a use case."""
 TaskKind = Literal["simple", "instruction", "complex", "pretraining", "rl"]
 Role = Literal["main", "detail", "forgetting", "cost"]
-"""main: the quality that a study is drawn by. detail: its other metrics, shorter trainings than those that it is drawn
-by, and learning rates that were not the best of their rank. forgetting: what the base could do before. cost: no quality
-at all."""
+""" "main": the quality that the chart of a study shows. "detail": its other metrics, shorter trainings, and learning
+rates that were not the best of their rank. "forgetting": the base's earlier abilities. "cost": no quality."""
 ExpertScheme = Literal["shared-outer", "divided"]
 SCHEME_WORDS: dict[ExpertScheme | None, str] = {
     None: "each expert has the whole rank, or none is adapted",
     "shared-outer": "all experts of a layer share one LoRA factor, as in Tinker",
     "divided": "each expert has the rank divided by the number of active experts",
 }
-"""Ways to adapt experts; None is PEFT's and Unsloth's without expert_rank."""
+"""Ways to adapt experts; None is the default of PEFT and Unsloth, without expert_rank."""
 SCHEME_LABELS: dict[ExpertScheme, str] = {
     "shared-outer": "experts share a factor",
     "divided": "experts at r / active",
 }
-"""For a legend."""
 SCHEME_OF_EXPERT_RANK: dict[int | str, str | None] = {"r": None, "r/active": "divided"}
-"""Which scheme an expert_rank is; any other is no published one."""
+"""Published scheme by expert_rank; other values of expert_rank match no published scheme."""
 Facet = Literal["attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none"]
 FACETS: tuple[Facet, ...] = ("attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none")
-"""Which part of the blocks has adapters; "all weights" is full fine-tuning, "none" the base as it was."""
+"""Parts of the blocks that have adapters; "all weights" is full fine-tuning, "none" the untrained base."""
 FULL = "full"
 LOSSES = ("test_nll", "val_loss", "eval_loss", "train_nll_unseen_batches")
-"""Metrics that are a language model's loss per token on text that it has not trained on. Not among them: a classifier's
-loss, and the loss on text that is trained on again."""
+"""Losses per token of a language model on text that it was not trained on; no losses of classifiers."""
 LABEL_LENGTH = 30
-"""Characters of a study's label, at most."""
 LEAST = 1e-9
-"""Smallest best value of which other values are given as shares."""
+"""Smallest best value for which other values are given as shares of it."""
 ROUNDING = 1e-12
-"""Largest distance of a share from the tolerance that it should equal."""
+"""Distance within which a share counts as equal to the tolerance."""
 LORA_METHODS = ("lora", "rslora", "dora")
 
 
@@ -51,23 +47,22 @@ class Study:
 
     study_id: str
     label: str
-    """A few words, for a legend."""
     citation: str
     source: str | None
-    """A link; None for files that were added here, and where no public page is known."""
+    """Link; None for files added on this page, and where no public page is known."""
     licence: str
     task_kind: TaskKind | None
     examples: int | None
-    """Examples trained on, as the study says, rounded; None where it does not."""
+    """Number of training examples as the study states it, rounded; None where it does not."""
     learning_rate_tuned_per_rank: bool
     learning_rate_tuned_per_method: bool
     learning_rate_and_alpha_policy: str
     caveat: str
     checked: str
     expert_scheme: ExpertScheme | None = None
-    """Scheme by which it adapts the experts of a mixture; None where each has the whole rank, or none is adapted."""
+    """Scheme by which a mixture's experts are adapted; None where each has the full rank, or none is adapted."""
     own: bool = False
-    """Added here: drawn beside the published ones, but never counted with them."""
+    """True for a study added on this page: drawn with the published ones, but never counted."""
 
     @property
     def counted(self) -> bool:
@@ -76,7 +71,7 @@ class Study:
 
     @property
     def where(self) -> str:
-        """The link, or why there is none."""
+        """Link to the source, or the reason why there is none."""
         return self.source or ("added here" if self.own else "no public page known")
 
     @property
@@ -92,23 +87,22 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudiedModel:
-    """A study's base model."""
+    """Base model of a study."""
 
     base_model: str
-    """Name that the study gives it."""
+    """Name that the study uses."""
     model_id: str | None
-    """The catalogue row with its shapes; None where there is none."""
+    """Id of the catalogue model with the same shapes; None where there is none."""
     family: str
     parameters: int | None
     source: str
     checked: str
     has_experts: bool = False
-    """True for a mixture of experts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QualityPoint:
-    """One value of one study. None is "not stated"."""
+    """One value of one study; None means "not stated"."""
 
     study_id: str
     base_model: str
@@ -118,21 +112,20 @@ class QualityPoint:
     role: Role
     method: str
     target_modules: str
-    """Targets in the study's own words."""
+    """Target modules in the study's own words."""
     facet: Facet
     rank: int | None
-    """None for full fine-tuning and the untuned base."""
+    """None for full fine-tuning and the untrained base."""
     lora_alpha: float | None
     learning_rate: float | None
     learning_rates_tried: int | None
     value: float
     standard_error: float | None
-    """None: one run, or a spread that the study does not give."""
+    """None for a single run, or where the study gives no spread."""
     base_value: float | None = None
-    """This metric of the base before training."""
     reference_learning_rate: float | None
     value_at_reference_rate: float | None
-    """Value of this rank at a rate that was not tuned, where the study has both."""
+    """Value of this rank at reference_learning_rate, which was not tuned, where the study has both."""
     trainable_parameters: int | None
     adapter_bytes: int | None
     peak_memory_bytes: int | None
@@ -144,7 +137,7 @@ class QualityPoint:
 
     @property
     def is_loss(self) -> bool:
-        """True if it may be compared with other losses per token, as a share."""
+        """True if the metric is a loss per token, which is compared with others as a share."""
         return self.metric in LOSSES
 
     def better_than(self, other: "QualityPoint") -> bool:
@@ -153,8 +146,8 @@ class QualityPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Points that a line may join, smallest rank first, with the full fine-tuning beside them where there is one: of
-    several learning rates the best."""
+    """Points of one study that a chart may join, smallest rank first. full: full fine-tuning on the same data, at its
+    best learning rate, where the study has it."""
 
     study: Study
     model: StudiedModel
@@ -171,19 +164,18 @@ class Line:
 
     @cached_property
     def best(self) -> QualityPoint:
-        """The best point; of equal values the smaller rank."""
+        """The best point; of equal values the one with the smaller rank."""
         sign = -1 if self.first.higher_is_better else 1
         return min(self.points, key=lambda point: (sign * point.value, point.rank))
 
     @property
     def adapts_experts(self) -> bool:
-        """True for a mixture with targets beyond attention."""
+        """True for a mixture of experts with targets beyond attention."""
         return self.model.has_experts and self.first.facet != "attention"
 
     @property
     def expert_scheme(self) -> ExpertScheme | None:
-        """Scheme of its experts, where that is another than PEFT's and Unsloth's without expert_rank: then
-        its parameters at a rank are not those of the same rank."""
+        """Scheme of the experts if not PEFT's default; equal ranks then do not have equal parameters."""
         return self.study.expert_scheme if self.adapts_experts else None
 
     @property
@@ -192,19 +184,17 @@ class Line:
 
     @property
     def has_shares(self) -> bool:
-        """True if values can be given as shares of the best, which 0 has none of."""
+        """True if values can be given as shares of the best value, which must not be 0."""
         return abs(self.best.value) >= LEAST
 
     def short_of_best(self, value: float) -> float:
-        """Return the distance of a value from the best rank's, as a share of it; above 0 is worse. Only where the
-        line has shares."""
+        """Return how much worse a value is than the best rank's, as a share of the latter. Requires has_shares."""
         gap = self.best.value - value if self.first.higher_is_better else value - self.best.value
         return gap / abs(self.best.value)
 
 
 class AdapterSize(NamedTuple):
-    """Size of the adapter of a point; None is "not known". computed: not stated by the study, but counted from the
-    base's layers."""
+    """Size of a point's adapter; None: not known. computed: from the base's layers, not stated by the study."""
 
     parameters: int | None
     file_bytes: int | None
@@ -212,7 +202,7 @@ class AdapterSize(NamedTuple):
 
 
 class Evidence:
-    """All points with their studies and base models."""
+    """All points, with their studies and base models."""
 
     def __init__(self, studies: Iterable[Study], models: Iterable[StudiedModel], points: Iterable[QualityPoint]):
         self.studies = {study.study_id: study for study in studies}
@@ -235,7 +225,7 @@ class Evidence:
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:
-        """Every line that has a rank, in the order of the points."""
+        """All points that have a rank, grouped to lines, in the order of the points."""
         by_line: dict[tuple, list[QualityPoint]] = {}
         full: dict[tuple, QualityPoint] = {}
         for point in self.points:
@@ -259,7 +249,7 @@ class Evidence:
 
     @cached_property
     def published(self) -> tuple[Line, ...]:
-        """The lines that counts are made over."""
+        """Lines of published studies, over which counts are made."""
         return tuple(line for line in self.lines if line.study.counted)
 
 
@@ -268,7 +258,7 @@ def _compared(point: QualityPoint) -> tuple:
 
 
 def facet_of(parts: Sequence[str]) -> Facet:
-    """The facet of adapters on these parts of a model (core.model.spec.LayerPart)."""
+    """Return the facet of adapters on these parts of a model (core.model.spec.LayerPart)."""
     blocks = set(parts) & {"attention", "mlp"}
     if blocks == {"attention", "mlp"}:
         return "attention and mlp"
@@ -279,7 +269,7 @@ SHORT_NAMES = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 def module_names(target_modules: str) -> tuple[str, ...]:
-    """ "q,v" or "q_proj,v_proj" as module names; empty where a study uses other words."""
+    """Return the module names of "q,v" or "q_proj,v_proj"; empty where a study uses other words."""
     names = tuple(f"{name}_proj" if name in SHORT_NAMES else name for name in target_modules.split(","))
     return names if all(name.endswith("_proj") for name in names) else ()
 
@@ -287,11 +277,11 @@ def module_names(target_modules: str) -> tuple[str, ...]:
 Alpha = Literal["fixed", "r", ""]
 ALPHA_WORDS: dict[Alpha, str] = {"fixed": "with alpha fixed", "r": "with alpha = r", "": "without a stated alpha"}
 NEAR_RANKS = 4
-"""Up to so many times lower or higher, ranks of one line share their learning rates."""
+"""Ratio of ranks up to which the ranks of a line share their learning rates."""
 
 
 class RateAgainstRank(NamedTuple):
-    """Shares of a loss that the learning rate and the rank moved; medians over models."""
+    """Changes of the loss caused by the learning rate and by the rank, as shares of the loss; medians over models."""
 
     rate: float
     rank: float
@@ -300,23 +290,23 @@ class RateAgainstRank(NamedTuple):
 
 
 class TargetsAgainstRank(NamedTuple):
-    """Comparisons in which one study has the same base and task with narrow and with wide targets."""
+    """Comparisons of narrow and wide targets on one base and task; in some, targets gained more than rank."""
 
     more_by_targets: int
     comparisons: int
 
 
 class Share(NamedTuple):
-    """Number of comparisons in which something held."""
+    """Number of comparisons in which a statement held."""
 
     count: int
     comparisons: int
     line: Line
-    """The longest training of the nearest study."""
+    """Longest training of the nearest study, to be cited."""
 
 
 class RatesTuned(NamedTuple):
-    """The best of the learning rates tried, at ranks near the requested one."""
+    """Range of the best learning rates at ranks near the requested one."""
 
     ranks: tuple[int, ...]
     low: float
@@ -325,7 +315,7 @@ class RatesTuned(NamedTuple):
 
 
 def kept_by_rank(nearest_first: Sequence[Line]) -> Share | None:
-    """Count the lines of forgetting whose smallest rank kept more of the base than the largest."""
+    """Count the lines on forgetting in which the smallest rank kept more of the base's abilities than the largest."""
 
     def better(line: Line) -> bool:
         small, large = line.points[0].value, line.points[-1].value
@@ -348,12 +338,10 @@ def _share(lines: Sequence[Line], holds: Callable[[Line], bool]) -> Share | None
 
 
 def rates_of_line(line: Line, r: int) -> RatesTuned | None:
-    """The best learning rates of one tuned line at its ranks up to NEAR_RANKS times below or above r, or else at its
-    rank nearest to r; None where the study did not tune them at each rank.
-
-    With alpha / r as the scale, the best rate hardly depends on the rank (LoRA Without Regret, Schulman et al. 2025),
-    and a grid of three or four rates, run once, does not place it more exactly than between those ranks' best rates.
-    """
+    """Return the best learning rates of a line at ranks within a factor NEAR_RANKS of r, or else at its rank nearest
+    to r; None unless tuned at each rank. With alpha / r as the scale, the best rate hardly depends on the rank (LoRA
+    Without Regret, Schulman et al. 2025), and a grid of three or four rates does not locate it better than this
+    range."""
     points = [point for point in line.points if point.learning_rate is not None]
     if not line.study.learning_rate_tuned_per_rank or not points:
         return None
@@ -365,7 +353,7 @@ def rates_of_line(line: Line, r: int) -> RatesTuned | None:
 
 
 class RateByRank(NamedTuple):
-    """The best learning rate at a sweep's highest rank over that at its lowest, for sweeps with one policy of alpha."""
+    """Best learning rate at a sweep's highest rank over that at its lowest, for sweeps with one rule for alpha."""
 
     alpha: Alpha
     sweeps: int
@@ -385,40 +373,39 @@ class RateByRank(NamedTuple):
 
 
 SIMILAR_SIZE = 2.0
-"""Up to so many times larger or smaller counts as a similar size."""
+"""Ratio of parameters up to which two models are of similar size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """The model and kind of task for which studies are sorted."""
+    """The model and kind of task by whose distance studies are sorted."""
 
     names: frozenset[str]
-    """The model's id and the name that the user gave, in lower case."""
+    """The model's id and the name that the user entered, in lower case."""
     model_id: str
     """Empty for a model that could not be read."""
     family: str | None
     parameters: int | None
-    """None where nothing says it."""
     task_kinds: tuple[TaskKind, ...]
-    """If empty: any study that also has full fine-tuning."""
+    """Kinds of study that apply; if empty, all studies that also have full fine-tuning."""
     expert_rank: int | str = "r"
-    """Rank of a mixture's experts, as LoraConfig has it."""
+    """Rank of a mixture's experts, as in LoraConfig."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Near:
-    """One study of one base model, with its lines and what makes it near."""
+    """One base model of one study, with its lines and its similarities with the subject."""
 
     lines: tuple[Line, ...]
     why: tuple[str, ...]
-    """Reasons in words; empty where the study has nothing in common with the subject."""
+    """Similarities in words; empty where the study has nothing in common with the subject."""
     same_model: bool
-    """And the same MoE scheme: r = 16 with shared experts' factors is not r = 16 with a pair for each."""
+    """True for the same model and MoE scheme: r = 16 shared by experts is not r = 16 for each expert."""
     same_family: bool
     similar_size: bool
     same_task: bool
     scheme_line: Line | None
-    """The first of its lines whose experts are adapted in another way than the subject's."""
+    """First line whose experts are adapted by another scheme than the subject's; None without one."""
 
     @property
     def line(self) -> Line:
@@ -430,13 +417,13 @@ class Near:
 
 
 def nearest(lines: Sequence[Line], subject: Subject) -> tuple[Near, ...]:
-    """Every study and base model of these lines, the nearest first."""
+    """Return every pair of study and base model among these lines, the nearest to the subject first."""
     by_pair: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         by_pair.setdefault((line.study.study_id, line.model.base_model), []).append(line)
 
     def distance(near: Near) -> tuple:
-        size = _times(near.line.model.parameters, subject.parameters)
+        size = _size_ratio(near.line.model.parameters, subject.parameters)
         return (
             not near.same_model,
             not near.same_family,
@@ -451,8 +438,8 @@ def nearest(lines: Sequence[Line], subject: Subject) -> tuple[Near, ...]:
 
 
 def drawn_lines(evidence: Evidence, methods: Sequence[str], facets: Sequence[Facet]) -> tuple[Line, ...]:
-    """Lines of quality that show what rank does: two ranks at least, of these methods, with these targets. Of what was
-    added here, every one with these targets."""
+    """Return lines that show the effect of rank on quality: at least two ranks, by one of the methods, with targets of
+    these facets. A study added on this page needs only the facets."""
     return tuple(
         line
         for line in evidence.lines
@@ -469,7 +456,7 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
     scheme_line = next((x for x in lines if x.adapts_experts and x.expert_scheme != scheme), None)
     same_shapes = named or model.model_id == subject.model_id
     same_family = same_shapes or model.family == subject.family
-    size = _times(model.parameters, subject.parameters)
+    size = _size_ratio(model.parameters, subject.parameters)
     similar = size is not None and size <= SIMILAR_SIZE
     same_task = study.task_kind in subject.task_kinds if subject.task_kinds else any(line.full for line in lines)
     why = []
@@ -494,5 +481,5 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
     )
 
 
-def _times(parameters: int | None, other: int | None) -> float | None:
+def _size_ratio(parameters: int | None, other: int | None) -> float | None:
     return max(parameters / other, other / parameters) if parameters and other else None
