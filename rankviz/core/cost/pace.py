@@ -199,8 +199,8 @@ class Pace:
     sources: tuple[Timing, ...] = field(repr=False)
 
     def of(self, estimated: Range) -> Range:
-        """Return the formulas' range moved to the pace of this machine; unchanged where it already includes the pace's
-        range or vice versa."""
+        """Return the range at this machine's pace, or the formulas' range where the pace's range contains it and so
+        adds nothing."""
         here = self.range(estimated.expected)
         return estimated if here.low <= estimated.low and estimated.high <= here.high else here
 
