@@ -22,7 +22,8 @@ PARAMETER_KINDS = ("experts", "router")  # of layers that are one parameter of a
 
 
 class SavedTensor(NamedTuple):
-    """One tensor of a saved module. suffix: its name behind the module's path. fp32: whatever the others are."""
+    """One tensor of a saved module. suffix: its name after the module's path. fp32: True where it is fp32 whatever the
+    base is."""
 
     suffix: str
     shape: tuple[int, ...]
@@ -31,17 +32,17 @@ class SavedTensor(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SavedModule:
-    """One module in the file in full, in every block where it is saved."""
+    """One module that is saved in full, in all blocks where it is saved."""
 
     path: str
-    """{} for the block's number."""
+    """Module path with {} for the block's number."""
     part: LayerPart
     trained: int
     """Parameters trained, all copies; 0 for a frozen copy, or for the second of a tied pair."""
     tensors: tuple[SavedTensor, ...]
     blocks: tuple[int, ...] = ()
     frozen_copy: bool = False
-    """PEFT saves the base's weight beside a LoRA pair on it."""
+    """True for the base's weight that PEFT saves beside a LoRA pair on it."""
 
     @property
     def name(self) -> str:
@@ -49,7 +50,8 @@ class SavedModule:
 
 
 class Hit(NamedTuple):
-    """A name of modules_to_save that reaches the owner of tensors, or a module above it, which is saved."""
+    """A match of modules_to_save. holder: the layer or module with tensors; module: path of it or of a module above
+    it."""
 
     holder: LinearLayer | PlainModule
     module: str
@@ -57,7 +59,8 @@ class Hit(NamedTuple):
 
 
 def hits(model: ModelSpec, names: Sequence[str]) -> Iterator[Hit]:
-    """Every module with tensors that modules_to_save reaches, once for each module above it that a name hits."""
+    """Yield a Hit for each module with tensors that modules_to_save reaches, and for each module above it that a name
+    hits."""
     layers = (layer for layer in model.layers if layer.kind not in PARAMETER_KINDS)
     for holder in (*layers, *model.plain_modules) if names else ():
         parts = holder.path.split(".")
@@ -72,7 +75,7 @@ def hits(model: ModelSpec, names: Sequence[str]) -> Iterator[Hit]:
 def saved_modules(
     model: ModelSpec, names: tuple[str, ...], route: Route, target_names: Collection[str], adapted_paths: set[str]
 ) -> tuple[SavedModule, ...]:
-    """Everything that lies in the file in full. target_names: as PEFT holds them in the end."""
+    """Return all modules that the file holds in full. target_names: target modules as PEFT has them in the end."""
     leaves = {name.rsplit(".", 1)[-1] for name in names}
     pair = route.unsloth_on_gpu and model.config_ties and set(EMBEDDING_NAMES) <= leaves
     saved = []
