@@ -74,7 +74,6 @@ class Device:
 
     cuda: bool = False
     gpu: Gpu | None = None
-    """Row of the table; None for a card that is not in it."""
     memory_bytes: int | None = None
     """GPU memory as its driver reports it; None where not known."""
     cpu_count: int = 1

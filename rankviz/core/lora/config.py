@@ -32,8 +32,7 @@ installed."""
 
 
 class Usual(int):
-    """Default number, distinct from an equal number that is given; it stays a default when `replace` copies a
-    config."""
+    """Default value of a number, distinct from an equal number that is given; `replace` copies it as a default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +54,7 @@ class LoraConfig:
     unsloth_class: UnslothClass = "FastLanguageModel"
     """Unsloth class whose get_peft_model attaches the adapter. FastVisionModel is FastModel by another name."""
     text_only: bool = False
-    """True where Unsloth's from_pretrained loads the text model of a multimodal checkpoint alone, without other
-    towers."""
+    """True where Unsloth's from_pretrained loads a multimodal checkpoint's text model alone, without other towers."""
     finetune_vision_layers: bool | None = None
     """Unsloth's flags. None is the class's default: all on, but no vision layers with FastLanguageModel."""
     finetune_language_layers: bool | None = None

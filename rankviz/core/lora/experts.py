@@ -42,8 +42,8 @@ class Targets:
 
 
 def with_unsloths_rewrite(model: ModelSpec) -> ModelSpec:
-    """Return the model as Unsloth has PEFT see it: PEFT rewrites also the families after which a rewrite is named, of
-    which transformers 5.17 leaves qwen2_moe out (unsloth/import_fixes.py, _patch_peft_moe_target_conversion)."""
+    """Return the model with PEFT's rewrite for its family, if there is one. Unsloth turns the rewrite on where
+    transformers 5.17 does not, for qwen2_moe (unsloth/import_fixes.py, _patch_peft_moe_target_conversion)."""
     if model.peft_remap or model.model_type not in REMAP:
         return model
     return replace(model, peft_remap=model.model_type)
