@@ -42,7 +42,7 @@ class Option:
 
     @property
     def description(self) -> str:
-        """Sentence on the value to give."""
+        """Sentence that says what to give."""
         return self.help or f"{', '.join(self.choices[:-1])} or {self.choices[-1]}."
 
     def read(self, text: str) -> Any:
@@ -239,8 +239,7 @@ def _fields(options: Mapping[str, Any], table: tuple[Option, ...]) -> dict[str, 
 
 
 def lora_of(options: Mapping[str, Any]) -> LoraConfig:
-    """Return the adapter of these options, without rank and alpha. options["targets"] is a text, or names as a
-    tuple."""
+    """Return the adapter of these options, without rank and alpha. Option targets: a text, or names as a tuple."""
     lists = {}
     if "targets" in options:
         targets = options["targets"]

@@ -1,7 +1,6 @@
 """The constants of all formulas, as rows of assets/assumptions.json with their sources.
 
-No formula of core/ holds a number that was measured, read in a library or guessed. A plain value is a Range whose three
-ends are equal.
+No formula of core/ holds a measured, quoted or guessed number. A plain value is a Range with three equal ends.
 """
 
 from collections.abc import Iterable, Mapping

@@ -19,12 +19,11 @@ from rankviz.core.model.spec import ModelSpec
 
 OFFLOADED_LEFT = 4
 """Number of hidden states on the card at once with Unsloth's offloading: the embedding's output, a leaf that autograd
-holds until the backward pass is over, the last block's input, and two staging buffers (the second with more than 512
-MiB free)."""
+holds until the backward pass is over, the last block's input, and two staging buffers (one below 512 MiB free)."""
 NORMED_QUERIES = ("qwen3",)
 """model_types of Unsloth's own families that normalize queries and keys; both are kept before and after the norm."""
 BIASED_QUERIES = ("qwen2",)
-"""model_types of Unsloth's own families whose projections into attention have biases, so that PEFT runs the adapters
+"""model_types of Unsloth's own families with biases in projections into attention, so that PEFT runs adapters
 there."""
 
 
@@ -44,8 +43,8 @@ class Block:
         self.held = held and held.held(self.width, autocast=stack.habits.autocast)
         """Bytes per token measured on the block's class; None where it was not measured."""
         self.fuses_mlp = not stack.use_dora and kind.targeted_mlp_inputs == 2 * self.hidden + kind.mlp_hidden
-        """True where Unsloth's fused MLP runs: it needs an adapter without DoRA on each of the three projections
-        (models/llama.py, patch_peft_model)."""
+        """True where Unsloth's own MLP runs, which needs an adapter without DoRA on its three projections
+        (patch_peft_model)."""
         self._experts_in_turn = stack.habits.one_expert_at_a_time and model.num_experts > 0
         """True where experts run one after the other, so that one expert's gradients are held at a time."""
 
@@ -99,8 +98,8 @@ class Block:
 
         An fp32 adapter under 16-bit activations copies the input for each module (peft lora/layer.py,
         _cast_input_dtype): 4 bytes, or 2 where autocast turns the copy back to 16 bit, as it does fp32 activations. An
-        adapter in the activations' own dtype keeps the input itself, once for all modules that read it. With dropout
-        each module keeps a copy, and a mask of one byte per element.
+        adapter in the activations' own dtype keeps the input itself, once for all its readers. Dropout adds a copy and
+        a byte mask for each module.
         """
         kind, stack = self.kind, self.stack
         inputs = kind.targeted_mlp_inputs if of_mlp else kind.targeted_inputs
@@ -116,8 +115,8 @@ class Block:
         return float(self.tokens * self.width * self.kind.inputs) if keeps else 0.0
 
     def kernels_may_save(self) -> float:
-        """Share of the block's kept bytes, 0 to 1, that optional kernels for linear attention may save: all above a
-        Llama block of the same widths."""
+        """Share of the kept bytes that optional kernels for linear attention may save: all above a Llama block of
+        equal widths."""
         return max(0.0, 1 - self._llama_kept() / self.held.kept) if self.held else 0.0
 
     def _attention_bytes(self) -> float:
@@ -141,15 +140,13 @@ class Block:
 
     @cached_property
     def _matrix_elements(self) -> float:
-        """Elements of the attention matrix, batch · heads · S²; 0 where the kernel makes none."""
         setup = self.stack.setup
         elements = setup.per_device_train_batch_size * self.model.num_attention_heads * setup.max_length**2
         return float(elements) if self.attention.holds_matrix else 0.0
 
     @cached_property
     def _matrix_bytes(self) -> tuple[float, float]:
-        """Bytes per element of the attention matrix: kept for the backward pass, and at the fullest moment of that
-        pass."""
+        """Bytes per element of the attention matrix: kept for the backward pass, and at the fullest moment of that."""
         width, assume, model = self.stack.attention_bytes, self.stack.assume, self.model
         if self.attention.kernel == "math":
             return 4, assume.value("math-attention-bytes")
@@ -176,13 +173,11 @@ class Block:
 
         transformers: tokens T times the bytes measured on the block's class without an adapter, or a Llama block's: 6M
         + 2H in 16 bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the down
-        projection moves the fullest moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M +
-        12H with fp32 copies, 6M + 10H with copies under autocast (with a gate or without), 8M + 4H in fp32, 10M + 2H
-        in fp32 under autocast; the difference is added. With DoRA the fullest moment is at the up projection's
-        adapter: the gradient of its output in fp32, scaled, and the two products of the magnitude's scale, 16M - 2H
-        with the gate's.
-
-        Unsloth's own families: 2T(H + M), so that with what they keep it comes to 2T(5H + 2Q + 2K + 3M): two norms'
+        projection moves a Llama block's fullest moment to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H
+        with fp32 copies, 6M + 10H with copies under autocast (with a gate or without), 8M + 4H in fp32, 10M + 2H in
+        fp32 under autocast; the difference is added. With DoRA it is at the up projection's adapter: the gradient of
+        the adapter's output in fp32, scaled, and the two products of the magnitude's scale, 16M - 2H with the gate's.
+        Unsloth's own families: 2T(H + M), so that with what they keep the sum is 2T(5H + 2Q + 2K + 3M): two norms'
         outputs, two sums and the gradient that comes in (kernels/fast_lora.py, read off simulated steps too). Compiled
         blocks hold more: `width-unsloth-compiled`. An attention matrix has its fullest moment later, once the MLP, its
         adapters and the norm before it have been freed.
@@ -220,7 +215,6 @@ class Block:
         return max(2 * mlp + 2 * self.hidden, 2 * self.kind.mlp_hidden + 11 * self.hidden)
 
     def _llama_gradients(self) -> float:
-        """Bytes of gradients per token of a Llama block of these widths."""
         kind, stack, width, hidden = self.kind, self.stack, self.width, self.hidden
         if stack.own_blocks:
             return width * (hidden + kind.mlp_hidden if self.fuses_mlp else kind.mlp)
@@ -246,8 +240,7 @@ def blocks_of(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[Block]:
 
 def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     """Bytes of each block's input, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are
-    fp32. Where Unsloth moves checkpoints to host memory, OFFLOADED_LEFT stay
-    (unsloth_zoo/gradient_checkpointing.py)."""
+    fp32. Where Unsloth offloads them to host memory, OFFLOADED_LEFT stay."""
     if not stack.checkpoints:
         return 0.0
     each = float(stack.setup.tokens_per_micro_step * model.hidden_size * stack.residual_bytes)
@@ -264,15 +257,14 @@ def mask_bytes(blocks: list[Block], stack: Stack) -> float:
 
 
 SMALL_CARD_BYTES = 24.5 * 2**30
-"""Usable bytes up to which Unsloth tiles the loss for any number of tokens; larger cards tile from TILED_ROWS tokens
-on."""
+"""Usable bytes up to which Unsloth tiles the loss for any number of tokens; larger cards do so from TILED_ROWS on."""
 TILED_ROWS = 4096
 TILE_COLUMNS = 16_384
 TILE_BUDGET_BYTES = 256 * 2**20
 CHUNK_BUDGET_BYTES = 2 * 2**30
 MIN_LOGITS = 512 * 151_936
 MIN_ROWS, MAX_ROWS = 512, 4096
-"""Bounds of a chunk of the loss. Source of all constants from SMALL_CARD_BYTES to here: unsloth_zoo 2026.10.9,
+"""Bounds of a chunk; constants from SMALL_CARD_BYTES on are from unsloth_zoo 2026.10.9,
 fused_losses/fused_linear.py."""
 TRL_TILE_ROWS = 4096
 """Tokens of one tile of TRL's loss (kernels/chunked_logprob.py, TOKEN_CHUNK_SIZE); a tile is 32,768 entries wide."""
@@ -331,8 +323,8 @@ def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
 
 
 def _unsloth_moment(model: ModelSpec, stack: Stack, usable_bytes: float | None, head: float) -> LossMoment:
-    """Return the moment of Unsloth's fused loss. Beside its buffer lies the gradient of the hidden states: T · H · 2
-    bytes, or · 4 after forced fp32."""
+    """Return the moment of Unsloth's fused loss: its buffer and the gradient of the hidden states (T · H · 2 or 4
+    bytes)."""
     setup, habits, assume = stack.setup, stack.habits, stack.assume
     tokens, vocab, hidden = setup.tokens_per_micro_step, model.vocab_size, model.hidden_size
     gradient = float(stack.residual_bytes * tokens * hidden)
@@ -352,9 +344,8 @@ def unsloth_chunk(tokens: int, hidden: int, vocab: int, usable_bytes: float | No
     """Return the rows and columns of the one fp32 buffer of logits in which Unsloth's current loss works.
 
     A chunk is whole rows: a power of two near tokens · hidden / vocab, at least 512 rows or 512 · 151,936 logits, at
-    most 4,096 rows and 2 GiB. Cards since Ampere use tiles of at most 256 MiB instead, on a frozen head with more than
-    32,768 entries: always where the card has up to 24.5 GiB, else from 4,096 tokens on (fused_linear.py
-    fused_linear_rows, _tiled_layout).
+    most 4,096 rows and 2 GiB. Cards since Ampere use tiles of at most 256 MiB instead, on a frozen head with over
+    32,768 entries: always up to 24.5 GiB of memory, else from 4,096 tokens on (fused_linear_rows, _tiled_layout).
     """
     small = usable_bytes is not None and usable_bytes <= SMALL_CARD_BYTES
     if ampere and vocab > 2 * TILE_COLUMNS and tokens >= (0 if small else TILED_ROWS):
@@ -369,8 +360,8 @@ def unsloth_chunk(tokens: int, hidden: int, vocab: int, usable_bytes: float | No
 def _chunked_moments(
     model: ModelSpec, stack: Stack, logits: float, head: float, previous_inputs: float
 ) -> list[LossMoment]:
-    """Return the moments of litgpt's loss in chunks of 128 tokens of each row; all chunks of logits stay in the
-    caller's list.
+    """Return the moments of litgpt's loss, in chunks of 128 tokens of each row; the caller's list keeps all chunks'
+    logits.
 
     Fabric converts the logits to fp32 (convert_output), and the log-softmax of all chunks and two gradients of one
     chunk come beside them: 4 + 4 + 8 / chunks bytes per logit; in 16 bit half as much. At the end of the next forward

@@ -16,17 +16,16 @@ BLOCK = {
     (4, True): (368, 86, 25.3),
     (4, False): (300, 62, 18.7),
 }
-"""Bytes moved per token for each unit of H, of 2Q + 2K and of 3M, by (bytes of an activation, True with
-checkpointing)."""
+"""Bytes moved per token for each unit of H, of 2Q + 2K and of 3M, by (bytes of an activation, checkpointing or
+not)."""
 ADAPTER = {
     "autocast": {True: (42, 24), False: (30, 14)},
     "copies": {True: (24, 68), False: (18, 44)},
     2: {True: (6, 24), False: (6, 14)},
     4: {True: (12, 48), False: (12, 28)},
 }
-"""Bytes moved per token for each input and output feature of adapters, by how adapters get their input
-(core.cost.blocks) and then by checkpointing. Unsloth's kernels copy no input, and count like an adapter in the
-activations' own dtype."""
+"""Bytes moved per token for each input and output feature of adapters, by how they get their input (core.cost.blocks)
+and by checkpointing. Unsloth's kernels copy no input, and count like an adapter in the activations' own dtype."""
 LOGIT_BYTES = {2: 45, 4: 34}
 EAGER_BYTES = {2: 84, 4: 68}
 """Bytes moved per element of the attention matrix with checkpointing, by bytes of an element; two thirds without."""
@@ -120,7 +119,6 @@ class DurationEstimate:
     """Seconds of one step, of loading, and in total."""
 
     step: Range
-    """One optimizer step."""
     load: Range
     """Imports, loading of the base and compilation, before the first step."""
     total: Range
@@ -194,7 +192,7 @@ def duration_terms(
 def _gpu_seconds(
     model: ModelSpec, shape: ModelShape, stack: Stack, device: Device, weight_gradients: bool
 ) -> tuple[Range, Range, Range] | None:
-    """Return the seconds of work, of work for each unit of rank, and of the floor; None where the GPU's speed is not
+    """Return seconds of work, of work for each unit of rank, and of the floor; None where the GPU's speed is not
     known."""
     gpu, assume = device.gpu, stack.assume
     peak = gpu and peak_flops_per_second(gpu, stack.setup, fp32=stack.computes_fp32)

@@ -39,7 +39,6 @@ class RankEstimate:
     """Factor by which B·A is multiplied."""
     adapter_parameters: int
     adapter_bytes: int
-    """Size of adapter_model.safetensors, header included."""
     memory: MemoryEstimate
     duration: DurationEstimate | None
     """None where there is no GPU or its speed is not known; the notes say which."""
@@ -47,9 +46,8 @@ class RankEstimate:
     fit: Fit | None
     """None without a GPU."""
     spare: Range | None
-    """Bytes of usable memory less nvidia-smi's figure at the fullest moment of loading and training; negative where
-    memory is short. Where usable memory is a range, each end is compared with what this training takes on such a
-    card."""
+    """Bytes of usable memory less nvidia-smi's figure at the fullest moment of loading and training; negative where it
+    is short. Where usable memory is a range, each end is compared with what this training takes on such a card."""
 
     @property
     def margin_bytes(self) -> int | None:
@@ -150,9 +148,9 @@ def spare(device: Range, usable: Range) -> Range:
 def fit(spare: Range, usable: Range, assumptions: Assumptions) -> Fit:
     """Return the verdict on a band around nvidia-smi's figure, compared with usable, not nominal, memory.
 
-    fits: the whole band is below the limit, with the share "tight-share" of the card to spare. tight: the whole band,
-    with less to spare. does_not_fit: not even the low end. uncertain: the limit lies inside the band, or is not known
-    well enough.
+    fits: the whole band is below the limit, with the share "tight-share" of the card to spare. tight: with less to
+    spare. does_not_fit: not even the low end is below. uncertain: the limit lies inside the band, or is not known
+    exactly.
     """
     if spare.low >= usable.low * assumptions.value("tight-share"):
         return "fits"
@@ -223,8 +221,8 @@ class EstimateJSON(TypedDict):
 
 
 class CalibrationJSON(TypedDict):
-    """Which probes and runs on this machine moved an estimate, and by how much. A shared page names one's own, and
-    in_words counts all."""
+    """Probes and runs on this machine that changed an estimate, with the factors. A shared page names only your
+    own."""
 
     calibrated: str
     probe_ids: list[str]

@@ -16,8 +16,8 @@ from rankviz.core.quantity import Range
 
 RESERVE_FACTOR = 1 + 1 / 16
 RESERVE_BYTES_PER_PARAMETER = RESERVE_FACTOR * 16
-"""Bytes that Unsloth reserves per trainable parameter: 4 for the fp32 weight and 12 more, times RESERVE_FACTOR
-(models/_utils.py, _training_reserve_bytes)."""
+"""Bytes that Unsloth reserves per trainable parameter, of 4 for the fp32 weight and 12 more
+(_training_reserve_bytes)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,7 @@ class MemoryEstimate:
     """Figure of nvidia-smi at the fullest moment of loading the base; None where that was not estimated."""
 
     def covering(self, other: "MemoryEstimate", *, low: bool = True) -> "MemoryEstimate":
-        """Return a copy whose bands also cover those of `other`, at both ends or, without `low`, at the high end
+        """Return a copy whose bands also cover those of `other`: at both ends or, without `low`, at the high end
         alone."""
         bands = {}
         for name in ("allocated_band", "reserved_band", "device_band"):
@@ -222,13 +222,12 @@ class MemoryTerms:
     ) -> MemoryEstimate:
         """Return the peak at one rank.
 
-        parameters: all that train; saved_parameters: those of them that modules_to_save trains as full copies.
-        lora_at: returns the experts' rank and the parameters of all LoRA pairs at a rank r; without it, experts have
-        rank r.
+        parameters: all that train; saved_parameters: those that modules_to_save trains as full copies. lora_at:
+        returns the experts' rank and the parameters of all LoRA pairs at a rank r; without it, experts have rank r.
 
         Where Unsloth moves the embedding, the high ends are at least those of the last rank at which it stays, since
-        the rank of the move is not known exactly. They can still fall a little as the rank grows, since Unsloth's loss
-        takes a share of what is free.
+        the rank of the move is not known exactly. They can still fall a little as the rank grows: Unsloth's loss takes
+        a share of free memory.
         """
         lora, full = parameters - saved_parameters, saved_parameters
         lora_at = lora_at or (lambda rank: (rank, round(lora * rank / max(1, r))))
@@ -264,7 +263,7 @@ class MemoryTerms:
         )
 
     def while_loading(self) -> Range:
-        """Bytes in nvidia-smi's figure while loading: the whole base, and what exists beside it while experts are
+        """Bytes in nvidia-smi's figure while loading: the whole base, and what is beside it while experts are
         quantized."""
         narrow, extra, off = self.width_static, self.base_extra, self.static_bytes_off
         held = self.base_weights + self.loading
@@ -273,7 +272,6 @@ class MemoryTerms:
         return band.multiplied(self.slack_static).plus(self.context)
 
     def _moments(self, r: int, expert_rank: int, adapter: int, lora: int, full: int) -> list[Moment]:
-        """Return all moments that can be the peak."""
         kept = self.checkpoints + self.kept[0] + r * self.kept[1] + expert_rank * self.kept[2]
         temporaries = lora * self.adapter.temporary + full * self.saved.temporary
         of_lora, of_full = lora * self.adapter.gradient, full * self.saved.gradient
@@ -307,8 +305,7 @@ class MemoryTerms:
 
         Weights, adapter, gradients, states and scratch are counted: their band is narrow, some MiB. Activations and
         logits are modelled: their band is wider. Each end is taken at the moment that is fullest by that end. trained:
-        bytes of adapter and optimizer states, held at every moment like the base. peak: the moment with the largest
-        expected sum.
+        bytes of adapter and optimizer states, held at every moment. peak: the moment with the largest expected sum.
         """
         static = base + trained
         narrow, wide, extra = self.width_static, self.width_working, self.base_extra
@@ -361,8 +358,8 @@ def _merged_bytes(shape: ModelShape, stack: Stack) -> float:
     """Bytes of PEFT's merged experts: ParamWrapper adds the adapter to each whole expert parameter (peft
     lora/layer.py), whose gradient is as large. The backward pass holds one parameter's gradient at a time, the last
     parameter's first, and then frees its merged weight: so the smaller of a pair beside both, or the larger beside its
-    own gradient. Without checkpointing the merged weights of all blocks stay. In fp32 where k-bit preparation has
-    raised the experts."""
+    own gradient. Without checkpointing the merged weights of all blocks stay. In fp32 where k-bit preparation raised
+    the experts."""
     if stack.habits.unsloth_kernels or not shape.targeted_experts:
         return 0.0
     smallest, largest, every = shape.targeted_experts[0], shape.targeted_experts[-1], sum(shape.targeted_experts)
@@ -382,9 +379,8 @@ def _dora_norm_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float
 
 
 def _working_width(model: ModelSpec, blocks: list[Block], stack: Stack, *, matrix: bool) -> float:
-    """Half-width of the band around activations and logits, as a share: from measured rows of this kind of setting
-    (core.accuracy.summarize), or a wider value where there are none. Widths for features that no row has are added as
-    independent errors."""
+    """Half-width of the band around activations and logits, as a share: from measured rows of this kind of setting, or
+    a wider value where there are none. Widths for features without rows are added as independent errors."""
     assume = stack.assume
     kinds = {stack.kind, stack.kind_with(matrix=matrix)}
     widths = [max(assume.value(f"width-{kind}", "width-unmeasured") for kind in kinds)]

@@ -39,8 +39,7 @@ from rankviz.units import memory_size
 
 
 def in_fp32(where: str) -> str:
-    """Return a sentence that Unsloth computes the model in fp32. where: its beginning, "In fp16" or "On a card without
-    bf16, such as a T4,"."""
+    """Return a sentence that Unsloth computes the model in fp32. where: its beginning, such as "In fp16"."""
     return (
         f"{where} this model trains slower and takes more memory: its numbers overflow in fp16, so Unsloth computes it "
         "in fp32."
@@ -211,8 +210,7 @@ FAMILIES = (
 )
 """(pattern of a whole Hub id in lower case, quant_method) of checkpoints whose names do not always tell. Sources: for
 gpt-oss and Ministral 3 the scales in the published totals (assets/models, "note" and "source"), for Ministral 3 and
-Qwen3 also the 8-bit rows of Unsloth's models/mapper.py, for DeepSeek transformers' page on fine-grained FP8. Checked
-2026-11-26."""
+Qwen3 also Unsloth's models/mapper.py, for DeepSeek transformers' page on fine-grained FP8. Checked 2026-11-26."""
 OTHER_FORMATS = re.compile(r"(^|[-_.])(fp8|awq|gptq|nvfp4|mxfp4|w4a16|w8a8)([-_.]|$)")
 """Pattern for the parts of names that tell checkpoints quantized by other tools."""
 
@@ -227,7 +225,7 @@ class Published(NamedTuple):
 
 
 def by_name(model_id: str) -> Published | None:
-    """Return the format of a published quantized checkpoint by its Hub id; None for 16 or 32 bit and for
+    """Return the format of a published quantized checkpoint by its Hub id; None for 16 bit, 32 bit and
     bitsandbytes."""
     name = model_id.lower()
     known = next((method for pattern, method in FAMILIES if re.fullmatch(pattern, name)), "")
@@ -236,7 +234,7 @@ def by_name(model_id: str) -> Published | None:
 
 
 def by_method(method: str) -> Published | None:
-    """Return the format by quant_method of config.json (empty without one); None for 16 or 32 bit and for
+    """Return the format by quant_method of config.json (empty without one); None for 16 bit, 32 bit and
     bitsandbytes."""
     return None if method in ("", "bitsandbytes") else Published(method.upper(), CLASSES.get(method, ""))
 

@@ -21,8 +21,7 @@ estimate would follow a change of the machine too slowly."""
 RECENT_SECONDS = 3600.0
 """Seconds after which a measured slowdown no longer counts; a choice."""
 AVERAGED_SECONDS = 60.0
-"""Time constant of the load average in seconds: the load t seconds ago weighs exp(-t / 60)
-(kernel/sched/loadavg.c)."""
+"""Time constant of the load average: the load t seconds ago weighs exp(-t / 60) (kernel/sched/loadavg.c)."""
 UNSURE = 0.25
 """Threads that the load average may count too many: it samples each 5 s, so the process that reads it may be one in
 twelve samples, and a worker's own busy threads are known to about a tenth."""
@@ -71,8 +70,8 @@ class Others:
         return self.threads / self.cpus
 
     def slowdown(self, threads: int, drift: float) -> Range:
-        """Return the slowdown of a run with this many threads. drift: factor by which other programs' threads may fall
-        or rise."""
+        """Return the slowdown of a run with this many threads. drift: factor by which other programs may fall or
+        rise."""
         may_come = (self.threads / drift, self.threads, self.threads * drift)
         return Range(*(max(1.0, (threads + others) / self.cpus) for others in may_come))
 
@@ -88,8 +87,7 @@ def others(load_average: float, at: float, cpus: int, spells: Iterable[Spell]) -
 
 
 def expected_slowdown(last: Sequence[float], now: Range | None) -> Range:
-    """Return the slowdown of the next run. last: slowdowns of the last runs here; now: slowdown by the programs
-    running now.
+    """Return the slowdown of the next run. last: slowdowns of the last runs here; now: slowdown by other programs now.
 
     The expected value is the geometric mean of both: the load average says how many other threads there are, the last
     runs how much of the machine a run gets beside other programs.
@@ -120,7 +118,6 @@ class Workload:
     """Properties of a training that the pace of a machine may depend on."""
 
     base: str
-    """Id of the ModelSpec."""
     parameters: int
     kernels: tuple[str, ...]
     data: str = ""
@@ -170,14 +167,13 @@ class Timing:
     ended_at: float
     workload: Workload
     ratios: Mapping[Part, float]
-    """Measured over expected time, above 0, of each measured part; of "rest" in seconds, which the formulas do not
+    """Measured over expected time, above 0, by measured part; "rest" in seconds, which the formulas do not
     estimate."""
     slowdowns: Mapping[Part, float] = field(default_factory=dict)
     """Factor by which other programs lengthened each part, where known."""
     began_at: float | None = None
     """Time before the base was loaded; None where not known."""
     load_average: float | None = None
-    """Load average of the machine when it began."""
     threads: float = 0.0
     """Mean number of threads that ran or wanted to run."""
     is_here: bool = True
@@ -189,18 +185,15 @@ class Pace:
     """Pace of one part of a run, as finished runs and probes measured it."""
 
     idle: float
-    """Factor on the formulas' time on an idle machine (where slowdowns are not known, on a machine as busy as it
-    was)."""
+    """Factor on the formulas' time on an idle machine; without known slowdowns, on a machine as busy as it was."""
     spread: float
     """Factor by which the range extends below and above."""
     slowdown: Range
-    """Slowdown of the next run by other programs."""
     differs: Difference
     sources: tuple[Timing, ...] = field(repr=False)
 
     def of(self, estimated: Range) -> Range:
-        """Return the range at this machine's pace, or the formulas' range where the pace's range contains it and so
-        adds nothing."""
+        """Return the range at this machine's pace, or the formulas' range where the pace's range contains it."""
         here = self.range(estimated.expected)
         return estimated if here.low <= estimated.low and estimated.high <= here.high else here
 
@@ -234,7 +227,7 @@ class Paces:
         return tuple(timing.source_id for timing in self.training.sources) if self.training else ()
 
     def naming(self, named: Callable[[Sequence[str]], Sequence[str]]) -> "Paces":
-        """Return a copy in which `named` replaces the ids of sources; it gives an empty id where one must not be
+        """Return a copy in which `named` replaces the ids of sources; it gives an empty id for one that must not be
         shown."""
 
         def renamed(pace: Pace) -> Pace:
@@ -256,8 +249,8 @@ class Paces:
 
     @property
     def in_words(self) -> str:
-        """Source of the training time, such as "from 3 finished runs here", without "here" where some ran elsewhere;
-        empty without sources."""
+        """Source of the training time, such as "from 3 finished runs here" ("here" only if all ran here); empty
+        without sources."""
         if self.training is None:
             return ""
         sources, differs = self.training.sources, DIFFERENCE_WORDS[self.training.differs]
@@ -278,7 +271,7 @@ class Paces:
 
 def paces(timings: Sequence[Timing], workload: Workload, assume: Assumptions, others: Others | None = None) -> Paces:
     """Return the pace of each part from what has finished on this machine, in any order. others: other programs
-    running now."""
+    now."""
     latest = sorted(timings, key=lambda timing: timing.ended_at)[::-1]
     reach = math.log(assume.value("here-base-reach"))
     workloads = {id(timing.workload): timing.workload for timing in latest}  # the runs of a sweep share one

@@ -17,8 +17,7 @@ from rankviz.core.model.spec import ModelSpec
 
 FP32_ACTIVATION = ("apertus",)
 """model_types whose activation function (xIELU) autocast runs in fp32, as it does torch's LayerNorm. bitsandbytes'
-layers return the dtype of their input (nn/modules.py, Linear4bit.forward), so the residual stream is fp32 from that
-layer on."""
+layers return their input's dtype (nn/modules.py, Linear4bit.forward), so the residual stream is fp32 from there on."""
 
 
 class Prediction(NamedTuple):

@@ -17,8 +17,7 @@ MAX_ALPHA_TEXT = 40
 ASSUMED_RANK = 32
 """Rank where none is given: the recommended one."""
 ASSUMED_STEPS = 1_000
-"""Optimizer steps where no length and no number of examples is given: on the page, at the endpoints, and for `rankviz
-estimate` and `rankviz fit`."""
+"""Optimizer steps where neither a length nor a number of examples is given, on the page and everywhere else."""
 ASSUMED_EPOCHS = 1
 """Epochs where the number of examples is given, and no length."""
 
@@ -64,8 +63,7 @@ class Question:
         ), f"Time and cost assume {length}: no epochs, steps or tokens were given."
 
     def validate(self, gpu: Gpu | None = None) -> None:
-        """Raise InvalidSettingError, which says what to change, for an invalid setting. gpu: the row that `gpu`
-        names."""
+        """Raise InvalidSettingError, which says what to change, for an invalid setting. gpu: row that `gpu` names."""
         named(self.model_id, "Model")
         if not self.ranks:
             raise InvalidSettingError("No rank is given. Give at least one, such as 16.")

@@ -17,8 +17,7 @@ from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 
 UtilisationGroup = Literal["turing", "a100", "hopper", "workstation", "geforce"]
-"""Groups of cards that reach a similar share of their dense FLOP/s in training; the shares are rows of
-assumptions.json."""
+"""Groups of cards that reach a similar share of their dense FLOP/s in training (shares: assumptions.json)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,8 +111,7 @@ LENGTH_STEP = 64
 ALWAYS_PADDED = ("gemma2", "gpt_oss")
 """model_types that Unsloth pads (unsloth 2026.10.9, trainer.py, PADDING_FREE_BLOCKLIST)."""
 RECURRENT = ("linear_attention", "conv", "mamba")
-"""Block types whose state would run from one example into the next; without a kernel that prevents this, Unsloth
-pads."""
+"""Block types whose state would run from one example into the next; Unsloth pads where no kernel prevents this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +119,6 @@ class TrainingData:
     """Data of one training. None means "not known"."""
 
     examples: int | None = None
-    """Number of different training examples."""
     mean_tokens: int | None = None
     """Mean tokens of an example, chat template included."""
     longest_tokens: int | None = None
@@ -163,7 +160,7 @@ class TrainingData:
             )
 
     def steps(self, examples_per_step: int) -> int | None:
-        """Return the optimizer steps of all epochs, as transformers' Trainer counts them; None without examples or
+        """Return the optimizer steps of all epochs, as transformers' Trainer counts them; None without examples and
         epochs."""
         if self.examples is None or self.epochs is None:
             return None
@@ -238,8 +235,7 @@ def characters(text: str) -> dict[str, int]:
 
 
 def token_range(counts: Mapping[str, int], messages: float, assume: Assumptions) -> Range:
-    """Estimate the tokens of a text by its counts of `characters`, and of the chat template around this many
-    messages."""
+    """Estimate the tokens of a text by its counts of `characters`, and of the chat template around these messages."""
     expected = sum(counts[kind] * assume.value(f"tokens-per-{kind}") for kind in CHARACTERS)
     foreign = counts["east-asian"] + counts["other"]
     script = "ascii" if foreign <= (1 - ASCII_SHARE) * counts["all"] else "other-scripts"
@@ -318,8 +314,8 @@ class TrainingSetup:
 
     @property
     def fitted_length(self) -> int:
-        """Tokens per example for which memory is estimated: max_length or, where that is less, the longest example,
-        rounded up."""
+        """Tokens per example for which memory is estimated: max_length, or the longest example, rounded up, if that is
+        less."""
         if self.data is None or self.data.longest_tokens is None:
             return self.max_length
         return min(self.max_length, LENGTH_STEP * math.ceil(self.data.longest_tokens / LENGTH_STEP))
@@ -338,8 +334,7 @@ class TrainingSetup:
         return data.mean_tokens < min(data.longest_tokens or limit, limit)
 
     def computed_tokens(self, model: ModelSpec) -> Range:
-        """Return the mean tokens per example that a step of this model computes, padding included; max_length without
-        data."""
+        """Return the mean tokens per example that a step computes, padding included; max_length without data."""
         data, padded = self.data or TrainingData(), pads(self.framework, model)
         return data.computed_tokens(self.per_device_train_batch_size, self.max_length, padded=padded)
 
@@ -395,8 +390,8 @@ class TrainingSetup:
                 whole(value, name, 1, MAX_TRAINING_TOKENS)
 
     def without_auto(self, device: Device) -> "TrainingSetup":
-        """Return a copy with every "auto" replaced for this device. Nothing is refused: an estimate may be for a
-        training that no program here can run."""
+        """Return a copy with every "auto" replaced for this device, also where no program here can train the
+        set-up."""
         cuda, own = device.cuda, self.framework == "unsloth"
         meant = {
             "precision": "nf4-dq" if cuda else "fp32",
@@ -408,8 +403,7 @@ class TrainingSetup:
         return replace(self, **auto) if auto else self
 
     def settle(self, device: Device) -> "TrainingSetup":
-        """Return the set-up as RankViz trains it on this device; raise InvalidSettingError, which says what to choose
-        instead, where RankViz cannot train it."""
+        """Return the set-up as RankViz trains it on this device; raise InvalidSettingError where RankViz cannot."""
         setup = self.without_auto(device)
         refuse_bf16(setup, device)
         if why := _refusal(setup, device):
@@ -418,8 +412,6 @@ class TrainingSetup:
 
 
 def _own_loss_path(framework: Framework) -> LossPath:
-    """Return the loss path of a framework's own trainer: Unsloth and TRL 1.15 never hold all logits, transformers
-    does."""
     return "full" if framework == "peft" else "fused"
 
 

@@ -129,8 +129,8 @@ def writes_residual(layer: LinearLayer, hidden_size: int) -> bool:
 
 
 def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
-    """Return the sums over all layers and over those that carry an adapter. Worked by hand in
-    tests/core/cost/test_setup.py."""
+    """Return the sums over all layers and over those with an adapter (worked by hand in
+    tests/core/cost/test_setup.py)."""
     rows: dict[tuple[int, ...], list[Row]] = {}  # by blocks
     active_weights = largest = linear_rows = active_adapter = active_experts = largest_targeted = 0
 
@@ -289,8 +289,7 @@ def head_dim(kind: BlockKind, model: ModelSpec) -> int:
 
 
 def key_heads(kind: BlockKind, model: ModelSpec) -> int:
-    """Number of heads of keys and values. Falcon's config.json names as many as query heads where its weights have
-    one."""
+    """Number of heads of keys and values. Falcon's config.json names as many as query heads; its weights have one."""
     width = head_dim(kind, model)
     if model.model_type not in BROADCASTS_KEYS or not width:
         return model.num_key_value_heads
@@ -307,8 +306,8 @@ def heaviest(model: ModelSpec, shape: ModelShape, stack: Stack) -> BlockAttentio
 def _beyond_window(kind: BlockKind, model: ModelSpec, stack: Stack) -> bool:
     """Return True where sliding blocks get a mask. transformers makes it from the window's length on
     (masking_utils.py, _ignore_causal_mask_sdpa); kernels of Unsloth's own families take the window itself; its other
-    families have the mask at any length (unsloth_zoo/temporary_patches/misc.py: only the compiled create_causal_mask
-    is left out where it can be)."""
+    families have the mask at any length (unsloth_zoo/temporary_patches/misc.py leaves out only the compiled
+    create_causal_mask)."""
     within = stack.setup.max_length < (model.sliding_window or 0) and not stack.habits.unsloth_kernels
     return not stack.own_blocks and kind.sliding and bool(model.sliding_window) and not within
 

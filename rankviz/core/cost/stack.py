@@ -121,8 +121,8 @@ class Stack:
         return self.kind_with(matrix=self.setup.attn_implementation == "eager")
 
     def kind_with(self, *, matrix: bool) -> str:
-        """Return the kind of setting by its kernels and what makes the peak. matrix: True where blocks hold the
-        attention matrix."""
+        """Return the kind of setting by kernels and by what makes the peak. matrix: blocks hold the attention
+        matrix."""
         kernels = "unsloth" if self.habits.unsloth_kernels else "hf"
         return "cpu" if self.habits.on_cpu else kernels + ("-eager" if matrix else "" if self.checkpoints else "-none")
 
@@ -163,7 +163,7 @@ class Stack:
     @property
     def copies_inputs(self) -> bool:
         """True where each adapter turns its input into another dtype, and keeps the copy. bitsandbytes' layers leave
-        that to autocast (peft tuners/lora/bnb.py, requires_conversion), except in programs with kernels in PEFT's
+        it to autocast (peft tuners/lora/bnb.py, requires_conversion), except for programs with kernels in PEFT's
         place."""
         by_autocast = self.setup.quantized and self.autocasts and not self.habits.triton_kernels
         wider = self.habits.adapter_bytes > self.activation_bytes and not by_autocast
@@ -256,8 +256,7 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
 
 
 def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:
-    """Return True where torch.compile makes each block's code: not after forced fp32, nor in Unsloth of 2025 and
-    before (models/_block_compile.py)."""
+    """Return True where torch.compile makes each block's code: not after forced fp32, nor in Unsloth before 2026."""
     habits = stack.habits
     today = habits.unsloth_kernels and habits.unsloth_loss not in ("func-2025", "cut")
     return today and not habits.fp32_residual and model.model_type not in UNCOMPILED
@@ -270,8 +269,8 @@ def stays_16_bit(model: ModelSpec, setup: TrainingSetup) -> bool:
 
 
 def forces_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
-    """Return True for a model that overflows in fp16, where fp16 is asked for or the card has no bf16; Unsloth then
-    trains in fp32."""
+    """Return True where Unsloth trains in fp32, since the model overflows in fp16 and bf16 is not asked for or
+    missing."""
     half = precision == "fp16" or (precision != "fp32" and not device.has_bf16)
     return half and overflows_in_fp16(model.model_type)
 
@@ -282,9 +281,8 @@ def overflows_in_fp16(model_type: str) -> bool:
 
 
 def compute_dtype(model_type: str, setup: TrainingSetup, *, bf16: bool) -> Dtype:
-    """Return the dtype that RankViz's scripts and probes compute in. Without bf16 that is fp32 for a model that
-    overflows in fp16, unless fp16 itself is asked for or Unsloth trains, which keeps products in fp16
-    (models/vision.py)."""
+    """Return the dtype that RankViz's scripts and probes compute in. Without bf16 it is fp32 for a model that
+    overflows in fp16, unless fp16 is asked for or Unsloth trains, which keeps products in fp16 (models/vision.py)."""
     if setup.precision in ("fp16", "fp32"):
         return setup.precision
     if bf16:
@@ -293,13 +291,12 @@ def compute_dtype(model_type: str, setup: TrainingSetup, *, bf16: bool) -> Dtype
 
 
 def quantizes_experts(model: ModelSpec) -> bool:
-    """Return True where a 4-bit load packs the fused experts: the pair of gate_up_proj and down_proj, so not
+    """Return True where a 4-bit load packs the fused experts: the pair gate_up_proj and down_proj, so not
     Nemotron-H's."""
     handled = model.model_type not in UNHANDLED_EXPERTS
     return handled and PACKED_EXPERTS <= {layer.name for layer in model.layers if layer.kind == "experts"}
 
 
 def moved_table(model: ModelSpec) -> str:
-    """Return the name of the table that Unsloth moves to host memory on a card short of room: a tied embedding
-    stays."""
+    """Return the name of what Unsloth moves to host memory on a card short of room: a tied embedding stays."""
     return "per-layer embeddings" if model.tie_word_embeddings else "input embedding"

@@ -16,8 +16,7 @@ FP32_NORMS = (
 """Beginnings of model_types whose norms Unsloth raises to fp32: by name in models/loader.py
 (UNSLOTH_HIGH_PRECISION_LAYERNORM), or because they multiply in fp32 (unsloth_zoo/compiler.py)."""
 FUSED_IN_FILES = ("gemma4", "gpt_oss", "llama4", "qwen3_5_moe", "qwen3_vl_moe")
-"""Beginnings of model_types whose checkpoints hold stacks of experts; other checkpoints have a tensor for each
-expert."""
+"""Beginnings of model_types whose checkpoints hold stacks of experts; others have a tensor for each expert."""
 KEPT_IN_16_BIT = ("lm_head", *LEFT_IN_16_BIT, "score", "classifier", "qa_outputs")
 """Names anywhere in a module's path that no quantizer touches under Unsloth, in place of transformers' own list
 (unsloth_zoo/peft_utils.py, SKIP_QUANTIZATION_MODULES; patching_utils.py, _unsloth_should_convert_module)."""
@@ -62,8 +61,8 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
 
 
 def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
-    """Bytes of the frozen weights by component as Unsloth loads them, compared with its real loader by `make
-    test-counts`.
+    """Bytes of the frozen weights by component as Unsloth loads them (`make test-counts` compares with its real
+    loader).
 
     Quantized layers are counted tensor by tensor, since each tensor's maxima are rounded up to whole blocks.
     """
@@ -131,8 +130,7 @@ def is_quantized(model: ModelSpec, layer: LinearLayer) -> bool:
 
 def fp32_tensors(model: ModelSpec, module: PlainModule, *, four_bit: bool) -> int:
     """Number of parameters in one copy of a module that Unsloth raises to fp32: norms of some families, by name or of
-    torch's own classes, which have a bias (models/vision.py), and the biases of gpt-oss's experts unless they are
-    loaded in 4 bit (models/loader.py)."""
+    torch's own classes, which have a bias (models/vision.py), and biases of gpt-oss's experts not loaded in 4 bit."""
     name = module.path
     named = name.endswith(("norm", "norm1", "norm2", "norm3", "norm4")) or "layernorm" in name or "layer_norm" in name
     own_class = module.is_norm and any(tensor.name == "bias" for tensor in module.tensors)
@@ -144,8 +142,7 @@ def fp32_tensors(model: ModelSpec, module: PlainModule, *, four_bit: bool) -> in
 
 
 def extra_bytes(model: ModelSpec, stack: Stack, plain: int, linear: int) -> Range:
-    """Bytes by which the checkpoint that a 4-bit load fetches exceeds plain NF4 of the same model; 0 for most
-    checkpoints.
+    """Bytes by which the checkpoint that a 4-bit load fetches exceeds plain NF4 of the model; 0 for most checkpoints.
 
     A dynamic checkpoint keeps some layers in 16 bit, and only its files say which: its size counts where known, else
     what other dynamic checkpoints weigh more, limited by a measured load.

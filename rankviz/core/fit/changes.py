@@ -111,8 +111,8 @@ def changed(question: Question, change: Change) -> Question:
 
 
 def keeping_tokens(question: Question, change: Change) -> Change:
-    """Return the change, with steps or tokens added where it changes the tokens per step, so that as much is trained
-    as before."""
+    """Return the change, with steps or tokens added where it changes the tokens per step, to train on as many
+    tokens."""
     before, after = question.training, changed(question, change).training
     if before.max_steps is None or after.tokens_per_step == before.tokens_per_step:
         return change
@@ -122,8 +122,7 @@ def keeping_tokens(question: Question, change: Change) -> Change:
 
 
 def trained_tokens(setup: TrainingSetup) -> int:
-    """Return the tokens of the whole training, or of one optimizer step where it has no length. With data, padding is
-    not counted."""
+    """Return the tokens of the whole training, or of one step where it has no length. With data, without padding."""
     return setup.tokens if setup.tokens is not None else setup.total_steps * setup.tokens_per_step
 
 
@@ -134,8 +133,7 @@ SHOWN_FROM = 0.01
 
 
 def peak_words(before: MemoryEstimate, after: MemoryEstimate) -> str:
-    """Return the parts of the peak that change, such as "Peak: logits 264 MiB → 0 MiB, activations 56 MiB → 416
-    MiB"."""
+    """Return the parts of the peak that change, as "Peak: logits 264 MiB → 0 MiB, activations 56 MiB → 416 MiB"."""
     sizes = {name: (getattr(before, field), getattr(after, field)) for name, field in PARTS.items()}
     shown_from = SHOWN_FROM * max(map(sum, zip(*sizes.values(), strict=True)))
     moved = (
@@ -287,7 +285,6 @@ def _target_changes(start: Setting) -> Iterator[Labelled]:
 
 
 def _preset_plan(start: Setting, preset: str) -> AdapterPlan | None:
-    """Return the plan of a preset of targets; None where PEFT refuses the preset on this model."""
     question = start.question
     try:
         return plan_on(start.model, replace(question.lora, target_modules=preset), question.training, card(None))
@@ -367,8 +364,8 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
 
 
 def largest(holds: Callable[[int], bool], ceiling: int) -> int | None:
-    """Return the largest n from 1 to ceiling that holds, where all below it hold and none above; None where 1 does not
-    hold."""
+    """Return the largest n from 1 to ceiling that holds, where all below it hold and none above; None where none
+    does."""
     return bisect_left(range(1, ceiling + 1), True, key=lambda n: not holds(n)) or None
 
 

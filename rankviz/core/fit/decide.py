@@ -44,8 +44,8 @@ class FittingCard:
 
 
 def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[FittingCard, ...]:
-    """Return all GPUs with this setting, those that fit first and then by cost. prices: the user's own, by GPU id, in
-    USD an hour."""
+    """Return all GPUs with this setting, first those that fit, then by cost. prices: the user's own, by id, in USD an
+    hour."""
 
     def on(gpu: Gpu) -> FittingCard:
         own = prices.get(gpu.id)
@@ -94,7 +94,7 @@ class Method:
 
 
 def methods(start: Setting) -> tuple[Method, ...]:
-    """Return QLoRA, 16-bit LoRA and full fine-tuning; without an adapter whose precision is not valid here or
+    """Return QLoRA, 16-bit LoRA and full fine-tuning, without adapters whose precision is not valid here or
     overflows."""
     answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
     full = full_finetuning(answer.model, start.question.training, start.gpu, usable and usable.expected, assume)
@@ -128,8 +128,7 @@ def methods(start: Setting) -> tuple[Method, ...]:
 
 
 def fit_in_words(start: Setting) -> str:
-    """Return a sentence on whether the setting fits, with the expected memory; where it may not fit, also what to
-    change."""
+    """Return a sentence on whether the setting fits, with the expected memory; where it may not, what to change."""
     row = start.row
     if start.gpu is None or row.fit is None:
         return "No GPU is selected, so it is not known whether the run fits."
@@ -210,7 +209,7 @@ def decide(
     assumptions: Assumptions,
     prices: Mapping[str, float] | None = None,
 ) -> FitAnswer:
-    """Return all decisions for a question with one rank. gpus: the table. prices: the user's own, by GPU id, in USD an
+    """Return all decisions for a question with one rank. gpus: the table. prices: the user's own, by id, in USD an
     hour."""
     own = dict(prices or {})
     for each in gpus:
@@ -248,8 +247,8 @@ class GpuJSON(TypedDict):
 
 
 class FitJSON(TypedDict):
-    """What fits, the effect of each change (more bytes, seconds and US dollars than before), and where it fits. Limits
-    are by setting: r, batch, max_length; without a GPU there are none."""
+    """Limits by setting (r, batch, max_length; none without a GPU), the effect of each change (more bytes, seconds and
+    US dollars than before), and the GPUs and methods that fit."""
 
     model_id: str
     r: int

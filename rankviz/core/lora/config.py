@@ -17,8 +17,7 @@ PRESETS = ("all-linear", "attention", "mlp", "qv", "unsloth")
 MOE_SCHEMES: tuple[MoeScheme, ...] = get_args(MoeScheme)
 UNSLOTH_CLASSES: tuple[UnslothClass, ...] = get_args(UnslothClass)
 EXPERT_RANKS = ("r", "r/active", "r/all")
-"""Rules for the rank of each expert: r, r divided by the experts active for a token, or r divided by all experts; at
-least 1."""
+"""Rules for each expert's rank: r, r divided by the experts active for a token, or r divided by all; at least 1."""
 FLAGS = ("finetune_vision_layers", "finetune_language_layers", "finetune_attention_modules", "finetune_mlp_modules")
 """Unsloth's four flags: fields of LoraConfig, and arguments of get_peft_model."""
 NO_TARGETS = f"No target modules are given. Name some, or use one of {', '.join(PRESETS)}."
@@ -27,8 +26,7 @@ MAX_ALPHA = 1_000_000
 QUANTIZED = ("nf4", "nf4-dq", "int8")
 PEFT_VERSION = "0.21.2"
 UNSLOTH_VERSION = "2026.10.9"
-"""Versions whose code the rules of targets.py and experts.py were read from; tests compare them with those
-installed."""
+"""Versions whose code targets.py and experts.py follow; tests compare them with those installed."""
 
 
 class Usual(int):
@@ -87,7 +85,6 @@ class LoraConfig:
 
     @property
     def flags(self) -> tuple[bool | None, ...]:
-        """Values of Unsloth's flags, in the order of FLAGS."""
         return tuple(getattr(self, flag) for flag in FLAGS)
 
     def validate(self) -> None:
@@ -122,8 +119,8 @@ def scale(r: int, lora_alpha: float, *, use_rslora: bool) -> float:
 def adapter_dtype(
     framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
 ) -> Literal["fp32", "bf16"]:
-    """Return the dtype in which lora_A and lora_B are trained and saved. compute: dtype in which a quantized base is
-    multiplied (core.cost.stack.compute_dtype).
+    """Return the dtype in which lora_A and lora_B are trained and saved. compute: what a quantized base is multiplied
+    in.
 
     PEFT raises adapters on a 16-bit base to fp32 (tuners_utils.cast_adapter_dtype), Unsloth always trains them in fp32
     (unsloth_zoo training_utils), and TRL's SFTTrainer casts them to bf16 when the base is quantized (sft_trainer.py,
@@ -138,9 +135,9 @@ def saved_dtype(framework: Framework, precision: str, *, compute: Dtype = "bf16"
     """Return the dtype of modules that are saved in full: the base's own, since they are copies of its modules.
 
     Trained copies in fp16 are raised to fp32, which the gradient scaler needs: by Unsloth (unsloth_zoo
-    training_utils.py), and by RankViz's scripts for TRL and PEFT. Plain PEFT scripts raise all that is not quantized
-    of a quantized base first (utils/other.py, prepare_model_for_kbit_training). trained: False for the frozen weight
-    that PEFT saves beside a LoRA pair on it.
+    training_utils.py), and by RankViz's scripts for TRL and PEFT. Plain PEFT scripts raise all unquantized parts of a
+    quantized base first (prepare_model_for_kbit_training). trained: False for the frozen weight that PEFT saves beside
+    a LoRA pair on it.
     """
     if precision == "fp32" or (framework == "peft" and precision in QUANTIZED):
         return "fp32"
@@ -150,9 +147,8 @@ def saved_dtype(framework: Framework, precision: str, *, compute: Dtype = "bf16"
 
 def settle_rank(question: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -> None:
     """Fill in `ranks` and `alpha` of a question or a sweep where they are None: from its `lora`, where rank and alpha
-    are given there, else with the usual values. An alpha given in `lora` alone that equals the rank follows the rank
-    ("r"). `lora` then gets its defaults back. Raise InvalidSettingError where a value is given in both places and
-    differs."""
+    are given there, else with the usual values. An alpha given in `lora` alone that equals the rank follows it ("r").
+    `lora` then gets its defaults back. Raise InvalidSettingError where a value is given in both places and differs."""
     lora, plain = question.lora, LoraConfig()
     ranks, alpha, twice = question.ranks, question.alpha, "{} given twice, in LoraConfig and beside it: {} and {}."
     r_given, alpha_given = not isinstance(lora.r, Usual), not isinstance(lora.lora_alpha, Usual)

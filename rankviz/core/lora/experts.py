@@ -1,5 +1,4 @@
-"""MoE schemes: the adapter that fused experts get, and the changes of each scheme to targets; Tinker's parameter
-count."""
+"""Applies MoE schemes: the adapter that fused experts get, and each scheme's targets. Counts Tinker's parameters."""
 
 from bisect import bisect_left
 from collections.abc import Callable
@@ -32,8 +31,7 @@ class Targets:
     gate_up_doubled: bool = False
     """True where gate_up_proj carries rank 2r, as gate_proj and up_proj would have carried r each."""
     hits: Callable[[str], bool] | None = None
-    """Returns True for a path that is hit, where Unsloth makes a pattern of the names; None where PEFT gets the
-    names."""
+    """Returns True for a path that Unsloth's pattern of the names hits; None where PEFT gets the names."""
 
     @property
     def matcher(self) -> Matcher:
@@ -155,7 +153,7 @@ def remap(model: ModelSpec, targets: Targets) -> Targets:
 
 
 def _as_unsloth(model: ModelSpec, targets: Targets, experts: tuple[str, ...] | str) -> Targets:
-    """Return the targets as Unsloth gives them to PEFT. experts: the names in which Unsloth looks for experts'
+    """Return the targets as Unsloth gives them to PEFT. experts: names in which Unsloth looks for experts'
     projections."""
     parameters = _unsloth_parameters(model, experts)
     if experts == ALL_LINEAR or parameters or targets.hits:
@@ -192,17 +190,15 @@ MAPS = {
     "in_proj_qkv": 3,
     **dict.fromkeys(("q_b_proj", "kv_b_proj", "in_proj_a", "in_proj_b", "shared_expert_gate"), 0),
 }
-"""Number of LoRA pairs that Tinker counts on a linear layer, by its name: q, k and v apart, no second MLA map, no
+"""Number of LoRA pairs that Tinker counts on a linear layer, by name: q, k and v apart, no second MLA map, no
 gates."""
 
 
 def shared_outer_per_rank(model: ModelSpec) -> int | None:
-    """Return Tinker's trainable parameters per unit of r, on attention, MLP and unembedding; None where a layer is not
-    known.
+    """Return Tinker's trainable parameters per unit of r, on attention, MLP and unembedding; None for unknown layers.
 
     Per layer of E experts, hidden size H and inner size I: 3H + 3·E·I, without a gate 2H + 2·E·I; routers are never
-    counted. These shapes give what get_lora_param_count stores (tinker_cookbook/hyperparam_utils.py), as
-    tests/core/lora/test_lora.py checks.
+    counted. tests/core/lora/test_lora.py compares with get_lora_param_count (tinker_cookbook/hyperparam_utils.py).
     """
     inner = {layer.path.rsplit(".", 1)[0]: layer.in_features for layer in model.layers if layer.name == "out_proj"}
     hidden, total = model.hidden_size, model.vocab_size + model.hidden_size

@@ -38,8 +38,8 @@ def notes(
 ) -> Iterator[str]:
     """Yield all other notes on a plan, the most consequential first.
 
-    preset: the target modules as given; requested: the names that they stand for. moved: the names that Unsloth trains
-    in full instead. expert_rank: as given.
+    preset, expert_rank: as given. requested: the names that the preset stands for. moved: those that Unsloth trains in
+    full.
     """
     if expert_rank != "r" and not plan.trains_experts:
         why = "this model has no experts" if plan.scheme == "dense" else "these experts carry no LoRA"

@@ -33,8 +33,8 @@ class Tensor(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Tensors whose names have the prefix before the block's number in common, each with the blocks that have it. An
-    empty prefix: one tensor outside blocks."""
+    """Tensors whose names share the prefix before the block's number, each with its blocks; no prefix outside
+    blocks."""
 
     prefix: str
     tensors: list[tuple[tuple[int, ...], Tensor]]
@@ -100,8 +100,8 @@ class Section:
                 self.rank_factors[tensor.rank_factor] += copies
 
     def ends(self, r: int, offset: int) -> tuple[int, int]:
-        """Return the number of digits of all tensors' end offsets, and the last end, where the section starts at
-        `offset`."""
+        """Return the number of digits of all tensors' end offsets, and the last end. offset: where the section
+        starts."""
         local = [list(accumulate(self.width * (a * r + b) for a, b in template)) for template in self._templates]
         starts = list(accumulate((local[kind][-1] for kind in self._kinds), initial=offset))
         digits, power = self.count, 10
@@ -124,8 +124,8 @@ class Adapted:
     module: str
     """Path of the module that PEFT wraps, as tensors name it, with {} for the block's number."""
     rank_factor: int = 1
-    """Rank of the LoRA pair over r, of experts over the experts' rank: the number of experts, or twice it where PEFT
-    doubles it."""
+    """Rank of the LoRA pair over r or, for experts, over their rank: the number of experts, doubled where PEFT doubles
+    it."""
     turned: bool = False
     """True where A reads the layer's output: Unsloth tells PEFT that these parameters are stored transposed."""
     split: bool = False
@@ -213,7 +213,6 @@ class AdapterPlan:
     """Rule by which the names reach modules."""
     notes: tuple[str, ...] = ()
     flag_notes: tuple[str, ...] = ()
-    """Notes about Unsloth's flags."""
 
     @property
     def target_names(self) -> tuple[str, ...]:
@@ -254,14 +253,12 @@ class AdapterPlan:
 
     @property
     def trains_experts(self) -> bool:
-        """True where experts carry LoRA."""
         return self._per_rank[1] > 0
 
     def patterns(self, lora: LoraConfig) -> dict[str, dict[str, float]]:
-        """Return PEFT's rank_pattern and alpha_pattern, which keep the experts' alpha / r equal to that of the other
-        layers; empty where experts have the rank r. PEFT's rewrite adds a pattern for gate_up_proj after these, and
-        the first match counts. A saved configuration sorts patterns by name, where only a bracket keeps RankViz's
-        pattern first."""
+        """Return PEFT's rank_pattern and alpha_pattern, which keep the experts' alpha / r equal to the other layers';
+        empty where experts have the rank r. PEFT's rewrite adds a pattern for gate_up_proj after these, and the first
+        match counts. A saved configuration sorts patterns by name, where only a bracket keeps RankViz's first."""
         ranks, alphas = {}, {}
         for each in self.adapted if self.expert_rank != "r" else ():
             if each.is_expert:
@@ -274,13 +271,12 @@ class AdapterPlan:
 
     @property
     def layers(self) -> tuple[LinearLayer, ...]:
-        """Layers that carry LoRA."""
         return tuple(adapted.layer for adapted in self.adapted)
 
     def file_bytes(self, r: int, dtype_bytes: int = 4, *, saved_dtype: str = "bf16", frozen_dtype: str = "") -> int:
         """Return the bytes of adapter_model.safetensors, header included. dtype_bytes: 4 (fp32) or 2 (bf16) for lora_A
-        and lora_B; DoRA's magnitudes stay in fp32. saved_dtype: dtype of modules saved in full; frozen_dtype: dtype of
-        frozen weights, where it differs."""
+        and lora_B; DoRA's magnitudes stay in fp32. saved_dtype: of modules saved in full; frozen_dtype: of frozen
+        weights, if other."""
         saved = SAFETENSORS[saved_dtype] if self.saved else ""
         experts = None if self.expert_rank == "r" else self.expert_rank_at(r)
         dtype = {4: "F32", 2: "BF16"}[dtype_bytes]
@@ -289,16 +285,15 @@ class AdapterPlan:
     def trained_bytes(
         self, r: int, framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
     ) -> int:
-        """Return the bytes of the file in the dtypes that RankViz's programs save in (lora.config: adapter_dtype,
-        saved_dtype)."""
+        """Return the bytes of the file in the dtypes that RankViz's programs save in (adapter_dtype, saved_dtype)."""
         width = 2 if adapter_dtype(framework, precision, cuda=cuda, compute=compute) == "bf16" else 4
         saved, frozen = (saved_dtype(framework, precision, compute=compute, trained=each) for each in (True, False))
         return self.file_bytes(r, width, saved_dtype=saved, frozen_dtype=frozen)
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - plans are cached themselves
     def _sections(self, dtype: str, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:
-        """Return the file's sections, one per dtype, with tensors named as PEFT names them (save_pretrained). experts:
-        the experts' rank; None where it is r."""
+        """Return the file's sections, one per dtype, with PEFT's names of tensors. experts: their rank; None where it
+        is r."""
 
         def entries() -> Iterator[tuple[str, tuple[int, ...], Iterable[Tensor]]]:
             for each in self.adapted:
@@ -335,8 +330,7 @@ class AdapterPlan:
 
     @functools.cached_property
     def _labels(self) -> dict[str, str]:
-        """Display name by path: the last component, with the component before where different modules share the
-        last."""
+        """Display name by path: the last component, with the one before it where several modules share the last."""
 
         def parent(layer: LinearLayer) -> str:
             parts = layer.path.split(".")[: -1 - layer.name.count(".")]

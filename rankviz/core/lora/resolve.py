@@ -1,5 +1,4 @@
-"""Makes a plan from a configuration: what PEFT does when it wraps a model, or refuses, worked out without the
-model."""
+"""Makes a plan from a configuration: what PEFT does when it wraps a model, or refuses, without the model."""
 
 import functools
 import itertools
@@ -82,7 +81,6 @@ def _refuse_unmatched(
 
 
 def _not_a_layer(model: ModelSpec, path: str) -> str:
-    """Return why PEFT cannot wrap a module that a name hits."""
     if path in model.clippable_linears:
         return (
             f"PEFT cannot put LoRA on {_shown(path)}, which wraps its linear layer. Choose the text tower or Unsloth."
@@ -143,8 +141,8 @@ def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, pac
 
 
 def _refuse_foreign(model: ModelSpec, names: tuple[str, ...]) -> None:
-    """Raise InvalidSettingError for names that FastLanguageModel refuses in its own families (models/llama.py,
-    _norm_modules_to_save)."""
+    """Raise InvalidSettingError for names that FastLanguageModel refuses in its own families
+    (_norm_modules_to_save)."""
     for name in names:
         reached = tuple(hits(model, (name,)))
         norms = {hit.module for hit in reached if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
@@ -176,19 +174,17 @@ FUSED_PROJECTIONS = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv_proj"),
     **dict.fromkeys(("gate_proj", "up_proj"), "gate_up_proj"),
 }
-"""Fused projection that Unsloth's CPU backend adds for a name that the model lacks (unsloth_zoo/cpu/loader.py), by
-name."""
+"""Fused projection, by a name that the model lacks, that Unsloth's CPU backend adds (unsloth_zoo/cpu/loader.py)."""
 
 
 def resolve(
     model: ModelSpec, lora: LoraConfig, framework: Framework, *, precision: str = "bf16", cuda: bool = True
 ) -> AdapterPlan:
     """Return the adapter that PEFT makes of this configuration on this model, with or without Unsloth, for any r and
-    alpha. Its `model` is what the program loads (towers.py). Raise InvalidSettingError where PEFT or Unsloth refuses,
-    or where nothing would carry the adapter.
+    alpha. Its `model` is what the program loads. Raise InvalidSettingError where PEFT or Unsloth refuses, or nothing
+    is adapted.
 
-    precision: of the base, without "auto". cuda: True where it is trained on a GPU; Unsloth's CPU backend has other
-    rules.
+    precision: of the base, without "auto". cuda: it is trained on a GPU; Unsloth's CPU backend has other rules.
     """
     model = as_loaded(model, text_only=lora.text_only, unsloth_on_gpu=framework == "unsloth" and cuda)
     route = route_of(model, lora, framework, precision=precision, cuda=cuda)
@@ -278,8 +274,7 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
 
 
 def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) -> tuple[str, ...] | str:
-    """Return the names with those that Unsloth's CPU backend adds: the fused projection for a name that the model
-    lacks."""
+    """Return the names and the fused projections that Unsloth's CPU backend adds for names that the model lacks."""
     if route.kind != "cpu" or isinstance(names, str):
         return names
     leaves = {path.rsplit(".", 1)[-1] for path in (*(layer.path for layer in model.layers), *model.other_modules)}
@@ -290,9 +285,9 @@ def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) ->
 def _embeddings_to_save(
     names: tuple[str, ...], modules_to_save: tuple[str, ...], route: Route
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the target names and modules_to_save after Unsloth's change: embed_tokens and lm_head that are named as
-    targets are trained in full (_redirect_embedding_targets). Nothing moves where language layers are off; the CPU
-    backend knows only the bare names."""
+    """Return target names and modules_to_save after Unsloth's change: it trains embed_tokens and lm_head in full where
+    they are targets (_redirect_embedding_targets), not with language layers off; its CPU backend knows only bare
+    names."""
     if route.kind == "peft" or not route.flags.language:
         return names, modules_to_save
     bare = route.kind == "cpu"
@@ -307,7 +302,6 @@ def _embeddings_to_save(
 
 
 def _adapted(model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], route: Route) -> tuple[Adapted, ...]:
-    """Return the layers that carry an adapter, in the model's order."""
     order = {id(layer): place for place, layer in enumerate(model.layers)}
     modules = _adapted_modules(model, targets, saved_names, route)
     return tuple(sorted((*modules, *_adapted_parameters(model, targets, route)), key=lambda a: order[id(a.layer)]))
@@ -316,8 +310,7 @@ def _adapted(model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], r
 def _adapted_modules(
     model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], route: Route
 ) -> Iterator[Adapted]:
-    """Yield the modules that target_modules hits; Unsloth's patch also reaches into Gemma 4's wrapped linear
-    layers."""
+    """Yield the modules that target_modules hits; Unsloth's patch reaches into Gemma 4's wrapped linear layers too."""
 
     def is_saved(path: str) -> bool:
         """Return True where PEFT puts no adapter, since it saves the module or one above it in full."""

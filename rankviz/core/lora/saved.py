@@ -22,8 +22,7 @@ PARAMETER_KINDS = ("experts", "router")  # of layers that are one parameter of a
 
 
 class SavedTensor(NamedTuple):
-    """One tensor of a saved module. suffix: its name after the module's path. fp32: True where it is fp32 whatever the
-    base is."""
+    """One tensor of a saved module. suffix: its name after the module's path. fp32: True for fp32 with any base."""
 
     suffix: str
     shape: tuple[int, ...]
@@ -50,7 +49,7 @@ class SavedModule:
 
 
 class Hit(NamedTuple):
-    """A match of modules_to_save. holder: the layer or module with tensors; module: path of it or of a module above
+    """Match of modules_to_save. holder: layer or module with tensors; module: path of the holder or of a module above
     it."""
 
     holder: LinearLayer | PlainModule
@@ -59,7 +58,7 @@ class Hit(NamedTuple):
 
 
 def hits(model: ModelSpec, names: Sequence[str]) -> Iterator[Hit]:
-    """Yield a Hit for each module with tensors that modules_to_save reaches, and for each module above it that a name
+    """Yield a Hit for each module with tensors that modules_to_save reaches, once per module above it that a name
     hits."""
     layers = (layer for layer in model.layers if layer.kind not in PARAMETER_KINDS)
     for holder in (*layers, *model.plain_modules) if names else ():

@@ -1,5 +1,4 @@
-"""Finds the modules that a target name hits, by PEFT's rule or one of Unsloth's, and the names that presets stand
-for."""
+"""Finds the modules that a target name hits, by PEFT's or one of Unsloth's rules, and the names of each preset."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -67,8 +66,7 @@ def names_that_exist(model: ModelSpec) -> tuple[str, ...]:
 
 
 def _match(path: str, target: str) -> tuple[bool, int | None]:
-    """Return whether a target equals the last components of this path, and the block's number that it gives for {}, if
-    any."""
+    """Return whether a target equals the last components of this path, and the block's number that it gives for {}."""
     have, want, block = path.split("."), target.split("."), None
     for mine, theirs in zip(reversed(have), reversed(want), strict=False):
         if mine == "{}" and theirs.isdecimal():
@@ -221,8 +219,8 @@ class Route:
 
 
 def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precision: str, cuda: bool) -> Route:
-    """Return the rule for this model and configuration; raise InvalidSettingError for flags that Unsloth does not take
-    or follow.
+    """Return the rule for this model and configuration; raise InvalidSettingError for flags that Unsloth does not
+    follow.
 
     precision: of the base, without "auto". cuda: True where it is trained on a GPU.
     """
@@ -311,8 +309,7 @@ def refused(model: ModelSpec, names: tuple[str, ...], flags: Flags, *, experts: 
 
 
 def matcher(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> Callable[[str], bool]:
-    """Return a function that tells whether Unsloth's pattern of these names hits a path, with {} for the block's
-    number."""
+    """Return a function that tells if Unsloth's pattern of these names hits a path, with {} for the block's number."""
     linear = _linear(model)
     embedders = frozenset(path for path in linear if _is_gemma_embedder(model, path, names, flags))
     if embedders or any(_hit(path, names, flags) for path in linear):
@@ -357,8 +354,7 @@ def with_plain_linears(model: ModelSpec) -> ModelSpec:
 
 
 def names_experts(names: Iterable[str], flags: Flags) -> tuple[str, ...]:
-    """Return the experts' projections that the pattern's text asks for (models/_utils.py,
-    _moe_target_set_from_string)."""
+    """Return the experts' projections that the pattern's text asks for (_moe_target_set_from_string)."""
     text = "|".join((*(MLP if flags.mlp else ()), *names, *(("experts",) if flags.language else ())))
     if not any(tag in text for tag in ("mlp", "ffn", "feed_forward", "experts")):
         return ()
@@ -371,8 +367,7 @@ def names_experts(names: Iterable[str], flags: Flags) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def _linear(model: ModelSpec) -> tuple[str, ...]:
-    """Return the paths that Unsloth takes for linear layers: nn.Linear, the head included, and not transformers'
-    Conv1D."""
+    """Return the paths that Unsloth takes for linear layers: nn.Linear and the head, but not transformers' Conv1D."""
     linear = (layer for layer in model.layers if layer.kind in ("linear", "lm_head"))
     return tuple(each.path for each in linear if each.name != ROUTER or model.model_type not in TUPLE_ROUTERS)
 
@@ -402,8 +397,8 @@ def _hit(path: str, names: Iterable[str], flags: Flags) -> bool:
 
 
 def _anywhere(path: str, names: tuple[str, ...], flags: Flags) -> bool:
-    """Return True where a name follows an attention or MLP component anywhere in the path, not only at its end:
-    "down_proj" in "mlp.experts.down_projs.0"."""
+    """Return True where a name follows a component of attention or MLP, also not at the path's end
+    ("down_projs.0")."""
     behind = (path.partition(part)[2] for part in _components(flags))
     return any("." + name in rest for rest in behind for name in names)
 

@@ -87,8 +87,6 @@ def too_large(name: str, size_bytes: int) -> str:
 
 
 def _check(config: dict[str, Any], name: str) -> None:
-    """Check every key and value, also in nested configs and lists; raise BadConfigError for the first that is
-    wrong."""
     most, layers, values = {"layers": 1, "experts": 1}, 0, 0
     left: list[tuple[str, Any, int]] = [(key, value, 1) for key, value in config.items()]
     while left:

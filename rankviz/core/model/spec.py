@@ -37,8 +37,8 @@ class BlockActivations:
 
 LayerKind = Literal["linear", "conv1d", "conv", "experts", "router", "embedding", "lm_head"]
 LayerPart = Literal["attention", "mlp", "vision", "embedding", "head", "other"]
-"""Role of a weight. "vision" is any other tower with its projectors, also for audio; "other" is routers, Mamba mixers,
-short convolutions and per-layer inputs."""
+"""Role of a weight. "vision": any other tower with its projectors, also audio; "other": routers, Mamba, short
+convolutions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,14 +59,12 @@ class LinearLayer:
     num_experts: int = 1
     bias: bool = False
     kernel: tuple[int, ...] = ()
-    """Kernel sizes of a convolution."""
     subclass: bool = False
-    """True where its class is made from nn.Linear (FalconLinear); bitsandbytes converts nn.Linear itself and no
-    subclass."""
+    """True where its class is made from nn.Linear (FalconLinear); bitsandbytes converts only nn.Linear itself."""
 
     @property
     def name(self) -> str:
-        """Name that target_modules matches, e.g. "q_proj"; for a router the name that target_parameters matches,
+        """Name that target_modules matches, e.g. "q_proj"; of a router that target_parameters matches,
         "gate.weight"."""
         return ".".join(self.path.split(".")[-2:]) if self.kind == "router" else self.path.rsplit(".", 1)[-1]
 
@@ -97,7 +95,6 @@ class PlainModule:
     routers, fused experts, activations with parameters. Only modules_to_save trains it in full."""
 
     path: str
-    """Module path, like LinearLayer.path."""
     tensors: tuple[OwnTensor, ...]
     part: LayerPart = "other"
     blocks: tuple[int, ...] = ()
@@ -164,8 +161,7 @@ class ModelSpec:
     loads with all that its checkpoint holds (towers.py)."""
     total_parameters: int
     unquantized_parameters: int
-    """Parameters that a 4-bit or 8-bit quantizer leaves in 16 bit: embeddings, head, norms, biases, experts out of its
-    reach."""
+    """Parameters that a 4-bit or 8-bit quantizer leaves in 16 bit: embeddings, head, norms, biases, some experts."""
     num_hidden_layers: int
     hidden_size: int
     num_attention_heads: int
@@ -188,17 +184,14 @@ class ModelSpec:
     output_embedding: str = ""
     """Path of get_output_embeddings(), empty if there is none."""
     plain_modules: tuple[PlainModule, ...] = ()
-    """Modules with tensors of their own that are none of the layers."""
     other_modules: tuple[str, ...] = ()
     """Paths of all other modules. PEFT refuses a target name that hits one of them."""
     clippable_linears: tuple[str, ...] = ()
-    """Paths in other_modules of wrappers around one nn.Linear, "linear" (Gemma 4): PEFT refuses them, Unsloth adapts
-    inside."""
+    """Paths in other_modules of wrappers of one nn.Linear, "linear" (Gemma 4): PEFT refuses them, Unsloth does not."""
     refused_names: tuple[str, ...] = ()
     """Module names on which PEFT refuses LoRA for this model_type (out_proj and conv1d of Mamba families)."""
     peft_remap: Literal["", "mixtral", "qwen2_moe"] = ""
-    """Name of the rules by which PEFT silently rewrites a LoRA config for this model_type on transformers 5; empty
-    without."""
+    """Rules by which PEFT silently rewrites a LoRA config for this model_type on transformers 5; empty for none."""
     activation_bytes_per_token: tuple[BlockActivations, ...] = ()
     """Bytes of each block in training, measured on transformers' own classes; empty where they could not be run."""
     unsloth_checkpoint: UnslothCheckpoint | None = None
@@ -223,8 +216,7 @@ class ModelSpec:
 
     @property
     def has_experts(self) -> bool:
-        """True with fused experts, which are parameters. Experts that are modules of their own count as linear
-        layers."""
+        """True with fused experts, which are parameters. Experts that are modules count as linear layers."""
         return any(layer.kind == "experts" for layer in self.layers)
 
     def __hash__(self) -> int:

@@ -1,5 +1,4 @@
-"""Finds which part of a multimodal checkpoint a program loads to train on text, and which models are chat models by
-name."""
+"""Finds the part of a multimodal checkpoint that a program loads to train on text, and chat models by their names."""
 
 import re
 from dataclasses import replace
@@ -11,8 +10,8 @@ from rankviz.errors import InvalidSettingError
 LOADED_WHOLE = ("gemma3_text", "gemma4_text", "ministral3")
 """model_types of text towers whose own class in transformers 5.17 finds no weights in the whole model's checkpoint."""
 NOT_ON_CPU = ("ministral3",)
-"""model_types of LOADED_WHOLE that Unsloth's CPU backend does not load, since transformers 5.17 has no
-AutoModelForCausalLM for the whole model."""
+"""model_types of LOADED_WHOLE that transformers 5.17, so also Unsloth's CPU backend, has no AutoModelForCausalLM
+for."""
 HAVE_TEXT_DECODER = ("gemma3", "gemma4", "llama4", "qwen3_5", "qwen3_5_moe")
 """model_types of whole models that Unsloth loads without other towers for text_only=True, since their text model has a
 class of its own, named after the family (models/loader.py; models/_utils.py, _is_family_text_decoder)."""
@@ -24,8 +23,7 @@ def offers_text_only(model: ModelSpec) -> bool:
 
 
 def as_loaded(model: ModelSpec, *, text_only: bool, unsloth_on_gpu: bool) -> ModelSpec:
-    """Return the model as the training program loads it; raise InvalidSettingError where Unsloth does not heed
-    text_only.
+    """Return the model as the training program loads it; raise InvalidSettingError where Unsloth ignores text_only.
 
     Unsloth loads the whole checkpoint unless text_only is set (models/loader.py). So do TRL, PEFT and Unsloth's CPU
     backend where the text model has no class that finds its weights; there the towers get no adapter.
@@ -71,8 +69,7 @@ def text_part(model: ModelSpec) -> ModelSpec:
 
 @lru_cache(maxsize=64)
 def text_model(whole: ModelSpec) -> ModelSpec:
-    """Return the text model as its own class has it: with the paths of that class, and with sizes without the
-    towers."""
+    """Return the text model as its own class has it: with that class's paths, and with sizes without the towers."""
     part, towers = text_part(whole), second_towers(whole)
     vision = [layer for layer in whole.layers if layer.part == "vision"]
     plain = [module for module in whole.plain_modules if _is_under(module.path, towers)]
