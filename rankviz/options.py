@@ -196,10 +196,8 @@ def takes(
     *names: str, table: Mapping[str, Option] = OPTIONS, make: Callable[[Option], Parameter] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that gives a function with **options an argument for each of these options, in this order.
-
     Names of the function's own arguments may stand among them; others of its own come last. Without `make`, the
-    arguments get lines under "Args:" in the docstring, from which Gradio makes HTTP and MCP schemas.
-    """
+    arguments get lines under "Args:" in the docstring, from which Gradio makes HTTP and MCP schemas."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         own = {each.name: each for each in signature(function).parameters.values() if each.kind != each.VAR_KEYWORD}

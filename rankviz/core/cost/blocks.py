@@ -28,11 +28,9 @@ there."""
 
 
 class Block:
-    """Memory of one decoder block during one micro-step. Methods return bytes unless they say otherwise.
-
-    The terms are what autograd saves in transformers 5.17 with peft 0.21, listed with saved_tensors_hooks and checked
-    against whole training steps in tests/core/cost/test_against_torch.py and tests/core/model/test_activations.py.
-    """
+    """Memory of one decoder block during one micro-step. Methods return bytes unless they say otherwise. The terms are
+    what autograd saves in transformers 5.17 with peft 0.21, listed with saved_tensors_hooks and checked against whole
+    training steps in tests/core/cost/test_against_torch.py and tests/core/model/test_activations.py."""
 
     def __init__(self, kind: BlockKind, model: ModelSpec, stack: Stack):
         self.kind, self.model, self.stack = kind, model, stack
@@ -146,7 +144,8 @@ class Block:
 
     @cached_property
     def _matrix_bytes(self) -> tuple[float, float]:
-        """Bytes per element of the attention matrix: kept for the backward pass, and at the fullest moment of that."""
+        """Bytes per element of the attention matrix: kept for the backward pass, and at the backward pass's fullest
+        moment."""
         width, assume, model = self.stack.attention_bytes, self.stack.assume, self.model
         if self.attention.kernel == "math":
             return 4, assume.value("math-attention-bytes")
@@ -264,8 +263,7 @@ TILE_BUDGET_BYTES = 256 * 2**20
 CHUNK_BUDGET_BYTES = 2 * 2**30
 MIN_LOGITS = 512 * 151_936
 MIN_ROWS, MAX_ROWS = 512, 4096
-"""Bounds of a chunk; constants from SMALL_CARD_BYTES on are from unsloth_zoo 2026.10.9,
-fused_losses/fused_linear.py."""
+"""Bounds of a chunk. Source of these constants from SMALL_CARD_BYTES on: unsloth_zoo 2026.10.9, fused_linear.py."""
 TRL_TILE_ROWS = 4096
 """Tokens of one tile of TRL's loss (kernels/chunked_logprob.py, TOKEN_CHUNK_SIZE); a tile is 32,768 entries wide."""
 CAPS_LOGITS = ("gemma2", "gemma3n", "gemma4", "muse_glimmer", "nanochat", "vaultgemma")

@@ -47,10 +47,8 @@ class Work(NamedTuple):
 
 
 def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradients: bool = False) -> Work:
-    """Count the work of a micro-step.
-
-    weight_gradients: True where the base trains too, which takes 2P + 2HV operations per token more.
-    """
+    """Count the work of a micro-step. weight_gradients: True where the base trains too, which takes 2P + 2HV
+    operations per token more."""
     habits, tokens, length = stack.habits, stack.setup.tokens_per_micro_step, stack.setup.max_length
     passes, adapter_passes, attention_passes = (6, 8, 4.5) if stack.checkpoints else (4, 6, 3.5)
     attention = sum(
@@ -153,11 +151,9 @@ class DurationTerms(NamedTuple):
 
 
 def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup, *, fp32: bool = False) -> float | None:
-    """Return the card's dense FLOP/s for products with the base; None where the table has none.
-
-    Tensor cores run both 16-bit formats at one rate, so one stands for the other where that is not listed. 4-bit and
-    8-bit bases are multiplied in 16 bit, or in fp32 with `fp32`.
-    """
+    """Return the card's dense FLOP/s for products with the base; None where the table has none. Tensor cores run both
+    16-bit formats at one rate, so one stands for the other where that is not listed. 4-bit and 8-bit bases are
+    multiplied in 16 bit, or in fp32 with `fp32`."""
     if fp32 or setup.precision == "fp32":
         return gpu.fp32_flops_per_second
     if setup.precision == "fp16" or not gpu.supports_bf16:
@@ -168,10 +164,8 @@ def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup, *, fp32: bool = False)
 def duration_terms(
     model: ModelSpec, shape: ModelShape, stack: Stack, device: Device, *, weight_gradients: bool = False
 ) -> DurationTerms | None:
-    """Return the seconds for any rank; None where the speed of the GPU is not known.
-
-    With data, the low end is for the fewest tokens per example that a step may compute, the high end for the most.
-    """
+    """Return the seconds for any rank; None where the speed of the GPU is not known. With data, the low end is for the
+    fewest tokens per example that a step may compute, the high end for the most."""
     setup, load = stack.setup, load_seconds(model, stack)
     seconds = _cpu_seconds if not device.cuda else _gpu_seconds
     if setup.data is None or not device.cuda:

@@ -146,12 +146,9 @@ def spare(device: Range, usable: Range) -> Range:
 
 
 def fit(spare: Range, usable: Range, assumptions: Assumptions) -> Fit:
-    """Return the verdict on a band around nvidia-smi's figure, compared with usable, not nominal, memory.
-
-    fits: the whole band is below the limit, with the share "tight-share" of the card to spare. tight: with less to
-    spare. does_not_fit: not even the low end is below. uncertain: the limit lies inside the band, or is not known
-    exactly.
-    """
+    """Return the verdict on a band around nvidia-smi's figure, compared with usable, not nominal, memory. fits: the
+    whole band is below the limit, with the share "tight-share" of the card to spare. tight: with less to spare.
+    does_not_fit: not even the low end is below. uncertain: the limit lies inside the band, or is not known exactly."""
     if spare.low >= usable.low * assumptions.value("tight-share"):
         return "fits"
     if spare.low >= 0:
@@ -221,8 +218,8 @@ class EstimateJSON(TypedDict):
 
 
 class CalibrationJSON(TypedDict):
-    """Probes and runs on this machine that changed an estimate, with the factors. A shared page names only your
-    own."""
+    """Probes and runs on this machine that changed an estimate, with the factors. A shared page names only your own,
+    and `in_words` counts all."""
 
     calibrated: str
     probe_ids: list[str]

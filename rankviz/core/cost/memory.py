@@ -16,8 +16,8 @@ from rankviz.core.quantity import Range
 
 RESERVE_FACTOR = 1 + 1 / 16
 RESERVE_BYTES_PER_PARAMETER = RESERVE_FACTOR * 16
-"""Bytes that Unsloth reserves per trainable parameter, of 4 for the fp32 weight and 12 more
-(_training_reserve_bytes)."""
+"""Bytes that Unsloth reserves per trainable parameter: its fp32 weight and 12 more (_utils.py,
+_training_reserve_bytes)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,11 +128,9 @@ class Moment(NamedTuple):
 
 
 class MemoryTerms:
-    """Memory of one set-up for any rank; `at` adds the rank.
-
-    usable_bytes: usable memory of the card, on which Unsloth's loss depends; None is a large card. cards: the card's
-    utilisation group, where the CUDA context of such cards was measured. trained: paths of modules trained in full.
-    """
+    """Memory of one set-up for any rank; `at` adds the rank. usable_bytes: usable memory of the card, on which
+    Unsloth's loss depends; None is a large card. cards: the card's utilisation group, where the CUDA context of such
+    cards was measured. trained: paths of modules trained in full."""
 
     def __init__(
         self,
@@ -200,10 +198,8 @@ class MemoryTerms:
         self.width_working = _working_width(model, blocks, stack, matrix=matrix)
 
     def train_everything(self, plain: "MemoryTerms", width: int, model: ModelSpec, stack: Stack) -> None:
-        """Change the terms to those of training every weight in place, in `width` bytes per parameter.
-
-        plain: terms with transformers' own blocks, which count here because Unsloth's saving kernels serve LoRA alone.
-        """
+        """Change the terms to those of training every weight in place, in `width` bytes per parameter. plain: terms
+        with transformers' own blocks, which count here because Unsloth's saving kernels serve LoRA alone."""
         base, assume = model.total_parameters * width, stack.assume
         self.free += self.base_weights - base
         self.base_weights, self.base_extra, self.embedding = base, Range(0.0, 0.0, 0.0), 0

@@ -39,10 +39,8 @@ ALL_CPUS: tuple[Part, ...] = ("training", "evaluation")
 
 
 def slowdown(seconds: float, own: float, waited: float) -> float:
-    """Return the factor by which other programs lengthened a part of a run.
-
-    seconds: wall clock. own, waited: seconds that its threads ran, and waited for a processor.
-    """
+    """Return the factor by which other programs lengthened a part of a run. seconds: wall clock. own, waited: seconds
+    that its threads ran, and waited for a processor."""
     total = max(seconds, own + waited)
     return total / (total - waited) if 0 < waited < total < math.inf else 1.0
 
@@ -88,10 +86,8 @@ def others(load_average: float, at: float, cpus: int, spells: Iterable[Spell]) -
 
 def expected_slowdown(last: Sequence[float], now: Range | None) -> Range:
     """Return the slowdown of the next run. last: slowdowns of the last runs here; now: slowdown by other programs now.
-
     The expected value is the geometric mean of both: the load average says how many other threads there are, the last
-    runs how much of the machine a run gets beside other programs.
-    """
+    runs how much of the machine a run gets beside other programs."""
     ends = [*last, *((now.low, now.high) if now else ())]
     if not ends:
         return NO_SLOWDOWN

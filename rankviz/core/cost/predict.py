@@ -58,10 +58,8 @@ def predict(
     names: Framework | None = None,
 ) -> Prediction:
     """Return the prediction of an adapter for any rank; raise InvalidSettingError where PEFT refuses the adapter.
-
     usable_bytes: usable memory of the card, where known; with more of it Unsloth computes the loss in larger pieces.
-    names: framework by whose rules target names reach modules; None is the stack's framework.
-    """
+    names: framework by whose rules target names reach modules; None is the stack's framework."""
     setup = stack.setup.fitted
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
     model, shape = plan.model, _shape(plan)

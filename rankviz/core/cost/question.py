@@ -17,7 +17,8 @@ MAX_ALPHA_TEXT = 40
 ASSUMED_RANK = 32
 """Rank where none is given: the recommended one."""
 ASSUMED_STEPS = 1_000
-"""Optimizer steps where neither a length nor a number of examples is given, on the page and everywhere else."""
+"""Optimizer steps where no length and no number of examples is given: page, endpoints, `rankviz estimate` and
+`fit`."""
 ASSUMED_EPOCHS = 1
 """Epochs where the number of examples is given, and no length."""
 

@@ -172,11 +172,8 @@ class TrainingData:
 
     def truncated_shares(self, max_length: int) -> tuple[float, float]:
         """Return the highest share of examples that may be longer than max_length M, and of all tokens that may be cut
-        off, 0 to 1; 1 where too little is known.
-
-        Without measured lengths, with mean m and longest L: m / M (Markov's inequality), and (L − M) / L, since each
-        example x loses no more than x · (L − M) / L.
-        """
+        off, 0 to 1; 1 where too little is known. Without measured lengths, with mean m and longest L: m / M (Markov's
+        inequality), and (L − M) / L, since each example x loses no more than x · (L − M) / L."""
         if not self.lengths:
             tokens = max(0, self.longest_tokens - max_length) / self.longest_tokens if self.longest_tokens else 1.0
             return min(1.0, (self.mean_tokens or max_length) / max_length), tokens if self.mean_tokens else 1.0
@@ -187,11 +184,9 @@ class TrainingData:
         return 1 - within[-1] if within else 1.0, min(1.0, cut / mean)
 
     def computed_tokens(self, batch: int, max_length: int, *, padded: bool) -> Range:
-        """Return the mean tokens per example that a step computes.
-
-        padded: True where the trainer may pad; the range then covers both cases. With an unknown mean every example
-        counts as the longest. Truncated examples keep at least the share of the mean that is kept of the longest.
-        """
+        """Return the mean tokens per example that a step computes. padded: True where the trainer may pad; the range
+        then covers both cases. With an unknown mean every example counts as the longest. Truncated examples keep at
+        least the share of the mean that is kept of the longest."""
         longest = float(min(max_length, self.longest_tokens or max_length))
         if self.mean_tokens is None:
             return Range(longest, longest, longest)

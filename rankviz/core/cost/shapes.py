@@ -313,11 +313,9 @@ def _beyond_window(kind: BlockKind, model: ModelSpec, stack: Stack) -> bool:
 
 
 def _sdpa(stack: Stack, width: int, *, masked: bool, grouped: bool, uneven: bool) -> Kernel:
-    """Return the kernel that torch.nn.functional.scaled_dot_product_attention chooses.
-
-    width: elements per head. grouped: enable_gqa. uneven: keys are wider than values. Unsloth's own families train
-    without cuDNN on cards of compute capability 10 (utils/attention_dispatch.py, _NO_CUDNN_TRAINING).
-    """
+    """Return the kernel that torch.nn.functional.scaled_dot_product_attention chooses. width: elements per head.
+    grouped: enable_gqa. uneven: keys are wider than values. Unsloth's own families train without cuDNN on cards of
+    compute capability 10 (utils/attention_dispatch.py, _NO_CUDNN_TRAINING)."""
     sm, half = stack.compute_capability, stack.attention_bytes == 2
     cudnn = 9 <= sm < 11 and not (sm >= 10 and stack.own_blocks)
     if half and cudnn and width <= WIDEST_CUDNN and width % 8 == 0:

@@ -269,8 +269,8 @@ def stays_16_bit(model: ModelSpec, setup: TrainingSetup) -> bool:
 
 
 def forces_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
-    """Return True where Unsloth trains in fp32, since the model overflows in fp16 and bf16 is not asked for or
-    missing."""
+    """Return True for a model that overflows in fp16, where fp16 is asked for or the card has no bf16; Unsloth trains
+    it in fp32."""
     half = precision == "fp16" or (precision != "fp32" and not device.has_bf16)
     return half and overflows_in_fp16(model.model_type)
 

@@ -62,10 +62,8 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
 
 def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
     """Bytes of the frozen weights by component as Unsloth loads them (`make test-counts` compares with its real
-    loader).
-
-    Quantized layers are counted tensor by tensor, since each tensor's maxima are rounded up to whole blocks.
-    """
+    loader). Quantized layers are counted tensor by tensor, since each tensor's maxima are rounded up to whole
+    blocks."""
     parts: dict[Component, int] = dict.fromkeys(get_args(Component), 0)
     counted = 0
     for layer in model.layers:
@@ -130,7 +128,8 @@ def is_quantized(model: ModelSpec, layer: LinearLayer) -> bool:
 
 def fp32_tensors(model: ModelSpec, module: PlainModule, *, four_bit: bool) -> int:
     """Number of parameters in one copy of a module that Unsloth raises to fp32: norms of some families, by name or of
-    torch's own classes, which have a bias (models/vision.py), and biases of gpt-oss's experts not loaded in 4 bit."""
+    torch's own classes, which have a bias (models/vision.py), and biases of gpt-oss's experts not in 4 bit
+    (loader.py)."""
     name = module.path
     named = name.endswith(("norm", "norm1", "norm2", "norm3", "norm4")) or "layernorm" in name or "layer_norm" in name
     own_class = module.is_norm and any(tensor.name == "bias" for tensor in module.tensors)
@@ -169,9 +168,7 @@ def reads_quantized_experts(model: ModelSpec) -> bool:
 def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[str]) -> int:
     """Bytes of the embeddings that Unsloth may move to host memory: the input embedding, where the head does not share
     it, and other large tables, such as Gemma 4's per-layer embeddings (models/vision.py, _input_side_embeddings).
-
-    trained: paths of modules that are trained in full, which stay.
-    """
+    trained: paths of modules that are trained in full, which stay."""
     if not stack.habits.moves_embedding:
         return 0
     tables = [each for each in model.layers if each.kind == "embedding" and each.path not in trained]

@@ -122,7 +122,8 @@ def keeping_tokens(question: Question, change: Change) -> Change:
 
 
 def trained_tokens(setup: TrainingSetup) -> int:
-    """Return the tokens of the whole training, or of one step where it has no length. With data, without padding."""
+    """Return the tokens of the whole training, or of one step where it has no length; padding counts only without
+    data."""
     return setup.tokens if setup.tokens is not None else setup.total_steps * setup.tokens_per_step
 
 
@@ -377,9 +378,7 @@ RULE = (
 
 def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequence[Limit]) -> Knob | None:
     """Return the smallest change that makes a setting fit; None where it fits, and where no single change is enough.
-
-    priced: results of knobs() for the setting; known_limits: results of limits().
-    """
+    priced: results of knobs() for the setting; known_limits: results of limits()."""
     if start.row.fit in (None, "fits", "tight"):
         return None
     training, more = start.question.training, []

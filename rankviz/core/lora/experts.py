@@ -57,11 +57,9 @@ def scheme_of(model: ModelSpec, requested: MoeScheme, route: Route) -> MoeScheme
 
 
 def without_experts(model: ModelSpec, names: tuple[str, ...] | str, route: Route) -> tuple[str, ...] | str:
-    """Return the names to give Unsloth so that it trains the linear layers they mean and no expert ("linear-only").
-
-    A bare "down_proj" makes Unsloth's FastModel train the experts' projection too: by PEFT's rewrite, or one by one
-    where experts are split. Neither applies to a name with a dot, and a pattern keeps PEFT from rewriting.
-    """
+    """Return the names to give Unsloth so that it trains the linear layers they mean and no expert ("linear-only"). A
+    bare "down_proj" makes Unsloth's FastModel train the experts' projection too: by PEFT's rewrite, or one by one
+    where experts are split. Neither applies to a name with a dot, and a pattern keeps PEFT from rewriting."""
     if route.split_experts:
         names = pattern.chosen_names(model) if names == ALL_LINEAR else names
         return tuple(name for name in names if name not in pattern.EXPERT_NAMES)
@@ -196,10 +194,8 @@ gates."""
 
 def shared_outer_per_rank(model: ModelSpec) -> int | None:
     """Return Tinker's trainable parameters per unit of r, on attention, MLP and unembedding; None for unknown layers.
-
     Per layer of E experts, hidden size H and inner size I: 3H + 3·E·I, without a gate 2H + 2·E·I; routers are never
-    counted. tests/core/lora/test_lora.py compares with get_lora_param_count (tinker_cookbook/hyperparam_utils.py).
-    """
+    counted. tests/core/lora/test_lora.py compares with get_lora_param_count (tinker_cookbook/hyperparam_utils.py)."""
     inner = {layer.path.rsplit(".", 1)[0]: layer.in_features for layer in model.layers if layer.name == "out_proj"}
     hidden, total = model.hidden_size, model.vocab_size + model.hidden_size
     for layer in model.layers:

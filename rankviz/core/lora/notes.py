@@ -36,11 +36,8 @@ def flag_notes(preset: Names, requested: Names, ignored: tuple[str, ...], route:
 def notes(
     plan: AdapterPlan, *, preset: Names, requested: Names, moved: tuple[str, ...], expert_rank: int | str
 ) -> Iterator[str]:
-    """Yield all other notes on a plan, the most consequential first.
-
-    preset, expert_rank: as given. requested: the names that the preset stands for. moved: those that Unsloth trains in
-    full.
-    """
+    """Yield all other notes on a plan, the most consequential first. preset, expert_rank: as given. requested: the
+    names that the preset stands for. moved: those that Unsloth trains in full."""
     if expert_rank != "r" and not plan.trains_experts:
         why = "this model has no experts" if plan.scheme == "dense" else "these experts carry no LoRA"
         yield Caution(f"expert_rank has no effect here: {why}.")

@@ -56,10 +56,8 @@ def _refuse_split(model: ModelSpec, targets: Targets) -> None:
 def _refuse_unmatched(
     model: ModelSpec, targets: str | tuple[str, ...], names: tuple[str, ...] | str, route: Route
 ) -> None:
-    """Raise InvalidSettingError where Unsloth makes a pattern of the names and finds no linear layer for it.
-
-    targets: as chosen, a preset or names. names: what Unsloth is given.
-    """
+    """Raise InvalidSettingError where Unsloth makes a pattern of the names and finds no linear layer for it. targets:
+    as chosen, a preset or names. names: what Unsloth is given."""
     flags = ALL_ON if names == ALL_LINEAR else route.flags
     given = chosen_names(model) if names == ALL_LINEAR else names
     split = (f"{layer.path}s.0" for layer in model.layers if layer.kind == "experts" and route.split_experts)
@@ -111,9 +109,7 @@ ADDED_BY_PEFT = (
 
 def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, packed: bool) -> None:
     """Raise InvalidSettingError for modules_to_save that cannot be trained in full, or that RankViz does not count.
-
-    packed: True where the base's linear layers are in 4 or 8 bit.
-    """
+    packed: True where the base's linear layers are in 4 or 8 bit."""
     if inner := [name for name in names if any(part.endswith(name) for part in ADDED_BY_PEFT)]:
         raise InvalidSettingError(
             f"modules_to_save names {listed(inner)}, which also hits modules that PEFT adds to each adapted layer "
@@ -341,10 +337,8 @@ def _adapted_modules(
 
 
 def _adapted_parameters(model: ModelSpec, targets: Targets, route: Route) -> Iterator[Adapted]:
-    """Yield the nn.Parameters that target_parameters hits. Two on one module nest, the later one outside.
-
-    Where experts are split, each expert is a linear layer instead, and nothing nests.
-    """
+    """Yield the nn.Parameters that target_parameters hits. Two on one module nest, the later one outside. Where
+    experts are split, each expert is a linear layer instead, and nothing nests."""
     if not targets.parameters:
         return
     matcher = Matcher(targets.parameters)

@@ -85,10 +85,8 @@ def hit_blocks(path: str, blocks: tuple[int, ...], target: str) -> tuple[int, ..
 
 
 class Matcher:
-    """Target names prepared for matching many paths. A name with {} is a whole path, in all its blocks.
-
-    pattern: replaces the names; it returns True for a path that is hit, in all its blocks.
-    """
+    """Target names prepared for matching many paths. A name with {} is a whole path, in all its blocks. pattern:
+    replaces the names; it returns True for a path that is hit, in all its blocks."""
 
     def __init__(self, targets: Iterable[str], pattern: Callable[[str], bool] | None = None):
         self.targets, self.pattern = tuple(targets), pattern
@@ -120,11 +118,9 @@ class Matcher:
 def expand(
     model: ModelSpec, targets: str | tuple[str, ...], *, expert_names: tuple[str, ...], bare: bool = False
 ) -> tuple[str, ...] | str:
-    """Return the names that a preset stands for; "all-linear" and lists are returned as they are.
-
-    expert_names: names that reach the experts under the MoE scheme in force; the preset "mlp" adds them. bare: return
-    last names only, for Unsloth's pattern, which looks at the path before a name itself.
-    """
+    """Return the names that a preset stands for; "all-linear" and lists are returned as they are. expert_names: names
+    that reach the experts under the MoE scheme in force; the preset "mlp" adds them. bare: return last names only, for
+    Unsloth's pattern, which looks at the path before a name itself."""
     if not targets:
         raise InvalidSettingError(NO_TARGETS)
     match targets:
@@ -220,10 +216,7 @@ class Route:
 
 def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precision: str, cuda: bool) -> Route:
     """Return the rule for this model and configuration; raise InvalidSettingError for flags that Unsloth does not
-    follow.
-
-    precision: of the base, without "auto". cuda: True where it is trained on a GPU.
-    """
+    follow. precision: of the base, without "auto". cuda: True where it is trained on a GPU."""
     if framework != "unsloth":
         return Route(framework=framework, kind="peft")
     if not cuda:
@@ -299,10 +292,8 @@ _AUDIO = (
 
 
 def refused(model: ModelSpec, names: tuple[str, ...], flags: Flags, *, experts: tuple[str, ...] = ()) -> bool:
-    """Return True where Unsloth finds no layer for these names (RuntimeError: "No layers to finetune?").
-
-    experts: paths of linear layers inside experts, which the pattern itself does not match.
-    """
+    """Return True where Unsloth finds no layer for these names (RuntimeError: "No layers to finetune?"). experts:
+    paths of linear layers inside experts, which the pattern itself does not match."""
     linear = _linear(model)
     hit = (_hit(path, names, flags) or _is_gemma_embedder(model, path, names, flags) for path in linear)
     return not any(hit) and not any(_anywhere(path, names, flags) for path in (*linear, *experts))
@@ -397,8 +388,8 @@ def _hit(path: str, names: Iterable[str], flags: Flags) -> bool:
 
 
 def _anywhere(path: str, names: tuple[str, ...], flags: Flags) -> bool:
-    """Return True where a name follows a component of attention or MLP, also not at the path's end
-    ("down_projs.0")."""
+    """Return True where a name follows an attention or MLP component, not only at the path's end: in "down_projs.0"
+    too."""
     behind = (path.partition(part)[2] for part in _components(flags))
     return any("." + name in rest for rest in behind for name in names)
 

@@ -304,9 +304,7 @@ class Periods:
 
 def periods(model: ModelSpec) -> Periods:
     """Return the prefix and the period that show two whole periods in the fewest blocks.
-
-    tests/core/model/test_model.py works it out for hybrid stacks of the catalogue.
-    """
+    tests/core/model/test_model.py works it out for hybrid stacks of the catalogue."""
     kinds = block_signatures(model)
     blocks = len(kinds)
 

@@ -10,8 +10,8 @@ from rankviz.errors import InvalidSettingError
 LOADED_WHOLE = ("gemma3_text", "gemma4_text", "ministral3")
 """model_types of text towers whose own class in transformers 5.17 finds no weights in the whole model's checkpoint."""
 NOT_ON_CPU = ("ministral3",)
-"""model_types of LOADED_WHOLE that transformers 5.17, so also Unsloth's CPU backend, has no AutoModelForCausalLM
-for."""
+"""model_types of LOADED_WHOLE that Unsloth's CPU backend cannot load: transformers 5.17 has no AutoModelForCausalLM
+for the whole model."""
 HAVE_TEXT_DECODER = ("gemma3", "gemma4", "llama4", "qwen3_5", "qwen3_5_moe")
 """model_types of whole models that Unsloth loads without other towers for text_only=True, since their text model has a
 class of its own, named after the family (models/loader.py; models/_utils.py, _is_family_text_decoder)."""
@@ -24,10 +24,8 @@ def offers_text_only(model: ModelSpec) -> bool:
 
 def as_loaded(model: ModelSpec, *, text_only: bool, unsloth_on_gpu: bool) -> ModelSpec:
     """Return the model as the training program loads it; raise InvalidSettingError where Unsloth ignores text_only.
-
     Unsloth loads the whole checkpoint unless text_only is set (models/loader.py). So do TRL, PEFT and Unsloth's CPU
-    backend where the text model has no class that finds its weights; there the towers get no adapter.
-    """
+    backend where the text model has no class that finds its weights; there the towers get no adapter."""
     if unsloth_on_gpu and text_only and (model.whole or model.is_whole):
         if not offers_text_only(model):
             raise InvalidSettingError(
@@ -132,11 +130,9 @@ COPY = re.compile(r"(-unsloth)?(-bnb-4bit|-bf16|-fp8(-block|-dynamic)?|-hf|-gguf
 
 
 def is_chat(name: str, model_type: str = "", *, listed: bool | None = None) -> bool | None:
-    """Return True for a chat model; None where neither its name nor a list tells.
-
-    name: a Hub id, a folder, or a name in a paper. model_type: of its config.json, for folders with names of their
-    own. listed: True where a list of models has it as a chat model; None where it is in no list.
-    """
+    """Return True for a chat model; None where neither its name nor a list tells. name: a Hub id, a folder, or a name
+    in a paper. model_type: of its config.json, for folders with names of their own. listed: True where a list of
+    models has it as a chat model; None where it is in no list."""
     name = last_part(name)
     words = set(re.split(r"[-_.]", name))
     if listed:
