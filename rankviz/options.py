@@ -1,8 +1,8 @@
 """Defines the options of a question and of a sweep once: name, type, default, bounds and help.
 
-Command line, HTTP and MCP endpoints are made from these rows (`takes`), the page's address reads its texts by them
+Command line, HTTP and MCP endpoints are made from these rows (`takes`); the page reads its address by them
 (`Option.read`). `lora_of`, `training_of`, `question_of` and `sweep_of` make the core's objects from a mapping of
-options; one that is left out has the default of that object. The core checks the values.
+options, with the objects' defaults for options left out. The core checks the values.
 """
 
 from collections.abc import Callable, Mapping

@@ -43,7 +43,7 @@ class Assumptions:
         return self._rows[row_id]
 
     def range(self, *row_ids: str) -> Range:
-        """Return a constant with all three ends."""
+        """Return the low, expected and high value of a constant."""
         return self.row(next((row_id for row_id in row_ids if row_id in self._rows), row_ids[-1])).value
 
     def value(self, *row_ids: str) -> float:

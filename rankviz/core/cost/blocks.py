@@ -23,8 +23,7 @@ holds until the backward pass is over, the last block's input, and two staging b
 NORMED_QUERIES = ("qwen3",)
 """model_types of Unsloth's own families that normalize queries and keys; both are kept before and after the norm."""
 BIASED_QUERIES = ("qwen2",)
-"""model_types of Unsloth's own families with biases in projections into attention, so that PEFT runs adapters
-there."""
+"""model_types of Unsloth's own families whose q, k and v projections have biases, so that PEFT runs adapters there."""
 
 
 class Block:
@@ -41,7 +40,7 @@ class Block:
         self.held = held and held.held(self.width, autocast=stack.habits.autocast)
         """Bytes per token measured on the block's class; None where it was not measured."""
         self.fuses_mlp = not stack.use_dora and kind.targeted_mlp_inputs == 2 * self.hidden + kind.mlp_hidden
-        """True where Unsloth's own MLP runs, which needs an adapter without DoRA on its three projections
+        """True where Unsloth's own MLP runs, which needs adapters without DoRA on its projections
         (patch_peft_model)."""
         self._experts_in_turn = stack.habits.one_expert_at_a_time and model.num_experts > 0
         """True where experts run one after the other, so that one expert's gradients are held at a time."""
@@ -113,8 +112,8 @@ class Block:
         return float(self.tokens * self.width * self.kind.inputs) if keeps else 0.0
 
     def kernels_may_save(self) -> float:
-        """Share of the kept bytes that optional kernels for linear attention may save: all above a Llama block of
-        equal widths."""
+        """Share of the kept bytes that optional kernels of linear attention may save: all above a Llama block of these
+        widths."""
         return max(0.0, 1 - self._llama_kept() / self.held.kept) if self.held else 0.0
 
     def _attention_bytes(self) -> float:
@@ -144,8 +143,7 @@ class Block:
 
     @cached_property
     def _matrix_bytes(self) -> tuple[float, float]:
-        """Bytes per element of the attention matrix: kept for the backward pass, and at the backward pass's fullest
-        moment."""
+        """Bytes per element of the attention matrix: kept for the backward pass, and at the fullest moment in it."""
         width, assume, model = self.stack.attention_bytes, self.stack.assume, self.model
         if self.attention.kernel == "math":
             return 4, assume.value("math-attention-bytes")
@@ -239,7 +237,7 @@ def blocks_of(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[Block]:
 
 def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     """Bytes of each block's input, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are
-    fp32. Where Unsloth offloads them to host memory, OFFLOADED_LEFT stay."""
+    fp32. Where Unsloth offloads them to host memory, OFFLOADED_LEFT stay (unsloth_zoo/gradient_checkpointing.py)."""
     if not stack.checkpoints:
         return 0.0
     each = float(stack.setup.tokens_per_micro_step * model.hidden_size * stack.residual_bytes)
@@ -321,7 +319,7 @@ def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
 
 
 def _unsloth_moment(model: ModelSpec, stack: Stack, usable_bytes: float | None, head: float) -> LossMoment:
-    """Return the moment of Unsloth's fused loss: its buffer and the gradient of the hidden states (T · H · 2 or 4
+    """Return the moment of Unsloth's fused loss: its buffer, and the hidden states' gradient (T · H · 2 or 4
     bytes)."""
     setup, habits, assume = stack.setup, stack.habits, stack.assume
     tokens, vocab, hidden = setup.tokens_per_micro_step, model.vocab_size, model.hidden_size

@@ -16,8 +16,7 @@ BLOCK = {
     (4, True): (368, 86, 25.3),
     (4, False): (300, 62, 18.7),
 }
-"""Bytes moved per token for each unit of H, of 2Q + 2K and of 3M, by (bytes of an activation, checkpointing or
-not)."""
+"""Bytes moved per token for each unit of H, 2Q + 2K and 3M, by (bytes of an activation, checkpointing or not)."""
 ADAPTER = {
     "autocast": {True: (42, 24), False: (30, 14)},
     "copies": {True: (24, 68), False: (18, 44)},

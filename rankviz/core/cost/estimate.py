@@ -195,9 +195,9 @@ class RankJSON(TypedDict):
 
 
 class EstimateJSON(TypedDict):
-    """All ranks of a question. `attention_kernel` is the one that takes most: flash, cudnn, efficient, flex, math or
-    eager; the last two hold a matrix of length × length for each head. `warnings` are those of the notes that matter
-    most."""
+    """All ranks of a question. `attention_kernel` is the kernel that takes most memory: flash, cudnn, efficient, flex,
+    math or eager; the last two hold a matrix of length × length for each head. `warnings` are the most important
+    notes."""
 
     model_id: str
     total_parameters: int

@@ -16,8 +16,7 @@ from rankviz.core.quantity import Range
 
 RESERVE_FACTOR = 1 + 1 / 16
 RESERVE_BYTES_PER_PARAMETER = RESERVE_FACTOR * 16
-"""Bytes that Unsloth reserves per trainable parameter: its fp32 weight and 12 more (_utils.py,
-_training_reserve_bytes)."""
+"""Bytes that Unsloth reserves per trainable parameter: its fp32 weight and 12 more (_training_reserve_bytes)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +42,7 @@ class MemoryEstimate:
     """Figure of nvidia-smi at the fullest moment of loading the base; None where that was not estimated."""
 
     def covering(self, other: "MemoryEstimate", *, low: bool = True) -> "MemoryEstimate":
-        """Return a copy whose bands also cover those of `other`: at both ends or, without `low`, at the high end
-        alone."""
+        """Return a copy whose bands also cover those of `other`: both ends or, without `low`, the high end alone."""
         bands = {}
         for name in ("allocated_band", "reserved_band", "device_band"):
             mine, theirs = getattr(self, name), getattr(other, name)
@@ -259,8 +257,7 @@ class MemoryTerms:
         )
 
     def while_loading(self) -> Range:
-        """Bytes in nvidia-smi's figure while loading: the whole base, and what is beside it while experts are
-        quantized."""
+        """Bytes in nvidia-smi's figure while loading: the whole base, and what exists while experts are quantized."""
         narrow, extra, off = self.width_static, self.base_extra, self.static_bytes_off
         held = self.base_weights + self.loading
         low = max(0.0, held * (1 - narrow) - (extra.expected - extra.low) - off)

@@ -219,14 +219,12 @@ class Published(NamedTuple):
     """The format of a checkpoint that is published quantized."""
 
     name: str
-    """Name of the format, such as MXFP4."""
     config_class: str
     """Class of transformers to give dequantize=True; empty where RankViz knows none."""
 
 
 def by_name(model_id: str) -> Published | None:
-    """Return the format of a published quantized checkpoint by its Hub id; None for 16 bit, 32 bit and
-    bitsandbytes."""
+    """Return the format of a published quantized checkpoint by Hub id; None for 16 bit, 32 bit and bitsandbytes."""
     name = model_id.lower()
     known = next((method for pattern, method in FAMILIES if re.fullmatch(pattern, name)), "")
     match = OTHER_FORMATS.search(name.split("/")[-1])
@@ -234,8 +232,7 @@ def by_name(model_id: str) -> Published | None:
 
 
 def by_method(method: str) -> Published | None:
-    """Return the format by quant_method of config.json (empty without one); None for 16 bit, 32 bit and
-    bitsandbytes."""
+    """Return the format by quant_method of config.json ("" for none); None for 16 bit, 32 bit and bitsandbytes."""
     return None if method in ("", "bitsandbytes") else Published(method.upper(), CLASSES.get(method, ""))
 
 

@@ -68,8 +68,7 @@ class Others:
         return self.threads / self.cpus
 
     def slowdown(self, threads: int, drift: float) -> Range:
-        """Return the slowdown of a run with this many threads. drift: factor by which other programs may fall or
-        rise."""
+        """Return the slowdown of a run with this many threads. drift: factor by which the others may fall or rise."""
         may_come = (self.threads / drift, self.threads, self.threads * drift)
         return Range(*(max(1.0, (threads + others) / self.cpus) for others in may_come))
 
@@ -119,7 +118,6 @@ class Workload:
     data: str = ""
     """Name of the data in a run's request; empty for a probe and for an estimate without data."""
     tokens: float
-    """Expected tokens of a micro-step."""
 
 
 class Difference(IntEnum):
@@ -163,8 +161,7 @@ class Timing:
     ended_at: float
     workload: Workload
     ratios: Mapping[Part, float]
-    """Measured over expected time, above 0, by measured part; "rest" in seconds, which the formulas do not
-    estimate."""
+    """Measured over expected time, above 0, by measured part; seconds for "rest", which the formulas leave out."""
     slowdowns: Mapping[Part, float] = field(default_factory=dict)
     """Factor by which other programs lengthened each part, where known."""
     began_at: float | None = None
@@ -223,7 +220,7 @@ class Paces:
         return tuple(timing.source_id for timing in self.training.sources) if self.training else ()
 
     def naming(self, named: Callable[[Sequence[str]], Sequence[str]]) -> "Paces":
-        """Return a copy in which `named` replaces the ids of sources; it gives an empty id for one that must not be
+        """Return a copy in which `named` replaces the ids of sources; it returns "" for an id that must not be
         shown."""
 
         def renamed(pace: Pace) -> Pace:
@@ -245,8 +242,8 @@ class Paces:
 
     @property
     def in_words(self) -> str:
-        """Source of the training time, such as "from 3 finished runs here" ("here" only if all ran here); empty
-        without sources."""
+        """Source of the training time: "from 3 finished runs here" ("here" only if all ran here); empty without
+        sources."""
         if self.training is None:
             return ""
         sources, differs = self.training.sources, DIFFERENCE_WORDS[self.training.differs]
@@ -266,8 +263,7 @@ class Paces:
 
 
 def paces(timings: Sequence[Timing], workload: Workload, assume: Assumptions, others: Others | None = None) -> Paces:
-    """Return the pace of each part from what has finished on this machine, in any order. others: other programs
-    now."""
+    """Return the pace of each part from finished runs and probes here, in any order. others: other programs now."""
     latest = sorted(timings, key=lambda timing: timing.ended_at)[::-1]
     reach = math.log(assume.value("here-base-reach"))
     workloads = {id(timing.workload): timing.workload for timing in latest}  # the runs of a sweep share one

@@ -101,7 +101,6 @@ class FullFinetuning:
     """Memory and time of training every weight."""
 
     dtype: Literal["bf16", "fp32"]
-    """Dtype of weights, gradients and optimizer states."""
     trained_parameters: int
     saved_bytes: int
     """Bytes of the checkpoint: every weight in 16 bit, headers left out."""

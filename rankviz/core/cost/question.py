@@ -17,8 +17,7 @@ MAX_ALPHA_TEXT = 40
 ASSUMED_RANK = 32
 """Rank where none is given: the recommended one."""
 ASSUMED_STEPS = 1_000
-"""Optimizer steps where no length and no number of examples is given: page, endpoints, `rankviz estimate` and
-`fit`."""
+"""Optimizer steps without a length and a number of examples: page, endpoints, `rankviz estimate`, `rankviz fit`."""
 ASSUMED_EPOCHS = 1
 """Epochs where the number of examples is given, and no length."""
 

@@ -160,7 +160,7 @@ class TrainingData:
             )
 
     def steps(self, examples_per_step: int) -> int | None:
-        """Return the optimizer steps of all epochs, as transformers' Trainer counts them; None without examples and
+        """Return the optimizer steps of all epochs as transformers' Trainer counts; None without examples or
         epochs."""
         if self.examples is None or self.epochs is None:
             return None
@@ -250,7 +250,6 @@ CHECKPOINTING: tuple[Checkpointing, ...] = get_args(Checkpointing)
 LOSS_PATHS: tuple[LossPath, ...] = ("fused", "fused-func", "triton", "full")
 ATTENTION: tuple[Attention, ...] = get_args(Attention)
 AUTO_FIELDS = ("precision", "optim", "gradient_checkpointing", "loss_path")
-"""Fields of TrainingSetup that may be "auto"."""
 CPU_PRECISIONS = ("fp32", "bf16")
 CPU_OPTIMIZERS = ("adamw_torch", "sgd")
 MAX_BATCH = 4096
@@ -309,8 +308,8 @@ class TrainingSetup:
 
     @property
     def fitted_length(self) -> int:
-        """Tokens per example for which memory is estimated: max_length, or the longest example, rounded up, if that is
-        less."""
+        """Tokens per example that memory is estimated for: max_length, or the longest example, rounded up, if
+        shorter."""
         if self.data is None or self.data.longest_tokens is None:
             return self.max_length
         return min(self.max_length, LENGTH_STEP * math.ceil(self.data.longest_tokens / LENGTH_STEP))
@@ -385,8 +384,7 @@ class TrainingSetup:
                 whole(value, name, 1, MAX_TRAINING_TOKENS)
 
     def without_auto(self, device: Device) -> "TrainingSetup":
-        """Return a copy with every "auto" replaced for this device, also where no program here can train the
-        set-up."""
+        """Return a copy with every "auto" replaced for this device, even where no program here can train it."""
         cuda, own = device.cuda, self.framework == "unsloth"
         meant = {
             "precision": "nf4-dq" if cuda else "fp32",

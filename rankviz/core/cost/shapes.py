@@ -129,8 +129,7 @@ def writes_residual(layer: LinearLayer, hidden_size: int) -> bool:
 
 
 def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
-    """Return the sums over all layers and over those with an adapter (worked by hand in
-    tests/core/cost/test_setup.py)."""
+    """Return the sums over all layers and over those with adapters, hand-worked in tests/core/cost/test_setup.py."""
     rows: dict[tuple[int, ...], list[Row]] = {}  # by blocks
     active_weights = largest = linear_rows = active_adapter = active_experts = largest_targeted = 0
 

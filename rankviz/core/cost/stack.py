@@ -16,8 +16,7 @@ UnslothLoss = Literal["chunked", "func", "func-2025", "cut"]
 UNSLOTH_CHUNKED_CE=0; "func-2025" its form of 2025, with four times the budget; "cut" Apple's cut cross-entropy of
 2024, without logits."""
 OFFLOAD_MIN_LENGTH = 512
-"""Tokens below which Unsloth checkpoints as transformers does (models/_utils.py,
-apply_unsloth_gradient_checkpointing)."""
+"""Tokens below which Unsloth checkpoints as transformers does (apply_unsloth_gradient_checkpointing)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,20 +43,17 @@ class Habits:
     saved_bytes: int = 2  # a weight of modules_to_save
     lora_dropout: bool = False  # each adapter keeps a dropped copy of its input and a mask
     keeps_quantized_inputs: bool = False
-    """True for bitsandbytes before 0.43, which kept the input of each 4-bit layer (autograd/_functions.py,
-    MatMul4Bit.forward)."""
+    """True for bitsandbytes before 0.43, which kept the inputs of 4-bit layers (MatMul4Bit.forward)."""
     quantizes_experts: bool = False
     packs_experts: bool = True  # this version of Unsloth can quantize stacks of experts (PACKING_UNSLOTH_ZOO)
     one_expert_at_a_time: bool = False  # before transformers 5 each expert was its own nn.Linear, run one by one
     quantizes_every_linear: bool = False
-    """True where any nn.Linear is quantized, the head and subclasses included; transformers 5 quantizes plain
-    nn.Linear only and no head."""
+    """True where all nn.Linear are quantized, also the head and subclasses; transformers 5 leaves those out."""
     unties_head: bool = False  # the head is a weight of its own even where the checkpoint ties it
     fp32_logits: bool = False  # 16-bit logits are handed to the loss in fp32 (Fabric's convert_output)
     keeps_previous_graph: bool = False  # of the last micro-step, until the next forward pass is over, with its logits
     dequantizes_twice: bool = False
-    """True where a weight is unpacked to fp16, then copied to bf16, and both exist for a moment (Lightning's
-    bitsandbytes)."""
+    """True where a weight is unpacked to fp16 and copied to bf16, and both exist for a moment (Lightning)."""
     own_models: bool = False
     """True for a program's own model code (litgpt, torchtune), which gives SDPA what a fused kernel takes; attention
     with a soft cap on its scores holds the attention matrix."""
@@ -121,7 +117,7 @@ class Stack:
         return self.kind_with(matrix=self.setup.attn_implementation == "eager")
 
     def kind_with(self, *, matrix: bool) -> str:
-        """Return the kind of setting by kernels and by what makes the peak. matrix: blocks hold the attention
+        """Return the kind of setting by kernels and the peak's cause. matrix: True where blocks hold the attention
         matrix."""
         kernels = "unsloth" if self.habits.unsloth_kernels else "hf"
         return "cpu" if self.habits.on_cpu else kernels + ("-eager" if matrix else "" if self.checkpoints else "-none")
@@ -256,7 +252,8 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
 
 
 def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:
-    """Return True where torch.compile makes each block's code: not after forced fp32, nor in Unsloth before 2026."""
+    """Return True where torch.compile makes each block's code: not after forced fp32, nor in Unsloth before 2026
+    (models/_block_compile.py)."""
     habits = stack.habits
     today = habits.unsloth_kernels and habits.unsloth_loss not in ("func-2025", "cut")
     return today and not habits.fp32_residual and model.model_type not in UNCOMPILED

@@ -111,8 +111,7 @@ def changed(question: Question, change: Change) -> Question:
 
 
 def keeping_tokens(question: Question, change: Change) -> Change:
-    """Return the change, with steps or tokens added where it changes the tokens per step, to train on as many
-    tokens."""
+    """Return the change, plus the steps or tokens that keep the tokens trained where tokens per step change."""
     before, after = question.training, changed(question, change).training
     if before.max_steps is None or after.tokens_per_step == before.tokens_per_step:
         return change
@@ -164,7 +163,7 @@ LABELS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Knob:
-    """One change and its price."""
+    """One change, with its effect on memory, time and cost."""
 
     label: str
     change: Change
@@ -365,8 +364,7 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
 
 
 def largest(holds: Callable[[int], bool], ceiling: int) -> int | None:
-    """Return the largest n from 1 to ceiling that holds, where all below it hold and none above; None where none
-    does."""
+    """Return the largest n from 1 to ceiling that holds, if all below hold and none above; None if 1 does not."""
     return bisect_left(range(1, ceiling + 1), True, key=lambda n: not holds(n)) or None
 
 

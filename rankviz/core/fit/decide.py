@@ -44,7 +44,7 @@ class FittingCard:
 
 
 def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[FittingCard, ...]:
-    """Return all GPUs with this setting, first those that fit, then by cost. prices: the user's own, by id, in USD an
+    """Return all GPUs with this setting, first those that fit, then by cost. prices: the user's, by id, in USD an
     hour."""
 
     def on(gpu: Gpu) -> FittingCard:
@@ -94,7 +94,7 @@ class Method:
 
 
 def methods(start: Setting) -> tuple[Method, ...]:
-    """Return QLoRA, 16-bit LoRA and full fine-tuning, without adapters whose precision is not valid here or
+    """Return QLoRA, 16-bit LoRA and full fine-tuning, without adapters whose precision is invalid here or
     overflows."""
     answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
     full = full_finetuning(answer.model, start.question.training, start.gpu, usable and usable.expected, assume)
@@ -209,7 +209,7 @@ def decide(
     assumptions: Assumptions,
     prices: Mapping[str, float] | None = None,
 ) -> FitAnswer:
-    """Return all decisions for a question with one rank. gpus: the table. prices: the user's own, by id, in USD an
+    """Return all decisions for a question with one rank. gpus: the table. prices: the user's, by id, in USD an
     hour."""
     own = dict(prices or {})
     for each in gpus:

@@ -85,6 +85,7 @@ class LoraConfig:
 
     @property
     def flags(self) -> tuple[bool | None, ...]:
+        """Unsloth's flags, in the order of FLAGS."""
         return tuple(getattr(self, flag) for flag in FLAGS)
 
     def validate(self) -> None:

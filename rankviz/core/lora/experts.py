@@ -188,8 +188,7 @@ MAPS = {
     "in_proj_qkv": 3,
     **dict.fromkeys(("q_b_proj", "kv_b_proj", "in_proj_a", "in_proj_b", "shared_expert_gate"), 0),
 }
-"""Number of LoRA pairs that Tinker counts on a linear layer, by name: q, k and v apart, no second MLA map, no
-gates."""
+"""Number of LoRA pairs that Tinker counts on a layer, by its name: q, k and v apart, no second MLA map, no gates."""
 
 
 def shared_outer_per_rank(model: ModelSpec) -> int | None:

@@ -1,7 +1,6 @@
-"""Sentences on an adapter that someone should read before trusting its numbers.
+"""Writes sentences on an adapter to read before trusting its numbers, such as on names that hit no module.
 
-PEFT says nothing when a name hits no module, or fewer than expected; these notes do. A caution says that something is
-not trained, or is trained in another way than the settings say.
+A caution says that something is not trained, or is trained in another way than the settings say.
 """
 
 from collections.abc import Iterator

@@ -33,8 +33,7 @@ class Tensor(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Tensors whose names share the prefix before the block's number, each with its blocks; no prefix outside
-    blocks."""
+    """Tensors whose names share a prefix before the block's number, each with its blocks; no prefix outside blocks."""
 
     prefix: str
     tensors: list[tuple[tuple[int, ...], Tensor]]
@@ -100,7 +99,7 @@ class Section:
                 self.rank_factors[tensor.rank_factor] += copies
 
     def ends(self, r: int, offset: int) -> tuple[int, int]:
-        """Return the number of digits of all tensors' end offsets, and the last end. offset: where the section
+        """Return the number of digits in all tensors' end offsets, and the last end. offset: where the section
         starts."""
         local = [list(accumulate(self.width * (a * r + b) for a, b in template)) for template in self._templates]
         starts = list(accumulate((local[kind][-1] for kind in self._kinds), initial=offset))
@@ -124,7 +123,7 @@ class Adapted:
     module: str
     """Path of the module that PEFT wraps, as tensors name it, with {} for the block's number."""
     rank_factor: int = 1
-    """Rank of the LoRA pair over r or, for experts, over their rank: the number of experts, doubled where PEFT doubles
+    """Rank of the pair over r or, for experts, over their rank: the number of experts, doubled where PEFT doubles
     it."""
     turned: bool = False
     """True where A reads the layer's output: Unsloth tells PEFT that these parameters are stored transposed."""
@@ -201,7 +200,6 @@ class AdapterPlan:
     saved: tuple[SavedModule, ...]
     use_dora: bool
     target_modules: tuple[str, ...] | str
-    """PEFT's LoraConfig(target_modules=…)."""
     target_parameters: tuple[str, ...]
     """PEFT's LoraConfig(target_parameters=…): experts, where the scheme names them by hand."""
     modules_to_save: tuple[str, ...]
@@ -210,7 +208,6 @@ class AdapterPlan:
     expert_rank: int | str
     """Expert rank of the LoraConfig; "r" where no experts carry LoRA."""
     route: Route
-    """Rule by which the names reach modules."""
     notes: tuple[str, ...] = ()
     flag_notes: tuple[str, ...] = ()
 
@@ -253,6 +250,7 @@ class AdapterPlan:
 
     @property
     def trains_experts(self) -> bool:
+        """True where experts carry LoRA."""
         return self._per_rank[1] > 0
 
     def patterns(self, lora: LoraConfig) -> dict[str, dict[str, float]]:
@@ -271,6 +269,7 @@ class AdapterPlan:
 
     @property
     def layers(self) -> tuple[LinearLayer, ...]:
+        """Layers that carry LoRA."""
         return tuple(adapted.layer for adapted in self.adapted)
 
     def file_bytes(self, r: int, dtype_bytes: int = 4, *, saved_dtype: str = "bf16", frozen_dtype: str = "") -> int:
@@ -292,8 +291,8 @@ class AdapterPlan:
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - plans are cached themselves
     def _sections(self, dtype: str, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:
-        """Return the file's sections, one per dtype, with PEFT's names of tensors. experts: their rank; None where it
-        is r."""
+        """Return the file's sections, one per dtype, with PEFT's tensor names. experts: their rank; None where it is
+        r."""
 
         def entries() -> Iterator[tuple[str, tuple[int, ...], Iterable[Tensor]]]:
             for each in self.adapted:

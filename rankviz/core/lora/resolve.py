@@ -137,8 +137,7 @@ def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, pac
 
 
 def _refuse_foreign(model: ModelSpec, names: tuple[str, ...]) -> None:
-    """Raise InvalidSettingError for names that FastLanguageModel refuses in its own families
-    (_norm_modules_to_save)."""
+    """Raise InvalidSettingError for names that FastLanguageModel refuses in its families (_norm_modules_to_save)."""
     for name in names:
         reached = tuple(hits(model, (name,)))
         norms = {hit.module for hit in reached if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
@@ -180,7 +179,7 @@ def resolve(
     alpha. Its `model` is what the program loads. Raise InvalidSettingError where PEFT or Unsloth refuses, or nothing
     is adapted.
 
-    precision: of the base, without "auto". cuda: it is trained on a GPU; Unsloth's CPU backend has other rules.
+    precision: of the base, without "auto". cuda: True for training on a GPU; Unsloth's CPU backend has other rules.
     """
     model = as_loaded(model, text_only=lora.text_only, unsloth_on_gpu=framework == "unsloth" and cuda)
     route = route_of(model, lora, framework, precision=precision, cuda=cuda)

@@ -2,10 +2,10 @@
 
 PEFT trains a copy of each module whose path ends with a name of modules_to_save, whole components or not: "norm" also
 hits "input_layernorm" (peft 0.21.2, utils/other.py, _set_trainable). Tied embedding and head are then two copies;
-Unsloth asks PEFT to keep them tied where config.json says so (ensure_weight_tying): one set of parameters, saved twice.
-Its FastModel freezes modules without a "weight", such as fused experts (unsloth_zoo/training_utils.py,
+Unsloth asks PEFT to keep them tied where config.json says so (ensure_weight_tying): one set of parameters, saved
+twice. Its FastModel freezes modules without a "weight", such as fused experts (unsloth_zoo/training_utils.py,
 patch_modules_to_save). A LoRA target named exactly "embed_tokens" or "lm_head" makes PEFT save that layer's frozen
-weight too (utils/save_and_load.py, save_embedding_layers="auto"). What is refused is in resolve.py.
+weight too (utils/save_and_load.py, save_embedding_layers="auto"). Refusals are in resolve.py.
 """
 
 import math
@@ -49,8 +49,7 @@ class SavedModule:
 
 
 class Hit(NamedTuple):
-    """Match of modules_to_save. holder: layer or module with tensors; module: path of the holder or of a module above
-    it."""
+    """Match of modules_to_save. holder: layer or module with tensors; module: path of the holder or of its parent."""
 
     holder: LinearLayer | PlainModule
     module: str
@@ -58,8 +57,7 @@ class Hit(NamedTuple):
 
 
 def hits(model: ModelSpec, names: Sequence[str]) -> Iterator[Hit]:
-    """Yield a Hit for each module with tensors that modules_to_save reaches, once per module above it that a name
-    hits."""
+    """Yield a Hit for each module with tensors that modules_to_save reaches, once per hit module above it."""
     layers = (layer for layer in model.layers if layer.kind not in PARAMETER_KINDS)
     for holder in (*layers, *model.plain_modules) if names else ():
         parts = holder.path.split(".")

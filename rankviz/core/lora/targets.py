@@ -388,8 +388,7 @@ def _hit(path: str, names: Iterable[str], flags: Flags) -> bool:
 
 
 def _anywhere(path: str, names: tuple[str, ...], flags: Flags) -> bool:
-    """Return True where a name follows an attention or MLP component, not only at the path's end: in "down_projs.0"
-    too."""
+    """Return True where a name follows an attention or MLP component anywhere in the path, not only at its end."""
     behind = (path.partition(part)[2] for part in _components(flags))
     return any("." + name in rest for rest in behind for name in names)
 

@@ -37,8 +37,8 @@ class BlockActivations:
 
 LayerKind = Literal["linear", "conv1d", "conv", "experts", "router", "embedding", "lm_head"]
 LayerPart = Literal["attention", "mlp", "vision", "embedding", "head", "other"]
-"""Role of a weight. "vision": any other tower with its projectors, also audio; "other": routers, Mamba, short
-convolutions."""
+"""Role of a weight. "vision" is any other tower with its projectors, also audio; "other" is routers, Mamba mixers,
+short convolutions and per-layer inputs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,8 +64,7 @@ class LinearLayer:
 
     @property
     def name(self) -> str:
-        """Name that target_modules matches, e.g. "q_proj"; of a router that target_parameters matches,
-        "gate.weight"."""
+        """Name that target_modules matches, e.g. "q_proj", or for a router target_parameters, e.g. "gate.weight"."""
         return ".".join(self.path.split(".")[-2:]) if self.kind == "router" else self.path.rsplit(".", 1)[-1]
 
     @property
