@@ -40,8 +40,8 @@ class Block:
         self.held = held and held.held(self.width, autocast=stack.habits.autocast)
         """Bytes per token measured on the block's class; None where it was not measured."""
         self.fuses_mlp = not stack.use_dora and kind.targeted_mlp_inputs == 2 * self.hidden + kind.mlp_hidden
-        """True where Unsloth's own MLP runs, which needs adapters without DoRA on its projections
-        (patch_peft_model)."""
+        """True where Unsloth's own MLP runs, which needs adapters without DoRA on all projections
+        (models/llama.py)."""
         self._experts_in_turn = stack.habits.one_expert_at_a_time and model.num_experts > 0
         """True where experts run one after the other, so that one expert's gradients are held at a time."""
 
@@ -112,8 +112,8 @@ class Block:
         return float(self.tokens * self.width * self.kind.inputs) if keeps else 0.0
 
     def kernels_may_save(self) -> float:
-        """Share of the kept bytes that optional kernels of linear attention may save: all above a Llama block of these
-        widths."""
+        """Share of the kept bytes that optional kernels of linear attention may save: all above an equally wide Llama
+        block."""
         return max(0.0, 1 - self._llama_kept() / self.held.kept) if self.held else 0.0
 
     def _attention_bytes(self) -> float:
@@ -319,8 +319,7 @@ def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
 
 
 def _unsloth_moment(model: ModelSpec, stack: Stack, usable_bytes: float | None, head: float) -> LossMoment:
-    """Return the moment of Unsloth's fused loss: its buffer, and the hidden states' gradient (T · H · 2 or 4
-    bytes)."""
+    """Return the moment of Unsloth's fused loss: its buffer and the hidden states' gradient, T · H · 2 or 4 bytes."""
     setup, habits, assume = stack.setup, stack.habits, stack.assume
     tokens, vocab, hidden = setup.tokens_per_micro_step, model.vocab_size, model.hidden_size
     gradient = float(stack.residual_bytes * tokens * hidden)

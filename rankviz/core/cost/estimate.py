@@ -41,10 +41,10 @@ class RankEstimate:
     adapter_bytes: int
     memory: MemoryEstimate
     duration: DurationEstimate | None
-    """None where there is no GPU or its speed is not known; the notes say which."""
+    """Time; None where there is no GPU or its speed is not known (the notes say which)."""
     cost: CostEstimate | None
     fit: Fit | None
-    """None without a GPU."""
+    """Verdict; None without a GPU."""
     spare: Range | None
     """Bytes of usable memory less nvidia-smi's figure at the fullest moment of loading and training; negative where it
     is short. Where usable memory is a range, each end is compared with what this training takes on such a card."""

@@ -31,7 +31,7 @@ class MemoryEstimate:
     activations: int
     """Checkpoints, the working set of one block (of all without checkpointing), the adapter's intermediates."""
     logits: int
-    """0 when the peak is in a block's backward pass, where no logits are held."""
+    """Logits; 0 when the peak is in a block's backward pass, where no logits are held."""
     other: int
     """Scratch: one de-quantized weight, DoRA's norms, merged experts, or the optimizer's temporaries."""
     allocated_band: Range
@@ -216,12 +216,13 @@ class MemoryTerms:
     ) -> MemoryEstimate:
         """Return the peak at one rank.
 
-        parameters: all that train; saved_parameters: those that modules_to_save trains as full copies. lora_at:
-        returns the experts' rank and the parameters of all LoRA pairs at a rank r; without it, experts have rank r.
+        parameters: number of all that train; saved_parameters: number of them in full copies by modules_to_save.
+        lora_at: returns the experts' rank and the parameters of all LoRA pairs at a rank r; without it, experts have
+        rank r.
 
         Where Unsloth moves the embedding, the high ends are at least those of the last rank at which it stays, since
-        the rank of the move is not known exactly. They can still fall a little as the rank grows: Unsloth's loss takes
-        a share of free memory.
+        the rank of the move is not known exactly. They can still fall a little with the rank: Unsloth's loss takes a
+        share of free memory.
         """
         lora, full = parameters - saved_parameters, saved_parameters
         lora_at = lora_at or (lambda rank: (rank, round(lora * rank / max(1, r))))

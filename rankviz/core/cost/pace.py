@@ -220,8 +220,7 @@ class Paces:
         return tuple(timing.source_id for timing in self.training.sources) if self.training else ()
 
     def naming(self, named: Callable[[Sequence[str]], Sequence[str]]) -> "Paces":
-        """Return a copy in which `named` replaces the ids of sources; it returns "" for an id that must not be
-        shown."""
+        """Return a copy with ids of sources replaced by `named`, which returns "" for an id that must not be shown."""
 
         def renamed(pace: Pace) -> Pace:
             ids = named([timing.source_id for timing in pace.sources])
@@ -242,8 +241,7 @@ class Paces:
 
     @property
     def in_words(self) -> str:
-        """Source of the training time: "from 3 finished runs here" ("here" only if all ran here); empty without
-        sources."""
+        """Source of the training time: "from 3 finished runs here" ("here" if all ran here); empty without sources."""
         if self.training is None:
             return ""
         sources, differs = self.training.sources, DIFFERENCE_WORDS[self.training.differs]

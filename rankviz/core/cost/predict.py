@@ -1,4 +1,4 @@
-"""Predicts memory and duration of one set-up, and those of full fine-tuning of the same base."""
+"""Predicts memory and duration of one set-up, and of full fine-tuning of its base."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache

@@ -31,9 +31,9 @@ class Question:
     """Adapter; its r and lora_alpha count where `ranks` and `alpha` are None."""
     training: TrainingSetup = field(default_factory=TrainingSetup)
     ranks: tuple[int, ...] | None = None
-    """None takes the rank of `lora`, or ASSUMED_RANK where none is given there."""
+    """Ranks; None takes the rank of `lora`, or ASSUMED_RANK where none is given there."""
     alpha: str | None = None
-    """"r", "2r" or a number, as written; None takes the alpha of `lora`."""
+    """Rule for alpha: "r", "2r" or a number, as written; None takes the alpha of `lora`."""
     gpu: str | None = None
     """Id or name of a row of gpus.json; without one there is no time, price or fit."""
     usd_per_hour: float | None = None

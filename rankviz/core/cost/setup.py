@@ -107,7 +107,7 @@ MAX_FILE_NAME = 200
 LENGTH_SHARES = tuple(step / 20 for step in range(21))
 """Shares of the examples, sorted from short to long, at which the lengths of a measured file are stored."""
 LENGTH_STEP = 64
-"""A length computed from data is rounded up to a multiple of this many tokens."""
+"""Multiple, in tokens, to which a length computed from data is rounded up."""
 ALWAYS_PADDED = ("gemma2", "gpt_oss")
 """model_types that Unsloth pads (unsloth 2026.10.9, trainer.py, PADDING_FREE_BLOCKLIST)."""
 RECURRENT = ("linear_attention", "conv", "mamba")
@@ -160,8 +160,7 @@ class TrainingData:
             )
 
     def steps(self, examples_per_step: int) -> int | None:
-        """Return the optimizer steps of all epochs as transformers' Trainer counts; None without examples or
-        epochs."""
+        """Return the optimizer steps of all epochs as in transformers' Trainer; None without examples or epochs."""
         if self.examples is None or self.epochs is None:
             return None
         return max(1, math.ceil(self.epochs * math.ceil(self.examples / examples_per_step)))
@@ -265,9 +264,9 @@ class TrainingSetup:
 
     framework: Framework = "unsloth"
     precision: Precision | Auto = "nf4-dq"
-    """"auto" is nf4-dq on a GPU and fp32 on a CPU."""
+    """Precision of the base; "auto" is nf4-dq on a GPU and fp32 on a CPU."""
     optim: str = "adamw_8bit"
-    """"auto" is adamw_8bit on a GPU and adamw_torch on a CPU."""
+    """Optimizer; "auto" is adamw_8bit on a GPU and adamw_torch on a CPU."""
     per_device_train_batch_size: int = 2
     gradient_accumulation_steps: int = 4
     max_length: int = 2048
@@ -285,7 +284,7 @@ class TrainingSetup:
     """Length of the training: optimizer steps, or tokens (padding included where no data are given). Neither means the
     epochs of the data, or one step."""
     data: TrainingData | None = None
-    """None counts every example as max_length tokens."""
+    """Training data; None counts every example as max_length tokens."""
 
     @property
     def quantized(self) -> bool:
@@ -308,8 +307,7 @@ class TrainingSetup:
 
     @property
     def fitted_length(self) -> int:
-        """Tokens per example that memory is estimated for: max_length, or the longest example, rounded up, if
-        shorter."""
+        """Tokens per example that memory is estimated for: max_length, or the rounded longest example if shorter."""
         if self.data is None or self.data.longest_tokens is None:
             return self.max_length
         return min(self.max_length, LENGTH_STEP * math.ceil(self.data.longest_tokens / LENGTH_STEP))

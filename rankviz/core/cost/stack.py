@@ -117,7 +117,7 @@ class Stack:
         return self.kind_with(matrix=self.setup.attn_implementation == "eager")
 
     def kind_with(self, *, matrix: bool) -> str:
-        """Return the kind of setting by kernels and the peak's cause. matrix: True where blocks hold the attention
+        """Return the kind of setting by kernels and the peak's cause. matrix: True if blocks hold the attention
         matrix."""
         kernels = "unsloth" if self.habits.unsloth_kernels else "hf"
         return "cpu" if self.habits.on_cpu else kernels + ("-eager" if matrix else "" if self.checkpoints else "-none")

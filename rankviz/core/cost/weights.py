@@ -61,9 +61,8 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
 
 
 def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
-    """Bytes of the frozen weights by component as Unsloth loads them (`make test-counts` compares with its real
-    loader). Quantized layers are counted tensor by tensor, since each tensor's maxima are rounded up to whole
-    blocks."""
+    """Bytes of the frozen weights by component as Unsloth loads them (`make test-counts` compares with its loader).
+    Quantized layers are counted tensor by tensor, since each tensor's maxima are rounded up to whole blocks."""
     parts: dict[Component, int] = dict.fromkeys(get_args(Component), 0)
     counted = 0
     for layer in model.layers:

@@ -121,7 +121,7 @@ def keeping_tokens(question: Question, change: Change) -> Change:
 
 
 def trained_tokens(setup: TrainingSetup) -> int:
-    """Return the tokens of the whole training, or of one step where it has no length; padding counts only without
+    """Return the tokens of the whole training, or of one step if it has no length; padding counts only without
     data."""
     return setup.tokens if setup.tokens is not None else setup.total_steps * setup.tokens_per_step
 
@@ -297,7 +297,7 @@ def _paths(plan: AdapterPlan) -> frozenset[str]:
 
 
 LENGTH_STEP = 64
-"""Longer lengths are rounded down to multiples of this many tokens, since the estimate is not exact to a token."""
+"""Multiple, in tokens, to which longer lengths are rounded down, since the estimate is not exact to a token."""
 LIMIT_LABELS = {"r": "r = {:,}", "batch": "a batch of {:,}", "max_length": "a length of at most {:,} tokens"}
 
 

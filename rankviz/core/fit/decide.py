@@ -32,7 +32,7 @@ class FittingCard:
     usable: Range
     price: Price | None
     fit: Fit | None = None
-    """None where the setting cannot run on the GPU; `reason` says why."""
+    """Verdict; None where the setting cannot run on the GPU (`reason` says why)."""
     spare: Range | None = None
     seconds: Range | None = None
     usd: Range | None = None
@@ -44,8 +44,8 @@ class FittingCard:
 
 
 def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[FittingCard, ...]:
-    """Return all GPUs with this setting, first those that fit, then by cost. prices: the user's, by id, in USD an
-    hour."""
+    """Return all GPUs with this setting, first those that fit, then by cost. prices: the user's, by id, in
+    USD/hour."""
 
     def on(gpu: Gpu) -> FittingCard:
         own = prices.get(gpu.id)
@@ -94,8 +94,7 @@ class Method:
 
 
 def methods(start: Setting) -> tuple[Method, ...]:
-    """Return QLoRA, 16-bit LoRA and full fine-tuning, without adapters whose precision is invalid here or
-    overflows."""
+    """Return QLoRA, 16-bit LoRA and full fine-tuning, without adapters whose precision is invalid or overflows."""
     answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
     full = full_finetuning(answer.model, start.question.training, start.gpu, usable and usable.expected, assume)
     rows = [("full", "Full fine-tuning", full.dtype, full.trained_parameters, full.saved_bytes, full)]
@@ -209,8 +208,7 @@ def decide(
     assumptions: Assumptions,
     prices: Mapping[str, float] | None = None,
 ) -> FitAnswer:
-    """Return all decisions for a question with one rank. gpus: the table. prices: the user's, by id, in USD an
-    hour."""
+    """Return all decisions for a question with one rank. gpus: the table. prices: the user's, by id, in USD/hour."""
     own = dict(prices or {})
     for each in gpus:
         if each.id in own:

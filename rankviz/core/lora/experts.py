@@ -151,8 +151,7 @@ def remap(model: ModelSpec, targets: Targets) -> Targets:
 
 
 def _as_unsloth(model: ModelSpec, targets: Targets, experts: tuple[str, ...] | str) -> Targets:
-    """Return the targets as Unsloth gives them to PEFT. experts: names in which Unsloth looks for experts'
-    projections."""
+    """Return the targets as Unsloth gives them to PEFT. experts: names in which Unsloth looks for experts."""
     parameters = _unsloth_parameters(model, experts)
     if experts == ALL_LINEAR or parameters or targets.hits:
         return replace(targets, parameters=parameters)

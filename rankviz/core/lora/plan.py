@@ -99,8 +99,7 @@ class Section:
                 self.rank_factors[tensor.rank_factor] += copies
 
     def ends(self, r: int, offset: int) -> tuple[int, int]:
-        """Return the number of digits in all tensors' end offsets, and the last end. offset: where the section
-        starts."""
+        """Return the number of digits in all tensors' end offsets, and the last end. offset: start of the section."""
         local = [list(accumulate(self.width * (a * r + b) for a, b in template)) for template in self._templates]
         starts = list(accumulate((local[kind][-1] for kind in self._kinds), initial=offset))
         digits, power = self.count, 10
@@ -123,8 +122,7 @@ class Adapted:
     module: str
     """Path of the module that PEFT wraps, as tensors name it, with {} for the block's number."""
     rank_factor: int = 1
-    """Rank of the pair over r or, for experts, over their rank: the number of experts, doubled where PEFT doubles
-    it."""
+    """Rank of the pair over r (experts: over their rank): the number of experts, doubled where PEFT doubles it."""
     turned: bool = False
     """True where A reads the layer's output: Unsloth tells PEFT that these parameters are stored transposed."""
     split: bool = False
@@ -185,7 +183,7 @@ class BlockGrid:
     """Parameters by block and module, for a heat map."""
 
     blocks: tuple[str, ...]
-    """"0", "1", …; "vision 0", … for a second tower; "outside" for modules in no block."""
+    """Names of the rows: "0", "1", …; "vision 0", … for a second tower; "outside" for modules in no block."""
     modules: tuple[str, ...]
     parameters: tuple[tuple[int, ...], ...]
     """One row per block, one number per module."""
@@ -291,7 +289,7 @@ class AdapterPlan:
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - plans are cached themselves
     def _sections(self, dtype: str, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:
-        """Return the file's sections, one per dtype, with PEFT's tensor names. experts: their rank; None where it is
+        """Return the file's sections, one per dtype, with PEFT's tensor names. experts: their rank; None if it is
         r."""
 
         def entries() -> Iterator[tuple[str, tuple[int, ...], Iterable[Tensor]]]:

@@ -156,7 +156,7 @@ class ModelSpec:
     """transformers class that was built, e.g. "LlamaForCausalLM"."""
     model_type: str
     tower: Literal["text", "text tower", "whole for text", "whole model"]
-    """"text" for a text-only model; the others for a multimodal one. "whole for text" is a text tower that a program
+    """Kind of model: "text" is text-only, all others are multimodal. "whole for text" is a text tower that a program
     loads with all that its checkpoint holds (towers.py)."""
     total_parameters: int
     unquantized_parameters: int
