@@ -180,13 +180,13 @@ class Block:
         adapters and the norm before it have been freed.
         """
         kind, tokens, stack = self.kind, self.tokens, self.stack
-        beside = tokens * self._block_gradients()
+        at_peak = tokens * self._block_gradients()
         if stack.use_dora:
-            beside += tokens * max(0, 10 * kind.targeted_mlp_hidden - 12 * self.hidden)
-        beside += 4 * (stack.residual_bytes - self.width) * tokens * self.hidden
+            at_peak += tokens * max(0, 10 * kind.targeted_mlp_hidden - 12 * self.hidden)
+        at_peak += 4 * (stack.residual_bytes - self.width) * tokens * self.hidden
         of_matrix = (self._matrix_bytes[1] - self._matrix_bytes[0]) * self._matrix_elements
         freed = tokens * (self.width * kind.mlp + 4 * self.hidden + self._adapter_inputs(of_mlp=True))
-        return max(0.0, beside, of_matrix - freed)
+        return max(0.0, at_peak, of_matrix - freed)
 
     def _block_gradients(self) -> float:
         """Bytes of gradients per token: a Llama block's, plus the difference between the block's class and a Llama

@@ -289,8 +289,8 @@ class MemoryTerms:
                 if self.in_windows:
                     unpacked = min(unpacked, max(0.0, (self.free - adapter - block) / 2))
                 unpacked += scratch
-                beside = unpacked if self.unpacks_beside_gradients else scratch
-                moments.append(Moment(block + gradients, self.held_logits, beside, made))
+                other = unpacked if self.unpacks_beside_gradients else scratch
+                moments.append(Moment(block + gradients, self.held_logits, other, made))
                 moments.append(Moment(block + self.dora[0], self.held_logits, unpacked + self.dora[1], made))
         return moments
 
