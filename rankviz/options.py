@@ -1,8 +1,8 @@
 """Defines the options of a question and of a sweep once: name, type, default, bounds and help.
 
-Command line, HTTP and MCP endpoints are made from these rows (`takes`), the page's address reads its texts by them
+Command line, HTTP and MCP endpoints are made from these rows (`takes`); the page reads its address by them
 (`Option.read`). `lora_of`, `training_of`, `question_of` and `sweep_of` make the core's objects from a mapping of
-options; one that is left out has the default of that object. The core checks the values.
+options, with the objects' defaults for options left out. The core checks the values.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,33 +20,33 @@ from rankviz.core.lora.targets import names_in, targets_in
 from rankviz.errors import InvalidSettingError
 
 MAX_TEXT = 300
-"""Characters of a text in an address."""
+"""Most characters of a text in an address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option, wherever it is given."""
+    """One option of a question or a sweep."""
 
     name: str
     kind: Any
     default: Any
     help: str
-    """Empty for the list of its choices."""
+    """Help text; empty where the list of choices suffices."""
     field: str = ""
-    """The core's name of it, where that is another."""
+    """Name of the option in the core, where it differs."""
     high: float | None = None
-    """The highest number; the lowest is 1 of whole numbers and 0 of others."""
+    """Highest number; the lowest is 1 for whole numbers and 0 for others."""
     choices: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
-    """How the command line spells it, where not as --name."""
+    """Spellings on the command line, where other than --name."""
 
     @property
     def description(self) -> str:
-        """What to give, in a sentence."""
+        """Sentence that says what to give."""
         return self.help or f"{', '.join(self.choices[:-1])} or {self.choices[-1]}."
 
     def read(self, text: str) -> Any:
-        """Return the value of a text in an address; ValueError says what it must be."""
+        """Return the value of a text in an address; raise ValueError, which says what the value must be."""
         kinds, choices = str(self.kind), ", ".join(self.choices)
         if text in self.choices:
             return text
@@ -196,10 +196,8 @@ def takes(
     *names: str, table: Mapping[str, Option] = OPTIONS, make: Callable[[Option], Parameter] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that gives a function with **options an argument for each of these options, in this order.
-
     Names of the function's own arguments may stand among them; others of its own come last. Without `make`, the
-    arguments get lines under "Args:" in the docstring, from which Gradio makes HTTP and MCP schemas.
-    """
+    arguments get lines under "Args:" in the docstring, from which Gradio makes HTTP and MCP schemas."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         own = {each.name: each for each in signature(function).parameters.values() if each.kind != each.VAR_KEYWORD}
@@ -234,12 +232,12 @@ def takes(
 
 
 def _fields(options: Mapping[str, Any], table: tuple[Option, ...]) -> dict[str, Any]:
-    """The given options of this part of the table, by the core's names."""
+    """Return the given options of this part of the table, by their names in the core."""
     return {each.field or each.name: options[each.name] for each in table if each.name in options}
 
 
 def lora_of(options: Mapping[str, Any]) -> LoraConfig:
-    """Return the adapter of these options, without rank and alpha. targets: a text, or names as a tuple."""
+    """Return the adapter of these options, without rank and alpha. Option targets: a text, or names as a tuple."""
     lists = {}
     if "targets" in options:
         targets = options["targets"]
@@ -250,7 +248,7 @@ def lora_of(options: Mapping[str, Any]) -> LoraConfig:
 
 
 def data_of(options: Mapping[str, Any], measured: TrainingData | None = None) -> TrainingData | None:
-    """Return the data of these options, which come before what a file measures; None where nothing is known."""
+    """Return the data of these options, which override what a file measures; None where nothing is known."""
     given = {name: value for name, value in _fields(options, _DATA).items() if value is not None}
     start = measured or TrainingData()
     if "longest_tokens" in given:
@@ -264,12 +262,12 @@ def data_of(options: Mapping[str, Any], measured: TrainingData | None = None) ->
 def training_of(
     options: Mapping[str, Any], data: TrainingData | None = None, start: TrainingSetup | None = None
 ) -> TrainingSetup:
-    """Return the training set-up. start: what holds for options that are left out."""
+    """Return the training set-up. start: values of the options that are left out."""
     return replace(start or TrainingSetup(), **_fields(options, _TRAINING), data=data)
 
 
 def question_of(options: Mapping[str, Any], data: TrainingData | None = None) -> Question:
-    """Return the question; its ranks are `ranks`, or the one rank `r`. data: instead of that of the options."""
+    """Return the question; its ranks are `ranks`, or the single rank `r`. data: used in place of the options' data."""
     ranks = options.get("ranks", options.get("r"))
     if not isinstance(ranks, list | tuple | None):
         ranks = (ranks,)
@@ -285,7 +283,7 @@ def question_of(options: Mapping[str, Any], data: TrainingData | None = None) ->
 
 
 def sweep_of(options: Mapping[str, Any]) -> Any:
-    """Return the SweepRequest; `validate` checks what is not checked here."""
+    """Return the SweepRequest; its `validate` checks what is not checked here."""
     from rankviz.core.runs import request as runs  # an estimate does not need it
 
     mode = options.get("mode", "sweep")

@@ -1,7 +1,6 @@
 """The constants of all formulas, as rows of assets/assumptions.json with their sources.
 
-No formula of core/ holds a number that was measured, read in a library or guessed. A plain value is a Range whose three
-ends are equal.
+No formula of core/ holds a measured, quoted or guessed number. A plain value is a Range with three equal ends.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ from rankviz.errors import AssetError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assumption:
-    """One constant."""
+    """One constant of the formulas, with its source."""
 
     id: str
     value: Range
@@ -22,7 +21,7 @@ class Assumption:
     source: str
     checked: str
     without: tuple[tuple[str, Range], ...] = ()
-    """(source of measured rows, value learned without that source)."""
+    """Pairs of a source of measured rows and the value learned without that source."""
 
 
 class Assumptions:
@@ -38,25 +37,25 @@ class Assumptions:
         return row_id in self._rows
 
     def row(self, row_id: str) -> Assumption:
-        """One row; AssetError where there is none."""
+        """Return the row with this id; raise AssetError where there is none."""
         if row_id not in self._rows:
             raise AssetError(f"assumptions.json: no row {row_id!r}; add it with a value, a unit and a source.")
         return self._rows[row_id]
 
     def range(self, *row_ids: str) -> Range:
-        """All three ends of a constant."""
+        """Return the low, expected and high value of a constant."""
         return self.row(next((row_id for row_id in row_ids if row_id in self._rows), row_ids[-1])).value
 
     def value(self, *row_ids: str) -> float:
-        """The expected end of a constant."""
+        """Return the expected value of a constant."""
         return self.range(*row_ids).expected
 
     def without(self, origin: str) -> "Assumptions":
-        """The constants as they are without one source of measured rows (core.accuracy.predicted)."""
+        """Return the constants as learned without one source of measured rows (core.accuracy.predicted)."""
         return self.with_rows(
             replace(row, value=value) for row in self for name, value in row.without if name == origin
         )
 
     def with_rows(self, rows: Iterable[Assumption]) -> "Assumptions":
-        """Add rows, or replace those with the same id."""
+        """Return a copy with these rows added; a row replaces an older row with its id."""
         return Assumptions({**self._rows, **{row.id: row for row in rows}})

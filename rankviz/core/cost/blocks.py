@@ -18,20 +18,18 @@ from rankviz.core.cost.stack import Stack
 from rankviz.core.model.spec import ModelSpec
 
 OFFLOADED_LEFT = 4
-"""Hidden states on the card at once with Unsloth's offloading: the embedding's output, a leaf that autograd holds until
-the backward pass is over, the last block's input, and two staging buffers (the second with more than 512 MiB free)."""
+"""Number of hidden states on the card at once with Unsloth's offloading: the embedding's output, a leaf that autograd
+holds until the backward pass is over, the last block's input, and two staging buffers (one below 512 MiB free)."""
 NORMED_QUERIES = ("qwen3",)
-"""model_types of Unsloth's own families whose queries and keys are normed: both are kept before and after."""
+"""model_types of Unsloth's own families that normalize queries and keys; both are kept before and after the norm."""
 BIASED_QUERIES = ("qwen2",)
-"""Unsloth's own families whose projections into attention have biases, so that PEFT runs their adapters."""
+"""model_types of Unsloth's own families whose q, k and v projections have biases, so that PEFT runs adapters there."""
 
 
 class Block:
-    """One block of a kind, with one micro-step of a stack in it. All methods return bytes.
-
-    The terms are what autograd saves in transformers 5.17 with peft 0.21, listed with saved_tensors_hooks and checked
-    against whole training steps in tests/core/cost/test_against_torch.py and tests/core/model/test_activations.py.
-    """
+    """Memory of one decoder block during one micro-step. Methods return bytes unless they say otherwise. The terms are
+    what autograd saves in transformers 5.17 with peft 0.21, listed with saved_tensors_hooks and checked against whole
+    training steps in tests/core/cost/test_against_torch.py and tests/core/model/test_activations.py."""
 
     def __init__(self, kind: BlockKind, model: ModelSpec, stack: Stack):
         self.kind, self.model, self.stack = kind, model, stack
@@ -40,22 +38,22 @@ class Block:
         self.hidden = model.hidden_size
         held = kind.activations
         self.held = held and held.held(self.width, autocast=stack.habits.autocast)
-        """Figures of the block's class, if there are any."""
+        """Bytes per token measured on the block's class; None where it was not measured."""
         self.fuses_mlp = not stack.use_dora and kind.targeted_mlp_inputs == 2 * self.hidden + kind.mlp_hidden
-        """Unsloth's own MLP needs an adapter without DoRA on each of its three projections (models/llama.py,
-        patch_peft_model)."""
+        """True where Unsloth's own MLP runs, which needs adapters without DoRA on all projections
+        (models/llama.py)."""
         self._experts_in_turn = stack.habits.one_expert_at_a_time and model.num_experts > 0
-        """Experts one after the other, each with its own tokens, hold one expert's gradients at a time."""
+        """True where experts run one after the other, so that one expert's gradients are held at a time."""
 
     def kept(self) -> tuple[float, float, float]:
-        """Bytes that the block keeps for its backward pass, and their growth with each unit of rank (x·A of each
-        module), of r and of the experts' rank.
+        """Return the bytes that the block keeps for its backward pass, and the bytes more for each unit of r and for
+        each unit of the experts' rank (x·A of each module).
 
-        transformers: T times what its own classes were seen to keep (core.model.spec), or without such a figure a Llama
-        block's, `_llama_kept`. Adapters add what they read: `_adapter_inputs`. Unsloth's own families: 2T(4H + 2Q + 2K
-        + 2M), since their MLP works in place where each of its projections has an adapter. Its other families run
-        transformers' classes, compiled, whose adapters keep what they read once and without a copy
-        (unsloth_zoo/compiler.py, lora_forward); what torch.compile saves is not counted.
+        transformers: tokens T times the bytes measured on the block's class (core.model.spec), or a Llama block's
+        where there are none (`_llama_kept`), plus the inputs that adapters keep (`_adapter_inputs`). Unsloth's own
+        families: 2T(4H + 2Q + 2K + 2M), since their MLP works in place where each of its projections has an adapter.
+        Unsloth's other families run transformers' classes, compiled, whose adapters keep their input once and without
+        a copy (unsloth_zoo/compiler.py, lora_forward); what torch.compile saves is not counted.
         """
         kind, stack = self.kind, self.stack
         attention = self._attention_bytes()
@@ -77,8 +75,8 @@ class Block:
         return self.tokens * each + attention, *(float(self.tokens * self.width * modules) for modules in slopes)
 
     def _unfused_elements(self) -> float:
-        """Elements a token that one of Unsloth's own blocks keeps more where some projections of a part carry no
-        adapter, or have biases: the part then runs as it is written, and each of its adapters keeps its input."""
+        """Extra elements per token that a block of Unsloth's own families keeps where some projections of attention or
+        MLP carry no adapter, or have biases: the unfused code runs there, and each adapter keeps its input."""
         kind = self.kind
         of_attention = min(kind.targeted_inputs - kind.targeted_mlp_inputs, 3 * self.hidden)
         some = kind.padded_outputs or self.model.model_type in BIASED_QUERIES or self.stack.use_dora
@@ -86,19 +84,19 @@ class Block:
         return more if self.fuses_mlp else more + kind.mlp_hidden + kind.targeted_mlp_inputs
 
     def _llama_kept(self) -> float:
-        """Bytes a token that a Llama block of these widths keeps in transformers without an adapter: 8H + 2(2Q + 2K +
-        3M) in 16 bit, 8H being the fp32 inputs of two norms; in fp32 4H + 4(2Q + 2K + 3M), and 4H more without
-        checkpointing, whose first norm reads the checkpoint."""
+        """Bytes per token that a Llama block of these widths keeps in transformers without an adapter: 8H + 2(2Q + 2K
+        + 3M) in 16 bit, where 8H are the fp32 inputs of two norms; in fp32 4H + 4(2Q + 2K + 3M), and 4H more without
+        checkpointing, since with it the first norm reads the checkpoint."""
         norms = 8 * self.hidden if self.width == 2 or not self.stack.checkpoints else 4 * self.hidden
         return norms + self.width * (self.kind.attention + self.kind.mlp)
 
     def _adapter_inputs(self, *, of_mlp: bool = False) -> float:
-        """Bytes a token of what adapters keep of their inputs; of_mlp: those of the MLP alone.
+        """Bytes per token of the inputs that adapters keep; of_mlp: of the MLP's adapters alone.
 
-        An fp32 adapter under 16-bit activations makes a copy for each module (peft lora/layer.py, _cast_input_dtype): 4
-        bytes, or 2 where autocast turns it back, as it does fp32 activations. An adapter in the activations' own dtype
-        keeps the input itself, once for all modules that read it. Dropout makes a copy for each module, and a mask of a
-        byte.
+        An fp32 adapter under 16-bit activations copies the input for each module (peft lora/layer.py,
+        _cast_input_dtype): 4 bytes, or 2 where autocast turns the copy back to 16 bit, as it does fp32 activations. An
+        adapter in the activations' own dtype keeps the input itself, once for all its readers. Dropout adds a copy and
+        a byte mask for each module.
         """
         kind, stack = self.kind, self.stack
         inputs = kind.targeted_mlp_inputs if of_mlp else kind.targeted_inputs
@@ -109,22 +107,22 @@ class Block:
         return self.width * (kind.targeted_mlp_shared_inputs if of_mlp else kind.targeted_shared_inputs)
 
     def quantized_inputs(self) -> float:
-        """Inputs of quantized layers that the block keeps in bitsandbytes before 0.43."""
+        """Bytes of the inputs of quantized layers, which bitsandbytes before 0.43 keeps; 0 with newer versions."""
         keeps = self.stack.habits.keeps_quantized_inputs and self.stack.setup.quantized
         return float(self.tokens * self.width * self.kind.inputs) if keeps else 0.0
 
     def kernels_may_save(self) -> float:
-        """Share of what linear attention keeps in transformers' own code that optional kernels may not keep: all beyond
-        a Llama block of the same widths."""
+        """Share of the kept bytes that optional kernels of linear attention may save: all above an equally wide Llama
+        block."""
         return max(0.0, 1 - self._llama_kept() / self.held.kept) if self.held else 0.0
 
     def _attention_bytes(self) -> float:
-        """Bytes that the kernel keeps beyond flash's queries, keys, values and output: the matrix, and the copies
-        before it.
+        """Bytes that the attention kernel keeps beyond flash attention's queries, keys, values and output: the
+        attention matrix, copies of its inputs, and a mask.
 
-        Eager attention keeps the softmax in fp32 and its 16-bit copy, with sinks the copy alone; the math kernel the
-        softmax and fp32 copies of queries, keys and values, as many key heads as query heads. A fused kernel that is
-        given a mask keeps one in the queries' dtype.
+        Eager attention keeps the softmax in fp32 and in a 16-bit copy, with attention sinks the copy alone. The math
+        kernel keeps the softmax and fp32 copies of queries, keys and values, with as many key heads as query heads. A
+        fused kernel that is given a mask keeps a copy of the mask in the queries' dtype.
         """
         setup, width, attention = self.stack.setup, self.stack.attention_bytes, self.attention
         queries, keys = self.kind.attention_width, key_heads(self.kind, self.model) * head_dim(self.kind, self.model)
@@ -139,15 +137,13 @@ class Block:
 
     @cached_property
     def _matrix_elements(self) -> float:
-        """Elements of the attention matrix, where it is made at all: batch · heads · S²."""
         setup = self.stack.setup
         elements = setup.per_device_train_batch_size * self.model.num_attention_heads * setup.max_length**2
         return float(elements) if self.attention.holds_matrix else 0.0
 
     @cached_property
     def _matrix_bytes(self) -> tuple[float, float]:
-        """Bytes an element of the matrix: those that the block keeps for its backward pass, and those at the fullest
-        moment of it."""
+        """Bytes per element of the attention matrix: kept for the backward pass, and at the fullest moment in it."""
         width, assume, model = self.stack.attention_bytes, self.stack.assume, self.model
         if self.attention.kernel == "math":
             return 4, assume.value("math-attention-bytes")
@@ -160,44 +156,45 @@ class Block:
         return (4 if width == 4 else 6) + cap, assume.value(f"eager-attention-bytes{dtype}")
 
     def matrix(self) -> float:
-        """The attention matrix at its fullest moment; 0 where none is made."""
+        """Bytes of the attention matrix at its fullest moment; 0 where the kernel makes none."""
         return self._matrix_bytes[1] * self._matrix_elements
 
     def dora_inputs(self) -> float:
-        """Bytes beside what the block keeps while a module's DoRA norm is made: that module's input as it is and in
-        fp32, and four hidden states, less the two of its outputs that do not exist yet."""
+        """Extra bytes while DoRA computes the norm of one module: the module's input in its own dtype and in fp32, and
+        four hidden states, less two of the module's outputs, which do not exist yet."""
         inputs = self.kind.targeted_mlp_hidden or self.hidden
         return float(self.tokens * (6 * inputs + 4 * self.hidden)) if self.stack.use_dora else 0.0
 
     def gradients(self) -> float:
-        """Gradients alive at the fullest moment of the block's backward pass, beside what the block keeps.
+        """Bytes of gradients at the fullest moment of the block's backward pass, beyond what the block keeps.
 
-        transformers: T times what its own classes were seen to hold without an adapter, or a Llama block's 6M + 2H in
-        16 bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the projection down
-        moves the moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32 copies,
-        6M + 10H with copies under autocast (with a gate or without), 8M + 4H in fp32, 10M + 2H in fp32 under autocast;
-        that difference is added. With DoRA the moment is that of the projection up's adapter: the gradient of its
-        output in fp32, scaled, and the two products of the magnitude's scale, 16M - 2H with the gate's.
-        Unsloth's own families: 2T(H + M), so that with what they keep it comes to 2T(5H + 2Q + 2K + 3M): two norms'
+        transformers: tokens T times the bytes measured on the block's class without an adapter, or a Llama block's: 6M
+        + 2H in 16 bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the down
+        projection moves a Llama block's fullest moment to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H
+        with fp32 copies, 6M + 10H with copies under autocast (with a gate or without), 8M + 4H in fp32, 10M + 2H in
+        fp32 under autocast; the difference is added. With DoRA it is at the up projection's adapter: the gradient of
+        the adapter's output in fp32, scaled, and the two products of the magnitude's scale, 16M - 2H with the gate's.
+        Unsloth's own families: 2T(H + M), so that with what they keep the sum is 2T(5H + 2Q + 2K + 3M): two norms'
         outputs, two sums and the gradient that comes in (kernels/fast_lora.py, read off simulated steps too). Compiled
         blocks hold more: `width-unsloth-compiled`. An attention matrix has its fullest moment later, once the MLP, its
         adapters and the norm before it have been freed.
         """
         kind, tokens, stack = self.kind, self.tokens, self.stack
-        beside = tokens * self._block_gradients()
+        at_peak = tokens * self._block_gradients()
         if stack.use_dora:
-            beside += tokens * max(0, 10 * kind.targeted_mlp_hidden - 12 * self.hidden)
-        beside += 4 * (stack.residual_bytes - self.width) * tokens * self.hidden
+            at_peak += tokens * max(0, 10 * kind.targeted_mlp_hidden - 12 * self.hidden)
+        at_peak += 4 * (stack.residual_bytes - self.width) * tokens * self.hidden
         of_matrix = (self._matrix_bytes[1] - self._matrix_bytes[0]) * self._matrix_elements
         freed = tokens * (self.width * kind.mlp + 4 * self.hidden + self._adapter_inputs(of_mlp=True))
-        return max(0.0, beside, of_matrix - freed)
+        return max(0.0, at_peak, of_matrix - freed)
 
     def _block_gradients(self) -> float:
-        """Bytes a token: a Llama block's, and what the block's own class holds beyond it without an adapter. A class
-        that holds less does so at another moment than that of the projection down's adapter.
+        """Bytes of gradients per token: a Llama block's, plus the difference between the block's class and a Llama
+        block without an adapter. A negative difference counts only without an adapter on the down projection, because
+        the fullest moment is elsewhere with one there.
 
-        Where the MLP has no gate, the class's fullest moment is in the activation function, once the projection down
-        has freed what its adapter kept: then the larger of the two moments counts.
+        Where the MLP has no gate, the class's fullest moment is in the activation function, once the down projection
+        has freed what its adapter kept: the larger of the two moments counts.
         """
         kind, stack, llama = self.kind, self.stack, self._llama_gradients()
         if self.held is None or self._experts_in_turn or stack.own_blocks:
@@ -209,13 +206,12 @@ class Block:
         return llama + (max(0.0, beyond) if kind.targeted_mlp_hidden else beyond)
 
     def _plain_gradients(self, mlp: float) -> float:
-        """Bytes a token of a Llama block without an adapter on the projection down."""
+        """Bytes of gradients per token of a Llama block without an adapter on the down projection."""
         if self.width == 4:
             return 4 * mlp + 4 * self.hidden
         return max(2 * mlp + 2 * self.hidden, 2 * self.kind.mlp_hidden + 11 * self.hidden)
 
     def _llama_gradients(self) -> float:
-        """Bytes a token of a Llama block of these widths."""
         kind, stack, width, hidden = self.kind, self.stack, self.width, self.hidden
         if stack.own_blocks:
             return width * (hidden + kind.mlp_hidden if self.fuses_mlp else kind.mlp)
@@ -235,13 +231,13 @@ class Block:
 
 
 def blocks_of(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[Block]:
-    """A block of each kind."""
+    """Return one Block for each kind of block in the model."""
     return [Block(kind, model, stack) for kind in shape.kinds]
 
 
 def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """Each block's input, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are fp32. Where
-    Unsloth moves them to host memory, OFFLOADED_LEFT stay (unsloth_zoo/gradient_checkpointing.py)."""
+    """Bytes of each block's input, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are
+    fp32. Where Unsloth offloads them to host memory, OFFLOADED_LEFT stay (unsloth_zoo/gradient_checkpointing.py)."""
     if not stack.checkpoints:
         return 0.0
     each = float(stack.setup.tokens_per_micro_step * model.hidden_size * stack.residual_bytes)
@@ -249,8 +245,8 @@ def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float
 
 
 def mask_bytes(blocks: list[Block], stack: Stack) -> float:
-    """Masks that the model makes once: a byte an element for SDPA, the queries' dtype for eager attention; for each
-    example where it is padded, else one for all."""
+    """Bytes of the attention masks that the model makes once: 1 per element for SDPA, the queries' width for eager
+    attention; one mask per example where examples are padded, else one for all."""
     setup = stack.setup
     made = {(each.kind.sliding, each.attention.kernel == "eager") for each in blocks if each.attention.masked}
     examples = setup.per_device_train_batch_size if setup.mixes_lengths else 1
@@ -258,23 +254,23 @@ def mask_bytes(blocks: list[Block], stack: Stack) -> float:
 
 
 SMALL_CARD_BYTES = 24.5 * 2**30
-"""Up to it Unsloth tiles the loss for any number of tokens, on larger cards from TILED_ROWS tokens on."""
+"""Usable bytes up to which Unsloth tiles the loss for any number of tokens; larger cards do so from TILED_ROWS on."""
 TILED_ROWS = 4096
 TILE_COLUMNS = 16_384
 TILE_BUDGET_BYTES = 256 * 2**20
 CHUNK_BUDGET_BYTES = 2 * 2**30
 MIN_LOGITS = 512 * 151_936
 MIN_ROWS, MAX_ROWS = 512, 4096
-"""These and the ones above: unsloth_zoo 2026.10.9, fused_losses/fused_linear.py."""
+"""Bounds of a chunk. Source of these constants from SMALL_CARD_BYTES on: unsloth_zoo 2026.10.9, fused_linear.py."""
 TRL_TILE_ROWS = 4096
-"""Tokens of one tile of TRL's loss (kernels/chunked_logprob.py, TOKEN_CHUNK_SIZE); it is 32,768 entries wide."""
+"""Tokens of one tile of TRL's loss (kernels/chunked_logprob.py, TOKEN_CHUNK_SIZE); a tile is 32,768 entries wide."""
 CAPS_LOGITS = ("gemma2", "gemma3n", "gemma4", "muse_glimmer", "nanochat", "vaultgemma")
 """Beginnings of model_types with a soft cap on their logits (final_logit_softcapping of config.json)."""
 
 
 class LossMoment(NamedTuple):
-    """Bytes beside what blocks keep, at one moment around the loss. Where logits adapt to the card, they are at most
-    `cap`, and at most a share of what is free."""
+    """Bytes at one moment around the loss, beyond what blocks keep. Where a loss sizes its logits by the card, they
+    take at most `cap` bytes, and at most `share_of_free` of the free memory."""
 
     logits: float
     activations: float = 0.0
@@ -286,8 +282,8 @@ class LossMoment(NamedTuple):
 def loss_moments(
     model: ModelSpec, stack: Stack, usable_bytes: float | None, previous_inputs: float
 ) -> list[LossMoment]:
-    """All moments around the loss that can be the peak. usable_bytes: of the card; None is a large one.
-    previous_inputs: what the last micro-step's graph still keeps, for a program that frees it late."""
+    """Return all moments around the loss that can be the peak. usable_bytes: memory of the card; None is a large card.
+    previous_inputs: bytes that the last micro-step's graph still keeps, in a program that frees the graph late."""
     setup, habits, assume = stack.setup, stack.habits, stack.assume
     tokens = setup.tokens_per_micro_step
     logits = float(tokens * model.vocab_size)
@@ -314,7 +310,7 @@ def loss_moments(
 
 
 def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
-    """Logits that the caller, or accelerate for it, still holds until the backward pass is over."""
+    """Bytes of the logits that the caller, or accelerate for it, holds until the backward pass is over."""
     habits = stack.habits
     if not habits.holds_logits or habits.rebinds_logits or stack.setup.loss_path != "full":
         return 0.0
@@ -323,8 +319,7 @@ def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
 
 
 def _unsloth_moment(model: ModelSpec, stack: Stack, usable_bytes: float | None, head: float) -> LossMoment:
-    """Unsloth's fused loss. Its buffer comes beside the gradient of the hidden states, T · H · 2 or, after forced fp32,
-    · 4."""
+    """Return the moment of Unsloth's fused loss: its buffer and the hidden states' gradient, T · H · 2 or 4 bytes."""
     setup, habits, assume = stack.setup, stack.habits, stack.assume
     tokens, vocab, hidden = setup.tokens_per_micro_step, model.vocab_size, model.hidden_size
     gradient = float(stack.residual_bytes * tokens * hidden)
@@ -341,12 +336,11 @@ def _unsloth_moment(model: ModelSpec, stack: Stack, usable_bytes: float | None, 
 
 
 def unsloth_chunk(tokens: int, hidden: int, vocab: int, usable_bytes: float | None, *, ampere: bool) -> tuple[int, int]:
-    """Rows and columns of the one fp32 buffer of logits that today's loss works in.
+    """Return the rows and columns of the one fp32 buffer of logits in which Unsloth's current loss works.
 
-    Chunks of whole rows: a power of two near tokens · hidden / vocab, at least 512 rows or 512 · 151,936 logits, at
-    most 4,096 rows and 2 GiB. Cards since Ampere work in tiles of at most 256 MiB instead, on a frozen head with more
-    than 32,768 entries: always where the card has up to 24.5 GiB, else from 4,096 tokens on (fused_linear.py
-    fused_linear_rows, _tiled_layout).
+    A chunk is whole rows: a power of two near tokens · hidden / vocab, at least 512 rows or 512 · 151,936 logits, at
+    most 4,096 rows and 2 GiB. Cards since Ampere use tiles of at most 256 MiB instead, on a frozen head with over
+    32,768 entries: always up to 24.5 GiB of memory, else from 4,096 tokens on (fused_linear_rows, _tiled_layout).
     """
     small = usable_bytes is not None and usable_bytes <= SMALL_CARD_BYTES
     if ampere and vocab > 2 * TILE_COLUMNS and tokens >= (0 if small else TILED_ROWS):
@@ -361,12 +355,13 @@ def unsloth_chunk(tokens: int, hidden: int, vocab: int, usable_bytes: float | No
 def _chunked_moments(
     model: ModelSpec, stack: Stack, logits: float, head: float, previous_inputs: float
 ) -> list[LossMoment]:
-    """litgpt's loss in chunks of 128 tokens of each row: all chunks of logits stay in the caller's list.
+    """Return the moments of litgpt's loss, in chunks of 128 tokens of each row; the caller's list keeps all chunks'
+    logits.
 
-    Fabric hands them over in fp32 (convert_output), where the log-softmax of all chunks and two gradients of one chunk
-    come beside them: 4 + 4 + 8 / chunks bytes a logit; in 16 bit half of it. By the end of the next forward pass the
-    last micro-step's list still exists (litgpt finetune/lora.py rebinds it only then) beside the 16-bit logits and
-    their fp32 copies. A quantized head is unpacked for each chunk.
+    Fabric converts the logits to fp32 (convert_output), and the log-softmax of all chunks and two gradients of one
+    chunk come beside them: 4 + 4 + 8 / chunks bytes per logit; in 16 bit half as much. At the end of the next forward
+    pass the last micro-step's list still exists (litgpt finetune/lora.py rebinds it only then) beside the new 16-bit
+    logits and their fp32 copies. A quantized head is unpacked for each chunk.
     """
     habits, setup = stack.habits, stack.setup
     wide, capped, head_copy = 4 if habits.fp32_logits else 2, _cap_bytes(model, stack), 0.0
@@ -383,5 +378,5 @@ def _chunked_moments(
 
 
 def _cap_bytes(model: ModelSpec, stack: Stack) -> int:
-    """Bytes a logit that a soft cap keeps: the result of its tanh."""
+    """Bytes per logit that a soft cap on logits keeps, the result of its tanh; 0 without a cap."""
     return stack.compute_bytes if model.model_type.startswith(CAPS_LOGITS) else 0

@@ -16,27 +16,27 @@ BLOCK = {
     (4, True): (368, 86, 25.3),
     (4, False): (300, 62, 18.7),
 }
-"""By bytes of an activation and checkpointing: bytes a token for each unit of H, of 2Q + 2K, and of 3M."""
+"""Bytes moved per token for each unit of H, 2Q + 2K and 3M, by (bytes of an activation, checkpointing or not)."""
 ADAPTER = {
     "autocast": {True: (42, 24), False: (30, 14)},
     "copies": {True: (24, 68), False: (18, 44)},
     2: {True: (6, 24), False: (6, 14)},
     4: {True: (12, 48), False: (12, 28)},
 }
-"""By how the adapter gets its input (core.cost.blocks) and checkpointing: bytes a token for in and out features.
-Unsloth's kernels copy no input, and count like an adapter in the activations' own dtype."""
+"""Bytes moved per token for each input and output feature of adapters, by how they get their input (core.cost.blocks)
+and by checkpointing. Unsloth's kernels copy no input, and count like an adapter in the activations' own dtype."""
 LOGIT_BYTES = {2: 45, 4: 34}
 EAGER_BYTES = {2: 84, 4: 68}
-"""For each element of the attention matrix, with checkpointing; two thirds without."""
+"""Bytes moved per element of the attention matrix with checkpointing, by bytes of an element; two thirds without."""
 MATH_BYTES = 87
-"""For each element under torch's math kernel, in fp32 whatever the queries are: 59 on a CPU, and 14 more in each
-forward pass on CUDA, which runs _safe_softmax operator by operator."""
+"""Bytes moved per element of the attention matrix under torch's math kernel, in fp32 whatever the queries are: 59 on a
+CPU, and 14 more in each forward pass on CUDA, which runs _safe_softmax operator by operator."""
 MEASURED_GROUPS = ("turing", "a100")
-"""Cards that scored timings come from."""
+"""Utilisation groups of the cards that scored timings come from."""
 
 
 class Work(NamedTuple):
-    """Operations and bytes of one micro-step, and more operations for each unit of rank; in 16 bit, or in fp32."""
+    """Operations and bytes moved in one micro-step, and operations for each unit of rank; in 16 bit, or in fp32."""
 
     operations: float
     operations_fp32: float
@@ -46,10 +46,8 @@ class Work(NamedTuple):
 
 
 def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradients: bool = False) -> Work:
-    """Count the work of a micro-step.
-
-    weight_gradients: whether the base trains too, which takes 2P + 2HV operations a token more.
-    """
+    """Count the work of a micro-step. weight_gradients: True where the base trains too, which takes 2P + 2HV
+    operations per token more."""
     habits, tokens, length = stack.habits, stack.setup.tokens_per_micro_step, stack.setup.max_length
     passes, adapter_passes, attention_passes = (6, 8, 4.5) if stack.checkpoints else (4, 6, 3.5)
     attention = sum(
@@ -95,7 +93,7 @@ def _bytes_moved(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
 
 
 def _block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
-    """Bytes a token."""
+    """Bytes moved per token in one block."""
     width, checkpointed = stack.activation_bytes, stack.checkpoints
     per_hidden, per_attention, per_mlp = BLOCK[width, checkpointed]
     way = ("autocast" if stack.autocasts else "copies") if stack.copies_inputs else width
@@ -115,14 +113,13 @@ def _block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DurationEstimate:
-    """Seconds."""
+    """Seconds of one step, of loading, and in total."""
 
     step: Range
-    """One optimizer step."""
     load: Range
-    """Imports, loading the base, compiling: before the first step."""
+    """Imports, loading of the base and compilation, before the first step."""
     total: Range
-    """Load and all steps; one step alone where no length of training was given."""
+    """Loading and all steps; one step alone where the training has no length."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +131,7 @@ class CostEstimate:
 
 
 class DurationTerms(NamedTuple):
-    """The rank-independent part of the time; `at` adds the rank. Seconds of one micro-step, and of loading."""
+    """Seconds of one micro-step and of loading, for any rank; `at` adds the rank."""
 
     work: Range
     work_per_rank: Range
@@ -143,7 +140,7 @@ class DurationTerms(NamedTuple):
     setup: TrainingSetup
 
     def at(self, r: float) -> DurationEstimate:
-        """Seconds at one rank."""
+        """Return the seconds at one rank."""
         work, floor = self.work.plus(self.work_per_rank.times(r)), self.floor
         ends = (math.hypot(getattr(work, end), getattr(floor, end)) for end in ("low", "expected", "high"))
         step = Range(*ends).times(self.setup.gradient_accumulation_steps)
@@ -153,11 +150,9 @@ class DurationTerms(NamedTuple):
 
 
 def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup, *, fp32: bool = False) -> float | None:
-    """Dense rate of the card for the base's products; None where the table has none.
-
-    Tensor cores run both 16-bit formats at one rate, so where one is not listed the other stands for it. 4-bit and
-    8-bit bases are multiplied in 16 bit, or in fp32 where asked for.
-    """
+    """Return the card's dense FLOP/s for products with the base; None where the table has none. Tensor cores run both
+    16-bit formats at one rate, so one stands for the other where that is not listed. 4-bit and 8-bit bases are
+    multiplied in 16 bit, or in fp32 with `fp32`."""
     if fp32 or setup.precision == "fp32":
         return gpu.fp32_flops_per_second
     if setup.precision == "fp16" or not gpu.supports_bf16:
@@ -168,10 +163,8 @@ def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup, *, fp32: bool = False)
 def duration_terms(
     model: ModelSpec, shape: ModelShape, stack: Stack, device: Device, *, weight_gradients: bool = False
 ) -> DurationTerms | None:
-    """The rank-independent part; None where the speed of the GPU is not known.
-
-    With data, the low end is for the least tokens of an example that a step may compute, the high end for the most.
-    """
+    """Return the seconds for any rank; None where the speed of the GPU is not known. With data, the low end is for the
+    fewest tokens per example that a step may compute, the high end for the most."""
     setup, load = stack.setup, load_seconds(model, stack)
     seconds = _cpu_seconds if not device.cuda else _gpu_seconds
     if setup.data is None or not device.cuda:
@@ -192,7 +185,8 @@ def duration_terms(
 def _gpu_seconds(
     model: ModelSpec, shape: ModelShape, stack: Stack, device: Device, weight_gradients: bool
 ) -> tuple[Range, Range, Range] | None:
-    """Seconds of work, more for each unit of rank, and of the floor."""
+    """Return seconds of work, of work for each unit of rank, and of the floor; None where the GPU's speed is not
+    known."""
     gpu, assume = device.gpu, stack.assume
     peak = gpu and peak_flops_per_second(gpu, stack.setup, fp32=stack.computes_fp32)
     if peak is None or gpu.bandwidth_bytes_per_second is None:
@@ -215,8 +209,8 @@ def _gpu_seconds(
 def _cpu_seconds(
     model: ModelSpec, shape: ModelShape, stack: Stack, device: Device, weight_gradients: bool
 ) -> tuple[Range, Range, Range]:
-    """Like _gpu_seconds, on a CPU: a wide rate for each core, and the floor of a slower launch. Where it is not known
-    whether the processor has bf16, the range covers both."""
+    """Return the terms of _gpu_seconds for a CPU, with a wide range for the rate of a core and the floor of a slower
+    launch. Where it is not known whether the processor has bf16, the range covers both cases."""
     assume = stack.assume
     rate = assume.range("cpu-flops-per-core-second").times(device.cpu_count)
     if stack.setup.precision != "fp32":
@@ -235,19 +229,19 @@ def _slowed_by_dora(stack: Stack, *ends: Range) -> tuple[Range, ...]:
 
 
 def load_seconds(model: ModelSpec, stack: Stack) -> Range:
-    """Imports and compilation, and reading the base's 16-bit checkpoint."""
+    """Seconds of imports, of compilation, and of reading the base's 16-bit checkpoint."""
     size = 2.0 * model.total_parameters
     reading = Range(size, size, size).over(stack.assume.range("checkpoint-bytes-per-second"))
     return stack.assume.range("start-seconds").plus(reading)
 
 
 def cost(duration: DurationEstimate, price: Price | None) -> CostEstimate | None:
-    """Hours times price; None where there is no price."""
+    """Return hours times price; None without a price."""
     return price and CostEstimate(usd=duration.total.times(price.usd_per_hour / 3600), price=price)
 
 
 def price_of(gpu: Gpu, usd_per_hour: float | None) -> Price | None:
-    """The user's own price, or the table's; None where neither is known."""
+    """Return the user's own price, or the table's; None where neither is known."""
     if usd_per_hour is not None:
         return Price(usd_per_hour=usd_per_hour, provider="your own price", source="given with the question", checked="")
     return gpu.price

@@ -27,39 +27,37 @@ FIT_WORDS: dict[Fit, str] = {
     "uncertain": "uncertain",
     "does_not_fit": "does not fit",
 }
-"""Words for each verdict."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RankEstimate:
-    """One rank."""
+    """Estimate for one rank."""
 
     r: int
     lora_alpha: float
     scale: float
-    """Factor of B·A."""
+    """Factor by which B·A is multiplied."""
     adapter_parameters: int
     adapter_bytes: int
-    """Size of adapter_model.safetensors, header included."""
     memory: MemoryEstimate
     duration: DurationEstimate | None
-    """None where there is no GPU or its speed is not known; the notes say which."""
+    """Time; None where there is no GPU or its speed is not known (the notes say which)."""
     cost: CostEstimate | None
     fit: Fit | None
-    """None without a GPU."""
+    """Verdict; None without a GPU."""
     spare: Range | None
-    """Usable memory less what nvidia-smi would show at the fullest moment of loading and training, in bytes; negative
-    where that is more. Each usable memory that the card may have is compared with what this training takes there."""
+    """Bytes of usable memory less nvidia-smi's figure at the fullest moment of loading and training; negative where it
+    is short. Where usable memory is a range, each end is compared with what this training takes on such a card."""
 
     @property
     def margin_bytes(self) -> int | None:
-        """The expected end of `spare`."""
+        """Expected bytes of `spare`; None without a GPU."""
         return round(self.spare.expected) if self.spare else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """All ranks of a question."""
+    """Estimates for all ranks of a question."""
 
     model: ModelSpec
     question: Question
@@ -69,13 +67,13 @@ class Estimate:
     plan: AdapterPlan
     adapter_dtype: str
     attention_kernel: str | None
-    """Which kernel attends, as core.cost.shapes names them; None where no block attends."""
+    """Kernel (core.cost.shapes) of the blocks whose attention holds most; None where no block has attention."""
     ranks: tuple[RankEstimate, ...]
     notes: tuple[str, ...]
 
 
 def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Estimate:
-    """The answer for every rank of the question; InvalidSettingError says what to change."""
+    """Return the estimates for every rank of the question; raise InvalidSettingError, which says what to change."""
     question.validate(gpu)
     device = card(gpu)
     setup = question.training.without_auto(device)
@@ -135,24 +133,22 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
 
 
 def usable_memory(gpu: Gpu, assumptions: Assumptions) -> Range:
-    """Memory of the card that a program can use: as torch reported it or, where that was never seen, a share of what is
-    sold, in GiB for each GB of the name."""
+    """Return the bytes of the card that a program can use: as torch reported them or, where no report is known, a
+    share of the nominal size, in GiB for each GB of the name."""
     if gpu.usable_bytes is not None:
         return Range(gpu.usable_bytes, gpu.usable_bytes, gpu.usable_bytes)
     return assumptions.range("usable-share-of-nominal").times(gpu.memory_bytes / GB * GIB)
 
 
 def spare(device: Range, usable: Range) -> Range:
-    """Usable memory less the band around nvidia-smi's figure."""
+    """Return the usable bytes less the band around nvidia-smi's figure."""
     return Range(usable.low - device.high, usable.expected - device.expected, usable.high - device.low)
 
 
 def fit(spare: Range, usable: Range, assumptions: Assumptions) -> Fit:
-    """The verdict on what the band around nvidia-smi's figure leaves of usable, not nominal, memory.
-
-    fits: the whole band, with the share "tight-share" of the card to spare. tight: the whole band, with less.
-    does_not_fit: not even the low end. uncertain: the card's edge lies inside the band, or is not known well enough.
-    """
+    """Return the verdict on a band around nvidia-smi's figure, compared with usable, not nominal, memory. fits: the
+    whole band is below the limit, with the share "tight-share" of the card to spare. tight: with less to spare.
+    does_not_fit: not even the low end is below. uncertain: the limit lies inside the band, or is not known exactly."""
     if spare.low >= usable.low * assumptions.value("tight-share"):
         return "fits"
     if spare.low >= 0:
@@ -163,7 +159,7 @@ def fit(spare: Range, usable: Range, assumptions: Assumptions) -> Fit:
 
 
 def tight_meaning(assumptions: Assumptions) -> str:
-    """Meaning of "tight", as a clause."""
+    """Return the meaning of "tight" as a clause."""
     return f"less than {100 * assumptions.value('tight-share'):g} % to spare"
 
 
@@ -199,9 +195,9 @@ class RankJSON(TypedDict):
 
 
 class EstimateJSON(TypedDict):
-    """All ranks of a question. `attention_kernel` is the one that takes most: flash, cudnn, efficient, flex, math or
-    eager; the last two hold a matrix of length × length for each head. `warnings` are those of the notes that matter
-    most."""
+    """All ranks of a question. `attention_kernel` is the kernel that takes most memory: flash, cudnn, efficient, flex,
+    math or eager; the last two hold a matrix of length × length for each head. `warnings` are the most important
+    notes."""
 
     model_id: str
     total_parameters: int
@@ -222,8 +218,8 @@ class EstimateJSON(TypedDict):
 
 
 class CalibrationJSON(TypedDict):
-    """Which probes and runs on this machine moved an estimate, and by how much. A shared page names one's own, and
-    in_words counts all."""
+    """Probes and runs on this machine that changed an estimate, with the factors. A shared page names only your own,
+    and `in_words` counts all."""
 
     calibrated: str
     probe_ids: list[str]
@@ -234,7 +230,7 @@ class CalibrationJSON(TypedDict):
 
 
 def estimate_as_json(answer: Estimate) -> EstimateJSON:
-    """The answer as `rankviz estimate --json` prints it."""
+    """Return the answer as `rankviz estimate --json` prints it."""
     gpu, price, setup = answer.gpu, answer.price, answer.question.training
     return as_answer(
         EstimateJSON,

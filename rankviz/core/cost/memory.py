@@ -16,12 +16,12 @@ from rankviz.core.quantity import Range
 
 RESERVE_FACTOR = 1 + 1 / 16
 RESERVE_BYTES_PER_PARAMETER = RESERVE_FACTOR * 16
-"""fp32 weight and 12 more for each that trains (models/_utils.py, _training_reserve_bytes)."""
+"""Bytes that Unsloth reserves per trainable parameter: its fp32 weight and 12 more (_training_reserve_bytes)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryEstimate:
-    """Bytes at the peak. The seven components add up to `allocated`."""
+    """Bytes at the peak of a training step. The seven components add up to `allocated`."""
 
     base_weights: int
     adapter: int
@@ -31,18 +31,18 @@ class MemoryEstimate:
     activations: int
     """Checkpoints, the working set of one block (of all without checkpointing), the adapter's intermediates."""
     logits: int
-    """0 when the peak is in a block's backward pass, where no logits are held."""
+    """Logits; 0 when the peak is in a block's backward pass, where no logits are held."""
     other: int
     """Scratch: one de-quantized weight, DoRA's norms, merged experts, or the optimizer's temporaries."""
     allocated_band: Range
     reserved_band: Range
     device_band: Range
-    """What nvidia-smi shows."""
+    """Figure that nvidia-smi shows."""
     loading_band: Range | None = None
-    """The same at the fullest moment of loading the base; None where that was not estimated."""
+    """Figure of nvidia-smi at the fullest moment of loading the base; None where that was not estimated."""
 
     def covering(self, other: "MemoryEstimate", *, low: bool = True) -> "MemoryEstimate":
-        """Widen the bands until the other's are inside; low: at both ends, else at the high one alone."""
+        """Return a copy whose bands also cover those of `other`: both ends or, without `low`, the high end alone."""
         bands = {}
         for name in ("allocated_band", "reserved_band", "device_band"):
             mine, theirs = getattr(self, name), getattr(other, name)
@@ -58,12 +58,12 @@ class MemoryEstimate:
 
     @property
     def static(self) -> int:
-        """Known from shapes: base, adapter, gradients, optimizer states."""
+        """Bytes known from shapes: base, adapter, gradients, optimizer states."""
         return self.base_weights + self.adapter + self.gradients + self.optimizer
 
     @property
     def working(self) -> int:
-        """Memory of a step beside `static`: activations, logits, scratch."""
+        """Bytes of a step beyond `static`: activations, logits, scratch."""
         return self.activations + self.logits + self.other
 
     reserved = property(lambda self: round(self.reserved_band.expected), doc="torch.cuda.max_memory_reserved.")
@@ -73,12 +73,12 @@ class MemoryEstimate:
 
     @property
     def while_loading(self) -> int:
-        """nvidia-smi's figure at the fullest moment of loading the base."""
+        """nvidia-smi's figure at the fullest moment of loading the base; 0 where that was not estimated."""
         return round(self.loading_band.expected) if self.loading_band else 0
 
     @property
     def fullest_band(self) -> Range:
-        """Memory that a card must have: the peak of training, or of loading where that is higher."""
+        """Bytes that a card must have: the peak of training, or of loading where that is higher."""
         return self.device_band.reached_by(self.loading_band or self.device_band)
 
     @property
@@ -88,12 +88,12 @@ class MemoryEstimate:
 
     @property
     def fuller_while_loading(self) -> bool:
-        """Whether loading the base takes more than training."""
+        """True where loading the base takes more than training."""
         return self.while_loading > self.device
 
 
 class TrainedBytes(NamedTuple):
-    """Bytes for each trainable parameter. temporary: copies that the optimizer's step makes and drops."""
+    """Bytes per trainable parameter. temporary: copies that the optimizer's step makes and frees."""
 
     weight: float
     gradient: float
@@ -102,7 +102,7 @@ class TrainedBytes(NamedTuple):
 
 
 def trained_bytes(stack: Stack, width: int) -> TrainedBytes:
-    """Weight, gradient and optimizer states of one parameter of so many bytes. AdamW keeps two states; bitsandbytes'
+    """Return the bytes per trainable parameter whose weight takes `width` bytes. AdamW keeps two states; bitsandbytes'
     8-bit form two bytes and two fp32 maxima for each 256 parameters. Left out: tensors under 4,096 elements keep fp32
     states in bitsandbytes; paged states may sit in host memory."""
     optim, assume, copies, states = stack.setup.optim, stack.assume, 0.0, 0.0
@@ -114,7 +114,7 @@ def trained_bytes(stack: Stack, width: int) -> TrainedBytes:
 
 
 class Moment(NamedTuple):
-    """Bytes beside the base, the adapter and the optimizer's states at one moment of a step."""
+    """Bytes at one moment of a step, beyond the base, the adapter and the optimizer's states."""
 
     activations: float
     logits: float
@@ -126,11 +126,9 @@ class Moment(NamedTuple):
 
 
 class MemoryTerms:
-    """The rank-independent part of memory; `at` adds the rank.
-
-    usable_bytes: the card's, on which Unsloth's loss depends; None is a large card. cards: its utilisation group, where
-    the CUDA context of such cards was measured. trained: paths of modules that are trained in full.
-    """
+    """Memory of one set-up for any rank; `at` adds the rank. usable_bytes: usable memory of the card, on which
+    Unsloth's loss depends; None is a large card. cards: the card's utilisation group, where the CUDA context of such
+    cards was measured. trained: paths of modules trained in full."""
 
     def __init__(
         self,
@@ -198,10 +196,8 @@ class MemoryTerms:
         self.width_working = _working_width(model, blocks, stack, matrix=matrix)
 
     def train_everything(self, plain: "MemoryTerms", width: int, model: ModelSpec, stack: Stack) -> None:
-        """Change the terms to those of training every weight in place, in `width` bytes a parameter.
-
-        plain: terms of transformers' own blocks, since Unsloth's kernels that keep less are LoRA's.
-        """
+        """Change the terms to those of training every weight in place, in `width` bytes per parameter. plain: terms
+        with transformers' own blocks, which count here because Unsloth's saving kernels serve LoRA alone."""
         base, assume = model.total_parameters * width, stack.assume
         self.free += self.base_weights - base
         self.base_weights, self.base_extra, self.embedding = base, Range(0.0, 0.0, 0.0), 0
@@ -218,14 +214,15 @@ class MemoryTerms:
         saved_parameters: int = 0,
         lora_at: Callable[[int], tuple[int, int]] | None = None,
     ) -> MemoryEstimate:
-        """The peak at one rank.
+        """Return the peak at one rank.
 
-        parameters: all that train; saved_parameters: those of them that modules_to_save trains as full copies. lora_at:
-        from r to the rank of experts and the parameters of all pairs; without it, experts have rank r.
+        parameters: number of all that train; saved_parameters: number of them in full copies by modules_to_save.
+        lora_at: returns the experts' rank and the parameters of all LoRA pairs at a rank r; without it, experts have
+        rank r.
 
-        Where Unsloth has moved the embedding, the high ends are at least those of the last rank at which it stays: the
-        rank where it moves is not known that well. They can still fall a little as the rank grows, since Unsloth's loss
-        takes a share of what is free.
+        Where Unsloth moves the embedding, the high ends are at least those of the last rank at which it stays, since
+        the rank of the move is not known exactly. They can still fall a little with the rank: Unsloth's loss takes a
+        share of free memory.
         """
         lora, full = parameters - saved_parameters, saved_parameters
         lora_at = lora_at or (lambda rank: (rank, round(lora * rank / max(1, r))))
@@ -242,7 +239,7 @@ class MemoryTerms:
         return memory.covering(self._peak(last, *lora_at(last), full, 0), low=False) if last >= 1 else memory
 
     def _peak(self, r: int, expert_rank: int, lora: int, full: int, moved: int) -> MemoryEstimate:
-        """The peak with so many bytes of the embedding in host memory."""
+        """Return the peak with `moved` bytes of the embedding in host memory."""
         adapter = round(lora * self.adapter.weight + full * self.saved.weight)
         optimizer = round(lora * self.adapter.optimizer + full * self.saved.optimizer)
         base = self.base_weights - moved
@@ -261,7 +258,7 @@ class MemoryTerms:
         )
 
     def while_loading(self) -> Range:
-        """The base, all of it on the card, and what exists beside it while experts are quantized."""
+        """Bytes in nvidia-smi's figure while loading: the whole base, and what exists while experts are quantized."""
         narrow, extra, off = self.width_static, self.base_extra, self.static_bytes_off
         held = self.base_weights + self.loading
         low = max(0.0, held * (1 - narrow) - (extra.expected - extra.low) - off)
@@ -269,7 +266,6 @@ class MemoryTerms:
         return band.multiplied(self.slack_static).plus(self.context)
 
     def _moments(self, r: int, expert_rank: int, adapter: int, lora: int, full: int) -> list[Moment]:
-        """All moments that can be the peak."""
         kept = self.checkpoints + self.kept[0] + r * self.kept[1] + expert_rank * self.kept[2]
         temporaries = lora * self.adapter.temporary + full * self.saved.temporary
         of_lora, of_full = lora * self.adapter.gradient, full * self.saved.gradient
@@ -293,17 +289,17 @@ class MemoryTerms:
                 if self.in_windows:
                     unpacked = min(unpacked, max(0.0, (self.free - adapter - block) / 2))
                 unpacked += scratch
-                beside = unpacked if self.unpacks_beside_gradients else scratch
-                moments.append(Moment(block + gradients, self.held_logits, beside, made))
+                other = unpacked if self.unpacks_beside_gradients else scratch
+                moments.append(Moment(block + gradients, self.held_logits, other, made))
                 moments.append(Moment(block + self.dora[0], self.held_logits, unpacked + self.dora[1], made))
         return moments
 
     def _bands(self, base: int, trained: int, moments: list[Moment], peak: Moment) -> tuple[Range, Range]:
-        """Bands of allocated and of reserved memory.
+        """Return the bands of allocated and of reserved memory.
 
-        Weights, adapter, gradients, states and scratch are counted and have a narrow band of some MiB, activations and
-        logits are modelled and have a wider one. Each end is that of the moment which is fullest there. trained:
-        adapter and optimizer states, which every moment has like the base. peak: as expected.
+        Weights, adapter, gradients, states and scratch are counted: their band is narrow, some MiB. Activations and
+        logits are modelled: their band is wider. Each end is taken at the moment that is fullest by that end. trained:
+        bytes of adapter and optimizer states, held at every moment. peak: the moment with the largest expected sum.
         """
         static = base + trained
         narrow, wide, extra = self.width_static, self.width_working, self.base_extra
@@ -330,9 +326,9 @@ class MemoryTerms:
 
 
 def training_reserve_bytes(model: ModelSpec, stack: Stack) -> float:
-    """Bytes that Unsloth wants free before it leaves an untied embedding on the card, the adapter's own needs aside: 48
-    bytes a token and hidden unit, fp32 logits of at most 2,048 tokens, a sixteenth more and 256 MiB (unsloth_zoo
-    block_swap.py, estimate_training_reserve_bytes). One row counts, whatever the batch."""
+    """Bytes, without the adapter's own, that Unsloth wants free to leave an untied embedding on the card: 48 per token
+    and hidden unit, fp32 logits of at most 2,048 tokens, a sixteenth more and 256 MiB (unsloth_zoo block_swap.py,
+    estimate_training_reserve_bytes). One row counts, whatever the batch."""
     length = stack.setup.max_length
     return RESERVE_FACTOR * (48.0 * length * model.hidden_size + 4.0 * min(length, 2048) * model.vocab_size) + 2**28
 
@@ -353,10 +349,11 @@ def _standing_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
 
 
 def _merged_bytes(shape: ModelShape, stack: Stack) -> float:
-    """PEFT's merged experts: ParamWrapper adds the adapter to each whole expert parameter (peft lora/layer.py), and its
-    gradient is as large. The backward pass has the gradient of one parameter at a time, the last one's first, and frees
-    that one's merged weight then: so the smaller of a pair beside both, or the larger beside its own gradient. Without
-    checkpointing the merged weights of all blocks stay. In fp32 where k-bit preparation has raised the experts."""
+    """Bytes of PEFT's merged experts: ParamWrapper adds the adapter to each whole expert parameter (peft
+    lora/layer.py), whose gradient is as large. The backward pass holds one parameter's gradient at a time, the last
+    parameter's first, and then frees its merged weight: so the smaller of a pair beside both, or the larger beside its
+    own gradient. Without checkpointing the merged weights of all blocks stay. In fp32 where k-bit preparation raised
+    the experts."""
     if stack.habits.unsloth_kernels or not shape.targeted_experts:
         return 0.0
     smallest, largest, every = shape.targeted_experts[0], shape.targeted_experts[-1], sum(shape.targeted_experts)
@@ -365,8 +362,8 @@ def _merged_bytes(shape: ModelShape, stack: Stack) -> float:
 
 
 def _dora_norm_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """Bytes that DoRA needs for the norm of one module's merged weight, in each forward pass: the identity matrix that
-    goes through A and B, with its 16-bit copy, then B·A, the weight and their sum (peft tuners/lora/dora.py)."""
+    """Bytes with which DoRA computes the norm of one module's merged weight in each forward pass: the identity matrix
+    that goes through A and B, with its 16-bit copy, then B·A, the weight and their sum (peft tuners/lora/dora.py)."""
     if not stack.use_dora:
         return 0.0
     identity = max(kind.targeted_mlp_hidden or model.hidden_size for kind in shape.kinds) ** 2
@@ -376,9 +373,8 @@ def _dora_norm_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float
 
 
 def _working_width(model: ModelSpec, blocks: list[Block], stack: Stack, *, matrix: bool) -> float:
-    """Half-width of the band around activations and logits, as a share: what measured rows of this kind of setting give
-    (core.accuracy.summarize), or the wider one of settings without rows, and more for what no row has, added as
-    independent errors."""
+    """Half-width of the band around activations and logits, as a share: from measured rows of this kind of setting, or
+    a wider value where there are none. Widths for features without rows are added as independent errors."""
     assume = stack.assume
     kinds = {stack.kind, stack.kind_with(matrix=matrix)}
     widths = [max(assume.value(f"width-{kind}", "width-unmeasured") for kind in kinds)]

@@ -39,7 +39,7 @@ from rankviz.units import memory_size
 
 
 def in_fp32(where: str) -> str:
-    """That Unsloth computes the model in fp32. where: "In fp16", "On a card without bf16, such as a T4,"."""
+    """Return a sentence that Unsloth computes the model in fp32. where: its beginning, such as "In fp16"."""
     return (
         f"{where} this model trains slower and takes more memory: its numbers overflow in fp16, so Unsloth computes it "
         "in fp32."
@@ -47,7 +47,7 @@ def in_fp32(where: str) -> str:
 
 
 def truncation(setup: TrainingSetup) -> Caution | None:
-    """Caution on examples that are cut off; None where none is known to be longer than max_length."""
+    """Return a caution on truncated examples; None where no example is known to be longer than max_length."""
     data, limit = setup.data, setup.max_length
     if data is None or not data.truncates(limit):
         return None
@@ -64,7 +64,7 @@ def truncation(setup: TrainingSetup) -> Caution | None:
 def question_notes(
     model: ModelSpec, question: Question, gpu: Gpu | None, price: Price | None, assume: Assumptions
 ) -> list[str]:
-    """Notes for any framework: on the card, the length, and what the framework does."""
+    """Return the notes for any framework: on the card, the length, and what the framework does."""
     setup, checkpoint = question.training, model.unsloth_checkpoint
     unsloth, peft = setup.framework == "unsloth", setup.framework == "peft"
     name, share = gpu.name if gpu else "", assume.range("usable-share-of-nominal").times(100)
@@ -114,7 +114,7 @@ def question_notes(
 
 
 def data_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
-    """Notes on how the data set time and memory; none without data."""
+    """Yield notes on how the data set time and memory; none without data."""
     data = setup.data
     if data is None:
         return
@@ -145,7 +145,7 @@ def unsloth_notes(
     ranks: Mapping[int, MemoryEstimate],
     terms: MemoryTerms,
 ) -> Iterator[str]:
-    """Notes on decisions that Unsloth makes by itself for this model on this card."""
+    """Yield notes on decisions that Unsloth makes by itself for this model on this card."""
     setup, checkpoint, gpu = stack.setup, model.unsloth_checkpoint, device.gpu
     if not stack.habits.unsloth_kernels:
         return
@@ -184,7 +184,7 @@ def unsloth_notes(
 
 
 def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, terms: MemoryTerms) -> str:
-    """Which repository is loaded for a name, and what of its size is known and was added."""
+    """Return a sentence on the repository that is loaded for a name, and on the size that was added for it."""
     instead = "" if checkpoint.is_named(name) else " in place of this model"
     which, extra = f"Unsloth loads {checkpoint.repository}{instead}.", terms.base_extra
     if not checkpoint.quantized:
@@ -200,7 +200,7 @@ def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, terms: MemoryTer
 
 
 CLASSES = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
-"""quant_method of config.json: the class of transformers that dequantizes it with dequantize=True."""
+"""Class of transformers that dequantizes a checkpoint with dequantize=True, by quant_method of config.json."""
 FAMILIES = (
     (r"(openai|unsloth)/gpt-oss(-safeguard)?-\d+b", "mxfp4"),
     (r"(deepseek-ai|unsloth)/deepseek-(v3(\.\d)?|r1)(-base|-0324|-0528|-zero|-terminus|-exp)?", "fp8"),
@@ -208,25 +208,23 @@ FAMILIES = (
     (r"unsloth/ministral-3-\d+b-instruct-2512-fp8", "fp8"),
     (r"(qwen|unsloth)/qwen3[^/]*-fp8", "fp8"),
 )
-"""The whole Hub id in lower case: quant_method, for checkpoints whose names do not always tell. Sources: for gpt-oss
-and Ministral 3 the scales in the published totals (assets/models, "note" and "source"), for Ministral 3 and Qwen3 also
-the 8-bit rows of Unsloth's models/mapper.py, for DeepSeek transformers' page on fine-grained FP8. Checked 2026-11-26.
-"""
+"""(pattern of a whole Hub id in lower case, quant_method) of checkpoints whose names do not always tell. Sources: for
+gpt-oss and Ministral 3 the scales in the published totals (assets/models, "note" and "source"), for Ministral 3 and
+Qwen3 also Unsloth's models/mapper.py, for DeepSeek transformers' page on fine-grained FP8. Checked 2026-11-26."""
 OTHER_FORMATS = re.compile(r"(^|[-_.])(fp8|awq|gptq|nvfp4|mxfp4|w4a16|w8a8)([-_.]|$)")
-"""Parts of names of checkpoints quantized by another tool."""
+"""Pattern for the parts of names that tell checkpoints quantized by other tools."""
 
 
 class Published(NamedTuple):
     """The format of a checkpoint that is published quantized."""
 
     name: str
-    """"MXFP4"."""
     config_class: str
     """Class of transformers to give dequantize=True; empty where RankViz knows none."""
 
 
 def by_name(model_id: str) -> Published | None:
-    """The format of a published quantized checkpoint by its Hub id; None in 16 or 32 bit, and of bitsandbytes."""
+    """Return the format of a published quantized checkpoint by Hub id; None for 16 bit, 32 bit and bitsandbytes."""
     name = model_id.lower()
     known = next((method for pattern, method in FAMILIES if re.fullmatch(pattern, name)), "")
     match = OTHER_FORMATS.search(name.split("/")[-1])
@@ -234,12 +232,12 @@ def by_name(model_id: str) -> Published | None:
 
 
 def by_method(method: str) -> Published | None:
-    """The format by quant_method of config.json, empty where it has none; None as in by_name."""
+    """Return the format by quant_method of config.json ("" for none); None for 16 bit, 32 bit and bitsandbytes."""
     return None if method in ("", "bitsandbytes") else Published(method.upper(), CLASSES.get(method, ""))
 
 
 def as_stored(model: ModelSpec, model_id: str, stored: Published | None, training: TrainingSetup) -> tuple[str, ...]:
-    """A sentence on a checkpoint that is published quantized."""
+    """Return a sentence on a checkpoint that is published quantized; empty for other checkpoints."""
     if stored is None:
         return ()
     text = f"{model_id} is published in {stored.name}."
@@ -256,11 +254,11 @@ def as_stored(model: ModelSpec, model_id: str, stored: Published | None, trainin
 
 
 TORCH, FLASH_ATTENTION = 7.5, 8.0
-"""Lowest compute capability of torch for CUDA 13, and of FlashAttention 2."""
+"""Lowest compute capabilities: for torch built for CUDA 13, and for FlashAttention 2."""
 
 
 def card_notes(model: ModelSpec, question: Question, gpu: Gpu | None) -> tuple[str, ...]:
-    """Cautions on features of this training that the chosen card is too old for."""
+    """Return cautions on features of this training that the chosen card is too old for."""
     setup, notes = question.training, []
     capability = gpu and gpu.compute_capability
     if capability is not None and capability < TORCH:
@@ -283,12 +281,12 @@ def card_notes(model: ModelSpec, question: Question, gpu: Gpu | None) -> tuple[s
 
 
 FUSED_FROM = "2.14"
-"""The torch from which the memory-efficient kernel takes grouped keys."""
+"""First torch version whose memory-efficient kernel takes grouped keys."""
 
 
 def attention_notes(predicted: Prediction) -> list[str]:
-    """A caution where flash attention was asked for and is refused, and where blocks hold the matrix, or would without
-    padding, though nobody asked for eager attention."""
+    """Return a caution where flash attention is requested but refused, or where blocks hold the attention matrix, or
+    would with unpadded batches, although eager attention was not requested."""
     model, shape, stack = predicted.plan.model, predicted.shape, predicted.stack
     attention, setup = heaviest(model, shape, stack), stack.setup
     if stack.habits.on_cpu or attention is None:
@@ -325,7 +323,7 @@ def attention_notes(predicted: Prediction) -> list[str]:
 
 
 def _refused(predicted: Prediction) -> str:
-    """Why FlashAttention 2 refuses this model or dtype; what it needs of the card is in card_notes."""
+    """Return why FlashAttention 2 refuses this model or dtype, empty where it runs; card_notes checks the card."""
     model, stack = predicted.plan.model, predicted.stack
     widest = max(head_dim(kind, model) for kind in predicted.shape.kinds)
     if model.model_type.startswith(WITHOUT_FLASH):

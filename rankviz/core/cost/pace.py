@@ -1,4 +1,4 @@
-"""Time and memory on one machine: what finished runs and probes there say of the next run."""
+"""Corrects estimates of time and memory on one machine by what its finished runs and probes measured."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,20 +16,20 @@ from rankviz.core.quantity import Range, middle
 from rankviz.units import counted
 
 LATEST = 3
-"""Number of the nearest runs that count, for the pace and for how busy the machine has been: with more, a change of the
-machine is followed too slowly."""
+"""Number of the latest comparable runs that count, for the pace and for how busy the machine was. With more, the
+estimate would follow a change of the machine too slowly."""
 RECENT_SECONDS = 3600.0
-"""A choice: how busy the machine was longer ago says nothing of now."""
+"""Seconds after which a measured slowdown no longer counts; a choice."""
 AVERAGED_SECONDS = 60.0
-"""The load average weighs what was there t seconds ago by exp(-t / 60) (kernel/sched/loadavg.c)."""
+"""Time constant of the load average: the load t seconds ago weighs exp(-t / 60) (kernel/sched/loadavg.c)."""
 UNSURE = 0.25
-"""Threads that the load average may have too many: it counts each 5 s, so that whoever asks may be one in twelve
-samples, and how many threads of its own a worker had busy is known to about a tenth."""
+"""Threads that the load average may count too many: it samples each 5 s, so the process that reads it may be one in
+twelve samples, and a worker's own busy threads are known to about a tenth."""
 NO_SLOWDOWN = Range(1.0, 1.0, 1.0)
 BUSY_SHARE = 0.1
-"""Share of the processors below which other programs are not mentioned: noise of a run is larger."""
+"""Share of the processors below which other programs are not mentioned, since a run's own noise is larger."""
 SAME_TOKENS = 1.1
-"""Ratio of tokens per micro-step that still counts as the same."""
+"""Largest ratio of tokens per micro-step at which two workloads count as equal."""
 LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth", "bitsandbytes")
 """Libraries whose versions memory and time depend on."""
 Part = Literal["load", "training", "evaluation", "rest"]
@@ -39,17 +39,15 @@ ALL_CPUS: tuple[Part, ...] = ("training", "evaluation")
 
 
 def slowdown(seconds: float, own: float, waited: float) -> float:
-    """The factor by which other programs lengthened a part of a run.
-
-    seconds: wall clock. own, waited: seconds that its threads ran, and wanted to run.
-    """
+    """Return the factor by which other programs lengthened a part of a run. seconds: wall clock. own, waited: seconds
+    that its threads ran, and waited for a processor."""
     total = max(seconds, own + waited)
     return total / (total - waited) if 0 < waited < total < math.inf else 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spell:
-    """When one of RankViz's workers was busy (unix seconds), and on how many threads."""
+    """Time in which one of RankViz's workers was busy (unix seconds), and the number of its busy threads."""
 
     began_at: float
     ended_at: float
@@ -58,7 +56,7 @@ class Spell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Others:
-    """Threads of other programs that want a processor now, at unix seconds."""
+    """Number of threads of other programs that want a processor at the time `at` (unix seconds)."""
 
     threads: float
     cpus: int
@@ -70,13 +68,13 @@ class Others:
         return self.threads / self.cpus
 
     def slowdown(self, threads: int, drift: float) -> Range:
-        """The slowdown of a run with this many threads; the others may become fewer or more by a factor of drift."""
+        """Return the slowdown of a run with this many threads. drift: factor by which the others may fall or rise."""
         may_come = (self.threads / drift, self.threads, self.threads * drift)
         return Range(*(max(1.0, (threads + others) / self.cpus) for others in may_come))
 
 
 def others(load_average: float, at: float, cpus: int, spells: Iterable[Spell]) -> Others:
-    """The load average, read at a time (unix seconds), without RankViz's own workers."""
+    """Return other programs' threads: the load average at a time (unix seconds) without RankViz's own workers."""
     own = 0.0
     for spell in spells:
         if spell.began_at < at:
@@ -86,11 +84,9 @@ def others(load_average: float, at: float, cpus: int, spells: Iterable[Spell]) -
 
 
 def expected_slowdown(last: Sequence[float], now: Range | None) -> Range:
-    """The slowdown of the next run. last: those of the last runs here; now: of the machine now.
-
-    Expected is the geometric mean of both: the load average says how many others there are, the last runs how much of
-    the machine a run gets beside them.
-    """
+    """Return the slowdown of the next run. last: slowdowns of the last runs here; now: slowdown by other programs now.
+    The expected value is the geometric mean of both: the load average says how many other threads there are, the last
+    runs how much of the machine a run gets beside other programs."""
     ends = [*last, *((now.low, now.high) if now else ())]
     if not ends:
         return NO_SLOWDOWN
@@ -99,14 +95,14 @@ def expected_slowdown(last: Sequence[float], now: Range | None) -> Range:
 
 
 def machine_of(environment: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Identity of a machine: device, number of CPUs, versions of LIBRARIES."""
+    """Return what identifies a machine: device, number of CPUs, versions of LIBRARIES."""
     versions = environment.get("versions", {})
     of_device = (environment.get(name) for name in ("device", "device_name", "cpu_count"))
     return (*of_device, *(versions.get(name) for name in LIBRARIES))
 
 
 def kernels(setup: TrainingSetup, *, use_dora: bool) -> tuple[str, ...]:
-    """Settings that must be equal for memory and time to be comparable. setup: without "auto"."""
+    """Return the settings that must be equal for memory and time to be comparable. setup: without "auto"."""
     own = setup.framework == "unsloth" or setup.gradient_checkpointing != "unsloth"
     checkpointing, dora = setup.gradient_checkpointing if own else "hf", "dora" if use_dora else "lora"
     return setup.framework, setup.precision, setup.optim, checkpointing, setup.loss_path, dora
@@ -114,17 +110,14 @@ def kernels(setup: TrainingSetup, *, use_dora: bool) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workload:
-    """The part of a training that the pace of a machine may depend on."""
+    """Properties of a training that the pace of a machine may depend on."""
 
     base: str
-    """Id of the ModelSpec."""
     parameters: int
-    """Parameters of the base."""
     kernels: tuple[str, ...]
     data: str = ""
-    """The data in a run's request; empty for a probe and for an estimate without data."""
+    """Name of the data in a run's request; empty for a probe and for an estimate without data."""
     tokens: float
-    """Expected tokens of a micro-step."""
 
 
 class Difference(IntEnum):
@@ -137,12 +130,12 @@ class Difference(IntEnum):
 
 
 DIFFERENCE_WORDS = ("", "other data or another batch", "another base model", "another precision or training setup")
-"""By Difference."""
+"""Words for each Difference, by its number."""
 
 
 def _difference(there: Workload, here: Workload, part: Part, assume: Assumptions) -> tuple[Difference, float]:
-    """The largest difference, and the half-width of ln seconds that all of them give. Loading reads no rows, so it is
-    the same whatever the data."""
+    """Return the largest difference between two workloads, and the half-width of ln seconds that all their differences
+    give. Loading reads no examples, so it does not depend on the data."""
     sizes, tokens = math.log(there.parameters / here.parameters), math.log(there.tokens / here.tokens)
     differs = there.data != here.data or abs(tokens) > math.log(SAME_TOKENS)
     widths = {
@@ -160,60 +153,57 @@ def _difference(there: Workload, here: Workload, part: Part, assume: Assumptions
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """Measured over expected time of one finished run or probe. Times are unix seconds."""
+    """Ratios of measured to expected time of one finished run or probe. Times are unix seconds."""
 
     source_id: str
-    """Empty where it must not be shown."""
+    """Id of the run or probe; empty where it must not be shown."""
     kind: Literal["run", "probe"]
     ended_at: float
     workload: Workload
     ratios: Mapping[Part, float]
-    """Measured / expected, above 0, for each part that was measured. "rest" is in seconds: the formulas have none."""
+    """Measured over expected time, above 0, by measured part; seconds for "rest", which the formulas leave out."""
     slowdowns: Mapping[Part, float] = field(default_factory=dict)
-    """Factor by which other programs lengthened each part, where that is known."""
+    """Factor by which other programs lengthened each part, where known."""
     began_at: float | None = None
-    """Before its base was loaded."""
+    """Time before the base was loaded; None where not known."""
     load_average: float | None = None
-    """Load average of the machine when it began."""
     threads: float = 0.0
     """Mean number of threads that ran or wanted to run."""
     is_here: bool = True
-    """False for a run of another engine than this machine's."""
+    """False for a run on another engine than this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """One part of the time, as finished runs and probes measured it."""
+    """Pace of one part of a run, as finished runs and probes measured it."""
 
     idle: float
-    """Factor of what the formulas expect, on an idle machine (or as busy as it was, where that is not known)."""
+    """Factor on the formulas' time on an idle machine; without known slowdowns, on a machine as busy as it was."""
     spread: float
-    """The range is ÷ and × this."""
+    """Factor by which the range extends below and above."""
     slowdown: Range
-    """Slowdown of the next run by other programs."""
     differs: Difference
     sources: tuple[Timing, ...] = field(repr=False)
 
     def of(self, estimated: Range) -> Range:
-        """The formulas' range moved to the pace of this machine; unchanged where it lies inside that, since the pace
-        then says no more."""
+        """Return the range at this machine's pace, or the formulas' range where the pace's range contains it."""
         here = self.range(estimated.expected)
         return estimated if here.low <= estimated.low and estimated.high <= here.high else here
 
     def range(self, expected: float) -> Range:
-        """Seconds around what the formulas expect."""
+        """Return the seconds around the formulas' expected time."""
         here = self.slowdown.times(expected * self.idle)
         return Range(here.low / self.spread, here.expected, here.high * self.spread)
 
     @property
     def factor(self) -> float:
-        """Expected time of the next run over that of the formulas."""
+        """Expected time of the next run over the formulas' time."""
         return self.idle * self.slowdown.expected
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paces:
-    """The pace of each part of a run; None where nothing comparable has finished here."""
+    """Pace of each part of a run; None where nothing comparable has finished here."""
 
     load: Pace | None = None
     training: Pace | None = None
@@ -230,7 +220,7 @@ class Paces:
         return tuple(timing.source_id for timing in self.training.sources) if self.training else ()
 
     def naming(self, named: Callable[[Sequence[str]], Sequence[str]]) -> "Paces":
-        """Replace the ids of its sources by `named` of them, which is empty for ids that must not be shown."""
+        """Return a copy with ids of sources replaced by `named`, which returns "" for an id that must not be shown."""
 
         def renamed(pace: Pace) -> Pace:
             ids = named([timing.source_id for timing in pace.sources])
@@ -240,8 +230,8 @@ class Paces:
         return replace(self, **{part: renamed(pace) for part, pace in self._parts().items()})
 
     def of_own(self, is_own: Callable[[str], bool]) -> "Paces":
-        """Drop the pace of each part that may rest on anything but the visitor's own runs with the same data and
-        settings. is_own: whether the run with this id is; an unnamed one is not."""
+        """Return a copy without the pace of each part that rests on other than the visitor's own runs with equal data
+        and settings. is_own: returns True for the id of an own run; a source without an id does not count as own."""
 
         def holds(pace: Pace) -> bool:
             ids = [timing.source_id for timing in pace.sources]
@@ -251,8 +241,7 @@ class Paces:
 
     @property
     def in_words(self) -> str:
-        """Source of the training time, such as "from 3 finished runs here", without "here" where some were
-        elsewhere; "" where on nothing."""
+        """Source of the training time: "from 3 finished runs here" ("here" if all ran here); empty without sources."""
         if self.training is None:
             return ""
         sources, differs = self.training.sources, DIFFERENCE_WORDS[self.training.differs]
@@ -264,7 +253,7 @@ class Paces:
 
     @property
     def busy_in_words(self) -> str:
-        """A sentence on other programs that slow the next run; else ""."""
+        """Sentence on other programs that slow the next run; empty where they take less than BUSY_SHARE."""
         if not self.others or self.others.share < BUSY_SHARE:
             return ""
         share = 10 * round(10 * self.others.share)
@@ -272,7 +261,7 @@ class Paces:
 
 
 def paces(timings: Sequence[Timing], workload: Workload, assume: Assumptions, others: Others | None = None) -> Paces:
-    """The pace of each part from what has finished on this machine, in any order. others: on this machine now."""
+    """Return the pace of each part from finished runs and probes here, in any order. others: other programs now."""
     latest = sorted(timings, key=lambda timing: timing.ended_at)[::-1]
     reach = math.log(assume.value("here-base-reach"))
     workloads = {id(timing.workload): timing.workload for timing in latest}  # the runs of a sweep share one
@@ -293,8 +282,8 @@ def _pace(
     assume: Assumptions,
     others: Others | None,
 ) -> Pace | None:
-    """The pace of one part by the LATEST of the runs and probes that differ least; without those whose slowdown is not
-    known, where it is known of some. latest: the latest first. differs: by the id of a workload, if within reach."""
+    """Return the pace of one part by the LATEST runs and probes among those that differ least, and of these only those
+    with a known slowdown, if any have one. latest: newest first. differs: by id of a workload within reach."""
     measured = [timing for timing in latest if part in timing.ratios and id(timing.workload) in differs]
     if not measured:
         return None
@@ -326,27 +315,27 @@ def _pace(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryCalibration:
-    """Memory of one setting on one device, as probes measured it."""
+    """Memory of one set-up on one device, as probes measured it."""
 
     probe_ids: tuple[str, ...]
-    """An id is empty where it must not be shown."""
+    """Ids of the probes; an id is empty where it must not be shown."""
     process_bytes: int
-    """The process before the base is loaded; 0 on a GPU, whose allocator counts from nothing."""
+    """Bytes of the process before the base is loaded; 0 on a GPU, whose allocator counts from nothing."""
     working_factor: float
     memory_width: float
-    """Half-width of the band, as a share of what is above process_bytes."""
+    """Half-width of the band, as a share of the memory above process_bytes."""
     reserved_share: float | None
     """Reserved over allocated memory of the caching allocator; None on a CPU."""
 
     def memory(self, static_bytes: float, working_bytes: float) -> Range:
-        """Bytes of the process, or in use on the GPU."""
+        """Return the bytes of the process, or in use on the GPU."""
         above, width = static_bytes + self.working_factor * working_bytes, self.memory_width
         return Range(*(above * end + self.process_bytes for end in (1 - width, 1, 1 + width)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """The measurements on this machine that an estimate rests on."""
+    """Measurements on this machine that an estimate rests on."""
 
     memory: MemoryCalibration | None
     paces: Paces
@@ -375,7 +364,7 @@ class Calibration:
 
 
 def calibrated_estimate(answer: Estimate, calibration: Calibration, assume: Assumptions) -> Estimate:
-    """Calibrate memory, time, cost and fit of an answer at every rank."""
+    """Return the answer with memory, time, cost and fit calibrated at every rank."""
     setup, paces, usable = answer.question.training, calibration.paces, answer.usable_bytes
 
     def calibrated(rank: RankEstimate) -> RankEstimate:
@@ -403,8 +392,8 @@ def calibrated_estimate(answer: Estimate, calibration: Calibration, assume: Assu
 
 
 def calibrated_memory(memory: MemoryEstimate, calibration: MemoryCalibration, context: Range) -> MemoryEstimate:
-    """Replace the modelled parts by what probes measured; without a measured share of what is reserved the estimate's
-    own stays."""
+    """Return the estimate with its modelled parts replaced by what probes measured. Without a measured share of
+    reserved memory the estimate's own share stays."""
     modelled = ("activations", "logits", "other")
     parts = {name: round(calibration.working_factor * getattr(memory, name)) for name in modelled}
     band = calibration.memory(memory.static, memory.working)

@@ -1,4 +1,4 @@
-"""Predicts memory and duration of one set-up, and those of full fine-tuning of the same base."""
+"""Predicts memory and duration of one set-up, and of full fine-tuning of its base."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,12 +17,11 @@ from rankviz.core.model.spec import ModelSpec
 
 FP32_ACTIVATION = ("apertus",)
 """model_types whose activation function (xIELU) autocast runs in fp32, as it does torch's LayerNorm. bitsandbytes'
-layers answer in the dtype that they get (nn/modules.py, Linear4bit.forward), so the residual stream is fp32 from there
-on."""
+layers return their input's dtype (nn/modules.py, Linear4bit.forward), so the residual stream is fp32 from there on."""
 
 
 class Prediction(NamedTuple):
-    """An adapter on a stack, for any rank."""
+    """Memory and duration of one adapter on one stack, for any rank."""
 
     plan: AdapterPlan
     memory: MemoryTerms
@@ -32,7 +31,7 @@ class Prediction(NamedTuple):
     stack: Stack  # after the program's decisions for this model and card
 
     def memory_at(self, r: int) -> MemoryEstimate:
-        """Bytes at the peak of a step."""
+        """Return the bytes at the peak of a step."""
         plan, saved = self.plan, self.saved_parameters
 
         def lora_at(rank: int) -> tuple[int, int]:
@@ -41,7 +40,7 @@ class Prediction(NamedTuple):
         return self.memory.at(r, plan.parameters(r), saved, lora_at)
 
     def duration_at(self, r: int) -> DurationEstimate | None:
-        """Seconds of a step, of loading and of all steps."""
+        """Return the seconds of a step, of loading and of all steps."""
         # of the pairs that a token is multiplied with, weighted by their parameters per unit of rank
         mean, more, shape = r, self.plan.expert_rank_at(r) - r, self.shape
         if more:
@@ -58,11 +57,9 @@ def predict(
     usable_bytes: float | None = None,
     names: Framework | None = None,
 ) -> Prediction:
-    """The prediction of an adapter, rank aside; InvalidSettingError where PEFT refuses the adapter.
-
-    usable_bytes: of the card, where known; the loss is computed in larger pieces on a card with more room.
-    names: by whose rules target names reach modules; None is the stack's framework.
-    """
+    """Return the prediction of an adapter for any rank; raise InvalidSettingError where PEFT refuses the adapter.
+    usable_bytes: usable memory of the card, where known; with more of it Unsloth computes the loss in larger pieces.
+    names: framework by whose rules target names reach modules; None is the stack's framework."""
     setup = stack.setup.fitted
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
     model, shape = plan.model, _shape(plan)
@@ -80,8 +77,8 @@ def predict(
 
 
 def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
-    """The stack with fp32 hidden states where an activation function or a LayerNorm raises them and a 4-bit layer keeps
-    them so, and with fp32 throughout where RankViz's scripts for TRL and PEFT train so."""
+    """Return the stack with fp32 hidden states where an activation function or a LayerNorm raises them and 4-bit
+    layers keep that dtype, or with fp32 throughout where RankViz's scripts for TRL and PEFT train so."""
     habits, setup = stack.habits, stack.setup
     in_fp32 = setup.precision != "fp32" and "fp32" == compute_dtype(model.model_type, setup, bf16=device.has_bf16)
     if stack.measured_habits is None and in_fp32:
@@ -104,7 +101,6 @@ class FullFinetuning:
     """Memory and time of training every weight."""
 
     dtype: Literal["bf16", "fp32"]
-    """Dtype of weights, gradients and optimizer states."""
     trained_parameters: int
     saved_bytes: int
     """Bytes of the checkpoint: every weight in 16 bit, headers left out."""
@@ -115,8 +111,8 @@ class FullFinetuning:
 def full_finetuning(
     model: ModelSpec, setup: TrainingSetup, gpu: Gpu | None, usable_bytes: float | None, assumptions: Assumptions
 ) -> FullFinetuning:
-    """Memory and time with the batch, length, checkpointing, loss and optimizer of this set-up; its precision only
-    where that is fp32."""
+    """Return memory and time of full fine-tuning with the batch, length, checkpointing, loss and optimizer of this
+    set-up; its precision counts only where it is fp32."""
     dtype = "fp32" if setup.precision == "fp32" or (gpu is not None and not gpu.supports_bf16) else "bf16"
     computed = "fp32" if setup.precision == "fp32" else "bf16" if dtype == "bf16" else "fp16"
     stack = Stack(setup=replace(setup.fitted, precision=computed), use_dora=False, assume=assumptions, gpu=gpu)

@@ -15,12 +15,11 @@ from rankviz.paths import named_in
 MAX_USD_PER_HOUR = 1_000_000
 MAX_ALPHA_TEXT = 40
 ASSUMED_RANK = 32
-"""Where none is given: the recommended rank."""
+"""Rank where none is given: the recommended one."""
 ASSUMED_STEPS = 1_000
-"""Optimizer steps where no length and no number of examples is given: on the page, at the endpoints, and for
-`rankviz estimate` and `rankviz fit`."""
+"""Optimizer steps without a length and a number of examples: page, endpoints, `rankviz estimate`, `rankviz fit`."""
 ASSUMED_EPOCHS = 1
-"""Where the number of examples is given, and no length."""
+"""Epochs where the number of examples is given, and no length."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,12 +28,12 @@ class Question:
 
     model_id: str
     lora: LoraConfig = field(default_factory=LoraConfig)
-    """Its r and lora_alpha stand for `ranks` and `alpha` that are left out."""
+    """Adapter; its r and lora_alpha count where `ranks` and `alpha` are None."""
     training: TrainingSetup = field(default_factory=TrainingSetup)
     ranks: tuple[int, ...] | None = None
-    """None takes the lora's, which is ASSUMED_RANK unless given."""
+    """Ranks; None takes the rank of `lora`, or ASSUMED_RANK where none is given there."""
     alpha: str | None = None
-    """"r", "2r" or a number, as written; None takes the lora's."""
+    """Rule for alpha: "r", "2r" or a number, as written; None takes the alpha of `lora`."""
     gpu: str | None = None
     """Id or name of a row of gpus.json; without one there is no time, price or fit."""
     usd_per_hour: float | None = None
@@ -46,12 +45,12 @@ class Question:
         settle_rank(self, (ASSUMED_RANK,), "r")
 
     def lora_at(self, r: int) -> LoraConfig:
-        """The adapter at one rank."""
+        """Return the adapter at one rank."""
         return replace(self.lora, r=r, lora_alpha=lora_alpha(self.alpha, r))
 
     def with_assumed_length(self) -> tuple["Question", str]:
-        """The question with ASSUMED_EPOCHS or, without a number of examples, ASSUMED_STEPS where it has no length of
-        training, and a sentence that says so; as it is, and nothing, where it has one."""
+        """Return the question and an empty text where it has a length of training; else a copy with ASSUMED_EPOCHS or,
+        without a number of examples, ASSUMED_STEPS, and a sentence that says so."""
         data = self.training.data
         if self.training.has_length:
             return self, ""
@@ -64,7 +63,7 @@ class Question:
         ), f"Time and cost assume {length}: no epochs, steps or tokens were given."
 
     def validate(self, gpu: Gpu | None = None) -> None:
-        """InvalidSettingError says what to change. gpu: the row that `gpu` names."""
+        """Raise InvalidSettingError, which says what to change, for an invalid setting. gpu: row that `gpu` names."""
         named(self.model_id, "Model")
         if not self.ranks:
             raise InvalidSettingError("No rank is given. Give at least one, such as 16.")
@@ -82,23 +81,23 @@ class Question:
 
 
 def validate_price(usd_per_hour: object, of: str = "") -> None:
-    """InvalidSettingError for an impossible price. of: the GPU's name, where several have a price."""
+    """Raise InvalidSettingError for an impossible price. of: the GPU's name, where several have a price."""
     number(usd_per_hour, f"The price per hour{f' of the {of}' if of else ''}", 0, MAX_USD_PER_HOUR)
 
 
 def plan_on(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, device: Device) -> AdapterPlan:
-    """The plan, rank and alpha aside; InvalidSettingError where PEFT or Unsloth refuses."""
+    """Return the plan for any rank and alpha; raise InvalidSettingError where PEFT or Unsloth refuses the adapter."""
     setup = training.without_auto(device)
     return resolve(model, lora, setup.framework, precision=setup.precision, cuda=device.cuda)
 
 
 def dtype_on(model: ModelSpec, training: TrainingSetup, device: Device) -> Dtype:
-    """Dtype that lora_A and lora_B are trained and saved in. training: settled."""
+    """Return the dtype in which lora_A and lora_B are trained and saved. training: without "auto"."""
     compute = compute_dtype(model.model_type, training, bf16=device.has_bf16)
     return adapter_dtype(training.framework, training.precision, cuda=device.cuda, compute=compute)
 
 
 def file_bytes_on(plan: AdapterPlan, r: int, training: TrainingSetup, device: Device) -> int:
-    """Bytes of adapter_model.safetensors. training: settled."""
+    """Return the bytes of adapter_model.safetensors. training: without "auto"."""
     compute = compute_dtype(plan.model.model_type, training, bf16=device.has_bf16)
     return plan.trained_bytes(r, training.framework, training.precision, cuda=device.cuda, compute=compute)

@@ -17,7 +17,7 @@ from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 
 UtilisationGroup = Literal["turing", "a100", "hopper", "workstation", "geforce"]
-"""Cards that reach a similar share of their dense FLOP/s when training; the shares are rows of assumptions.json."""
+"""Groups of cards that reach a similar share of their dense FLOP/s in training (shares: assumptions.json)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,31 +32,31 @@ class Price:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gpu:
-    """One card. None is "not known", never zero."""
+    """One GPU model. None means "not known", never zero."""
 
     id: str
     name: str
     device_names: tuple[str, ...] = ()
     """The driver's names of this card and of no other (open-gpu-kernel-modules, g_nv_name_released.h)."""
     memory_bytes: int
-    """Nominal, as sold (10^9 bytes a GB)."""
+    """Nominal size, as sold (10^9 bytes a GB)."""
     usable_bytes: int | None
     """Lowest total_memory that torch was seen to report."""
     usable_source: str
     bf16_flops_per_second: float | None
-    """Dense, fp32 accumulate."""
+    """Dense rate with fp32 accumulation."""
     fp16_flops_per_second: float | None
     fp32_flops_per_second: float | None = None
-    """Products of fp32 operands on the CUDA cores."""
+    """Rate for products of fp32 operands on the CUDA cores."""
     flops_source: str
     bandwidth_bytes_per_second: float | None
     bandwidth_source: str = ""
     supports_bf16: bool
     compute_capability: float | None = None
-    """From developer.nvidia.com/cuda-gpus: 7.5 is Turing, 8.0 to 8.9 Ampere and Ada, 9.0 Hopper."""
+    """7.5 is Turing, 8.0 to 8.9 Ampere and Ada, 9.0 Hopper (developer.nvidia.com/cuda-gpus)."""
     utilisation_group: UtilisationGroup = "workstation"
     prices: tuple[Price, ...] = ()
-    """The first is `price`; the rest are other providers'."""
+    """Prices of all providers; the first is `price`."""
     source: str = ""
     checked: str = ""
     note: str = ""
@@ -73,26 +73,25 @@ class Device:
 
     cuda: bool = False
     gpu: Gpu | None = None
-    """Row of the table, if the card has one."""
     memory_bytes: int | None = None
-    """GPU memory as its driver reports it; None is not known."""
+    """GPU memory as its driver reports it; None where not known."""
     cpu_count: int = 1
     cpu_bf16: bool | None = None
-    """Whether the processor has bf16 instructions; None is not known."""
+    """True where the processor has bf16 instructions; None where not known."""
 
     @property
     def has_bf16(self) -> bool:
-        """Whether the GPU multiplies bf16; assumed for a card that is not in the table."""
+        """True where the GPU multiplies bf16; assumed for a card that is not in the table."""
         return self.gpu is None or self.gpu.supports_bf16
 
     @property
     def usable_bytes(self) -> int | None:
-        """GPU memory that torch can use, else what the driver reports; None is not known."""
+        """GPU memory that torch can use, else the driver's figure; None where neither is known."""
         return self.gpu.usable_bytes if self.gpu and self.gpu.usable_bytes else self.memory_bytes
 
 
 def card(gpu: Gpu | None) -> Device:
-    """A machine with this GPU; None is a GPU that is not in the table."""
+    """Return a machine with this GPU; None is a GPU that is not in the table."""
     return Device(cuda=True, gpu=gpu)
 
 
@@ -100,44 +99,43 @@ Form = Literal["messages", "conversations", "prompt-completion", "instruction", 
 """Forms of training data (rankviz.dataset)."""
 Trait = Literal["role", "from", "user", "human", "assistant", "gpt", "uneven", "lists", "json", "numbers", "no-input"]
 """Features of rows that some exports depend on (rankviz.dataset.rows): keys of messages, names of roles, turns that do
-not alternate up to an answer, lists as prompts, lists in a text cell, numbers; or that no row has an input."""
+not alternate up to an answer, lists as prompts, lists in a text cell, numbers, and the lack of inputs in all rows."""
 MAX_EXAMPLES = 10**12
 MAX_EXAMPLE_TOKENS = 4_194_304
 MAX_EPOCHS = 10_000
 MAX_FILE_NAME = 200
 LENGTH_SHARES = tuple(step / 20 for step in range(21))
-"""Shares of the examples, from the shortest on, at which the lengths of a measured file are stored."""
+"""Shares of the examples, sorted from short to long, at which the lengths of a measured file are stored."""
 LENGTH_STEP = 64
-"""A length made from data is rounded up to a multiple of this."""
+"""Multiple, in tokens, to which a length computed from data is rounded up."""
 ALWAYS_PADDED = ("gemma2", "gpt_oss")
-"""Model types that Unsloth pads (unsloth 2026.10.9, trainer.py, PADDING_FREE_BLOCKLIST)."""
+"""model_types that Unsloth pads (unsloth 2026.10.9, trainer.py, PADDING_FREE_BLOCKLIST)."""
 RECURRENT = ("linear_attention", "conv", "mamba")
-"""Block types whose state would run from one example into the next; Unsloth pads them without a kernel for that."""
+"""Block types whose state would run from one example into the next; Unsloth pads where no kernel prevents this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingData:
-    """The data of one training. None is not known."""
+    """Data of one training. None means "not known"."""
 
     examples: int | None = None
-    """Different training examples."""
     mean_tokens: int | None = None
     """Mean tokens of an example, chat template included."""
     longest_tokens: int | None = None
     epochs: float | None = None
-    """None where steps or tokens are given, or no length at all."""
+    """Passes over the examples; None where steps or tokens are given, or no length at all."""
     form: Form | None = None
     traits: tuple[Trait, ...] = ()
-    """Features of a measured file; else empty."""
+    """Features of a measured file; empty where no file was measured."""
     file_name: str | None = None
     """Name of the file without folders, for an export that reads it."""
     longest_is_upper: bool = False
-    """Whether longest_tokens is the upper end of an estimate."""
+    """True where longest_tokens is the upper end of an estimate."""
     lengths: tuple[int, ...] = ()
     """Estimated tokens of the examples at LENGTH_SHARES; empty where no file was measured."""
 
     def validate(self) -> None:
-        """Raise InvalidSettingError, which says which value to change, and its limits."""
+        """Raise InvalidSettingError, which says which value to change and its limits, for an invalid value."""
         for value, name, high in (
             (self.examples, "Examples", MAX_EXAMPLES),
             (self.mean_tokens, "Tokens per example", MAX_EXAMPLE_TOKENS),
@@ -162,22 +160,19 @@ class TrainingData:
             )
 
     def steps(self, examples_per_step: int) -> int | None:
-        """Optimizer steps of all epochs, as transformers' Trainer counts them; None without examples or epochs."""
+        """Return the optimizer steps of all epochs as in transformers' Trainer; None without examples or epochs."""
         if self.examples is None or self.epochs is None:
             return None
         return max(1, math.ceil(self.epochs * math.ceil(self.examples / examples_per_step)))
 
     def truncates(self, max_length: int) -> bool:
-        """Whether some example is known to be longer than max_length."""
+        """Return True where some example is known to be longer than max_length."""
         return max(self.longest_tokens or 0, self.mean_tokens or 0) > max_length
 
     def truncated_shares(self, max_length: int) -> tuple[float, float]:
-        """Highest share of the examples that may be longer than max_length M, and of all tokens that may be cut off, 0
-        to 1; 1 where too little is known.
-
-        Without measured lengths, with mean m and longest L: m / M (Markov's inequality), and (L − M) / L, since each
-        example x loses no more than x · (L − M) / L.
-        """
+        """Return the highest share of examples that may be longer than max_length M, and of all tokens that may be cut
+        off, 0 to 1; 1 where too little is known. Without measured lengths, with mean m and longest L: m / M (Markov's
+        inequality), and (L − M) / L, since each example x loses no more than x · (L − M) / L."""
         if not self.lengths:
             tokens = max(0, self.longest_tokens - max_length) / self.longest_tokens if self.longest_tokens else 1.0
             return min(1.0, (self.mean_tokens or max_length) / max_length), tokens if self.mean_tokens else 1.0
@@ -188,11 +183,9 @@ class TrainingData:
         return 1 - within[-1] if within else 1.0, min(1.0, cut / mean)
 
     def computed_tokens(self, batch: int, max_length: int, *, padded: bool) -> Range:
-        """Mean tokens of an example that a step computes.
-
-        padded: whether the trainer may pad; the range then covers both cases. With an unknown mean every example counts
-        as the longest. Truncated examples keep at least the share of the mean that is kept of the longest.
-        """
+        """Return the mean tokens per example that a step computes. padded: True where the trainer may pad; the range
+        then covers both cases. With an unknown mean every example counts as the longest. Truncated examples keep at
+        least the share of the mean that is kept of the longest."""
         longest = float(min(max_length, self.longest_tokens or max_length))
         if self.mean_tokens is None:
             return Range(longest, longest, longest)
@@ -205,13 +198,13 @@ class TrainingData:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether this is a file's plain name: no folders, and only printable characters."""
+    """Return True for a plain file name: no folders, and only printable characters."""
     plain = 0 < len(name) <= MAX_FILE_NAME and name.isprintable()
     return plain and name not in (".", "..") and not set(name) & set("/\\:")
 
 
 def pads(framework: Framework, model: ModelSpec) -> bool:
-    """Whether this trainer pads examples to the longest of a micro-step, or may."""
+    """Return True where this trainer pads examples to the longest of a micro-step, or may pad."""
     plain = not model.is_whole and model.model_type not in ALWAYS_PADDED
     return framework != "unsloth" or not plain or not set(RECURRENT).isdisjoint(model.layer_types)
 
@@ -224,9 +217,9 @@ CHARACTERS = {
     "east-asian": re.compile(r"[\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"),
     "other": re.compile(r"[^\x00-\x7f\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"),
 }
-"""Kinds of character, white space aside."""
+"""Pattern of each kind of character, white space left out."""
 ASCII_SHARE = 0.95
-"""Text with at least this share of ASCII characters counts as English, code or numbers."""
+"""Share of ASCII characters from which on a text counts as English, code or numbers."""
 
 
 def characters(text: str) -> dict[str, int]:
@@ -236,7 +229,7 @@ def characters(text: str) -> dict[str, int]:
 
 
 def token_range(counts: Mapping[str, int], messages: float, assume: Assumptions) -> Range:
-    """Estimate tokens from counts of `characters`, and of the chat template around so many messages."""
+    """Estimate the tokens of a text by its counts of `characters`, and of the chat template around these messages."""
     expected = sum(counts[kind] * assume.value(f"tokens-per-{kind}") for kind in CHARACTERS)
     foreign = counts["east-asian"] + counts["other"]
     script = "ascii" if foreign <= (1 - ASCII_SHARE) * counts["all"] else "other-scripts"
@@ -256,7 +249,6 @@ CHECKPOINTING: tuple[Checkpointing, ...] = get_args(Checkpointing)
 LOSS_PATHS: tuple[LossPath, ...] = ("fused", "fused-func", "triton", "full")
 ATTENTION: tuple[Attention, ...] = get_args(Attention)
 AUTO_FIELDS = ("precision", "optim", "gradient_checkpointing", "loss_path")
-"""The fields that may be "auto"."""
 CPU_PRECISIONS = ("fp32", "bf16")
 CPU_OPTIMIZERS = ("adamw_torch", "sgd")
 MAX_BATCH = 4096
@@ -268,13 +260,13 @@ MAX_TRAINING_TOKENS = 10**14
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSetup:
-    """One training set-up. Defaults are Unsloth's own notebooks'."""
+    """One training set-up. Defaults are those of Unsloth's notebooks."""
 
     framework: Framework = "unsloth"
     precision: Precision | Auto = "nf4-dq"
-    """"auto" is nf4-dq on a GPU and fp32 on a CPU."""
+    """Precision of the base; "auto" is nf4-dq on a GPU and fp32 on a CPU."""
     optim: str = "adamw_8bit"
-    """"auto" is adamw_8bit on a GPU and adamw_torch on a CPU."""
+    """Optimizer; "auto" is adamw_8bit on a GPU and adamw_torch on a CPU."""
     per_device_train_batch_size: int = 2
     gradient_accumulation_steps: int = 4
     max_length: int = 2048
@@ -283,16 +275,16 @@ class TrainingSetup:
     the framework's own on a GPU and "none" on a CPU, where recomputing costs a third of the time."""
     loss_path: LossPath | Auto = "fused"
     """"fused" never holds all logits, "triton" holds them once in 16 bit, "full" as transformers' own loss does.
-    "fused-func" is Unsloth's previous fused loss, in larger pieces: UNSLOTH_CHUNKED_CE=0. "auto" is the framework's
-    own. "chunked" keeps all logits and works on some at a time; only measured rows of other programs have it."""
+    "fused-func" is Unsloth's previous fused loss, in larger pieces (UNSLOTH_CHUNKED_CE=0). "chunked" keeps all logits
+    and works on some at a time; only measured rows of other programs have it. "auto" is the framework's own loss."""
     attn_implementation: Attention = "sdpa"
-    """"sdpa" runs the kernel that core.cost.shapes.attention_of says; "eager" always holds the attention matrix."""
+    """"sdpa" runs the kernel that core.cost.shapes.attention_of returns; "eager" always holds the attention matrix."""
     max_steps: int | None = None
     tokens: int | None = None
     """Length of the training: optimizer steps, or tokens (padding included where no data are given). Neither means the
     epochs of the data, or one step."""
     data: TrainingData | None = None
-    """None counts every example as max_length tokens."""
+    """Training data; None counts every example as max_length tokens."""
 
     @property
     def quantized(self) -> bool:
@@ -315,38 +307,38 @@ class TrainingSetup:
 
     @property
     def fitted_length(self) -> int:
-        """Length that memory is for: max_length, or the longest example, rounded up, where that is less."""
+        """Tokens per example that memory is estimated for: max_length, or the rounded longest example if shorter."""
         if self.data is None or self.data.longest_tokens is None:
             return self.max_length
         return min(self.max_length, LENGTH_STEP * math.ceil(self.data.longest_tokens / LENGTH_STEP))
 
     @property
     def fitted(self) -> "TrainingSetup":
-        """The set-up with max_length no longer than its data need."""
+        """Copy with max_length lowered to fitted_length."""
         return replace(self, max_length=self.fitted_length)
 
     @property
     def mixes_lengths(self) -> bool:
-        """Whether examples of one micro-step are known to differ in length. Truncated ones do not."""
+        """True where examples of one micro-step are known to differ in length. Truncated examples do not."""
         data, limit = self.data, self.max_length
         if data is None or data.mean_tokens is None or data.truncates(limit) or self.per_device_train_batch_size == 1:
             return False
         return data.mean_tokens < min(data.longest_tokens or limit, limit)
 
     def computed_tokens(self, model: ModelSpec) -> Range:
-        """Mean tokens of an example that a step of this model computes, padding included; max_length without data."""
+        """Return the mean tokens per example that a step computes, padding included; max_length without data."""
         data, padded = self.data or TrainingData(), pads(self.framework, model)
         return data.computed_tokens(self.per_device_train_batch_size, self.max_length, padded=padded)
 
     @property
     def data_steps(self) -> int | None:
-        """Optimizer steps of the epochs over the data; None where steps, tokens or no epochs are given."""
+        """Optimizer steps of the epochs over the data; None where steps or tokens are given, or no epochs."""
         given = self.max_steps is not None or self.tokens is not None
         return None if given or self.data is None else self.data.steps(self.rows_per_step)
 
     @property
     def has_length(self) -> bool:
-        """Whether steps, tokens or epochs of known data are given."""
+        """True where steps, tokens or epochs of known data are given."""
         return self.max_steps is not None or self.tokens is not None or self.data_steps is not None
 
     @property
@@ -359,7 +351,7 @@ class TrainingSetup:
         return self.data_steps or 1
 
     def validate(self) -> None:
-        """Raise InvalidSettingError, which says which value to change, and its limits."""
+        """Raise InvalidSettingError, which says which value to change and its limits, for an invalid setting."""
         one_of(self.framework, "Framework", get_args(Framework))
         one_of(self.precision, "Precision", ("auto", *PRECISIONS))
         one_of(self.optim, "Optimizer", ("auto", *OPTIMIZERS))
@@ -390,8 +382,7 @@ class TrainingSetup:
                 whole(value, name, 1, MAX_TRAINING_TOKENS)
 
     def without_auto(self, device: Device) -> "TrainingSetup":
-        """Replace every "auto" by what it stands for on this device. Refuses nothing: an estimate may be of what no
-        program here can train."""
+        """Return a copy with every "auto" replaced for this device, even where no program here can train it."""
         cuda, own = device.cuda, self.framework == "unsloth"
         meant = {
             "precision": "nf4-dq" if cuda else "fp32",
@@ -403,8 +394,7 @@ class TrainingSetup:
         return replace(self, **auto) if auto else self
 
     def settle(self, device: Device) -> "TrainingSetup":
-        """The set-up as RankViz trains it on this device; InvalidSettingError says what it cannot train, and what to
-        choose instead."""
+        """Return the set-up as RankViz trains it on this device; raise InvalidSettingError where RankViz cannot."""
         setup = self.without_auto(device)
         refuse_bf16(setup, device)
         if why := _refusal(setup, device):
@@ -413,12 +403,11 @@ class TrainingSetup:
 
 
 def _own_loss_path(framework: Framework) -> LossPath:
-    """Loss path of each framework's own trainer: Unsloth and TRL 1.15 never hold all logits, transformers' does."""
     return "full" if framework == "peft" else "fused"
 
 
 def refuse_bf16(setup: TrainingSetup, device: Device) -> None:
-    """Raise InvalidSettingError where the card has no bf16 and the base is to be held in it."""
+    """Raise InvalidSettingError where the base is in bf16 and the card has none."""
     if setup.precision == "bf16" and not device.has_bf16:
         raise InvalidSettingError(
             f"{device.gpu.name} does not support bf16. Choose precision fp16, nf4 or nf4-dq, or another GPU."
@@ -426,7 +415,7 @@ def refuse_bf16(setup: TrainingSetup, device: Device) -> None:
 
 
 def _refusal(setup: TrainingSetup, device: Device) -> str:
-    """Why the programs that RankViz starts cannot train this, and what to choose; empty where they can."""
+    """Return why RankViz's programs cannot train this set-up, and what to choose; empty where they can."""
     unsloth, own = setup.framework == "unsloth", _own_loss_path(setup.framework)
     if not device.cuda:
         if setup.framework == "trl":  # trl/kernels/chunked_logprob.py

@@ -12,12 +12,12 @@ from rankviz.core.lora.plan import Adapted
 from rankviz.core.model.spec import BlockActivations, LinearLayer, ModelSpec
 
 OUTPUT_PROJECTIONS = frozenset({"o_proj", "out_proj", "c_proj", "dense", "down_proj", "dense_4h_to_h"})
-"""Names of square projections that write to the residual stream; others show it by their shape."""
+"""Names of square projections that write to the residual stream; other such projections are known by their shape."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlockKind:
-    """Blocks with the same layers. Counts are elements per token, experts × active ones."""
+    """Blocks with equal layers. Sizes are elements per token; an expert layer counts once for each active expert."""
 
     count: int
     layer_type: str
@@ -39,18 +39,18 @@ class BlockKind:
 
     @property
     def attention_width(self) -> int:
-        """Q, the width over which attention mixes tokens; 0 in blocks that do not attend."""
+        """Q, the width over which attention mixes tokens; 0 in blocks without attention."""
         attends = "attention" in self.layer_type and "linear" not in self.layer_type
         return self.out_of_attention if attends else 0
 
     @property
     def sliding(self) -> bool:
-        """Attends within the model's sliding window only."""
+        """True where these blocks attend within the model's sliding window only."""
         return "sliding" in self.layer_type
 
 
 Row = tuple[bool, LinearLayer, int]
-"""Whether it is an adapter, its layer, and how many of the layer's experts one token is multiplied with."""
+"""(True for an adapter, its layer, number of the layer's experts that one token is multiplied with)."""
 
 
 def _block_kind(
@@ -109,7 +109,7 @@ def _block_kind(
 
 
 class ModelShape(NamedTuple):
-    """The sums that do not depend on rank, batch or length."""
+    """Sums over the layers of a model that do not depend on rank, batch or length."""
 
     kinds: tuple[BlockKind, ...]
     blocks: int
@@ -124,12 +124,12 @@ class ModelShape(NamedTuple):
 
 
 def writes_residual(layer: LinearLayer, hidden_size: int) -> bool:
-    """Whether the layer leads back to the residual stream: o_proj, down_proj and their like."""
+    """Return True for a layer that writes to the residual stream, such as o_proj and down_proj."""
     return layer.out_features == hidden_size and (layer.in_features != hidden_size or layer.name in OUTPUT_PROJECTIONS)
 
 
 def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
-    """Sum over the real layers and over those that carry an adapter. Hand-worked in tests/core/cost/test_setup.py."""
+    """Return the sums over all layers and over those with adapters, hand-worked in tests/core/cost/test_setup.py."""
     rows: dict[tuple[int, ...], list[Row]] = {}  # by blocks
     active_weights = largest = linear_rows = active_adapter = active_experts = largest_targeted = 0
 
@@ -177,7 +177,7 @@ def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
 
 
 def _kinds(rows: dict[tuple[int, ...], list[Row]], model: ModelSpec) -> tuple[BlockKind, ...]:
-    """Group blocks by which rows they have, by how they attend, and by what they hold."""
+    """Group blocks by their rows, by how they attend, and by the activations measured for them."""
     members: dict[int, list[int]] = {}
     for number, blocks in enumerate(rows):
         for block in blocks:
@@ -218,28 +218,28 @@ WITHOUT_FLASH = (
 """Beginnings of model_types that transformers does not load with FlashAttention 2 (no _supports_flash_attn)."""
 # fmt: on
 BROADCASTS_KEYS = ("falcon",)
-"""model_types that hand SDPA their one key head as it is, beside a mask that is always made (modeling_falcon.py)."""
+"""model_types that give SDPA their one key head without copies, and always a mask (modeling_falcon.py)."""
 LATENT = ("deepseek_v2", "deepseek_v3")
 """model_types whose keys are wider than their values, which torch's flash kernel refuses."""
 CAPS_SCORES = ("gemma2",)
-"""model_types with a soft cap on their scores. Eager attention alone applies it: SDPA in transformers leaves it out."""
+"""model_types with a soft cap on their scores. Only eager attention applies it: SDPA in transformers leaves it out."""
 UNSLOTH_FLEX_SINKS = ("gpt_oss",)
-"""Model types of SINKS that Unsloth gives flex attention (unsloth_zoo/temporary_patches/gpt_oss.py)."""
+"""model_types of SINKS that Unsloth gives flex attention (unsloth_zoo/temporary_patches/gpt_oss.py)."""
 UNSLOTH_EAGER = ("deepseek_v4", "gemma3n")
 """Beginnings of model_types that Unsloth loads with eager attention (models/_utils.py, _EAGER_ONLY_PREFIXES)."""
 WIDEST_FLASH = 256
-"""Elements of a head in torch's flash kernel, in FlashAttention 2, and in transformers' bound for grouped keys."""
+"""Most elements per head in torch's flash kernel, in FlashAttention 2, and in transformers' bound for grouped keys."""
 WIDEST_CUDNN = 128
 
 
 class BlockAttention(NamedTuple):
-    """The attention of one kind of block."""
+    """Attention kernel of one kind of block, with the tensors made for it."""
 
     kernel: Kernel
     expanded: bool = False
-    """Keys and values are copied to every query head first."""
+    """True where keys and values are first copied to every query head."""
     masked: bool = False
-    """A mask is made, length × length for each example."""
+    """True where a mask is made, length × length for each example."""
 
     @property
     def holds_matrix(self) -> bool:
@@ -247,7 +247,7 @@ class BlockAttention(NamedTuple):
 
 
 def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> BlockAttention:
-    """The kernel that a kind of block runs; blocks that do not attend count as flash, which holds nothing."""
+    """Return the attention of a kind of block; blocks without attention count as flash, which holds nothing."""
     setup, habits = stack.setup, stack.habits
     keys, width = key_heads(kind, model), head_dim(kind, model)
     grouped, broadcasts = keys < model.num_attention_heads, model.model_type in BROADCASTS_KEYS
@@ -277,18 +277,18 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> BlockAttent
 
 
 def caps_compiled(model: ModelSpec, stack: Stack) -> bool:
-    """Whether Unsloth's own blocks cap the scores in a compiled function that holds the matrix: always without
-    flash-attn, since its flex attention is off (kernels/flex_attention.py, slow_attention_softcapping)."""
+    """Return True where Unsloth's own blocks cap the scores in a compiled function that holds the matrix: always
+    without flash-attn, since its flex attention is off (kernels/flex_attention.py, slow_attention_softcapping)."""
     return model.model_type in CAPS_SCORES and stack.own_blocks
 
 
 def head_dim(kind: BlockKind, model: ModelSpec) -> int:
-    """Elements of a head; 0 in blocks that do not attend."""
+    """Elements per head; 0 in blocks without attention."""
     return kind.attention_width // model.num_attention_heads
 
 
 def key_heads(kind: BlockKind, model: ModelSpec) -> int:
-    """Heads of keys and values. Falcon's config.json names as many as query heads where its weights have one."""
+    """Number of heads of keys and values. Falcon's config.json names as many as query heads; its weights have one."""
     width = head_dim(kind, model)
     if model.model_type not in BROADCASTS_KEYS or not width:
         return model.num_key_value_heads
@@ -296,26 +296,25 @@ def key_heads(kind: BlockKind, model: ModelSpec) -> int:
 
 
 def heaviest(model: ModelSpec, shape: ModelShape, stack: Stack) -> BlockAttention | None:
-    """The kernel of the blocks that hold most for it; None where no block attends."""
+    """Return the attention of the blocks whose kernel holds most; None where no block has attention."""
     order = ("flash", "cudnn", "flex", "efficient", "math", "eager")
     each = [attention_of(kind, model, stack) for kind in shape.kinds if kind.attention_width]
     return max(each, key=lambda attention: order.index(attention.kernel), default=None)
 
 
 def _beyond_window(kind: BlockKind, model: ModelSpec, stack: Stack) -> bool:
-    """transformers makes a mask from the window's own length on (masking_utils.py, _ignore_causal_mask_sdpa); the
-    kernels of Unsloth's own families take the window itself, its other families have the mask at any length
-    (unsloth_zoo/temporary_patches/misc.py: only the compiled create_causal_mask is left out where it can be)."""
+    """Return True where sliding blocks get a mask. transformers makes it from the window's length on
+    (masking_utils.py, _ignore_causal_mask_sdpa); kernels of Unsloth's own families take the window itself; its other
+    families have the mask at any length (unsloth_zoo/temporary_patches/misc.py leaves out only the compiled
+    create_causal_mask)."""
     within = stack.setup.max_length < (model.sliding_window or 0) and not stack.habits.unsloth_kernels
     return not stack.own_blocks and kind.sliding and bool(model.sliding_window) and not within
 
 
 def _sdpa(stack: Stack, width: int, *, masked: bool, grouped: bool, uneven: bool) -> Kernel:
-    """The kernel that torch.nn.functional.scaled_dot_product_attention chooses.
-
-    width: elements of a head. grouped: enable_gqa. uneven: keys are wider than values. Unsloth's own families train
-    without cuDNN on cards of compute capability 10 (utils/attention_dispatch.py, _NO_CUDNN_TRAINING).
-    """
+    """Return the kernel that torch.nn.functional.scaled_dot_product_attention chooses. width: elements per head.
+    grouped: enable_gqa. uneven: keys are wider than values. Unsloth's own families train without cuDNN on cards of
+    compute capability 10 (utils/attention_dispatch.py, _NO_CUDNN_TRAINING)."""
     sm, half = stack.compute_capability, stack.attention_bytes == 2
     cudnn = 9 <= sm < 11 and not (sm >= 10 and stack.own_blocks)
     if half and cudnn and width <= WIDEST_CUDNN and width % 8 == 0:

@@ -1,4 +1,4 @@
-"""Describes a training stack: settings, defaults of the program that trains, and what Unsloth decides by itself."""
+"""Describes a training stack: settings, defaults of the program that trains, and Unsloth's own decisions."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -12,53 +12,54 @@ from rankviz.core.model.spec import ModelSpec
 
 DTYPE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 UnslothLoss = Literal["chunked", "func", "func-2025", "cut"]
-"""Unsloth's fused loss: today's, in chunks of rows; the previous one, which UNSLOTH_CHUNKED_CE=0 selects; that one in
-2025, which allowed itself four times its budget; and Apple's cut cross-entropy of 2024, without logits."""
+"""Versions of Unsloth's fused loss: "chunked" is today's, in chunks of rows; "func" the previous one, by
+UNSLOTH_CHUNKED_CE=0; "func-2025" its form of 2025, with four times the budget; "cut" Apple's cut cross-entropy of
+2024, without logits."""
 OFFLOAD_MIN_LENGTH = 512
-"""Below it Unsloth checkpoints as transformers does (models/_utils.py, apply_unsloth_gradient_checkpointing)."""
+"""Tokens below which Unsloth checkpoints as transformers does (apply_unsloth_gradient_checkpointing)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Habits:
-    """Behaviour of a program that memory depends on and that no setting names."""
+    """Behaviour of a training program that memory depends on and that no setting names."""
 
     on_cpu: bool = False
     unsloth_kernels: bool = False  # Unsloth's loss, checkpointing and LoRA functions
     fast_blocks: bool = True
-    """With Unsloth: blocks of its own families, whose MLP works in place and recomputes x·A (kernels/fast_lora.py).
-    Other families run transformers' classes."""
+    """With Unsloth, True for blocks of its own families, whose MLP works in place and recomputes x·A
+    (kernels/fast_lora.py). Other families run transformers' classes."""
     fp32_residual: bool = False  # hidden states are fp32 while products stay in 16 bit: Unsloth's forced fp32
     fp32_compute: bool = False  # a quantized base is multiplied in fp32, and the rest is in fp32
     fp32_embedding: bool = False  # the embedding is held in fp32, and with it a tied head
     moves_embedding: bool = False
-    """Unsloth moves an untied input embedding to host memory where the card is short of room (models/_utils.py,
-    offload_embedding_if_tight)."""
+    """True where Unsloth may move an untied input embedding to host memory when the card is short of room
+    (models/_utils.py, offload_embedding_if_tight)."""
     triton_kernels: bool = False  # norms, rotary embeddings and losses in fused kernels, the rest transformers' own
     autocast: bool = True  # as the Trainer has it; PEFT's fp32 copy of an input is then kept in 16 bit
     raised: Literal["none", "norms", "all"] = "none"
-    """Tensors that prepare_model_for_kbit_training (peft utils/other.py) left in fp32: everything that is not
-    quantized, or the norms alone. Hidden states are fp32 either way."""
+    """Tensors that prepare_model_for_kbit_training (peft utils/other.py) left in fp32: all that are not quantized, or
+    the norms alone. Hidden states are fp32 in both cases."""
     adapter_bytes: int = 4
     saved_bytes: int = 2  # a weight of modules_to_save
     lora_dropout: bool = False  # each adapter keeps a dropped copy of its input and a mask
     keeps_quantized_inputs: bool = False
-    """bitsandbytes before 0.43 kept the input of each 4-bit layer (autograd/_functions.py, MatMul4Bit.forward)."""
+    """True for bitsandbytes before 0.43, which kept the inputs of 4-bit layers (MatMul4Bit.forward)."""
     quantizes_experts: bool = False
     packs_experts: bool = True  # this version of Unsloth can quantize stacks of experts (PACKING_UNSLOTH_ZOO)
     one_expert_at_a_time: bool = False  # before transformers 5 each expert was its own nn.Linear, run one by one
     quantizes_every_linear: bool = False
-    """Any nn.Linear is quantized, the head and subclasses included; transformers 5 takes plain ones and no head."""
+    """True where all nn.Linear are quantized, also the head and subclasses; transformers 5 leaves those out."""
     unties_head: bool = False  # the head is a weight of its own even where the checkpoint ties it
     fp32_logits: bool = False  # 16-bit logits are handed to the loss in fp32 (Fabric's convert_output)
     keeps_previous_graph: bool = False  # of the last micro-step, until the next forward pass is over, with its logits
     dequantizes_twice: bool = False
-    """A weight is unpacked to fp16, then copied to bf16, and both exist for a moment (Lightning's bitsandbytes)."""
+    """True where a weight is unpacked to fp16 and copied to bf16, and both exist for a moment (Lightning)."""
     own_models: bool = False
-    """Model code of the program's own (litgpt, torchtune), which gives SDPA what a fused kernel takes; attention with a
-    soft cap on its scores holds the attention matrix."""
+    """True for a program's own model code (litgpt, torchtune), which gives SDPA what a fused kernel takes; attention
+    with a soft cap on its scores holds the attention matrix."""
     rebinds_logits: bool = False
-    """transformers before 4.46 freed the 16-bit logits once their fp32 copy existed, and Trainers of that time the
-    output once the loss was known."""
+    """True for transformers before 4.46, which freed the 16-bit logits once their fp32 copy existed, and Trainers of
+    that time, which freed the output once the loss was known."""
     unsloth_loss: UnslothLoss = "chunked"
     ampere: bool = True  # the card is of Ampere or newer, which Unsloth's loss has tiles for
     windows_experts: bool = False  # packed experts are unpacked some at a time, in at most half of what is free
@@ -74,13 +75,13 @@ class Habits:
 
 
 CPU_HABITS = Habits(on_cpu=True, autocast=False)
-"""Of Unsloth's CPU backend, and of TRL and PEFT where there is no card."""
+"""Habits of Unsloth's CPU backend, and of TRL and PEFT without a GPU."""
 
 
 def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
-    """Habits of Unsloth, TRL's SFTTrainer, and transformers' Trainer or a plain loop with PEFT's k-bit preparation. All
-    train under 16-bit autocast and free the model's output before the backward pass (transformers 5.17
-    Trainer.training_step; assets/templates/train.py.jinja)."""
+    """Return the habits of Unsloth, TRL's SFTTrainer, or transformers' Trainer or a plain loop with PEFT's k-bit
+    preparation. All train under 16-bit autocast and free the model's output before the backward pass (transformers
+    5.17 Trainer.training_step; assets/templates/train.py.jinja)."""
     framework, compute = setup.framework, "bf16" if gpu is None or gpu.supports_bf16 else "fp16"
     return Habits(
         unsloth_kernels=framework == "unsloth",
@@ -107,22 +108,23 @@ class Stack:
         object.__setattr__(self, "habits", self.measured_habits or habits_of(self.setup, self.gpu))
 
     def with_habits(self, **changes: object) -> "Stack":
-        """The stack with some habits changed."""
+        """Return a copy with some habits changed."""
         return replace(self, measured_habits=replace(self.habits, **changes))
 
     @property
     def kind(self) -> str:
-        """The kind of setting whose measured rows apply, by the attention that was asked for."""
+        """Kind of setting whose measured rows apply, by the requested attention."""
         return self.kind_with(matrix=self.setup.attn_implementation == "eager")
 
     def kind_with(self, *, matrix: bool) -> str:
-        """The kind by kernels and by what makes the peak. matrix: whether blocks hold the attention matrix."""
+        """Return the kind of setting by kernels and the peak's cause. matrix: True if blocks hold the attention
+        matrix."""
         kernels = "unsloth" if self.habits.unsloth_kernels else "hf"
         return "cpu" if self.habits.on_cpu else kernels + ("-eager" if matrix else "" if self.checkpoints else "-none")
 
     @property
     def time_kind(self) -> str:
-        """The kind of setting for timings: whether operators are fused."""
+        """Kind of setting for timings, by whether operators are fused."""
         return "fused" if self.habits.fuses_operators else "hf"
 
     @property
@@ -131,12 +133,12 @@ class Stack:
 
     @property
     def own_blocks(self) -> bool:
-        """Blocks of Unsloth's own families."""
+        """True for blocks of Unsloth's own families."""
         return self.habits.unsloth_kernels and self.habits.fast_blocks
 
     @property
     def computes_fp32(self) -> bool:
-        """Matrix products are in fp32."""
+        """True where matrix products are in fp32."""
         return self.setup.precision == "fp32" or self.habits.fp32_compute
 
     @property
@@ -151,13 +153,14 @@ class Stack:
 
     @property
     def autocasts(self) -> bool:
-        """Products turn their fp32 operands to 16 bit."""
+        """True where matrix products turn their fp32 operands to 16 bit."""
         return self.habits.autocast and self.compute_bytes == 2
 
     @property
     def copies_inputs(self) -> bool:
-        """Each adapter turns its input into another dtype, and keeps the copy. On bitsandbytes' layers that is left to
-        autocast (peft tuners/lora/bnb.py, requires_conversion), except for programs with kernels in PEFT's place."""
+        """True where each adapter turns its input into another dtype, and keeps the copy. bitsandbytes' layers leave
+        it to autocast (peft tuners/lora/bnb.py, requires_conversion), except for programs with kernels in PEFT's
+        place."""
         by_autocast = self.setup.quantized and self.autocasts and not self.habits.triton_kernels
         wider = self.habits.adapter_bytes > self.activation_bytes and not by_autocast
         return (wider or (self.autocasts and self.activation_bytes == 4)) and not self.habits.unsloth_kernels
@@ -175,7 +178,7 @@ class Stack:
 
     @property
     def in_fp16(self) -> bool:
-        """Products in 16 bit are in fp16 rather than bf16."""
+        """True where 16-bit products are in fp16 rather than bf16."""
         return self.setup.precision == "fp16" or self.compute_capability < 8
 
     @property
@@ -185,19 +188,19 @@ class Stack:
 
     @property
     def dequantized_width(self) -> int:
-        """Bytes a weight that unpacking a 4-bit or 8-bit weight takes for a moment."""
+        """Bytes per weight that unpacking a 4-bit or 8-bit weight takes for a moment."""
         return self.compute_bytes * (2 if self.habits.dequantizes_twice else 1)
 
     @property
     def offloads(self) -> bool:
-        """Unsloth moves layer inputs to pinned host memory (unsloth_zoo/gradient_checkpointing.py)."""
+        """True where Unsloth moves layer inputs to pinned host memory (unsloth_zoo/gradient_checkpointing.py)."""
         own = self.setup.framework == self.setup.gradient_checkpointing == "unsloth"
         return own and self.setup.max_length >= OFFLOAD_MIN_LENGTH
 
 
 def stack_on(device: Device, training: TrainingSetup, use_dora: bool, assume: Assumptions) -> Stack:
-    """The stack that trains this set-up on this device. On a CPU all frameworks train plain PEFT modules without
-    autocast, and losses that are GPU kernels do not exist."""
+    """Return the stack that trains this set-up on this device. On a CPU all frameworks train plain PEFT modules
+    without autocast, and losses that are GPU kernels do not exist."""
     setup = training.without_auto(device)
     if device.cuda:
         return Stack(setup=setup, use_dora=use_dora, assume=assume, gpu=device.gpu)
@@ -216,13 +219,13 @@ WINDOWED_EXPERTS = ("gpt_oss",)
 UNCOMPILED = ("gpt_oss",)
 """model_types whose blocks are never compiled (models/_block_compile.py, _SKIP)."""
 PACKING_UNSLOTH_ZOO = (2026, 6, 2)
-"""The first version of unsloth_zoo whose 4-bit loads pack stacks of experts (PR #659)."""
+"""First version of unsloth_zoo whose 4-bit loads pack stacks of experts (PR #659)."""
 UNHANDLED_EXPERTS = ("longcat_flash",)
-"""model_types that have such stacks and a forward pass that Unsloth leaves alone (_expert_forward_is_handled)."""
+"""model_types with stacks of experts whose forward pass Unsloth leaves alone (_expert_forward_is_handled)."""
 
 
 def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
-    """The stack with what Unsloth decides once it sees the model and the card; any other program's unchanged."""
+    """Return the stack with what Unsloth decides once it sees the model and the card; unchanged for other programs."""
     habits, setup = stack.habits, stack.setup
     if not habits.unsloth_kernels:
         return stack
@@ -249,7 +252,7 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
 
 
 def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:
-    """Whether torch.compile makes each block's code: not after forced fp32, nor in Unsloth of 2025 and before
+    """Return True where torch.compile makes each block's code: not after forced fp32, nor in Unsloth before 2026
     (models/_block_compile.py)."""
     habits = stack.habits
     today = habits.unsloth_kernels and habits.unsloth_loss not in ("func-2025", "cut")
@@ -257,25 +260,26 @@ def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:
 
 
 def stays_16_bit(model: ModelSpec, setup: TrainingSetup) -> bool:
-    """Whether Unsloth loads the model in 16 bit though it is asked to quantize it."""
+    """Return True where Unsloth loads the model in 16 bit although asked to quantize it."""
     checkpoint = model.unsloth_checkpoint
     return setup.framework == "unsloth" and setup.quantized and checkpoint is not None and checkpoint.stays_16_bit
 
 
 def forces_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
-    """Whether numbers overflow where fp16 is asked for or the card has no bf16; Unsloth then trains in fp32."""
+    """Return True for a model that overflows in fp16, where fp16 is asked for or the card has no bf16; Unsloth trains
+    it in fp32."""
     half = precision == "fp16" or (precision != "fp32" and not device.has_bf16)
     return half and overflows_in_fp16(model.model_type)
 
 
 def overflows_in_fp16(model_type: str) -> bool:
-    """Whether fp16 is too small for the numbers of these models."""
+    """Return True where the numbers of these models are too large for fp16."""
     return model_type.startswith(FORCED_FP32)
 
 
 def compute_dtype(model_type: str, setup: TrainingSetup, *, bf16: bool) -> Dtype:
-    """Dtype that RankViz's scripts and probes compute in, on a card with bf16 or without: there fp32 for a model that
-    overflows in fp16, unless fp16 itself is asked for. Unsloth keeps products in fp16 then (models/vision.py)."""
+    """Return the dtype that RankViz's scripts and probes compute in. Without bf16 it is fp32 for a model that
+    overflows in fp16, unless fp16 is asked for or Unsloth trains, which keeps products in fp16 (models/vision.py)."""
     if setup.precision in ("fp16", "fp32"):
         return setup.precision
     if bf16:
@@ -284,11 +288,12 @@ def compute_dtype(model_type: str, setup: TrainingSetup, *, bf16: bool) -> Dtype
 
 
 def quantizes_experts(model: ModelSpec) -> bool:
-    """Whether a 4-bit load packs the fused experts: the pair of gate_up_proj and down_proj, so not Nemotron-H's."""
+    """Return True where a 4-bit load packs the fused experts: the pair gate_up_proj and down_proj, so not
+    Nemotron-H's."""
     handled = model.model_type not in UNHANDLED_EXPERTS
     return handled and PACKED_EXPERTS <= {layer.name for layer in model.layers if layer.kind == "experts"}
 
 
 def moved_table(model: ModelSpec) -> str:
-    """Name of what Unsloth moves to host memory on a card that is short of room: a tied embedding stays."""
+    """Return the name of what Unsloth moves to host memory on a card short of room: a tied embedding stays."""
     return "per-layer embeddings" if model.tie_word_embeddings else "input embedding"

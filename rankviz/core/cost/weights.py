@@ -13,12 +13,12 @@ from rankviz.core.quantity import Range
 FP32_NORMS = (
     *("gemma3", "gemma4", "gpt_oss", "granitemoehybrid", "muse_glimmer", "olmo2", "olmo3", "qwen3_5", "qwen3_next"),
 )
-"""Beginnings of model_types whose norms Unsloth raises to fp32: those of models/loader.py
-(UNSLOTH_HIGH_PRECISION_LAYERNORM), and those whose norms multiply in fp32 (unsloth_zoo/compiler.py)."""
+"""Beginnings of model_types whose norms Unsloth raises to fp32: by name in models/loader.py
+(UNSLOTH_HIGH_PRECISION_LAYERNORM), or because they multiply in fp32 (unsloth_zoo/compiler.py)."""
 FUSED_IN_FILES = ("gemma4", "gpt_oss", "llama4", "qwen3_5_moe", "qwen3_vl_moe")
 """Beginnings of model_types whose checkpoints hold stacks of experts; others have a tensor for each expert."""
 KEPT_IN_16_BIT = ("lm_head", *LEFT_IN_16_BIT, "score", "classifier", "qa_outputs")
-"""Names that no quantizer touches under Unsloth, anywhere in a module's path. They replace transformers' own list
+"""Names anywhere in a module's path that no quantizer touches under Unsloth, in place of transformers' own list
 (unsloth_zoo/peft_utils.py, SKIP_QUANTIZATION_MODULES; patching_utils.py, _unsloth_should_convert_module)."""
 ALSO_KEPT_IN_16_BIT = {
     "nemotron_h": ("out_proj",),
@@ -28,21 +28,20 @@ ALSO_KEPT_IN_16_BIT = {
     "kimi_linear": ("self_attention_res_proj", "mlp_res_proj", "output_attn_res_proj"),
     "gemma3n": ("correction_coefs", "prediction_coefs", "altup_projections", "altup_unembed_projections"),
 }
-"""More such names by model_type (models/vision.py, _architecture_skip_modules)."""
+"""More names that Unsloth does not quantize, by model_type (models/vision.py, _architecture_skip_modules)."""
 SLICED_FROM = 2**31
-"""Weights of a stack of experts that Unsloth quantizes in slices, and then without double quantization
+"""Number of weights from which on Unsloth quantizes a stack of experts in slices, without double quantization
 (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py, _quantize_expert_stack_in_slices)."""
 Component = Literal["towers", "linears", "experts", "embeddings", "head", "rest"]
-"""Parts of a loaded base. Towers are all that is not the text model, projectors too; the rest are norms, biases,
-routers that are no linear layers, and other small tensors."""
+"""Parts of a loaded base. "towers" is all outside the text model, projectors too; "rest" is norms, biases, routers
+that are no linear layers, and other small tensors."""
 
 
 def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
-    """Frozen weights as a checkpoint holds them: what a quantizer reaches at its width, the rest (embeddings, head,
-    norms) in 16 bit or, after PEFT's k-bit preparation, in fp32. NF4 is 4 bits and an fp32 maximum for 64 weights,
-    double quantization makes that maximum 8 bits (bitsandbytes functional.quantize_4bit); int8 keeps an fp32 scale for
-    each output row. Left out: an embedding that Unsloth raises to fp32 after loading.
-    """
+    """Bytes of the frozen weights as a checkpoint holds them: quantized weights at their width, the rest (embeddings,
+    head, norms) in 16 bit or, after PEFT's k-bit preparation, in fp32. NF4 is 4 bits and an fp32 maximum for 64
+    weights, double quantization makes that maximum 8 bits (bitsandbytes functional.quantize_4bit); int8 keeps an fp32
+    scale for each output row. Left out: an embedding that Unsloth raises to fp32 after loading."""
     setup, habits, embedding = stack.setup, stack.habits, model.vocab_size * model.hidden_size
     if habits.unsloth_kernels:
         return sum(unsloth_bytes(model, stack).values())
@@ -62,10 +61,8 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
 
 
 def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
-    """Frozen weights by component as Unsloth loads them, compared with its real loader by `make test-counts`.
-
-    Quantized layers are counted tensor by tensor, whose maxima are rounded up to whole blocks.
-    """
+    """Bytes of the frozen weights by component as Unsloth loads them (`make test-counts` compares with its loader).
+    Quantized layers are counted tensor by tensor, since each tensor's maxima are rounded up to whole blocks."""
     parts: dict[Component, int] = dict.fromkeys(get_args(Component), 0)
     counted = 0
     for layer in model.layers:
@@ -86,7 +83,7 @@ def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
 
 
 def component_of(layer: LinearLayer) -> Component:
-    """The component that a layer belongs to."""
+    """Return the component that a layer belongs to."""
     if layer.part == "vision":
         return "towers"
     named: dict[str, Component] = {"experts": "experts", "embedding": "embeddings", "lm_head": "head", "router": "rest"}
@@ -113,14 +110,14 @@ def _weights(layer: LinearLayer) -> int:
 
 
 def nf4_bytes(weights: int, *, nested: bool) -> int:
-    """Bytes of one tensor in NF4: half a byte a weight and a maximum for each 64 of them; nested, as double
-    quantization has it, in 8 bit with an fp32 maximum for each 256 (bitsandbytes functional.quantize_4bit)."""
+    """Bytes of one tensor in NF4: half a byte per weight and an fp32 maximum for each 64 weights; nested (double
+    quantization): the maxima in 8 bit, with an fp32 maximum for each 256 (bitsandbytes functional.quantize_4bit)."""
     maxima = -(-weights // 64)
     return -(-weights // 2) + (maxima + 4 * -(-maxima // 256) if nested else 4 * maxima)
 
 
 def is_quantized(model: ModelSpec, layer: LinearLayer) -> bool:
-    """Whether a 4-bit or 8-bit load by Unsloth converts this linear layer."""
+    """Return True where a 4-bit or 8-bit load by Unsloth converts this linear layer."""
     if layer.kind not in ("linear", "conv1d", "lm_head") or layer.subclass:
         return False
     kept = (*KEPT_IN_16_BIT, *ALSO_KEPT_IN_16_BIT.get(model.model_type.removesuffix("_text"), ()))
@@ -129,9 +126,9 @@ def is_quantized(model: ModelSpec, layer: LinearLayer) -> bool:
 
 
 def fp32_tensors(model: ModelSpec, module: PlainModule, *, four_bit: bool) -> int:
-    """Parameters of one copy of a module that Unsloth raises to fp32: norms of some families, by name or of torch's own
-    classes, which have a bias (models/vision.py), and the biases of gpt-oss's experts unless they are loaded in 4 bit
-    (models/loader.py)."""
+    """Number of parameters in one copy of a module that Unsloth raises to fp32: norms of some families, by name or of
+    torch's own classes, which have a bias (models/vision.py), and biases of gpt-oss's experts not in 4 bit
+    (loader.py)."""
     name = module.path
     named = name.endswith(("norm", "norm1", "norm2", "norm3", "norm4")) or "layernorm" in name or "layer_norm" in name
     own_class = module.is_norm and any(tensor.name == "bias" for tensor in module.tensors)
@@ -143,10 +140,10 @@ def fp32_tensors(model: ModelSpec, module: PlainModule, *, four_bit: bool) -> in
 
 
 def extra_bytes(model: ModelSpec, stack: Stack, plain: int, linear: int) -> Range:
-    """Extra bytes of the checkpoint that a 4-bit load fetches, over plain NF4 of the same model.
+    """Bytes by which the checkpoint that a 4-bit load fetches exceeds plain NF4 of the model; 0 for most checkpoints.
 
-    A dynamic checkpoint keeps some layers in 16 bit, and only its files say which: its known size counts, or what other
-    dynamic checkpoints weigh more, limited by a measured load. Other checkpoints add nothing.
+    A dynamic checkpoint keeps some layers in 16 bit, and only its files say which: its size counts where known, else
+    what other dynamic checkpoints weigh more, limited by a measured load.
 
     plain, linear: bytes of the model in plain NF4, and of its linear layers without experts.
     """
@@ -163,16 +160,14 @@ def extra_bytes(model: ModelSpec, stack: Stack, plain: int, linear: int) -> Rang
 
 
 def reads_quantized_experts(model: ModelSpec) -> bool:
-    """Whether the file that a 4-bit load fetches holds the experts in 4 bit already."""
+    """Return True where the file that a 4-bit load fetches already holds the experts in 4 bit."""
     return bool(model.unsloth_checkpoint and model.unsloth_checkpoint.quantized)
 
 
 def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[str]) -> int:
-    """The embeddings that Unsloth may move to host memory: the input embedding, where the head does not share it, and
-    other large tables, such as Gemma 4's of its layers (models/vision.py, _input_side_embeddings).
-
-    trained: paths of modules that are trained in full, which stay.
-    """
+    """Bytes of the embeddings that Unsloth may move to host memory: the input embedding, where the head does not share
+    it, and other large tables, such as Gemma 4's per-layer embeddings (models/vision.py, _input_side_embeddings).
+    trained: paths of modules that are trained in full, which stay."""
     if not stack.habits.moves_embedding:
         return 0
     tables = [each for each in model.layers if each.kind == "embedding" and each.path not in trained]
@@ -192,8 +187,8 @@ def loading_bytes(model: ModelSpec, stack: Stack) -> float:
 
 
 def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """One whole weight in 16 bit, which bitsandbytes makes for each product and drops after it; of quantized experts
-    the larger of a block's two stacks, since a backward pass unpacks them again
+    """Bytes of one whole weight in 16 bit, which bitsandbytes makes for each product and then drops; of quantized
+    experts the larger of a block's two stacks, since a backward pass unpacks them again
     (unsloth_zoo/temporary_patches/moe_utils.py, _moe_recompute_enabled)."""
     if not stack.setup.quantized:
         return 0.0

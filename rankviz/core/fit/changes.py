@@ -22,7 +22,7 @@ from rankviz.units import memory_size
 Change = Mapping[str, str | int | float | bool]
 """Changed options by the names of the command line: {"batch": 1, "accum": 8}."""
 Labelled = tuple[str, Change, bool]
-"""Label of a change, the change, and whether the training result stays the same."""
+"""(label of a change, the change, True where the training result stays the same)."""
 TRAINING = {
     "framework": "framework",
     "precision": "precision",
@@ -33,14 +33,14 @@ TRAINING = {
     "checkpointing": "gradient_checkpointing",
     "loss_path": "loss_path",
 }
-"""Option: field of TrainingSetup."""
+"""Field of TrainingSetup by option."""
 LORA = {"targets": "target_modules", "dora": "use_dora"}
-"""Option: field of LoraConfig."""
+"""Field of LoraConfig by option."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """One model, one rank, one card, and its answer."""
+    """One model at one rank on one card, with its estimate."""
 
     model: ModelSpec
     question: Question
@@ -50,7 +50,7 @@ class Setting:
 
     @classmethod
     def of(cls, answer: Estimate, r: int, assumptions: Assumptions) -> "Setting":
-        """One of the ranks that an estimate was made for."""
+        """Return the setting of one rank of an estimate."""
         (row,) = (rank for rank in answer.ranks if rank.r == r)
         one = replace(answer, ranks=(row,), question=replace(answer.question, ranks=(r,)))
         return cls(model=one.model, question=one.question, gpu=one.gpu, assumptions=assumptions, answer=one)
@@ -65,17 +65,17 @@ class Setting:
 
     @property
     def tokens(self) -> int:
-        """Tokens trained, which a change of batch or length keeps."""
+        """Number of tokens trained, which a change of batch or length keeps."""
         return trained_tokens(self.question.training)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A sentence where examples are truncated."""
+        """A sentence where examples are truncated, else nothing."""
         return tuple(filter(None, [truncation(self.question.training)]))
 
     def seconds_for(self, tokens: int) -> float | None:
-        """Expected time of loading and so many tokens; None where the card's speed is not known. Part steps count in
-        part, so that two settings can be compared."""
+        """Return the expected seconds of loading and training this many tokens; None where the card's speed is not
+        known. Fractions of a step count, so that two settings can be compared."""
         setup, duration = self.question.training, self.row.duration
         if duration is None:
             return None
@@ -85,12 +85,12 @@ class Setting:
         return duration.load.expected + duration.step.expected * steps
 
     def with_change(self, change: Change) -> "Setting":
-        """InvalidSettingError where that can't be asked."""
+        """Return the setting after a change; raise InvalidSettingError where the changed question is not valid."""
         return setting(self.model, changed(self.question, change), self.gpu, self.assumptions)
 
 
 def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Setting:
-    """Ask the question, which has one rank."""
+    """Estimate a question with one rank; raise InvalidSettingError for several ranks or an invalid setting."""
     if len(question.ranks) != 1:
         raise InvalidSettingError("What fits is worked out for one rank. Give exactly one.")
     answer = estimate(model, question, gpu, assumptions)
@@ -98,7 +98,7 @@ def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: 
 
 
 def changed(question: Question, change: Change) -> Question:
-    """The question with these options changed; steps and tokens replace one another."""
+    """Return the question with these options changed. Steps replace tokens, and tokens steps."""
     training = {TRAINING[name]: value for name, value in change.items() if name in TRAINING}
     for name, field, other in (("steps", "max_steps", "tokens"), ("tokens", "tokens", "max_steps")):
         if name in change:
@@ -111,7 +111,7 @@ def changed(question: Question, change: Change) -> Question:
 
 
 def keeping_tokens(question: Question, change: Change) -> Change:
-    """The change, with steps or tokens added where tokens a step change, so that as much is trained as before."""
+    """Return the change, plus the steps or tokens that keep the tokens trained where tokens per step change."""
     before, after = question.training, changed(question, change).training
     if before.max_steps is None or after.tokens_per_step == before.tokens_per_step:
         return change
@@ -121,18 +121,19 @@ def keeping_tokens(question: Question, change: Change) -> Change:
 
 
 def trained_tokens(setup: TrainingSetup) -> int:
-    """Tokens of the whole training, or of one optimizer step without a length. With data, padding is not counted."""
+    """Return the tokens of the whole training, or of one step if it has no length; padding counts only without
+    data."""
     return setup.tokens if setup.tokens is not None else setup.total_steps * setup.tokens_per_step
 
 
 PARTS = {"weights and optimizer states": "static", "activations": "activations", "logits": "logits", "scratch": "other"}
-"""Name that a reader sees: property of MemoryEstimate. They add up to what is allocated."""
+"""Property of MemoryEstimate by the name shown to a reader. The parts add up to the allocated memory."""
 SHOWN_FROM = 0.01
-"""Share of the peak below which a change of a part is not written."""
+"""Share of the peak from which on a change of a part is written."""
 
 
 def peak_words(before: MemoryEstimate, after: MemoryEstimate) -> str:
-    """Parts of the peak that change, such as "Peak: logits 264 MiB → 0 MiB, activations 56 MiB → 416 MiB"."""
+    """Return the parts of the peak that change, as "Peak: logits 264 MiB → 0 MiB, activations 56 MiB → 416 MiB"."""
     sizes = {name: (getattr(before, field), getattr(after, field)) for name, field in PARTS.items()}
     shown_from = SHOWN_FROM * max(map(sum, zip(*sizes.values(), strict=True)))
     moved = (
@@ -146,7 +147,7 @@ def peak_words(before: MemoryEstimate, after: MemoryEstimate) -> str:
 WIDER = ("unsloth", "all-linear")
 """Presets to widen to, smallest first."""
 NARROWER = {"attention": "attention targets only", "qv": "q and v targets only"}
-"""Presets to narrow to, largest first, with labels."""
+"""Label by preset to narrow to, largest first."""
 LABELS = {
     "nf4-dq": "4-bit base (NF4)",
     "bf16": "16-bit base (bf16)",
@@ -157,26 +158,26 @@ LABELS = {
     "adamw_8bit": "8-bit AdamW",
     "adamw_torch": "AdamW with full states (adamw_torch)",
 }
-"""By value of the option."""
+"""Label by value of an option."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Knob:
-    """One change and its price."""
+    """One change, with its effect on memory, time and cost."""
 
     label: str
     change: Change
     same_result: bool
     device_bytes: int
-    """More on the card at the fullest moment of loading and training, expected; negative is less."""
+    """Expected bytes more on the card at the fullest moment of loading and training; negative is less."""
     seconds: float | None
-    """More for the same tokens, expected; None where the speed is not known."""
+    """Expected seconds more for the same tokens; None where the speed is not known."""
     usd: float | None
     fit: Fit | None
     margin_bytes: Range | None
     """Bytes left on the card after the change."""
     peak: str
-    """Parts of the peak before and after it, in words."""
+    """Parts of the peak before and after the change, in words."""
 
     @property
     def makes_it_fit(self) -> bool:
@@ -184,7 +185,7 @@ class Knob:
 
 
 def price(start: Setting, labelled: Labelled) -> Knob | None:
-    """The effect of a change; None where the changed question can't be asked."""
+    """Return the effect of a change; None where the changed question is not valid."""
     label, change, same_result = labelled
     change = keeping_tokens(start.question, change)
     try:
@@ -212,7 +213,7 @@ def _priced(start: Setting, changes: Iterable[Labelled]) -> list[Knob]:
 
 
 def knobs(start: Setting) -> tuple[Knob, ...]:
-    """Every change that applies, priced."""
+    """Return the effect of every change that applies."""
     return tuple(_priced(start, _changes(start)))
 
 
@@ -254,14 +255,14 @@ def _batch(batch: int, accum: int) -> Labelled:
 
 
 def _checkpointing_choices(question: Question) -> list[str]:
-    """The other kinds; outside Unsloth its own counts as Hugging Face's."""
+    """Return the other kinds of checkpointing; outside Unsloth, "unsloth" counts as "hf"."""
     own, now = question.training.framework == "unsloth", question.training.gradient_checkpointing
     now = "hf" if now == "unsloth" and not own else now
     return [kind for kind in ("unsloth", "hf", "none") if kind != now and (own or kind != "unsloth")]
 
 
 def sixteen_bit(start: Setting) -> str | None:
-    """bf16, or fp16 on a card without it; None where fp16 overflows in the model and nothing prevents it."""
+    """Return bf16, or fp16 on a card without bf16; None where fp16 overflows in the model and nothing prevents it."""
     if card(start.gpu).has_bf16:
         return "bf16"
     prevented = start.question.training.framework == "unsloth"
@@ -284,7 +285,6 @@ def _target_changes(start: Setting) -> Iterator[Labelled]:
 
 
 def _preset_plan(start: Setting, preset: str) -> AdapterPlan | None:
-    """None where PEFT refuses the preset on this model."""
     question = start.question
     try:
         return plan_on(start.model, replace(question.lora, target_modules=preset), question.training, card(None))
@@ -297,7 +297,7 @@ def _paths(plan: AdapterPlan) -> frozenset[str]:
 
 
 LENGTH_STEP = 64
-"""Lengths above it are rounded down to multiples of it: the estimate isn't good to a token."""
+"""Multiple, in tokens, to which longer lengths are rounded down, since the estimate is not exact to a token."""
 LIMIT_LABELS = {"r": "r = {:,}", "batch": "a batch of {:,}", "max_length": "a length of at most {:,} tokens"}
 
 
@@ -306,7 +306,6 @@ class Limit:
     """The largest value of a setting that fits. None is "not even 1"; `note` says why, or that the search ended."""
 
     option: str
-    """r, batch or max_length."""
     surely: int | None
     expected: int | None
     ceiling: int
@@ -314,7 +313,7 @@ class Limit:
 
 
 def limits(start: Setting) -> tuple[Limit, ...]:
-    """Rank, batch and length; none without a GPU."""
+    """Return the limits of rank, batch and length; empty without a GPU."""
     if start.gpu is None:
         return ()
     training, full_rows = start.question.training, start
@@ -332,7 +331,7 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
         return start.with_change({option: n})
 
     def stays(n: int) -> bool:
-        """Whether the embedding is still on the card; where it is moved, more fits once again."""
+        """Return True while the embedding is still on the card; where it is moved, larger values fit again."""
         return ask(n).row.memory.base_weights == ask(1).row.memory.base_weights
 
     def largest_with(end: str) -> int | None:
@@ -365,7 +364,7 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
 
 
 def largest(holds: Callable[[int], bool], ceiling: int) -> int | None:
-    """The largest n from 1 to ceiling that holds, where all below it hold and none above; None where not even 1."""
+    """Return the largest n from 1 to ceiling that holds, if all below hold and none above; None if 1 does not."""
     return bisect_left(range(1, ceiling + 1), True, key=lambda n: not holds(n)) or None
 
 
@@ -376,10 +375,8 @@ RULE = (
 
 
 def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequence[Limit]) -> Knob | None:
-    """The smallest change that makes a setting fit; None where it fits, and where no single change is enough.
-
-    priced: what knobs() gave for it; known_limits: what limits() gave.
-    """
+    """Return the smallest change that makes a setting fit; None where it fits, and where no single change is enough.
+    priced: results of knobs() for the setting; known_limits: results of limits()."""
     if start.row.fit in (None, "fits", "tight"):
         return None
     training, more = start.question.training, []

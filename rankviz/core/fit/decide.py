@@ -20,19 +20,19 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import duration, memory_size, usd
 
 LOWERED = {"r": "a lower rank", "batch": "a smaller batch", "max_length": "a shorter length"}
-"""Option of a limit: in words."""
+"""Words for lowering a setting, by option of a Limit."""
 FIT_ORDER = {"fits": 0, "tight": 0, "uncertain": 1, "does_not_fit": 2, None: 3}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittingCard:
-    """One GPU with this setting on it."""
+    """One GPU, and how this setting fits on it."""
 
     gpu: Gpu
     usable: Range
     price: Price | None
     fit: Fit | None = None
-    """None where the setting can't run on it; `reason` says why."""
+    """Verdict; None where the setting cannot run on the GPU (`reason` says why)."""
     spare: Range | None = None
     seconds: Range | None = None
     usd: Range | None = None
@@ -44,7 +44,8 @@ class FittingCard:
 
 
 def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[FittingCard, ...]:
-    """All GPUs, those that fit first, the cheapest first. prices: the user's own, by id, in USD an hour."""
+    """Return all GPUs with this setting, first those that fit, then by cost. prices: the user's, by id, in
+    USD/hour."""
 
     def on(gpu: Gpu) -> FittingCard:
         own = prices.get(gpu.id)
@@ -77,15 +78,15 @@ class Method:
     name: Literal["qlora", "lora", "full"]
     label: str
     precision: str
-    """Precision of the base; for full fine-tuning of weights, gradients and optimizer states."""
+    """Precision of the base; in full fine-tuning also of gradients and optimizer states."""
     chosen: bool
-    """Whether this is what the question asks."""
+    """True for the method of the question."""
     trained_parameters: int
     saved_bytes: int
     saved_exact: bool
     """False for full fine-tuning, whose checkpoint is counted without its headers."""
     device_bytes: Range
-    """As nvidia-smi shows."""
+    """Bytes that nvidia-smi shows."""
     fit: Fit | None
     margin_bytes: Range | None
     seconds: Range | None
@@ -93,8 +94,7 @@ class Method:
 
 
 def methods(start: Setting) -> tuple[Method, ...]:
-    """QLoRA, 16-bit LoRA and full fine-tuning; an adapter's row is left out where its precision can't be asked or
-    overflows."""
+    """Return QLoRA, 16-bit LoRA and full fine-tuning, without adapters whose precision is invalid or overflows."""
     answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
     full = full_finetuning(answer.model, start.question.training, start.gpu, usable and usable.expected, assume)
     rows = [("full", "Full fine-tuning", full.dtype, full.trained_parameters, full.saved_bytes, full)]
@@ -127,7 +127,7 @@ def methods(start: Setting) -> tuple[Method, ...]:
 
 
 def fit_in_words(start: Setting) -> str:
-    """Whether it fits, with the expected memory; where it may not, what to change."""
+    """Return a sentence on whether the setting fits, with the expected memory; where it may not, what to change."""
     row = start.row
     if start.gpu is None or row.fit is None:
         return "No GPU is selected, so it is not known whether the run fits."
@@ -143,7 +143,7 @@ def fit_in_words(start: Setting) -> str:
 
 
 def _change_in_words(start: Setting, known_limits: Sequence[Limit], smallest: Knob | None, elsewhere: str = "") -> str:
-    """Sentence on the change that is needed, if any. elsewhere: a clause on other GPUs."""
+    """Return a sentence on the change that is needed, if any. elsewhere: a clause on other GPUs."""
     if start.row.fit in ("fits", "tight"):
         tight = f", with {tight_meaning(start.assumptions)}" if start.row.fit == "tight" else ""
         return f"It fits without changes{tight}."
@@ -168,21 +168,21 @@ class FitAnswer:
 
     setting: Setting
     limits: tuple[Limit, ...]
-    """Rank, batch, length; empty without a GPU."""
+    """Limits of rank, batch and length; empty without a GPU."""
     knobs: tuple[Knob, ...]
     smallest: Knob | None
-    """The smallest change that makes it fit; None where it fits already, and where no single change does."""
+    """Smallest change that makes the setting fit; None where it fits already, and where no single change is enough."""
     cards: tuple[FittingCard, ...]
     methods: tuple[Method, ...]
 
     @property
     def cheapest(self) -> FittingCard | None:
-        """The first card that fits with a known total; where no total is known, the first that fits."""
+        """Cheapest GPU that fits, or the first that fits where no total is known; None where none fits."""
         return next((card for card in self.cards if card.fits), None)
 
     @property
     def helps_most(self) -> Knob | None:
-        """Where no single change makes it fit, the one that lowers the need most."""
+        """Change that lowers memory most, where no single change makes the setting fit; else None."""
         if self.smallest or self.setting.row.fit in (None, "fits", "tight"):
             return None
         return min(self.knobs, key=lambda knob: knob.device_bytes, default=None)
@@ -208,7 +208,7 @@ def decide(
     assumptions: Assumptions,
     prices: Mapping[str, float] | None = None,
 ) -> FitAnswer:
-    """Decide for a question with one rank. gpus: the table. prices: the user's own, by GPU id, in USD an hour."""
+    """Return all decisions for a question with one rank. gpus: the table. prices: the user's, by id, in USD/hour."""
     own = dict(prices or {})
     for each in gpus:
         if each.id in own:
@@ -245,8 +245,8 @@ class GpuJSON(TypedDict):
 
 
 class FitJSON(TypedDict):
-    """What fits, the effect of each change (more bytes, seconds and US dollars than before), and where it fits. Limits
-    are by setting: r, batch, max_length; without a GPU there are none."""
+    """Limits by setting (r, batch, max_length; none without a GPU), the effect of each change (more bytes, seconds and
+    US dollars than before), and the GPUs and methods that fit."""
 
     model_id: str
     r: int
@@ -271,7 +271,7 @@ class FitJSON(TypedDict):
 
 
 def as_json(decided: FitAnswer) -> FitJSON:
-    """The decisions as `rankviz fit --json` prints them."""
+    """Return the decisions as `rankviz fit --json` prints them."""
     start, row, answer = decided.setting, decided.setting.row, decided.setting.answer
 
     def knob(each: Knob) -> dict[str, Any]:

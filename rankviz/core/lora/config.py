@@ -1,4 +1,4 @@
-"""LoRA configuration: the adapter, in PEFT's words."""
+"""Configuration of a LoRA adapter, in PEFT's words."""
 
 import math
 from collections.abc import Iterable
@@ -17,25 +17,25 @@ PRESETS = ("all-linear", "attention", "mlp", "qv", "unsloth")
 MOE_SCHEMES: tuple[MoeScheme, ...] = get_args(MoeScheme)
 UNSLOTH_CLASSES: tuple[UnslothClass, ...] = get_args(UnslothClass)
 EXPERT_RANKS = ("r", "r/active", "r/all")
-"""The rank of each expert by a rule: r, r divided by the experts active for a token, or by all of them, at least 1."""
+"""Rules for each expert's rank: r, r divided by the experts active for a token, or r divided by all; at least 1."""
 FLAGS = ("finetune_vision_layers", "finetune_language_layers", "finetune_attention_modules", "finetune_mlp_modules")
-"""Unsloth's four flags; fields of LoraConfig, and arguments of get_peft_model."""
+"""Unsloth's four flags: fields of LoraConfig, and arguments of get_peft_model."""
 NO_TARGETS = f"No target modules are given. Name some, or use one of {', '.join(PRESETS)}."
 MAX_RANK = 1024
 MAX_ALPHA = 1_000_000
 QUANTIZED = ("nf4", "nf4-dq", "int8")
 PEFT_VERSION = "0.21.2"
 UNSLOTH_VERSION = "2026.10.9"
-"""The versions whose code the rules of targets.py and experts.py were read from; tests compare with those installed."""
+"""Versions whose code targets.py and experts.py follow; tests compare them with those installed."""
 
 
 class Usual(int):
-    """A default, told apart from the same number given: it stays a default when a config is copied by `replace`."""
+    """Default value of a number, distinct from an equal number that is given; `replace` copies it as a default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoraConfig:
-    """The adapter, in PEFT's words."""
+    """Configuration of an adapter, in PEFT's words."""
 
     r: int = Usual(16)
     lora_alpha: float = Usual(16)
@@ -47,20 +47,20 @@ class LoraConfig:
     moe_scheme: MoeScheme = "default"
     """Treatment of fused experts; "default" is the framework's own."""
     expert_rank: int | str = "r"
-    """The rank of each expert, PEFT's rank_pattern: a rule of EXPERT_RANKS or a number. Its alpha follows
+    """Rank of each expert (PEFT's rank_pattern): a rule of EXPERT_RANKS or a number. The experts' alpha follows
     (alpha_pattern), so that alpha / r is that of the other layers."""
     unsloth_class: UnslothClass = "FastLanguageModel"
-    """Whose get_peft_model attaches the adapter under Unsloth. FastVisionModel is FastModel by another name."""
+    """Unsloth class whose get_peft_model attaches the adapter. FastVisionModel is FastModel by another name."""
     text_only: bool = False
-    """Unsloth's from_pretrained loads the text model of a multimodal checkpoint alone, without its other towers."""
+    """True where Unsloth's from_pretrained loads a multimodal checkpoint's text model alone, without other towers."""
     finetune_vision_layers: bool | None = None
-    """Unsloth's flags. None is the class's own default: vision layers stay out with FastLanguageModel, else all on."""
+    """Unsloth's flags. None is the class's default: all on, but no vision layers with FastLanguageModel."""
     finetune_language_layers: bool | None = None
     finetune_attention_modules: bool | None = None
     finetune_mlp_modules: bool | None = None
 
     def __post_init__(self):
-        """Lists, as PEFT has them, become tuples; a preset's name loses spaces around it, an expert rank within."""
+        """Turn lists, as PEFT has them, into tuples; strip spaces around a preset and inside an expert rank."""
         targets, saved = self.target_modules, self.modules_to_save
         if isinstance(targets, str):
             object.__setattr__(self, "target_modules", targets.strip())
@@ -74,7 +74,7 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
-        """Factor of B·A: alpha / r, with rsLoRA alpha / sqrt(r)."""
+        """Factor by which B·A is multiplied: alpha / r, with rsLoRA alpha / sqrt(r)."""
         return scale(self.r, self.lora_alpha, use_rslora=self.use_rslora)
 
     @property
@@ -89,8 +89,8 @@ class LoraConfig:
         return tuple(getattr(self, flag) for flag in FLAGS)
 
     def validate(self) -> None:
-        """InvalidSettingError says which value to change, and its limits. Whether the names exist in a model is for
-        lora.resolve to say."""
+        """Raise InvalidSettingError, which says which value to change and its limits, for an invalid value.
+        lora.resolve checks the names against a model."""
         whole(self.r, "Rank", 1, MAX_RANK)
         number(self.lora_alpha, "Alpha", 0, MAX_ALPHA, above=True)
         if not self.target_modules or (not isinstance(self.target_modules, str) and not all(self.target_modules)):
@@ -113,15 +113,15 @@ class LoraConfig:
 
 
 def scale(r: int, lora_alpha: float, *, use_rslora: bool) -> float:
-    """alpha / r, with rsLoRA alpha / sqrt(r)."""
+    """Return alpha / r, with rsLoRA alpha / sqrt(r)."""
     return lora_alpha / (r**0.5 if use_rslora else r)
 
 
 def adapter_dtype(
     framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
 ) -> Literal["fp32", "bf16"]:
-    """Dtype that lora_A and lora_B are trained and saved in. compute: what a quantized base is multiplied in
-    (core.cost.stack.compute_dtype).
+    """Return the dtype in which lora_A and lora_B are trained and saved. compute: what a quantized base is multiplied
+    in.
 
     PEFT raises adapters on a 16-bit base to fp32 (tuners_utils.cast_adapter_dtype), Unsloth always trains them in fp32
     (unsloth_zoo training_utils), and TRL's SFTTrainer casts them to bf16 when the base is quantized (sft_trainer.py,
@@ -133,12 +133,12 @@ def adapter_dtype(
 
 
 def saved_dtype(framework: Framework, precision: str, *, compute: Dtype = "bf16", trained: bool = True) -> Dtype:
-    """Dtype of modules that are saved in full: the base's own, since they are copies of its modules.
+    """Return the dtype of modules that are saved in full: the base's own, since they are copies of its modules.
 
     Trained copies in fp16 are raised to fp32, which the gradient scaler needs: by Unsloth (unsloth_zoo
-    training_utils.py), and by RankViz's scripts for TRL and PEFT. Plain PEFT scripts raise all that is not quantized of
-    a quantized base first (utils/other.py, prepare_model_for_kbit_training). trained: False
-    for the frozen weight that PEFT saves beside a LoRA pair on it.
+    training_utils.py), and by RankViz's scripts for TRL and PEFT. Plain PEFT scripts raise all unquantized parts of a
+    quantized base first (prepare_model_for_kbit_training). trained: False for the frozen weight that PEFT saves beside
+    a LoRA pair on it.
     """
     if precision == "fp32" or (framework == "peft" and precision in QUANTIZED):
         return "fp32"
@@ -147,9 +147,9 @@ def saved_dtype(framework: Framework, precision: str, *, compute: Dtype = "bf16"
 
 
 def settle_rank(question: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -> None:
-    """Settle `ranks` and `alpha` of a question or a sweep that has left them out (None): from its `lora`, where rank
-    and alpha are given there, or as usual. Given there alone, an alpha that equals the rank follows it ("r"). The lora
-    then keeps neither. InvalidSettingError where something is given in both places and differs."""
+    """Fill in `ranks` and `alpha` of a question or a sweep where they are None: from its `lora`, where rank and alpha
+    are given there, else with the usual values. An alpha given in `lora` alone that equals the rank follows it ("r").
+    `lora` then gets its defaults back. Raise InvalidSettingError where a value is given in both places and differs."""
     lora, plain = question.lora, LoraConfig()
     ranks, alpha, twice = question.ranks, question.alpha, "{} given twice, in LoraConfig and beside it: {} and {}."
     r_given, alpha_given = not isinstance(lora.r, Usual), not isinstance(lora.lora_alpha, Usual)
@@ -170,7 +170,7 @@ def settle_rank(question: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -
 
 
 def lora_alpha(alpha: str, r: int) -> float:
-    """Alpha at rank r by the rule "r", "2r" or a number."""
+    """Return alpha at rank r by the rule "r", "2r" or a number; raise InvalidSettingError for another text."""
     rule = str(alpha).strip().lower()
     if rule in ("r", "2r"):
         return float(r if rule == "r" else 2 * r)

@@ -1,4 +1,4 @@
-"""MoE schemes: which adapter fused experts get, what each scheme makes of targets, and Tinker's scheme."""
+"""Applies MoE schemes: the adapter that fused experts get, and each scheme's targets. Counts Tinker's parameters."""
 
 from bisect import bisect_left
 from collections.abc import Callable
@@ -18,37 +18,37 @@ REMAP = {
         "down_proj": "down_proj",
     },
 }
-"""PEFT's _MOE_TARGET_MODULE_MAPPING: a name of transformers 4, and the parameter it became."""
+"""PEFT's _MOE_TARGET_MODULE_MAPPING: by family, the parameter that replaced each name of transformers 4."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Targets:
-    """Targets as PEFT gets them."""
+    """Targets in the form that PEFT gets."""
 
     modules: tuple[str, ...] | str
     """Names, or "all-linear"."""
     parameters: tuple[str, ...] = ()
     gate_up_doubled: bool = False
-    """gate_up_proj carries rank 2r, as gate_proj and up_proj would have carried r each."""
+    """True where gate_up_proj carries rank 2r, as gate_proj and up_proj would have carried r each."""
     hits: Callable[[str], bool] | None = None
-    """Whether a path is hit, where Unsloth makes a pattern of the names; None where PEFT gets the names."""
+    """Returns True for a path that Unsloth's pattern of the names hits; None where PEFT gets the names."""
 
     @property
     def matcher(self) -> Matcher:
-        """Matcher of the names; "all-linear" without a pattern has none."""
+        """Matcher of the names, or of Unsloth's pattern; not for "all-linear" without a pattern."""
         return Matcher(self.modules, self.hits)
 
 
 def with_unsloths_rewrite(model: ModelSpec) -> ModelSpec:
-    """The model as Unsloth has PEFT see it: families after which a rewrite is named are rewritten too, and transformers
-    5.17 leaves qwen2_moe out (unsloth/import_fixes.py, _patch_peft_moe_target_conversion)."""
+    """Return the model with PEFT's rewrite for its family, if there is one. Unsloth turns the rewrite on where
+    transformers 5.17 does not, for qwen2_moe (unsloth/import_fixes.py, _patch_peft_moe_target_conversion)."""
     if model.peft_remap or model.model_type not in REMAP:
         return model
     return replace(model, peft_remap=model.model_type)
 
 
 def scheme_of(model: ModelSpec, requested: MoeScheme, route: Route) -> MoeScheme | str:
-    """The scheme in force; "dense" for a model without fused experts."""
+    """Return the scheme in force; "dense" for a model without fused experts."""
     if not model.has_experts:
         return "dense"
     if requested == "default":
@@ -57,11 +57,9 @@ def scheme_of(model: ModelSpec, requested: MoeScheme, route: Route) -> MoeScheme
 
 
 def without_experts(model: ModelSpec, names: tuple[str, ...] | str, route: Route) -> tuple[str, ...] | str:
-    """The names to hand to Unsloth so that it trains the linear layers they mean and no expert ("linear-only").
-
-    A bare "down_proj" makes its FastModel train the experts' too: by PEFT's rewrite, or one by one where they are
-    split. Neither looks at a name with a dot, and a pattern keeps PEFT from rewriting.
-    """
+    """Return the names to give Unsloth so that it trains the linear layers they mean and no expert ("linear-only"). A
+    bare "down_proj" makes Unsloth's FastModel train the experts' projection too: by PEFT's rewrite, or one by one
+    where experts are split. Neither applies to a name with a dot, and a pattern keeps PEFT from rewriting."""
     if route.split_experts:
         names = pattern.chosen_names(model) if names == ALL_LINEAR else names
         return tuple(name for name in names if name not in pattern.EXPERT_NAMES)
@@ -76,14 +74,14 @@ def without_experts(model: ModelSpec, names: tuple[str, ...] | str, route: Route
 
 
 def expert_names(model: ModelSpec, scheme: str) -> tuple[str, ...]:
-    """The module names that reach the experts under this scheme, for the preset "mlp"."""
+    """Return the module names that reach the experts under this scheme, for the preset "mlp"."""
     if scheme == "peft-remap":
         return tuple(name for name, new in REMAP[model.peft_remap].items() if new != "gate.weight")
     return ("gate_proj", "up_proj", "down_proj") if scheme == "unsloth" else ()
 
 
 def apply_scheme(model: ModelSpec, modules: tuple[str, ...] | str, scheme: str, route: Route) -> Targets:
-    """Targets as PEFT matches them, changed by the scheme and the framework."""
+    """Return the targets as PEFT matches them, changed by the scheme and the framework."""
     targets, experts = Targets(modules=modules), modules
     if scheme != "peft-remap" and route.kind == "model":
         if modules == ALL_LINEAR:
@@ -113,13 +111,13 @@ def apply_scheme(model: ModelSpec, modules: tuple[str, ...] | str, scheme: str, 
 
 
 def expert_parameters(model: ModelSpec) -> tuple[str, ...]:
-    """Every fused expert parameter, named as target_parameters names it: "mlp.experts.gate_up_proj"."""
+    """Return the names of all fused expert parameters for target_parameters, such as "mlp.experts.gate_up_proj"."""
     paths = (layer.path for layer in model.layers if layer.kind == "experts" and layer.part != "vision")
     return tuple(dict.fromkeys(path.split("{}.")[-1] for path in paths))
 
 
 def not_rewritten(model: ModelSpec, names: tuple[str, ...] | str) -> tuple[str, ...] | str:
-    """The names that PEFT hands on as they are, of a family whose experts it knows."""
+    """Return the names that PEFT leaves as they are in a family whose experts it knows."""
     if not model.peft_remap:
         return names
     names = _linear_names(model) if names == ALL_LINEAR else names
@@ -131,7 +129,7 @@ def _linear_names(model: ModelSpec) -> tuple[str, ...]:
 
 
 def remap(model: ModelSpec, targets: Targets) -> Targets:
-    """PEFT's silent rewrite; the identity for families it doesn't know."""
+    """Return the targets after PEFT's silent rewrite; unchanged for families that it does not know."""
     if not model.peft_remap:
         return targets
     mapping, modules = REMAP[model.peft_remap], targets.modules
@@ -153,7 +151,7 @@ def remap(model: ModelSpec, targets: Targets) -> Targets:
 
 
 def _as_unsloth(model: ModelSpec, targets: Targets, experts: tuple[str, ...] | str) -> Targets:
-    """experts: the names among which Unsloth looks for those of experts."""
+    """Return the targets as Unsloth gives them to PEFT. experts: names in which Unsloth looks for experts."""
     parameters = _unsloth_parameters(model, experts)
     if experts == ALL_LINEAR or parameters or targets.hits:
         return replace(targets, parameters=parameters)
@@ -170,7 +168,7 @@ def _as_unsloth(model: ModelSpec, targets: Targets, experts: tuple[str, ...] | s
 
 
 def _unsloth_parameters(model: ModelSpec, modules: tuple[str, ...] | str) -> tuple[str, ...]:
-    """Unsloth's get_moe_target_parameters: the experts' share of a list of names; all of "all-linear"."""
+    """Return the parameters of experts among a list of names, or all for "all-linear" (get_moe_target_parameters)."""
     if modules == ALL_LINEAR:
         return expert_parameters(model)
     if not model.num_experts:
@@ -189,16 +187,13 @@ MAPS = {
     "in_proj_qkv": 3,
     **dict.fromkeys(("q_b_proj", "kv_b_proj", "in_proj_a", "in_proj_b", "shared_expert_gate"), 0),
 }
-"""Number of pairs that Tinker counts on a linear layer, by its name: q, k and v apart, no second MLA map, no gates."""
+"""Number of LoRA pairs that Tinker counts on a layer, by its name: q, k and v apart, no second MLA map, no gates."""
 
 
 def shared_outer_per_rank(model: ModelSpec) -> int | None:
-    """Tinker's trainable parameters per unit of r, on attention, MLP and unembedding; None where a layer is not known.
-
+    """Return Tinker's trainable parameters per unit of r, on attention, MLP and unembedding; None for unknown layers.
     Per layer of E experts, hidden size H and inner size I: 3H + 3·E·I, without a gate 2H + 2·E·I; routers are never
-    counted. From shapes what get_lora_param_count stores (tinker_cookbook/hyperparam_utils.py), compared with it in
-    tests/core/lora/test_lora.py.
-    """
+    counted. tests/core/lora/test_lora.py compares with get_lora_param_count (tinker_cookbook/hyperparam_utils.py)."""
     inner = {layer.path.rsplit(".", 1)[0]: layer.in_features for layer in model.layers if layer.name == "out_proj"}
     hidden, total = model.hidden_size, model.vocab_size + model.hidden_size
     for layer in model.layers:
@@ -218,8 +213,8 @@ def shared_outer_per_rank(model: ModelSpec) -> int | None:
 
 
 def rank_of_size(parameters: Callable[[int], int], target: float) -> float:
-    """The rank, seldom whole, at which an adapter has as many parameters as this: Tinker's r = 32 on Qwen3-30B-A3B is
-    r = 12.3 of Unsloth's adapter."""
+    """Return the rank, seldom whole, at which an adapter has `target` parameters: Tinker's r = 32 on Qwen3-30B-A3B is
+    r = 12.3 of Unsloth's adapter. parameters: the adapter's number of parameters by rank."""
     high = bisect_left(range(65_536), target, lo=1, key=parameters)
     if high == 1:
         return target / parameters(1)

@@ -1,7 +1,6 @@
-"""Sentences on an adapter that someone should read before trusting its numbers.
+"""Writes sentences on an adapter to read before trusting its numbers, such as on names that hit no module.
 
-PEFT is silent when a name hits nothing, or less than one would think. These notes are not. A caution says that
-something is not trained, or trained otherwise, than the settings say.
+A caution says that something is not trained, or is trained in another way than the settings say.
 """
 
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ EXPERT_ALIASES = {"gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "w2", "gat
 
 
 def flag_notes(preset: Names, requested: Names, ignored: tuple[str, ...], route: Route) -> Iterator[str]:
-    """Notes on Unsloth's flags. ignored: those that do nothing here."""
+    """Yield notes on Unsloth's flags. ignored: flags that have no effect here."""
     if ignored:
         program = "Unsloth's CPU backend" if route.kind == "cpu" else route.framework.upper()
         yield f"{listed(ignored)}: these settings are Unsloth's on a GPU; {program} ignores them."
@@ -36,11 +35,8 @@ def flag_notes(preset: Names, requested: Names, ignored: tuple[str, ...], route:
 def notes(
     plan: AdapterPlan, *, preset: Names, requested: Names, moved: tuple[str, ...], expert_rank: int | str
 ) -> Iterator[str]:
-    """All other notes on a plan, the most consequential first.
-
-    preset: the target modules as given; requested: the names that they stand for. moved: those that Unsloth trains in
-    full instead. expert_rank: as given.
-    """
+    """Yield all other notes on a plan, the most consequential first. preset, expert_rank: as given. requested: the
+    names that the preset stands for. moved: those that Unsloth trains in full."""
     if expert_rank != "r" and not plan.trains_experts:
         why = "this model has no experts" if plan.scheme == "dense" else "these experts carry no LoRA"
         yield Caution(f"expert_rank has no effect here: {why}.")
@@ -62,7 +58,7 @@ def notes(
 
 
 def _experts(plan: AdapterPlan) -> Iterator[str]:
-    """Notes on whether and how experts carry LoRA, and under which versions."""
+    """Yield notes on how experts carry LoRA, if at all, and under which versions."""
     model, scheme, route, given = plan.model, plan.scheme, plan.route, plan.expert_rank
     experts = [a for a in plan.adapted if a.is_expert]
     if scheme == "dense":
@@ -97,7 +93,7 @@ def _experts(plan: AdapterPlan) -> Iterator[str]:
 
 
 def experts_at(plan: AdapterPlan, r: int) -> str:
-    """Describe how experts carry LoRA at one rank, for display beside a count; empty for a model without experts."""
+    """Describe how experts carry LoRA at one rank, for display next to a count; empty for a model without experts."""
     experts = [a for a in plan.adapted if a.is_expert]
     if not experts:
         return "" if plan.scheme == "dense" else "no LoRA on the experts"
@@ -109,7 +105,7 @@ def experts_at(plan: AdapterPlan, r: int) -> str:
 
 
 def _missed(plan: AdapterPlan, requested: Names) -> Iterator[str]:
-    """Names that hit nothing, with what the model has instead."""
+    """Yield cautions on names that hit nothing, with what the model has instead."""
     if requested == ALL_LINEAR:
         return
     adapted, exist = plan.adapted, names_that_exist(plan.model)

@@ -1,4 +1,4 @@
-"""Describes an adapter, rank aside: its modules, what is saved beside it, and its parameters and bytes at any rank."""
+"""Describes an adapter for any rank: its modules, what is saved beside it, and its parameters and bytes."""
 
 import functools
 import math
@@ -15,7 +15,7 @@ from rankviz.core.lora.targets import Route
 from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec
 
 DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
-"""In the order in which safetensors sorts them."""
+"""Bytes per element by dtype, in the order in which safetensors sorts dtypes."""
 SAFETENSORS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 PREFIX = "base_model.model."
 _EMPTY_HEADER = len('{"__metadata__":{"format":"pt"}}')
@@ -23,25 +23,24 @@ _ENTRY = len(',"":{"dtype":"","shape":[],"data_offsets":[,]}')
 
 
 class Tensor(NamedTuple):
-    """One tensor with its shape; rank_factor · r is one more dimension, if rank_factor is not 0."""
+    """One tensor with its shape. Where rank_factor is not 0, rank_factor · r is one more dimension."""
 
     name: str
-    """Behind the block's number, such as ".self_attn.q_proj.lora_A.weight"; the whole name outside blocks."""
+    """Name after the block's number, such as ".self_attn.q_proj.lora_A.weight"; the whole name outside blocks."""
     dtype: str
     shape: tuple[int, ...]
     rank_factor: int = 0
 
 
 class Group(NamedTuple):
-    """Tensors whose names share what precedes the block's number, each with the blocks that have it. No prefix: one
-    tensor outside blocks."""
+    """Tensors whose names share a prefix before the block's number, each with its blocks; no prefix outside blocks."""
 
     prefix: str
     tensors: list[tuple[tuple[int, ...], Tensor]]
 
 
 def file_bytes(sections: Sequence["Section"], r: int) -> int:
-    """The file's size at one rank, from its sections in the order of the file."""
+    """Return the bytes of the file at one rank, from its sections in the order of the file."""
     header, data, end_digits = _EMPTY_HEADER, 0, 0
     for section in sections:
         header += section.constant + sum(n * len(str(factor * r)) for factor, n in section.rank_factors.items())
@@ -55,7 +54,7 @@ def file_bytes(sections: Sequence["Section"], r: int) -> int:
 
 
 class Section:
-    """The tensors of one dtype, block by block in the order of the file."""
+    """Tensors of one dtype, block by block in the order of the file."""
 
     def __init__(self, dtype: str, groups: Iterable[Group]):
         self.width = DTYPE_BYTES[dtype]
@@ -100,7 +99,7 @@ class Section:
                 self.rank_factors[tensor.rank_factor] += copies
 
     def ends(self, r: int, offset: int) -> tuple[int, int]:
-        """The digits of all tensors' ends, and the last end, if the section starts at this offset."""
+        """Return the number of digits in all tensors' end offsets, and the last end. offset: start of the section."""
         local = [list(accumulate(self.width * (a * r + b) for a, b in template)) for template in self._templates]
         starts = list(accumulate((local[kind][-1] for kind in self._kinds), initial=offset))
         digits, power = self.count, 10
@@ -121,13 +120,13 @@ class Adapted:
     layer: LinearLayer
     blocks: tuple[int, ...]
     module: str
-    """Path of the module that PEFT wraps, as tensors name it; {} for the block's number."""
+    """Path of the module that PEFT wraps, as tensors name it, with {} for the block's number."""
     rank_factor: int = 1
-    """The pair's rank over r, of experts over their rank: the number of experts, doubled where PEFT doubles it."""
+    """Rank of the pair over r (experts: over their rank): the number of experts, doubled where PEFT doubles it."""
     turned: bool = False
-    """A reads what the layer puts out: Unsloth tells PEFT that these parameters are stored transposed."""
+    """True where A reads the layer's output: Unsloth tells PEFT that these parameters are stored transposed."""
     split: bool = False
-    """Each expert is a linear layer with a pair of its own: module is their list, its places follow."""
+    """True where each expert is a linear layer with a LoRA pair of its own; `module` is then the list of experts."""
 
     @property
     def count(self) -> int:
@@ -139,16 +138,16 @@ class Adapted:
 
     @property
     def per_rank(self) -> int:
-        """Parameters per unit of rank, all copies."""
+        """Parameters per unit of rank in all copies."""
         return self.count * self.rank_factor * (self.layer.in_features + self.layer.out_features)
 
     @property
     def magnitudes(self) -> int:
-        """DoRA's parameters, all copies: one an output of each pair."""
+        """DoRA's parameters in all copies: one per output of each LoRA pair."""
         return self.count * self.layer.out_features * (self.layer.num_experts if self.split else 1)
 
     def tensors(self, dtype: str, rank: int | None, *, dora: bool) -> Iterator[Tensor]:
-        """Tensors of one copy as PEFT names them, behind `module`. rank: None where it is r."""
+        """Yield the tensors of one copy, named as PEFT names them after `module`. rank: None where it is r."""
         layer, factor = self.layer, 1 if self.split else self.rank_factor
         into, out_of, magnitude = (layer.in_features,), (layer.out_features,), (layer.out_features,)
         if rank is not None:
@@ -184,10 +183,10 @@ class BlockGrid:
     """Parameters by block and module, for a heat map."""
 
     blocks: tuple[str, ...]
-    """"0", "1", …; "vision 0", … for a second tower; "outside" for what is in no block."""
+    """Names of the rows: "0", "1", …; "vision 0", … for a second tower; "outside" for modules in no block."""
     modules: tuple[str, ...]
     parameters: tuple[tuple[int, ...], ...]
-    """One row a block, one number a module."""
+    """One row per block, one number per module."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -199,66 +198,63 @@ class AdapterPlan:
     saved: tuple[SavedModule, ...]
     use_dora: bool
     target_modules: tuple[str, ...] | str
-    """LoraConfig(target_modules=…) of PEFT."""
     target_parameters: tuple[str, ...]
-    """LoraConfig(target_parameters=…) of PEFT: experts, where the scheme names them by hand."""
+    """PEFT's LoraConfig(target_parameters=…): experts, where the scheme names them by hand."""
     modules_to_save: tuple[str, ...]
     scheme: str
-    """The MoE scheme in force; "dense" without fused experts."""
+    """MoE scheme in force; "dense" without fused experts."""
     expert_rank: int | str
-    """LoraConfig's; "r" where no experts carry LoRA."""
+    """Expert rank of the LoraConfig; "r" where no experts carry LoRA."""
     route: Route
-    """By whose rule the names reach modules."""
     notes: tuple[str, ...] = ()
     flag_notes: tuple[str, ...] = ()
-    """The notes about Unsloth's flags."""
 
     @property
     def target_names(self) -> tuple[str, ...]:
-        """The modules that carry LoRA, by name, once each."""
+        """Names of the modules that carry LoRA, once each."""
         return tuple(dict.fromkeys(a.layer.name for a in self.adapted))
 
     @property
     def unsloth_class(self) -> str:
-        """The Unsloth class to load and attach with: FastVisionModel for a whole multimodal model."""
+        """Unsloth class to load and attach with: FastVisionModel for a whole multimodal model."""
         return "FastVisionModel" if self.model.tower == "whole model" else self.route.unsloth_class
 
     @property
     def unsloth_flags(self) -> dict[str, bool]:
-        """The flags to pass to Unsloth's get_peft_model; none where its own defaults do."""
+        """Flags to pass to Unsloth's get_peft_model; empty where its own defaults suffice."""
         if self.route.kind != "model" or self.target_modules == "all-linear":
             return {}
         needed = self.model.tower == "whole model" or self.route.flags_given
         return dict(zip(FLAGS, self.route.flags, strict=True)) if needed else {}
 
     def parameters(self, r: int) -> int:
-        """Trainable parameters, as PEFT's get_nb_trainable_parameters counts them."""
+        """Return the number of trainable parameters, as PEFT's get_nb_trainable_parameters counts them."""
         others, experts, fixed = self._per_rank
         return others * r + experts * self.expert_rank_at(r) + fixed
 
     @functools.cached_property
     def _per_rank(self) -> tuple[int, int, int]:
-        """Parameters per unit of rank: of other layers, of experts; and those that the rank does not change."""
+        """Parameters per unit of rank of other layers, and of experts; parameters that do not depend on the rank."""
         experts = sum(a.per_rank for a in self.adapted if a.is_expert)
         magnitudes = sum(a.magnitudes for a in self.adapted) if self.use_dora else 0
         fixed = magnitudes + sum(module.trained for module in self.saved)
         return sum(a.per_rank for a in self.adapted) - experts, experts, fixed
 
     def expert_rank_at(self, r: int) -> int:
-        """The rank of each expert where all other layers have rank r."""
+        """Return the rank of each expert where all other layers have rank r."""
         rule, model = self.expert_rank, self.model
         divisor = {"r": 1, "r/active": model.num_experts_per_tok, "r/all": model.num_experts}.get(rule)
         return rule if divisor is None else max(1, r // divisor)
 
     @property
     def trains_experts(self) -> bool:
-        """Whether experts carry LoRA."""
+        """True where experts carry LoRA."""
         return self._per_rank[1] > 0
 
     def patterns(self, lora: LoraConfig) -> dict[str, dict[str, float]]:
-        """PEFT's rank_pattern and alpha_pattern, which keep the experts' alpha / r that of the other layers; empty
-        where experts have the rank r. PEFT's rewrite adds a pattern for gate_up_proj behind these, and the first that
-        matches holds. A saved configuration has them in alphabetical order, where only a bracket keeps ours first."""
+        """Return PEFT's rank_pattern and alpha_pattern, which keep the experts' alpha / r equal to the other layers';
+        empty where experts have the rank r. PEFT's rewrite adds a pattern for gate_up_proj after these, and the first
+        match counts. A saved configuration sorts patterns by name, where only a bracket keeps RankViz's first."""
         ranks, alphas = {}, {}
         for each in self.adapted if self.expert_rank != "r" else ():
             if each.is_expert:
@@ -271,13 +267,13 @@ class AdapterPlan:
 
     @property
     def layers(self) -> tuple[LinearLayer, ...]:
-        """The layers that carry LoRA."""
+        """Layers that carry LoRA."""
         return tuple(adapted.layer for adapted in self.adapted)
 
     def file_bytes(self, r: int, dtype_bytes: int = 4, *, saved_dtype: str = "bf16", frozen_dtype: str = "") -> int:
-        """Bytes of adapter_model.safetensors, header included. dtype_bytes: of lora_A and lora_B, 4 (fp32) or 2 (bf16);
-        DoRA's magnitudes stay in fp32. saved_dtype: of what is saved in full; frozen_dtype: of frozen weights, where
-        that differs."""
+        """Return the bytes of adapter_model.safetensors, header included. dtype_bytes: 4 (fp32) or 2 (bf16) for lora_A
+        and lora_B; DoRA's magnitudes stay in fp32. saved_dtype: of modules saved in full; frozen_dtype: of frozen
+        weights, if other."""
         saved = SAFETENSORS[saved_dtype] if self.saved else ""
         experts = None if self.expert_rank == "r" else self.expert_rank_at(r)
         dtype = {4: "F32", 2: "BF16"}[dtype_bytes]
@@ -286,15 +282,15 @@ class AdapterPlan:
     def trained_bytes(
         self, r: int, framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
     ) -> int:
-        """File bytes in the dtypes that RankViz's programs save in (lora.config: adapter_dtype, saved_dtype)."""
+        """Return the bytes of the file in the dtypes that RankViz's programs save in (adapter_dtype, saved_dtype)."""
         width = 2 if adapter_dtype(framework, precision, cuda=cuda, compute=compute) == "bf16" else 4
         saved, frozen = (saved_dtype(framework, precision, compute=compute, trained=each) for each in (True, False))
         return self.file_bytes(r, width, saved_dtype=saved, frozen_dtype=frozen)
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - plans are cached themselves
     def _sections(self, dtype: str, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:
-        """The file's sections, one a dtype, with the tensors as PEFT names them (save_pretrained). experts: their rank;
-        None where it is r."""
+        """Return the file's sections, one per dtype, with PEFT's tensor names. experts: their rank; None if it is
+        r."""
 
         def entries() -> Iterator[tuple[str, tuple[int, ...], Iterable[Tensor]]]:
             for each in self.adapted:
@@ -319,7 +315,7 @@ class AdapterPlan:
         return tuple(Section(each, groups) for each in DTYPE_BYTES if each in dtypes)
 
     def _contributions(self, r: int) -> Iterator[tuple[str, LayerPart, tuple[int, ...], int]]:
-        """Name, part, blocks and trainable parameters of each module, in the model's order."""
+        """Yield name, part, blocks and trainable parameters of each module, in the model's order."""
         names, experts = self._labels, self.expert_rank_at(r)
         for each in self.adapted:
             dora = each.magnitudes if self.use_dora else 0
@@ -331,7 +327,7 @@ class AdapterPlan:
 
     @functools.cached_property
     def _labels(self) -> dict[str, str]:
-        """A name for each path: the last component, with the one before where different modules share it."""
+        """Display name by path: the last component, with the one before it where several modules share the last."""
 
         def parent(layer: LinearLayer) -> str:
             parts = layer.path.split(".")[: -1 - layer.name.count(".")]
@@ -348,7 +344,7 @@ class AdapterPlan:
         }
 
     def by_module(self, r: int) -> tuple[ModuleRow, ...]:
-        """Trainable parameters by module name, in the model's order; the rows add up to parameters(r)."""
+        """Return the trainable parameters by module name, in the model's order; the rows add up to parameters(r)."""
         parts, counts, totals = {}, Counter(), Counter()
         for name, part, blocks, parameters in self._contributions(r):
             parts.setdefault(name, part)
@@ -359,7 +355,7 @@ class AdapterPlan:
         )
 
     def by_block(self, r: int) -> BlockGrid:
-        """Trainable parameters by block and module; all cells add up to parameters(r)."""
+        """Return the trainable parameters by block and module; all cells add up to parameters(r)."""
         cells: Counter[tuple[tuple[int, int], str]] = Counter()
         for name, part, blocks, parameters in self._contributions(r):
             tower = 1 if part == "vision" else 0

@@ -1,4 +1,4 @@
-"""From a configuration to a plan: what PEFT does when it wraps a model, or refuses, without the model."""
+"""Makes a plan from a configuration: what PEFT does when it wraps a model, or refuses, without the model."""
 
 import functools
 import itertools
@@ -33,7 +33,7 @@ from rankviz.errors import InvalidSettingError
 
 
 def _refuse_scheme(scheme: str, route: Route) -> None:
-    """Refuse a MoE scheme that Unsloth does not leave to PEFT on a GPU."""
+    """Raise InvalidSettingError for a MoE scheme that Unsloth does not leave to PEFT on a GPU."""
     own_way = scheme == "peft-remap" and route.unsloth_on_gpu
     if own_way or (scheme == "target-parameters" and route.split_experts):
         why = "trains experts in its own way on a GPU" if own_way else "loads a linear layer for each expert in 4 bit"
@@ -43,7 +43,7 @@ def _refuse_scheme(scheme: str, route: Route) -> None:
 
 
 def _refuse_split(model: ModelSpec, targets: Targets) -> None:
-    """Refuse a name that hits a list of split experts, or one expert of it."""
+    """Raise InvalidSettingError for a name that hits a list of split experts, or one expert of the list."""
     for layer in model.layers:
         path = f"{layer.path}s"
         inner = (f"{path}.{expert}" for expert in range(layer.num_experts))
@@ -56,10 +56,8 @@ def _refuse_split(model: ModelSpec, targets: Targets) -> None:
 def _refuse_unmatched(
     model: ModelSpec, targets: str | tuple[str, ...], names: tuple[str, ...] | str, route: Route
 ) -> None:
-    """Refuse where Unsloth makes a pattern and finds no linear layer for it.
-
-    targets: as chosen, a preset or names. names: what Unsloth is given.
-    """
+    """Raise InvalidSettingError where Unsloth makes a pattern of the names and finds no linear layer for it. targets:
+    as chosen, a preset or names. names: what Unsloth is given."""
     flags = ALL_ON if names == ALL_LINEAR else route.flags
     given = chosen_names(model) if names == ALL_LINEAR else names
     split = (f"{layer.path}s.0" for layer in model.layers if layer.kind == "experts" and route.split_experts)
@@ -81,7 +79,6 @@ def _refuse_unmatched(
 
 
 def _not_a_layer(model: ModelSpec, path: str) -> str:
-    """Why PEFT cannot wrap a module that a name hits."""
     if path in model.clippable_linears:
         return (
             f"PEFT cannot put LoRA on {_shown(path)}, which wraps its linear layer. Choose the text tower or Unsloth."
@@ -107,14 +104,12 @@ ADDED_BY_PEFT = (
     *("base_layer", "lora_dropout", "lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"),
     *("lora_magnitude_vector", "default"),
 )
-"""Modules inside a layer with LoRA (peft tuners/lora/layer.py), there before PEFT looks for modules to save."""
+"""Modules inside a layer with LoRA (peft tuners/lora/layer.py), which exist before PEFT looks for modules to save."""
 
 
 def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, packed: bool) -> None:
-    """Refuse modules_to_save that cannot be trained in full, or that RankViz does not count.
-
-    packed: the base's linear layers are in 4 or 8 bit.
-    """
+    """Raise InvalidSettingError for modules_to_save that cannot be trained in full, or that RankViz does not count.
+    packed: True where the base's linear layers are in 4 or 8 bit."""
     if inner := [name for name in names if any(part.endswith(name) for part in ADDED_BY_PEFT)]:
         raise InvalidSettingError(
             f"modules_to_save names {listed(inner)}, which also hits modules that PEFT adds to each adapted layer "
@@ -142,7 +137,7 @@ def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, pac
 
 
 def _refuse_foreign(model: ModelSpec, names: tuple[str, ...]) -> None:
-    """FastLanguageModel's check for its own families (models/llama.py, _norm_modules_to_save)."""
+    """Raise InvalidSettingError for names that FastLanguageModel refuses in its families (_norm_modules_to_save)."""
     for name in names:
         reached = tuple(hits(model, (name,)))
         norms = {hit.module for hit in reached if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
@@ -167,24 +162,24 @@ def _shown(path: str) -> str:
 
 
 TURNED_FAMILIES = ("llama4", "llama4_text", "qwen3_vl_moe")
-"""model_types whose experts PEFT reads the other way round under Unsloth, which sets is_transposed on Llama 4's and
-stores those of Qwen3-VL transposed (unsloth_zoo/temporary_patches/llama4_moe.py, qwen3_vl_moe.py). The count is the
-same, the header of the file can differ by a few bytes."""
+"""model_types whose experts PEFT reads transposed under Unsloth, which sets is_transposed on Llama 4's and stores
+Qwen3-VL's transposed (unsloth_zoo/temporary_patches/llama4_moe.py, qwen3_vl_moe.py). The number of parameters is
+equal; the header of the file can differ by a few bytes."""
 FUSED_PROJECTIONS = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv_proj"),
     **dict.fromkeys(("gate_proj", "up_proj"), "gate_up_proj"),
 }
-"""Names that Unsloth's CPU backend adds for a name that the model lacks (unsloth_zoo/cpu/loader.py)."""
+"""Fused projection, by a name that the model lacks, that Unsloth's CPU backend adds (unsloth_zoo/cpu/loader.py)."""
 
 
 def resolve(
     model: ModelSpec, lora: LoraConfig, framework: Framework, *, precision: str = "bf16", cuda: bool = True
 ) -> AdapterPlan:
-    """The adapter that PEFT makes of this configuration on this model, with or without Unsloth; r and alpha do not
-    matter. The plan's model is what the program loads (towers.py).
+    """Return the adapter that PEFT makes of this configuration on this model, with or without Unsloth, for any r and
+    alpha. Its `model` is what the program loads. Raise InvalidSettingError where PEFT or Unsloth refuses, or nothing
+    is adapted.
 
-    precision: of the base, "auto" settled. cuda: whether it is trained on a GPU; Unsloth's CPU backend has other rules.
-    InvalidSettingError where PEFT or Unsloth refuses, or where nothing would carry the adapter.
+    precision: of the base, without "auto". cuda: True for training on a GPU; Unsloth's CPU backend has other rules.
     """
     model = as_loaded(model, text_only=lora.text_only, unsloth_on_gpu=framework == "unsloth" and cuda)
     route = route_of(model, lora, framework, precision=precision, cuda=cuda)
@@ -274,7 +269,7 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
 
 
 def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) -> tuple[str, ...] | str:
-    """Unsloth's CPU backend adds the fused projection that a name stands for where the model lacks the name itself."""
+    """Return the names and the fused projections that Unsloth's CPU backend adds for names that the model lacks."""
     if route.kind != "cpu" or isinstance(names, str):
         return names
     leaves = {path.rsplit(".", 1)[-1] for path in (*(layer.path for layer in model.layers), *model.other_modules)}
@@ -285,10 +280,9 @@ def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) ->
 def _embeddings_to_save(
     names: tuple[str, ...], modules_to_save: tuple[str, ...], route: Route
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Unsloth trains embed_tokens and lm_head in full where they are named as targets (_redirect_embedding_targets).
-
-    Not where language layers are off; the CPU backend knows only their bare names.
-    """
+    """Return target names and modules_to_save after Unsloth's change: it trains embed_tokens and lm_head in full where
+    they are targets (_redirect_embedding_targets), not with language layers off; its CPU backend knows only bare
+    names."""
     if route.kind == "peft" or not route.flags.language:
         return names, modules_to_save
     bare = route.kind == "cpu"
@@ -303,7 +297,6 @@ def _embeddings_to_save(
 
 
 def _adapted(model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], route: Route) -> tuple[Adapted, ...]:
-    """Layers that carry an adapter, in the model's order."""
     order = {id(layer): place for place, layer in enumerate(model.layers)}
     modules = _adapted_modules(model, targets, saved_names, route)
     return tuple(sorted((*modules, *_adapted_parameters(model, targets, route)), key=lambda a: order[id(a.layer)]))
@@ -312,10 +305,10 @@ def _adapted(model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], r
 def _adapted_modules(
     model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], route: Route
 ) -> Iterator[Adapted]:
-    """Modules that target_modules hits; inside Gemma 4's wrapped linear layers by Unsloth's patch."""
+    """Yield the modules that target_modules hits; Unsloth's patch reaches into Gemma 4's wrapped linear layers too."""
 
     def is_saved(path: str) -> bool:
-        """PEFT puts no adapter on or under a module that it saves in full."""
+        """Return True where PEFT puts no adapter, since it saves the module or one above it in full."""
         return any(f".{name}." in f".{path}." for name in saved_names)
 
     every = targets.modules == ALL_LINEAR and not targets.hits
@@ -343,10 +336,8 @@ def _adapted_modules(
 
 
 def _adapted_parameters(model: ModelSpec, targets: Targets, route: Route) -> Iterator[Adapted]:
-    """nn.Parameters that target_parameters hits. Two on one module nest, the later one outside.
-
-    Where experts are split, each is a linear layer instead, which nests nothing.
-    """
+    """Yield the nn.Parameters that target_parameters hits. Two on one module nest, the later one outside. Where
+    experts are split, each expert is a linear layer instead, and nothing nests."""
     if not targets.parameters:
         return
     matcher = Matcher(targets.parameters)

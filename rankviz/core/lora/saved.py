@@ -2,10 +2,10 @@
 
 PEFT trains a copy of each module whose path ends with a name of modules_to_save, whole components or not: "norm" also
 hits "input_layernorm" (peft 0.21.2, utils/other.py, _set_trainable). Tied embedding and head are then two copies;
-Unsloth asks PEFT to keep them tied where config.json says so (ensure_weight_tying): one set of parameters, saved twice.
-Its FastModel freezes modules without a "weight", such as fused experts (unsloth_zoo/training_utils.py,
+Unsloth asks PEFT to keep them tied where config.json says so (ensure_weight_tying): one set of parameters, saved
+twice. Its FastModel freezes modules without a "weight", such as fused experts (unsloth_zoo/training_utils.py,
 patch_modules_to_save). A LoRA target named exactly "embed_tokens" or "lm_head" makes PEFT save that layer's frozen
-weight too (utils/save_and_load.py, save_embedding_layers="auto"). What is refused is in resolve.py.
+weight too (utils/save_and_load.py, save_embedding_layers="auto"). Refusals are in resolve.py.
 """
 
 import math
@@ -22,7 +22,7 @@ PARAMETER_KINDS = ("experts", "router")  # of layers that are one parameter of a
 
 
 class SavedTensor(NamedTuple):
-    """One tensor of a saved module. suffix: its name behind the module's path. fp32: whatever the others are."""
+    """One tensor of a saved module. suffix: its name after the module's path. fp32: True for fp32 with any base."""
 
     suffix: str
     shape: tuple[int, ...]
@@ -31,17 +31,17 @@ class SavedTensor(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SavedModule:
-    """One module in the file in full, in every block where it is saved."""
+    """One module that is saved in full, in all blocks where it is saved."""
 
     path: str
-    """{} for the block's number."""
+    """Module path with {} for the block's number."""
     part: LayerPart
     trained: int
     """Parameters trained, all copies; 0 for a frozen copy, or for the second of a tied pair."""
     tensors: tuple[SavedTensor, ...]
     blocks: tuple[int, ...] = ()
     frozen_copy: bool = False
-    """PEFT saves the base's weight beside a LoRA pair on it."""
+    """True for the base's weight that PEFT saves beside a LoRA pair on it."""
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ class SavedModule:
 
 
 class Hit(NamedTuple):
-    """A name of modules_to_save that reaches the owner of tensors, or a module above it, which is saved."""
+    """Match of modules_to_save. holder: layer or module with tensors; module: path of the holder or of its parent."""
 
     holder: LinearLayer | PlainModule
     module: str
@@ -57,7 +57,7 @@ class Hit(NamedTuple):
 
 
 def hits(model: ModelSpec, names: Sequence[str]) -> Iterator[Hit]:
-    """Every module with tensors that modules_to_save reaches, once for each module above it that a name hits."""
+    """Yield a Hit for each module with tensors that modules_to_save reaches, once per hit module above it."""
     layers = (layer for layer in model.layers if layer.kind not in PARAMETER_KINDS)
     for holder in (*layers, *model.plain_modules) if names else ():
         parts = holder.path.split(".")
@@ -72,7 +72,7 @@ def hits(model: ModelSpec, names: Sequence[str]) -> Iterator[Hit]:
 def saved_modules(
     model: ModelSpec, names: tuple[str, ...], route: Route, target_names: Collection[str], adapted_paths: set[str]
 ) -> tuple[SavedModule, ...]:
-    """Everything that lies in the file in full. target_names: as PEFT holds them in the end."""
+    """Return all modules that the file holds in full. target_names: target modules as PEFT has them in the end."""
     leaves = {name.rsplit(".", 1)[-1] for name in names}
     pair = route.unsloth_on_gpu and model.config_ties and set(EMBEDDING_NAMES) <= leaves
     saved = []

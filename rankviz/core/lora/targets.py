@@ -1,4 +1,4 @@
-"""Which modules a target name hits, by PEFT's rule or one of Unsloth's, and what the presets stand for."""
+"""Finds the modules that a target name hits, by PEFT's or one of Unsloth's rules, and the names of each preset."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -14,12 +14,12 @@ ALL_LINEAR = "all-linear"
 LINEAR_KINDS = ("linear", "conv1d")
 FUSED_QKV = ("qkv_proj", "query_key_value", "c_attn", "qkv", "Wqkv")
 MLA_QKV = ("q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
-"""DeepSeek's multi-head latent attention: queries and keys-with-values through low-rank pairs."""
+"""Projections of DeepSeek's multi-head latent attention: queries and keys-with-values through low-rank pairs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModuleChoice:
-    """A name that exists in a model, for a list to tick."""
+    """A module name that exists in a model, for a list of checkboxes."""
 
     name: str
     count: int
@@ -28,23 +28,23 @@ class ModuleChoice:
 
 
 def names_in(text: str | None) -> tuple[str, ...]:
-    """ "q_proj, v_proj" as names."""
+    """Split a text such as "q_proj, v_proj" into names."""
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def listed(names: Iterable[str]) -> str:
-    """ "a, b and c"."""
+    """Join names as "a, b and c", in words."""
     names = list(names)
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def targets_in(text: str) -> str | tuple[str, ...]:
-    """Target modules as people write them: a preset, or names with commas between."""
+    """Read target modules as people write them: a preset, or names with commas between."""
     return text.strip() if text.strip() in PRESETS else names_in(text)
 
 
 def module_choices(model: ModelSpec) -> tuple[ModuleChoice, ...]:
-    """Every last name that target_modules can hit, with how many modules it hits."""
+    """Return the last name of every module that target_modules can hit, with how many modules it hits."""
     by_name: dict[str, list[LinearLayer]] = {}
     for layer in model.layers:
         if layer.kind not in ("experts", "router"):
@@ -61,12 +61,12 @@ def module_choices(model: ModelSpec) -> tuple[ModuleChoice, ...]:
 
 
 def names_that_exist(model: ModelSpec) -> tuple[str, ...]:
-    """The names of linear layers, for a message."""
+    """Return the names of linear layers, for a message."""
     return tuple(choice.name for choice in module_choices(model) if choice.in_all_linear)
 
 
 def _match(path: str, target: str) -> tuple[bool, int | None]:
-    """Whether a target ends this path in whole components, and the block's number that it gives for {}."""
+    """Return whether a target equals the last components of this path, and the block's number that it gives for {}."""
     have, want, block = path.split("."), target.split("."), None
     for mine, theirs in zip(reversed(have), reversed(want), strict=False):
         if mine == "{}" and theirs.isdecimal():
@@ -77,7 +77,7 @@ def _match(path: str, target: str) -> tuple[bool, int | None]:
 
 
 def hit_blocks(path: str, blocks: tuple[int, ...], target: str) -> tuple[int, ...] | None:
-    """The blocks in which the target hits this path; None for no hit, () for a hit on a path without blocks."""
+    """Return the blocks in which the target hits this path; None for no hit, () for a hit on a path without blocks."""
     hit, block = _match(path, target)
     if not hit or block is None:
         return blocks if hit else None
@@ -85,10 +85,8 @@ def hit_blocks(path: str, blocks: tuple[int, ...], target: str) -> tuple[int, ..
 
 
 class Matcher:
-    """Target names, ready to be held against many paths. A name with {} in it is a whole path, in all its blocks.
-
-    pattern: whether a path is hit in all its blocks, in place of names.
-    """
+    """Target names prepared for matching many paths. A name with {} is a whole path, in all its blocks. pattern:
+    replaces the names; it returns True for a path that is hit, in all its blocks."""
 
     def __init__(self, targets: Iterable[str], pattern: Callable[[str], bool] | None = None):
         self.targets, self.pattern = tuple(targets), pattern
@@ -98,7 +96,7 @@ class Matcher:
         self.dotted = tuple(target for target in self.targets if "." in target and target not in self.paths)
 
     def blocks(self, path: str, blocks: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Blocks in which any target hits this path; see hit_blocks."""
+        """Return the blocks in which any target hits this path, as hit_blocks does."""
         if self.pattern:
             return blocks if self.pattern(path) else None
         if path.rsplit(".", 1)[-1] in self.bare or path in self.paths:
@@ -109,7 +107,7 @@ class Matcher:
         return blocks if blocks in hits else tuple(sorted({block for hit in hits for block in hit}))
 
     def hits_path(self, path: str) -> bool:
-        """Whether a target hits this path in some block."""
+        """Return True where a target hits this path in some block."""
         if self.pattern:
             return self.pattern(path)
         if path.rsplit(".", 1)[-1] in self.bare:
@@ -120,11 +118,9 @@ class Matcher:
 def expand(
     model: ModelSpec, targets: str | tuple[str, ...], *, expert_names: tuple[str, ...], bare: bool = False
 ) -> tuple[str, ...] | str:
-    """The names that a preset stands for: "all-linear" stays, lists pass through.
-
-    expert_names: what reaches the experts by name under the MoE scheme at hand; the preset "mlp" adds them.
-    bare: last names only, for a pattern that takes no others and looks at the path before them itself.
-    """
+    """Return the names that a preset stands for; "all-linear" and lists are returned as they are. expert_names: names
+    that reach the experts under the MoE scheme in force; the preset "mlp" adds them. bare: return last names only, for
+    Unsloth's pattern, which looks at the path before a name itself."""
     if not targets:
         raise InvalidSettingError(NO_TARGETS)
     match targets:
@@ -145,14 +141,14 @@ def expand(
 
 
 def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
-    """The shortest names that hit all of one part and nothing else: "q_proj", but "attn.c_proj" on GPT-2. Names can't
-    tell a text tower from a second tower that uses the same ones; those hits are let through."""
+    """Return the shortest names that hit all of one part and nothing else: "q_proj", but "attn.c_proj" on GPT-2. Names
+    that a second tower shares with the text tower also hit the second tower."""
     linear, clippable = [layer for layer in model.layers if layer.kind in LINEAR_KINDS], set(model.clippable_linears)
     others = [layer.path for layer in linear if layer.part not in (part, "vision")]
     others += [path for path in model.other_modules if path not in clippable]
 
     def shortest(path: str) -> str:
-        """The shortest suffix, without a block number in it, that ends none of the others."""
+        """Return the shortest suffix, without a block number in it, that ends no path of `others`."""
         parts = path.split("{}.")[-1].split(".")
         names = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
         free = (name for name in names if not any(_match(other, name)[0] for other in others))
@@ -162,7 +158,7 @@ def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
 
 
 def query_value_names(model: ModelSpec) -> tuple[str, ...]:
-    """q_proj and v_proj, LoRA's original pair; where a model has no such layers, what holds them."""
+    """Return q_proj and v_proj, LoRA's original pair, or in a model without them the projections that hold them."""
     linear = [layer for layer in model.layers if layer.kind in LINEAR_KINDS]
     text = {layer.name for layer in linear if layer.part != "vision"}
     if "kv_b_proj" in text:
@@ -178,13 +174,13 @@ def query_value_names(model: ModelSpec) -> tuple[str, ...]:
 
 
 OWN_FAMILIES = ("llama", "mistral", "gemma", "gemma2", "qwen2", "qwen3")
-"""model_types that models/loader.py dispatches to FastLlamaModel and its kin."""
+"""model_types that models/loader.py gives to FastLlamaModel and its subclasses."""
 SPLIT_FAMILIES = ("gpt_oss",)
-"""model_types whose 4-bit checkpoint has each expert's projections as linear layers of their own (models/mapper.py)."""
+"""model_types whose 4-bit checkpoint has linear layers for each expert's projections (models/mapper.py)."""
 
 
 class Flags(NamedTuple):
-    """Unsloth's four flags, settled."""
+    """Unsloth's four flags, with defaults filled in."""
 
     vision: bool = True
     language: bool = True
@@ -197,20 +193,20 @@ ALL_ON = Flags()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """One rule, with what it depends on."""
+    """A rule by which names reach modules, with the settings that it depends on."""
 
     framework: Framework
     kind: Literal["peft", "own", "model", "cpu"]
     unsloth_class: UnslothClass = "FastLanguageModel"
     flags: Flags = ALL_ON
     flags_given: bool = False
-    """Whether the configuration sets a flag, instead of leaving all to the class's defaults."""
+    """True where the configuration sets a flag, instead of leaving all to the class's defaults."""
     split_experts: bool = False
-    """Experts are linear layers, one each, instead of one fused parameter."""
+    """True where each expert is a linear layer, instead of all in one fused parameter."""
 
     @property
     def scoped(self) -> bool:
-        """Whether a list of names becomes a pattern."""
+        """True where Unsloth makes a pattern of a list of names."""
         return self.kind == "model" and not all(self.flags)
 
     @property
@@ -219,10 +215,8 @@ class Route:
 
 
 def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precision: str, cuda: bool) -> Route:
-    """The rule for this model and configuration; InvalidSettingError where Unsloth takes no flags, or follows none.
-
-    precision: of the base, "auto" settled. cuda: whether it is trained on a GPU.
-    """
+    """Return the rule for this model and configuration; raise InvalidSettingError for flags that Unsloth does not
+    follow. precision: of the base, without "auto". cuda: True where it is trained on a GPU."""
     if framework != "unsloth":
         return Route(framework=framework, kind="peft")
     if not cuda:
@@ -257,15 +251,15 @@ def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precis
 
 
 def has_split_file(model: ModelSpec) -> bool:
-    """Whether a 4-bit load of this name fetches a file with a linear layer for each expert. Other checkpoints of the
-    family hold stacks, which are loaded as stacks (models/loader.py)."""
+    """Return True where a 4-bit load of this name fetches a file with a linear layer for each expert. Other
+    checkpoints of the family hold stacks of experts, which are loaded as stacks (models/loader.py)."""
     checkpoint = model.unsloth_checkpoint
     return model.model_type in SPLIT_FAMILIES and model.has_experts and bool(checkpoint and checkpoint.quantized)
 
 
 def flags_not_followed(lora: LoraConfig, framework: Framework, *, cuda: bool) -> tuple[str, ...]:
-    """Flags that are off where the program that trains does not turn anything off for them. Without a GPU only text
-    models are trained, so finetune_vision_layers can be off there."""
+    """Return the flags that are off although the training program turns nothing off for them. Without a GPU only text
+    models are trained, so finetune_vision_layers can be off."""
     if framework == "unsloth" and cuda:
         return ()
     off = (flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is False)
@@ -280,35 +274,33 @@ EXPERT_NAMES = ("gate_proj", "up_proj", "down_proj", "gate_up_proj")
 """Names that Unsloth also reads as a request for the experts."""
 BLOCKS = "model.layers.{}."
 ROUTER = "router"
-"""Left out where Unsloth chooses the names."""
+"""Name that Unsloth leaves out where it chooses the names."""
 TUPLE_ROUTERS = ("llama4", "llama4_text", "phimoe")
-"""model_types whose router is a linear layer that returns a tuple, which Unsloth does not take for one."""
+"""model_types whose router is a linear layer that returns a tuple, so that Unsloth does not count it as linear."""
 
 _EMBEDDERS = {
     "embedding_projection": "embed_vision.embedding_projection",
     "patch_dense": "vision_embedder.patch_dense",
     "input_proj": "vision_tower.patch_embedder.input_proj",
 }
-"""Gemma's vision embedders, which lie outside attention and MLP."""
+"""Ends of paths of Gemma's vision embedders, which lie outside attention and MLP, by last name."""
 _AUDIO = (
     *("q_proj", "k_proj", "v_proj", "relative_k_proj", "pos_proj", "post", "ffw_layer_1", "ffw_layer_2"),
     *("linear_start", "linear_end", "input_proj_linear", "output_proj"),
 )
-"""Leaves of Gemma 4's sound tower, which carry no name of attention or MLP."""
+"""Last names in Gemma 4's audio tower, whose paths contain no name of attention or MLP."""
 
 
 def refused(model: ModelSpec, names: tuple[str, ...], flags: Flags, *, experts: tuple[str, ...] = ()) -> bool:
-    """Whether Unsloth finds no layer for these names (RuntimeError: "No layers to finetune?").
-
-    experts: paths of linear layers inside experts, which the pattern itself passes by.
-    """
+    """Return True where Unsloth finds no layer for these names (RuntimeError: "No layers to finetune?"). experts:
+    paths of linear layers inside experts, which the pattern itself does not match."""
     linear = _linear(model)
     hit = (_hit(path, names, flags) or _is_gemma_embedder(model, path, names, flags) for path in linear)
     return not any(hit) and not any(_anywhere(path, names, flags) for path in (*linear, *experts))
 
 
 def matcher(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> Callable[[str], bool]:
-    """Whether the pattern of these names hits a path, {} for the block's number."""
+    """Return a function that tells if Unsloth's pattern of these names hits a path, with {} for the block's number."""
     linear = _linear(model)
     embedders = frozenset(path for path in linear if _is_gemma_embedder(model, path, names, flags))
     if embedders or any(_hit(path, names, flags) for path in linear):
@@ -318,7 +310,7 @@ def matcher(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> Callable[
 
 
 def all_linear(model: ModelSpec) -> Callable[[str], bool]:
-    """Like `matcher`, for "all-linear", which turns every flag and the sound tower on."""
+    """Return the function of `matcher` for "all-linear", which turns every flag and the audio tower on."""
     hits, skipped = matcher(model, chosen_names(model), ALL_ON), _router_gates(model)
     # Gemma's embedders exist once each, so they are not among the names, and in the pattern all the same.
 
@@ -336,7 +328,7 @@ def all_linear(model: ModelSpec) -> Callable[[str], bool]:
 
 @lru_cache(maxsize=256)
 def chosen_names(model: ModelSpec) -> tuple[str, ...]:
-    """Last names that Unsloth lists for "all-linear": those of several layers, or in a numbered block."""
+    """Return the last names that Unsloth lists for "all-linear": those of several layers, or in a numbered block."""
     layers = [layer for layer in model.layers if layer.kind in ("linear", "lm_head")]
     several = Counter(layer.name for layer in layers)
     listed = (layer.name for layer in layers if several[layer.name] > 1 or layer.blocks)
@@ -345,7 +337,7 @@ def chosen_names(model: ModelSpec) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def with_plain_linears(model: ModelSpec) -> ModelSpec:
-    """The model with linear layers in place of transformers' Conv1D, as bitsandbytes quantizes them."""
+    """Return the model with linear layers in place of transformers' Conv1D, as bitsandbytes quantizes them."""
     if not any(layer.kind == "conv1d" for layer in model.layers):
         return model
     layers = (replace(layer, kind="linear") if layer.kind == "conv1d" else layer for layer in model.layers)
@@ -353,7 +345,7 @@ def with_plain_linears(model: ModelSpec) -> ModelSpec:
 
 
 def names_experts(names: Iterable[str], flags: Flags) -> tuple[str, ...]:
-    """Which experts' projections the pattern's text asks for (models/_utils.py, _moe_target_set_from_string)."""
+    """Return the experts' projections that the pattern's text asks for (_moe_target_set_from_string)."""
     text = "|".join((*(MLP if flags.mlp else ()), *names, *(("experts",) if flags.language else ())))
     if not any(tag in text for tag in ("mlp", "ffn", "feed_forward", "experts")):
         return ()
@@ -366,7 +358,7 @@ def names_experts(names: Iterable[str], flags: Flags) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def _linear(model: ModelSpec) -> tuple[str, ...]:
-    """Paths that Unsloth takes for linear layers: nn.Linear, the head included, and not transformers' Conv1D."""
+    """Return the paths that Unsloth takes for linear layers: nn.Linear and the head, but not transformers' Conv1D."""
     linear = (layer for layer in model.layers if layer.kind in ("linear", "lm_head"))
     return tuple(each.path for each in linear if each.name != ROUTER or model.model_type not in TUPLE_ROUTERS)
 
@@ -376,12 +368,12 @@ def _components(flags: Flags) -> tuple[str, ...]:
 
 
 def _before(path: str, names: Iterable[str]) -> Iterable[str]:
-    """The part of the path before each name that ends it."""
+    """Return the part of the path before each name that ends it."""
     return (path[: -len(name) - 1] for name in names if path.endswith("." + name))
 
 
 def _hit(path: str, names: Iterable[str], flags: Flags) -> bool:
-    """Whether the pattern matches the whole path, Gemma's additions aside."""
+    """Return True where the pattern matches the whole path, without the additions for Gemma."""
     towers = (*(VISION if flags.vision else ()), *(LANGUAGE if flags.language else ()))
     components = _components(flags)
     for before in _before(path, names):
@@ -396,7 +388,7 @@ def _hit(path: str, names: Iterable[str], flags: Flags) -> bool:
 
 
 def _anywhere(path: str, names: tuple[str, ...], flags: Flags) -> bool:
-    """Whether the path has a match that need not reach its end: "down_proj" in "mlp.experts.down_projs.0"."""
+    """Return True where a name follows an attention or MLP component anywhere in the path, not only at its end."""
     behind = (path.partition(part)[2] for part in _components(flags))
     return any("." + name in rest for rest in behind for name in names)
 
@@ -408,7 +400,7 @@ def _is_gemma_embedder(model: ModelSpec, path: str, names: Iterable[str], flags:
 
 
 def _router_gates(model: ModelSpec) -> frozenset[str]:
-    """Linear layers named "gate" beside experts, which Unsloth doesn't train unless they are named."""
+    """Return linear layers named "gate" beside experts, which Unsloth does not train unless they are named."""
     paths = (*(layer.path for layer in model.layers), *model.other_modules)
     holders = {path.partition(".experts")[0] for path in paths if ".experts" in path}
     gates = (layer for layer in model.layers if layer.kind == "linear" and layer.name == "gate")

@@ -1,7 +1,7 @@
-"""Is this config.json worth building a model from? Cheap checks, before anything imports torch.
+"""Checks cheaply, before anything imports torch, whether a model can be built from a config.json.
 
-The page runs them on an upload, the worker runs them again on what it is given. They know no architecture: whether
-transformers can build the model is for the worker to find out, under its time and memory limits.
+The page checks an upload, and the worker checks its input again. No check knows an architecture: the worker finds out
+whether transformers can build the model, under limits of time and memory.
 """
 
 import json
@@ -15,11 +15,11 @@ from rankviz.units import MB
 MAX_CONFIG_BYTES = 1 * MB
 MAX_LAYERS = 400
 MAX_LAYERS_IN_ALL = 800
-"""Layers of all towers and lists together. Those that are built of it take some seconds of processor time in the
+"""Layers of all towers and lists together. Building a model of so many takes some seconds of processor time in the
 slowest architecture (2 s for 100 in DeepSeek-V4); the deepest model of the catalogue has 126."""
 MAX_EXPERTS = 4096
 MAX_EXPERT_LAYERS = 50_000
-"""Layers × experts: each may be a module of its own. Qwen3-Next has 24,576."""
+"""Layers × experts, since each expert of a layer may be a module of its own. Qwen3-Next has 24,576."""
 MAX_COUNT = 65_536
 MAX_SIZE = 10_000_000
 MAX_FREE = 10**11
@@ -34,23 +34,23 @@ LAYER_KEYS = frozenset(
 )
 EXPERT_KEYS = frozenset(("num_experts", "num_local_experts", "n_routed_experts"))
 FREE_WORDS = ("theta", "freq", "position", "length", "window", "context", "seed", "base")
-"""In keys of numbers that nothing is built of."""
+"""Words in keys of numbers that do not set the size of any part of a model."""
 SIZE_KEYS = {
     *("hidden_size", "n_embd", "d_model", "dim", "intermediate_size", "n_inner", "ffn_dim", "moe_intermediate_size"),
     *("shared_expert_intermediate_size", "vocab_size", "head_dim", "global_head_dim", "num_attention_heads", "n_head"),
     *("num_heads", "num_key_value_heads", "max_position_embeddings", "n_positions"),
 }
 WHOLE_KEYS = SIZE_KEYS | LAYER_KEYS | EXPERT_KEYS
-"""Keys of whole numbers, of lists of them, or of null."""
+"""Keys whose values are whole numbers, lists of whole numbers, or null."""
 DTYPES = ("dtype", "torch_dtype")
-"""Keys of what weights are stored in."""
+"""Keys of the dtype in which weights are stored."""
 MODEL_DTYPES = ("bfloat16", "float16", "float32", "float64", "half", "float", "double")
-"""In which a model can be made."""
+"""Dtypes in which a model can be built."""
 OF_CODE = frozenset(("auto_map", "quantization_config", "kernel_config", "custom_generate", "custom_pipelines"))
 
 
 def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
-    """The config as a dict, or a BadConfigError that says in one sentence what is wrong with it."""
+    """Return the config as a dict; raise BadConfigError, which says in one sentence what is wrong."""
     if len(raw) > MAX_CONFIG_BYTES:
         raise BadConfigError(too_large(name, len(raw)))
     try:
@@ -70,8 +70,8 @@ def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
 
 
 def without_code(value: Any) -> Any:
-    """Remove from a config, or a part of one, what names code: classes and kernels, which loaders fetch where they
-    can, and how weights are packed. None of it changes a shape."""
+    """Return a config, or a part of it, without keys that name code (classes and kernels, which loaders may fetch) or
+    say how weights are packed. No shape depends on these keys."""
     if isinstance(value, dict):  # numbers as keys (id2label), once transformers has read it
         ends = ("_implementation", "_implementation_internal")
         return {k: without_code(each) for k, each in value.items() if k not in OF_CODE and not str(k).endswith(ends)}
@@ -79,7 +79,7 @@ def without_code(value: Any) -> Any:
 
 
 def too_large(name: str, size_bytes: int) -> str:
-    """Why a file of this size is not read."""
+    """Return why a file of this size is not read."""
     return (
         f"{name} is {size_bytes / MB:,.1f} MB; a model's config.json has a few kB, and RankViz reads at most 1 MB. "
         "Is it a weights or tokenizer file?"
@@ -87,7 +87,6 @@ def too_large(name: str, size_bytes: int) -> str:
 
 
 def _check(config: dict[str, Any], name: str) -> None:
-    """Every key and value, those of nested configs and lists included."""
     most, layers, values = {"layers": 1, "experts": 1}, 0, 0
     left: list[tuple[str, Any, int]] = [(key, value, 1) for key, value in config.items()]
     while left:

@@ -1,4 +1,4 @@
-"""A base model as LoRA sees it: linear layers block by block, what a block holds, and how blocks repeat."""
+"""Describes a base model as LoRA sees it: linear layers block by block, what a block holds, and how blocks repeat."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -11,25 +11,25 @@ class ActivationBytes:
     """Bytes per token of one block without an adapter."""
 
     kept: int
-    """Saved by autograd for the backward pass, without the block's own input."""
+    """Bytes that autograd saves for the backward pass, without the block's own input."""
     gradients: int
-    """Alive beside it at the fullest moment of the backward pass."""
+    """Bytes of gradients beside `kept` at the fullest moment of the backward pass."""
     own_input: int = 0
-    """The block's input where it saves that too (a checkpoint holds it already)."""
+    """Bytes of the block's input where autograd saves it too (a checkpoint already holds it)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlockActivations:
-    """Activations of blocks that hold the same."""
+    """Activations of blocks that hold equal bytes."""
 
     blocks: tuple[int, ...]
     bf16: ActivationBytes
     fp32: ActivationBytes
     autocast: ActivationBytes | None = None
-    """In bf16 under autocast, where that differs: layer norms and powers run in fp32 then."""
+    """Bytes in bf16 under autocast, where layer norms and powers run in fp32; None where they equal `bf16`."""
 
     def held(self, width: int, *, autocast: bool) -> ActivationBytes:
-        """width: bytes of an activation."""
+        """Return the bytes for activations of `width` bytes."""
         if width == 4:
             return self.fp32
         return self.autocast if autocast and self.autocast else self.bf16
@@ -37,20 +37,20 @@ class BlockActivations:
 
 LayerKind = Literal["linear", "conv1d", "conv", "experts", "router", "embedding", "lm_head"]
 LayerPart = Literal["attention", "mlp", "vision", "embedding", "head", "other"]
-"""Role of a weight. "vision" is any other tower with its projectors, sound included; "other" holds routers, Mamba
-mixers, short convolutions and per-layer inputs."""
+"""Role of a weight. "vision" is any other tower with its projectors, also audio; "other" is routers, Mamba mixers,
+short convolutions and per-layer inputs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearLayer:
-    """Every copy of one weight that shares a module path and a shape."""
+    """All copies of one weight that share a module path and a shape."""
 
     path: str
-    """Module path with {} for the block's number: "model.layers.{}.self_attn.q_proj". No {}: one copy."""
+    """Module path with {} for the block's number: "model.layers.{}.self_attn.q_proj". Without {} there is one copy."""
     in_features: int
     out_features: int
     blocks: tuple[int, ...] = ()
-    """The blocks that have it; empty for a path without {}."""
+    """Blocks that have the layer; empty for a path without {}."""
     kind: LayerKind = "linear"
     """"experts" is a fused 3-D parameter and "router" a 2-D one: neither is an nn.Linear for PEFT. "conv1d" is
     transformers' Conv1D, a transposed linear layer, and "conv" a real convolution of torch without groups, which reads
@@ -59,13 +59,12 @@ class LinearLayer:
     num_experts: int = 1
     bias: bool = False
     kernel: tuple[int, ...] = ()
-    """Kernel sizes of a convolution."""
     subclass: bool = False
-    """Its class is made from nn.Linear (FalconLinear): bitsandbytes converts nn.Linear itself and no subclass."""
+    """True where its class is made from nn.Linear (FalconLinear); bitsandbytes converts only nn.Linear itself."""
 
     @property
     def name(self) -> str:
-        """Name that target_modules matches, e.g. "q_proj"; a router's for target_parameters, "gate.weight"."""
+        """Name that target_modules matches, e.g. "q_proj", or for a router target_parameters, e.g. "gate.weight"."""
         return ".".join(self.path.split(".")[-2:]) if self.kind == "router" else self.path.rsplit(".", 1)[-1]
 
     @property
@@ -74,96 +73,94 @@ class LinearLayer:
 
     @property
     def parameters(self) -> int:
-        """Weights of all copies, biases left out."""
+        """Number of weights in all copies, without biases."""
         return self.count * self.num_experts * self.in_features * self.out_features
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnTensor:
-    """A parameter of a module, or a buffer that is saved with it."""
+    """A tensor that belongs to a module itself: a parameter, or a buffer that is saved with it."""
 
     name: str
     shape: tuple[int, ...]
     buffer: bool = False
     fp32: bool = False
-    """Loaded in fp32 whatever the base's own dtype."""
+    """True where it is loaded in fp32 whatever the base's own dtype."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlainModule:
-    """Every copy of one module with tensors of its own that is no linear layer, embedding or convolution: norms,
-    routers, fused experts, activations with parameters. Only modules_to_save trains them in full."""
+    """All copies of one module with tensors of its own that is no linear layer, embedding or convolution: norms,
+    routers, fused experts, activations with parameters. Only modules_to_save trains it in full."""
 
     path: str
-    """Module path, like LinearLayer.path."""
     tensors: tuple[OwnTensor, ...]
     part: LayerPart = "other"
     blocks: tuple[int, ...] = ()
     is_norm: bool = False
-    """Whether Unsloth takes it for a normalization layer: "Norm" in the name of the class."""
+    """True where Unsloth takes it for a normalization layer: "Norm" in the name of the class."""
 
     @property
     def parameters(self) -> int:
-        """Parameters of one copy, buffers left out."""
+        """Number of parameters in one copy, without buffers."""
         return sum(math.prod(tensor.shape) for tensor in self.tensors if not tensor.buffer)
 
     @property
     def has_weight(self) -> bool:
-        """Whether it has a tensor of that name, without which Unsloth's FastModel freezes it."""
+        """True where a tensor is named "weight"; Unsloth's FastModel freezes modules without it."""
         return any(tensor.name == "weight" for tensor in self.tensors)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnslothCheckpoint:
-    """Repository that Unsloth loads for a name when 4 bit is asked for."""
+    """Repository that Unsloth loads for a name when 4 bit is requested."""
 
     repository: str
     file_bytes: int | None = None
-    """Size of its weight files, where known."""
+    """Bytes of its weight files; None where not known."""
     at_most_bytes: int | None = None
-    """Upper limit of the weights, where only a measured load of them is known."""
+    """Upper limit of the weights' bytes, where only a measured load of them is known."""
 
     def is_named(self, name: str) -> bool:
-        """Whether a name, with or without its owner, is this repository."""
+        """Return True where a name, with or without its owner, is this repository."""
         return f"/{self.repository}".lower().endswith(f"/{name.strip().lower()}")
 
     @property
     def dynamic(self) -> bool:
-        """Whether some of its layers are kept in 16 bit."""
+        """True where some of its layers are kept in 16 bit."""
         return self.repository.lower().endswith("-unsloth-bnb-4bit")
 
     @property
     def quantized(self) -> bool:
-        """Whether its files are in 4 bit; others are quantized as they are loaded."""
+        """True where its files are in 4 bit; Unsloth quantizes other files as it loads them."""
         return self.repository.lower().endswith("-bnb-4bit")
 
     @property
     def stays_16_bit(self) -> bool:
-        """Whether Unsloth loads it in 16 bit, whatever is asked for (models/loader.py)."""
+        """True where Unsloth loads it in 16 bit, whatever is requested (models/loader.py)."""
         return self.repository.lower().endswith("-bf16")
 
 
 WHOLE = ":whole"
-"""Ends the id of a whole multimodal model whose text tower has its own row; no library loads by it."""
+"""End of the id of a whole multimodal model whose text tower has its own row; no library loads by it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
-    """A base model's shapes, with where they come from."""
+    """Shapes of a base model, with their sources."""
 
     id: str
-    """Hub id, with WHOLE at its end where that applies."""
+    """Hub id, with WHOLE at its end for a whole multimodal model whose text tower has its own row."""
     name: str
     architecture: str
     """transformers class that was built, e.g. "LlamaForCausalLM"."""
     model_type: str
     tower: Literal["text", "text tower", "whole for text", "whole model"]
-    """"text" for a text-only model; the others for a multimodal one. "whole for text" is a text tower that a program
+    """Kind of model: "text" is text-only, all others are multimodal. "whole for text" is a text tower that a program
     loads with all that its checkpoint holds (towers.py)."""
     total_parameters: int
     unquantized_parameters: int
-    """Parameters that a 4-bit or 8-bit quantizer leaves in 16 bit: embeddings, head, norms, biases, experts it can't
-    reach."""
+    """Parameters that a 4-bit or 8-bit quantizer leaves in 16 bit: embeddings, head, norms, biases, some experts."""
     num_hidden_layers: int
     hidden_size: int
     num_attention_heads: int
@@ -173,8 +170,8 @@ class ModelSpec:
     vocab_size: int
     tie_word_embeddings: bool
     config_ties: bool = False
-    """Tying as config.json has it at its top level. Wrappers such as BLIP-2 tie inside and say nothing there, and both
-    PEFT and Unsloth go by what is said."""
+    """True where config.json says at its top level that embedding and head are tied; PEFT and Unsloth go by that.
+    Wrappers such as BLIP-2 tie them inside and say nothing there."""
     num_experts: int = 0
     num_experts_per_tok: int = 0
     layer_types: tuple[str, ...] = ()
@@ -186,26 +183,25 @@ class ModelSpec:
     output_embedding: str = ""
     """Path of get_output_embeddings(), empty if there is none."""
     plain_modules: tuple[PlainModule, ...] = ()
-    """Modules with tensors of their own that are none of the layers."""
     other_modules: tuple[str, ...] = ()
-    """Paths of every other module. A target name that hits one of them is refused by PEFT."""
+    """Paths of all other modules. PEFT refuses a target name that hits one of them."""
     clippable_linears: tuple[str, ...] = ()
-    """Those of other_modules that wrap one nn.Linear, "linear" (Gemma 4): PEFT refuses them, Unsloth reaches in."""
+    """Paths in other_modules of wrappers of one nn.Linear, "linear" (Gemma 4): PEFT refuses them, Unsloth does not."""
     refused_names: tuple[str, ...] = ()
     """Module names on which PEFT refuses LoRA for this model_type (out_proj and conv1d of Mamba families)."""
     peft_remap: Literal["", "mixtral", "qwen2_moe"] = ""
-    """Under which rules PEFT silently rewrites a LoRA config for this model_type on transformers 5."""
+    """Rules by which PEFT silently rewrites a LoRA config for this model_type on transformers 5; empty for none."""
     activation_bytes_per_token: tuple[BlockActivations, ...] = ()
-    """Bytes of each block in training, measured on transformers' own classes; empty where they couldn't be run."""
+    """Bytes of each block in training, measured on transformers' own classes; empty where they could not be run."""
     unsloth_checkpoint: UnslothCheckpoint | None = None
-    """Checkpoint of the name that was asked for. None where Unsloth quantizes that name's own files as it loads them,
-    and for models outside the catalogue."""
+    """Checkpoint that Unsloth loads for this name in 4 bit. None where Unsloth quantizes the name's own files as it
+    loads them, and for models outside the catalogue."""
     whole: "ModelSpec | None" = None
-    """For a text tower: the whole model of its checkpoint."""
+    """Whole model of a text tower's checkpoint; None for other models."""
     aliases: tuple[str, ...] = ()
-    """Other names with the same shapes, Unsloth's copies among them."""
+    """Other names with these shapes, Unsloth's copies among them."""
     verified: bool = False
-    """Total parameters were compared with an independent published total."""
+    """True where total parameters were compared with an independent published total."""
     gated: bool | None = None
     licence: str | None = None
     source: str = ""
@@ -214,12 +210,12 @@ class ModelSpec:
 
     @property
     def is_whole(self) -> bool:
-        """Whether vision or audio towers are loaded with it."""
+        """True where vision or audio towers are loaded with it."""
         return self.tower.startswith("whole")
 
     @property
     def has_experts(self) -> bool:
-        """Fused ones, which are parameters; those that are modules of their own are linear layers."""
+        """True with fused experts, which are parameters. Experts that are modules count as linear layers."""
         return any(layer.kind == "experts" for layer in self.layers)
 
     def __hash__(self) -> int:
@@ -228,7 +224,7 @@ class ModelSpec:
 
 
 def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
-    """A row of assets/models, or what the worker's introspection prints, as a ModelSpec."""
+    """Return the ModelSpec of a row of assets/models, or of what the worker's introspection prints."""
 
     def blocks(part: Mapping[str, Any]) -> tuple[int, ...]:
         numbers = part.get("blocks", "")
@@ -257,7 +253,7 @@ def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
 
 
 def encode_blocks(blocks: Iterable[int]) -> str:
-    """The shortest list of runs, each an arithmetic progression, in rising order: "0-3,5-25/5"."""
+    """Return the shortest list of runs, each an arithmetic progression, in rising order: "0-3,5-25/5"."""
     rest, runs = list(blocks), []
     while rest:
         step = rest[1] - rest[0] if len(rest) > 1 else 1
@@ -270,7 +266,7 @@ def encode_blocks(blocks: Iterable[int]) -> str:
 
 
 def decode_blocks(text: str) -> tuple[int, ...]:
-    """Undoes encode_blocks; "" is no block."""
+    """Return the blocks of a text from encode_blocks; none for an empty text."""
     blocks: list[int] = []
     for run in text.split(",") if text else ():
         span, _, step = run.partition("/")
@@ -280,21 +276,21 @@ def decode_blocks(text: str) -> tuple[int, ...]:
 
 
 LEAST_BLOCKS = 4
-"""With fewer, the embedding, the head and the optimizer's moment rule the peak instead of the blocks."""
+"""Lowest number of blocks to measure; with fewer, the embedding, the head and the optimizer's step rule the peak."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Periods:
-    """blocks = prefix + some whole periods + a part of one."""
+    """Pattern of a stack of blocks: a prefix, then a repeated period, the last perhaps cut short."""
 
     blocks: int
     prefix: int
     period: int
 
     def depths(self) -> tuple[int, int] | None:
-        """Two depths below the whole, whole periods apart: the first with a whole period and LEAST_BLOCKS at least, the
-        second three times as deep, or twice where the stack is short: the further apart, the less their noise weighs
-        in the line through them. None where the stack is too short for two."""
+        """Return two depths below the whole, whole periods apart, or None where the stack is too short. The first has
+        a whole period and LEAST_BLOCKS at least; the second is three times as deep, or twice in a short stack, since
+        the noise of measurements weighs less in the line through them when they are further apart."""
         step, least = self.period, self.prefix + self.period
         for depth in (max(least, LEAST_BLOCKS), least):
             low = depth + (self.blocks - depth) % step  # leaves whole periods out
@@ -306,10 +302,8 @@ class Periods:
 
 
 def periods(model: ModelSpec) -> Periods:
-    """The prefix and the period that show two whole periods in the fewest blocks.
-
-    Worked out for hybrid stacks of the catalogue in tests/core/model/test_model.py.
-    """
+    """Return the prefix and the period that show two whole periods in the fewest blocks.
+    tests/core/model/test_model.py works it out for hybrid stacks of the catalogue."""
     kinds = block_signatures(model)
     blocks = len(kinds)
 
@@ -325,7 +319,7 @@ def periods(model: ModelSpec) -> Periods:
 
 
 def block_signatures(model: ModelSpec) -> tuple[tuple, ...]:
-    """Signature of each block: its layers (name, shape, kind) and how it attends."""
+    """Return the signature of each block: its layers (name, shape, kind) and how it attends."""
     layers: list[list[tuple]] = [[] for _ in range(model.num_hidden_layers)]
     for layer in model.layers:
         for block in layer.blocks if layer.part != "vision" else ():
