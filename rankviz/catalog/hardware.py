@@ -17,9 +17,10 @@ GPUS_FILE = "gpus.json"
 ASSUMPTIONS_FILE = "assumptions.json"
 ENDS = ("low", "expected", "high")
 MEMORY_TOLERANCE = 0.1
-"""Nominal sizes are 7 % below the driver's (GB against GiB), and ECC takes up to 6 % of it."""
+"""Share by which two sizes of one card's memory may differ: nominal sizes are 7 % below the driver's (GB against GiB),
+and ECC takes up to 6 %."""
 MAKERS = frozenset({"nvidia", "geforce", "tesla"})
-"""Words that some drivers put before the name of a card and others do not."""
+"""Words that only some drivers put before the name of a card."""
 
 
 @lru_cache(maxsize=8)
@@ -35,7 +36,7 @@ def load_gpus(assets: Path) -> tuple[Gpu, ...]:
 
 @lru_cache(maxsize=8)
 def load_assumptions(assets: Path) -> Assumptions:
-    """Return all constants, by id, and the widths of bands that the validation gives."""
+    """Return all constants by id, with the widths of bands from the validation."""
     return load_constants(assets).with_rows(widths(*load_range_evidence(assets)))
 
 
@@ -53,7 +54,8 @@ def load_constants(assets: Path) -> Assumptions:
 
 
 def in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of assumptions.json with its value as low, expected and high; a single number is all three."""
+    """Return a row of assumptions.json with its value as low, expected and high; a single number is used for all
+    three."""
     rest = dict(row)
     value, ends = rest.pop("value", None), [rest.pop(name, None) for name in ENDS]
     if (value is None) == (None in ends) or (value is not None and ends != [None] * len(ENDS)):
@@ -67,7 +69,7 @@ def in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
-    """Find the card with this id or name, or the only one whose name begins with it; case and punctuation do not
+    """Return the card with this id or name, or the only card whose name begins with it; case and punctuation do not
     matter."""
 
     def plain(text: str) -> str:
@@ -83,13 +85,14 @@ def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
 
 
 def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str, memory_bytes: int | None = None) -> Gpu | None:
-    """Find the card that a driver's device name means ("NVIDIA A100-SXM4-80GB"); None if the table does not have it.
+    """Return the card of a driver's device name ("NVIDIA A100-SXM4-80GB"); None where the table does not have it.
 
-    A row has the names that drivers give its card. Any other word makes another card, with another speed and price:
+    A row lists the names that drivers give its card. Any other word means another card, with another speed and price:
     Ti, D, Laptop GPU, Max-Q, PCIe, a MIG slice, a vGPU such as A40-48Q.
 
     Args:
-        memory_bytes: As the driver reports it. More than MEMORY_TOLERANCE from the row's is another card too.
+        memory_bytes: Memory that the driver reports; a difference of more than MEMORY_TOLERANCE means another card
+            too.
     """
     device = _words(device_name)
     for gpu in gpus:
@@ -100,8 +103,8 @@ def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str, memory_bytes: int | N
 
 
 def gpus_of_model(gpus: Sequence[Gpu], model: str, memory_bytes: int | None = None) -> Sequence[Gpu]:
-    """Find the cards that a model may mean as clouds and schedulers name it, which is the beginning of a card's name:
-    "L4", "A100", "GeForce-RTX-4090". Several where it is sold with more than one memory or in more than one form.
+    """Return the cards that a cloud or scheduler may mean by a model, which is the beginning of a card's name: "L4",
+    "A100", "GeForce-RTX-4090". There are several where a card is sold with different memory or in different forms.
 
     Args:
         memory_bytes: Memory of the card as sold, where it is known.
@@ -120,7 +123,7 @@ def _is_near(memory_bytes: int, expected: int) -> bool:
 
 
 def environment_of(gpu: Gpu) -> Mapping[str, Any]:
-    """Return what a run on a machine with this card would record."""
+    """Return the environment that a run on a machine with this card would record."""
     memory_bytes = gpu.usable_bytes or gpu.memory_bytes
     return {"device": "cuda", "device_name": gpu.device_names[0], "device_memory_bytes": memory_bytes}
 
