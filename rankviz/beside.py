@@ -1,7 +1,5 @@
 """Works out slow answers in background threads, so that a page does not wait for the network.
-
-A caller gets the answer if it is ready soon, and asks again otherwise.
-"""
+A caller gets the answer if it is ready soon, and asks again otherwise."""
 
 from __future__ import annotations
 
@@ -48,10 +46,8 @@ class Beside:
         self._next: dict[Hashable, tuple[Hashable, Callable[[], Any]]] = {}
 
     def ask(self, line: Hashable, question: Hashable, work: Callable[[], Any]) -> Outcome | None:
-        """Return the answer to a question; None where it is not ready yet, or all threads are busy.
-
-        work: Returns the answer; called as the visitor who asks.
-        """
+        """Return the answer to a question; None where it is not ready yet, or all threads are busy. work: Returns the
+        answer; called as the visitor who asks."""
         key = line, question
         with self._changed:
             before = time.monotonic() - KEPT_SECONDS

@@ -1,7 +1,5 @@
 """Bounded child processes for content from outside (models, adapters, data, imports), and the line before them.
-
-A waiting request keeps a thread of the page, so the line is short, and a request without a place is refused at once.
-"""
+A waiting request keeps a thread of the page, so the line is short, and a request without a place is refused at once."""
 
 import contextlib
 import fcntl
@@ -182,13 +180,10 @@ def run(
     secret: str = "",
     variables: re.Pattern[str] = VARIABLES,
 ) -> Ended:
-    """Run a command under bounds; return its standard output and how it ended.
-
-    folder: for the command's temporary files.
-    secret: passed on standard input, so that it is in no file, argument or variable. It is removed from output and
-    log, and other tokens are removed from the log.
-    variables: names of this process's environment variables that the command gets.
-    """
+    """Run a command under bounds; return its standard output and how it ended. folder: for the command's temporary
+    files. secret: passed on standard input, so that it is in no file, argument or variable. It is removed from output
+    and log, and other tokens are removed from the log. variables: names of this process's environment variables that
+    the command gets."""
     # The end of this pipe that nobody writes to closes when this process ends. The kernel then signals the child's
     # whole group, whether or not any of it looks: SIGIO ends a process that does not handle it.
     reads, lives = os.pipe()
@@ -355,10 +350,8 @@ class Children:
     @contextlib.contextmanager
     def turn(self, key: str = "", *, patient: bool = True) -> Iterator[None]:
         """Wait until this thread may run a child, and hold the turn within the block. Raise BusyError as FairLine.turn
-        does.
-
-        key: identifies the content to read. Where it could not be read a while ago, the same error is raised at once.
-        """
+        does. key: identifies the content to read. Where it could not be read a while ago, the same error is raised at
+        once."""
         self._raise_known(key)
         with self.line.turn(patient=patient):
             self._raise_known(key)  # it may have failed while this one waited

@@ -1,9 +1,7 @@
 """Resolves references to models, data and adapters, and allows or refuses them; no other module does.
-
 On one's own machine every path is allowed. On a shared page there are only names (of the catalogue, of samples and on
 the Hub) and a visitor's own files: uploads, and the copies that their runs keep. Other paths are never looked at, so
-no answer tells whether they exist.
-"""
+no answer tells whether they exist."""
 
 from __future__ import annotations
 

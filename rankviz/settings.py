@@ -1,7 +1,6 @@
 """All settings of a server, from environment variables, and the table of its limits.
-
-A variable is named RANKVIZ_ and a field of Settings, or RANKVIZ_MAX_ and a row of TUNABLE. Other limits are constants.
-"""
+A variable is named RANKVIZ_ and a field of Settings, or RANKVIZ_MAX_ and a row of TUNABLE. Other limits are
+constants."""
 
 from __future__ import annotations
 
@@ -267,10 +266,8 @@ class Settings(BaseSettings):
 
 
 def read(**given: object) -> Settings:
-    """Read the settings from the environment; raise InvalidSettingError with the first wrong variable.
-
-    given: fields that override the environment.
-    """
+    """Read the settings from the environment; raise InvalidSettingError with the first wrong variable. given: fields
+    that override the environment."""
     try:
         settings = Settings(**given)
     except ValidationError as error:

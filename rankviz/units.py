@@ -1,8 +1,6 @@
 """Formats quantities: bytes, counts, seconds, dollars, and ranges of them.
-
-Files are shown in MB and GB (10^6 and 10^9 bytes, as the Hub shows them), memory in MiB and GiB (2^20 and 2^30
-bytes, as torch and nvidia-smi show it). Nothing else in RankViz divides by 1024.
-"""
+Files are shown in MB and GB (10^6 and 10^9 bytes, as the Hub shows them), memory in MiB and GiB (2^20 and 2^30 bytes,
+as torch and nvidia-smi show it). Nothing else in RankViz divides by 1024."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,7 +1,6 @@
 """The visitor of a request: the owner on one's own machine, somebody different on each request of a shared page.
-
-Operations call `current()`, so that the visitor need not be passed through all of them. Also the folders of a visitor.
-"""
+Operations call `current()`, so that the visitor need not be passed through all of them. Also the folders of a
+visitor."""
 
 import time
 from collections.abc import Iterator, Sequence

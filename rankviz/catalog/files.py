@@ -1,7 +1,5 @@
 """Reads asset files; a file or row that cannot be read raises an AssetError that names it.
-
-Other content is trusted, because `tools.asset_schema` checks it in the tests.
-"""
+Other content is trusted, because `tools.asset_schema` checks it in the tests."""
 
 import json
 from collections.abc import Callable, Mapping

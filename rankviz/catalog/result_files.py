@@ -1,9 +1,7 @@
 """Result files that someone adds, as points of a study: tables of raw results, and files of PEFT's method comparison.
-
 A table is CSV with the columns of COLUMNS. PEFT's format is huggingface/peft, method_comparison/*/results/*.json:
 run_info, train_info and meta_info in one JSON object. The files come from anyone, so every field that is used is
-checked.
-"""
+checked."""
 
 import csv
 import io

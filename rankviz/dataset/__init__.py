@@ -1,8 +1,6 @@
 """Reads training data as rows of prompt and completion: the shipped samples, or a JSONL, JSON, CSV or Parquet file.
-
 Errors name a row by its number: the line of a JSONL file, else its place among the rows. Nothing is guessed and no row
-is skipped; turns of a chat without a loss are left out and counted.
-"""
+is skipped; turns of a chat without a loss are left out and counted."""
 
 import codecs
 import csv

@@ -1,8 +1,6 @@
 """Models from outside the catalogue: a folder, a config.json, a Hub id.
-
 Only a model's config.json is read, and the headers of its safetensors files where they are at hand; never a weight,
-and never code that comes with the model.
-"""
+and never code that comes with the model."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """The one way from the page to the Hub.
-
 All requests run in a few child processes with a time limit. A failed request is not repeated for a while, and none is
-sent for a while after the Hub did not answer. Models of the catalogue never come here.
-"""
+sent for a while after the Hub did not answer. Models of the catalogue never come here."""
 
 import math
 import time
@@ -70,10 +68,8 @@ class HubDoor:
 
     def adapter(self, repo_id: str, *, max_bytes: int, read: Path | None = None) -> Path:
         """Return the folder of an adapter, fetched unless a copy exists; a known copy is used while the Hub does not
-        answer, or too many ask.
-
-        read: a folder whose content is cached already, so it is returned even where it has been deleted.
-        """
+        answer, or too many ask. read: a folder whose content is cached already, so it is returned even where it has
+        been deleted."""
         copies = self._copies
 
         def fetched() -> Path:
@@ -180,9 +176,7 @@ def open_door(
     copies: Copies | None = None,
 ) -> HubDoor:
     """Return a door for `at_once` look-ups, of which `each` may be one visitor's, and for one download.
-
-    download_bounds: limits of the download of one adapter. folder: as in Children. copies: as in HubDoor.
-    """
+    download_bounds: limits of the download of one adapter. folder: as in Children. copies: as in HubDoor."""
 
     def children(bounds: Bounds, at_once: int) -> Children:
         busy = (

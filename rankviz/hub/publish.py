@@ -1,8 +1,6 @@
 """Puts a folder of files on the Hub as one commit, into a new repository or into one made of the same runs.
-
 The file MARK in a repository says what it was made of; a repository without MARK is written into only while it is
-empty. Files go over HTTP (LFS) rather than Xet, whose library keeps logs and caches of its own.
-"""
+empty. Files go over HTTP (LFS) rather than Xet, whose library keeps logs and caches of its own."""
 
 import json
 import os

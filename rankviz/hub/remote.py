@@ -1,7 +1,5 @@
 """Reads models and adapters on the Hub or on this disk; never a pickle.
-
-Of a model the config.json is read and laid out. Of an adapter two files are fetched, after a check of their sizes.
-"""
+Of a model the config.json is read and laid out. Of an adapter two files are fetched, after a check of their sizes."""
 
 import contextlib
 import datetime
@@ -37,10 +35,8 @@ BOUNDS = Bounds(seconds=60, memory_bytes=16 * GIB)
 
 
 def introspect_config(path: Path, *, cache: Path | None = None, children: Children | None = None) -> dict[str, Any]:
-    """Return the worker's introspection of a config.json: a ModelSpec as JSON, without its name and source.
-
-    Raise BadConfigError where the config cannot be used, WorkerError where the worker ended for another reason.
-    """
+    """Return the worker's introspection of a config.json: a ModelSpec as JSON, without its name and source. Raise
+    BadConfigError where the config cannot be used, WorkerError where the worker ended for another reason."""
     read_config(path)
     raw = path.read_bytes()
     key = hashlib.sha256(raw + f"{ANSWERS} {version('transformers')} {version('peft')}".encode()).hexdigest()[:32]

@@ -1,8 +1,6 @@
 """NVIDIA GPUs as the driver reports them (NVML, no torch), and which one of them training uses.
-
 torch and NVML number cards alike only under CUDA_DEVICE_ORDER=PCI_BUS_ID, and with several visible cards transformers'
-Trainer spreads each batch over all of them. So a worker is started with that order and one card, by its UUID.
-"""
+Trainer spreads each batch over all of them. So a worker is started with that order and one card, by its UUID."""
 
 import os
 from collections.abc import Mapping

@@ -179,10 +179,8 @@ MAX_KINDS = 10
 @dataclass(frozen=True, kw_only=True)
 class Module:
     """One pair of factors in the file: of a module, or of fused experts, with an update for each expert. a, b:
-    tensors' names.
-
-    name: the name in PEFT's patterns: "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.experts.down_proj".
-    """
+    tensors' names. name: the name in PEFT's patterns: "model.layers.0.self_attn.q_proj",
+    "model.layers.0.mlp.experts.down_proj"."""
 
     name: str
     a: str
@@ -220,10 +218,8 @@ class Outline:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """A trained adapter on disk, whose numbers are read when they are needed.
-
-    kept: names of tensors that are not factors: DoRA magnitudes, biases, modules saved in full.
-    """
+    """A trained adapter on disk, whose numbers are read when they are needed. kept: names of tensors that are not
+    factors: DoRA magnitudes, biases, modules saved in full."""
 
     outline: Outline
     config: AdapterConfig
@@ -338,10 +334,8 @@ def _by_numbers(name: str) -> list[tuple[int, str]]:
 
 
 def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[str, str], parameter: str) -> Module:
-    """Return the module of a pair; raise BadAdapterError where the shapes do not belong together.
-
-    parameter: name of the parameter that the pair adapts, where target_parameters names it; else "".
-    """
+    """Return the module of a pair; raise BadAdapterError where the shapes do not belong together. parameter: name of
+    the parameter that the pair adapts, where target_parameters names it; else ""."""
     a, b = file.tensors[sides["A"]], file.tensors[sides["B"]]
     if {a.dtype, b.dtype} - FLOATS.keys():
         raise BadAdapterError(f"{name} is saved as {a.dtype} and {b.dtype}: save the adapter in fp32, bf16 or fp16.")
@@ -379,13 +373,11 @@ def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[s
 
 def _parameters(file: TensorFile, config: AdapterConfig, factors: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Return the parameter that each pair of target_parameters adapts, by the pair's name in the file, such as
-    {"model.layers.0.mlp.experts.base_layer": "model.layers.0.mlp.experts.gate_up_proj"}.
-
-    PEFT nests the pairs of several parameters of one module ("experts", "experts.base_layer"), and the file does not
-    say which pair belongs to which parameter. PEFT wraps them in the order in which the module declares them, the last
-    one outermost, and every MoE of transformers declares down_proj last. The config's ranks must give each parameter
-    the same number of experts.
-    """
+    {"model.layers.0.mlp.experts.base_layer": "model.layers.0.mlp.experts.gate_up_proj"}. PEFT nests the pairs of
+    several parameters of one module ("experts", "experts.base_layer"), and the file does not say which pair belongs to
+    which parameter. PEFT wraps them in the order in which the module declares them, the last one outermost, and every
+    MoE of transformers declares down_proj last. The config's ranks must give each parameter the same number of
+    experts."""
     nested: dict[str, list[str]] = {}
     for name in factors:
         nested.setdefault(NESTED.sub("", name), []).append(name)

@@ -29,12 +29,9 @@ from rankviz.trained.svd import decompose, singular_values, truncate_all
 
 @dataclass(frozen=True, kw_only=True)
 class ResizePlan:
-    """A planned resize.
-
-    ranks: values of PEFT's settings. dtype: safetensors code for the factors; None keeps the dtype of each.
-    energy_kept: share over all updates; None where all updates are 0. parameters: number in all factors. config: the
-    new adapter_config.json.
-    """
+    """A planned resize. ranks: values of PEFT's settings. dtype: safetensors code for the factors; None keeps the
+    dtype of each. energy_kept: share over all updates; None where all updates are 0. parameters: number in all
+    factors. config: the new adapter_config.json."""
 
     by_module: Mapping[str, int]
     ranks: Ranks

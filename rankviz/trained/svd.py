@@ -58,10 +58,8 @@ def decompose(pairs: Mapping[str, Pair]) -> dict[str, Decomposition]:
 
 
 def truncate(pair: Pair, decomposition: Decomposition, k: int) -> Pair:
-    """Return the best rank-k approximation of B·A as a pair of rank k, each factor with the square root of Σ.
-
-    A pair whose update is 0 keeps the first k rows of A and columns of B, so that it could still be trained.
-    """
+    """Return the best rank-k approximation of B·A as a pair of rank k, each factor with the square root of Σ. A pair
+    whose update is 0 keeps the first k rows of A and columns of B, so that it could still be trained."""
     a, b = pair
     values = decomposition.singular_values[:k]
     if not values.any():
@@ -104,12 +102,9 @@ def _inverse(values: np.ndarray) -> np.ndarray:
 
 def _of_each(names: Iterable[str], function: Callable[[str], Result]) -> dict[str, Result]:
     """Return the function's result by name, computed in threads, because numpy releases the interpreter while it
-    computes.
-
-    Each product runs on one thread of BLAS: the matrices are small, so BLAS's own threads cost more than they bring,
-    and ten to fifty times more where another program uses the other core. That limit holds for the whole process,
-    hence the lock.
-    """
+    computes. Each product runs on one thread of BLAS: the matrices are small, so BLAS's own threads cost more than
+    they bring, and ten to fifty times more where another program uses the other core. That limit holds for the whole
+    process, hence the lock."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with _LOCK, _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(min(cores, MAX_THREADS)) as pool:
         return dict(pool.map(lambda name: (name, function(name)), names))

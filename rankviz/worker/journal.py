@@ -163,11 +163,9 @@ def first_line(error: Exception) -> str:
 
 
 def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
-    """Return the base and the data of a run after checking the request; raise UserError where it may not be trained.
-
-    A run with an owner was made on a shared page and gets its limits, whatever holds now; a run without one is the
-    host's.
-    """
+    """Return the base and the data of a run after checking the request; raise UserError where it may not be trained. A
+    run with an owner was made on a shared page and gets its limits, whatever holds now; a run without one is the
+    host's."""
     request.validate()
     owner = store.ownership(request.run_id).owner
     check_run(request, _limits(store, owner))

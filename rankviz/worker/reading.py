@@ -1,7 +1,5 @@
 """Short-lived children that read content from outside, without torch: adapters, data files, exported runs, the Hub.
-
-Each command gets a folder with its request, prints one JSON object, and imports only what it needs.
-"""
+Each command gets a folder with its request, prints one JSON object, and imports only what it needs."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -91,11 +89,8 @@ def results(paths: Sequence[str]) -> Reply:
 
 @command
 def exported(homes: Sequence[str], run_ids: Sequence[str], target: str, for_visitor: bool) -> Reply:
-    """Write runs, recorded ones too, into a zip that another RankViz can import.
-
-    homes: runs folders, of which the first that has a run is used. for_visitor: leave out facts for the server's
-    owner.
-    """
+    """Write runs, recorded ones too, into a zip that another RankViz can import. homes: runs folders, of which the
+    first that has a run is used. for_visitor: leave out facts for the server's owner."""
     from rankviz import store
     from rankviz.settings import read
     from rankviz.shared import rights

@@ -1,11 +1,8 @@
 """Runs `python -m rankviz.worker finetune HOME RUN_ID@ATTEMPT ...`: it loads the base once for all runs.
-
 HOME is a runs folder, or a folder that holds these runs in the same layout (jobs.bundle makes one). Without an
-attempt, the current attempt is used.
-
-Each run attaches a new adapter to the base and detaches it. After a failed run the base is loaded again unless it is
-intact. After a failure of the GPU itself this process ends and leaves the other runs to the next process.
-"""
+attempt, the current attempt is used. Each run attaches a new adapter to the base and detaches it. After a failed run
+the base is loaded again unless it is intact. After a failure of the GPU itself this process ends and leaves the other
+runs to the next process."""
 
 import os
 from collections.abc import Iterator, Sequence

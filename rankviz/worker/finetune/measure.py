@@ -27,13 +27,11 @@ def evaluate(
     autocast: str | None = None,
     progress: Progress = silent,
 ) -> Evaluated:
-    """Return cross-entropy and accuracy over the held-out rows (no dropout, no gradient).
-
-    loss = Σ over target tokens of -log p(token | preceding tokens) / number of target tokens; only completions are
-    targets where rows have prompts. A token is correct where it has the highest logit after the true tokens before it.
-    The forward pass runs in `autocast` (a torch dtype's name) as in training; the loss is computed in fp32.
-    tests/worker/finetune/test_data.py compares both with transformers' own loss and logits.
-    """
+    """Return cross-entropy and accuracy over the held-out rows (no dropout, no gradient). loss = Σ over target tokens
+    of -log p(token | preceding tokens) / number of target tokens; only completions are targets where rows have
+    prompts. A token is correct where it has the highest logit after the true tokens before it. The forward pass runs
+    in `autocast` (a torch dtype's name) as in training; the loss is computed in fp32.
+    tests/worker/finetune/test_data.py compares both with transformers' own loss and logits."""
     import torch
 
     started = time.monotonic()
@@ -116,11 +114,9 @@ def answers(
     seconds: float = math.inf,
 ) -> dict[int, tuple[str, bool]]:
     """Return the model's greedy answer to each question, by index: (text, True where the model ended the answer).
-
     cached: keep keys and values from token to token; otherwise each token reads its whole row again, in the same pass
     as the loss, because Unsloth's kernels for CUDA cache differently. most: tokens per answer. seconds: time for all
-    answers; each batch has at least one token. progress: counts tokens, of the most that may be written.
-    """
+    answers; each batch has at least one token. progress: counts tokens, of the most that may be written."""
     vocabulary = model.config.get_text_config().vocab_size
     ends, until = end_tokens(model, tokenizer, questions.values()), time.monotonic() + seconds
 
@@ -186,10 +182,8 @@ def greedy(
 ) -> list[list[int]]:
     """Return the most likely next tokens of each prompt, at most `most`, until all rows have ended. With a cache,
     padding stands before the prompts, masked and without a position; without one, after the rows, where no token
-    attends to it.
-
-    goes_on: takes the number of tokens written so far, and tells whether to write another. cached: as for `answers`.
-    """
+    attends to it. goes_on: takes the number of tokens written so far, and tells whether to write another. cached: as
+    for `answers`."""
     import torch
 
     device = next(model.parameters()).device

@@ -285,11 +285,9 @@ class Session:
             log(self.base_answers)
 
     def _truncate(self, adapter: Any, request: RunRequest, log: Log, stages: Stages, run_dir: Path) -> None:
-        """Truncate the saved adapter to each lower rank, the highest first, and evaluate each.
-
-        Low ranks are trained for a few steps, on rows after those that the adapter has seen, and saved; the next lower
-        rank is truncated from the result.
-        """
+        """Truncate the saved adapter to each lower rank, the highest first, and evaluate each. Low ranks are trained
+        for a few steps, on rows after those that the adapter has seen, and saved; the next lower rank is truncated
+        from the result."""
         stages.begin(events.DECOMPOSING)
         truncator, recovered = Truncator(adapter), 0
         rows_a_step = request.training.rows_per_step

@@ -1,7 +1,5 @@
 """Trains one adapter with TRL's SFTTrainer, saves it as PEFT loads it, and truncates it in place.
-
-Importing this module imports neither torch, PEFT nor Unsloth.
-"""
+Importing this module imports neither torch, PEFT nor Unsloth."""
 
 import json
 import re
@@ -55,11 +53,9 @@ def with_peft_adapter(model: Any, lora: LoraConfig, plan: AdapterPlan) -> Any:
 
 def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan, left_out: Sequence[str] = ()) -> dict[str, Any]:
     """Return the plan's modules and flags as arguments of Unsloth's get_peft_model. left_out: paths of towers that no
-    target name may reach (PEFT's exclude_modules).
-
-    On a GPU, Unsloth adds the experts unless target_parameters is an empty list; its CPU backend keeps PEFT's own
-    rewrite of experts. tests/worker/finetune/test_experts.py compares trained with counted parameters.
-    """
+    target name may reach (PEFT's exclude_modules). On a GPU, Unsloth adds the experts unless target_parameters is an
+    empty list; its CPU backend keeps PEFT's own rewrite of experts. tests/worker/finetune/test_experts.py compares
+    trained with counted parameters."""
     arguments = peft_arguments(lora, plan) | plan.unsloth_flags
     if plan.route.kind == "model" and plan.scheme == "linear-only":
         arguments["target_parameters"] = []
@@ -69,11 +65,9 @@ def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan, left_out: Sequence[st
 
 
 def save(adapter: Any, folder: Path, base: Base, **changed: Any) -> int:
-    """Write the adapter's files and return the bytes of its weights.
-
-    PEFT writes the place that the base was loaded from as its name; for the embedded model, a folder of this machine,
-    its Hub id replaces it. changed: values of adapter_config.json to set.
-    """
+    """Write the adapter's files and return the bytes of its weights. PEFT writes the place that the base was loaded
+    from as its name; for the embedded model, a folder of this machine, its Hub id replaces it. changed: values of
+    adapter_config.json to set."""
     adapter.save_pretrained(folder)
     config, card = folder / "adapter_config.json", folder / "README.md"
     values = json.loads(config.read_text(encoding="utf-8")) | changed
@@ -88,11 +82,9 @@ ADAPTER = "default"
 
 
 class Truncator:
-    """Truncates a trained adapter in place, from its LoRA pairs at the time when this object is made.
-
-    Each module's update B·A is truncated to its first k singular values (trained.svd), and the pair of rank k replaces
-    the trained pair. PEFT's scale does not change, also not in further steps.
-    """
+    """Truncates a trained adapter in place, from its LoRA pairs at the time when this object is made. Each module's
+    update B·A is truncated to its first k singular values (trained.svd), and the pair of rank k replaces the trained
+    pair. PEFT's scale does not change, also not in further steps."""
 
     def __init__(self, model: Any):
         self._model = model

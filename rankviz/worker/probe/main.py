@@ -1,8 +1,6 @@
 """Runs `python -m rankviz.worker probe HOME PROBE_ID@ATTEMPT`: each depth in a process of its own, with limits.
-
 This process loads no torch: it starts depth.py, reads its messages, watches its memory and ends it at a limit of time
-or memory. Running out of memory is a result; so is running out of time after two measured depths.
-"""
+or memory. Running out of memory is a result; so is running out of time after two measured depths."""
 
 import json
 import os

@@ -1,12 +1,9 @@
 """Makes this process believe in one CUDA card, on which FakeTensors live and nothing is computed.
-
 Call `card = become(gpu)` before torch is imported, then use `with FakeTensorMode(), Tracker(card) as tracker: ...`
-
 autograd needs a working device guard, which torch lacks without a card: card.cpp is one, compiled once with g++.
 torch.cuda then answers as the card would. Use a process of its own, because nothing is undone, and import Unsloth
 there (`import_unsloth`) before transformers, peft and trl. Its Triton kernels do and allocate nothing when they are
-launched, and its blocks are not compiled.
-"""
+launched, and its blocks are not compiled."""
 
 import contextlib
 import ctypes
@@ -54,12 +51,10 @@ class MemoryBlock(NamedTuple):
 
 class Allocator:
     """One card's memory, as torch's CUDA caching allocator counts it (c10/cuda/CUDACachingAllocator.cpp, torch 2.13).
-
     Sizes are rounded to 512 bytes. Blocks up to 1 MiB come from segments of 2 MiB, larger ones below 10 MiB from
-    segments of 20 MiB, the rest from segments of their own in whole 2 MiB. The smallest free block that is large enough
-    is taken, and split where more than 1 MiB (512 bytes in small segments) is left. Not covered: more streams, the
-    options of PYTORCH_CUDA_ALLOC_CONF, and segments given back where the card is full.
-    """
+    segments of 20 MiB, the rest from segments of their own in whole 2 MiB. The smallest free block that is large
+    enough is taken, and split where more than 1 MiB (512 bytes in small segments) is left. Not covered: more streams,
+    the options of PYTORCH_CUDA_ALLOC_CONF, and segments given back where the card is full."""
 
     def __init__(self) -> None:
         self.allocated = self.reserved = self.peak_allocated = self.peak_reserved = 0

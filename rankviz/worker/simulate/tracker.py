@@ -1,10 +1,8 @@
 """Follows every storage on the simulated card through the allocator, from the operator that makes it to its end.
-
 Operators run as FakeTensors. Added are bytes that a CUDA kernel takes and a FakeTensor does not show: cuBLAS's
 workspaces, a product in the backward pass of softmax, sums of attention's gradients. The kernel of
 scaled_dot_product_attention is chosen as torch does on the card (ATen/native/transformers/cuda/sdp_utils.cpp, torch
-2.13); cuDNN's kernel counts as flash.
-"""
+2.13); cuDNN's kernel counts as flash."""
 
 import functools
 import threading

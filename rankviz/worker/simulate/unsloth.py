@@ -1,10 +1,8 @@
 """Runs training steps of the real Unsloth on the simulated card: its FastLanguageModel, kernels, checkpointing and
 loss.
-
 Import it after `card.import_unsloth`. Only what would need weights or a tokenizer is replaced. All rows have
 max_length tokens, and every token but the last of each row is a target. Not covered: padding-free batches, xformers,
-families that go through FastModel, and memory blocks that loading a checkpoint leaves half used.
-"""
+families that go through FastModel, and memory blocks that loading a checkpoint leaves half used."""
 
 import functools
 import json
