@@ -33,10 +33,7 @@ class Outcome:
 
 class Beside:
     """Questions in lines. Each line works on one question at a time, and only the newest question waits in it.
-
-    Args:
-        soon_seconds: Time that a caller waits for an answer.
-    """
+    soon_seconds: time that a caller waits for an answer."""
 
     def __init__(self, soon_seconds: float = SOON_SECONDS):
         self.soon_seconds = soon_seconds

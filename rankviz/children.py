@@ -137,15 +137,14 @@ ASKING = re.compile(
 )
 """Names of environment variables for a child that asks the Hub, with its owner's token if there is one."""
 TRAINING = re.compile(r".+", re.DOTALL)
-"""Names of environment variables for a child that trains: all, because drivers, compilers and libraries read names
-that nobody can list."""
+"""Names of environment variables for a child that trains: all, since nobody can list what drivers and libraries
+read."""
 SECRET = re.compile(
     r"(?!(HF_TOKEN|HUGGING_FACE_HUB_TOKEN|HF_HUB_DISABLE_IMPLICIT_TOKEN)$)"
     r".*((SECRET|PASSWORD|PASSWD|PASSPHRASE|KEY|CREDENTIAL)S?|TOKEN|_PAT|_PWD)",
     re.DOTALL | re.IGNORECASE,
 )
-"""Names of environment variables that no child gets. The Hub's token is not among them: bases may be fetched with
-it."""
+"""Names of environment variables that no child gets. The Hub's token is not among them: it may be needed for bases."""
 MAX_ANSWER_BYTES = 200_000_000
 MAX_FILE_BYTES = 70 * 10**9
 """Bytes of one file that a child may write: more than the largest adapter that is read."""
@@ -180,10 +179,10 @@ def run(
     secret: str = "",
     variables: re.Pattern[str] = VARIABLES,
 ) -> Ended:
-    """Run a command under bounds; return its standard output and how it ended. folder: for the command's temporary
-    files. secret: passed on standard input, so that it is in no file, argument or variable. It is removed from output
-    and log, and other tokens are removed from the log. variables: names of this process's environment variables that
-    the command gets."""
+    """Run a command under bounds; return its standard output and how it ended.
+    folder: for the command's temporary files.
+    secret: passed on standard input, so that it is in no file, argument or variable; removed from output and log.
+    variables: names of this process's environment variables that the command gets."""
     # The end of this pipe that nobody writes to closes when this process ends. The kernel then signals the child's
     # whole group, whether or not any of it looks: SIGIO ends a process that does not handle it.
     reads, lives = os.pipe()
@@ -350,7 +349,7 @@ class Children:
     @contextlib.contextmanager
     def turn(self, key: str = "", *, patient: bool = True) -> Iterator[None]:
         """Wait until this thread may run a child, and hold the turn within the block. Raise BusyError as FairLine.turn
-        does. key: identifies the content to read. Where it could not be read a while ago, the same error is raised at
+        does. key: identifies the content to read; if it could not be read a while ago, the same error is raised at
         once."""
         self._raise_known(key)
         with self.line.turn(patient=patient):

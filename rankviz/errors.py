@@ -45,8 +45,7 @@ OF_HUGGING_FACE = re.compile(
     r"hf_(?:(?<![\w/.-]hf_)|(?<=\\[abfnrtv]hf_)|(?<=\\x[0-9a-f]{2}hf_)|(?<=\\u[0-9a-f]{4}hf_))"
     r"(?:oauth_[\w.-]{20,}\w|[A-Za-z0-9]{20,})"
 )
-"""Pattern of Hugging Face's tokens. A token does not begin within a word, except after an escape such as "\\n" in
-quoted text."""
+"""Pattern of Hugging Face's tokens, which begin within a word only after an escape such as "\\n" in quoted text."""
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """errno of an OSError where something could not be written, which says nothing about what was read."""
@@ -63,8 +62,8 @@ def quoted(name: object) -> str:
 
 
 def redacted(text: str, *tokens: str) -> str:
-    """Return a text without tokens: the given ones, those in this process's variables, and whatever looks like one of
-    Hugging Face's."""
+    """Return a text without tokens: those given, those in this process's variables, and whatever looks like an HF
+    token."""
     for token in (*tokens, *(os.environ.get(name, "").strip() for name in TOKEN_VARIABLES)):
         if len(token) >= LEAST_OF_A_TOKEN:
             text = text.replace(token, "...")
@@ -81,8 +80,7 @@ def redacted_in(value: Any) -> Any:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return at most `most` characters of a text. Tokens are removed before a cut, because half a token is not
-    recognized."""
+    """Return at most `most` characters of a text, without tokens if it is cut: half a token would not be recognized."""
     if len(text) > most:
         text = redacted(text)
     return text if len(text) <= most else f"{text[: most - 1]}…"
@@ -223,7 +221,7 @@ class EngineError(RankVizError):
 
 
 class EngineUnavailableError(RankVizError):
-    """An engine cannot be reached, or cannot start a job now; the message says why. RankViz asks the engine again
+    """An engine cannot be reached or cannot start a job now; the message says why. RankViz asks the engine again
     later."""
 
 

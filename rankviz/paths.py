@@ -55,8 +55,7 @@ def absolute(ref: str | Path) -> Path:
 
 
 def existing(ref: str) -> Path | None:
-    """Return the absolute path of a reference; None where nothing is there, or it is too long or has the ~ of
-    nobody."""
+    """Return the absolute path of a reference; None where nothing is there, or it cannot be a path."""
     try:
         path = absolute(ref)
         return path if path.exists() else None
@@ -74,8 +73,7 @@ def bytes_in(folder: Path) -> int:
 
 
 def bytes_on_disk(folder: Path) -> int:
-    """Return the bytes that the files below a folder take on the disk: of a file that got its length before its
-    content, what has been written."""
+    """Return the bytes that the files below a folder take on the disk; unwritten parts of a file do not count."""
     return sum(state.st_blocks * _BLOCK_BYTES for state in _files(folder))
 
 

@@ -122,8 +122,8 @@ class References:
         return None if is_name else self.file(text)
 
     def file(self, ref: object) -> Path:
-        """Return the absolute path of a reference that must be a path; raise InvalidSettingError where this visitor
-        may not read it."""
+        """Return the absolute path of a reference that must be one; raise InvalidSettingError where the visitor may
+        not read it."""
         text = _text(ref, "The file")
         visitor = self._stranger()
         if visitor is None:
@@ -136,8 +136,7 @@ class References:
         raise InvalidSettingError(PRIVATE)
 
     def _is_kept(self, path: Path, visitor: Visitor) -> bool:
-        """Tell whether a data file belongs to this visitor's runs: it lies two levels below their home's folder
-        `data`."""
+        """Tell whether this is a data file of the visitor's runs, two levels below a data folder: DATA/content/file."""
         home, folder = Path(os.path.realpath(self._home)), path.parent.parent
         owned = any(folder == data_folder(home, owner) for owner in visitor.ids)
         return owned or (visitor.admin and is_data_folder(home, folder))

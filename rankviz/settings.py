@@ -1,6 +1,5 @@
 """All settings of a server, from environment variables, and the table of its limits.
-A variable is named RANKVIZ_ and a field of Settings, or RANKVIZ_MAX_ and a row of TUNABLE. Other limits are
-constants."""
+A variable is named RANKVIZ_ and a field of Settings, or RANKVIZ_MAX_ and a row of TUNABLE; other limits are fixed."""
 
 from __future__ import annotations
 
@@ -151,7 +150,7 @@ TUNABLE = {
 
 
 def read_limits(shared: bool) -> Limits:
-    """Return the limits of a server, as the environment changes them; raise InvalidSettingError with a wrong
+    """Return the limits of a server, as the environment changes them; raise InvalidSettingError for a wrong
     variable."""
     limits, given = SHARED_LIMITS if shared else OWN_LIMITS, {}
     for name, about in TUNABLE.items():
@@ -255,8 +254,7 @@ class Settings(BaseSettings):
 
     @property
     def niceness(self) -> int:
-        """Niceness of trainings; on a shared page they leave the processor to the page, which answers in
-        milliseconds."""
+        """Niceness of trainings; on a shared page they leave the processor to the page, which has to answer at once."""
         return 10 if self.shared else 0
 
     @cached_property
@@ -266,8 +264,8 @@ class Settings(BaseSettings):
 
 
 def read(**given: object) -> Settings:
-    """Read the settings from the environment; raise InvalidSettingError with the first wrong variable. given: fields
-    that override the environment."""
+    """Read the settings; raise InvalidSettingError for a wrong variable. given: fields that override the
+    environment."""
     try:
         settings = Settings(**given)
     except ValidationError as error:

@@ -45,8 +45,7 @@ def memory_change(size_bytes: float) -> str:
 
 
 def counted(value: int, noun: str, plural: str = "") -> str:
-    """Format a count of things: (1, 'run') -> '1 run', (1200, 'run') -> '1,200 runs'. plural: where adding an s is
-    wrong."""
+    """Format a count of things: (1, 'run') -> '1 run', (1200, 'run') -> '1,200 runs'. plural: for an irregular noun."""
     return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
 
 
@@ -133,8 +132,7 @@ def gib_span(values: Any) -> str:
 
 
 def spare(values: Any) -> str:
-    """Format a range of free memory: "13.2 to 15.2 GiB to spare"; below 0 "3.4 to 5.1 GiB short", or "1.9 GiB short to
-    0.1 GiB to spare"."""
+    """Format free memory: "13.2 to 15.2 GiB to spare", "3.4 to 5.1 GiB short", "1.9 GiB short to 0.1 GiB to spare"."""
     if values.low >= 0:
         return f"{gib_span(values)} to spare"
     if values.high < 0:
@@ -147,9 +145,8 @@ def money_span(values: Any) -> str:
 
 
 def time_span(seconds: Any) -> str:
-    """Format a range of seconds in one unit, "0.73 – 1.8 h", short enough for a row of figures; or each end in its own
-    unit, "40 s – 38 min", where the range is wide or its low end short. Hours and minutes are never mixed, so that a
-    column can be compared."""
+    """Format seconds in one unit, "0.73 – 1.8 h", short enough for a row of figures; or each end in its own unit, "40
+    s – 38 min", where the range is wide or its low end short. Never mixes hours and minutes, so columns compare."""
     if seconds is None:
         return NOT_KNOWN
     if seconds.high < 1:

@@ -1,6 +1,5 @@
-"""The visitor of a request: the owner on one's own machine, somebody different on each request of a shared page.
-Operations call `current()`, so that the visitor need not be passed through all of them. Also the folders of a
-visitor."""
+"""The visitor of a request: on one's own machine its owner, on a shared page whoever sends the request.
+Operations call `current()`, so that no visitor need be passed through all of them. Also a visitor's folders."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -35,8 +34,7 @@ class Visitor:
     admin: bool = False
     """True for an admin, who sees and may change everything."""
     also: str = ""
-    """Another id of the same visitor: with a login, the cookie's, so that what was made before still belongs to
-    them."""
+    """Another id of the same visitor: with a login, the cookie's, so that earlier things still belong to them."""
     login: Login | None = field(default=None, repr=False, compare=False)
     """None without a login at Hugging Face."""
 
@@ -47,8 +45,7 @@ class Visitor:
 
     @property
     def is_host(self) -> bool:
-        """True for the user of the machine itself, who may name its files. An admin who comes through the page has an
-        id."""
+        """True for the user of the machine itself, who may name its files. An admin who comes by the page has an id."""
         return self.admin and not self.id
 
     @property

@@ -17,8 +17,7 @@ GPUS_FILE = "gpus.json"
 ASSUMPTIONS_FILE = "assumptions.json"
 ENDS = ("low", "expected", "high")
 MEMORY_TOLERANCE = 0.1
-"""Share by which two sizes of one card's memory may differ: nominal sizes are 7 % below the driver's (GB against GiB),
-and ECC takes up to 6 %."""
+"""Share by which sizes of one card may differ: nominal ones are 7 % low (GB against GiB), and ECC takes up to 6 %."""
 MAKERS = frozenset({"nvidia", "geforce", "tesla"})
 """Words that only some drivers put before the name of a card."""
 
@@ -54,7 +53,7 @@ def load_constants(assets: Path) -> Assumptions:
 
 
 def in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of assumptions.json with its value as low, expected and high; a single number is used for all
+    """Return a row of assumptions.json with its value as low, expected and high; a single number stands for all
     three."""
     rest = dict(row)
     value, ends = rest.pop("value", None), [rest.pop(name, None) for name in ENDS]
@@ -69,8 +68,8 @@ def in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
-    """Return the card with this id or name, or the only card whose name begins with it; case and punctuation do not
-    matter."""
+    """Return the card with this id or name, or the only one whose name begins with it; case and punctuation are
+    ignored."""
 
     def plain(text: str) -> str:
         return "".join(letter for letter in text.casefold() if letter.isalnum())
@@ -85,15 +84,10 @@ def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
 
 
 def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str, memory_bytes: int | None = None) -> Gpu | None:
-    """Return the card of a driver's device name ("NVIDIA A100-SXM4-80GB"); None where the table does not have it.
-
-    A row lists the names that drivers give its card. Any other word means another card, with another speed and price:
-    Ti, D, Laptop GPU, Max-Q, PCIe, a MIG slice, a vGPU such as A40-48Q.
-
-    Args:
-        memory_bytes: Memory that the driver reports; a difference of more than MEMORY_TOLERANCE means another card
-            too.
-    """
+    """Return the card of a driver's device name ("NVIDIA A100-SXM4-80GB"); None where the table does not have it. A
+    row lists the names that drivers give its card. Any other word means another card, with another speed and price:
+    Ti, D, Laptop GPU, Max-Q, PCIe, a MIG slice, a vGPU such as A40-48Q. memory_bytes: as the driver reports it; a
+    difference of more than MEMORY_TOLERANCE means another card too."""
     device = _words(device_name)
     for gpu in gpus:
         near = memory_bytes is None or _is_near(memory_bytes, gpu.usable_bytes or gpu.memory_bytes)
@@ -105,10 +99,7 @@ def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str, memory_bytes: int | N
 def gpus_of_model(gpus: Sequence[Gpu], model: str, memory_bytes: int | None = None) -> Sequence[Gpu]:
     """Return the cards that a cloud or scheduler may mean by a model, which is the beginning of a card's name: "L4",
     "A100", "GeForce-RTX-4090". There are several where a card is sold with different memory or in different forms.
-
-    Args:
-        memory_bytes: Memory of the card as sold, where it is known.
-    """
+    memory_bytes: memory of the card as sold, where it is known."""
     words = _words(model)
     return [
         gpu

@@ -60,13 +60,12 @@ class Checkpoints:
     """Checkpoints that Unsloth loads in 4 bit, by the name that it is given."""
 
     loaded: Mapping[str, str]
-    """Repository that is loaded instead of a name, by the name in lower case. A name that is missing here is loaded
-    itself."""
+    """Repository that is loaded instead of a name in lower case. A name that is missing here is loaded itself."""
     sized: Mapping[str, UnslothCheckpoint]
     """Checkpoints of known size, by repository in lower case."""
 
     def of(self, name: str) -> UnslothCheckpoint | None:
-        """Return the checkpoint that is loaded for a name; None where it is the name's own files, quantized while
+        """Return the checkpoint that is loaded for a name; None where it is the name's own files, quantized at
         loading."""
         repository = self.loaded.get(name.lower(), name)
         checkpoint = self.sized.get(repository.lower()) or UnslothCheckpoint(repository=repository)
@@ -95,8 +94,7 @@ def every_name(models: Path) -> tuple[str, ...]:
 
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
-    """Return the model with this id, alias or, where only one model has it, part after the slash; case does not
-    matter."""
+    """Return the model with this id, alias or, where it is unique, part of an id after the slash, in any case."""
     if (row := _names(tuple(rows)).get(ref.lower().rstrip("/"))) is None:
         raise UnknownModelError(ref, close_names(rows, ref))
     return row
@@ -108,8 +106,7 @@ def is_known(rows: Sequence[ModelRow], ref: str) -> bool:
 
 
 def full_name(rows: Sequence[ModelRow], ref: str) -> str:
-    """Return the Hub id that a name means: the id or alias itself, or else the first id or alias that ends in the
-    name."""
+    """Return the Hub id that a name means: the id or alias itself, or the first id or alias that ends in the name."""
     row, wanted = find_model(rows, ref), ref.lower().rstrip("/")
     names = [name for name in (row.id, *row.aliases) if f"/{name.lower()}".endswith(f"/{wanted}")]
     return min(names, key=lambda name: name.lower() != wanted).removesuffix(WHOLE)

@@ -147,8 +147,8 @@ def _messages(value: object, where: str) -> tuple[tuple[str, str], ...]:
 
 
 def _chat(messages: tuple[tuple[str, str], ...], *, after: int = 0) -> Example:
-    """Return the chat up to the assistant's last answer, since later turns are never learned. after: number of
-    messages that are the prompt."""
+    """Return the chat up to the assistant's last answer; nothing later is learned. after: length of the prompt in
+    turns."""
     answers = [i for i, (role, content) in enumerate(messages) if role == "assistant" and content and i >= after]
     if not answers:
         raise NoAnswerError

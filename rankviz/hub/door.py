@@ -68,8 +68,7 @@ class HubDoor:
 
     def adapter(self, repo_id: str, *, max_bytes: int, read: Path | None = None) -> Path:
         """Return the folder of an adapter, fetched unless a copy exists; a known copy is used while the Hub does not
-        answer, or too many ask. read: a folder whose content is cached already, so it is returned even where it has
-        been deleted."""
+        answer, or too many ask. read: a folder whose content is cached, so it is returned even where it is deleted."""
         copies = self._copies
 
         def fetched() -> Path:
@@ -124,8 +123,7 @@ class HubDoor:
         *,
         patient: bool = True,
     ) -> Any:
-        """Send a request in a child process. unavailable: message while the Hub does not answer. error: raised at a
-        bound."""
+        """Send a request in a child process. unavailable: message while the Hub is silent. error: raised at a bound."""
 
         def require_answers() -> None:
             """Raise HubSilentError where the Hub is switched off, or did not answer just now."""

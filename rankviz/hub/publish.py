@@ -123,8 +123,8 @@ def _repository(api: Any, repo_id: str, kind: Kind) -> Any:
 
 
 def _require_ours(api: Any, repo_id: str, kind: Kind, there: Any, made_of: str) -> Sequence[str]:
-    """Return the files that an earlier upload of the same runs wrote; none for an empty repository. Raise PublishError
-    for any other repository."""
+    """Return the files of an earlier upload of the same runs, or none if empty; raise PublishError for other
+    repositories."""
     files = {file.rfilename for file in there.siblings or ()}
     if files <= {".gitattributes"}:
         return ()

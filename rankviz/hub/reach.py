@@ -45,8 +45,7 @@ def endpoint() -> str:
 
 
 def ask_hub(session: Any = None) -> HubAnswer:
-    """Return whether the Hub, or the mirror that HF_ENDPOINT names, answers one HEAD request. session: an httpx
-    client."""
+    """Return whether the Hub, or the mirror in HF_ENDPOINT, answers one HEAD request. session: an httpx client."""
     from httpx import HTTPError
     from huggingface_hub import get_session
 
@@ -72,8 +71,8 @@ def _why(error: BaseException) -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder of downloads: HF_HUB_CACHE, or hub/ in HF_HOME. HF_HUB_CACHE may have been set after the Hub's
-    client read it."""
+    """Return the folder of downloads: HF_HUB_CACHE, which may be set after the Hub's client read it, or hub/ in
+    HF_HOME."""
     from huggingface_hub import constants
 
     return Path(os.environ.get(CACHE_VARIABLE) or constants.HF_HUB_CACHE)

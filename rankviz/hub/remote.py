@@ -75,7 +75,7 @@ def model_from_path(path: Path, *, cache: Path | None = None, children: Children
 
 
 def _model(facts: dict[str, Any], about: dict[str, Any], stored: int | None) -> ModelSpec:
-    """Build a ModelSpec. stored: count of numbers in the safetensors headers; the note explains a difference from the
+    """Build a ModelSpec. stored: count of numbers in safetensors headers; the note explains how it differs from the
     total."""
     counted, note = facts["total_parameters"], ""
     if stored is not None and stored != counted:

@@ -26,8 +26,8 @@ def cpu_bf16() -> bool | None:
 
 
 def load_average() -> float | None:
-    """Return the number of processes that ran or waited to run, over the last minute; None where the system does not
-    count them."""
+    """Return how many processes ran or waited to run, over the last minute; None where the system does not count
+    them."""
     try:
         return os.getloadavg()[0]
     except (OSError, AttributeError):  # Windows has none

@@ -208,8 +208,7 @@ class TensorFile:
         return self._data[tensor.start : tensor.end]
 
     def floats(self, name: str) -> np.ndarray:
-        """Return a tensor as fp32, or as fp64 where it is stored so; without a copy where the file holds that dtype,
-        aligned."""
+        """Return a tensor as fp32, or as fp64 where it is stored so; without a copy where it is stored so, aligned."""
         tensor = self.tensors[name]
         raw = self.raw(name)
         if tensor.start % WIDTHS[tensor.dtype]:
@@ -239,7 +238,7 @@ class NewTensor(NamedTuple):
 
 
 def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file as PEFT does. Raise OSError with its code where writing fails; the library's error has
+    """Write a safetensors file as PEFT does. Raise OSError with a code where writing fails; the library's error has
     none."""
     if shutil.disk_usage(path.parent).free < sum(tensor.values.nbytes for tensor in tensors.values()):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

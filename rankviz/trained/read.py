@@ -59,7 +59,7 @@ class Patterns:
 
 @contextlib.contextmanager
 def bounded_matching(seconds: float = MATCHING_SECONDS) -> Iterator[None]:
-    """Raise BadAdapterError where the block takes more processor time than this; works in a process's main thread
+    """Raise BadAdapterError where the block takes more processor time than `seconds`; for a process's main thread
     only."""
 
     def stop(*_: Any) -> None:
@@ -310,8 +310,8 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
 
 
 def _factors(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Return the factors' tensor names by module and side ("A", "B"), in the model's order, and all other tensor
-    names."""
+    """Return the names of factors by module and side ("A", "B"), in the model's order, and those of all other
+    tensors."""
     factors: dict[str, dict[str, str]] = {}
     kept = []
     for name in sorted(file.tensors, key=_by_numbers):
@@ -376,8 +376,7 @@ def _parameters(file: TensorFile, config: AdapterConfig, factors: Mapping[str, M
     {"model.layers.0.mlp.experts.base_layer": "model.layers.0.mlp.experts.gate_up_proj"}. PEFT nests the pairs of
     several parameters of one module ("experts", "experts.base_layer"), and the file does not say which pair belongs to
     which parameter. PEFT wraps them in the order in which the module declares them, the last one outermost, and every
-    MoE of transformers declares down_proj last. The config's ranks must give each parameter the same number of
-    experts."""
+    MoE of transformers declares down_proj last. Each must get the same number of experts from the config's ranks."""
     nested: dict[str, list[str]] = {}
     for name in factors:
         nested.setdefault(NESTED.sub("", name), []).append(name)

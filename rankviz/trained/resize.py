@@ -183,13 +183,11 @@ def spectrum(adapter: Adapter) -> Spectrum:
 
 
 CACHED = {Spectrum: ("kept", "weakest_by_rank"), LayerSpectrum: ("effective_rank", "needs")}
-"""Cached properties that take long to compute from all singular values: `as_json` includes them, so that a page need
-not compute them."""
+"""Cached properties that take long to compute: `as_json` includes them, so that a page need not compute them again."""
 
 
 def as_json(value: Outline | Spectrum | ResizePlan | Module | LayerSpectrum) -> dict[str, Any]:
-    """Return the fields as JSON, without copying long lists, and the values in CACHED; `outline_from`, `spectrum_from`
-    and `plan_from` read it again."""
+    """Return the fields and the values in CACHED as JSON, which outline_from, spectrum_from and plan_from read."""
     row = {field.name: getattr(value, field.name) for field in fields(value)}
     for name in row.keys() & {"modules", "layers"}:
         row[name] = [as_json(each) for each in row[name]]

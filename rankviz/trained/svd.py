@@ -34,8 +34,7 @@ class Decomposition(NamedTuple):
 
 
 def singular_values(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
-    """Return the r singular values of every B·A, falling; raise BadAdapterError with the name of a module that
-    diverged."""
+    """Return the r singular values of every B·A, falling; raise BadAdapterError with the name of a diverged module."""
 
     def values(name: str) -> np.ndarray:
         root, gram_b, rounding = _factored(name, *pairs[name])

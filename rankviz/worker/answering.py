@@ -15,8 +15,7 @@ TOO_LARGE = "It needs more memory than RankViz allows for reading it."
 
 
 def own_output() -> TextIO:
-    """Return a stream to this process's standard output for its answer alone; all other output goes to standard
-    error."""
+    """Return a stream to this process's standard output for its answer; all other output goes to standard error."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return out

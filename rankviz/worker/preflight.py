@@ -1,6 +1,5 @@
 """Runs `python -m rankviz.worker preflight`: tries the libraries that training uses, and prints one line.
-On a GPU it multiplies on the card and quantizes with bitsandbytes' native library; importing Unsloth compiles for
-it."""
+On a GPU it multiplies on the card, quantizes with bitsandbytes' native library, and compiles by importing Unsloth."""
 
 import os
 from collections.abc import Sequence

@@ -35,8 +35,7 @@ def command(read: Callable[..., Reply]) -> Callable[[Sequence[str]], int]:
 
 @command
 def adapter(paths: Sequence[str], max_bytes: int, max_values: int) -> Reply:
-    """Return outline, spectrum and truncations of a trained adapter. max_values: most singular values, and most
-    tensors."""
+    """Return outline, spectrum and truncations of a trained adapter. max_values: most singular values or tensors."""
     from rankviz.trained.read import read_adapter
     from rankviz.trained.resize import as_json, planned_truncations, spectrum
 

@@ -83,8 +83,8 @@ class SweepData:
 
     def questions(self, count: int, *, may_be_cut: bool = False) -> dict[int, HeldOutQuestion]:
         """Return the first `count` held-out rows that can be answered, by their index in `held_out`. A row needs a
-        prompt within max_length, and an answer within it unless `may_be_cut`. Raise BadDataError where there is none,
-        unless `may_be_cut`."""
+        prompt within max_length, and an answer within it unless `may_be_cut`. Raise BadDataError if then there is
+        none."""
         questions: dict[int, HeldOutQuestion] = {}
         for place, i in enumerate(self._held_out_rows):
             if len(questions) == count:
@@ -171,8 +171,8 @@ def tokenize(
     example: Example, tokenizer: Any, max_length: int, *, template_seconds: float = TEMPLATE_SECONDS
 ) -> Tokens:
     """Return token ids cut at max_length, with labels for each answer and the token that ends it
-    (rankviz.dataset.rows). Raise BadDataError where the chat template takes more than `template_seconds` of processor
-    time."""
+    (rankviz.dataset.rows). Raise BadDataError where the chat template takes more processor time than
+    `template_seconds`."""
     tokens = _encode(example, tokenizer, max_length, template_seconds)
     return Tokens(tokens.input_ids[:max_length], tokens.labels[:max_length])
 
@@ -197,7 +197,7 @@ def _encode(example: Example, tokenizer: Any, max_length: int, template_seconds:
 
 @contextmanager
 def _bounded(seconds: float) -> Iterator[None]:
-    """Limit the processor time of a chat template, a stranger's program that transformers sandboxes without a time
+    """Limit the processor time of a chat template: a stranger's program, sandboxed by transformers without a time
     limit."""
     is_over = False
 

@@ -1,8 +1,7 @@
 """Runs `python -m rankviz.worker finetune HOME RUN_ID@ATTEMPT ...`: it loads the base once for all runs.
-HOME is a runs folder, or a folder that holds these runs in the same layout (jobs.bundle makes one). Without an
-attempt, the current attempt is used. Each run attaches a new adapter to the base and detaches it. After a failed run
-the base is loaded again unless it is intact. After a failure of the GPU itself this process ends and leaves the other
-runs to the next process."""
+HOME is a runs folder, or a folder with these runs in the same layout (jobs.bundle). No attempt means the current one.
+Each run attaches a new adapter to the base and detaches it. After a failed run the base is loaded again unless it is
+intact; after a failure of the GPU itself, this process ends and leaves other runs to the next."""
 
 import os
 from collections.abc import Iterator, Sequence

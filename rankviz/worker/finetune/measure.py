@@ -182,8 +182,8 @@ def greedy(
 ) -> list[list[int]]:
     """Return the most likely next tokens of each prompt, at most `most`, until all rows have ended. With a cache,
     padding stands before the prompts, masked and without a position; without one, after the rows, where no token
-    attends to it. goes_on: takes the number of tokens written so far, and tells whether to write another. cached: as
-    for `answers`."""
+    attends to it. goes_on: takes the number of tokens written, and tells whether to write another. cached: as for
+    `answers`."""
     import torch
 
     device = next(model.parameters()).device

@@ -81,8 +81,8 @@ def load_base(
 
 
 def explain_failure(error: Exception, base: Base, settings: WorkerSettings) -> Exception | None:
-    """Return an error that explains in one sentence why a base could not be loaded, judged by its causes; None where
-    the original error says it."""
+    """Return an error that explains why a base could not be loaded; None where the original error says it well
+    enough."""
     from httpx import TransportError
     from huggingface_hub import errors
 
@@ -209,8 +209,7 @@ class Session:
         return cls(model, base, spec, left_out, tokenizer, data, settings, memory, facts, hooks, questions, shown)
 
     def run(self, request: RunRequest, log: Log, run_dir: Path) -> None:
-        """Train one run from a new adapter to its completion. After an exception, load the base again unless
-        `intact`."""
+        """Train one run from a new adapter to its completion. After an error, load the base again unless `intact`."""
         stages = Stages(log)
         plan = plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
         facts = {"target_modules": plan.target_modules, "warmup_steps": request.warmup_steps}
@@ -286,8 +285,8 @@ class Session:
 
     def _truncate(self, adapter: Any, request: RunRequest, log: Log, stages: Stages, run_dir: Path) -> None:
         """Truncate the saved adapter to each lower rank, the highest first, and evaluate each. Low ranks are trained
-        for a few steps, on rows after those that the adapter has seen, and saved; the next lower rank is truncated
-        from the result."""
+        for a few steps, on rows that are new to the adapter, and saved; the next lower rank is truncated from the
+        result."""
         stages.begin(events.DECOMPOSING)
         truncator, recovered = Truncator(adapter), 0
         rows_a_step = request.training.rows_per_step

@@ -65,9 +65,8 @@ def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan, left_out: Sequence[st
 
 
 def save(adapter: Any, folder: Path, base: Base, **changed: Any) -> int:
-    """Write the adapter's files and return the bytes of its weights. PEFT writes the place that the base was loaded
-    from as its name; for the embedded model, a folder of this machine, its Hub id replaces it. changed: values of
-    adapter_config.json to set."""
+    """Write the adapter's files and return the bytes of its weights. PEFT names the base by the place that it was
+    loaded from; for the embedded model, the Hub id replaces it. changed: values of adapter_config.json to set."""
     adapter.save_pretrained(folder)
     config, card = folder / "adapter_config.json", folder / "README.md"
     values = json.loads(config.read_text(encoding="utf-8")) | changed
@@ -111,8 +110,8 @@ class Truncator:
                 weight.data = torch.from_numpy(factor).to(weight)
 
     def save(self, k: int, folder: Path, base: Base) -> int:
-        """Save the adapter, truncated to rank k and perhaps trained further, so that PEFT loads it with rank k. Return
-        the bytes of its weights."""
+        """Save the adapter, truncated to rank k and perhaps trained on, for PEFT with rank k; return the bytes of its
+        weights."""
         config = self._model.peft_config[ADAPTER]
         scale = config.lora_alpha / (sqrt(config.r) if config.use_rslora else config.r)
         return save(self._model, folder, base, r=k, lora_alpha=alpha_for(scale, k, use_rslora=config.use_rslora))
@@ -133,8 +132,7 @@ def train(
     memory: Memory,
     log: Callable[[StepLogged], None],
 ) -> float:
-    """Train once on all rows in their order, and return the seconds it took. rows: exactly steps × batch ×
-    accumulation."""
+    """Train once on all rows in order, and return the seconds it took. rows: exactly steps × batch × accumulation."""
     from transformers import TrainerCallback
 
     rows_a_step = request.training.rows_per_step

@@ -40,8 +40,7 @@ IN_16_BIT = {
 
 
 class FusedAttention(torch.autograd.Function):
-    """Attention as in flash and memory-efficient kernels: it keeps queries, keys, values, output and an fp32 number
-    per head and token."""
+    """Attention as in fused kernels: it keeps queries, keys, values, output and an fp32 number per head and token."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -70,8 +69,8 @@ class GroupedProduct(torch.autograd.Function):
 
 
 class GpuOnMeta(TorchFunctionMode):
-    """Mode in which torch's functions on the meta device keep what they keep on a GPU, under 16-bit autocast if
-    requested."""
+    """Mode in which torch's functions on the meta device keep what they keep on a GPU, with or without 16-bit
+    autocast."""
 
     def __init__(self, *, autocast: bool):
         super().__init__()
@@ -151,8 +150,7 @@ UNMASKED = "fused_without_mask"
 def block_activations(
     config: Mapping[str, Any], model: ModelSpec, *, seconds: float = math.inf
 ) -> list[dict[str, Any]]:
-    """Return rows of ModelSpec.activation_bytes_per_token as JSON; empty where the model cannot run without data, or
-    takes more than `seconds`."""
+    """Return rows of ModelSpec.activation_bytes_per_token as JSON; none where the model needs data or too much time."""
     AttentionInterface.register(UNMASKED, sdpa_attention_forward)
     paths = Counter(layer.path.split(".{}")[0] for layer in model.layers if layer.blocks and layer.part != "vision")
     pattern = periods(model)

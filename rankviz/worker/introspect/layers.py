@@ -18,8 +18,7 @@ DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers")
 
 
 def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **more: Any) -> Any:
-    """Build the model on the meta device: shapes without storage. more: arguments of from_config, such as another
-    dtype."""
+    """Build the model on the meta device: shapes without storage. more: arguments of from_config, such as a dtype."""
     import torch
     import transformers
     from transformers import (
@@ -62,8 +61,8 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
 
 
 def _makeable(value: Any, key: str = "") -> Any:
-    """Return the config with bf16 in place of dtypes that no model is built in (fp8, packed), since such weights are
-    unpacked for training."""
+    """Return the config with bf16 for dtypes that no model is built in (fp8, packed): such weights are unpacked to
+    train."""
     if key in DTYPES:
         name = value.removeprefix("torch.") if isinstance(value, str) else value
         return name if not isinstance(name, str) or name in MODEL_DTYPES else "bfloat16"
@@ -301,8 +300,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def layers_of(config: Mapping[str, Any]) -> ModelSpec:
-    """Return the model of a config.json without the bytes that its blocks keep in training: enough to resolve
-    targets."""
+    """Return the model of a config.json without the bytes that its blocks keep in training; enough to find targets."""
     return model_from_json({"id": "", "name": "", **facts(config)})
 
 

@@ -60,8 +60,7 @@ def main(argv: Sequence[str]) -> int:
 def measure(
     request: ProbeRequest, config: dict[str, Any], depth: int, folder: Path, send: Callable[[str, Any], None]
 ) -> dict[str, Any]:
-    """Return the fields of a DepthMeasured that this process knows. send: called with the name and value of each
-    message."""
+    """Return the fields of a DepthMeasured that this process knows. send: takes the name and value of each message."""
     send("stage", "importing")
     training, unsloth = request.training, request.training.framework == "unsloth"
     if unsloth:  # first, since it patches what is imported next
@@ -187,8 +186,7 @@ def quantization(precision: str, compute: str) -> Any:
 
 def _shortage(error: Exception) -> dict[str, Any] | None:
     """Return limit_bytes, short_bytes (at least missing) and why ("GPU" or "system") where this error or a cause of it
-    is a lack of memory; else None. torch has an exception class for a GPU's lack of memory, and for a CPU's only a
-    message."""
+    is a lack of memory; else None. torch has an exception class for a GPU's lack of memory, not for a CPU's."""
     import psutil
 
     torch = sys.modules.get("torch")

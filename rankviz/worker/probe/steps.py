@@ -1,5 +1,4 @@
-"""Measures peak memory in each part of a training step, and step times. Import Unsloth before it, in runs with
-Unsloth."""
+"""Measures peak memory in each part of a training step, and step times. In Unsloth's runs, import Unsloth first."""
 
 import time
 from typing import Any

@@ -192,8 +192,7 @@ class Tracker(TorchDispatchMode):
             weakref.finalize(storage, lambda: self.allocator.free(self._blocks.pop(key)[0]))
 
     def _cublas(self, args: tuple) -> None:
-        """Allocate a lasting workspace for each thread: the forward pass and autograd's thread have a cuBLAS handle
-        each."""
+        """Allocate a lasting workspace per thread: the forward pass and autograd's thread have a cuBLAS handle each."""
         thread = threading.get_ident()
         if thread not in self._handles and any(isinstance(each, FakeTensor) for each in args):
             self._handles.add(thread)
@@ -209,8 +208,8 @@ def _register() -> torch.library.Library:
 
 
 def as_on_a_card() -> None:
-    """Patch libraries to behave as on a card: Triton kernels do nothing, no mask is made where a card needs none, and
-    modules move by new parameters."""
+    """Patch libraries to act as on a card: Triton kernels do nothing, needless masks are left out, modules can be
+    moved."""
     import transformers
     from transformers import masking_utils
     from transformers.utils import import_utils
@@ -233,8 +232,7 @@ _META_GROUPED_MM = _meta_registrations._meta_grouped_mm_common
 
 
 def _tolist(self: FakeTensor) -> Any:
-    """Return zeros for whole numbers: transformers reads where each expert's tokens end, for products into existing
-    tensors."""
+    """Return zeros for whole numbers, for transformers, which reads where each expert's tokens end."""
     return _TOLIST(self) if self.is_floating_point() or self.dim() != 1 else [0] * len(self)
 
 

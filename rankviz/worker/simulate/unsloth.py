@@ -39,15 +39,13 @@ from rankviz.worker.simulate.tracker import Tracker, as_on_a_card, kernel_for
 ADDED_BYTES = 2**23
 """Most bytes that loading may leave on the card besides the weights."""
 FAMILIES = tuple(each for each in OWN_FAMILIES if each != "gemma2")
-"""Families that can be simulated. Gemma 2's attention is a function for torch.compile alone; other families go through
-FastModel."""
+"""Families that can be simulated: not Gemma 2, whose attention needs torch.compile, nor those that use FastModel."""
 BACKENDS = {"math": 0, "flash": 1, "efficient": 2}
 """Numbers of torch.nn.attention.SDPBackend by kernel."""
 
 
 class UnslothTracker(Tracker):
-    """Tracker that also runs the bodies of Unsloth's custom operators, whose fake versions do not show what they
-    allocate."""
+    """Tracker that also runs the bodies of Unsloth's custom operators; their fake versions do not show allocations."""
 
     def __init__(self, card: SimulatedCard, targets: int):
         super().__init__(card)
