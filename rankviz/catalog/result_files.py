@@ -91,12 +91,7 @@ HEADER = f"its first line must name the columns {', '.join(NEEDED)}"
 
 def read_points(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
     """Read a file of either format, or one that `stored` made; raise BadDataError with the file and what is wrong.
-
-    Args:
-        content: The file's bytes.
-        file: The file's name; a table ends in .csv.
-        today: The date of rows without one.
-    """
+    file: the file's name, which ends in .csv for a table. today: the date of rows without one."""
     if len(content) > MAX_FILE_BYTES:
         raise BadDataError(f"{file} has {len(content):,} bytes, more than the {MAX_FILE_BYTES:,} allowed: divide it.")
     read = _read_table if file.lower().endswith(".csv") else _read_json

@@ -41,13 +41,8 @@ class Copies(NamedTuple):
 
 
 class HubDoor:
-    """Sends all requests of one server to the Hub while somebody waits.
-
-    Args:
-        lookups: Children that look up what exists.
-        downloads: Children that fetch adapters.
-        copies: Place for fetched adapters; None for the Hub's own cache.
-    """
+    """Sends all requests of one server to the Hub while somebody waits. lookups: children that look up what exists.
+    downloads: children that fetch adapters. copies: place for fetched adapters; None for the Hub's own cache."""
 
     def __init__(self, lookups: Children, downloads: Children, copies: Copies | None = None):
         self.lines = (lookups.line, downloads.line)

@@ -111,7 +111,6 @@ def require_private(repo_id: str, private: bool, public: bool) -> None:
 
 
 def _repository(api: Any, repo_id: str, kind: Kind) -> Any:
-    """Return the Hub's facts on a repository; None where it does not exist."""
     from huggingface_hub import errors
 
     try:
@@ -187,7 +186,6 @@ def _refusal(error: Any, repo_id: str, token: str | None) -> RankVizError:
 
 
 def _one_line(text: str, token: str | None) -> str:
-    """Return the Hub's words on one line, without the token."""
     return printable(redacted(" ".join(text.split()), token or ""), MAX_HUB_WORDS)
 
 

@@ -108,15 +108,9 @@ def _named_in(index: Path, single: str) -> Collection[str]:
 
 
 def weight_bytes_to_fetch(repo_id: str, folder: Path | None = None, api: Any = None) -> int | None:
-    """Return the bytes of this repository's weight files, as the Hub gives them, without those that are in the cache;
-    None where that is not known. An index is read for the names of files alone: its sizes are whatever a stranger
-    wrote.
-
-    Args:
-        repo_id: Its id on the Hub.
-        folder: Where the index goes; a temporary one by default.
-        api: Like huggingface_hub.HfApi.
-    """
+    """Return the bytes of a repository's weight files, as the Hub states them, without files in the cache; None where
+    they are not known. An index is read for the names of files only, because a stranger wrote its sizes. folder: place
+    for the index, a temporary one by default. api: huggingface_hub's HfApi, or something that answers like it."""
     from httpx import HTTPError
     from huggingface_hub import HfApi, errors, try_to_load_from_cache
 

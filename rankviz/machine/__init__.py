@@ -14,7 +14,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def cpu_name() -> str:
-    """Return the kernel's name for the processor, or the architecture if it has none."""
+    """Return the kernel's name for the processor, or the architecture where the kernel has no name."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 

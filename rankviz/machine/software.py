@@ -80,7 +80,6 @@ def _built_for(folder: Path | None) -> tuple[tuple[int, int], ...]:
 
 
 def _numbers(dotted: str | None) -> tuple[int, int] | None:
-    """Return (13, 0) for "13.0"; None for text without two numbers."""
     match = re.match(r"(\d+)\.(\d+)", dotted or "")
     return (int(match[1]), int(match[2])) if match else None
 

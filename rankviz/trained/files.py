@@ -162,10 +162,10 @@ class StoredTensor(NamedTuple):
     """One tensor of a file, not read yet."""
 
     dtype: str
-    """safetensors' code: F32, BF16, F16, ..."""
+    """Code of the dtype in safetensors: F32, BF16, F16, ..."""
     shape: tuple[int, ...]
     start: int
-    """Offset of its first byte in the file."""
+    """Offset of the tensor's first byte in the file."""
     end: int
 
 

@@ -197,7 +197,7 @@ class Module:
         return (self.name,) if self.experts == 1 else tuple(f"{self.name}.{i}" for i in range(self.experts))
 
     def parameters(self, k: int) -> int:
-        """Return the number of parameters of its factors at rank k."""
+        """Return the number of parameters in the factors at rank k."""
         return k * self.experts * (self.in_features + self.out_features)
 
 

@@ -150,7 +150,6 @@ def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
 
 
 def _shapes(adapter: Outline, module: Module, k: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the shapes of A and B at rank k."""
     (_, a), (_, b) = adapter.tensors[module.a], adapter.tensors[module.b]
     rows = k * module.experts
     return (rows, *a[1:]), (b[0], rows, *b[2:])

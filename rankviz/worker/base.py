@@ -85,8 +85,8 @@ def embedded_folder(home: Path, stages: Stages = UNWATCHED) -> Path:
 
 
 def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
-    """De-quantize a GGUF into a bf16 checkpoint with its tokenizer and chat template. transformers marks a config from
-    a GGUF as quantized, which prevents training, so a plain Llama gets the weights."""
+    """De-quantize a GGUF into a bf16 checkpoint; a plain Llama gets the weights, since the loaded config prevents
+    training."""
     stages.begin(IMPORTING_TRANSFORMERS)
     with stages.imports(TRANSFORMERS_MODULES):
         import torch

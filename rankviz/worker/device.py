@@ -238,7 +238,6 @@ def model_fingerprint(model: Any) -> str:
 
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-"""torch's name of each dtype."""
 ONE_CARD = {"": 0}
 """Device map with the whole model on the first visible card. Unsloth's default may use other cards or the CPU too."""
 

@@ -89,7 +89,7 @@ def results(paths: Sequence[str]) -> Reply:
 @command
 def exported(homes: Sequence[str], run_ids: Sequence[str], target: str, for_visitor: bool) -> Reply:
     """Write runs, recorded ones too, into a zip that another RankViz can import. homes: runs folders, of which the
-    first that has a run is used. for_visitor: leave out facts for the server's owner."""
+    first that has a run is used. for_visitor: without folders and texts that only the server's owner may see."""
     from rankviz import store
     from rankviz.settings import read
     from rankviz.shared import rights

@@ -257,7 +257,6 @@ def unquantized_parameters(model: Any) -> int:
 
 
 def _names_peft_refuses(model: Any) -> list[str]:
-    """Return module names that PEFT refuses for this model_type, by asking PEFT."""
     from peft import LoraConfig
     from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
 

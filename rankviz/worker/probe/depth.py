@@ -1,9 +1,9 @@
 """Runs `python -m rankviz.worker probe_depth HOME PROBE_ID DEPTH FOLDER`: one depth of a probe in its own process.
-A new process keeps peaks, and memory that malloc keeps, of one depth out of the next. It writes JSON lines to standard
+A new process keeps peaks and leftovers of malloc of one depth out of the next. It writes JSON lines to standard
 output: {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or {"error"}; its parent process
-(main.py) watches its memory and writes the journal. The model is a few blocks with random weights in bf16, so that a
-probe needs no download. "peft" is PEFT and transformers' Trainer. The path on a CUDA card is written from the
-installed sources and has never been run."""
+(main.py) watches its memory and writes the journal. The model is a few blocks with random weights in bf16, so that
+nothing is downloaded. "peft" is PEFT and transformers' Trainer. The path on a CUDA card is written from the installed
+sources and has never been run."""
 
 import json
 import math

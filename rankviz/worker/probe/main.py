@@ -84,7 +84,6 @@ class Probe:
         self.journal.append(ProbeCompleted(time=time.time()))
 
     def _measure(self, depth: int) -> DepthMeasured | DepthDidNotFit:
-        """Measure one depth in a new process, which is ended at a limit."""
         folder, started = self.store.run_dir(self.request.probe_id) / f"base-{depth}", time.monotonic()
         child = subprocess.Popen(
             [*COMMAND, str(self.home), self.request.probe_id, str(depth), str(folder)],

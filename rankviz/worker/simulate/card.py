@@ -161,8 +161,7 @@ class SimulatedCard:
 
     @property
     def cublas_workspace_bytes(self) -> int:
-        """Bytes of one handle's workspace (ATen/cuda/CublasHandlePool.cpp: 32 MiB on Hopper and big Blackwell
-        cards)."""
+        """Bytes of one handle's workspace (ATen/cuda/CublasHandlePool.cpp: 32 MiB for compute capability 9 and 10)."""
         return 2**25 if self.capability[0] in (9, 10) else 8_519_680
 
 

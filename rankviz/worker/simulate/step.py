@@ -1,8 +1,8 @@
 """Runs training steps of a real model on the simulated card, and returns the bytes held at each moment of a step.
 Uses transformers' classes, bitsandbytes' 4-bit layers, PEFT's adapters, and TRL's fused loss or transformers' own. The
 model has the first `depth` blocks of its config.json and no weights. All rows have max_length tokens, and every token
-is a target; `padded` adds a mask. Two optimizer steps are run: one micro-step, then two where gradients are
-accumulated. Not covered: evaluation, and memory blocks that loading a checkpoint leaves half used."""
+is a target; `padded` adds a mask. Not covered: evaluation, and memory blocks that loading a checkpoint leaves half
+used."""
 
 import gc
 from collections.abc import Mapping
@@ -61,8 +61,8 @@ def simulate(
     program: Program | None = None,
     **more: Any,
 ) -> Simulated:
-    """Run two optimizer steps of the model's first `depth` blocks. more: split and padded, as in SimulatedRun. For
-    Unsloth, call card.import_unsloth first."""
+    """Run two optimizer steps of the model's first `depth` blocks: one micro-step, then two where gradients are
+    accumulated. more: split and padded, as in SimulatedRun. For Unsloth, call card.import_unsloth first."""
     if training.framework == "unsloth":
         from rankviz.worker.simulate import unsloth
 
@@ -221,7 +221,6 @@ class SimulatedRun:
 
 
 def _quantize(model: Any, precision: str, compute: torch.dtype) -> None:
-    """Replace linear layers by bitsandbytes' own on the meta device, with transformers' quantizer."""
     from transformers.quantizers.auto import AutoHfQuantizer
 
     config = quantization(precision, str(compute).removeprefix("torch."))
