@@ -349,7 +349,7 @@ class Children:
     @contextlib.contextmanager
     def turn(self, key: str = "", *, patient: bool = True) -> Iterator[None]:
         """Wait until this thread may run a child, and hold the turn within the block. Raise BusyError as FairLine.turn
-        does. key: identifies the content to read; if it could not be read a while ago, the same error is raised at
+        does. key: identifies the content to read; if it could not be read a short time ago, its error is raised at
         once."""
         self._raise_known(key)
         with self.line.turn(patient=patient):

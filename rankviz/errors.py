@@ -12,8 +12,8 @@ RankVizError
     - BadDataError            a training file that cannot be read; names the row
     - BadAdapterError         an adapter that cannot be read or resized; names the file or the module
     - RunNotFoundError        no such run or sweep, or none that this visitor may see
-    - NotYoursError           it may be seen and not changed: it belongs to another visitor
-    - LimitError              more than this server gives a visitor, or all together; names the limit
+    - NotYoursError           a run of another visitor, which may be seen and not changed
+    - LimitError              more than this server allows a visitor, or all visitors; names the limit
         BusyError             others have all places now; try again later
     - NotInstalledError       the light install lacks a library for this; says how to add it
     - PublishError            the Hub or Trackio refuses what is published; says what to do
@@ -24,7 +24,7 @@ RankVizError
       + RunUnreadError        a run is there and cannot be read at the moment
   + EngineError               an engine refused a job, or lost what it made; says why
   + EngineUnavailableError    an engine cannot be reached or has no room; its jobs go on, and it is asked again
-      + EngineDeclinedError   it does not do it now, and has done nothing
+      + EngineDeclinedError   an engine refuses a request for now, and has done nothing
   + WorkerError               a worker process failed: exit code and the tail of its log
 """
 
@@ -226,7 +226,7 @@ class EngineUnavailableError(RankVizError):
 
 
 class EngineDeclinedError(EngineUnavailableError):
-    """An engine declines a request now and certainly has done nothing of it, which a lost answer would leave open."""
+    """An engine refuses a request for now and has done nothing of it; not raised where an answer was lost."""
 
 
 class WorkerError(RankVizError):

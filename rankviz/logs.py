@@ -13,8 +13,8 @@ from rankviz.errors import redacted
 
 
 def keep_tokens_out() -> None:
-    """Remove tokens from all logs of this process from now on. Every process of RankViz calls this first; a program
-    that imports RankViz has logs of its own."""
+    """Remove tokens from all logs and uncaught errors of this process from now on. Every process of RankViz calls this
+    first; a program that imports RankViz has logs of its own."""
     if logging.getLogRecordFactory() is RedactedRecord:
         return
     logging.setLogRecordFactory(RedactedRecord)

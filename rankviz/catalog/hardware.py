@@ -17,7 +17,7 @@ GPUS_FILE = "gpus.json"
 ASSUMPTIONS_FILE = "assumptions.json"
 ENDS = ("low", "expected", "high")
 MEMORY_TOLERANCE = 0.1
-"""Share by which sizes of one card may differ: nominal ones are 7 % low (GB against GiB), and ECC takes up to 6 %."""
+"""Share by which memory sizes of one card may differ: GB for GiB is 7 % less, and ECC takes up to 6 %."""
 MAKERS = frozenset({"nvidia", "geforce", "tesla"})
 """Words that only some drivers put before the name of a card."""
 

@@ -60,7 +60,7 @@ class Checkpoints:
     """Checkpoints that Unsloth loads in 4 bit, by the name that it is given."""
 
     loaded: Mapping[str, str]
-    """Repository that is loaded instead of a name in lower case. A name that is missing here is loaded itself."""
+    """Repository to load instead of a name, by the name in lower case. A name that is missing here is loaded itself."""
     sized: Mapping[str, UnslothCheckpoint]
     """Checkpoints of known size, by repository in lower case."""
 
@@ -94,7 +94,7 @@ def every_name(models: Path) -> tuple[str, ...]:
 
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
-    """Return the model with this id, alias or, where it is unique, part of an id after the slash, in any case."""
+    """Return the model with this id or alias, or with this part after the slash if only one has it; case is ignored."""
     if (row := _names(tuple(rows)).get(ref.lower().rstrip("/"))) is None:
         raise UnknownModelError(ref, close_names(rows, ref))
     return row

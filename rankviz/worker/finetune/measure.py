@@ -114,9 +114,9 @@ def answers(
     seconds: float = math.inf,
 ) -> dict[int, tuple[str, bool]]:
     """Return the model's greedy answer to each question, by index: (text, True where the model ended the answer).
-    cached: keep keys and values from token to token; otherwise each token reads its whole row again, in the same pass
-    as the loss, because Unsloth's kernels for CUDA cache differently. most: tokens per answer. seconds: time for all
-    answers; each batch has at least one token. progress: counts tokens, of the most that may be written."""
+    cached: keep keys and values from token to token; otherwise each token reads its whole row again, as for the loss,
+    because Unsloth's kernels for CUDA cache keys and values differently. most: tokens per answer. seconds: time for
+    all answers; each batch has at least one token. progress: counts tokens, of the most that may be written."""
     vocabulary = model.config.get_text_config().vocab_size
     ends, until = end_tokens(model, tokenizer, questions.values()), time.monotonic() + seconds
 
