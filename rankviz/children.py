@@ -126,7 +126,7 @@ NICENESS = 10
 LOG_TAIL = 2000
 """Characters of the child's log in an error."""
 KEPT_BYTES = 4 * LOG_TAIL
-"""Bytes of a child's log that are kept until it ends."""
+"""Bytes at the end of a child's log that are kept until the child ends."""
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHON\w+|VIRTUAL_ENV|CONDA_PREFIX|LD_LIBRARY_PATH|\w+_NUM_THREADS"
     r"|OMP_\w+|GOMP_\w+|MKL_\w+|CUDA_\w+|GRADIO_TEMP_DIR|SPACE_ID|RANKVIZ_\w+"

@@ -122,8 +122,8 @@ class References:
         return None if is_name else self.file(text)
 
     def file(self, ref: object) -> Path:
-        """Return the absolute path of a reference that must be one; raise InvalidSettingError where the visitor may
-        not read it."""
+        """Return the absolute path of a reference to a file; raise InvalidSettingError where this visitor may not read
+        it."""
         text = _text(ref, "The file")
         visitor = self._stranger()
         if visitor is None:

@@ -36,7 +36,7 @@ class Visitor:
     also: str = ""
     """Another id of the same visitor: with a login, the cookie's, so that earlier things still belong to them."""
     login: Login | None = field(default=None, repr=False, compare=False)
-    """None without a login at Hugging Face."""
+    """Login at Hugging Face; None for a visitor without one."""
 
     @property
     def is_nobody(self) -> bool:

@@ -27,7 +27,7 @@ def find_model(
         cache: Folder of introspected configs, by content.
         door: Looks up a Hub id.
         suggestions: Names of the catalogue that look like the Hub id, for the message if the model cannot be fetched.
-        children: Child processes that lay out the model.
+        children: Child processes that introspect the config.json.
     """
     hint = f"{UnknownModelError(str(ref), suggestions)} " if suggestions else ""
     installed.require_trainer(f"{hint}Reading a model that is not in the catalogue")
@@ -40,7 +40,8 @@ def find_model(
 
 
 def find_config(ref: str | Path, *, door: HubDoor) -> dict[str, Any]:
-    """Return the config.json of a model outside the catalogue, checked but not laid out; ref as in find_model."""
+    """Return the checked config.json of a model outside the catalogue, without introspecting it; ref as in
+    find_model."""
     if isinstance(ref, str):
         with door.config(ref) as config:
             return read_config(config.path)

@@ -1,5 +1,6 @@
 """Reads models and adapters on the Hub or on this disk; never a pickle.
-Of a model the config.json is read and laid out. Of an adapter two files are fetched, after a check of their sizes."""
+Of a model only the config.json is read and introspected. Of an adapter two files are fetched, if they are not too
+large."""
 
 import contextlib
 import datetime
@@ -63,7 +64,7 @@ def introspect_config(path: Path, *, cache: Path | None = None, children: Childr
 
 
 def model_from_path(path: Path, *, cache: Path | None = None, children: Children | None = None) -> ModelSpec:
-    """Lay out a model from its config.json, or from the folder with that file."""
+    """Build the ModelSpec of a config.json, or of the config.json in a folder."""
     folder = path if path.is_dir() else None
     config = path / "config.json" if folder else path
     if not config.is_file():
@@ -105,7 +106,7 @@ class HubConfig(NamedTuple):
 def model_from_hub(
     repo_id: str, config: HubConfig, *, cache: Path | None = None, children: Children | None = None
 ) -> ModelSpec:
-    """Lay out the model of a Hub id from its config.json."""
+    """Build the ModelSpec of a Hub id from the model's config.json."""
     revision = f" at {config.revision[:12]}" if config.revision else ""
     about = {
         "id": repo_id,

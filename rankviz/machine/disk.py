@@ -69,7 +69,7 @@ def is_of_writing(error: OSError | StorageError, folder: Path) -> bool:
 
 
 def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
-    """Tell whether this error or a cause of it is that of a full disk; after an unknown error the disk is looked at."""
+    """Tell whether this error or a cause of it is that of a full disk; where no cause says so, the disk is checked."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True

@@ -69,7 +69,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 def is_lost(error: BaseException) -> bool:
     """Tell whether the GPU's context has failed for good, so that all later CUDA calls of this process fail too. torch
-    has an exception class for most such failures. For Triton's and bitsandbytes' RuntimeErrors, the GPU is tried."""
+    has an exception class for most such failures. For Triton's and bitsandbytes' RuntimeErrors, the GPU is tested."""
     if (torch := sys.modules.get("torch")) is None:
         return False
     if any(isinstance(each, torch.AcceleratorError) for each in causes(error)) and not ran_out_of_memory(error):

@@ -110,7 +110,7 @@ class Truncator:
                 weight.data = torch.from_numpy(factor).to(weight)
 
     def save(self, k: int, folder: Path, base: Base) -> int:
-        """Save the adapter, truncated to rank k and perhaps trained on, for PEFT with rank k; return the bytes of its
+        """Save the adapter, truncated to rank k and perhaps trained further, with that rank; return the bytes of its
         weights."""
         config = self._model.peft_config[ADAPTER]
         scale = config.lora_alpha / (sqrt(config.r) if config.use_rslora else config.r)
@@ -119,7 +119,7 @@ class Truncator:
 
 LR_SCHEDULE = "linear"
 READ_SECONDS = 1.0
-"""Seconds between readings of processor time, which take 6 ms with 200 threads; the last step has one too."""
+"""Seconds between readings of processor time, which take 6 ms with 200 threads; the last step is always read."""
 
 
 def train(
