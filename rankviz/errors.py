@@ -88,8 +88,8 @@ def shortened(text: str, most: int) -> str:
 
 def after_first_word(log: bytes) -> bytes:
     """Drop the first word of a log that was cut anywhere, because it may be the end of a token."""
-    found = re.search(rb"\s", log)
-    return log[found.end() :] if found else b""
+    space = re.search(rb"\s", log)
+    return log[space.end() :] if space else b""
 
 
 class RankVizError(Exception):

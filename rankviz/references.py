@@ -131,11 +131,11 @@ class References:
         path = Path(text)
         if path.is_absolute() and ".." not in path.parts:
             resolved = Path(os.path.realpath(path))
-            if self._is_kept(resolved, visitor) or self._own_upload(resolved, visitor):
+            if self._is_run_data(resolved, visitor) or self._own_upload(resolved, visitor):
                 return resolved
         raise InvalidSettingError(PRIVATE)
 
-    def _is_kept(self, path: Path, visitor: Visitor) -> bool:
+    def _is_run_data(self, path: Path, visitor: Visitor) -> bool:
         """Tell whether this is a data file of the visitor's runs, two levels below a data folder: DATA/content/file."""
         home, folder = Path(os.path.realpath(self._home)), path.parent.parent
         owned = any(folder == data_folder(home, owner) for owner in visitor.ids)

@@ -95,7 +95,7 @@ class HubDoor:
         if reach.is_offline():
             return reach.ask_hub()
 
-        def asked() -> HubAnswer:
+        def ask_hub() -> HubAnswer:
             try:
                 reply = self._lookups.ask("hub", {"what": "reach"}, about="the Hub's answer", error=HubSilentError)
                 answer = HubAnswer(**reply)
@@ -106,7 +106,7 @@ class HubDoor:
             return answer
 
         with self._asking:
-            return _recent(self._answers, "", asked)
+            return _recent(self._answers, "", ask_hub)
 
     def _ask(
         self,

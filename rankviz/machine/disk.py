@@ -33,7 +33,7 @@ FOR_VISITORS = {
 def is_full(folder: Path) -> bool:
     """Tell whether the disk of a folder has no room left; the folder need not exist yet."""
     try:
-        room = os.statvfs(_there(folder))
+        room = os.statvfs(_nearest_existing(folder))
     except OSError:
         return False
     has_files = room.f_favail >= LEAST_FREE_FILES or room.f_files == 0  # which is said where nothing bounds them
@@ -42,7 +42,7 @@ def is_full(folder: Path) -> bool:
 
 def trouble(folder: Path) -> str:
     """Return why nothing can be written in a folder and what to do, as a sentence; empty where it can be written."""
-    there = _there(folder)
+    there = _nearest_existing(folder)
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         return READ_ONLY_SENTENCE
     return FULL_SENTENCE if is_full(folder) else ""
@@ -77,7 +77,7 @@ def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
     return is_full(folder)
 
 
-def _there(folder: Path) -> Path:
+def _nearest_existing(folder: Path) -> Path:
     """Return the folder, or its nearest existing parent, which may be a file."""
     folder = Path(folder).absolute()
     return next(each for each in (folder, *folder.parents) if os.path.exists(each))

@@ -75,8 +75,8 @@ def _torch_build(folder: Path | None) -> dict[str, str]:
 def _built_for(folder: Path | None) -> tuple[tuple[int, int], ...]:
     """Return the CUDA versions of bitsandbytes' native libraries: (13, 0) for libbitsandbytes_cuda130.so."""
     names = sorted(path.name for path in folder.glob("libbitsandbytes_cuda*")) if folder else []
-    found = (re.search(r"_cuda(\d\d)(\d+)\.", name) for name in names)
-    return tuple((int(each[1]), int(each[2])) for each in found if each)
+    matches = (re.search(r"_cuda(\d\d)(\d+)\.", name) for name in names)
+    return tuple((int(each[1]), int(each[2])) for each in matches if each)
 
 
 def _numbers(dotted: str | None) -> tuple[int, int] | None:

@@ -45,11 +45,11 @@ def adapter(paths: Sequence[str], max_bytes: int, max_values: int) -> Reply:
         raise BadAdapterError(
             f"{read.name} has {number:,} singular values or tensors, more than the {max_values:,} allowed here."
         )
-    found = spectrum(read)
+    full_spectrum = spectrum(read)
     return {
         "outline": as_json(read.outline),
-        "spectrum": as_json(found),
-        "truncations": [[each, as_json(planned)] for each, planned in planned_truncations(read.outline, found)],
+        "spectrum": as_json(full_spectrum),
+        "truncations": [[each, as_json(planned)] for each, planned in planned_truncations(read.outline, full_spectrum)],
     }
 
 
@@ -152,8 +152,8 @@ def _of_hub(work: Path, what: str, **request: Any) -> Reply:
     if what == "config":
         from rankviz.hub.remote import fetch_config
 
-        found = fetch_config(request["repo_id"], Path(request["folder"]), suggestions=request["suggestions"])
-        return {**found._asdict(), "path": str(found.path)}
+        config = fetch_config(request["repo_id"], Path(request["folder"]), suggestions=request["suggestions"])
+        return {**config._asdict(), "path": str(config.path)}
     if what == "adapter":
         from rankviz.hub.remote import fetch_adapter
 

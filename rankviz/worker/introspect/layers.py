@@ -247,11 +247,11 @@ def unquantized_parameters(model: Any) -> int:
     from transformers.quantizers.base import get_keys_to_not_convert
     from transformers.quantizers.quantizers_utils import should_convert_module
 
-    kept = get_keys_to_not_convert(model)
+    not_converted = get_keys_to_not_convert(model)
     converted = sum(
         module.weight.numel()
         for name, module in model.named_modules()
-        if (isinstance(module, Conv1D) or type(module) is nn.Linear) and should_convert_module(name, kept)
+        if (isinstance(module, Conv1D) or type(module) is nn.Linear) and should_convert_module(name, not_converted)
     )
     return sum(p.numel() for p in model.parameters()) - converted
 

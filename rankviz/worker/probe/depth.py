@@ -194,8 +194,8 @@ def _shortage(error: Exception) -> dict[str, Any] | None:
         if torch is not None and isinstance(each, torch.OutOfMemoryError):
             total = torch.cuda.get_device_properties(0).total_memory
             limit = round(torch.cuda.get_per_process_memory_fraction() * total)
-            asked = re.search(r"ried to allocate ([\d.]+) ([KMG])iB", str(each))
-            requested = float(asked[1]) * 1024 ** (1 + "KMG".index(asked[2])) if asked else 0
+            match = re.search(r"ried to allocate ([\d.]+) ([KMG])iB", str(each))
+            requested = float(match[1]) * 1024 ** (1 + "KMG".index(match[2])) if match else 0
             short = max(0, round(requested) - limit + torch.cuda.memory_allocated())
             return {"limit_bytes": limit, "short_bytes": short, "why": "GPU"}
         if isinstance(each, MemoryError) or (isinstance(each, RuntimeError) and "can't allocate memory" in str(each)):

@@ -106,12 +106,12 @@ class _UnslothRun(SimulatedRun):
             )
         return model
 
-    def _from_pretrained(self, _folder: str, **asked: Any) -> Any:
+    def _from_pretrained(self, _folder: str, **options: Any) -> Any:
         model = self.build()
         most = model.config.max_position_embeddings
-        model.config.max_position_embeddings = asked.get("max_position_embeddings") or most
-        if "quantization_config" in asked:
-            model.config.quantization_config, model.is_loaded_in_4bit = asked["quantization_config"], True
+        model.config.max_position_embeddings = options.get("max_position_embeddings") or most
+        if "quantization_config" in options:
+            model.config.quantization_config, model.is_loaded_in_4bit = options["quantization_config"], True
         materialize(model)
         self._weights = self.card.allocator.allocated
         return model.eval()
