@@ -26,7 +26,7 @@ def home() -> Path:
 
 
 def resolved(folder: str | Path) -> Path:
-    """Return a folder as an absolute path with links followed, which is the same for all who compare it."""
+    """Return a folder as an absolute path with links followed, so that equal folders have equal paths."""
     return Path(os.path.realpath(Path(folder).expanduser()))
 
 

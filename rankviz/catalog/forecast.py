@@ -21,7 +21,7 @@ def read_forecast(assets: Path) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=4)
 def load_bands(assets: Path) -> Bands:
-    """Return the bands of quality by rank, with their validation."""
+    """Return the part of forecast.json that forecasts need: bands of quality by rank, and their validation."""
     try:
         return bands_from_json(read_forecast(assets))
     except (KeyError, TypeError) as error:

@@ -208,7 +208,7 @@ class TensorFile:
         return self._data[tensor.start : tensor.end]
 
     def floats(self, name: str) -> np.ndarray:
-        """Return a tensor as fp32, or as fp64 where it is stored so; without a copy where it is stored so, aligned."""
+        """Return a tensor as fp32, or as fp64 if it is stored so; without a copy where dtype and alignment allow it."""
         tensor = self.tensors[name]
         raw = self.raw(name)
         if tensor.start % WIDTHS[tensor.dtype]:

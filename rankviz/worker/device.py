@@ -245,7 +245,7 @@ ONE_CARD = {"": 0}
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSettings:
     """Settings of a worker for one training set-up on one device. training: without "auto" values. model_type: that of
-    the base's config.json, which TRL and PEFT do not read by themselves."""
+    the base's config.json, on which compute_dtype depends without Unsloth."""
 
     training: TrainingSetup
     cuda: bool

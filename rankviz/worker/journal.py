@@ -112,7 +112,7 @@ class Journal:
     """Journal of a run or a probe for its worker, which adds the attempt to each event."""
 
     def __init__(self, store: RunStore, run_id: str, attempt: int = 0):
-        """attempt: 0 for the current one."""
+        """attempt: 0 for the current attempt."""
         record = store.record(run_id)
         self.store, self.run_id, self.request = store, run_id, record.request
         self._attempt = attempt or record.attempt

@@ -144,7 +144,7 @@ LENGTH = 256
 0.1 %, and those of other blocks not at all."""
 WAYS = {"bf16": (torch.bfloat16, False), "autocast": (torch.bfloat16, True), "fp32": (torch.float32, False)}
 UNMASKED = "fused_without_mask"
-"""Name under which transformers' SDPA is registered, and for which it makes no mask."""
+"""Name under which transformers' SDPA is registered, because transformers makes no mask for unknown names."""
 
 
 def block_activations(
