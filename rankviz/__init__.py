@@ -26,7 +26,7 @@ __all__ = ["Api", "Goal", "LoraConfig", "Question", "SweepRequest", "TrainingDat
 
 
 def __getattr__(name: str) -> Any:
-    """The names above, imported when first asked for: whoever imports one room of the package loads that room alone."""
+    """Import one of the names above when it is first used, so that importing one room loads that room alone."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'rankviz' has no attribute {name!r}")

@@ -1,5 +1,5 @@
-"""Background questions: what takes seconds is worked out in a thread, so that a page waits for no network. Who asks
-gets the answer where it is there soon, and asks again otherwise."""
+"""Works out slow answers in background threads, so that a page does not wait for the network.
+A caller gets the answer if it is ready soon, and asks again otherwise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 SOON_SECONDS = 0.3
 KEPT_SECONDS = 10.0
-"""Longer than whoever asks again takes for that, and short enough that an answer is true."""
+"""Seconds for which an answer is kept: longer than a caller takes to ask again, and short enough to be still true."""
 MOST_LINES = 32
 
 
@@ -32,11 +32,8 @@ class Outcome:
 
 
 class Beside:
-    """Questions in lines, each of which works on one at a time. Of those that wait in a line only the newest counts.
-
-    Args:
-        soon_seconds: Time for which who asks waits.
-    """
+    """Questions in lines. Each line works on one question at a time, and only the newest question waits in it.
+    soon_seconds: time that a caller waits for an answer."""
 
     def __init__(self, soon_seconds: float = SOON_SECONDS):
         self.soon_seconds = soon_seconds
@@ -46,10 +43,8 @@ class Beside:
         self._next: dict[Hashable, tuple[Hashable, Callable[[], Any]]] = {}
 
     def ask(self, line: Hashable, question: Hashable, work: Callable[[], Any]) -> Outcome | None:
-        """Return the answer to a question; None where it is not there yet, or nobody can work on it now.
-
-        work: Answers it, as the visitor who asks.
-        """
+        """Return the answer to a question; None where it is not ready yet, or all threads are busy. work: Returns the
+        answer; called as the visitor who asks."""
         key = line, question
         with self._changed:
             before = time.monotonic() - KEPT_SECONDS

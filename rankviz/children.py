@@ -1,7 +1,5 @@
-"""Bounded child processes for what comes from outside (models, adapters, data, imports), and the line before them.
-
-A request that waits keeps a thread of the page, so a line is short, and who finds no place in it is refused at once.
-"""
+"""Bounded child processes for content from outside (models, adapters, data, imports), and the line before them.
+A waiting request keeps a thread of the page, so the line is short, and a request without a place is refused at once."""
 
 import contextlib
 import fcntl
@@ -39,20 +37,20 @@ from rankviz.paths import IMPORT_ROOT
 
 MAX_WAITING = 8
 MAX_OF_A_VISITOR = 4
-"""Requests of one visitor that are in or wait, so that nobody takes all places."""
+"""Requests of one visitor that may run or wait, so that nobody takes all places."""
 
 
 class FairLine:
-    """A line before what only a few may do at once. The visitor with the fewest requests in goes first, then the one
-    served longest ago.
+    """A line before work that only a few requests may do at once. The visitor with the fewest running requests goes
+    first, then the visitor who was served longest ago.
 
     Args:
-        at_once: Requests that are in.
+        at_once: Requests that run at the same time.
         busy: Message for a request that is refused.
         seconds: Longest wait.
-        each: Requests of one visitor that are in; `at_once` by default.
-        waiting: Requests that wait; None is no limit.
-        of_a_visitor: Requests of one visitor that are in or wait; None is no limit.
+        each: Requests of one visitor that run at the same time; `at_once` by default.
+        waiting: Requests that may wait; None for no limit.
+        of_a_visitor: Requests of one visitor that may run or wait; None for no limit.
     """
 
     def __init__(
@@ -70,14 +68,14 @@ class FairLine:
         self._changed = Condition()
         self._inside: list[str] = []
         self._waiting: dict[int, str] = {}
-        """Visitors of the requests that wait, by their numbers, in their order."""
+        """Visitor of each waiting request, by the request's number, in order of arrival."""
         self._numbers = count()
         self._served: dict[str, int] = {}
 
     @contextlib.contextmanager
     def turn(self, *, patient: bool = True) -> Iterator[None]:
-        """Context within which this thread is in. BusyError where there is no place in the line, or the wait is too
-        long; with `patient=False` where there would be any wait."""
+        """Wait for a turn, and hold it within the block. Raise BusyError where the line is full or the wait too long;
+        with `patient=False`, where there would be any wait."""
         visitor_id = (visitor.current() or visitor.HOST).id
         with self._changed:
             mine = [*self._inside, *self._waiting.values()].count(visitor_id)
@@ -105,7 +103,7 @@ class FairLine:
                 self._changed.notify_all()
 
     def _next(self) -> int | None:
-        """Number of the request that may enter now."""
+        """Return the number of the request that may run now; None where none may."""
         inside = Counter(self._inside)
         able = [number for number, name in self._waiting.items() if inside[name] < self._each]
         if len(self._inside) >= self._at_once or not able:
@@ -114,12 +112,12 @@ class FairLine:
 
     @property
     def most(self) -> float:
-        """The most requests that are in or wait, each of which keeps a thread."""
+        """Most requests that run or wait, each of which keeps a thread."""
         return math.inf if self._most_waiting is None else self._at_once + self._most_waiting
 
     @property
     def length(self) -> int:
-        """Number of requests that are in or wait."""
+        """Number of requests that run or wait."""
         return len(self._inside) + len(self._waiting)
 
 
@@ -128,37 +126,38 @@ NICENESS = 10
 LOG_TAIL = 2000
 """Characters of the child's log in an error."""
 KEPT_BYTES = 4 * LOG_TAIL
-"""Bytes of its log that are kept until it ends."""
+"""Bytes at the end of a child's log that are kept until the child ends."""
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHON\w+|VIRTUAL_ENV|CONDA_PREFIX|LD_LIBRARY_PATH|\w+_NUM_THREADS"
     r"|OMP_\w+|GOMP_\w+|MKL_\w+|CUDA_\w+|GRADIO_TEMP_DIR|SPACE_ID|RANKVIZ_\w+"
 )
-"""Environment variables of a child that reads what strangers wrote; no secrets."""
+"""Names of environment variables for a child that reads strangers' content; none is a secret."""
 ASKING = re.compile(
     rf"{VARIABLES.pattern}|HF_\w+|HUGGING_?FACE_\w+|TRACKIO_\w+|XDG_CACHE_HOME|SSL_CERT_\w+|\w+_CA_BUNDLE|(?i:\w+_PROXY)"
 )
-"""Environment variables of a child that asks the Hub, as its owner where they have a token."""
+"""Names of environment variables for a child that asks the Hub, with its owner's token if there is one."""
 TRAINING = re.compile(r".+", re.DOTALL)
-"""Environment variables of a child that trains: drivers, compilers and libraries read names that nobody can list."""
+"""Names of environment variables for a child that trains: all, since nobody can list what drivers and libraries
+read."""
 SECRET = re.compile(
     r"(?!(HF_TOKEN|HUGGING_FACE_HUB_TOKEN|HF_HUB_DISABLE_IMPLICIT_TOKEN)$)"
     r".*((SECRET|PASSWORD|PASSWD|PASSPHRASE|KEY|CREDENTIAL)S?|TOKEN|_PAT|_PWD)",
     re.DOTALL | re.IGNORECASE,
 )
-"""Environment variables that no child gets. The Hub's token is none of them: bases may be fetched with it."""
+"""Names of environment variables that no child gets. The Hub's token is not among them: it may be needed for bases."""
 MAX_ANSWER_BYTES = 200_000_000
 MAX_FILE_BYTES = 70 * 10**9
-"""Size of one file that a child writes: more than the largest adapter that is read."""
+"""Bytes of one file that a child may write: more than the largest adapter that is read."""
 
 
 class Ended(NamedTuple):
-    """How a child ended."""
+    """The end of a child."""
 
     code: int
     output: bytes
     log: str
     stopped: str
-    """Why RankViz stopped it, as the end of a sentence; empty where it ended by itself."""
+    """Reason why RankViz stopped the child, as the end of a sentence; empty where it ended by itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +166,7 @@ class Bounds:
 
     seconds: float
     memory_bytes: int
-    """Memory that it allocates, not the files that it maps."""
+    """Memory that the child allocates, without the files that it maps."""
     answer_bytes: int = MAX_ANSWER_BYTES
     file_bytes: int = MAX_FILE_BYTES
 
@@ -180,13 +179,10 @@ def run(
     secret: str = "",
     variables: re.Pattern[str] = VARIABLES,
 ) -> Ended:
-    """Run a command under bounds, whatever it does; returns its standard output and how it ended.
-
-    folder: for its temporary files.
-    secret: given on its standard input, so that it is in no file, argument or variable. Output and log come without it,
-        and the log without any other token.
-    variables: names of this process's environment variables that it gets.
-    """
+    """Run a command under bounds; return its standard output and how it ended.
+    folder: for the command's temporary files.
+    secret: passed on standard input, so that it is in no file, argument or variable; removed from output and log.
+    variables: names of this process's environment variables that the command gets."""
     # The end of this pipe that nobody writes to closes when this process ends. The kernel then signals the child's
     # whole group, whether or not any of it looks: SIGIO ends a process that does not handle it.
     reads, lives = os.pipe()
@@ -223,14 +219,14 @@ def run(
 
 
 def environment(variables: re.Pattern[str]) -> dict[str, str]:
-    """Return this process's environment variables of these names, without secrets."""
+    """Return this process's environment variables whose names match, without secrets."""
     return {
         name: value for name, value in os.environ.items() if variables.fullmatch(name) and not SECRET.fullmatch(name)
     }
 
 
 def _bound(pid: int, reads: int, bounds: Bounds) -> None:
-    """Limit a child from outside, so that none can leave that out. One that has ended already needs no limits."""
+    """Limit a child from outside, so that the child cannot skip it. A child that has ended already needs no limits."""
     cpu = max(1, round(CPU_SECONDS_PER_SECOND * bounds.seconds))
     limits = {
         resource.RLIMIT_DATA: (bounds.memory_bytes, bounds.memory_bytes),
@@ -249,7 +245,7 @@ def _bound(pid: int, reads: int, bounds: Bounds) -> None:
 
 
 def _outputs(child: subprocess.Popen, bounds: Bounds) -> tuple[bytes, bytes, str]:
-    """Read what a child prints until it ends: its output, the end of its log, and why it must be stopped."""
+    """Read what a child prints until it ends; return its output, the end of its log, and why it must be stopped."""
     deadline = time.monotonic() + bounds.seconds
     out, log = bytearray(), bytearray()
     held = {child.stdout.fileno(): out, child.stderr.fileno(): log}
@@ -299,14 +295,14 @@ def _end_of(child: subprocess.Popen, poll: select.poll) -> Iterator[int]:
 WORKER = (sys.executable, "-m", "rankviz.worker")
 REQUEST = "request.json"
 FAILED_SECONDS = 600
-"""Time for which a content that could not be read is not tried again."""
+"""Seconds for which content that could not be read is not tried again."""
 MAX_FAILED = 256
 NO_MEMORY = re.compile(r"MemoryError|bad_alloc|allocate memory")
-"""Found in the log of a child that could get no memory."""
+"""Pattern in the log of a child that could get no memory."""
 
 
 class ChildWords(NamedTuple):
-    """The work of children, in the words of their errors."""
+    """Words for the work of children, in their errors."""
 
     does: str = "reads"
     doing: str = "Reading"
@@ -316,7 +312,7 @@ class ChildWords(NamedTuple):
     advice: str = "check what is in it"
 
     def is_busy(self, at_once: int) -> str:
-        """Return the message for who finds no place."""
+        """Return the message for a request that finds no place."""
         return f"This server {self.busy.format(at_once=at_once)}. Try again in a minute."
 
 
@@ -327,12 +323,12 @@ class Children:
     """The children of one server that do one kind of work.
 
     Args:
-        bounds: Limits of each.
+        bounds: Limits of each child.
         folder: Makes a folder for one child, and removes it.
-        worker: Command, without the operation and its folder.
-        work: The work, in words.
-        line: The line before them; by default one runs at a time.
-        variables: Environment variables that each gets, as in `run`.
+        worker: Command, without the operation and the folder.
+        work: Words for the work, in errors.
+        line: The line before the children; by default one child runs at a time.
+        variables: Names of environment variables that each child gets, as in `run`.
     """
 
     def __init__(
@@ -352,10 +348,9 @@ class Children:
 
     @contextlib.contextmanager
     def turn(self, key: str = "", *, patient: bool = True) -> Iterator[None]:
-        """Context within which this thread may run a child. BusyError as for FairLine.turn.
-
-        key: identifies the content that will be read. Where it failed a while ago, its error is raised at once.
-        """
+        """Wait until this thread may run a child, and hold the turn within the block. Raise BusyError as FairLine.turn
+        does. key: identifies the content to read; if it could not be read a short time ago, its error is raised at
+        once."""
         self._raise_known(key)
         with self.line.turn(patient=patient):
             self._raise_known(key)  # it may have failed while this one waited
@@ -376,15 +371,15 @@ class Children:
         key: str = "",
         secret: str = "",
     ) -> Any:
-        """Return the answer of one of the worker's operations, within a turn.
+        """Return the answer of one of the worker's operations; call this within a turn.
 
         Args:
             operation: Name for `python -m rankviz.worker`.
-            request: Its arguments, as JSON.
-            about: What is read, as in "Reading mine.zip took too long".
+            request: The operation's arguments, as JSON.
+            about: Name of what is read, as in "Reading mine.zip took too long".
             error: Raised where a bound is reached.
             key: As for `turn`.
-            secret: Given on the child's standard input.
+            secret: Passed on the child's standard input.
         """
         self._raise_known(key)
         try:
@@ -403,8 +398,8 @@ class Children:
 
 
 def answer(ended: Ended, *, about: str, error: type[RankVizError], work: ChildWords = READING) -> Any:
-    """Return the result that a child printed. Raises what it raised, `error` where a bound was reached, WorkerError
-    where it died for another reason."""
+    """Return the result that a child printed. Raise the error that the child raised, `error` where a bound was
+    reached, or WorkerError where the child died for another reason."""
     if ended.stopped:
         raise error(f"{work.doing} {about} {ended.stopped}, so RankViz stopped: {work.advice}.")
     try:
@@ -425,7 +420,7 @@ def answer(ended: Ended, *, about: str, error: type[RankVizError], work: ChildWo
 
 
 def remade(name: str, message: str, *, otherwise: type[RankVizError]) -> RankVizError:
-    """Return an error that a child raised, by the name of its class; another name gives `otherwise`."""
+    """Return the error that a child raised, from the name of its class; an unknown name gives `otherwise`."""
     kind = getattr(errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, RankVizError)):
         kind = otherwise

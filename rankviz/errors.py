@@ -12,8 +12,8 @@ RankVizError
     - BadDataError            a training file that cannot be read; names the row
     - BadAdapterError         an adapter that cannot be read or resized; names the file or the module
     - RunNotFoundError        no such run or sweep, or none that this visitor may see
-    - NotYoursError           it may be seen and not changed: it belongs to another visitor
-    - LimitError              more than this server gives a visitor, or all together; names the limit
+    - NotYoursError           a run of another visitor, which may be seen and not changed
+    - LimitError              more than this server allows a visitor, or all visitors; names the limit
         BusyError             others have all places now; try again later
     - NotInstalledError       the light install lacks a library for this; says how to add it
     - PublishError            the Hub or Trackio refuses what is published; says what to do
@@ -24,7 +24,7 @@ RankVizError
       + RunUnreadError        a run is there and cannot be read at the moment
   + EngineError               an engine refused a job, or lost what it made; says why
   + EngineUnavailableError    an engine cannot be reached or has no room; its jobs go on, and it is asked again
-      + EngineDeclinedError   it does not do it now, and has done nothing
+      + EngineDeclinedError   an engine refuses a request for now, and has done nothing
   + WorkerError               a worker process failed: exit code and the tail of its log
 """
 
@@ -35,35 +35,35 @@ from collections.abc import Mapping
 from typing import Any
 
 LONGEST = 4000
-"""Characters of a message, whatever it quotes."""
+"""Most characters of a message, whatever it quotes."""
 SHOWN = 200
-"""Characters of a name that somebody gave, in a message."""
+"""Most characters of a user's text (a name, a path) in a message."""
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN")
 LEAST_OF_A_TOKEN = 8
-"""Characters. A shorter word stands for no token, or may be one of any sentence."""
+"""Least characters of a token: a shorter word may be part of any sentence."""
 OF_HUGGING_FACE = re.compile(
     r"hf_(?:(?<![\w/.-]hf_)|(?<=\\[abfnrtv]hf_)|(?<=\\x[0-9a-f]{2}hf_)|(?<=\\u[0-9a-f]{4}hf_))"
     r"(?:oauth_[\w.-]{20,}\w|[A-Za-z0-9]{20,})"
 )
-"""No word begins within another, but behind what stands for one character, as "\\n" does where a text is quoted."""
+"""Pattern of Hugging Face's tokens, which begin within a word only after an escape such as "\\n" in quoted text."""
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-"""errno of an OSError because something could not be written, which says nothing of what was read."""
+"""errno of an OSError where something could not be written, which says nothing about what was read."""
 OF_NAMES = (
     *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY),
     *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
 )
-"""errno of an OSError of a file that is missing or of another kind: trying again changes nothing."""
+"""errno of an OSError for a file that is missing or of another kind: trying again changes nothing."""
 
 
 def quoted(name: object) -> str:
-    """A given name in a message: in quotes, on one line, no longer than tells which one it is."""
+    """Return a user's text for a message: in quotes, on one line, and shortened."""
     return repr(shortened(str(name), SHOWN))
 
 
 def redacted(text: str, *tokens: str) -> str:
-    """A text by others, without the tokens that they were given: these, those of this process's variables, and whatever
-    looks like one of Hugging Face's."""
+    """Return a text without tokens: those given, those in this process's variables, and whatever looks like an HF
+    token."""
     for token in (*tokens, *(os.environ.get(name, "").strip() for name in TOKEN_VARIABLES)):
         if len(token) >= LEAST_OF_A_TOKEN:
             text = text.replace(token, "...")
@@ -71,7 +71,7 @@ def redacted(text: str, *tokens: str) -> str:
 
 
 def redacted_in(value: Any) -> Any:
-    """Redact all texts in a JSON value, names included."""
+    """Remove tokens from all texts in a JSON value, keys included."""
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, Mapping):
@@ -80,28 +80,27 @@ def redacted_in(value: Any) -> Any:
 
 
 def shortened(text: str, most: int) -> str:
-    """So many characters of a text at most, without tokens where it is cut: half of one is known for none."""
+    """Return at most `most` characters of a text, without tokens if it is cut: half a token would not be recognized."""
     if len(text) > most:
         text = redacted(text)
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def after_first_word(log: bytes) -> bytes:
-    """Drop the first word of a log that was cut anywhere, which may be the end of a token."""
-    found = re.search(rb"\s", log)
-    return log[found.end() :] if found else b""
+    """Drop the first word of a log that was cut anywhere, because it may be the end of a token."""
+    space = re.search(rb"\s", log)
+    return log[space.end() :] if space else b""
 
 
 class RankVizError(Exception):
-    """Base class of every error that RankViz raises itself. It quotes others without a token, in all that is shown of
-    it."""
+    """Base class of every error that RankViz raises itself; tokens are removed from its message."""
 
     def __init__(self, *args: object):
         super().__init__(*(shortened(redacted(each), LONGEST) if isinstance(each, str) else each for each in args))
 
 
 class UserError(RankVizError):
-    """The user can fix it; the message says how."""
+    """An error that the user can fix; the message says how."""
 
 
 class UnknownModelError(UserError):
@@ -145,7 +144,7 @@ class InvalidSettingError(UserError):
 
 
 class NoWeightsError(InvalidSettingError):
-    """A base that is to be trained is known by its config.json alone."""
+    """A base to be trained of which only the config.json is known."""
 
     def __init__(self) -> None:
         super().__init__("A config.json has no weights to train. Give the base as a Hub id (owner/name).")
@@ -172,10 +171,10 @@ class NotYoursError(UserError):
 
 
 class LimitError(UserError):
-    """More than this server gives a visitor, or all together; the message names the limit."""
+    """More than this server allows a visitor, or all visitors together; the message names the limit."""
 
     limit = ""
-    """Also of one that a child raised."""
+    """Name of the limit; empty for an error that `children.remade` made."""
 
     def __init__(self, message: str, limit: str = ""):
         self.limit = limit
@@ -183,27 +182,27 @@ class LimitError(UserError):
 
 
 class BusyError(LimitError):
-    """Others have all places now, which passes by itself."""
+    """All places are taken now; a later try may succeed."""
 
 
 class NotInstalledError(UserError):
-    """The light install lacks a library for this; the message says how to add it."""
+    """A library that the light install lacks; the message says how to add it."""
 
 
 class PublishError(UserError):
-    """The Hub or Trackio refuses what is published; the message says what to do."""
+    """The Hub or Trackio refuses what is to be published; the message says what to do."""
 
 
 class AssetError(RankVizError):
-    """RankViz's own data is broken: file, row, field, remedy."""
+    """RankViz's own data is broken; the message names file, row, field and remedy."""
 
 
 class HubUnavailableError(RankVizError):
-    """The Hub cannot help now."""
+    """The Hub cannot help now; a later try may succeed."""
 
 
 class HubSilentError(HubUnavailableError):
-    """No network, or no answer at all from the Hub, so nothing else need be asked of it for a while."""
+    """No network, or no answer at all from the Hub, so nothing else is requested from it for a while."""
 
 
 class StorageError(RankVizError):
@@ -211,22 +210,23 @@ class StorageError(RankVizError):
 
 
 class RunUnreadError(StorageError, OSError):
-    """A run is there and cannot be read at the moment."""
+    """A run exists and cannot be read at the moment."""
 
     def __init__(self, run_id: str, why: str):
         super().__init__(f"Run {quoted(run_id)} cannot be read now ({why}). Try again later.")
 
 
 class EngineError(RankVizError):
-    """An engine refused a job, or what the job made is not there; the message says why and what to do."""
+    """An engine refused a job, or the job's result is missing; the message says why and what to do."""
 
 
 class EngineUnavailableError(RankVizError):
-    """An engine cannot be reached, or cannot start a job now; the message says why. It is asked again later."""
+    """An engine cannot be reached or cannot start a job now; the message says why. RankViz asks the engine again
+    later."""
 
 
 class EngineDeclinedError(EngineUnavailableError):
-    """It does not do it now, and has done nothing of it; where an answer was lost, that is not known."""
+    """An engine refuses a request for now and has done nothing of it; not raised where an answer was lost."""
 
 
 class WorkerError(RankVizError):

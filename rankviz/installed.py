@@ -24,16 +24,16 @@ NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here. {L
 
 
 def missing_trainer(activity: str) -> str:
-    """Return how to add the trainer, to whoever can; empty where it is installed. activity: what needs it, such as
-    "Training"."""
+    """Return a sentence on how to add the trainer, to visitors who can; empty where it is installed. activity: what
+    needs the trainer, such as "Training"."""
     if _has(TRAINER):
         return ""
     return _lacks(f"{activity} needs the trainer", "pip install '.[train]' in the RankViz folder")
 
 
 def why_not_train(*, shared: bool) -> str:
-    """Return why nothing can be trained here whatever the disk has room for, and what to do instead; empty where
-    something can be. shared: strangers use this page, who cannot install anything."""
+    """Return why nothing can be trained here, apart from disk space, and what to do instead; empty where training is
+    possible. shared: True where strangers use this page, who cannot install anything."""
     if os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("", "0", "false"):
         return ON_ZERO_GPU if _has(TRAINER) else f"{ON_ZERO_GPU} {LACKED}"
     missing = missing_trainer("Training")
@@ -41,13 +41,13 @@ def why_not_train(*, shared: bool) -> str:
 
 
 def require_trainer(activity: str) -> None:
-    """NotInstalledError where the trainer is missing."""
+    """Raise NotInstalledError where the trainer is missing."""
     if message := missing_trainer(activity):
         raise NotInstalledError(message)
 
 
 def require_pyarrow() -> None:
-    """NotInstalledError where Parquet files can be neither read nor written. pyarrow alone takes 170 MB."""
+    """Raise NotInstalledError where pyarrow is missing, which reads and writes Parquet files and takes 170 MB."""
     if not _has(("pyarrow",)):
         raise NotInstalledError(_lacks("Parquet needs pyarrow", "pip install pyarrow", instead="use CSV"))
 
@@ -63,7 +63,7 @@ def has_trackio() -> bool:
 
 
 def require_trackio() -> None:
-    """NotInstalledError where Trackio is missing."""
+    """Raise NotInstalledError where Trackio is missing."""
     if not has_trackio():
         raise NotInstalledError(_lacks("This needs Trackio", "pip install '.[trackio]' in the RankViz folder"))
 
@@ -74,8 +74,8 @@ def has_ray() -> bool:
 
 
 def _lacks(need: str, command: str, instead: str = "") -> str:
-    """command: adds what is needed; not told to visitors of a shared page, who cannot run it. instead: what anybody can
-    do."""
+    """Return the sentence on a missing library. command: adds the library; hidden from visitors of a shared page, who
+    cannot run it. instead: what anybody can do."""
     if (asks := visitor.current()) and asks.id and not asks.admin:
         return f"{need}, which this page does not have{instead and f': {instead}'}."
     return f"{need}, which is not installed: run {command} to add it{instead and f', or {instead}'}."

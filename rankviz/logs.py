@@ -1,4 +1,4 @@
-"""What this process says in its logs, and of errors that nobody caught, without the tokens that it was given."""
+"""Keeps the tokens that this process was given out of its logs, and out of errors that nobody caught."""
 
 import contextlib
 import io
@@ -13,8 +13,8 @@ from rankviz.errors import redacted
 
 
 def keep_tokens_out() -> None:
-    """From here on, in this process. Whatever runs as a process of its own calls this first; a program that imports
-    RankViz has logs of its own."""
+    """Remove tokens from all logs and uncaught errors of this process from now on. Every process of RankViz calls this
+    first; a program that imports RankViz has logs of its own."""
     if logging.getLogRecordFactory() is RedactedRecord:
         return
     logging.setLogRecordFactory(RedactedRecord)
@@ -24,7 +24,7 @@ def keep_tokens_out() -> None:
 
 
 class RedactedRecord(logging.LogRecord):
-    """One whose texts have no token, whichever handler shows it."""
+    """A log record whose texts have no tokens, whichever handler shows them."""
 
     def __init__(self, *args: Any, **settings: Any):
         super().__init__(*args, **settings)
@@ -35,7 +35,7 @@ class RedactedRecord(logging.LogRecord):
 
     @property
     def exc_text(self) -> str | None:
-        """The traceback, which the formatter that comes first writes and all others take."""
+        """Traceback, set by the first formatter and reused by all others."""
         return self._exc_text
 
     @exc_text.setter
@@ -44,13 +44,13 @@ class RedactedRecord(logging.LogRecord):
 
 
 def print_error(error: BaseException) -> None:
-    """Its traceback, on standard error."""
+    """Write the error's traceback to standard error, without tokens."""
     sys.stderr.write(redacted("".join(traceback.format_exception(error))))
     sys.stderr.flush()
 
 
 def _redacting(hook: Callable[..., object]) -> Callable[..., None]:
-    """The same, of which nothing is printed with a token."""
+    """Return an exception hook that prints what `hook` prints, without tokens."""
 
     def say(*what: Any) -> None:
         printed = io.StringIO()

@@ -1,4 +1,4 @@
-"""Places of RankViz's own files and of the runs folder, sizes of folders, and references that are paths."""
+"""Paths of RankViz's own files and of the runs folder, sizes of folders, and references that are paths."""
 
 import os
 import re
@@ -13,20 +13,20 @@ IMPORT_ROOT = _PACKAGE.parent
 """The folder from which a child process imports rankviz."""
 
 ASSETS = next(folder for folder in (_PACKAGE / "assets", IMPORT_ROOT / "assets") if folder.is_dir())
-"""RankViz's own data: a wheel carries it inside the package, a checkout has it beside the package."""
+"""RankViz's own data: inside the package in a wheel, beside the package in a checkout."""
 
 INTROSPECTED = "introspected"
-"""In the runs folder: what is remembered of models outside the catalogue."""
+"""Subfolder of the runs folder with cached facts on models outside the catalogue."""
 
 
 def home() -> Path:
-    """The runs folder, as `resolved` has it: RANKVIZ_HOME, or ~/.rankviz. Not read with the other settings, since an
-    estimate on the command line needs it and must not wait for their library."""
+    """Return the runs folder, resolved: RANKVIZ_HOME, or ~/.rankviz. Settings is not used here, because an estimate on
+    the command line needs this folder and must not wait for pydantic."""
     return resolved(os.environ.get("RANKVIZ_HOME") or "~/.rankviz")
 
 
 def resolved(folder: str | Path) -> Path:
-    """One name of a folder for all who compare it, wherever they stand: absolute, and with links followed."""
+    """Return a folder as an absolute path with links followed, so that equal folders have equal paths."""
     return Path(os.path.realpath(Path(folder).expanduser()))
 
 
@@ -39,23 +39,23 @@ HUB_ADDRESS = re.compile(
 
 
 def named_in(ref: str) -> str:
-    """The id in an address of the Hub, as a browser shows it; any other reference as it is."""
+    """Return the id in an address of the Hub, as a browser shows it; any other reference unchanged."""
     address = HUB_ADDRESS.fullmatch(ref.strip())
     return address[1] if address else ref
 
 
 def is_hub_id(ref: str) -> bool:
-    """Return whether this can be the id of a repository on the Hub, by the Hub's own rules."""
+    """Tell whether this can be the id of a repository on the Hub, by the Hub's own rules."""
     return bool(HUB_ID.fullmatch(ref)) and ".." not in ref and "--" not in ref and not ref.endswith((".git", "-", "."))
 
 
 def absolute(ref: str | Path) -> Path:
-    """The path from the caller's folder on, for processes that stand in another one. Links stay."""
+    """Return the absolute path from the current folder, links included, for processes that run in another folder."""
     return Path(ref).expanduser().absolute()
 
 
 def existing(ref: str) -> Path | None:
-    """The absolute path that a reference is; None where it is none, or cannot be one: too long, or ~ of nobody."""
+    """Return the absolute path of a reference; None where nothing is there, or it cannot be a path."""
     try:
         path = absolute(ref)
         return path if path.exists() else None
@@ -64,17 +64,16 @@ def existing(ref: str) -> Path | None:
 
 
 _BLOCK_BYTES = 512
-"""Unit of st_blocks, whatever the file system's own blocks are."""
+"""Bytes per unit of st_blocks, whatever the file system's own blocks are."""
 
 
 def bytes_in(folder: Path) -> int:
-    """Return the size of the files below a folder."""
+    """Return the total size of the files below a folder."""
     return sum(state.st_size for state in _files(folder))
 
 
 def bytes_on_disk(folder: Path) -> int:
-    """Return what the files below a folder take on the disk: one that was given its length before its content counts
-    what has been written."""
+    """Return the bytes that the files below a folder take on the disk; unwritten parts of a file do not count."""
     return sum(state.st_blocks * _BLOCK_BYTES for state in _files(folder))
 
 

@@ -1,9 +1,7 @@
-"""References to models, data and adapters: read, resolved, then allowed or refused, here alone.
-
-On a machine of one's own every path is as good as a name. On a shared page only names exist (of the catalogue, of
-samples and on the Hub) and a visitor's own files: uploads, and the copies that their runs keep. Whether anything else
-is there is never looked at, so no answer tells it.
-"""
+"""Resolves references to models, data and adapters, and allows or refuses them; no other module does.
+On one's own machine every path is allowed. On a shared page there are only names (of the catalogue, of samples and on
+the Hub) and a visitor's own files: uploads, and the copies that their runs keep. Other paths are never looked at, so
+no answer tells whether they exist."""
 
 from __future__ import annotations
 
@@ -21,39 +19,39 @@ from rankviz.visitor import Visitor, data_folder, is_data_folder
 
 EMBEDDED = "embedded"
 EMBEDDED_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-"""The embedded model on the Hub."""
+"""Hub id of the embedded model."""
 PRIVATE = (
     "This page is shared, so it reads no files of its machine, and this is no upload of yours that is still here. "
     "Upload the file."
 )
 OF_PATHS = ("/", "\\", "~", "$", ":")
-"""Signs of a path: no name has them but a Hub id, whose grammar is checked first."""
+"""Characters of a path. Only a Hub id has them too, and its grammar is checked first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Meaning of a text."""
+    """Resolved meaning of a text."""
 
     kind: Literal["name", "path", "hub"]
-    """A name is the embedded base, one of the catalogue or a sample."""
+    """Kind of the reference; a name is the embedded base, a model of the catalogue or a sample."""
     text: str
-    """The name, the Hub id, or the absolute path, from which nobody needs to work out again what it means."""
+    """The name, the Hub id, or the absolute path; it need not be resolved again."""
 
     @property
     def path(self) -> Path | None:
-        """None where it is no path."""
+        """Path of a reference of kind "path", else None."""
         return Path(self.text) if self.kind == "path" else None
 
 
 class References:
-    """Resolver of everything that may be named here.
+    """Resolver of all references.
 
     Args:
         home: The runs folder.
         assets: RankViz's own data.
-        stranger: Gives the visitor of a shared page, and None of the host. Called when a reference may
-            be a path, since names are the same for everybody.
-        own_upload: Whether a visitor uploaded a file, by its resolved path.
+        stranger: Returns the visitor of a shared page, or None for the host. Called only when a reference may be a
+            path, since names are the same for everybody.
+        own_upload: Tells whether a visitor uploaded the file with this resolved path.
     """
 
     def __init__(
@@ -69,11 +67,11 @@ class References:
 
     @classmethod
     def of_runs(cls, home: Path, owner: str) -> References:
-        """Return the references for the runs of this owner, whoever starts them; the host's where it is empty."""
+        """Return the resolver for runs of this owner, whoever starts them; an empty owner is the host."""
         return cls(home, stranger=lambda: Visitor(owner) if owner else None)
 
     def model(self, ref: object) -> Reference:
-        """The embedded base, a catalogue id or one of its other names, a path of one's own, a Hub id or its address."""
+        """Resolve a model: the embedded base, a catalogue id or alias, an allowed path, or a Hub id or address."""
         text = named_in(_text(ref, "Model"))
         if text == EMBEDDED:
             return Reference("name", text)
@@ -89,9 +87,9 @@ class References:
         raise UnknownModelError(text, models.close_names(rows, text))
 
     def base(self, ref: object) -> Reference:
-        """A model that can be trained: one whose weights are shipped, on the Hub, or in a folder of one's own machine.
-        NoWeightsError of a config.json, which is all of a model that a visitor of a shared page has here;
-        UnknownModelError of a folder without weights."""
+        """Resolve a model that can be trained: the embedded base, or one with weights on the Hub or in a folder of the
+        host. Raise NoWeightsError for a lone config.json, which is all that a visitor can have here, and
+        UnknownModelError for a folder without weights."""
         model = self.model(ref)
         if (folder := model.path) is None:
             return model
@@ -104,7 +102,7 @@ class References:
         return model
 
     def data(self, ref: object) -> Reference:
-        """A sample or a file of one's own. BadDataError where it is neither."""
+        """Resolve a sample or an allowed data file; raise BadDataError where it is neither."""
         from rankviz import dataset
 
         text = _text(ref, "Data")
@@ -115,8 +113,8 @@ class References:
         raise dataset.unknown(text, self._assets)
 
     def path(self, ref: object, name: str = "The path") -> Path | None:
-        """The file or folder of this machine that a reference is, if this visitor may read it; None of one that is no
-        path, and on one's own machine where there is nothing. InvalidSettingError for any path that is not theirs."""
+        """Return the file or folder of a reference; None where it is no path, or nothing is there on the host's own
+        machine. Raise InvalidSettingError for a path that this visitor may not read."""
         text = _text(ref, name)
         if self._stranger() is None:
             return existing(text)
@@ -124,8 +122,8 @@ class References:
         return None if is_name else self.file(text)
 
     def file(self, ref: object) -> Path:
-        """The absolute path that a reference is, which has to be one. InvalidSettingError where this visitor may not
-        read it."""
+        """Return the absolute path of a reference to a file; raise InvalidSettingError where this visitor may not read
+        it."""
         text = _text(ref, "The file")
         visitor = self._stranger()
         if visitor is None:
@@ -133,12 +131,12 @@ class References:
         path = Path(text)
         if path.is_absolute() and ".." not in path.parts:
             resolved = Path(os.path.realpath(path))
-            if self._is_kept(resolved, visitor) or self._own_upload(resolved, visitor):
+            if self._is_run_data(resolved, visitor) or self._own_upload(resolved, visitor):
                 return resolved
         raise InvalidSettingError(PRIVATE)
 
-    def _is_kept(self, path: Path, visitor: Visitor) -> bool:
-        """Return whether it is a data file that this visitor's runs keep: HOME, data, a folder by content, the file."""
+    def _is_run_data(self, path: Path, visitor: Visitor) -> bool:
+        """Tell whether this is a data file of the visitor's runs, two levels below a data folder: DATA/content/file."""
         home, folder = Path(os.path.realpath(self._home)), path.parent.parent
         owned = any(folder == data_folder(home, owner) for owner in visitor.ids)
         return owned or (visitor.admin and is_data_folder(home, folder))

@@ -1,8 +1,5 @@
-"""Every setting of a server, from environment variables, and the table of its limits.
-
-A variable is RANKVIZ_ and the name of a field of Settings, or RANKVIZ_MAX_ and that of a row of TUNABLE. The other
-limits are constants.
-"""
+"""All settings of a server, from environment variables, and the table of its limits.
+A variable is named RANKVIZ_ and a field of Settings, or RANKVIZ_MAX_ and a row of TUNABLE; other limits are fixed."""
 
 from __future__ import annotations
 
@@ -24,26 +21,26 @@ from rankviz.errors import InvalidSettingError, quoted
 PORT = "GRADIO_SERVER_PORT"
 MIN_SECRET = 16
 PAID_STEPS = 10_000
-"""Steps of one run on a machine that its owner pays for: its journal is kept here."""
+"""Steps of one run on a machine that its owner pays for, limited because its journal is kept here."""
 JOBS_IMAGE, JOBS_FLAVOR, JOBS_SPEND, JOBS_AT_ONCE = "unsloth/unsloth:latest", "l4x1", 2.0, 8
 SLURM_OPTIONS, SLURM_AT_ONCE, SLURM_POLL_SECONDS = ("--gres=gpu:1",), 4, 10.0
 RAY_RESOURCES: Mapping[str, float] = MappingProxyType({"GPU": 1.0})
 TEMP_HOURS = 24
-"""Time for which uploads and downloads are kept."""
+"""Hours for which uploads and downloads are kept."""
 HOST_NAME = r"(\*|(\*\.)?[^\s,*]+)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Limits of a page that one person uses; None is no limit. MB are 10^6 bytes."""
+    """Limits of a server, by default of a page that one person uses; None for no limit. MB are 10^6 bytes."""
 
     sweeps_per_visitor: int | None = None
     sweeps: int | None = None
     first_sweeps: int | None = None
-    """Sweeps of all visitors where the one who starts another has none in the queue: five times `sweeps`."""
+    """Sweeps of all visitors up to which a visitor with none in the queue may start one: five times `sweeps`."""
     runs_per_sweep: int = 256
     truncations: int | None = None
-    """Lower ranks that the adapter of one run is truncated to."""
+    """Lower ranks to which the adapter of one run may be truncated."""
     steps: int = 1_000_000
     rank: int = 1024
     tokens_per_batch: int | None = None
@@ -63,22 +60,22 @@ class Limits:
     uploads_per_visitor: int | None = None
     files_mb_per_visitor: int | None = None
     result_files: int = 500
-    """Result files (added to the studies) that are kept of one visitor."""
+    """Result files (added to the studies) that are kept for one visitor."""
     import_mb: int = 200
-    """Size that one imported zip of runs unpacks to."""
+    """Unpacked size of one imported zip of runs."""
     runs_per_import: int = 2048
     events_per_run: int = 2_000_000
     values_per_import: int | None = None
     """Values in the events of one imported zip."""
     record_kb: int | None = None
-    """Memory that is kept for an imported run."""
+    """Memory for one imported run."""
     example_numbers: int | None = None
     """Numbers of held-out examples (losses, tokens, matches) in runs that are compared."""
     disk_mb: int | None = None
     temp_mb: int | None = None
-    """All uploads and downloads that are kept for a while: a quarter of `disk_mb`."""
+    """Uploads and downloads that are kept for a while, all together: a quarter of `disk_mb`."""
     readers: int = 2
-    """Adapters, data files, imports and large sweeps that are read at once; and as many models that are laid out."""
+    """Adapters, data files, imports and large sweeps that are read at once; as many models may be laid out at once."""
     child_seconds: int = 120
     child_memory_mb: int = 16_000
     sends: int = 2
@@ -88,9 +85,9 @@ class Limits:
     download_seconds: int = 3600
     """Time for fetching one adapter from the Hub."""
     adapter_mb: int = 64_000
-    """Weights of a trained adapter, unpacked."""
+    """Unpacked weights of a trained adapter."""
     adapter_values: int = 10_000_000
-    """Singular values of a trained adapter: its updates times their rank."""
+    """Singular values of a trained adapter: number of updates × their rank."""
 
 
 OWN_LIMITS = Limits()
@@ -131,7 +128,7 @@ SHARED_LIMITS = Limits(
     adapter_mb=1_000,
     adapter_values=100_000,
 )
-"""Limits of a page that strangers use: what a free Space with two cores and 16 GB can bear."""
+"""Limits of a page that strangers use, for a free Space with two cores and 16 GB."""
 TUNABLE = {
     "sweeps_per_visitor": "Sweeps of one visitor that are queued or running",
     "sweeps": "Sweeps of all visitors that are queued or running; five times as many for who has none",
@@ -149,11 +146,12 @@ TUNABLE = {
     "disk_mb": "MB in the runs folder beyond which nothing new starts; bases from the Hub that nobody waits for make "
     "room, then runs. A quarter of it is for uploads and downloads",
 }
-"""Limits that RANKVIZ_MAX_ variables set, with their descriptions. An empty variable is no limit."""
+"""Descriptions of the limits that RANKVIZ_MAX_ variables set, by field of Limits. An empty variable is no limit."""
 
 
 def read_limits(shared: bool) -> Limits:
-    """Return the limits of a server, as the environment changes them. InvalidSettingError names a wrong variable."""
+    """Return the limits of a server, as the environment changes them; raise InvalidSettingError for a wrong
+    variable."""
     limits, given = SHARED_LIMITS if shared else OWN_LIMITS, {}
     for name, about in TUNABLE.items():
         variable = f"RANKVIZ_MAX_{name.upper()}"
@@ -175,7 +173,7 @@ def read_limits(shared: bool) -> Limits:
 
 
 def paid_limits(limits: Limits) -> Limits:
-    """Return the limits of runs on a machine that their owner pays for: only what this server keeps is limited."""
+    """Return the limits of runs on a machine that their owner pays for: only what this server stores is limited."""
     needs = ("tokens_per_batch", "held_out_tokens", "base_parameters", "run_minutes")
     return replace(limits, **dict.fromkeys(needs), steps=max(limits.steps, PAID_STEPS))
 
@@ -256,20 +254,18 @@ class Settings(BaseSettings):
 
     @property
     def niceness(self) -> int:
-        """Priority of trainings below the page. Strangers' pages get their answers in milliseconds."""
+        """Niceness of trainings; on a shared page they leave the processor to the page, which has to answer at once."""
         return 10 if self.shared else 0
 
     @cached_property
     def limits(self) -> Limits:
-        """Limits of one visitor and of all together."""
+        """Limits of one visitor, and of all visitors together."""
         return read_limits(self.shared)
 
 
 def read(**given: object) -> Settings:
-    """Read the settings from the environment. InvalidSettingError names the first wrong variable.
-
-    given: goes before the environment.
-    """
+    """Read the settings; raise InvalidSettingError for a wrong variable. given: fields that override the
+    environment."""
     try:
         settings = Settings(**given)
     except ValidationError as error:
@@ -292,7 +288,7 @@ def _wrong(field: str, what: str) -> str:
 
 
 def port() -> int:
-    """Return the port to listen on, as the environment says. Gradio reads it too, as soon as it is imported."""
+    """Return the port to listen on, from a variable that Gradio reads too when it is imported."""
     text = os.environ.get(PORT, "7860")
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535):
         raise InvalidSettingError(f"{PORT} must be a whole number from 1 to 65,535 (got {quoted(text)}).")
@@ -310,7 +306,7 @@ REASONS = {
     "string_too_long": "it may have {max_length} letters",
     "too_short": "it must have an entry",
 }
-"""Reasons of pydantic by the type of its error, in plain words; others are shown as pydantic has them."""
+"""Reasons in plain words by type of pydantic's error; other errors keep pydantic's own words."""
 
 
 def _reason(error: Mapping[str, Any]) -> str:

@@ -1,8 +1,6 @@
 """Formats quantities: bytes, counts, seconds, dollars, and ranges of them.
-
-Files are shown in MB and GB (10^6 and 10^9 bytes, as the Hub shows them), memory in MiB and GiB (2^20 and 2^30
-bytes, as torch and nvidia-smi show it). Nothing else in RankViz divides by 1024.
-"""
+Files are shown in MB and GB (10^6 and 10^9 bytes, as the Hub shows them), memory in MiB and GiB (2^20 and 2^30 bytes,
+as torch and nvidia-smi show it). Nothing else in RankViz divides by 1024."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,11 +14,11 @@ GB = 10**9
 TIME_UNITS = ((48 * 3600, 86400, "days"), (90 * 60, 3600, "h"), (90, 60, "min"), (0, 1, "s"))
 """(seconds from which a unit is used, unit in seconds, its name)."""
 SMALLEST_SHARE = 0.1
-"""Share of an hour or a day below which a time has a smaller unit."""
+"""Share of an hour or a day below which a time is shown in a smaller unit."""
 
 
 def file_size(size_bytes: int) -> str:
-    """19,537,920 -> '19.5 MB'."""
+    """Format bytes of a file: 19,537,920 -> '19.5 MB'."""
     if size_bytes >= GB:
         return f"{size_bytes / GB:,.2f} GB"
     if size_bytes >= MB:
@@ -29,30 +27,30 @@ def file_size(size_bytes: int) -> str:
 
 
 def memory_size(size_bytes: float) -> str:
-    """2,147,483,648 -> '2.00 GiB'."""
+    """Format bytes of memory: 2,147,483,648 -> '2.00 GiB'."""
     if abs(size_bytes) >= GIB:
         return f"{size_bytes / GIB:,.2f} GiB"
     return f"{size_bytes / MIB:,.0f} MiB"
 
 
 def gib(size_bytes: float) -> str:
-    """13,958,643,712 -> '13.0 GiB'; less than nothing is '−13.0 GiB'."""
+    """Format bytes of memory in GiB: 13,958,643,712 -> '13.0 GiB', and -13,958,643,712 -> '−13.0 GiB'."""
     return f"{size_bytes / GIB:,.1f} GiB".replace("-", "−")
 
 
 def memory_change(size_bytes: float) -> str:
-    """157,286,400 -> '+150 MiB'; less is '−150 MiB'."""
+    """Format a difference of memory: 157,286,400 -> '+150 MiB', and -157,286,400 -> '−150 MiB'."""
     mib = round(size_bytes / MIB)
     return f"{_sign(mib)}{abs(mib):,} MiB"
 
 
 def counted(value: int, noun: str, plural: str = "") -> str:
-    """(1, 'run') -> '1 run', (1200, 'run') -> '1,200 runs'. plural: of a noun that takes more than an s."""
+    """Format a count of things: (1, 'run') -> '1 run', (1200, 'run') -> '1,200 runs'. plural: for an irregular noun."""
     return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
 
 
 def count(value: int) -> str:
-    """4,884,480 -> '4.88 M'."""
+    """Format a large number: 4,884,480 -> '4.88 M'."""
     for limit, suffix in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
         if value >= limit:
             return f"{value / limit:,.2f} {suffix}"
@@ -60,7 +58,7 @@ def count(value: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """5,400 -> '1 h 30 min'."""
+    """Format seconds: 5,400 -> '1 h 30 min'."""
     if seconds < 90:
         return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.{1 if seconds < 10 else 0}f} s"
     minutes = round(seconds / 60)
@@ -73,7 +71,7 @@ def duration(seconds: float) -> str:
 
 
 def duration_change(seconds: float) -> str:
-    """150 -> '+2.5 min'; less is '−2.5 min', and what rounds to nothing '0 min'."""
+    """Format a difference of seconds: 150 -> '+2.5 min', -150 -> '−2.5 min', and '0 min' for what rounds to 0."""
     minutes = seconds / 60
     text = f"{abs(minutes):,.1f}" if abs(minutes) < 10 else f"{abs(minutes):,.0f}"
     return "0 min" if text == "0.0" else f"{_sign(minutes)}{text} min"
@@ -84,32 +82,32 @@ def _sign(value: float) -> str:
 
 
 def usd(value: float) -> str:
-    """0.1234 -> '$0.12'."""
+    """Format US dollars: 0.1234 -> '$0.12'."""
     if 0 < value < 0.01:
         return "under $0.01"
     return f"${value:,.2f}" if value < 1000 else f"${value:,.0f}"
 
 
 def percent(share: float) -> str:
-    """0.0364 -> '3.64 %'."""
+    """Format a share with two decimals: 0.0364 -> '3.64 %'."""
     value = share * 100
     return f"{value:.2f} %" if value >= 0.01 else f"{value:.4f} %"
 
 
 def rounded_percent(share: float, digits: int = 1) -> str:
-    """0.0364 -> '3.6 %'."""
+    """Format a share with `digits` decimals: 0.0364 -> '3.6 %'."""
     return f"{100 * share:.{digits}f} %"
 
 
 class Size(NamedTuple):
-    """A range of bytes. Every function of a range takes anything with a low and a high end."""
+    """A range of bytes. Every function of a range takes any object with a low and a high end."""
 
     low: float
     high: float
 
 
 def span(values: Any, text: Callable[[float], str]) -> str:
-    """Low to high, with the unit once where both share it; "not known" for None."""
+    """Format a range from low to high, with the unit once where both ends share it; "not known" for None."""
     if values is None:
         return NOT_KNOWN
     low, high = text(values.low), text(values.high)
@@ -128,14 +126,13 @@ def memory_span(values: Any) -> str:
 
 
 def gib_span(values: Any) -> str:
-    """ "13.2 to 15.2 GiB", "−1.9 to 0.1 GiB"; one size where both ends read alike."""
+    """Format a range of memory: "13.2 to 15.2 GiB", "−1.9 to 0.1 GiB"; one size where both ends read alike."""
     low, high = gib(values.low), gib(values.high)
     return low if low == high else f"{low.removesuffix(' GiB')} to {high}"
 
 
 def spare(values: Any) -> str:
-    """ "13.2 to 15.2 GiB to spare"; of less than nothing "3.4 to 5.1 GiB short", "1.9 GiB short to 0.1 GiB to
-    spare"."""
+    """Format free memory: "13.2 to 15.2 GiB to spare", "3.4 to 5.1 GiB short", "1.9 GiB short to 0.1 GiB to spare"."""
     if values.low >= 0:
         return f"{gib_span(values)} to spare"
     if values.high < 0:
@@ -148,8 +145,8 @@ def money_span(values: Any) -> str:
 
 
 def time_span(seconds: Any) -> str:
-    """In one unit, "0.73 – 1.8 h", short enough for a row of figures; each end in its own, "40 s – 38 min", where the
-    range is too wide or its low end under a minute. Never in hours and minutes, so that a column can be compared."""
+    """Format seconds in one unit, "0.73 – 1.8 h", short enough for a row of figures; or each end in its own unit, "40
+    s – 38 min", where the range is wide or its low end short. Never mixes hours and minutes, so columns compare."""
     if seconds is None:
         return NOT_KNOWN
     if seconds.high < 1:
@@ -164,7 +161,7 @@ def time_span(seconds: Any) -> str:
 
 
 def time_unit(seconds: float) -> tuple[int, str]:
-    """The unit that a time of this length is read in: its seconds, and its name."""
+    """Return the unit for a time of this length: seconds in the unit, and its name."""
     return next((size, unit) for limit, size, unit in TIME_UNITS if seconds >= limit)
 
 

@@ -1,8 +1,5 @@
-"""Who asks. On one's own machine there is only its owner; on a shared page each request has a visitor.
-
-Operations ask `current()` for it, so that it need not be handed through every one of them. Also where a visitor's own
-files are kept.
-"""
+"""The visitor of a request: on one's own machine its owner, on a shared page whoever sends the request.
+Operations call `current()`, so that no visitor need be passed through all of them. Also a visitor's folders."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -13,8 +10,8 @@ from pathlib import Path
 
 
 class Login:
-    """At Hugging Face, for this request: kept in memory, never written down. No dataclass, so that whatever writes a
-    visitor as JSON fails unless it leaves the login out."""
+    """A login at Hugging Face for one request: kept in memory, never written down. It is no dataclass, so that writing
+    a visitor as JSON fails unless the login is left out."""
 
     __slots__ = ("came_at", "expires_at", "token")
 
@@ -23,58 +20,58 @@ class Login:
         self.token = token
         self.expires_at = expires_at
         self.came_at = time.monotonic()
-        """When the request came, by a clock that nobody sets."""
+        """Time on the monotonic clock when the request came."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody whose things are told apart from those of others."""
+    """A person whose runs and files are separate from those of others."""
 
     id: str
-    """Never an address or a session: a signed cookie's, or the stable one of a login."""
+    """Id from a signed cookie, or the stable id of a login; never an address or a session."""
     name: str = ""
-    """To be shown; empty of one who is not logged in."""
+    """Name to show; empty without a login."""
     admin: bool = False
-    """Sees and may change everything."""
+    """True for an admin, who sees and may change everything."""
     also: str = ""
-    """Another id of the same visitor: of one who is logged in, the cookie's, so that what was made before is theirs."""
+    """Another id of the same visitor: with a login, the cookie's, so that earlier things still belong to them."""
     login: Login | None = field(default=None, repr=False, compare=False)
-    """None of one who is not logged in at Hugging Face."""
+    """Login at Hugging Face; None for a visitor without one."""
 
     @property
     def is_nobody(self) -> bool:
-        """Whether nothing can belong to them, since nobody can tell who they are."""
+        """True where nothing can belong to this visitor, who cannot be recognized."""
         return not self.id and not self.admin
 
     @property
     def is_host(self) -> bool:
-        """Whether they use the machine itself, and so may name its files. An admin who comes by the page has an id."""
+        """True for the user of the machine itself, who may name its files. An admin who comes by the page has an id."""
         return self.admin and not self.id
 
     @property
     def ids(self) -> Sequence[str]:
-        """All that things which they made may belong to, first that of new ones. Of the host it is empty, since what
-        they make has no owner; nobody has none."""
+        """Ids of owners whose things are this visitor's, first the one for new things: "" for the host, whose things
+        have no owner; none for a visitor who cannot be recognized."""
         return ("",) if self.is_host else tuple(filter(None, (self.id, self.also)))
 
     def owns(self, owner: str) -> bool:
-        """Whether what belongs to `owner` may be changed. What has no owner is the admin's."""
+        """Tell whether this visitor may change what belongs to `owner`. What has no owner is the admin's."""
         return self.admin or owner in self.ids
 
 
 HOST = Visitor("", admin=True)
-"""Who uses RankViz on their own machine, or its command line on any."""
+"""The user of RankViz on their own machine, or of its command line on any machine."""
 SERVER = Visitor("server", admin=True)
-"""A shared page itself, which looks at everybody's runs for figures that name nobody, and at no file that they name."""
+"""A shared page itself, which reads everybody's runs for figures without names, and no file that the runs name."""
 NOBODY = Visitor("")
-"""A visitor of a shared page who could not be told: may look at what is open to all."""
+"""A visitor of a shared page who cannot be recognized, and may see what is open to all."""
 
 _current: ContextVar[Visitor | None] = ContextVar("visitor", default=None)
 
 
 @contextmanager
 def acting_as(visitor: Visitor) -> Iterator[None]:
-    """Within it, operations are asked for by this visitor."""
+    """Run the operations of the block as this visitor."""
     token = _current.set(visitor)
     try:
         yield
@@ -83,12 +80,12 @@ def acting_as(visitor: Visitor) -> Iterator[None]:
 
 
 def current() -> Visitor | None:
-    """The visitor of the request that is being answered; None outside any."""
+    """Return the visitor of the current request; None outside any request."""
     return _current.get()
 
 
 def home_of(home: Path, owner: str) -> Path:
-    """Where what belongs to somebody is kept, beside the runs: the runs folder, or a visitor's part of it."""
+    """Return the folder for the things of an owner: the runs folder, or a visitor's folder in it."""
     if not owner:
         return home
     import hashlib  # loads OpenSSL, and the command line, which has no visitors, starts without
@@ -97,11 +94,11 @@ def home_of(home: Path, owner: str) -> Path:
 
 
 def data_folder(home: Path, owner: str) -> Path:
-    """Where the data files of somebody's runs are kept, a folder for each content."""
+    """Return the folder for the data files of an owner's runs, with one subfolder per content."""
     return home_of(home, owner) / "data"
 
 
 def is_data_folder(home: Path, folder: Path) -> bool:
-    """Whether this is such a folder, of whomever."""
+    """Tell whether this is the data folder of any owner."""
     visitors = home / "visitors"
     return folder == home / "data" or (folder.name == "data" and folder.parent.parent == visitors)

@@ -1,5 +1,5 @@
-"""Reads asset files. Reading trusts them, because `tools.asset_schema` checks them in the tests; a file or row that
-cannot be read at all is still an AssetError that names it."""
+"""Reads asset files; a file or row that cannot be read raises an AssetError that names it.
+Other content is trusted, because `tools.asset_schema` checks it in the tests."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ RESTORE = "repair or restore it"
 
 
 def read_json(path: Path, remedy: str = RESTORE) -> Any:
-    """Return the content of a JSON file; AssetError with the remedy where it is missing or not JSON."""
+    """Return the content of a JSON file; raise AssetError with the remedy where it is missing or not JSON."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -23,7 +23,7 @@ def read_json(path: Path, remedy: str = RESTORE) -> Any:
 
 
 def read_rows(path: Path, key: str) -> list[dict]:
-    """Return the list under the file's one key."""
+    """Return the list of rows under `key` in a JSON file."""
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get(key), list):
         raise AssetError(f"{path.name}: not a JSON object with a list {key!r}; {RESTORE}.")
@@ -31,7 +31,7 @@ def read_rows(path: Path, key: str) -> list[dict]:
 
 
 def made(make: Callable[[Mapping[str, Any]], Row], row: Any, file: str, key: str = "id") -> Row:
-    """Make an object of a row; AssetError with file and row where that fails."""
+    """Make an object of a row; raise AssetError with file and row where that fails."""
     try:
         return make(row)
     except (KeyError, TypeError, ValueError) as error:

@@ -15,13 +15,13 @@ FILE = "forecast.json"
 
 @lru_cache(maxsize=4)
 def read_forecast(assets: Path) -> Mapping[str, Any]:
-    """Return the file as it is, with the whole validation."""
+    """Return the content of forecast.json, with the whole validation."""
     return read_json(assets / FILE, "run make forecast")
 
 
 @lru_cache(maxsize=4)
 def load_bands(assets: Path) -> Bands:
-    """Return the bands and how they have held."""
+    """Return the part of forecast.json that forecasts need: bands of quality by rank, and their validation."""
     try:
         return bands_from_json(read_forecast(assets))
     except (KeyError, TypeError) as error:
@@ -29,7 +29,7 @@ def load_bands(assets: Path) -> Bands:
 
 
 def load_quick_look(assets: Path) -> Mapping[str, Any]:
-    """Return how the quick look held on published lines: records of "loss" and "score"."""
+    """Return the validation of the quick look on published lines: records by "loss" and "score"."""
     try:
         return read_forecast(assets)["quick_look"]
     except KeyError:
@@ -38,8 +38,7 @@ def load_quick_look(assets: Path) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=4)
 def load_rank_lines(assets: Path) -> tuple[RankLine, ...]:
-    """Return the published lines that the forecast is made of, and those of reinforcement learning, of which none is
-    made."""
+    """Return the published lines behind the forecast, and lines of reinforcement learning, which no forecast uses."""
     return tuple(
         RankLine(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
         for row in read_forecast(assets)["published"]
@@ -47,5 +46,5 @@ def load_rank_lines(assets: Path) -> tuple[RankLine, ...]:
 
 
 def load_rates_by_rank(assets: Path) -> list[RateByRank]:
-    """Return how the best learning rate moves with the rank, counted over published sweeps."""
+    """Return counts over published sweeps of how the best learning rate moves with the rank."""
     return [RateByRank(**row) for row in read_forecast(assets)["counts"]["rate_by_rank"]]

@@ -17,9 +17,9 @@ GPUS_FILE = "gpus.json"
 ASSUMPTIONS_FILE = "assumptions.json"
 ENDS = ("low", "expected", "high")
 MEMORY_TOLERANCE = 0.1
-"""Nominal sizes are 7 % below the driver's (GB against GiB), and ECC takes up to 6 % of it."""
+"""Share by which memory sizes of one card may differ: GB for GiB is 7 % less, and ECC takes up to 6 %."""
 MAKERS = frozenset({"nvidia", "geforce", "tesla"})
-"""Words that some drivers put before the name of a card and others do not."""
+"""Words that only some drivers put before the name of a card."""
 
 
 @lru_cache(maxsize=8)
@@ -35,7 +35,7 @@ def load_gpus(assets: Path) -> tuple[Gpu, ...]:
 
 @lru_cache(maxsize=8)
 def load_assumptions(assets: Path) -> Assumptions:
-    """Return all constants, by id, and the widths of bands that the validation gives."""
+    """Return all constants by id, with the widths of bands from the validation."""
     return load_constants(assets).with_rows(widths(*load_range_evidence(assets)))
 
 
@@ -53,7 +53,8 @@ def load_constants(assets: Path) -> Assumptions:
 
 
 def in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of assumptions.json with its value as low, expected and high; a single number is all three."""
+    """Return a row of assumptions.json with its value as low, expected and high; a single number stands for all
+    three."""
     rest = dict(row)
     value, ends = rest.pop("value", None), [rest.pop(name, None) for name in ENDS]
     if (value is None) == (None in ends) or (value is not None and ends != [None] * len(ENDS)):
@@ -67,8 +68,8 @@ def in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
-    """Find the card with this id or name, or the only one whose name begins with it; case and punctuation do not
-    matter."""
+    """Return the card with this id or name, or the only one whose name begins with it; case and punctuation are
+    ignored."""
 
     def plain(text: str) -> str:
         return "".join(letter for letter in text.casefold() if letter.isalnum())
@@ -83,14 +84,10 @@ def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
 
 
 def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str, memory_bytes: int | None = None) -> Gpu | None:
-    """Find the card that a driver's device name means ("NVIDIA A100-SXM4-80GB"); None if the table does not have it.
-
-    A row has the names that drivers give its card. Any other word makes another card, with another speed and price:
-    Ti, D, Laptop GPU, Max-Q, PCIe, a MIG slice, a vGPU such as A40-48Q.
-
-    Args:
-        memory_bytes: As the driver reports it. More than MEMORY_TOLERANCE from the row's is another card too.
-    """
+    """Return the card of a driver's device name ("NVIDIA A100-SXM4-80GB"); None where the table does not have it. A
+    row lists the names that drivers give its card. Any other word means another card, with another speed and price:
+    Ti, D, Laptop GPU, Max-Q, PCIe, a MIG slice, a vGPU such as A40-48Q. memory_bytes: as the driver reports it; a
+    difference of more than MEMORY_TOLERANCE means another card too."""
     device = _words(device_name)
     for gpu in gpus:
         near = memory_bytes is None or _is_near(memory_bytes, gpu.usable_bytes or gpu.memory_bytes)
@@ -100,12 +97,9 @@ def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str, memory_bytes: int | N
 
 
 def gpus_of_model(gpus: Sequence[Gpu], model: str, memory_bytes: int | None = None) -> Sequence[Gpu]:
-    """Find the cards that a model may mean as clouds and schedulers name it, which is the beginning of a card's name:
-    "L4", "A100", "GeForce-RTX-4090". Several where it is sold with more than one memory or in more than one form.
-
-    Args:
-        memory_bytes: Memory of the card as sold, where it is known.
-    """
+    """Return the cards that a cloud or scheduler may mean by a model, which is the beginning of a card's name: "L4",
+    "A100", "GeForce-RTX-4090". There are several where a card is sold with different memory or in different forms.
+    memory_bytes: memory of the card as sold, where it is known."""
     words = _words(model)
     return [
         gpu
@@ -120,7 +114,7 @@ def _is_near(memory_bytes: int, expected: int) -> bool:
 
 
 def environment_of(gpu: Gpu) -> Mapping[str, Any]:
-    """Return what a run on a machine with this card would record."""
+    """Return the environment that a run on a machine with this card would record."""
     memory_bytes = gpu.usable_bytes or gpu.memory_bytes
     return {"device": "cuda", "device_name": gpu.device_names[0], "device_memory_bytes": memory_bytes}
 

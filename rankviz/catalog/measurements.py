@@ -1,4 +1,4 @@
-"""Measured rows on disk, in one form for everyone's, and results of `make validate` and `make truth`."""
+"""Measured rows on disk, in one form for all sources, and results of `make validate` and `make truth`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Part = TypeVar("Part")
 
 
 class RangeEvidence(NamedTuple):
-    """The measurements that ranges rest on. made: day, ISO."""
+    """Measurements that the ranges of estimates rest on. made: day of the validation (ISO)."""
 
     by_kind: AccuracyByKind
     made: str
 
 
 def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
-    """Read a CSV file in the form of assets/validation/*.csv; BadDataError names what is missing."""
+    """Read a CSV file with the columns of assets/validation/*.csv; raise BadDataError with what is missing."""
     from rankviz.core.accuracy.predicted import parse_row  # estimates read no rows
 
     if not path.is_file():
@@ -75,7 +75,7 @@ def load_validation(assets: Path) -> AccuracyReport:
 
 
 def load_truth(assets: Path) -> Mapping[str, float]:
-    """Return mean_error and worst_error of simulated peaks, as shares of measured ones."""
+    """Return mean_error and worst_error of simulated peak memory, as shares of the measured peaks."""
     value = read_json(assets / TRUTH_FILE, "run make truth")
     return {name: value[name] for name in ("mean_error", "worst_error")}
 

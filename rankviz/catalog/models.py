@@ -14,7 +14,7 @@ CHECKPOINTS = "unsloth_4bit.json"
 REMEDY = "run `make assets`, or reinstall RankViz"
 SUGGESTIONS = 3
 SIMILARITY = 0.6
-"""From 0 to 1, as difflib measures it: below this a name is no suggestion."""
+"""Least similarity of a suggested name, from 0 to 1 as difflib measures it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,13 +37,13 @@ class ModelRow:
 
 @functools.cache
 def load_index(assets: Path) -> tuple[ModelRow, ...]:
-    """Every model of the catalogue, in order of family and size."""
+    """Return every model of the catalogue, in order of family and size."""
     rows = read_json(assets / "models" / "index.json", REMEDY)["models"]
     return tuple(ModelRow(**{**row, "aliases": tuple(row.get("aliases", ()))}) for row in rows)
 
 
 def load_model(assets: Path, ref: str) -> ModelSpec:
-    """The model that an id or another name of it stands for, with the checkpoint that Unsloth loads for that name."""
+    """Return the model of an id or alias, with the checkpoint that Unsloth loads for that name."""
     rows = load_index(assets)
     row, name = find_model(rows, ref), full_name(rows, ref)
     whole = next((_load_row(assets, each) for each in rows if each.id == row.id + WHOLE), None)
@@ -60,12 +60,13 @@ class Checkpoints:
     """Checkpoints that Unsloth loads in 4 bit, by the name that it is given."""
 
     loaded: Mapping[str, str]
-    """The repository in place of a name, in lower case. A name that is not there is loaded itself."""
+    """Repository to load instead of a name, by the name in lower case. A name that is missing here is loaded itself."""
     sized: Mapping[str, UnslothCheckpoint]
-    """Those whose size is known, by their names in lower case."""
+    """Checkpoints of known size, by repository in lower case."""
 
     def of(self, name: str) -> UnslothCheckpoint | None:
-        """The checkpoint that is not simply the name's own files, quantized as they are loaded; None for those."""
+        """Return the checkpoint that is loaded for a name; None where it is the name's own files, quantized at
+        loading."""
         repository = self.loaded.get(name.lower(), name)
         checkpoint = self.sized.get(repository.lower()) or UnslothCheckpoint(repository=repository)
         replaced = repository.lower() != name.lower()
@@ -74,7 +75,7 @@ class Checkpoints:
 
 @functools.cache
 def load_checkpoints(assets: Path) -> Checkpoints:
-    """The table that `python -m tools.names` writes."""
+    """Return the table that `python -m tools.names` writes."""
     table, names = read_json(assets / "models" / CHECKPOINTS, REMEDY), ("repository", "file_bytes", "at_most_bytes")
     return Checkpoints(
         loaded={name.lower(): repository for repository, names in table["loaded"].items() for name in names},
@@ -86,14 +87,14 @@ def load_checkpoints(assets: Path) -> Checkpoints:
 
 
 def every_name(models: Path) -> tuple[str, ...]:
-    """Every Hub id that the catalogue knows, other names included, from the index in this folder."""
+    """Return every Hub id in the index of this folder, aliases included."""
     rows = read_json(models / "index.json")["models"]
     names = (name.removesuffix(WHOLE) for row in rows for name in (row["id"], *row.get("aliases", ())))
     return tuple(dict.fromkeys(names))
 
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
-    """Find a model by id, alias or, where only one has it, the part after the slash; case does not matter."""
+    """Return the model with this id or alias, or with this part after the slash if only one has it; case is ignored."""
     if (row := _names(tuple(rows)).get(ref.lower().rstrip("/"))) is None:
         raise UnknownModelError(ref, close_names(rows, ref))
     return row
@@ -105,14 +106,14 @@ def is_known(rows: Sequence[ModelRow], ref: str) -> bool:
 
 
 def full_name(rows: Sequence[ModelRow], ref: str) -> str:
-    """The Hub id that a name of `find_model` means: the id or alias itself, or the first that ends in it."""
+    """Return the Hub id that a name means: the id or alias itself, or the first id or alias that ends in the name."""
     row, wanted = find_model(rows, ref), ref.lower().rstrip("/")
     names = [name for name in (row.id, *row.aliases) if f"/{name.lower()}".endswith(f"/{wanted}")]
     return min(names, key=lambda name: name.lower() != wanted).removesuffix(WHOLE)
 
 
 def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
-    """Names that end in ref, or else look like it, SUGGESTIONS at most."""
+    """Return names that end in `ref`, or else look like it; at most SUGGESTIONS."""
     import difflib
 
     ref, known = ref.removesuffix(WHOLE), {}
@@ -135,8 +136,8 @@ def _names(rows: tuple[ModelRow, ...]) -> Mapping[str, ModelRow]:
 
 
 def load_config(assets: Path, ref: str) -> dict[str, Any]:
-    """Return the config.json of a catalogue model, with the architecture that its row was built as; UnknownModelError
-    where it is none of the catalogue."""
+    """Return the config.json of a catalogue model, with the architecture that its row was built as; raise
+    UnknownModelError for any other model."""
     row = find_model(load_index(assets), ref)
     path = assets / "configs" / row.file.replace(".whole.json", ".full.json")
     if not path.is_file():

@@ -29,22 +29,20 @@ CAVEAT = (
 
 
 class Result(NamedTuple):
-    """The content of one given file."""
+    """The content of one added file."""
 
     name: str
-    """The name to show."""
     kept_name: str = ""
     text: str = ""
-    """Text that is stored."""
     points: int = 0
     lower_is_better: Sequence[str] = ()
-    """Metrics of which lower values are better, by their names or as the file says."""
+    """Metrics of which lower values are better, by their names or by the file."""
     refused: str = ""
-    """Sentence on why it cannot be read; empty where it can."""
+    """Reason why the file cannot be read, as a sentence; empty where it can."""
 
 
 class Added(NamedTuple):
-    """The outcome for the given files. refused: one sentence per file. names: as `remove` takes them."""
+    """The outcome for added files. refused: one sentence per file. names: stored names, as `remove` takes them."""
 
     files: Sequence[str]
     points: int
@@ -54,7 +52,7 @@ class Added(NamedTuple):
 
 
 def read(file: Path) -> Result:
-    """Read one file."""
+    """Read one file; an error becomes `refused` of the result."""
     name = printable(file.name, MAX_STEM)
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
@@ -72,8 +70,8 @@ def read(file: Path) -> Result:
 
 
 def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES) -> Added:
-    """Store at most so many files, those included that are there already; the same file again is stored once. homes: of
-    whoever adds them; new files go to the first."""
+    """Store files until there are `most`; a file that is there already is stored once. homes: folders of the visitor
+    who adds the files; the first one gets new files."""
     names, added, refused = set(kept_files(homes)), [], []
     for result in results:
         if result.refused:
@@ -99,7 +97,7 @@ def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES
 
 
 def remove(homes: Sequence[Path], name: str) -> None:
-    """Remove a stored file by its name, as kept_files gives it."""
+    """Remove a stored file by its name in `kept_files`."""
     if name not in kept_files(homes):
         raise BadDataError(f"There is no result file {name!r}: `rankviz evidence list` shows those that were added.")
     for home in homes:
@@ -107,7 +105,7 @@ def remove(homes: Sequence[Path], name: str) -> None:
 
 
 def kept_files(homes: Sequence[Path]) -> list[str]:
-    """Return the names of the stored files, which differ where their content does."""
+    """Return the names of the stored files; files with different content have different names."""
     return sorted(_paths(homes))
 
 
@@ -117,7 +115,7 @@ def _paths(homes: Sequence[Path]) -> dict[str, Path]:
 
 
 def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Evidence:
-    """Return the points of all stored files, one study per task. A file that can no longer be read is left out."""
+    """Return the points of all stored files, with one study per task. Files that can no longer be read are left out."""
     points: list[QualityPoint] = []
     for name, path in sorted(_paths(homes).items()):
         try:

@@ -1,9 +1,7 @@
 """Result files that someone adds, as points of a study: tables of raw results, and files of PEFT's method comparison.
-
 A table is CSV with the columns of COLUMNS. PEFT's format is huggingface/peft, method_comparison/*/results/*.json:
 run_info, train_info and meta_info in one JSON object. The files come from anyone, so every field that is used is
-checked.
-"""
+checked."""
 
 import csv
 import io
@@ -26,7 +24,7 @@ MAX_ROWS, MAX_POINTS = 5_000, 500
 MAX_RANK = 65_536
 MAX_TEXT = 200
 MAX_METRIC = 1e9
-"""Largest quality, either way; a figure has no room for more."""
+"""Largest absolute value of a metric, since a figure has no room for more."""
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "query_key_value", "c_attn")
 MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h", "c_fc")
 LOWER_IS_BETTER = {
@@ -34,10 +32,10 @@ LOWER_IS_BETTER = {
     "eer", "mer", "der", "mae", "mse", "rmse", "rmsle", "mape", "fid", "kl",
     "entropy", "brier", "distance", "toxicity", "latency",
 }  # fmt: skip
-"""Words of a metric's name: with one of them lower values are better."""
+"""Words in the names of metrics of which lower values are better."""
 FORGETTING = ("forgetting", "drift")
 COUNTED = ("samples", "tokens", "time", "step", "mem ")
-"""Beginnings and ends of metrics that are not qualities."""
+"""Beginnings and ends of the names of metrics that do not measure quality."""
 UNKNOWN = {each.name: None for each in fields(QualityPoint) if each.type in (int | None, float | None)}
 
 
@@ -85,20 +83,15 @@ COLUMNS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "trainable_parameters": ("", _number(int, 1, MAX_NUMBER), "a whole number above 0"),
     "date": ("such as 2026-01-31", date.fromisoformat, "a date such as 2026-01-31"),
 }
-"""Of a table: meaning, reader of a cell, and what a cell must be. The first five are needed."""
+"""Columns of a table by name: (meaning, reader of a cell, what a cell must be). The first five are required."""
 NEEDED = tuple(COLUMNS)[:5]
 COLUMNS_HELP = "; ".join(f"{name}: {meaning}" if meaning else name for name, (meaning, *_) in COLUMNS.items())
 HEADER = f"its first line must name the columns {', '.join(NEEDED)}"
 
 
 def read_points(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
-    """Read a file of either kind, or one that `stored` made; BadDataError names the file and what is wrong with it.
-
-    Args:
-        content: The file.
-        file: Its name; a table ends in .csv.
-        today: The date of rows that have none.
-    """
+    """Read a file of either format, or one that `stored` made; raise BadDataError with the file and what is wrong.
+    file: the file's name, which ends in .csv for a table. today: the date of rows without one."""
     if len(content) > MAX_FILE_BYTES:
         raise BadDataError(f"{file} has {len(content):,} bytes, more than the {MAX_FILE_BYTES:,} allowed: divide it.")
     read = _read_table if file.lower().endswith(".csv") else _read_json
@@ -109,7 +102,7 @@ def read_points(content: bytes, file: str, today: date) -> tuple[QualityPoint, .
 
 
 def stored(points: Sequence[QualityPoint]) -> str:
-    """Return a file of which `read_points` makes the same points; nothing else of a given file is stored."""
+    """Return a file from which `read_points` reads the same points; nothing else of an added file is stored."""
     return json.dumps({"points": [asdict(point) for point in points]}, ensure_ascii=False)
 
 
@@ -156,8 +149,8 @@ def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> Qual
 
 
 def _averaged(points: Sequence[QualityPoint]) -> tuple[QualityPoint, ...]:
-    """Replace the runs of one setting by their mean with its standard error. Where a rank was run at several learning
-    rates, each rate is a line of its own."""
+    """Replace the runs of one setting by their mean with its standard error. Where a rank was run with several
+    learning rates, each rate becomes a line of its own."""
     runs: dict[tuple, list[dict[str, Any]]] = {}
     rates: dict[tuple, set[float | None]] = {}
     for point in points:
@@ -195,7 +188,7 @@ def _read_json(content: bytes, file: str, today: date) -> tuple[QualityPoint, ..
 
 
 def _points_of_run(run: Mapping, train: Mapping, file: str, today: date) -> Iterator[QualityPoint]:
-    """Read the last metrics of a run, through the cells of a table."""
+    """Yield a point for each of a run's last metrics, read like the cells of a table."""
     if train["status"] != "success":
         raise BadDataError(f"{file}: the run's status is {quoted(train['status'])}: give a run with 'success'.")
     setup, lora = run["train_config"], run.get("peft_config")
@@ -249,7 +242,7 @@ def _points_of_run(run: Mapping, train: Mapping, file: str, today: date) -> Iter
 
 
 def facet_of_targets(targets: str) -> Facet:
-    """Return the facet of module names with commas between them, "all-linear" or nothing."""
+    """Return the facet of comma-separated module names, "all-linear" or an empty text."""
     if targets == "all-linear":
         return "attention and mlp"
     names = [name.rsplit(".", 1)[-1] for name in targets.split(",")]
@@ -258,11 +251,10 @@ def facet_of_targets(targets: str) -> Facet:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Tell by the words of the metric's name: "answer_accuracy" is no WER."""
+    """Tell whether lower values are better, by the whole words of a metric's name: "answer_accuracy" is no WER."""
     words = set(re.findall(r"[a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", metric).lower()))
     return bool(words & LOWER_IS_BETTER) and "accuracy" not in words
 
 
 def _known(value: Any) -> int | None:
-    """Return a whole number above 0; None of anything else."""
     return value if type(value) is int and 0 < value <= MAX_NUMBER else None

@@ -24,7 +24,7 @@ READERS: dict[Any, Callable[[str], Any]] = {
     int: int,
     int | None: lambda text: int(text) if text else None,
 }
-"""Reader of a cell by the type of its field; any other type is the text itself."""
+"""Readers of a cell by type of the field; fields of other types hold the cell's text."""
 
 
 @lru_cache(maxsize=8)
@@ -51,7 +51,7 @@ def read_points(path: Path) -> list[QualityPoint]:
 
 
 def read_table(kind: type, path: Path) -> list[Any]:
-    """Read a CSV file into objects of a dataclass, whose fields are its columns."""
+    """Read a CSV file, whose columns are a dataclass's fields, into objects of that dataclass."""
     readers, rows = {each.name: READERS.get(each.type, str) for each in fields(kind)}, []
     try:
         file = path.open(newline="", encoding="utf-8")

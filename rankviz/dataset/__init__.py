@@ -1,8 +1,6 @@
 """Reads training data as rows of prompt and completion: the shipped samples, or a JSONL, JSON, CSV or Parquet file.
-
-A row that cannot be used is named by its number: the line of a JSONL file, else its place among the rows. Nothing is
-guessed and no row is skipped; turns of a chat that carry no loss are left out and counted.
-"""
+Errors name a row by its number: the line of a JSONL file, else its place among the rows. Nothing is guessed and no row
+is skipped; turns of a chat without a loss are left out and counted."""
 
 import codecs
 import csv
@@ -23,7 +21,7 @@ from rankviz.units import counted
 
 MAX_FILE_BYTES = 200 * 10**6
 MAX_ARRAY_BYTES = 50 * 10**6
-"""Of a JSON array, which takes ten times its size in memory, since it is parsed at once."""
+"""Bytes of a JSON array, which is parsed at once and takes ten times its size in memory."""
 MAX_ROWS = 1_000_000
 MAX_UNPACKED_BYTES = 10 * MAX_FILE_BYTES
 PARQUET_BATCH = 1024
@@ -41,7 +39,7 @@ def _read_jsonl(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
 
 
 def _read_json(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
-    """One array of objects; without its bracket, one object per line."""
+    """Yield the objects of a JSON array, or of a file with one object per line."""
     if not content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
         yield from _read_jsonl(content, name)
         return
@@ -99,7 +97,6 @@ def _decode(content: bytes, name: str) -> str:
 
 READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
 SUFFIXES = tuple(READERS)
-"""Of the files that can be read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,15 +109,15 @@ class Dataset:
     fingerprint: str
     """The first 16 digits of the file's SHA-256."""
     traits: tuple[str, ...] = ()
-    """Facts that other programs must know of the rows, sorted (core/cost/data.py, Trait)."""
+    """Facts on the rows that other programs must know, sorted (Trait in core/cost/data.py)."""
     notes: tuple[str, ...] = ()
     """Sentences on values that were converted or left out while reading."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
-    """A first look at data: its first three rows as (prompt, completion), how many can be answered for exact match, and
-    characters of whole rows and of what is learned after the prompt."""
+    """A first look at data: its first three rows as (prompt, completion), the number of rows with a prompt for exact
+    match, and characters of whole rows and of answers."""
 
     title: str
     format: Format
@@ -165,12 +162,12 @@ def samples(assets: Path = ASSETS) -> list[Sample]:
 
 
 def is_sample(data: str, assets: Path = ASSETS) -> bool:
-    """Tell whether this names a shipped sample, not a file."""
+    """Tell whether this is the id of a shipped sample."""
     return any(sample.id == data for sample in samples(assets))
 
 
 def preview_of(dataset: Dataset) -> Preview:
-    """Return a first look at data that was read."""
+    """Return the preview of data that was read."""
     pairs = [example.as_pair() for example in dataset.examples]
     lengths, answers = [len(prompt) + len(answer) for prompt, answer in pairs], [len(answer) for _, answer in pairs]
     return Preview(
@@ -187,7 +184,7 @@ def preview_of(dataset: Dataset) -> Preview:
 
 
 def read(data: str, assets: Path = ASSETS) -> Dataset:
-    """Read a sample by its id or a file by its path; BadDataError names what to correct."""
+    """Read a sample by its id or a file by its path; raise BadDataError with what to correct."""
     sample = next((sample for sample in samples(assets) if sample.id == data), None)
     path = Path(assets) / "data" / sample.file if sample else existing(data)
     if path is None or path.suffix.lower() not in READERS or not path.is_file():

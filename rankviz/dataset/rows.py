@@ -1,4 +1,4 @@
-"""What a row of training data means, told from the columns, and how its example is tokenized for training."""
+"""Turns a row of training data into an example, by its columns, and tokenizes the example for training."""
 
 import json
 import re
@@ -12,13 +12,13 @@ from rankviz.errors import BadDataError
 SHOWN_COLUMNS = 10
 SHOWN_CHARACTERS = 40
 HALVES = re.compile("[\ud800-\udfff]")
-"""What no file can hold."""
+"""Half of a surrogate pair, which no file can hold."""
 
 NUMBER = re.compile(r"\s*[-+]?[\d.]+\s*")
-"""A cell of a CSV file that other programs take for a number."""
+"""A cell of a CSV file that other programs read as a number."""
 
 ROLES = {"human": "user", "gpt": "assistant"}
-"""ShareGPT's names of roles."""
+"""Role by ShareGPT's name."""
 
 Format = Literal["messages", "conversations", "prompt-completion", "instruction", "text"]
 
@@ -29,24 +29,24 @@ REQUIRED: dict[Format, tuple[str, ...]] = {
     "instruction": ("instruction", "output"),
     "text": ("text",),
 }
-"""The columns of each format, in the order in which the first row is tested for them."""
+"""Columns of each format, in the order in which the first row is checked for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
     """One row. With messages, a chat: the model's chat template writes it, and the assistant's turns are learned.
-    Otherwise prompt and completion stand next to each other as they are, and the completion is learned."""
+    Otherwise prompt and completion are joined as they are, and the completion is learned."""
 
     prompt: str = ""
     completion: str = ""
     messages: tuple[tuple[str, str], ...] = ()
-    """(role, content), the last one the assistant's."""
+    """(role, content) of each turn; the last turn is the assistant's."""
     turns_left_out: int = 0
-    """After the assistant's last answer, where nothing is learned any more."""
+    """Number of turns after the assistant's last answer, from which nothing is learned."""
 
     @property
     def has_prompt(self) -> bool:
-        """Tell whether something is given before the last text that is learned."""
+        """Tell whether any text precedes the last learned text."""
         return len(self.messages) > 1 if self.messages else bool(self.prompt.strip())
 
     def as_pair(self) -> tuple[str, str]:
@@ -61,7 +61,7 @@ class NoAnswerError(Exception):
 
 
 def format_of(row: dict, name: str) -> Format:
-    """Return the format of a file by the columns of its first row."""
+    """Return the format of a file, by the columns of its first row; raise BadDataError where there is none."""
     for format_, required in REQUIRED.items():
         if all(column in row for column in required):
             return format_
@@ -72,7 +72,7 @@ def format_of(row: dict, name: str) -> Format:
 
 
 def example_of(format_: Format, row: dict, where: str) -> Example:
-    """Return the example of a row. BadDataError says what is wrong with it; NoAnswerError that it teaches nothing."""
+    """Return the example of a row. Raise BadDataError with what is wrong, or NoAnswerError where it teaches nothing."""
     for column in REQUIRED[format_]:
         if row.get(column) is None:
             raise BadDataError(f"{where} has no {column!r}, which the first row has.")
@@ -95,8 +95,8 @@ def example_of(format_: Format, row: dict, where: str) -> Example:
 
 
 def traits_of(format_: Format, row: dict) -> Iterator[str]:
-    """Name what programs with a reader of their own must know of a row that example_of takes (core/cost/data.py,
-    Trait). For instructions "input": whether it has one."""
+    """Yield what other programs' readers must know of a valid row (Trait in core/cost/data.py). For instructions,
+    "input" means that the row has an input."""
     cells = [row[column] for column in REQUIRED[format_]]
     if format_ == "instruction" and row.get("input") is not None:
         yield "input"
@@ -147,8 +147,8 @@ def _messages(value: object, where: str) -> tuple[tuple[str, str], ...]:
 
 
 def _chat(messages: tuple[tuple[str, str], ...], *, after: int = 0) -> Example:
-    """The chat up to the assistant's last answer: what follows it is never learned. after: how many messages are the
-    prompt."""
+    """Return the chat up to the assistant's last answer; nothing later is learned. after: length of the prompt in
+    turns."""
     answers = [i for i, (role, content) in enumerate(messages) if role == "assistant" and content and i >= after]
     if not answers:
         raise NoAnswerError

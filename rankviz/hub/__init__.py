@@ -1,8 +1,6 @@
 """Models from outside the catalogue: a folder, a config.json, a Hub id.
-
-Of a model only its config.json is read, and the headers of its safetensors files where they are at hand; never a
-weight, and never code that comes with it.
-"""
+Only a model's config.json is read, and the headers of its safetensors files where they are at hand; never a weight,
+and never code that comes with the model."""
 
 from __future__ import annotations
 
@@ -25,12 +23,11 @@ def find_model(
     """Return a model from outside the catalogue.
 
     Args:
-        ref: The path of a folder with a config.json or of a config.json, or a Hub id, as references.py tells them
-            apart.
-        cache: Where introspected configs are remembered, by their content.
-        door: Where a Hub id is looked up.
-        suggestions: Names of the catalogue that look like a Hub id, for the message if it cannot be had.
-        children: Where it is laid out.
+        ref: Path of a config.json or of its folder, or a Hub id; references.py tells them apart.
+        cache: Folder of introspected configs, by content.
+        door: Looks up a Hub id.
+        suggestions: Names of the catalogue that look like the Hub id, for the message if the model cannot be fetched.
+        children: Child processes that introspect the config.json.
     """
     hint = f"{UnknownModelError(str(ref), suggestions)} " if suggestions else ""
     installed.require_trainer(f"{hint}Reading a model that is not in the catalogue")
@@ -43,7 +40,8 @@ def find_model(
 
 
 def find_config(ref: str | Path, *, door: HubDoor) -> dict[str, Any]:
-    """Return the config.json of a model outside the catalogue, checked but not laid out; ref as in find_model."""
+    """Return the checked config.json of a model outside the catalogue, without introspecting it; ref as in
+    find_model."""
     if isinstance(ref, str):
         with door.config(ref) as config:
             return read_config(config.path)
@@ -54,7 +52,7 @@ def find_config(ref: str | Path, *, door: HubDoor) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return a config.json on this disk; BadConfigError where it is none, or too large to be one."""
+    """Return a config.json on this disk; raise BadConfigError where it is malformed or too large."""
     from rankviz.core.model.config_check import MAX_CONFIG_BYTES, parse_config, too_large
 
     if (size := path.stat().st_size) > MAX_CONFIG_BYTES:
@@ -63,8 +61,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def find_adapter(ref: str, *, door: HubDoor, max_bytes: int, read: Path | None = None) -> Path:
-    """Return the folder of the adapter that has this Hub id, fetched unless it was before. read: as HubDoor.adapter has
-    it."""
+    """Return the folder of the adapter with this Hub id, fetched unless a copy exists. read: as in HubDoor.adapter."""
     if not is_hub_id(ref):
         raise BadAdapterError(
             f"There is no adapter {quoted(ref)} here: give its files, a run's id or a Hub id (owner/name)."

@@ -1,8 +1,6 @@
 """The one way from the page to the Hub.
-
-All is requested in a few child processes, whose time is bounded as a whole. A failure is remembered for a while, and
-that the Hub does not answer for everybody. Models of the catalogue never come here.
-"""
+All requests run in a few child processes with a time limit. A failed request is not repeated for a while, and none is
+sent for a while after the Hub did not answer. Models of the catalogue never come here."""
 
 import math
 import time
@@ -21,11 +19,11 @@ from rankviz.hub.remote import HubConfig
 LOOKUP_SECONDS = 15
 LOOKUP_MEMORY_BYTES = 2 * 10**9
 FAILED_SECONDS = 60
-"""How long what the Hub does not have is not looked up again."""
+"""Seconds for which a failed request is not repeated."""
 SILENT_SECONDS = 20
-"""How long nothing is requested after the Hub has not answered."""
+"""Seconds without requests after the Hub did not answer."""
 ANSWER_SECONDS = 60
-"""How long an answer of the Hub, on itself and on sizes, holds; a page asks again whenever a setting changes."""
+"""Seconds for which an answer of the Hub is reused; a page asks again whenever a setting changes."""
 MAX_REMEMBERED = 256
 MAX_WAITING = 3
 
@@ -33,23 +31,18 @@ Known = TypeVar("Known")
 
 
 class Copies(NamedTuple):
-    """Adapters from the Hub that are kept for a while. start: the beginning of the path of each."""
+    """Adapters from the Hub that are kept for a while. start: the beginning of each adapter's path."""
 
     start: str
     require_room: Callable[[], None]
-    """LimitError where there is none for another."""
+    """Raises LimitError where there is no room for another adapter."""
     drop_old: Callable[[], None]
-    """Called once another has come."""
+    """Deletes old adapters; called after another one was fetched."""
 
 
 class HubDoor:
-    """Everything that one server requests from the Hub while somebody waits.
-
-    Args:
-        lookups: Ask what there is.
-        downloads: Fetch adapters.
-        copies: Where these are kept; None is the Hub's own cache.
-    """
+    """Sends all requests of one server to the Hub while somebody waits. lookups: children that look up what exists.
+    downloads: children that fetch adapters. copies: place for fetched adapters; None for the Hub's own cache."""
 
     def __init__(self, lookups: Children, downloads: Children, copies: Copies | None = None):
         self.lines = (lookups.line, downloads.line)
@@ -62,18 +55,15 @@ class HubDoor:
 
     @contextmanager
     def config(self, repo_id: str, suggestions: Sequence[str] = ()) -> Iterator[HubConfig]:
-        """Yield a model's config.json, which is there for the time being, and what is known beside it."""
+        """Yield a model's config.json, which exists within the block only, and the Hub's other facts on the model."""
         with self._lookups.folder() as folder:
             request = {"repo_id": repo_id, "suggestions": list(suggestions), "folder": str(folder)}
             reply = self._ask(self._lookups, "config", request, remote.unavailable(repo_id, suggestions))
             yield HubConfig(**{**reply, "path": Path(reply["path"])})
 
     def adapter(self, repo_id: str, *, max_bytes: int, read: Path | None = None) -> Path:
-        """Return the folder of an adapter, fetched unless it was before; the one known while the Hub does not answer,
-        or too many ask.
-
-        read: one whose content is known already: it is not needed any more, and may have been deleted.
-        """
+        """Return the folder of an adapter, fetched unless a copy exists; a known copy is used while the Hub does not
+        answer, or too many ask. read: a folder whose content is cached, so it is returned even where it is deleted."""
         copies = self._copies
 
         def fetched() -> Path:
@@ -89,8 +79,8 @@ class HubDoor:
         return _recent(self._adapters, repo_id, fetched, serves=lambda folder: folder == read or folder.is_dir())
 
     def weight_bytes(self, repo_id: str, *, patient: bool) -> int | None:
-        """See reach.weight_bytes_to_fetch. LimitError where too many ask; of one who is not patient, where there would
-        be a wait."""
+        """Return the bytes of a repository's weights still to fetch, as reach.weight_bytes_to_fetch does. Raise
+        LimitError where too many ask; with `patient=False`, where there would be any wait."""
 
         def looked_up() -> int | None:
             try:
@@ -101,11 +91,11 @@ class HubDoor:
         return _recent(self._sizes, repo_id, looked_up)
 
     def reached(self) -> HubAnswer:
-        """Tell whether the Hub answers; an answer holds for ANSWER_SECONDS."""
+        """Return whether the Hub answers; an answer is reused for ANSWER_SECONDS."""
         if reach.is_offline():
             return reach.ask_hub()
 
-        def asked() -> HubAnswer:
+        def ask_hub() -> HubAnswer:
             try:
                 reply = self._lookups.ask("hub", {"what": "reach"}, about="the Hub's answer", error=HubSilentError)
                 answer = HubAnswer(**reply)
@@ -116,7 +106,7 @@ class HubDoor:
             return answer
 
         with self._asking:
-            return _recent(self._answers, "", asked)
+            return _recent(self._answers, "", ask_hub)
 
     def _ask(
         self,
@@ -128,10 +118,10 @@ class HubDoor:
         *,
         patient: bool = True,
     ) -> Any:
-        """unavailable: the sentence where the Hub is. error: raised where a bound is reached."""
+        """Send a request in a child process. unavailable: message while the Hub is silent. error: raised at a bound."""
 
         def require_answers() -> None:
-            """HubSilentError where the Hub is switched off, or did not answer just now."""
+            """Raise HubSilentError where the Hub is switched off, or did not answer just now."""
             if time.monotonic() - self._silent_since < SILENT_SECONDS or reach.is_offline():
                 raise HubSilentError(unavailable)
 
@@ -154,8 +144,8 @@ def _recent(
     *,
     serves: Callable[[Known], bool] = lambda value: True,
 ) -> Known:
-    """The value by this name, looked up again after ANSWER_SECONDS, or where it does not serve. While that fails, the
-    last one that serves is good for as long again."""
+    """Return the value of a name, looked up again after ANSWER_SECONDS or where it does not serve. While the look-up
+    fails, the last value that serves is returned, for as long again."""
     at, value = known.get(name, (None, None))
     usable = at is not None and serves(value)
     if not usable or time.monotonic() - at > ANSWER_SECONDS:
@@ -178,10 +168,8 @@ def open_door(
     folder: Callable[[], AbstractContextManager[str | Path]],
     copies: Copies | None = None,
 ) -> HubDoor:
-    """Return a door for so many look-ups at once, of which `each` may be one visitor's, and for one download.
-
-    download_bounds: of one adapter. folder: as Children has it. copies: as HubDoor has it.
-    """
+    """Return a door for `at_once` look-ups, of which `each` may be one visitor's, and for one download.
+    download_bounds: limits of the download of one adapter. folder: as in Children. copies: as in HubDoor."""
 
     def children(bounds: Bounds, at_once: int) -> Children:
         busy = (

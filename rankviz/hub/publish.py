@@ -1,8 +1,6 @@
-"""Puts a folder of files on the Hub as one commit, into a new repository or into one that was made of the same runs.
-
-A file of its own, MARK, says what a repository was made of; one without it is never written into, unless it is empty.
-Files go over HTTP (LFS) rather than Xet, whose library keeps logs and caches of its own.
-"""
+"""Puts a folder of files on the Hub as one commit, into a new repository or into one made of the same runs.
+The file MARK in a repository says what it was made of; a repository without MARK is written into only while it is
+empty. Files go over HTTP (LFS) rather than Xet, whose library keeps logs and caches of its own."""
 
 import json
 import os
@@ -25,11 +23,11 @@ MAX_HUB_WORDS = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedRepository:
-    """A repository as it is after an upload."""
+    """State of a repository after an upload."""
 
     url: str
     updated: bool
-    """Whether the repository was there before."""
+    """True where the repository existed before."""
     private: bool
 
 
@@ -47,17 +45,17 @@ def publish(
     """Upload a folder.
 
     Args:
-        folder: Its files become those of the repository.
+        folder: Folder whose files become those of the repository.
         repo_id: owner/name.
-        kind: Of the repository.
+        kind: Kind of the repository.
         made_of: The id of the run or sweep.
-        public: Whether everybody may see a repository that is made for it.
-        token: None takes the login of this machine.
-        on_stage: Called with what is done now.
+        public: True where everybody may see a new repository.
+        token: None for the login of this machine.
+        on_stage: Called with a description of each step.
         api: huggingface_hub's HfApi with this token, or something that answers like it.
 
     Raises:
-        PublishError: the Hub refuses it, or the repository belongs to something else.
+        PublishError: the Hub refuses the upload, or the repository belongs to something else.
         HubUnavailableError: no network, or no answer.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -88,8 +86,8 @@ def publish(
 
 
 def is_private_space(repo_id: str, token: str | None, api: Any = None) -> bool | None:
-    """Tell whether a Space of the account of this token, or of an organization of it, is private; None where there is
-    none. PublishError of anybody else's: the program in a Space is given the token. api: as of `publish`."""
+    """Tell whether a Space of the token's account, or of one of its organizations, is private; None where it does not
+    exist. Raise PublishError for a Space of others, because its program gets the token. api: as for `publish`."""
     from huggingface_hub import HfApi
 
     api = api or HfApi(token=token)
@@ -107,13 +105,12 @@ def is_private_space(repo_id: str, token: str | None, api: Any = None) -> bool |
 
 
 def require_private(repo_id: str, private: bool, public: bool) -> None:
-    """Raise PublishError where somebody chose private and a repository is there that everybody sees."""
+    """Raise PublishError where private was chosen for a repository that is public already."""
     if not private and not public:
         raise PublishError(f"{repo_id} is public already, and you chose private: choose public or another name.")
 
 
 def _repository(api: Any, repo_id: str, kind: Kind) -> Any:
-    """What the Hub says of a repository; None where there is none."""
     from huggingface_hub import errors
 
     try:
@@ -125,8 +122,8 @@ def _repository(api: Any, repo_id: str, kind: Kind) -> Any:
 
 
 def _require_ours(api: Any, repo_id: str, kind: Kind, there: Any, made_of: str) -> Sequence[str]:
-    """The files that an earlier upload of the same runs wrote; none of a repository that is empty. PublishError for any
-    other."""
+    """Return the files of an earlier upload of the same runs, or none if empty; raise PublishError for other
+    repositories."""
     files = {file.rfilename for file in there.siblings or ()}
     if files <= {".gitattributes"}:
         return ()
@@ -145,7 +142,7 @@ def _require_ours(api: Any, repo_id: str, kind: Kind, there: Any, made_of: str) 
 
 @contextmanager
 def in_words(repo_id: str, token: str | None) -> Iterator[None]:
-    """Raise each failure of the Hub within the block as one error with one sentence."""
+    """Raise each failure of the Hub within the block as an error with one sentence."""
     from httpx import HTTPError, TimeoutException
     from huggingface_hub import errors
 
@@ -189,11 +186,10 @@ def _refusal(error: Any, repo_id: str, token: str | None) -> RankVizError:
 
 
 def _one_line(text: str, token: str | None) -> str:
-    """Words of the Hub without the token."""
     return printable(redacted(" ".join(text.split()), token or ""), MAX_HUB_WORDS)
 
 
 def use_http() -> None:
-    """Set the variables of a process that publishes, before huggingface_hub is imported."""
+    """Set the environment for publishing over HTTP; call this before huggingface_hub is imported."""
     for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ[name] = "1"

@@ -1,4 +1,4 @@
-"""Whether the Hugging Face Hub answers, where its cache is, and what of a model is still to be fetched or is kept."""
+"""Finds out whether the Hub answers, where its cache is, and what of a model is cached or still to be fetched."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 TIMEOUT_S = 3.0
 CACHE_VARIABLE = "HF_HUB_CACHE"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""Whole, or else in the files that an index of this name names; the first that there is is loaded."""
+"""Names of weight files, each whole or in parts that an index of this name lists; the first that exists is loaded."""
 MAX_INDEX_BYTES, MAX_TENSORS = 16 * 10**6, 200_000
-"""Of an index of weights: of 100,000 tensors, at 100 bytes each, it has 10 MB."""
+"""Limits of an index of weights: with 100,000 tensors, at 100 bytes each, it has 10 MB."""
 RECENT_SECONDS = 3600.0
-"""Repositories used since then may be in use."""
+"""Seconds after its last use for which a repository may still be in use."""
 
 
 def is_offline() -> bool:
-    """Tell whether the Hub is switched off, by HF_HUB_OFFLINE."""
+    """Tell whether HF_HUB_OFFLINE switches the Hub off."""
     from huggingface_hub import constants
 
     return constants.HF_HUB_OFFLINE
@@ -45,7 +45,7 @@ def endpoint() -> str:
 
 
 def ask_hub(session: Any = None) -> HubAnswer:
-    """Send one HEAD request to the Hub, or to the mirror that HF_ENDPOINT names. session: an httpx client."""
+    """Return whether the Hub, or the mirror in HF_ENDPOINT, answers one HEAD request. session: an httpx client."""
     from httpx import HTTPError
     from huggingface_hub import get_session
 
@@ -62,7 +62,7 @@ def ask_hub(session: Any = None) -> HubAnswer:
 
 
 def _why(error: BaseException) -> str:
-    """The first cause of an error of httpx: of the system its words without the number."""
+    """Return the first cause of an httpx error in words; of a system error, its words without the number."""
     while (below := error.__cause__ or error.__context__) is not None and not isinstance(error, socket.gaierror):
         error = below
     if isinstance(error, socket.gaierror):
@@ -71,8 +71,8 @@ def _why(error: BaseException) -> str:
 
 
 def cache_folder() -> Path:
-    """Return where downloads are kept: HF_HUB_CACHE, or hub/ in HF_HOME. The variable may have been set since the Hub's
-    client has read it."""
+    """Return the folder of downloads: HF_HUB_CACHE, which may be set after the Hub's client read it, or hub/ in
+    HF_HOME."""
     from huggingface_hub import constants
 
     return Path(os.environ.get(CACHE_VARIABLE) or constants.HF_HUB_CACHE)
@@ -96,8 +96,8 @@ def has_weights(repo_id: str) -> bool:
 
 
 def _named_in(index: Path, single: str) -> Collection[str]:
-    """The weight files that an index names, which is whatever a stranger wrote into it: it is searched, and not parsed.
-    None where it is too long for one, or names anything else."""
+    """Return the weight files that an index names; none where the index is too long or names anything else. Strangers
+    write indexes, so this one is searched and not parsed."""
     suffix = Path(single).suffix.encode()
     with index.open("rb") as file:
         text = file.read(MAX_INDEX_BYTES + 1)
@@ -108,15 +108,9 @@ def _named_in(index: Path, single: str) -> Collection[str]:
 
 
 def weight_bytes_to_fetch(repo_id: str, folder: Path | None = None, api: Any = None) -> int | None:
-    """Return the bytes of this repository's weight files, as the Hub gives them, without those that are in the cache;
-    None where that is not known. An index is read for the names of files alone: its sizes are whatever a stranger
-    wrote.
-
-    Args:
-        repo_id: Its id on the Hub.
-        folder: Where the index goes; a temporary one by default.
-        api: Like huggingface_hub.HfApi.
-    """
+    """Return the bytes of a repository's weight files, as the Hub states them, without files in the cache; None where
+    they are not known. An index is read for the names of files only, because a stranger wrote its sizes. folder: place
+    for the index, a temporary one by default. api: huggingface_hub's HfApi, or something that answers like it."""
     from httpx import HTTPError
     from huggingface_hub import HfApi, errors, try_to_load_from_cache
 
@@ -134,7 +128,7 @@ def weight_bytes_to_fetch(repo_id: str, folder: Path | None = None, api: Any = N
 
 
 def _weight_files(sizes: dict[str, int | None], fetch: Callable[[str], str]) -> Collection[str]:
-    """The weight files that a loader takes of a repository; none where that cannot be told."""
+    """Return the weight files of a repository that a loader reads; none where they cannot be determined."""
     for whole in WEIGHTS:
         index = f"{whole}.index.json"
         if whole in sizes:
@@ -154,17 +148,17 @@ def _own_cache(home: Path) -> Path:
 
 
 def use_own(home: Path) -> None:
-    """Let the workers of this process keep what they fetch below the runs folder, unless another place is set."""
+    """Let this process's workers keep downloads below the runs folder, unless HF_HUB_CACHE is set."""
     os.environ.setdefault(CACHE_VARIABLE, str(_own_cache(home)))
 
 
 def is_own(home: Path) -> bool:
-    """Tell whether workers keep what they fetch below the runs folder."""
+    """Tell whether workers keep downloads below the runs folder."""
     return cache_folder().absolute() == _own_cache(home)
 
 
 def make_room(home: Path, besides: Collection[str], is_enough: Callable[[], bool]) -> None:
-    """Remove idle repositories until it is enough. besides: as `idle` has it."""
+    """Remove unused repositories, the least recently used first, until `is_enough`. besides: as for `idle`."""
     for repo in idle(home, besides):
         if is_enough():
             return
@@ -173,8 +167,8 @@ def make_room(home: Path, besides: Collection[str], is_enough: Callable[[], bool
 
 
 def idle(home: Path, besides: Collection[str]) -> Sequence[CachedRepoInfo]:
-    """Return the repositories that may go, least recently used first; none of another's cache, and none that was read
-    or written within RECENT_SECONDS. besides: ids of repositories that stay."""
+    """Return repositories that may be deleted, least recently used first: only in RankViz's own cache, and not used
+    within RECENT_SECONDS. besides: ids of repositories to keep."""
     if not is_own(home) or not cache_folder().is_dir():
         return []
     from huggingface_hub import scan_cache_dir

@@ -1,5 +1,6 @@
-"""Models and adapters on the Hub or on this disk: a model's config.json, laid out; an adapter's two files, their sizes
-known before they are fetched. Never a pickle."""
+"""Reads models and adapters on the Hub or on this disk; never a pickle.
+Of a model only the config.json is read and introspected. Of an adapter two files are fetched, if they are not too
+large."""
 
 import contextlib
 import datetime
@@ -29,16 +30,14 @@ from rankviz.hub import read_config
 from rankviz.units import GIB
 
 ANSWERS = 2
-"""Raised by 1 when the worker's answer gets new fields, so that older cached answers are not used."""
+"""Version of the worker's answers: add 1 when they get new fields, so that older cached answers are not used."""
 BOUNDS = Bounds(seconds=60, memory_bytes=16 * GIB)
-"""Of a caller without bounds of its own. A normal model takes seconds, and about 1 GiB with torch for the CPU."""
+"""Limits for a caller that passes no children. A usual model takes seconds, and about 1 GiB with torch for the CPU."""
 
 
 def introspect_config(path: Path, *, cache: Path | None = None, children: Children | None = None) -> dict[str, Any]:
-    """Return the worker's introspection of a config.json: a ModelSpec as JSON, but for its name and source.
-
-    BadConfigError where the config cannot be used, WorkerError where the worker ended for another reason.
-    """
+    """Return the worker's introspection of a config.json: a ModelSpec as JSON, without its name and source. Raise
+    BadConfigError where the config cannot be used, WorkerError where the worker ended for another reason."""
     read_config(path)
     raw = path.read_bytes()
     key = hashlib.sha256(raw + f"{ANSWERS} {version('transformers')} {version('peft')}".encode()).hexdigest()[:32]
@@ -65,7 +64,7 @@ def introspect_config(path: Path, *, cache: Path | None = None, children: Childr
 
 
 def model_from_path(path: Path, *, cache: Path | None = None, children: Children | None = None) -> ModelSpec:
-    """Lay out a folder's config.json, or the file itself."""
+    """Build the ModelSpec of a config.json, or of the config.json in a folder."""
     folder = path if path.is_dir() else None
     config = path / "config.json" if folder else path
     if not config.is_file():
@@ -77,7 +76,8 @@ def model_from_path(path: Path, *, cache: Path | None = None, children: Children
 
 
 def _model(facts: dict[str, Any], about: dict[str, Any], stored: int | None) -> ModelSpec:
-    """stored: numbers in the safetensors headers; the note has a sentence where that differs from the total."""
+    """Build a ModelSpec. stored: count of numbers in safetensors headers; the note explains how it differs from the
+    total."""
     counted, note = facts["total_parameters"], ""
     if stored is not None and stored != counted:
         note = (
@@ -90,11 +90,11 @@ def _model(facts: dict[str, Any], about: dict[str, Any], stored: int | None) -> 
 
 
 TIMEOUT_S = 5
-"""Between two bytes of an answer; door.py bounds the whole."""
+"""Seconds between two bytes of an answer; door.py limits the whole request."""
 
 
 class HubConfig(NamedTuple):
-    """What the Hub knows about a model: the path of its config.json, and numbers in its safetensors headers."""
+    """The Hub's facts on a model: the path of its config.json, and the count of numbers in its safetensors headers."""
 
     path: Path
     revision: str | None
@@ -106,7 +106,7 @@ class HubConfig(NamedTuple):
 def model_from_hub(
     repo_id: str, config: HubConfig, *, cache: Path | None = None, children: Children | None = None
 ) -> ModelSpec:
-    """Lay out the model of a Hub id from its config.json."""
+    """Build the ModelSpec of a Hub id from the model's config.json."""
     revision = f" at {config.revision[:12]}" if config.revision else ""
     about = {
         "id": repo_id,
@@ -121,7 +121,7 @@ def model_from_hub(
 
 @contextlib.contextmanager
 def _hub_errors(*, gated: RankVizError, unknown: RankVizError, no_file: RankVizError, unavailable: str) -> Iterator:
-    """Raise each failure of the Hub within the block as one of these."""
+    """Raise each failure of the Hub within the block as one of these errors."""
     from httpx import HTTPError
     from huggingface_hub import errors
 
@@ -144,12 +144,12 @@ def _hub_errors(*, gated: RankVizError, unknown: RankVizError, no_file: RankVizE
 
 
 def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (), api: Any = None) -> HubConfig:
-    """Fetch a model's config.json and what is known beside it.
+    """Fetch a model's config.json, and return it with the Hub's other facts on the model.
 
     Args:
-        repo_id: Its id on the Hub.
-        folder: Where the config.json goes; the Hub's own cache would keep that of every model that anyone names.
-        suggestions: Names of the catalogue that look like it, for the message if there is no such model.
+        repo_id: The model's id on the Hub.
+        folder: Place for the config.json; the Hub's own cache would keep that of every model that anyone names.
+        suggestions: Names of the catalogue that look like the id, for the message if there is no such model.
         api: huggingface_hub's HfApi, or something that answers like it.
     """
     from huggingface_hub import HfApi
@@ -177,7 +177,7 @@ def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (),
 
 
 def unavailable(repo_id: str, suggestions: Sequence[str] = ()) -> str:
-    """Return the sentence on a model while the Hub cannot be reached."""
+    """Return the message on a model while the Hub cannot be reached."""
     hint = f" The catalogue has {' and '.join(repr(name) for name in suggestions)}." if suggestions else ""
     return (
         f"{repo_id!r} is not in the catalogue, and the Hub cannot be reached: try again later, or choose a model of "
@@ -196,12 +196,11 @@ def fetch_adapter(
     """Return the folder with an adapter's config and weights.
 
     Args:
-        repo_id: Its id on the Hub.
+        repo_id: The adapter's id on the Hub.
         max_bytes: A larger adapter is refused before it is downloaded.
-        copies: The beginning of the path of the copy that is made, unless it is there already; empty for the Hub's own
-            cache.
-        read: The copy that is not fetched again, though it may have been deleted.
-        work: Where it is written until it is whole.
+        copies: Beginning of the path of the copy to make, unless it exists; empty for the Hub's own cache.
+        read: Path of a copy that is not fetched again, even where it has been deleted.
+        work: Folder for the copy until it is complete.
         api: huggingface_hub's HfApi, or something that answers like it.
     """
     from huggingface_hub import HfApi
@@ -240,7 +239,7 @@ def fetch_adapter(
 
 
 def adapter_unavailable(repo_id: str) -> str:
-    """Return the sentence on an adapter while the Hub cannot be reached."""
+    """Return the message on an adapter while the Hub cannot be reached."""
     return (
         f"The Hub cannot be reached, so {repo_id!r} cannot be downloaded: try again later, or give the adapter's files."
     )

@@ -1,4 +1,4 @@
-"""Describes this machine as far as it is known without torch: its GPU or CPUs, and what is installed for training."""
+"""Describes this machine without torch: its GPU or CPUs, its memory, and what is installed for training."""
 
 import contextlib
 import os
@@ -14,20 +14,20 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def cpu_name() -> str:
-    """Return the kernel's name for the processor, or the architecture if it has none."""
+    """Return the kernel's name for the processor, or the architecture where the kernel has no name."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def cpu_bf16() -> bool | None:
     """Tell whether the processor multiplies bf16 (avx512_bf16, amx_bf16, bf16 on Arm), or has AVX-512, with which
-    PyTorch's kernels stand in for it; None where the kernel doesn't say."""
+    PyTorch's kernels emulate bf16; None where the kernel does not say."""
     flags = _cpuinfo("flags") or _cpuinfo("Features")
     return any("bf16" in flag or flag == "avx512f" for flag in flags.split()) if flags else None
 
 
 def load_average() -> float | None:
-    """Return the number of processes that ran or waited to run, over the last minute; None where the system does not
-    count them."""
+    """Return how many processes ran or waited to run, over the last minute; None where the system does not count
+    them."""
     try:
         return os.getloadavg()[0]
     except (OSError, AttributeError):  # Windows has none
@@ -35,7 +35,7 @@ def load_average() -> float | None:
 
 
 def _cpuinfo(name: str) -> str:
-    """Of the first processor; nothing where the kernel has no such line."""
+    """Return a value of the first processor in /proc/cpuinfo; empty where the kernel has no such line."""
     with contextlib.suppress(OSError):
         for line in CPUINFO.read_text().splitlines():
             key, _, value = line.partition(":")
@@ -45,14 +45,14 @@ def _cpuinfo(name: str) -> str:
 
 
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where a container finds the most memory that it may take: cgroups of version 2, and of version 1."""
+"""Files with the memory limit of a container: cgroups of version 2, and of version 1."""
 
 
 @cache
 def here() -> dict[str, Any]:
-    """Return device "cuda" or "cpu", device_name, device_memory_bytes (of a GPU, where its driver says it), cpu_count,
-    cpu_bf16: the keys that a run's environment has too. "cuda" where training would use a GPU: the one that
-    `cards.chosen` names, with a torch that is built for it (or none installed yet)."""
+    """Return device, device_name, device_memory_bytes (of a GPU whose driver reports it), cpu_count and cpu_bf16, with
+    the keys of a run's environment. device is "cuda" where training would use the GPU that `cards.chosen` names, with
+    a torch that is built for it (or none installed yet), else "cpu"."""
     card = cards.chosen(cards.read_driver())
     installed = software.read()
     if card is not None and installed.torch and installed.torch_cuda is None:
@@ -68,13 +68,12 @@ def here() -> dict[str, Any]:
 
 @cache
 def versions(names: Sequence[str]) -> dict[str, str]:
-    """Return installed versions of these libraries, without those that are not installed; nothing is imported."""
+    """Return the versions of installed libraries by name, without those that are missing; nothing is imported."""
     return {name: version for name in names if (version := software.version_of(name))}
 
 
 def memory_bytes(limits: Sequence[str | Path] = CONTAINER_LIMITS) -> int:
-    """Return the bytes of memory of this machine, or of the container that this process is in where that may take
-    less."""
+    """Return the bytes of memory of this machine, or of this process's container where that has less."""
     import psutil
 
     known = [psutil.virtual_memory().total]

@@ -1,8 +1,6 @@
 """NVIDIA GPUs as the driver reports them (NVML, no torch), and which one of them training uses.
-
 torch and NVML number cards alike only under CUDA_DEVICE_ORDER=PCI_BUS_ID, and with several visible cards transformers'
-Trainer spreads each batch over all of them. So a worker is started with that order and one card, by its UUID.
-"""
+Trainer spreads each batch over all of them. So a worker is started with that order and one card, by its UUID."""
 
 import os
 from collections.abc import Mapping
@@ -50,15 +48,15 @@ def _card(nvml: Any, handle: Any, index: int) -> Card:
 
 
 def chosen(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> Card | None:
-    """Return the card that training uses: the first that CUDA_VISIBLE_DEVICES names, else the one with most memory;
-    None where there is none, or where all are hidden. Numbers are those of the PCI bus, as nvidia-smi's."""
+    """Return the card that training uses: the first in CUDA_VISIBLE_DEVICES, else the one with most memory; None where
+    there is none, or where all are hidden. Cards are numbered by PCI bus, as in nvidia-smi."""
     return next(iter(usable(driver, environ)), None)
 
 
 def usable(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
-    """Return the cards that workers use at the same time, `chosen` first: those that CUDA_VISIBLE_DEVICES names up to
-    the first that is not there, as CUDA reads it; where it is not set, those of the same name and memory as the chosen
-    one, for which the page's estimates hold."""
+    """Return the cards that workers use at the same time, `chosen` first: those in CUDA_VISIBLE_DEVICES up to the
+    first that does not exist, as CUDA reads it; where it is not set, the cards with the chosen card's name and memory,
+    for which the page's estimates hold."""
     if driver is None or not driver.cards:
         return ()
     if (wanted := environ.get(VISIBLE)) is None:
@@ -75,7 +73,7 @@ def usable(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> tu
 
 
 def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None) -> dict[str, str]:
-    """Return the variables with which a worker sees the one card that `chosen` names; none without a GPU."""
+    """Return the variables that show a worker only the card that `chosen` names; empty without a GPU."""
     driver = read_driver(nvml)
     card = chosen(driver, environ)
     if card is not None and card.uuid and len(driver.cards) > 1:
@@ -86,12 +84,12 @@ def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None
 
 
 def only(card: Card) -> dict[str, str]:
-    """Return the variables with which a worker sees this card alone."""
+    """Return the variables that show a worker this card alone."""
     return {ORDER: PCI, VISIBLE: card.uuid or str(card.index)}
 
 
 def _named(name: str, driver: Driver) -> Card | None:
-    """The card of one entry of CUDA_VISIBLE_DEVICES. The memory of a MIG slice is not looked up."""
+    """Return the card of one entry of CUDA_VISIBLE_DEVICES, or None. The memory of a MIG slice is not looked up."""
     if name.startswith("MIG-"):
         return replace(driver.cards[0], index=None, uuid=name, memory_bytes=None, used_bytes=None)
     if name.isdecimal():

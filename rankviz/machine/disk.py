@@ -1,4 +1,4 @@
-"""Whether a folder can be written, and why not: its disk is full, or it is read-only."""
+"""Finds out why a folder cannot be written: its disk is full, or it is read-only."""
 
 import errno
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 from rankviz.errors import StorageError
 
 LEAST_FREE_BYTES = 2**20
-"""With less than this a disk counts as full: a run could not even say how it ended."""
+"""Free bytes below which a disk counts as full: a run could not even record how it ended."""
 LEAST_FREE_FILES = 64
-"""The same of the files and folders that can still be made."""
+"""Files and folders that can still be made, below which a disk counts as full."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""The last one is of a bound of each file (ulimit -f)."""
+"""errno of a full disk; EFBIG is for a limit on the size of each file (ulimit -f)."""
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 READ_ONLY_SENTENCE = (
     "The runs folder is read-only, so nothing can be saved or trained. Set RANKVIZ_HOME to a writable folder."
@@ -27,13 +27,13 @@ FOR_VISITORS = {
     READ_ONLY_SENTENCE: NOTHING_NOW,
     NO_KEY_SENTENCE: NOTHING_NOW,
 }
-"""The same for who can do nothing about the machine."""
+"""Sentences for visitors, who can do nothing about the machine, by the sentence for its owner."""
 
 
 def is_full(folder: Path) -> bool:
-    """Tell whether there is no room left on the disk of a folder, which may not be there yet."""
+    """Tell whether the disk of a folder has no room left; the folder need not exist yet."""
     try:
-        room = os.statvfs(_there(folder))
+        room = os.statvfs(_nearest_existing(folder))
     except OSError:
         return False
     has_files = room.f_favail >= LEAST_FREE_FILES or room.f_files == 0  # which is said where nothing bounds them
@@ -41,15 +41,15 @@ def is_full(folder: Path) -> bool:
 
 
 def trouble(folder: Path) -> str:
-    """Return why nothing can be written there and what to do, as a sentence; empty where it can."""
-    there = _there(folder)
+    """Return why nothing can be written in a folder and what to do, as a sentence; empty where it can be written."""
+    there = _nearest_existing(folder)
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         return READ_ONLY_SENTENCE
     return FULL_SENTENCE if is_full(folder) else ""
 
 
 def explain(error: OSError | StorageError) -> str:
-    """Return what kept something from being written into the runs folder, as a sentence."""
+    """Return why something could not be written into the runs folder, as a sentence."""
     if isinstance(error, StorageError):
         return str(error)
     if error.errno in FULL:
@@ -60,8 +60,8 @@ def explain(error: OSError | StorageError) -> str:
 
 
 def is_of_writing(error: OSError | StorageError, folder: Path) -> bool:
-    """Tell whether an error says that something below a folder could not be written, and not that it is missing, or
-    that a file from elsewhere cannot be read."""
+    """Tell whether an error means that something below a folder could not be written; False where a file is missing,
+    or where a file from elsewhere cannot be read."""
     if isinstance(error, StorageError) or error.errno in FULL:
         return True
     named = error.filename is None or Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
@@ -69,8 +69,7 @@ def is_of_writing(error: OSError | StorageError, folder: Path) -> bool:
 
 
 def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
-    """Tell whether this error, or one that it follows from, is that of a full disk. Libraries that write files
-    themselves have errors of their own, and then the disk is looked at."""
+    """Tell whether this error or a cause of it is that of a full disk; where no cause says so, the disk is checked."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True
@@ -78,7 +77,7 @@ def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
     return is_full(folder)
 
 
-def _there(folder: Path) -> Path:
-    """The folder, or the nearest above that is there; it may be a file."""
+def _nearest_existing(folder: Path) -> Path:
+    """Return the folder, or its nearest existing parent, which may be a file."""
     folder = Path(folder).absolute()
     return next(each for each in (folder, *folder.parents) if os.path.exists(each))

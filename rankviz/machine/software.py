@@ -1,4 +1,4 @@
-"""What is installed for training: read from files, and tried in a worker process under a time limit."""
+"""Finds what is installed for training: reads files, and tries the libraries in a worker process with a time limit."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ from rankviz.paths import IMPORT_ROOT
 
 
 def read() -> Software:
-    """Return what a GPU run needs, as it is installed for this Python, and a sentence on what is missing."""
+    """Return the installed software that a GPU run needs, with a sentence on what is missing."""
     return replace(_installed(), missing=installed.missing_trainer("Training"))
 
 
@@ -56,8 +56,8 @@ def version_of(name: str) -> str:
 
 
 def compiler(environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return the C compiler that Triton would call (triton/runtime/build.py): CC where it is set, else gcc or clang. CC
-    is one program without arguments; None where there is no such program."""
+    """Return the C compiler that Triton would call (triton/runtime/build.py): CC where it is set, as one program
+    without arguments, else gcc or clang; None where there is no such program."""
     path = environ.get("PATH")
     if (cc := environ.get("CC")) is not None:
         return shutil.which(cc, path=path)
@@ -65,7 +65,7 @@ def compiler(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def _torch_build(folder: Path | None) -> dict[str, str]:
-    """The texts of torch/version.py by name: __version__, cuda, hip; without those that are None."""
+    """Return the texts in torch/version.py by name (__version__, cuda, hip), without those that are None."""
     if folder is None or not (folder / "version.py").is_file():
         return {}
     text = (folder / "version.py").read_text(encoding="utf-8")
@@ -73,14 +73,13 @@ def _torch_build(folder: Path | None) -> dict[str, str]:
 
 
 def _built_for(folder: Path | None) -> tuple[tuple[int, int], ...]:
-    """The CUDA versions of bitsandbytes' native libraries: libbitsandbytes_cuda130.so is for 13.0."""
+    """Return the CUDA versions of bitsandbytes' native libraries: (13, 0) for libbitsandbytes_cuda130.so."""
     names = sorted(path.name for path in folder.glob("libbitsandbytes_cuda*")) if folder else []
-    found = (re.search(r"_cuda(\d\d)(\d+)\.", name) for name in names)
-    return tuple((int(each[1]), int(each[2])) for each in found if each)
+    matches = (re.search(r"_cuda(\d\d)(\d+)\.", name) for name in names)
+    return tuple((int(each[1]), int(each[2])) for each in matches if each)
 
 
 def _numbers(dotted: str | None) -> tuple[int, int] | None:
-    """ "13.0" as (13, 0)."""
     match = re.match(r"(\d+)\.(\d+)", dotted or "")
     return (int(match[1]), int(match[2])) if match else None
 
@@ -92,11 +91,11 @@ def _folder(package: str) -> Path | None:
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "preflight")
 TIMEOUT_S = 180.0
-"""Importing Unsloth takes up to a minute on a cold disk."""
+"""Seconds for the trial: importing Unsloth takes up to a minute on a cold disk."""
 
 
 def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Trial:
-    """Try in a process of its own what training uses, whatever becomes of that process."""
+    """Try what training uses in a process of its own, and return whether it succeeded."""
     path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch, tempfile.TemporaryFile() as log:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""An adapter's two files: where they are, their tensors without a copy, and a new file. Pickles are refused."""
+"""An adapter's two files: finds them, reads tensors without a copy, and writes new ones. Pickles are refused."""
 
 import errno
 import json
@@ -26,17 +26,17 @@ CONFIG = "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 MAX_BYTES = 64 * 10**9
 MAX_RATIO = 20
-"""Most times its size that a zip of more than SMALL_BYTES unpacks to: trained weights hardly shrink."""
+"""Largest unpacked size of a zip as a multiple of its own, beyond SMALL_BYTES: trained weights hardly shrink."""
 SMALL_BYTES = 100 * 10**6
 MAX_ZIP_MEMBERS = 10_000
 BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error, lzma.LZMAError)
-"""What zipfile and the libraries under it raise for a broken zip."""
+"""Exceptions of zipfile, and of the libraries under it, for a broken zip."""
 
 
 @dataclass(frozen=True)
 class Located:
-    """The two files of an adapter. name: shown to people, that of the folder or the zip. unpacked: keeps a zip's
-    unpacked files while they are in use."""
+    """The two files of an adapter. name: that of the folder or the zip, to show. unpacked: temporary folder of a zip's
+    files, which exists as long as this object."""
 
     weights: Path
     config: Path
@@ -54,9 +54,7 @@ def pack(folder: Path, target: Path) -> Path:
 
 def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
     """Find an adapter in a folder, in a zip, in a lone .safetensors with its config beside it, or as its two files.
-
-    Nothing else of a folder or a zip is read.
-    """
+    Nothing else in a folder or a zip is read."""
     if not paths:
         raise BadAdapterError(f"No adapter given: give its zip, or {WEIGHTS} and {CONFIG}.")
     for path in paths:
@@ -135,7 +133,7 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
 
 
 def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zipfile.ZipInfo:
-    """The member of this name that lies least deep: beside an adapter there may be checkpoints of it."""
+    """Return the member of this name in the highest folder: folders below an adapter may hold its checkpoints."""
     named = [member for member in members if PurePosixPath(member.filename).name == file]
     if not named:
         for member in members if file == WEIGHTS else ():
@@ -145,18 +143,18 @@ def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zip
 
 
 FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-"""The dtypes of factors, and how numpy holds them."""
+"""numpy's dtype for factors of each safetensors dtype."""
 DTYPES = {"F64": "fp64", "F32": "fp32", "BF16": "bf16", "F16": "fp16"}
 NAMES = {dtype: code for code, dtype in DTYPES.items() if code != "F64"}
-"""The dtypes that an adapter can be written in."""
+"""safetensors' code of each dtype that an adapter can be written in."""
 WRITTEN_AS = {
     "U64": "uint64", "I64": "int64", "F64": "float64", "F32": "float32", "U32": "uint32", "I32": "int32",
     "BF16": "bfloat16", "F16": "float16", "U16": "uint16", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
-"""What may be in the file, and its name for the writer; in the order in which the writer sorts the data."""
+"""Writer's name of each dtype that a file may hold, in the order in which the writer sorts the data."""
 WIDTHS = {code: 1 if code == "BOOL" else int(code.strip("BFIU")) // 8 for code in WRITTEN_AS}
 MAX_NAME = 512
-"""Characters of a tensor's name."""
+"""Most characters of a tensor's name."""
 LARGEST_FP16 = 65504.0
 
 
@@ -164,15 +162,15 @@ class StoredTensor(NamedTuple):
     """One tensor of a file, not read yet."""
 
     dtype: str
-    """safetensors' code: F32, BF16, F16, ..."""
+    """Code of the dtype in safetensors: F32, BF16, F16, ..."""
     shape: tuple[int, ...]
     start: int
-    """Offset of its first byte in the file."""
+    """Offset of the tensor's first byte in the file."""
     end: int
 
 
 class TensorFile:
-    """A safetensors file, checked, with its data behind a memory map."""
+    """A checked safetensors file with memory-mapped data."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -210,7 +208,7 @@ class TensorFile:
         return self._data[tensor.start : tensor.end]
 
     def floats(self, name: str) -> np.ndarray:
-        """Return a tensor as fp32, or fp64 where it is that; without a copy where the file holds just this, aligned."""
+        """Return a tensor as fp32, or as fp64 if it is stored so; without a copy where dtype and alignment allow it."""
         tensor = self.tensors[name]
         raw = self.raw(name)
         if tensor.start % WIDTHS[tensor.dtype]:
@@ -232,7 +230,7 @@ def encode(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 class NewTensor(NamedTuple):
-    """A tensor to be written: its numbers, in that dtype or as bytes."""
+    """A tensor to be written; values are numbers of its dtype, or raw bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -240,7 +238,8 @@ class NewTensor(NamedTuple):
 
 
 def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file as PEFT does. OSError where it cannot be written: the library's own has no code."""
+    """Write a safetensors file as PEFT does. Raise OSError with a code where writing fails; the library's error has
+    none."""
     if shutil.disk_usage(path.parent).free < sum(tensor.values.nbytes for tensor in tensors.values()):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     specs = {

@@ -27,7 +27,7 @@ MAX_ALPHA = 10**9
 MAX_NAMES, MAX_PATTERN = 10_000, 100_000
 MAX_DEPTH = 20
 MATCHING_SECONDS = 2.0
-"""Processor time for matching all names of one adapter with its patterns."""
+"""Processor seconds for matching all names of one adapter with its patterns."""
 MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of init_lora_weights with which PEFT changes the base by a part of rank r when it loads the adapter."""
 OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_config", "arrow_config")
@@ -35,10 +35,8 @@ OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_conf
 
 
 class Patterns:
-    """rank_pattern or alpha_pattern: values by pattern, matched in their order by Python's `re`, as PEFT does.
-
-    A pattern can take `re` forever: match within `bounded_matching`.
-    """
+    """Values of rank_pattern or alpha_pattern, by pattern; patterns are matched in order by Python's `re`, as PEFT
+    does. A pattern can take `re` forever, so match within `bounded_matching`."""
 
     def __init__(self, values: Mapping[str, Any]):
         self._values = values
@@ -50,7 +48,7 @@ class Patterns:
                 raise BadAdapterError(f"The pattern {quoted(key)} is not a regular expression: {error}.") from None
 
     def first(self, name: str) -> str | None:
-        """Return the first pattern that matches the end of a name, from a dot or from its start."""
+        """Return the first pattern that matches a whole name, or its end after a dot."""
         return next((key for key, pattern in self._compiled.items() if pattern.match(name)), None)
 
     def get(self, name: str, default: Any) -> Any:
@@ -61,7 +59,8 @@ class Patterns:
 
 @contextlib.contextmanager
 def bounded_matching(seconds: float = MATCHING_SECONDS) -> Iterator[None]:
-    """Raise BadAdapterError where matching takes more processor time than this, in a process's main thread."""
+    """Raise BadAdapterError where the block takes more processor time than `seconds`; for a process's main thread
+    only."""
 
     def stop(*_: Any) -> None:
         raise BadAdapterError(
@@ -89,7 +88,7 @@ Name = Annotated[str, Letters(MAX_TEXT, MODULE_NAME)]
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
-    """Settings of adapter_config.json that say what B·A is, with PEFT's defaults."""
+    """Settings of adapter_config.json that determine B·A, with PEFT's defaults."""
 
     r: Rank = 8
     lora_alpha: Alpha = 8
@@ -101,7 +100,7 @@ class LoraSettings:
 
 
 class AdapterConfig:
-    """The rank that PEFT expects of each module, and the scale that it gives B·A. raw: the whole file."""
+    """Rank and scale of B·A that PEFT gives each module. raw: the whole adapter_config.json."""
 
     def __init__(self, settings: LoraSettings, raw: Mapping[str, Any]):
         self.raw = raw
@@ -112,7 +111,7 @@ class AdapterConfig:
 
     @property
     def base_model(self) -> str:
-        """The id or path of the base that it was trained on; "" where the file does not say."""
+        """Id or path of the base that the adapter was trained on; empty where the file does not say."""
         name = self.raw.get("base_model_name_or_path")
         return name if isinstance(name, str) and len(name) <= MAX_TEXT and not UNPRINTABLE.search(name) else ""
 
@@ -120,18 +119,18 @@ class AdapterConfig:
         return self._ranks.get(module, self.r)
 
     def scale_of(self, module: str) -> float:
-        """alpha / r, or alpha / √r with rsLoRA."""
+        """Return alpha / r, or alpha / √r with rsLoRA."""
         r = self.rank_of(module)
         return self._alphas.get(module, self.lora_alpha) / (math.sqrt(r) if self.use_rslora else r)
 
     def parameters_of(self, module: str) -> list[str]:
-        """Return the parameters of a module that target_parameters may mean, by their full names."""
+        """Return the full names of a module's parameters that target_parameters may mean."""
         keys = ((target, f"{module}.{target.rpartition('.')[2]}") for target in self._parameters)
         return list(dict.fromkeys(key for target, key in keys if f".{key}".endswith(f".{target}")))
 
     @property
     def not_resizable(self) -> str:
-        """Why PEFT would load a resized adapter as another update; "" if it would not."""
+        """Reason why PEFT would load a resized adapter as another update; empty where it would not."""
         init = self.raw.get("init_lora_weights")
         if isinstance(init, str) and init.startswith(MOVES_THE_BASE):
             return (
@@ -142,7 +141,7 @@ class AdapterConfig:
 
 
 def parse_config(data: bytes, *, name: str = CONFIG) -> AdapterConfig:
-    """Return an AdapterConfig from the file's bytes; BadAdapterError for anything but LoRA."""
+    """Parse the bytes of an adapter_config.json; raise BadAdapterError for anything but LoRA."""
     if len(data) > MAX_CONFIG_BYTES:
         raise BadAdapterError(f"{name} is larger than a {CONFIG} can be: give the right file.")
     try:
@@ -174,15 +173,14 @@ NESTED = re.compile(r"(\.base_layer)+$")
 MAX_MODULES = 200_000
 OF_A_MODULE = re.compile(r"\.(weight|bias|modules_to_save)\b")
 MAX_KINDS = 10
-"""Of tensors that are left alone, by name."""
+"""Most kinds of unchanged tensors that a note names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
-    """One pair of factors in the file: a, b are tensors' names. Fused experts are one, with a pair for each expert.
-
-    name: as PEFT's patterns name it: "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.experts.down_proj".
-    """
+    """One pair of factors in the file: of a module, or of fused experts, with an update for each expert. a, b:
+    tensors' names. name: the name in PEFT's patterns: "model.layers.0.self_attn.q_proj",
+    "model.layers.0.mlp.experts.down_proj"."""
 
     name: str
     a: str
@@ -195,35 +193,33 @@ class Module:
 
     @property
     def pairs(self) -> tuple[str, ...]:
-        """Name of each update."""
+        """Names of the updates: one, or one per fused expert."""
         return (self.name,) if self.experts == 1 else tuple(f"{self.name}.{i}" for i in range(self.experts))
 
     def parameters(self, k: int) -> int:
-        """Return the number of parameters of its factors at rank k."""
+        """Return the number of parameters in the factors at rank k."""
         return k * self.experts * (self.in_features + self.out_features)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """What is known of an adapter without its numbers: enough to say what a resize gives, to the byte."""
+    """Facts on an adapter without its numbers: enough to predict a resized file to the byte."""
 
     name: str
     raw_config: Mapping[str, Any]
     not_resizable: str
-    """Why it cannot be resized; "" if it can."""
+    """Reason why the adapter cannot be resized; empty where it can."""
     modules: tuple[Module, ...]
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
-    """dtype and shape by name."""
+    """(dtype, shape) by tensor name."""
     metadata: Mapping[str, str]
     file_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """A trained adapter on disk. Its numbers are read when they are needed.
-
-    kept: tensors that are not factors: DoRA magnitudes, biases, modules saved in full.
-    """
+    """A trained adapter on disk, whose numbers are read when they are needed. kept: names of tensors that are not
+    factors: DoRA magnitudes, biases, modules saved in full."""
 
     outline: Outline
     config: AdapterConfig
@@ -242,18 +238,18 @@ class Adapter:
 
     @property
     def r(self) -> int:
-        """The highest rank of any module."""
+        """Highest rank of any module."""
         return max(module.r for module in self.modules)
 
     @property
     def dtype(self) -> str:
-        """fp32, bf16 or fp16: what most factors are saved in."""
+        """dtype of most factors, such as fp32, bf16 or fp16."""
         codes = [self.file.tensors[name].dtype for module in self.modules for name in (module.a, module.b)]
         return DTYPES[max(sorted(set(codes)), key=codes.count)]
 
     @cached_property
     def pairs(self) -> Mapping[str, Pair]:
-        """A and B of every pair, unscaled, by name; read from the file at each access."""
+        """(A, B) of every update, unscaled, by its name; read from the file at each access."""
         return _Pairs(self)
 
 
@@ -279,7 +275,7 @@ class _Pairs(Mapping[str, Pair]):
 
 
 def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapter:
-    """Read the adapter in a folder, a zip, or the files given; BadAdapterError names what is wrong."""
+    """Read the adapter in a folder, a zip or its files; raise BadAdapterError with what is wrong."""
     located = locate(paths, max_bytes=max_bytes)
     with located.config.open("rb") as stream:
         config = parse_config(stream.read(MAX_CONFIG_BYTES + 1), name=located.config.name)
@@ -314,7 +310,8 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
 
 
 def _factors(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Tensor names by module and side, in the order of the model, and all others."""
+    """Return the names of factors by module and side ("A", "B"), in the model's order, and those of all other
+    tensors."""
     factors: dict[str, dict[str, str]] = {}
     kept = []
     for name in sorted(file.tensors, key=_by_numbers):
@@ -337,10 +334,8 @@ def _by_numbers(name: str) -> list[tuple[int, str]]:
 
 
 def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[str, str], parameter: str) -> Module:
-    """The pair; shapes that do not belong together are an error.
-
-    parameter: what the pair adapts, where target_parameters names it; else "".
-    """
+    """Return the module of a pair; raise BadAdapterError where the shapes do not belong together. parameter: name of
+    the parameter that the pair adapts, where target_parameters names it; else ""."""
     a, b = file.tensors[sides["A"]], file.tensors[sides["B"]]
     if {a.dtype, b.dtype} - FLOATS.keys():
         raise BadAdapterError(f"{name} is saved as {a.dtype} and {b.dtype}: save the adapter in fp32, bf16 or fp16.")
@@ -377,13 +372,11 @@ def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[s
 
 
 def _parameters(file: TensorFile, config: AdapterConfig, factors: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """The parameter that each pair of target_parameters adapts, by the pair's name in the file, such as
-    {"model.layers.0.mlp.experts.base_layer": "model.layers.0.mlp.experts.gate_up_proj"}.
-
-    Of several parameters of one module PEFT nests the pairs ("experts", "experts.base_layer") and the file does not
-    say which is which. It wraps them in the order in which the module declares them, the last one outermost, and every
-    MoE of transformers declares down_proj last. Ranks of the config must give each the same number of experts.
-    """
+    """Return the parameter that each pair of target_parameters adapts, by the pair's name in the file, such as
+    {"model.layers.0.mlp.experts.base_layer": "model.layers.0.mlp.experts.gate_up_proj"}. PEFT nests the pairs of
+    several parameters of one module ("experts", "experts.base_layer"), and the file does not say which pair belongs to
+    which parameter. PEFT wraps them in the order in which the module declares them, the last one outermost, and every
+    MoE of transformers declares down_proj last. Each must get the same number of experts from the config's ranks."""
     nested: dict[str, list[str]] = {}
     for name in factors:
         nested.setdefault(NESTED.sub("", name), []).append(name)

@@ -29,11 +29,9 @@ from rankviz.trained.svd import decompose, singular_values, truncate_all
 
 @dataclass(frozen=True, kw_only=True)
 class ResizePlan:
-    """The result of a resize, before it is made.
-
-    ranks: as PEFT's settings. dtype: a safetensors code for the factors; None leaves each as it is. energy_kept: of all
-    updates together; None where there is none. parameters: of all factors. config: the new adapter_config.json.
-    """
+    """A planned resize. ranks: values of PEFT's settings. dtype: safetensors code for the factors; None keeps the
+    dtype of each. energy_kept: share over all updates; None where all updates are 0. parameters: number in all
+    factors. config: the new adapter_config.json."""
 
     by_module: Mapping[str, int]
     ranks: Ranks
@@ -46,11 +44,11 @@ class ResizePlan:
 
     @property
     def smaller_by(self) -> float:
-        """The share of the file that goes."""
+        """Share of the file that the resize saves."""
         return 1 - self.file_bytes / self.file_bytes_before
 
     def as_json(self) -> dict[str, Any]:
-        """The plan for programs."""
+        """Return the plan as JSON."""
         return {
             "r": self.ranks.r,
             "lora_alpha": self.ranks.lora_alpha,
@@ -65,14 +63,14 @@ class ResizePlan:
 def plan(
     adapter: Outline, spectrum: Spectrum, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
 ) -> ResizePlan:
-    """Plan one rank for all modules, or for each the smallest that keeps this share of its energy.
+    """Plan one rank for all modules, or for each module the lowest rank that keeps this share of its energy.
 
     Args:
-        adapter: What to resize.
+        adapter: Adapter to resize.
         spectrum: The adapter's spectrum.
-        r: Lower than the adapter's.
-        energy: Above 0, at most 1.
-        dtype: fp32, bf16 or fp16 for the factors; without it they stay as they are.
+        r: Rank below the adapter's.
+        energy: Share above 0, at most 1.
+        dtype: fp32, bf16 or fp16 for the factors; None keeps their dtypes.
     """
     if dtype is not None and dtype not in NAMES:
         raise InvalidSettingError(f"The dtype of an adapter must be fp32, bf16 or fp16 (got {dtype!r}).")
@@ -101,14 +99,14 @@ def plan(
 def planned_truncations(
     adapter: Outline, spectrum: Spectrum, dtype: str | None = None
 ) -> list[tuple[Truncation, ResizePlan]]:
-    """Return truncations worth a look, each with its result; none for an adapter that cannot be resized."""
+    """Return truncations worth a look, each with its plan; none for an adapter that cannot be resized."""
     if adapter.not_resizable:
         return []
     return [(each, plan(adapter, spectrum, **each._asdict(), dtype=dtype)) for each in truncations(spectrum)]
 
 
 def resize(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
-    """Write the resized adapter into a new folder, as PEFT loads it, whole or not at all; return the folder."""
+    """Write the resized adapter into a new folder, as PEFT loads it, completely or not at all; return the folder."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InvalidSettingError(f"{target} already exists and is not overwritten: give a new folder.")
     tensors = resized(adapter, planned)
@@ -125,7 +123,7 @@ def resize(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
 
 
 def zipped(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
-    """Write the resized adapter's folder as a zip."""
+    """Write the resized adapter's folder as a zip, and return the zip."""
     with tempfile.TemporaryDirectory(prefix="rankviz-resize-") as space:
         return pack(resize(adapter, planned, Path(space) / target.stem), target)
 
@@ -152,7 +150,6 @@ def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
 
 
 def _shapes(adapter: Outline, module: Module, k: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of A and B at rank k."""
     (_, a), (_, b) = adapter.tensors[module.a], adapter.tensors[module.b]
     rows = k * module.experts
     return (rows, *a[1:]), (b[0], rows, *b[2:])
@@ -185,12 +182,11 @@ def spectrum(adapter: Adapter) -> Spectrum:
 
 
 CACHED = {Spectrum: ("kept", "weakest_by_rank"), LayerSpectrum: ("effective_rank", "needs")}
-"""Cached properties that take the time of all singular values: they travel along, so that a page need not compute
-them."""
+"""Cached properties that take long to compute: `as_json` includes them, so that a page need not compute them again."""
 
 
 def as_json(value: Outline | Spectrum | ResizePlan | Module | LayerSpectrum) -> dict[str, Any]:
-    """Return the fields as JSON, without copying long lists, and what was computed of them; `*_from` reads it again."""
+    """Return the fields and the values in CACHED as JSON, which outline_from, spectrum_from and plan_from read."""
     row = {field.name: getattr(value, field.name) for field in fields(value)}
     for name in row.keys() & {"modules", "layers"}:
         row[name] = [as_json(each) for each in row[name]]

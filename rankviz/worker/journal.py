@@ -1,5 +1,4 @@
-"""The common work of all workers: the request checked again, environment, log, journal with stages, errors as one
-sentence."""
+"""Work that all workers share: checking the request again, environment, log, journal with stages, error messages."""
 
 import contextlib
 import os
@@ -23,14 +22,13 @@ from rankviz.store import RunStore
 from rankviz.worker import device
 
 SHORT_SPIN = "1000"
-"""GOMP_SPINCOUNT: how often a thread looks for work before it sleeps. libgomp's own 300,000 burns the time that the
-thread it waits for needs, where other programs are busy: up to 50 times the processor time."""
+"""GOMP_SPINCOUNT: how many times a waiting thread polls before it sleeps. libgomp's own 300,000 takes up to 50 times
+the processor time where other programs are busy, from the very threads that are waited for."""
 EVERY_SECONDS = 1.0
 TRANSFORMERS_MODULES, UNSLOTH_MODULES = 3_700, 5_400
-"""Modules that this worker has loaded after the import, with transformers 5.17 and Unsloth 2026.10.9; other versions
-load a few hundred more or fewer."""
+"""Modules loaded after importing transformers 5.17 or Unsloth 2026.10.9; other versions differ by a few hundred."""
 Progress = Callable[[int, int | None, str], None]
-"""Takes what is done, of how much (None: not known), and the unit."""
+"""Callback for progress: amount done, total (None where not known), unit."""
 
 
 def silent(done: int, total: int | None, unit: str) -> None:
@@ -38,7 +36,7 @@ def silent(done: int, total: int | None, unit: str) -> None:
 
 
 class Stages:
-    """Writes each stage as it begins, and its progress about once a second. Threads may share it."""
+    """Writes each stage when it begins, and its progress about once a second. Threads may share one object."""
 
     def __init__(self, log: Callable[[RunEvent], None], every_seconds: float = EVERY_SECONDS):
         self._log, self._every_seconds = log, every_seconds
@@ -51,14 +49,14 @@ class Stages:
             self._written_at = time.monotonic()
 
     def progress(self, done: int, total: int | None, unit: str) -> None:
-        """Write progress where a second has passed since the last event: a stage that is over by then has none."""
+        """Write progress where a second has passed since the last event, so a shorter stage has none."""
         with self._lock:
             if time.monotonic() - self._written_at >= self._every_seconds:
                 self._log(StageProgressed(time=time.time(), done=done, total=total, unit=unit))
                 self._written_at = time.monotonic()
 
     def imports(self, usual: int) -> contextlib.AbstractContextManager[None]:
-        """Report the modules that come while the block imports. usual: how many this process usually has after it."""
+        """Report the modules that the block imports. usual: number of modules usually loaded after it."""
         before = len(sys.modules)
         return self.watched(
             lambda: self.progress(come := len(sys.modules) - before, max(come, usual - before), MODULES)
@@ -66,7 +64,7 @@ class Stages:
 
     @contextmanager
     def watched(self, look: Callable[[], None]) -> Iterator[None]:
-        """Call `look` again and again in a thread while the block runs."""
+        """Call `look` every second in a thread while the block runs."""
         ended = threading.Event()
 
         def watch() -> None:
@@ -83,12 +81,12 @@ class Stages:
 
 
 UNWATCHED = Stages(lambda event: None)
-"""Stages that nobody follows."""
+"""Stages that are not recorded."""
 
 
 def set_environment() -> None:
-    """Before the first import of anything that reads it: no telemetry, no thread-pool warnings, no trackers, and
-    threads that share the processor with other programs. What the user has set for threads stays."""
+    """Set variables before the first import of libraries that read them: no telemetry, no trackers, no thread-pool
+    warnings, and threads that share the processor with other programs. The user's own settings for threads stay."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SHORT_SPIN)
     os.environ.update(
@@ -102,7 +100,7 @@ def set_environment() -> None:
 
 
 def redirect_output(log: Path) -> None:
-    """Let everything that is printed from here on, by C code too, go to this run's log."""
+    """Send everything printed from here on, also by C code, to this run's log."""
     sys.stdout.flush()
     sys.stderr.flush()
     with log.open("ab") as file:
@@ -111,10 +109,10 @@ def redirect_output(log: Path) -> None:
 
 
 class Journal:
-    """The journal of a run or a probe, as its worker writes it: each line with its attempt."""
+    """Journal of a run or a probe for its worker, which adds the attempt to each event."""
 
     def __init__(self, store: RunStore, run_id: str, attempt: int = 0):
-        """attempt: 0 is the current one."""
+        """attempt: 0 for the current attempt."""
         record = store.record(run_id)
         self.store, self.run_id, self.request = store, run_id, record.request
         self._attempt = attempt or record.attempt
@@ -124,8 +122,8 @@ class Journal:
         self.store.append(self.run_id, replace(event, attempt=self._attempt))
 
     def fail(self, error: Exception) -> int:
-        """Write down why this run ends, and return the exit code that says it. On a full disk that code may be all
-        that is left of it."""
+        """Write down why this run ends, and return the exit code for it, which on a full disk may be all that
+        remains."""
         full = disk.is_of_a_full_disk(error, self.store.home)
         with contextlib.suppress(OSError):
             print_error(error)
@@ -141,7 +139,7 @@ class Journal:
 
 
 def explain(error: Exception) -> str:
-    """Return one sentence for whoever started the run."""
+    """Return one sentence on an error for the person who started the run."""
     if isinstance(error, RankVizError):
         return str(error)
     if device.ran_out_of_memory(error):
@@ -163,10 +161,8 @@ def first_line(error: Exception) -> str:
 
 
 def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
-    """Return the base and the data of a run, which may be trained with them; a UserError says why not.
-
-    A run that has an owner was made on a shared page, whatever holds now; one that has none is the host's.
-    """
+    """Return the base and the data of a run after checking the request; raise UserError where it may not be trained. A
+    run with an owner was made on a shared page and gets that page's limits, also if the page is no longer shared."""
     request.validate()
     owner = store.ownership(request.run_id).owner
     check_run(request, _limits(store, owner))
@@ -178,12 +174,12 @@ def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
 
 
 def most_to_fetch(store: RunStore, run_id: str) -> int | None:
-    """Return the bytes that may be fetched of the base of a run; None is no limit."""
+    """Return the bytes that may be fetched of a run's base; None for no limit."""
     return most_download_bytes(_limits(store, store.ownership(run_id).owner))
 
 
 def admit_probe(store: RunStore, request: ProbeRequest) -> None:
-    """Raise a UserError for a probe that may not run here. Its model is the config that lies beside it."""
+    """Raise UserError for a probe that may not run here. Its model is the config.json in the probe's folder."""
     request.validate()
     check_step(request.lora.r, request.training, _limits(store, store.ownership(request.run_id).owner))
 

@@ -1,7 +1,5 @@
-"""Runs `python -m rankviz.worker preflight`: imports and uses what training uses, and prints what it found as one line.
-
-On a GPU it multiplies on the card and quantizes with bitsandbytes' native library; Unsloth's import compiles for it.
-"""
+"""Runs `python -m rankviz.worker preflight`: tries the libraries that training uses, and prints one line.
+On a GPU it multiplies on the card, quantizes with bitsandbytes' native library, and compiles by importing Unsloth."""
 
 import os
 from collections.abc import Sequence
@@ -18,10 +16,10 @@ def main(argv: Sequence[str]) -> int:
     out = own_output()
     import torch
 
-    found = f"torch {torch.__version__} uses the CPU, with {torch.get_num_threads()} threads"
+    summary = f"torch {torch.__version__} uses the CPU, with {torch.get_num_threads()} threads"
     if device.has_cuda():
         properties = torch.cuda.get_device_properties(0)
-        found = f"torch {torch.__version__} sees {properties.name} with {units.memory_size(properties.total_memory)}"
+        summary = f"torch {torch.__version__} sees {properties.name} with {units.memory_size(properties.total_memory)}"
         ones = torch.ones(256, 256, dtype=torch.bfloat16 if device.has_bf16() else torch.float16, device="cuda")
         if (total := (ones @ ones).sum().item()) != 256**3:
             raise ArithmeticError(f"ones times ones summed to {total} on the GPU, not {256**3}")
@@ -33,5 +31,5 @@ def main(argv: Sequence[str]) -> int:
             raise ArithmeticError(f"NF4 and back is off by {error:.3f} on average, of numbers around 1")
     import unsloth
 
-    print(f"{found}; Unsloth {unsloth.__version__} imports", file=out, flush=True)
+    print(f"{summary}; Unsloth {unsloth.__version__} imports", file=out, flush=True)
     return 0

@@ -1,7 +1,5 @@
-"""Short-lived children that read what comes from outside, without torch: adapters, data files, exported runs, the Hub.
-
-Each command gets the folder with its request, and prints one JSON object. A child imports only what its command needs.
-"""
+"""Short-lived children that read content from outside, without torch: adapters, data files, exported runs, the Hub.
+Each command gets a folder with its request, prints one JSON object, and imports only what it needs."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +18,13 @@ HUB_SETTINGS = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DOWNLOAD_TIMEOUT": "5",
 }
-"""Of huggingface_hub, which reads them when it is imported."""
+"""Settings of huggingface_hub, which reads them when it is imported."""
 HUB_FOLDERS = {"HF_XET_CACHE": "xet", "HF_ASSETS_CACHE": "assets"}
-"""Where huggingface_hub would leave parts of a download: in this child's folder they go with it."""
+"""huggingface_hub's folders for parts of a download, placed in this child's folder and deleted with it."""
 
 
 def command(read: Callable[..., Reply]) -> Callable[[Sequence[str]], int]:
-    """Make a command of a function that takes the entries of the request and returns the answer."""
+    """Make a command of a function that takes the entries of a request and returns the answer."""
 
     @wraps(read)
     def main(argv: Sequence[str]) -> int:
@@ -37,7 +35,7 @@ def command(read: Callable[..., Reply]) -> Callable[[Sequence[str]], int]:
 
 @command
 def adapter(paths: Sequence[str], max_bytes: int, max_values: int) -> Reply:
-    """Return the outline and the spectrum of a trained adapter. max_values: of singular values, and of tensors."""
+    """Return outline, spectrum and truncations of a trained adapter. max_values: most singular values or tensors."""
     from rankviz.trained.read import read_adapter
     from rankviz.trained.resize import as_json, planned_truncations, spectrum
 
@@ -47,11 +45,11 @@ def adapter(paths: Sequence[str], max_bytes: int, max_values: int) -> Reply:
         raise BadAdapterError(
             f"{read.name} has {number:,} singular values or tensors, more than the {max_values:,} allowed here."
         )
-    found = spectrum(read)
+    full_spectrum = spectrum(read)
     return {
         "outline": as_json(read.outline),
-        "spectrum": as_json(found),
-        "truncations": [[each, as_json(planned)] for each, planned in planned_truncations(read.outline, found)],
+        "spectrum": as_json(full_spectrum),
+        "truncations": [[each, as_json(planned)] for each, planned in planned_truncations(read.outline, full_spectrum)],
     }
 
 
@@ -59,7 +57,7 @@ def adapter(paths: Sequence[str], max_bytes: int, max_values: int) -> Reply:
 def resize(
     paths: Sequence[str], target: str, max_bytes: int, plan: Mapping[str, Any] | None = None, as_zip: bool = True
 ) -> Reply:
-    """Write an adapter at lower ranks into a new folder or zip; without a plan it is only zipped."""
+    """Write an adapter at lower ranks into a new folder or zip; without a plan, zip it unchanged."""
     from rankviz.trained import resize as trained
     from rankviz.trained.files import pack
     from rankviz.trained.read import read_adapter
@@ -74,7 +72,7 @@ def resize(
 
 @command
 def data(data: str, assets: str) -> Reply:
-    """Return what a data file holds: its first rows and its lengths."""
+    """Return the first rows and the lengths of a data file."""
     from rankviz.api.data import look, look_json
 
     return look_json(look(data, Path(assets)))
@@ -82,7 +80,7 @@ def data(data: str, assets: str) -> Reply:
 
 @command
 def results(paths: Sequence[str]) -> Reply:
-    """Return what result files hold, each as a small file of its own or with the reason why it cannot be read."""
+    """Return the content of each result file as text to store, or the reason why it cannot be read."""
     from rankviz.catalog import own_studies
 
     return {"results": [own_studies.read(Path(path))._asdict() for path in paths]}
@@ -90,10 +88,8 @@ def results(paths: Sequence[str]) -> Reply:
 
 @command
 def exported(homes: Sequence[str], run_ids: Sequence[str], target: str, for_visitor: bool) -> Reply:
-    """Write runs, recorded ones among them, into a zip that another RankViz imports.
-
-    homes: runs folders; the first that has a run is taken. for_visitor: without what is the server's owner's own.
-    """
+    """Write runs, recorded ones too, into a zip that another RankViz can import. homes: runs folders, of which the
+    first that has a run is used. for_visitor: without folders and texts that only the server's owner may see."""
     from rankviz import store
     from rankviz.settings import read
     from rankviz.shared import rights
@@ -116,10 +112,8 @@ def imported(
     most: int | None,
     most_in_total: int | None,
 ) -> Reply:
-    """Bring all runs of an exported zip into the runs folder, or none; return their ids and the bytes that they take.
-
-    An error is of the zip; for what is in the runs folder it is refused.
-    """
+    """Import all runs of an exported zip into the runs folder, or none. Return their ids, their bytes, and why the
+    runs folder refuses them (None where it does not); an error of the zip itself is raised."""
     from rankviz import store
     from rankviz.api.workspace import Workspace
     from rankviz.shared.quota import require_runs
@@ -146,7 +140,7 @@ def imported(
 
 
 def hub(argv: Sequence[str]) -> int:
-    """Print what the Hub says of a model or an adapter, or where an adapter is that it has fetched."""
+    """Print the Hub's facts on a model or an adapter, or fetch an adapter and print its folder."""
     folder = Path(argv[0])
     os.environ.update(HUB_SETTINGS | {name: str(folder / part) for name, part in HUB_FOLDERS.items()})
     return answer(lambda: _of_hub(folder, **request_in(argv[0])))
@@ -158,8 +152,8 @@ def _of_hub(work: Path, what: str, **request: Any) -> Reply:
     if what == "config":
         from rankviz.hub.remote import fetch_config
 
-        found = fetch_config(request["repo_id"], Path(request["folder"]), suggestions=request["suggestions"])
-        return {**found._asdict(), "path": str(found.path)}
+        config = fetch_config(request["repo_id"], Path(request["folder"]), suggestions=request["suggestions"])
+        return {**config._asdict(), "path": str(config.path)}
     if what == "adapter":
         from rankviz.hub.remote import fetch_adapter
 

@@ -1,4 +1,4 @@
-"""Writes what is published of a run or a sweep, and sends it to the Hub or to Trackio."""
+"""Writes the files that are published of a run or a sweep, and sends them to the Hub or to Trackio."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from rankviz.worker.answering import answer, request_in
 
 MAX_TOKEN_BYTES = 10_000
 TRACKIO_ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID")
-"""Variables by which Trackio would send runs where nobody chose to."""
+"""Variables that would make Trackio send runs to a place that the user did not choose."""
 LOGIN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def published(request: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """Publish, and return url, updated and private of the repository as it is then."""
+    """Publish, and return url, updated (True where the repository existed before) and private."""
     files, stage_file = folder / "files", Path(request["stage_file"])
     files.mkdir()
     api = Api(home=Path(request["home"]), assets=Path(request["assets"]), shared=request["shared"])
@@ -68,7 +68,7 @@ def published(request: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
 def _to_trackio(
     sweep: SweepFacts, place: Destination, folder: Path, token: str | None, on_stage: Callable[[str], None]
 ) -> Mapping[str, Any]:
-    """Send each run once: on this machine one that is there is replaced, on a Space it is refused."""
+    """Send each run once. On this machine it replaces an existing run; on a Space an existing run is refused."""
     installed.require_trackio()
     for name in TRACKIO_ELSEWHERE:
         os.environ.pop(name, None)

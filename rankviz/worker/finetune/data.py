@@ -1,4 +1,4 @@
-"""Splits, orders and tokenizes the data, by generators of its own: all runs of a sweep get the same result."""
+"""Splits, orders and tokenizes data with random generators of its own: all runs of a sweep get the same rows."""
 
 import random
 import signal
@@ -15,14 +15,14 @@ from rankviz.errors import BadDataError
 from rankviz.worker.journal import Progress, silent
 
 IGNORED = -100
-"""The label of a token that isn't learned."""
+"""Label of a token that is not learned."""
 SPLIT_SEED = 0
 LARGEST_HELD_OUT_SHARE = 0.5
 CHARACTERS_PER_TOKEN = 64
-"""The text of a row is cut at so many for each token of max_length before it is tokenized, which takes 250 MB for each
-MB of text. Prose has 2 to 6 characters a token."""
+"""Characters of a row's text for each token of max_length; the rest is cut before tokenizing, which takes 250 MB for
+each MB of text. Prose has 2 to 6 characters per token."""
 TEMPLATE_SECONDS = 60.0
-"""Of processor time that a chat template may take for one row: milliseconds are usual."""
+"""Processor seconds that a chat template may take for one row; milliseconds are usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +40,25 @@ class Tokens:
 
     @property
     def targets(self) -> int:
-        """Tokens that the loss is over: the first token of a row is predicted from nothing, so never one."""
+        """Number of tokens that the loss is over: never the first token of a row, which no token precedes."""
         return sum(label != IGNORED for label in self.labels[1:])
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutQuestion:
-    """A held-out row as a prompt to be answered, token for token as it was tokenized for training."""
+    """A held-out row as prompt and reference answer, with the same token ids as for training."""
 
     prompt: list[int]
     reference: list[int]
-    """The learned tokens after it, the end among them."""
+    """Learned tokens after the prompt, with the end token."""
     texts: tuple[str, str] = ("", "")
     """Prompt and reference as text."""
 
 
 def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[int]]:
-    """Return (training rows, held-out rows) by index: a fixed shuffle, held out first, at most half of all. A training
-    row that repeats a held-out one is left out, else the loss would measure memory."""
+    """Return the row numbers (training, held out) of a shuffle with a fixed seed; at most half of the rows are held
+    out. Training rows that repeat a held-out row are left out, or the loss would measure memory. Raise BadDataError
+    where no training row is left."""
     order = list(range(len(examples)))
     random.Random(SPLIT_SEED).shuffle(order)
     held_out = min(held_out, int(LARGEST_HELD_OUT_SHARE * len(examples)))
@@ -69,7 +70,7 @@ def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[i
 
 
 class SweepData:
-    """The rows of one data file, split once and tokenized as needed, each row once."""
+    """Rows of one data file, split once; each row is tokenized once, when it is first needed."""
 
     def __init__(self, dataset: Dataset, tokenizer: Any, max_length: int, held_out_examples: int):
         self.dataset, self.tokenizer, self.max_length = dataset, tokenizer, max_length
@@ -81,8 +82,9 @@ class SweepData:
             raise BadDataError(f"No held-out row has a token to learn within {self.max_length}: raise max_length.")
 
     def questions(self, count: int, *, may_be_cut: bool = False) -> dict[int, HeldOutQuestion]:
-        """Return the first `count` held-out rows that can be answered, by their place among all. A row without a prompt
-        within max_length cannot, nor, unless `may_be_cut`, one whose answer max_length cuts off."""
+        """Return the first `count` held-out rows that can be answered, by their index in `held_out`. A row needs a
+        prompt within max_length, and an answer within it unless `may_be_cut`. Raise BadDataError if then there is
+        none."""
         questions: dict[int, HeldOutQuestion] = {}
         for place, i in enumerate(self._held_out_rows):
             if len(questions) == count:
@@ -98,8 +100,8 @@ class SweepData:
         return questions
 
     def in_order(self, seed: int, count: int, *, skip: int = 0, progress: Progress = silent) -> "OrderedRows":
-        """Return `count` training rows in this seed's order, after the first `skip`: epoch after epoch, each shuffled
-        again. No more of them are tokenized here than an epoch has."""
+        """Return `count` training rows in this seed's order after the first `skip`; each epoch is shuffled again. At
+        most one epoch of them is tokenized now, with `progress`."""
         rows = OrderedRows(lambda: self._epochs(random.Random(seed)), skip, count)
         at_once = min(count, len(self.training))
         for done, _ in enumerate(islice(rows, at_once), 1):
@@ -126,11 +128,11 @@ class SweepData:
 
 
 class OrderedRows:
-    """The rows of a run, drawn as they are read: millions of steps need no more memory than one. By index they are
-    quick forwards only."""
+    """Training rows of a run, drawn when they are read, so that millions of steps need no more memory than one. Access
+    by index is fast in rising order only."""
 
     def __init__(self, epochs: Callable[[], Iterator[Tokens]], skip: int, count: int):
-        """epochs: the endless order from its start."""
+        """epochs: returns an endless iterator over the rows, from the start of the order."""
         self._epochs, self._skip, self._count = epochs, skip, count
         self._next, self._drawn = 0, iter(self)
 
@@ -151,8 +153,8 @@ class OrderedRows:
 
 
 def ask(example: Example, tokenizer: Any, max_length: int, *, may_be_cut: bool = False) -> HeldOutQuestion | None:
-    """Return the last text to learn of a row, and the prompt before it; None without a prompt, or where the row is
-    longer than max_length unless it may be."""
+    """Return the last learned text of a row with the prompt before it; None where the row has no prompt, or is longer
+    than max_length and may not be cut."""
     whole = _encode(example, tokenizer, max_length, TEMPLATE_SECONDS)
     if not example.has_prompt or (len(whole.input_ids) > max_length and not may_be_cut):
         return None
@@ -168,14 +170,15 @@ def ask(example: Example, tokenizer: Any, max_length: int, *, may_be_cut: bool =
 def tokenize(
     example: Example, tokenizer: Any, max_length: int, *, template_seconds: float = TEMPLATE_SECONDS
 ) -> Tokens:
-    """Return token ids, and as labels those that are learned, each answer with the token that ends it
-    (rankviz.dataset.rows); cut at max_length. BadDataError where the chat template takes more processor time."""
+    """Return token ids cut at max_length, with labels for each answer and the token that ends it
+    (rankviz.dataset.rows). Raise BadDataError where the chat template takes more processor time than
+    `template_seconds`."""
     tokens = _encode(example, tokenizer, max_length, template_seconds)
     return Tokens(tokens.input_ids[:max_length], tokens.labels[:max_length])
 
 
 def _encode(example: Example, tokenizer: Any, max_length: int, template_seconds: float) -> Tokens:
-    """The tokens of the first CHARACTERS_PER_TOKEN × max_length characters of a row's text."""
+    """Tokenize the first CHARACTERS_PER_TOKEN × max_length characters of a row's text."""
     most = CHARACTERS_PER_TOKEN * max_length
     if example.messages:
         chat = [{"role": role, "content": content} for role, content in example.messages]
@@ -194,7 +197,8 @@ def _encode(example: Example, tokenizer: Any, max_length: int, template_seconds:
 
 @contextmanager
 def _bounded(seconds: float) -> Iterator[None]:
-    """A chat template is a stranger's program, which transformers runs where it can reach nothing, for any time."""
+    """Limit the processor time of a chat template: a stranger's program, sandboxed by transformers without a time
+    limit."""
     is_over = False
 
     def end(number: int, frame: Any) -> None:

@@ -1,11 +1,7 @@
 """Runs `python -m rankviz.worker finetune HOME RUN_ID@ATTEMPT ...`: it loads the base once for all runs.
-
-HOME is a runs folder, or any folder that holds these runs as one does (engines.bundle makes it). Without an attempt the
-current one is taken.
-
-Each run attaches a fresh adapter to the same base and takes it off again. One that fails leaves the next a base as it
-was, loaded again where need be; where the GPU itself has failed, this process ends and leaves other runs to the next.
-"""
+HOME is a runs folder, or a folder with these runs in the same layout (jobs.bundle). No attempt means the current one.
+Each run attaches a new adapter to the base and detaches it. After a failed run the base is loaded again unless it is
+intact; after a failure of the GPU itself, this process ends and leaves other runs to the next."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -71,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _fail_all(store: RunStore, attempts: Sequence[Attempt], error: Exception) -> None:
-    """An error that keeps the base or the data from loading keeps it from the runs that have not begun too."""
+    """Fail all runs that have not begun, with the error that kept the base or the data from loading."""
     for other in attempts:
         if store.begin(*other):
             Journal(store, *other).fail(error)
@@ -79,7 +75,7 @@ def _fail_all(store: RunStore, attempts: Sequence[Attempt], error: Exception) ->
 
 @contextmanager
 def _download_bounded(store: RunStore, journal: Journal, attempts: Sequence[Attempt]) -> Iterator[None]:
-    """Around the download of a base: no more of it comes than the server allows."""
+    """Limit the bytes of a base's download within the block; at the limit, fail all runs and end this process."""
     from rankviz.hub.reach import cache_folder
 
     def stop(error: LimitError) -> None:
@@ -96,7 +92,8 @@ def _download_bounded(store: RunStore, journal: Journal, attempts: Sequence[Atte
 
 
 def _load(journal: Journal, reference: Reference, data: Reference, attempts: Sequence[Attempt]):
-    """Import and load step by step, with stages. Offline is set first: it is read once, when the Hub's client loads."""
+    """Import Unsloth and load the base and the data, reporting stages. HF_HUB_OFFLINE is set first, because the Hub's
+    client reads it once, when it is imported."""
     clock, average, stages = device.ProcessorClock(), load_average(), journal.stages
     stages.begin(events.READING_DATA)
     rows = dataset.read(data.text)

@@ -11,11 +11,11 @@ from rankviz.worker.finetune.data import IGNORED, HeldOutQuestion, Tokens
 from rankviz.worker.journal import Progress, silent
 
 MAX_LOGIT_BYTES = 64 * 2**20
-"""Rows are batched until their fp32 logits would be larger than this; one row alone may be."""
+"""Bytes of fp32 logits up to which rows are batched; a single row may have more."""
 EXTRA_TOKENS = 8
-"""Tokens that an answer may be longer than its reference."""
+"""Number of tokens that an answer may be longer than its reference."""
 MAX_CACHED_TOKENS = 2048
-"""Keys and values of so many tokens are kept at once: half a gigabyte for a base of 8 billion parameters in fp32."""
+"""Tokens of a batch whose keys and values are cached: half a gigabyte for a base of 8 billion parameters in fp32."""
 
 
 def evaluate(
@@ -27,13 +27,11 @@ def evaluate(
     autocast: str | None = None,
     progress: Progress = silent,
 ) -> Evaluated:
-    """Return cross-entropy and accuracy over the held-out rows (no dropout, no gradient).
-
-    loss = Σ over target tokens of -log p(token | what stands before it) / number of target tokens, completions only
-    where rows have prompts. A token is correct where it has the highest logit after the true tokens before it. The
-    forward pass runs in `autocast` (a torch dtype's name) as training does; the loss is taken in fp32.
-    Compared with transformers' own loss and logits in tests/worker/finetune/test_data.py.
-    """
+    """Return cross-entropy and accuracy over the held-out rows (no dropout, no gradient). loss = Σ over target tokens
+    of -log p(token | preceding tokens) / number of target tokens; only completions are targets where rows have
+    prompts. A token is correct where it has the highest logit after the true tokens before it. The forward pass runs
+    in `autocast` (a torch dtype's name) as in training; the loss is computed in fp32.
+    tests/worker/finetune/test_data.py compares both with transformers' own loss and logits."""
     import torch
 
     started = time.monotonic()
@@ -80,7 +78,7 @@ def evaluate(
 
 @contextmanager
 def inference(model: Any, autocast: str | None) -> Iterator[None]:
-    """No dropout, no gradient, and the forward pass in `autocast` (a torch dtype's name)."""
+    """Run the block without dropout and gradients, and with autocast to this torch dtype; None for no autocast."""
     import torch
 
     was_training = model.training
@@ -93,8 +91,8 @@ def inference(model: Any, autocast: str | None) -> Iterator[None]:
 
 
 def _batches(lengths: Mapping[int, int], size: Callable[[list[int]], int], most: int) -> list[list[int]]:
-    """Keys, rows of like length together; the same batches every time, since padding moves the last digits. A batch
-    grows while its size is at most `most`."""
+    """Return batches of keys, rows of similar length together, each with a `size` of at most `most`, or a single row.
+    The batches are the same every time, because padding changes the last digits."""
     batches: list[list[int]] = []
     for i in sorted(lengths, key=lambda i: (lengths[i], i)):
         if batches and size([*batches[-1], i]) <= most:
@@ -115,12 +113,10 @@ def answers(
     most: float = math.inf,
     seconds: float = math.inf,
 ) -> dict[int, tuple[str, bool]]:
-    """Return the model's greedy answer to each question, by place: its text, and whether the model ended it.
-
-    cached: keep keys and values from token to token. Without, each token reads its whole row again, which is the very
-    pass that the loss comes from: Unsloth's kernels for CUDA keep keys and values in their own way. most: tokens of an
-    answer. seconds: for all of them; each batch has one token at least. progress: of tokens that may be written.
-    """
+    """Return the model's greedy answer to each question, by index: (text, True where the model ended the answer).
+    cached: keep keys and values from token to token; otherwise each token reads its whole row again, as for the loss,
+    because Unsloth's kernels for CUDA cache keys and values differently. most: tokens per answer. seconds: time for
+    all answers; each batch has at least one token. progress: counts tokens, of the most that may be written."""
     vocabulary = model.config.get_text_config().vocab_size
     ends, until = end_tokens(model, tokenizer, questions.values()), time.monotonic() + seconds
 
@@ -150,8 +146,8 @@ def answers(
 def exact_matches(
     model: Any, tokenizer: Any, questions: Mapping[int, HeldOutQuestion], *, examples: int, **options: Any
 ) -> tuple[int | None, ...]:
-    """Return 1 or 0 of each held-out example, by whether its answer's text is the reference's; None of those that are
-    no question. options: as for `answers`."""
+    """Return for each held-out example 1 where the answer's text equals the reference's, else 0; None where no
+    question was made of the example. options: as for `answers`."""
     ends = end_tokens(model, tokenizer, questions.values())
     matches: list[int | None] = [None] * examples
     for place, (text, _) in answers(model, tokenizer, questions, **options).items():
@@ -160,8 +156,7 @@ def exact_matches(
 
 
 def end_tokens(model: Any, tokenizer: Any, questions: Collection[HeldOutQuestion]) -> set[int]:
-    """Return tokenizer's and model's own end tokens, and special tokens in the references, such as the end of a
-    turn."""
+    """Return the end tokens of tokenizer and model, and special tokens in the references, such as the end of a turn."""
     own = model.generation_config.eos_token_id
     special = {token for token, text in tokenizer.added_tokens_decoder.items() if text.special}
     learned = {token for question in questions for token in question.reference}
@@ -170,7 +165,7 @@ def end_tokens(model: Any, tokenizer: Any, questions: Collection[HeldOutQuestion
 
 
 def text_of(tokens: Sequence[int], tokenizer: Any, ends: Collection[int]) -> str:
-    """Return the text up to the first end token."""
+    """Return the text before the first end token."""
     end = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
     return tokenizer.decode(tokens[:end], skip_special_tokens=True).strip()
 
@@ -185,11 +180,10 @@ def greedy(
     *,
     cached: bool = True,
 ) -> list[list[int]]:
-    """Return the most likely next tokens of each prompt, at most `most`, until all have ended. Padding stands before
-    the prompts, masked and without a position; without a cache behind the rows, where no token looks.
-
-    goes_on: given the tokens written so far, whether another one may be. cached: as for exact_matches.
-    """
+    """Return the most likely next tokens of each prompt, at most `most`, until all rows have ended. With a cache,
+    padding stands before the prompts, masked and without a position; without one, after the rows, where no token
+    attends to it. goes_on: takes the number of tokens written, and tells whether to write another. cached: as for
+    `answers`."""
     import torch
 
     device = next(model.parameters()).device

@@ -1,5 +1,4 @@
-"""Loads the base with Unsloth and the data, puts an adapter on it, trains runs and takes the adapter off again.
-Importing this module imports Unsloth."""
+"""Loads base and data with Unsloth, attaches an adapter, trains a run and detaches it. Importing it imports Unsloth."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +40,7 @@ from rankviz.worker.journal import UNWATCHED, Stages
 
 Log = Callable[[events.RunEvent], None]
 UNSLOTHS_OWN = LoraConfig()
-"""Its class, and all of the checkpoint."""
+"""Settings under which Unsloth's default class loads the whole checkpoint."""
 
 
 def load_base(
@@ -51,8 +50,8 @@ def load_base(
     lora: LoraConfig = UNSLOTHS_OWN,
     stages: Stages = UNWATCHED,
 ) -> tuple[Any, Any]:
-    """Return (model, tokenizer). on_resolved: takes the folder or repository that is loaded: on a GPU, Unsloth takes a
-    quantized copy of many bases from another one. stages: get how much of a download has come."""
+    """Return (model, tokenizer). on_resolved: called with the folder or repository that is loaded; on a GPU, Unsloth
+    loads many bases from another repository with a quantized copy. stages: receives the progress of a download."""
     download = HubDownload(stages, Path(HF_HUB_CACHE), weight_bytes_to_fetch)
 
     def resolved(name: str) -> None:
@@ -82,7 +81,8 @@ def load_base(
 
 
 def explain_failure(error: Exception, base: Base, settings: WorkerSettings) -> Exception | None:
-    """Return the error in one sentence, decided by what caused it; None where it needs no other words."""
+    """Return an error that explains why a base could not be loaded; None where the original error says it well
+    enough."""
     from httpx import TransportError
     from huggingface_hub import errors
 
@@ -119,7 +119,7 @@ def explain_failure(error: Exception, base: Base, settings: WorkerSettings) -> E
 def attach(
     model: Any, request: RunRequest, plan: AdapterPlan, settings: WorkerSettings, left_out: Sequence[str] = ()
 ) -> Any:
-    """Return the base with a fresh adapter, as Unsloth puts it there. left_out: paths of towers without one."""
+    """Return the base with a new adapter attached by Unsloth. left_out: paths of towers that get no adapter."""
     lora = request.lora
     return getattr(unsloth, lora.unsloth_class).get_peft_model(
         model,
@@ -137,7 +137,7 @@ def attach(
 
 
 def detach(adapter: PeftModel) -> Any:
-    """Take the adapter off: PEFT puts the base's own layers back where it had wrapped them."""
+    """Detach the adapter and return the base, with its own layers in place of PEFT's wrappers."""
     model = adapter.unload()
     if hasattr(model, "peft_config"):
         del model.peft_config
@@ -146,31 +146,31 @@ def detach(adapter: PeftModel) -> Any:
 
 @dataclass(slots=True)
 class Session:
-    """A base in memory with the data of a sweep, on which one run after another is trained."""
+    """A base and the data of a sweep in memory, for training one run after another."""
 
     model: Any
     base: Base
     spec: ModelSpec
-    """Its layers; of a multimodal model on a CPU, those of the text model alone."""
+    """Layers of the base; of a multimodal model on a CPU, those of the text model alone."""
     left_out: tuple[str, ...]
-    """Paths of its other towers, where the run leaves them alone."""
+    """Paths of the base's other towers that get no adapter."""
     tokenizer: Any
     data: SweepData
     settings: WorkerSettings
     memory: Memory
     environment: dict[str, Any]
     hooks: dict[Any, set[int]]
-    """Forward hooks of each module as it was loaded."""
+    """Ids of each module's forward hooks when the base was loaded."""
     questions: Mapping[int, HeldOutQuestion]
-    """Held-out prompts to be answered exactly, by place; none where that was not requested."""
+    """Held-out prompts for exact match, by index; empty where exact match was not requested."""
     shown: Mapping[int, HeldOutQuestion]
-    """Held-out prompts whose answers are kept as text, by place."""
+    """Held-out prompts whose answers are stored as text, by index."""
     base_loss: events.Evaluated | None = None
     base_answers: events.Answered | None = None
     loading: dict[str, float | None] = field(default_factory=dict)
-    """How busy the machine was while the base was loaded, as a run's environment has it; for the first run."""
+    """Load and processor time while the base was loaded, as entries of the first run's environment."""
     intact: bool = True
-    """Whether the base is as it was loaded; False for good where attaching or detaching failed halfway."""
+    """True while the base is as loaded; False for good after a failed attach or detach."""
 
     @classmethod
     def load(cls, request: RunRequest, base: Base, rows: Dataset, stages: Stages) -> "Session":
@@ -209,8 +209,7 @@ class Session:
         return cls(model, base, spec, left_out, tokenizer, data, settings, memory, facts, hooks, questions, shown)
 
     def run(self, request: RunRequest, log: Log, run_dir: Path) -> None:
-        """Train one run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not
-        needs to be loaded again."""
+        """Train one run from a new adapter to its completion. After an error, load the base again unless `intact`."""
         stages = Stages(log)
         plan = plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
         facts = {"target_modules": plan.target_modules, "warmup_steps": request.warmup_steps}
@@ -262,15 +261,15 @@ class Session:
         )
 
     def _remove_hooks(self) -> None:
-        """Remove the hooks added since the base was loaded. Each get_peft_model adds some to the input embedding
-        (gradients must reach the checkpointed blocks), which PEFT's unload leaves there."""
+        """Remove the hooks added since the base was loaded. get_peft_model adds hooks to the input embedding, so that
+        gradients reach checkpointed blocks, and PEFT's unload leaves them there."""
         for module, own in self.hooks.items():
             for hooks in (module._forward_hooks, module._forward_pre_hooks):
                 for key in set(hooks) - own:
                     del hooks[key]
 
     def _log_base(self, adapter: Any, log: Log, stages: Stages) -> None:
-        """Loss and answers of the base: with B = 0 the adapter adds nothing, so one measurement serves all runs."""
+        """Log loss and answers of the base, measured once for all runs: with B = 0 an adapter changes nothing."""
         if self.base_loss is None:
             stages.begin(events.EVALUATING_BASE)
             self.base_loss = self.evaluate(adapter, "before", stages)
@@ -285,11 +284,9 @@ class Session:
             log(self.base_answers)
 
     def _truncate(self, adapter: Any, request: RunRequest, log: Log, stages: Stages, run_dir: Path) -> None:
-        """The saved adapter truncated to each lower rank and evaluated, the highest first.
-
-        Low ranks are trained a few steps on the rows after those that the adapter has seen, and saved; the next lower
-        rank is truncated from the result.
-        """
+        """Truncate the saved adapter to each lower rank, the highest first, and evaluate each. Low ranks are trained
+        for a few steps, on rows that are new to the adapter, and saved; the next lower rank is truncated from the
+        result."""
         stages.begin(events.DECOMPOSING)
         truncator, recovered = Truncator(adapter), 0
         rows_a_step = request.training.rows_per_step
@@ -327,7 +324,8 @@ class Session:
             )
 
     def answer(self, model: Any, evaluation: events.Evaluated, stages: Stages) -> events.Answered:
-        """Return the texts of `shown`. evaluation: of the same model, just before; answering may take as long."""
+        """Return the model's answers to `shown` as text. evaluation: that of the same model just before, whose seconds
+        (at least SHOWN_SECONDS) the answers may take."""
         stages.begin(events.answering(len(self.shown)))
         started, limit = time.monotonic(), max(SHOWN_SECONDS, evaluation.seconds)
         options = {**self._options(stages), "cached": not self.settings.cuda, "most": SHOWN_TOKENS, "seconds": limit}

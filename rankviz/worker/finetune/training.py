@@ -1,6 +1,5 @@
-"""Trains one adapter: the arguments of PEFT and Unsloth from its plan, TRL's SFTTrainer with each step in the journal,
-its files as PEFT loads them, and its truncation in place. Importing this module imports neither torch, PEFT nor
-Unsloth."""
+"""Trains one adapter with TRL's SFTTrainer, saves it as PEFT loads it, and truncates it in place.
+Importing this module imports neither torch, PEFT nor Unsloth."""
 
 import json
 import re
@@ -25,7 +24,7 @@ from rankviz.worker.finetune.data import IGNORED, OrderedRows, Tokens
 
 
 def peft_arguments(lora: LoraConfig, plan: AdapterPlan) -> dict[str, Any]:
-    """Return the modules of the plan as PEFT's LoraConfig takes them."""
+    """Return the plan's modules as arguments of PEFT's LoraConfig."""
     modules = plan.target_modules
     arguments: dict[str, Any] = {"target_modules": modules if isinstance(modules, str) else list(modules)}
     if plan.target_parameters:
@@ -36,7 +35,7 @@ def peft_arguments(lora: LoraConfig, plan: AdapterPlan) -> dict[str, Any]:
 
 
 def with_peft_adapter(model: Any, lora: LoraConfig, plan: AdapterPlan) -> Any:
-    """Attach the adapter of the plan by PEFT alone."""
+    """Attach the plan's adapter with PEFT alone."""
     import peft  # not above: runs import Unsloth before PEFT
 
     config = peft.LoraConfig(
@@ -53,12 +52,10 @@ def with_peft_adapter(model: Any, lora: LoraConfig, plan: AdapterPlan) -> Any:
 
 
 def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan, left_out: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the modules of the plan as Unsloth's get_peft_model takes them, with its flags. left_out: paths of towers
-    that no target name may reach (PEFT's exclude_modules).
-
-    On a GPU Unsloth adds the experts by itself, unless it is told of no parameters; its CPU backend leaves PEFT's own
-    rewrite of experts on. tests/worker/finetune/test_experts.py compares what is trained with what is counted.
-    """
+    """Return the plan's modules and flags as arguments of Unsloth's get_peft_model. left_out: paths of towers that no
+    target name may reach (PEFT's exclude_modules). On a GPU, Unsloth adds the experts unless target_parameters is an
+    empty list; its CPU backend keeps PEFT's own rewrite of experts. tests/worker/finetune/test_experts.py compares
+    trained with counted parameters."""
     arguments = peft_arguments(lora, plan) | plan.unsloth_flags
     if plan.route.kind == "model" and plan.scheme == "linear-only":
         arguments["target_parameters"] = []
@@ -68,11 +65,8 @@ def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan, left_out: Sequence[st
 
 
 def save(adapter: Any, folder: Path, base: Base, **changed: Any) -> int:
-    """Write the adapter's files and return the bytes of its weights.
-
-    PEFT names the base in two of them by where it was loaded from, which for the embedded model is a folder of this
-    machine. changed: values of adapter_config.json that are not the model's own.
-    """
+    """Write the adapter's files and return the bytes of its weights. PEFT names the base by the place that it was
+    loaded from; for the embedded model, the Hub id replaces it. changed: values of adapter_config.json to set."""
     adapter.save_pretrained(folder)
     config, card = folder / "adapter_config.json", folder / "README.md"
     values = json.loads(config.read_text(encoding="utf-8")) | changed
@@ -87,11 +81,9 @@ ADAPTER = "default"
 
 
 class Truncator:
-    """The LoRA pairs of a trained adapter as they were when this was made, to truncate it in place.
-
-    Each module's update B·A is truncated to its first k singular values (trained.svd), and the pair of rank k takes the
-    place of the trained pair in the adapter. PEFT's scale stays what it was, also for a few more steps.
-    """
+    """Truncates a trained adapter in place, from its LoRA pairs at the time when this object is made. Each module's
+    update B·A is truncated to its first k singular values (trained.svd), and the pair of rank k replaces the trained
+    pair. PEFT's scale does not change, also not in further steps."""
 
     def __init__(self, model: Any):
         self._model = model
@@ -109,7 +101,7 @@ class Truncator:
         self._decompositions = svd.decompose(self._pairs)
 
     def truncate(self, k: int) -> None:
-        """Put the rank-k update into the adapter, as factors of rank k."""
+        """Replace each pair in the adapter by its update truncated to rank k."""
         import torch
 
         for name, pair in svd.truncate_all(self._pairs, self._decompositions, k).items():
@@ -118,9 +110,8 @@ class Truncator:
                 weight.data = torch.from_numpy(factor).to(weight)
 
     def save(self, k: int, folder: Path, base: Base) -> int:
-        """Save the adapter as it now is, truncated to rank k and perhaps trained on, as PEFT loads one of rank k.
-
-        Returns the bytes of its weights."""
+        """Save the adapter, truncated to rank k and perhaps trained further, with that rank; return the bytes of its
+        weights."""
         config = self._model.peft_config[ADAPTER]
         scale = config.lora_alpha / (sqrt(config.r) if config.use_rslora else config.r)
         return save(self._model, folder, base, r=k, lora_alpha=alpha_for(scale, k, use_rslora=config.use_rslora))
@@ -128,7 +119,7 @@ class Truncator:
 
 LR_SCHEDULE = "linear"
 READ_SECONDS = 1.0
-"""Processor time is read so often, and at the last step: a read takes 6 ms with 200 threads."""
+"""Seconds between readings of processor time, which take 6 ms with 200 threads; the last step is always read."""
 
 
 def train(
@@ -141,8 +132,7 @@ def train(
     memory: Memory,
     log: Callable[[StepLogged], None],
 ) -> float:
-    """Train on the rows in their order, once, and return the seconds it took. `rows` holds exactly steps × batch ×
-    accumulation rows."""
+    """Train once on all rows in order, and return the seconds it took. rows: exactly steps × batch × accumulation."""
     from transformers import TrainerCallback
 
     rows_a_step = request.training.rows_per_step
@@ -196,8 +186,8 @@ def build_trainer(
     *,
     plain: bool = False,
 ) -> Any:
-    """Return TRL's SFTTrainer, or transformers' own Trainer (`plain`), that meets each row once, in their order.
-    scratch: a folder that the trainer wants, in which nothing is saved."""
+    """Return TRL's SFTTrainer, or transformers' own Trainer (`plain`), that reads each row once, in order. scratch: an
+    output folder that the trainer requires; nothing is saved in it."""
     from datasets import Dataset
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
     from trl import SFTConfig, SFTTrainer
@@ -244,7 +234,7 @@ def build_trainer(
 
 
 class Features:
-    """Rows as a trainer reads them, one at a time."""
+    """Rows as dicts for a trainer, read one at a time."""
 
     def __init__(self, rows: OrderedRows | Sequence[Tokens]):
         self._rows = rows

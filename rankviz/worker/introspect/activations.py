@@ -29,18 +29,18 @@ IN_FP32 = {
     "reciprocal", "softplus", "layer_norm", "rms_norm", "group_norm", "cosine_similarity", "dist", "logsumexp", "prod",
     "softmax", "log_softmax", "cumprod", "cumsum", "sum", "norm",
 }
-"""Autocast on CUDA runs these in fp32: ATen/autocast_mode.h of torch 2.13, its names and the operators that mean them,
-losses and images left out."""
+"""Functions that autocast on CUDA runs in fp32 (ATen/autocast_mode.h of torch 2.13, and operators of the same meaning;
+losses and image functions are left out)."""
 IN_16_BIT = {
     "__matmul__", "__rmatmul__", "conv1d", "conv2d", "conv3d", "prelu", "addmm", "addmv", "addr", "matmul", "einsum",
     "mm", "mv", "linear", "addbmm", "baddbmm", "bmm", "chain_matmul", "scaled_dot_product_attention",
 }
-"""And these in 16 bit, from the same header."""
+"""Functions that autocast on CUDA runs in 16 bit, from the same header."""
 # fmt: on
 
 
 class FusedAttention(torch.autograd.Function):
-    """Flash and memory-efficient attention: queries, keys, values, the output and an fp32 number a head are kept."""
+    """Attention as in fused kernels: it keeps queries, keys, values, output and an fp32 number per head and token."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -55,7 +55,7 @@ class FusedAttention(torch.autograd.Function):
 
 
 class GroupedProduct(torch.autograd.Function):
-    """What torch.nn.functional.grouped_mm calls, with frozen weights: its input isn't kept."""
+    """Product behind torch.nn.functional.grouped_mm with frozen weights, which does not keep its input."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -69,7 +69,8 @@ class GroupedProduct(torch.autograd.Function):
 
 
 class GpuOnMeta(TorchFunctionMode):
-    """Inside it, torch's functions keep what they keep on a GPU, under 16-bit autocast if asked."""
+    """Mode in which torch's functions on the meta device keep what they keep on a GPU, with or without 16-bit
+    autocast."""
 
     def __init__(self, *, autocast: bool):
         super().__init__()
@@ -89,7 +90,7 @@ class GpuOnMeta(TorchFunctionMode):
 
 
 def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    """The fused kernel, which keeps a byte an element."""
+    """Apply the fused kernel, which keeps a byte per element."""
     return torch.native_dropout(input, p, True)[0] if training and p else input
 
 
@@ -106,7 +107,7 @@ def _cast(name: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[s
 
 
 class LiveBytes(TorchDispatchMode):
-    """Follows every storage that an operator hands out inside the block, until it is freed."""
+    """Counts the bytes of every storage that an operator makes inside the block, until it is freed."""
 
     def __init__(self):
         super().__init__()
@@ -114,7 +115,7 @@ class LiveBytes(TorchDispatchMode):
         self._known: set[int] = set()
 
     def ignore(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Leave out weights that were there before."""
+        """Leave out the storages of these tensors, such as weights made before the block."""
         self._known |= {tensor.untyped_storage()._cdata for tensor in tensors}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -139,18 +140,17 @@ class LiveBytes(TorchDispatchMode):
 
 
 LENGTH = 256
-"""Tokens of a row: a few chunks of chunked linear attention. Twice as many change its bytes a token by 0.1 %, others'
-not at all."""
+"""Tokens of a row: a few chunks of chunked linear attention. Twice as many change that attention's bytes per token by
+0.1 %, and those of other blocks not at all."""
 WAYS = {"bf16": (torch.bfloat16, False), "autocast": (torch.bfloat16, True), "fp32": (torch.float32, False)}
 UNMASKED = "fused_without_mask"
-"""transformers' SDPA under a name for which it makes no mask."""
+"""Name under which transformers' SDPA is registered, because transformers makes no mask for unknown names."""
 
 
 def block_activations(
     config: Mapping[str, Any], model: ModelSpec, *, seconds: float = math.inf
 ) -> list[dict[str, Any]]:
-    """Return rows of ModelSpec.activation_bytes_per_token as JSON; none where the model can't be run without data, or
-    where that takes more than `seconds`."""
+    """Return rows of ModelSpec.activation_bytes_per_token as JSON; none where the model needs data or too much time."""
     AttentionInterface.register(UNMASKED, sdpa_attention_forward)
     paths = Counter(layer.path.split(".{}")[0] for layer in model.layers if layer.blocks and layer.part != "vision")
     pattern = periods(model)
@@ -199,7 +199,7 @@ class _CutModel:
         self._autocast, self._end = autocast, end
 
     def bytes_per_token(self, pattern: Periods) -> list[ActivationBytes]:
-        """Return the bytes a token of each block."""
+        """Return the bytes per token of each block."""
         kept, own, inputs = self._per_token(self._saved)
         # Gradients of the second period are the first one's.
         shown = min(len(kept), pattern.prefix + pattern.period)
@@ -213,13 +213,13 @@ class _CutModel:
         ]
 
     def _per_token(self, measure: Callable[[int], list[list[int]]]) -> list[list[int]]:
-        """What a second row adds, over its tokens."""
+        """Return what a second row adds, per token."""
         one, two = measure(1), measure(2)
         return [[round((b - a) / LENGTH) for a, b in zip(*both, strict=True)] for both in zip(one, two, strict=True)]
 
     def _saved(self, rows: int) -> list[list[int]]:
-        """For each block the bytes that autograd saves of it and of no block before, but for the block's input, then
-        that input where it saves it, and that input whether it does or not."""
+        """Return three lists by block: bytes that autograd saves for the block and no earlier one, without the block's
+        input; bytes of that input where autograd saves it, else 0; bytes of that input in any case."""
         known = {tensor.untyped_storage()._cdata for tensor in (*self._model.parameters(), *self._model.buffers())}
         saved: list[dict[int, Any]] = [{} for _ in self._blocks]
         inputs: list[Any] = [None] * len(self._blocks)
@@ -243,7 +243,7 @@ class _CutModel:
         return [[sum(each.values()) for each in sizes], own, [hidden.nbytes() for hidden in inputs]]
 
     def _fullest(self, rows: int) -> list[list[int]]:
-        """For each block the most that its backward pass holds beyond what was there when it began."""
+        """Return by block the most bytes that its backward pass holds beyond those held when it began."""
         live = LiveBytes()
         live.ignore([*self._model.parameters(), *self._model.buffers()])
         began, most = [0] * len(self._blocks), [0] * len(self._blocks)
@@ -274,7 +274,7 @@ class _CutModel:
     def _forward(
         self, rows: int, enter: Callable[[int, torch.Tensor], None], leave: Callable[[int, torch.Tensor], None]
     ) -> torch.Tensor:
-        """The last hidden states. `enter` and `leave` are told each block and its hidden states, once."""
+        """Return the last hidden states. Call `enter` and `leave` once per block, with its number and hidden states."""
         arguments = {"input_ids": torch.zeros(rows, LENGTH, dtype=torch.long, device="meta"), "use_cache": False}
         if self._masked:
             # One of its final form, or it would be looked into; fused attention here goes without.

@@ -18,7 +18,7 @@ DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers")
 
 
 def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **more: Any) -> Any:
-    """Build the model on the meta device: shapes without storage. more: dtype, where the config's own won't do."""
+    """Build the model on the meta device: shapes without storage. more: arguments of from_config, such as a dtype."""
     import torch
     import transformers
     from transformers import (
@@ -61,8 +61,8 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
 
 
 def _makeable(value: Any, key: str = "") -> Any:
-    """The config with bf16 for weights that are stored in what no model is made in: fp8 and packed ones, which are
-    unpacked to train on them."""
+    """Return the config with bf16 for dtypes that no model is built in (fp8, packed): such weights are unpacked to
+    train."""
     if key in DTYPES:
         name = value.removeprefix("torch.") if isinstance(value, str) else value
         return name if not isinstance(name, str) or name in MODEL_DTYPES else "bfloat16"
@@ -72,8 +72,8 @@ def _makeable(value: Any, key: str = "") -> Any:
 
 
 def cut_config(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
-    """Return the config of the model's first `depth` blocks: its count of blocks, and every list (in Nemotron-H a
-    string of letters) that has one entry a block. Another tower (vision, audio) stays whole."""
+    """Return the config of the model's first `depth` blocks: with their count, and with each list that has one entry
+    per block (a string of letters in Nemotron-H) cut to them. Other towers (vision, audio) stay whole."""
     config = dict(config)
     nested = isinstance(config.get("text_config"), Mapping)
     text = dict(config["text_config"]) if nested else config
@@ -130,8 +130,8 @@ def facts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def walk(model: Any) -> dict[str, Any]:
-    """Return every weight that LoRA can reach, grouped by path and shape, the paths of all other modules, and of these
-    the ones with parameters or saved buffers of their own."""
+    """Return fields of a ModelSpec: the weights that LoRA can reach, grouped by path and shape; the paths of all other
+    modules; and which of these have parameters or saved buffers of their own."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -213,8 +213,8 @@ def walk(model: Any) -> dict[str, Any]:
 
 
 def split_block(name: str, *, is_leaf: bool = False) -> tuple[str, int | None]:
-    """Return ("model.layers.{}.mlp", 3) for "model.layers.3.mlp": the first number is the block's. A number that ends
-    the path of a leaf is its name ("merger.mlp.0")."""
+    """Return ("model.layers.{}.mlp", 3) for "model.layers.3.mlp": the first number is the block's. A number at the end
+    of a leaf's path is the leaf's name ("merger.mlp.0")."""
     match = re.search(r"(?:^|\.)(\d+)(?=\.|$)", name)
     if not match or (is_leaf and match.end() == len(name)):
         return name, None
@@ -222,7 +222,7 @@ def split_block(name: str, *, is_leaf: bool = False) -> tuple[str, int | None]:
 
 
 def part_of(name: str, ancestors: dict[str, str]) -> str:
-    """Return the part of the model that a module belongs to, from the names and classes of what it sits in."""
+    """Return the part of the model that a module belongs to, by the names and classes of the modules around it."""
     parts = name.split(".")
     if any(tag in part for tag in SECOND_TOWERS for part in parts):
         return "vision"
@@ -240,24 +240,23 @@ def part_of(name: str, ancestors: dict[str, str]) -> str:
 
 
 def unquantized_parameters(model: Any) -> int:
-    """Count what bitsandbytes leaves alone: all but the weights of plain nn.Linear and Conv1D that transformers
-    converts."""
+    """Count the parameters that bitsandbytes does not quantize: all but the weights of nn.Linear (no subclasses) and
+    Conv1D that transformers converts."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import get_keys_to_not_convert
     from transformers.quantizers.quantizers_utils import should_convert_module
 
-    kept = get_keys_to_not_convert(model)
+    not_converted = get_keys_to_not_convert(model)
     converted = sum(
         module.weight.numel()
         for name, module in model.named_modules()
-        if (isinstance(module, Conv1D) or type(module) is nn.Linear) and should_convert_module(name, kept)
+        if (isinstance(module, Conv1D) or type(module) is nn.Linear) and should_convert_module(name, not_converted)
     )
     return sum(p.numel() for p in model.parameters()) - converted
 
 
 def _names_peft_refuses(model: Any) -> list[str]:
-    """Module names that PEFT refuses for this model_type, found by asking it."""
     from peft import LoraConfig
     from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
 
@@ -290,7 +289,7 @@ def _first(config: Any, *names: str, default: Any = ...) -> Any:
 
 TOO_LARGE = "This config.json describes a model too large to lay out within the memory that RankViz allows for it."
 ACTIVATION_SECONDS = 20.0
-"""At most, for what blocks hold while they train; a second or two is usual, and an estimate can do without."""
+"""Seconds for measuring what blocks keep in training; one or two are usual, and an estimate can do without."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -300,12 +299,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def layers_of(config: Mapping[str, Any]) -> ModelSpec:
-    """Return the model of a config.json without what its blocks hold in training: enough to resolve targets."""
+    """Return the model of a config.json without the bytes that its blocks keep in training; enough to find targets."""
     return model_from_json({"id": "", "name": "", **facts(config)})
 
 
 def introspect(config: Mapping[str, Any], *, activation_seconds: float = ACTIVATION_SECONDS) -> dict[str, Any]:
-    """Return a ModelSpec as a dict; id, name, source and the like are for the caller to add."""
+    """Return a ModelSpec as a dict, without id, name, source and the like, which the caller adds."""
     from rankviz.worker.introspect.activations import block_activations
 
     layers = facts(config)

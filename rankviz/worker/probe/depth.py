@@ -1,12 +1,9 @@
 """Runs `python -m rankviz.worker probe_depth HOME PROBE_ID DEPTH FOLDER`: one depth of a probe in its own process.
-
-A fresh process, so that neither peaks nor what malloc keeps leak from one depth into the next. It writes JSON lines to
-standard output, {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or {"error"}; the process that
-started it (main.py) watches its memory and writes the journal.
-
-The model is a few blocks with random weights in bf16, so that a probe needs no download. "peft" is PEFT and
-transformers' Trainer. The path on a CUDA card is written from the installed sources and has never been run.
-"""
+A new process keeps peaks and leftovers of malloc of one depth out of the next. It writes JSON lines to standard
+output: {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or {"error"}; its parent process
+(main.py) watches its memory and writes the journal. The model is a few blocks with random weights in bf16, so that
+nothing is downloaded. "peft" is PEFT and transformers' Trainer. The path on a CUDA card is written from the installed
+sources and has never been run."""
 
 import json
 import math
@@ -63,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
 def measure(
     request: ProbeRequest, config: dict[str, Any], depth: int, folder: Path, send: Callable[[str, Any], None]
 ) -> dict[str, Any]:
-    """Return the fields of a DepthMeasured that this process knows. send: takes the stages and the environment."""
+    """Return the fields of a DepthMeasured that this process knows. send: takes the name and value of each message."""
     send("stage", "importing")
     training, unsloth = request.training, request.training.framework == "unsloth"
     if unsloth:  # first, since it patches what is imported next
@@ -177,7 +174,7 @@ def measure(
 
 
 def quantization(precision: str, compute: str) -> Any:
-    """Return bitsandbytes' settings of a precision, or None where it does not quantize. compute: torch dtype's name."""
+    """Return bitsandbytes' settings for a precision; None where it does not quantize. compute: a torch dtype's name."""
     from transformers import BitsAndBytesConfig
 
     if precision == "int8":
@@ -188,8 +185,8 @@ def quantization(precision: str, compute: str) -> Any:
 
 
 def _shortage(error: Exception) -> dict[str, Any] | None:
-    """limit_bytes, short_bytes (missing at least) and why (who says so) if memory ran out, here or in what caused this;
-    else None. torch tells a GPU's shortage by a class, a CPU's by words alone."""
+    """Return limit_bytes, short_bytes (at least missing) and why ("GPU" or "system") where this error or a cause of it
+    is a lack of memory; else None. torch has an exception class for a GPU's lack of memory, not for a CPU's."""
     import psutil
 
     torch = sys.modules.get("torch")
@@ -197,8 +194,8 @@ def _shortage(error: Exception) -> dict[str, Any] | None:
         if torch is not None and isinstance(each, torch.OutOfMemoryError):
             total = torch.cuda.get_device_properties(0).total_memory
             limit = round(torch.cuda.get_per_process_memory_fraction() * total)
-            asked = re.search(r"ried to allocate ([\d.]+) ([KMG])iB", str(each))
-            requested = float(asked[1]) * 1024 ** (1 + "KMG".index(asked[2])) if asked else 0
+            match = re.search(r"ried to allocate ([\d.]+) ([KMG])iB", str(each))
+            requested = float(match[1]) * 1024 ** (1 + "KMG".index(match[2])) if match else 0
             short = max(0, round(requested) - limit + torch.cuda.memory_allocated())
             return {"limit_bytes": limit, "short_bytes": short, "why": "GPU"}
         if isinstance(each, MemoryError) or (isinstance(each, RuntimeError) and "can't allocate memory" in str(each)):
@@ -208,7 +205,7 @@ def _shortage(error: Exception) -> dict[str, Any] | None:
 
 
 def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> None:
-    """Write config, weights and a tokenizer of a few words into `folder`; UserError where the disk has no room."""
+    """Write config, random weights and a small tokenizer into `folder`; raise UserError where the disk has no room."""
     from rankviz.worker.introspect.layers import build, cut_config
 
     cut = cut_config(without_code(config), depth)
@@ -232,8 +229,8 @@ def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> No
 
 
 def _write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """safetensors by hand, straight to disk, so that writing takes no memory: 8 bytes of header length, a JSON header,
-    the numbers one tensor after the other. They are normal with standard deviation 0.02, neither zero nor denormal."""
+    """Write random safetensors straight to disk, which takes no memory: 8 bytes of header length, a JSON header, the
+    numbers of one tensor after the other. They are normal with standard deviation 0.02, neither zero nor denormal."""
     header, end = {}, 0
     for name, shape in shapes.items():
         start, end = end, end + BF16_BYTES * math.prod(shape)
@@ -254,7 +251,7 @@ def _write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Non
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Write a tokenizer of a few words: loaders and collators ask for one; the probe's rows are token ids already."""
+    """Write a tokenizer of a few words, which loaders and collators require; the probe's rows are token ids already."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 

@@ -1,9 +1,6 @@
-"""Runs `python -m rankviz.worker probe HOME PROBE_ID@ATTEMPT`: each depth in its own process, with limits of time and
-memory.
-
-This process loads no torch: it starts depth.py, reads its messages, watches the memory it takes and ends it at a limit.
-Running out of memory is a result; running out of time is one too as long as two depths are known.
-"""
+"""Runs `python -m rankviz.worker probe HOME PROBE_ID@ATTEMPT`: each depth in a process of its own, with limits.
+This process loads no torch: it starts depth.py, reads its messages, watches its memory and ends it at a limit of time
+or memory. Running out of memory is a result; so is running out of time after two measured depths."""
 
 import json
 import os
@@ -27,7 +24,7 @@ from rankviz.worker.journal import Journal, admit_probe, redirect_output
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "probe_depth")
 POLL_SECONDS = 0.02
-"""Between two looks at the memory: what is allocated meanwhile may go past the limit."""
+"""Seconds between two checks of memory; what is allocated in between may exceed the limit."""
 
 
 class OutOfTime(UserError):
@@ -55,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 class Probe:
-    """The depths of one probe, one after the other."""
+    """Measures the depths of one probe, one after the other."""
 
     def __init__(self, store: RunStore, journal: Journal, home: Path):
         self.store, self.journal, self.home = store, journal, home
@@ -68,8 +65,8 @@ class Probe:
 
     @property
     def limit_bytes(self) -> int:
-        """Bytes of this machine's own memory for one process. With a GPU the requested limit is the card's, which the
-        process keeps itself: torch for CUDA alone takes some GiB here."""
+        """Bytes of this machine's own memory for one process. With a GPU the requested limit is that of the card,
+        which the process keeps itself, because torch for CUDA alone takes some GiB of this memory."""
         return (None if self._cuda else self.request.memory_limit_bytes) or self.free_bytes
 
     def run(self) -> None:
@@ -87,7 +84,6 @@ class Probe:
         self.journal.append(ProbeCompleted(time=time.time()))
 
     def _measure(self, depth: int) -> DepthMeasured | DepthDidNotFit:
-        """Start a process for the depth and watch it."""
         folder, started = self.store.run_dir(self.request.probe_id) / f"base-{depth}", time.monotonic()
         child = subprocess.Popen(
             [*COMMAND, str(self.home), self.request.probe_id, str(depth), str(folder)],
@@ -140,7 +136,7 @@ class Probe:
 
 
 def _messages(fd: int) -> Iterator[dict]:
-    """The JSON lines that come from a pipe until it is closed; an empty object where none came for a moment."""
+    """Yield the JSON lines of a pipe until it is closed, and an empty object where none came within POLL_SECONDS."""
     rest = b""
     while True:
         if not select.select([fd], [], [], POLL_SECONDS)[0]:

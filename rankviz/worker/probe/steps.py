@@ -1,4 +1,4 @@
-"""Peak memory in each part of a training step, and the time of steps. Import it after Unsloth where that trains."""
+"""Measures peak memory in each part of a training step, and step times. In Unsloth's runs, import Unsloth first."""
 
 import time
 from typing import Any
@@ -12,27 +12,27 @@ MOMENTS = ("forward", "backward", "optimizer")
 
 
 class Moments(TrainerCallback):
-    """Peaks of forward (the loss included), backward (clipping included) and optimizer: each grows with depth in its
-    own way. Give it to a trainer as a callback, then call `watch` with that trainer."""
+    """Peak bytes of forward (with the loss), backward (with clipping) and optimizer, each of which grows with depth in
+    its own way. Pass it to a trainer as a callback, then call `watch` with that trainer."""
 
     def __init__(self, memory: Memory, *, timed_steps: int):
-        """Training stops after the first step and `timed_steps` more that fill TIMED_SECONDS."""
+        """Training stops after the first step and at least `timed_steps` more that together take TIMED_SECONDS."""
         self._memory, self._least_steps = memory, 1 + timed_steps
         self.peaks: dict[str, int] = dict.fromkeys(MOMENTS, 0)
-        """Bytes of the counter, the highest over all steps."""
+        """Highest bytes over all steps, by part of a step."""
         self.peak_reserved_bytes: int | None = None
         self.step_seconds: list[float] = []
-        """From the end of one step to the end of the next."""
+        """Seconds from the end of one step to the end of the next."""
         self._since = 0.0
         self._clock: ProcessorClock | None = None
 
     @property
     def busy_elsewhere(self) -> float:
-        """The share of this machine's CPU time that other processes had while steps were timed."""
+        """Share of this machine's CPU time that other processes used while steps were timed, from 0 to 1."""
         return self._clock.read().busy_elsewhere if self._clock is not None else 0.0
 
     def watch(self, trainer: Any) -> None:
-        """Tell forward from backward: the trainer calls its accelerator's backward between them."""
+        """Separate forward from backward, by wrapping the backward call of the trainer's accelerator."""
         backward = trainer.accelerator.backward
 
         def noting(*args: Any, **kwargs: Any) -> Any:

@@ -1,12 +1,9 @@
 """Makes this process believe in one CUDA card, on which FakeTensors live and nothing is computed.
-
-Before torch is imported: `card = become(gpu)`, and then `with FakeTensorMode(), Tracker(card) as tracker: ...`
-
-A build of torch for CPUs, or one for CUDA without a card, lacks a device guard that works, which autograd asks for:
-card.cpp is one, compiled once with g++. torch.cuda then answers as the card would. All of it is for a process of its
-own: nothing is taken back. Unsloth is imported there (`import_unsloth`) before transformers, peft and trl are: its
-Triton kernels are launched, and do and allocate nothing. Its blocks are not compiled.
-"""
+Call `card = become(gpu)` before torch is imported, then use `with FakeTensorMode(), Tracker(card) as tracker: ...`
+autograd needs a working device guard, which torch lacks without a card: card.cpp is one, compiled once with g++.
+torch.cuda then answers as the card would. Use a process of its own, because nothing is undone, and import Unsloth
+there (`import_unsloth`) before transformers, peft and trl. Its Triton kernels do and allocate nothing when they are
+launched, and its blocks are not compiled."""
 
 import contextlib
 import ctypes
@@ -54,25 +51,23 @@ class MemoryBlock(NamedTuple):
 
 class Allocator:
     """One card's memory, as torch's CUDA caching allocator counts it (c10/cuda/CUDACachingAllocator.cpp, torch 2.13).
-
     Sizes are rounded to 512 bytes. Blocks up to 1 MiB come from segments of 2 MiB, larger ones below 10 MiB from
-    segments of 20 MiB, the rest from segments of their own in whole 2 MiB. The smallest free block that is large enough
-    is taken, and split where more than 1 MiB (512 bytes in small segments) is left. Not covered: more streams, the
-    options of PYTORCH_CUDA_ALLOC_CONF, and segments given back where the card is full.
-    """
+    segments of 20 MiB, the rest from segments of their own in whole 2 MiB. The smallest free block that is large
+    enough is taken, and split where more than 1 MiB (512 bytes in small segments) is left. Not covered: more streams,
+    the options of PYTORCH_CUDA_ALLOC_CONF, and segments given back where the card is full."""
 
     def __init__(self) -> None:
         self.allocated = self.reserved = self.peak_allocated = self.peak_reserved = 0
         self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
-        """(size, address) of free pieces, of small and of large segments, in rising order."""
+        """Free pieces as (size, address) in rising order; True: of small segments, False: of large segments."""
         self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
-        """The other end of each free piece."""
+        """End of each free piece by its start, and start by its end."""
         self._segments: dict[int, int] = {}
         self._next_address = 0
 
     def allocate(self, size: int) -> MemoryBlock | None:
-        """Return a block of that many bytes; None for none."""
+        """Return a block of at least `size` bytes; None where size is 0."""
         if size <= 0:
             return None
         size = -(-size // MIN_BLOCK) * MIN_BLOCK
@@ -93,7 +88,7 @@ class Allocator:
         return MemoryBlock(address, length, small)
 
     def free(self, block: MemoryBlock | None) -> None:
-        """Give a block back, and join it with free neighbours."""
+        """Free a block, and join it with free neighbours."""
         if block is None:
             return
         self.allocated -= block.size
@@ -107,11 +102,11 @@ class Allocator:
         self._put(start, end, block.small)
 
     def reset_peaks(self) -> None:
-        """Count peaks from now on."""
+        """Set the peaks to the current bytes."""
         self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
 
     def empty_cache(self) -> None:
-        """Give back every segment that nothing uses."""
+        """Release every segment that is not in use."""
         for small, pool in self._free.items():
             for size, address in list(pool):
                 if self._segments.get(address) == size:
@@ -140,7 +135,7 @@ class Allocator:
 
 
 class Stream:
-    """A stream or an event on which nothing is waited for."""
+    """Stand-in for a CUDA stream or event; its methods do nothing."""
 
     cuda_stream = device_index = 0
 
@@ -153,7 +148,7 @@ class Stream:
 
 
 class SimulatedCard:
-    """What torch.cuda says of the card, and its memory."""
+    """Facts that torch.cuda reports of the card, and the card's memory."""
 
     def __init__(self, gpu: Gpu):
         self.name = gpu.name
@@ -166,13 +161,13 @@ class SimulatedCard:
 
     @property
     def cublas_workspace_bytes(self) -> int:
-        """Of one handle (ATen/cuda/CublasHandlePool.cpp: 32 MiB on Hopper and datacenter Blackwell)."""
+        """Bytes of one handle's workspace (ATen/cuda/CublasHandlePool.cpp: 32 MiB for compute capability 9 and 10)."""
         return 2**25 if self.capability[0] in (9, 10) else 8_519_680
 
 
 @functools.cache
 def prepare() -> None:
-    """Load torch with one card in it, once; RuntimeError where torch was there before."""
+    """Load torch with one simulated card, once; raise RuntimeError where torch was imported before."""
     if "torch" in sys.modules:
         raise RuntimeError("The simulated card must be there before torch is imported.")
     library = ctypes.CDLL(str(_library()), ctypes.RTLD_GLOBAL)
@@ -187,7 +182,7 @@ def prepare() -> None:
 
 
 def _library() -> Path:
-    """card.cpp, compiled for this torch; built on the first call."""
+    """Return the path of card.cpp compiled for this torch; the first call compiles it."""
     torch_folder = Path(importlib.util.find_spec("torch").origin).parent
     version = importlib.metadata.version("torch").encode()
     key = hashlib.sha256(SOURCE.read_bytes() + str(torch_folder).encode() + version).hexdigest()[:16]
@@ -210,7 +205,7 @@ def _library() -> Path:
 
 
 def become(gpu: Gpu) -> SimulatedCard:
-    """Return the card that torch sees in this process from now on, empty. Calls `prepare`."""
+    """Make torch see this card, empty, in this process from now on; return the card. Calls `prepare`."""
     prepare()
     import torch
 
@@ -266,11 +261,11 @@ def become(gpu: Gpu) -> SimulatedCard:
 
 
 LAUNCHES: Counter[str] = Counter()
-"""Triton kernels by name, and how often they were launched."""
+"""Number of launches by the Triton kernel's name."""
 
 
 def import_unsloth(card: SimulatedCard) -> None:
-    """Load the package; RuntimeError where it did not take the card for one."""
+    """Import Unsloth on the simulated card; raise RuntimeError where Unsloth does not recognize a CUDA device."""
     # torch.compile leaves code alone that runs under a tracker, so that compiled blocks would run as they are written.
     os.environ.update(HF_HUB_OFFLINE="1", UNSLOTH_DISABLE_STATISTICS="1", UNSLOTH_BLOCK_COMPILE="0")
     import bitsandbytes.functional
@@ -302,7 +297,7 @@ def import_unsloth(card: SimulatedCard) -> None:
 
 
 class _NoKernels:
-    """bitsandbytes' compiled library: every kernel is there, and none may be called."""
+    """Stand-in for bitsandbytes' compiled library: every kernel exists, and raises RuntimeError when it is called."""
 
     def __getattr__(self, name: str) -> Any:
         def kernel(*args: Any) -> None:
@@ -313,7 +308,7 @@ class _NoKernels:
 
 
 def answer_more() -> None:
-    """What Unsloth asks torch beyond what `become` answers; after each call of that."""
+    """Answer the calls of torch that Unsloth makes and `become` does not cover. Call it after each `become`."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensor
 
@@ -327,7 +322,7 @@ def answer_more() -> None:
 
 
 def count_launches() -> None:
-    """Kernels count their launches and do nothing."""
+    """Let Triton kernels count their launches instead of running."""
     from triton.runtime.autotuner import Autotuner, Heuristics
     from triton.runtime.jit import JITFunction
 
@@ -342,15 +337,15 @@ def _launch(kernel: Any, *args: Any, **more: Any) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `python -m rankviz.worker simulate FOLDER`: print what simulated steps hold as JSON. Its request.json
-    has the model's config, the card, the adapter and the training."""
+    """Run `python -m rankviz.worker simulate FOLDER`: print the bytes that simulated steps hold, as JSON.
+    FOLDER/request.json has the model's config, the card, the adapter and the training."""
     return answer(lambda: simulated(**request_in(argv[0])))
 
 
 def simulated(
     config: Mapping[str, Any], gpu: str, lora: Mapping[str, Any], training: Mapping[str, Any], **how: bool
 ) -> dict[str, Any]:
-    """Return a `Simulated` as JSON; UserError where the model's code does not run on the simulated card."""
+    """Return a `Simulated` as JSON; raise UserError where the model's code does not run on the simulated card."""
     prepare()
     setup, card = build(TrainingSetup, training), find_gpu(load_gpus(paths.ASSETS), gpu)
     if setup.framework == "unsloth":

@@ -1,10 +1,8 @@
-"""Runs training steps of a real model on the simulated card: transformers' classes, bitsandbytes' 4-bit layers, PEFT's
-adapters, TRL's fused loss or transformers' own, and says how many bytes each moment of a step holds.
-
-The model is made of its config.json (the first `depth` blocks of it) without weights. Rows are all as long as
-max_length, and every token is a target; `padded` gives them a mask. Two optimizer steps are run: one micro-step, then
-two where gradients are accumulated. Not covered: evaluation, and how a checkpoint's load leaves blocks half used.
-"""
+"""Runs training steps of a real model on the simulated card, and returns the bytes held at each moment of a step.
+Uses transformers' classes, bitsandbytes' 4-bit layers, PEFT's adapters, and TRL's fused loss or transformers' own. The
+model has the first `depth` blocks of its config.json and no weights. All rows have max_length tokens, and every token
+is a target; `padded` adds a mask. Not covered: evaluation, and memory blocks that loading a checkpoint leaves half
+used."""
 
 import gc
 from collections.abc import Mapping
@@ -31,26 +29,26 @@ from rankviz.worker.simulate.card import SimulatedCard, become
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card
 
 MOMENTS = ("forward", "loss backward", "backward of the last blocks", "backward of the first blocks", "optimizer")
-"""In the order of a step. Each grows with depth along a line of its own."""
+"""Moments of a step in order; the bytes at each grow with depth along a line of their own."""
 FORWARD, LOSS, LAST, FIRST, OPTIMIZER = MOMENTS
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 BLOCKWISE_LEAST = 4096
-"""bitsandbytes keeps the state of smaller tensors in fp32 (optim/optimizer.py, min_8bit_size)."""
+"""Elements of a tensor below which bitsandbytes keeps its state in fp32 (optim/optimizer.py, min_8bit_size)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Program:
-    """What the program that trains does besides the settings."""
+    """Properties of the program that trains, besides its settings."""
 
     autocast: bool = True
     fused_loss: bool = False
-    """TRL 1.15's; otherwise transformers' own."""
+    """True for TRL 1.15's fused loss, False for transformers' own."""
     holds_output: bool = False
-    """The model's output, with its logits, lives until the backward pass is over."""
+    """True where the model's output, with its logits, lives until the backward pass is over."""
     prepares: bool = False
-    """prepare_model_for_kbit_training."""
+    """True where the program calls prepare_model_for_kbit_training."""
     repeats_keys: bool = False
-    """Keys and values are repeated for all heads by the program, so that SDPA's efficient kernel takes them."""
+    """True where the program repeats keys and values for all heads, so that SDPA's efficient kernel accepts them."""
 
 
 def simulate(
@@ -63,8 +61,8 @@ def simulate(
     program: Program | None = None,
     **more: Any,
 ) -> Simulated:
-    """Run two optimizer steps of the model's first `depth` blocks. more: split, padded, as of a SimulatedRun. Unsloth's
-    steps need it imported (card.import_unsloth)."""
+    """Run two optimizer steps of the model's first `depth` blocks: one micro-step, then two where gradients are
+    accumulated. more: split and padded, as in SimulatedRun. For Unsloth, call card.import_unsloth first."""
     if training.framework == "unsloth":
         from rankviz.worker.simulate import unsloth
 
@@ -82,8 +80,8 @@ def simulate(
 
 @dataclass
 class SimulatedRun:
-    """Steps of the first `depth` blocks of a model on one card. config: of the whole model. split: so many first blocks
-    have a moment of their own. padded: whether the batch has a mask."""
+    """Steps of the first `depth` blocks of a model on one card. config: that of the whole model. split: number of
+    first blocks whose backward pass is a moment of its own. padded: True where the batch has a mask."""
 
     config: Mapping[str, Any]
     lora: LoraConfig
@@ -108,7 +106,7 @@ class SimulatedRun:
             return self.trained(tracker, model)
 
     def trained(self, tracker: Tracker, model: Any) -> Simulated:
-        """The steps of a loaded model."""
+        """Attach the adapter to a loaded model, run the steps and return the bytes held."""
         allocator = self.card.allocator
         loaded = allocator.allocated
         model = self._attach(model)
@@ -125,8 +123,8 @@ class SimulatedRun:
         )
 
     def _answer(self, tensor: torch.Tensor) -> Any:
-        """transformers asks whether all of a mask is set; on the CPU, AdamW how many steps there were, and OPT whether
-        a block is dropped. Nothing else is looked at."""
+        """Return a value where code reads one from a tensor: transformers checks whether all of a mask is set; on the
+        CPU, AdamW reads its number of steps, and OPT whether a block is dropped. Raise UserError for anything else."""
         if tensor.fake_device.type == "cpu":
             return False if tensor.dtype == torch.bool else 1.0
         if tensor.dtype == torch.bool:
@@ -134,7 +132,7 @@ class SimulatedRun:
         raise UserError("This model's code looks at the values of its data, so it cannot be simulated.")
 
     def build(self) -> Any:
-        """On the meta device, quantized as transformers does where asked."""
+        """Build the model on the meta device, quantized as transformers does where requested."""
         training = self.training
         # None leaves it to transformers: SDPA, or eager where the architecture has no other.
         attention = "eager" if training.attn_implementation == "eager" else None
@@ -208,7 +206,7 @@ class SimulatedRun:
         return peaks
 
     def _loss(self, model: Any) -> tuple[torch.Tensor, Any]:
-        """The loss, and what the program holds of the model's output."""
+        """Return the loss, and the part of the model's output that the program holds."""
         shape = (self.training.per_device_train_batch_size, self.training.max_length)
         batch = {name: torch.zeros(shape, dtype=torch.long, device="cuda") for name in ("input_ids", "labels")}
         if self.padded:
@@ -223,7 +221,6 @@ class SimulatedRun:
 
 
 def _quantize(model: Any, precision: str, compute: torch.dtype) -> None:
-    """Linear layers become bitsandbytes' own, on the meta device, by transformers' own quantizer."""
     from transformers.quantizers.auto import AutoHfQuantizer
 
     config = quantization(precision, str(compute).removeprefix("torch."))
@@ -235,7 +232,7 @@ def _quantize(model: Any, precision: str, compute: torch.dtype) -> None:
 
 
 def materialize(model: Any) -> None:
-    """Every parameter and buffer from the meta device to the card, in the model's order; tied ones stay tied."""
+    """Move every parameter and buffer from the meta device to the card, in the model's order; tied ones stay tied."""
     from bitsandbytes.nn import Linear4bit
 
     made: dict[int, Any] = {}
@@ -260,8 +257,8 @@ def materialize(model: Any) -> None:
 
 
 def _packed(linear: Any) -> nn.Parameter:
-    """A weight as bitsandbytes holds it: two numbers a byte, a scale for 64, which double quantization packs too. What
-    it is packed from is on the card meanwhile, so that later weights fill the room which that leaves."""
+    """Return a weight as bitsandbytes stores it: two numbers per byte and a scale per 64, which double quantization
+    packs too. The unpacked weight is on the card meanwhile, so that later weights fill the room that it leaves."""
     from bitsandbytes.functional import QuantState
 
     def on_card(count: int, dtype: torch.dtype) -> torch.Tensor:
@@ -292,7 +289,7 @@ def _packed(linear: Any) -> nn.Parameter:
 
 
 class _Blockwise:
-    """bitsandbytes' 8-bit AdamW: what it holds. Its kernels work in place."""
+    """State of bitsandbytes' 8-bit AdamW, whose kernels work in place."""
 
     def __init__(self, trained: list[nn.Parameter]):
         self._trained = trained
@@ -317,7 +314,7 @@ def _optimizer(name: str, trained: list[nn.Parameter]) -> Any:
 
 LEAST_BLOCKS = 3
 APART = 4
-"""Blocks between the two depths: what the allocator leaves unused at the end of a block weighs less then."""
+"""Least blocks between the two depths, so that memory left unused at the end of a block matters less."""
 
 
 def simulate_whole(
@@ -330,8 +327,8 @@ def simulate_whole(
     full: bool = False,
     **more: Any,
 ) -> Simulated:
-    """Simulate the whole model, from two depths, or as it is where that is less work, or `full`: bytes grow with depth
-    along a line, at each moment of a step along its own (core.probe). more: padded, program, as for `simulate`."""
+    """Simulate the whole model from two depths, since bytes at each moment of a step grow linearly with depth
+    (core.probe); run it whole where that is less work, or where `full`. more: padded and program, as for `simulate`."""
     pattern = periods(model)
     # Whole periods below the whole model, a few blocks apart.
     low = max(pattern.prefix + pattern.period, pattern.prefix + 2, LEAST_BLOCKS)

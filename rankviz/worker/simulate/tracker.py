@@ -1,9 +1,8 @@
 """Follows every storage on the simulated card through the allocator, from the operator that makes it to its end.
-
-Operators run as FakeTensors; added is what a CUDA kernel takes and a FakeTensor does not show: cuBLAS's workspaces, a
-product in the backward pass of softmax, sums of attention's gradients. The kernel of scaled_dot_product_attention is
-chosen as torch does on the card (ATen/native/transformers/cuda/sdp_utils.cpp, torch 2.13); cuDNN's counts as flash.
-"""
+Operators run as FakeTensors. Added are bytes that a CUDA kernel takes and a FakeTensor does not show: cuBLAS's
+workspaces, a product in the backward pass of softmax, sums of attention's gradients. The kernel of
+scaled_dot_product_attention is chosen as torch does on the card (ATen/native/transformers/cuda/sdp_utils.cpp, torch
+2.13); cuDNN's kernel counts as flash."""
 
 import functools
 import threading
@@ -27,7 +26,7 @@ FLASH_HEAD_DIM = 256
 def kernel_for(
     card: SimulatedCard, query: Any, key: Any, value: Any, *, masked: bool, enable_gqa: bool, dropout: bool = False
 ) -> Kernel:
-    """Return the first of flash, efficient and math that takes these tensors."""
+    """Return the first of flash, efficient and math that accepts these tensors."""
     if query.dim() != 4 or len({each.dtype for each in (query, key, value)}) != 1:
         return "math"
     dims = {each.shape[-1] for each in (query, key, value)}
@@ -50,7 +49,7 @@ def kernel_for(
 
 
 class Attention:
-    """scaled_dot_product_attention on the card, under autograd's key of the dispatcher. Counts the kernels that run."""
+    """scaled_dot_product_attention on the card, under autograd's dispatch key; counts the kernels that run."""
 
     _current: "Attention"
     _library: torch.library.Library | None = None
@@ -59,7 +58,7 @@ class Attention:
         self.card = card
         self.kernels: Counter[Kernel] = Counter()
         self.repeats_keys = False
-        """Whether the program repeats keys and values for all heads itself, instead of enable_gqa."""
+        """True where the program repeats keys and values for all heads itself, instead of enable_gqa."""
         Attention._current = self
         if Attention._library is None:
             Attention._library = torch.library.Library("aten", "IMPL")
@@ -69,7 +68,7 @@ class Attention:
                 )
 
     def run(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False):
-        """As sdp::scaled_dot_product_attention (ATen/native/transformers/attention.cpp)."""
+        """Run the kernel that sdp::scaled_dot_product_attention would (ATen/native/transformers/attention.cpp)."""
         aten, masked = torch.ops.aten, attn_mask is not None
         if self.repeats_keys and enable_gqa:
             groups, enable_gqa = query.shape[1] // key.shape[1], False
@@ -103,8 +102,8 @@ class Attention:
 
 
 def backward_workspace(kernel: Kernel, _gradient: Any, query: Any, key: Any, *_: Any, **__: Any) -> int:
-    """Bytes that a kernel takes in its backward pass: fp32 sums of dQ, and in flash dK and dV for every head where
-    heads share keys (flash_api.cpp mha_bwd, kernel_backward.h)."""
+    """Return the bytes that a kernel takes in its backward pass: fp32 sums of dQ, and in flash dK and dV for every
+    head where heads share keys (flash_api.cpp mha_bwd, kernel_backward.h)."""
     rows, heads, length, dim = query.shape
     sums = 4 * rows * heads * (-(-length // 128) * 128) * (-(-dim // 32) * 32)
     if kernel == "efficient":
@@ -125,11 +124,11 @@ WORKSPACES: dict[Any, Callable[..., int]] = {
     aten._scaled_dot_product_flash_attention_backward.default: functools.partial(backward_workspace, "flash"),
     aten._scaled_dot_product_efficient_attention_backward.default: functools.partial(backward_workspace, "efficient"),
 }
-"""Bytes that a kernel has for itself while it runs, from its arguments."""
+"""Functions from an operator's arguments to the bytes that its kernel takes while it runs."""
 
 
 def _index(values: torch.Tensor, indices: Any) -> Any:
-    """By a mask, as if all of it were set: how many are is data."""
+    """Index by a mask as if all of it were set, since a FakeTensor has no values; NotImplemented without a mask."""
     masks = [each is not None and each.dtype == torch.bool for each in indices]
     if not any(masks):
         return NotImplemented
@@ -144,11 +143,11 @@ WHOLE: dict[Any, Callable[..., Any]] = {
     aten.silu_backward.default: lambda gradient, x: torch.empty_like(gradient),
     aten.index.Tensor: _index,
 }
-"""Operators that a FakeTensor cannot run, or takes apart where CUDA has a kernel."""
+"""Replacements of operators that a FakeTensor cannot run, or that it splits where CUDA has one kernel."""
 
 
 class Tracker(TorchDispatchMode):
-    """Enter it inside a FakeTensorMode; what exists already is not seen."""
+    """Follows the storages that operators make while it is active. Enter it inside a FakeTensorMode."""
 
     def __init__(self, card: SimulatedCard):
         super().__init__()
@@ -156,7 +155,7 @@ class Tracker(TorchDispatchMode):
         self.attention = Attention(card)
         _register()
         self.answer: Callable[[torch.Tensor], Any] | None = None
-        """What `.item()` of a tensor on the card gives, where the code that runs looks at values."""
+        """Function that returns the value of `.item()` for a tensor on the card; None keeps torch's own behaviour."""
         self._blocks: dict[int, tuple[Any, int]] = {}
         self._handles: set[int] = set()
 
@@ -183,7 +182,7 @@ class Tracker(TorchDispatchMode):
         return result
 
     def follow(self, storage: torch.UntypedStorage) -> None:
-        """Allocate a storage that is new, or that has grown, until it ends."""
+        """Allocate a storage that is new or has grown; free it when the storage ends."""
         key, size = storage._cdata, storage.nbytes()
         block, known = self._blocks.get(key, (None, -1))
         if size > known:
@@ -193,7 +192,7 @@ class Tracker(TorchDispatchMode):
             weakref.finalize(storage, lambda: self.allocator.free(self._blocks.pop(key)[0]))
 
     def _cublas(self, args: tuple) -> None:
-        """A workspace for each thread's handle: the forward pass and autograd's thread have one each. It stays."""
+        """Allocate a lasting workspace per thread: the forward pass and autograd's thread have a cuBLAS handle each."""
         thread = threading.get_ident()
         if thread not in self._handles and any(isinstance(each, FakeTensor) for each in args):
             self._handles.add(thread)
@@ -202,14 +201,15 @@ class Tracker(TorchDispatchMode):
 
 @functools.cache
 def _register() -> torch.library.Library:
-    """Kernels for CUDA, so that the dispatcher does not take operators apart."""
+    """Register kernels for CUDA, so that the dispatcher does not split these operators."""
     library = torch.library.Library("aten", "IMPL")
     library.impl("silu_backward", WHOLE[aten.silu_backward.default], "CUDA")
     return library
 
 
 def as_on_a_card() -> None:
-    """Kernels of Triton do nothing, masks are made as on a card, and modules move by new parameters."""
+    """Patch libraries to act as on a card: Triton kernels do nothing, needless masks are left out, modules can be
+    moved."""
     import transformers
     from transformers import masking_utils
     from transformers.utils import import_utils
@@ -232,24 +232,24 @@ _META_GROUPED_MM = _meta_registrations._meta_grouped_mm_common
 
 
 def _tolist(self: FakeTensor) -> Any:
-    """Whole numbers are 0: transformers asks where each expert's tokens end, for products into tensors made before."""
+    """Return zeros for whole numbers, for transformers, which reads where each expert's tokens end."""
     return _TOLIST(self) if self.is_floating_point() or self.dim() != 1 else [0] * len(self)
 
 
 def _meta_grouped_mm(a: torch.Tensor, b: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
-    """In any dtype, as torch 2.13's kernel; what torch says of shapes allows bf16 alone."""
+    """Multiply in any dtype, as torch 2.13's kernel does; torch's check of shapes allows bf16 alone."""
     return _META_GROUPED_MM(a.bfloat16(), b.bfloat16(), *rest, **more).to(a.dtype)
 
 
 def _getitem(self: torch.Tensor, index: Any) -> Any:
-    """Indexing where a list among the indices would be made a true tensor on the card (Falcon's heads)."""
+    """Index with tensors in place of lists, of which torch would make real tensors on the card (Falcon's heads)."""
     if isinstance(index, tuple) and any(isinstance(each, list) for each in index):
         index = tuple(torch.tensor(each) if isinstance(each, list) else each for each in index)
     return _GETITEM(self, index)
 
 
 def _apply(self: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:
-    """nn.Module._apply without swapping tensors, which fakes refuse."""
+    """Apply `fn` like nn.Module._apply, without swapping tensors, which FakeTensors refuse."""
     if recurse:
         for child in self.children():
             child._apply(fn)

@@ -1,10 +1,8 @@
-"""Runs training steps of the real Unsloth on the simulated card: its FastLanguageModel loads and adapts the model, its
-kernels, checkpointing and loss run.
-
-Import it after `card.import_unsloth`. Replaced is what would need weights or a tokenizer. Rows are all as long as
-max_length and every token is a target, but for the last of each row. Not covered: padding-free batches, xformers,
-families that go through FastModel, and how a checkpoint's load leaves blocks half used.
-"""
+"""Runs training steps of the real Unsloth on the simulated card: its FastLanguageModel, kernels, checkpointing and
+loss.
+Import it after `card.import_unsloth`. Only what would need weights or a tokenizer is replaced. All rows have
+max_length tokens, and every token but the last of each row is a target. Not covered: padding-free batches, xformers,
+families that go through FastModel, and memory blocks that loading a checkpoint leaves half used."""
 
 import functools
 import json
@@ -39,15 +37,15 @@ from rankviz.worker.simulate.step import Program, SimulatedRun, materialize
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card, kernel_for
 
 ADDED_BYTES = 2**23
-"""What loading may leave on the card beside the weights."""
+"""Most bytes that loading may leave on the card besides the weights."""
 FAMILIES = tuple(each for each in OWN_FAMILIES if each != "gemma2")
-"""Gemma 2's attention is a function for torch.compile alone; other families go through FastModel."""
+"""Families that can be simulated: not Gemma 2, whose attention needs torch.compile, nor those that use FastModel."""
 BACKENDS = {"math": 0, "flash": 1, "efficient": 2}
-"""torch.nn.attention.SDPBackend."""
+"""Numbers of torch.nn.attention.SDPBackend by kernel."""
 
 
 class UnslothTracker(Tracker):
-    """Also runs the bodies of Unsloth's opaque operators, whose fake answers leave out what they allocate."""
+    """Tracker that also runs the bodies of Unsloth's custom operators; their fake versions do not show allocations."""
 
     def __init__(self, card: SimulatedCard, targets: int):
         super().__init__(card)
@@ -108,12 +106,12 @@ class _UnslothRun(SimulatedRun):
             )
         return model
 
-    def _from_pretrained(self, _folder: str, **asked: Any) -> Any:
+    def _from_pretrained(self, _folder: str, **options: Any) -> Any:
         model = self.build()
         most = model.config.max_position_embeddings
-        model.config.max_position_embeddings = asked.get("max_position_embeddings") or most
-        if "quantization_config" in asked:
-            model.config.quantization_config, model.is_loaded_in_4bit = asked["quantization_config"], True
+        model.config.max_position_embeddings = options.get("max_position_embeddings") or most
+        if "quantization_config" in options:
+            model.config.quantization_config, model.is_loaded_in_4bit = options["quantization_config"], True
         materialize(model)
         self._weights = self.card.allocator.allocated
         return model.eval()
@@ -144,7 +142,7 @@ class _UnslothRun(SimulatedRun):
             return model(input_ids=ids, labels=labels, num_items_in_batch=count).loss, None
 
     def _check(self, run: Simulated) -> None:
-        """RuntimeError where something else ran than what trains on the card: it would give a number all the same."""
+        """Raise RuntimeError where other code ran than in training on the card, since the bytes would be wrong."""
         training, calls = self.training, fused_linear.CALLS
         micro_steps = 1 + min(2, training.gradient_accumulation_steps)
         passes = 1 if training.gradient_checkpointing == "none" else 2
@@ -162,7 +160,7 @@ class _UnslothRun(SimulatedRun):
 
 
 def _choice(card: SimulatedCard) -> Callable[..., int]:
-    """torch._fused_sdp_choice, as the card would answer."""
+    """Return a function that replaces torch._fused_sdp_choice and answers as the card would."""
 
     def choose(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False):
         more = {"masked": attn_mask is not None, "enable_gqa": enable_gqa, "dropout": dropout_p > 0}
@@ -172,7 +170,7 @@ def _choice(card: SimulatedCard) -> Callable[..., int]:
 
 
 def _forget(dtype: torch.dtype) -> None:
-    """Drop what an earlier run in this process left in Unsloth's modules, tensors of another card among it."""
+    """Clear what an earlier run in this process left in Unsloth's modules, such as tensors of another card."""
     gradient_checkpointing.initialize_unsloth_gradient_checkpointing(dtype)
     utils._SCRATCH.clear()
     fused_linear._TRITON_BROKEN.clear()
