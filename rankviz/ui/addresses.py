@@ -53,8 +53,8 @@ OVER = "The login of this value has ended. Log in again in the browser, and open
 
 
 def identity_routes(visitors: Visitors) -> list[Route]:
-    """Return the route that gives a program its visitor's token (or a new visitor's), and the admin sign-in if it is
-    set up."""
+    """Return the route that gives a program a visitor's token, and the admin's sign-in page if there is an admin
+    token."""
 
     async def token(request: Request) -> Response:
         if is_foreign(request.scope):
@@ -102,7 +102,7 @@ class Door:
 
 
 OUTSIDE = ("192.0.2.1", 9)
-"""Documentation address that no machine has (RFC 5737). Connecting a UDP socket to it only selects a route."""
+"""An address that no machine has (RFC 5737). Connecting a UDP socket to it sends nothing."""
 
 
 def own_address() -> str | None:
@@ -117,8 +117,7 @@ def own_address() -> str | None:
 
 
 def room_url(host: str, port: int, own: str | None) -> str | None:
-    """Return the URL of the page for other machines in the network; None if `host` is loopback or the address is
-    unknown."""
+    """Return the page's URL for other machines in the network; None for a loopback host and for an unknown address."""
     if host in ("localhost", "::1") or host.startswith("127."):
         return None
     name = own if host in ("", "0.0.0.0", "::") else host
@@ -126,8 +125,7 @@ def room_url(host: str, port: int, own: str | None) -> str | None:
 
 
 def announcement(host: str, port: int, own: str | None) -> list[str]:
-    """Return lines for the terminal that warn about a page which other machines can reach; empty for a loopback
-    host."""
+    """Return lines for the terminal on a page that other machines can reach; empty for a loopback host."""
     if host in ("localhost", "::1") or host.startswith("127."):
         return []
     url = room_url(host, port, own) or f"the address of this machine (or of the host of this container), port {port}."

@@ -161,7 +161,7 @@ UNREAD_OF_EVENTS = ("batch", "max_batch_size", "stream_every", "scroll_to_output
 UNREAD_OF_EVENTS += ("collects_event_data",)
 EMPTY_OF_EVENTS = ("trigger_only_on_success", "trigger_only_on_failure", "cancels", "component_prop_inputs")
 EMPTY_OF_EVENTS += ("event_specific_args",)
-"""Of events, what RankViz's page does not use, and what the front end takes for false where it is absent."""
+"""Properties of events: UNREAD_… are not used by RankViz's page; EMPTY_… count as false where they are absent."""
 UNREAD_IN_THE_BROWSER = ("types", "queue", "show_progress", "show_progress_on")
 """Event properties that the front end does not use for events without a server function."""
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -256,15 +256,16 @@ def _remove(row: dict[str, Any], names: Iterable[str], defaults: Mapping[str, An
 
 
 NO_STATISTICS = {"GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**12), "GRADIO_ANALYTICS_MAX_EVENTS": "1"}
-"""Environment variables that stop Gradio from tabulating the last 10,000 events after each event."""
+"""Environment variables that stop Gradio's table of the last 10,000 events, which it would rebuild after each
+event."""
 FETCHERS = (
     (processing_utils, "async_ssrf_protected_download"),
     (processing_utils, "async_ssrf_protected_get"),
     (safehttpx, "get"),
     (safehttpx, "async_validate_url"),
 )
-"""Functions with which Gradio fetches a URL for a request. The first is replaced too, since it creates a folder
-early."""
+"""Functions with which Gradio fetches a URL for a request. Replacing the first also avoids a folder for the
+download."""
 MOST_UPLOADS = 1000
 """Maximum uploads with progress kept; a browser sees less progress for older uploads."""
 
