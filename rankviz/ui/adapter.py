@@ -63,9 +63,9 @@ HEADERS += ("Norm", "Truncated to", "Energy kept")
 
 
 def build(api: Api) -> View:
-    """Build the tab. Return `load` (fills `loaded` with the adapter that the address names), `choices` (lists runs on
-    opening the tab) and `source`, the widget whose value the page writes into the address after each event in
-    `opened`."""
+    """Build the tab. Return `load` (fills `loaded` with the adapter that the address names), `choices` (lists runs
+    when the tab is opened) and `source`; after each event in `opened`, the page writes the value of `source` into the
+    address."""
     w: dict[str, Any] = {}
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
@@ -379,8 +379,7 @@ def _ranks(plan: "ResizePlan") -> str:
 
 
 def table_html(spectrum: Spectrum, ranks: Mapping[str, int], chosen: LayerSpectrum) -> str:
-    """List all modules, or the ROWS_SHOWN that need the highest ranks. ranks: rank after truncation, by module
-    name."""
+    """List all modules, or the ROWS_SHOWN that need the highest ranks. ranks: rank after truncation, by module."""
     layers, more = spectrum.layers, ""
     if len(layers) > ROWS_SHOWN:
         highest = sorted(layers, key=lambda layer: layer.needs[-1], reverse=True)[:ROWS_SHOWN]
@@ -409,8 +408,7 @@ def _cells(layer: LayerSpectrum, k: int | None) -> Sequence[Cell | str]:
 
 
 def pattern_html(ranks: Ranks, energy: float) -> str:
-    """Format ranks for a new training as PEFT LoraConfig arguments. energy: share of each module's energy they
-    keep."""
+    """Format ranks for a new training as PEFT LoraConfig arguments. energy: share of each module's energy kept."""
     lines = [f"r={ranks.r},", f"lora_alpha={ranks.lora_alpha:g},"]
     for name in ("rank_pattern", "alpha_pattern"):
         if pattern := getattr(ranks, name):

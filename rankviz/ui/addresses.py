@@ -1,5 +1,4 @@
-"""HTTP addresses besides Gradio's (health, visitor token, admin sign-in), and the page's address in the local
-network."""
+"""HTTP addresses besides Gradio's (health, visitor token, admin sign-in), and the page's address in the network."""
 
 import hmac
 import socket
@@ -53,8 +52,8 @@ OVER = "The login of this value has ended. Log in again in the browser, and open
 
 
 def identity_routes(visitors: Visitors) -> list[Route]:
-    """Return the route that gives a program a visitor's token, and the admin's sign-in page if there is an admin
-    token."""
+    """Return the routes of the token with which a program acts as a visitor, and of the admin's sign-in if it is
+    on."""
 
     async def token(request: Request) -> Response:
         if is_foreign(request.scope):
@@ -106,8 +105,7 @@ OUTSIDE = ("192.0.2.1", 9)
 
 
 def own_address() -> str | None:
-    """Return this machine's address in its network; None without a network, and in a container, which outsiders cannot
-    reach."""
+    """Return this machine's address in its network; None without a network, and in a container."""
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return None
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

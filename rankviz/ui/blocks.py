@@ -33,13 +33,11 @@ from rankviz.ui.wiring import click_of, in_words, require_sendable, with_default
 from rankviz.visitor import acting_as
 
 MAX_ANSWERS, MAX_BYTES = 10_000, 20_000_000
-"""Maximum unread answers of all sessions, and their total size in bytes. The newest answer is kept whatever its
-size."""
+"""Maximum unread answers of all sessions, and their total bytes. The newest answer is kept whatever its size."""
 LARGE_BYTES = 50_000
 """Answers above this size are dropped first, so that large unread answers do not displace those of other visitors."""
 MAX_SESSIONS, MAX_MESSAGES = 2000, 500
-"""Maximum sessions, and messages per session. An event has a few messages: its queue position, its start, its
-answer."""
+"""Maximum sessions, and messages per session. An event has a few messages: queue position, start, answer."""
 TOO_LATE = "This answer was not fetched in time. Ask again."
 READ = "The answer was read already, or whoever waited for it has gone. Ask again."
 
@@ -117,9 +115,8 @@ class Unread(Newest):
         self._bytes -= self._answers.pop(id(answer), (None, 0))[1]
 
     def has_more(self, session: str, besides: str | None = None) -> bool:
-        """Return True where an event of this session, whose messages are all read, will still send one. Forget events
-        that will not, since Gradio would otherwise never end the stream. besides: id of an event that Gradio forgets
-        itself."""
+        """Return True where an event of this session, whose messages are all read, will still send one. Forget other
+        events, since Gradio would never end the stream; besides: id of an event that Gradio forgets itself."""
         unread = self.events.get(session, set())
         living = {each for each in unread if (event := self._running.get(each)) is not None and event.alive}
         unread &= living | {besides}
@@ -183,16 +180,15 @@ class PageConfig(BlocksConfig):
         self._configs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def __copy__(self) -> "PageConfig":
-        """Return the copy for an open page: only its changes, without component configurations, which Gradio keeps for
-        deep links."""
+        """Return the copy for an open page. It holds changes only: Gradio keeps all configurations for deep links,
+        unused here."""
         opened = PageConfig(self.root_block)
         opened.blocks, opened.fns, opened.fn_id = Changed(self.blocks), self.fns, self.fn_id
         opened.config_for_block = lambda *_, **__: NOT_KEPT
         return opened
 
     def attach_load_events(self, rendered_in: Any = None) -> None:
-        """Attach the load events of Gradio's components (such as its login button) without publishing them as
-        endpoints."""
+        """Attach the load events of Gradio's components, such as the login button, without making them endpoints."""
         before = set(self.fns)
         super().attach_load_events(rendered_in)
         for number in self.fns.keys() - before:
@@ -232,8 +228,8 @@ class PageConfig(BlocksConfig):
 
 
 class Changed(dict[int, Any]):
-    """Components by id: those changed on one open page, else those shared by all pages. Iterates over the changes
-    only."""
+    """Components by id: those changed on one open page, else those shared by all pages. Iteration gives the
+    changes."""
 
     def __init__(self, shared: Mapping[int, Any]) -> None:
         super().__init__()
@@ -256,23 +252,21 @@ def _remove(row: dict[str, Any], names: Iterable[str], defaults: Mapping[str, An
 
 
 NO_STATISTICS = {"GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**12), "GRADIO_ANALYTICS_MAX_EVENTS": "1"}
-"""Environment variables that stop Gradio's table of the last 10,000 events, which it would rebuild after each
-event."""
+"""Environment variables that turn off Gradio's table of the last 10,000 events, rebuilt after each event."""
 FETCHERS = (
     (processing_utils, "async_ssrf_protected_download"),
     (processing_utils, "async_ssrf_protected_get"),
     (safehttpx, "get"),
     (safehttpx, "async_validate_url"),
 )
-"""Functions with which Gradio fetches a URL for a request. Replacing the first also avoids a folder for the
-download."""
+"""Gradio's functions that fetch URLs. Replacing the first also prevents the folder that it makes for a download."""
 MOST_UPLOADS = 1000
 """Maximum uploads with progress kept; a browser sees less progress for older uploads."""
 
 
 def bound_gradio() -> None:
-    """Make Gradio refuse to fetch URLs and keep the progress of the newest uploads only, for all pages of this
-    process."""
+    """Stop Gradio in this process from fetching URLs and from keeping the progress of more than MOST_UPLOADS
+    uploads."""
     for module, name in FETCHERS:
         setattr(module, name, _refused)
     routes.file_upload_statuses._statuses = Newest(MOST_UPLOADS)
@@ -301,8 +295,8 @@ class PageBlocks(gr.Blocks):
         self._mcp_server = server and checked(in_json(server))
 
     def queue(self, *args: Any, **options: Any) -> Any:
-        """Set up Gradio's queue without statistics, with limits on unread answers, and with sessions that belong to
-        one visitor."""
+        """Set up Gradio's queue without statistics, with limits on unread answers, and with a visitor's own
+        sessions."""
         os.environ.update(NO_STATISTICS)
         super().queue(*args, **options)
         queue = self._queue
@@ -311,8 +305,7 @@ class PageBlocks(gr.Blocks):
         return self
 
     def launch(self, *args: Any, **options: Any) -> Any:
-        """Start the page; raise UserError for a login together with MCP, since MCP clients are not asked for the
-        login."""
+        """Start the page; raise UserError for a login together with MCP, whose clients would get past the login."""
         mcp = options.get("mcp_server")
         serves_mcp = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true" if mcp is None else mcp
         if serves_mcp and (options.get("auth") or options.get("auth_dependency")):
@@ -366,8 +359,7 @@ class PageBlocks(gr.Blocks):
             raise gr.Error("The request could not be read. Reload the page.", print_exception=False) from error
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> Any:
-        """Convert only the outputs that change, since Gradio would create and keep a component for each unchanged
-        output."""
+        """Convert only changed outputs, since Gradio would create and keep a component for each unchanged output."""
         outputs = block_fn.outputs
         values = _in_order(outputs, predictions)
         changed = [at for at, value in enumerate(values) if not _is_skip(value)]

@@ -127,8 +127,7 @@ def rules_html(api: Api, **values: Any) -> str:
 
 
 def evidence_html(api: Api) -> str:
-    """Compare the regret of the recommended rank, fixed ranks and the capacity rule, measured on published rank
-    comparisons."""
+    """Compare the regret of the recommended rank, of fixed ranks and of the capacity rule on published comparisons."""
     record = api.advice.record()
     ours = record.regret("advice")
     if ours is None:
@@ -159,8 +158,7 @@ def _regret_row(each: Alternative, ours: Alternative) -> Row:
 
 
 def numbers_html(api: Api, *, use_case: str) -> str:
-    """Build the table of numbers with their errors so far, and their methods. use_case: a name of
-    core.advice.use_case."""
+    """Build the table of numbers with error and method. use_case: a name of core.advice.use_case."""
     unseen = api.accuracy.shipped().left_out
     memory, time, held = unseen.overall, unseen.time, api.forecasts.left_out(use_case)
     versions = f"PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}"

@@ -37,8 +37,7 @@ DEFAULT_PARTS = {"FastLanguageModel": ["language", "attention", "mlp"], "FastMod
 
 
 def file_text(data: TrainingData) -> str:
-    """Return a measured file as text for `file_in`: "messages.role.user:1600:chats.jsonl:12.300.1550", with more
-    lengths."""
+    """Return a measured file as text for `file_in`, such as "messages.role.user:1600:chats.jsonl:12.300.1550"."""
     lengths = ".".join(map(str, data.lengths))
     return ":".join((".".join((data.form, *data.traits)), str(data.longest_tokens), data.file_name, lengths))
 
@@ -135,7 +134,7 @@ CHOICES: dict[str, list[tuple[str, str]]] = {
     "length_unit": [("steps", "steps"), ("tokens", "tokens")],
     "take": [(form.label, name) for name, form in FORMATS.items() if name != "colab"],
 }
-"""(label, value) pairs by widget name. "colab" is missing because it has a checkbox of its own."""
+"""(label, value) pairs by widget name. "colab" is not among the export formats, since it has a code box of its own."""
 
 
 DEFAULTS: dict[str, Any] = {
@@ -164,8 +163,7 @@ DEFAULTS: dict[str, Any] = {
     "usd_per_hour": None,
     "take": "script",
 }
-"""Initial values of Explore's widgets by name, with the recommended rank; in the order in which the script gets
-them."""
+"""Initial values of Explore's widgets by name, in the order in which the page's script gets these values."""
 SAME = ("model", "r", "examples", "example_tokens", "expert_rank", "text_only", "batch", "max_length", "gpu")
 CHOSEN = ("use_case", "framework", "precision", "optim", "checkpointing", "loss_path", "take")
 RENAMED = (
@@ -216,8 +214,7 @@ def flags_of(parts: Sequence[str] | None, unsloth_class: str = "FastLanguageMode
 
 
 def _targets(text: str) -> tuple[str, list[str], str]:
-    """Parse the targets as (preset, ticked modules, other names). The model's own modules are ticked once it is
-    read."""
+    """Parse targets as (preset, ticked modules, other names); modules are ticked only once the model is read."""
     if text in PRESETS:
         return text, [], ""
     names = names_in(OPTIONS["targets"].read(text))

@@ -1,5 +1,4 @@
-"""MCP: refuses unreadable messages before its library sees them, checks the arguments of calls, and answers as
-JSON."""
+"""MCP: refuses unreadable messages before the MCP library, checks the arguments of calls, and answers as JSON."""
 
 import json
 import logging
@@ -31,9 +30,8 @@ NO_METHOD = "No such method here, or not with these params: tools/list names the
 
 
 class Mcp:
-    """ASGI middleware that answers messages which the MCP library cannot read or serve with a JSON-RPC error, and
-    streams that wait for messages with 405. The library logs errors only, since its warnings are about clients'
-    mistakes."""
+    """ASGI middleware: a JSON-RPC error for messages that the MCP library cannot read or serve, and 405 for clients
+    that wait for messages. The library logs errors only, since its warnings are about clients' mistakes."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -66,8 +64,7 @@ def _finite(text: str) -> float:
 
 
 def refusal(body: bytes) -> Response | None:
-    """Return the response to a message that must not reach the library; None for a valid message. Validates as the
-    library."""
+    """Return the response to a message that must not reach the MCP library; None for a message that may."""
     from mcp.types import ClientNotification, ClientRequest, JSONRPCMessage, JSONRPCNotification, JSONRPCRequest
 
     try:

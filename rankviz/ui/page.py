@@ -163,11 +163,10 @@ def build_app(api: Api) -> gr.Blocks:
 
 
 def restore(api: Api, params: Mapping[str, str]) -> View:
-    """Restore the page from the parameters of its address; wrong parameters keep their default, with a notice above
-    the tabs.
+    """Restore the page from its address; a wrong parameter keeps its default and gives a notice above the tabs.
 
     `question` has widget values by the names of link.DEFAULTS. An address with a tolerance opens the details of the
-    sweep, which hold the box for it.
+    sweep, which hold the tolerance's box.
     """
     values, notes = question_of(api, params)
     for name, known in (("x", X_LABELS), ("y", QUALITY_LABELS), ("metric", METRICS)):

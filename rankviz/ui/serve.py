@@ -24,8 +24,8 @@ from rankviz.ui.theme import launch_options
 
 PR_SET_DUMPABLE = 4
 SWITCH_SECONDS = 0.001
-"""Seconds for which a thread computes while others wait. Python's default of 5 ms delays the server, which passes a
-request between several threads."""
+"""Seconds that a thread computes before another gets its turn. Python's 5 ms delay each step of the server's
+threads."""
 ZERO_GPU_QUEUED = 1000
 
 

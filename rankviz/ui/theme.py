@@ -41,13 +41,11 @@ FIRST_STYLES = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "firs
 """Styles for what the scripts show before Gradio adds the other stylesheets."""
 FOR_GOOD = "public, max-age=31536000, immutable"
 OPEN_PAGES = 1000
-"""Maximum open pages with state on the server. In older pages, lists that were filled later fall back to their
-start."""
+"""Maximum open pages with state on the server; lists of an older page return to their initial choices."""
 
 
 def theme() -> gr.themes.Base:
-    """Return Gradio's default theme with smaller spacing, blue accent (the chosen rank's colour) and fonts shipped
-    with Gradio."""
+    """Return Gradio's default theme with smaller spacing, a blue accent for the chosen rank, and Gradio's fonts."""
     return gr.themes.Default(
         primary_hue="blue",
         neutral_hue="slate",
@@ -85,8 +83,7 @@ def theme() -> gr.themes.Base:
 
 
 def head(room: str | None = None) -> str:
-    """Return tags that load our scripts before Gradio's, in this order. plotly.js is preloaded but runs only for a
-    figure.
+    """Return tags that load our scripts before Gradio's, in order. plotly.js is preloaded but runs only for a figure.
 
     room: the page's URL for other machines in the network; None if unknown.
     """
@@ -109,8 +106,7 @@ def head(room: str | None = None) -> str:
 
 
 def file_routes() -> list[Route]:
-    """Return routes of scripts and styles. Browsers may cache them forever, since each address has a version or
-    hash."""
+    """Return routes of scripts and styles. Browsers cache them forever: each address has a version or hash."""
     own = [Route(_url(path), _serve(path)) for path in (*FIRST_STYLES, *SCRIPTS)]
     return [Route(_plotly_url(), _serve(plotly_js())), *own]
 

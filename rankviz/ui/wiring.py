@@ -19,8 +19,7 @@ TITLE = "Not done"
 
 @contextmanager
 def in_words(request: Any, name: str) -> Iterator[None]:
-    """Turn each exception of an event into a gr.Error that Gradio does not print. name: name of the event's
-    function."""
+    """Turn each exception of an event into a gr.Error that Gradio does not print. name: the event's function."""
     try:
         yield
     except (RankVizError, gr.Error) as error:
@@ -53,16 +52,16 @@ FORMS = {
     gr.Textbox: str | None,
     gr.Button: str | None,
 }
-"""Type of the value that a widget sends, by the widget's class. HTML sends the type of its initial value: a text, a
-list of texts, or the rank as an int. Gradio checks files, and State values come from the server."""
+"""Type of the value that a widget sends, by widget class. HTML sends the type of its initial value: a text, a list of
+texts, or the rank as an int. Gradio checks files, and State values come from the server."""
 FILES = (gr.File, gr.UploadButton, gr.DownloadButton)
 MAX_DEPTH = 4
 """Maximum nesting of a description of files, the only nested values of widgets."""
 
 
 def with_defaults(function: Any, sent: Sequence[Any]) -> Sequence[Any]:
-    """Return the sent values; for an endpoint, defaults replace missing last arguments. Raise InvalidSettingError for
-    too many."""
+    """Return the sent values, with defaults for an endpoint's missing last arguments; too many are an
+    InvalidSettingError."""
     if function.api_visibility == "private":
         return sent
     most = len(function.inputs)
@@ -72,8 +71,7 @@ def with_defaults(function: Any, sent: Sequence[Any]) -> Sequence[Any]:
 
 
 def require_sendable(function: Any, sent: Sequence[Any], state: Any) -> None:
-    """Raise InvalidSettingError for a value that no widget of the page sends, and for an event that has no server
-    function.
+    """Raise InvalidSettingError for a value that no widget of the page sends, and for an event of the browser alone.
 
     state: the open page's state, whose choices may differ from those that the page was built with.
     """
@@ -147,11 +145,11 @@ def wire(
     notice: gr.HTML | None = None,
     silent: bool = False,
 ) -> dict[str, Any]:
-    """Return an event's arguments: call `view` with the inputs' values by name, and put its fields into the outputs by
+    """Return an event's arguments: call `view` with inputs by name, and put the fields of its View into outputs by
     name.
 
-    notice: widget for the text of a RankVizError, with other outputs unchanged; without it, the error is shown as a
-    toast. silent: True hides the error, where another view of the same inputs shows it.
+    notice: Widget for the text of a RankVizError, with other outputs unchanged; without it, the error is a toast.
+    silent: True hides the error, where another view of the same inputs shows it.
     """
 
     def call(**values: Any) -> Any:
@@ -170,8 +168,7 @@ def wire(
 
 
 def of_click(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an event's function that calls `function` with the clicked id (of a row, box or point), then the input
-    values.
+    """Return an event's function: it calls `function` with the clicked id (row, box or point), then the input values.
 
     A function rather than a partial, since Gradio finds gr.EventData by a function's own type hints.
     """
@@ -183,8 +180,7 @@ def of_click(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def on_any(*events: Any, inputs: Sequence[Any] = ()) -> Any:
-    """Join events into one that may be followed by any number of `.then`; without events, page load and each change of
-    an input.
+    """Join events into one, followed by any number of `.then`. No events means page load and each change of an input.
 
     The joined event does nothing, in the browser. With several functions of its own, Gradio would dispatch all of them
     again whenever one waited for its earlier call (`always_last`), and two such events would never end.
@@ -193,13 +189,12 @@ def on_any(*events: Any, inputs: Sequence[Any] = ()) -> Any:
 
 
 def quiet() -> dict[str, Any]:
-    """Return the arguments that the page's events share: no overlay on outputs, the last value wins, not public, not
-    queued.
+    """Return arguments that the page's events share: no overlay, the last value wins, not public, not queued.
 
     A queue would add a round trip to answers that take milliseconds. Without it, answers come in any order, so the
-    page shows the answer to the newest of several events with the same outputs (assets/js/newest.js). The last drawn
-    state is therefore stored in the browser, not in a State. `show_progress_on` is empty, since Gradio would copy the
-    state of each listed one.
+    page shows the answer to the newest of several events with the same outputs (assets/js/newest.js), and the last
+    drawn state is stored in the browser, not in a State. `show_progress_on` is empty, since Gradio would copy the
+    state of each listed component.
     """
     return {
         "show_progress": "hidden",
@@ -218,6 +213,5 @@ def clicked() -> dict[str, Any]:
 
 
 def action(function: Callable) -> dict[str, Any]:
-    """Return `quiet` for an event that acts and may fail. It is queued, since Gradio shows toasts for queued events
-    only."""
+    """Return `quiet` for an event that acts and may fail. It is queued, since Gradio shows toasts only there."""
     return {**quiet(), "fn": function, "trigger_mode": "once", "queue": True}

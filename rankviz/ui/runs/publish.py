@@ -77,8 +77,7 @@ def start(
     sweep_id: str,
     run_id: str,
 ) -> tuple[str, str, Any]:
-    """Start a publication with the typed token, or else that of a Hugging Face login. Return an empty token, status
-    and timer."""
+    """Publish with the typed token, or with that of a Hugging Face login. Return an empty token, status and timer."""
     if to == ADAPTER and not run_id:
         raise UserError(CHOOSE_A_RUN)
     destination = Destination(

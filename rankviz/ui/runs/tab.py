@@ -32,10 +32,9 @@ NOT_DRAWN = ("x", "unreadable_go", "export_selected")
 
 
 def build(api: Api) -> View:
-    """Build the tab. Return widgets and events for the rest of the page: `open_id` holds the sweep whose runs are
-    listed; `judged` follows a change of the metric; `showing` is SHOWING while this tab is open (nothing is drawn
-    otherwise), set by the browser in the order of clicks; events in `chosen` follow a change of the shown sweep or
-    run."""
+    """Build the tab. Return widgets and events: `open_id` holds the sweep whose runs are listed; `judged` follows a
+    change of the metric; `showing` is SHOWING while this tab is open, else nothing is drawn (the browser sets it, in
+    the order of clicks); events in `chosen` follow a change of the shown sweep or run."""
     w: dict[str, Any] = {}
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="runs-empty") as w["empty_box"]:
         plain(html.empty(view.NOTHING_OF_YOURS))

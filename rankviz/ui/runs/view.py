@@ -213,8 +213,7 @@ def runs_view(
     tolerance: str,
     seen: str,
 ) -> View:
-    """Return the parts that changed since they were last drawn. Nothing while another tab is open (`showing` is
-    empty).
+    """Return the parts that changed since they were last drawn; nothing while another tab is open (empty `showing`).
 
     seen: hashes by part of what was last drawn, as JSON. The browser stores them with the drawing, and ignores both in
     an answer that comes too late.
@@ -428,8 +427,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
 
 
 def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
-    """Return (name, value) pairs of the settings of a run or a sweep's runs; settings that differ between runs list
-    each value."""
+    """Return (name, value) pairs of the settings of one run or of a sweep's runs; differing values are listed."""
     requests = [run.request for run in runs]
     first, lora, training = requests[0], requests[0].lora, requests[0].training
 
@@ -512,8 +510,7 @@ def resume(api: Api, sweep_id: str) -> None:
 
 
 def delete(api: Api, sweep_id: str) -> Sequence[Any]:
-    """Delete the sweep and clear the choice; do nothing for an empty id, which means that the visitor did not
-    confirm."""
+    """Delete the sweep and clear the choice; do nothing for an empty id, which stands for an unconfirmed click."""
     if not sweep_id:
         return [gr.skip()] * len(NOTHING)
     gr.Info(f"{counted(len(api.runs.delete(sweep_id)), 'run')} deleted.")

@@ -54,8 +54,7 @@ TRAINING = {
     "optim": "optim",
 }
 EVALUATION = {"held_out": "held_out_examples", "exact_match": "exact_match_examples", "shown_answers": "shown_answers"}
-"""Widgets by their single field: LORA in a LoraConfig (same names), TRAINING in a TrainingSetup, EVALUATION in a
-SweepRequest."""
+"""Widgets of one field: LORA of LoraConfig (same name), TRAINING of TrainingSetup, EVALUATION of SweepRequest."""
 
 
 def _fields(request: RunRequest | SweepRequest) -> dict[str, Any]:
@@ -120,8 +119,8 @@ MODE_NOTES = {
 
 
 def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dict[str, Any]:
-    """Build the form; return widgets by the names of DEFAULTS, with its notes. shared: True where local folders are
-    refused."""
+    """Build the form; return its widgets by name (those of DEFAULTS, and notes). shared: True refuses local
+    folders."""
     w: dict[str, Any] = {"kept": gr.State(DEFAULTS["kept"])}
 
     def text(name: str, label: str, **more: Any) -> Callable[[], Any]:
@@ -304,7 +303,7 @@ READERS = (_base, _data, _ranks, _alpha, _numbers, _more)
 
 
 def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: str) -> tuple[Any, ...]:
-    """Parse numbers such as "1e-3, 3e-4"; raise InvalidSettingError for other text and for text above MAX_TEXT
+    """Parse numbers such as "1e-3, 3e-4"; raise InvalidSettingError for other text or more than MAX_TEXT
     characters."""
     text = text or ""
     if len(text) > MAX_TEXT:
@@ -353,8 +352,7 @@ def _listed(items: Iterable) -> str:
 
 
 def _mode_of(runs: Sequence[RunRequest]) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-    """Return (mode, ranks, ranks of independent runs in a fast curve). Runs added to a quick look come after its first
-    run."""
+    """Return (mode, ranks, ranks of a fast curve's independent runs). A quick look's own runs precede added runs."""
     trained = tuple(sorted({run.r for run in runs}))
     top = next((run for run in runs if run.cut_ranks), None)
     if top is None:
@@ -416,8 +414,7 @@ FORMS = (
     "messages, or conversations (ShareGPT)."
 )
 BEFORE = ("expected", "notice", "breakdown")
-"""Names of the outputs around the button: the estimate, the reason why training cannot start, and the estimate's
-parts."""
+"""Outputs around the button: the estimate, the reason why training cannot start, and the estimate's parts."""
 
 
 def cannot_train_html(api: Api) -> str:
@@ -445,8 +442,7 @@ def preview(api: Api, **values: Any) -> View:
 
 
 def choice(api: Api, *, engine: str) -> View:
-    """Show the engines that the current visitor can use. An unchanged choice is not sent back, since the browser's may
-    be newer."""
+    """Show the engines that the visitor can use. An unchanged choice is not sent, since the browser's may be newer."""
     offered = api.engines.offered()
     if HF_JOBS in [place.name for place in offered]:
         api.engines.beside.ask(("back", api.workspace.visitor.id), "", api.jobs.bring_back)
@@ -527,8 +523,8 @@ def _there(api: Api, shown: View, request: SweepRequest, engine: str, flavor: st
 
 
 def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
-    """State the estimated time and memory in two sentences, with any time limit. not_known: sentence on why the time
-    is unknown."""
+    """State estimated time and memory in two sentences, with any time limit. not_known: sentence on an unknown
+    time."""
     memory = [run.memory_bytes for run in expected.ranks.values()]
     low, high = min(each.low for each in memory), max(each.high for each in memory)
     time = exact_span(expected.seconds, "seconds") if expected.seconds else ""
@@ -570,8 +566,8 @@ def obstacle(api: Api, request: SweepRequest, expected: ExpectedSweep, checks: S
 
 
 def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[dict[str, Any], str]:
-    """Return the form and an empty notice. If this machine would train and cannot, return the form with the embedded
-    model and the reason as a notice instead."""
+    """Return the form and an empty notice; if this machine trains but cannot train this base, the form with the
+    embedded model and the reason as a notice."""
     sentence = _obstacle_of(api, values) if engine == LOCAL and not api.workspace.why_not_train() else ""
     if not sentence:
         return values, ""
@@ -585,8 +581,7 @@ def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[di
 
 
 def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
-    """Return why this machine cannot train the base; empty also for a wrong setting, which is reported above the
-    button."""
+    """Return why this machine cannot train the base; empty for a wrong setting, which `before_start` reports."""
     try:
         request = request_of(values)
         api.runs.check_limits(request)

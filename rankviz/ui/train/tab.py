@@ -1,5 +1,5 @@
-"""The Train tab starts a sweep and shows its expected memory and time, then its progress, also in a line on every
-tab."""
+"""The Train tab starts a sweep and shows its expected memory and time, then its progress (on every tab in one
+line)."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -59,8 +59,7 @@ def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
 
 
 def in_words(sweep: Sweep, progress: SweepProgress) -> str:
-    """Describe progress as "Training r = 4, 64: run 1 of 2, 34 %, time left about 3 min", without values not known
-    yet."""
+    """Describe progress as "Training r = 4, 64: run 1 of 2, 34 %, time left about 3 min", without unknown values."""
     ranks = sorted({run.request.r for run in sweep.runs})
     shown = ", ".join(map(str, ranks)) if len(ranks) <= 3 else f"{ranks[0]} to {ranks[-1]}"
     if progress.number is None:
@@ -78,8 +77,7 @@ def best_of_each_rank(sweep: Sweep) -> Sequence[RunRecord]:
 
 
 def adapters_html(api: Api, sweep: Sweep) -> str:
-    """List each rank's adapter with its size, its folder (not on a shared page) and a link to the Adapter tab.
-    Imported runs have no adapter."""
+    """List the adapter of each rank that is here: size, folder (on a page that is not shared) and link to Adapter."""
     boxes = []
     for run in best_of_each_rank(sweep):
         r, folder = run.request.r, api.runs.folder(run.run_id)
@@ -132,8 +130,7 @@ NOTHING = {
 
 
 def cancel_button(api: Api, sweep: Sweep) -> gr.Button:
-    """Return the button that cancels the sweep: visible for an unfinished sweep of the visitor's own without a pending
-    cancel."""
+    """Return the button that cancels the visitor's own sweep; hidden if the sweep has ended or is being cancelled."""
     if sweep.ended or not is_ones_own(api, sweep) or api.runs.are_unwanted(sweep.runs):  # another's: on Runs
         return gr.Button(visible=False)
     ranks = ", ".join(map(str, sorted({run.request.r for run in sweep.runs})))
@@ -146,8 +143,7 @@ def is_ones_own(api: Api, sweep: Sweep) -> bool:
 
 
 def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
-    """Return what changed since the last drawing of the chosen sweep, or else of the visitor's newest sweep with a
-    result.
+    """Return what changed since the chosen sweep, or else the visitor's newest sweep with a result, was last drawn.
 
     sweep_id: None until the page is restored from its address.
     """
@@ -203,8 +199,7 @@ def _words(drawn: View) -> str:
 
 
 def empty_html(api: Api) -> str:
-    """Show the visitor's newest sweep in one line, or say how to start. Used above the recorded sweeps while no sweep
-    has a result."""
+    """Show the visitor's newest sweep in one line, or say how to start; used while no sweep has a result."""
     if newest := next(iter(api.runs.made()), None):
         return f'<div class="rv-empty"><p>{live.one_line(newest)}</p>{sweep_link(newest)}</div>'
     return html.empty(CANNOT_TRAIN if api.engines.why_none() else EMPTY)
