@@ -1,7 +1,5 @@
 """The Adapter tab: opens a trained adapter, shows which rank it really uses, and offers truncation to a lower rank.
-
-The page's address names the adapter, except for uploads, so that a reload shows the same adapter again.
-"""
+The page's address names the adapter, except for uploads, so that a reload shows the same adapter."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -64,8 +62,8 @@ HEADERS += ("Norm", "Truncated to", "Energy kept")
 
 def build(api: Api) -> View:
     """Build the tab. Return `load` (fills `loaded` with the adapter that the address names), `choices` (lists runs
-    when the tab is opened) and `source`; after each event in `opened`, the page writes the value of `source` into the
-    address."""
+    when the tab opens) and `source`, the widget whose value the page writes into its address after each event in
+    `opened`."""
     w: dict[str, Any] = {}
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):

@@ -52,8 +52,7 @@ OVER = "The login of this value has ended. Log in again in the browser, and open
 
 
 def identity_routes(visitors: Visitors) -> list[Route]:
-    """Return the routes of the token with which a program acts as a visitor, and of the admin's sign-in if it is
-    on."""
+    """Return the routes of the token with which a program acts as a visitor, and of the admin's sign-in."""
 
     async def token(request: Request) -> Response:
         if is_foreign(request.scope):

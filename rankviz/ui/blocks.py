@@ -1,10 +1,6 @@
 """The page as Gradio Blocks: functions run as the current visitor, and server memory for open pages and answers is
-bounded.
-
-All uses of Gradio's internals are here, in five parts (tests/ui/test_private_parts.py names the version): BlocksConfig
-(a smaller page configuration), the queue's unread messages, functions that fetch URLs, upload progress, and the MCP
-server (ui.mcp).
-"""
+limited. All uses of Gradio's internals are here, in five parts (tests/ui/test_private_parts.py names the version):
+BlocksConfig, the queue's unread messages, functions that fetch URLs, upload progress, and the MCP server (ui.mcp)."""
 
 import asyncio
 import copy
@@ -180,8 +176,8 @@ class PageConfig(BlocksConfig):
         self._configs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def __copy__(self) -> "PageConfig":
-        """Return the copy for an open page. It holds changes only: Gradio keeps all configurations for deep links,
-        unused here."""
+        """Return the copy for an open page, which holds changes only: Gradio keeps more for deep links, unused
+        here."""
         opened = PageConfig(self.root_block)
         opened.blocks, opened.fns, opened.fn_id = Changed(self.blocks), self.fns, self.fn_id
         opened.config_for_block = lambda *_, **__: NOT_KEPT
@@ -228,8 +224,7 @@ class PageConfig(BlocksConfig):
 
 
 class Changed(dict[int, Any]):
-    """Components by id: those changed on one open page, else those shared by all pages. Iteration gives the
-    changes."""
+    """Components by id: those changed on one open page, else those of all pages. Iteration gives the changes."""
 
     def __init__(self, shared: Mapping[int, Any]) -> None:
         super().__init__()
@@ -246,7 +241,6 @@ class Changed(dict[int, Any]):
 
 
 def _remove(row: dict[str, Any], names: Iterable[str], defaults: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """Remove these properties, and properties that equal their default."""
     for name in (*names, *(name for name in defaults if name in row and row[name] == defaults[name])):
         row.pop(name, None)
 
@@ -265,8 +259,7 @@ MOST_UPLOADS = 1000
 
 
 def bound_gradio() -> None:
-    """Stop Gradio in this process from fetching URLs and from keeping the progress of more than MOST_UPLOADS
-    uploads."""
+    """Stop Gradio in this process from fetching URLs and keeping the progress of more than MOST_UPLOADS uploads."""
     for module, name in FETCHERS:
         setattr(module, name, _refused)
     routes.file_upload_statuses._statuses = Newest(MOST_UPLOADS)
@@ -295,8 +288,8 @@ class PageBlocks(gr.Blocks):
         self._mcp_server = server and checked(in_json(server))
 
     def queue(self, *args: Any, **options: Any) -> Any:
-        """Set up Gradio's queue without statistics, with limits on unread answers, and with a visitor's own
-        sessions."""
+        """Set up Gradio's queue without statistics, with limits on unread answers, and with sessions of one
+        visitor."""
         os.environ.update(NO_STATISTICS)
         super().queue(*args, **options)
         queue = self._queue
@@ -346,8 +339,8 @@ class PageBlocks(gr.Blocks):
             return await super().process_api(function, inputs, state, request, *args, event_data=click, **kwargs)
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> Any:
-        """Convert the sent values in one thread, since Gradio waits for a thread for each widget. Raise gr.Error,
-        without a log entry, for values that no widget sends."""
+        """Convert sent values in one thread, since Gradio waits for a thread for each widget. Raise gr.Error, without
+        a log entry, for values that no widget sends."""
         try:
             sent = await super().preprocess_data(_with(block_fn, preprocess=False), inputs, state, explicit_call)
             if not block_fn.preprocess:

@@ -1,8 +1,5 @@
-"""Settings of Explore's question: defaults, choices, and their spelling in the page's address.
-
-The form, its script and the address share one table. The address omits defaults; a wrong parameter gives a sentence
-and keeps its default.
-"""
+"""Settings of Explore's question: defaults, choices, and their spelling in the page's address, which leaves defaults
+out. A wrong parameter keeps its default and gives a sentence."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -24,8 +24,7 @@ from rankviz.ui.theme import launch_options
 
 PR_SET_DUMPABLE = 4
 SWITCH_SECONDS = 0.001
-"""Seconds that a thread computes before another gets its turn. Python's 5 ms delay each step of the server's
-threads."""
+"""Seconds that a thread computes before another gets its turn; Python's 5 ms would delay the server's threads."""
 ZERO_GPU_QUEUED = 1000
 
 
@@ -87,11 +86,9 @@ def read_ahead(api: Api) -> Thread:
 
 
 def prepare_zero_gpu(app: gr.Blocks) -> None:
-    """Make the page run on a ZeroGPU Space; do nothing elsewhere.
-
-    The Hub ends such a Space if no function asks for the GPU (spaces 0.51 reports its start only then). Gradio's queue
-    there has room for one waiting event, but opening a page sends several. Training runs in a separate process.
-    """
+    """Make the page run on a ZeroGPU Space; do nothing elsewhere. The Hub ends such a Space if no function asks for
+    the GPU (spaces 0.51 reports its start only then), and Gradio's queue there has room for one event, where opening a
+    page sends several. Training runs in a separate process."""
     if os.environ.get("SPACES_ZERO_GPU") == "true":
         import spaces
 

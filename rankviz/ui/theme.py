@@ -84,9 +84,7 @@ def theme() -> gr.themes.Base:
 
 def head(room: str | None = None) -> str:
     """Return tags that load our scripts before Gradio's, in order. plotly.js is preloaded but runs only for a figure.
-
-    room: the page's URL for other machines in the network; None if unknown.
-    """
+    room: the page's URL for other machines in the network."""
     plotly = _plotly_url().lstrip("/")
     data = {
         "files": {"plotly": plotly, "space": os.environ.get("SPACE_ID", ""), "room": room or ""},
@@ -180,6 +178,5 @@ def launch_options(api: Api) -> dict[str, Any]:
 
 
 def _stylesheet() -> str:
-    """Return all stylesheets for the page's HTML, without comments and indentation."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in STYLESHEETS)
     return re.sub(r"\s*\n\s*", "\n", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL))

@@ -60,8 +60,8 @@ MAX_DEPTH = 4
 
 
 def with_defaults(function: Any, sent: Sequence[Any]) -> Sequence[Any]:
-    """Return the sent values, with defaults for an endpoint's missing last arguments; too many are an
-    InvalidSettingError."""
+    """Return the sent values, with defaults for an endpoint's missing last arguments; raise InvalidSettingError for
+    too many arguments."""
     if function.api_visibility == "private":
         return sent
     most = len(function.inputs)
@@ -72,9 +72,7 @@ def with_defaults(function: Any, sent: Sequence[Any]) -> Sequence[Any]:
 
 def require_sendable(function: Any, sent: Sequence[Any], state: Any) -> None:
     """Raise InvalidSettingError for a value that no widget of the page sends, and for an event of the browser alone.
-
-    state: the open page's state, whose choices may differ from those that the page was built with.
-    """
+    state: the open page's state, whose choices may differ from those that the page was built with."""
     if function.fn is None:  # the browser's own
         raise InvalidSettingError(NO_EVENT)
     if function.api_visibility != "private":
@@ -145,10 +143,9 @@ def wire(
     notice: gr.HTML | None = None,
     silent: bool = False,
 ) -> dict[str, Any]:
-    """Return an event's arguments: call `view` with inputs by name, and put the fields of its View into outputs by
-    name.
+    """Return an event's arguments: call `view` with inputs by name, and put its View's fields into outputs by name.
 
-    notice: Widget for the text of a RankVizError, with other outputs unchanged; without it, the error is a toast.
+    notice: widget for the text of a RankVizError, with other outputs unchanged; without it, the error is a toast.
     silent: True hides the error, where another view of the same inputs shows it.
     """
 
@@ -169,9 +166,7 @@ def wire(
 
 def of_click(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return an event's function: it calls `function` with the clicked id (row, box or point), then the input values.
-
-    A function rather than a partial, since Gradio finds gr.EventData by a function's own type hints.
-    """
+    It is no partial, since Gradio finds gr.EventData by a function's own type hints."""
 
     def call(event: gr.EventData, *values: Any) -> Any:
         return function(str(event._data.get("id", "")), *values)
@@ -181,10 +176,8 @@ def of_click(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def on_any(*events: Any, inputs: Sequence[Any] = ()) -> Any:
     """Join events into one, followed by any number of `.then`. No events means page load and each change of an input.
-
-    The joined event does nothing, in the browser. With several functions of its own, Gradio would dispatch all of them
-    again whenever one waited for its earlier call (`always_last`), and two such events would never end.
-    """
+    The joined event does nothing, in the browser: with several functions, Gradio would dispatch all of them again
+    whenever one waited for its earlier call (`always_last`), and two such events would never end."""
     return gr.on(list(events) or None, None, list(inputs), js="() => []", queue=False, show_progress="hidden")
 
 

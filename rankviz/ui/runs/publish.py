@@ -1,7 +1,5 @@
-"""The folded section that publishes the open sweep or its open run; its result is a link.
-
-The form sends a typed token once: it is not stored, and its box is emptied.
-"""
+"""The folded section that publishes the open sweep or its open run; its result is a link. A typed token is sent once
+and not stored, and its box is emptied."""
 
 from functools import partial
 from html import escape

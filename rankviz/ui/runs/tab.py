@@ -1,7 +1,5 @@
-"""The Runs tab lists sweeps with their runs, overlays selected runs, and shows one sweep and one run of it.
-
-It keeps no state besides the store's, so its content survives reloads and restarts, as on the Train tab.
-"""
+"""The Runs tab lists sweeps with their runs, overlays selected runs, and shows one sweep and one run of it. Its
+content comes from the store, so it survives reloads and restarts."""
 
 from functools import partial
 from typing import Any

@@ -214,10 +214,8 @@ def runs_view(
     seen: str,
 ) -> View:
     """Return the parts that changed since they were last drawn; nothing while another tab is open (empty `showing`).
-
-    seen: hashes by part of what was last drawn, as JSON. The browser stores them with the drawing, and ignores both in
-    an answer that comes too late.
-    """
+    seen: hashes by part of what was last drawn, as JSON, which the browser stores with the drawing and which a late
+    answer cannot change."""
     if not showing:
         return View(timer=gr.Timer(active=False))
     choice = Choice(sweep_id, run_id, open_id)

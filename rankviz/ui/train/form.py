@@ -44,7 +44,6 @@ OWN_FILE, KEPT_FILE = "own", "kept"
 FORM_RANKS = {**MODE_RANKS, "single": (16,)}
 START = SweepRequest(seeds=(0,))
 MAX_TEXT = 2000
-"""Maximum characters of a list of numbers, more than any sweep needs."""
 LORA = ("use_rslora", "use_dora", "unsloth_class", "expert_rank", "text_only")
 TRAINING = {
     "batch": "per_device_train_batch_size",
@@ -119,8 +118,7 @@ MODE_NOTES = {
 
 
 def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dict[str, Any]:
-    """Build the form; return its widgets by name (those of DEFAULTS, and notes). shared: True refuses local
-    folders."""
+    """Build the form; return widgets by the names of DEFAULTS, and its notes. shared: True refuses local folders."""
     w: dict[str, Any] = {"kept": gr.State(DEFAULTS["kept"])}
 
     def text(name: str, label: str, **more: Any) -> Callable[[], Any]:
@@ -303,8 +301,7 @@ READERS = (_base, _data, _ranks, _alpha, _numbers, _more)
 
 
 def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: str) -> tuple[Any, ...]:
-    """Parse numbers such as "1e-3, 3e-4"; raise InvalidSettingError for other text or more than MAX_TEXT
-    characters."""
+    """Parse numbers such as "1e-3, 3e-4"; raise InvalidSettingError for other text or above MAX_TEXT characters."""
     text = text or ""
     if len(text) > MAX_TEXT:
         raise InvalidSettingError(f"{what} can have at most {MAX_TEXT:,} characters (got {len(text):,}).")
@@ -379,12 +376,10 @@ SAME = (*LORA, "batch", "accumulation", "max_length", "parts")
 
 def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: str = "quick") -> dict[str, Any]:
     """Return the form that measures Explore's question at the recommended learning rate. mode: "quick" (quick look) or
-    "rate" (one rank at two learning rates).
-
-    values: settings by the names of link.DEFAULTS, and `data_file`, the file measured in Explore. Adapters with DoRA
-    or another rank for experts cannot be truncated, so a sweep of the two ranks replaces the quick look. Precision and
-    optimizer become "auto" where this machine trains and has no GPU.
-    """
+    "rate" (one rank at two rates). values: settings by the names of link.DEFAULTS, and `data_file`, the file measured
+    in Explore. Adapters with DoRA or another rank for experts cannot be truncated, so a sweep of the two ranks
+    replaces the quick look. Precision and optimizer become "auto" where this machine trains and has no GPU for
+    them."""
     kept, targets = values["data_file"] or "", targets_of(values)
     custom = not isinstance(targets, str)
     gpu = engine != LOCAL or api.workspace.here().cuda
@@ -523,8 +518,7 @@ def _there(api: Api, shown: View, request: SweepRequest, engine: str, flavor: st
 
 
 def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
-    """State estimated time and memory in two sentences, with any time limit. not_known: sentence on an unknown
-    time."""
+    """State estimated time and memory in two sentences, with any time limit. not_known: why the time is unknown."""
     memory = [run.memory_bytes for run in expected.ranks.values()]
     low, high = min(each.low for each in memory), max(each.high for each in memory)
     time = exact_span(expected.seconds, "seconds") if expected.seconds else ""

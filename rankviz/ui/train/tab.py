@@ -1,5 +1,4 @@
-"""The Train tab starts a sweep and shows its expected memory and time, then its progress (on every tab in one
-line)."""
+"""The Train tab starts a sweep, shows its expected memory and time, and its progress, on every tab in one line."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -144,9 +143,7 @@ def is_ones_own(api: Api, sweep: Sweep) -> bool:
 
 def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
     """Return what changed since the chosen sweep, or else the visitor's newest sweep with a result, was last drawn.
-
-    sweep_id: None until the page is restored from its address.
-    """
+    sweep_id: None until the page is restored from its address."""
     if sweep_id is None:
         return View()
     sweep = shown_sweep(api, sweep_id)
