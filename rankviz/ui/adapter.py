@@ -62,8 +62,7 @@ HEADERS += ("Norm", "Truncated to", "Energy kept")
 
 def build(api: Api) -> View:
     """Build the tab. Return `load` (fills `loaded` with the adapter that the address names), `choices` (lists runs
-    when the tab opens) and `source`, the widget whose value the page writes into its address after each event in
-    `opened`."""
+    when the tab opens) and `source`, a widget that the page writes into its address after each event in `opened`."""
     w: dict[str, Any] = {}
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
@@ -227,12 +226,12 @@ def shown(api: Api, *, source: str, choice: str = "", cell: str = "", detailed: 
         top = empty_html(api.adapters.sample())
         return View(notice=notice, top=top, sample=gr.Button(visible=True), parts=gr.Column(visible=False))
     try:
-        return _opened(api, ref, spectrum, resize_of(api, ref, choice), cell, detailed)
+        return _draw_tab(api, ref, spectrum, resize_of(api, ref, choice), cell, detailed)
     except BusyError as error:
         return View(notice=notice_html(str(error), kind="error"))
 
 
-def _opened(api: Api, source: str | list[str], spectrum: Spectrum, wanted: Resize, cell: str, detailed: bool) -> View:
+def _draw_tab(api: Api, source: str | list[str], spectrum: Spectrum, wanted: Resize, cell: str, detailed: bool) -> View:
     plan, refused = None, ""
     try:
         plan = api.adapters.plan_resize(source, **wanted._asdict())
@@ -308,8 +307,8 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     row = [
         NamedNumber("Trained rank", f"r = {spectrum.r}", sub=f"α {spectrum.lora_alpha:g}, {scale}, {spectrum.dtype}"),
         NamedNumber(f"Rank for {percent(NEARLY_ALL, 0)} of the energy", nearly, sub=most),
-        _middle("Effective rank", spectrum, "effective_rank"),
-        _middle("Stable rank", spectrum, "stable_rank"),
+        _median_number("Effective rank", spectrum, "effective_rank"),
+        _median_number("Stable rank", spectrum, "stable_rank"),
         NamedNumber("Modules without an update", counted, sub=dead or "every module is updated"),
     ]
     path = PurePath(spectrum.base_model or "")
@@ -324,7 +323,7 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     )
 
 
-def _middle(name: str, spectrum: Spectrum, measure: str) -> NamedNumber:
+def _median_number(name: str, spectrum: Spectrum, measure: str) -> NamedNumber:
     over = spread(spectrum.layers, measure)
     if over is None:
         return NamedNumber(name, "–", sub="no updated module")

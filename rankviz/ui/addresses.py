@@ -82,10 +82,10 @@ class Door:
         except ValueError:  # too many of them
             fields = {}
         if fields.get("leave"):
-            return self._moved(request, "", 0)
+            return self._redirect(request, "", 0)
         given = fields.get("token", [""])[0]
         if hmac.compare_digest(given.encode(), self._visitors.admin_token.encode()):
-            return self._moved(request, self._visitors.admin_proof(), ADMIN_SECONDS)
+            return self._redirect(request, self._visitors.admin_proof(), ADMIN_SECONDS)
         return self._form("This is not the token.", request, 403)
 
     def _form(self, says: str, request: Request, status: int = 200) -> Response:
@@ -93,7 +93,7 @@ class Door:
         headers = {**NO_STORE, "X-Frame-Options": "DENY"}
         return HTMLResponse(FORM.format(says=escape(says), fields=fields), status, headers)
 
-    def _moved(self, request: Request, proof: str, seconds: int) -> Response:
+    def _redirect(self, request: Request, proof: str, seconds: int) -> Response:
         response = RedirectResponse("..", 303, NO_STORE)
         response.headers.append("set-cookie", cookie(request.scope, ADMIN_COOKIE, proof, seconds))
         return response
@@ -104,7 +104,7 @@ OUTSIDE = ("192.0.2.1", 9)
 
 
 def own_address() -> str | None:
-    """Return this machine's address in its network; None without a network, and in a container."""
+    """Return this machine's address in its network; None without a network and inside a container."""
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return None
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -31,7 +31,7 @@ from rankviz.visitor import acting_as
 MAX_ANSWERS, MAX_BYTES = 10_000, 20_000_000
 """Maximum unread answers of all sessions, and their total bytes. The newest answer is kept whatever its size."""
 LARGE_BYTES = 50_000
-"""Answers above this size are dropped first, so that large unread answers do not displace those of other visitors."""
+"""Larger answers become errors first, so that they do not displace the answers of other visitors."""
 MAX_SESSIONS, MAX_MESSAGES = 2000, 500
 """Maximum sessions, and messages per session. An event has a few messages: queue position, start, answer."""
 TOO_LATE = "This answer was not fetched in time. Ask again."
@@ -59,8 +59,8 @@ class Newest(OrderedDict[str, Any]):
 
 
 class Unread(Newest):
-    """Unread messages by session, for Gradio's queue. Above a limit, the oldest answer becomes an error, a session
-    loses its oldest message and that message's event, and the least recently used session is dropped.
+    """Unread messages by session, for Gradio's queue. Above their limits, the oldest answer becomes an error, a
+    session's oldest message is dropped with its event, and the least recently used session is dropped.
 
     Args:
         events: Gradio's ids of unread events by session.
@@ -111,8 +111,8 @@ class Unread(Newest):
         self._bytes -= self._answers.pop(id(answer), (None, 0))[1]
 
     def has_more(self, session: str, besides: str | None = None) -> bool:
-        """Return True where an event of this session, whose messages are all read, will still send one. Forget other
-        events, since Gradio would never end the stream; besides: id of an event that Gradio forgets itself."""
+        """Return True where an event of this session, whose messages are all read, will still send a message. Forget
+        events that will not, since Gradio would wait for them forever. besides: id of an event that Gradio forgets."""
         unread = self.events.get(session, set())
         living = {each for each in unread if (event := self._running.get(each)) is not None and event.alive}
         unread &= living | {besides}
@@ -176,8 +176,7 @@ class PageConfig(BlocksConfig):
         self._configs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def __copy__(self) -> "PageConfig":
-        """Return the copy for an open page, which holds changes only: Gradio keeps more for deep links, unused
-        here."""
+        """Return the copy for an open page, which holds changes only: Gradio stores more, for deep links (unused)."""
         opened = PageConfig(self.root_block)
         opened.blocks, opened.fns, opened.fn_id = Changed(self.blocks), self.fns, self.fn_id
         opened.config_for_block = lambda *_, **__: NOT_KEPT
@@ -191,8 +190,8 @@ class PageConfig(BlocksConfig):
             self.fns[number].api_visibility = "private"
 
     def get_config(self, renderable: Any = None) -> dict[str, Any]:
-        """Return Gradio's configuration without unused properties and without endpoints in its pages; API clients read
-        /config or /gradio_api/info, which describe the endpoints."""
+        """Return Gradio's configuration without unused properties. Endpoints keep their descriptions but are listed on
+        no page; clients read /config or /gradio_api/info, which cover all pages."""
         of = (renderable, len(self.blocks), len(self.fns))  # components and events are only ever added
         if of not in self._configs:
             self._configs[of] = self._small(super().get_config(renderable))
@@ -255,7 +254,7 @@ FETCHERS = (
 )
 """Gradio's functions that fetch URLs. Replacing the first also prevents the folder that it makes for a download."""
 MOST_UPLOADS = 1000
-"""Maximum uploads with progress kept; a browser sees less progress for older uploads."""
+"""Number of uploads whose progress is kept; a browser sees less progress of an older upload."""
 
 
 def bound_gradio() -> None:
@@ -288,8 +287,7 @@ class PageBlocks(gr.Blocks):
         self._mcp_server = server and checked(in_json(server))
 
     def queue(self, *args: Any, **options: Any) -> Any:
-        """Set up Gradio's queue without statistics, with limits on unread answers, and with sessions of one
-        visitor."""
+        """Set up Gradio's queue without statistics, with limited unread answers, and with one visitor per session."""
         os.environ.update(NO_STATISTICS)
         super().queue(*args, **options)
         queue = self._queue
@@ -375,7 +373,6 @@ def _with(block_fn: Any, **changes: Any) -> Any:
 
 
 def _read(widgets: Sequence[Any], sent: Sequence[Any], state: Any) -> list[Any]:
-    """Convert the values that a browser sent to a function's arguments."""
     read = []
     for widget, value in zip(widgets, sent, strict=True):
         if not widget.stateful:

@@ -18,7 +18,7 @@ from rankviz.options import OPTIONS, Option
 
 CUSTOM, NO_GPU, NO_PARTS = "custom", "none", "none"
 MAX_TEXT = 2000
-"""Maximum characters of a parameter."""
+"""Maximum characters of an address parameter."""
 SHOWN = 40
 """Maximum characters of a wrong parameter that its notice quotes."""
 TABS = ("explore", "train", "runs", "adapter", "guide")
@@ -59,7 +59,6 @@ def file_in(text: str) -> TrainingData:
 
 
 def _number(text: str, fits: Callable[[float], bool], must: str) -> float:
-    """Parse a number (an int if it is whole); raise ValueError with `must` if it does not fit."""
     try:
         value = float(text)
     except ValueError:
@@ -160,7 +159,7 @@ DEFAULTS: dict[str, Any] = {
     "usd_per_hour": None,
     "take": "script",
 }
-"""Initial values of Explore's widgets by name, in the order in which the page's script gets these values."""
+"""Initial values of Explore's widgets by name (r: the recommended rank), in the order of the page's script."""
 SAME = ("model", "r", "examples", "example_tokens", "expert_rank", "text_only", "batch", "max_length", "gpu")
 CHOSEN = ("use_case", "framework", "precision", "optim", "checkpointing", "loss_path", "take")
 RENAMED = (
@@ -259,7 +258,7 @@ def _spell(value: Any, default: Any) -> str | None:
 
 
 def usual(param: str) -> str:
-    """Return a parameter's default as text, or "not set"."""
+    """Return the value that applies where the address leaves out this parameter, as text, or "not set"."""
     shared = {"targets": "preset", "alpha": "alpha_rule"}
     value = DEFAULTS.get(PARAMS[param][0] if param in PARAMS else shared.get(param))
     return "not set" if value in (None, "", []) else ", ".join(value) if isinstance(value, list) else str(value)
@@ -267,17 +266,17 @@ def usual(param: str) -> str:
 
 def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Return the widgets' values (the default for a missing or wrong parameter) and a sentence for each mistake."""
-    given, notes = _given(params)
+    given, notes = _parsed(params)
     return DEFAULTS | given, notes
 
 
 def changes(params: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of those widgets that these parameters set; empty if a parameter is wrong."""
-    given, notes = _given(params)
+    given, notes = _parsed(params)
     return {} if notes else given
 
 
-def _given(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def _parsed(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     values, notes = {}, []
     known = {param: ((name,), reader) for param, (name, reader) in PARAMS.items()} | SHARED
     for param, (names, reader) in known.items():

@@ -21,7 +21,6 @@ ADDRESS = f"{API}mcp"
 TOOLS_ONLY = ("prompts/get", "resources/read")
 NO_STREAM = "This MCP server sends nothing of its own. Send messages with POST (streamable HTTP)."
 INVALID_REQUEST, METHOD_NOT_FOUND = -32600, -32601
-"""JSON-RPC error codes."""
 UNREADABLE = (
     "The message cannot be read: send one JSON-RPC object in UTF-8 with a method, finite numbers, whole characters and "
     "an id that is a text or a whole number."
@@ -113,7 +112,7 @@ def in_json(server: Any) -> Any:
 
 
 def checked(server: Any) -> Any:
-    """Make Gradio's MCP server check the arguments of a call first."""
+    """Make Gradio's MCP server check the arguments of a call before it does anything else."""
     from mcp.types import CallToolRequest, CallToolResult, ServerResult, TextContent
 
     handlers = server.mcp_server.request_handlers

@@ -164,7 +164,7 @@ def build_app(api: Api) -> gr.Blocks:
 
 def restore(api: Api, params: Mapping[str, str]) -> View:
     """Restore the page from its address; a wrong parameter keeps its default and gives a notice above the tabs.
-    `question` has values by the names of link.DEFAULTS. A tolerance opens the sweep's details, which hold its box."""
+    `question` has values by the names of link.DEFAULTS. A tolerance in the address opens the sweep's details."""
     values, notes = question_of(api, params)
     for name, known in (("x", X_LABELS), ("y", QUALITY_LABELS), ("metric", METRICS)):
         if name in params and params[name] not in known:

@@ -60,8 +60,8 @@ MAX_DEPTH = 4
 
 
 def with_defaults(function: Any, sent: Sequence[Any]) -> Sequence[Any]:
-    """Return the sent values, with defaults for an endpoint's missing last arguments; raise InvalidSettingError for
-    too many arguments."""
+    """Return the sent values, with defaults for missing last arguments of an endpoint. Raise InvalidSettingError where
+    the call has more arguments than the endpoint."""
     if function.api_visibility == "private":
         return sent
     most = len(function.inputs)
@@ -115,7 +115,6 @@ def _require_choice(widget: Any, value: Any, name: str, *, may_be_empty: bool) -
 
 
 def _require_shallow(value: Any, name: str, depth: int = 0) -> None:
-    """Raise InvalidSettingError for a description of files that is too large, too deep or has invalid texts."""
     if isinstance(value, dict | list):
         entries = [*value, *value.values()] if isinstance(value, dict) else value
         if depth > MAX_DEPTH or len(entries) > MAX_LIST:
@@ -201,10 +200,10 @@ def quiet() -> dict[str, Any]:
 
 def clicked() -> dict[str, Any]:
     """Return `quiet` for an event with data (a click or a text). Each event is sent, since Gradio would repeat the
-    first one's data for the last one that waited."""
+    first event's data for the last event that waited."""
     return {**quiet(), "trigger_mode": "multiple"}
 
 
 def action(function: Callable) -> dict[str, Any]:
-    """Return `quiet` for an event that acts and may fail. It is queued, since Gradio shows toasts only there."""
+    """Return `quiet` for an event that acts and may fail; queued, since Gradio shows toasts only for queued events."""
     return {**quiet(), "fn": function, "trigger_mode": "once", "queue": True}

@@ -38,7 +38,7 @@ def form_view(api: Api, *, to: str, sweep_id: str, run_id: str) -> View:
     return View(
         place=gr.Textbox(label="Project" if to == TRACKIO else "Repository (owner/name)"),
         space=gr.Textbox(visible=to == TRACKIO),
-        base_model=gr.Textbox(visible=_is_of_a_folder(api, sweep_id)),
+        base_model=gr.Textbox(visible=_base_is_folder(api, sweep_id)),
         use_login=gr.Checkbox(visible=api.sinks.has_login()),
         **vars(status_view(api, sweep_id=sweep_id, run_id=run_id)),
     )
@@ -75,7 +75,7 @@ def start(
     sweep_id: str,
     run_id: str,
 ) -> tuple[str, str, Any]:
-    """Publish with the typed token, or with that of a Hugging Face login. Return an empty token, status and timer."""
+    """Publish with the typed token, or with a Hugging Face login's token. Return an empty token, status and timer."""
     if to == ADAPTER and not run_id:
         raise UserError(CHOOSE_A_RUN)
     destination = Destination(
@@ -83,7 +83,7 @@ def start(
         name=place.strip(),
         public=bool(public),
         space=space.strip() if to == TRACKIO else "",
-        base_model=base_model.strip() if _is_of_a_folder(api, sweep_id) else "",
+        base_model=base_model.strip() if _base_is_folder(api, sweep_id) else "",
     )
     login = api.workspace.visitor.login
     given = token.strip() or (login.token if login else "")
@@ -130,6 +130,6 @@ def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, d
     return box, drawing
 
 
-def _is_of_a_folder(api: Api, sweep_id: str) -> bool:
+def _base_is_folder(api: Api, sweep_id: str) -> bool:
     """True where the sweep's base was a local folder, so the visitor must name the base on the Hub."""
     return bool(sweep_id) and not known_base(api.runs.sweep(sweep_id).runs[0].request)

@@ -214,8 +214,8 @@ def runs_view(
     seen: str,
 ) -> View:
     """Return the parts that changed since they were last drawn; nothing while another tab is open (empty `showing`).
-    seen: hashes by part of what was last drawn, as JSON, which the browser stores with the drawing and which a late
-    answer cannot change."""
+    seen: hashes by part of what was last drawn, as JSON, stored in the browser so that a late answer changes
+    nothing."""
     if not showing:
         return View(timer=gr.Timer(active=False))
     choice = Choice(sweep_id, run_id, open_id)
@@ -244,7 +244,7 @@ def runs_view(
         "standing": ((sweep_id, standing), lambda: {"status": standing}),
         "run": ((run_id, of_it), lambda: _run(api, run_id)),
     }
-    before, drawn, is_busy = _seen(seen), {}, False
+    before, drawn, is_busy = _hashes(seen), {}, False
     now = {name: hash(of) for name, (of, _) in parts.items()}
     for name, (_, draw) in parts.items():
         if before.get(name) != now[name]:
@@ -256,7 +256,7 @@ def runs_view(
     return View(**drawn, seen=json.dumps(now), timer=gr.Timer(seconds, active=True))
 
 
-def _seen(text: str) -> Mapping[str, Any]:
+def _hashes(text: str) -> Mapping[str, Any]:
     with suppress(ValueError, RecursionError):
         if isinstance(seen := json.loads(text), dict):
             return seen
@@ -498,7 +498,7 @@ def imported(api: Api, file: str | None) -> Choice:
 
 
 def cancel(api: Api, run_or_sweep_id: str) -> None:
-    """Cancel a run or sweep of the visitor's own, or of anybody as the admin."""
+    """Cancel the visitor's own run or sweep, or as the admin another visitor's."""
     api.runs.cancel(run_or_sweep_id)
 
 

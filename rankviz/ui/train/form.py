@@ -53,7 +53,7 @@ TRAINING = {
     "optim": "optim",
 }
 EVALUATION = {"held_out": "held_out_examples", "exact_match": "exact_match_examples", "shown_answers": "shown_answers"}
-"""Widgets of one field: LORA of LoraConfig (same name), TRAINING of TrainingSetup, EVALUATION of SweepRequest."""
+"""Widgets that set one field: LORA of LoraConfig, TRAINING of TrainingSetup, EVALUATION of SweepRequest."""
 
 
 def _fields(request: RunRequest | SweepRequest) -> dict[str, Any]:
@@ -197,12 +197,11 @@ def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None) -> View:
     usual = [[str(r) for r in each] for each in FORM_RANKS.values()]
     stay = ranks and sorted(ranks, key=int) not in usual
     return View(
-        **_of_mode(mode, {"seeds": usual_seeds(mode)} | ({} if stay else {"ranks": map(str, FORM_RANKS[mode])}))
+        **_mode_updates(mode, {"seeds": usual_seeds(mode)} | ({} if stay else {"ranks": map(str, FORM_RANKS[mode])}))
     )
 
 
-def _of_mode(mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return updates of the widgets that depend on the mode, with these values."""
+def _mode_updates(mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
     value = {name: {"value": list(v) if name == "ranks" else v} for name, v in values.items()}
     return {
         "ranks": gr.CheckboxGroup(**value["ranks"]) if "ranks" in value else gr.skip(),
@@ -221,7 +220,7 @@ def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]]) -> dic
         "data": gr.Radio(choices=data_choices(samples, values["kept"]), value=values["data"]),
         "file": gr.File(value=None, visible=values["data"] == OWN_FILE),
         "alpha_fixed": gr.Number(values["alpha_fixed"], visible=values["alpha_rule"] == "fixed"),
-        **_of_mode(values["mode"], of_mode),
+        **_mode_updates(values["mode"], of_mode),
     }
 
 
@@ -378,8 +377,7 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
     """Return the form that measures Explore's question at the recommended learning rate. mode: "quick" (quick look) or
     "rate" (one rank at two rates). values: settings by the names of link.DEFAULTS, and `data_file`, the file measured
     in Explore. Adapters with DoRA or another rank for experts cannot be truncated, so a sweep of the two ranks
-    replaces the quick look. Precision and optimizer become "auto" where this machine trains and has no GPU for
-    them."""
+    replaces the quick look. Precision and optimizer become "auto" where this machine trains without a GPU."""
     kept, targets = values["data_file"] or "", targets_of(values)
     custom = not isinstance(targets, str)
     gpu = engine != LOCAL or api.workspace.here().cuda
@@ -467,9 +465,9 @@ def before_start(
     try:
         request = request_of(values)
         if engine == LOCAL:
-            _here(api, shown, request)
+            _local(api, shown, request)
         else:
-            _there(api, shown, request, engine, flavor, spend)
+            _remote(api, shown, request, engine, flavor, spend)
     except RankVizError as error:
         _refuse(shown, error)
     if api.engines.why_none():
@@ -484,7 +482,7 @@ def _refuse(shown: View, error: RankVizError) -> None:
     shown.again = gr.Timer(live.BUSY_SECONDS, active=isinstance(error, BusyError))
 
 
-def _here(api: Api, shown: View, request: SweepRequest) -> None:
+def _local(api: Api, shown: View, request: SweepRequest) -> None:
     api.workspace.references.base(request.base)
     api.models.get(request.base)
     request.training.settle(api.workspace.here())
@@ -498,7 +496,7 @@ def _here(api: Api, shown: View, request: SweepRequest) -> None:
     shown.notice = notice_html(obstacle(api, request, expected, checks), kind="error")
 
 
-def _there(api: Api, shown: View, request: SweepRequest, engine: str, flavor: str | None, spend: float | None) -> None:
+def _remote(api: Api, shown: View, request: SweepRequest, engine: str, flavor: str | None, spend: float | None) -> None:
     check = partial(api.engines.check, request)
     found = live.find(api, ("start", repr(request)), check, engine=engine, flavor=flavor, spend=spend)
     if found is None:

@@ -148,10 +148,10 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
         return View()
     sweep = shown_sweep(api, sweep_id)
     if sweep and sweep.sweep_id == sweep_id:
-        return _drawn(api, sweep, seen)
+        return _draw_sweep(api, sweep, seen)
     closed = ", or its owner does not share it" if api.workspace.shared else ""
     gone = notice_html(GONE.format(quoted(sweep_id), closed), kind="error") if sweep_id else ""
-    shown = _drawn(api, sweep, seen, gone + NEWEST) if sweep else View(**NOTHING, status=gone + empty_html(api))
+    shown = _draw_sweep(api, sweep, seen, gone + NEWEST) if sweep else View(**NOTHING, status=gone + empty_html(api))
     return View(**{**vars(shown), "start": gr.Button(TRAIN), **NOT_CHOSEN})
 
 
@@ -163,7 +163,7 @@ def shown_sweep(api: Api, sweep_id: str) -> Sweep | None:
     return next((sweep for sweep in api.runs.made() if _has_a_result(sweep)), None)
 
 
-def _drawn(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
+def _draw_sweep(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
     """Draw one sweep. above: HTML above its state."""
     timer = gr.Timer(POLL_SECONDS, active=not sweep.ended)
     now = f"{sweep.sweep_id} {hash((above, live.fingerprint(sweep), api.runs.are_unwanted(sweep.runs)))}"
@@ -203,7 +203,7 @@ def empty_html(api: Api) -> str:
 
 
 def _has_a_result(sweep: Sweep) -> bool:
-    """True where two ranks have a loss to compare, or one rank of an ended sweep."""
+    """True where two ranks have a loss (trained or truncated), or one rank of an ended sweep."""
     evaluated = {run.request.r for run in sweep.runs if run.loss_after}
     return len(evaluated) > 1 or any(run.cuts for run in sweep.runs) or (bool(evaluated) and sweep.ended)
 
@@ -241,22 +241,22 @@ TOP = 2.58
 
 
 def examples(api: Api, *, sweep_id: str | None) -> View:
-    """Draw both recorded sweeps on one loss scale, or hide them where a sweep with a result is shown. sweep_id: None
-    until the page is restored from its address."""
+    """Draw both recorded sweeps on one loss scale, or hide them where another sweep is shown. sweep_id: None until the
+    page is restored from its address."""
     if sweep_id is None:
         return View()
     if shown_sweep(api, sweep_id):
         return View(box=gr.Row(visible=False))
     shown = View(box=gr.Row(visible=True))
     for name, example in EXAMPLES.items():
-        chart, words = _example(api, example)
+        chart, words = _draw_example(api, example)
         setattr(shown, name, chart)
         setattr(shown, f"{name}_words", words)
     return shown
 
 
 @lru_cache(maxsize=4)  # recorded sweeps do not change
-def _example(api: Api, example: RecordedExample) -> tuple[str, str]:
+def _draw_example(api: Api, example: RecordedExample) -> tuple[str, str]:
     sweep, verdict = api.runs.sweep(example.sweep_id), api.verdicts.of_sweep(example.sweep_id).verdict
     info = rank_curve_info(sweep, verdict)
     drawing = rank_curve_figure.drawing(info, height=HEIGHT)
@@ -268,7 +268,7 @@ def _example(api: Api, example: RecordedExample) -> tuple[str, str]:
 
 
 RUNNING_SECONDS, IDLE_SECONDS = 3.0, 30.0
-"""Seconds between polls of unfinished sweeps; runs may also start from the command line or another page."""
+"""Seconds between polls with and without an unfinished sweep, which another program or page may have started."""
 BASE_BUSY = """() =>
   RankViz.busy("base-busy", "Reading the layers of this base model …")"""
 FOLD = """() => {
@@ -339,7 +339,7 @@ def build(api: Api) -> View:
                 can = not api.engines.why_none()
                 w["start"] = gr.Button(TRAIN, variant="primary", interactive=can, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
-            right, of_examples = _right()
+            right, of_examples = _right_column()
     sweep_id, seen, timer = gr.State(None), hidden(), gr.Timer(POLL_SECONDS, active=False)
 
     w |= {"flavor": place["flavor"], "again": place["again"]}
@@ -409,7 +409,7 @@ def build(api: Api) -> View:
     )
 
 
-def _right() -> tuple[dict[str, Any], dict[str, Any]]:
+def _right_column() -> tuple[dict[str, Any], dict[str, Any]]:
     """Build the right column; return the outputs of `progress` and those of `examples`."""
     w: dict[str, Any] = {"status": plain(RESTORING, elem_id="status")}
     with gr.Row(elem_classes="rv-bar", elem_id="train-stop"):
