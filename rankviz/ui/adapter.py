@@ -1,8 +1,5 @@
-"""The Adapter tab opens a trained adapter, shows which rank it really uses, and offers it at a lower rank.
-
-What is shown follows from where the adapter is and what it is to be truncated to, so a reload at the same address shows
-the same. Uploads have no address.
-"""
+"""The Adapter tab: opens a trained adapter, shows which rank it really uses, and offers truncation to a lower rank.
+The page's address names the adapter, except for uploads, so that a reload shows the same adapter."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -52,11 +49,11 @@ BUSY_OF_THE_ADDRESS = f"""() => {{
 }}"""
 OF_TEXT = "(text, source) => text || source"
 OF_FILES = "(files, source) => files?.length ? JSON.stringify(files.map((file) => file.path)) : source"
-"""Where the adapter is; removing the files from the box changes nothing."""
+"""Script: paths of the uploaded files as a JSON list. Removing files from the box keeps the current source."""
 MAX_DIGITS = 10
-"""Of a number in what a click reports."""
+"""Maximum digits of the number in a clicked id."""
 ROWS_SHOWN = 200
-"""Of more modules, those that need the highest ranks."""
+"""Maximum rows of the module table; a larger adapter shows the modules that need the highest ranks."""
 CAUTION = "Energy describes the weights, not the loss: evaluate the resized adapter before you use it."
 ENERGY_HEIGHT, HEAT_HEIGHT, VALUES_HEIGHT = 340, 250, 320
 HEADERS = ("Module", "r", *(f"Rank for {percent(share, 0)}" for share in SHARES), "Effective rank", "Stable rank")
@@ -64,9 +61,8 @@ HEADERS += ("Norm", "Truncated to", "Energy kept")
 
 
 def build(api: Api) -> View:
-    """Build the tab; returns what the rest of the page needs of it. `load` takes the page's request and fills `loaded`
-    with the adapter that the address names; the event `choices` lists this machine's runs. After each event of `opened`
-    another adapter is shown, and the address is to name `source`."""
+    """Build the tab. Return `load` (fills `loaded` with the adapter that the address names), `choices` (lists runs
+    when the tab opens) and `source`, a widget that the page writes into its address after each event in `opened`."""
     w: dict[str, Any] = {}
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
@@ -138,7 +134,7 @@ def build(api: Api) -> View:
         return put(restored(api, request.query_params.get("adapter", "")[:300]), filled)
 
     def choose_from(shown: str, request: gr.Request) -> list[Any]:
-        """The adapters to choose from, and what to do while none is open. The page is built without: it reads files."""
+        """List the adapters, and say what to do if none is open. Called on opening the tab, since it reads files."""
         is_open = shown or request.query_params.get("adapter", "")
         return [run_choices(api), gr.skip() if is_open else empty_html(api.adapters.sample())]
 
@@ -152,7 +148,7 @@ def build(api: Api) -> View:
 
 
 def restored(api: Api, ref: str) -> dict[str, Any]:
-    """The adapter that the address names, shown; nothing where it names none."""
+    """Return the tab's values, with the adapter that the page's address names; empty without such an adapter."""
     if not ref:
         return {}
     values = {"source": ref, "ref": "" if ref == SAMPLE else ref, "runs": run_choices(api, chosen=ref)}
@@ -160,7 +156,7 @@ def restored(api: Api, ref: str) -> dict[str, Any]:
 
 
 def ref_of(source: str) -> str | list[str]:
-    """What the page remembers as the source, a text, as the API takes it: files are a JSON list of paths."""
+    """Convert the page's source text to an API reference: a JSON list becomes a list of file paths."""
     with suppress(ValueError, RecursionError):
         paths = json.loads(source)
         if isinstance(paths, list) and all(isinstance(path, str) for path in paths):
@@ -174,7 +170,7 @@ def address_of(source: str) -> str:
 
 
 def run_choices(api: Api, *, chosen: str = "") -> Any:
-    """The sample, and the finished runs whose adapter is here. chosen: what to select, if it is among them."""
+    """Return the dropdown of the sample and the finished runs with adapters here; select `chosen` if it is listed."""
 
     def words(run: Any) -> str:
         return f"r = {run.request.r}, {base_name(run.request.base)} on {data_name(run.request.data)}"
@@ -186,14 +182,14 @@ def run_choices(api: Api, *, chosen: str = "") -> Any:
 
 
 class Resize(NamedTuple):
-    """What the adapter is to be truncated to: one rank, or a share of each module's energy."""
+    """Target of a truncation: one rank, or a share of each module's energy (0 to 1) with `r` None."""
 
     r: int | None
     energy: float | None = None
 
 
 def resize_of(api: Api, source: str | list[str], choice: str) -> Resize:
-    """The choice or the point that was clicked, "r8" or "e99"; the proposed rank for anything else."""
+    """Parse a clicked choice: "r8" is rank 8, "e99" is 99 % energy. Any other text gives the proposed rank."""
     kind, number = choice[:1], choice[1:]
     if len(number) <= MAX_DIGITS and kind == "r" and number.isdecimal():
         return Resize(int(number))
@@ -203,12 +199,12 @@ def resize_of(api: Api, source: str | list[str], choice: str) -> Resize:
 
 
 def choice_id(resize: "Resize | Truncation") -> str:
-    """What a click on a choice reports."""
+    """Return the id of a choice that `resize_of` parses, such as "r8" or "e99"."""
     return f"e{100 * resize.energy:g}" if resize.r is None else f"r{resize.r}"
 
 
 def zip_of(api: Api, source: str, choice: str) -> tuple[str, str]:
-    """The resized adapter's zip, and a sentence about it."""
+    """Write the resized adapter as a zip; return its path and a notice as HTML."""
     ref = ref_of(source)
     plan = api.adapters.plan_resize(ref, **resize_of(api, ref, choice)._asdict())
     path = api.adapters.zip_resized(ref, plan)
@@ -220,7 +216,7 @@ def zip_of(api: Api, source: str, choice: str) -> tuple[str, str]:
 
 
 def shown(api: Api, *, source: str, choice: str = "", cell: str = "", detailed: bool = False) -> View:
-    """Everything on the right; an error stands where the result would. detailed: whether the details are open."""
+    """Draw the right column, or an error in its place. detailed: True while the details are open."""
     ref, notice = ref_of(source), ""
     try:
         spectrum = api.adapters.spectrum(ref) if ref else None
@@ -230,13 +226,12 @@ def shown(api: Api, *, source: str, choice: str = "", cell: str = "", detailed: 
         top = empty_html(api.adapters.sample())
         return View(notice=notice, top=top, sample=gr.Button(visible=True), parts=gr.Column(visible=False))
     try:
-        return _opened(api, ref, spectrum, resize_of(api, ref, choice), cell, detailed)
+        return _draw_tab(api, ref, spectrum, resize_of(api, ref, choice), cell, detailed)
     except BusyError as error:
         return View(notice=notice_html(str(error), kind="error"))
 
 
-def _opened(api: Api, source: str | list[str], spectrum: Spectrum, wanted: Resize, cell: str, detailed: bool) -> View:
-    """BusyError where it has many modules and too many others are looked at."""
+def _draw_tab(api: Api, source: str | list[str], spectrum: Spectrum, wanted: Resize, cell: str, detailed: bool) -> View:
     plan, refused = None, ""
     try:
         plan = api.adapters.plan_resize(source, **wanted._asdict())
@@ -282,7 +277,7 @@ def _chart(figure: Any, info: Any, height: int, file: str) -> str:
 
 
 def empty_html(sample: "RunRecord") -> str:
-    """What to do without an adapter, and what the sample is."""
+    """Say what to do when no adapter is open, and describe the sample."""
     real = f"{base_name(sample.request.base)}, r = {sample.request.r}, {training_text(sample)}"
     return html.empty(
         "Open a trained LoRA adapter to see which rank it really uses, and to make it smaller.",
@@ -292,7 +287,7 @@ def empty_html(sample: "RunRecord") -> str:
 
 
 def training_text(run: "RunRecord") -> str:
-    """ "400 steps on phonemes, learning rate 0.001, held-out loss 4.21 → 0.95 nats"."""
+    """Describe a run as "400 steps on phonemes, learning rate 0.001, held-out loss 4.21 → 0.95 nats"."""
     text = f"{run.steps_done} steps on {data_name(run.request.data)}, learning rate {run.request.learning_rate:g}"
     if run.loss_before and run.loss_after:
         text += f", held-out loss {run.loss_before.loss:.2f} → {run.loss_after.loss:.2f} nats"
@@ -300,7 +295,7 @@ def training_text(run: "RunRecord") -> str:
 
 
 def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
-    """Name and origin, five numbers, and what they mean in at most three sentences."""
+    """Show the adapter's name and origin, five numbers, and up to three sentences on what the numbers mean."""
     low, high = min(layer.scale for layer in spectrum.layers), max(layer.scale for layer in spectrum.layers)
     scale = f"scale {low:.4g}" if low == high else f"scale {low:.4g} to {high:.4g}"
     nearly, most = "–", "no update"
@@ -312,8 +307,8 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     row = [
         NamedNumber("Trained rank", f"r = {spectrum.r}", sub=f"α {spectrum.lora_alpha:g}, {scale}, {spectrum.dtype}"),
         NamedNumber(f"Rank for {percent(NEARLY_ALL, 0)} of the energy", nearly, sub=most),
-        _middle("Effective rank", spectrum, "effective_rank"),
-        _middle("Stable rank", spectrum, "stable_rank"),
+        _median_number("Effective rank", spectrum, "effective_rank"),
+        _median_number("Stable rank", spectrum, "stable_rank"),
         NamedNumber("Modules without an update", counted, sub=dead or "every module is updated"),
     ]
     path = PurePath(spectrum.base_model or "")
@@ -328,7 +323,7 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     )
 
 
-def _middle(name: str, spectrum: Spectrum, measure: str) -> NamedNumber:
+def _median_number(name: str, spectrum: Spectrum, measure: str) -> NamedNumber:
     over = spread(spectrum.layers, measure)
     if over is None:
         return NamedNumber(name, "–", sub="no updated module")
@@ -343,14 +338,14 @@ def choices_html(
     selected: "ResizePlan | None",
     losses: Mapping[int, float],
 ) -> str:
-    """A row for each choice with its exact size; a click selects it.
+    """Build a table with a row for each truncation and its exact file size; a click selects the row.
 
     Args:
-        spectrum: The adapter as it is.
-        choices: Truncations with their results.
-        resize: The selected one, which gets a row of its own where it is none of the choices.
-        selected: Its result; None where it cannot be.
-        losses: Held-out loss by rank, where it was measured.
+        spectrum: The adapter before truncation.
+        choices: Offered truncations with their results.
+        resize: The selected truncation; added as a row if it is not among the choices.
+        selected: Result of the selected truncation; None if it was refused.
+        losses: Measured held-out loss in nats per token, by rank.
     """
     if not choices:
         return ""
@@ -381,7 +376,7 @@ def _ranks(plan: "ResizePlan") -> str:
 
 
 def table_html(spectrum: Spectrum, ranks: Mapping[str, int], chosen: LayerSpectrum) -> str:
-    """Every module or, of a large adapter, those that need the highest ranks. ranks: what each is truncated to."""
+    """List all modules, or the ROWS_SHOWN that need the highest ranks. ranks: rank after truncation, by module."""
     layers, more = spectrum.layers, ""
     if len(layers) > ROWS_SHOWN:
         highest = sorted(layers, key=lambda layer: layer.needs[-1], reverse=True)[:ROWS_SHOWN]
@@ -410,8 +405,7 @@ def _cells(layer: LayerSpectrum, k: int | None) -> Sequence[Cell | str]:
 
 
 def pattern_html(ranks: Ranks, energy: float) -> str:
-    """The ranks for a new training, as arguments of PEFT's LoraConfig. energy: the share of each module's that they
-    keep."""
+    """Format ranks for a new training as PEFT LoraConfig arguments. energy: share of each module's energy kept."""
     lines = [f"r={ranks.r},", f"lora_alpha={ranks.lora_alpha:g},"]
     for name in ("rank_pattern", "alpha_pattern"):
         if pattern := getattr(ranks, name):

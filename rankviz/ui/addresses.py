@@ -1,4 +1,4 @@
-"""Addresses beside Gradio's: /rankviz/health, a program's token, the admin's door; and the page's own in a network."""
+"""HTTP addresses besides Gradio's (health, visitor token, admin sign-in), and the page's address in the network."""
 
 import hmac
 import socket
@@ -23,7 +23,7 @@ from rankviz.ui.parts import html
 
 
 def health_routes(api: Api) -> list[Route]:
-    """The address that says how the server is."""
+    """Return the route that reports the server's health."""
 
     def respond(request: Request) -> Response:
         return JSONResponse(health(api), headers=NO_STORE)
@@ -32,8 +32,8 @@ def health_routes(api: Api) -> list[Route]:
 
 
 def health(api: Api) -> dict[str, Any]:
-    """Version, whether the runs folder can be written, and how many runs and probes of all visitors wait and run; None
-    where the folder cannot be read, or is not read yet."""
+    """Return version, True where the runs folder is writable, and counts of all visitors' queued and running runs and
+    probes; the counts are None while the folder is unread or unreadable."""
     queued = running = None
     if not api.workspace.store.reading:
         with suppress(OSError):
@@ -52,7 +52,7 @@ OVER = "The login of this value has ended. Log in again in the browser, and open
 
 
 def identity_routes(visitors: Visitors) -> list[Route]:
-    """The token that a program sends as its header: that of who asks, or a new one; and the admin's door."""
+    """Return the routes of the token with which a program acts as a visitor, and of the admin's sign-in."""
 
     async def token(request: Request) -> Response:
         if is_foreign(request.scope):
@@ -67,7 +67,7 @@ def identity_routes(visitors: Visitors) -> list[Route]:
 
 
 class Door:
-    """Where the admin shows the token, and signs out."""
+    """The page on which the admin signs in with the token, and signs out."""
 
     def __init__(self, visitors: Visitors):
         self._visitors = visitors
@@ -82,10 +82,10 @@ class Door:
         except ValueError:  # too many of them
             fields = {}
         if fields.get("leave"):
-            return self._moved(request, "", 0)
+            return self._redirect(request, "", 0)
         given = fields.get("token", [""])[0]
         if hmac.compare_digest(given.encode(), self._visitors.admin_token.encode()):
-            return self._moved(request, self._visitors.admin_proof(), ADMIN_SECONDS)
+            return self._redirect(request, self._visitors.admin_proof(), ADMIN_SECONDS)
         return self._form("This is not the token.", request, 403)
 
     def _form(self, says: str, request: Request, status: int = 200) -> Response:
@@ -93,19 +93,18 @@ class Door:
         headers = {**NO_STORE, "X-Frame-Options": "DENY"}
         return HTMLResponse(FORM.format(says=escape(says), fields=fields), status, headers)
 
-    def _moved(self, request: Request, proof: str, seconds: int) -> Response:
+    def _redirect(self, request: Request, proof: str, seconds: int) -> Response:
         response = RedirectResponse("..", 303, NO_STORE)
         response.headers.append("set-cookie", cookie(request.scope, ADMIN_COOKIE, proof, seconds))
         return response
 
 
 OUTSIDE = ("192.0.2.1", 9)
-"""An address of no machine (RFC 5737). Choosing the route to it sends nothing."""
+"""An address that no machine has (RFC 5737). Connecting a UDP socket to it sends nothing."""
 
 
 def own_address() -> str | None:
-    """This machine's address in its network; None without a network, and in a container, whose own address nobody
-    outside reaches."""
+    """Return this machine's address in its network; None without a network and inside a container."""
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return None
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -115,7 +114,7 @@ def own_address() -> str | None:
 
 
 def room_url(host: str, port: int, own: str | None) -> str | None:
-    """Where others in the network open the page that listens on `host`. None where they cannot, or it is not known."""
+    """Return the page's URL for other machines in the network; None for a loopback host and for an unknown address."""
     if host in ("localhost", "::1") or host.startswith("127."):
         return None
     name = own if host in ("", "0.0.0.0", "::") else host
@@ -123,7 +122,7 @@ def room_url(host: str, port: int, own: str | None) -> str | None:
 
 
 def announcement(host: str, port: int, own: str | None) -> list[str]:
-    """What the terminal says before a page starts that is not for this computer only."""
+    """Return lines for the terminal on a page that other machines can reach; empty for a loopback host."""
     if host in ("localhost", "::1") or host.startswith("127."):
         return []
     url = room_url(host, port, own) or f"the address of this machine (or of the host of this container), port {port}."

@@ -1,10 +1,6 @@
-"""The page as Gradio's Blocks: every function runs as the visitor who asks, an open page keeps little on the server,
-and answers that nobody fetches have an end.
-
-What is taken from inside Gradio stands here, in five parts (tests/ui/test_private_parts.py names the version):
-BlocksConfig (the page's configuration, made small), the queue's unread messages, the functions that fetch addresses,
-the progress of uploads, and the MCP server (ui.mcp).
-"""
+"""The page as Gradio Blocks: functions run as the current visitor, and server memory for open pages and answers is
+limited. All uses of Gradio's internals are here, in five parts (tests/ui/test_private_parts.py names the version):
+BlocksConfig, the queue's unread messages, functions that fetch URLs, upload progress, and the MCP server (ui.mcp)."""
 
 import asyncio
 import copy
@@ -33,17 +29,17 @@ from rankviz.ui.wiring import click_of, in_words, require_sendable, with_default
 from rankviz.visitor import acting_as
 
 MAX_ANSWERS, MAX_BYTES = 10_000, 20_000_000
-"""Unread answers of all sessions, and their size as they are sent. The newest is kept whatever its size."""
+"""Maximum unread answers of all sessions, and their total bytes. The newest answer is kept whatever its size."""
 LARGE_BYTES = 50_000
-"""Answers above it make room first, so that who leaves many of them does not push out the others'."""
+"""Larger answers become errors first, so that they do not displace the answers of other visitors."""
 MAX_SESSIONS, MAX_MESSAGES = 2000, 500
-"""Sessions, and messages of each. An event has a few: its place in the queue, its start, its answer."""
+"""Maximum sessions, and messages per session. An event has a few messages: queue position, start, answer."""
 TOO_LATE = "This answer was not fetched in time. Ask again."
 READ = "The answer was read already, or whoever waited for it has gone. Ask again."
 
 
 class Newest(OrderedDict[str, Any]):
-    """A mapping that keeps the `most` entries used last; make: makes the value of a missing key."""
+    """Mapping that keeps the `most` recently used entries. make: creates the value of a missing key."""
 
     def __init__(self, most: int, make: Callable[[], Any] | None = None):
         super().__init__()
@@ -63,12 +59,12 @@ class Newest(OrderedDict[str, Any]):
 
 
 class Unread(Newest):
-    """The messages of each session, for Gradio's queue. Of more answers than there is room for, the oldest becomes an
-    error; of more messages of one session, the oldest goes with its event; of more sessions, the most silent one.
+    """Unread messages by session, for Gradio's queue. Above their limits, the oldest answer becomes an error, a
+    session's oldest message is dropped with its event, and the least recently used session is dropped.
 
     Args:
         events: Gradio's ids of unread events by session.
-        running: Gradio's events that wait in its queue or run, by id. One stays for a moment after its answer.
+        running: Gradio's events that are queued or running, by id. An event stays briefly after its answer.
         answers, size, sessions, messages: Limits.
     """
 
@@ -98,7 +94,7 @@ class Unread(Newest):
         return super().__getitem__(session)
 
     def keep(self, answer: Any) -> None:
-        """Count an answer that is not read yet; make room where they are too many or too large."""
+        """Count a new unread answer; replace older answers by errors while the limits are exceeded."""
         size = 0
         with suppress(TypeError):  # Gradio cannot send it
             size = len(orjson.dumps(answer.output, default=str))
@@ -111,15 +107,12 @@ class Unread(Newest):
             oldest.output, oldest.success = {"error": TOO_LATE}, False
 
     def drop(self, answer: Any) -> None:
-        """Count a message no more, which was read or is no answer."""
+        """Stop counting a message; does nothing for a message that is not a counted answer."""
         self._bytes -= self._answers.pop(id(answer), (None, 0))[1]
 
     def has_more(self, session: str, besides: str | None = None) -> bool:
-        """Return whether an event has something left to say to who reads this session, whose messages are all read.
-        The others are forgotten, or Gradio would wait for them and never end its stream.
-
-        besides: an event that Gradio forgets itself.
-        """
+        """Return True where an event of this session, whose messages are all read, will still send a message. Forget
+        events that will not, since Gradio would wait for them forever. besides: id of an event that Gradio forgets."""
         unread = self.events.get(session, set())
         living = {each for each in unread if (event := self._running.get(each)) is not None and event.alive}
         unread &= living | {besides}
@@ -127,14 +120,14 @@ class Unread(Newest):
 
 
 class Messages(asyncio.Queue):
-    """The messages of one session."""
+    """Message queue of one session."""
 
     def __init__(self, unread: Unread, session: str):
         super().__init__()
         self._unread, self._session = unread, session
 
     async def get(self) -> Any:
-        """HTTPException where none is there or still to come: Gradio would wait for ever, and sends this instead."""
+        """Return the next message; raise HTTPException where none will come, since Gradio would wait forever."""
         if self.empty() and not self._unread.has_more(self._session):
             raise HTTPException(404, READ)
         message = await super().get()
@@ -156,14 +149,14 @@ class Messages(asyncio.Queue):
 
 
 DESCRIPTIONS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
-"""Gradio's schema of the endpoints is made from these: for each component three times what its value may be."""
+"""Component properties that only Gradio's endpoint schema needs."""
 UNREAD_OF_EVENTS = ("batch", "max_batch_size", "stream_every", "scroll_to_output", "api_description")
 UNREAD_OF_EVENTS += ("collects_event_data",)
 EMPTY_OF_EVENTS = ("trigger_only_on_success", "trigger_only_on_failure", "cancels", "component_prop_inputs")
 EMPTY_OF_EVENTS += ("event_specific_args",)
-"""Of events, what RankViz's page does not use, and what the front end takes for false where it is absent."""
+"""Properties of events: UNREAD_… are not used by RankViz's page; EMPTY_… count as false where they are absent."""
 UNREAD_IN_THE_BROWSER = ("types", "queue", "show_progress", "show_progress_on")
-"""Properties of events without a server function."""
+"""Event properties that the front end does not use for events without a server function."""
 DEFAULTS: dict[str, dict[str, Any]] = {
     "": {"visible": True, "_selectable": False, "equal_height": False, "show_progress": False, "variant": "default"},
     "html": {
@@ -171,35 +164,34 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"props": {}, "buttons": [], "show_label": False, "autoscroll": False, "streamable": False},
     },
 }
-"""Values that the front end takes for properties that are absent: of all components, and of its HTML component."""
+"""Values that the front end assumes for absent properties, by component type ("": all components)."""
 NOT_KEPT: dict[str, Any] = {}
 
 
 class PageConfig(BlocksConfig):
-    """What the page is made of, made smaller. Gradio asks for it four times before it serves; it is made once."""
+    """Gradio's page configuration, made smaller and cached, since Gradio asks for it four times before it serves."""
 
     def __init__(self, root_block: gr.Blocks) -> None:
         super().__init__(root_block)
         self._configs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def __copy__(self) -> "PageConfig":
-        """Gradio's copy for an open page: changes over what all pages share, without the configuration of every
-        component, which Gradio keeps for deep links, of which there are none here."""
+        """Return the copy for an open page, which holds changes only: Gradio stores more, for deep links (unused)."""
         opened = PageConfig(self.root_block)
         opened.blocks, opened.fns, opened.fn_id = Changed(self.blocks), self.fns, self.fn_id
         opened.config_for_block = lambda *_, **__: NOT_KEPT
         return opened
 
     def attach_load_events(self, rendered_in: Any = None) -> None:
-        """Gradio's. The events of its components when a page loads, as of its login button, are no endpoints."""
+        """Attach the load events of Gradio's components, such as the login button, without making them endpoints."""
         before = set(self.fns)
         super().attach_load_events(rendered_in)
         for number in self.fns.keys() - before:
             self.fns[number].api_visibility = "private"
 
     def get_config(self, renderable: Any = None) -> dict[str, Any]:
-        """Gradio's, smaller. Public endpoints keep their descriptions, and belong to no page: who calls them reads
-        /config or /gradio_api/info, which tell of every page."""
+        """Return Gradio's configuration without unused properties. Endpoints keep their descriptions but are listed on
+        no page; clients read /config or /gradio_api/info, which cover all pages."""
         of = (renderable, len(self.blocks), len(self.fns))  # components and events are only ever added
         if of not in self._configs:
             self._configs[of] = self._small(super().get_config(renderable))
@@ -231,7 +223,7 @@ class PageConfig(BlocksConfig):
 
 
 class Changed(dict[int, Any]):
-    """Components that were changed on one open page, over those that all pages share. Iteration gives the changes."""
+    """Components by id: those changed on one open page, else those of all pages. Iteration gives the changes."""
 
     def __init__(self, shared: Mapping[int, Any]) -> None:
         super().__init__()
@@ -248,27 +240,25 @@ class Changed(dict[int, Any]):
 
 
 def _remove(row: dict[str, Any], names: Iterable[str], defaults: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """Take these out of a row, and what is as its default."""
     for name in (*names, *(name for name in defaults if name in row and row[name] == defaults[name])):
         row.pop(name, None)
 
 
 NO_STATISTICS = {"GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**12), "GRADIO_ANALYTICS_MAX_EVENTS": "1"}
-"""Gradio would make a table of the last 10,000 events after each, for a page of monitoring that is off."""
+"""Environment variables that turn off Gradio's table of the last 10,000 events, rebuilt after each event."""
 FETCHERS = (
     (processing_utils, "async_ssrf_protected_download"),
     (processing_utils, "async_ssrf_protected_get"),
     (safehttpx, "get"),
     (safehttpx, "async_validate_url"),
 )
-"""All functions through which Gradio reaches another server for a request. The first comes before it makes a folder for
-what it would fetch."""
+"""Gradio's functions that fetch URLs. Replacing the first also prevents the folder that it makes for a download."""
 MOST_UPLOADS = 1000
-"""Uploads whose progress is kept; of an older one that is still coming, a browser is told less."""
+"""Number of uploads whose progress is kept; a browser sees less progress of an older upload."""
 
 
 def bound_gradio() -> None:
-    """For all pages of this process: fetch no address, and keep the progress of the newest uploads alone."""
+    """Stop Gradio in this process from fetching URLs and keeping the progress of more than MOST_UPLOADS uploads."""
     for module, name in FETCHERS:
         setattr(module, name, _refused)
     routes.file_upload_statuses._statuses = Newest(MOST_UPLOADS)
@@ -280,7 +270,7 @@ async def _refused(*_: Any, **__: Any) -> Any:
 
 
 class PageBlocks(gr.Blocks):
-    """Every function of the page and every endpoint is called through `process_api`, through the queue or past it."""
+    """The page. Each page function and endpoint, queued or not, is called through `process_api`."""
 
     def __init__(self, **options: Any) -> None:
         bound_gradio()
@@ -289,7 +279,7 @@ class PageBlocks(gr.Blocks):
 
     @property
     def mcp_server_obj(self) -> Any:
-        """Gradio's MCP server, which Gradio makes and sets as the page starts."""
+        """Gradio's MCP server, which Gradio creates and sets when the page starts."""
         return self._mcp_server
 
     @mcp_server_obj.setter
@@ -297,8 +287,7 @@ class PageBlocks(gr.Blocks):
         self._mcp_server = server and checked(in_json(server))
 
     def queue(self, *args: Any, **options: Any) -> Any:
-        """Gradio's without statistics, with an end to what it keeps of answers that nobody fetches, each session of one
-        visitor."""
+        """Set up Gradio's queue without statistics, with limited unread answers, and with one visitor per session."""
         os.environ.update(NO_STATISTICS)
         super().queue(*args, **options)
         queue = self._queue
@@ -307,7 +296,7 @@ class PageBlocks(gr.Blocks):
         return self
 
     def launch(self, *args: Any, **options: Any) -> Any:
-        """UserError where the page is to ask for a login and serve MCP, which asks for none."""
+        """Start the page; raise UserError for a login together with MCP, whose clients would get past the login."""
         mcp = options.get("mcp_server")
         serves_mcp = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true" if mcp is None else mcp
         if serves_mcp and (options.get("auth") or options.get("auth_dependency")):
@@ -317,15 +306,14 @@ class PageBlocks(gr.Blocks):
         return super().launch(*args, **options)
 
     def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
-        """Gradio's. Endpoints belong to no page, whose HTML would hold their description."""
+        """Return Gradio's description of the endpoints; empty for a single page, whose HTML would contain it."""
         if page is not None:
             return {"named_endpoints": {}, "unnamed_endpoints": {}}
         return super().get_api_info(all_endpoints=all_endpoints)
 
     def get_config_file(self) -> Any:
-        """Without the stream that each open page would hold: a browser has six connections to a host, so a seventh page
-        would wait for ever. Gradio learns by it that a page was closed; here the oldest pages are forgotten instead
-        (state_session_capacity)."""
+        """Return the configuration without the heartbeat stream, which would occupy one of a browser's six connections
+        per host for each open page. Without it, `state_session_capacity` limits the pages that are kept."""
         return {**super().get_config_file(), "connect_heartbeat": False}
 
     async def process_api(
@@ -349,10 +337,8 @@ class PageBlocks(gr.Blocks):
             return await super().process_api(function, inputs, state, request, *args, event_data=click, **kwargs)
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> Any:
-        """Gradio's, in one thread: it enters one for each widget, and on a busy page waits for its turn each time.
-
-        Values that no widget of the page sends are a mistake of who sent them: a sentence, not a line in the log.
-        """
+        """Convert sent values in one thread, since Gradio waits for a thread for each widget. Raise gr.Error, without
+        a log entry, for values that no widget sends."""
         try:
             sent = await super().preprocess_data(_with(block_fn, preprocess=False), inputs, state, explicit_call)
             if not block_fn.preprocess:
@@ -364,8 +350,7 @@ class PageBlocks(gr.Blocks):
             raise gr.Error("The request could not be read. Reload the page.", print_exception=False) from error
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> Any:
-        """Gradio's, of the widgets that change. For one that stays as it is Gradio would make a new component, and keep
-        it for the open page."""
+        """Convert only changed outputs, since Gradio would create and keep a component for each unchanged output."""
         outputs = block_fn.outputs
         values = _in_order(outputs, predictions)
         changed = [at for at, value in enumerate(values) if not _is_skip(value)]
@@ -388,7 +373,6 @@ def _with(block_fn: Any, **changes: Any) -> Any:
 
 
 def _read(widgets: Sequence[Any], sent: Sequence[Any], state: Any) -> list[Any]:
-    """Arguments of a function for what a browser sent."""
     read = []
     for widget, value in zip(widgets, sent, strict=True):
         if not widget.stateful:
@@ -403,7 +387,7 @@ def _read(widgets: Sequence[Any], sent: Sequence[Any], state: Any) -> list[Any]:
 
 
 def _in_order(outputs: Sequence[Any], predictions: Any) -> Sequence[Any]:
-    """What a function returned, one value an output; one that a dict leaves out stays as it is."""
+    """Return one value per output; outputs missing from a returned dict stay unchanged."""
     if isinstance(predictions, dict) and predictions and all(isinstance(key, gr.blocks.Block) for key in predictions):
         given = {key._id: value for key, value in predictions.items()}
         return [given.get(output._id, gr.skip()) for output in outputs]

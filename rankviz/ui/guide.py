@@ -1,4 +1,4 @@
-"""The Guide tab explains rank, the terms, and how numbers are computed, for the selected model. Built when opened."""
+"""The Guide tab explains rank, the terms, and how numbers are computed, for the selected model. Filled when opened."""
 
 import re
 from collections.abc import Sequence
@@ -37,9 +37,9 @@ PAGES = {
     ),
     "LoRA Without Regret": "https://thinkingmachines.ai/blog/lora/",
 }
-"""Addresses of sources that are no papers, by how their names begin."""
+"""Web addresses of sources other than papers, by the first words of the source's name."""
 HOW = html.markup("how")
-"""How each number is computed, and what the colours mean."""
+"""Explains, as HTML, how each number is computed and what the colours mean."""
 WHAT_IT_IS = (
     "LoRA leaves the weights of the base unchanged. Beside each targeted weight matrix it trains two thin matrices, A "
     "with r rows and B with r columns, and adds their product to the weight. A higher rank r can learn a more complex "
@@ -55,7 +55,7 @@ RANGES = (
 
 
 def build(api: Api, question: dict[str, Any]) -> dict[str, Any]:
-    """Returns the event that fills the tab, for when it is opened. question: Explore's widgets."""
+    """Build the tab; return the event that fills it when it is opened. question: Explore's widgets by name."""
     with gr.Column(elem_classes="rv-guide rv-answer"):
         notice = plain()
         outputs = {"rank": plain(), "rules": plain(elem_id="rules"), "evidence": plain(elem_id="rank-evidence")}
@@ -69,7 +69,7 @@ def build(api: Api, question: dict[str, Any]) -> dict[str, Any]:
 
 
 def guide(api: Api, **values: Any) -> View:
-    """Everything but the accuracy's details. values: of the question's widgets."""
+    """Return the tab's content except the accuracy details. values: values of Explore's widgets, by name."""
     numbers = numbers_html(api, use_case=values["use_case"])
     return View(
         rank=f'<h2>What is a rank?</h2><div class="rv-advice"><p>{WHAT_IT_IS} {linked(LORA)}</p></div>',
@@ -81,7 +81,7 @@ def guide(api: Api, **values: Any) -> View:
 
 
 def linked(source: str) -> str:
-    """The names of sources, separated by "; ", each with its address where it has one."""
+    """Format source names (separated by "; ") as HTML, with a link where the address is known."""
 
     def link(name: str) -> str:
         paper = ARXIV.search(name)
@@ -93,7 +93,7 @@ def linked(source: str) -> str:
 
 
 def rules_html(api: Api, **values: Any) -> str:
-    """The rule of thumb, each line with this model's numbers. values: of the question's widgets."""
+    """Build the table of rank rules with this model's numbers. values: values of Explore's widgets, by name."""
     question = replace(ask(values), ranks=tuple(rule.r for rule in RANK_RULES))
     answer, record = api.estimates.estimate(question), api.advice.record()
     rows = []
@@ -127,8 +127,7 @@ def rules_html(api: Api, **values: Any) -> str:
 
 
 def evidence_html(api: Api) -> str:
-    """How far the recommended rank, fixed ranks and the capacity rule ended from the best tested rank of published
-    lines."""
+    """Compare the regret of the recommended rank, of fixed ranks and of the capacity rule on published comparisons."""
     record = api.advice.record()
     ours = record.regret("advice")
     if ours is None:
@@ -159,7 +158,7 @@ def _regret_row(each: Alternative, ours: Alternative) -> Row:
 
 
 def numbers_html(api: Api, *, use_case: str) -> str:
-    """Each number with its error so far, and how it is computed. use_case: a name of core.advice.use_case."""
+    """Build the table of numbers with error and method. use_case: a name of core.advice.use_case."""
     unseen = api.accuracy.shipped().left_out
     memory, time, held = unseen.overall, unseen.time, api.forecasts.left_out(use_case)
     versions = f"PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}"
@@ -193,7 +192,7 @@ def numbers_html(api: Api, *, use_case: str) -> str:
 
 
 def settings_html() -> str:
-    """Each setting, and each measure of an adapter, in two sentences with its source."""
+    """Explain each setting and each measure of an adapter in two sentences, with its source."""
     terms = [(each.name, escape(each.value), each.meaning, each.source) for each in SETTINGS]
     terms += [(each.name, "of an adapter", each.meaning, each.source) for each in TERMS]
     items = "".join(
@@ -204,7 +203,7 @@ def settings_html() -> str:
 
 
 def summary(report: AccuracyReport) -> str:
-    """What the errors rest on, in three sentences."""
+    """Describe in three sentences the measurements behind the errors."""
     every = report.left_out.overall
     on_cards = [score for score in report.left_out.origins if score.group in report.sources_on_gpus]
     furthest = max(score.mean_abs_error for score in on_cards)
@@ -219,7 +218,7 @@ def summary(report: AccuracyReport) -> str:
 
 
 def details(report: AccuracyReport) -> View:
-    """Every row that can be compared, and errors by source."""
+    """Draw predicted against measured memory for all comparable rows, with the table of errors by source."""
 
     info = accuracy_info(report)
     drawing = accuracy_figure.drawing(info, height=HEIGHT)
@@ -228,7 +227,7 @@ def details(report: AccuracyReport) -> View:
 
 
 def scores_html(report: AccuracyReport) -> str:
-    """Errors by source, each predicted without itself, and all together."""
+    """Build the table of errors by source, each predicted with that source left out, and of all sources together."""
     left_out = report.left_out
     rows = [*map(_score, left_out.origins), Row(_score(left_out.overall), chosen=True)]
     headers = ["Source", "Rows", "Setups", "Mean error", "Largest error", "Inside the range", "Range"]
@@ -249,7 +248,7 @@ def _score(score: Score) -> list[str]:
 
 
 def rests_on_html(rows: Sequence[ReportRow], summary: str) -> str:
-    """Under an estimate: what it rests on in a sentence, and the measured rows most like it."""
+    """Show under an estimate the sentence `summary` on its evidence, and the most similar measured rows."""
     if not rows:
         return html.paragraphs(summary)
     cells = [

@@ -1,8 +1,5 @@
-"""Holds the settings of Explore's question: defaults, choices, and how each stands in the page's address.
-
-One table serves form, script and address. An address leaves defaults out; a wrong parameter leaves its default in place
-and gives a sentence.
-"""
+"""Settings of Explore's question: defaults, choices, and their spelling in the page's address, which leaves defaults
+out. A wrong parameter keeps its default and gives a sentence."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +18,9 @@ from rankviz.options import OPTIONS, Option
 
 CUSTOM, NO_GPU, NO_PARTS = "custom", "none", "none"
 MAX_TEXT = 2000
-"""Characters of a parameter."""
+"""Maximum characters of an address parameter."""
 SHOWN = 40
-"""Characters of a wrong parameter in its note."""
+"""Maximum characters of a wrong parameter that its notice quotes."""
 TABS = ("explore", "train", "runs", "adapter", "guide")
 PARTS = [
     ("Vision layers", "vision"),
@@ -31,21 +28,20 @@ PARTS = [
     ("Attention modules", "attention"),
     ("MLP modules", "mlp"),
 ]
-"""Unsloth's flags, in the order of FLAGS."""
+"""Labels and names of Unsloth's flags, in the order of FLAGS."""
 DEFAULT_PARTS = {"FastLanguageModel": ["language", "attention", "mlp"], "FastModel": [part for _, part in PARTS]}
-"""What each class trains where it is given no flag."""
+"""Parts of the model that each Unsloth class trains without flags, by class."""
 
 
 def file_text(data: TrainingData) -> str:
-    """What a page keeps of a measured file, as `file_in` reads it: "messages.role.user:1600:chats.jsonl:12.300.1550",
-    with more lengths."""
+    """Return a measured file as text for `file_in`, such as "messages.role.user:1600:chats.jsonl:12.300.1550"."""
     lengths = ".".join(map(str, data.lengths))
     return ":".join((".".join((data.form, *data.traits)), str(data.longest_tokens), data.file_name, lengths))
 
 
 def file_in(text: str) -> TrainingData:
-    """Return what an export needs to read the file, and the upper estimate of its longest example; InvalidSettingError
-    for another text. Lengths are empty in older addresses."""
+    """Parse the text of a measured file: form, traits, upper estimate of its longest example in tokens, name and
+    lengths (empty in older addresses). Raise InvalidSettingError for other text."""
     form, longest, name, lengths, *_ = [*text.split(":", 3), "", "", "", ""]
     form, *traits = form.split(".")
     one_of(form, "Form of the data", get_args(Form))
@@ -63,7 +59,6 @@ def file_in(text: str) -> TrainingData:
 
 
 def _number(text: str, fits: Callable[[float], bool], must: str) -> float:
-    """Return the number, whole where it is; ValueError with what it must be."""
     try:
         value = float(text)
     except ValueError:
@@ -135,7 +130,7 @@ CHOICES: dict[str, list[tuple[str, str]]] = {
     "length_unit": [("steps", "steps"), ("tokens", "tokens")],
     "take": [(form.label, name) for name, form in FORMATS.items() if name != "colab"],
 }
-"""(label, value) pairs by the names of widgets. colab has a box of its own."""
+"""(label, value) pairs by widget name. "colab" is not among the export formats, since it has a code box of its own."""
 
 
 DEFAULTS: dict[str, Any] = {
@@ -164,7 +159,7 @@ DEFAULTS: dict[str, Any] = {
     "usd_per_hour": None,
     "take": "script",
 }
-"""The page when it opens, at the recommended rank; in the order in which its script gets the values."""
+"""Initial values of Explore's widgets by name (r: the recommended rank), in the order of the page's script."""
 SAME = ("model", "r", "examples", "example_tokens", "expert_rank", "text_only", "batch", "max_length", "gpu")
 CHOSEN = ("use_case", "framework", "precision", "optim", "checkpointing", "loss_path", "take")
 RENAMED = (
@@ -177,7 +172,7 @@ RENAMED = (
     ("class", "unsloth_class", "unsloth_class"),
     ("accum", "accumulation", "accumulation"),
 )
-"""Parameters, widgets, and rows of OPTIONS that read them."""
+"""(address parameter, widget, row of OPTIONS that parses it) where these names differ."""
 PARAMS: dict[str, tuple[str, Callable[[str], Any]]] = {
     **{name: (name, OPTIONS[name].read) for name in SAME},
     **{name: (name, Option("", str, "", "", choices=tuple(dict(CHOICES[name]).values())).read) for name in CHOSEN},
@@ -188,18 +183,18 @@ PARAMS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "usd": ("usd_per_hour", _price),
 }
 PARAMS = dict(sorted(PARAMS.items(), key=lambda each: list(DEFAULTS).index(each[1][0])))
-"""What stands in an address: the widget that it sets, and the value of its text (ValueError says what it must be)."""
+"""Widget and parser of each address parameter; the parser's ValueError says what the value must be."""
 
 
 def targets_of(values: Mapping[str, Any]) -> str | tuple[str, ...]:
-    """A preset, or the names of modules."""
+    """Return the preset, or the module names for a custom choice."""
     if values["preset"] != CUSTOM:
         return values["preset"]
     return tuple(dict.fromkeys([*(values["modules"] or ()), *names_in(values["names"])]))
 
 
 def alpha_of(values: Mapping[str, Any]) -> str:
-    """A rule, or a number as text."""
+    """Return the alpha rule ("r" or "2r"), or the fixed alpha as text."""
     if values["alpha_rule"] != "fixed":
         return values["alpha_rule"]
     alpha = values["alpha_fixed"]
@@ -207,7 +202,7 @@ def alpha_of(values: Mapping[str, Any]) -> str:
 
 
 def flags_of(parts: Sequence[str] | None, unsloth_class: str = "FastLanguageModel") -> dict[str, bool]:
-    """Unsloth's flags; none where the ticked parts are the class's own default."""
+    """Return Unsloth's flags by name; empty where the ticked parts are the default of the class."""
     ticked = set(parts or ())
     if ticked == set(DEFAULT_PARTS.get(unsloth_class, ())):
         return {}
@@ -215,7 +210,7 @@ def flags_of(parts: Sequence[str] | None, unsloth_class: str = "FastLanguageMode
 
 
 def _targets(text: str) -> tuple[str, list[str], str]:
-    """Preset, ticked modules and other names. The names of the model's own modules are ticked once it is read."""
+    """Parse targets as (preset, ticked modules, other names); modules are ticked only once the model is read."""
     if text in PRESETS:
         return text, [], ""
     names = names_in(OPTIONS["targets"].read(text))
@@ -237,11 +232,11 @@ SHARED = {
     "steps": (("length", "length_unit"), lambda text: (OPTIONS["steps"].read(text), "steps")),
     "tokens": (("length", "length_unit"), lambda text: (OPTIONS["tokens"].read(text), "tokens")),
 }
-"""Parameters that set several widgets."""
+"""Widgets and parser of each address parameter that sets several widgets."""
 
 
 def write(values: Mapping[str, Any]) -> dict[str, str | None]:
-    """The parameters of these values; None for one that has its default and is removed from the address."""
+    """Return the address parameters of these values; None removes a parameter (a default) from the address."""
     params = {param: _spell(values[name], DEFAULTS[name]) for param, (name, _) in PARAMS.items()}
     targets = targets_of(values)
     params["targets"] = _spell(targets if isinstance(targets, str) else ",".join(targets), DEFAULTS["preset"])
@@ -263,25 +258,25 @@ def _spell(value: Any, default: Any) -> str | None:
 
 
 def usual(param: str) -> str:
-    """What a parameter stands for where the address leaves it out."""
+    """Return the value that applies where the address leaves out this parameter, as text, or "not set"."""
     shared = {"targets": "preset", "alpha": "alpha_rule"}
     value = DEFAULTS.get(PARAMS[param][0] if param in PARAMS else shared.get(param))
     return "not set" if value in (None, "", []) else ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """Values for the widgets, defaults where the address has none or a wrong one, and a sentence for each mistake."""
-    given, notes = _given(params)
+    """Return the widgets' values (the default for a missing or wrong parameter) and a sentence for each mistake."""
+    given, notes = _parsed(params)
     return DEFAULTS | given, notes
 
 
 def changes(params: Mapping[str, str]) -> dict[str, Any]:
-    """Only the widgets' values that these parameters set; none where one parameter is wrong."""
-    given, notes = _given(params)
+    """Return the values of those widgets that these parameters set; empty if a parameter is wrong."""
+    given, notes = _parsed(params)
     return {} if notes else given
 
 
-def _given(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def _parsed(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     values, notes = {}, []
     known = {param: ((name,), reader) for param, (name, reader) in PARAMS.items()} | SHARED
     for param, (names, reader) in known.items():
@@ -300,10 +295,10 @@ def _given(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def wrong(param: str, text: str, must: object) -> str:
-    """The sentence for a wrong parameter of the page's address. must: what it must be."""
+    """Return the sentence for a wrong address parameter. must: the expected value, such as "one of a, b"."""
     return f"The address has {param}={text[:SHOWN]}, but {param} must be {must}. The default is shown."
 
 
 def address(params: Mapping[str, str | None]) -> str:
-    """As controls.address takes it."""
+    """Return address parameters as the JSON that controls.address expects."""
     return json.dumps(params)

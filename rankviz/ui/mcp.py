@@ -1,4 +1,4 @@
-"""MCP: refuses messages before its library reads them, checks the arguments of calls, and answers as JSON."""
+"""MCP: refuses unreadable messages before the MCP library, checks the arguments of calls, and answers as JSON."""
 
 import json
 import logging
@@ -21,7 +21,6 @@ ADDRESS = f"{API}mcp"
 TOOLS_ONLY = ("prompts/get", "resources/read")
 NO_STREAM = "This MCP server sends nothing of its own. Send messages with POST (streamable HTTP)."
 INVALID_REQUEST, METHOD_NOT_FOUND = -32600, -32601
-"""Codes of JSON-RPC."""
 UNREADABLE = (
     "The message cannot be read: send one JSON-RPC object in UTF-8 with a method, finite numbers, whole characters and "
     "an id that is a text or a whole number."
@@ -30,8 +29,8 @@ NO_METHOD = "No such method here, or not with these params: tools/list names the
 
 
 class Mcp:
-    """ASGI middleware: answers what the library cannot read or serve with an error of JSON-RPC, and 405 where a client
-    waits for messages. The library's log has errors only: its warnings are of what others sent."""
+    """ASGI middleware: a JSON-RPC error for messages that the MCP library cannot read or serve, and 405 for clients
+    that wait for messages. The library logs errors only, since its warnings are about clients' mistakes."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -51,7 +50,7 @@ class Mcp:
 
 
 def parsed(body: bytes) -> Any:
-    """The JSON of a message. ValueError or RecursionError where it is none, or could not be written again."""
+    """Parse a message's JSON; raise ValueError or RecursionError if it is invalid or cannot be serialized again."""
     message = json.loads(body, parse_float=_finite, parse_constant=_finite)
     json.dumps(message, ensure_ascii=False).encode()
     return message
@@ -64,7 +63,7 @@ def _finite(text: str) -> float:
 
 
 def refusal(body: bytes) -> Response | None:
-    """The answer to a message that the library is not to read; None for one that it reads, in the same steps."""
+    """Return the response to a message that must not reach the MCP library; None for a message that may."""
     from mcp.types import ClientNotification, ClientRequest, JSONRPCMessage, JSONRPCNotification, JSONRPCRequest
 
     try:
@@ -94,7 +93,7 @@ def _error(code: int, text: str, message_id: str | int | None, status: int) -> R
 
 
 def in_json(server: Any) -> Any:
-    """Gradio's MCP server, whose tools answer in JSON; files stay addresses."""
+    """Make the tools of Gradio's MCP server answer in JSON; files stay addresses."""
     as_gradio = server.postprocess_output_data
 
     def answers(data: list[Any], root_url: str) -> list[Any]:
@@ -113,7 +112,7 @@ def in_json(server: Any) -> Any:
 
 
 def checked(server: Any) -> Any:
-    """Gradio's MCP server, which looks at the arguments of a call before anything else does."""
+    """Make Gradio's MCP server check the arguments of a call before it does anything else."""
     from mcp.types import CallToolRequest, CallToolResult, ServerResult, TextContent
 
     handlers = server.mcp_server.request_handlers

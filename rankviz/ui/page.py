@@ -35,7 +35,7 @@ ADMIN = "You are the admin: you see the runs of all visitors, and can end and de
 
 
 def who_html(visitor: Visitor, *, has_admin: bool) -> str:
-    """Return the line's HTML. has_admin: whether there is a sign-in of the admin to lead to."""
+    """Say as HTML who the visitor is. has_admin: True adds a link to the admin's sign-in."""
     words = ANONYMOUS if visitor.id else UNKNOWN
     if visitor.admin:
         words = ADMIN
@@ -48,7 +48,7 @@ def who_html(visitor: Visitor, *, has_admin: bool) -> str:
 JUDGED_ADDRESS = f"""(metric, tolerance) => RankViz.write({{
   metric: metric === "{LOSS.key}" ? null : metric, tolerance: tolerance || null,
 }})"""
-"""What a sweep is judged by and within. In the browser, so in the order in which it was chosen."""
+"""Script: writes the metric and tolerance of the shown sweep into the address. A script keeps the order of changes."""
 
 
 def build_app(api: Api) -> gr.Blocks:
@@ -150,7 +150,7 @@ def build_app(api: Api) -> gr.Blocks:
             shown.then(adapter.address_of, adapting.source, adapter_address, **quiet())
 
         def to_run(run_id: str) -> tuple[str, str, str, str, Any]:
-            """A point or a row was clicked: its run, on the tab of runs."""
+            """Open the run of a clicked point or row on the Runs tab."""
             sweep_id = api.runs.get(run_id).request.sweep_id
             return sweep_id, run_id, sweep_id, runs.SHOWING, gr.Tabs(selected="runs")
 
@@ -163,11 +163,8 @@ def build_app(api: Api) -> gr.Blocks:
 
 
 def restore(api: Api, params: Mapping[str, str]) -> View:
-    """The page that the address describes. For a wrong parameter the default is shown, with a notice above the tabs.
-
-    `question` has the values by the names of link.DEFAULTS. The details of a sweep are open where the address has a
-    tolerance, whose box is in them.
-    """
+    """Restore the page from its address; a wrong parameter keeps its default and gives a notice above the tabs.
+    `question` has values by the names of link.DEFAULTS. A tolerance in the address opens the sweep's details."""
     values, notes = question_of(api, params)
     for name, known in (("x", X_LABELS), ("y", QUALITY_LABELS), ("metric", METRICS)):
         if name in params and params[name] not in known:

@@ -24,8 +24,7 @@ from rankviz.ui.theme import launch_options
 
 PR_SET_DUMPABLE = 4
 SWITCH_SECONDS = 0.001
-"""How long one thread computes while others wait. With Python's 5 ms the server itself, which passes each request on
-from thread to thread, waits for several of those at each step."""
+"""Seconds that a thread computes before another gets its turn; Python's 5 ms would delay the server's threads."""
 ZERO_GPU_QUEUED = 1000
 
 
@@ -57,7 +56,7 @@ def serve() -> None:
 
 
 def check_address(host: str, port: int) -> None:
-    """UserError where no server can listen. Gradio would fail after the page is built, with a traceback."""
+    """Raise UserError where no server can listen; Gradio would fail with a traceback after the page is built."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server(address[:2], family=family).close()
@@ -68,13 +67,13 @@ def check_address(host: str, port: int) -> None:
 
 
 def keep_unreadable() -> None:
-    """Keep other processes of the same user, workers among them, from this one's memory and environment in /proc."""
+    """Hide this process's memory and environment in /proc from other processes of the same user, such as workers."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
 
 
 def read_ahead(api: Api) -> Thread:
-    """Begin to read all runs, so that no page is the first that asks for them; returns the thread that does."""
+    """Start a thread that reads all runs, so that the first page need not wait for them; return the thread."""
 
     def read() -> None:
         with suppress(OSError):
@@ -87,11 +86,9 @@ def read_ahead(api: Api) -> Thread:
 
 
 def prepare_zero_gpu(app: gr.Blocks) -> None:
-    """Make this page one that a ZeroGPU Space keeps running; elsewhere nothing is done.
-
-    The Hub ends a Space in which no function asks for the GPU (spaces 0.51 reports its start only then), and Gradio
-    lets one event wait there, where a page that opens sends several. Training runs in a process of its own.
-    """
+    """Make the page run on a ZeroGPU Space; do nothing elsewhere. The Hub ends such a Space if no function asks for
+    the GPU (spaces 0.51 reports its start only then), and Gradio's queue there has room for one event, where opening a
+    page sends several. Training runs in a separate process."""
     if os.environ.get("SPACES_ZERO_GPU") == "true":
         import spaces
 

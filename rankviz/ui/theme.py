@@ -38,14 +38,14 @@ SCRIPTS = tuple(
     for name in ("newest", "files", "rankviz", "explore", "first", "hero", "present", "focus", "stays")
 )
 FIRST_STYLES = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "first"))
-"""Of what the scripts show before Gradio has added the other stylesheets."""
+"""Styles for what the scripts show before Gradio adds the other stylesheets."""
 FOR_GOOD = "public, max-age=31536000, immutable"
 OPEN_PAGES = 1000
-"""Pages whose state is kept. Of the oldest ones beyond, lists that were filled meanwhile are as they were at first."""
+"""Maximum open pages with state on the server; lists of an older page return to their initial choices."""
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's default with smaller steps, one accent (the chosen rank's blue) and fonts that it ships itself."""
+    """Return Gradio's default theme with smaller spacing, a blue accent for the chosen rank, and Gradio's fonts."""
     return gr.themes.Default(
         primary_hue="blue",
         neutral_hue="slate",
@@ -83,10 +83,8 @@ def theme() -> gr.themes.Base:
 
 
 def head(room: str | None = None) -> str:
-    """Loads our scripts before Gradio's, in this order. plotly.js comes too, but runs only when a figure needs it.
-
-    room: the address at which others in the network open the page.
-    """
+    """Return tags that load our scripts before Gradio's, in order. plotly.js is preloaded but runs only for a figure.
+    room: the page's URL for other machines in the network."""
     plotly = _plotly_url().lstrip("/")
     data = {
         "files": {"plotly": plotly, "space": os.environ.get("SPACE_ID", ""), "room": room or ""},
@@ -106,13 +104,13 @@ def head(room: str | None = None) -> str:
 
 
 def file_routes() -> list[Route]:
-    """The addresses hold a version or a fingerprint, so that a browser may keep the files for good."""
+    """Return routes of scripts and styles. Browsers cache them forever: each address has a version or hash."""
     own = [Route(_url(path), _serve(path)) for path in (*FIRST_STYLES, *SCRIPTS)]
     return [Route(_plotly_url(), _serve(plotly_js())), *own]
 
 
 def plotly_js() -> Path:
-    """plotly.js as the plotly package ships it; found without importing plotly."""
+    """Return the path of plotly.js in the plotly package, without importing plotly."""
     return Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
 
 
@@ -134,7 +132,7 @@ def _serve(path: Path) -> Any:
 
 
 def launch_options(api: Api) -> dict[str, Any]:
-    """What the page is launched with: nothing is sent anywhere, kept in the browser or shown of an unexpected error."""
+    """Return launch options that send no data, store nothing in the browser and hide the text of unexpected errors."""
     host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), settings.port()
     shared = api.workspace.shared
     visitors = visitors_of(api) if shared else None
@@ -180,6 +178,5 @@ def launch_options(api: Api) -> dict[str, Any]:
 
 
 def _stylesheet() -> str:
-    """All stylesheets, which stand in the HTML of the page: without comments and indentation."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in STYLESHEETS)
     return re.sub(r"\s*\n\s*", "\n", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL))

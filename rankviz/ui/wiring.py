@@ -14,12 +14,12 @@ from rankviz.shared.gate import LOG, NO_EVENT, REFUSED, logged
 from rankviz.ui.parts.html import notice_html
 
 TITLE = "Not done"
-"""Title over the sentence, for programs: Gradio 6.31 writes Error over each on the page."""
+"""Title of an error for API clients; on the page, Gradio 6.31 shows "Error" instead."""
 
 
 @contextmanager
 def in_words(request: Any, name: str) -> Iterator[None]:
-    """Make a gr.Error of every exception of an event; Gradio prints nothing of it. name: of the event's function."""
+    """Turn each exception of an event into a gr.Error that Gradio does not print. name: the event's function."""
     try:
         yield
     except (RankVizError, gr.Error) as error:
@@ -38,7 +38,7 @@ def in_words(request: Any, name: str) -> Iterator[None]:
 
 
 def toast(error: Exception) -> str:
-    """Return an error's words without the marks of commands, which a toast would show as they are."""
+    """Return an error's text without backticks, which a toast would show literally."""
     return str(error).replace("`", "")
 
 
@@ -52,16 +52,16 @@ FORMS = {
     gr.Textbox: str | None,
     gr.Button: str | None,
 }
-"""Types of what a widget of the page sends. HTML sends the type that it was built with: a text, a list of texts, or the
-rank as a whole number. Gradio checks files, and the value of a State is the server's own."""
+"""Type of the value that a widget sends, by widget class. HTML sends the type of its initial value: a text, a list of
+texts, or the rank as an int. Gradio checks files, and State values come from the server."""
 FILES = (gr.File, gr.UploadButton, gr.DownloadButton)
 MAX_DEPTH = 4
-"""Depth of the description of files, the only values of widgets that hold others."""
+"""Maximum nesting of a description of files, the only nested values of widgets."""
 
 
 def with_defaults(function: Any, sent: Sequence[Any]) -> Sequence[Any]:
-    """Return what was sent, with the defaults of what a call of an endpoint leaves out at its end. InvalidSettingError
-    for more arguments than it has."""
+    """Return the sent values, with defaults for missing last arguments of an endpoint. Raise InvalidSettingError where
+    the call has more arguments than the endpoint."""
     if function.api_visibility == "private":
         return sent
     most = len(function.inputs)
@@ -71,10 +71,8 @@ def with_defaults(function: Any, sent: Sequence[Any]) -> Sequence[Any]:
 
 
 def require_sendable(function: Any, sent: Sequence[Any], state: Any) -> None:
-    """InvalidSettingError for a value that no widget of the page sends, and for an event that browsers run alone.
-
-    state: of the open page, whose choices may be others than the page was built with.
-    """
+    """Raise InvalidSettingError for a value that no widget of the page sends, and for an event of the browser alone.
+    state: the open page's state, whose choices may differ from those that the page was built with."""
     if function.fn is None:  # the browser's own
         raise InvalidSettingError(NO_EVENT)
     if function.api_visibility != "private":
@@ -96,7 +94,7 @@ def require_sendable(function: Any, sent: Sequence[Any], state: Any) -> None:
 
 
 def click_of(event: gr.EventData | None) -> gr.EventData:
-    """Return the event with the id of what was clicked, and nothing else; InvalidSettingError for another form."""
+    """Return the event with only the clicked id; raise InvalidSettingError for other data."""
     data = event._data if event is not None else None
     if not isinstance(data, dict):
         raise InvalidSettingError("What was clicked is not known. Click again.")
@@ -117,7 +115,6 @@ def _require_choice(widget: Any, value: Any, name: str, *, may_be_empty: bool) -
 
 
 def _require_shallow(value: Any, name: str, depth: int = 0) -> None:
-    """InvalidSettingError for a description of files that is too large or too deep, or whose texts cannot be used."""
     if isinstance(value, dict | list):
         entries = [*value, *value.values()] if isinstance(value, dict) else value
         if depth > MAX_DEPTH or len(entries) > MAX_LIST:
@@ -129,11 +126,11 @@ def _require_shallow(value: Any, name: str, depth: int = 0) -> None:
 
 
 class View(SimpleNamespace):
-    """What an event shows, by the names of widgets. A widget that is not named is unchanged."""
+    """Widget values of an event, by widget name; other widgets stay unchanged."""
 
 
 def put(values: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[Any, Any]:
-    """What an event returns: each value goes into the widget of its name; widgets without a value are unchanged."""
+    """Return an event's result: the value of each output by widget; outputs without a value stay unchanged."""
     return {widget: values[name] if name in values else gr.skip() for name, widget in outputs.items()}
 
 
@@ -145,10 +142,10 @@ def wire(
     notice: gr.HTML | None = None,
     silent: bool = False,
 ) -> dict[str, Any]:
-    """An event's arguments: call view with the widgets' values by name, put its fields into widgets by name.
+    """Return an event's arguments: call `view` with inputs by name, and put its View's fields into outputs by name.
 
-    notice: where the text of a RankVizError goes, with everything else unchanged; without one it is a toast.
-    silent: another view of the same inputs shows the error.
+    notice: widget for the text of a RankVizError, with other outputs unchanged; without it, the error is a toast.
+    silent: True hides the error, where another view of the same inputs shows it.
     """
 
     def call(**values: Any) -> Any:
@@ -167,10 +164,8 @@ def wire(
 
 
 def of_click(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An event's function: calls `function` with the id of what was clicked (a row, a box or a point), then the values.
-
-    Gradio finds gr.EventData by a function's own type hints, and loses it in a partial.
-    """
+    """Return an event's function: it calls `function` with the clicked id (row, box or point), then the input values.
+    It is no partial, since Gradio finds gr.EventData by a function's own type hints."""
 
     def call(event: gr.EventData, *values: Any) -> Any:
         return function(str(event._data.get("id", "")), *values)
@@ -179,21 +174,19 @@ def of_click(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def on_any(*events: Any, inputs: Sequence[Any] = ()) -> Any:
-    """These events, to be followed by any number of `.then`. No event means load and every change of an input.
-
-    An event with several functions of its own is dispatched again, with all of them, whenever one had to wait for its
-    earlier call (`always_last`); two such events never end. So the event itself does nothing, in the browser.
-    """
+    """Join events into one, followed by any number of `.then`. No events means page load and each change of an input.
+    The joined event does nothing, in the browser: with several functions, Gradio would dispatch all of them again
+    whenever one waited for its earlier call (`always_last`), and two such events would never end."""
     return gr.on(list(events) or None, None, list(inputs), js="() => []", queue=False, show_progress="hidden")
 
 
 def quiet() -> dict[str, Any]:
-    """What every event of the page shares: no overlay on the outputs, the last value wins, not part of the public API,
-    and past the queue, which would add a second round trip to answers that take milliseconds.
+    """Return arguments that the page's events share: no overlay, the last value wins, not public, not queued.
 
-    Past the queue answers come in any order. Events with the same outputs draw the same, and of those the page shows
-    the answer to the newest (assets/js/newest.js): so what was drawn last is known to the browser too, not a State.
-    Progress is shown on no component: Gradio would copy the whole state of each one on which it is shown.
+    A queue would add a round trip to answers that take milliseconds. Without it, answers come in any order, so the
+    page shows the answer to the newest of several events with the same outputs (assets/js/newest.js), and the last
+    drawn state is stored in the browser, not in a State. `show_progress_on` is empty, since Gradio would copy the
+    state of each listed component.
     """
     return {
         "show_progress": "hidden",
@@ -206,11 +199,11 @@ def quiet() -> dict[str, Any]:
 
 
 def clicked() -> dict[str, Any]:
-    """The same for an event that says what was clicked or written: each is sent, since Gradio repeats the data of the
-    first one for the last one that has to wait."""
+    """Return `quiet` for an event with data (a click or a text). Each event is sent, since Gradio would repeat the
+    first event's data for the last event that waited."""
     return {**quiet(), "trigger_mode": "multiple"}
 
 
 def action(function: Callable) -> dict[str, Any]:
-    """An event that does something and may fail. It goes through the queue: Gradio shows toasts only there."""
+    """Return `quiet` for an event that acts and may fail; queued, since Gradio shows toasts only for queued events."""
     return {**quiet(), "fn": function, "trigger_mode": "once", "queue": True}

@@ -1,7 +1,5 @@
-"""Publishes the open sweep, or the open run of it: one folded section, whose result is a link.
-
-The form is sent once and holds the token for that one call: nothing here keeps it, and the box is emptied.
-"""
+"""The folded section that publishes the open sweep or its open run; its result is a link. A typed token is sent once
+and not stored, and its box is emptied."""
 
 from functools import partial
 from html import escape
@@ -30,24 +28,24 @@ CHOOSE_A_RUN = "Select a run of this sweep first (click it in the list): an adap
 
 
 def box_of(api: Api, sweep: Sweep) -> Any:
-    """The section, shown where there is something of one's own to publish."""
+    """Return the section's visibility: shown for the visitor's own sweep with a completed run."""
     finished = not sweep.recorded and any(run.completed for run in sweep.runs)
     return gr.Accordion(visible=finished and api.sinks.is_own(sweep.sweep_id))
 
 
 def form_view(api: Api, *, to: str, sweep_id: str, run_id: str) -> View:
-    """The form for this destination, and how far a publication is of the sweep and the run that are open."""
+    """Fill the form for a destination, with the status of publications."""
     return View(
         place=gr.Textbox(label="Project" if to == TRACKIO else "Repository (owner/name)"),
         space=gr.Textbox(visible=to == TRACKIO),
-        base_model=gr.Textbox(visible=_is_of_a_folder(api, sweep_id)),
+        base_model=gr.Textbox(visible=_base_is_folder(api, sweep_id)),
         use_login=gr.Checkbox(visible=api.sinks.has_login()),
         **vars(status_view(api, sweep_id=sweep_id, run_id=run_id)),
     )
 
 
 def status_view(api: Api, *, sweep_id: str, run_id: str) -> View:
-    """How far publications of the open sweep and of the open run are."""
+    """Show the status of publications of the open sweep and the open run; poll while one is running."""
     sendings = [sending for name in (sweep_id, run_id) if name and (sending := api.sinks.sending(name))]
     running = any(sending.ended_at is None for sending in sendings)
     return View(status="".join(map(_in_words, sendings)), timer=gr.Timer(active=running))
@@ -77,8 +75,7 @@ def start(
     sweep_id: str,
     run_id: str,
 ) -> tuple[str, str, Any]:
-    """Start it, with the token that was typed or else that of a Hugging Face login; returns an empty token, the status
-    and a timer."""
+    """Publish with the typed token, or with a Hugging Face login's token. Return an empty token, status and timer."""
     if to == ADAPTER and not run_id:
         raise UserError(CHOOSE_A_RUN)
     destination = Destination(
@@ -86,7 +83,7 @@ def start(
         name=place.strip(),
         public=bool(public),
         space=space.strip() if to == TRACKIO else "",
-        base_model=base_model.strip() if _is_of_a_folder(api, sweep_id) else "",
+        base_model=base_model.strip() if _base_is_folder(api, sweep_id) else "",
     )
     login = api.workspace.visitor.login
     given = token.strip() or (login.token if login else "")
@@ -97,7 +94,7 @@ def start(
 
 
 def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, dict[str, Any]]:
-    """The section, and the event that draws it for the sweep and run that are open."""
+    """Build the section; return it with the event that draws it for the open sweep and run."""
     w: dict[str, Any] = {}
 
     def text(label: str, max_length: int = 200, **more: Any) -> gr.Textbox:
@@ -133,6 +130,6 @@ def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, d
     return box, drawing
 
 
-def _is_of_a_folder(api: Api, sweep_id: str) -> bool:
-    """Whether others need to be told which base it is."""
+def _base_is_folder(api: Api, sweep_id: str) -> bool:
+    """True where the sweep's base was a local folder, so the visitor must name the base on the Hub."""
     return bool(sweep_id) and not known_base(api.runs.sweep(sweep_id).runs[0].request)

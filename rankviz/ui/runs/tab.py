@@ -1,7 +1,5 @@
-"""The Runs tab lists sweeps with their runs, overlays selected runs, and shows one sweep and one run of it.
-
-As Train, it reads the store and owns nothing; what is shown here survives reloads and restarts.
-"""
+"""The Runs tab lists sweeps with their runs, overlays selected runs, and shows one sweep and one run of it. Its
+content comes from the store, so it survives reloads and restarts."""
 
 from functools import partial
 from typing import Any
@@ -25,16 +23,16 @@ SELECTION_LINE = "runs-too-many"
 ASK = """(id) => [confirm("Delete this sweep, with its runs, losses and adapters? This cannot be undone.") ? id : ""]"""
 SHOW_RUN = "() => document.querySelector('#run-detail .rv-detail')?.scrollIntoView({ block: 'nearest' })"
 X_CHOICES = [(axis.label, name) for name, axis in COST_AXES.items() if name != "money"]
-"""No price is asked for here."""
+"""Cost axes except money, since the tab does not ask for a price."""
 LOSS_CHOICES = [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric is LOSS]
 NOT_DRAWN = ("x", "unreadable_go", "export_selected")
-"""The widgets that view.runs_view leaves alone."""
+"""Widgets that view.runs_view does not update."""
 
 
 def build(api: Api) -> View:
-    """Build the tab; returns what the rest of the page needs of it. `open_id` is the sweep whose runs are listed; the
-    event `judged` follows another metric. `showing` is SHOWING while this is the open tab, else nothing is drawn; it is
-    set in the browser, in the order of clicks. After each event of `chosen` another sweep or run is open."""
+    """Build the tab. Return widgets and events: `open_id` holds the sweep whose runs are listed; `judged` follows a
+    change of the metric; `showing` is SHOWING while this tab is open, else nothing is drawn (the browser sets it, in
+    the order of clicks); events in `chosen` follow a change of the shown sweep or run."""
     w: dict[str, Any] = {}
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="runs-empty") as w["empty_box"]:
         plain(html.empty(view.NOTHING_OF_YOURS))
@@ -131,12 +129,12 @@ def build(api: Api) -> View:
 
 
 def first_sweep(api: Api) -> str:
-    """The id of the newest sweep that whoever asks made, or else of the first recorded one."""
+    """Return the id of the current visitor's newest sweep, or of the first recorded sweep."""
     return next((sweep.sweep_id for sweep in (*api.runs.made(), *api.runs.recorded())), "")
 
 
 def kept_words(api: Api) -> str:
-    """How long the runs and uploads of visitors stay; nothing on a page of one's own."""
+    """Say how long visitors' runs and uploads are kept; empty on a page that is not shared."""
     days = api.workspace.limits.days_kept
     if not api.workspace.shared or days is None:
         return ""
@@ -149,7 +147,7 @@ def kept_words(api: Api) -> str:
 
 
 def _sweep_widgets(api: Api, w: dict[str, Any], sweep_id: gr.HTML) -> gr.Accordion:
-    """The chosen sweep: figure, answers, the chosen run, and its details, which are returned."""
+    """Build the section of the chosen sweep and run; return its folded details."""
 
     def button(name: str, text: str, elem_id: str, **more: Any) -> None:
         w[name] = gr.Button(text, size="sm", elem_id=elem_id, **more)

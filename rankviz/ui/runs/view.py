@@ -1,4 +1,4 @@
-"""Makes what the Runs tab shows: the list of sweeps, the selected runs on one chart, the chosen sweep and run."""
+"""Content of the Runs tab: the list of sweeps, the selected runs on one chart, the chosen sweep and run."""
 
 import json
 import time
@@ -34,7 +34,7 @@ POLL_SECONDS = 2.0
 HEADERS = ("Sweep or run", "State", "α", "Learning rate", "Seed", "Loss", "Gain", "Adapter file", "Memory")
 HEADERS += ("Run time", "Requested")
 MOST_ROWS = 500
-"""Of one's own: a browser takes seconds to draw thousands."""
+"""Maximum listed sweeps of the visitor: a browser takes seconds to draw thousands."""
 INDENT = "\u2003\u2003"
 NOTHING_OF_YOURS = (
     "You have no runs yet. The recorded sweeps below ship with RankViz: click one to read it, or train your own."
@@ -43,20 +43,19 @@ CHOOSE = "Click a sweep in the list to read it."
 
 
 class Choice(NamedTuple):
-    """What is shown, by ids; an empty text where there is none."""
+    """Ids of the shown sweep and run; empty text for none."""
 
     sweep_id: str
     run_id: str = ""
-    """A run of it."""
     open_id: str = ""
-    """The sweep whose runs are in the list."""
+    """Sweep whose runs are in the list."""
 
 
 NOTHING = Choice("")
 
 
 def choice_of(api: Api, clicked: str, now: Choice) -> Choice:
-    """After a click on a sweep or a run, by its id. A second click on it closes it."""
+    """Return the choice after a click on a sweep or run, by its id. A second click closes a sweep or run."""
     if api.runs.is_sweep(clicked):
         return Choice(clicked, open_id="" if clicked == now.open_id else clicked)
     sweep_id = api.runs.get(clicked).request.sweep_id
@@ -64,7 +63,7 @@ def choice_of(api: Api, clicked: str, now: Choice) -> Choice:
 
 
 def all_sweeps(api: Api) -> list[Sweep]:
-    """One's own, newest first, then the recorded ones."""
+    """Return the visitor's sweeps, newest first, then the recorded sweeps."""
     return [*api.runs.sweeps(), *api.runs.recorded()]
 
 
@@ -78,16 +77,16 @@ def list_html(
     owner: Callable[[Sweep], str] = lambda sweep: "",
     place: Callable[[Sweep | RunRecord], str] = lambda sweep_or_run: "",
 ) -> str:
-    """A row per sweep, and under the open one a row per run; with a filter, all runs that it lets through.
+    """Build the table of sweeps, with the runs of the open sweep; with a filter, all matching runs.
 
     Args:
         sweeps: In the order of the list.
-        text: Words that a run must have; its state is one of them.
-        selected: Ids of the runs whose boxes are ticked.
-        choice: The sweep and the run that are shown, and the sweep that is open.
-        unreadable: Folders that hold no run, with the reason of each; listed where nothing is filtered.
-        owner: Whose a sweep is, where that is said.
-        place: Where a sweep or a run is, where that is said.
+        text: Filter words that a run must all have, such as its state.
+        selected: Ids of the ticked runs.
+        choice: The shown sweep and run, and the open sweep.
+        unreadable: Reason why a run cannot be read, by its folder's name; listed without a filter only.
+        owner: Function from a sweep to its owner's name, or to "" if it is not shown.
+        place: Function from a sweep or run to the machine it runs on, or to "" if it is not shown.
     """
     selected = frozenset(selected)  # each run of the folder is looked up in it
     filtering = bool(text)
@@ -123,7 +122,7 @@ def list_html(
 
 
 def matching_of(sweep: Sweep, text: str) -> list[RunRecord]:
-    """The runs that have all words of a text: of their ids, base, data, rank and state."""
+    """Return the runs that have all words of a text in their ids, base, data, rank or state."""
     words = (text or "").lower().split()
 
     def names(run: RunRecord) -> str:
@@ -135,7 +134,7 @@ def matching_of(sweep: Sweep, text: str) -> list[RunRecord]:
 
 
 def matching_runs(api: Api, *, text: str) -> Table:
-    """The runs that the filter lets through, as a file has them."""
+    """Return the runs that match the filter as a table for download."""
     records = [run for sweep in all_sweeps(api) for run in matching_of(sweep, text)]
     return measured_table((each.record, listed_run_json(each)) for each in api.runs.summaries(records))
 
@@ -214,11 +213,9 @@ def runs_view(
     tolerance: str,
     seen: str,
 ) -> View:
-    """What changed since the parts were last drawn. Nothing while another tab is open, when `showing` is empty.
-
-    seen: a hash of what each part was last drawn of. The browser has it beside what is drawn: an answer that comes too
-    late changes neither.
-    """
+    """Return the parts that changed since they were last drawn; nothing while another tab is open (empty `showing`).
+    seen: hashes by part of what was last drawn, as JSON, stored in the browser so that a late answer changes
+    nothing."""
     if not showing:
         return View(timer=gr.Timer(active=False))
     choice = Choice(sweep_id, run_id, open_id)
@@ -247,7 +244,7 @@ def runs_view(
         "standing": ((sweep_id, standing), lambda: {"status": standing}),
         "run": ((run_id, of_it), lambda: _run(api, run_id)),
     }
-    before, drawn, is_busy = _seen(seen), {}, False
+    before, drawn, is_busy = _hashes(seen), {}, False
     now = {name: hash(of) for name, (of, _) in parts.items()}
     for name, (_, draw) in parts.items():
         if before.get(name) != now[name]:
@@ -259,8 +256,7 @@ def runs_view(
     return View(**drawn, seen=json.dumps(now), timer=gr.Timer(seconds, active=True))
 
 
-def _seen(text: str) -> Mapping[str, Any]:
-    """By part; nothing drawn yet where it is no such text."""
+def _hashes(text: str) -> Mapping[str, Any]:
     with suppress(ValueError, RecursionError):
         if isinstance(seen := json.loads(text), dict):
             return seen
@@ -286,8 +282,8 @@ def _listed_runs(api: Api, sweeps: Sequence[Sweep], reading: str, filters: Mappi
 
 
 def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str, y: str) -> dict[str, Any]:
-    """The selected runs on one chart each. x, y: axes of the chart of quality and cost; a quality that these runs lack
-    becomes the loss."""
+    """Draw the selected runs on one chart of quality against cost and one of loss by step. x, y: axes of the former;
+    the loss replaces a quality that was not measured in these runs."""
     if not selected:
         return {"selected_box": gr.Column(visible=False)}
     selected = frozenset(selected)  # each run of the folder is looked up in it
@@ -323,7 +319,7 @@ def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric
 
 
 def standing_html(api: Api, sweep: Sweep) -> str:
-    """Its state, why it waits, and what it has cost so far: all that changes while nothing happens."""
+    """Show the sweep's state, why it waits, and its cost so far, which all may change without a new event."""
     progress = None if sweep.ended else api.runs.progress(sweep)
     return live.status_html(sweep, progress, api.runs.why_sweep_waits(sweep)) + live.place_html(api, sweep)
 
@@ -333,8 +329,8 @@ def tolerance_label(metric: Metric) -> str:
 
 
 def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key) -> View:
-    """The sweep as far as it has got, judged by a metric (its key) within a tolerance (as written in the box, empty for
-    the metric's own); with `is_busy`, whether it lacks its verdict or a price as that takes a moment."""
+    """Draw the sweep so far. metric: key of the metric that judges it. tolerance: text of its box, empty for the
+    default. `is_busy` is True where the verdict or a price is not available yet."""
     offered, by, unknown = measured_metrics(sweep.runs), METRICS[metric], ""
     evaluated = any(run.loss_after for run in sweep.runs)
     known = by in offered or not evaluated
@@ -382,7 +378,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
 
 
 def curve_within(api: Api, sweep: Sweep, tolerance: str, metric: Metric = LOSS) -> tuple[View, str]:
-    """The curve, and a notice as HTML if the tolerance is not one: then the default tolerance is used."""
+    """Return the curve, and "" or a notice that the tolerance is invalid and the default is used."""
     try:
         return curve(api, sweep, tolerance or None, height=HEIGHT, metric=metric), ""
     except InvalidSettingError as error:
@@ -403,7 +399,7 @@ def _run(api: Api, run_id: str) -> dict[str, Any]:
 
 
 def detail_html(api: Api, run: RunRecord) -> str:
-    """The section of one run: measured beside estimated, then configuration and environment, folded."""
+    """Build a run's section: measured values beside estimates, then folded configuration and environment."""
     request, estimate = run.request, api.runs.expected_run(run)
     heading = f"r = {request.r}: {base_name(request.base)} on {data_name(request.data)}"
     place, when = live.place_in_sentences(api, run), f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
@@ -429,7 +425,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
 
 
 def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
-    """The settings of one run, or of all runs of a sweep: what differs from run to run is listed."""
+    """Return (name, value) pairs of the settings of one run or of a sweep's runs; differing values are listed."""
     requests = [run.request for run in runs]
     first, lora, training = requests[0], requests[0].lora, requests[0].training
 
@@ -457,7 +453,7 @@ def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
 
 
 def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str:
-    """Configuration and environment of runs, both folded; libraries one line each."""
+    """Build the folded configuration and environment of runs, with one line per library."""
     flat: dict[str, Any] = {}
     for name, value in environment.items():
         flat |= value if isinstance(value, Mapping) else {name.replace("_", " "): value}
@@ -470,13 +466,13 @@ def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str
 
 
 def ship_label(ship: Shipped) -> str:
-    """Of the button that downloads what the answer on shipping names."""
+    """Return the label of the button that downloads the adapter to ship."""
     of = "of" if ship.r == ship.trained_r else "truncated to"
     return f"Download the adapter {of} r = {ship.r} (zip)"
 
 
 def shipped_adapter(api: Api, sweep_id: str, tolerance: str = "", metric: str = LOSS.key) -> str:
-    """The adapter that the answer on shipping names, as a zip that PEFT's loader takes once unpacked."""
+    """Return the path of a zip of the adapter to ship by this sweep's verdict; PEFT loads the unpacked folder."""
     shown, _ = curve_within(api, api.runs.sweep(sweep_id), tolerance, METRICS[metric])
     if shown.ship is None:
         none = "This sweep has no adapter to download here: none was saved, or it was imported without it."
@@ -485,14 +481,14 @@ def shipped_adapter(api: Api, sweep_id: str, tolerance: str = "", metric: str = 
 
 
 def zip_of(api: Api, ids: Sequence[str]) -> str:
-    """Runs or sweeps as another RankViz imports them. In a folder of its own: two visitors never share a file."""
+    """Export runs or sweeps as a zip for another RankViz; return its path, in a new folder for each call."""
     if not ids:
         raise UserError("Select at least one run: tick its box in the table.")
     return str(api.runs.zip_of(ids))
 
 
 def imported(api: Api, file: str | None) -> Choice:
-    """The sweep of the first run of the zip, opened."""
+    """Import a zip of runs; return the choice that opens the sweep of its first run."""
     if not file:
         raise UserError("Choose a zip of runs.")
     run_ids = list(api.runs.import_(Path(file)))
@@ -502,17 +498,17 @@ def imported(api: Api, file: str | None) -> Choice:
 
 
 def cancel(api: Api, run_or_sweep_id: str) -> None:
-    """Cancel one's own, or as the admin another's."""
+    """Cancel the visitor's own run or sweep, or as the admin another visitor's."""
     api.runs.cancel(run_or_sweep_id)
 
 
 def resume(api: Api, sweep_id: str) -> None:
-    """Queue what failed or was cancelled where the sweep was to run."""
+    """Queue the sweep's failed and cancelled runs again, on the machine that was chosen for the sweep."""
     api.moves.resume(sweep_id)
 
 
 def delete(api: Api, sweep_id: str) -> Sequence[Any]:
-    """Nothing is chosen afterwards; where the browser's question was answered with no, nothing is done."""
+    """Delete the sweep and clear the choice; do nothing for an empty id, which stands for an unconfirmed click."""
     if not sweep_id:
         return [gr.skip()] * len(NOTHING)
     gr.Info(f"{counted(len(api.runs.delete(sweep_id)), 'run')} deleted.")
@@ -520,13 +516,13 @@ def delete(api: Api, sweep_id: str) -> Sequence[Any]:
 
 
 def delete_uploads(api: Api) -> Any:
-    """The button that offers it, hidden."""
+    """Delete the visitor's uploads; return the update that hides the button."""
     gr.Info(f"{counted(api.uploads.delete().files, 'upload')} deleted.")
     return gr.Button(visible=False)
 
 
 def delete_unreadable(api: Api, run_id: str | None) -> None:
-    """Delete a folder in the place of a run that cannot be read."""
+    """Delete the folder of a run that cannot be read."""
     if not run_id:
         raise UserError("Choose the run to delete.")
     api.runs.delete(run_id)

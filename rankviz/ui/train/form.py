@@ -1,4 +1,4 @@
-"""The form of Train: its widgets, the request that they make, and what that will take before it starts."""
+"""The form of the Train tab: its widgets, their sweep request, and the estimate and checks before a start."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -40,11 +40,10 @@ from rankviz.ui.parts.question import expert_rank_picker, parts_picker
 from rankviz.ui.wiring import View
 
 OWN_FILE, KEPT_FILE = "own", "kept"
-"""A file of one's own, and that of the run that the form shows, or of Explore's question: its path is in `kept`."""
+"""Data choices: an uploaded file, and the file of the shown run or of Explore's question, whose path is in `kept`."""
 FORM_RANKS = {**MODE_RANKS, "single": (16,)}
 START = SweepRequest(seeds=(0,))
 MAX_TEXT = 2000
-"""Of a list of numbers: more than the ranks or learning rates of any sweep need."""
 LORA = ("use_rslora", "use_dora", "unsloth_class", "expert_rank", "text_only")
 TRAINING = {
     "batch": "per_device_train_batch_size",
@@ -54,11 +53,11 @@ TRAINING = {
     "optim": "optim",
 }
 EVALUATION = {"held_out": "held_out_examples", "exact_match": "exact_match_examples", "shown_answers": "shown_answers"}
-"""Widgets that are one field of a LoraConfig (of the same name), a TrainingSetup and a SweepRequest."""
+"""Widgets that set one field: LORA of LoraConfig, TRAINING of TrainingSetup, EVALUATION of SweepRequest."""
 
 
 def _fields(request: RunRequest | SweepRequest) -> dict[str, Any]:
-    """The widgets of these fields, as a request has them."""
+    """Return values of the widgets in LORA, TRAINING and EVALUATION, and of max_steps, by widget name."""
     return {
         **{name: getattr(request.lora, name) for name in LORA},
         **{name: getattr(request.training, field) for name, field in TRAINING.items()},
@@ -86,7 +85,7 @@ DEFAULTS: dict[str, Any] = {
     "parts": DEFAULT_PARTS[START.lora.unsloth_class],
     **_fields(START),
 }
-"""The form when it opens: the values that make a request, by the names of its widgets."""
+"""Initial values of the form's widgets, by name."""
 PRECISIONS = [
     ("Automatic: NF4 on a GPU, fp32 on a CPU", "auto"),
     ("NF4, double quantization", "nf4-dq"),
@@ -119,7 +118,7 @@ MODE_NOTES = {
 
 
 def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dict[str, Any]:
-    """Build the column; widgets by the names of DEFAULTS, and what belongs to them. shared: where no folder is read."""
+    """Build the form; return widgets by the names of DEFAULTS, and its notes. shared: True refuses local folders."""
     w: dict[str, Any] = {"kept": gr.State(DEFAULTS["kept"])}
 
     def text(name: str, label: str, **more: Any) -> Callable[[], Any]:
@@ -189,22 +188,20 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
 
 
 def data_choices(samples: Sequence[tuple[str, str]], kept: str = "") -> list[tuple[str, str]]:
-    """The samples, the file that the form was filled with, and a file of one's own."""
+    """Return the samples, the file in `kept` if there is one, and the visitor's own file, as (label, value) pairs."""
     return [*samples, *([(data_name(kept), KEPT_FILE)] if kept else []), ("Own file", OWN_FILE)]
 
 
 def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None) -> View:
-    """Ranks and seeds that suit the mode; both can be changed, except that a quick look has one seed. Ranks that are
-    the default of no mode were chosen by someone, and stay."""
+    """Return ranks and seeds for the mode. Ranks that are no mode's default stay, since the visitor chose them."""
     usual = [[str(r) for r in each] for each in FORM_RANKS.values()]
     stay = ranks and sorted(ranks, key=int) not in usual
     return View(
-        **_of_mode(mode, {"seeds": usual_seeds(mode)} | ({} if stay else {"ranks": map(str, FORM_RANKS[mode])}))
+        **_mode_updates(mode, {"seeds": usual_seeds(mode)} | ({} if stay else {"ranks": map(str, FORM_RANKS[mode])}))
     )
 
 
-def _of_mode(mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The widgets that differ by mode, with these values."""
+def _mode_updates(mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
     value = {name: {"value": list(v) if name == "ranks" else v} for name, v in values.items()}
     return {
         "ranks": gr.CheckboxGroup(**value["ranks"]) if "ranks" in value else gr.skip(),
@@ -216,25 +213,25 @@ def _of_mode(mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Updates that put these values into the form, by name; with the mode's widgets shown as the mode has them."""
+    """Return updates that put these values into the form, by widget name."""
     of_mode = {name: values[name] for name in ("ranks", "independent", "repeat", "seeds")}
     return {
         **values,
         "data": gr.Radio(choices=data_choices(samples, values["kept"]), value=values["data"]),
         "file": gr.File(value=None, visible=values["data"] == OWN_FILE),
         "alpha_fixed": gr.Number(values["alpha_fixed"], visible=values["alpha_rule"] == "fixed"),
-        **_of_mode(values["mode"], of_mode),
+        **_mode_updates(values["mode"], of_mode),
     }
 
 
 def data_of(values: Mapping[str, Any]) -> str:
-    """The sample's id or the file's path; empty as long as nothing was uploaded."""
+    """Return the sample's id or the file's path; empty until a file is uploaded."""
     own = {OWN_FILE: values.get("file"), KEPT_FILE: values.get("kept")}
     return own.get(values["data"], values["data"]) or ""
 
 
 def request_of(values: Mapping[str, Any]) -> SweepRequest:
-    """The widgets' values as a request; InvalidSettingError for the first that is wrong."""
+    """Return the sweep request of these widget values; raise InvalidSettingError for the first wrong value."""
     request, mode = START, values["mode"]
     for read in READERS:
         request = replace(request, **read(values))
@@ -257,7 +254,7 @@ def _data(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ranks(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Ranks to train, and ranks to truncate the highest to."""
+    """Return the ranks to train and the ranks to truncate the highest one to."""
     mode, ranks, truncated = values["mode"], _ticked(values), ()
     if mode == "single" and len(ranks) > 1:
         raise InvalidSettingError(f"A single run takes one rank (got {len(ranks)}): clear the others, or choose Sweep.")
@@ -299,11 +296,11 @@ def _more(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 READERS = (_base, _data, _ranks, _alpha, _numbers, _more)
-"""What the values of the form set of a request, in the order of the form."""
+"""Functions from the form's values to fields of a request, in the order of the form."""
 
 
 def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: str) -> tuple[Any, ...]:
-    """ "1e-3, 3e-4" as numbers, bounded before they are read."""
+    """Parse numbers such as "1e-3, 3e-4"; raise InvalidSettingError for other text or above MAX_TEXT characters."""
     text = text or ""
     if len(text) > MAX_TEXT:
         raise InvalidSettingError(f"{what} can have at most {MAX_TEXT:,} characters (got {len(text):,}).")
@@ -316,7 +313,7 @@ def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: st
 
 
 def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, Any]:
-    """The form that these runs of one sweep came from. samples: the ids of the shipped data."""
+    """Return the form's values for the runs of one sweep. samples: ids of the shipped data."""
     first = runs[0]
     mode, ranks, independent = _mode_of(runs)
     rule, fixed = _alpha_of(runs)
@@ -351,7 +348,7 @@ def _listed(items: Iterable) -> str:
 
 
 def _mode_of(runs: Sequence[RunRequest]) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-    """(mode, its ranks, independent runs of a fast curve). Of a quick look, runs that were added come last."""
+    """Return (mode, ranks, ranks of a fast curve's independent runs). A quick look's own runs precede added runs."""
     trained = tuple(sorted({run.r for run in runs}))
     top = next((run for run in runs if run.cut_ranks), None)
     if top is None:
@@ -364,7 +361,7 @@ def _mode_of(runs: Sequence[RunRequest]) -> tuple[str, tuple[int, ...], tuple[in
 
 
 def _alpha_of(runs: Sequence[RunRequest]) -> tuple[str, float]:
-    """(rule, fixed alpha). One rank says nothing of a rule."""
+    """Return (rule, fixed alpha). A single rank counts as fixed, since a rule needs two ranks."""
     alphas = {run.r: run.lora.lora_alpha for run in runs}
     for rule, factor in (("r", 1), ("2r", 2)):
         if len(set(alphas.values())) > 1 and all(alpha == factor * r for r, alpha in alphas.items()):
@@ -373,17 +370,14 @@ def _alpha_of(runs: Sequence[RunRequest]) -> tuple[str, float]:
 
 
 SAME = (*LORA, "batch", "accumulation", "max_length", "parts")
-"""Settings of Explore's question that a training takes as they are."""
+"""Settings of Explore's question that the form takes unchanged."""
 
 
 def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: str = "quick") -> dict[str, Any]:
-    """The form that measures Explore's question, with the recommended learning rate: by a quick look, or in the mode
-    "rate" by one rank at two learning rates.
-
-    values: of the settings of link.DEFAULTS, and `data_file`, the file that was measured there. An adapter with DoRA or
-    with experts of another rank can't be truncated, so instead of a quick look its two ranks are a sweep. What only a
-    GPU can train becomes "auto" where this machine is to train and has none.
-    """
+    """Return the form that measures Explore's question at the recommended learning rate. mode: "quick" (quick look) or
+    "rate" (one rank at two rates). values: settings by the names of link.DEFAULTS, and `data_file`, the file measured
+    in Explore. Adapters with DoRA or another rank for experts cannot be truncated, so a sweep of the two ranks
+    replaces the quick look. Precision and optimizer become "auto" where this machine trains without a GPU."""
     kept, targets = values["data_file"] or "", targets_of(values)
     custom = not isinstance(targets, str)
     gpu = engine != LOCAL or api.workspace.here().cuda
@@ -405,19 +399,19 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
 
 
 HUB = "Hub"
-"""The check of that name warns only where the base must be fetched and cannot."""
+"""Name of the check that warns only where the base must be downloaded and the Hub cannot be reached."""
 SHORT_ROWS = 240
-"""Characters of the three rows of a preview, up to which they are shown open."""
+"""Maximum characters of a preview's examples for which the preview is unfolded."""
 FORMS = (
     "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, "
     "messages, or conversations (ShareGPT)."
 )
 BEFORE = ("expected", "notice", "breakdown")
-"""What stands around the button, why it cannot start, and what the estimate is made of."""
+"""Outputs around the button: the estimate, the reason why training cannot start, and the estimate's parts."""
 
 
 def cannot_train_html(api: Api) -> str:
-    """Why nothing can be trained anywhere, and which login would change that; empty where something can be."""
+    """Say why training is impossible on every engine, and which login would help; empty where it is possible."""
     why = api.engines.why_none()
     can_log_in = why and (login_is_on() or not api.workspace.shared)
     # The same sentence twice where the disk is full.
@@ -425,7 +419,7 @@ def cannot_train_html(api: Api) -> str:
 
 
 def preview(api: Api, **values: Any) -> View:
-    """The first three examples of the data, with counts; or which row is wrong."""
+    """Show the first three examples of the data with counts, or the error of a wrong row."""
     data = data_of(values)
     if not data:
         return View(preview=html.paragraphs(FORMS))
@@ -441,8 +435,7 @@ def preview(api: Api, **values: Any) -> View:
 
 
 def choice(api: Api, *, engine: str) -> View:
-    """The places that are offered to whoever looks at the page. A choice that can stay is not sent back: it may be an
-    older one."""
+    """Show the engines that the visitor can use. An unchanged choice is not sent, since the browser's may be newer."""
     offered = api.engines.offered()
     if HF_JOBS in [place.name for place in offered]:
         api.engines.beside.ask(("back", api.workspace.visitor.id), "", api.jobs.bring_back)
@@ -461,8 +454,8 @@ def choice(api: Api, *, engine: str) -> View:
 def before_start(
     api: Api, *, engine: str = LOCAL, flavor: str | None = None, spend: float | None = None, **values: Any
 ) -> View:
-    """What stands around the button: time, memory and cost of these values where they are to run, or what to correct.
-    The button is off where nothing can be trained, and where these settings are refused."""
+    """Show time, memory and cost of these values on the chosen engine, or what to correct. The button is disabled
+    where training is impossible and where the settings are refused."""
     shown = View(
         **dict.fromkeys(BEFORE, ""),
         trainer=cannot_train_html(api),
@@ -472,9 +465,9 @@ def before_start(
     try:
         request = request_of(values)
         if engine == LOCAL:
-            _here(api, shown, request)
+            _local(api, shown, request)
         else:
-            _there(api, shown, request, engine, flavor, spend)
+            _remote(api, shown, request, engine, flavor, spend)
     except RankVizError as error:
         _refuse(shown, error)
     if api.engines.why_none():
@@ -483,13 +476,13 @@ def before_start(
 
 
 def _refuse(shown: View, error: RankVizError) -> None:
-    """What is wrong, above the button, which is off unless it may pass."""
+    """Show the error above the button; disable the button unless a retry may succeed."""
     shown.notice = notice_html(str(error), kind="error")
     shown.start = gr.Button(interactive=live.may_pass(error))
     shown.again = gr.Timer(live.BUSY_SECONDS, active=isinstance(error, BusyError))
 
 
-def _here(api: Api, shown: View, request: SweepRequest) -> None:
+def _local(api: Api, shown: View, request: SweepRequest) -> None:
     api.workspace.references.base(request.base)
     api.models.get(request.base)
     request.training.settle(api.workspace.here())
@@ -503,7 +496,7 @@ def _here(api: Api, shown: View, request: SweepRequest) -> None:
     shown.notice = notice_html(obstacle(api, request, expected, checks), kind="error")
 
 
-def _there(api: Api, shown: View, request: SweepRequest, engine: str, flavor: str | None, spend: float | None) -> None:
+def _remote(api: Api, shown: View, request: SweepRequest, engine: str, flavor: str | None, spend: float | None) -> None:
     check = partial(api.engines.check, request)
     found = live.find(api, ("start", repr(request)), check, engine=engine, flavor=flavor, spend=spend)
     if found is None:
@@ -523,8 +516,7 @@ def _there(api: Api, shown: View, request: SweepRequest, engine: str, flavor: st
 
 
 def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
-    """Estimated time and memory in two sentences, and that a run may be ended before it is done. not_known: of the
-    time, as a sentence."""
+    """State estimated time and memory in two sentences, with any time limit. not_known: why the time is unknown."""
     memory = [run.memory_bytes for run in expected.ranks.values()]
     low, high = min(each.low for each in memory), max(each.high for each in memory)
     time = exact_span(expected.seconds, "seconds") if expected.seconds else ""
@@ -534,7 +526,7 @@ def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
 
 
 def breakdown_html(expected: ExpectedSweep) -> str:
-    """Each part of the time and each rank, folded."""
+    """Build the folded table of the estimate's parts and ranks."""
     rows = [
         [
             f"r = {r}",
@@ -550,7 +542,7 @@ def breakdown_html(expected: ExpectedSweep) -> str:
 
 
 def obstacle(api: Api, request: SweepRequest, expected: ExpectedSweep, checks: Sequence[Check]) -> str:
-    """Why this training cannot run on this machine; empty where nothing is known against it."""
+    """Return why this training cannot run on this machine; empty where no reason is known."""
     if stop := problems(checks):
         return " ".join(check.sentence for check in stop)
     name = base_name(request.base)
@@ -566,8 +558,8 @@ def obstacle(api: Api, request: SweepRequest, expected: ExpectedSweep, checks: S
 
 
 def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[dict[str, Any], str]:
-    """The form as it is or, where this machine is to train it and cannot, with the embedded model and the reason as a
-    notice."""
+    """Return the form and an empty notice; if this machine trains but cannot train this base, the form with the
+    embedded model and the reason as a notice."""
     sentence = _obstacle_of(api, values) if engine == LOCAL and not api.workspace.why_not_train() else ""
     if not sentence:
         return values, ""
@@ -581,7 +573,7 @@ def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[di
 
 
 def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
-    """Why the base of these values cannot be trained here. A wrong setting is none: it is said above the button."""
+    """Return why this machine cannot train the base; empty for a wrong setting, which `before_start` reports."""
     try:
         request = request_of(values)
         api.runs.check_limits(request)

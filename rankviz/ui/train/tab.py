@@ -42,11 +42,11 @@ CANNOT_TRAIN = (
 NEWEST = '<p class="rv-caption rv-newest">Your newest sweep. The form starts another one.</p>'
 GONE = "Sweep {} is not here: it may have been deleted{}. The form stays as it is."
 RESTORING = '<p class="rv-empty" role="status">Reading the runs of this machine …</p>'
-"""What stands there until the page is restored from its address."""
+"""Shown until the page is restored from its address."""
 
 
 def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
-    """The sweep that runs, else the oldest one that waits; nothing where there is none. unfinished: newest first."""
+    """Show the running sweep, else the oldest queued sweep; empty without either. unfinished: newest first."""
     if not unfinished:
         return ""
     shown = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
@@ -58,7 +58,7 @@ def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
 
 
 def in_words(sweep: Sweep, progress: SweepProgress) -> str:
-    """ "Training r = 4, 64: run 1 of 2, 34 %, time left about 3 min"; without what is not known yet."""
+    """Describe progress as "Training r = 4, 64: run 1 of 2, 34 %, time left about 3 min", without unknown values."""
     ranks = sorted({run.request.r for run in sweep.runs})
     shown = ", ".join(map(str, ranks)) if len(ranks) <= 3 else f"{ranks[0]} to {ranks[-1]}"
     if progress.number is None:
@@ -69,15 +69,14 @@ def in_words(sweep: Sweep, progress: SweepProgress) -> str:
 
 
 def best_of_each_rank(sweep: Sweep) -> Sequence[RunRecord]:
-    """The completed run with the lowest held-out loss of each rank, by rank."""
+    """Return each rank's completed run with the lowest held-out loss, by rising rank."""
     done = [run for run in sweep.runs if run.completed and run.loss_after and run.adapter_path]
     best = {run.request.r: run for run in sorted(done, key=lambda run: run.loss_after.loss, reverse=True)}
     return [best[r] for r in sorted(best)]
 
 
 def adapters_html(api: Api, sweep: Sweep) -> str:
-    """The adapter of each rank: its size, the folder it lies in (of one's own machine), and where to open it. An
-    imported run comes without its adapter."""
+    """List the adapter of each rank that is here: size, folder (on a page that is not shared) and link to Adapter."""
     boxes = []
     for run in best_of_each_rank(sweep):
         r, folder = run.request.r, api.runs.folder(run.run_id)
@@ -92,8 +91,7 @@ def adapters_html(api: Api, sweep: Sweep) -> str:
 
 
 def answers_html(sweep: Sweep) -> str:
-    """Held-out prompts with the base's answer and that of the lowest and the highest rank; nothing where none were
-    written."""
+    """Compare held-out answers of the base, the lowest rank and the highest rank; empty without answers."""
     answered = [run for run in best_of_each_rank(sweep) if any(answer.after for answer in run.answers)]
     if not answered:
         return ""
@@ -111,7 +109,6 @@ def answers_html(sweep: Sweep) -> str:
 
 
 def _answer(answer: GreedyAnswer | None) -> str:
-    """An answer that was cut off ends with three dots."""
     if answer is None:
         return "–"
     text = answer.text.strip() or "(empty)"
@@ -123,7 +120,7 @@ NOT_CHOSEN = {
     "add": gr.Button(visible=False),
     "resume": gr.Button(visible=False),
 }
-"""What belongs to the chosen sweep alone. Runs has it of every sweep."""
+"""Hides the buttons that act on a chosen sweep; Runs has these buttons for every sweep."""
 NOTHING = {
     **dict.fromkeys(("loss", "curve", "words", "answers", "adapters", "seen"), ""),
     **NOT_CHOSEN,
@@ -132,7 +129,7 @@ NOTHING = {
 
 
 def cancel_button(api: Api, sweep: Sweep) -> gr.Button:
-    """Of one's own sweep that waits or runs and is not asked to be cancelled yet; it names what it cancels."""
+    """Return the button that cancels the visitor's own sweep; hidden if the sweep has ended or is being cancelled."""
     if sweep.ended or not is_ones_own(api, sweep) or api.runs.are_unwanted(sweep.runs):  # another's: on Runs
         return gr.Button(visible=False)
     ranks = ", ".join(map(str, sorted({run.request.r for run in sweep.runs})))
@@ -140,36 +137,34 @@ def cancel_button(api: Api, sweep: Sweep) -> gr.Button:
 
 
 def is_ones_own(api: Api, sweep: Sweep) -> bool:
-    """Whether whoever looks at it made it."""
+    """True where the current visitor made the sweep."""
     return live.may_change(api, sweep) and not api.runs.owner_of(sweep.runs[0].run_id)
 
 
 def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
-    """What changed since it was last drawn: of the chosen sweep or, without one, of one's own newest with a result.
-
-    sweep_id: None while the page is not yet restored from its address.
-    """
+    """Return what changed since the chosen sweep, or else the visitor's newest sweep with a result, was last drawn.
+    sweep_id: None until the page is restored from its address."""
     if sweep_id is None:
         return View()
     sweep = shown_sweep(api, sweep_id)
     if sweep and sweep.sweep_id == sweep_id:
-        return _drawn(api, sweep, seen)
+        return _draw_sweep(api, sweep, seen)
     closed = ", or its owner does not share it" if api.workspace.shared else ""
     gone = notice_html(GONE.format(quoted(sweep_id), closed), kind="error") if sweep_id else ""
-    shown = _drawn(api, sweep, seen, gone + NEWEST) if sweep else View(**NOTHING, status=gone + empty_html(api))
+    shown = _draw_sweep(api, sweep, seen, gone + NEWEST) if sweep else View(**NOTHING, status=gone + empty_html(api))
     return View(**{**vars(shown), "start": gr.Button(TRAIN), **NOT_CHOSEN})
 
 
 def shown_sweep(api: Api, sweep_id: str) -> Sweep | None:
-    """The chosen sweep or, where none is chosen or it is not here, one's own newest with something to show."""
+    """Return the chosen sweep; if there is none or it does not exist, the visitor's newest sweep with a result."""
     if sweep_id:
         with suppress(RunNotFoundError):
             return api.runs.sweep(sweep_id)
     return next((sweep for sweep in api.runs.made() if _has_a_result(sweep)), None)
 
 
-def _drawn(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
-    """One sweep. above: what stands over its state."""
+def _draw_sweep(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
+    """Draw one sweep. above: HTML above its state."""
     timer = gr.Timer(POLL_SECONDS, active=not sweep.ended)
     now = f"{sweep.sweep_id} {hash((above, live.fingerprint(sweep), api.runs.are_unwanted(sweep.runs)))}"
     far = None if sweep.ended else api.runs.progress(sweep)
@@ -197,20 +192,18 @@ def _drawn(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
 
 
 def _words(drawn: View) -> str:
-    """The summary, and the details folded under it."""
     return drawn.summary + (html.folded("Details", drawn.details) if drawn.details else "")
 
 
 def empty_html(api: Api) -> str:
-    """Above the recorded sweeps, where no sweep of one's own has a result yet: the newest in one line, or what to do
-    first."""
+    """Show the visitor's newest sweep in one line, or say how to start; used while no sweep has a result."""
     if newest := next(iter(api.runs.made()), None):
         return f'<div class="rv-empty"><p>{live.one_line(newest)}</p>{sweep_link(newest)}</div>'
     return html.empty(CANNOT_TRAIN if api.engines.why_none() else EMPTY)
 
 
 def _has_a_result(sweep: Sweep) -> bool:
-    """Whether there is a loss at two ranks to compare, or at one when no more is to come."""
+    """True where two ranks have a loss (trained or truncated), or one rank of an ended sweep."""
     evaluated = {run.request.r for run in sweep.runs if run.loss_after}
     return len(evaluated) > 1 or any(run.cuts for run in sweep.runs) or (bool(evaluated) and sweep.ended)
 
@@ -222,7 +215,7 @@ def sweep_link(sweep: Sweep) -> str:
 
 
 class RecordedExample(NamedTuple):
-    """A recorded sweep and what it teaches."""
+    """A recorded sweep, with the lesson that it shows."""
 
     sweep_id: str
     title: str
@@ -244,27 +237,26 @@ EXAMPLES = {
     ),
 }
 TOP = 2.58
-"""Where the axis of losses of both ends, in nats: 8 % above the highest run."""
+"""Upper end of the loss axis in both examples, in nats: 8 % above the highest run."""
 
 
 def examples(api: Api, *, sweep_id: str | None) -> View:
-    """Both recorded sweeps on one scale of losses, or nothing in place of them where the result of a sweep is shown.
-    sweep_id: None while the page is not yet restored from its address, when nobody knows."""
+    """Draw both recorded sweeps on one loss scale, or hide them where another sweep is shown. sweep_id: None until the
+    page is restored from its address."""
     if sweep_id is None:
         return View()
     if shown_sweep(api, sweep_id):
         return View(box=gr.Row(visible=False))
     shown = View(box=gr.Row(visible=True))
     for name, example in EXAMPLES.items():
-        chart, words = _example(api, example)
+        chart, words = _draw_example(api, example)
         setattr(shown, name, chart)
         setattr(shown, f"{name}_words", words)
     return shown
 
 
 @lru_cache(maxsize=4)  # recorded sweeps do not change
-def _example(api: Api, example: RecordedExample) -> tuple[str, str]:
-    """(the figure, the words under it)."""
+def _draw_example(api: Api, example: RecordedExample) -> tuple[str, str]:
     sweep, verdict = api.runs.sweep(example.sweep_id), api.verdicts.of_sweep(example.sweep_id).verdict
     info = rank_curve_info(sweep, verdict)
     drawing = rank_curve_figure.drawing(info, height=HEIGHT)
@@ -276,7 +268,7 @@ def _example(api: Api, example: RecordedExample) -> tuple[str, str]:
 
 
 RUNNING_SECONDS, IDLE_SECONDS = 3.0, 30.0
-"""Between two looks at what runs: a training may be started on the command line or on another page too."""
+"""Seconds between polls with and without an unfinished sweep, which another program or page may have started."""
 BASE_BUSY = """() =>
   RankViz.busy("base-busy", "Reading the layers of this base model …")"""
 FOLD = """() => {
@@ -284,14 +276,14 @@ FOLD = """() => {
   const shown = document.querySelector("#status:not(:has(.rv-newest)) .rv-status");
   if (shown && fold?.offsetParent && fold.classList.contains("open")) fold.click();
 }"""
-"""Where a sweep was chosen, on a phone the form folds, so that button and progress stand one under the other."""
+"""Script: folds the form on a phone while a chosen sweep is shown, so that its progress is below the button."""
 FOLD_AS_RESTORED = f"() => RankViz.isAsRestored && ({FOLD})()"
 READY = """() => {
   document.querySelector("#train-button").focus({ preventScroll: true });
   if (innerWidth < 900) document.querySelector("#train-bar").scrollIntoView({ block: "end" });
   else scrollTo(0, 0);
 }"""
-"""Where Explore has filled the form, the next press starts it."""
+"""Script: focuses the Train button after Explore has filled the form."""
 IN_VIEW = """() => {
   const status = document.querySelector("#status");
   status.tabIndex = -1;
@@ -303,13 +295,13 @@ IN_VIEW = """() => {
   }, 100);
 }"""
 ASKED = f"() => [{live.ASKING.format('', 'there ')!r}, '', '', '']"
-"""As soon as another place is chosen nothing is said of the one before."""
+"""Script: replaces the estimate of the previous engine as soon as another engine is chosen."""
 RUNS_ON = "runs_on"
-"""The name of that choice among those of Explore's question."""
+"""Name of the engine's widget among the widgets of Explore's question."""
 
 
 def build_badge(api: Api) -> tuple[gr.HTML, dict[str, Any]]:
-    """The line that says on every tab what runs, and the event that draws it."""
+    """Build the line that shows the current sweep on every tab; return it with the event that draws it."""
     line, timer = pickable(elem_id="badge"), gr.Timer(IDLE_SECONDS)
     drawing = wire(lambda: now(api), inputs={}, outputs={"line": line, "timer": timer})
     timer.tick(**drawing)
@@ -317,17 +309,17 @@ def build_badge(api: Api) -> tuple[gr.HTML, dict[str, Any]]:
 
 
 def now(api: Api) -> View:
-    """What runs, and when to look again."""
+    """Return the line for the current sweep, and the timer of its next poll."""
     unfinished = [sweep for sweep in api.runs.sweeps() if not sweep.ended]
     timer = gr.Timer(RUNNING_SECONDS if unfinished else IDLE_SECONDS)
     return View(line=badge_html(api, unfinished), timer=timer)
 
 
 def build(api: Api) -> View:
-    """Build the tab; returns what the rest of the page needs of it. `sweep_id` is None until the page is restored from
-    its address, then empty where no sweep is shown; `draw` draws it, `fill` puts its settings into the form, and the
-    events `opened` show the rest when the tab is opened. `fill_from` makes updates of `form` from values of
-    form.DEFAULTS and a note on what was replaced."""
+    """Build the tab; return widgets and events for the rest of the page: `sweep_id` (None until the page is restored
+    from its address, empty without a shown sweep); `draw` draws the sweep, `fill` copies its settings into the form,
+    and the events `opened` draw the rest when the tab is opened. `fill_from` is a function from values of
+    form.DEFAULTS and a notice on replaced values to updates of `form`."""
     samples = [(sample.title, sample.id) for sample in api.runs.samples()]
     w: dict[str, Any] = {}
     with gr.Row(elem_classes="rv-split"):
@@ -347,7 +339,7 @@ def build(api: Api) -> View:
                 can = not api.engines.why_none()
                 w["start"] = gr.Button(TRAIN, variant="primary", interactive=can, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
-            right, of_examples = _right()
+            right, of_examples = _right_column()
     sweep_id, seen, timer = gr.State(None), hidden(), gr.Timer(POLL_SECONDS, active=False)
 
     w |= {"flavor": place["flavor"], "again": place["again"]}
@@ -417,8 +409,8 @@ def build(api: Api) -> View:
     )
 
 
-def _right() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The right column: widgets of progress.progress and of progress.examples."""
+def _right_column() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Build the right column; return the outputs of `progress` and those of `examples`."""
     w: dict[str, Any] = {"status": plain(RESTORING, elem_id="status")}
     with gr.Row(elem_classes="rv-bar", elem_id="train-stop"):
         w["cancel"] = gr.Button("", visible=False, variant="stop", size="sm", elem_id="train-cancel")
@@ -442,15 +434,15 @@ def _right() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _changes(widgets: Mapping[str, Any]) -> list[Any]:
-    """The events that say that a value of these has changed; a State has none past the queue."""
+    """Return the change events of these widgets. A State has none outside the queue."""
     return [widget.change for widget in widgets.values() if hasattr(widget, "change")]
 
 
 def measuring(
     api: Api, training: View, question: Mapping[str, Any], tabs: gr.Tabs, mode: str = "quick"
 ) -> dict[str, Any]:
-    """The event of one of Explore's buttons: the form filled with Explore's question, on Train, with no sweep shown.
-    Where this machine is to train and cannot train the model, with the embedded one."""
+    """Return the event of an Explore button: fill the form with Explore's question and open Train without a sweep. The
+    embedded model replaces a model that this machine would train and cannot."""
 
     def fill(**values: Any) -> dict[Any, Any]:
         engine = values.pop(RUNS_ON)
@@ -466,13 +458,13 @@ def measuring(
 
 
 def start(api: Api, **values: Any) -> tuple[str, str]:
-    """Start these settings, beside whatever waits or runs already; the new sweep is shown."""
+    """Queue a sweep with these settings; return its id and an empty `seen`, so that it is drawn."""
     engine, flavor, spend = (values.pop(name) for name in live.NAMES)
     return api.engines.start(train_form.request_of(values), engine, **live.terms(engine, flavor, spend)), ""
 
 
 def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:
-    """The form that the sweep came from; None where there is no such sweep, or where it is another visitor's."""
+    """Return the form's values for a sweep; None where it does not exist or belongs to another visitor."""
     try:
         sweep = api.runs.sweep(sweep_id) if sweep_id else None
     except RankVizError:
@@ -483,4 +475,4 @@ def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:
 
 
 chosen = of_click(lambda sweep_id: (sweep_id, "", gr.Tabs(selected="train")))
-"""The sweep of the line, to be drawn again on Train."""
+"""Event function that opens the sweep of the clicked line on Train."""
