@@ -161,7 +161,8 @@ class Supervisor:
         return max(1, self._places.get(engine, 1))
 
     def parts(self, engine: str, runs: int) -> int:
-        """Return how many jobs a sweep of so many runs is divided into where it has all places of an engine."""
+        """Return the number of jobs into which a sweep of `runs` runs is divided where all places of an engine are
+        free."""
         divides = engine in self._engines and self._engines[engine].divides
         return min(self.places(engine), max(1, runs // self._split_runs)) if divides else 1
 
