@@ -1,5 +1,5 @@
-"""Background questions: what takes seconds is worked out in a thread, so that a page waits for no network. Who asks
-gets the answer where it is there soon, and asks again otherwise."""
+"""Questions answered in background threads, so that a page does not wait for a network. A caller gets the answer if it
+comes soon, and asks again otherwise."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 
 SOON_SECONDS = 0.3
 KEPT_SECONDS = 10.0
-"""Longer than whoever asks again takes for that, and short enough that an answer is true."""
+"""Seconds for which an answer is kept: longer than a caller takes to ask again, and short enough to stay correct."""
 MOST_LINES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a question: a value, or an error."""
+    """Result of a question: a value, or an error."""
 
     value: Any = None
     error: Exception | None = None
@@ -32,10 +32,11 @@ class Outcome:
 
 
 class Beside:
-    """Questions in lines, each of which works on one at a time. Of those that wait in a line only the newest counts.
+    """Background questions in several lines. Each line works on one question at a time; of its waiting questions only
+    the newest is kept.
 
     Args:
-        soon_seconds: Time for which who asks waits.
+        soon_seconds: Seconds that a caller waits for an answer.
     """
 
     def __init__(self, soon_seconds: float = SOON_SECONDS):
@@ -46,9 +47,10 @@ class Beside:
         self._next: dict[Hashable, tuple[Hashable, Callable[[], Any]]] = {}
 
     def ask(self, line: Hashable, question: Hashable, work: Callable[[], Any]) -> Outcome | None:
-        """Return the answer to a question; None where it is not there yet, or nobody can work on it now.
+        """Return the answer to a question; None where it is not known yet, or all threads are busy.
 
-        work: Answers it, as the visitor who asks.
+        Args:
+            work: Computes the answer, in the context of the visitor who asks.
         """
         key = line, question
         with self._changed:
