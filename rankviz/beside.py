@@ -1,5 +1,5 @@
-"""Questions answered in background threads, so that a page does not wait for a network. A caller gets the answer if it
-comes soon, and asks again otherwise."""
+"""Questions answered in background threads, so that no page waits for a network. Callers ask again for late
+answers."""
 
 from __future__ import annotations
 
@@ -32,11 +32,9 @@ class Outcome:
 
 
 class Beside:
-    """Background questions in several lines. Each line works on one question at a time; of its waiting questions only
-    the newest is kept.
+    """Background questions in lines. Each line works on one question at a time and keeps only the newest waiting one.
 
-    Args:
-        soon_seconds: Seconds that a caller waits for an answer.
+    soon_seconds: Seconds that a caller waits for an answer.
     """
 
     def __init__(self, soon_seconds: float = SOON_SECONDS):
@@ -47,11 +45,8 @@ class Beside:
         self._next: dict[Hashable, tuple[Hashable, Callable[[], Any]]] = {}
 
     def ask(self, line: Hashable, question: Hashable, work: Callable[[], Any]) -> Outcome | None:
-        """Return the answer to a question; None where it is not known yet, or all threads are busy.
-
-        Args:
-            work: Computes the answer, in the context of the visitor who asks.
-        """
+        """Return the answer to a question; None where it is not known yet, or all threads are busy. work: Computes the
+        answer, in the context of the visitor who asks."""
         key = line, question
         with self._changed:
             before = time.monotonic() - KEPT_SECONDS

@@ -139,8 +139,7 @@ ASKING = re.compile(
 )
 """Environment variables of a child that calls the Hub, with the owner's token where there is one."""
 TRAINING = re.compile(r".+", re.DOTALL)
-"""Environment variables of a child that trains: all, since drivers, compilers and libraries read names that nobody can
-list."""
+"""Environment variables of a child that trains: all, since drivers and compilers read unknown names."""
 SECRET = re.compile(
     r"(?!(HF_TOKEN|HUGGING_FACE_HUB_TOKEN|HF_HUB_DISABLE_IMPLICIT_TOKEN)$)"
     r".*((SECRET|PASSWORD|PASSWD|PASSPHRASE|KEY|CREDENTIAL)S?|TOKEN|_PAT|_PWD)",
@@ -232,8 +231,7 @@ def environment(variables: re.Pattern[str]) -> dict[str, str]:
 
 
 def _bound(pid: int, reads: int, bounds: Bounds) -> None:
-    """Set the limits of a child from outside, so that no child can skip them. A child that has already ended is
-    ignored."""
+    """Set the limits of a child from outside, so that no child can skip them; ignore an ended child."""
     cpu = max(1, round(CPU_SECONDS_PER_SECOND * bounds.seconds))
     limits = {
         resource.RLIMIT_DATA: (bounds.memory_bytes, bounds.memory_bytes),
@@ -252,8 +250,7 @@ def _bound(pid: int, reads: int, bounds: Bounds) -> None:
 
 
 def _outputs(child: subprocess.Popen, bounds: Bounds) -> tuple[bytes, bytes, str]:
-    """Read a child's output until it ends; return the output, the end of its log, and the reason to stop it (empty for
-    none)."""
+    """Read a child's output until it ends; return output, end of the log, and why it must be stopped, or empty."""
     deadline = time.monotonic() + bounds.seconds
     out, log = bytearray(), bytearray()
     held = {child.stdout.fileno(): out, child.stderr.fileno(): log}
@@ -357,11 +354,8 @@ class Children:
 
     @contextlib.contextmanager
     def turn(self, key: str = "", *, patient: bool = True) -> Iterator[None]:
-        """Context in which this thread may run a child; raise BusyError as FairLine.turn does.
-
-        Args:
-            key: Id of the content to read. Where this content failed recently, its error is raised at once.
-        """
+        """Context in which this thread may run a child; raise BusyError as FairLine.turn does. key: Id of the content
+        to read. Where this content failed recently, its error is raised at once."""
         self._raise_known(key)
         with self.line.turn(patient=patient):
             self._raise_known(key)  # it may have failed while this one waited

@@ -51,9 +51,7 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
     """Write a job into a new folder; raise EngineError where its base is a folder of this machine that the job cannot
     see, and UserError where the job's owner may not read a file that a request names.
 
-    Args:
-        engine: Name of the engine, written into each journal.
-        sees_folders: True where the job sees the folders of this machine under the same paths.
+    sees_folders: True where the job sees the folders of this machine under the same paths.
     """
     folder.mkdir(parents=True)
     sent: dict[Path, Path] = {}
@@ -100,8 +98,7 @@ def write_job(folder: Path, job: Job) -> None:
 
 
 def read_job(folder: Path) -> Job:
-    """Read the job of a packed folder; raise EngineError where job.json is missing or damaged, and OSError where
-    reading may succeed later."""
+    """Read a packed job; raise EngineError where job.json is damaged, and OSError where a retry may help."""
     try:
         return job_of(json.loads((folder / JOB_FILE).read_bytes()))
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -109,8 +106,7 @@ def read_job(folder: Path) -> Job:
 
 
 def job_of(content: Any) -> Job:
-    """Return the job that the content of job.json describes; raise ValueError, KeyError, TypeError or AttributeError
-    where the content is no valid job."""
+    """Return the job in job.json's content; raise ValueError, KeyError, TypeError or AttributeError for none."""
     job = Job(attempts=tuple(Attempt.parse(text) for text in content["attempts"]), kind=content["kind"])
     if not job.attempts or job.kind not in get_args(Kind):
         raise ValueError("no job")
@@ -139,8 +135,7 @@ def journal(folder: Path, run_id: str) -> Path:
 
 
 def since(folder: Path, run_id: str, offset: int, most: int = 2**22) -> bytes:
-    """Read up to `most` bytes of a run's journal in a job's folder, from a byte offset on; empty where there is no
-    journal or it is not a plain file."""
+    """Read up to `most` bytes of a run's journal from an offset on; empty where there is no plain file."""
     path = journal(folder, run_id)
     try:
         if not _is_file(path):
@@ -153,15 +148,13 @@ def since(folder: Path, run_id: str, offset: int, most: int = 2**22) -> bytes:
 
 
 def saved(folder: Path, run_id: str) -> Mapping[str, int | None]:
-    """Map each adapter folder that a run's journal names to the bytes of its weights; None where the journal gives no
-    size."""
+    """Map each adapter folder named in a run's journal to the bytes of its weights (None where not given)."""
     events = parse_lines(since(folder, run_id, 0, most=2**30))
     return {each.path: each.file_bytes for each in events if isinstance(each, AdapterSaved | AdapterCut) and each.path}
 
 
 def missing(folder: Path, run_id: str) -> str:
-    """Return a sentence about the first adapter in the run's journal that is missing, incomplete or outside the run's
-    folder; empty where all are complete."""
+    """Return a sentence about a missing, incomplete or misplaced adapter of a run's journal; empty for none."""
     for relative, size in saved(folder, run_id).items():
         if not ADAPTER.fullmatch(relative):
             return f"The adapter path {quoted(relative)} in the journal is not valid."
@@ -181,8 +174,8 @@ def missing(folder: Path, run_id: str) -> str:
 
 def collect(folder: Path, run_id: str, target: Path) -> None:
     """Copy a run's results from a job's folder into the run's own folder `target`: the end of the log, and every
-    adapter that the journal names. Raise EngineError where an adapter is missing or cannot be copied, and OSError
-    where a retry may help."""
+    adapter of the journal. Raise EngineError where an adapter is missing or cannot be copied, OSError where a retry
+    may help."""
     source = folder / "runs" / run_id
     try:
         if _is_file(log := source / "worker.log"):
@@ -207,8 +200,7 @@ def collect(folder: Path, run_id: str, target: Path) -> None:
 
 
 def _copy_files(source: Path, target: Path) -> None:
-    """Copy the plain files below `source`, without links and unusual names; raise EngineError above MAX_FILES
-    files."""
+    """Copy plain files with plain names below `source`; raise EngineError above MAX_FILES files."""
     target.mkdir(parents=True)
     for number, file in enumerate(each for each in sorted(source.rglob("*")) if _is_file(each)):
         relative = file.relative_to(source)

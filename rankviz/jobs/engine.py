@@ -42,15 +42,13 @@ class End(NamedTuple):
 
     exit_code: int | None = None
     lost: bool = False
-    """True where the machine failed and not the run, such as a lost node or a killed worker. The run is then tried
-    again."""
+    """True where the machine failed and not the run: a lost node, a killed worker. The run is then tried again."""
     why: str = ""
     """Reason for the end: a sentence for the owner of the runs."""
     is_final: bool = False
     """True where the job's runs that have not begun fail too, instead of going to another job."""
     by_us: bool = False
-    """True where RankViz ended the job. Unfinished runs are queued again, and this is not counted as a lost
-    attempt."""
+    """True where RankViz ended the job. Unfinished runs are queued again, without counting a lost attempt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,8 +131,7 @@ class Engine(Protocol):
         ...
 
     def cancel(self, live: Live) -> End | None:
-        """End a job with every process it started; None where it has not ended yet, so that the supervisor calls this
-        again."""
+        """End a job with all its processes; None where it has not ended yet, and must be cancelled again."""
         ...
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
@@ -142,8 +139,7 @@ class Engine(Protocol):
         return b""
 
     def collect(self, live: Live, attempt: Attempt, folder: Path) -> None:
-        """Copy an attempt's files beside its journal (adapter/, cuts/, worker.log) into the run's folder; raise
-        EngineError where an adapter is missing."""
+        """Copy an attempt's adapter/, cuts/ and worker.log into the run's folder; EngineError where one is missing."""
 
     def forget(self, live: Live) -> None:
         """Remove the files of an ended job. Call this after all of them were read."""

@@ -146,10 +146,8 @@ class Returning:
     """A job of an account whose sweep this page has lost, as when a Space restarts and its disk is emptied."""
 
     name: str
-    """Name of the job's folder."""
     job: Job
     requests: tuple[RunRequest, ...]
-    """Requests of the runs to restore."""
     terms: JobTerms
     handle: str
 
@@ -253,19 +251,16 @@ class HfJobs(Remote):
         return flavor, usd
 
     def bill(self, sweep_id: str) -> Bill:
-        """Return the cost of a sweep's jobs so far, running jobs included; raise EngineUnavailableError where the
-        ledger cannot be read."""
+        """Return the cost of a sweep's jobs so far; raise EngineUnavailableError where the ledger is unreadable."""
         jobs = {name: _cost(each, terms) for name, each, terms in self._jobs() if terms.sweep_id == sweep_id}
         return self.ledger.bill(sweep_id, jobs)
 
     def job_of(self, sweep_id: str) -> tuple[Submission, JobTerms] | None:
-        """Return submission and terms of the sweep's job that still has a folder here; None where there is no such
-        job."""
+        """Return submission and terms of the sweep's job that has a folder here; None where there is none."""
         return next(((each, terms) for _, each, terms in self._jobs() if terms.sweep_id == sweep_id), None)
 
     def _jobs(self) -> Iterator[tuple[str, Submission, JobTerms]]:
-        """Yield folder name, submission and terms of each job that still has a folder here, without unreadable ones.
-        Safe in any thread."""
+        """Yield folder name, submission and terms of each readable job with a folder here. Thread-safe."""
         for folder in bundle.folders_in(self.place):
             with contextlib.suppress(OSError):
                 submission = read_submission(folder)
@@ -318,8 +313,7 @@ class HfJobs(Remote):
             self._coming -= wanted
 
     def _read_job(self, hub: Hub, seen: HubJob, owner: str) -> Returning | None:
-        """Read a job from the bucket, or from the repository where the job has not begun; None where its files are
-        invalid or contradict each other."""
+        """Read a job from the bucket, or before it has begun from the repository; None where its files make no job."""
 
         def text(path: str) -> bytes:
             path = f"{seen.name}/{path}"
@@ -420,8 +414,7 @@ class HfJobs(Remote):
         return newest
 
     def _hub(self, terms: JobTerms) -> Hub:
-        """Return the Hub of a job's account; raise EngineUnavailableError where nobody is logged in with this
-        account."""
+        """Return the Hub of a job's account; raise EngineUnavailableError where that account is not logged in."""
         hub = self.logins.require(terms.owner)
         if hub.name != terms.account:
             raise EngineUnavailableError(ANOTHER_ACCOUNT)
@@ -439,9 +432,8 @@ def end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
     """Return how a job ended. A restored job is not tried again by itself, since the number of its attempts is not
     known.
 
-    Args:
-        exit_code: Exit code of the worker; None where not known. Hugging Face's own reason has priority, since Hugging
-            Face may have ended the worker by a signal.
+    exit_code: Exit code of the worker; None where not known. Hugging Face's own reason has priority, since Hugging
+    Face may have ended the worker by a signal.
     """
     end = _end_of(seen, exit_code, terms)
     return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if terms.has_returned else end
@@ -472,8 +464,8 @@ def _cost(submission: Submission, terms: JobTerms) -> Cost:
 
 @cache
 def archive() -> tuple[str, bytes]:
-    """Return the name and bytes of a zip of this package, which a job unpacks; the name contains a digest of the
-    content. A job installs no release of RankViz, so that it runs the same code as the page."""
+    """Return name and bytes of a zip of this package, which a job unpacks to run the same code as the page. The name
+    contains a digest of the content."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
 

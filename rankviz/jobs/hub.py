@@ -94,7 +94,7 @@ class Hub:
 
     @property
     def name(self) -> str:
-        """Name of the account."""
+        """Name of the account, fetched at the first use where it was not given."""
         if not self._name:
             with self._reaching():
                 self._name = _text(self._api.whoami()["name"])
@@ -105,9 +105,8 @@ class Hub:
         return bool(name) and name == self._name
 
     def flavors(self, wait: float = SOON_SECONDS) -> Sequence[Flavor]:
-        """Return the machines that can be rented now, the cheapest first, and learn the account's name. One thread
-        fetches them for all callers; raise EngineUnavailableError where the answer takes longer than `wait`
-        seconds."""
+        """Return the machines for rent, the cheapest first, and learn the account's name. One thread fetches them for
+        all callers; raise EngineUnavailableError where the answer takes longer than `wait` seconds."""
         with self._lock:
             known, age = self._flavors, time.monotonic() - self._flavors_at
             if known is None or (known.done() and age > (SOON_SECONDS if known.exception() else FLAVORS_SECONDS)):
@@ -166,9 +165,8 @@ class Hub:
             self._api.cancel_job(job_id=job_id, namespace=self.name)
 
     def send(self, files: Mapping[str, bytes | Path], message: str) -> None:
-        """Commit files, by path, to the repository, without files of `code/` that it has already. Create the
-        repository and the bucket as private ones where they do not exist; raise EngineError where one of the two is
-        public."""
+        """Commit files, by path, to the repository, without files of `code/` that it has. Create repository and
+        bucket, private, where they do not exist; raise EngineError where one of the two is public."""
         from huggingface_hub import CommitOperationAdd
 
         bucket, repository = f"{self.name}/{BUCKET}", f"{self.name}/{REPOSITORY}"
@@ -332,8 +330,7 @@ class Logins:
             self._known.pop(owner, None)
 
     def of(self, owner: str) -> Hub | None:
-        """Return a visitor's Hub; None where the visitor is not logged in. The machine's token is read at each call,
-        since its account may have changed."""
+        """Return a visitor's Hub; None without a login. The machine's token is read anew each time: it may change."""
         if not owner and self._of_machine:
             if token := machine_token():
                 return self.give("", token)

@@ -40,8 +40,7 @@ class Storage:
         self._files, self._root = url_to_fs(address, use_listings_cache=False)
 
     def read(self, path: str, offset: int, most: int) -> bytes:
-        """Return up to `most` bytes of a file from an offset on; empty where the file does not exist or ends
-        earlier."""
+        """Return up to `most` bytes of a file from an offset on; empty where there is nothing to read."""
         try:
             size = self._files.info(self._at(path))["size"]
             if offset >= size:
@@ -97,8 +96,7 @@ class Carrier:
         self._failed: set[Path] = set()
 
     def look(self) -> bool:
-        """Copy new content, and all files of runs that have ended since the last call. Return True where every copy
-        succeeded."""
+        """Copy changed files, and all files of runs that have ended since. Return True where every copy succeeded."""
         is_whole = True
         for run_id, offset in self._read.items():
             new = bundle.since(self._work, run_id, offset)

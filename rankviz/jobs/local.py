@@ -73,8 +73,7 @@ class Local(Engine):
         self._niceness, self._memory_bytes = niceness, memory_bytes
         self._workers: dict[Path, process.Worker] = {}
         self._lost_at: dict[int, float] = {}
-        """Time of the last lost worker, by slot number. Slots without an entry, then those with the oldest one, are
-        used first."""
+        """Time of the last lost worker, by slot number. Slots without one, then the oldest, are used first."""
 
     def room(self) -> int:
         return len(self._free())
@@ -119,8 +118,7 @@ class Local(Engine):
 
     @cached_property
     def _slots(self) -> Sequence[Slot]:
-        """Places for workers. A single GPU that the driver reports, or the CPU, gets its environment variables when a
-        worker starts."""
+        """Places for workers. A single reported GPU, or the CPU, gets its variables when a worker starts."""
         if self._gpus:
             places = [(f"GPU {gpu}", {cards.ORDER: cards.PCI, cards.VISIBLE: gpu}) for gpu in self._gpus]
         else:
@@ -166,7 +164,6 @@ class Local(Engine):
 
 
 def _own_cache(number: int) -> dict[str, str]:
-    """Return a variable that gives a slot its own folder for Unsloth's compiled modules; the default folder is
-    shared."""
+    """Return the variable of a slot's own folder for Unsloth's compiled modules, which others would overwrite."""
     name = "UNSLOTH_COMPILE_LOCATION"
     return {name: f"{os.environ.get(name) or 'unsloth_compiled_cache'}-{number}"} if number else {}

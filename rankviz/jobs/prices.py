@@ -21,8 +21,7 @@ from rankviz.jobs.submission import Submission
 from rankviz.store.durable import replace_durably
 
 STARTING = Range(120.0, 300.0, 600.0)
-"""Billed seconds before a job's base is loaded: pulling the image, packages, the base's download. Assumed, not
-measured."""
+"""Billed seconds before a job's base is loaded (image, packages, download of the base). Assumed, not measured."""
 MOST_USD = 10**6
 """Highest spending limit of a sweep, in US dollars."""
 MOST_SECONDS = 7 * 24 * 3600
@@ -86,10 +85,7 @@ def seconds_left(usd: float, spent: float, usd_per_minute: float, *, is_whole: b
     `spent` US dollars. Raise InvalidSettingError, with the limit that would be enough, where this is too little.
 
     The longest expected start-up time is subtracted, since Hugging Face bills it and may not count it against the time
-    limit.
-
-    Args:
-        is_whole: True where `spent` is the exact cost of the other jobs; False where it is an upper bound.
+    limit. is_whole: True where `spent` is the exact cost of the other jobs; False where it is an upper bound.
     """
     require_limit(usd)
     paid = 60.0 * (usd - spent) / usd_per_minute if usd_per_minute else 24 * 3600.0
@@ -127,8 +123,7 @@ class Bill(NamedTuple):
 
 
 def cost_so_far(submission: Submission, timeout: int, usd_per_minute: float) -> Cost:
-    """Return what a job has cost by its submission. While its time is not known, the upper bound is the cost of its
-    whole time limit."""
+    """Return a job's cost by its submission. Until its time is known, the most is the cost of its time limit."""
     longest = timeout + STARTING.high
     if not submission.submitted or (submission.end and not submission.handle):  # it was listed nowhere
         least = most = 0.0
@@ -159,8 +154,7 @@ class Ledger:
         replace_durably(self._place / f"limit-{sweep_id}", repr(usd))
 
     def limit(self, sweep_id: str) -> float | None:
-        """Return the latest spending limit of a sweep; None where it had none here. Raise EngineUnavailableError where
-        the file cannot be read."""
+        """Return a sweep's latest spending limit, or None; raise EngineUnavailableError where it cannot be read."""
         own = self._place / f"limit-{sweep_id}"
         files = [own] if own.exists() else sorted(self._place.glob(f"limit-{sweep_id}@*"))
         try:
@@ -180,8 +174,7 @@ class Ledger:
             replace_durably(self._place / "spent.json", json.dumps(content))
 
     def bill(self, sweep_id: str, running: Mapping[str, Cost]) -> Bill:
-        """Return the bill of a sweep's ended jobs and of `running`, costs by job name; raise EngineUnavailableError
-        where the stored costs cannot be read."""
+        """Return a sweep's bill. running: costs by job name. EngineUnavailableError if stored costs are unreadable."""
         jobs: dict[str, Cost] = {}
         for name, costs in self._read().items():
             if name.partition("@")[0] == sweep_id:
@@ -192,8 +185,7 @@ class Ledger:
         return Bill(len(jobs), sum(cost.least for cost in costs), is_whole, sum(cost.most for cost in costs))
 
     def _read(self) -> Mapping[str, Mapping[str, Cost]]:
-        """Return stored costs by sweep and job. Earlier versions stored one number per sweep, and one number for a job
-        with a known cost."""
+        """Return stored costs by sweep and job. Earlier versions stored one number per sweep, or per known cost."""
         try:
             known = json.loads((self._place / "spent.json").read_text())
             jobs = {name: costs if isinstance(costs, dict) else {"": costs} for name, costs in known.items()}

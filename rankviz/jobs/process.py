@@ -73,9 +73,8 @@ class Worker:
         _signal(signal.SIGKILL, processes)  # asked to end, they could go on taking
 
     def end(self, grace_seconds: float) -> int | None:
-        """End every process of the worker, and return the leader's exit code (None where not known) once all are gone.
-        Raise EngineUnavailableError where one still exists a second after it was killed, as while it waits for a
-        driver."""
+        """End all processes of the worker, and return the leader's exit code (None where not known). Raise
+        EngineUnavailableError where one still exists a second after it was killed, as while it waits for a driver."""
         processes = self._processes()
         if not self.was_killed:
             _signal(signal.SIGTERM, processes)

@@ -33,8 +33,7 @@ class Batch(NamedTuple):
 
 
 def batches(records: Iterable[Record], owner_of: Callable[[str], str], goal_of: Callable[[str], Goal]) -> list[Batch]:
-    """Group queued records by owner, sweep and goal, the earliest queued first. A resumed run counts as queued when it
-    was resumed."""
+    """Group queued records by owner, sweep and goal, the first queued first; resuming a run queues it anew."""
     waiting: dict[tuple[str, str, Goal], list[Record]] = {}
     for record in sorted(records, key=queued_at):
         if record.state is RunState.QUEUED:
@@ -46,8 +45,7 @@ def batches(records: Iterable[Record], owner_of: Callable[[str], str], goal_of: 
 def served_at(
     records: Iterable[Record], owners: Iterable[str], owner_of: Callable[[str], str], *, now: float
 ) -> dict[str, float]:
-    """Return when each visitor's latest run began, in unix seconds, by visitor; visitors without such a run are left
-    out. Times in the future count as `now`."""
+    """Return when each visitor's latest run began, at most `now`, in unix seconds; without visitors that have none."""
     wanted, last = set(owners), {}
     for record in records:
         if record.started_at is not None and (owner := owner_of(record.run_id)) in wanted:
@@ -60,9 +58,7 @@ def in_turn(
 ) -> list[Batch]:
     """Return the batches in the order in which they start if nothing else is queued or ends.
 
-    Args:
-        served: Time when each visitor was last served, unix seconds.
-        places: Number of places that each visitor has now.
+    served: Time when each visitor was last served, unix seconds. places: Number of places that each visitor has now.
     """
     lines: dict[str, deque[tuple[int, Batch]]] = {}
     for number, batch in enumerate(waiting):
@@ -80,11 +76,7 @@ def in_turn(
 def parts(order: Sequence[Batch], room: int, places: Mapping[str, int] = NO_PLACES, *, least: int) -> list[Batch]:
     """Divide batches among `room` free places where there are fewer batches: into parts of about equal size, each of
     at least `least` runs. Each further part goes to the visitor with the fewest places, and there to the batch with
-    the largest parts.
-
-    Args:
-        places: Number of places that each visitor has now.
-    """
+    the largest parts. places: Number of places that each visitor has now."""
     numbers, has = [1] * len(order), Counter(places)
     has.update(batch.owner for batch in order)
     while sum(numbers) < room:

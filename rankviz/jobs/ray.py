@@ -193,8 +193,8 @@ class Ray(Remote):
         return Nodes(has_gpu=has_gpu, trouble=trouble[:500]), 0
 
     def _connected(self) -> Any:
-        """Return a client of the cluster; raise EngineDeclinedError where it cannot be reached, since nothing was
-        submitted then."""
+        """Return a client; raise EngineDeclinedError where the cluster cannot be reached: nothing was submitted
+        then."""
         from ray.job_submission import JobSubmissionClient
 
         class Client(JobSubmissionClient):
@@ -242,8 +242,7 @@ class Ray(Remote):
         return self._known
 
     def room(self) -> int:
-        """Return 0 until the cluster has reported its nodes; 1 where it cannot be reached, so that `start` gives the
-        reason."""
+        """Return 0 until the nodes are known, and 1 where the cluster cannot be reached: `start` then says why."""
         if self.why_not():
             return 1
         age = time.monotonic() - self._looked_at
@@ -268,8 +267,7 @@ class Ray(Remote):
 
 
 def end_of(state: str, exit_code: int | None, message: str) -> End | None:
-    """Return how a job ended, from Ray's state and message and the exit code of rankviz.jobs.inside; None while the
-    job goes on."""
+    """Return a job's end, from Ray's state and message and the exit code of jobs.inside; None while it goes on."""
     if state == "STOPPED":
         return End(why=STOPPED_THERE)
     if state not in ("SUCCEEDED", "FAILED"):

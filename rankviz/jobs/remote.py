@@ -106,17 +106,14 @@ class Remote(Engine):
     @abstractmethod
     def submit(self, job: RemoteJob) -> str:
         """Submit a job and return its handle. Raise EngineDeclinedError where nothing was submitted and a retry may
-        help, EngineError where the job can never start, and another EngineUnavailableError where the answer was lost:
-        `poll` then finds out."""
+        help, EngineError where it can never start, another EngineUnavailableError where only `poll` can tell."""
 
     @abstractmethod
     def poll(self, job: RemoteJob) -> Status | None:
-        """Return the status of a job, found by its handle, or by its name without one; None where the cluster does not
-        know it."""
+        """Return a job's status, found by its handle or else its name; None where the cluster does not know it."""
 
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
-        """Return up to `most` bytes of a file that the job wrote, from an offset on; empty where the file does not
-        exist."""
+        """Return up to `most` bytes of a file that the job wrote, from an offset on; empty for a missing file."""
         return b""
 
     @abstractmethod
@@ -169,8 +166,7 @@ class Remote(Engine):
         return follower.end and End(follower.end.exit_code, why=CANCELLED)
 
     def forget(self, live: Live) -> None:
-        """Remove a job's folder, and cancel the job where it may still run. A job that starts later finds no files to
-        run."""
+        """Remove a job's folder, and cancel the job where it may run. A job that starts later finds nothing to run."""
         folder = bundle.folder_of(live.job, self.place)
         follower = self._followers.pop(folder.name, None)
         job = follower.job if follower else RemoteJob(folder, live.job, read_submission(folder))
@@ -406,8 +402,7 @@ class Follower:
         return self._looks + more >= (1 if self.job.submission.cancelled else LATE_LOOKS)
 
     def _mirror(self, run_id: str, *, final: bool) -> bool:
-        """Copy new content of a run into the job's folder, and the run's files before the line that ends it. Return
-        True where all of it is here."""
+        """Copy a run's new content, its files before the line that ends it. Return True where all of it is here."""
         journal = bundle.journal(self.job.folder, run_id)
         if run_id not in self._lines:
             known = journal.read_bytes() if journal.exists() else b""
@@ -454,8 +449,7 @@ class Follower:
             self._ended.add(run_id)
 
     def _collect(self, run_id: str) -> bool:
-        """Copy the adapters named in a run's journal. Return True where they are complete, or too large to be
-        accepted."""
+        """Copy the adapters of a run's journal. Return True where they are complete, or too large to be accepted."""
         start = f"runs/{run_id}/"
         try:
             files = json.loads(self._engine.read(self.job, f"{start}{MANIFEST}", 0, READ_BYTES) or b"{}")

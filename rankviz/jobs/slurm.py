@@ -43,11 +43,9 @@ VARIABLES = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SLURM_CONF(_SERVER)?|"
     "SBATCH_(ACCOUNT|PARTITION|QOS|RESERVATION|TIMELIMIT|CONSTRAINT|WCKEY)"
 )
-"""Environment variables of Slurm's commands: no secrets of the page, and no variables of a job in which the page
-itself runs."""
+"""Environment variables of Slurm's commands: no secrets, and none of a job in which the page itself runs."""
 PASSED = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "XDG_CACHE_HOME")
-"""Environment variables that a worker gets to find base models. No token, since Slurm stores scripts where operators
-can read them."""
+"""Environment variables that tell a worker where base models are. No tokens: operators can read scripts."""
 MAY_HAVE_ARRIVED = re.compile(r"timed out|(send|receive|shutdown) failure|zero bytes|unexpected message", re.IGNORECASE)
 """Errors of sbatch after which the job may have been submitted nevertheless."""
 EXIT_CODE, BATCH = "exit_code", "batch.sh"
@@ -160,8 +158,7 @@ class Slurm(Remote):
         return NOT_HERE.format(absent) if absent else "" if self._is_set_up else NOT_SET_UP
 
     def submit(self, job: RemoteJob) -> str:
-        """Submit a batch job and return its number. Slurm does not requeue it: the supervisor counts a failed node as
-        one attempt."""
+        """Submit a batch job and return its number. The supervisor, not Slurm, tries runs of failed nodes again."""
         if not self._is_set_up:
             raise EngineDeclinedError(NOT_SET_UP)
         script = job.folder / BATCH
@@ -221,9 +218,8 @@ class Slurm(Remote):
             return self._rows
 
     def _run(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
-        """Run one of Slurm's commands; raise EngineDeclinedError where it cannot be started, and
-        EngineUnavailableError where it takes too long. Then its whole process group is killed, since clusters wrap
-        these commands in scripts."""
+        """Run a command of Slurm; raise EngineDeclinedError where it cannot be started, and EngineUnavailableError
+        where it takes too long. Then its process group is killed, since clusters wrap these commands in scripts."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         try:
             process = subprocess.Popen(
@@ -326,11 +322,7 @@ def waits_of(row: SlurmJob) -> str:
 
 
 def end_of(job: SlurmJob, exit_code: int | None) -> End | None:
-    """Return how a job ended; None while some of its processes may be left.
-
-    Args:
-        exit_code: Exit code of its worker; None where not known.
-    """
+    """Return how a job ended; None while some of its processes may be left. exit_code: None where not known."""
     # A node that has failed cannot say that its processes are gone; what they write counts no more.
     if not job.states & ENDED or ("COMPLETING" in job.states and "NODE_FAIL" not in job.states):
         return None
@@ -350,8 +342,7 @@ def end_by(exit_code: int | None) -> End | None:
 
 
 def _row(row: Mapping[str, Any]) -> SlurmJob:
-    """Return a row of squeue's JSON as a SlurmJob. Older versions give the state as text ("CANCELLED by 1000"), newer
-    ones as a list."""
+    """Return a SlurmJob from squeue's JSON, where older versions give a text as state, newer ones a list."""
     words = row["job_state"]
     return SlurmJob(
         id=str(_number(row["job_id"])),

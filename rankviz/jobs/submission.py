@@ -94,8 +94,7 @@ class JobLimits:
 
     @classmethod
     def of(cls, limits: Limits) -> "JobLimits":
-        """Return limits from the server's limits for imports. A run's truncated adapters together are about as large
-        as its adapter."""
+        """Return limits from those of imports. All truncated adapters of a run are about as large as its adapter."""
         adapter = limits.adapter_mb * 10**6
         return cls(
             journal_bytes=max(limits.import_mb * 10**6, limits.events_per_run * EVENT_BYTES),
@@ -105,11 +104,7 @@ class JobLimits:
         )
 
     def require(self, adapters: Sequence[int]) -> None:
-        """Raise LimitError where the adapters are larger than accepted.
-
-        Args:
-            adapters: Bytes of each run's adapters.
-        """
+        """Raise LimitError where the adapters, in bytes of each run, are larger than accepted."""
         for size, most, whose, advice in (
             (max(adapters), self.adapter_bytes, "run", "Choose a lower rank or fewer target modules."),
             (sum(adapters), self.job_bytes, "sweep", "Choose fewer or lower ranks, learning rates or seeds."),
@@ -127,9 +122,7 @@ OWN_LIMITS = JobLimits.of(Limits())
 def home_id(file: Path, place: Path) -> str:
     """Return the id of a runs folder, which differs from the id of any copy of the folder at another place.
 
-    Args:
-        file: File with the random part of the id; created at the first call.
-        place: Path that is the other part of the id.
+    file: File with the random part of the id, created at the first call. place: Path that is the other part.
     """
     with contextlib.suppress(FileExistsError), file.open("x") as new:
         new.write(secrets.token_hex(8))
@@ -137,8 +130,7 @@ def home_id(file: Path, place: Path) -> str:
 
 
 def in_thread(call: Callable[[], Any], name: str) -> Future[Any]:
-    """Start a call that may take minutes in a daemon thread, since threads of an executor keep a process from
-    ending."""
+    """Start a call that may take minutes in a daemon thread, which does not keep a process from ending."""
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -152,8 +144,7 @@ def in_thread(call: Callable[[], Any], name: str) -> Future[Any]:
 
 
 def read_submission(folder: Path) -> Submission:
-    """Read the submission of a job; a missing or damaged file counts as submitted. Raise OSError where reading may
-    succeed later."""
+    """Read a job's submission; without a valid file it counts as submitted. OSError where a retry may help."""
     try:
         content = json.loads((folder / SUBMISSION).read_bytes())
         end = content["end"]

@@ -121,8 +121,7 @@ class Supervisor:
         self._unwritten: dict[str, RunEvent] = {}
         """Last events of runs, by run id, not written yet because the disk was full."""
         self._ending: dict[str, str] = {}
-        """Names of jobs that are being ended, each with the id of its run that took too long; empty for other
-        reasons."""
+        """Jobs that are being ended: by name, the id of the run that took too long, or empty for other reasons."""
         self._stuck: dict[str, str] = {}
         """Reasons why jobs could not be ended, by name of the job."""
         self._done_at: dict[str, float] = {}
@@ -130,13 +129,12 @@ class Supervisor:
         self._declined: set[Attempt] = set()
         """Attempts that an engine did not start, and confirmed this; the next start has the same number."""
         self._placed: dict[Attempt, tuple[tuple[str, ...], int, float]] = {}
-        """Last written (engine, place, job, reason to wait) of each attempt, with the number of reasons and the time
-        of the last."""
+        """Last written (engine, place, job, reason to wait) of each attempt, number of reasons, time of the last
+        one."""
         self._barren: Counter[str] = Counter()
         self._served: dict[str, float] = {}
         self._queue: tuple[object, dict[str, list[Batch]], Mapping[str, float]] = (None, {}, {})
-        """State of the store, with the waiting batches by engine and the times when visitors were served, computed for
-        it."""
+        """State of the store, and for it the waiting batches by engine and the times when visitors were served."""
 
     @property
     def engines(self) -> Sequence[Engine]:
@@ -161,8 +159,7 @@ class Supervisor:
         return max(1, self._places.get(engine, 1))
 
     def parts(self, engine: str, runs: int) -> int:
-        """Return the number of jobs into which a sweep of `runs` runs is divided where all places of an engine are
-        free."""
+        """Return the number of jobs into which a sweep of `runs` runs is divided on an otherwise unused engine."""
         divides = engine in self._engines and self._engines[engine].divides
         return min(self.places(engine), max(1, runs // self._split_runs)) if divides else 1
 
@@ -220,8 +217,7 @@ class Supervisor:
         self.cancel_runs(self.store.run_ids(run_or_sweep_id), timeout_seconds)
 
     def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0, *, by_admin: bool = False) -> None:
-        """Cancel these runs, as `cancel` does. by_admin: True where the admin cancels another visitor's runs; recorded
-        in the run."""
+        """Cancel runs as `cancel` does. by_admin: True where the admin cancels another visitor's runs (recorded)."""
         deadline = time.monotonic() + timeout_seconds
         for run_id in (unended := self._unended(run_ids)):
             with contextlib.suppress(OSError):  # no room; an app that finds the job ended would not know why
@@ -371,7 +367,7 @@ class Supervisor:
             self._placed.pop(attempt, None)
 
     def _is_needless(self, engine: Engine, live: Live, unwanted: Collection[str]) -> bool:
-        """Return True where a job works on a cancelled run, has no run left to do, or goes on after all of them have
+        """Return True where a job works on a cancelled run, has nothing to do, or goes on after its runs have
         ended."""
         has_unwanted, states, has_open = self._has_any(live, unwanted), [], False
         for record in self._records(live):
@@ -390,8 +386,7 @@ class Supervisor:
         return now - self._done_at.setdefault(live.job.name, now) >= DONE_SECONDS
 
     def _is_at_cancelled(self, engine: Engine, live: Live) -> bool:
-        """Return True where a job elsewhere works on a run that was cancelled while queued, which the job does not
-        know."""
+        """Return True where a job elsewhere works on a run that was cancelled, unknown to the job, while queued."""
         is_at_one = False
         for attempt in live.job.attempts:
             with contextlib.suppress(RunNotFoundError):
@@ -407,8 +402,7 @@ class Supervisor:
         return False
 
     def _takes_too_long(self, engine: Engine, live: Live) -> str:
-        """Return the id of a job's run that exceeds the time limit, counted from when this supervisor saw it begin;
-        empty where there is none."""
+        """Return the id of a job's run over the time limit, counted since this process saw it begin; else empty."""
         if self._run_minutes is None or not engine.is_limited:
             return ""
         running = next((each.run_id for each in self._records(live) if each.state is RunState.RUNNING), "")
@@ -432,8 +426,8 @@ class Supervisor:
 
     def _copy(self, engine: Engine, live: Live) -> None:
         """Copy new events of a job elsewhere into the journals here, each line once: a copied event has its attempt
-        and its byte offset in the attempt's own journal. While the job goes on, only runs up to the first unfinished
-        one are read."""
+        and its byte offset in that attempt's own journal. While the job goes on, no run after the first unfinished one
+        is read."""
         for attempt in () if engine.shares_disk else live.job.attempts:
             with contextlib.suppress(RunNotFoundError):
                 record = self.store.record(attempt.run_id)
@@ -448,8 +442,7 @@ class Supervisor:
                     return
 
     def _with_files(self, engine: Engine, live: Live, attempt: Attempt, last: RunEvent) -> RunEvent:
-        """Copy an attempt's files, and return its last event: a failure where the run completed but its adapter is
-        missing."""
+        """Copy an attempt's files and return its last event: a failure where a completed run's adapter is missing."""
         try:
             engine.collect(live, attempt, self.store.run_dir(attempt.run_id))
         except EngineError as error:
@@ -561,8 +554,7 @@ class Supervisor:
         return self._is_open(run_id) and self._is_unwanted(run_id)
 
     def _begin(self, run_id: str) -> bool:
-        """Mark a queued run as begun, to cancel it; True where this succeeds. On a full disk, it also succeeds without
-        the mark where no job has the run."""
+        """Mark a queued run as begun, to cancel it; True also where the disk is full and no job has the run."""
         try:
             return self.store.begin(run_id)
         except RunUnreadError:
@@ -656,8 +648,7 @@ class Supervisor:
                 room -= 1
 
     def _start(self, engine: Engine, batch: Batch) -> bool:
-        """Start a job for a batch; True where it started. Where it must wait, write down the reason; where it cannot
-        start, fail its runs."""
+        """Start a job for a batch; True where it started. Otherwise write why it waits, or fail its runs."""
         job = Job(
             attempts=tuple(self._next_attempt(record) for record in batch.records),
             kind="probe" if isinstance(batch.records[0], ProbeRecord) else "finetune",
@@ -687,8 +678,7 @@ class Supervisor:
         return live is not None
 
     def _next_attempt(self, record: Record) -> Attempt:
-        """Return the attempt to start. Its number is new where an engine elsewhere had the earlier attempt, which may
-        still run."""
+        """Return the attempt to start, with a new number where the earlier attempt may still run elsewhere."""
         current = Attempt(record.run_id, record.attempt)
         engine = self._engines.get(record.engine)
         may_live = bool(record.engine) and (engine is None or not engine.shares_disk)

@@ -66,21 +66,18 @@ def _sync_folder(folder: Path) -> None:
 
 
 FILE = ".publishing"
-"""File in the runs folder while folders are renamed: the other place, then the names. A killed app leaves it
-behind."""
+"""File in the runs folder while folders are renamed, and after a crash: the other place, then the names."""
 GONE = ".gone-"
 """Prefix of the names to which deleted folders are renamed; any other place is a folder of new ones."""
 
 
 def bring(folder: Path, aside: Path, names: Sequence[str]) -> None:
-    """Rename folders from `aside`, a folder in `folder`, into `folder`: all or none. The caller holds
-    RunStore.publishing."""
+    """Rename folders from `aside`, in `folder`, into `folder`: all or none. The caller holds RunStore.publishing."""
     _move(folder, aside.name, names)
 
 
 def take(folder: Path, names: Sequence[str]) -> Sequence[Path]:
-    """Rename these entries of `folder` out of the way, all or none, and return their new paths. The caller holds
-    RunStore.publishing."""
+    """Rename folders out of the way, all or none; return their paths. The caller holds RunStore.publishing."""
     place = f"{GONE}{secrets.token_hex(4)}"
     _move(folder, place, names)
     return [aside for _, aside in _renames(folder, place, names)]
@@ -132,8 +129,7 @@ def _move(folder: Path, place: str, names: Sequence[str]) -> None:
 
 
 def digest_of(path: Path) -> str:
-    """Return the digest of a file's content, in the form of a run's data_fingerprint; raise OSError where the file
-    cannot be read."""
+    """Return the digest of a file's content as in data_fingerprint; raise OSError where it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

@@ -23,8 +23,7 @@ from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, 
 CANCEL = "cancel"
 """File in a run's folder that requests its cancellation."""
 LOOK_SHARE, FREE_SECONDS = 0.05, 0.003
-"""Share of time spent on checking all folders for writes of other processes, and seconds up to which a check is not
-counted."""
+"""Share of time for checking all folders for other processes' writes, and seconds that are always allowed."""
 MANY = 20
 """Number of new runs to read from which on progress is reported."""
 PATIENCE_SECONDS = 0.05
@@ -42,8 +41,7 @@ _view: ContextVar[bool] = ContextVar("view", default=False)
 
 @contextmanager
 def viewing() -> Iterator[None]:
-    """Mark the caller as a view: while another thread reads many runs, a view does not wait and gets those read so
-    far."""
+    """Mark the caller as a view, which gets the runs read so far while another thread reads many runs."""
     token = _view.set(True)
     try:
         yield
@@ -84,8 +82,7 @@ class Entry:
     """Number of the attempt that is marked as begun; 0 for none."""
     has_cancel: bool = False
     folder_time: int = 0
-    """Modification time of its folder in nanoseconds when its files were last read; 0 where they must be read
-    again."""
+    """Modification time of its folder in nanoseconds when last read; 0 where it must be read again."""
 
     @property
     def record(self) -> Record:
@@ -107,8 +104,7 @@ class Entry:
         return self.record.state, self.record.attempt, self.is_begun, self.is_unwanted
 
     def read_files(self, folder: str) -> None:
-        """Read owner, engine and marks where the folder may have changed; raise FileNotFoundError where it does not
-        exist."""
+        """Read owner, engine and marks if the folder may have changed; FileNotFoundError where it does not exist."""
         if (at := os.stat(folder).st_mtime_ns) == self.folder_time:
             return
         self.ownership, self.destination = read_ownership(Path(folder)), read_destination(Path(folder))
@@ -119,16 +115,11 @@ class Entry:
 
 
 class RunIndex:
-    """Index of the runs and probes of one folder. Thread-safe.
-
-    Args:
-        folder: The folder with a folder for each run.
-    """
+    """Index of the runs and probes of one folder, which has a folder for each. Thread-safe."""
 
     def __init__(self, folder: Path):
         self.reading: ReadProgress | None = None
-        """Progress of a thread that reads many runs; None where no thread does. Meanwhile views (`viewing`) get the
-        runs read so far, and other callers wait."""
+        """Progress of a thread that reads many runs, or None. Views (`viewing`) then get the runs read so far."""
         self._folder = str(folder)
         self._entries: dict[str, Entry] = {}
         self._updating = threading.RLock()
@@ -181,8 +172,7 @@ class RunIndex:
         return [each for each in self._in_order() if each.request.sweep_id == sweep_id]
 
     def turns(self) -> int:
-        """Return a number that changes whenever a run is added, removed, begun or ended; the queue is unchanged while
-        it stays."""
+        """Return a number that changes whenever a run is added, removed, begun or ended, and so the queue."""
         self._update()
         return self._turns
 

@@ -73,8 +73,7 @@ def append_events(journal: Path, events: Sequence[RunEvent]) -> None:
 
 
 def line_of(event: RunEvent) -> bytes:
-    """Return the event as a JSON line, without secrets. An attempt or offset of 0 is left out, as in older
-    journals."""
+    """Return the event as a JSON line without secrets. As in older journals, attempt and offset are left out if 0."""
     row = {name: value for name, value in asdict(event).items() if value or name not in ("attempt", "offset")}
     return (json.dumps({"event": type(event).__name__, **redacted_in(row)}) + "\n").encode()
 
@@ -97,8 +96,7 @@ def parse_lines(data: bytes) -> list[RunEvent]:
 
 
 def whole_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yield each line that ends in a newline, with its offset. A line longer than any event is replaced by a
-    newline."""
+    """Yield each complete line with its offset; a line longer than any event is replaced by a newline."""
     while True:
         start = file.tell()
         line = last = file.readline(MAX_LINE_BYTES)
@@ -159,8 +157,7 @@ class JournalReader:
     lock: Lock = field(default_factory=Lock)
 
     def read(self) -> Record:
-        """Read new events into the record and return it. Raise OSError where the journal cannot be read; the record
-        then stays unchanged."""
+        """Read new events into the record and return it. After an OSError the record is unchanged."""
         with self.lock:
             if min(self.most, self.size()) > self.offset:
                 self._fold()

@@ -36,8 +36,7 @@ UNKNOWN_SENTENCE = f"Its {FILE} cannot be read, so its owner is not known. Only 
 
 
 def read_ownership(folder: Path) -> Ownership:
-    """Return the owner of the run in a folder: the host where there is no file, UNKNOWN where the file cannot be
-    read."""
+    """Return the owner of the run in a folder: the host without a file, UNKNOWN where it cannot be read."""
     try:
         row = _read(folder / FILE)
         owner, is_open = row["owner"], row["is_open"]

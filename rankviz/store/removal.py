@@ -78,8 +78,7 @@ def _unused(store: RunStore, folders: Set[Path], besides: Container[str] = ()) -
 
 
 def _data_of(store: RunStore, run_id: str, ended: Container[str]) -> set[Path]:
-    """Return the copies of data that a run names; none for an unreadable run. Raise InvalidSettingError where the run
-    has not ended."""
+    """Return the copies of data that a run names. InvalidSettingError where the run has not ended."""
     try:
         record = store.record(run_id)
     except RunNotFoundError:
@@ -122,19 +121,14 @@ class Deletion(NamedTuple):
 
 
 def expired(store: RunStore, before: float) -> list[Deletion]:
-    """Return ended sweeps and probes of visitors that were last written before `before` (unix seconds). The host's are
-    never included."""
+    """Return visitors' ended sweeps and probes last written before `before`, unix seconds; none of the host's."""
     deletions = [_deletion(store, records) for owner, records in _ended(store) if owner not in ("", UNKNOWN_OWNER)]
     return [deletion for deletion in deletions if deletion.written_at < before]
 
 
 def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
     """Return runs that may be deleted to make room, the oldest first: of each ended sweep the imported runs, which are
-    copies, and runs that were not completed.
-
-    Args:
-        besides: Id of a sweep in use, which is left out.
-    """
+    copies, and runs that were not completed. besides: Id of a sweep in use, which is left out."""
 
     def is_replaceable(record: Record) -> bool:
         return record.state is not RunState.COMPLETED or (store.run_dir(record.run_id) / IMPORTED).exists()
@@ -145,8 +139,7 @@ def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
 
 
 def ended_probes(store: RunStore, owners: Collection[str]) -> list[Deletion]:
-    """Return the ended probes of these owners: first probes that were not completed, which no estimate uses, and
-    within each group the oldest first."""
+    """Return these owners' ended probes: uncompleted ones, which no estimate uses, first; then the oldest first."""
     store.wait_until_read()
     ended = [each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner in owners]
     return [_deletion(store, [each]) for each in sorted(ended, key=lambda each: each.state is RunState.COMPLETED)]
@@ -164,8 +157,7 @@ def enough(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
 
 
 def let_go(store: RunStore, deletions: Iterable[Deletion]) -> None:
-    """Delete the runs of these deletions. The caller holds RunStore.admission, so that none of them is resumed
-    meanwhile."""
+    """Delete the runs of these deletions. The caller holds RunStore.admission, so that none is resumed."""
     for each in deletions:
         with contextlib.suppress(InvalidSettingError):  # somebody trains it again, who does not wait to be admitted
             remove(store, each.run_ids)

@@ -224,8 +224,7 @@ class RunStore(RunIndex):
     ) -> str:
         """Queue a sweep and return its id. Its runs appear all at once.
 
-        Args:
-            data: A file to copy for the runs, in place of the data that the request names.
+        data: A file to copy for the runs, in place of the data that the request names.
         """
         now = time.time()
         sweep_id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}"
@@ -240,8 +239,7 @@ class RunStore(RunIndex):
         *,
         data: Path | None = None,
     ) -> None:
-        """Queue one more run of an existing sweep; raise RunNotFoundError where the sweep was deleted. data: as for
-        `create`."""
+        """Queue one more run of a sweep; raise RunNotFoundError where it was deleted. data: as for `create`."""
         self._queue([request], ownership, destination, data, joins=True)
 
     def _queue(
@@ -347,8 +345,7 @@ class RunStore(RunIndex):
         self.append_copied(run_id, [event])
 
     def append_copied(self, run_id: str, events: Sequence[RunEvent]) -> None:
-        """Append events that an attempt wrote elsewhere, each with its attempt and its offset in the attempt's own
-        journal."""
+        """Append events that an attempt wrote elsewhere, each with its attempt and its offset in that journal."""
         append_events(self._journal(run_id), events)
         self._changed([run_id])
 
@@ -392,16 +389,14 @@ class RunStore(RunIndex):
             raise RunUnreadError(run_id, error.strerror) from error
 
     def requeue(self, run_id: str, destination: WantedEngine | None = None) -> bool:
-        """Queue a failed or cancelled run again. Returns False for any other run, so that of several callers one gets
-        True."""
+        """Queue a failed or cancelled run again. Of several callers one gets True; False for any other run."""
         return bool(self.requeue_all([run_id], destination))
 
     def requeue_all(self, run_ids: Sequence[str], destination: WantedEngine | None = None) -> Sequence[str]:
         """Queue the failed and cancelled runs among these again, and return their ids. They appear in the queue all at
         once, so that one job loads the base, or rents a machine, for all of them.
 
-        Args:
-            destination: Engine for the runs from now on; None for no change.
+        destination: Engine for the runs from now on; None for no change.
         """
         with self.publishing():
             return [run_id for run_id in run_ids if self._requeue(run_id, destination)]

@@ -21,8 +21,7 @@ from rankviz.visitor import Visitor
 GRADIO_FOLDER = "GRADIO_TEMP_DIR"
 """Environment variable with Gradio's folder of uploads and downloads."""
 PARTIAL_SECONDS = 3600
-"""Age in seconds at which a file without a folder is deleted: part of an abandoned upload, or an empty file of a
-Gradio event."""
+"""Age in seconds at which a file without a folder, such as an abandoned upload, is deleted."""
 FRESH_SECONDS = 600.0
 """Age in seconds up to which an upload is never deleted to make room, since it is used soon after it arrives."""
 DOWNLOAD, COPY, WORK = "download-", "hub-", "work-"
@@ -73,9 +72,8 @@ class TempHome:
         """Set GRADIO_TEMP_DIR to a folder of this runs folder's own: in HOME/tmp, or below the place that was set
         before, which others may use too. Call this before a page is built.
 
-        Args:
-            always: True to set it even where the folder cannot be created, so that no upload works; otherwise Gradio's
-                default then stays.
+        always: True to set it even where the folder cannot be created, so that no upload works, instead of Gradio's
+        default.
         """
         if self._has_page:
             return
@@ -96,8 +94,7 @@ class TempHome:
 
     @contextmanager
     def work(self) -> Iterator[Path]:
-        """Create a folder and delete it afterwards; it is in the system's temporary folder where HOME is not
-        writable."""
+        """Create a folder and delete it afterwards; in the system's folder where HOME is not writable."""
         folder: Path | None = self.folder / "work"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -184,8 +181,7 @@ class TempHome:
         return bool(visitor.ids) and self.is_of_page(path) and any(map(Path.is_file, self._records(path, visitor)))
 
     def remove_upload(self, path: Path, visitor: Visitor) -> None:
-        """Delete an upload of this visitor, unless another visitor has uploaded the same file. Any other file
-        stays."""
+        """Delete this visitor's upload, unless another visitor has uploaded the same; any other file stays."""
         path = Path(path).resolve()
         if not self.owns(path, visitor) or not self._is_upload(path):
             return
@@ -236,8 +232,7 @@ class TempHome:
 
 
 def _free(files: Iterable[Path], needed_bytes: float) -> int:
-    """Delete files in this order until `needed_bytes` are free. Return the freed bytes; 0, without deleting, where all
-    files together are smaller."""
+    """Delete files in this order until `needed_bytes` are free; return freed bytes, 0 if all are too few."""
     sizes = {path: _size(path) for path in files}
     freed = 0
     for path, size in sizes.items() if needed_bytes <= sum(sizes.values()) else ():
@@ -280,8 +275,7 @@ def _written_at(path: Path) -> float:
 
 
 def _last_written_in(path: Path) -> float:
-    """Return when anything in a folder was last written, unix seconds; 0 where it is gone, infinity where it cannot be
-    read."""
+    """Return when a folder's content was last written, unix seconds; 0 if gone, infinity if unreadable."""
     with suppress(OSError):
         return max(each.stat().st_mtime for each in (path, *path.rglob("*")))
     return math.inf if path.exists() else 0.0

@@ -59,8 +59,7 @@ def export_runs(
     """Write the ended runs among the named runs and sweeps into the zip `target`, and return its path. Raise
     RunNotFoundError where no store has a name; the first store that has it is used.
 
-    Args:
-        shown: Returns a request or an event as the reader of the zip may see it; None to write all as it is.
+    shown: Returns a request or an event as the reader of the zip may see it; None to write all as it is.
     """
     places = {run_id: store for name in ids for run_id, store in _located(stores, name).items()}
     records = [record for run_id, store in places.items() if (record := store.get(run_id)).state.ended]
@@ -92,8 +91,7 @@ def export_runs(
 def _write_run(
     archive: zipfile.ZipFile, folder: Path, within: str, request: RunRequest, shown: Callable[[Any], Any] | None
 ) -> None:
-    """Write a run's two files. Where `shown` is given, a line that is no event is left empty, since it may contain
-    anything."""
+    """Write a run's two files. With `shown`, a line that is no event becomes empty: it may hold anything."""
     if shown is None:
         for name in ("request.json", "events.jsonl"):
             archive.write(folder / name, f"{within}/{name}")
@@ -184,8 +182,7 @@ MAX_ENTRIES = 4096
 MAX_ARCHIVE_BYTES = 100 * 10**6
 MAX_DIRECTORY_BYTES = 10**6
 MAX_IMPORTED_ATTEMPTS = 10**5
-"""Number of attempts of an imported run at most: far below core.runs.events.MAX_ATTEMPTS, so that the run can be tried
-again here."""
+"""Number of an imported run's attempts, at most; far below MAX_ATTEMPTS, so that it can be tried again here."""
 MAX_RATIO = 200
 """Largest ratio of unpacked to packed bytes, for files of more than RATIO_BYTES."""
 RATIO_BYTES = 10**6
@@ -209,8 +206,7 @@ class ImportLimits(NamedTuple):
     events: int = 2_000_000
     """Number of lines of one journal."""
     values: int | None = None
-    """Number of values in the events of all journals: a line may have thousands, and a million take half a second to
-    read."""
+    """Number of values in the events of all journals; reading a million takes half a second."""
     record_bytes: int | None = None
     """Bytes of memory that the record of one run takes permanently."""
 
@@ -229,8 +225,7 @@ def import_runs(
     ownership: Ownership = NO_ONES,
     limits: ImportLimits = ImportLimits(),  # noqa: B008, a tuple
 ) -> list[str]:
-    """Import the runs of an exported zip, all of them or none, without runs that ship with RankViz; return their
-    ids."""
+    """Import the runs of an exported zip, all or none, without runs that ship with RankViz; return the ids."""
     return take_in(store, read_export(Path(source), shipped, limits), shipped, ownership)
 
 
@@ -267,9 +262,8 @@ def take_in(
 ) -> list[str]:
     """Publish the runs that read_export returned; return their ids.
 
-    Args:
-        strangers: Ids of the importer where strangers share the store, so that the runs get names of their own; else
-            empty.
+    strangers: Ids of the importer where strangers share the store, so that the runs get names of their own; else
+    empty.
     """
     if strangers:
         runs = _renamed_for(store, runs, strangers)
@@ -284,9 +278,9 @@ def take_in(
 
 
 def _refuse_large(source: Path) -> None:
-    """Check the size of the zip and of its table of contents, which is read whole: its size is at the end of a zip
-    without a comment and with fewer than 65,535 files. Raise LimitError where one is too large, BadZipFile for any
-    other zip."""
+    """Check the size of the zip and of its table of contents, which is read whole. The table's size is at the end of a
+    zip without a comment and with fewer than 65,535 files; BadZipFile for any other, LimitError where one is too
+    large."""
     if (size := source.stat().st_size) > MAX_ARCHIVE_BYTES:
         raise LimitError(f"{source.name} is over {MAX_ARCHIVE_BYTES // 10**6} MB: not a RankViz export.")
     with source.open("rb") as file:
@@ -337,12 +331,8 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -
 
 
 def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits, values: int) -> tuple[ImportedRun, int]:
-    """Check a run of the zip, and return it with the total number of values up to this run. Its journal is written
-    again, so that it contains events only.
-
-    Args:
-        values: Number of values in the runs before.
-    """
+    """Check a run of the zip; return it with its journal rewritten to events only, and the number of values up to this
+    run. values: Number of values in the runs before."""
     subject = f"Run {run_id!r} in the zip"
     if "request.json" not in files:
         raise InvalidSettingError(f"{subject} has no readable request.json: it has none.")
@@ -415,8 +405,7 @@ def _renamed_for(store: RunStore, runs: Sequence[ImportedRun], owners: Sequence[
     import, so that a second import finds the first. Raise InvalidSettingError where the importer has one of the runs
     already, under the zip's name or the name for another id of the importer.
 
-    Args:
-        owners: Ids of the importer; the first becomes the owner.
+    owners: Ids of the importer; the first becomes the owner.
     """
     own = {run_id.lower() for run_id in store.names()[0] if store.ownership(run_id).owner in owners}
     renamed = []
