@@ -250,7 +250,7 @@ def _bound(pid: int, reads: int, bounds: Bounds) -> None:
 
 
 def _outputs(child: subprocess.Popen, bounds: Bounds) -> tuple[bytes, bytes, str]:
-    """Read a child's output until it ends; return output, end of the log, and why it must be stopped, or empty."""
+    """Read a child's output until it ends; return output, end of the log, and the reason to stop it or ""."""
     deadline = time.monotonic() + bounds.seconds
     out, log = bytearray(), bytearray()
     held = {child.stdout.fileno(): out, child.stderr.fileno(): log}

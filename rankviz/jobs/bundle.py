@@ -49,10 +49,8 @@ ADAPTER = re.compile(r"adapter|cuts/[A-Za-z0-9_-]+")
 
 def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: bool = False) -> None:
     """Write a job into a new folder; raise EngineError where its base is a folder of this machine that the job cannot
-    see, and UserError where the job's owner may not read a file that a request names.
-
-    sees_folders: True where the job sees the folders of this machine under the same paths.
-    """
+    see, and UserError where the job's owner may not read a file that a request names. sees_folders: True where the job
+    sees the folders of this machine under the same paths."""
     folder.mkdir(parents=True)
     sent: dict[Path, Path] = {}
     for attempt in job.attempts:
@@ -106,7 +104,8 @@ def read_job(folder: Path) -> Job:
 
 
 def job_of(content: Any) -> Job:
-    """Return the job in job.json's content; raise ValueError, KeyError, TypeError or AttributeError for none."""
+    """Return the job in the content of job.json; raise ValueError, KeyError, TypeError or AttributeError if
+    invalid."""
     job = Job(attempts=tuple(Attempt.parse(text) for text in content["attempts"]), kind=content["kind"])
     if not job.attempts or job.kind not in get_args(Kind):
         raise ValueError("no job")
@@ -154,7 +153,7 @@ def saved(folder: Path, run_id: str) -> Mapping[str, int | None]:
 
 
 def missing(folder: Path, run_id: str) -> str:
-    """Return a sentence about a missing, incomplete or misplaced adapter of a run's journal; empty for none."""
+    """Return a sentence about an adapter that the run's journal names and that is missing or incomplete, or ""."""
     for relative, size in saved(folder, run_id).items():
         if not ADAPTER.fullmatch(relative):
             return f"The adapter path {quoted(relative)} in the journal is not valid."

@@ -16,7 +16,6 @@ from typing import Literal, NamedTuple, Protocol
 from rankviz.core.runs.events import Attempt
 
 Kind = Literal["finetune", "probe"]
-"""Subcommand of the worker."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +81,8 @@ class Engine(Protocol):
 
     One supervisor calls an engine, from one thread, several times a second: an engine that needs the network calls it
     in threads and caches the answers. Any method may raise EngineUnavailableError where the place cannot be reached;
-    the supervisor then leaves the engine's jobs as they are. An unexpected error is treated alike, and logged with its
-    traceback.
+    the supervisor then leaves the engine's jobs as they are. An unexpected error has the same effect and is logged
+    with its traceback.
     """
 
     name: str
@@ -131,7 +130,7 @@ class Engine(Protocol):
         ...
 
     def cancel(self, live: Live) -> End | None:
-        """End a job with all its processes; None where it has not ended yet, and must be cancelled again."""
+        """End a job with all its processes; None where it has not ended yet, so that this must be called again."""
         ...
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
@@ -139,7 +138,7 @@ class Engine(Protocol):
         return b""
 
     def collect(self, live: Live, attempt: Attempt, folder: Path) -> None:
-        """Copy an attempt's adapter/, cuts/ and worker.log into the run's folder; EngineError where one is missing."""
+        """Copy adapter/, cuts/ and worker.log of an attempt into the run's folder; EngineError if incomplete."""
 
     def forget(self, live: Live) -> None:
         """Remove the files of an ended job. Call this after all of them were read."""

@@ -313,7 +313,7 @@ class HfJobs(Remote):
             self._coming -= wanted
 
     def _read_job(self, hub: Hub, seen: HubJob, owner: str) -> Returning | None:
-        """Read a job from the bucket, or before it has begun from the repository; None where its files make no job."""
+        """Read a job from the bucket, or before it has begun from the repository; None if its files are invalid."""
 
         def text(path: str) -> bytes:
             path = f"{seen.name}/{path}"
@@ -368,7 +368,7 @@ class HfJobs(Remote):
         if terms is None:
             return Status(handle=job.handle, end=End(why=DAMAGED, is_final=True))
         hub = self._hub(terms)
-        seen = hub.job(job.handle) if job.handle else self._found(hub, job.name)
+        seen = hub.job(job.handle) if job.handle else self._newest(hub, job.name)
         if seen is None:
             return None
         end = None
@@ -403,7 +403,7 @@ class HfJobs(Remote):
         known = {"app": "rankviz", "home": home or home_id(self._store.home / "hf-jobs.id", self._store.home)}
         return {**known, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]} if name else known
 
-    def _found(self, hub: Hub, name: str) -> HubJob | None:
+    def _newest(self, hub: Hub, name: str) -> HubJob | None:
         """Return the newest job of a name; None where there is none. Cancel older jobs of the same name that have not
         ended."""
         *twins, newest = hub.find(self.labels(name)) or [None]
@@ -430,11 +430,8 @@ def _terms(job: RemoteJob) -> JobTerms:
 
 def end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
     """Return how a job ended. A restored job is not tried again by itself, since the number of its attempts is not
-    known.
-
-    exit_code: Exit code of the worker; None where not known. Hugging Face's own reason has priority, since Hugging
-    Face may have ended the worker by a signal.
-    """
+    known. exit_code: Exit code of the worker, None where not known. Hugging Face's own reason has priority, since
+    Hugging Face may have ended the worker by a signal."""
     end = _end_of(seen, exit_code, terms)
     return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if terms.has_returned else end
 

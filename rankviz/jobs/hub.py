@@ -330,7 +330,7 @@ class Logins:
             self._known.pop(owner, None)
 
     def of(self, owner: str) -> Hub | None:
-        """Return a visitor's Hub; None without a login. The machine's token is read anew each time: it may change."""
+        """Return a visitor's Hub; None without a login. The machine's token is read each time, since it may change."""
         if not owner and self._of_machine:
             if token := machine_token():
                 return self.give("", token)

@@ -96,7 +96,7 @@ class Carrier:
         self._failed: set[Path] = set()
 
     def look(self) -> bool:
-        """Copy changed files, and all files of runs that have ended since. Return True where every copy succeeded."""
+        """Copy changed files, and all files of runs that have just ended. Return True where every copy succeeded."""
         is_whole = True
         for run_id, offset in self._read.items():
             new = bundle.since(self._work, run_id, offset)

@@ -73,7 +73,7 @@ class Local(Engine):
         self._niceness, self._memory_bytes = niceness, memory_bytes
         self._workers: dict[Path, process.Worker] = {}
         self._lost_at: dict[int, float] = {}
-        """Time of the last lost worker, by slot number. Slots without one, then the oldest, are used first."""
+        """Time of the last lost worker, by slot number. Free slots that lost none, or long ago, are used first."""
 
     def room(self) -> int:
         return len(self._free())
@@ -164,6 +164,6 @@ class Local(Engine):
 
 
 def _own_cache(number: int) -> dict[str, str]:
-    """Return the variable of a slot's own folder for Unsloth's compiled modules, which others would overwrite."""
+    """Return the variable that gives each slot but the first its own folder for Unsloth's compiled modules."""
     name = "UNSLOTH_COMPILE_LOCATION"
     return {name: f"{os.environ.get(name) or 'unsloth_compiled_cache'}-{number}"} if number else {}

@@ -48,7 +48,6 @@ class Flavor:
 
     name: str
     label: str
-    """Display name: "Nvidia L4"."""
     usd_per_minute: float
     gpu: str = ""
     """GPU model such as "L4"; empty for a machine without a GPU."""
@@ -123,7 +122,7 @@ class Bill(NamedTuple):
 
 
 def cost_so_far(submission: Submission, timeout: int, usd_per_minute: float) -> Cost:
-    """Return a job's cost by its submission. Until its time is known, the most is the cost of its time limit."""
+    """Return a job's cost, from its submission. While its time is unknown, it may be the cost of the time limit."""
     longest = timeout + STARTING.high
     if not submission.submitted or (submission.end and not submission.handle):  # it was listed nowhere
         least = most = 0.0
@@ -174,7 +173,8 @@ class Ledger:
             replace_durably(self._place / "spent.json", json.dumps(content))
 
     def bill(self, sweep_id: str, running: Mapping[str, Cost]) -> Bill:
-        """Return a sweep's bill. running: costs by job name. EngineUnavailableError if stored costs are unreadable."""
+        """Return a sweep's bill from stored costs and `running` (by job name); EngineUnavailableError if
+        unreadable."""
         jobs: dict[str, Cost] = {}
         for name, costs in self._read().items():
             if name.partition("@")[0] == sweep_id:
@@ -185,7 +185,7 @@ class Ledger:
         return Bill(len(jobs), sum(cost.least for cost in costs), is_whole, sum(cost.most for cost in costs))
 
     def _read(self) -> Mapping[str, Mapping[str, Cost]]:
-        """Return stored costs by sweep and job. Earlier versions stored one number per sweep, or per known cost."""
+        """Return stored costs by sweep and job. Older files have one number per sweep, or one number per job."""
         try:
             known = json.loads((self._place / "spent.json").read_text())
             jobs = {name: costs if isinstance(costs, dict) else {"": costs} for name, costs in known.items()}

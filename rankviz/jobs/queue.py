@@ -56,10 +56,8 @@ def served_at(
 def in_turn(
     waiting: Sequence[Batch], served: Mapping[str, float], places: Mapping[str, int] = NO_PLACES
 ) -> list[Batch]:
-    """Return the batches in the order in which they start if nothing else is queued or ends.
-
-    served: Time when each visitor was last served, unix seconds. places: Number of places that each visitor has now.
-    """
+    """Return the batches in the order in which they start if nothing else is queued or ends. served: Time when each
+    visitor was last served, unix seconds. places: Number of places that each visitor has now."""
     lines: dict[str, deque[tuple[int, Batch]]] = {}
     for number, batch in enumerate(waiting):
         lines.setdefault(batch.owner, deque()).append((number, batch))

@@ -105,8 +105,9 @@ class Remote(Engine):
 
     @abstractmethod
     def submit(self, job: RemoteJob) -> str:
-        """Submit a job and return its handle. Raise EngineDeclinedError where nothing was submitted and a retry may
-        help, EngineError where it can never start, another EngineUnavailableError where only `poll` can tell."""
+        """Submit a job and return its handle. Raise EngineDeclinedError where nothing was submitted, EngineError where
+        the job can never start, and another EngineUnavailableError where the answer was lost, so that `poll` has to
+        find out."""
 
     @abstractmethod
     def poll(self, job: RemoteJob) -> Status | None:
@@ -121,7 +122,7 @@ class Remote(Engine):
         """Ask the cluster to end a job, found by its handle, or by its name without one."""
 
     def unsend(self, job: RemoteJob) -> None:
-        """Remove the sent files of a job after its results were read."""
+        """Remove the sent files of a job that nobody reads any more."""
 
     def terms(self, job: Job) -> Mapping[str, Any]:
         """Return the terms of a new job, such as machine and price; raise as `start` where the job must wait."""
@@ -253,7 +254,6 @@ class Follower:
         self._ended: set[str] = set()
         """Ids of runs whose local journal has its last line."""
         self._lock = threading.RLock()
-        """Held while a local file is written."""
         self._stopped, self._woken = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name=f"rankviz-{job.name}", daemon=True)
 
@@ -356,7 +356,7 @@ class Follower:
         return True
 
     def _look_for(self) -> None:
-        """Wait for a submitted job that the cluster does not list yet, and end it here after `missing_seconds`."""
+        """Wait for a submitted job that the cluster does not list; count it as ended after `missing_seconds`."""
         self._missing_since = min(self._missing_since, time.monotonic())
         if time.monotonic() - self._missing_since < self._missing_seconds:
             raise EngineUnavailableError(NOT_KNOWN)
@@ -402,7 +402,7 @@ class Follower:
         return self._looks + more >= (1 if self.job.submission.cancelled else LATE_LOOKS)
 
     def _mirror(self, run_id: str, *, final: bool) -> bool:
-        """Copy a run's new content, its files before the line that ends it. Return True where all of it is here."""
+        """Copy a run's new content; its files come before the line that ends it. Return True where all is here."""
         journal = bundle.journal(self.job.folder, run_id)
         if run_id not in self._lines:
             known = journal.read_bytes() if journal.exists() else b""

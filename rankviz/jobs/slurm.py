@@ -45,7 +45,7 @@ VARIABLES = re.compile(
 )
 """Environment variables of Slurm's commands: no secrets, and none of a job in which the page itself runs."""
 PASSED = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "XDG_CACHE_HOME")
-"""Environment variables that tell a worker where base models are. No tokens: operators can read scripts."""
+"""Environment variables that tell a worker where base models are; no token, since operators can read scripts."""
 MAY_HAVE_ARRIVED = re.compile(r"timed out|(send|receive|shutdown) failure|zero bytes|unexpected message", re.IGNORECASE)
 """Errors of sbatch after which the job may have been submitted nevertheless."""
 EXIT_CODE, BATCH = "exit_code", "batch.sh"

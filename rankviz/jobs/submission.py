@@ -83,7 +83,7 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobLimits:
-    """Limits for the files of one job. Its owner controls its content, so each size has a limit."""
+    """Limits for the files of one job. The job's owner controls these files, so each size has a limit."""
 
     journal_bytes: int
     journal_lines: int
@@ -120,10 +120,8 @@ OWN_LIMITS = JobLimits.of(Limits())
 
 
 def home_id(file: Path, place: Path) -> str:
-    """Return the id of a runs folder, which differs from the id of any copy of the folder at another place.
-
-    file: File with the random part of the id, created at the first call. place: Path that is the other part.
-    """
+    """Return the id of a runs folder, which differs from the id of any copy of the folder at another place. file: File
+    with the random part of the id, created at the first call. place: Path that is the other part of the id."""
     with contextlib.suppress(FileExistsError), file.open("x") as new:
         new.write(secrets.token_hex(8))
     return hashlib.sha256(f"{place} ".encode() + file.read_bytes()).hexdigest()[:12]
@@ -144,7 +142,7 @@ def in_thread(call: Callable[[], Any], name: str) -> Future[Any]:
 
 
 def read_submission(folder: Path) -> Submission:
-    """Read a job's submission; without a valid file it counts as submitted. OSError where a retry may help."""
+    """Read a job's submission; submitted=True without a valid file. Raise OSError where a retry may help."""
     try:
         content = json.loads((folder / SUBMISSION).read_bytes())
         end = content["end"]

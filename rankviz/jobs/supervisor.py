@@ -127,7 +127,7 @@ class Supervisor:
         self._done_at: dict[str, float] = {}
         self._running_since: dict[str, tuple[str, float]] = {}
         self._declined: set[Attempt] = set()
-        """Attempts that an engine did not start, and confirmed this; the next start has the same number."""
+        """Attempts that an engine certainly did not start; the next start uses the same attempt number."""
         self._placed: dict[Attempt, tuple[tuple[str, ...], int, float]] = {}
         """Last written (engine, place, job, reason to wait) of each attempt, number of reasons, time of the last
         one."""
@@ -217,7 +217,7 @@ class Supervisor:
         self.cancel_runs(self.store.run_ids(run_or_sweep_id), timeout_seconds)
 
     def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0, *, by_admin: bool = False) -> None:
-        """Cancel runs as `cancel` does. by_admin: True where the admin cancels another visitor's runs (recorded)."""
+        """Cancel runs as `cancel` does. by_admin: True where the admin cancels another visitor's runs."""
         deadline = time.monotonic() + timeout_seconds
         for run_id in (unended := self._unended(run_ids)):
             with contextlib.suppress(OSError):  # no room; an app that finds the job ended would not know why
@@ -264,12 +264,12 @@ class Supervisor:
             self._unwanted = {run_id for run_id in self._unwanted if self._is_open(run_id)}
             unwanted = self._unwanted.union(standing.unwanted)
             for run_id in unwanted:
-                with self._sparing(run_id):
+                with self._logging_errors(run_id):
                     if self.store.record(run_id).state is RunState.QUEUED and self._begin(run_id):
                         self._cancelled(run_id)
             for engine, live in self._live():
-                with self._sparing(live.job.name):
-                    self._attend(engine, live, unwanted)
+                with self._logging_errors(live.job.name):
+                    self._handle(engine, live, unwanted)
             self._settle_orphans(standing.at_work)
             if launches and standing.has_unended and not disk.trouble(self.store.home):
                 self._launch()
@@ -331,7 +331,7 @@ class Supervisor:
                     if live.end is None:
                         self._place(name, live.job.attempts, live.where, live.handle, live.waits)
 
-    def _attend(self, engine: Engine, live: Live, unwanted: Collection[str]) -> None:
+    def _handle(self, engine: Engine, live: Live, unwanted: Collection[str]) -> None:
         """Copy a job's new events, end it where it is unwanted, and settle its runs once it has ended."""
         name, end = live.job.name, live.end
         if end is None:
@@ -386,7 +386,7 @@ class Supervisor:
         return now - self._done_at.setdefault(live.job.name, now) >= DONE_SECONDS
 
     def _is_at_cancelled(self, engine: Engine, live: Live) -> bool:
-        """Return True where a job elsewhere works on a run that was cancelled, unknown to the job, while queued."""
+        """Return True where a job elsewhere works on a run that was cancelled here while it was queued."""
         is_at_one = False
         for attempt in live.job.attempts:
             with contextlib.suppress(RunNotFoundError):
@@ -402,7 +402,7 @@ class Supervisor:
         return False
 
     def _takes_too_long(self, engine: Engine, live: Live) -> str:
-        """Return the id of a job's run over the time limit, counted since this process saw it begin; else empty."""
+        """Return the id of a job's run that took too long since this process saw it begin; empty if there is none."""
         if self._run_minutes is None or not engine.is_limited:
             return ""
         running = next((each.run_id for each in self._records(live) if each.state is RunState.RUNNING), "")
@@ -458,7 +458,7 @@ class Supervisor:
             known, reasons, reason_at = self._placed.get(attempt, (None, 0, 0.0))
             if known == new or (waits and reasons and time.monotonic() - reason_at < REASON_SECONDS * reasons):
                 continue
-            with self._sparing(attempt.run_id):
+            with self._logging_errors(attempt.run_id):
                 record = self.store.record(attempt.run_id)
                 number, place = attempt.number or record.attempt, record.place
                 there = place and (place.engine, place.where, place.job, place.waits)
@@ -519,7 +519,7 @@ class Supervisor:
             run_id = record.run_id
             if run_id in in_jobs or run_id in self._unwritten or record.engine not in seen:
                 continue
-            with self._sparing(run_id):
+            with self._logging_errors(run_id):
                 record = self.store.record(run_id)
                 if record.state.ended or not self._has_begun(record):
                     continue
@@ -572,9 +572,8 @@ class Supervisor:
         self._write(run_id, RunFailed(time=time.time(), error=end.why, exit_code=end.exit_code, log_tail=tail))
 
     def _give_up(self, records: Sequence[Record], end: End) -> None:
-        """Fail queued runs that will not start."""
         for record in records:
-            with self._sparing(record.run_id):
+            with self._logging_errors(record.run_id):
                 if self.store.begin(record.run_id):
                     self._fail(record.run_id, end, log_of=records[0].run_id)
 
@@ -596,7 +595,6 @@ class Supervisor:
     # What starts next
 
     def _launch(self) -> None:
-        """Start jobs where engines have room."""
         rooms: dict[str, int] = {}
         for name, engine in self._engines.items():
             if name not in self._away:
@@ -605,7 +603,7 @@ class Supervisor:
         self._places = {name: len(self._jobs.get(name, ())) + room for name, room in rooms.items()}
         if not any(room > 0 for room in rooms.values()):
             return
-        waiting, began = self._look()
+        waiting, began = self._waiting_batches()
         for name, group in waiting.items():
             if rooms.get(name, 0) > 0:
                 with self._reaching(name):
@@ -617,7 +615,7 @@ class Supervisor:
     def _owner_of(self, run_id: str) -> str:
         return self.store.listed_ownership(run_id).owner
 
-    def _look(self) -> tuple[Mapping[str, list[Batch]], Mapping[str, float]]:
+    def _waiting_batches(self) -> tuple[Mapping[str, list[Batch]], Mapping[str, float]]:
         """Return waiting batches by engine, and when visitors were last served (unix seconds, by visitor). The result
         is cached until the store or the jobs change."""
         in_jobs, unwritten = frozenset(self._run_ids), frozenset(self._unwritten)
@@ -693,7 +691,7 @@ class Supervisor:
     @contextlib.contextmanager
     def _reaching(self, name: str) -> Iterator[None]:
         """Wrap calls to an engine: after an error the engine counts as away until a call succeeds."""
-        with self._sparing(name):
+        with self._logging_errors(name):
             try:
                 yield
             except Exception as error:
@@ -703,8 +701,8 @@ class Supervisor:
             self._away.pop(name, None)
 
     @contextlib.contextmanager
-    def _sparing(self, subject: str) -> Iterator[None]:
-        """Wrap work on one engine, job or run: an error is logged once, and the loop goes on with the others."""
+    def _logging_errors(self, subject: str) -> Iterator[None]:
+        """Wrap work on one engine, job or run: an error is logged once, and work on the others goes on."""
         try:
             yield
         except RunNotFoundError:  # deleted meanwhile

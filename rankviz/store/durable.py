@@ -68,7 +68,7 @@ def _sync_folder(folder: Path) -> None:
 FILE = ".publishing"
 """File in the runs folder while folders are renamed, and after a crash: the other place, then the names."""
 GONE = ".gone-"
-"""Prefix of the names to which deleted folders are renamed; any other place is a folder of new ones."""
+"""Prefix of the names to which deleted folders are renamed; any other place in FILE holds new folders."""
 
 
 def bring(folder: Path, aside: Path, names: Sequence[str]) -> None:

@@ -172,7 +172,7 @@ class RunIndex:
         return [each for each in self._in_order() if each.request.sweep_id == sweep_id]
 
     def turns(self) -> int:
-        """Return a number that changes whenever a run is added, removed, begun or ended, and so the queue."""
+        """Return a number that changes whenever a run is added, removed, begun or ended, so that the queue changes."""
         self._update()
         return self._turns
 

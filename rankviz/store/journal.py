@@ -129,7 +129,7 @@ def parse_request(text: str | bytes) -> Request:
 
 @lru_cache(maxsize=1000)
 def _shared(setting: Setting) -> Setting:
-    """Return one shared object for equal settings, since those of many runs stay in memory."""
+    """Return one shared object for equal settings of many runs, since all of them stay in memory."""
     return setting
 
 

@@ -22,11 +22,8 @@ _DIGEST = re.compile("[0-9a-f]{16}")
 
 def remove(store: RunStore, run_ids: Sequence[str], ended: Container[str] = ()) -> None:
     """Delete the folders of these runs and probes, and copies of data that no other run names. Delete none of them and
-    raise InvalidSettingError where one has not ended, or OSError where one cannot be renamed.
-
-    Args:
-        ended: Ids of runs known to have ended although the disk was too full to write it down.
-    """
+    raise InvalidSettingError where one has not ended, or OSError where one cannot be renamed. ended: Ids of runs known
+    to have ended although the disk was too full to write it down."""
     store.wait_until_read()  # it must be known which runs name copies of data
     with store.publishing():
         data = {folder for run_id in run_ids for folder in _data_of(store, run_id, ended)}
@@ -78,7 +75,7 @@ def _unused(store: RunStore, folders: Set[Path], besides: Container[str] = ()) -
 
 
 def _data_of(store: RunStore, run_id: str, ended: Container[str]) -> set[Path]:
-    """Return the copies of data that a run names. InvalidSettingError where the run has not ended."""
+    """Return the copies of data that a run names; raise InvalidSettingError where the run has not ended."""
     try:
         record = store.record(run_id)
     except RunNotFoundError:
@@ -103,7 +100,6 @@ def _copies_of(store: RunStore, run_id: str, contents: Collection[str]) -> set[P
 
 
 def _copies(home: Path) -> Iterator[Path]:
-    """Yield the folders of all copies of data, of all owners."""
     for pattern in ("data/*", "visitors/*/data/*"):
         yield from (folder for folder in home.glob(pattern) if _DIGEST.fullmatch(folder.name))
 

@@ -222,10 +222,8 @@ class RunStore(RunIndex):
         *,
         data: Path | None = None,
     ) -> str:
-        """Queue a sweep and return its id. Its runs appear all at once.
-
-        data: A file to copy for the runs, in place of the data that the request names.
-        """
+        """Queue a sweep and return its id. Its runs appear all at once. data: A file to copy for the runs, in place of
+        the data that the request names."""
         now = time.time()
         sweep_id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}"
         self._queue(request.runs(sweep_id=sweep_id, created_at=now), Ownership(owner), destination, data)
@@ -394,10 +392,8 @@ class RunStore(RunIndex):
 
     def requeue_all(self, run_ids: Sequence[str], destination: WantedEngine | None = None) -> Sequence[str]:
         """Queue the failed and cancelled runs among these again, and return their ids. They appear in the queue all at
-        once, so that one job loads the base, or rents a machine, for all of them.
-
-        destination: Engine for the runs from now on; None for no change.
-        """
+        once, so that one job loads the base, or rents a machine, for all of them. destination: Engine for the runs
+        from now on; None for no change."""
         with self.publishing():
             return [run_id for run_id in run_ids if self._requeue(run_id, destination)]
 

@@ -70,11 +70,8 @@ class TempHome:
 
     def use_for_gradio(self, *, always: bool = False) -> None:
         """Set GRADIO_TEMP_DIR to a folder of this runs folder's own: in HOME/tmp, or below the place that was set
-        before, which others may use too. Call this before a page is built.
-
-        always: True to set it even where the folder cannot be created, so that no upload works, instead of Gradio's
-        default.
-        """
+        before, which others may use too. Call this before a page is built. always: True to set it also where the
+        folder cannot be created, so that uploads fail; otherwise Gradio's default is then used."""
         if self._has_page:
             return
         page = resolved(self.page / self._own if os.environ.get(GRADIO_FOLDER) else self.folder / "page")
@@ -94,7 +91,7 @@ class TempHome:
 
     @contextmanager
     def work(self) -> Iterator[Path]:
-        """Create a folder and delete it afterwards; in the system's folder where HOME is not writable."""
+        """Create a folder and delete it afterwards; in the system's temporary folder if HOME is not writable."""
         folder: Path | None = self.folder / "work"
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,7 @@ def export_runs(
 def _write_run(
     archive: zipfile.ZipFile, folder: Path, within: str, request: RunRequest, shown: Callable[[Any], Any] | None
 ) -> None:
-    """Write a run's two files. With `shown`, a line that is no event becomes empty: it may hold anything."""
+    """Write a run's two files. With `shown`, a line that is no event becomes empty, since it may hold anything."""
     if shown is None:
         for name in ("request.json", "events.jsonl"):
             archive.write(folder / name, f"{within}/{name}")
@@ -182,12 +182,12 @@ MAX_ENTRIES = 4096
 MAX_ARCHIVE_BYTES = 100 * 10**6
 MAX_DIRECTORY_BYTES = 10**6
 MAX_IMPORTED_ATTEMPTS = 10**5
-"""Number of an imported run's attempts, at most; far below MAX_ATTEMPTS, so that it can be tried again here."""
+"""Number of an imported run's attempts, at most; far below MAX_ATTEMPTS, so that the run can be tried again."""
 MAX_RATIO = 200
 """Largest ratio of unpacked to packed bytes, for files of more than RATIO_BYTES."""
 RATIO_BYTES = 10**6
 RESERVED = ("sample", "embedded")
-"""Names with another meaning where a run's name may stand."""
+"""Names that an imported run or sweep may not have, since they mean something else where a run is named."""
 MAX_ID = 100
 """Characters of an id, at most."""
 MARK = 8
@@ -260,11 +260,8 @@ def take_in(
     ownership: Ownership = NO_ONES,
     strangers: Sequence[str] = (),
 ) -> list[str]:
-    """Publish the runs that read_export returned; return their ids.
-
-    strangers: Ids of the importer where strangers share the store, so that the runs get names of their own; else
-    empty.
-    """
+    """Publish the runs that read_export returned; return their ids. strangers: Ids of the importer where strangers
+    share the store, so that the runs get names of their own; else empty."""
     if strangers:
         runs = _renamed_for(store, runs, strangers)
     requests = [run.request for run in runs]
@@ -403,10 +400,8 @@ def _parts(value: object) -> Iterable:
 def _renamed_for(store: RunStore, runs: Sequence[ImportedRun], owners: Sequence[str]) -> list[ImportedRun]:
     """Return the runs with new names for runs and sweeps that depend on the importer. The names are the same at each
     import, so that a second import finds the first. Raise InvalidSettingError where the importer has one of the runs
-    already, under the zip's name or the name for another id of the importer.
-
-    owners: Ids of the importer; the first becomes the owner.
-    """
+    already, under the zip's name or the name for another id of the importer. owners: Ids of the importer; the first
+    becomes the owner."""
     own = {run_id.lower() for run_id in store.names()[0] if store.ownership(run_id).owner in owners}
     renamed = []
     for run in runs:
