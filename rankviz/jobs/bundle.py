@@ -104,8 +104,7 @@ def read_job(folder: Path) -> Job:
 
 
 def job_of(content: Any) -> Job:
-    """Return the job in the content of job.json; raise ValueError, KeyError, TypeError or AttributeError if
-    invalid."""
+    """Return the job in job.json's content; raise ValueError, KeyError, TypeError or AttributeError if invalid."""
     job = Job(attempts=tuple(Attempt.parse(text) for text in content["attempts"]), kind=content["kind"])
     if not job.attempts or job.kind not in get_args(Kind):
         raise ValueError("no job")

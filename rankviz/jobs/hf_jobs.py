@@ -404,8 +404,7 @@ class HfJobs(Remote):
         return {**known, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]} if name else known
 
     def _newest(self, hub: Hub, name: str) -> HubJob | None:
-        """Return the newest job of a name; None where there is none. Cancel older jobs of the same name that have not
-        ended."""
+        """Return the newest job of a name, or None. Cancel older jobs of this name that have not ended."""
         *twins, newest = hub.find(self.labels(name)) or [None]
         for twin in twins:
             if not twin.ended:

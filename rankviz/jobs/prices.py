@@ -173,8 +173,7 @@ class Ledger:
             replace_durably(self._place / "spent.json", json.dumps(content))
 
     def bill(self, sweep_id: str, running: Mapping[str, Cost]) -> Bill:
-        """Return a sweep's bill from stored costs and `running` (by job name); EngineUnavailableError if
-        unreadable."""
+        """Return a sweep's bill with `running`, costs by job name; EngineUnavailableError if unreadable."""
         jobs: dict[str, Cost] = {}
         for name, costs in self._read().items():
             if name.partition("@")[0] == sweep_id:

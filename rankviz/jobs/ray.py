@@ -193,8 +193,7 @@ class Ray(Remote):
         return Nodes(has_gpu=has_gpu, trouble=trouble[:500]), 0
 
     def _connected(self) -> Any:
-        """Return a client; raise EngineDeclinedError where the cluster cannot be reached: nothing was submitted
-        then."""
+        """Return a client; raise EngineDeclinedError (nothing was submitted) where the cluster cannot be reached."""
         from ray.job_submission import JobSubmissionClient
 
         class Client(JobSubmissionClient):

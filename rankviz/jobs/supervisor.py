@@ -129,8 +129,7 @@ class Supervisor:
         self._declined: set[Attempt] = set()
         """Attempts that an engine certainly did not start; the next start uses the same attempt number."""
         self._placed: dict[Attempt, tuple[tuple[str, ...], int, float]] = {}
-        """Last written (engine, place, job, reason to wait) of each attempt, number of reasons, time of the last
-        one."""
+        """Last written (engine, place, job, reason to wait) by attempt; number of reasons; time of the last."""
         self._barren: Counter[str] = Counter()
         self._served: dict[str, float] = {}
         self._queue: tuple[object, dict[str, list[Batch]], Mapping[str, float]] = (None, {}, {})
@@ -367,8 +366,7 @@ class Supervisor:
             self._placed.pop(attempt, None)
 
     def _is_needless(self, engine: Engine, live: Live, unwanted: Collection[str]) -> bool:
-        """Return True where a job works on a cancelled run, has nothing to do, or goes on after its runs have
-        ended."""
+        """Return True where a job works on a cancelled run, has nothing to do, or goes on after all runs ended."""
         has_unwanted, states, has_open = self._has_any(live, unwanted), [], False
         for record in self._records(live):
             states.append(record.state)

@@ -391,9 +391,9 @@ class RunStore(RunIndex):
         return bool(self.requeue_all([run_id], destination))
 
     def requeue_all(self, run_ids: Sequence[str], destination: WantedEngine | None = None) -> Sequence[str]:
-        """Queue the failed and cancelled runs among these again, and return their ids. They appear in the queue all at
-        once, so that one job loads the base, or rents a machine, for all of them. destination: Engine for the runs
-        from now on; None for no change."""
+        """Queue again those of `run_ids` that failed or were cancelled, and return their ids. They appear in the queue
+        all at once, so that one job loads the base, or rents a machine, for all of them. destination: Engine for the
+        runs from now on; None for no change."""
         with self.publishing():
             return [run_id for run_id in run_ids if self._requeue(run_id, destination)]
 
