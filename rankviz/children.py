@@ -76,8 +76,8 @@ class FairLine:
 
     @contextlib.contextmanager
     def turn(self, *, patient: bool = True) -> Iterator[None]:
-        """Context in which this thread has a place. Raise BusyError where the queue is full or the wait is too long;
-        with `patient=False` also where any wait is needed."""
+        """Context in which this thread has a place. Raise BusyError where the queue is full, the visitor has too many
+        requests, or the wait is too long; with `patient=False` also where any wait is needed."""
         visitor_id = (visitor.current() or visitor.HOST).id
         with self._changed:
             mine = [*self._inside, *self._waiting.values()].count(visitor_id)
