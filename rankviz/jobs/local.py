@@ -48,8 +48,8 @@ class Local(Engine):
         most_gpus: Number of GPUs to use, at most; None for all usable ones (machine.cards.usable).
         gpus: GPUs as in CUDA_VISIBLE_DEVICES, instead of the GPUs that the driver reports.
         niceness: Added to this process's niceness for a worker.
-        memory_bytes: Bytes of main memory for all workers together, in equal parts; a worker above its part is killed, and its
-            run is not tried again.
+        memory_bytes: Bytes of main memory for all workers together, in equal parts; a worker above its part is
+            killed, and its run is not tried again.
     """
 
     name = LOCAL
