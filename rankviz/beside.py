@@ -1,5 +1,7 @@
-"""Questions answered in background threads, so that no page waits for a network. Callers ask again for late
-answers."""
+"""Questions answered in background threads, so that no page waits for a network.
+
+Callers ask again for late answers.
+"""
 
 from __future__ import annotations
 
