@@ -1,5 +1,7 @@
-"""Works out slow answers in background threads, so that a page does not wait for the network.
-A caller gets the answer if it is ready soon, and asks again otherwise."""
+"""Questions answered in background threads, so that no page waits for a network.
+
+Callers ask again for late answers.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,13 @@ from typing import Any
 
 SOON_SECONDS = 0.3
 KEPT_SECONDS = 10.0
-"""Seconds for which an answer is kept: longer than a caller takes to ask again, and short enough to be still true."""
+"""Seconds for which an answer is kept: longer than a caller takes to ask again, and short enough to stay correct."""
 MOST_LINES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a question: a value, or an error."""
+    """Result of a question: a value, or an error."""
 
     value: Any = None
     error: Exception | None = None
@@ -32,8 +34,10 @@ class Outcome:
 
 
 class Beside:
-    """Questions in lines. Each line works on one question at a time, and only the newest question waits in it.
-    soon_seconds: time that a caller waits for an answer."""
+    """Background questions in lines. Each line works on one question at a time and keeps only the newest waiting one.
+
+    soon_seconds: Seconds that a caller waits for an answer.
+    """
 
     def __init__(self, soon_seconds: float = SOON_SECONDS):
         self.soon_seconds = soon_seconds
@@ -43,8 +47,8 @@ class Beside:
         self._next: dict[Hashable, tuple[Hashable, Callable[[], Any]]] = {}
 
     def ask(self, line: Hashable, question: Hashable, work: Callable[[], Any]) -> Outcome | None:
-        """Return the answer to a question; None where it is not ready yet, or all threads are busy. work: Returns the
-        answer; called as the visitor who asks."""
+        """Return the answer to a question; None where it is not known yet, or all threads are busy. work: Computes the
+        answer, in the context of the visitor who asks."""
         key = line, question
         with self._changed:
             before = time.monotonic() - KEPT_SECONDS

@@ -1,5 +1,7 @@
-"""Bounded child processes for content from outside (models, adapters, data, imports), and the line before them.
-A waiting request keeps a thread of the page, so the line is short, and a request without a place is refused at once."""
+"""Limited child processes that read untrusted files (models, adapters, data, imports), and the queue before them.
+
+A waiting request keeps a thread of the page, so a queue is short; a request without a place in it fails at once.
+"""
 
 import contextlib
 import fcntl
@@ -37,20 +39,20 @@ from rankviz.paths import IMPORT_ROOT
 
 MAX_WAITING = 8
 MAX_OF_A_VISITOR = 4
-"""Requests of one visitor that may run or wait, so that nobody takes all places."""
+"""Number of running and waiting requests of one visitor, so that no visitor takes all places."""
 
 
 class FairLine:
-    """A line before work that only a few requests may do at once. The visitor with the fewest running requests goes
-    first, then the visitor who was served longest ago.
+    """A queue for work that only a few requests may do at once. The visitor with the fewest running requests goes
+    first, then the visitor served longest ago.
 
     Args:
-        at_once: Requests that run at the same time.
+        at_once: Number of running requests.
         busy: Message for a request that is refused.
         seconds: Longest wait.
-        each: Requests of one visitor that run at the same time; `at_once` by default.
-        waiting: Requests that may wait; None for no limit.
-        of_a_visitor: Requests of one visitor that may run or wait; None for no limit.
+        each: Number of running requests of one visitor; `at_once` by default.
+        waiting: Number of waiting requests; None for no limit.
+        of_a_visitor: Number of running and waiting requests of one visitor; None for no limit.
     """
 
     def __init__(
@@ -68,14 +70,14 @@ class FairLine:
         self._changed = Condition()
         self._inside: list[str] = []
         self._waiting: dict[int, str] = {}
-        """Visitor of each waiting request, by the request's number, in order of arrival."""
+        """Ids of visitors by number of their waiting request, in order of arrival."""
         self._numbers = count()
         self._served: dict[str, int] = {}
 
     @contextlib.contextmanager
     def turn(self, *, patient: bool = True) -> Iterator[None]:
-        """Wait for a turn, and hold it within the block. Raise BusyError where the line is full or the wait too long;
-        with `patient=False`, where there would be any wait."""
+        """Context in which this thread has a place. Raise BusyError where the queue is full, the visitor has too many
+        requests, or the wait is too long; with `patient=False` also where any wait is needed."""
         visitor_id = (visitor.current() or visitor.HOST).id
         with self._changed:
             mine = [*self._inside, *self._waiting.values()].count(visitor_id)
@@ -103,7 +105,7 @@ class FairLine:
                 self._changed.notify_all()
 
     def _next(self) -> int | None:
-        """Return the number of the request that may run now; None where none may."""
+        """Return the number of the request that may start now; None where none may."""
         inside = Counter(self._inside)
         able = [number for number, name in self._waiting.items() if inside[name] < self._each]
         if len(self._inside) >= self._at_once or not able:
@@ -112,46 +114,45 @@ class FairLine:
 
     @property
     def most(self) -> float:
-        """Most requests that run or wait, each of which keeps a thread."""
+        """Largest number of running and waiting requests, each of which keeps a thread."""
         return math.inf if self._most_waiting is None else self._at_once + self._most_waiting
 
     @property
     def length(self) -> int:
-        """Number of requests that run or wait."""
+        """Number of running and waiting requests."""
         return len(self._inside) + len(self._waiting)
 
 
 CPU_SECONDS_PER_SECOND = 2
 NICENESS = 10
 LOG_TAIL = 2000
-"""Characters of the child's log in an error."""
+"""Characters of a child's log in an error message."""
 KEPT_BYTES = 4 * LOG_TAIL
-"""Bytes at the end of a child's log that are kept until the child ends."""
+"""Bytes of a child's log that are kept while it runs."""
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHON\w+|VIRTUAL_ENV|CONDA_PREFIX|LD_LIBRARY_PATH|\w+_NUM_THREADS"
     r"|OMP_\w+|GOMP_\w+|MKL_\w+|CUDA_\w+|GRADIO_TEMP_DIR|SPACE_ID|RANKVIZ_\w+"
 )
-"""Names of environment variables for a child that reads strangers' content; none is a secret."""
+"""Environment variables of a child that reads untrusted files; no secrets."""
 ASKING = re.compile(
     rf"{VARIABLES.pattern}|HF_\w+|HUGGING_?FACE_\w+|TRACKIO_\w+|XDG_CACHE_HOME|SSL_CERT_\w+|\w+_CA_BUNDLE|(?i:\w+_PROXY)"
 )
-"""Names of environment variables for a child that asks the Hub, with its owner's token if there is one."""
+"""Environment variables of a child that calls the Hub, with the owner's token where there is one."""
 TRAINING = re.compile(r".+", re.DOTALL)
-"""Names of environment variables for a child that trains: all, since nobody can list what drivers and libraries
-read."""
+"""Environment variables of a child that trains: all, since drivers and compilers read unknown names."""
 SECRET = re.compile(
     r"(?!(HF_TOKEN|HUGGING_FACE_HUB_TOKEN|HF_HUB_DISABLE_IMPLICIT_TOKEN)$)"
     r".*((SECRET|PASSWORD|PASSWD|PASSPHRASE|KEY|CREDENTIAL)S?|TOKEN|_PAT|_PWD)",
     re.DOTALL | re.IGNORECASE,
 )
-"""Names of environment variables that no child gets. The Hub's token is not among them: it may be needed for bases."""
+"""Environment variables that no child gets. Tokens for the Hub are not among them, since base models may need one."""
 MAX_ANSWER_BYTES = 200_000_000
 MAX_FILE_BYTES = 70 * 10**9
 """Bytes of one file that a child may write: more than the largest adapter that is read."""
 
 
 class Ended(NamedTuple):
-    """The end of a child."""
+    """Result of a child process."""
 
     code: int
     output: bytes
@@ -166,7 +167,7 @@ class Bounds:
 
     seconds: float
     memory_bytes: int
-    """Memory that the child allocates, without the files that it maps."""
+    """Bytes that the child may allocate; mapped files do not count."""
     answer_bytes: int = MAX_ANSWER_BYTES
     file_bytes: int = MAX_FILE_BYTES
 
@@ -179,10 +180,14 @@ def run(
     secret: str = "",
     variables: re.Pattern[str] = VARIABLES,
 ) -> Ended:
-    """Run a command under bounds; return its standard output and how it ended.
-    folder: for the command's temporary files.
-    secret: passed on standard input, so that it is in no file, argument or variable; removed from output and log.
-    variables: names of this process's environment variables that the command gets."""
+    """Run a command within limits; return its output, log and exit code.
+
+    Args:
+        folder: Folder for its temporary files.
+        secret: Passed on standard input, so that it is in no file, argument or variable. It is removed from output and
+            log; other tokens are removed from the log.
+        variables: Pattern of the names of this process's environment variables that the command gets.
+    """
     # The end of this pipe that nobody writes to closes when this process ends. The kernel then signals the child's
     # whole group, whether or not any of it looks: SIGIO ends a process that does not handle it.
     reads, lives = os.pipe()
@@ -219,14 +224,14 @@ def run(
 
 
 def environment(variables: re.Pattern[str]) -> dict[str, str]:
-    """Return this process's environment variables whose names match, without secrets."""
+    """Return this process's environment variables with matching names, without secrets."""
     return {
         name: value for name, value in os.environ.items() if variables.fullmatch(name) and not SECRET.fullmatch(name)
     }
 
 
 def _bound(pid: int, reads: int, bounds: Bounds) -> None:
-    """Limit a child from outside, so that the child cannot skip it. A child that has ended already needs no limits."""
+    """Set the limits of a child from outside, so that no child can skip them; ignore an ended child."""
     cpu = max(1, round(CPU_SECONDS_PER_SECOND * bounds.seconds))
     limits = {
         resource.RLIMIT_DATA: (bounds.memory_bytes, bounds.memory_bytes),
@@ -245,7 +250,7 @@ def _bound(pid: int, reads: int, bounds: Bounds) -> None:
 
 
 def _outputs(child: subprocess.Popen, bounds: Bounds) -> tuple[bytes, bytes, str]:
-    """Read what a child prints until it ends; return its output, the end of its log, and why it must be stopped."""
+    """Read a child's output until it ends; return output, end of the log, and the reason to stop it or ""."""
     deadline = time.monotonic() + bounds.seconds
     out, log = bytearray(), bytearray()
     held = {child.stdout.fileno(): out, child.stderr.fileno(): log}
@@ -298,11 +303,11 @@ FAILED_SECONDS = 600
 """Seconds for which content that could not be read is not tried again."""
 MAX_FAILED = 256
 NO_MEMORY = re.compile(r"MemoryError|bad_alloc|allocate memory")
-"""Pattern in the log of a child that could get no memory."""
+"""Pattern in the log of a child that ran out of memory."""
 
 
 class ChildWords(NamedTuple):
-    """Words for the work of children, in their errors."""
+    """Words for the work of children in error messages."""
 
     does: str = "reads"
     doing: str = "Reading"
@@ -320,15 +325,16 @@ READING = ChildWords()
 
 
 class Children:
-    """The children of one server that do one kind of work.
+    """Runs the children of one server that do one kind of work.
 
     Args:
         bounds: Limits of each child.
-        folder: Makes a folder for one child, and removes it.
+        folder: Creates a folder for one child, and deletes it afterwards.
         worker: Command, without the operation and the folder.
-        work: Words for the work, in errors.
-        line: The line before the children; by default one child runs at a time.
-        variables: Names of environment variables that each child gets, as in `run`.
+        work: Words for the work in error messages.
+        line: Queue before the children; by default one child runs at a time.
+        variables: Pattern of the environment variables of each child, as in `run`.
+        failed_seconds: Seconds for which content that failed is not read again.
     """
 
     def __init__(
@@ -348,9 +354,8 @@ class Children:
 
     @contextlib.contextmanager
     def turn(self, key: str = "", *, patient: bool = True) -> Iterator[None]:
-        """Wait until this thread may run a child, and hold the turn within the block. Raise BusyError as FairLine.turn
-        does. key: identifies the content to read; if it could not be read a short time ago, its error is raised at
-        once."""
+        """Context in which this thread may run a child; raise BusyError as FairLine.turn does. key: Id of the content
+        to read. Where this content failed recently, its error is raised at once."""
         self._raise_known(key)
         with self.line.turn(patient=patient):
             self._raise_known(key)  # it may have failed while this one waited
@@ -371,14 +376,14 @@ class Children:
         key: str = "",
         secret: str = "",
     ) -> Any:
-        """Return the answer of one of the worker's operations; call this within a turn.
+        """Run one of the worker's operations in a child and return its answer. Call this within `turn`.
 
         Args:
             operation: Name for `python -m rankviz.worker`.
-            request: The operation's arguments, as JSON.
-            about: Name of what is read, as in "Reading mine.zip took too long".
-            error: Raised where a bound is reached.
-            key: As for `turn`.
+            request: Arguments of the operation, as JSON.
+            about: Subject of error messages, as in "Reading mine.zip took too long".
+            error: Class of the error where a limit is reached.
+            key: Id of the content, as for `turn`.
             secret: Passed on the child's standard input.
         """
         self._raise_known(key)
@@ -398,7 +403,7 @@ class Children:
 
 
 def answer(ended: Ended, *, about: str, error: type[RankVizError], work: ChildWords = READING) -> Any:
-    """Return the result that a child printed. Raise the error that the child raised, `error` where a bound was
+    """Return the result that a child printed. Raise the error that the child raised, `error` where a limit was
     reached, or WorkerError where the child died for another reason."""
     if ended.stopped:
         raise error(f"{work.doing} {about} {ended.stopped}, so RankViz stopped: {work.advice}.")
@@ -420,7 +425,7 @@ def answer(ended: Ended, *, about: str, error: type[RankVizError], work: ChildWo
 
 
 def remade(name: str, message: str, *, otherwise: type[RankVizError]) -> RankVizError:
-    """Return the error that a child raised, from the name of its class; an unknown name gives `otherwise`."""
+    """Return the error that a child raised, by its class name; an unknown name gives an error of class `otherwise`."""
     kind = getattr(errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, RankVizError)):
         kind = otherwise

@@ -1,12 +1,12 @@
-"""Running what is queued: which run is next, on which engine, and how it ended.
+"""Choose the next queued run, start it on an engine, and record how it ended.
 
-supervisor  the one loop of a runs folder: poll engines, copy journals, end what is unwanted, start what is next
-queue       whose turn it is
-engine      the interface of an engine; `known` has all of them
+supervisor  the one loop of a runs folder: poll engines, copy journals, end unwanted jobs, start the next ones
+queue       the order in which visitors and sweeps start
+engine      the interface of an engine; `known` lists all engines
 local       worker processes of this machine (process)
 remote      jobs elsewhere: packed (bundle), submitted once, polled, copied, cancelled; on hf_jobs, ray, slurm
-inside      runs in a job elsewhere and carries its files to a storage
-hub         calls to Hugging Face, and who is logged in; prices has costs and spending limits
+inside      the program that runs inside a remote job and copies its files to a storage
+hub         calls to Hugging Face and the logins; `prices` has costs and spending limits
 """
 
 from rankviz.core.runs.events import Attempt

@@ -1,14 +1,14 @@
-"""A job as a folder that can be sent anywhere: a small runs folder with the job's runs and their data.
+"""A job packed as a folder that can be sent anywhere: a small runs folder with the job's runs and their data.
 
     job.json                        kind and attempts
     runs/RUN_ID/request.json        its data is a sample, or a path inside this folder
     runs/RUN_ID/events.jsonl        its first line says which attempt this is; the worker appends
-    runs/RUN_ID/config.json         of a probe
-    data/DIGEST/FILE                what the runs train on
+    runs/RUN_ID/config.json         only of a probe
+    data/DIGEST/FILE                training data
 
-`python -m rankviz.worker finetune FOLDER RUN_ID@ATTEMPT ...` runs it (`arguments`), and leaves worker.log, adapter/ and
-cuts/ beside the journals. What comes back was written elsewhere: it is read as an import is, no link is followed, and
-whatever is wrong with it is a matter of its own run.
+`python -m rankviz.worker finetune FOLDER RUN_ID@ATTEMPT ...` runs it (`arguments`), and leaves worker.log, adapter/
+and cuts/ beside the journals. Files that come back are not trusted: they are checked like an import, no link is
+followed, and a damaged file fails only its own run.
 """
 
 import contextlib
@@ -37,25 +37,20 @@ from rankviz.store.runs import path_in_run
 
 JOB_FILE = "job.json"
 FOLDER = re.compile(r"[^.].*-a[0-9]+")
-"""Names of the folders of jobs."""
+"""Name of a job's folder: RUN_ID-aATTEMPT."""
 LOG_BYTES = 2**20
-"""The end of a log that is brought back."""
+"""Bytes copied from the end of a worker's log."""
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 MAX_FILES = 2000
-"""Of an adapter and what it was truncated to."""
+"""Number of files that a run's adapters may have, truncated ones included."""
 ADAPTER = re.compile(r"adapter|cuts/[A-Za-z0-9_-]+")
-"""Folders in which a worker saves adapters. Other names in a run's folder are RankViz's own."""
+"""Relative paths where a worker saves adapters. All other names in a run's folder are reserved for RankViz."""
 
 
 def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: bool = False) -> None:
-    """Write a job into a new folder.
-
-    EngineError where it needs a base that is a folder of this machine; UserError where its owner may not read what a
-    request names.
-
-    Args:
-        sees_folders: Whether the job sees the folders of this machine under the same paths.
-    """
+    """Write a job into a new folder; raise EngineError where its base is a folder of this machine that the job cannot
+    see, and UserError where the job's owner may not read a file that a request names. sees_folders: True where the job
+    sees the folders of this machine under the same paths."""
     folder.mkdir(parents=True)
     sent: dict[Path, Path] = {}
     for attempt in job.attempts:
@@ -75,7 +70,8 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
 def _with_data(
     store: RunStore, request: RunRequest, folder: Path, sent: dict[Path, Path], *, sees_folders: bool
 ) -> RunRequest:
-    """Copy the data of a request into the folder, once (`sent`: by where it came from); return the request for it."""
+    """Copy the data file of a request into the job's folder, and return the request with the new path. `sent` maps
+    each file that was copied before to its path in the folder, so that runs share one copy."""
     known = References.of_runs(store.home, store.ownership(request.run_id).owner)
     base, data = known.model(request.base), known.data(request.data).path
     if base.path and not sees_folders:
@@ -100,7 +96,7 @@ def write_job(folder: Path, job: Job) -> None:
 
 
 def read_job(folder: Path) -> Job:
-    """Read the job of a packed folder. EngineError where it is damaged; OSError where it may be read later."""
+    """Read a packed job; raise EngineError where job.json is damaged, and OSError where a retry may help."""
     try:
         return job_of(json.loads((folder / JOB_FILE).read_bytes()))
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -108,7 +104,7 @@ def read_job(folder: Path) -> Job:
 
 
 def job_of(content: Any) -> Job:
-    """Return the job that job.json describes. ValueError, KeyError, TypeError, AttributeError where it is none."""
+    """Return the job in job.json's content; raise ValueError, KeyError, TypeError or AttributeError if invalid."""
     job = Job(attempts=tuple(Attempt.parse(text) for text in content["attempts"]), kind=content["kind"])
     if not job.attempts or job.kind not in get_args(Kind):
         raise ValueError("no job")
@@ -116,7 +112,7 @@ def job_of(content: Any) -> Job:
 
 
 def folders_in(place: Path) -> Sequence[Path]:
-    """Return the folders of the jobs that lie there. OSError where that cannot be seen now."""
+    """Return the job folders in `place`, sorted; raise OSError where `place` cannot be listed now."""
     with contextlib.suppress(FileNotFoundError), os.scandir(place) as entries:
         # The spending limit of a sweep is a file beside them, whose name may end alike.
         return sorted(place / entry.name for entry in entries if FOLDER.fullmatch(entry.name) and entry.is_dir())
@@ -128,7 +124,7 @@ def folder_of(job: Job, place: Path) -> Path:
 
 
 def arguments(job: Job, folder: str | Path) -> Sequence[str]:
-    """Return what comes after `python` to run the job of a packed folder."""
+    """Return the arguments of `python` that run the job of a packed folder."""
     return ["-m", "rankviz.worker", job.kind, str(folder), *map(str, job.attempts)]
 
 
@@ -137,7 +133,7 @@ def journal(folder: Path, run_id: str) -> Path:
 
 
 def since(folder: Path, run_id: str, offset: int, most: int = 2**22) -> bytes:
-    """Read a run's journal in a folder from an offset on; nothing where it is not there, or no plain file."""
+    """Read up to `most` bytes of a run's journal from an offset on; empty where there is no plain file."""
     path = journal(folder, run_id)
     try:
         if not _is_file(path):
@@ -150,13 +146,13 @@ def since(folder: Path, run_id: str, offset: int, most: int = 2**22) -> bytes:
 
 
 def saved(folder: Path, run_id: str) -> Mapping[str, int | None]:
-    """Return the folders of adapters that a run's journal names, with the bytes of their weights where it has them."""
+    """Map each adapter folder named in a run's journal to the bytes of its weights (None where not given)."""
     events = parse_lines(since(folder, run_id, 0, most=2**30))
     return {each.path: each.file_bytes for each in events if isinstance(each, AdapterSaved | AdapterCut) and each.path}
 
 
 def missing(folder: Path, run_id: str) -> str:
-    """Return which adapter is not there as the run's journal says, as a sentence; empty where all are."""
+    """Return a sentence about an adapter that the run's journal names and that is missing or incomplete, or ""."""
     for relative, size in saved(folder, run_id).items():
         if not ADAPTER.fullmatch(relative):
             return f"The adapter path {quoted(relative)} in the journal is not valid."
@@ -175,8 +171,9 @@ def missing(folder: Path, run_id: str) -> str:
 
 
 def collect(folder: Path, run_id: str, target: Path) -> None:
-    """Copy what a run left in a folder into the run's own: the adapters that its journal names, whole, and the end of
-    its log. EngineError where one is missing or cannot be copied; OSError where that may go better later."""
+    """Copy a run's results from a job's folder into the run's own folder `target`: the end of the log, and every
+    adapter of the journal. Raise EngineError where an adapter is missing or cannot be copied, OSError where a retry
+    may help."""
     source = folder / "runs" / run_id
     try:
         if _is_file(log := source / "worker.log"):
@@ -201,7 +198,7 @@ def collect(folder: Path, run_id: str, target: Path) -> None:
 
 
 def _copy_files(source: Path, target: Path) -> None:
-    """Copy plain files with plain names."""
+    """Copy plain files with plain names below `source`; raise EngineError above MAX_FILES files."""
     target.mkdir(parents=True)
     for number, file in enumerate(each for each in sorted(source.rglob("*")) if _is_file(each)):
         relative = file.relative_to(source)
@@ -213,7 +210,7 @@ def _copy_files(source: Path, target: Path) -> None:
 
 
 def _is_file(path: Path) -> bool:
-    """Tell whether it is a plain file, and no link."""
+    """Return True where the path is a plain file, not a link."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):

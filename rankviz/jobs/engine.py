@@ -1,8 +1,8 @@
-"""The interface of an engine: it runs jobs somewhere, and says what they wrote and whether they live.
+"""The interface of an engine, which runs jobs somewhere, returns their journals and reports whether they still run.
 
 A job is one base with its runs, one attempt of each, in one worker; or one probe. The worker is the same program
-everywhere (`python -m rankviz.worker finetune HOME RUN_ID@ATTEMPT ...`) and knows no engine. A run's journal decides
-what happened to the run; its engine only says whether somebody still writes.
+everywhere (`python -m rankviz.worker finetune HOME RUN_ID@ATTEMPT ...`) and does not know the engine. A run's journal
+decides the run's state; the engine only reports whether the worker may still write to the journal.
 
 To add an engine that runs jobs elsewhere: a `Remote` (remote.py), a line in known.py, and its place in the fixture of
 tests/jobs/test_contract.py. Train, the command line and the endpoints then offer it.
@@ -16,7 +16,6 @@ from typing import Literal, NamedTuple, Protocol
 from rankviz.core.runs.events import Attempt
 
 Kind = Literal["finetune", "probe"]
-"""A command of the worker."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,127 +23,125 @@ class Job:
     """Runs for one worker."""
 
     attempts: tuple[Attempt, ...]
-    """In the order in which they run."""
+    """Attempts in the order in which the worker runs them."""
     kind: Kind = "finetune"
     owner: str = ""
-    """The visitor whose runs they are; empty: the owner of the server."""
+    """Id of the visitor who owns the runs; empty for the owner of the server."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """Options of its engine: {"flavor": "l4x1"}."""
+    """Options of the job's engine, by name: {"flavor": "l4x1"}."""
 
     @property
     def name(self) -> str:
-        """A name that no other job has: each attempt is in one job."""
+        """Unique name of the job: RUN_ID@ATTEMPT of its first attempt, since each attempt is in one job only."""
         return str(self.attempts[0]) if self.attempts else ""
 
 
 class End(NamedTuple):
-    """How a job ended, as far as its engine knows."""
+    """End of a job, as far as its engine knows it."""
 
     exit_code: int | None = None
     lost: bool = False
-    """Whether the place failed and not the run: a node that has gone, a worker that was killed. Then the run is tried
-    again."""
+    """True where the machine failed and not the run: a lost node, a killed worker. The run is then tried again."""
     why: str = ""
-    """A sentence for the owner of the runs."""
+    """Reason for the end: a sentence for the owner of the runs."""
     is_final: bool = False
-    """Whether runs of the job that have not begun fail with it too, instead of going to another job."""
+    """True where the job's runs that have not begun fail too, instead of going to another job."""
     by_us: bool = False
-    """Whether RankViz ended it. Runs in the middle are queued again, and that is no lost attempt."""
+    """True where RankViz ended the job. Unfinished runs are queued again, without counting a lost attempt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Live:
-    """A job that an engine has."""
+    """A job that was started on an engine and not forgotten yet."""
 
     job: Job
     handle: str
-    """The engine's id of it, such as a process id. The engine finds the job by it after a restart."""
+    """Id of the job on the engine, such as a process id. The engine finds the job by this id after a restart."""
     where: str = ""
-    """For people: "GPU 1", "node-3"; at most 200 characters, empty while not known."""
+    """Place of the job for display: "GPU 1", "node-3"; at most 200 characters, empty while not known."""
     waits: str = ""
-    """Why it has not begun, as a sentence; empty once its worker runs."""
+    """Reason why the job has not begun, as a sentence; empty once its worker runs."""
     end: End | None = None
-    """None while its worker lives or may come to life."""
+    """End of the job; None while its worker runs or may still start."""
 
 
 class Nodes(NamedTuple):
-    """The machines that an engine has for its jobs, as far as it can see them now."""
+    """Machines of an engine, as far as the engine can see them now."""
 
     gpus: Sequence[str] = ()
-    """Models, as names in the table of GPUs begin: "L4", "A100"."""
+    """GPU models, as names in the table of GPUs begin: "L4", "A100"."""
     has_gpu: bool = False
-    """Whether each job gets a GPU; False also where that is not known."""
+    """True where each job gets a GPU; False also where this is not known."""
     trouble: str = ""
-    """Why no job would start now, as a sentence."""
+    """Reason why no job would start now, as a sentence; empty where jobs can start."""
 
 
 class Engine(Protocol):
-    """Where jobs run.
+    """A place where jobs run.
 
-    One supervisor calls it, from one thread, some times a second: an engine that asks a network does so in threads and
-    keeps the answers. Any method may raise EngineUnavailableError where the place cannot be reached; then nothing is
-    decided of its jobs. An unexpected error counts as that too, and is logged with its traceback.
+    One supervisor calls an engine, from one thread, several times a second: an engine that needs the network calls it
+    in threads and caches the answers. Any method may raise EngineUnavailableError where the place cannot be reached;
+    the supervisor then leaves the engine's jobs as they are. An unexpected error has the same effect and is logged
+    with its traceback.
     """
 
     name: str
-    """As in `--engine NAME` and RANKVIZ_ENGINE."""
+    """Name in `--engine NAME` and RANKVIZ_ENGINE."""
     shares_disk: bool
-    """Whether its workers write into the store's own run folders."""
+    """True where the engine's workers write into the store's own run folders."""
     is_limited: bool = True
-    """Whether the server's time limit of a run holds there; not where the owner of the runs pays."""
+    """True where the server's time limit per run applies; False where the owner of the runs pays."""
     sees_folders: bool = True
-    """Whether its workers see the folders of this machine under the same paths."""
+    """True where workers see the folders of this machine under the same paths."""
     divides: bool = False
-    """Whether a sweep is divided among its free places; not where a place costs money."""
+    """True where a sweep is divided among free places; False where a place costs money."""
     about: str = ""
-    """What happens there and what it needs, in a sentence or two, for people who choose where to train."""
+    """Description of the engine and its needs in one or two sentences, for people who choose where to train."""
 
     @property
     def title(self) -> str:
-        """The name of the choice: "This machine", "Ray cluster 10.0.0.1:8265"."""
+        """Display name of the engine: "This machine", "Ray cluster 10.0.0.1:8265"."""
         return self.name
 
     def why_not(self) -> str:
-        """Return why this server cannot use it and what its owner does about that; empty where it is set up. Looks at
-        settings and installed packages only."""
+        """Return why this server cannot use the engine and how its owner can change that; empty where the engine is
+        set up. Checks settings and installed packages only."""
         return ""
 
     def nodes(self) -> Nodes:
-        """Return what it has elsewhere. May take seconds."""
+        """Return the machines of an engine elsewhere. May take seconds."""
         return Nodes()
 
     def room(self) -> int:
-        """Return how many more jobs it would start now."""
+        """Return how many more jobs the engine would start now."""
         ...
 
     def start(self, job: Job) -> Live | None:
-        """Start a job; None where that has to wait a moment. The same job twice starts once. From then on the job is
-        among `live`, also after a restart.
+        """Start a job and return it; None where the start must wait a moment. Starting the same job twice starts it
+        once. A started job is listed by `live`, also after a restart.
 
-        EngineUnavailableError: it waits, for the reason given. EngineError, or OSError of a file that is not there:
-        it cannot start, and its runs fail with that. Another OSError: it is tried again.
+        Raises EngineUnavailableError where the job must wait, with the reason; EngineError, or OSError for a missing
+        file, where the job cannot start, so that its runs fail; another OSError where the start is tried again.
         """
         ...
 
     def live(self) -> Sequence[Live]:
-        """Return every job that was started and not forgotten, also those that have ended."""
+        """Return every job that was started and not forgotten, ended jobs included."""
         ...
 
     def cancel(self, live: Live) -> End | None:
-        """End a job with every process it started. None where it has not ended yet: it goes on ending, and this is
-        called again."""
+        """End a job with all its processes; None where it has not ended yet, so that this must be called again."""
         ...
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
-        """Return an attempt's own journal from a byte offset on; its last line may be unfinished."""
+        """Return the attempt's own journal from a byte offset on; the last line may be unfinished."""
         return b""
 
     def collect(self, live: Live, attempt: Attempt, folder: Path) -> None:
-        """Copy what an attempt left beside its journal (adapter/, cuts/, worker.log) into the run's folder.
-        EngineError where it is not there."""
+        """Copy adapter/, cuts/ and worker.log of an attempt into the run's folder; EngineError if incomplete."""
 
     def forget(self, live: Live) -> None:
-        """Remove what is left of an ended job, all of which has been read."""
+        """Remove the files of an ended job. Call this after all of them were read."""
 
     def release(self) -> None:
-        """Keep nothing in memory: another supervisor may take over. Jobs go on."""
+        """Drop all state in memory, since another supervisor may take over. Jobs go on."""

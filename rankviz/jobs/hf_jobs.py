@@ -1,7 +1,8 @@
 """Hugging Face Jobs: machines rented by the minute, on the account of the owner of the runs.
 
-A job is asked for once and found again by its labels. Its time limit is what the spending limit of its sweep pays for.
-The packed job and this package go into a private repository; journals and adapters come back by a bucket (hub.py).
+A job is submitted once and found again by its labels. Its time limit is the time that the sweep's spending limit pays
+for. The packed job and this package are uploaded to a private repository; journals and adapters come back through a
+bucket (hub.py).
 """
 
 import contextlib
@@ -65,12 +66,12 @@ from rankviz.store.journal import line_of, parse_request, request_text
 from rankviz.store.ownership import Ownership, WantedEngine
 
 MOST_RETURNING, MOST_RUNS = 100, 1000
-"""The newest jobs of an account that are looked at for returning, and runs of one."""
+"""Number of an account's newest jobs that are searched for lost sweeps, and number of runs read from each job."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 MISSING_SECONDS = 300.0
-"""How late Hugging Face may list a job that it has started."""
+"""Seconds until Hugging Face lists a job that it has started, at most."""
 NEEDED = ("pydantic-settings", "filelock", "psutil", "PyYAML", "threadpoolctl", "nvidia-ml-py")
-"""What the worker imports beside the trainer, by the names in requirements.txt."""
+"""Packages that the worker imports besides the trainer, by their names in requirements.txt."""
 LEFT_OUT = (".css", ".js", ".png", ".svg", ".woff2", ".pyc")
 RESUME = "Resume the sweep to start what is left."
 CANCELLED_THERE = "Its job was cancelled on Hugging Face. Resume the sweep to start it again."
@@ -109,32 +110,31 @@ fi
 shift
 exec $python -m rankviz.jobs.inside "$@"
 """
-"""Starts the worker in a job's image: Unsloth's has everything in a virtual environment, a plain one has uv. Its own
-argument is the archive of this package; the rest are for `inside`."""
+"""Shell script that starts the worker in a job's image. Unsloth's image has all packages in a virtual environment; a
+plain image has uv. The first argument is the archive of this package, the others are for `inside`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobTerms:
-    """What a job was rented for: the terms of its submission."""
+    """Terms on which a job was rented, stored in its submission."""
 
     owner: str = ""
-    """Who pays, by the visitor's id."""
+    """Id of the visitor who pays."""
     account: str
     flavor: Word
     usd_per_minute: Annotated[float, Between(0, MOST_USD)]
     timeout_seconds: Annotated[int, Between(0, 10**9)]
     sweep_id: Word
     limit_usd: Annotated[float, Between(0, MOST_USD)] | None = None
-    """The spending limit of its sweep."""
+    """Spending limit of the whole sweep, in US dollars; None in terms without a limit."""
     has_returned: bool = False
-    """Whether it came back from its account after this runs folder had been emptied."""
+    """True where the job was restored from its account after this runs folder had been emptied."""
 
 
 TERMS = JobTerms.__dataclass_fields__.keys()
 
 
 def terms_of(submission: Submission) -> JobTerms | None:
-    """Return the terms of a job; None where they are damaged."""
     try:
         return build(JobTerms, {name: value for name, value in submission.terms.items() if name in TERMS})
     except ValueError:
@@ -143,28 +143,26 @@ def terms_of(submission: Submission) -> JobTerms | None:
 
 @dataclass(frozen=True, slots=True)
 class Returning:
-    """A job of an account whose sweep its page does not know any more: a Space's disk is emptied when it restarts."""
+    """A job of an account whose sweep this page has lost, as when a Space restarts and its disk is emptied."""
 
     name: str
-    """Of its folder."""
     job: Job
     requests: tuple[RunRequest, ...]
-    """Of the runs that come back."""
     terms: JobTerms
     handle: str
 
 
 class HfJobs(Remote):
-    """Jobs of one runs folder on Hugging Face.
+    """Engine that runs the jobs of one runs folder on Hugging Face.
 
     Args:
-        image: In which they run; one with Unsloth, or one with uv.
-        at_once: Jobs of all owners together.
-        spend, flavor: Spending limit in US dollars and machine where runs name none.
-        limits: Of what is accepted from a job.
-        worker: Instead of the true one.
-        sees_folders: Whether jobs see the folders of this machine, as those of a stand-in do.
-        missing_seconds: A job that Hugging Face does not know for so long was never started, or has been deleted.
+        image: Container image with Unsloth, or with uv.
+        at_once: Number of jobs that run at the same time, of all owners together.
+        spend, flavor: Default spending limit in US dollars, and default machine, of runs that name none.
+        limits: Limits for the files that a job returns.
+        worker: Command that replaces the real worker in tests.
+        sees_folders: True where jobs see the folders of this machine, as a stand-in's jobs do in tests.
+        missing_seconds: Seconds after which a job unknown to Hugging Face counts as never started or deleted.
     """
 
     name = HF_JOBS
@@ -193,10 +191,10 @@ class HfJobs(Remote):
         super().__init__(store, at_once=at_once, limits=limits, **seconds)
         self.ledger = Ledger(self.place)
         self._coming: set[str] = set()
-        """Runs that are just coming back."""
+        """Ids of runs that are being restored; no job starts for them meanwhile."""
 
     def room(self) -> int:
-        """One at least: `start` says why a job waits."""
+        """Return at least 1, so that `start` is called and gives the reason why a job waits."""
         return max(1, super().room())
 
     def start(self, job: Job) -> Live | None:
@@ -227,7 +225,7 @@ class HfJobs(Remote):
         return asdict(JobTerms(owner=payer, account=hub.name, sweep_id=sweep_id, **price, **times))
 
     def forget(self, live: Live) -> None:
-        """What it made stays in the bucket, which is its owner's."""
+        """Add the job's cost to the ledger and remove its folder. The job's files stay in the owner's bucket."""
         folder = bundle.folder_of(live.job, self.place)
         submission = read_submission(folder)
         if terms := terms_of(submission):
@@ -237,7 +235,8 @@ class HfJobs(Remote):
         super().forget(live)
 
     def offer(self, hub: Hub, options: Mapping[str, str], wait: float = 5.0) -> tuple[Flavor, float]:
-        """Return the machine and the spending limit in US dollars that these options name. InvalidSettingError."""
+        """Return the machine and the spending limit in US dollars that the options name; raise InvalidSettingError
+        where the machine is unknown or the limit is invalid."""
         name, spend = options.get("flavor") or self._flavor, options.get("spend") or self._spend
         flavors = hub.flavors(wait)
         flavor = next((each for each in flavors if each.name == name), None)
@@ -252,16 +251,16 @@ class HfJobs(Remote):
         return flavor, usd
 
     def bill(self, sweep_id: str) -> Bill:
-        """Return what a sweep's jobs have cost so far, with those that run. EngineUnavailableError."""
+        """Return the cost of a sweep's jobs so far; raise EngineUnavailableError where the ledger is unreadable."""
         jobs = {name: _cost(each, terms) for name, each, terms in self._jobs() if terms.sweep_id == sweep_id}
         return self.ledger.bill(sweep_id, jobs)
 
     def job_of(self, sweep_id: str) -> tuple[Submission, JobTerms] | None:
-        """Return the job of a sweep that has not been read to its end."""
+        """Return submission and terms of the sweep's job that has a folder here; None where there is none."""
         return next(((each, terms) for _, each, terms in self._jobs() if terms.sweep_id == sweep_id), None)
 
     def _jobs(self) -> Iterator[tuple[str, Submission, JobTerms]]:
-        """The jobs that have not been read to their end, as far as they can be read. Any thread may ask."""
+        """Yield folder name, submission and terms of each readable job with a folder here. Thread-safe."""
         for folder in bundle.folders_in(self.place):
             with contextlib.suppress(OSError):
                 submission = read_submission(folder)
@@ -269,8 +268,8 @@ class HfJobs(Remote):
                     yield folder.name, submission, terms
 
     def returning(self, owner: str) -> Sequence[Returning]:
-        """Return the newest jobs of an owner's account whose sweeps are not here, each with the runs that no newer one
-        has. EngineUnavailableError, EngineError where a job cannot be looked at."""
+        """Return the newest jobs of an owner's account whose sweeps are not here, each with the runs that no newer job
+        has; raise EngineUnavailableError or EngineError where a job cannot be read."""
         hub, forgotten, found = self.logins.require(owner), self.place / "forgotten", []
         here = set(forgotten.read_text(errors="replace").split()) if forgotten.exists() else set()
         self._store.wait_until_read()
@@ -284,7 +283,8 @@ class HfJobs(Remote):
         return found
 
     def take(self, found: Returning, owner: str) -> None:
-        """Have the runs of such a job here again, and follow it. Nothing is started. EngineError where it is here."""
+        """Restore the runs of a job from its account into this store, and follow the job. Nothing is started. Raise
+        EngineError where the job is here already."""
         folder, terms = self.place / found.name, replace(found.terms, has_returned=True)
         numbers = {attempt.run_id: attempt.number for attempt in found.job.attempts}
         first, *others = found.job.attempts  # the first names the folder
@@ -313,7 +313,7 @@ class HfJobs(Remote):
             self._coming -= wanted
 
     def _read_job(self, hub: Hub, seen: HubJob, owner: str) -> Returning | None:
-        """Read a job from the bucket, or from what was sent where it has not begun; None where that makes no sense."""
+        """Read a job from the bucket, or before it has begun from the repository; None if its files are invalid."""
 
         def text(path: str) -> bytes:
             path = f"{seen.name}/{path}"
@@ -368,7 +368,7 @@ class HfJobs(Remote):
         if terms is None:
             return Status(handle=job.handle, end=End(why=DAMAGED, is_final=True))
         hub = self._hub(terms)
-        seen = hub.job(job.handle) if job.handle else self._found(hub, job.name)
+        seen = hub.job(job.handle) if job.handle else self._newest(hub, job.name)
         if seen is None:
             return None
         end = None
@@ -396,15 +396,15 @@ class HfJobs(Remote):
         self._hub(_terms(job)).unsend(job.name)
 
     def labels(self, name: str = "") -> Mapping[str, str]:
-        """Return the labels by which a job of this runs folder is found in its account; without a name, all are. The
-        disk of a Space is emptied by a restart, so its own name stands for its folder."""
+        """Return the labels that find a job of this runs folder in its account; without a name, the labels that find
+        all of its jobs. A restart empties the disk of a Space, so there the Space's name identifies the folder."""
         space = os.environ.get("SPACE_ID")
         home = hashlib.sha256(space.encode()).hexdigest()[:16] if space else ""
         known = {"app": "rankviz", "home": home or home_id(self._store.home / "hf-jobs.id", self._store.home)}
         return {**known, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]} if name else known
 
-    def _found(self, hub: Hub, name: str) -> HubJob | None:
-        """The newest job of a name. An older one that runs too is ended."""
+    def _newest(self, hub: Hub, name: str) -> HubJob | None:
+        """Return the newest job of a name, or None. Cancel older jobs of this name that have not ended."""
         *twins, newest = hub.find(self.labels(name)) or [None]
         for twin in twins:
             if not twin.ended:
@@ -413,7 +413,7 @@ class HfJobs(Remote):
         return newest
 
     def _hub(self, terms: JobTerms) -> Hub:
-        """The calls of a job's account. EngineUnavailableError where nobody is logged in with it."""
+        """Return the Hub of a job's account; raise EngineUnavailableError where that account is not logged in."""
         hub = self.logins.require(terms.owner)
         if hub.name != terms.account:
             raise EngineUnavailableError(ANOTHER_ACCOUNT)
@@ -428,11 +428,9 @@ def _terms(job: RemoteJob) -> JobTerms:
 
 
 def end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
-    """Return how a job ended. One that has returned is not tried again by itself: how often it was tried is not known.
-
-    Args:
-        exit_code: Of the worker, where it is known. Hugging Face may end it by a signal: its own reason comes first.
-    """
+    """Return how a job ended. A restored job is not tried again by itself, since the number of its attempts is not
+    known. exit_code: Exit code of the worker, None where not known. Hugging Face's own reason has priority, since
+    Hugging Face may have ended the worker by a signal."""
     end = _end_of(seen, exit_code, terms)
     return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if terms.has_returned else end
 
@@ -462,13 +460,13 @@ def _cost(submission: Submission, terms: JobTerms) -> Cost:
 
 @cache
 def archive() -> tuple[str, bytes]:
-    """Return this package as a zip that a job unpacks: its name, with a digest of what is in it, and its bytes.
-    RankViz is not on a package index under a version that a job could name: what the page runs is what the job runs."""
+    """Return name and bytes of a zip of this package, which a job unpacks to run the same code as the page. The name
+    contains a digest of the content."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
 
         def write(name: str, data: bytes) -> None:
-            """With one date, so that the same files make the same zip."""
+            """Write an entry with a fixed date, so that the same files make the same zip."""
             file.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
 
         for folder, prefix in ((IMPORT_ROOT / "rankviz", "rankviz"), (ASSETS, "rankviz/assets")):
@@ -484,7 +482,8 @@ def archive() -> tuple[str, bytes]:
 
 
 def _requirements(name: str, extra: str = "") -> Mapping[str, str]:
-    """Requirements with their ranges, by name: of a checkout's file, or of the installed package."""
+    """Map package names to requirement lines with version ranges, read from the file of a checkout or from the
+    installed package's metadata (`extra`: name of the extra)."""
     file = IMPORT_ROOT / name
     if file.exists():
         lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]

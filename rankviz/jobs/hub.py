@@ -1,8 +1,8 @@
-"""The calls of one account to Hugging Face, and who is logged in.
+"""Calls to Hugging Face for one account, and the logins of all visitors.
 
-What a job needs goes by commits to a private dataset repository: a login's scope `contribute-repos` covers that, and
-a job mounts it without a token. What it makes comes back by a bucket, which is read by plain HTTP as huggingface_hub's
-own file system does. A token is kept in memory alone.
+A job's input is committed to a private dataset repository: a login's scope `contribute-repos` allows this, and a job
+mounts the repository without a token. A job's output comes back through a bucket, which is read by plain HTTP as
+huggingface_hub's own file system does. Tokens are kept in memory only.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ from rankviz.jobs.submission import in_thread
 
 REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
 IN, OUT = "/rankviz/in", "/rankviz/out"
-"""Where a job has the two."""
+"""Mount points in a job of the repository and of the bucket."""
 READ_SECONDS = 30.0
 CALL_SECONDS = 120.0
-"""A call without any word from Hugging Face for so long counts as not answered. huggingface_hub waits for ever."""
+"""Seconds without data from Hugging Face after which a call fails. huggingface_hub itself has no such limit."""
 FLAVORS_SECONDS, SOON_SECONDS = 300.0, 5.0
-"""Machines and prices are asked for again after so long, and waited for so long."""
+"""Seconds for which machines and prices are cached, and seconds to wait for them or before a retry."""
 MAX_LISTED = 20_000
 LOGIN = (
     "It waits for its owner's login at Hugging Face: the page keeps no token. Log in, and what the job did meanwhile "
@@ -59,10 +59,10 @@ class HubJob:
     stage: str
     message: str = ""
     seconds: float | None = None
-    """At most what is billed; None where it is not known."""
+    """Billed seconds, at most; None where not known."""
     running_seconds: float | None = None
     name: str = ""
-    """Of its folder, by its label."""
+    """Name of the job's folder, from its label."""
 
     @property
     def ended(self) -> bool:
@@ -70,11 +70,13 @@ class HubJob:
 
 
 class Hub:
-    """Calls with one token. EngineUnavailableError: try again later. EngineError: Hugging Face refused. After that and
-    after EngineDeclinedError nothing was done; after another EngineUnavailableError nobody knows.
+    """Calls to Hugging Face with one token.
+
+    EngineError means that Hugging Face refused, EngineUnavailableError that the call may be tried again later. Nothing
+    was done after EngineError and EngineDeclinedError; after any other EngineUnavailableError the result is not known.
 
     Args:
-        name: The account's; it is asked for where it is not given.
+        name: Name of the account; fetched when needed where it is empty.
     """
 
     def __init__(self, token: str, name: str = "", endpoint: str | None = None):
@@ -83,7 +85,7 @@ class Hub:
         self.token = token
         self.rejected = False
         self.was_searched = False
-        """Whether its account was looked through for jobs that have come back."""
+        """True once the account was searched for jobs to restore."""
         self._name = name
         self._api = HfApi(endpoint=endpoint, token=token)
         self._flavors: Future[Sequence[Flavor]] | None = None
@@ -92,19 +94,19 @@ class Hub:
 
     @property
     def name(self) -> str:
-        """The account's."""
+        """Name of the account, fetched at the first use where it was not given."""
         if not self._name:
             with self._reaching():
                 self._name = _text(self._api.whoami()["name"])
         return self._name
 
     def is_of(self, name: str) -> bool:
-        """Whether this is known to be the account of that name."""
+        """Return True where the account is known to have that name."""
         return bool(name) and name == self._name
 
     def flavors(self, wait: float = SOON_SECONDS) -> Sequence[Flavor]:
-        """Return what can be rented now, the cheapest first; with it the account's name is known. It is asked for in a
-        thread, for all who wait. EngineUnavailableError where that takes longer."""
+        """Return the machines for rent, the cheapest first, and learn the account's name. One thread fetches them for
+        all callers; raise EngineUnavailableError where the answer takes longer than `wait` seconds."""
         with self._lock:
             known, age = self._flavors, time.monotonic() - self._flavors_at
             if known is None or (known.done() and age > (SOON_SECONDS if known.exception() else FLAVORS_SECONDS)):
@@ -152,7 +154,7 @@ class Hub:
                 return None
 
     def find(self, labels: Mapping[str, str]) -> Sequence[HubJob]:
-        """Return the jobs that have all these labels; the newest last."""
+        """Return the jobs with all these labels, the newest last."""
         with self._reaching():
             listed = islice(self._api.list_jobs(labels=dict(labels), namespace=self.name), MAX_LISTED)
             jobs = [job for job in listed if labels.items() <= (job.labels or {}).items()]
@@ -163,8 +165,8 @@ class Hub:
             self._api.cancel_job(job_id=job_id, namespace=self.name)
 
     def send(self, files: Mapping[str, bytes | Path], message: str) -> None:
-        """Commit files to the repository, without those of `code/` that it has. It and the bucket are made, private,
-        where they are not there. EngineError where one is not private."""
+        """Commit files, by path, to the repository, without files of `code/` that it has. Create repository and
+        bucket, private, where they do not exist; raise EngineError where one of the two is public."""
         from huggingface_hub import CommitOperationAdd
 
         bucket, repository = f"{self.name}/{BUCKET}", f"{self.name}/{REPOSITORY}"
@@ -185,18 +187,18 @@ class Hub:
             self._api.create_commit(repository, additions, commit_message=message, repo_type="dataset")
 
     def unsend(self, folder: str) -> None:
-        """Remove a folder from the repository's main branch; its history has it still."""
+        """Delete a folder on the repository's main branch; it stays in the history."""
         with self._reaching():
             self._api.delete_folder(
                 folder, f"{self.name}/{REPOSITORY}", repo_type="dataset", commit_message=f"Read: {folder}"
             )
 
     def sent(self, path: str, most: int) -> bytes:
-        """Return the beginning of a file of the repository; nothing where it is not there."""
+        """Return up to `most` bytes from the start of a repository's file; empty where the file does not exist."""
         return self._get(f"datasets/{self.name}/{REPOSITORY}/resolve/main/{quote(path)}", 0, most)
 
     def read(self, path: str, offset: int, most: int) -> bytes:
-        """Return at most so many bytes of a file of the bucket from an offset on; none where it is not there."""
+        """Return up to `most` bytes of a bucket's file from an offset on; empty where the file does not exist."""
         return self._get(f"buckets/{self.name}/{BUCKET}/resolve/{quote(path)}", offset, most)
 
     def _get(self, path: str, offset: int, most: int) -> bytes:
@@ -240,8 +242,8 @@ class Hub:
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
-        """Around every call. huggingface_hub has one client for all visitors, which so keeps nobody's cookies. What it
-        raises is said in words of ours, and is in no log, since it may hold a token."""
+        """Wrap every call: set a time limit, and turn errors into messages of RankViz, which contain no token.
+        huggingface_hub has one HTTP client for all visitors, so its cookies are switched off."""
         from huggingface_hub import get_session
 
         session = get_session()
@@ -285,31 +287,31 @@ class Hub:
 
 
 class Logins:
-    """Who is logged in at Hugging Face, by the visitor's id. On a shared page each visitor's token serves that
-    visitor's jobs only. On a machine of one's own it is HF_TOKEN, or the login of this machine.
+    """Logins at Hugging Face, by the visitor's id. On a shared page a visitor's token serves only that visitor's jobs.
+    On a private machine the token is HF_TOKEN, or the login of the machine.
 
     Args:
-        endpoint: Of the Hub; None is that of huggingface_hub.
-        of_machine: Whether the token of this machine serves the jobs that have no owner.
+        endpoint: URL of the Hub; None for huggingface_hub's default.
+        of_machine: True where the machine's token serves jobs without an owner.
     """
 
     def __init__(self, endpoint: str | None = None, of_machine: bool = True):
         self._endpoint, self._of_machine = endpoint, of_machine
         self._known: dict[str, tuple[Hub, float]] = {}
-        """Each with when it expires, unix seconds."""
+        """Hub and expiry time (unix seconds), by the visitor's id."""
         self._ended_at: dict[str, float] = {}
-        """When an owner logged out last, by the clock of requests."""
+        """Time of each owner's last logout, from time.monotonic."""
         self._lock = threading.RLock()
 
     def give(
         self, owner: str, token: str, name: str = "", expires_at: float = math.inf, *, came_at: float = math.inf
     ) -> Hub | None:
-        """Keep a visitor's login. Returns their Hub; None where they have logged out since. Of two logins of one
-        account, as on a laptop and on a phone, the first is kept while it lasts.
+        """Store a visitor's login and return the visitor's Hub; None where the visitor has logged out since `came_at`.
+        Where one account is logged in twice, as on a laptop and a phone, the first token stays until it expires.
 
         Args:
-            name: The account's; it is asked for where it is not given.
-            came_at: When the request came that brings the token.
+            name: Name of the account; fetched when needed where it is empty.
+            came_at: Arrival time of the request with the token, from time.monotonic.
         """
         with self._lock:
             if came_at <= self._ended_at.get(owner, -math.inf):
@@ -322,14 +324,13 @@ class Logins:
             return hub
 
     def forget(self, owner: str) -> None:
-        """Log a visitor out. A request that came before brings no login back, however long it takes."""
+        """Log a visitor out. Login requests that arrived before the logout are ignored, however long they take."""
         with self._lock:
             self._ended_at[owner] = time.monotonic()
             self._known.pop(owner, None)
 
     def of(self, owner: str) -> Hub | None:
-        """Return a visitor's Hub; None where they are not logged in. The token of this machine is read each time: it
-        may be another account's by now."""
+        """Return a visitor's Hub; None without a login. The machine's token is read each time, since it may change."""
         if not owner and self._of_machine:
             if token := machine_token():
                 return self.give("", token)
@@ -345,19 +346,19 @@ class Logins:
             return hub
 
     def require(self, owner: str) -> Hub:
-        """Return a visitor's Hub. EngineUnavailableError where they are not logged in."""
+        """Return a visitor's Hub; raise EngineUnavailableError where the visitor is not logged in."""
         hub = self.of(owner)
         if hub is None:
             raise EngineUnavailableError(self.sentence(owner))
         return hub
 
     def sentence(self, owner: str) -> str:
-        """Return why a job of theirs waits where nobody is logged in."""
+        """Return the message for a job that waits because the visitor is not logged in."""
         return LOGIN if owner or not self._of_machine else NO_TOKEN
 
 
 def machine_token() -> str:
-    """Return HF_TOKEN, or what `hf auth login` left; empty where there is neither."""
+    """Return HF_TOKEN, or the token saved by `hf auth login`; empty where there is neither."""
     from huggingface_hub import get_token
 
     return get_token() or ""
@@ -382,12 +383,12 @@ def _seconds(value: Any) -> float | None:
 
 
 def _plain(words: Any, token: str) -> str:
-    """What Hugging Face says, in one line of a sentence, without the token that it was given."""
+    """Return a message of Hugging Face in one line of at most 300 characters, without the token."""
     return redacted(" ".join(str(words).split()), token)[:300]
 
 
 def _text(value: Any) -> str:
-    """A word that must be there. TypeError, ValueError."""
+    """Return a required text; raise TypeError where it is no text, and ValueError where it is empty."""
     if not isinstance(value, str):
         raise TypeError(f"a word is a {type(value).__name__}")
     if not value:

@@ -1,9 +1,9 @@
-"""Runs a job on a machine elsewhere: `python -m rankviz.jobs.inside SENT BACK [WORKER ...]`.
+"""The program that runs a job on a machine elsewhere: `python -m rankviz.jobs.inside SENT BACK [WORKER ...]`.
 
-SENT is the packed job (bundle.py), BACK where its files go: paths, or URIs that fsspec reads. The worker runs on a copy
-on the machine's own disk, since a journal is appended to, and object storage holds whole files. Files are written to
-BACK: journals every few seconds, the adapters of a run with a list of them (remote.MANIFEST) once it has ended, and
-at last `exit_code`. What cannot be written is tried again, for minutes.
+SENT is the packed job (bundle.py), BACK the place for its results: paths, or URIs that fsspec reads. The worker runs
+on a copy on the machine's own disk, since journals grow by appending and object storage holds whole files. This
+program copies journals to BACK every few seconds, a run's adapters with a list of them (remote.MANIFEST) once the run
+has ended, and `exit_code` last. Failed copies are tried again for minutes.
 """
 
 import json
@@ -24,14 +24,14 @@ from rankviz.store.journal import parse_lines
 
 LOOK_SECONDS, WRITE_SECONDS, WANTED_SECONDS = 0.3, 2.0, 60.0
 LAST_SECONDS = 300.0
-"""After the worker has ended, what it left is still written for so long. Then the job ends: it costs money."""
+"""Seconds for which copying is tried again after the worker has ended. Then the job ends, since it costs money."""
 SMALL = ("job.json", "submission.json", "request.json", "events.jsonl", "worker.log", "config.json", "exit_code")
-"""Files that are written as they grow; others once their run has ended."""
+"""Names of files that are copied while they grow; other files are copied once their run has ended."""
 
 
 class Storage:
-    """A folder that the page and the machines of a cluster both see: a path, or any URI that fsspec reads (s3://…).
-    Whatever its file system raises goes on."""
+    """A folder that the page and the machines of a cluster can both access: a path, or any URI that fsspec reads
+    (s3://…). Errors of the file system are not converted."""
 
     def __init__(self, address: str):
         from fsspec.core import url_to_fs
@@ -40,7 +40,7 @@ class Storage:
         self._files, self._root = url_to_fs(address, use_listings_cache=False)
 
     def read(self, path: str, offset: int, most: int) -> bytes:
-        """Return at most so many bytes of a file from an offset on; none where it is not there or has no more."""
+        """Return up to `most` bytes of a file from an offset on; empty where there is nothing to read."""
         try:
             size = self._files.info(self._at(path))["size"]
             if offset >= size:
@@ -50,27 +50,27 @@ class Storage:
             return b""
 
     def write(self, path: str, file: Path) -> None:
-        """Copy a file of this machine there."""
+        """Copy a local file to `path` in the storage."""
         target = self._at(path)
         if "file" in self._files.protocol:  # elsewhere a folder is the beginning of a name
             self._files.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
         self._files.put_file(str(file), target)
 
     def write_all(self, folder: Path) -> None:
-        """Copy all files below a folder there."""
+        """Copy all files below a local folder to the storage."""
         for file in sorted(folder.rglob("*")):
             if file.is_file():
                 self.write(file.relative_to(folder).as_posix(), file)
 
     def read_all(self, folder: Path) -> None:
-        """Copy all files to a folder of this machine."""
+        """Copy all files of the storage to a local folder."""
         for path in self._files.find(self._root):
             target = folder / path[len(self._root) :].lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             self._files.get_file(path, str(target))
 
     def has_gone(self, path: str) -> bool:
-        """Return whether a file is certainly not there any more."""
+        """Return True where a file certainly does not exist any more; False also where the storage cannot be read."""
         try:
             return not self._files.exists(self._at(path))
         except Exception:
@@ -85,18 +85,18 @@ class Storage:
 
 
 class Carrier:
-    """Writes what the worker makes to the storage."""
+    """Copies the worker's files to the storage."""
 
     def __init__(self, work: Path, back: str | Path, attempts: Sequence[Attempt]):
         self._work, self._back = work, Storage(str(back))
         self._read = {attempt.run_id: 0 for attempt in attempts}
-        """Bytes of each journal that have been looked through for its end."""
+        """Bytes of each journal, by run id, that were searched for the run's end."""
         self._copied: dict[Path, tuple[int, int]] = {}
         self._not_before = 0.0
         self._failed: set[Path] = set()
 
     def look(self) -> bool:
-        """Write what is new, and all files of runs that have ended since. Return whether all could be written."""
+        """Copy changed files, and all files of runs that have just ended. Return True where every copy succeeded."""
         is_whole = True
         for run_id, offset in self._read.items():
             new = bundle.since(self._work, run_id, offset)
@@ -108,12 +108,12 @@ class Carrier:
         return (time.monotonic() < self._not_before or self.write()) and is_whole
 
     def write(self) -> bool:
-        """Write all small files that have changed. Return whether all could be written."""
+        """Copy all small files that have changed. Return True where every copy succeeded."""
         self._not_before = time.monotonic() + WRITE_SECONDS
         return all([self._write(file) for file in _files_in(self._work) if file.name in SMALL])
 
     def _write_run(self, run_id: str) -> bool:
-        """Write everything of a run, and then a list of that."""
+        """Copy all files of a run, then the list of them."""
         folder = self._work / "runs" / run_id
         files = [file for file in _files_in(folder) if file.name != MANIFEST]
         sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}

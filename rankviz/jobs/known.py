@@ -1,4 +1,4 @@
-"""The engines that RankViz knows, by name. Each module is imported only where its engine is used."""
+"""All engines of RankViz, by name. The module of an engine is imported only where the engine is used."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -53,14 +53,14 @@ KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {
 
 
 def require(name: str, known: Collection[str] = KNOWN) -> str:
-    """Return the name of an engine that there is. InvalidSettingError where there is none of that name."""
+    """Return `name` where an engine has this name; raise InvalidSettingError otherwise."""
     if name not in known:
         raise InvalidSettingError(f"There is no engine {quoted(name)}. Known: {', '.join(known)}.")
     return name
 
 
 def engines(store: RunStore, settings: Settings) -> Sequence[Engine]:
-    """Return all engines, that of runs which name none first. One that is not set up here says so when it is used."""
+    """Return all engines, the default one first. An engine that is not set up here reports this when it is used."""
     first = require(settings.engine)
     for name, value in (("RANKVIZ_RAY_ADDRESS", settings.ray_address), ("RANKVIZ_RAY_STORAGE", settings.ray_storage)):
         if first == RAY and not value:

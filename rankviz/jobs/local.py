@@ -1,7 +1,7 @@
-"""The local engine: worker processes on this machine, one a GPU, or one on the CPU.
+"""The local engine: worker processes on this machine, one per GPU, or one on the CPU.
 
-Its workers write into the store's own run folders. Which live is told by their locks (process.py), so that a
-restarted app finds them, also where it was killed.
+Workers write into the store's own run folders. File locks tell which workers are alive (process.py), so a restarted
+app finds its workers, even after the app was killed.
 """
 
 import math
@@ -31,7 +31,7 @@ OUT_OF_MEMORY = (
 
 
 class Slot(NamedTuple):
-    """A place for one worker."""
+    """A GPU or the CPU as a place for one worker, with the worker's environment variables."""
 
     number: int
     where: str
@@ -39,17 +39,17 @@ class Slot(NamedTuple):
 
 
 class Local(Engine):
-    """Workers of this machine.
+    """Engine for worker processes of this machine.
 
     Args:
         home: The runs folder.
-        commands: What starts a worker, by kind; each is given HOME and attempts.
-        grace_seconds: A worker that has not ended so long after it was asked to is killed.
-        most_gpus: The most GPUs that are used; None is all that fit (machine.cards.usable).
-        gpus: Their names as CUDA_VISIBLE_DEVICES has them, instead of those that the driver reports.
-        niceness: How far the priority of a worker is below that of this process.
-        memory_bytes: What all workers together may take of this machine's memory, each an equal part; one that takes
-            more is ended, and its run is not tried again.
+        commands: Command that starts a worker, by kind; HOME and attempts are appended.
+        grace_seconds: Seconds between asking a worker to end and killing it.
+        most_gpus: Number of GPUs to use, at most; None for all usable ones (machine.cards.usable).
+        gpus: GPUs as in CUDA_VISIBLE_DEVICES, instead of the GPUs that the driver reports.
+        niceness: Added to this process's niceness for a worker.
+        memory_bytes: Bytes of main memory for all workers together, in equal parts; a worker above its part is
+            killed, and its run is not tried again.
     """
 
     name = LOCAL
@@ -73,7 +73,7 @@ class Local(Engine):
         self._niceness, self._memory_bytes = niceness, memory_bytes
         self._workers: dict[Path, process.Worker] = {}
         self._lost_at: dict[int, float] = {}
-        """When a slot last lost a worker; one that lost none, or longer ago, is taken first."""
+        """Time of the last lost worker, by slot number. Free slots that lost none, or long ago, are used first."""
 
     def room(self) -> int:
         return len(self._free())
@@ -118,7 +118,7 @@ class Local(Engine):
 
     @cached_property
     def _slots(self) -> Sequence[Slot]:
-        """Where there is one GPU, or none that the driver reports, its variables are found for each worker."""
+        """Places for workers. A single reported GPU, or the CPU, gets its variables when a worker starts."""
         if self._gpus:
             places = [(f"GPU {gpu}", {cards.ORDER: cards.PCI, cards.VISIBLE: gpu}) for gpu in self._gpus]
         else:
@@ -152,7 +152,7 @@ class Local(Engine):
         )
 
     def _end(self, worker: process.Worker) -> End | None:
-        """What is left of it is ended too; None until that has gone."""
+        """End all remaining processes of a worker and return how it ended; None until they are gone."""
         try:
             exit_code = worker.end(self._grace_seconds)
         except EngineUnavailableError:
@@ -164,6 +164,6 @@ class Local(Engine):
 
 
 def _own_cache(number: int) -> dict[str, str]:
-    """Unsloth writes compiled modules into the working directory, which workers share."""
+    """Return the variable that gives each slot but the first its own folder for Unsloth's compiled modules."""
     name = "UNSLOTH_COMPILE_LOCATION"
     return {name: f"{os.environ.get(name) or 'unsloth_compiled_cache'}-{number}"} if number else {}

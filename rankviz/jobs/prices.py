@@ -1,7 +1,8 @@
-"""What paid jobs cost: billed by the minute, from when their machine starts until it ends, within a spending limit.
+"""Costs and spending limits of paid jobs, which are billed by the minute from the start of the machine to its end.
 
-A limit is that of a sweep, for all its jobs together: those that were lost or cancelled too, and those before it moved
-to another engine and back. What ended jobs have cost is in HOME/hf-jobs/spent.json, limits in HOME/hf-jobs/limit-SWEEP.
+A spending limit applies to all jobs of a sweep together: lost and cancelled jobs count, and jobs before the sweep
+moved to another engine and back. Costs of ended jobs are in HOME/hf-jobs/spent.json, limits in
+HOME/hf-jobs/limit-SWEEP.
 """
 
 import json
@@ -20,18 +21,17 @@ from rankviz.jobs.submission import Submission
 from rankviz.store.durable import replace_durably
 
 STARTING = Range(120.0, 300.0, 600.0)
-"""Seconds that a job is billed for before its base is loaded: pulling the image, packages, the base's download. A
-choice, not a measurement; a job that has run says what it was."""
+"""Billed seconds before a job's base is loaded (image, packages, download of the base). Assumed, not measured."""
 MOST_USD = 10**6
-"""No sweep may cost more, whatever its owner says."""
+"""Highest spending limit of a sweep, in US dollars."""
 MOST_SECONDS = 7 * 24 * 3600
-"""No job takes longer, whatever its limit."""
+"""Longest time limit of a job, in seconds."""
 LEAST_SECONDS = 300
-"""A job with less time than this would hardly begin."""
+"""Shortest time limit of a job, in seconds; in less time hardly any job gets to train."""
 FOLLOWED_SECONDS = 60.0
-"""A job that was seen running so long ago is taken to run still."""
+"""Seconds after its last reported time for which a running job's cost counts as known."""
 DIGITS = 6
-"""Rounding before a floor or ceiling, so that 0.31 - 0.11 pays for what 0.2 pays for."""
+"""Decimal places kept before a floor or ceiling, so that a limit of 0.31 less 0.11 pays for as much as 0.2."""
 UNREADABLE = (
     "What jobs have cost cannot be read, so none starts. The owner of the server can mend hf-jobs/spent.json in the "
     "runs folder, or remove it: then spending limits count from 0."
@@ -47,15 +47,13 @@ class Flavor:
     """A machine that a job can rent."""
 
     name: str
-    """As Hugging Face calls it: "l4x1"."""
     label: str
-    """For people: "Nvidia L4"."""
     usd_per_minute: float
     gpu: str = ""
-    """The model of its GPU, "L4"; empty where it has none."""
+    """GPU model such as "L4"; empty for a machine without a GPU."""
     gpus: int = 0
     memory_bytes: int | None = None
-    """Of one GPU; None where it is not given."""
+    """Memory of one GPU; None where not known."""
 
     @property
     def usd_per_hour(self) -> float:
@@ -63,18 +61,18 @@ class Flavor:
 
 
 def cost_of(seconds: float, usd_per_minute: float) -> float:
-    """Return the US dollars of a job that took so long; a minute that has begun counts whole."""
+    """Return the cost of a job in US dollars; each minute that has begun is billed whole."""
     return math.ceil(max(0.0, seconds) / 60.0) * usd_per_minute
 
 
 def cost_range(training: Range, usd_per_minute: float) -> Range:
-    """Return the US dollars of a job whose runs take `training` seconds, with what it takes to start."""
+    """Return the cost range in US dollars of a job whose runs take `training` seconds, start-up included."""
     seconds = training.plus(STARTING)
     return Range(*(cost_of(each, usd_per_minute) for each in (seconds.low, seconds.expected, seconds.high)))
 
 
 def require_limit(usd: float) -> None:
-    """Raise InvalidSettingError for what is no spending limit."""
+    """Raise InvalidSettingError where the spending limit is not above 0 or is more than MOST_USD."""
     if not 0 < usd <= MOST_USD:
         raise InvalidSettingError(
             f"The spending limit must be above 0 and at most {MOST_USD:,} US dollars (got {usd:g})."
@@ -82,14 +80,11 @@ def require_limit(usd: float) -> None:
 
 
 def seconds_left(usd: float, spent: float, usd_per_minute: float, *, is_whole: bool = True) -> int:
-    """Return the time limit of a job that the limit of its sweep still pays for, after what its other jobs have cost,
-    at most. InvalidSettingError where that is too little; it says what would do.
+    """Return the time limit of a new job in seconds: what the sweep's spending limit `usd` still pays for after
+    `spent` US dollars. Raise InvalidSettingError, with the limit that would be enough, where this is too little.
 
-    Starting is billed, and may not count against Hugging Face's time limit: the most that it is expected to take is
-    kept back.
-
-    Args:
-        is_whole: Whether `spent` is what they have cost, and not only the most that it can be.
+    The longest expected start-up time is subtracted, since Hugging Face bills it and may not count it against the time
+    limit. is_whole: True where `spent` is the exact cost of the other jobs; False where it is an upper bound.
     """
     require_limit(usd)
     paid = 60.0 * (usd - spent) / usd_per_minute if usd_per_minute else 24 * 3600.0
@@ -108,27 +103,26 @@ def seconds_left(usd: float, spent: float, usd_per_minute: float, *, is_whole: b
 
 
 class Cost(NamedTuple):
-    """Of one job, in US dollars: at least and at most."""
+    """Lower and upper bound of one job's cost, in US dollars."""
 
     least: float
     most: float
 
 
 class Bill(NamedTuple):
-    """Of the jobs of one sweep so far."""
+    """Costs of all jobs of one sweep so far."""
 
     jobs: int
     usd: float
-    """At least."""
+    """Lower bound of the cost."""
     is_whole: bool
-    """False where the time of a job is not known, or not now."""
+    """True where the cost is exact; False where the running time of a job is not known now."""
     most_usd: float
-    """What counts against the limit."""
+    """Upper bound of the cost, which counts against the limit."""
 
 
 def cost_so_far(submission: Submission, timeout: int, usd_per_minute: float) -> Cost:
-    """Return what a job has cost by what is written down of it. Until its time is known, it may have cost all that its
-    time limit allows."""
+    """Return a job's cost, from its submission. While its time is unknown, it may be the cost of the time limit."""
     longest = timeout + STARTING.high
     if not submission.submitted or (submission.end and not submission.handle):  # it was listed nowhere
         least = most = 0.0
@@ -143,9 +137,10 @@ def cost_so_far(submission: Submission, timeout: int, usd_per_minute: float) -> 
 
 
 class Ledger:
-    """What is written down of costs and limits in one runs folder.
+    """Files with costs and limits of one runs folder.
 
-    Versions before 1 December 2026 kept both for each payer of a sweep, as SWEEP@PAYER: these are read as the sweep's.
+    Versions before 1 December 2026 stored both for each payer of a sweep, as SWEEP@PAYER; such entries count for the
+    sweep.
     """
 
     def __init__(self, place: Path):
@@ -153,13 +148,12 @@ class Ledger:
         self._lock = threading.Lock()
 
     def note_limit(self, sweep_id: str, usd: float) -> None:
-        """Keep the spending limit that a sweep was given last. OSError."""
+        """Store the latest spending limit of a sweep; raise OSError where it cannot be written."""
         self._place.mkdir(parents=True, exist_ok=True)
         replace_durably(self._place / f"limit-{sweep_id}", repr(usd))
 
     def limit(self, sweep_id: str) -> float | None:
-        """Return the spending limit that a sweep was given last; None where it had none here. EngineUnavailableError
-        where that cannot be read."""
+        """Return a sweep's latest spending limit, or None; raise EngineUnavailableError where it cannot be read."""
         own = self._place / f"limit-{sweep_id}"
         files = [own] if own.exists() else sorted(self._place.glob(f"limit-{sweep_id}@*"))
         try:
@@ -171,7 +165,7 @@ class Ledger:
         return max(limits, default=None)
 
     def add(self, sweep_id: str, job: str, cost: Cost) -> None:
-        """Note that a job has ended and cost so much; the same job again replaces that."""
+        """Store the cost of an ended job, in place of an earlier entry of the same job."""
         with self._lock:
             known = self._read()
             self._place.mkdir(parents=True, exist_ok=True)
@@ -179,8 +173,7 @@ class Ledger:
             replace_durably(self._place / "spent.json", json.dumps(content))
 
     def bill(self, sweep_id: str, running: Mapping[str, Cost]) -> Bill:
-        """Return the bill of the jobs that have ended and those that run. EngineUnavailableError where it cannot be
-        read."""
+        """Return a sweep's bill with `running`, costs by job name; EngineUnavailableError if unreadable."""
         jobs: dict[str, Cost] = {}
         for name, costs in self._read().items():
             if name.partition("@")[0] == sweep_id:
@@ -191,7 +184,7 @@ class Ledger:
         return Bill(len(jobs), sum(cost.least for cost in costs), is_whole, sum(cost.most for cost in costs))
 
     def _read(self) -> Mapping[str, Mapping[str, Cost]]:
-        """Earlier versions kept one figure for all jobs of a sweep, and one for the cost of a job that is known."""
+        """Return stored costs by sweep and job. Older files have one number per sweep, or one number per job."""
         try:
             known = json.loads((self._place / "spent.json").read_text())
             jobs = {name: costs if isinstance(costs, dict) else {"": costs} for name, costs in known.items()}
@@ -203,7 +196,7 @@ class Ledger:
 
 
 def _cost(usd: Any) -> Cost:
-    """As written down. ValueError, TypeError where it is none."""
+    """Return a stored cost; raise ValueError or TypeError where the entry is invalid."""
     cost = Cost(*map(float, usd if isinstance(usd, list) else [usd, usd]))
     if not 0.0 <= cost.least <= cost.most < math.inf:
         raise ValueError(usd)

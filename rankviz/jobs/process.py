@@ -1,9 +1,9 @@
-"""One worker process with all that it starts: launch, tell whether it lives, end it.
+"""Worker processes: launch one with all that it starts, check that it lives, end it.
 
-A worker leads its own session, so that its whole process group can be ended at once and a closed terminal doesn't.
-Whether it lives is told by an flock on a file of HOME (worker.lock; with several GPUs, worker-1.lock and so on too)
-whose file descriptor the worker inherits: the lock lasts exactly as long as any process that holds it, whatever became
-of the supervisor that launched it. The file says, as JSON, which process leads and which runs it was given.
+A worker leads its own session, so that its whole process group can be ended at once and closing a terminal does not
+end it. A worker is alive while its flock on a file of HOME is held (worker.lock; with several GPUs, worker-1.lock and
+so on too): it inherits the file descriptor, so the lock lasts as long as any process that holds it, even without the
+supervisor that launched it. The file contains, as JSON, the leader's process id and the worker's attempts.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from rankviz.paths import IMPORT_ROOT
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 PR_SET_PDEATHSIG = 1
 PATIENCE_SECONDS = 1.0
-"""A killed worker is waited for so long."""
+"""Seconds to wait for a killed worker to end."""
 UNKILLED = (
     "The worker has been killed and has not ended yet: it may wait for a driver or a disk. Its place stays taken until "
     "it has."
@@ -43,14 +43,14 @@ KILLED = (
 
 @dataclass(slots=True)
 class Worker:
-    """A live worker: launched here, or found alive by a supervisor that came later (then `popen` is None)."""
+    """A live worker, launched by this process, or found by a later supervisor (then `popen` is None)."""
 
     lock: Path
     attempts: tuple[Attempt, ...]
     pid: int
     popen: subprocess.Popen | None = None
     took_bytes: int = 0
-    """Of memory, when it was killed for that."""
+    """Bytes of memory that the worker used when it was killed for using too much; 0 otherwise."""
     was_killed: bool = False
 
     def alive(self) -> bool:
@@ -61,9 +61,8 @@ class Worker:
         return is_held(self.lock) and _lives(self.pid)
 
     def end_at(self, most_bytes: float) -> None:
-        """Kill all of its processes where together they take more of this machine's memory than that. Files that they
-        map are not counted, nor is what a GPU's driver reserves without use: neither is resident memory of their
-        own."""
+        """Kill all processes of the worker where together they use more than `most_bytes` of main memory. Only
+        resident memory of their own counts: neither mapped files nor unused reservations of a GPU driver."""
         processes = self._processes()
         # smaps_rollup is exact, and read only where that matters: it takes 9 ms of processor time for each GB.
         for file in ("status", "smaps_rollup"):
@@ -74,8 +73,8 @@ class Worker:
         _signal(signal.SIGKILL, processes)  # asked to end, they could go on taking
 
     def end(self, grace_seconds: float) -> int | None:
-        """End every process of it and return the leader's exit code (None: not known) once all are gone.
-        EngineUnavailableError where one is still there a second after it was killed, as while it waits for a driver."""
+        """End all processes of the worker, and return the leader's exit code (None where not known). Raise
+        EngineUnavailableError where one still exists a second after it was killed, as while it waits for a driver."""
         processes = self._processes()
         if not self.was_killed:
             _signal(signal.SIGTERM, processes)
@@ -92,7 +91,7 @@ class Worker:
         return self.popen.wait() if self.popen is not None else None
 
     def _processes(self) -> set[int]:
-        """The group, and the leader's descendants that left it."""
+        """Return the ids of the process group, and of the leader's descendants that left the group."""
         pids = set()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
@@ -113,13 +112,14 @@ def launch(
     environment: Mapping[str, str] = NO_VARIABLES,
     niceness: int = 0,
 ) -> Worker | None:
-    """Start `command HOME RUN_ID@ATTEMPT...` in HOME, its output going to `log`. OSError where it can't be started.
-    None where some process still holds the lock, as the threads of a worker do for a moment after its leader has ended.
+    """Start `command HOME RUN_ID@ATTEMPT...` in HOME, with its output appended to `log`; None where some process still
+    holds the lock, as a worker's threads do for a moment after its leader has ended. Raise OSError where the start
+    fails.
 
     Args:
-        slot: Which of the workers of this machine it is; the lock is named by it.
-        environment: Its own variables.
-        niceness: How far its priority is below that of this process.
+        slot: Number of the worker on this machine, which is part of the lock's name.
+        environment: Additional environment variables.
+        niceness: Added to this process's niceness.
     """
     lock = lock_file(home, slot)
     texts = [str(attempt) for attempt in attempts]
@@ -156,7 +156,7 @@ def launch(
 
 
 def find(lock: Path) -> Worker | None:
-    """Return the worker that an earlier supervisor launched with this lock and that still lives."""
+    """Return the live worker that an earlier supervisor launched with this lock; None where there is none."""
     if not is_held(lock):
         return None
     content = json.loads(lock.read_text())
@@ -168,7 +168,7 @@ def lock_file(home: Path, slot: int = 0) -> Path:
 
 
 def is_held(lock: Path) -> bool:
-    """Return whether some process holds the lock."""
+    """Return True where some process holds the lock."""
     try:
         fd = os.open(lock, os.O_RDWR)
     except FileNotFoundError:
@@ -183,7 +183,7 @@ def is_held(lock: Path) -> bool:
 
 
 def describe_exit(exit_code: int | None) -> str:
-    """Return what an exit code means, in a sentence that says what to do next."""
+    """Return a sentence that explains an exit code and says what to do next."""
     if exit_code is None:
         return "The worker stopped, and nobody saw how; the end of its log shows what it did last."
     if exit_code == -signal.SIGKILL:
@@ -198,12 +198,12 @@ def describe_exit(exit_code: int | None) -> str:
 
 
 def from_shell(code: int) -> int:
-    """Return an exit code as a shell has it (128 + signal) as Python does (-signal)."""
+    """Convert a shell's exit code (128 + signal) to Python's (-signal)."""
     return 128 - code if code - 128 in frozenset(signal.Signals) else code
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends; to be called in it."""
+    """Have the kernel kill the calling process when its parent ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -214,7 +214,7 @@ def _signal(number: signal.Signals, processes: set[int]) -> None:
 
 
 def _lives(pid: int) -> bool:
-    """A zombie has ended; it only waits for its parent to ask how."""
+    """Return True where a process exists and is no zombie."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -222,9 +222,9 @@ def _lives(pid: int) -> bool:
 
 
 def _own_bytes(pid: int, file: str) -> int:
-    """Resident memory of a process without files, anonymous and shared: in /proc's smaps_rollup its part of pages that
-    several processes share, in status all of them. Where the file has neither, what it shares with nobody; 0 once it
-    has ended."""
+    """Return the bytes of a process's anonymous and shared resident memory, without mapped files; 0 once it has ended.
+    Pages shared by several processes count in part for /proc's smaps_rollup, and whole for status. Where the file has
+    no such lines, return its resident memory less the shared part."""
     with contextlib.suppress(psutil.Error):
         with contextlib.suppress(OSError):
             kilobytes = re.findall(r"(?:Rss|Pss_)(?:Anon|Shmem):\s+(\d+) kB", Path(f"/proc/{pid}/{file}").read_text())

@@ -1,7 +1,7 @@
-"""Whose turn it is.
+"""The order in which visitors and sweeps start.
 
-Among visitors, whoever has fewest places goes first, then who was served longest ago; of each visitor, the oldest sweep
-first. When somebody was served last is read from the journals, so that a restart changes no order.
+The visitor with the fewest places goes first, then the visitor served longest ago; within a visitor, the oldest sweep.
+The time when a visitor was last served is read from the journals, so a restart does not change the order.
 """
 
 import itertools
@@ -16,12 +16,12 @@ from rankviz.core.runs.record import RunState
 from rankviz.store.journal import Record
 
 Goal = tuple[str, tuple[tuple[str, str], ...]]
-"""Where a run is to be: the name of an engine, empty for that of the settings, and the options for it."""
+"""Target of a run: the engine's name (empty for the default engine) and the engine's options."""
 NO_PLACES: Mapping[str, int] = MappingProxyType({})
 
 
 class Batch(NamedTuple):
-    """Runs for one worker: the waiting ones of a sweep, or a probe."""
+    """Runs for one worker: the waiting runs of a sweep, or a probe."""
 
     owner: str
     sweep_id: str
@@ -33,8 +33,7 @@ class Batch(NamedTuple):
 
 
 def batches(records: Iterable[Record], owner_of: Callable[[str], str], goal_of: Callable[[str], Goal]) -> list[Batch]:
-    """Group what waits by owner, sweep and goal; what was queued first comes first. A run that was resumed waits since
-    then."""
+    """Group queued records by owner, sweep and goal, the first queued first; resuming a run queues it anew."""
     waiting: dict[tuple[str, str, Goal], list[Record]] = {}
     for record in sorted(records, key=queued_at):
         if record.state is RunState.QUEUED:
@@ -46,8 +45,7 @@ def batches(records: Iterable[Record], owner_of: Callable[[str], str], goal_of: 
 def served_at(
     records: Iterable[Record], owners: Iterable[str], owner_of: Callable[[str], str], *, now: float
 ) -> dict[str, float]:
-    """Return when a run of each of these visitors began last, unix seconds; without those of whom none has. A time in
-    the future counts as now."""
+    """Return when each visitor's latest run began, at most `now`, in unix seconds; without visitors that have none."""
     wanted, last = set(owners), {}
     for record in records:
         if record.started_at is not None and (owner := owner_of(record.run_id)) in wanted:
@@ -58,10 +56,8 @@ def served_at(
 def in_turn(
     waiting: Sequence[Batch], served: Mapping[str, float], places: Mapping[str, int] = NO_PLACES
 ) -> list[Batch]:
-    """Return the order in which batches start if nothing more comes and nothing ends.
-
-    places: How many places each visitor has now.
-    """
+    """Return the batches in the order in which they start if nothing else is queued or ends. served: Time when each
+    visitor was last served, unix seconds. places: Number of places that each visitor has now."""
     lines: dict[str, deque[tuple[int, Batch]]] = {}
     for number, batch in enumerate(waiting):
         lines.setdefault(batch.owner, deque()).append((number, batch))
@@ -76,11 +72,9 @@ def in_turn(
 
 
 def parts(order: Sequence[Batch], room: int, places: Mapping[str, int] = NO_PLACES, *, least: int) -> list[Batch]:
-    """Divide batches among free places where fewer wait: into parts alike in size with at least `least` runs each. Of
-    the visitor who would have fewest places, the batch whose parts are largest gets one more.
-
-    places: How many places each visitor has now.
-    """
+    """Divide batches among `room` free places where there are fewer batches: into parts of about equal size, each of
+    at least `least` runs. Each further part goes to the visitor with the fewest places, and there to the batch with
+    the largest parts. places: Number of places that each visitor has now."""
     numbers, has = [1] * len(order), Counter(places)
     has.update(batch.owner for batch in order)
     while sum(numbers) < room:

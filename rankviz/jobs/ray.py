@@ -1,8 +1,8 @@
-"""Ray: one Ray job a RankViz job, by the Jobs API of a cluster that is there already.
+"""Ray: one Ray job per RankViz job, through the Jobs API of an existing cluster.
 
-The page speaks HTTP with the dashboard of the head and needs no port else. The packed job goes to a storage that all
-nodes see, and its journals and adapters come back there (rankviz.jobs.inside). Ray retries nothing: a run whose node
-has gone is tried again by the supervisor.
+The page sends HTTP to the dashboard of the cluster's head and needs no other port. The packed job goes to a storage
+that all nodes can access, and journals and adapters come back there (rankviz.jobs.inside). Ray retries nothing: the
+supervisor tries a run again whose node was lost.
 """
 
 import contextlib
@@ -30,9 +30,9 @@ from rankviz.store import RunStore
 CALL_SECONDS, NODES_SECONDS, KEPT_SECONDS = 30.0, 15.0, 30.0
 GIVEN_UP_SECONDS = 120.0
 ACCELERATOR = "accelerator_type:"
-"""A node with GPUs has a resource of this name with the model."""
+"""Prefix of a node's resource that names its GPU model."""
 ARGUMENTS = {"GPU": "entrypoint_num_gpus", "CPU": "entrypoint_num_cpus", "memory": "entrypoint_memory"}
-"""Of submit_job, for resources that have one of their own."""
+"""Arguments of submit_job, by resource, for resources that have their own argument."""
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 NOT_INSTALLED = (
     "Ray is not installed here. For RANKVIZ_RAY_ADDRESS, run pip install '.[ray]' in the RankViz folder, or pip "
@@ -48,21 +48,21 @@ NO_STORAGE = (
 )
 STOPPED_THERE = "The job was stopped in Ray."
 NEVER_PLACED = "failed to start within"
-"""What Ray says of a job that waited for a node for too long. It has not begun."""
+"""Part of Ray's message for a job that waited too long for a node, and so never began."""
 NOT_FOUND = "status code 404"
 
 
 class Ray(Remote):
-    """Jobs of an existing cluster.
+    """Engine for jobs of an existing cluster.
 
     Args:
-        sees_folders: Whether nodes see the folders of this machine under the same paths.
-        given_up_seconds: A cancelled job of a cluster that could not be reached for so long is left to it.
-        address: Of the cluster's dashboard.
-        storage: A folder, or a URI of fsspec, that all nodes and this machine see.
-        resources: Of one job, by Ray's names.
-        labels: That a node must have.
-        worker: Instead of the true one.
+        sees_folders: True where nodes see the folders of this machine under the same paths.
+        given_up_seconds: Seconds without an answer of the cluster after which a cancelled job is left to it.
+        address: URL of the cluster's dashboard.
+        storage: A folder, or a URI of fsspec, that this machine and all nodes can access.
+        resources: Resources of one job, by Ray's names.
+        labels: Labels that a node must have.
+        worker: Command that replaces the real worker in tests.
     """
 
     name = RAY
@@ -168,8 +168,8 @@ class Ray(Remote):
         Storage(self._folder(job)).remove()
 
     def _alive(self) -> tuple[Nodes, int]:
-        """Return what jobs have on the nodes that live, and how many jobs fit there; where none does, what is needed
-        and what is there. EngineUnavailableError."""
+        """Return the machines that fit a job, and how many jobs fit there; where none fits, `trouble` says what a job
+        needs and what the nodes have. Raise EngineUnavailableError where the cluster cannot be reached."""
         from ray.util.state import list_nodes
 
         try:
@@ -193,11 +193,11 @@ class Ray(Remote):
         return Nodes(has_gpu=has_gpu, trouble=trouble[:500]), 0
 
     def _connected(self) -> Any:
-        """Return a client. EngineDeclinedError where there is none: then nothing was asked of the cluster."""
+        """Return a client; raise EngineDeclinedError (nothing was submitted) where the cluster cannot be reached."""
         from ray.job_submission import JobSubmissionClient
 
         class Client(JobSubmissionClient):
-            """With a limit of time, which Ray's own requests have not (seen with Ray 2.60)."""
+            """Client with a time limit per request; Ray's own has none (seen with Ray 2.60)."""
 
             def _do_request(self, *given: Any, **named: Any) -> Any:
                 return super()._do_request(*given, **{"timeout": CALL_SECONDS, **named})
@@ -214,7 +214,7 @@ class Ray(Remote):
         return f"{self._storage.rstrip('/')}/{self._submission_id(job)}"
 
     def _submission_id(self, job: RemoteJob) -> str:
-        """Ray takes each once."""
+        """Return the job's id in Ray, which Ray accepts only once."""
         home = home_id(self._store.home / "ray.id", self._store.home.absolute())
         return f"rankviz-{home}-{re.sub(r'[^A-Za-z0-9_-]', '_', job.name)}"
 
@@ -241,7 +241,7 @@ class Ray(Remote):
         return self._known
 
     def room(self) -> int:
-        """No room before the cluster has said what it has; where it cannot be asked, one, so that `start` says why."""
+        """Return 0 until the nodes are known, and 1 where the cluster cannot be reached: `start` then says why."""
         if self.why_not():
             return 1
         age = time.monotonic() - self._looked_at
@@ -266,7 +266,7 @@ class Ray(Remote):
 
 
 def end_of(state: str, exit_code: int | None, message: str) -> End | None:
-    """Return how a job ended, by Ray's state, the exit code of rankviz.jobs.inside and what Ray says."""
+    """Return a job's end, from Ray's state and message and the exit code of jobs.inside; None while it goes on."""
     if state == "STOPPED":
         return End(why=STOPPED_THERE)
     if state not in ("SUCCEEDED", "FAILED"):

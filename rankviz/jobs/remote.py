@@ -1,10 +1,10 @@
-"""Jobs on machines elsewhere: one engine for all of them.
+"""Jobs on machines elsewhere: the common part of all such engines.
 
-`Remote` packs a job into HOME/NAME-jobs/RUN_ID-aN, and a `Follower` submits it once, polls it, copies its journals and
-adapters into that folder and cancels it. A subclass says how one place does that.
+`Remote` packs a job into HOME/NAME-jobs/RUN_ID-aN. A `Follower` submits it once, polls it, copies journals and
+adapters into that folder, and cancels it. A subclass of `Remote` does this for one kind of cluster.
 
-NAME-jobs/RUN_ID-aN/                 the packed job (bundle.py), its journals as far as they have come
-NAME-jobs/RUN_ID-aN/submission.json  what is known of it elsewhere
+NAME-jobs/RUN_ID-aN/                 the packed job (bundle.py) and the copied part of its journals
+NAME-jobs/RUN_ID-aN/submission.json  state of the job on its cluster
 """
 
 import contextlib
@@ -43,13 +43,13 @@ from rankviz.store.durable import aside_of
 from rankviz.store.journal import line_of, parse_event
 
 MANIFEST = "files.json"
-"""Beside a run's journal elsewhere, once the run has ended: the sizes of its files by path."""
+"""File on the cluster next to an ended run's journal: sizes of the run's files, by path."""
 READ_BYTES, CHUNK_BYTES = 2**22, 2**26
-"""Read at once of a journal, and of another file."""
+"""Bytes per read of a journal, and of any other file."""
 LATE_LOOKS = 5
-"""How often files of a job that has ended are looked for."""
+"""Number of polls in which missing files of an ended job are looked for."""
 NOTE_SECONDS = 10.0
-"""Between two notes of what is billed of a job."""
+"""Seconds between two updates of a job's billed time in its submission."""
 CANCEL_AGAIN_SECONDS = 60.0
 CANCELLED = "The job was cancelled."
 SUBMITTING = "The job is being submitted."
@@ -72,15 +72,15 @@ class Remote(Engine):
     from several threads, and may raise EngineUnavailableError: then it is called again later.
 
     Args:
-        at_once: Jobs that the cluster has at most, those that wait there too.
-        poll_seconds: Pause between two looks at a job.
-        missing_seconds: A job that the cluster does not know for so long is gone.
-        given_up_seconds: A cancelled job of a cluster that cannot be reached for so long is left to it.
+        at_once: Number of jobs on the cluster at most, waiting jobs included.
+        poll_seconds: Seconds between two polls of a job.
+        missing_seconds: Seconds after which a job unknown to the cluster counts as gone.
+        given_up_seconds: Seconds without an answer of the cluster after which a cancelled job is left to it.
     """
 
     shares_disk = False
     shares_folder = False
-    """Whether jobs run in their folder itself, which the nodes see. Then `read` is not called."""
+    """True where jobs run in their folder here, which the nodes can access. Then `read` is not called."""
 
     def __init__(
         self,
@@ -98,40 +98,41 @@ class Remote(Engine):
         seconds = {"missing_seconds": missing_seconds, "given_up_seconds": given_up_seconds}
         self._follower_of = partial(Follower, self, limits=limits, poll_seconds=poll_seconds, **seconds)
         self._followers: dict[str, Follower] = {}
-        """By the names of their folders."""
+        """Followers by the name of the job's folder."""
 
     def send(self, job: RemoteJob) -> None:
-        """Send what a job needs. Nothing is asked for yet. EngineError: it cannot be submitted."""
+        """Send the job's files, before it is submitted; raise EngineError where the job can never be submitted."""
 
     @abstractmethod
     def submit(self, job: RemoteJob) -> str:
-        """Submit a job and return its handle. EngineDeclinedError: not now, and nothing was done. EngineError: never.
-        Another EngineUnavailableError: the answer was lost, and `poll` finds out."""
+        """Submit a job and return its handle. Raise EngineDeclinedError where nothing was submitted, EngineError where
+        the job can never start, and another EngineUnavailableError where the answer was lost, so that `poll` has to
+        find out."""
 
     @abstractmethod
     def poll(self, job: RemoteJob) -> Status | None:
-        """Describe a job, found by its handle, or by its name where that is empty; None where there is none."""
+        """Return a job's status, found by its handle or else its name; None where the cluster does not know it."""
 
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
-        """Return at most so many bytes of a file that the job wrote, from an offset on; none where it is not there."""
+        """Return up to `most` bytes of a file that the job wrote, from an offset on; empty for a missing file."""
         return b""
 
     @abstractmethod
     def end(self, job: RemoteJob) -> None:
-        """Ask for the end of a job, by its handle, or by its name where that is empty."""
+        """Ask the cluster to end a job, found by its handle, or by its name without one."""
 
     def unsend(self, job: RemoteJob) -> None:
-        """Remove what was sent for a job that nobody reads any more."""
+        """Remove the sent files of a job that nobody reads any more."""
 
     def terms(self, job: Job) -> Mapping[str, Any]:
-        """Return what is agreed on for a new job. As `start` where it has to wait."""
+        """Return the terms of a new job, such as machine and price; raise as `start` where the job must wait."""
         return {}
 
     def room(self) -> int:
         return self._at_once - sum(self.is_live(folder) for folder in bundle.folders_in(self.place))
 
     def is_live(self, folder: Path) -> bool:
-        """Return whether the job of a folder has not ended, as far as is known."""
+        """Return True unless the job of a folder is known to have ended."""
         follower = self._followers.get(folder.name)
         return follower is None or follower.end is None
 
@@ -166,7 +167,7 @@ class Remote(Engine):
         return follower.end and End(follower.end.exit_code, why=CANCELLED)
 
     def forget(self, live: Live) -> None:
-        """Remove a job's folder. A job that starts afterwards finds nothing to run; one that may run is cancelled."""
+        """Remove a job's folder, and cancel the job where it may run. A job that starts later finds nothing to run."""
         folder = bundle.folder_of(live.job, self.place)
         follower = self._followers.pop(folder.name, None)
         job = follower.job if follower else RemoteJob(folder, live.job, read_submission(folder))
@@ -204,8 +205,8 @@ class Remote(Engine):
         )
 
     def _follower(self, folder: Path) -> "Follower":
-        """Return who follows the job of a folder. EngineUnavailableError where that cannot be read: the job may go on,
-        and another one beside it could cost twice."""
+        """Return the follower of a folder's job. Raise EngineUnavailableError where the folder cannot be read: the job
+        may still run, and submitting it again could cost twice."""
         if folder.name not in self._followers:
             try:
                 job = RemoteJob(folder, bundle.read_job(folder), read_submission(folder))
@@ -219,14 +220,14 @@ class Remote(Engine):
 
 
 class _StoppedError(Exception):
-    """Another supervisor may follow the job by now."""
+    """Raised once a follower is stopped, since another supervisor may follow its job by now."""
 
 
 class Follower:
-    """Submits one job and follows it to its end, in a thread, since any call may take minutes.
+    """Submits one job and polls it to its end, in a thread, since any call may take minutes.
 
-    A journal here grows as the one of the job does. The line that ends a run comes once the files that its journal
-    names are here. What a job wrote is read as an import is: nothing of it may be of any length, nor lie anywhere else.
+    The local journal grows with the job's own; the line that ends a run is added once all files named in the run's
+    journal are here. Files of a job are not trusted: sizes are limited, and paths must lie in the job's folder.
     """
 
     def __init__(
@@ -249,35 +250,34 @@ class Follower:
         self._is_prepared = False
         self._bytes = self._looks = 0
         self._lines: dict[str, int] = {}
-        """Lines of the journals here."""
+        """Number of lines of each local journal, by run id."""
         self._ended: set[str] = set()
-        """Runs whose end is here."""
+        """Ids of runs whose local journal has its last line."""
         self._lock = threading.RLock()
-        """Held while something is written here."""
         self._stopped, self._woken = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name=f"rankviz-{job.name}", daemon=True)
 
     def started(self) -> "Follower":
-        """Begin to follow, unless the job has ended."""
+        """Start the thread unless the job has ended, and return self."""
         if self.end is None:
             self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Write nothing any more, so that another may follow the job."""
+        """Stop writing, so that another supervisor may follow the job."""
         with self._lock:
             self._stopped.set()
             self._woken.set()
 
     @property
     def waits(self) -> str:
-        """Why the job does not run, as far as is known."""
+        """Reason why the job does not run, as far as known; empty while it runs."""
         if self.status:
             return self.status.waits
         return POLLING if self.job.handle else SUBMITTING
 
     def cancel(self) -> None:
-        """Cancel the job; one that was not submitted ends at once."""
+        """Cancel the job. A job that was not submitted yet ends at once."""
         with self._lock:
             if not self.job.is_unwanted:
                 self.job.is_unwanted, self.job.asked_at = True, time.monotonic()
@@ -332,7 +332,7 @@ class Follower:
             self._finish(End(why=CANCELLED, by_us=True) if by_us else status.end)
 
     def _submit(self) -> bool:
-        """Ask the cluster for the job, once. Return whether it was asked."""
+        """Submit the job, once. Return True where the cluster accepted it."""
         try:
             if not self._is_prepared:
                 self._engine.send(self.job)
@@ -356,7 +356,7 @@ class Follower:
         return True
 
     def _look_for(self) -> None:
-        """Wait for a job that the cluster does not know: it may be listed late."""
+        """Wait for a submitted job that the cluster does not list; count it as ended after `missing_seconds`."""
         self._missing_since = min(self._missing_since, time.monotonic())
         if time.monotonic() - self._missing_since < self._missing_seconds:
             raise EngineUnavailableError(NOT_KNOWN)
@@ -371,7 +371,7 @@ class Follower:
             self._note(end=self.end)
 
     def _note(self, **news: Any) -> None:
-        """Write down what is new of the submission, as far as there is room."""
+        """Update the submission file; a full disk is ignored."""
         with self._writing(), contextlib.suppress(OSError):
             self.job.submission = replace(self.job.submission, **news)
             write_submission(self.job.folder, self.job.submission)
@@ -384,8 +384,8 @@ class Follower:
             yield
 
     def _has_all(self, status: Status) -> bool:
-        """Copy what is new of the runs, which a job does one after the other. Return whether the job has ended, and all
-        of it is here or does not come any more."""
+        """Copy new content of the job's runs, which run one after the other. Return True where the job has ended and
+        its files are all here, or the missing ones are given up."""
         is_final, has_all = status.end is not None, True
         if not (self._engine.shares_folder or status.waits):
             for attempt in self.job.job.attempts:
@@ -402,8 +402,7 @@ class Follower:
         return self._looks + more >= (1 if self.job.submission.cancelled else LATE_LOOKS)
 
     def _mirror(self, run_id: str, *, final: bool) -> bool:
-        """Copy what is new of a run into the folder here, and its files before the line that ends it. Return whether
-        all of it is here."""
+        """Copy a run's new content; its files come before the line that ends it. Return True where all is here."""
         journal = bundle.journal(self.job.folder, run_id)
         if run_id not in self._lines:
             known = journal.read_bytes() if journal.exists() else b""
@@ -431,7 +430,7 @@ class Follower:
         return run_id in self._ended
 
     def _append(self, run_id: str, journal: Path, data: bytes) -> None:
-        """Append lines of a run; one that wrote more than is accepted fails, and nothing more of it is copied."""
+        """Append lines to a run's local journal. Above the limits the run fails, and copying stops."""
         if not data:
             return
         with self._writing():
@@ -450,7 +449,7 @@ class Follower:
             self._ended.add(run_id)
 
     def _collect(self, run_id: str) -> bool:
-        """Copy the adapters that a run's journal names. Return whether they are here, whole, or never will be."""
+        """Copy the adapters of a run's journal. Return True where they are complete, or too large to be accepted."""
         start = f"runs/{run_id}/"
         try:
             files = json.loads(self._engine.read(self.job, f"{start}{MANIFEST}", 0, READ_BYTES) or b"{}")
@@ -467,7 +466,6 @@ class Follower:
         return not bundle.missing(self.job.folder, run_id)
 
     def _fetch(self, path: str, size: int, *, is_whole: bool = True) -> None:
-        """Copy a file, unless it is here."""
         target = self.job.folder / path
         if is_whole and target.exists() and target.stat().st_size == size:
             return
@@ -489,8 +487,8 @@ class Follower:
 
 
 def _split(lines: bytes, *, is_final: bool) -> tuple[bytes, bytes]:
-    """Return the lines before the one that ends a run, and that one. Before a job has ended, nothing from a line on
-    that is not JSON: its file may be read as it is written."""
+    """Split journal lines into those before the line that ends a run, and this last line. Until the job has ended,
+    lines from the first invalid JSON on are left out: the file may have been read while it was written."""
     head = b""
     for line in lines.splitlines(keepends=True):
         if isinstance(parse_event(line), LAST):
@@ -505,7 +503,7 @@ def _split(lines: bytes, *, is_final: bool) -> tuple[bytes, bytes]:
 
 
 def _is_in(path: str, folders: Mapping[str, Any]) -> bool:
-    """Tell whether a plain path lies in one of these folders."""
+    """Return True where a path without ".." or unusual characters lies in one of these folders."""
     pure = PurePosixPath(path)
     is_plain = INSIDE.fullmatch(path) and ".." not in pure.parts
     return bool(is_plain) and not folders.keys().isdisjoint(map(str, pure.parents))

@@ -1,8 +1,8 @@
-"""Slurm: one batch job a RankViz job, on the nodes of a cluster that see the runs folder under the same path.
+"""Slurm: one batch job per RankViz job, on the nodes of a cluster that see the runs folder under the same path.
 
-A batch script runs the worker in the job's folder and writes its exit code beside it, which does not depend on Slurm's
-accounting. Jobs are submitted by sbatch, polled by one squeue for all of them, and cancelled by scancel. Every file has
-one machine that writes it, so nothing rests on locks of a network disk.
+A batch script runs the worker in the job's folder and writes its exit code there, so no accounting of Slurm is needed.
+Jobs are submitted by sbatch, polled by one squeue for all of them, and cancelled by scancel. Each file is written by
+one machine only, so no lock on a network disk is needed.
 """
 
 import contextlib
@@ -36,21 +36,21 @@ from rankviz.store import RunStore
 ALLOWED = """account begin constraint cores-per-socket cpus-per-gpu cpus-per-task deadline exclude exclusive gpu-freq
     gpus gpus-per-node gres hint licenses mail-type mail-user mem mem-per-cpu mem-per-gpu nice nodelist prefer qos
     reservation time time-min tmp wckey"""
-"""Options of sbatch that the owner of a server may set: what a job gets and when it may start; not what it runs, its
-name and where its output goes. Whole names only: sbatch takes abbreviations too."""
+"""Options of sbatch that the owner of a server may set: resources and start time of a job, but neither its command,
+its name nor its output. Whole names only, since sbatch also accepts abbreviations."""
 GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus(?:-per-node)?)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SLURM_CONF(_SERVER)?|"
     "SBATCH_(ACCOUNT|PARTITION|QOS|RESERVATION|TIMELIMIT|CONSTRAINT|WCKEY)"
 )
-"""Variables that Slurm's commands get: no secret of the page, and nothing of a job in which the page itself runs."""
+"""Environment variables of Slurm's commands: no secrets, and none of a job in which the page itself runs."""
 PASSED = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "XDG_CACHE_HOME")
-"""Variables that a worker gets: where bases are. No token: Slurm keeps scripts where operators read them."""
+"""Environment variables that tell a worker where base models are; no token, since operators can read scripts."""
 MAY_HAVE_ARRIVED = re.compile(r"timed out|(send|receive|shutdown) failure|zero bytes|unexpected message", re.IGNORECASE)
-"""What sbatch says where the controller may have the job all the same."""
+"""Errors of sbatch after which the job may have been submitted nevertheless."""
 EXIT_CODE, BATCH = "exit_code", "batch.sh"
 MOST_OFTEN_SECONDS = 1.0
-"""While jobs are cancelled, Slurm is asked so often at most."""
+"""Shortest interval in seconds between two squeue calls while jobs are cancelled."""
 NEEDED = ("sbatch", "squeue", "scancel")
 NOT_HERE = (
     "There is no {} on this machine. Start RankViz where Slurm's commands are, such as a login node of the cluster."
@@ -60,9 +60,9 @@ NOT_SET_UP = (
     "its default partition."
 )
 LOST = frozenset({"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"})
-"""States of a job that Slurm took away from its worker: it is tried again."""
+"""States of a job that Slurm took from its worker; its run is tried again."""
 ENDED = LOST | {"COMPLETED", "FAILED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "CANCELLED"}
-"""With any other state, also one that is not known here, a job may go on."""
+"""States of a job that has ended. In any other state, unknown ones included, a job may still run."""
 ADVICE = {
     "TIMEOUT": " Use fewer steps. A longer limit is --time in RANKVIZ_SLURM_OPTIONS.",
     "OUT_OF_MEMORY": " Use a smaller batch or a shorter length. More memory is --mem in RANKVIZ_SLURM_OPTIONS.",
@@ -78,34 +78,34 @@ code=$?
 printf '%-3d\\n' $code 1<> {exit_code}
 exit $code
 """
-"""With a trap the shell outlives a SIGTERM, which ends the worker, and writes its exit code over a line that is there
-already, as a worker may end because the disk is full. The embedded base is that of the runs folder, if it is there, or
-else in a folder of each node, which fetches it once: on some network disks, machines do not see each other's locks."""
+"""Batch script of a job. The trap lets the shell outlive the SIGTERM that ends the worker; the exit code replaces a
+line of blanks, as the disk may be full. The embedded base is read from the runs folder if it is there, else from a
+folder per node, since locks do not work between machines on some network disks."""
 
 
 class SlurmJob(NamedTuple):
-    """One job, as squeue prints it."""
+    """One job as printed by squeue."""
 
     id: str
     states: frozenset[str]
-    """One, and flags such as COMPLETING beside it."""
+    """State of the job, with flags such as COMPLETING."""
     reason: str = ""
     nodes: str = ""
 
 
 class Slurm(Remote):
-    """Batch jobs of one user on one cluster.
+    """Engine for batch jobs of one user on one cluster.
 
     Args:
-        partition: Empty: the cluster's default.
+        partition: Partition of the cluster; empty for its default.
         options: More options of sbatch.
-        python: The command that starts Python on a node; empty: the page's Python, by the same path.
-        at_once: Jobs that Slurm has at most, those that wait there too.
-        is_set_up: Whether the owner of this server wants it to be offered. If not, nothing is submitted.
-        missing_seconds: A job that Slurm does not list for so long is gone.
-        search_path: Where the commands are, as PATH; empty: as the page's.
-        seconds: A command that takes longer is killed.
-        worker: Instead of the true one.
+        python: Command that starts Python on a node; empty for the page's Python under the same path.
+        at_once: Number of jobs in Slurm at most, waiting jobs included.
+        is_set_up: True where the owner of this server offers Slurm. If False, no job is submitted.
+        missing_seconds: Seconds after which a job that Slurm does not list counts as gone.
+        search_path: PATH with Slurm's commands; empty for the page's PATH.
+        seconds: Time limit of one command.
+        worker: Command that replaces the real worker in tests.
     """
 
     name = SLURM
@@ -158,7 +158,7 @@ class Slurm(Remote):
         return NOT_HERE.format(absent) if absent else "" if self._is_set_up else NOT_SET_UP
 
     def submit(self, job: RemoteJob) -> str:
-        """Slurm itself repeats nothing: a node that fails costs a run one attempt, which the supervisor counts."""
+        """Submit a batch job and return its number. The supervisor, not Slurm, tries runs of failed nodes again."""
         if not self._is_set_up:
             raise EngineDeclinedError(NOT_SET_UP)
         script = job.folder / BATCH
@@ -193,15 +193,15 @@ class Slurm(Remote):
         )
 
     def end(self, job: RemoteJob) -> None:
-        """By number and name: numbers begin anew where a cluster is set up anew."""
+        """Cancel a job by number and name, since job numbers start again where a cluster is set up anew."""
         done = self._run("scancel", "--quiet", f"--name={self._name(job)}", *filter(None, [job.handle]))
         if done.returncode != 0:
             raise EngineUnavailableError(f"Slurm has not ended the job (scancel): {_problem(done.stderr)}")
 
     def _listed(self, job: RemoteJob) -> Mapping[str, SlurmJob]:
-        """Return this user's jobs by name: by a squeue that began after the job was submitted or cancelled, and not too
-        long ago. Jobs that ended a while ago are among them (MinJobAge). Older versions ignore filters where they print
-        JSON, and then others' jobs are too."""
+        """Return this user's jobs by name, from a squeue call that is recent and began after `job` was submitted or
+        cancelled. Jobs that ended recently are included (MinJobAge). Older versions of squeue ignore filters with
+        --json and print other users' jobs too, which read_jobs leaves out."""
         with self._lock:
             most = min(MOST_OFTEN_SECONDS, self._poll_seconds) if job.submission.cancelled else self._poll_seconds
             if time.monotonic() - self._asked_at >= most or self._asked_at < job.asked_at:
@@ -218,8 +218,8 @@ class Slurm(Remote):
             return self._rows
 
     def _run(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
-        """Run a command. EngineUnavailableError where it hangs: then all is killed that it started, since clusters
-        have scripts around these commands."""
+        """Run a command of Slurm; raise EngineDeclinedError where it cannot be started, and EngineUnavailableError
+        where it takes too long. Then its process group is killed, since clusters wrap these commands in scripts."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         try:
             process = subprocess.Popen(
@@ -267,12 +267,12 @@ class Slurm(Remote):
         return home_id(self._store.home.absolute() / "slurm.id", self.place)
 
     def is_live(self, folder: Path) -> bool:
-        """A job whose worker has ended takes no place any more, though Slurm has not said so yet."""
+        """Return False also where the worker has ended though Slurm does not report it yet."""
         return super().is_live(folder) and read_exit_code(folder) is None
 
 
 def check_options(options: Sequence[str]) -> Sequence[str]:
-    """Return the same options. InvalidSettingError names the first that cannot be set."""
+    """Return the options unchanged; raise InvalidSettingError that names the first option that may not be set."""
     for option in options:
         name = option.removeprefix("--").partition("=")[0]
         if not option.startswith("--") or name not in ALLOWED.split():
@@ -284,7 +284,7 @@ def check_options(options: Sequence[str]) -> Sequence[str]:
 
 
 def python_command(text: str) -> Sequence[str]:
-    """Split a command line into words. InvalidSettingError where its quotes do not close."""
+    """Split a command line into words; raise InvalidSettingError where a quote is not closed."""
     try:
         return shlex.split(text)
     except ValueError as error:
@@ -292,8 +292,8 @@ def python_command(text: str) -> Sequence[str]:
 
 
 def read_exit_code(folder: Path) -> int | None:
-    """Return the exit code of a job's worker, negative where a signal ended it; None where it has not ended, or
-    without a word."""
+    """Return the exit code of a job's worker, negative for a signal; None where the worker goes on or left no exit
+    code. Raise EngineUnavailableError where the file cannot be read now."""
     try:
         text = (folder / EXIT_CODE).read_text()
     except (FileNotFoundError, ValueError):
@@ -304,8 +304,8 @@ def read_exit_code(folder: Path) -> int | None:
 
 
 def read_jobs(text: str, user: int) -> Mapping[str, SlurmJob]:
-    """Return a user's jobs that `squeue --json` printed, by name; of several with one name, one that has not ended, or
-    the newest. ValueError: it printed something else."""
+    """Parse the output of `squeue --json` into a user's jobs by name. Of several jobs with one name, one that has not
+    ended has priority, then the newest. Raise ValueError where the output has another form."""
     try:
         jobs = [(str(row["name"]), _row(row)) for row in json.loads(text)["jobs"] if _number(row["user_id"]) == user]
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -314,7 +314,7 @@ def read_jobs(text: str, user: int) -> Mapping[str, SlurmJob]:
 
 
 def waits_of(row: SlurmJob) -> str:
-    """Return why a job has not begun, or does not go on, as a sentence; empty while it runs."""
+    """Return why a job has not begun or is suspended, as a sentence; empty while it runs."""
     if row.states & {"PENDING", "CONFIGURING"}:
         reason = row.reason if row.reason not in ("", "None") else "no reason given yet"
         return printable(f"Slurm has not started the job yet: {reason}.", 300)
@@ -322,7 +322,7 @@ def waits_of(row: SlurmJob) -> str:
 
 
 def end_of(job: SlurmJob, exit_code: int | None) -> End | None:
-    """Return how a job ended; None while processes of it may be left. exit_code: of its worker, if it is known."""
+    """Return how a job ended; None while some of its processes may be left. exit_code: None where not known."""
     # A node that has failed cannot say that its processes are gone; what they write counts no more.
     if not job.states & ENDED or ("COMPLETING" in job.states and "NODE_FAIL" not in job.states):
         return None
@@ -334,7 +334,7 @@ def end_of(job: SlurmJob, exit_code: int | None) -> End | None:
 
 
 def end_by(exit_code: int | None) -> End | None:
-    """Return how a job ended, by the exit code of its worker alone."""
+    """Return how a job ended, from the exit code of its worker alone; None without one."""
     if exit_code is None:
         return None
     why = disk.FULL_SENTENCE if exit_code == DISK_FULL else process.describe_exit(exit_code)
@@ -342,7 +342,7 @@ def end_by(exit_code: int | None) -> End | None:
 
 
 def _row(row: Mapping[str, Any]) -> SlurmJob:
-    """Older versions print a state as a text ("CANCELLED by 1000"), newer ones a list of texts."""
+    """Return a SlurmJob from squeue's JSON, where older versions give a text as state, newer ones a list."""
     words = row["job_state"]
     return SlurmJob(
         id=str(_number(row["job_id"])),
@@ -353,12 +353,12 @@ def _row(row: Mapping[str, Any]) -> SlurmJob:
 
 
 def _number(value: Any) -> int:
-    """Newer versions print some numbers as {"set": true, "infinite": false, "number": 5}."""
+    """Return a number of squeue's JSON; newer versions print some as {"set": true, "infinite": false, "number": 5}."""
     return int(value["number"] if isinstance(value, dict) else value)
 
 
 def _problem(text: str) -> str:
-    """The last line that says something, without what stands before it: "sbatch: error: "."""
+    """Return the last line that is not empty, without a prefix such as "sbatch: error: "."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = lines[-1].split("error: ")[-1] if lines else "it says nothing"
     return printable(last.rstrip("."), 300) + "."

@@ -1,4 +1,4 @@
-"""What is known of a job elsewhere: what was asked for it, how it stands, and the most that is accepted from it."""
+"""State of a job elsewhere: its submission, its status, and the limits for the files it returns."""
 
 import contextlib
 import hashlib
@@ -20,43 +20,43 @@ from rankviz.store.durable import replace_durably
 
 SUBMISSION = "submission.json"
 EVENT_BYTES = 500
-"""Bytes of an event where there are many."""
+"""Bytes per event in a journal with many events."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """What is known of a job elsewhere, as its folder has it."""
+    """State of a job elsewhere, as stored in its folder."""
 
     submitted: bool = False
-    """Whether the cluster may have the job. From then on it is never submitted again."""
+    """True where the cluster may have the job; it is then never submitted again."""
     handle: str = ""
-    """The cluster's id of it; empty until that is known."""
+    """The job's id on the cluster; empty until known."""
     cancelled: bool = False
-    """Whether RankViz has cancelled it."""
+    """True where RankViz has cancelled the job."""
     end: End | None = None
     seconds: float | None = None
-    """Billed so far, where the place is paid for."""
+    """Billed seconds so far, on machines that cost money; None where not known."""
     seconds_at: float = 0.0
-    """When that was seen, unix seconds."""
+    """Time at which `seconds` was read, unix seconds."""
     terms: Mapping[str, Any] = field(default_factory=dict)
-    """What its engine has agreed on for it, such as a machine and its price."""
+    """Terms of the job, such as machine and price; set by its engine."""
 
 
 @dataclass(slots=True)
 class RemoteJob:
-    """A job as an engine is given it."""
+    """A job as passed to an engine's methods."""
 
     folder: Path
     job: Job
     submission: Submission
     asked_at: float = -math.inf
-    """When it was submitted or cancelled last, by time.monotonic: an answer asked for earlier does not count."""
+    """Time of the latest submission or cancellation, from time.monotonic: answers to earlier polls do not count."""
     is_unwanted: bool = False
-    """Whether it is to be cancelled."""
+    """True where the job is to be cancelled."""
 
     @property
     def name(self) -> str:
-        """By which it is found again where its handle is not known."""
+        """Name that finds the job on its cluster while its handle is not known."""
         return self.folder.name
 
     @property
@@ -66,35 +66,35 @@ class RemoteJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """How a cluster describes a job."""
+    """Status of a job as its cluster reports it."""
 
     handle: str
     where: str = ""
     waits: str = ""
-    """Why it does not run, as a sentence; empty while it runs."""
+    """Reason why the job does not run, as a sentence; empty while it runs."""
     end: End | None = None
     was_cancelled: bool = False
-    """Whether it ended because somebody cancelled it."""
+    """True where the job ended because somebody cancelled it."""
     is_ending: bool = False
-    """Whether it was told to end already."""
+    """True where the job is already ending."""
     seconds: float | None = None
-    """Billed so far."""
+    """Billed seconds so far; None where not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobLimits:
-    """The most that is accepted from one job: what it writes is its owner's, and nothing of it may be of any length."""
+    """Limits for the files of one job. The job's owner controls these files, so each size has a limit."""
 
     journal_bytes: int
     journal_lines: int
     adapter_bytes: int
-    """Of a run: its adapter and what it was truncated to."""
+    """Bytes of one run's adapter and its truncated copies together."""
     job_bytes: int
-    """Of the adapters of all runs."""
+    """Bytes of the adapters of all runs."""
 
     @classmethod
     def of(cls, limits: Limits) -> "JobLimits":
-        """As imports are limited. What an adapter is truncated to is together about its size again."""
+        """Return limits from those of imports. All truncated adapters of a run are about as large as its adapter."""
         adapter = limits.adapter_mb * 10**6
         return cls(
             journal_bytes=max(limits.import_mb * 10**6, limits.events_per_run * EVENT_BYTES),
@@ -104,7 +104,7 @@ class JobLimits:
         )
 
     def require(self, adapters: Sequence[int]) -> None:
-        """Raise LimitError where the adapters of a job's runs, in bytes of each run, are more than is accepted."""
+        """Raise LimitError where the adapters, in bytes of each run, are larger than accepted."""
         for size, most, whose, advice in (
             (max(adapters), self.adapter_bytes, "run", "Choose a lower rank or fewer target modules."),
             (sum(adapters), self.job_bytes, "sweep", "Choose fewer or lower ranks, learning rates or seeds."),
@@ -120,18 +120,15 @@ OWN_LIMITS = JobLimits.of(Limits())
 
 
 def home_id(file: Path, place: Path) -> str:
-    """Return the id of a runs folder, which no copy of it elsewhere has.
-
-    Args:
-        file: Where a random part of it is kept; it is made once.
-    """
+    """Return the id of a runs folder, which differs from the id of any copy of the folder at another place. file: File
+    with the random part of the id, created at the first call. place: Path that is the other part of the id."""
     with contextlib.suppress(FileExistsError), file.open("x") as new:
         new.write(secrets.token_hex(8))
     return hashlib.sha256(f"{place} ".encode() + file.read_bytes()).hexdigest()[:12]
 
 
 def in_thread(call: Callable[[], Any], name: str) -> Future[Any]:
-    """Begin a call that may take minutes in a daemon thread: those of an executor keep a process from ending."""
+    """Start a call that may take minutes in a daemon thread, which does not keep a process from ending."""
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -145,8 +142,7 @@ def in_thread(call: Callable[[], Any], name: str) -> Future[Any]:
 
 
 def read_submission(folder: Path) -> Submission:
-    """Read what is known of a job elsewhere; of one whose file is missing or damaged, that it may have been submitted.
-    OSError where it may be read later."""
+    """Read a job's submission; submitted=True without a valid file. Raise OSError where a retry may help."""
     try:
         content = json.loads((folder / SUBMISSION).read_bytes())
         end = content["end"]
@@ -157,6 +153,6 @@ def read_submission(folder: Path) -> Submission:
 
 
 def write_submission(folder: Path, submission: Submission) -> None:
-    """Keep it in the folder of the job, durably. OSError."""
+    """Write the submission into the job's folder, durably; raise OSError where this fails."""
     content = asdict(replace(submission, end=None)) | {"end": submission.end._asdict() if submission.end else None}
     replace_durably(folder / SUBMISSION, json.dumps(content))

@@ -1,9 +1,9 @@
-"""One supervisor per runs folder: it gives queued sweeps and probes in turn to engines that have room.
+"""One supervisor per runs folder: it starts queued sweeps and probes, in turn, on engines that have room.
 
 Several may be started on one folder (a second app, a command line): the one that holds HOME/supervisor.lock works, the
-others wait to take over. It is one loop: poll each engine, copy what jobs wrote elsewhere into the journals here, end
-what nobody wants, settle the runs of jobs that ended, start what there is room for. What it knows it reads from the
-journals and from the engines, so that a restart loses nothing.
+others wait to take over. One loop polls each engine, copies what jobs wrote elsewhere into the journals here, ends
+unwanted jobs, settles the runs of ended jobs and starts new jobs. All state is read from the journals and the engines,
+so that a restart loses nothing.
 """
 
 import contextlib
@@ -52,13 +52,13 @@ from rankviz.store.journal import Record, parse_event
 from rankviz.store.removal import tidy
 
 BARREN_JOBS = 2
-"""After so many jobs of a sweep in a row that complete no run, the rest of the sweep is given up."""
+"""Number of a sweep's jobs in a row that complete no run, after which the rest of the sweep fails."""
 DONE_SECONDS = 60.0
-"""A job that goes on for so long after its runs have ended hangs, and may cost money: it is ended."""
+"""Seconds after the end of its last run until a job counts as hanging and is ended, since it may cost money."""
 REASON_SECONDS = 2.0
-"""Reasons why an attempt waits are written down after once, twice, three times so long, and so on."""
+"""Seconds until the second reason why an attempt waits is written down; twice as many until the third, and so on."""
 BY_ADMIN = "by the admin"
-"""Stands in the cancel file of a run that is another's."""
+"""Content of the cancel file where the admin cancels another visitor's run."""
 NOT_CANCELLED = "The app that supervises this run is asked to cancel it, and has not done so yet. "
 OR_HANGS = "It goes on trying, unless it is stopped or hangs."
 ENDING = "The job is asked to end and has not ended yet."
@@ -74,16 +74,16 @@ _logger = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Runs what is queued in a store.
+    """Runs the queued runs and probes of a store.
 
     Args:
-        engines: Where it may run; the local one, unless given.
-        engine: The name of the one that has runs which name none; the first, unless given.
-        command, probe_command: Of the local engine, where none is given; tests pass their own.
-        run_minutes: A run that takes longer is ended, and the rest of its sweep goes on.
-        max_attempts: A run whose place was lost is tried again until it was lost so often.
-        split_runs: A sweep is divided among free places of an engine as long as each part has so many runs, since each
-            loads the base once more.
+        engines: Engines that may be used; the local one by default.
+        engine: Name of the default engine; the first one by default.
+        command, probe_command: Commands of the local engine where `engines` is empty; tests pass their own.
+        run_minutes: Longest duration of a run; a longer run is ended, and the rest of its sweep goes on.
+        max_attempts: Number of lost attempts after which a run fails.
+        split_runs: Least number of runs per part where a sweep is divided among free places, since each part loads the
+            base.
     """
 
     def __init__(
@@ -112,80 +112,80 @@ class Supervisor:
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._jobs: dict[str, list[Live]] = {}
-        """Of each engine that could be polled. What one that cannot be reached now has stays as it was."""
+        """Jobs by engine, as last polled. An engine that cannot be reached keeps its earlier list."""
         self._away: dict[str, str] = {}
         self._logged: dict[str, str] = {}
         self._places: dict[str, int] = {}
         self._unwanted: set[str] = set()
-        """Runs that this process was asked to cancel; those of others have a file."""
+        """Ids of runs that this process was asked to cancel; other processes ask by a file."""
         self._unwritten: dict[str, RunEvent] = {}
-        """Ends of runs that there was no room for on the disk."""
+        """Last events of runs, by run id, not written yet because the disk was full."""
         self._ending: dict[str, str] = {}
-        """Jobs that are being ended, by name, with the run that took too long, if it is for one."""
+        """Jobs that are being ended: by name, the id of the run that took too long, or empty for other reasons."""
         self._stuck: dict[str, str] = {}
-        """Why jobs could not be ended, by name."""
+        """Reasons why jobs could not be ended, by name of the job."""
         self._done_at: dict[str, float] = {}
         self._running_since: dict[str, tuple[str, float]] = {}
         self._declined: set[Attempt] = set()
-        """Attempts that an engine did not start and said so: their numbers are given again."""
+        """Attempts that an engine certainly did not start; the next start uses the same attempt number."""
         self._placed: dict[Attempt, tuple[tuple[str, ...], int, float]] = {}
-        """Engine, place, job and reason to wait as they were written down; how many reasons, and when the last was."""
+        """Last written (engine, place, job, reason to wait) by attempt; number of reasons; time of the last."""
         self._barren: Counter[str] = Counter()
         self._served: dict[str, float] = {}
         self._queue: tuple[object, dict[str, list[Batch]], Mapping[str, float]] = (None, {}, {})
-        """What waits for each engine and when visitors were served, for a state of the store."""
+        """State of the store, and for it the waiting batches by engine and the times when visitors were served."""
 
     @property
     def engines(self) -> Sequence[Engine]:
-        """Where runs may be."""
+        """Engines of this supervisor."""
         return tuple(self._engines.values())
 
     def engine(self, name: str) -> Engine | None:
-        """Return the engine of a name; None where it is not among them."""
+        """Return the engine with this name; None where there is none."""
         return self._engines.get(name)
 
     def engine_of(self, batch: Batch) -> str:
-        """Return the name of the engine on which a batch is to run."""
+        """Return the name of the engine for a batch."""
         return self.place_of(batch.run_ids[0])[0] or self._default
 
     def place_of(self, run_id: str) -> Goal:
-        """Return where a run that waits is to be."""
+        """Return the engine's name and options that a waiting run asks for."""
         there = self.store.listed_destination(run_id)
         return there.engine, tuple(sorted(there.options.items()))
 
     def places(self, engine: str) -> int:
-        """Return how many jobs an engine has at once; 1 where it was not asked yet."""
+        """Return the number of jobs that an engine runs at once; 1 where the engine was not polled yet."""
         return max(1, self._places.get(engine, 1))
 
     def parts(self, engine: str, runs: int) -> int:
-        """Return how many jobs a sweep of so many runs is divided into where it has all places of an engine."""
+        """Return the number of jobs into which a sweep of `runs` runs is divided on an otherwise unused engine."""
         divides = engine in self._engines and self._engines[engine].divides
         return min(self.places(engine), max(1, runs // self._split_runs)) if divides else 1
 
     @property
     def with_job(self) -> Collection[str] | None:
-        """The runs that some job has; None where another process supervises."""
+        """Ids of runs that are in a job; None where another process supervises."""
         return self._run_ids if self._lock.is_locked else None
 
     @property
     def away(self) -> Mapping[str, str]:
-        """Why engines cannot be reached now, by name."""
+        """Reasons why engines cannot be reached now, by name of the engine."""
         return self._away.copy()
 
     @property
     def unwritten(self) -> Mapping[str, RunEvent]:
-        """How runs ended, by run, as far as there was no room to write it down."""
+        """Last events of ended runs, by run id, not written yet because the disk was full."""
         return {run_id: end for run_id, end in self._unwritten.copy().items() if not isinstance(end, RunRequeued)}
 
     def start(self) -> None:
-        """Work in a background thread, now or as soon as no other supervisor does."""
+        """Start the loop in a background thread; it works as soon as no other supervisor does."""
         if self._thread is None:
             self._stopping.clear()
             self._thread = threading.Thread(target=self._loop, name="rankviz-supervisor", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Stop supervising. A worker that is running goes on and is found again by the next supervisor."""
+        """Stop supervising. A running worker goes on, and the next supervisor finds it."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
@@ -193,7 +193,7 @@ class Supervisor:
         self._release()
 
     def settle(self, timeout_seconds: float = 600.0) -> None:
-        """Return once every run has ended and no job is left; TimeoutError if that takes longer."""
+        """Wait until every run has ended and no job is left; raise TimeoutError after `timeout_seconds`."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             if self._thread is None:
@@ -206,16 +206,17 @@ class Supervisor:
             time.sleep(min(self._poll_seconds, 0.05))
 
     def cancel(self, run_or_sweep_id: str, timeout_seconds: float = 15.0) -> None:
-        """Cancel a run, or all runs of a sweep. Returns when they have ended and no process of theirs is left; a run
-        that has ended already stays as it ended. Works from any process: where another one supervises, it is asked by
-        a file in the run's folder. Needs no room on the disk: what cannot be written down yet is in `unwritten`.
+        """Cancel a run, or all runs of a sweep, and return once they have ended and their processes are gone. A run
+        that has ended stays as it is. Works from any process: another supervising process is asked by a file in the
+        run's folder. Needs no disk space: an end that cannot be written yet is in `unwritten`.
 
-        EngineUnavailableError, WorkerError where they have not ended in that time; then they end as soon as they can.
+        Raises EngineUnavailableError or WorkerError where the runs have not ended in `timeout_seconds`; they then end
+        as soon as possible.
         """
         self.cancel_runs(self.store.run_ids(run_or_sweep_id), timeout_seconds)
 
     def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0, *, by_admin: bool = False) -> None:
-        """Cancel these runs, as `cancel`. by_admin: where they are another's, who will read it."""
+        """Cancel runs as `cancel` does. by_admin: True where the admin cancels another visitor's runs."""
         deadline = time.monotonic() + timeout_seconds
         for run_id in (unended := self._unended(run_ids)):
             with contextlib.suppress(OSError):  # no room; an app that finds the job ended would not know why
@@ -247,7 +248,7 @@ class Supervisor:
                     self._release()
 
     def tick(self) -> None:
-        """Look once: poll engines, cancel what was asked, copy what is new, settle what ended, start what is next."""
+        """Do one round: poll engines, cancel runs, copy journals, settle ended jobs, start new jobs."""
         self._tick(launches=True)
 
     def _tick(self, *, launches: bool) -> None:
@@ -262,12 +263,12 @@ class Supervisor:
             self._unwanted = {run_id for run_id in self._unwanted if self._is_open(run_id)}
             unwanted = self._unwanted.union(standing.unwanted)
             for run_id in unwanted:
-                with self._sparing(run_id):
+                with self._logging_errors(run_id):
                     if self.store.record(run_id).state is RunState.QUEUED and self._begin(run_id):
                         self._cancelled(run_id)
             for engine, live in self._live():
-                with self._sparing(live.job.name):
-                    self._attend(engine, live, unwanted)
+                with self._logging_errors(live.job.name):
+                    self._handle(engine, live, unwanted)
             self._settle_orphans(standing.at_work)
             if launches and standing.has_unended and not disk.trouble(self.store.home):
                 self._launch()
@@ -287,7 +288,7 @@ class Supervisor:
                 self._stopping.wait(5 * self._poll_seconds)
 
     def _acquire(self) -> bool:
-        """Hold the folder's lock, unless another process has it."""
+        """Acquire the folder's lock. Return False where another process holds it."""
         if self._lock.is_locked:
             return True
         try:
@@ -321,7 +322,7 @@ class Supervisor:
         return {attempt.run_id for jobs in list(self._jobs.values()) for live in jobs for attempt in live.job.attempts}
 
     def _poll(self) -> None:
-        """Ask every engine what it has, and write down where that is."""
+        """Read the jobs of every engine, and write down where they are."""
         for name, engine in self._engines.items():
             with self._reaching(name):
                 self._jobs[name] = list(engine.live())
@@ -329,8 +330,8 @@ class Supervisor:
                     if live.end is None:
                         self._place(name, live.job.attempts, live.where, live.handle, live.waits)
 
-    def _attend(self, engine: Engine, live: Live, unwanted: Collection[str]) -> None:
-        """Copy what is new of a job, end it where nobody wants it, and settle its runs once it has ended."""
+    def _handle(self, engine: Engine, live: Live, unwanted: Collection[str]) -> None:
+        """Copy a job's new events, end it where it is unwanted, and settle its runs once it has ended."""
         name, end = live.job.name, live.end
         if end is None:
             later = contextlib.suppress(OSError, EngineUnavailableError)  # it ends also where there is no room
@@ -365,7 +366,7 @@ class Supervisor:
             self._placed.pop(attempt, None)
 
     def _is_needless(self, engine: Engine, live: Live, unwanted: Collection[str]) -> bool:
-        """Tell whether a job is at a run that nobody wants, or has nothing to do, or goes on all the same."""
+        """Return True where a job works on a cancelled run, has nothing to do, or goes on after all runs ended."""
         has_unwanted, states, has_open = self._has_any(live, unwanted), [], False
         for record in self._records(live):
             states.append(record.state)
@@ -383,7 +384,7 @@ class Supervisor:
         return now - self._done_at.setdefault(live.job.name, now) >= DONE_SECONDS
 
     def _is_at_cancelled(self, engine: Engine, live: Live) -> bool:
-        """Tell whether a job elsewhere is at a run that was cancelled as it waited, of which the job knows nothing."""
+        """Return True where a job elsewhere works on a run that was cancelled here while it was queued."""
         is_at_one = False
         for attempt in live.job.attempts:
             with contextlib.suppress(RunNotFoundError):
@@ -399,7 +400,7 @@ class Supervisor:
         return False
 
     def _takes_too_long(self, engine: Engine, live: Live) -> str:
-        """Return the run of a job that takes longer than it may, counted from when this supervisor saw it begin."""
+        """Return the id of a job's run that took too long since this process saw it begin; empty if there is none."""
         if self._run_minutes is None or not engine.is_limited:
             return ""
         running = next((each.run_id for each in self._records(live) if each.state is RunState.RUNNING), "")
@@ -410,7 +411,7 @@ class Supervisor:
         return running if time.monotonic() - since >= 60 * self._run_minutes else ""
 
     def _records(self, live: Live) -> Iterator[Record]:
-        """Yield the runs of a job whose current attempt it has, without those that were deleted."""
+        """Yield the records of a job's runs whose current attempt is in the job, without deleted runs."""
         for attempt in live.job.attempts:
             with contextlib.suppress(RunNotFoundError):
                 record = self.store.record(attempt.run_id)
@@ -422,9 +423,9 @@ class Supervisor:
         return not {attempt.run_id for attempt in live.job.attempts}.isdisjoint(run_ids)
 
     def _copy(self, engine: Engine, live: Live) -> None:
-        """Copy what attempts wrote elsewhere into the journals here, each line once: a copied line has its attempt and
-        its offset in that attempt's own journal. Runs after the first that goes on are looked at once the job has
-        ended."""
+        """Copy new events of a job elsewhere into the journals here, each line once: a copied event has its attempt
+        and its byte offset in that attempt's own journal. While the job goes on, no run after the first unfinished one
+        is read."""
         for attempt in () if engine.shares_disk else live.job.attempts:
             with contextlib.suppress(RunNotFoundError):
                 record = self.store.record(attempt.run_id)
@@ -439,7 +440,7 @@ class Supervisor:
                     return
 
     def _with_files(self, engine: Engine, live: Live, attempt: Attempt, last: RunEvent) -> RunEvent:
-        """Return how an attempt ended, once what it left is here: a run whose adapter is not here has failed."""
+        """Copy an attempt's files and return its last event: a failure where a completed run's adapter is missing."""
         try:
             engine.collect(live, attempt, self.store.run_dir(attempt.run_id))
         except EngineError as error:
@@ -449,13 +450,13 @@ class Supervisor:
         return last
 
     def _place(self, engine: str, attempts: Iterable[Attempt], where: str = "", job: str = "", waits: str = "") -> None:
-        """Write down where attempts are, where that is news."""
+        """Write the places of attempts into the journals, where they changed."""
         new = engine, where, job, waits
         for attempt in attempts:
             known, reasons, reason_at = self._placed.get(attempt, (None, 0, 0.0))
             if known == new or (waits and reasons and time.monotonic() - reason_at < REASON_SECONDS * reasons):
                 continue
-            with self._sparing(attempt.run_id):
+            with self._logging_errors(attempt.run_id):
                 record = self.store.record(attempt.run_id)
                 number, place = attempt.number or record.attempt, record.place
                 there = place and (place.engine, place.where, place.job, place.waits)
@@ -469,8 +470,8 @@ class Supervisor:
     # How runs end
 
     def _settle(self, engine: Engine, live: Live, end: End) -> None:
-        """Decide what becomes of the runs of a job that has ended: those that it had begun are tried again where their
-        place was lost, else failed or cancelled; the others wait again."""
+        """Settle the runs of an ended job. Runs that had begun are queued again where their machine was lost, else
+        they fail or are cancelled; the others stay queued."""
         name, records = live.job.name, list(self._records(live))
         queued = [record for record in records if record.state is RunState.QUEUED and not self._has_begun(record)]
         begun = [record for record in records if not record.state.ended and record not in queued]
@@ -509,14 +510,14 @@ class Supervisor:
             self._give_up(queued, end._replace(why=why))
 
     def _settle_orphans(self, at_work: Iterable[Record]) -> None:
-        """Settle runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up
-        here, may still live."""
+        """Settle runs that have begun and are in no job. A run of an engine that cannot be reached, or is not set up
+        here, is left, since it may still be alive."""
         in_jobs, seen = self._run_ids, {"", *self._jobs} - self._away.keys()
         for record in list(at_work):
             run_id = record.run_id
             if run_id in in_jobs or run_id in self._unwritten or record.engine not in seen:
                 continue
-            with self._sparing(run_id):
+            with self._logging_errors(run_id):
                 record = self.store.record(run_id)
                 if record.state.ended or not self._has_begun(record):
                     continue
@@ -535,7 +536,7 @@ class Supervisor:
         return run_id in self._unwanted or self.store.cancel_word(run_id) is not None
 
     def _is_open(self, run_id: str) -> bool:
-        """Tell whether a run has not ended, or cannot be read now."""
+        """Return True where a run has not ended, or cannot be read now."""
         try:
             return run_id not in self.unwritten and not self.store.record(run_id).state.ended
         except RunNotFoundError:
@@ -547,12 +548,11 @@ class Supervisor:
         return [run_id for run_id in run_ids if self._is_open(run_id)]
 
     def _is_to_end(self, run_id: str) -> bool:
-        """Tell whether a run that is to be cancelled has not ended, and nobody has resumed it meanwhile."""
+        """Return True where a run still has to be cancelled: it has not ended, and nobody has resumed it."""
         return self._is_open(run_id) and self._is_unwanted(run_id)
 
     def _begin(self, run_id: str) -> bool:
-        """Take a queued run up, to cancel it. Where there is no room for the mark, a run that no job has is nobody
-        else's."""
+        """Mark a queued run as begun, to cancel it; True also where the disk is full and no job has the run."""
         try:
             return self.store.begin(run_id)
         except RunUnreadError:
@@ -570,14 +570,13 @@ class Supervisor:
         self._write(run_id, RunFailed(time=time.time(), error=end.why, exit_code=end.exit_code, log_tail=tail))
 
     def _give_up(self, records: Sequence[Record], end: End) -> None:
-        """Fail queued runs that are not to start."""
         for record in records:
-            with self._sparing(record.run_id):
+            with self._logging_errors(record.run_id):
                 if self.store.begin(record.run_id):
                     self._fail(record.run_id, end, log_of=records[0].run_id)
 
     def _write(self, run_id: str, event: RunEvent) -> None:
-        """Write down how the current attempt of a run ended, now or as soon as there is room."""
+        """Append the last event of a run's current attempt, now or once there is room on the disk."""
         record = None
         try:
             record = self.store.record(run_id)
@@ -594,7 +593,6 @@ class Supervisor:
     # What starts next
 
     def _launch(self) -> None:
-        """Start what there is room for."""
         rooms: dict[str, int] = {}
         for name, engine in self._engines.items():
             if name not in self._away:
@@ -603,7 +601,7 @@ class Supervisor:
         self._places = {name: len(self._jobs.get(name, ())) + room for name, room in rooms.items()}
         if not any(room > 0 for room in rooms.values()):
             return
-        waiting, began = self._look()
+        waiting, began = self._waiting_batches()
         for name, group in waiting.items():
             if rooms.get(name, 0) > 0:
                 with self._reaching(name):
@@ -615,8 +613,9 @@ class Supervisor:
     def _owner_of(self, run_id: str) -> str:
         return self.store.listed_ownership(run_id).owner
 
-    def _look(self) -> tuple[Mapping[str, list[Batch]], Mapping[str, float]]:
-        """Return what no job has, by engine, and when its owners were served; made again where something changed."""
+    def _waiting_batches(self) -> tuple[Mapping[str, list[Batch]], Mapping[str, float]]:
+        """Return waiting batches by engine, and when visitors were last served (unix seconds, by visitor). The result
+        is cached until the store or the jobs change."""
         in_jobs, unwritten = frozenset(self._run_ids), frozenset(self._unwritten)
         if self._queue[0] != (self.store.turns(), in_jobs, unwritten):
             with self.store.publishing():
@@ -645,7 +644,7 @@ class Supervisor:
                 room -= 1
 
     def _start(self, engine: Engine, batch: Batch) -> bool:
-        """Start a job for a batch. Where it has to wait, why is written down; where it cannot start, its runs fail."""
+        """Start a job for a batch; True where it started. Otherwise write why it waits, or fail its runs."""
         job = Job(
             attempts=tuple(self._next_attempt(record) for record in batch.records),
             kind="probe" if isinstance(batch.records[0], ProbeRecord) else "finetune",
@@ -675,8 +674,7 @@ class Supervisor:
         return live is not None
 
     def _next_attempt(self, record: Record) -> Attempt:
-        """Return the attempt to start. One that an engine elsewhere had may still live there, so its number is not
-        given again."""
+        """Return the attempt to start, with a new number where the earlier attempt may still run elsewhere."""
         current = Attempt(record.run_id, record.attempt)
         engine = self._engines.get(record.engine)
         may_live = bool(record.engine) and (engine is None or not engine.shares_disk)
@@ -690,8 +688,8 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _reaching(self, name: str) -> Iterator[None]:
-        """Around what asks an engine: where that fails, the engine is away until it is asked with success."""
-        with self._sparing(name):
+        """Wrap calls to an engine: after an error the engine counts as away until a call succeeds."""
+        with self._logging_errors(name):
             try:
                 yield
             except Exception as error:
@@ -701,9 +699,8 @@ class Supervisor:
             self._away.pop(name, None)
 
     @contextlib.contextmanager
-    def _sparing(self, subject: str) -> Iterator[None]:
-        """Around what is of one engine, job or run: where it fails, that is in the log once and left for later, and
-        all else goes on."""
+    def _logging_errors(self, subject: str) -> Iterator[None]:
+        """Wrap work on one engine, job or run: an error is logged once, and work on the others goes on."""
         try:
             yield
         except RunNotFoundError:  # deleted meanwhile
@@ -716,8 +713,8 @@ class Supervisor:
 
 
 def stamped(data: bytes, attempt: Attempt, offset: int) -> Iterator[RunEvent]:
-    """Yield the events of whole lines that begin at an offset of an attempt's own journal, without what they say of
-    attempts: only the supervisor gives them."""
+    """Yield the events of whole lines from an attempt's own journal, each with the attempt and its byte offset; `data`
+    begins at `offset`. Events that only the supervisor may write are left out."""
     for line in data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]:
         offset += len(line) + 1
         event = parse_event(line)

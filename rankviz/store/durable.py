@@ -1,4 +1,4 @@
-"""Files that are on the disk when the call returns, folders that come or go all at once, and copies of data files."""
+"""Durable file writes, folder renames that succeed all or none, and copies of data files."""
 
 import contextlib
 import errno
@@ -15,16 +15,16 @@ from rankviz.visitor import data_folder
 
 ASIDE = ".aside-"
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
-"""Errors of file systems that cannot sync a folder, as some network disks."""
+"""Errors of file systems, such as some network disks, that cannot sync a folder."""
 
 
 def aside_of(path: Path) -> Path:
-    """Return a new name in the same folder, for what takes the path's place once it is whole."""
+    """Return a new temporary name in the same folder; the finished file or folder is then renamed to `path`."""
     return path.with_name(f"{ASIDE}{secrets.token_hex(4)}")
 
 
 def remove_left(folder: Path, seconds: float) -> None:
-    """Remove asides of killed processes that are older than that."""
+    """Remove temporary files and folders of killed processes that are older than `seconds`."""
     for aside in folder.glob(f"{ASIDE}*"):
         with contextlib.suppress(OSError):
             if time.time() - aside.lstat().st_mtime <= seconds:
@@ -36,7 +36,7 @@ def remove_left(folder: Path, seconds: float) -> None:
 
 
 def write_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
-    """Write a new file that nobody reads before its folder is published. mode: as of os.open."""
+    """Write and sync a new file that nobody reads before its folder is published. mode: as for os.open."""
     with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, mode), "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
@@ -44,7 +44,7 @@ def write_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
 
 
 def replace_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
-    """Write a file in place of an earlier one, which stays where this fails. mode: as of os.open."""
+    """Replace a file and sync it; the earlier file stays where writing fails. mode: as for os.open."""
     aside = aside_of(path)
     try:
         write_durably(aside, content, mode)
@@ -66,25 +66,25 @@ def _sync_folder(folder: Path) -> None:
 
 
 FILE = ".publishing"
-"""In the runs folder while folders come or go, and after an app was killed meanwhile: the place, and their names."""
+"""File in the runs folder while folders are renamed, and after a crash: the other place, then the names."""
 GONE = ".gone-"
-"""Prefix of the place to which folders go; any other place is a folder from which they come."""
+"""Prefix of the names to which deleted folders are renamed; any other place in FILE holds new folders."""
 
 
 def bring(folder: Path, aside: Path, names: Sequence[str]) -> None:
-    """Rename what is in `aside`, a folder in `folder`, into `folder`: all of it or none. Nobody else renames there."""
+    """Rename folders from `aside`, in `folder`, into `folder`: all or none. The caller holds RunStore.publishing."""
     _move(folder, aside.name, names)
 
 
 def take(folder: Path, names: Sequence[str]) -> Sequence[Path]:
-    """Rename these out of the way, all or none, and return where they are. Nobody else renames there."""
+    """Rename folders out of the way, all or none; return their paths. The caller holds RunStore.publishing."""
     place = f"{GONE}{secrets.token_hex(4)}"
     _move(folder, place, names)
     return [aside for _, aside in _renames(folder, place, names)]
 
 
 def move_the_rest(folder: Path) -> None:
-    """Finish what a killed process has begun to rename. Nobody else renames there."""
+    """Finish renames that a killed process had begun. The caller holds RunStore.publishing."""
     try:
         place, *lines = (folder / FILE).read_text(errors="replace").split("\n")
     except FileNotFoundError:
@@ -129,18 +129,18 @@ def _move(folder: Path, place: str, names: Sequence[str]) -> None:
 
 
 def digest_of(path: Path) -> str:
-    """Return the digest of a file's content, as a run's data_fingerprint has it. OSError where it cannot be read."""
+    """Return the digest of a file's content as in data_fingerprint; raise OSError where it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def kept_path(home: Path, data: Path, owner: str) -> Path:
-    """Return where the copy of a data file is or is to be: filed by its owner and its content."""
+    """Return the path for the copy of a data file, which depends on its owner and its content."""
     return data_folder(home, owner) / digest_of(data) / data.name
 
 
 def is_kept(file: Path) -> bool:
-    """Return whether a copy is there, unchanged since it was filed by its content."""
+    """Return True where a copy exists and its content still matches its path."""
     try:
         return file.is_file() and digest_of(file) == file.parent.name
     except OSError:
@@ -148,7 +148,7 @@ def is_kept(file: Path) -> bool:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a data file to its kept_path, whole or not at all: an upload may not outlive the page."""
+    """Copy a data file to its kept_path, all or nothing, since an upload may be deleted before its runs."""
     if is_kept(target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)

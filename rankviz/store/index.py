@@ -1,8 +1,8 @@
-"""The index of a runs folder: the record of every run and probe in memory, kept current by reading what was appended.
+"""The index of a runs folder: the record of every run and probe in memory, updated by reading what was appended.
 
-It is no database. Every page needs the records as objects each second, so tables in SQLite would be a second copy of
-them to keep right; and its WAL does not work on network disks, where clusters have their runs. The journals alone
-are the truth: an index is made of them at each start.
+It is no database. Every page needs the records as objects each second, so tables in SQLite would be a second copy to
+maintain; and SQLite's WAL does not work on network disks, where clusters have their runs. The journals are the only
+source: each start builds the index from them.
 """
 
 import os
@@ -21,18 +21,18 @@ from rankviz.store.journal import JournalReader, Record
 from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, read_destination, read_ownership
 
 CANCEL = "cancel"
-"""The file in a run's folder that asks to cancel it."""
+"""File in a run's folder that requests its cancellation."""
 LOOK_SHARE, FREE_SECONDS = 0.05, 0.003
-"""Share of the time in which all folders are looked at for what other processes wrote; a short look is free."""
+"""Share of time for checking all folders for other processes' writes, and seconds that are always allowed."""
 MANY = 20
-"""Runs that are read at once, from which on others are told how far that is."""
+"""Number of new runs to read from which on progress is reported."""
 PATIENCE_SECONDS = 0.05
 SETTLED_NANOSECONDS = 10**9
-"""A folder's time is so exact: a file made later in an older folder changes it."""
+"""Resolution of a folder's modification time. A folder that changed more recently is checked again."""
 
 
 def begun_file(attempt: int) -> str:
-    """Return the name of the file in a run's folder that takes up an attempt."""
+    """Return the name of the file that marks an attempt as begun."""
     return "begun" if attempt == 1 else f"begun-{attempt}"
 
 
@@ -41,7 +41,7 @@ _view: ContextVar[bool] = ContextVar("view", default=False)
 
 @contextmanager
 def viewing() -> Iterator[None]:
-    """Mark what only looks: while another thread reads the folder, it gets the runs that have been read."""
+    """Mark the caller as a view, which gets the runs read so far while another thread reads many runs."""
     token = _view.set(True)
     try:
         yield
@@ -54,21 +54,21 @@ def is_view() -> bool:
 
 
 class ReadProgress(NamedTuple):
-    """Progress of a long read, in folders."""
+    """Progress of a long read, in number of folders."""
 
     done: int
     total: int
 
 
 class Standing(NamedTuple):
-    """Work of a supervisor."""
+    """Runs that a supervisor has to handle."""
 
     at_work: Sequence[Record]
-    """Runs that somebody took up and nobody has ended, the oldest first."""
+    """Runs that have begun and not ended, the oldest first."""
     unwanted: Sequence[str]
-    """Ids of runs that somebody asks to cancel."""
+    """Ids of runs to cancel."""
     has_unended: bool
-    """Whether any run waits or runs."""
+    """True where any run is queued or running."""
 
 
 @dataclass(slots=True)
@@ -79,10 +79,10 @@ class Entry:
     ownership: Ownership = NO_ONES
     destination: WantedEngine = ANYWHERE
     begun_attempt: int = 0
-    """The attempt that has a file of somebody who took it up."""
+    """Number of the attempt that is marked as begun; 0 for none."""
     has_cancel: bool = False
     folder_time: int = 0
-    """Modification time of its folder, nanoseconds, when its files were looked at; 0: it may have changed since."""
+    """Modification time of its folder in nanoseconds when last read; 0 where it must be read again."""
 
     @property
     def record(self) -> Record:
@@ -90,7 +90,7 @@ class Entry:
 
     @property
     def is_begun(self) -> bool:
-        """Whether somebody took up its current attempt and nobody has ended it."""
+        """True where the current attempt has begun and not ended."""
         state = self.record.state
         return not state.ended and (state is RunState.RUNNING or self.begun_attempt == self.record.attempt)
 
@@ -100,11 +100,11 @@ class Entry:
 
     @property
     def turn(self) -> tuple[object, ...]:
-        """State, attempt and marks, which decide its place in the queue."""
+        """State, attempt and marks of the run, which determine its place in the queue."""
         return self.record.state, self.record.attempt, self.is_begun, self.is_unwanted
 
     def read_files(self, folder: str) -> None:
-        """Read what stands beside the journal, where that may have changed. FileNotFoundError where it is gone."""
+        """Read owner, engine and marks if the folder may have changed; FileNotFoundError where it does not exist."""
         if (at := os.stat(folder).st_mtime_ns) == self.folder_time:
             return
         self.ownership, self.destination = read_ownership(Path(folder)), read_destination(Path(folder))
@@ -115,16 +115,11 @@ class Entry:
 
 
 class RunIndex:
-    """The runs and probes of one folder. Several threads may use it.
-
-    Args:
-        folder: The folder of their folders.
-    """
+    """Index of the runs and probes of one folder, which has a folder for each. Thread-safe."""
 
     def __init__(self, folder: Path):
         self.reading: ReadProgress | None = None
-        """Progress of another thread that reads many runs; None where none does. Meanwhile views (`viewing`) get the
-        runs that it has read, and all others wait."""
+        """Progress of a thread that reads many runs, or None. Views (`viewing`) then get the runs read so far."""
         self._folder = str(folder)
         self._entries: dict[str, Entry] = {}
         self._updating = threading.RLock()
@@ -135,16 +130,16 @@ class RunIndex:
         self._made: dict[str, tuple[int, Any]] = {}
 
     def _open(self, run_id: str) -> JournalReader:
-        """Return the reader of a run; RunNotFoundError where its folder holds none."""
+        """Return the reader of a run; raise RunNotFoundError where its folder holds no run."""
         raise NotImplementedError
 
     def wait_until_read(self) -> None:
-        """Return once the folder has been read, also within `viewing`."""
+        """Wait until the folder has been read, also within `viewing`."""
         self._update(waits=True)
 
     def _entry(self, run_id: str) -> Entry:
-        """Return a run as its journal says now. RunNotFoundError; RunUnreadError where it cannot be read, and a view
-        gets what is known."""
+        """Return the current entry of a run. Raise RunNotFoundError where there is none, and RunUnreadError where its
+        files cannot be read; a view then gets the last known entry."""
         try:
             self._look(run_id, with_files=False)
         except OSError as error:
@@ -155,34 +150,34 @@ class RunIndex:
         return entry
 
     def records(self) -> list[Record]:
-        """Return every run and probe, the oldest first, within a sweep in the order they run."""
+        """Return every run and probe, the oldest first, and within a sweep in training order."""
         self._update()
         return list(self._in_order())
 
     def unended(self) -> Sequence[Record]:
-        """Return those that wait or run, in the same order."""
+        """Return the runs and probes that are queued or running, in the order of `records`."""
         self._update()
         return self._once("unended", lambda: [each for each in self._in_order() if not each.state.ended])
 
     def standing(self) -> Standing:
-        """Return what there is for a supervisor to do."""
+        """Return the runs that a supervisor has to handle."""
         self._update()
         return self._once("standing", self._standing)
 
     def _of_sweep(self, sweep_id: str) -> Sequence[Record]:
-        """Return the runs of a sweep in the order they run."""
+        """Return the runs of a sweep in training order."""
         self._update()
         for run_id in [each.run_id for each in self._in_order() if each.request.sweep_id == sweep_id]:
             self._try(run_id, with_files=False)  # of an ended run only its folder tells that another app deleted it
         return [each for each in self._in_order() if each.request.sweep_id == sweep_id]
 
     def turns(self) -> int:
-        """Return a number that changes whenever a run comes, goes, begins or ends: while it stays, the queue does."""
+        """Return a number that changes whenever a run is added, removed, begun or ended, so that the queue changes."""
         self._update()
         return self._turns
 
     def _ids(self) -> set[str]:
-        """Return the names of all folders that may be of runs, readable or not."""
+        """Return the names of all folders that may hold runs, readable or not."""
         try:
             with os.scandir(self._folder) as entries:
                 return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
@@ -190,12 +185,12 @@ class RunIndex:
             return set()
 
     def _unreadable_ids(self) -> set[str]:
-        """Return the folders in the place of runs that hold none that can be read."""
+        """Return the names of folders that hold no readable run."""
         self._update()
         return set(self._names) - self._entries.keys()
 
     def _changed(self, run_ids: Iterable[str]) -> None:
-        """Look at these runs at the next question: this process wrote to them."""
+        """Have these runs read at the next update, since this process wrote to them."""
         self._due.update(run_ids)
 
     def forget(self, run_ids: Iterable[str]) -> None:
@@ -219,14 +214,14 @@ class RunIndex:
         return Standing([entry.record for entry in entries if entry.is_begun], unwanted, bool(entries))
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return what was made of the entries as they are now."""
+        """Return the result of `make`, cached by name until an entry changes."""
         version = self._version
         if (made := self._made.get(name)) is None or made[0] != version:
             made = self._made[name] = version, make()
         return made[1]
 
     def _update(self, *, waits: bool = False) -> None:
-        """Read what is new in the folder. A view does not wait for another thread that reads many runs."""
+        """Read changes in the folder. A view does not wait for another thread that reads many runs."""
         while not self._updating.acquire(timeout=PATIENCE_SECONDS):
             if self.reading and is_view() and not waits:
                 return
@@ -262,7 +257,7 @@ class RunIndex:
         return folder_time != entry.folder_time or size > entry.reader.offset
 
     def _try(self, run_id: str, *, with_files: bool = True) -> None:
-        """Look at a run; one that cannot be read now stays as it is known, and is looked at again."""
+        """Read a run. A run that cannot be read now keeps its entry, and is read again at the next update."""
         try:
             self._look(run_id, with_files=with_files)
         except RunNotFoundError:

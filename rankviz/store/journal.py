@@ -1,4 +1,4 @@
-"""One run's files: request.json, written once, and events.jsonl, to which a JSON line is appended for each event."""
+"""Files of one run: request.json, written once, and events.jsonl with a JSON line appended for each event."""
 
 import errno
 import json
@@ -36,12 +36,12 @@ from rankviz.core.runs.run_time import StepSummary
 from rankviz.errors import RunNotFoundError, RunUnreadError, redacted_in
 
 LATEST = 60
-"""Events of a run that are kept to be shown."""
+"""Number of a run's latest events that are kept for display."""
 MAX_REQUEST_BYTES = 1_000_000
 MAX_LINE_BYTES = 4_000_000
-"""An evaluation of 100,000 examples, the most there can be, has at most 3.6 MB with all that is counted of each."""
+"""Limit for the longest events: an evaluation of 100,000 examples, the most allowed, takes up to 3.6 MB."""
 MAX_SHORT_LINE_BYTES = 400_000
-"""Limit for all events but evaluations, truncations and answers."""
+"""Limit for all events except evaluations, truncations and answers."""
 _LONG_EVENT = re.compile(rb'\{"event": ?"(Evaluated|AdapterCut|Answered)"')
 _NOT_SHOWN = (StepLogged, StageProgressed, Answered)
 _NOT_SYNCED = (StepLogged, StageProgressed, AttemptPlaced)
@@ -53,8 +53,8 @@ Setting = TypeVar("Setting", LoraConfig, TrainingSetup)
 def append_events(journal: Path, events: Sequence[RunEvent]) -> None:
     """Append events in one write, so that a reader sees whole lines.
 
-    They are on the disk when this returns, except steps, progress and places: there are many of those, and a machine
-    that loses power may lose the last few.
+    Events are synced to the disk, except steps, progress and places: there are many of them, and a power failure may
+    lose the last few.
     """
     if not events:
         return
@@ -73,13 +73,13 @@ def append_events(journal: Path, events: Sequence[RunEvent]) -> None:
 
 
 def line_of(event: RunEvent) -> bytes:
-    """Return the event's line, without secrets, and without an attempt or an offset of 0, as in older journals."""
+    """Return the event as a JSON line without secrets. As in older journals, attempt and offset are left out if 0."""
     row = {name: value for name, value in asdict(event).items() if value or name not in ("attempt", "offset")}
     return (json.dumps({"event": type(event).__name__, **redacted_in(row)}) + "\n").encode()
 
 
 def parse_event(line: bytes) -> RunEvent | None:
-    """Return the event of a line; None where it is no event of this version, or holds impossible values."""
+    """Parse a line into an event; None where it is no event of this version, or has impossible values."""
     if len(line) > (MAX_LINE_BYTES if _LONG_EVENT.match(line) else MAX_SHORT_LINE_BYTES):
         return None  # before it is parsed: many small objects take a hundred times the memory of their text
     try:
@@ -90,13 +90,13 @@ def parse_event(line: bytes) -> RunEvent | None:
 
 
 def parse_lines(data: bytes) -> list[RunEvent]:
-    """Return the events of all whole lines; other lines are left out."""
+    """Parse all complete lines into events; lines that are no events are left out."""
     events = (parse_event(line) for _, line in whole_lines(BytesIO(data)))
     return [event for event in events if event is not None]
 
 
 def whole_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yield each line that ends in a newline, with its offset; of one longer than any event only the newline."""
+    """Yield each complete line with its offset; a line longer than any event is replaced by a newline."""
     while True:
         start = file.tell()
         line = last = file.readline(MAX_LINE_BYTES)
@@ -108,7 +108,7 @@ def whole_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def parse_request(text: str | bytes) -> Request:
-    """Return the request of a run's or a probe's request.json. UserError or ValueError says why it is neither."""
+    """Parse the request.json of a run or probe; raise UserError or ValueError with the reason where it is neither."""
     if len(text) > MAX_REQUEST_BYTES:
         raise Misfit(f"request.json is larger than {MAX_REQUEST_BYTES:,} bytes.")
     try:
@@ -129,7 +129,7 @@ def parse_request(text: str | bytes) -> Request:
 
 @lru_cache(maxsize=1000)
 def _shared(setting: Setting) -> Setting:
-    """Return one object for equal settings of many runs, which all stay in memory."""
+    """Return one shared object for equal settings of many runs, since all of them stay in memory."""
     return setting
 
 
@@ -139,32 +139,32 @@ def request_text(request: Request) -> str:
 
 
 def new_record(request: Request) -> Record:
-    """Return the record of a request that has not begun."""
+    """Return the record of a request without any events."""
     return ProbeRecord(request=request) if isinstance(request, ProbeRequest) else RunRecord(request=request)
 
 
 @dataclass(slots=True)
 class JournalReader:
-    """The record of one run or probe, kept current by reading what was appended to its journal."""
+    """Record of one run or probe, updated by reading what was appended to its journal."""
 
     journal: str
     record: Record
     offset: int = 0
     latest: Sequence[RunEvent] | None = ()
-    """The last events that counted, without steps, progress and answers; None once the run has ended."""
+    """Latest events that count, without steps, progress and answers; None once the run has ended."""
     most: float = math.inf
-    """Bytes of the journal that are read."""
+    """Number of bytes of the journal to read at most."""
     lock: Lock = field(default_factory=Lock)
 
     def read(self) -> Record:
-        """Fold what is new. OSError where it cannot be read; then nothing has changed."""
+        """Read new events into the record and return it. After an OSError the record is unchanged."""
         with self.lock:
             if min(self.most, self.size()) > self.offset:
                 self._fold()
         return self.record
 
     def read_latest(self) -> Sequence[RunEvent]:
-        """Return the run's latest events, from the disk where it has ended."""
+        """Return the run's latest events, read from the disk where it has ended."""
         return _read_again(Part.of(self)).latest if self.latest is None else self.latest
 
     def size(self) -> int:
@@ -197,7 +197,7 @@ class JournalReader:
 
 
 class Part(NamedTuple):
-    """A journal up to an offset, which never changes."""
+    """A journal up to a byte offset; this part never changes."""
 
     journal: str
     size: int
@@ -209,14 +209,14 @@ class Part(NamedTuple):
 
 
 SHORT = 2
-"""Lists of at most so many numbers stay in memory: as an OnDisk they would take more."""
+"""Length up to which lists stay in memory, since an OnDisk would take more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OnDisk(Sequence):
-    """A long list of an ended run's record, read from its journal again when it is used.
+    """A long list of an ended run's record, read from the run's journal when used.
 
-    RunNotFoundError where the run was deleted meanwhile; RunUnreadError where it cannot be read now.
+    Raises RunNotFoundError where the run was deleted, and RunUnreadError where the journal cannot be read now.
     """
 
     part: Part
@@ -224,7 +224,7 @@ class OnDisk(Sequence):
     """Path of the list in the record, such as ("steps",) or ("cuts", 3, "example_losses")."""
     count: int
     summary: Any = None
-    """A StepSummary or Matches, kept in memory: tables and estimates need it of every run."""
+    """A StepSummary or Matches, kept in memory since tables and estimates need it for every run."""
 
     def __len__(self) -> int:
         return self.count
@@ -254,7 +254,7 @@ class OnDisk(Sequence):
 
 
 def lightened(record: Record, part: Part) -> Record:
-    """Return the record of an ended run with its long lists left on the disk."""
+    """Return the record of an ended run with its long lists replaced by OnDisk."""
     if not isinstance(record, RunRecord):
         return record
 
@@ -290,13 +290,13 @@ def _lists_in(event: RunEvent | None) -> Mapping[str, Sequence]:
 
 
 RECENT = 8
-"""Journals that were read again and stay in memory."""
+"""Number of reread journals that stay in memory."""
 _recent: OrderedDict[tuple[str, int], JournalReader] = OrderedDict()
 _recent_lock = Lock()
 
 
 def _read_again(part: Part) -> JournalReader:
-    """Return the journal up to this offset, folded with all its lists in memory."""
+    """Return a reader that has read the journal up to this offset, with all lists in memory."""
     key = part.journal, part.size
     with _recent_lock:
         if key not in _recent:

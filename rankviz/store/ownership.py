@@ -1,4 +1,4 @@
-"""Files beside runs that no export takes along: owner.json, engine.json, and the key that signs visitors' cookies."""
+"""Files that no export contains: owner.json, engine.json, and the key that signs visitors' cookies."""
 
 import json
 import secrets
@@ -15,7 +15,7 @@ FILE = "owner.json"
 ENGINE_FILE = "engine.json"
 MAX_BYTES = 4000
 MAX_CHARACTERS = 200
-"""Limit for a name or an option of an engine."""
+"""Characters of an engine's name or option, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +23,20 @@ class Ownership:
     """The owner of a run."""
 
     owner: str = ""
-    """A visitor's id; empty: the host's; UNKNOWN_OWNER: not known."""
+    """Id of the visitor; empty for the host, UNKNOWN_OWNER where not known."""
     is_open: bool = False
-    """Whether others may look at it, by its address."""
+    """True where anybody with the address may see the run."""
 
 
 NO_ONES = Ownership()
 UNKNOWN_OWNER = "?"
-"""No visitor has this id, so only the admin may see and change what is of an unknown owner."""
+"""Id of no visitor, so that only the admin sees and changes runs of an unknown owner."""
 UNKNOWN = Ownership(UNKNOWN_OWNER)
 UNKNOWN_SENTENCE = f"Its {FILE} cannot be read, so its owner is not known. Only the admin sees it and can delete it."
 
 
 def read_ownership(folder: Path) -> Ownership:
-    """Return the owner of the run in a folder: the host where there is no file, UNKNOWN where it cannot be read."""
+    """Return the owner of the run in a folder: the host without a file, UNKNOWN where it cannot be read."""
     try:
         row = _read(folder / FILE)
         owner, is_open = row["owner"], row["is_open"]
@@ -48,23 +48,22 @@ def read_ownership(folder: Path) -> Ownership:
 
 
 def write_ownership(folder: Path, ownership: Ownership) -> None:
-    """Write the owner into a run's folder; nothing where it is the host's."""
+    """Write the owner into a run's folder, unless the owner is the host and there is no file yet."""
     if ownership != NO_ONES or (folder / FILE).exists():
         replace_durably(folder / FILE, json.dumps(asdict(ownership)))
 
 
 @dataclass(frozen=True, slots=True)
 class WantedEngine:
-    """The engine that a run is to be trained on."""
+    """The engine on which a run is to be trained."""
 
     engine: str = ""
-    """Name of the engine; empty: the one that the settings name."""
+    """Name of the engine; empty for the default engine."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """Options of that engine."""
 
     @property
     def files(self) -> dict[str, str]:
-        """Content of its file in a run's folder, by name; none for ANYWHERE."""
+        """Content of the file in a run's folder, by file name; empty for ANYWHERE."""
         return {ENGINE_FILE: json.dumps(asdict(self))} if self != ANYWHERE else {}
 
 
@@ -72,7 +71,7 @@ ANYWHERE = WantedEngine()
 
 
 def read_destination(folder: Path) -> WantedEngine:
-    """Return the destination of the run in a folder: ANYWHERE where there is no file or none that can be read."""
+    """Return the engine for the run in a folder; ANYWHERE where there is no valid file."""
     try:
         row = _read(folder / ENGINE_FILE)
         engine, options = row["engine"], row["options"]
@@ -84,7 +83,7 @@ def read_destination(folder: Path) -> WantedEngine:
 
 
 def write_destination(folder: Path, destination: WantedEngine) -> None:
-    """Write the destination into a run's folder, in place of an earlier one."""
+    """Write the engine into a run's folder, in place of an earlier one."""
     (folder / ENGINE_FILE).unlink(missing_ok=True)
     for name, text in destination.files.items():
         replace_durably(folder / name, text)
@@ -99,24 +98,24 @@ KEY_FILE = "cookie.key"
 
 
 class CookieKey:
-    """The key that the cookies of a shared page's visitors are signed with, made once and kept in the runs folder.
+    """The key that signs the cookies of a shared page's visitors, created once and stored in the runs folder.
 
-    While it is not on the disk, the next start would make another, and no visitor would be recognized.
+    While the key is not on the disk, a restart would create another one, and no visitor would be recognized.
 
     Args:
         home: The runs folder.
-        given: A key that is kept elsewhere.
+        given: A key from the settings, which is not stored here.
     """
 
     def __init__(self, home: Path, given: str = ""):
         self._file = Path(home) / KEY_FILE
         self._given = given
         self.keys = [given or secrets.token_hex(32)]
-        """All whose signature counts; the last one signs. Another app may have been the first to write one."""
+        """Keys whose signatures are valid; the last one signs. Another app may have stored its own key first."""
         self.is_kept()
 
     def is_kept(self) -> bool:
-        """Return whether the key will be there at the next start, and write it where it is not there yet."""
+        """Store the key where none is stored yet. Return True where the key will be there at the next start."""
         if self._given:
             return True
         try:

@@ -1,4 +1,4 @@
-"""Deletes runs, and finds ended runs of visitors that expire or make room."""
+"""Deletion of runs, and the selection of visitors' ended runs that expire or make room."""
 
 import contextlib
 import re
@@ -21,13 +21,9 @@ _DIGEST = re.compile("[0-9a-f]{16}")
 
 
 def remove(store: RunStore, run_ids: Sequence[str], ended: Container[str] = ()) -> None:
-    """Delete the folders of these runs and probes, and the copies of data that no other run names.
-
-    InvalidSettingError where one has not ended, OSError where one cannot be renamed; then none is deleted.
-
-    Args:
-        ended: Those that are known to have ended, though their journals had no room for it.
-    """
+    """Delete the folders of these runs and probes, and copies of data that no other run names. Delete none of them and
+    raise InvalidSettingError where one has not ended, or OSError where one cannot be renamed. ended: Ids of runs known
+    to have ended although the disk was too full to write it down."""
     store.wait_until_read()  # it must be known which runs name copies of data
     with store.publishing():
         data = {folder for run_id in run_ids for folder in _data_of(store, run_id, ended)}
@@ -41,7 +37,7 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Container[str] = ()) 
 
 
 def folders_of(store: RunStore, run_ids: Sequence[str]) -> list[Path]:
-    """Return the folders that go with all of these ended runs and probes: their own, and copies of data."""
+    """Return the folders to be deleted with all of these ended runs and probes: their own, and copies of data."""
     data = {folder for run_id in run_ids for folder in _data_of(store, run_id, run_ids)}
     return [*map(store.run_dir, run_ids), *_unused(store, data, besides=frozenset(run_ids))]
 
@@ -61,8 +57,8 @@ def tidy(store: RunStore) -> None:
 
 
 def _unused(store: RunStore, folders: Set[Path], besides: Container[str] = ()) -> list[Path]:
-    """Return those of these copies that no run names; none where that cannot be known. A run that cannot be read
-    counts too, since a later version may read it."""
+    """Return the folders among these copies of data that no run names; none where this cannot be known. Unreadable
+    runs count too, since a later version may read them."""
     named, read = set(), set()
     for record in store.records():
         read.add(record.run_id)
@@ -79,7 +75,7 @@ def _unused(store: RunStore, folders: Set[Path], besides: Container[str] = ()) -
 
 
 def _data_of(store: RunStore, run_id: str, ended: Container[str]) -> set[Path]:
-    """Return the copies that a run names, none of an unreadable one. InvalidSettingError where it has not ended."""
+    """Return the copies of data that a run names; raise InvalidSettingError where the run has not ended."""
     try:
         record = store.record(run_id)
     except RunNotFoundError:
@@ -95,8 +91,8 @@ def _data_copies(store: RunStore, record: Record) -> set[Path]:
 
 
 def _copies_of(store: RunStore, run_id: str, contents: Collection[str]) -> set[Path]:
-    """Return the copies with these contents that belong to the owner of a run, whatever its request names; anybody's
-    where its owner is not known."""
+    """Return the copies with these digests that belong to the owner of a run; copies of all owners where the run's
+    owner is not known. A request cannot name copies of another visitor."""
     owner = store.listed_ownership(run_id).owner
     if owner == UNKNOWN_OWNER:
         return {folder for folder in _copies(store.home) if folder.name in contents}
@@ -104,7 +100,6 @@ def _copies_of(store: RunStore, run_id: str, contents: Collection[str]) -> set[P
 
 
 def _copies(home: Path) -> Iterator[Path]:
-    """Yield the folders of all copies of data, whoever owns them."""
     for pattern in ("data/*", "visitors/*/data/*"):
         yield from (folder for folder in home.glob(pattern) if _DIGEST.fullmatch(folder.name))
 
@@ -114,26 +109,22 @@ def _is_old(folder: Path) -> bool:
 
 
 class Deletion(NamedTuple):
-    """Runs of one sweep that go together, or a probe."""
+    """Runs of one sweep to delete together, or one probe."""
 
     run_ids: tuple[str, ...]
     written_at: float
-    """Time of the last write to one of them, unix seconds, by the disk: an import brings its own times."""
+    """Time of the last write to these runs in unix seconds, from the disk, since an import brings its own times."""
 
 
 def expired(store: RunStore, before: float) -> list[Deletion]:
-    """Return ended sweeps and probes of visitors to which nothing was written since; the host's own stay."""
+    """Return visitors' ended sweeps and probes last written before `before`, unix seconds; none of the host's."""
     deletions = [_deletion(store, records) for owner, records in _ended(store) if owner not in ("", UNKNOWN_OWNER)]
     return [deletion for deletion in deletions if deletion.written_at < before]
 
 
 def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
-    """Return what makes room for others, the oldest first: of each ended sweep the imported runs, which are copies,
-    and those that were not completed.
-
-    Args:
-        besides: A sweep that somebody is using.
-    """
+    """Return runs that may be deleted to make room, the oldest first: of each ended sweep the imported runs, which are
+    copies, and runs that were not completed. besides: Id of a sweep in use, which is left out."""
 
     def is_replaceable(record: Record) -> bool:
         return record.state is not RunState.COMPLETED or (store.run_dir(record.run_id) / IMPORTED).exists()
@@ -144,15 +135,14 @@ def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
 
 
 def ended_probes(store: RunStore, owners: Collection[str]) -> list[Deletion]:
-    """Return the ended probes of a visitor: first those that were not completed, on which no estimate rests, and of
-    each kind the oldest first."""
+    """Return these owners' ended probes: uncompleted ones, which no estimate uses, first; then the oldest first."""
     store.wait_until_read()
     ended = [each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner in owners]
     return [_deletion(store, [each]) for each in sorted(ended, key=lambda each: each.state is RunState.COMPLETED)]
 
 
 def enough(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
-    """Return the first of them that are so many runs; none where all of them are fewer."""
+    """Return the first deletions that have at least `count` runs together; none where all of them have fewer."""
     chosen = []
     for each in deletions:
         chosen.append(each)
@@ -163,14 +153,14 @@ def enough(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
 
 
 def let_go(store: RunStore, deletions: Iterable[Deletion]) -> None:
-    """Delete them. The caller holds RunStore.admission, so that none is resumed meanwhile."""
+    """Delete the runs of these deletions. The caller holds RunStore.admission, so that none is resumed."""
     for each in deletions:
         with contextlib.suppress(InvalidSettingError):  # somebody trains it again, who does not wait to be admitted
             remove(store, each.run_ids)
 
 
 def _ended(store: RunStore) -> list[tuple[str, Sequence[Record]]]:
-    """Return owner and records of each sweep of which nothing waits or runs."""
+    """Return owner and records of each sweep, or probe, that has ended completely."""
     store.wait_until_read()
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in store.records():

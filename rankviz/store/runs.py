@@ -57,14 +57,14 @@ from rankviz.store.ownership import (
 
 LOG_TAIL_BYTES = 4000
 IMPORTED = "imported"
-"""A file in the folder of a run that came from a zip, and was not trained here since."""
+"""File in the folder of a run that was imported from a zip and not trained here since."""
 
 
 class RunStore(RunIndex):
-    """Every run and every probe under HOME/runs. Many pages may read it each second: only what was appended is read.
+    """All runs and probes under HOME/runs. Many pages may read it each second, since only appended data is read.
 
-    Nothing is written before there is something to write. One appending write per line and rename to publish are POSIX
-    (Linux, macOS).
+    Files are created only when there is something to write. Appending a line in one write, and publishing by a rename,
+    need POSIX (Linux, macOS).
     """
 
     def __init__(self, home: Path):
@@ -76,30 +76,30 @@ class RunStore(RunIndex):
         return self.runs_dir / run_id
 
     def path(self, run_id: str, relative: str) -> Path:
-        """Return the path that a run's journal names; see path_in_run."""
+        """Return the absolute path of a file named in a run's journal; see path_in_run."""
         return path_in_run(self.run_dir(run_id), relative)
 
     def record(self, run_id: str) -> Record:
-        """Return a run or a probe as it is now. RunNotFoundError; RunUnreadError where it cannot be read now, and a
-        view gets what is known."""
+        """Return the current record of a run or probe. Raise RunNotFoundError where there is none, and RunUnreadError
+        where its files cannot be read; a view then gets the last known record."""
         return self._entry(run_id).record
 
     def get(self, run_id: str) -> RunRecord:
-        """Return a run; RunNotFoundError for a probe too."""
+        """Return a run; raise RunNotFoundError for a probe too."""
         record = self.record(run_id)
         if not isinstance(record, RunRecord):
             raise RunNotFoundError(run_id)
         return record
 
     def probe(self, probe_id: str) -> ProbeRecord:
-        """Return a probe; RunNotFoundError for a run too."""
+        """Return a probe; raise RunNotFoundError for a run too."""
         record = self.record(probe_id)
         if not isinstance(record, ProbeRecord):
             raise RunNotFoundError(probe_id)
         return record
 
     def all(self) -> list[RunRecord]:
-        """Return every run, the oldest sweep first, within a sweep in the order they run."""
+        """Return every run, the oldest sweep first, and within a sweep in training order."""
         return [record for record in self.records() if isinstance(record, RunRecord)]
 
     def probes(self) -> list[ProbeRecord]:
@@ -107,13 +107,13 @@ class RunStore(RunIndex):
         return [record for record in self.records() if isinstance(record, ProbeRecord)]
 
     def events(self, run_id: str) -> tuple[RunEvent, ...]:
-        """Return all events in order, without unreadable lines and an unfinished last line."""
+        """Return all events in order, without unreadable lines and without an unfinished last line."""
         self.record(run_id)
         journal = self._journal(run_id)
         return tuple(parse_lines(journal.read_bytes())) if journal.exists() else ()
 
     def latest(self, run_id: str) -> Sequence[RunEvent]:
-        """Return the last events in order, without steps and progress."""
+        """Return a run's latest events in order, without steps and progress."""
         return tuple(self._entry(run_id).reader.read_latest())
 
     def sweeps(self) -> list[Sweep]:
@@ -121,14 +121,14 @@ class RunStore(RunIndex):
         return group(self.all())
 
     def sweep(self, sweep_id: str) -> Sweep:
-        """Return a sweep; RunNotFoundError where no run is of it."""
+        """Return a sweep; raise RunNotFoundError where it has no runs."""
         runs = tuple(each for each in self._of_sweep(sweep_id) if isinstance(each, RunRecord))
         if not runs:
             raise RunNotFoundError(sweep_id)
         return Sweep(sweep_id=sweep_id, runs=runs)
 
     def named(self, run_or_sweep_id: str) -> Sequence[Record]:
-        """Return the run or probe of this name, and all runs of the sweep of this name."""
+        """Return the run or probe with this id, and all runs of the sweep with this id."""
         others = [each for each in self._of_sweep(run_or_sweep_id) if each.run_id != run_or_sweep_id]
         if self._has_folder(run_or_sweep_id):
             with contextlib.suppress(RunNotFoundError):
@@ -136,22 +136,22 @@ class RunStore(RunIndex):
         return others
 
     def run_ids(self, run_or_sweep_id: str) -> list[str]:
-        """Return the id of the run or probe, or those of the runs of the sweep."""
+        """Return the id itself for a run or probe, or the run ids of a sweep."""
         if self._has_folder(run_or_sweep_id):
             return [run_or_sweep_id]
         return [record.run_id for record in self.sweep(run_or_sweep_id).runs]
 
     def names(self) -> tuple[set[str], set[str]]:
-        """Return the ids of all runs and probes, readable or not, and those of all sweeps."""
+        """Return the ids of all runs and probes, readable or not, and the ids of all sweeps."""
         return self._ids(), {record.request.sweep_id for record in self.records()}
 
     def counts(self, owners: Collection[str]) -> tuple[int, int]:
-        """Return how many runs and probes are here of these owners, and of all, unreadable ones included."""
+        """Return the number of runs and probes of these owners, and of all owners, unreadable ones included."""
         ids = self._ids()
         return sum(self.listed_ownership(run_id).owner in owners for run_id in ids), len(ids)
 
     def journal_bytes(self, owners: Collection[str]) -> int:
-        """Return the size of the journals of these owners' runs."""
+        """Return the bytes of the journals of these owners' runs."""
         total = 0
         for run_id in self._ids():
             if self.listed_ownership(run_id).owner in owners:
@@ -160,35 +160,35 @@ class RunStore(RunIndex):
         return total
 
     def adapter_bytes(self, run_id: str) -> int:
-        """Return the size of the adapter that a run has saved, and of those that it was truncated to."""
+        """Return the bytes of the adapter that a run has saved, and of its truncated adapters."""
         return sum(bytes_in(self.run_dir(run_id) / name) for name in ("adapter", "cuts"))
 
     def ownership(self, run_id: str) -> Ownership:
-        """Return the owner of a run or probe, and whether others may look at it."""
+        """Return the owner of a run or probe, and its visibility to others, read from the disk."""
         return read_ownership(self.run_dir(run_id))
 
     def listed_ownership(self, run_id: str) -> Ownership:
-        """Return the owner of one run among many, as it was read last."""
+        """Return the owner of a run from the index, without reading the disk where the run is indexed."""
         entry = self._entries.get(run_id)
         return self.ownership(run_id) if entry is None else entry.ownership
 
     def listed_destination(self, run_id: str) -> WantedEngine:
-        """Return the engine of one run among many, as it was read last."""
+        """Return the engine of a run from the index, without reading the disk where the run is indexed."""
         entry = self._entries.get(run_id)
         return read_destination(self.run_dir(run_id)) if entry is None else entry.destination
 
     def is_begun(self, run_id: str) -> bool:
-        """Return `has_begun` of one run among many, as it was read last."""
+        """Return `has_begun` from the index; False once the run has ended."""
         entry = self._entries.get(run_id)
         return entry is not None and entry.is_begun
 
     def has_begun(self, run_id: str) -> bool:
-        """Return whether somebody took up its current attempt."""
+        """Return True where the current attempt of a run has begun."""
         return self._begun(run_id, self.record(run_id).attempt).exists()
 
     def unreadable(self) -> dict[str, str]:
-        """Return by name why a folder cannot be read: its request.json is of no possible run or probe, its journal
-        cannot be opened, or its owner is not known. A folder without a request.json is someone else's."""
+        """Map the names of unreadable folders to the reasons: request.json is invalid, the journal cannot be opened,
+        or the owner is not known. Folders without a request.json are not RankViz's and left out."""
         unowned = sorted(each.run_id for each in self.records() if self.listed_ownership(each.run_id) == UNKNOWN)
         reasons = dict.fromkeys(unowned, UNKNOWN_SENTENCE)
         for run_id in sorted(self._unreadable_ids()):
@@ -202,7 +202,7 @@ class RunStore(RunIndex):
         return reasons
 
     def log_tail(self, run_id: str) -> str:
-        """Return the end of the run's worker.log, without tokens; of a progress bar only its last state."""
+        """Return the end of the run's worker.log, without tokens; of a progress bar only the last state."""
         try:
             with (self.run_dir(run_id) / "worker.log").open("rb") as log:
                 start = max(0, log.seek(0, os.SEEK_END) - 4 * LOG_TAIL_BYTES)
@@ -222,10 +222,8 @@ class RunStore(RunIndex):
         *,
         data: Path | None = None,
     ) -> str:
-        """Queue a sweep and return its id. Its runs appear whole, and together for whoever reads the queue.
-
-        data: a file of which they get a copy, in place of the data that the request names.
-        """
+        """Queue a sweep and return its id. Its runs appear all at once. data: A file to copy for the runs, in place of
+        the data that the request names."""
         now = time.time()
         sweep_id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}"
         self._queue(request.runs(sweep_id=sweep_id, created_at=now), Ownership(owner), destination, data)
@@ -239,8 +237,7 @@ class RunStore(RunIndex):
         *,
         data: Path | None = None,
     ) -> None:
-        """Queue one more run of a sweep that exists. RunNotFoundError where that was deleted meanwhile. data: as of
-        `create`."""
+        """Queue one more run of a sweep; raise RunNotFoundError where it was deleted. data: as for `create`."""
         self._queue([request], ownership, destination, data, joins=True)
 
     def _queue(
@@ -266,7 +263,7 @@ class RunStore(RunIndex):
         self.publish(folders, ownership, require, joins=requests if joins else ())
 
     def create_probe(self, request: ProbeRequest, config: str, owner: str = "") -> None:
-        """Queue a probe of this machine, with the config.json of its model beside it."""
+        """Queue a probe on this machine, with the config.json of its model."""
         files = {"request.json": request_text(request), "config.json": config, **WantedEngine(LOCAL).files}
         self.publish({request.probe_id: files}, Ownership(owner))
 
@@ -277,11 +274,11 @@ class RunStore(RunIndex):
         require: Callable[[], object] = lambda: None,
         joins: Sequence[RunRequest] = (),
     ) -> None:
-        """Make run folders of {run id: {file name: content}}, all of them or none: written aside, then renamed.
+        """Create run folders from {run id: {file name: content}}, all of them or none: written aside, then renamed.
 
         Args:
-            require: Called just before that, while nobody else publishes; what it raises leaves nothing behind.
-            joins: Those whose sweep may be here: they are as open as their owner's runs of it.
+            require: Called just before the rename, while nobody else publishes; its exception cancels everything.
+            joins: Requests whose sweep may exist: they get the visibility of the owner's other runs of the sweep.
         """
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=self.runs_dir) as aside:
@@ -303,7 +300,7 @@ class RunStore(RunIndex):
                 self._changed(folders)
 
     def _is_open(self, sweep_id: str, owner: str) -> bool:
-        """Return whether others may look at all that an owner has of a sweep."""
+        """Return True where all of an owner's runs of a sweep are visible to others."""
         try:
             owned = [self.ownership(run.run_id) for run in self.sweep(sweep_id).runs]
         except RunNotFoundError:
@@ -312,49 +309,49 @@ class RunStore(RunIndex):
         return bool(is_open) and all(is_open)
 
     def admission(self) -> FileLock:
-        """Return the lock to hold while one looks whether there is room for more runs, and makes them."""
+        """Return the lock to hold while checking that there is room for more runs and creating them."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         return FileLock(self.runs_dir / ".admission.lock", thread_local=False)
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:
-        """Hold the lock under which folders are renamed into place or away, so that nobody takes up half a sweep.
-        What a killed app has left half renamed is finished first."""
+        """Hold the lock for renaming run folders into place or away, so that nobody reads half a sweep. Renames that a
+        killed app left unfinished are finished first."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(self.runs_dir / ".publish.lock", thread_local=False):
             durable.move_the_rest(self.runs_dir)
             yield
 
     def keep(self, data: Path, owner: str = "") -> Path:
-        """Copy a data file for the runs of its owner, and return the copy."""
+        """Copy a data file for its owner's runs, and return the path of the copy."""
         kept = self.kept_path(data, owner)
         durable.copy(data, kept)
         return kept
 
     def kept_path(self, data: Path, owner: str = "") -> Path:
-        """Return where `keep` files it."""
+        """Return the path to which `keep` copies a data file."""
         return durable.kept_path(self.home, data, owner)
 
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
-        """Let others look at a run or at all runs of a sweep, or no longer."""
+        """Make a run, or all runs of a sweep, visible to others, or no longer."""
         for run_id in self.run_ids(run_or_sweep_id):
             write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
             self._changed([run_id])
 
     def append(self, run_id: str, event: RunEvent) -> None:
-        """Append what happened. One writer at a time: the worker while it lives, then the supervisor."""
+        """Append an event. One process writes at a time: the worker while it lives, then the supervisor."""
         self.append_copied(run_id, [event])
 
     def append_copied(self, run_id: str, events: Sequence[RunEvent]) -> None:
-        """Append what an attempt wrote elsewhere, each with its attempt and its offset there."""
+        """Append events that an attempt wrote elsewhere, each with its attempt and its offset in that journal."""
         append_events(self._journal(run_id), events)
         self._changed([run_id])
 
     def begin(self, run_id: str, attempt: int = 0) -> bool:
-        """Take up an attempt of a queued run, for good; 0 is the current one.
+        """Mark an attempt of a queued run as begun, for good; 0 is the current attempt.
 
-        True for one caller only: the worker that will write its journal, or the supervisor that cancels it before.
-        False also where another attempt is the current one by now.
+        Returns True for one caller only: the worker that will write the journal, or the supervisor that cancels the
+        run first. Returns False also where another attempt is the current one.
         """
         current = self.record(run_id).attempt
         if attempt not in (0, current):
@@ -369,7 +366,7 @@ class RunStore(RunIndex):
         return True
 
     def ask_to_cancel(self, run_id: str, word: str = "") -> None:
-        """Ask whoever supervises the run to cancel it; an earlier word stays where this has none."""
+        """Ask the supervisor of a run to cancel it. An earlier word stays where `word` is empty."""
         file = self.run_dir(run_id) / CANCEL
         if word:
             file.write_text(word)
@@ -378,8 +375,8 @@ class RunStore(RunIndex):
         self._changed([run_id])
 
     def cancel_word(self, run_id: str) -> str | None:
-        """Return the word of whoever asks to cancel a run; None where nobody does, empty where it is no text.
-        RunUnreadError where that cannot be read now."""
+        """Return the word of a request to cancel a run; None without a request, empty where the word cannot be read.
+        Raise RunUnreadError where the disk cannot be read now."""
         try:
             return (self.run_dir(run_id) / CANCEL).read_bytes().decode(errors="replace")
         except FileNotFoundError:
@@ -390,15 +387,13 @@ class RunStore(RunIndex):
             raise RunUnreadError(run_id, error.strerror) from error
 
     def requeue(self, run_id: str, destination: WantedEngine | None = None) -> bool:
-        """Queue a run again that failed or was cancelled. False for any other: of several callers one gets True."""
+        """Queue a failed or cancelled run again. Of several callers one gets True; False for any other run."""
         return bool(self.requeue_all([run_id], destination))
 
     def requeue_all(self, run_ids: Sequence[str], destination: WantedEngine | None = None) -> Sequence[str]:
-        """Queue those of these runs again that failed or were cancelled, and return them. They appear in the queue
-        together: a job of some of them would load the base, or rent a machine, once more for the rest.
-
-        destination: where they run from now on; None is where they were to run.
-        """
+        """Queue again those of `run_ids` that failed or were cancelled, and return their ids. They appear in the queue
+        all at once, so that one job loads the base, or rents a machine, for all of them. destination: Engine for the
+        runs from now on; None for no change."""
         with self.publishing():
             return [run_id for run_id in run_ids if self._requeue(run_id, destination)]
 
@@ -414,7 +409,7 @@ class RunStore(RunIndex):
         return True
 
     def clear(self, run_id: str) -> None:
-        """Remove the adapter of the last attempt, before another one. A request to cancel stays."""
+        """Remove the adapter of the last attempt, before the next one. A request to cancel stays."""
         (self.run_dir(run_id) / IMPORTED).unlink(missing_ok=True)
         shutil.rmtree(self.run_dir(run_id) / "adapter", ignore_errors=True)
 
@@ -453,7 +448,7 @@ def _sweeps_of(requests: Sequence[RunRequest]) -> set[str]:
 
 
 def group(records: Iterable[RunRecord], *, recorded: bool = False) -> list[Sweep]:
-    """Return runs by sweep, in the order they come."""
+    """Group runs by sweep, in the order of their first run."""
     by_sweep: dict[str, list[RunRecord]] = {}
     for record in records:
         by_sweep.setdefault(record.request.sweep_id, []).append(record)
@@ -461,8 +456,8 @@ def group(records: Iterable[RunRecord], *, recorded: bool = False) -> list[Sweep
 
 
 def path_in_run(folder: Path, relative: str) -> Path:
-    """Return the path that a journal gives relative to its run's folder; it need not exist. BadAdapterError where it
-    leaves the folder, by its name or by a link."""
+    """Return the absolute path for a path relative to a run's folder, which need not exist; raise BadAdapterError
+    where it leaves the folder, by its name or by a link."""
     try:
         inside = folder.resolve()
         path = (inside / relative).resolve() if INSIDE.fullmatch(relative) else None
@@ -474,5 +469,5 @@ def path_in_run(folder: Path, relative: str) -> Path:
 
 
 def recorded(assets: Path) -> Sequence[Sweep]:
-    """Return the sweeps shipped in ASSETS/recorded/runs, made by RankViz itself and folded as any other."""
+    """Return the sweeps shipped with RankViz in ASSETS/recorded/runs."""
     return group(RunStore(Path(assets) / "recorded").all(), recorded=True)

@@ -1,4 +1,4 @@
-"""Temporary files: HOME/tmp, with visitors' uploads and downloads, adapters from the Hub, and folders of work."""
+"""Temporary files in HOME/tmp: visitors' uploads and downloads, adapters from the Hub, and work folders."""
 
 import json
 import math
@@ -19,17 +19,17 @@ from rankviz.paths import bytes_in, resolved
 from rankviz.visitor import Visitor
 
 GRADIO_FOLDER = "GRADIO_TEMP_DIR"
-"""The environment variable that tells Gradio where uploads and downloads lie."""
+"""Environment variable with Gradio's folder of uploads and downloads."""
 PARTIAL_SECONDS = 3600
-"""After which a file without a folder goes: of an upload that was given up, or an empty one of an event of Gradio's."""
+"""Age in seconds at which a file without a folder, such as an abandoned upload, is deleted."""
 FRESH_SECONDS = 600.0
-"""An upload is used soon after it has come, so it makes room for others only after that."""
+"""Age in seconds up to which an upload is never deleted to make room, since it is used soon after it arrives."""
 DOWNLOAD, COPY, WORK = "download-", "hub-", "work-"
-"""Prefixes of the folders of a download, of an adapter from the Hub, which can be fetched again, and of work."""
+"""Prefixes of folders: of a download, of an adapter from the Hub (which can be fetched again), and of work."""
 KEPT = 4
-"""Downloads of one visitor."""
+"""Number of downloads kept per visitor."""
 KEPT_COPIES = 3
-"""Adapters of all visitors."""
+"""Number of adapters from the Hub kept, of all visitors together."""
 
 
 class Clock:
@@ -39,20 +39,20 @@ class Clock:
         self._began = time.time(), time.monotonic()
 
     def now(self) -> float:
-        """Return unix seconds, no more of them ahead of the start than have passed."""
+        """Return unix seconds, at most the start time plus the time that has passed since."""
         at, since = self._began
         return min(time.time(), at + time.monotonic() - since)
 
 
 class Usage(NamedTuple):
-    """Uploads of one visitor that are still here."""
+    """Number and size of one visitor's existing uploads."""
 
     files: int
     size_bytes: int
 
 
 class TempHome:
-    """The temporary files of one runs folder. Several apps may use it at once."""
+    """Temporary files of one runs folder. Several apps may use it at once."""
 
     def __init__(self, home: Path):
         self.folder = resolved(home) / "tmp"
@@ -60,22 +60,18 @@ class TempHome:
 
     @property
     def page(self) -> Path:
-        """The folder of uploads and downloads: as GRADIO_TEMP_DIR says, or Gradio's own."""
+        """Folder of uploads and downloads: GRADIO_TEMP_DIR, or Gradio's default."""
         return Path(os.environ.get(GRADIO_FOLDER) or Path(tempfile.gettempdir()) / "gradio")
 
     @property
     def copies(self) -> str:
-        """The beginning of the path of an adapter from the Hub."""
+        """Prefix of the path of every adapter from the Hub."""
         return str(self.page / COPY)
 
     def use_for_gradio(self, *, always: bool = False) -> None:
-        """Let Gradio keep its files here, or in a folder of their own where it was told of another place, which others
-        may use too. To be called before a page is built.
-
-        Args:
-            always: Also where nothing can be written here yet, so that nothing can be uploaded; otherwise Gradio then
-                has its own place.
-        """
+        """Set GRADIO_TEMP_DIR to a folder of this runs folder's own: in HOME/tmp, or below the place that was set
+        before, which others may use too. Call this before a page is built. always: True to set it also where the
+        folder cannot be created, so that uploads fail; otherwise Gradio's default is then used."""
         if self._has_page:
             return
         page = resolved(self.page / self._own if os.environ.get(GRADIO_FOLDER) else self.folder / "page")
@@ -90,12 +86,12 @@ class TempHome:
 
     @property
     def _has_page(self) -> bool:
-        """Whether all that lies in `page` is of this runs folder."""
+        """True where `page` holds files of this runs folder only."""
         return self.page == self.folder / "page" or self.page.name == self._own
 
     @contextmanager
     def work(self) -> Iterator[Path]:
-        """Make a folder that is removed afterwards; where nothing can be written here, one of the system."""
+        """Create a folder and delete it afterwards; in the system's temporary folder if HOME is not writable."""
         folder: Path | None = self.folder / "work"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -105,8 +101,8 @@ class TempHome:
             yield Path(made)
 
     def keep_download(self, written: Path, visitor: Visitor, most_bytes: float = math.inf) -> Path:
-        """Move a file to where a visitor fetches it, and return that. The newest few of their downloads stay, as long
-        as all of them are no more than `most_bytes`."""
+        """Move a file to a place where the visitor can download it, and return its path. The visitor's newest
+        downloads stay, up to KEPT of them and `most_bytes` together."""
         with self._changing:
             left = most_bytes - written.stat().st_size
             older = [path for path in self._paths(visitor) if self.is_download(path)]
@@ -130,16 +126,17 @@ class TempHome:
             record.unlink(missing_ok=True)
 
     def drop_copies(self) -> None:
-        """Delete all adapters from the Hub but the newest few."""
+        """Delete adapters from the Hub, except the newest few."""
         copies = [path for path in _inside(self.page) if path.name.startswith(COPY)]
         for path in sorted(copies, key=_last_written_in, reverse=True)[KEPT_COPIES:]:
             shutil.rmtree(path, ignore_errors=True)
 
     def require_room(self, most_mb: int | None, coming_bytes: int = 0) -> float:
-        """Return how many more bytes of uploads and downloads there is room for, besides those on their way.
+        """Return the bytes left for uploads and downloads, besides `coming_bytes` that are arriving; infinity where
+        `most_mb` is None.
 
-        The oldest downloads make room, then the oldest uploads, but none that has just come. LimitError where there is
-        too little all the same; then nothing is removed.
+        The oldest downloads are deleted to make room, then the oldest uploads, but none that has just arrived. Raises
+        LimitError, and deletes nothing, where this is not enough.
         """
         if most_mb is None:
             return math.inf
@@ -159,11 +156,11 @@ class TempHome:
         return left
 
     def is_of_page(self, path: Path) -> bool:
-        """Return whether a file is among uploads and downloads."""
+        """Return True where a path is in the folder of uploads and downloads."""
         return Path(path).resolve().is_relative_to(self.page.resolve())
 
     def is_download(self, path: Path) -> bool:
-        """Return whether a file was made to be downloaded, not uploaded."""
+        """Return True where a file was created for download, not uploaded."""
         return Path(path).resolve().parent.name.startswith(DOWNLOAD)
 
     def _is_upload(self, path: Path) -> bool:
@@ -171,17 +168,17 @@ class TempHome:
         return is_here and not path.parent.name.startswith((DOWNLOAD, COPY))
 
     def own(self, path: Path, visitor_id: str) -> None:
-        """Remember the owner of an upload or download. Two visitors may have uploaded the same file."""
+        """Record the owner of an upload or download. Two visitors may have uploaded the same file."""
         record = self._record(path, visitor_id)
         record.parent.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps(str(path.resolve())), encoding="utf-8")
 
     def owns(self, path: Path, visitor: Visitor) -> bool:
-        """Return whether a file is among uploads and downloads, and this visitor's."""
+        """Return True where a file is an upload or download of this visitor."""
         return bool(visitor.ids) and self.is_of_page(path) and any(map(Path.is_file, self._records(path, visitor)))
 
     def remove_upload(self, path: Path, visitor: Visitor) -> None:
-        """Remove an upload of this visitor, unless another has uploaded the same. Any other file stays as it is."""
+        """Delete this visitor's upload, unless another visitor has uploaded the same; any other file stays."""
         path = Path(path).resolve()
         if not self.owns(path, visitor) or not self._is_upload(path):
             return
@@ -193,12 +190,12 @@ class TempHome:
                 path.parent.rmdir()
 
     def usage(self, visitor: Visitor) -> Usage:
-        """Return what a visitor has uploaded and is still here."""
+        """Return the number and size of a visitor's existing uploads."""
         uploads = self.uploads_of(visitor)
         return Usage(len(uploads), sum(map(_size, uploads)))
 
     def uploads_of(self, visitor: Visitor) -> list[Path]:
-        """Return the uploads of a visitor that are still here."""
+        """Return the paths of a visitor's existing uploads."""
         return [path for path in self._paths(visitor) if not self.is_download(path) and path.is_file()]
 
     def _paths(self, visitor: Visitor) -> set[Path]:
@@ -206,14 +203,14 @@ class TempHome:
         return {path for folder in folders for record in _inside(folder) if (path := _path_in(record))}
 
     def _records(self, path: Path, visitor: Visitor) -> list[Path]:
-        """Return where it may be written that a file is this visitor's; all who cannot be told apart share one."""
+        """Return the record files that may name this visitor as a file's owner; visitors without an id share one."""
         return [self._record(path, name) for name in visitor.ids or (visitor.id,)]
 
     def _record(self, path: Path, visitor_id: str) -> Path:
         return self.folder / "owners" / _digest(visitor_id) / _digest(Path(path).resolve())
 
     def clean(self, keep_seconds: float, now: float | None = None) -> None:
-        """Remove what is older. now: unix seconds."""
+        """Delete temporary files older than `keep_seconds`. now: unix seconds."""
         now = time.time() if now is None else now
         old = [each for each in _inside(self.folder / "work") if each.name.startswith(WORK)]
         for each in (*old, *(_inside(self.page) if self._has_page else ())):
@@ -232,7 +229,7 @@ class TempHome:
 
 
 def _free(files: Iterable[Path], needed_bytes: float) -> int:
-    """Remove files in this order until so many bytes are free; return how many that are, 0 where all have fewer."""
+    """Delete files in this order until `needed_bytes` are free; return freed bytes, 0 if all are too few."""
     sizes = {path: _size(path) for path in files}
     freed = 0
     for path, size in sizes.items() if needed_bytes <= sum(sizes.values()) else ():
@@ -275,7 +272,7 @@ def _written_at(path: Path) -> float:
 
 
 def _last_written_in(path: Path) -> float:
-    """Return when anything in it was written last, unix seconds; infinity where that cannot be read."""
+    """Return when a folder's content was last written, unix seconds; 0 if gone, infinity if unreadable."""
     with suppress(OSError):
         return max(each.stat().st_mtime for each in (path, *path.rglob("*")))
     return math.inf if path.exists() else 0.0

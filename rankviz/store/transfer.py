@@ -1,4 +1,4 @@
-"""Exports runs as a zip (requests, journals and two CSV files, no adapters), and imports such a zip."""
+"""Export of runs as a zip (requests, journals and two CSV files, no adapters), and import of such a zip."""
 
 import hashlib
 import os
@@ -47,7 +47,7 @@ LOSS_COLUMNS = {
     "correct_tokens": int,
     "exact_match": int,
 }
-"""Type of each column of loss_rows; None is not known."""
+"""Types of the columns of loss_rows; an unknown value is None."""
 
 
 def export_runs(
@@ -56,11 +56,10 @@ def export_runs(
     target: Path,
     shown: Callable[[Any], Any] | None = None,
 ) -> Path:
-    """Write the named runs and sweeps, as far as they have ended, into the zip `target`. RunNotFoundError where no
-    store has a name; of several stores the first counts.
+    """Write the ended runs among the named runs and sweeps into the zip `target`, and return its path. Raise
+    RunNotFoundError where no store has a name; the first store that has it is used.
 
-    Args:
-        shown: Gives a request or an event as whoever gets the zip may read it; None where that is all of it.
+    shown: Returns a request or an event as the reader of the zip may see it; None to write all as it is.
     """
     places = {run_id: store for name in ids for run_id, store in _located(stores, name).items()}
     records = [record for run_id, store in places.items() if (record := store.get(run_id)).state.ended]
@@ -92,8 +91,7 @@ def export_runs(
 def _write_run(
     archive: zipfile.ZipFile, folder: Path, within: str, request: RunRequest, shown: Callable[[Any], Any] | None
 ) -> None:
-    """Write a run's two files; a line that is no event may hold anything, so it becomes an empty one where `shown` is
-    given."""
+    """Write a run's two files. With `shown`, a line that is no event becomes empty, since it may hold anything."""
     if shown is None:
         for name in ("request.json", "events.jsonl"):
             archive.write(folder / name, f"{within}/{name}")
@@ -105,8 +103,8 @@ def _write_run(
 
 
 def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:
-    """Return the runs of a name, with the store that has them. A run is looked for in every store first: to know its
-    sweeps, a store reads the journals of all its runs."""
+    """Map the run ids of a run's or sweep's name to the store that has them. Run folders are searched first, in every
+    store: to find a sweep, a store reads the journals of all its runs."""
     if store := next((store for store in stores if os.path.isdir(store.run_dir(name))), None):
         return {name: store}
     for store in stores:
@@ -148,7 +146,7 @@ class SummaryRow(TypedDict):
 
 
 def summary_row(record: RunRecord) -> SummaryRow:
-    """Return the row of a run."""
+    """Return a run's row of summary.csv."""
     request, after = record.request, record.loss_after
     asked = ("sweep_id", "base", "data", "r", "learning_rate", "seed", "max_steps")
     others: dict[str, Any] = {name: getattr(request, name) for name in asked}
@@ -170,7 +168,7 @@ def summary_row(record: RunRecord) -> SummaryRow:
 
 def loss_rows(record: RunRecord) -> list[dict[str, object]]:
     """Return a row per held-out example with the columns of LOSS_COLUMNS, as `rankviz verdict` reads them; losses are
-    nats per token. Counts that were not measured of each example are None."""
+    nats per token. Counts that were not measured for every example are None."""
     request, after = record.request, record.loss_after
     losses = after.example_losses if after else ()
     counts = [after.example_tokens, after.example_correct_tokens, after.example_exact_matches] if after else []
@@ -184,16 +182,16 @@ MAX_ENTRIES = 4096
 MAX_ARCHIVE_BYTES = 100 * 10**6
 MAX_DIRECTORY_BYTES = 10**6
 MAX_IMPORTED_ATTEMPTS = 10**5
-"""Far below core.runs.events.MAX_ATTEMPTS, so that a run can be tried again here as often as anybody likes."""
+"""Number of an imported run's attempts, at most; far below MAX_ATTEMPTS, so that the run can be tried again."""
 MAX_RATIO = 200
-"""Unpacked to packed bytes of a file of more than RATIO_BYTES."""
+"""Largest ratio of unpacked to packed bytes, for files of more than RATIO_BYTES."""
 RATIO_BYTES = 10**6
 RESERVED = ("sample", "embedded")
-"""Names that mean something else where a run's name may stand."""
+"""Names that an imported run or sweep may not have, since they mean something else where a run is named."""
 MAX_ID = 100
-"""Characters of an id."""
+"""Characters of an id, at most."""
 MARK = 8
-"""Characters that make a name its importer's."""
+"""Characters added to an imported name, which differ by importer."""
 _END = b"PK\x05\x06"
 _END_BYTES = 22
 _MEMBER = re.compile(r"runs/([A-Za-z0-9][A-Za-z0-9._-]{0,99})/(request\.json|events\.jsonl)")
@@ -201,20 +199,20 @@ _NO_ZIP = (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, EOFE
 
 
 class ImportLimits(NamedTuple):
-    """Limits of one zip; None is no limit."""
+    """Limits for one imported zip; None for no limit."""
 
     unpacked_bytes: int = 200 * 10**6
     runs: int = MAX_ENTRIES
     events: int = 2_000_000
-    """Lines of one journal."""
+    """Number of lines of one journal."""
     values: int | None = None
-    """Values in the events of all its journals: a line may have thousands, and a million take half a second to read."""
+    """Number of values in the events of all journals; reading a million takes half a second."""
     record_bytes: int | None = None
-    """Memory that one run takes for good."""
+    """Bytes of memory that the record of one run takes permanently."""
 
 
 class ImportedRun(NamedTuple):
-    """One run of a zip, checked, with its files as they are to be written."""
+    """A checked run of a zip, with the content of its files by name."""
 
     request: RunRequest
     files: Mapping[str, bytes | str]
@@ -227,13 +225,13 @@ def import_runs(
     ownership: Ownership = NO_ONES,
     limits: ImportLimits = ImportLimits(),  # noqa: B008, a tuple
 ) -> list[str]:
-    """Import the runs of an exported zip, all of them or none, without those that RankViz ships; return their ids."""
+    """Import the runs of an exported zip, all or none, without runs that ship with RankViz; return the ids."""
     return take_in(store, read_export(Path(source), shipped, limits), shipped, ownership)
 
 
 def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) -> list[ImportedRun]:
-    """Return the runs of the zip, without those that RankViz ships. InvalidSettingError says why it is no export,
-    LimitError what it has too much of."""
+    """Read and check the runs of a zip, without runs that ship with RankViz. Raise InvalidSettingError where the zip
+    is no export, and LimitError where it is too large."""
     if not source.is_file():
         raise InvalidSettingError(f"There is no file {quoted(str(source))}.")
     try:
@@ -262,11 +260,8 @@ def take_in(
     ownership: Ownership = NO_ONES,
     strangers: Sequence[str] = (),
 ) -> list[str]:
-    """Publish what read_export has read; return the ids.
-
-    Args:
-        strangers: Where strangers share the store, the ids of the importer, whose runs then get names of their own.
-    """
+    """Publish the runs that read_export returned; return their ids. strangers: Ids of the importer where strangers
+    share the store, so that the runs get names of their own; else empty."""
     if strangers:
         runs = _renamed_for(store, runs, strangers)
     requests = [run.request for run in runs]
@@ -280,8 +275,9 @@ def take_in(
 
 
 def _refuse_large(source: Path) -> None:
-    """Check the size of the file and of its table of contents, which is read whole. That stands at the end of the
-    file, without a comment and without the records of zips of more than 65,535 files."""
+    """Check the size of the zip and of its table of contents, which is read whole. The table's size is at the end of a
+    zip without a comment and with fewer than 65,535 files; BadZipFile for any other, LimitError where one is too
+    large."""
     if (size := source.stat().st_size) > MAX_ARCHIVE_BYTES:
         raise LimitError(f"{source.name} is over {MAX_ARCHIVE_BYTES // 10**6} MB: not a RankViz export.")
     with source.open("rb") as file:
@@ -294,7 +290,7 @@ def _refuse_large(source: Path) -> None:
 
 
 def _read_members(archive: zipfile.ZipFile, limits: ImportLimits) -> dict[str, dict[str, bytes]]:
-    """Return the content of each file by run and name."""
+    """Return the content of each file, by run id and file name."""
     members = archive.infolist()
     if len(members) > MAX_ENTRIES:
         raise LimitError(f"The zip holds {len(members):,} files, at most {MAX_ENTRIES:,} are read.")
@@ -322,7 +318,7 @@ def _read_members(archive: zipfile.ZipFile, limits: ImportLimits) -> dict[str, d
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
-    """Return at most one byte more than `most`: the header may lie about the size."""
+    """Read up to one byte more than `most`, since the header may give a wrong size."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InvalidSettingError(f"{member.filename!r} in the zip is packed in a way that no RankViz export is.")
     if member.file_size > max(RATIO_BYTES, MAX_RATIO * member.compress_size):
@@ -332,8 +328,8 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -
 
 
 def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits, values: int) -> tuple[ImportedRun, int]:
-    """Return an ended run of the zip, its journal written again so that whoever reads it parses events alone, and the
-    number of values up to it. values: of the runs before."""
+    """Check a run of the zip; return it with its journal rewritten to events only, and the number of values up to this
+    run. values: Number of values in the runs before."""
     subject = f"Run {run_id!r} in the zip"
     if "request.json" not in files:
         raise InvalidSettingError(f"{subject} has no readable request.json: it has none.")
@@ -379,13 +375,13 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits, valu
 
 
 def _values_in(event: object) -> int:
-    """Count the values that are made of a line when it is read: numbers, texts and names, lists and objects."""
+    """Count the values that are created when an event is read: numbers, texts and names, lists and objects."""
     return 1 + sum(map(_values_in, _parts(event)))
 
 
 def _bytes_of(record: RunRecord) -> int:
-    """Measure the memory of an ended run whose long lists are on the disk. What several records share counts for each,
-    the Part that all lists of a run share for none."""
+    """Return the memory of an ended run's record in bytes, without lists on the disk. An object shared by several
+    records counts for each of them, the Part shared by a run's lists for none."""
     return sys.getsizeof(record) + sum(map(_bytes_of, _parts(record)))
 
 
@@ -402,12 +398,10 @@ def _parts(value: object) -> Iterable:
 
 
 def _renamed_for(store: RunStore, runs: Sequence[ImportedRun], owners: Sequence[str]) -> list[ImportedRun]:
-    """Give runs and sweeps names of their importer's, the same at each import, so that a second one finds them here.
-    InvalidSettingError where the importer has one of them under the zip's own name, or that of another id of theirs.
-
-    Args:
-        owners: The importer's ids; the first owns what is imported.
-    """
+    """Return the runs with new names for runs and sweeps that depend on the importer. The names are the same at each
+    import, so that a second import finds the first. Raise InvalidSettingError where the importer has one of the runs
+    already, under the zip's name or the name for another id of the importer. owners: Ids of the importer; the first
+    becomes the owner."""
     own = {run_id.lower() for run_id in store.names()[0] if store.ownership(run_id).owner in owners}
     renamed = []
     for run in runs:
@@ -420,7 +414,7 @@ def _renamed_for(store: RunStore, runs: Sequence[ImportedRun], owners: Sequence[
 
 
 def _renamed(request: RunRequest, owner: str) -> RunRequest:
-    """Return the request under names of its importer's; of a data file only its name stays."""
+    """Return the request with the importer's names for run and sweep, and without the folder of its data file."""
     sweep_id = _own_name(request.sweep_id, owner)
     number = request.run_id.removeprefix(request.sweep_id)
     run_id = f"{sweep_id}{number}" if number.startswith("-") else ""
@@ -437,8 +431,8 @@ def _own_name(name: str, owner: str) -> str:
 def _refuse_used_names(
     requests: Sequence[RunRequest], store: RunStore, shipped: Sequence[Sweep], ownership: Ownership
 ) -> None:
-    """InvalidSettingError where a run's name is not new, or its sweep is another's. Names that differ in capitals alone
-    are one folder on some disks, and one name to a reader."""
+    """Check that every run name is new and no sweep belongs to another visitor; raise InvalidSettingError otherwise.
+    Names that differ only in capitals count as equal, since some disks store them as one folder."""
     here, sweeps_here = store.names()
     runs, sweeps = [request.run_id for request in requests], {request.sweep_id for request in requests}
     fixed = [name for sweep in shipped for name in (sweep.sweep_id, *(run.run_id for run in sweep.runs))]

@@ -102,6 +102,7 @@ def test_a_job_that_runs_is_on_the_bill_and_while_it_cannot_be_read_the_bill_is_
     sweep_id = store.get(run_id).request.sweep_id
     wait_for(lambda: store.get(run_id).steps)
 
+    next(iter(hub.jobs.values())).started -= 60
     wait_for(lambda: engine.bill(sweep_id).usd >= 0.013333 and engine.bill(sweep_id).is_whole)
     logins.forget("ann")
 
