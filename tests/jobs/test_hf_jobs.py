@@ -14,7 +14,7 @@ from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT, CANCELLED_THERE, ONE_AT_A_TIME, USED_UP, HfJobs
 from rankviz.jobs.hub import BUCKET, LOGIN, NO_CREDIT, REPOSITORY, Logins
 from rankviz.jobs.local import Local
-from rankviz.jobs.prices import NO_LIMIT, STARTING, Cost
+from rankviz.jobs.prices import NO_LIMIT, STARTING, Cost, cost_of
 from rankviz.jobs.remote import NEVER
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
@@ -95,18 +95,23 @@ def test_a_sweep_starts_no_job_that_its_spending_limit_does_not_pay_for_any_more
 
 
 def test_a_job_that_runs_is_on_the_bill_and_while_it_cannot_be_read_the_bill_is_not_whole(
-    supervise, store, hub, logins
+    supervise, store, hub, logins, monkeypatch
 ):
+    monkeypatch.setattr("rankviz.jobs.remote.NOTE_SECONDS", 0.0)
+    monkeypatch.setattr("rankviz.jobs.prices.FOLLOWED_SECONDS", 1.0)
     (run_id,) = sweep(store, 4, flavor="l4x1")
     engine = supervise(HANG_IN_EACH).engines[0]
     sweep_id = store.get(run_id).request.sweep_id
     wait_for(lambda: store.get(run_id).steps)
 
-    next(iter(hub.jobs.values())).started -= 60
     wait_for(lambda: engine.bill(sweep_id).usd >= 0.013333 and engine.bill(sweep_id).is_whole)
+    next(iter(hub.jobs.values())).created -= 50  # so that the next minute of the bill is near
+    wait_for(lambda: engine.job_of(sweep_id)[0].seconds >= 50)
     logins.forget("ann")
 
-    wait_for(lambda: engine.bill(sweep_id)[:3] == (1, pytest.approx(0.013333), False))
+    wait_for(lambda: not engine.bill(sweep_id).is_whole)
+    submission, terms = engine.job_of(sweep_id)
+    assert (1, pytest.approx(cost_of(submission.seconds, terms.usd_per_minute))) == engine.bill(sweep_id)[:2]
 
 
 def test_two_jobs_of_a_sweep_never_run_at_once_since_each_would_have_the_whole_limit(supervise, store, hub):
