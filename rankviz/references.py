@@ -44,14 +44,15 @@ class Reference:
 
 
 class References:
-    """Resolver of all references.
+    """Turns what a user wrote for a model, a data file or an adapter (a name, a path or a Hub id) into a Reference, and
+    refuses paths that this visitor may not read.
 
     Args:
         home: The runs folder.
-        assets: RankViz's own data.
-        stranger: Returns the visitor of a shared page, or None for the host. Called only when a reference may be a
-            path, since names are the same for everybody.
-        own_upload: Tells whether a visitor uploaded the file with this resolved path.
+        assets: The folder of the data that ships with RankViz.
+        stranger: Returns the visitor of a shared page, or None for the host, who may read every path. Called only when
+            the text may be a path: names mean the same for everybody.
+        own_upload: Tells whether this visitor uploaded the file with this resolved path.
     """
 
     def __init__(

@@ -25,7 +25,8 @@ from rankviz.units import counted
 
 
 def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str, *, on_gpu: int) -> tuple[str, ...]:
-    """Return a sentence on the script without a GPU; empty where it trains as many parameters as on a GPU."""
+    """Return one sentence on what Unsloth does with the exported script on a machine without a GPU: it cannot run it,
+    loads more of the model, or trains another number of parameters. Empty where it trains as many as on a GPU."""
     if model.tower == "whole model":
         says = "trains no multimodal models, so this script needs one."
     elif lora.text_only and plan.model.tower == "text tower":

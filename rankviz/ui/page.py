@@ -48,7 +48,8 @@ def who_html(visitor: Visitor, *, has_admin: bool) -> str:
 JUDGED_ADDRESS = f"""(metric, tolerance) => RankViz.write({{
   metric: metric === "{LOSS.key}" ? null : metric, tolerance: tolerance || null,
 }})"""
-"""Script: writes the metric and tolerance of the shown sweep into the address. A script keeps the order of changes."""
+"""JavaScript that writes the metric and tolerance of the shown sweep into the page's address. It runs in the browser,
+not on the server, so that quick changes reach the address in their order."""
 
 
 def build_app(api: Api) -> gr.Blocks:

@@ -40,8 +40,9 @@ class Targets:
 
 
 def with_unsloths_rewrite(model: ModelSpec) -> ModelSpec:
-    """Return the model with PEFT's rewrite for its family, if there is one. Unsloth turns the rewrite on where
-    transformers 5.17 does not, for qwen2_moe (unsloth/import_fixes.py, _patch_peft_moe_target_conversion)."""
+    """Return the model as Unsloth loads it: with peft_remap, where PEFT replaces target names of MoE layers (such as
+    gate_proj) by the fused parameters that hold them in transformers 5. Unsloth turns this on for qwen2_moe too, where
+    transformers 5.17 does not (unsloth/import_fixes.py, _patch_peft_moe_target_conversion)."""
     if model.peft_remap or model.model_type not in REMAP:
         return model
     return replace(model, peft_remap=model.model_type)

@@ -96,7 +96,8 @@ class Matcher:
         self.dotted = tuple(target for target in self.targets if "." in target and target not in self.paths)
 
     def blocks(self, path: str, blocks: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Return the blocks in which any target hits this path, as hit_blocks does."""
+        """Return those of `blocks` in which any target hits the layer at this path; None without a hit, empty for a hit
+        outside the blocks. path: with {} for the block's number. blocks: numbers of the blocks that have this layer."""
         if self.pattern:
             return blocks if self.pattern(path) else None
         if path.rsplit(".", 1)[-1] in self.bare or path in self.paths:

@@ -28,7 +28,8 @@ MORE_TOKENS = 8
 SHOWN_TOKENS = 64
 """Token limit of one answer that is kept to be read."""
 SHOWN_SECONDS = 20.0
-"""Time limit for the answers kept to be read, or the seconds of the evaluation before them if these are more."""
+"""Shortest time limit, in seconds, for generating the sample answers that a run keeps for people to read. Where the
+evaluation just before took longer, its time is the limit."""
 SHOWN_TIME = Range(1.0, 5.0, SHOWN_SECONDS)
 NOTHING = Range(0.0, 0.0, 0.0)
 

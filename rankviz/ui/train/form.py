@@ -374,10 +374,17 @@ SAME = (*LORA, "batch", "accumulation", "max_length", "parts")
 
 
 def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: str = "quick") -> dict[str, Any]:
-    """Return the form that measures Explore's question at the recommended learning rate. mode: "quick" (quick look) or
-    "rate" (one rank at two rates). values: settings by the names of link.DEFAULTS, and `data_file`, the file measured
-    in Explore. Adapters with DoRA or another rank for experts cannot be truncated, so a sweep of the two ranks
-    replaces the quick look. Precision and optimizer become "auto" where this machine trains without a GPU."""
+    """Return the values of the Train form that measure the settings of Explore at the recommended learning rate.
+
+    With DoRA, or with another rank for experts, an adapter cannot be truncated: a quick look becomes a plain sweep of
+    its two ranks. Precision and optimizer become "auto" where this machine trains without a GPU.
+
+    Args:
+        values: Settings by the names of link.DEFAULTS, and `data_file`, the file that was measured in Explore.
+        engine: Where to train.
+        mode: "quick" (a low and a high rank, the high one truncated to those between) or "rate" (one rank at two
+            learning rates).
+    """
     kept, targets = values["data_file"] or "", targets_of(values)
     custom = not isinstance(targets, str)
     gpu = engine != LOCAL or api.workspace.here().cuda

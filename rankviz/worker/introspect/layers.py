@@ -222,7 +222,8 @@ def split_block(name: str, *, is_leaf: bool = False) -> tuple[str, int | None]:
 
 
 def part_of(name: str, ancestors: dict[str, str]) -> str:
-    """Return the part of the model that a module belongs to, by the names and classes of the modules around it."""
+    """Return the part of the model that a module belongs to: "attention", "mlp", "vision" (any tower but the text's,
+    audio too) or "other". ancestors: class names of the modules that contain it, by their dotted names."""
     parts = name.split(".")
     if any(tag in part for tag in SECOND_TOWERS for part in parts):
         return "vision"
