@@ -43,7 +43,7 @@ class AdviceAnswer:
     model_id: str
     advice: RankAdvice
     target_modules: str | tuple[str, ...]
-    """Preset that means all linear layers of this model."""
+    """Preset that means all linear layers of this model; the question's own targets where no preset is allowed."""
     target_names: tuple[str, ...]
     setting: Setting | None
     """Model, rank and GPU of the advised adapter, with its estimate; None if the model cannot be read."""

@@ -135,7 +135,7 @@ class Preflight(Operations):
 
 def _repository(base: str, model: ModelSpec, training: TrainingSetup, *, on_gpu: bool) -> str:
     """Return the repository whose weights are downloaded. On a GPU, Unsloth loads a 4-bit copy of many bases; empty
-    where that copy is not known, as for models outside the catalogue."""
+    where no such copy is known: for bases whose own files Unsloth quantizes, and for models outside the catalogue."""
     if not on_gpu or training.framework != "unsloth" or training.precision not in FOUR_BIT:
         return base
     return model.unsloth_checkpoint.repository if model.unsloth_checkpoint else ""

@@ -110,7 +110,8 @@ class Studies(Operations):
         return load_rates_by_rank(self._workspace.assets)
 
     def near(self, subject: Subject, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
-        """Return published lines of quality by rank, the study nearest to the subject first."""
+        """Return published lines of quality by rank, by one of the methods and with targets of these facets, the study
+        nearest to the subject first. Studies that the visitor added need only the facets."""
         return nearest(drawn_lines(self.all(), methods, facets), subject)
 
     def sizes(self, line: Line) -> Sequence[AdapterSize]:

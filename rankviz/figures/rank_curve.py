@@ -78,7 +78,8 @@ def how_made(point: CurvePoint, curve: FastCurve) -> str:
 
 
 def file_text(point: CurvePoint, curve: FastCurve) -> str:
-    """Return the size of the adapter's file; "about" for a truncated one, whose size is scaled by rank."""
+    """Return the size of the adapter's file; "about" for a truncated one, whose size is scaled by rank, although the
+    file's header does not shrink with rank."""
     return ("" if point is curve.trained else "about ") + units.file_size(point.adapter_bytes)
 
 

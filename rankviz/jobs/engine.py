@@ -141,7 +141,8 @@ class Engine(Protocol):
         """Copy adapter/, cuts/ and worker.log of an attempt into the run's folder; EngineError if incomplete."""
 
     def forget(self, live: Live) -> None:
-        """Remove the files of an ended job. Call this after all of them were read."""
+        """Remove what is left of an ended job: the engine's record of it, and its folder here if it has one. Call this
+        after all of the job's files were read."""
 
     def release(self) -> None:
         """Drop all state in memory, since another supervisor may take over. Jobs go on."""

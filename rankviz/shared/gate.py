@@ -180,7 +180,8 @@ class Hosts(TrustedHostMiddleware):
 
 HOST_HEADERS = (b"host", b"x-forwarded-host")
 GRADIOS_OWN = b"x-gradio-server"
-"""Header of Gradio's page-rendering server, which is not used here. It is removed: Gradio copies it into answers."""
+"""Header of Gradio's page-rendering server, which is not used here. It is removed, since anyone can send it, and Gradio
+copies it into answers to other visitors."""
 RANGE = re.compile(rb"bytes=\d{0,18}-\d{0,18}")
 """Pattern of a Range header with one range, all that Gradio reads. Others are removed: the whole file is sent."""
 MAX_PATH_BYTES = 2000

@@ -260,8 +260,8 @@ def take_in(
     ownership: Ownership = NO_ONES,
     strangers: Sequence[str] = (),
 ) -> list[str]:
-    """Publish the runs that read_export returned; return their ids. strangers: the importer's own ids, on a store shared
-    with strangers: runs and sweeps then get new names, which cannot clash with other people's; else empty."""
+    """Publish the runs that read_export returned; return their ids. strangers: the importer's own ids, on a store that
+    strangers share: runs and sweeps then get new names, which cannot clash with other people's; else empty."""
     if strangers:
         runs = _renamed_for(store, runs, strangers)
     requests = [run.request for run in runs]

@@ -312,8 +312,9 @@ class PageBlocks(gr.Blocks):
         return super().get_api_info(all_endpoints=all_endpoints)
 
     def get_config_file(self) -> Any:
-        """Return the configuration without the heartbeat stream, which would occupy one of a browser's six connections
-        per host for each open page. Without it, `state_session_capacity` limits the pages that are kept."""
+        """Return the configuration without the heartbeat stream. Each open page would hold one of a browser's six
+        connections per host, so a seventh page would wait forever. Gradio learns by this stream that a page was closed;
+        here the oldest pages are forgotten instead (`state_session_capacity`)."""
         return {**super().get_config_file(), "connect_heartbeat": False}
 
     async def process_api(

@@ -288,7 +288,8 @@ def head_dim(kind: BlockKind, model: ModelSpec) -> int:
 
 
 def key_heads(kind: BlockKind, model: ModelSpec) -> int:
-    """Number of heads of keys and values. Falcon's config.json names as many as query heads; its weights have one."""
+    """Return the number of heads of keys and values. For Falcon it follows from the shapes of the weights: its
+    config.json names as many as query heads even where the weights have one."""
     width = head_dim(kind, model)
     if model.model_type not in BROADCASTS_KEYS or not width:
         return model.num_key_value_heads

@@ -34,7 +34,8 @@ LAYER_KEYS = frozenset(
 )
 EXPERT_KEYS = frozenset(("num_experts", "num_local_experts", "n_routed_experts"))
 FREE_WORDS = ("theta", "freq", "position", "length", "window", "context", "seed", "base")
-"""Words in keys of numbers that do not set the size of any part of a model."""
+"""Words in keys of numbers that may be as large as MAX_FREE, since they set the size of no layer (positions: at most
+that of a table of positions)."""
 SIZE_KEYS = {
     *("hidden_size", "n_embd", "d_model", "dim", "intermediate_size", "n_inner", "ffn_dim", "moe_intermediate_size"),
     *("shared_expert_intermediate_size", "vocab_size", "head_dim", "global_head_dim", "num_attention_heads", "n_head"),

@@ -88,7 +88,7 @@ def learning_rate_note(groups: Sequence[RankGroup]) -> str:
 
 
 TOLERANCE_POINTS = 1.0
-"""Default tolerance: accuracy differences smaller than this do not matter."""
+"""Default tolerance in accuracy points: ranks are equal where the whole interval of their difference is within it."""
 TWICE = 2.0
 """Growth of a perplexity from which it is written as a factor; smaller growth is written in percent."""
 MOST_EXPLAINED = 100.0

@@ -70,7 +70,8 @@ def timing_of(run: RunRecord, workload: Workload, expected: FormulaTimes) -> Tim
 
 def _slowdowns(run: RunRecord, load: float | None) -> dict[Part, float]:
     """Return by part how many times longer it took because of other programs, where known. Empty on a GPU, where this
-    hardly matters; without "rest" for truncated adapters, whose waiting was not counted."""
+    hardly matters. "rest" is the whole run without training and evaluations; it is left out for runs with truncated
+    adapters, whose waiting was not counted."""
     if run.environment.get("device") != "cpu":
         return {}
     steps, whole = _use(run.steps[-1:]), _use([run.completed], run.ended_at - run.loaded_at)

@@ -193,8 +193,8 @@ def may_pass(error: RankVizError) -> bool:
 
 
 def widgets(api: Api, *, elem_id: str) -> dict[str, Any]:
-    """Build the choice of an engine, the machine and spending limit of a rented one, a line about the plan, and the
-    timer that asks again."""
+    """Build the choice of an engine, the machine and spending limit of a rented one, the description of the chosen
+    engine, and the timer that asks again."""
     w: dict[str, Any] = {}
 
     def at(name: str) -> dict[str, Any]:

@@ -168,7 +168,8 @@ class Session:
     base_loss: events.Evaluated | None = None
     base_answers: events.Answered | None = None
     loading: dict[str, float | None] = field(default_factory=dict)
-    """Load and processor time while the base was loaded, as entries of the first run's environment."""
+    """Load average before the base was loaded, and processor seconds of loading it, as entries of the first run's
+    environment; empty once that run has begun."""
     intact: bool = True
     """True while the base is as loaded; False for good after a failed attach or detach."""
 
