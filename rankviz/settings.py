@@ -59,6 +59,8 @@ class Limits:
     upload_mb: int = 1000
     uploads_per_visitor: int | None = None
     files_mb_per_visitor: int | None = None
+    adapters_mb_per_visitor: int | None = None
+    """Adapters of one visitor's runs, with those that queued runs will save."""
     result_files: int = 500
     """Result files (added to the studies) that are kept for one visitor."""
     import_mb: int = 200
@@ -110,6 +112,7 @@ SHARED_LIMITS = Limits(
     upload_mb=100,
     uploads_per_visitor=20,
     files_mb_per_visitor=300,
+    adapters_mb_per_visitor=2_000,
     result_files=50,
     import_mb=50,
     runs_per_import=60,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.children import ASKING, Bounds, Children
+from rankviz.children import ASKING, VARIABLES, Bounds, Children
 from rankviz.children import run as run_one
 from rankviz.errors import BadAdapterError, NotInstalledError, WorkerError
 from rankviz.paths import IMPORT_ROOT
@@ -216,3 +216,14 @@ def test_a_child_that_reads_has_no_token_and_no_key_in_its_environment(monkeypat
     assert not set(SECRETS) & set(reads)
     assert {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"} == set(SECRETS) & set(asks)
     assert {"PATH", "RANKVIZ_MAX_STEPS", "LC_ALL"} <= set(reads)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_of_what_a_server_runs_only_those_that_ask_the_hub_have_its_token(tmp_path, shared):
+    from rankviz.api.workspace import Workspace
+
+    here = Workspace(tmp_path, shared=shared)
+    reads, asks = (here.children, here.layouts), (here.senders, here.hub._lookups, here.hub._downloads)
+
+    assert [VARIABLES] * 2 == [each._variables for each in reads]
+    assert [ASKING] * 3 == [each._variables for each in asks]

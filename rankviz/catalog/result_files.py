@@ -179,7 +179,7 @@ def _read_json(content: bytes, file: str, today: date) -> tuple[QualityPoint, ..
         if isinstance(result, dict) and isinstance(result.get("points"), list):
             return tuple(build(QualityPoint, row) for row in result["points"])
         return tuple(_points_of_run(result["run_info"], result["train_info"], file, today))
-    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         why = printable(f"{type(error).__name__}: {error}", 80)
         raise BadDataError(
             f"{file} is not a result file as PEFT's method comparison writes it ({why}): give one of a run that "

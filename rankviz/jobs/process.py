@@ -35,6 +35,10 @@ UNKILLED = (
     "The worker has been killed and has not ended yet: it may wait for a driver or a disk. Its place stays taken until "
     "it has."
 )
+UNNAMED = (
+    "A worker still runs whose app was killed while it started it, so its runs are not known. Its place stays taken "
+    "until it has ended."
+)
 KILLED = (
     "The worker was killed (SIGKILL), most likely because the machine ran out of memory. Choose a smaller batch, a "
     "shorter max_length or a smaller base."
@@ -156,10 +160,14 @@ def launch(
 
 
 def find(lock: Path) -> Worker | None:
-    """Return the live worker that an earlier supervisor launched with this lock; None where there is none."""
+    """Return the live worker that an earlier supervisor launched with this lock; None where there is none. Raise
+    EngineUnavailableError where that supervisor was killed before it wrote the worker's runs into the lock."""
     if not is_held(lock):
         return None
-    content = json.loads(lock.read_text())
+    try:
+        content = json.loads(lock.read_text())
+    except ValueError:
+        raise EngineUnavailableError(UNNAMED) from None
     return Worker(lock=lock, attempts=tuple(map(Attempt.parse, content["run_ids"])), pid=content["pid"])
 
 

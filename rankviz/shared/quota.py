@@ -15,7 +15,9 @@ from rankviz import units
 from rankviz.api.workspace import Operations, writes
 from rankviz.catalog import models as catalog_models
 from rankviz.catalog import own_studies
+from rankviz.core.cost.question import plan_on
 from rankviz.core.probe import ProbeRecord
+from rankviz.core.runs.estimate import adapter_bytes, saved_bytes
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import check_base, check_count
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
@@ -225,6 +227,7 @@ class Quota(Operations):
             self._require_place(sweep_id)
             if sweep_id:
                 self._require_sweep(runs, sweep_id, adds)
+            self._require_adapters(runs)
             self._require_disk(runs, sweep_id)
             leaving = self._require_runs(new, sweep_id)
             yield
@@ -287,6 +290,32 @@ class Quota(Operations):
                 "that failed or were cancelled.",
                 "runs_per_sweep",
             )
+
+    def _require_adapters(self, runs: Sequence[RunRequest]) -> None:
+        """Raise LimitError where the visitor's adapters leave no room for those of these runs. A base that only the Hub
+        knows, and nobody has asked for since the start, counts nothing."""
+        most_mb, store = self._workspace.limits.adapters_mb_per_visitor, self._workspace.store
+        if most_mb is None or not runs:
+            return
+        mine = [record for record in store.all() if self._workspace.rights.made(record.run_id)]
+        queued = [record.request for record in mine if not record.state.ended]
+        kept = sum(store.adapter_bytes(record.run_id) for record in mine) + sum(map(self._coming_bytes, queued))
+        new = sum(map(self._coming_bytes, runs))
+        if kept + new > most_mb * 10**6:
+            raise LimitError(
+                f"This server keeps at most {most_mb:,} MB of the adapters of a visitor's runs, with those that queued "
+                f"runs will save (yours take {units.file_size(kept)}, and this adds {units.file_size(new)}). Delete "
+                "some of your runs first, or choose fewer or lower ranks."
+            )
+
+    def _coming_bytes(self, run: RunRequest) -> int:
+        """Return the bytes of adapters that a run will save beside what it has saved already."""
+        device = self._workspace.here()
+        with contextlib.suppress(RankVizError):
+            if model := self._api.models.at_hand(run.base):
+                size = adapter_bytes(plan_on(model, run.lora, run.training, device), run, device)
+                return max(0, saved_bytes(run, size) - self._workspace.store.adapter_bytes(run.run_id))
+        return 0
 
     def _require_runs(self, new: int, sweep_id: str = "") -> Sequence[Deletion]:
         limits, owners = self._workspace.limits, self._workspace.visitor.ids

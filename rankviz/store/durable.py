@@ -8,6 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from rankviz.errors import OF_NAMES, OF_THE_DISK
@@ -136,7 +137,14 @@ def digest_of(path: Path) -> str:
 
 def kept_path(home: Path, data: Path, owner: str) -> Path:
     """Return the path for the copy of a data file, which depends on its owner and its content."""
-    return data_folder(home, owner) / digest_of(data) / data.name
+    state = data.stat()
+    return data_folder(home, owner) / _cached_digest(data, state.st_mtime_ns, state.st_size, state.st_ino) / data.name
+
+
+@lru_cache(1000)
+def _cached_digest(path: Path, *_state: int) -> str:
+    """Return digest_of(path), cached while the file's state is the same: a page asks at each redraw."""
+    return digest_of(path)
 
 
 def is_kept(file: Path) -> bool:

@@ -5,10 +5,12 @@ Small workers and one tokenizer stand for a true training, which takes longer to
 
 import pytest
 
+from rankviz.api import Api
 from rankviz.dataset import Example
 from rankviz.errors import BadDataError
 from rankviz.jobs.local import Local
 from rankviz.jobs.supervisor import Supervisor
+from rankviz.machine import memory_bytes
 from tests.support.models.tiny_llama import save_tokenizer
 from tests.support.processes.workers import lost_reasons, sweep, worker
 from tests.support.quick import first_quick
@@ -191,3 +193,18 @@ def test_of_what_a_chat_template_writes_no_more_is_tokenized_than_max_length_can
     tokenize(CHAT, tokenizer, 8)
 
     assert [8 * 64] == encoded
+
+
+def test_workers_of_a_shared_page_alone_have_a_limit_and_a_lower_priority(tmp_path):
+    own, shared = (Api(home=tmp_path, shared=each).workspace.supervisor.engine("local") for each in (False, True))
+
+    assert (float("inf"), 0) == (own._memory_bytes, own._niceness)
+    assert 0.65 * memory_bytes() == shared._memory_bytes and shared._niceness > 0
+
+
+def test_the_limit_of_a_container_is_its_memory(tmp_path):
+    (tmp_path / "max").write_text("max\n")
+    (tmp_path / "small").write_text(f"{64 * MB}\n")
+
+    assert memory_bytes([tmp_path / "max", tmp_path / "none"]) == memory_bytes([])
+    assert 64 * MB == memory_bytes([tmp_path / "max", tmp_path / "small"])

@@ -102,6 +102,7 @@ def test_a_result_file_becomes_its_last_metrics():
         (result(run_info__peft_config__r=-4), "rank: '-4' is not a whole number from 1"),
         (result(run_info__peft_config__r=True), "rank: 'True' is not a whole number"),
         (result(run_info__train_config__model_id="x" * 201), "is not a text of 1 to 200 characters"),
+        (result(run_info__train_config__optimizer_kwargs={"lr": 10**400}), "OverflowError"),
         (" " * (MAX_FILE_BYTES + 1), "more than the 2,000,000"),
     ],
 )

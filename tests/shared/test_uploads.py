@@ -192,3 +192,34 @@ def test_nothing_but_uploads_and_downloads_is_opened(shared):
     assert b"zip" == client.get(f"/gradio_api/file={path}", headers={"who": "anna"}).content
     for other in ("https://example.com/a", "README.md", "", "/etc/passwd", "~", "%00", "a" * 5000):
         assert client.get(f"/gradio_api/file={other}", headers={"who": "anna"}).status_code in (403, 404)
+
+
+def test_an_upload_that_says_no_length_is_counted_as_it_comes(shared):
+    client, workspace = shared(files_mb_per_visitor=6)
+
+    status, text, read = stream(client, "anna", [*part("a.csv", *[MB] * 2), *part("b.csv", *[MB] * 90)])
+
+    assert (413, True) == (status, "at most 6 MB of a visitor's files" in text)
+    assert 15 > read
+    assert [] == left(workspace)
+    assert 200 == stream(client, "anna", [*part("a.csv", *[MB] * 2), *part("b.csv", *[MB] * 2)])[0]
+    assert ["a.csv", "b.csv"] == left(workspace)
+
+
+def test_the_files_of_one_request_are_counted_one_by_one(shared):
+    client, workspace = shared(uploads_per_visitor=3)
+
+    assert 200 == send(client, "anna", count=2).status_code
+    assert 413 == send(client, "anna", b"others", count=3).status_code
+    assert ["mine.jsonl"] == left(workspace)
+    assert 200 == send(client, "anna", b"others", count=1).status_code
+
+
+def test_a_part_that_is_no_file_is_refused_after_others_have_come(shared):
+    client, workspace = shared()
+    field = b'--boundary\r\nContent-Disposition: form-data; name="files"\r\n\r\n'
+
+    status, text, _ = stream(client, "anna", [*part("a.csv", MB), field, MB, b"\r\n"])
+
+    assert (400, True) == (status, text.startswith(NO_UPLOAD))
+    assert [] == left(workspace)

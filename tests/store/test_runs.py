@@ -12,8 +12,8 @@ import pytest
 
 from rankviz.core.runs.events import Evaluated, RunCancelled, RunFailed
 from rankviz.core.runs.record import RunState
-from rankviz.errors import BadAdapterError, RunNotFoundError
-from rankviz.store import RunStore
+from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError
+from rankviz.store import RunStore, export_runs, import_runs
 from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, request_text
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
 from tests.store.written_runs import STARTED, one_run, step
@@ -276,7 +276,7 @@ RANKS = (1, 2, 4, 8)
 KILLED = """
 import os, sys
 from pathlib import Path
-from rankviz.store import RunStore
+from rankviz.store import RunStore, import_runs
 from rankviz.store.removal import remove
 from tests.support.runs import questions
 
@@ -296,6 +296,8 @@ setattr(os, call, dies)
 store = RunStore(home)
 if sys.argv[5:] == ["remove"]:
     remove(store, [record.run_id for record in store.records()])
+elif sys.argv[5:]:
+    import_runs(store, Path(sys.argv[5]))
 else:
     store.create(questions.sweep(ranks=ranks))
 """
@@ -304,7 +306,7 @@ else:
 @pytest.fixture
 def killed(tmp_path):
     """killed(call, after, *what): the store of an app that was killed at a call of os about runs, after so many, while
-    it queued a sweep, or removed all runs ("remove")."""
+    it queued a sweep, imported a zip ("runs.zip") or removed all runs ("remove")."""
 
     def kill(call, after, *what):
         arguments = [str(tmp_path / "home"), call, str(after), repr(RANKS), *map(str, what)]
@@ -403,3 +405,17 @@ def test_a_broken_list_of_what_is_on_its_way_takes_nothing_with_it(tmp_path, tex
 
     assert [*RANKS, 16] == ranks_of(store)
     assert [] == names_in(store)
+
+
+def test_an_import_whose_app_was_killed_is_here_as_a_whole(killed, tmp_path):
+    elsewhere = RunStore(tmp_path / "elsewhere")
+    sweep_id = elsewhere.create(questions.sweep(ranks=RANKS))
+    for run_id in elsewhere.run_ids(sweep_id):
+        elsewhere.append(run_id, RunCancelled(time=1.0))
+    zipped = export_runs([elsewhere], [sweep_id], tmp_path / "runs.zip")
+
+    store = killed("rename", 2, zipped)
+    with pytest.raises(InvalidSettingError, match="is here already"):
+        import_runs(store, zipped)
+
+    assert elsewhere.run_ids(sweep_id) == store.run_ids(sweep_id)

@@ -173,3 +173,47 @@ def test_the_places_in_the_queue_are_of_a_login_and_of_the_cookie_that_its_brows
         api.runs.start(questions.sweep(**SMALL))
         with pytest.raises(LimitError, match=r"per visitor \(you have 2\)"):
             api.runs.start(questions.sweep(**SMALL))
+
+
+MB = 10**6
+R4 = questions.sweep(ranks=(4,), max_steps=2)
+"""Its adapter takes 4.9 MB."""
+PER_VISITOR = "keeps at most 8 MB of the adapters of a visitor's runs"
+
+
+def saved(api, sweep_id, size):
+    """The same sweep, each run with an adapter of this size."""
+    for run_id in api.workspace.store.run_ids(sweep_id):
+        folder = api.workspace.store.run_dir(run_id) / "adapter"
+        folder.mkdir(parents=True)
+        (folder / "adapter_model.safetensors").write_bytes(b"x" * size)
+    return sweep_id
+
+
+def test_what_queued_runs_will_save_counts_for_who_queues_them(shared):
+    api = shared(adapters_mb_per_visitor=8)
+    with acting_as(ANN):
+        first = api.runs.start(R4)
+        with pytest.raises(LimitError, match=rf"{PER_VISITOR}.*yours take 4\.9 MB, and this adds 4\.9 MB"):
+            api.runs.start(R4)
+        with pytest.raises(LimitError, match=PER_VISITOR):
+            api.moves.add(first, 8)
+    with acting_as(BEN):
+        api.runs.start(R4)
+    with acting_as(ANN):
+        api.runs.cancel(first)
+        api.runs.start(R4)
+
+
+def test_a_run_that_is_resumed_counts_once_and_what_is_saved_until_it_is_deleted(shared):
+    api = shared(adapters_mb_per_visitor=8)
+    with acting_as(ANN):
+        first = api.runs.start(R4)
+        api.workspace.store.append(f"{first}-001-r4", RunCancelled(time=1.0))
+        api.moves.resume(first)
+        api.workspace.store.append(f"{first}-001-r4", RunCancelled(time=2.0))
+        saved(api, first, 4 * MB)
+        with pytest.raises(LimitError, match=r"yours take 4\.0 MB"):
+            api.runs.start(R4)
+        api.runs.delete(first)
+        api.runs.start(R4)
