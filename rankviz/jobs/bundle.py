@@ -111,6 +111,14 @@ def job_of(content: Any) -> Job:
     return job
 
 
+def job_by_names(folder: Path) -> Job:
+    """Return a job whose job.json is damaged, from the names of its files; raise OSError where they cannot be listed.
+    Of all runs but the first, the attempt is 0: any."""
+    name, _, number = folder.name.rpartition("-a")
+    others = sorted({*os.listdir(folder / "runs")} - {name})
+    return Job(attempts=(Attempt(name, int(number)), *(Attempt(run_id, 0) for run_id in others)))
+
+
 def folders_in(place: Path) -> Sequence[Path]:
     """Return the job folders in `place`, sorted; raise OSError where `place` cannot be listed now."""
     with contextlib.suppress(FileNotFoundError), os.scandir(place) as entries:

@@ -116,6 +116,10 @@ class Engine(Protocol):
         """Return how many more jobs the engine would start now."""
         ...
 
+    def holds(self, job: Job) -> bool:
+        """Return True where runs of a job are in one that `live` may not have listed yet."""
+        return False
+
     def start(self, job: Job) -> Live | None:
         """Start a job and return it; None where the start must wait a moment. Starting the same job twice starts it
         once. A started job is listed by `live`, also after a restart.

@@ -197,8 +197,11 @@ class HfJobs(Remote):
         """Return at least 1, so that `start` is called and gives the reason why a job waits."""
         return max(1, super().room())
 
-    def start(self, job: Job) -> Live | None:
-        return None if self._coming & {attempt.run_id for attempt in job.attempts} else super().start(job)
+    def holds(self, job: Job) -> bool:
+        run_ids = {attempt.run_id for attempt in job.attempts}
+        if self._coming & run_ids:  # asked first: it is empty only once the job's folder is there
+            return True
+        return any(attempt.run_id in run_ids for live in self.live() for attempt in live.job.attempts if not live.end)
 
     def terms(self, job: Job) -> Mapping[str, Any]:
         payer = job.options.get("payer", job.owner)
@@ -290,7 +293,7 @@ class HfJobs(Remote):
         first, *others = found.job.attempts  # the first names the folder
         self._coming |= (wanted := {request.run_id for request in found.requests})
         self.place.mkdir(parents=True, exist_ok=True)
-        aside = aside_of(folder)
+        aside = aside_of(self.place)  # beside it, since `forget` removes what is hidden in it
         try:
             aside.mkdir()
             attempts = (first, *(each for each in others if each.run_id in wanted))

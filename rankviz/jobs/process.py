@@ -35,10 +35,6 @@ UNKILLED = (
     "The worker has been killed and has not ended yet: it may wait for a driver or a disk. Its place stays taken until "
     "it has."
 )
-UNNAMED = (
-    "A worker still runs whose app was killed while it started it, so its runs are not known. Its place stays taken "
-    "until it has ended."
-)
 KILLED = (
     "The worker was killed (SIGKILL), most likely because the machine ran out of memory. Choose a smaller batch, a "
     "shorter max_length or a smaller base."
@@ -160,14 +156,19 @@ def launch(
 
 
 def find(lock: Path) -> Worker | None:
-    """Return the live worker that an earlier supervisor launched with this lock; None where there is none. Raise
-    EngineUnavailableError where that supervisor was killed before it wrote the worker's runs into the lock."""
+    """Return the live worker that an earlier supervisor launched with this lock; None where there is none. A worker
+    whose supervisor was killed before it wrote the runs into the lock is killed."""
     if not is_held(lock):
         return None
     try:
         content = json.loads(lock.read_text())
-    except ValueError:
-        raise EngineUnavailableError(UNNAMED) from None
+    except ValueError:  # its app was killed before it wrote which runs the worker has: they are tried again
+        for each in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                is_leader = each.pid == os.getpgid(each.pid) != os.getpgid(0)
+                if is_leader and any(file.path == str(lock) for file in each.open_files()):
+                    os.killpg(each.pid, signal.SIGKILL)
+        return None
     return Worker(lock=lock, attempts=tuple(map(Attempt.parse, content["run_ids"])), pid=content["pid"])
 
 

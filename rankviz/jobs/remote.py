@@ -151,7 +151,7 @@ class Remote(Engine):
         return self._live(folder)
 
     def live(self) -> Sequence[Live]:
-        return [self._live(folder) for folder in bundle.folders_in(self.place)]
+        return [self._live_or_damaged(folder) for folder in bundle.folders_in(self.place)]
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
         return bundle.since(bundle.folder_of(live.job, self.place), attempt.run_id, offset)
@@ -192,6 +192,13 @@ class Remote(Engine):
         for follower in self._followers.values():
             follower.stop()
         self._followers.clear()
+
+    def _live_or_damaged(self, folder: Path) -> Live:
+        """Return the job of a folder; one whose files cannot be read keeps its runs waiting, and no others."""
+        try:
+            return self._live(folder)
+        except EngineUnavailableError as error:
+            return Live(job=bundle.job_by_names(folder), handle="", waits=str(error))
 
     def _live(self, folder: Path) -> Live:
         follower = self._follower(folder)

@@ -126,6 +126,8 @@ class Supervisor:
         """Reasons why jobs could not be ended, by name of the job."""
         self._done_at: dict[str, float] = {}
         self._running_since: dict[str, tuple[str, float]] = {}
+        self._settled: set[tuple[str, str]] = set()
+        """Names, and here process ids, of settled jobs: an engine may still list one for a while."""
         self._declined: set[Attempt] = set()
         """Attempts that an engine certainly did not start; the next start uses the same attempt number."""
         self._placed: dict[Attempt, tuple[tuple[str, ...], int, float]] = {}
@@ -264,7 +266,8 @@ class Supervisor:
             unwanted = self._unwanted.union(standing.unwanted)
             for run_id in unwanted:
                 with self._logging_errors(run_id):
-                    if self.store.record(run_id).state is RunState.QUEUED and self._begin(run_id):
+                    is_queued = self.store.record(run_id).state is RunState.QUEUED
+                    if run_id in self._unwritten or (is_queued and self._begin(run_id)):
                         self._cancelled(run_id)
             for engine, live in self._live():
                 with self._logging_errors(live.job.name):
@@ -356,8 +359,11 @@ class Supervisor:
             with later:
                 self._copy(engine, live)
         else:
-            self._copy(engine, live)
-        self._settle(engine, live, end)
+            while self._copy(engine, live):  # a part of each journal at a time
+                pass
+        if (job := (name, live.handle if engine.shares_disk else "")) not in self._settled:
+            self._settle(engine, live, end)
+            self._settled.add(job)
         engine.forget(replace(live, end=end))
         self._jobs[engine.name] = [each for each in self._jobs[engine.name] if each.job.name != name]
         for known in (self._ending, self._stuck, self._done_at, self._running_since):
@@ -410,10 +416,11 @@ class Supervisor:
             self._running_since[live.job.name] = running, since
         return running if time.monotonic() - since >= 60 * self._run_minutes else ""
 
-    def _records(self, live: Live) -> Iterator[Record]:
-        """Yield the records of a job's runs whose current attempt is in the job, without deleted runs."""
+    def _records(self, live: Live, *left_out: type[Exception]) -> Iterator[Record]:
+        """Yield the records of a job's runs whose current attempt is in the job, without deleted runs, and without
+        those whose reading raises one of `left_out`."""
         for attempt in live.job.attempts:
-            with contextlib.suppress(RunNotFoundError):
+            with contextlib.suppress(RunNotFoundError, *left_out):
                 record = self.store.record(attempt.run_id)
                 if attempt.number in (0, record.attempt):
                     yield record
@@ -422,22 +429,25 @@ class Supervisor:
     def _has_any(live: Live, run_ids: Collection[str]) -> bool:
         return not {attempt.run_id for attempt in live.job.attempts}.isdisjoint(run_ids)
 
-    def _copy(self, engine: Engine, live: Live) -> None:
+    def _copy(self, engine: Engine, live: Live) -> bool:
         """Copy new events of a job elsewhere into the journals here, each line once: a copied event has its attempt
         and its byte offset in that attempt's own journal. While the job goes on, no run after the first unfinished one
-        is read."""
+        is read. Return True where there were any."""
+        has_new = False
         for attempt in () if engine.shares_disk else live.job.attempts:
             with contextlib.suppress(RunNotFoundError):
                 record = self.store.record(attempt.run_id)
                 if record.attempt != attempt.number or record.state.ended:
                     continue
                 events = list(stamped(engine.events(live, attempt, record.copied_bytes), attempt, record.copied_bytes))
+                has_new = has_new or bool(events)
                 last = next((at for at, event in enumerate(events) if isinstance(event, LAST)), None)
                 self.store.append_copied(attempt.run_id, events[:last])
                 if last is not None:
                     self.store.append(attempt.run_id, self._with_files(engine, live, attempt, events[last]))
                 elif live.end is None:
-                    return
+                    break
+        return has_new
 
     def _with_files(self, engine: Engine, live: Live, attempt: Attempt, last: RunEvent) -> RunEvent:
         """Copy an attempt's files and return its last event: a failure where a completed run's adapter is missing."""
@@ -472,14 +482,17 @@ class Supervisor:
     def _settle(self, engine: Engine, live: Live, end: End) -> None:
         """Settle the runs of an ended job. Runs that had begun are queued again where their machine was lost, else
         they fail or are cancelled; the others stay queued."""
-        name, records = live.job.name, list(self._records(live))
+        # A run that cannot be read holds no place of this machine: it is settled as an orphan later.
+        left_out = (RunUnreadError,) if engine.shares_disk else ()
+        name, records = live.job.name, list(self._records(live, *left_out))
         queued = [record for record in records if record.state is RunState.QUEUED and not self._has_begun(record)]
         begun = [record for record in records if not record.state.ended and record not in queued]
         by_us = end.by_us or (name in self._ending and (end.lost or end.exit_code is None) and not end.is_final)
         is_full = end.exit_code not in (0, None) and engine.shares_disk and disk.is_full(self.store.home)
         if is_full or end.exit_code == DISK_FULL:
             end = end._replace(why=disk.FULL_SENTENCE, lost=False)
-        if len(begun) + len(queued) == len(records) and not (begun or by_us or end.is_final):
+        is_all = len(queued) == len(records) == len(live.job.attempts)
+        if is_all and not (by_us or end.is_final):
             begun, queued = queued[:1], queued[1:]  # so that no job is tried for ever
         is_tried_again = by_us
         for record in begun:
@@ -651,6 +664,8 @@ class Supervisor:
             owner=batch.owner,
             options=dict(self.place_of(batch.run_ids[0])[1]),
         )
+        if engine.holds(job):
+            return False
         if not engine.shares_disk and not self._declined.issuperset(job.attempts):
             self._place(engine.name, job.attempts)
         try:

@@ -501,3 +501,15 @@ def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_her
     logins.give("", "hf_alice")
 
     trains_there_as_here(tmp_path, "hf-jobs", lambda store: HfJobs(store, logins, sees_folders=True, poll_seconds=0.2))
+
+
+def test_a_job_whose_files_are_damaged_keeps_its_own_runs_waiting_and_no_others(supervise, store, hub):
+    (damaged,), (whole,) = sweep(store, 4), sweep(store, 8)
+    (store.home / "hf-jobs" / f"{damaged}-a1" / "runs" / damaged).mkdir(parents=True)
+
+    supervisor = supervise(SAVES_AN_ADAPTER)
+    wait_for(lambda: store.get(whole).state.ended)
+
+    assert "The files of a job cannot be read" in store.get(damaged).waits
+    assert 1 == len(hub.jobs)
+    supervisor.stop()
