@@ -110,9 +110,7 @@ def test_a_run_that_was_lost_goes_to_the_gpu_that_has_not_just_lost_a_worker(sto
 
 def test_a_worker_whose_app_died_before_it_wrote_its_runs_down_is_killed(store):
     (run_id,) = sweep(store, 4)
-    started = process.launch(
-        worker(HANG_IN_EACH), home=store.home, attempts=[Attempt(run_id, 1)], log=store.home / "log"
-    )
+    started = process.launch(HANG_IN_EACH, home=store.home, attempts=[Attempt(run_id, 1)], log=store.home / "log")
     wait_for(lambda: store.get(run_id).state == "running")
     started.lock.write_text("")
 
