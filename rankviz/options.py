@@ -77,7 +77,6 @@ _FLAG_HELP = "Unsloth's flag for {} of a multimodal model; empty for the class's
 _CLASS_HELP = "Under Unsloth: FastLanguageModel or FastModel. Names reach other layers in each."
 _TOWERS_HELP = "Under Unsloth, load the text model of a multimodal checkpoint alone."
 _EXPERTS_HELP = "Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number."
-_MOE_HELP = "Experts: default, linear-only, peft-remap, unsloth or target-parameters."
 _MODES_HELP = "sweep (each rank), quick (two ranks and a repeat), fast (the highest, truncated) or rate (one rank)."
 _RANKS_HELP = "Ranks; empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 1 to 64 of a fast curve, 16 of a rate."
 _RATES_HELP = "Each rank is trained at each; with rate one, and three times it, unless two are given."

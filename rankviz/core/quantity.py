@@ -52,10 +52,6 @@ class Range:
         """Return the range widened to include the value."""
         return Range(min(self.low, value), self.expected, max(self.high, value))
 
-    def reaching(self, high: float) -> "Range":
-        """Return the range with its high end raised to at least `high`."""
-        return Range(self.low, self.expected, max(self.high, high))
-
     def reached_by(self, other: "Range") -> "Range":
         """Return the larger of both ranges at each of low, expected and high."""
         return Range(max(self.low, other.low), max(self.expected, other.expected), max(self.high, other.high))

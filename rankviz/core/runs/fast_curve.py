@@ -52,10 +52,6 @@ class Reading(NamedTuple):
     shippable: CurvePoint | None
     sentences: tuple[str, ...]
 
-    def above_lowest(self, point: CurvePoint) -> float:
-        """Return how many nats the point's loss is above the lowest loss of the curve."""
-        return point.loss - min(each.loss for each in self.curve.points)
-
 
 def fast_curve(run: RunRecord) -> FastCurve | None:
     """Return the curve of a run that was truncated, with the points measured so far; None for other runs and before
