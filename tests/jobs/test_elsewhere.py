@@ -405,3 +405,33 @@ def test_what_an_engine_says_of_a_job_that_it_ended_for_us_is_no_lost_attempt(su
 
     assert ["cancelled", "completed"] == states(store, [first, last])
     assert 0 == store.get(last).lost_attempts
+
+
+class Ended(Far):
+    """Its job has ended, its journals come a line at a time, and it goes on listing the job."""
+
+    def live(self):
+        return [Live(job=self.job, handle="1", end=End(lost=True, why="The node went away."))]
+
+    def events(self, live, attempt, offset):
+        return self.data[offset:].partition(b"\n")[0] + b"\n" if self.data[offset:] else b""
+
+    def forget(self, live):
+        pass
+
+
+def test_all_of_an_ended_job_is_copied_before_its_runs_are_settled(store):
+    record = looked_at(store, Ended(sweep(store, 4), lines(step(1), step(2), DONE)))
+
+    assert ("completed", 2) == (record.state, len(record.steps))
+
+
+def test_a_job_that_stays_listed_is_settled_once(store):
+    first, second = sweep(store, 4, 8)
+    supervisor = Supervisor(store, engines=[Ended([first, second])], max_attempts=3)
+
+    for _ in range(3):
+        supervisor.tick()
+    supervisor.stop()
+
+    assert (1, 0) == (store.get(first).lost_attempts, store.get(second).lost_attempts)
