@@ -287,9 +287,6 @@ class ProbeRecord(Recorded):
     did_not_fit: tuple[DepthDidNotFit, ...] = ()
     skipped: tuple[DepthSkipped, ...] = ()
 
-    def _lines(self) -> list[float]:
-        return [each.time for each in (*self.measured, *self.did_not_fit, *self.skipped)]
-
     @property
     def peak_kind(self) -> str | None:
         """Counter of the peak; None before a depth was measured."""
@@ -569,9 +566,8 @@ def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) ->
             base=request.model_id,
             parameters=model.total_parameters,
             kernels=kernels(request.training, use_dora=request.lora.use_dora),
-            tokens=request.training.tokens_per_micro_step,
         ),
-        ratios={"training": step / estimate.step_seconds.expected},
+        ratio=step / estimate.step_seconds.expected,
     )
 
 
