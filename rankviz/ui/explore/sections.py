@@ -15,9 +15,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.advice.words import metric_in_words
 from rankviz.core.cost.estimate import tight_meaning
-from rankviz.core.cost.setup import Gpu
-from rankviz.core.fit.changes import RULE, Knob
-from rankviz.core.fit.decide import FitAnswer, FittingCard
+from rankviz.core.fit import RULE, FitAnswer, FittingCard, Knob
 from rankviz.core.lora.config import lora_alpha
 from rankviz.core.probe import (
     FREE_MEMORY_SHARE,
@@ -112,15 +110,13 @@ def knobs_html(result: FitAnswer) -> str:
     has_gpu = result.setting.gpu is not None
 
     def cells(knob: Knob) -> list[Cell | str]:
-        effect = "Same training result" if knob.same_result else "Changes the training result"
         memory = Cell(units.memory_change(knob.device_bytes), title=f"{knob.device_bytes:+,} bytes")
         time = Cell(NOT_KNOWN)
         if knob.seconds is not None:
             money = "" if knob.usd is None else f", {'-' if knob.usd < 0 else '+'}{units.usd(abs(knob.usd))}"
             time = Cell(units.duration_change(knob.seconds), title=f"{knob.seconds:+,.12g} seconds{money}")
-        peak = knob.peak if {"max_length", "batch"} & set(knob.change) else ""
-        label = Cell(knob.label, f"{effect}. {knob.peak}.", "narrow", peak)
-        return [label, memory, time, *([FITS[knob.fit]] if has_gpu else [])]
+        effect = "Same training result" if knob.same_result else "Changes the training result"
+        return [Cell(knob.label, effect, "narrow"), memory, time, *([FITS[knob.fit]] if has_gpu else [])]
 
     rows = [Row(cells(knob), pick=urlencode(knob.change)) for knob in result.knobs]
     title = f"Effect of one change (same {result.setting.tokens:,} tokens). Click a row to apply it."
@@ -164,7 +160,8 @@ def methods_html(result: FitAnswer) -> str:
 
 def cards_html(result: FitAnswer) -> str:
     """Return a table of all GPUs, fitting ones first; a click on a row selects a GPU."""
-    rows = [_card_row(card, result.setting.gpu) for card in result.cards]
+    chosen = result.setting.gpu
+    rows = [_card_row(card, chosen=chosen is not None and chosen.id == card.gpu_id) for card in result.cards]
     headers = ["GPU", "Fit", "Total cost", "Time", "$ per hour", "Margin", "Price source"]
     meaning = tight_meaning(result.setting.assumptions)
     tight, fitting = (sum(each.fit in fits for each in result.cards) for fits in (("tight",), ("fits", "tight")))
@@ -173,18 +170,17 @@ def cards_html(result: FitAnswer) -> str:
     return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2))
 
 
-def _card_row(card: FittingCard, chosen: Gpu | None) -> Row:
-    price, gpu = card.price, card.gpu
+def _card_row(card: FittingCard, *, chosen: bool) -> Row:
     cells = [
-        gpu.name,
+        card.gpu,
         FITS.get(card.fit) or Cell("✕ cannot run this", title=card.reason),
         rounded_span(money_span, card.usd, "$"),
         rounded_span(time_span, card.seconds, "seconds"),
-        f"{price.usd_per_hour:.2f}" if price else NOT_KNOWN,
-        rounded_span(units.gib_span, card.spare, "bytes") if card.spare else "",
-        ", ".join(filter(None, (price.provider, price.checked))) if price else "",
+        NOT_KNOWN if card.usd_per_hour is None else f"{card.usd_per_hour:.2f}",
+        rounded_span(units.gib_span, card.margin_bytes, "bytes") if card.margin_bytes else "",
+        ", ".join(filter(None, (card.provider, card.price_checked))),
     ]
-    return Row(cells, pick=urlencode({"gpu": gpu.id}), chosen=gpu == chosen)
+    return Row(cells, pick=urlencode({"gpu": card.gpu_id}), chosen=chosen)
 
 
 HEIGHT = 440
