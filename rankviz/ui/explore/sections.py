@@ -27,9 +27,8 @@ from rankviz.core.probe import (
     TIME_LIMIT_SECONDS,
     ProbeQuestion,
     ProbeRecord,
-    headers,
-    lines_of,
     sentences,
+    table,
 )
 from rankviz.core.runs.record import RunState
 from rankviz.core.studies.lines import Facet, Near
@@ -388,11 +387,9 @@ def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
         parts.append(html.paragraphs("Cancelled."))
     parts.append(notice_html(record.error or "", kind="error"))
     if record.measured:
-        summary = api.probes.summary(record.run_id)
-        rows = [
-            Row(line.texts, chosen="All" in line.name and "estimated" not in line.name) for line in lines_of(summary)
-        ]
-        parts.append(html.table(headers(summary), rows, label="Probe"))
+        heads, rows = table(api.probes.summary(record.run_id))
+        shown = [Row(cells, chosen="All" in cells[0] and "estimated" not in cells[0]) for cells in rows]
+        parts.append(html.table(heads, shown, label="Probe"))
     parts.append(notice_html(*sentences(record)))
     if where:
         day = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at or request.created_at))
