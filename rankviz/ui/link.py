@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 from rankviz.core.advice import use_case
 from rankviz.core.bounds import UNPRINTABLE, one_of
-from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR
-from rankviz.core.cost.setup import LENGTH_SHARES, MAX_EPOCHS, Form, TrainingData, Trait, is_file_name
+from rankviz.core.cost.question import ASSUMED_RANK
+from rankviz.core.cost.setup import LENGTH_SHARES, Form, TrainingData, Trait, is_file_name
 from rankviz.core.lora.config import FLAGS, MAX_ALPHA, PRESETS
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES
@@ -56,25 +56,6 @@ def file_in(text: str) -> TrainingData:
     return TrainingData(
         longest_tokens=longest_tokens, form=form, traits=tuple(traits), file_name=name, lengths=tuple(shares)
     )
-
-
-def _number(text: str, fits: Callable[[float], bool], must: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not fits(value):
-        raise ValueError(must)
-    return int(value) if value.is_integer() else value
-
-
-def _epochs(text: str) -> float:
-    return _number(text, lambda value: 0 < value <= MAX_EPOCHS, f"a number above 0 and at most {MAX_EPOCHS:,}")
-
-
-def _price(text: str) -> float:
-    must = f"a number of dollars from 0 to {MAX_USD_PER_HOUR:,}"
-    return _number(text, lambda value: 0 <= value <= MAX_USD_PER_HOUR, must)
 
 
 def _file(text: str) -> str:
@@ -160,7 +141,7 @@ DEFAULTS: dict[str, Any] = {
     "take": "script",
 }
 """Initial values of Explore's widgets by name (r: the recommended rank), in the order of the page's script."""
-SAME = ("model", "r", "examples", "example_tokens", "expert_rank", "text_only", "batch", "max_length", "gpu")
+SAME = ("model", "r", "examples", "example_tokens", "epochs", "expert_rank", "text_only", "batch", "max_length", "gpu")
 CHOSEN = ("use_case", "framework", "precision", "optim", "checkpointing", "loss_path", "take")
 RENAMED = (
     ("longest", "longest_tokens", "longest_tokens"),
@@ -171,16 +152,15 @@ RENAMED = (
     ("moe", "moe_scheme", "moe"),
     ("class", "unsloth_class", "unsloth_class"),
     ("accum", "accumulation", "accumulation"),
+    ("usd", "usd_per_hour", "usd_per_hour"),
 )
 """(address parameter, widget, row of OPTIONS that parses it) where these names differ."""
 PARAMS: dict[str, tuple[str, Callable[[str], Any]]] = {
     **{name: (name, OPTIONS[name].read) for name in SAME},
     **{name: (name, Option("", str, "", "", choices=tuple(dict(CHOICES[name]).values())).read) for name in CHOSEN},
     **{param: (widget, OPTIONS[name].read) for param, widget, name in RENAMED},
-    "epochs": ("epochs", _epochs),
     "file": ("measured_file", _file),
     "parts": ("parts", _parts),
-    "usd": ("usd_per_hour", _price),
 }
 PARAMS = dict(sorted(PARAMS.items(), key=lambda each: list(DEFAULTS).index(each[1][0])))
 """Widget and parser of each address parameter; the parser's ValueError says what the value must be."""
@@ -222,8 +202,13 @@ def _targets(text: str) -> tuple[str, list[str], str]:
 def _alpha(text: str) -> tuple[str, float]:
     if text in ("r", "2r"):
         return text, DEFAULTS["alpha_fixed"]
-    must = f"r, 2r or a number above 0 and at most {MAX_ALPHA:,}"
-    return "fixed", float(_number(text, lambda value: 0 < value <= MAX_ALPHA, must))
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= MAX_ALPHA:
+        raise ValueError(f"r, 2r or a number above 0 and at most {MAX_ALPHA:,}")
+    return "fixed", value
 
 
 SHARED = {
@@ -266,17 +251,12 @@ def usual(param: str) -> str:
 
 def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Return the widgets' values (the default for a missing or wrong parameter) and a sentence for each mistake."""
-    given, notes = _parsed(params)
-    return DEFAULTS | given, notes
+    values, notes = given(params)
+    return DEFAULTS | values, notes
 
 
-def changes(params: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values of those widgets that these parameters set; empty if a parameter is wrong."""
-    given, notes = _parsed(params)
-    return {} if notes else given
-
-
-def _parsed(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def given(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of those widgets that the parameters set, and a sentence for each mistake."""
     values, notes = {}, []
     known = {param: ((name,), reader) for param, (name, reader) in PARAMS.items()} | SHARED
     for param, (names, reader) in known.items():

@@ -156,7 +156,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         with tab("Compare", "compare"):
             scripted(COMPARE, "RankVizPresent.compare(element, trigger)", elem_id="compare")
         with tab("Fit and changes", "fit") as fit_tab:
-            decided = sections.fit_widgets()
+            decided = sections.build_fit(w, asking)
         with tab("Memory", "memory") as memory_tab:
             title = "Memory by component and rank, estimated"
             memory = chart(title, height=SECTION_HEIGHT, elem_id="memory")
@@ -174,7 +174,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
                 w["take"].render()
             exporting = view(takeaway, colab=colab, code=copyable(elem_id="script"))
     for section, drawing in (
-        (fit_tab, view(sections.decisions, **decided)),
+        (fit_tab, view(sections.decisions, decisions=decided)),
         (memory_tab, view(memory_picture, chart=memory)),
         (modules_tab, view(modules_picture, chart=modules)),
         (studies_tab, published),
@@ -185,7 +185,6 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         redraw = hidden(f"RankVizExplore.section({section.label!r}, () => trigger('submit'))")
         gr.on([section.select, redraw.submit], **drawing)
     w["take"].change(**exporting)
-    sections.connect_fit(w, decided, asking)
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
