@@ -33,9 +33,8 @@ from rankviz.core.runs.record import RunState
 from rankviz.core.studies.lines import Facet, Near
 from rankviz.figures import studies_figure, studies_info
 from rankviz.figures.studies import StudiesInfo, shapes_of
-from rankviz.options import training_of
+from rankviz.options import lora_of, training_of
 from rankviz.ui import link
-from rankviz.ui.link import alpha_of
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import pickable, plain
@@ -198,7 +197,7 @@ def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     with gr.Row(elem_classes="rv-charts rv-facets"):
         charts = {name: chart(title, height=HEIGHT, elem_id=f"evidence-{name}") for name, (title, _) in FIGURES.items()}
     summary, studies = plain(elem_id="evidence-summary"), plain(elem_id="evidence-studies")
-    inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x}
+    inputs = {name: w[name] for name in ("model", "use_case", "r", "dora", "rslora")} | {"x": x}
     outputs = {**charts, "summary": summary, "studies": studies, "remove": remove}
     drawing = wire(partial(shown_studies, api), inputs=inputs, outputs=outputs, silent=True)
     x.change(**drawing)
@@ -222,12 +221,10 @@ def removed(api: Api) -> str:
     return notice_html(f"Removed {counted(len(names), 'result file')}.")
 
 
-def shown_studies(
-    api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str = "rank"
-) -> View:
+def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rslora: bool, x: str = "rank") -> View:
     """Return three figures of the nearest studies, one per group of targets, with a summary and sources. The button
     that removes files is visible if there are any."""
-    methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))
+    methods = ("lora", *(["dora"] if dora else []), *(["rslora"] if rslora else []))
     subject = api.forecasts.subject(model or "", use_case)
     near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
@@ -285,8 +282,8 @@ def _studies(near: Sequence[Near]) -> str:
 
 POLL_SECONDS = 1.0
 SETTINGS = (
-    "model", "r", "preset", "modules", "names", "save", "alpha_rule", "alpha_fixed", "use_rslora", "use_dora",
-    "moe_scheme", "expert_rank", "unsloth_class", "text_only", "parts", "framework", "precision", "optim",
+    "model", "r", "preset", "modules", "names", "modules_to_save", "alpha_rule", "alpha_fixed", "rslora", "dora",
+    "moe", "expert_rank", "unsloth_class", "text_only", "parts", "framework", "precision", "optim",
     "checkpointing",
 )  # fmt: skip
 """Widgets of the question that a probe uses. Batch and length have their own, since a CPU needs small values."""
@@ -327,11 +324,11 @@ def about(api: Api) -> str:
 
 def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> View:
     """Queue a probe with these settings, adapted to this machine's abilities; return a notice of the adaptations."""
-    r = question.rank_of(values)
+    r, options = question.rank_of(values), link.options_of(values)
     setup = {name: values[name] for name in ("framework", "precision", "optim", "checkpointing")}
     probe = ProbeQuestion(
-        model_id=(values["model"] or "").strip(),
-        lora=replace(question.lora_of(values), r=r, lora_alpha=lora_alpha(alpha_of(values), r)),
+        model_id=options["model"],
+        lora=replace(lora_of(options), r=r, lora_alpha=lora_alpha(options["alpha"], r)),
         training=training_of(setup | {"batch": own_batch, "max_length": own_length}, start=PROBE_TRAINING),
         full=bool(full),
     )
