@@ -94,7 +94,7 @@ def exported(homes: Sequence[str], run_ids: Sequence[str], target: str, for_visi
     from rankviz.shared import rights
 
     stores = [store.RunStore(Path(home)) for home in homes]
-    shown = partial(rights.taken_along, settings=read(shared=True)) if for_visitor else None
+    shown = partial(rights.taken_along, settings=read(shared=True)) if for_visitor else lambda item: item
     store.export_runs(stores, run_ids, Path(target), shown)
     return {}
 
