@@ -273,12 +273,13 @@ def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
     from rankviz import figures
     from rankviz.core.runs.words import sweep_title
 
+    result = api.verdicts.of_sweep(sweep.sweep_id)
     if any(run.cuts for run in sweep.runs):
-        result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.decisions.of(sweep.sweep_id)
+        decision = api.decisions.of(sweep.sweep_id)
         forecast = decision.forecast if decision else None
         info = figures.rank_curve_info(sweep, result.verdict if result else None, forecast=forecast)
         return write_plot(plot, figures.rank_curve_figure(info), sweep_title(sweep), info.source)
-    info = figures.tradeoff_info([sweep])
+    info = figures.tradeoff_info([(sweep, result.verdict)] if result else [])
     write_plot(plot, figures.tradeoff_figure(info), sweep_title(sweep), " ".join(info.notes))
 
 
