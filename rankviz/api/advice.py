@@ -14,10 +14,10 @@ from rankviz.core.advice.advice import Alternative, Capacity, Step, advise, reco
 from rankviz.core.advice.use_case import DataAmount, Goal, data_of
 from rankviz.core.bounds import named
 from rankviz.core.cost.estimate import Fit
+from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import card
-from rankviz.core.fit.changes import Setting
-from rankviz.core.fit.decide import fit_in_words
+from rankviz.core.fit import Setting, fit_in_words
 from rankviz.core.forecast.bands import RankForecast
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
@@ -87,7 +87,7 @@ class Advice(Operations):
             *([lambda line: self._api.studies.equal_ranks(line, plan)] if plan else []),
         )
         setting = self._setting(question, preset, advice.r) if plan else None
-        notes = tuple(setting.notes) if setting else (unread,)
+        notes = tuple(filter(None, [truncation(setting.question.training)])) if setting else (unread,)
         return AdviceAnswer(
             model_id=setting.model.id if setting else question.model_id,
             advice=advice,

@@ -11,8 +11,8 @@ from rankviz.api.verdicts import SweepVerdictJSON, verdict_json
 from rankviz.catalog.models import ModelRow
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import ASSUMED_RANK
-from rankviz.core.fit.decide import FitJSON
-from rankviz.core.fit.decide import as_json as fit_json
+from rankviz.core.fit import FitJSON
+from rankviz.core.fit import as_json as fit_json
 from rankviz.core.forecast.bands import ForecastJSON, forecast_json
 from rankviz.core.forecast.quick_look import BentForecastJSON, bent_json
 from rankviz.core.from_json import as_answer, shape

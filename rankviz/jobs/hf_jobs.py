@@ -307,7 +307,7 @@ class HfJobs(Remote):
                 placed = {"attempt": numbers[request.run_id], "engine": HF_JOBS, "job": found.handle}
                 events = line_of(AttemptPlaced(time=request.created_at, **placed))
                 content[request.run_id] = {"request.json": request_text(request), "events.jsonl": events, **there.files}
-            self._store.publish(content, Ownership(owner), joins=found.requests)
+            self._store.publish(content, Ownership(owner))
             os.rename(aside, folder)
             if terms.limit_usd and self.ledger.limit(terms.sweep_id) is None:
                 self.ledger.note_limit(terms.sweep_id, terms.limit_usd)  # the newest job comes first

@@ -255,7 +255,7 @@ def rests_on_html(rows: Sequence[ReportRow], summary: str) -> str:
         [
             Cell(row.model_id, kind="wrap", sub=row.setting),
             rounded(units.memory_size, row.measured_bytes, f"bytes, {row.measured_kind}; {row.source}"),
-            rounded(units.memory_size, row.left_out_bytes or row.predicted_bytes, "bytes"),
+            rounded(units.memory_size, row.predicted_bytes, "bytes"),
             "at most" if row.bound else _signed(row.error),
         ]
         for row in rows

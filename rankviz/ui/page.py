@@ -1,5 +1,6 @@
 """Builds the page: a header and five tabs. Its address holds the current tab and settings."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -206,4 +207,4 @@ def restore(api: Api, params: Mapping[str, str]) -> View:
 
 
 def _opened_address(sweep_id: str | None, run_id: str = "") -> str:
-    return link.address({"sweep": sweep_id or None, "run": run_id or None})
+    return json.dumps({"sweep": sweep_id or None, "run": run_id or None})

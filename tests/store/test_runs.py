@@ -277,7 +277,6 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from rankviz.store import RunStore, import_runs
-from rankviz.store.removal import remove
 from tests.support.runs import questions
 
 home, call, left, ranks = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), eval(sys.argv[4])
@@ -294,9 +293,7 @@ def dies(*paths):
 
 setattr(os, call, dies)
 store = RunStore(home)
-if sys.argv[5:] == ["remove"]:
-    remove(store, [record.run_id for record in store.records()])
-elif sys.argv[5:]:
+if sys.argv[5:]:
     import_runs(store, Path(sys.argv[5]))
 else:
     store.create(questions.sweep(ranks=ranks))
@@ -306,7 +303,7 @@ else:
 @pytest.fixture
 def killed(tmp_path):
     """killed(call, after, *what): the store of an app that was killed at a call of os about runs, after so many, while
-    it queued a sweep, imported a zip ("runs.zip") or removed all runs ("remove")."""
+    it queued a sweep or imported a zip ("runs.zip")."""
 
     def kill(call, after, *what):
         arguments = [str(tmp_path / "home"), call, str(after), repr(RANKS), *map(str, what)]
@@ -315,15 +312,6 @@ def killed(tmp_path):
         return RunStore(tmp_path / "home")
 
     return kill
-
-
-@pytest.fixture
-def ended(tmp_path):
-    """A store with an ended sweep."""
-    store = RunStore(tmp_path / "home")
-    for run_id in store.run_ids(store.create(questions.sweep(ranks=RANKS))):
-        store.append(run_id, RunCancelled(time=1.0))
-    return store
 
 
 def ranks_of(store):
@@ -356,30 +344,6 @@ def test_nobody_beside_it_takes_up_half_a_sweep(killed):
 
     with beside.publishing():  # as a supervisor does before it looks
         assert list(RANKS) == [record.request.r for record in beside.unended()]
-
-
-@pytest.mark.parametrize("call, after", [("rename", 0), ("rename", 2), ("unlink", 0)])
-@pytest.mark.parametrize("next_is", ["a start", "a change"])
-def test_a_sweep_whose_app_was_killed_while_it_deleted_it_has_gone_as_a_whole(ended, killed, call, after, next_is):
-    store = killed(call, after, "remove")
-    assert RANKS[after if call == "rename" else len(RANKS) :] == tuple(ranks_of(store))
-
-    if next_is == "a change":
-        store.create(questions.sweep(ranks=(16,)))
-        assert [16] == ranks_of(store) == ranks_of(ended)
-    tidy(store)
-
-    assert ([16] if next_is == "a change" else []) == ranks_of(store) == ranks_of(RunStore(store.home))
-    assert [] == names_in(store)
-
-
-def test_what_is_half_deleted_is_not_resumed(ended, killed):
-    *_, last = [record.run_id for record in ended.records()]
-    store = killed("rename", 2, "remove")
-
-    assert store.record(last) and not store.requeue(last)
-
-    assert [] == ranks_of(store)
 
 
 def test_a_sweep_is_deleted_from_a_full_disk():

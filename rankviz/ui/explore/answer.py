@@ -28,8 +28,7 @@ from rankviz.core.advice.use_case import Goal
 from rankviz.core.bounds import few, is_number, one_of, plain_text
 from rankviz.core.cost.estimate import Estimate, RankEstimate
 from rankviz.core.cost.stack import stays_16_bit
-from rankviz.core.fit.changes import Setting
-from rankviz.core.fit.decide import fit_in_words
+from rankviz.core.fit import Setting, fit_in_words
 from rankviz.core.forecast.bands import UNIT_WORDS, RankForecast
 from rankviz.core.forecast.quick_look import BentRank
 from rankviz.core.forecast.tradeoff import RANKS, Tradeoff

@@ -369,7 +369,7 @@ def _alpha_of(runs: Sequence[RunRequest]) -> tuple[str, float]:
     return "fixed", float(runs[0].lora.lora_alpha)
 
 
-SAME = (*LORA, "batch", "accumulation", "max_length", "parts")
+SAME = (*LORA[2:], "batch", "accumulation", "max_length", "parts")
 """Settings of Explore's question that the form takes unchanged."""
 
 
@@ -392,10 +392,12 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
     return {
         **DEFAULTS,
         **{name: values[name] for name in SAME},
+        "use_rslora": values["rslora"],
+        "use_dora": values["dora"],
         "base": (values["model"] or "").strip(),
         "data": KEPT_FILE if kept else DEFAULTS["data"],
         "kept": str(kept),
-        "mode": "sweep" if mode == "quick" and (values["use_dora"] or values["expert_rank"] != "r") else mode,
+        "mode": "sweep" if mode == "quick" and (values["dora"] or values["expert_rank"] != "r") else mode,
         "ranks": [str(r) for r in FORM_RANKS[mode]],
         "learning_rates": f"{advice.learning_rate:g}",
         "preset": CUSTOM if custom else targets,

@@ -208,7 +208,7 @@ def test_no_run_becomes_open_by_what_another_has_under_the_name_of_its_sweep(api
     with acting_as(ANN):
         api.runs.open_to_all(sweep_id, True)
     bens = questions.run(run_id="bens", sweep_id=sweep_id, base=request.base, data=request.data, created_at=1.0)
-    api.workspace.store.publish({"bens": {"request.json": request_text(bens)}}, Ownership(BEN.id), joins=[bens])
+    api.workspace.store.publish({"bens": {"request.json": request_text(bens)}}, Ownership(BEN.id))
 
     assert not api.workspace.store.ownership("bens").is_open
 
