@@ -14,7 +14,7 @@ from rankviz import dataset
 from rankviz.core.runs import events
 from rankviz.core.runs.events import DISK_FULL, GPU_LOST, Attempt
 from rankviz.errors import LimitError, UserError
-from rankviz.machine import disk, load_average
+from rankviz.machine import disk
 from rankviz.references import Reference
 from rankviz.store import RunStore
 from rankviz.worker import base as bases
@@ -94,7 +94,7 @@ def _download_bounded(store: RunStore, journal: Journal, attempts: Sequence[Atte
 def _load(journal: Journal, reference: Reference, data: Reference, attempts: Sequence[Attempt]):
     """Import Unsloth and load the base and the data, reporting stages. HF_HUB_OFFLINE is set first, because the Hub's
     client reads it once, when it is imported."""
-    clock, average, stages = device.ProcessorClock(), load_average(), journal.stages
+    stages = journal.stages
     stages.begin(events.READING_DATA)
     rows = dataset.read(data.text)
     stages.begin(events.GETTING_BASE)
@@ -106,7 +106,4 @@ def _load(journal: Journal, reference: Reference, data: Reference, attempts: Seq
         from rankviz.worker.finetune.session import Session
 
     with nullcontext() if base.is_local else _download_bounded(journal.store, journal, attempts):
-        session = Session.load(journal.request, base, rows, stages)
-    spent = {f"loading_{name}": seconds for name, seconds in clock.read().fields.items()}
-    session.loading = {"load_average": average, **spent}
-    return session
+        return Session.load(journal.request, base, rows, stages)

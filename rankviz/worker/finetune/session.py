@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,9 @@ from rankviz.core.runs.sweep_time import SHOWN_SECONDS, SHOWN_TOKENS
 from rankviz.dataset import Dataset
 from rankviz.errors import GatedModelError, HubUnavailableError, InvalidSettingError, UnknownModelError
 from rankviz.hub.reach import weight_bytes_to_fetch
-from rankviz.machine import load_average
 from rankviz.worker import device
 from rankviz.worker.base import Base, HubDownload
-from rankviz.worker.device import Memory, ProcessorClock, WorkerSettings, environment, model_fingerprint, settle
+from rankviz.worker.device import Memory, WorkerSettings, environment, model_fingerprint, settle
 from rankviz.worker.finetune import measure
 from rankviz.worker.finetune.data import HeldOutQuestion, SweepData
 from rankviz.worker.finetune.training import LR_SCHEDULE, Truncator, save, train, unsloth_arguments
@@ -167,9 +166,6 @@ class Session:
     """Held-out prompts whose answers are stored as text, by index."""
     base_loss: events.Evaluated | None = None
     base_answers: events.Answered | None = None
-    loading: dict[str, float | None] = field(default_factory=dict)
-    """Load average before the base was loaded, and processor seconds of loading it, as entries of the first run's
-    environment; empty once that run has begun."""
     intact: bool = True
     """True while the base is as loaded; False for good after a failed attach or detach."""
 
@@ -214,9 +210,7 @@ class Session:
         stages = Stages(log)
         plan = plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
         facts = {"target_modules": plan.target_modules, "warmup_steps": request.warmup_steps}
-        loading, self.loading = self.loading or {"load_average": load_average()}, {}
-        log(events.RunStarted(time=time.time(), environment={**self.environment, **facts, **loading}))
-        clock = ProcessorClock()
+        log(events.RunStarted(time=time.time(), environment={**self.environment, **facts}))
         self.memory.settle()
         baseline_bytes = self.memory.now()
         stages.begin(events.ATTACHING)
@@ -257,7 +251,6 @@ class Session:
                 peak_memory_kind=self.memory.kind,
                 baseline_memory_bytes=baseline_bytes,
                 peak_reserved_bytes=peak_reserved_bytes,
-                **clock.read().fields,
             )
         )
 
@@ -276,8 +269,7 @@ class Session:
             self.base_loss = self.evaluate(adapter, "before", stages)
             log(self.base_loss)
         else:
-            spent = {"seconds": 0.0, "own_cpu_seconds": 0.0, "waited_cpu_seconds": 0.0}
-            log(replace(self.base_loss, time=time.time(), **spent, exact_match_seconds=None, reused=True))
+            log(replace(self.base_loss, time=time.time(), seconds=0.0, exact_match_seconds=None, reused=True))
         if self.base_answers is not None:
             log(replace(self.base_answers, time=time.time(), seconds=0.0, reused=True))
         elif self.shown:
@@ -347,9 +339,8 @@ class Session:
 
     def evaluate(self, model: Any, when: str, stages: Stages) -> events.Evaluated:
         """Return loss and token accuracy, and exact matches where they were requested. when: "before" or "after"."""
-        options, clock, pad = self._options(stages), ProcessorClock(), self.tokenizer.pad_token_id
+        options, pad = self._options(stages), self.tokenizer.pad_token_id
         evaluation = measure.evaluate(model, self.data.held_out, when=when, pad_token_id=pad, **options)
-        evaluation = replace(evaluation, **clock.read().fields)
         if not self.questions:
             return evaluation
         stages.begin(events.counting_exact(len(self.questions)))

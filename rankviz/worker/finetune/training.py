@@ -19,7 +19,7 @@ from rankviz.core.spectrum import alpha_for
 from rankviz.errors import InvalidSettingError
 from rankviz.trained import svd
 from rankviz.worker.base import Base
-from rankviz.worker.device import Memory, ProcessorClock, WorkerSettings
+from rankviz.worker.device import Memory, WorkerSettings
 from rankviz.worker.finetune.data import IGNORED, OrderedRows, Tokens
 
 
@@ -118,8 +118,6 @@ class Truncator:
 
 
 LR_SCHEDULE = "linear"
-READ_SECONDS = 1.0
-"""Seconds between readings of processor time, which take 6 ms with 200 threads; the last step is always read."""
 
 
 def train(
@@ -142,15 +140,11 @@ def train(
         seconds = counted_steps = tokens = 0
 
         def on_train_begin(self, args, state, control, **kwargs):
-            self.started = self.read_at = time.monotonic()
-            self.processor = ProcessorClock()
+            self.started = time.monotonic()
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             if not logs or "loss" not in logs:
                 return
-            now, use = time.monotonic(), {}
-            if state.global_step == state.max_steps or now - self.read_at >= READ_SECONDS:
-                self.read_at, use = now, self.processor.read().fields
             self.tokens += sum(islice(row_tokens, (state.global_step - self.counted_steps) * rows_a_step))
             self.counted_steps = state.global_step
             log(
@@ -160,9 +154,8 @@ def train(
                     loss=logs["loss"],
                     learning_rate=logs["learning_rate"],
                     tokens=self.tokens,
-                    seconds=now - self.started,
+                    seconds=time.monotonic() - self.started,
                     memory_bytes=memory.now(),
-                    **use,
                 )
             )
 

@@ -29,7 +29,7 @@ class Moments(TrainerCallback):
     @property
     def busy_elsewhere(self) -> float:
         """Share of this machine's CPU time that other processes used while steps were timed, from 0 to 1."""
-        return self._clock.read().busy_elsewhere if self._clock is not None else 0.0
+        return self._clock.busy_elsewhere if self._clock is not None else 0.0
 
     def watch(self, trainer: Any) -> None:
         """Separate forward from backward, by wrapping the backward call of the trainer's accelerator."""
