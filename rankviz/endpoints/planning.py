@@ -25,7 +25,6 @@ from rankviz.errors import InvalidSettingError
 from rankviz.options import DATA, SETUP, UNSLOTH, question_of, takes
 
 MORE = (*UNSLOTH, *DATA, "text_only", "expert_rank")
-NO_PLACE = "What would decide each pair is left out: this server is busy with others. Ask again in a minute."
 ModelJSON = shape(ModelRow)
 
 
@@ -227,9 +226,7 @@ def quality(api: Api) -> Sequence[Callable[..., Any]]:
         if answer is None:
             why = still_training(api.runs.sweep(sweep_id)) or "No run of this sweep has been evaluated yet."
             raise InvalidSettingError(f"{why} Ask again later.")
-        with api.verdicts.saying(answer) as has_place:
-            in_words = [*sentences(answer.verdict), *([] if has_place else [NO_PLACE])]
-            return {**verdict_json(answer, would_tell=has_place), "in_words": in_words}
+        return {**verdict_json(answer), "in_words": sentences(answer.verdict)}
 
     return models, studies, verdict
 
