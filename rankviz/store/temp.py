@@ -30,18 +30,6 @@ KEPT_COPIES = 3
 """Number of adapters from the Hub kept, of all visitors together."""
 
 
-class Clock:
-    """Unix time that no jump of the machine's clock moves ahead."""
-
-    def __init__(self):
-        self._began = time.time(), time.monotonic()
-
-    def now(self) -> float:
-        """Return unix seconds, at most the start time plus the time that has passed since."""
-        at, since = self._began
-        return min(time.time(), at + time.monotonic() - since)
-
-
 class Usage(NamedTuple):
     """Number and size of one visitor's existing uploads."""
 

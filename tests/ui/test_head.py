@@ -8,7 +8,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from rankviz.shared.identity import is_page
-from rankviz.shared.page_cache import Head
+from rankviz.shared.page_cache import MadeOnce
 
 PAGE = "<head><script>window.gradio_config = {};</script></head>"
 TAGS = '<script defer src="é.js"></script>'
@@ -23,11 +23,11 @@ def client():
         return JSONResponse({"html": PAGE})
 
     routes = [Route("/", page), Route("/config", config)]
-    return TestClient(Starlette(routes=routes, middleware=[Middleware(Head, tags=TAGS)]))
+    return TestClient(Starlette(routes=routes, middleware=[Middleware(MadeOnce, tags=TAGS)]))
 
 
 def test_the_tags_stand_before_gradios_first_script(client):
-    answer = client.get("/")
+    answer = client.get("/", headers={"accept-encoding": "identity"})
 
     assert PAGE.replace("<script>", f"{TAGS}<script>", 1) == answer.text
     assert str(len(answer.content)) == answer.headers["content-length"]
