@@ -140,7 +140,7 @@ def test_experts_named_as_unsloth_names_them_stay_at_rank_r_since_no_name_is_rew
     assert any("rank r an expert" in note for note in plan.notes)
 
 
-@pytest.mark.parametrize(("rule", "e"), [("r/active", 4), ("r/all", 2), ("r / all", 2), ("3", 3), (3, 3), ("r", 8)])
+@pytest.mark.parametrize(("rule", "e"), [("r/active", 4), ("r / all", 2), ("3", 3), ("r", 8)])
 def test_experts_have_the_rank_of_a_rule_or_a_number(rule, e):
     # As above, by rank: attention 224, experts 256 + 192; PEFT's rewrite has gate_up_proj at twice their rank.
     fused, remap = plan_of(TOY_MOE, framework="unsloth", expert_rank=rule), plan_of(REMAPPED, expert_rank=rule)
@@ -176,7 +176,7 @@ def test_an_expert_rank_that_does_nothing_says_so():
     assert ("", "no LoRA on the experts") == (experts_at(dense, 8), experts_at(linear, 8))
 
 
-@pytest.mark.parametrize("wrong", ["r/2", "", 0, 1025, True, 1.5, None])
+@pytest.mark.parametrize("wrong", ["r/2", 0, 1025, True, None])
 def test_a_wrong_expert_rank_is_refused(wrong):
     with pytest.raises(
         InvalidSettingError, match="expert_rank, unless it is one of r, r/active, r/all, must be a whole"
@@ -326,19 +326,9 @@ def test_what_unsloth_refuses_is_refused_with_what_to_do(spec, targets, settings
         plan_of(spec, targets, "unsloth", **settings)
 
 
-@pytest.mark.parametrize(
-    ("off", "sentence"),
-    [
-        (("finetune_mlp_modules",), "^finetune_mlp_modules cannot be off here: without a GPU, Unsloth trains all"),
-        (
-            ("finetune_mlp_modules", "finetune_attention_modules"),
-            "^finetune_attention_modules and finetune_mlp_modules cannot be off here",
-        ),
-    ],
-)
-def test_without_a_gpu_a_flag_that_is_off_is_refused(off, sentence):
-    with pytest.raises(InvalidSettingError, match=sentence):
-        resolve(TOY, LoraConfig(**dict.fromkeys(off, False)), "unsloth", cuda=False)
+def test_without_a_gpu_a_flag_that_is_off_is_refused():
+    with pytest.raises(InvalidSettingError, match="finetune_mlp_modules cannot be off here: without a GPU"):
+        resolve(TOY, LoraConfig(finetune_mlp_modules=False), "unsloth", cuda=False)
 
 
 def test_unsloth_makes_peft_rewrite_names_of_qwen2_moe_too():
@@ -367,10 +357,7 @@ KINDS = [lambda **given: Question(model_id="toy", **given), SweepRequest]
     [
         ({"r": 8, "lora_alpha": 32}, 8, 32),
         ({"r": 8}, 8, 16),
-        ({"r": 64, "lora_alpha": 64}, 64, 64),
         ({"r": 16, "lora_alpha": 4}, 16, 4),
-        ({"r": 16, "lora_alpha": 16}, 16, 16),
-        ({"r": 16}, 16, 16),
         ({"lora_alpha": 16}, 16, 16),
     ],
 )
@@ -397,8 +384,6 @@ def test_what_is_given_twice_and_differs_is_refused(asking, given, sentence):
 TINKER = {
     "Qwen/Qwen3-30B-A3B": 14_450_688 + 835_584 + 153_984,
     "openai/gpt-oss-20b": 6_842_880 + 497_664 + 203_968,
-    "openai/gpt-oss-120b": 40_124_160 + 746_496 + 203_968,
-    "Qwen/Qwen3.5-35B-A3B": 16_281_600 + 1_013_760 + 250_368,
     "deepseek-ai/DeepSeek-V3": 94_307_328 + 2_440_000 + 136_448,
     "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": 11_346_176 + 584_832 + 133_760,
 }
