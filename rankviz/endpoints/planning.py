@@ -19,7 +19,7 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.words import still_training
 from rankviz.core.spectrum import SpectrumJSON
 from rankviz.core.spectrum import as_json as spectrum_json
-from rankviz.core.studies.lines import FACETS, LORA_METHODS, AdapterSize, Line, Near
+from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
 from rankviz.options import DATA, SETUP, UNSLOTH, question_of, takes
@@ -210,7 +210,7 @@ def quality(api: Api) -> Sequence[Callable[..., Any]]:
         """
         near = api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
         lines = ((each, line) for each in near for line in each.lines)
-        return [_line(each, line, api.studies.sizes(line)) for each, line in part(lines, limit, offset)]
+        return [_line(each, line, api.studies.parameters(line)) for each, line in part(lines, limit, offset)]
 
     def verdict(sweep_id: str = "", tolerance: str | float | None = None, metric: str = "loss") -> VerdictAnswerJSON:
         """Ranks of a sweep that can be told apart, and the smallest rank that cannot be told from the best.
@@ -267,10 +267,9 @@ def _with_note(answer: Mapping[str, Any], assumed: str) -> Any:
     return {**answer, "notes": [*filter(None, [assumed]), *answer["notes"]]}
 
 
-def _line(near: Near, line: Line, sizes: Sequence[AdapterSize]) -> LineJSON:
+def _line(near: Near, line: Line, sizes: Sequence[int | None]) -> LineJSON:
     points = [
-        as_answer(PointJSON, point, trainable_parameters=size.parameters)
-        for point, size in zip(line.points, sizes, strict=True)
+        as_answer(PointJSON, point, trainable_parameters=size) for point, size in zip(line.points, sizes, strict=True)
     ]
     return as_answer(
         LineJSON,

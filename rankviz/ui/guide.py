@@ -106,7 +106,7 @@ def rules_html(api: Api, **values: Any) -> str:
             units.percent(answer.share(rank)),
             Cell(units.file_size(rank.adapter_bytes), title=f"{rank.adapter_bytes:,} bytes"),
             rounded(units.memory_size, rank.memory.device, "bytes"),
-            Cell(f"{rule.reason} {rule_evidence(record, rule)}".rstrip(), kind="wrap", sub=rule.source),
+            Cell(f"{rule.reason} {rule_evidence(record, rule)}", kind="wrap", sub=rule.source),
         ]
         rows.append(Row(cells, chosen=case.name == DEFAULT))
     estimate = answer.estimate
@@ -130,8 +130,6 @@ def evidence_html(api: Api) -> str:
     """Compare the regret of the recommended rank, of fixed ranks and of the capacity rule on published comparisons."""
     record = api.advice.record()
     ours = record.regret("advice")
-    if ours is None:
-        return html.paragraphs("Not known: run make forecast.")
     about = (
         "Regret: how much worse the chosen rank ended than the best tested rank, on average over publications (90 % "
         f"interval). Counted are lines from r = 16 or less to r = 64 or more: {ours.score.lines} with scores of "
