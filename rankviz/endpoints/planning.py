@@ -10,15 +10,15 @@ from rankviz.api.estimates import EstimateAnswerJSON, estimate_json
 from rankviz.api.verdicts import SweepVerdictJSON, verdict_json
 from rankviz.catalog.models import ModelRow
 from rankviz.core.advice.use_case import Goal
-from rankviz.core.fit.decide import FitJSON
-from rankviz.core.fit.decide import as_json as fit_json
+from rankviz.core.fit import FitJSON
+from rankviz.core.fit import as_json as fit_json
 from rankviz.core.forecast.bands import ForecastJSON, forecast_json
 from rankviz.core.forecast.quick_look import BentForecastJSON, bent_json
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.words import still_training
 from rankviz.core.spectrum import SpectrumJSON
 from rankviz.core.spectrum import as_json as spectrum_json
-from rankviz.core.studies.lines import FACETS, LORA_METHODS, AdapterSize, Line, Near
+from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
 from rankviz.options import DATA, OPTIONS, SETUP, UNSLOTH, Option, question_of, takes
@@ -54,7 +54,6 @@ TABLE = OPTIONS | {
 }
 METRIC = Option("metric", str, "loss", "loss, token_accuracy or exact_match.")
 ANY = TABLE | {"model": replace(OPTIONS["model"], help=_ANY_MODEL)}
-NO_PLACE = "What would decide each pair is left out: this server is busy with others. Ask again in a minute."
 ModelJSON = shape(ModelRow)
 
 
@@ -194,7 +193,7 @@ def quality(api: Api) -> Sequence[Callable[..., Any]]:
         """Quality by rank in published studies, the nearest to a model and a use case first."""
         near = api.studies.near(api.forecasts.subject(**options), LORA_METHODS, FACETS)
         lines = ((each, line) for each in near for line in each.lines)
-        return [_line(each, line, api.studies.sizes(line)) for each, line in part(lines, limit, offset)]
+        return [_line(each, line, api.studies.parameters(line)) for each, line in part(lines, limit, offset)]
 
     @takes("sweep_id", "tolerance", "metric", table=TABLE | {"metric": METRIC})
     def verdict(sweep_id: str = "", **options: Any) -> VerdictAnswerJSON:
@@ -205,9 +204,7 @@ def quality(api: Api) -> Sequence[Callable[..., Any]]:
         if answer is None:
             why = still_training(api.runs.sweep(sweep_id)) or "No run of this sweep has been evaluated yet."
             raise InvalidSettingError(f"{why} Ask again later.")
-        with api.verdicts.saying(answer) as has_place:
-            in_words = [*sentences(answer.verdict), *([] if has_place else [NO_PLACE])]
-            return {**verdict_json(answer, would_tell=has_place), "in_words": in_words}
+        return {**verdict_json(answer), "in_words": sentences(answer.verdict)}
 
     return models, studies, verdict
 
@@ -235,10 +232,9 @@ def _with_note(answer: Mapping[str, Any], assumed: str) -> Any:
     return {**answer, "notes": [*filter(None, [assumed]), *answer["notes"]]}
 
 
-def _line(near: Near, line: Line, sizes: Sequence[AdapterSize]) -> LineJSON:
+def _line(near: Near, line: Line, sizes: Sequence[int | None]) -> LineJSON:
     points = [
-        as_answer(PointJSON, point, trainable_parameters=size.parameters)
-        for point, size in zip(line.points, sizes, strict=True)
+        as_answer(PointJSON, point, trainable_parameters=size) for point, size in zip(line.points, sizes, strict=True)
     ]
     return as_answer(
         LineJSON,

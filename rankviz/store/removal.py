@@ -44,11 +44,6 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ())
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def folders_of(store: RunStore, run_ids: Collection[str]) -> list[Path]:
-    """Return the folders to be deleted with all of these ended runs and probes: their own, and copies of data."""
-    return [*map(store.run_dir, run_ids), *_unused(store, besides=run_ids)]
-
-
 def tidy(store: RunStore) -> None:
     """Delete what a killed app left half deleted or half written, and copies of data that no run names."""
     store.wait_until_read()
@@ -60,12 +55,12 @@ def tidy(store: RunStore) -> None:
         durable.remove_left(folder, ABANDONED_SECONDS)
 
 
-def _unused(store: RunStore, besides: Collection[str] = ()) -> list[Path]:
-    """Return the copies of data that no run names but `besides`; none where this cannot be known. Unreadable runs
-    count too, since a later version may read them."""
-    records = [record for record in store.records() if record.run_id not in besides]
+def _unused(store: RunStore) -> list[Path]:
+    """Return the copies of data that no run names; none where this cannot be known. Unreadable runs count too, since a
+    later version may read them."""
+    records = store.records()
     named: set[object] = set(map(_copy_of, records))
-    for run_id in store.names()[0] - {*besides, *(record.run_id for record in records)}:
+    for run_id in store.names()[0] - {record.run_id for record in records}:
         try:
             named |= {*_DIGEST.findall((store.run_dir(run_id) / "request.json").read_text(errors="replace"))}
         except FileNotFoundError:

@@ -103,7 +103,7 @@ def rules_html(api: Api, **values: Any) -> str:
             units.percent(answer.share(rank)),
             Cell(units.file_size(rank.adapter_bytes), title=f"{rank.adapter_bytes:,} bytes"),
             rounded(units.memory_size, rank.memory.device, "bytes"),
-            Cell(f"{rule.reason} {rule_evidence(record, rule)}".rstrip(), kind="wrap", sub=rule.source),
+            Cell(f"{rule.reason} {rule_evidence(record, rule)}", kind="wrap", sub=rule.source),
         ]
         rows.append(Row(cells, chosen=case.name == DEFAULT))
     estimate = answer.estimate

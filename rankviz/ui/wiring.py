@@ -26,7 +26,7 @@ def in_words(request: Any, name: str) -> Iterator[None]:
         LOG.info("%s: refused: %s", name, quoted(error))
         inner = getattr(request[0] if isinstance(request, list) else request, "request", None)
         if hasattr(inner, "scope"):
-            inner.scope[REFUSED] = True
+            inner.scope.setdefault(REFUSED, []).append(error)
         if isinstance(error, RankVizError):
             raise gr.Error(toast(error), duration=10, title=TITLE, print_exception=False) from error
         error.title, error.print_exception = TITLE, False

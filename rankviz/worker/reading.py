@@ -3,7 +3,6 @@ Each command gets a folder with its request, prints one JSON object, and imports
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -147,17 +146,11 @@ def hub(argv: Sequence[str]) -> int:
 
 
 def _of_hub(work: Path, what: str, **request: Any) -> Reply:
-    from rankviz.hub import reach
+    from rankviz.hub import reach, remote
 
     if what == "config":
-        from rankviz.hub.remote import fetch_config
-
-        config = fetch_config(request["repo_id"], Path(request["folder"]), suggestions=request["suggestions"])
+        config = remote.fetch_config(request["repo_id"], Path(request["folder"]), suggestions=request["suggestions"])
         return {**config._asdict(), "path": str(config.path)}
     if what == "adapter":
-        from rankviz.hub.remote import fetch_adapter
-
-        return {"folder": str(fetch_adapter(**request, work=work))}
-    if what == "weights":
-        return {"bytes": reach.weight_bytes_to_fetch(request["repo_id"], work)}
-    return asdict(reach.ask_hub())
+        return {"folder": str(remote.fetch_adapter(**request, work=work))}
+    return {"bytes": reach.weight_bytes_to_fetch(request["repo_id"], work)}

@@ -18,7 +18,7 @@ from rankviz import __version__
 from rankviz.api import Api
 from rankviz.core.runs.events import StageReached
 from rankviz.shared.identity import is_page
-from rankviz.shared.page_cache import Head
+from rankviz.shared.page_cache import MadeOnce
 from rankviz.ui import addresses, page
 from rankviz.ui.addresses import announcement, room_url
 from rankviz.ui.mcp import Mcp
@@ -56,12 +56,13 @@ def test_no_event_has_two_answers_that_wait_for_themselves(tmp_path):
 
 
 PAGE = "<head><script>window.gradio_config = {};</script></head>"
+PLAIN = {"accept-encoding": "identity"}
 TAGS = '<script defer src="é.js"></script>'
 
 
 def test_the_tags_stand_before_gradios_first_script():
     routes = [Route("/", lambda request: HTMLResponse(PAGE)), Route("/config", lambda request: JSONResponse({}))]
-    answer = TestClient(Starlette(routes=routes, middleware=[Middleware(Head, tags=TAGS)])).get("/")
+    answer = TestClient(Starlette(routes=routes, middleware=[Middleware(MadeOnce, tags=TAGS)])).get("/", headers=PLAIN)
 
     assert PAGE.replace("<script>", f"{TAGS}<script>", 1) == answer.text
     assert str(len(answer.content)) == answer.headers["content-length"]

@@ -70,16 +70,15 @@ def _how_far(sweep: Sweep, progress: SweepProgress) -> str:
     last = running.steps[-1] if running and running.steps else None
     pace = running.tokens_per_second if running else None
     left = Cell(progress.left_in_words, title=exact(progress.seconds_left, "seconds") if progress.seconds_left else "")
-    shares = (progress.share, progress.stage_share, sweep.share_done)
     known = [
         ("Time left", "" if progress.trouble else left),
-        ("This stage", progress.stage.partition(", ")[2] if running else ""),
+        ("This stage", progress.stage.partition(", ")[2]),
         ("Step", f"{last.step} of {running.request.max_steps}" if last and running.stage != TRAINING else ""),
         ("Training loss", rounded(NATS, last.loss, PER_TOKEN) if last else ""),
         ("Tokens per second", f"{pace:,.0f}" if pace else ""),
         ("Memory in use", rounded(units.memory_size, last.memory_bytes, "bytes") if last else ""),
     ]
-    share = None if progress.trouble else next((share for share in shares if share is not None), None)
+    share = None if progress.trouble else sweep.share_done if progress.share is None else progress.share
     return html.progress(share, label="Share of the sweep") + html.stats([pair for pair in known if pair[1]])
 
 

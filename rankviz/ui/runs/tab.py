@@ -9,7 +9,7 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, METRICS
-from rankviz.figures import COST_AXES, QUALITY_AXES
+from rankviz.figures import COST_AXES
 from rankviz.settings import TEMP_HOURS
 from rankviz.ui.parts import charts, html, live
 from rankviz.ui.parts.charts import chart
@@ -22,9 +22,7 @@ SHOWING = "showing"
 SELECTION_LINE = "runs-too-many"
 ASK = """(id) => [confirm("Delete this sweep, with its runs, losses and adapters? This cannot be undone.") ? id : ""]"""
 SHOW_RUN = "() => document.querySelector('#run-detail .rv-detail')?.scrollIntoView({ block: 'nearest' })"
-X_CHOICES = [(axis.label, name) for name, axis in COST_AXES.items() if name != "money"]
-"""Cost axes except money, since the tab does not ask for a price."""
-LOSS_CHOICES = [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric is LOSS]
+X_CHOICES = [(each.label, key) for key, each in COST_AXES.items()]
 NOT_DRAWN = ("x", "unreadable_go", "export_selected")
 """Widgets that view.runs_view does not update."""
 
@@ -58,7 +56,7 @@ def build(api: Api) -> View:
         with gr.Row(elem_classes="rv-bar"):
             axis = {"interactive": True, "min_width": 150}
             w["x"] = gr.Dropdown(X_CHOICES, value="adapter", label="Cost axis", **axis)
-            w["y"] = gr.Dropdown(LOSS_CHOICES, value="loss", label="Quality axis", **axis)
+            w["y"] = gr.Dropdown([(LOSS.label, LOSS.key)], value=LOSS.key, label="Quality axis", **axis)
             w["export_selected"] = gr.Button("Download the selected runs (zip)", size="sm", elem_id="export-runs")
             clear = gr.Button("Clear the selection", size="sm", elem_id="clear-runs")
         with gr.Row(elem_classes="rv-charts"):

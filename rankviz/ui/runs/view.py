@@ -14,20 +14,19 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.runs import listed_run_json
+from rankviz.core.forecast.decision import FinishedAdapter
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.words import base_name, data_name, sweep_title
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, UserError, quoted
 from rankviz.exports.tables import Table
 from rankviz.exports.tables import runs_table as measured_table
-from rankviz.figures import QUALITY_AXES
 from rankviz.ui.parts import charts, html, live
 from rankviz.ui.parts.charts import curve, verdict_table
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, notice_html, rounded
 from rankviz.ui.runs import publish
 from rankviz.ui.wiring import View
 from rankviz.units import counted
-from rankviz.verdict import Shipped
 
 HEIGHT = 340
 POLL_SECONDS = 2.0
@@ -289,16 +288,19 @@ def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str
     selected = frozenset(selected)  # each run of the folder is looked up in it
     drawn = [sweep for sweep in sweeps if any(run.run_id in selected for run in sweep.runs)]
     runs = [run for sweep in drawn for run in sweep.runs if run.run_id in selected]
-    known = measured_metrics(runs)
-    qualities = [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric in known]
-    shown_y = y if y in dict(qualities).values() else "loss"
+    qualities = [(metric.label, metric.key) for metric in measured_metrics(runs)]
+    shown_y = y if y in dict(qualities).values() else LOSS.key
     try:
-        with api.verdicts.comparing(runs):
-            curve, caption = charts.tradeoff_chart(drawn, x=x, y=shown_y, run_ids=selected, height=HEIGHT)
+        judged = [
+            (sweep, api.verdicts.of_runs([run for run in sweep.runs if run.run_id in selected], METRICS[shown_y]))
+            for sweep in drawn
+        ]
     except LimitError as error:
         nothing = dict.fromkeys(("selected_title", "curve", "selected_loss"), "")
         notice, is_busy = notice_html(str(error), kind="error"), isinstance(error, BusyError)
         return {"selected_box": gr.Column(visible=True), **nothing, "caption": notice, "is_busy": is_busy}
+    known = [(sweep, verdict) for sweep, verdict in judged if verdict]
+    curve, caption = charts.tradeoff_chart(known, x=x, height=HEIGHT)
     return {
         "selected_box": gr.Column(visible=True),
         "selected_title": html.titled(f"{counted(len(runs), 'selected run')} of {counted(len(drawn), 'sweep')}", ""),
@@ -342,7 +344,6 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
     readable = mine or sweep.recorded
     compares = shown.verdict is not None and len(shown.verdict.ranks) > 1
     shareable = mine and api.workspace.shared
-    within = {"tolerance": shown.within, "verdicts": {sweep.sweep_id: shown.verdict}, "height": HEIGHT}
     environment = next((run.environment for run in sweep.runs if run.environment), {})
     add, resume = live.add_button(api, sweep, shown.decision), live.resume_button(api, sweep)
     return View(
@@ -368,7 +369,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         by_rank=shown.chart if evaluated else "",
         summary=unknown + problem + shown.summary,
         above_best=verdict_table(shown.verdict) if compares else "",
-        tradeoff=charts.tradeoff_chart([sweep], x="adapter", y=by.key, **within)[0] if compares else "",
+        tradeoff=charts.tradeoff_chart([(sweep, shown.verdict)], x="adapter", height=HEIGHT)[0] if compares else "",
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
         words=shown.details,
         results=live.results_table(api, sweep.runs),
@@ -465,7 +466,7 @@ def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str
     )
 
 
-def ship_label(ship: Shipped) -> str:
+def ship_label(ship: FinishedAdapter) -> str:
     """Return the label of the button that downloads the adapter to ship."""
     of = "of" if ship.r == ship.trained_r else "truncated to"
     return f"Download the adapter {of} r = {ship.r} (zip)"

@@ -158,10 +158,10 @@ def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_th
 def test_what_cannot_be_compared_is_shown_with_the_reason_and_the_rest_goes_on(api, monkeypatch):
     sweep = finished(api, {4: 2.0, 16: 1.5})
 
-    def busy(runs):
+    def busy(*runs):
         raise LimitError("This server is busy.")
 
-    monkeypatch.setattr(api.verdicts, "comparing", busy)
+    monkeypatch.setattr(api.verdicts, "_turn", busy)
     view = drawn(api, sweep_id=sweep.sweep_id, selected=[run.run_id for run in sweep.runs])
 
     assert "This server is busy." in view.summary

@@ -11,9 +11,8 @@ from rankviz.core.probe import sentences
 from rankviz.core.runs.record import RunState
 from rankviz.jobs.supervisor import PROBE_COMMAND, Supervisor
 from rankviz.worker.introspect.layers import cut_config
-from rankviz.worker.journal import Journal
 from rankviz.worker.probe.depth import write_random_base
-from rankviz.worker.probe.main import Probe
+from rankviz.worker.probe.main import memory_limit
 from tests.support.runs import probes, questions
 from tests.support.runs.toy import ASSETS
 
@@ -134,12 +133,16 @@ def test_a_random_base_is_read_back_whole_and_is_neither_zero_nor_denormal(tmp_p
     assert torch.isfinite(logits).all() and 0 < logits.std()
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_the_limit_is_the_processs_on_a_cpu_and_the_cards_on_a_gpu(store, device):
+def test_the_limit_is_the_processs_on_a_cpu_and_the_cards_on_a_gpu():
     """torch for CUDA takes some GiB of the machine's own memory before anything is loaded."""
-    store.create_probe(probes.request(shared=False, memory_limit_bytes=2**26), "{}")
-    probe = Probe(store, Journal(store, "probe-1"), store.home)
+    request = probes.request(shared=False, memory_limit_bytes=2**26)
 
-    probe._start({"device": device})
+    assert 2**26 == memory_limit(request, cuda=False)
+    assert memory_limit(request, cuda=True) > 2**28
 
-    assert (2**26 if device == "cpu" else probe.free_bytes) == probe.limit_bytes
+
+def test_time_that_runs_out_before_two_depths_fails_the_probe(tmp_path):
+    _, record = probe(tmp_path, time_limit_seconds=1.0, framework="peft")
+
+    assert RunState.FAILED is record.state
+    assert record.error.startswith("The time limit of 1.0 s was reached with 2 blocks (")
