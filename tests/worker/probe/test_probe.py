@@ -73,14 +73,6 @@ def test_two_depths_and_the_whole_are_measured_in_processes_of_their_own(probed)
     assert "unsloth" in record.environment["versions"]
 
 
-def test_without_unsloth_the_same_adapter_is_trained_and_unsloth_is_not_imported(tmp_path):
-    api, record = probe(tmp_path, framework="peft", precision="bf16")
-
-    assert RunState.COMPLETED is record.state, record.error + record.log_tail
-    assert [2 * BLOCK_ADAPTER, 4 * BLOCK_ADAPTER] == [each.trainable_parameters for each in record.measured]
-    assert "Unsloth 2" not in (api.workspace.store.run_dir(record.run_id) / "worker.log").read_text()
-
-
 def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
     api, record = probe(tmp_path, memory_limit_bytes=64 * 2**20, framework="peft")
 
@@ -92,6 +84,7 @@ def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
     assert (
         "does not fit the memory limit of 64 MiB, by at least" in sentences(api.probes.summary(record.run_id).record)[0]
     )
+    assert "Unsloth 2" not in (api.workspace.store.run_dir(record.run_id) / "worker.log").read_text()
     assert [] == [p for p in psutil.process_iter(["cmdline"]) if record.run_id in (p.info["cmdline"] or [])]
 
 
@@ -100,8 +93,6 @@ def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
     [
         ("Qwen__Qwen3-Next-80B-A3B-Instruct", 4),
         ("google__gemma-4-E2B", 20),
-        ("deepseek-ai__DeepSeek-V2-Lite", 4),
-        ("openai__gpt-oss-20b", 4),
         ("nvidia__NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 6),
     ],
 )
