@@ -574,7 +574,6 @@ class SimulatedProbe:
 
     question: ProbeQuestion
     gpu: str
-    padded: bool
     run: Simulated
     estimate: Range
     """Allocated bytes by the formulas."""
@@ -594,7 +593,6 @@ class SimulatedProbe:
             **_named(
                 self.question.training, "per_device_train_batch_size", "gradient_accumulation_steps", "max_length"
             ),
-            "padded": self.padded,
             "allocated_bytes": run.allocated,
             "reserved_bytes": run.reserved,
             "base_bytes": run.loaded,

@@ -1,10 +1,10 @@
 """The settings of an export before a format is chosen: model name, adapter, counts and notes."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rankviz.core.bounds import number
 from rankviz.core.cost.notes import Published, as_stored, by_method, by_name
@@ -25,16 +25,11 @@ from rankviz.units import counted
 
 
 def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str, *, on_gpu: int) -> tuple[str, ...]:
-    """Return one sentence on what Unsloth does with the exported script on a machine without a GPU: it cannot run it,
-    loads more of the model, or trains another number of parameters. Empty where it trains as many as on a GPU."""
-    if model.tower == "whole model":
-        says = "trains no multimodal models, so this script needs one."
-    elif lora.text_only and plan.model.tower == "text tower":
-        says = "does not know text_only, so this script needs one."
-    elif model.tower == "text tower" and model.model_type in NOT_ON_CPU:
-        says = "cannot load this checkpoint, which is multimodal."
-    elif model.tower == "text tower" and model.model_type in LOADED_WHOLE:
-        says = "loads this checkpoint with its other towers, and target names reach into them."
+    """Return one sentence on what Unsloth does with the exported script on a machine without a GPU, where it loads
+    multimodal checkpoints otherwise, and may train another number of parameters. Empty where it trains as many."""
+    of_a_tower = lora.text_only or model.model_type in (*NOT_ON_CPU, *LOADED_WHOLE)
+    if model.tower == "whole model" or (model.tower == "text tower" and of_a_tower):
+        says = "does not load this multimodal checkpoint as the script does, so the script needs one."
     else:
         try:
             count = plan_on_cpu(model, lora, plan, precision).parameters(lora.r)
@@ -77,9 +72,6 @@ EVAL_STEPS = 0.25
 LOGGING_STEPS = 10
 
 
-HUB_IDS = {EMBEDDED: EMBEDDED_ID}
-
-
 def published(model_id: str) -> Published | None:
     """Return the format of a checkpoint that is published quantized; None for 16 or 32 bit, or for bitsandbytes.
     model_id: Hub id, or a folder with a config.json that decides."""
@@ -92,16 +84,15 @@ def published(model_id: str) -> Published | None:
 
 def loadable(model: ModelSpec, ref: str) -> str:
     """Return the name by which libraries load the model. ref: may lack the owner, or differ in case."""
-    ref = HUB_IDS.get(ref, ref)
+    ref = EMBEDDED_ID if ref == EMBEDDED else ref
     names = (model.id.removesuffix(":whole"), *model.aliases)
     known = {name.lower().split("/")[-1]: name for name in reversed(names)} | {name.lower(): name for name in names}
     return known.get(ref.lower(), ref)
 
 
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
-
-Reach = Callable[..., tuple[str, ...] | None]
-"""Function of (model, plan, vision=…) that returns the paths a tool gives to PEFT; None where it gives target names."""
+NAMES_NO_EXPERTS = "LLaMA-Factory"
+"""Tool without PEFT's target_parameters and rank_pattern; all others have them."""
 
 
 def wanted_plan(
@@ -118,47 +109,40 @@ def wanted_plan(
         return plan, (f"{name} refuses this adapter, so this file is counted as {tool} trains it. {name}: {error}",)
 
 
-Way = tuple[LoraConfig, AdapterPlan, AdapterPlan | None, tuple[str, ...]]
-"""One way to write the requested adapter: the settings, the plan as written, the plan that then trains (None where
-training is refused), and notes."""
+class Way(NamedTuple):
+    """One way to write the requested adapter."""
+
+    lora: LoraConfig
+    plan: AdapterPlan
+    """Adapter as written."""
+    trained: AdapterPlan | None
+    """Adapter that then trains; None where training is refused."""
+    notes: tuple[str, ...] = ()
 
 
 def best_way(
-    model: ModelSpec,
-    requested: LoraConfig,
-    wanted: AdapterPlan,
-    chosen: Framework,
-    training: TrainingSetup,
-    *,
-    names_experts: bool,
-    tool: str,
-    reached: Reach | None,
+    model: ModelSpec, requested: LoraConfig, wanted: AdapterPlan, chosen: Framework, training: TrainingSetup, tool: str
 ) -> Way:
     """Return the first way that trains exactly the requested number of parameters, else the first way accepted."""
-    ways: list[Way] = []
-    refused = None
-    vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)
+    first = refused = None
     for lora in _variants(model, requested, wanted, chosen, training.framework):
         try:
             plan = resolve(model, lora, training.framework, precision=training.precision)
         except InvalidSettingError as error:
             refused = refused or error
-            plan = replace(wanted, target_modules=lora.target_modules)
-            if not (reached and reached(plan.model, plan, vision=vision)):
-                continue  # else the tool keeps these names from the modules that PEFT refuses
+            continue
         # A list without the names that would reach the experts can train the requested adapter, too.
         for each in (plan, replace(plan, target_modules=plan.target_names)):
-            paths = reached(each.model, each, vision=vision) if reached else None
-            if paths is None and ((names_experts and each.target_parameters) or not model.has_experts):
-                ways.append((lora, each, each, ()))
+            if not model.has_experts or (each.target_parameters and tool != NAMES_NO_EXPERTS):
+                way = Way(lora, each, each)
             else:
-                ways.append((lora, each, *_trained(model, lora, training, each, tool, paths)))
-            trained = ways[-1][2]
-            if trained is not None and trained.parameters(lora.r) == wanted.parameters(lora.r):
-                return ways[-1]
-    if refused and not ways:
+                way = Way(lora, each, *_trained(model, lora, training, each, tool))
+            first = first or way
+            if way.trained is not None and way.trained.parameters(lora.r) == wanted.parameters(lora.r):
+                return way
+    if first is None:
         raise refused
-    return ways[0]
+    return first
 
 
 def _variants(
@@ -185,18 +169,13 @@ def _by_names(lora: LoraConfig, plan: AdapterPlan, **more: Any) -> LoraConfig:
 
 
 def _trained(
-    model: ModelSpec,
-    lora: LoraConfig,
-    training: TrainingSetup,
-    plan: AdapterPlan,
-    tool: str,
-    paths: tuple[str, ...] | None,
+    model: ModelSpec, lora: LoraConfig, training: TrainingSetup, plan: AdapterPlan, tool: str
 ) -> tuple[AdapterPlan | None, tuple[str, ...]]:
     """Return the adapter that trains from the file, which cannot name an MoE scheme, and notes; None where PEFT
-    refuses it. paths: the modules that the tool gives to PEFT; None where it gives target names."""
+    refuses it."""
     as_written = replace(
         lora,
-        target_modules=plan.target_modules if paths is None else paths,
+        target_modules=plan.target_modules,
         modules_to_save=plan.modules_to_save,
         moe_scheme="default",
         expert_rank=plan.expert_rank,
@@ -258,11 +237,6 @@ class Recipe:
     def patterns(self) -> dict[str, dict[str, float]]:
         """PEFT's rank_pattern and alpha_pattern by setting, for experts with their own rank."""
         return self.plan.patterns(self.lora)
-
-    @property
-    def modules_to_save(self) -> tuple[str, ...]:
-        """Names of modules that are trained and saved in full."""
-        return self.plan.modules_to_save
 
     @property
     def lora_alpha(self) -> int | float:
@@ -344,13 +318,10 @@ def recipe(
     *,
     framework: Framework,
     learning_rate: float = LEARNING_RATE,
-    names_experts: bool = True,
     tool: str = "",
-    reached: Reach | None = None,
 ) -> Recipe:
-    """Return the question's adapter at rank r for a tool that trains with `framework`. names_experts: True where the
-    tool has target_parameters and rank_pattern. tool: its name, if not the framework's. reached: the tool's own rule
-    from target names to modules, if it has one."""
+    """Return the question's adapter at rank r for a tool that trains with `framework`. tool: its name, if not the
+    framework's."""
     number(learning_rate, "Learning rate", 0, 1, above=True)
     requested, chosen = question.lora_at(r), question.training.framework
     training = replace(question.training.without_auto(card(None)), framework=framework)
@@ -364,15 +335,13 @@ def recipe(
     if refusal:
         chosen = framework
     writable, notes = wanted, [*refusal]
-    if not names_experts and wanted.expert_rank != "r":
+    if tool == NAMES_NO_EXPERTS and wanted.expert_rank != "r":
         requested = replace(requested, expert_rank="r")
         writable, _ = wanted_plan(model, requested, chosen, training, tool)
         notes.append(f"{tool} has no setting for rank_pattern, so with this file experts have rank r.")
-    lora, plan, trained, more = best_way(
-        model, requested, writable, chosen, training, names_experts=names_experts, tool=tool, reached=reached
-    )
-    notes += more
-    count = None if trained is None else trained.parameters(r)
+    way = best_way(model, requested, writable, chosen, training, tool)
+    notes += way.notes
+    count = None if way.trained is None else way.trained.parameters(r)
     if count is not None and count != wanted.parameters(r):
         notes.append(
             f"{tool} trains {count:,} parameters with this; the requested adapter, with {FRAMEWORKS[chosen]}, has "
@@ -380,21 +349,21 @@ def recipe(
         )
     if question.model_id.strip().endswith(".json"):
         notes.append("The model was given as a config.json: write the folder or the Hub id of its weights instead.")
-    notes += trained.notes if trained is not None else ()  # what the estimate says of this adapter
+    notes += way.trained.notes if way.trained is not None else ()  # what the estimate says of this adapter
     # What is written names layers, so the plan made of it knows of no preset.
     notes += [note for note in wanted.flag_notes if note not in notes]
     notes += about_stored
     if count is not None and framework == "unsloth" and is_script:
-        notes += on_cpu(model, lora, plan, training.precision, on_gpu=count)
+        notes += on_cpu(model, way.lora, way.plan, training.precision, on_gpu=count)
     return Recipe(
         model_id=model_id,
         dequantize=stored.config_class if stored else "",
         model_type=model.model_type,
-        lora=lora,
+        lora=way.lora,
         training=training,
-        plan=plan,
-        trained=trained,
-        names_experts=names_experts,
+        plan=way.plan,
+        trained=way.trained,
+        names_experts=tool != NAMES_NO_EXPERTS,
         adapter_parameters=wanted.parameters(r) if count is None else count,
         learning_rate=learning_rate,
         notes=tuple(notes),

@@ -97,13 +97,14 @@ def _differences(recipe: Recipe) -> list[str]:
             f"fp16 overflows in this model, and {FRAMEWORKS[framework]} does not prevent it: the loss can become NaN. "
             "Choose bf16 or fp32, or Unsloth, which computes it in fp32."
         )
+    unset = [f"attention {setup.attn_implementation!r}"] * (setup.attn_implementation != "sdpa")
+    usual = "full" if framework == "peft" else "fused"
+    unset += [f"loss path {setup.loss_path!r}"] * (setup.loss_path != usual)
     if framework == "unsloth":
         if precision == "nf4":
             notes.append("Unsloth always quantizes the constants of a 4-bit base too, as nf4-dq does.")
-        if setup.attn_implementation != "sdpa":
-            notes.append(f"Unsloth chooses the attention itself: {setup.attn_implementation!r} is not set.")
-        if setup.loss_path != "fused":
-            notes.append(f"Unsloth chooses the loss itself: loss path {setup.loss_path!r} is not set.")
+        if unset:
+            notes.append(f"Unsloth chooses attention and loss itself. Not set: {', '.join(unset)}.")
         return notes
     if recipe.loads_whole_for_text:
         notes.append(
@@ -112,10 +113,9 @@ def _differences(recipe: Recipe) -> list[str]:
         )
     if setup.gradient_checkpointing == "unsloth":
         notes.append("Unsloth's checkpoints in host memory become plain gradient checkpointing here.")
-    if framework == "trl" and setup.loss_path != "fused":
-        notes.append(f"TRL computes the loss in chunks by itself: loss path {setup.loss_path!r} is not set.")
-    if framework == "peft" and setup.loss_path != "full":
-        notes.append(f"The loop's loss holds all logits: loss path {setup.loss_path!r} is not set.")
+    if setup.loss_path != usual:
+        does = "TRL computes the loss in chunks by itself" if framework == "trl" else "The loop's loss holds all logits"
+        notes.append(f"{does}: loss path {setup.loss_path!r} is not set.")
     return notes
 
 
@@ -149,7 +149,7 @@ def _values(recipe: Recipe) -> dict[str, object]:
         "max_length": setup.max_length,
         "target_modules": literal(recipe.target_modules),
         "target_parameters": recipe.target_parameters and literal(recipe.target_parameters),
-        "modules_to_save": list(recipe.modules_to_save) or None,
+        "modules_to_save": list(recipe.plan.modules_to_save) or None,
         "epochs": recipe.epochs and f"{recipe.epochs:g}",
         # transformers takes a number below 1 as a share
         "warmup_steps": WARMUP_STEPS_SHARE if recipe.epochs else recipe.warmup_steps,
@@ -168,7 +168,7 @@ def _raised(recipe: Recipe) -> str:
     setup, framework = recipe.training, recipe.training.framework
     if framework == "trl" and setup.quantized:
         return "TRL casts the adapter of a quantized base to bf16"
-    copies = recipe.modules_to_save and not setup.quantized and setup.precision != "fp32"
+    copies = recipe.plan.modules_to_save and not setup.quantized and setup.precision != "fp32"
     return "Copies of modules have the base's dtype" if copies and framework != "unsloth" else ""
 
 

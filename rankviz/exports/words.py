@@ -60,24 +60,18 @@ def row_of(form: Form, traits: Sequence[Trait] = ()) -> Verbatim:
     return Verbatim(rows.get(form) or f'{{"{form}": [{user}, {assistant}]}}')
 
 
-RefusedRows = Sequence[tuple[set[Trait], str]]
-REFUSED_ROWS: RefusedRows = (
-    ({"numbers"}, "some values are numbers, not text"),
-    ({"lists"}, "prompt and completion are lists of messages"),
-    ({"json"}, "chats are JSON in a cell of text"),
-    ({"role", "from"}, "some messages have role and content, others from and value"),
-)
-"""Combinations of traits that neither Axolotl nor LLaMA-Factory can read, each with the reason in words."""
+UNREADABLE: tuple[set[Trait], ...] = ({"numbers"}, {"lists"}, {"json"}, {"role", "from"})
+"""Combinations of traits that neither Axolotl nor LLaMA-Factory can read."""
 
 
-def require_readable(recipe: Recipe, tool: str, refused: RefusedRows = REFUSED_ROWS) -> None:
-    """Check that the tool reads every row of the file; raise InvalidSettingError with the reason otherwise."""
-    for traits, reason in refused:
-        if traits <= set(recipe.traits):
-            raise InvalidSettingError(
-                f"{tool} cannot train on all rows of {recipe.file_name or 'this file'}: {reason}. Use the Unsloth or "
-                "TRL script, which reads them, or change the rows."
-            )
+def require_readable(recipe: Recipe, tool: str, unreadable: Sequence[set[Trait]] = UNREADABLE) -> None:
+    """Check that the tool reads every row of the file; raise InvalidSettingError otherwise."""
+    if any(traits <= set(recipe.traits) for traits in unreadable):
+        raise InvalidSettingError(
+            f"{tool} cannot train on all rows of {recipe.file_name or 'this file'}: some have numbers, lists of "
+            "messages or JSON in place of text, or chats whose keys, roles or turns it does not know. Use the Unsloth "
+            "or TRL script, which reads them, or change the rows."
+        )
 
 
 def title(recipe: Recipe) -> str:

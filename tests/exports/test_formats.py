@@ -79,7 +79,7 @@ def test_peft_reads_adapter_config_json_without_a_warning(changes, tmp_path, rec
     wanted = recipe.target_modules if isinstance(recipe.target_modules, str) else set(recipe.target_modules)
     assert wanted == config.target_modules
     assert (recipe.lora.use_dora, recipe.lora.use_rslora) == (config.use_dora, config.use_rslora)
-    assert (list(recipe.modules_to_save) or None) == config.modules_to_save
+    assert (list(recipe.plan.modules_to_save) or None) == config.modules_to_save
     assert [] == [str(warning.message) for warning in recwarn if "Unexpected keyword" in str(warning.message)]
     assert set(json.loads(adapter_config(recipe))) <= set(config.to_dict())
 

@@ -1,7 +1,7 @@
 """Runs training steps of a real model on the simulated card, and returns the bytes held at each moment of a step.
 Uses transformers' classes, bitsandbytes' 4-bit layers, PEFT's adapters, and TRL's fused loss or transformers' own. The
 model has the first `depth` blocks of its config.json and no weights. All rows have max_length tokens, and every token
-is a target; `padded` adds a mask. Not covered: evaluation, and memory blocks that loading a checkpoint leaves half
+is a target. Not covered: evaluation, and memory blocks that loading a checkpoint leaves half
 used."""
 
 import gc
@@ -59,17 +59,17 @@ def simulate(
     *,
     depth: int,
     program: Program | None = None,
-    **more: Any,
+    split: int = 1,
 ) -> Simulated:
     """Run two optimizer steps of the model's first `depth` blocks: one micro-step, then two where gradients are
-    accumulated. more: split and padded, as in SimulatedRun. For Unsloth, call card.import_unsloth first."""
+    accumulated. split: as in SimulatedRun. For Unsloth, call card.import_unsloth first."""
     if training.framework == "unsloth":
         from rankviz.worker.simulate import unsloth
 
         return unsloth.simulate(config, lora, training, gpu, depth)
     trl = training.framework == "trl"  # else the PEFT script that RankViz exports
     program = program or Program(fused_loss=trl, prepares=not trl and training.quantized)
-    run = SimulatedRun(config, lora, training, become(gpu), program, depth, **more)
+    run = SimulatedRun(config, lora, training, become(gpu), program, depth, split)
     as_on_a_card()
     model = run.build()
     gc.collect()
@@ -81,7 +81,7 @@ def simulate(
 @dataclass
 class SimulatedRun:
     """Steps of the first `depth` blocks of a model on one card. config: that of the whole model. split: number of
-    first blocks whose backward pass is a moment of its own. padded: True where the batch has a mask."""
+    first blocks whose backward pass is a moment of its own."""
 
     config: Mapping[str, Any]
     lora: LoraConfig
@@ -90,7 +90,6 @@ class SimulatedRun:
     program: Program
     depth: int
     split: int = 1
-    padded: bool = False
 
     def __post_init__(self) -> None:
         self.config = cut_config(self.config, self.depth)
@@ -99,8 +98,7 @@ class SimulatedRun:
         self.dtype = DTYPES.get(self.training.precision, self.compute)
 
     def run(self, model: Any) -> Simulated:
-        with Tracker(self.card) as tracker:
-            tracker.answer = self._answer
+        with Tracker(self.card, self._answer) as tracker:
             tracker.attention.repeats_keys = self.program.repeats_keys
             materialize(model)
             return self.trained(tracker, model)
@@ -128,7 +126,7 @@ class SimulatedRun:
         if tensor.fake_device.type == "cpu":
             return False if tensor.dtype == torch.bool else 1.0
         if tensor.dtype == torch.bool:
-            return not self.padded
+            return True
         raise UserError("This model's code looks at the values of its data, so it cannot be simulated.")
 
     def build(self) -> Any:
@@ -173,7 +171,7 @@ class SimulatedRun:
     def _train(self, model: Any) -> dict[str, int]:
         training, allocator = self.training, self.card.allocator
         trained = [each for each in model.parameters() if each.requires_grad]
-        optimizer = _optimizer(training.optim, trained)
+        optimizer = OPTIMIZERS.get(training.optim, _Blockwise)(trained, foreach=True)  # its default on CUDA
         peaks = dict.fromkeys(MOMENTS, 0)
         allocator.reset_peaks()
         lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each) == self.depth]
@@ -209,8 +207,6 @@ class SimulatedRun:
         """Return the loss, and the part of the model's output that the program holds."""
         shape = (self.training.per_device_train_batch_size, self.training.max_length)
         batch = {name: torch.zeros(shape, dtype=torch.long, device="cuda") for name in ("input_ids", "labels")}
-        if self.padded:
-            batch["attention_mask"] = torch.ones(shape, dtype=torch.long, device="cuda")
         dtype = self.compute if self.training.quantized else self.dtype
         with torch.autocast("cuda", dtype) if self.program.autocast and dtype != torch.float32 else nullcontext():
             if self.program.fused_loss:
@@ -291,7 +287,7 @@ def _packed(linear: Any) -> nn.Parameter:
 class _Blockwise:
     """State of bitsandbytes' 8-bit AdamW, whose kernels work in place."""
 
-    def __init__(self, trained: list[nn.Parameter]):
+    def __init__(self, trained: list[nn.Parameter], foreach: bool):
         self._trained = trained
         self._states: list[torch.Tensor] = []
 
@@ -307,9 +303,7 @@ class _Blockwise:
                     self._states.append(torch.zeros(-(-each.numel() // 256), dtype=torch.float32, device="cuda"))
 
 
-def _optimizer(name: str, trained: list[nn.Parameter]) -> Any:
-    classes = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD}
-    return classes[name](trained, foreach=True) if name in classes else _Blockwise(trained)  # its default on CUDA
+OPTIMIZERS = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 LEAST_BLOCKS = 3
@@ -325,17 +319,17 @@ def simulate_whole(
     gpu: Gpu,
     *,
     full: bool = False,
-    **more: Any,
+    program: Program | None = None,
 ) -> Simulated:
     """Simulate the whole model from two depths, since bytes at each moment of a step grow linearly with depth
-    (core.probe); run it whole where that is less work, or where `full`. more: padded and program, as for `simulate`."""
+    (core.probe); run it whole where that is less work, or where `full`. program: as for `simulate`."""
     pattern = periods(model)
     # Whole periods below the whole model, a few blocks apart.
     low = max(pattern.prefix + pattern.period, pattern.prefix + 2, LEAST_BLOCKS)
     low += (pattern.blocks - low) % pattern.period
     high = low + pattern.period * -(-APART // pattern.period)
     depths = (pattern.blocks,) if full or low + high >= pattern.blocks else (low, high)
-    runs = [simulate(config, lora, training, gpu, depth=d, split=pattern.prefix + 1, **more) for d in depths]
+    runs = [simulate(config, lora, training, gpu, depth=d, split=pattern.prefix + 1, program=program) for d in depths]
     if len(runs) == 1:
         return runs[0]
 

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rankviz.worker.simulate.card import SimulatedCard
+from rankviz.worker.simulate.card import SimulatedCard, count_launches
 
 Kernel = Literal["flash", "efficient", "math"]
 FLASH_HEAD_DIM = 256
@@ -149,13 +149,12 @@ WHOLE: dict[Any, Callable[..., Any]] = {
 class Tracker(TorchDispatchMode):
     """Follows the storages that operators make while it is active. Enter it inside a FakeTensorMode."""
 
-    def __init__(self, card: SimulatedCard):
+    def __init__(self, card: SimulatedCard, answer: Callable[[torch.Tensor], Any]):
+        """answer: returns the value of `.item()` for a tensor on the card."""
         super().__init__()
-        self.card, self.allocator = card, card.allocator
+        self.card, self.allocator, self._answer = card, card.allocator, answer
         self.attention = Attention(card)
         _register()
-        self.answer: Callable[[torch.Tensor], Any] | None = None
-        """Function that returns the value of `.item()` for a tensor on the card; None keeps torch's own behaviour."""
         self._blocks: dict[int, tuple[Any, int]] = {}
         self._handles: set[int] = set()
 
@@ -166,8 +165,8 @@ class Tracker(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func is aten._local_scalar_dense.default and self.answer is not None:
-            return self.answer(args[0])
+        if func is aten._local_scalar_dense.default:
+            return self._answer(args[0])
         if func in PRODUCTS:
             self._cublas(args)
         whole = WHOLE.get(func)
@@ -213,20 +212,17 @@ def as_on_a_card() -> None:
     import transformers
     from transformers import masking_utils
     from transformers.utils import import_utils
-    from triton.runtime.jit import JITFunction
 
     transformers.logging.set_verbosity_error()
     # transformers takes fakes for a trace, and makes a mask where a card needs none.
     import_utils.is_fake_tensor = lambda tensor: False
     masking_utils.find_packed_sequence_indices = lambda position_ids: None
-    JITFunction.run = lambda self, *args, **more: None
+    count_launches()
     nn.Module._apply = _apply
-    torch.Tensor.__getitem__ = _getitem
     FakeTensor.tolist = _tolist
     _meta_registrations._meta_grouped_mm_common = _meta_grouped_mm
 
 
-_GETITEM = torch.Tensor.__getitem__
 _TOLIST = FakeTensor.tolist
 _META_GROUPED_MM = _meta_registrations._meta_grouped_mm_common
 
@@ -239,13 +235,6 @@ def _tolist(self: FakeTensor) -> Any:
 def _meta_grouped_mm(a: torch.Tensor, b: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
     """Multiply in any dtype, as torch 2.13's kernel does; torch's check of shapes allows bf16 alone."""
     return _META_GROUPED_MM(a.bfloat16(), b.bfloat16(), *rest, **more).to(a.dtype)
-
-
-def _getitem(self: torch.Tensor, index: Any) -> Any:
-    """Index with tensors in place of lists, of which torch would make real tensors on the card (Falcon's heads)."""
-    if isinstance(index, tuple) and any(isinstance(each, list) for each in index):
-        index = tuple(torch.tensor(each) if isinstance(each, list) else each for each in index)
-    return _GETITEM(self, index)
 
 
 def _apply(self: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:

@@ -32,7 +32,7 @@ from rankviz.errors import UserError
 from rankviz.worker.finetune.training import unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.probe.depth import write_tokenizer
-from rankviz.worker.simulate.card import LAUNCHES, SimulatedCard, answer_more, become, count_launches
+from rankviz.worker.simulate.card import LAUNCHES, SimulatedCard, become
 from rankviz.worker.simulate.step import Program, SimulatedRun, materialize
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card, kernel_for
 
@@ -47,8 +47,8 @@ BACKENDS = {"math": 0, "flash": 1, "efficient": 2}
 class UnslothTracker(Tracker):
     """Tracker that also runs the bodies of Unsloth's custom operators; their fake versions do not show allocations."""
 
-    def __init__(self, card: SimulatedCard, targets: int):
-        super().__init__(card)
+    def __init__(self, card: SimulatedCard, answer: Callable[[torch.Tensor], Any], targets: int):
+        super().__init__(card, answer)
         self._targets = targets
         self._bodies = {name: each._init_fn for name, each in OPDEFS.items() if name.startswith("unsloth")}
 
@@ -69,10 +69,8 @@ def simulate(config: Mapping[str, Any], lora: LoraConfig, training: TrainingSetu
     if config["model_type"] not in FAMILIES:
         raise UserError(f"Unsloth's training step is simulated for {', '.join(FAMILIES)}, not for this model.")
     card = become(gpu)
-    answer_more()
     torch._fused_sdp_choice = _choice(card)
     as_on_a_card()
-    count_launches()
     run = _UnslothRun(config, lora, training, card, Program(), depth)
     with FakeTensorMode(allow_non_fake_inputs=True):
         return run.run()
@@ -82,8 +80,7 @@ class _UnslothRun(SimulatedRun):
     def run(self) -> Simulated:
         _forget(self.compute)
         targets = self.training.tokens_per_micro_step - self.training.per_device_train_batch_size
-        with UnslothTracker(self.card, targets) as tracker:
-            tracker.answer = self._answer
+        with UnslothTracker(self.card, self._answer, targets) as tracker:
             run = self.trained(tracker, self._load())
         self._check(run)
         return run

@@ -28,12 +28,11 @@ READ = {
     "human and gpt under role": {"messages": [turn("human"), turn("gpt")]},
 }
 REFUSED = {
-    "a number": ({"prompt": "3+1=", "completion": 4}, "numbers"),
-    "a number in a chat": ({"messages": [turn("user", 3), turn("assistant")]}, "numbers"),
-    "an input of 0": ({"instruction": "a", "input": 0, "output": "b"}, "numbers"),
-    "lists": ({"prompt": OPENAI[:1], "completion": OPENAI[1:]}, "lists of messages"),
-    "JSON in text": ({"messages": json.dumps(OPENAI)}, "JSON in a cell"),
-    "both keys": ({"messages": [turn("user"), shared("assistant")]}, "others from and value"),
+    "a number": {"prompt": "3+1=", "completion": 4},
+    "a number in a chat": {"messages": [turn("user", 3), turn("assistant")]},
+    "lists": {"prompt": OPENAI[:1], "completion": OPENAI[1:]},
+    "JSON in text": {"messages": json.dumps(OPENAI)},
+    "both keys": {"messages": [turn("user"), shared("assistant")]},
 }
 
 
@@ -66,7 +65,5 @@ def test_keys_and_roles_are_those_of_the_file(tmp_path, kind):
 @pytest.mark.parametrize("tool", [axolotl, llamafactory])
 @pytest.mark.parametrize("kind", REFUSED)
 def test_rows_that_the_tools_cannot_read_are_refused(tmp_path, kind, tool):
-    row, reason = REFUSED[kind]
-
-    with pytest.raises(InvalidSettingError, match=rf"of mine.jsonl: .*{reason}.* Use the Unsloth or TRL script"):
-        tool(made(framework="trl", data=data(tmp_path, row)))
+    with pytest.raises(InvalidSettingError, match=r"rows of mine.jsonl: .* Use the Unsloth or TRL script"):
+        tool(made(framework="trl", data=data(tmp_path, REFUSED[kind])))
