@@ -181,6 +181,8 @@ class Probes(Operations):
         """
         installed.require_trainer("A simulation")
         question.validate()
+        if question.training.framework == "unsloth":
+            raise InvalidSettingError("Unsloth's step is not simulated here. Choose the framework trl or peft.")
         model = replace(self._api.models.get(question.model_id), whole=None)  # the text tower alone is simulated
         gpu, lora = find_gpu(self._workspace.gpus, gpu_name), question.lora
         device = card(gpu)

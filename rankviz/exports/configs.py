@@ -22,7 +22,6 @@ from rankviz.exports.words import (
     names_in,
     require_readable,
     row_of,
-    rows_of,
     sources,
     templates,
     title,
@@ -76,7 +75,7 @@ def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any)
             f"{tool} needs a whole number as lora_alpha (got {alpha:g}). Choose a whole alpha, or another format."
         )
     shared = {"recipe": recipe, "setup": recipe.training, "lora": recipe.lora, "alpha": alpha, "header": header}
-    shared |= {"form": form, "about_rows": rows_of(recipe, form), "row_of": row_of, "held_out": HELD_OUT, **CONSTANTS}
+    shared |= {"form": form, "row": row_of(form, recipe.traits), "held_out": HELD_OUT, **CONSTANTS}
     named = chat.data()["settings"][name]
     return templates().get_template(f"{name}.yaml.jinja").render(**shared, named=named, **values)
 

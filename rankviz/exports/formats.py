@@ -80,7 +80,7 @@ def write(
     chosen = FORMATS[format_name]
     framework = chosen.framework(model, question)
     made = recipe(model, question, r, framework=framework, learning_rate=learning_rate, tool=chosen.tool)
-    about_data = (truncation(made.training), made.held_out_note) if chosen.trains else ()
-    made = replace(made, notes=(*notes, *filter(None, about_data), *made.notes))
+    about_data = truncation(made.training) if chosen.trains else ""
+    made = replace(made, notes=(*notes, *filter(None, [about_data]), *made.notes))
     extra_files = tuple((name, each(made)) for name, each in chosen.extra_files)
     return Written(chosen.write(made), chosen.file_name, made.notes, extra_files)

@@ -21,7 +21,6 @@ from rankviz.errors import InvalidSettingError
 from rankviz.exports.chat import is_chat_model
 from rankviz.hub.remote import read_config
 from rankviz.references import EMBEDDED, EMBEDDED_ID
-from rankviz.units import counted
 
 
 def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str, *, on_gpu: int) -> tuple[str, ...]:
@@ -252,18 +251,6 @@ class Recipe:
         """Full passes over the data; None where the length is set in steps or tokens."""
         data = self.training.data
         return data.epochs if data is not None and self.training.data_steps is not None else None
-
-    @property
-    def held_out_note(self) -> str:
-        """Note that training is shorter than its estimate, because some examples are held out; empty without epochs."""
-        if not self.epochs:
-            return ""
-        examples = self.training.data.examples
-        return (
-            f"This file holds out {math.ceil(HELD_OUT_SHARE * examples):,} of {counted(examples, 'example')} and "
-            f"trains about {counted(self.trained_steps, 'step')}. The estimate is for all examples, "
-            f"{counted(self.training.total_steps, 'step')}, without the evaluation of held-out rows."
-        )
 
     @property
     def trained_steps(self) -> int:

@@ -16,7 +16,7 @@ from rankviz.dataset import rows
 from rankviz.exports.chat import data
 from rankviz.exports.configs import CONSTANTS
 from rankviz.exports.recipe import FRAMEWORKS, Recipe
-from rankviz.exports.words import FILE_NAME, HELD_OUT, amount_of, commented, row_of, sources, templates, title
+from rankviz.exports.words import FILE_NAME, HELD_OUT, commented, row_of, sources, templates, title
 
 PINNED = {
     "unsloth": UNSLOTH_VERSION,
@@ -128,7 +128,6 @@ def _values(recipe: Recipe) -> dict[str, object]:
         "setup": setup,
         "lora": lora,
         "plan": plan,
-        "amount": amount_of(recipe),
         "forms": (recipe.form,) if recipe.form else get_args(Form),
         "row_of": row_of,
         "held_out": HELD_OUT,

@@ -22,10 +22,6 @@ FILE_NAME = "train.jsonl"
 HELD_OUT = f"{100 * HELD_OUT_SHARE:g} % of the rows are held out; their loss shows when to stop."
 
 
-class Verbatim(str):
-    """A comment that is never wrapped, because the user copies it."""
-
-
 class Names(NamedTuple):
     """Names in a chat file: the two keys of a message, and the two roles."""
 
@@ -44,7 +40,7 @@ def names_in(form: Form, traits: Sequence[Trait] = ()) -> Names:
     return Names(*keys, user, assistant)
 
 
-def row_of(form: Form, traits: Sequence[Trait] = ()) -> Verbatim:
+def row_of(form: Form, traits: Sequence[Trait] = ()) -> str:
     """Return an example of this form as JSON."""
     role, content, *people = names_in(form, traits)
     user, assistant = (f'{{"{role}": "{name}", "{content}": "…"}}' for name in people)
@@ -57,7 +53,7 @@ def row_of(form: Form, traits: Sequence[Trait] = ()) -> Verbatim:
         rows["prompt-completion"] = '{"prompt": [… messages], "completion": [… messages]}'
     if "no-input" in traits:
         rows["instruction"] = '{"instruction": "…", "output": "…"}'
-    return Verbatim(rows.get(form) or f'{{"{form}": [{user}, {assistant}]}}')
+    return rows.get(form) or f'{{"{form}": [{user}, {assistant}]}}'
 
 
 UNREADABLE: tuple[set[Trait], ...] = ({"numbers"}, {"lists"}, {"json"}, {"role", "from"})
@@ -89,30 +85,9 @@ def sources(recipe: Recipe) -> str:
     )
 
 
-def rows_of(recipe: Recipe, form: Form) -> tuple[str, Verbatim]:
-    """Return a sentence on the file with the examples, and one example of this form."""
-    amount = f", {known}" if (known := amount_of(recipe)) else ""
-    return f"{recipe.file_name or FILE_NAME}{amount}. Each row looks like this:", row_of(form, recipe.traits)
-
-
-def amount_of(recipe: Recipe) -> str:
-    """Return words such as "5,000 examples, 310 tokens on average, the longest 1,020 tokens", as far as known."""
-    data = recipe.training.data
-    if data is None:
-        return ""
-    upper = " (upper estimate)" if data.longest_is_upper else ""
-    words = [
-        data.examples and f"{data.examples:,} examples",
-        data.mean_tokens and f"{data.mean_tokens:,} tokens on average",
-        data.longest_tokens and f"the longest {data.longest_tokens:,} tokens{upper}",
-    ]
-    return ", ".join(filter(None, words))
-
-
 def commented(sentences: Sequence[str]) -> str:
     """Return each sentence as comment lines, for Python and YAML."""
-    parts = ([each] if isinstance(each, Verbatim) else wrap(each, WIDTH - 2) for each in sentences)
-    return "".join(f"# {line}\n" for lines in parts for line in lines)
+    return "".join(f"# {line}\n" for each in sentences for line in wrap(each, WIDTH - 2))
 
 
 def _yaml(value: Any) -> str:

@@ -119,6 +119,8 @@ def test_beside_a_simulated_step_stand_the_estimate_of_such_batches_and_the_erro
 
     plain = API.probes.simulate(asked, "T4")
 
+    with pytest.raises(InvalidSettingError, match="Choose the framework trl or peft"):
+        API.probes.simulate(questions.probe("meta-llama/Llama-3.1-8B"), "T4")
     nothing, error, moment = plain.sentences()
     assert nothing.startswith("Nothing was measured")
     assert "0.2 % off on average, 0.8 % at most" in error

@@ -63,15 +63,15 @@ from rankviz.catalog.hardware import find_gpu, load_gpus
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.paths import ASSETS
-from rankviz.worker.simulate.step import simulate
+from rankviz.worker.simulate.step import SimulatedRun
 
 config, lora = json.loads(sys.argv[1]), LoraConfig(r=8, target_modules=("q_proj", "v_proj"))
 bf16 = TrainingSetup(framework="trl", precision="bf16", optim="adamw_torch", per_device_train_batch_size=2,
                      gradient_accumulation_steps=1, max_length=64, gradient_checkpointing="hf")
 four_bit = replace(bf16, framework="peft", precision="nf4-dq", optim="adamw_8bit", loss_path="full")
 sm75 = replace(bf16, precision="fp16")
-def run(setup, card, **more):
-    return simulate(config, lora, setup, find_gpu(load_gpus(ASSETS), card), depth=2, **more)
+def run(setup, card):
+    return SimulatedRun(config, lora, setup, find_gpu(load_gpus(ASSETS), card), depth=2).run()
 runs = {"L4": run(bf16, "L4"), "T4": run(sm75, "T4")}
 runs |= {"nf4": run(four_bit, "L4")}
 trl = replace(four_bit, framework="trl", loss_path="fused")

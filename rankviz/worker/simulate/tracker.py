@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rankviz.worker.simulate.card import SimulatedCard, count_launches
+from rankviz.worker.simulate.card import SimulatedCard
 
 Kernel = Literal["flash", "efficient", "math"]
 FLASH_HEAD_DIM = 256
@@ -57,8 +57,6 @@ class Attention:
     def __init__(self, card: SimulatedCard):
         self.card = card
         self.kernels: Counter[Kernel] = Counter()
-        self.repeats_keys = False
-        """True where the program repeats keys and values for all heads itself, instead of enable_gqa."""
         Attention._current = self
         if Attention._library is None:
             Attention._library = torch.library.Library("aten", "IMPL")
@@ -70,9 +68,6 @@ class Attention:
     def run(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False):
         """Run the kernel that sdp::scaled_dot_product_attention would (ATen/native/transformers/attention.cpp)."""
         aten, masked = torch.ops.aten, attn_mask is not None
-        if self.repeats_keys and enable_gqa:
-            groups, enable_gqa = query.shape[1] // key.shape[1], False
-            key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
         kernel = kernel_for(self.card, query, key, value, masked=masked, enable_gqa=enable_gqa, dropout=dropout_p > 0)
         self.kernels[kernel] += 1
         if masked and attn_mask.dtype == torch.bool:
@@ -212,12 +207,13 @@ def as_on_a_card() -> None:
     import transformers
     from transformers import masking_utils
     from transformers.utils import import_utils
+    from triton.runtime.jit import JITFunction
 
     transformers.logging.set_verbosity_error()
     # transformers takes fakes for a trace, and makes a mask where a card needs none.
     import_utils.is_fake_tensor = lambda tensor: False
     masking_utils.find_packed_sequence_indices = lambda position_ids: None
-    count_launches()
+    JITFunction.run = lambda self, *args, **more: None
     nn.Module._apply = _apply
     FakeTensor.tolist = _tolist
     _meta_registrations._meta_grouped_mm_common = _meta_grouped_mm
