@@ -175,7 +175,7 @@ def of_axolotl(made: Recipe, tokens: Sequence[Any]) -> dict[str, Any]:
         "micro_batch_size": made.training.per_device_train_batch_size,
         "gradient_accumulation_steps": made.training.gradient_accumulation_steps,
         **({"num_epochs": made.epochs} if made.epochs else {"max_steps": made.max_steps}),
-        "path": made.file_name,
+        "path": made.data.file_name,
         "learns": True,
     }
 

@@ -18,8 +18,7 @@ from rankviz.exports.recipe import EVAL_STEPS, HELD_OUT_SHARE, LOGGING_STEPS, SC
 from rankviz.exports.words import (
     FILE_NAME,
     HELD_OUT,
-    UNREADABLE,
-    names_in,
+    NAMES,
     require_readable,
     row_of,
     sources,
@@ -75,7 +74,7 @@ def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any)
             f"{tool} needs a whole number as lora_alpha (got {alpha:g}). Choose a whole alpha, or another format."
         )
     shared = {"recipe": recipe, "setup": recipe.training, "lora": recipe.lora, "alpha": alpha, "header": header}
-    shared |= {"form": form, "row": row_of(form, recipe.traits), "held_out": HELD_OUT, **CONSTANTS}
+    shared |= {"form": form, "row": row_of(form, recipe.data.traits), "held_out": HELD_OUT, **CONSTANTS}
     named = chat.data()["settings"][name]
     return templates().get_template(f"{name}.yaml.jinja").render(**shared, named=named, **values)
 
@@ -83,7 +82,7 @@ def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any)
 def axolotl(recipe: Recipe) -> str:
     """Write Axolotl's YAML, with a comment on each setting that Axolotl treats differently."""
     require_readable(recipe, "Axolotl")
-    form = recipe.form or ("messages" if recipe.is_chat else "prompt-completion")
+    form = recipe.data.form or ("messages" if recipe.is_chat else "prompt-completion")
     return _written(
         "Axolotl",
         f"Axolotl {AXOLOTL_VERSION}: axolotl train axolotl.yaml",
@@ -104,15 +103,15 @@ HEADINGS = (
 
 
 def _rows(recipe: Recipe, form: Form) -> dict[str, Any]:
-    name = recipe.file_name or FILE_NAME
+    name = recipe.data.file_name or FILE_NAME
     ending = name.rpartition(".")[2].lower()
     read = chat.data()["settings"]["axolotl"]["form"][form]
     row = {"path": name, "ds_type": "json" if ending == "jsonl" else ending, **read}
     if read["type"] != "chat_template":
         return {"datasets": [row]}
-    names = names_in(form, recipe.traits)
-    if names.role != "role":  # of the roles it knows both names
-        row["message_property_mappings"] = {"role": names.role, "content": names.content}
+    role, content, *_ = NAMES[form]
+    if role != "role":  # of the roles it knows both names
+        row["message_property_mappings"] = {"role": role, "content": content}
     if not recipe.is_chat:
         return {"datasets": [{**row, "chat_template": "jinja", "chat_template_jinja": HEADINGS}]}
     end = chat.end_of_turn(recipe.model_id, recipe.model_type)
@@ -142,7 +141,6 @@ def _targets(recipe: Recipe) -> dict[str, Any]:
 PLAIN_TEXT = "fewshot"
 """LLaMA-Factory's template for base models: the prompt stays unchanged, and the completion ends with two line breaks
 and the tokenizer's end token. With "empty" there would be no end token, and the model would never learn to stop."""
-UNREADABLE_BY_LLAMAFACTORY = (*UNREADABLE, {"uneven"}, {"user", "human"}, {"assistant", "gpt"})
 
 
 def entry(form: Form, traits: Sequence[Trait] = ()) -> dict[str, Any]:
@@ -154,16 +152,16 @@ def entry(form: Form, traits: Sequence[Trait] = ()) -> dict[str, Any]:
         return {"columns": {"prompt": "instruction", **query, "response": "output"}}
     if form == "text":
         return {"columns": {"prompt": "text"}}
-    names = {f"{name}_tag": value for name, value in names_in(form, traits)._asdict().items()}
-    return {"formatting": "sharegpt", "columns": {"messages": form}, "tags": {**names, "system_tag": "system"}}
+    tags = dict(zip(("role_tag", "content_tag", "user_tag", "assistant_tag"), NAMES[form], strict=True))
+    return {"formatting": "sharegpt", "columns": {"messages": form}, "tags": {**tags, "system_tag": "system"}}
 
 
 def dataset_info(recipe: Recipe) -> str:
     """Write dataset_info.json for the examples of a known form; for an unknown form, with one entry for prompt and
     completion and one for chats."""
-    known = {"train": entry(recipe.form, recipe.traits)} if recipe.form else {}
+    known = {"train": entry(recipe.data.form, recipe.data.traits)} if recipe.data.form else {}
     entries = known or {"train": entry("prompt-completion"), "chats": entry("messages")}
-    file = {"file_name": recipe.file_name or FILE_NAME}
+    file = {"file_name": recipe.data.file_name or FILE_NAME}
     return json.dumps({name: file | each for name, each in entries.items()}, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -175,15 +173,15 @@ def llamafactory(recipe: Recipe) -> str:
             "LLaMA-Factory chooses the modules of a multimodal model by a rule of its own. Use a script, a notebook or "
             "Axolotl."
         )
-    require_readable(recipe, "LLaMA-Factory", UNREADABLE_BY_LLAMAFACTORY)
-    through_chats = recipe.is_chat and recipe.form != "text"
+    require_readable(recipe, "LLaMA-Factory", "uneven")
+    through_chats = recipe.is_chat and recipe.data.form != "text"
     # Without a template LLaMA-Factory reads the tokenizer's own.
     template = chat.llamafactory_template(recipe.model_id, recipe.model_type) if through_chats else PLAIN_TEXT
     return _written(
         "LLaMA-Factory",
         f"LLaMA-Factory {LLAMAFACTORY_VERSION}: llamafactory-cli train llamafactory.yaml",
         recipe,
-        recipe.form or "prompt-completion",
+        recipe.data.form or "prompt-completion",
         version=LLAMAFACTORY_VERSION,
         unsloth=recipe.training.framework == "unsloth",
         template=template,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rankviz.core.bounds import number
 from rankviz.core.cost.notes import Published, as_stored, by_method, by_name
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import Form, TrainingSetup, Trait, card
+from rankviz.core.cost.setup import TrainingData, TrainingSetup, card
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import FLAGS, UNSLOTH_VERSION, Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
@@ -262,19 +262,9 @@ class Recipe:
         return replace(data, examples=trained).steps(self.training.rows_per_step)
 
     @property
-    def form(self) -> Form | None:
-        """Form of the examples; None where the data is unknown."""
-        return self.training.data.form if self.training.data else None
-
-    @property
-    def traits(self) -> tuple[Trait, ...]:
-        """Details of the examples that were found in a measured file."""
-        return self.training.data.traits if self.training.data else ()
-
-    @property
-    def file_name(self) -> str | None:
-        """Name of the file with the examples; None where unknown."""
-        return self.training.data.file_name if self.training.data else None
+    def data(self) -> TrainingData:
+        """Details of the examples; with empty fields where the data is unknown."""
+        return self.training.data or TrainingData()
 
     @property
     def adapter_bytes(self) -> tuple[int, ...]:

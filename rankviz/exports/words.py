@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rankviz import __version__
 from rankviz.core.cost.setup import Form, Trait
@@ -22,49 +22,35 @@ FILE_NAME = "train.jsonl"
 HELD_OUT = f"{100 * HELD_OUT_SHARE:g} % of the rows are held out; their loss shows when to stop."
 
 
-class Names(NamedTuple):
-    """Names in a chat file: the two keys of a message, and the two roles."""
-
-    role: str
-    content: str
-    user: str
-    assistant: str
-
-
-def names_in(form: Form, traits: Sequence[Trait] = ()) -> Names:
-    """Return the names that a file's chats use; where no file was read, the usual names of this form."""
-    is_sharegpt = "from" in traits or (form == "conversations" and "role" not in traits)
-    keys, roles = (("from", "value"), ("human", "gpt")) if is_sharegpt else (("role", "content"), ("user", "assistant"))
-    user = next((name for name in ("user", "human") if name in traits), roles[0])
-    assistant = next((name for name in ("assistant", "gpt") if name in traits), roles[1])
-    return Names(*keys, user, assistant)
+NAMES: dict[str, tuple[str, str, str, str]] = {
+    "messages": ("role", "content", "user", "assistant"),
+    "conversations": ("from", "value", "human", "gpt"),
+}
+"""Names in chats of these forms: the two keys of a message, and the two roles."""
 
 
 def row_of(form: Form, traits: Sequence[Trait] = ()) -> str:
     """Return an example of this form as JSON."""
-    role, content, *people = names_in(form, traits)
-    user, assistant = (f'{{"{role}": "{name}", "{content}": "…"}}' for name in people)
     rows = {
         "prompt-completion": '{"prompt": "…", "completion": "…"}',
         "instruction": '{"instruction": "…", "input": "… (optional)", "output": "…"}',
         "text": '{"text": "…"}',
     }
-    if "lists" in traits:
-        rows["prompt-completion"] = '{"prompt": [… messages], "completion": [… messages]}'
     if "no-input" in traits:
         rows["instruction"] = '{"instruction": "…", "output": "…"}'
-    return rows.get(form) or f'{{"{form}": [{user}, {assistant}]}}'
+    if form in rows:
+        return rows[form]
+    role, content, *people = NAMES[form]
+    return json.dumps({form: [{role: name, content: "…"} for name in people]}, ensure_ascii=False)
 
 
-UNREADABLE: tuple[set[Trait], ...] = ({"numbers"}, {"lists"}, {"json"}, {"role", "from"})
-"""Combinations of traits that neither Axolotl nor LLaMA-Factory can read."""
-
-
-def require_readable(recipe: Recipe, tool: str, unreadable: Sequence[set[Trait]] = UNREADABLE) -> None:
-    """Check that the tool reads every row of the file; raise InvalidSettingError otherwise."""
-    if any(traits <= set(recipe.traits) for traits in unreadable):
+def require_readable(recipe: Recipe, tool: str, *more: Trait) -> None:
+    """Check that the tool reads every row of the file; raise InvalidSettingError otherwise. more: traits that this tool
+    does not read."""
+    names = {name for each in NAMES.values() for name in each} - {*NAMES.get(recipe.data.form or "", ())}
+    if {*recipe.data.traits} & {"numbers", "lists", "json", *more, *names}:
         raise InvalidSettingError(
-            f"{tool} cannot train on all rows of {recipe.file_name or 'this file'}: some have numbers, lists of "
+            f"{tool} cannot train on all rows of {recipe.data.file_name or 'this file'}: some have numbers, lists of "
             "messages or JSON in place of text, or chats whose keys, roles or turns it does not know. Use the Unsloth "
             "or TRL script, which reads them, or change the rows."
         )

@@ -81,8 +81,6 @@ ROWS_OF = {
     "prompt-completion": {"prompt": "Name a letter. ", "completion": "abc"},
     "instruction": {"instruction": "Name a letter.", "input": "", "output": "abc"},
     "text": {"text": "abc"},
-    "messages.from": {"messages": SHAREGPT["conversations"]},
-    "conversations.role": {"conversations": CHAT["messages"]},
     "instruction.no-input": {"instruction": "Name a letter.", "output": "abc"},
 }
 LEARNED = {form: "abc<|im_end|>xyz<|im_end|>" for form in ROWS_OF if form[0] in "mc"}

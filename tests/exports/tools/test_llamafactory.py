@@ -109,10 +109,6 @@ TEMPLATES = sorted(LISTED | NAMED | {PLAIN_TEXT})
 FORM_ROWS = {
     "conversations": {"conversations": [{"from": "human", "value": "Name a letter."}, {"from": "gpt", "value": "abc"}]},
     "instruction": {"instruction": "Name a letter.", "input": "Any.", "output": "abc"},
-    "messages.from.user": {"messages": [{"from": "user", "value": "Name a letter."}, {"from": "gpt", "value": "abc"}]},
-    "conversations.role": {
-        "conversations": [{"role": "user", "content": "Name a letter."}, {"role": "assistant", "content": "abc"}]
-    },
     "instruction.no-input": {"instruction": "Name a letter.", "output": "abc"},
 }
 """The forms that EXAMPLES lack, but for plain text, which stage pt learns whole."""
