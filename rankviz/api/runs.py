@@ -21,7 +21,7 @@ from rankviz.children import remade
 from rankviz.core.bounds import name_alone, without_places
 from rankviz.core.from_json import shape
 from rankviz.core.runs.estimate import RunEstimate, precision_warning, refuse_base
-from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, Answered, RunCancelled, RunFailed, fingerprints
+from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, RunCancelled, RunFailed, fingerprints
 from rankviz.core.runs.fast_curve import CurvePoint, fast_curves
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import added_run, check_count, check_download, check_minutes, check_sweep
@@ -49,7 +49,7 @@ from rankviz.visitor import data_folder
 if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.core.cost.pace import Pace
-    from rankviz.core.runs.events import RunEvent, RunFailed
+    from rankviz.core.runs.events import RunFailed
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
@@ -159,17 +159,6 @@ class Runs(Operations):
         if self._workspace.rights.mine(record.run_id):
             return record
         return replace(_without_places(record), answered_before=None, answered_after=None)
-
-    def events(self, run_id: str) -> Sequence[RunEvent]:
-        """Return the latest events of a run in order, without training steps."""
-        if run_id in self._recorded_ids:
-            return self._recorded_store.latest(run_id)
-        self.get(run_id)
-        events = [shown(self._workspace, event) for event in self._workspace.store.latest(run_id)]
-        if self._workspace.rights.mine(run_id):
-            return events
-        events = [event for event in events if not isinstance(event, Answered)]
-        return [_without_places(event) if isinstance(event, RunFailed) else event for event in events]
 
     def folder(self, run_id: str) -> Path | None:
         """Return the folder of a run; None on a shared page, and for a recorded run."""

@@ -171,7 +171,7 @@ class Quota(Operations):
         """
         store = self._workspace.store
         with store.admission():
-            store.wait_until_read()
+            store.update(waits=True)
             self._require_place(sweep_id)
             if sweep_id:
                 self._require_sweep(runs, sweep_id, adds)
@@ -212,7 +212,7 @@ class Quota(Operations):
         workspace = self._workspace
         if not workspace.shared or not reach.is_own(workspace.home):
             return
-        workspace.store.wait_until_read()
+        workspace.store.update(waits=True)
         requests = [record.request for record in workspace.store.unended() if isinstance(record, RunRecord)]
         needed = []
         for base in {request.base for request in (*requests, *runs)} - {EMBEDDED}:

@@ -26,7 +26,7 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ())
     """Delete the folders of these runs and probes, and copies of data that no other run names. Raise
     InvalidSettingError, and delete nothing, where one has not ended. ended: Ids of runs known to have ended although
     the disk was too full to write it down."""
-    store.wait_until_read()  # it must be known which runs name copies of data
+    store.update(waits=True)  # it must be known which runs name copies of data
     gone, named = [], set()
     with store.publishing():
         for run_id in dict.fromkeys(run_ids):
@@ -46,7 +46,7 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ())
 
 def tidy(store: RunStore) -> None:
     """Delete what a killed app left half deleted or half written, and copies of data that no run names."""
-    store.wait_until_read()
+    store.update(waits=True)
     with store.publishing():  # what was half published is whole then
         for copy in _unused(store):
             if time.time() - written_at(copy) > ABANDONED_SECONDS:
@@ -109,7 +109,7 @@ def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
 
 def ended_probes(store: RunStore, owners: Collection[str]) -> list[Deletion]:
     """Return these owners' ended probes: uncompleted ones, which no estimate uses, first; then the oldest first."""
-    store.wait_until_read()
+    store.update(waits=True)
     ended = [each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner in owners]
     return [_deletion(store, [each]) for each in sorted(ended, key=lambda each: each.state is RunState.COMPLETED)]
 
@@ -134,7 +134,7 @@ def let_go(store: RunStore, deletions: Iterable[Deletion]) -> None:
 
 def _ended(store: RunStore) -> list[tuple[str, Sequence[Record]]]:
     """Return owner and records of each sweep, or probe, that has ended completely."""
-    store.wait_until_read()
+    store.update(waits=True)
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in store.records():
         groups.setdefault((store.ownership(record.run_id).owner, record.request.sweep_id), []).append(record)

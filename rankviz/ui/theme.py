@@ -81,12 +81,11 @@ def theme() -> gr.themes.Base:
     )
 
 
-def head(room: str | None = None) -> str:
-    """Return tags that load our scripts before Gradio's, in order. plotly.js is preloaded but runs only for a figure.
-    room: the page's URL for other machines in the network."""
+def head() -> str:
+    """Return tags that load our scripts, in order. plotly.js is preloaded but runs only for a figure."""
     plotly = _plotly_url().lstrip("/")
     data = {
-        "files": {"plotly": plotly, "space": os.environ.get("SPACE_ID", ""), "room": room or ""},
+        "files": {"plotly": plotly, "space": os.environ.get("SPACE_ID", "")},
         "rankviz": {"plotly": plotly},
         "explore": {"fields": ",".join(DEFAULTS)},
         "first": {"figures": json.dumps(FIGURES)},
@@ -157,7 +156,7 @@ def launch_options(api: Api) -> dict[str, Any]:
                 Middleware(Bodies),
                 Middleware(Mcp),
                 Middleware(UploadMiddleware, workspace=api.workspace),
-                Middleware(MadeOnce, tags=head(addresses.room_url(host, port, addresses.own_address()))),
+                Middleware(MadeOnce, tags=head()),
             ],
         },
         "state_session_capacity": OPEN_PAGES,

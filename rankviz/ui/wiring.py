@@ -60,10 +60,11 @@ MAX_DEPTH = 4
 
 
 def with_defaults(function: Any, sent: Sequence[Any]) -> Sequence[Any]:
-    """Return the sent values, with defaults for missing last arguments of an endpoint. Raise InvalidSettingError where
-    the call has more arguments than the endpoint."""
+    """Return the sent values, with defaults for missing last arguments of an endpoint, and empty texts as browsers send
+    them. Raise InvalidSettingError where the call has more arguments than the endpoint."""
     if function.api_visibility == "private":
-        return sent
+        is_text = [isinstance(widget, gr.Textbox) for widget in function.inputs] + [False] * len(sent)
+        return ["" if value is None and text else value for value, text in zip(sent, is_text, strict=False)]
     most = len(function.inputs)
     if len(sent) > most:
         raise InvalidSettingError(f"{function.api_name} has {most} arguments (got {len(sent):,}).")

@@ -70,7 +70,7 @@ EVENTS = (
 )
 ROWS = [json.loads(json.dumps({"event": type(event).__name__, **asdict(event)})) for event in EVENTS]
 SHOWN = {"showing": "runs", "text": "", "x": "adapter", "y": "loss", "metric": "loss", "tolerance": ""}
-SHOWN |= {"selected": [], "sweep_id": "", "run_id": "", "open_id": ""}
+SHOWN |= {"selected": [], "sweep_id": "", "run_id": ""}
 
 
 @cache

@@ -176,7 +176,7 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     try:
         tradeoff = api.tradeoffs.of(question, values["use_case"], y)
     except CANNOT_READ:
-        tradeoff = api.tradeoffs.without_costs(question, values["use_case"], y)
+        tradeoff = api.tradeoffs.of(question, values["use_case"], y, costs=False)
     info, estimate = hero_info(tradeoff, x=x), tradeoff.estimate
     heading, facts = (tradeoff.forecast.heading, list(tradeoff.forecast.facts)) if tradeoff.forecast else ("", [])
     drawing = hero_figure.drawing(info, height=HERO_HEIGHT)

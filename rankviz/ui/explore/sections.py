@@ -177,7 +177,6 @@ FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
     "attention": ("Adapters on attention only", ("attention",)),
     "rest": ("MLP only, other or not stated", ("mlp", "other", "not stated")),
 }
-X_CHOICES = [("Rank", "rank"), ("Adapter file", "file")]
 
 
 def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,7 +184,6 @@ def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     plain("<h2>Published studies</h2>", elem_id="evidence")
     with gr.Row(elem_classes="rv-bar"):
         looks = {"min_width": 170, "size": "md"}
-        x = gr.Dropdown(X_CHOICES, value="rank", label="Cost axis", interactive=True, min_width=150)
         label, types = "Add your results (CSV or PEFT's JSON)", [".csv", ".json"]
         upload = gr.UploadButton(label, file_types=types, file_count="multiple", **looks)
         remove = gr.Button("Remove added files", visible=False, elem_id="evidence-remove", **looks)
@@ -193,10 +191,9 @@ def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     with gr.Row(elem_classes="rv-charts rv-facets"):
         charts = {name: chart(title, height=HEIGHT, elem_id=f"evidence-{name}") for name, (title, _) in FIGURES.items()}
     summary, studies = plain(elem_id="evidence-summary"), plain(elem_id="evidence-studies")
-    inputs = {name: w[name] for name in ("model", "use_case", "r", "dora", "rslora")} | {"x": x}
+    inputs = {name: w[name] for name in ("model", "use_case", "r", "dora", "rslora")}
     outputs = {**charts, "summary": summary, "studies": studies, "remove": remove}
     drawing = wire(partial(shown_studies, api), inputs=inputs, outputs=outputs, silent=True)
-    x.change(**drawing)
     upload.upload(inputs=upload, outputs=notice, **action(partial(added, api))).then(**drawing)
     remove.click(outputs=notice, **action(partial(removed, api))).then(**drawing)
     return drawing
@@ -217,7 +214,7 @@ def removed(api: Api) -> str:
     return notice_html(f"Removed {counted(len(names), 'result file')}.")
 
 
-def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rslora: bool, x: str = "rank") -> View:
+def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rslora: bool) -> View:
     """Return three figures of the nearest studies, one per group of targets, with a summary and sources. The button
     that removes files is visible if there are any."""
     methods = ("lora", *(["dora"] if dora else []), *(["rslora"] if rslora else []))
@@ -226,7 +223,7 @@ def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rs
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
     shapes = shapes_of([each.line.study.study_id for each in every])
     infos = {
-        name: studies_info(studies, sizes=api.studies.sizes, x=x, chosen_r=r, shapes=shapes)
+        name: studies_info(studies, parameters=api.studies.parameters, chosen_r=r, shapes=shapes)
         for name, studies in near.items()
     }
     charts = {}
