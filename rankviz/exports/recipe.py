@@ -11,49 +11,15 @@ from rankviz.core.cost.notes import Published, as_stored, by_method, by_name
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingData, TrainingSetup, card
 from rankviz.core.cost.stack import compute_dtype
-from rankviz.core.lora.config import FLAGS, UNSLOTH_VERSION, Framework, LoraConfig
+from rankviz.core.lora.config import FLAGS, Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.model.towers import LOADED_WHOLE, NOT_ON_CPU
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
 from rankviz.exports.chat import is_chat_model
 from rankviz.hub.remote import read_config
 from rankviz.references import EMBEDDED, EMBEDDED_ID
-
-
-def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str, *, on_gpu: int) -> tuple[str, ...]:
-    """Return one sentence on what Unsloth does with the exported script on a machine without a GPU, where it loads
-    multimodal checkpoints otherwise, and may train another number of parameters. Empty where it trains as many."""
-    of_a_tower = lora.text_only or model.model_type in (*NOT_ON_CPU, *LOADED_WHOLE)
-    if model.tower == "whole model" or (model.tower == "text tower" and of_a_tower):
-        says = "does not load this multimodal checkpoint as the script does, so the script needs one."
-    else:
-        try:
-            count = plan_on_cpu(model, lora, plan, precision).parameters(lora.r)
-        except InvalidSettingError as error:
-            says = f"stops at this script: {error}"
-        else:
-            if count == on_gpu:
-                return ()
-            says = f"trains {count:,} parameters with this script instead of {on_gpu:,}."
-    return (f"Without a GPU, Unsloth {UNSLOTH_VERSION} {says}",)
-
-
-def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str) -> AdapterPlan:
-    """Return the adapter that Unsloth's CPU backend makes of the script's names; it takes no flags and no MoE scheme.
-    The script's rank_pattern has priority over PEFT's own, which would double the rank of gate_up_proj. Raise
-    InvalidSettingError where PEFT refuses the names."""
-    names = {"target_modules": plan.target_modules, "moe_scheme": "default", "expert_rank": plan.expert_rank}
-    as_written = _by_names(lora, plan, **names)
-    made = resolve(model, as_written, "unsloth", precision=precision, cuda=False)
-    if plan.expert_rank == "r":
-        return made
-    factors = {each.layer.path: each.rank_factor for each in plan.adapted}
-    adapted = (replace(a, rank_factor=factors.get(a.layer.path, a.rank_factor)) for a in made.adapted)
-    return replace(made, adapted=tuple(adapted))
-
 
 LEARNING_RATE = 2e-4
 """Default of Unsloth's notebooks, for callers without a recommended rate."""
@@ -307,7 +273,7 @@ def recipe(
     about_stored = as_stored(model, model_id, stored, training)
     if stored and stored.config_class and training.quantized:
         training = replace(training, precision="bf16")
-    is_script, tool = not tool, tool or FRAMEWORKS[framework]
+    tool = tool or FRAMEWORKS[framework]
     wanted, refusal = wanted_plan(model, requested, chosen, training, tool)
     if refusal:
         chosen = framework
@@ -330,8 +296,6 @@ def recipe(
     # What is written names layers, so the plan made of it knows of no preset.
     notes += [note for note in wanted.flag_notes if note not in notes]
     notes += about_stored
-    if count is not None and framework == "unsloth" and is_script:
-        notes += on_cpu(model, way.lora, way.plan, training.precision, on_gpu=count)
     return Recipe(
         model_id=model_id,
         dequantize=stored.config_class if stored else "",

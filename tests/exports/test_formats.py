@@ -48,11 +48,9 @@ def test_a_mistake_says_what_to_do(api, values, sentence):
 
 
 def test_what_the_estimate_notes_stands_in_the_export_too(api):
-    """Phi-4-mini: 32 blocks; o_proj 3072 to 3072 and down_proj 8192 to 3072 match, and on a CPU qkv_proj (3072 to 5120)
-    and gate_up_proj (3072 to 16,384) are added."""
+    """Phi-4-mini: 32 blocks; o_proj 3072 to 3072 and down_proj 8192 to 3072 match."""
     question = questions.question("microsoft/Phi-4-mini-instruct")
     on_gpu = 8 * 32 * ((3072 + 3072) + (8192 + 3072))
-    on_cpu = on_gpu + 8 * 32 * ((3072 + 5120) + (3072 + 16_384))
 
     for name in FORMATS:
         written = api.exports.write(question, 8, name)
@@ -60,9 +58,6 @@ def test_what_the_estimate_notes_stands_in_the_export_too(api):
         for note in written.notes:
             assert name == "adapter-config" or note in comments or json.dumps(note)[1:-1] in comments
         assert "gate_proj and up_proj match nothing in this model" in written.notes[name == "colab"]
-        assert any(f"trains {on_cpu:,} parameters" in note for note in written.notes) == (
-            name in ("colab", "script", "notebook", "unsloth")
-        )
     assert f"counts {on_gpu:,} trainable" in api.exports.write(question, 8).text
 
 
