@@ -47,12 +47,12 @@ def test_where_the_counter_is_exact_the_moment_that_rules_the_deep_model_may_not
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"precision": "nf4-dq"}, "no GPU here"),
-        ({"optim": "adamw_8bit"}, "needs a GPU"),
-        ({"gradient_checkpointing": "unsloth", "framework": "peft"}, "only in Unsloth"),
-        ({"gradient_checkpointing": "hf"}, "Choose auto or none"),
-        ({"loss_path": "full"}, "the loss on the path fused"),
-        ({"attn_implementation": "eager"}, "sdpa attention"),
+        ({"precision": "nf4-dq"}, "precision must be fp32 or bf16"),
+        ({"optim": "adamw_8bit"}, "the optimizer must be"),
+        ({"gradient_checkpointing": "unsloth", "framework": "peft"}, "must be hf or none"),
+        ({"gradient_checkpointing": "hf"}, "gradient checkpointing must be none"),
+        ({"loss_path": "full"}, "the loss path must be fused"),
+        ({"attn_implementation": "eager"}, "attention must be sdpa"),
         ({"r": 0}, "1 to 1,024"),
         ({"per_device_train_batch_size": 4096, "max_length": 2048}, "at most 4,194,304 tokens per step"),
         ({"framework": "axolotl"}, "unsloth, trl, peft"),
