@@ -68,7 +68,7 @@ def fast(api, *, cuts, trained=1.600, independent=None, saved=""):
 
 
 def shipped_rank(api, sweep):
-    reading = curve(api, sweep).reading
+    reading = api.verdicts.fast_curve(sweep.sweep_id)
     return reading.shippable.r if reading and reading.shippable else None
 
 
