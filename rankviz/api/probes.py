@@ -19,7 +19,7 @@ from rankviz.catalog.measurements import load_truth
 from rankviz.children import Bounds, Children, ChildWords
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import plan_on
-from rankviz.core.cost.setup import TrainingData, card
+from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, Trial, Wanted, checks, problems, uses_gpu, warnings
 from rankviz.core.probe import ProbeSummary, Simulated, SimulatedProbe, estimate_probe, for_here, settle
@@ -162,31 +162,26 @@ class Probes(Operations):
         self._workspace.work_queue()
         return request.probe_id
 
-    def simulate(
-        self, question: ProbeQuestion, gpu_name: str, *, padded: bool = False, full: bool = False
-    ) -> SimulatedProbe:
+    def simulate(self, question: ProbeQuestion, gpu_name: str, *, full: bool = False) -> SimulatedProbe:
         """Return the memory of training steps on a simulated GPU, counted in a child process.
 
-        padded: True for a batch with an attention mask. full: True for all blocks; else two depths, extrapolated.
+        full: True for all blocks; else two depths, extrapolated.
         """
         installed.require_trainer("A simulation")
         question.validate()
-        if padded and question.training.per_device_train_batch_size == 1:
-            raise InvalidSettingError("A batch of one example has no padding. Choose a batch of 2 or more.")
+        if question.training.framework == "unsloth":
+            raise InvalidSettingError("Unsloth's step is not simulated here. Choose the framework trl or peft.")
         model = replace(self._api.models.get(question.model_id), whole=None)  # the text tower alone is simulated
         gpu, lora = find_gpu(self._workspace.gpus, gpu_name), question.lora
         device = card(gpu)
         training = question.training.settle(device)
-        mixed = TrainingData(examples=2, mean_tokens=1, longest_tokens=training.max_length)
-        estimated = replace(training, data=mixed) if padded else training
-        stack = stack_on(device, estimated, lora.use_dora, self._workspace.assumptions)
+        stack = stack_on(device, training, lora.use_dora, self._workspace.assumptions)
         estimate = predict(model, lora, stack, device, usable_bytes=device.usable_bytes).memory_at(lora.r)
         request = {
             "config": self._api.models.config(question.model_id),
             "gpu": gpu.id,
             "lora": asdict(lora),
             "training": asdict(training),
-            "padded": padded,
             "full": full,
         }
         work = ChildWords("simulates", "Simulating", advice="choose a smaller model, or fewer tokens")
@@ -194,7 +189,6 @@ class Probes(Operations):
         return SimulatedProbe(
             question=replace(question, model_id=model.id, training=training),
             gpu=gpu.name,
-            padded=padded,
             run=Simulated(**children.ask("simulate", request, about=model.id, error=InvalidSettingError)),
             estimate=estimate.allocated_band,
             **load_truth(self._workspace.assets),
