@@ -272,7 +272,7 @@ class Engines(Operations):
 
     def why_not_more(self, sweep: Sweep) -> str:
         """Return why the engine of a sweep cannot be used, as `why_not`; empty if it can."""
-        return self.why_not(self.name(self._api.locations.destination(sweep).engine))
+        return self.why_not(self.name(self._api.locations.destination(sweep.runs).engine))
 
     def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
         """Return the full name of an engine. InvalidSettingError if flavor or spend is given and it rents nothing."""
@@ -341,7 +341,7 @@ class Moves(Operations):
         """Return the destination on which a sweep would continue."""
         self._api.runs.own_ids(sweep_id)
         sweep = self._api.runs.sweep(sweep_id)
-        now = self._api.locations.destination(sweep)
+        now = self._api.locations.destination(sweep.runs)
         name = self._api.engines.name(engine or now.engine, flavor, spend)
         if name != HF_JOBS:
             return WantedEngine(name if engine else now.engine)
