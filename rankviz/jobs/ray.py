@@ -22,8 +22,7 @@ from rankviz.installed import has_ray
 from rankviz.jobs import process
 from rankviz.jobs.engine import End, Job, Live, Nodes
 from rankviz.jobs.inside import Storage
-from rankviz.jobs.remote import Remote
-from rankviz.jobs.submission import OWN_LIMITS, JobLimits, RemoteJob, Status, home_id, in_thread
+from rankviz.jobs.remote import OWN_LIMITS, JobLimits, Remote, RemoteJob, Status, home_id, in_thread
 from rankviz.settings import RAY_RESOURCES
 from rankviz.store import RunStore
 
@@ -215,7 +214,7 @@ class Ray(Remote):
 
     def _submission_id(self, job: RemoteJob) -> str:
         """Return the job's id in Ray, which Ray accepts only once."""
-        home = home_id(self._store.home / "ray.id", self._store.home.absolute())
+        home = home_id(self.store.home / "ray.id", self.store.home.absolute())
         return f"rankviz-{home}-{re.sub(r'[^A-Za-z0-9_-]', '_', job.name)}"
 
     def _unreached(self, error: Exception) -> EngineUnavailableError:

@@ -26,18 +26,14 @@ from rankviz.core.runs.events import DISK_FULL, GPU_LOST, MODELS_VARIABLE, SLURM
 from rankviz.errors import EngineDeclinedError, EngineUnavailableError, InvalidSettingError, quoted
 from rankviz.jobs import bundle, process
 from rankviz.jobs.engine import End, Nodes
-from rankviz.jobs.remote import Remote
-from rankviz.jobs.submission import RemoteJob, Status, home_id
+from rankviz.jobs.remote import Remote, RemoteJob, Status, home_id
 from rankviz.machine import disk
 from rankviz.paths import IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
 from rankviz.store import RunStore
 
-ALLOWED = """account begin constraint cores-per-socket cpus-per-gpu cpus-per-task deadline exclude exclusive gpu-freq
-    gpus gpus-per-node gres hint licenses mail-type mail-user mem mem-per-cpu mem-per-gpu nice nodelist prefer qos
-    reservation time time-min tmp wckey"""
-"""Options of sbatch that the owner of a server may set: resources and start time of a job, but neither its command,
-its name nor its output. Whole names only, since sbatch also accepts abbreviations."""
+RESERVED = ("array", "chdir", "export", "job-name", "open-mode", "output", "requeue", "wrap")
+"""Options of sbatch that RankViz sets itself or cannot follow."""
 GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus(?:-per-node)?)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SLURM_CONF(_SERVER)?|"
@@ -110,7 +106,7 @@ class Slurm(Remote):
 
     name = SLURM
     divides = True
-    shares_folder = True
+    late_looks = 1
 
     def __init__(
         self,
@@ -189,8 +185,14 @@ class Slurm(Remote):
             waits=waits_of(row),
             end=end_of(row, exit_code),
             was_cancelled="CANCELLED" in row.states,
-            is_ending=bool(row.states & {*ENDED, "COMPLETING"}),
         )
+
+    def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
+        return bundle.read_plain(job.folder / path, offset, most)
+
+    def files(self, job: RemoteJob, run_id: str) -> Mapping[str, int]:
+        folder = job.folder / "runs" / run_id
+        return {file.relative_to(folder).as_posix(): file.stat().st_size for file in bundle.files_in(folder)}
 
     def end(self, job: RemoteJob) -> None:
         """Cancel a job by number and name, since job numbers start again where a cluster is set up anew."""
@@ -203,7 +205,7 @@ class Slurm(Remote):
         cancelled. Jobs that ended recently are included (MinJobAge). Older versions of squeue ignore filters with
         --json and print other users' jobs too, which read_jobs leaves out."""
         with self._lock:
-            most = min(MOST_OFTEN_SECONDS, self._poll_seconds) if job.submission.cancelled else self._poll_seconds
+            most = min(MOST_OFTEN_SECONDS, self.poll_seconds) if job.submission.cancelled else self.poll_seconds
             if time.monotonic() - self._asked_at >= most or self._asked_at < job.asked_at:
                 self._asked_at, self._rows = time.monotonic(), None
                 done = self._run("squeue", "--me", "--states=all", "--json")
@@ -242,9 +244,8 @@ class Slurm(Remote):
         return subprocess.CompletedProcess(name, process.returncode, stdout, stderr)
 
     def _script(self, job: RemoteJob) -> str:
-        command = [*(self._python or [sys.executable]), *bundle.arguments(job.job, job.folder)]
-        if self._worker:
-            command = [*self._worker, str(job.folder), *map(str, job.job.attempts)]
+        worker = self._worker or [*(self._python or [sys.executable]), "-m", "rankviz.worker", job.job.kind]
+        command = [*worker, str(job.folder), *map(str, job.job.attempts)]
         variables = {name: os.environ[name] for name in PASSED if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
         if not self._python:  # another one has RankViz installed itself
             search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -253,7 +254,7 @@ class Slurm(Remote):
             folder=shlex.quote(str(job.folder)),
             exports="\n".join(f"export {name}={shlex.quote(text)}" for name, text in variables.items()),
             models=MODELS_VARIABLE,
-            shared=shlex.quote(str(self._store.home.absolute() / "models")),
+            shared=shlex.quote(str(self.store.home.absolute() / "models")),
             of_nodes=shlex.quote(str(self.place / "models")),
             command=shlex.join(command),
             exit_code=EXIT_CODE,
@@ -264,7 +265,7 @@ class Slurm(Remote):
 
     @cached_property
     def _home_id(self) -> str:
-        return home_id(self._store.home.absolute() / "slurm.id", self.place)
+        return home_id(self.store.home.absolute() / "slurm.id", self.place)
 
     def is_live(self, folder: Path) -> bool:
         """Return False also where the worker has ended though Slurm does not report it yet."""
@@ -274,11 +275,10 @@ class Slurm(Remote):
 def check_options(options: Sequence[str]) -> Sequence[str]:
     """Return the options unchanged; raise InvalidSettingError that names the first option that may not be set."""
     for option in options:
-        name = option.removeprefix("--").partition("=")[0]
-        if not option.startswith("--") or name not in ALLOWED.split():
+        if not option.startswith("--") or option.removeprefix("--").partition("=")[0] in RESERVED:
             raise InvalidSettingError(
-                f"RANKVIZ_SLURM_OPTIONS cannot have {quoted(option)}. Write each option as --name=value, with one of "
-                f"these names: {', '.join(ALLOWED.split())}."
+                f"RANKVIZ_SLURM_OPTIONS cannot have {quoted(option)}. Write each option as --name=value, and none of "
+                f"{', '.join(RESERVED)}."
             )
     return tuple(options)
 
