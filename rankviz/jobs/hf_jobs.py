@@ -35,8 +35,8 @@ from rankviz.errors import (
 from rankviz.jobs import bundle
 from rankviz.jobs.engine import End, Job, Live
 from rankviz.jobs.hub import IN, OUT, Hub, HubJob, Logins
+from rankviz.jobs.local import describe_exit
 from rankviz.jobs.prices import MOST_USD, Bill, Cost, Flavor, Ledger, cost_so_far, require_limit, seconds_left
-from rankviz.jobs.process import describe_exit
 from rankviz.jobs.remote import (
     OWN_LIMITS,
     READ_BYTES,

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankviz.core.bounds import printable
-from rankviz.core.runs.events import DISK_FULL, GPU_LOST, MODELS_VARIABLE, SLURM
+from rankviz.core.runs.events import DISK_FULL, MODELS_VARIABLE, SLURM
 from rankviz.errors import EngineDeclinedError, EngineUnavailableError, InvalidSettingError, quoted
-from rankviz.jobs import bundle, process
+from rankviz.jobs import bundle, local
 from rankviz.jobs.engine import End, Nodes
 from rankviz.jobs.remote import Remote, RemoteJob, Status, home_id
 from rankviz.machine import disk
@@ -88,6 +88,13 @@ class SlurmJob(NamedTuple):
     reason: str = ""
     nodes: str = ""
 
+    @property
+    def waits(self) -> str:
+        """Reason why the job has not begun or is suspended, as a sentence; empty while it runs."""
+        if self.states & {"PENDING", "CONFIGURING"}:
+            return f"Slurm has not started the job yet: {self.reason or 'no reason given yet'}."
+        return "Slurm has suspended the job." if self.states & {"SUSPENDED", "STOPPED"} else ""
+
 
 class Slurm(Remote):
     """Engine for batch jobs of one user on one cluster.
@@ -124,7 +131,7 @@ class Slurm(Remote):
         worker: Sequence[str] = (),
     ):
         super().__init__(store, at_once=at_once, poll_seconds=poll_seconds, missing_seconds=missing_seconds)
-        self._partition, self._python, self._worker = partition, python_command(python), worker
+        self._partition, self._python, self._worker = partition, shlex.split(python), worker
         self._options = [*([f"--partition={partition}"] if partition else []), *check_options(options)]
         self._is_set_up, self._seconds = is_set_up, seconds
         self._environment = {name: text for name, text in os.environ.items() if VARIABLES.fullmatch(name)}
@@ -182,7 +189,7 @@ class Slurm(Remote):
         return Status(
             handle=row.id,
             where=row.nodes,
-            waits=waits_of(row),
+            waits=row.waits,
             end=end_of(row, exit_code),
             was_cancelled="CANCELLED" in row.states,
         )
@@ -283,14 +290,6 @@ def check_options(options: Sequence[str]) -> Sequence[str]:
     return tuple(options)
 
 
-def python_command(text: str) -> Sequence[str]:
-    """Split a command line into words; raise InvalidSettingError where a quote is not closed."""
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(text)}: {error}.") from None
-
-
 def read_exit_code(folder: Path) -> int | None:
     """Return the exit code of a job's worker, negative for a signal; None where the worker goes on or left no exit
     code. Raise EngineUnavailableError where the file cannot be read now."""
@@ -300,7 +299,7 @@ def read_exit_code(folder: Path) -> int | None:
         return None
     except OSError as error:
         raise EngineUnavailableError(f"Files of jobs cannot be read now ({error.strerror}).") from error
-    return process.from_shell(int(text)) if re.fullmatch(r"\d{1,3} *\n", text, re.ASCII) else None
+    return local.from_shell(int(text)) if re.fullmatch(r"\d{1,3} *\n", text, re.ASCII) else None
 
 
 def read_jobs(text: str, user: int) -> Mapping[str, SlurmJob]:
@@ -313,14 +312,6 @@ def read_jobs(text: str, user: int) -> Mapping[str, SlurmJob]:
     return dict(sorted(jobs, key=lambda job: (not job[1].states & ENDED, int(job[1].id))))
 
 
-def waits_of(row: SlurmJob) -> str:
-    """Return why a job has not begun or is suspended, as a sentence; empty while it runs."""
-    if row.states & {"PENDING", "CONFIGURING"}:
-        reason = row.reason if row.reason not in ("", "None") else "no reason given yet"
-        return printable(f"Slurm has not started the job yet: {reason}.", 300)
-    return "Slurm has suspended the job." if row.states & {"SUSPENDED", "STOPPED"} else ""
-
-
 def end_of(job: SlurmJob, exit_code: int | None) -> End | None:
     """Return how a job ended; None while some of its processes may be left. exit_code: None where not known."""
     # A node that has failed cannot say that its processes are gone; what they write counts no more.
@@ -328,17 +319,17 @@ def end_of(job: SlurmJob, exit_code: int | None) -> End | None:
         return None
     for state in sorted(job.states & (ENDED - {"COMPLETED", "FAILED"})):
         return End(exit_code, lost=state in LOST, why=f"Slurm ended the job: {state}.{ADVICE.get(state, '')}")
-    words = ", ".join([*sorted(job.states), *([job.reason] if job.reason not in ("", "None") else [])])
+    words = ", ".join(filter(None, [*sorted(job.states), job.reason]))
     why = f"The job ended in Slurm before its worker did: {words}. Do the nodes see the runs folder under its path?"
-    return end_by(exit_code) or End(lost=True, why=printable(why, 300))
+    return end_by(exit_code) or End(lost=True, why=why)
 
 
 def end_by(exit_code: int | None) -> End | None:
     """Return how a job ended, from the exit code of its worker alone; None without one."""
     if exit_code is None:
         return None
-    why = disk.FULL_SENTENCE if exit_code == DISK_FULL else process.describe_exit(exit_code)
-    return End(exit_code, lost=exit_code < 0 or exit_code == GPU_LOST, why=why)
+    why = disk.FULL_SENTENCE if exit_code == DISK_FULL else local.describe_exit(exit_code)
+    return End(exit_code, local.is_lost(exit_code), why)
 
 
 def _row(row: Mapping[str, Any]) -> SlurmJob:
@@ -347,7 +338,7 @@ def _row(row: Mapping[str, Any]) -> SlurmJob:
     return SlurmJob(
         id=str(_number(row["job_id"])),
         states=frozenset([words.split(" ")[0]] if isinstance(words, str) else map(str, words)),
-        reason=printable(" ".join(str(row.get("state_reason") or "").split()), 200),
+        reason=printable(" ".join(str(row.get("state_reason") or "").split()), 200).removesuffix("None"),
         nodes=printable(" ".join(str(row.get("nodes") or "").split()), 200),
     )
 

@@ -288,4 +288,4 @@ def test_a_storage_is_a_folder_or_an_address(tmp_path):
         storage.read_all(tmp_path / f"back-{number}")
         assert b"12345" == (tmp_path / f"back-{number}/runs/a").read_bytes()
         storage.remove()
-        assert storage.has_gone("runs/a")
+        assert b"" == storage.read("runs/a", 0, 9)

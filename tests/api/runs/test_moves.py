@@ -117,7 +117,7 @@ def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_sai
     assert int(60 * 3.8 / 0.013333 - 600) == offer.timeout_seconds
     words = " ".join(offer.sentences)
     assert (
-        "The limit of $5.00 for all jobs of this sweep, which have cost $1.20, ends the job after 4 h 35 min" in words
+        "The limit of $5.00 for all jobs of this sweep, which have cost up to $1.20, ends the job after 4 h 35 min" in words
     )
 
 
