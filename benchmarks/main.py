@@ -109,7 +109,7 @@ def bench_studies() -> None:
                 Question(model_id="Qwen/Qwen3-4B", lora=LoraConfig(target_modules="all-linear"), gpu="L4"), Goal()
             )
         )
-        warm = {"model": "gpt2", "use_case": "complex", "r": 16, "use_dora": True, "use_rslora": True}
+        warm = {"model": "gpt2", "use_case": "complex", "r": 16, "dora": True, "rslora": True}
         sections.shown_studies(api, **warm, x="parameters", y="gap")  # loads plotly
         advice, near, drawn = {}, {}, {}
         for row in api.models.all():
@@ -117,7 +117,7 @@ def bench_studies() -> None:
                 goal = Goal(use_case=name, examples=20_000, example_tokens=300, forgetting=True)
                 question = Question(model_id=row.id, gpu="L4", training=TrainingSetup(framework="peft", max_steps=1000))
                 api.models.get(row.id)
-                choices = {"model": row.id, "use_case": name, "r": 16, "use_dora": True, "use_rslora": True}
+                choices = {"model": row.id, "use_case": name, "r": 16, "dora": True, "rslora": True}
                 advice[row.id, name] = _timed(lambda q=question, g=goal: api.advice.advise(q, g))
                 near[row.id, name] = _timed(lambda i=row.id, n=name: _nearest_of_all(api, i, n))
                 if name == "complex":
@@ -138,7 +138,7 @@ def _nearest_of_all(api, model_id: str, use_case: str) -> None:
 
     for near in api.studies.near(model_id, use_case, LORA_METHODS, FACETS)[:12]:
         for line in near.lines:
-            api.studies.sizes(line)
+            api.studies.parameters(line)
 
 
 def _timed(call) -> float:

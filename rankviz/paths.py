@@ -31,8 +31,6 @@ def resolved(folder: str | Path) -> Path:
 
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-
-
 HUB_ADDRESS = re.compile(
     r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([^/?#\s]+(?:/[^/?#\s]+)?)\S*", re.IGNORECASE
 )
@@ -63,8 +61,11 @@ def existing(ref: str) -> Path | None:
         return None
 
 
-_BLOCK_BYTES = 512
-"""Bytes per unit of st_blocks, whatever the file system's own blocks are."""
+def written_at(path: Path) -> float:
+    """Return when a file or folder was written last, unix seconds; 0 where it is gone."""
+    with suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def bytes_in(folder: Path) -> int:
@@ -74,7 +75,7 @@ def bytes_in(folder: Path) -> int:
 
 def bytes_on_disk(folder: Path) -> int:
     """Return the bytes that the files below a folder take on the disk; unwritten parts of a file do not count."""
-    return sum(state.st_blocks * _BLOCK_BYTES for state in _files(folder))
+    return sum(state.st_blocks * 512 for state in _files(folder))  # in units of 512 on every file system
 
 
 def _files(folder: Path) -> Iterator[os.stat_result]:

@@ -36,13 +36,14 @@ counted only when all its settings are known. An error is a share of the measure
 
 A *source* is who measured with which program; its tables share mistakes. The first table says what happens on a source
 that has not been seen: each source is predicted without the constants that it taught and without its errors in the
-width of ranges. What was read in litgpt's and fms-acceleration's code because their rows did not fit is left out with
-them, where it is a constant. The other formulas stay, and they were checked against the same rows, so a source that
-nobody has looked at may be further off than this table says.
+width of ranges. What was read in a source's code because its rows did not fit is left out with them, where it is a
+constant. The other formulas stay, and they were checked against the same rows, so a source that nobody has looked at
+may be further off than this table says. Where one source alone measured a kind of setup, the range of unmeasured kinds
+applies. Until 2026-12-01 there were 20 rows of litgpt too, predicted by a copy of litgpt's own rules: without their
+source they were 8.2 % off on average and 87 % at most, and 85 % were inside. The range without gradient checkpointing
+still rests on them.
 
 {left_out_table}
-
-{without_own_kind}
 
 With their own sources seen, the same rows are:
 
@@ -174,7 +175,6 @@ def page(
         rows=len(validation["rows"]),
         made=validation["made"],
         left_out_table=scores_table([*unseen["origins"], unseen["overall"]]),
-        without_own_kind=_without_own_kind(unseen["without_own_kind"]),
         memory_table=scores_table([*validation["groups"], validation["overall"]]),
         bounds_table=bounds_table(validation["bounds"]),
         unmeasured=_unmeasured(validation),
@@ -216,16 +216,6 @@ def _unmeasured(validation: Mapping[str, Any]) -> str:
     if any(evidence["kind"].startswith("unsloth") for evidence in validation["evidence"]["memory"]):
         return ""
     return "There is no counted measurement of Unsloth's kernels, so the memory ranges for Unsloth are wider."
-
-
-def _without_own_kind(names: Sequence[str]) -> str:
-    """Where the width of unmeasured kinds applied."""
-    if not names:
-        return ""
-    listed = ", ".join(f"`{name}`" for name in names)
-    return (
-        f"Some kinds of setup were measured by one source only ({listed}); there the range of unmeasured kinds applied."
-    )
 
 
 def _reaches_aims(setting: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> bool:

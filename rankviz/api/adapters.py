@@ -248,10 +248,8 @@ class Adapters(Operations):
         try:
             record = self._own_run(ref)
         except RunNotFoundError:
-            from rankviz import hub
-
             limit = self._workspace.limits.adapter_mb * 10**6
-            return Source([hub.find_adapter(ref, door=self._workspace.hub, max_bytes=limit)])
+            return Source([self._workspace.hub.adapter(ref, max_bytes=limit)])
         folder = self._run_adapter(record)
         if not folder.is_dir():
             raise BadAdapterError(

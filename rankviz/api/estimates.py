@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rankviz.core.accuracy.report import AccuracyReport, SimilarRows
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Calibration
-    from rankviz.core.fit.decide import FitAnswer
+    from rankviz.core.fit import FitAnswer
     from rankviz.core.model.spec import ModelSpec
 
 MOST_ANSWERS = 32
@@ -192,7 +192,7 @@ def _decide_once(
     assumptions: Assumptions,
     prices: tuple[tuple[str, float], ...],
 ) -> FitAnswer:
-    from rankviz.core.fit.decide import decide
+    from rankviz.core.fit import decide
 
     return decide(model, question, gpu, gpus, assumptions, dict(prices))
 

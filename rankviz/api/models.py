@@ -64,10 +64,10 @@ class Models(Operations):
         assets = self._workspace.assets
         if reference.kind == "name":
             return catalog_models.load_model(assets, _catalogue_name(reference))
-        from rankviz import hub
+        from rankviz.hub import remote
 
         is_hub = reference.kind == "hub"
-        return hub.find_model(
+        return remote.find_model(
             reference.path or reference.text,
             cache=self._workspace.home / paths.INTROSPECTED,
             door=self._workspace.hub,
@@ -80,9 +80,9 @@ class Models(Operations):
         reference = self._workspace.references.model(ref)
         if reference.kind == "name":
             return catalog_models.load_config(self._workspace.assets, _catalogue_name(reference))
-        from rankviz import hub
+        from rankviz.hub import remote
 
-        return hub.find_config(reference.path or reference.text, door=self._workspace.hub)
+        return remote.find_config(reference.path or reference.text, door=self._workspace.hub)
 
     def modules(self, model: ModelSpec) -> Sequence[ModuleChoice]:
         """Return each name that target_modules can select in this model, with the number of modules it selects."""

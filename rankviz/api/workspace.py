@@ -147,7 +147,7 @@ class Workspace:
         """Child processes that read adapters, data files and imports. Large verdicts wait in the same line."""
         from rankviz.children import READING
 
-        return self._readers(READING, READING_WAITING)
+        return self._children(READING, self.limits.child_seconds, self.limits.readers, READING_WAITING)
 
     @cached_property
     def layouts(self) -> Children:
@@ -155,20 +155,13 @@ class Workspace:
         from rankviz.children import ChildWords
 
         what = "lays out at most {at_once} at once of models that are not in its catalogue, and is busy with others"
-        return self._readers(ChildWords(busy=what), LAYOUTS_WAITING)
-
-    def _readers(self, work: ChildWords, waiting: int) -> Children:
-        from rankviz.children import Children
-
-        bounds, at_once = self._bounds(self.limits.child_seconds), self.limits.readers
-        return Children(
-            bounds, self.work, work=work, line=self._line(at_once, work.is_busy(at_once), bounds.seconds, waiting)
-        )
+        limits = self.limits
+        return self._children(ChildWords(busy=what), limits.child_seconds, limits.readers, LAYOUTS_WAITING)
 
     @cached_property
     def senders(self) -> Children:
         """Child processes that publish runs."""
-        from rankviz.children import ASKING, MAX_WAITING, Children, ChildWords
+        from rankviz.children import ASKING, MAX_WAITING, ChildWords
 
         work = ChildWords(
             "publishes",
@@ -176,9 +169,13 @@ class Workspace:
             "publishes at most {at_once} runs or sweeps at once, and is busy with others",
             "try again later, or publish less at once",
         )
-        bounds, at_once = self._bounds(self.limits.send_seconds), self.limits.sends
-        line = self._line(at_once, work.is_busy(at_once), bounds.seconds, MAX_WAITING)
-        return Children(bounds, self.work, work=work, line=line, variables=ASKING)
+        return self._children(work, self.limits.send_seconds, self.limits.sends, MAX_WAITING, variables=ASKING)
+
+    def _children(self, work: ChildWords, seconds: float, at_once: int, waiting: int, **more: Any) -> Children:
+        from rankviz.children import Children
+
+        line = self._line(at_once, work.is_busy(at_once), seconds, waiting)
+        return Children(self._bounds(seconds), self.work, work=work, line=line, **more)
 
     def _bounds(self, seconds: float, **others: Any) -> Bounds:
         from rankviz.children import Bounds

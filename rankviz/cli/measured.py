@@ -29,7 +29,6 @@ from rankviz.cli.shared import (
 )
 from rankviz.core.accuracy.report import Score
 from rankviz.core.lora.config import lora_alpha
-from rankviz.core.probe import FREE_MEMORY_SHARE
 from rankviz.errors import InvalidSettingError
 from rankviz.options import OPTIONS, lora_of, takes, training_of
 from rankviz.units import NOT_KNOWN, counted
@@ -130,10 +129,10 @@ def verdict(
 def _verdict_row(rank: "RankLoss", result: "Verdict") -> dict[str, str]:
     from rankviz.verdict import CANT_TELL
 
-    above, rate, tried, metric = result.above_best(rank.r), rank.learning_rate, rank.learning_rates_tried, result.metric
-    is_best = rank.r == result.best
+    rate, tried, metric, is_best = rank.learning_rate, rank.learning_rates_tried, result.metric, rank.r == result.best
+    low, high = rank.above_best_low, rank.above_best_high
     digits, side = (1, "Below") if metric.higher_is_better else (4, "Above")  # one more than sentences have of a loss
-    span = NOT_KNOWN if above.low is None else f"{above.low:+.{digits}f} to {above.high:+.{digits}f}"
+    span = NOT_KNOWN if low is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
     call = NOT_DISTINGUISHABLE if rank.call == CANT_TELL else rank.call
     return {
         "Rank": str(rank.r),
@@ -251,16 +250,8 @@ PROBED = ("precision", "framework", "batch", "accumulation", "max_length", "opti
 
 @takes("model", "r", "alpha", *ADAPTER, *PROBED, table=PROBE_OPTIONS, make=as_flag)
 def probe(
-    depth: Annotated[list[int] | None, typer.Option(help="Number of blocks to measure; repeatable.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Also run all blocks, to check the extrapolation.")] = False,
-    steps: Annotated[int, typer.Option(help="Minimum number of timed steps at each depth.")] = 5,
     time_limit: Annotated[float, typer.Option(help="Time limit of the whole probe, in seconds.")] = 300.0,
-    memory_limit_gib: Annotated[
-        float | None,
-        typer.Option(
-            help=f"Memory limit of the process or GPU; {percent(FREE_MEMORY_SHARE, 0)} of free memory by default."
-        ),
-    ] = None,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Measure nothing: run the model's code on a simulated GPU, without one.")
     ] = False,
@@ -273,21 +264,14 @@ def probe(
 ) -> None:
     """Measure memory and step time on this machine, with random weights and no download."""
     from rankviz.core import probe as core
-    from rankviz.core.bounds import number
 
-    api, r, limit = Api(), options["r"], None
-    if memory_limit_gib is not None:
-        number(memory_limit_gib, "Memory limit in GiB", 0, core.MAX_MEMORY_LIMIT_BYTES / units.GIB, above=True)
-        limit = round(memory_limit_gib * units.GIB)
+    api, r = Api(), options["r"]
     question = core.ProbeQuestion(
         model_id=options["model"],
         lora=replace(lora_of(options), r=r, lora_alpha=lora_alpha(options["alpha"], r)),
         training=training_of(options, start=core.PROBE_TRAINING),
-        depths=tuple(depth or ()),
         full=full,
-        timed_steps=steps,
         time_limit_seconds=time_limit,
-        memory_limit_bytes=limit,
     )
     if simulate:
         simulated = api.probes.simulate(question, gpu, padded=padded, full=full)
@@ -313,8 +297,7 @@ def probe(
         print_json(core.as_json(result))
     else:
         title = f"{record.request.model_id} on {record.environment.get('device_name') or 'this machine'}"
-        heads = core.headers(result)
-        rows = [dict(zip(heads, line.texts, strict=True)) for line in core.lines_of(result)]
-        table(title, rows, notes=core.sentences(record))
+        heads, rows = core.table(result)
+        table(title, [dict(zip(heads, row, strict=True)) for row in rows], notes=core.sentences(record))
     if record.state != "completed":
         fail(record.error or f"The probe was {record.state}.", 1)

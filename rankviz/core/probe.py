@@ -1,11 +1,11 @@
 """A probe: measured training steps of a model with few blocks and random weights, extrapolated to the whole model."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, NamedTuple
 
 from rankviz import units
-from rankviz.core.bounds import Id, Items, Moment, Reference, few, named, number, one_of, whole
+from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, whole
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.pace import MemoryCalibration, Timing, Workload, kernels, machine_of
 from rankviz.core.cost.predict import predict
@@ -87,7 +87,6 @@ class ProbeQuestion:
             )
         whole(self.timed_steps, "Steps", 1, MAX_STEPS)
         number(self.time_limit_seconds, "Time limit in seconds", 1, 86_400)
-        few(self.depths, "Depths", MAX_DEPTHS)
         for depth in self.depths:
             whole(depth, "Depth", 1, MAX_DEPTH)
         if self.memory_limit_bytes is not None:
@@ -139,12 +138,13 @@ def settle(
         time_limit = min(time_limit, SHARED_TIME_LIMIT_SECONDS)
         memory_limit = min(memory_limit or SHARED_MEMORY_LIMIT_BYTES, SHARED_MEMORY_LIMIT_BYTES)
         steps = min(steps, SHARED_STEPS)
+    shallow = question.depths or periods(model).depths() or (model.num_hidden_layers,)
     return ProbeRequest(
         probe_id=probe_id,
         created_at=created_at,
         model_id=model.id,
         total_depth=model.num_hidden_layers,
-        depths=choose_depths(model, question.depths, full=question.full),
+        depths=tuple(sorted({*shallow, *([model.num_hidden_layers] if question.full else [])})),
         lora=question.lora,
         training=question.training.settle(device),
         timed_steps=steps,
@@ -155,53 +155,25 @@ def settle(
 
 def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, str]:
     """Return the question with settings replaced that this device cannot train, and a sentence on them."""
-    training, lora, instead = question.training, question.lora, []
-    if not _can_train(training, device):
-        here = replace(training, attn_implementation="sdpa", **dict.fromkeys(AUTO_FIELDS, "auto"))
-        if not _can_train(here, device):
-            return question, ""  # the framework itself cannot train here, which the start says
-        settled = here.without_auto(device)
-        pairs = ((name, getattr(settled, name), getattr(training, name)) for name in AUTO_FIELDS)
+    training, instead = question.training, []
+    try:
+        training.settle(device)
+    except InvalidSettingError:
+        training = replace(training, attn_implementation="sdpa", **dict.fromkeys(AUTO_FIELDS, "auto"))
+        settled = training.without_auto(device)
+        pairs = ((name, getattr(settled, name), getattr(question.training, name)) for name in AUTO_FIELDS)
         instead = [f"{name} {new} instead of {old}" for name, new, old in pairs if old not in ("auto", new)]
-        training = here
+    others: dict[str, Any] = dict.fromkeys(flags_not_followed(question.lora, training.framework, cuda=device.cuda))
     if not _has_moe_scheme(question, device):
-        instead.append(f"MoE scheme default instead of {lora.moe_scheme}")
-        lora = replace(lora, moe_scheme="default")
-    if off := flags_not_followed(lora, training.framework, cuda=device.cuda):
-        instead += [f"{flag} on instead of off" for flag in off]
-        lora = replace(lora, **dict.fromkeys(off))
+        others["moe_scheme"] = "default"
+    instead += [f"{name} {'on' if value is None else value}" for name, value in others.items()]
     note = f"{'' if device.cuda else 'There is no GPU here. '}The probe uses {', '.join(instead)}." if instead else ""
-    return replace(question, training=training, lora=lora), note
+    return replace(question, training=training, lora=replace(question.lora, **others)), note
 
 
 def _has_moe_scheme(question: ProbeQuestion, device: Device) -> bool:
     """Tell whether the MoE scheme is available; Unsloth without a GPU has only its default."""
     return device.cuda or question.training.framework != "unsloth" or question.lora.moe_scheme == "default"
-
-
-def _can_train(training: TrainingSetup, device: Device) -> bool:
-    try:
-        return bool(training.settle(device))
-    except InvalidSettingError:
-        return False
-
-
-def choose_depths(model: ModelSpec, wanted: Sequence[int], *, full: bool) -> tuple[int, ...]:
-    """Return the depths to measure, in rising order. wanted: the user's own depths; each must leave out whole periods
-    of the model's pattern of blocks, so that all lie on one line. full: include the whole model."""
-    pattern = periods(model)
-    blocks = pattern.blocks
-    wrong = [d for d in wanted if not pattern.prefix + pattern.period <= d <= blocks or (blocks - d) % pattern.period]
-    if wrong:
-        allowed = range(blocks - pattern.period, pattern.prefix + pattern.period - 1, -pattern.period)[::-1]
-        depths = ", ".join(str(d) for d in allowed[:6]) + (" ..." if len(allowed) > 6 else "")
-        raise InvalidSettingError(
-            f"{model.name} has {blocks} blocks that repeat every {pattern.period}"
-            + (f" after the first {pattern.prefix}" if pattern.prefix else "")
-            + f". The depth of a probe must be one of {depths or blocks} (got {wrong[0]})."
-        )
-    chosen = set(wanted) or set(pattern.depths() or (blocks,))
-    return tuple(sorted(chosen | ({blocks} if full else set())))
 
 
 class DepthLine(NamedTuple):
@@ -287,14 +259,6 @@ class ProbeRecord(Recorded):
     did_not_fit: tuple[DepthDidNotFit, ...] = ()
     skipped: tuple[DepthSkipped, ...] = ()
 
-    def _lines(self) -> list[float]:
-        return [each.time for each in (*self.measured, *self.did_not_fit, *self.skipped)]
-
-    @property
-    def peak_kind(self) -> str | None:
-        """Counter of the peak; None before a depth was measured."""
-        return self.measured[0].peak_kind if self.measured else None
-
     @property
     def full(self) -> DepthMeasured | None:
         """Measurement of the whole model; None where it was not run."""
@@ -305,6 +269,15 @@ class ProbeRecord(Recorded):
         """Whole model extrapolated from shallower depths; None before two depths are measured."""
         shallow = [each for each in self.measured if each.depth < self.request.total_depth]
         return extrapolate(shallow, self.request.total_depth)
+
+    @property
+    def whole(self) -> tuple[float, float, bool] | None:
+        """Peak bytes and step time of the whole model, measured or else extrapolated, and whether the machine was quiet
+        meanwhile; None before the probe has completed with a result."""
+        if (whole := self.full or self.extrapolated) is None or self.state is not RunState.COMPLETED:
+            return None
+        timed = [self.full] if self.full else self.measured
+        return whole.peak_bytes, whole.step_seconds, all(each.busy_elsewhere <= BUSY_SHARE for each in timed)
 
     def _folded(self, event: RunEvent) -> "ProbeRecord":
         match event:
@@ -369,60 +342,49 @@ class ProbeSummary:
     """None where the model is no longer available."""
 
 
-_MEASURED = (
-    "depth", "peak_bytes", "load_peak_bytes", "moments", "baseline_bytes", "step_seconds", "step_noise_seconds",
-    "busy_elsewhere", "first_step_seconds", "tokens_per_second", "trainable_parameters", "total_parameters",
-)  # fmt: skip
-_EXTRAPOLATED = ("depth", "moment", "step_noise_seconds", "trainable_parameters", "total_parameters")
-_TRAINING = ("framework", "precision", "optim", "loss_path", "max_length")
-
-
 def as_json(summary: ProbeSummary) -> dict[str, Any]:
     """Return the probe as a JSON object. Bytes are above the baseline (CPU) or allocated (GPU), see peak_kind."""
     record, estimate = summary.record, summary.estimate
-    request, extrapolated, full = record.request, record.extrapolated, record.full
-    training, step = request.training, estimate and estimate.step_seconds
+    request, full, training = record.request, record.full, record.request.training
+    computed = ("peak_bytes", "step_seconds", "step_noise_seconds", "tokens_per_second")
     measured = [
-        {**_named(each, *_MEASURED), "timed_steps": [*each.timed_steps], "reserved_bytes": each.peak_reserved_bytes}
+        asdict(each) | _named(each, *computed) | {"reserved_bytes": each.peak_reserved_bytes}
         for each in record.measured
     ]
-    error = extrapolated and full and _error(extrapolated, full)
+    step, (peak, seconds) = estimate and estimate.step_seconds, _errors(record) or (None, None)
     return {
-        "probe_id": request.probe_id,
+        **_named(request, "probe_id", "model_id", "total_depth"),
         "state": str(record.state),
-        "model_id": request.model_id,
         "r": request.lora.r,
-        **_named(training, *_TRAINING),
+        **_named(training, "framework", "precision", "optim", "loss_path", "max_length"),
         "checkpointing": training.gradient_checkpointing,
         "batch": training.per_device_train_batch_size,
         "accumulation": training.gradient_accumulation_steps,
-        "total_depth": request.total_depth,
         "device": record.environment.get("device_name"),
         "environment": record.environment,
-        "peak_kind": record.peak_kind,
+        "peak_kind": record.measured[0].peak_kind if measured else None,
         "measured": measured,
-        "extrapolated": _extrapolated(extrapolated, record) if extrapolated else None,
-        "full": next((each for each in measured if full and each["depth"] == full.depth), None),
-        "error_of_extrapolation": {"peak": error[0], "step_seconds": error[1]} if error else None,
+        "extrapolated": _extrapolated(record),
+        "full": measured[record.measured.index(full)] if full else None,
+        "error_of_extrapolation": None if peak is None else {"peak": peak, "step_seconds": seconds},
         "estimate": estimate
         and {"memory_bytes": estimate.memory_bytes.as_json(), "step_seconds": step.as_json() if step else None},
-        "did_not_fit": [
-            _named(each, "depth", "limit_bytes", "short_bytes", "stage", "why") for each in record.did_not_fit
-        ],
-        "skipped": [_named(each, "depth", "reason") for each in record.skipped],
+        "did_not_fit": [asdict(each) for each in record.did_not_fit],
+        "skipped": [asdict(each) for each in record.skipped],
         "sentences": sentences(record),
         "error": record.error or None,
     }
 
 
-def _extrapolated(each: Extrapolation, record: ProbeRecord) -> dict[str, Any]:
-    seconds = _positive(each.step_seconds)
+def _extrapolated(record: ProbeRecord) -> dict[str, Any] | None:
+    if (each := record.extrapolated) is None:
+        return None
     return {
-        **_named(each, *_EXTRAPOLATED),
+        **_named(each, "depth", "moment", "step_noise_seconds", "trainable_parameters", "total_parameters"),
         "peak_bytes": round(each.peak_bytes),
         "load_peak_bytes": round(each.load_peak_bytes),
-        "step_seconds": seconds,
-        "tokens_per_second": record.measured[0].tokens_per_step / seconds if seconds else None,
+        "step_seconds": _positive(each.step_seconds),
+        "tokens_per_second": _pace(record),
         "per_block": {"bytes": round(each.peak.slope), "seconds": each.step.slope},
         "once": {"bytes": round(each.peak.intercept), "seconds": each.step.intercept},
     }
@@ -436,10 +398,19 @@ def _positive(seconds: float) -> float | None:
     return seconds if seconds > 0 else None
 
 
-def _error(extrapolated: Extrapolation, full: DepthMeasured) -> tuple[float, float | None]:
-    """Return relative errors of the extrapolated peak and step time; None where no step time could be extrapolated."""
+def _pace(record: ProbeRecord) -> float | None:
+    """Return tokens per second of the whole model, extrapolated; None where noise made its step time negative."""
+    seconds = _positive(record.extrapolated.step_seconds)
+    return seconds and record.measured[0].tokens_per_step / seconds
+
+
+def _errors(record: ProbeRecord) -> tuple[float, float | None] | None:
+    """Return relative errors of the extrapolated peak and step time; None where one of both was not measured."""
+    extrapolated, full = record.extrapolated, record.full
+    if not (extrapolated and full):
+        return None
     seconds = _positive(extrapolated.step_seconds)
-    return extrapolated.peak_bytes / full.peak_bytes - 1, seconds / full.step_seconds - 1 if seconds else None
+    return extrapolated.peak_bytes / full.peak_bytes - 1, seconds and seconds / full.step_seconds - 1
 
 
 def sentences(record: ProbeRecord) -> list[str]:
@@ -463,59 +434,35 @@ def sentences(record: ProbeRecord) -> list[str]:
     return notes
 
 
-def headers(summary: ProbeSummary) -> list[str]:
-    """Return the column titles of the probe's table."""
-    kind = summary.record.peak_kind
-    return ["", f"Peak memory, {kind}" if kind else "Peak memory", "Step", "Tokens/s"]
+def table(summary: ProbeSummary) -> tuple[list[str], list[tuple[str, str, str, str]]]:
+    """Return headings and rows: measured depths, line through them, and whole model by extrapolation and estimate."""
+    record, estimate, memory = summary.record, summary.estimate, units.memory_size
+    extrapolated, whole, rows = record.extrapolated, f"All {record.request.total_depth} blocks", []
 
+    def time(seconds: float) -> str:
+        return f"{'-' * (seconds < 0)}{units.duration(abs(seconds))}"  # of a line through noisy times
 
-class ProbeRow(NamedTuple):
-    """One row of the table. memory_bytes, seconds: a number, a range, or text instead of either."""
+    def measured(name: str, each: DepthMeasured) -> tuple[str, str, str, str]:
+        return f"{name}, measured", memory(each.peak_bytes), time(each.step_seconds), f"{each.tokens_per_second:,.0f}"
 
-    name: str
-    memory_bytes: float | Range | str
-    seconds: float | Range | str
-    tokens_per_second: float | None = None
-
-    @property
-    def texts(self) -> tuple[str, str, str, str]:
-        def text(value: float | Range | str, one: Callable[[Any], str], span: Callable[[Any], str]) -> str:
-            return value if isinstance(value, str) else span(value) if isinstance(value, Range) else one(value)
-
-        def duration(seconds: float) -> str:
-            return f"{'-' * (seconds < 0)}{units.duration(abs(seconds))}"  # of a line through noisy times
-
-        pace = f"{self.tokens_per_second:,.0f}" if self.tokens_per_second else ""
-        memory = text(self.memory_bytes, units.memory_size, units.memory_span)
-        return self.name, memory, text(self.seconds, duration, units.time_span), pace
-
-
-def lines_of(summary: ProbeSummary) -> list[ProbeRow]:
-    """Return the table's rows: measured depths, line through them, and whole model by extrapolation and estimate."""
-    record, estimate = summary.record, summary.estimate
-    extrapolated, full = record.extrapolated, record.full
-    whole, lines = f"All {record.request.total_depth} blocks", []
-    for each in record.measured:
-        if each is not full:
-            name = f"{units.counted(each.depth, 'block')}, measured"
-            lines.append(ProbeRow(name, each.peak_bytes, each.step_seconds, each.tokens_per_second))
+    rows += [measured(units.counted(each.depth, "block"), each) for each in record.measured if each is not record.full]
     if extrapolated:
-        memory, step, seconds = extrapolated.peak, extrapolated.step, _positive(extrapolated.step_seconds)
-        pace = record.measured[0].tokens_per_step / seconds if seconds else None
-        lines += [
-            ProbeRow("Per block", memory.slope, step.slope),
-            ProbeRow("Once: embeddings, loss, the rest", memory.intercept, step.intercept),
-            ProbeRow(f"{whole}, extrapolated", round(extrapolated.peak_bytes), seconds or units.NOT_KNOWN, pace),
+        peak, step, pace = extrapolated.peak, extrapolated.step, _pace(record)
+        seconds, tokens = (time(extrapolated.step_seconds), f"{pace:,.0f}") if pace else (units.NOT_KNOWN, "")
+        rows += [
+            ("Per block", memory(peak.slope), time(step.slope), ""),
+            ("Once: embeddings, loss, the rest", memory(peak.intercept), time(step.intercept), ""),
+            (f"{whole}, extrapolated", memory(round(extrapolated.peak_bytes)), seconds, tokens),
         ]
-    if full:
-        lines.append(ProbeRow(f"{whole}, measured", full.peak_bytes, full.step_seconds, full.tokens_per_second))
-    if extrapolated and full:
-        peak, seconds = _error(extrapolated, full)
-        error = "" if seconds is None else f"{seconds:+.1%}"
-        lines.append(ProbeRow("Error of the extrapolation", f"{peak:+.1%}", error))
+    if record.full:
+        rows.append(measured(whole, record.full))
+    if errors := _errors(record):
+        rows.append(("Error of the extrapolation", *("" if each is None else f"{each:+.1%}" for each in errors), ""))
     if estimate:
-        lines.append(ProbeRow(f"{whole}, estimated", estimate.memory_bytes, estimate.step_seconds or ""))
-    return lines
+        step = units.time_span(estimate.step_seconds) if estimate.step_seconds else ""
+        rows.append((f"{whole}, estimated", units.memory_span(estimate.memory_bytes), step, ""))
+    kind = f", {record.measured[0].peak_kind}" if record.measured else ""
+    return ["", f"Peak memory{kind}", "Step", "Tokens/s"], rows
 
 
 def _did_not_fit(event: DepthDidNotFit, record: ProbeRecord) -> str:
@@ -544,8 +491,7 @@ def applies(
     reach = assume.value("probe-tokens-reach")
     request, there = record.request, record.environment
     return (
-        record.state is RunState.COMPLETED
-        and (record.full is not None or record.extrapolated is not None)
+        record.whole is not None
         and request.model_id == model_id
         and kernels(request.training, use_dora=request.lora.use_dora) == kernels(training, use_dora=lora.use_dora)
         and 1 / reach <= tokens / request.training.tokens_per_micro_step <= reach
@@ -555,9 +501,7 @@ def applies(
 
 def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) -> Timing | None:
     """Return the probe as evidence for later times; None if unfinished, slowed down, or without a time estimate."""
-    if record.state is not RunState.COMPLETED or (record.full is None and record.extrapolated is None):
-        return None
-    _, step, quiet = _whole(record)
+    _, step, quiet = record.whole or (0, 0, False)
     request = record.request
     if not quiet or step <= 0 or not estimate.step_seconds:
         return None
@@ -569,9 +513,8 @@ def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) ->
             base=request.model_id,
             parameters=model.total_parameters,
             kernels=kernels(request.training, use_dora=request.lora.use_dora),
-            tokens=request.training.tokens_per_micro_step,
         ),
-        ratios={"training": step / estimate.step_seconds.expected},
+        ratio=step / estimate.step_seconds.expected,
     )
 
 
@@ -580,7 +523,7 @@ def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assum
     formulas then disagree on what is counted."""
     working, baselines, reserved = [], [], []
     for record, estimate in probes:
-        peak, _, _ = _whole(record)
+        peak, _, _ = record.whole
         if estimate.working_bytes > 0 and peak > estimate.static_bytes:
             working.append((peak - estimate.static_bytes) / estimate.working_bytes)
             baselines.append(max(each.baseline_bytes for each in record.measured))
@@ -595,14 +538,6 @@ def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assum
         memory_width=max(assume.value("probe-memory-width"), max(abs(each / centre - 1) for each in working)),
         reserved_share=middle(reserved) if reserved else None,
     )
-
-
-def _whole(record: ProbeRecord) -> tuple[float, float, bool]:
-    """Return peak and step time of the whole model, measured or extrapolated, and whether the machine was quiet."""
-    quiet = all(each.busy_elsewhere <= BUSY_SHARE for each in record.measured)
-    if record.full is not None:
-        return record.full.peak_bytes, record.full.step_seconds, record.full.busy_elsewhere <= BUSY_SHARE
-    return record.extrapolated.peak_bytes, record.extrapolated.step_seconds, quiet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -633,12 +568,6 @@ class Simulated:
         return max(self.moments, key=lambda name: self.moments[name])
 
 
-_SIMULATED = (
-    "framework", "precision", "optim", "gradient_checkpointing", "per_device_train_batch_size",
-    "gradient_accumulation_steps", "max_length",
-)  # fmt: skip
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulatedProbe:
     """A simulation with its estimate."""
@@ -661,7 +590,10 @@ class SimulatedProbe:
             "model_id": self.question.model_id,
             "gpu": self.gpu,
             "r": self.question.lora.r,
-            **_named(self.question.training, *_SIMULATED),
+            **_named(self.question.training, "framework", "precision", "optim", "gradient_checkpointing"),
+            **_named(
+                self.question.training, "per_device_train_batch_size", "gradient_accumulation_steps", "max_length"
+            ),
             "padded": self.padded,
             "allocated_bytes": run.allocated,
             "reserved_bytes": run.reserved,

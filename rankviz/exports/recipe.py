@@ -19,7 +19,7 @@ from rankviz.core.model.towers import LOADED_WHOLE, NOT_ON_CPU
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
 from rankviz.exports.chat import is_chat_model
-from rankviz.hub import read_config
+from rankviz.hub.remote import read_config
 from rankviz.references import EMBEDDED, EMBEDDED_ID
 from rankviz.units import counted
 

@@ -1,7 +1,4 @@
-"""Predicted against measured peak memory: every measured row that can be compared, with its predicted range.
-
-Where possible, a row is predicted without the measurements of its own source.
-"""
+"""Predicted against measured peak memory: every measured row that can be compared, with its predicted range."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -64,8 +61,6 @@ def accuracy_info(report: AccuracyReport) -> AccuracyInfo:
         if not row.measured_bytes or not row.predicted_bytes:
             continue
         known = row.predicted_bytes, row.low, row.high
-        if row.left_out_bytes is not None:
-            known = row.left_out_bytes, row.left_out_low, row.left_out_high
         words = escape(row.setting).split(", ")
         lines = [", ".join(words[i : i + SETTING_WORDS]) for i in range(0, len(words), SETTING_WORDS)]
         text = f"measured {units.memory_size(row.measured_bytes)}, predicted {units.memory_size(known[0])}"

@@ -151,6 +151,33 @@ def bars(
     } | more
 
 
+INNER = "50 % band"
+
+
+def bands(ranks: Sequence[Any], label: str, xs: Mapping[int, float] | None = None) -> list[dict[str, Any]]:
+    """Return traces of a forecast: its 80 % band, 50 % band and median, or only the median where the ends are None.
+
+    ranks: rows of a forecast (core.forecast). label: entry in the legend. xs: places by rank; by default the rank.
+    """
+    places, traces = [xs[rank.r] if xs else rank.r for rank in ranks], []
+    for name, opacity, share in ((label, 0.16, "80"), (INNER, 0.26, "50")):
+        ends = [(getattr(rank, f"low_{share}"), getattr(rank, f"high_{share}")) for rank in ranks]
+        if ends and all(low is not None for low, _ in ends):
+            y = [*(high for _, high in ends), *(low for low, _ in reversed(ends))]
+            look = {"fill": "toself", "fillcolor": rgba(ESTIMATED, opacity), "line": {"width": 0}, "hoverinfo": "skip"}
+            entry = {"name": name, "legendgroup": name, "showlegend": True}
+            traces.append(scatter([*places, *reversed(places)], y, mode="lines", **entry, **look))
+    words = [
+        f"<b>r = {rank.r}</b><br>median {rank.median:.4g}"
+        + (f"<br>80 % band {rank.low_80:.4g} to {rank.high_80:.4g}" if traces else "")
+        for rank in ranks
+    ]
+    look = {"line": {"color": ESTIMATED, "width": 2}, "hovertext": words, "hoverinfo": "text"}
+    median = [rank.median for rank in ranks]
+    line = scatter(places, median, mode="lines", name=label, legendgroup=label, showlegend=not traces, **look)
+    return [*traces, line] if ranks else []
+
+
 def heatmap(x: Sequence[str], y: Sequence[str], z: Sequence[Sequence[Any]], colour: str, **more: Any) -> dict[str, Any]:
     """Return a map in one colour with gaps between its cells; None leaves a cell empty. Use map_axes for its axes."""
     scale = [[0, rgba(colour, 0.15)], [1, rgba(colour, 0.95)]]

@@ -1,6 +1,6 @@
 """The one way from the page to the Hub.
-All requests run in a few child processes with a time limit. A failed request is not repeated for a while, and none is
-sent for a while after the Hub did not answer. Models of the catalogue never come here."""
+Requests run in a few child processes with a time limit. A failed request is not repeated for a while, and none is sent
+for a while after the Hub did not answer. Models of the catalogue never come here."""
 
 import math
 import time
@@ -8,13 +8,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from rankviz.children import ASKING, Bounds, Children, FairLine
 from rankviz.core.preflight import HubAnswer
-from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError, LimitError, RankVizError, WorkerError
+from rankviz.errors import (
+    BadAdapterError,
+    HubSilentError,
+    HubUnavailableError,
+    LimitError,
+    RankVizError,
+    WorkerError,
+    quoted,
+)
 from rankviz.hub import reach, remote
 from rankviz.hub.remote import HubConfig
+from rankviz.paths import is_hub_id
 
 LOOKUP_SECONDS = 15
 LOOKUP_MEMORY_BYTES = 2 * 10**9
@@ -27,17 +36,14 @@ ANSWER_SECONDS = 60
 MAX_REMEMBERED = 256
 MAX_WAITING = 3
 
-Known = TypeVar("Known")
-
 
 class Copies(NamedTuple):
-    """Adapters from the Hub that are kept for a while. start: the beginning of each adapter's path."""
+    """Adapters from the Hub that are kept for a while. start: the beginning of each adapter's path. require_room:
+    raises LimitError where there is no room for another one. drop_old: deletes old ones after a download."""
 
     start: str
     require_room: Callable[[], None]
-    """Raises LimitError where there is no room for another adapter."""
     drop_old: Callable[[], None]
-    """Deletes old adapters; called after another one was fetched."""
 
 
 class HubDoor:
@@ -49,9 +55,7 @@ class HubDoor:
         self._lookups, self._downloads, self._copies = lookups, downloads, copies
         self._silent_since = -math.inf
         self._asking = Lock()
-        self._answers: dict[str, tuple[float, HubAnswer]] = {}
-        self._sizes: dict[str, tuple[float, int | None]] = {}
-        self._adapters: dict[str, tuple[float, Path]] = {}
+        self._known: dict[str, tuple[float, Any]] = {}
 
     @contextmanager
     def config(self, repo_id: str, suggestions: Sequence[str] = ()) -> Iterator[HubConfig]:
@@ -61,22 +65,26 @@ class HubDoor:
             reply = self._ask(self._lookups, "config", request, remote.unavailable(repo_id, suggestions))
             yield HubConfig(**{**reply, "path": Path(reply["path"])})
 
-    def adapter(self, repo_id: str, *, max_bytes: int, read: Path | None = None) -> Path:
+    def adapter(self, repo_id: str, *, max_bytes: int) -> Path:
         """Return the folder of an adapter, fetched unless a copy exists; a known copy is used while the Hub does not
-        answer, or too many ask. read: a folder whose content is cached, so it is returned even where it is deleted."""
+        answer, or too many ask."""
+        if not is_hub_id(repo_id):
+            raise BadAdapterError(
+                f"There is no adapter {quoted(repo_id)} here: give its files, a run's id or a Hub id (owner/name)."
+            )
         copies = self._copies
 
         def fetched() -> Path:
             if copies:
                 copies.require_room()
             request = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": copies.start if copies else ""}
-            sentence, request = remote.adapter_unavailable(repo_id), request | {"read": str(read or "")}
+            sentence = remote.adapter_unavailable(repo_id)
             reply = self._ask(self._downloads, "adapter", request, sentence, BadAdapterError)
             if copies:
                 copies.drop_old()
             return Path(reply["folder"])
 
-        return _recent(self._adapters, repo_id, fetched, serves=lambda folder: folder == read or folder.is_dir())
+        return self._recent(f"adapter {repo_id}", fetched, serves=Path.is_dir)
 
     def weight_bytes(self, repo_id: str, *, patient: bool) -> int | None:
         """Return the bytes of a repository's weights still to fetch, as reach.weight_bytes_to_fetch does. Raise
@@ -88,25 +96,19 @@ class HubDoor:
             except (HubUnavailableError, WorkerError):
                 return None
 
-        return _recent(self._sizes, repo_id, looked_up)
+        return self._recent(f"weights {repo_id}", looked_up)
 
     def reached(self) -> HubAnswer:
         """Return whether the Hub answers; an answer is reused for ANSWER_SECONDS."""
-        if reach.is_offline():
-            return reach.ask_hub()
 
-        def ask_hub() -> HubAnswer:
-            try:
-                reply = self._lookups.ask("hub", {"what": "reach"}, about="the Hub's answer", error=HubSilentError)
-                answer = HubAnswer(**reply)
-            except (HubUnavailableError, WorkerError):
-                answer = HubAnswer(endpoint=reach.endpoint(), reached=False, reason="no answer in time")
+        def asked() -> HubAnswer:
+            answer = reach.ask_hub()
             if not answer.reached:
                 self._silent_since = time.monotonic()
             return answer
 
         with self._asking:
-            return _recent(self._answers, "", ask_hub)
+            return reach.ask_hub() if reach.is_offline() else self._recent("", asked)
 
     def _ask(
         self,
@@ -121,7 +123,6 @@ class HubDoor:
         """Send a request in a child process. unavailable: message while the Hub is silent. error: raised at a bound."""
 
         def require_answers() -> None:
-            """Raise HubSilentError where the Hub is switched off, or did not answer just now."""
             if time.monotonic() - self._silent_since < SILENT_SECONDS or reach.is_offline():
                 raise HubSilentError(unavailable)
 
@@ -136,47 +137,42 @@ class HubDoor:
                 self._silent_since = time.monotonic()
                 raise HubSilentError(unavailable) from None
 
-
-def _recent(
-    known: dict[str, tuple[float, Known]],
-    name: str,
-    look_up: Callable[[], Known],
-    *,
-    serves: Callable[[Known], bool] = lambda value: True,
-) -> Known:
-    """Return the value of a name, looked up again after ANSWER_SECONDS or where it does not serve. While the look-up
-    fails, the last value that serves is returned, for as long again."""
-    at, value = known.get(name, (None, None))
-    usable = at is not None and serves(value)
-    if not usable or time.monotonic() - at > ANSWER_SECONDS:
-        try:
-            value = look_up()
-        except (HubUnavailableError, LimitError, WorkerError):
-            if not usable:
-                raise
-        known[name] = time.monotonic(), value
-        for oldest in list(known)[:-MAX_REMEMBERED]:
-            known.pop(oldest, None)
-    return value
+    def _recent(
+        self, name: str, look_up: Callable[[], Any], *, serves: Callable[[Any], bool] = lambda value: True
+    ) -> Any:
+        """Return the value of a name, looked up again after ANSWER_SECONDS or where it does not serve. While the
+        look-up fails, the last value that serves is returned, for as long again."""
+        at, value = self._known.get(name, (None, None))
+        usable = at is not None and serves(value)
+        if not usable or time.monotonic() - at > ANSWER_SECONDS:
+            try:
+                value = look_up()
+            except (HubUnavailableError, LimitError, WorkerError):
+                if not usable:
+                    raise
+            self._known[name] = time.monotonic(), value
+            for oldest in list(self._known)[:-MAX_REMEMBERED]:
+                self._known.pop(oldest, None)
+        return value
 
 
 def open_door(
     at_once: int,
     *,
-    each: int | None = None,
+    each: int | None,
     download_bounds: Bounds,
     folder: Callable[[], AbstractContextManager[str | Path]],
-    copies: Copies | None = None,
+    copies: Copies | None,
 ) -> HubDoor:
     """Return a door for `at_once` look-ups, of which `each` may be one visitor's, and for one download.
     download_bounds: limits of the download of one adapter. folder: as in Children. copies: as in HubDoor."""
+    busy = (
+        "This server looks up at most {} at once of models and adapters at the Hub, and is busy with others. Try again "
+        "in a moment."
+    )
 
-    def children(bounds: Bounds, at_once: int) -> Children:
-        busy = (
-            f"This server looks up at most {at_once} at once of models and adapters at the Hub, and is busy with "
-            "others. Try again in a moment."
-        )
-        line = FairLine(at_once, busy=busy, seconds=bounds.seconds, each=each, waiting=MAX_WAITING)
+    def children(bounds: Bounds, most: int) -> Children:
+        line = FairLine(most, busy=busy.format(most), seconds=bounds.seconds, each=each, waiting=MAX_WAITING)
         return Children(bounds, folder=folder, line=line, failed_seconds=FAILED_SECONDS, variables=ASKING)
 
     lookup_bounds = Bounds(seconds=LOOKUP_SECONDS, memory_bytes=LOOKUP_MEMORY_BYTES)

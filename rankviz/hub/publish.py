@@ -3,11 +3,9 @@ The file MARK in a repository says what it was made of; a repository without MAR
 empty. Files go over HTTP (LFS) rather than Xet, whose library keeps logs and caches of its own."""
 
 import json
-import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,28 +19,10 @@ MAX_MARK_BYTES = 100_000
 MAX_HUB_WORDS = 200
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PublishedRepository:
-    """State of a repository after an upload."""
-
-    url: str
-    updated: bool
-    """True where the repository existed before."""
-    private: bool
-
-
 def publish(
-    folder: Path,
-    repo_id: str,
-    kind: Kind,
-    *,
-    made_of: str,
-    public: bool,
-    token: str | None,
-    on_stage: Callable[[str], None] = lambda stage: None,
-    api: Any = None,
-) -> PublishedRepository:
-    """Upload a folder.
+    folder: Path, repo_id: str, kind: Kind, *, made_of: str, public: bool, token: str | None, api: Any = None
+) -> dict[str, Any]:
+    """Upload a folder; return the repository's url, updated (True where it existed before) and private.
 
     Args:
         folder: Folder whose files become those of the repository.
@@ -51,38 +31,25 @@ def publish(
         made_of: The id of the run or sweep.
         public: True where everybody may see a new repository.
         token: None for the login of this machine.
-        on_stage: Called with a description of each step.
         api: huggingface_hub's HfApi with this token, or something that answers like it.
 
     Raises:
         PublishError: the Hub refuses the upload, or the repository belongs to something else.
         HubUnavailableError: no network, or no answer.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import HfApi
 
     api = api or HfApi(token=token)
-    names = sorted(path.name for path in folder.iterdir())
     with in_words(repo_id, token):
-        on_stage("looking for the repository")
-        there = _repository(api, repo_id, kind)
-        if there is not None:
-            old = _require_ours(api, repo_id, kind, there, made_of)
+        if there := _repository(api, repo_id, kind):
+            _require_ours(api, repo_id, kind, there, made_of)
             require_private(repo_id, bool(there.private), public)
         else:
-            on_stage("making the repository")
-            old, repo_id = (), api.create_repo(repo_id, repo_type=kind, private=not public).repo_id
-        on_stage(f"uploading {len(names)} files")
-        mark = {"made_by": "RankViz", "made_of": made_of, "files": [*names, MARK]}
-        operations = [
-            *(CommitOperationAdd(name, folder / name) for name in names),
-            CommitOperationAdd(MARK, json.dumps(mark, indent=1).encode()),
-            *(CommitOperationDelete(name) for name in old if name not in mark["files"]),
-        ]
-        head = there.sha if there else None
-        api.create_commit(repo_id, operations, commit_message=f"RankViz: {made_of}", repo_type=kind, parent_commit=head)
-    prefix = "" if kind == "model" else f"{kind}s/"
-    private = bool(there.private) if there else not public
-    return PublishedRepository(url=f"{api.endpoint}/{prefix}{repo_id}", updated=there is not None, private=private)
+            repo_id = api.create_repo(repo_id, repo_type=kind, private=not public).repo_id
+        (folder / MARK).write_text(json.dumps({"made_by": "RankViz", "made_of": made_of}), encoding="utf-8")
+        api.upload_folder(repo_id=repo_id, repo_type=kind, folder_path=folder, commit_message=f"RankViz: {made_of}")
+    url = f"{api.endpoint}/{'' if kind == 'model' else f'{kind}s/'}{repo_id}"
+    return {"url": url, "updated": bool(there), "private": bool(there.private) if there else not public}
 
 
 def is_private_space(repo_id: str, token: str | None, api: Any = None) -> bool | None:
@@ -121,35 +88,31 @@ def _repository(api: Any, repo_id: str, kind: Kind) -> Any:
         return None
 
 
-def _require_ours(api: Any, repo_id: str, kind: Kind, there: Any, made_of: str) -> Sequence[str]:
-    """Return the files of an earlier upload of the same runs, or none if empty; raise PublishError for other
-    repositories."""
+def _require_ours(api: Any, repo_id: str, kind: Kind, there: Any, made_of: str) -> None:
+    """Raise PublishError for a repository that is neither empty nor an earlier upload of the same runs."""
     files = {file.rfilename for file in there.siblings or ()}
     if files <= {".gitattributes"}:
-        return ()
-    mark: Any = {}
+        return
+    mark: Any = None
     if MARK in files:
         with tempfile.TemporaryDirectory(prefix="rankviz-") as folder, suppress(ValueError, RecursionError):
             path = Path(api.hf_hub_download(repo_id, MARK, repo_type=kind, revision=there.sha, local_dir=folder))
             mark = json.loads(path.read_bytes()[:MAX_MARK_BYTES])
-    mark = mark if isinstance(mark, dict) else {}
-    if mark.get("made_by") != "RankViz" or mark.get("made_of") != made_of:
-        whose = "was made by RankViz of other runs" if mark.get("made_by") == "RankViz" else "was not made by RankViz"
-        raise PublishError(f"{repo_id} is there already and {whose}, so it stays as it is: choose another name.")
-    listed = mark.get("files")
-    return [name for name in listed if isinstance(name, str) and name in files] if isinstance(listed, list) else []
+    if not isinstance(mark, dict) or (mark.get("made_by"), mark.get("made_of")) != ("RankViz", made_of):
+        raise PublishError(
+            f"{repo_id} is there already and RankViz did not make it of these runs, so it stays as it is: choose "
+            "another name."
+        )
 
 
 @contextmanager
 def in_words(repo_id: str, token: str | None) -> Iterator[None]:
     """Raise each failure of the Hub within the block as an error with one sentence."""
-    from httpx import HTTPError, TimeoutException
+    from httpx import HTTPError
     from huggingface_hub import errors
 
     try:
         yield
-    except RankVizError:
-        raise
     except errors.LocalTokenNotFoundError:
         raise PublishError(
             "This machine is not logged in at the Hub: run hf auth login, set HF_TOKEN, or give a token."
@@ -161,35 +124,24 @@ def in_words(repo_id: str, token: str | None) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         if isinstance(cause, errors.HfHubHTTPError) and cause.response is not None:
             raise _refusal(cause, repo_id, token) from None
-        if isinstance(cause, TimeoutException | HTTPError | TimeoutError | ConnectionError):
+        if isinstance(cause, HTTPError | TimeoutError | ConnectionError):
             raise HubUnavailableError("The Hub did not answer: check the network and try again.") from None
         if isinstance(cause, ValueError):  # an answer that is none, or LFS's own refusal
-            message = _one_line(str(cause).splitlines()[-1] if str(cause) else "", token)
-            raise HubUnavailableError(f"The Hub gave an answer that cannot be used: {message}") from None
+            raise HubUnavailableError("The Hub gave an answer that cannot be used. Try again.") from None
         raise
 
 
 def _refusal(error: Any, repo_id: str, token: str | None) -> RankVizError:
-    status, owner, message = error.response.status_code, repo_id.split("/")[0], error.server_message or ""
-    quoted = f' The Hub says: "{_one_line(message, token)}"' if message else ""
+    status, owner = error.response.status_code, repo_id.split("/")[0]
     if status == 429 or (status >= 500 and status != 507):
         return HubUnavailableError(f"The Hub cannot take this now (status {status}). Try again in some minutes.")
     sentences = {
         401: "The Hub does not accept this token: it is wrong, or has expired. Make a new one.",
-        403: f"The token may not do this in {owner}: it needs the right to write there, and room in {owner}'s "
-        f"storage.{quoted}",
+        403: f"The token may not do this in {owner}: it needs the right to write there.",
         404: f"The Hub has no {owner}, or the token may not see {repo_id}: check the name.",
-        **dict.fromkeys((402, 413, 507), f"The Hub has no room for this in {owner}'s storage.{quoted}"),
+        **dict.fromkeys((402, 413, 507), f"The Hub has no room for this in {owner}'s storage."),
         **dict.fromkeys((409, 412), f"{repo_id} was made or changed by somebody else meanwhile. Try again."),
     }
-    return PublishError(sentences.get(status, f"The Hub refuses this (status {status}).{quoted}"))
-
-
-def _one_line(text: str, token: str | None) -> str:
-    return printable(redacted(" ".join(text.split()), token or ""), MAX_HUB_WORDS)
-
-
-def use_http() -> None:
-    """Set the environment for publishing over HTTP; call this before huggingface_hub is imported."""
-    for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"):
-        os.environ[name] = "1"
+    words = printable(redacted(" ".join((error.server_message or "").split()), token or ""), MAX_HUB_WORDS)
+    said = f' The Hub says: "{words}"' if words else ""
+    return PublishError(f"{sentences.get(status, f'The Hub refuses this (status {status}).')}{said}")

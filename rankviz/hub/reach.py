@@ -7,10 +7,9 @@ import math
 import os
 import re
 import shutil
-import socket
 import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,37 +36,20 @@ def is_offline() -> bool:
     return constants.HF_HUB_OFFLINE
 
 
-def endpoint() -> str:
-    """Return the address of the Hub, or of the mirror that HF_ENDPOINT names."""
-    from huggingface_hub import constants
-
-    return constants.ENDPOINT
-
-
 def ask_hub(session: Any = None) -> HubAnswer:
     """Return whether the Hub, or the mirror in HF_ENDPOINT, answers one HEAD request. session: an httpx client."""
     from httpx import HTTPError
-    from huggingface_hub import get_session
+    from huggingface_hub import constants, get_session
 
-    address = endpoint()
+    address = constants.ENDPOINT
     if is_offline():
         return HubAnswer(endpoint=address, reached=False, offline=True)
     try:
         answer = (session or get_session()).head(address, timeout=TIMEOUT_S, follow_redirects=True)
     except (HTTPError, OSError) as error:
-        return HubAnswer(endpoint=address, reached=False, reason=_why(error))
-    if answer.status_code >= 500:
-        return HubAnswer(endpoint=address, reached=False, reason=f"status {answer.status_code}")
-    return HubAnswer(endpoint=address, reached=True)
-
-
-def _why(error: BaseException) -> str:
-    """Return the first cause of an httpx error in words; of a system error, its words without the number."""
-    while (below := error.__cause__ or error.__context__) is not None and not isinstance(error, socket.gaierror):
-        error = below
-    if isinstance(error, socket.gaierror):
-        return "no machine of this name is found; check the network and the name"
-    return getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return HubAnswer(endpoint=address, reached=False, reason=str(error) or type(error).__name__)
+    reason = f"status {answer.status_code}" if answer.status_code >= 500 else ""
+    return HubAnswer(endpoint=address, reached=not reason, reason=reason)
 
 
 def cache_folder() -> Path:
@@ -78,19 +60,22 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or constants.HF_HUB_CACHE)
 
 
+def _cached(repo_id: str, name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repo_id, name, cache_dir=cache_folder())
+    return Path(path) if isinstance(path, str) else None
+
+
 def has_weights(repo_id: str) -> bool:
     """Tell whether all weight files of this repository are in the cache, so that nothing is fetched to load it."""
-    from huggingface_hub import errors, try_to_load_from_cache
-
-    def cached(name: str) -> Path | None:
-        path = try_to_load_from_cache(repo_id, name, cache_dir=cache_folder())
-        return Path(path) if isinstance(path, str) else None
+    from huggingface_hub import errors
 
     with suppress(errors.HFValidationError, OSError):  # no such name, or it goes just now, to make room
         for single in WEIGHTS:
-            index = cached(f"{single}.index.json")
+            index = _cached(repo_id, f"{single}.index.json")
             names = _named_in(index, single) if index else ()
-            if cached(single) or (names and all((index.parent / name).is_file() for name in names)):
+            if _cached(repo_id, single) or (names and all((index.parent / name).is_file() for name in names)):
                 return True
     return False
 
@@ -112,7 +97,7 @@ def weight_bytes_to_fetch(repo_id: str, folder: Path | None = None, api: Any = N
     they are not known. An index is read for the names of files only, because a stranger wrote its sizes. folder: place
     for the index, a temporary one by default. api: huggingface_hub's HfApi, or something that answers like it."""
     from httpx import HTTPError
-    from huggingface_hub import HfApi, errors, try_to_load_from_cache
+    from huggingface_hub import HfApi, errors
 
     api = api or HfApi()
     try:
@@ -122,29 +107,20 @@ def weight_bytes_to_fetch(repo_id: str, folder: Path | None = None, api: Any = N
             names = _weight_files(sizes, lambda name: api.hf_hub_download(repo_id, name, local_dir=Path(place)))
     except (HTTPError, OSError, errors.HFValidationError):
         return None
-    cached = (try_to_load_from_cache(repo_id, name, cache_dir=cache_folder()) for name in names)
-    missing = [sizes.get(name) for name, path in zip(names, cached, strict=True) if not isinstance(path, str)]
+    missing = [sizes.get(name) for name in names if not _cached(repo_id, name)]
     return None if not names or None in missing else sum(missing)
 
 
-def _weight_files(sizes: dict[str, int | None], fetch: Callable[[str], str]) -> Collection[str]:
+def _weight_files(sizes: Mapping[str, int | None], fetch: Callable[[str], str]) -> Collection[str]:
     """Return the weight files of a repository that a loader reads; none where they cannot be determined."""
-    for whole in WEIGHTS:
-        index = f"{whole}.index.json"
-        if whole in sizes:
-            return [whole]
-        if index in sizes:
-            if (sizes[index] or math.inf) > MAX_INDEX_BYTES:
-                return ()
-            try:
-                return {str(name) for name in json.loads(Path(fetch(index)).read_bytes())["weight_map"].values()}
-            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                return ()
+    whole = next((name for name in WEIGHTS if name in sizes or f"{name}.index.json" in sizes), "")
+    if whole in sizes:
+        return [whole]
+    index = f"{whole}.index.json"
+    if (sizes.get(index) or math.inf) <= MAX_INDEX_BYTES:
+        with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return {str(name) for name in json.loads(Path(fetch(index)).read_bytes())["weight_map"].values()}
     return ()
-
-
-def _own_cache(home: Path) -> Path:
-    return Path(home).absolute() / "hub"
 
 
 def use_own(home: Path) -> None:
@@ -155,6 +131,10 @@ def use_own(home: Path) -> None:
 def is_own(home: Path) -> bool:
     """Tell whether workers keep downloads below the runs folder."""
     return cache_folder().absolute() == _own_cache(home)
+
+
+def _own_cache(home: Path) -> Path:
+    return Path(home).absolute() / "hub"
 
 
 def make_room(home: Path, besides: Collection[str], is_enough: Callable[[], bool]) -> None:

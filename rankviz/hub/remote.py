@@ -2,6 +2,8 @@
 Of a model only the config.json is read and introspected. Of an adapter two files are fetched, if they are not too
 large."""
 
+from __future__ import annotations
+
 import contextlib
 import datetime
 import hashlib
@@ -11,10 +13,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz import installed
 from rankviz.children import Bounds, Children
-from rankviz.core.model.config_check import MAX_CONFIG_BYTES, too_large
+from rankviz.core.model.config_check import MAX_CONFIG_BYTES, parse_config, too_large
 from rankviz.core.model.spec import ModelSpec, model_from_json
 from rankviz.errors import (
     OF_THE_DISK,
@@ -26,13 +29,92 @@ from rankviz.errors import (
     RankVizError,
     UnknownModelError,
 )
-from rankviz.hub import read_config
 from rankviz.units import GIB
+
+if TYPE_CHECKING:
+    from rankviz.hub.door import HubDoor
 
 ANSWERS = 2
 """Version of the worker's answers: add 1 when they get new fields, so that older cached answers are not used."""
 BOUNDS = Bounds(seconds=60, memory_bytes=16 * GIB)
 """Limits for a caller that passes no children. A usual model takes seconds, and about 1 GiB with torch for the CPU."""
+TIMEOUT_S = 5
+"""Seconds between two bytes of an answer; door.py limits the whole request."""
+
+
+class HubConfig(NamedTuple):
+    """The Hub's facts on a model: the path of its config.json, and the count of numbers in its safetensors headers."""
+
+    path: Path
+    revision: str | None
+    stored_parameters: int | None
+    licence: str | None
+    gated: bool | None
+
+
+def find_model(
+    ref: str | Path,
+    *,
+    cache: Path,
+    door: HubDoor | None = None,
+    suggestions: Sequence[str] = (),
+    children: Children | None = None,
+) -> ModelSpec:
+    """Return a model from outside the catalogue.
+
+    Args:
+        ref: Path of a config.json or of its folder, or a Hub id; references.py tells them apart.
+        cache: Folder of introspected configs, by content.
+        door: Looks up a Hub id.
+        suggestions: Names of the catalogue that look like the Hub id, for the message if the model cannot be fetched.
+        children: Child processes that introspect the config.json.
+    """
+    hint = f"{UnknownModelError(str(ref), tuple(suggestions))} " if suggestions else ""
+    installed.require_trainer(f"{hint}Reading a model that is not in the catalogue")
+    if isinstance(ref, Path):
+        facts = introspect_config(config_in(ref), cache=cache, children=children)
+        where = ref.resolve()
+        about = {"name": where.name, "source": f"config.json in {where}" if ref.is_dir() else str(where)}
+        stored = None
+    else:
+        with door.config(ref, suggestions) as found:
+            facts = introspect_config(found.path, cache=cache, children=children)
+        revision = f" at {found.revision[:12]}" if found.revision else ""
+        about = {"name": ref.split("/")[-1], "source": f"config.json of {ref} on the Hub{revision}"}
+        about |= {"licence": found.licence, "gated": found.gated}
+        stored = found.stored_parameters
+    counted, note = facts["total_parameters"], ""
+    if stored is not None and stored != counted:
+        note = (
+            f"The Hub's safetensors headers hold {stored:,} numbers, but the model built here has {counted:,} "
+            "parameters. Possible reasons: tied weights saved twice, saved buffers, packed 4-bit weights or extra "
+            "heads."
+        )
+    about |= {"verified": stored == counted, "checked": datetime.date.today().isoformat(), "note": note}
+    return model_from_json({**facts, "id": str(ref), **about})
+
+
+def find_config(ref: str | Path, *, door: HubDoor) -> dict[str, Any]:
+    """Return the checked config.json of a model outside the catalogue, without introspecting it; ref as in
+    find_model."""
+    if isinstance(ref, Path):
+        return read_config(config_in(ref))
+    with door.config(ref) as config:
+        return read_config(config.path)
+
+
+def config_in(path: Path) -> Path:
+    """Return the path of the config.json in a folder, or of a config.json; raise BadConfigError without one."""
+    config = path / "config.json" if path.is_dir() else path
+    if not config.is_file():
+        raise BadConfigError(f"{path} holds no config.json: give the folder of a model, or its config.json.")
+    return config
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a config.json on this disk; raise BadConfigError where it is malformed or too large."""
+    with path.open("rb") as file:
+        return parse_config(file.read(MAX_CONFIG_BYTES + 1), name=path.name)
 
 
 def introspect_config(path: Path, *, cache: Path | None = None, children: Children | None = None) -> dict[str, Any]:
@@ -61,62 +143,6 @@ def introspect_config(path: Path, *, cache: Path | None = None, children: Childr
                 partial.write_text(json.dumps(facts))
                 partial.replace(remembered)
     return facts
-
-
-def model_from_path(path: Path, *, cache: Path | None = None, children: Children | None = None) -> ModelSpec:
-    """Build the ModelSpec of a config.json, or of the config.json in a folder."""
-    folder = path if path.is_dir() else None
-    config = path / "config.json" if folder else path
-    if not config.is_file():
-        raise BadConfigError(f"{path} holds no config.json: give the folder of a model, or its config.json.")
-    where = (folder or config).resolve()
-    source = f"{config.name} in {where}" if folder else str(where)
-    facts = introspect_config(config, cache=cache, children=children)
-    return _model(facts, {"id": str(path), "name": where.name, "source": source}, None)
-
-
-def _model(facts: dict[str, Any], about: dict[str, Any], stored: int | None) -> ModelSpec:
-    """Build a ModelSpec. stored: count of numbers in safetensors headers; the note explains how it differs from the
-    total."""
-    counted, note = facts["total_parameters"], ""
-    if stored is not None and stored != counted:
-        note = (
-            f"The Hub's safetensors headers hold {stored:,} numbers, but the model built here has {counted:,} "
-            "parameters. Possible reasons: tied weights saved twice, saved buffers, packed 4-bit weights or extra "
-            "heads."
-        )
-    checked = datetime.date.today().isoformat()
-    return model_from_json({**facts, **about, "verified": stored == counted, "checked": checked, "note": note})
-
-
-TIMEOUT_S = 5
-"""Seconds between two bytes of an answer; door.py limits the whole request."""
-
-
-class HubConfig(NamedTuple):
-    """The Hub's facts on a model: the path of its config.json, and the count of numbers in its safetensors headers."""
-
-    path: Path
-    revision: str | None
-    stored_parameters: int | None
-    licence: str | None
-    gated: bool | None
-
-
-def model_from_hub(
-    repo_id: str, config: HubConfig, *, cache: Path | None = None, children: Children | None = None
-) -> ModelSpec:
-    """Build the ModelSpec of a Hub id from the model's config.json."""
-    revision = f" at {config.revision[:12]}" if config.revision else ""
-    about = {
-        "id": repo_id,
-        "name": repo_id.split("/")[-1],
-        "licence": config.licence,
-        "gated": config.gated,
-        "source": f"config.json of {repo_id} on the Hub{revision}",
-    }
-    facts = introspect_config(config.path, cache=cache, children=children)
-    return _model(facts, about, config.stored_parameters)
 
 
 @contextlib.contextmanager
@@ -162,18 +188,21 @@ def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (),
         unavailable=unavailable(repo_id, suggestions),
     ):
         info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
-        sizes = {file.rfilename: file.size or 0 for file in getattr(info, "siblings", None) or ()}
-        if (size := sizes.get("config.json", 0)) > MAX_CONFIG_BYTES:
-            raise BadConfigError(too_large("config.json", size))
+        if _sizes(info).get("config.json", 0) > MAX_CONFIG_BYTES:
+            raise BadConfigError(too_large("config.json"))
         path = Path(api.hf_hub_download(repo_id, "config.json", local_dir=folder, etag_timeout=TIMEOUT_S))
     card = getattr(info, "card_data", None)
     return HubConfig(
         path=path,
-        revision=getattr(info, "sha", None),
+        revision=info.sha,
         stored_parameters=getattr(getattr(info, "safetensors", None), "total", None),
         licence=card.get("license") if card is not None else None,
         gated=bool(info.gated) if getattr(info, "gated", None) is not None else None,
     )
+
+
+def _sizes(info: Any) -> dict[str, int]:
+    return {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
 
 def unavailable(repo_id: str, suggestions: Sequence[str] = ()) -> str:
@@ -190,16 +219,13 @@ WEIGHTS = "adapter_model.safetensors"
 MAX_ADAPTER_CONFIG_BYTES = 4_000_000
 
 
-def fetch_adapter(
-    repo_id: str, *, max_bytes: int, copies: str = "", read: str = "", work: Path | None = None, api: Any = None
-) -> Path:
+def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path | None = None, api: Any = None) -> Path:
     """Return the folder with an adapter's config and weights.
 
     Args:
         repo_id: The adapter's id on the Hub.
         max_bytes: A larger adapter is refused before it is downloaded.
         copies: Beginning of the path of the copy to make, unless it exists; empty for the Hub's own cache.
-        read: Path of a copy that is not fetched again, even where it has been deleted.
         work: Folder for the copy until it is complete.
         api: huggingface_hub's HfApi, or something that answers like it.
     """
@@ -219,12 +245,10 @@ def fetch_adapter(
         unavailable=adapter_unavailable(repo_id),
     ):
         info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
-        _check_adapter(repo_id, {file.rfilename: file.size or 0 for file in info.siblings or ()}, max_bytes)
+        _check_adapter(repo_id, _sizes(info), max_bytes)
         copy = Path(copies + hashlib.sha256(f"{repo_id} {info.sha}".encode()).hexdigest()[:32]) if copies else None
         if copy and (copy / name).is_dir():
             copy.touch()  # used now, so not the next to go
-            return copy / name
-        if copy and str(copy / name) == read:
             return copy / name
         place = work / name if copy else None
         for file in (CONFIG, WEIGHTS):
@@ -246,18 +270,18 @@ def adapter_unavailable(repo_id: str) -> str:
 
 
 def _check_adapter(repo_id: str, sizes: dict[str, int], max_bytes: int) -> None:
-    pickled = next((name for name in sizes if name.endswith(".bin")), None)
-    if WEIGHTS not in sizes and pickled:
-        raise BadAdapterError(
-            f"{repo_id!r} has only {pickled}, and pickle files can run code when they are opened: load it where "
-            f"you trust it and save it with PEFT's model.save_pretrained, which writes {WEIGHTS}."
-        )
     weights = sizes.get(WEIGHTS, 0)
-    for wrong, sentence in (
-        (WEIGHTS not in sizes, f"holds no {WEIGHTS}, so it is not an adapter in PEFT's layout: check the name."),
-        (CONFIG not in sizes, f"holds no {CONFIG}, which holds r and lora_alpha: check the name."),
-        (sizes.get(CONFIG, 0) > MAX_ADAPTER_CONFIG_BYTES, f"has a {CONFIG} larger than one can be."),
-        (weights > max_bytes, f"has {weights:,} bytes of weights, more than the {max_bytes:,} allowed here."),
-    ):
-        if wrong:
-            raise BadAdapterError(f"{repo_id!r} {sentence}")
+    if WEIGHTS not in sizes and (pickled := next((name for name in sizes if name.endswith(".bin")), None)):
+        wrong = (
+            f"has only {pickled}, and pickle files can run code when they are opened: load it where you trust it and "
+            f"save it with PEFT's model.save_pretrained, which writes {WEIGHTS}."
+        )
+    elif missing := {WEIGHTS, CONFIG} - sizes.keys():
+        wrong = f"holds no {' and no '.join(sorted(missing))}, so it is not an adapter in PEFT's layout."
+    elif sizes[CONFIG] > MAX_ADAPTER_CONFIG_BYTES:
+        wrong = f"has a {CONFIG} larger than one can be."
+    elif weights > max_bytes:
+        wrong = f"has {weights:,} bytes of weights, more than the {max_bytes:,} allowed here."
+    else:
+        return
+    raise BadAdapterError(f"{repo_id!r} {wrong}")

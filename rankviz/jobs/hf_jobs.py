@@ -267,7 +267,7 @@ class HfJobs(Remote):
         has; raise EngineUnavailableError or EngineError where a job cannot be read."""
         hub, forgotten, found = self.logins.require(owner), self.place / "forgotten", []
         here = set(forgotten.read_text(errors="replace").split()) if forgotten.exists() else set()
-        self.store.wait_until_read()
+        self.store.update(waits=True)
         runs, sweeps = self.store.names()
         for seen in list(reversed(hub.find(self.labels())))[:MOST_RETURNING]:
             job = self._read_job(hub, seen, owner) if NAME.fullmatch(seen.name) and seen.name not in here else None
@@ -299,7 +299,7 @@ class HfJobs(Remote):
                 placed = {"attempt": numbers[request.run_id], "engine": HF_JOBS, "job": found.handle}
                 events = line_of(AttemptPlaced(time=request.created_at, **placed))
                 content[request.run_id] = {"request.json": request_text(request), "events.jsonl": events, **there.files}
-            self.store.publish(content, Ownership(owner), joins=found.requests)
+            self.store.publish(content, Ownership(owner))
             os.rename(aside, folder)
             if self.ledger.limit(terms.sweep_id) is None:
                 self.ledger.note_limit(terms.sweep_id, terms.limit_usd)  # the newest job comes first

@@ -32,14 +32,11 @@ def read() -> Software:
 @cache
 def _installed() -> Software:
     torch = _torch_build(_folder("torch"))
-    headers = Path(sysconfig.get_paths()["include"])
     return Software(
         torch=torch.get("__version__") or "",
         torch_cuda=_numbers(torch.get("cuda")),
-        torch_hip=bool(torch.get("hip")),
         compiler=compiler(),
-        headers=str(headers),
-        has_headers=(headers / "Python.h").is_file(),
+        has_headers=Path(sysconfig.get_paths()["include"], "Python.h").is_file(),
         bitsandbytes=version_of("bitsandbytes"),
         bitsandbytes_cuda=_built_for(_folder("bitsandbytes")),
         transformers=version_of("transformers"),
@@ -65,7 +62,7 @@ def compiler(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def _torch_build(folder: Path | None) -> dict[str, str]:
-    """Return the texts in torch/version.py by name (__version__, cuda, hip), without those that are None."""
+    """Return the texts in torch/version.py by name (__version__, cuda), without those that are None."""
     if folder is None or not (folder / "version.py").is_file():
         return {}
     text = (folder / "version.py").read_text(encoding="utf-8")

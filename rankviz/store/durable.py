@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from rankviz.errors import OF_NAMES, OF_THE_DISK
+from rankviz.errors import OF_NAMES
 from rankviz.visitor import data_folder
 
-ASIDE = ".aside-"
+ASIDE, NEW, GONE = ".aside-", ".new-", ".gone-"
+"""Prefixes of names that are replaced, published or deleted in a moment, or were left by a killed process."""
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 """Errors of file systems, such as some network disks, that cannot sync a folder."""
 
@@ -25,15 +26,16 @@ def aside_of(path: Path) -> Path:
 
 
 def remove_left(folder: Path, seconds: float) -> None:
-    """Remove temporary files and folders of killed processes that are older than `seconds`."""
-    for aside in folder.glob(f"{ASIDE}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - aside.lstat().st_mtime <= seconds:
-                continue
-            if aside.is_dir() and not aside.is_symlink():
-                shutil.rmtree(aside, ignore_errors=True)
-            else:
-                aside.unlink()
+    """Remove what killed processes left in a folder more than `seconds` ago."""
+    for prefix in (ASIDE, NEW, GONE):
+        for left in folder.glob(f"{prefix}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - left.lstat().st_mtime <= seconds:
+                    continue
+                if left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink()
 
 
 def write_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
@@ -67,34 +69,36 @@ def _sync_folder(folder: Path) -> None:
 
 
 FILE = ".publishing"
-"""File in the runs folder while folders are renamed, and after a crash: the other place, then the names."""
-GONE = ".gone-"
-"""Prefix of the names to which deleted folders are renamed; any other place in FILE holds new folders."""
+"""File in the runs folder while folders are renamed into place, and after a crash: the folder they are in, and their
+names, one a line."""
 
 
 def bring(folder: Path, aside: Path, names: Sequence[str]) -> None:
     """Rename folders from `aside`, in `folder`, into `folder`: all or none. The caller holds RunStore.publishing."""
-    _move(folder, aside.name, names)
-
-
-def take(folder: Path, names: Sequence[str]) -> Sequence[Path]:
-    """Rename folders out of the way, all or none; return their paths. The caller holds RunStore.publishing."""
-    place = f"{GONE}{secrets.token_hex(4)}"
-    _move(folder, place, names)
-    return [aside for _, aside in _renames(folder, place, names)]
+    try:
+        replace_durably(folder / FILE, "\n".join((aside.name, *names)))
+        for name in names:
+            os.rename(aside / name, folder / name)
+        _sync_folder(folder)
+    except BaseException:
+        for name in names:
+            if not (aside / name).exists():
+                os.rename(folder / name, aside / name)
+        raise
+    finally:
+        (folder / FILE).unlink(missing_ok=True)
 
 
 def move_the_rest(folder: Path) -> None:
     """Finish renames that a killed process had begun. The caller holds RunStore.publishing."""
     try:
-        place, *lines = (folder / FILE).read_text(errors="replace").split("\n")
+        place, *names = (folder / FILE).read_text(errors="replace").split("\n")
     except FileNotFoundError:
         return
-    names = list(filter(None, lines))  # an empty one would be the folder itself
-    for source, target in _renames(folder, place, names):
-        if source.is_dir() and not target.exists():
+    for name in filter(None, names):
+        if (folder / place / name).is_dir() and not (folder / name).exists():
             try:
-                os.rename(source, target)
+                os.rename(folder / place / name, folder / name)
             except OSError as error:  # one that may never be renamed stays
                 if error.errno not in OF_NAMES:
                     raise
@@ -102,31 +106,6 @@ def move_the_rest(folder: Path) -> None:
     with contextlib.suppress(OSError, ValueError):
         (folder / place).rmdir()
     (folder / FILE).unlink()
-
-
-def _renames(folder: Path, place: str, names: Sequence[str]) -> list[tuple[Path, Path]]:
-    if place.startswith(GONE):  # each by itself: a new folder around them would need room on the disk
-        return [(folder / name, folder / f"{place}-{name}") for name in names]
-    return [(folder / place / name, folder / name) for name in names]
-
-
-def _move(folder: Path, place: str, names: Sequence[str]) -> None:
-    try:
-        try:
-            replace_durably(folder / FILE, "\n".join((place, *names)))
-        except OSError as error:  # what goes makes room on a full disk, so it goes without a list
-            if not place.startswith(GONE) or error.errno not in OF_THE_DISK:
-                raise
-        for source, target in _renames(folder, place, names):
-            os.rename(source, target)
-        _sync_folder(folder)
-    except BaseException:
-        for source, target in _renames(folder, place, names):
-            if not source.exists():
-                os.rename(target, source)
-        (folder / FILE).unlink(missing_ok=True)
-        raise
-    (folder / FILE).unlink(missing_ok=True)
 
 
 def digest_of(path: Path) -> str:
@@ -164,8 +143,7 @@ def copy(source: Path, target: Path) -> None:
     try:
         shutil.copyfile(source, aside)
         os.replace(aside, target)
-    except BaseException:
+    finally:
         aside.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # not empty: the same content by another name
+        with contextlib.suppress(OSError):  # only an empty folder goes: nothing was copied
             target.parent.rmdir()
-        raise

@@ -1,111 +1,84 @@
 """Deletion of runs, and the selection of visitors' ended runs that expire or make room."""
 
 import contextlib
+import os
 import re
+import secrets
 import shutil
 import time
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.paths import written_at
 from rankviz.store import durable
 from rankviz.store.journal import Record
 from rankviz.store.ownership import UNKNOWN_OWNER
 from rankviz.store.runs import IMPORTED, RunStore
-from rankviz.visitor import data_folder
 
 ABANDONED_SECONDS = 3600.0
 _DIGEST = re.compile("[0-9a-f]{16}")
 
 
-def remove(store: RunStore, run_ids: Sequence[str], ended: Container[str] = ()) -> None:
-    """Delete the folders of these runs and probes, and copies of data that no other run names. Delete none of them and
-    raise InvalidSettingError where one has not ended, or OSError where one cannot be renamed. ended: Ids of runs known
-    to have ended although the disk was too full to write it down."""
-    store.wait_until_read()  # it must be known which runs name copies of data
+def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ()) -> None:
+    """Delete the folders of these runs and probes, and copies of data that no other run names. Raise
+    InvalidSettingError, and delete nothing, where one has not ended. ended: Ids of runs known to have ended although
+    the disk was too full to write it down."""
+    store.update(waits=True)  # it must be known which runs name copies of data
+    gone, named = [], set()
     with store.publishing():
-        data = {folder for run_id in run_ids for folder in _data_of(store, run_id, ended)}
-        here = [run_id for run_id in dict.fromkeys(run_ids) if store.run_dir(run_id).is_dir()]
-        aside = durable.take(store.runs_dir, here)
+        for run_id in dict.fromkeys(run_ids):
+            with contextlib.suppress(RunNotFoundError):
+                record = store.record(run_id)
+                if not record.state.ended and run_id not in ended and store.run_dir(run_id).is_dir():
+                    raise InvalidSettingError(f"{run_id!r} has not ended. Cancel it first, then delete it.")
+                named.add(_copy_of(record))
+        for folder in filter(Path.is_dir, map(store.run_dir, dict.fromkeys(run_ids))):
+            gone.append(store.runs_dir / f"{durable.GONE}{secrets.token_hex(4)}-{folder.name}")
+            os.rename(folder, gone[-1])
         store.forget(run_ids)
-        for folder in _unused(store, data):
-            shutil.rmtree(folder, ignore_errors=True)
-    for folder in aside:
+        gone += (copy for copy in _unused(store) if copy.relative_to(store.home).parts in named)
+    for folder in gone:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def folders_of(store: RunStore, run_ids: Sequence[str]) -> list[Path]:
-    """Return the folders to be deleted with all of these ended runs and probes: their own, and copies of data."""
-    data = {folder for run_id in run_ids for folder in _data_of(store, run_id, run_ids)}
-    return [*map(store.run_dir, run_ids), *_unused(store, data, besides=frozenset(run_ids))]
 
 
 def tidy(store: RunStore) -> None:
     """Delete what a killed app left half deleted or half written, and copies of data that no run names."""
-    store.wait_until_read()
-    with store.publishing():  # what was half published or half gone is whole or gone then
-        copies = set(_copies(store.home))
-        for folder in filter(_is_old, _unused(store, copies)):
-            shutil.rmtree(folder, ignore_errors=True)
-        left = list(store.runs_dir.glob(f"{durable.GONE}*"))  # here: of what is just going, some may come back
-    for folder in (*left, *filter(_is_old, store.runs_dir.glob(".new-*"))):
-        shutil.rmtree(folder, ignore_errors=True)
-    for folder in (store.home, store.runs_dir, *copies):
+    store.update(waits=True)
+    with store.publishing():  # what was half published is whole then
+        for copy in _unused(store):
+            if time.time() - written_at(copy) > ABANDONED_SECONDS:
+                shutil.rmtree(copy, ignore_errors=True)
+    for folder in (store.home, store.runs_dir, *_copies(store.home)):
         durable.remove_left(folder, ABANDONED_SECONDS)
 
 
-def _unused(store: RunStore, folders: Set[Path], besides: Container[str] = ()) -> list[Path]:
-    """Return the folders among these copies of data that no run names; none where this cannot be known. Unreadable
-    runs count too, since a later version may read them."""
-    named, read = set(), set()
-    for record in store.records():
-        read.add(record.run_id)
-        if record.run_id not in besides:
-            named |= _data_copies(store, record)
-    try:
-        for run_id in store.names()[0] - read:
-            with contextlib.suppress(FileNotFoundError):  # someone else's folder
-                request = (store.run_dir(run_id) / "request.json").read_text(errors="replace")
-                named |= _copies_of(store, run_id, _DIGEST.findall(request))
-    except OSError:
-        return []
-    return sorted(folders - named)
+def _unused(store: RunStore) -> list[Path]:
+    """Return the copies of data that no run names; none where this cannot be known. Unreadable runs count too, since a
+    later version may read them."""
+    records = store.records()
+    named: set[object] = set(map(_copy_of, records))
+    for run_id in store.names()[0] - {record.run_id for record in records}:
+        try:
+            named |= {*_DIGEST.findall((store.run_dir(run_id) / "request.json").read_text(errors="replace"))}
+        except FileNotFoundError:
+            continue  # someone else's folder
+        except OSError:
+            return []
+    return [each for each in _copies(store.home) if named.isdisjoint((each.name, each.relative_to(store.home).parts))]
 
 
-def _data_of(store: RunStore, run_id: str, ended: Container[str]) -> set[Path]:
-    """Return the copies of data that a run names; raise InvalidSettingError where the run has not ended."""
-    try:
-        record = store.record(run_id)
-    except RunNotFoundError:
-        return set()
-    if not record.state.ended and run_id not in ended and store.run_dir(run_id).is_dir():
-        raise InvalidSettingError(f"{run_id!r} has not ended. Cancel it first, then delete it.")
-    return _data_copies(store, record)
+def _copy_of(record: Record) -> tuple[str, ...]:
+    """Return the path, in the runs folder, of the copy of data that a run names; the runs folder may have moved."""
+    parts = Path(record.request.data).parent.parts if isinstance(record, RunRecord) else ()
+    return parts[-4:] if parts[-4:-3] == ("visitors",) else parts[-2:]
 
 
-def _data_copies(store: RunStore, record: Record) -> set[Path]:
-    content = Path(record.request.data).parent.name if isinstance(record, RunRecord) else ""
-    return _copies_of(store, record.run_id, [content]) if _DIGEST.fullmatch(content) else set()
-
-
-def _copies_of(store: RunStore, run_id: str, contents: Collection[str]) -> set[Path]:
-    """Return the copies with these digests that belong to the owner of a run; copies of all owners where the run's
-    owner is not known. A request cannot name copies of another visitor."""
-    owner = store.listed_ownership(run_id).owner
-    if owner == UNKNOWN_OWNER:
-        return {folder for folder in _copies(store.home) if folder.name in contents}
-    return {data_folder(store.home, owner) / content for content in contents}
-
-
-def _copies(home: Path) -> Iterator[Path]:
-    for pattern in ("data/*", "visitors/*/data/*"):
-        yield from (folder for folder in home.glob(pattern) if _DIGEST.fullmatch(folder.name))
-
-
-def _is_old(folder: Path) -> bool:
-    return time.time() - _written_at(folder) > ABANDONED_SECONDS
+def _copies(home: Path) -> list[Path]:
+    found = (folder for pattern in ("data/*", "visitors/*/data/*") for folder in home.glob(pattern))
+    return sorted(folder for folder in found if _DIGEST.fullmatch(folder.name))
 
 
 class Deletion(NamedTuple):
@@ -136,7 +109,7 @@ def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
 
 def ended_probes(store: RunStore, owners: Collection[str]) -> list[Deletion]:
     """Return these owners' ended probes: uncompleted ones, which no estimate uses, first; then the oldest first."""
-    store.wait_until_read()
+    store.update(waits=True)
     ended = [each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner in owners]
     return [_deletion(store, [each]) for each in sorted(ended, key=lambda each: each.state is RunState.COMPLETED)]
 
@@ -161,7 +134,7 @@ def let_go(store: RunStore, deletions: Iterable[Deletion]) -> None:
 
 def _ended(store: RunStore) -> list[tuple[str, Sequence[Record]]]:
     """Return owner and records of each sweep, or probe, that has ended completely."""
-    store.wait_until_read()
+    store.update(waits=True)
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in store.records():
         groups.setdefault((store.ownership(record.run_id).owner, record.request.sweep_id), []).append(record)
@@ -171,11 +144,4 @@ def _ended(store: RunStore) -> list[tuple[str, Sequence[Record]]]:
 def _deletion(store: RunStore, records: Sequence[Record]) -> Deletion:
     run_ids = tuple(record.run_id for record in records)
     files = (store.run_dir(run_id) / name for run_id in run_ids for name in ("request.json", "events.jsonl"))
-    return Deletion(run_ids, max(map(_written_at, files)))
-
-
-def _written_at(path: Path) -> float:
-    """Return when a file or folder was written last, unix seconds; 0 where it is gone."""
-    with contextlib.suppress(OSError):
-        return path.stat().st_mtime
-    return 0.0
+    return Deletion(run_ids, max(map(written_at, files)))

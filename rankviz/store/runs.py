@@ -112,10 +112,6 @@ class RunStore(RunIndex):
         journal = self._journal(run_id)
         return tuple(parse_lines(journal.read_bytes())) if journal.exists() else ()
 
-    def latest(self, run_id: str) -> Sequence[RunEvent]:
-        """Return a run's latest events in order, without steps and progress."""
-        return tuple(self._entry(run_id).reader.read_latest())
-
     def sweeps(self) -> list[Sweep]:
         """Return all sweeps, the oldest first."""
         return group(self.all())
@@ -191,7 +187,7 @@ class RunStore(RunIndex):
         or the owner is not known. Folders without a request.json are not RankViz's and left out."""
         unowned = sorted(each.run_id for each in self.records() if self.listed_ownership(each.run_id) == UNKNOWN)
         reasons = dict.fromkeys(unowned, UNKNOWN_SENTENCE)
-        for run_id in sorted(self._unreadable_ids()):
+        for run_id in sorted(set(self._names) - self._entries.keys()):
             try:
                 self._read_request(run_id)
                 self._journal(run_id).open("rb").close()
@@ -238,7 +234,7 @@ class RunStore(RunIndex):
         data: Path | None = None,
     ) -> None:
         """Queue one more run of a sweep; raise RunNotFoundError where it was deleted. data: as for `create`."""
-        self._queue([request], ownership, destination, data, joins=True)
+        self._queue([request], ownership, destination, data, require=lambda: self.sweep(request.sweep_id))
 
     def _queue(
         self,
@@ -246,21 +242,19 @@ class RunStore(RunIndex):
         ownership: Ownership,
         destination: WantedEngine,
         data: Path | None,
-        *,
-        joins: bool = False,
+        require: Callable[[], object] = lambda: None,
     ) -> None:
         kept = self.kept_path(data, ownership.owner) if data else None
         if kept:
             requests = [replace(request, data=str(kept)) for request in requests]
 
-        def require() -> None:
-            if joins:
-                self.sweep(requests[0].sweep_id)
+        def prepare() -> None:
+            require()
             if kept:
                 durable.copy(data, kept)  # now, so that no run that goes meanwhile takes it along
 
         folders = {each.run_id: {"request.json": request_text(each), **destination.files} for each in requests}
-        self.publish(folders, ownership, require, joins=requests if joins else ())
+        self.publish(folders, ownership, prepare)
 
     def create_probe(self, request: ProbeRequest, config: str, owner: str = "") -> None:
         """Queue a probe on this machine, with the config.json of its model."""
@@ -272,14 +266,9 @@ class RunStore(RunIndex):
         folders: Mapping[str, Mapping[str, str | bytes]],
         ownership: Ownership = NO_ONES,
         require: Callable[[], object] = lambda: None,
-        joins: Sequence[RunRequest] = (),
     ) -> None:
         """Create run folders from {run id: {file name: content}}, all of them or none: written aside, then renamed.
-
-        Args:
-            require: Called just before the rename, while nobody else publishes; its exception cancels everything.
-            joins: Requests whose sweep may exist: they get the visibility of the owner's other runs of the sweep.
-        """
+        require: Called just before the rename, while nobody else publishes; its exception cancels everything."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=self.runs_dir) as aside:
             for run_id, files in folders.items():
@@ -292,21 +281,8 @@ class RunStore(RunIndex):
                 for run_id in folders:
                     if self.run_dir(run_id).exists():
                         raise InvalidSettingError(f"Run {run_id!r} is here already.")
-                is_open = {sweep_id: self._is_open(sweep_id, ownership.owner) for sweep_id in _sweeps_of(joins)}
-                for each in joins:
-                    if is_open[each.sweep_id] != ownership.is_open:
-                        write_ownership(Path(aside) / each.run_id, replace(ownership, is_open=is_open[each.sweep_id]))
                 durable.bring(self.runs_dir, Path(aside), list(folders))
                 self._changed(folders)
-
-    def _is_open(self, sweep_id: str, owner: str) -> bool:
-        """Return True where all of an owner's runs of a sweep are visible to others."""
-        try:
-            owned = [self.ownership(run.run_id) for run in self.sweep(sweep_id).runs]
-        except RunNotFoundError:
-            return False
-        is_open = [each.is_open for each in owned if each.owner == owner]
-        return bool(is_open) and all(is_open)
 
     def admission(self) -> FileLock:
         """Return the lock to hold while checking that there is room for more runs and creating them."""
@@ -386,10 +362,6 @@ class RunStore(RunIndex):
         except OSError as error:
             raise RunUnreadError(run_id, error.strerror) from error
 
-    def requeue(self, run_id: str, destination: WantedEngine | None = None) -> bool:
-        """Queue a failed or cancelled run again. Of several callers one gets True; False for any other run."""
-        return bool(self.requeue_all([run_id], destination))
-
     def requeue_all(self, run_ids: Sequence[str], destination: WantedEngine | None = None) -> Sequence[str]:
         """Queue again those of `run_ids` that failed or were cancelled, and return their ids. They appear in the queue
         all at once, so that one job loads the base, or rents a machine, for all of them. destination: Engine for the
@@ -441,10 +413,6 @@ class RunStore(RunIndex):
 
     def _begun(self, run_id: str, attempt: int) -> Path:
         return self.run_dir(run_id) / begun_file(attempt)
-
-
-def _sweeps_of(requests: Sequence[RunRequest]) -> set[str]:
-    return {request.sweep_id for request in requests}
 
 
 def group(records: Iterable[RunRecord], *, recorded: bool = False) -> list[Sweep]:

@@ -1,6 +1,6 @@
-"""Temporary files in HOME/tmp: visitors' uploads and downloads, adapters from the Hub, and work folders."""
+"""Temporary files in HOME/tmp: visitors' uploads and downloads, adapters from the Hub, and work folders. One rule holds
+for all: what is older than a day goes, and the oldest first where a place is full."""
 
-import json
 import math
 import os
 import secrets
@@ -15,13 +15,11 @@ from threading import RLock
 from typing import NamedTuple
 
 from rankviz.errors import LimitError
-from rankviz.paths import bytes_in, resolved
+from rankviz.paths import bytes_in, resolved, written_at
 from rankviz.visitor import Visitor
 
 GRADIO_FOLDER = "GRADIO_TEMP_DIR"
 """Environment variable with Gradio's folder of uploads and downloads."""
-PARTIAL_SECONDS = 3600
-"""Age in seconds at which a file without a folder, such as an abandoned upload, is deleted."""
 FRESH_SECONDS = 600.0
 """Age in seconds up to which an upload is never deleted to make room, since it is used soon after it arrives."""
 DOWNLOAD, COPY, WORK = "download-", "hub-", "work-"
@@ -32,18 +30,6 @@ KEPT_COPIES = 3
 """Number of adapters from the Hub kept, of all visitors together."""
 
 
-class Clock:
-    """Unix time that no jump of the machine's clock moves ahead."""
-
-    def __init__(self):
-        self._began = time.time(), time.monotonic()
-
-    def now(self) -> float:
-        """Return unix seconds, at most the start time plus the time that has passed since."""
-        at, since = self._began
-        return min(time.time(), at + time.monotonic() - since)
-
-
 class Usage(NamedTuple):
     """Number and size of one visitor's existing uploads."""
 
@@ -52,7 +38,8 @@ class Usage(NamedTuple):
 
 
 class TempHome:
-    """Temporary files of one runs folder. Several apps may use it at once."""
+    """Temporary files of one runs folder. Several apps may use it at once. The owners of uploads and downloads stand
+    in owners, below HOME/tmp: a folder for each visitor has a file for each path, which holds the path."""
 
     def __init__(self, home: Path):
         self.folder = resolved(home) / "tmp"
@@ -68,26 +55,23 @@ class TempHome:
         """Prefix of the path of every adapter from the Hub."""
         return str(self.page / COPY)
 
+    @property
+    def _has_page(self) -> bool:
+        """True where `page` holds files of this runs folder only."""
+        return self.page == self.folder / "page" or self.page.name == f"rankviz-{_digest(self.folder)}"
+
     def use_for_gradio(self, *, always: bool = False) -> None:
         """Set GRADIO_TEMP_DIR to a folder of this runs folder's own: in HOME/tmp, or below the place that was set
         before, which others may use too. Call this before a page is built. always: True to set it also where the
         folder cannot be created, so that uploads fail; otherwise Gradio's default is then used."""
         if self._has_page:
             return
-        page = resolved(self.page / self._own if os.environ.get(GRADIO_FOLDER) else self.folder / "page")
+        is_set = os.environ.get(GRADIO_FOLDER)
+        page = resolved(self.page / f"rankviz-{_digest(self.folder)}" if is_set else self.folder / "page")
         with suppress(OSError):
             page.mkdir(parents=True, exist_ok=True)
         if always or page.is_dir():
             os.environ[GRADIO_FOLDER] = str(page)
-
-    @property
-    def _own(self) -> str:
-        return f"rankviz-{_digest(self.folder)}"
-
-    @property
-    def _has_page(self) -> bool:
-        """True where `page` holds files of this runs folder only."""
-        return self.page == self.folder / "page" or self.page.name == self._own
 
     @contextmanager
     def work(self) -> Iterator[Path]:
@@ -104,12 +88,9 @@ class TempHome:
         """Move a file to a place where the visitor can download it, and return its path. The visitor's newest
         downloads stay, up to KEPT of them and `most_bytes` together."""
         with self._changing:
-            left = most_bytes - written.stat().st_size
-            older = [path for path in self._paths(visitor) if self.is_download(path)]
-            for place, path in enumerate(sorted(older, key=_written_at, reverse=True), start=1):
-                left -= _size(path)
-                if place >= KEPT or left < 0:
-                    self._discard(path, visitor)
+            older = filter(self.is_download, self._files(visitor))
+            for path in _surplus(older, KEPT - 1, most_bytes - written.stat().st_size):
+                self._discard(path, visitor)
             path = self.page / f"{DOWNLOAD}{secrets.token_hex(16)}" / written.name
             try:
                 path.parent.mkdir(parents=True)
@@ -120,39 +101,40 @@ class TempHome:
                 raise
         return path
 
-    def _discard(self, download: Path, visitor: Visitor) -> None:
-        shutil.rmtree(download.parent, ignore_errors=True)
-        for record in self._records(download, visitor):
+    def _discard(self, path: Path, visitor: Visitor) -> None:
+        for record in self._records(path, visitor):
             record.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder is not empty where another has uploaded the same by another name
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
 
     def drop_copies(self) -> None:
         """Delete adapters from the Hub, except the newest few."""
-        copies = [path for path in _inside(self.page) if path.name.startswith(COPY)]
-        for path in sorted(copies, key=_last_written_in, reverse=True)[KEPT_COPIES:]:
+        for path in _surplus((path for path in _inside(self.page) if path.name.startswith(COPY)), KEPT_COPIES):
             shutil.rmtree(path, ignore_errors=True)
 
     def require_room(self, most_mb: int | None, coming_bytes: int = 0) -> float:
         """Return the bytes left for uploads and downloads, besides `coming_bytes` that are arriving; infinity where
-        `most_mb` is None.
-
-        The oldest downloads are deleted to make room, then the oldest uploads, but none that has just arrived. Raises
-        LimitError, and deletes nothing, where this is not enough.
-        """
+        `most_mb` is None. The oldest files are deleted to make room, but no upload that has just arrived. Raise
+        LimitError, and delete nothing, where this is not enough."""
         if most_mb is None:
             return math.inf
         used = sum(bytes_in(each) for each in _inside(self.page) if each.is_dir())  # an upload gets one at its end
         left = most_mb * 10**6 - coming_bytes - used
         if left < 0:
             files = [path for path in self.page.resolve().glob("*/*") if path.is_file() and not path.is_symlink()]
-            downloads = [path for path in files if self.is_download(path)]
-            is_old = time.time() - FRESH_SECONDS
-            uploads = [path for path in files if self._is_upload(path) and _written_at(path) < is_old]
-            left += _free([*sorted(downloads, key=_written_at), *sorted(uploads, key=_written_at)], -left)
-        if left < 0:
-            raise LimitError(
-                f"Uploads and downloads take all of the {most_mb:,} MB that this server has for them. The older ones "
-                "make room: try again in some minutes."
-            )
+            uploads = [
+                each for each in files if self._is_upload(each) and written_at(each) < time.time() - FRESH_SECONDS
+            ]
+            old = [*filter(self.is_download, files), *uploads]
+            if (stays := sum(map(_size, old)) + left) < 0:
+                raise LimitError(
+                    f"Uploads and downloads take all of the {most_mb:,} MB that this server has for them. The older "
+                    "ones make room: try again in some minutes."
+                )
+            for path in _surplus(old, size=stays):
+                left += _size(path)
+                self._discard(path, Visitor(""))
         return left
 
     def is_of_page(self, path: Path) -> bool:
@@ -169,9 +151,9 @@ class TempHome:
 
     def own(self, path: Path, visitor_id: str) -> None:
         """Record the owner of an upload or download. Two visitors may have uploaded the same file."""
-        record = self._record(path, visitor_id)
+        (record,) = self._records(path, Visitor(visitor_id))
         record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(str(path.resolve())), encoding="utf-8")
+        record.write_bytes(os.fsencode(path.resolve()))
 
     def owns(self, path: Path, visitor: Visitor) -> bool:
         """Return True where a file is an upload or download of this visitor."""
@@ -186,8 +168,7 @@ class TempHome:
             for record in self._records(path, visitor):
                 record.unlink(missing_ok=True)
             if not any((each / _digest(path)).exists() for each in _inside(self.folder / "owners")):
-                path.unlink(missing_ok=True)
-                path.parent.rmdir()
+                self._discard(path, visitor)
 
     def usage(self, visitor: Visitor) -> Usage:
         """Return the number and size of a visitor's existing uploads."""
@@ -196,59 +177,49 @@ class TempHome:
 
     def uploads_of(self, visitor: Visitor) -> list[Path]:
         """Return the paths of a visitor's existing uploads."""
-        return [path for path in self._paths(visitor) if not self.is_download(path) and path.is_file()]
+        return [path for path in self._files(visitor) if not self.is_download(path) and path.is_file()]
 
-    def _paths(self, visitor: Visitor) -> set[Path]:
-        folders = (self.folder / "owners" / _digest(name) for name in visitor.ids or (visitor.id,))
-        return {path for folder in folders for record in _inside(folder) if (path := _path_in(record))}
+    def _files(self, visitor: Visitor) -> set[Path]:
+        owners = (self.folder / "owners" / _digest(name) for name in visitor.ids or (visitor.id,))
+        return {path for owner in owners for record in _inside(owner) if (path := _path_in(record))}
 
     def _records(self, path: Path, visitor: Visitor) -> list[Path]:
         """Return the record files that may name this visitor as a file's owner; visitors without an id share one."""
-        return [self._record(path, name) for name in visitor.ids or (visitor.id,)]
+        name = _digest(Path(path).resolve())
+        return [self.folder / "owners" / _digest(owner) / name for owner in visitor.ids or (visitor.id,)]
 
-    def _record(self, path: Path, visitor_id: str) -> Path:
-        return self.folder / "owners" / _digest(visitor_id) / _digest(Path(path).resolve())
-
-    def clean(self, keep_seconds: float, now: float | None = None) -> None:
+    def clean(self, keep_seconds: float, now: float) -> None:
         """Delete temporary files older than `keep_seconds`. now: unix seconds."""
-        now = time.time() if now is None else now
-        old = [each for each in _inside(self.folder / "work") if each.name.startswith(WORK)]
-        for each in (*old, *(_inside(self.page) if self._has_page else ())):
-            age = now - _last_written_in(each)
-            if each.is_dir() and age > keep_seconds:
-                shutil.rmtree(each, ignore_errors=True)
-            elif each.is_file() and age > PARTIAL_SECONDS:
-                each.unlink(missing_ok=True)
+        work = [each for each in _inside(self.folder / "work") if each.name.startswith(WORK)]
+        for each in (*work, *(_inside(self.page) if self._has_page else ())):
+            if now - _last_written_in(each) > keep_seconds:
+                shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink(missing_ok=True)
         for folder in _inside(self.folder / "owners"):
             for record in _inside(folder):
                 path = _path_in(record)
-                if now - _written_at(record) > keep_seconds and not (path and path.is_file()):
+                if now - written_at(record) > keep_seconds and not (path and path.is_file()):
                     record.unlink(missing_ok=True)
             with suppress(OSError):  # not empty
                 folder.rmdir()
 
 
-def _free(files: Iterable[Path], needed_bytes: float) -> int:
-    """Delete files in this order until `needed_bytes` are free; return freed bytes, 0 if all are too few."""
-    sizes = {path: _size(path) for path in files}
-    freed = 0
-    for path, size in sizes.items() if needed_bytes <= sum(sizes.values()) else ():
-        if freed >= needed_bytes:
-            break
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-            freed += size
-            path.parent.rmdir()  # unless another has uploaded the same by another name
-    return freed
+def _surplus(paths: Iterable[Path], count: float = math.inf, size: float = math.inf) -> list[Path]:
+    """Return the paths beyond the newest `count`, and beyond the newest that have `size` bytes together."""
+    surplus = []
+    for number, path in enumerate(sorted(paths, key=_last_written_in, reverse=True)):
+        size -= _size(path)
+        if number >= count or size < 0:
+            surplus.append(path)
+    return surplus
 
 
 def _digest(text: object) -> str:
-    return sha256(str(text).encode()).hexdigest()[:32]
+    return sha256(os.fsencode(str(text))).hexdigest()[:32]
 
 
 def _path_in(record: Path) -> Path | None:
-    with suppress(OSError, ValueError, TypeError):
-        return Path(json.loads(record.read_text(encoding="utf-8")))
+    with suppress(OSError):
+        return Path(os.fsdecode(record.read_bytes()))
     return None
 
 
@@ -264,15 +235,8 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _written_at(path: Path) -> float:
-    """Return when a file was written last, unix seconds; 0 where it is gone."""
-    with suppress(OSError):
-        return path.stat().st_mtime
-    return 0.0
-
-
 def _last_written_in(path: Path) -> float:
-    """Return when a folder's content was last written, unix seconds; 0 if gone, infinity if unreadable."""
+    """Return when a file, or a folder's content, was last written, unix seconds; 0 if gone, infinity if unreadable."""
     with suppress(OSError):
         return max(each.stat().st_mtime for each in (path, *path.rglob("*")))
     return math.inf if path.exists() else 0.0

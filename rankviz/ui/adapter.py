@@ -30,7 +30,6 @@ from rankviz.core.spectrum import (
 from rankviz.errors import BusyError, RankVizError
 from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info, spectrum_figure, spectrum_info
 from rankviz.figures.adapter import hardest_module, share_text
-from rankviz.ui import link
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, handed, hidden, pickable, plain
@@ -166,7 +165,7 @@ def ref_of(source: str) -> str | list[str]:
 
 def address_of(source: str) -> str:
     ref = ref_of(source)
-    return link.address({"adapter": ref if isinstance(ref, str) and ref else None})
+    return json.dumps({"adapter": ref if isinstance(ref, str) and ref else None})
 
 
 def run_choices(api: Api, *, chosen: str = "") -> Any:

@@ -1,20 +1,20 @@
 """Settings of Explore's question: defaults, choices, and their spelling in the page's address, which leaves defaults
 out. A wrong parameter keeps its default and gives a sentence."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, get_args
 
 from rankviz.core.advice import use_case
 from rankviz.core.bounds import UNPRINTABLE, one_of
-from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR
-from rankviz.core.cost.setup import LENGTH_SHARES, MAX_EPOCHS, Form, TrainingData, Trait, is_file_name
+from rankviz.core.cost.question import ASSUMED_RANK
+from rankviz.core.cost.setup import Form, TrainingData, Trait, is_file_name
 from rankviz.core.lora.config import FLAGS, MAX_ALPHA, PRESETS
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES
 from rankviz.errors import InvalidSettingError
 from rankviz.exports.formats import FORMATS
-from rankviz.options import OPTIONS, Option
+from rankviz.options import DATA, OPTIONS, Option
 
 CUSTOM, NO_GPU, NO_PARTS = "custom", "none", "none"
 MAX_TEXT = 2000
@@ -34,64 +34,22 @@ DEFAULT_PARTS = {"FastLanguageModel": ["language", "attention", "mlp"], "FastMod
 
 
 def file_text(data: TrainingData) -> str:
-    """Return a measured file as text for `file_in`, such as "messages.role.user:1600:chats.jsonl:12.300.1550"."""
-    lengths = ".".join(map(str, data.lengths))
-    return ":".join((".".join((data.form, *data.traits)), str(data.longest_tokens), data.file_name, lengths))
+    """Return a measured file as text for `file_in`, such as "messages.role.user:1600:chats.jsonl"."""
+    return ":".join((".".join((data.form, *data.traits)), str(data.longest_tokens), data.file_name))
 
 
 def file_in(text: str) -> TrainingData:
-    """Parse the text of a measured file: form, traits, upper estimate of its longest example in tokens, name and
-    lengths (empty in older addresses). Raise InvalidSettingError for other text."""
-    form, longest, name, lengths, *_ = [*text.split(":", 3), "", "", "", ""]
+    """Parse the text of a measured file: form, traits, upper estimate of its longest example in tokens, and name;
+    older addresses also have lengths. Raise InvalidSettingError for other text."""
+    form, longest, name, *_ = [*text.split(":", 3), "", ""]
     form, *traits = form.split(".")
     one_of(form, "Form of the data", get_args(Form))
     for trait in traits:
         one_of(trait, "Trait of the data", get_args(Trait))
     readable = is_file_name(name) and name.lower().endswith(SUFFIXES)
-    numbers = [longest, *(lengths.split(".") if lengths else ())]
-    whole = all(each.isascii() and each.isdigit() and len(each) < 10 for each in numbers)
-    if not (whole and readable and len(numbers) in (1, 1 + len(LENGTH_SHARES))):
+    if not (readable and longest.isascii() and longest.isdigit() and len(longest) < 10):
         raise InvalidSettingError("The measured file must be form:longest:name, such as messages:1600:chats.jsonl.")
-    longest_tokens, *shares = map(int, numbers)
-    return TrainingData(
-        longest_tokens=longest_tokens, form=form, traits=tuple(traits), file_name=name, lengths=tuple(shares)
-    )
-
-
-def _number(text: str, fits: Callable[[float], bool], must: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not fits(value):
-        raise ValueError(must)
-    return int(value) if value.is_integer() else value
-
-
-def _epochs(text: str) -> float:
-    return _number(text, lambda value: 0 < value <= MAX_EPOCHS, f"a number above 0 and at most {MAX_EPOCHS:,}")
-
-
-def _price(text: str) -> float:
-    must = f"a number of dollars from 0 to {MAX_USD_PER_HOUR:,}"
-    return _number(text, lambda value: 0 <= value <= MAX_USD_PER_HOUR, must)
-
-
-def _file(text: str) -> str:
-    try:
-        file_in(text)
-    except InvalidSettingError as error:
-        must = "the form, longest example and name of a file, such as messages:1600:chats.jsonl"
-        raise ValueError(must) from error
-    return text
-
-
-def _parts(text: str) -> list[str]:
-    known = [part for _, part in PARTS]
-    parts = [] if text == NO_PARTS else text.split(",")
-    if not set(parts) <= set(known):
-        raise ValueError(f"some of {', '.join(known)}, separated by commas, or {NO_PARTS}")
-    return [part for part in known if part in parts]
+    return TrainingData(longest_tokens=int(longest), form=form, traits=tuple(traits), file_name=name)
 
 
 CHOICES: dict[str, list[tuple[str, str]]] = {
@@ -105,7 +63,7 @@ CHOICES: dict[str, list[tuple[str, str]]] = {
         ("Custom (below)", CUSTOM),
     ],
     "alpha_rule": [("α = r", "r"), ("α = 2r", "2r"), ("Fixed", "fixed")],
-    "moe_scheme": [
+    "moe": [
         ("Framework default", "default"),
         ("Attention and dense layers only", "linear-only"),
         ("PEFT's automatic remap of the experts", "peft-remap"),
@@ -143,12 +101,12 @@ DEFAULTS: dict[str, Any] = {
     "preset": "unsloth",
     "modules": [],
     "names": "",
-    "save": "",
+    "modules_to_save": "",
     "alpha_rule": "r",
     "alpha_fixed": 32,
-    "use_rslora": False,
-    "use_dora": False,
-    "moe_scheme": "default",
+    "rslora": False,
+    "dora": False,
+    "moe": "default",
     "expert_rank": "r",
     "parts": DEFAULT_PARTS["FastLanguageModel"],
     **{name: OPTIONS[name].default for name in ("unsloth_class", "text_only", "framework", "precision", "batch")},
@@ -159,31 +117,17 @@ DEFAULTS: dict[str, Any] = {
     "usd_per_hour": None,
     "take": "script",
 }
-"""Initial values of Explore's widgets by name (r: the recommended rank), in the order of the page's script."""
-SAME = ("model", "r", "examples", "example_tokens", "expert_rank", "text_only", "batch", "max_length", "gpu")
-CHOSEN = ("use_case", "framework", "precision", "optim", "checkpointing", "loss_path", "take")
-RENAMED = (
-    ("longest", "longest_tokens", "longest_tokens"),
-    ("forgetting", "forgetting", "dora"),
-    ("save", "save", "modules_to_save"),
-    ("rslora", "use_rslora", "rslora"),
-    ("dora", "use_dora", "dora"),
-    ("moe", "moe_scheme", "moe"),
-    ("class", "unsloth_class", "unsloth_class"),
-    ("accum", "accumulation", "accumulation"),
-)
-"""(address parameter, widget, row of OPTIONS that parses it) where these names differ."""
-PARAMS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    **{name: (name, OPTIONS[name].read) for name in SAME},
-    **{name: (name, Option("", str, "", "", choices=tuple(dict(CHOICES[name]).values())).read) for name in CHOSEN},
-    **{param: (widget, OPTIONS[name].read) for param, widget, name in RENAMED},
-    "epochs": ("epochs", _epochs),
-    "file": ("measured_file", _file),
-    "parts": ("parts", _parts),
-    "usd": ("usd_per_hour", _price),
+"""Initial values of Explore's widgets by name (r: the recommended rank), in the order of the page's script. Widgets of
+one option have its name."""
+SPELLED = {
+    "longest_tokens": "longest",
+    "measured_file": "file",
+    "modules_to_save": "save",
+    "unsloth_class": "class",
+    "accumulation": "accum",
+    "usd_per_hour": "usd",
 }
-PARAMS = dict(sorted(PARAMS.items(), key=lambda each: list(DEFAULTS).index(each[1][0])))
-"""Widget and parser of each address parameter; the parser's ValueError says what the value must be."""
+"""Names of address parameters where they differ from the widget's name."""
 
 
 def targets_of(values: Mapping[str, Any]) -> str | tuple[str, ...]:
@@ -209,6 +153,22 @@ def flags_of(parts: Sequence[str] | None, unsloth_class: str = "FastLanguageMode
     return {flag: part in ticked for flag, (_, part) in zip(FLAGS, PARTS, strict=True)}
 
 
+def options_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of rankviz.options for the widgets' values, all but the rank and the data."""
+    values = DEFAULTS | values
+    own = {name: value for name, value in values.items() if name in OPTIONS and name not in (*DATA, "r")}
+    return {
+        **own,
+        "model": (values["model"] or "").strip(),
+        "targets": targets_of(values),
+        "alpha": alpha_of(values),
+        "expert_rank": values["expert_rank"] or DEFAULTS["expert_rank"],
+        "tokens" if values["length_unit"] == "tokens" else "steps": values["length"],
+        "gpu": None if values["gpu"] == NO_GPU else values["gpu"],
+        **flags_of(values["parts"]),
+    }
+
+
 def _targets(text: str) -> tuple[str, list[str], str]:
     """Parse targets as (preset, ticked modules, other names); modules are ticked only once the model is read."""
     if text in PRESETS:
@@ -222,8 +182,28 @@ def _targets(text: str) -> tuple[str, list[str], str]:
 def _alpha(text: str) -> tuple[str, float]:
     if text in ("r", "2r"):
         return text, DEFAULTS["alpha_fixed"]
-    must = f"r, 2r or a number above 0 and at most {MAX_ALPHA:,}"
-    return "fixed", float(_number(text, lambda value: 0 < value <= MAX_ALPHA, must))
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= MAX_ALPHA:
+        raise ValueError(f"r, 2r or a number above 0 and at most {MAX_ALPHA:,}")
+    return "fixed", value
+
+
+def _parts(text: str) -> list[str]:
+    known = [part for _, part in PARTS]
+    parts = [] if text == NO_PARTS else text.split(",")
+    if not set(parts) <= set(known):
+        raise ValueError(f"some of {', '.join(known)}, separated by commas, or {NO_PARTS}")
+    return [part for part in known if part in parts]
+
+
+def _file(text: str) -> str:
+    with suppress(InvalidSettingError):
+        file_in(text)
+        return text
+    raise ValueError("the form, longest example and name of a file, such as messages:1600:chats.jsonl")
 
 
 SHARED = {
@@ -235,16 +215,28 @@ SHARED = {
 """Widgets and parser of each address parameter that sets several widgets."""
 
 
+def _reader(name: str) -> Callable[[str], Any]:
+    if name in CHOICES and name != "expert_rank":  # for which a number can be typed too
+        return Option("", str, "", "", choices=tuple(dict(CHOICES[name]).values())).read
+    return OPTIONS["dora" if name == "forgetting" else name].read
+
+
+OWN = {"parts": _parts, "measured_file": _file}
+PARAMS: dict[str, tuple[tuple[str, ...], Callable[[str], Any]]] = {
+    SPELLED.get(name, name): ((name,), OWN.get(name) or _reader(name))
+    for name in DEFAULTS
+    if not any(name in widgets for widgets, _ in SHARED.values())
+} | SHARED
+"""Widgets and parser of each address parameter; the parser's ValueError says what the value must be."""
+
+
 def write(values: Mapping[str, Any]) -> dict[str, str | None]:
     """Return the address parameters of these values; None removes a parameter (a default) from the address."""
-    params = {param: _spell(values[name], DEFAULTS[name]) for param, (name, _) in PARAMS.items()}
-    targets = targets_of(values)
+    params = {param: _spell(values[names[0]], DEFAULTS[names[0]]) for param, (names, _) in PARAMS.items()}
+    targets, length = targets_of(values), _spell(values["length"], None)
     params["targets"] = _spell(targets if isinstance(targets, str) else ",".join(targets), DEFAULTS["preset"])
     params["alpha"] = _spell(alpha_of(values), DEFAULTS["alpha_rule"])
-    for unit in ("steps", "tokens"):
-        is_set = unit == values["length_unit"] and values["length"] is not None
-        params[unit] = str(values["length"]) if is_set else None
-    return params
+    return params | {unit: length if unit == values["length_unit"] else None for unit in ("steps", "tokens")}
 
 
 def _spell(value: Any, default: Any) -> str | None:
@@ -259,27 +251,20 @@ def _spell(value: Any, default: Any) -> str | None:
 
 def usual(param: str) -> str:
     """Return the value that applies where the address leaves out this parameter, as text, or "not set"."""
-    shared = {"targets": "preset", "alpha": "alpha_rule"}
-    value = DEFAULTS.get(PARAMS[param][0] if param in PARAMS else shared.get(param))
+    value = DEFAULTS[PARAMS[param][0][0]] if param in PARAMS else None
     return "not set" if value in (None, "", []) else ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Return the widgets' values (the default for a missing or wrong parameter) and a sentence for each mistake."""
-    given, notes = _parsed(params)
-    return DEFAULTS | given, notes
+    values, notes = given(params)
+    return DEFAULTS | values, notes
 
 
-def changes(params: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values of those widgets that these parameters set; empty if a parameter is wrong."""
-    given, notes = _parsed(params)
-    return {} if notes else given
-
-
-def _parsed(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def given(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of those widgets that the parameters set, and a sentence for each mistake."""
     values, notes = {}, []
-    known = {param: ((name,), reader) for param, (name, reader) in PARAMS.items()} | SHARED
-    for param, (names, reader) in known.items():
+    for param, (names, reader) in PARAMS.items():
         if param not in params:
             continue
         text = params[param]
@@ -297,8 +282,3 @@ def _parsed(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
 def wrong(param: str, text: str, must: object) -> str:
     """Return the sentence for a wrong address parameter. must: the expected value, such as "one of a, b"."""
     return f"The address has {param}={text[:SHOWN]}, but {param} must be {must}. The default is shown."
-
-
-def address(params: Mapping[str, str | None]) -> str:
-    """Return address parameters as the JSON that controls.address expects."""
-    return json.dumps(params)

@@ -3,7 +3,6 @@ Each command gets a folder with its request, prints one JSON object, and imports
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -95,7 +94,7 @@ def exported(homes: Sequence[str], run_ids: Sequence[str], target: str, for_visi
     from rankviz.shared import rights
 
     stores = [store.RunStore(Path(home)) for home in homes]
-    shown = partial(rights.taken_along, settings=read(shared=True)) if for_visitor else None
+    shown = partial(rights.taken_along, settings=read(shared=True)) if for_visitor else lambda item: item
     store.export_runs(stores, run_ids, Path(target), shown)
     return {}
 
@@ -147,17 +146,11 @@ def hub(argv: Sequence[str]) -> int:
 
 
 def _of_hub(work: Path, what: str, **request: Any) -> Reply:
-    from rankviz.hub import reach
+    from rankviz.hub import reach, remote
 
     if what == "config":
-        from rankviz.hub.remote import fetch_config
-
-        config = fetch_config(request["repo_id"], Path(request["folder"]), suggestions=request["suggestions"])
+        config = remote.fetch_config(request["repo_id"], Path(request["folder"]), suggestions=request["suggestions"])
         return {**config._asdict(), "path": str(config.path)}
     if what == "adapter":
-        from rankviz.hub.remote import fetch_adapter
-
-        return {"folder": str(fetch_adapter(**request, work=work))}
-    if what == "weights":
-        return {"bytes": reach.weight_bytes_to_fetch(request["repo_id"], work)}
-    return asdict(reach.ask_hub())
+        return {"folder": str(remote.fetch_adapter(**request, work=work))}
+    return {"bytes": reach.weight_bytes_to_fetch(request["repo_id"], work)}

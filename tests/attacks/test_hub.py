@@ -25,8 +25,8 @@ from tests.support.web.stranger import Stranger
 ASKED = 60
 READERS = 2
 """One asks the Hub, one lays out."""
-PROCESSES = 3
-"""That ask the Hub at once: two look-ups, and one for whether it answers at all."""
+PROCESSES = 2
+"""That ask the Hub at once."""
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from rankviz.core.probe import (
     ProbeRecord,
     ProbeSummary,
     as_json,
-    choose_depths,
     extrapolate,
 )
 from rankviz.core.runs.events import ProbeCompleted, RunFailed, RunStarted, StageReached
@@ -56,7 +55,6 @@ def test_where_the_counter_is_exact_the_moment_that_rules_the_deep_model_may_not
         ({"attn_implementation": "eager"}, "sdpa attention"),
         ({"r": 0}, "1 to 1,024"),
         ({"per_device_train_batch_size": 4096, "max_length": 2048}, "at most 4,194,304 tokens per step"),
-        ({"depths": (31,)}, "30 blocks"),
         ({"framework": "axolotl"}, "unsloth, trl, peft"),
         ({"time_limit_seconds": 0.0}, "Time limit in seconds must be a number from 1 to 86,400"),
         ({"target_modules": ()}, "target module"),
@@ -76,14 +74,6 @@ def test_where_the_counter_is_exact_the_moment_that_rules_the_deep_model_may_not
 def test_what_cannot_be_probed_is_said_with_what_to_change(settings, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
         request(**settings)
-
-
-def test_depths_of_ones_own_must_keep_the_pattern_whole():
-    model = API.models.get("google/gemma-3-1b-it")
-
-    assert (8, 14, 26) == choose_depths(model, (14, 8), full=True)
-    with pytest.raises(InvalidSettingError, match=r"26 blocks that repeat every 6.*must be one of 8, 14, 20"):
-        choose_depths(model, (9,), full=False)
 
 
 def test_a_shared_page_bounds_time_and_memory_whatever_is_asked():

@@ -64,7 +64,7 @@ def test_an_address(fuzz, api):
         values, notes = question_of(api, params)
         assert all(len(note) < 2000 for note in notes)
         json.dumps(link.write(values)).encode()
-        link.changes(params)
+        link.given(params)
 
     fuzz(broken_address, read, refuses=False)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.hub.remote import model_from_path
+from rankviz.hub.remote import find_model
 from tests.hub.layouts import config_file
 
 
@@ -10,4 +10,4 @@ from tests.hub.layouts import config_file
 def laid_out(tmp_path_factory):
     """(the folder of a config.json, the cache that holds what the real worker made of it, the model)"""
     folder, cache = tmp_path_factory.mktemp("llama"), tmp_path_factory.mktemp("cache")
-    return folder, cache, model_from_path(config_file(folder), cache=cache)
+    return folder, cache, find_model(config_file(folder), cache=cache)

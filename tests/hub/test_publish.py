@@ -68,7 +68,7 @@ def test_a_repository_is_one_commit_with_a_mark_of_what_it_was_made_of(hub, fold
 def test_a_private_repository_stays_private_when_it_is_updated_as_public(hub, folder):
     put(hub, folder)
 
-    assert put(hub, folder, public=True).private
+    assert put(hub, folder, public=True)["private"]
 
 
 @pytest.mark.parametrize("owner", ["alice", "Alice", "lab"])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -24,8 +25,8 @@ from rankviz.hub.remote import (
     WEIGHTS,
     fetch_adapter,
     fetch_config,
+    find_model,
     introspect_config,
-    model_from_hub,
 )
 from rankviz.units import GIB
 from rankviz.visitor import Visitor, acting_as
@@ -188,7 +189,8 @@ def test_a_hub_model_carries_what_the_hub_says_of_it(laid_out):
     path = folder / "config.json"
 
     def model(total):
-        return model_from_hub("a/b", fetch_config("a/b", folder, api=Hub(path, total=total)), cache=cache)
+        found = fetch_config("a/b", folder, api=Hub(path, total=total))
+        return find_model("a/b", cache=cache, door=SimpleNamespace(config=lambda *ref: nullcontext(found)))
 
     agreed, differs = model(TOY.total_parameters), model(TOY.total_parameters + 1600)
 
@@ -243,8 +245,11 @@ def test_config_and_weights_are_fetched_and_nothing_else(tmp_path):
     ("sizes", "message"),
     [
         ({CONFIG: 500, "adapter_model.bin": 9}, "has only adapter_model.bin, and pickle files can run code"),
-        ({"config.json": 500}, "holds no adapter_model.safetensors, so it is not an adapter"),
-        ({WEIGHTS: 500}, "holds no adapter_config.json, which holds r and lora_alpha"),
+        (
+            {"config.json": 500},
+            "holds no adapter_config.json and no adapter_model.safetensors, so it is not an adapter",
+        ),
+        ({WEIGHTS: 500}, "holds no adapter_config.json, so it is not an adapter"),
         ({CONFIG: 500, WEIGHTS: 5_000_000}, "has 5,000,000 bytes of weights, more than the 1,000,000"),
     ],
 )

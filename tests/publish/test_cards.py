@@ -6,7 +6,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from rankviz.core.runs.events import Environment
-from rankviz.publish.files import RunFacts, SweepFacts, dataset_card, model_card
+from rankviz.publish.files import SweepFacts, dataset_card, model_card
 from tests.support.runs.finished_runs import plain_sweep
 
 MARKS = (
@@ -27,8 +27,7 @@ def sweep_of(words):
     everywhere = {name: words for name in Environment.__annotations__} | {"versions": {"torch": words}}
     plain = plain_sweep({4: 2.0, 16: 1.5})
     runs = [replace(run, environment=everywhere, request=replace(run.request, data=words)) for run in plain.runs]
-    facts = [RunFacts(record=run, base_model="owner/base") for run in runs]
-    return SweepFacts(id="s1", sweep_id="s1", runs=facts, verdict=[words], all_runs=runs)
+    return SweepFacts(sweep_id="s1", base_model="owner/base", runs=runs, verdict=[words], all_runs=runs)
 
 
 def cards_of(sweep, targets="q_proj"):

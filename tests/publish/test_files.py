@@ -1,5 +1,6 @@
 """What a dataset and an adapter hold: tables, cards with metadata that YAML reads, and nothing private."""
 
+import json
 from dataclasses import replace
 
 import pandas as pd
@@ -9,16 +10,7 @@ import yaml
 from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.run_time import DeviceTime, Rent
 from rankviz.errors import InvalidSettingError
-from rankviz.publish.files import (
-    CONFIG,
-    WEIGHTS,
-    RunFacts,
-    SweepFacts,
-    hub_base,
-    public_config,
-    write_adapter,
-    write_dataset,
-)
+from rankviz.publish.files import CONFIG, WEIGHTS, SweepFacts, hub_base, write_adapter, write_dataset
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import correct, plain_sweep
@@ -30,8 +22,7 @@ FOLDER = "/data/of/ann"
 def facts(*, data="phonemes", seeds=(0,), verdict=("r = 16 is best.", "Worse: r = 4.")):
     sweep = plain_sweep({4: 2.0, 16: 1.5}, seeds=seeds)
     records = tuple(replace(run, request=replace(run.request, data=data)) for run in sweep.runs)
-    runs = [RunFacts(record=record, base_model=BASE) for record in records]
-    return SweepFacts(id="s1", sweep_id="s1", runs=runs, verdict=verdict, all_runs=records)
+    return SweepFacts(sweep_id="s1", base_model=BASE, runs=records, verdict=verdict, all_runs=records)
 
 
 def card(folder):
@@ -51,7 +42,7 @@ def adapter(tmp_path, sweep, **config):
 def test_the_tables_hold_a_row_a_run_a_row_a_step_and_a_row_a_held_out_example(tmp_path):
     sweep = facts()
     losses = {"example_losses": (1.0, 3.0), "examples": 2, **correct(80, True)}
-    runs = [replace(r, record=replace(r.record, loss_after=replace(r.record.loss_after, **losses))) for r in sweep.runs]
+    runs = [replace(run, loss_after=replace(run.loss_after, **losses)) for run in sweep.runs]
 
     write_dataset(replace(sweep, runs=runs), tmp_path)
 
@@ -113,11 +104,14 @@ def test_the_model_card_holds_rank_cost_verdict_and_how_it_was_measured(tmp_path
         assert line in text
 
 
-def test_the_configuration_names_the_base_by_its_id_and_keeps_patterns_of_modules():
-    saved = {"base_model_name_or_path": FOLDER, "target_modules": r".*\.q_proj", "r": 4, "revision": FOLDER}
+def test_the_configuration_names_the_base_by_its_id_and_keeps_patterns_of_modules(tmp_path):
+    folder = adapter(tmp_path, facts(), target_modules=r".*\.q_proj", revision=FOLDER)
 
-    assert {"base_model_name_or_path": BASE, "target_modules": r".*\.q_proj", "r": 4, "revision": None} == (
-        public_config(saved, BASE)
+    saved = json.loads((folder / CONFIG).read_text())
+    assert (BASE, r".*\.q_proj", None) == (
+        saved["base_model_name_or_path"],
+        saved["target_modules"],
+        saved["revision"],
     )
 
 

@@ -14,13 +14,11 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import PublishError
 from rankviz.publish import TRACKIO, Destination
-from rankviz.publish.files import RunFacts, SweepFacts
-from rankviz.publish.trackio import send
+from rankviz.publish.files import SweepFacts
+from rankviz.worker.sending import forget, send
 from tests.support.engines.hub_stand_in import hub_stand_in
 from tests.support.runs.finished_runs import plain_sweep
 from tests.support.runs.published import trained
-
-BASE = "owner/base"
 
 
 class Recorder:
@@ -50,39 +48,32 @@ class Recorder:
         return self.runs
 
 
-def facts(losses=None):
-    sweep = plain_sweep(losses or {4: 2.0})
-    runs = [RunFacts(record=run, base_model=BASE) for run in sweep.runs]
-    return SweepFacts(id="s1", sweep_id="s1", runs=runs, verdict=("r = 4 is best.",), all_runs=sweep.runs)
-
-
-def sent(trackio, sweep=None, **where):
-    send(trackio, sweep or facts(), "ranks", lambda count: None, **where)
-    return trackio
-
-
-def there(name, made_by="RankViz"):
-    deleted = []
-    run = SimpleNamespace(name=name, config={"made_by": made_by}, delete=lambda: deleted.append(name))
-    return run, deleted
-
-
 def test_the_loss_is_logged_by_step_between_the_evaluations_of_the_base_and_of_the_adapter():
-    trackio = sent(Recorder())
+    trackio, runs = Recorder(), plain_sweep({4: 2.0}).runs
+    facts = SweepFacts(sweep_id="s1", base_model="owner/base", runs=runs, all_runs=runs)
+
+    send(trackio, runs[0], facts, "ranks", {})
 
     steps = dict(trackio.logged)
     assert [0, 1, 2] == [step for step, _ in trackio.logged]
     assert 7.5 == steps[0]["eval/loss"]
     assert (5.0, 4.0) == (steps[1]["train/loss"], steps[2]["train/loss"])
     assert (2.0, 2 * 2**30) == (steps[2]["eval/loss"], steps[2]["memory/peak_bytes"])
+    with pytest.raises(PublishError, match="could not send everything to alice/board: no room"):
+        send(Recorder(warns="no room"), runs[0], facts, "ranks", {"space_id": "alice/board"})
 
 
 def test_a_run_of_this_name_that_somebody_else_made_stays():
-    run, deleted = there("s1-001-r4", made_by="me")
+    deleted = []
+    ours, theirs = (
+        SimpleNamespace(name=name, config={"made_by": maker}, delete=lambda name=name: deleted.append(name))
+        for name, maker in (("a", "RankViz"), ("b", "me"))
+    )
 
+    forget(Recorder([ours, theirs]), "ranks", {"a"})
     with pytest.raises(PublishError, match="that RankViz did not send: choose another project"):
-        sent(Recorder([run]))
-    assert [] == deleted
+        forget(Recorder([ours, theirs]), "ranks", {"b"})
+    assert ["a"] == deleted
 
 
 @pytest.mark.skipif(find_spec("trackio") is None, reason="Trackio is not installed")

@@ -62,7 +62,7 @@ def test_a_failed_run_asked_for_again_starts_from_nothing_for_every_reader(tmp_p
         writer.append(run_id, event)
     assert RunState.FAILED is reader.get(run_id).state
 
-    writer.requeue(run_id)
+    writer.requeue_all([run_id])
 
     again = reader.get(run_id)
     assert (RunState.QUEUED, (), "") == (again.state, again.steps, again.error)
@@ -237,9 +237,9 @@ def at_once(*calls):
 def test_of_many_who_ask_at_once_one_queues_the_run(store, cancelled):
     stores = [RunStore(store.home) for _ in range(TOGETHER)]
 
-    answers = at_once(*(lambda each=each: each.requeue(cancelled) for each in stores))
+    answers = at_once(*(lambda each=each: each.requeue_all([cancelled]) for each in stores))
 
-    assert [False] * (TOGETHER - 1) + [True] == sorted(answers)
+    assert [False] * (TOGETHER - 1) + [True] == sorted(map(bool, answers))
     assert 1 == (store.run_dir(cancelled) / "events.jsonl").read_text().count("RunRequeued")
     assert (RunState.QUEUED, 2) == (store.get(cancelled).state, store.get(cancelled).attempt)
 
@@ -249,7 +249,7 @@ def test_a_run_that_another_app_has_deleted_is_not_queued_and_nothing_is_added_t
     request = elsewhere.get(cancelled).request
     remove(store, [cancelled])
 
-    assert not elsewhere.requeue(cancelled)
+    assert not elsewhere.requeue_all([cancelled])
     with pytest.raises(RunNotFoundError):
         elsewhere.add(request)
 
@@ -277,7 +277,6 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from rankviz.store import RunStore, import_runs
-from rankviz.store.removal import remove
 from tests.support.runs import questions
 
 home, call, left, ranks = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), eval(sys.argv[4])
@@ -294,9 +293,7 @@ def dies(*paths):
 
 setattr(os, call, dies)
 store = RunStore(home)
-if sys.argv[5:] == ["remove"]:
-    remove(store, [record.run_id for record in store.records()])
-elif sys.argv[5:]:
+if sys.argv[5:]:
     import_runs(store, Path(sys.argv[5]))
 else:
     store.create(questions.sweep(ranks=ranks))
@@ -306,7 +303,7 @@ else:
 @pytest.fixture
 def killed(tmp_path):
     """killed(call, after, *what): the store of an app that was killed at a call of os about runs, after so many, while
-    it queued a sweep, imported a zip ("runs.zip") or removed all runs ("remove")."""
+    it queued a sweep or imported a zip ("runs.zip")."""
 
     def kill(call, after, *what):
         arguments = [str(tmp_path / "home"), call, str(after), repr(RANKS), *map(str, what)]
@@ -315,15 +312,6 @@ def killed(tmp_path):
         return RunStore(tmp_path / "home")
 
     return kill
-
-
-@pytest.fixture
-def ended(tmp_path):
-    """A store with an ended sweep."""
-    store = RunStore(tmp_path / "home")
-    for run_id in store.run_ids(store.create(questions.sweep(ranks=RANKS))):
-        store.append(run_id, RunCancelled(time=1.0))
-    return store
 
 
 def ranks_of(store):
@@ -356,30 +344,6 @@ def test_nobody_beside_it_takes_up_half_a_sweep(killed):
 
     with beside.publishing():  # as a supervisor does before it looks
         assert list(RANKS) == [record.request.r for record in beside.unended()]
-
-
-@pytest.mark.parametrize("call, after", [("rename", 0), ("rename", 2), ("unlink", 0)])
-@pytest.mark.parametrize("next_is", ["a start", "a change"])
-def test_a_sweep_whose_app_was_killed_while_it_deleted_it_has_gone_as_a_whole(ended, killed, call, after, next_is):
-    store = killed(call, after, "remove")
-    assert RANKS[after if call == "rename" else len(RANKS) :] == tuple(ranks_of(store))
-
-    if next_is == "a change":
-        store.create(questions.sweep(ranks=(16,)))
-        assert [16] == ranks_of(store) == ranks_of(ended)
-    tidy(store)
-
-    assert ([16] if next_is == "a change" else []) == ranks_of(store) == ranks_of(RunStore(store.home))
-    assert [] == names_in(store)
-
-
-def test_what_is_half_deleted_is_not_resumed(ended, killed):
-    *_, last = [record.run_id for record in ended.records()]
-    store = killed("rename", 2, "remove")
-
-    assert store.record(last) and not store.requeue(last)
-
-    assert [] == ranks_of(store)
 
 
 def test_a_sweep_is_deleted_from_a_full_disk():

@@ -104,14 +104,14 @@ def made(tmp_path, *runs, journal=CANCELLED, packing=zipfile.ZIP_DEFLATED, more=
         ({"runs/a/adapter/adapter_model.safetensors": "x"}, "no RankViz export"),
         ({"runs/a/request.json": request("a")}, "has not ended"),
         ({"runs/a/request.json": request("b"), "runs/a/events.jsonl": CANCELLED}, "calls itself 'b'"),
-        ({"runs/a/request.json": "{}", "runs/a/events.jsonl": CANCELLED}, "no readable request"),
-        ({"runs/a/events.jsonl": CANCELLED}, "no readable request"),
+        ({"runs/a/request.json": "{}", "runs/a/events.jsonl": CANCELLED}, "request.json"),
+        ({"runs/a/events.jsonl": CANCELLED}, "request.json"),
         (
             {"runs/a/request.json": request("a").replace('"r": 8', '"r": -3'), "runs/a/events.jsonl": CANCELLED},
             r"Run 'a' in the zip cannot be read, so nothing was imported. Rank must be .* \(got -3\)",
         ),
         ({"summary.csv": ""}, "holds no runs"),
-        ({"runs/a/events.jsonl": "x" * (200 * 10**6 + 1)}, "unpacks to more than 200 times its size"),
+        ({"runs/a/events.jsonl": "x" * (200 * 10**6 + 1)}, "unpacks to more than 200 MB"),
     ],
 )
 def test_a_zip_that_is_no_export_is_refused_whole(tmp_path, members, message):
@@ -173,19 +173,6 @@ def test_a_name_of_a_run_or_a_sweep_of_another_is_not_taken_a_second_time(tmp_pa
     assert ["theirs"] == [record.run_id for record in store.all()]
 
 
-@pytest.mark.parametrize("is_open", [True, False])
-def test_a_run_that_joins_a_sweep_is_as_open_as_it_is(tmp_path, is_open):
-    store = RunStore(tmp_path)
-    import_runs(store, made(tmp_path, ("a", "s"), ("c", "other")), ownership=Ownership("ann"))
-    store.open_to_all("s", is_open)
-    store.open_to_all("other", not is_open)
-
-    import_runs(store, made(tmp_path, ("b", "s"), ("d", "other"), ("e", "new")), ownership=Ownership("ann"))
-
-    assert {"b": is_open, "d": not is_open, "e": False} == {name: store.ownership(name).is_open for name in "bde"}
-    assert {"ann"} == {store.ownership(name).owner for name in "abcde"}
-
-
 @pytest.mark.parametrize("runs", [[("a", "s"), ("A", "s")], [("a", "s"), ("b", "S")], [("a", "s"), ("s", "t")]])
 def test_no_name_of_a_zip_means_two_things(tmp_path, runs):
     with pytest.raises(InvalidSettingError, match="nothing was imported"):
@@ -210,7 +197,7 @@ def test_an_attempt_after_which_few_are_left_is_not_imported(tmp_path, requeued)
     last = '{"event": "RunCancelled", "time": 1.0, "attempt": 100001}\n'
     journal = one * 100_000 if "RunRequeued" in requeued else f'{{"event": {requeued}, "time": 1.0}}\n'
 
-    with pytest.raises(LimitError, match="says that it was tried 100,001 times; at most 100,000 are imported"):
+    with pytest.raises(LimitError, match="was tried 100,001 times; at most 100,000 is allowed"):
         import_runs(store, made(tmp_path, ("a", "s"), journal=journal + last, packing=zipfile.ZIP_STORED))
 
     assert [] == store.all()
@@ -219,31 +206,16 @@ def test_an_attempt_after_which_few_are_left_is_not_imported(tmp_path, requeued)
 @pytest.mark.parametrize(
     ("more", "packing", "message"),
     [
-        ([("runs/a/events.jsonl", "0" * 3_000_000)], zipfile.ZIP_DEFLATED, "200 times its size"),
-        ([], zipfile.ZIP_BZIP2, "packed in a way"),
-        ([], zipfile.ZIP_LZMA, "packed in a way"),
-        ([("runs/a/request.json", request())], zipfile.ZIP_STORED, "twice"),
+        ([], zipfile.ZIP_BZIP2, "which no RankViz export does"),
+        ([("runs/a/request.json", request())], zipfile.ZIP_STORED, "which no RankViz export does"),
         ([(f"runs/r{n}/events.jsonl", "") for n in range(5000)], zipfile.ZIP_STORED, "5,002 files"),
-        ([(f"runs/r{n}/events.jsonl", "") for n in range(20_000)], zipfile.ZIP_STORED, "more than 4,096 files"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_zip_that_is_larger_than_it_looks_is_refused(tmp_path, more, packing, message):
-    if message == "200 times its size":
-        path = made(tmp_path, more=more)
-    else:
-        path = made(tmp_path, ("a", "s"), packing=packing, more=more)
+    path = made(tmp_path, ("a", "s"), packing=packing, more=more)
 
     with pytest.raises((InvalidSettingError, LimitError), match=message):
-        import_runs(RunStore(tmp_path), path)
-
-
-def test_a_zip_with_a_comment_may_hide_another_table_of_contents(tmp_path):
-    path = made(tmp_path, ("a", "s"))
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.comment = b"PK\x05\x06" + b"\0" * 40
-
-    with pytest.raises(InvalidSettingError, match="or it has a comment"):
         import_runs(RunStore(tmp_path), path)
 
 
@@ -265,9 +237,9 @@ BEGUN = {"event": "RunStarted", "time": 1, "environment": {"target_modules": ["q
 
 
 LINES = {
-    "numbers of examples": MEASURED | {"example_losses": [1.0] * 50},
+    "numbers of examples": MEASURED | {"example_losses": [1.0] * 100},
     "names of modules": BEGUN,
-    "versions": BEGUN | {"environment": {"versions": {str(number): "1" for number in range(25)}}},
+    "versions": BEGUN | {"environment": {"versions": {str(number): "1" for number in range(40)}}},
     "answers": {"event": "Answered", "time": 1, "when": "after", "seconds": 1, "answers": [ANSWER] * 10},
     "timed steps": DEPTH | {"timed_steps": [1] * 50},
 }
@@ -279,13 +251,12 @@ def test_so_many_values_are_imported_at_once_whatever_they_are(tmp_path, line):
 
     with pytest.raises(LimitError, match="have more than 100 values together, the most that are imported at once"):
         import_runs(RunStore(tmp_path), path, limits=ImportLimits(values=100))
-    assert ["a", "b"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(values=200))
+    assert ["a", "b"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(values=400))
 
 
 KEPT = {
     "environment": [BEGUN | {"environment": {str(number): "x" * 900 for number in range(150)}}],
     "modules": [BEGUN | {"environment": {"target_modules": [str(number) for number in range(2000)]}}],
-    "stages": [{"event": "StageReached", "time": 1, "stage": f"{number}"} for number in range(2000)],
     "truncations": [MEASURED | {"event": "AdapterCut", "r": r, "example_losses": [1.0] * 9} for r in range(1, 300)],
 }
 

@@ -23,14 +23,8 @@ KINDS = ("allocated", "reserved", "device", "capacity", "unknown", "resident abo
 """Counter of a figure: torch's allocated or reserved, nvidia-smi's ("device"), the card's size at the longest length
 that fitted ("capacity"), not stated, or a process's resident set minus its baseline before loading."""
 
-ORIGINS = {
-    "fms-": "fms-acceleration",
-    "litgpt-": "litgpt",
-    "raschka-": "litgpt",
-    "unsloth-": "unsloth",
-    "fitcheck-": "fitcheck",
-}
-"""Source by prefix of a group's name. Raschka's runs use litgpt's scripts on litgpt's data."""
+ORIGINS = {"fms-": "fms-acceleration", "unsloth-": "unsloth", "fitcheck-": "fitcheck"}
+"""Source by prefix of a group's name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +41,6 @@ class MeasuredRow:
     use_time: bool
     model_id: str
     precision: str
-    compute_dtype: str
     raised: str
     """Tensors that k-bit preparation left in fp32: "yes" (all), "no" (none) or "norms only"."""
     framework: str
@@ -66,16 +59,11 @@ class MeasuredRow:
     gpu: str
     measured_bytes: int | None
     measured_kind: str
-    reserved_bytes: int | None
-    device_bytes: int | None
-    """nvidia-smi's total, where it was read as well."""
     loaded_bytes: int | None
     """Bytes allocated before the first step: weights, adapter and, where the source says so, optimizer states."""
     measured_seconds_per_step: float | None
     source: str
     notes: str
-    trainable_parameters: int | None = None
-    """Printed by the program; None unless the row's targets are known by name."""
     date: str = ""
     two_depth_bytes: int | None = None
     """For a probe's row: peak of the whole model, extrapolated from two small depths."""
@@ -91,23 +79,16 @@ class MeasuredRow:
         """True if the length is only a limit: at this length, the run would have used at least the measured memory."""
         return self.seq_kind == "cap"
 
-    @property
-    def setting(self) -> tuple:
-        """Key of the setting; rows with equal keys repeat one measurement."""
-        return _SETTING(self)
 
-
-_SETTING = attrgetter(
+SETTING = attrgetter(
     *("group", "model_id", "precision", "raised", "framework", "r", "targets", "batch", "seq_len", "checkpointing"),
     *("attn", "loss_path", "optimizer", "gpu", "measured_kind"),
 )
+"""Returns the key of a row's setting; rows with equal keys repeat one measurement."""
 COLUMNS = {
     "group": "independent_group",
     "raised": "kbit_fp32_upcast",
-    "reserved_bytes": "measured_reserved_bytes",
-    "device_bytes": "measured_device_bytes",
     "loaded_bytes": "measured_load_bytes",
-    "trainable_parameters": "trainable_params",
     "two_depth_bytes": "predicted_two_depth_bytes",
     "two_depth_seconds": "predicted_two_depth_seconds",
 }
@@ -128,10 +109,7 @@ NEEDED = ("r", "batch", "seq_len")
 def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
     """Read one line of a CSV file; raise BadDataError naming the line and the column that cannot be read."""
     row = {name: _cell(cells, name, kind, line) for name, kind in _kinds().items()}
-    row["row_id"] = row["row_id"] or f"line {line}"
-    if (cells.get("use_count") or "").strip() != "yes":
-        row["trainable_parameters"] = None
-    return MeasuredRow(**row)
+    return MeasuredRow(**row | {"row_id": row["row_id"] or f"line {line}"})
 
 
 @cache
@@ -167,18 +145,6 @@ PRECISIONS = {name: name for name in ("bf16", "fp16", "fp32", "int8", "nf4", "nf
 PRECISIONS |= {"fp4": "nf4", DYNAMIC: "nf4-dq", "gptq-int4": "nf4-dq"}
 """Precision whose formula is used, by a row's format. For GPTQ, bytes per weight are an assumption."""
 
-LITGPT = Habits(
-    autocast=False,
-    holds_logits=True,
-    lora_dropout=True,
-    keeps_quantized_inputs=True,
-    pads_adapters=True,
-    unties_head=True,
-    own_models=True,
-)
-"""litgpt of 2023 and 2024 (finetune/lora.py, lora.py, model.py) on Fabric (plugins/precision/bitsandbytes.py): LoRA
-dropout 0.05, bitsandbytes before 0.43, padded adapters of the fused qkv. Behaviour found because rows did not fit is
-in assumptions.json, so that it can be left out together with these rows: see `row_stack`."""
 PROGRAMS = {
     "peft": Habits(autocast=False, holds_logits=True, copies_keys=True),
     "trl": Habits(holds_logits=True),
@@ -187,8 +153,7 @@ PROGRAMS = {
     "llamafactory": Habits(holds_logits=True),
     "unsloth-cpu": CPU_HABITS,
     "unsloth": Habits(unsloth_kernels=True, saved_bytes=4),
-    "litgpt": LITGPT,
-    "torchtune": Habits(autocast=False, holds_logits=True, own_models=True),
+    "torchtune": Habits(autocast=False, holds_logits=True),
 }
 """Habits of each program. Two kinds of program hold logits. fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py,
 which also copies keys to every head for the efficient kernel) keeps the output. Trainers before 5 return it with the
@@ -197,7 +162,6 @@ FMS_TRANSFORMERS_OF_2024 = (4, 45, 2)
 """Version in fms-acceleration's scripts/benchmarks/refs/requirements.txt before February 2025."""
 TRAINED_COPIES = ("embed_tokens", "lm_head")
 """Targets that Unsloth trains as full copies if they are not tied."""
-UNSTATED_LOSS_PATHS = {"litgpt": "chunked", "torchtune": "chunked"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,9 +172,6 @@ class PredictedRow:
     stack: Stack | None = None
     predicted: Range | None = None
     """Predicted peak, by the row's own counter."""
-    memory: MemoryEstimate | None = None
-    parameters: int | None = None
-    """Number of trainable parameters."""
     loaded_bytes: int = 0
     """Predicted bytes before the first step: weights, adapter, and optimizer states where the row's notes say so."""
     working_bytes: float = 0.0
@@ -268,8 +229,6 @@ def predict_row(
         row=row,
         stack=stack,
         predicted=_of_kind(memory, row.measured_kind, assume) if measured else None,
-        memory=memory,
-        parameters=chain.plan.parameters(row.r),
         loaded_bytes=memory.base_weights + memory.adapter + (memory.optimizer if "Adam states" in row.notes else 0),
         working_bytes=memory.activations + memory.logits,
         seconds=duration and duration.step,
@@ -280,15 +239,8 @@ def predict_row(
 def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
     """Return the software and settings that the row was measured with."""
     on_cpu = row.gpu.startswith("CPU")
-    loss_path = row.loss_path if row.loss_path != "unknown" else UNSTATED_LOSS_PATHS.get(row.framework, "full")
+    unstated = "fused" if row.framework == "torchtune" else "full"
     habits = _habits_in_version(CPU_HABITS if on_cpu else PROGRAMS[row.framework], row)
-    if row.framework == "litgpt":  # known from its rows alone
-        habits = replace(
-            habits,
-            fp32_logits=assume.value("litgpt-logit-bytes") == 4,
-            quantizes_every_linear=bool(assume.value("litgpt-quantized-head")),
-            dequantizes_twice=assume.value("litgpt-unpacked-copies") == 2,
-        )
     habits = replace(
         habits,
         raised=RAISED[row.raised],
@@ -303,7 +255,8 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
         gradient_accumulation_steps=row.grad_accum,
         max_length=row.seq_len,
         gradient_checkpointing=row.checkpointing,
-        loss_path="full" if on_cpu else loss_path,  # as in stack_on: fused losses are kernels of a GPU
+        # on a CPU as in stack_on: fused losses are kernels of a GPU
+        loss_path="full" if on_cpu else unstated if row.loss_path == "unknown" else row.loss_path,
         attn_implementation=row.attn,
     )
     return Stack(setup=setup, use_dora=False, assume=assume, measured_habits=habits)
@@ -325,10 +278,6 @@ def _habits_in_version(habits: Habits, row: MeasuredRow) -> Habits:
         one_expert_at_a_time=old,
         rebinds_logits=transformers is not None and transformers < (4, 46),
     )
-    if row.framework == "litgpt":
-        # The scripts of 2023 have no maximum length: the longest sample, and so the peak, comes once, after a shorter
-        # one. Those of 2024 cut rows at a length that most micro-steps reach.
-        return replace(habits, keeps_previous_graph=not row.date.startswith("2023"))
     if row.framework != "unsloth":
         return habits
     year = unsloth or version_of("", row.date) or (9999,)
@@ -354,7 +303,7 @@ def unusable(row: MeasuredRow) -> str:
         (row.raised, RAISED, "k-bit preparation"),
         (row.checkpointing, CHECKPOINTING, "checkpointing"),
         (row.attn, ATTENTION, "attention"),
-        (row.loss_path, (*LOSS_PATHS, "chunked", "unknown"), "loss path"),
+        (row.loss_path, (*LOSS_PATHS, "unknown"), "loss path"),
         (row.optimizer, OPTIMIZERS, "optimizer"),
     ):
         if value not in known:
@@ -363,13 +312,11 @@ def unusable(row: MeasuredRow) -> str:
         return "several GPUs"
     if not row.targets:
         return "target modules not stated"
-    if not (row.use_peak and row.measured_bytes) and not (row.use_time and row.measured_seconds_per_step):
-        parts = [part.strip() for part in row.notes.split(";")]
-        reason = next((part for part in parts if part.endswith("not usable")), parts[0].split(":")[0])
-        return (
-            "the run stopped out of memory, so no peak was measured" if reason == "OOM" else reason or "no measurement"
-        )
-    return ""
+    if (row.use_peak and row.measured_bytes) or (row.use_time and row.measured_seconds_per_step):
+        return ""
+    parts = [part.strip() for part in row.notes.split(";")]
+    reason = next((part for part in parts if part.endswith("not usable")), parts[0].split(":")[0])
+    return "the run stopped out of memory, so no peak was measured" if reason == "OOM" else reason or "no measurement"
 
 
 def _why_not_counted(row: MeasuredRow) -> str:

@@ -32,8 +32,6 @@ class AccuracyByKind:
 
     static: tuple[KindAccuracy, ...]
     memory: tuple[KindAccuracy, ...]
-    lower: tuple[KindAccuracy, ...]
-    """Rows that are shown but not counted; no band is based on them."""
     time: tuple[KindAccuracy, ...]
 
 
@@ -68,11 +66,8 @@ class Basis:
 
 def basis_of(evidence: AccuracyByKind, stack: Stack) -> Basis:
     """Return the evidence for this kind of setting."""
-
-    def of(accuracies: Sequence[KindAccuracy], kind: str) -> KindAccuracy | None:
-        return next((each for each in accuracies if each.kind == kind), None)
-
-    return Basis(memory=of(evidence.memory, stack.kind), time=of(evidence.time, stack.time_kind))
+    memory = next((each for each in evidence.memory if each.kind == stack.kind), None)
+    return Basis(memory=memory, time=next((each for each in evidence.time if each.kind == stack.time_kind), None))
 
 
 def in_words(basis: Basis) -> str:
@@ -106,64 +101,6 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReportRow:
-    """One measured row with its prediction; None: not measured, or no prediction possible."""
-
-    row_id: str
-    group: str
-    origin: str
-    """Source: who measured, with which program; may have several tables."""
-    tier: str
-    scored: bool
-    bound: bool
-    """True if the row's length is only a limit, so that the measured figure is at most the prediction."""
-    reason: str | None
-    model_id: str
-    kind: str | None
-    """Kind of setting: kernels, checkpointing and attention."""
-    quantized: bool | None
-    gpu: str
-    setting: str
-    measured_kind: str
-    measured_bytes: int | None
-    predicted_bytes: int | None
-    low: int | None
-    high: int | None
-    two_depth_bytes: int | None
-    """Peak extrapolated from two small depths."""
-    measured_seconds_per_step: float | None
-    seconds_low: float | None
-    seconds_expected: float | None
-    seconds_high: float | None
-    two_depth_seconds: float | None
-    source: str
-    left_out_bytes: int | None = None
-    """Prediction with the row's source left out, then its range; None where it was not computed."""
-    left_out_low: int | None = None
-    left_out_high: int | None = None
-    left_out_seconds_low: float | None = None
-    left_out_seconds_expected: float | None = None
-    left_out_seconds_high: float | None = None
-
-    @property
-    def error(self) -> float | None:
-        """Predicted minus measured memory, as a share of the measured; with the row's source left out if known."""
-        value = self.left_out_bytes or self.predicted_bytes
-        return value / self.measured_bytes - 1 if value and self.measured_bytes else None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TotalScore:
-    """Errors of a total: torch's reserved memory, or nvidia-smi's figure."""
-
-    total: str
-    rows: int
-    mean_abs_error: float
-    inside_band: float
-    mean_half_width: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class TimeScore:
     """Errors of the seconds per step."""
 
@@ -181,9 +118,45 @@ class LeftOut:
     """Memory, by source."""
     overall: Score
     """Memory of all counted rows measured by a GPU's own counters, each setting weighing the same."""
-    without_own_kind: tuple[str, ...]
-    """Sources with a kind of setting that no other source measured; the width for unmeasured kinds was used there."""
     time: TimeScore | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportRow:
+    """One measured row with its prediction; None: not measured, or no prediction possible."""
+
+    row_id: str
+    group: str
+    origin: str
+    """Source: who measured, with which program; may have several tables."""
+    scored: bool
+    bound: bool
+    """True if the row's length is only a limit, so that the measured figure is at most the prediction."""
+    reason: str | None
+    model_id: str
+    kind: str | None
+    """Kind of setting: kernels, checkpointing and attention."""
+    quantized: bool | None
+    gpu: str
+    setting: str
+    measured_kind: str
+    measured_bytes: int | None
+    predicted_bytes: int | None
+    """Prediction, and then its range; without the measurements of the row's source where the report leaves them out."""
+    low: int | None
+    high: int | None
+    measured_seconds_per_step: float | None
+    predicted_seconds_per_step: float | None
+    two_depth_bytes: int | None
+    """Peak extrapolated from two small depths."""
+    two_depth_seconds: float | None
+    source: str
+
+    @property
+    def error(self) -> float | None:
+        """Predicted minus measured memory, as a share of the measured."""
+        known = self.predicted_bytes and self.measured_bytes
+        return self.predicted_bytes / self.measured_bytes - 1 if known else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,15 +167,12 @@ class AccuracyReport:
     rows: tuple[ReportRow, ...]
     groups: tuple[Score, ...]
     overall: Score | None
-    settings: tuple[Score, ...]
     not_scored: tuple[Score, ...]
-    totals: tuple[TotalScore, ...]
+    """Rows that are shown but not counted; no band is based on them."""
+    bounds: tuple[Score, ...]
+    """Rows whose length is only a limit: share whose measured figure is at most the high end."""
     time: TimeScore | None
     evidence: AccuracyByKind
-    unseen_groups: tuple[Score, ...] = ()
-    """Equals left_out.origins; kept for existing scripts."""
-    bounds: tuple[Score, ...] = ()
-    """Rows whose length is only a limit: share whose measured figure is at most the high end."""
     left_out: LeftOut | None = None
     """None for a file of your own, whose rows are all unknown to the formulas."""
 
@@ -232,7 +202,7 @@ def rests_on(report: AccuracyReport, stack: Stack, predicted_bytes: float, gpu: 
         size = abs(math.log(row.predicted_bytes / predicted_bytes)) if predicted_bytes else 0.0
         return not row.scored, row.quantized != stack.setup.quantized, (0.0 if gpu and row.gpu == gpu else 0.5) + size
 
-    rows = [row for row in report.rows if row.predicted_bytes and row.kind == stack.kind]
+    rows: Sequence[ReportRow] = [row for row in report.rows if row.predicted_bytes and row.kind == stack.kind]
     rows = [row for row in rows if row.measured_kind != "resident above baseline"]
     # Repeats of one setting once.
     nearest = {(row.model_id, row.setting): row for row in reversed(sorted(rows, key=distance))}

@@ -41,22 +41,9 @@ class Habits:
     the norms alone. Hidden states are fp32 in both cases."""
     adapter_bytes: int = 4
     saved_bytes: int = 2  # a weight of modules_to_save
-    lora_dropout: bool = False  # each adapter keeps a dropped copy of its input and a mask
-    keeps_quantized_inputs: bool = False
-    """True for bitsandbytes before 0.43, which kept the inputs of 4-bit layers (MatMul4Bit.forward)."""
     quantizes_experts: bool = False
     packs_experts: bool = True  # this version of Unsloth can quantize stacks of experts (PACKING_UNSLOTH_ZOO)
     one_expert_at_a_time: bool = False  # before transformers 5 each expert was its own nn.Linear, run one by one
-    quantizes_every_linear: bool = False
-    """True where all nn.Linear are quantized, also the head and subclasses; transformers 5 leaves those out."""
-    unties_head: bool = False  # the head is a weight of its own even where the checkpoint ties it
-    fp32_logits: bool = False  # 16-bit logits are handed to the loss in fp32 (Fabric's convert_output)
-    keeps_previous_graph: bool = False  # of the last micro-step, until the next forward pass is over, with its logits
-    dequantizes_twice: bool = False
-    """True where a weight is unpacked to fp16 and copied to bf16, and both exist for a moment (Lightning)."""
-    own_models: bool = False
-    """True for a program's own model code (litgpt, torchtune), which gives SDPA what a fused kernel takes; attention
-    with a soft cap on its scores holds the attention matrix."""
     rebinds_logits: bool = False
     """True for transformers before 4.46, which freed the 16-bit logits once their fp32 copy existed, and Trainers of
     that time, which freed the output once the loss was known."""
@@ -67,7 +54,6 @@ class Habits:
     holds_logits: bool = False  # the output, or as much in its place, is referenced until the backward pass is over
     copies_keys: bool = False  # keys and values are copied to every query head before SDPA, whatever kernel runs
     weight_bytes: float | None = None  # of a quantized weight, where the format is none of RankViz's
-    pads_adapters: bool = False  # adapters of a fused qkv projection are padded to its width, which keeps the source
 
     @property
     def fuses_operators(self) -> bool:
@@ -185,11 +171,6 @@ class Stack:
     def residual_bytes(self) -> int:
         """Bytes of one element of the hidden states between blocks."""
         return 4 if self.habits.fp32_residual else self.activation_bytes
-
-    @property
-    def dequantized_width(self) -> int:
-        """Bytes per weight that unpacking a 4-bit or 8-bit weight takes for a moment."""
-        return self.compute_bytes * (2 if self.habits.dequantizes_twice else 1)
 
     @property
     def offloads(self) -> bool:

@@ -42,19 +42,14 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     head, norms) in 16 bit or, after PEFT's k-bit preparation, in fp32. NF4 is 4 bits and an fp32 maximum for 64
     weights, double quantization makes that maximum 8 bits (bitsandbytes functional.quantize_4bit); int8 keeps an fp32
     scale for each output row. Left out: an embedding that Unsloth raises to fp32 after loading."""
-    setup, habits, embedding = stack.setup, stack.habits, model.vocab_size * model.hidden_size
+    setup, habits = stack.setup, stack.habits
     if habits.unsloth_kernels:
         return sum(unsloth_bytes(model, stack).values())
-    head = embedding if habits.unties_head and model.tie_word_embeddings else 0
     if not setup.quantized:
-        return (model.total_parameters + head) * stack.compute_bytes
-    if habits.quantizes_every_linear:
-        linear = sum(each.parameters for each in model.layers if each.kind in ("linear", "conv1d", "experts"))
-        left_alone = max(0, model.total_parameters - linear - (0 if model.tie_word_embeddings else embedding))
-    else:
-        experts = sum(layer.parameters for layer in model.layers if layer.kind == "experts")
-        left_alone = model.unquantized_parameters - (experts if habits.quantizes_experts else 0)
-    quantized = model.total_parameters + head - left_alone
+        return model.total_parameters * stack.compute_bytes
+    experts = sum(layer.parameters for layer in model.layers if layer.kind == "experts")
+    left_alone = model.unquantized_parameters - (experts if habits.quantizes_experts else 0)
+    quantized = model.total_parameters - left_alone
     width = habits.weight_bytes or stack.assume.value(f"weight-bytes-{setup.precision}")
     scales = 4 * shape.linear_rows if setup.precision == "int8" else 0
     return round(quantized * width) + scales + left_alone * (4 if habits.raised == "all" else stack.compute_bytes)
@@ -195,4 +190,4 @@ def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> floa
     largest = shape.largest_linear
     if stack.habits.quantizes_experts and not stack.habits.one_expert_at_a_time:
         largest = max([largest, *(_weights(each) for each in model.layers if each.kind == "experts")])
-    return float(stack.dequantized_width * largest)
+    return float(stack.compute_bytes * largest)

@@ -53,7 +53,7 @@ OF_CODE = frozenset(("auto_map", "quantization_config", "kernel_config", "custom
 def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
     """Return the config as a dict; raise BadConfigError, which says in one sentence what is wrong."""
     if len(raw) > MAX_CONFIG_BYTES:
-        raise BadConfigError(too_large(name, len(raw)))
+        raise BadConfigError(too_large(name))
     try:
         config = json.loads(raw)
     except RecursionError:
@@ -79,12 +79,9 @@ def without_code(value: Any) -> Any:
     return [without_code(each) for each in value] if isinstance(value, list) else value
 
 
-def too_large(name: str, size_bytes: int) -> str:
-    """Return why a file of this size is not read."""
-    return (
-        f"{name} is {size_bytes / MB:,.1f} MB; a model's config.json has a few kB, and RankViz reads at most 1 MB. "
-        "Is it a weights or tokenizer file?"
-    )
+def too_large(name: str) -> str:
+    """Return why a file of more than MAX_CONFIG_BYTES is not read."""
+    return f"{name} has more than 1 MB; a model's config.json has a few kB. Is it a weights or tokenizer file?"
 
 
 def _check(config: dict[str, Any], name: str) -> None:

@@ -1,7 +1,7 @@
 """Published rank studies as frozen data: points joined to lines, their distance from a model, and counts."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -36,8 +36,6 @@ LOSSES = ("test_nll", "val_loss", "eval_loss", "train_nll_unseen_batches")
 LABEL_LENGTH = 30
 LEAST = 1e-9
 """Smallest best value for which other values are given as shares of it."""
-ROUNDING = 1e-12
-"""Distance within which a share counts as equal to the tolerance."""
 LORA_METHODS = ("lora", "rslora", "dora")
 
 
@@ -193,14 +191,6 @@ class Line:
         return gap / abs(self.best.value)
 
 
-class AdapterSize(NamedTuple):
-    """Size of a point's adapter; None: not known. computed: from the base's layers, not stated by the study."""
-
-    parameters: int | None
-    file_bytes: int | None
-    computed: bool
-
-
 class Evidence:
     """All points, with their studies and base models."""
 
@@ -306,35 +296,23 @@ class Share(NamedTuple):
 
 
 class RatesTuned(NamedTuple):
-    """Range of the best learning rates at ranks near the requested one."""
+    """Range of the best learning rates at ranks near the requested one. of: one base model, or all models."""
 
-    ranks: tuple[int, ...]
+    ranks: Sequence[int]
     low: float
     high: float
     models: int
+    of: str = "all models"
 
 
 def kept_by_rank(nearest_first: Sequence[Line]) -> Share | None:
     """Count the lines on forgetting in which the smallest rank kept more of the base's abilities than the largest."""
-
-    def better(line: Line) -> bool:
-        small, large = line.points[0].value, line.points[-1].value
-        return small != large and (small > large) is line.first.higher_is_better
-
-    return _share([x for x in nearest_first if x.first.role == "forgetting" and len(x.points) > 1], better)
-
-
-def short_of_full(nearest_first: Sequence[Line]) -> Share | None:
-    """Count the lines whose best rank was worse than full fine-tuning of the same base on the same data."""
-    lines = [line for line in nearest_first if line.full is not None and line.first.role == "main"]
-    return _share(lines, lambda line: line.short_of_best(line.full.value) < 0)
-
-
-def _share(lines: Sequence[Line], holds: Callable[[Line], bool]) -> Share | None:
+    lines = [line for line in nearest_first if line.first.role == "forgetting" and len(line.points) > 1]
     if not lines:
         return None
+    count = sum(line.points[0].better_than(line.points[-1]) for line in lines)
     same_pair = [line for line in lines if (line.study, line.model) == (lines[0].study, lines[0].model)]
-    return Share(sum(map(holds, lines)), len(lines), same_pair[-1])
+    return Share(count, len(lines), same_pair[-1])
 
 
 def rates_of_line(line: Line, r: int) -> RatesTuned | None:
@@ -349,7 +327,7 @@ def rates_of_line(line: Line, r: int) -> RatesTuned | None:
     within = max(NEAR_RANKS, min(times.values()))
     chosen = [point for point in points if times[point.rank] <= within]
     rates = [point.learning_rate for point in chosen]
-    return RatesTuned(tuple(point.rank for point in chosen), min(rates), max(rates), 1)
+    return RatesTuned([point.rank for point in chosen], min(rates), max(rates), 1, line.model.base_model)
 
 
 class RateByRank(NamedTuple):

@@ -15,9 +15,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.advice.words import metric_in_words
 from rankviz.core.cost.estimate import tight_meaning
-from rankviz.core.cost.setup import Gpu
-from rankviz.core.fit.changes import RULE, Knob
-from rankviz.core.fit.decide import FitAnswer, FittingCard
+from rankviz.core.fit import RULE, FitAnswer, Knob
 from rankviz.core.lora.config import lora_alpha
 from rankviz.core.probe import (
     FREE_MEMORY_SHARE,
@@ -27,20 +25,18 @@ from rankviz.core.probe import (
     TIME_LIMIT_SECONDS,
     ProbeQuestion,
     ProbeRecord,
-    headers,
-    lines_of,
     sentences,
+    table,
 )
 from rankviz.core.runs.record import RunState
 from rankviz.core.studies.lines import Facet, Near
 from rankviz.figures import studies_figure, studies_info
 from rankviz.figures.studies import StudiesInfo, shapes_of
-from rankviz.options import training_of
+from rankviz.options import lora_of, training_of
 from rankviz.ui import link
-from rankviz.ui.link import alpha_of
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.charts import chart, chart_value
-from rankviz.ui.parts.controls import hidden, pickable, plain
+from rankviz.ui.parts.controls import pickable, plain
 from rankviz.ui.parts.html import FITS, Cell, Row, notice_html, rounded_span
 from rankviz.ui.wiring import View, action, clicked, of_click, put, wire
 from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
@@ -54,32 +50,24 @@ APPLIED = (
 """Widgets of the question that a click on a change or a GPU may set."""
 
 
-def fit_widgets() -> dict[str, gr.HTML]:
-    """Build the section "Fit and changes"; return its widgets by the names that `decisions` sets."""
-    with gr.Column(elem_classes="rv-decisions", elem_id="decisions"):
-        verdict = plain(elem_id="verdict")
-        with gr.Row(elem_classes="rv-charts"):
-            knobs = pickable(elem_id="knobs")
-            with gr.Column():
-                limits = plain(elem_id="limits")
-                methods = pickable(elem_id="methods")
-        cards = pickable(elem_id="cards")
-    return {"verdict": verdict, "knobs": knobs, "limits": limits, "methods": methods, "cards": cards}
+def build_fit(w: Mapping[str, Any], asking: Mapping[str, Any]) -> gr.HTML:
+    """Build the section "Fit and changes"; a click on a change or a GPU sets widgets of the question.
 
-
-def connect_fit(w: Mapping[str, Any], shown: Mapping[str, gr.HTML], asking: Mapping[str, Any]) -> None:
-    """Let a click on a change or a GPU set widgets of the question. w: the question's widgets. shown: widgets of
-    fit_widgets. asking: the event that sends the current question."""
-    settable = {name: w[name] for name in APPLIED}
+    Args:
+        w: The question's widgets.
+        asking: The event that sends the current question.
+    """
+    shown, settable = pickable(elem_id="decisions"), {name: w[name] for name in APPLIED}
     apply = of_click(lambda change: put(applied(change), settable))
-    for changeable in ("knobs", "cards"):
-        # Once more when all widgets are set: the first that changes asks before the others are.
-        shown[changeable].select(apply, None, list(settable.values()), **clicked()).then(**asking)
+    # Once more when all widgets are set: the first that changes asks before the others are.
+    shown.select(apply, None, list(settable.values()), **clicked()).then(**asking)
+    return shown
 
 
 def applied(change: str) -> Mapping[str, Any]:
     """Return the values that a click on a change or a GPU sets, by widget of the question."""
-    return {name: value for name, value in link.changes(dict(parse_qsl(change))).items() if name in APPLIED}
+    values, notes = link.given(dict(parse_qsl(change)))
+    return {} if notes else {name: value for name, value in values.items() if name in APPLIED}
 
 
 def decisions(api: Api, **values: Any) -> View:
@@ -87,13 +75,9 @@ def decisions(api: Api, **values: Any) -> View:
     asked = question.ask(values)
     own = {} if asked.usd_per_hour is None or asked.gpu is None else {asked.gpu: asked.usd_per_hour}
     result = api.estimates.fit(asked, values["r"], own)
-    return View(
-        verdict=verdict_html(result),
-        knobs=knobs_html(result),
-        limits=limits_html(result),
-        methods=methods_html(result),
-        cards=cards_html(result),
-    )
+    sides = f"<div>{knobs_html(result)}</div><div>{limits_html(result)}{methods_html(result)}</div>"
+    halves, cards = f'<div class="rv-halves">{sides}</div>', f'<div id="cards">{cards_html(result)}</div>'
+    return View(decisions=f'<div class="rv-decisions">{verdict_html(result)}{halves}{cards}</div>')
 
 
 def verdict_html(result: FitAnswer) -> str:
@@ -112,15 +96,13 @@ def knobs_html(result: FitAnswer) -> str:
     has_gpu = result.setting.gpu is not None
 
     def cells(knob: Knob) -> list[Cell | str]:
-        effect = "Same training result" if knob.same_result else "Changes the training result"
         memory = Cell(units.memory_change(knob.device_bytes), title=f"{knob.device_bytes:+,} bytes")
         time = Cell(NOT_KNOWN)
         if knob.seconds is not None:
             money = "" if knob.usd is None else f", {'-' if knob.usd < 0 else '+'}{units.usd(abs(knob.usd))}"
             time = Cell(units.duration_change(knob.seconds), title=f"{knob.seconds:+,.12g} seconds{money}")
-        peak = knob.peak if {"max_length", "batch"} & set(knob.change) else ""
-        label = Cell(knob.label, f"{effect}. {knob.peak}.", "narrow", peak)
-        return [label, memory, time, *([FITS[knob.fit]] if has_gpu else [])]
+        effect = "Same training result" if knob.same_result else "Changes the training result"
+        return [Cell(knob.label, effect, "narrow"), memory, time, *([FITS[knob.fit]] if has_gpu else [])]
 
     rows = [Row(cells(knob), pick=urlencode(knob.change)) for knob in result.knobs]
     title = f"Effect of one change (same {result.setting.tokens:,} tokens). Click a row to apply it."
@@ -143,15 +125,18 @@ def limits_html(result: FitAnswer) -> str:
 def methods_html(result: FitAnswer) -> str:
     """Return three training methods side by side, a column each."""
     methods = result.methods
-    about = {m.label: "" if m.saved_exact else "about " for m in methods}
-    saved = (f"{about[m.label]}{m.saved_bytes:,} bytes" for m in methods)
+    about = ["" if m.saved_exact else "about " for m in methods]
+    saved = [
+        Cell(text + units.file_size(m.saved_bytes), title=f"{text}{m.saved_bytes:,} bytes")
+        for text, m in zip(about, methods, strict=True)
+    ]
     rows = [
         ("Trained", [Cell(units.count(m.trained_parameters), title=f"{m.trained_parameters:,}") for m in methods]),
         ("Memory", [rounded_span(memory_span, m.device_bytes, "bytes") for m in methods]),
         *([("Fit", [FITS[m.fit] for m in methods])] if result.setting.gpu else []),
         ("Time", [rounded_span(time_span, m.seconds, "seconds") for m in methods]),
         ("Cost", [rounded_span(money_span, m.usd, "$") for m in methods]),
-        ("Saved", [Cell(about[m.label] + units.file_size(m.saved_bytes), title=next(saved)) for m in methods]),
+        ("Saved", saved),
     ]
     headers = ["", *(f"{m.label.split(',')[0]}, {m.precision}" for m in methods)]
     table = html.table(headers, [[name, *cells] for name, cells in rows], label="Three training methods")
@@ -164,27 +149,24 @@ def methods_html(result: FitAnswer) -> str:
 
 def cards_html(result: FitAnswer) -> str:
     """Return a table of all GPUs, fitting ones first; a click on a row selects a GPU."""
-    rows = [_card_row(card, result.setting.gpu) for card in result.cards]
+    rows, chosen = [], result.setting.gpu
+    for card in result.cards:
+        cells = [
+            card.gpu,
+            FITS.get(card.fit) or Cell("✕ cannot run this", title=card.reason),
+            rounded_span(money_span, card.usd, "$"),
+            rounded_span(time_span, card.seconds, "seconds"),
+            NOT_KNOWN if card.usd_per_hour is None else f"{card.usd_per_hour:.2f}",
+            rounded_span(units.gib_span, card.margin_bytes, "bytes") if card.margin_bytes else "",
+            ", ".join(filter(None, (card.provider, card.price_checked))),
+        ]
+        rows.append(Row(cells, pick=urlencode({"gpu": card.gpu_id}), chosen=bool(chosen and chosen.id == card.gpu_id)))
     headers = ["GPU", "Fit", "Total cost", "Time", "$ per hour", "Margin", "Price source"]
     meaning = tight_meaning(result.setting.assumptions)
     tight, fitting = (sum(each.fit in fits for each in result.cards) for fits in (("tight",), ("fits", "tight")))
     of_them = f", {tight} of them tight ({meaning})" if tight else ""
     title = f"{fitting} of {len(rows)} GPUs fit{of_them}; cheapest first. Click a row to select a GPU."
     return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2))
-
-
-def _card_row(card: FittingCard, chosen: Gpu | None) -> Row:
-    price, gpu = card.price, card.gpu
-    cells = [
-        gpu.name,
-        FITS.get(card.fit) or Cell("✕ cannot run this", title=card.reason),
-        rounded_span(money_span, card.usd, "$"),
-        rounded_span(time_span, card.seconds, "seconds"),
-        f"{price.usd_per_hour:.2f}" if price else NOT_KNOWN,
-        rounded_span(units.gib_span, card.spare, "bytes") if card.spare else "",
-        ", ".join(filter(None, (price.provider, price.checked))) if price else "",
-    ]
-    return Row(cells, pick=urlencode({"gpu": gpu.id}), chosen=gpu == chosen)
 
 
 HEIGHT = 440
@@ -195,7 +177,6 @@ FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
     "attention": ("Adapters on attention only", ("attention",)),
     "rest": ("MLP only, other or not stated", ("mlp", "other", "not stated")),
 }
-X_CHOICES = [("Rank", "rank"), ("Adapter file", "file")]
 
 
 def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,7 +184,6 @@ def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     plain("<h2>Published studies</h2>", elem_id="evidence")
     with gr.Row(elem_classes="rv-bar"):
         looks = {"min_width": 170, "size": "md"}
-        x = gr.Dropdown(X_CHOICES, value="rank", label="Cost axis", interactive=True, min_width=150)
         label, types = "Add your results (CSV or PEFT's JSON)", [".csv", ".json"]
         upload = gr.UploadButton(label, file_types=types, file_count="multiple", **looks)
         remove = gr.Button("Remove added files", visible=False, elem_id="evidence-remove", **looks)
@@ -211,10 +191,9 @@ def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     with gr.Row(elem_classes="rv-charts rv-facets"):
         charts = {name: chart(title, height=HEIGHT, elem_id=f"evidence-{name}") for name, (title, _) in FIGURES.items()}
     summary, studies = plain(elem_id="evidence-summary"), plain(elem_id="evidence-studies")
-    inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x}
+    inputs = {name: w[name] for name in ("model", "use_case", "r", "dora", "rslora")}
     outputs = {**charts, "summary": summary, "studies": studies, "remove": remove}
     drawing = wire(partial(shown_studies, api), inputs=inputs, outputs=outputs, silent=True)
-    x.change(**drawing)
     upload.upload(inputs=upload, outputs=notice, **action(partial(added, api))).then(**drawing)
     remove.click(outputs=notice, **action(partial(removed, api))).then(**drawing)
     return drawing
@@ -235,18 +214,16 @@ def removed(api: Api) -> str:
     return notice_html(f"Removed {counted(len(names), 'result file')}.")
 
 
-def shown_studies(
-    api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str = "rank"
-) -> View:
+def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rslora: bool) -> View:
     """Return three figures of the nearest studies, one per group of targets, with a summary and sources. The button
     that removes files is visible if there are any."""
-    methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))
+    methods = ("lora", *(["dora"] if dora else []), *(["rslora"] if rslora else []))
     subject = api.forecasts.subject(model or "", use_case)
     near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
     shapes = shapes_of([each.line.study.study_id for each in every])
     infos = {
-        name: studies_info(studies, sizes=api.studies.sizes, x=x, chosen_r=r, shapes=shapes)
+        name: studies_info(studies, parameters=api.studies.parameters, chosen_r=r, shapes=shapes)
         for name, studies in near.items()
     }
     charts = {}
@@ -298,8 +275,8 @@ def _studies(near: Sequence[Near]) -> str:
 
 POLL_SECONDS = 1.0
 SETTINGS = (
-    "model", "r", "preset", "modules", "names", "save", "alpha_rule", "alpha_fixed", "use_rslora", "use_dora",
-    "moe_scheme", "expert_rank", "unsloth_class", "text_only", "parts", "framework", "precision", "optim",
+    "model", "r", "preset", "modules", "names", "modules_to_save", "alpha_rule", "alpha_fixed", "rslora", "dora",
+    "moe", "expert_rank", "unsloth_class", "text_only", "parts", "framework", "precision", "optim",
     "checkpointing",
 )  # fmt: skip
 """Widgets of the question that a probe uses. Batch and length have their own, since a CPU needs small values."""
@@ -317,9 +294,9 @@ def build_probe(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
             cancel = gr.Button("Cancel", visible=False, min_width=90, elem_id="probe-cancel")
         refused = plain(elem_id="probe-notice")
         panel = plain(elem_id="probe-panel")
-    seen, timer = hidden(), gr.Timer(POLL_SECONDS, active=False)
-    outputs = {"panel": panel, "cancel": cancel, "seen": seen, "timer": timer}
-    drawing = wire(partial(probing, api), inputs={"model": w["model"], "seen": seen}, outputs=outputs, silent=True)
+    timer = gr.Timer(POLL_SECONDS, active=False)
+    outputs = {"panel": panel, "cancel": cancel, "timer": timer}
+    drawing = wire(partial(probing, api), inputs={"model": w["model"]}, outputs=outputs, silent=True)
     inputs = {name: w[name] for name in SETTINGS} | {"own_batch": batch, "own_length": length, "full": full}
     start.click(**wire(partial(begun, api), inputs=inputs, outputs={"notice": refused}, notice=refused)).then(**drawing)
     cancel.click(inputs=w["model"], **action(partial(cancelled, api))).then(**drawing)
@@ -340,11 +317,11 @@ def about(api: Api) -> str:
 
 def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> View:
     """Queue a probe with these settings, adapted to this machine's abilities; return a notice of the adaptations."""
-    r = question.rank_of(values)
+    r, options = question.rank_of(values), link.options_of(values)
     setup = {name: values[name] for name in ("framework", "precision", "optim", "checkpointing")}
     probe = ProbeQuestion(
-        model_id=(values["model"] or "").strip(),
-        lora=replace(question.lora_of(values), r=r, lora_alpha=lora_alpha(alpha_of(values), r)),
+        model_id=options["model"],
+        lora=replace(lora_of(options), r=r, lora_alpha=lora_alpha(options["alpha"], r)),
         training=training_of(setup | {"batch": own_batch, "max_length": own_length}, start=PROBE_TRAINING),
         full=bool(full),
     )
@@ -354,33 +331,33 @@ def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: An
 
 
 def cancelled(api: Api, model: str) -> None:
+    """Cancel the newest probe of this model."""
     record = api.probes.newest(model or "")
     if record is not None and not record.state.ended:
         api.runs.cancel(record.run_id)
 
 
-def probing(api: Api, *, model: str, seen: str) -> View:
-    """Return the state of the newest probe of this model. seen: the state on the page; only a new state is drawn."""
+def probing(api: Api, *, model: str) -> View:
+    """Return the state of the newest probe of this model."""
     record = api.probes.newest(model or "")
     if record is None:
         panel = html.empty("No probe of this model on this machine yet.")
-        return View(panel=panel, cancel=gr.Button(visible=False), seen="", timer=gr.Timer(active=False))
-    runs, standing = not record.state.ended, standing_of(api, record)
-    now = f"{record.run_id} {record.state.value} {len(record.measured)} {standing}"
-    timer = gr.Timer(active=runs)
-    if now == seen:
-        return View(timer=timer)
-    panel = panel_html(api, record, standing)
-    return View(panel=panel, cancel=gr.Button(visible=runs), seen=now, timer=timer)
+        return View(panel=panel, cancel=gr.Button(visible=False), timer=gr.Timer(active=False))
+    runs = not record.state.ended
+    return View(panel=panel_html(api, record), cancel=gr.Button(visible=runs), timer=gr.Timer(active=runs))
 
 
-def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
-    """Return a probe's state and a table of its measurements. standing: the state in words, empty if it has ended."""
+def panel_html(api: Api, record: ProbeRecord) -> str:
+    """Return a probe's state and a table of its measurements."""
     request, training, where = record.request, record.request.training, record.environment
     tokens = f"{training.per_device_train_batch_size} × {training.max_length:,} tokens"
     what = f"r = {request.lora.r}, {training.framework}, {training.precision}, {training.optim}, {tokens}"
     parts = [f"<h2>{escape(request.model_id)}, {escape(what)}</h2>"]
-    if standing:
+    if not record.state.ended:
+        elapsed = units.duration(max(1.0, time.time() - record.started_at)) if record.started_at else ""
+        standing = f"{record.stage[:1].upper()}{record.stage[1:]}. {elapsed} elapsed."
+        if record.state is RunState.QUEUED:
+            standing = f"Queued. {api.runs.place_in_words(record.run_id)}"
         ended = len(record.measured) + len(record.did_not_fit) + len(record.skipped)
         parts.append(f'<p role="status">{escape(standing)}</p>')
         parts.append(html.progress(ended / len(request.depths), label="Depths measured"))
@@ -388,26 +365,11 @@ def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
         parts.append(html.paragraphs("Cancelled."))
     parts.append(notice_html(record.error or "", kind="error"))
     if record.measured:
-        summary = api.probes.summary(record.run_id)
-        rows = [
-            Row(line.texts, chosen="All" in line.name and "estimated" not in line.name) for line in lines_of(summary)
-        ]
-        parts.append(html.table(headers(summary), rows, label="Probe"))
+        heads, rows = table(api.probes.summary(record.run_id))
+        shown = [Row(cells, chosen="All" in cells[0] and "estimated" not in cells[0]) for cells in rows]
+        parts.append(html.table(heads, shown, label="Probe"))
     parts.append(notice_html(*sentences(record)))
     if where:
         day = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at or request.created_at))
-        kind = f" Memory: {record.measured[0].peak_kind}." if record.measured else ""
-        parts.append(
-            html.paragraphs(f"Measured on {where.get('device_name')}, {day}; random weights and tokens.{kind}")
-        )
+        parts.append(html.paragraphs(f"Measured on {where.get('device_name')}, {day}; random weights and tokens."))
     return '<div class="rv-status">' + "".join(parts) + "</div>"
-
-
-def standing_of(api: Api, record: ProbeRecord) -> str:
-    """Return the state of a probe in words; empty for a probe that has ended."""
-    if record.state.ended:
-        return ""
-    if record.state is RunState.QUEUED:
-        return f"Queued. {api.runs.place_in_words(record.run_id)}"
-    elapsed = units.duration(max(1.0, time.time() - record.started_at)) if record.started_at else ""
-    return f"{record.stage[:1].upper()}{record.stage[1:]}. {elapsed} elapsed."

@@ -26,6 +26,7 @@ from rankviz.exports.recipe import FRAMEWORKS
 from rankviz.exports.script import OPEN_IN_COLAB
 from rankviz.exports.tables import Table, ranks_table
 from rankviz.figures import X_LABELS, memory_figure, memory_info, parameters_figure, parameters_info
+from rankviz.options import DATA
 from rankviz.ui.explore import sections
 from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, goal_of, suitable
 from rankviz.ui.guide import rests_on_html
@@ -44,10 +45,10 @@ MEASURE_LOOKS = {"rate": {"elem_id": "measure-rate"}, "quick": {"elem_id": "meas
 """Properties of the buttons that fill the form of Train, by mode; the learning rate matters most, so it is first."""
 REFITS = ("preset", "framework", "unsloth_class", "precision")
 """Widgets that, besides the model, decide which modules can be ticked."""
-TYPED = ("modules", "parts", "length", *question.DATA)
+TYPED = ("modules", "parts", "length", *DATA)
 """Widgets whose event is `input`: an empty number box reports a `change` whenever the page loads."""
 FITTED_BY = ("model", "modules", "names", "text_only", "parts", "expert_rank", *REFITS)
-FITTED = ("modules", "moe_scheme", "expert_rank", "parts", "unsloth_class", "text_only", "preset", "framework")
+FITTED = ("modules", "moe", "expert_rank", "parts", "unsloth_class", "text_only", "preset", "framework")
 SECTION_HEIGHT = 340
 COLAB = "colab"
 OPEN_COLAB = (
@@ -114,7 +115,7 @@ def build(api: Api) -> View:
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
-    filled = {name: w[name] for name in (*question.DATA, "length", "measured_file", "file_note")}
+    filled = {name: w[name] for name in (*DATA, "length", "measured_file", "file_note")}
     from_file = {"file": w["data_file"], "epochs": w["epochs"]}
     measuring = wire(partial(question.measured, api), inputs=from_file, outputs=filled, notice=notice)
     w["data_file"].upload(**measuring).then(**asking)
@@ -156,7 +157,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         with tab("Compare", "compare"):
             scripted(COMPARE, "RankVizPresent.compare(element, trigger)", elem_id="compare")
         with tab("Fit and changes", "fit") as fit_tab:
-            decided = sections.fit_widgets()
+            decided = sections.build_fit(w, asking)
         with tab("Memory", "memory") as memory_tab:
             title = "Memory by component and rank, estimated"
             memory = chart(title, height=SECTION_HEIGHT, elem_id="memory")
@@ -174,7 +175,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
                 w["take"].render()
             exporting = view(takeaway, colab=colab, code=copyable(elem_id="script"))
     for section, drawing in (
-        (fit_tab, view(sections.decisions, **decided)),
+        (fit_tab, view(sections.decisions, decisions=decided)),
         (memory_tab, view(memory_picture, chart=memory)),
         (modules_tab, view(modules_picture, chart=modules)),
         (studies_tab, published),
@@ -185,7 +186,6 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         redraw = hidden(f"RankVizExplore.section({section.label!r}, () => trigger('submit'))")
         gr.on([section.select, redraw.submit], **drawing)
     w["take"].change(**exporting)
-    sections.connect_fit(w, decided, asking)
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
@@ -249,7 +249,7 @@ def fitted(
     ticked = [choice.name for choice in choices if choice.name in wanted]  # experts are parameters, not modules
     return View(
         modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
-        moe_scheme=gr.Dropdown(visible=spec.has_experts),
+        moe=gr.Dropdown(visible=spec.has_experts),
         expert_rank=gr.Dropdown(value=expert_rank if spec.has_experts else "r", visible=spec.has_experts),
         parts=gr.CheckboxGroup(PARTS, value=parts, visible=has_parts),
         unsloth_class=gr.Dropdown(list(UNSLOTH_CLASSES), value=unsloth_class, visible=own_class),

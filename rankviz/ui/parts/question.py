@@ -12,28 +12,14 @@ from rankviz.core.bounds import whole
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Gpu, TrainingData, TrainingSetup
-from rankviz.core.lora.config import MAX_RANK, LoraConfig
-from rankviz.core.lora.targets import names_in
+from rankviz.core.lora.config import MAX_RANK
 from rankviz.dataset import SUFFIXES
-from rankviz.options import training_of
-from rankviz.ui.link import (
-    CHOICES,
-    DEFAULTS,
-    NO_GPU,
-    alpha_of,
-    file_in,
-    file_text,
-    flags_of,
-    targets_of,
-)
+from rankviz.options import question_of
+from rankviz.ui.link import CHOICES, DEFAULTS, NO_GPU, file_in, file_text, options_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, box, busy_line, hidden, pair, plain, rank_picker, slot
 from rankviz.ui.wiring import View
 
-DATA = ("examples", "example_tokens", "longest_tokens", "epochs")
-"""Number boxes for the user's own data."""
-SETUP = ("framework", "precision", "optim", "batch", "accumulation", "max_length", "checkpointing", "loss_path")
-"""Options of rankviz.options that have a widget for the training setup."""
 MORE = """
 <button type="button" class="rv-button rv-more" data-more aria-expanded="false">
 Use case, targets, GPU, your data</button>
@@ -102,16 +88,16 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
             )
             pair(
                 w,
-                use_rslora=lambda: gr.Checkbox(False, label="rsLoRA", min_width=100),
-                use_dora=lambda: gr.Checkbox(False, label="DoRA", min_width=100),
+                rslora=lambda: gr.Checkbox(False, label="rsLoRA", min_width=100),
+                dora=lambda: gr.Checkbox(False, label="DoRA", min_width=100),
             )
             slot("scale")
             w["forgetting"] = gr.Checkbox(False, label="The base model must keep its abilities")
-            w["moe_scheme"] = dropdown("moe_scheme", "Experts", visible=False)
+            w["moe"] = dropdown("moe", "Experts", visible=False)
             w["expert_rank"] = expert_rank_picker(visible=False)
             w["parts"] = parts_picker(visible=False)
             w["names"] = gr.Textbox("", label="Other module names", placeholder="q_proj, experts.gate_up_proj")
-            w["save"] = gr.Textbox("", label="modules_to_save", placeholder="lm_head, embed_tokens")
+            w["modules_to_save"] = gr.Textbox("", label="modules_to_save", placeholder="lm_head, embed_tokens")
             w["upload"] = gr.UploadButton("Upload a config.json", file_types=[".json"], size="sm")
         with gr.Accordion("Training setup and price", open=False):
             w["usd_per_hour"] = gr.Number(None, label="Price, $ per hour", placeholder="Price from the table")
@@ -188,7 +174,6 @@ def data_of(values: Mapping[str, Any]) -> TrainingData | None:
         longest_tokens=values["longest_tokens"],
         epochs=values["epochs"] if values["length"] is None else None,
         longest_is_upper=as_measured,
-        lengths=file.lengths if as_measured else (),
     )
     return None if data == TrainingData() else data
 
@@ -231,33 +216,9 @@ def ranks_shown(r: int) -> tuple[int, ...]:
     return tuple(sorted({*STOPS, r, max(1, r // 2), min(MAX_RANK, 2 * r)}))
 
 
-def lora_of(values: Mapping[str, Any]) -> LoraConfig:
-    """Return the adapter's configuration without rank and alpha."""
-    return LoraConfig(
-        target_modules=targets_of(values),
-        use_rslora=bool(values["use_rslora"]),
-        use_dora=bool(values["use_dora"]),
-        modules_to_save=names_in(values["save"]),
-        moe_scheme=values["moe_scheme"],
-        expert_rank=values["expert_rank"] or DEFAULTS["expert_rank"],
-        unsloth_class=values["unsloth_class"],
-        text_only=bool(values["text_only"]),
-        **flags_of(values["parts"]),
-    )
-
-
 def ask(values: Mapping[str, Any]) -> Question:
     """Return the widgets' values as a question for every rank of ranks_shown. Without a length, it has the assumed
     length, which length_note states. Values arrive from a browser or from anyone's HTTP call, and the core checks
     them. Only the rank is checked here, because ranks_shown uses it."""
-    length = {"tokens" if values["length_unit"] == "tokens" else "steps": values["length"]}
-    question = Question(
-        model_id=(values["model"] or "").strip(),
-        ranks=ranks_shown(rank_of(values)),
-        lora=lora_of(values),
-        alpha=alpha_of(values),
-        training=training_of({name: values[name] for name in SETUP} | length, data_of(values)),
-        gpu=None if values["gpu"] in (None, NO_GPU) else values["gpu"],
-        usd_per_hour=values["usd_per_hour"],
-    )
-    return question.with_assumed_length()[0]
+    asked = options_of(values) | {"ranks": ranks_shown(rank_of(values))}
+    return question_of(asked, data_of(values)).with_assumed_length()[0]

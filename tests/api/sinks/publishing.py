@@ -1,7 +1,6 @@
 """What is published where, and looks at what that leaves behind."""
 
 import os
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,21 +29,11 @@ def everything_below(folder):
     return found
 
 
-def wait_until(happens) -> None:
-    deadline = time.monotonic() + 120
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def processes() -> bytes:
     """Arguments and environments of our own processes."""
     found = b""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         for name in ("cmdline", "environ"):
-            try:
-                with open(f"/proc/{pid}/{name}", "rb") as file:
-                    found += file.read()
-            except OSError:
-                continue
+            with suppress(OSError):
+                found += Path(f"/proc/{pid}/{name}").read_bytes()
     return found

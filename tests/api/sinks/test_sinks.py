@@ -5,11 +5,7 @@ import json
 
 import pytest
 
-from rankviz.errors import (
-    InvalidSettingError,
-    NotYoursError,
-    RunNotFoundError,
-)
+from rankviz.errors import InvalidSettingError, NotYoursError, PublishError, RunNotFoundError
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination
 from rankviz.visitor import HOST, acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, publish
@@ -59,19 +55,19 @@ def test_nothing_that_is_published_holds_a_path_of_the_machine(api, hub, to, tmp
         assert private.encode() not in content
 
 
-def test_publishing_again_updates_the_repository_and_leaves_out_files_that_are_no_longer_there(api, hub, sweep):
+def test_publishing_again_updates_the_repository_and_leaves_other_files_alone(api, hub, sweep):
     publish(api, sweep.sweep_id)
     repository = hub.repositories["datasets/alice/ranks"]
-    mark = json.loads(repository.files["rankviz.json"])
-    repository.files["rankviz.json"] = json.dumps(mark | {"files": [*mark["files"], "old.csv"]}).encode()
-    repository.files |= {"old.csv": b"1", "notes.txt": b"mine"}
+    repository.files |= {"requests.json": b"old", "notes.txt": b"mine"}
 
     again = publish(api, sweep.sweep_id)
 
     assert again.updated
     assert 2 == len(repository.commits)
-    assert "old.csv" not in repository.files
+    assert b"old" != repository.files["requests.json"]
     assert b"mine" == repository.files["notes.txt"]
+    with pytest.raises(PublishError, match="did not make it of these runs, so it stays as it is"):
+        publish(api, sweep.runs[0].run_id)
 
 
 def test_only_the_owner_publishes_not_who_reads_it_by_a_link_nor_the_admin(api, sweep):

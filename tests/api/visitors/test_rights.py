@@ -68,7 +68,6 @@ def test_what_another_made_is_answered_as_if_it_were_not_there(api, tmp_path):
         "decision": api.decisions.of,
         "forecast": api.forecasts.bent,
         "run": lambda _: api.runs.get(run_id),
-        "events": lambda _: api.runs.events(run_id),
         "summary": lambda _: api.runs.summary(run_id),
         **changes(api, tmp_path),
     }
@@ -208,7 +207,7 @@ def test_no_run_becomes_open_by_what_another_has_under_the_name_of_its_sweep(api
     with acting_as(ANN):
         api.runs.open_to_all(sweep_id, True)
     bens = questions.run(run_id="bens", sweep_id=sweep_id, base=request.base, data=request.data, created_at=1.0)
-    api.workspace.store.publish({"bens": {"request.json": request_text(bens)}}, Ownership(BEN.id), joins=[bens])
+    api.workspace.store.publish({"bens": {"request.json": request_text(bens)}}, Ownership(BEN.id))
 
     assert not api.workspace.store.ownership("bens").is_open
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost.blocks import Block, loss_moments
+from rankviz.core.cost.blocks import Block, loss_moment
 from rankviz.core.cost.memory import MemoryTerms
 from rankviz.core.cost.stack import Habits
 from rankviz.core.model.spec import UnslothCheckpoint
@@ -136,13 +136,6 @@ def test_figures_read_off_a_blocks_class_take_the_formulas_place():
     ]
 
 
-LITGPT = Habits(autocast=False, fp32_logits=True)
-
-
-def moments(spec=TOY, framework="trl", habits=None, previous=0.0, **setup):
-    return loss_moments(spec, stack(framework, habits=habits, **{"max_length": 512, **setup}), None, previous)
-
-
 @pytest.mark.parametrize(
     ("setup", "logits"),
     [
@@ -159,11 +152,12 @@ def moments(spec=TOY, framework="trl", habits=None, previous=0.0, **setup):
         ),
         ({"loss_path": "triton", "habits": Habits(triton_kernels=True)}, 10 * 512 * 100),
         ({"loss_path": "triton", "habits": Habits(triton_kernels=True, rebinds_logits=True)}, 8 * 512 * 100),
-        ({"loss_path": "chunked", "habits": LITGPT}, (4 + 4 + 8 / 4) * 512 * 100),  # softmax, gradients of one chunk
     ],
 )
 def test_what_each_loss_holds(setup, logits):
-    assert logits == moments(**setup)[0].logits
+    spec, asks = setup.get("spec", TOY), {name: value for name, value in setup.items() if name != "spec"}
+
+    assert logits == loss_moment(spec, stack("trl", **{"max_length": 512, **asks}), None).logits
 
 
 def test_peft_merges_targeted_experts_with_one_gradient_at_a_time_and_unsloth_does_not():

@@ -64,14 +64,11 @@ def notes_of(model_id, gpu_name, *, ranks=(8,), **training):
     [
         (
             "Qwen/Qwen3-14B",
-            "Unsloth loads unsloth/Qwen3-14B-unsloth-bnb-4bit in place of this model. It is dynamic 4-bit: it keeps "
-            "some layers in 16 bit and weighs 10.36 GiB, 1.11 GiB more than plain NF4.",
+            "Unsloth loads unsloth/Qwen3-14B-unsloth-bnb-4bit in place of this model. It is dynamic 4-bit, 1.11 GiB "
+            "more than plain NF4.",
         ),
         ("unsloth/Qwen3-14B-bnb-4bit", "Unsloth loads unsloth/Qwen3-14B-bnb-4bit. It is plain NF4."),
-        (
-            "Qwen/Qwen3-8B",
-            "Its size is not known here: 7 % is added to that of plain NF4, 10 % at the high end.",
-        ),
+        ("Qwen/Qwen3-8B", "It is dynamic 4-bit, 427 MiB more than plain NF4 (up to 598 MiB)."),
         (
             "Qwen/Qwen3-30B-A3B",
             "Unsloth loads unsloth/Qwen3-30B-A3B in place of this model. It is in 16 bit, and Unsloth quantizes it as "

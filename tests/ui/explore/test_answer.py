@@ -63,7 +63,7 @@ def test_a_model_that_cannot_be_read_is_answered_with_the_recommendation_and_wha
         {"values": {"r": None}},
         {"values": {"r": 10**6}},
         {"values": {"modules": [1]}},
-        {"values": {"use_dora": "yes"}},
+        {"values": {"dora": "yes"}},
         {"values": {"batch": {"a": 1}}},
         {"values": LLAMA, "x": "weight"},
         {"values": LLAMA, "y": "taste"},

@@ -15,8 +15,8 @@ QUESTION = {
     "model": "meta-llama/Llama-3.1-8B",
     "use_case": "instruction",
     "r": 16,
-    "use_dora": False,
-    "use_rslora": False,
+    "dora": False,
+    "rslora": False,
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.sinks import Publication, Sending
+from rankviz.api.sinks import Publication
 from rankviz.errors import UserError
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.ui.runs import publish
@@ -29,20 +29,20 @@ def sweep(api):
 
 @pytest.fixture
 def started(api, monkeypatch):
-    """What was started, instead of starting it."""
-    calls = []
-    monkeypatch.setattr(api.sinks, "start", lambda *call, **more: calls.append((*call, more)))
+    """What was published, instead of publishing it."""
+    calls, there = [], Publication(url="https://hub/ann/ranks", updated=False, private=True)
+    monkeypatch.setattr(api.sinks, "publish", lambda *call, **more: calls.append((*call, more)) or there)
     return calls
 
 
 def press(api, sweep, *, to=DATASET, place="ann/ranks", space="", base="", token=TOKEN, run_id=""):
-    return publish.start(api, to, place, space, base, False, True, token, sweep.sweep_id, run_id)
+    return publish.send(api, to, place, space, base, False, True, token, sweep.sweep_id, run_id)
 
 
 def test_a_shared_page_asks_for_a_token_and_never_uses_the_servers_login(api, sweep, started):
     with acting_as(ANN):
         press(api, sweep, token="")
-        view = publish.form_view(api, to=TRACKIO, sweep_id=sweep.sweep_id, run_id="")
+        view = publish.form_view(api, to=TRACKIO, sweep_id=sweep.sweep_id)
 
     assert [(None, {"use_login": True})] == [call[2:] for call in started]  # which api.sinks refuses there
     assert view.space.visible and not view.base_model.visible and not view.use_login.visible
@@ -59,12 +59,13 @@ def test_the_section_is_shown_to_the_owner_alone(api, sweep):
     assert not publish.box_of(api, api.runs.recorded()[0]).visible
 
 
-def test_what_is_typed_is_started_once_and_the_box_of_the_token_is_emptied(api, sweep, started):
+def test_what_is_typed_is_published_once_and_its_end_is_a_link(api, sweep, started):
     with acting_as(ANN):
-        emptied, _, _ = press(api, sweep)
+        status = press(api, sweep)
 
     place = Destination(to=DATASET, name="ann/ranks")
-    assert "" == emptied
+    assert "Published (private): ann/ranks" == text_of(status).strip()
+    assert 'href="https://hub/ann/ranks"' in status
     assert [(sweep.sweep_id, place, Token(TOKEN), {"use_login": False})] == started
 
 
@@ -76,25 +77,3 @@ def test_an_adapter_is_of_the_run_that_is_open(api, sweep, started):
         press(api, sweep, to=ADAPTER, run_id=run)
 
     assert [run] == [call[0] for call in started]
-
-
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        ({}, "ann/ranks: waiting ("),
-        ({"ended_at": 1.0, "error": "No <b> room."}, "No &lt;b&gt; room."),
-        ({"ended_at": 1.0, "result": ("https://hub/ann/ranks", False, True)}, "Published (private): ann/ranks"),
-        ({"ended_at": 1.0, "result": ("https://hub/ann/ranks", True, False)}, "Updated (public): ann/ranks"),
-    ],
-)
-def test_how_far_it_is_and_its_end_are_told(api, sweep, monkeypatch, more, words):
-    if isinstance(more.get("result"), tuple):
-        more = more | {"result": Publication(**dict(zip(("url", "updated", "private"), more["result"], strict=True)))}
-    sending = Sending(Destination(to=DATASET, name="ann/ranks"), began_at=0.0, **more)
-    monkeypatch.setattr(api.sinks, "sending", lambda name: sending)
-
-    view = publish.status_view(api, sweep_id=sweep.sweep_id, run_id="")
-
-    assert words in text_of(view.status)
-    assert (sending.ended_at is None) == view.timer.active
-    assert ('href="https://hub/ann/ranks"' in view.status) == (sending.result is not None)

@@ -99,7 +99,7 @@ def test_a_stored_sweep_fills_the_form_that_asks_for_the_same_sweep(request_):
 
 
 def test_explores_question_is_measured_by_a_quick_look_of_its_model_and_adapter(api):
-    asked = {**ASKED, "model": "Qwen/Qwen3-4B", "preset": "attention", "use_rslora": True, "batch": 1}
+    asked = {**ASKED, "model": "Qwen/Qwen3-4B", "preset": "attention", "rslora": True, "batch": 1}
 
     request = request_of(measuring(api, asked))
 
