@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.api.workspace import EMBEDDED, Operations, writes
 from rankviz.catalog import own_studies
-from rankviz.catalog.forecast import load_bands, load_quick_look, load_rank_lines, load_rates_by_rank
+from rankviz.catalog.forecast import load_rank_lines, load_rates_by_rank, read_forecast
 from rankviz.catalog.models import find_model
 from rankviz.catalog.studies import load_evidence
 from rankviz.core.advice.use_case import use_case as use_case_of
 from rankviz.core.bounds import number, one_of
 from rankviz.core.cost.question import Question
-from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS, forecast
+from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS, forecast, left_out
 from rankviz.core.forecast.bands import METRICS as BAND_METRICS
 from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, ForecastLine, Tradeoff
@@ -192,11 +192,11 @@ class Forecasts(Operations):
         metric = metric or "score"
         one_of(metric, "Metric", BAND_METRICS)
         self._check(model, parameters)
-        return forecast(load_bands(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks or GRID)
+        return forecast(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks or GRID)
 
     def left_out(self, use_case: str) -> BandRecord | None:
         """Return the band's record on publications that were left out; None where none was."""
-        return load_bands(self._workspace.assets).left_out.get(KIND_OF_USE_CASE[use_case])
+        return left_out(read_forecast(self._workspace.assets), KIND_OF_USE_CASE[use_case])
 
     def subject(
         self, model: str, use_case: str, parameters: float | None = None, expert_rank: int | str = "r"
@@ -258,7 +258,7 @@ class Forecasts(Operations):
         return bent_forecast(
             sweep_id,
             [measured_rank(r, cell) for r, cell in cells.items()],
-            load_quick_look(self._workspace.assets)["loss"],
+            read_forecast(self._workspace.assets)["quick_look"]["loss"],
             alike=len({(run.request.lora.lora_alpha, run.request.learning_rate) for run in runs}) == 1,
             still_training=still_training(sweep),
         )

@@ -13,7 +13,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.accuracy.report import AccuracyReport, ReportRow
 from rankviz.core.advice.advice import Mean
-from rankviz.core.advice.use_case import DEFAULT, LORA, RANK_RULES, SETTINGS, USE_CASES
+from rankviz.core.advice.use_case import DEFAULT, LORA, RANK_RULES, USE_CASES
 from rankviz.core.advice.words import BY_TASK, aim_in_words, rule_evidence
 from rankviz.core.forecast.bands import KINDS
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
@@ -187,12 +187,10 @@ def numbers_html(api: Api, *, use_case: str) -> str:
 
 def terms_html() -> str:
     """Explain each setting and each measure of an adapter in two sentences, with its source."""
-    terms = [(each.name, escape(each.value), each) for each in SETTINGS]
-    terms += [(each.name, "of an adapter", each) for each in TERMS]
-    items = (
-        f"<dt>{escape(name)} <i>{value}</i></dt><dd>{escape(each.meaning)}{linked(each.source)}</dd>"
-        for name, value, each in terms
-    )
+    items = [html.markup("terms")] + [
+        f"<dt>{each.name} <i>of an adapter</i></dt><dd>{escape(each.meaning)}{linked(each.source)}</dd>"
+        for each in TERMS
+    ]
     return f'<dl class="rv-how">{"".join(items)}</dl>'
 
 

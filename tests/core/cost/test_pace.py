@@ -215,6 +215,7 @@ def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
         activations=400,
         logits=200,
         other=0,
+        loading_band=Range(0, 0, 0),
         allocated_band=Range(1500, 2000, 2500),
         reserved_band=Range(1500, 2200, 3000),
         device_band=Range(1600, 2400, 3400),
