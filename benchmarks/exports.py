@@ -118,15 +118,8 @@ def drawn(chance: random.Random, base: Path, about: Mapping[str, Any]) -> Drawn:
     )
     question = Question(model_id=str(base), lora=lora, alpha=chance.choice(("r", "2r")), training=training)
     r, model, chosen = chance.choice((1, 2, 4, 8, 16)), layers_of(SHAPES[shape]), FORMATS[tool]
-    made = recipe(
-        model,
-        question,
-        r,
-        framework=chosen.framework(model, question),
-        names_experts=chosen.names_experts,
-        tool=chosen.tool,
-        reached=chosen.reached,
-    )
+    framework = chosen.framework(model, question)
+    made = recipe(model, question, r, framework=framework, tool=chosen.tool)
     written = write(model, question, r, tool)
     name = "train.py" if written.file_name.endswith(".py") else written.file_name
     for file, text in ((name, written.text), *written.extra_files):
@@ -182,7 +175,7 @@ def of_axolotl(made: Recipe, tokens: Sequence[Any]) -> dict[str, Any]:
         "micro_batch_size": made.training.per_device_train_batch_size,
         "gradient_accumulation_steps": made.training.gradient_accumulation_steps,
         **({"num_epochs": made.epochs} if made.epochs else {"max_steps": made.max_steps}),
-        "path": made.file_name,
+        "path": made.data.file_name,
         "learns": True,
     }
 

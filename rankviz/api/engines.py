@@ -325,7 +325,7 @@ class Moves(Operations):
         """Return the destination on which a sweep would continue."""
         self._api.runs.own_ids(sweep_id)
         sweep = self._api.runs.sweep(sweep_id)
-        now = self._api.locations.destination(sweep)
+        now = self._api.locations.destination(sweep.runs)
         name = self._api.engines.name(engine or now.engine, flavor, spend)
         if name != HF_JOBS:
             return WantedEngine(name if engine else now.engine)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from rankviz import units
@@ -18,7 +18,7 @@ from rankviz.core.quantity import Range
 from rankviz.core.runs.events import HF_JOBS, LOCAL, queued_at
 from rankviz.core.runs.run_time import DeviceTime, Rent, times_by_engine
 from rankviz.core.runs.words import Place, all_in_words, title, with_attempt
-from rankviz.errors import EngineUnavailableError, RankVizError
+from rankviz.errors import EngineUnavailableError
 from rankviz.jobs import Engine, Nodes, queue
 from rankviz.jobs.known import require
 from rankviz.shared import rights
@@ -27,17 +27,11 @@ from rankviz.store.runs import IMPORTED
 from rankviz.visitor import SERVER, acting_as
 
 if TYPE_CHECKING:
-    from rankviz.api import Api
-    from rankviz.core.probe import ProbeRequest
+    from rankviz.core.probe import ProbeRecord
     from rankviz.core.runs.record import RunRecord, Sweep
-    from rankviz.core.runs.request import RunRequest
-    from rankviz.jobs.queue import Batch
 
 NOT_HERE = "This page cannot use that engine now."
 """Message for visitors, who cannot set up the engine."""
-KNOWN_SECONDS = 60.0
-"""Seconds for which the expected time of a waiting sweep is cached. Pages ask every second."""
-MOST_KNOWN = 5_000
 USD_NOT_KNOWN = f"in US dollars {units.NOT_KNOWN} here"
 
 
@@ -59,9 +53,9 @@ class Locations(Operations):
         """Return whether an engine of this name (empty: the default engine) trains on this machine."""
         return (engine or self._workspace.settings.engine) == LOCAL
 
-    def destination(self, sweep: Sweep) -> WantedEngine:
-        """Return the destination of the most recently queued run of a sweep, where the sweep continues."""
-        last = max(sweep.runs, key=queued_at)
+    def destination(self, runs: Sequence[RunRecord]) -> WantedEngine:
+        """Return the destination of the most recently queued of a sweep's runs, where the sweep continues."""
+        last = max(runs, key=queued_at)
         return read_destination(self._workspace.store.run_dir(last.run_id))
 
     def environment(self, name: str, *, look: bool = True) -> Mapping[str, Any] | None:
@@ -165,10 +159,6 @@ class QueuePlace:
 class Queue(Operations):
     """Queue of all visitors' sweeps and probes. Visitors see number and time of earlier entries, not the owners."""
 
-    def __init__(self, api: Api):
-        super().__init__(api)
-        self._known: dict[tuple[str, tuple[str, ...]], tuple[float, Range | None]] = {}
-
     def place(self, sweep_id: str) -> QueuePlace | None:
         """Return the place of a sweep or probe; None if it has started, or no run of it waits."""
         supervisor, store = self._workspace.supervisor, self._workspace.store
@@ -190,52 +180,31 @@ class Queue(Operations):
         places = max(supervisor.places(engine), len(running))
         if len(running) + len(before) < places:
             return QueuePlace(ahead=0, seconds=Range(0.0, 0.0, 0.0), trouble=trouble)
+        sweeps = {record.request.sweep_id: record for record in running}
         with acting_as(SERVER):
-            times = [self._left(record.request) for record in running] + [self._time(engine, each) for each in before]
-        seconds = None if None in times else first_free(times, places)
-        sweeps = len({record.request.sweep_id for record in running})
-        return QueuePlace(ahead=sweeps + len(before), seconds=seconds, trouble=trouble)
+            times = [*map(self._left, sweeps.values()), *(self._time(batch.records) for batch in before)]
+        seconds = None if None in times else reduce(Range.plus, times).times(1 / places)
+        return QueuePlace(ahead=len(sweeps) + len(before), seconds=seconds, trouble=trouble)
 
     def _owner_of(self, run_id: str) -> str:
         return self._workspace.store.listed_ownership(run_id).owner
 
-    def _left(self, request: RunRequest | ProbeRequest) -> Range | None:
-        if hasattr(request, "time_limit_seconds"):
-            return Range(0.0, request.time_limit_seconds, request.time_limit_seconds)
-        left = self._api.runs.progress(self._workspace.store.sweep(request.sweep_id)).seconds_left
+    def _left(self, record: RunRecord | ProbeRecord) -> Range | None:
+        """Return the seconds until the sweep of a running run, or a probe, ends at the latest."""
+        left = getattr(record.request, "time_limit_seconds", None)
+        if left is None:
+            left = self._api.runs.progress(self._workspace.store.sweep(record.request.sweep_id)).seconds_left
         return None if left is None else Range(0.0, left, left)
 
-    def _time(self, engine: str, batch: Batch) -> Range | None:
+    def _time(self, records: Sequence[RunRecord | ProbeRecord]) -> Range | None:
         """Return the expected seconds of a batch, at most the server's limit; None where they are not known."""
-        key, now = (engine, batch.run_ids), time.monotonic()
-        if key not in self._known or self._known[key][0] < now - KNOWN_SECONDS:
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            seconds, requests = None, [record.request for record in batch.records]
-            if hasattr(requests[0], "time_limit_seconds"):
-                seconds = self._left(requests[0])
-            else:
-                with suppress(RankVizError):  # its base or its data has gone; the worker will say so
-                    environment = self._api.locations.environment(engine, look=False)
-                    time_of = environment and self._api.runs.time_of(requests, environment)
-                    seconds = time_of and time_of.total
-            if seconds and (minutes := self._workspace.limits.run_minutes) is not None:
-                most = 60.0 * minutes * len(requests)
-                seconds = Range(*(min(each, most) for each in (seconds.low, seconds.expected, seconds.high)))
-            self._known[key] = now, seconds
-        return self._known[key][1]
-
-
-def first_free(times: Sequence[Range], places: int) -> Range:
-    """Return when one of `places` workers is free again after these jobs, each started as soon as a worker is free."""
-
-    def free(seconds_of: Sequence[float]) -> float:
-        free_at = [0.0] * places
-        for seconds in seconds_of:
-            heapq.heapreplace(free_at, free_at[0] + seconds)
-        return free_at[0]
-
-    return Range(*(free([getattr(each, end) for each in times]) for end in ("low", "expected", "high")))
+        if hasattr(records[0].request, "time_limit_seconds"):
+            return self._left(records[0])
+        time, minutes = self._api.runs.time_of_records(records), self._workspace.limits.run_minutes
+        if time is None or minutes is None:
+            return time and time.total
+        most = 60.0 * minutes * len(records)
+        return Range(*(min(each, most) for each in (time.total.low, time.total.expected, time.total.high)))
 
 
 class CostJSON(TypedDict):

@@ -1,6 +1,6 @@
 """Titles and labels of runs and sweeps, their locations, and reasons why runs wait."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
@@ -116,20 +116,19 @@ def all_in_words(places: Iterable[Place]) -> str:
 AFTER_OTHERS = "It starts when another run of its sweep has ended."
 
 
-def why_it_waits(run: RunRecord, sweep: Sweep, *, has_job: bool) -> str:
-    """Return sentences on why a queued run has not started; empty where it has, or only waits for its turn. has_job:
+def why_it_waits(run: RunRecord, sweep: Sweep, *, has_job: bool) -> Iterator[str]:
+    """Yield sentences on why a queued run has not started; none where it has, or only waits for its turn. has_job:
     whether an engine has started a job with the run."""
     if run.state is not RunState.QUEUED:
-        return "" if run.state.ended else run.waits
+        yield "" if run.state.ended else run.waits
+        return
+    if run.lost:
+        yield f"The last attempt was lost: {run.lost}"
     starting = f"Its worker is starting{f' on {run.where}' if run.where else ''}." if has_job else ""
-    lost = f"The last attempt was lost: {run.lost}" if run.lost else ""
-    return " ".join(filter(None, [lost, run.waits or (AFTER_OTHERS if sweep.running else starting)]))
+    yield run.waits or (AFTER_OTHERS if sweep.running else starting)
 
 
-def cancel_in_words(requested: Sequence[RunRecord], unended: Sequence[RunRecord]) -> str:
-    """Say how many of the unended runs will be cancelled; empty where no cancel was requested."""
-    if not requested:
-        return ""
-    of = "" if len(requested) == len(unended) else f" of {counted(len(requested), 'run')}"
-    cost = ", and costs," if any(run.engine == HF_JOBS for run in requested) else ""
-    return f"A cancel was requested{of}. The job goes on{cost} until that is done."
+def cancel_in_words(runs: Sequence[RunRecord]) -> str:
+    """Say that a cancel of these runs was requested."""
+    cost = ", and costs," if any(run.engine == HF_JOBS for run in runs) else ""
+    return f"A cancel was requested. The job goes on{cost} until that is done."

@@ -1,8 +1,9 @@
 """The form of the Train tab: its widgets, their sweep request, and the estimate and checks before a start."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -19,7 +20,15 @@ from rankviz.core.runs.request import MODE_RANKS, RunRequest, SweepRequest, quic
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.dataset import SUFFIXES
-from rankviz.errors import BusyError, InvalidSettingError, RankVizError
+from rankviz.errors import (
+    BusyError,
+    EngineUnavailableError,
+    HubUnavailableError,
+    InvalidSettingError,
+    RankVizError,
+    StorageError,
+    WorkerError,
+)
 from rankviz.options import TRAIN_OPTIONS, sweep_of
 from rankviz.shared.identity import login_is_on
 from rankviz.ui.explore.answer import goal_of
@@ -331,6 +340,13 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
     }
 
 
+MAY_PASS = BusyError, EngineUnavailableError, HubUnavailableError, StorageError, WorkerError
+"""Errors after which a later try may succeed without any change, as when a service is down for a moment."""
+NAMES = ("engine", "flavor", "spend")
+ASK_AGAIN_SECONDS = 0.7
+BOX = "rv-where"
+"""CSS class of the widgets of the engine choice; a script drops answers to an older choice (assets/js/newest.js)."""
+ASKING = '<div class="rv-caption" role="status"><p>Asking{} for time, memory and cost {}…</p></div>'
 HUB = "Hub"
 """Name of the check that warns only where the base must be downloaded and the Hub cannot be reached."""
 SHORT_ROWS = 240
@@ -367,18 +383,40 @@ def preview(api: Api, **values: Any) -> View:
     return View(preview=html.paragraphs(measured.in_words) + first)
 
 
+def engine_widgets(api: Api) -> dict[str, Any]:
+    """Build the choice of an engine, the machine and spending limit of a rented one, the description of the chosen
+    engine, and the timer that asks again."""
+    w: dict[str, Any] = {}
+
+    def at(name: str) -> dict[str, Any]:
+        return {"elem_id": f"train-engine-{name}", "elem_classes": BOX}
+
+    known = [api.engines.place(engine.name) for engine in api.engines.known()]
+    limit = api.workspace.settings.jobs_spend
+    w["engine"] = gr.Radio(
+        [(each.title, each.name) for each in known], value=known[0].name, label="Runs on", **at("choice")
+    )
+    with gr.Column(visible=False) as w["terms"], gr.Row(elem_classes="rv-pair"):
+        w["flavor"] = gr.Dropdown([], value=None, label="Machine", interactive=True, min_width=160, **at("flavor"))
+        w["spend"] = gr.Number(limit, label="Spending limit (US dollars)", min_width=100, **at("spend"))
+    w["about"] = plain(elem_id="train-engine-about")
+    w["again"] = gr.Timer(ASK_AGAIN_SECONDS, active=False)
+    return w
+
+
 def choice(api: Api, *, engine: str) -> View:
     """Show the engines that the visitor can use. An unchanged choice is not sent, since the browser's may be newer."""
     offered = api.engines.offered()
-    if HF_JOBS in [place.name for place in offered]:
+    names = [place.name for place in offered]
+    if HF_JOBS in names:
         api.engines.beside.ask(("back", api.workspace.visitor.id), "", api.jobs.bring_back)
-    if not live.is_asked(api):
+    if names in ([], [LOCAL]):
         return View(box=gr.Column(visible=False), engine=gr.Radio(value=LOCAL), terms=gr.Column(visible=False))
     chosen = next((place for place in offered if place.name == engine), offered[0])
     moved = {} if chosen.name == engine else {"value": chosen.name}
     return View(
         box=gr.Column(visible=True),
-        engine=gr.Radio(live.choices(offered), **moved),
+        engine=gr.Radio([(place.title, place.name) for place in offered], **moved),
         about=html.paragraphs(chosen.about) if chosen.about else "",
         terms=gr.Column(visible=chosen.name == HF_JOBS),
     )
@@ -411,7 +449,7 @@ def before_start(
 def _refuse(shown: View, error: RankVizError) -> None:
     """Show the error above the button; disable the button unless a retry may succeed."""
     shown.notice = notice_html(str(error), kind="error")
-    shown.start = gr.Button(interactive=live.may_pass(error))
+    shown.start = gr.Button(interactive=isinstance(error, MAY_PASS))
     shown.again = gr.Timer(live.BUSY_SECONDS, active=isinstance(error, BusyError))
 
 
@@ -438,18 +476,38 @@ def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
 
 
 def _remote(api: Api, shown: View, request: SweepRequest, engine: str, flavor: str | None, spend: float | None) -> None:
-    check = partial(api.engines.check, request)
-    found = live.find(api, ("start", repr(request)), check, engine=engine, flavor=flavor, spend=spend)
-    if found is None:
-        shown.expected = live.asking_html(api, engine)
+    """Show what an engine elsewhere answers, which may take it seconds; ask again until it has."""
+
+    def ask() -> tuple[list[tuple[str, str]], Plan | None, RankVizError | None]:
+        machines = []
+        with suppress(RankVizError):  # as the plan reports
+            flavors = api.jobs.flavors() if engine == HF_JOBS else ()
+            machines = [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in flavors]
+        try:
+            return machines, api.engines.check(request, engine, **terms(engine, flavor, spend)), None
+        except RankVizError as error:
+            return machines, None, error
+
+    answer = api.engines.ask(engine, (engine, flavor, spend, repr(request)), ask)
+    if answer is None:
+        shown.expected = ASKING.format(f" {escape(api.engines.place(engine).title)}", "")
         shown.start = gr.Button(interactive=engine != HF_JOBS)  # nobody pays what they have not read
-        shown.again = gr.Timer(live.ASK_AGAIN_SECONDS, active=True)
+        shown.again = gr.Timer(ASK_AGAIN_SECONDS, active=True)
         return
-    shown.flavor = live.machines(api, found, flavor)
-    if found.plan is None:
-        _refuse(shown, found.error)
+    machines, plan, error = answer.get()
+    if names := [name for _, name in machines]:
+        value = next(name for name in (flavor, api.workspace.settings.jobs_flavor, names[0]) if name in names)
+        # A valid choice is not sent back, as the user may have changed it.
+        shown.flavor = gr.Dropdown(machines, **({} if value == flavor else {"value": value}))
+    if plan is None:
+        _refuse(shown, error)
     else:
-        _show(shown, found.plan)
+        _show(shown, plan)
+
+
+def terms(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any]:
+    """Return machine and spending limit for a rented machine; empty for other engines."""
+    return {"flavor": flavor or "", "spend": spend} if engine == HF_JOBS else {}
 
 
 def _show(shown: View, plan: Plan, notice: str = "") -> None:
@@ -511,4 +569,4 @@ def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
         api.runs.check_limits(request)
         return _local_plan(api, request)[1]
     except RankVizError as error:
-        return "" if live.may_pass(error) else str(error)
+        return "" if isinstance(error, MAY_PASS) else str(error)

@@ -135,7 +135,6 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.locator("#status", has_text="2 runs completed").wait_for(timeout=RUN_SECONDS * 1000)
     page.get_by_role("button", name="Train", exact=True).wait_for()
     page.locator("#badge button").wait_for(state="hidden")
-    page.locator("#train-adapters", has_text="Adapter at r = 8").wait_for()
     page.locator("#train-answers", has_text="Held-out prompt").wait_for()
     page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.some(t => t.x?.length === 2)")
     page.locator("#train-words", has_text="no rank was trained twice").wait_for()
