@@ -163,13 +163,12 @@ def telling(api: Api, place: str) -> str:
 
 
 def place_in_sentences(api: Api, run: RunRecord) -> str:
-    """Return where a run is or was, why it waits, and its machine time so far."""
+    """Return where a run is or was, and why it waits."""
     sweep = api.runs.sweep(run.request.sweep_id)
     if sweep.recorded:
         return ""
     place = telling(api, api.locations.in_words(run))
-    sentences = f"Place: {place}." if place else "", api.runs.why_waits(run), api.spending.of_run(run).sentence
-    return " ".join(filter(None, sentences))
+    return " ".join(filter(None, [f"Place: {place}." if place else "", api.runs.why_waits(run)]))
 
 
 def not_here(api: Api, run_or_sweep_id: str) -> str:

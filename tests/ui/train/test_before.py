@@ -34,7 +34,6 @@ def test_that_a_run_may_be_ended_before_it_is_done_stands_beside_the_time_and_wh
         form, replaced = trainable(api, must)
 
     assert " and this server ends it after 20 minutes. Memory: " in text_of(said.expected).replace("\n", " ")
-    assert "this server ends it" not in said.breakdown
     assert said.start.interactive
     assert text_of(refused.notice).startswith("This server allows at most 20 minutes per run, and one of these takes")
     assert not refused.start.interactive
