@@ -163,7 +163,7 @@ class Queue(Operations):
         at_work = {record.request.sweep_id for record in running}
         waiting = [each for each in batches if each.sweep_id not in at_work and supervisor.engine_of(each) == engine]
         running = [record for record in running if record.engine in ("", engine)]
-        served = queue.served_at(store.records(), {batch.owner for batch in waiting}, self._owner_of, now=time.time())
+        served = queue.served_at(store.records(), self._owner_of, now=time.time())
         order = queue.in_turn(waiting, served, Counter(self._owner_of(record.run_id) for record in running))
         before = order[: order.index(mine)]
         trouble = self._workspace.why_not_write() or rights.shown_text(self._workspace, supervisor.away.get(engine, ""))
@@ -282,7 +282,7 @@ class Spending(Operations):
         try:
             if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
                 if limit and (job := engine.job_of(sweep.sweep_id)):
-                    limit = max(limit, job[1].limit_usd or 0.0)  # one that was started with a higher limit keeps it
+                    limit = max(limit, job[1].limit_usd)  # one that was started with a higher limit keeps it
                 most = max(limit, bill.most_usd) if limit else None
                 return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=most)
         except EngineUnavailableError:  # what jobs have cost cannot be read

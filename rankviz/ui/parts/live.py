@@ -119,7 +119,9 @@ def resume_button(api: Api, sweep: Sweep) -> dict[str, Any]:
 def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, Any]:
     """Return an update of the button that adds a repeat at the most useful rank; hidden until all runs have ended."""
     r = decision.forecast.repeat_at if decision else None
-    if r is None or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
+    if r is None or not sweep.ended or not may_change(api, sweep):
+        return gr.update(visible=False)
+    if api.engines.why_not(api.locations.destination(sweep.runs).engine):
         return gr.update(visible=False)
     estimate = api.runs.expected_added(sweep.sweep_id, r)
     time = f"training {units.time_span(estimate.seconds)}" if estimate and estimate.seconds else ""

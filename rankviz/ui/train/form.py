@@ -356,12 +356,12 @@ def preview(api: Api, **values: Any) -> View:
     if not data:
         return View(preview=html.paragraphs(FORMS))
     try:
-        seen, measured = api.runs.preview(data), api.data.measure(data)
+        measured = api.data.measure(data)
     except RankVizError as error:
         return View(preview=notice_html(str(error), kind="error"))
-    rows = [[Cell(text, kind="wrap") for text in example] for example in seen.examples]
+    rows = [[Cell(text, kind="wrap") for text in example] for example in measured.first]
     table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
-    short = sum(len(text) for example in seen.examples for text in example) <= SHORT_ROWS
+    short = sum(len(text) for example in measured.first for text in example) <= SHORT_ROWS
     first = html.folded(f"First {units.counted(len(rows), 'example')}", table, is_open=short)
     return View(preview=html.paragraphs(measured.in_words) + first)
 
@@ -441,7 +441,7 @@ def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
     name, device = base_name(request.base), api.workspace.here()
     api.workspace.references.base(request.base)
     api.models.get(request.base)
-    api.runs.preview(request.data)
+    api.data.measure(request.data)
     request.training.settle(device)
     expected, checks = api.runs.expected(request), api.preflight.before(request.training, request.base)
     noted = [check.sentence for check in warnings(checks) if check.name != HUB]
