@@ -45,8 +45,8 @@ def test_where_the_counter_is_exact_the_moment_that_rules_the_deep_model_may_not
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"precision": "nf4-dq"}, "no GPU here"),
-        ({"loss_path": "full"}, "the loss on the path fused"),
+        ({"precision": "nf4-dq"}, "precision must be fp32 or bf16"),
+        ({"loss_path": "full"}, "the loss path must be fused"),
         ({"r": 0}, "1 to 1,024"),
         ({"per_device_train_batch_size": 4096, "max_length": 2048}, "at most 4,194,304 tokens per step"),
         ({"framework": "axolotl"}, "unsloth, trl, peft"),
