@@ -22,8 +22,8 @@ QUESTION = {
     "model": "HuggingFaceTB/SmolLM2-135M",
     "use_case": "instruction",
     "r": 16,
-    "use_dora": False,
-    "use_rslora": True,
+    "dora": False,
+    "rslora": True,
 }
 
 
