@@ -132,13 +132,6 @@ class Advice(Operations):
         return question.lora.target_modules, plan_on(model, question.lora, question.training, card(None))
 
 
-GoalJSON = shape(Goal)
-DataJSON = shape(DataAmount)
-StepJSON = shape(Step)
-ReasonJSON = shape(words.Reason)
-RegretJSON = shape(Alternative)
-
-
 class LearningRatesJSON(TypedDict):
     """Range of the best learning rates in studies at these ranks; `of` names one base model, or all models."""
 
@@ -146,9 +139,6 @@ class LearningRatesJSON(TypedDict):
     high: float
     ranks: list[int]
     of: str
-
-
-CapacityJSON = shape(Capacity)
 
 
 class NearStudyJSON(TypedDict):
@@ -180,8 +170,9 @@ class AdviceAnswerJSON(TypedDict):
     was enough did not hold for publications that were left out. `regret` has how good such advice was. `capacity` is
     null if the model's layers are not known, `fit` also without a GPU, and `forecast` if the use case has none."""
 
+    model_id: str
     use_case: str
-    goal: GoalJSON
+    goal: shape(Goal)
     r: int
     r_range: list[int] | None
     lora_alpha: int
@@ -196,17 +187,16 @@ class AdviceAnswerJSON(TypedDict):
     then: list[str]
     general: None
     lead: None
-    reasons: list[ReasonJSON]
+    reasons: list[shape(words.Reason)]
     confidence: str | None
     confidence_in_words: str
-    regret: list[RegretJSON]
+    regret: list[shape(Alternative)]
     would_change: list[str]
-    steps: list[StepJSON]
-    capacity: CapacityJSON | None
-    data: DataJSON
+    steps: list[shape(Step)]
+    capacity: shape(Capacity) | None
+    data: shape(DataAmount)
     rank_enough: None
     nearest: list[NearStudyJSON]
-    model_id: str
     gpu: str | None
     fit: Fit | None
     fit_in_words: str

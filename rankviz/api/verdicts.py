@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import verdict as verdicts
 from rankviz.api.workspace import Operations
-from rankviz.catalog.forecast import load_quick_look
+from rankviz.catalog.forecast import read_forecast
 from rankviz.core.forecast.decision import decide
 from rankviz.core.forecast.quick_look import rate_look, score_look
 from rankviz.core.runs.fast_curve import read
@@ -196,5 +196,5 @@ class Decisions(Operations):
     def score(self, sweep_id: str, metric: Metric) -> ScoreLook | None:
         """Return which rank to take by a score, for an ended sweep without two runs of every rank; else None."""
         sweep = self._api.runs.sweep(sweep_id)
-        record = load_quick_look(self._workspace.assets)["score"]
+        record = read_forecast(self._workspace.assets)["quick_look"]["score"]
         return score_look(sweep.runs, metric, record) if sweep.ended and metric.higher_is_better else None

@@ -6,7 +6,7 @@ from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict
 
 from rankviz.errors import InvalidSettingError
 
@@ -26,23 +26,20 @@ class Drawing(TypedDict):
     layout: dict[str, Any]
 
 
-class Figure(Generic[P]):
-    """Callable that returns a Plotly figure with every property checked. `drawing` returns the same figure for the
-    page as plain data: unchecked, 20 times faster, and without the package plotly."""
+def figure(drawing: Callable[P, Drawing]) -> Callable[P, "go.Figure"]:
+    """Decorate a function that returns a Drawing: it then returns a Plotly figure with every property checked.
+    `drawing`, an attribute, is the undecorated function: 20 times faster, and without the package plotly."""
 
-    def __init__(self, drawing: Callable[P, Drawing]):
-        self.drawing = drawing
-        functools.update_wrapper(self, drawing)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> "go.Figure":
+    @functools.wraps(drawing)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> "go.Figure":
         # Here, since neither the page nor an info needs plotly.
         import plotly.graph_objects as go
 
-        return go.Figure(self.drawing(*args, **kwargs))
+        return go.Figure(drawing(*args, **kwargs))
 
+    checked.drawing = drawing
+    return checked
 
-figure = Figure
-"""Decorator that turns a function that returns a Drawing into a Figure."""
 
 # As in assets/css/tokens.css. Told apart under deuteranopia, protanopia and tritanopia, and at least 3 : 1 against both
 # the white and the dark page.

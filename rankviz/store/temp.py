@@ -39,7 +39,7 @@ class Usage(NamedTuple):
 
 class TempHome:
     """Temporary files of one runs folder. Several apps may use it at once. The owners of uploads and downloads stand
-    in the subfolder "owners": a folder for each visitor has a file for each path, which holds the path."""
+    in owners, below HOME/tmp: a folder for each visitor has a file for each path, which holds the path."""
 
     def __init__(self, home: Path):
         self.folder = resolved(home) / "tmp"

@@ -100,13 +100,12 @@ def test_a_knob_costs_what_asking_again_gives():
     ("given", "labels", "not_labels"),
     [
         ({"target_modules": "attention"}, {"add MLP targets"}, {"attention targets only"}),
-        ({"target_modules": "all-linear"}, {"attention targets only"}, {"add MLP targets"}),
+        ({}, {"attention targets only"}, {"add MLP targets"}),
         ({"training": {"loss_path": "full"}}, {"fused loss"}, set()),
         ({"training": {"optim": "adamw_torch"}}, {"8-bit AdamW"}, {"AdamW with full states (adamw_torch)"}),
         ({"training": {"gradient_checkpointing": "none"}}, {"Hugging Face checkpointing"}, {"no checkpointing"}),
         ({"ranks": (24,)}, {"r = 16", "r = 32"}, set()),
         ({"training": {"per_device_train_batch_size": 1}}, {"batch 2, accumulation 2"}, {"batch 0, accumulation 8"}),
-        ({"training": {"gradient_accumulation_steps": 1}}, {"batch 1, accumulation 2"}, {"batch 4, accumulation 0"}),
     ],
     ids=lambda each: str(sorted(each) if isinstance(each, set) else each),
 )
@@ -269,22 +268,19 @@ def test_no_sentence_contradicts_the_tables():
 
 RANKS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 24, 32, 48, 64, 128, 256)
 MODELS = ("openai/gpt-oss-20b", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-14B", "meta-llama/Llama-3.1-8B")
-CARDS = ("T4", "V100", "L4", "RTX 4090")
+CARDS = ("T4", "L4")
 
 
-def question_of(model_id, gpu, ranks, **training):
-    return questions.question(
-        model_id, ranks=ranks, gpu=gpu, target_modules="unsloth", framework="unsloth", precision="nf4-dq", **training
-    )
+def question_of(model_id, gpu, ranks):
+    setup = {"framework": "unsloth", "precision": "nf4-dq", "per_device_train_batch_size": 2, "max_length": 2048}
+    return questions.question(model_id, ranks=ranks, gpu=gpu, target_modules="unsloth", max_steps=10, **setup)
 
 
 @pytest.mark.parametrize("gpu", CARDS)
 @pytest.mark.parametrize("model_id", MODELS)
-@pytest.mark.parametrize("batch, length", [(2, 2048)])
-def test_the_largest_rank_is_no_smaller_than_any_that_an_estimate_lets_fit(model_id, gpu, batch, length):
-    setup = {"per_device_train_batch_size": batch, "max_length": length, "max_steps": 10}
-    ranks = API.estimates.estimate(question_of(model_id, gpu, RANKS, **setup)).estimate.ranks
-    limits = {each.option: each for each in API.estimates.fit(question_of(model_id, gpu, (2,), **setup), 2).limits}
+def test_the_largest_rank_is_no_smaller_than_any_that_an_estimate_lets_fit(model_id, gpu):
+    ranks = API.estimates.estimate(question_of(model_id, gpu, RANKS)).estimate.ranks
+    limits = {each.option: each for each in API.estimates.fit(question_of(model_id, gpu, (2,)), 2).limits}
 
     surely = [rank.r for rank in ranks if rank.fit in ("fits", "tight")]
     expected = [rank.r for rank in ranks if rank.margin_bytes >= 0]

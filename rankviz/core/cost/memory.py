@@ -8,7 +8,7 @@ from operator import mul
 from typing import NamedTuple
 
 from rankviz.core.cost import weights
-from rankviz.core.cost.blocks import Block, blocks_of, checkpoint_bytes, held_logits_bytes, loss_moment, mask_bytes
+from rankviz.core.cost.blocks import Block, blocks_of, checkpoint_bytes, held_logits_bytes, loss_moments, mask_bytes
 from rankviz.core.cost.shapes import ModelShape, caps_compiled
 from rankviz.core.cost.stack import Stack, compiles_blocks
 from rankviz.core.model.spec import ModelSpec
@@ -38,8 +38,8 @@ class MemoryEstimate:
     reserved_band: Range
     device_band: Range
     """Figure that nvidia-smi shows."""
-    loading_band: Range | None = None
-    """Figure of nvidia-smi at the fullest moment of loading the base; None where that was not estimated."""
+    loading_band: Range
+    """Figure of nvidia-smi at the fullest moment of loading the base."""
 
     def covering(self, other: "MemoryEstimate", *, low: bool = True) -> "MemoryEstimate":
         """Return a copy whose bands also cover those of `other`: both ends or, without `low`, the high end alone."""
@@ -73,13 +73,13 @@ class MemoryEstimate:
 
     @property
     def while_loading(self) -> int:
-        """nvidia-smi's figure at the fullest moment of loading the base; 0 where that was not estimated."""
-        return round(self.loading_band.expected) if self.loading_band else 0
+        """nvidia-smi's figure at the fullest moment of loading the base."""
+        return round(self.loading_band.expected)
 
     @property
     def fullest_band(self) -> Range:
         """Bytes that a card must have: the peak of training, or of loading where that is higher."""
-        return self.device_band.reached_by(self.loading_band or self.device_band)
+        return self.device_band.reached_by(self.loading_band)
 
     @property
     def fullest(self) -> int:
@@ -102,9 +102,9 @@ class TrainedBytes(NamedTuple):
 
 
 def trained_bytes(stack: Stack, width: int) -> TrainedBytes:
-    """Return the bytes per trainable parameter whose weight takes `width` bytes. AdamW keeps two states; bitsandbytes'
-    8-bit form two bytes and two fp32 maxima for each 256 parameters. Left out: tensors under 4,096 elements keep fp32
-    states in bitsandbytes; paged states may sit in host memory."""
+    """Return the bytes per trainable parameter of `width` bytes. AdamW keeps two states; bitsandbytes' 8-bit form two
+    bytes and two fp32 maxima for each 256 parameters. Left out: tensors under 4,096 elements keep fp32 states in
+    bitsandbytes; paged states may sit in host memory."""
     optim, assume, copies, states = stack.setup.optim, stack.assume, 0.0, 0.0
     if optim == "adamw_torch":
         states, copies = width * assume.value("adam-states"), assume.value("adam-temporary-copies")
@@ -171,7 +171,8 @@ class MemoryTerms:
             self.kept = tuple(sum(map(mul, counts, part)) for part in zip(*each, strict=True))
             each = [nothing] * len(each)
         self.blocks = [(*one, block.gradients()) for one, block in zip(each, blocks, strict=True)]
-        self.loss = loss_moment(model, stack, usable_bytes)
+        previous = sum(block.kind.count * block.quantized_inputs() for block in blocks)
+        self.loss = loss_moments(model, stack, usable_bytes, previous)
         self.held_logits = held_logits_bytes(model, stack)
         # one weight unpacked: beside the gradients of Unsloth's blocks, at another moment elsewhere
         self.dequantized = weights.dequantized_bytes(model, shape, stack)
@@ -182,7 +183,7 @@ class MemoryTerms:
         self.merged = _merged_bytes(shape, stack)
         # of DoRA's norm in the forward pass: by tokens, and by weights
         self.dora = (max(block.dora_inputs() for block in blocks), _dora_norm_bytes(model, shape, stack))
-        slack = "fused" if setup.loss_path == "fused-func" else setup.loss_path
+        slack = {"chunked": "full", "fused-func": "fused"}.get(setup.loss_path, setup.loss_path)
         self.slack = assume.range(f"allocator-slack-{'eager' if matrix else slack}")
         self.slack_static = assume.range("allocator-slack-static")
         # Half-widths of bands: bytes of what is counted, the same for any base (workspaces and small tensors), and a
@@ -213,16 +214,11 @@ class MemoryTerms:
         saved_parameters: int = 0,
         lora_at: Callable[[int], tuple[int, int]] | None = None,
     ) -> MemoryEstimate:
-        """Return the peak at one rank.
-
-        parameters: number of all that train; saved_parameters: number of them in full copies by modules_to_save.
-        lora_at: returns the experts' rank and the parameters of all LoRA pairs at a rank r; without it, experts have
-        rank r.
+        """Return the peak at one rank. parameters: all that train, saved_parameters of them in full copies. lora_at:
+        returns the experts' rank and the parameters of all LoRA pairs at a rank r; without it, experts have rank r.
 
         Where Unsloth moves the embedding, the high ends are at least those of the last rank at which it stays, since
-        the rank of the move is not known exactly. They can still fall a little with the rank: Unsloth's loss takes a
-        share of free memory.
-        """
+        the rank of the move is not known exactly."""
         lora, full = parameters - saved_parameters, saved_parameters
         lora_at = lora_at or (lambda rank: (rank, round(lora * rank / max(1, r))))
         adapter = round(lora * self.adapter.weight + full * self.saved.weight)
@@ -270,11 +266,12 @@ class MemoryTerms:
         of_lora, of_full = lora * self.adapter.gradient, full * self.saved.gradient
         before = of_full + (of_lora if self.accumulates else 0.0)
         moments = [Moment(0.0, 0.0, temporaries + self.standing, of_lora + of_full)]
-        loss, logits = self.loss, self.loss.logits
-        if loss.cap is not None:
-            # of what is free when the first forward pass begins, without gradients and states
-            logits = min(logits, loss.cap, max(0.0, (self.free - adapter) * loss.share_of_free))
-        moments.append(Moment(self.masks + kept + loss.activations, logits, loss.scratch + self.standing, before))
+        for loss in self.loss:
+            logits = loss.logits
+            if loss.cap is not None:
+                # of what is free when the first forward pass begins, without gradients and states
+                logits = min(logits, loss.cap, max(0.0, (self.free - adapter) * loss.share_of_free))
+            moments.append(Moment(self.masks + kept + loss.activations, logits, loss.scratch + self.standing, before))
         ends = [(kept, before)]
         if not self.accumulates:
             ends = [(kept, before + of_lora / self.depth), (kept / self.depth, before + of_lora)]
@@ -292,12 +289,9 @@ class MemoryTerms:
         return moments
 
     def _bands(self, base: int, trained: int, moments: list[Moment], peak: Moment) -> tuple[Range, Range]:
-        """Return the bands of allocated and of reserved memory.
-
-        Weights, adapter, gradients, states and scratch are counted: their band is narrow, some MiB. Activations and
-        logits are modelled: their band is wider. Each end is taken at the moment that is fullest by that end. trained:
-        bytes of adapter and optimizer states, held at every moment. peak: the moment with the largest expected sum.
-        """
+        """Return the bands of allocated and of reserved memory: narrow around what is counted (weights, adapter,
+        gradients, states, scratch), wider around what is modelled (activations, logits). Each end is taken at the
+        moment that is fullest by that end. trained: bytes of adapter and states. peak: the largest moment."""
         static = base + trained
         narrow, wide, extra = self.width_static, self.width_working, self.base_extra
         fixed, slack, off = self.slack_static, self.slack, self.static_bytes_off
@@ -347,10 +341,9 @@ def _standing_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
 
 def _merged_bytes(shape: ModelShape, stack: Stack) -> float:
     """Bytes of PEFT's merged experts: ParamWrapper adds the adapter to each whole expert parameter (peft
-    lora/layer.py), whose gradient is as large. The backward pass holds one parameter's gradient at a time, the last
-    parameter's first, and then frees its merged weight: so the smaller of a pair beside both, or the larger beside its
-    own gradient. Without checkpointing the merged weights of all blocks stay. In fp32 where k-bit preparation raised
-    the experts."""
+    lora/layer.py), whose gradient is as large. The backward pass holds one gradient at a time, the last parameter's
+    first, and then frees its merged weight: the smaller of a pair beside both, or the larger beside its own gradient.
+    Without checkpointing the merged weights of all blocks stay."""
     if stack.habits.unsloth_kernels or not shape.targeted_experts:
         return 0.0
     smallest, largest, every = shape.targeted_experts[0], shape.targeted_experts[-1], sum(shape.targeted_experts)

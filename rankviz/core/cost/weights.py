@@ -4,8 +4,7 @@ import math
 from typing import Literal, get_args
 
 from rankviz.core.cost.shapes import ModelShape
-from rankviz.core.cost.stack import Stack
-from rankviz.core.lora.resolve import LEFT_IN_16_BIT
+from rankviz.core.cost.stack import Litgpt, Stack
 from rankviz.core.lora.targets import has_split_file
 from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
 from rankviz.core.quantity import Range
@@ -17,7 +16,11 @@ FP32_NORMS = (
 (UNSLOTH_HIGH_PRECISION_LAYERNORM), or because they multiply in fp32 (unsloth_zoo/compiler.py)."""
 FUSED_IN_FILES = ("gemma4", "gpt_oss", "llama4", "qwen3_5_moe", "qwen3_vl_moe")
 """Beginnings of model_types whose checkpoints hold stacks of experts; others have a tensor for each expert."""
-KEPT_IN_16_BIT = ("lm_head", *LEFT_IN_16_BIT, "score", "classifier", "qa_outputs")
+KEPT_IN_16_BIT = (
+    *("lm_head", "score", "classifier", "qa_outputs", "multi_modal_projector", "merger", "modality_projection"),
+    *("mm_projector", "router", "mlp.gate", "block_sparse_moe.gate", "moe.gate", "mamba", "audio_tower"),
+    *("vision_tower", "visual", "vision_embedder", "embed_vision", "embed_audio"),
+)
 """Names anywhere in a module's path that no quantizer touches under Unsloth, in place of transformers' own list
 (unsloth_zoo/peft_utils.py, SKIP_QUANTIZATION_MODULES; patching_utils.py, _unsloth_should_convert_module)."""
 ALSO_KEPT_IN_16_BIT = {
@@ -45,11 +48,16 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     setup, habits = stack.setup, stack.habits
     if habits.unsloth_kernels:
         return sum(unsloth_bytes(model, stack).values())
+    total, table = model.total_parameters, model.vocab_size * model.hidden_size
+    total += table if habits.litgpt and model.tie_word_embeddings else 0
     if not setup.quantized:
-        return model.total_parameters * stack.compute_bytes
+        return total * stack.compute_bytes
     experts = sum(layer.parameters for layer in model.layers if layer.kind == "experts")
     left_alone = model.unquantized_parameters - (experts if habits.quantizes_experts else 0)
-    quantized = model.total_parameters - left_alone
+    if habits.litgpt and habits.litgpt.quantizes_head:
+        linear = sum(each.parameters for each in model.layers if each.kind in ("linear", "conv1d", "experts"))
+        left_alone = max(0, model.total_parameters - linear - (0 if model.tie_word_embeddings else table))
+    quantized = total - left_alone
     width = habits.weight_bytes or stack.assume.value(f"weight-bytes-{setup.precision}")
     scales = 4 * shape.linear_rows if setup.precision == "int8" else 0
     return round(quantized * width) + scales + left_alone * (4 if habits.raised == "all" else stack.compute_bytes)
@@ -190,4 +198,4 @@ def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> floa
     largest = shape.largest_linear
     if stack.habits.quantizes_experts and not stack.habits.one_expert_at_a_time:
         largest = max([largest, *(_weights(each) for each in model.layers if each.kind == "experts")])
-    return float(stack.compute_bytes * largest)
+    return float(stack.compute_bytes * largest * (stack.habits.litgpt or Litgpt()).unpacked_copies)

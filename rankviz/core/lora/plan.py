@@ -10,9 +10,8 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from rankviz.core.lora.config import FLAGS, Dtype, Framework, LoraConfig, adapter_dtype, saved_dtype
-from rankviz.core.lora.saved import SavedModule
 from rankviz.core.lora.targets import Route
-from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec
+from rankviz.core.model.spec import LinearLayer, ModelSpec
 
 DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 """Bytes per element by dtype, in the order in which safetensors sorts dtypes."""
@@ -169,24 +168,29 @@ class Adapted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ModuleRow:
-    """Trainable parameters of one kind of module."""
+class SavedModule:
+    """An embedding or a head that is saved in full beside the adapter."""
 
-    name: str
-    part: LayerPart
-    count: int
-    parameters: int
+    layer: LinearLayer
+    trained: int
+    """Parameters trained; 0 for a frozen copy, or for the second of a tied pair."""
+    frozen_copy: bool = False
+    """True for the base's weight that PEFT saves beside a LoRA pair on it."""
 
+    @property
+    def path(self) -> str:
+        return self.layer.path
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BlockGrid:
-    """Parameters by block and module, for a heat map."""
+    @property
+    def name(self) -> str:
+        return self.layer.name
 
-    blocks: tuple[str, ...]
-    """Names of the rows: "0", "1", …; "vision 0", … for a second tower; "outside" for modules in no block."""
-    modules: tuple[str, ...]
-    parameters: tuple[tuple[int, ...], ...]
-    """One row per block, one number per module."""
+    def tensors(self, dtype: str) -> Iterator[Tensor]:
+        """Yield the tensors, named as PEFT names them after `path`."""
+        weight, within = (self.layer.out_features, self.layer.in_features), ".base_layer" * self.frozen_copy
+        yield Tensor(f"{within}.weight", dtype, weight[::-1] if self.layer.kind == "embedding" else weight)
+        if self.layer.bias:
+            yield Tensor(f"{within}.bias", dtype, weight[:1])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -297,9 +301,7 @@ class AdapterPlan:
                 rank = experts if each.is_expert else None
                 yield each.module, each.blocks, each.tensors(dtype, rank, dora=self.use_dora)
             for module in self.saved:
-                kind = frozen if module.frozen_copy else saved
-                tensors = (Tensor(suffix, "F32" if fp32 else kind, shape) for suffix, shape, fp32 in module.tensors)
-                yield module.path, module.blocks, tensors
+                yield module.path, (), module.tensors(frozen if module.frozen_copy else saved)
 
         inside: dict[str, Group] = {}
         outside: list[Group] = []
@@ -313,17 +315,6 @@ class AdapterPlan:
         groups = [*inside.values(), *outside]
         dtypes = {tensor.dtype for group in groups for _, tensor in group.tensors}
         return tuple(Section(each, groups) for each in DTYPE_BYTES if each in dtypes)
-
-    def _contributions(self, r: int) -> Iterator[tuple[str, LayerPart, tuple[int, ...], int]]:
-        """Yield name, part, blocks and trainable parameters of each module, in the model's order."""
-        names, experts = self._labels, self.expert_rank_at(r)
-        for each in self.adapted:
-            dora = each.magnitudes if self.use_dora else 0
-            parameters = each.per_rank * (experts if each.is_expert else r) + dora
-            yield names[each.layer.path], each.layer.part, each.blocks, parameters
-        for module in self.saved:
-            if module.trained:
-                yield f"{module.name} (in full)", module.part, module.blocks, module.trained
 
     @functools.cached_property
     def _labels(self) -> dict[str, str]:
@@ -343,28 +334,19 @@ class AdapterPlan:
             for layer in self.layers
         }
 
-    def by_module(self, r: int) -> tuple[ModuleRow, ...]:
-        """Return the trainable parameters by module name, in the model's order; the rows add up to parameters(r)."""
-        parts, counts, totals = {}, Counter(), Counter()
-        for name, part, blocks, parameters in self._contributions(r):
-            parts.setdefault(name, part)
-            counts[name] += len(blocks) or 1
-            totals[name] += parameters
-        return tuple(
-            ModuleRow(name=name, part=part, count=counts[name], parameters=totals[name]) for name, part in parts.items()
-        )
-
-    def by_block(self, r: int) -> BlockGrid:
-        """Return the trainable parameters by block and module; all cells add up to parameters(r)."""
-        cells: Counter[tuple[tuple[int, int], str]] = Counter()
-        for name, part, blocks, parameters in self._contributions(r):
-            tower = 1 if part == "vision" else 0
-            for where in [(tower, block) for block in blocks] or [(2, 0)]:
-                cells[where, name] += parameters // (len(blocks) or 1)
-        places = sorted({where for where, _ in cells})
-        modules = tuple(row.name for row in self.by_module(r))
-        return BlockGrid(
-            blocks=tuple("outside" if t == 2 else f"{'vision ' * t}{block}" for t, block in places),
-            modules=modules,
-            parameters=tuple(tuple(cells[place, module] for module in modules) for place in places),
-        )
+    def by_block(self, r: int) -> dict[str, dict[tuple[int, int], int]]:
+        """Return the trainable parameters by module, in the model's order, and by place: (0, block) in the text model,
+        (1, block) in a second tower, (2, 0) in no block. All add up to parameters(r)."""
+        grid: dict[str, dict[tuple[int, int], int]] = {}
+        names, experts = self._labels, self.expert_rank_at(r)
+        each = [
+            (names[a.layer.path], a.layer.part, a.blocks, a.per_rank * (experts if a.is_expert else r) + dora)
+            for a in self.adapted
+            for dora in [a.magnitudes if self.use_dora else 0]
+        ]
+        each += [(f"{m.name} (in full)", m.layer.part, (), m.trained) for m in self.saved if m.trained]
+        for name, part, blocks, parameters in each:
+            cells = grid.setdefault(name, {})
+            for place in [(int(part == "vision"), block) for block in blocks] or [(2, 0)]:
+                cells[place] = cells.get(place, 0) + parameters // (len(blocks) or 1)
+        return grid

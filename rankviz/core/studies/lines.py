@@ -354,8 +354,7 @@ SIMILAR_SIZE = 2.0
 """Ratio of parameters up to which two models are of similar size."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """The model and kind of task by whose distance studies are sorted."""
 
     names: frozenset[str]
@@ -370,20 +369,18 @@ class Subject:
     """Rank of a mixture's experts, as in LoraConfig."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Near:
+class Near(NamedTuple):
     """One base model of one study, with its lines and its similarities with the subject."""
 
     lines: tuple[Line, ...]
     why: tuple[str, ...]
     """Similarities in words; empty where the study has nothing in common with the subject."""
-    same_model: bool
-    """True for the same model and MoE scheme: r = 16 shared by experts is not r = 16 for each expert."""
     same_family: bool
-    similar_size: bool
-    same_task: bool
     scheme_line: Line | None
-    """First line whose experts are adapted by another scheme than the subject's; None without one."""
+    """First line whose experts are adapted by another scheme than the subject's; None without one. Such a study is
+    not of the same model: r = 16 shared by experts is not r = 16 for each expert."""
+    order: tuple
+    """Distance from the subject, to sort by."""
 
     @property
     def line(self) -> Line:
@@ -399,20 +396,7 @@ def nearest(lines: Sequence[Line], subject: Subject) -> tuple[Near, ...]:
     by_pair: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         by_pair.setdefault((line.study.study_id, line.model.base_model), []).append(line)
-
-    def distance(near: Near) -> tuple:
-        size = _size_ratio(near.line.model.parameters, subject.parameters)
-        return (
-            not near.same_model,
-            not near.same_family,
-            not near.similar_size,
-            not near.same_task,
-            not near.line.study.learning_rate_tuned_per_rank,
-            math.log(size) if size else math.inf,
-            near.line.study.study_id,
-        )
-
-    return tuple(sorted((_near(tuple(pair), subject) for pair in by_pair.values()), key=distance))
+    return tuple(sorted((_near(tuple(pair), subject) for pair in by_pair.values()), key=lambda near: near.order))
 
 
 def drawn_lines(evidence: Evidence, methods: Sequence[str], facets: Sequence[Facet]) -> tuple[Line, ...]:
@@ -433,9 +417,9 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
     scheme = SCHEME_OF_EXPERT_RANK.get(subject.expert_rank, "")
     scheme_line = next((x for x in lines if x.adapts_experts and x.expert_scheme != scheme), None)
     same_shapes = named or model.model_id == subject.model_id
-    same_family = same_shapes or model.family == subject.family
-    size = _size_ratio(model.parameters, subject.parameters)
-    similar = size is not None and size <= SIMILAR_SIZE
+    same_family, size = same_shapes or model.family == subject.family, math.inf
+    if model.parameters and subject.parameters:
+        size = max(model.parameters / subject.parameters, subject.parameters / model.parameters)
     same_task = study.task_kind in subject.task_kinds if subject.task_kinds else any(line.full for line in lines)
     why = []
     if same_shapes:
@@ -444,20 +428,10 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
         why.append(f"the same family ({model.family})")
     if scheme_line and same_shapes:
         why.append(f"but another MoE scheme ({SCHEME_WORDS[scheme_line.expert_scheme]})")
-    if similar and not same_shapes:
+    if size <= SIMILAR_SIZE and not same_shapes:
         why.append(f"a similar size ({count(model.parameters)})")
     if same_task:
         why.append("the same kind of task" if subject.task_kinds else "has full fine-tuning too")
-    return Near(
-        lines=lines,
-        why=tuple(why),
-        same_model=same_shapes and scheme_line is None,
-        same_family=same_family,
-        similar_size=similar,
-        same_task=same_task,
-        scheme_line=scheme_line,
-    )
-
-
-def _size_ratio(parameters: int | None, other: int | None) -> float | None:
-    return max(parameters / other, other / parameters) if parameters and other else None
+    near = same_shapes and scheme_line is None, same_family, size <= SIMILAR_SIZE, same_task
+    order = *(not each for each in (*near, study.learning_rate_tuned_per_rank)), size, study.study_id
+    return Near(lines, tuple(why), same_family, scheme_line, order)

@@ -1,89 +1,70 @@
 """The form of the Train tab: its widgets, their sweep request, and the estimate and checks before a start."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from html import escape
 from typing import Any
 
 import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.engines import Plan
 from rankviz.api.workspace import EMBEDDED
 from rankviz.core.cost.notes import truncation
-from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in
-from rankviz.core.preflight import Check, problems, warnings
+from rankviz.core.preflight import problems, warnings
 from rankviz.core.runs.events import HF_JOBS, LOCAL
-from rankviz.core.runs.request import (
-    MODE_RANKS,
-    QUICK_RANKS,
-    RunRequest,
-    SweepRequest,
-    fast_ranks,
-    first_seeds,
-    quick_look,
-    rate_first,
-    usual_seeds,
-)
+from rankviz.core.runs.request import MODE_RANKS, RunRequest, SweepRequest, usual_seeds
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.dataset import SUFFIXES
-from rankviz.errors import BusyError, InvalidSettingError, LimitError, NoWeightsError, RankVizError
+from rankviz.errors import (
+    BusyError,
+    EngineUnavailableError,
+    HubUnavailableError,
+    InvalidSettingError,
+    RankVizError,
+    StorageError,
+    WorkerError,
+)
+from rankviz.options import TRAIN_OPTIONS, sweep_of
 from rankviz.shared.identity import login_is_on
 from rankviz.ui.explore.answer import goal_of
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, flags_of, targets_of
 from rankviz.ui.parts import html, live, question
 from rankviz.ui.parts.controls import STOPS, box, busy_line, pair, plain
-from rankviz.ui.parts.html import Cell, exact, exact_span, notice_html, rounded, rounded_span
+from rankviz.ui.parts.html import Cell, exact, exact_span, notice_html
 from rankviz.ui.parts.question import expert_rank_picker, parts_picker
 from rankviz.ui.wiring import View
 
 OWN_FILE, KEPT_FILE = "own", "kept"
 """Data choices: an uploaded file, and the file of the shown run or of Explore's question, whose path is in `kept`."""
 FORM_RANKS = {**MODE_RANKS, "single": (16,)}
-START = SweepRequest(seeds=(0,))
 MAX_TEXT = 2000
-LORA = ("use_rslora", "use_dora", "unsloth_class", "expert_rank", "text_only")
-TRAINING = {
-    "batch": "per_device_train_batch_size",
-    "accumulation": "gradient_accumulation_steps",
-    "max_length": "max_length",
-    "precision": "precision",
-    "optim": "optim",
-}
-EVALUATION = {"held_out": "held_out_examples", "exact_match": "exact_match_examples", "shown_answers": "shown_answers"}
-"""Widgets that set one field: LORA of LoraConfig, TRAINING of TrainingSetup, EVALUATION of SweepRequest."""
-
-
-def _fields(request: RunRequest | SweepRequest) -> dict[str, Any]:
-    """Return values of the widgets in LORA, TRAINING and EVALUATION, and of max_steps, by widget name."""
-    return {
-        **{name: getattr(request.lora, name) for name in LORA},
-        **{name: getattr(request.training, field) for name, field in TRAINING.items()},
-        **{name: getattr(request, field) for name, field in EVALUATION.items()},
-        "max_steps": request.training.max_steps,
-    }
-
-
+OWN = (
+    *("model", "rslora", "dora", "unsloth_class", "expert_rank", "text_only", "batch", "accumulation", "max_length"),
+    *("precision", "optim", "held_out", "exact_match", "answers", "steps"),
+)
+"""Widgets that hold the option of their name."""
 DEFAULTS: dict[str, Any] = {
-    "base": START.base,
-    "data": START.data,
+    **{name: TRAIN_OPTIONS[name].default for name in OWN},
+    "data": TRAIN_OPTIONS["data"].default,
     "file": None,
     "kept": "",
     "mode": "quick",
-    "ranks": [str(r) for r in QUICK_RANKS],
+    "ranks": [str(r) for r in FORM_RANKS["quick"]],
     "other_ranks": "",
     "independent": "",
     "repeat": True,
     "alpha_rule": "fixed",
-    "alpha_fixed": float(START.alpha),
+    "alpha_fixed": float(TRAIN_OPTIONS["alpha"].default),
     "learning_rates": "1e-3",
     "seeds": 1,
-    "preset": START.lora.target_modules,
+    "preset": TRAIN_OPTIONS["targets"].default,
     "names": "",
-    "parts": DEFAULT_PARTS[START.lora.unsloth_class],
-    **_fields(START),
+    "parts": DEFAULT_PARTS[TRAIN_OPTIONS["unsloth_class"].default],
 }
 """Initial values of the form's widgets, by name."""
 PRECISIONS = [
@@ -135,7 +116,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
 
     info = f"Embedded model, or enter a Hub id{'' if shared else ' or a folder'}"
     search = {"allow_custom_value": True, "elem_classes": ["rv-search", "rv-any"], "elem_id": "train-base"}
-    choice("base", "Base model", [("SmolLM2-135M-Instruct (embedded)", "embedded")], info=info, **search)
+    choice("model", "Base model", [("SmolLM2-135M-Instruct (embedded)", "embedded")], info=info, **search)
     busy_line("base-busy")
     w["data"] = gr.Radio(data_choices(samples), value=DEFAULTS["data"], label="Data", elem_id="train-data")
     looks = {"visible": False, "height": 110, "elem_id": "train-file"}
@@ -162,20 +143,20 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
         w,
         learning_rates=text("learning_rates", "Learning rates"),
         seeds=number("seeds", "Seeds", visible=False),
-        max_steps=number("max_steps", "Steps per run", elem_id="train-steps"),
+        steps=number("steps", "Steps per run", elem_id="train-steps"),
     )
     with gr.Accordion("Targets, batch, precision and more", open=False):
         plain(html.paragraphs(WHY_FIXED_ALPHA))
         choice("preset", "Target modules", CHOICES["preset"])
         w["names"] = text("names", "Other module names", placeholder="q_proj, v_proj")()
-        pair(w, use_rslora=check("use_rslora", "rsLoRA"), use_dora=check("use_dora", "DoRA"))
+        pair(w, rslora=check("rslora", "rsLoRA"), dora=check("dora", "DoRA"))
         pair(w, batch=number("batch", "Batch"), accumulation=number("accumulation", "Accumulation"))
         length, held_out = number("max_length", "Max length (tokens)"), number("held_out", "Held-out examples")
         pair(w, max_length=length, held_out=held_out)
         greedy = "Held-out prompts that each adapter answers greedily; counts if equal to the reference"
         pair(
             w,
-            shown_answers=number("shown_answers", "Answers to show (0: off)"),
+            answers=number("answers", "Answers to show (0: off)"),
             exact_match=number("exact_match", "Exact match on (0: off)", info=greedy),
         )
         choice("precision", "Base model precision", PRECISIONS)
@@ -192,35 +173,32 @@ def data_choices(samples: Sequence[tuple[str, str]], kept: str = "") -> list[tup
     return [*samples, *([(data_name(kept), KEPT_FILE)] if kept else []), ("Own file", OWN_FILE)]
 
 
-def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None) -> View:
-    """Return ranks and seeds for the mode. Ranks that are no mode's default stay, since the visitor chose them."""
-    usual = [[str(r) for r in each] for each in FORM_RANKS.values()]
-    stay = ranks and sorted(ranks, key=int) not in usual
+def mode_chosen(*, mode: str) -> View:
+    """Return default ranks and seeds of the mode, and its other updates."""
     return View(
-        **_mode_updates(mode, {"seeds": usual_seeds(mode)} | ({} if stay else {"ranks": map(str, FORM_RANKS[mode])}))
+        **_mode_updates({**DEFAULTS, "mode": mode, "ranks": map(str, FORM_RANKS[mode]), "seeds": usual_seeds(mode)})
     )
 
 
-def _mode_updates(mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    value = {name: {"value": list(v) if name == "ranks" else v} for name, v in values.items()}
+def _mode_updates(values: Mapping[str, Any]) -> dict[str, Any]:
+    mode = values["mode"]
     return {
-        "ranks": gr.CheckboxGroup(**value["ranks"]) if "ranks" in value else gr.skip(),
-        "independent": gr.Textbox(visible=mode == "fast", **value.get("independent", {})),
-        "repeat": gr.Checkbox(visible=mode == "quick", **value.get("repeat", {})),
-        "seeds": gr.Number(visible=mode != "quick", **value.get("seeds", {})),
+        "ranks": gr.CheckboxGroup(value=list(values["ranks"])),
+        "independent": gr.Textbox(visible=mode == "fast", value=values["independent"]),
+        "repeat": gr.Checkbox(visible=mode == "quick", value=values["repeat"]),
+        "seeds": gr.Number(visible=mode != "quick", value=values["seeds"]),
         "mode_note": html.paragraphs(MODE_NOTES[mode]),
     }
 
 
 def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return updates that put these values into the form, by widget name."""
-    of_mode = {name: values[name] for name in ("ranks", "independent", "repeat", "seeds")}
     return {
         **values,
         "data": gr.Radio(choices=data_choices(samples, values["kept"]), value=values["data"]),
         "file": gr.File(value=None, visible=values["data"] == OWN_FILE),
         "alpha_fixed": gr.Number(values["alpha_fixed"], visible=values["alpha_rule"] == "fixed"),
-        **_mode_updates(values["mode"], of_mode),
+        **_mode_updates(values),
     }
 
 
@@ -231,72 +209,35 @@ def data_of(values: Mapping[str, Any]) -> str:
 
 
 def request_of(values: Mapping[str, Any]) -> SweepRequest:
-    """Return the sweep request of these widget values; raise InvalidSettingError for the first wrong value."""
-    request, mode = START, values["mode"]
-    for read in READERS:
-        request = replace(request, **read(values))
-        if mode == "quick" and read not in (_base, _data):
-            request = quick_look(request, _ticked(values), repeat=values["repeat"])
-        if mode == "rate" and read in (_ranks, _numbers):
-            request = rate_first(request, _ticked(values))
-        request.validate()
-    return request
-
-
-def _base(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"base": (values["base"] or "").strip()}
-
-
-def _data(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sweep request of these widget values; raise InvalidSettingError for a wrong value."""
+    mode = values["mode"]
+    ticked = {int(r) for r in values["ranks"] or ()} | set(numbers(values["other_ranks"], int, "Ranks", "24, 512"))
     if not (data := data_of(values)):
         raise InvalidSettingError("Upload a file with your data, or choose one of the samples.")
-    return {"data": data}
-
-
-def _ranks(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ranks to train and the ranks to truncate the highest one to."""
-    mode, ranks, truncated = values["mode"], _ticked(values), ()
-    if mode == "single" and len(ranks) > 1:
-        raise InvalidSettingError(f"A single run takes one rank (got {len(ranks)}): clear the others, or choose Sweep.")
-    if mode == "fast":
-        ranks, truncated = fast_ranks(ranks, numbers(values["independent"], int, "Independent runs", "2, 8"))
-    return {"ranks": ranks, "cut_ranks": truncated}
-
-
-def _ticked(values: Mapping[str, Any]) -> tuple[int, ...]:
-    ticked = {int(r) for r in values["ranks"] or ()} | set(numbers(values["other_ranks"], int, "Ranks", "24, 512"))
-    return tuple(sorted(ticked))
-
-
-def _alpha(values: Mapping[str, Any]) -> dict[str, Any]:
+    if mode == "single" and len(ticked) > 1:
+        raise InvalidSettingError(
+            f"A single run takes one rank (got {len(ticked)}): clear the others, or choose Sweep."
+        )
     fixed = values["alpha_rule"] == "fixed" and values["alpha_fixed"] is not None
-    return {"alpha": f"{values['alpha_fixed']:g}" if fixed else values["alpha_rule"]}
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "learning_rates": numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4"),
-        "seeds": first_seeds(values["seeds"]),
-        "training": replace(START.training, max_steps=values["max_steps"]),
-    }
-
-
-def _more(values: Mapping[str, Any]) -> dict[str, Any]:
-    training = {field: values[name] for name, field in TRAINING.items()}
-    lora = LoraConfig(
-        target_modules=values["preset"] if values["preset"] != CUSTOM else names_in(values["names"]),
-        **{name: DEFAULTS[name] if values[name] in (None, "") else values[name] for name in LORA},
-        **flags_of(values["parts"], values["unsloth_class"]),
+    own = {name: DEFAULTS[name] if values[name] == "" or values[name] is None else values[name] for name in OWN}
+    request = sweep_of(
+        {
+            **own,
+            **flags_of(values["parts"], values["unsloth_class"]),
+            "model": (values["model"] or "").strip(),
+            "data": data,
+            "mode": "sweep" if mode == "single" else mode,
+            "ranks": sorted(ticked),
+            "independent": numbers(values["independent"], int, "Independent runs", "2, 8") if mode == "fast" else (),
+            "repeat": values["repeat"],
+            "alpha": f"{values['alpha_fixed']:g}" if fixed else values["alpha_rule"],
+            "learning_rates": numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4"),
+            "seeds": 1 if mode == "quick" else values["seeds"],
+            "targets": values["preset"] if values["preset"] != CUSTOM else names_in(values["names"]),
+        }
     )
-    return {
-        "lora": lora,
-        "training": replace(START.training, max_steps=values["max_steps"], **training),
-        **{field: values[name] for name, field in EVALUATION.items()},
-    }
-
-
-READERS = (_base, _data, _ranks, _alpha, _numbers, _more)
-"""Functions from the form's values to fields of a request, in the order of the form."""
+    request.validate()
+    return request
 
 
 def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: str) -> tuple[Any, ...]:
@@ -313,64 +254,41 @@ def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: st
 
 
 def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, Any]:
-    """Return the form's values for the runs of one sweep. samples: ids of the shipped data."""
-    first = runs[0]
-    mode, ranks, independent = _mode_of(runs)
-    rule, fixed = _alpha_of(runs)
+    """Return the form's values for the runs of one sweep: of a fast curve where a run was truncated, else of a sweep.
+    samples: ids of the shipped data."""
+    first, trained, truncated = runs[0], {run.r for run in runs}, {r for run in runs for r in run.cut_ranks}
     lora, targets, sample = first.lora, first.lora.target_modules, first.data in samples
     custom = not isinstance(targets, str)
-    ticked = [part for (_, part), flag in zip(PARTS, lora.flags, strict=True) if flag]
-    given = any(flag is not None for flag in lora.flags)
+    parts = [part for (_, part), flag in zip(PARTS, lora.flags, strict=True) if flag]
+    alphas = {run.r: run.lora.lora_alpha for run in runs}
+    by_rank = len(set(alphas.values())) > 1
+
+    def own(name: str) -> Any:
+        field = TRAIN_OPTIONS[name].field or name
+        return next(getattr(part, field) for part in (lora, first.training, first) if hasattr(part, field))
+
     return {
         **DEFAULTS,
-        **_fields(first),
-        "base": first.base,
+        **{name: own(name) for name in OWN},
         "data": first.data if sample else KEPT_FILE,
         "kept": "" if sample else first.data,
-        "mode": mode,
-        "ranks": [str(r) for r in ranks if r in STOPS],
-        "other_ranks": _listed(r for r in ranks if r not in STOPS),
-        "independent": _listed(independent),
-        "repeat": mode != "quick" or sum(run.r == ranks[0] for run in runs) > 1,
-        "alpha_rule": rule,
-        "alpha_fixed": fixed,
+        "mode": "fast" if truncated else "sweep",
+        "ranks": [str(r) for r in sorted(trained | truncated) if r in STOPS],
+        "other_ranks": _listed(r for r in sorted(trained | truncated) if r not in STOPS),
+        "independent": _listed(sorted(trained - {max(trained)})) if truncated else "",
+        "alpha_rule": ("r" if first.r == first.lora.lora_alpha else "2r") if by_rank else "fixed",
+        "alpha_fixed": DEFAULTS["alpha_fixed"] if by_rank else float(lora.lora_alpha),
         "learning_rates": _listed(f"{rate:g}" for rate in dict.fromkeys(run.learning_rate for run in runs)),
         "seeds": len({run.seed for run in runs}),
         "preset": CUSTOM if custom else targets,
         "names": _listed(targets) if custom else "",
         "expert_rank": str(lora.expert_rank),
-        "parts": ticked if given else DEFAULT_PARTS[lora.unsloth_class],
+        "parts": parts if any(flag is not None for flag in lora.flags) else DEFAULT_PARTS[lora.unsloth_class],
     }
 
 
 def _listed(items: Iterable) -> str:
     return ", ".join(map(str, items))
-
-
-def _mode_of(runs: Sequence[RunRequest]) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-    """Return (mode, ranks, ranks of a fast curve's independent runs). A quick look's own runs precede added runs."""
-    trained = tuple(sorted({run.r for run in runs}))
-    top = next((run for run in runs if run.cut_ranks), None)
-    if top is None:
-        at_two_rates = len(trained) == 1 and len({run.learning_rate for run in runs}) == 2
-        return ("single" if len(runs) == 1 else "rate" if at_two_rates else "sweep"), trained, ()
-    pair = runs[0].r, top.r
-    if pair[0] < pair[1] and set(quick_look(START, pair).cut_ranks) == set(top.cut_ranks):
-        return "quick", pair, ()
-    return "fast", tuple(sorted({*top.cut_ranks, top.r})), tuple(r for r in trained if r < top.r)
-
-
-def _alpha_of(runs: Sequence[RunRequest]) -> tuple[str, float]:
-    """Return (rule, fixed alpha). A single rank counts as fixed, since a rule needs two ranks."""
-    alphas = {run.r: run.lora.lora_alpha for run in runs}
-    for rule, factor in (("r", 1), ("2r", 2)):
-        if len(set(alphas.values())) > 1 and all(alpha == factor * r for r, alpha in alphas.items()):
-            return rule, DEFAULTS["alpha_fixed"]
-    return "fixed", float(runs[0].lora.lora_alpha)
-
-
-SAME = (*LORA[2:], "batch", "accumulation", "max_length", "parts")
-"""Settings of Explore's question that the form takes unchanged."""
 
 
 def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: str = "quick") -> dict[str, Any]:
@@ -391,10 +309,8 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
     advice = api.advice.advise(question.ask(values), goal_of(values)).advice
     return {
         **DEFAULTS,
-        **{name: values[name] for name in SAME},
-        "use_rslora": values["rslora"],
-        "use_dora": values["dora"],
-        "base": (values["model"] or "").strip(),
+        **{name: values[name] for name in (*OWN[1:9], "parts")},
+        "model": (values["model"] or "").strip(),
         "data": KEPT_FILE if kept else DEFAULTS["data"],
         "kept": str(kept),
         "mode": "sweep" if mode == "quick" and (values["dora"] or values["expert_rank"] != "r") else mode,
@@ -407,6 +323,13 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
     }
 
 
+MAY_PASS = BusyError, EngineUnavailableError, HubUnavailableError, StorageError, WorkerError
+"""Errors after which a later try may succeed without any change, as when a service is down for a moment."""
+NAMES = ("engine", "flavor", "spend")
+ASK_AGAIN_SECONDS = 0.7
+BOX = "rv-where"
+"""CSS class of the widgets of the engine choice; a script drops answers to an older choice (assets/js/newest.js)."""
+ASKING = '<div class="rv-caption" role="status"><p>Asking{} for time, memory and cost {}…</p></div>'
 HUB = "Hub"
 """Name of the check that warns only where the base must be downloaded and the Hub cannot be reached."""
 SHORT_ROWS = 240
@@ -415,8 +338,8 @@ FORMS = (
     "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, "
     "messages, or conversations (ShareGPT)."
 )
-BEFORE = ("expected", "notice", "breakdown")
-"""Outputs around the button: the estimate, the reason why training cannot start, and the estimate's parts."""
+BEFORE = ("expected", "notice")
+"""Outputs above the button: the estimate, and the reason why training cannot start."""
 
 
 def cannot_train_html(api: Api) -> str:
@@ -433,28 +356,50 @@ def preview(api: Api, **values: Any) -> View:
     if not data:
         return View(preview=html.paragraphs(FORMS))
     try:
-        seen, measured = api.runs.preview(data), api.data.measure(data)
+        measured = api.data.measure(data)
     except RankVizError as error:
         return View(preview=notice_html(str(error), kind="error"))
-    rows = [[Cell(text, kind="wrap") for text in example] for example in seen.examples]
+    rows = [[Cell(text, kind="wrap") for text in example] for example in measured.first]
     table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
-    short = sum(len(text) for example in seen.examples for text in example) <= SHORT_ROWS
+    short = sum(len(text) for example in measured.first for text in example) <= SHORT_ROWS
     first = html.folded(f"First {units.counted(len(rows), 'example')}", table, is_open=short)
     return View(preview=html.paragraphs(measured.in_words) + first)
+
+
+def engine_widgets(api: Api) -> dict[str, Any]:
+    """Build the choice of an engine, the machine and spending limit of a rented one, the description of the chosen
+    engine, and the timer that asks again."""
+    w: dict[str, Any] = {}
+
+    def at(name: str) -> dict[str, Any]:
+        return {"elem_id": f"train-engine-{name}", "elem_classes": BOX}
+
+    known = [api.engines.place(engine.name) for engine in api.engines.known()]
+    limit = api.workspace.settings.jobs_spend
+    w["engine"] = gr.Radio(
+        [(each.title, each.name) for each in known], value=known[0].name, label="Runs on", **at("choice")
+    )
+    with gr.Column(visible=False) as w["terms"], gr.Row(elem_classes="rv-pair"):
+        w["flavor"] = gr.Dropdown([], value=None, label="Machine", interactive=True, min_width=160, **at("flavor"))
+        w["spend"] = gr.Number(limit, label="Spending limit (US dollars)", min_width=100, **at("spend"))
+    w["about"] = plain(elem_id="train-engine-about")
+    w["again"] = gr.Timer(ASK_AGAIN_SECONDS, active=False)
+    return w
 
 
 def choice(api: Api, *, engine: str) -> View:
     """Show the engines that the visitor can use. An unchanged choice is not sent, since the browser's may be newer."""
     offered = api.engines.offered()
-    if HF_JOBS in [place.name for place in offered]:
+    names = [place.name for place in offered]
+    if HF_JOBS in names:
         api.engines.beside.ask(("back", api.workspace.visitor.id), "", api.jobs.bring_back)
-    if not live.is_asked(api):
+    if names in ([], [LOCAL]):
         return View(box=gr.Column(visible=False), engine=gr.Radio(value=LOCAL), terms=gr.Column(visible=False))
     chosen = next((place for place in offered if place.name == engine), offered[0])
     moved = {} if chosen.name == engine else {"value": chosen.name}
     return View(
         box=gr.Column(visible=True),
-        engine=gr.Radio(live.choices(offered), **moved),
+        engine=gr.Radio([(place.title, place.name) for place in offered], **moved),
         about=html.paragraphs(chosen.about) if chosen.about else "",
         terms=gr.Column(visible=chosen.name == HF_JOBS),
     )
@@ -474,7 +419,7 @@ def before_start(
     try:
         request = request_of(values)
         if engine == LOCAL:
-            _local(api, shown, request)
+            _show(shown, *_local_plan(api, request))
         else:
             _remote(api, shown, request, engine, flavor, spend)
     except RankVizError as error:
@@ -487,41 +432,74 @@ def before_start(
 def _refuse(shown: View, error: RankVizError) -> None:
     """Show the error above the button; disable the button unless a retry may succeed."""
     shown.notice = notice_html(str(error), kind="error")
-    shown.start = gr.Button(interactive=live.may_pass(error))
+    shown.start = gr.Button(interactive=isinstance(error, MAY_PASS))
     shown.again = gr.Timer(live.BUSY_SECONDS, active=isinstance(error, BusyError))
 
 
-def _local(api: Api, shown: View, request: SweepRequest) -> None:
+def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
+    """Return the plan of a sweep on this machine, and why it cannot run now (empty where no reason is known)."""
+    name, device = base_name(request.base), api.workspace.here()
     api.workspace.references.base(request.base)
     api.models.get(request.base)
-    request.training.settle(api.workspace.here())
-    api.runs.preview(request.data)
-    expected = api.runs.expected(request)
-    checks = api.preflight.before(request.training, request.base)
+    api.data.measure(request.data)
+    request.training.settle(device)
+    expected, checks = api.runs.expected(request), api.preflight.before(request.training, request.base)
+    noted = [check.sentence for check in warnings(checks) if check.name != HUB]
     cut = truncation(replace(request.training, data=api.data.measure(request.data).training_data()))
-    noted = [check.sentence for check in warnings(checks) if check.name != HUB] + ([str(cut)] if cut else [])
-    shown.expected = notice_html(*noted, expected.warning) + expected_html(expected)
-    shown.breakdown = breakdown_html(expected)
-    shown.notice = notice_html(obstacle(api, request, expected, checks), kind="error")
+    plan = Plan(expected=expected, notes=[*noted, *([str(cut)] if cut else [])])
+    room = device.usable_bytes if device.cuda else api.preflight.facts().memory_bytes
+    least = min(run.memory_bytes.low for run in expected.ranks.values())
+    why = " ".join(check.sentence for check in problems(checks))
+    if not why and any(check.name == HUB for check in warnings(checks)):
+        why = f"{name} cannot be trained here now: its weights are not on this machine, and the Hub cannot be reached."
+    if not why and room is not None and least > room:
+        needs = f"training needs at least {units.memory_size(least)}, and {'its GPU' if device.cuda else 'it'} has"
+        why = f"{name} does not fit on this machine: {needs} {units.memory_size(room)}."
+    return plan, why
 
 
 def _remote(api: Api, shown: View, request: SweepRequest, engine: str, flavor: str | None, spend: float | None) -> None:
-    check = partial(api.engines.check, request)
-    found = live.find(api, ("start", repr(request)), check, engine=engine, flavor=flavor, spend=spend)
-    if found is None:
-        shown.expected = live.asking_html(api, engine)
+    """Show what an engine elsewhere answers, which may take it seconds; ask again until it has."""
+
+    def ask() -> tuple[list[tuple[str, str]], Plan | None, RankVizError | None]:
+        machines = []
+        with suppress(RankVizError):  # as the plan reports
+            flavors = api.jobs.flavors() if engine == HF_JOBS else ()
+            machines = [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in flavors]
+        try:
+            return machines, api.engines.check(request, engine, **terms(engine, flavor, spend)), None
+        except RankVizError as error:
+            return machines, None, error
+
+    answer = api.engines.ask(engine, (engine, flavor, spend, repr(request)), ask)
+    if answer is None:
+        shown.expected = ASKING.format(f" {escape(api.engines.place(engine).title)}", "")
         shown.start = gr.Button(interactive=engine != HF_JOBS)  # nobody pays what they have not read
-        shown.again = gr.Timer(live.ASK_AGAIN_SECONDS, active=True)
+        shown.again = gr.Timer(ASK_AGAIN_SECONDS, active=True)
         return
-    shown.flavor = live.machines(api, found, flavor)
-    if found.plan is None:
-        _refuse(shown, found.error)
-        return
-    plan, expected = found.plan, found.plan.expected
+    machines, plan, error = answer.get()
+    if names := [name for _, name in machines]:
+        value = next(name for name in (flavor, api.workspace.settings.jobs_flavor, names[0]) if name in names)
+        # A valid choice is not sent back, as the user may have changed it.
+        shown.flavor = gr.Dropdown(machines, **({} if value == flavor else {"value": value}))
+    if plan is None:
+        _refuse(shown, error)
+    else:
+        _show(shown, plan)
+
+
+def terms(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any]:
+    """Return machine and spending limit for a rented machine; empty for other engines."""
+    return {"flavor": flavor or "", "spend": spend} if engine == HF_JOBS else {}
+
+
+def _show(shown: View, plan: Plan, notice: str = "") -> None:
+    """Show a plan: cost, notes, time and memory. notice: why it cannot run now."""
     cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
-    notes = notice_html(*plan.notes, expected.warning if expected else "")
+    expected = plan.expected
     takes = expected_html(expected, plan.not_known) if expected else html.paragraphs(plan.not_known)
-    shown.expected, shown.breakdown = cost + notes + takes, breakdown_html(expected) if expected else ""
+    shown.expected = cost + notice_html(*plan.notes, expected.warning if expected else "") + takes
+    shown.notice = notice_html(notice, kind="error")
 
 
 def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
@@ -534,47 +512,15 @@ def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
     return html.paragraphs(Cell(first, title=time), Cell(words, title=f"{exact(low)} to {exact(high, 'bytes')}"))
 
 
-def breakdown_html(expected: ExpectedSweep) -> str:
-    """Build the folded table of the estimate's parts and ranks."""
-    rows = [
-        [
-            f"r = {r}",
-            f"{run.adapter_parameters:,}",
-            rounded(units.file_size, run.adapter_bytes, "bytes"),
-            rounded_span(units.memory_span, run.memory_bytes, "bytes"),
-        ]
-        for r, run in expected.ranks.items()
-    ]
-    table = html.table(["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank")
-    parts = [each for each in expected.sentences[1:] if each not in (expected.warning, expected.too_long)]
-    return html.folded("Parts and ranks", html.paragraphs(*parts) + table)
-
-
-def obstacle(api: Api, request: SweepRequest, expected: ExpectedSweep, checks: Sequence[Check]) -> str:
-    """Return why this training cannot run on this machine; empty where no reason is known."""
-    if stop := problems(checks):
-        return " ".join(check.sentence for check in stop)
-    name = base_name(request.base)
-    if any(check.name == HUB for check in warnings(checks)):
-        return f"{name} cannot be trained here now: its weights are not on this machine, and the Hub cannot be reached."
-    device = api.workspace.here()
-    room = device.usable_bytes if device.cuda else api.preflight.facts().memory_bytes
-    least = min(run.memory_bytes.low for run in expected.ranks.values())
-    if room is None or least <= room:
-        return ""
-    needs = f"training needs at least {units.memory_size(least)}, and {'its GPU' if device.cuda else 'it'} has"
-    return f"{name} does not fit on this machine: {needs} {units.memory_size(room)}."
-
-
 def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[dict[str, Any], str]:
     """Return the form and an empty notice; if this machine trains but cannot train this base, the form with the
     embedded model and the reason as a notice."""
-    sentence = _obstacle_of(api, values) if engine == LOCAL and not api.workspace.why_not_train() else ""
-    if not sentence:
+    can_train = engine == LOCAL and not api.workspace.why_not_train()
+    if not can_train or not (sentence := _obstacle_of(api, values)):
         return values, ""
-    changed = ("precision", "optim", "learning_rates", "parts", "batch", "accumulation", "max_length", *LORA[2:])
+    changed = ("precision", "optim", "learning_rates", "parts", *OWN[3:9])
     targets = {} if values["preset"] != CUSTOM else {"preset": DEFAULTS["preset"], "names": ""}
-    embedded = {**values, **{name: DEFAULTS[name] for name in changed}, **targets, "base": EMBEDDED}
+    embedded = {**values, **{name: DEFAULTS[name] for name in changed}, **targets, "model": EMBEDDED}
     if _obstacle_of(api, embedded):
         return values, ""
     words = f"the embedded model {base_name(EMBEDDED)} instead, with its own rates, batch, length and precision"
@@ -582,17 +528,10 @@ def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[di
 
 
 def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
-    """Return why this machine cannot train the base; empty for a wrong setting, which `before_start` reports."""
+    """Return why this machine cannot train the form's sweep; empty where it can, or may be able to soon."""
     try:
         request = request_of(values)
         api.runs.check_limits(request)
-        expected = api.runs.expected(request)
-    except (LimitError, NoWeightsError) as error:
-        return "" if isinstance(error, BusyError) else str(error)
-    except RankVizError:
-        return ""
-    try:
-        request.training.settle(api.workspace.here())
+        return _local_plan(api, request)[1]
     except RankVizError as error:
-        return str(error)
-    return obstacle(api, request, expected, api.preflight.before(request.training, request.base))
+        return "" if isinstance(error, MAY_PASS) else str(error)

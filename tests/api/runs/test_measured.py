@@ -6,7 +6,7 @@ from rankviz import machine
 from rankviz.api import Api
 from rankviz.core.cost.pace import LIBRARIES
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
-from rankviz.ui.parts.live import results_table
+from rankviz.ui.runs.view import results_table
 from rankviz.visitor import acting_as
 from tests.support.processes.effort import calls_of
 from tests.support.runs import questions

@@ -12,6 +12,7 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.ui.runs.view import cancel
+from rankviz.ui.train import tab
 from rankviz.ui.train.tab import answers_html, form_of, progress, start
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
@@ -35,15 +36,8 @@ def running(api):
     return sweep_id, run_id
 
 
-def with_adapters(api, sweep):
-    """The sweep, and a folder where each run says that its adapter lies."""
-    for run in sweep.runs:
-        (api.workspace.store.run_dir(run.run_id) / run.adapter_path).mkdir()
-    return sweep
-
-
 def test_the_newest_result_of_ones_own_stands_where_nothing_is_chosen_and_the_button_trains(api):
-    older, newest = finished(api, {4: 2.0}), with_adapters(api, finished(api, {4: 2.0, 16: 1.5}))
+    older, newest = finished(api, {4: 2.0}), finished(api, {4: 2.0, 16: 1.5})
     queued(api)
 
     shown = progress(api, sweep_id="", seen="")
@@ -54,9 +48,9 @@ def test_the_newest_result_of_ones_own_stands_where_nothing_is_chosen_and_the_bu
     assert "Your newest sweep. The form starts another one." in text_of(shown.status)
     assert "r = 4, 16 2 runs completed, " in text_of(shown.status)
     chosen = progress(api, sweep_id=newest.sweep_id, seen="")
-    for part in ("curve", "words", "adapters", "loss", "answers"):
+    for part in ("curve", "words", "loss", "answers"):
         assert getattr(chosen, part) == getattr(shown, part)
-    assert all((shown.curve, shown.words, shown.adapters, shown.loss))
+    assert all((shown.curve, shown.words, shown.loss))
     assert ("Train", False) == (shown.start.value, shown.add.visible)
     assert not hasattr(again, "curve")
 
@@ -74,7 +68,8 @@ def test_a_sweep_that_was_deleted_is_one_sentence_and_the_form_stays(api, others
     assert form_of(api, deleted) is None
     assert ("Train", False) == (shown.start.value, shown.cancel.visible)
     assert all(sweep.sweep_id in shown.status for sweep in left)
-    assert bool(left) is bool(shown.curve)
+    assert shown.curve  # else of a recorded sweep
+    assert ("Recorded by RankViz" in shown.status) is not bool(left)
 
 
 def test_while_a_sweep_runs_one_button_cancels_it_one_trains_more_and_the_loss_is_drawn(api):
@@ -85,8 +80,20 @@ def test_while_a_sweep_runs_one_button_cancels_it_one_trains_more_and_the_loss_i
     assert ("Train another sweep", True) == (shown.start.value, shown.cancel.visible)
     assert "Cancel this sweep (r = 4, 16)" == shown.cancel.value
     assert shown.loss
-    assert ("", "", "", "") == (shown.curve, shown.words, shown.answers, shown.adapters)
+    assert ("", "", "") == (shown.curve, shown.words, shown.answers)
     assert shown.timer.active
+
+
+def test_the_badge_says_which_run_trains_and_how_far_and_leads_to_it(api):
+    assert "" == tab.now(api).line
+    sweep_id, _ = running(api)
+    queued(api)
+
+    line = tab.now(api).line
+
+    assert text_of(line).startswith("Training r = 4, 16: run 1 of 2, ")
+    assert text_of(line).endswith(", 1 more sweep")
+    assert f'data-pick="{sweep_id}"' in line
 
 
 def test_another_sweep_starts_while_one_waits_and_cancel_ends_the_shown_one_alone(tmp_path):
