@@ -190,7 +190,7 @@ def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     with gr.Row(elem_classes="rv-bar"):
         looks = {"min_width": 170, "size": "md"}
         x = gr.Dropdown(X_CHOICES, value="rank", label="Cost axis", interactive=True, min_width=150)
-        label, types = "Add your results (CSV or PEFT's JSON)", [".csv", ".json"]
+        label, types = "Add your results (CSV)", [".csv"]
         upload = gr.UploadButton(label, file_types=types, file_count="multiple", **looks)
         remove = gr.Button("Remove added files", visible=False, elem_id="evidence-remove", **looks)
     notice = plain(elem_id="evidence-notice")
