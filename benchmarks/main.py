@@ -138,7 +138,7 @@ def _nearest_of_all(api, model_id: str, use_case: str) -> None:
 
     for near in api.studies.near(model_id, use_case, LORA_METHODS, FACETS)[:12]:
         for line in near.lines:
-            api.studies.sizes(line)
+            api.studies.parameters(line)
 
 
 def _timed(call) -> float:

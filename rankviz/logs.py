@@ -33,14 +33,9 @@ class RedactedRecord(logging.LogRecord):
     def getMessage(self) -> str:
         return redacted(super().getMessage())
 
-    @property
-    def exc_text(self) -> str | None:
-        """Traceback, set by the first formatter and reused by all others."""
-        return self._exc_text
-
-    @exc_text.setter
-    def exc_text(self, text: str | None) -> None:
-        self._exc_text = redacted(text or "")
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The traceback as text is set by the first formatter, and reused by all others.
+        super().__setattr__(name, redacted(value or "") if name == "exc_text" else value)
 
 
 def print_error(error: BaseException) -> None:

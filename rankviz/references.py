@@ -1,7 +1,7 @@
 """Resolves references to models, data and adapters, and allows or refuses them; no other module does.
+
 On one's own machine every path is allowed. On a shared page there are only names (of the catalogue, of samples and on
-the Hub) and a visitor's own files: uploads, and the copies that their runs keep. Other paths are never looked at, so
-no answer tells whether they exist."""
+the Hub) and a visitor's own files: uploads, and the copies that their runs keep. Other paths are never looked at."""
 
 from __future__ import annotations
 
@@ -131,16 +131,12 @@ class References:
             return absolute(text)
         path = Path(text)
         if path.is_absolute() and ".." not in path.parts:
-            resolved = Path(os.path.realpath(path))
-            if self._is_run_data(resolved, visitor) or self._own_upload(resolved, visitor):
+            home, resolved = (Path(os.path.realpath(each)) for each in (self._home, path))
+            folder = resolved.parent.parent  # of a run's data: DATA/content/file
+            owned = any(folder == data_folder(home, owner) for owner in visitor.ids)
+            if owned or (visitor.admin and is_data_folder(home, folder)) or self._own_upload(resolved, visitor):
                 return resolved
         raise InvalidSettingError(PRIVATE)
-
-    def _is_run_data(self, path: Path, visitor: Visitor) -> bool:
-        """Tell whether this is a data file of the visitor's runs, two levels below a data folder: DATA/content/file."""
-        home, folder = Path(os.path.realpath(self._home)), path.parent.parent
-        owned = any(folder == data_folder(home, owner) for owner in visitor.ids)
-        return owned or (visitor.admin and is_data_folder(home, folder))
 
 
 def _text(ref: object, name: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -275,7 +275,7 @@ def read(**given: object) -> Settings:
         first = error.errors()[0]
         field, *inside = map(str, first["loc"])
         place = f" ({', '.join(inside)})" if inside else ""
-        raise InvalidSettingError(_wrong(field, f"{quoted(first['input'])}{place}: {_reason(first)}")) from None
+        raise InvalidSettingError(_wrong(field, f"{quoted(first['input'])}{place}: {first['msg']}")) from None
     for field, value in settings:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -296,27 +296,3 @@ def port() -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535):
         raise InvalidSettingError(f"{PORT} must be a whole number from 1 to 65,535 (got {quoted(text)}).")
     return int(text)
-
-
-REASONS = {
-    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "it must be a whole number"),
-    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "it must be a number"),
-    **dict.fromkeys(("bool_parsing", "bool_type"), "it must be 1 or 0"),
-    **dict.fromkeys(("dict_type", "list_type", "string_type"), "it must be JSON of another kind"),
-    "greater_than": "it must be more than {gt:g}",
-    "greater_than_equal": "it must be at least {ge:g}",
-    "string_pattern_mismatch": "it has a letter that cannot stand there",
-    "string_too_long": "it may have {max_length} letters",
-    "too_short": "it must have an entry",
-}
-"""Reasons in plain words by type of pydantic's error; other errors keep pydantic's own words."""
-
-
-def _reason(error: Mapping[str, Any]) -> str:
-    words = REASONS.get(error["type"], error["msg"].removeprefix("Value error, "))
-    return words.format(**error.get("ctx", {}))
-
-
-def why_refused(error: BaseException | None) -> str:
-    """Return why pydantic refuses a value; empty for any other error."""
-    return _reason(error.errors()[0]) if isinstance(error, ValidationError) else ""

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import load
 from rankviz import children, errors
 from rankviz.api.adapters import MANY_MODULES
-from rankviz.api.verdicts import MANY_NUMBERS, MANY_PAIRS
+from rankviz.api.verdicts import MANY_NUMBERS
 from rankviz.settings import SHARED_LIMITS
 from rankviz.shared import gate
 from rankviz.trained import files
@@ -93,7 +93,7 @@ SAID = [
     f"({len(test_questions.PATHS)} spellings, at every door)",
     f"({len(test_adapters.LEAVING)} spellings, of the adapter and of a truncated one)",
     f"and verdicts on them, {test_imports.VERDICTS} at once",
-    f"Those on more than {MANY_NUMBERS:,} numbers, or more than {MANY_PAIRS} pairs of ranks",
+    f"Those on more than {MANY_NUMBERS:,} numbers stand in the line",
     f"On a shared page {SHARED_LIMITS.example_numbers:,} are compared",
     f"the events of one zip have at most {SHARED_LIMITS.values_per_import:,} values",
     f"numbers of 10^{min(test_questions.POWERS)} to 10^{max(test_questions.POWERS)}, "

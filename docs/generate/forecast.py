@@ -14,7 +14,6 @@ from rankviz.core.forecast.bands import (
     ENOUGH_PUBLICATIONS,
     KINDS,
     BandRecord,
-    bands_from_json,
     fact_words,
 )
 from rankviz.core.forecast.quick_look import APART, PICK_SHARE, SAFE_RANK
@@ -151,7 +150,7 @@ def holds(forecast: Mapping[str, Any]) -> str:
         if row["publications"]
     ]
     found = table(["Statement", "Over", "Publications in which it held", "of", "Lines", "Left out, points off"], rows)
-    return "\n\n".join([found, [*fact_words(bands_from_json(forecast), ANY)][-1]])
+    return "\n\n".join([found, [*fact_words(forecast, ANY)][-1]])
 
 
 def regret(forecast: Mapping[str, Any]) -> str:

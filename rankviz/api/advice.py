@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
@@ -14,10 +14,10 @@ from rankviz.core.advice.advice import Alternative, Capacity, Step, advise, reco
 from rankviz.core.advice.use_case import DataAmount, Goal, data_of
 from rankviz.core.bounds import named
 from rankviz.core.cost.estimate import Fit
+from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import card
-from rankviz.core.fit.changes import Setting
-from rankviz.core.fit.decide import fit_in_words
+from rankviz.core.fit import Setting, fit_in_words
 from rankviz.core.forecast.bands import RankForecast
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
@@ -29,7 +29,6 @@ from rankviz.exports.recipe import STEPS
 if TYPE_CHECKING:
     from rankviz.core.advice.advice import RankAdvice, Record
     from rankviz.core.forecast.bands import Forecast
-    from rankviz.core.studies.lines import Near
     from rankviz.exports import Written
 
 WIDE = ("unsloth", "all-linear", "attention")
@@ -86,8 +85,12 @@ class Advice(Operations):
             self._workspace.assumptions,
             *([lambda line: self._api.studies.equal_ranks(line, plan)] if plan else []),
         )
-        setting = self._setting(question, preset, advice.r) if plan else None
-        notes = tuple(setting.notes) if setting else (unread,)
+        setting = None
+        if plan:
+            lora = replace(question.lora, target_modules=preset, modules_to_save=())
+            wide = replace(question, ranks=(advice.r,), lora=lora, alpha="r")
+            setting = Setting.of(self._api.estimates.estimate(wide).estimate, advice.r, self._workspace.assumptions)
+        notes = tuple(filter(None, [truncation(setting.question.training)])) if setting else (unread,)
         return AdviceAnswer(
             model_id=setting.model.id if setting else question.model_id,
             advice=advice,
@@ -102,29 +105,20 @@ class Advice(Operations):
     def record(self) -> Record:
         """Return how well the advice and fixed ranks did on the published studies."""
         forecast = read_forecast(self._workspace.assets)
-        return record_of(forecast.get("advice"), forecast.get("counts", {}))
-
-    def _setting(self, question: Question, preset: str | tuple[str, ...], r: int) -> Setting:
-        lora = replace(question.lora, target_modules=preset, modules_to_save=())
-        wide = replace(question, ranks=(r,), lora=lora, alpha="r")
-        return Setting.of(self._api.estimates.estimate(wide).estimate, r, self._workspace.assumptions)
+        return record_of(forecast["advice"], forecast["counts"])
 
     def _own_result(self, model: str) -> str:
         """Return one sentence with the verdict on the first of `own_sweeps`; empty without a sweep."""
         sweep = next(iter(self._api.forecasts.own_sweeps(model)), None)
         if sweep is None:
             return ""
-        try:
-            judged = self._api.verdicts.of_sweep(sweep.sweep_id)
-        except (LimitError, RunNotFoundError, RunUnreadError):  # the advice needs no verdict, and no run that has gone
-            judged = None
-        answer = "no verdict yet."
-        if judged:
-            from rankviz.verdict import headline
+        from rankviz.verdict import headline
 
-            answer = headline(judged.verdict)
+        judged = None
+        with suppress(LimitError, RunNotFoundError, RunUnreadError):  # the advice needs no verdict
+            judged = self._api.verdicts.of_sweep(sweep.sweep_id)
         whose = "A recorded sweep" if sweep.recorded else "Your newest sweep"
-        return f"{whose} of this model ({made_of(sweep)}): {answer}"
+        return f"{whose} of this model ({made_of(sweep)}): {headline(judged.verdict) if judged else 'no verdict yet.'}"
 
     def _wide(self, model: ModelSpec, question: Question) -> tuple[str | tuple[str, ...], AdapterPlan]:
         """Return preset and plan of all linear layers of a model; the question's targets if no preset is allowed."""
@@ -138,13 +132,6 @@ class Advice(Operations):
         return question.lora.target_modules, plan_on(model, question.lora, question.training, card(None))
 
 
-GoalJSON = shape(Goal)
-DataJSON = shape(DataAmount)
-StepJSON = shape(Step)
-ReasonJSON = shape(words.Reason)
-RegretJSON = shape(Alternative)
-
-
 class LearningRatesJSON(TypedDict):
     """Range of the best learning rates in studies at these ranks; `of` names one base model, or all models."""
 
@@ -152,15 +139,6 @@ class LearningRatesJSON(TypedDict):
     high: float
     ranks: list[int]
     of: str
-
-
-class CapacityJSON(shape(Capacity)):
-    """Capacity of the adapter against the amount of data. `filled` is the share of the capacity that the data takes.
-    `holds_from` is always null: capacity does not change the recommended rank."""
-
-    enough: bool | None
-    filled: float | None
-    holds_from: int | None
 
 
 class NearStudyJSON(TypedDict):
@@ -192,8 +170,9 @@ class AdviceAnswerJSON(TypedDict):
     was enough did not hold for publications that were left out. `regret` has how good such advice was. `capacity` is
     null if the model's layers are not known, `fit` also without a GPU, and `forecast` if the use case has none."""
 
+    model_id: str
     use_case: str
-    goal: GoalJSON
+    goal: shape(Goal)
     r: int
     r_range: list[int] | None
     lora_alpha: int
@@ -208,17 +187,16 @@ class AdviceAnswerJSON(TypedDict):
     then: list[str]
     general: None
     lead: None
-    reasons: list[ReasonJSON]
+    reasons: list[shape(words.Reason)]
     confidence: str | None
     confidence_in_words: str
-    regret: list[RegretJSON]
+    regret: list[shape(Alternative)]
     would_change: list[str]
-    steps: list[StepJSON]
-    capacity: CapacityJSON | None
-    data: DataJSON
+    steps: list[shape(Step)]
+    capacity: shape(Capacity) | None
+    data: shape(DataAmount)
     rank_enough: None
     nearest: list[NearStudyJSON]
-    model_id: str
     gpu: str | None
     fit: Fit | None
     fit_in_words: str
@@ -229,47 +207,41 @@ class AdviceAnswerJSON(TypedDict):
 def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
     """Return the answer as the JSON of `rankviz advise --json`."""
     advice, forecast = answer.advice, answer.forecast
-    row, cap, rates = words.at_recommended(advice, forecast), advice.capacity, advice.rates
+    row = words.at_recommended(advice, forecast)
+    nearest = []
+    for near in advice.shown:
+        study = near.line.study
+        equal = {str(r): x for r, x in advice.equal_ranks.get(study.study_id, {}).items()} or None
+        about = {"base_model": near.line.model.base_model, "why": near.why, "learning_rate": study.learning_rate_label}
+        nearest.append(as_answer(NearStudyJSON, study, **about, equal_ranks=equal))
     of_forecast = {name: getattr(forecast, name) for name in ("unit", "reference_rank", "validated")}
-    known = {
-        name: getattr(answer, name) for name in ("model_id", "target_modules", "target_names", "gpu", "fit", "notes")
-    }
-    own = {name: getattr(advice, name) for name in ("r", "lora_alpha", "learning_rate")}
-    return {
-        **{name: list(value) if type(value) is tuple else value for name, value in {**known, **own}.items()},
-        "use_case": advice.case.name,
-        "goal": asdict(advice.goal),
-        "r_range": advice.case.r_range and list(advice.case.r_range),
-        "learning_rate_best": rates
-        and {"low": rates.low, "high": rates.high, "ranks": list(rates.ranks), "of": advice.rates_of},
-        "learning_rates_to_try": list(advice.learning_rates),
-        "take": words.take(advice),
-        "because": words.because(advice),
-        "sentence": f"{words.take(advice)}. Reason: {words.because(advice)}.",
-        "then": list(words.main_sentences(advice)[1:]),
+    return as_answer(
+        AdviceAnswerJSON,
+        answer,
+        **{name: getattr(advice, name) for name in ("r", "lora_alpha", "learning_rate")},
+        use_case=advice.case.name,
+        goal=asdict(advice.goal),
+        r_range=advice.case.r_range,
+        learning_rate_best=advice.rates and as_answer(LearningRatesJSON, advice.rates),
+        learning_rates_to_try=advice.learning_rates,
+        take=words.take(advice),
+        because=words.because(advice),
+        sentence=f"{words.take(advice)}. Reason: {words.because(advice)}.",
+        then=words.main_sentences(advice)[1:],
         **dict.fromkeys(("general", "lead", "confidence", "rank_enough")),
-        "reasons": [reason._asdict() for reason in words.reasons(advice)],
-        "confidence_in_words": words.confidence_in_words(advice),
-        "regret": [
+        reasons=[reason._asdict() for reason in words.reasons(advice)],
+        confidence_in_words=words.confidence_in_words(advice),
+        regret=[
             {**each._asdict(), "score": each.score._asdict(), "loss": each.loss._asdict()}
             for each in advice.record.alternatives
         ],
-        "would_change": list(words.would_change(advice)),
-        "steps": [step._asdict() for step in advice.steps],
-        "capacity": cap and {**cap._asdict(), "enough": cap.enough, "filled": cap.filled, "holds_from": None},
-        "data": advice.data._asdict(),
-        "nearest": [_near_json(near, advice.equal_ranks) for near in advice.shown],
-        "fit_in_words": fit_in_words(answer.setting) if answer.setting else "",
-        "forecast": row and {**of_forecast, **asdict(row), "in_words": words.forecast_sentence(advice, forecast)},
-    }
-
-
-def _near_json(near: Near, equal_ranks: Mapping[str, Mapping[int, float]]) -> NearStudyJSON:
-    study, model = near.line.study, near.line.model
-    equal = {str(r): x for r, x in equal_ranks.get(study.study_id, {}).items()} or None
-    rate = study.learning_rate_label
-    return as_answer(
-        NearStudyJSON, study, base_model=model.base_model, why=near.why, learning_rate=rate, equal_ranks=equal
+        would_change=words.would_change(advice),
+        steps=[step._asdict() for step in advice.steps],
+        capacity=advice.capacity and advice.capacity._asdict(),
+        data=advice.data._asdict(),
+        nearest=nearest,
+        fit_in_words=fit_in_words(answer.setting) if answer.setting else "",
+        forecast=row and {**of_forecast, **asdict(row), "in_words": words.forecast_sentence(advice, forecast)},
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz import dataset, installed, units
 from rankviz.api.workspace import Operations
 from rankviz.catalog.hardware import load_assumptions
-from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData, Trait, characters, token_range
+from rankviz.core.cost.setup import TrainingData, Trait, characters, token_range
 from rankviz.core.quantity import Range
 from rankviz.dataset import Preview
 from rankviz.errors import BadDataError
@@ -42,8 +42,6 @@ class MeasuredData:
     mean_tokens: Range
     """Mean tokens per example, including the chat template."""
     longest_tokens: Range
-    lengths: tuple[int, ...] = ()
-    """Expected tokens of examples at the quantiles LENGTH_SHARES, shortest first."""
     traits: tuple[Trait, ...] = ()
     notes: tuple[str, ...] = ()
     """Notes on values that were converted while reading, as sentences."""
@@ -60,7 +58,6 @@ class MeasuredData:
             traits=self.traits,
             file_name=self.file_name,
             longest_is_upper=True,
-            lengths=self.lengths,
         )
 
     @property
@@ -144,18 +141,13 @@ def measured(read: Dataset, *, is_file: bool, assets: Path) -> MeasuredData:
     sampled = examples[::step]
     share = sum(lengths) / len(lengths) / (sum(lengths[::step]) / len(sampled))
     longest = examples[max(range(len(examples)), key=lengths.__getitem__)]
-    mean_tokens = _token_range(sampled, assume).times(share)
-    ordered, tokens_per_character = sorted(lengths), mean_tokens.expected / (sum(lengths) / len(lengths))
     return MeasuredData(
         title=read.title,
         file_name=read.title if is_file else None,
         format=read.format,
         examples=len(examples),
-        mean_tokens=mean_tokens,
+        mean_tokens=_token_range(sampled, assume).times(share),
         longest_tokens=_token_range((longest,), assume),
-        lengths=tuple(
-            round(ordered[round(each * (len(ordered) - 1))] * tokens_per_character) for each in LENGTH_SHARES
-        ),
         traits=read.traits,
         notes=read.notes,
     )
@@ -188,6 +180,6 @@ def look_from(row: Mapping[str, Any]) -> Look:
     """Return the Look that `look_json` has written."""
     preview, measured = row["preview"], row["measured"]
     tokens = {name: Range(**measured[name]) for name in ("mean_tokens", "longest_tokens")}
-    lists = {name: tuple(measured[name]) for name in ("notes", "lengths", "traits")}
+    lists = {name: tuple(measured[name]) for name in ("notes", "traits")}
     examples = tuple(map(tuple, preview["examples"]))
     return Look(Preview(**{**preview, "examples": examples}), MeasuredData(**{**measured, **tokens, **lists}))

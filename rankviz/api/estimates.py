@@ -23,10 +23,10 @@ from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
-    from rankviz.core.accuracy.report import AccuracyReport, SimilarRows
+    from rankviz.core.accuracy.report import AccuracyReport, ReportRow
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Calibration
-    from rankviz.core.fit.decide import FitAnswer
+    from rankviz.core.fit import FitAnswer
     from rankviz.core.model.spec import ModelSpec
 
 MOST_ANSWERS = 32
@@ -64,13 +64,13 @@ class Accuracy(Operations):
         return self._report(rows, measured, left_out_predictions(rows, self._predict, constants, report.made))
 
     def _report(
-        self, rows: Sequence[MeasuredRow], assumptions: Assumptions, left_out: Sequence[PredictedRow] | None = None
+        self, rows: Sequence[MeasuredRow], assume: Assumptions, left_out: Sequence[PredictedRow] | None = None
     ) -> AccuracyReport:
         from datetime import date
 
         from rankviz.core.accuracy.summarize import summarize
 
-        return summarize([self._predict(row, assumptions) for row in rows], date.today().isoformat(), left_out)
+        return summarize([self._predict(row, assume) for row in rows], date.today().isoformat(), left_out)
 
     def _predict(self, row: MeasuredRow, assumptions: Assumptions) -> PredictedRow:
         from rankviz.core.accuracy.predicted import predict_row
@@ -140,8 +140,8 @@ class Estimates(Operations):
             training = replace(training, attn_implementation="eager")
         return stack_on(card(None), training, lora.use_dora, self._workspace.assumptions)
 
-    def rests_on(self, question: Question, r: int) -> SimilarRows:
-        """Return the measured rows that support an estimate, their errors, and the most similar rows."""
+    def rests_on(self, question: Question, r: int) -> list[ReportRow]:
+        """Return the measured rows that are most like an estimate."""
         from rankviz.core.accuracy.report import rests_on
 
         answer = self.estimate(replace(question, ranks=(r,))).estimate
@@ -163,12 +163,8 @@ class Estimates(Operations):
             self._gpu(question),
             self._workspace.gpus,
             self._workspace.assumptions,
-            tuple(self.own_prices(prices or {}).items()),
+            tuple((hardware.find_gpu(self._workspace.gpus, name).id, price) for name, price in (prices or {}).items()),
         )
-
-    def own_prices(self, prices: Mapping[str, float]) -> dict[str, float]:
-        """Return prices by GPU id from prices by any name of a GPU."""
-        return {hardware.find_gpu(self._workspace.gpus, name).id: price for name, price in prices.items()}
 
     def _calibration(self, answer: Estimate) -> Calibration | None:
         """Return the correction by measurements here; None unless the estimate is for this machine's GPU."""
@@ -192,7 +188,7 @@ def _decide_once(
     assumptions: Assumptions,
     prices: tuple[tuple[str, float], ...],
 ) -> FitAnswer:
-    from rankviz.core.fit.decide import decide
+    from rankviz.core.fit import decide
 
     return decide(model, question, gpu, gpus, assumptions, dict(prices))
 

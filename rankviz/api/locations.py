@@ -202,7 +202,7 @@ class Queue(Operations):
     def _left(self, request: RunRequest | ProbeRequest) -> Range | None:
         if hasattr(request, "time_limit_seconds"):
             return Range(0.0, request.time_limit_seconds, request.time_limit_seconds)
-        left = self._api.runs.pace(self._workspace.store.sweep(request.sweep_id)).seconds_left
+        left = self._api.runs.progress(self._workspace.store.sweep(request.sweep_id)).seconds_left
         return None if left is None else Range(0.0, left, left)
 
     def _time(self, engine: str, batch: Batch) -> Range | None:
@@ -217,7 +217,8 @@ class Queue(Operations):
             else:
                 with suppress(RankVizError):  # its base or its data has gone; the worker will say so
                     environment = self._api.locations.environment(engine, look=False)
-                    seconds = environment and self._api.runs.seconds_of(requests, environment)
+                    time_of = environment and self._api.runs.time_of(requests, environment)
+                    seconds = time_of and time_of.total
             if seconds and (minutes := self._workspace.limits.run_minutes) is not None:
                 most = 60.0 * minutes * len(requests)
                 seconds = Range(*(min(each, most) for each in (seconds.low, seconds.expected, seconds.high)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from rankviz.visitor import SERVER, acting_as
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.core.cost.pace import Calibration, MemoryCalibration, Others, Paces, Timing, Workload
+    from rankviz.core.cost.pace import Calibration, MemoryCalibration, Pace, Timing, Workload
     from rankviz.core.cost.setup import Device, TrainingSetup
     from rankviz.core.lora.config import LoraConfig
     from rankviz.core.model.spec import ModelSpec
@@ -31,31 +30,8 @@ if TYPE_CHECKING:
 
 MOST_RUNS = 200
 """Most finished runs and probes, the latest, that an estimate uses."""
-LOAD_SECONDS = 3600.0
-"""Seconds after which a worker that has ended no longer counts in the load average, a mean over a minute."""
 MOST_FORMULAS = 1000
 """Number of run estimates that are cached, about a kilobyte each."""
-
-
-class EndedHere:
-    """Runs and probes that have ended on one machine, sorted by end.
-
-    Args:
-        records: Ended runs and probes, in any order.
-        timing_of: Returns the measured times of a run or probe; None where they are not known.
-    """
-
-    def __init__(self, records: Sequence[Record], timing_of: Callable[[Record], Timing | None]):
-        self.records = sorted(reversed(records), key=lambda record: record.ended_at)
-        self.ends = [record.ended_at for record in self.records]
-        self._timing_of = timing_of
-        self.paces: dict[Hashable, Paces] = {}
-
-    def latest(self, before: float | None) -> Sequence[Timing]:
-        """Return the timings of the last MOST_RUNS that ended by `before` (unix seconds; None: all), oldest first."""
-        end = len(self.ends) if before is None else bisect_right(self.ends, before)
-        timings = map(self._timing_of, self.records[end - 1 :: -1] if end else ())
-        return tuple(islice(filter(None, timings), MOST_RUNS))[::-1]
 
 
 class MeasuredRuns(Operations):
@@ -67,7 +43,8 @@ class MeasuredRuns(Operations):
         self._timings: dict[tuple[str, float], Timing | None] = {}
         self._here: dict[tuple[str, float | None], bool] = {}
         self._formulas: dict[Hashable, RunEstimate] = {}
-        self._ended: tuple[int | None, Mapping[Hashable, EndedHere]] = None, {}
+        self._ended: tuple[int | None, Mapping[Hashable, Sequence[Record]]] = None, {}
+        self._paces: dict[Hashable, Pace | None] = {}
 
     def any(self) -> bool:
         """Return whether any run or probe exists, without loading the store, which an estimate does not need."""
@@ -85,9 +62,10 @@ class MeasuredRuns(Operations):
         except RankVizError:
             return None
         if not of_answers:
-            return row_tokens(preview.mean_characters, preview.longest_characters, self._assume)
+            return row_tokens(preview.mean_characters, preview.longest_characters, self._workspace.assumptions)
         preview.require_prompts()
-        return row_tokens(preview.mean_answer_characters, preview.longest_answer_characters, self._assume)
+        ends = preview.mean_answer_characters, preview.longest_answer_characters
+        return row_tokens(*ends, self._workspace.assumptions)
 
     def memory(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, tokens: float, environment: Mapping[str, Any]
@@ -97,39 +75,34 @@ class MeasuredRuns(Operations):
             return None
         from rankviz.core.probe import applies, calibrate, estimate_probe
 
-        here, device, assume = with_versions(environment), self._workspace.device(environment), self._assume
+        here, device = with_versions(environment), self._workspace.device(environment)
+        assume = self._workspace.assumptions
         like = [each for each in probes if applies(each, model.id, lora, training, tokens, here, assume)]
         found = calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in like], assume)
         return found and replace(found, probe_ids=self._workspace.rights.named(found.probe_ids))
 
-    def paces(
+    def pace(
         self,
         workload: Workload,
         environment: Mapping[str, Any],
         *,
         before: float | None = None,
-        load_average: float | None = None,
-        ended: Mapping[Hashable, EndedHere] | None = None,
-    ) -> Paces:
-        """Return the pace of this workload, measured on the machine of this environment.
-
-        before: use only what had ended by then (unix seconds), for the estimate of a run that has ended.
-        load_average: load of the machine now; None if it is not known, or the run has ended.
-        ended: result of `ended_by_machine`, so that it is computed once for many runs.
-        """
-        from rankviz.core.cost.pace import Paces, machine_of, paces
+        ended: Mapping[Hashable, Sequence[Record]] | None = None,
+    ) -> Pace | None:
+        """Return the pace of the machine of this environment; None where nothing comparable has finished there. before:
+        use only what had ended by then (unix seconds), for the estimate of a run that has begun. ended: result of
+        `ended_by_machine`, so that it is computed once for many runs."""
+        from rankviz.core.cost.pace import machine_of, pace_of
 
         here = machine_of(with_versions(environment))
-        there = (self.ended_by_machine() if ended is None else ended).get(here)
-        others = self._others(there, here, environment, load_average, before or time.time())
-        if there is None:
-            return Paces(others=others)
-        key = before, workload, others
-        if (found := there.paces.get(key)) is None:
-            found = paces(there.latest(before), workload, self._assume, others)
-            if before is not None:  # a list asks for the same runs again and again
-                there.paces[key] = found
-        return found.naming(self._workspace.rights.named)
+        ended = (self.ended_by_machine() if ended is None else ended).get(here, ())
+        end = len(ended) if before is None else bisect_right(ended, before, key=lambda record: record.ended_at)
+        key = here, end, workload
+        if key not in self._paces:  # a list asks for the same runs again and again
+            timings = filter(None, map(self._timing, ended[end - 1 :: -1] if end else ()))
+            self._paces[key] = pace_of(list(islice(timings, MOST_RUNS)), workload, self._workspace.assumptions)
+        found = self._paces[key]
+        return found and found.naming(self._workspace.rights.named)
 
     def of_question(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, environment: Mapping[str, Any]
@@ -137,21 +110,11 @@ class MeasuredRuns(Operations):
         """Return the correction of an estimate without a run; None where nothing comparable was measured here."""
         from rankviz.core.cost.pace import Calibration, Workload, kernels
 
-        tokens = training.tokens_per_micro_step
         of_kernels = kernels(training, use_dora=lora.use_dora)
-        workload = Workload(base=model.id, parameters=model.total_parameters, kernels=of_kernels, tokens=tokens)
-        memory = self.memory(model, lora, training, tokens, environment)
-        calibration = Calibration(memory=memory, paces=self.paces(workload, environment))
-        return calibration if calibration.memory or calibration.paces.training else None
-
-    def completed_runs(self, environment: Mapping[str, Any]) -> Sequence[RunRecord]:
-        """Return the latest MOST_RUNS completed runs on the machine of this environment, oldest first."""
-        from rankviz.core.cost.pace import machine_of
-        from rankviz.core.runs.record import RunRecord
-
-        ended = self.ended_by_machine().get(machine_of(with_versions(environment)))
-        runs = (run for run in reversed(ended.records) if isinstance(run, RunRecord) and run.completed) if ended else ()
-        return list(islice(runs, MOST_RUNS))[::-1]
+        workload = Workload(base=model.id, parameters=model.total_parameters, kernels=of_kernels)
+        memory = self.memory(model, lora, training, training.tokens_per_micro_step, environment)
+        pace = self.pace(workload, environment)
+        return Calibration(memory=memory, pace=pace) if memory or pace else None
 
     def formulas(self, model: ModelSpec, request: RunRequest, device: Device, rows: Range | None) -> RunEstimate:
         """Return the estimate of a run without any correction by measurements. rows: result of `row_tokens`."""
@@ -161,48 +124,22 @@ class MeasuredRuns(Operations):
         if key not in self._formulas:
             if len(self._formulas) >= MOST_FORMULAS:
                 self._formulas.clear()
-            self._formulas[key] = estimate_run(model, request, device, self._assume, rows)
+            self._formulas[key] = estimate_run(model, request, device, self._workspace.assumptions, rows)
         return self._formulas[key]
 
-    @property
-    def _assume(self) -> Any:
-        return self._workspace.assumptions
-
-    def ended_by_machine(self) -> Mapping[Hashable, EndedHere]:
-        """Return ended runs and probes by machine (device, CPUs, versions); updated when a run begins or ends."""
+    def ended_by_machine(self) -> Mapping[Hashable, Sequence[Record]]:
+        """Return ended runs and probes in order by machine (device, CPUs, versions); updated when one begins or
+        ends."""
         from rankviz.core.cost.pace import machine_of
 
         store, turns = self._workspace.store, self._workspace.store.turns()
         if self._ended[0] != turns:
             by_machine: dict[Hashable, list[Record]] = {}
-            for record in store.records():
+            for record in sorted(store.records(), key=lambda record: record.ended_at or 0.0):
                 if record.ended_at and record.environment and self._made_here(record):
                     by_machine.setdefault(machine_of(record.environment), []).append(record)
-            self._ended = turns, {here: EndedHere(some, self._timing) for here, some in by_machine.items()}
+            self._ended, self._paces = (turns, by_machine), {}
         return self._ended[1]
-
-    def _others(
-        self,
-        ended: EndedHere | None,
-        here: Hashable,
-        environment: Mapping[str, Any],
-        load_average: float | None,
-        at: float,
-    ) -> Others | None:
-        """Return the CPU use of programs other than RankViz's workers; None on a GPU, which they hardly slow down."""
-        from rankviz.core.cost.pace import machine_of, others
-        from rankviz.core.runs.record import RunRecord
-        from rankviz.core.runs.run_time import began_at, spell_of
-
-        if load_average is None or environment.get("device") != "cpu":
-            return None
-        first = bisect_right(ended.ends, at - LOAD_SECONDS) if ended else 0
-        runs: list[Record] = ended.records[first : first + MOST_RUNS] if ended else []
-        for run in self._workspace.store.standing().at_work:
-            if not run.environment or machine_of(run.environment) == here:
-                runs.append(run)
-        own = [run for run in runs if isinstance(run, RunRecord) and (began_at(run) or at) < at]
-        return others(load_average, at, environment.get("cpu_count") or 1, [spell_of(run, now=at) for run in own])
 
     def _made_here(self, record: Record) -> bool:
         """Return whether a worker here or on the server owner's clusters made a record. On a shared page, imported
@@ -211,7 +148,7 @@ class MeasuredRuns(Operations):
         from rankviz.store.ownership import read_destination
         from rankviz.store.runs import IMPORTED
 
-        if not self._workspace.shared or not record.state.ended:
+        if not self._workspace.shared:
             return True
         key, folder = (record.run_id, record.ended_at), self._workspace.store.run_dir(record.run_id)
         if key not in self._here:
@@ -222,7 +159,7 @@ class MeasuredRuns(Operations):
         return self._here[key]
 
     def _timing(self, record: Record) -> Timing | None:
-        """Return the measured times of an ended run or probe, cached; None where they are not known."""
+        """Return the measured time of an ended run or probe, cached; None where it is not known."""
         key = record.run_id, record.ended_at
         if key not in self._timings:
             self._timings[key] = None
@@ -235,7 +172,7 @@ class MeasuredRuns(Operations):
         from rankviz.core.probe import timing_of as timing_of_probe
         from rankviz.core.runs.estimate import workload_of
         from rankviz.core.runs.run_time import timing_of as timing_of_run
-        from rankviz.core.runs.sweep_time import formula_times
+        from rankviz.core.runs.sweep_time import evaluation_of_one
 
         request, device = record.request, self._workspace.device(record.environment)
         is_probe = isinstance(record, ProbeRecord)
@@ -243,12 +180,11 @@ class MeasuredRuns(Operations):
         if record.state != "completed" or model is None:
             return None
         if is_probe:
-            return timing_of_probe(record, model, estimate_probe(model, request, device, self._assume))
-        rows = self.row_tokens(request)
-        if (seconds := self.formulas(model, request, device, rows).formula_seconds) is None:
+            return timing_of_probe(record, model, estimate_probe(model, request, device, self._workspace.assumptions))
+        if (seconds := self.formulas(model, request, device, self.row_tokens(request)).formula_seconds) is None:
             return None
-        expected = formula_times(model, request, seconds, self._assume)
-        return timing_of_run(record, workload_of(model, request, device, rows), expected)
+        one = evaluation_of_one(request, seconds).expected
+        return timing_of_run(record, workload_of(model, request, device), seconds.expected, one)
 
 
 def with_versions(environment: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -266,17 +202,15 @@ class Estimator:
         self._api, self._workspace, self._measured = api, api.workspace, api.measured
         self._known: dict[Hashable, Any] = {}
 
-    def paces(self, request: RunRequest, environment: Mapping[str, Any], **when: float | None) -> Paces:
-        """Return the pace of a run, the same for each rank of a sweep. when: arguments of MeasuredRuns.paces."""
+    def pace(self, request: RunRequest, environment: Mapping[str, Any], *, before: float | None = None) -> Pace | None:
+        """Return the pace of a run, the same for each rank of a sweep. before: as in MeasuredRuns.pace."""
         from rankviz.core.runs.estimate import workload_of
 
-        model, device, rows = self._of(request, environment)
-        key = request.base, request.data_apart, request.lora.use_dora, request.training, device
-        workload = self._once(key, lambda: workload_of(model, request, device, rows))
+        model, device, _ = self._of(request, environment)
         ended = self._once("ended", self._measured.ended_by_machine)
-        return self._measured.paces(workload, environment, ended=ended, **when)
+        return self._measured.pace(workload_of(model, request, device), environment, before=before, ended=ended)
 
-    def estimate(self, request: RunRequest, environment: Mapping[str, Any], paces: Paces) -> RunEstimate:
+    def estimate(self, request: RunRequest, environment: Mapping[str, Any], pace: Pace | None) -> RunEstimate:
         """Return the estimate of a run's memory and time."""
         from rankviz.core.cost.pace import machine_of
         from rankviz.core.runs.estimate import estimate_run, paced
@@ -294,7 +228,7 @@ class Estimator:
 
         machine = machine_of(environment), device, "versions" in environment
         key = request.base, request.data, request.lora, request.training, machine
-        return paced(self._once(key, formulas), paces)
+        return paced(self._once(key, formulas), pace)
 
     def _of(self, request: RunRequest, environment: Mapping[str, Any]) -> tuple[ModelSpec, Device, Range | None]:
         names = ("device", "device_name", "device_memory_bytes", "cpu_count", "cpu_bf16")

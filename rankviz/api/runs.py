@@ -21,7 +21,7 @@ from rankviz.children import remade
 from rankviz.core.bounds import name_alone, without_places
 from rankviz.core.from_json import shape
 from rankviz.core.runs.estimate import RunEstimate, precision_warning, refuse_base
-from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, Answered, RunCancelled, RunFailed, fingerprints
+from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, RunCancelled, RunFailed, fingerprints
 from rankviz.core.runs.fast_curve import CurvePoint, fast_curves
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import added_run, check_count, check_download, check_minutes, check_sweep
@@ -48,9 +48,8 @@ from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.core.cost.pace import Paces
-    from rankviz.core.quantity import Range
-    from rankviz.core.runs.events import RunEvent, RunFailed
+    from rankviz.core.cost.pace import Pace
+    from rankviz.core.runs.events import RunFailed
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
@@ -60,6 +59,8 @@ if TYPE_CHECKING:
     from rankviz.store import RunStore
 
 Failed = TypeVar("Failed", "RunRecord", "RunFailed")
+MOST_TIMES = 1000
+"""Number of sweeps whose estimated time is cached."""
 SHORT_OWNER = 8
 """Number of characters of a visitor's id that are shown in a list."""
 GIVE_AGAIN = (
@@ -82,6 +83,7 @@ class Runs(Operations):
     def __init__(self, api: Api):
         super().__init__(api)
         self._queue = Queue(api)
+        self._times: dict[tuple[str, int, bool], SweepTime | None] = {}
 
     # What is here.
 
@@ -157,17 +159,6 @@ class Runs(Operations):
         if self._workspace.rights.mine(record.run_id):
             return record
         return replace(_without_places(record), answered_before=None, answered_after=None)
-
-    def events(self, run_id: str) -> Sequence[RunEvent]:
-        """Return the latest events of a run in order, without training steps."""
-        if run_id in self._recorded_ids:
-            return self._recorded_store.latest(run_id)
-        self.get(run_id)
-        events = [shown(self._workspace, event) for event in self._workspace.store.latest(run_id)]
-        if self._workspace.rights.mine(run_id):
-            return events
-        events = [event for event in events if not isinstance(event, Answered)]
-        return [_without_places(event) if isinstance(event, RunFailed) else event for event in events]
 
     def folder(self, run_id: str) -> Path | None:
         """Return the folder of a run; None on a shared page, and for a recorded run."""
@@ -321,21 +312,18 @@ class Runs(Operations):
             if refused := reply["refused"]:  # for what is here, which may change; so the failure is not remembered
                 raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
             self._workspace.temp.remove_upload(source, owner)
-        self._api.quota.free_disk(besides=reply["run_ids"])
         return reply["run_ids"]
 
     # What runs are expected to take.
 
-    def expected(self, request: SweepRequest, environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
-        """Return memory and time of a sweep before its start. environment: of another machine; None for this one."""
+    def expected(self, request: SweepRequest) -> ExpectedSweep:
+        """Return memory and time of a sweep on this machine before its start."""
         check_count(request.run_count, self._workspace.limits)
         runs = self.planned(request)
-        if environment is None:
-            self._api.quota.check_base(request.base)
-            check_sweep(runs, self._workspace.limits)
-        expected = self.expected_of(runs, environment)
-        if environment is None:
-            self.require_minutes(runs, LOCAL)
+        self._api.quota.check_base(request.base)
+        check_sweep(runs, self._workspace.limits)
+        expected = self.expected_of(runs)
+        self.require_minutes(runs, LOCAL)
         return expected
 
     def planned(self, request: SweepRequest) -> Sequence[RunRequest]:
@@ -350,54 +338,48 @@ class Runs(Operations):
         return request.runs(sweep_id="expected", created_at=0.0)
 
     def expected_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
-        """Return memory and time of runs of one sweep. environment: as in `expected`."""
+        """Return memory and time of runs of one sweep. environment: of another machine; None for this one."""
         here, first, estimator = environment or machine.here(), runs[0], Estimator(self._api)
         device = self._workspace.device(here)
         refuse_base(self._api.models.get(first.base), first.lora, first.training, device)
-        paces = estimator.paces(first, here, load_average=None if environment else machine.load_average())
-        by_rank = {run.r: estimator.estimate(run, here, paces) for run in runs}
+        pace = estimator.pace(first, here)
         return ExpectedSweep(
             device_name=here["device_name"],
             runs=len(runs),
             truncations=max(len(run.cut_ranks) for run in runs),
-            ranks=by_rank,
-            time=self._time(paces, estimator, here, runs),
-            paces=paces,
+            ranks={run.r: estimator.estimate(run, here, pace) for run in runs},
+            time=self._time(estimator, runs, here, pace),
+            pace=pace,
             parts=1 if environment else self._workspace.supervisor.parts(LOCAL, len(runs)),
             warning=precision_warning(first, device, self._workspace.assumptions),
             run_minutes=None if environment else self._workspace.limits.run_minutes,
         )
 
-    def seconds_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any]) -> Range | None:
-        """Return the seconds that runs of one sweep take in an environment; None where they are not known."""
+    def time_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any]) -> SweepTime | None:
+        """Return the time that runs of one sweep take in an environment; None where it is not known."""
         estimator = Estimator(self._api)
-        average = machine.load_average() if environment == machine.here() else None
-        time = self._time(estimator.paces(runs[0], environment, load_average=average), estimator, environment, runs)
-        return time.total if time else None
+        return self._time(estimator, runs, environment, estimator.pace(runs[0], environment))
 
     def require_minutes(self, runs: Sequence[RunRequest], engine: str) -> None:
-        """Raise LimitError where the low estimate of one of these runs exceeds the server's time limit; runs of
-        unknown time pass. Slowdowns by other programs and by other visitors' runs do not count against a run."""
-        limits, locations = self._workspace.limits, self._api.locations
+        """Raise LimitError where the low estimate of one of these runs exceeds the server's time limit, both by the
+        formulas and corrected by finished runs, which others may have made; runs of unknown time pass."""
+        limits, locations, estimator = self._workspace.limits, self._api.locations, Estimator(self._api)
         if limits.run_minutes is None or not locations.engine(engine).is_limited:
             return
-        if not (environment := locations.environment(engine)):
-            return
-        estimator = Estimator(self._api)
-        # As on a machine that is idle: without a load average, slowdowns of the last runs would count for ever.
-        paces = estimator.paces(runs[0], environment, load_average=0.0)
-        known = (paces, paces.of_own(self._workspace.rights.made))
-        times = [self._time(each, estimator, environment, runs) for each in known]
-        check_minutes(min((time.longest_run.low for time in times if time), default=0.0), limits)
+        if environment := locations.environment(engine):
+            paces = {estimator.pace(runs[0], environment), None}
+            times = [self._time(estimator, runs, environment, pace) for pace in paces]
+            check_minutes(min((time.longest_run.low for time in times if time), default=0.0), limits)
 
     def _time(
-        self, paces: Paces, estimator: Estimator, here: Mapping[str, Any], runs: Sequence[RunRequest]
+        self, estimator: Estimator, runs: Sequence[RunRequest], environment: Mapping[str, Any], pace: Pace | None
     ) -> SweepTime | None:
-        first, measured, exact = runs[0], self._api.measured, None
-        if first.exact_match_examples and (of_answers := measured.row_tokens(first, of_answers=True)):
-            exact = answer_passes(of_answers, cuda=here.get("device") == "cuda")
-        estimates, model = [estimator.estimate(run, here, paces) for run in runs], self._api.models.get(first.base)
-        return sweep_time(model, runs, estimates, self._workspace.assumptions, paces, exact)
+        first, answering = runs[0], None
+        if first.exact_match_examples and (tokens := self._api.measured.row_tokens(first, of_answers=True)):
+            answering = answer_passes(tokens, cuda=environment.get("device") == "cuda")
+        estimates = [estimator.estimate(run, environment, pace) for run in runs]
+        model, assume = self._api.models.get(first.base), self._workspace.assumptions
+        return sweep_time(model, runs, estimates, assume, pace, answering)
 
     def expected_run(self, record: RunRecord) -> RunEstimate | None:
         """Return a run's estimate to compare with its measurements; None where its base model is not available.
@@ -417,8 +399,8 @@ class Runs(Operations):
                     place = self._workspace.supervisor.place_of(record.run_id)[0]
                     environment = there(place or self._workspace.settings.engine)
                 if environment is not None:
-                    paces = estimator.paces(request, environment, before=record.started_at)
-                    estimate = estimator.estimate(request, environment, paces)
+                    pace = estimator.pace(request, environment, before=record.started_at)
+                    estimate = estimator.estimate(request, environment, pace)
             yield estimate
 
     def _environment_on(self, engine: str) -> Mapping[str, Any] | None:
@@ -573,26 +555,29 @@ class Runs(Operations):
             time.sleep(every_seconds)
 
     def progress(self, sweep: Sweep) -> SweepProgress:
-        """Return progress and remaining time of a sweep, from its own runs and earlier runs on its machine. No times
-        while a cancel is pending or the disk cannot be written."""
-        progress = self.pace(sweep)
-        if not sweep.running:
-            return progress
-        trouble = self._workspace.why_not_write()
-        if not trouble and self.are_unwanted(sweep.runs):
+        """Return progress and remaining time of a sweep. No times while a cancel is pending or the disk cannot be
+        written."""
+        progress = progress_of(sweep, time.time(), None if sweep.ended else self._time_of_sweep(sweep))
+        trouble = sweep.running and self._workspace.why_not_write()
+        if sweep.running and not trouble and self.are_unwanted(sweep.runs):
             trouble = cancel_in_words(sweep.runs, sweep.runs)
-        if trouble:
-            return replace(progress, trouble=trouble, stage_seconds_left=None, seconds_left=None, share=None)
-        return progress
+        return replace(progress, trouble=trouble, seconds_left=None, share=None) if trouble else progress
 
-    def pace(self, sweep: Sweep) -> SweepProgress:
-        """Return progress and remaining time of a sweep as if nothing stopped it."""
+    def _time_of_sweep(self, sweep: Sweep) -> SweepTime | None:
+        """Return the estimated time of a sweep, computed once; None where it is not known."""
         environment = next((run.environment for run in sweep.runs if run.environment), None)
-        if environment is None and not sweep.recorded:
-            locations = self._api.locations
-            environment = locations.environment(locations.destination(sweep).engine, look=False)
-        earlier = self._api.measured.completed_runs(environment) if environment else ()
-        return progress_of(sweep, time.time(), earlier)
+        key = sweep.sweep_id, len(sweep.runs), environment is None
+        if key not in self._times:
+            if len(self._times) >= MOST_TIMES:
+                self._times.clear()
+            self._times[key] = None
+            with contextlib.suppress(RankVizError):  # its base or its data has gone
+                locations = self._api.locations
+                if environment is None and not sweep.recorded:
+                    environment = locations.environment(locations.destination(sweep).engine, look=False)
+                requests = [run.request for run in sweep.runs]
+                self._times[key] = self.time_of(requests, environment) if environment else None
+        return self._times[key]
 
     def waiting(self, sweep_id: str) -> QueuePlace | None:
         """Return the place of a sweep or probe in the queue of all visitors; None if it does not wait."""

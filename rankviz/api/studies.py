@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.api.workspace import EMBEDDED, Operations, writes
 from rankviz.catalog import own_studies
-from rankviz.catalog.forecast import load_bands, load_quick_look, load_rank_lines, load_rates_by_rank
+from rankviz.catalog.forecast import load_rank_lines, load_rates_by_rank, read_forecast
 from rankviz.catalog.models import find_model
 from rankviz.catalog.studies import load_evidence
 from rankviz.core.advice.use_case import use_case as use_case_of
 from rankviz.core.bounds import number, one_of
 from rankviz.core.cost.question import Question
-from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS, forecast
+from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS, forecast, left_out
 from rankviz.core.forecast.bands import METRICS as BAND_METRICS
 from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, ForecastLine, Tradeoff
@@ -34,7 +34,6 @@ from rankviz.core.studies.lines import (
     FACETS,
     RL,
     SCHEME_LABELS,
-    AdapterSize,
     Near,
     Subject,
     drawn_lines,
@@ -50,7 +49,6 @@ from rankviz.errors import (
     NoSuchPathError,
     NotInstalledError,
     RankVizError,
-    RunNotFoundError,
     UnknownModelError,
     WorkerError,
 )
@@ -114,46 +112,30 @@ class Studies(Operations):
         nearest to the subject first. Studies that the visitor added need only the facets."""
         return nearest(drawn_lines(self.all(), methods, facets), subject)
 
-    def sizes(self, line: Line) -> Sequence[AdapterSize]:
-        """Return the adapter size of each point: as published, or counted if base and target modules are known."""
-        if line.study.expert_scheme == "shared-outer" and line.model.model_id:  # trained by Tinker
-            per_rank = shared_outer_per_rank(self._api.models.get(line.model.model_id))
-            if per_rank:
-                return [AdapterSize(point.rank * per_rank, None, True) for point in line.points]
-        plan = self._plan_of(line)
-        return [
-            AdapterSize(point.trainable_parameters, point.adapter_bytes, False)
-            if point.trainable_parameters or plan is None
-            else AdapterSize(plan.parameters(point.rank), point.adapter_bytes or plan.file_bytes(point.rank, 4), True)
-            for point in line.points
-        ]
-
-    def _plan_of(self, line: Line) -> AdapterPlan | None:
-        """Return the adapter of a line; None if the base is not in the catalogue or the modules are not published."""
-        stated = line.first.target_modules
+    def parameters(self, line: Line) -> Sequence[int | None]:
+        """Return the adapter parameters of each point: as published, or counted if base and targets are known."""
+        model_id, stated, plan = line.model.model_id, line.first.target_modules, None
+        by_tinker = line.study.expert_scheme == "shared-outer" and model_id
+        if by_tinker and (per_rank := shared_outer_per_rank(self._api.models.get(model_id))):
+            return [r * per_rank for r in line.ranks]
         targets = stated if stated == ALL_LINEAR else module_names(stated)
-        if line.model.model_id is None or not targets:
-            return None
-        with suppress(InvalidSettingError, UnknownModelError):
-            lora = LoraConfig(target_modules=targets, use_dora=line.first.method == "dora")
-            return resolve(self._api.models.get(line.model.model_id), lora, "peft")
-        return None
+        if model_id is not None and targets:
+            with suppress(InvalidSettingError, UnknownModelError):
+                lora = LoraConfig(target_modules=targets, use_dora=line.first.method == "dora")
+                plan = resolve(self._api.models.get(model_id), lora, "peft")
+        return [point.trainable_parameters or (plan and plan.parameters(point.rank)) for point in line.points]
 
     def equal_ranks(self, line: Line, plan: AdapterPlan) -> Mapping[int, float]:
         """Return, by rank of a line, the rank that trains as many parameters with a LoRA pair per expert as the line's
-        MoE scheme does. Ranks of unknown size are left out.
-
-        Args:
-            plan: Adapter to compare with, if it is on the line's base; else Unsloth's default adapter on that base is
-                used, with the same expert_rank.
-        """
+        MoE scheme does. Ranks of unknown size are left out. plan: adapter to compare with, if it is on the line's base;
+        else Unsloth's default adapter on that base is used, with the same expert_rank."""
         model_id = line.model.model_id
         if model_id is None:
             return {}
         if plan.model.id != model_id:
             plan = resolve(self._api.models.get(model_id), LoraConfig(expert_rank=plan.expert_rank), "unsloth")
-        sizes = zip(line.ranks, self.sizes(line), strict=True)
-        return {r: rank_of_size(plan.parameters, size.parameters) for r, size in sizes if size.parameters}
+        sizes = zip(line.ranks, self.parameters(line), strict=True)
+        return {r: rank_of_size(plan.parameters, size) for r, size in sizes if size}
 
     @writes()
     def add(self, files: Sequence[Path]) -> Added:
@@ -210,11 +192,11 @@ class Forecasts(Operations):
         metric = metric or "score"
         one_of(metric, "Metric", BAND_METRICS)
         self._check(model, parameters)
-        return forecast(load_bands(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks or GRID)
+        return forecast(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks or GRID)
 
     def left_out(self, use_case: str) -> BandRecord | None:
         """Return the band's record on publications that were left out; None where none was."""
-        return load_bands(self._workspace.assets).left_out.get(KIND_OF_USE_CASE[use_case])
+        return left_out(read_forecast(self._workspace.assets), KIND_OF_USE_CASE[use_case])
 
     def subject(
         self, model: str, use_case: str, parameters: float | None = None, expert_rank: int | str = "r"
@@ -270,24 +252,16 @@ class Forecasts(Operations):
     def bent(self, sweep_id: str) -> BentForecast:
         """Return the forecast of held-out loss (nats) between ranks of a sweep with finished runs at two ranks or
         more."""
-        sweep = self._sweep(sweep_id)
+        sweep = self._api.runs.sweep(sweep_id)
         cells = measured_cells(sweep.runs)
         runs = [run for cell in cells.values() for run in cell]
         return bent_forecast(
             sweep_id,
             [measured_rank(r, cell) for r, cell in cells.items()],
-            load_quick_look(self._workspace.assets)["loss"],
+            read_forecast(self._workspace.assets)["quick_look"]["loss"],
             alike=len({(run.request.lora.lora_alpha, run.request.learning_rate) for run in runs}) == 1,
             still_training=still_training(sweep),
         )
-
-    def _sweep(self, sweep_id: str) -> Sweep:
-        """Return the sweep. For the id of a run, the error message gives the id of its sweep."""
-        try:
-            return self._api.runs.sweep(sweep_id)
-        except RunNotFoundError:
-            own = self._api.runs.get(sweep_id).request.sweep_id
-            raise InvalidSettingError(f"{sweep_id} is a run of sweep {own}: give {own}.") from None
 
     def answer(
         self,
@@ -306,7 +280,7 @@ class Forecasts(Operations):
             raise InvalidSettingError(
                 "Your runs measured a loss, not a score: choose the metric loss, or leave it out."
             )
-        trained = self._sweep(runs).runs[0].request.base
+        trained = self._api.runs.sweep(runs).runs[0].request.base
         if self._api.models.get(model).id != self._api.models.get(trained).id or not self.same_kind(model, trained):
             raise InvalidSettingError(
                 f"Sweep {runs} trained {trained}, not {model}: give the model {trained}, or leave the sweep out."
@@ -344,7 +318,9 @@ class Forecasts(Operations):
 class Tradeoffs(Operations):
     """Costs and quality of all ranks of one model."""
 
-    def of(self, question: Question, use_case: str = "instruction", quality: str | None = None) -> Tradeoff:
+    def of(
+        self, question: Question, use_case: str = "instruction", quality: str | None = None, *, costs: bool = True
+    ) -> Tradeoff:
         """Return costs at RANKS (1 to 256) and the question's ranks, with forecast, published lines and own runs.
 
         Args:
@@ -352,50 +328,37 @@ class Tradeoffs(Operations):
             use_case: A name of core.advice.use_case.
             quality: A key of SHORTFALLS or METRICS. The default, also for a key that this model lacks, is % of the
                 loss if the model has a sweep, else points.
+            costs: False for a model that cannot be read: then only forecast and published lines are returned.
         """
         use_case_of(use_case)
         if quality is not None:
             one_of(quality, "Quality", (*SHORTFALLS, *METRICS))
-        sweeps = self._api.forecasts.own_sweeps(question.model_id)
+        sweeps = self._api.forecasts.own_sweeps(question.model_id) if costs else []
         runs = [run for sweep in sweeps for run in sweep.runs]
         qualities = (*SHORTFALLS, *(metric.key for metric in (measured_metrics(runs) if runs else ())))
         if quality not in qualities:
             quality = SHORTFALL_LOSS if sweeps else SHORTFALL_SCORE
         every_rank = replace(question, ranks=tuple(sorted({*RANKS, *question.ranks})))
-        estimate, bent = self._api.estimates.estimate(every_rank).estimate, None
+        estimate, bent = self._api.estimates.estimate(every_rank).estimate if costs else None, None
         if quality == LOSS and sweeps:
             with suppress(RankVizError):  # it has too few runs
                 bent = self._api.forecasts.bent(sweeps[0].sweep_id)
-        metric = SHORTFALLS.get(quality)
+        forecast, published, plan = None, (), estimate and estimate.plan
+        if metric := SHORTFALLS.get(quality):
+            forecast = self._api.forecasts.of(question.model_id, use_case, metric=metric, ranks=RANKS)
+            published = self._published(question, use_case, metric, plan)
         return Tradeoff(
             estimate=estimate,
             quality=quality,
             qualities=qualities,
-            forecast=self._forecast(question, use_case, metric) if metric else None,
-            published=self._published(question, use_case, metric, estimate.plan) if metric else (),
+            forecast=forecast,
+            published=published,
             sweeps=tuple(sweeps),
             bent=bent,
         )
 
-    def without_costs(self, question: Question, use_case: str, quality: str | None = None) -> Tradeoff:
-        """Return quality by rank for a model that cannot be read. quality: a key of SHORTFALLS."""
-        quality = quality if quality in SHORTFALLS else SHORTFALL_SCORE
-        metric = SHORTFALLS[quality]
-        return Tradeoff(
-            estimate=None,
-            quality=quality,
-            qualities=tuple(SHORTFALLS),
-            forecast=self._forecast(question, use_case, metric),
-            published=self._published(question, use_case, metric),
-            sweeps=(),
-            bent=None,
-        )
-
-    def _forecast(self, question: Question, use_case: str, metric: str) -> Forecast:
-        return self._api.forecasts.of(question.model_id, use_case, metric=metric, ranks=RANKS)
-
     def _published(
-        self, question: Question, use_case: str, metric: str, plan: AdapterPlan | None = None
+        self, question: Question, use_case: str, metric: str, plan: AdapterPlan | None
     ) -> tuple[ForecastLine, ...]:
         """Return the nearest published lines in this metric; only of the forecast's kind of tasks."""
         task = KIND_OF_USE_CASE[use_case]
@@ -412,20 +375,12 @@ class Tradeoffs(Operations):
             for pair, each in by_pair.items()
         }
         subject = self._api.forecasts.subject(question.model_id, use_case, expert_rank=question.lora.expert_rank)
-        near = [
-            ForecastLine(
-                _label(each),
-                lines[key],
-                each.line.study.where,
-                each.in_words,
-                self._api.studies.equal_ranks(each.scheme_line, plan) if plan and each.scheme_line else None,
-            )
-            for each in self._api.studies.near(subject, ("lora",), FACETS)
-            if (key := (each.line.study.study_id, each.line.model.base_model)) in lines
-        ]
-        return tuple(near[:LINES_SHOWN])
-
-
-def _label(near: Near) -> str:
-    scheme = next((line.expert_scheme for line in near.lines if line.expert_scheme), None)
-    return f"{near.line.study.label}, {SCHEME_LABELS[scheme]}" if scheme else near.line.study.label
+        shown = []
+        for each in self._api.studies.near(subject, ("lora",), FACETS):
+            study, other = each.line.study, each.scheme_line
+            if line := lines.get((study.study_id, each.line.model.base_model)):
+                scheme = next((line.expert_scheme for line in each.lines if line.expert_scheme), None)
+                label = f"{study.label}, {SCHEME_LABELS[scheme]}" if scheme else study.label
+                equal = self._api.studies.equal_ranks(other, plan) if plan and other else None
+                shown.append(ForecastLine(label, line, study.where, each.in_words, equal))
+        return tuple(shown[:LINES_SHOWN])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from operator import is_
 from pathlib import Path
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import verdict as verdicts
 from rankviz.api.workspace import Operations
-from rankviz.catalog.forecast import load_quick_look
+from rankviz.catalog.forecast import read_forecast
 from rankviz.core.forecast.decision import decide
 from rankviz.core.forecast.quick_look import rate_look, score_look
 from rankviz.core.runs.fast_curve import read
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, TOLERANCE_NATS, Metric, measured_metrics
-from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError
+from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 from rankviz.store.journal import numbers_in
 from rankviz.verdict import Verdict, VerdictJSON
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from rankviz.core.forecast.decision import Decision
     from rankviz.core.forecast.quick_look import RateLook, ScoreLook
     from rankviz.core.runs.fast_curve import Reading
-    from rankviz.core.runs.record import RunRecord, Sweep
+    from rankviz.core.runs.record import RunRecord
 
 MOST_VERDICTS = 32
 """Number of cached verdicts."""
-MANY_NUMBERS, MANY_PAIRS = 50_000, 50
-"""Held-out losses and pairs of ranks above which a comparison waits in a line; fewer take hundredths of a second."""
+MANY_NUMBERS = 50_000
+"""Held-out losses above which a comparison waits in a line; fewer take hundredths of a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,9 +48,9 @@ class SweepVerdictJSON(VerdictJSON):
     sweep_id: str
 
 
-def verdict_json(answer: SweepVerdict, *, would_tell: bool = True) -> SweepVerdictJSON:
-    """Return the verdict as JSON. would_tell: True to add the seeds or examples that would decide each pair."""
-    return {"sweep_id": answer.sweep_id, **verdicts.verdict_json(answer.verdict, would_tell=would_tell)}
+def verdict_json(answer: SweepVerdict) -> SweepVerdictJSON:
+    """Return the verdict as JSON."""
+    return {"sweep_id": answer.sweep_id, **verdicts.verdict_json(answer.verdict)}
 
 
 class Verdicts(Operations):
@@ -79,9 +79,9 @@ class Verdicts(Operations):
         # All that it depends on: the same objects whoever asks. One is made once for all who may see its runs.
         compared = [each for run in sweep.runs for each in (run.request, run.loss_before, run.loss_after)]
         if not self._is_known(key, compared):
-            with self.comparing(sweep.runs):
+            with self._turn(sweep.runs):
                 if not self._is_known(key, compared):  # while this one waited
-                    self._known[key] = compared, self._judged(sweep, tolerance, METRICS[metric])
+                    self._known[key] = compared, _judged(sweep.runs, METRICS[metric], tolerance)
         result = self._known[key][1]
         while len(self._known) > MOST_VERDICTS:
             self._known.popitem(last=False)
@@ -91,48 +91,24 @@ class Verdicts(Operations):
         known = self._known.get(key, ((), None))[0]
         return len(known) == len(compared) and all(map(is_, known, compared))
 
-    @contextmanager
-    def comparing(self, runs: Iterable[RunRecord]) -> Iterator[None]:
-        """Context for comparing runs by their held-out examples. With more than MANY_NUMBERS losses, the caller waits
-        in the line for file reading. LimitError where it is full, or the losses exceed the server's limit."""
+    def of_runs(self, runs: Sequence[RunRecord], metric: Metric) -> Verdict | None:
+        """Return the verdict on some runs of one sweep; None where none has a finite value."""
+        with self._turn(runs):
+            return _judged(runs, metric, None)
+
+    def _turn(self, runs: Sequence[RunRecord]) -> AbstractContextManager[None]:
+        """Return a context for comparing runs by their held-out examples. With more than MANY_NUMBERS of them, the
+        caller waits in the line for file reading. LimitError where it is full, or the server's limit is exceeded."""
         numbers = sum(numbers_in(run.loss_after) for run in runs if run.loss_after)
-        most = self._workspace.limits.example_numbers if numbers > MANY_NUMBERS else None
+        most = self._workspace.limits.example_numbers
+        if numbers <= MANY_NUMBERS:
+            return nullcontext()
         if most is not None and numbers > most:
             raise LimitError(
                 f"These runs have {numbers:,} numbers of held-out examples; this server compares at most {most:,}. "
                 "Export them to compare them on a machine of your own."
             )
-        with self._turn_if(numbers > MANY_NUMBERS):
-            yield
-
-    @contextmanager
-    def saying(self, answer: SweepVerdict) -> Iterator[bool]:
-        """Context for wording a verdict with what would decide each pair of ranks. With more than MANY_PAIRS, the
-        caller waits in the line for file reading. Yields False where it is full; then that part is left out."""
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(self._turn_if(len(answer.verdict.pairs) > MANY_PAIRS))
-            except BusyError:
-                yield False
-            else:
-                yield True
-
-    def _turn_if(self, much: bool) -> AbstractContextManager[None]:
-        return self._workspace.children.turn() if much else nullcontext()
-
-    def _judged(self, sweep: Sweep, tolerance: float | str | None, metric: Metric) -> Verdict | None:
-        runs = verdicts.losses_of(sweep.runs, metric)
-        if not runs and metric not in measured_metrics(sweep.runs) and any(run.loss_after for run in sweep.runs):
-            if metric is TOKEN_ACCURACY:
-                raise InvalidSettingError("The token accuracy of this sweep is not known: its runs counted no tokens.")
-            raise InvalidSettingError(
-                "The exact match of this sweep is not known, because its runs answered no held-out prompts: train "
-                "again with exact match on some examples."
-            )
-        if all(run.diverged for run in runs):
-            return None
-        base = verdicts.base_loss_of(sweep.runs, metric)
-        return verdicts.judge(runs, tolerance=tolerance, base_loss=base, metric=metric)
+        return self._workspace.children.turn()
 
     def metrics(self, sweep_id: str) -> Sequence[Metric]:
         """Return the metrics by which the evaluated runs of a sweep can be compared; always with the loss."""
@@ -175,6 +151,20 @@ class Verdicts(Operations):
         return verdicts.judge(runs, tolerance=tolerance, base_loss=base, metric=by)
 
 
+def _judged(runs: Sequence[RunRecord], metric: Metric, tolerance: float | str | None) -> Verdict | None:
+    losses = verdicts.losses_of(runs, metric)
+    if not losses and any(run.loss_after for run in runs):
+        why = "answered no held-out prompts: train again with exact match on some examples."
+        raise InvalidSettingError(
+            f"The {metric.noun} of this sweep is not known, because its runs "
+            f"{'counted no tokens.' if metric is TOKEN_ACCURACY else why}"
+        )
+    if all(run.diverged for run in losses):
+        return None
+    base = verdicts.base_loss_of(runs, metric)
+    return verdicts.judge(losses, tolerance=tolerance, base_loss=base, metric=metric)
+
+
 class Decisions(Operations):
     """Decisions on ended sweeps: which rank to ship, what to train next, which learning rate is better."""
 
@@ -206,5 +196,5 @@ class Decisions(Operations):
     def score(self, sweep_id: str, metric: Metric) -> ScoreLook | None:
         """Return which rank to take by a score, for an ended sweep without two runs of every rank; else None."""
         sweep = self._api.runs.sweep(sweep_id)
-        record = load_quick_look(self._workspace.assets)["score"]
+        record = read_forecast(self._workspace.assets)["quick_look"]["score"]
         return score_look(sweep.runs, metric, record) if sweep.ended and metric.higher_is_better else None

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.catalog.files import read_json
-from rankviz.core.forecast.bands import Bands, RankLine, bands_from_json
+from rankviz.core.forecast.bands import RankLine
 from rankviz.core.studies.lines import RateByRank
-from rankviz.errors import AssetError
 
 FILE = "forecast.json"
 
@@ -17,23 +16,6 @@ FILE = "forecast.json"
 def read_forecast(assets: Path) -> Mapping[str, Any]:
     """Return the content of forecast.json, with the whole validation."""
     return read_json(assets / FILE, "run make forecast")
-
-
-@lru_cache(maxsize=4)
-def load_bands(assets: Path) -> Bands:
-    """Return the part of forecast.json that forecasts need: bands of quality by rank, and their validation."""
-    try:
-        return bands_from_json(read_forecast(assets))
-    except (KeyError, TypeError) as error:
-        raise AssetError(f"{FILE}: not a forecast of this version ({error}); run make forecast.") from None
-
-
-def load_quick_look(assets: Path) -> Mapping[str, Any]:
-    """Return the validation of the quick look on published lines: records by "loss" and "score"."""
-    try:
-        return read_forecast(assets)["quick_look"]
-    except KeyError:
-        raise AssetError(f"{FILE}: not a forecast of this version (no quick_look); run make forecast.") from None
 
 
 @lru_cache(maxsize=4)

@@ -33,8 +33,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
-    from rankviz.core.fit.changes import Knob, Limit
-    from rankviz.core.fit.decide import FittingCard, Method
+    from rankviz.core.fit import FittingCard, Knob, Limit, Method
 
 
 def models(as_json: Json = False) -> None:
@@ -108,8 +107,8 @@ def fit(
     **options: Any,
 ) -> None:
     """Show what fits, the effect of each change, the smallest change that fits, and the cheapest GPUs."""
-    from rankviz.core.fit.changes import RULE
-    from rankviz.core.fit.decide import as_json as decisions_json
+    from rankviz.core.fit import RULE
+    from rankviz.core.fit import as_json as decisions_json
 
     question, assumed = question_in(options, "fit").with_assumed_length()
     decisions = Api().estimates.fit(question, question.ranks[0], _prices(price or []))
@@ -163,13 +162,12 @@ def _knob_row(knob: "Knob") -> dict[str, str]:
 
 
 def _gpu_row(card: "FittingCard") -> dict[str, str]:
-    price = card.price
     return {
-        "GPU": card.gpu.name,
+        "GPU": card.gpu,
         "Fit": FIT_WORDS.get(card.fit, ""),
-        "Margin": units.spare(card.spare),
-        "$ per hour": f"{price.usd_per_hour:.2f}" if price else NOT_KNOWN,
-        "Price source": ", ".join(filter(None, (price.provider, price.checked))) if price else "",
+        "Margin": units.spare(card.margin_bytes),
+        "$ per hour": NOT_KNOWN if card.usd_per_hour is None else f"{card.usd_per_hour:.2f}",
+        "Price source": ", ".join(filter(None, (card.provider, card.price_checked))),
         "Time": time_span(card.seconds),
         "Total": money_span(card.usd),
     }

@@ -129,10 +129,10 @@ def verdict(
 def _verdict_row(rank: "RankLoss", result: "Verdict") -> dict[str, str]:
     from rankviz.verdict import CANT_TELL
 
-    above, rate, tried, metric = result.above_best(rank.r), rank.learning_rate, rank.learning_rates_tried, result.metric
-    is_best = rank.r == result.best
+    rate, tried, metric, is_best = rank.learning_rate, rank.learning_rates_tried, result.metric, rank.r == result.best
+    low, high = rank.above_best_low, rank.above_best_high
     digits, side = (1, "Below") if metric.higher_is_better else (4, "Above")  # one more than sentences have of a loss
-    span = NOT_KNOWN if above.low is None else f"{above.low:+.{digits}f} to {above.high:+.{digits}f}"
+    span = NOT_KNOWN if low is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
     call = NOT_DISTINGUISHABLE if rank.call == CANT_TELL else rank.call
     return {
         "Rank": str(rank.r),

@@ -34,7 +34,7 @@ from rankviz.core.runs.events import LOCAL, TRAINING
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.request import MODE_RANKS
 from rankviz.core.runs.run_time import device_time
-from rankviz.core.runs.sweep_time import SweepProgress, stage_in_words, stage_seconds
+from rankviz.core.runs.sweep_time import SweepProgress, stage_in_words
 from rankviz.core.runs.words import run_label, still_training, sweep_title, title
 from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, takes
@@ -79,7 +79,7 @@ def _watch(api: Api, sweep_id: str) -> None:
                 if run.run_id not in tasks:
                     label = f"r {request.r}  lr {request.learning_rate:g}  seed {request.seed}"
                     tasks[run.run_id] = bars.add_task(label, total=request.max_steps, status="")
-                words = f"{run.steps_done}/{request.max_steps}  {status(run, time.time(), api.locations.in_words(run))}"
+                words = f"{run.steps_done}/{request.max_steps}  {status(run, api.locations.in_words(run))}"
                 bars.update(tasks[run.run_id], completed=run.steps_done, status=words)
             display.update(Group(bars, *map(Text, standing(api, sweep))), refresh=True)
 
@@ -91,19 +91,13 @@ def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
 
 
 def time_left(progress: SweepProgress) -> str:
-    """Return the time left of the sweep, else of its stage; empty while none of its runs is running."""
-    if progress.number is None or progress.trouble:
-        return ""
-    if progress.seconds_left is not None:
-        return f"about {units.duration(progress.seconds_left)} left"
-    if progress.stage_seconds_left is not None:
-        return f"about {units.duration(progress.stage_seconds_left)} left of this stage"
-    return "time left not known yet"
+    """Return the time left of the sweep; empty while none of its runs is running."""
+    return "" if progress.number is None or progress.trouble else f"time left: {progress.left_in_words}"
 
 
-def status(run: "RunRecord", now: float, place: str = "") -> str:
+def status(run: "RunRecord", place: str = "") -> str:
     """Return the state of a run in words; while it trains, its loss, pace and memory. place: where it runs; omitted
-    for a run on this machine. now: unix seconds."""
+    for a run on this machine."""
     if run.state.ended:
         return str(run.state)
     if not run.stage:
@@ -113,8 +107,7 @@ def status(run: "RunRecord", now: float, place: str = "") -> str:
         pace = f"{run.tokens_per_second:,.0f} tokens/s" if run.tokens_per_second else ""
         doing = [f"loss {last.loss:.3f}", pace, units.memory_size(last.memory_bytes)]
     else:
-        seconds = stage_seconds(run, now)
-        doing = [stage_in_words(run), units.duration(seconds) if seconds is not None else ""]
+        doing = [stage_in_words(run)]
     return "  ".join(filter(None, [*doing, "" if run.stage and place == title(LOCAL) else place]))
 
 
@@ -280,12 +273,13 @@ def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
     from rankviz import figures
     from rankviz.core.runs.words import sweep_title
 
+    result = api.verdicts.of_sweep(sweep.sweep_id)
     if any(run.cuts for run in sweep.runs):
-        result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.decisions.of(sweep.sweep_id)
+        decision = api.decisions.of(sweep.sweep_id)
         forecast = decision.forecast if decision else None
         info = figures.rank_curve_info(sweep, result.verdict if result else None, forecast=forecast)
         return write_plot(plot, figures.rank_curve_figure(info), sweep_title(sweep), info.source)
-    info = figures.tradeoff_info([sweep])
+    info = figures.tradeoff_info([(sweep, result.verdict)] if result else [])
     write_plot(plot, figures.tradeoff_figure(info), sweep_title(sweep), " ".join(info.notes))
 
 

@@ -40,7 +40,7 @@ def advise(
     The use case decides, so the model need not be one that can be read; costs need one.
     """
     from rankviz.core.advice import words
-    from rankviz.core.fit.decide import fit_in_words
+    from rankviz.core.fit import fit_in_words
 
     question = question_in({**options, "model": model}, "advise recommends the rank and")
     answer = Api().advice.advise(question, Goal(use_case=use_case, forgetting=forgetting), parameters)

@@ -259,9 +259,6 @@ class ProbeRecord(Recorded):
     did_not_fit: tuple[DepthDidNotFit, ...] = ()
     skipped: tuple[DepthSkipped, ...] = ()
 
-    def _lines(self) -> list[float]:
-        return [each.time for each in (*self.measured, *self.did_not_fit, *self.skipped)]
-
     @property
     def full(self) -> DepthMeasured | None:
         """Measurement of the whole model; None where it was not run."""
@@ -516,9 +513,8 @@ def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) ->
             base=request.model_id,
             parameters=model.total_parameters,
             kernels=kernels(request.training, use_dora=request.lora.use_dora),
-            tokens=request.training.tokens_per_micro_step,
         ),
-        ratios={"training": step / estimate.step_seconds.expected},
+        ratio=step / estimate.step_seconds.expected,
     )
 
 

@@ -55,15 +55,13 @@ class FileJSON(TypedDict):
 def checked(operation: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap an operation: check its arguments against its signature, and replace numbers that JSON lacks by null in the
     answer. InvalidSettingError names a wrong argument."""
-    parameters = signature(operation).parameters
 
     @wraps(operation)
     def call(*args: Any, **kwargs: Any) -> Any:
         bound = signature(operation).bind(*args, **kwargs)
-        for name, value in bound.arguments.items():
-            bound.arguments[name] = uploaded(value) if name in FILES else value
-            require(bound.arguments[name], parameters[name].annotation, name)
-        return finite(operation(*bound.args, **bound.kwargs))
+        given = {name: uploaded(value) if name in FILES else value for name, value in bound.arguments.items()}
+        require_call(operation, given)
+        return finite(operation(**given))
 
     return call
 

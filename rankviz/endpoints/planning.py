@@ -1,7 +1,7 @@
 """Endpoints for planning: what a rank costs and buys, published studies, verdicts, files, and trained adapters."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypedDict
 
 from rankviz.api import Api
@@ -10,22 +10,50 @@ from rankviz.api.estimates import EstimateAnswerJSON, estimate_json
 from rankviz.api.verdicts import SweepVerdictJSON, verdict_json
 from rankviz.catalog.models import ModelRow
 from rankviz.core.advice.use_case import Goal
-from rankviz.core.cost.question import ASSUMED_RANK
-from rankviz.core.fit.decide import FitJSON
-from rankviz.core.fit.decide import as_json as fit_json
+from rankviz.core.fit import FitJSON
+from rankviz.core.fit import as_json as fit_json
 from rankviz.core.forecast.bands import ForecastJSON, forecast_json
 from rankviz.core.forecast.quick_look import BentForecastJSON, bent_json
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.words import still_training
 from rankviz.core.spectrum import SpectrumJSON
 from rankviz.core.spectrum import as_json as spectrum_json
-from rankviz.core.studies.lines import FACETS, LORA_METHODS, AdapterSize, Line, Near
+from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.options import DATA, SETUP, UNSLOTH, question_of, takes
+from rankviz.options import DATA, OPTIONS, SETUP, UNSLOTH, Option, question_of, takes
 
 MORE = (*UNSLOTH, *DATA, "text_only", "expert_rank")
-NO_PLACE = "What would decide each pair is left out: this server is busy with others. Ask again in a minute."
+_ANY_MODEL = "Any name; the model need not be readable."
+_ADAPTER = "The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded."
+_FORMATS = "colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl or llamafactory."
+_RATE = "Empty for a usual rate, or the rate for the use case."
+_TOLERANCE = 'Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base.'
+TABLE = OPTIONS | {
+    each.name: each
+    for each in (
+        Option("prices", dict[str, float] | None, None, "Your own prices in USD per hour by GPU."),
+        Option("use_case", str, "instruction", "simple, instruction, complex, near-full, pretraining or rl."),
+        Option("forgetting", bool, False, "True if the base model must keep its abilities."),
+        Option("parameters", float | None, None, "Number of parameters of a model that has no name here."),
+        Option("format", str, "script", _FORMATS),
+        Option("learning_rate", float | None, None, _RATE),
+        Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
+        Option("base", bool | None, None, "No longer used: the band does not depend on it."),
+        Option("metric", str | None, None, "score (points) or loss (% of the loss)."),
+        Option("limit", int, 50, "Number of entries, 1 to 500."),
+        Option("offset", int, 0, "Number of entries to skip."),
+        Option("sweep_id", str, "", "From start_sweep or runs."),
+        Option("tolerance", str | float | None, None, _TOLERANCE),
+        Option("adapter", str, "", _ADAPTER),
+        Option(
+            "energy", float | None, None, "Instead of a rank: the share of each module's energy to keep, such as 0.99."
+        ),
+        Option("dtype", str | None, None, "fp32, bf16 or fp16; empty leaves it unchanged."),
+    )
+}
+METRIC = Option("metric", str, "loss", "loss, token_accuracy or exact_match.")
+ANY = TABLE | {"model": replace(OPTIONS["model"], help=_ANY_MODEL)}
 ModelJSON = shape(ModelRow)
 
 
@@ -116,72 +144,36 @@ def costs(api: Api) -> Sequence[Callable[..., Any]]:
         question, assumed = question_of(options).with_assumed_length()
         return _with_note(estimate_json(api.estimates.estimate(question)), assumed)
 
-    @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE)
-    def fit(prices: dict[str, float] | None = None, **options: Any) -> FitJSON:
-        """Settings that fit, effects of changes, the smallest change that fits, and the cheapest GPUs that fit.
-
-        Args:
-            prices: Your own prices in USD per hour by GPU, instead of the table's.
-        """
+    @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE, table=TABLE)
+    def fit(**options: Any) -> FitJSON:
+        """Settings that fit, effects of changes, the smallest change that fits, and the cheapest GPUs that fit."""
         question, assumed = question_of(options).with_assumed_length()
-        return _with_note(fit_json(api.estimates.fit(question, options["r"], prices)), assumed)
+        return _with_note(fit_json(api.estimates.fit(question, options["r"], options["prices"])), assumed)
 
     @takes(
         *("model", "use_case", "examples", "example_tokens", "forgetting", "targets"),
         *(*SETUP, "longest_tokens", "epochs", "parameters", "expert_rank"),
+        table=ANY,
     )
-    def advise(
-        use_case: str = "instruction", forgetting: bool = False, parameters: float | None = None, **options: Any
-    ) -> AdviceAnswerJSON:
-        """A recommended rank, alpha, learning rate and targets, with reasons, and with costs if the model can be read.
-
-        Args:
-            model: A catalogue id, an alias of one, a Hub id, or any other name.
-            use_case: simple, instruction, complex, near-full, pretraining or rl.
-            forgetting: True if the base model must keep its abilities.
-            parameters: Number of parameters of a model that has no name here.
-        """
+    def advise(**options: Any) -> AdviceAnswerJSON:
+        """A recommended rank, alpha, learning rate and targets, with reasons, and costs if the model can be read."""
         question, _ = question_of(options).with_assumed_length()
-        return advice_json(api.advice.advise(question, Goal(use_case=use_case, forgetting=forgetting), parameters))
+        goal = Goal(use_case=options["use_case"], forgetting=options["forgetting"])
+        return advice_json(api.advice.advise(question, goal, options["parameters"]))
 
-    def forecast(
-        model: str = "",
-        use_case: str = "instruction",
-        metric: str | None = None,
-        base: bool | None = None,
-        runs: str | None = None,
-        parameters: float | None = None,
-    ) -> ForecastAnswerJSON:
-        """Shortfall of each rank from r = 128 in published studies, as a band; with runs, also their own forecast.
-
-        Args:
-            model: Any name: the band is the same for every model. With runs, the model that they trained.
-            use_case: simple, instruction, complex, near-full, pretraining or rl.
-            metric: score (points) or loss (% of the loss).
-            base: No longer used: the band does not depend on it.
-            runs: Id of a sweep with finished runs at two ranks or more.
-            parameters: Number of parameters of a model that has no name here.
-        """
-        answer, bent = api.forecasts.answer(model, use_case, metric=metric, runs=runs, parameters=parameters)
+    @takes("model", "use_case", "metric", "base", "runs", "parameters", table=ANY)
+    def forecast(**options: Any) -> ForecastAnswerJSON:
+        """Shortfall of each rank from r = 128 in published studies, as a band; with runs, also their own forecast."""
+        asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters")}
+        answer, bent = api.forecasts.answer(**asked)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
-    @takes("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE)
-    def export(
-        r: int = ASSUMED_RANK,
-        format: str = "script",
-        learning_rate: float | None = None,
-        use_case: str | None = None,
-        **options: Any,
-    ) -> ExportJSON:
-        """A script, a notebook or a configuration file that trains with these settings elsewhere.
-
-        Args:
-            format: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl or llamafactory.
-            learning_rate: Empty for a usual rate, or the rate for the use case.
-            use_case: Use case for the learning rate: simple, instruction, complex, near-full, pretraining or rl.
-        """
+    @takes("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE, table=TABLE)
+    def export(use_case: str | None = None, **options: Any) -> ExportJSON:
+        """A script, a notebook or a configuration file that trains with these settings elsewhere."""
         goal = Goal(use_case=use_case) if use_case else None
-        written = api.exports.write(question_of({**options, "r": r}), r, format, learning_rate, goal)
+        rank, kind, rate = options["r"], options["format"], options["learning_rate"]
+        written = api.exports.write(question_of(options), rank, kind, rate, goal)
         beside = [TextFileJSON(file_name=name, text=text) for name, text in written.extra_files]
         return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)
 
@@ -191,45 +183,28 @@ def costs(api: Api) -> Sequence[Callable[..., Any]]:
 def quality(api: Api) -> Sequence[Callable[..., Any]]:
     """Return the endpoints for models, studies and verdicts."""
 
+    @takes("limit", "offset", table=TABLE)
     def models(limit: int = 500, offset: int = 0) -> list[ModelJSON]:
-        """The base models of the catalogue, with parameter counts from their real layers.
-
-        Args:
-            limit: Number of entries, 1 to 500.
-            offset: Number of entries to skip.
-        """
+        """The base models of the catalogue, with parameter counts from their real layers."""
         return [asdict(row) for row in part(api.models.all(), limit, offset)]
 
-    def studies(model: str = "", use_case: str = "instruction", limit: int = 20, offset: int = 0) -> list[LineJSON]:
-        """Quality by rank in published studies, the nearest to a model and a use case first.
-
-        Args:
-            model: Any name; the model need not be readable.
-            use_case: simple, instruction, complex, near-full, pretraining or rl.
-            limit: Number of entries, 1 to 500.
-            offset: Number of entries to skip.
-        """
-        near = api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
+    @takes("model", "use_case", "limit", "offset", table=ANY)
+    def studies(limit: int = 20, offset: int = 0, **options: Any) -> list[LineJSON]:
+        """Quality by rank in published studies, the nearest to a model and a use case first."""
+        near = api.studies.near(api.forecasts.subject(**options), LORA_METHODS, FACETS)
         lines = ((each, line) for each in near for line in each.lines)
-        return [_line(each, line, api.studies.sizes(line)) for each, line in part(lines, limit, offset)]
+        return [_line(each, line, api.studies.parameters(line)) for each, line in part(lines, limit, offset)]
 
-    def verdict(sweep_id: str = "", tolerance: str | float | None = None, metric: str = "loss") -> VerdictAnswerJSON:
-        """Ranks of a sweep that can be told apart, and the smallest rank that cannot be told from the best.
-
-        Args:
-            sweep_id: From start_sweep or runs.
-            tolerance: Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base.
-            metric: loss, token_accuracy or exact_match.
-        """
+    @takes("sweep_id", "tolerance", "metric", table=TABLE | {"metric": METRIC})
+    def verdict(sweep_id: str = "", **options: Any) -> VerdictAnswerJSON:
+        """Ranks of a sweep that can be told apart, and the smallest rank that cannot be told from the best."""
         from rankviz.verdict import sentences
 
-        answer = api.verdicts.of_sweep(sweep_id, tolerance, metric)
+        answer = api.verdicts.of_sweep(sweep_id, options["tolerance"], options["metric"])
         if answer is None:
             why = still_training(api.runs.sweep(sweep_id)) or "No run of this sweep has been evaluated yet."
             raise InvalidSettingError(f"{why} Ask again later.")
-        with api.verdicts.saying(answer) as has_place:
-            in_words = [*sentences(answer.verdict), *([] if has_place else [NO_PLACE])]
-            return {**verdict_json(answer, would_tell=has_place), "in_words": in_words}
+        return {**verdict_json(answer), "in_words": sentences(answer.verdict)}
 
     return models, studies, verdict
 
@@ -237,30 +212,17 @@ def quality(api: Api) -> Sequence[Callable[..., Any]]:
 def adapters(api: Api) -> Sequence[Callable[..., Any]]:
     """Return the endpoints for trained adapters."""
 
+    @takes("adapter", "limit", "offset", table=TABLE)
     def spectrum(adapter: str = "", limit: int = 50, offset: int = 0) -> SpectrumAnswerJSON:
-        """Ranks that a trained adapter really uses: the singular values of its updates, and what they say.
-
-        Args:
-            adapter: The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded.
-            limit: Number of updates to list, 1 to 500. The other values are computed from all updates.
-            offset: Number of entries to skip.
-        """
+        """Ranks that a trained adapter really uses: the singular values of its updates, and what they say."""
         part((), limit, offset)
         opened = api.adapters.spectrum(adapter)
         return {**spectrum_json(opened, slice(offset, offset + limit)), "layers_in_all": len(opened.layers)}
 
-    def resize(
-        adapter: str = "", r: int | None = None, energy: float | None = None, dtype: str | None = None
-    ) -> ResizedJSON:
-        """Truncate a trained adapter to a lower rank, as a file to download.
-
-        Args:
-            adapter: The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded.
-            r: One rank for all modules, lower than the adapter's.
-            energy: Instead of a rank: the share of each module's energy to keep, such as 0.99.
-            dtype: fp32, bf16 or fp16; empty leaves it unchanged.
-        """
-        planned = api.adapters.plan_resize(adapter, r=r, energy=energy, dtype=dtype)
+    @takes("adapter", "r", "energy", "dtype", table=TABLE)
+    def resize(adapter: str = "", r: int | None = None, **options: Any) -> ResizedJSON:
+        """Truncate a trained adapter to a lower rank, as a file to download. Give a rank or an energy."""
+        planned = api.adapters.plan_resize(adapter, r=r, **options)
         return {"file": file(api.adapters.zip_resized(adapter, planned)), **planned.as_json()}
 
     return spectrum, resize
@@ -270,10 +232,9 @@ def _with_note(answer: Mapping[str, Any], assumed: str) -> Any:
     return {**answer, "notes": [*filter(None, [assumed]), *answer["notes"]]}
 
 
-def _line(near: Near, line: Line, sizes: Sequence[AdapterSize]) -> LineJSON:
+def _line(near: Near, line: Line, sizes: Sequence[int | None]) -> LineJSON:
     points = [
-        as_answer(PointJSON, point, trainable_parameters=size.parameters)
-        for point, size in zip(line.points, sizes, strict=True)
+        as_answer(PointJSON, point, trainable_parameters=size) for point, size in zip(line.points, sizes, strict=True)
     ]
     return as_answer(
         LineJSON,

@@ -3,7 +3,8 @@
     from rankviz import Api, figures
 
     sweep = Api().runs.sweeps()[0]
-    figures.tradeoff_figure(figures.tradeoff_info([sweep])).show()
+    judged = Api().verdicts.of_sweep(sweep.sweep_id)
+    figures.rank_curve_figure(figures.rank_curve_info(sweep, judged.verdict)).show()
 
 Only this package uses Plotly, and imports it when the first figure is drawn. A colour has one meaning everywhere
 (style.py). The page's stylesheet sets the colours of text, grid and hover, so a change of theme needs no new drawing.
@@ -20,15 +21,13 @@ from rankviz.figures.adapter import (
 )
 from rankviz.figures.cost import memory_figure, memory_info, parameters_figure, parameters_info
 from rankviz.figures.hero import X_LABELS, hero_figure, hero_info
-from rankviz.figures.rank_curve import rank_curve_figure, rank_curve_info
 from rankviz.figures.studies import studies_figure, studies_info
 from rankviz.figures.style import plot_file, write_figure
-from rankviz.figures.sweep_tradeoff import COST_AXES, QUALITY_AXES, tradeoff_figure, tradeoff_info
+from rankviz.figures.sweep import COST_AXES, rank_curve_figure, rank_curve_info, tradeoff_figure, tradeoff_info
 from rankviz.figures.training import training_figure, training_info
 
 __all__ = [
     "COST_AXES",
-    "QUALITY_AXES",
     "X_LABELS",
     "accuracy_figure",
     "accuracy_info",

@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 
 from rankviz import units
 from rankviz.core.cost.estimate import RankEstimate
-from rankviz.core.forecast.bands import GRID, KINDS, QUALITY_WORDS, UNIT_WORDS
+from rankviz.core.forecast.bands import GRID, KINDS, QUALITY_WORDS, UNIT_WORDS, RankForecast
 from rankviz.core.forecast.bands import LOSS as LOSS_KIND
+from rankviz.core.forecast.quick_look import BentRank
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, Tradeoff
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.words import made_of
 from rankviz.errors import InvalidSettingError
-from rankviz.figures.forecast import INNER, ForecastRank, bands
 from rankviz.figures.studies import DASHES, shapes_of
 from rankviz.figures.style import (
     ESTIMATED,
@@ -33,6 +33,7 @@ from rankviz.figures.style import (
     SMALL,
     Drawing,
     Rows,
+    bands,
     draw,
     figure,
     rgba,
@@ -43,11 +44,10 @@ from rankviz.units import rounded_percent
 
 DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
 """Ranks at which the band is drawn: enough for smooth edges on any cost axis."""
-LABEL_ROOM = 0.035
-"""Minimum distance between two rank labels, as a share of the axis."""
+LABELLED_FROM = 16
+"""Lowest rank with a label on a linear axis, where lower ranks lie close together."""
 WHOLE_BAND_FROM = 8
 """Lowest rank whose 80 % band must be inside the y range."""
-SWEEPS_DRAWN = 3
 REACH = NormalDist().inv_cdf(0.9)
 """Standard deviations from the mean to the end of an 80 % interval, the width that the band has."""
 EVERY_RANK = "every rank"
@@ -62,9 +62,6 @@ HANGS = (
     "lies on the median, or at 0 where nothing is forecast."
 )
 X_LABELS = {"file": "Adapter file", "memory": "Memory", "time": "Time", "money": "Cost", "rank": "Rank"}
-NO_TIME = "Select a GPU with a known speed to see the time."
-NO_MONEY = "Select a GPU with a price, or enter one, to see the cost."
-RUN_SHAPES = ("circle", "square", "diamond")
 
 
 class XAxis(NamedTuple):
@@ -79,20 +76,10 @@ class XAxis(NamedTuple):
 
     def drawn(self, places: Sequence[float | None]) -> dict[str, Any]:
         """Return the axis for plotly.js, from a little below the lowest of these places to a little above the top."""
-        return {
-            "type": "log" if self.ticks else "linear",
-            "range": self.range_of(places),
-            **(ticks_at(self.ticks) if self.ticks else {}),
-        }
-
-    def range_of(self, places: Sequence[float | None]) -> list[float] | None:
-        """Return both ends of the axis, as powers of ten if it is logarithmic; None where no place is known."""
-        xs = [(log10(x) if self.ticks else x) for x in places if x is not None]
-        if not xs:
-            return None
-        low, high = min(xs), max(xs)
-        room = 0.04 * (high - low) or abs(high) * 0.05 or 1.0
-        return [low - room, high + room]
+        xs = [log10(x) if self.ticks else x for x in places if x is not None]
+        room = (0.04 * (max(xs) - min(xs)) or abs(max(xs)) * 0.05 or 1.0) if xs else 0.0
+        ends = [min(xs) - room, max(xs) + room] if xs else None
+        return {"range": ends, **({"type": "log", **ticks_at(self.ticks)} if self.ticks else {"type": "linear"})}
 
 
 def x_axis(x: str, ranks: Sequence[RankEstimate]) -> XAxis:
@@ -103,11 +90,13 @@ def x_axis(x: str, ranks: Sequence[RankEstimate]) -> XAxis:
         return XAxis("GPU memory, GiB (expected)", lambda rank: rank.memory.device / units.GIB)
     if x == "time":
         size, unit = units.time_unit(max((r.duration.total.expected for r in ranks if r.duration), default=0))
+        unknown = "Select a GPU with a known speed to see the time."
         title = f"training time, {unit} (expected)"
-        return XAxis(title, lambda r: r.duration.total.expected / size if r.duration else None, unknown=NO_TIME)
+        return XAxis(title, lambda r: r.duration.total.expected / size if r.duration else None, unknown=unknown)
     if x == "money":
+        unknown = "Select a GPU with a price, or enter one, to see the cost."
         title = "cost, US dollars (expected)"
-        return XAxis(title, lambda rank: rank.cost.usd.expected if rank.cost else None, unknown=NO_MONEY)
+        return XAxis(title, lambda rank: rank.cost.usd.expected if rank.cost else None, unknown=unknown)
     return XAxis("LoRA rank r (log scale)", lambda rank: rank.r, [(r, str(r)) for r in GRID])
 
 
@@ -171,58 +160,56 @@ def _between(place: Mapping[int, float], r: float) -> float:
 
 
 def _run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[int, float]) -> list[HeroLine]:
-    """Return the model's sweeps that measured this quality, each followed by its fast curve."""
-    if tradeoff.quality == SHORTFALL_SCORE:
-        return []
+    """Return the model's first sweep that measured this quality, followed by its fast curve: for a shortfall, in % of
+    the mean loss of its highest rank."""
     metric, is_shortfall = METRICS.get(tradeoff.quality, LOSS), tradeoff.quality in SHORTFALLS
-    with_values = [(sweep, values) for sweep in tradeoff.sweeps if (values := _by_rank(sweep.runs, metric))]
-    lines = []
-    # A shortfall compares each sweep with itself; values as measured depend on steps and data, so one sweep is drawn.
-    for sweep, measured in with_values[: SWEEPS_DRAWN if is_shortfall else 1]:
-        top, turn = max(measured), float  # turn: makes a measured value one of the y axis
-        if is_shortfall:
-            if len(measured) < 2 or top not in median:
-                continue
-            mean, lifted = fmean(measured[top][0]), median[top]
-            turn = lambda value, mean=mean, lifted=lifted: 100 * log(value / mean) + lifted  # noqa: E731
-        points = []
-        for r, (values, run_id) in measured.items():
-            if r not in place:
-                continue
-            mean, error, runs = fmean(values), None, "one run"
-            if len(values) > 1:
-                error = abs(turn(mean + REACH * stdev(values)) - turn(mean))
-                runs = f"mean of {len(values)} runs, bar: 80 % of such runs"
+    every = ((sweep, _by_rank(sweep.runs, metric)) for sweep in tradeoff.sweeps)
+    sweep, measured = next((each for each in every if each[1]), (None, {}))
+    top = max(measured, default=0)
+    if tradeoff.quality == SHORTFALL_SCORE or not measured:
+        return []
+    if is_shortfall and (len(measured) < 2 or top not in median):
+        return []
+    highest = fmean(value for value, _ in measured[top])
+
+    def y(value: float) -> float:
+        return 100 * log(value / highest) + median[top] if is_shortfall else value
+
+    points = []
+    for r, cell in measured.items():
+        values, error, runs = [value for value, _ in cell], None, "one run"
+        mean = fmean(values)
+        if len(values) > 1:
+            error = abs(y(mean + REACH * stdev(values)) - y(mean))
+            runs = f"mean of {len(values)} runs, bar: 80 % of such runs"
+        if r in place:
             text = f"{metric.text(mean)} {metric.noun}<br>{runs}"
-            points.append(HeroPoint(r, place[r], turn(mean), text, error, run_id))
-        label = f"{'recorded runs' if sweep.recorded else 'your runs'}: {made_of(sweep)}"
-        lines.append(HeroLine(label, "runs", points))
-        for curve in fast_curves(sweep.runs)[:1]:
-            points = []
-            for point in curve.points:
-                if point.r in place and (value := metric.of(point)) is not None:
-                    how = "trained" if point is curve.trained else "truncated adapter"
-                    text = f"{metric.text(value)} {metric.noun}<br>{how}"
-                    points.append(HeroPoint(point.r, place[point.r], turn(value), text, run_id=curve.run_id))
-            lines.append(HeroLine(f"fast curve: {made_of(sweep)}", "fast", points))
+            points.append(HeroPoint(r, place[r], y(mean), text, error, cell[0][1]))
+    lines = [HeroLine(f"{'recorded runs' if sweep.recorded else 'your runs'}: {made_of(sweep)}", "runs", points)]
+    for curve in fast_curves(sweep.runs)[:1]:
+        points = [
+            HeroPoint(point.r, place[point.r], y(value), f"{metric.text(value)} {metric.noun}", run_id=curve.run_id)
+            for point in curve.points
+            if point.r in place and (value := metric.of(point)) is not None
+        ]
+        lines.append(HeroLine(f"fast curve: {made_of(sweep)}", "fast", points))
     return lines
 
 
-def _by_rank(runs: Iterable[RunRecord], metric: Metric) -> dict[int, tuple[list[float], str]]:
-    """Return, by rank, the values of all runs at the rank's best learning rate, and the id of one of the runs."""
+def _by_rank(runs: Iterable[RunRecord], metric: Metric) -> dict[int, list[tuple[float, str]]]:
+    """Return, by rank, value and id of all runs at the rank's best learning rate."""
     cells: dict[int, dict[float, list[tuple[float, str]]]] = {}
     for run in runs:
         value = metric.of(run.loss_after)
         if value is not None and isfinite(value):
             cells.setdefault(run.request.r, {}).setdefault(run.request.learning_rate, []).append((value, run.run_id))
-    best = {
-        r: min(by_rate.values(), key=lambda cell: fmean(metric.turned(value) for value, _ in cell))
-        for r, by_rate in sorted(cells.items())
+    return {
+        r: min(rates.values(), key=lambda cell: fmean(metric.turned(value) for value, _ in cell))
+        for r, rates in sorted(cells.items())
     }
-    return {r: ([value for value, _ in cell], cell[0][1]) for r, cell in best.items()}
 
 
-LOOKS: Mapping[str, Mapping[str, Any]] = {
+LOOKS: Mapping[str, dict[str, Any]] = {
     "published": {
         "mode": "lines+markers",
         "line": {"color": rgba(PUBLISHED, 0.55), "width": 1.2},
@@ -242,23 +229,21 @@ LOOKS: Mapping[str, Mapping[str, Any]] = {
 
 
 def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
-    """Return a trace per line. Lines of a study share a marker and differ by dash; each sweep has its own marker."""
-    runs, dashes, traces = iter(RUN_SHAPES * len(lines)), iter(DASHES * len(lines)), []
-    for line, dash in zip(lines, dashes, strict=False):
-        look, points, is_published = dict(LOOKS[line.kind]), line.points, line.kind == "published"
-        shape = next(runs) if line.kind == "runs" else line.shape
-        if is_published:
-            look["line"] = {**look["line"], "dash": dash}
+    """Return a trace per line. Lines of a study share a marker and differ by dash."""
+    traces = []
+    for line, dash in zip(lines, DASHES * len(lines), strict=False):
+        look, points, is_published = LOOKS[line.kind], line.points, line.kind == "published"
+        marker = look["marker"] | {"symbol": f"{line.shape}-open" if is_published else line.shape}
+        look = look | {"marker": marker} | ({"line": look["line"] | {"dash": dash}} if is_published else {})
         errors = [point.error or 0 for point in points]
         colour = rgba(PUBLISHED if is_published else MEASURED, 0.6)
-        bar = {"array": errors, "visible": any(errors), "color": colour, "thickness": 1.2, "width": 3}
-        look["marker"] = {**look["marker"], "symbol": f"{shape}-open" if is_published else shape}
+        bar = {"type": "data", "array": errors, "visible": any(errors), "color": colour, "thickness": 1.2, "width": 3}
         trace = scatter(
             [point.x for point in points],
             [point.y for point in points],
             name=line.label,
             **look,
-            error_y={"type": "data"} | bar,
+            error_y=bar,
             customdata=[[point.chosen or point.r, point.run_id] for point in points],
             hovertext=[f"<b>{line.label}, r = {point.r}</b><br>{point.text}" for point in points],
             hoverinfo="text",
@@ -269,17 +254,15 @@ def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
 
 
 class HeroInfo(NamedTuple):
-    """Content of the trade-off chart. xs: cost of every rank of RANKS, None where unknown. reference: the rank from
-    which shortfalls are counted, where the band has no width. sentences: the evidence behind the chart. empty: a
-    sentence that replaces the data."""
+    """Content of the trade-off chart. xs: cost of every rank of RANKS, None where unknown. sentences: the evidence
+    behind the chart. empty: a sentence that replaces the data."""
 
     axis: XAxis
     y_title: str
     xs: Sequence[float | None] = ()
-    band: Sequence[ForecastRank] = ()
+    band: Sequence[RankForecast | BentRank] = ()
     band_label: str = ""
     lines: Sequence[HeroLine] = ()
-    reference: int | None = None
     sentences: Sequence[str] = ()
     empty: str = ""
     rows: Rows = ()
@@ -303,18 +286,17 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         sentences.append(HANGS)
     if tradeoff.sweeps and tradeoff.quality == SHORTFALL_SCORE:
         sentences.append("Runs of this model measured a loss, not a score: choose another quality to see them.")
-    return HeroInfo(
+    info = HeroInfo(
         axis=axis,
         y_title=y_title(tradeoff),
         xs=[place[r] for r in RANKS],
         band=band,
         band_label=_band_label(tradeoff),
         lines=lines,
-        reference=tradeoff.forecast.reference_rank if tradeoff.forecast else None,
         sentences=sentences,
         empty="" if known else axis.unknown,
-        rows=_rows(band, lines, costs),
     )
+    return info._replace(rows=_rows(info, costs))
 
 
 def y_title(tradeoff: Tradeoff) -> str:
@@ -328,42 +310,35 @@ def y_title(tradeoff: Tradeoff) -> str:
 
 def _band_label(tradeoff: Tradeoff) -> str:
     """Return the legend entry of the band, with the share of unseen results inside such bands where it was counted."""
-    forecast = tradeoff.forecast
+    forecast, bent = tradeoff.forecast, tradeoff.bent
     if forecast is None:
-        recorded = tradeoff.bent is not None and tradeoff.sweeps[0].recorded
-        known = tradeoff.bent is not None and tradeoff.bent.noise_nats is not None
-        return f"forecast between {'recorded' if recorded else 'your'} runs{', 80 % band' if known else ''}"
+        whose = "recorded" if bent and tradeoff.sweeps[0].recorded else "your"
+        return f"forecast between {whose} runs{', 80 % band' if bent and bent.noise_nats else ''}"
     if forecast.coverage_80_left_out is None:
         return "forecast, 80 % band (not checked)"
+    held, unseen = rounded_percent(forecast.coverage_80_left_out, 0), QUALITY_WORDS[forecast.unit]
     of = "" if forecast.kind == LOSS_KIND else f" on {KINDS[forecast.kind]}"
-    return (
-        f"forecast, 80 % band (held {rounded_percent(forecast.coverage_80_left_out, 0)} of unseen "
-        f"{QUALITY_WORDS[forecast.unit]}{of})"
-    )
+    return f"forecast, 80 % band (held {held} of unseen {unseen}{of})"
 
 
-def _rows(
-    band: Sequence[ForecastRank], lines: Sequence[HeroLine], costs: Mapping[int, RankEstimate]
-) -> list[dict[str, object]]:
+def _rows(info: "HeroInfo", costs: Mapping[int, RankEstimate]) -> list[dict[str, object]]:
+    names = ("median", "low_50", "high_50", "low_80", "high_80")
     rows = []
-    for point in (point for point in band if point.r in DRAWN_RANKS):
-        ends = {name: getattr(point, name) for name in ("low_50", "high_50", "low_80", "high_80")}
-        row = {"kind": "forecast", "source": "", "r": point.r, "value": point.median, **ends}
+    for point in (point for point in info.band if point.r in DRAWN_RANKS):
+        row = {"kind": "forecast", "r": point.r} | {name: getattr(point, name) for name in names}
         if cost := costs.get(point.r):
-            row |= {
-                "adapter_parameters": cost.adapter_parameters,
-                "adapter_bytes": cost.adapter_bytes,
-                "memory_bytes": cost.memory.device,
-                "seconds": cost.duration.total.expected if cost.duration else "",
-                "usd": cost.cost.usd.expected if cost.cost else "",
-            }
+            row |= {"adapter_parameters": cost.adapter_parameters, "adapter_bytes": cost.adapter_bytes}
+            row |= {"memory_bytes": cost.memory.device}
+            row |= {"seconds": cost.duration.total.expected} if cost.duration else {}
+            row |= {"usd": cost.cost.usd.expected} if cost.cost else {}
         rows.append(row)
-    empty = dict.fromkeys(rows[0] if rows else ("kind", "source", "r", "value"), "")
-    return rows + [
-        empty | {"kind": line.kind, "source": line.label, "r": point.r, "value": point.y}
-        for line in lines
+    rows += [
+        {"kind": line.kind, "source": line.label, "r": point.r, "median": point.y}
+        for line in info.lines
         for point in line.points
     ]
+    columns = {"kind": "", "source": "", "r": ""} | {name: "" for row in rows for name in row}
+    return [columns | row for row in rows]
 
 
 @figure
@@ -401,23 +376,15 @@ def _y_range(info: HeroInfo) -> list[float] | None:
 
 
 def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
-    """Return the traces of the forecast: both bands and the median, a hidden trace of every rank for the hover,
-    labelled markers at powers of two, and the reference rank."""
+    """Return the traces of the forecast: both bands and the median, a hidden trace of every rank for the hover, and
+    labelled markers at powers of two."""
     if not info.band:
         return []
     xs = dict(zip(RANKS, info.xs, strict=True))
-    drawn = [rank for rank in info.band if rank.r in DRAWN_RANKS]
-    pieces = [
-        {**piece, "hoverinfo": "skip", "showlegend": place == 0, "legendgroup": "band", "name": info.band_label}
-        | ({"name": INNER, "legendgroup": INNER, "showlegend": True, "legendrank": 2} if piece["name"] == INNER else {})
-        for place, piece in enumerate(bands(drawn, xs))
-    ]
+    drawn = bands([rank for rank in info.band if rank.r in DRAWN_RANKS], info.band_label, xs)
     stops = [rank for rank in info.band if rank.r in GRID]
-    places, medians = [xs[rank.r] for rank in stops], [rank.median for rank in stops]
-    hidden = {"showlegend": False, "hoverinfo": "skip", "cliponaxis": False}
-    traces = [
-        pieces[0] | {"legendrank": 1},
-        *pieces[1:],
+    return [
+        *(trace | {"hoverinfo": "skip"} for trace in drawn),
         scatter(
             [xs[rank.r] for rank in info.band],
             [rank.median for rank in info.band],
@@ -427,33 +394,16 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
             showlegend=False,
         ),
         scatter(
-            places,
-            medians,
+            [xs[rank.r] for rank in stops],
+            [rank.median for rank in stops],
             mode="markers+text",
             name="powers of two",
-            text=_labels(places, [str(rank.r) for rank in stops], info),
+            text=[str(rank.r) if info.axis.ticks or rank.r >= LABELLED_FROM else "" for rank in stops],
             textposition="top center",
             textfont={"size": SMALL},
             marker={"size": 7, "color": ESTIMATED},
-            **hidden,
+            showlegend=False,
+            hoverinfo="skip",
+            cliponaxis=False,
         ),
     ]
-    for rank in stops:
-        if rank.r == info.reference:
-            mark = {"size": 10, "color": "white", "line": {"color": ESTIMATED, "width": 2}}
-            name = f"r = {rank.r}: the reference, 0 by definition"
-            entry = {"name": name, "showlegend": True, "legendrank": 3}
-            traces.append(scatter([xs[rank.r]], [rank.median], marker=mark, **hidden | entry))
-    return traces
-
-
-def _labels(xs: Sequence[float], texts: Sequence[str], info: HeroInfo) -> list[str]:
-    """Return the rank labels, empty where they would overlap: on some cost axes the low ranks lie close together."""
-    low, high = info.axis.range_of(info.xs)
-    labels, last = [], float("-inf")
-    for x, text in zip(xs, texts, strict=True):
-        place = ((log10(x) if info.axis.ticks else x) - low) / (high - low)
-        has_room = place - last >= LABEL_ROOM
-        labels.append(text if has_room else "")
-        last = place if has_room else last
-    return labels

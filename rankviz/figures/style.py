@@ -6,7 +6,7 @@ from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict
 
 from rankviz.errors import InvalidSettingError
 
@@ -26,23 +26,20 @@ class Drawing(TypedDict):
     layout: dict[str, Any]
 
 
-class Figure(Generic[P]):
-    """Callable that returns a Plotly figure with every property checked. `drawing` returns the same figure for the
-    page as plain data: unchecked, 20 times faster, and without the package plotly."""
+def figure(drawing: Callable[P, Drawing]) -> Callable[P, "go.Figure"]:
+    """Decorate a function that returns a Drawing: it then returns a Plotly figure with every property checked.
+    `drawing`, an attribute, is the undecorated function: 20 times faster, and without the package plotly."""
 
-    def __init__(self, drawing: Callable[P, Drawing]):
-        self.drawing = drawing
-        functools.update_wrapper(self, drawing)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> "go.Figure":
+    @functools.wraps(drawing)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> "go.Figure":
         # Here, since neither the page nor an info needs plotly.
         import plotly.graph_objects as go
 
-        return go.Figure(self.drawing(*args, **kwargs))
+        return go.Figure(drawing(*args, **kwargs))
 
+    checked.drawing = drawing
+    return checked
 
-figure = Figure
-"""Decorator that turns a function that returns a Drawing into a Figure."""
 
 # As in assets/css/tokens.css. Told apart under deuteranopia, protanopia and tritanopia, and at least 3 : 1 against both
 # the white and the dark page.
@@ -149,6 +146,33 @@ def bars(
         "thickness": 1.3,
         "width": 4,
     } | more
+
+
+INNER = "50 % band"
+
+
+def bands(ranks: Sequence[Any], label: str, xs: Mapping[int, float] | None = None) -> list[dict[str, Any]]:
+    """Return traces of a forecast: its 80 % band, 50 % band and median, or only the median where the ends are None.
+
+    ranks: rows of a forecast (core.forecast). label: entry in the legend. xs: places by rank; by default the rank.
+    """
+    places, traces = [xs[rank.r] if xs else rank.r for rank in ranks], []
+    for name, opacity, share in ((label, 0.16, "80"), (INNER, 0.26, "50")):
+        ends = [(getattr(rank, f"low_{share}"), getattr(rank, f"high_{share}")) for rank in ranks]
+        if ends and all(low is not None for low, _ in ends):
+            y = [*(high for _, high in ends), *(low for low, _ in reversed(ends))]
+            look = {"fill": "toself", "fillcolor": rgba(ESTIMATED, opacity), "line": {"width": 0}, "hoverinfo": "skip"}
+            entry = {"name": name, "legendgroup": name, "showlegend": True}
+            traces.append(scatter([*places, *reversed(places)], y, mode="lines", **entry, **look))
+    words = [
+        f"<b>r = {rank.r}</b><br>median {rank.median:.4g}"
+        + (f"<br>80 % band {rank.low_80:.4g} to {rank.high_80:.4g}" if traces else "")
+        for rank in ranks
+    ]
+    look = {"line": {"color": ESTIMATED, "width": 2}, "hovertext": words, "hoverinfo": "text"}
+    median = [rank.median for rank in ranks]
+    line = scatter(places, median, mode="lines", name=label, legendgroup=label, showlegend=not traces, **look)
+    return [*traces, line] if ranks else []
 
 
 def heatmap(x: Sequence[str], y: Sequence[str], z: Sequence[Sequence[Any]], colour: str, **more: Any) -> dict[str, Any]:

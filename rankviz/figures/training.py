@@ -46,20 +46,18 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
     if not pairs:
         return TrainingInfo([])
     each = min(MOST_POINTS, max(FEW, ALL_POINTS // len(pairs)))
-    names, labels, curves, rows = {}, {}, [], []
+    names, curves, rows = {}, [], []
     if len(sweeps) > 1:
         names = told_apart(sweeps, lambda sweep: data_name(sweep.runs[0].request.data), made_of, sweep_title)
-    for sweep in sweeps:
-        labels |= run_labels(sweep)
+    labels = {run_id: label for sweep in sweeps for run_id, label in run_labels(sweep).items()}
     for run, sweep in pairs:
         r, steps, final = run.request.r, thinned(run.steps, each), run.loss_after and run.loss_after.loss
         label = (f"{names[sweep.sweep_id]}: " if names else "") + labels[run.run_id]
         final = final if final is not None and isfinite(final) else None
-        losses = [step.loss for step in steps]
-        curves.append(LossCurve(run.run_id, label, r, [step.step for step in steps], losses, final))
-        for step in steps:
-            row = {"run": run.run_id, "r": r, "step": step.step, "loss": step.loss}
-            rows.append({**row, "learning_rate": step.learning_rate})
+        curves.append(LossCurve(run.run_id, label, r, [x.step for x in steps], [x.loss for x in steps], final))
+        rows += [
+            {"run": run.run_id, "r": r, "step": x.step, "loss": x.loss, "learning_rate": x.learning_rate} for x in steps
+        ]
     left_out = any(len(run.steps) > each for run, _ in pairs)
     part = f" At most {each} steps of each run are shown: the lowest and the highest of its parts." * left_out
     ended = {"empty": "No step was logged."} if all(run.state.ended for run, _ in pairs) else {}
@@ -70,18 +68,15 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
 @figure
 def training_figure(info: TrainingInfo, *, height: int = 320) -> Drawing:
     """Draw training loss by step in the colour of measurements. A higher rank has a stronger and wider line. The dash
-    tells the runs of one rank apart; with one run per rank, or many runs, it tells ranks apart."""
+    tells the runs of one rank apart, or with many runs the ranks."""
     begun = [curve for curve in info.curves if curve.steps]
-    ranks, lines, several = sorted({curve.r for curve in begun}), [], {}
+    ranks, by_rank, lines = sorted({curve.r for curve in begun}), len(begun) > MOST_NAMED, []
+    peers = {r: [curve for curve in begun if curve.r == r] for r in ranks}
     for curve in begun:
-        several.setdefault(curve.r, []).append(curve)
-    ended = [curve for curve in begun if curve.final is not None]
-    for curve in begun:
-        peers, place = several[curve.r], ranks.index(curve.r)
-        one_name = len(begun) > MOST_NAMED
-        dash = place if one_name or len(ranks) == len(begun) else peers.index(curve)
+        place, of_rank = ranks.index(curve.r), peers[curve.r]
+        dash = place if by_rank or len(ranks) == len(begun) else of_rank.index(curve)
         strength = 1.0 if len(ranks) == 1 else 0.55 + 0.45 * place / (len(ranks) - 1)
-        named = {"name": f"r = {curve.r}", "legendgroup": str(curve.r), "showlegend": curve is peers[0]}
+        named = {"name": f"r = {curve.r}", "legendgroup": str(curve.r), "showlegend": curve is of_rank[0]}
         look = {"color": rgba(MEASURED, strength), "width": 1.4 + 0.25 * min(6, log2(curve.r))}
         line = scatter(
             curve.steps,
@@ -90,20 +85,22 @@ def training_figure(info: TrainingInfo, *, height: int = 320) -> Drawing:
             meta=curve.run_id,
             line=look | {"dash": DASHES[dash % len(DASHES)]},
             hovertemplate=f"{curve.label}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
-            **(named if one_name else {"name": curve.label}),
+            **(named if by_rank else {"name": curve.label}),
         )
         lines.append(line)
-    held_out = scatter(
-        [curve.steps[-1] + info.max_steps * 0.04 for curve in ended],
-        [curve.final for curve in ended],
-        marker={"color": MEASURED, "size": 9, "symbol": "diamond"},
-        name="held-out loss",
-        customdata=[curve.run_id for curve in ended],
-        hovertext=[f"{curve.label}<br>held-out {curve.final:.4f}" for curve in ended],
-        hoverinfo="text",
-    )
+    if ended := [curve for curve in begun if curve.final is not None]:
+        held_out = scatter(
+            [curve.steps[-1] + info.max_steps * 0.04 for curve in ended],
+            [curve.final for curve in ended],
+            marker={"color": MEASURED, "size": 9, "symbol": "diamond"},
+            name="held-out loss",
+            customdata=[curve.run_id for curve in ended],
+            hovertext=[f"{curve.label}<br>held-out {curve.final:.4f}" for curve in ended],
+            hoverinfo="text",
+        )
+        lines.append(held_out)
     return draw(
-        [*lines, *([held_out] if ended else [])],
+        lines,
         height=height,
         uirevision="loss|" + "|".join(curve.run_id for curve in info.curves),
         x={"range": [0, info.max_steps * 1.08 + 1]},

@@ -275,7 +275,7 @@ class HfJobs(Remote):
         has; raise EngineUnavailableError or EngineError where a job cannot be read."""
         hub, forgotten, found = self.logins.require(owner), self.place / "forgotten", []
         here = set(forgotten.read_text(errors="replace").split()) if forgotten.exists() else set()
-        self._store.wait_until_read()
+        self._store.update(waits=True)
         runs, sweeps = self._store.names()
         for seen in list(reversed(hub.find(self.labels())))[:MOST_RETURNING]:
             job = self._read_job(hub, seen, owner) if NAME.fullmatch(seen.name) and seen.name not in here else None

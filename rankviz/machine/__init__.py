@@ -25,15 +25,6 @@ def cpu_bf16() -> bool | None:
     return any("bf16" in flag or flag == "avx512f" for flag in flags.split()) if flags else None
 
 
-def load_average() -> float | None:
-    """Return how many processes ran or waited to run, over the last minute; None where the system does not count
-    them."""
-    try:
-        return os.getloadavg()[0]
-    except (OSError, AttributeError):  # Windows has none
-        return None
-
-
 def _cpuinfo(name: str) -> str:
     """Return a value of the first processor in /proc/cpuinfo; empty where the kernel has no such line."""
     with contextlib.suppress(OSError):

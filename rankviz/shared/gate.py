@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 import httpx
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import get_route_path
@@ -125,10 +124,10 @@ def _names(given: str) -> list[str]:
     return names
 
 
-class Hosts(TrustedHostMiddleware):
-    """ASGI middleware: answers 421 to a request for a name that is not this server's, and 403 to another site's page,
-    except on a shared Space, where it has no visitor. Else only sites of RANKVIZ_HOSTS, and the Hub for a Space, may
-    frame it.
+class Hosts:
+    """ASGI middleware, before all other: answers 400 to headers or a path that cannot be read, 421 to a request for a
+    name that is not this server's, and 403 to another site's page, except on a shared Space, where it has no visitor.
+    Else only sites of RANKVIZ_HOSTS, and the Hub for a Space, may frame the page.
 
     Args:
         server: The name or address that the server listens on.
@@ -137,43 +136,55 @@ class Hosts(TrustedHostMiddleware):
     """
 
     def __init__(self, app: Any, server: str, given: str, shared: bool) -> None:
-        super().__init__(app, trusted(server, given), www_redirect=False)
+        self.app, self._names = app, trusted(server, given)
         self._answers_others = is_space() and shared
         sites = [*(f"{name}:*" for name in _names(given)), *(["https://huggingface.co"] if is_space() else [])]
-        self._policy = "" if self._answers_others or self.allow_any else " ".join(("frame-ancestors 'self'", *sites))
+        is_open = self._answers_others or "*" in self._names
+        self._policy = "" if is_open else " ".join(("frame-ancestors 'self'", *sites))
+
+    @asynccontextmanager
+    async def before_all(self, app: Any) -> AsyncIterator[None]:
+        """Context in which this comes before all middleware of an app. Gradio's own check of origins reads headers and
+        accepts other sites, and runs before any middleware that can be added to Gradio."""
+        self.app = app.middleware_stack or app.build_middleware_stack()
+        app.middleware_stack = self
+        yield
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            names = [headers.get("host", ""), headers.get("x-forwarded-host", LOOPBACK).partition(",")[0].strip()]
-            others = [name for name in names if not self._is_ours(name)]
-            if others and address_of(scope) != HEALTH:
-                advice = "If it has, name it in RANKVIZ_HOSTS and start again."
-                text = f"This server has no name {shown(others[0])}. {advice}"
-                return await PlainTextResponse(text, 421)(scope, receive, send)
-            if not self._answers_others and is_foreign(scope):
-                return await PlainTextResponse(ANOTHERS, 403)(scope, receive, send)
-        await self.app(scope, receive, self._framed(send) if self._policy and is_page(scope) else send)
+        if scope["type"] == "websocket":  # of which the page has none
+            return await send({"type": "websocket.close"})
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        if unreadable := _unreadable(scope):
+            text = f"The {unreadable} of the request cannot be read."
+            return await JSONResponse({"detail": text}, 400)(scope, receive, send)
+        scope = {**scope, "headers": _clean(scope)}
+        headers = Headers(scope=scope)
+        names = [headers.get("host", ""), headers.get("x-forwarded-host", LOOPBACK).partition(",")[0].strip()]
+        others = [name for name in names if not self._is_ours(name)]
+        if others and address_of(scope) != HEALTH:
+            advice = "If it has, name it in RANKVIZ_HOSTS and start again."
+            text = f"This server has no name {shown(others[0])}. {advice}"
+            return await PlainTextResponse(text, 421)(scope, receive, send)
+        if not self._answers_others and is_foreign(scope):
+            return await PlainTextResponse(ANOTHERS, 403)(scope, receive, send)
 
-    def _framed(self, send: Any) -> Any:
-        async def write(message: Any) -> None:
+        async def framed(message: Any) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).append("content-security-policy", self._policy)
             await send(message)
 
-        return write
+        await self.app(scope, receive, framed if self._policy and is_page(scope) else send)
 
     def _is_ours(self, host: str) -> bool:
         match = HOST.fullmatch(host)
-        if match is None:
-            return self.allow_any
+        if "*" in self._names or match is None:
+            return "*" in self._names
         name = (match["v6"] or match["name"]).lower().rstrip(".")
         with suppress(ValueError):
             ip_address(name)
             return True
-        return self.allow_any or any(
-            name == each or (each.startswith("*") and name.endswith(each[1:])) for each in self.allowed_hosts
-        )
+        return any(name == each or (each.startswith("*") and name.endswith(each[1:])) for each in self._names)
 
 
 # The head: headers and address.
@@ -189,39 +200,18 @@ MAX_NAME_BYTES = 255
 """Longest name between two slashes of a path. No file has a longer name, and looking one up would raise an error."""
 
 
-@asynccontextmanager
-async def before_all(app: Any, hosts: Hosts) -> AsyncIterator[None]:
-    """Context in which `Readable` and `hosts` come before all other middleware of the app. Gradio's own check of
-    origins reads headers and accepts other sites, and runs before any middleware that can be added to Gradio."""
-    hosts.app = app.middleware_stack or app.build_middleware_stack()
-    app.middleware_stack = Readable(hosts)
-    yield
-
-
-class Readable:
-    """ASGI middleware: answers 400 where the headers or the query cannot be read."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":  # of which the page has none
-            return await send({"type": "websocket.close"})
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        if unreadable := _unreadable(scope):
-            text = f"The {unreadable} of the request cannot be read."
-            return await JSONResponse({"detail": text}, 400)(scope, receive, send)
-        headers = [
-            (name, value)
-            for name, value in scope["headers"]
-            if name != GRADIOS_OWN and (name != b"range" or RANGE.fullmatch(value))
-        ]
-        if not any(name == b"host" for name, _ in headers):  # as HTTP/1.0 allows
-            host, port = scope.get("server") or (LOOPBACK, None)
-            host = f"[{host}]" if ":" in str(host) else str(host)
-            headers.append((b"host", (f"{host}:{port}" if port else host).encode()))
-        await self.app({**scope, "headers": headers}, receive, send)
+def _clean(scope: Any) -> list[tuple[bytes, bytes]]:
+    """Return the headers without those that nothing may read, and with a Host, which HTTP/1.0 may leave out."""
+    headers = [
+        (name, value)
+        for name, value in scope["headers"]
+        if name != GRADIOS_OWN and (name != b"range" or RANGE.fullmatch(value))
+    ]
+    if not any(name == b"host" for name, _ in headers):
+        host, port = scope.get("server") or (LOOPBACK, None)
+        host = f"[{host}]" if ":" in str(host) else str(host)
+        headers.append((b"host", (f"{host}:{port}" if port else host).encode()))
+    return headers
 
 
 def _unreadable(scope: Any) -> str:
@@ -463,19 +453,25 @@ def logged(error: Exception, name: str) -> str:
     return number
 
 
+REFUSED = "rankviz.refused"
+"""Key in the ASGI scope of a list that is not empty once an event was refused because of its input."""
+
+
 class ErrorAnswers:
-    """ASGI middleware, the outermost of RankViz's: answers an unexpected error with a sentence and logs it once.
-    Without this, the server would write a traceback for each exception."""
+    """ASGI middleware, the outermost of RankViz's: answers an unexpected error with a sentence and logs it once, where
+    the server would write a traceback for each; and a refused event with 422, where Gradio answers 500."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        started = False
+        started, scope[REFUSED] = False, []
 
         async def noted(message: Any) -> None:
             nonlocal started
             started = started or message["type"] == "http.response.start"
+            if message.get("status") == 500 and scope[REFUSED]:
+                message = {**message, "status": 422}
             await send(message)
 
         try:
@@ -492,25 +488,6 @@ class ErrorAnswers:
             text = f"RankViz could not answer: an error in its code, number {logged(error, scope['path'])} in its log."
             if not started:
                 await JSONResponse({"detail": text}, 500)(scope, receive, send)
-
-
-REFUSED = "rankviz.refused"
-"""Key in the ASGI scope that is set when an event was refused because of its input."""
-
-
-class Refusals:
-    """ASGI middleware: answers a refused event with 422. Gradio answers every error with 500."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def write(message: Any) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 500 and scope.get(REFUSED):
-                message = {**message, "status": 422}
-            await send(message)
-
-        await self.app(scope, receive, write)
 
 
 async def unfit(request: Request, error: Exception) -> JSONResponse:

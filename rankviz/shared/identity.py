@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from itsdangerous import BadData, BadSignature, Signer, TimestampSigner, URLSafeSerializer
+from itsdangerous import BadSignature, Signer, TimestampSigner
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.routing import get_route_path
@@ -29,8 +29,6 @@ ADMIN_ID = "admin"
 HEADER = "x-rankviz-visitor"
 COOKIE_SECONDS = 365 * 24 * 3600
 ADMIN_SECONDS = 8 * 3600
-LOGIN_SECONDS = 8 * 3600
-"""Longest time for which a program may act as a logged-in visitor; less where the login itself ends earlier."""
 LOGIN_VARIABLES = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
 VISITED = ("", "/", "/login/callback")
 """Addresses that a link on another site may open: the page, and the return from a login at Hugging Face."""
@@ -71,7 +69,7 @@ def visitor_of(request: Any) -> Visitor:
 
 
 class Visitors:
-    """Makes and checks the signed proofs of identity: visitor cookies, admin cookies, and tokens of programs.
+    """Makes and checks the signed proofs of identity, in cookies and headers.
 
     Args:
         keys: Keys that sign the proofs; the last one signs, all are accepted, and keys may be added later. Anybody who
@@ -92,16 +90,9 @@ class Visitors:
         salt = f"rankviz.admin.{sha256(self.admin_token.encode()).hexdigest()}"  # a new token ends all proofs
         return TimestampSigner(self._keys, salt=salt, **SIGNED)
 
-    @property
-    def _logins(self) -> URLSafeSerializer:
-        return URLSafeSerializer(self._keys, salt="rankviz.login", signer_kwargs=SIGNED)
-
     def token(self, visitor_id: str) -> str:
         """Return a signed token that proves this visitor's id, for a cookie or a header."""
         return self._ids.sign(visitor_id).decode()
-
-    def new_id(self) -> str:
-        return secrets.token_hex(16)
 
     def id_in(self, token: str) -> str:
         """Return the visitor id that a token proves; empty where the token is not valid."""
@@ -111,23 +102,9 @@ class Visitors:
             return ""
 
     def token_for_program(self, scope: Mapping[str, Any]) -> str:
-        """Return the header value with which a program acts as the sender of this request, or as a new visitor. The
-        token of a login is not valid as a cookie, and its end does not move where a program asks again."""
-        given = Headers(scope=scope).get(HEADER, "")
-        if self._login_in(given):
-            return given
-        known = self.id_in(given)
-        if not known and not is_foreign(scope) and self._profile(scope):
-            ends = min(_expires_at(scope), time.time() + LOGIN_SECONDS)
-            return str(self._logins.dumps([self.login_id(scope), self.cookie_id(scope), ends]))
-        return self.token(known or self.cookie_id(scope) or self.new_id())
-
-    def is_over(self, token: str) -> bool:
-        """Return whether a token was made for a login and has expired."""
-        try:
-            return bool(time.time() >= self._logins.loads(token)[-1])
-        except BadData:
-            return False
+        """Return the header value with which a program acts as the sender of this request, or as a new visitor."""
+        known = self.id_in(Headers(scope=scope).get(HEADER, ""))
+        return self.token(known or self.cookie_id(scope) or secrets.token_hex(16))
 
     def admin_proof(self) -> str:
         """Return the value of an admin's cookie, which is valid for ADMIN_SECONDS."""
@@ -139,7 +116,7 @@ class Visitors:
 
     def of(self, scope: Mapping[str, Any]) -> Visitor:
         """Return the visitor who sent a request. A header takes precedence: programs send no cookies."""
-        if (by_header := self._by_header(scope)) is not None:
+        if (by_header := self.by_header(scope)) is not None:
             return by_header
         if is_foreign(scope):
             return NOBODY
@@ -149,35 +126,22 @@ class Visitors:
             return Visitor(self.login_id(scope), name, admin, also=cookie_id, login=login)
         return Visitor(cookie_id or (ADMIN_ID if admin else ""), admin=admin)
 
-    def has_session(self, scope: Mapping[str, Any]) -> bool:
-        """Return whether the Gradio session of a request belongs to its sender. Browsers also send the session cookie
-        with requests from other sites' pages."""
-        return self._by_header(scope) is None and not is_foreign(scope)
-
     def login_id(self, scope: Mapping[str, Any]) -> str:
         """Return the id of the account that is logged in in the sender's browser, also after the login has expired;
         empty where nobody is logged in."""
         sub = (_oauth_info(scope).get("userinfo") or {}).get("sub") if self.logins else ""
         return f"hf:{sub}" if sub and isinstance(sub, str) else ""
 
-    def _by_header(self, scope: Mapping[str, Any]) -> Visitor | None:
+    def by_header(self, scope: Mapping[str, Any]) -> Visitor | None:
         """Return the visitor that a header names; None for no header or a Hub token, which the Space itself checks."""
         headers = Headers(scope=scope)
         if (token := headers.get(HEADER)) is not None:
-            return self._login_in(token) or Visitor(self.id_in(token))
+            return Visitor(self.id_in(token))
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        visitor = self._login_in(token.strip()) or Visitor(self.id_in(token.strip()))
+        visitor = Visitor(self.id_in(token.strip()))
         return visitor if visitor.id else None
-
-    def _login_in(self, token: str) -> Visitor | None:
-        """Return the visitor of a valid token of a login, without the login itself, which could rent machines."""
-        try:
-            visitor_id, also, ends = self._logins.loads(token)
-        except BadData:
-            return None
-        return Visitor(visitor_id, also=also) if time.time() < ends else None
 
     def _is_admin(self, proof: str) -> bool:
         try:
@@ -187,11 +151,11 @@ class Visitors:
 
     def _profile(self, scope: Mapping[str, Any]) -> tuple[str, Login | None] | None:
         """Return name and login of the Hugging Face account that is logged in; None without a valid login."""
-        info, expires_at = _oauth_info(scope), _expires_at(scope)
-        if not self.login_id(scope) or expires_at < time.time():
+        info = _oauth_info(scope)
+        if not self.login_id(scope) or (ends := info.get("expires_at", math.inf)) < time.time():
             return None
         token, name = str(info.get("access_token") or ""), info["userinfo"].get("preferred_username")
-        return str(name or "")[:80], Login(token, expires_at) if token else None
+        return str(name or "")[:80], Login(token, ends) if token else None
 
 
 def visitors_of(api: Api) -> Visitors:
@@ -202,11 +166,6 @@ def visitors_of(api: Api) -> Visitors:
 
 def _oauth_info(scope: Mapping[str, Any]) -> Mapping[str, Any]:
     return scope.get("session", {}).get("oauth_info") or {}
-
-
-def _expires_at(scope: Mapping[str, Any]) -> float:
-    """Return the end of the login in unix seconds; infinite where the end is not known."""
-    return _oauth_info(scope).get("expires_at", math.inf)
 
 
 def is_foreign(scope: Mapping[str, Any]) -> bool:
@@ -263,18 +222,18 @@ class Identified:
         scope[MARK] = self.visitors.of(scope)
         gives = is_page(scope) and not is_foreign(scope)
         login = self.visitors.login_id(scope)
-        inner = {**scope}
-        if self.visitors.has_session(scope):
-            inner = scope
-        elif "session" in scope:  # as of a browser that has none; what is written into it is not kept
-            inner["session"] = type(scope["session"])()
+        inner = scope
+        if self.visitors.by_header(scope) is not None or is_foreign(scope):  # browsers send the session cookie too
+            inner = {**scope}
+            if "session" in scope:  # as of a browser that has none; what is written into it is not kept
+                inner["session"] = type(scope["session"])()
         await self.app(inner, receive, self._with_cookie(scope, send) if gives else send)
         if login and login != self.visitors.login_id(scope):  # Gradio's address /logout takes it out of the session
             self.log_out(login)
 
     def _with_cookie(self, scope: Any, send: Any) -> Any:
         """Return a `send` that adds the visitor's cookie to the answer, with a new expiry date at each visit."""
-        visitor_id = self.visitors.cookie_id(scope) or self.visitors.new_id()
+        visitor_id = self.visitors.cookie_id(scope) or secrets.token_hex(16)
 
         async def write(message: Any) -> None:
             if message["type"] == "http.response.start":

@@ -73,13 +73,13 @@ class Room:
         """Add a reservation of `size` bytes, or up to `up_to` where that much is left, and of `files` files; `release`
         ends it. Raise LimitError where the visitor or the server has too little space. Old downloads and uploads are
         removed for it only after the visitor's own limits are checked."""
-        limits, temp = self._workspace.limits, self._workspace.temp
+        limits, temp, visitor = self._workspace.limits, self._workspace.temp, held.visitor
         with self._changing:
             if files and (most := limits.uploads_per_visitor) is not None:
-                coming = sum(each.files for each in self._held if each.visitor.id in held.visitor.ids)
-                if temp.usage(held.visitor).files + coming + files > most:
+                coming = sum(each.files for each in self._held if each.visitor.id in visitor.ids)
+                if temp.usage(visitor).files + coming + files > most:
                     raise LimitError(f"This server keeps at most {most:,} uploads of a visitor. {KEEPING}")
-            left = self.left_bytes(held.visitor)
+            left = self.left_bytes(visitor)
             if size > left:
                 days = limits.days_kept
                 after = "" if days is None else f", or until {units.counted(days, 'day')} after their end"
@@ -147,26 +147,53 @@ LEAST_FREE_BYTES = 6 * units.GB
 """Free disk space that is kept for the next base model: the largest that the limits of a shared page allow."""
 
 
-class Bases:
-    """Base models from the Hub that a shared page stores in its runs folder."""
+DISK_SECONDS = 20.0
+"""Seconds for which the measured size of the runs folder is reused."""
+
+
+class Quota(Operations):
+    """Quota of the current visitor. A page that is not shared has no limits unless the settings set some."""
 
     def __init__(self, api: Api):
-        self._api, self._workspace = api, api.workspace
+        super().__init__(api)
+        self._disk: tuple[float, int] = (-DISK_SECONDS, 0)
 
-    @property
-    def _are_ours(self) -> bool:
-        return self._workspace.shared and reach.is_own(self._workspace.home)
+    @contextlib.contextmanager
+    def admitting(
+        self, *, new: int, runs: Sequence[RunRequest] = (), sweep_id: str = "", adds: bool = False
+    ) -> Iterator[None]:
+        """Context in which `new` runs or probes may be queued. Raise LimitError where the visitor or the server has no
+        room. Old runs that make room for their number are deleted at its end, unless an error leaves it.
 
-    def make_room(self, is_enough: Callable[[], bool]) -> None:
-        """Remove base models that no queued or running run needs, least recently used first, until `is_enough` returns
-        True. The caller holds RunStore.admission."""
-        if self._are_ours:
-            reach.make_room(self._workspace.home, set(self._named()), is_enough)
+        runs: all runs that are queued, added or resumed.
+        sweep_id: the sweep that the runs belong to, if it exists already.
+        adds: True where the runs are new runs of that sweep.
+        """
+        store = self._workspace.store
+        with store.admission():
+            store.update(waits=True)
+            self._require_place(sweep_id)
+            if sweep_id:
+                self._require_sweep(runs, sweep_id, adds)
+            self._require_adapters(runs)
+            leaving = self._require_runs(new, sweep_id)
+            self._require_disk(runs, sweep_id)
+            yield
+            removal.let_go(store, leaving)
 
-    def idle_bytes(self, runs: Sequence[RunRequest]) -> int:
-        """Return the size of all base models that neither these runs nor any queued or running run needs."""
-        idle = reach.idle(self._workspace.home, set(self._named(runs))) if self._are_ours else ()
-        return sum(repo.size_on_disk for repo in idle)
+    def require_room(self, new: int) -> None:
+        """Raise LimitError where `new` more runs of this visitor would exceed a limit, even if old runs made room, or
+        the disk limit is exceeded after they did."""
+        self._require_runs(new)
+        with self._workspace.store.admission():
+            self._require_disk()
+
+    def check_base(self, base: str) -> None:
+        """Raise LimitError where the base model has more parameters than this server allows."""
+        limits = self._workspace.limits
+        if limits.base_parameters is not None:
+            model = self._api.models.get(base)
+            check_base((model.whole or model).total_parameters, limits)
 
     def make_room_on_disk(self) -> None:
         """Remove unneeded base models while less than LEAST_FREE_BYTES are free: a full disk stops all training."""
@@ -177,81 +204,29 @@ class Bases:
         with contextlib.suppress(FileNotFoundError):  # nothing was written yet
             if not is_enough():
                 with self._workspace.store.admission():
-                    self.make_room(is_enough)
+                    self._remove_bases(is_enough)
 
-    def _named(self, runs: Sequence[RunRequest] = ()) -> Iterator[str]:
-        """Yield the repositories that these runs and all queued or running runs may read, including the 4-bit and
-        16-bit copies that Unsloth may load instead."""
-        store = self._workspace.store
-        store.wait_until_read()
-        unended = [record.request for record in store.unended() if isinstance(record, RunRecord)]
-        for base in {request.base for request in (*unended, *runs)} - {EMBEDDED}:
+    def _remove_bases(self, is_enough: Callable[[], bool], runs: Sequence[RunRequest] = ()) -> None:
+        """Remove base models of a shared page that neither these runs nor any queued or running run needs, least
+        recently used first, until `is_enough` returns True. The caller holds RunStore.admission."""
+        workspace = self._workspace
+        if not workspace.shared or not reach.is_own(workspace.home):
+            return
+        workspace.store.update(waits=True)
+        requests = [record.request for record in workspace.store.unended() if isinstance(record, RunRecord)]
+        needed = []
+        for base in {request.base for request in (*requests, *runs)} - {EMBEDDED}:
             with contextlib.suppress(RankVizError):
-                reference = self._workspace.references.model(base)
+                reference = workspace.references.model(base)
                 is_name = reference.kind == "name"
                 names = [catalog_models.full_name(self._api.models.all(), base) if is_name else reference.text]
                 model = self._api.models.at_hand(base)
                 if model and model.unsloth_checkpoint:
                     names.append(model.unsloth_checkpoint.repository)
-                yield from names
-                for name in names:
-                    yield f"unsloth/{name.split('/')[-1].removesuffix('-bnb-4bit').removesuffix('-unsloth')}"
-
-
-DISK_SECONDS = 20.0
-"""Seconds for which the measured size of the runs folder is reused."""
-
-
-class Quota(Operations):
-    """Quota of the current visitor. A page that is not shared has no limits unless the settings set some."""
-
-    def __init__(self, api: Api):
-        super().__init__(api)
-        self.bases = Bases(api)
-        self._disk: tuple[float, int] = (-DISK_SECONDS, 0)
-
-    @contextlib.contextmanager
-    def admitting(
-        self, *, new: int, runs: Sequence[RunRequest] = (), sweep_id: str = "", adds: bool = False
-    ) -> Iterator[None]:
-        """Context in which `new` runs or probes may be queued. Raise LimitError where the visitor or the server has no
-        room. Old runs that make room are deleted at the end of the context, unless an error leaves it.
-
-        runs: all runs that are queued, added or resumed.
-        sweep_id: the sweep that the runs belong to, if it exists already.
-        adds: True where the runs are new runs of that sweep.
-        """
-        store = self._workspace.store
-        with store.admission():
-            store.wait_until_read()
-            self._require_place(sweep_id)
-            if sweep_id:
-                self._require_sweep(runs, sweep_id, adds)
-            self._require_adapters(runs)
-            self._require_disk(runs, sweep_id)
-            leaving = self._require_runs(new, sweep_id)
-            yield
-            removal.let_go(store, leaving)
-            self._free_disk(sweep_id=sweep_id)
-
-    def require_room(self, new: int) -> None:
-        """Raise LimitError where `new` more runs of this visitor would exceed a limit, or the disk limit is exceeded,
-        even if old runs made room. Nothing is deleted."""
-        self._require_disk()
-        self._require_runs(new)
-
-    def free_disk(self, besides: Collection[str]) -> None:
-        """Delete base models and old runs, but not these imported ones, while the disk limit is exceeded."""
-        if self._is_over_disk():
-            with self._workspace.store.admission():
-                self._free_disk(besides)
-
-    def check_base(self, base: str) -> None:
-        """Raise LimitError where the base model has more parameters than this server allows."""
-        limits = self._workspace.limits
-        if limits.base_parameters is not None:
-            model = self._api.models.get(base)
-            check_base((model.whole or model).total_parameters, limits)
+                needed += names
+                for name in names:  # the 4-bit and 16-bit copies that Unsloth may load instead
+                    needed.append(f"unsloth/{name.split('/')[-1].removesuffix('-bnb-4bit').removesuffix('-unsloth')}")
+        reach.make_room(workspace.home, needed, is_enough)
 
     def _require_place(self, sweep_id: str) -> None:
         """Raise LimitError where the queue has no place for one more sweep or probe. A sweep that is queued passes."""
@@ -323,36 +298,28 @@ class Quota(Operations):
         return require_runs(self._workspace.store, owners, new, **most, besides=sweep_id)
 
     def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
-        """Raise LimitError where deleting all that is replaceable would not meet the disk limit. Delete nothing."""
-        store = self._workspace.store
+        """Delete base models that these runs do not need, then old runs, but not this sweep's, until the disk limit is
+        met; raise LimitError where it cannot be met. The caller holds RunStore.admission."""
         if not self._is_over_disk():
             return
-        replaceable = removal.replaceable(store, besides=sweep_id)
-        folders = removal.folders_of(store, [run_id for each in replaceable for run_id in each.run_ids])
-        if self._is_over_disk(self.bases.idle_bytes(runs) + sum(map(bytes_on_disk, folders)), measure=True):
+        self._remove_bases(lambda: not self._is_over_disk(measure=True), runs)
+        for each in removal.replaceable(self._workspace.store, besides=sweep_id):
+            if not self._is_over_disk(measure=True):
+                return
+            removal.let_go(self._workspace.store, [each])
+        if self._is_over_disk(measure=True):
             raise LimitError(
                 f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk[1])}, more than the "
                 f"{self._workspace.limits.disk_mb:,} MB that it allows. Delete runs of yours, or try again later."
             )
 
-    def _free_disk(self, besides: Collection[str] = (), sweep_id: str = "") -> None:
-        """Delete base models, then old runs, but not `besides` and this sweep's, until the disk limit is met."""
-        if not self._is_over_disk():
-            return
-        self.bases.make_room(lambda: not self._is_over_disk(measure=True))
-        for each in removal.replaceable(self._workspace.store, besides=sweep_id):
-            if not self._is_over_disk(measure=True):
-                return
-            if not set(besides).intersection(each.run_ids):
-                removal.let_go(self._workspace.store, [each])
-
-    def _is_over_disk(self, leaving: int = 0, *, measure: bool = False) -> bool:
-        """Return whether the runs folder without `leaving` bytes exceeds its limit. measure: measure it now."""
+    def _is_over_disk(self, *, measure: bool = False) -> bool:
+        """Return whether the runs folder exceeds its limit. measure: measure it now."""
         if (most_mb := self._workspace.limits.disk_mb) is None:
             return False
         if measure or time.monotonic() - self._disk[0] > DISK_SECONDS:
             self._disk = time.monotonic(), bytes_on_disk(self._workspace.home)
-        return self._disk[1] - leaving > most_mb * 10**6
+        return self._disk[1] > most_mb * 10**6
 
 
 def require_runs(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,9 @@ from rankviz.catalog import own_studies
 from rankviz.machine import disk
 from rankviz.settings import TEMP_HOURS
 from rankviz.store import removal
-from rankviz.store.temp import Clock
 
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
-    from rankviz.shared.quota import Bases
 
 DAY = 86_400.0
 LOOK_SECONDS = 60.0
@@ -29,11 +28,19 @@ LOOK_SECONDS = 60.0
 
 
 class Retention:
-    """Deletion of old files in one runs folder, which several apps may clean at once."""
+    """Deletion of old files in one runs folder, which several apps may clean at once.
 
-    def __init__(self, workspace: Workspace, bases: Bases | None = None):
-        self._workspace, self._bases = workspace, bases
-        self.clock = Clock()
+    make_room: Called at each check of a shared page's free disk space.
+    """
+
+    def __init__(self, workspace: Workspace, make_room: Callable[[], None] = lambda: None):
+        self._workspace, self._make_room = workspace, make_room
+        self._began = time.time(), time.monotonic()
+
+    def now(self) -> float:
+        """Return unix seconds, which no jump of the machine's clock moves ahead."""
+        at, since = self._began
+        return min(time.time(), at + time.monotonic() - since)
 
     def remove(self, now: float) -> None:
         """Delete runs, probes and files of visitors that are older than Limits.days_kept. now: unix seconds."""
@@ -60,12 +67,12 @@ class Retention:
             look = 0
             while True:
                 if look % 60 == 0:
-                    temp.clean(TEMP_HOURS * 3600, self.clock.now())
+                    temp.clean(TEMP_HOURS * 3600, self.now())
                 try:
-                    if self._workspace.shared and self._bases:
-                        self._bases.make_room_on_disk()
+                    if self._workspace.shared:
+                        self._make_room()
                     if look and look % 10 == 0:  # not at once: a clock may be set soon after a machine has started
-                        self.remove(self.clock.now())
+                        self.remove(self.now())
                 except OSError as error:  # a read-only folder, say
                     logging.getLogger(__name__).warning("Old runs and bases stay. %s", disk.explain(error))
                 time.sleep(every_seconds)

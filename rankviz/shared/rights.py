@@ -110,7 +110,7 @@ class Rights:
             raise InvalidSettingError(
                 "This page cannot tell you from other visitors, so it keeps nothing for you. Allow its cookie and "
                 "reload the page; a program sends the header X-RankViz-Visitor, whose value it gets from "
-                "/rankviz/visitor; that of a login ends with it."
+                "/rankviz/visitor."
             )
         if not visitor.is_host and (why := self.why_unknown_later()):
             raise StorageError(why)

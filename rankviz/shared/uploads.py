@@ -23,7 +23,7 @@ STEP_BYTES = 4_000_000
 """Bytes that are reserved at a time, so that the visitor's files are not counted again for every packet."""
 NOBODYS = (
     "Uploads need this page's cookie. Allow cookies for this page, and reload it; a program sends the header "
-    "X-RankViz-Visitor, whose value it gets from /rankviz/visitor; that of a login ends with it."
+    "X-RankViz-Visitor, whose value it gets from /rankviz/visitor."
 )
 
 

@@ -1,8 +1,7 @@
 """The index of a runs folder: the record of every run and probe in memory, updated by reading what was appended.
 
-It is no database. Every page needs the records as objects each second, so tables in SQLite would be a second copy to
-maintain; and SQLite's WAL does not work on network disks, where clusters have their runs. The journals are the only
-source: each start builds the index from them.
+It is no database: every page needs the records as objects each second, and SQLite's WAL does not work on the network
+disks of clusters. The journals are the only source: each start builds the index from them.
 """
 
 import os
@@ -49,10 +48,6 @@ def viewing() -> Iterator[None]:
         _view.reset(token)
 
 
-def is_view() -> bool:
-    return _view.get()
-
-
 class ReadProgress(NamedTuple):
     """Progress of a long read, in number of folders."""
 
@@ -61,14 +56,12 @@ class ReadProgress(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Runs that a supervisor has to handle."""
+    """Runs that a supervisor has to handle: those at work, the oldest first, ids of those to cancel, and whether any is
+    queued or running."""
 
     at_work: Sequence[Record]
-    """Runs that have begun and not ended, the oldest first."""
     unwanted: Sequence[str]
-    """Ids of runs to cancel."""
     has_unended: bool
-    """True where any run is queued or running."""
 
 
 @dataclass(slots=True)
@@ -133,17 +126,13 @@ class RunIndex:
         """Return the reader of a run; raise RunNotFoundError where its folder holds no run."""
         raise NotImplementedError
 
-    def wait_until_read(self) -> None:
-        """Wait until the folder has been read, also within `viewing`."""
-        self._update(waits=True)
-
     def _entry(self, run_id: str) -> Entry:
         """Return the current entry of a run. Raise RunNotFoundError where there is none, and RunUnreadError where its
         files cannot be read; a view then gets the last known entry."""
         try:
             self._look(run_id, with_files=False)
         except OSError as error:
-            if not is_view():
+            if not _view.get():
                 raise RunUnreadError(run_id, error.strerror) from error
         if (entry := self._entries.get(run_id)) is None:
             raise RunNotFoundError(run_id)
@@ -151,29 +140,29 @@ class RunIndex:
 
     def records(self) -> list[Record]:
         """Return every run and probe, the oldest first, and within a sweep in training order."""
-        self._update()
+        self.update()
         return list(self._in_order())
 
     def unended(self) -> Sequence[Record]:
         """Return the runs and probes that are queued or running, in the order of `records`."""
-        self._update()
+        self.update()
         return self._once("unended", lambda: [each for each in self._in_order() if not each.state.ended])
 
     def standing(self) -> Standing:
         """Return the runs that a supervisor has to handle."""
-        self._update()
+        self.update()
         return self._once("standing", self._standing)
 
     def _of_sweep(self, sweep_id: str) -> Sequence[Record]:
         """Return the runs of a sweep in training order."""
-        self._update()
+        self.update()
         for run_id in [each.run_id for each in self._in_order() if each.request.sweep_id == sweep_id]:
             self._try(run_id, with_files=False)  # of an ended run only its folder tells that another app deleted it
         return [each for each in self._in_order() if each.request.sweep_id == sweep_id]
 
     def turns(self) -> int:
         """Return a number that changes whenever a run is added, removed, begun or ended, so that the queue changes."""
-        self._update()
+        self.update()
         return self._turns
 
     def _ids(self) -> set[str]:
@@ -183,11 +172,6 @@ class RunIndex:
                 return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
         except FileNotFoundError:
             return set()
-
-    def _unreadable_ids(self) -> set[str]:
-        """Return the names of folders that hold no readable run."""
-        self._update()
-        return set(self._names) - self._entries.keys()
 
     def _changed(self, run_ids: Iterable[str]) -> None:
         """Have these runs read at the next update, since this process wrote to them."""
@@ -220,41 +204,41 @@ class RunIndex:
             made = self._made[name] = version, make()
         return made[1]
 
-    def _update(self, *, waits: bool = False) -> None:
-        """Read changes in the folder. A view does not wait for another thread that reads many runs."""
+    def update(self, *, waits: bool = False) -> None:
+        """Read changes in the folder. waits: True to wait for another thread that reads many runs, also as a view."""
         while not self._updating.acquire(timeout=PATIENCE_SECONDS):
-            if self.reading and is_view() and not waits:
+            if self.reading and _view.get() and not waits:
                 return
         try:
-            self._read_new()
+            if time.monotonic() >= self._look_at:
+                began = time.thread_time()
+                self._look_around()
+                cost = time.thread_time() - began
+                self._look_at = time.monotonic() + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
+            for run_id in {record.run_id for record in self._once("standing", self._standing).at_work} - self._due:
+                self._try(run_id, with_files=False)
+            due, new = sorted(self._due, reverse=True), len(self._due - self._entries.keys())
+            for number, run_id in enumerate(due):
+                if new >= MANY:
+                    self.reading = ReadProgress(number, len(due))
+                self._due.discard(run_id)
+                self._try(run_id)
         finally:
             self.reading = None
             self._updating.release()
 
-    def _read_new(self) -> None:
-        if time.monotonic() >= self._look_at:
-            began = time.thread_time()
-            self._names = self._ids()
-            self.forget(self._entries.keys() - self._names)
-            self._due |= self._names - self._entries.keys()
-            self._due |= {run_id for run_id, entry in list(self._entries.items()) if self._has_changed(run_id, entry)}
-            cost = time.thread_time() - began
-            self._look_at = time.monotonic() + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
-        for run_id in {record.run_id for record in self._once("standing", self._standing).at_work} - self._due:
-            self._try(run_id, with_files=False)
-        due, new = sorted(self._due, reverse=True), len(self._due - self._entries.keys())
-        for number, run_id in enumerate(due):
-            if new >= MANY:
-                self.reading = ReadProgress(number, len(due))
-            self._due.discard(run_id)
-            self._try(run_id)
-
-    def _has_changed(self, run_id: str, entry: Entry) -> bool:
-        try:
-            folder_time, size = os.stat(f"{self._folder}/{run_id}").st_mtime_ns, entry.reader.size()
-        except OSError:
-            return True
-        return folder_time != entry.folder_time or size > entry.reader.offset
+    def _look_around(self) -> None:
+        """Find the runs that other processes have added, deleted or changed."""
+        self._names = self._ids()
+        self.forget(self._entries.keys() - self._names)
+        self._due |= self._names - self._entries.keys()
+        for run_id, entry in list(self._entries.items()):
+            try:
+                folder_time, size = os.stat(f"{self._folder}/{run_id}").st_mtime_ns, entry.reader.size()
+                if folder_time != entry.folder_time or size > entry.reader.offset:
+                    self._due.add(run_id)
+            except OSError:
+                self._due.add(run_id)
 
     def _try(self, run_id: str, *, with_files: bool = True) -> None:
         """Read a run. A run that cannot be read now keeps its entry, and is read again at the next update."""
@@ -266,7 +250,7 @@ class RunIndex:
             self._due.add(run_id)
 
     def _look(self, run_id: str, *, with_files: bool) -> None:
-        folder, entry = f"{self._folder}/{run_id}", self._entries.get(run_id)
+        entry = self._entries.get(run_id)
         is_new = entry is None
         if entry is None:
             entry = Entry(self._open(run_id))
@@ -274,7 +258,7 @@ class RunIndex:
         try:
             entry.reader.read()
             if with_files or is_new:
-                entry.read_files(folder)
+                entry.read_files(f"{self._folder}/{run_id}")
         except OSError as error:
             if not isinstance(error, FileNotFoundError | NotADirectoryError) and not (
                 is_new and error.errno in OF_NAMES
@@ -284,10 +268,8 @@ class RunIndex:
             raise RunNotFoundError(run_id) from None
         if is_new:
             self._entries[run_id] = entry
-        if is_new or entry.record is not record or entry.turn != turn:
-            self._version += 1
-        if is_new or entry.turn != turn:
-            self._turns += 1
+        self._version += is_new or entry.record is not record or entry.turn != turn
+        self._turns += is_new or entry.turn != turn
 
 
 def _is_there(path: str) -> bool:

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
@@ -27,7 +26,6 @@ from rankviz.core.runs.events import (
     RunEvent,
     StageProgressed,
     StepLogged,
-    counting,
     matches_of,
 )
 from rankviz.core.runs.record import RunRecord
@@ -35,15 +33,12 @@ from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.run_time import StepSummary
 from rankviz.errors import RunNotFoundError, RunUnreadError, redacted_in
 
-LATEST = 60
-"""Number of a run's latest events that are kept for display."""
 MAX_REQUEST_BYTES = 1_000_000
 MAX_LINE_BYTES = 4_000_000
 """Limit for the longest events: an evaluation of 100,000 examples, the most allowed, takes up to 3.6 MB."""
 MAX_SHORT_LINE_BYTES = 400_000
 """Limit for all events except evaluations, truncations and answers."""
 _LONG_EVENT = re.compile(rb'\{"event": ?"(Evaluated|AdapterCut|Answered)"')
-_NOT_SHOWN = (StepLogged, StageProgressed, Answered)
 _NOT_SYNCED = (StepLogged, StageProgressed, AttemptPlaced)
 Request = RunRequest | ProbeRequest
 Record = RunRecord | ProbeRecord
@@ -150,8 +145,6 @@ class JournalReader:
     journal: str
     record: Record
     offset: int = 0
-    latest: Sequence[RunEvent] | None = ()
-    """Latest events that count, without steps, progress and answers; None once the run has ended."""
     most: float = math.inf
     """Number of bytes of the journal to read at most."""
     lock: Lock = field(default_factory=Lock)
@@ -162,10 +155,6 @@ class JournalReader:
             if min(self.most, self.size()) > self.offset:
                 self._fold()
         return self.record
-
-    def read_latest(self) -> Sequence[RunEvent]:
-        """Return the run's latest events, read from the disk where it has ended."""
-        return _read_again(Part.of(self)).latest if self.latest is None else self.latest
 
     def size(self) -> int:
         try:
@@ -185,14 +174,10 @@ class JournalReader:
                     unreadable += 1
                 else:
                     events.append(event)
-        counted = counting(events, self.record.attempt)
-        shown = [event for event in counted if not isinstance(event, _NOT_SHOWN)]
         record = self.record.after_all(events)
-        self.latest = [*(self.latest or ()), *shown][-LATEST:]
         self.offset = offset
         self.record = replace(record, unreadable_lines=record.unreadable_lines + unreadable) if unreadable else record
         if self.most == math.inf and self.record.state.ended:
-            self.latest = None
             self.record = lightened(self.record, Part.of(self))
 
 
@@ -289,25 +274,9 @@ def _lists_in(event: RunEvent | None) -> Mapping[str, Sequence]:
     return {"answers": event.answers} if isinstance(event, Answered) else {}
 
 
-RECENT = 8
-"""Number of reread journals that stay in memory."""
-_recent: OrderedDict[tuple[str, int], JournalReader] = OrderedDict()
-_recent_lock = Lock()
-
-
+@lru_cache(maxsize=8)
 def _read_again(part: Part) -> JournalReader:
-    """Return a reader that has read the journal up to this offset, with all lists in memory."""
-    key = part.journal, part.size
-    with _recent_lock:
-        if key not in _recent:
-            _recent[key] = _whole(part)
-            while len(_recent) > RECENT:
-                _recent.popitem(last=False)
-        _recent.move_to_end(key)
-        return _recent[key]
-
-
-def _whole(part: Part) -> JournalReader:
+    """Return a reader that has read this part of a journal, with all lists in memory."""
     run_id = Path(part.journal).parent.name
     reader = JournalReader(part.journal, new_record(part.request), most=part.size)
     try:

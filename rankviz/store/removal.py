@@ -26,7 +26,7 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ())
     """Delete the folders of these runs and probes, and copies of data that no other run names. Raise
     InvalidSettingError, and delete nothing, where one has not ended. ended: Ids of runs known to have ended although
     the disk was too full to write it down."""
-    store.wait_until_read()  # it must be known which runs name copies of data
+    store.update(waits=True)  # it must be known which runs name copies of data
     gone, named = [], set()
     with store.publishing():
         for run_id in dict.fromkeys(run_ids):
@@ -44,14 +44,9 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ())
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def folders_of(store: RunStore, run_ids: Collection[str]) -> list[Path]:
-    """Return the folders to be deleted with all of these ended runs and probes: their own, and copies of data."""
-    return [*map(store.run_dir, run_ids), *_unused(store, besides=run_ids)]
-
-
 def tidy(store: RunStore) -> None:
     """Delete what a killed app left half deleted or half written, and copies of data that no run names."""
-    store.wait_until_read()
+    store.update(waits=True)
     with store.publishing():  # what was half published is whole then
         for copy in _unused(store):
             if time.time() - written_at(copy) > ABANDONED_SECONDS:
@@ -60,12 +55,12 @@ def tidy(store: RunStore) -> None:
         durable.remove_left(folder, ABANDONED_SECONDS)
 
 
-def _unused(store: RunStore, besides: Collection[str] = ()) -> list[Path]:
-    """Return the copies of data that no run names but `besides`; none where this cannot be known. Unreadable runs
-    count too, since a later version may read them."""
-    records = [record for record in store.records() if record.run_id not in besides]
+def _unused(store: RunStore) -> list[Path]:
+    """Return the copies of data that no run names; none where this cannot be known. Unreadable runs count too, since a
+    later version may read them."""
+    records = store.records()
     named: set[object] = set(map(_copy_of, records))
-    for run_id in store.names()[0] - {*besides, *(record.run_id for record in records)}:
+    for run_id in store.names()[0] - {record.run_id for record in records}:
         try:
             named |= {*_DIGEST.findall((store.run_dir(run_id) / "request.json").read_text(errors="replace"))}
         except FileNotFoundError:
@@ -114,7 +109,7 @@ def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
 
 def ended_probes(store: RunStore, owners: Collection[str]) -> list[Deletion]:
     """Return these owners' ended probes: uncompleted ones, which no estimate uses, first; then the oldest first."""
-    store.wait_until_read()
+    store.update(waits=True)
     ended = [each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner in owners]
     return [_deletion(store, [each]) for each in sorted(ended, key=lambda each: each.state is RunState.COMPLETED)]
 
@@ -139,7 +134,7 @@ def let_go(store: RunStore, deletions: Iterable[Deletion]) -> None:
 
 def _ended(store: RunStore) -> list[tuple[str, Sequence[Record]]]:
     """Return owner and records of each sweep, or probe, that has ended completely."""
-    store.wait_until_read()
+    store.update(waits=True)
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in store.records():
         groups.setdefault((store.ownership(record.run_id).owner, record.request.sweep_id), []).append(record)

@@ -112,10 +112,6 @@ class RunStore(RunIndex):
         journal = self._journal(run_id)
         return tuple(parse_lines(journal.read_bytes())) if journal.exists() else ()
 
-    def latest(self, run_id: str) -> Sequence[RunEvent]:
-        """Return a run's latest events in order, without steps and progress."""
-        return tuple(self._entry(run_id).reader.read_latest())
-
     def sweeps(self) -> list[Sweep]:
         """Return all sweeps, the oldest first."""
         return group(self.all())
@@ -191,7 +187,7 @@ class RunStore(RunIndex):
         or the owner is not known. Folders without a request.json are not RankViz's and left out."""
         unowned = sorted(each.run_id for each in self.records() if self.listed_ownership(each.run_id) == UNKNOWN)
         reasons = dict.fromkeys(unowned, UNKNOWN_SENTENCE)
-        for run_id in sorted(self._unreadable_ids()):
+        for run_id in sorted(set(self._names) - self._entries.keys()):
             try:
                 self._read_request(run_id)
                 self._journal(run_id).open("rb").close()
@@ -365,10 +361,6 @@ class RunStore(RunIndex):
             return ""
         except OSError as error:
             raise RunUnreadError(run_id, error.strerror) from error
-
-    def requeue(self, run_id: str, destination: WantedEngine | None = None) -> bool:
-        """Queue a failed or cancelled run again. Of several callers one gets True; False for any other run."""
-        return bool(self.requeue_all([run_id], destination))
 
     def requeue_all(self, run_ids: Sequence[str], destination: WantedEngine | None = None) -> Sequence[str]:
         """Queue again those of `run_ids` that failed or were cancelled, and return their ids. They appear in the queue

@@ -30,18 +30,6 @@ KEPT_COPIES = 3
 """Number of adapters from the Hub kept, of all visitors together."""
 
 
-class Clock:
-    """Unix time that no jump of the machine's clock moves ahead."""
-
-    def __init__(self):
-        self._began = time.time(), time.monotonic()
-
-    def now(self) -> float:
-        """Return unix seconds, at most the start time plus the time that has passed since."""
-        at, since = self._began
-        return min(time.time(), at + time.monotonic() - since)
-
-
 class Usage(NamedTuple):
     """Number and size of one visitor's existing uploads."""
 
@@ -51,7 +39,7 @@ class Usage(NamedTuple):
 
 class TempHome:
     """Temporary files of one runs folder. Several apps may use it at once. The owners of uploads and downloads stand
-    in HOME/tmp/owners: a folder for each visitor has a file for each path, which holds the path."""
+    in owners, below HOME/tmp: a folder for each visitor has a file for each path, which holds the path."""
 
     def __init__(self, home: Path):
         self.folder = resolved(home) / "tmp"

@@ -287,7 +287,7 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> I
         light = RunRecord(request=request).after_all(event for event in known if not isinstance(event, StepLogged))
         if (size := _bytes_of(lightened(light, Part("", 0, request)))) > most:
             raise LimitError(
-                f"{subject} takes {size:,} bytes of memory, with its environment, stages, truncations and messages; at "
+                f"{subject} takes {size:,} bytes of memory, with its environment, truncations and messages; at "
                 f"most {most:,} are imported. Look at it on a machine of your own."
             )
     written = b"".join(b"\n" if event is None else line_of(event) for event in events)

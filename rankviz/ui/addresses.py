@@ -1,11 +1,9 @@
-"""HTTP addresses besides Gradio's (health, visitor token, admin sign-in), and the page's address in the network."""
+"""HTTP addresses besides Gradio's: health, visitor token, admin sign-in."""
 
 import hmac
-import socket
 from collections import Counter
 from contextlib import suppress
 from html import escape
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -18,17 +16,13 @@ from rankviz.api import Api
 from rankviz.core.runs.record import RunState
 from rankviz.machine import disk
 from rankviz.shared.gate import HEALTH
-from rankviz.shared.identity import ADMIN_COOKIE, ADMIN_SECONDS, HEADER, Visitors, cookie, is_foreign, visitor_of_scope
+from rankviz.shared.identity import ADMIN_COOKIE, ADMIN_SECONDS, Visitors, cookie, is_foreign, visitor_of_scope
 from rankviz.ui.parts import html
 
 
 def health_routes(api: Api) -> list[Route]:
     """Return the route that reports the server's health."""
-
-    def respond(request: Request) -> Response:
-        return JSONResponse(health(api), headers=NO_STORE)
-
-    return [Route(HEALTH, respond, methods=["GET"])]
+    return [Route(HEALTH, lambda request: JSONResponse(health(api), headers=NO_STORE), methods=["GET"])]
 
 
 def health(api: Api) -> dict[str, Any]:
@@ -48,7 +42,6 @@ FORM = html.markup("admin")
 SIGN_IN = """<label>Token <input type="password" name="token" autocomplete="current-password" required></label>
 <button>Sign in</button>"""
 SIGN_OUT = '<input type="hidden" name="leave" value="yes"><button>Sign out</button>'
-OVER = "The login of this value has ended. Log in again in the browser, and open this address there for a new value."
 
 
 def identity_routes(visitors: Visitors) -> list[Route]:
@@ -57,77 +50,42 @@ def identity_routes(visitors: Visitors) -> list[Route]:
     async def token(request: Request) -> Response:
         if is_foreign(request.scope):
             return JSONResponse({"error": "Ask for it from a program."}, 403, NO_STORE)
-        if visitors.is_over(request.headers.get(HEADER, "")):  # a new one would be somebody else's
-            return JSONResponse({"error": OVER}, 403, NO_STORE)
         answer = {"header": "X-RankViz-Visitor", "visitor": visitors.token_for_program(request.scope)}
         return JSONResponse(answer, headers=NO_STORE)
 
-    door = [Route("/rankviz/admin", Door(visitors).answer, methods=["GET", "POST"])] if visitors.admin_token else []
-    return [Route("/rankviz/visitor", token, methods=["GET"]), *door]
-
-
-class Door:
-    """The page on which the admin signs in with the token, and signs out."""
-
-    def __init__(self, visitors: Visitors):
-        self._visitors = visitors
-
-    async def answer(self, request: Request) -> Response:
+    async def door(request: Request) -> Response:
+        """The page on which the admin signs in with the token, and signs out."""
         if request.method == "GET":
-            return self._form("You are the admin." if visitor_of_scope(request.scope).admin else "", request)
+            return form("You are the admin." if visitor_of_scope(request.scope).admin else "", request)
         if is_foreign(request.scope):
-            return self._form("Sign in from this page.", request, 403)
+            return form("Sign in from this page.", request, 403)
         try:
             fields = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=5)
         except ValueError:  # too many of them
             fields = {}
-        if fields.get("leave"):
-            return self._redirect(request, "", 0)
-        given = fields.get("token", [""])[0]
-        if hmac.compare_digest(given.encode(), self._visitors.admin_token.encode()):
-            return self._redirect(request, self._visitors.admin_proof(), ADMIN_SECONDS)
-        return self._form("This is not the token.", request, 403)
-
-    def _form(self, says: str, request: Request, status: int = 200) -> Response:
-        fields = SIGN_OUT if visitor_of_scope(request.scope).admin else SIGN_IN
-        headers = {**NO_STORE, "X-Frame-Options": "DENY"}
-        return HTMLResponse(FORM.format(says=escape(says), fields=fields), status, headers)
-
-    def _redirect(self, request: Request, proof: str, seconds: int) -> Response:
+        proof, seconds, given = "", 0, fields.get("token", [""])[0]
+        if not fields.get("leave"):
+            if not hmac.compare_digest(given.encode(), visitors.admin_token.encode()):
+                return form("This is not the token.", request, 403)
+            proof, seconds = visitors.admin_proof(), ADMIN_SECONDS
         response = RedirectResponse("..", 303, NO_STORE)
         response.headers.append("set-cookie", cookie(request.scope, ADMIN_COOKIE, proof, seconds))
         return response
 
+    def form(says: str, request: Request, status: int = 200) -> Response:
+        fields = SIGN_OUT if visitor_of_scope(request.scope).admin else SIGN_IN
+        headers = {**NO_STORE, "X-Frame-Options": "DENY"}
+        return HTMLResponse(FORM.format(says=escape(says), fields=fields), status, headers)
 
-OUTSIDE = ("192.0.2.1", 9)
-"""An address that no machine has (RFC 5737). Connecting a UDP socket to it sends nothing."""
-
-
-def own_address() -> str | None:
-    """Return this machine's address in its network; None without a network and inside a container."""
-    if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
-        return None
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(OUTSIDE)
-        return probe.getsockname()[0]
-    return None
+    admin = [Route("/rankviz/admin", door, methods=["GET", "POST"])] if visitors.admin_token else []
+    return [Route("/rankviz/visitor", token, methods=["GET"]), *admin]
 
 
-def room_url(host: str, port: int, own: str | None) -> str | None:
-    """Return the page's URL for other machines in the network; None for a loopback host and for an unknown address."""
-    if host in ("localhost", "::1") or host.startswith("127."):
-        return None
-    name = own if host in ("", "0.0.0.0", "::") else host
-    return name and (f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/")
-
-
-def announcement(host: str, port: int, own: str | None) -> list[str]:
+def announcement(host: str) -> list[str]:
     """Return lines for the terminal on a page that other machines can reach; empty for a loopback host."""
     if host in ("localhost", "::1") or host.startswith("127."):
         return []
-    url = room_url(host, port, own) or f"the address of this machine (or of the host of this container), port {port}."
     return [
-        f"Address in your network: {url}",
         "Warning: everyone in the network can use this page. Without a login they can read, start, cancel and delete "
         "runs, use this machine's access to the Hub, and open models, data and adapters of it by their paths. Use it "
         "only in a network that you trust, or set RANKVIZ_SHARED=true: then each visitor has limits, and no path is "

@@ -12,7 +12,6 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-import anyio.to_thread
 import gradio as gr
 import orjson
 import safehttpx
@@ -24,7 +23,7 @@ from rankviz.errors import UserError
 from rankviz.shared import gate
 from rankviz.shared.identity import visitor_of
 from rankviz.store.index import viewing
-from rankviz.ui.mcp import checked, in_json
+from rankviz.ui.mcp import checked
 from rankviz.ui.wiring import click_of, in_words, require_sendable, with_defaults
 from rankviz.visitor import acting_as
 
@@ -284,7 +283,7 @@ class PageBlocks(gr.Blocks):
 
     @mcp_server_obj.setter
     def mcp_server_obj(self, server: Any) -> None:
-        self._mcp_server = server and checked(in_json(server))
+        self._mcp_server = server and checked(server)
 
     def queue(self, *args: Any, **options: Any) -> Any:
         """Set up Gradio's queue without statistics, with limited unread answers, and with one visitor per session."""
@@ -338,13 +337,9 @@ class PageBlocks(gr.Blocks):
             return await super().process_api(function, inputs, state, request, *args, event_data=click, **kwargs)
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> Any:
-        """Convert sent values in one thread, since Gradio waits for a thread for each widget. Raise gr.Error, without
-        a log entry, for values that no widget sends."""
+        """Convert sent values; raise gr.Error, without a log entry, for values that no widget sends."""
         try:
-            sent = await super().preprocess_data(_with(block_fn, preprocess=False), inputs, state, explicit_call)
-            if not block_fn.preprocess:
-                return sent
-            return await anyio.to_thread.run_sync(_read, block_fn.inputs, sent, state, limiter=self.limiter)
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except gr.Error as error:
             raise gr.Error(error.message[:300], print_exception=False) from error
         except Exception as error:
@@ -359,32 +354,12 @@ class PageBlocks(gr.Blocks):
             return await super().postprocess_data(block_fn, predictions, state)
         shown = [None if output.stateful else gr.skip() for output in outputs]
         if changed:
-            some = _with(block_fn, outputs=[outputs[at] for at in changed])
-            new = [values[at] for at in changed]
+            some, new = copy.copy(block_fn), [values[at] for at in changed]
+            some.outputs = [outputs[at] for at in changed]
             made = await super().postprocess_data(some, new if len(new) > 1 else new[0], state)
             for at, value in zip(changed, made, strict=True):
                 shown[at] = value
         return shown
-
-
-def _with(block_fn: Any, **changes: Any) -> Any:
-    other = copy.copy(block_fn)
-    vars(other).update(changes)
-    return other
-
-
-def _read(widgets: Sequence[Any], sent: Sequence[Any], state: Any) -> list[Any]:
-    read = []
-    for widget, value in zip(widgets, sent, strict=True):
-        if not widget.stateful:
-            now = widget if state is None else state[widget._id]
-            if isinstance(now, gr.Textbox) and value is None:
-                value = ""  # an empty field, as browsers send it
-            if getattr(now, "data_model", None) and value is not None:
-                value = now.data_model.model_validate(value, context={"validate_meta": True})
-            value = now.preprocess(value)
-        read.append(value)
-    return read
 
 
 def _in_order(outputs: Sequence[Any], predictions: Any) -> Sequence[Any]:

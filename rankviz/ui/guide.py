@@ -11,9 +11,9 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.accuracy.report import AccuracyReport, ReportRow, Score
-from rankviz.core.advice.advice import Alternative, Mean
-from rankviz.core.advice.use_case import DEFAULT, LORA, RANK_RULES, SETTINGS, USE_CASES
+from rankviz.core.accuracy.report import AccuracyReport, ReportRow
+from rankviz.core.advice.advice import Mean
+from rankviz.core.advice.use_case import DEFAULT, LORA, RANK_RULES, USE_CASES
 from rankviz.core.advice.words import BY_TASK, aim_in_words, rule_evidence
 from rankviz.core.forecast.bands import KINDS
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
@@ -46,11 +46,9 @@ WHAT_IT_IS = (
     "change; the adapter file grows in proportion, and the table shows what else grows with it in this model."
 )
 RANGES = (
-    "A source is who measured with which program. Each source is predicted as if it had not been seen: without the "
-    "constants that it taught and without its errors in the width of ranges. The width is Student's t at 95 % times "
-    "the spread between the other sources with the same kind of setup, separately for modelled memory (activations, "
-    "logits) and counted memory (weights, adapter, optimizer states, scratch). docs/accuracy.md has every table, and "
-    "the rows that are not counted, with the reason."
+    "A source is who measured with which program, and each is predicted as if it had not been seen. docs/accuracy.md "
+    "has every table, the rows that are not counted, with the reason, and how wide ranges are. To compare measurements "
+    "of your own, run `rankviz validate FILE.csv`."
 )
 
 
@@ -58,26 +56,25 @@ def build(api: Api, question: dict[str, Any]) -> dict[str, Any]:
     """Build the tab; return the event that fills it when it is opened. question: Explore's widgets by name."""
     with gr.Column(elem_classes="rv-guide rv-answer"):
         notice = plain()
-        outputs = {"rank": plain(), "rules": plain(elem_id="rules"), "evidence": plain(elem_id="rank-evidence")}
-        outputs |= {"rest": plain(elem_id="terms"), "accuracy": plain(elem_id="accuracy")}
+        content = plain()
         title = "Details: every measurement and every source"
         with gr.Accordion(title, open=False, elem_id="accuracy-details") as fold:
             memory = chart("Peak memory, predicted against measured", height=HEIGHT, elem_id="validation-memory")
             shown = {"memory": memory, "tables": plain(elem_id="accuracy-tables")}
         fold.expand(**wire(lambda: details(api.accuracy.shipped()), inputs={}, outputs=shown))
-    return wire(partial(guide, api), inputs=question, outputs=outputs, notice=notice)
+    return wire(partial(guide, api), inputs=question, outputs={"content": content}, notice=notice)
 
 
 def guide(api: Api, **values: Any) -> View:
     """Return the tab's content except the accuracy details. values: values of Explore's widgets, by name."""
-    numbers = numbers_html(api, use_case=values["use_case"])
-    return View(
-        rank=f'<h2>What is a rank?</h2><div class="rv-advice"><p>{WHAT_IT_IS} {linked(LORA)}</p></div>',
-        rules=f"<h2>Choice of rank</h2>{rules_html(api, **values)}",
-        evidence=f"<h2>How good is the recommendation?</h2>{evidence_html(api)}",
-        rest=f"{settings_html()}<h2>How the numbers are computed</h2>{numbers}",
-        accuracy=f"<h2>Accuracy of these numbers</h2>{html.paragraphs(summary(api.accuracy.shipped()))}",
-    )
+    parts = {
+        "What is a rank?": f'<div class="rv-advice"><p>{WHAT_IT_IS} {linked(LORA)}</p></div>',
+        "Choice of rank": f'<div id="rules">{rules_html(api, **values)}</div>',
+        "How good is the recommendation?": evidence_html(api),
+        "Terms": terms_html(),
+        "How the numbers are computed": numbers_html(api, use_case=values["use_case"]),
+    }
+    return View(content="".join(f"<h2>{title}</h2>{part}" for title, part in parts.items()))
 
 
 def linked(source: str) -> str:
@@ -106,7 +103,7 @@ def rules_html(api: Api, **values: Any) -> str:
             units.percent(answer.share(rank)),
             Cell(units.file_size(rank.adapter_bytes), title=f"{rank.adapter_bytes:,} bytes"),
             rounded(units.memory_size, rank.memory.device, "bytes"),
-            Cell(f"{rule.reason} {rule_evidence(record, rule)}".rstrip(), kind="wrap", sub=rule.source),
+            Cell(f"{rule.reason} {rule_evidence(record, rule)}", kind="wrap", sub=rule.source),
         ]
         rows.append(Row(cells, chosen=case.name == DEFAULT))
     estimate = answer.estimate
@@ -130,8 +127,6 @@ def evidence_html(api: Api) -> str:
     """Compare the regret of the recommended rank, of fixed ranks and of the capacity rule on published comparisons."""
     record = api.advice.record()
     ours = record.regret("advice")
-    if ours is None:
-        return html.paragraphs("Not known: run make forecast.")
     about = (
         "Regret: how much worse the chosen rank ended than the best tested rank, on average over publications (90 % "
         f"interval). Counted are lines from r = 16 or less to r = 64 or more: {ours.score.lines} with scores of "
@@ -140,21 +135,20 @@ def evidence_html(api: Api) -> str:
         "found on these publications, so new ones may do worse; near full fine-tuning and continued pretraining were "
         "not tested in this way. Always r = 64 failed most where alpha stayed at 16: scale alpha with r."
     )
-    headers = ["Choice", "Mean rank", "Scores, points", "More than recommended", "Losses, %"]
-    rows = [_regret_row(each, ours) for each in record.alternatives]
-    return html.paragraphs(about) + html.table(headers, rows, label="Regret of each choice of rank")
-
-
-def _regret_row(each: Alternative, ours: Alternative) -> Row:
-    name = {"advice": "Recommended here", "capacity": "Capacity rule"}.get(each.rule, f"Always r = {each.rule}")
-    more, *ends = (f"{points:.2f}".replace("-0.00", "0.00").replace("-", "−") for points in each.more)
 
     def cell(mean: Mean) -> Cell:
         of = f"{mean.lines} lines, {counted(mean.publications, 'publication')}"
         return Cell(f"{mean.mean:.2f}", title=of, sub=f"{mean.low:.2f} to {mean.high:.2f}")
 
-    than_ours = "" if each is ours else Cell(more, sub=" to ".join(ends))
-    return Row([name, f"{each.mean_rank:.0f}", cell(each.score), than_ours, cell(each.loss)], chosen=each is ours)
+    rows = []
+    for each in record.alternatives:
+        name = {"advice": "Recommended here", "capacity": "Capacity rule"}.get(each.rule, f"Always r = {each.rule}")
+        more, *ends = (f"{points:.2f}".replace("-0.00", "0.00").replace("-", "−") for points in each.more)
+        than_ours = "" if each is ours else Cell(more, sub=" to ".join(ends))
+        cells = [name, f"{each.mean_rank:.0f}", cell(each.score), than_ours, cell(each.loss)]
+        rows.append(Row(cells, chosen=each is ours))
+    headers = ["Choice", "Mean rank", "Scores, points", "More than recommended", "Losses, %"]
+    return html.paragraphs(about) + html.table(headers, rows, label="Regret of each choice of rank")
 
 
 def numbers_html(api: Api, *, use_case: str) -> str:
@@ -191,60 +185,40 @@ def numbers_html(api: Api, *, use_case: str) -> str:
     return table + html.folded("How each number is computed", how)
 
 
-def settings_html() -> str:
+def terms_html() -> str:
     """Explain each setting and each measure of an adapter in two sentences, with its source."""
-    terms = [(each.name, escape(each.value), each.meaning, each.source) for each in SETTINGS]
-    terms += [(each.name, "of an adapter", each.meaning, each.source) for each in TERMS]
-    items = "".join(
-        f"<dt>{escape(name)} <i>{value}</i></dt><dd>{escape(meaning)}{linked(source)}</dd>"
-        for name, value, meaning, source in terms
-    )
-    return f'<h2>Terms</h2><dl class="rv-how">{items}</dl>'
-
-
-def summary(report: AccuracyReport) -> str:
-    """Describe in three sentences the measurements behind the errors."""
-    every = report.left_out.overall
-    on_cards = [score for score in report.left_out.origins if score.group in report.sources_on_gpus]
-    furthest = max(score.mean_abs_error for score in on_cards)
-    return (
-        f"{every.rows} published memory peaks on GPUs are counted: {every.settings} setups from "
-        f"{len(on_cards)} sources, each source predicted without its own measurements; the mean error is "
-        f"{percent(furthest)} for the worst source. With all sources seen, "
-        f"the mean error is {percent(report.overall.mean_abs_error)} for memory and "
-        f"{percent(report.time.mean_abs_error)} for time. To compare measurements of your own, run rankviz validate "
-        "FILE.csv."
-    )
+    items = [html.markup("terms")] + [
+        f"<dt>{each.name} <i>of an adapter</i></dt><dd>{escape(each.meaning)}{linked(each.source)}</dd>"
+        for each in TERMS
+    ]
+    return f'<dl class="rv-how">{"".join(items)}</dl>'
 
 
 def details(report: AccuracyReport) -> View:
-    """Draw predicted against measured memory for all comparable rows, with the table of errors by source."""
-
-    info = accuracy_info(report)
+    """Draw predicted against measured memory for all comparable rows, with the table of errors by source, each
+    predicted with that source left out, and of all sources together."""
+    info, unseen = accuracy_info(report), report.left_out
     drawing = accuracy_figure.drawing(info, height=HEIGHT)
-    memory = chart_value(drawing, info.rows, file="validation", source=info.source)
-    return View(memory=memory, tables=scores_html(report) + html.paragraphs(RANGES))
-
-
-def scores_html(report: AccuracyReport) -> str:
-    """Build the table of errors by source, each predicted with that source left out, and of all sources together."""
-    left_out = report.left_out
-    rows = [*map(_score, left_out.origins), Row(_score(left_out.overall), chosen=True)]
-    headers = ["Source", "Rows", "Setups", "Mean error", "Largest error", "Inside the range", "Range"]
-    table = html.table(headers, rows, label="Error by unseen source")
-    return html.titled("Sources, each predicted without its own measurements", table)
-
-
-def _score(score: Score) -> list[str]:
-    return [
-        score.group,
-        f"{score.rows:,}",
-        f"{score.settings:,}",
-        percent(score.mean_abs_error),
-        _signed(score.worst_error),
-        percent(score.inside_band),
-        f"±{percent(score.mean_half_width)}",
+    rows = [
+        [
+            score.group,
+            f"{score.rows:,}",
+            f"{score.settings:,}",
+            percent(score.mean_abs_error),
+            _signed(score.worst_error),
+            percent(score.inside_band),
+            f"±{percent(score.mean_half_width)}",
+        ]
+        for score in (*unseen.origins, unseen.overall)
     ]
+    rows[-1] = Row(rows[-1], chosen=True)
+    headers = ["Source", "Rows", "Setups", "Mean error", "Largest error", "Inside the range", "Range"]
+    table = html.titled(
+        "Sources, each predicted without its own measurements",
+        html.table(headers, rows, label="Error by unseen source"),
+    )
+    memory = chart_value(drawing, info.rows, file="validation", source=info.source)
+    return View(memory=memory, tables=table + html.paragraphs(RANGES))
 
 
 def rests_on_html(rows: Sequence[ReportRow], summary: str) -> str:

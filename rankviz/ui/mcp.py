@@ -92,30 +92,12 @@ def _error(code: int, text: str, message_id: str | int | None, status: int) -> R
     return JSONResponse({"jsonrpc": "2.0", "id": message_id, "error": {"code": code, "message": text}}, status)
 
 
-def in_json(server: Any) -> Any:
-    """Make the tools of Gradio's MCP server answer in JSON; files stay addresses."""
-    as_gradio = server.postprocess_output_data
-
-    def answers(data: list[Any], root_url: str) -> list[Any]:
-        from mcp.types import TextContent
-
-        found = []
-        for output in data:
-            if uploaded(output) is not output:  # a file
-                found += as_gradio([output], root_url)
-            else:
-                found.append(TextContent(type="text", text=json.dumps(output, ensure_ascii=False)))
-        return found
-
-    server.postprocess_output_data = answers
-    return server
-
-
 def checked(server: Any) -> Any:
-    """Make Gradio's MCP server check the arguments of a call before it does anything else."""
+    """Make Gradio's MCP server check the arguments of a call before it does anything else, and answer in JSON; files
+    stay addresses."""
     from mcp.types import CallToolRequest, CallToolResult, ServerResult, TextContent
 
-    handlers = server.mcp_server.request_handlers
+    handlers, as_gradio = server.mcp_server.request_handlers, server.postprocess_output_data
     call = handlers[CallToolRequest]
 
     async def answer(request: Any) -> Any:
@@ -126,7 +108,15 @@ def checked(server: Any) -> Any:
             return ServerResult(CallToolResult(content=[text], isError=True))
         return await call(request)
 
-    handlers[CallToolRequest] = answer
+    def in_json(data: list[Any], root_url: str) -> list[Any]:
+        found = []
+        for output in data:
+            is_file = uploaded(output) is not output
+            text = "" if is_file else json.dumps(output, ensure_ascii=False)
+            found += as_gradio([output], root_url) if is_file else [TextContent(type="text", text=text)]
+        return found
+
+    handlers[CallToolRequest], server.postprocess_output_data = answer, in_json
     return server
 
 

@@ -89,7 +89,6 @@ def build_app(api: Api) -> gr.Blocks:
             "training_sweep": training.sweep_id,
             "sweep": running.sweep_id,
             "run": running.run_id,
-            "open_sweep": running.open_id,
             "metric": running.metric,
             "tolerance": running.tolerance,
             "details": running.details,
@@ -151,12 +150,11 @@ def build_app(api: Api) -> gr.Blocks:
         for shown in adapting.opened:
             shown.then(adapter.address_of, adapting.source, adapter_address, **quiet())
 
-        def to_run(run_id: str) -> tuple[str, str, str, str, Any]:
+        def to_run(run_id: str) -> tuple[str, str, str, Any]:
             """Open the run of a clicked point or row on the Runs tab."""
-            sweep_id = api.runs.get(run_id).request.sweep_id
-            return sweep_id, run_id, sweep_id, runs.SHOWING, gr.Tabs(selected="runs")
+            return api.runs.get(run_id).request.sweep_id, run_id, runs.SHOWING, gr.Tabs(selected="runs")
 
-        shown = [*opened_runs, running.open_id, running.showing, tabs]
+        shown = [*opened_runs, running.showing, tabs]
         for shows_runs in (exploring.curve, training.curve):
             chosen = shows_runs.select(of_click(to_run), None, shown, **clicked())
             chosen.then(**running.draw).then(None, js=runs.SHOW_RUN)
@@ -198,7 +196,6 @@ def restore(api: Api, params: Mapping[str, str]) -> View:
         training_sweep=sweep_id,
         sweep=sweep_id or missing or runs.first_sweep(api),
         run=run_id,
-        open_sweep=sweep_id if run_id else "",
         metric=metric,
         tolerance=params.get("tolerance", ""),
         details=gr.Accordion(open="tolerance" in params),

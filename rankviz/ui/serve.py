@@ -40,9 +40,9 @@ def serve() -> None:
     host, port = options["server_name"], options["server_port"]
     check_address(host, port)
     if not api.workspace.shared:
-        for line in addresses.announcement(host, port, addresses.own_address()):
+        for line in addresses.announcement(host):
             print(line, flush=True)
-    Retention(api.workspace, api.quota.bases).keep_clean()
+    Retention(api.workspace, api.quota.make_room_on_disk).keep_clean()
     read_ahead(api)
     api.workspace.work_queue()
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from functools import partial
 from hashlib import sha256
 from html import escape
 from importlib.metadata import version
@@ -22,9 +21,9 @@ from rankviz import settings
 from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.shared import gate
-from rankviz.shared.gate import Bodies, ErrorAnswers, Hosts, Refusals, before_all, unfit
+from rankviz.shared.gate import Bodies, ErrorAnswers, Hosts, unfit
 from rankviz.shared.identity import Identified, visitors_of
-from rankviz.shared.page_cache import Head, MadeOnce
+from rankviz.shared.page_cache import MadeOnce
 from rankviz.shared.uploads import UploadMiddleware
 from rankviz.ui import addresses
 from rankviz.ui.explore.answer import FIGURES, routes
@@ -82,12 +81,11 @@ def theme() -> gr.themes.Base:
     )
 
 
-def head(room: str | None = None) -> str:
-    """Return tags that load our scripts before Gradio's, in order. plotly.js is preloaded but runs only for a figure.
-    room: the page's URL for other machines in the network."""
+def head() -> str:
+    """Return tags that load our scripts, in order. plotly.js is preloaded but runs only for a figure."""
     plotly = _plotly_url().lstrip("/")
     data = {
-        "files": {"plotly": plotly, "space": os.environ.get("SPACE_ID", ""), "room": room or ""},
+        "files": {"plotly": plotly, "space": os.environ.get("SPACE_ID", "")},
         "rankviz": {"plotly": plotly},
         "explore": {"fields": ",".join(DEFAULTS)},
         "first": {"figures": json.dumps(FIGURES)},
@@ -142,7 +140,7 @@ def launch_options(api: Api) -> dict[str, Any]:
         "theme": theme(),
         "css": _stylesheet(),
         "app_kwargs": {
-            "lifespan": partial(before_all, hosts=Hosts(None, host, api.workspace.settings.hosts, shared)),
+            "lifespan": Hosts(None, host, api.workspace.settings.hosts, shared).before_all,
             "openapi_url": None,  # Gradio describes the endpoints at an address of its own
             "exception_handlers": {RequestValidationError: unfit},
             "dependencies": [Depends(gate.readable)],
@@ -157,10 +155,8 @@ def launch_options(api: Api) -> dict[str, Any]:
                 *([Middleware(Identified, visitors=visitors, log_out=api.jobs.log_out)] if visitors else []),
                 Middleware(Bodies),
                 Middleware(Mcp),
-                Middleware(Refusals),
                 Middleware(UploadMiddleware, workspace=api.workspace),
-                Middleware(MadeOnce),
-                Middleware(Head, tags=head(addresses.room_url(host, port, addresses.own_address()))),
+                Middleware(MadeOnce, tags=head()),
             ],
         },
         "state_session_capacity": OPEN_PAGES,

@@ -26,7 +26,7 @@ def in_words(request: Any, name: str) -> Iterator[None]:
         LOG.info("%s: refused: %s", name, quoted(error))
         inner = getattr(request[0] if isinstance(request, list) else request, "request", None)
         if hasattr(inner, "scope"):
-            inner.scope[REFUSED] = True
+            inner.scope.setdefault(REFUSED, []).append(error)
         if isinstance(error, RankVizError):
             raise gr.Error(toast(error), duration=10, title=TITLE, print_exception=False) from error
         error.title, error.print_exception = TITLE, False
@@ -60,10 +60,11 @@ MAX_DEPTH = 4
 
 
 def with_defaults(function: Any, sent: Sequence[Any]) -> Sequence[Any]:
-    """Return the sent values, with defaults for missing last arguments of an endpoint. Raise InvalidSettingError where
-    the call has more arguments than the endpoint."""
+    """Return the sent values, with defaults for missing last arguments of an endpoint, and empty texts as browsers send
+    them. Raise InvalidSettingError where the call has more arguments than the endpoint."""
     if function.api_visibility == "private":
-        return sent
+        is_text = [isinstance(widget, gr.Textbox) for widget in function.inputs] + [False] * len(sent)
+        return ["" if value is None and text else value for value, text in zip(sent, is_text, strict=False)]
     most = len(function.inputs)
     if len(sent) > most:
         raise InvalidSettingError(f"{function.api_name} has {most} arguments (got {len(sent):,}).")

@@ -6,7 +6,7 @@ and the noise between runs, with one confidence for all pairs of ranks together.
 
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, VerdictJSON, judge, verdict_json
 from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_table
-from rankviz.verdict.words import Answer, Shipped, headline, sentences, shipped, summary
+from rankviz.verdict.words import Answer, headline, rate_note, sentences, shipped, summary
 
 __all__ = [
     "CANT_TELL",
@@ -16,13 +16,13 @@ __all__ = [
     "Pair",
     "RankLoss",
     "RunLosses",
-    "Shipped",
     "Verdict",
     "VerdictJSON",
     "base_loss_of",
     "headline",
     "judge",
     "losses_of",
+    "rate_note",
     "read_table",
     "sentences",
     "shipped",

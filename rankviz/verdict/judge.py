@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import combinations
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.metric import LOSS, Metric
@@ -35,13 +36,10 @@ class Pair:
     seeds: int
     """Number of seeds that both ranks ran with."""
 
-    def other(self, r: int) -> int:
-        return self.s if self.r == r else self.r
-
 
 @dataclass(frozen=True, kw_only=True)
 class RankLoss:
-    """One rank at its best learning rate."""
+    """One rank at its best learning rate, and how far it is above the best rank."""
 
     r: int
     loss: float
@@ -52,18 +50,14 @@ class RankLoss:
     learning_rates_tried: int
     call: str
     """Call of the pair with the best rank; EQUAL for the best itself."""
+    above_best: float
+    above_best_low: float | None
+    above_best_high: float | None
+    """Difference from the best rank in nats or points, above zero is worse; low and high are None if not known."""
 
     @property
     def seeds(self) -> int:
         return len(self.run_losses)
-
-
-class AboveBest(NamedTuple):
-    """Difference from the best rank in nats or points, above zero is worse; low and high are None if not known."""
-
-    value: float
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,21 +95,26 @@ class Verdict:
         return self.within if self.metric is LOSS else None
 
     @property
-    def rates(self) -> dict[int, float | None]:
-        """Learning rate used, by rank."""
-        return {rank.r: rank.learning_rate for rank in self.ranks}
-
-    @property
     def noise_width(self) -> float | None:
         """Largest distance from the best at which a rank cannot be distinguished from it: half of the widest interval
         with the best, or the tolerance if larger; None where no verdict is possible."""
-        halves = [(pair.high - pair.low) / 2 for pair in self.with_best if pair.low is not None]
+        others = [rank for rank in self.ranks if rank.r != self.best and rank.above_best_low is not None]
+        halves = [(rank.above_best_high - rank.above_best_low) / 2 for rank in others]
         return max(*halves, self.within) if halves else None
 
     @property
-    def with_best(self) -> Sequence[Pair]:
-        """Pairs that include the best rank."""
-        return [pair for pair in self.pairs if self.best in (pair.r, pair.s)]
+    def undecided(self) -> Pair | None:
+        """Of the undecided pairs with the best rank whose noise is known, that of the smallest rank; else None."""
+        with_best = (pair for pair in self.pairs if self.best in (pair.r, pair.s))
+        undecided = (pair for pair in with_best if pair.call == CANT_TELL and pair.low is not None)
+        return min(undecided, key=lambda pair: pair.r + pair.s, default=None)
+
+    @cached_property
+    def needed(self) -> Needed | None:
+        """What would decide the pair `undecided`; None without one."""
+        if (pair := self.undecided) is None:
+            return None
+        return needed(self.noise.runs, self.noise.pairs[pair.r, pair.s], self.examples, pair.difference, self.within)
 
     def called(self, call: str) -> list[int]:
         """Return the ranks other than the best with this call."""
@@ -129,23 +128,7 @@ class Verdict:
         return next(rank for rank in self.ranks if rank.r == r)
 
     def pair(self, r: int, s: int) -> Pair:
-        return next(pair for pair in self.pairs if pair.r == min(r, s) and pair.s == max(r, s))
-
-    def above_best(self, r: int) -> AboveBest:
-        """Return how much the rank's loss is above the best rank's, with interval."""
-        if r == self.best:
-            return AboveBest(0.0, 0.0, 0.0)
-        pair = self.pair(r, self.best)
-        if pair.s == self.best:
-            return AboveBest(pair.difference, pair.low, pair.high)
-        low, high = (None, None) if pair.low is None else (-pair.high, -pair.low)
-        return AboveBest(-pair.difference, low, high)
-
-    def needed(self, pair: Pair) -> Needed | None:
-        """Return what would decide an undecided pair; None if it is decided or the noise is not known."""
-        if pair.call != CANT_TELL or pair.low is None:
-            return None
-        return needed(self.noise.runs, self.noise.pairs[pair.r, pair.s], self.examples, pair.difference, self.within)
+        return next(pair for pair in self.pairs if (pair.r, pair.s) == (min(r, s), max(r, s)))
 
 
 def judge(
@@ -167,34 +150,24 @@ def judge(
     compared = compare(runs)
     tolerance = metric.tolerance if tolerance is None else tolerance
     noise = fit(compared, counted=metric.higher_is_better)
-    ranks, losses = compared.ranks, noise.losses
-    best = min(ranks, key=lambda r: (losses[r], r))
+    losses = noise.losses
+    best = min(compared.ranks, key=lambda r: (losses[r], r))
     within = tolerance_in(metric, tolerance, best=losses[best], base=base_loss)
-    pairs = tuple(_pair(compared, noise, r, s, within) for r, s in combinations(ranks, 2))
-    calls = {pair.other(best): pair.call for pair in pairs if best in (pair.r, pair.s)} | {best: EQUAL}
-    indistinguishable = tuple(r for r in ranks if calls[r] != DIFFERENT)
+    pairs = tuple(_pair(compared, noise, r, s, within) for r, s in combinations(compared.ranks, 2))
+    ranks = tuple(_rank(compared, losses, r, best, pairs) for r in compared.ranks)
+    indistinguishable = tuple(rank.r for rank in ranks if rank.call != DIFFERENT)
     return Verdict(
         best=best,
         smallest_indistinguishable=min(indistinguishable),
         indistinguishable_from_best=indistinguishable,
-        ranks=tuple(
-            RankLoss(
-                r=r,
-                loss=losses[r],
-                run_losses={seed: compared.means[r, seed] for seed in compared.seeds_of[r]},
-                learning_rate=compared.rates[r],
-                learning_rates_tried=compared.rates_tried[r],
-                call=calls[r],
-            )
-            for r in ranks
-        ),
+        ranks=ranks,
         pairs=pairs,
         metric=metric,
         within=within,
         tolerance=str(tolerance),
         examples=compared.examples,
         seeds=len(compared.seeds),
-        unknown=_unknown(compared) if len(ranks) > 1 and noise.runs is None else "",
+        unknown=_unknown(compared) if pairs and noise.runs is None else "",
         notes=compared.notes,
         diverged=compared.diverged,
         noise=noise,
@@ -240,6 +213,24 @@ def _pair(compared: Comparison, noise: LossFit, r: int, s: int, tolerance: float
     return Pair(r=r, s=s, difference=difference, low=low, high=high, standard_error=error, call=call, seeds=seeds)
 
 
+def _rank(compared: Comparison, losses: dict[int, float], r: int, best: int, pairs: Sequence[Pair]) -> RankLoss:
+    above, call = (0.0, 0.0, 0.0), EQUAL
+    if r != best:
+        pair = next(pair for pair in pairs if (pair.r, pair.s) == (min(r, best), max(r, best)))
+        above, call = (pair.difference, pair.low, pair.high), pair.call
+        if r == pair.s:
+            above = -pair.difference, *((None, None) if pair.low is None else (-pair.high, -pair.low))
+    return RankLoss(
+        r=r,
+        loss=losses[r],
+        run_losses={seed: compared.means[r, seed] for seed in compared.seeds_of[r]},
+        learning_rate=compared.rates[r],
+        learning_rates_tried=compared.rates_tried[r],
+        call=call,
+        **dict(zip(("above_best", "above_best_low", "above_best_high"), above, strict=True)),
+    )
+
+
 def _unknown(compared: Comparison) -> str:
     """Return the reason why the noise between runs is not known."""
     if max(map(len, compared.seeds_of.values())) == 1:
@@ -250,31 +241,26 @@ def _unknown(compared: Comparison) -> str:
 
 
 class PairJSON(shape(Pair)):
-    """Two ranks, r < s. A difference above zero says that r is worse; `would_tell` is what would decide the pair."""
+    """Two ranks, r < s. A difference above zero says that r is worse. `would_tell` is what would decide the pair that
+    the sentences name; null for all others."""
 
     would_tell: shape(Needed) | None
 
 
-class RankVerdictJSON(TypedDict):
+class RankVerdictJSON(shape(RankLoss)):
     """One rank at its best learning rate, and how far it is above the best rank. Losses are nats, null for an
     accuracy; values are nats or percent; `run_losses` and `run_values` are by seed."""
 
-    r: int
     loss: float | None
     run_losses: dict[str, float] | None
     value: float
     run_values: dict[str, float]
-    learning_rate: float | None
-    learning_rates_tried: int
-    call: str
     seeds: int
-    above_best: float
-    above_best_low: float | None
-    above_best_high: float | None
 
 
 class VerdictJSON(TypedDict):
-    """Which ranks differ. Differences, `within` and the noise are in `unit`; a difference above zero is worse."""
+    """Which ranks differ. Differences, `within` and the noise are in `unit`; a difference above zero is worse.
+    `borrowed_noise` is always null; it is kept for readers of earlier versions."""
 
     metric: str
     unit: str
@@ -296,35 +282,29 @@ class VerdictJSON(TypedDict):
     noise_width: float | None
     diverged: list[shape(Run)]
     borrowed_noise: None
-    """Always null; kept for readers of earlier versions."""
     headline: str
     sentences: list[str]
 
 
-def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
-    """Return the verdict as JSON. would_tell: compute what would decide each pair (slow for many pairs)."""
+def verdict_json(verdict: Verdict) -> VerdictJSON:
+    """Return the verdict as JSON."""
     from rankviz.verdict.words import sentences
 
-    metric, words = verdict.metric, sentences(verdict)
-
-    def rank_json(rank: RankLoss) -> RankVerdictJSON:
+    metric, words, undecided = verdict.metric, sentences(verdict), verdict.undecided
+    ranks = []
+    for rank in verdict.ranks:
         values = {seed: verdict.read(loss) for seed, loss in rank.run_losses.items()}
         losses = {"loss": None, "run_losses": None} if metric.higher_is_better else {}
-        above, low, high = verdict.above_best(rank.r)
-        losses |= {"above_best": above, "above_best_low": low, "above_best_high": high}
-        return as_answer(RankVerdictJSON, rank, value=verdict.read(rank.loss), run_values=values, **losses)
-
+        ranks.append(as_answer(RankVerdictJSON, rank, value=verdict.read(rank.loss), run_values=values, **losses))
+    need = verdict.needed and asdict(verdict.needed)
     return as_answer(
         VerdictJSON,
         verdict,
         metric=metric.key,
         unit=metric.units,
         higher_is_better=metric.higher_is_better,
-        pairs=[
-            {**asdict(pair), "would_tell": asdict(need) if would_tell and (need := verdict.needed(pair)) else None}
-            for pair in verdict.pairs
-        ],
-        ranks=list(map(rank_json, verdict.ranks)),
+        pairs=[{**asdict(pair), "would_tell": need if pair is undecided else None} for pair in verdict.pairs],
+        ranks=ranks,
         can_tell=not verdict.unknown,
         why_not=verdict.unknown or None,
         confidence=CONFIDENCE,

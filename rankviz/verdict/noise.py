@@ -198,8 +198,6 @@ def quantile(ranks: int, freedom: float, risk: float) -> float:
 
 
 POWER = 0.8
-NOISE_TAIL = 0.1
-"""Probability outside the interval of the noise's variance, on each side."""
 SEEDS = (*range(2, 11), 12, 15, 20, 25, 30, 40, 50)
 """Numbers of seeds per rank that `needed` tries."""
 DOUBLINGS = 12
@@ -210,34 +208,21 @@ DOUBLINGS = 12
 class Needed:
     """Seeds or examples that would decide an undecided pair. None: more than was tried."""
 
-    seeds_low: int | None
     seeds: int | None
-    seeds_high: int | None
     """Total seeds per rank, including those that have run."""
     examples: int | None
     """Total held-out examples with the present seeds; None: more examples alone would not be enough."""
-    runs_share: float
-    """Share of the difference's variance that is between runs, which more examples do not reduce."""
 
 
 def needed(runs: RunNoise, pair: PairNoise, examples: int, difference: float, tolerance: float) -> Needed:
     """Return the seeds or examples with which a sweep decides a difference of this size with probability POWER."""
-    from scipy import special
 
-    def decides(n: int, m: int, scale: float = 1.0) -> bool:
-        return chance_to_tell(runs, pair, n, m, examples, difference, tolerance, scale) >= POWER
+    def decides(seeds: int, held_out: int) -> bool:
+        return chance_to_tell(runs, pair, seeds, held_out, examples, difference, tolerance) >= POWER
 
-    def seeds(scale: float) -> int | None:
-        return _first([n for n in SEEDS if n > pair.seeds], lambda n: decides(n, examples, scale))
-
-    freedom, total = runs.paired_freedom, runs.paired_variance * pair.weight + pair.examples_variance
-    low, high = (freedom / float(special.chdtri(freedom, tail)) for tail in (NOISE_TAIL, 1 - NOISE_TAIL))
     return Needed(
-        seeds_low=seeds(low),
-        seeds=seeds(1.0),
-        seeds_high=seeds(high),
-        examples=_first([examples << n for n in range(1, DOUBLINGS + 1)], lambda m: decides(pair.seeds, m)),
-        runs_share=_between(runs, examples) * pair.weight / total if total else 0.0,
+        seeds=_first([seeds for seeds in SEEDS if seeds > pair.seeds], lambda seeds: decides(seeds, examples)),
+        examples=_first([examples << n for n in range(1, DOUBLINGS + 1)], lambda many: decides(pair.seeds, many)),
     )
 
 
@@ -249,12 +234,13 @@ def chance_to_tell(
     measured_examples: int,
     difference: float,
     tolerance: float,
-    scale: float = 1.0,
 ) -> float:
-    """Return the probability that such a sweep decides the pair. scale: factor on the variance between runs."""
+    """Return the probability that a sweep of so many seeds and examples decides the pair."""
     from scipy import special
 
-    paired = _between(runs, measured_examples) * scale + runs.rest_variance / examples
+    # More examples average out the rest variance, not the variance between runs.
+    between = max(0.0, runs.paired_variance - runs.rest_variance / measured_examples)
+    paired = between + runs.rest_variance / examples
     of_examples = pair.examples_variance * measured_examples / examples
     error = math.sqrt(2 * paired / seeds + of_examples)
     if not error:
@@ -263,7 +249,7 @@ def chance_to_tell(
         runs,
         paired_variance=paired,
         paired_freedom=(runs.ranks - 1) * (seeds - 1),
-        variance=paired + max(0.0, runs.variance - runs.paired_variance) * scale,
+        variance=paired + max(0.0, runs.variance - runs.paired_variance),
         freedom=runs.ranks * (seeds - 1),
     )
     least, chances = least_half_width(runs, pair, examples), []
@@ -275,11 +261,6 @@ def chance_to_tell(
             ends = special.ndtr([(room - difference) / error, (-room - difference) / error])
             chances.append(float(ends[0] - ends[1]))
     return max(chances)
-
-
-def _between(runs: RunNoise, examples: int) -> float:
-    """Return the variance of one run, without the part due to its finite number of examples."""
-    return max(0.0, runs.paired_variance - runs.rest_variance / examples)
 
 
 def _first(candidates: Sequence[int], enough: Callable[[int], bool]) -> int | None:

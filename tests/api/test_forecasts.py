@@ -76,13 +76,6 @@ def test_runs_that_cannot_be_compared_are_refused(more, message):
         measured_cells((low, *changed([high], **more)))
 
 
-def test_a_runs_id_is_answered_with_its_sweep(api):
-    sweep = finished(api, {4: 1.4, 64: 1.0})
-
-    with pytest.raises(InvalidSettingError, match=f"is a run of sweep {sweep.sweep_id}: give {sweep.sweep_id}"):
-        api.forecasts.answer("embedded", runs=sweep.runs[0].run_id)
-
-
 def test_the_json_has_the_contracts_keys(api):
     value = forecast_json(api.forecasts.of("Qwen/Qwen3-4B"))
 

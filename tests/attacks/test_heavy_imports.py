@@ -54,7 +54,6 @@ LONG_TO_READ = {
 LARGE_TO_KEEP = {
     "9,990 modules": line("RunStarted", environment={"target_modules": [f"module_{n}" for n in range(9990)]}),
     "195 texts": line("RunStarted", environment={f"text_{n}": "x" * 1000 for n in range(195)}),
-    "4,000 stages": events(4000, "StageReached", lambda number: {"stage": f"stage {number}"}),
     "1,000 truncations": events(1000, "AdapterCut", lambda number: TRUNCATED | {"r": number + 1}),
 }
 

@@ -1,7 +1,5 @@
 """Every endpoint publishes the fields of its result with their types, and answers with these and no others."""
 
-import itertools
-
 import gradio as gr
 import pytest
 
@@ -13,7 +11,12 @@ from rankviz.errors import RankVizError
 from tests.support.web.endpoints import ENDPOINTS, functions_of
 
 MODELS = [row.id for row in load_index(paths.ASSETS)]
-SETUPS = [*itertools.product(("l4", "h100-80gb-sxm", None), ("nf4-dq", "bf16"), ("unsloth", "trl"))]
+SETUPS = [
+    ("l4", "nf4-dq", "unsloth"),
+    ("h100-80gb-sxm", "bf16", "trl"),
+    (None, "nf4-dq", "trl"),
+    ("l4", "bf16", "unsloth"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def test_each_field_of_a_result_has_a_type(published, name):
 def test_the_cost_of_each_model_of_the_catalogue(call, place):
     gpu, precision, framework = SETUPS[place]
     setup = {"gpu": gpu, "precision": precision, "framework": framework, "targets": "all-linear"}
-    models = MODELS[place :: len(SETUPS)]
+    models = MODELS[place :: 3 * len(SETUPS)]
 
     answered = [model for model in models if _costs(call, model, setup)]
     assert len(models) / 2 < len(answered)

@@ -12,8 +12,7 @@ from rankviz.figures.accuracy import AccuracyInfo
 from rankviz.figures.adapter import EnergyInfo, ModulesInfo, SpectrumInfo
 from rankviz.figures.cost import MemoryInfo, ParametersInfo
 from rankviz.figures.hero import HeroInfo, XAxis
-from rankviz.figures.rank_curve import RankCurveInfo
-from rankviz.figures.sweep_tradeoff import TradeoffInfo
+from rankviz.figures.sweep import RankCurveInfo
 from rankviz.figures.training import TrainingInfo
 
 
@@ -27,7 +26,7 @@ def test_every_figure_is_transparent_and_has_a_height():
         figures.parameters_figure(ParametersInfo([], [], [], r=8)),
         figures.rank_curve_figure(RankCurveInfo()),
         figures.spectrum_figure(SpectrumInfo()),
-        figures.tradeoff_figure(TradeoffInfo([], x_title="x", y_title="y")),
+        figures.tradeoff_figure(figures.tradeoff_info([])),
         figures.training_figure(TrainingInfo([])),
     ]
 
@@ -44,7 +43,7 @@ VERDICT = Api().verdicts.of_sweep(SWEEP.sweep_id).verdict
     ("figure", "info"),
     [
         (figures.rank_curve_figure, figures.rank_curve_info(SWEEP, VERDICT)),
-        (figures.tradeoff_figure, figures.tradeoff_info([SWEEP])),
+        (figures.tradeoff_figure, figures.tradeoff_info([(SWEEP, VERDICT)])),
         (figures.training_figure, figures.training_info([SWEEP])),
         (figures.memory_figure, MemoryInfo()),
     ],

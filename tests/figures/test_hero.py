@@ -26,7 +26,7 @@ def test_each_rank_lies_at_its_exact_cost(api):
 
 
 def test_without_costs_every_rank_lies_at_itself(api):
-    info = figures.hero_info(api.tradeoffs.without_costs(Question(model_id="roberta-base"), "simple"), x="money")
+    info = figures.hero_info(api.tradeoffs.of(Question(model_id="roberta-base"), "simple", costs=False), x="money")
 
     assert list(range(1, 257)) == info.xs
     assert "LoRA rank r (log scale)" == info.axis.title

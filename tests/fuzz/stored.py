@@ -48,35 +48,29 @@ ENVIRONMENT = {
     "total_parameters": 134515008,
     "train_examples": 100,
     "target_modules": ["q_proj", "v_proj"],
-    "load_average": 0.5,
-    "loading_own_cpu_seconds": 1.0,
-    "loading_waited_cpu_seconds": 0.1,
 }
 ANSWER = GreedyAnswer(place=0, prompt="a", reference="b", text="c", ended=True)
-CPU = {"own_cpu_seconds": 1.0, "waited_cpu_seconds": 0.2}
 EVENTS = (
     StageReached(time=10.0, stage="loading the base"),
     StageProgressed(time=10.5, done=5, total=10, unit="bytes"),
     RunStarted(time=11.0, environment=ENVIRONMENT),
     AdapterAttached(time=12.0, trainable_parameters=1000),
-    Evaluated(time=13.0, when="before", seconds=1.0, **MEASURED, **CPU),
+    Evaluated(time=13.0, when="before", seconds=1.0, **MEASURED),
     Answered(time=14.0, when="before", answers=(ANSWER,), seconds=1.0),
     StageReached(time=14.0, stage="training"),
     *(
-        StepLogged(
-            time=14.0 + n, step=n, loss=5.0 / n, learning_rate=1e-3, tokens=8 * n, seconds=n / 2, memory_bytes=9, **CPU
-        )
+        StepLogged(time=14.0 + n, step=n, loss=5.0 / n, learning_rate=1e-3, tokens=8 * n, seconds=n / 2, memory_bytes=9)
         for n in range(1, 9)
     ),
-    Evaluated(time=30.0, when="after", seconds=1.0, **MEASURED, **CPU),
+    Evaluated(time=30.0, when="after", seconds=1.0, **MEASURED),
     Answered(time=31.0, when="after", answers=(ANSWER,), seconds=1.0),
     AdapterSaved(time=32.0, path="adapter", file_bytes=4000),
     *(AdapterCut(time=33.0, r=r, seconds=1.0, path=f"cuts/r{r}", **MEASURED) for r in (8, 4, 1)),
-    RunCompleted(time=40.0, train_seconds=9.0, peak_memory_bytes=100, peak_memory_kind="process resident", **CPU),
+    RunCompleted(time=40.0, train_seconds=9.0, peak_memory_bytes=100, peak_memory_kind="process resident"),
 )
 ROWS = [json.loads(json.dumps({"event": type(event).__name__, **asdict(event)})) for event in EVENTS]
 SHOWN = {"showing": "runs", "text": "", "x": "adapter", "y": "loss", "metric": "loss", "tolerance": ""}
-SHOWN |= {"selected": [], "sweep_id": "", "run_id": "", "open_id": ""}
+SHOWN |= {"selected": [], "sweep_id": "", "run_id": ""}
 
 
 @cache

@@ -56,7 +56,7 @@ def checkpointing(home: Path, precision: str, max_length: str) -> dict[str, Any]
 
     request = questions.run(precision=precision, max_length=int(max_length))
     settings = settle(request.training, cuda=device.has_cuda())
-    model, _ = load_base(Base(name=str(embedded_folder(home)), is_local=True), settings)
+    model, *_ = load_base(Base(name=str(embedded_folder(home)), is_local=True), settings)
     plan = plan_on(layers_of(model.config.to_dict()), request.lora, settings.training, Device(cuda=settings.cuda))
     attach(model, request, plan, settings)
     function = torch.utils.checkpoint.CheckpointFunction

@@ -334,7 +334,7 @@ def at_the_first(supervise, store):
 
 def test_a_run_that_is_resumed_while_its_sweep_is_being_cancelled_is_not_cancelled_again(at_the_first, store):
     first, last, supervisor, engine = at_the_first
-    engine.meanwhile = lambda: supervisor.store.requeue(last)  # by its owner, on another page
+    engine.meanwhile = lambda: supervisor.store.requeue_all([last])  # by its owner, on another page
     supervisor.cancel_runs([first, last])
     assert ["cancelled", "queued"] == states(store, [first, last])
 

@@ -121,7 +121,7 @@ def test_two_jobs_of_a_sweep_never_run_at_once_since_each_would_have_the_whole_l
     supervisor = supervise(HANG_IN_EACH)
     wait_for(lambda: store.get(first).steps)
 
-    store.requeue(second)
+    store.requeue_all([second])
     wait_for(lambda: store.get(second).waits == ONE_AT_A_TIME)
     supervisor.cancel(first)
     wait_for(lambda: len(hub.jobs) == 2)
@@ -169,7 +169,7 @@ def test_a_job_that_its_owner_cancels_on_hugging_face_is_not_started_again_until
     assert [CANCELLED_THERE] * 2 == [store.get(run_id).error for run_id in run_ids]
     assert 1 == len(hub.jobs)
     for run_id in run_ids:
-        store.requeue(run_id)
+        store.requeue_all([run_id])
     wait_for(lambda: len(hub.jobs) == 2)
     supervisor.cancel(store.get(run_ids[0]).request.sweep_id)
 

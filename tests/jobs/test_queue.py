@@ -95,7 +95,7 @@ def test_a_run_that_is_asked_for_again_waits_behind_who_came_before_whenever_it_
     for run_id in old:
         store.begin(run_id)
         store.append(run_id, RunCancelled(time=1.0))
-        store.requeue(run_id)
+        store.requeue_all([run_id])
 
     assert [*first, *old] == [
         run for batch in batches(store.records(), lambda _: "one", lambda _: ANYWHERE) for run in batch.run_ids

@@ -104,7 +104,7 @@ def test_every_change_by_another_process_is_seen_at_once(filled):
     assert passes() and [run_ids[3]] == [record.run_id for record in store.standing().at_work]
     other.append(run_ids[3], RunFailed(time=2.0, error="It failed."))
     assert passes() and [] == store.standing().at_work
-    other.requeue(run_ids[3])
+    other.requeue_all([run_ids[3]])
     assert passes() and run_ids[3:] == [record.run_id for record in store.unended()]
     other.ask_to_cancel(run_ids[4])
     assert passes() and [run_ids[4]] == store.standing().unwanted
@@ -227,10 +227,8 @@ def evaluated(losses=LOSSES, **changes):
     return Evaluated(time=1.0, when="after", **{**whole, **lists, **matches, **changes})
 
 
-def test_long_lists_of_an_ended_run_are_exact_and_few_are_in_memory(store, monkeypatch):
-    monkeypatch.setattr(journal, "RECENT", 1)
-    journal._recent.clear()
-    run_ids = queued(store, 1, 2, 4)
+def test_long_lists_of_an_ended_run_are_exact_and_few_are_in_memory(store):
+    run_ids = queued(store, *range(1, 11))
     for run_id in run_ids:
         store.append(run_id, evaluated())
         store.append(run_id, RunCancelled(time=2.0))
@@ -244,7 +242,7 @@ def test_long_lists_of_an_ended_run_are_exact_and_few_are_in_memory(store, monke
             after.example_losses[-3:],
         )
         assert (2 / 3, 15_000) == (after.exact_match, after.answered)
-    assert 1 == len(journal._recent)
+    assert 8 == journal._read_again.cache_info().currsize
 
 
 def too_many_open(path):

@@ -62,7 +62,7 @@ def test_a_failed_run_asked_for_again_starts_from_nothing_for_every_reader(tmp_p
         writer.append(run_id, event)
     assert RunState.FAILED is reader.get(run_id).state
 
-    writer.requeue(run_id)
+    writer.requeue_all([run_id])
 
     again = reader.get(run_id)
     assert (RunState.QUEUED, (), "") == (again.state, again.steps, again.error)
@@ -237,9 +237,9 @@ def at_once(*calls):
 def test_of_many_who_ask_at_once_one_queues_the_run(store, cancelled):
     stores = [RunStore(store.home) for _ in range(TOGETHER)]
 
-    answers = at_once(*(lambda each=each: each.requeue(cancelled) for each in stores))
+    answers = at_once(*(lambda each=each: each.requeue_all([cancelled]) for each in stores))
 
-    assert [False] * (TOGETHER - 1) + [True] == sorted(answers)
+    assert [False] * (TOGETHER - 1) + [True] == sorted(map(bool, answers))
     assert 1 == (store.run_dir(cancelled) / "events.jsonl").read_text().count("RunRequeued")
     assert (RunState.QUEUED, 2) == (store.get(cancelled).state, store.get(cancelled).attempt)
 
@@ -249,7 +249,7 @@ def test_a_run_that_another_app_has_deleted_is_not_queued_and_nothing_is_added_t
     request = elsewhere.get(cancelled).request
     remove(store, [cancelled])
 
-    assert not elsewhere.requeue(cancelled)
+    assert not elsewhere.requeue_all([cancelled])
     with pytest.raises(RunNotFoundError):
         elsewhere.add(request)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.errors import LimitError
-from rankviz.store.temp import FRESH_SECONDS, KEPT, KEPT_COPIES, Clock, TempHome
+from rankviz.store.temp import FRESH_SECONDS, KEPT, KEPT_COPIES, TempHome
 from rankviz.visitor import HOST, NOBODY, Visitor
 
 ANNA, BEN, CARL = Visitor("anna"), Visitor("ben"), Visitor("carl")
@@ -67,15 +67,6 @@ def test_gradio_keeps_its_files_here_or_in_a_folder_of_their_own_where_it_was_to
     temp.use_for_gradio()
     assert tmp_path / "elsewhere" == temp.page.parent
     assert temp.page.is_dir()
-
-
-def test_a_clock_that_jumps_ahead_removes_no_upload(temp, monkeypatch):
-    path, clock, real = upload(temp, "a.zip", ANNA), Clock(), time.time
-
-    monkeypatch.setattr(time, "time", lambda: real() + 48 * HOUR)
-    temp.clean(24 * HOUR, clock.now())
-
-    assert path.exists()
 
 
 def test_what_is_old_goes_and_what_is_new_stays(temp):

@@ -257,7 +257,6 @@ def test_so_many_values_are_imported_at_once_whatever_they_are(tmp_path, line):
 KEPT = {
     "environment": [BEGUN | {"environment": {str(number): "x" * 900 for number in range(150)}}],
     "modules": [BEGUN | {"environment": {"target_modules": [str(number) for number in range(2000)]}}],
-    "stages": [{"event": "StageReached", "time": 1, "stage": f"{number}"} for number in range(2000)],
     "truncations": [MEASURED | {"event": "AdapterCut", "r": r, "example_losses": [1.0] * 9} for r in range(1, 300)],
 }
 

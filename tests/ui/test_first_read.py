@@ -48,7 +48,7 @@ def test_the_list_is_drawn_anew_once_all_runs_are_read(api):
     with viewing():
         seen = drawn(api).seen
     api.workspace.store.goes_on.set()
-    api.workspace.store.wait_until_read()
+    api.workspace.store.update(waits=True)
 
     table = text_of(drawn(api, seen=seen).table)
 

@@ -5,15 +5,11 @@ from dataclasses import fields, replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.catalog.models import load_model
 from rankviz.core.accuracy.report import ReportRow
 from rankviz.core.advice.use_case import RANK_RULES
-from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
-from rankviz.core.lora.resolve import resolve
 from rankviz.ui import guide
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.runs.finished_runs import text_of
-from tests.support.runs.toy import ASSETS
 
 QWEN = DEFAULTS | {"model": "Qwen/Qwen3-8B"}
 
@@ -31,17 +27,6 @@ def test_each_rank_of_the_rule_has_this_models_numbers(api):
     for rule in RANK_RULES:
         assert f'title="{36 * rule.r * projections:,}"' in table
     assert 1 == table.count("rv-chosen")
-
-
-def test_the_number_of_an_older_notebook_is_attention_alone():
-    model = load_model(ASSETS, "openai/gpt-oss-20b")
-    today, attention = (
-        resolve(model, LoraConfig(target_modules=targets), "unsloth", precision="nf4-dq").parameters(8)
-        for targets in ("unsloth", UNSLOTH_SEVEN[:4])
-    )
-
-    assert f"has {today:,} trainable" in guide.HOW
-    assert f"printed {attention:,},\nwhich is attention alone" in guide.HOW
 
 
 def test_each_number_has_its_error_and_the_methods_are_folded_below(api):

@@ -14,7 +14,6 @@ FIRST = ASSETS / "css" / "first.css"
 """Of what stands there before Gradio has built the page."""
 EVERY = [*STYLESHEETS, FIRST]
 TOKENS = next(path for path in EVERY if path.stem == "tokens")
-OTHERS = [path for path in EVERY if path != TOKENS]
 SHARED = {
     "estimated": style.ESTIMATED,
     "measured": style.MEASURED,
@@ -25,12 +24,6 @@ SHARED = {
 }
 SIZES = {"small": style.SMALL, "base": style.BASE, "medium": style.MEDIUM, "large": style.LARGE}
 TEXT = ("text", "quiet", "error")
-ALLOWED_VALUE = re.compile(r"(var\(--rv-\d\)|0|auto)( (var\(--rv-\d\)|0|auto))*")
-SPACING = re.compile(r"^\s*((?:margin|padding|gap|row-gap|column-gap)(?:-\w+)?): ([^;]+);", re.M)
-PLOTLY = re.compile(r"\.js-plotly-plot")
-GEOMETRY = {"-1px 0 0 -1px", "-7px", "100px var(--rv-5) 0 380px"}
-"""A line that lies under its neighbour's, half of a dot, and where the answer will stand: not distances between things.
-"""
 
 
 def code(path):
@@ -75,36 +68,6 @@ def test_every_colour_can_be_seen_on_the_page(theme):
 
     border = getattr(ui_theme(), f"checkbox_border_color{'_dark' if theme is DARK else ''}")
     assert contrast(getattr(ui_theme(), border.removeprefix("*")), raised) >= 3, "an empty box or circle"
-
-
-def colour_of(variable):
-    """The colour of one of Gradio's variables, which may name another."""
-    value = getattr(ui_theme(), variable) or getattr(ui_theme(), variable.removesuffix("_dark"))
-    value = {"white": "#ffffff"}.get(value, value)
-    return colour_of(value.removeprefix("*")) if value.startswith("*") else value
-
-
-@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
-def test_colours_sizes_and_distances_are_tokens(path):
-    text = code(path)
-
-    colours = re.findall(r"#[0-9a-f]{3,8}\b(?=[^{]*;)|\b(?:rgba?|hsla?)\([^)]*\)", text)
-    sizes = [value for value in re.findall(r"font-size: ([^;]+);", text) if not value.startswith("var(--rv-")]
-    distances = [
-        f"{name}: {value}"
-        for name, value in SPACING.findall(text)
-        if not ALLOWED_VALUE.fullmatch(value) and value not in GEOMETRY
-    ]
-
-    assert [] == colours
-    assert [] == sizes
-    assert [] == distances
-
-
-def test_only_what_plotly_writes_into_an_element_is_overruled():
-    rules = chain.from_iterable(re.findall(r"([^{}]*)\{([^{}]*)\}", code(path)) for path in EVERY)
-
-    assert [] == [selector for selector, body in rules if "!important" in body and not PLOTLY.search(selector)]
 
 
 def test_every_class_of_the_stylesheets_is_on_the_page():

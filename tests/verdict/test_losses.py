@@ -165,7 +165,7 @@ def test_higher_is_better_and_the_verdict_is_in_points(api):
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        ("token_accuracy", "The token accuracy of this sweep is not known: its runs"),
+        ("token_accuracy", "The token accuracy of this sweep is not known, because its runs"),
         ("exact_match", "The exact match of this sweep is not known, because its runs answered no held-out prompts"),
         ("bleu", r"The metric must be one of loss, token_accuracy, exact_match \(got 'bleu'\)"),
     ],

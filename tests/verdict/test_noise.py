@@ -74,7 +74,6 @@ def test_the_seeds_needed_are_the_first_with_four_chances_in_five():
 
     before = SEEDS[SEEDS.index(need.seeds) - 1]
     assert chance(before) < 0.8 <= chance(need.seeds)
-    assert need.seeds_low <= need.seeds <= (need.seeds_high or 51)
 
 
 def test_more_examples_do_not_help_where_runs_are_the_noise_and_do_where_examples_are():
@@ -85,7 +84,6 @@ def test_more_examples_do_not_help_where_runs_are_the_noise_and_do_where_example
     assert needed(runs, pair, EXAMPLES, 0.03, 0.02).examples is None
     # The interval is about 2.4 · 0.02 / sqrt(examples / 64): 0.024 with four times as many, 0.017 with eight times.
     assert 8 * EXAMPLES == needed(quiet, fussy, EXAMPLES, 0.03, 0.001).examples
-    assert needed(quiet, fussy, EXAMPLES, 0.03, 0.001).runs_share < 0.01
 
 
 TIMES = 300

@@ -13,7 +13,7 @@ from rankviz.core.runs.events import StageReached
 from rankviz.errors import UserError
 from rankviz.paths import IMPORT_ROOT, bytes_on_disk
 from rankviz.worker import base
-from rankviz.worker.base import HubDownload, fetch_member
+from rankviz.worker.base import Download, fetch_member
 from rankviz.worker.journal import Stages
 from tests.support.processes.workers import sweep
 
@@ -70,36 +70,23 @@ def words(events):
     return [each.stage if isinstance(each, StageReached) else (each.done, each.total, each.unit) for each in events]
 
 
-@pytest.fixture
-def write(tmp_path):
-    """Writes a file into a repository of the Hub's cache and returns its path."""
+def test_a_download_is_a_stage_of_its_own_with_the_bytes_that_come(tmp_path):
+    events, blobs = [], tmp_path / "models--a--own" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "part-1").write_bytes(bytes(10 * MB))
+    download = Download(Stages(events.append, every_seconds=0.0), tmp_path, {"a/own": 30 * MB}.get)
+    download.repository = "a/own"
+    before = bytes_on_disk(tmp_path)
 
-    def write(repository, name, size):
-        blobs = tmp_path / f"models--a--{repository}" / "blobs"
-        blobs.mkdir(parents=True, exist_ok=True)
-        (blobs / name).write_bytes(b"x" * size)
-        return blobs / name
-
-    return write
-
-
-def test_a_download_is_a_stage_of_its_own_with_the_bytes_that_come(tmp_path, write):
-    events = []
-    blobs = write("own", "part-1", 10 * MB).parent
-    download = HubDownload(Stages(events.append, every_seconds=0.0), tmp_path, {"a/own": 30 * MB}.get)
-
-    download.of("a/own")
-    before = bytes_on_disk(blobs)
-    download.look()
-    write("own", "config.json", MB)
+    (blobs / "config.json").write_bytes(bytes(MB))
     download.look()
     assert [] == events
-    incomplete = write("own", "part-2.incomplete", 12 * MB)
-    come = bytes_on_disk(blobs) - before
+    incomplete = blobs / "part-2.incomplete"
+    incomplete.write_bytes(b"x" * 12 * MB)
+    come = bytes_on_disk(tmp_path) - before
     download.look()
     assert ["downloading the base", (come, 30 * MB, "bytes")] == words(events)
-    incomplete.unlink()
-    write("own", "part-2", 30 * MB)
+    incomplete.rename(blobs / "part-2")
     download.look()
     download.look()
 
@@ -111,7 +98,7 @@ import subprocess, sys, time
 from pathlib import Path
 from rankviz.core.runs.events import Attempt
 from rankviz.store import RunStore
-from rankviz.worker.finetune.main import _download_bounded
+from rankviz.worker.finetune.main import watched_download
 from rankviz.worker.journal import Journal
 
 home, cache, *run_ids = sys.argv[1:]
@@ -120,7 +107,7 @@ store.begin(*attempts[0])
 blobs = Path(cache, "models--a--large", "blobs")
 blobs.mkdir(parents=True)
 fetch = f"f = open('{blobs}/large', 'wb')\\nwhile True: f.write(bytes(10**6)); f.flush()"
-with _download_bounded(store, Journal(store, *attempts[0]), attempts):
+with watched_download(Journal(store, *attempts[0]), attempts).watched():
     fetcher = subprocess.Popen([sys.executable, "-c", fetch], start_new_session=True)
     print(fetcher.pid, flush=True)
     time.sleep(60)

@@ -189,7 +189,7 @@ def remembering(*args, **kwargs):
     return trainer
 training.build_trainer = remembering
 
-session = Session.load(request, resolve(admit(store, request)[0], home), dataset.read(request.data), Stages(print))
+session = Session(request, resolve(admit(store, request)[0], home), dataset.read(request.data), Stages(print))
 session.run(request, lambda event: None, store.run_dir(run_id))
 result["environment"] = session.environment
 

@@ -1,7 +1,6 @@
 """Report of how far off the estimates have been: by kind of setting, by source and by row."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rankviz.core.cost.assumptions import Assumption
@@ -185,26 +184,15 @@ class AccuracyReport:
 SHOWN = 5
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SimilarRows:
-    """Measured rows that an estimate is based on."""
-
-    basis: Basis
-    count: int
-    rows: tuple[ReportRow, ...]
-
-
-def rests_on(report: AccuracyReport, stack: Stack, predicted_bytes: float, gpu: str | None) -> SimilarRows:
-    """Return the number of rows of this kind of setting (kernels, checkpointing and attention), and the most similar
-    of them: counted, equally quantized, on the same card, with a prediction of similar size."""
+def rests_on(report: AccuracyReport, stack: Stack, predicted_bytes: float, gpu: str | None) -> list[ReportRow]:
+    """Return the rows of this kind of setting (kernels, checkpointing and attention) that are most similar: counted,
+    equally quantized, on the same card, with a prediction of similar size."""
 
     def distance(row: ReportRow) -> tuple:
         size = abs(math.log(row.predicted_bytes / predicted_bytes)) if predicted_bytes else 0.0
         return not row.scored, row.quantized != stack.setup.quantized, (0.0 if gpu and row.gpu == gpu else 0.5) + size
 
-    rows: Sequence[ReportRow] = [row for row in report.rows if row.predicted_bytes and row.kind == stack.kind]
-    rows = [row for row in rows if row.measured_kind != "resident above baseline"]
+    rows = [row for row in report.rows if row.predicted_bytes and row.kind == stack.kind != "cpu"]
     # Repeats of one setting once.
-    nearest = {(row.model_id, row.setting): row for row in reversed(sorted(rows, key=distance))}
-    shown = sorted(nearest.values(), key=distance)[:SHOWN]
-    return SimilarRows(basis=basis_of(report.evidence, stack), count=len(rows), rows=tuple(shown))
+    nearest = {(row.model_id, row.setting): row for row in sorted(rows, key=distance, reverse=True)}
+    return sorted(nearest.values(), key=distance)[:SHOWN]

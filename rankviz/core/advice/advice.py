@@ -8,7 +8,7 @@ The sentences are in words.py.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -43,22 +43,19 @@ class Capacity(NamedTuple):
     at_most: bool
     bits_per_parameter: float
     bits_per_token: float
-
-    @property
-    def enough(self) -> bool | None:
-        return None if self.tokens is None else self.tokens <= self.holds_tokens
-
-    @property
-    def filled(self) -> float | None:
-        """Share of the capacity that the data fills; None where the data's size is unknown."""
-        return None if self.tokens is None else self.tokens / self.holds_tokens
+    enough: bool | None
+    filled: float | None
+    """Share of the capacity that the data fills; None, as for `enough`, where the data's size is unknown."""
+    holds_from: None = None
+    """Always None; kept for readers of earlier versions."""
 
 
 def capacity(r: int, parameters: int, tokens: int | None, at_most: bool, assume: Assumptions) -> Capacity:
     """Return the capacity of an adapter with so many parameters, beside the tokens of the data."""
     per_token, per_parameter = assume.value("capacity-bits-per-token"), assume.value("capacity-bits-per-parameter")
     holds = math.floor(parameters * per_parameter / per_token)
-    return Capacity(r, parameters, holds, tokens, at_most, per_parameter, per_token)
+    used = (None, None) if tokens is None else (tokens <= holds, tokens / holds)
+    return Capacity(r, parameters, holds, tokens, at_most, per_parameter, per_token, *used)
 
 
 class Mean(NamedTuple):
@@ -105,33 +102,36 @@ class Record(NamedTuple):
         row = self.gains.get(kind, {}).get(r)
         return row.publications if row else 0
 
-    def regret(self, rule: str) -> Alternative | None:
-        return next((each for each in self.alternatives if each.rule == rule), None)
+    def regret(self, rule: str) -> Alternative:
+        return next(each for each in self.alternatives if each.rule == rule)
 
 
-def record_of(section: Mapping[str, Any] | None, counted: Mapping[str, Any] = MappingProxyType({})) -> Record:
-    """Read the sections "advice" and "counts" of assets/forecast.json; a missing section gives an empty record."""
-    rate, targets, tuned = (counted.get(name) for name in ("rate_against_rank", "targets_against_rank", "rates_tuned"))
-    every = (
-        rate and counts.RateAgainstRank(**rate),
-        targets and counts.TargetsAgainstRank(**targets),
-        tuned and counts.RatesTuned(**{**tuned, "ranks": tuple(tuned["ranks"])}),
-    )
-    if section is None:
-        return Record((), {}, *every)
+def record_of(section: Mapping[str, Any], counted: Mapping[str, Any] = MappingProxyType({})) -> Record:
+    """Read the sections "advice" and "counts" of assets/forecast.json."""
 
     def mean(row: Mapping[str, Any], name: str) -> Mean:
         return Mean(*row[name], row["publications"], row["lines"])
 
-    def alternative(rule: str, score: Mapping[str, Any], loss: Mapping[str, Any]) -> Alternative:
-        more, over = tuple(score["more"]), score["over_one"]
-        return Alternative(rule, score["mean_rank"], mean(score, "regret"), more, over, mean(loss, "regret"))
+    def one(name: str, kind: type) -> Any:
+        return kind(**counted[name]) if counted.get(name) else None
 
-    gains = section["gains"].items()
     return Record(
-        tuple(alternative(row["rule"], row["score"], row["loss"]) for row in section["alternatives"]),
-        {kind: {int(r): mean(row, "gain") for r, row in rows.items()} for kind, rows in gains},
-        *every,
+        tuple(
+            Alternative(
+                rule=row["rule"],
+                mean_rank=score["mean_rank"],
+                score=mean(score, "regret"),
+                more=tuple(score["more"]),
+                over_one_point=score["over_one"],
+                loss=mean(row["loss"], "regret"),
+            )
+            for row in section["alternatives"]
+            for score in [row["score"]]
+        ),
+        {kind: {int(r): mean(row, "gain") for r, row in rows.items()} for kind, rows in section["gains"].items()},
+        rate_or_rank=one("rate_against_rank", counts.RateAgainstRank),
+        targets=one("targets_against_rank", counts.TargetsAgainstRank),
+        rates=one("rates_tuned", counts.RatesTuned),
     )
 
 
@@ -156,8 +156,6 @@ class RankAdvice:
     """Studies of reinforcement learning without a line over ranks; their caveat states the result."""
     retention: counts.Share | None
     """Count of trainings in which the smallest rank kept more of the base's abilities than the largest."""
-    below_full: counts.Share | None
-    """Count of trainings whose best rank was worse than full fine-tuning."""
     record: Record
     r: int
     steps: tuple[Step, ...]
@@ -167,8 +165,6 @@ class RankAdvice:
     """Ranks of a study with another MoE scheme, by its id, each with the rank here of equal parameters."""
     rates: counts.RatesTuned | None
     """Best learning rates near FIRST_RANK; None where no tuned sweep applies to this use case."""
-    rates_of: str
-    """Source of `rates`: a base model's name or "all models"."""
 
     @property
     def lora_alpha(self) -> int:
@@ -214,7 +210,8 @@ def advise(
     if goal.forgetting and retention and 2 * retention.count > retention.comparisons and r > SMALLEST:
         r = max(SMALLEST, case.r // 2)
         steps = (Step("forgetting", case.r, r),)
-    rates, rates_of = _rates(near, record) if case.rates_of_instruction else (None, "")
+    family = [line for each in near if each.same_family and each.line.study.counted for line in each.lines]
+    nearest_rates = (rates for line in family if (rates := counts.rates_of_line(line, FIRST_RANK)))
     return RankAdvice(
         case=case,
         goal=goal,
@@ -222,25 +219,10 @@ def advise(
         shown=shown,
         other_studies=tuple(study for study in of_rl if study.study_id not in first),
         retention=retention,
-        below_full=counts.short_of_full([line for each in near if each.same_task for line in _counted(each)]),
         record=record,
         r=r,
         steps=steps,
         capacity=capacity(r, parameters(r), data.tokens, data.at_most, assume) if parameters and not rl else None,
         equal_ranks={each.line.study.study_id: equal_ranks(each.scheme_line) for each in shown if each.scheme_line},
-        rates=rates,
-        rates_of=rates_of,
+        rates=next(nearest_rates, record.rates) if case.rates_of_instruction else None,
     )
-
-
-def _rates(near: Sequence[Near], record: Record) -> tuple[counts.RatesTuned | None, str]:
-    """Return the best learning rates near FIRST_RANK and their source: the nearest tuned relative or all sweeps."""
-    for each in near:
-        for line in _counted(each) if each.same_family else ():
-            if rates := counts.rates_of_line(line, FIRST_RANK):
-                return rates, line.model.base_model
-    return record.rates, "all models"
-
-
-def _counted(near: Near) -> Sequence[Line]:
-    return near.lines if near.line.study.counted else ()

@@ -1,4 +1,4 @@
-"""The rule of thumb about rank, explanations of other settings, and use cases with their ranks and amounts of data."""
+"""The rule of thumb about rank, and use cases with their ranks and amounts of data."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -11,8 +11,6 @@ from rankviz.errors import InvalidSettingError, quoted
 
 LORA = "LoRA, Hu et al. 2021, arXiv 2106.09685"
 QLORA = "QLoRA, Dettmers et al. 2023, arXiv 2305.14314"
-RSLORA = "rsLoRA, Kalajdzievski 2023, arXiv 2312.03732"
-DORA = "DoRA, Liu et al. 2024, arXiv 2402.09353"
 REGRET = "LoRA Without Regret, Schulman et al. 2025, Thinking Machines Lab"
 UNSLOTH = "Unsloth documentation, LoRA hyperparameters guide"
 RECOMMENDED_RANK = ASSUMED_RANK
@@ -27,15 +25,6 @@ class RankRule(NamedTuple):
     """Kind of task whose published scores are shown with the rule, as a key of core.advice.advice.Record.gains."""
     use: str
     reason: str
-    source: str
-
-
-class SettingRule(NamedTuple):
-    """One setting, explained in at most two sentences."""
-
-    name: str
-    value: str
-    meaning: str
     source: str
 
 
@@ -73,59 +62,6 @@ RANK_RULES = (
         f"{REGRET}; {LORA}",
     ),
 )
-
-SETTINGS = (
-    SettingRule(
-        "Rank r",
-        f"{RECOMMENDED_RANK}",
-        "The inner size of the two small matrices trained for each targeted weight. A higher rank has more capacity, "
-        "needs more memory and makes larger files; a lower rank is faster and smaller, but may underfit.",
-        LORA,
-    ),
-    SettingRule(
-        "alpha",
-        "r or 2r",
-        "The update is multiplied by alpha / r, so alpha changes the step size, not the capacity. To compare ranks in "
-        "a short sweep, keep alpha fixed or tune the learning rate at each rank: with alpha = r the sweep "
-        "measures the step size.",
-        f"{UNSLOTH}; {REGRET}",
-    ),
-    SettingRule(
-        "rsLoRA",
-        "off",
-        "Multiplies by alpha / sqrt(r) instead, which keeps the step size similar at high ranks. With the same alpha "
-        "the step is larger.",
-        RSLORA,
-    ),
-    SettingRule(
-        "DoRA",
-        "off",
-        "Trains the magnitude of each weight's columns separately from their direction, one number per output. It can "
-        "help at low ranks, but costs memory and time.",
-        DORA,
-    ),
-    SettingRule(
-        "Targets",
-        "all linear layers",
-        "Which modules get an adapter. Attention and MLP together learn better than attention alone, and the targets "
-        "change size and memory more than the rank does.",
-        f"{QLORA}; {REGRET}",
-    ),
-    SettingRule(
-        "Dropout",
-        "0",
-        "With any value above 0, Unsloth does not use its fast kernels. Dropout helps little in short runs.",
-        UNSLOTH,
-    ),
-    SettingRule(
-        "Bias",
-        '"none"',
-        'With any value but "none", Unsloth does not use its fast kernels, and the adapter also changes the '
-        "biases of the base.",
-        UNSLOTH,
-    ),
-)
-
 
 DEFAULT = "instruction"
 

@@ -35,7 +35,7 @@ FILE_WORDS = {
 
 
 class Reason(NamedTuple):
-    """One reason for the advice. name: rule, nearest, capacity, rate, targets, full, forgetting or data."""
+    """One reason for the advice. name: rule, nearest, capacity, rate, targets, forgetting or data."""
 
     name: str
     text: str
@@ -86,14 +86,11 @@ def because(advice: RankAdvice) -> str:
 def _doubling(record: Record, kind: str, r: int) -> str:
     """Say what twice this rank gained, or how few publications ran both ranks."""
     if gain := record.gain(kind, r):
+        points = f"{abs(gain.mean):.1f} points {'less' if round(gain.mean, 1) < 0 else 'more'}"
         publications = counted(gain.publications, "publication")
-        return f"r = {2 * r} scored on average {_points(gain.mean)} than r = {r} in {publications}"
+        return f"r = {2 * r} scored on average {points} than r = {r} in {publications}"
     few = record.ran(kind, r)
     return f"{counted(few, 'publication') if few else 'no publication'} ran both r = {r} and r = {2 * r}"
-
-
-def _points(gain: float) -> str:
-    return f"{abs(gain):.1f} points {'less' if round(gain, 1) < 0 else 'more'}"
 
 
 def main_sentences(advice: RankAdvice) -> tuple[str, str, str]:
@@ -110,33 +107,31 @@ def rate_first(advice: RankAdvice) -> str:
 
 def confidence_in_words(advice: RankAdvice) -> str:
     """Say how good the advice was for left-out publications. The Guide compares it with fixed ranks."""
-    ours = advice.record.regret("advice")
-    if advice.case.r_range or ours is None:
+    if advice.case.r_range:
         return HEADING
+    ours = advice.record.regret("advice").score
     return (
-        f"{HEADING} {BY_TASK} Over {ours.score.publications} publications that ran r = 16 or less and r = 64 or more, "
-        f"each left out in turn, the recommended rank scored {ours.score.mean:.2f} points less than the best tested "
-        f"rank (90 % interval {ours.score.low:.2f} to {ours.score.high:.2f})."
+        f"{HEADING} {BY_TASK} Over {ours.publications} publications that ran r = 16 or less and r = 64 or more, each "
+        f"left out in turn, the recommended rank scored {ours.mean:.2f} points less than the best tested rank (90 % "
+        f"interval {ours.low:.2f} to {ours.high:.2f})."
     )
 
 
 def aim_in_words(record: Record) -> str:
-    """Say whether the regret of the advice met its aim; empty without a record."""
+    """Say whether the regret of the advice met its aim."""
     ours = record.regret("advice")
-    if ours is None:
-        return ""
     regrets = zip((ours.score.mean, ours.loss.mean), AIM, ("points", "% of the loss"), strict=True)
     each = [f"{mean:.2f} {unit} (aim: {aim:g}, {'met' if mean <= aim else 'missed'})" for mean, aim, unit in regrets]
     return f"The regret of the advice is {' and '.join(each)}."
 
 
 def rule_evidence(record: Record, rule: RankRule) -> str:
-    """Say what published scores show about one line of the rule of thumb; empty without a record."""
+    """Say what published scores show about one line of the rule of thumb."""
+    shown, known, interval = _doubling(record, rule.kind, rule.r), "Not measured", ""
     if gain := record.gain(rule.kind, rule.r):
         known = "Too low on average" if gain.low > 0 else "No clear gain from a higher rank"
-        interval = f"90 % interval {gain.low:.1f} to {gain.high:.1f}".replace("-0.0", "0.0").replace("-", "−")
-        return f"{known}: on {KINDS[rule.kind]}, {_doubling(record, rule.kind, rule.r)} ({interval})."
-    return f"Not measured: on {KINDS[rule.kind]}, {_doubling(record, rule.kind, rule.r)}." if record.gains else ""
+        interval = f" (90 % interval {gain.low:.1f} to {gain.high:.1f})".replace("-0.0", "0.0").replace("-", "−")
+    return f"{known}: on {KINDS[rule.kind]}, {shown}{interval}."
 
 
 def reasons(advice: RankAdvice) -> tuple[Reason, ...]:
@@ -145,12 +140,10 @@ def reasons(advice: RankAdvice) -> tuple[Reason, ...]:
 
 
 def _reasons(advice: RankAdvice) -> Iterable[Reason]:
-    case, rule, targets = advice.case, advice.case.rule, advice.record.targets
-    full, retention = advice.below_full, advice.retention
+    case, rule, targets, retention = advice.case, advice.case.rule, advice.record.targets, advice.retention
     if not case.r_range:
         text = f"Rule of thumb: r = {rule.label} for {rule.use[0].lower()}{rule.use[1:]}."
-        source = f"{rule.source}; {RECORD_SOURCE}"
-        yield Reason("rule", f"{text} {rule_evidence(advice.record, rule)}".rstrip(), source)
+        yield Reason("rule", f"{text} {rule_evidence(advice.record, rule)}", f"{rule.source}; {RECORD_SOURCE}")
     for near in advice.shown:
         yield Reason("nearest", _nearest(near, advice), *_cited(near.line.study))
     for study in advice.other_studies:
@@ -165,9 +158,6 @@ def _reasons(advice: RankAdvice) -> Iterable[Reason]:
             "smallest rank were better than narrow ones at their best rank."
         )
     yield Reason("targets", text, f"{QLORA}; {REGRET}")
-    if full and case.name in ("near-full", "pretraining"):
-        text = f"Full fine-tuning was better than every rank in {full.count} of {full.comparisons} similar trainings."
-        yield Reason("full", text, *_cited(full.line.study))
     if retention and advice.goal.forgetting:
         text = (
             f"In {retention.count} of {retention.comparisons} published trainings the smallest rank kept more of the "
@@ -230,13 +220,11 @@ def capacity_in_words(advice: RankAdvice) -> str:
     data = "The size of your data is not known."
     if cap.tokens is not None:
         of = "Your data" if advice.data.examples is not None else "No data is given: the assumed training"
-        most = "at most " if cap.at_most else ""
-        filled = "under 1 %" if cap.filled < 0.01 else f"{100 * cap.filled:.0f} %"
+        most, filled = "at most " if cap.at_most else "", f"{max(0.01, cap.filled):.0%}".replace("%", " %")
         data = f"{of} has {most}{units.count(cap.tokens)} tokens, {filled} of that."
     return (
         f"Capacity at r = {cap.r}: {units.count(cap.parameters)} parameters hold what about "
-        f"{units.count(cap.holds_tokens)} tokens can teach (published figures: {cap.bits_per_parameter:g} bits per "
-        f"parameter, {cap.bits_per_token:g} per token). It does not change the recommendation. {data}"
+        f"{units.count(cap.holds_tokens)} tokens can teach. It does not change the recommendation. {data}"
     )
 
 
@@ -250,7 +238,7 @@ def _rate(advice: RankAdvice) -> str:
         )
     if rates:
         ranks = listed(map(str, rates.ranks))
-        text += f" Best rates tried for {advice.rates_of} at r = {ranks}: {_best_rates(advice)}."
+        text += f" Best rates tried for {rates.of} at r = {ranks}: {_best_rates(advice)}."
     return text
 
 

@@ -27,34 +27,29 @@ BIASED_QUERIES = ("qwen2",)
 
 
 class Block:
-    """Memory of one decoder block during one micro-step. Methods return bytes unless they say otherwise. The terms are
-    what autograd saves in transformers 5.17 with peft 0.21, listed with saved_tensors_hooks and checked against whole
-    training steps in tests/core/cost/test_against_torch.py and tests/core/model/test_activations.py."""
+    """Memory of one decoder block during one micro-step; methods return bytes unless they say otherwise. The terms are
+    what autograd saves in transformers 5.17 with peft 0.21 (saved_tensors_hooks), checked against whole training steps
+    in tests/core/cost/test_against_torch.py and tests/core/model/test_activations.py."""
 
     def __init__(self, kind: BlockKind, model: ModelSpec, stack: Stack):
         self.kind, self.model, self.stack = kind, model, stack
         self.attention = attention_of(kind, model, stack)
         self.tokens, self.width = stack.setup.tokens_per_micro_step, stack.activation_bytes
         self.hidden = model.hidden_size
-        held = kind.activations
-        self.held = held and held.held(self.width, autocast=stack.habits.autocast)
-        """Bytes per token measured on the block's class; None where it was not measured."""
+        # bytes per token measured on the block's class; None where it was not measured
+        self.held = kind.activations and kind.activations.held(self.width, autocast=stack.habits.autocast)
+        # Unsloth's own MLP needs adapters without DoRA on all projections (models/llama.py)
         self.fuses_mlp = not stack.use_dora and kind.targeted_mlp_inputs == 2 * self.hidden + kind.mlp_hidden
-        """True where Unsloth's own MLP runs, which needs adapters without DoRA on all projections
-        (models/llama.py)."""
+        # experts that run one after the other hold one expert's gradients at a time
         self._experts_in_turn = stack.habits.one_expert_at_a_time and model.num_experts > 0
-        """True where experts run one after the other, so that one expert's gradients are held at a time."""
 
     def kept(self) -> tuple[float, float, float]:
-        """Return the bytes that the block keeps for its backward pass, and the bytes more for each unit of r and for
-        each unit of the experts' rank (x·A of each module).
-
-        transformers: tokens T times the bytes measured on the block's class (core.model.spec), or a Llama block's
-        where there are none (`_llama_kept`), plus the inputs that adapters keep (`_adapter_inputs`). Unsloth's own
-        families: 2T(4H + 2Q + 2K + 2M), since their MLP works in place where each of its projections has an adapter.
-        Unsloth's other families run transformers' classes, compiled, whose adapters keep their input once and without
-        a copy (unsloth_zoo/compiler.py, lora_forward); what torch.compile saves is not counted.
-        """
+        """Return the bytes kept for the backward pass, and the bytes more for each unit of r and of the experts' rank
+        (x·A of each module). transformers: tokens T times the bytes measured on the block's class, or a Llama block's
+        (`_llama_kept`), plus the inputs of adapters. Unsloth's own families: 2T(4H + 2Q + 2K + 2M), since their MLP
+        works in place where each of its projections has an adapter. Unsloth's other families run transformers' classes,
+        whose adapters keep their input once and without a copy (unsloth_zoo/compiler.py, lora_forward); what
+        torch.compile saves is not counted."""
         kind, stack = self.kind, self.stack
         attention = self._attention_bytes()
         if stack.use_dora:  # the base's output and the adapter's, of each module (peft tuners/lora/dora.py)
@@ -72,8 +67,8 @@ class Block:
         return self.tokens * each + attention, *(float(self.tokens * self.width * modules) for modules in slopes)
 
     def _unfused_elements(self) -> float:
-        """Extra elements per token that a block of Unsloth's own families keeps where some projections of attention or
-        MLP carry no adapter, or have biases: the unfused code runs there, and each adapter keeps its input."""
+        """Extra elements per token in Unsloth's own families where some projections of attention or MLP carry no
+        adapter, or have biases: the unfused code runs there, and each adapter keeps its input."""
         kind = self.kind
         of_attention = min(kind.targeted_inputs - kind.targeted_mlp_inputs, 3 * self.hidden)
         some = kind.some_into_attention or self.model.model_type in BIASED_QUERIES or self.stack.use_dora
@@ -88,12 +83,9 @@ class Block:
         return norms + self.width * (self.kind.attention + self.kind.mlp)
 
     def _adapter_inputs(self, *, of_mlp: bool = False) -> float:
-        """Bytes per token of the inputs that adapters keep; of_mlp: of the MLP's adapters alone.
-
-        An fp32 adapter under 16-bit activations copies the input for each module (peft lora/layer.py,
-        _cast_input_dtype): 4 bytes, or 2 where autocast turns the copy back to 16 bit, as it does fp32 activations. An
-        adapter in the activations' own dtype keeps the input itself, once for all its readers.
-        """
+        """Bytes per token of the inputs that adapters keep; of_mlp: of the MLP's adapters alone. An fp32 adapter under
+        16-bit activations copies the input for each module (peft lora/layer.py, _cast_input_dtype): 4 bytes, or 2 where
+        autocast turns the copy back to 16 bit. Others keep the input itself, once for all its readers."""
         kind, stack = self.kind, self.stack
         inputs = kind.targeted_mlp_inputs if of_mlp else kind.targeted_inputs
         if stack.copies_inputs:
@@ -106,13 +98,10 @@ class Block:
         return max(0.0, 1 - self._llama_kept() / self.held.kept) if self.held else 0.0
 
     def _attention_bytes(self) -> float:
-        """Bytes that the attention kernel keeps beyond flash attention's queries, keys, values and output: the
-        attention matrix, copies of its inputs, and a mask.
-
-        Eager attention keeps the softmax in fp32 and in a 16-bit copy, with attention sinks the copy alone. The math
-        kernel keeps the softmax and fp32 copies of queries, keys and values, with as many key heads as query heads. A
-        fused kernel that is given a mask keeps a copy of the mask in the queries' dtype.
-        """
+        """Bytes kept beyond flash attention's queries, keys, values and output. Eager attention keeps the softmax in
+        fp32 and in a 16-bit copy, with attention sinks the copy alone. The math kernel keeps it and fp32 copies of
+        queries, keys and values, with as many key heads as query heads. A fused kernel that is given a mask keeps a
+        copy of the mask in the queries' dtype."""
         setup, width, attention = self.stack.setup, self.stack.attention_bytes, self.attention
         queries, keys = self.kind.attention_width, key_heads(self.kind, self.model) * head_dim(self.kind, self.model)
         kept = self._matrix_bytes[0] * self._matrix_elements
@@ -155,19 +144,11 @@ class Block:
         return float(self.tokens * (6 * inputs + 4 * self.hidden)) if self.stack.use_dora else 0.0
 
     def gradients(self) -> float:
-        """Bytes of gradients at the fullest moment of the block's backward pass, beyond what the block keeps.
-
-        transformers: tokens T times the bytes measured on the block's class without an adapter, or a Llama block's: 6M
-        + 2H in 16 bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the down
-        projection moves a Llama block's fullest moment to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H
-        with fp32 copies, 6M + 10H with copies under autocast (with a gate or without), 8M + 4H in fp32, 10M + 2H in
-        fp32 under autocast; the difference is added. With DoRA it is at the up projection's adapter: the gradient of
-        the adapter's output in fp32, scaled, and the two products of the magnitude's scale, 16M - 2H with the gate's.
-        Unsloth's own families: 2T(H + M), so that with what they keep the sum is 2T(5H + 2Q + 2K + 3M): two norms'
-        outputs, two sums and the gradient that comes in (kernels/fast_lora.py, read off simulated steps too). Compiled
-        blocks hold more: `width-unsloth-compiled`. An attention matrix has its fullest moment later, once the MLP, its
-        adapters and the norm before it have been freed.
-        """
+        """Bytes of gradients at the fullest moment of the block's backward pass, beyond what the block keeps: by the
+        tokens T, `_block_gradients`. With DoRA the moment is at the up projection's adapter: the gradient of its output
+        in fp32, scaled, and the two products of the magnitude's scale, 16M - 2H with the gate's. Compiled blocks hold
+        more: `width-unsloth-compiled`. An attention matrix has its fullest moment later, once the MLP, its adapters and
+        the norm before it have been freed."""
         kind, tokens, stack = self.kind, self.tokens, self.stack
         at_peak = tokens * self._block_gradients()
         if stack.use_dora:
@@ -178,13 +159,10 @@ class Block:
         return max(0.0, at_peak, of_matrix - freed)
 
     def _block_gradients(self) -> float:
-        """Bytes of gradients per token: a Llama block's, plus the difference between the block's class and a Llama
-        block without an adapter. A negative difference counts only without an adapter on the down projection, because
-        the fullest moment is elsewhere with one there.
-
-        Where the MLP has no gate, the class's fullest moment is in the activation function, once the down projection
-        has freed what its adapter kept: the larger of the two moments counts.
-        """
+        """Bytes per token: a Llama block's, plus the difference between the block's class and a Llama block without an
+        adapter. A negative difference counts only without an adapter on the down projection, with which the fullest
+        moment is elsewhere. Without a gate the class's fullest moment is in the activation function, once the down
+        projection has freed what its adapter kept: the larger of the two counts."""
         kind, stack, llama = self.kind, self.stack, self._llama_gradients()
         if self.held is None or self._experts_in_turn or stack.own_blocks:
             return llama
@@ -195,12 +173,16 @@ class Block:
         return llama + (max(0.0, beyond) if kind.targeted_mlp_hidden else beyond)
 
     def _plain_gradients(self, mlp: float) -> float:
-        """Bytes of gradients per token of a Llama block without an adapter on the down projection."""
+        """Bytes per token of a Llama block without an adapter on the down projection: 6M + 2H in 16 bit and 12M + 4H in
+        fp32, in the MLP, or 2M + 11H in the norm before it."""
         if self.width == 4:
             return 4 * mlp + 4 * self.hidden
         return max(2 * mlp + 2 * self.hidden, 2 * self.kind.mlp_hidden + 11 * self.hidden)
 
     def _llama_gradients(self) -> float:
+        """Bytes per token of a Llama block. An adapter on the down projection that keeps its input as it is makes 4M +
+        2H or 9H, with fp32 copies 4M + 12H, with copies under autocast 6M + 10H, in fp32 8M + 4H, there under autocast
+        10M + 2H. Unsloth's own families: 2(H + M), with what they keep 2(5H + 2Q + 2K + 3M) (kernels/fast_lora.py)."""
         kind, stack, width, hidden = self.kind, self.stack, self.width, self.hidden
         if stack.own_blocks:
             return width * (hidden + kind.mlp_hidden if self.fuses_mlp else kind.mlp)
@@ -211,7 +193,6 @@ class Block:
         if stack.copies_inputs and stack.autocasts and width == 4:
             return width * mlp - 2 * kind.mlp_hidden / at_once + 2 * hidden
         if stack.copies_inputs and stack.autocasts:
-            # while the adapter's input exists as it is, in fp32 and in 16 bit, with a gate or without
             return 3 * width * kind.mlp_hidden / at_once + 10 * hidden
         without_one = width * (mlp - kind.mlp_hidden)
         if stack.copies_inputs:
@@ -320,12 +301,10 @@ def _unsloth_moment(model: ModelSpec, stack: Stack, usable_bytes: float | None, 
 
 
 def unsloth_chunk(tokens: int, hidden: int, vocab: int, usable_bytes: float | None, *, ampere: bool) -> tuple[int, int]:
-    """Return the rows and columns of the one fp32 buffer of logits in which Unsloth's current loss works.
-
-    A chunk is whole rows: a power of two near tokens · hidden / vocab, at least 512 rows or 512 · 151,936 logits, at
-    most 4,096 rows and 2 GiB. Cards since Ampere use tiles of at most 256 MiB instead, on a frozen head with over
-    32,768 entries: always up to 24.5 GiB of memory, else from 4,096 tokens on (fused_linear_rows, _tiled_layout).
-    """
+    """Return the rows and columns of the fp32 buffer of logits in which Unsloth's current loss works: whole rows, a
+    power of two near tokens · hidden / vocab, at least 512 rows or 512 · 151,936 logits, at most 4,096 rows and 2 GiB.
+    Cards since Ampere use tiles of at most 256 MiB, on a frozen head with over 32,768 entries: always up to 24.5 GiB of
+    memory, else from 4,096 tokens on (fused_linear_rows, _tiled_layout)."""
     small = usable_bytes is not None and usable_bytes <= SMALL_CARD_BYTES
     if ampere and vocab > 2 * TILE_COLUMNS and tokens >= (0 if small else TILED_ROWS):
         rows = max(1, min(TILED_ROWS, tokens, TILE_BUDGET_BYTES // (TILE_COLUMNS * 4)))

@@ -38,8 +38,8 @@ class MemoryEstimate:
     reserved_band: Range
     device_band: Range
     """Figure that nvidia-smi shows."""
-    loading_band: Range | None = None
-    """Figure of nvidia-smi at the fullest moment of loading the base; None where that was not estimated."""
+    loading_band: Range
+    """Figure of nvidia-smi at the fullest moment of loading the base."""
 
     def covering(self, other: "MemoryEstimate", *, low: bool = True) -> "MemoryEstimate":
         """Return a copy whose bands also cover those of `other`: both ends or, without `low`, the high end alone."""
@@ -73,13 +73,13 @@ class MemoryEstimate:
 
     @property
     def while_loading(self) -> int:
-        """nvidia-smi's figure at the fullest moment of loading the base; 0 where that was not estimated."""
-        return round(self.loading_band.expected) if self.loading_band else 0
+        """nvidia-smi's figure at the fullest moment of loading the base."""
+        return round(self.loading_band.expected)
 
     @property
     def fullest_band(self) -> Range:
         """Bytes that a card must have: the peak of training, or of loading where that is higher."""
-        return self.device_band.reached_by(self.loading_band or self.device_band)
+        return self.device_band.reached_by(self.loading_band)
 
     @property
     def fullest(self) -> int:
@@ -102,9 +102,9 @@ class TrainedBytes(NamedTuple):
 
 
 def trained_bytes(stack: Stack, width: int) -> TrainedBytes:
-    """Return the bytes per trainable parameter whose weight takes `width` bytes. AdamW keeps two states; bitsandbytes'
-    8-bit form two bytes and two fp32 maxima for each 256 parameters. Left out: tensors under 4,096 elements keep fp32
-    states in bitsandbytes; paged states may sit in host memory."""
+    """Return the bytes per trainable parameter of `width` bytes. AdamW keeps two states; bitsandbytes' 8-bit form two
+    bytes and two fp32 maxima for each 256 parameters. Left out: tensors under 4,096 elements keep fp32 states in
+    bitsandbytes; paged states may sit in host memory."""
     optim, assume, copies, states = stack.setup.optim, stack.assume, 0.0, 0.0
     if optim == "adamw_torch":
         states, copies = width * assume.value("adam-states"), assume.value("adam-temporary-copies")
@@ -213,16 +213,11 @@ class MemoryTerms:
         saved_parameters: int = 0,
         lora_at: Callable[[int], tuple[int, int]] | None = None,
     ) -> MemoryEstimate:
-        """Return the peak at one rank.
-
-        parameters: number of all that train; saved_parameters: number of them in full copies by modules_to_save.
-        lora_at: returns the experts' rank and the parameters of all LoRA pairs at a rank r; without it, experts have
-        rank r.
+        """Return the peak at one rank. parameters: all that train, saved_parameters of them in full copies. lora_at:
+        returns the experts' rank and the parameters of all LoRA pairs at a rank r; without it, experts have rank r.
 
         Where Unsloth moves the embedding, the high ends are at least those of the last rank at which it stays, since
-        the rank of the move is not known exactly. They can still fall a little with the rank: Unsloth's loss takes a
-        share of free memory.
-        """
+        the rank of the move is not known exactly."""
         lora, full = parameters - saved_parameters, saved_parameters
         lora_at = lora_at or (lambda rank: (rank, round(lora * rank / max(1, r))))
         adapter = round(lora * self.adapter.weight + full * self.saved.weight)
@@ -292,12 +287,9 @@ class MemoryTerms:
         return moments
 
     def _bands(self, base: int, trained: int, moments: list[Moment], peak: Moment) -> tuple[Range, Range]:
-        """Return the bands of allocated and of reserved memory.
-
-        Weights, adapter, gradients, states and scratch are counted: their band is narrow, some MiB. Activations and
-        logits are modelled: their band is wider. Each end is taken at the moment that is fullest by that end. trained:
-        bytes of adapter and optimizer states, held at every moment. peak: the moment with the largest expected sum.
-        """
+        """Return the bands of allocated and of reserved memory: narrow around what is counted (weights, adapter,
+        gradients, states, scratch), wider around what is modelled (activations, logits). Each end is taken at the
+        moment that is fullest by that end. trained: bytes of adapter and states. peak: the largest moment."""
         static = base + trained
         narrow, wide, extra = self.width_static, self.width_working, self.base_extra
         fixed, slack, off = self.slack_static, self.slack, self.static_bytes_off
@@ -347,10 +339,9 @@ def _standing_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
 
 def _merged_bytes(shape: ModelShape, stack: Stack) -> float:
     """Bytes of PEFT's merged experts: ParamWrapper adds the adapter to each whole expert parameter (peft
-    lora/layer.py), whose gradient is as large. The backward pass holds one parameter's gradient at a time, the last
-    parameter's first, and then frees its merged weight: so the smaller of a pair beside both, or the larger beside its
-    own gradient. Without checkpointing the merged weights of all blocks stay. In fp32 where k-bit preparation raised
-    the experts."""
+    lora/layer.py), whose gradient is as large. The backward pass holds one gradient at a time, the last parameter's
+    first, and then frees its merged weight: the smaller of a pair beside both, or the larger beside its own gradient.
+    Without checkpointing the merged weights of all blocks stay."""
     if stack.habits.unsloth_kernels or not shape.targeted_experts:
         return 0.0
     smallest, largest, every = shape.targeted_experts[0], shape.targeted_experts[-1], sum(shape.targeted_experts)

@@ -1,6 +1,5 @@
 """Writes the notes of an estimate: facts behind its numbers that could surprise someone."""
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,7 +14,6 @@ from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Device, Gpu, Price, TrainingSetup, card, pads
 from rankviz.core.cost.shapes import (
     BROADCASTS_KEYS,
-    UNSLOTH_FLEX_SINKS,
     WIDEST_FLASH,
     WITHOUT_FLASH,
     caps_compiled,
@@ -33,7 +31,7 @@ from rankviz.core.cost.stack import (
     stays_16_bit,
 )
 from rankviz.core.lora.targets import has_split_file
-from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
+from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Caution
 from rankviz.units import memory_size
 
@@ -51,13 +49,10 @@ def truncation(setup: TrainingSetup) -> Caution | None:
     data, limit = setup.data, setup.max_length
     if data is None or not data.truncates(limit):
         return None
-    named = zip(data.truncated_shares(limit), ("the examples", "all tokens"), strict=True)
-    shares = [f"{math.ceil(100 * share - 1e-9)} % of {name}" for share, name in named if share < 1]
-    which = f", up to {' and '.join(shares)}" if shares else ""
     longest = f"the longest has {data.longest_tokens:,}" if data.longest_tokens else f"the mean is {data.mean_tokens:,}"
     return Caution(
-        f"Examples above the maximum length of {limit:,} tokens are truncated{which}; {longest}. To learn them whole, "
-        "raise the maximum length, which needs more memory, or split them."
+        f"Examples above the maximum length of {limit:,} tokens are truncated; {longest}. To learn them whole, raise "
+        "the maximum length, which needs more memory, or split them."
     )
 
 
@@ -65,8 +60,7 @@ def question_notes(
     model: ModelSpec, question: Question, gpu: Gpu | None, price: Price | None, assume: Assumptions
 ) -> list[str]:
     """Return the notes for any framework: on the card, the length, and what the framework does."""
-    setup, checkpoint = question.training, model.unsloth_checkpoint
-    unsloth, peft = setup.framework == "unsloth", setup.framework == "peft"
+    setup = question.training
     name, share = gpu.name if gpu else "", assume.range("usable-share-of-nominal").times(100)
     sentences = {
         "No GPU chosen: no fit, time or cost is estimated, and memory is estimated for a card with room to spare.": (
@@ -84,20 +78,10 @@ def question_notes(
         ),
         **dict.fromkeys(data_notes(model, setup), True),
         "Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's.": (
-            not unsloth and setup.gradient_checkpointing == "unsloth"
+            setup.framework != "unsloth" and setup.gradient_checkpointing == "unsloth"
         ),
         "The estimate assumes prepare_model_for_kbit_training with plain PEFT; it raises all that is not quantized to "
-        "fp32.": peft and setup.quantized,
-        "A fused loss in plain PEFT needs a package such as Liger; transformers' own loss is loss path full.": (
-            peft and setup.loss_path == "fused"
-        ),
-        Caution("text_only has no effect here: only Unsloth has it, for models with other towers."): (
-            question.lora.text_only and (not unsloth or model.tower != "text tower")
-        ),
-        f"{checkpoint and checkpoint.repository} is dynamic 4-bit: some layers stay in 16 bit. The estimate is for "
-        f"{setup.precision} without such layers.": (
-            not unsloth and checkpoint and checkpoint.dynamic and checkpoint.is_named(question.model_id)
-        ),
+        "fp32.": setup.framework == "peft" and setup.quantized,
         Caution(
             f"TRL 1.15 stops in its first step with {model.architecture}: its loss looks for the model inside, and "
             "transformers names none. Choose the text tower, or the framework unsloth or peft."
@@ -124,17 +108,11 @@ def data_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
         why = "an example may be padded to the longest of its batch" if padded else "Unsloth trains without padding"
         yield f"Time is for {span} tokens per example: {why}."
     elif data.examples is not None:
-        yield (
-            f"The mean length of the examples is not known: time counts {setup.fitted_length:,} tokens for each. It is "
-            "lower for shorter examples."
-        )
+        yield f"The mean length of the examples is not known: time counts {setup.fitted_length:,} tokens for each."
     if truncated := truncation(setup):
         yield truncated
     elif setup.fitted_length < setup.max_length:
-        yield (
-            f"Memory is for batches of the longest example: {setup.fitted_length:,} tokens instead of the maximum "
-            f"length of {setup.max_length:,}."
-        )
+        yield f"Memory is for batches of the longest example: {setup.fitted_length:,} tokens."
 
 
 def unsloth_notes(
@@ -155,7 +133,12 @@ def unsloth_notes(
             "The estimate is for 16 bit."
         )
     elif checkpoint and setup.precision in ("nf4", "nf4-dq"):
-        yield _about_checkpoint(checkpoint, question.model_id, terms)
+        instead = "" if checkpoint.is_named(question.model_id) else " in place of this model"
+        kind = "plain NF4" if checkpoint.quantized else "in 16 bit, and Unsloth quantizes it as it loads it"
+        if checkpoint.quantized and checkpoint.dynamic:
+            extra = "" if checkpoint.file_bytes is not None else f" (up to {memory_size(terms.base_extra.high)})"
+            kind = f"dynamic 4-bit, {memory_size(terms.base_extra.expected)} more than plain NF4{extra}"
+        yield f"Unsloth loads {checkpoint.repository}{instead}. It is {kind}."
     if setup.precision == "nf4":
         yield "Unsloth's load_in_4bit always quantizes with double quantization: the estimate is for nf4-dq."
     if settled(stack, model, device).habits.quantizes_experts and not has_split_file(model):
@@ -181,22 +164,6 @@ def unsloth_notes(
             f"Loading takes {memory_size(max(loading.values()))}, more than training{where}, and decides whether it "
             "fits: rank, batch and length do not change it."
         )
-
-
-def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, terms: MemoryTerms) -> str:
-    """Return a sentence on the repository that is loaded for a name, and on the size that was added for it."""
-    instead = "" if checkpoint.is_named(name) else " in place of this model"
-    which, extra = f"Unsloth loads {checkpoint.repository}{instead}.", terms.base_extra
-    if not checkpoint.quantized:
-        return f"{which} It is in 16 bit, and Unsloth quantizes it as it loads it."
-    if not checkpoint.dynamic:
-        return f"{which} It is plain NF4."
-    dynamic = f"{which} It is dynamic 4-bit: it keeps some layers in 16 bit"
-    if checkpoint.file_bytes is not None:
-        size, more = memory_size(checkpoint.file_bytes), memory_size(extra.expected)
-        return f"{dynamic} and weighs {size}, {more} more than plain NF4."
-    added, most = (f"{100 * end / terms.checkpoint_bytes:.0f} %" for end in (extra.expected, extra.high))
-    return f"{dynamic}. Its size is not known here: {added} is added to that of plain NF4, {most} at the high end."
 
 
 CLASSES = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
@@ -261,14 +228,13 @@ def card_notes(model: ModelSpec, question: Question, gpu: Gpu | None) -> tuple[s
     """Return cautions on features of this training that the chosen card is too old for."""
     setup, notes = question.training, []
     capability = gpu and gpu.compute_capability
+    needs = "needs compute capability {} or newer, and {} has {}. {}."
     if capability is not None and capability < TORCH:
-        notes.append(
-            f"torch for CUDA 13, the default, needs compute capability {TORCH} or newer, and {gpu.name} has "
-            f"{capability}. Install a torch for CUDA 12.6, at most 2.14."
-        )
+        instead = "Install a torch for CUDA 12.6, at most 2.14"
+        notes.append(f"torch for CUDA 13, the default, {needs.format(TORCH, gpu.name, capability, instead)}")
     if setup.attn_implementation == "flash" and capability is not None and capability < FLASH_ATTENTION:
-        needs = f"FlashAttention 2 needs compute capability {FLASH_ATTENTION} or newer"
-        notes.append(f"{needs}, and {gpu.name} has {capability}. Choose sdpa attention.")
+        choose = "Choose sdpa attention"
+        notes.append(f"FlashAttention 2 {needs.format(FLASH_ATTENTION, gpu.name, capability, choose)}")
     if setup.framework != "unsloth" and forces_fp32(model, setup.precision, card(gpu)):
         name = setup.framework.upper()
         notes.append(
@@ -289,34 +255,34 @@ def attention_notes(predicted: Prediction) -> list[str]:
     would with unpadded batches, although eager attention was not requested."""
     model, shape, stack = predicted.plan.model, predicted.shape, predicted.stack
     attention, setup = heaviest(model, shape, stack), stack.setup
-    if stack.habits.on_cpu or attention is None:
+    if stack.habits.on_cpu or attention is None or setup.attn_implementation == "eager":
         return []
     if setup.attn_implementation == "flash":
         why = _refused(predicted)
         return [Caution(f"FlashAttention 2 does not run here: {why}. Choose sdpa attention.")] if why else []
+    equal = replace(stack, setup=replace(setup, data=None))
+
+    def size(stack: Stack) -> str:
+        return f"{memory_size(max(block.matrix() for block in blocks_of(model, shape, stack)))} in one block"
+
     avoid = f"Unsloth, torch {FUSED_FROM} or newer, or padded batches avoid it."
-    if setup.attn_implementation == "sdpa" and attention.holds_matrix:
+    if attention.holds_matrix:
         kernel = "is eager" if attention.kernel == "eager" else "runs torch's math kernel"
         if caps_compiled(model, stack):
-            avoid = "flash-attn 2.6.3 or newer avoids it; so does a shorter length in part."
-        elif model.model_type in UNSLOTH_FLEX_SINKS:
-            avoid = "Unsloth uses flex attention, which holds none."
+            avoid = "flash-attn 2.6.3 or newer avoids it."
         elif attention.kernel == "eager" or model.model_type in BROADCASTS_KEYS:
             avoid = "A shorter length or a smaller batch needs less."
-        size = memory_size(max(block.matrix() for block in blocks_of(model, shape, stack)))
         return [
             Caution(
                 f"Attention {kernel} for this model on this card and holds a matrix of length × length for each head: "
-                f"{size} in one block. {avoid}"
+                f"{size(stack)}. {avoid}"
             )
         ]
-    equal = replace(stack, setup=replace(setup, data=None))
     if setup.mixes_lengths and (without := heaviest(model, shape, equal)) and without.kernel == "math":
-        size = memory_size(max(block.matrix() for block in blocks_of(model, shape, equal)))
         return [
             Caution(
                 "The estimate assumes padded batches. A batch with examples of one length runs torch's math kernel, "
-                f"with an fp32 matrix of {size} in one block. Unsloth and torch {FUSED_FROM} or newer avoid it."
+                f"with an fp32 matrix of {size(equal)}. Unsloth and torch {FUSED_FROM} or newer avoid it."
             )
         ]
     return []

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from rankviz.core.from_json import shape
+from rankviz.core.from_json import as_answer, shape
 from rankviz.core.studies.lines import RL
 from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
@@ -164,32 +164,7 @@ class BandRecord:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bands:
-    """Sections of assets/forecast.json from which forecasts are read."""
-
-    reference_rank: int
-    bands: Mapping[Metric, Mapping[str, Any]]
-    """Numbers of "studies" (publications) and lines, lines_at_rank and quantiles by level over GRID; by metric."""
-    left_out: Mapping[str, BandRecord]
-    holds: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    """Share of publications in which a statement held, by statement and then kind (tools/forecast/published.py)."""
-    rate: Mapping[str, Any] | None
-    """Loss from a learning rate that was too low, and from a quarter of the rank; None where it was not computed."""
-
-
 ForecastJSON = shape(Forecast)
-
-
-def bands_from_json(value: Mapping[str, Any]) -> Bands:
-    """Read the output of `make forecast`."""
-    return Bands(
-        reference_rank=value["reference_rank"],
-        bands=value["bands"],
-        left_out={row["kind"]: BandRecord(**row) for row in value["left_out"]},
-        holds={name: {row["kind"]: row for row in rows} for name, rows in value["holds"].items()},
-        rate=value["rate"],
-    )
 
 
 def at_rank(band: Mapping[str, Any], r: int) -> RankForecast:
@@ -209,24 +184,25 @@ def at_rank(band: Mapping[str, Any], r: int) -> RankForecast:
     )
 
 
-def forecast(bands: Bands, metric: Metric, task: str, ranks: Sequence[int] = GRID) -> Forecast:
+def forecast(table: Mapping[str, Any], metric: Metric, task: str, ranks: Sequence[int] = GRID) -> Forecast:
     """Return the forecast at these ranks, with its record and sentences.
 
     Args:
-        bands: From assets/forecast.json.
+        table: Content of assets/forecast.json.
         metric: "score" or "loss". Losses do not depend on the task: all come from one kind of data, none from
             reinforcement learning.
         task: Kind of study, from KIND_OF_USE_CASE.
         ranks: Any ranks from 1 to 256.
     """
     kind = LOSS if metric == LOSS and task != RL else task
-    band, checked = bands.bands[metric], bands.left_out.get(kind)
+    band, checked = table["bands"][metric], left_out(table, kind)
     rows = () if kind == RL else tuple(at_rank(band, r) for r in ranks)
-    facts = (NO_FORECAST_OF_RL,) if kind == RL else tuple(fact_words(bands, task))
+    facts = (NO_FORECAST_OF_RL,) if kind == RL else tuple(fact_words(table, task))
+    basis = _basis(band, table["reference_rank"], UNIT_WORDS[UNITS[metric]], checked, rows) if rows else ()
     return Forecast(
         unit=UNITS[metric],
         kind=kind,
-        reference_rank=bands.reference_rank,
+        reference_rank=table["reference_rank"],
         studies=band["studies"],
         lines=band["lines"],
         coverage_80_left_out=checked.inside_80 if checked else None,
@@ -234,14 +210,23 @@ def forecast(bands: Bands, metric: Metric, task: str, ranks: Sequence[int] = GRI
         ranks=rows,
         heading=HEADING,
         facts=facts,
-        sentences=(HEADING, *facts, *(_basis(bands, metric, kind, rows) if rows else ())),
+        sentences=(HEADING, *facts, *basis),
     )
+
+
+def left_out(table: Mapping[str, Any], kind: str) -> BandRecord | None:
+    """Return the record of the band on left-out publications of a kind; None where none could be left out."""
+    row = _of_kind(table["left_out"], kind)
+    return row and BandRecord(**row)
+
+
+def _of_kind(rows: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any] | None:
+    return next((row for row in rows if row["kind"] == kind), None)
 
 
 def forecast_json(forecast: Forecast) -> ForecastJSON:
     """Return the forecast as `rankviz forecast --json` and the endpoint give it."""
-    lists = {"facts": list(forecast.facts), "sentences": list(forecast.sentences)}
-    return {**asdict(forecast), "ranks": [rounded(asdict(rank)) for rank in forecast.ranks], **lists}
+    return as_answer(ForecastJSON, forecast, ranks=[rounded(asdict(rank)) for rank in forecast.ranks])
 
 
 def rounded(row: dict[str, Any]) -> dict[str, Any]:
@@ -249,49 +234,49 @@ def rounded(row: dict[str, Any]) -> dict[str, Any]:
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
 
 
-def fact_words(bands: Bands, kind: str) -> Iterable[str]:
+def fact_words(table: Mapping[str, Any], kind: str) -> Iterable[str]:
     """Yield sentences on common results of published studies: of this kind if reliable, else of all kinds."""
+    holds, rate = table["holds"], table["rate"]
 
-    def of_kind(statement: str) -> Mapping[str, Any] | None:
-        rows = bands.holds[statement]
-        return rows[kind] if kind in rows and _is_reliable(rows[kind]) else rows.get(ANY)
+    def record(statement: str, kind: str) -> str:
+        """ "90 % of 20 publications (159 lines; a publication that was left out was 13 percentage points off)"."""
+        held = _of_kind(holds[statement], kind)
+        if held is None or (kind != LOSS and _error(held) > RELIABLE):
+            held = _of_kind(holds[statement], ANY)
+        if held is None:
+            return ""
+        publications, lines = counted(held["publications"], "publication"), counted(held["lines"], "line")
+        of, apart = "" if held["kind"] in (ANY, LOSS) else f" on {KINDS[held['kind']]}", ""
+        if held["left_out_error"] is not None:
+            apart = f"; a publication that was left out was {100 * held['left_out_error']:.0f} percentage points off"
+        doubt = ", not reliable" if _error(held) > RELIABLE else ""
+        return f"{100 * held['share']:.0f} % of {publications}{of} ({lines}{apart}{doubt})"
 
-    if low := of_kind("low_within_point"):
-        yield f"r = 16 scored within one point of the best rank in {_record(low)}, each taken alone."
-    score, loss = of_kind("high_worse"), bands.holds["high_worse_loss"].get(LOSS)
+    if low := record("low_within_point", kind):
+        yield f"r = 16 scored within one point of the best rank in {low}, each taken alone."
+    score, loss = record("high_worse", kind), record("high_worse_loss", LOSS)
     if score and loss:
+        yield f"r = 64 was 0.5 % of a loss worse than r = 16 in {loss}, and more than a point worse in {score}."
+    if rate:
+        (least, most), (low, high) = rate["times"], rate["worse_at_3"]
         yield (
-            f"r = 64 was 0.5 % of a loss worse than r = 16 in {_record(loss)}, and more than a point worse in "
-            f"{_record(score)}."
-        )
-    if bands.rate:
-        (least, most), (low, high) = bands.rate["times"], bands.rate["worse_at_3"]
-        yield (
-            "In {models} models of one study, a learning rate {least:g} to {most:g} times too low raised the loss by "
-            "{rate_cost:.1f} %, and training at a quarter of the rank raised it by {rank_cost:.1f} % (medians). The "
-            "learning rate cost more in {worse} of them; a rate 3 times too low would cost more in an estimated {low} "
-            "to {high}.".format(least=least, most=most, low=low, high=high, **bands.rate)
+            f"In {rate['models']} models of one study, a learning rate {least:g} to {most:g} times too low raised the "
+            f"loss by {rate['rate_cost']:.1f} %, and training at a quarter of the rank raised it by "
+            f"{rate['rank_cost']:.1f} % (medians). The learning rate cost more in {rate['worse']} of them; a rate 3 "
+            f"times too low would cost more in an estimated {low} to {high}."
         )
 
 
-def _is_reliable(held: Mapping[str, Any]) -> bool:
-    return held["left_out_error"] is None or held["left_out_error"] <= RELIABLE
+def _error(held: Mapping[str, Any]) -> float:
+    return held["left_out_error"] or 0.0
 
 
-def _record(held: Mapping[str, Any]) -> str:
-    """ "90 % of 20 publications (159 lines; a publication that was left out was 13 percentage points off)"."""
-    of, error = "" if held["kind"] in (ANY, LOSS) else f" on {KINDS[held['kind']]}", held["left_out_error"]
-    apart = "" if error is None else f"; a publication that was left out was {100 * error:.0f} percentage points off"
-    doubt = "" if _is_reliable(held) else ", not reliable"
-    publications, lines = counted(held["publications"], "publication"), counted(held["lines"], "line")
-    return f"{100 * held['share']:.0f} % of {publications}{of} ({lines}{apart}{doubt})"
-
-
-def _basis(bands: Bands, metric: Metric, kind: str, rows: Sequence[RankForecast]) -> Iterable[str]:
+def _basis(
+    band: Mapping[str, Any], reference: int, unit: str, checked: BandRecord | None, rows: Sequence[RankForecast]
+) -> Iterable[str]:
     """Yield sentences on the sources of the band, its record, and ranks where it is extrapolated."""
-    band, checked, unit = bands.bands[metric], bands.left_out.get(kind), UNIT_WORDS[UNITS[metric]]
     yield (
-        f"Shortfall from r = {bands.reference_rank} in {unit}, the same for every model and task, from "
+        f"Shortfall from r = {reference} in {unit}, the same for every model and task, from "
         f"{counted(band['lines'], 'published line')} of {counted(band['studies'], 'publication')}. Half of the band is "
         "the rule of thumb with its errors, half is no difference between ranks. It includes the noise of two runs and "
         "of their test sets."
@@ -301,10 +286,10 @@ def _basis(bands: Bands, metric: Metric, kind: str, rows: Sequence[RankForecast]
     else:
         yield (
             f"{'Validated' if checked.validated else 'Not validated'}: with whole publications left out, the 80 % band "
-            f"held {100 * checked.inside_80:.0f} % of {checked.points} points of {KINDS[kind]} ({checked.publications} "
-            f"publications; {100 * checked.inside_80_by_publication:.0f} % with each publication weighing the same). "
-            f'Its mean error (CRPS, {unit}) was {checked.crps:.2f}; "no difference between ranks" had '
-            f"{checked.crps_no_difference:.2f}."
+            f"held {100 * checked.inside_80:.0f} % of {checked.points} points of {KINDS[checked.kind]} "
+            f"({checked.publications} publications; {100 * checked.inside_80_by_publication:.0f} % with each "
+            f"publication weighing the same). Its mean error (CRPS, {unit}) was {checked.crps:.2f}; "
+            f'"no difference between ranks" had {checked.crps_no_difference:.2f}.'
         )
     if untested := [str(row.r) for row in rows if row.extrapolated and row.r in GRID]:
         yield f"No published line has a point at r = {', '.join(untested)}: the band is extrapolated there."

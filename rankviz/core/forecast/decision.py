@@ -44,10 +44,14 @@ class FinishedAdapter(NamedTuple):
         return self.loss if self.mean_loss is None else self.mean_loss
 
     @property
+    def size(self) -> str:
+        return ("" if self.made == "trained" else "about ") + units.file_size(self.adapter_bytes)
+
+    @property
     def in_words(self) -> str:
         """Run, rank and size of the adapter."""
-        size, run = units.file_size(self.adapter_bytes), f"the adapter of the run at r = {self.trained_r}"
-        return f"{run} ({size})" if self.made == "trained" else f"{run}, truncated to r = {self.r} (about {size})"
+        truncated = "" if self.made == "trained" else f", truncated to r = {self.r}"
+        return f"the adapter of the run at r = {self.trained_r}{truncated} ({self.size})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,9 +76,17 @@ class Decision:
     adapters: tuple[FinishedAdapter, ...]
 
     @property
-    def train_rank(self) -> int:
+    def train(self) -> BentRank:
         """Rank of the next run: the verdict's, else `enough`."""
-        return (self.settled or self.enough).r
+        return self.settled or self.enough
+
+    @property
+    def about(self) -> str:
+        """Label of the answer that names the rank of the next run."""
+        if self.train.measured is None:
+            return "Train next"
+        lowest = min(rank.median for rank in self.forecast.ranks if rank.measured is not None)
+        return "Best rank so far" if self.train.median == lowest else "Smallest good rank so far"
 
     @property
     def ship(self) -> FinishedAdapter | None:
@@ -83,46 +95,26 @@ class Decision:
         return next((each for each in self.adapters if each.expected <= best + self.tolerance), None)
 
     @property
-    def answers(self) -> Sequence[tuple[str, str, str, int | None]]:
-        """Answers on training and shipping: label, answer, sentence, and bytes of the adapter's file or None."""
-        rank, ship = self.settled or self.enough, self.ship
-        lowest = min((each for each in self.forecast.ranks if each.measured is not None), key=lambda each: each.median)
-        about = "Best rank so far" if rank.r == lowest.r else "Smallest good rank so far"
-        about = "Train next" if rank.measured is None else about
-        answers = [(about, f"r = {rank.r}", self.train_sentences[1], None)]
-        if ship:
-            size = f"{'' if ship.made == 'trained' else 'about '}{units.file_size(ship.adapter_bytes)}"
-            answers.append((SHIP, f"r = {ship.r}, {size}", self.ship_sentences[0], ship.adapter_bytes))
-        return answers
-
-    @property
     def train_sentences(self) -> Sequence[str]:
         """Sentences on the next run: rank, reason and settings."""
-        ranks, like, settled, within = self.forecast.ranks, self.like, self.settled, self.within
-        chosen = settled or self.enough
+        ranks, like, settled, chosen = self.forecast.ranks, self.like, self.settled, self.train
         best = min((rank for rank in ranks if rank.measured is not None or not settled), key=lambda rank: rank.median)
         runs = next((run.runs for run in self.forecast.runs if run.r == chosen.r), 0)
         loss = "estimated loss" if not runs else "measured loss" if runs == 1 else f"mean loss of {runs} runs"
         band = f", 80 % band {chosen.low_80:.3f} to {chosen.high_80:.3f}" if chosen.low_80 is not None else ""
-        near = LOSS.explained(within, ".3g")
-        if chosen.r == best.r == ranks[0].r:
-            why = f"r = {best.r} has the lowest loss. It is also the lowest rank of these runs."
-        elif chosen.r == best.r:
-            worse = "worse by more than the noise" if settled else f"more than {near} above it"
-            why = f"r = {best.r} has the lowest loss, and every lower rank is {worse}."
-        elif settled:
-            why = f"r = {chosen.r} is the smallest rank that these runs cannot distinguish from the best, r = {best.r}."
-        else:
-            lowest = "estimate" if best.measured is None else "loss"
-            why = f"r = {chosen.r} is the lowest rank within {near} of the lowest {lowest}, at r = {best.r}."
-        sentences = [f"To train next: r = {chosen.r} ({loss} {chosen.median:.3f} nats{band}).", why]
-        if not settled and chosen.high_80 is not None and (above := chosen.high_80 - best.median) > within:
-            sentences.append(f"A run there may land up to {above:.3f} nats above the lowest loss.")
+        why = f"r = {chosen.r} is the lowest rank within {LOSS.explained(self.within, '.3g')} of the lowest loss"
+        if settled:
+            why = f"r = {chosen.r} is the smallest rank that these runs cannot distinguish from the best"
+        why = f"r = {best.r} has the lowest loss." if chosen.r == best.r else f"{why}, at r = {best.r}."
         alpha = "the rule for alpha" if self.alpha is None else f"alpha = {self.alpha:g}"
         tuned = f"Of {self.tried_rates} learning rates, {like.learning_rate:g} was best at r = {like.r}."
         if self.tried_rates == 1:
             tuned = f"The learning rate ({like.learning_rate:g}) was not tuned: tune it at this rank before a long run."
-        return (*sentences, f"Keep the data, the target modules and {alpha}. {tuned}")
+        return (
+            f"To train next: r = {chosen.r} ({loss} {chosen.median:.3f} nats{band}).",
+            why,
+            f"Keep the data, the target modules and {alpha}. {tuned}",
+        )
 
     @property
     def ship_sentences(self) -> Sequence[str]:
@@ -131,16 +123,11 @@ class Decision:
             return ()
         best = min(self.adapters, key=lambda each: each.expected)
         seeds = "" if ship.mean_loss is None else f", the best of {ship.seeds} seeds (mean {ship.mean_loss:.4f})"
-        sentences = [f"To ship: {ship.in_words}, measured held-out loss {ship.loss:.4f}{seeds}."]
-        if ship is not best:
-            sentences.append(
-                f"It has the lowest rank of the available adapters within {self.tolerance:.3g} nats of the best one: "
-                f"{best.in_words}, at {best.expected:.4f}."
-            )
-        return (
-            *sentences,
-            *([f"A new run at r = {ship.r} may end higher or lower."] if ship.made != "trained" else ()),
-        )
+        first = f"To ship: {ship.in_words}, measured held-out loss {ship.loss:.4f}{seeds}."
+        if ship is best:
+            return (first,)
+        lowest = f"{best.in_words}, at {best.expected:.4f}"
+        return first, f"No lower rank is within {self.tolerance:.3g} nats of the best available adapter: {lowest}."
 
 
 def decide(
@@ -201,7 +188,7 @@ def decision_json(decision: Decision) -> dict[str, Any]:
     return {
         "tolerance": decision.tolerance,
         "train": {
-            "r": decision.train_rank,
+            "r": decision.train.r,
             "third_run": None,
             "repeat_at": decision.forecast.repeat_at,
             "enough": decision.enough.r,

@@ -13,7 +13,7 @@ from statistics import NormalDist, fmean, stdev
 from typing import Any, NamedTuple
 
 from rankviz.core.forecast.bands import GRID, rounded, share_error
-from rankviz.core.from_json import shape
+from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.events import fingerprints
 from rankviz.core.runs.metric import Metric
 from rankviz.core.runs.record import RunRecord
@@ -80,14 +80,14 @@ class BentForecast:
     """Loss by rank, from a sweep's own runs."""
 
     sweep_id: str
-    metric: str
-    unit: str
+    metric: str = "loss"
+    unit: str = "nats"
     runs: tuple[MeasuredRank, ...]
     ranks: tuple[BentRank, ...]
     coverage_80: float | None
     """Share of runs inside such 80 % bands on published lines; None for sweeps unlike the checked ones."""
     validated: bool
-    third_run: int | None
+    third_run: int | None = None
     """Always None; kept for readers of older versions. See repeat_at."""
     repeat_at: int | None
     """Rank to train again with another seed, to measure the noise; None where the noise is known."""
@@ -102,12 +102,8 @@ BentForecastJSON = shape(BentForecast)
 
 def bent_json(bent: BentForecast) -> BentForecastJSON:
     """Return the forecast as `rankviz forecast --json` and the endpoint give it; held-out loss, nats."""
-    return {
-        **asdict(bent),
-        "runs": [run._asdict() for run in bent.runs],
-        "ranks": [rounded(asdict(rank)) for rank in bent.ranks],
-        "sentences": list(bent.sentences),
-    }
+    runs, ranks = [run._asdict() for run in bent.runs], [rounded(asdict(rank)) for rank in bent.ranks]
+    return as_answer(BentForecastJSON, bent, runs=runs, ranks=ranks)
 
 
 def bent_forecast(
@@ -129,39 +125,34 @@ def bent_forecast(
     """
     runs = tuple(sorted(runs))
     low, high, noise = runs[0], runs[-1], noise_of((run.sd, run.runs) for run in runs)
-    ranks = between(runs, noise)
-    like_checked = len(runs) == 2 and low.r <= CHECKED_LOW and high.r >= CHECKED_HIGH
-    checked = alike and like_checked and noise is not None
-    gap = abs(low.loss - high.loss)
-    sentences = [
-        still_training,
-        f"Held-out loss in nats between your runs at r = {', '.join(str(run.r) for run in runs)}, by r^-{BEND:g}.",
-        f"r = {low.r} and r = {high.r} differ by {gap:.3g} nats, {noise.times(gap)}. The band shows where one more run "
-        "would land."
-        if noise
-        else "The noise of one run is not known, because no rank was trained twice: so there is no band. One more run "
-        f"at r = {low.r} with another seed measures it.",
-        f"On {record['lines']} published lines such 80 % bands held {100 * record['inside_80']:.0f} % of the runs "
-        f"between, and were {record['width_in_ranges']:.2g} times as wide as the range of the line. The rank that was "
-        f"picked was within 0.5 % of the best one between in {100 * record['within']:.0f} %, and of the best of all "
-        f"ranks in {100 * record['within_of_all_ranks']:.0f} %."
-        if checked
-        else f"Not validated: this was checked for two ranks at one learning rate and alpha, one at most r = "
-        f"{CHECKED_LOW} and one at least r = {CHECKED_HIGH}, with a repeat.",
-    ]
+    ranks, gap = between(runs, noise), abs(low.loss - high.loss)
+    checked = alike and noise is not None and len(runs) == 2 and low.r <= CHECKED_LOW and high.r >= CHECKED_HIGH
+    known = (
+        "The noise of one run is not known, because no rank was trained twice: so there is no band. One more run at r "
+        f"= {low.r} with another seed measures it."
+    )
+    if noise:
+        known = f"r = {low.r} and r = {high.r} differ by {gap:.3g} nats, {noise.times(gap)}."
+    held = (
+        f"Not validated: this was checked for two ranks at one learning rate and alpha, one at most r = {CHECKED_LOW} "
+        f"and one at least r = {CHECKED_HIGH}, with a repeat."
+    )
+    if checked:
+        held = (
+            f"On {record['lines']} published lines such 80 % bands held {100 * record['inside_80']:.0f} % of the runs "
+            f"between, and the picked rank was within 0.5 % of the best one between in {100 * record['within']:.0f} %."
+        )
+    own = f"Held-out loss in nats between your runs at r = {', '.join(str(run.r) for run in runs)}, by r^-{BEND:g}."
     return BentForecast(
         sweep_id=sweep_id,
-        metric="loss",
-        unit="nats",
         runs=runs,
         ranks=ranks,
         coverage_80=record["inside_80"] if checked else None,
         validated=checked and record["inside_80"] >= ENOUGH_INSIDE,
-        third_run=None,
         repeat_at=None if noise or still_training else low.r,
         noise_nats=noise and noise.sd,
         pick=pick_of(ranks),
-        sentences=tuple(filter(None, sentences)),
+        sentences=tuple(filter(None, (still_training, own, known, held))),
     )
 
 
@@ -314,8 +305,10 @@ class RateLook(NamedTuple):
     @property
     def sentences(self) -> Sequence[str]:
         """Sentences on the better rate, the difference compared with the noise, and what to do next."""
-        at = {rate: "no finite loss" if loss is None else f"{loss:.4f}" for rate, loss in self.losses.items()}
-        each = ", ".join(f"{loss} at {rate:g}" for rate, loss in sorted(at.items()))
+        each = ", ".join(
+            f"{'no finite loss' if loss is None else f'{loss:.4f}'} at {rate:g}"
+            for rate, loss in sorted(self.losses.items())
+        )
         worth = "The other rate diverged."
         if not math.isinf(self.gap):
             times = "how many times the noise is not known: no rate was trained twice"
@@ -325,11 +318,8 @@ class RateLook(NamedTuple):
             is_lowest = self.best == min(self.losses) and not math.isinf(self.gap)
             beyond = self.best / RATE_FACTOR if is_lowest else self.best * RATE_FACTOR
             then = f"train r = {self.r} at {beyond:.3g} too, until a further step no longer helps. Then {then}"
-        return (
-            f"At r = {self.r} learning rate {self.best:g} has the lower held-out loss: {each}.",
-            worth,
-            f"Do next: {then}",
-        )
+        best = f"At r = {self.r} learning rate {self.best:g} has the lower held-out loss: {each}."
+        return best, worth, f"Do next: {then}"
 
 
 def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
@@ -345,36 +335,11 @@ def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
 
 
 class ScoreLook(NamedTuple):
-    """Choice between the lowest and the highest rank of a sweep by a score. low, high: (rank, percent)."""
+    """Choice between the lowest and the highest rank of a sweep by a score. pick: the rank to train next. sentences:
+    the pick, the two scores with their noise, and the rule with its record."""
 
-    metric: Metric
-    low: tuple[int, float]
-    high: tuple[int, float]
-    noise: float | None
-    """Standard deviation of one run, points; None where it is not known."""
-    source: str
-    record: Mapping[str, Any]
-
-    @property
-    def pick(self) -> int:
-        return score_pick(self.low, self.high, self.noise)
-
-    @property
-    def sentences(self) -> Sequence[str]:
-        """Sentences on the rank to train, the two scores with their noise, and the rule with its record."""
-        (low, lower), (high, higher), record = self.low, self.high, self.record
-        noise = "not known" if self.noise is None else f"{self.noise:.2g} points, {self.source}"
-        known = f"r = {high} has {higher:.1f} % and r = {low} has {lower:.1f} %; the noise of one run is {noise}."
-        if self.noise and lower - higher > APART * self.noise:
-            known += f" r = {low} is better: find out why r = {high} is worse (its learning rate?)."
-        return (
-            f"To train next by {self.metric.noun}: r = {self.pick}.",
-            known,
-            f"The higher rank is taken if it is better by more than {APART:g} times the noise, else r = {SAFE_RANK}. "
-            f"On {record['lines']} published lines, with a repeat, that was within one point of the best rank in "
-            f"{100 * record['within_of_all_ranks']:.0f} %, and always r = {SAFE_RANK} in "
-            f"{100 * record['within_always_16']:.0f} %.",
-        )
+    pick: int
+    sentences: Sequence[str]
 
 
 def score_look(runs: Sequence[RunRecord], metric: Metric, record: Mapping[str, Any]) -> ScoreLook | None:
@@ -387,11 +352,25 @@ def score_look(runs: Sequence[RunRecord], metric: Metric, record: Mapping[str, A
     values = {r: [metric.of(run.loss_after) for run in cell] for r, cell in cells.items()}
     if any(None in each for each in values.values()) or all(len(each) > 1 for each in values.values()):
         return None
-    low, high = ((r, fmean(values[r])) for r in (min(values), max(values)))
+    (low, lower), (high, higher) = ((r, fmean(values[r])) for r in (min(values), max(values)))
     if noise := _noise(values.values()):
-        return ScoreLook(metric, low, high, noise.sd, "from the repeat", record)
-    examples = min(run.loss_after.examples for cell in cells.values() for run in cell)
-    return ScoreLook(metric, low, high, share_error(low[1], examples), "from the number of examples alone", record)
+        sd, source = noise.sd, "from the repeat"
+    else:
+        examples = min(run.loss_after.examples for cell in cells.values() for run in cell)
+        sd, source = share_error(lower, examples), "from the number of examples alone"
+    pick = score_pick((low, lower), (high, higher), sd)
+    return ScoreLook(
+        pick,
+        (
+            f"To train next by {metric.noun}: r = {pick}.",
+            f"r = {high} has {higher:.1f} % and r = {low} has {lower:.1f} %; the noise of one run is {sd:.2g} points, "
+            f"{source}.",
+            f"The higher rank is taken if it is better by more than {APART:g} times the noise, else r = {SAFE_RANK}. "
+            f"On {record['lines']} published lines, with a repeat, that was within one point of the best rank in "
+            f"{100 * record['within_of_all_ranks']:.0f} %, and always r = {SAFE_RANK} in "
+            f"{100 * record['within_always_16']:.0f} %.",
+        ),
+    )
 
 
 def _noise(cells: Iterable[Sequence[float]]) -> Noise | None:

@@ -10,7 +10,6 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from rankviz.core.lora.config import FLAGS, Dtype, Framework, LoraConfig, adapter_dtype, saved_dtype
-from rankviz.core.lora.saved import SavedModule
 from rankviz.core.lora.targets import Route
 from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec
 
@@ -169,6 +168,32 @@ class Adapted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SavedModule:
+    """An embedding or a head that is saved in full beside the adapter."""
+
+    layer: LinearLayer
+    trained: int
+    """Parameters trained; 0 for a frozen copy, or for the second of a tied pair."""
+    frozen_copy: bool = False
+    """True for the base's weight that PEFT saves beside a LoRA pair on it."""
+
+    @property
+    def path(self) -> str:
+        return self.layer.path
+
+    @property
+    def name(self) -> str:
+        return self.layer.name
+
+    def tensors(self, dtype: str) -> Iterator[Tensor]:
+        """Yield the tensors, named as PEFT names them after `path`."""
+        weight, within = (self.layer.out_features, self.layer.in_features), ".base_layer" * self.frozen_copy
+        yield Tensor(f"{within}.weight", dtype, weight[::-1] if self.layer.kind == "embedding" else weight)
+        if self.layer.bias:
+            yield Tensor(f"{within}.bias", dtype, weight[:1])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModuleRow:
     """Trainable parameters of one kind of module."""
 
@@ -297,9 +322,7 @@ class AdapterPlan:
                 rank = experts if each.is_expert else None
                 yield each.module, each.blocks, each.tensors(dtype, rank, dora=self.use_dora)
             for module in self.saved:
-                kind = frozen if module.frozen_copy else saved
-                tensors = (Tensor(suffix, "F32" if fp32 else kind, shape) for suffix, shape, fp32 in module.tensors)
-                yield module.path, module.blocks, tensors
+                yield module.path, (), module.tensors(frozen if module.frozen_copy else saved)
 
         inside: dict[str, Group] = {}
         outside: list[Group] = []
@@ -323,7 +346,7 @@ class AdapterPlan:
             yield names[each.layer.path], each.layer.part, each.blocks, parameters
         for module in self.saved:
             if module.trained:
-                yield f"{module.name} (in full)", module.part, module.blocks, module.trained
+                yield f"{module.name} (in full)", module.layer.part, (), module.trained
 
     @functools.cached_property
     def _labels(self) -> dict[str, str]:

@@ -1,21 +1,19 @@
 """Makes a plan from a configuration: what PEFT does when it wraps a model, or refuses, without the model."""
 
 import functools
-import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
+from typing import NoReturn
 
 from rankviz.core.bounds import one_of
 from rankviz.core.lora import experts as moe
 from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, QUANTIZED, UNSLOTH_VERSION, Framework, LoraConfig
-from rankviz.core.lora.experts import Targets, expert_parameters
+from rankviz.core.lora.experts import Targets
 from rankviz.core.lora.notes import flag_notes, notes
-from rankviz.core.lora.plan import Adapted, AdapterPlan
-from rankviz.core.lora.saved import EMBEDDING_NAMES, PARAMETER_KINDS, hits, saved_modules
+from rankviz.core.lora.plan import Adapted, AdapterPlan, SavedModule
 from rankviz.core.lora.targets import (
     ALL_LINEAR,
     ALL_ON,
-    EXPERT_NAMES,
     LINEAR_KINDS,
     Matcher,
     Route,
@@ -27,134 +25,88 @@ from rankviz.core.lora.targets import (
     route_of,
     with_plain_linears,
 )
-from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
+from rankviz.core.model.spec import LinearLayer, ModelSpec
 from rankviz.core.model.towers import as_loaded
 from rankviz.errors import InvalidSettingError
 
-
-def _refuse_scheme(scheme: str, route: Route) -> None:
-    """Raise InvalidSettingError for a MoE scheme that Unsloth does not leave to PEFT on a GPU."""
-    own_way = scheme == "peft-remap" and route.unsloth_on_gpu
-    if own_way or (scheme == "target-parameters" and route.split_experts):
-        why = "trains experts in its own way on a GPU" if own_way else "loads a linear layer for each expert in 4 bit"
-        raise InvalidSettingError(
-            f"Unsloth {UNSLOTH_VERSION} {why}, so the MoE scheme {scheme} names nothing. Choose the scheme unsloth."
-        )
+ENDS = frozenset({"embed_tokens", "lm_head"})
+"""PEFT's EMBEDDING_LAYER_NAMES."""
+PARAMETER_KINDS = ("experts", "router")  # of layers that are one parameter of a module
 
 
-def _refuse_split(model: ModelSpec, targets: Targets) -> None:
-    """Raise InvalidSettingError for a name that hits a list of split experts, or one expert of the list."""
-    for layer in model.layers:
-        path = f"{layer.path}s"
-        inner = (f"{path}.{expert}" for expert in range(layer.num_experts))
-        if layer.kind == "experts" and any(map(targets.matcher.hits_path, (path, *inner))):
-            raise InvalidSettingError(
-                f"These target modules hit {_shown(path)}, a list of experts, or one of it. Name {layer.name} instead."
-            )
+def _refuse(what: str, model: ModelSpec, choose: str = "") -> NoReturn:
+    linear = f"Linear layers here: {', '.join(names_that_exist(model))}."
+    raise InvalidSettingError(f"{what} {linear}{choose and ' '}{choose}")
 
 
-def _refuse_unmatched(
-    model: ModelSpec, targets: str | tuple[str, ...], names: tuple[str, ...] | str, route: Route
+def _refuse_targets(
+    model: ModelSpec, targets: str | tuple[str, ...], names: tuple[str, ...] | str, given: Targets, route: Route
 ) -> None:
-    """Raise InvalidSettingError where Unsloth makes a pattern of the names and finds no linear layer for it. targets:
-    as chosen, a preset or names. names: what Unsloth is given."""
-    flags = ALL_ON if names == ALL_LINEAR else route.flags
-    given = chosen_names(model) if names == ALL_LINEAR else names
-    split = (f"{layer.path}s.0" for layer in model.layers if layer.kind == "experts" and route.split_experts)
-    if not refused(model, given, flags, experts=tuple(split)):
-        return
-    off = listed(flag for flag, on in zip(FLAGS, flags, strict=True) if not on)
-    why = (
-        f"It takes names without dots of linear layers inside attention or MLP{f' ({off} off)' if off else ''}, and "
-        f"these match none. Linear layers here: {', '.join(names_that_exist(model))}."
-    )
-    if any(layer.kind == "conv1d" for layer in model.layers):
-        why = f"It looks for linear layers, and those of {model.model_type} are Conv1D."
-    elif model.has_experts and set(given) & {*EXPERT_NAMES, *(n.rsplit(".", 1)[-1] for n in expert_parameters(model))}:
-        why = "Only experts have these names, and it needs a linear layer as well, such as q_proj."
-    what = f"Preset {targets}" if isinstance(targets, str) else listed(targets)
-    raise InvalidSettingError(
-        f"{what}: Unsloth {UNSLOTH_VERSION} stops here. {why} Choose other names, or the Unsloth class FastModel."
-    )
-
-
-def _not_a_layer(model: ModelSpec, path: str) -> str:
-    if path in model.clippable_linears:
-        return (
-            f"PEFT cannot put LoRA on {_shown(path)}, which wraps its linear layer. Choose the text tower or Unsloth."
-        )
-    return (
-        f"{_shown(path)} is not a linear layer, and PEFT refuses LoRA on it. "
-        f"Linear layers here: {', '.join(names_that_exist(model))}."
-    )
-
-
-LEFT_IN_16_BIT = (
-    *("multi_modal_projector", "merger", "modality_projection", "mm_projector", "router", "mlp.gate"),
-    *("block_sparse_moe.gate", "moe.gate", "mamba", "audio_tower", "vision_tower", "visual", "vision_embedder"),
-    *("embed_vision", "embed_audio"),
-)
-"""Beginnings and ends of paths of linear layers that Unsloth does not quantize (unsloth_zoo/peft_utils.py,
-SKIP_QUANTIZATION_MODULES, as transformers' should_convert_module reads it)."""
-PACKED_EXPERTS = {"gate_up_proj", "down_proj"}
-"""Names of the two fused parameters that Unsloth packs into 4 bit; experts under other names stay in 16 bit
-(unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py, _is_expert_module)."""
-
-ADDED_BY_PEFT = (
-    *("base_layer", "lora_dropout", "lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"),
-    *("lora_magnitude_vector", "default"),
-)
-"""Modules inside a layer with LoRA (peft tuners/lora/layer.py), which exist before PEFT looks for modules to save."""
-
-
-def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, packed: bool) -> None:
-    """Raise InvalidSettingError for modules_to_save that cannot be trained in full, or that RankViz does not count.
-    packed: True where the base's linear layers are in 4 or 8 bit."""
-    if inner := [name for name in names if any(part.endswith(name) for part in ADDED_BY_PEFT)]:
-        raise InvalidSettingError(
-            f"modules_to_save names {listed(inner)}, which also hits modules that PEFT adds to each adapted layer "
-            f"({', '.join(ADDED_BY_PEFT)}). Give a longer name."
-        )
-    if route.kind == "own":
-        _refuse_foreign(model, names)
-    modules: dict[str, str] = {}
-    for hit in hits(model, names):
-        where = _shown(hit.module)
-        if hit.holder.path.startswith(hit.module + ".{}"):
-            raise InvalidSettingError(
-                f"modules_to_save hits {where}, a list of blocks, which PEFT cannot save. Name modules inside it."
+    """Raise InvalidSettingError where Unsloth makes a pattern of the names and finds no linear layer for it, or where a
+    name hits a list of split experts. targets: as chosen. names: what Unsloth is given. given: what PEFT is given."""
+    lists = [layer for layer in model.layers if layer.kind == "experts" and route.split_experts]
+    if given.hits:
+        flags = ALL_ON if names == ALL_LINEAR else route.flags
+        each = chosen_names(model) if names == ALL_LINEAR else names
+        if refused(model, each, flags, experts=tuple(f"{layer.path}s.0" for layer in lists)):
+            what = f"Preset {targets}" if isinstance(targets, str) else listed(targets)
+            _refuse(
+                f"{what}: Unsloth {UNSLOTH_VERSION} stops here. It takes names without dots of linear layers inside "
+                "the attention and MLP modules that its flags turn on, and these match none.",
+                model,
+                "Choose other names, or the Unsloth class FastModel.",
             )
-        if (outer := modules.setdefault(hit.holder.path, hit.module)) != hit.module:
+    for layer in lists:
+        inner = (f"{layer.path}s.{expert}" for expert in range(layer.num_experts))
+        if any(map(given.matcher.hits_path, (f"{layer.path}s", *inner))):
             raise InvalidSettingError(
-                f"modules_to_save hits both {_shown(outer)} and {where} inside it, which RankViz does not count. Give "
-                "a longer name that ends one of the two paths alone."
-            )
-        if packed and _is_packed(hit.holder, route):
-            raise InvalidSettingError(
-                f"modules_to_save hits {_shown(hit.holder.path)}, whose weights are packed in a 4-bit or 8-bit base "
-                "and cannot be trained in full. Leave it out, or load the base in 16 bit."
+                f"These target modules hit {_shown(layer.path)}s, a list of experts, or one of it. Name {layer.name} "
+                "instead."
             )
 
 
-def _refuse_foreign(model: ModelSpec, names: tuple[str, ...]) -> None:
-    """Raise InvalidSettingError for names that FastLanguageModel refuses in its families (_norm_modules_to_save)."""
+def _ends(model: ModelSpec) -> dict[str, LinearLayer]:
+    """Return the input embedding and the head by path, in the model's order."""
+    return {each.path: each for each in model.layers if each.path in (model.input_embedding, model.output_embedding)}
+
+
+def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route) -> None:
+    """Raise InvalidSettingError for modules_to_save other than the embedding and the head. PEFT trains a copy of each
+    module whose path ends with a name, whole components or not (peft 0.21.2, utils/other.py, _set_trainable)."""
+    ends = _ends(model)
+    every = {each.path for each in (*model.layers, *model.plain_modules)}.union(model.other_modules) if names else ()
     for name in names:
-        reached = tuple(hits(model, (name,)))
-        norms = {hit.module for hit in reached if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
-        every = {hit.module for hit in reached} | {path for path in model.other_modules if path.endswith(name)}
-        if name.rsplit(".", 1)[-1] not in EMBEDDING_NAMES and not (reached and norms >= every):
+        hit = {path for path in every if path.endswith(name)}
+        partly = hit and not any(f".{path}".endswith(f".{name}") for path in hit)
+        foreign = route.kind == "own" and name.rsplit(".", 1)[-1] not in ENDS  # _norm_modules_to_save
+        if hit - set(ends) or partly or foreign:
+            own = listed(end.rsplit(".", 1)[-1] for end in ends)
             raise InvalidSettingError(
-                f"modules_to_save names {name}. For {model.model_type} models Unsloth's FastLanguageModel takes only "
-                f"{listed((*EMBEDDING_NAMES, 'normalization layers'))} there. Leave it out, or choose the Unsloth "
-                "class FastModel."
+                f"modules_to_save can only name the embedding and the head, here {own} (got {name}). Train other "
+                "modules by LoRA."
             )
 
 
-def _is_packed(holder: LinearLayer | PlainModule, route: Route) -> bool:
-    if isinstance(holder, PlainModule):
-        return route.unsloth_on_gpu and {tensor.name for tensor in holder.tensors} >= PACKED_EXPERTS
-    left = holder.path.startswith(LEFT_IN_16_BIT) or holder.path.endswith(LEFT_IN_16_BIT)
-    return holder.kind in ("linear", "conv1d") and not (route.unsloth_on_gpu and left)
+def _saved_modules(
+    model: ModelSpec, names: tuple[str, ...], route: Route, target_names: Collection[str], adapted_paths: set[str]
+) -> tuple[SavedModule, ...]:
+    """Return the modules that the file holds in full: those of modules_to_save, and the frozen weight that PEFT saves
+    of a LoRA target named exactly "embed_tokens" or "lm_head" (utils/save_and_load.py, save_embedding_layers="auto").
+    Tied embedding and head are two copies; Unsloth asks PEFT to keep them tied where config.json says so
+    (ensure_weight_tying): one set of parameters, saved twice. target_names: as PEFT has them in the end."""
+    pair = route.unsloth_on_gpu and model.config_ties and {name.rsplit(".", 1)[-1] for name in names} >= ENDS
+    saved = []
+    for path, layer in _ends(model).items():
+        if not path.endswith(names or ("\n",)):
+            continue
+        is_second = pair and path == model.output_embedding
+        if not is_second or model.tie_word_embeddings:  # else dropped for PEFT to tie, with nothing to tie it to
+            parameters = layer.in_features * layer.out_features + layer.bias * layer.out_features
+            saved.append(SavedModule(layer=layer, trained=0 if is_second else parameters))
+    if not ENDS.isdisjoint(target_names):
+        frozen = (layer for path, layer in _ends(model).items() if path in adapted_paths)
+        saved += [SavedModule(layer=layer, trained=0, frozen_copy=True) for layer in frozen]
+    return tuple(saved)
 
 
 def _shown(path: str) -> str:
@@ -189,17 +141,21 @@ def resolve(
         model = moe.with_unsloths_rewrite(model)
         if cuda and precision in QUANTIZED:
             model = with_plain_linears(model)
-    packed = bool(lora.modules_to_save) and precision in QUANTIZED
-    return _resolve(model, replace(lora, r=1, lora_alpha=1), route, ignored, packed)
+    return _resolve(model, replace(lora, r=1, lora_alpha=1), route, ignored)
 
 
 @functools.lru_cache(maxsize=512)
-def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[str, ...], packed: bool) -> AdapterPlan:
+def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[str, ...]) -> AdapterPlan:
     target_modules, modules_to_save, moe_scheme = lora.target_modules, lora.modules_to_save, lora.moe_scheme
     use_dora, expert_rank = lora.use_dora, lora.expert_rank
     one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
     scheme = moe.scheme_of(model, moe_scheme, route)
-    _refuse_scheme(scheme, route)
+    own_way = scheme == "peft-remap" and route.unsloth_on_gpu
+    if own_way or (scheme == "target-parameters" and route.split_experts):
+        why = "trains experts in its own way on a GPU" if own_way else "loads a linear layer for each expert in 4 bit"
+        raise InvalidSettingError(
+            f"Unsloth {UNSLOTH_VERSION} {why}, so the MoE scheme {scheme} names nothing. Choose the scheme unsloth."
+        )
     experts = moe.expert_names(model, scheme)
     requested = expand(model, target_modules, expert_names=experts, bare=route.scoped)
     if requested == ALL_LINEAR and route.scoped and route.flags_given:
@@ -209,37 +165,25 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
     names, saved_names = requested, modules_to_save
     if requested != ALL_LINEAR:
         names, saved_names = _embeddings_to_save(requested, modules_to_save, route)
-    _refuse_saved(model, saved_names, route, packed=packed)
+    _refuse_saved(model, saved_names, route)
     if scheme == "linear-only":
         names = moe.without_experts(model, names, route)
     targets = moe.apply_scheme(model, _with_fused(model, names, route), scheme, route)
-    if targets.hits:
-        _refuse_unmatched(model, target_modules, names, route)
-    if route.split_experts:
-        _refuse_split(model, targets)
-    adapted = _adapted(model, targets, saved_names, route)
+    _refuse_targets(model, target_modules, names, targets, route)
+    order = {id(layer): place for place, layer in enumerate(model.layers)}
+    modules = (*_adapted_modules(model, targets, saved_names, route), *_adapted_parameters(model, targets, route))
+    adapted = tuple(sorted(modules, key=lambda each: order[id(each.layer)]))
     if not adapted:
         what = requested if isinstance(requested, str) else ", ".join(requested) or "This preset"
         verb = "match" if not isinstance(requested, str) and len(requested) > 1 else "matches"
-        outside = f" outside of modules_to_save ({', '.join(saved_names)})" if saved_names else ""
-        fused = " Its experts are fused parameters, which other MoE schemes reach." if scheme == "linear-only" else ""
-        raise InvalidSettingError(
-            f"{what} {verb} nothing in this model{outside}. Linear layers here: {', '.join(names_that_exist(model))}."
-            f"{fused} Choose all-linear or one of these."
-        )
+        fused = " Experts are fused parameters, which other MoE schemes reach." if scheme == "linear-only" else ""
+        _refuse(f"{what} {verb} nothing in this model.{fused}", model, "Choose all-linear or one of these.")
     wrapped = [a for a in adapted if a.layer.kind in PARAMETER_KINDS and not a.split]
     if use_dora and wrapped:
         raise InvalidSettingError(
             f"DoRA does not work on {wrapped[0].layer.name}, a fused parameter of experts. Turn DoRA off, or choose "
             "the MoE scheme linear-only."
         )
-    for hit, each in itertools.product(hits(model, saved_names), adapted):
-        inside = f"{each.module}.".startswith(f"{hit.module}.")
-        if inside and (not hit.blocks or set(hit.blocks) & set(each.blocks)):
-            raise InvalidSettingError(
-                f"modules_to_save hits {_shown(hit.module)}, where {each.layer.name} carries LoRA. Take it out of one "
-                "of the two lists."
-            )
     with_experts = any(a.is_expert for a in adapted)
     if with_experts and expert_rank == "r/active" and not model.num_experts_per_tok:
         raise InvalidSettingError(
@@ -253,7 +197,7 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
     plan = AdapterPlan(
         model=model,
         adapted=adapted,
-        saved=saved_modules(model, saved_names, route, kept_names, {a.layer.path for a in adapted}),
+        saved=_saved_modules(model, saved_names, route, kept_names, {a.layer.path for a in adapted}),
         use_dora=use_dora,
         target_modules=names,
         target_parameters=target_parameters,
@@ -286,7 +230,7 @@ def _embeddings_to_save(
     if route.kind == "peft" or not route.flags.language:
         return names, modules_to_save
     bare = route.kind == "cpu"
-    moved = tuple(name for name in names if (name if bare else name.rsplit(".", 1)[-1]) in EMBEDDING_NAMES)
+    moved = tuple(name for name in names if (name if bare else name.rsplit(".", 1)[-1]) in ENDS)
     rest = tuple(name for name in names if name not in moved)
     if moved and not rest:
         raise InvalidSettingError(
@@ -294,12 +238,6 @@ def _embeddings_to_save(
             "name at least one projection as well."
         )
     return rest, (*modules_to_save, *(name for name in moved if name not in modules_to_save))
-
-
-def _adapted(model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], route: Route) -> tuple[Adapted, ...]:
-    order = {id(layer): place for place, layer in enumerate(model.layers)}
-    modules = _adapted_modules(model, targets, saved_names, route)
-    return tuple(sorted((*modules, *_adapted_parameters(model, targets, route)), key=lambda a: order[id(a.layer)]))
 
 
 def _adapted_modules(
@@ -316,7 +254,7 @@ def _adapted_modules(
     matcher = None if every else targets.matcher
     for path in () if every else model.other_modules:
         if matcher.hits_path(path) and path not in clippable and not is_saved(path):
-            raise InvalidSettingError(_not_a_layer(model, path))
+            _refuse(f"{_shown(path)} is not a linear layer, and PEFT refuses LoRA on it.", model)
     for layer in model.layers:
         if layer.kind in PARAMETER_KINDS or is_saved(layer.path):
             continue

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.pace import MemoryCalibration, Paces, Workload, kernels
+from rankviz.core.cost.pace import MemoryCalibration, Pace, Workload, kernels
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import file_bytes_on, plan_on
 from rankviz.core.cost.setup import Device, TrainingSetup
@@ -82,25 +82,18 @@ def saved_bytes(request: RunRequest, adapter_bytes: int) -> int:
     return adapter_bytes * (request.r + cuts) // request.r
 
 
-def paced(estimate: RunEstimate, paces: Paces) -> RunEstimate:
+def paced(estimate: RunEstimate, pace: Pace | None) -> RunEstimate:
     """Return the estimate with its time corrected by runs and probes that finished on this machine."""
-    if (formulas := estimate.formula_seconds) is None:
+    if pace is None or estimate.formula_seconds is None:
         return estimate
-    seconds = paces.training.of(formulas) if paces.training else formulas
-    return replace(estimate, seconds=seconds, timed_by=paces.source_ids, timed_in_words=paces.in_words)
+    seconds = pace.of(estimate.formula_seconds)
+    return replace(estimate, seconds=seconds, timed_by=pace.source_ids, timed_in_words=pace.in_words)
 
 
-def workload_of(model: ModelSpec, request: RunRequest, device: Device, row_tokens: Range | None) -> Workload:
+def workload_of(model: ModelSpec, request: RunRequest, device: Device) -> Workload:
     """Return the properties that a run's time depends on, to compare it with runs on the same machine."""
-    training = request.training.without_auto(device)
-    rows = min(row_tokens.expected, training.max_length) if row_tokens else training.max_length
-    return Workload(
-        base=model.id,
-        parameters=model.total_parameters,
-        kernels=kernels(training, use_dora=request.lora.use_dora),
-        data=request.data_apart,
-        tokens=max(1.0, training.per_device_train_batch_size * rows),
-    )
+    settings = kernels(request.training.without_auto(device), use_dora=request.lora.use_dora)
+    return Workload(base=model.id, parameters=model.total_parameters, kernels=settings)
 
 
 def precision_warning(request: RunRequest, device: Device, assumptions: Assumptions) -> str:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 from rankviz import units
 from rankviz.core.bounds import Between, Bytes, BytesMoved, Count, Items, Loss, Moment, PathInside, Prose, Seconds, Word
 from rankviz.core.quantity import median_error, middle
-from rankviz.core.runs.request import RunRequest
 
 LOCAL, HF_JOBS, RAY, SLURM = "local", "hf-jobs", "ray", "slurm"
 """Engines: this machine, Hugging Face Jobs (rented by the minute), a Ray cluster and a Slurm cluster."""
@@ -123,11 +122,6 @@ class Environment(TypedDict, total=False):
     precision: Word
     optim: Word
     target_modules: Annotated[tuple[Word, ...], Items(0, 10_000)] | Word
-    load_average: Annotated[float, Between(0, 10**6)] | None
-    """Load average over the minute before loading the base, or before the run if the base was loaded already."""
-    loading_own_cpu_seconds: Seconds | None
-    """Own and waited processor seconds of loading the base, as in StepLogged; only in the run that loaded it."""
-    loading_waited_cpu_seconds: Seconds | None
 
 
 def fingerprints(environments: Iterable[Environment]) -> frozenset[str]:
@@ -342,9 +336,6 @@ class Evaluated(HeldOut):
     """Mean loss of each held-out example, in the order of the held-out set."""
     reused: bool = False
     """True where an earlier run of the worker measured it: with B = 0 all runs have the base's loss."""
-    own_cpu_seconds: Seconds | None = None
-    """Own and waited processor seconds of the evaluation, as in StepLogged."""
-    waited_cpu_seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -382,11 +373,6 @@ class StepLogged(AttemptEvent):
     """Training seconds so far."""
     memory_bytes: Bytes
     """Memory in use now: allocated on the GPU, or the worker's resident set."""
-    own_cpu_seconds: Seconds | None = None
-    """Processor time of the worker during `seconds`, summed over its threads. Read once a second and at the last step;
-    None at other steps, and in journals from before 26 November 2026."""
-    waited_cpu_seconds: Seconds | None = None
-    """Seconds in which threads were ready but had no processor; None where not counted."""
 
 
 def median_seconds(steps: Sequence[StepLogged]) -> float | None:
@@ -427,9 +413,6 @@ class RunCompleted(AttemptEvent):
     baseline_memory_bytes: Bytes | None = None
     """Memory by the same counter as the peak, just before the adapter was attached."""
     peak_reserved_bytes: Bytes | None = None
-    own_cpu_seconds: Seconds | None = None
-    """Own and waited processor seconds since the run started, as in StepLogged."""
-    waited_cpu_seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -489,14 +472,8 @@ DOWNLOADING = "downloading the base"
 UNPACKING = "checking and unpacking the download"
 IMPORTING_TRANSFORMERS = "importing Transformers"
 CONVERTING = "converting the base"
-INTERRUPTIONS = (DOWNLOADING, UNPACKING, IMPORTING_TRANSFORMERS, CONVERTING)
-"""Stages of the first use of a base. They interrupt getting or loading the base, which continues afterwards."""
-
 MODULES = "Python modules"
 """Unit of the progress of imports. The total is the number of modules usually loaded, so it is approximate."""
-
-LOADING_STAGES = (READING_DATA, GETTING_BASE, IMPORTING, LOADING, TOKENIZING)
-"""Stages that only the first run of a worker has."""
 
 
 def counting_exact(prompts: int) -> str:
@@ -509,31 +486,6 @@ def answering(prompts: int) -> str:
     return f"writing {units.counted(prompts, 'held-out answer')}"
 
 
-def kind_of(stage: str) -> str:
-    """Return the stage without its number of prompts, which may be lower than the requested one."""
-    first = stage.partition(" ")[0]
-    return first if first in ("answering", "writing") else stage
-
-
 def truncating(r: int) -> str:
     """Return the stage of truncating the trained adapter to rank r, training recovery steps, and evaluating."""
     return f"truncating to r = {r}"
-
-
-def stages_of(request: RunRequest, *, loads: bool) -> Iterator[str]:
-    """Yield the stages of a run. loads: whether it is the first run of its worker, which loads the base and evaluates
-    it. Stages of answering name the requested numbers of prompts, which may be higher than the real ones."""
-    exact, shown = (
-        [words(count)] if count else []
-        for words, count in ((counting_exact, request.answered_examples), (answering, request.shown_answers))
-    )
-    if loads:
-        yield from LOADING_STAGES
-    yield ATTACHING
-    if loads:
-        yield from (EVALUATING_BASE, *exact, *shown)
-    yield from (PREPARING, TRAINING, EVALUATING_ADAPTER, *exact, *shown, SAVING)
-    if request.cut_ranks:
-        yield DECOMPOSING
-    for r in request.cut_ranks:
-        yield from (truncating(r), *exact)

@@ -1,92 +1,15 @@
-"""Metrics of runs, groups of runs by rank, and the Pareto front of quality against cost."""
+"""Metrics of runs: the held-out loss and accuracies, with their words and tolerances."""
 
 import math
-import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from rankviz.core.runs.record import RunRecord
 
 TOLERANCE_NATS = 0.02
 """Default tolerance: smaller loss differences do not matter. About the standard deviation of a short run."""
 NOISE_NOT_MEASURED = "This sweep has too few repeats to measure the noise of one run."
-
-
-class TradeoffPoint(NamedTuple):
-    """Loss and cost of one run. cost: bytes, parameters, seconds or dollars, as on the chart's x axis."""
-
-    r: int
-    cost: float
-    loss: float
-    learning_rate: float = 0.0
-    seed: int = 0
-    run_id: str = ""
-
-
-class RankGroup(NamedTuple):
-    """Runs of one rank at its best learning rate, over seeds; cost and loss are means."""
-
-    r: int
-    cost: float
-    loss: float
-    spread: float | None
-    """Standard deviation over the runs; None with one run (not known, not zero)."""
-    points: tuple[TradeoffPoint, ...]
-    learning_rate: float
-    learning_rates_tried: int
-
-    @property
-    def runs(self) -> int:
-        return len(self.points)
-
-
-HasCostAndLoss = TypeVar("HasCostAndLoss", TradeoffPoint, RankGroup)
-
-
-def pareto_front(points: Iterable[HasCostAndLoss]) -> tuple[HasCostAndLoss, ...]:
-    """Return the points that no other beats on both cost and loss, cheapest first; the first of equal points."""
-    front: list[HasCostAndLoss] = []
-    for point in sorted(points, key=lambda p: (p.cost, p.loss)):
-        if math.isfinite(point.loss) and (not front or point.loss < front[-1].loss):
-            front.append(point)
-    return tuple(front)
-
-
-def by_rank(points: Iterable[TradeoffPoint], rates: Mapping[int, float | None]) -> tuple[RankGroup, ...]:
-    """Group runs by rank, smallest first, without diverged runs. rates: by rank the learning rate that the verdict
-    judges; ranks without a rate, or without runs at this rate, are left out."""
-    cells: dict[int, dict[float, list[TradeoffPoint]]] = defaultdict(lambda: defaultdict(list))
-    for point in points:
-        if math.isfinite(point.loss):
-            cells[point.r][point.learning_rate].append(point)
-    return tuple(
-        RankGroup(
-            r=r,
-            cost=statistics.fmean(p.cost for p in runs),
-            loss=statistics.fmean(p.loss for p in runs),
-            spread=statistics.stdev(p.loss for p in runs) if len(runs) > 1 else None,
-            points=tuple(runs),
-            learning_rate=rates[r],
-            learning_rates_tried=len(tried),
-        )
-        for r, tried in sorted(cells.items())
-        if (runs := tried.get(rates.get(r, math.nan)))
-    )
-
-
-def learning_rate_note(groups: Sequence[RankGroup]) -> str:
-    """Say whether the learning rate was tuned, which moves the loss more than the rank does."""
-    tried = [group.learning_rates_tried for group in groups]
-    if not groups or min(tried) > 1:
-        return f"Learning rate tuned at each rank: best of {min(tried)}." if groups else ""
-    if max(tried) > 1:
-        return "Learning rate tuned at some ranks only: those at one rate may look worse than they are."
-    rates = ", ".join(f"{rate:g}" for rate in sorted({group.learning_rate for group in groups}))
-    return f"Learning rate not tuned ({rates}): it may suit some ranks better than others."
-
-
 TOLERANCE_POINTS = 1.0
 """Default tolerance in accuracy points: ranks are equal where the whole interval of their difference is within it."""
 TWICE = 2.0

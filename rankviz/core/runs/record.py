@@ -1,7 +1,7 @@
 """A run, whose state is computed from its events. No code ever sets a state."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import reduce
@@ -52,17 +52,6 @@ class RunState(StrEnum):
         return self not in (RunState.QUEUED, RunState.RUNNING)
 
 
-class StageTime(NamedTuple):
-    """A stage that has ended, with its seconds."""
-
-    stage: str
-    seconds: float
-
-
-MAX_STAGES = 5000
-"""Limit of stages of one run whose times are recorded; truncating to a thousand ranks takes fewer."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recorded(ABC):
     """Fields that records of runs and probes share: a request folded with its events."""
@@ -71,6 +60,8 @@ class Recorded(ABC):
     state: RunState = RunState.QUEUED
     started_at: float | None = None
     ended_at: float | None = None
+    last_at: float = 0.0
+    """Time of the worker's last event in the current attempt."""
     stage: str = ""
     """The current stage; after the end, the last one."""
     environment: events.Environment = field(default_factory=events.Environment)
@@ -103,12 +94,7 @@ class Recorded(ABC):
         """Seconds of the current attempt until its end, or else until its last event; None before it begins."""
         if self.started_at is None:
             return None
-        last = max([self.started_at, *self._lines()]) if self.ended_at is None else self.ended_at
-        return max(0.0, last - self.started_at)
-
-    @abstractmethod
-    def _lines(self) -> Iterable[float]:
-        """Return times of events of the current attempt, among them the last of each kind."""
+        return max(0.0, (self.ended_at or max(self.started_at, self.last_at)) - self.started_at)
 
     @property
     def engine(self) -> str:
@@ -169,8 +155,9 @@ class Recorded(ABC):
             return type(self)(request=self.request, unreadable_lines=self.unreadable_lines, **begun)
         if self.state.ended or not self.counts(event):
             return self
-        record = self._folded(event)
-        return replace(record, copied_bytes=event.offset) if event.offset else record
+        by_worker = not isinstance(event, events.AttemptPlaced)
+        times = {"last_at": max(self.last_at, event.time)} if by_worker else {}
+        return replace(self._folded(event), **times, copied_bytes=event.offset or self.copied_bytes)
 
     def after_all(self, journal: Iterable[events.RunEvent]) -> Self:
         """Return the record after all events of a journal."""
@@ -192,15 +179,10 @@ class RunRecord(Recorded):
     """The state of a run: its request folded with its events."""
 
     request: RunRequest
-    load_began_at: float | None = None
-    """Time at which loading the base began; None where an earlier run had loaded it."""
     loaded_at: float | None = None
     """Time at which the base was loaded and the run itself began."""
-    stage_began_at: float | None = None
     stage_progress: events.StageProgressed | None = None
     """Latest progress of the current stage; None where the stage has reported none."""
-    ended_stages: tuple[StageTime, ...] = ()
-    """Ended stages in order, without the one in which the run failed or was cancelled."""
     trainable_parameters: int | None = None
     steps: tuple[events.StepLogged, ...] = ()
     loss_before: events.Evaluated | None = None
@@ -213,13 +195,6 @@ class RunRecord(Recorded):
     adapter_path: str | None = None
     adapter_bytes: int | None = None
     completed: events.RunCompleted | None = None
-
-    def _lines(self) -> Iterator[float]:
-        yield from (at for at in (self.loaded_at, self.stage_began_at) if at is not None)
-        lasts = (self.stage_progress, self.loss_before, self.loss_after, self.answered_before, self.answered_after)
-        for event in (*lasts, *self.steps[-1:], *self.cuts[-1:]):
-            if event is not None:
-                yield event.time
 
     @property
     def gain(self) -> float | None:
@@ -237,14 +212,6 @@ class RunRecord(Recorded):
             HeldOutAnswer(place, each.prompt, each.reference, before.get(place), after.get(place))
             for place, each in sorted(every.items())
         )
-
-    @property
-    def stage_share(self) -> float | None:
-        """Share of the current stage that is done, 0 to 1; None where that is not known."""
-        if self.stage == events.TRAINING:
-            return min(1.0, self.steps_done / self.request.max_steps)
-        progress = self.stage_progress
-        return min(1.0, progress.done / progress.total) if progress and progress.total else None
 
     @property
     def steps_done(self) -> int:
@@ -275,17 +242,13 @@ class RunRecord(Recorded):
             changes = {"state": RunState.RUNNING, "started_at": self.started_at or event.time}
             if self.place and self.place.waits and self.started_at is None:
                 changes["place"] = replace(self.place, waits="")  # outdated once the worker writes
-        if isinstance(event, events.StageReached | events.RunCompleted):
-            changes["ended_stages"] = self._with_stage_ended(event.time)
         match event:
             case events.AttemptPlaced():
                 changes["place"] = event
             case events.RunStarted():
                 changes |= {"loaded_at": self.loaded_at or event.time, "environment": event.environment}
             case events.StageReached():
-                load_began_at = self.load_began_at or (event.time if self.loaded_at is None else None)
-                changes |= {"load_began_at": load_began_at, "stage_progress": None}
-                changes |= {"stage": event.stage, "stage_began_at": event.time}
+                changes |= {"stage": event.stage, "stage_progress": None}
             case events.StageProgressed():
                 changes["stage_progress"] = event
             case events.AdapterAttached():
@@ -322,12 +285,6 @@ class RunRecord(Recorded):
             copied_bytes = max(copied_bytes, record.copied_bytes)
         return record._with_steps(steps)
 
-    def _with_stage_ended(self, at: float) -> tuple[StageTime, ...]:
-        if self.stage_began_at is None or len(self.ended_stages) >= MAX_STAGES:
-            return self.ended_stages
-        # A clock that was set back meanwhile gives no time below 0.
-        return (*self.ended_stages, StageTime(self.stage, max(0.0, at - self.stage_began_at)))
-
     def _with_steps(self, steps: list[events.StepLogged]) -> "RunRecord":
         """Add the steps that follow the last one; ignore and count those whose number, seconds or tokens go down."""
         if not steps:
@@ -343,6 +300,7 @@ class RunRecord(Recorded):
             steps=tuple(known),
             unreadable_lines=self.unreadable_lines + left_out,
             copied_bytes=max(self.copied_bytes, *(step.offset for step in steps)),
+            last_at=max(self.last_at, *(step.time for step in steps)),
         )
 
 

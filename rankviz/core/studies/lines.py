@@ -1,7 +1,7 @@
 """Published rank studies as frozen data: points joined to lines, their distance from a model, and counts."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -36,8 +36,6 @@ LOSSES = ("test_nll", "val_loss", "eval_loss", "train_nll_unseen_batches")
 LABEL_LENGTH = 30
 LEAST = 1e-9
 """Smallest best value for which other values are given as shares of it."""
-ROUNDING = 1e-12
-"""Distance within which a share counts as equal to the tolerance."""
 LORA_METHODS = ("lora", "rslora", "dora")
 
 
@@ -193,14 +191,6 @@ class Line:
         return gap / abs(self.best.value)
 
 
-class AdapterSize(NamedTuple):
-    """Size of a point's adapter; None: not known. computed: from the base's layers, not stated by the study."""
-
-    parameters: int | None
-    file_bytes: int | None
-    computed: bool
-
-
 class Evidence:
     """All points, with their studies and base models."""
 
@@ -306,35 +296,23 @@ class Share(NamedTuple):
 
 
 class RatesTuned(NamedTuple):
-    """Range of the best learning rates at ranks near the requested one."""
+    """Range of the best learning rates at ranks near the requested one. of: one base model, or all models."""
 
-    ranks: tuple[int, ...]
+    ranks: Sequence[int]
     low: float
     high: float
     models: int
+    of: str = "all models"
 
 
 def kept_by_rank(nearest_first: Sequence[Line]) -> Share | None:
     """Count the lines on forgetting in which the smallest rank kept more of the base's abilities than the largest."""
-
-    def better(line: Line) -> bool:
-        small, large = line.points[0].value, line.points[-1].value
-        return small != large and (small > large) is line.first.higher_is_better
-
-    return _share([x for x in nearest_first if x.first.role == "forgetting" and len(x.points) > 1], better)
-
-
-def short_of_full(nearest_first: Sequence[Line]) -> Share | None:
-    """Count the lines whose best rank was worse than full fine-tuning of the same base on the same data."""
-    lines = [line for line in nearest_first if line.full is not None and line.first.role == "main"]
-    return _share(lines, lambda line: line.short_of_best(line.full.value) < 0)
-
-
-def _share(lines: Sequence[Line], holds: Callable[[Line], bool]) -> Share | None:
+    lines = [line for line in nearest_first if line.first.role == "forgetting" and len(line.points) > 1]
     if not lines:
         return None
+    count = sum(line.points[0].better_than(line.points[-1]) for line in lines)
     same_pair = [line for line in lines if (line.study, line.model) == (lines[0].study, lines[0].model)]
-    return Share(sum(map(holds, lines)), len(lines), same_pair[-1])
+    return Share(count, len(lines), same_pair[-1])
 
 
 def rates_of_line(line: Line, r: int) -> RatesTuned | None:
@@ -349,7 +327,7 @@ def rates_of_line(line: Line, r: int) -> RatesTuned | None:
     within = max(NEAR_RANKS, min(times.values()))
     chosen = [point for point in points if times[point.rank] <= within]
     rates = [point.learning_rate for point in chosen]
-    return RatesTuned(tuple(point.rank for point in chosen), min(rates), max(rates), 1)
+    return RatesTuned([point.rank for point in chosen], min(rates), max(rates), 1, line.model.base_model)
 
 
 class RateByRank(NamedTuple):
@@ -392,20 +370,18 @@ class Subject:
     """Rank of a mixture's experts, as in LoraConfig."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Near:
+class Near(NamedTuple):
     """One base model of one study, with its lines and its similarities with the subject."""
 
     lines: tuple[Line, ...]
     why: tuple[str, ...]
     """Similarities in words; empty where the study has nothing in common with the subject."""
-    same_model: bool
-    """True for the same model and MoE scheme: r = 16 shared by experts is not r = 16 for each expert."""
     same_family: bool
-    similar_size: bool
-    same_task: bool
     scheme_line: Line | None
-    """First line whose experts are adapted by another scheme than the subject's; None without one."""
+    """First line whose experts are adapted by another scheme than the subject's; None without one. Such a study is
+    not of the same model: r = 16 shared by experts is not r = 16 for each expert."""
+    order: tuple
+    """Distance from the subject, to sort by."""
 
     @property
     def line(self) -> Line:
@@ -421,20 +397,7 @@ def nearest(lines: Sequence[Line], subject: Subject) -> tuple[Near, ...]:
     by_pair: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         by_pair.setdefault((line.study.study_id, line.model.base_model), []).append(line)
-
-    def distance(near: Near) -> tuple:
-        size = _size_ratio(near.line.model.parameters, subject.parameters)
-        return (
-            not near.same_model,
-            not near.same_family,
-            not near.similar_size,
-            not near.same_task,
-            not near.line.study.learning_rate_tuned_per_rank,
-            math.log(size) if size else math.inf,
-            near.line.study.study_id,
-        )
-
-    return tuple(sorted((_near(tuple(pair), subject) for pair in by_pair.values()), key=distance))
+    return tuple(sorted((_near(tuple(pair), subject) for pair in by_pair.values()), key=lambda near: near.order))
 
 
 def drawn_lines(evidence: Evidence, methods: Sequence[str], facets: Sequence[Facet]) -> tuple[Line, ...]:
@@ -455,9 +418,9 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
     scheme = SCHEME_OF_EXPERT_RANK.get(subject.expert_rank, "")
     scheme_line = next((x for x in lines if x.adapts_experts and x.expert_scheme != scheme), None)
     same_shapes = named or model.model_id == subject.model_id
-    same_family = same_shapes or model.family == subject.family
-    size = _size_ratio(model.parameters, subject.parameters)
-    similar = size is not None and size <= SIMILAR_SIZE
+    same_family, size = same_shapes or model.family == subject.family, math.inf
+    if model.parameters and subject.parameters:
+        size = max(model.parameters / subject.parameters, subject.parameters / model.parameters)
     same_task = study.task_kind in subject.task_kinds if subject.task_kinds else any(line.full for line in lines)
     why = []
     if same_shapes:
@@ -466,20 +429,10 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
         why.append(f"the same family ({model.family})")
     if scheme_line and same_shapes:
         why.append(f"but another MoE scheme ({SCHEME_WORDS[scheme_line.expert_scheme]})")
-    if similar and not same_shapes:
+    if size <= SIMILAR_SIZE and not same_shapes:
         why.append(f"a similar size ({count(model.parameters)})")
     if same_task:
         why.append("the same kind of task" if subject.task_kinds else "has full fine-tuning too")
-    return Near(
-        lines=lines,
-        why=tuple(why),
-        same_model=same_shapes and scheme_line is None,
-        same_family=same_family,
-        similar_size=similar,
-        same_task=same_task,
-        scheme_line=scheme_line,
-    )
-
-
-def _size_ratio(parameters: int | None, other: int | None) -> float | None:
-    return max(parameters / other, other / parameters) if parameters and other else None
+    near = same_shapes and scheme_line is None, same_family, size <= SIMILAR_SIZE, same_task
+    order = *(not each for each in (*near, study.learning_rate_tuned_per_rank)), size, study.study_id
+    return Near(lines, tuple(why), same_family, scheme_line, order)

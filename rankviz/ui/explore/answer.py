@@ -28,8 +28,7 @@ from rankviz.core.advice.use_case import Goal
 from rankviz.core.bounds import few, is_number, one_of, plain_text
 from rankviz.core.cost.estimate import Estimate, RankEstimate
 from rankviz.core.cost.stack import stays_16_bit
-from rankviz.core.fit.changes import Setting
-from rankviz.core.fit.decide import fit_in_words
+from rankviz.core.fit import Setting, fit_in_words
 from rankviz.core.forecast.bands import UNIT_WORDS, RankForecast
 from rankviz.core.forecast.quick_look import BentRank
 from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
@@ -177,7 +176,7 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     try:
         tradeoff = api.tradeoffs.of(question, values["use_case"], y)
     except CANNOT_READ:
-        tradeoff = api.tradeoffs.without_costs(question, values["use_case"], y)
+        tradeoff = api.tradeoffs.of(question, values["use_case"], y, costs=False)
     info, estimate = hero_info(tradeoff, x=x), tradeoff.estimate
     heading, facts = (tradeoff.forecast.heading, list(tradeoff.forecast.facts)) if tradeoff.forecast else ("", [])
     drawing = hero_figure.drawing(info, height=HERO_HEIGHT)

@@ -15,8 +15,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.advice.words import metric_in_words
 from rankviz.core.cost.estimate import tight_meaning
-from rankviz.core.fit.changes import RULE, Knob
-from rankviz.core.fit.decide import FitAnswer
+from rankviz.core.fit import RULE, FitAnswer, Knob
 from rankviz.core.lora.config import lora_alpha
 from rankviz.core.probe import (
     FREE_MEMORY_SHARE,
@@ -97,15 +96,13 @@ def knobs_html(result: FitAnswer) -> str:
     has_gpu = result.setting.gpu is not None
 
     def cells(knob: Knob) -> list[Cell | str]:
-        effect = "Same training result" if knob.same_result else "Changes the training result"
         memory = Cell(units.memory_change(knob.device_bytes), title=f"{knob.device_bytes:+,} bytes")
         time = Cell(NOT_KNOWN)
         if knob.seconds is not None:
             money = "" if knob.usd is None else f", {'-' if knob.usd < 0 else '+'}{units.usd(abs(knob.usd))}"
             time = Cell(units.duration_change(knob.seconds), title=f"{knob.seconds:+,.12g} seconds{money}")
-        peak = knob.peak if {"max_length", "batch"} & set(knob.change) else ""
-        label = Cell(knob.label, f"{effect}. {knob.peak}.", "narrow", peak)
-        return [label, memory, time, *([FITS[knob.fit]] if has_gpu else [])]
+        effect = "Same training result" if knob.same_result else "Changes the training result"
+        return [Cell(knob.label, effect, "narrow"), memory, time, *([FITS[knob.fit]] if has_gpu else [])]
 
     rows = [Row(cells(knob), pick=urlencode(knob.change)) for knob in result.knobs]
     title = f"Effect of one change (same {result.setting.tokens:,} tokens). Click a row to apply it."
@@ -152,19 +149,18 @@ def methods_html(result: FitAnswer) -> str:
 
 def cards_html(result: FitAnswer) -> str:
     """Return a table of all GPUs, fitting ones first; a click on a row selects a GPU."""
-    rows = []
+    rows, chosen = [], result.setting.gpu
     for card in result.cards:
-        price, gpu = card.price, card.gpu
         cells = [
-            gpu.name,
+            card.gpu,
             FITS.get(card.fit) or Cell("✕ cannot run this", title=card.reason),
             rounded_span(money_span, card.usd, "$"),
             rounded_span(time_span, card.seconds, "seconds"),
-            f"{price.usd_per_hour:.2f}" if price else NOT_KNOWN,
-            rounded_span(units.gib_span, card.spare, "bytes") if card.spare else "",
-            ", ".join(filter(None, (price.provider, price.checked))) if price else "",
+            NOT_KNOWN if card.usd_per_hour is None else f"{card.usd_per_hour:.2f}",
+            rounded_span(units.gib_span, card.margin_bytes, "bytes") if card.margin_bytes else "",
+            ", ".join(filter(None, (card.provider, card.price_checked))),
         ]
-        rows.append(Row(cells, pick=urlencode({"gpu": gpu.id}), chosen=gpu == result.setting.gpu))
+        rows.append(Row(cells, pick=urlencode({"gpu": card.gpu_id}), chosen=bool(chosen and chosen.id == card.gpu_id)))
     headers = ["GPU", "Fit", "Total cost", "Time", "$ per hour", "Margin", "Price source"]
     meaning = tight_meaning(result.setting.assumptions)
     tight, fitting = (sum(each.fit in fits for each in result.cards) for fits in (("tight",), ("fits", "tight")))
@@ -181,7 +177,6 @@ FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
     "attention": ("Adapters on attention only", ("attention",)),
     "rest": ("MLP only, other or not stated", ("mlp", "other", "not stated")),
 }
-X_CHOICES = [("Rank", "rank"), ("Adapter file", "file")]
 
 
 def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +184,6 @@ def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     plain("<h2>Published studies</h2>", elem_id="evidence")
     with gr.Row(elem_classes="rv-bar"):
         looks = {"min_width": 170, "size": "md"}
-        x = gr.Dropdown(X_CHOICES, value="rank", label="Cost axis", interactive=True, min_width=150)
         label, types = "Add your results (CSV)", [".csv"]
         upload = gr.UploadButton(label, file_types=types, file_count="multiple", **looks)
         remove = gr.Button("Remove added files", visible=False, elem_id="evidence-remove", **looks)
@@ -197,10 +191,9 @@ def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     with gr.Row(elem_classes="rv-charts rv-facets"):
         charts = {name: chart(title, height=HEIGHT, elem_id=f"evidence-{name}") for name, (title, _) in FIGURES.items()}
     summary, studies = plain(elem_id="evidence-summary"), plain(elem_id="evidence-studies")
-    inputs = {name: w[name] for name in ("model", "use_case", "r", "dora", "rslora")} | {"x": x}
+    inputs = {name: w[name] for name in ("model", "use_case", "r", "dora", "rslora")}
     outputs = {**charts, "summary": summary, "studies": studies, "remove": remove}
     drawing = wire(partial(shown_studies, api), inputs=inputs, outputs=outputs, silent=True)
-    x.change(**drawing)
     upload.upload(inputs=upload, outputs=notice, **action(partial(added, api))).then(**drawing)
     remove.click(outputs=notice, **action(partial(removed, api))).then(**drawing)
     return drawing
@@ -221,7 +214,7 @@ def removed(api: Api) -> str:
     return notice_html(f"Removed {counted(len(names), 'result file')}.")
 
 
-def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rslora: bool, x: str = "rank") -> View:
+def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rslora: bool) -> View:
     """Return three figures of the nearest studies, one per group of targets, with a summary and sources. The button
     that removes files is visible if there are any."""
     methods = ("lora", *(["dora"] if dora else []), *(["rslora"] if rslora else []))
@@ -230,7 +223,7 @@ def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rs
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
     shapes = shapes_of([each.line.study.study_id for each in every])
     infos = {
-        name: studies_info(studies, sizes=api.studies.sizes, x=x, chosen_r=r, shapes=shapes)
+        name: studies_info(studies, parameters=api.studies.parameters, chosen_r=r, shapes=shapes)
         for name, studies in near.items()
     }
     charts = {}

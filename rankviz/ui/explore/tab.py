@@ -284,7 +284,7 @@ def modules_picture(api: Api, **values: Any) -> View:
 def resting(api: Api, **values: Any) -> View:
     """Return the basis of the estimate, and the measured rows most similar to the estimate."""
     every_rank = question.ask(values)
-    rows = api.estimates.rests_on(every_rank, values["r"]).rows
+    rows = api.estimates.rests_on(every_rank, values["r"])
     return View(words=rests_on_html(rows, in_words(api.estimates.estimate(every_rank).basis)))
 
 

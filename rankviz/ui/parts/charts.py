@@ -1,7 +1,7 @@
 """The chart component with its downloads, downloads of tables, and the charts and verdict of a sweep."""
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -19,15 +19,9 @@ from rankviz.core.runs.words import still_training
 from rankviz.endpoints.gate import finite
 from rankviz.errors import BusyError, LimitError, UserError
 from rankviz.exports.tables import Table, file_name, runs_table, write_table
-from rankviz.figures import (
-    rank_curve_figure,
-    rank_curve_info,
-    tradeoff_figure,
-    tradeoff_info,
-)
-from rankviz.figures.rank_curve import BEST, MARKS, WHAT_A_FAST_CURVE_IS
+from rankviz.figures import rank_curve_figure, rank_curve_info, tradeoff_figure, tradeoff_info
 from rankviz.figures.style import Drawing
-from rankviz.figures.sweep_tradeoff import NONE_KNOWN
+from rankviz.figures.sweep import BEST, MARKS, WHAT_A_FAST_CURVE_IS
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import file_button, handed, pickable, scripted
 from rankviz.ui.parts.html import Cell, Row, exact
@@ -69,18 +63,9 @@ def json_text(value: object, **how: object) -> str:
         return json.dumps(finite(value), allow_nan=False, **how)
 
 
-def tradeoff_chart(
-    sweeps: Sequence[Sweep],
-    *,
-    x: str,
-    y: str,
-    height: int,
-    run_ids: Collection[str] | None = None,
-    tolerance: float | None = None,
-    verdicts: Mapping[str, Verdict] = NONE_KNOWN,
-) -> tuple[str, str]:
+def tradeoff_chart(judged: Sequence[tuple[Sweep, Verdict]], *, x: str, height: int) -> tuple[str, str]:
     """Return a trade-off figure as a chart's value, and its notes as plain text. Arguments as for tradeoff_info."""
-    info = tradeoff_info(sweeps, x=x, y=y, run_ids=run_ids, tolerance=tolerance, verdicts=verdicts)
+    info = tradeoff_info(judged, x=x)
     caption = " ".join(info.notes)
     drawing = tradeoff_figure.drawing(info, height=height)
     return chart_value(drawing, info.rows, file="tradeoff", source=caption), caption
@@ -117,8 +102,6 @@ def sweep_runs(api: Api, *, sweep_id: str) -> Table:
 
 
 EMPTY = "No verdict yet. A verdict needs finished runs."
-NOT_RECORDED = "The recording does not include this adapter."
-NOT_IMPORTED = "The files of this adapter are not on this machine."
 
 
 def curve(
@@ -156,7 +139,7 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
         fast_curve_html(reading) if reading else "",
         verdict_html(verdict) if compares else "",
     ]
-    picked = score.pick if score else decision.train_rank if decision and not judged_by_seeds else None
+    picked = score.pick if score else decision.train.r if decision and not judged_by_seeds else None
     forecast = decision.forecast if decision else None
     info = rank_curve_info(sweep, verdict, metric=metric, forecast=forecast, picked=picked)
     drawing = rank_curve_figure.drawing(info, height=height)
@@ -167,7 +150,6 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
         steps=min((run.request.max_steps for run in sweep.runs if run.loss_after), default=0),
         rate=api.decisions.rate(sweep.sweep_id),
         score=score,
-        not_here="" if here else NOT_RECORDED if sweep.recorded else NOT_IMPORTED,
     )
     return View(
         chart=chart_value(drawing, info.rows, file="rank-curve", source=info.source),
@@ -213,10 +195,10 @@ def verdict_table(verdict: Verdict) -> str:
     metric, rows = verdict.metric, []
     digits, side = (1, "Below") if metric.higher_is_better else (4, "Above")
     for rank in verdict.ranks:
-        above, is_best = verdict.above_best(rank.r), rank.r == verdict.best
-        span = "not known" if above.low is None else f"{above.low:+.{digits}f} to {above.high:+.{digits}f}"
-        words = MARKS[BEST if is_best else rank.call].words
-        cells = [f"r = {rank.r}", f"{above.value:+.{digits}f}", "" if is_best else span, Cell(words, kind="left")]
+        low, high, is_best = rank.above_best_low, rank.above_best_high, rank.r == verdict.best
+        span = "not known" if low is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
+        _, words = MARKS[BEST if is_best else rank.call]
+        cells = [f"r = {rank.r}", f"{rank.above_best:+.{digits}f}", "" if is_best else span, Cell(words, kind="left")]
         rows.append(Row(cells, chosen=is_best))
     headers = ["Rank", f"{side} r = {verdict.best}, {metric.units}", "95 % interval", "Verdict"]
     title = "Difference from the best rank"

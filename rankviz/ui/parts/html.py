@@ -52,8 +52,6 @@ class Row(NamedTuple):
     ticks: Sequence[str] = ()
     """Ids that the row's checkbox selects; empty for a row without a checkbox."""
     ticked: bool = False
-    opened: bool | None = None
-    """True where the rows that a click unfolds are shown; None for a row that unfolds nothing."""
 
 
 class NamedNumber(NamedTuple):
@@ -122,8 +120,6 @@ def _row(row: Row, left: int, ticking: bool) -> str:
             text = link(text, href)
         if row.pick and i == 0:
             state = ' aria-pressed="true"' if row.chosen else ""
-            if row.opened is not None:
-                state = f' aria-expanded="{str(row.opened).lower()}"'
             text = f'<button type="button"{state}>{text}</button>'
         if sub:
             text += tag("span", sub, "rv-under")

@@ -12,10 +12,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.engines import Plan
 from rankviz.core.forecast.decision import Decision
-from rankviz.core.quantity import Range
-from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.events import HF_JOBS, LOCAL, TRAINING
-from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.sweep_time import SweepProgress, progress_of
 from rankviz.core.runs.words import run_label, sweep_title, title
@@ -33,10 +30,7 @@ from rankviz.figures import training_figure, training_info
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.controls import plain
-from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, exact_span, rounded
-
-HEADERS = ("Rank", "State", "Learning rate", "Seed", "Held-out loss", "Gain")
-COST_HEADERS = ("Parameters", "Adapter file", "Peak memory", "Training time")
+from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, exact, rounded
 
 
 def fingerprint(sweep: Sweep) -> int:
@@ -70,16 +64,15 @@ def _how_far(sweep: Sweep, progress: SweepProgress) -> str:
     last = running.steps[-1] if running and running.steps else None
     pace = running.tokens_per_second if running else None
     left = Cell(progress.left_in_words, title=exact(progress.seconds_left, "seconds") if progress.seconds_left else "")
-    shares = (progress.share, progress.stage_share, sweep.share_done)
     known = [
         ("Time left", "" if progress.trouble else left),
-        ("This stage", progress.stage.partition(", ")[2] if running else ""),
+        ("This stage", progress.stage.partition(", ")[2]),
         ("Step", f"{last.step} of {running.request.max_steps}" if last and running.stage != TRAINING else ""),
         ("Training loss", rounded(NATS, last.loss, PER_TOKEN) if last else ""),
         ("Tokens per second", f"{pace:,.0f}" if pace else ""),
         ("Memory in use", rounded(units.memory_size, last.memory_bytes, "bytes") if last else ""),
     ]
-    share = None if progress.trouble else next((share for share in shares if share is not None), None)
+    share = None if progress.trouble else sweep.share_done if progress.share is None else progress.share
     return html.progress(share, label="Share of the sweep") + html.stats([pair for pair in known if pair[1]])
 
 
@@ -106,61 +99,6 @@ def loss_chart(sweeps: Sequence[Sweep], run_ids: Collection[str] | None = None) 
     """Return a chart's value of the training loss by step. run_ids: only these runs; None means all."""
     info = training_info(sweeps, run_ids=run_ids)
     return chart_value(training_figure.drawing(info), info.rows, file="loss", source=info.source)
-
-
-def results_table(api: Api, runs: Sequence[RunRecord], *, picks: bool = True) -> str:
-    """Return a row per run with measured values above estimates. picks: True where a click reports the row's run."""
-    accuracies = [metric for metric in measured_metrics(runs) if metric is not LOSS]
-    rows = [
-        Row(_measured(run, estimate, accuracies), pick=run.run_id if picks else "")
-        for run, estimate in zip(runs, api.runs.expected_runs(runs), strict=True)
-    ]
-    headers = (*HEADERS, *(metric.label for metric in accuracies), *COST_HEADERS)
-    table = html.table(headers, rows, label="Runs, measured and estimated", left=2)
-    return f"<h2>Measured (estimate below)</h2>{table}"
-
-
-def _measured(run: RunRecord, estimate: RunEstimate | None, accuracies: Sequence[Metric]) -> Sequence[Cell]:
-    request, done, before, after = run.request, run.completed, run.loss_before, run.loss_after
-    of_base = rounded("base {:.4f}".format, before.loss, PER_TOKEN) if before else ""
-    memory, kind = done and done.peak_memory_bytes, f"bytes, {done.peak_memory_kind}" if done else "bytes"
-    parameters, file_bytes = estimate and estimate.adapter_parameters, estimate and estimate.adapter_bytes
-    return (
-        Cell(f"r = {request.r}"),
-        Cell(run.state.value, kind="left"),
-        Cell(f"{request.learning_rate:g}"),
-        Cell(str(request.seed)),
-        rounded(NATS, after and after.loss, PER_TOKEN, sub=of_base),
-        rounded(NATS, run.gain, PER_TOKEN),
-        *(_accuracy(run, metric) for metric in accuracies),
-        beside(run.trainable_parameters, parameters, "{:,}".format, "parameters"),
-        beside(run.adapter_bytes, file_bytes, units.file_size, "bytes"),
-        beside(memory, estimate and estimate.memory_bytes, units.memory_size, "bytes", measured_unit=kind),
-        beside(done and done.train_seconds, estimate and estimate.seconds, units.duration, "seconds"),
-    )
-
-
-def _accuracy(run: RunRecord, metric: Metric) -> Cell:
-    after, before = metric.of(run.loss_after), metric.of(run.loss_before)
-    sub = "" if before is None else f"base {metric.text(before)}"
-    return Cell("–" if after is None else metric.text(after), sub=sub)
-
-
-def beside(
-    measured: float | None,
-    estimate: float | Range | None,
-    text: Callable[[float], str],
-    unit: str,
-    measured_unit: str = "",
-) -> Cell:
-    """Return a measured value with its estimate, a number or a range, below. unit: for the exact values on hover."""
-    expected: str | Cell = ""
-    if isinstance(estimate, Range):
-        words = f"est. {text(estimate.low)} – {text(estimate.high)}"
-        expected = Cell(words, title=exact_span(estimate, unit))
-    elif estimate is not None:
-        expected = Cell(f"est. {text(estimate)}", title=exact(estimate, unit))
-    return rounded(text, measured, measured_unit or unit, sub=expected)
 
 
 NAMES = ("engine", "flavor", "spend")

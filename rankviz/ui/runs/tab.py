@@ -9,7 +9,7 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, METRICS
-from rankviz.figures import COST_AXES, QUALITY_AXES
+from rankviz.figures import COST_AXES
 from rankviz.settings import TEMP_HOURS
 from rankviz.ui.parts import charts, html, live
 from rankviz.ui.parts.charts import chart
@@ -22,17 +22,15 @@ SHOWING = "showing"
 SELECTION_LINE = "runs-too-many"
 ASK = """(id) => [confirm("Delete this sweep, with its runs, losses and adapters? This cannot be undone.") ? id : ""]"""
 SHOW_RUN = "() => document.querySelector('#run-detail .rv-detail')?.scrollIntoView({ block: 'nearest' })"
-X_CHOICES = [(axis.label, name) for name, axis in COST_AXES.items() if name != "money"]
-"""Cost axes except money, since the tab does not ask for a price."""
-LOSS_CHOICES = [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric is LOSS]
-NOT_DRAWN = ("x", "unreadable_go", "export_selected")
+X_CHOICES = [(each.label, key) for key, each in COST_AXES.items()]
+NOT_DRAWN = ("x", "export_selected")
 """Widgets that view.runs_view does not update."""
 
 
 def build(api: Api) -> View:
-    """Build the tab. Return widgets and events: `open_id` holds the sweep whose runs are listed; `judged` follows a
-    change of the metric; `showing` is SHOWING while this tab is open, else nothing is drawn (the browser sets it, in
-    the order of clicks); events in `chosen` follow a change of the shown sweep or run."""
+    """Build the tab. Return widgets and events: `judged` follows a change of the metric; `showing` is SHOWING while
+    this tab is open, else nothing is drawn (the browser sets it, in the order of clicks); events in `chosen` follow a
+    change of the shown sweep or run."""
     w: dict[str, Any] = {}
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="runs-empty") as w["empty_box"]:
         plain(html.empty(view.NOTHING_OF_YOURS))
@@ -49,16 +47,12 @@ def build(api: Api) -> View:
     w["table"] = pickable(elem_id="runs-table")
     busy_line(SELECTION_LINE)
     plain(kept_words(api), elem_id="runs-kept")
-    with gr.Row(visible=False, elem_classes="rv-bar", elem_id="unreadable-runs") as w["unreadable_box"]:
-        looks = {"interactive": True, "elem_id": "unreadable-run"}
-        w["unreadable"] = gr.Dropdown([], value=None, label="Runs that cannot be read", **looks)
-        w["unreadable_go"] = gr.Button("Delete this run", variant="stop", size="sm", elem_id="unreadable-delete")
     with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
         w["selected_title"] = plain()
         with gr.Row(elem_classes="rv-bar"):
             axis = {"interactive": True, "min_width": 150}
             w["x"] = gr.Dropdown(X_CHOICES, value="adapter", label="Cost axis", **axis)
-            w["y"] = gr.Dropdown(LOSS_CHOICES, value="loss", label="Quality axis", **axis)
+            w["y"] = gr.Dropdown([(LOSS.label, LOSS.key)], value=LOSS.key, label="Quality axis", **axis)
             w["export_selected"] = gr.Button("Download the selected runs (zip)", size="sm", elem_id="export-runs")
             clear = gr.Button("Clear the selection", size="sm", elem_id="clear-runs")
         with gr.Row(elem_classes="rv-charts"):
@@ -66,7 +60,7 @@ def build(api: Api) -> View:
             w["selected_loss"] = chart("Training loss, selected runs", height=HEIGHT, elem_id="runs-loss")
         w["caption"] = plain()
     zipped = file_button("runs-zip")
-    choice = sweep_id, run_id, open_id = hidden(elem_id="runs-sweep"), hidden(), hidden()
+    choice = sweep_id, run_id = hidden(elem_id="runs-sweep"), hidden()
     w["message"] = plain(elem_id="sweep-message")
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
         details = _sweep_widgets(api, w, sweep_id)
@@ -75,7 +69,7 @@ def build(api: Api) -> View:
 
     selected, showing = selection(SELECTION_LINE), hidden(elem_id="runs-showing")
     w["seen"], w["timer"] = hidden(), gr.Timer(view.POLL_SECONDS, active=False)
-    shown = {"selected": selected, "sweep_id": sweep_id, "run_id": run_id, "open_id": open_id, "showing": showing}
+    shown = {"selected": selected, "sweep_id": sweep_id, "run_id": run_id, "showing": showing}
     own = {name: w[name] for name in ("x", "y", "metric", "tolerance", "seen")}
     outputs = {name: widget for name, widget in w.items() if name not in NOT_DRAWN}
     drawing = wire(partial(view.runs_view, api), inputs={**filters, **shown, **own}, outputs=outputs)
@@ -99,7 +93,6 @@ def build(api: Api) -> View:
     w["share"].input(inputs=[sweep_id, w["share"]], **action(lambda *open: api.runs.open_to_all(*open))).then(**drawing)
     deleted = w["delete"].click(inputs=sweep_id, outputs=[*choice], js=ASK, **action(partial(view.delete, api)))
     deleted.then(**drawing)
-    w["unreadable_go"].click(inputs=w["unreadable"], **action(partial(view.delete_unreadable, api))).then(**drawing)
     if "uploads" in w:
         w["uploads"].click(outputs=w["uploads"], **action(partial(view.delete_uploads, api)))
     for button, of in ((w["cancel"], sweep_id), (w["cancel_run"], run_id)):
@@ -116,7 +109,6 @@ def build(api: Api) -> View:
     return View(
         sweep_id=sweep_id,
         run_id=run_id,
-        open_id=open_id,
         metric=w["metric"],
         judged=judged,
         tolerance=w["tolerance"],
@@ -168,6 +160,7 @@ def _sweep_widgets(api: Api, w: dict[str, Any], sweep_id: gr.HTML) -> gr.Accordi
     looks = {"height": HEIGHT, "optional": True}
     w["by_rank"] = chart("Quality by rank", elem_id="sweep-curve", **looks)
     w["summary"] = plain(elem_id="sweep-summary")
+    w["results"] = pickable(elem_id="sweep-results")
     w["detail"] = plain(elem_id="run-detail")
     button("cancel_run", "Cancel this run", "cancel-run", visible=False)
     with gr.Accordion("Details", open=False, elem_id="sweep-details") as details:
@@ -180,6 +173,5 @@ def _sweep_widgets(api: Api, w: dict[str, Any], sweep_id: gr.HTML) -> gr.Accordi
         w["words"] = plain(elem_id="sweep-words")
         looks = {"label": "runs of this sweep", "elem_id": "sweep-results-download"}
         charts.table_download(api, partial(charts.sweep_runs, api), {"sweep_id": sweep_id}, **looks)
-        w["results"] = pickable(elem_id="sweep-results")
         w["facts"] = plain(elem_id="sweep-facts")
     return details

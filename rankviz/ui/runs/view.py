@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
@@ -14,28 +14,28 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.runs import listed_run_json
+from rankviz.core.forecast.decision import FinishedAdapter
+from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.words import base_name, data_name, sweep_title
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, UserError, quoted
 from rankviz.exports.tables import Table
 from rankviz.exports.tables import runs_table as measured_table
-from rankviz.figures import QUALITY_AXES
 from rankviz.ui.parts import charts, html, live
 from rankviz.ui.parts.charts import curve, verdict_table
-from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, notice_html, rounded
+from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, exact_span, notice_html, rounded
 from rankviz.ui.runs import publish
 from rankviz.ui.wiring import View
 from rankviz.units import counted
-from rankviz.verdict import Shipped
 
 HEIGHT = 340
 POLL_SECONDS = 2.0
-HEADERS = ("Sweep or run", "State", "α", "Learning rate", "Seed", "Loss", "Gain", "Adapter file", "Memory")
-HEADERS += ("Run time", "Requested")
+HEADERS = ("Sweep", "State", "Loss", "Gain", "Adapter file", "Memory", "Run time", "Requested")
+RUN_HEADERS = ("Rank", "State", "Learning rate", "Seed", "Held-out loss", "Gain")
+COST_HEADERS = ("Parameters", "Adapter file", "Peak memory", "Training time")
 MOST_ROWS = 500
 """Maximum listed sweeps of the visitor: a browser takes seconds to draw thousands."""
-INDENT = "\u2003\u2003"
 NOTHING_OF_YOURS = (
     "You have no runs yet. The recorded sweeps below ship with RankViz: click one to read it, or train your own."
 )
@@ -47,78 +47,58 @@ class Choice(NamedTuple):
 
     sweep_id: str
     run_id: str = ""
-    open_id: str = ""
-    """Sweep whose runs are in the list."""
 
 
 NOTHING = Choice("")
 
 
 def choice_of(api: Api, clicked: str, now: Choice) -> Choice:
-    """Return the choice after a click on a sweep or run, by its id. A second click closes a sweep or run."""
+    """Return the choice after a click on a sweep or run, by its id. A second click closes a run."""
     if api.runs.is_sweep(clicked):
-        return Choice(clicked, open_id="" if clicked == now.open_id else clicked)
-    sweep_id = api.runs.get(clicked).request.sweep_id
-    return Choice(sweep_id, "" if clicked == now.run_id else clicked, sweep_id)
-
-
-def all_sweeps(api: Api) -> list[Sweep]:
-    """Return the visitor's sweeps, newest first, then the recorded sweeps."""
-    return [*api.runs.sweeps(), *api.runs.recorded()]
+        return Choice(clicked)
+    return Choice(api.runs.get(clicked).request.sweep_id, "" if clicked == now.run_id else clicked)
 
 
 def list_html(
     sweeps: Sequence[Sweep],
     *,
-    text: str,
-    selected: Collection[str],
-    choice: Choice = NOTHING,
+    text: str = "",
+    selected: Collection[str] = (),
+    sweep_id: str = "",
     unreadable: Mapping[str, str] | None = None,
     owner: Callable[[Sweep], str] = lambda sweep: "",
-    place: Callable[[Sweep | RunRecord], str] = lambda sweep_or_run: "",
+    place: Callable[[Sweep], str] = lambda sweep: "",
 ) -> str:
-    """Build the table of sweeps, with the runs of the open sweep; with a filter, all matching runs.
+    """Build the table of the visitor's sweeps, runs that cannot be read, and recorded sweeps.
 
     Args:
-        sweeps: In the order of the list.
-        text: Filter words that a run must all have, such as its state.
-        selected: Ids of the ticked runs.
-        choice: The shown sweep and run, and the open sweep.
+        sweeps: In the order of the list, recorded ones last.
+        text: Filter words that a run of a listed sweep must all have, such as its state.
+        selected: Ids of the ticked runs; the box of a sweep ticks all its runs.
+        sweep_id: Id of the shown sweep.
         unreadable: Reason why a run cannot be read, by its folder's name; listed without a filter only.
         owner: Function from a sweep to its owner's name, or to "" if it is not shown.
-        place: Function from a sweep or run to the machine it runs on, or to "" if it is not shown.
+        place: Function from a sweep to the machine it runs on, or to "" if it is not shown.
     """
     selected = frozenset(selected)  # each run of the folder is looked up in it
-    filtering = bool(text)
-    rows, own, left_out = [], 0, 0
+    matching = [sweep for sweep in sweeps if matching_of(sweep, text)]
+    own = [sweep for sweep in matching if not sweep.recorded]
+
+    def row(sweep: Sweep) -> Row:
+        ids = [run.run_id for run in sweep.runs]
+        looks = {"chosen": sweep.sweep_id == sweep_id, "ticks": ids, "ticked": selected.issuperset(ids)}
+        return Row(_sweep_cells(sweep, owner(sweep), place(sweep)), pick=sweep.sweep_id, **looks)
+
     dashes = [Cell("–")] * (len(HEADERS) - 2)
-    broken = [
-        Row((Cell(run_id), Cell(f"unreadable: {reason}", kind="wrap"), *dashes))
-        for run_id, reason in ({} if filtering else unreadable or {}).items()
-    ]
-    for sweep in sweeps:
-        matching = matching_of(sweep, text)
-        if not matching:
-            continue
-        if sweep.recorded:
-            rows, broken = [*rows, *broken], []
-        elif own >= MOST_ROWS:
-            left_out += 1
-            continue
-        else:
-            own += 1
-        is_open, ids = filtering or sweep.sweep_id == choice.open_id, [run.run_id for run in sweep.runs]
-        looks = {"chosen": sweep.sweep_id == choice.sweep_id, "ticked": selected.issuperset(ids), "opened": is_open}
-        cells = _sweep_cells(sweep, owner(sweep), place(sweep))
-        rows.append(Row(cells, pick=sweep.sweep_id, ticks=ids, **looks))
-        for run in matching if is_open else ():
-            mine, cells = run.run_id, _run_cells(sweep, run, "" if sweep.recorded else place(run))
-            rows.append(Row(cells, pick=mine, chosen=mine == choice.run_id, ticks=[mine], ticked=mine in selected))
-    rows += broken
+    broken = {} if text else unreadable or {}
+    rows = [row(sweep) for sweep in own[:MOST_ROWS]]
+    rows += [Row((Cell(name), Cell(f"unreadable: {why}", kind="wrap"), *dashes)) for name, why in broken.items()]
+    rows += [row(sweep) for sweep in matching if sweep.recorded]
     if not rows:
         return html.empty("No run matches the filter.")
-    more = f"Not listed: {counted(left_out, 'older sweep')}. Use the filter to find them." if left_out else ""
-    return html.table(HEADERS, rows, label="Sweeps and runs", left=2) + (html.empty(more) if more else "")
+    left_out = len(own) - MOST_ROWS
+    more = f"Not listed: {counted(left_out, 'older sweep')}. Use the filter to find them." if left_out > 0 else ""
+    return html.table(HEADERS, rows, label="Sweeps", left=2) + (html.empty(more) if more else "")
 
 
 def matching_of(sweep: Sweep, text: str) -> list[RunRecord]:
@@ -135,58 +115,97 @@ def matching_of(sweep: Sweep, text: str) -> list[RunRecord]:
 
 def matching_runs(api: Api, *, text: str) -> Table:
     """Return the runs that match the filter as a table for download."""
-    records = [run for sweep in all_sweeps(api) for run in matching_of(sweep, text)]
+    records = [run for sweep in (*api.runs.sweeps(), *api.runs.recorded()) for run in matching_of(sweep, text)]
     return measured_table((each.record, listed_run_json(each)) for each in api.runs.summaries(records))
 
 
 def _sweep_cells(sweep: Sweep, owner: str, place: str) -> Sequence[Cell]:
     runs, request = sweep.runs, sweep.runs[0].request
-    losses = [run.loss_after.loss for run in runs if run.loss_after]
     gains = [run.gain for run in runs if run.gain is not None]
     sizes = sorted(run.adapter_bytes for run in runs if run.adapter_bytes)
-    peaks = [run.completed.peak_memory_bytes for run in runs if run.completed]
     seconds = sum(run.attempt_seconds or 0.0 for run in runs)
     counts = Counter(run.state for run in runs)
     states = ", ".join(f"{counts[state]} {state.value}" for state in RunState if state in counts)
-    targets = _listed(request.lora.target_modules)
-    setting = f"{counted(len(runs), 'run')}, {counted(request.max_steps, 'step')}, targets {targets}"
+    alphas, rates = (
+        ", ".join(f"{each:g}" for each in sorted(values))
+        for values in ({run.request.lora.lora_alpha for run in runs}, {run.request.learning_rate for run in runs})
+    )
+    setting = (
+        f"{counted(len(runs), 'run')}, {counted(request.max_steps, 'step')}, α {alphas}, rate {rates}, targets "
+        f"{_listed(request.lora.target_modules)}"
+    )
     files = " – ".join(dict.fromkeys(units.file_size(size) for size in (sizes[:1] + sizes[-1:]))) or "–"
-
-    def each(value: Callable[[RunRecord], float]) -> Cell:
-        return Cell(", ".join(f"{x:g}" for x in sorted({value(run) for run in runs})))
-
+    memory = max((run.completed.peak_memory_bytes for run in runs if run.completed), default=None)
     return (
         Cell(sweep_title(sweep), sweep.sweep_id, "wrap", ", ".join(filter(None, [setting, owner]))),
         Cell("recorded" if sweep.recorded else states, kind="narrow", sub=f"on {place}" if place else ""),
-        each(lambda run: run.request.lora.lora_alpha),
-        each(lambda run: run.request.learning_rate),
-        each(lambda run: run.request.seed),
-        rounded(NATS, min(losses, default=None), PER_TOKEN, sub="lowest" if len(losses) > 1 else ""),
-        rounded(NATS, max(gains, default=None), PER_TOKEN, sub="largest" if len(gains) > 1 else ""),
+        rounded(NATS, min((run.loss_after.loss for run in runs if run.loss_after), default=None), PER_TOKEN),
+        rounded(NATS, max(gains, default=None), PER_TOKEN),
         Cell(files, title=f"{sizes[0]:,} to {sizes[-1]:,} bytes" if sizes else ""),
-        rounded(units.memory_size, max(peaks, default=None), "bytes", sub="highest peak" if len(peaks) > 1 else ""),
+        rounded(units.memory_size, memory, "bytes"),
         rounded(units.duration, seconds or None, "seconds", sub="" if sweep.ended or not seconds else "so far"),
         Cell(_when(runs[0])),
     )
 
 
-def _run_cells(sweep: Sweep, run: RunRecord, place: str) -> Sequence[Cell]:
-    request, done = run.request, run.completed
-    state = "recorded" if sweep.recorded else run.state.value
-    if run.state is RunState.RUNNING and run.steps:
-        state = f"running, step {run.steps[-1].step} of {request.max_steps}"
+def results_table(
+    api: Api, runs: Sequence[RunRecord], *, picks: bool = True, selected: Collection[str] = (), run_id: str = ""
+) -> str:
+    """Return a row per run with measured values above estimates. picks: True where a click reports the row's run, and a
+    box selects it. selected, run_id: the ticked runs and the shown one."""
+    accuracies = [metric for metric in measured_metrics(runs) if metric is not LOSS]
+
+    def looks(run: RunRecord) -> dict[str, Any]:
+        here, ticked = run.run_id, run.run_id in selected
+        return {"pick": here, "ticks": [here], "ticked": ticked, "chosen": here == run_id} if picks else {}
+
+    rows = [
+        Row(_measured(run, estimate, accuracies), **looks(run))
+        for run, estimate in zip(runs, api.runs.expected_runs(runs), strict=True)
+    ]
+    headers = (*RUN_HEADERS, *(metric.label for metric in accuracies), *COST_HEADERS)
+    table = html.table(headers, rows, label="Runs, measured and estimated", left=2)
+    return f"<h2>Measured (estimate below)</h2>{table}"
+
+
+def _measured(run: RunRecord, estimate: RunEstimate | None, accuracies: Sequence[Metric]) -> Sequence[Cell]:
+    request, done, before, after = run.request, run.completed, run.loss_before, run.loss_after
+    state = f"running, step {run.steps_done}" if run.state is RunState.RUNNING and run.steps else run.state.value
+
+    def accuracy(metric: Metric) -> Cell:
+        value, of_base = metric.of(after), metric.of(before)
+        return Cell(
+            "–" if value is None else metric.text(value), sub=(of_base and f"base {metric.text(of_base)}") or ""
+        )
+
+    def beside(measured: float | None, expected: Any, text: Callable[[float], str], unit: str, of: str = "") -> Cell:
+        """Return a measured value with its estimate, a number or a range, below. of: source of the value."""
+        below: str | Cell = ""
+        if hasattr(expected, "low"):
+            below = Cell(f"est. {text(expected.low)} – {text(expected.high)}", title=exact_span(expected, unit))
+        elif expected is not None:
+            below = Cell(f"est. {text(expected)}", title=exact(expected, unit))
+        return rounded(text, measured, unit + of, sub=below)
+
+    sizes = estimate.adapter_parameters if estimate else None, estimate.adapter_bytes if estimate else None
+    kind = f", {done.peak_memory_kind}" if done else ""
     return (
-        Cell(f"{INDENT}r = {request.r}", title=f"{run.run_id}: {base_name(request.base)} on {data_name(request.data)}"),
-        Cell(state, kind="narrow", sub=place, title=run.waits.replace("`", "")),
-        Cell(f"{request.lora.lora_alpha:g}"),
+        Cell(f"r = {request.r}", title=run.run_id),
+        Cell(state, kind="left", title=run.waits.replace("`", "")),
         Cell(f"{request.learning_rate:g}"),
         Cell(str(request.seed)),
-        rounded(NATS, run.loss_after and run.loss_after.loss, PER_TOKEN),
+        rounded(
+            NATS,
+            after and after.loss,
+            PER_TOKEN,
+            sub=rounded("base {:.4f}".format, before.loss, PER_TOKEN) if before else "",
+        ),
         rounded(NATS, run.gain, PER_TOKEN),
-        rounded(units.file_size, run.adapter_bytes or None, "bytes"),
-        rounded(units.memory_size, done and done.peak_memory_bytes, "bytes"),
-        rounded(units.duration, run.attempt_seconds, "seconds"),
-        Cell(_when(run)),
+        *map(accuracy, accuracies),
+        beside(run.trainable_parameters, sizes[0], "{:,}".format, "parameters"),
+        beside(run.adapter_bytes, sizes[1], units.file_size, "bytes"),
+        beside(done and done.peak_memory_bytes, estimate and estimate.memory_bytes, units.memory_size, "bytes", kind),
+        beside(done and done.train_seconds, estimate and estimate.seconds, units.duration, "seconds"),
     )
 
 
@@ -208,7 +227,6 @@ def runs_view(
     selected: Sequence[str],
     sweep_id: str,
     run_id: str,
-    open_id: str,
     metric: str,
     tolerance: str,
     seen: str,
@@ -218,33 +236,36 @@ def runs_view(
     nothing."""
     if not showing:
         return View(timer=gr.Timer(active=False))
-    choice = Choice(sweep_id, run_id, open_id)
-    reading, sweeps, unreadable = api.runs.reading(), all_sweeps(api), api.runs.unreadable()
+    reading, unreadable, uploads = api.runs.reading(), api.runs.unreadable(), api.uploads.usage()
+    sweeps = [*api.runs.sweeps(), *api.runs.recorded()]
     prints = tuple(live.fingerprint(sweep) for sweep in sweeps)
     chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None)
     with suppress(RankVizError):  # not listed here where another visitor shares it by its address
         chosen = chosen or api.runs.sweep(sweep_id)
-    of_it, standing = None, ""
+    of_it, standing, ticked = None, "", tuple(selected)
     if chosen:
         is_open = not chosen.recorded and api.runs.is_open(sweep_id)
         of_it = live.fingerprint(chosen), is_open, api.runs.why_sweep_waits(chosen)
         standing = standing_html(api, chosen)
-    uploads = api.uploads.usage()
-    filters = {"text": text, "selected": selected, "choice": choice, "unreadable": unreadable}
+
+    def results() -> dict[str, Any]:
+        looks = {"selected": ticked, "run_id": run_id}
+        return {"results": results_table(api, chosen.runs, **looks) if chosen else ""}
+
     parts: dict[str, tuple[Any, Callable[[], dict[str, Any]]]] = {
         "listed": (
-            (text, tuple(selected), choice, tuple(unreadable), prints, reading, uploads),
-            lambda: _listed_runs(api, sweeps, reading, filters),
+            (text, ticked, sweep_id, tuple(unreadable), prints, reading, uploads),
+            lambda: _list(api, sweeps, reading, text=text, selected=ticked, sweep_id=sweep_id, unreadable=unreadable),
         ),
-        "overlaid": (
-            (x, y, tuple(selected), prints if selected else ()),
-            lambda: overlay(api, sweeps, selected, x, y),
-        ),
+        "overlaid": ((x, y, ticked, prints if ticked else ()), lambda: overlay(api, sweeps, ticked, x, y)),
         "sweep": ((sweep_id, tolerance, metric, of_it), lambda: _sweep(api, chosen, sweep_id, tolerance, metric)),
+        "results": ((sweep_id, run_id, ticked, of_it), results),
         "standing": ((sweep_id, standing), lambda: {"status": standing}),
         "run": ((run_id, of_it), lambda: _run(api, run_id)),
     }
-    before, drawn, is_busy = _hashes(seen), {}, False
+    before, drawn, is_busy = {}, {}, False
+    with suppress(ValueError, RecursionError, TypeError):
+        before = dict(json.loads(seen))
     now = {name: hash(of) for name, (of, _) in parts.items()}
     for name, (_, draw) in parts.items():
         if before.get(name) != now[name]:
@@ -256,27 +277,17 @@ def runs_view(
     return View(**drawn, seen=json.dumps(now), timer=gr.Timer(seconds, active=True))
 
 
-def _hashes(text: str) -> Mapping[str, Any]:
-    with suppress(ValueError, RecursionError):
-        if isinstance(seen := json.loads(text), dict):
-            return seen
-    return {}
+def _list(api: Api, sweeps: Sequence[Sweep], reading: str, **shown: Any) -> dict[str, Any]:
+    def place(sweep: Sweep) -> str:
+        return live.telling(api, api.locations.of_sweep(sweep))
 
-
-def _listed_runs(api: Api, sweeps: Sequence[Sweep], reading: str, filters: Mapping[str, Any]) -> dict[str, Any]:
-    def place(each: Sweep | RunRecord) -> str:
-        at = api.locations.of_sweep(each) if isinstance(each, Sweep) else api.locations.in_words(each)
-        return live.telling(api, at)
-
-    table = list_html(sweeps, **filters, owner=lambda sweep: api.runs.owner_of(sweep.runs[0].run_id), place=place)
-    own = bool(filters["unreadable"] or reading) or any(not sweep.recorded for sweep in sweeps)
-    uploads, broken = api.uploads.usage(), list(filters["unreadable"])
+    table = list_html(sweeps, **shown, owner=lambda sweep: api.runs.owner_of(sweep.runs[0].run_id), place=place)
+    own = bool(shown["unreadable"] or reading) or any(not sweep.recorded for sweep in sweeps)
+    uploads = api.uploads.usage()
     size = f"{counted(uploads.files, 'file')}, {units.file_size(uploads.size_bytes)}"
     return {
         "empty_box": gr.Row(visible=not own),
         "table": (html.empty(reading) if reading else "") + table,
-        "unreadable_box": gr.Row(visible=bool(broken)),
-        "unreadable": gr.Dropdown(choices=broken),
         "uploads": gr.Button(f"Delete my uploads ({size})", visible=bool(uploads.files)),
     }
 
@@ -289,16 +300,19 @@ def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str
     selected = frozenset(selected)  # each run of the folder is looked up in it
     drawn = [sweep for sweep in sweeps if any(run.run_id in selected for run in sweep.runs)]
     runs = [run for sweep in drawn for run in sweep.runs if run.run_id in selected]
-    known = measured_metrics(runs)
-    qualities = [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric in known]
-    shown_y = y if y in dict(qualities).values() else "loss"
+    qualities = [(metric.label, metric.key) for metric in measured_metrics(runs)]
+    shown_y = y if y in dict(qualities).values() else LOSS.key
     try:
-        with api.verdicts.comparing(runs):
-            curve, caption = charts.tradeoff_chart(drawn, x=x, y=shown_y, run_ids=selected, height=HEIGHT)
+        judged = [
+            (sweep, api.verdicts.of_runs([run for run in sweep.runs if run.run_id in selected], METRICS[shown_y]))
+            for sweep in drawn
+        ]
     except LimitError as error:
         nothing = dict.fromkeys(("selected_title", "curve", "selected_loss"), "")
         notice, is_busy = notice_html(str(error), kind="error"), isinstance(error, BusyError)
         return {"selected_box": gr.Column(visible=True), **nothing, "caption": notice, "is_busy": is_busy}
+    known = [(sweep, verdict) for sweep, verdict in judged if verdict]
+    curve, caption = charts.tradeoff_chart(known, x=x, height=HEIGHT)
     return {
         "selected_box": gr.Column(visible=True),
         "selected_title": html.titled(f"{counted(len(runs), 'selected run')} of {counted(len(drawn), 'sweep')}", ""),
@@ -342,7 +356,6 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
     readable = mine or sweep.recorded
     compares = shown.verdict is not None and len(shown.verdict.ranks) > 1
     shareable = mine and api.workspace.shared
-    within = {"tolerance": shown.within, "verdicts": {sweep.sweep_id: shown.verdict}, "height": HEIGHT}
     environment = next((run.environment for run in sweep.runs if run.environment), {})
     add, resume = live.add_button(api, sweep, shown.decision), live.resume_button(api, sweep)
     return View(
@@ -368,10 +381,9 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         by_rank=shown.chart if evaluated else "",
         summary=unknown + problem + shown.summary,
         above_best=verdict_table(shown.verdict) if compares else "",
-        tradeoff=charts.tradeoff_chart([sweep], x="adapter", y=by.key, **within)[0] if compares else "",
+        tradeoff=charts.tradeoff_chart([(sweep, shown.verdict)], x="adapter", height=HEIGHT)[0] if compares else "",
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
         words=shown.details,
-        results=live.results_table(api, sweep.runs),
         facts=facts_html(sweep.runs, environment),
         is_busy=shown.is_busy or live.waits_for_price(add, resume),
     )
@@ -417,7 +429,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
         html.paragraphs(when, place),
         notice_html(run.error or "", kind="error"),
         f'<div class="rv-code">{title}<pre tabindex="0">{log}</pre></div>' if log else "",
-        live.results_table(api, [run], picks=False),
+        results_table(api, [run], picks=False),
         html.paragraphs(*notes),
         facts_html([run], run.environment),
     ]
@@ -429,27 +441,26 @@ def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
     requests = [run.request for run in runs]
     first, lora, training = requests[0], requests[0].lora, requests[0].training
 
-    def each(values: Iterable[float]) -> str:
-        return ", ".join(f"{value:g}" for value in dict.fromkeys(values))
+    def each(value: Callable[[Any], float]) -> str:
+        return ", ".join(dict.fromkeys(f"{value(request):g}" for request in requests))
 
-    lower = next((request.cut_ranks for request in requests if request.cut_ranks), ())
-    exact_match = f"{first.exact_match_examples:,} of them" if first.exact_match_examples else ""
-    facts = [
-        ("Rank", each(request.r for request in requests)),
-        ("Truncated to", each(sorted(lower))),
-        ("Targets", _listed(lora.target_modules)),
-        ("Alpha", ", ".join((each(request.lora.lora_alpha for request in requests), *lora.variants))),
-        ("Learning rate", each(request.learning_rate for request in requests)),
-        ("Seed", each(request.seed for request in requests)),
-        ("Steps", f"{first.max_steps:,}"),
-        ("Batch", f"{training.per_device_train_batch_size}, accumulation {training.gradient_accumulation_steps}"),
-        ("Maximum tokens per example", f"{training.max_length:,}"),
-        ("Held-out examples", f"{first.held_out_examples:,}"),
-        ("Exact match on", exact_match),
-        ("Precision", training.precision),
-        ("Optimizer", training.optim),
-    ]
-    return [(name, value) for name, value in facts if value]
+    lower = sorted(next((request.cut_ranks for request in requests if request.cut_ranks), ()))
+    facts = {
+        "Rank": each(lambda request: request.r),
+        "Truncated to": _listed(lower),
+        "Targets": _listed(lora.target_modules),
+        "Alpha": ", ".join((each(lambda request: request.lora.lora_alpha), *lora.variants)),
+        "Learning rate": each(lambda request: request.learning_rate),
+        "Seed": each(lambda request: request.seed),
+        "Steps": f"{first.max_steps:,}",
+        "Batch": f"{training.per_device_train_batch_size}, accumulation {training.gradient_accumulation_steps}",
+        "Maximum tokens per example": f"{training.max_length:,}",
+        "Held-out examples": f"{first.held_out_examples:,}",
+        "Exact match on": f"{first.exact_match_examples:,} of them" if first.exact_match_examples else "",
+        "Precision": training.precision,
+        "Optimizer": training.optim,
+    }
+    return [(name, value) for name, value in facts.items() if value]
 
 
 def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str:
@@ -465,7 +476,7 @@ def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str
     )
 
 
-def ship_label(ship: Shipped) -> str:
+def ship_label(ship: FinishedAdapter) -> str:
     """Return the label of the button that downloads the adapter to ship."""
     of = "of" if ship.r == ship.trained_r else "truncated to"
     return f"Download the adapter {of} r = {ship.r} (zip)"
@@ -493,8 +504,7 @@ def imported(api: Api, file: str | None) -> Choice:
         raise UserError("Choose a zip of runs.")
     run_ids = list(api.runs.import_(Path(file)))
     gr.Info(f"{counted(len(run_ids), 'run')} imported.")
-    sweep_id = api.runs.get(run_ids[0]).request.sweep_id
-    return Choice(sweep_id, open_id=sweep_id)
+    return Choice(api.runs.get(run_ids[0]).request.sweep_id)
 
 
 def cancel(api: Api, run_or_sweep_id: str) -> None:
@@ -519,10 +529,3 @@ def delete_uploads(api: Api) -> Any:
     """Delete the visitor's uploads; return the update that hides the button."""
     gr.Info(f"{counted(api.uploads.delete().files, 'upload')} deleted.")
     return gr.Button(visible=False)
-
-
-def delete_unreadable(api: Api, run_id: str | None) -> None:
-    """Delete the folder of a run that cannot be read."""
-    if not run_id:
-        raise UserError("Choose the run to delete.")
-    api.runs.delete(run_id)

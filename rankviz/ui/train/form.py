@@ -9,27 +9,18 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.engines import Plan
 from rankviz.api.workspace import EMBEDDED
 from rankviz.core.cost.notes import truncation
-from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in
-from rankviz.core.preflight import Check, problems, warnings
+from rankviz.core.preflight import problems, warnings
 from rankviz.core.runs.events import HF_JOBS, LOCAL
-from rankviz.core.runs.request import (
-    MODE_RANKS,
-    QUICK_RANKS,
-    RunRequest,
-    SweepRequest,
-    fast_ranks,
-    first_seeds,
-    quick_look,
-    rate_first,
-    usual_seeds,
-)
+from rankviz.core.runs.request import MODE_RANKS, RunRequest, SweepRequest, quick_look, usual_seeds
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.dataset import SUFFIXES
-from rankviz.errors import BusyError, InvalidSettingError, LimitError, NoWeightsError, RankVizError
+from rankviz.errors import BusyError, InvalidSettingError, RankVizError
+from rankviz.options import TRAIN_OPTIONS, sweep_of
 from rankviz.shared.identity import login_is_on
 from rankviz.ui.explore.answer import goal_of
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, flags_of, targets_of
@@ -42,48 +33,29 @@ from rankviz.ui.wiring import View
 OWN_FILE, KEPT_FILE = "own", "kept"
 """Data choices: an uploaded file, and the file of the shown run or of Explore's question, whose path is in `kept`."""
 FORM_RANKS = {**MODE_RANKS, "single": (16,)}
-START = SweepRequest(seeds=(0,))
 MAX_TEXT = 2000
-LORA = ("use_rslora", "use_dora", "unsloth_class", "expert_rank", "text_only")
-TRAINING = {
-    "batch": "per_device_train_batch_size",
-    "accumulation": "gradient_accumulation_steps",
-    "max_length": "max_length",
-    "precision": "precision",
-    "optim": "optim",
-}
-EVALUATION = {"held_out": "held_out_examples", "exact_match": "exact_match_examples", "shown_answers": "shown_answers"}
-"""Widgets that set one field: LORA of LoraConfig, TRAINING of TrainingSetup, EVALUATION of SweepRequest."""
-
-
-def _fields(request: RunRequest | SweepRequest) -> dict[str, Any]:
-    """Return values of the widgets in LORA, TRAINING and EVALUATION, and of max_steps, by widget name."""
-    return {
-        **{name: getattr(request.lora, name) for name in LORA},
-        **{name: getattr(request.training, field) for name, field in TRAINING.items()},
-        **{name: getattr(request, field) for name, field in EVALUATION.items()},
-        "max_steps": request.training.max_steps,
-    }
-
-
+OWN = (
+    *("model", "rslora", "dora", "unsloth_class", "expert_rank", "text_only", "batch", "accumulation", "max_length"),
+    *("precision", "optim", "held_out", "exact_match", "answers", "steps"),
+)
+"""Widgets that hold the option of their name."""
 DEFAULTS: dict[str, Any] = {
-    "base": START.base,
-    "data": START.data,
+    **{name: TRAIN_OPTIONS[name].default for name in OWN},
+    "data": TRAIN_OPTIONS["data"].default,
     "file": None,
     "kept": "",
     "mode": "quick",
-    "ranks": [str(r) for r in QUICK_RANKS],
+    "ranks": [str(r) for r in FORM_RANKS["quick"]],
     "other_ranks": "",
     "independent": "",
     "repeat": True,
     "alpha_rule": "fixed",
-    "alpha_fixed": float(START.alpha),
+    "alpha_fixed": float(TRAIN_OPTIONS["alpha"].default),
     "learning_rates": "1e-3",
     "seeds": 1,
-    "preset": START.lora.target_modules,
+    "preset": TRAIN_OPTIONS["targets"].default,
     "names": "",
-    "parts": DEFAULT_PARTS[START.lora.unsloth_class],
-    **_fields(START),
+    "parts": DEFAULT_PARTS[TRAIN_OPTIONS["unsloth_class"].default],
 }
 """Initial values of the form's widgets, by name."""
 PRECISIONS = [
@@ -135,7 +107,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
 
     info = f"Embedded model, or enter a Hub id{'' if shared else ' or a folder'}"
     search = {"allow_custom_value": True, "elem_classes": ["rv-search", "rv-any"], "elem_id": "train-base"}
-    choice("base", "Base model", [("SmolLM2-135M-Instruct (embedded)", "embedded")], info=info, **search)
+    choice("model", "Base model", [("SmolLM2-135M-Instruct (embedded)", "embedded")], info=info, **search)
     busy_line("base-busy")
     w["data"] = gr.Radio(data_choices(samples), value=DEFAULTS["data"], label="Data", elem_id="train-data")
     looks = {"visible": False, "height": 110, "elem_id": "train-file"}
@@ -162,20 +134,20 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
         w,
         learning_rates=text("learning_rates", "Learning rates"),
         seeds=number("seeds", "Seeds", visible=False),
-        max_steps=number("max_steps", "Steps per run", elem_id="train-steps"),
+        steps=number("steps", "Steps per run", elem_id="train-steps"),
     )
     with gr.Accordion("Targets, batch, precision and more", open=False):
         plain(html.paragraphs(WHY_FIXED_ALPHA))
         choice("preset", "Target modules", CHOICES["preset"])
         w["names"] = text("names", "Other module names", placeholder="q_proj, v_proj")()
-        pair(w, use_rslora=check("use_rslora", "rsLoRA"), use_dora=check("use_dora", "DoRA"))
+        pair(w, rslora=check("rslora", "rsLoRA"), dora=check("dora", "DoRA"))
         pair(w, batch=number("batch", "Batch"), accumulation=number("accumulation", "Accumulation"))
         length, held_out = number("max_length", "Max length (tokens)"), number("held_out", "Held-out examples")
         pair(w, max_length=length, held_out=held_out)
         greedy = "Held-out prompts that each adapter answers greedily; counts if equal to the reference"
         pair(
             w,
-            shown_answers=number("shown_answers", "Answers to show (0: off)"),
+            answers=number("answers", "Answers to show (0: off)"),
             exact_match=number("exact_match", "Exact match on (0: off)", info=greedy),
         )
         choice("precision", "Base model precision", PRECISIONS)
@@ -231,72 +203,35 @@ def data_of(values: Mapping[str, Any]) -> str:
 
 
 def request_of(values: Mapping[str, Any]) -> SweepRequest:
-    """Return the sweep request of these widget values; raise InvalidSettingError for the first wrong value."""
-    request, mode = START, values["mode"]
-    for read in READERS:
-        request = replace(request, **read(values))
-        if mode == "quick" and read not in (_base, _data):
-            request = quick_look(request, _ticked(values), repeat=values["repeat"])
-        if mode == "rate" and read in (_ranks, _numbers):
-            request = rate_first(request, _ticked(values))
-        request.validate()
-    return request
-
-
-def _base(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"base": (values["base"] or "").strip()}
-
-
-def _data(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sweep request of these widget values; raise InvalidSettingError for a wrong value."""
+    mode = values["mode"]
+    ticked = {int(r) for r in values["ranks"] or ()} | set(numbers(values["other_ranks"], int, "Ranks", "24, 512"))
     if not (data := data_of(values)):
         raise InvalidSettingError("Upload a file with your data, or choose one of the samples.")
-    return {"data": data}
-
-
-def _ranks(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ranks to train and the ranks to truncate the highest one to."""
-    mode, ranks, truncated = values["mode"], _ticked(values), ()
-    if mode == "single" and len(ranks) > 1:
-        raise InvalidSettingError(f"A single run takes one rank (got {len(ranks)}): clear the others, or choose Sweep.")
-    if mode == "fast":
-        ranks, truncated = fast_ranks(ranks, numbers(values["independent"], int, "Independent runs", "2, 8"))
-    return {"ranks": ranks, "cut_ranks": truncated}
-
-
-def _ticked(values: Mapping[str, Any]) -> tuple[int, ...]:
-    ticked = {int(r) for r in values["ranks"] or ()} | set(numbers(values["other_ranks"], int, "Ranks", "24, 512"))
-    return tuple(sorted(ticked))
-
-
-def _alpha(values: Mapping[str, Any]) -> dict[str, Any]:
+    if mode == "single" and len(ticked) > 1:
+        raise InvalidSettingError(
+            f"A single run takes one rank (got {len(ticked)}): clear the others, or choose Sweep."
+        )
     fixed = values["alpha_rule"] == "fixed" and values["alpha_fixed"] is not None
-    return {"alpha": f"{values['alpha_fixed']:g}" if fixed else values["alpha_rule"]}
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "learning_rates": numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4"),
-        "seeds": first_seeds(values["seeds"]),
-        "training": replace(START.training, max_steps=values["max_steps"]),
-    }
-
-
-def _more(values: Mapping[str, Any]) -> dict[str, Any]:
-    training = {field: values[name] for name, field in TRAINING.items()}
-    lora = LoraConfig(
-        target_modules=values["preset"] if values["preset"] != CUSTOM else names_in(values["names"]),
-        **{name: DEFAULTS[name] if values[name] in (None, "") else values[name] for name in LORA},
-        **flags_of(values["parts"], values["unsloth_class"]),
+    own = {name: DEFAULTS[name] if values[name] == "" or values[name] is None else values[name] for name in OWN}
+    request = sweep_of(
+        {
+            **own,
+            **flags_of(values["parts"], values["unsloth_class"]),
+            "model": (values["model"] or "").strip(),
+            "data": data,
+            "mode": "sweep" if mode == "single" else mode,
+            "ranks": sorted(ticked),
+            "independent": numbers(values["independent"], int, "Independent runs", "2, 8") if mode == "fast" else (),
+            "repeat": values["repeat"],
+            "alpha": f"{values['alpha_fixed']:g}" if fixed else values["alpha_rule"],
+            "learning_rates": numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4"),
+            "seeds": 1 if mode == "quick" else values["seeds"],
+            "targets": values["preset"] if values["preset"] != CUSTOM else names_in(values["names"]),
+        }
     )
-    return {
-        "lora": lora,
-        "training": replace(START.training, max_steps=values["max_steps"], **training),
-        **{field: values[name] for name, field in EVALUATION.items()},
-    }
-
-
-READERS = (_base, _data, _ranks, _alpha, _numbers, _more)
-"""Functions from the form's values to fields of a request, in the order of the form."""
+    request.validate()
+    return request
 
 
 def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: str) -> tuple[Any, ...]:
@@ -314,17 +249,21 @@ def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: st
 
 def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, Any]:
     """Return the form's values for the runs of one sweep. samples: ids of the shipped data."""
-    first = runs[0]
-    mode, ranks, independent = _mode_of(runs)
-    rule, fixed = _alpha_of(runs)
+    first, (mode, ranks, independent) = runs[0], _mode_of(runs)
     lora, targets, sample = first.lora, first.lora.target_modules, first.data in samples
     custom = not isinstance(targets, str)
-    ticked = [part for (_, part), flag in zip(PARTS, lora.flags, strict=True) if flag]
-    given = any(flag is not None for flag in lora.flags)
+    parts = [part for (_, part), flag in zip(PARTS, lora.flags, strict=True) if flag]
+    alphas = {run.r: run.lora.lora_alpha for run in runs}
+    rules = [name for name, factor in (("r", 1), ("2r", 2)) if all(alphas[r] == factor * r for r in alphas)]
+    rule = rules[0] if rules and len(set(alphas.values())) > 1 else "fixed"
+
+    def own(name: str) -> Any:
+        field = TRAIN_OPTIONS[name].field or name
+        return next(getattr(part, field) for part in (lora, first.training, first) if hasattr(part, field))
+
     return {
         **DEFAULTS,
-        **_fields(first),
-        "base": first.base,
+        **{name: own(name) for name in OWN},
         "data": first.data if sample else KEPT_FILE,
         "kept": "" if sample else first.data,
         "mode": mode,
@@ -333,13 +272,13 @@ def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, A
         "independent": _listed(independent),
         "repeat": mode != "quick" or sum(run.r == ranks[0] for run in runs) > 1,
         "alpha_rule": rule,
-        "alpha_fixed": fixed,
+        "alpha_fixed": float(lora.lora_alpha) if rule == "fixed" else DEFAULTS["alpha_fixed"],
         "learning_rates": _listed(f"{rate:g}" for rate in dict.fromkeys(run.learning_rate for run in runs)),
         "seeds": len({run.seed for run in runs}),
         "preset": CUSTOM if custom else targets,
         "names": _listed(targets) if custom else "",
         "expert_rank": str(lora.expert_rank),
-        "parts": ticked if given else DEFAULT_PARTS[lora.unsloth_class],
+        "parts": parts if any(flag is not None for flag in lora.flags) else DEFAULT_PARTS[lora.unsloth_class],
     }
 
 
@@ -355,22 +294,9 @@ def _mode_of(runs: Sequence[RunRequest]) -> tuple[str, tuple[int, ...], tuple[in
         at_two_rates = len(trained) == 1 and len({run.learning_rate for run in runs}) == 2
         return ("single" if len(runs) == 1 else "rate" if at_two_rates else "sweep"), trained, ()
     pair = runs[0].r, top.r
-    if pair[0] < pair[1] and set(quick_look(START, pair).cut_ranks) == set(top.cut_ranks):
+    if pair[0] < pair[1] and set(quick_look(SweepRequest(), pair).cut_ranks) == set(top.cut_ranks):
         return "quick", pair, ()
     return "fast", tuple(sorted({*top.cut_ranks, top.r})), tuple(r for r in trained if r < top.r)
-
-
-def _alpha_of(runs: Sequence[RunRequest]) -> tuple[str, float]:
-    """Return (rule, fixed alpha). A single rank counts as fixed, since a rule needs two ranks."""
-    alphas = {run.r: run.lora.lora_alpha for run in runs}
-    for rule, factor in (("r", 1), ("2r", 2)):
-        if len(set(alphas.values())) > 1 and all(alpha == factor * r for r, alpha in alphas.items()):
-            return rule, DEFAULTS["alpha_fixed"]
-    return "fixed", float(runs[0].lora.lora_alpha)
-
-
-SAME = (*LORA[2:], "batch", "accumulation", "max_length", "parts")
-"""Settings of Explore's question that the form takes unchanged."""
 
 
 def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: str = "quick") -> dict[str, Any]:
@@ -391,10 +317,8 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
     advice = api.advice.advise(question.ask(values), goal_of(values)).advice
     return {
         **DEFAULTS,
-        **{name: values[name] for name in SAME},
-        "use_rslora": values["rslora"],
-        "use_dora": values["dora"],
-        "base": (values["model"] or "").strip(),
+        **{name: values[name] for name in (*OWN[1:9], "parts")},
+        "model": (values["model"] or "").strip(),
         "data": KEPT_FILE if kept else DEFAULTS["data"],
         "kept": str(kept),
         "mode": "sweep" if mode == "quick" and (values["dora"] or values["expert_rank"] != "r") else mode,
@@ -474,7 +398,7 @@ def before_start(
     try:
         request = request_of(values)
         if engine == LOCAL:
-            _local(api, shown, request)
+            _show(shown, *_local_plan(api, request))
         else:
             _remote(api, shown, request, engine, flavor, spend)
     except RankVizError as error:
@@ -491,18 +415,26 @@ def _refuse(shown: View, error: RankVizError) -> None:
     shown.again = gr.Timer(live.BUSY_SECONDS, active=isinstance(error, BusyError))
 
 
-def _local(api: Api, shown: View, request: SweepRequest) -> None:
+def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
+    """Return the plan of a sweep on this machine, and why it cannot run now (empty where no reason is known)."""
+    name, device = base_name(request.base), api.workspace.here()
     api.workspace.references.base(request.base)
     api.models.get(request.base)
-    request.training.settle(api.workspace.here())
     api.runs.preview(request.data)
-    expected = api.runs.expected(request)
-    checks = api.preflight.before(request.training, request.base)
+    request.training.settle(device)
+    expected, checks = api.runs.expected(request), api.preflight.before(request.training, request.base)
+    noted = [check.sentence for check in warnings(checks) if check.name != HUB]
     cut = truncation(replace(request.training, data=api.data.measure(request.data).training_data()))
-    noted = [check.sentence for check in warnings(checks) if check.name != HUB] + ([str(cut)] if cut else [])
-    shown.expected = notice_html(*noted, expected.warning) + expected_html(expected)
-    shown.breakdown = breakdown_html(expected)
-    shown.notice = notice_html(obstacle(api, request, expected, checks), kind="error")
+    plan = Plan(expected=expected, notes=[*noted, *([str(cut)] if cut else [])])
+    room = device.usable_bytes if device.cuda else api.preflight.facts().memory_bytes
+    least = min(run.memory_bytes.low for run in expected.ranks.values())
+    why = " ".join(check.sentence for check in problems(checks))
+    if not why and any(check.name == HUB for check in warnings(checks)):
+        why = f"{name} cannot be trained here now: its weights are not on this machine, and the Hub cannot be reached."
+    if not why and room is not None and least > room:
+        needs = f"training needs at least {units.memory_size(least)}, and {'its GPU' if device.cuda else 'it'} has"
+        why = f"{name} does not fit on this machine: {needs} {units.memory_size(room)}."
+    return plan, why
 
 
 def _remote(api: Api, shown: View, request: SweepRequest, engine: str, flavor: str | None, spend: float | None) -> None:
@@ -516,12 +448,19 @@ def _remote(api: Api, shown: View, request: SweepRequest, engine: str, flavor: s
     shown.flavor = live.machines(api, found, flavor)
     if found.plan is None:
         _refuse(shown, found.error)
-        return
-    plan, expected = found.plan, found.plan.expected
+    else:
+        _show(shown, found.plan)
+
+
+def _show(shown: View, plan: Plan, notice: str = "") -> None:
+    """Show a plan: cost, notes, time and memory, and the folded parts. notice: why it cannot run now."""
     cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
-    notes = notice_html(*plan.notes, expected.warning if expected else "")
-    takes = expected_html(expected, plan.not_known) if expected else html.paragraphs(plan.not_known)
-    shown.expected, shown.breakdown = cost + notes + takes, breakdown_html(expected) if expected else ""
+    takes = html.paragraphs(plan.not_known)
+    if expected := plan.expected:
+        takes = expected_html(expected, plan.not_known)
+        shown.breakdown = breakdown_html(expected)
+    shown.expected = cost + notice_html(*plan.notes, expected.warning if expected else "") + takes
+    shown.notice = notice_html(notice, kind="error")
 
 
 def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
@@ -550,31 +489,15 @@ def breakdown_html(expected: ExpectedSweep) -> str:
     return html.folded("Parts and ranks", html.paragraphs(*parts) + table)
 
 
-def obstacle(api: Api, request: SweepRequest, expected: ExpectedSweep, checks: Sequence[Check]) -> str:
-    """Return why this training cannot run on this machine; empty where no reason is known."""
-    if stop := problems(checks):
-        return " ".join(check.sentence for check in stop)
-    name = base_name(request.base)
-    if any(check.name == HUB for check in warnings(checks)):
-        return f"{name} cannot be trained here now: its weights are not on this machine, and the Hub cannot be reached."
-    device = api.workspace.here()
-    room = device.usable_bytes if device.cuda else api.preflight.facts().memory_bytes
-    least = min(run.memory_bytes.low for run in expected.ranks.values())
-    if room is None or least <= room:
-        return ""
-    needs = f"training needs at least {units.memory_size(least)}, and {'its GPU' if device.cuda else 'it'} has"
-    return f"{name} does not fit on this machine: {needs} {units.memory_size(room)}."
-
-
 def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[dict[str, Any], str]:
     """Return the form and an empty notice; if this machine trains but cannot train this base, the form with the
     embedded model and the reason as a notice."""
-    sentence = _obstacle_of(api, values) if engine == LOCAL and not api.workspace.why_not_train() else ""
-    if not sentence:
+    can_train = engine == LOCAL and not api.workspace.why_not_train()
+    if not can_train or not (sentence := _obstacle_of(api, values)):
         return values, ""
-    changed = ("precision", "optim", "learning_rates", "parts", "batch", "accumulation", "max_length", *LORA[2:])
+    changed = ("precision", "optim", "learning_rates", "parts", *OWN[3:9])
     targets = {} if values["preset"] != CUSTOM else {"preset": DEFAULTS["preset"], "names": ""}
-    embedded = {**values, **{name: DEFAULTS[name] for name in changed}, **targets, "base": EMBEDDED}
+    embedded = {**values, **{name: DEFAULTS[name] for name in changed}, **targets, "model": EMBEDDED}
     if _obstacle_of(api, embedded):
         return values, ""
     words = f"the embedded model {base_name(EMBEDDED)} instead, with its own rates, batch, length and precision"
@@ -582,17 +505,10 @@ def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[di
 
 
 def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
-    """Return why this machine cannot train the base; empty for a wrong setting, which `before_start` reports."""
+    """Return why this machine cannot train the form's sweep; empty where it can, or may be able to soon."""
     try:
         request = request_of(values)
         api.runs.check_limits(request)
-        expected = api.runs.expected(request)
-    except (LimitError, NoWeightsError) as error:
-        return "" if isinstance(error, BusyError) else str(error)
-    except RankVizError:
-        return ""
-    try:
-        request.training.settle(api.workspace.here())
+        return _local_plan(api, request)[1]
     except RankVizError as error:
-        return str(error)
-    return obstacle(api, request, expected, api.preflight.before(request.training, request.base))
+        return "" if live.may_pass(error) else str(error)

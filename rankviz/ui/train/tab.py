@@ -1,10 +1,9 @@
 """The Train tab starts a sweep, shows its expected memory and time, and its progress, on every tab in one line."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
@@ -13,11 +12,9 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.events import GreedyAnswer
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.sweep_time import SweepProgress
 from rankviz.errors import RankVizError, RunNotFoundError, quoted
-from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.ui.parts import html, live
-from rankviz.ui.parts.charts import chart, chart_value
+from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.charts import curve as by_rank
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, hidden, pickable, plain
 from rankviz.ui.parts.html import Cell, code_html, notice_html
@@ -25,7 +22,6 @@ from rankviz.ui.runs import view as runs
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.form import BEFORE, before_start, cannot_train_html, choice, preview, trainable
 from rankviz.ui.wiring import View, action, of_click, on_any, put, quiet, wire
-from rankviz.verdict import sentences
 
 TRAIN, TRAIN_ANOTHER = "Train", "Train another sweep"
 HEIGHT = 320
@@ -33,12 +29,14 @@ POLL_SECONDS = 1.0
 EMPTY = (
     "Nothing trained yet. Press Train: the embedded model and the sample data need no access to the Hub. The first "
     "start may download the model from the Python package index (93 MB). You can close or reload the page while it "
-    "trains. Until then, here are two recorded sweeps to read."
+    "trains. Until then, here is a recorded sweep to read."
 )
 CANNOT_TRAIN = (
-    "Nothing trained yet, and nothing can be trained here: the note at the top of Train says why. Here are two "
-    "recorded sweeps to read."
+    "Nothing trained yet, and nothing can be trained here: the note at the top of Train says why. Here is a recorded "
+    "sweep to read."
 )
+EXAMPLE = "20261126-050022-3233"
+"""Recorded sweep that is shown while the visitor has none with a result: r = 2 and r = 32 clearly differ."""
 NEWEST = '<p class="rv-caption rv-newest">Your newest sweep. The form starts another one.</p>'
 GONE = "Sweep {} is not here: it may have been deleted{}. The form stays as it is."
 RESTORING = '<p class="rv-empty" role="status">Reading the runs of this machine …</p>'
@@ -46,26 +44,21 @@ RESTORING = '<p class="rv-empty" role="status">Reading the runs of this machine 
 
 
 def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
-    """Show the running sweep, else the oldest queued sweep; empty without either. unfinished: newest first."""
+    """Show the running sweep, else the oldest queued sweep, as "Training r = 4, 64: run 1 of 2, 34 %, time left about
+    3 min"; empty without either. unfinished: newest first."""
     if not unfinished:
         return ""
-    shown = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
-    others = len(unfinished) - 1
-    more = f", {units.counted(others, 'more sweep')}" if others else ""
-    words = escape(in_words(shown, api.runs.progress(shown)) + more)
-    pick = escape(shown.sweep_id)
-    return f'<button type="button" class="rv-button" data-pick="{pick}" title="Open on Train">{words}</button>'
-
-
-def in_words(sweep: Sweep, progress: SweepProgress) -> str:
-    """Describe progress as "Training r = 4, 64: run 1 of 2, 34 %, time left about 3 min", without unknown values."""
-    ranks = sorted({run.request.r for run in sweep.runs})
+    sweep = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
+    progress, ranks = api.runs.progress(sweep), sorted({run.request.r for run in sweep.runs})
     shown = ", ".join(map(str, ranks)) if len(ranks) <= 3 else f"{ranks[0]} to {ranks[-1]}"
-    if progress.number is None:
-        return f"Queued r = {shown}: {units.counted(progress.runs, 'run')}"
-    share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
-    left = "" if progress.seconds_left is None else f", time left about {units.duration(progress.seconds_left)}"
-    return f"Training r = {shown}: run {progress.number} of {progress.runs}{share}{left}"
+    words = f"Queued r = {shown}: {units.counted(progress.runs, 'run')}"
+    if progress.number is not None:
+        share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
+        left = "" if progress.seconds_left is None else f", time left {progress.left_in_words}"
+        words = f"Training r = {shown}: run {progress.number} of {progress.runs}{share}{left}"
+    words += f", {units.counted(len(unfinished) - 1, 'more sweep')}" if len(unfinished) > 1 else ""
+    pick = escape(sweep.sweep_id)
+    return f'<button type="button" class="rv-button" data-pick="{pick}" title="Open on Train">{escape(words)}</button>'
 
 
 def best_of_each_rank(sweep: Sweep) -> Sequence[RunRecord]:
@@ -115,17 +108,8 @@ def _answer(answer: GreedyAnswer | None) -> str:
     return text if answer.ended else f"{text} …"
 
 
-NOT_CHOSEN = {
-    "cancel": gr.Button(visible=False),
-    "add": gr.Button(visible=False),
-    "resume": gr.Button(visible=False),
-}
+NOT_CHOSEN = {name: gr.Button(visible=False) for name in ("cancel", "add", "resume")}
 """Hides the buttons that act on a chosen sweep; Runs has these buttons for every sweep."""
-NOTHING = {
-    **dict.fromkeys(("loss", "curve", "words", "answers", "adapters", "seen"), ""),
-    **NOT_CHOSEN,
-    "timer": gr.Timer(active=False),
-}
 
 
 def cancel_button(api: Api, sweep: Sweep) -> gr.Button:
@@ -142,25 +126,20 @@ def is_ones_own(api: Api, sweep: Sweep) -> bool:
 
 
 def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
-    """Return what changed since the chosen sweep, or else the visitor's newest sweep with a result, was last drawn.
-    sweep_id: None until the page is restored from its address."""
+    """Return what changed since the chosen sweep, or else the visitor's newest sweep with a result or a recorded sweep,
+    was last drawn. sweep_id: None until the page is restored from its address."""
     if sweep_id is None:
         return View()
-    sweep = shown_sweep(api, sweep_id)
-    if sweep and sweep.sweep_id == sweep_id:
-        return _draw_sweep(api, sweep, seen)
-    closed = ", or its owner does not share it" if api.workspace.shared else ""
-    gone = notice_html(GONE.format(quoted(sweep_id), closed), kind="error") if sweep_id else ""
-    shown = _draw_sweep(api, sweep, seen, gone + NEWEST) if sweep else View(**NOTHING, status=gone + empty_html(api))
-    return View(**{**vars(shown), "start": gr.Button(TRAIN), **NOT_CHOSEN})
-
-
-def shown_sweep(api: Api, sweep_id: str) -> Sweep | None:
-    """Return the chosen sweep; if there is none or it does not exist, the visitor's newest sweep with a result."""
+    gone = ""
     if sweep_id:
-        with suppress(RunNotFoundError):
-            return api.runs.sweep(sweep_id)
-    return next((sweep for sweep in api.runs.made() if _has_a_result(sweep)), None)
+        try:
+            return _draw_sweep(api, api.runs.sweep(sweep_id), seen)
+        except RunNotFoundError:
+            closed = ", or its owner does not share it" if api.workspace.shared else ""
+            gone = notice_html(GONE.format(quoted(sweep_id), closed), kind="error")
+    sweep = next((sweep for sweep in api.runs.made() if _has_a_result(sweep)), None)
+    shown = _draw_sweep(api, sweep or api.runs.sweep(EXAMPLE), seen, gone + (NEWEST if sweep else empty_html(api)))
+    return View(**{**vars(shown), "start": gr.Button(TRAIN), **NOT_CHOSEN})
 
 
 def _draw_sweep(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
@@ -212,59 +191,6 @@ def sweep_link(sweep: Sweep) -> str:
     address = f"?tab=runs&amp;sweep={quote(sweep.sweep_id)}"
     closing = "" if sweep.ended else "You can close this page; the training goes on. "
     return f'<p class="rv-caption">{closing}<a href="{address}">Open this sweep on Runs</a></p>'
-
-
-class RecordedExample(NamedTuple):
-    """A recorded sweep, with the lesson that it shows."""
-
-    sweep_id: str
-    title: str
-    lesson: str
-
-
-EXAMPLES = {
-    "matters": RecordedExample(
-        "20261126-050022-3233",
-        "Rank matters here",
-        "With little room (one module of one block) and a high learning rate, the rank limits how many random word "
-        "pairs the adapter stores: r = 2 and r = 32 differ by 8.4 times the noise between seeds.",
-    ),
-    "does_not": RecordedExample(
-        "20261126-052035-4775",
-        "Rank does not matter here",
-        "The same word pairs, with an adapter on seven modules of every block: even the smallest rank has enough "
-        "parameters to store them. Learning rate and steps differ too, so compare ranks within a sweep only.",
-    ),
-}
-TOP = 2.58
-"""Upper end of the loss axis in both examples, in nats: 8 % above the highest run."""
-
-
-def examples(api: Api, *, sweep_id: str | None) -> View:
-    """Draw both recorded sweeps on one loss scale, or hide them where another sweep is shown. sweep_id: None until the
-    page is restored from its address."""
-    if sweep_id is None:
-        return View()
-    if shown_sweep(api, sweep_id):
-        return View(box=gr.Row(visible=False))
-    shown = View(box=gr.Row(visible=True))
-    for name, example in EXAMPLES.items():
-        chart, words = _draw_example(api, example)
-        setattr(shown, name, chart)
-        setattr(shown, f"{name}_words", words)
-    return shown
-
-
-@lru_cache(maxsize=4)  # recorded sweeps do not change
-def _draw_example(api: Api, example: RecordedExample) -> tuple[str, str]:
-    sweep, verdict = api.runs.sweep(example.sweep_id), api.verdicts.of_sweep(example.sweep_id).verdict
-    info = rank_curve_info(sweep, verdict)
-    drawing = rank_curve_figure.drawing(info, height=HEIGHT)
-    drawing["layout"]["yaxis"]["range"] = [0, TOP]
-    address = f'href="?tab=runs&amp;sweep={example.sweep_id}" aria-label="{example.title}: open on Runs"'
-    headline = html.paragraphs(sentences(verdict)[0], css="rv-headline") + html.paragraphs(example.lesson)
-    chart = chart_value(drawing, info.rows, file=f"rank-curve-{example.sweep_id}", source=info.source)
-    return chart, html.verdict(f'{headline}<p class="rv-caption"><a {address}>Open on Runs</a></p>')
 
 
 RUNNING_SECONDS, IDLE_SECONDS = 3.0, 30.0
@@ -339,7 +265,7 @@ def build(api: Api) -> View:
                 can = not api.engines.why_none()
                 w["start"] = gr.Button(TRAIN, variant="primary", interactive=can, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
-            right, of_examples = _right_column()
+            right = _right_column()
     sweep_id, seen, timer = gr.State(None), hidden(), gr.Timer(POLL_SECONDS, active=False)
 
     w |= {"flavor": place["flavor"], "again": place["again"]}
@@ -355,7 +281,7 @@ def build(api: Api) -> View:
     data = {name: w[name] for name in ("data", "file", "kept")}
     previewing = wire(partial(preview, api), inputs=data, outputs={"preview": w["preview"]})
     on_any(*_changes(data)).then(**previewing)
-    w["base"].change(None, js=BASE_BUSY)
+    w["model"].change(None, js=BASE_BUSY)
     around = {name: w[name] for name in (*BEFORE, "trainer", "start", "flavor", "again")}
     estimating = wire(partial(before_start, api), inputs={**form, **terms}, outputs=around)
     offered = {name: place[name] for name in ("box", "engine", "about", "terms")}
@@ -368,11 +294,10 @@ def build(api: Api) -> View:
     def fill_from(values: Mapping[str, Any], replaced: str = "") -> dict[Any, Any]:
         return put({**train_form.filled(values, samples), "replaced": replaced}, fillable)
 
-    w["base"].input(lambda: "", None, w["replaced"], **quiet())
+    w["model"].input(lambda: "", None, w["replaced"], **quiet())
     outputs = {**right, "start": w["start"], "seen": seen, "timer": timer}
     drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
     timer.tick(**drawing)
-    recorded = wire(partial(examples, api), inputs={"sweep_id": sweep_id}, outputs=of_examples)
 
     w["start"].click(**busy("train-busy", "Starting …"))
     starting = {"inputs_kwargs": {**form, **terms}, "outputs": [sweep_id, seen], **action(partial(start, api))}
@@ -399,7 +324,7 @@ def build(api: Api) -> View:
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
-        opened=(previewing, choosing, estimating, recorded),
+        opened=(previewing, choosing, estimating),
         fill={"fn": fill, "inputs": sweep_id, "outputs": filled, **quiet()},
         form=fillable,
         fill_from=fill_from,
@@ -409,28 +334,22 @@ def build(api: Api) -> View:
     )
 
 
-def _right_column() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Build the right column; return the outputs of `progress` and those of `examples`."""
+def _right_column() -> dict[str, Any]:
+    """Build the right column; return the outputs of `progress`."""
     w: dict[str, Any] = {"status": plain(RESTORING, elem_id="status")}
     with gr.Row(elem_classes="rv-bar", elem_id="train-stop"):
         w["cancel"] = gr.Button("", visible=False, variant="stop", size="sm", elem_id="train-cancel")
-    looks = {"height": HEIGHT}
-    with gr.Row(elem_classes="rv-charts", elem_id="examples", visible=False) as box:
-        e: dict[str, Any] = {"box": box}
-        for name, example in EXAMPLES.items():
-            with gr.Column():
-                e[name] = chart(example.title, elem_id=f"example-{name}", **looks)
-                e[f"{name}_words"] = plain(elem_id=f"example-{name}-words")
+    looks = {"height": HEIGHT, "optional": True}
     with gr.Row(elem_classes="rv-charts"):
-        w["curve"] = chart("Held-out loss by rank", elem_id="train-curve", optional=True, **looks)
-        w["loss"] = chart("Training loss by step", elem_id="train-loss", optional=True, **looks)
+        w["curve"] = chart("Held-out loss by rank", elem_id="train-curve", **looks)
+        w["loss"] = chart("Training loss by step", elem_id="train-loss", **looks)
     w["words"] = plain(elem_id="train-words")
     with gr.Row(elem_classes="rv-bar", elem_id="train-next"):
         w["add"] = gr.Button("", visible=False, size="sm", elem_id="add-run")
         w["resume"] = gr.Button("", visible=False, size="sm", elem_id="train-resume")
     w["answers"] = plain(elem_id="train-answers")
     w["adapters"] = copyable(elem_id="train-adapters")
-    return w, e
+    return w
 
 
 def _changes(widgets: Mapping[str, Any]) -> list[Any]:

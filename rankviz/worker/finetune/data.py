@@ -2,7 +2,7 @@
 
 import random
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -12,7 +12,6 @@ from rankviz.core.runs.record import readable
 from rankviz.dataset import Dataset, Example
 from rankviz.dataset.rows import answers_in, with_ends
 from rankviz.errors import BadDataError
-from rankviz.worker.journal import Progress, silent
 
 IGNORED = -100
 """Label of a token that is not learned."""
@@ -32,11 +31,6 @@ class Tokens:
     input_ids: list[int]
     labels: list[int]
     """Equal to input_ids where the token is learned, IGNORED elsewhere."""
-
-    @property
-    def features(self) -> dict[str, list[int]]:
-        """The row as a trainer reads it."""
-        return {"input_ids": self.input_ids, "labels": self.labels}
 
     @property
     def targets(self) -> int:
@@ -79,7 +73,7 @@ class SweepData:
         self._held_out_rows = [i for i in held_out if self._tokenize(i).targets]
         self.held_out = [self._tokenize(i) for i in self._held_out_rows]
         if not self.held_out:
-            raise BadDataError(f"No held-out row has a token to learn within {self.max_length}: raise max_length.")
+            raise self._too_short("held-out row")
 
     def questions(self, count: int, *, may_be_cut: bool = False) -> dict[int, HeldOutQuestion]:
         """Return the first `count` held-out rows that can be answered, by their index in `held_out`. A row needs a
@@ -99,14 +93,9 @@ class SweepData:
             )
         return questions
 
-    def in_order(self, seed: int, count: int, *, skip: int = 0, progress: Progress = silent) -> "OrderedRows":
-        """Return `count` training rows in this seed's order after the first `skip`; each epoch is shuffled again. At
-        most one epoch of them is tokenized now, with `progress`."""
-        rows = OrderedRows(lambda: self._epochs(random.Random(seed)), skip, count)
-        at_once = min(count, len(self.training))
-        for done, _ in enumerate(islice(rows, at_once), 1):
-            progress(done, at_once, "rows")
-        return rows
+    def in_order(self, seed: int, count: int, *, skip: int = 0) -> list[Tokens]:
+        """Return `count` training rows in this seed's order after the first `skip`; each epoch is shuffled again."""
+        return list(islice(self._epochs(random.Random(seed)), skip, skip + count))
 
     def _epochs(self, chance: random.Random) -> Iterator[Tokens]:
         while True:
@@ -119,37 +108,15 @@ class SweepData:
                     usable = True
                     yield tokens
             if not usable:
-                raise BadDataError(f"No row has a token to learn within {self.max_length}: raise max_length.")
+                raise self._too_short("row")
 
     def _tokenize(self, i: int) -> Tokens:
         if i not in self._tokens:
             self._tokens[i] = tokenize(self.dataset.examples[i], self.tokenizer, self.max_length)
         return self._tokens[i]
 
-
-class OrderedRows:
-    """Training rows of a run, drawn when they are read, so that millions of steps need no more memory than one. Access
-    by index is fast in rising order only."""
-
-    def __init__(self, epochs: Callable[[], Iterator[Tokens]], skip: int, count: int):
-        """epochs: returns an endless iterator over the rows, from the start of the order."""
-        self._epochs, self._skip, self._count = epochs, skip, count
-        self._next, self._drawn = 0, iter(self)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[Tokens]:
-        return islice(self._epochs(), self._skip, self._skip + self._count)
-
-    def __getitem__(self, i: int) -> Tokens:
-        if not 0 <= i < self._count:
-            raise IndexError(i)
-        if i < self._next:
-            self._next, self._drawn = 0, iter(self)
-        row = next(islice(self._drawn, i - self._next, None))
-        self._next = i + 1
-        return row
+    def _too_short(self, what: str) -> BadDataError:
+        return BadDataError(f"No {what} has a token to learn within {self.max_length}: raise max_length.")
 
 
 def ask(example: Example, tokenizer: Any, max_length: int, *, may_be_cut: bool = False) -> HeldOutQuestion | None:
@@ -199,11 +166,10 @@ def _encode(example: Example, tokenizer: Any, max_length: int, template_seconds:
 def _bounded(seconds: float) -> Iterator[None]:
     """Limit the processor time of a chat template: a stranger's program, sandboxed by transformers without a time
     limit."""
-    is_over = False
+    over: list[int] = []
 
     def end(number: int, frame: Any) -> None:
-        nonlocal is_over
-        is_over = True
+        over.append(number)
         raise TimeoutError
 
     before = signal.signal(signal.SIGVTALRM, end)
@@ -211,7 +177,7 @@ def _bounded(seconds: float) -> Iterator[None]:
     try:
         yield
     except Exception:  # Jinja may trip over its own traceback of the one above
-        if not is_over:
+        if not over:
             raise
         raise BadDataError(
             f"The chat template of this base took more than {seconds:g} s of processor time for one row. Choose "

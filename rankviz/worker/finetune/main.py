@@ -4,8 +4,7 @@ Each run attaches a new adapter to the base and detaches it. After a failed run 
 intact; after a failure of the GPU itself, this process ends and leaves other runs to the next."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -14,20 +13,12 @@ from rankviz import dataset
 from rankviz.core.runs import events
 from rankviz.core.runs.events import DISK_FULL, GPU_LOST, Attempt
 from rankviz.errors import LimitError, UserError
-from rankviz.machine import disk, load_average
+from rankviz.machine import disk
 from rankviz.references import Reference
 from rankviz.store import RunStore
 from rankviz.worker import base as bases
 from rankviz.worker import device
-from rankviz.worker.journal import (
-    UNSLOTH_MODULES,
-    UNWATCHED,
-    Journal,
-    admit,
-    most_to_fetch,
-    redirect_output,
-    set_environment,
-)
+from rankviz.worker.journal import Journal, admit, most_to_fetch, redirect_output, set_environment
 
 
 def main(argv: Sequence[str]) -> int:
@@ -73,28 +64,25 @@ def _fail_all(store: RunStore, attempts: Sequence[Attempt], error: Exception) ->
             Journal(store, *other).fail(error)
 
 
-@contextmanager
-def _download_bounded(store: RunStore, journal: Journal, attempts: Sequence[Attempt]) -> Iterator[None]:
-    """Limit the bytes of a base's download within the block; at the limit, fail all runs and end this process."""
-    from rankviz.hub.reach import cache_folder
+def watched_download(journal: Journal, attempts: Sequence[Attempt]) -> bases.Download:
+    """Return the watch over a base's download, which at the owner's limit fails all runs and ends this process."""
+    from rankviz.hub.reach import cache_folder, weight_bytes_to_fetch
 
     def stop(error: LimitError) -> None:
         journal.fail(error)
-        _fail_all(store, attempts, error)
+        _fail_all(journal.store, attempts, error)
         for child in psutil.Process().children(recursive=True):
             child.kill()
         os._exit(1)
 
-    most = most_to_fetch(store, journal.run_id)
-    look = bases.DownloadLimit(cache_folder(), most, stop).look if most is not None else lambda: None
-    with UNWATCHED.watched(look):
-        yield
+    most = most_to_fetch(journal.store, journal.run_id)
+    return bases.Download(journal.stages, cache_folder(), weight_bytes_to_fetch, most, stop)
 
 
 def _load(journal: Journal, reference: Reference, data: Reference, attempts: Sequence[Attempt]):
     """Import Unsloth and load the base and the data, reporting stages. HF_HUB_OFFLINE is set first, because the Hub's
     client reads it once, when it is imported."""
-    clock, average, stages = device.ProcessorClock(), load_average(), journal.stages
+    stages = journal.stages
     stages.begin(events.READING_DATA)
     rows = dataset.read(data.text)
     stages.begin(events.GETTING_BASE)
@@ -102,11 +90,7 @@ def _load(journal: Journal, reference: Reference, data: Reference, attempts: Seq
     if base.is_local:
         os.environ["HF_HUB_OFFLINE"] = "1"
     stages.begin(events.IMPORTING)
-    with stages.imports(UNSLOTH_MODULES):
-        from rankviz.worker.finetune.session import Session
+    from rankviz.worker.finetune.session import Session
 
-    with nullcontext() if base.is_local else _download_bounded(journal.store, journal, attempts):
-        session = Session.load(journal.request, base, rows, stages)
-    spent = {f"loading_{name}": seconds for name, seconds in clock.read().fields.items()}
-    session.loading = {"load_average": average, **spent}
-    return session
+    download = None if base.is_local else watched_download(journal, attempts)
+    return Session(journal.request, base, rows, stages, download)

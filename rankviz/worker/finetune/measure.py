@@ -108,38 +108,49 @@ def answers(
     questions: Mapping[int, HeldOutQuestion],
     *,
     autocast: str | None = None,
-    cached: bool = True,
-    progress: Progress = silent,
+    cuda: bool = False,
     most: float = math.inf,
     seconds: float = math.inf,
 ) -> dict[int, tuple[str, bool]]:
     """Return the model's greedy answer to each question, by index: (text, True where the model ended the answer).
-    cached: keep keys and values from token to token; otherwise each token reads its whole row again, as for the loss,
-    because Unsloth's kernels for CUDA cache keys and values differently. most: tokens per answer. seconds: time for
-    all answers; each batch has at least one token. progress: counts tokens, of the most that may be written."""
-    vocabulary = model.config.get_text_config().vocab_size
+    cuda: whether it is Unsloth's CUDA backend. most: tokens per answer. seconds: time for all answers; each batch has
+    at least one token."""
+    import torch
+    from transformers import GenerationConfig
+
     ends, until = end_tokens(model, tokenizer, questions.values()), time.monotonic() + seconds
+    device = next(model.parameters()).device
+    lengths = {place: len(question.reference) for place, question in questions.items()}
 
     def size(places: list[int]) -> int:
-        longest = max(len(questions[i].prompt) for i in places) + len(questions[places[-1]].reference) + EXTRA_TOKENS
-        return len(places) * longest * (1 if cached else 4 * vocabulary)
+        longest = max(len(questions[i].prompt) for i in places) + lengths[places[-1]] + EXTRA_TOKENS
+        return len(places) * longest
 
-    lengths = {place: len(question.reference) for place, question in questions.items()}
-    batches = _batches(lengths, size, MAX_CACHED_TOKENS if cached else MAX_LOGIT_BYTES)
-    limits = [min(most, lengths[batch[-1]] + EXTRA_TOKENS) for batch in batches]
+    def is_over(ids: torch.Tensor, *_: Any) -> torch.Tensor:
+        return torch.full((len(ids),), time.monotonic() >= until, device=device)
+
+    # The last position as an index, which makes a copy. With the number 1 the head reads a strided slice: in bf16 on a
+    # CPU, the first pass over 64 prompts took 8.1 s instead of 0.7 s (SmolLM2-135M, torch 2.13).
+    more = {} if cuda else {"logits_to_keep": torch.tensor([-1], device=device)}
     written: dict[int, tuple[str, bool]] = {}
-    with inference(model, autocast):
-        for number, places in enumerate(batches):
-            before = sum(limits[:number])
-
-            def goes_on(count: int, before: int = before) -> bool:
-                progress(before + count, sum(limits), "tokens")
-                return time.monotonic() < until
-
-            prompts = [questions[place].prompt for place in places]
-            rows = greedy(model, prompts, limits[number], ends, tokenizer.pad_token_id, goes_on, cached=cached)
-            for place, tokens in zip(places, rows, strict=True):
-                written[place] = text_of(tokens, tokenizer, ends), any(token in ends for token in tokens)
+    for places in _batches(lengths, size, MAX_CACHED_TOKENS):
+        prompts = [questions[place].prompt for place in places]
+        width = max(map(len, prompts))
+        ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + row for row in prompts], device=device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=device)
+        greedy = GenerationConfig(
+            max_new_tokens=min(most, lengths[places[-1]] + EXTRA_TOKENS),
+            do_sample=False,
+            repetition_penalty=1.0,  # a checkpoint's own generation_config may have another
+            eos_token_id=sorted(ends) or None,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        with inference(model, autocast):
+            rows = model.generate(
+                input_ids=ids, attention_mask=mask, generation_config=greedy, stopping_criteria=[is_over], **more
+            )
+        for place, tokens in zip(places, rows[:, width:].tolist(), strict=True):
+            written[place] = text_of(tokens, tokenizer, ends), any(token in ends for token in tokens)
     return written
 
 
@@ -168,60 +179,3 @@ def text_of(tokens: Sequence[int], tokenizer: Any, ends: Collection[int]) -> str
     """Return the text before the first end token."""
     end = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
     return tokenizer.decode(tokens[:end], skip_special_tokens=True).strip()
-
-
-def greedy(
-    model: Any,
-    prompts: Sequence[list[int]],
-    most: int,
-    ends: Collection[int],
-    pad_token_id: int,
-    goes_on: Callable[[int], bool] = lambda written: True,
-    *,
-    cached: bool = True,
-) -> list[list[int]]:
-    """Return the most likely next tokens of each prompt, at most `most`, until all rows have ended. With a cache,
-    padding stands before the prompts, masked and without a position; without one, after the rows, where no token
-    attends to it. goes_on: takes the number of tokens written, and tells whether to write another. cached: as for
-    `answers`."""
-    import torch
-
-    device = next(model.parameters()).device
-    if not cached:
-        rows = [list(prompt) for prompt in prompts]
-        for written in range(1, most + 1):
-            width = max(map(len, rows))
-            ids = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in rows], device=device)
-            mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            last = torch.tensor([len(row) - 1 for row in rows], device=device)
-            tokens = logits[torch.arange(len(rows), device=device), last].argmax(-1).tolist()
-            for row, token in zip(rows, tokens, strict=True):
-                row.append(token)
-            answers = [row[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]
-            if all(any(token in ends for token in answer) for answer in answers) or not goes_on(written):
-                break
-        return answers
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad_token_id] * (width - len(row)) + row for row in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=device)
-    cache, answers, ended = None, [], torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    while len(answers) < most and not ended.all():
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        step = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            # As an index, which makes a copy. With the number 1 the head reads a strided slice: in bf16 on a CPU, the
-            # first pass over 64 prompts took 8.1 s instead of 0.7 s (SmolLM2-135M, torch 2.13).
-            logits_to_keep=torch.tensor([ids.shape[1] - 1], device=device),
-        )
-        cache, ids = step.past_key_values, step.logits[:, -1:].argmax(-1)
-        mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
-        ended |= torch.isin(ids[:, 0], torch.tensor(sorted(ends), device=device))
-        answers.append(ids)
-        if not goes_on(len(answers)):
-            break
-    return torch.cat(answers, dim=1).tolist()

@@ -1,8 +1,9 @@
 """Loads base and data with Unsloth, attaches an adapter, trains a run and detaches it. Importing it imports Unsloth."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import unsloth
 
 # isort: split
 import torch
-from huggingface_hub.constants import HF_HUB_CACHE
 from peft import PeftModel
 
 from rankviz import units
@@ -19,7 +19,7 @@ from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import Device
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
+from rankviz.core.model.spec import UnslothCheckpoint
 from rankviz.core.model.towers import second_towers, text_part
 from rankviz.core.runs import events
 from rankviz.core.runs.record import readable
@@ -27,16 +27,14 @@ from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.core.runs.sweep_time import SHOWN_SECONDS, SHOWN_TOKENS
 from rankviz.dataset import Dataset
 from rankviz.errors import GatedModelError, HubUnavailableError, InvalidSettingError, UnknownModelError
-from rankviz.hub.reach import weight_bytes_to_fetch
-from rankviz.machine import load_average
 from rankviz.worker import device
-from rankviz.worker.base import Base, HubDownload
-from rankviz.worker.device import Memory, ProcessorClock, WorkerSettings, environment, model_fingerprint, settle
+from rankviz.worker.base import Base, Download
+from rankviz.worker.device import Memory, WorkerSettings, environment, model_fingerprint, settle
 from rankviz.worker.finetune import measure
-from rankviz.worker.finetune.data import HeldOutQuestion, SweepData
+from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.training import LR_SCHEDULE, Truncator, save, train, unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
-from rankviz.worker.journal import UNWATCHED, Stages
+from rankviz.worker.journal import Stages
 
 Log = Callable[[events.RunEvent], None]
 UNSLOTHS_OWN = LoraConfig()
@@ -44,27 +42,23 @@ UNSLOTHS_OWN = LoraConfig()
 
 
 def load_base(
-    base: Base,
-    settings: WorkerSettings,
-    on_resolved: Callable[[str], None] = lambda name: None,
-    lora: LoraConfig = UNSLOTHS_OWN,
-    stages: Stages = UNWATCHED,
-) -> tuple[Any, Any]:
-    """Return (model, tokenizer). on_resolved: called with the folder or repository that is loaded; on a GPU, Unsloth
-    loads many bases from another repository with a quantized copy. stages: receives the progress of a download."""
-    download = HubDownload(stages, Path(HF_HUB_CACHE), weight_bytes_to_fetch)
+    base: Base, settings: WorkerSettings, *, lora: LoraConfig = UNSLOTHS_OWN, download: Download | None = None
+) -> tuple[Any, Any, str]:
+    """Return (model, tokenizer, the folder or repository that was loaded); on a GPU, Unsloth loads many bases from
+    another repository with a quantized copy. download: watch over the download."""
+    loaded = [base.name]
 
     def resolved(name: str) -> None:
-        on_resolved(name)
-        if not base.is_local:
-            download.of(name)
+        loaded.append(name)
+        if download:
+            download.repository = name
 
     resolved(base.name)
     # The CPU backend loads what it was given, and does not know these arguments.
     telling = {"on_model_resolved": resolved, "text_only": lora.text_only} if settings.cuda else {}
     try:
-        with stages.watched(download.look):
-            return getattr(unsloth, lora.unsloth_class).from_pretrained(
+        with download.watched() if download else nullcontext():
+            model, tokenizer = getattr(unsloth, lora.unsloth_class).from_pretrained(
                 base.name,
                 max_seq_length=settings.training.max_length,
                 dtype=settings.dtype_name and getattr(torch, settings.dtype_name),
@@ -78,6 +72,7 @@ def load_base(
         if (explained := explain_failure(error, base, settings)) is None:
             raise
         raise explained from error
+    return model, tokenizer, loaded[-1]
 
 
 def explain_failure(error: Exception, base: Base, settings: WorkerSettings) -> Exception | None:
@@ -144,79 +139,53 @@ def detach(adapter: PeftModel) -> Any:
     return model
 
 
-@dataclass(slots=True)
 class Session:
     """A base and the data of a sweep in memory, for training one run after another."""
 
-    model: Any
-    base: Base
-    spec: ModelSpec
-    """Layers of the base; of a multimodal model on a CPU, those of the text model alone."""
-    left_out: tuple[str, ...]
-    """Paths of the base's other towers that get no adapter."""
-    tokenizer: Any
-    data: SweepData
-    settings: WorkerSettings
-    memory: Memory
-    environment: dict[str, Any]
-    hooks: dict[Any, set[int]]
-    """Ids of each module's forward hooks when the base was loaded."""
-    questions: Mapping[int, HeldOutQuestion]
-    """Held-out prompts for exact match, by index; empty where exact match was not requested."""
-    shown: Mapping[int, HeldOutQuestion]
-    """Held-out prompts whose answers are stored as text, by index."""
-    base_loss: events.Evaluated | None = None
-    base_answers: events.Answered | None = None
-    loading: dict[str, float | None] = field(default_factory=dict)
-    """Load average before the base was loaded, and processor seconds of loading it, as entries of the first run's
-    environment; empty once that run has begun."""
-    intact: bool = True
-    """True while the base is as loaded; False for good after a failed attach or detach."""
-
-    @classmethod
-    def load(cls, request: RunRequest, base: Base, rows: Dataset, stages: Stages) -> "Session":
-        settings = settle(request.training, cuda=device.has_cuda())
-        memory = Memory(cuda=settings.cuda)
-        memory.settle()
+    def __init__(
+        self, request: RunRequest, base: Base, rows: Dataset, stages: Stages, download: Download | None = None
+    ) -> None:
+        self.base, self.settings = base, settle(request.training, cuda=device.has_cuda())
+        self.memory = Memory(cuda=self.settings.cuda)
+        self.memory.settle()
         stages.begin(events.LOADING)
-        resolved: list[str] = []
-        model, tokenizer = load_base(base, settings, resolved.append, request.lora, stages)
+        self.model, self.tokenizer, loaded = load_base(base, self.settings, lora=request.lora, download=download)
         stages.begin(events.TOKENIZING)
-        data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
-        questions = data.questions(request.exact_match_examples)
-        shown = data.questions(request.shown_answers, may_be_cut=True)
-        facts = {
-            **environment(settings.cuda),
+        self.data = SweepData(rows, self.tokenizer, request.training.max_length, request.held_out_examples)
+        self.questions = self.data.questions(request.exact_match_examples)
+        self.shown = self.data.questions(request.shown_answers, may_be_cut=True)
+        self.environment = {
+            **environment(self.settings.cuda),
             "base": base.name if not base.is_local else Path(base.name).name,
-            "loaded_from": Path(base.name).name if base.is_local else resolved[-1],
-            "model_fingerprint": model_fingerprint(model),
-            "total_parameters": model.num_parameters(),
+            "loaded_from": Path(base.name).name if base.is_local else loaded,
+            "model_fingerprint": model_fingerprint(self.model),
+            "total_parameters": self.model.num_parameters(),
             "data_fingerprint": rows.fingerprint,
-            "train_examples": len(data.training),
-            "held_out_examples": len(data.held_out),
-            "base_dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
-            **settings.facts,
+            "train_examples": len(self.data.training),
+            "held_out_examples": len(self.data.held_out),
+            "base_dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
+            **self.settings.facts,
             "lr_scheduler_type": LR_SCHEDULE,
             "lora_dropout": 0,
             "bias": "none",
         }
         # The checkpoint tells whether gpt-oss has a linear layer for each expert.
-        loaded = UnslothCheckpoint(repository=resolved[-1])
-        spec, left_out = replace(layers_of(model.config.to_dict()), unsloth_checkpoint=loaded), ()
-        if spec.tower == "whole model" and not settings.cuda:
+        spec = replace(layers_of(self.model.config.to_dict()), unsloth_checkpoint=UnslothCheckpoint(repository=loaded))
+        self.spec, self.left_out = spec, ()
+        if spec.tower == "whole model" and not self.settings.cuda:
             # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
-            spec, left_out = text_part(spec), second_towers(spec)
-        hooks = {module: {*module._forward_hooks, *module._forward_pre_hooks} for module in model.modules()}
-        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, facts, hooks, questions, shown)
+            self.spec, self.left_out = text_part(spec), second_towers(spec)
+        self._hooks = {module: {*module._forward_hooks, *module._forward_pre_hooks} for module in self.model.modules()}
+        self._base_events: list[events.Evaluated | events.Answered] = []
+        self.intact = True
+        """True while the base is as loaded; False for good after a failed attach or detach."""
 
     def run(self, request: RunRequest, log: Log, run_dir: Path) -> None:
         """Train one run from a new adapter to its completion. After an error, load the base again unless `intact`."""
         stages = Stages(log)
         plan = plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
         facts = {"target_modules": plan.target_modules, "warmup_steps": request.warmup_steps}
-        loading, self.loading = self.loading or {"load_average": load_average()}, {}
-        log(events.RunStarted(time=time.time(), environment={**self.environment, **facts, **loading}))
-        clock = ProcessorClock()
+        log(events.RunStarted(time=time.time(), environment={**self.environment, **facts}))
         self.memory.settle()
         baseline_bytes = self.memory.now()
         stages.begin(events.ATTACHING)
@@ -227,17 +196,14 @@ class Session:
             log(events.AdapterAttached(time=time.time(), trainable_parameters=trainable))
             self._log_base(adapter, log, stages)
             stages.begin(events.PREPARING)
-            count = request.max_steps * request.training.rows_per_step
-            rows = self.data.in_order(request.seed, count, progress=stages.progress)
+            rows = self.data.in_order(request.seed, request.max_steps * request.training.rows_per_step)
             stages.begin(events.TRAINING)
             self.memory.reset()
             train_seconds = train(adapter, self.tokenizer, rows, request, self.settings, memory=self.memory, log=log)
             peak_bytes, peak_reserved_bytes = self.memory.peak(), self.memory.peak_reserved()
             stages.begin(events.EVALUATING_ADAPTER)
-            evaluation = self.evaluate(adapter, "after", stages)
-            log(evaluation)
-            if self.shown:
-                log(self.answer(adapter, evaluation, stages))
+            for event in self._measured(adapter, "after", stages):
+                log(event)
             stages.begin(events.SAVING)
             file_bytes = save(adapter, run_dir / "adapter", self.base)
             log(events.AdapterSaved(time=time.time(), path="adapter", file_bytes=file_bytes))
@@ -257,32 +223,50 @@ class Session:
                 peak_memory_kind=self.memory.kind,
                 baseline_memory_bytes=baseline_bytes,
                 peak_reserved_bytes=peak_reserved_bytes,
-                **clock.read().fields,
             )
         )
 
     def _remove_hooks(self) -> None:
         """Remove the hooks added since the base was loaded. get_peft_model adds hooks to the input embedding, so that
         gradients reach checkpointed blocks, and PEFT's unload leaves them there."""
-        for module, own in self.hooks.items():
+        for module, own in self._hooks.items():
             for hooks in (module._forward_hooks, module._forward_pre_hooks):
                 for key in set(hooks) - own:
                     del hooks[key]
 
     def _log_base(self, adapter: Any, log: Log, stages: Stages) -> None:
         """Log loss and answers of the base, measured once for all runs: with B = 0 an adapter changes nothing."""
-        if self.base_loss is None:
+        if not self._base_events:
             stages.begin(events.EVALUATING_BASE)
-            self.base_loss = self.evaluate(adapter, "before", stages)
-            log(self.base_loss)
-        else:
-            spent = {"seconds": 0.0, "own_cpu_seconds": 0.0, "waited_cpu_seconds": 0.0}
-            log(replace(self.base_loss, time=time.time(), **spent, exact_match_seconds=None, reused=True))
-        if self.base_answers is not None:
-            log(replace(self.base_answers, time=time.time(), seconds=0.0, reused=True))
-        elif self.shown:
-            self.base_answers = self.answer(adapter, self.base_loss, stages)
-            log(self.base_answers)
+            for event in self._measured(adapter, "before", stages):
+                log(event)
+                spent = {"exact_match_seconds": None} if isinstance(event, events.Evaluated) else {}
+                self._base_events.append(replace(event, seconds=0.0, reused=True, **spent))
+            return
+        for event in self._base_events:
+            log(replace(event, time=time.time()))
+
+    def _measured(self, model: Any, when: events.When, stages: Stages) -> Iterator[events.Evaluated | events.Answered]:
+        """Yield the model's evaluation, then its answers to `shown` as text, which may take as many seconds (at least
+        SHOWN_SECONDS)."""
+        yield (evaluation := self.evaluate(model, when, stages))
+        if not self.shown:
+            return
+        stages.begin(events.answering(len(self.shown)))
+        started, limit = time.monotonic(), max(SHOWN_SECONDS, evaluation.seconds)
+        written = self._ask(measure.answers, model, self.shown, most=SHOWN_TOKENS, seconds=limit)
+        answers = tuple(
+            events.GreedyAnswer(
+                place=place,
+                prompt=question.texts[0],
+                reference=question.texts[1],
+                text=readable(written[place][0]),
+                ended=written[place][1],
+            )
+            for place, question in self.shown.items()
+        )
+        seconds = time.monotonic() - started
+        yield events.Answered(time=time.time(), when=when, answers=answers, seconds=seconds)
 
     def _truncate(self, adapter: Any, request: RunRequest, log: Log, stages: Stages, run_dir: Path) -> None:
         """Truncate the saved adapter to each lower rank, the highest first, and evaluate each. Low ranks are trained
@@ -296,18 +280,14 @@ class Session:
             started, steps, path, file_bytes = time.monotonic(), request.recovery_steps(r), "", None
             truncator.truncate(r)
             if steps:
-                seen = (request.max_steps + recovered) * rows_a_step
                 recovery = replace(
                     request,
                     training=replace(request.training, max_steps=steps),
                     learning_rate=RECOVERY_LEARNING_RATE_SHARE * request.learning_rate,
                 )
-
-                def log_step(step: events.StepLogged, steps: int = steps) -> None:
-                    stages.progress(step.step, steps, "recovery steps")
-
+                seen = (request.max_steps + recovered) * rows_a_step
                 rows = self.data.in_order(request.seed, steps * rows_a_step, skip=seen)
-                train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=log_step)
+                train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=lambda step: None)
                 truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
                 file_bytes = truncator.save(r, run_dir / path, self.base)
             evaluation = self.evaluate(adapter, "after", stages)
@@ -324,41 +304,25 @@ class Session:
                 )
             )
 
-    def answer(self, model: Any, evaluation: events.Evaluated, stages: Stages) -> events.Answered:
-        """Return the model's answers to `shown` as text. evaluation: that of the same model just before, whose seconds
-        (at least SHOWN_SECONDS) the answers may take."""
-        stages.begin(events.answering(len(self.shown)))
-        started, limit = time.monotonic(), max(SHOWN_SECONDS, evaluation.seconds)
-        options = {**self._options(stages), "cached": not self.settings.cuda, "most": SHOWN_TOKENS, "seconds": limit}
-        written = measure.answers(model, self.tokenizer, self.shown, **options)
-        shown = tuple(
-            events.GreedyAnswer(
-                place=place,
-                prompt=question.texts[0],
-                reference=question.texts[1],
-                text=readable(written[place][0]),
-                ended=written[place][1],
-            )
-            for place, question in self.shown.items()
+    def evaluate(self, model: Any, when: events.When, stages: Stages) -> events.Evaluated:
+        """Return loss and token accuracy, and exact matches where they were requested."""
+        evaluation = measure.evaluate(
+            model,
+            self.data.held_out,
+            when=when,
+            pad_token_id=self.tokenizer.pad_token_id,
+            autocast=self.settings.mixed_precision,
+            progress=stages.progress,
         )
-        return events.Answered(
-            time=time.time(), when=evaluation.when, answers=shown, seconds=time.monotonic() - started
-        )
-
-    def evaluate(self, model: Any, when: str, stages: Stages) -> events.Evaluated:
-        """Return loss and token accuracy, and exact matches where they were requested. when: "before" or "after"."""
-        options, clock, pad = self._options(stages), ProcessorClock(), self.tokenizer.pad_token_id
-        evaluation = measure.evaluate(model, self.data.held_out, when=when, pad_token_id=pad, **options)
-        evaluation = replace(evaluation, **clock.read().fields)
         if not self.questions:
             return evaluation
         stages.begin(events.counting_exact(len(self.questions)))
-        started, options = time.monotonic(), {**options, "cached": not self.settings.cuda}
-        matches = measure.exact_matches(
-            model, self.tokenizer, self.questions, examples=len(self.data.held_out), **options
-        )
+        started, examples = time.monotonic(), len(self.data.held_out)
+        matches = self._ask(measure.exact_matches, model, self.questions, examples=examples)
         seconds = time.monotonic() - started
         return replace(evaluation, time=time.time(), example_exact_matches=matches, exact_match_seconds=seconds)
 
-    def _options(self, stages: Stages) -> dict[str, Any]:
-        return {"autocast": self.settings.mixed_precision, "progress": stages.progress}
+    def _ask(self, measured: Callable[..., Any], model: Any, questions: Mapping[int, Any], **more: Any) -> Any:
+        cuda = self.settings.cuda
+        autocast = None if cuda else self.settings.mixed_precision  # Unsloth's generate for CUDA sets its own
+        return measured(model, self.tokenizer, questions, autocast=autocast, cuda=cuda, **more)

@@ -6,7 +6,6 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from itertools import islice, takewhile
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from rankviz.core.spectrum import alpha_for
 from rankviz.errors import InvalidSettingError
 from rankviz.trained import svd
 from rankviz.worker.base import Base
-from rankviz.worker.device import Memory, ProcessorClock, WorkerSettings
-from rankviz.worker.finetune.data import IGNORED, OrderedRows, Tokens
+from rankviz.worker.device import Memory, WorkerSettings
+from rankviz.worker.finetune.data import IGNORED, Tokens
 
 
 def peft_arguments(lora: LoraConfig, plan: AdapterPlan) -> dict[str, Any]:
@@ -118,14 +117,12 @@ class Truncator:
 
 
 LR_SCHEDULE = "linear"
-READ_SECONDS = 1.0
-"""Seconds between readings of processor time, which take 6 ms with 200 threads; the last step is always read."""
 
 
 def train(
     model: Any,
     tokenizer: Any,
-    rows: OrderedRows,
+    rows: Sequence[Tokens],
     request: RunRequest,
     settings: WorkerSettings,
     *,
@@ -136,23 +133,19 @@ def train(
     from transformers import TrainerCallback
 
     rows_a_step = request.training.rows_per_step
-    row_tokens = (len(row.input_ids) for row in rows)
 
     class StepLog(TrainerCallback):
-        seconds = counted_steps = tokens = 0
+        started = seconds = 0.0
+        counted = tokens = 0
 
         def on_train_begin(self, args, state, control, **kwargs):
-            self.started = self.read_at = time.monotonic()
-            self.processor = ProcessorClock()
+            self.started = time.monotonic()
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             if not logs or "loss" not in logs:
                 return
-            now, use = time.monotonic(), {}
-            if state.global_step == state.max_steps or now - self.read_at >= READ_SECONDS:
-                self.read_at, use = now, self.processor.read().fields
-            self.tokens += sum(islice(row_tokens, (state.global_step - self.counted_steps) * rows_a_step))
-            self.counted_steps = state.global_step
+            before, self.counted = self.counted, state.global_step * rows_a_step
+            self.tokens += sum(len(row.input_ids) for row in rows[before : self.counted])
             log(
                 StepLogged(
                     time=time.time(),
@@ -160,9 +153,8 @@ def train(
                     loss=logs["loss"],
                     learning_rate=logs["learning_rate"],
                     tokens=self.tokens,
-                    seconds=now - self.started,
+                    seconds=time.monotonic() - self.started,
                     memory_bytes=memory.now(),
-                    **use,
                 )
             )
 
@@ -178,7 +170,7 @@ def train(
 def build_trainer(
     model: Any,
     tokenizer: Any,
-    rows: OrderedRows | Sequence[Tokens],
+    rows: Sequence[Tokens],
     request: RunRequest,
     settings: WorkerSettings,
     scratch: str,
@@ -211,36 +203,21 @@ def build_trainer(
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
-        **settings.autocast,
-        **settings.checkpointing_arguments,
+        **settings.trainer_arguments,
     }
     trainer, config = Trainer, TrainingArguments
     if not plain:
         trainer, config, skip = SFTTrainer, SFTConfig, {"skip_prepare_dataset": True}
         arguments |= {"max_length": request.training.max_length, "packing": False, "dataset_kwargs": skip}
     # TRL takes nothing but a table, and Unsloth looks through it for tokens without weights: each row once.
-    seen: set[int] = set()
-    first = takewhile(lambda row: not (id(row) in seen or seen.add(id(row))), rows)
+    features = {id(row): {"input_ids": row.input_ids, "labels": row.labels} for row in rows}
     built = trainer(
         model=model,
         args=config(**arguments),
         processing_class=tokenizer,
-        train_dataset=Dataset.from_list([row.features for row in first]),
+        train_dataset=Dataset.from_list([*features.values()]),
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
         callbacks=list(callbacks),
     )
-    built.train_dataset = Features(rows)
+    built.train_dataset = [features[id(row)] for row in rows]
     return built
-
-
-class Features:
-    """Rows as dicts for a trainer, read one at a time."""
-
-    def __init__(self, rows: OrderedRows | Sequence[Tokens]):
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, i: int) -> dict[str, list[int]]:
-        return self._rows[i].features

@@ -1,9 +1,8 @@
-"""Runs `python -m rankviz.worker probe_depth HOME PROBE_ID DEPTH FOLDER`: one depth of a probe in its own process.
-A new process keeps peaks and leftovers of malloc of one depth out of the next. It writes JSON lines to standard
-output: {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or {"error"}; its parent process
-(main.py) watches its memory and writes the journal. The model is a few blocks with random weights in bf16, so that
-nothing is downloaded. "peft" is PEFT and transformers' Trainer. The path on a CUDA card is written from the installed
-sources and has never been run."""
+"""Runs `python -m rankviz.worker probe_depth HOME PROBE_ID@ATTEMPT DEPTH FOLDER`: one depth of a probe.
+A new process keeps peaks and leftovers of malloc of one depth out of the next. It writes the journal while its parent
+process (main.py) watches its memory. The model is a few blocks with random weights in bf16, so that nothing is
+downloaded. "peft" is PEFT and transformers' Trainer. The path on a CUDA card is written from the installed sources and
+has never been run."""
 
 import json
 import math
@@ -14,86 +13,85 @@ import shutil
 import struct
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import Device
 from rankviz.core.model.config_check import parse_config, without_code
-from rankviz.core.probe import MOST_TIMED_STEPS, ProbeRequest
+from rankviz.core.probe import MOST_TIMED_STEPS, TIMED_SECONDS
+from rankviz.core.runs.events import Attempt, DepthDidNotFit, DepthMeasured, RunStarted
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import UserError
-from rankviz.logs import print_error
 from rankviz.store import RunStore
-from rankviz.worker.answering import own_output
-from rankviz.worker.device import causes
-from rankviz.worker.journal import explain, set_environment
+from rankviz.worker.base import Base
+from rankviz.worker.device import Memory, causes, environment, has_cuda, settle
+from rankviz.worker.journal import Journal, set_environment
 
 BF16_BYTES = 2
 CHUNK_NUMBERS = 2**20
 
 
 def main(argv: Sequence[str]) -> int:
-    home, probe_id, depth, folder = Path(argv[0]), argv[1], int(argv[2]), Path(argv[3])
+    started, depth, folder = time.monotonic(), int(argv[2]), Path(argv[3])
     set_environment()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    out, store = own_output(), RunStore(home)
+    store, attempt = RunStore(Path(argv[0])), Attempt.parse(argv[1])
+    journal, stage = Journal(store, *attempt), "starting"
 
-    def send(name: str, value: Any) -> None:
-        print(json.dumps({name: value}), file=out, flush=True)
+    def begin(name: str) -> None:
+        nonlocal stage
+        stage = name
+        journal.stages.begin(f"{depth} blocks: {name}")
 
     try:
-        config = parse_config((store.run_dir(probe_id) / "config.json").read_bytes())
-        send("measured", measure(store.probe(probe_id).request, config, depth, folder, send))
+        config = parse_config((store.run_dir(journal.run_id) / "config.json").read_bytes())
+        values = measure(journal, config, depth, folder, begin)
+        took_seconds = time.monotonic() - started
+        journal.append(DepthMeasured(time=time.time(), depth=depth, took_seconds=took_seconds, **values))
     except Exception as error:
-        shortage = _shortage(error)
-        if shortage is None:
-            print_error(error)
-            send("error", explain(error))
-            return 1
-        send("did_not_fit", shortage)
+        if (shortage := _shortage(error)) is None:
+            return journal.fail(error)
+        journal.append(DepthDidNotFit(time=time.time(), depth=depth, stage=stage, **shortage))
     return 0
 
 
 def measure(
-    request: ProbeRequest, config: dict[str, Any], depth: int, folder: Path, send: Callable[[str, Any], None]
+    journal: Journal, config: dict[str, Any], depth: int, folder: Path, begin: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Return the fields of a DepthMeasured that this process knows. send: takes the name and value of each message."""
-    send("stage", "importing")
-    training, unsloth = request.training, request.training.framework == "unsloth"
+    """Return the fields of a DepthMeasured. begin: takes the name of each stage."""
+    begin("importing")
+    request, training = journal.request, journal.request.training
+    unsloth = training.framework == "unsloth"
     if unsloth:  # first, since it patches what is imported next
         from rankviz.worker.finetune import session
     import torch
 
-    from rankviz.worker import device
-    from rankviz.worker.device import settle
     from rankviz.worker.finetune.data import Tokens
     from rankviz.worker.finetune.training import build_trainer, with_peft_adapter
     from rankviz.worker.introspect.layers import cut_config, layers_of
-    from rankviz.worker.probe.steps import Moments
 
-    settings = settle(training, cuda=device.has_cuda(), model_type=config.get("model_type", ""))
+    settings = settle(training, cuda=has_cuda(), model_type=config.get("model_type", ""))
     if settings.cuda and request.memory_limit_bytes:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, request.memory_limit_bytes / total))
-    send(
-        "environment",
-        {
-            **device.environment(settings.cuda),
+    if not journal.store.probe(journal.run_id).environment:
+        facts = {
+            **environment(settings.cuda),
+            **settings.facts,
             "framework": training.framework,
-            "precision": settings.training.precision,
-            "optim": settings.optim,
-            "gradient_checkpointing": settings.effective_checkpointing,
             "loss_path": training.loss_path,
             "target_modules": request.lora.target_modules,
             "weights": "random",
-        },
-    )
-    send("stage", "writing random weights")
+        }
+        journal.append(RunStarted(time=time.time(), environment=facts))
+    begin("writing random weights")
     write_random_base(config, depth, folder)
-    most_steps = 1 + max(request.timed_steps, MOST_TIMED_STEPS)  # training stops by itself before (steps.py)
+    most_steps = 1 + max(request.timed_steps, MOST_TIMED_STEPS)
     run = RunRequest(
         run_id=request.probe_id,
         sweep_id=request.probe_id,
@@ -105,15 +103,13 @@ def measure(
         learning_rate=1e-5,
         seed=request.seed,
     )
-    memory = device.Memory(cuda=settings.cuda)
+    memory = Memory(cuda=settings.cuda)
     memory.settle()
     baseline_bytes = memory.now()
     memory.reset()
-    send("stage", "loading the base")
+    begin("loading the base")
     if unsloth:
-        from rankviz.worker.base import Base
-
-        model, tokenizer = session.load_base(Base(name=str(folder), is_local=True), settings, lora=request.lora)
+        model, tokenizer, _ = session.load_base(Base(name=str(folder), is_local=True), settings, lora=request.lora)
     else:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -124,7 +120,7 @@ def measure(
         tokenizer = AutoTokenizer.from_pretrained(folder)
     load_peak_bytes = memory.peak() - baseline_bytes
     total_parameters = model.num_parameters()
-    send("stage", "attaching the adapter")
+    begin("attaching the adapter")
     plan = plan_on(layers_of(cut_config(config, depth)), request.lora, training, Device(cuda=settings.cuda))
     if unsloth:
         adapter = session.attach(model, run, plan, settings)
@@ -136,8 +132,7 @@ def measure(
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpoints)
         adapter = with_peft_adapter(model, request.lora, plan)
     trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
-    moments = Moments(memory, timed_steps=request.timed_steps)
-    send("stage", "training")
+    begin("training")
     memory.settle()
     static_bytes = memory.now() - baseline_bytes
     chance, vocabulary = random.Random(request.seed), model.config.get_text_config().vocab_size
@@ -147,30 +142,79 @@ def measure(
         rows.append(Tokens(row, row))
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
         plain = training.framework == "peft"
-        trainer = build_trainer(adapter, tokenizer, rows, run, settings, scratch, [moments], plain=plain)
+        trainer = build_trainer(adapter, tokenizer, rows, run, settings, scratch, [], plain=plain)
         if not unsloth and compute != "bfloat16":
             # TRL makes the adapter of a quantized base bf16, and fp16's gradient scaler refuses all but fp32.
             for parameter in trainer.model.parameters():
                 if parameter.requires_grad:
                     parameter.data = parameter.data.float()
-        moments.watch(trainer)
-        trainer.train()
-    first, *timed = moments.step_seconds
+        steps = timed_steps(trainer, memory, request.timed_steps)
     return {
         "baseline_bytes": baseline_bytes,
         "load_peak_bytes": load_peak_bytes,
         "static_bytes": static_bytes,
-        "moments": {name: peak - baseline_bytes for name, peak in moments.peaks.items()},
+        "moments": {name: peak - baseline_bytes for name, peak in steps.peaks.items()},
         "peak_kind": "allocated" if settings.cuda else "resident above baseline",
-        "timed_steps": timed,
-        "first_step_seconds": first,
+        "timed_steps": tuple(steps.seconds[1:]),
+        "first_step_seconds": steps.seconds[0],
         "tokens_per_step": training.tokens_per_step,
         "trainable_parameters": trainable,
         "total_parameters": total_parameters,
-        "peak_reserved_bytes": moments.peak_reserved_bytes,
-        "busy_elsewhere": moments.busy_elsewhere,
+        "peak_reserved_bytes": steps.reserved_bytes,
         "attn_implementation": getattr(model.config, "_attn_implementation", None) or "",
     }
+
+
+class Steps(NamedTuple):
+    """Peak bytes of forward (with the loss), backward (with clipping) and optimizer, each of which grows with depth in
+    its own way; peak of torch's allocator (None on a CPU); and seconds of each step."""
+
+    peaks: dict[str, int]
+    reserved_bytes: int | None
+    seconds: list[float]
+
+
+def timed_steps(trainer: Any, memory: Memory, least_steps: int) -> Steps:
+    """Train one step, then at least `least_steps` more that together take TIMED_SECONDS, or all that there are."""
+    from transformers import TrainerCallback
+
+    peaks, reserved, ends = {"forward": 0, "backward": 0, "optimizer": 0}, [], []
+    backward = trainer.accelerator.backward
+
+    def note(moment: str) -> None:
+        peaks[moment] = max(peaks[moment], memory.peak())
+        reserved.append(memory.peak_reserved())
+        memory.reset()
+
+    def noted_backward(*args: Any, **kwargs: Any) -> None:
+        note("forward")
+        backward(*args, **kwargs)
+        note("backward")
+
+    class Watch(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            ends.append(time.perf_counter())
+
+        def on_step_begin(self, args, state, control, **kwargs):
+            memory.reset()
+
+        def on_pre_optimizer_step(self, args, state, control, **kwargs):
+            note("backward")
+
+        def on_optimizer_step(self, args, state, control, **kwargs):
+            note("optimizer")
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            if logs and "loss" in logs:  # reading the loss waits on a GPU until the step is done
+                ends.append(time.perf_counter())
+                enough = len(ends) > 1 + least_steps and ends[-1] - ends[1] >= TIMED_SECONDS
+                control.should_training_stop = control.should_training_stop or enough
+
+    trainer.accelerator.backward = noted_backward
+    trainer.add_callback(Watch())
+    trainer.train()
+    seconds = [later - earlier for earlier, later in pairwise(ends)]
+    return Steps(peaks, max(filter(None, reserved), default=None), seconds)
 
 
 def quantization(precision: str, compute: str) -> Any:

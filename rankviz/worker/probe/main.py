@@ -1,23 +1,21 @@
 """Runs `python -m rankviz.worker probe HOME PROBE_ID@ATTEMPT`: each depth in a process of its own, with limits.
-This process loads no torch: it starts depth.py, reads its messages, watches its memory and ends it at a limit of time
-or memory. Running out of memory is a result; so is running out of time after two measured depths."""
+This process loads no torch: it starts depth.py, which writes the journal meanwhile, watches its memory, and ends it at
+a limit of time or memory. Running out of memory is a result; so is running out of time after two measured depths."""
 
-import json
 import os
-import select
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from rankviz import machine, units
-from rankviz.core.probe import FREE_MEMORY_SHARE
-from rankviz.core.runs.events import Attempt, DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted, RunStarted
+from rankviz.core.probe import FREE_MEMORY_SHARE, ProbeRequest
+from rankviz.core.runs.events import Attempt, DepthDidNotFit, DepthSkipped, ProbeCompleted
 from rankviz.errors import UserError
 from rankviz.store import RunStore
 from rankviz.worker.journal import Journal, admit_probe, redirect_output
@@ -45,104 +43,73 @@ def main(argv: Sequence[str]) -> int:
             shutil.rmtree(left, ignore_errors=True)
     try:
         admit_probe(store, journal.request)
-        Probe(store, journal, home).run()
+        return measure(journal, argv[1])
     except Exception as error:
         return journal.fail(error)
+
+
+def measure(journal: Journal, attempt: str) -> int:
+    """Measure the depths in rising order, until one does not fit or time is over; return the exit code."""
+    request, store = journal.request, journal.store
+    limit_bytes = memory_limit(request, cuda=machine.here()["device"] == "cuda")
+    deadline = time.monotonic() + request.time_limit_seconds
+    for depth in request.depths:
+        try:
+            code = _measure(journal, attempt, depth, limit_bytes, deadline)
+        except OutOfTime as error:
+            if store.probe(request.probe_id).extrapolated is None:
+                raise
+            journal.append(DepthSkipped(time=time.time(), depth=depth, reason=str(error)))
+            break
+        if code:
+            return code
+        if store.probe(request.probe_id).did_not_fit:
+            break
+    journal.append(ProbeCompleted(time=time.time()))
     return 0
 
 
-class Probe:
-    """Measures the depths of one probe, one after the other."""
-
-    def __init__(self, store: RunStore, journal: Journal, home: Path):
-        self.store, self.journal, self.home = store, journal, home
-        self.request = journal.request
-        self.deadline = time.monotonic() + self.request.time_limit_seconds
-        free_bytes = min(psutil.virtual_memory().available, machine.memory_bytes())
-        self.free_bytes = round(FREE_MEMORY_SHARE * free_bytes)
-        self._cuda = machine.here()["device"] == "cuda"
-        self._started = False
-
-    @property
-    def limit_bytes(self) -> int:
-        """Bytes of this machine's own memory for one process. With a GPU the requested limit is that of the card,
-        which the process keeps itself, because torch for CUDA alone takes some GiB of this memory."""
-        return (None if self._cuda else self.request.memory_limit_bytes) or self.free_bytes
-
-    def run(self) -> None:
-        """Measure the depths in rising order, until one does not fit or time is over."""
-        for depth in self.request.depths:
-            try:
-                event = self._measure(depth)
-            except OutOfTime as error:
-                if self.store.probe(self.request.probe_id).extrapolated is None:
-                    raise
-                event = DepthSkipped(time=time.time(), depth=depth, reason=str(error))
-            self.journal.append(event)
-            if not isinstance(event, DepthMeasured):
-                break
-        self.journal.append(ProbeCompleted(time=time.time()))
-
-    def _measure(self, depth: int) -> DepthMeasured | DepthDidNotFit:
-        folder, started = self.store.run_dir(self.request.probe_id) / f"base-{depth}", time.monotonic()
-        child = subprocess.Popen(
-            [*COMMAND, str(self.home), self.request.probe_id, str(depth), str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-        )
-        stage, seen_bytes = "starting", 0
-        try:
-            for message in _messages(child.stdout.fileno()):
-                for kind, value in message.items():
-                    if kind == "stage":
-                        stage = value
-                        self.journal.stages.begin(f"{depth} blocks: {stage}")
-                    elif kind == "environment":
-                        self._start(value)
-                    elif kind == "measured":
-                        child.wait()
-                        value |= {"timed_steps": tuple(value["timed_steps"]), "depth": depth}
-                        return DepthMeasured(time=time.time(), took_seconds=time.monotonic() - started, **value)
-                    elif kind == "did_not_fit":
-                        return DepthDidNotFit(time=time.time(), depth=depth, stage=stage, **value)
-                    else:
-                        raise UserError(value)
-                with suppress(psutil.Error):
-                    seen_bytes = max(seen_bytes, psutil.Process(child.pid).memory_info().rss)
-                if seen_bytes > self.limit_bytes:
-                    short = {"limit_bytes": self.limit_bytes, "short_bytes": seen_bytes - self.limit_bytes}
-                    return DepthDidNotFit(time=time.time(), depth=depth, **short, stage=stage, why="memory limit")
-                if time.monotonic() > self.deadline:
-                    raise OutOfTime(
-                        f"The time limit of {units.duration(self.request.time_limit_seconds)} was reached with "
-                        f"{depth} blocks ({stage}): give more time, or a smaller batch or length."
-                    )
-            code = child.wait()
-        finally:
-            child.kill()
-            child.wait()
-            shutil.rmtree(folder, ignore_errors=True)
-        if code != -9:  # by the kernel, which ends the largest process when memory runs out
-            raise UserError(f"The process that measured {depth} blocks ended with code {code} without a result.")
-        return DepthDidNotFit(
-            time=time.time(), depth=depth, limit_bytes=seen_bytes, short_bytes=0, stage=stage, why="system"
-        )
-
-    def _start(self, environment: dict) -> None:
-        self._cuda = environment["device"] == "cuda"
-        if not self._started:
-            self._started = True
-            self.journal.append(RunStarted(time=time.time(), environment=environment))
+def memory_limit(request: ProbeRequest, *, cuda: bool) -> int:
+    """Return the bytes of this machine's own memory for one process. With a GPU the requested limit is that of the
+    card, which the process keeps itself, because torch for CUDA alone takes some GiB of this memory."""
+    free_bytes = min(psutil.virtual_memory().available, machine.memory_bytes())
+    return (None if cuda else request.memory_limit_bytes) or round(FREE_MEMORY_SHARE * free_bytes)
 
 
-def _messages(fd: int) -> Iterator[dict]:
-    """Yield the JSON lines of a pipe until it is closed, and an empty object where none came within POLL_SECONDS."""
-    rest = b""
-    while True:
-        if not select.select([fd], [], [], POLL_SECONDS)[0]:
-            yield {}
-            continue
-        if not (data := os.read(fd, 65536)):
-            return
-        *whole, rest = (rest + data).split(b"\n")
-        yield from map(json.loads, filter(None, whole))
+def _measure(journal: Journal, attempt: str, depth: int, limit_bytes: int, deadline: float) -> int:
+    """Let a process measure one depth and write the journal; return its exit code, or 0 where memory ran out."""
+    request, store = journal.request, journal.store
+    folder, seen_bytes = store.run_dir(request.probe_id) / f"base-{depth}", 0
+    child = subprocess.Popen([*COMMAND, str(store.home), attempt, str(depth), str(folder)], stdin=subprocess.DEVNULL)
+
+    def stage() -> str:
+        return store.probe(request.probe_id).stage.partition(": ")[2] or "starting"
+
+    def did_not_fit(limit: int, short: int, why: str) -> int:
+        values = {"depth": depth, "limit_bytes": limit, "short_bytes": short, "stage": stage(), "why": why}
+        journal.append(DepthDidNotFit(time=time.time(), **values))
+        return 0
+
+    try:
+        while (code := child.poll()) is None:
+            with suppress(psutil.Error):
+                seen_bytes = max(seen_bytes, psutil.Process(child.pid).memory_info().rss)
+            if seen_bytes > limit_bytes or time.monotonic() > deadline:
+                child.kill()  # first of all, so that one process writes the journal
+                child.wait()
+                if seen_bytes > limit_bytes:
+                    return did_not_fit(limit_bytes, seen_bytes - limit_bytes, "memory limit")
+                raise OutOfTime(
+                    f"The time limit of {units.duration(request.time_limit_seconds)} was reached with {depth} blocks "
+                    f"({stage()}): give more time, or a smaller batch or length."
+                )
+            time.sleep(POLL_SECONDS)
+    finally:
+        child.kill()
+        child.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+    if code == -9:  # by the kernel, which ends the largest process when memory runs out
+        return did_not_fit(seen_bytes, 0, "system")
+    if code and not store.probe(request.probe_id).state.ended:
+        raise UserError(f"The process that measured {depth} blocks ended with code {code} without a result.")
+    return code

@@ -119,5 +119,5 @@ def test_runs_with_too_many_examples_are_not_compared_and_the_limit_is_named(api
 
     with pytest.raises(LimitError, match=r"have 140 numbers of held-out examples; this server compares at most 120\."):
         judged(api, sweep_id)
-    with acting_as(ANN), pytest.raises(LimitError), api.verdicts.comparing(api.runs.sweep(sweep_id).runs):
+    with acting_as(ANN), pytest.raises(LimitError), api.verdicts._turn(api.runs.sweep(sweep_id).runs):
         pass

@@ -1,7 +1,6 @@
 """A run that cannot be done within the minutes that a server lets a run take is refused before it is queued."""
 
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -94,16 +93,6 @@ def test_what_runs_of_other_visitors_took_is_announced_and_refuses_nothing(page,
         assert plan.expected.time.longest_run.expected > 20 * 60
         assert "from 3 finished runs here" in plan.expected.sentences[0]
         assert plan.expected.too_long
-
-
-def test_what_ones_own_like_runs_took_is_refused_and_what_unlike_ones_took_is_not(page, tmp_path):
-    api, _ = page
-    data, asked = rows_of(api, tmp_path, ANN), questions.sweep(ranks=(4,))
-    three_runs(api, ANN, data=data)
-
-    assert api.engines.check(asked).expected.too_long
-    with pytest.raises(LimitError, match="per run"):
-        api.engines.check(replace(asked, data=data))
 
 
 def fast(ranks):

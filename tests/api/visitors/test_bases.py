@@ -1,16 +1,13 @@
 """Bases that others have trained: they make room, and those that somebody waits for stay."""
 
 import shutil
-from threading import Event
 
 import pytest
 
 from rankviz.api import Api
 from rankviz.errors import LimitError
 from rankviz.hub import reach
-from rankviz.shared.retention import Retention
 from rankviz.visitor import acting_as
-from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 from tests.support.web.hub_cache import put, repositories
 from tests.support.web.visitors import ANN, BEN
@@ -59,10 +56,9 @@ def test_where_the_disk_has_little_room_bases_go_by_themselves(page, tmp_path, m
         lambda folder: usage._replace(free=10**9 if len(repositories(hub)) == 2 else 10**12),
     )
 
-    Retention(api.workspace, api.quota.bases).keep_clean(every_seconds=0.01)
+    api.quota.make_room_on_disk()
 
-    wait_for(lambda: ["someone/new"] == repositories(hub))
-    api.quota.bases.make_room_on_disk = lambda: Event().wait()  # so that the thread works no more
+    assert ["someone/new"] == repositories(hub)
 
 
 def test_on_ones_own_machine_no_base_ever_goes(tmp_path, monkeypatch):
@@ -72,7 +68,6 @@ def test_on_ones_own_machine_no_base_ever_goes(tmp_path, monkeypatch):
     put(home / "hub", "someone/old", 3 * MB, age=2 * HOUR)
     api = Api(home=home, shared=False)
 
-    api.quota.bases.make_room(lambda: False)
     with pytest.raises(LimitError):
         api.runs.start(LOW)
 

@@ -68,7 +68,6 @@ def test_what_another_made_is_answered_as_if_it_were_not_there(api, tmp_path):
         "decision": api.decisions.of,
         "forecast": api.forecasts.bent,
         "run": lambda _: api.runs.get(run_id),
-        "events": lambda _: api.runs.events(run_id),
         "summary": lambda _: api.runs.summary(run_id),
         **changes(api, tmp_path),
     }

@@ -21,28 +21,24 @@ from tests import counts
 pytestmark = pytest.mark.torch
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "assets" / "configs"
-MODELS = {
-    "Qwen/Qwen3-30B-A3B": "Qwen__Qwen3-30B-A3B.json",
-    "Qwen/Qwen3-Next-80B-A3B-Instruct": "Qwen__Qwen3-Next-80B-A3B-Instruct.json",
-    "Qwen/Qwen3-VL-30B-A3B-Instruct": "Qwen__Qwen3-VL-30B-A3B-Instruct.json",
-    "Qwen/Qwen3.5-35B-A3B": "Qwen__Qwen3.5-35B-A3B.json",
-    "deepseek-ai/DeepSeek-V2-Lite": "deepseek-ai__DeepSeek-V2-Lite.json",
-    "google/gemma-4-26B-A4B": "google__gemma-4-26B-A4B.json",
-    "meta-llama/Llama-4-Scout-17B-16E-Instruct": "meta-llama__Llama-4-Scout-17B-16E-Instruct.json",
-    "mistralai/Mixtral-8x7B-v0.1": "mistralai__Mixtral-8x7B-v0.1.json",
-    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": "nvidia__NVIDIA-Nemotron-3-Nano-30B-A3B-BF16.json",
-}
+MODELS = (
+    "Qwen/Qwen3-30B-A3B",
+    "Qwen/Qwen3-Next-80B-A3B-Instruct",
+    "Qwen/Qwen3-VL-30B-A3B-Instruct",
+    "Qwen/Qwen3.5-35B-A3B",
+    "deepseek-ai/DeepSeek-V2-Lite",
+    "google/gemma-4-26B-A4B",
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct",
+    "mistralai/Mixtral-8x7B-v0.1",
+    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
+)
 """One of each class of experts in the catalogue."""
+FILES = {name: str(CONFIGS / f"{name.replace('/', '__')}.json") for name in MODELS}
 
 
 @functools.cache
 def unsloths_answers():
-    command = [
-        sys.executable,
-        "-m",
-        "tests.support.models.unsloth_memory",
-        *(str(CONFIGS / file) for file in MODELS.values()),
-    ]
+    command = [sys.executable, "-m", "tests.support.models.unsloth_memory", *FILES.values()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560)
     assert 0 == done.returncode, done.stderr[-2000:]
     return json.loads(done.stdout)
@@ -62,7 +58,7 @@ def test_the_buffer_of_the_loss_is_unsloths_own():
 def test_experts_are_packed_in_4_bit_where_unsloth_packs_them():
     api, packed = Api(), unsloths_answers()["packed"]
 
-    assert {name: packed[str(CONFIGS / file)] for name, file in MODELS.items()} == {
+    assert {name: packed[file] for name, file in FILES.items()} == {
         name: quantizes_experts(api.models.get(name)) for name in MODELS
     }
 

@@ -25,7 +25,12 @@ from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE, gpu
 ROOT = Path(__file__).parents[3]
 API = Api()
 CARD = gpu()
-REAL = ("HuggingFaceTB/SmolLM2-135M", "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3.5-4B")
+REAL = [
+    ("HuggingFaceTB/SmolLM2-135M", "unsloth", "bf16"),
+    ("meta-llama/Llama-3.1-8B", "trl", "nf4-dq"),
+    ("Qwen/Qwen3-30B-A3B", "peft", "nf4-dq"),
+    ("Qwen/Qwen3.5-4B", "trl", "bf16"),
+]
 
 
 def question(**more):
@@ -89,9 +94,7 @@ def test_usable_memory_that_was_never_seen_is_a_range_and_makes_the_verdict_care
     assert "uncertain" == fit(left, usable, ASSUMPTIONS)
 
 
-@pytest.mark.parametrize("model_id", REAL)
-@pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
-@pytest.mark.parametrize("precision", ["bf16", "nf4-dq"])
+@pytest.mark.parametrize(("model_id", "framework", "precision"), REAL)
 def test_twice_the_rank_is_twice_the_adapter_and_nothing_falls(model_id, framework, precision):
     rows = ranks(
         load_model(ASSETS, model_id),
@@ -105,12 +108,6 @@ def test_twice_the_rank_is_twice_the_adapter_and_nothing_falls(model_id, framewo
         assert 2 * small["adapter_parameters"] == large["adapter_parameters"]
         assert small["memory_bytes"]["device"] <= large["memory_bytes"]["device"]
         assert small["seconds"]["expected"] <= large["seconds"]["expected"]
-    for row in rows:
-        memory = row["memory_bytes"]
-        assert memory["allocated"] <= memory["reserved"] <= memory["device"]
-        assert memory["low"] <= memory["device"] <= memory["high"]
-        for range_ in (row["seconds"], row["usd"]):
-            assert range_["low"] <= range_["expected"] <= range_["high"]
 
 
 def test_every_assumption_is_used_by_some_formula():
@@ -206,22 +203,17 @@ def on_card(model_id, gpu, framework="trl", data=None, r=16, targets="all-linear
         (LLAMA, "H100-80GB SXM", {}, "cudnn"),
         (LLAMA, "T4", {}, "math"),  # grouped keys
         ("meta-llama/Llama-2-7b-hf", "T4", {}, "efficient"),  # as many key heads as query heads
-        (LLAMA, "T4", {"framework": "peft"}, "math"),
         (LLAMA, "T4", {"framework": "unsloth"}, "efficient"),
         (LLAMA, "T4", {"data": MIXED}, "efficient"),  # a mask: transformers copies keys to all heads
         (LLAMA, "T4", {"data": MIXED, "per_device_train_batch_size": 1}, "math"),
         (LLAMA, "T4", {"data": TRUNCATED}, "math"),  # all of one length, so no mask is made
-        (LLAMA, "A100-80GB (SXM)", {"data": MIXED}, "efficient"),
         (LLAMA, "A100-80GB (SXM)", {"precision": "fp32"}, "math"),
-        (LLAMA, "T4", {"attn_implementation": "eager"}, "eager"),
-        ("mistralai/Mistral-7B-v0.1", "A100-80GB (SXM)", {"max_length": 4095}, "flash"),
         ("mistralai/Mistral-7B-v0.1", "A100-80GB (SXM)", {}, "efficient"),  # from its window of 4,096 on
         ("google/gemma-4-E2B", "A100-80GB (SXM)", {"max_length": 256}, "efficient"),  # heads of 512
         (FALCON, "A100-80GB (SXM)", {}, "math"),
         (GPT_OSS, "A100-80GB (SXM)", {}, "eager"),
         (GPT_OSS, "A100-80GB (SXM)", {"framework": "unsloth"}, "flex"),
         ("google/gemma-2-9b", "L4", {"framework": "unsloth"}, "eager"),  # a soft cap, and no flash-attn
-        ("google/gemma-2-9b", "L4", {"framework": "unsloth", "attn_implementation": "flash"}, "flash"),
         (LLAMA, "B200", {"framework": "unsloth"}, "flash"),
         (LLAMA, "B200", {}, "cudnn"),
         ("deepseek-ai/DeepSeek-V2-Lite", "A100-80GB (SXM)", {}, "efficient"),  # keys wider than values
@@ -235,10 +227,8 @@ def test_a_model_on_a_card_runs_one_kernel(model_id, gpu, setup, kernel):
     ("model_id", "gpu", "setup", "simulated_gib"),
     [
         (LLAMA, "T4", {}, 24.35),
-        (LLAMA, "T4", {"framework": "peft"}, 28.37),
         (LLAMA, "T4", {"data": MIXED}, 9.82),
         (GPT_OSS, "A100-80GB (SXM)", {"precision": "bf16", "per_device_train_batch_size": 1, "max_length": 8192}, 72.8),
-        (LLAMA, "A100-80GB (SXM)", {"framework": "peft"}, 24.53),
         (
             "swiss-ai/Apertus-8B-Instruct-2509",  # hidden states become fp32
             "A100-80GB (SXM)",
@@ -249,7 +239,6 @@ def test_a_model_on_a_card_runs_one_kernel(model_id, gpu, setup, kernel):
         ("openai-community/gpt2-large", "L4", {"per_device_train_batch_size": 4, "max_length": 1024}, 1.92),
         # DoRA: fullest where the norm of the projection down is made, and in the backward pass
         ("Qwen/Qwen3-4B", "A100-80GB (SXM)", {**DORA, "max_length": 2048}, 10.4532),
-        ("Qwen/Qwen3-4B", "A100-80GB (SXM)", {**DORA, "max_length": 8192}, 17.1317),
         ("meta-llama/Llama-3.2-1B", "A100-80GB (SXM)", {**DORA, "max_length": 2048}, 4.0837),
     ],
 )
@@ -296,10 +285,7 @@ def test_the_models_without_sdpa_are_those_that_the_installed_transformers_decla
         ("google/gemma-4-E2B", {}, "at most 256 elements per head, and this model has heads of 512"),
         ("meta-llama/Llama-4-Scout-17B-16E-Instruct", {}, "transformers does not offer it for llama4"),
         (LLAMA, {"precision": "fp32"}, "it needs fp16 or bf16, and attention is computed in fp32"),
-        (LLAMA, {"precision": "fp32", "framework": "peft"}, "attention is computed in fp32"),
         (LLAMA, {}, ""),
-        (LLAMA, {"framework": "peft"}, ""),
-        ("Qwen/Qwen3.5-4B", {}, ""),
     ],
 )
 def test_flash_attention_that_is_refused_is_said(model_id, setup, why):

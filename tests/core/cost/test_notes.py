@@ -60,9 +60,6 @@ def test_an_estimate_computes_in_fp32_where_the_script_does(tmp_path, framework)
 @pytest.mark.parametrize(
     ("framework", "settings", "start", "is_said"),
     [
-        ("trl", {"text_only": True}, "text_only has no effect here", True),
-        ("unsloth", {"text_only": True}, "text_only has no effect here", True),
-        ("trl", {}, "text_only has no effect", False),
         ("peft", {"precision": "nf4"}, "The estimate assumes prepare_model_for_kbit_training", True),
         ("peft", {"precision": "bf16"}, "The estimate assumes prepare_model_for_kbit_training", False),
         ("trl", {"gradient_checkpointing": "unsloth"}, "Unsloth's checkpointing exists only in Unsloth.", True),

@@ -120,9 +120,9 @@ FALLING = {4: 1.90, 8: 1.85, 16: 1.815, 32: 1.805, 64: 1.80}
 def test_the_rank_to_train_is_the_lowest_within_the_tolerance_of_the_lowest_estimate():
     runs = quick_look_runs(1.9, 1.8)
 
-    assert [16, 8, 64] == [decide(runs, forecast(FALLING), tolerance).train_rank for tolerance in (0.02, 0.05, 0.001)]
+    assert [16, 8, 64] == [decide(runs, forecast(FALLING), tolerance).train.r for tolerance in (0.02, 0.05, 0.001)]
     # A quarter of a percent of 1.8 is 0.0045.
-    assert [64, 32] == [decide(runs, forecast({**FALLING, 32: loss})).train_rank for loss in (1.805, 1.804)]
+    assert [64, 32] == [decide(runs, forecast({**FALLING, 32: loss})).train.r for loss in (1.805, 1.804)]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_with_a_verdict_the_rank_to_train_is_the_one_of_the_verdict():
 
     decision = decide(quick_look_runs(1.9, 1.8), bent, settled=8)
 
-    assert 8 == decision.train_rank == decision_json(decision)["train"]["verdict"]
+    assert 8 == decision.train.r == decision_json(decision)["train"]["verdict"]
     assert decision.train_sentences[1].startswith("r = 8 is the smallest rank that these runs cannot distinguish")
 
 

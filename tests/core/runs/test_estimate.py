@@ -74,10 +74,8 @@ def test_exact_match_is_in_the_time_of_a_sweep_for_each_adapter_and_the_base():
         return sweep_time(TOY, [run_request], [estimate], ASSUMPTIONS, answering=answering)
 
     # 40 rows forward take 25 s; base, adapter and its truncation answer 20 of them, at two passes each.
-    assert 3 * 25.0 == time(20, twice).answers.expected
-    assert 3 * 50.0 == time(1000, twice).answers.expected
-    assert time(0, None).answers is None
     assert 75.0 == pytest.approx(time(20, twice).total.expected - time(0, None).total.expected)
+    assert 150.0 == pytest.approx(time(1000, twice).other.expected - time(0, None).other.expected)
 
 
 @pytest.mark.parametrize(

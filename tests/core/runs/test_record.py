@@ -11,10 +11,9 @@ from rankviz.core.runs.events import (
     RunFailed,
     RunRequeued,
     RunStarted,
-    StageReached,
     StepLogged,
 )
-from rankviz.core.runs.record import RunRecord, StageTime
+from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import MAX_SHOWN_ANSWERS
 from tests.support.runs import questions
 
@@ -100,25 +99,6 @@ def test_earlier_attempts_are_counted_with_their_time_by_engine():
     record = ASKED.after_all([event for events in tries for event in events])
 
     assert (61, 60, ["ray"]) == (record.attempt, record.begun_attempts, list(record.earlier_seconds))
-
-
-def staged(*events, **settings):
-    return RunRecord(request=questions.run(**settings)).after_all(events)
-
-
-def reached(time, stage):
-    return StageReached(time=time, stage=stage)
-
-
-FINISHED = RunCompleted(time=30.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="x")
-
-
-def test_stages_that_have_ended_are_kept_with_their_time():
-    begun = (reached(1.0, "loading the base"), RunStarted(time=4.0, environment={}), reached(6.5, "training"))
-
-    assert (StageTime("loading the base", 5.5),) == staged(*begun).ended_stages
-    assert (StageTime("loading the base", 5.5), StageTime("training", 23.5)) == staged(*begun, FINISHED).ended_stages
-    assert (StageTime("loading the base", 5.5),) == staged(*begun, RunFailed(time=9.0, error="x")).ended_stages
 
 
 def answer(place, text, prompt="p", ended=True):

@@ -1,6 +1,5 @@
-"""Measured times of a run, part by part, and what runs have cost so far."""
+"""Measured times of runs, and what they have cost so far."""
 
-from dataclasses import replace
 from itertools import accumulate
 
 import pytest
@@ -16,11 +15,11 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.run_time import FormulaTimes, device_time, load_average_of, times_by_engine, timing_of
+from rankviz.core.runs.run_time import device_time, times_by_engine, timing_of
 from tests.support.runs import questions
 from tests.support.runs.questions import run
 
-HERE = Workload(base="a", parameters=1, kernels=(), tokens=1)
+HERE = Workload(base="a", parameters=1, kernels=())
 
 
 def evaluated(time, when, seconds, *, reused=False):
@@ -51,17 +50,6 @@ FIRST = (
 )
 
 
-NO_STEPS = tuple(event for event in FIRST if not isinstance(event, StepLogged))
-
-
-ONE = FormulaTimes(load=1.0, training=1.0, evaluation_of_one=1.0)
-
-
-def times_of(*events):
-    """Seconds by part."""
-    return dict(timing_of(record(*events), HERE, ONE).ratios)
-
-
 def record(*events):
     return RunRecord(request=run()).after_all(events)
 
@@ -74,61 +62,18 @@ def steps(*seconds):
     ]
 
 
-def test_the_first_run_of_a_sweep_loads_and_evaluates_twice():
-    # 61 s from its start: 48 of training, 4 and 6 of evaluation, and 3 more
-    assert {"load": 10.0, "training": 48.0, "evaluation": 0.25, "rest": 3.0} == times_of(*FIRST)
+def test_a_run_tells_its_pace_and_what_it_took_beside_training_and_evaluation():
+    """61 s from its start: 48 of training, twice the formulas, and 40 evaluated rows at twice 0.1 s."""
+    timing = timing_of(record(*FIRST), HERE, 24.0, 0.1)
+
+    assert (2.0, pytest.approx(61 - 48 - 8)) == (timing.ratio, timing.rest)
 
 
 @pytest.mark.parametrize("later", [0, 1, 4])
-def test_a_run_too_short_to_tell_its_pace_from_its_first_step_says_nothing_of_training(later):
-    run = record(*NO_STEPS[:-1], *steps(30.0, *[0.5] * later), NO_STEPS[-1])
+def test_a_run_too_short_to_tell_its_pace_from_its_first_step_says_nothing(later):
+    events = [event for event in FIRST if not isinstance(event, StepLogged)]
 
-    expected = FormulaTimes(load=40.0, training=24.0, evaluation_of_one=0.5)
-    assert {"load": 0.25, "evaluation": 0.5} == pytest.approx(dict(timing_of(run, HERE, expected).ratios))
-
-
-def test_what_the_evaluation_before_training_took_longer_is_not_evaluation():
-    """20 examples each: 24 s with compilation, then 2 s. So one takes 0.1 s, and 22 s more join the rest."""
-    slow = [evaluated(115.0, "before", 24.0), *STEPS, evaluated(170.0, "after", 2.0)]
-    times = times_of(*FIRST[:4], *slow, FIRST[-1])
-
-    assert (0.1, 61 - 48 - 4.0) == (times["evaluation"], times["rest"])
-
-
-BUSY = (
-    StageReached(time=103.0, stage="loading the base"),
-    RunStarted(
-        time=113.0,
-        environment={
-            "device": "cpu",
-            "cpu_count": 2,
-            "load_average": 1.5,
-            "loading_own_cpu_seconds": 8.0,
-            "loading_waited_cpu_seconds": 2.0,
-        },
-    ),
-    replace(evaluated(115.0, "before", 4.0), own_cpu_seconds=8.0, waited_cpu_seconds=0.0),
-    *(replace(step, own_cpu_seconds=4.0 * step.step, waited_cpu_seconds=8.0 * step.step) for step in STEPS),
-    replace(evaluated(170.0, "after", 6.0), own_cpu_seconds=4.0, waited_cpu_seconds=8.0),
-    replace(completed(173.0, 48.0), own_cpu_seconds=32.0 + 12.0 + 1.0, waited_cpu_seconds=64.0 + 8.0 + 1.0),
-)
-"""Loading waited 2 of 10 s on one thread; training had a third of two processors, the evaluations 12 of 20 s of them;
-the remaining 2 s were one thread's, half of them waited."""
-
-
-def test_how_much_longer_others_made_each_part_is_what_its_threads_waited():
-    slowdowns = timing_of(record(*BUSY), HERE, ONE).slowdowns
-
-    assert {"load": 10 / 8, "training": 3.0, "evaluation": 20 / 12, "rest": 2.0} == pytest.approx(dict(slowdowns))
-
-
-@pytest.mark.parametrize("nonsense", ["much", -1.0, float("nan"), float("inf"), None, [1.0]])
-def test_an_imported_journal_with_nonsense_for_a_load_says_nothing(nonsense):
-    environment = {**BUSY[1].environment, "load_average": nonsense, "loading_waited_cpu_seconds": nonsense}
-    run = record(BUSY[0], replace(BUSY[1], environment=environment), *BUSY[2:])
-
-    assert load_average_of(run) is None
-    assert "load" not in timing_of(run, HERE, ONE).slowdowns
+    assert timing_of(record(*events[:-1], *steps(30.0, *[0.5] * later), events[-1]), HERE, 24.0, 0.5) is None
 
 
 ASKED = RunRecord(request=questions.run(run_id="r"))

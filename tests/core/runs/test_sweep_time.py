@@ -1,202 +1,113 @@
-"""How far a sweep is and how long it still takes; and announced times of finished runs."""
+"""How far a sweep is and how long it still takes, on made-up journals; how good announced times have been."""
 
 import re
-from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from benchmarks.run_times import Finished, coverage, of_home, replay
-from rankviz.core.cost.pace import Difference, Timing, Workload
-from rankviz.core.runs.events import RunCompleted, RunStarted, StageProgressed, StageReached, StepLogged
+from rankviz.api import Api
+from rankviz.core.quantity import Range
+from rankviz.core.runs.events import AdapterCut, RunCompleted, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.run_time import FormulaTimes
-from rankviz.core.runs.sweep_time import progress_of
+from rankviz.core.runs.sweep_time import SweepTime, progress_of
 from rankviz.paths import ASSETS
 from tests.support.runs import questions
-from tests.support.runs.toy import ASSUMPTIONS
 
-
-def reached(time, stage):
-    return StageReached(time=time, stage=stage)
-
-
-def progressed(time, done, total=None, unit="examples"):
-    return StageProgressed(time=time, done=done, total=total, unit=unit)
+TIME = SweepTime(**{part: Range(60.0, 60.0, 60.0) for part in ("load", "training", "other", "longest_run")})
+"""Of a whole sweep: 180 s, 60 of them neither loading nor training."""
 
 
 def step(number, seconds, time):
     return StepLogged(time=time, step=number, loss=1.0, learning_rate=1e-4, tokens=100, seconds=seconds, memory_bytes=1)
 
 
-def loading(at=0.0):
-    """20 s: import 12, load 5, the rest 1 each. Then the run starts and attaches for 1 s."""
-    return [
-        reached(at, "reading the data"),
-        reached(at + 1, "getting the base"),
-        reached(at + 2, "importing Unsloth"),
-        reached(at + 14, "loading the base"),
-        reached(at + 19, "tokenizing the data"),
-        RunStarted(time=at + 20, environment={}),
-        reached(at + 20, "attaching the adapter"),
-    ]
-
-
-def trained(at, *, first=True):
-    """From the base's evaluation (10 s) or from training on: 40 steps of 3 s, evaluation 8 s, saving 2 s."""
-    before = [reached(at, "evaluating the base")] if first else []
-    at += 10.0 * first
-    return [
-        *before,
-        reached(at, "preparing the training rows"),
-        reached(at, "training"),
-        step(1, 3.0, at + 3),
-        step(40, 120.0, at + 120),
-        reached(at + 120, "evaluating the adapter"),
-        reached(at + 128, "saving the adapter"),
-        RunCompleted(time=at + 130, train_seconds=120.0, peak_memory_bytes=1, peak_memory_kind="x"),
-    ]
+IDS = map(str, count())
 
 
 def record(*events, **settings):
-    return RunRecord(request=questions.run(**{"max_steps": 40, **settings})).after_all(events)
+    return RunRecord(request=questions.run(**{"max_steps": 40, "run_id": next(IDS), **settings})).after_all(events)
 
 
-def sweep(*runs):
-    return Sweep(sweep_id="s", runs=runs)
+def training(at, *, done=10, pace=2.0, **settings):
+    """A run that has trained so many of its 40 steps, at this pace."""
+    steps = [step(1, pace, at + 1 + pace), step(done, done * pace, at + 1 + done * pace)]
+    return record(RunStarted(time=at, environment={}), StageReached(time=at + 1, stage="training"), *steps, **settings)
 
 
-DONE = record(*loading(), *trained(21.0))
-"""Ends at 161 s."""
+def done(at):
+    completed = RunCompleted(time=at + 130, train_seconds=120.0, peak_memory_bytes=1, peak_memory_kind="x")
+    return training(at, done=40, pace=3.0).after(completed)
 
 
-LATER = record(
-    RunStarted(time=161.0, environment={}), reached(161.0, "attaching the adapter"), *trained(162.0, first=False)
-)
+def far(*runs, now, time=TIME):
+    return progress_of(Sweep(sweep_id="s", runs=runs), now, time)
 
 
 QUEUED = record()
 
 
-EARLIER = replace(DONE, request=replace(DONE.request, sweep_id="earlier"))
+def test_each_step_left_takes_as_long_as_those_so_far_and_the_rest_of_a_run_as_estimated():
+    left = far(done(0.0), training(200.0), QUEUED, now=221.0).seconds_left
 
-
-def test_training_goes_on_at_its_pace_and_what_comes_after_takes_as_long_as_in_other_runs():
-    training = record(
-        RunStarted(time=200.0, environment={}),
-        reached(200.0, "attaching the adapter"),
-        reached(201.0, "training"),
-        step(1, 2.0, 203.0),
-        step(10, 20.0, 221.0),
+    # of three runs, 20 s each are not training; the queued one has the middle of the two paces, 3 and 2
+    assert (30 * 2 + 20) + (40 * 2.5 + 20) == pytest.approx(left)
+    assert 30 * 2 + 40 * 2.5 == pytest.approx(
+        far(done(0.0), training(200.0), QUEUED, now=221.0, time=None).seconds_left
     )
 
-    left = progress_of(sweep(DONE, training, QUEUED), 221.0).seconds_left
 
-    # 30 steps of 2 s, evaluating 8, saving 2; then the queued run: attaching 1, 40 steps of 2.5 (the middle of the two
-    # paces, 3 and 2), evaluating 8, saving 2.
-    assert 30 * 2 + 8 + 2 + 1 + 40 * 2.5 + 8 + 2 == pytest.approx(left)
+def test_before_the_second_step_the_estimate_of_the_sweep_runs_down_and_without_one_nothing_is_known():
+    loading = record(StageReached(time=100.0, stage="loading the base"))
 
-
-def test_an_earlier_run_of_another_base_says_only_how_long_the_import_takes():
-    other = replace(EARLIER, request=replace(EARLIER.request, base="another"))
-    importing = record(*loading()[:3])
-
-    later = replace(LATER, request=EARLIER.request)  # had its base loaded by an earlier run
-
-    assert progress_of(sweep(importing), 5.0, [other, later]).seconds_left is None
-    assert 9 + 7 + 10 + 120 + 8 + 2 == pytest.approx(progress_of(sweep(importing), 5.0, [EARLIER, later]).seconds_left)
+    assert 180.0 - 30 == far(loading, QUEUED, now=130.0).seconds_left
+    assert 1.0 == far(loading, QUEUED, now=1000.0).seconds_left
+    assert "not known" == far(loading, QUEUED, now=130.0, time=None).left_in_words
+    assert (None, "") == (far(QUEUED, now=1.0).seconds_left, far(QUEUED, now=1.0).sentence)
 
 
-def test_a_download_interrupts_loading_which_then_goes_on():
-    downloading = [*loading()[:4], reached(15.0, "downloading the base"), progressed(20.0, 50, 200, "bytes")]
+def test_after_its_last_step_a_run_takes_the_rest_and_the_recovery_of_ranks_to_come():
+    evaluating = training(0.0, done=40)
+    truncating = training(0.0, done=40, r=64, cut_ranks=(8, 4))
+    later = truncating.after(AdapterCut(time=90.0, r=4, loss=1.0, tokens=1, examples=1, seconds=1.0, example_losses=()))
 
-    left = progress_of(sweep(record(*downloading)), 20.0, [EARLIER]).seconds_left
-    again = progress_of(sweep(record(*downloading, reached(35.0, "loading the base"))), 36.0, [EARLIER]).seconds_left
-
-    # 15 s of download; then loading 5, tokenizing 1, attaching 1 and the run
-    assert 15 + 5 + 2 + 10 + 120 + 8 + 2 == pytest.approx(left)
-    assert 4 + 2 + 10 + 120 + 8 + 2 == pytest.approx(again)
-
-
-def test_truncating_takes_an_evaluation_and_its_recovery_steps():
-    run = record(*loading(), *trained(21.0)[:-1], reached(161.0, "decomposing the adapter"), r=64, cut_ranks=(8, 4))
-
-    # nothing is known of decomposing; r = 8 is evaluated (8), r = 4 is trained 2 steps (of 3 s) and evaluated
-    assert 8 + 2 * 3 + 8 == pytest.approx(progress_of(sweep(run), 162.0).seconds_left)
-
-    truncated = [reached(163.0, "truncating to r = 8"), reached(172.0, "truncating to r = 4")]
-    later = replace(run.after_all(truncated), request=run.request)
-
-    assert 2 * 3 + 8 - 5 == pytest.approx(progress_of(sweep(later), 177.0).seconds_left)
-
-
-def running_since(at):
-    """Training for 20 s, 10 of its 40 steps."""
-    return record(
-        RunStarted(time=at, environment={}),
-        reached(at, "attaching the adapter"),
-        reached(at + 1, "training"),
-        step(1, 2.0, at + 3),
-        step(10, 20.0, at + 21),
-    )
+    assert 60 - 9 == pytest.approx(far(evaluating, now=90.0).seconds_left)
+    assert 2 * 2 + 60 - 9 == pytest.approx(far(truncating, now=90.0).seconds_left)  # two steps at r = 4, none at r = 8
+    assert 60 - 9 == pytest.approx(far(later, now=90.0).seconds_left)
 
 
 def test_of_a_sweep_that_several_workers_train_the_work_that_is_left_is_divided_among_them():
-    """Of each running: 30 steps of 2 s, evaluating 8, saving 2; of each that waits: attaching 1, 40 steps of the middle
-    pace, 10."""
-    runs = [running_since(200.0) for _ in range(4)]
+    running = [training(200.0) for _ in range(4)]
 
-    alone = progress_of(sweep(DONE, runs[0], *[QUEUED] * 6), 221.0)
-    together = progress_of(sweep(DONE, *runs, *[QUEUED] * 6), 221.0)
+    progress = far(done(10.0), *running, *[QUEUED] * 6, now=221.0, time=None)
 
-    one_to_come = 1 + 40 * 2.5 + 10
-    assert 70 + 6 * one_to_come == pytest.approx(alone.seconds_left)
-    one_to_come = 1 + 40 * 2 + 10
-    assert (4 * 70 + 6 * one_to_come) / 4 == pytest.approx(together.seconds_left)
-    spent = DONE.ended_at - DONE.started_at + 4 * 21
-    assert spent / (spent + 4 * 70 + 6 * one_to_come) == pytest.approx(together.share)
+    work = 4 * 60 + 6 * 80
+    assert work / 4 == pytest.approx(progress.seconds_left)
+    spent = 130 + 4 * 21
+    assert spent / (spent + work) == pytest.approx(progress.share)
 
 
-ROOT = Path(__file__).parents[3]
+def test_a_stage_is_told_with_its_progress():
+    events = [
+        StageReached(time=1.0, stage="evaluating the base"),
+        StageProgressed(time=2, done=16, total=64, unit="examples"),
+    ]
 
-
-HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
-
-
-def run(ended_at, training=1.0, workload=HERE, **parts):
-    """Expected: load 40 s, training 100 s, 20 examples of 0.5 s."""
-    timing = Timing(
-        source_id=f"run-{ended_at}",
-        kind="run",
-        ended_at=ended_at,
-        workload=workload,
-        ratios={"training": training, "evaluation": 2.0, "rest": 3.0, **parts},
-    )
-    return Finished(
-        timing=timing, expected=FormulaTimes(load=40.0, training=100.0, evaluation_of_one=0.5), evaluated=20
+    assert far(record(*events), now=2.0, time=None).sentence == (
+        "Run 1 of 1: evaluating the base, 16 of 64 examples. Time left: not known."
     )
 
 
-FROM_LATER = "20261126"
-"""Recorded runs from this day on had no part in the choice of the width."""
-
-
-@pytest.mark.parametrize(("later", "at_most"), [(False, 2.0), (True, 2.1)])
-def test_of_the_shipped_sweeps_four_in_five_runs_are_inside_a_range_of_about_twice_its_low_end(later, at_most):
+def test_of_the_shipped_sweeps_four_in_five_runs_after_three_like_ones_are_inside_a_range_of_four_times_its_low_end():
     """The figures of docs/method.md."""
-    announced = [each for each in replay(of_home(ASSETS / "recorded"), ASSUMPTIONS) if each.sources >= 3]
-    alike = [each for each in announced if each.differs is Difference.NONE]
-    like = coverage([each for each in alike if later == (each.finished.timing.source_id >= FROM_LATER)])
+    api = Api(home=ASSETS / "recorded")
+    runs = [run for run in api.workspace.store.records() if run.completed]
+    estimates = zip(runs, api.runs.expected_runs(runs), strict=True)
+    like = [(run, each) for run, each in estimates if each and each.timed_in_words == "from 3 finished runs here"]
 
-    assert like.inside >= 0.8 * like.runs
-    assert like.widest <= at_most
-    prose = " ".join((ROOT / "docs" / "method.md").read_text("utf-8").split())
-    figures = re.findall(
-        r"had (\d+) runs after three like ones: (\d+) of them were inside the announced range \((\d+) %\), whose "
-        r"high end was ([\d.]+) times the low end \(median; ([\d.]+) at most\)",
-        prose,
-    )
-    runs, inside, share, width, widest = figures[later]
-    assert (int(runs), int(inside)) == like[:2]
-    assert int(share) == round(100 * like.inside / like.runs)
-    assert (float(width), float(widest)) == (round(like.middle_width, 2), round(like.widest, 2))
+    inside = sum(each.seconds.holds(run.completed.train_seconds) for run, each in like)
+    assert inside >= 0.8 * len(like)
+    assert max(each.seconds.high / each.seconds.low for _, each in like) == pytest.approx(4)
+    prose = " ".join((Path(__file__).parents[3] / "docs" / "method.md").read_text("utf-8").split())
+    figures = re.search(r"(\d+) runs came after three like ones, and (\d+) of them \((\d+) %\) were inside", prose)
+    assert (len(like), inside, round(100 * inside / len(like))) == tuple(map(int, figures.groups()))

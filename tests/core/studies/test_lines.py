@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.studies.lines import FACETS, drawn_lines, kept_by_rank, nearest, short_of_full
+from rankviz.core.studies.lines import FACETS, drawn_lines, kept_by_rank, nearest
 from tests.support.runs.studies_toy import base, evidence, point, study, subject
 from tools.forecast.counts import rate_against_rank, targets_against_rank
 
@@ -68,16 +68,6 @@ def test_what_the_base_kept_at_the_smallest_and_the_largest_rank():
 
     assert (2, 3) == result[:2]
     assert "3" == result.line.first.duration
-
-
-def test_how_often_the_best_rank_stayed_behind_full_fine_tuning():
-    full = {"target_modules": "all weights", "facet": "all weights"}
-    points = [*SWEEP, point(None, 0.9, **full)]
-    points += [point(4, 2.0, task="b"), point(16, 1.9, task="b"), point(None, 1.95, task="b", **full)]
-
-    points += [point(4, 2.0, task="c"), point(None, 1.95, task="c", **full)]
-
-    assert (2, 3) == short_of_full(evidence(points).lines)[:2]
 
 
 def near_pairs():

@@ -1,6 +1,8 @@
 """Small tables of bands by hand, and measured ranks."""
 
-from rankviz.core.forecast.bands import GRID, LEVELS, BandRecord, Bands
+from dataclasses import asdict
+
+from rankviz.core.forecast.bands import GRID, LEVELS, BandRecord
 from rankviz.core.forecast.quick_look import BentForecast, MeasuredRank, bent_forecast
 
 MEDIAN = (4.0, 3.5, 3.0, 2.5, 2.0, 1.0, 0.5, 0.0, -0.5)
@@ -17,15 +19,16 @@ def band(*, median=MEDIAN, lines_at_rank=None, **more) -> dict:
     return {"studies": 2, "lines": 5, "lines_at_rank": counts, "quantiles": quantiles} | more
 
 
-def bands(score: dict | None = None, *, left_out=(), holds=(), **more) -> Bands:
+def bands(score: dict | None = None, *, left_out=(), holds=(), **more) -> dict:
     """A table with this band for scores and for losses. holds: (statement, row)."""
     statements = ("low_within_point", "low_within_noise", "high_worse", "high_worse_loss")
-    return Bands(
-        **{"reference_rank": 128, "rate": None} | more,
-        bands=dict.fromkeys(("score", "loss"), score or band()),
-        left_out={row.kind: row for row in left_out},
-        holds={name: {row["kind"]: row for each, row in holds if each == name} for name in statements},
-    )
+    return {
+        "reference_rank": 128,
+        "rate": None,
+        "bands": dict.fromkeys(("score", "loss"), score or band()),
+        "left_out": [asdict(row) for row in left_out],
+        "holds": {name: [row for each, row in holds if each == name] for name in statements},
+    } | more
 
 
 def left_out(**values) -> BandRecord:

@@ -24,13 +24,10 @@ def forecast(medians: dict[int, float], *, repeat_at: int | None = None, half_ba
     )
     return BentForecast(
         sweep_id="s1",
-        metric="loss",
-        unit="nats",
         runs=(MeasuredRank(min(medians), medians[min(medians)]), MeasuredRank(max(medians), medians[max(medians)])),
         ranks=ranks,
         coverage_80=None,
         validated=False,
-        third_run=None,
         repeat_at=repeat_at,
         noise_nats=None if repeat_at else 0.01,
         pick=pick_of(ranks),

@@ -6,6 +6,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AdapterSaved, Evaluated
+from rankviz.core.runs.metric import LOSS
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.parts import charts, html
 from rankviz.ui.parts.question import DEFAULTS
@@ -45,7 +46,8 @@ def test_a_file_name_cannot_write_into_the_page(api):
     ):
         api.workspace.store.append(run_id, event)
 
-    drawn = charts.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss", height=300)
+    sweep = api.runs.sweep(sweep_id)
+    drawn = charts.tradeoff_chart([(sweep, api.verdicts.of_runs(sweep.runs, LOSS))], x="adapter", height=300)
 
     assert "&lt;img src=x&gt;.jsonl" in html.paragraphs(drawn[1])
 

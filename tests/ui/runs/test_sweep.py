@@ -152,5 +152,4 @@ def test_addresses_of_either_tab_open_the_sweep_and_its_run(api, params):
 
     assert ("runs", "showing", "") == (restored.tabs.selected, restored.showing_runs, restored.notice)
     assert (sweep.sweep_id, named.get("run", "")) == (restored.sweep, restored.run)
-    assert (sweep.sweep_id if restored.run else "") == restored.open_sweep
     assert (params.get("metric", "loss"), "tolerance" in params) == (restored.metric, restored.details.open)

@@ -1,6 +1,5 @@
 """The views of Train and Runs as Gradio calls them, on runs folders of their own."""
 
-import re
 from dataclasses import replace
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import RunFailed
 from rankviz.errors import LimitError, UserError
-from rankviz.ui.runs import view as of_sweep
 from rankviz.ui.runs.view import (
     MOST_ROWS,
     Choice,
@@ -16,6 +14,7 @@ from rankviz.ui.runs.view import (
     detail_html,
     imported,
     list_html,
+    matching_of,
     runs_view,
     shipped_adapter,
     zip_of,
@@ -37,7 +36,6 @@ EVERYTHING = {
     "selected": (),
     "sweep_id": "",
     "run_id": "",
-    "open_id": "",
     "metric": "loss",
     "tolerance": "",
     "seen": "",
@@ -49,7 +47,7 @@ def drawn(api, **choices):
 
 
 def listed(sweeps, **choices):
-    return list_html(sweeps, **{"text": "", "selected": (), **choices})
+    return list_html(sweeps, **choices)
 
 
 def test_a_failed_run_shows_its_error_and_the_end_of_its_log(api):
@@ -65,27 +63,28 @@ def test_a_failed_run_shows_its_error_and_the_end_of_its_log(api):
     assert "Traceback &lt;b&gt;" in shown
 
 
-def test_runs_are_filtered_by_words_and_by_state_and_then_listed_without_a_click(api):
+def test_sweeps_are_filtered_by_words_of_their_runs_and_by_state(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
 
-    def shown(text):
-        return re.findall(r'data-pick="[^"]*r(\d+)"', listed([sweep], text=text))
-
-    assert ["4", "16"] == shown("smollm") == shown("completed")
-    assert ["16"] == shown("smollm r=16")
-    assert [] == shown("failed")
+    for text in ("smollm", "completed", "smollm r=16"):
+        assert f'data-pick="{sweep.sweep_id}"' in listed([sweep], text=text)
+    assert "No run matches the filter." in listed([sweep], text="failed")
+    assert ["16"] == [str(run.request.r) for run in matching_of(sweep, "smollm r=16")]
 
 
-def test_a_click_opens_a_sweep_or_a_run_and_a_second_click_closes_it(api):
+def test_a_click_opens_a_sweep_or_a_run_and_a_second_click_closes_the_run(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
     first, sweep_id = sweep.runs[0].run_id, sweep.sweep_id
 
     opened = choice_of(api, sweep_id, Choice(""))
     at_run = choice_of(api, first, opened)
 
-    assert Choice(sweep_id, "", sweep_id) == opened == choice_of(api, first, at_run)
-    assert Choice(sweep_id, first, sweep_id) == at_run == choice_of(api, first, Choice(""))
-    assert Choice(sweep_id, "", "") == choice_of(api, sweep_id, opened)
+    assert Choice(sweep_id) == opened == choice_of(api, first, at_run)
+    assert Choice(sweep_id, first) == at_run == choice_of(api, first, Choice(""))
+    assert (
+        f'data-tick="{first}" aria-label="Show r = 4" checked'
+        in drawn(api, sweep_id=sweep_id, selected=[first]).results
+    )
 
 
 def test_nothing_is_read_while_another_tab_is_open_and_nothing_drawn_twice(api):
@@ -101,8 +100,7 @@ def test_nothing_is_read_while_another_tab_is_open_and_nothing_drawn_twice(api):
     assert {"seen", "timer", "table", "empty_box", "selected_box", "selected_title", "curve", "selected_loss"} | {
         "caption",
         "y",
-        "unreadable_box",
-        "unreadable",
+        "results",
         "uploads",
     } == set(vars(drawn(api, sweep_id=sweep.sweep_id, selected=[sweep.runs[0].run_id], seen=first.seen)))
 
@@ -114,7 +112,7 @@ def test_selected_runs_leave_as_a_zip_and_come_back(api, tmp_path):
     other = Api(home=tmp_path / "other")
     choice = imported(other, path)
 
-    assert Choice(sweep.sweep_id, open_id=sweep.sweep_id) == choice
+    assert Choice(sweep.sweep_id) == choice
     assert [2.0, 1.5] == [run.loss_after.loss for run in other.runs.sweep(choice.sweep_id).runs]
     with pytest.raises(UserError, match="Select at least one run"):
         zip_of(api, [])
@@ -127,20 +125,12 @@ def test_a_run_that_cannot_be_read_is_one_row_with_its_reason(api):
     request.write_text(request.read_text().replace('"r": 16', '"r": -3'))
     fresh = Api(home=api.workspace.home)
 
-    view = drawn(fresh, run_id=spoiled, open_id=fresh.runs.get(good).request.sweep_id)
+    view = drawn(fresh, sweep_id=spoiled)
 
-    shown = text_of(view.table)
-    assert f"{spoiled} unreadable: Rank must be a whole number from 1 to 1,024 (got -3)." in shown
-    assert f'data-pick="{good}"' in view.table
-    assert f'data-pick="{spoiled}"' not in view.table
-    assert "No run or sweep" in text_of(view.detail)
+    assert f"{spoiled} unreadable: Rank must be a whole number from 1 to 1,024 (got -3)." in text_of(view.table)
+    assert f'data-pick="{fresh.runs.get(good).request.sweep_id}"' in view.table
+    assert "cannot be read: Rank must be" in text_of(view.message)
     assert "unreadable" not in drawn(fresh, text="completed").table
-    assert view.unreadable_box.visible
-    assert [(spoiled, spoiled)] == view.unreadable.choices
-    with pytest.raises(UserError, match="Choose the run"):
-        of_sweep.delete_unreadable(fresh, None)
-    of_sweep.delete_unreadable(fresh, spoiled)
-    assert not drawn(fresh, seen=view.seen).unreadable_box.visible
 
 
 def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_the_filter():
@@ -158,10 +148,10 @@ def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_th
 def test_what_cannot_be_compared_is_shown_with_the_reason_and_the_rest_goes_on(api, monkeypatch):
     sweep = finished(api, {4: 2.0, 16: 1.5})
 
-    def busy(runs):
+    def busy(*runs):
         raise LimitError("This server is busy.")
 
-    monkeypatch.setattr(api.verdicts, "comparing", busy)
+    monkeypatch.setattr(api.verdicts, "_turn", busy)
     view = drawn(api, sweep_id=sweep.sweep_id, selected=[run.run_id for run in sweep.runs])
 
     assert "This server is busy." in view.summary

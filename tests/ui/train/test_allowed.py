@@ -14,7 +14,7 @@ from tests.support.runs.finished_runs import text_of
 from tests.support.web.visitors import ANN
 
 LLAMA = "meta-llama/Llama-3.1-8B"
-ASKED_LLAMA = {**DEFAULTS, "base": LLAMA}
+ASKED_LLAMA = {**DEFAULTS, "model": LLAMA}
 
 
 def test_why_nothing_trains_stands_at_the_top_as_soon_as_it_is_so_and_goes_with_it(tmp_path, monkeypatch):
@@ -49,7 +49,7 @@ def test_where_nothing_trains_here_the_note_names_the_login_that_trains_elsewher
 @pytest.mark.parametrize(
     ("asked", "limit", "changed"),
     [
-        ({"base": LLAMA}, "parameters of the base model", {"base": EMBEDDED}),
+        ({"model": LLAMA}, "parameters of the base model", {"model": EMBEDDED}),
         ({"batch": 64, "max_length": 4096}, "tokens per batch", {"batch": DEFAULTS["batch"]}),
     ],
 )
@@ -68,7 +68,7 @@ def test_an_uploaded_config_is_said_to_have_no_weights_and_is_never_queued(tmp_p
     api, config = Api(home=tmp_path / "home", shared=True), tmp_path / "config.json"
     config.write_text("{}")
     monkeypatch.setattr(api.workspace.references, "_own_upload", lambda *_: True)
-    values = {**DEFAULTS, "base": str(config)}
+    values = {**DEFAULTS, "model": str(config)}
 
     with acting_as(ANN):
         shown, (form, replaced) = before.before_start(api, **values), before.trainable(api, values)
@@ -77,6 +77,6 @@ def test_an_uploaded_config_is_said_to_have_no_weights_and_is_never_queued(tmp_p
 
     assert "A config.json has no weights to train. Give the base as a Hub id" in text_of(shown.notice)
     assert not shown.start.interactive
-    assert EMBEDDED == form["base"]
+    assert EMBEDDED == form["model"]
     assert "no weights to train" in text_of(replaced)
     assert [] == api.workspace.store.records()

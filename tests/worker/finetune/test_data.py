@@ -17,9 +17,6 @@ def learned(tokens: Tokens, tokenizer) -> str:
     return tokenizer.decode([label for label in tokens.labels if label != IGNORED])
 
 
-# Rows to tokens
-
-
 def test_only_the_completion_and_the_end_are_learned(tokenizer):
     tokens = tokenize(Example(prompt="say: ", completion="yes"), tokenizer, 64)
 
@@ -35,9 +32,6 @@ def test_of_a_chat_the_assistants_turns_are_learned_as_the_template_writes_them(
 
     assert "a1<|im_end|>a2<|im_end|>" == learned(tokens, tokenizer)
     assert tokenizer.decode(tokens.input_ids).startswith("<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nu1")
-
-
-# Split and order
 
 
 def rows(count: int) -> list[Example]:
@@ -69,22 +63,14 @@ def shuffled_rows(data, seed, count):
     return [tokenize(data.dataset.examples[i], data.tokenizer, data.max_length) for i in order[:count]]
 
 
-@pytest.mark.parametrize(("seed", "count", "skip"), [(1, 5, 0), (1, 8, 0), (7, 30, 0), (7, 11, 19)])
-def test_rows_are_drawn_as_they_are_read_in_the_order_that_all_of_them_would_have(tokenizer, seed, count, skip):
+@pytest.mark.parametrize(("seed", "count", "skip"), [(1, 8, 0), (7, 11, 19)])
+def test_rows_are_in_an_order_that_each_epoch_is_shuffled_into(tokenizer, seed, count, skip):
     data = SweepData(Table(rows(12)), tokenizer, 64, 4)
-    expected = shuffled_rows(data, seed, skip + count)[skip:]
 
-    drawn = data.in_order(seed, count, skip=skip)
-
-    assert count == len(drawn)
-    assert expected == list(drawn)
-    assert expected == [drawn[i] for i in range(count)]
-    assert [expected[i] for i in (3, 4, 0, 2)] == [drawn[i] for i in (3, 4, 0, 2)]
-    with pytest.raises(IndexError):
-        drawn[count]
+    assert shuffled_rows(data, seed, skip + count)[skip:] == data.in_order(seed, count, skip=skip)
 
 
-@pytest.mark.parametrize("length", [3, 8, 30])
+@pytest.mark.parametrize("length", [3, 30])
 def test_the_trainer_meets_each_row_once_in_its_order(tokenizer, tiny, tmp_path, length):
     from transformers import AutoModelForCausalLM
 
@@ -109,14 +95,8 @@ def test_the_trainer_meets_each_row_once_in_its_order(tokenizer, tiny, tmp_path,
         assert [[getattr(row, name)] for row in expected] == [batch[name].tolist() for batch in batches]
 
 
-# Settings
-
-
 def request(**settings):
     return questions.sweep(ranks=(8,), **settings).runs(sweep_id="s", created_at=0.0)[0]
-
-
-# Measuring
 
 
 def test_the_held_out_loss_is_transformers_own(tiny, tokenizer):

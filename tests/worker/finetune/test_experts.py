@@ -51,7 +51,7 @@ settings, counts = settle(training, cuda=False), {}
 for name, config in configs.items():
     base = folder / name
     write_random_base(config, config["num_hidden_layers"], base)
-    model, _ = load_base(Base(name=str(base), is_local=True), settings)
+    model, *_ = load_base(Base(name=str(base), is_local=True), settings)
     for preset in presets:
         targets, _, expert_rank = preset.partition(" ")
         lora = LoraConfig(r=4, lora_alpha=4, target_modules=targets, expert_rank=expert_rank or "r")

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import stages_of
 from rankviz.core.runs.record import RunState
 from rankviz.store import RunStore
 from rankviz.trained.read import read_adapter
@@ -47,13 +46,6 @@ def test_trainable_parameters_and_file_size_are_those_of_the_adapter_on_disk(swe
 
         assert parameters(r) == run.trainable_parameters == saved
         assert file.stat().st_size == run.adapter_bytes
-
-
-def test_a_run_goes_through_the_stages_that_its_time_left_is_made_of(swept):
-    _, sweep = swept
-    for run in sweep.runs:
-        stages = list(stages_of(run.request, loads=run is sweep.runs[0]))
-        assert stages == [each.stage for each in run.ended_stages]
 
 
 @pytest.fixture

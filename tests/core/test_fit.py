@@ -5,8 +5,6 @@ Cards are made to measure from the estimate's own figures, so that nothing here 
 
 import json
 import random
-import re
-from types import SimpleNamespace
 
 import pytest
 
@@ -15,8 +13,7 @@ from rankviz.catalog.hardware import find_gpu, load_assumptions, load_gpus
 from rankviz.catalog.models import load_index, load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Price, TrainingSetup
-from rankviz.core.fit.changes import changed, knobs, limits, peak_words, setting
-from rankviz.core.fit.decide import as_json, decide, fit_in_words
+from rankviz.core.fit import as_json, changed, decide, fit_in_words, knobs, limits, setting
 from rankviz.core.quantity import Range, by_level
 from rankviz.errors import InvalidSettingError
 from rankviz.paths import ASSETS
@@ -102,16 +99,13 @@ def test_a_knob_costs_what_asking_again_gives():
 @pytest.mark.parametrize(
     ("given", "labels", "not_labels"),
     [
-        ({"target_modules": "attention"}, {"add MLP targets"}, {"attention targets only", "add attention targets"}),
-        # No preset has the embedding too, so there is nothing to widen to.
-        ({"target_modules": ("q_proj", "embed_tokens")}, set(), {"add MLP targets"}),
-        ({"target_modules": "all-linear"}, {"attention targets only"}, {"add MLP targets"}),
+        ({"target_modules": "attention"}, {"add MLP targets"}, {"attention targets only"}),
+        ({}, {"attention targets only"}, {"add MLP targets"}),
         ({"training": {"loss_path": "full"}}, {"fused loss"}, set()),
         ({"training": {"optim": "adamw_torch"}}, {"8-bit AdamW"}, {"AdamW with full states (adamw_torch)"}),
         ({"training": {"gradient_checkpointing": "none"}}, {"Hugging Face checkpointing"}, {"no checkpointing"}),
         ({"ranks": (24,)}, {"r = 16", "r = 32"}, set()),
         ({"training": {"per_device_train_batch_size": 1}}, {"batch 2, accumulation 2"}, {"batch 0, accumulation 8"}),
-        ({"training": {"gradient_accumulation_steps": 1}}, {"batch 1, accumulation 2"}, {"batch 4, accumulation 0"}),
     ],
     ids=lambda each: str(sorted(each) if isinstance(each, set) else each),
 )
@@ -158,7 +152,7 @@ def test_gpus_stand_by_verdict_then_by_total_and_what_is_not_known_comes_last():
 
     decided = on(question(training={"precision": "bf16"}), cards[4], gpus=cards)
 
-    names = [card.gpu.id for card in decided.cards]
+    names = [card.gpu_id for card in decided.cards]
     assert ["e-cheap", "c-dear", "d-slow-but-cheap-an-hour"] == names[:3]
     assert {"b-unpriced", "f-unknown-speed"} == set(names[3:5])
     assert ["a-small", "g-no-bf16"] == names[5:]
@@ -216,29 +210,14 @@ def test_where_nothing_is_enough_the_cheapest_gpu_that_fits_is_named():
     decided = on(question(training=HEAVY), small, gpus=(dear, cheap, small))
 
     assert decided.smallest is None
-    assert min(knob.device_bytes for knob in decided.knobs) == decided.helps_most.device_bytes
     assert decided.sentence.startswith("No single change makes it fit; ")
     assert "the cheapest GPU that fits is the Cheap card, about $" in decided.sentence
-
-
-ALONE = {"a lower rank": {"r": 1}, "a smaller batch": {"batch": 1, "accum": 8}, "a shorter length": {"max_length": 1}}
 
 
 def of_catalogue(model, card, r, **training):
     asked = Question(model_id=model, ranks=(r,), gpu=card, training=TrainingSetup(**training))
     card = find_gpu(load_gpus(ASSETS), card)
     return setting(load_model(ASSETS, model), asked, card, load_assumptions(ASSETS))
-
-
-def test_where_a_lower_rank_makes_it_fit_and_batch_and_length_do_not_it_says_so():
-    """The experts of this model have adapters: a quarter of the rank takes 4 GiB less."""
-    start = of_catalogue("Qwen/Qwen3-30B-A3B", "l4", 16)
-
-    sentence = fit_in_words(start)
-
-    assert sentence.startswith("r = 16 does not fit L4: ")
-    assert "Smallest change that makes it fit: r = 4 (" in sentence
-    assert sentence.endswith("A smaller batch or a shorter length alone is not enough.")
 
 
 @pytest.mark.parametrize(
@@ -257,24 +236,6 @@ def test_where_loading_takes_most_the_sentences_quote_it_and_no_rank_helps(model
     assert f"r = 1 does not fit: {loading} needed while loading" in limits(start)[0].note
     assert "no setting lowers what loading takes" in sentence
     assert any(f"Loading takes {loading}" in note for note in by_level(start.answer.notes)[0])
-
-
-@pytest.mark.parametrize("r", [8, 64])
-@pytest.mark.parametrize(
-    "model", ["Qwen/Qwen3-30B-A3B", "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "Qwen/Qwen3-32B"]
-)
-@pytest.mark.parametrize("card", ["t4", "l4"])
-def test_every_change_that_a_sentence_names_does_what_it_says(model, card, r):
-    start = of_catalogue(model, card, r, max_steps=100)
-
-    sentence = fit_in_words(start).lower()
-
-    assert sentence.startswith((f"r = {r} ", f"whether r = {r} fits "))
-    named = re.search(r"change that makes it fit: r = (\d+) ", sentence)
-    assert named is None or start.with_change({"r": int(named[1])}).row.fit in ("fits", "tight")
-    not_enough = sentence.partition("change that makes it fit: ")[2].partition(". ")[2]
-    for words, change in ALONE.items():
-        assert words not in not_enough or start.with_change(change).row.fit not in ("fits", "tight"), words
 
 
 def test_no_sentence_contradicts_the_tables():
@@ -300,62 +261,26 @@ def test_no_sentence_contradicts_the_tables():
         if "No single change" in sentence:
             no_change += 1
             assert not any(knob.makes_it_fit for knob in knobs(start)), sentence
-            for words, change in {**ALONE, "": {"max_length": 128}}.items():
-                assert start.with_change(change).row.fit not in ("fits", "tight"), f"{words}: {sentence}"
+            for change in ({"r": 1}, {"batch": 1, "accum": 8}, {"max_length": 1}, {"max_length": 128}):
+                assert start.with_change(change).row.fit not in ("fits", "tight"), f"{change}: {sentence}"
     assert no_change
-
-
-MIB = 2**20
-
-
-def memory(static, activations, logits, other=0):
-    sizes = {"static": static, "activations": activations, "logits": logits, "other": other}
-    return SimpleNamespace(**{name: size * MIB for name, size in sizes.items()})
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "words"),
-    [
-        (
-            memory(651, 56, 264),
-            memory(651, 416, 0),
-            "Peak: activations 56 MiB → 416 MiB, logits 264 MiB → 0 MiB",
-        ),
-        (
-            memory(3048, 4224, 0, 95),
-            memory(3048, 8448, 0, 95),
-            "Peak: activations 4.12 GiB → 8.25 GiB",
-        ),
-        (
-            memory(651, 0, 264),
-            memory(748, 0, 264),
-            "Peak: weights and optimizer states 651 MiB → 748 MiB",
-        ),
-        (memory(651, 56, 264), memory(651, 56, 264), "Peak: no part changes"),
-    ],
-)
-def test_the_parts_that_change_come_first_and_the_largest_of_the_rest_stays(before, after, words):
-    assert words == peak_words(before, after)
 
 
 RANKS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 24, 32, 48, 64, 128, 256)
 MODELS = ("openai/gpt-oss-20b", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-14B", "meta-llama/Llama-3.1-8B")
-CARDS = ("T4", "V100", "L4", "RTX 4090")
+CARDS = ("T4", "L4")
 
 
-def question_of(model_id, gpu, ranks, **training):
-    return questions.question(
-        model_id, ranks=ranks, gpu=gpu, target_modules="unsloth", framework="unsloth", precision="nf4-dq", **training
-    )
+def question_of(model_id, gpu, ranks):
+    setup = {"framework": "unsloth", "precision": "nf4-dq", "per_device_train_batch_size": 2, "max_length": 2048}
+    return questions.question(model_id, ranks=ranks, gpu=gpu, target_modules="unsloth", max_steps=10, **setup)
 
 
 @pytest.mark.parametrize("gpu", CARDS)
 @pytest.mark.parametrize("model_id", MODELS)
-@pytest.mark.parametrize("batch, length", [(2, 2048)])
-def test_the_largest_rank_is_no_smaller_than_any_that_an_estimate_lets_fit(model_id, gpu, batch, length):
-    setup = {"per_device_train_batch_size": batch, "max_length": length, "max_steps": 10}
-    ranks = API.estimates.estimate(question_of(model_id, gpu, RANKS, **setup)).estimate.ranks
-    limits = {each.option: each for each in API.estimates.fit(question_of(model_id, gpu, (2,), **setup), 2).limits}
+def test_the_largest_rank_is_no_smaller_than_any_that_an_estimate_lets_fit(model_id, gpu):
+    ranks = API.estimates.estimate(question_of(model_id, gpu, RANKS)).estimate.ranks
+    limits = {each.option: each for each in API.estimates.fit(question_of(model_id, gpu, (2,)), 2).limits}
 
     surely = [rank.r for rank in ranks if rank.fit in ("fits", "tight")]
     expected = [rank.r for rank in ranks if rank.margin_bytes >= 0]

@@ -1,0 +1,590 @@
+"""Decides what fits, what each setting costs, what to change, and which GPU to choose, from estimates."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Literal, TypedDict
+
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.duration import DurationEstimate, cost, price_of
+from rankviz.core.cost.estimate import Estimate, Fit, RankEstimate, estimate, fit, spare, tight_meaning, usable_memory
+from rankviz.core.cost.notes import truncation
+from rankviz.core.cost.predict import full_finetuning
+from rankviz.core.cost.question import Question, plan_on, validate_price
+from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, Price, TrainingSetup, card
+from rankviz.core.cost.stack import overflows_in_fp16
+from rankviz.core.from_json import as_answer, shape
+from rankviz.core.lora.config import MAX_RANK, QUANTIZED
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range, WholeRangeJSON
+from rankviz.errors import InvalidSettingError
+from rankviz.units import duration, memory_size, usd
+
+Change = Mapping[str, str | int | float | bool]
+"""Changed options by the names of the command line: {"batch": 1, "accum": 8}."""
+Labelled = tuple[str, Change, bool]
+"""(label of a change, the change, True where the training result stays the same)."""
+TRAINING = {
+    "framework": "framework",
+    "precision": "precision",
+    "batch": "per_device_train_batch_size",
+    "accum": "gradient_accumulation_steps",
+    "max_length": "max_length",
+    "optim": "optim",
+    "checkpointing": "gradient_checkpointing",
+    "loss_path": "loss_path",
+}
+"""Field of TrainingSetup by option."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """One model at one rank on one card, with its estimate."""
+
+    model: ModelSpec
+    question: Question
+    gpu: Gpu | None
+    assumptions: Assumptions
+    answer: Estimate
+
+    @classmethod
+    def of(cls, answer: Estimate, r: int, assumptions: Assumptions) -> "Setting":
+        """Return the setting of one rank of an estimate."""
+        (row,) = (rank for rank in answer.ranks if rank.r == r)
+        one = replace(answer, ranks=(row,), question=replace(answer.question, ranks=(r,)))
+        return cls(model=one.model, question=one.question, gpu=one.gpu, assumptions=assumptions, answer=one)
+
+    @property
+    def row(self) -> RankEstimate:
+        return self.answer.ranks[0]
+
+    @property
+    def r(self) -> int:
+        return self.question.ranks[0]
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens trained, which a change of batch or length keeps."""
+        return trained_tokens(self.question.training)
+
+    def seconds_for(self, tokens: int) -> float | None:
+        """Return the expected seconds of loading and training this many tokens; None where the card's speed is not
+        known. Fractions of a step count, so that two settings can be compared."""
+        setup, duration = self.question.training, self.row.duration
+        if duration is None:
+            return None
+        steps = tokens / setup.tokens_per_step
+        if setup.data_steps is not None:  # the same examples, however many of their tokens a shorter length keeps
+            steps = setup.data.epochs * setup.data.examples / setup.rows_per_step
+        return duration.load.expected + duration.step.expected * steps
+
+    def with_change(self, change: Change) -> "Setting":
+        """Return the setting after a change; raise InvalidSettingError where the changed question is not valid."""
+        return setting(self.model, changed(self.question, change), self.gpu, self.assumptions)
+
+
+def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Setting:
+    """Estimate a question with one rank; raise InvalidSettingError for several ranks or an invalid setting."""
+    if len(question.ranks) != 1:
+        raise InvalidSettingError("What fits is worked out for one rank. Give exactly one.")
+    answer = estimate(model, question, gpu, assumptions)
+    return Setting(model=model, question=answer.question, gpu=gpu, assumptions=assumptions, answer=answer)
+
+
+def changed(question: Question, change: Change) -> Question:
+    """Return the question with these options changed. Steps replace tokens, and tokens steps."""
+    training = {TRAINING[name]: value for name, value in change.items() if name in TRAINING}
+    for name, field, other in (("steps", "max_steps", "tokens"), ("tokens", "tokens", "max_steps")):
+        if name in change:
+            training |= {field: change[name], other: None}
+    after = replace(question, training=replace(question.training, **training))
+    if "r" in change:
+        after = replace(after, ranks=(change["r"],))
+    targets = change.get("targets")
+    return replace(after, lora=replace(after.lora, target_modules=targets)) if targets else after
+
+
+def keeping_tokens(question: Question, change: Change) -> Change:
+    """Return the change, plus the steps or tokens that keep the tokens trained where tokens per step change."""
+    before, after = question.training, changed(question, change).training
+    if before.max_steps is None or after.tokens_per_step == before.tokens_per_step:
+        return change
+    tokens = trained_tokens(before)
+    steps, rest = divmod(tokens, after.tokens_per_step)
+    return {**change, **({"tokens": tokens} if rest else {"steps": steps})}
+
+
+def trained_tokens(setup: TrainingSetup) -> int:
+    """Return the tokens of the whole training, or of one step if it has no length; padding counts only without
+    data."""
+    return setup.tokens if setup.tokens is not None else setup.total_steps * setup.tokens_per_step
+
+
+LABELS = {
+    "nf4-dq": "4-bit base (NF4)",
+    "bf16": "16-bit base (bf16)",
+    "fp16": "16-bit base (fp16)",
+    "unsloth": "Unsloth's checkpointing",
+    "hf": "Hugging Face checkpointing",
+    "none": "no checkpointing",
+    "adamw_8bit": "8-bit AdamW",
+    "adamw_torch": "AdamW with full states (adamw_torch)",
+}
+"""Label by value of an option."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Knob:
+    """One change, with its effect on memory, time and cost."""
+
+    label: str
+    change: Change
+    same_result: bool
+    device_bytes: int
+    """Expected bytes more on the card at the fullest moment of loading and training; negative is less."""
+    seconds: float | None
+    """Expected seconds more for the same tokens; None where the speed is not known."""
+    usd: float | None
+    fit: Fit | None
+    margin_bytes: Range | None
+    """Bytes left on the card after the change."""
+
+    @property
+    def makes_it_fit(self) -> bool:
+        return self.fit in ("fits", "tight")
+
+
+def price(start: Setting, labelled: Labelled) -> Knob | None:
+    """Return the effect of a change; None where the changed question is not valid."""
+    label, change, same_result = labelled
+    change = keeping_tokens(start.question, change)
+    try:
+        after = start.with_change(change)
+    except InvalidSettingError:
+        return None
+    before, seconds = start.seconds_for(start.tokens), after.seconds_for(start.tokens)
+    more = None if before is None or seconds is None else seconds - before
+    paid = start.answer.price
+    return Knob(
+        label=label,
+        change=change,
+        same_result=same_result,
+        device_bytes=after.row.memory.fullest - start.row.memory.fullest,
+        seconds=more,
+        usd=None if more is None or paid is None else more / 3600 * paid.usd_per_hour,
+        fit=after.row.fit,
+        margin_bytes=after.row.spare,
+    )
+
+
+def knobs(start: Setting) -> tuple[Knob, ...]:
+    """Return the effect of every change that applies."""
+    return tuple(_priced(start, _changes(start)))
+
+
+def _priced(start: Setting, changes: Iterable[Labelled]) -> Iterator[Knob]:
+    return (knob for each in changes if (knob := price(start, each)))
+
+
+def _changes(start: Setting) -> Iterator[Labelled]:
+    training, r = start.question.training, start.r
+    batch, accum = training.per_device_train_batch_size, training.gradient_accumulation_steps
+    length = training.fitted_length
+    for step in (2 ** r.bit_length(), 2 ** ((r - 1).bit_length() - 1) if r > 1 else 0):  # powers of two next to r
+        if 1 <= step <= MAX_RANK:
+            yield f"r = {step}", {"r": step}, False
+    if target_change := _target_change(start):
+        yield target_change
+    if training.data is None or training.data.truncates(training.max_length):  # otherwise no example is that long
+        yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
+    if length > 1:
+        yield f"half the length, {length // 2:,} tokens per example", {"max_length": length // 2}, False
+    if accum % 2 == 0:
+        yield _batch(2 * batch, accum // 2)
+    if batch % 2 == 0:
+        yield _batch(batch // 2, 2 * accum)
+    other = "adamw_8bit" if training.optim in ("adamw_torch", "sgd") else "adamw_torch"
+    yield LABELS[other], {"optim": other}, training.optim != "sgd"
+    own, now = training.framework == "unsloth", training.gradient_checkpointing
+    now = "hf" if now == "unsloth" and not own else now  # as which it counts outside Unsloth
+    for kind in ("unsloth", "hf", "none") if own else ("hf", "none"):
+        if kind != now:
+            yield LABELS[kind], {"checkpointing": kind}, True
+    if training.loss_path != "fused":
+        yield "fused loss", {"loss_path": "fused"}, True
+    if not own and start.answer.attention_kernel == "math":
+        yield "Unsloth, which holds no attention matrix", {"framework": "unsloth"}, True
+    precision = sixteen_bit(start) if training.precision in QUANTIZED else "nf4-dq"
+    if precision:
+        yield LABELS[precision], {"precision": precision}, False
+
+
+def _batch(batch: int, accum: int) -> Labelled:
+    return f"batch {batch}, accumulation {accum}", {"batch": batch, "accum": accum}, True
+
+
+def sixteen_bit(start: Setting) -> str | None:
+    """Return bf16, or fp16 on a card without bf16; None where fp16 overflows in the model and nothing prevents it."""
+    if card(start.gpu).has_bf16:
+        return "bf16"
+    prevented = start.question.training.framework == "unsloth"
+    return "fp16" if prevented or not overflows_in_fp16(start.model.model_type) else None
+
+
+def _target_change(start: Setting) -> Labelled | None:
+    """Return the preset of attention modules alone where others are adapted too, or one that adds the MLP."""
+    now, question = start.answer.plan, start.question
+    narrower = any(layer.part != "attention" for layer in now.layers)
+    preset, label = ("attention", "attention targets only") if narrower else ("unsloth", "add MLP targets")
+    try:
+        plan = plan_on(start.model, replace(question.lora, target_modules=preset), question.training, card(None))
+    except InvalidSettingError:
+        return None
+    paths, after = _paths(now), _paths(plan)
+    fewer = after < paths and plan.parameters(start.r) < start.row.adapter_parameters
+    return (label, {"targets": preset}, False) if (fewer if narrower else paths < after) else None
+
+
+def _paths(plan: AdapterPlan) -> frozenset[str]:
+    return frozenset(layer.path for layer in plan.layers)
+
+
+LENGTH_STEP = 64
+"""Multiple, in tokens, to which longer lengths are rounded down, since the estimate is not exact to a token."""
+LIMIT_LABELS = {"r": "r = {:,}", "batch": "a batch of {:,}", "max_length": "a length of at most {:,} tokens"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limit:
+    """The largest value of a setting that fits. None is "not even 1"; `note` says why."""
+
+    option: str
+    surely: int | None
+    expected: int | None
+    ceiling: int
+    note: str
+
+
+def limits(start: Setting) -> tuple[Limit, ...]:
+    """Return the limits of rank, batch and length; empty without a GPU."""
+    if start.gpu is None:
+        return ()
+    training, full_rows = start.question.training, start
+    if training.data is not None:  # every example as long as max_length, whatever the data
+        question = replace(start.question, training=replace(training, data=None))
+        full_rows = setting(start.model, question, start.gpu, start.assumptions)
+    batches = min(MAX_BATCH, MAX_TOKENS_PER_MICRO_STEP // training.max_length)
+    lengths = min(MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP // training.per_device_train_batch_size)
+    return _limit(start, "r", MAX_RANK), _limit(start, "batch", batches), _limit(full_rows, "max_length", lengths)
+
+
+def _limit(start: Setting, option: str, ceiling: int) -> Limit:
+    @cache
+    def ask(n: int) -> Setting:
+        return start.with_change({option: n})
+
+    def stays(n: int) -> bool:
+        """Return True while the embedding is still on the card; where it is moved, larger values fit again."""
+        return ask(n).row.memory.base_weights == ask(1).row.memory.base_weights
+
+    def largest_with(end: str) -> int | None:
+        beyond = largest(lambda n: getattr(ask(step + n).row.spare, end) >= 0, ceiling - step)
+        return largest(lambda n: getattr(ask(n).row.spare, end) >= 0, step) if beyond is None else step + beyond
+
+    step, one, note = largest(stays, ceiling), ask(1), ""
+    surely, expected = largest_with("low"), largest_with("expected")
+    if expected is None:
+        memory, usable = one.row.memory, memory_size(one.answer.usable_bytes.expected)
+        needed = f"{memory_size(memory.fullest)} needed{' while loading' if memory.fuller_while_loading else ''}"
+        note = f"{LIMIT_LABELS[option].format(1)} does not fit: {needed}, {usable} usable"
+    if option == "max_length":
+        surely, expected = (n - n % LENGTH_STEP if n and n >= LENGTH_STEP else n for n in (surely, expected))
+        note = note or "limit of memory; the model's own limit may be shorter"
+    return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling, note=note)
+
+
+def largest(holds: Callable[[int], bool], ceiling: int) -> int | None:
+    """Return the largest n from 1 to ceiling that holds, if all below hold and none above; None if 1 does not."""
+    return bisect_left(range(1, ceiling + 1), True, key=lambda n: not holds(n)) or None
+
+
+RULE = (
+    "Of the changes that make it fit, the smallest is one that leaves the training result unchanged, if there is one; "
+    "of several, the one that adds the least time."
+)
+
+
+def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequence[Limit]) -> Knob | None:
+    """Return the smallest change that makes a setting fit; None where it fits, and where no single change is enough.
+    priced: results of knobs() for the setting; known_limits: results of limits()."""
+    if start.row.fit in (None, "fits", "tight"):
+        return None
+    training, more = start.question.training, []
+    if training.per_device_train_batch_size > 1:
+        more.append(_batch(1, training.rows_per_step))
+    for limit in known_limits:
+        if (n := limit.surely) and limit.option != "batch":
+            n = 1 << (n.bit_length() - 1) if limit.option == "r" else n
+            more.append((LIMIT_LABELS[limit.option].format(n), {limit.option: n}, False))
+    fitting = (knob for knob in (*_priced(start, more), *priced) if knob.makes_it_fit and knob.device_bytes < 0)
+    # min takes the first of equals
+    return min(fitting, key=lambda knob: (not knob.same_result, max(0.0, knob.seconds or 0.0)), default=None)
+
+
+FIT_ORDER = {"fits": 0, "tight": 0, "uncertain": 1, "does_not_fit": 2, None: 3}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FittingCard:
+    """One GPU with this setting, and its price; `reason` says why the setting cannot run there."""
+
+    gpu_id: str
+    gpu: str
+    fit: Fit | None = None
+    reason: str = ""
+    usable_bytes: Range
+    margin_bytes: Range | None = None
+    usd_per_hour: float | None
+    provider: str | None
+    price_checked: str | None
+    seconds: Range | None = None
+    usd: Range | None = None
+
+    @property
+    def fits(self) -> bool:
+        return self.fit in ("fits", "tight")
+
+
+def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[FittingCard, ...]:
+    """Return all GPUs with this setting, first those that fit, then by cost. prices: the user's, by id, in
+    USD/hour."""
+
+    def on(gpu: Gpu) -> FittingCard:
+        own = prices.get(gpu.id)
+        if own is None and start.gpu is not None and gpu.id == start.gpu.id:
+            own = start.question.usd_per_hour
+        price = price_of(gpu, own)
+        card = FittingCard(
+            gpu_id=gpu.id,
+            gpu=gpu.name,
+            usable_bytes=usable_memory(gpu, start.assumptions),
+            usd_per_hour=price and price.usd_per_hour,
+            provider=price and price.provider,
+            price_checked=price and price.checked,
+        )
+        try:
+            row = setting(start.model, replace(start.question, gpu=gpu.id), gpu, start.assumptions).row
+        except InvalidSettingError as error:
+            return replace(card, reason=str(error))
+        return replace(card, fit=row.fit, margin_bytes=row.spare, **_costs(row.duration, price))
+
+    def order(card: FittingCard) -> tuple:
+        return FIT_ORDER[card.fit], card.usd.expected if card.usd else math.inf
+
+    by_size = sorted(gpus, key=lambda gpu: (gpu.memory_bytes, gpu.id))
+    return tuple(sorted(map(on, by_size), key=order))
+
+
+def _costs(duration: DurationEstimate | None, price: Price | None) -> dict[str, Range | None]:
+    paid = duration and cost(duration, price)
+    return {"seconds": duration and duration.total, "usd": paid and paid.usd}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """QLoRA, LoRA or full fine-tuning of the same data."""
+
+    name: Literal["qlora", "lora", "full"]
+    label: str
+    precision: str
+    """Precision of the base; in full fine-tuning also of gradients and optimizer states."""
+    chosen: bool
+    """True for the method of the question."""
+    trained_parameters: int
+    saved_bytes: int
+    saved_exact: bool
+    """False for full fine-tuning, whose checkpoint is counted without its headers."""
+    device_bytes: Range
+    """Bytes that nvidia-smi shows."""
+    fit: Fit | None
+    margin_bytes: Range | None
+    seconds: Range | None
+    usd: Range | None
+
+
+def methods(start: Setting) -> tuple[Method, ...]:
+    """Return QLoRA, 16-bit LoRA and full fine-tuning, without adapters whose precision is invalid or overflows."""
+    answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
+    full = full_finetuning(answer.model, start.question.training, start.gpu, usable and usable.expected, assume)
+    rows = [("full", "Full fine-tuning", full.dtype, full.trained_parameters, full.saved_bytes, full)]
+    for name, label, precision in (("lora", "LoRA, 16-bit base", sixteen_bit(start)), ("qlora", "QLoRA", "nf4-dq")):
+        try:
+            row = start.with_change({"precision": precision}).row if precision else None
+        except InvalidSettingError:
+            row = None
+        if row:
+            rows.insert(0, (name, label, precision, row.adapter_parameters, row.adapter_bytes, row))
+
+    def method(name: str, label: str, precision: str, parameters: int, size: int, row: Any) -> Method:
+        band = row.memory.device_band
+        left = usable and spare(band, usable) if name == "full" else row.spare
+        return Method(
+            name=name,
+            label=label,
+            precision=precision,
+            chosen=name != "full" and precision == start.question.training.precision,
+            trained_parameters=parameters,
+            saved_bytes=size,
+            saved_exact=name != "full",
+            device_bytes=band,
+            fit=left and fit(left, usable, assume),
+            margin_bytes=left,
+            **_costs(row.duration, answer.price),
+        )
+
+    return tuple(method(*row) for row in rows)
+
+
+def fit_in_words(start: Setting) -> str:
+    """Return a sentence on whether the setting fits, with the expected memory; where it may not, what to change."""
+    row = start.row
+    if start.gpu is None or row.fit is None:
+        return "No GPU is selected, so it is not known whether the run fits."
+    what = f"r = {start.r} {{}} {start.gpu.name}"
+    memory = f"{memory_size(row.memory.fullest)} expected{' while loading' if row.memory.fuller_while_loading else ''}"
+    if row.fit in ("fits", "tight"):
+        return f"{what.format('fits' if row.fit == 'fits' else 'barely fits')}: {memory}."
+    lead = f"{what.format('does not fit')}: {memory}, {memory_size(start.answer.usable_bytes.expected)} usable."
+    if row.fit == "uncertain":
+        lead = f"Whether {what.format('fits')} is uncertain: {memory}, and the limit of the card is inside its range."
+    return f"{lead} {_change_in_words(start, smallest_change(start, knobs(start), limits(start)))}"
+
+
+def _change_in_words(start: Setting, smallest: Knob | None, elsewhere: str = "") -> str:
+    """Return a sentence on the change that is needed, if any. elsewhere: a clause on other GPUs."""
+    if start.row.fit in ("fits", "tight"):
+        tight = f", with {tight_meaning(start.assumptions)}" if start.row.fit == "tight" else ""
+        return f"It fits without changes{tight}."
+    if smallest:
+        effect = [f"{memory_size(-smallest.device_bytes)} less"]
+        if smallest.seconds is not None:
+            span = f"{duration(abs(smallest.seconds))} {'more' if smallest.seconds > 0 else 'less'}"
+            effect.append("same time" if abs(smallest.seconds) < 1 else span)
+        return f"Smallest change that makes it fit: {smallest.label} ({', '.join(effect)})."
+    why = ": no setting lowers what loading takes" if start.row.memory.fuller_while_loading else ""
+    return f"No single change makes it fit{why}{elsewhere and '; '}{elsewhere}."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitAnswer:
+    """All decisions about one setting."""
+
+    setting: Setting
+    limits: tuple[Limit, ...]
+    """Limits of rank, batch and length; empty without a GPU."""
+    knobs: tuple[Knob, ...]
+    smallest: Knob | None
+    """Smallest change that makes the setting fit; None where it fits already, and where no single change is enough."""
+    cards: tuple[FittingCard, ...]
+    methods: tuple[Method, ...]
+
+    @property
+    def cheapest(self) -> FittingCard | None:
+        """Cheapest GPU that fits, or the first that fits where no total is known; None where none fits."""
+        return next((card for card in self.cards if card.fits), None)
+
+    @property
+    def sentence(self) -> str:
+        """Sentence on the change that is needed, if any."""
+        cheapest = self.cheapest
+        total = f", about {usd(cheapest.usd.expected)}" if cheapest and cheapest.usd else ""
+        elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu}{total}" if cheapest else ""
+        if self.setting.gpu is None:
+            return f"No GPU is chosen; {elsewhere}." if elsewhere else "No GPU is chosen, and no GPU of the table fits."
+        return _change_in_words(self.setting, self.smallest, elsewhere or "no GPU of the table fits either")
+
+
+def decide(
+    model: ModelSpec,
+    question: Question,
+    gpu: Gpu | None,
+    gpus: Sequence[Gpu],
+    assumptions: Assumptions,
+    prices: Mapping[str, float] | None = None,
+) -> FitAnswer:
+    """Return all decisions for a question with one rank. gpus: the table. prices: the user's, by id, in USD/hour."""
+    own = dict(prices or {})
+    for each in gpus:
+        if each.id in own:
+            validate_price(own[each.id], of=each.name)
+    start = setting(model, question, gpu, assumptions)
+    known_limits, priced = limits(start), knobs(start)
+    return FitAnswer(
+        setting=start,
+        limits=known_limits,
+        knobs=priced,
+        smallest=smallest_change(start, priced, known_limits),
+        cards=cards(start, gpus, own),
+        methods=methods(start),
+    )
+
+
+LimitJSON, KnobJSON, MethodJSON, GpuJSON = map(shape, (Limit, Knob, Method, FittingCard))
+
+
+class FitJSON(TypedDict):
+    """Limits by setting (r, batch, max_length; none without a GPU), the effect of each change (more bytes, seconds and
+    US dollars than before), and the GPUs and methods that fit."""
+
+    model_id: str
+    r: int
+    gpu: str | None
+    gpu_id: str | None
+    precision: str
+    tokens: int
+    usable_bytes: WholeRangeJSON | None
+    device_bytes: WholeRangeJSON
+    margin_bytes: WholeRangeJSON | None
+    fit: Fit | None
+    limits: dict[str, LimitJSON]
+    knobs: list[KnobJSON]
+    sentence: str
+    smallest_change: KnobJSON | None
+    rule: str
+    cheapest_gpu: str | None
+    gpus: list[GpuJSON]
+    methods: list[MethodJSON]
+    notes: list[str]
+
+
+def as_json(decided: FitAnswer) -> FitJSON:
+    """Return the decisions as `rankviz fit --json` prints them."""
+    start, row, answer = decided.setting, decided.setting.row, decided.setting.answer
+
+    def knob(each: Knob) -> dict[str, Any]:
+        return as_answer(KnobJSON, each, change=dict(each.change))
+
+    return as_answer(
+        FitJSON,
+        row,
+        model_id=answer.model.id,
+        gpu=start.gpu and start.gpu.name,
+        gpu_id=start.gpu and start.gpu.id,
+        precision=start.question.training.precision,
+        tokens=start.tokens,
+        usable_bytes=answer.usable_bytes,
+        device_bytes=row.memory.device_band,
+        margin_bytes=row.spare,
+        limits={limit.option: as_answer(LimitJSON, limit) for limit in decided.limits},
+        knobs=list(map(knob, decided.knobs)),
+        sentence=decided.sentence,
+        smallest_change=decided.smallest and knob(decided.smallest),
+        rule=RULE,
+        cheapest_gpu=decided.cheapest and decided.cheapest.gpu,
+        gpus=[as_answer(GpuJSON, card) for card in decided.cards],
+        methods=[as_answer(MethodJSON, each) for each in decided.methods],
+        notes=list(filter(None, [truncation(start.question.training)])),
+    )
