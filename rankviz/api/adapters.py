@@ -6,6 +6,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +18,7 @@ from rankviz.paths import named_in
 if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.core.runs.record import RunRecord
-    from rankviz.core.spectrum import Spectrum
+    from rankviz.core.spectrum import Ranks, Spectrum
     from rankviz.store import RunStore
     from rankviz.trained.read import Outline
     from rankviz.trained.resize import ResizePlan
@@ -42,12 +43,30 @@ class Source(NamedTuple):
     run: RunRecord | None = None
 
 
-class Opened(NamedTuple):
+@dataclass(frozen=True)
+class Opened:
     """An adapter that was read, with its spectrum. run: the run that trained it; None where RankViz did not."""
 
     outline: Outline
     spectrum: Spectrum
     run: RunRecord | None
+
+    @cached_property
+    def truncations(self) -> Sequence[ResizePlan]:
+        """Plans of useful truncations (ranks, bytes, energy); none if the adapter cannot be resized."""
+        from rankviz.core.spectrum import truncations
+        from rankviz.trained.resize import plan
+
+        offered = () if self.outline.not_resizable else truncations(self.spectrum)
+        return [plan(self.outline, self.spectrum, **each._asdict()) for each in offered]
+
+    @cached_property
+    def suggested(self) -> Ranks | None:
+        """PEFT settings for a new training, where each module gets the rank that keeps 99 % of its energy; None where
+        the adapter was trained for few steps only."""
+        from rankviz.core.spectrum import NEARLY_ALL, suggested
+
+        return suggested(self.spectrum, NEARLY_ALL)
 
 
 class Adapters(Operations):
@@ -82,16 +101,6 @@ class Adapters(Operations):
             return {}
         measured = json.loads((self._workspace.assets / "sample_adapter" / "truncated.json").read_text())
         return {int(r): loss for r, loss in measured["losses"].items()}
-
-    def truncations(self, adapter: Ref) -> Sequence[ResizePlan]:
-        """Return plans of useful truncations (ranks, bytes, energy); none if an adapter cannot be resized."""
-        from rankviz.core.spectrum import truncations
-        from rankviz.trained.resize import plan
-
-        opened = self.open(adapter)
-        with self.looking(opened.spectrum):
-            offered = () if opened.outline.not_resizable else truncations(opened.spectrum)
-            return [plan(opened.outline, opened.spectrum, **each._asdict()) for each in offered]
 
     def plan_resize(
         self, adapter: Ref, *, r: int | None = None, energy: float | None = None, dtype: str | None = None

@@ -14,7 +14,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.adapters import SAMPLE
+from rankviz.api.adapters import SAMPLE, Opened
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.core.spectrum import (
     FEW_STEPS,
@@ -28,7 +28,6 @@ from rankviz.core.spectrum import (
     Truncation,
     in_words,
     proposed_rank,
-    suggested,
 )
 from rankviz.errors import BadAdapterError, BusyError, InvalidSettingError, RankVizError
 from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info, spectrum_figure, spectrum_info
@@ -217,23 +216,22 @@ def shown(api: Api, *, source: str, choice: str = "", cell: str = "") -> View:
             plan = api.adapters.plan_resize(ref, **wanted._asdict())
         except (BadAdapterError, InvalidSettingError) as error:
             refused = str(error)
-        offered, losses = api.adapters.truncations(ref), api.adapters.truncated_losses(ref)
+        losses = api.adapters.truncated_losses(ref)
         with api.adapters.looking(spectrum):
-            choices = choices_html(spectrum, offered, plan, losses), notice_html(refused, kind="error")
-            return _drawn(spectrum, opened.run, wanted, plan, "".join(choices), cell)
+            choices = choices_html(spectrum, opened.truncations, plan, losses), notice_html(refused, kind="error")
+            return _drawn(opened, wanted, plan, "".join(choices), cell)
     except BusyError as error:
         return View(notice=notice_html(str(error), kind="error"))
 
 
-def _drawn(
-    spectrum: Spectrum, run: "RunRecord | None", wanted: Truncation, plan: "ResizePlan | None", choices: str, cell: str
-) -> View:
+def _drawn(opened: Opened, wanted: Truncation, plan: "ResizePlan | None", choices: str, cell: str) -> View:
+    spectrum = opened.spectrum
     ranks = {layer.name: plan.by_module[layer.module] for layer in spectrum.layers} if plan else {}
     chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
     heat = modules_info(
         spectrum, r=wanted.r or max(1, spectrum.rank_for(wanted.energy)), ranks=ranks, chosen=chosen.name
     )
-    few_steps, pattern = spectrum.after_few_steps, suggested(spectrum, NEARLY_ALL)
+    few_steps, pattern = spectrum.after_few_steps, opened.suggested
     text = f"Resize to {_ranks(plan)} and download ({units.file_size(plan.file_bytes)})" if plan else "Resize"
     noise = (
         f"After {units.counted(spectrum.training_steps or 0, 'step')}, the spectrum is mostly noise, so no rank is "
@@ -242,7 +240,7 @@ def _drawn(
     values = spectrum_info(spectrum, module=chosen.name, r=ranks.get(chosen.name))
     return View(
         notice=notice_html(*spectrum.notes),
-        top=top_html(spectrum, run),
+        top=top_html(spectrum, opened.run),
         sample=gr.Button(visible=False),
         parts=gr.Column(visible=True),
         energy_chart=_chart(energy_figure, energy_info(spectrum, r=wanted.r), ENERGY_HEIGHT, "energy-by-rank"),

@@ -177,7 +177,7 @@ def test_after_few_steps_no_rank_is_recommended_and_half_the_trained_one_is_sele
 
     assert "After 2 steps, the spectrum is mostly noise, so no rank is recommended" in text_of(view.choices)
     assert "Resize to r = 2 and" in view.make.value and "secondary" == view.make.variant
-    assert [2] == [plan.truncation.r for plan in api.adapters.truncations(run.run_id)]
+    assert [2] == [plan.truncation.r for plan in api.adapters.open(run.run_id).truncations]
     assert "" == view.pattern
 
 
