@@ -24,7 +24,7 @@ from jinja2 import TemplateError
 
 from docs.generate.markdown import replace_block, table
 from rankviz import dataset
-from rankviz.api.data import look
+from rankviz.api import data as data_files
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
@@ -114,19 +114,12 @@ def drawn(chance: random.Random, base: Path, about: Mapping[str, Any]) -> Drawn:
         gradient_checkpointing=chance.choice(("none", "hf")),
         loss_path="full",
         max_steps=None if epochs else chance.randint(2, 6),
-        data=look(str(data), ASSETS).measured.training_data(epochs),
+        data=data_files.measured(str(data), ASSETS).training_data(epochs),
     )
     question = Question(model_id=str(base), lora=lora, alpha=chance.choice(("r", "2r")), training=training)
     r, model, chosen = chance.choice((1, 2, 4, 8, 16)), layers_of(SHAPES[shape]), FORMATS[tool]
-    made = recipe(
-        model,
-        question,
-        r,
-        framework=chosen.framework(model, question),
-        names_experts=chosen.names_experts,
-        tool=chosen.tool,
-        reached=chosen.reached,
-    )
+    framework = chosen.framework(model, question)
+    made = recipe(model, question, r, framework=framework, tool=chosen.tool)
     written = write(model, question, r, tool)
     name = "train.py" if written.file_name.endswith(".py") else written.file_name
     for file, text in ((name, written.text), *written.extra_files):
@@ -182,7 +175,7 @@ def of_axolotl(made: Recipe, tokens: Sequence[Any]) -> dict[str, Any]:
         "micro_batch_size": made.training.per_device_train_batch_size,
         "gradient_accumulation_steps": made.training.gradient_accumulation_steps,
         **({"num_epochs": made.epochs} if made.epochs else {"max_steps": made.max_steps}),
-        "path": made.file_name,
+        "path": made.data.file_name,
         "learns": True,
     }
 

@@ -65,8 +65,8 @@ class Setting:
     gpu: str
     lora: LoraConfig
     training: TrainingSetup
-    program: dict[str, Any] | None = None
-    """Of a measured row."""
+    prepares: bool = False
+    """Whether the program of a measured row called prepare_model_for_kbit_training."""
     measured: int | None = None
     row_id: str = ""
 
@@ -107,12 +107,7 @@ def rows() -> Iterator[Setting]:
                 loss_path="full",
                 attn_implementation=row.attn,
             ),
-            program={
-                "autocast": False,
-                "holds_output": True,
-                "prepares": row.raised == "yes",
-                "repeats_keys": row.attn == "sdpa",  # fitcheck-llm 0.3.1, scripts/measure.py, _install_gqa_sdpa_shim
-            },
+            prepares=row.raised == "yes",
             measured=row.measured_bytes,
             row_id=row.row_id,
         )
@@ -177,17 +172,49 @@ def predicted(setting: Setting) -> Range:
     return chain.memory_at(setting.lora.r).allocated_band
 
 
-def simulated(setting: Setting) -> dict[str, Any]:
-    """In a process of its own."""
-    from rankviz.worker.simulate.step import Program, simulate_whole
+def fitcheck(prepares: bool) -> type:
+    """The run of the program that measured the T4 rows (fitcheck-llm 0.3.1, scripts/measure.py): without autocast, it
+    holds the model's output, and _install_gqa_sdpa_shim repeats keys and values for all heads."""
+    import torch
 
+    from rankviz.worker.simulate.step import SimulatedRun
+
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def repeating(query: Any, key: Any, value: Any, *args: Any, enable_gqa: bool = False, **more: Any) -> Any:
+        if enable_gqa:
+            groups = query.shape[1] // key.shape[1]
+            key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
+        return attend(query, key, value, *args, **more)
+
+    class Fitcheck(SimulatedRun):
+        def run(self) -> Any:
+            self.prepares = prepares
+            torch.nn.functional.scaled_dot_product_attention = repeating
+            return super().run()
+
+        def _loss(self, model: Any) -> Any:
+            shape = (self.training.per_device_train_batch_size, self.training.max_length)
+            batch = {name: torch.zeros(shape, dtype=torch.long, device="cuda") for name in ("input_ids", "labels")}
+            self.held = model(**batch, use_cache=False)
+            return self.held.loss
+
+    return Fitcheck
+
+
+def simulated(setting: Setting, kind: type | None = None) -> dict[str, Any]:
+    """In a process of its own. kind: of SimulatedRun."""
+    from rankviz.worker.simulate.step import SimulatedRun, simulate_whole
+
+    if setting.measured:
+        kind = fitcheck(setting.prepares)
     run = simulate_whole(
         load_config(ASSETS, setting.model_id),
         load_model(ASSETS, setting.model_id),
         setting.lora,
         setting.training,
         find_gpu(load_gpus(ASSETS), setting.gpu),
-        program=Program(**setting.program) if setting.program else None,
+        kind=kind or SimulatedRun,
     )
     return {
         "allocated": run.allocated,
@@ -201,10 +228,10 @@ def simulated(setting: Setting) -> dict[str, Any]:
     }
 
 
-def attempt(setting: Setting) -> dict[str, Any]:
+def attempt(setting: Setting, kind: type | None = None) -> dict[str, Any]:
     """`simulated`, or why it cannot be: {"why_not": ...}, or {"error": ...} where nobody knows."""
     try:
-        return simulated(setting)
+        return simulated(setting, kind)
     except UserError as error:
         return {"why_not": str(error)}
     except Exception as error:

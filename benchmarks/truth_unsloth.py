@@ -76,12 +76,15 @@ def main(number: int) -> None:
     """Print one line of JSON for each setting of a group."""
     group = groups()[number]
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS * len(group), CPU_SECONDS * len(group)))
-    from rankviz.worker.simulate.card import become, import_unsloth
+    from benchmarks.unsloth_card import import_unsloth
+    from rankviz.worker.simulate.card import become
 
     import_unsloth(become(find_gpu(load_gpus(ASSETS), group[0].gpu)))
+    from benchmarks.unsloth_steps import UnslothRun
+
     for setting in group:
         began = time.monotonic()
-        print(json.dumps(attempt(setting) | {"seconds": round(time.monotonic() - began, 1)}), flush=True)
+        print(json.dumps(attempt(setting, UnslothRun) | {"seconds": round(time.monotonic() - began, 1)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from rankviz import units
@@ -16,9 +16,9 @@ from rankviz.catalog import hardware
 from rankviz.core.cost.setup import Device, card
 from rankviz.core.quantity import Range
 from rankviz.core.runs.events import HF_JOBS, LOCAL, queued_at
-from rankviz.core.runs.run_time import DeviceTime, Rent, times_by_engine
-from rankviz.core.runs.words import Place, all_in_words, title, with_attempt
-from rankviz.errors import EngineUnavailableError, RankVizError
+from rankviz.core.runs.run_time import DeviceTime, Rent, device_time
+from rankviz.core.runs.words import Place, all_in_words, title
+from rankviz.errors import EngineUnavailableError
 from rankviz.jobs import Engine, Nodes, queue
 from rankviz.jobs.known import require
 from rankviz.shared import rights
@@ -27,18 +27,11 @@ from rankviz.store.runs import IMPORTED
 from rankviz.visitor import SERVER, acting_as
 
 if TYPE_CHECKING:
-    from rankviz.api import Api
-    from rankviz.core.probe import ProbeRequest
+    from rankviz.core.probe import ProbeRecord
     from rankviz.core.runs.record import RunRecord, Sweep
-    from rankviz.core.runs.request import RunRequest
-    from rankviz.jobs.queue import Batch
 
 NOT_HERE = "This page cannot use that engine now."
 """Message for visitors, who cannot set up the engine."""
-KNOWN_SECONDS = 60.0
-"""Seconds for which the expected time of a waiting sweep is cached. Pages ask every second."""
-MOST_KNOWN = 5_000
-USD_NOT_KNOWN = f"in US dollars {units.NOT_KNOWN} here"
 
 
 class Locations(Operations):
@@ -59,9 +52,9 @@ class Locations(Operations):
         """Return whether an engine of this name (empty: the default engine) trains on this machine."""
         return (engine or self._workspace.settings.engine) == LOCAL
 
-    def destination(self, sweep: Sweep) -> WantedEngine:
-        """Return the destination of the most recently queued run of a sweep, where the sweep continues."""
-        last = max(sweep.runs, key=queued_at)
+    def destination(self, runs: Sequence[RunRecord]) -> WantedEngine:
+        """Return the destination of the most recently queued of a sweep's runs, where the sweep continues."""
+        last = max(runs, key=queued_at)
         return read_destination(self._workspace.store.run_dir(last.run_id))
 
     def environment(self, name: str, *, look: bool = True) -> Mapping[str, Any] | None:
@@ -106,7 +99,8 @@ class Locations(Operations):
         """Return the place where a run is or was; before any engine has taken it, the place where it is to run."""
         place = Place(run.engine, run.where)
         if run.state.ended and run.begun_attempts:
-            return Place() if self._is_of_another_machine(run, place.engine) else place
+            is_imported = place.engine == LOCAL and (self._workspace.store.run_dir(run.run_id) / IMPORTED).exists()
+            return Place() if is_imported else place
         if place.where or run.state == "running":
             return place
         there = self._workspace.store.listed_destination(run.run_id)
@@ -116,7 +110,8 @@ class Locations(Operations):
 
     def in_words(self, run: RunRecord) -> str:
         """Return text such as "Ray cluster, node-0, attempt 2"; empty where nothing is known."""
-        return with_attempt(self.of(run), run)
+        attempt = f"attempt {run.shown_attempt:,}" if run.shown_attempt > 1 else ""
+        return ", ".join(filter(None, [self.of(run).in_words, attempt]))
 
     def of_sweep(self, sweep: Sweep) -> str:
         """Return text such as "Ray cluster, node-0; this machine": the places of the running runs, if any run. Empty
@@ -126,17 +121,6 @@ class Locations(Operations):
         running = [run for run in sweep.runs if run.state == "running"]
         waiting = [run for run in sweep.runs if not run.state.ended]
         return all_in_words([self.of(run) for run in running or waiting or sweep.runs])
-
-    def times(self, run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
-        """Return machine time of all attempts of a run until `now` (unix seconds), by engine ("": unknown)."""
-        return {
-            "" if self._is_of_another_machine(run, engine) else engine: spent
-            for engine, spent in times_by_engine(run, now).items()
-        }
-
-    def _is_of_another_machine(self, run: RunRecord, engine: str) -> bool:
-        is_ended_here = engine == LOCAL and run.state.ended
-        return is_ended_here and (self._workspace.store.run_dir(run.run_id) / IMPORTED).exists()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,10 +149,6 @@ class QueuePlace:
 class Queue(Operations):
     """Queue of all visitors' sweeps and probes. Visitors see number and time of earlier entries, not the owners."""
 
-    def __init__(self, api: Api):
-        super().__init__(api)
-        self._known: dict[tuple[str, tuple[str, ...]], tuple[float, Range | None]] = {}
-
     def place(self, sweep_id: str) -> QueuePlace | None:
         """Return the place of a sweep or probe; None if it has started, or no run of it waits."""
         supervisor, store = self._workspace.supervisor, self._workspace.store
@@ -183,59 +163,38 @@ class Queue(Operations):
         at_work = {record.request.sweep_id for record in running}
         waiting = [each for each in batches if each.sweep_id not in at_work and supervisor.engine_of(each) == engine]
         running = [record for record in running if record.engine in ("", engine)]
-        served = queue.served_at(store.records(), {batch.owner for batch in waiting}, self._owner_of, now=time.time())
+        served = queue.served_at(store.records(), self._owner_of, now=time.time())
         order = queue.in_turn(waiting, served, Counter(self._owner_of(record.run_id) for record in running))
         before = order[: order.index(mine)]
         trouble = self._workspace.why_not_write() or rights.shown_text(self._workspace, supervisor.away.get(engine, ""))
         places = max(supervisor.places(engine), len(running))
         if len(running) + len(before) < places:
             return QueuePlace(ahead=0, seconds=Range(0.0, 0.0, 0.0), trouble=trouble)
+        sweeps = {record.request.sweep_id: record for record in running}
         with acting_as(SERVER):
-            times = [self._left(record.request) for record in running] + [self._time(engine, each) for each in before]
-        seconds = None if None in times else first_free(times, places)
-        sweeps = len({record.request.sweep_id for record in running})
-        return QueuePlace(ahead=sweeps + len(before), seconds=seconds, trouble=trouble)
+            times = [*map(self._left, sweeps.values()), *(self._time(batch.records) for batch in before)]
+        seconds = None if None in times else reduce(Range.plus, times).times(1 / places)
+        return QueuePlace(ahead=len(sweeps) + len(before), seconds=seconds, trouble=trouble)
 
     def _owner_of(self, run_id: str) -> str:
         return self._workspace.store.listed_ownership(run_id).owner
 
-    def _left(self, request: RunRequest | ProbeRequest) -> Range | None:
-        if hasattr(request, "time_limit_seconds"):
-            return Range(0.0, request.time_limit_seconds, request.time_limit_seconds)
-        left = self._api.runs.progress(self._workspace.store.sweep(request.sweep_id)).seconds_left
+    def _left(self, record: RunRecord | ProbeRecord) -> Range | None:
+        """Return the seconds until the sweep of a running run, or a probe, ends at the latest."""
+        left = getattr(record.request, "time_limit_seconds", None)
+        if left is None:
+            left = self._api.runs.progress(self._workspace.store.sweep(record.request.sweep_id)).seconds_left
         return None if left is None else Range(0.0, left, left)
 
-    def _time(self, engine: str, batch: Batch) -> Range | None:
+    def _time(self, records: Sequence[RunRecord | ProbeRecord]) -> Range | None:
         """Return the expected seconds of a batch, at most the server's limit; None where they are not known."""
-        key, now = (engine, batch.run_ids), time.monotonic()
-        if key not in self._known or self._known[key][0] < now - KNOWN_SECONDS:
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            seconds, requests = None, [record.request for record in batch.records]
-            if hasattr(requests[0], "time_limit_seconds"):
-                seconds = self._left(requests[0])
-            else:
-                with suppress(RankVizError):  # its base or its data has gone; the worker will say so
-                    environment = self._api.locations.environment(engine, look=False)
-                    time_of = environment and self._api.runs.time_of(requests, environment)
-                    seconds = time_of and time_of.total
-            if seconds and (minutes := self._workspace.limits.run_minutes) is not None:
-                most = 60.0 * minutes * len(requests)
-                seconds = Range(*(min(each, most) for each in (seconds.low, seconds.expected, seconds.high)))
-            self._known[key] = now, seconds
-        return self._known[key][1]
-
-
-def first_free(times: Sequence[Range], places: int) -> Range:
-    """Return when one of `places` workers is free again after these jobs, each started as soon as a worker is free."""
-
-    def free(seconds_of: Sequence[float]) -> float:
-        free_at = [0.0] * places
-        for seconds in seconds_of:
-            heapq.heapreplace(free_at, free_at[0] + seconds)
-        return free_at[0]
-
-    return Range(*(free([getattr(each, end) for each in times]) for end in ("low", "expected", "high")))
+        if hasattr(records[0].request, "time_limit_seconds"):
+            return self._left(records[0])
+        time, minutes = self._api.runs.time_of_records(records), self._workspace.limits.run_minutes
+        if time is None or minutes is None:
+            return time and time.total
+        most = 60.0 * minutes * len(records)
+        return Range(*(min(each, most) for each in (time.total.low, time.total.expected, time.total.high)))
 
 
 class CostJSON(TypedDict):
@@ -256,41 +215,27 @@ class Spent:
     """Machine time and US dollars of runs so far. A rented machine is billed from its start to its end, so its cost
     belongs to the sweep and is not divided among runs. Machines of one's own have no price."""
 
-    times: Mapping[str, DeviceTime]
-    """Machine time by engine name; "" is an unknown engine."""
+    time: DeviceTime
+    """Machine time of all attempts."""
     attempts: int
     """Number of attempts that have begun, over all runs."""
     rent: Rent | None = None
     """Rent so far; None without a rented machine, and for a visitor who does not pay for it."""
 
     @property
-    def time(self) -> DeviceTime:
-        """Machine time on all engines together."""
-        return sum(self.times.values(), DeviceTime())
-
-    @property
     def in_words(self) -> str:
-        """Text such as "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs" or "24 s on Ray cluster, 62 s on
-        this machine"; empty if nothing has begun."""
-        unknown = USD_NOT_KNOWN if self.rent and not self.rent.in_words else ""
-        return "; ".join(filter(None, [", ".join(self._parts()), unknown]))
+        """Text such as "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs" or "18 min"; empty if nothing has
+        begun."""
+        if self.rent is None:
+            return self.time.in_words
+        usd = f"{self.rent.in_words or f'US dollars {units.NOT_KNOWN}'} on {title(HF_JOBS)}"
+        return f"{usd}, {self.time.in_words} in runs" if self.time.in_words else usd
 
     @property
     def sentence(self) -> str:
-        """Sentence such as "Machine time so far: 18 min on this machine."; empty if nothing has begun."""
+        """Sentence such as "Machine time so far: 18 min."; empty if nothing has begun."""
         called = "Cost so far" if self.rent else "Machine time so far"
         return f"{called}: {words}." if (words := self.in_words) else ""
-
-    def _parts(self) -> Iterator[str]:
-        rent = self.rent.in_words if self.rent else ""
-        if rent:
-            yield f"{rent} on {title(HF_JOBS)}"
-        for engine, spent in self.times.items():
-            if rent and engine == HF_JOBS and spent.in_words:
-                yield f"{spent.in_words} in runs"
-            elif spent.in_words:
-                elsewhere = " elsewhere" if len(self.times) > 1 else ""
-                yield spent.in_words + (f" on {title(engine)}" if engine else elsewhere)
 
     def as_json(self) -> CostJSON:
         rent = self.rent or Rent(usd=None, is_whole=True, limit_usd=None)
@@ -311,11 +256,8 @@ class Spending(Operations):
     def of_sweep(self, sweep: Sweep) -> Spent:
         """Return the cost of all runs of a sweep."""
         rent = None if sweep.recorded or not self._api.runs.is_mine(sweep.sweep_id) else self._rent(sweep)
-        return self._spent(sweep.runs, rent)
-
-    def of_run(self, run: RunRecord) -> Spent:
-        """Return the machine time of a run, without dollars: rent belongs to the sweep."""
-        return self._spent([run])
+        attempts = sum(run.begun_attempts for run in sweep.runs)
+        return Spent(time=device_time(sweep.runs, time.time()), attempts=attempts, rent=rent)
 
     def limit(self, sweep: Sweep) -> float | None:
         """Return the same as `given_limit`; None where the limit cannot be read."""
@@ -340,7 +282,7 @@ class Spending(Operations):
         try:
             if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
                 if limit and (job := engine.job_of(sweep.sweep_id)):
-                    limit = max(limit, job[1].limit_usd or 0.0)  # one that was started with a higher limit keeps it
+                    limit = max(limit, job[1].limit_usd)  # one that was started with a higher limit keeps it
                 most = max(limit, bill.most_usd) if limit else None
                 return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=most)
         except EngineUnavailableError:  # what jobs have cost cannot be read
@@ -348,10 +290,3 @@ class Spending(Operations):
         if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
             return Rent(usd=None, is_whole=False, limit_usd=None)  # it was imported, say
         return None
-
-    def _spent(self, runs: Sequence[RunRecord], rent: Rent | None = None) -> Spent:
-        times, now = {}, time.time()
-        for run in runs:
-            for engine, spent in self._api.locations.times(run, now).items():
-                times[engine] = times.get(engine, DeviceTime()) + spent
-        return Spent(times=times, attempts=sum(run.begun_attempts for run in runs), rent=rent)

@@ -8,7 +8,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,12 +19,12 @@ from rankviz.catalog.measurements import load_truth
 from rankviz.children import Bounds, Children, ChildWords
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import plan_on
-from rankviz.core.cost.setup import TrainingData, card
+from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, Trial, Wanted, checks, problems, uses_gpu, warnings
-from rankviz.core.probe import ProbeSummary, Simulated, SimulatedProbe, estimate_probe, for_here, settle
+from rankviz.core.probe import ProbeSummary, Simulated, SimulatedProbe, estimate_probe, settle
 from rankviz.core.runs.request import check_step
-from rankviz.errors import InvalidSettingError, LimitError, RankVizError
+from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.hub import reach
 from rankviz.hub.reach import cache_folder
 from rankviz.machine import cards, cpu_bf16, cpu_name, software
@@ -54,21 +53,13 @@ class Preflight(Operations):
         """Return the quick checks for one training here. Takes milliseconds; up to 6 s if the base comes from the Hub
         and the network is slow. base: the base model of a sweep; empty for a probe, which downloads nothing."""
         facts, model = self.facts(), self._from_the_hub(base)
-        wanted = Wanted(
-            precision=training.precision,
-            optim=training.optim,
-            framework=training.framework,
-            has_experts=model is None or model.has_experts,
-        )
+        has_experts, download = model is None or model.has_experts, 0
         repository = _repository(base, model, training, on_gpu=uses_gpu(facts)) if model else ""
-        if model is None or reach.has_weights(repository or base):
-            return checks(facts, wanted)
-        facts, known = replace(facts, hub=self._workspace.hub.reached()), None
-        if repository and facts.hub.reached:
-            with suppress(LimitError):  # the Hub is busy with others
-                known = self._workspace.hub.weight_bytes(repository, patient=False)
-        download = BYTES_PER_PARAMETER * (model.whole or model).total_parameters if known is None else known
-        return checks(facts, replace(wanted, download_bytes=download, download_is_certain=known is not None))
+        if model is not None and not reach.has_weights(repository or base):
+            facts = replace(facts, hub=self._workspace.hub.reached())
+            download = BYTES_PER_PARAMETER * (model.whole or model).total_parameters
+        setup = {name: getattr(training, name) for name in ("precision", "optim", "framework")}
+        return checks(facts, Wanted(**setup, has_experts=has_experts, download_bytes=download))
 
     def require(self, training: TrainingSetup, base: str = "") -> None:
         """Raise InvalidSettingError where a quick check says that this training cannot run here."""
@@ -112,10 +103,7 @@ class Preflight(Operations):
             cpu_count=os.cpu_count() or 1,
             cpu_bf16=cpu_bf16(),
             memory_bytes=psutil.virtual_memory().total,
-            disks=(
-                self._disk("runs", self._workspace.home),
-                self._disk(HUB_DISK, cache_folder()),
-            ),
+            disks=(self._disk("runs", self._workspace.home), self._disk(HUB_DISK, cache_folder())),
             hub=self._workspace.hub.reached() if ask_hub else None,
             trial=trial,
         )
@@ -174,31 +162,26 @@ class Probes(Operations):
         self._workspace.work_queue()
         return request.probe_id
 
-    def simulate(
-        self, question: ProbeQuestion, gpu_name: str, *, padded: bool = False, full: bool = False
-    ) -> SimulatedProbe:
+    def simulate(self, question: ProbeQuestion, gpu_name: str, *, full: bool = False) -> SimulatedProbe:
         """Return the memory of training steps on a simulated GPU, counted in a child process.
 
-        padded: True for a batch with an attention mask. full: True for all blocks; else two depths, extrapolated.
+        full: True for all blocks; else two depths, extrapolated.
         """
         installed.require_trainer("A simulation")
         question.validate()
-        if padded and question.training.per_device_train_batch_size == 1:
-            raise InvalidSettingError("A batch of one example has no padding. Choose a batch of 2 or more.")
+        if question.training.framework == "unsloth":
+            raise InvalidSettingError("Unsloth's step is not simulated here. Choose the framework trl or peft.")
         model = replace(self._api.models.get(question.model_id), whole=None)  # the text tower alone is simulated
         gpu, lora = find_gpu(self._workspace.gpus, gpu_name), question.lora
         device = card(gpu)
         training = question.training.settle(device)
-        mixed = TrainingData(examples=2, mean_tokens=1, longest_tokens=training.max_length)
-        estimated = replace(training, data=mixed) if padded else training
-        stack = stack_on(device, estimated, lora.use_dora, self._workspace.assumptions)
+        stack = stack_on(device, training, lora.use_dora, self._workspace.assumptions)
         estimate = predict(model, lora, stack, device, usable_bytes=device.usable_bytes).memory_at(lora.r)
         request = {
             "config": self._api.models.config(question.model_id),
             "gpu": gpu.id,
             "lora": asdict(lora),
             "training": asdict(training),
-            "padded": padded,
             "full": full,
         }
         work = ChildWords("simulates", "Simulating", advice="choose a smaller model, or fewer tokens")
@@ -206,15 +189,10 @@ class Probes(Operations):
         return SimulatedProbe(
             question=replace(question, model_id=model.id, training=training),
             gpu=gpu.name,
-            padded=padded,
             run=Simulated(**children.ask("simulate", request, about=model.id, error=InvalidSettingError)),
             estimate=estimate.allocated_band,
             **load_truth(self._workspace.assets),
         )
-
-    def for_here(self, question: ProbeQuestion) -> tuple[ProbeQuestion, str]:
-        """Return the question with "auto" for settings that cannot train here, and a sentence that names them."""
-        return for_here(question, self._workspace.here())
 
     def all(self) -> Sequence[ProbeRecord]:
         """Return all probes of the current visitor, newest first."""

@@ -24,7 +24,7 @@ from rankviz.core.runs.estimate import RunEstimate, precision_warning, refuse_ba
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, RunCancelled, RunFailed, fingerprints
 from rankviz.core.runs.fast_curve import CurvePoint, fast_curves
 from rankviz.core.runs.record import RunRecord, RunState
-from rankviz.core.runs.request import added_run, check_count, check_download, check_minutes, check_sweep
+from rankviz.core.runs.request import added_run, check_download, check_limits, check_minutes, check_sweep
 from rankviz.core.runs.run_time import DeviceTime, device_time
 from rankviz.core.runs.sweep_time import ExpectedSweep, answer_passes, progress_of, sweep_time
 from rankviz.core.runs.words import AFTER_OTHERS, Place, cancel_in_words, why_it_waits
@@ -44,7 +44,6 @@ from rankviz.store.ownership import ANYWHERE, WantedEngine
 from rankviz.store.removal import remove
 from rankviz.store.runs import group
 from rankviz.store.transfer import SummaryRow, summary_row
-from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
     from rankviz.api import Api
@@ -54,12 +53,12 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.sweep_time import ExpectedSweep, SweepProgress, SweepTime
-    from rankviz.dataset import Preview, Sample
+    from rankviz.dataset import Sample
     from rankviz.jobs import Engine
     from rankviz.store import RunStore
 
 Failed = TypeVar("Failed", "RunRecord", "RunFailed")
-MOST_TIMES = 1000
+MOST_TIMES = 5000
 """Number of sweeps whose estimated time is cached."""
 SHORT_OWNER = 8
 """Number of characters of a visitor's id that are shown in a list."""
@@ -74,7 +73,6 @@ FOLDER_IS_NOT_SENT = (
 SAME_FOLDERS = " If the nodes have the same disk, set RANKVIZ_RAY_SAME_FOLDERS."
 NOTHING_TO_RESUME = "Nothing to resume: no run of this sweep has failed or was cancelled."
 CANCEL_FIRST = "To move runs that wait, cancel them first."
-_DIGEST = re.compile("[0-9a-f]{16}")
 
 
 class Runs(Operations):
@@ -90,10 +88,6 @@ class Runs(Operations):
     def samples(self) -> Sequence[Sample]:
         """Return the sample data that RankViz ships."""
         return dataset.samples(self._workspace.assets)
-
-    def preview(self, data: str) -> Preview:
-        """Return the first rows of a sample or a file, with counts; BadDataError names a bad row."""
-        return self._api.data.look(data).preview
 
     def sweeps(self) -> Sequence[Sweep]:
         """Return all sweeps of the current visitor, newest first."""
@@ -318,7 +312,7 @@ class Runs(Operations):
 
     def expected(self, request: SweepRequest) -> ExpectedSweep:
         """Return memory and time of a sweep on this machine before its start."""
-        check_count(request.run_count, self._workspace.limits)
+        check_limits(self._workspace.limits, runs_per_sweep=request.run_count)
         runs = self.planned(request)
         self._api.quota.check_base(request.base)
         check_sweep(runs, self._workspace.limits)
@@ -392,12 +386,10 @@ class Runs(Operations):
         estimator, there = Estimator(self._api), functools.cache(self._environment_on)
         for record in records:
             request, estimate = record.request, None
-            waits = record.state is RunState.QUEUED and not record.environment
             with contextlib.suppress(RankVizError):
                 environment = record.environment
-                if waits:
-                    place = self._workspace.supervisor.place_of(record.run_id)[0]
-                    environment = there(place or self._workspace.settings.engine)
+                if record.state is RunState.QUEUED and not environment:
+                    environment = there(self._workspace.supervisor.place_of(record.run_id)[0])
                 if environment is not None:
                     pace = estimator.pace(request, environment, before=record.started_at)
                     estimate = estimator.estimate(request, environment, pace)
@@ -406,9 +398,8 @@ class Runs(Operations):
     def _environment_on(self, engine: str) -> Mapping[str, Any] | None:
         """Return the environment of runs on an engine without a request to it; None for Hugging Face Jobs, where each
         sweep chooses its machine."""
-        if engine == LOCAL:
-            return {}
-        return None if engine == HF_JOBS else self._api.locations.environment(engine, look=False)
+        name = engine or self._workspace.settings.engine
+        return None if name == HF_JOBS else self._api.locations.environment(name, look=False)
 
     # Whether runs could start, and starting them.
 
@@ -434,7 +425,7 @@ class Runs(Operations):
         base without weights, raise the error of `References.base`. paid: True where the visitor pays for the
         machine."""
         limits = paid_limits(self._workspace.limits) if paid else self._workspace.limits
-        check_count(request.run_count, limits)  # before the larger number that any sweep may have
+        check_limits(limits, runs_per_sweep=request.run_count)  # before the larger number that any sweep may have
         request.validate()
         self._workspace.references.base(request.base)
         if not paid:
@@ -459,9 +450,9 @@ class Runs(Operations):
                 self._api.quota.check_base(run.base)
             there = self._api.locations.device(destination)
             run.training.settle(there)
-            preview = self.preview(run.data)
+            data = self._api.data.measure(run.data)
             if run.exact_match_examples:
-                preview.require_prompts()
+                data.require_prompts()
             if not is_here and not engine.sees_folders and references.model(run.base).path:
                 advice = SAME_FOLDERS if engine.name == RAY and self._workspace.visitor.admin else ""
                 raise InvalidSettingError(FOLDER_IS_NOT_SENT + advice)
@@ -510,7 +501,7 @@ class Runs(Operations):
             return -run.request.r, loss if math.isfinite(loss) else math.inf
 
         like = min(sweep.runs, key=best_at_the_highest_rank).request
-        like = replace(like, data=self._same_data(sweep, like.data))
+        self._require_data(sweep, like.data)
         return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())
 
     def resumed_requests(self, sweep_id: str) -> Sequence[RunRequest]:
@@ -521,26 +512,19 @@ class Runs(Operations):
         if not again:
             raise InvalidSettingError(NOTHING_TO_RESUME + ("" if sweep.ended else f" {CANCEL_FIRST}"))
         for data in {each.data for each in again}:
-            if self._same_data(sweep, data) != data:  # a worker reads what the request names
-                raise BadDataError(GIVE_AGAIN.format(quoted(PurePath(data).name)))
+            self._require_data(sweep, data)
         return again
 
-    def _same_data(self, sweep: Sweep, data: str) -> str:
-        """Return the sample or file that a sweep was trained on: the one that it names, or a copy with the same
-        content that the current visitor has. BadDataError where there is none."""
+    def _require_data(self, sweep: Sweep, data: str) -> None:
+        """Raise BadDataError unless the sample or file that a sweep was trained on is there, with the same content."""
         if dataset.is_sample(data, self._workspace.assets):
-            return data
-        path, home = PurePath(data), self._workspace.home
-        digests = fingerprints(run.environment for run in sweep.runs) or {path.parent.name}
-        digests = sorted(filter(_DIGEST.fullmatch, digests))
-        owners = (self._workspace.store.ownership(sweep.runs[0].run_id).owner, *self._workspace.visitor.ids)
-        copies = [data_folder(home, owner) / digest / path.name for owner in owners for digest in digests]
-        for candidate in (data, *copies):
-            with contextlib.suppress(UserError, OSError):
-                file = self._workspace.references.data(str(candidate)).path
-                if file and durable.digest_of(file) in digests:
-                    return str(file)
-        raise BadDataError(GIVE_AGAIN.format(quoted(path.name)))
+            return
+        digests = fingerprints(run.environment for run in sweep.runs) or {PurePath(data).parent.name}
+        with contextlib.suppress(UserError, OSError):
+            file = self._workspace.references.data(data).path
+            if file and durable.digest_of(file) in digests:
+                return
+        raise BadDataError(GIVE_AGAIN.format(quoted(PurePath(data).name)))
 
     # How runs go on, and why they wait.
 
@@ -557,25 +541,25 @@ class Runs(Operations):
     def progress(self, sweep: Sweep) -> SweepProgress:
         """Return progress and remaining time of a sweep. No times while a cancel is pending or the disk cannot be
         written."""
-        progress = progress_of(sweep, time.time(), None if sweep.ended else self._time_of_sweep(sweep))
-        trouble = sweep.running and self._workspace.why_not_write()
-        if sweep.running and not trouble and self.are_unwanted(sweep.runs):
-            trouble = cancel_in_words(sweep.runs, sweep.runs)
+        progress = progress_of(sweep, time.time(), None if sweep.ended else self.time_of_records(sweep.runs))
+        if not sweep.running:
+            return progress
+        trouble = self._workspace.why_not_write()
+        if not trouble and self.are_unwanted(sweep.runs):
+            trouble = cancel_in_words(sweep.runs)
         return replace(progress, trouble=trouble, seconds_left=None, share=None) if trouble else progress
 
-    def _time_of_sweep(self, sweep: Sweep) -> SweepTime | None:
-        """Return the estimated time of a sweep, computed once; None where it is not known."""
-        environment = next((run.environment for run in sweep.runs if run.environment), None)
-        key = sweep.sweep_id, len(sweep.runs), environment is None
+    def time_of_records(self, records: Sequence[RunRecord]) -> SweepTime | None:
+        """Return the estimated time of runs of one sweep, computed once; None where it is not known."""
+        environment = next((record.environment for record in records if record.environment), None)
+        key = records[0].request.sweep_id, len(records), environment is None
         if key not in self._times:
             if len(self._times) >= MOST_TIMES:
                 self._times.clear()
             self._times[key] = None
             with contextlib.suppress(RankVizError):  # its base or its data has gone
-                locations = self._api.locations
-                if environment is None and not sweep.recorded:
-                    environment = locations.environment(locations.destination(sweep).engine, look=False)
-                requests = [run.request for run in sweep.runs]
+                environment = environment or self._environment_on(self._api.locations.destination(records).engine)
+                requests = [record.request for record in records]
                 self._times[key] = self.time_of(requests, environment) if environment else None
         return self._times[key]
 
@@ -595,34 +579,29 @@ class Runs(Operations):
 
     def why_each_waits(self, sweep: Sweep) -> Mapping[str, str]:
         """Return why each run of a sweep waits, by run id; runs that do not wait are left out."""
-        each = {run_id: " ".join(filter(None, reasons)) for run_id, reasons in self._reasons(sweep).items()}
-        return {run_id: words for run_id, words in each.items() if words}
+        return {run_id: " ".join(reasons) for run_id, reasons in self._reasons(sweep).items() if reasons}
 
     def why_sweep_waits(self, sweep: Sweep) -> str:
-        """Return why the runs of a sweep wait, except runs that wait only for another run of the sweep."""
-        reasons = self._reasons(sweep)
-        unended = [run for run in sweep.runs if run.run_id in reasons]
-        unwanted = [run for run in unended if reasons[run.run_id][0]]
-        others = [words for _, *each in reasons.values() for words in each if words != AFTER_OTHERS]
-        return " ".join(filter(None, [cancel_in_words(unwanted, unended), *dict.fromkeys(others)]))
+        """Return why the runs of a sweep wait, except for another run of the sweep."""
+        reasons = dict.fromkeys(reason for each in self._reasons(sweep).values() for reason in each)
+        return " ".join(reason for reason in reasons if reason != AFTER_OTHERS)
 
-    def _reasons(self, sweep: Sweep) -> Mapping[str, tuple[str, str, str]]:
-        """Return three reasons for each unended run, by run id: a pending cancel, what its journal or sweep says, and
-        its place in the queue. Each is empty where it does not apply."""
+    def _reasons(self, sweep: Sweep) -> Mapping[str, Sequence[str]]:
+        """Return reasons for each unended run, by run id: a pending cancel, what its journal or sweep says, and its
+        place in the queue."""
         unended = [run for run in sweep.runs if not run.state.ended and not sweep.recorded]
         with_job = self._workspace.supervisor.with_job
         if with_job is None:
             with_job = {run.run_id for run in unended if run.place and run.place.job}
         in_queue = not sweep.running and not any(run.run_id in with_job or run.waits for run in unended)
         place = self.place_in_words(sweep.sweep_id) if in_queue and unended else ""
-        return {
-            run.run_id: (
-                cancel_in_words([run], [run]) if self.are_unwanted([run]) else "",
-                why_it_waits(run, sweep, has_job=run.run_id in with_job),
-                place,
-            )
-            for run in unended
-        }
+
+        def of(run: RunRecord) -> Iterator[str]:
+            yield cancel_in_words([run]) if self.are_unwanted([run]) else ""
+            yield from why_it_waits(run, sweep, has_job=run.run_id in with_job)
+            yield place
+
+        return {run.run_id: [*filter(None, of(run))] for run in unended}
 
     def are_unwanted(self, runs: Sequence[RunRecord]) -> bool:
         """Return whether some of these runs have not ended, and a cancel is pending for all of those runs."""

@@ -176,7 +176,7 @@ class Forecasts(Operations):
         use_case: str = "instruction",
         *,
         metric: str | None = None,
-        ranks: Sequence[int] | None = None,
+        ranks: Sequence[int] = GRID,
         parameters: float | None = None,
     ) -> Forecast:
         """Return the shortfall of each rank from r = 128 in published studies, as a band, the same for every model.
@@ -185,14 +185,14 @@ class Forecasts(Operations):
             model: Any name; no model is loaded.
             use_case: A name of core.advice.use_case. It selects the studies for counts and coverage.
             metric: "score" (points; the default) or "loss" (% of the loss).
-            ranks: Whole numbers from 1 to 256; by default the powers of two among them.
+            ranks: Whole numbers from 1 to 256.
             parameters: Size of a model without a name here.
         """
         use_case_of(use_case)
         metric = metric or "score"
         one_of(metric, "Metric", BAND_METRICS)
         self._check(model, parameters)
-        return forecast(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks or GRID)
+        return forecast(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks)
 
     def left_out(self, use_case: str) -> BandRecord | None:
         """Return the band's record on publications that were left out; None where none was."""
@@ -203,26 +203,19 @@ class Forecasts(Operations):
     ) -> Subject:
         """Return the model and task by which studies are sorted. For a model that cannot be read, family and size come
         from a study that names it, or the size from `parameters`."""
-        name = model.strip().lower()
-        family = None
+        name, family, model_id, size = model.strip().lower(), None, "", parameters
+        names = {name, name.rsplit("/", 1)[-1]} - {""}
         if not self.why_no_counts(model, parameters):
             spec = self._api.models.get(model)
             names, model_id, size = {spec.id.lower(), name}, spec.id, spec.total_parameters
             with suppress(UnknownModelError):
                 family = find_model(self._api.models.all(), spec.id).family
         else:
-            names, model_id, size = {name, name.rsplit("/", 1)[-1]} - {""}, "", parameters
             published = self._api.studies.all().models.values()
             if known := next((each for each in published if each.base_model.lower() in names), None):
                 family, size = known.family, parameters or known.parameters
-        return Subject(
-            names=frozenset(names),
-            model_id=model_id,
-            family=family,
-            parameters=round(size) if size else None,
-            task_kinds=use_case_of(use_case).task_kinds,
-            expert_rank=expert_rank,
-        )
+        kinds = use_case_of(use_case).task_kinds
+        return Subject(frozenset(names), model_id, family, round(size) if size else None, kinds, expert_rank)
 
     def why_no_counts(self, model: str, parameters: float | None = None) -> str:
         """Return why a model has no parameter counts and what to give instead; empty if it can be read."""
@@ -241,25 +234,24 @@ class Forecasts(Operations):
             number(parameters, "Parameters", 1, MOST_PARAMETERS)
         elif not model:
             raise InvalidSettingError("Give a model, or its number of parameters.")
-        if model:
-            try:
+        try:
+            if model:
                 self._workspace.references.model(model)
-            except NoSuchPathError:
+        except UnknownModelError as error:
+            if isinstance(error, NoSuchPathError):
                 raise
-            except UnknownModelError:
-                return
 
     def bent(self, sweep_id: str) -> BentForecast:
-        """Return the forecast of held-out loss (nats) between ranks of a sweep with finished runs at two ranks or
-        more."""
+        """Return the forecast of held-out loss (nats) between the ranks of a sweep; InvalidSettingError without
+        finished runs at two ranks."""
         sweep = self._api.runs.sweep(sweep_id)
         cells = measured_cells(sweep.runs)
-        runs = [run for cell in cells.values() for run in cell]
+        settings = {(x.request.lora.lora_alpha, x.request.learning_rate) for cell in cells.values() for x in cell}
         return bent_forecast(
             sweep_id,
             [measured_rank(r, cell) for r, cell in cells.items()],
             read_forecast(self._workspace.assets)["quick_look"]["loss"],
-            alike=len({(run.request.lora.lora_alpha, run.request.learning_rate) for run in runs}) == 1,
+            alike=len(settings) == 1,
             still_training=still_training(sweep),
         )
 

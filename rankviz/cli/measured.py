@@ -257,9 +257,6 @@ def probe(
         bool, typer.Option("--simulate", help="Measure nothing: run the model's code on a simulated GPU, without one.")
     ] = False,
     gpu: Annotated[str, typer.Option(help="The GPU that --simulate simulates.")] = "T4",
-    padded: Annotated[
-        bool, typer.Option("--padded", help="With --simulate: the batch has padding, so attention gets a mask.")
-    ] = False,
     as_json: Json = False,
     **options: Any,
 ) -> None:
@@ -275,7 +272,7 @@ def probe(
         time_limit_seconds=time_limit,
     )
     if simulate:
-        simulated = api.probes.simulate(question, gpu, padded=padded, full=full)
+        simulated = api.probes.simulate(question, gpu, full=full)
         if as_json:
             print_json(simulated.as_json())
         else:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +34,6 @@ from rankviz.core.runs.events import LOCAL, TRAINING
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.request import MODE_RANKS
 from rankviz.core.runs.run_time import device_time
-from rankviz.core.runs.sweep_time import SweepProgress, stage_in_words
 from rankviz.core.runs.words import run_label, still_training, sweep_title, title
 from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, takes
@@ -62,26 +61,18 @@ def watch(api: Api, sweep_id: str) -> None:
 def _watch(api: Api, sweep_id: str) -> None:
     from rich.console import Console, Group
     from rich.live import Live
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn
     from rich.text import Text
 
     console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(min(40, console.width // 4))
-    bars = Progress(*columns, TextColumn("{task.fields[status]}", markup=False), console=console)
-    whole, tasks = bars.add_task("all runs", total=None, status=""), {}
-    with Live(bars, console=console) as display:
+    bar = Progress(BarColumn(min(40, console.width // 2)), TaskProgressColumn(), console=console)
+    task = bar.add_task("all runs", total=None)
+    with Live(bar, console=console) as display:
         for sweep in api.runs.follow(sweep_id):
             progress = api.runs.progress(sweep)
-            total = None if progress.share is None else 1.0
-            bars.update(whole, total=total, completed=progress.share or 0.0, status=time_left(progress))
-            for run in sweep.runs:  # one may have been added meanwhile
-                request = run.request
-                if run.run_id not in tasks:
-                    label = f"r {request.r}  lr {request.learning_rate:g}  seed {request.seed}"
-                    tasks[run.run_id] = bars.add_task(label, total=request.max_steps, status="")
-                words = f"{run.steps_done}/{request.max_steps}  {status(run, api.locations.in_words(run))}"
-                bars.update(tasks[run.run_id], completed=run.steps_done, status=words)
-            display.update(Group(bars, *map(Text, standing(api, sweep))), refresh=True)
+            bar.update(task, total=None if progress.share is None else 1.0, completed=progress.share or 0.0)
+            lines = [progress.sentence, *map(training, sweep.runs), *standing(api, sweep)]
+            display.update(Group(bar, *map(Text, filter(None, lines))), refresh=True)
 
 
 def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
@@ -90,25 +81,13 @@ def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
     return [*filter(None, words)]
 
 
-def time_left(progress: SweepProgress) -> str:
-    """Return the time left of the sweep; empty while none of its runs is running."""
-    return "" if progress.number is None or progress.trouble else f"time left: {progress.left_in_words}"
-
-
-def status(run: "RunRecord", place: str = "") -> str:
-    """Return the state of a run in words; while it trains, its loss, pace and memory. place: where it runs; omitted
-    for a run on this machine."""
-    if run.state.ended:
-        return str(run.state)
-    if not run.stage:
-        doing = [str(run.state)]
-    elif run.stage == TRAINING and run.steps:
-        last = run.steps[-1]
-        pace = f"{run.tokens_per_second:,.0f} tokens/s" if run.tokens_per_second else ""
-        doing = [f"loss {last.loss:.3f}", pace, units.memory_size(last.memory_bytes)]
-    else:
-        doing = [stage_in_words(run)]
-    return "  ".join(filter(None, [*doing, "" if run.stage and place == title(LOCAL) else place]))
+def training(run: "RunRecord") -> str:
+    """Return step, loss, pace and memory of a run that trains; empty for other runs."""
+    if run.state != "running" or run.stage != TRAINING or not run.steps:
+        return ""
+    last, pace = run.steps[-1], f", {run.tokens_per_second:,.0f} tokens/s" if run.tokens_per_second else ""
+    step = f"r = {run.request.r}, seed {run.request.seed}: step {last.step} of {run.request.max_steps}"
+    return f"{step}, loss {last.loss:.3f}{pace}, {units.memory_size(last.memory_bytes)}"
 
 
 def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
@@ -161,28 +140,29 @@ def print_sweep(api: Api, sweep_id: str) -> None:
 
 def runs_table(api: Api, sweep: "Sweep") -> None:
     """Print a table with a row for each run of a sweep."""
-    rows = [_run_cells(api, run) for run in sweep.runs]
-    table(f"{sweep.sweep_id}: {sweep_title(sweep)}", rows, texts=2)
 
+    def loss(measured: "HeldOut | None") -> str:
+        return f"{measured.loss:.4f}" if measured else ""
 
-def _run_cells(api: Api, run: "RunRecord") -> Mapping[str, str]:
-    place, request, done = api.locations.in_words(run), run.request, run.completed
-    return {
-        "Run": run.run_id,
-        "State": str(run.state),
-        "Place": "" if place == title(LOCAL) else place,
-        "r": str(request.r),
-        "alpha": f"{request.lora.lora_alpha:g}",
-        "lr": f"{request.learning_rate:g}",
-        "seed": str(request.seed),
-        "Loss before": f"{run.loss_before.loss:.4f}" if run.loss_before else "",
-        "Loss after": f"{run.loss_after.loss:.4f}" if run.loss_after else "",
-        **{each.label: _value(run.loss_after, each) for each in METRICS.values() if each is not LOSS},
-        "Adapter file": "" if run.adapter_bytes is None else units.file_size(run.adapter_bytes),
-        "Peak memory": units.memory_size(done.peak_memory_bytes) if done else "",
-        "Training time": units.duration(done.train_seconds) if done else "",
-        "Machine time": device_time([run], time.time()).in_words,
-    }
+    def cells(run: "RunRecord") -> Mapping[str, str]:
+        place, request, done = api.locations.in_words(run), run.request, run.completed
+        return {
+            "Run": run.run_id,
+            "State": str(run.state),
+            "Place": "" if place == title(LOCAL) else place,
+            "r": str(request.r),
+            "alpha": f"{request.lora.lora_alpha:g}",
+            "lr": f"{request.learning_rate:g}",
+            "seed": str(request.seed),
+            "Loss before": loss(run.loss_before),
+            "Loss after": loss(run.loss_after),
+            **{each.label: _value(run.loss_after, each) for each in METRICS.values() if each is not LOSS},
+            "Adapter file": "" if run.adapter_bytes is None else units.file_size(run.adapter_bytes),
+            "Peak memory": units.memory_size(done.peak_memory_bytes) if done else "",
+            "Machine time": device_time([run], time.time()).in_words,
+        }
+
+    table(f"{sweep.sweep_id}: {sweep_title(sweep)}", map(cells, sweep.runs), texts=2)
 
 
 def errors_in_words(sweep: "Sweep") -> Sequence[str]:
@@ -331,53 +311,46 @@ def runs_show(run_id: Ids, as_json: Json = False) -> None:
     if as_json:
         return print_json(run_json(summary) | {"waits": api.runs.why_waits(summary.record) or None})
     print(f"Run {run_id}\n")
-    grid([name, value] for name, value in facts(api, summary) if value)
+    grid([name, value] for name, value in facts(api, summary).items() if value)
     for answer in summary.record.answers:
         print()
-        texts = [(units.NOT_KNOWN if each is None else each.text) for each in (answer.before, answer.after)]
-        cut_off = ["" if each is None or each.ended else " … (cut off)" for each in (answer.before, answer.after)]
-        grid(
-            [
-                ["Prompt", one_line(answer.prompt)],
-                ["Reference", one_line(answer.reference)],
-                ["Base", one_line(texts[0]) + cut_off[0]],
-                ["Trained", one_line(texts[1]) + cut_off[1]],
-            ]
-        )
+        texts = {"Prompt": answer.prompt, "Reference": answer.reference}
+        for name, each in (("Base", answer.before), ("Trained", answer.after)):
+            texts[name] = units.NOT_KNOWN if each is None else each.text + ("" if each.ended else " … (cut off)")
+        grid([name, one_line(text)] for name, text in texts.items())
 
 
-def facts(api: Api, summary: "RunSummary") -> Iterator[tuple[str, str]]:
-    """Yield a run's place, cost, settings, measurements and estimate as (name, text); text is empty where unknown."""
-    run, estimate, completed = summary.record, summary.estimate, summary.record.completed
-    request, spent = run.request, api.spending.of_run(run)
-    yield "Sweep", request.sweep_id
-    yield "State", str(run.state)
-    yield "Place", api.locations.in_words(run)
-    yield "Waits", api.runs.why_waits(run)
-    yield "Machine time so far", spent.in_words
-    yield "Error", run.error
-    yield "Base model", request.base
-    yield "Data", request.data
-    yield "Rank, alpha", f"{request.r}, {request.lora.lora_alpha:g}"
-    yield "Learning rate, seed", f"{request.learning_rate:g}, {request.seed}"
-    yield "Steps", f"{len(run.steps)} of {request.max_steps}"
-    for metric in measured_metrics([run]):
-        values = [metric.of(measured) for measured in (run.loss_before, run.loss_after)]
-        texts = [units.NOT_KNOWN if value is None else metric.text(value) for value in values]
-        yield f"{metric.label} before, after", ", ".join(texts)
-    yield "Trainable parameters", "" if run.trainable_parameters is None else f"{run.trainable_parameters:,}"
-    yield "Adapter file", "" if run.adapter_bytes is None else units.file_size(run.adapter_bytes)
-    if completed:
-        yield f"Peak memory ({completed.peak_memory_kind})", units.memory_size(completed.peak_memory_bytes)
-        yield "Training time", units.duration(completed.train_seconds)
-    if estimate:
-        yield "Estimated adapter", f"{estimate.adapter_parameters:,}, {units.file_size(estimate.adapter_bytes)}"
-        yield f"Estimated memory ({estimate.memory_kind})", units.memory_span(estimate.memory_bytes)
-        basis = f", {estimate.timed_in_words}" if estimate.timed_in_words else ""
-        yield "Estimated time", units.time_span(estimate.seconds) + basis if estimate.seconds else units.NOT_KNOWN
-    yield "Folder", str(summary.folder or "")
-    yield "Adapter", str(summary.adapter_folder or "")
-    yield "Device", str(run.environment.get("device_name") or units.NOT_KNOWN)
+def facts(api: Api, summary: "RunSummary") -> Mapping[str, str]:
+    """Return a run's place, cost, settings, measurements and estimate by name; empty text where unknown."""
+    run, estimate, done, request = summary.record, summary.estimate, summary.record.completed, summary.record.request
+
+    def both(metric: Metric) -> str:
+        return ", ".join(_value(each, metric) or units.NOT_KNOWN for each in (run.loss_before, run.loss_after))
+
+    return {
+        "Sweep": request.sweep_id,
+        "State": str(run.state),
+        "Place": api.locations.in_words(run),
+        "Waits": api.runs.why_waits(run),
+        "Machine time so far": summary.device_time.in_words,
+        "Error": run.error,
+        "Base model": request.base,
+        "Data": request.data,
+        "Rank, alpha": f"{request.r}, {request.lora.lora_alpha:g}",
+        "Learning rate, seed": f"{request.learning_rate:g}, {request.seed}",
+        "Steps": f"{len(run.steps)} of {request.max_steps}",
+        **{f"{metric.label} before, after": both(metric) for metric in measured_metrics([run])},
+        "Trainable parameters": "" if run.trainable_parameters is None else f"{run.trainable_parameters:,}",
+        "Adapter file": "" if run.adapter_bytes is None else units.file_size(run.adapter_bytes),
+        "Peak memory": f"{units.memory_size(done.peak_memory_bytes)} ({done.peak_memory_kind})" if done else "",
+        "Training time": units.duration(done.train_seconds) if done else "",
+        "Estimated adapter": units.file_size(estimate.adapter_bytes) if estimate else "",
+        "Estimated memory": units.memory_span(estimate.memory_bytes) if estimate else "",
+        "Estimated time": units.time_span(estimate.seconds) if estimate and estimate.seconds else "",
+        "Folder": str(summary.folder or ""),
+        "Adapter": str(summary.adapter_folder or ""),
+        "Device": str(run.environment.get("device_name") or units.NOT_KNOWN),
+    }
 
 
 @runs.command("watch")

@@ -14,7 +14,6 @@ from rankviz.cli.shared import MODEL_HELP, Json, Parameters, asks, fail, print_j
 from rankviz.core.advice.use_case import DEFAULT, NAMES, Goal
 
 if TYPE_CHECKING:
-    from rankviz.core.forecast.bands import Forecast
     from rankviz.core.forecast.quick_look import BentForecast
 
 
@@ -109,14 +108,11 @@ def _rows(api: Api, model: str | None, use_case: str) -> list[dict]:
     """Return a row for each study and base model; with a model, the nearest study first."""
     from rankviz.core.studies.lines import FACETS, LORA_METHODS
 
+    every = api.studies.all()
     if model:
-        nearest = api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
-        shown = [
-            (near.line.study, near.line.model.base_model, sum(len(line.points) for line in near.lines), near.in_words)
-            for near in nearest
-        ]
+        near = api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
+        shown = [(x.line.study, x.line.model.base_model, sum(len(y.points) for y in x.lines), x.in_words) for x in near]
     else:
-        every = api.studies.all()
         counts = Counter((point.study_id, point.base_model) for point in every.points)
         shown = [(every.studies[study_id], base, points, "") for (study_id, base), points in counts.items()]
     names = ("study_id", "label", "citation", "source", "caveat", "checked")
@@ -142,21 +138,13 @@ def forecast(
 
     The published forecast is the same for every model, so the model need not be one that can be read.
     """
-    from rankviz.core.forecast.bands import forecast_json
+    from rankviz.core.forecast.bands import UNIT_WORDS, forecast_json
     from rankviz.core.forecast.quick_look import bent_json
 
     answer, bent = Api().forecasts.answer(model, use_case, metric=metric, runs=runs, parameters=parameters)
     if as_json:
         own = {"bent": bent_json(bent)} if bent else {}
         return print_json(forecast_json(answer) | own)
-    _print(answer)
-    if bent:
-        print_bent(bent)
-
-
-def _print(answer: "Forecast") -> None:
-    from rankviz.core.forecast.bands import UNIT_WORDS
-
     print(answer.heading, *(f"- {fact}" for fact in answer.facts), sep="\n")
     if answer.ranks:
         rows = [
@@ -166,6 +154,8 @@ def _print(answer: "Forecast") -> None:
         ]
         title = f"Shortfall from r = {answer.reference_rank}, {UNIT_WORDS[answer.unit]}"
         table(title, rows, notes=answer.sentences[1 + len(answer.facts) :])
+    if bent:
+        print_bent(bent)
 
 
 def _bands(rank: Any, form: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.pace import MemoryCalibration, Timing, Workload, kernels, machine_of
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.setup import AUTO_FIELDS, Device, TrainingSetup
+from rankviz.core.cost.setup import Device, TrainingSetup
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import flags_not_followed
@@ -42,9 +42,6 @@ FREE_MEMORY_SHARE = 0.8
 TIMED_STEPS, TIMED_SECONDS, MOST_TIMED_STEPS = 5, 8.0, 50
 """At each depth, at least TIMED_STEPS steps are timed, and more (at most MOST_TIMED_STEPS) until TIMED_SECONDS have
 passed: steps of a shallow model are short, so noise matters most there."""
-BUSY_SHARE = 0.05
-"""Share of CPU time used by other programs above which step times are discarded. On two cores a busy program takes
-half; a twentieth changes a step by less than its noise."""
 PROBE_TRAINING = TrainingSetup(
     precision="auto",
     optim="auto",
@@ -131,7 +128,7 @@ def settle(
         raise InvalidSettingError(
             f"{off[0]} is a setting of Unsloth on a GPU, and this probe would ignore it. Leave it out."
         )
-    if not _has_moe_scheme(question, device):
+    if question.training.framework == "unsloth" and not device.cuda:  # which has only its default
         one_of(question.lora.moe_scheme, "MoE scheme of an Unsloth probe without a GPU", ("default",))
     time_limit, memory_limit, steps = question.time_limit_seconds, question.memory_limit_bytes, question.timed_steps
     if shared:
@@ -151,29 +148,6 @@ def settle(
         time_limit_seconds=time_limit,
         memory_limit_bytes=memory_limit,
     )
-
-
-def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, str]:
-    """Return the question with settings replaced that this device cannot train, and a sentence on them."""
-    training, instead = question.training, []
-    try:
-        training.settle(device)
-    except InvalidSettingError:
-        training = replace(training, attn_implementation="sdpa", **dict.fromkeys(AUTO_FIELDS, "auto"))
-        settled = training.without_auto(device)
-        pairs = ((name, getattr(settled, name), getattr(question.training, name)) for name in AUTO_FIELDS)
-        instead = [f"{name} {new} instead of {old}" for name, new, old in pairs if old not in ("auto", new)]
-    others: dict[str, Any] = dict.fromkeys(flags_not_followed(question.lora, training.framework, cuda=device.cuda))
-    if not _has_moe_scheme(question, device):
-        others["moe_scheme"] = "default"
-    instead += [f"{name} {'on' if value is None else value}" for name, value in others.items()]
-    note = f"{'' if device.cuda else 'There is no GPU here. '}The probe uses {', '.join(instead)}." if instead else ""
-    return replace(question, training=training, lora=replace(question.lora, **others)), note
-
-
-def _has_moe_scheme(question: ProbeQuestion, device: Device) -> bool:
-    """Tell whether the MoE scheme is available; Unsloth without a GPU has only its default."""
-    return device.cuda or question.training.framework != "unsloth" or question.lora.moe_scheme == "default"
 
 
 class DepthLine(NamedTuple):
@@ -271,13 +245,12 @@ class ProbeRecord(Recorded):
         return extrapolate(shallow, self.request.total_depth)
 
     @property
-    def whole(self) -> tuple[float, float, bool] | None:
-        """Peak bytes and step time of the whole model, measured or else extrapolated, and whether the machine was quiet
-        meanwhile; None before the probe has completed with a result."""
+    def whole(self) -> tuple[float, float] | None:
+        """Peak bytes and step time of the whole model, measured or else extrapolated; None before the probe has
+        completed with a result."""
         if (whole := self.full or self.extrapolated) is None or self.state is not RunState.COMPLETED:
             return None
-        timed = [self.full] if self.full else self.measured
-        return whole.peak_bytes, whole.step_seconds, all(each.busy_elsewhere <= BUSY_SHARE for each in timed)
+        return whole.peak_bytes, whole.step_seconds
 
     def _folded(self, event: RunEvent) -> "ProbeRecord":
         match event:
@@ -418,13 +391,7 @@ def sentences(record: ProbeRecord) -> list[str]:
     notes = [_did_not_fit(each, record) for each in record.did_not_fit]
     notes += [each.reason for each in record.skipped]
     extrapolated = record.extrapolated
-    busy = max((each.busy_elsewhere for each in record.measured), default=0.0)
-    if busy > BUSY_SHARE:
-        notes.append(
-            f"Other programs used {busy:.0%} of the CPU time of this machine while steps were timed, so the step times "
-            "are too long. Run the probe again when the machine is idle. The memory figures are not affected."
-        )
-    elif extrapolated and extrapolated.step_noise_seconds > NOISE_SHARE * extrapolated.step_seconds:
+    if extrapolated and extrapolated.step_noise_seconds > NOISE_SHARE * extrapolated.step_seconds:
         noise = units.duration(extrapolated.step_noise_seconds)
         notes.append(
             f"Steps took different times: the step time of the whole model is uncertain by at least ± {noise}."
@@ -500,10 +467,10 @@ def applies(
 
 
 def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) -> Timing | None:
-    """Return the probe as evidence for later times; None if unfinished, slowed down, or without a time estimate."""
-    _, step, quiet = record.whole or (0, 0, False)
+    """Return the probe as evidence for later times; None if unfinished, or without a time estimate."""
+    _, step = record.whole or (0, 0)
     request = record.request
-    if not quiet or step <= 0 or not estimate.step_seconds:
+    if step <= 0 or not estimate.step_seconds:
         return None
     return Timing(
         source_id=request.probe_id,
@@ -523,7 +490,7 @@ def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assum
     formulas then disagree on what is counted."""
     working, baselines, reserved = [], [], []
     for record, estimate in probes:
-        peak, _, _ = record.whole
+        peak, _ = record.whole
         if estimate.working_bytes > 0 and peak > estimate.static_bytes:
             working.append((peak - estimate.static_bytes) / estimate.working_bytes)
             baselines.append(max(each.baseline_bytes for each in record.measured))
@@ -574,7 +541,6 @@ class SimulatedProbe:
 
     question: ProbeQuestion
     gpu: str
-    padded: bool
     run: Simulated
     estimate: Range
     """Allocated bytes by the formulas."""
@@ -594,7 +560,6 @@ class SimulatedProbe:
             **_named(
                 self.question.training, "per_device_train_batch_size", "gradient_accumulation_steps", "max_length"
             ),
-            "padded": self.padded,
             "allocated_bytes": run.allocated,
             "reserved_bytes": run.reserved,
             "base_bytes": run.loaded,

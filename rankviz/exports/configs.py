@@ -7,8 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rankviz.core.cost.setup import Form, Trait
-from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import Form, Trait, card
+from rankviz.core.lora.config import Framework
+from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.exports import chat
@@ -16,12 +18,9 @@ from rankviz.exports.recipe import EVAL_STEPS, HELD_OUT_SHARE, LOGGING_STEPS, SC
 from rankviz.exports.words import (
     FILE_NAME,
     HELD_OUT,
-    REFUSED_ROWS,
-    RefusedRows,
-    names_in,
+    NAMES,
     require_readable,
     row_of,
-    rows_of,
     sources,
     templates,
     title,
@@ -53,7 +52,7 @@ def adapter_config(recipe: Recipe) -> str:
         "target_modules": modules if isinstance(modules, str) else list(modules),
         "target_parameters": list(recipe.target_parameters) or None,
         **recipe.patterns,
-        "modules_to_save": list(recipe.modules_to_save) or None,
+        "modules_to_save": list(recipe.plan.modules_to_save) or None,
         "use_rslora": recipe.lora.use_rslora,
         "use_dora": recipe.lora.use_dora,
         "inference_mode": False,
@@ -75,7 +74,7 @@ def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any)
             f"{tool} needs a whole number as lora_alpha (got {alpha:g}). Choose a whole alpha, or another format."
         )
     shared = {"recipe": recipe, "setup": recipe.training, "lora": recipe.lora, "alpha": alpha, "header": header}
-    shared |= {"form": form, "about_rows": rows_of(recipe, form), "row_of": row_of, "held_out": HELD_OUT, **CONSTANTS}
+    shared |= {"form": form, "row": row_of(form, recipe.data.traits), "held_out": HELD_OUT, **CONSTANTS}
     named = chat.data()["settings"][name]
     return templates().get_template(f"{name}.yaml.jinja").render(**shared, named=named, **values)
 
@@ -83,18 +82,15 @@ def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any)
 def axolotl(recipe: Recipe) -> str:
     """Write Axolotl's YAML, with a comment on each setting that Axolotl treats differently."""
     require_readable(recipe, "Axolotl")
-    forms: tuple[Form, ...] = ("messages", "prompt-completion") if recipe.is_chat else ("prompt-completion", "messages")
-    form, other = (recipe.form, None) if recipe.form else forms
+    form = recipe.data.form or ("messages" if recipe.is_chat else "prompt-completion")
     return _written(
         "Axolotl",
         f"Axolotl {AXOLOTL_VERSION}: axolotl train axolotl.yaml",
         recipe,
         form,
-        other=other,
         end=chat.end_of_turn(recipe.model_id, recipe.model_type),
         targets=_targets(recipe),
         rows=_rows(recipe, form),
-        other_rows=json.dumps(_rows(recipe, other)["datasets"], ensure_ascii=False) if other else "",
     )
 
 
@@ -107,15 +103,15 @@ HEADINGS = (
 
 
 def _rows(recipe: Recipe, form: Form) -> dict[str, Any]:
-    name = recipe.file_name or FILE_NAME
+    name = recipe.data.file_name or FILE_NAME
     ending = name.rpartition(".")[2].lower()
     read = chat.data()["settings"]["axolotl"]["form"][form]
     row = {"path": name, "ds_type": "json" if ending == "jsonl" else ending, **read}
     if read["type"] != "chat_template":
         return {"datasets": [row]}
-    names = names_in(form, recipe.traits)
-    if names.role != "role":  # of the roles it knows both names
-        row["message_property_mappings"] = {"role": names.role, "content": names.content}
+    role, content, *_ = NAMES[form]
+    if role != "role":  # of the roles it knows both names
+        row["message_property_mappings"] = {"role": role, "content": content}
     if not recipe.is_chat:
         return {"datasets": [{**row, "chat_template": "jinja", "chat_template_jinja": HEADINGS}]}
     end = chat.end_of_turn(recipe.model_id, recipe.model_type)
@@ -137,59 +133,14 @@ def _targets(recipe: Recipe) -> dict[str, Any]:
                 "another alpha or expert_rank, or another format."
             )
         targets[f"lora_{name}"] = pattern
-    if recipe.modules_to_save:
-        targets["lora_modules_to_save"] = list(recipe.modules_to_save)
+    if recipe.plan.modules_to_save:
+        targets["lora_modules_to_save"] = list(recipe.plan.modules_to_save)
     return targets
 
 
 PLAIN_TEXT = "fewshot"
 """LLaMA-Factory's template for base models: the prompt stays unchanged, and the completion ends with two line breaks
 and the tokenizer's end token. With "empty" there would be no end token, and the model would never learn to stop."""
-_ROLES = "one role has two names"
-REFUSED_BY_LLAMAFACTORY: RefusedRows = (
-    *REFUSED_ROWS,
-    ({"uneven"}, "it leaves out chats in which user and assistant do not take turns up to an answer"),
-    ({"user", "human"}, _ROLES),
-    ({"assistant", "gpt"}, _ROLES),
-)
-NOT_IN_ALL = ("lm_head", "feed_forward.router")
-"""Modules that "all" never includes: the head, and Llama 4's router, whose linear layer has a class of another name."""
-_WHOLE_OF = {"ministral3": "mistral3", "mistral": "mistral3", "mllama_text_model": "mllama"}
-"""model_type of the whole checkpoint by that of its text tower, where removing "_text" does not give it."""
-
-
-def composite(model: ModelSpec) -> dict[str, list[str]] | None:
-    """Return LLaMA-Factory's data on the multimodal checkpoint of this model or text tower: parts of the paths of its
-    projector and vision tower, and of modules that never carry LoRA. None where it lists none."""
-    if model.tower == "text":
-        return None
-    whole = _WHOLE_OF.get(model.model_type, model.model_type.removesuffix("_text"))
-    return chat.data()["llamafactory_models"]["towers"].get(model.model_type if model.is_whole else whole)
-
-
-def reached(model: ModelSpec, plan: AdapterPlan, *, vision: bool) -> tuple[str, ...] | None:
-    """Return paths of the modules that LLaMA-Factory gives to PEFT; None where it gives the names themselves. plan:
-    with the target names of the file. vision: True where the file unfreezes the vision tower and the projector."""
-    family = composite(model)
-    if family is None:
-        return None
-    frozen = [] if vision else family["vision"]
-    names: Sequence[str] = plan.target_modules
-    if isinstance(names, str):
-        skipped = (*NOT_IN_ALL, *family["projector"], *frozen)
-        linear = [layer for layer in model.layers if layer.kind in ("linear", "lm_head")]
-        names = tuple({layer.name: None for layer in linear if not _contains(layer.path, skipped)})
-    forbidden = (*frozen, *([] if vision else family["projector"]), *family["never"])
-    paths: dict[str, None] = {}  # all modules on the way to a weight
-    for layer in model.layers:
-        for block in layer.blocks or (0,) if layer.kind not in ("experts", "router") else ():
-            parts = layer.path.format(block).split(".")
-            paths |= dict.fromkeys(".".join(parts[:end]) for end in range(1, len(parts) + 1))
-    return tuple(path for path in paths if _contains(path, names) and not _contains(path, forbidden))
-
-
-def _contains(path: str, parts: Sequence[str]) -> bool:
-    return any(part in path for part in parts)
 
 
 def entry(form: Form, traits: Sequence[Trait] = ()) -> dict[str, Any]:
@@ -201,40 +152,50 @@ def entry(form: Form, traits: Sequence[Trait] = ()) -> dict[str, Any]:
         return {"columns": {"prompt": "instruction", **query, "response": "output"}}
     if form == "text":
         return {"columns": {"prompt": "text"}}
-    names = {f"{name}_tag": value for name, value in names_in(form, traits)._asdict().items()}
-    return {"formatting": "sharegpt", "columns": {"messages": form}, "tags": {**names, "system_tag": "system"}}
+    tags = dict(zip(("role_tag", "content_tag", "user_tag", "assistant_tag"), NAMES[form], strict=True))
+    return {"formatting": "sharegpt", "columns": {"messages": form}, "tags": {**tags, "system_tag": "system"}}
 
 
 def dataset_info(recipe: Recipe) -> str:
     """Write dataset_info.json for the examples of a known form; for an unknown form, with one entry for prompt and
     completion and one for chats."""
-    known = {"train": entry(recipe.form, recipe.traits)} if recipe.form else {}
+    known = {"train": entry(recipe.data.form, recipe.data.traits)} if recipe.data.form else {}
     entries = known or {"train": entry("prompt-completion"), "chats": entry("messages")}
-    file = {"file_name": recipe.file_name or FILE_NAME}
+    file = {"file_name": recipe.data.file_name or FILE_NAME}
     return json.dumps({name: file | each for name, each in entries.items()}, indent=2, ensure_ascii=False) + "\n"
 
 
 def llamafactory(recipe: Recipe) -> str:
-    """Write LLaMA-Factory's YAML, with a comment on each setting that LLaMA-Factory treats differently."""
-    require_readable(recipe, "LLaMA-Factory", REFUSED_BY_LLAMAFACTORY)
-    through_chats = recipe.is_chat and recipe.form != "text"
+    """Write LLaMA-Factory's YAML, with a comment on each setting that LLaMA-Factory treats differently. Raise
+    InvalidSettingError for a multimodal checkpoint, whose modules it chooses by a rule of its own."""
+    if recipe.plan.model.tower != "text":
+        raise InvalidSettingError(
+            "LLaMA-Factory chooses the modules of a multimodal model by a rule of its own. Use a script, a notebook or "
+            "Axolotl."
+        )
+    require_readable(recipe, "LLaMA-Factory", "uneven")
+    through_chats = recipe.is_chat and recipe.data.form != "text"
     # Without a template LLaMA-Factory reads the tokenizer's own.
     template = chat.llamafactory_template(recipe.model_id, recipe.model_type) if through_chats else PLAIN_TEXT
     return _written(
         "LLaMA-Factory",
         f"LLaMA-Factory {LLAMAFACTORY_VERSION}: llamafactory-cli train llamafactory.yaml",
         recipe,
-        recipe.form or "prompt-completion",
+        recipe.data.form or "prompt-completion",
         version=LLAMAFACTORY_VERSION,
         unsloth=recipe.training.framework == "unsloth",
-        modules=recipe.plan.target_modules,  # it keeps to the text tower by itself
-        # By default the names reach the text tower alone (model/model_utils/visual.py).
-        has_vision=any(adapted.layer.part == "vision" for adapted in (recipe.trained or recipe.plan).adapted),
-        is_composite=composite(recipe.plan.model) is not None,
         template=template,
     )
 
 
-def trains_with_unsloth(framework: str, precision: str) -> bool:
-    """Return True where LLaMA-Factory's use_unsloth applies: in 16 or 4 bit; in 8 bit it would load 16 bit."""
-    return framework == "unsloth" and precision in ("nf4", "nf4-dq", "bf16", "fp16")
+def llamafactory_framework(model: ModelSpec, question: Question) -> Framework:
+    """Return the framework by whose rules LLaMA-Factory trains: Unsloth where use_unsloth applies (in 8 bit it would
+    load 16 bit) and Unsloth accepts the adapter; else TRL, because plain PEFT has the same rules."""
+    training = question.training.without_auto(card(None))
+    if training.framework != "unsloth" or training.precision not in ("nf4", "nf4-dq", "bf16", "fp16"):
+        return "trl"
+    try:
+        resolve(model, question.lora, "unsloth", precision=training.precision)
+    except InvalidSettingError:
+        return "trl"
+    return "unsloth"

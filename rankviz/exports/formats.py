@@ -6,21 +6,11 @@ from typing import NamedTuple
 
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import card
 from rankviz.core.lora.config import Framework
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
-from rankviz.exports.configs import (
-    adapter_config,
-    axolotl,
-    composite,
-    dataset_info,
-    llamafactory,
-    reached,
-    trains_with_unsloth,
-)
-from rankviz.exports.recipe import LEARNING_RATE, Reach, Recipe, recipe
+from rankviz.exports.configs import adapter_config, axolotl, dataset_info, llamafactory, llamafactory_framework
+from rankviz.exports.recipe import LEARNING_RATE, NAMES_NO_EXPERTS, Recipe, recipe
 from rankviz.exports.script import colab, notebook, script
 
 
@@ -33,28 +23,16 @@ class Format(NamedTuple):
     trained_by: Framework | None = None
     """Framework that the tool trains with, and so whose rules match names to modules; None for the chosen framework."""
     tool: str = ""
-    names_experts: bool = True
-    """True where the tool has PEFT's target_parameters and rank_pattern."""
     extra_files: tuple[tuple[str, Callable[[Recipe], str]], ...] = ()
     """Name and writer of each other file that the tool needs."""
     trains: bool = True
     """True where the file says how long to train, False where it only describes the adapter."""
-    reached: Reach | None = None
-    """The tool's own rule from target names to modules; None where it has PEFT's."""
 
     def framework(self, model: ModelSpec, question: Question) -> Framework:
-        """Return the framework whose rules the tool trains by. For LLaMA-Factory: Unsloth where it accepts the
-        question's adapter; else, and for multimodal models, TRL, because plain PEFT has the same rules."""
-        if self.reached is None:
-            return self.trained_by or question.training.framework
-        training = question.training.without_auto(card(None))
-        if composite(model) is not None or not trains_with_unsloth(training.framework, training.precision):
-            return "trl"
-        try:
-            resolve(model, question.lora, "unsloth", precision=training.precision)
-        except InvalidSettingError:
-            return "trl"
-        return "unsloth"
+        """Return the framework whose rules the tool trains by."""
+        if self.tool == NAMES_NO_EXPERTS:
+            return llamafactory_framework(model, question)
+        return self.trained_by or question.training.framework
 
 
 FORMATS = {
@@ -70,11 +48,8 @@ FORMATS = {
         "LLaMA-Factory YAML",
         "llamafactory.yaml",
         llamafactory,
-        None,
-        "LLaMA-Factory",
-        names_experts=False,
+        tool=NAMES_NO_EXPERTS,
         extra_files=(("dataset_info.json", dataset_info),),
-        reached=reached,
     ),
 }
 
@@ -103,17 +78,9 @@ def write(
     if format_name not in FORMATS:
         raise InvalidSettingError(f"No format {format_name!r}: choose one of {', '.join(FORMATS)}.")
     chosen = FORMATS[format_name]
-    made = recipe(
-        model,
-        question,
-        r,
-        framework=chosen.framework(model, question),
-        learning_rate=learning_rate,
-        names_experts=chosen.names_experts,
-        tool=chosen.tool,
-        reached=chosen.reached,
-    )
-    about_data = (truncation(made.training), made.held_out_note) if chosen.trains else ()
-    made = replace(made, notes=(*notes, *filter(None, about_data), *made.notes))
+    framework = chosen.framework(model, question)
+    made = recipe(model, question, r, framework=framework, learning_rate=learning_rate, tool=chosen.tool)
+    about_data = truncation(made.training) if chosen.trains else ""
+    made = replace(made, notes=(*notes, *filter(None, [about_data]), *made.notes))
     extra_files = tuple((name, each(made)) for name, each in chosen.extra_files)
     return Written(chosen.write(made), chosen.file_name, made.notes, extra_files)

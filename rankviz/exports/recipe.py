@@ -1,65 +1,25 @@
 """The settings of an export before a format is chosen: model name, adapter, counts and notes."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rankviz.core.bounds import number
 from rankviz.core.cost.notes import Published, as_stored, by_method, by_name
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import Form, TrainingSetup, Trait, card
+from rankviz.core.cost.setup import TrainingData, TrainingSetup, card
 from rankviz.core.cost.stack import compute_dtype
-from rankviz.core.lora.config import FLAGS, UNSLOTH_VERSION, Framework, LoraConfig
+from rankviz.core.lora.config import FLAGS, Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.model.towers import LOADED_WHOLE, NOT_ON_CPU
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
 from rankviz.exports.chat import is_chat_model
 from rankviz.hub.remote import read_config
 from rankviz.references import EMBEDDED, EMBEDDED_ID
-from rankviz.units import counted
-
-
-def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str, *, on_gpu: int) -> tuple[str, ...]:
-    """Return one sentence on what Unsloth does with the exported script on a machine without a GPU: it cannot run it,
-    loads more of the model, or trains another number of parameters. Empty where it trains as many as on a GPU."""
-    if model.tower == "whole model":
-        says = "trains no multimodal models, so this script needs one."
-    elif lora.text_only and plan.model.tower == "text tower":
-        says = "does not know text_only, so this script needs one."
-    elif model.tower == "text tower" and model.model_type in NOT_ON_CPU:
-        says = "cannot load this checkpoint, which is multimodal."
-    elif model.tower == "text tower" and model.model_type in LOADED_WHOLE:
-        says = "loads this checkpoint with its other towers, and target names reach into them."
-    else:
-        try:
-            count = plan_on_cpu(model, lora, plan, precision).parameters(lora.r)
-        except InvalidSettingError as error:
-            says = f"stops at this script: {error}"
-        else:
-            if count == on_gpu:
-                return ()
-            says = f"trains {count:,} parameters with this script instead of {on_gpu:,}."
-    return (f"Without a GPU, Unsloth {UNSLOTH_VERSION} {says}",)
-
-
-def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str) -> AdapterPlan:
-    """Return the adapter that Unsloth's CPU backend makes of the script's names; it takes no flags and no MoE scheme.
-    The script's rank_pattern has priority over PEFT's own, which would double the rank of gate_up_proj. Raise
-    InvalidSettingError where PEFT refuses the names."""
-    names = {"target_modules": plan.target_modules, "moe_scheme": "default", "expert_rank": plan.expert_rank}
-    as_written = _by_names(lora, plan, **names)
-    made = resolve(model, as_written, "unsloth", precision=precision, cuda=False)
-    if plan.expert_rank == "r":
-        return made
-    factors = {each.layer.path: each.rank_factor for each in plan.adapted}
-    adapted = (replace(a, rank_factor=factors.get(a.layer.path, a.rank_factor)) for a in made.adapted)
-    return replace(made, adapted=tuple(adapted))
-
 
 LEARNING_RATE = 2e-4
 """Default of Unsloth's notebooks, for callers without a recommended rate."""
@@ -77,9 +37,6 @@ EVAL_STEPS = 0.25
 LOGGING_STEPS = 10
 
 
-HUB_IDS = {EMBEDDED: EMBEDDED_ID}
-
-
 def published(model_id: str) -> Published | None:
     """Return the format of a checkpoint that is published quantized; None for 16 or 32 bit, or for bitsandbytes.
     model_id: Hub id, or a folder with a config.json that decides."""
@@ -92,16 +49,15 @@ def published(model_id: str) -> Published | None:
 
 def loadable(model: ModelSpec, ref: str) -> str:
     """Return the name by which libraries load the model. ref: may lack the owner, or differ in case."""
-    ref = HUB_IDS.get(ref, ref)
+    ref = EMBEDDED_ID if ref == EMBEDDED else ref
     names = (model.id.removesuffix(":whole"), *model.aliases)
     known = {name.lower().split("/")[-1]: name for name in reversed(names)} | {name.lower(): name for name in names}
     return known.get(ref.lower(), ref)
 
 
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
-
-Reach = Callable[..., tuple[str, ...] | None]
-"""Function of (model, plan, vision=…) that returns the paths a tool gives to PEFT; None where it gives target names."""
+NAMES_NO_EXPERTS = "LLaMA-Factory"
+"""Tool without PEFT's target_parameters and rank_pattern; all others have them."""
 
 
 def wanted_plan(
@@ -118,47 +74,40 @@ def wanted_plan(
         return plan, (f"{name} refuses this adapter, so this file is counted as {tool} trains it. {name}: {error}",)
 
 
-Way = tuple[LoraConfig, AdapterPlan, AdapterPlan | None, tuple[str, ...]]
-"""One way to write the requested adapter: the settings, the plan as written, the plan that then trains (None where
-training is refused), and notes."""
+class Way(NamedTuple):
+    """One way to write the requested adapter."""
+
+    lora: LoraConfig
+    plan: AdapterPlan
+    """Adapter as written."""
+    trained: AdapterPlan | None
+    """Adapter that then trains; None where training is refused."""
+    notes: tuple[str, ...] = ()
 
 
 def best_way(
-    model: ModelSpec,
-    requested: LoraConfig,
-    wanted: AdapterPlan,
-    chosen: Framework,
-    training: TrainingSetup,
-    *,
-    names_experts: bool,
-    tool: str,
-    reached: Reach | None,
+    model: ModelSpec, requested: LoraConfig, wanted: AdapterPlan, chosen: Framework, training: TrainingSetup, tool: str
 ) -> Way:
     """Return the first way that trains exactly the requested number of parameters, else the first way accepted."""
-    ways: list[Way] = []
-    refused = None
-    vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)
+    first = refused = None
     for lora in _variants(model, requested, wanted, chosen, training.framework):
         try:
             plan = resolve(model, lora, training.framework, precision=training.precision)
         except InvalidSettingError as error:
             refused = refused or error
-            plan = replace(wanted, target_modules=lora.target_modules)
-            if not (reached and reached(plan.model, plan, vision=vision)):
-                continue  # else the tool keeps these names from the modules that PEFT refuses
+            continue
         # A list without the names that would reach the experts can train the requested adapter, too.
         for each in (plan, replace(plan, target_modules=plan.target_names)):
-            paths = reached(each.model, each, vision=vision) if reached else None
-            if paths is None and ((names_experts and each.target_parameters) or not model.has_experts):
-                ways.append((lora, each, each, ()))
+            if not model.has_experts or (each.target_parameters and tool != NAMES_NO_EXPERTS):
+                way = Way(lora, each, each)
             else:
-                ways.append((lora, each, *_trained(model, lora, training, each, tool, paths)))
-            trained = ways[-1][2]
-            if trained is not None and trained.parameters(lora.r) == wanted.parameters(lora.r):
-                return ways[-1]
-    if refused and not ways:
+                way = Way(lora, each, *_trained(model, lora, training, each, tool))
+            first = first or way
+            if way.trained is not None and way.trained.parameters(lora.r) == wanted.parameters(lora.r):
+                return way
+    if first is None:
         raise refused
-    return ways[0]
+    return first
 
 
 def _variants(
@@ -185,18 +134,13 @@ def _by_names(lora: LoraConfig, plan: AdapterPlan, **more: Any) -> LoraConfig:
 
 
 def _trained(
-    model: ModelSpec,
-    lora: LoraConfig,
-    training: TrainingSetup,
-    plan: AdapterPlan,
-    tool: str,
-    paths: tuple[str, ...] | None,
+    model: ModelSpec, lora: LoraConfig, training: TrainingSetup, plan: AdapterPlan, tool: str
 ) -> tuple[AdapterPlan | None, tuple[str, ...]]:
     """Return the adapter that trains from the file, which cannot name an MoE scheme, and notes; None where PEFT
-    refuses it. paths: the modules that the tool gives to PEFT; None where it gives target names."""
+    refuses it."""
     as_written = replace(
         lora,
-        target_modules=plan.target_modules if paths is None else paths,
+        target_modules=plan.target_modules,
         modules_to_save=plan.modules_to_save,
         moe_scheme="default",
         expert_rank=plan.expert_rank,
@@ -260,11 +204,6 @@ class Recipe:
         return self.plan.patterns(self.lora)
 
     @property
-    def modules_to_save(self) -> tuple[str, ...]:
-        """Names of modules that are trained and saved in full."""
-        return self.plan.modules_to_save
-
-    @property
     def lora_alpha(self) -> int | float:
         alpha = self.lora.lora_alpha
         return int(alpha) if alpha == int(alpha) else alpha
@@ -280,18 +219,6 @@ class Recipe:
         return data.epochs if data is not None and self.training.data_steps is not None else None
 
     @property
-    def held_out_note(self) -> str:
-        """Note that training is shorter than its estimate, because some examples are held out; empty without epochs."""
-        if not self.epochs:
-            return ""
-        examples = self.training.data.examples
-        return (
-            f"This file holds out {math.ceil(HELD_OUT_SHARE * examples):,} of {counted(examples, 'example')} and "
-            f"trains about {counted(self.trained_steps, 'step')}. The estimate is for all examples, "
-            f"{counted(self.training.total_steps, 'step')}, without the evaluation of held-out rows."
-        )
-
-    @property
     def trained_steps(self) -> int:
         """Number of optimizer steps without the held-out examples."""
         if not self.epochs:
@@ -301,19 +228,9 @@ class Recipe:
         return replace(data, examples=trained).steps(self.training.rows_per_step)
 
     @property
-    def form(self) -> Form | None:
-        """Form of the examples; None where the data is unknown."""
-        return self.training.data.form if self.training.data else None
-
-    @property
-    def traits(self) -> tuple[Trait, ...]:
-        """Details of the examples that were found in a measured file."""
-        return self.training.data.traits if self.training.data else ()
-
-    @property
-    def file_name(self) -> str | None:
-        """Name of the file with the examples; None where unknown."""
-        return self.training.data.file_name if self.training.data else None
+    def data(self) -> TrainingData:
+        """Details of the examples; with empty fields where the data is unknown."""
+        return self.training.data or TrainingData()
 
     @property
     def adapter_bytes(self) -> tuple[int, ...]:
@@ -344,13 +261,10 @@ def recipe(
     *,
     framework: Framework,
     learning_rate: float = LEARNING_RATE,
-    names_experts: bool = True,
     tool: str = "",
-    reached: Reach | None = None,
 ) -> Recipe:
-    """Return the question's adapter at rank r for a tool that trains with `framework`. names_experts: True where the
-    tool has target_parameters and rank_pattern. tool: its name, if not the framework's. reached: the tool's own rule
-    from target names to modules, if it has one."""
+    """Return the question's adapter at rank r for a tool that trains with `framework`. tool: its name, if not the
+    framework's."""
     number(learning_rate, "Learning rate", 0, 1, above=True)
     requested, chosen = question.lora_at(r), question.training.framework
     training = replace(question.training.without_auto(card(None)), framework=framework)
@@ -359,20 +273,18 @@ def recipe(
     about_stored = as_stored(model, model_id, stored, training)
     if stored and stored.config_class and training.quantized:
         training = replace(training, precision="bf16")
-    is_script, tool = not tool, tool or FRAMEWORKS[framework]
+    tool = tool or FRAMEWORKS[framework]
     wanted, refusal = wanted_plan(model, requested, chosen, training, tool)
     if refusal:
         chosen = framework
     writable, notes = wanted, [*refusal]
-    if not names_experts and wanted.expert_rank != "r":
+    if tool == NAMES_NO_EXPERTS and wanted.expert_rank != "r":
         requested = replace(requested, expert_rank="r")
         writable, _ = wanted_plan(model, requested, chosen, training, tool)
         notes.append(f"{tool} has no setting for rank_pattern, so with this file experts have rank r.")
-    lora, plan, trained, more = best_way(
-        model, requested, writable, chosen, training, names_experts=names_experts, tool=tool, reached=reached
-    )
-    notes += more
-    count = None if trained is None else trained.parameters(r)
+    way = best_way(model, requested, writable, chosen, training, tool)
+    notes += way.notes
+    count = None if way.trained is None else way.trained.parameters(r)
     if count is not None and count != wanted.parameters(r):
         notes.append(
             f"{tool} trains {count:,} parameters with this; the requested adapter, with {FRAMEWORKS[chosen]}, has "
@@ -380,21 +292,19 @@ def recipe(
         )
     if question.model_id.strip().endswith(".json"):
         notes.append("The model was given as a config.json: write the folder or the Hub id of its weights instead.")
-    notes += trained.notes if trained is not None else ()  # what the estimate says of this adapter
+    notes += way.trained.notes if way.trained is not None else ()  # what the estimate says of this adapter
     # What is written names layers, so the plan made of it knows of no preset.
     notes += [note for note in wanted.flag_notes if note not in notes]
     notes += about_stored
-    if count is not None and framework == "unsloth" and is_script:
-        notes += on_cpu(model, lora, plan, training.precision, on_gpu=count)
     return Recipe(
         model_id=model_id,
         dequantize=stored.config_class if stored else "",
         model_type=model.model_type,
-        lora=lora,
+        lora=way.lora,
         training=training,
-        plan=plan,
-        trained=trained,
-        names_experts=names_experts,
+        plan=way.plan,
+        trained=way.trained,
+        names_experts=tool != NAMES_NO_EXPERTS,
         adapter_parameters=wanted.parameters(r) if count is None else count,
         learning_rate=learning_rate,
         notes=tuple(notes),

@@ -4,7 +4,7 @@ import inspect
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from rankviz import __version__
 from rankviz.core.cost.notes import in_fp32
@@ -16,7 +16,7 @@ from rankviz.dataset import rows
 from rankviz.exports.chat import data
 from rankviz.exports.configs import CONSTANTS
 from rankviz.exports.recipe import FRAMEWORKS, Recipe
-from rankviz.exports.words import FILE_NAME, HELD_OUT, amount_of, commented, row_of, sources, templates, title
+from rankviz.exports.words import FILE_NAME, HELD_OUT, commented, row_of, sources, templates, title
 
 PINNED = {
     "unsloth": UNSLOTH_VERSION,
@@ -50,13 +50,6 @@ def above_script(framework: Framework) -> str:
     )
 
 
-class ScriptStep(NamedTuple):
-    """One step of a script, or cell of a notebook."""
-
-    heading: str
-    code: str
-
-
 FORM_UNKNOWN = (
     'None  # taken from the columns; or "messages", "conversations", "prompt-completion", "instruction" or "text"'
 )
@@ -68,7 +61,7 @@ def script(recipe: Recipe) -> str:
     """Write a script with install instructions that trains, evaluates on held-out examples, saves adapter and
     tokenizer, and shows answers from before and after training."""
     above = above_script(recipe.training.framework) + commented(header(recipe))
-    return above + "\n" + "\n".join(part.code for part in parts(recipe))
+    return above + "\n" + "\n".join(code for _, code in parts(recipe))
 
 
 def header(recipe: Recipe) -> tuple[str, ...]:
@@ -76,15 +69,15 @@ def header(recipe: Recipe) -> tuple[str, ...]:
     return (f"{title(recipe)}.", sources(recipe), *recipe.notes, *_differences(recipe))
 
 
-def parts(recipe: Recipe, *, colab: bool = False) -> tuple[ScriptStep, ...]:
-    """Return the steps of the script, one per notebook cell. colab: with cells that upload and download files."""
-    text = templates().get_template("train.py.jinja").render(**_values(recipe), colab=colab)
-    _, *steps = HEADING.split(text)
-    return tuple(map(ScriptStep, steps[::2], steps[1::2]))
-
-
 HEADING = re.compile(r"^#%% (.*)\n", re.MULTILINE)
 """Heading line in the template, with which a step begins."""
+
+
+def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
+    """Return heading and code of each step, one per notebook cell. colab: with cells that upload and download files."""
+    text = templates().get_template("train.py.jinja").render(**_values(recipe), colab=colab)
+    _, *steps = HEADING.split(text)
+    return list(zip(steps[::2], steps[1::2], strict=True))
 
 
 def _differences(recipe: Recipe) -> list[str]:
@@ -97,25 +90,20 @@ def _differences(recipe: Recipe) -> list[str]:
             f"fp16 overflows in this model, and {FRAMEWORKS[framework]} does not prevent it: the loss can become NaN. "
             "Choose bf16 or fp32, or Unsloth, which computes it in fp32."
         )
+    usual = "full" if framework == "peft" else "fused"
+    unset = [f"loss path {setup.loss_path!r}"] * (setup.loss_path != usual)
     if framework == "unsloth":
-        if precision == "nf4":
-            notes.append("Unsloth always quantizes the constants of a 4-bit base too, as nf4-dq does.")
-        if setup.attn_implementation != "sdpa":
-            notes.append(f"Unsloth chooses the attention itself: {setup.attn_implementation!r} is not set.")
-        if setup.loss_path != "fused":
-            notes.append(f"Unsloth chooses the loss itself: loss path {setup.loss_path!r} is not set.")
-        return notes
-    if recipe.loads_whole_for_text:
+        unset += [f"attention {setup.attn_implementation!r}"] * (setup.attn_implementation != "sdpa")
+        unset += ["nf4 without double quantization"] * (precision == "nf4")
+    elif setup.gradient_checkpointing == "unsloth":
+        notes.append("Unsloth's checkpoints in host memory become plain gradient checkpointing here.")
+    if recipe.loads_whole_for_text and framework != "unsloth":
         notes.append(
             "transformers loads this model with its other towers. The pattern in target_modules keeps to the text "
             "tower."
         )
-    if setup.gradient_checkpointing == "unsloth":
-        notes.append("Unsloth's checkpoints in host memory become plain gradient checkpointing here.")
-    if framework == "trl" and setup.loss_path != "fused":
-        notes.append(f"TRL computes the loss in chunks by itself: loss path {setup.loss_path!r} is not set.")
-    if framework == "peft" and setup.loss_path != "full":
-        notes.append(f"The loop's loss holds all logits: loss path {setup.loss_path!r} is not set.")
+    if unset:
+        notes.append(f"{FRAMEWORKS[framework]} has its own way here, so not set: {', '.join(unset)}.")
     return notes
 
 
@@ -128,12 +116,11 @@ def _values(recipe: Recipe) -> dict[str, object]:
         "setup": setup,
         "lora": lora,
         "plan": plan,
-        "amount": amount_of(recipe),
-        "forms": (recipe.form,) if recipe.form else get_args(Form),
+        "forms": (recipe.data.form,) if recipe.data.form else get_args(Form),
         "row_of": row_of,
         "held_out": HELD_OUT,
-        "file": json.dumps(recipe.file_name or FILE_NAME, ensure_ascii=False),
-        "form": f'"{recipe.form}"' if recipe.form else FORM_UNKNOWN,
+        "file": json.dumps(recipe.data.file_name or FILE_NAME, ensure_ascii=False),
+        "form": f'"{recipe.data.form}"' if recipe.data.form else FORM_UNKNOWN,
         "text_only": lora.text_only and plan.model.tower == "text tower",
         "loads_with_peft": experts and plan.model.peft_remap and plan.scheme == "unsloth",
         "peft": PEFT_VERSION,
@@ -147,9 +134,9 @@ def _values(recipe: Recipe) -> dict[str, object]:
         "use_gradient_checkpointing": named["gradient_checkpointing"][setup.gradient_checkpointing],
         "raised": _raised(recipe),
         "max_length": setup.max_length,
-        "target_modules": literal(recipe.target_modules),
-        "target_parameters": recipe.target_parameters and literal(recipe.target_parameters),
-        "modules_to_save": list(recipe.modules_to_save) or None,
+        "target_modules": json.dumps(recipe.target_modules),
+        "target_parameters": recipe.target_parameters and json.dumps(recipe.target_parameters),
+        "modules_to_save": list(recipe.plan.modules_to_save) or None,
         "epochs": recipe.epochs and f"{recipe.epochs:g}",
         # transformers takes a number below 1 as a share
         "warmup_steps": WARMUP_STEPS_SHARE if recipe.epochs else recipe.warmup_steps,
@@ -168,13 +155,8 @@ def _raised(recipe: Recipe) -> str:
     setup, framework = recipe.training, recipe.training.framework
     if framework == "trl" and setup.quantized:
         return "TRL casts the adapter of a quantized base to bf16"
-    copies = recipe.modules_to_save and not setup.quantized and setup.precision != "fp32"
+    copies = recipe.plan.modules_to_save and not setup.quantized and setup.precision != "fp32"
     return "Copies of modules have the base's dtype" if copies and framework != "unsloth" else ""
-
-
-def literal(names: str | Sequence[str]) -> str:
-    """Return names as a Python literal in double quotes."""
-    return f'"{names}"' if isinstance(names, str) else "[" + ", ".join(f'"{name}"' for name in names) + "]"
 
 
 OPEN_IN_COLAB = (
@@ -205,7 +187,7 @@ def colab(recipe: Recipe) -> str:
 
 
 def _notebook(
-    recipe: Recipe, installing: str, steps: Sequence[ScriptStep], metadata: dict[str, Any], *under_title: str
+    recipe: Recipe, installing: str, steps: Sequence[tuple[str, str]], metadata: dict[str, Any], *under_title: str
 ) -> str:
     """Return a notebook of nbformat 4.5 with stable cell ids. installing: code of the first cell."""
     name, *rest = header(recipe)
@@ -213,11 +195,11 @@ def _notebook(
         _cell("markdown", "title", "\n\n".join([f"# {title(recipe)}", *under_title, *rest])),
         _cell("code", "install", installing),
     ]
-    for number, part in enumerate(steps, 1):
+    for number, (heading, code) in enumerate(steps, 1):
         about, step = f"about-{number}", f"step-{number}"
-        if part.heading == "Download":
+        if heading == "Download":
             about, step = "about-download", "download"
-        cells += [_cell("markdown", about, f"## {part.heading}"), _cell("code", step, part.code.rstrip("\n"))]
+        cells += [_cell("markdown", about, f"## {heading}"), _cell("code", step, code.rstrip("\n"))]
     notebook = {
         "cells": cells,
         "metadata": {

@@ -5,7 +5,7 @@ CSV has no comments, so sources are columns; Parquet also has them in its metada
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
 
 KINDS = ("csv", "parquet")
-PART, PARQUET_PART = 500, 10_000
+CSV_PART, PARQUET_PART = 500, 10_000
 """Number of rows written at a time, to a CSV and to a Parquet file."""
 LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth")
 
@@ -62,21 +62,20 @@ def ranks_table(estimate: Estimate, basis: Basis) -> Table:
 def runs_table(records: Iterable[tuple[RunRecord, Mapping[str, Any]]], name: str = "runs") -> Table:
     """Return measured runs as a table, one row per run, with time, RankViz and library versions of the measurement.
     records: each run with its summary from api.runs.summary."""
-    sources = _made()
-    return Table(name, [{**_flat(summary), **_measured(record), **sources} for record, summary in records], sources)
-
-
-def _measured(record: RunRecord) -> dict[str, Any]:
-    where = record.environment
-    versions = where.get("versions") or {}
-    return {
-        "basis": "measured" if where else None,
-        "measured_at": _day(record.started_at) if record.started_at else None,
-        "measured_by": f"RankViz {where['rankviz']}" if where.get("rankviz") else None,
-        **{f"{library}_version": versions.get(library) for library in LIBRARIES},
-        "model_fingerprint": where.get("model_fingerprint"),
-        "data_fingerprint": where.get("data_fingerprint"),
-    }
+    rows = []
+    for record, summary in records:
+        where, by = record.environment, record.environment.get("rankviz")
+        versions = where.get("versions") or {}
+        measured = {
+            "basis": "measured" if where else None,
+            "measured_at": _day(record.started_at) if record.started_at else None,
+            "measured_by": f"RankViz {by}" if by else None,
+            **{f"{library}_version": versions.get(library) for library in LIBRARIES},
+            "model_fingerprint": where.get("model_fingerprint"),
+            "data_fingerprint": where.get("data_fingerprint"),
+        }
+        rows.append({**_flat(summary), **measured, **_made()})
+    return Table(name, rows, _made())
 
 
 def _made() -> dict[str, Any]:
@@ -110,16 +109,13 @@ def file_name(table: Table, kind: str) -> str:
 def write_table(table: Table, kind: str, folder: Path) -> Path:
     """Write the table to a file in this folder; return its path."""
     path = folder / file_name(table, kind)
-    names = dict.fromkeys(name for row in table.rows for name in row)
-    columns = {name: _type_of(row.get(name) for row in table.rows) for name in names}
+    columns = {}
+    for name in dict.fromkeys(name for row in table.rows for name in row):
+        # Whole numbers stay int also in a column with unknown values.
+        kinds = {type(row[name]) for row in table.rows if row.get(name) is not None}
+        columns[name] = float if kinds == {int, float} else kinds.pop() if len(kinds) == 1 else str
     write_rows(table.rows, columns, path, {"table": table.name, **table.sources})
     return path
-
-
-def _type_of(values: Iterable[Any]) -> type:
-    """Return the type of a column's known values; whole numbers stay int also in a column with unknown values."""
-    kinds = {type(value) for value in values if value is not None}
-    return float if kinds == {int, float} else kinds.pop() if len(kinds) == 1 else str
 
 
 def write_rows(
@@ -130,8 +126,13 @@ def write_rows(
 ) -> None:
     """Write rows as CSV or Parquet, by the ending of the path, without holding all of them in memory. columns: the
     type of each column; None is an unknown value. about: metadata of a Parquet file."""
-    if path.suffix == ".csv":
-        return _write_csv(rows, list(columns), path)
+    left, is_csv = iter(rows), path.suffix == ".csv"
+    parts = iter(lambda: list(islice(left, CSV_PART if is_csv else PARQUET_PART)), [])
+    if is_csv:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            for number, part in enumerate(parts):
+                file.write(csv_text(part, list(columns), header=not number))
+        return
     installed.require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -140,17 +141,5 @@ def write_rows(
     metadata = {"rankviz": json.dumps(about, ensure_ascii=False)} if about else None
     schema = pa.schema([(name, types[kind]) for name, kind in columns.items()], metadata=metadata)
     with pq.ParquetWriter(path, schema) as writer:
-        for part in _parts(rows, PARQUET_PART):
+        for part in parts:
             writer.write_table(pa.Table.from_pylist(part, schema))
-
-
-def _write_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        for at, part in enumerate(_parts(rows, PART)):
-            file.write(csv_text(part, columns, header=not at))
-
-
-def _parts(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[Sequence[Mapping[str, Any]]]:
-    left = iter(rows)
-    while part := list(islice(left, size)):
-        yield part

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rankviz import __version__
 from rankviz.core.cost.setup import Form, Trait
@@ -22,62 +22,38 @@ FILE_NAME = "train.jsonl"
 HELD_OUT = f"{100 * HELD_OUT_SHARE:g} % of the rows are held out; their loss shows when to stop."
 
 
-class Verbatim(str):
-    """A comment that is never wrapped, because the user copies it."""
+NAMES: dict[str, tuple[str, str, str, str]] = {
+    "messages": ("role", "content", "user", "assistant"),
+    "conversations": ("from", "value", "human", "gpt"),
+}
+"""Names in chats of these forms: the two keys of a message, and the two roles."""
 
 
-class Names(NamedTuple):
-    """Names in a chat file: the two keys of a message, and the two roles."""
-
-    role: str
-    content: str
-    user: str
-    assistant: str
-
-
-def names_in(form: Form, traits: Sequence[Trait] = ()) -> Names:
-    """Return the names that a file's chats use; where no file was read, the usual names of this form."""
-    is_sharegpt = "from" in traits or (form == "conversations" and "role" not in traits)
-    keys, roles = (("from", "value"), ("human", "gpt")) if is_sharegpt else (("role", "content"), ("user", "assistant"))
-    user = next((name for name in ("user", "human") if name in traits), roles[0])
-    assistant = next((name for name in ("assistant", "gpt") if name in traits), roles[1])
-    return Names(*keys, user, assistant)
-
-
-def row_of(form: Form, traits: Sequence[Trait] = ()) -> Verbatim:
+def row_of(form: Form, traits: Sequence[Trait] = ()) -> str:
     """Return an example of this form as JSON."""
-    role, content, *people = names_in(form, traits)
-    user, assistant = (f'{{"{role}": "{name}", "{content}": "…"}}' for name in people)
     rows = {
         "prompt-completion": '{"prompt": "…", "completion": "…"}',
         "instruction": '{"instruction": "…", "input": "… (optional)", "output": "…"}',
         "text": '{"text": "…"}',
     }
-    if "lists" in traits:
-        rows["prompt-completion"] = '{"prompt": [… messages], "completion": [… messages]}'
     if "no-input" in traits:
         rows["instruction"] = '{"instruction": "…", "output": "…"}'
-    return Verbatim(rows.get(form) or f'{{"{form}": [{user}, {assistant}]}}')
+    if form in rows:
+        return rows[form]
+    role, content, *people = NAMES[form]
+    return json.dumps({form: [{role: name, content: "…"} for name in people]}, ensure_ascii=False)
 
 
-RefusedRows = Sequence[tuple[set[Trait], str]]
-REFUSED_ROWS: RefusedRows = (
-    ({"numbers"}, "some values are numbers, not text"),
-    ({"lists"}, "prompt and completion are lists of messages"),
-    ({"json"}, "chats are JSON in a cell of text"),
-    ({"role", "from"}, "some messages have role and content, others from and value"),
-)
-"""Combinations of traits that neither Axolotl nor LLaMA-Factory can read, each with the reason in words."""
-
-
-def require_readable(recipe: Recipe, tool: str, refused: RefusedRows = REFUSED_ROWS) -> None:
-    """Check that the tool reads every row of the file; raise InvalidSettingError with the reason otherwise."""
-    for traits, reason in refused:
-        if traits <= set(recipe.traits):
-            raise InvalidSettingError(
-                f"{tool} cannot train on all rows of {recipe.file_name or 'this file'}: {reason}. Use the Unsloth or "
-                "TRL script, which reads them, or change the rows."
-            )
+def require_readable(recipe: Recipe, tool: str, *more: Trait) -> None:
+    """Check that the tool reads every row of the file; raise InvalidSettingError otherwise. more: traits that this tool
+    does not read."""
+    names = {name for each in NAMES.values() for name in each} - {*NAMES.get(recipe.data.form or "", ())}
+    if {*recipe.data.traits} & {"numbers", "lists", "json", *more, *names}:
+        raise InvalidSettingError(
+            f"{tool} cannot train on all rows of {recipe.data.file_name or 'this file'}: some have numbers, lists of "
+            "messages or JSON in place of text, or chats whose keys, roles or turns it does not know. Use the Unsloth "
+            "or TRL script, which reads them, or change the rows."
+        )
 
 
 def title(recipe: Recipe) -> str:
@@ -95,30 +71,9 @@ def sources(recipe: Recipe) -> str:
     )
 
 
-def rows_of(recipe: Recipe, form: Form) -> tuple[str, Verbatim]:
-    """Return a sentence on the file with the examples, and one example of this form."""
-    amount = f", {known}" if (known := amount_of(recipe)) else ""
-    return f"{recipe.file_name or FILE_NAME}{amount}. Each row looks like this:", row_of(form, recipe.traits)
-
-
-def amount_of(recipe: Recipe) -> str:
-    """Return words such as "5,000 examples, 310 tokens on average, the longest 1,020 tokens", as far as known."""
-    data = recipe.training.data
-    if data is None:
-        return ""
-    upper = " (upper estimate)" if data.longest_is_upper else ""
-    words = [
-        data.examples and f"{data.examples:,} examples",
-        data.mean_tokens and f"{data.mean_tokens:,} tokens on average",
-        data.longest_tokens and f"the longest {data.longest_tokens:,} tokens{upper}",
-    ]
-    return ", ".join(filter(None, words))
-
-
 def commented(sentences: Sequence[str]) -> str:
     """Return each sentence as comment lines, for Python and YAML."""
-    parts = ([each] if isinstance(each, Verbatim) else wrap(each, WIDTH - 2) for each in sentences)
-    return "".join(f"# {line}\n" for lines in parts for line in lines)
+    return "".join(f"# {line}\n" for each in sentences for line in wrap(each, WIDTH - 2))
 
 
 def _yaml(value: Any) -> str:

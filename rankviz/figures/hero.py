@@ -322,23 +322,21 @@ def _band_label(tradeoff: Tradeoff) -> str:
 
 
 def _rows(info: "HeroInfo", costs: Mapping[int, RankEstimate]) -> list[dict[str, object]]:
-    names = ("median", "low_50", "high_50", "low_80", "high_80")
-    rows = []
+    names, rows = ("median", "low_50", "high_50", "low_80", "high_80"), []
     for point in (point for point in info.band if point.r in DRAWN_RANKS):
-        row = {"kind": "forecast", "r": point.r} | {name: getattr(point, name) for name in names}
+        row = {"kind": "forecast", "source": "", "r": point.r} | {name: getattr(point, name) for name in names}
         if cost := costs.get(point.r):
             row |= {"adapter_parameters": cost.adapter_parameters, "adapter_bytes": cost.adapter_bytes}
-            row |= {"memory_bytes": cost.memory.device}
-            row |= {"seconds": cost.duration.total.expected} if cost.duration else {}
-            row |= {"usd": cost.cost.usd.expected} if cost.cost else {}
+            row |= {"memory_bytes": cost.memory.device, "seconds": cost.duration and cost.duration.total.expected}
+            row |= {"usd": cost.cost and cost.cost.usd.expected}
         rows.append(row)
     rows += [
         {"kind": line.kind, "source": line.label, "r": point.r, "median": point.y}
         for line in info.lines
         for point in line.points
     ]
-    columns = {"kind": "", "source": "", "r": ""} | {name: "" for row in rows for name in row}
-    return [columns | row for row in rows]
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [{name: "" if row.get(name) is None else row[name] for name in columns} for row in rows]
 
 
 @figure

@@ -288,24 +288,21 @@ COST_AXES = {
 
 
 class PointGroup(NamedTuple):
-    """Points that may be compared: one sweep. front: points that no other point beats in both cost and quality.
-    smallest_good: the smallest rank that cannot be distinguished from the best, None where no ranks are compared.
-    noise: range of quality that cannot be distinguished from the best."""
+    """Points that may be compared: one sweep with its verdict. front: points that no other point beats in both cost
+    and quality."""
 
     label: str
     points: Sequence[RankPoint]
-    front: Sequence[RankPoint] = ()
-    smallest_good: RankPoint | None = None
-    noise: tuple[float, float] | None = None
+    front: Sequence[RankPoint]
+    verdict: Verdict
 
 
 class TradeoffInfo(NamedTuple):
     """Content of the trade-off figure. notes: sentences on the origin and the meaning of the points."""
 
     groups: Sequence[PointGroup]
-    x_title: str
-    y_title: str
-    log_x: bool = True
+    cost: CostAxis
+    metric: Metric
     notes: Sequence[str] = ()
     rows: Rows = ()
 
@@ -327,35 +324,23 @@ def tradeoff_info(judged: Sequence[tuple[Sweep, Verdict]], *, x: str = "adapter"
     cost, metric = COST_AXES[x], judged[0][1].metric if judged else LOSS
     sweeps = [sweep for sweep, _ in judged]
     labels, titles = told_apart(sweeps, sweep_label), told_apart(sweeps, sweep_title)
+    column = f"{metric.key}_percent" if metric.higher_is_better else "held_out_loss"
     groups, notes, rows = [], [], []
     for sweep, verdict in judged:
-        if points := _points(sweep, verdict, cost):
-            groups.append(_group(labels[sweep.sweep_id], points, verdict))
+        front, points = [], _points(sweep, verdict, cost)
+        for point in sorted(points, key=lambda p: (p.cost, metric.turned(p.value))):
+            if not front or metric.turned(point.value) < metric.turned(front[-1].value):
+                front.append(point)
+        if points:
+            groups.append(PointGroup(labels[sweep.sweep_id], points, front, verdict))
             notes.append(_note(titles[sweep.sweep_id], sweep, verdict))
-            about = {"sweep": sweep.sweep_id, "recorded": sweep.recorded}
-            about |= {"base": base_name(sweep.runs[0].request.base), "data": data_name(sweep.runs[0].request.data)}
-            named = f"{metric.key}_percent" if metric.higher_is_better else "held_out_loss"
-            rows += [
-                {**about, "r": p.r, cost.label.lower().replace(" ", "_"): p.cost * cost.unit, named: p.value}
-                | {"standard_deviation": "" if p.spread is None else p.spread, "runs": p.runs}
-                | {"learning_rate": p.learning_rate}
-                for p in points
-            ]
-    return TradeoffInfo(groups, cost.title, metric.title, log_x=cost.per_rank, notes=notes, rows=rows)
-
-
-def _group(label: str, points: Sequence[RankPoint], verdict: Verdict) -> PointGroup:
-    front, turned = [], verdict.metric.turned  # to where lower is better
-    for point in sorted(points, key=lambda p: (p.cost, turned(p.value))):
-        if not front or turned(point.value) < turned(front[-1].value):
-            front.append(point)
-    known, width = {point.r: point for point in points}, verdict.noise_width
-    best, noise = known.get(verdict.best), None
-    if width is not None and best:
-        low, high = (width, 0.0) if verdict.metric.higher_is_better else (0.0, width)
-        noise = (best.value - low, best.value + high)
-    smallest = known.get(verdict.smallest_indistinguishable) if width is not None else None
-    return PointGroup(label, points, front, smallest, noise)
+        about = {"sweep": sweep.sweep_id, "recorded": sweep.recorded}
+        about |= {"base": base_name(sweep.runs[0].request.base), "data": data_name(sweep.runs[0].request.data)}
+        for p in points:
+            row = {**about, "r": p.r, cost.label.lower().replace(" ", "_"): p.cost * cost.unit, column: p.value}
+            row |= {"standard_deviation": "" if p.spread is None else p.spread, "runs": p.runs}
+            rows.append(row | {"learning_rate": p.learning_rate})
+    return TradeoffInfo(groups, cost, metric, notes, rows)
 
 
 def _note(title: str, sweep: Sweep, verdict: Verdict) -> str:
@@ -382,22 +367,25 @@ def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> Drawing:
         labels["text"] = [f"\u2009r = {p.r}" for p in group.points]  # a thin space keeps the label clear of the ring
         name = "measured runs" if alone else group.label
         traces.append(_markers([p.cost for p in group.points], group.points, name, symbol, **labels))
-        if point := group.smallest_good:
+        known, width = {p.r: p for p in group.points}, group.verdict.noise_width
+        smallest, best = known.get(group.verdict.smallest_indistinguishable), known.get(group.verdict.best)
+        if smallest and width is not None:
             ring = {"color": "rgba(0,0,0,0)", "size": 21, "line": {"color": NEUTRAL, "width": 1.6}}
-            traces.append(scatter([point.cost], [point.value], marker=ring, name=SMALLEST, hoverinfo="skip"))
-        if group.noise and alone:
-            shapes.append(named_band(*group.noise, "cannot be distinguished from the best"))
+            traces.append(scatter([smallest.cost], [smallest.value], marker=ring, name=SMALLEST, hoverinfo="skip"))
+        if best and width is not None and alone:
+            ends = sorted((best.value, best.value + (-width if info.metric.higher_is_better else width)))
+            shapes.append(named_band(*ends, "cannot be distinguished from the best"))
     for name in (FRONT, SMALLEST):
         for number, trace in enumerate(trace for trace in traces if trace["name"] == name):
             trace |= {"legendgroup": name, "showlegend": number == 0}
     return draw(
         traces,
         height=height,
-        uirevision=f"{info.x_title}|{info.y_title}|{'|'.join(group.label for group in info.groups)}",
-        x={"type": "log", **ticks_at(ONE_TWO_FIVE)} if info.log_x else {"type": "linear"},
+        uirevision="|".join((info.cost.title, info.metric.key, *(group.label for group in info.groups))),
+        x={"type": "log", **ticks_at(ONE_TWO_FIVE)} if info.cost.per_rank else {"type": "linear"},
         y={},
-        x_title=info.x_title,
-        y_title=info.y_title,
+        x_title=info.cost.title,
+        y_title=info.metric.title,
         message="" if info.groups else "No finished runs yet. Train a sweep to see its points here.",
         shapes=shapes,
         showlegend=True,

@@ -19,7 +19,7 @@ from rankviz.core.cost.question import plan_on
 from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.estimate import adapter_bytes, saved_bytes
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.request import check_base, check_count
+from rankviz.core.runs.request import check_limits
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 from rankviz.hub import reach
 from rankviz.paths import bytes_in, bytes_on_disk
@@ -193,7 +193,7 @@ class Quota(Operations):
         limits = self._workspace.limits
         if limits.base_parameters is not None:
             model = self._api.models.get(base)
-            check_base((model.whole or model).total_parameters, limits)
+            check_limits(limits, base_parameters=(model.whole or model).total_parameters)
 
     def make_room_on_disk(self) -> None:
         """Remove unneeded base models while less than LEAST_FREE_BYTES are free: a full disk stops all training."""
@@ -256,7 +256,7 @@ class Quota(Operations):
         here, coming = self._workspace.store.sweep(sweep_id).runs, {run.run_id for run in runs}
         limits = self._workspace.limits
         if adds:
-            return check_count(len(here) + len(coming), limits)
+            return check_limits(limits, runs_per_sweep=len(here) + len(coming))
         queued = {run.run_id for run in here if not run.state.ended} - coming
         if len(queued) + len(coming) > limits.runs_per_sweep:
             raise LimitError(

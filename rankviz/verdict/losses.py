@@ -51,30 +51,25 @@ def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLoss
     """Return the losses (or errors) of the runs that measured the metric after training. If runs have no values of
     single examples, or different numbers of them, each whole run counts as one example."""
     runs = [run for run in runs if run.loss_after and _is_measured(run.loss_after, metric)]
-    by_tokens = _have_tokens(runs)
+    by_tokens = all(run.loss_after.example_tokens for run in runs)  # other losses are not comparable
     values = [_by_example(run.loss_after, metric, by_tokens) for run in runs]
     if len({len(losses) for losses, _ in values}) > 1 or not all(len(losses) for losses, _ in values):
         values = [(np.array([_of_whole(run.loss_after, metric)]), np.arange(1)) for run in runs]
-    requests = [run.request for run in runs]
+    asked = [run.request for run in runs]
     return tuple(
         RunLosses(r=run.r, seed=str(run.seed), learning_rate=run.learning_rate, losses=losses, examples=examples)
-        for run, (losses, examples) in zip(requests, values, strict=True)
+        for run, (losses, examples) in zip(asked, values, strict=True)
     )
 
 
-def base_loss_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> float | None:
+def base_loss_of(runs: Sequence[RunRecord], metric: Metric = LOSS) -> float | None:
     """Return the base's mean loss (or errors), weighed as in losses_of; None where it was not measured."""
-    runs = list(runs)
     before = next((run.loss_before for run in runs if run.loss_before), None)
     if before is None or not _is_measured(before, metric):
         return None
-    values, _ = _by_example(before, metric, bool(before.example_tokens) and _have_tokens(runs))
+    evaluated = (before, *(run.loss_after for run in runs if run.loss_after))
+    values, _ = _by_example(before, metric, all(each.example_tokens for each in evaluated))
     return fmean(values) if len(values) else _of_whole(before, metric)
-
-
-def _have_tokens(runs: Iterable[RunRecord]) -> bool:
-    """Tell whether all evaluated runs have token counts by example; other losses are not comparable."""
-    return all(run.loss_after.example_tokens for run in runs if run.loss_after)
 
 
 def _is_measured(measured: Evaluated, metric: Metric) -> bool:
@@ -89,23 +84,17 @@ def _of_whole(measured: Evaluated, metric: Metric) -> float:
 def _by_example(measured: Evaluated, metric: Metric, by_tokens: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return losses (or errors) and their examples' numbers: empty where there are no values of single examples, nan
     where the run diverged. by_tokens: weigh an example's loss by its target tokens."""
+    tokens = np.array(measured.example_tokens, float)
     if metric is LOSS:
-        losses = _array(measured.example_losses)
-        if by_tokens and len(losses):
-            tokens = _array(measured.example_tokens)
-            losses *= tokens / fmean(tokens)
-        return losses, np.arange(len(losses))
+        losses = np.array(measured.example_losses, float)
+        return losses * (tokens / fmean(tokens)) if by_tokens and len(losses) else losses, np.arange(len(losses))
     if metric is TOKEN_ACCURACY:
-        right, tokens = _array(measured.example_correct_tokens), _array(measured.example_tokens)
+        right = np.array(measured.example_correct_tokens, float)
         errors = 100 * (tokens - right) / fmean(tokens) if len(right) else right
     else:
-        errors = metric.turned(100 * _array(measured.example_exact_matches))
+        errors = metric.turned(100 * np.array(measured.example_exact_matches, float))
     answered = np.flatnonzero(~np.isnan(errors))
     return np.full(len(answered), math.nan) if math.isnan(measured.loss) else errors[answered], answered
-
-
-def _array(values: Sequence[float | None]) -> np.ndarray:
-    return np.array(tuple(values), float)
 
 
 MAX_FILE_BYTES = 200_000_000

@@ -153,8 +153,6 @@ def environment(cuda: bool) -> dict[str, Any]:
             "device_memory_bytes": card.memory_bytes if card else properties.total_memory,
             "driver": driver.version if driver else None,
             "cuda": torch.version.cuda,
-            # Unsloth compiles each block in the first step, again for each rank (models/_block_compile.py).
-            "block_compile": os.environ.get("UNSLOTH_BLOCK_COMPILE", "1") != "0",
             "capability": ".".join(str(part) for part in torch.cuda.get_device_capability(0)),
         }
     return {

@@ -9,10 +9,9 @@ from typer.testing import CliRunner
 from rankviz.api import Api
 from rankviz.cli import shared
 from rankviz.cli.commands import app
-from rankviz.cli.runs import errors_in_words, facts, print_sweep, runs_show, status, sweep_json, time_left, watch
+from rankviz.cli.runs import errors_in_words, facts, print_sweep, runs_show, sweep_json, training, watch
 from rankviz.core.runs import events
-from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.sweep_time import progress_of
+from rankviz.core.runs.record import RunRecord
 from rankviz.paths import ASSETS
 from tests.cli.command import rankviz
 from tests.support.engines.hub_jobs import stand_in_hub
@@ -174,36 +173,16 @@ def test_a_run_is_shown_with_its_folder_and_its_answers(api, capsys):
     ]
 
 
-LOADING = events.StageReached(time=10.0, stage="loading the base")
-TRAINING = (
-    events.RunStarted(time=20.0, environment={}),
-    events.StageReached(time=20.0, stage="evaluating the base"),
-    events.StageReached(time=30.0, stage="training"),
-    *(
-        events.StepLogged(
-            time=30.0 + n, step=n, loss=2.5, learning_rate=1e-3, tokens=100 * n, seconds=1.0 * n, memory_bytes=2**30
-        )
-        for n in range(1, 11)
-    ),
-)
-PROGRESSED = events.StageProgressed(time=15.0, done=16, total=64, unit="examples")
+def test_a_run_that_trains_says_its_step_loss_pace_and_memory():
+    first, last = (
+        events.StepLogged(time=n, step=n, loss=2.5, learning_rate=0, tokens=100 * n, seconds=n, memory_bytes=2**30)
+        for n in (1, 10)
+    )
+    run = RunRecord(request=questions.run(max_steps=40, r=4))
+    begun = run.after_all([events.StageReached(time=0.0, stage="training"), first, last])
 
-
-@pytest.mark.parametrize(
-    ("happened", "now", "expected"),
-    [
-        ((), 1.0, ("queued", "")),
-        ((LOADING, PROGRESSED), 15.0, ("loading the base, 16 of 64 examples", "time left: not known")),
-        ((LOADING, *TRAINING), 40.0, ("loss 2.500  100 tokens/s  1.00 GiB", "time left: about 30 s")),
-        ((LOADING, events.RunCancelled(time=12.0)), 15.0, ("cancelled", "")),
-    ],
-)
-def test_a_running_sweep_shows_what_it_does_and_the_time_left(happened, now, expected):
-    run = RunRecord(request=questions.run(max_steps=40)).after_all(happened)
-    left = time_left(progress_of(Sweep(sweep_id="s", runs=(run,)), now))
-
-    assert expected == (status(run), left)
-    assert status(run, "Slurm cluster, node-1").endswith("node-1") is not run.state.ended
+    assert "r = 4, seed 0: step 10 of 40, loss 2.500, 100 tokens/s, 1.00 GiB" == training(begun)
+    assert "" == training(run)
 
 
 def test_ctrl_c_says_how_to_see_the_runs_again_and_how_to_end_them(api, monkeypatch, capsys):

@@ -31,8 +31,7 @@ def written(model_id, name="trl", **settings):
 
 
 @pytest.mark.parametrize("model_id", IDS)
-@pytest.mark.parametrize("name", ["trl", "peft"])
-@pytest.mark.parametrize("precision", ["nf4", "bf16", "int8"])
+@pytest.mark.parametrize(("name", "precision"), [("trl", "nf4"), ("peft", "bf16")])
 def test_the_script_dequantizes_with_the_class_of_the_checkpoint(model_id, name, precision):
     export = written(model_id, name, precision=precision)
 
@@ -58,17 +57,12 @@ def small_gpt_oss(folder):
         tensors[f"{name}_scales"] = torch.full((experts, outputs, inputs // 32), 120, dtype=torch.uint8)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     stored = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]}
-    _mark(folder, stored)
-
-
-def _mark(folder, stored):
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": stored}), encoding="utf-8")
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("precision", ["nf4", "bf16"])
-def test_transformers_loads_a_small_one_as_the_script_does_in_16_bit(tmp_path, precision):
+def test_transformers_loads_a_small_one_as_the_script_does_in_16_bit(tmp_path):
     import torch
     import transformers
 
@@ -76,7 +70,7 @@ def test_transformers_loads_a_small_one_as_the_script_does_in_16_bit(tmp_path, p
 
     small_gpt_oss(tmp_path)
     model = layers_of(json.loads((tmp_path / "config.json").read_text(encoding="utf-8")))
-    question = questions.question(str(tmp_path), framework="trl", precision=precision, target_modules="attention")
+    question = questions.question(str(tmp_path), framework="trl", target_modules="attention")
     text = write(model, question, 8, "trl").text
     loading = text[text.index("model = Auto") : text.index("\n)\n", text.index("model = Auto")) + 3]
 

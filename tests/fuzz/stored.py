@@ -28,7 +28,7 @@ from rankviz.errors import RankVizError
 from rankviz.store.journal import request_text
 from rankviz.ui.parts import live
 from rankviz.ui.runs.view import runs_view
-from rankviz.ui.train.tab import adapters_html, answers_html
+from rankviz.ui.train.tab import answers_html
 from tests.fuzz import mutate
 from tests.support.runs import questions
 
@@ -124,8 +124,7 @@ def show_sweep(api: Api) -> None:
     """The page of a sweep with one of its runs, and its part of the page of Train."""
     for sweep in _sweeps(api):
         _runs_view(api, sweep_id=sweep.sweep_id, run_id=sweep.runs[-1].run_id)
-        live.status_html(sweep, api.runs.progress(sweep))
-        adapters_html(api, sweep)
+        live.standing_html(api, sweep)
         answers_html(sweep)
 
 

@@ -33,7 +33,7 @@ def test_a_request_is_read_or_refused(fuzz):
             request = parse_request(data)
         except ValueError as misfit:
             raise InvalidSettingError(str(misfit)) from None
-        json.dumps(request.as_sweep().alpha)
+        json.dumps(request.lora.lora_alpha)
 
     fuzz(lambda rng: broken_request(rng, "a", "s"), read)
 

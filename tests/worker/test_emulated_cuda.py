@@ -46,7 +46,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def runs(tiny, tmp_path_factory):
-    """r = 4, 8 and 4 again, then DoRA with rsLoRA, then a fast curve: five sweeps' runs on one base."""
+    """r = 4, 8 and 4 again, then DoRA with rsLoRA: four sweeps' runs on one base."""
     store = RunStore(tmp_path_factory.mktemp("home"))
     data = write_tiny_data(store.home / "letters.jsonl")
     asked = {**ON_A_GPU, "exact_match_examples": 4}
@@ -55,12 +55,11 @@ def runs(tiny, tmp_path_factory):
         letters(tiny, data, 8, **asked),
         letters(tiny, data, 4, **asked),
         letters(tiny, data, 4, use_dora=True, use_rslora=True, **asked),
-        letters(tiny, data, 8, cut_ranks=(2, 4), **asked),
     ]
     run_ids = [store.run_ids(store.create(request))[0] for request in sweeps]
     run_here(store, *run_ids)
     records = [store.get(run_id) for run_id in run_ids]
-    assert [RunState.COMPLETED] * 5 == [run.state for run in records], [run.error + run.log_tail for run in records]
+    assert [RunState.COMPLETED] * 4 == [run.state for run in records], [run.error + run.log_tail for run in records]
     return store, records
 
 
@@ -94,27 +93,18 @@ def test_the_record_says_what_was_done_and_not_only_what_was_asked(runs):
 
 
 def test_a_rank_trained_again_on_the_same_base_gives_the_same_losses_bit_for_bit(runs):
-    _, (first, _, third, *_) = runs
+    _, (first, _, third, _) = runs
 
     assert [step.loss for step in first.steps] == [step.loss for step in third.steps]
     assert first.loss_after.example_losses == third.loss_after.example_losses
 
 
 def test_dora_with_rslora_trains(runs):
-    _, (*_, dora, _) = runs
+    _, (*_, dora) = runs
 
     # beside A and B one magnitude per output of each module: q and o 64, k and v 32, gate and up 128, down 64
     assert 2 * (4 * (2 * 128 + 2 * 96 + 3 * 192) + 64 + 32 + 32 + 64 + 128 + 128 + 64) == dora.trainable_parameters
     assert dora.loss_after.loss < dora.loss_before.loss - 0.3
-
-
-def test_a_trained_adapter_is_truncated_recovered_and_evaluated(runs):
-    store, (*_, fast) = runs
-
-    assert [4, 2] == [cut.r for cut in fast.cuts]
-    assert fast.loss_after.loss <= fast.cuts[-1].loss < fast.loss_before.loss
-    config = json.loads((store.run_dir(fast.run_id) / "cuts" / "r2" / "adapter_config.json").read_text())
-    assert 2 == config["r"]
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +200,7 @@ causes = {
     "disk full": OSError(28, "No space left on device"),
 }
 for name, cause in causes.items():
-    explained = explain_failure(as_the_loader_raises(cause), Base(name="owner/name", is_local=False), session.settings)
+    explained = explain_failure(as_the_loader_raises(cause), Base(name="owner/name", is_local=False))
     result[name] = explained and explain(explained)
 
 def too_large(*args, **kwargs):
@@ -274,8 +264,5 @@ def test_what_keeps_a_base_from_loading_is_told_by_its_cause(result, cause, sent
 
 
 @pytest.mark.slow
-def test_a_base_that_is_too_large_for_the_card_is_said_with_the_cards_memory_and_what_to_choose(result):
-    assert result["too large"].startswith(
-        "'owner/large' does not fit this GPU: its memory of 24.00 GiB ran out while the base was loaded in fp32"
-    )
-    assert result["too large"].endswith("Choose precision nf4-dq, a smaller base or a larger GPU.")
+def test_a_base_that_is_too_large_for_the_card_is_memory_that_ran_out(result):
+    assert result["too large"].startswith("Out of memory. Lower the batch size or max_length, choose precision nf4-dq")

@@ -63,21 +63,19 @@ from rankviz.catalog.hardware import find_gpu, load_gpus
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.paths import ASSETS
-from rankviz.worker.simulate.step import simulate
+from rankviz.worker.simulate.step import SimulatedRun
 
 config, lora = json.loads(sys.argv[1]), LoraConfig(r=8, target_modules=("q_proj", "v_proj"))
 bf16 = TrainingSetup(framework="trl", precision="bf16", optim="adamw_torch", per_device_train_batch_size=2,
                      gradient_accumulation_steps=1, max_length=64, gradient_checkpointing="hf")
 four_bit = replace(bf16, framework="peft", precision="nf4-dq", optim="adamw_8bit", loss_path="full")
 sm75 = replace(bf16, precision="fp16")
-def run(setup, card, **more):
-    return simulate(config, lora, setup, find_gpu(load_gpus(ASSETS), card), depth=2, **more)
+def run(setup, card):
+    return SimulatedRun(config, lora, setup, find_gpu(load_gpus(ASSETS), card), depth=2).run()
 runs = {"L4": run(bf16, "L4"), "T4": run(sm75, "T4")}
-runs |= {"padded": run(sm75, "T4", padded=True), "nf4": run(four_bit, "L4")}
+runs |= {"nf4": run(four_bit, "L4")}
 trl = replace(four_bit, framework="trl", loss_path="fused")
 runs |= {"trl nf4": run(trl, "L4"), "trl nf4 T4": run(trl, "T4")}
-config = config | {"model_type": "opt", "architectures": ["OPTForCausalLM"], "ffn_dim": 128, "word_embed_proj_dim": 64}
-runs["OPT"] = run(trl, "L4")
 print(json.dumps({name: [run.loaded, run.static, run.trainable_parameters, dict(run.kernels), run.workspaces]
                   for name, run in runs.items()}))
 """
@@ -122,10 +120,9 @@ def test_a_quantized_base_has_half_a_byte_a_weight_scales_and_codebooks(runs):
     assert blocks + 2 * 16384 + 3 * 512 == runs["nf4"][0]
 
 
-def test_a_t4_runs_grouped_queries_in_the_math_kernel_unless_there_is_a_mask(runs):
+def test_a_t4_runs_grouped_queries_in_the_math_kernel(runs):
     # Two blocks, forward and recomputed, in two steps.
     assert {"math": 8} == runs["T4"][3]
-    assert {"efficient": 8} == runs["padded"][3]
     assert {"flash": 8} == runs["L4"][3]
 
 

@@ -28,17 +28,17 @@ from rankviz.catalog.hardware import find_gpu, load_gpus
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.paths import ASSETS
+from benchmarks.unsloth_card import import_unsloth
 from rankviz.worker.simulate.card import become
-from rankviz.worker.simulate.card import import_unsloth
 
 gpu = find_gpu(load_gpus(ASSETS), "L4")
 import_unsloth(become(gpu))
-from rankviz.worker.simulate.step import simulate
+from benchmarks.unsloth_steps import UnslothRun
 
 lora = LoraConfig(r=8, target_modules="all-linear")
 for precision in ("bf16", "nf4-dq"):
     training = TrainingSetup(framework="unsloth", precision=precision, max_length=2048)
-    run = simulate(json.loads(sys.argv[1]), lora, training, gpu, depth=4)
+    run = UnslothRun(json.loads(sys.argv[1]), lora, training, gpu, depth=4).run()
     print(json.dumps([run.loaded, run.static, run.allocated - run.workspaces, run.trainable_parameters, run.kernels]))
 """
 

@@ -193,16 +193,12 @@ def _nearest(near: Near, advice: RankAdvice) -> str:
 def result_words(line: Line, r: int) -> str:
     """Return "r = 16 ended 0.8 % of the loss short of the best rank, r = 128"; for an untested r, its neighbours."""
     best, loss = line.best, line.first.is_loss
-    scale = 1.0 if loss else points_scale(line.first.metric, [point.value for point in line.points])
-    near = [point for point in line.points if point.rank == r] or [
-        *[point for point in line.points if point.rank < r][-1:],
-        *[point for point in line.points if point.rank > r][:1],
-    ]
-    ended = []
-    for point in near:
-        if point.rank != best.rank:
-            gap = 100 * line.short_of_best(point.value) if loss else scale * abs(best.value - point.value)
-            ended.append(f"r = {point.rank} ended {gap:.1f} {UNIT_WORDS['percent_of_loss' if loss else 'points']}")
+    unit = UNIT_WORDS["percent_of_loss" if loss else "points"]
+    scale = points_scale(line.first.metric, [point.value for point in line.points])
+    below, above = [p for p in line.points if p.rank < r][-1:], [p for p in line.points if p.rank > r][:1]
+    near = [p for p in line.points if p.rank == r] or [*below, *above]
+    gaps = {p.rank: 100 * line.short_of_best(p.value) if loss else scale * abs(best.value - p.value) for p in near}
+    ended = [f"r = {rank} ended {gap:.1f} {unit}" for rank, gap in gaps.items() if rank != best.rank]
     not_run = "" if r in line.ranks else f"; r = {r} was not run"
     if not ended:
         return f"r = {best.rank} was the best rank of {listed(map(str, line.ranks))}{not_run}"

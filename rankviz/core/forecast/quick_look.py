@@ -276,50 +276,15 @@ def has_loss(run: RunRecord) -> bool:
 
 
 class RateLook(NamedTuple):
-    """Learning rates at one rank, with mean held-out loss by rate in nats (None where all its runs diverged)."""
+    """Learning rates compared at one rank. best: the rate with the lowest loss. differs: True if the rates differ by
+    more than noise, None where the noise is not known. goes_on: True if the best is the lowest or highest rate tried,
+    so that a better one may lie beyond. sentences: the better rate, the difference in noise, and what to do next."""
 
     r: int
-    losses: Mapping[float, float | None]
-    noise: Noise | None
-
-    @property
-    def best(self) -> float:
-        return min((loss, rate) for rate, loss in self.losses.items() if loss is not None)[1]
-
-    @property
-    def gap(self) -> float:
-        """Nats from the best learning rate to the next; infinite where the others diverged."""
-        lowest, *others = sorted(math.inf if loss is None else loss for loss in self.losses.values())
-        return others[0] - lowest
-
-    @property
-    def differs(self) -> bool | None:
-        """True if the rates differ by more than noise; None where the noise is not known."""
-        return math.isinf(self.gap) or (self.noise and self.gap > APART * self.noise.sd)
-
-    @property
-    def goes_on(self) -> bool:
-        """True if the best rate is the lowest or highest one tried, so that a better one may lie beyond."""
-        return self.differs is not False and self.best in (min(self.losses), max(self.losses))
-
-    @property
-    def sentences(self) -> Sequence[str]:
-        """Sentences on the better rate, the difference compared with the noise, and what to do next."""
-        each = ", ".join(
-            f"{'no finite loss' if loss is None else f'{loss:.4f}'} at {rate:g}"
-            for rate, loss in sorted(self.losses.items())
-        )
-        worth = "The other rate diverged."
-        if not math.isinf(self.gap):
-            times = "how many times the noise is not known: no rate was trained twice"
-            worth = f"The rate is worth {self.gap:.3g} nats; {self.noise.times(self.gap) if self.noise else times}."
-        then = f"a quick look (r = {QUICK_RANKS[0]} and {QUICK_RANKS[1]}) at learning rate {self.best:g}."
-        if self.goes_on:
-            is_lowest = self.best == min(self.losses) and not math.isinf(self.gap)
-            beyond = self.best / RATE_FACTOR if is_lowest else self.best * RATE_FACTOR
-            then = f"train r = {self.r} at {beyond:.3g} too, until a further step no longer helps. Then {then}"
-        best = f"At r = {self.r} learning rate {self.best:g} has the lower held-out loss: {each}."
-        return best, worth, f"Do next: {then}"
+    best: float
+    differs: bool | None
+    goes_on: bool
+    sentences: tuple[str, str, str]
 
 
 def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
@@ -330,8 +295,27 @@ def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
         by_rate.setdefault(run.request.learning_rate, []).extend([run.loss_after.loss] if has_loss(run) else [])
     if len({run.request.r for run in ended}) != 1 or len(by_rate) < 2 or not any(by_rate.values()):
         return None
-    losses = {rate: fmean(each) if each else None for rate, each in by_rate.items()}
-    return RateLook(ended[0].request.r, losses, _noise(by_rate.values())) if _are_alike(ended) else None
+    if not _are_alike(ended):
+        return None
+    r, noise = ended[0].request.r, _noise(by_rate.values())
+    losses = {rate: fmean(each) if each else math.inf for rate, each in sorted(by_rate.items())}
+    (lowest, best), (second, _) = sorted((loss, rate) for rate, loss in losses.items())[:2]
+    gap, each = (
+        second - lowest,
+        ", ".join(f"{loss:.4f} at {rate:g}".replace("inf", "diverged") for rate, loss in losses.items()),
+    )
+    worth, differs = "The other rate diverged.", True
+    if math.isfinite(gap):
+        differs = gap > APART * noise.sd if noise else None
+        times = noise.times(gap) if noise else "how many times the noise is not known: no rate was trained twice"
+        worth = f"The rate is worth {gap:.3g} nats; {times}."
+    goes_on = differs is not False and best in (min(losses), max(losses))
+    then = f"a quick look (r = {QUICK_RANKS[0]} and {QUICK_RANKS[1]}) at learning rate {best:g}."
+    if goes_on:
+        beyond = best / RATE_FACTOR if best == min(losses) and math.isfinite(gap) else best * RATE_FACTOR
+        then = f"train r = {r} at {beyond:.3g} too, until a further step no longer helps. Then {then}"
+    lower = f"At r = {r} learning rate {best:g} has the lower held-out loss: {each}."
+    return RateLook(r, best, differs, goes_on, (lower, worth, f"Do next: {then}"))
 
 
 class ScoreLook(NamedTuple):

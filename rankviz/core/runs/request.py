@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import PurePath
 from typing import Annotated, Any
 
 from rankviz import units
@@ -86,24 +85,10 @@ class RunRequest:
         """Optimizer steps of the whole run."""
         return self.training.total_steps
 
-    @property
-    def answered_examples(self) -> int:
-        """Number of held-out prompts answered for exact matches, if every held-out row has a prompt."""
-        return min(self.exact_match_examples, self.held_out_examples)
-
-    @property
-    def data_apart(self) -> str:
-        """Name of the data that no other data shares: a bare file name is prefixed with the sweep's id."""
-        path = PurePath(self.data)
-        return f"{self.sweep_id} {self.data}" if path.suffix and path.name == self.data else self.data
-
     def validate(self) -> None:
-        """Check the request as a sweep of one run; raise InvalidSettingError naming the first invalid setting."""
-        self.as_sweep().validate()
-
-    def as_sweep(self) -> "SweepRequest":
-        """Return the sweep of this run alone, so that one set of checks serves new and imported runs."""
-        return SweepRequest(
+        """Check the request as a sweep of this run alone; raise InvalidSettingError naming the first invalid
+        setting."""
+        SweepRequest(
             ranks=(self.lora.r,),
             alpha=repr(self.lora.lora_alpha),
             learning_rates=(self.learning_rate,),
@@ -111,7 +96,7 @@ class RunRequest:
             cut_ranks=self.cut_ranks,
             lora=self.lora,
             **{name: getattr(self, name) for name in _SHARED},
-        )
+        ).validate()
 
     def recovery_steps(self, r: int) -> int:
         """Return the steps that the adapter truncated to r trains before it is evaluated. It is truncated from the
@@ -201,7 +186,16 @@ class SweepRequest:
         for r in self.ranks:
             whole(r, "Rank", 1, MAX_RANK)
             self.lora_at(r).validate()
-        self._validate_truncation()
+        highest = max(self.ranks)
+        for r in self.cut_ranks:
+            whole(r, "Rank to truncate to", 1, MAX_RANK)
+            if r >= highest:
+                raise InvalidSettingError(f"A rank to truncate to must be below the highest rank, {highest} (got {r}).")
+        if self.cut_ranks and (self.lora.use_dora or self.lora.expert_rank != "r"):
+            raise InvalidSettingError(
+                "A fast curve truncates B·A of all layers to one rank. Turn DoRA off and choose expert_rank r, or a "
+                "sweep."
+            )
         for learning_rate in self.learning_rates:
             number(learning_rate, "Learning rate", 0, 1, above=True)
         whole(self.repeats, "Repeats", 0, MAX_RUNS)
@@ -222,18 +216,6 @@ class SweepRequest:
         if self.run_count > MAX_RUNS:
             raise InvalidSettingError(
                 f"A sweep has at most {MAX_RUNS} runs (got {self.run_count}). Use fewer ranks, learning rates or seeds."
-            )
-
-    def _validate_truncation(self) -> None:
-        highest = max(self.ranks)
-        for r in self.cut_ranks:
-            whole(r, "Rank to truncate to", 1, MAX_RANK)
-            if r >= highest:
-                raise InvalidSettingError(f"A rank to truncate to must be below the highest rank, {highest} (got {r}).")
-        if self.cut_ranks and (self.lora.use_dora or self.lora.expert_rank != "r"):
-            raise InvalidSettingError(
-                "A fast curve truncates B·A of all layers to one rank. Turn DoRA off and choose expert_rank r, or a "
-                "sweep."
             )
 
 
@@ -298,41 +280,50 @@ SHORTER = (
 )
 BYTES_PER_PARAMETER = 6
 """Most bytes of a checkpoint's files per parameter: fp32 takes 4, the rest is a margin."""
+LIMITS = {
+    "runs_per_sweep": ("runs per sweep", "Use fewer ranks, learning rates or seeds."),
+    "rank": ("as the rank", "Choose a lower rank."),
+    "tokens_per_batch": (
+        "tokens per batch (batch size × maximum length)",
+        "Choose a smaller batch or a shorter length.",
+    ),
+    "truncations": ("lower ranks to truncate to", "Choose fewer ranks."),
+    "steps": ("steps per run", "Choose fewer steps."),
+    "held_out_tokens": (
+        "held-out tokens (held-out examples × maximum length)",
+        "Choose fewer held-out examples or a shorter length.",
+    ),
+    "base_parameters": ("parameters of the base model", "Choose a smaller base."),
+}
+"""What each limit of settings.Limits counts, and what to change."""
 
 
-def check_count(runs: int, limits: Any) -> None:
-    """Check the number of runs; raise LimitError otherwise. limits: settings.Limits, where None is no limit."""
-    _check_limit(runs, limits, "runs_per_sweep", "runs per sweep", "Use fewer ranks, learning rates or seeds.")
+def check_limits(limits: Any, **values: int) -> None:
+    """Check values by the names of LIMITS; raise LimitError for the first above a limit. limits: settings.Limits, where
+    None is no limit."""
+    for name, value in values.items():
+        limit, (what, advice) = getattr(limits, name), LIMITS[name]
+        if limit is not None and value > limit:
+            raise LimitError(f"This server allows at most {limit:,} {what} (got {value:,}). {advice}", name)
 
 
 def check_sweep(runs: Sequence[RunRequest], limits: Any) -> None:
     """Check a sweep's runs, their number and each of them, against the server's limits; raise LimitError otherwise."""
-    check_count(len(runs), limits)
+    check_limits(limits, runs_per_sweep=len(runs))
     for run in runs:
         check_run(run, limits)
 
 
 def check_run(run: RunRequest, limits: Any) -> None:
-    """Check one run against the server's limits; raise LimitError otherwise. check_base checks its base model."""
+    """Check one run against the server's limits, except the size of its base; raise LimitError otherwise."""
     check_step(run.r, run.training, limits)
-    _check_limit(len(run.cut_ranks), limits, "truncations", "lower ranks to truncate to", "Choose fewer ranks.")
-    _check_limit(run.max_steps, limits, "steps", "steps per run", "Choose fewer steps.")
-    tokens = run.held_out_examples * run.training.max_length
-    advice = "Choose fewer held-out examples or a shorter length."
-    _check_limit(tokens, limits, "held_out_tokens", "held-out tokens (held-out examples × maximum length)", advice)
+    held_out = run.held_out_examples * run.training.max_length
+    check_limits(limits, truncations=len(run.cut_ranks), steps=run.max_steps, held_out_tokens=held_out)
 
 
 def check_step(r: int, training: TrainingSetup, limits: Any) -> None:
     """Check rank and tokens per batch of a run or a probe against the server's limits; raise LimitError otherwise."""
-    _check_limit(r, limits, "rank", "as the rank", "Choose a lower rank.")
-    advice = "Choose a smaller batch or a shorter length."
-    tokens, what = training.tokens_per_micro_step, "tokens per batch (batch size × maximum length)"
-    _check_limit(tokens, limits, "tokens_per_batch", what, advice)
-
-
-def check_base(parameters: int, limits: Any) -> None:
-    """Check the parameters of a base model against the server's limit; raise LimitError otherwise."""
-    _check_limit(parameters, limits, "base_parameters", "parameters of the base model", "Choose a smaller base.")
+    check_limits(limits, rank=r, tokens_per_batch=training.tokens_per_micro_step)
 
 
 def most_download_bytes(limits: Any) -> int | None:
@@ -361,12 +352,6 @@ def check_minutes(seconds: float, limits: Any) -> None:
             f"{units.duration(seconds)} by the estimate. {SHORTER}",
             "run_minutes",
         )
-
-
-def _check_limit(value: int, limits: Any, name: str, what: str, advice: str) -> None:
-    limit = getattr(limits, name)
-    if limit is not None and value > limit:
-        raise LimitError(f"This server allows at most {limit:,} {what} (got {value:,}). {advice}", name)
 
 
 def added_run(runs: Sequence[RunRequest], like: RunRequest, r: int, *, created_at: float) -> RunRequest:

@@ -141,7 +141,7 @@ def _other(run: RunRequest, training: Range, pace: Pace | None, answering: Range
     passes, one = evaluations + len(run.cut_ranks), evaluation_of_one(run, training)
     rows = one.times(passes * run.held_out_examples)
     if answering:
-        rows = rows.plus(one.multiplied(answering).times(passes * run.answered_examples))
+        rows = rows.plus(one.multiplied(answering).times(passes * min(run.exact_match_examples, run.held_out_examples)))
     if run.shown_answers:
         rows = rows.plus(SHOWN_TIME.times(evaluations))
     rest = pace.rest if pace and pace.rest else 0.0

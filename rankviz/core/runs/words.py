@@ -1,10 +1,10 @@
 """Titles and labels of runs and sweeps, their locations, and reasons why runs wait."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
-from rankviz.core.runs.record import Recorded, RunRecord, RunState, Sweep
+from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.request import RunRequest
 from rankviz.units import counted
 
@@ -100,12 +100,6 @@ def title(engine: str) -> str:
     return TITLES.get(engine, engine)
 
 
-def with_attempt(place: Place, run: Recorded) -> str:
-    """Return "Ray cluster, node-0, attempt 2"; the first attempt is not numbered. Empty where nothing is known."""
-    attempt = f"attempt {run.shown_attempt:,}" if run.shown_attempt > 1 else ""
-    return ", ".join(filter(None, [place.in_words, attempt]))
-
-
 def all_in_words(places: Iterable[Place]) -> str:
     """Return "Ray cluster, node-0; Ray cluster, node-1 and 4 more"; empty where nothing is known."""
     words = list(dict.fromkeys(filter(None, (place.in_words for place in dict.fromkeys(places)))))
@@ -116,20 +110,19 @@ def all_in_words(places: Iterable[Place]) -> str:
 AFTER_OTHERS = "It starts when another run of its sweep has ended."
 
 
-def why_it_waits(run: RunRecord, sweep: Sweep, *, has_job: bool) -> str:
-    """Return sentences on why a queued run has not started; empty where it has, or only waits for its turn. has_job:
+def why_it_waits(run: RunRecord, sweep: Sweep, *, has_job: bool) -> Iterator[str]:
+    """Yield sentences on why a queued run has not started; none where it has, or only waits for its turn. has_job:
     whether an engine has started a job with the run."""
     if run.state is not RunState.QUEUED:
-        return "" if run.state.ended else run.waits
+        yield "" if run.state.ended else run.waits
+        return
+    if run.lost:
+        yield f"The last attempt was lost: {run.lost}"
     starting = f"Its worker is starting{f' on {run.where}' if run.where else ''}." if has_job else ""
-    lost = f"The last attempt was lost: {run.lost}" if run.lost else ""
-    return " ".join(filter(None, [lost, run.waits or (AFTER_OTHERS if sweep.running else starting)]))
+    yield run.waits or (AFTER_OTHERS if sweep.running else starting)
 
 
-def cancel_in_words(requested: Sequence[RunRecord], unended: Sequence[RunRecord]) -> str:
-    """Say how many of the unended runs will be cancelled; empty where no cancel was requested."""
-    if not requested:
-        return ""
-    of = "" if len(requested) == len(unended) else f" of {counted(len(requested), 'run')}"
-    cost = ", and costs," if any(run.engine == HF_JOBS for run in requested) else ""
-    return f"A cancel was requested{of}. The job goes on{cost} until that is done."
+def cancel_in_words(runs: Sequence[RunRecord]) -> str:
+    """Say that a cancel of these runs was requested."""
+    cost = ", and costs," if any(run.engine == HF_JOBS for run in runs) else ""
+    return f"A cancel was requested. The job goes on{cost} until that is done."

@@ -354,8 +354,7 @@ SIMILAR_SIZE = 2.0
 """Ratio of parameters up to which two models are of similar size."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """The model and kind of task by whose distance studies are sorted."""
 
     names: frozenset[str]

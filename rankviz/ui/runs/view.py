@@ -148,21 +148,15 @@ def _sweep_cells(sweep: Sweep, owner: str, place: str) -> Sequence[Cell]:
     )
 
 
-def results_table(
-    api: Api, runs: Sequence[RunRecord], *, picks: bool = True, selected: Collection[str] = (), run_id: str = ""
-) -> str:
-    """Return a row per run with measured values above estimates. picks: True where a click reports the row's run, and a
-    box selects it. selected, run_id: the ticked runs and the shown one."""
+def results_table(api: Api, runs: Sequence[RunRecord], *, selected: Collection[str] = (), run_id: str = "") -> str:
+    """Return a row per run with measured values above estimates. selected, run_id: the ticked runs and the shown
+    one."""
     accuracies = [metric for metric in measured_metrics(runs) if metric is not LOSS]
 
-    def looks(run: RunRecord) -> dict[str, Any]:
-        here, ticked = run.run_id, run.run_id in selected
-        return {"pick": here, "ticks": [here], "ticked": ticked, "chosen": here == run_id} if picks else {}
-
-    rows = [
-        Row(_measured(run, estimate, accuracies), **looks(run))
-        for run, estimate in zip(runs, api.runs.expected_runs(runs), strict=True)
-    ]
+    rows = []
+    for run, estimate in zip(runs, api.runs.expected_runs(runs), strict=True):
+        here, cells = run.run_id, _measured(run, estimate, accuracies)
+        rows.append(Row(cells, pick=here, ticks=[here], ticked=here in selected, chosen=here == run_id))
     headers = (*RUN_HEADERS, *(metric.label for metric in accuracies), *COST_HEADERS)
     table = html.table(headers, rows, label="Runs, measured and estimated", left=2)
     return f"<h2>Measured (estimate below)</h2>{table}"
@@ -246,7 +240,7 @@ def runs_view(
     if chosen:
         is_open = not chosen.recorded and api.runs.is_open(sweep_id)
         of_it = live.fingerprint(chosen), is_open, api.runs.why_sweep_waits(chosen)
-        standing = standing_html(api, chosen)
+        standing = live.standing_html(api, chosen)
 
     def results() -> dict[str, Any]:
         looks = {"selected": ticked, "run_id": run_id}
@@ -332,12 +326,6 @@ def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric
     return {"message": message, "sweep_box": gr.Column(visible=False)}
 
 
-def standing_html(api: Api, sweep: Sweep) -> str:
-    """Show the sweep's state, why it waits, and its cost so far, which all may change without a new event."""
-    progress = None if sweep.ended else api.runs.progress(sweep)
-    return live.status_html(sweep, progress, api.runs.why_sweep_waits(sweep)) + live.place_html(api, sweep)
-
-
 def tolerance_label(metric: Metric) -> str:
     return f"Tolerance: counts as equal within ({metric.units}, or 2% of the gain over the base)"
 
@@ -368,7 +356,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         tolerance=gr.Textbox(
             label=tolerance_label(by), placeholder=f"{by.tolerance:g}", **({} if known else {"value": ""})
         ),
-        status=standing_html(api, sweep),
+        status=live.standing_html(api, sweep),
         resume=resume,
         cancel=gr.Button(visible=mine and not sweep.ended and not api.runs.are_unwanted(sweep.runs)),
         add=add,
@@ -411,29 +399,21 @@ def _run(api: Api, run_id: str) -> dict[str, Any]:
 
 
 def detail_html(api: Api, run: RunRecord) -> str:
-    """Build a run's section: measured values beside estimates, then folded configuration and environment."""
-    request, estimate = run.request, api.runs.expected_run(run)
-    heading = f"r = {request.r}: {base_name(request.base)} on {data_name(request.data)}"
-    place, when = live.place_in_sentences(api, run), f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
+    """Build a run's section below its row: when and where it ran, its error and log, then folded configuration and
+    environment."""
+    request, when = run.request, f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
     if run.ended_at and run.started_at:
         when += f" Duration: {units.duration(max(0.0, run.ended_at - run.started_at))}."
-    log = escape(run.log_tail) if run.state is RunState.FAILED else ""
-    title = "<h2>Last lines of the worker&#x27;s log</h2>"
-    calibrated = "The memory estimate is calibrated with probes of this base model here."
-    notes = [
-        calibrated if estimate and estimate.calibrated_by else "",
-        f"The time is estimated {estimate.timed_in_words}." if estimate and estimate.timed_in_words else "",
-    ]
-    parts = [
-        f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}"><h2>{escape(heading)}</h2>',
-        html.paragraphs(when, place),
-        notice_html(run.error or "", kind="error"),
-        f'<div class="rv-code">{title}<pre tabindex="0">{log}</pre></div>' if log else "",
-        results_table(api, [run], picks=False),
-        html.paragraphs(*notes),
-        facts_html([run], run.environment),
-    ]
-    return "".join(parts) + "</section>"
+    estimate = api.runs.expected_run(run)
+    basis = f"The time is estimated {estimate.timed_in_words}." if estimate and estimate.timed_in_words else ""
+    log, title = run.log_tail if run.state is RunState.FAILED else "", "<h2>Last lines of the worker&#x27;s log</h2>"
+    shown = f'<div class="rv-code">{title}<pre tabindex="0">{escape(log)}</pre></div>' if log else ""
+    return (
+        f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}">'
+        f"<h2>{escape(f'r = {request.r}: {base_name(request.base)} on {data_name(request.data)}')}</h2>"
+        f"{html.paragraphs(when, live.place_in_sentences(api, run), basis)}{notice_html(run.error, kind='error')}"
+        f"{shown}{facts_html([run], run.environment)}</section>"
+    )
 
 
 def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:

@@ -12,12 +12,13 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.events import GreedyAnswer
 from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.words import sweep_title
 from rankviz.errors import RankVizError, RunNotFoundError, quoted
 from rankviz.ui.parts import html, live
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.charts import curve as by_rank
-from rankviz.ui.parts.controls import busy, busy_line, copyable, done, hidden, pickable, plain
-from rankviz.ui.parts.html import Cell, code_html, notice_html
+from rankviz.ui.parts.controls import busy, busy_line, done, hidden, pickable, plain
+from rankviz.ui.parts.html import Cell, notice_html
 from rankviz.ui.runs import view as runs
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.form import BEFORE, before_start, cannot_train_html, choice, preview, trainable
@@ -66,21 +67,6 @@ def best_of_each_rank(sweep: Sweep) -> Sequence[RunRecord]:
     done = [run for run in sweep.runs if run.completed and run.loss_after and run.adapter_path]
     best = {run.request.r: run for run in sorted(done, key=lambda run: run.loss_after.loss, reverse=True)}
     return [best[r] for r in sorted(best)]
-
-
-def adapters_html(api: Api, sweep: Sweep) -> str:
-    """List the adapter of each rank that is here: size, folder (on a page that is not shared) and link to Adapter."""
-    boxes = []
-    for run in best_of_each_rank(sweep):
-        r, folder = run.request.r, api.runs.folder(run.run_id)
-        if not api.adapters.is_here(run.run_id, r):
-            continue
-        name = f"Adapter at r = {r}, {units.file_size(run.adapter_bytes)}"
-        address = f"?tab=adapter&amp;adapter={quote(run.run_id)}"
-        link = f'<p class="rv-caption"><a href="{address}">Open r = {r} on Adapter</a></p>'
-        box = code_html(str(folder / run.adapter_path), title=name, caption=link) if folder else ""
-        boxes.append(box or html.paragraphs(name) + link)
-    return html.titled("Adapters", "".join(boxes)) if boxes else ""
 
 
 def answers_html(sweep: Sweep) -> str:
@@ -146,9 +132,7 @@ def _draw_sweep(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
     """Draw one sweep. above: HTML above its state."""
     timer = gr.Timer(POLL_SECONDS, active=not sweep.ended)
     now = f"{sweep.sweep_id} {hash((above, live.fingerprint(sweep), api.runs.are_unwanted(sweep.runs)))}"
-    far = None if sweep.ended else api.runs.progress(sweep)
-    state = live.status_html(sweep, far, api.runs.why_sweep_waits(sweep))
-    status = above + state + live.place_html(api, sweep) + sweep_link(sweep)
+    status = above + live.standing_html(api, sweep) + sweep_link(sweep)
     if now == seen:
         return View(timer=timer, **({} if sweep.ended else {"status": status}))
     drawn = by_rank(api, sweep, height=HEIGHT) if _has_a_result(sweep) else None
@@ -162,22 +146,18 @@ def _draw_sweep(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
         resume=resume,
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
         curve=drawn.chart if drawn else "",
-        words=_words(drawn) if drawn else "",
+        words=drawn.summary + (html.folded("Details", drawn.details) if drawn.details else "") if drawn else "",
         answers=answers_html(sweep),
-        adapters=adapters_html(api, sweep) if live.may_change(api, sweep) else "",
         seen=f"{sweep.sweep_id} {live.BUSY}" if is_busy else now,
         timer=gr.Timer(live.BUSY_SECONDS, active=True) if is_busy else timer,
     )
 
 
-def _words(drawn: View) -> str:
-    return drawn.summary + (html.folded("Details", drawn.details) if drawn.details else "")
-
-
 def empty_html(api: Api) -> str:
     """Show the visitor's newest sweep in one line, or say how to start; used while no sweep has a result."""
     if newest := next(iter(api.runs.made()), None):
-        return f'<div class="rv-empty"><p>{live.one_line(newest)}</p>{sweep_link(newest)}</div>'
+        words = f"Newest sweep: <b>{escape(sweep_title(newest))}</b>. {escape(live.state_of(newest))}"
+        return f'<div class="rv-empty"><p>{words}</p>{sweep_link(newest)}</div>'
     return html.empty(CANNOT_TRAIN if api.engines.why_none() else EMPTY)
 
 
@@ -220,7 +200,7 @@ IN_VIEW = """() => {
     if (y < 0 || y > innerHeight / 2) top.scrollIntoView({ block: "start" });
   }, 100);
 }"""
-ASKED = f"() => [{live.ASKING.format('', 'there ')!r}, '', '', '']"
+ASKED = f"() => [{train_form.ASKING.format('', 'there ')!r}, '', '']"
 """Script: replaces the estimate of the previous engine as soon as another engine is chosen."""
 RUNS_ON = "runs_on"
 """Name of the engine's widget among the widgets of Explore's question."""
@@ -255,9 +235,7 @@ def build(api: Api) -> View:
             with gr.Accordion("Base, data and settings", elem_classes=["rv-fold", "rv-train-form"]):
                 w |= train_form.form_widgets(samples, shared=api.workspace.shared)
             with gr.Column(visible=False, elem_id="train-engine") as box:
-                place = {"box": box, **live.widgets(api, elem_id="train-engine")}
-            with gr.Column(elem_id="train-before"):
-                w["breakdown"] = plain(elem_id="train-breakdown")
+                place = {"box": box, **train_form.engine_widgets(api)}
             with gr.Column(elem_id="train-bar"):
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
@@ -271,13 +249,12 @@ def build(api: Api) -> View:
     w |= {"flavor": place["flavor"], "again": place["again"]}
     form = {name: w[name] for name in train_form.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"], "replaced": w["replaced"]}
-    terms = {name: place[name] for name in live.NAMES}
+    terms = {name: place[name] for name in train_form.NAMES}
     w["data"].change(lambda data: gr.File(visible=data == train_form.OWN_FILE), w["data"], w["file"], **quiet())
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
     of_mode = {name: w[name] for name in ("ranks", "independent", "repeat", "seeds", "mode_note")}
-    chosen_mode = {"mode": w["mode"], "ranks": w["ranks"]}
-    on_any(w["mode"].input).then(**wire(train_form.mode_chosen, inputs=chosen_mode, outputs=of_mode))
+    on_any(w["mode"].input).then(**wire(train_form.mode_chosen, inputs={"mode": w["mode"]}, outputs=of_mode))
     data = {name: w[name] for name in ("data", "file", "kept")}
     previewing = wire(partial(preview, api), inputs=data, outputs={"preview": w["preview"]})
     on_any(*_changes(data)).then(**previewing)
@@ -286,7 +263,7 @@ def build(api: Api) -> View:
     estimating = wire(partial(before_start, api), inputs={**form, **terms}, outputs=around)
     offered = {name: place[name] for name in ("box", "engine", "about", "terms")}
     choosing = wire(partial(choice, api), inputs={"engine": place["engine"]}, outputs=offered)
-    place["engine"].input(None, None, [w["expected"], w["notice"], w["breakdown"], place["about"]], js=ASKED)
+    place["engine"].input(None, None, [w["expected"], w["notice"], place["about"]], js=ASKED)
     place["engine"].change(**choosing)
     on_any(*_changes({**form, **terms})).then(**estimating).then(**done("base-busy"))
     place["again"].tick(**estimating)
@@ -311,21 +288,16 @@ def build(api: Api) -> View:
     right["add"].click(inputs=sweep_id, **action(partial(live.add_run, api))).then(**drawing)
     right["resume"].click(inputs=sweep_id, **action(partial(runs.resume, api))).then(**drawing)
 
-    filled = [*fillable.values(), *terms.values()]
-
     def fill(sweep: str) -> dict[Any, Any]:
         values = form_of(api, sweep)
-        if not values:
-            return {widget: gr.skip() for widget in filled}
-        there = {} if api.runs.sweep(sweep).recorded else live.of_sweep(api, sweep)
-        return fill_from(values) | put(there, terms)
+        return fill_from(values) if values else {widget: gr.skip() for widget in fillable.values()}
 
     return View(
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
         opened=(previewing, choosing, estimating),
-        fill={"fn": fill, "inputs": sweep_id, "outputs": filled, **quiet()},
+        fill={"fn": fill, "inputs": sweep_id, "outputs": [*fillable.values()], **quiet()},
         form=fillable,
         fill_from=fill_from,
         engine=place["engine"],
@@ -348,7 +320,6 @@ def _right_column() -> dict[str, Any]:
         w["add"] = gr.Button("", visible=False, size="sm", elem_id="add-run")
         w["resume"] = gr.Button("", visible=False, size="sm", elem_id="train-resume")
     w["answers"] = plain(elem_id="train-answers")
-    w["adapters"] = copyable(elem_id="train-adapters")
     return w
 
 
@@ -378,8 +349,8 @@ def measuring(
 
 def start(api: Api, **values: Any) -> tuple[str, str]:
     """Queue a sweep with these settings; return its id and an empty `seen`, so that it is drawn."""
-    engine, flavor, spend = (values.pop(name) for name in live.NAMES)
-    return api.engines.start(train_form.request_of(values), engine, **live.terms(engine, flavor, spend)), ""
+    engine, flavor, spend = (values.pop(name) for name in train_form.NAMES)
+    return api.engines.start(train_form.request_of(values), engine, **train_form.terms(engine, flavor, spend)), ""
 
 
 def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:

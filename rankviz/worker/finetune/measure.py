@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,7 +42,7 @@ def evaluate(
     lengths = {i: len(tokens.input_ids) for i, tokens in enumerate(held_out)}
     done = 0
     with inference(model, autocast):
-        for batch in _batches(lengths, lambda batch: 4 * vocabulary * len(batch) * lengths[batch[-1]], MAX_LOGIT_BYTES):
+        for batch in _batches(lengths, MAX_LOGIT_BYTES // (4 * vocabulary)):
             longest = lengths[batch[-1]]
             input_ids = torch.full((len(batch), longest), pad_token_id, device=device)
             labels = torch.full((len(batch), longest), IGNORED, device=device)
@@ -90,12 +90,12 @@ def inference(model: Any, autocast: str | None) -> Iterator[None]:
     model.train(was_training)
 
 
-def _batches(lengths: Mapping[int, int], size: Callable[[list[int]], int], most: int) -> list[list[int]]:
-    """Return batches of keys, rows of similar length together, each with a `size` of at most `most`, or a single row.
-    The batches are the same every time, because padding changes the last digits."""
+def _batches(lengths: Mapping[int, int], most: int) -> list[list[int]]:
+    """Return batches of keys, rows of similar length together, each of at most `most` tokens with padding, or a single
+    row. The batches are the same every time, because padding changes the last digits."""
     batches: list[list[int]] = []
     for i in sorted(lengths, key=lambda i: (lengths[i], i)):
-        if batches and size([*batches[-1], i]) <= most:
+        if batches and (len(batches[-1]) + 1) * lengths[i] <= most:
             batches[-1].append(i)
         else:
             batches.append([i])
@@ -120,11 +120,7 @@ def answers(
 
     ends, until = end_tokens(model, tokenizer, questions.values()), time.monotonic() + seconds
     device = next(model.parameters()).device
-    lengths = {place: len(question.reference) for place, question in questions.items()}
-
-    def size(places: list[int]) -> int:
-        longest = max(len(questions[i].prompt) for i in places) + lengths[places[-1]] + EXTRA_TOKENS
-        return len(places) * longest
+    lengths = {i: len(each.prompt) + len(each.reference) + EXTRA_TOKENS for i, each in questions.items()}
 
     def is_over(ids: torch.Tensor, *_: Any) -> torch.Tensor:
         return torch.full((len(ids),), time.monotonic() >= until, device=device)
@@ -133,13 +129,14 @@ def answers(
     # CPU, the first pass over 64 prompts took 8.1 s instead of 0.7 s (SmolLM2-135M, torch 2.13).
     more = {} if cuda else {"logits_to_keep": torch.tensor([-1], device=device)}
     written: dict[int, tuple[str, bool]] = {}
-    for places in _batches(lengths, size, MAX_CACHED_TOKENS):
+    for places in _batches(lengths, MAX_CACHED_TOKENS):
         prompts = [questions[place].prompt for place in places]
+        longest = max(len(questions[place].reference) for place in places)
         width = max(map(len, prompts))
         ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + row for row in prompts], device=device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=device)
         greedy = GenerationConfig(
-            max_new_tokens=min(most, lengths[places[-1]] + EXTRA_TOKENS),
+            max_new_tokens=min(most, longest + EXTRA_TOKENS),
             do_sample=False,
             repetition_penalty=1.0,  # a checkpoint's own generation_config may have another
             eos_token_id=sorted(ends) or None,

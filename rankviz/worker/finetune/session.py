@@ -14,7 +14,6 @@ import unsloth
 import torch
 from peft import PeftModel
 
-from rankviz import units
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import Device
 from rankviz.core.lora.config import LoraConfig
@@ -26,13 +25,13 @@ from rankviz.core.runs.record import readable
 from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.core.runs.sweep_time import SHOWN_SECONDS, SHOWN_TOKENS
 from rankviz.dataset import Dataset
-from rankviz.errors import GatedModelError, HubUnavailableError, InvalidSettingError, UnknownModelError
+from rankviz.errors import GatedModelError, HubUnavailableError, UnknownModelError
 from rankviz.worker import device
 from rankviz.worker.base import Base, Download
 from rankviz.worker.device import Memory, WorkerSettings, environment, model_fingerprint, settle
 from rankviz.worker.finetune import measure
 from rankviz.worker.finetune.data import SweepData
-from rankviz.worker.finetune.training import LR_SCHEDULE, Truncator, save, train, unsloth_arguments
+from rankviz.worker.finetune.training import Truncator, save, train, unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.journal import Stages
 
@@ -69,14 +68,14 @@ def load_base(
                 **telling,
             )
     except Exception as error:
-        if (explained := explain_failure(error, base, settings)) is None:
+        if (explained := explain_failure(error, base)) is None:
             raise
         raise explained from error
     return model, tokenizer, loaded[-1]
 
 
-def explain_failure(error: Exception, base: Base, settings: WorkerSettings) -> Exception | None:
-    """Return an error that explains why a base could not be loaded; None where the original error says it well
+def explain_failure(error: Exception, base: Base) -> Exception | None:
+    """Return an error that explains why a base could not be fetched; None where the original error says it well
     enough."""
     from httpx import TransportError
     from huggingface_hub import errors
@@ -84,13 +83,6 @@ def explain_failure(error: Exception, base: Base, settings: WorkerSettings) -> E
     def caused_by(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in device.causes(error))
 
-    if settings.cuda and device.ran_out_of_memory(error):
-        smaller = "" if settings.training.precision == "nf4-dq" else "precision nf4-dq, "
-        return InvalidSettingError(
-            f"{base.name!r} does not fit this GPU: its memory of {units.memory_size(torch.cuda.mem_get_info()[1])} ran "
-            f"out while the base was loaded in {settings.training.precision}. Choose {smaller}a smaller base or a "
-            "larger GPU."
-        )
     if base.is_local or device.ran_out_of_memory(error):
         return None
     if caused_by(errors.GatedRepoError):
@@ -103,10 +95,8 @@ def explain_failure(error: Exception, base: Base, settings: WorkerSettings) -> E
             f"{base.name!r} could not be fetched from the Hub. Check the network and try again, or choose a folder. "
             "`rankviz doctor` says whether the Hub answers."
         )
-    if any(isinstance(cause, OSError) and cause.errno is not None for cause in device.causes(error)):
-        return None  # a full disk, a file that may not be read: the system's own words say it
     # transformers says so with an OSError that no system call has numbered.
-    if caused_by(errors.EntryNotFoundError, OSError):
+    if any(isinstance(cause, OSError) and cause.errno is None for cause in device.causes(error)):
         return UnknownModelError(base.name, reason="and its repository on the Hub holds no model to load")
     return None
 
@@ -165,9 +155,6 @@ class Session:
             "held_out_examples": len(self.data.held_out),
             "base_dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
             **self.settings.facts,
-            "lr_scheduler_type": LR_SCHEDULE,
-            "lora_dropout": 0,
-            "bias": "none",
         }
         # The checkpoint tells whether gpt-oss has a linear layer for each expert.
         spec = replace(layers_of(self.model.config.to_dict()), unsloth_checkpoint=UnslothCheckpoint(repository=loaded))
@@ -184,8 +171,8 @@ class Session:
         """Train one run from a new adapter to its completion. After an error, load the base again unless `intact`."""
         stages = Stages(log)
         plan = plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
-        facts = {"target_modules": plan.target_modules, "warmup_steps": request.warmup_steps}
-        log(events.RunStarted(time=time.time(), environment={**self.environment, **facts}))
+        facts = {**self.environment, "target_modules": plan.target_modules}
+        log(events.RunStarted(time=time.time(), environment=facts))
         self.memory.settle()
         baseline_bytes = self.memory.now()
         stages.begin(events.ATTACHING)

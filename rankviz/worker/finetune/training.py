@@ -116,9 +116,6 @@ class Truncator:
         return save(self._model, folder, base, r=k, lora_alpha=alpha_for(scale, k, use_rslora=config.use_rslora))
 
 
-LR_SCHEDULE = "linear"
-
-
 def train(
     model: Any,
     tokenizer: Any,
@@ -190,7 +187,7 @@ def build_trainer(
         "per_device_train_batch_size": request.training.per_device_train_batch_size,
         "gradient_accumulation_steps": request.training.gradient_accumulation_steps,
         "learning_rate": request.learning_rate,
-        "lr_scheduler_type": LR_SCHEDULE,
+        "lr_scheduler_type": "linear",
         "warmup_steps": request.warmup_steps,
         "optim": settings.optim,
         "weight_decay": 0.0,

@@ -1,9 +1,7 @@
 """Makes this process believe in one CUDA card, on which FakeTensors live and nothing is computed.
 Call `card = become(gpu)` before torch is imported, then use `with FakeTensorMode(), Tracker(card) as tracker: ...`
 autograd needs a working device guard, which torch lacks without a card: card.cpp is one, compiled once with g++.
-torch.cuda then answers as the card would. Use a process of its own, because nothing is undone, and import Unsloth
-there (`import_unsloth`) before transformers, peft and trl. Its Triton kernels do and allocate nothing when they are
-launched, and its blocks are not compiled."""
+torch.cuda then answers as the card would. Use a process of its own, because nothing is undone."""
 
 import contextlib
 import ctypes
@@ -17,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 from bisect import bisect_left, insort
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -42,7 +39,7 @@ ROUND_LARGE = 2 * 2**20
 
 
 class MemoryBlock(NamedTuple):
-    """A piece of a segment that is in use."""
+    """A piece of a segment that is in use; small ones are in other segments than large ones."""
 
     address: int
     size: int
@@ -73,12 +70,11 @@ class Allocator:
         size = -(-size // MIN_BLOCK) * MIN_BLOCK
         small = size <= SMALL_SIZE
         pool = self._free[small]
-        place = bisect_left(pool, (size, -1))
-        if place < len(pool):
-            length, address = pool[place]
-            self._take(address, address + length, small)
-        else:
-            address, length = self._segment(size, small)
+        if not pool or pool[-1][0] < size:
+            segment = LARGE_SEGMENT if size < MIN_LARGE else -(-size // ROUND_LARGE) * ROUND_LARGE
+            self._reserve(SMALL_SEGMENT if small else segment, small)
+        length, address = pool[bisect_left(pool, (size, -1))]
+        self._take(address, address + length, small)
         rest = length - size
         if rest >= MIN_BLOCK if small else rest > SMALL_SIZE:
             self._put(address + size, address + length, small)
@@ -111,18 +107,15 @@ class Allocator:
             for size, address in list(pool):
                 if self._segments.get(address) == size:
                     self._take(address, address + size, small)
-                    del self._segments[address]
-                    self.reserved -= size
+                    self.reserved -= self._segments.pop(address)
 
-    def _segment(self, size: int, small: bool) -> tuple[int, int]:
-        length = LARGE_SEGMENT if size < MIN_LARGE else -(-size // ROUND_LARGE) * ROUND_LARGE
-        length = SMALL_SEGMENT if small else length
-        self.reserved += length
-        self.peak_reserved = max(self.peak_reserved, self.reserved)
+    def _reserve(self, length: int, small: bool) -> None:
         address = self._next_address
         self._segments[address] = length
         self._next_address += length + MIN_BLOCK  # a gap, so that segments never join
-        return address, length
+        self.reserved += length
+        self.peak_reserved = max(self.peak_reserved, self.reserved)
+        self._put(address, address + length, small)
 
     def _put(self, start: int, end: int, small: bool) -> None:
         self._starts[start], self._ends[end] = end, start
@@ -172,13 +165,21 @@ def prepare() -> None:
         raise RuntimeError("The simulated card must be there before torch is imported.")
     library = ctypes.CDLL(str(_library()), ctypes.RTLD_GLOBAL)
     import bitsandbytes  # noqa: F401  it looks for CUDA's libraries where torch.cuda is there
-    import torch  # noqa: F401
+    import torch
     from torch._subclasses import fake_tensor
 
     library.install()
     # Neither makes a true tensor on the card.
     fake_tensor.init_gpu_context = lambda device: None
     fake_tensor.FakeTensorMode.avoid_device_init = True
+    # Tied weights are recognized by their address, and 0 would tie them all.
+    fake_tensor.FakeTensor.data_ptr = lambda self: (
+        16 * self.untyped_storage()._cdata + self.storage_offset() * self.element_size()
+    )
+    torch.cuda.Stream = torch.cuda.Event = Stream
+    torch.cuda.stream = lambda other: contextlib.nullcontext()
+    torch.version.cuda = torch.version.cuda or "12.8"
+    torch._C._cuda_getCurrentRawStream = torch._C._cuda_getDevice = lambda *_: 0
 
 
 def _library() -> Path:
@@ -186,13 +187,12 @@ def _library() -> Path:
     torch_folder = Path(importlib.util.find_spec("torch").origin).parent
     version = importlib.metadata.version("torch").encode()
     key = hashlib.sha256(SOURCE.read_bytes() + str(torch_folder).encode() + version).hexdigest()[:16]
-    target = paths.home() / "simulate" / f"card-{key}.so"
+    target, libraries = paths.home() / "simulate" / f"card-{key}.so", torch_folder / "lib"
     if target.exists():
         return target
     if (compiler := shutil.which("g++")) is None:
         raise UserError("A simulation needs a C++ compiler once, and there is no g++: apt-get install g++")
     target.parent.mkdir(parents=True, exist_ok=True)
-    libraries = torch_folder / "lib"
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder, target.name)
         command = [compiler, "-std=c++20", "-O1", "-fPIC", "-shared", f"-I{torch_folder / 'include'}", str(SOURCE)]
@@ -260,82 +260,6 @@ def become(gpu: Gpu) -> SimulatedCard:
     return card
 
 
-LAUNCHES: Counter[str] = Counter()
-"""Number of launches by the Triton kernel's name."""
-
-
-def import_unsloth(card: SimulatedCard) -> None:
-    """Import Unsloth on the simulated card; raise RuntimeError where Unsloth does not recognize a CUDA device."""
-    # torch.compile leaves code alone that runs under a tracker, so that compiled blocks would run as they are written.
-    os.environ.update(HF_HUB_OFFLINE="1", UNSLOTH_DISABLE_STATISTICS="1", UNSLOTH_BLOCK_COMPILE="0")
-    import bitsandbytes.functional
-    import torch
-    import torch._dynamo  # noqa: F401  it knows functions of torch.cuda by identity
-    import triton
-    from triton.backends.compiler import GPUTarget
-
-    bitsandbytes.functional.lib = _NoKernels()
-    answer_more()
-    major, minor = card.capability
-    properties = {"max_shared_mem": 98304, "multiprocessor_count": 64, "warpSize": 32, "max_num_regs": 65536}
-    triton.runtime.driver.set_active(
-        SimpleNamespace(
-            get_current_target=lambda: GPUTarget("cuda", 10 * major + minor, 32),
-            get_current_device=lambda: 0,
-            get_current_stream=lambda device=0: 0,
-            get_device_capability=lambda device=0: card.capability,
-            utils=SimpleNamespace(get_device_properties=lambda device: properties),
-        )
-    )
-    count_launches()
-    import unsloth
-    from unsloth.device_type import ALLOW_BITSANDBYTES
-    from unsloth.kernels.utils import _USE_NF4_KERNELS
-
-    if unsloth.DEVICE_TYPE != "cuda" or not (ALLOW_BITSANDBYTES and _USE_NF4_KERNELS):
-        raise RuntimeError("Unsloth did not take the simulated card for a CUDA device with 4-bit kernels.")
-
-
-class _NoKernels:
-    """Stand-in for bitsandbytes' compiled library: every kernel exists, and raises RuntimeError when it is called."""
-
-    def __getattr__(self, name: str) -> Any:
-        def kernel(*args: Any) -> None:
-            raise RuntimeError(f"bitsandbytes' own kernel {name} was called on a simulated card.")
-
-        kernel.restype = None
-        return kernel
-
-
-def answer_more() -> None:
-    """Answer the calls of torch that Unsloth makes and `become` does not cover. Call it after each `become`."""
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensor
-
-    torch.cuda.Stream = torch.cuda.Event = Stream
-    torch.cuda.stream = lambda other: contextlib.nullcontext()
-    torch.version.cuda = torch.version.cuda or "12.8"
-    torch._C._cuda_getCurrentRawStream = lambda device: 0
-    torch._C._cuda_getDevice = lambda: 0
-    # Tied weights are recognized by their address, and 0 would tie them all.
-    FakeTensor.data_ptr = lambda self: 16 * self.untyped_storage()._cdata + self.storage_offset() * self.element_size()
-
-
-def count_launches() -> None:
-    """Let Triton kernels count their launches instead of running."""
-    from triton.runtime.autotuner import Autotuner, Heuristics
-    from triton.runtime.jit import JITFunction
-
-    for kind in (JITFunction, Autotuner, Heuristics):
-        kind.run = _launch
-
-
-def _launch(kernel: Any, *args: Any, **more: Any) -> None:
-    while not hasattr(kernel, "__name__"):
-        kernel = kernel.fn
-    LAUNCHES[kernel.__name__] += 1
-
-
 def main(argv: Sequence[str]) -> int:
     """Run `python -m rankviz.worker simulate FOLDER`: print the bytes that simulated steps hold, as JSON.
     FOLDER/request.json has the model's config, the card, the adapter and the training."""
@@ -343,18 +267,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 def simulated(
-    config: Mapping[str, Any], gpu: str, lora: Mapping[str, Any], training: Mapping[str, Any], **how: bool
+    config: Mapping[str, Any], gpu: str, lora: Mapping[str, Any], training: Mapping[str, Any], full: bool
 ) -> dict[str, Any]:
     """Return a `Simulated` as JSON; raise UserError where the model's code does not run on the simulated card."""
-    prepare()
     setup, card = build(TrainingSetup, training), find_gpu(load_gpus(paths.ASSETS), gpu)
-    if setup.framework == "unsloth":
-        import_unsloth(become(card))
+    prepare()
     from rankviz.worker.introspect.layers import layers_of
     from rankviz.worker.simulate.step import simulate_whole
 
     try:
-        return asdict(simulate_whole(config, layers_of(config), build(LoraConfig, lora), setup, card, **how))
+        return asdict(simulate_whole(config, layers_of(config), build(LoraConfig, lora), setup, card, full=full))
     except (RankVizError, MemoryError):
         raise
     except Exception as error:  # any architecture may do what no tensor without values can

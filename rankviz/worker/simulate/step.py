@@ -1,13 +1,13 @@
 """Runs training steps of a real model on the simulated card, and returns the bytes held at each moment of a step.
 Uses transformers' classes, bitsandbytes' 4-bit layers, PEFT's adapters, and TRL's fused loss or transformers' own. The
 model has the first `depth` blocks of its config.json and no weights. All rows have max_length tokens, and every token
-is a target; `padded` adds a mask. Not covered: evaluation, and memory blocks that loading a checkpoint leaves half
+is a target. Not covered: evaluation, and memory blocks that loading a checkpoint leaves half
 used."""
 
 import gc
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from rankviz.errors import UserError
 from rankviz.worker.finetune.training import with_peft_adapter
 from rankviz.worker.introspect.layers import build, cut_config, layers_of
 from rankviz.worker.probe.depth import quantization
-from rankviz.worker.simulate.card import SimulatedCard, become
+from rankviz.worker.simulate.card import become
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card
 
 MOMENTS = ("forward", "loss backward", "backward of the last blocks", "backward of the first blocks", "optimizer")
@@ -36,72 +36,40 @@ BLOCKWISE_LEAST = 4096
 """Elements of a tensor below which bitsandbytes keeps its state in fp32 (optim/optimizer.py, min_8bit_size)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Program:
-    """Properties of the program that trains, besides its settings."""
-
-    autocast: bool = True
-    fused_loss: bool = False
-    """True for TRL 1.15's fused loss, False for transformers' own."""
-    holds_output: bool = False
-    """True where the model's output, with its logits, lives until the backward pass is over."""
-    prepares: bool = False
-    """True where the program calls prepare_model_for_kbit_training."""
-    repeats_keys: bool = False
-    """True where the program repeats keys and values for all heads, so that SDPA's efficient kernel accepts them."""
-
-
-def simulate(
-    config: Mapping[str, Any],
-    lora: LoraConfig,
-    training: TrainingSetup,
-    gpu: Gpu,
-    *,
-    depth: int,
-    program: Program | None = None,
-    **more: Any,
-) -> Simulated:
-    """Run two optimizer steps of the model's first `depth` blocks: one micro-step, then two where gradients are
-    accumulated. more: split and padded, as in SimulatedRun. For Unsloth, call card.import_unsloth first."""
-    if training.framework == "unsloth":
-        from rankviz.worker.simulate import unsloth
-
-        return unsloth.simulate(config, lora, training, gpu, depth)
-    trl = training.framework == "trl"  # else the PEFT script that RankViz exports
-    program = program or Program(fused_loss=trl, prepares=not trl and training.quantized)
-    run = SimulatedRun(config, lora, training, become(gpu), program, depth, **more)
-    as_on_a_card()
-    model = run.build()
-    gc.collect()
-    gc.freeze()  # what is imported need not be looked through again
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        return run.run(model)
-
-
-@dataclass
 class SimulatedRun:
-    """Steps of the first `depth` blocks of a model on one card. config: that of the whole model. split: number of
-    first blocks whose backward pass is a moment of its own. padded: True where the batch has a mask."""
+    """Two optimizer steps of a model's first `depth` blocks on one card, of TRL or of the PEFT script that RankViz
+    exports: one micro-step, then two where gradients are accumulated."""
 
-    config: Mapping[str, Any]
-    lora: LoraConfig
-    training: TrainingSetup
-    card: SimulatedCard
-    program: Program
-    depth: int
-    split: int = 1
-    padded: bool = False
-
-    def __post_init__(self) -> None:
-        self.config = cut_config(self.config, self.depth)
-        self.compute_dtype = compute_dtype(self.config["model_type"], self.training, bf16=self.card.supports_bf16)
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        lora: LoraConfig,
+        training: TrainingSetup,
+        gpu: Gpu,
+        *,
+        depth: int,
+        split: int = 1,
+    ):
+        """config: that of the whole model. split: number of first blocks whose backward pass is a moment of its
+        own."""
+        self.config, self.depth, self.split = cut_config(config, depth), depth, split
+        self.lora, self.training, self.card = lora, training, become(gpu)
+        self.compute_dtype = compute_dtype(self.config["model_type"], training, bf16=self.card.supports_bf16)
         self.compute = DTYPES[self.compute_dtype]
-        self.dtype = DTYPES.get(self.training.precision, self.compute)
+        self.dtype = DTYPES.get(training.precision, self.compute)
+        self.fused_loss = training.framework == "trl"
+        self.prepares = training.framework == "peft" and training.quantized
+        """True where the program calls prepare_model_for_kbit_training."""
+        self.held: Any = None
+        """What the program holds of the model's output until the backward pass is over."""
 
-    def run(self, model: Any) -> Simulated:
-        with Tracker(self.card) as tracker:
-            tracker.answer = self._answer
-            tracker.attention.repeats_keys = self.program.repeats_keys
+    def run(self) -> Simulated:
+        """Run the steps, and return the bytes held."""
+        as_on_a_card()
+        model = self.build()
+        gc.collect()
+        gc.freeze()  # what is imported need not be looked through again
+        with FakeTensorMode(allow_non_fake_inputs=True), Tracker(self.card, self._answer) as tracker:
             materialize(model)
             return self.trained(tracker, model)
 
@@ -128,7 +96,7 @@ class SimulatedRun:
         if tensor.fake_device.type == "cpu":
             return False if tensor.dtype == torch.bool else 1.0
         if tensor.dtype == torch.bool:
-            return not self.padded
+            return True
         raise UserError("This model's code looks at the values of its data, so it cannot be simulated.")
 
     def build(self) -> Any:
@@ -148,7 +116,7 @@ class SimulatedRun:
         from peft import prepare_model_for_kbit_training
 
         checkpoints = self.training.gradient_checkpointing != "none"
-        if self.program.prepares:
+        if self.prepares:
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpoints)
         plan = plan_on(layers_of(self.config), self.lora, self.training, Device(cuda=True))
         model = with_peft_adapter(model, self.lora, plan)
@@ -161,7 +129,7 @@ class SimulatedRun:
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and "lora_magnitude_vector" not in name:
                 parameter.data = parameter.data.to(factors if "lora_" in name else copies)
-        if self.program.fused_loss:
+        if self.fused_loss:
             from trl.trainer.utils import add_fused_lm_head
 
             whole = model.get_base_model()
@@ -173,7 +141,7 @@ class SimulatedRun:
     def _train(self, model: Any) -> dict[str, int]:
         training, allocator = self.training, self.card.allocator
         trained = [each for each in model.parameters() if each.requires_grad]
-        optimizer = _optimizer(training.optim, trained)
+        optimizer = OPTIMIZERS.get(training.optim, _Blockwise)(trained, foreach=True)  # its default on CUDA
         peaks = dict.fromkeys(MOMENTS, 0)
         allocator.reset_peaks()
         lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each) == self.depth]
@@ -193,10 +161,10 @@ class SimulatedRun:
             blocks[number].register_forward_hook(partial(watch, moment))
         for micro_steps in (1, min(2, training.gradient_accumulation_steps)):
             for _ in range(micro_steps):
-                loss, output = self._loss(model)
+                loss = self._loss(model)
                 note(FORWARD)
                 loss.backward()
-                del output, loss
+                self.held = loss = None
                 note(FIRST)
             torch.nn.utils.clip_grad_norm_(trained, 1.0, foreach=True)
             optimizer.step()
@@ -205,19 +173,15 @@ class SimulatedRun:
                 each.grad = None
         return peaks
 
-    def _loss(self, model: Any) -> tuple[torch.Tensor, Any]:
-        """Return the loss, and the part of the model's output that the program holds."""
+    def _loss(self, model: Any) -> torch.Tensor:
         shape = (self.training.per_device_train_batch_size, self.training.max_length)
         batch = {name: torch.zeros(shape, dtype=torch.long, device="cuda") for name in ("input_ids", "labels")}
-        if self.padded:
-            batch["attention_mask"] = torch.ones(shape, dtype=torch.long, device="cuda")
         dtype = self.compute if self.training.quantized else self.dtype
-        with torch.autocast("cuda", dtype) if self.program.autocast and dtype != torch.float32 else nullcontext():
-            if self.program.fused_loss:
+        with torch.autocast("cuda", dtype) if dtype != torch.float32 else nullcontext():
+            if self.fused_loss:
                 output = model(**batch, fused_lm_head=True)
-                return -output.log_probs.sum() / batch["labels"].numel(), None
-            output = model(**batch, use_cache=False)
-        return output.loss, output if self.program.holds_output else None
+                return -output.log_probs.sum() / batch["labels"].numel()
+            return model(**batch, use_cache=False).loss
 
 
 def _quantize(model: Any, precision: str, compute: torch.dtype) -> None:
@@ -291,7 +255,7 @@ def _packed(linear: Any) -> nn.Parameter:
 class _Blockwise:
     """State of bitsandbytes' 8-bit AdamW, whose kernels work in place."""
 
-    def __init__(self, trained: list[nn.Parameter]):
+    def __init__(self, trained: list[nn.Parameter], foreach: bool):
         self._trained = trained
         self._states: list[torch.Tensor] = []
 
@@ -307,9 +271,7 @@ class _Blockwise:
                     self._states.append(torch.zeros(-(-each.numel() // 256), dtype=torch.float32, device="cuda"))
 
 
-def _optimizer(name: str, trained: list[nn.Parameter]) -> Any:
-    classes = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD}
-    return classes[name](trained, foreach=True) if name in classes else _Blockwise(trained)  # its default on CUDA
+OPTIMIZERS = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 LEAST_BLOCKS = 3
@@ -325,17 +287,17 @@ def simulate_whole(
     gpu: Gpu,
     *,
     full: bool = False,
-    **more: Any,
+    kind: type[SimulatedRun] = SimulatedRun,
 ) -> Simulated:
     """Simulate the whole model from two depths, since bytes at each moment of a step grow linearly with depth
-    (core.probe); run it whole where that is less work, or where `full`. more: padded and program, as for `simulate`."""
+    (core.probe); run it whole where that is less work, or where `full`."""
     pattern = periods(model)
     # Whole periods below the whole model, a few blocks apart.
     low = max(pattern.prefix + pattern.period, pattern.prefix + 2, LEAST_BLOCKS)
     low += (pattern.blocks - low) % pattern.period
     high = low + pattern.period * -(-APART // pattern.period)
     depths = (pattern.blocks,) if full or low + high >= pattern.blocks else (low, high)
-    runs = [simulate(config, lora, training, gpu, depth=d, split=pattern.prefix + 1, **more) for d in depths]
+    runs = [kind(config, lora, training, gpu, depth=d, split=pattern.prefix + 1).run() for d in depths]
     if len(runs) == 1:
         return runs[0]
 

@@ -57,8 +57,6 @@ class Attention:
     def __init__(self, card: SimulatedCard):
         self.card = card
         self.kernels: Counter[Kernel] = Counter()
-        self.repeats_keys = False
-        """True where the program repeats keys and values for all heads itself, instead of enable_gqa."""
         Attention._current = self
         if Attention._library is None:
             Attention._library = torch.library.Library("aten", "IMPL")
@@ -70,9 +68,6 @@ class Attention:
     def run(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False):
         """Run the kernel that sdp::scaled_dot_product_attention would (ATen/native/transformers/attention.cpp)."""
         aten, masked = torch.ops.aten, attn_mask is not None
-        if self.repeats_keys and enable_gqa:
-            groups, enable_gqa = query.shape[1] // key.shape[1], False
-            key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
         kernel = kernel_for(self.card, query, key, value, masked=masked, enable_gqa=enable_gqa, dropout=dropout_p > 0)
         self.kernels[kernel] += 1
         if masked and attn_mask.dtype == torch.bool:
@@ -149,13 +144,12 @@ WHOLE: dict[Any, Callable[..., Any]] = {
 class Tracker(TorchDispatchMode):
     """Follows the storages that operators make while it is active. Enter it inside a FakeTensorMode."""
 
-    def __init__(self, card: SimulatedCard):
+    def __init__(self, card: SimulatedCard, answer: Callable[[torch.Tensor], Any]):
+        """answer: returns the value of `.item()` for a tensor on the card."""
         super().__init__()
-        self.card, self.allocator = card, card.allocator
+        self.card, self.allocator, self._answer = card, card.allocator, answer
         self.attention = Attention(card)
         _register()
-        self.answer: Callable[[torch.Tensor], Any] | None = None
-        """Function that returns the value of `.item()` for a tensor on the card; None keeps torch's own behaviour."""
         self._blocks: dict[int, tuple[Any, int]] = {}
         self._handles: set[int] = set()
 
@@ -166,8 +160,8 @@ class Tracker(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func is aten._local_scalar_dense.default and self.answer is not None:
-            return self.answer(args[0])
+        if func is aten._local_scalar_dense.default:
+            return self._answer(args[0])
         if func in PRODUCTS:
             self._cublas(args)
         whole = WHOLE.get(func)
@@ -221,12 +215,10 @@ def as_on_a_card() -> None:
     masking_utils.find_packed_sequence_indices = lambda position_ids: None
     JITFunction.run = lambda self, *args, **more: None
     nn.Module._apply = _apply
-    torch.Tensor.__getitem__ = _getitem
     FakeTensor.tolist = _tolist
     _meta_registrations._meta_grouped_mm_common = _meta_grouped_mm
 
 
-_GETITEM = torch.Tensor.__getitem__
 _TOLIST = FakeTensor.tolist
 _META_GROUPED_MM = _meta_registrations._meta_grouped_mm_common
 
@@ -239,13 +231,6 @@ def _tolist(self: FakeTensor) -> Any:
 def _meta_grouped_mm(a: torch.Tensor, b: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
     """Multiply in any dtype, as torch 2.13's kernel does; torch's check of shapes allows bf16 alone."""
     return _META_GROUPED_MM(a.bfloat16(), b.bfloat16(), *rest, **more).to(a.dtype)
-
-
-def _getitem(self: torch.Tensor, index: Any) -> Any:
-    """Index with tensors in place of lists, of which torch would make real tensors on the card (Falcon's heads)."""
-    if isinstance(index, tuple) and any(isinstance(each, list) for each in index):
-        index = tuple(torch.tensor(each) if isinstance(each, list) else each for each in index)
-    return _GETITEM(self, index)
 
 
 def _apply(self: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:

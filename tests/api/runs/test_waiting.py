@@ -5,8 +5,6 @@ import time
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.locations import first_free
-from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunStarted
 from rankviz.core.runs.words import AFTER_OTHERS
 from rankviz.errors import EngineUnavailableError
@@ -63,13 +61,6 @@ def test_what_runs_has_no_place_and_counts_for_those_behind(api):
 
     assert 1 == place.ahead
     assert place.seconds.high > 0  # of the running one, by its estimate
-
-
-@pytest.mark.parametrize(
-    ("times", "places", "free"), [([40], 1, 40), ([40, 60, 30], 1, 130), ([40, 60, 30], 2, 60), ([40, 60, 30], 4, 0)]
-)
-def test_the_first_free_place_is_where_the_jobs_before_end_soonest(times, places, free):
-    assert Range(0.0, free, 2 * free) == first_free([Range(0.0, each, 2 * each) for each in times], places)
 
 
 @pytest.fixture

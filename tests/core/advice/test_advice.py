@@ -43,7 +43,7 @@ def given(
     goal=None, data=None, points=SWEEP, about=None, parameters=lambda r: 1000 * r, record=RECORD, equal=None, **more
 ):
     goal = goal or Goal()
-    who = about or replace(subject(), task_kinds=use_case(goal.use_case).task_kinds)
+    who = about or subject(task_kinds=use_case(goal.use_case).task_kinds)
     data = data or data_of(goal, TrainingSetup())
     converted = [equal] if equal else []
     return advise(evidence(points, **more), record, who, goal, data, parameters, assumptions(), *converted)

@@ -48,7 +48,7 @@ def placed(attempt=1, **fields):
 def why(*events, others=(), has_job=False):
     run = ASKED.after_all(events)
     sweep = Sweep(sweep_id="s", runs=(run, *(OTHER.after(event) for event in others)))
-    return why_it_waits(run, sweep, has_job=has_job)
+    return " ".join(filter(None, why_it_waits(run, sweep, has_job=has_job)))
 
 
 def test_a_lost_attempt_is_told_with_its_reason_until_the_next_one_begins():

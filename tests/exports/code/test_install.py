@@ -16,8 +16,8 @@ HEADER = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)
 """As PEP 723 has it."""
 
 
-def names_of(node):
-    return [each.name for each in node.names] if isinstance(node, ast.Import) else []
+def text(framework, changes):
+    return script(made(**{**changes, "framework": framework}))
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -30,12 +30,10 @@ def test_the_installed_versions_are_the_ones_that_an_export_pins(framework):
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_an_export_installs_what_its_code_imports_and_what_counts_the_layers(framework):
     packages = {requirement.partition("==")[0] for requirement in requirements(framework)}
-    imported = {
-        name.split(".")[0]
-        for changes in SETTINGS.values()
-        for node in ast.walk(ast.parse(script(made(**{**changes, "framework": framework}))))
-        for name in ([node.module] if isinstance(node, ast.ImportFrom) else names_of(node))
-    }
+    nodes = [node for changes in SETTINGS.values() for node in ast.walk(ast.parse(text(framework, changes)))]
+    names = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    names += [each.name for node in nodes if isinstance(node, ast.Import) for each in node.names]
+    imported = {name.split(".")[0] for name in names}
 
     assert imported - {"json", "math", "pathlib", "torch"} <= packages
     assert {"peft", "transformers", "bitsandbytes"} <= packages
@@ -44,13 +42,13 @@ def test_an_export_installs_what_its_code_imports_and_what_counts_the_layers(fra
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_script_starts_with_the_pip_command_and_a_header_that_uv_reads(framework):
-    text = script(made(framework=framework))
-    (header,) = HEADER.finditer(text)
+    written = text(framework, {})
+    (header,) = HEADER.finditer(written)
     read = tomllib.loads(
         "".join(line.removeprefix("#").removeprefix(" ") for line in header["content"].splitlines(True))
     )
 
-    assert f"# pip install {' '.join(requirements(framework))}" == text.splitlines()[1]
+    assert f"# pip install {' '.join(requirements(framework))}" == written.splitlines()[1]
     assert "script" == header["type"]
     assert list(requirements(framework)) == read["dependencies"]
     assert ">=3.11" == read["requires-python"]

@@ -44,8 +44,6 @@ LEARNED = {"messages": 2, "conversations": 2, "prompts": 1, "text": 1, "instruct
 """Answers that are learned of a row, by its kind."""
 PLAIN = re.compile(r"\d+ ([a-h]) \1{6}<\|im_end\|>")
 """A row of plain text: all of it is learned."""
-SHOWN = ("PROMPT", "EXPECTED", "BEFORE", "AFTER")
-SIZE = re.compile(r"The adapter has ([\d,]+) bytes")
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +132,8 @@ def test_it_ends_with_answers_from_before_and_after_and_the_size_of_the_adapter(
     result = ran(framework, shape)[1]
     printed = result["printed"]
 
-    assert [4, 4, 4, 4] == [len(re.findall(f"^{word}", printed, re.MULTILINE)) for word in SHOWN]
-    assert f"{result['files']['adapter_model.safetensors']:,}" == SIZE.search(printed)[1]
+    assert [4, 4, 4, 4] == [printed.count(f"\n{word:8} ") for word in ("PROMPT", "EXPECTED", "BEFORE", "AFTER")]
+    assert f"The adapter has {result['files']['adapter_model.safetensors']:,} bytes" in printed
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

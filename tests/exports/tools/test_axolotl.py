@@ -81,8 +81,6 @@ ROWS_OF = {
     "prompt-completion": {"prompt": "Name a letter. ", "completion": "abc"},
     "instruction": {"instruction": "Name a letter.", "input": "", "output": "abc"},
     "text": {"text": "abc"},
-    "messages.from": {"messages": SHAREGPT["conversations"]},
-    "conversations.role": {"conversations": CHAT["messages"]},
     "instruction.no-input": {"instruction": "Name a letter.", "output": "abc"},
 }
 LEARNED = {form: "abc<|im_end|>xyz<|im_end|>" for form in ROWS_OF if form[0] in "mc"}
@@ -92,12 +90,6 @@ GEMMA = {"model_id": "google/gemma-3-4b-it", "model_type": "gemma3_text"}
 FORMS = get_args(Form)
 FORM_CASES = [f"form {form}" for form in FORMS]
 BASES = {"base": BASE["model_id"], "gemma": GEMMA["model_id"]}
-
-
-def other_rows(text):
-    """The line in the comments that takes the other kind of rows."""
-    (line,) = (line for line in text.splitlines() if line.startswith("# datasets: "))
-    return line.removeprefix("# ")
 
 
 def config(**changes):
@@ -131,7 +123,6 @@ def validated(wheels, tmp_path_factory):
     cases["gemma"] = config(**GEMMA)
     for form in FORMS:
         cases[f"form {form}"] = config(data=TrainingData(form=form, file_name="mine.csv"))
-    cases["other rows"] = {**config(), **yaml.safe_load(other_rows(axolotl(made(framework="trl"))))}
     cases["experts"] = config(target_parameters=("mlp.experts.down_proj",))
     cases["experts alone"] = config(target_modules=(), target_parameters=("mlp.experts.down_proj",))
     cases["misspelt"] = {**config(), "lora_rank": 8}
@@ -146,7 +137,7 @@ def test_the_version_is_the_one_that_is_checked():
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("setting", [*SETTINGS, "experts", "experts alone", "base", "gemma", "other rows", *FORM_CASES])
+@pytest.mark.parametrize("setting", [*SETTINGS, "experts", "experts alone", "base", "gemma", *FORM_CASES])
 def test_axolotls_own_validation_takes_it(validated, setting):
     result = validated[setting]
 

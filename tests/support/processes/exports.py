@@ -5,10 +5,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from rankviz.core.lora.config import FLAGS, LoraConfig
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import ModelSpec
 from rankviz.exports import Recipe
-from rankviz.exports.recipe import plan_on_cpu
 from rankviz.paths import IMPORT_ROOT
 
 
@@ -19,6 +23,20 @@ def counted_here(made: Recipe) -> tuple[int, int]:
         plan = plan_on_cpu(plan.model, made.lora, plan, precision)
     r = made.lora.r
     return plan.parameters(r), plan.trained_bytes(r, framework, precision, cuda=False)
+
+
+def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str) -> AdapterPlan:
+    """Return the adapter that Unsloth's CPU backend makes of the script's names; it takes no flags and no MoE scheme.
+    The script's rank_pattern has priority over PEFT's own, which would double the rank of gate_up_proj. Raise
+    InvalidSettingError where PEFT refuses the names."""
+    names = {"target_modules": plan.target_modules, "moe_scheme": "default", "expert_rank": plan.expert_rank}
+    as_written = replace(lora, modules_to_save=plan.modules_to_save, **dict.fromkeys(FLAGS), **names)
+    made = resolve(model, as_written, "unsloth", precision=precision, cuda=False)
+    if plan.expert_rank == "r":
+        return made
+    factors = {each.layer.path: each.rank_factor for each in plan.adapted}
+    adapted = (replace(a, rank_factor=factors.get(a.layer.path, a.rank_factor)) for a in made.adapted)
+    return replace(made, adapted=tuple(adapted))
 
 
 def run_exports(process: str, places: Sequence[str]) -> dict[str, dict[str, Any]]:

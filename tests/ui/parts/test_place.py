@@ -6,7 +6,7 @@ from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunStarted
 from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import WantedEngine
-from rankviz.ui.parts.live import place_html, place_in_sentences
+from rankviz.ui.parts.live import place_html
 from tests.support.engines.hub_jobs import page_on
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
@@ -51,5 +51,3 @@ def test_a_rented_machine_has_a_price_of_the_whole_sweep(tmp_path, hub):
 
         words = "$0.40 of at most $5.00 on Hugging Face Jobs, 2 min in runs"
         assert f"Ran on Hugging Face Jobs, l4x1. Cost so far: {words}." == text_of(place_html(api, sweep))
-        of_run = place_in_sentences(api, sweep.runs[0])
-        assert f"Its sweep: {words}; a job is billed as a whole, not by run." in of_run

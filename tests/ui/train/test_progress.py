@@ -36,15 +36,8 @@ def running(api):
     return sweep_id, run_id
 
 
-def with_adapters(api, sweep):
-    """The sweep, and a folder where each run says that its adapter lies."""
-    for run in sweep.runs:
-        (api.workspace.store.run_dir(run.run_id) / run.adapter_path).mkdir()
-    return sweep
-
-
 def test_the_newest_result_of_ones_own_stands_where_nothing_is_chosen_and_the_button_trains(api):
-    older, newest = finished(api, {4: 2.0}), with_adapters(api, finished(api, {4: 2.0, 16: 1.5}))
+    older, newest = finished(api, {4: 2.0}), finished(api, {4: 2.0, 16: 1.5})
     queued(api)
 
     shown = progress(api, sweep_id="", seen="")
@@ -55,9 +48,9 @@ def test_the_newest_result_of_ones_own_stands_where_nothing_is_chosen_and_the_bu
     assert "Your newest sweep. The form starts another one." in text_of(shown.status)
     assert "r = 4, 16 2 runs completed, " in text_of(shown.status)
     chosen = progress(api, sweep_id=newest.sweep_id, seen="")
-    for part in ("curve", "words", "adapters", "loss", "answers"):
+    for part in ("curve", "words", "loss", "answers"):
         assert getattr(chosen, part) == getattr(shown, part)
-    assert all((shown.curve, shown.words, shown.adapters, shown.loss))
+    assert all((shown.curve, shown.words, shown.loss))
     assert ("Train", False) == (shown.start.value, shown.add.visible)
     assert not hasattr(again, "curve")
 
@@ -87,7 +80,7 @@ def test_while_a_sweep_runs_one_button_cancels_it_one_trains_more_and_the_loss_i
     assert ("Train another sweep", True) == (shown.start.value, shown.cancel.visible)
     assert "Cancel this sweep (r = 4, 16)" == shown.cancel.value
     assert shown.loss
-    assert ("", "", "", "") == (shown.curve, shown.words, shown.answers, shown.adapters)
+    assert ("", "", "") == (shown.curve, shown.words, shown.answers)
     assert shown.timer.active
 
 

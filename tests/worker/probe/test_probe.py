@@ -49,16 +49,11 @@ def probe(folder: Path, *, config=TINY, command=PROBE_COMMAND, **settings):
     return api, record
 
 
-@pytest.fixture(scope="module")
-def probed(tmp_path_factory):
-    return probe(tmp_path_factory.mktemp("unsloth"), full=True)
-
-
-def test_two_depths_and_the_whole_are_measured_in_processes_of_their_own(probed):
-    _, record = probed
+def test_two_depths_are_measured_in_processes_of_their_own_and_extrapolated(tmp_path):
+    _, record = probe(tmp_path)
 
     assert RunState.COMPLETED is record.state, record.error + record.log_tail
-    assert (2, 4, 6) == tuple(each.depth for each in record.measured)
+    assert (2, 4) == tuple(each.depth for each in record.measured)
     # embeddings 320 · 64, a block's weights 2 · 64 · 64 + 2 · 64 · 32 + 3 · 64 · 128, its norms and the last
     block = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64
     for each in record.measured:
@@ -73,6 +68,14 @@ def test_two_depths_and_the_whole_are_measured_in_processes_of_their_own(probed)
     assert "unsloth" in record.environment["versions"]
 
 
+def test_without_unsloth_the_same_adapter_is_trained_and_unsloth_is_not_imported(tmp_path):
+    api, record = probe(tmp_path, framework="peft", precision="bf16", depths=(2,))
+
+    assert RunState.COMPLETED is record.state, record.error + record.log_tail
+    assert [2 * BLOCK_ADAPTER] == [each.trainable_parameters for each in record.measured]
+    assert "Unsloth 2" not in (api.workspace.store.run_dir(record.run_id) / "worker.log").read_text()
+
+
 def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
     api, record = probe(tmp_path, memory_limit_bytes=64 * 2**20, framework="peft")
 
@@ -84,7 +87,6 @@ def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
     assert (
         "does not fit the memory limit of 64 MiB, by at least" in sentences(api.probes.summary(record.run_id).record)[0]
     )
-    assert "Unsloth 2" not in (api.workspace.store.run_dir(record.run_id) / "worker.log").read_text()
     assert [] == [p for p in psutil.process_iter(["cmdline"]) if record.run_id in (p.info["cmdline"] or [])]
 
 

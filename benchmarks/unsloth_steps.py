@@ -1,13 +1,15 @@
-"""Runs training steps of the real Unsloth on the simulated card: its FastLanguageModel, kernels, checkpointing and
-loss.
-Import it after `card.import_unsloth`. Only what would need weights or a tokenizer is replaced. All rows have
-max_length tokens, and every token but the last of each row is a target. Not covered: padding-free batches, xformers,
-families that go through FastModel, and memory blocks that loading a checkpoint leaves half used."""
+"""Training steps of the real Unsloth on the simulated card: its FastLanguageModel, kernels, checkpointing and loss.
+
+Import it after `unsloth_card.import_unsloth`; `make truth` and a slow test use it. Only what would need weights or a
+tokenizer is replaced. All rows have max_length tokens, and every token but the last of each row is a target. Not
+covered: padding-free batches, xformers, families that go through FastModel, and memory blocks that loading a checkpoint
+leaves half used.
+"""
 
 import functools
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,17 +25,17 @@ from unsloth.utils import attention_dispatch
 from unsloth_zoo import gradient_checkpointing
 from unsloth_zoo.fused_losses import fused_linear
 
+from benchmarks.unsloth_card import LAUNCHES, count_launches
 from rankviz.core.cost.question import plan_on
-from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
-from rankviz.core.lora.config import LoraConfig
+from rankviz.core.cost.setup import Device
 from rankviz.core.lora.targets import OWN_FAMILIES
 from rankviz.core.probe import Simulated
 from rankviz.errors import UserError
 from rankviz.worker.finetune.training import unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.probe.depth import write_tokenizer
-from rankviz.worker.simulate.card import LAUNCHES, SimulatedCard, answer_more, become, count_launches
-from rankviz.worker.simulate.step import Program, SimulatedRun, materialize
+from rankviz.worker.simulate.card import SimulatedCard
+from rankviz.worker.simulate.step import SimulatedRun, materialize
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card, kernel_for
 
 ADDED_BYTES = 2**23
@@ -47,8 +49,8 @@ BACKENDS = {"math": 0, "flash": 1, "efficient": 2}
 class UnslothTracker(Tracker):
     """Tracker that also runs the bodies of Unsloth's custom operators; their fake versions do not show allocations."""
 
-    def __init__(self, card: SimulatedCard, targets: int):
-        super().__init__(card)
+    def __init__(self, card: SimulatedCard, answer: Callable[[torch.Tensor], Any], targets: int):
+        super().__init__(card, answer)
         self._targets = targets
         self._bodies = {name: each._init_fn for name, each in OPDEFS.items() if name.startswith("unsloth")}
 
@@ -64,26 +66,23 @@ class UnslothTracker(Tracker):
             return body(*args, **(kwargs or {}))
 
 
-def simulate(config: Mapping[str, Any], lora: LoraConfig, training: TrainingSetup, gpu: Gpu, depth: int) -> Simulated:
-    """Run two optimizer steps of the model's first `depth` blocks, as step.simulate does them."""
-    if config["model_type"] not in FAMILIES:
-        raise UserError(f"Unsloth's training step is simulated for {', '.join(FAMILIES)}, not for this model.")
-    card = become(gpu)
-    answer_more()
-    torch._fused_sdp_choice = _choice(card)
-    as_on_a_card()
-    count_launches()
-    run = _UnslothRun(config, lora, training, card, Program(), depth)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        return run.run()
+class UnslothRun(SimulatedRun):
+    """Two optimizer steps of Unsloth's FastLanguageModel, with its kernels, checkpointing and loss."""
 
-
-class _UnslothRun(SimulatedRun):
     def run(self) -> Simulated:
+        """Run the steps, and return the bytes held."""
+        if self.config["model_type"] not in FAMILIES:
+            raise UserError(f"Unsloth's training step is simulated for {', '.join(FAMILIES)}, not for this model.")
+        torch._fused_sdp_choice = _choice(self.card)
+        as_on_a_card()
+        count_launches()
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            return self._run()
+
+    def _run(self) -> Simulated:
         _forget(self.compute)
         targets = self.training.tokens_per_micro_step - self.training.per_device_train_batch_size
-        with UnslothTracker(self.card, targets) as tracker:
-            tracker.answer = self._answer
+        with UnslothTracker(self.card, self._answer, targets) as tracker:
             run = self.trained(tracker, self._load())
         self._check(run)
         return run
@@ -133,13 +132,13 @@ class _UnslothRun(SimulatedRun):
         model.for_training()  # as its Trainer does
         return model.train()
 
-    def _loss(self, model: Any) -> tuple[torch.Tensor, Any]:
+    def _loss(self, model: Any) -> torch.Tensor:
         training = self.training
         shape = (training.per_device_train_batch_size, training.max_length)
         ids, labels = (torch.zeros(shape, dtype=torch.long, device="cuda") for _ in range(2))
         count = torch.zeros((), dtype=torch.long, device="cuda")
         with torch.autocast("cuda", self.compute):
-            return model(input_ids=ids, labels=labels, num_items_in_batch=count).loss, None
+            return model(input_ids=ids, labels=labels, num_items_in_batch=count).loss
 
     def _check(self, run: Simulated) -> None:
         """Raise RuntimeError where other code ran than in training on the card, since the bytes would be wrong."""
