@@ -56,8 +56,8 @@ class MeasuredRuns(Operations):
         from rankviz.core.runs.estimate import row_tokens
 
         with suppress(RankVizError):
-            preview = self._api.runs.preview(request.data)
-            return row_tokens(preview.mean_characters, preview.longest_characters, self._workspace.assumptions)
+            held = self._api.data.measure(request.data)
+            return row_tokens(held.mean_characters, held.longest_characters, self._workspace.assumptions)
         return None
 
     def memory(
