@@ -228,9 +228,7 @@ class Spent:
         begun."""
         if self.rent is None:
             return self.time.in_words
-        usd = (
-            f"{self.rent.in_words} on {title(HF_JOBS)}" if self.rent.in_words else f"US dollars {units.NOT_KNOWN} here"
-        )
+        usd = f"{self.rent.in_words or f'US dollars {units.NOT_KNOWN}'} on {title(HF_JOBS)}"
         return f"{usd}, {self.time.in_words} in runs" if self.time.in_words else usd
 
     @property
