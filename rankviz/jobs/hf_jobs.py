@@ -34,9 +34,22 @@ from rankviz.errors import (
 )
 from rankviz.jobs import bundle
 from rankviz.jobs.engine import End, Job, Live
-from rankviz.jobs.hub import IN, OUT, Hub, HubJob, Logins
+from rankviz.jobs.hub import (
+    IN,
+    MOST_USD,
+    OUT,
+    Bill,
+    Cost,
+    Flavor,
+    Hub,
+    HubJob,
+    Ledger,
+    Logins,
+    cost_so_far,
+    require_limit,
+    seconds_left,
+)
 from rankviz.jobs.local import describe_exit
-from rankviz.jobs.prices import MOST_USD, Bill, Cost, Flavor, Ledger, cost_so_far, require_limit, seconds_left
 from rankviz.jobs.remote import (
     OWN_LIMITS,
     READ_BYTES,

@@ -12,9 +12,8 @@ import pytest
 from rankviz.core.runs.events import RunFailed
 from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT, CANCELLED_THERE, ONE_AT_A_TIME, USED_UP, HfJobs
-from rankviz.jobs.hub import BUCKET, LOGIN, NO_CREDIT, Logins
+from rankviz.jobs.hub import BUCKET, LOGIN, NO_CREDIT, STARTING, Cost, Logins, cost_of
 from rankviz.jobs.local import Local
-from rankviz.jobs.prices import STARTING, Cost, cost_of
 from rankviz.jobs.remote import NEVER
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
@@ -83,7 +82,7 @@ def test_a_job_that_runs_is_on_the_bill_and_while_it_cannot_be_read_the_bill_is_
     supervise, store, hub, logins, monkeypatch
 ):
     monkeypatch.setattr("rankviz.jobs.remote.NOTE_SECONDS", 0.0)
-    monkeypatch.setattr("rankviz.jobs.prices.FOLLOWED_SECONDS", 1.0)
+    monkeypatch.setattr("rankviz.jobs.hub.FOLLOWED_SECONDS", 1.0)
     (run_id,) = sweep(store, 4, flavor="l4x1")
     engine = supervise(HANG_IN_EACH).engines[0]
     sweep_id = store.get(run_id).request.sweep_id
@@ -145,7 +144,7 @@ def test_a_job_that_reaches_its_limit_or_is_cancelled_there_is_not_started_again
     assert ["failed"] * 2 == states(store, run_ids)
     assert all(words in store.get(run_id).error for run_id in run_ids)
     assert 1 == len(hub.jobs)
-    store.requeue(run_ids[1])
+    store.requeue_all([run_ids[1]])
     wait_for(lambda: len(hub.jobs) == 2)
     supervisor.cancel(run_ids[1])
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from rankviz.errors import InvalidSettingError
-from rankviz.jobs.known import engines
+from rankviz.jobs.engine import engines
 from rankviz.jobs.slurm import Slurm, SlurmJob, check_options, end_of, read_jobs
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.settings import read
