@@ -1,7 +1,7 @@
 """Training steps of the real Unsloth on the simulated card: its FastLanguageModel, kernels, checkpointing and loss.
 
-Import it after `unsloth_card.import_unsloth`; `make truth` and a slow test use it. Only what would need weights or a
-tokenizer is replaced. All rows have max_length tokens, and every token but the last of each row is a target. Not
+Import it after `unsloth_card.import_unsloth`; `make truth` uses it. Only what would need weights or a tokenizer is
+replaced. All rows have max_length tokens, and every token but the last of each row is a target. Not
 covered: padding-free batches, xformers, families that go through FastModel, and memory blocks that loading a checkpoint
 leaves half used.
 """

@@ -87,7 +87,6 @@ class SimulatedRun:
             reserved=allocator.peak_reserved,
             kernels=dict(tracker.attention.kernels),
             trainable_parameters=sum(each.numel() for each in model.parameters() if each.requires_grad),
-            workspaces=tracker.workspaces,
         )
 
     def _answer(self, tensor: torch.Tensor) -> Any:
