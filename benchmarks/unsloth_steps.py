@@ -33,7 +33,7 @@ from rankviz.core.probe import Simulated
 from rankviz.errors import UserError
 from rankviz.worker.finetune.training import unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
-from rankviz.worker.probe.depth import write_tokenizer
+from rankviz.worker.probe import write_tokenizer
 from rankviz.worker.simulate.card import SimulatedCard
 from rankviz.worker.simulate.step import SimulatedRun, materialize
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card, kernel_for
