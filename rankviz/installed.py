@@ -26,7 +26,7 @@ NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here. {L
 def missing_trainer(activity: str) -> str:
     """Return a sentence on how to add the trainer, to visitors who can; empty where it is installed. activity: what
     needs the trainer, such as "Training"."""
-    if _has(TRAINER):
+    if has(*TRAINER):
         return ""
     return _lacks(f"{activity} needs the trainer", "pip install '.[train]' in the RankViz folder")
 
@@ -35,7 +35,7 @@ def why_not_train(*, shared: bool) -> str:
     """Return why nothing can be trained here, apart from disk space, and what to do instead; empty where training is
     possible. shared: True where strangers use this page, who cannot install anything."""
     if os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("", "0", "false"):
-        return ON_ZERO_GPU if _has(TRAINER) else f"{ON_ZERO_GPU} {LACKED}"
+        return ON_ZERO_GPU if has(*TRAINER) else f"{ON_ZERO_GPU} {LACKED}"
     missing = missing_trainer("Training")
     return NO_TRAINER_HERE if missing and shared else missing
 
@@ -48,29 +48,14 @@ def require_trainer(activity: str) -> None:
 
 def require_pyarrow() -> None:
     """Raise NotInstalledError where pyarrow is missing, which reads and writes Parquet files and takes 170 MB."""
-    if not _has(("pyarrow",)):
+    if not has("pyarrow"):
         raise NotInstalledError(_lacks("Parquet needs pyarrow", "pip install pyarrow", instead="use CSV"))
-
-
-def has_pyarrow() -> bool:
-    """Tell whether Parquet files can be written."""
-    return _has(("pyarrow",))
-
-
-def has_trackio() -> bool:
-    """Tell whether runs can be sent to Trackio."""
-    return _has(("trackio",))
 
 
 def require_trackio() -> None:
     """Raise NotInstalledError where Trackio is missing."""
-    if not has_trackio():
+    if not has("trackio"):
         raise NotInstalledError(_lacks("This needs Trackio", "pip install '.[trackio]' in the RankViz folder"))
-
-
-def has_ray() -> bool:
-    """Tell whether runs can be sent to a Ray cluster."""
-    return _has(("ray", "aiohttp"))
 
 
 def _lacks(need: str, command: str, instead: str = "") -> str:
@@ -82,5 +67,6 @@ def _lacks(need: str, command: str, instead: str = "") -> str:
 
 
 @cache
-def _has(libraries: tuple[str, ...]) -> bool:
+def has(*libraries: str) -> bool:
+    """Tell whether all these libraries are installed."""
     return all(find_spec(name) is not None for name in libraries)

@@ -8,7 +8,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,7 +24,7 @@ from rankviz.core.cost.stack import stack_on
 from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, Trial, Wanted, checks, problems, uses_gpu, warnings
 from rankviz.core.probe import ProbeSummary, Simulated, SimulatedProbe, estimate_probe, for_here, settle
 from rankviz.core.runs.request import check_step
-from rankviz.errors import InvalidSettingError, LimitError, RankVizError
+from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.hub import reach
 from rankviz.hub.reach import cache_folder
 from rankviz.machine import cards, cpu_bf16, cpu_name, software
@@ -54,21 +53,13 @@ class Preflight(Operations):
         """Return the quick checks for one training here. Takes milliseconds; up to 6 s if the base comes from the Hub
         and the network is slow. base: the base model of a sweep; empty for a probe, which downloads nothing."""
         facts, model = self.facts(), self._from_the_hub(base)
-        wanted = Wanted(
-            precision=training.precision,
-            optim=training.optim,
-            framework=training.framework,
-            has_experts=model is None or model.has_experts,
-        )
+        has_experts, download = model is None or model.has_experts, 0
         repository = _repository(base, model, training, on_gpu=uses_gpu(facts)) if model else ""
-        if model is None or reach.has_weights(repository or base):
-            return checks(facts, wanted)
-        facts, known = replace(facts, hub=self._workspace.hub.reached()), None
-        if repository and facts.hub.reached:
-            with suppress(LimitError):  # the Hub is busy with others
-                known = self._workspace.hub.weight_bytes(repository, patient=False)
-        download = BYTES_PER_PARAMETER * (model.whole or model).total_parameters if known is None else known
-        return checks(facts, replace(wanted, download_bytes=download, download_is_certain=known is not None))
+        if model is not None and not reach.has_weights(repository or base):
+            facts = replace(facts, hub=self._workspace.hub.reached())
+            download = BYTES_PER_PARAMETER * (model.whole or model).total_parameters
+        setup = {name: getattr(training, name) for name in ("precision", "optim", "framework")}
+        return checks(facts, Wanted(**setup, has_experts=has_experts, download_bytes=download))
 
     def require(self, training: TrainingSetup, base: str = "") -> None:
         """Raise InvalidSettingError where a quick check says that this training cannot run here."""
@@ -112,10 +103,7 @@ class Preflight(Operations):
             cpu_count=os.cpu_count() or 1,
             cpu_bf16=cpu_bf16(),
             memory_bytes=psutil.virtual_memory().total,
-            disks=(
-                self._disk("runs", self._workspace.home),
-                self._disk(HUB_DISK, cache_folder()),
-            ),
+            disks=(self._disk("runs", self._workspace.home), self._disk(HUB_DISK, cache_folder())),
             hub=self._workspace.hub.reached() if ask_hub else None,
             trial=trial,
         )

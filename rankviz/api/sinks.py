@@ -39,7 +39,7 @@ class Sinks(Operations):
 
     def offered(self) -> Sequence[str]:
         """Return the kinds of destinations that can be published to."""
-        return (DATASET, ADAPTER, *((TRACKIO,) if installed.has_trackio() else ()))
+        return (DATASET, ADAPTER, *((TRACKIO,) if installed.has("trackio") else ()))
 
     def login(self) -> str:
         """Return the token of this machine's own Hub login; empty if there is none, and always on a shared page."""

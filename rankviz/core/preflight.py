@@ -128,9 +128,7 @@ class Wanted:
     has_experts: bool = True
     """True if the base is, or may be, a mixture of experts."""
     download_bytes: int = 0
-    """Bytes of disk that downloading the base takes; 0 without a download."""
-    download_is_certain: bool = False
-    """True if download_bytes is the sum of the files' sizes, given by the Hub."""
+    """Bytes of disk that downloading the base may take; 0 without a download."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,11 +301,10 @@ def _disk(disk: Disk, wanted: Wanted) -> Check:
     found, is_full = f"{where} has {units.file_size(disk.free_bytes)} free", disk.free_bytes < LEAST_DISK_BYTES
     is_too_small = disk.what == HUB_DISK and wanted.download_bytes > disk.free_bytes
     if is_too_small:
-        takes = "takes" if wanted.download_is_certain else "may take"
-        found += f"; this base {takes} {units.file_size(wanted.download_bytes)}"
+        found += f"; this base may take {units.file_size(wanted.download_bytes)}"
     if not (is_full or is_too_small):
         return Check("disk", "ok", f"{found}.")
-    state: State = "problem" if is_full or wanted.download_is_certain else "warning"
+    state: State = "problem" if is_full else "warning"
     if disk.path:
         folders = "RANKVIZ_HOME names that of runs, HF_HUB_CACHE that of models"
         return Check("disk", state, f"{found}.", f"Make room, or move the folder: {folders}.")

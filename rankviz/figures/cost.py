@@ -133,18 +133,20 @@ class ParametersInfo(NamedTuple):
 def parameters_info(plan: AdapterPlan, r: int) -> ParametersInfo:
     """Return the adapter parameters at rank r by module and block."""
     grid = plan.by_block(r)
+    places = sorted({place for cells in grid.values() for place in cells})
+    blocks = ["outside" if tower == 2 else f"{'vision ' * tower}{block}" for tower, block in places]
     rules = f"PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}"
     return ParametersInfo(
-        modules=grid.modules,
-        blocks=grid.blocks,
-        parameters=list(zip(*grid.parameters, strict=True)),
+        modules=list(grid),
+        blocks=blocks,
+        parameters=[[cells.get(place, 0) for place in places] for cells in grid.values()],
         r=r,
         source=f"Counted from the model's own layers, by the rules of {rules}.",
         rows=[
-            {"block": block, "module": module, "parameters": count}
-            for block, counts in zip(grid.blocks, grid.parameters, strict=True)
-            for module, count in zip(grid.modules, counts, strict=True)
-            if count
+            {"block": block, "module": module, "parameters": cells[place]}
+            for place, block in zip(places, blocks, strict=True)
+            for module, cells in grid.items()
+            if place in cells
         ],
     )
 

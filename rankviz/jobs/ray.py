@@ -16,9 +16,9 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from rankviz import installed
 from rankviz.core.runs.events import GPU_LOST, RAY
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, redacted
-from rankviz.installed import has_ray
 from rankviz.jobs import process
 from rankviz.jobs.engine import End, Job, Live, Nodes
 from rankviz.jobs.inside import Storage
@@ -106,7 +106,7 @@ class Ray(Remote):
     def why_not(self) -> str:
         if not self._address:
             return NO_ADDRESS
-        if not has_ray():
+        if not installed.has("ray", "aiohttp"):
             return NOT_INSTALLED
         return "" if self._storage else NO_STORAGE
 

@@ -74,13 +74,8 @@ def usable(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> tu
 
 def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None) -> dict[str, str]:
     """Return the variables that show a worker only the card that `chosen` names; empty without a GPU."""
-    driver = read_driver(nvml)
-    card = chosen(driver, environ)
-    if card is not None and card.uuid and len(driver.cards) > 1:
-        return {ORDER: PCI, VISIBLE: card.uuid}
-    if environ.get(VISIBLE) is not None:
-        return {ORDER: PCI, VISIBLE: environ[VISIBLE].split(",")[0].strip()}
-    return {ORDER: PCI, VISIBLE: "0" if card.index is None else str(card.index)} if card else {}
+    card = chosen(read_driver(nvml), environ)
+    return only(card) if card else {}
 
 
 def only(card: Card) -> dict[str, str]:

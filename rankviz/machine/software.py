@@ -1,10 +1,8 @@
 """Finds what is installed for training: reads files, and tries the libraries in a worker process with a time limit."""
 
-import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
@@ -94,29 +92,14 @@ TIMEOUT_S = 180.0
 def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Trial:
     """Try what training uses in a process of its own, and return whether it succeeded."""
     path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch, tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            cwd=scratch,  # Unsloth writes its compiled cache into the working directory
-            env={**environment(TRAINING), **worker_environment(), "PYTHONPATH": os.pathsep.join(path)},
-            start_new_session=True,
-            text=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            return Trial(ok=False, found="Importing the libraries did not end within its time limit")
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        if process.returncode == 0:
-            return Trial(ok=True, found=output.strip())
-        log.seek(0)
-        lines = log.read().decode(errors="replace").strip().splitlines()
-        return Trial(
-            ok=False, found=f"It ended with code {process.returncode}: {redacted((lines or ['no message'])[-1])}"
-        )
+    variables = {**environment(TRAINING), **worker_environment(), "PYTHONPATH": os.pathsep.join(path)}
+    streams = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
+    try:
+        with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:  # Unsloth writes its compiled cache into it
+            ran = subprocess.run(command, cwd=scratch, env=variables, timeout=timeout_s, **streams)
+    except subprocess.TimeoutExpired:
+        return Trial(ok=False, found="Importing the libraries did not end within its time limit")
+    if ran.returncode == 0:
+        return Trial(ok=True, found=ran.stdout.strip())
+    last = (ran.stderr.strip().splitlines() or ["no message"])[-1]
+    return Trial(ok=False, found=f"It ended with code {ran.returncode}: {redacted(last)}")

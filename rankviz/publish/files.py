@@ -284,7 +284,7 @@ STEP_COLUMNS = {
 def write_dataset(sweep: SweepFacts, folder: Path) -> None:
     """Write the files of a sweep's dataset into a folder. Tables are Parquet, or CSV without pyarrow. Only one run's
     steps and examples are in memory at a time."""
-    kind = "parquet" if installed.has_pyarrow() else "csv"
+    kind = "parquet" if installed.has("pyarrow") else "csv"
     runs = write_table(Table(name=RUNS, rows=[sweep.row(run) for run in sweep.runs]), kind, folder)
     names = {RUNS: runs.rename(folder / f"{RUNS}.{kind}").name}
     steps = (row for run in sweep.runs for row in _step_rows(run))

@@ -50,7 +50,7 @@ def test_an_estimate_takes_the_expected_mean_and_the_upper_end_of_the_longest(ap
 
 
 def test_each_is_told_of_parquet_without_pyarrow_what_they_can_do_whoever_asked_before(api, tmp_path, monkeypatch):
-    monkeypatch.setattr("rankviz.installed._has", lambda packages: False)
+    monkeypatch.setattr("rankviz.installed.has", lambda *libraries: False)
     (tmp_path / "rows.parquet").write_bytes(b"PAR1")
 
     for visitor, advice in ((HOST, "run pip install pyarrow to add it, or use CSV"), (ANN, "does not have: use CSV")):

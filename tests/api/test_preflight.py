@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.probes import Preflight
 from rankviz.core.preflight import Card, Driver, HubAnswer, Software
-from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.errors import InvalidSettingError
 from tests.support.runs import questions
 
 TOO_OLD = Driver(
@@ -45,23 +45,17 @@ def test_a_sweep_that_cannot_run_here_is_refused_before_it_is_queued(old):
 class PlayedHub:
     """Answers as the door to the Hub."""
 
-    def __init__(self, answer, sizes=()):
-        self.answer, self.sizes, self.questions = answer, dict(sizes), 0
+    questions = 0
 
     def reached(self):
         self.questions += 1
-        return self.answer
-
-    def weight_bytes(self, repo_id, *, patient):
-        if self.sizes[repo_id] is LimitError and not patient:
-            raise LimitError("Busy.")
-        return self.sizes[repo_id]
+        return HubAnswer(endpoint="hub", reached=False, reason="x")
 
 
 def test_only_a_base_that_must_be_fetched_asks_the_hub(api, monkeypatch, tmp_path):
     from rankviz.hub import reach
 
-    api.workspace.hub = PlayedHub(HubAnswer(endpoint="hub", reached=False, reason="x"))
+    api.workspace.hub = PlayedHub()
     monkeypatch.setattr(reach, "has_weights", lambda repo_id: repo_id == "Qwen/Qwen3-0.6B")
     training = questions.sweep().training
 
@@ -71,17 +65,3 @@ def test_only_a_base_that_must_be_fetched_asks_the_hub(api, monkeypatch, tmp_pat
     (warning,) = api.preflight.warnings(training, "Qwen/Qwen3-4B")
 
     assert warning.startswith("The Hugging Face Hub does not answer (hub: x).")
-
-
-def test_the_size_on_the_hub_stops_a_training_that_has_certainly_too_little_room(api, monkeypatch):
-    from rankviz.hub import reach
-
-    monkeypatch.setattr(reach, "has_weights", lambda repo_id: False)
-    sizes = {"Qwen/Qwen3-4B": 10**18, "Qwen/Qwen3-8B": None, "Qwen/Qwen3-0.6B": 1, "Qwen/Qwen3-1.7B": LimitError}
-    api.workspace.hub = PlayedHub(HubAnswer(endpoint="hub", reached=True), sizes)
-    training = questions.sweep().training
-
-    with pytest.raises(InvalidSettingError, match=r"this base takes 1,000,000,000\.00 GB\."):
-        api.preflight.require(training, "Qwen/Qwen3-4B")
-    for base in ("Qwen/Qwen3-8B", "Qwen/Qwen3-0.6B", "Qwen/Qwen3-1.7B"):
-        api.preflight.require(training, base)

@@ -36,5 +36,5 @@ def test_parameters_are_by_module_and_block():
     info = parameters_info(plan, 4)
 
     assert (["q_proj", "v_proj"], ["0", "1"]) == (list(info.modules), list(info.blocks))
-    assert [(128, 128), (96, 96)] == list(info.parameters)
+    assert [[128, 128], [96, 96]] == info.parameters
     assert 448 == sum(row["parameters"] for row in info.rows)

@@ -202,7 +202,7 @@ def test_a_hub_model_carries_what_the_hub_says_of_it(laid_out):
 
 
 def test_who_cannot_install_the_trainer_is_not_told_how(monkeypatch):
-    monkeypatch.setattr("rankviz.installed._has", lambda packages: False)
+    monkeypatch.setattr("rankviz.installed.has", lambda *libraries: False)
 
     with acting_as(Visitor("ann")), pytest.raises(NotInstalledError, match="which this page does not have"):
         installed.require_trainer("Reading a model that is not in the catalogue")

@@ -9,11 +9,8 @@ from rankviz import machine
     ("line", "flags", "known"),
     [
         ("flags", "fpu sse2 avx2 fma", False),
-        ("flags", "fpu avx2 avx512f avx512_bf16", True),
         ("flags", "fpu avx2 avx512f avx512vl", True),  # PyTorch's kernels stand in for bf16
-        ("flags", "fpu avx2 amx_bf16", True),
         ("Features", "fp asimd bf16 i8mm", True),  # Arm
-        ("Features", "fp asimd", False),
         ("model name", "a processor", None),
     ],
 )

@@ -35,7 +35,7 @@ def test_the_native_libraries_of_bitsandbytes_say_which_cuda_they_are_for(tmp_pa
 
 
 def test_each_is_told_of_a_missing_trainer_what_they_can_do_whoever_asked_before(monkeypatch):
-    monkeypatch.setattr("rankviz.installed._has", lambda packages: False)
+    monkeypatch.setattr("rankviz.installed.has", lambda *libraries: False)
 
     def missing(visitor):
         with acting_as(visitor):

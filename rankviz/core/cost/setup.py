@@ -399,24 +399,19 @@ def refuse_bf16(setup: TrainingSetup, device: Device) -> None:
 
 def _refusal(setup: TrainingSetup, device: Device) -> str:
     """Return why RankViz's programs cannot train this set-up, and what to choose; empty where they can."""
-    unsloth, own = setup.framework == "unsloth", _own_loss_path(setup.framework)
-    if not device.cuda:
-        if setup.framework == "trl":  # trl/kernels/chunked_logprob.py
-            return "TRL's loss is a Triton kernel, which needs a GPU. Choose framework unsloth or peft on a CPU."
-        if setup.precision not in CPU_PRECISIONS:
-            choices = " or ".join(CPU_PRECISIONS)
-            return f"There is no GPU here. On a CPU, precision must be {choices} (got {setup.precision})."
-        if setup.optim not in CPU_OPTIMIZERS:
-            return f"{setup.optim} needs a GPU. On a CPU, the optimizer must be {' or '.join(CPU_OPTIMIZERS)}."
-    if unsloth and setup.precision == "nf4":
-        return "Unsloth always quantizes to nf4-dq (double quantization). Choose precision nf4-dq, or framework trl."
-    if setup.gradient_checkpointing == "unsloth" and not unsloth:
-        return f"Unsloth's checkpointing exists only in Unsloth. Choose hf or none with framework {setup.framework}."
-    if unsloth and not device.cuda and setup.gradient_checkpointing != "none":
-        return "On a CPU, RankViz trains with Unsloth without gradient checkpointing. Choose auto or none."
-    if setup.loss_path != own:
-        got = f"computes the loss on the path {own} (got {setup.loss_path})"
-        return f"The trainer of {setup.framework} {got}. Choose auto."
-    if setup.attn_implementation != "sdpa":
-        return f"RankViz trains with sdpa attention (got {setup.attn_implementation})."
+    unsloth, cuda = setup.framework == "unsloth", device.cuda
+    if not cuda and setup.framework == "trl":  # trl/kernels/chunked_logprob.py
+        return "TRL's loss is a Triton kernel, which needs a GPU. Choose framework unsloth or peft on a CPU."
+    on_gpu = [each for each in PRECISIONS if each != "nf4" or not unsloth]  # Unsloth always quantizes to nf4-dq
+    checkpointing = CHECKPOINTING if unsloth and cuda else ("none",) if unsloth else ("hf", "none")
+    for what, value, choices in (
+        ("precision", setup.precision, on_gpu if cuda else CPU_PRECISIONS),
+        ("the optimizer", setup.optim, OPTIMIZERS if cuda else CPU_OPTIMIZERS),
+        ("gradient checkpointing", setup.gradient_checkpointing, checkpointing),
+        ("the loss path", setup.loss_path, (_own_loss_path(setup.framework),)),
+        ("attention", setup.attn_implementation, ("sdpa",)),
+    ):
+        if value not in choices:
+            where = f"With {setup.framework} on a {'GPU' if cuda else 'CPU'}"
+            return f"{where}, {what} must be {' or '.join(choices)} (got {value})."
     return ""

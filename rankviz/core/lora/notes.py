@@ -86,9 +86,6 @@ def _experts(plan: AdapterPlan) -> Iterator[str]:
     else:
         how = "in linear layers of their own, as its 4-bit checkpoint has" if experts[0].split else "as parameters"
         yield f"MoE scheme {scheme}: {program} trains each expert's {reach} at rank {rank} an expert, {how}."
-    if given != "r":
-        least = ", at least 1," if divisor else ""
-        yield f"expert_rank {given}: the experts have rank {rank}{least} and the alpha / r of the other layers."
 
 
 def experts_at(plan: AdapterPlan, r: int) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from rankviz.core.lora.config import FLAGS, Dtype, Framework, LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.lora.targets import Route
-from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec
+from rankviz.core.model.spec import LinearLayer, ModelSpec
 
 DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 """Bytes per element by dtype, in the order in which safetensors sorts dtypes."""
@@ -193,27 +193,6 @@ class SavedModule:
             yield Tensor(f"{within}.bias", dtype, weight[:1])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModuleRow:
-    """Trainable parameters of one kind of module."""
-
-    name: str
-    part: LayerPart
-    count: int
-    parameters: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BlockGrid:
-    """Parameters by block and module, for a heat map."""
-
-    blocks: tuple[str, ...]
-    """Names of the rows: "0", "1", …; "vision 0", … for a second tower; "outside" for modules in no block."""
-    modules: tuple[str, ...]
-    parameters: tuple[tuple[int, ...], ...]
-    """One row per block, one number per module."""
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdapterPlan:
     """One adapter configuration on one model, for any rank."""
@@ -337,17 +316,6 @@ class AdapterPlan:
         dtypes = {tensor.dtype for group in groups for _, tensor in group.tensors}
         return tuple(Section(each, groups) for each in DTYPE_BYTES if each in dtypes)
 
-    def _contributions(self, r: int) -> Iterator[tuple[str, LayerPart, tuple[int, ...], int]]:
-        """Yield name, part, blocks and trainable parameters of each module, in the model's order."""
-        names, experts = self._labels, self.expert_rank_at(r)
-        for each in self.adapted:
-            dora = each.magnitudes if self.use_dora else 0
-            parameters = each.per_rank * (experts if each.is_expert else r) + dora
-            yield names[each.layer.path], each.layer.part, each.blocks, parameters
-        for module in self.saved:
-            if module.trained:
-                yield f"{module.name} (in full)", module.layer.part, (), module.trained
-
     @functools.cached_property
     def _labels(self) -> dict[str, str]:
         """Display name by path: the last component, with the one before it where several modules share the last."""
@@ -366,28 +334,19 @@ class AdapterPlan:
             for layer in self.layers
         }
 
-    def by_module(self, r: int) -> tuple[ModuleRow, ...]:
-        """Return the trainable parameters by module name, in the model's order; the rows add up to parameters(r)."""
-        parts, counts, totals = {}, Counter(), Counter()
-        for name, part, blocks, parameters in self._contributions(r):
-            parts.setdefault(name, part)
-            counts[name] += len(blocks) or 1
-            totals[name] += parameters
-        return tuple(
-            ModuleRow(name=name, part=part, count=counts[name], parameters=totals[name]) for name, part in parts.items()
-        )
-
-    def by_block(self, r: int) -> BlockGrid:
-        """Return the trainable parameters by block and module; all cells add up to parameters(r)."""
-        cells: Counter[tuple[tuple[int, int], str]] = Counter()
-        for name, part, blocks, parameters in self._contributions(r):
-            tower = 1 if part == "vision" else 0
-            for where in [(tower, block) for block in blocks] or [(2, 0)]:
-                cells[where, name] += parameters // (len(blocks) or 1)
-        places = sorted({where for where, _ in cells})
-        modules = tuple(row.name for row in self.by_module(r))
-        return BlockGrid(
-            blocks=tuple("outside" if t == 2 else f"{'vision ' * t}{block}" for t, block in places),
-            modules=modules,
-            parameters=tuple(tuple(cells[place, module] for module in modules) for place in places),
-        )
+    def by_block(self, r: int) -> dict[str, dict[tuple[int, int], int]]:
+        """Return the trainable parameters by module, in the model's order, and by place: (0, block) in the text model,
+        (1, block) in a second tower, (2, 0) in no block. All add up to parameters(r)."""
+        grid: dict[str, dict[tuple[int, int], int]] = {}
+        names, experts = self._labels, self.expert_rank_at(r)
+        each = [
+            (names[a.layer.path], a.layer.part, a.blocks, a.per_rank * (experts if a.is_expert else r) + dora)
+            for a in self.adapted
+            for dora in [a.magnitudes if self.use_dora else 0]
+        ]
+        each += [(f"{m.name} (in full)", m.layer.part, (), m.trained) for m in self.saved if m.trained]
+        for name, part, blocks, parameters in each:
+            cells = grid.setdefault(name, {})
+            for place in [(int(part == "vision"), block) for block in blocks] or [(2, 0)]:
+                cells[place] = cells.get(place, 0) + parameters // (len(blocks) or 1)
+        return grid

@@ -12,7 +12,6 @@ from rankviz.api import Api
 from rankviz.api.runs import listed_run_json
 from rankviz.core.cells import csv_text
 from rankviz.core.forecast.decision import Decision
-from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.words import still_training
@@ -101,9 +100,6 @@ def sweep_runs(api: Api, *, sweep_id: str) -> Table:
     return runs_table(rows, name=f"sweep-{sweep_id}")
 
 
-EMPTY = "No verdict yet. A verdict needs finished runs."
-
-
 def curve(
     api: Api, sweep: Sweep, tolerance: float | str | None = None, *, height: int = 320, metric: Metric = LOSS
 ) -> View:
@@ -111,16 +107,16 @@ def curve(
     api.verdicts.of_sweep. Fast curves are judged by loss, with the default tolerance if another metric is shown.
 
     The view has `chart`; `summary`, what to train and to ship, and how sure that is; `details`, all sentences;
-    `verdict` on independent runs; `within`, the tolerance in nats or points; `reading` of the best fast curve;
-    `decision` by loss; `ship`, the adapter to ship if its files are here; `why_not`, why runs cannot be compared, and
-    `is_busy`, if that may pass.
+    `verdict` on independent runs; `decision` by loss; `ship`, the adapter to ship if its files are here; `why_not`, why
+    runs cannot be compared, and `is_busy`, if that may pass.
     """
     try:
         return _judged(api, sweep, tolerance, height, metric)
     except LimitError as error:
-        nothing = dict.fromkeys(("verdict", "reading", "decision", "ship")) | {"chart": "", "details": ""}
-        summary, is_busy = html.notice_html(str(error), kind="error"), isinstance(error, BusyError)
-        return View(summary=summary, why_not=str(error), within=metric.tolerance, is_busy=is_busy, **nothing)
+        notice = html.notice_html(str(error), kind="error")
+        nothing = dict.fromkeys(("verdict", "decision", "ship"))
+        is_busy = isinstance(error, BusyError)
+        return View(chart="", summary=notice, details="", why_not=str(error), is_busy=is_busy, **nothing)
 
 
 def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, metric: Metric) -> View:
@@ -131,35 +127,26 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
     compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
     decision = api.decisions.of(sweep.sweep_id, tolerance, by_loss) if metric is LOSS else None
     ship = shipped(verdict, decision, reading)
-    here = ship is None or api.adapters.is_here(ship.run_id, ship.r)
     score = api.decisions.score(sweep.sweep_id, metric)
     judged_by_seeds = compares and not verdict.unknown
     details = [
-        decision_html(decision) if decision else "",
-        fast_curve_html(reading) if reading else "",
-        verdict_html(verdict) if compares else "",
+        _decision(decision) if decision else "",
+        html.verdict(html.headlined([*reading.sentences, WHAT_A_FAST_CURVE_IS])) if reading else "",
+        html.verdict(html.headlined(sentences(verdict))) if compares else "",
     ]
     picked = score.pick if score else decision.train.r if decision and not judged_by_seeds else None
     forecast = decision.forecast if decision else None
     info = rank_curve_info(sweep, verdict, metric=metric, forecast=forecast, picked=picked)
     drawing = rank_curve_figure.drawing(info, height=height)
-    answers = summary(
-        verdict,
-        decision,
-        reading,
-        steps=min((run.request.max_steps for run in sweep.runs if run.loss_after), default=0),
-        rate=api.decisions.rate(sweep.sweep_id),
-        score=score,
-    )
+    steps = min((run.request.max_steps for run in sweep.runs if run.loss_after), default=0)
+    rate = api.decisions.rate(sweep.sweep_id)
     return View(
         chart=chart_value(drawing, info.rows, file="rank-curve", source=info.source),
-        summary=_summary(sweep, answers),
+        summary=_summary(sweep, summary(verdict, decision, reading, steps=steps, rate=rate, score=score)),
         details="".join(reversed(details) if judged_by_seeds else details),
         verdict=verdict if compares else None,
-        within=verdict.within if verdict else metric.tolerance,
-        reading=reading,
         decision=decision,
-        ship=ship if here else None,
+        ship=ship if ship and api.adapters.is_here(ship.run_id, ship.r) else None,
         why_not="",
         is_busy=False,
     )
@@ -169,25 +156,17 @@ def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
     """Return the answers side by side, each with its sentence; a note in place of answers while the sweep trains."""
     if not sweep.ended:
         return html.paragraphs(still_training(sweep)) if any(run.loss_after for run in sweep.runs) else ""
-    sizes = ["" if each.file_bytes is None else exact(each.file_bytes, "bytes") for each in answers]
-    figures = [
-        html.NamedNumber(each.about, Cell(each.value, title=size), each.sentence)
-        for each, size in zip(answers, sizes, strict=True)
-    ]
+    sizes = ("" if each.file_bytes is None else exact(each.file_bytes, "bytes") for each in answers)
+    values = (Cell(each.value, title=next(sizes)) for each in answers)
+    figures = [html.NamedNumber(each.about, next(values), each.sentence) for each in answers]
     return html.figures(figures) if figures else ""
 
 
-def decision_html(decision: Decision) -> str:
-    """Return what to train and what to ship, side by side, above the forecast in words."""
+def _decision(decision: Decision) -> str:
     answers = [("What to train", decision.train_sentences), ("What to ship", decision.ship_sentences)]
     columns = "".join(f"<div>{html.titled(title, html.headlined(words))}</div>" for title, words in answers if words)
     forecast = html.titled("Forecast between the runs", html.bullet_list(decision.forecast.sentences))
     return html.verdict(f'<div class="rv-halves">{columns}</div>{forecast}')
-
-
-def verdict_html(verdict: Verdict | None) -> str:
-    """Return the verdict: its first sentence large, the others in a list; a placeholder for None."""
-    return html.empty(EMPTY) if verdict is None else html.verdict(html.headlined(sentences(verdict)))
 
 
 def verdict_table(verdict: Verdict) -> str:
@@ -203,8 +182,3 @@ def verdict_table(verdict: Verdict) -> str:
     headers = ["Rank", f"{side} r = {verdict.best}, {metric.units}", "95 % interval", "Verdict"]
     title = "Difference from the best rank"
     return html.titled(title, html.table(headers, rows, label=title))
-
-
-def fast_curve_html(reading: Reading) -> str:
-    """Return sentences on the best fast curve; curves of other seeds and learning rates are only in the figure."""
-    return html.verdict(html.headlined([*reading.sentences, WHAT_A_FAST_CURVE_IS]))

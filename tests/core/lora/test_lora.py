@@ -98,7 +98,7 @@ def test_a_layer_may_have_a_number_for_a_name():
     # Attention 224, the merger's 16 and 24, which Unsloth passes by, since each exists once.
     assert 264 == plan.parameters(1)
     assert 224 == plan_of(NUMBERED, "all-linear", "unsloth").parameters(1)
-    assert {"mlp.0", "mlp.2"} < {row.name for row in plan.by_module(1)}
+    assert {"mlp.0", "mlp.2"} < set(plan.by_block(1))
     assert 224 + 24 == plan_of(NUMBERED, ("q_proj", "k_proj", "v_proj", "o_proj", "mlp.2")).parameters(1)
     with pytest.raises(InvalidSettingError, match=r"model\.layers\.N is not a linear layer"):
         plan_of(NUMBERED, ("q_proj", "0"))
@@ -148,8 +148,7 @@ def test_experts_have_the_rank_of_a_rule_or_a_number(rule, e):
     assert 224 * 8 + (256 + 192) * e == fused.parameters(8)
     assert 224 * 8 + (2 * 256 + 192) * e == remap.parameters(8)
     for plan in (fused, remap):
-        assert plan.parameters(8) == sum(row.parameters for row in plan.by_module(8))
-        assert plan.parameters(8) == sum(map(sum, plan.by_block(8).parameters))
+        assert plan.parameters(8) == sum(sum(cells.values()) for cells in plan.by_block(8).values())
     assert f"LoRA per expert at rank {e}, gate and up fused" == experts_at(fused, 8)
     assert f"LoRA per expert at rank {e}, gate_up_proj at {2 * e} (PEFT's remap)" == experts_at(remap, 8)
 

@@ -31,7 +31,7 @@ def test_why_nothing_trains_stands_at_the_top_as_soon_as_it_is_so_and_goes_with_
 def test_where_nothing_trains_here_the_note_names_the_login_that_trains_elsewhere(tmp_path, monkeypatch, zero):
     monkeypatch.setenv("SPACES_ZERO_GPU", zero)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    monkeypatch.setattr("rankviz.installed._has", lambda packages: False)
+    monkeypatch.setattr("rankviz.installed.has", lambda *libraries: False)
     shared, own = Api(home=tmp_path, shared=True), Api(home=tmp_path / "own", shared=False)
 
     def note(api):
