@@ -1,6 +1,5 @@
 """The settings of an export before a format is chosen: model name, adapter, counts and notes."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -217,15 +216,6 @@ class Recipe:
         """Full passes over the data; None where the length is set in steps or tokens."""
         data = self.training.data
         return data.epochs if data is not None and self.training.data_steps is not None else None
-
-    @property
-    def trained_steps(self) -> int:
-        """Number of optimizer steps without the held-out examples."""
-        if not self.epochs:
-            return self.max_steps
-        data = self.training.data
-        trained = max(1, data.examples - math.ceil(HELD_OUT_SHARE * data.examples))
-        return replace(data, examples=trained).steps(self.training.rows_per_step)
 
     @property
     def data(self) -> TrainingData:

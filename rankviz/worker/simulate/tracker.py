@@ -153,11 +153,6 @@ class Tracker(TorchDispatchMode):
         self._blocks: dict[int, tuple[Any, int]] = {}
         self._handles: set[int] = set()
 
-    @property
-    def workspaces(self) -> int:
-        """Bytes of cuBLAS's workspaces so far."""
-        return len(self._handles) * self.card.cublas_workspace_bytes
-
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default:
