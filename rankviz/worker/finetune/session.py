@@ -25,9 +25,8 @@ from rankviz.core.runs.record import readable
 from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.core.runs.sweep_time import SHOWN_SECONDS, SHOWN_TOKENS
 from rankviz.dataset import Dataset
-from rankviz.errors import GatedModelError, HubUnavailableError, UnknownModelError
 from rankviz.worker import device
-from rankviz.worker.base import Base, Download
+from rankviz.worker.base import Base, Download, explain_failure
 from rankviz.worker.device import Memory, WorkerSettings, environment, model_fingerprint, settle
 from rankviz.worker.finetune import measure
 from rankviz.worker.finetune.data import SweepData
@@ -72,33 +71,6 @@ def load_base(
             raise
         raise explained from error
     return model, tokenizer, loaded[-1]
-
-
-def explain_failure(error: Exception, base: Base) -> Exception | None:
-    """Return an error that explains why a base could not be fetched; None where the original error says it well
-    enough."""
-    from httpx import TransportError
-    from huggingface_hub import errors
-
-    def caused_by(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in device.causes(error))
-
-    if base.is_local or device.ran_out_of_memory(error):
-        return None
-    if caused_by(errors.GatedRepoError):
-        return GatedModelError(base.name)
-    if caused_by(errors.RepositoryNotFoundError):
-        return UnknownModelError(base.name, reason="and none on the Hub")
-    silent = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)
-    if caused_by(*silent, errors.HfHubHTTPError, TransportError, ConnectionError, TimeoutError):
-        return HubUnavailableError(
-            f"{base.name!r} could not be fetched from the Hub. Check the network and try again, or choose a folder. "
-            "`rankviz doctor` says whether the Hub answers."
-        )
-    # transformers says so with an OSError that no system call has numbered.
-    if any(isinstance(cause, OSError) and cause.errno is None for cause in device.causes(error)):
-        return UnknownModelError(base.name, reason="and its repository on the Hub holds no model to load")
-    return None
 
 
 def attach(
