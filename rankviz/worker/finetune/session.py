@@ -1,7 +1,7 @@
 """Loads base and data with Unsloth, attaches an adapter, trains a run and detaches it. Importing it imports Unsloth."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -19,7 +19,6 @@ from rankviz.core.cost.setup import Device
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import UnslothCheckpoint
-from rankviz.core.model.towers import second_towers, text_part
 from rankviz.core.runs import events
 from rankviz.core.runs.record import readable
 from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
@@ -73,16 +72,14 @@ def load_base(
     return model, tokenizer, loaded[-1]
 
 
-def attach(
-    model: Any, request: RunRequest, plan: AdapterPlan, settings: WorkerSettings, left_out: Sequence[str] = ()
-) -> Any:
-    """Return the base with a new adapter attached by Unsloth. left_out: paths of towers that get no adapter."""
+def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: WorkerSettings) -> Any:
+    """Return the base with a new adapter attached by Unsloth."""
     lora = request.lora
     return getattr(unsloth, lora.unsloth_class).get_peft_model(
         model,
         r=lora.r,
         lora_alpha=lora.lora_alpha,
-        **unsloth_arguments(lora, plan, left_out),
+        **unsloth_arguments(lora, plan),
         lora_dropout=0,
         bias="none",
         use_rslora=lora.use_rslora,
@@ -129,11 +126,8 @@ class Session:
             **self.settings.facts,
         }
         # The checkpoint tells whether gpt-oss has a linear layer for each expert.
-        spec = replace(layers_of(self.model.config.to_dict()), unsloth_checkpoint=UnslothCheckpoint(repository=loaded))
-        self.spec, self.left_out = spec, ()
-        if spec.tower == "whole model" and not self.settings.cuda:
-            # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
-            self.spec, self.left_out = text_part(spec), second_towers(spec)
+        checkpoint = UnslothCheckpoint(repository=loaded)
+        self.spec = replace(layers_of(self.model.config.to_dict()), unsloth_checkpoint=checkpoint)
         self._hooks = {module: {*module._forward_hooks, *module._forward_pre_hooks} for module in self.model.modules()}
         self._base_events: list[events.Evaluated | events.Answered] = []
         self.intact = True
@@ -150,7 +144,7 @@ class Session:
         stages.begin(events.ATTACHING)
         self.intact, adapter = False, None
         try:
-            adapter = attach(self.model, request, plan, self.settings, self.left_out)
+            adapter = attach(self.model, request, plan, self.settings)
             trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
             log(events.AdapterAttached(time=time.time(), trainable_parameters=trainable))
             self._log_base(adapter, log, stages)
